@@ -1,0 +1,47 @@
+# make demo   set up and run the main comparison
+# make test   set up and pass every test, the linters and the fact check
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint bench accuracy lock clean
+
+demo: $(STAMP)
+	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
+	  --on trn2,trn3,trn3-gen1,trn4,ironwood,gb300 --chips 16384
+
+test: $(STAMP) lint
+	$(BIN)/mowich facts check
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# needs torch and transformers: counts parameters again with them (see docs/parameters.md)
+test-slow: $(STAMP)
+	$(BIN)/python -m pip install --quiet -r requirements-slow.txt
+	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# docs/accuracy.md from the shipped measurements
+accuracy: $(STAMP)
+	$(BIN)/python benchmarks/accuracy.py
+
+# versions that CI installs; edit pyproject.toml, then run this
+lock: $(STAMP)
+	$(BIN)/python -m pip freeze --exclude-editable --exclude mowich > requirements.lock
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

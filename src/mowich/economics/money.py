@@ -1,0 +1,114 @@
+"""What a chip-hour costs, and what a token costs then.
+
+`price` reads facts: which price stands for a system under a term, and says which one it took. The rest is pure formulas on estimates.
+A price that is not published stays unknown; `breakeven_usd_per_chip_h` then says which price would equal the best known row.
+Rental prices include power, so electricity is never added to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mowich.errors import unknown as unknown_word
+from mowich.estimate import Estimate, Notes, product, unknown
+from mowich.facts import Fact, Facts
+from mowich.units import show
+
+TERMS = ("default", "on-demand", "spot", "capacity-block", "1y", "3y", "market")
+"""Terms of `--set prices.term=`. 1y and 3y are commitments; market is a range of quotes of several sellers."""
+
+RATE = "USD/chip/s"
+PER_MTOK = "USD/Mtok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """rate: USD per chip and second. label: term, date and scope, for a reader. fact_path: where the number stands ("" when unknown)."""
+
+    rate: Estimate
+    label: str
+    fact_path: str
+    term: str = ""
+
+
+def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes | None = None) -> Price:
+    """The price of one chip of a system.
+
+    The user's own (`prices.user.<system>`, from --set prices.<system>=) wins over any term. Otherwise
+    `prices.choices.<system>.<term>` names the facts that quote that term, the preferred first. `default` is the order, written per
+    system with its reason, in which the terms are tried: capacity block (a dated list price for many chips at once), on demand, market
+    quotes, three-year rental; never spot, which a job of weeks cannot rely on. Unknown when no fact of the term has a value.
+
+    Raises UserError for an unknown term.
+    """
+    if term not in TERMS:
+        raise unknown_word("price term", term, TERMS, where="--set prices.term")
+    own = facts.get(f"prices.user.{system_id}")
+    if own is not None and own.value is not None:
+        return _price(own, "yours", notes)
+    choice = facts.get(f"prices.choices.{system_id}.{term.replace('-', '_')}")
+    paths = [] if choice is None or choice.value is None else [p.strip() for p in str(choice.value).split(",") if p.strip()]
+    for path in paths:
+        fact = facts.get(path)
+        if fact is not None and fact.value is not None:
+            return _price(fact, _term_of(facts, system_id, path) if term == "default" else term, notes)
+    wanted = "no published price" if term == "default" else f"no published {term} price"
+    return Price(rate=unknown(RATE, wanted), label=wanted, fact_path="", term="")
+
+
+def _term_of(facts: Facts, system_id: str, path: str) -> str:
+    """The named term that a default price belongs to."""
+    for name in TERMS[1:]:
+        choice = facts.get(f"prices.choices.{system_id}.{name.replace('-', '_')}")
+        if choice is not None and choice.value is not None and path in [p.strip() for p in str(choice.value).split(",")]:
+            return name
+    return "other"
+
+
+def _price(fact: Fact, term: str, notes: Notes | None) -> Price:
+    value = float(fact.value)  # type: ignore[arg-type]
+    rate = Estimate(value=value, unit=RATE, low=fact.low if fact.low is not None else value,
+                    high=fact.high if fact.high is not None else value, grade=fact.grade or "A")  # fmt: skip
+    scope = (fact.note or fact.locator or "") if fact.grade != "user" else ""
+    date = str(fact.date or "") if fact.grade != "user" else ""
+    label = ", ".join(part for part in (show(value, RATE), term, date, scope) if part)
+    if notes is not None:
+        notes.add("price", value, RATE, facts=(fact.path,), note=label)
+    return Price(rate=rate, label=label, fact_path=fact.path, term=term)
+
+
+def usd_per_mtok(rate: Estimate, *, chips: int, step_s: Estimate, tokens: float, goodput: Estimate, notes: Notes | None = None) -> Estimate:
+    """USD per million trained tokens: c = chips r t / (n g) x 1e6.
+
+    chips: all that are paid for, used and idle; r: USD per chip and second; t: seconds per step; n: tokens per step; g: goodput, the share
+    of time that is useful. Assumes that price, time and goodput err independently.
+
+    >>> from mowich.estimate import exact
+    >>> c = usd_per_mtok(exact(3.6 / 3600, "USD/chip/s"), chips=1000, step_s=exact(4.0, "s"), tokens=4e6, goodput=exact(0.8, "1"))
+    >>> round(c.value, 9), c.unit
+    (1.25, 'USD/Mtok')
+    """
+    cost = product([(rate, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_MTOK)
+    cost = cost.scaled(chips / tokens * 1e6, PER_MTOK)
+    if notes is not None and cost.value is not None:
+        notes.add("usd_per_mtok", cost.value, PER_MTOK, "chips x price x step_s / (tokens x goodput) x 1e6", chips=chips, price=rate.value,
+                  step_s=step_s.value, tokens=tokens, goodput=goodput.value, note="chips used and idle are paid for")  # fmt: skip
+    return cost
+
+
+def breakeven_usd_per_chip_h(best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate, notes: Notes | None = None) -> Estimate:
+    """The price per chip-hour at which a row costs what the best row does: r = c s g / chips x 3600 / 1e6.
+
+    c: the best row's USD per million tokens; s: this row's tokens per second, all chips, without failures; g: its goodput; chips: used and idle.
+    The interval carries that of both rows.
+
+    >>> from mowich.estimate import exact
+    >>> r = breakeven_usd_per_chip_h(exact(1.25, "USD/Mtok"), chips=1000, tokens_per_s=exact(1e6, "1/s"), goodput=exact(0.8, "1"))
+    >>> round(r.value, 9)
+    3.6
+    """
+    rate = product([(best, 1.0), (tokens_per_s, 1.0), (goodput, 1.0)], "USD/chip/h").scaled(3600 / 1e6 / chips, "USD/chip/h")
+    if notes is not None and rate.value is not None:
+        notes.add("breakeven_usd_per_chip_h", rate.value, "USD/chip/h", "best $/Mtok x tokens/s x goodput / chips x 3600 / 1e6",
+                  best=best.value, tokens_per_s=tokens_per_s.value, goodput=goodput.value, chips=chips)  # fmt: skip
+    return rate

@@ -1,0 +1,83 @@
+"""Errors a user can act on, and the exit codes of the command line.
+
+A `UserError` is one clear line: where, what was given, what is allowed, what to do. Several are
+collected into a `UserErrors` so that a file with five mistakes reports five, not one.
+Anything else that escapes is our bug (exit code 70).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+EXIT_INFEASIBLE = 3
+EXIT_LIMIT_BROKEN = 4
+EXIT_CHECK_FAILED = 5
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """Bad input. `what` says what is wrong, `where` is file:line, flag or field, `given` the value
+    received, `allowed` what would be accepted, `fix` the next thing to try."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        given: object = None,
+        allowed: str | Sequence[str] | None = None,
+        fix: str | None = None,
+        code: int = EXIT_BAD_INPUT,
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.given = given
+        self.allowed = allowed
+        self.fix = fix
+        self.code = code
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """The whole error as one line."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.given is not None:
+            text += f", got {self.given!r}"
+        if self.allowed is not None:
+            allowed = self.allowed if isinstance(self.allowed, str) else ", ".join(map(str, self.allowed))
+            text += f"; allowed: {allowed}"
+        if self.fix:
+            text += f"; {self.fix}"
+        return text
+
+
+class UserErrors(UserError):
+    """Several `UserError`s reported together, in the order in which they were found."""
+
+    def __init__(self, errors: Iterable[UserError]) -> None:
+        self.errors = tuple(errors)
+        if not self.errors:
+            raise ValueError("UserErrors needs at least one error")
+        super().__init__(self.errors[0].what, code=self.errors[0].code)
+
+    def line(self) -> str:
+        return "\n".join(error.line() for error in self.errors)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """`"did you mean 'x'?"` for the closest known word, or None when nothing is close.
+
+    >>> did_you_mean("trn3-gen3", ["trn2", "trn3-gen2", "gb300"])
+    "did you mean 'trn3-gen2'?"
+    """
+    close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else None
+
+
+def unknown(kind: str, word: str, known: Iterable[str], *, where: str | None = None) -> UserError:
+    """The error for a name that is not in a list: says the list and the closest name."""
+    names = sorted(known)
+    return UserError(f"unknown {kind} '{word}'", where=where, allowed=names, fix=did_you_mean(word, names))

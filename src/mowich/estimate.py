@@ -1,0 +1,196 @@
+"""Estimates: a value with its 90% predictive interval, its grade and the terms that it is made of.
+
+`Estimate` is what every answer is. A `Term` is one named step of a formula: what `explain` prints. Terms
+come from the same functions that the search evaluates: they take a `Notes` recorder, which is None while
+searching. Combination rules (sum, max, scaling, independent spread) are here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mowich.units import show
+
+GRADES = "ABCD"
+"""A vendor document or own reading of a primary source, B independent measurement, C derived with its
+formula, D estimate with a range and a reason; "user" is the user's own number."""
+
+
+def worst_grade(grades: Iterable[str]) -> str:
+    """The weakest grade among those given: D before C before B before A ("user" counts as A)."""
+    return max((g for g in grades if g in GRADES), default="A")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One named step of a formula. `value` is SI in `unit`; `formula` uses the names in `inputs`
+    (name -> number or text); `facts` are the paths of the facts that it reads."""
+
+    name: str
+    value: float
+    unit: str
+    formula: str = ""
+    inputs: Mapping[str, float | str] = field(default_factory=dict)
+    facts: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Notes:
+    """Collects the terms of one evaluation, in order. The only mutable thing in a cost evaluation."""
+
+    __slots__ = ("terms",)
+
+    def __init__(self) -> None:
+        self.terms: dict[str, Term] = {}
+
+    def add(self, name: str, value: object, unit: str, formula: str = "", *, note: str = "",
+            facts: Iterable[str] = (), **inputs: object) -> None:  # fmt: skip
+        """Record one term. Arrays of length one are accepted for `value` and `inputs`."""
+        self.terms[name] = Term(
+            name=name,
+            value=_scalar(value),
+            unit=unit,
+            formula=formula,
+            inputs={k: v if isinstance(v, str) else _scalar(v) for k, v in inputs.items()},
+            facts=tuple(facts),
+            note=note,
+        )
+
+
+def _scalar(value: object) -> float:
+    item = getattr(value, "ravel", None)
+    if item is not None:
+        flat = item()
+        return float(flat[0])
+    return float(value)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number that knows how far to trust it.
+
+    value: SI, or None when unknown (then `reason` says why). low, high: 90% predictive interval.
+    grade: the weakest grade that matters. coverage: share of the value by kind of cost, e.g.
+    {"measured": 0.2, "analytic": 0.8}. breakdown: named parts that sum to value.
+    """
+
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    grade: str = "C"
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    breakdown: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+
+    def __float__(self) -> float:
+        if self.value is None:
+            raise ValueError(f"unknown: {self.reason}")
+        return self.value
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"? ({self.reason})"
+        text = show(self.value, self.unit)
+        if self.low is not None and self.high is not None:
+            text += f" ({show(self.low, self.unit)} .. {show(self.high, self.unit)})"
+        return f"{text} [{self.grade}]"
+
+    def scaled(self, factor: float, unit: str) -> Estimate:
+        """The same estimate times a known constant, in another unit."""
+        if self.value is None:
+            return unknown(unit, self.reason or "unknown")
+        return Estimate(
+            value=self.value * factor,
+            unit=unit,
+            low=None if self.low is None else self.low * factor,
+            high=None if self.high is None else self.high * factor,
+            grade=self.grade,
+            coverage=self.coverage,
+            breakdown={k: v * factor for k, v in self.breakdown.items()},
+        )
+
+    def inverse(self, numerator: float, unit: str) -> Estimate:
+        """numerator / self: throughput from time. The interval swaps ends; no breakdown survives."""
+        if self.value is None:
+            return unknown(unit, self.reason or "unknown")
+        return Estimate(
+            value=numerator / self.value,
+            unit=unit,
+            low=None if self.high is None else numerator / self.high,
+            high=None if self.low is None else numerator / self.low,
+            grade=self.grade,
+            coverage=self.coverage,
+        )
+
+    def overlaps(self, other: Estimate) -> bool:
+        """True when the two 90% intervals meet: the difference is then not distinguishable."""
+        if None in (self.low, self.high, other.low, other.high):
+            return True
+        return self.low <= other.high and other.low <= self.high  # type: ignore[operator]
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract of an estimate."""
+        out: dict[str, object] = {
+            "value": self.value, "unit": self.unit, "low": self.low, "high": self.high,
+            "grade": self.grade, "coverage": dict(self.coverage), "breakdown": dict(self.breakdown),
+        }  # fmt: skip
+        if self.value is None:
+            out["reason"] = self.reason
+        return out
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Estimate:
+        """Inverse of `to_dict`."""
+        return cls(**{k: data[k] for k in cls.__slots__ if k in data})  # type: ignore[arg-type]
+
+
+def unknown(unit: str, reason: str) -> Estimate:
+    """An estimate that cannot be made, and why."""
+    return Estimate(value=None, unit=unit, grade="D", reason=reason)
+
+
+def exact(value: float, unit: str, grade: str = "A") -> Estimate:
+    """An estimate without spread: a count, or a number the user gave."""
+    return Estimate(value=value, unit=unit, low=value, high=value, grade=grade)
+
+
+def log_spread(value: float, low: float, high: float) -> tuple[float, float]:
+    """(ln(value/low), ln(high/value)), never negative: the two half-widths of a range."""
+    return max(0.0, math.log(value / low)), max(0.0, math.log(high / value))
+
+
+def from_spreads(value: float, unit: str, downs: Iterable[float], ups: Iterable[float], *, grade: str,
+                 coverage: Mapping[str, float] | None = None,
+                 breakdown: Mapping[str, float] | None = None) -> Estimate:  # fmt: skip
+    """Combine independent log half-widths in quadrature, each side on its own:
+    low = value exp(-sqrt(sum down^2)), high = value exp(+sqrt(sum up^2)).
+
+    Assumes that the causes are independent and log-symmetric enough; correlated causes widen it.
+
+    >>> e = from_spreads(10.0, "s", [0.3, 0.4], [0.0], grade="C")
+    >>> round(e.low, 3), e.high
+    (6.065, 10.0)
+    """
+    down = math.sqrt(sum(d * d for d in downs))
+    up = math.sqrt(sum(u * u for u in ups))
+    return Estimate(value=value, unit=unit, low=value * math.exp(-down), high=value * math.exp(up),
+                    grade=grade, coverage=coverage or {}, breakdown=breakdown or {})  # fmt: skip
+
+
+def product(parts: Iterable[tuple[Estimate, float]], unit: str) -> Estimate:
+    """Product of independent estimates, each raised to a power (+1 or -1): cost = price x time."""
+    value, downs, ups, grades = 1.0, [], [], []
+    for part, power in parts:
+        if part.value is None:
+            return unknown(unit, part.reason or "unknown")
+        value *= part.value**power
+        down, up = log_spread(part.value, part.low or part.value, part.high or part.value)
+        if power < 0:
+            down, up = up, down
+        downs.append(down * abs(power))
+        ups.append(up * abs(power))
+        grades.append(part.grade)
+    return from_spreads(value, unit, downs, ups, grade=worst_grade(grades))

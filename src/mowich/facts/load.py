@@ -1,0 +1,329 @@
+"""Reading facts: YAML files on demand, overlays of the user's own, and overrides that copy nothing.
+
+`load` opens no file; `Facts` parses a file when a path inside it is first asked for. `Facts.with_values` gives a view with some
+values replaced: how `--set`, and every uncertainty range, reach the models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mowich.errors import UserError, UserErrors, did_you_mean, unknown
+from mowich.facts.schema import IDENTITY_KEYS, Fact, check_unit, is_leaf, leaves, parse_leaf
+
+KINDS = ("chips", "systems", "prices", "sites", "reliability", "networks", "claims", "training")
+"""Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def shipped() -> Path:
+    """The directory of the facts that ship with Mowich."""
+    return Path(str(resources.files("mowich.facts")))
+
+
+@cache
+def _parse_file(path: Path) -> Mapping[str, Any]:
+    """A YAML file as nested mappings; one line per error, with file:line."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise UserError(f"not YAML: {error.problem}", where=f"{path}:{line}") from None
+    if not isinstance(data, dict):
+        raise UserError("a fact file is a mapping", where=f"{path}:1")
+    return data
+
+
+def line_of(path: Path, keys: Sequence[str]) -> int:
+    """Line of a nested key in a YAML file, for error messages (parses the file again)."""
+    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    line = 1
+    for key in keys:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for name, child in node.value:
+            if name.value == key:
+                line, node = name.start_mark.line + 1, child
+                break
+        else:
+            break
+    return line
+
+
+class Facts:
+    """All facts, shipped and overlaid. Immutable: `with_values` returns a new view that shares every parsed file."""
+
+    __slots__ = ("_cache", "_files", "_overrides", "_roots")
+
+    def __init__(self, roots: tuple[Path, ...], files: dict[tuple[str, str], Mapping[str, Any]], parsed: dict[str, Fact],
+                 overrides: Mapping[str, Fact]) -> None:  # fmt: skip
+        self._roots = roots
+        self._files = files
+        self._cache = parsed
+        self._overrides = overrides
+
+    # files -------------------------------------------------------------------------------------------------------------
+    def ids(self, kind: str) -> tuple[str, ...]:
+        """Names of the files of a kind, sorted."""
+        return tuple(sorted({p.stem for root in self._roots for p in (root / kind).glob("*.yaml")}))
+
+    def _file(self, kind: str, name: str) -> Mapping[str, Any]:
+        key = (kind, name)
+        if key not in self._files:
+            merged: dict[str, Any] = {}
+            found = False
+            for root in self._roots:
+                path = root / kind / f"{name}.yaml"
+                if path.is_file():
+                    merged = _merge(merged, _parse_file(path))
+                    found = True
+            if not found:
+                raise unknown(kind.removesuffix("s"), name, self.ids(kind))
+            self._files[key] = merged
+        return self._files[key]
+
+    @property
+    def sources(self) -> Mapping[str, Mapping[str, Any]]:
+        """Source id -> title, address, date, how it was read."""
+        merged: dict[str, Any] = {}
+        for root in self._roots:
+            path = root / "sources.yaml"
+            if path.is_file():
+                merged |= _parse_file(path)
+        return merged
+
+    def _node(self, path: str) -> Any:
+        parts = path.split(".")
+        if parts[0] not in KINDS or len(parts) < 2:
+            return None
+        try:
+            node: Any = self._file(parts[0], parts[1])
+        except UserError:
+            return None
+        for part in parts[2:]:
+            if not isinstance(node, Mapping) or part not in node:
+                return None
+            node = node[part]
+        return node
+
+    # facts -------------------------------------------------------------------------------------------------------------
+    def get(self, path: str) -> Fact | None:
+        """The fact at a path, or None. A reference is followed: the fact returned carries the path that it stands at."""
+        if path in self._overrides:
+            return self._overrides[path]
+        cached = self._cache.get(path)
+        if cached is None:
+            node = self._node(path)
+            if not is_leaf(node):
+                return None
+            if "ref" in node:
+                target = self.get(str(node["ref"]))
+                if target is None:
+                    raise UserError("reference to a fact that does not exist", where=path, given=node["ref"])
+                return target
+            cached = parse_leaf(path, node, self.sources)
+            self._cache[path] = cached
+        return cached
+
+    def fact(self, path: str) -> Fact:
+        """The fact at a path. Raises UserError, with the nearest path, when there is none."""
+        found = self.get(path)
+        if found is None:
+            raise self._missing(path)
+        return found
+
+    def _missing(self, path: str) -> UserError:
+        parts = path.split(".")
+        if parts[0] not in KINDS:
+            return unknown("kind of fact", parts[0], KINDS, where=path)
+        if len(parts) < 2 or parts[1] not in self.ids(parts[0]):
+            return unknown(parts[0].removesuffix("s"), parts[1] if len(parts) > 1 else "", self.ids(parts[0]), where=path)
+        known = [p for p, _ in leaves(self._file(parts[0], parts[1]), f"{parts[0]}.{parts[1]}")]
+        return UserError(f"unknown fact '{path}'", fix=did_you_mean(path, known) or f"mowich facts show {parts[1]} lists what there is")
+
+    def number(self, path: str) -> float:
+        """SI value of a fact. Raises UserError when it is unknown, with the reason, or not a number."""
+        fact = self.fact(path)
+        if fact.value is None:
+            raise UserError(f"{path} is unknown ({fact.reason or 'not published'})", fix=f'give your own with --set {path}="..."')
+        if isinstance(fact.value, str):
+            raise UserError(f"{path} is text, not a number", given=fact.value)
+        return fact.value
+
+    def text(self, path: str) -> str:
+        """Words of a text fact."""
+        return str(self.fact(path).value)
+
+    def children(self, prefix: str) -> tuple[str, ...]:
+        """Names one level below a path, in file order (identity keys left out)."""
+        node = self._node(prefix)
+        if not isinstance(node, Mapping):
+            raise self._missing(prefix)
+        return tuple(str(k) for k in node if len(prefix.split(".")) > 2 or k not in IDENTITY_KEYS)
+
+    def paths(self, prefix: str) -> tuple[str, ...]:
+        """Paths of all facts under a prefix such as "chips.trainium3" or "chips.trainium3.memory", in file order."""
+        node = self._node(prefix)
+        if is_leaf(node):
+            return (prefix,)
+        return tuple(p for p, _ in leaves(node, prefix)) if isinstance(node, Mapping) else ()
+
+    def is_reference(self, path: str) -> str | None:
+        """The path that a reference points to, or None for a fact of its own."""
+        node = self._node(path)
+        return str(node["ref"]) if isinstance(node, Mapping) and "ref" in node else None
+
+    def meta(self, kind: str, name: str) -> Mapping[str, Any]:
+        """Identity keys of a file: id, name, vendor, chip, family, display."""
+        return {k: v for k, v in self._file(kind, name).items() if k in IDENTITY_KEYS}
+
+    # names -------------------------------------------------------------------------------------------------------------
+    def aliases(self) -> Mapping[str, Mapping[str, Any]]:
+        """Canonical system id -> display, chip, aliases (names people use), in_data (names in measured tables)."""
+        merged: dict[str, Any] = {}
+        for root in self._roots:
+            path = root / "aliases.yaml"
+            if path.is_file():
+                merged |= _parse_file(path)
+        return merged
+
+    def resolve_system(self, name: str) -> str:
+        """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2". Raises UserError with the nearest name and the list."""
+        wanted = name.strip().casefold()
+        names: dict[str, str] = {}
+        for system, entry in self.aliases().items():
+            for alias in (system, *entry.get("aliases", ()), *entry.get("in_data", ())):
+                names.setdefault(str(alias).casefold(), system)
+        for system in self.ids("systems"):
+            names.setdefault(system.casefold(), system)
+        if wanted in names:
+            return names[wanted]
+        known = sorted(s for s in self.ids("systems") if self._node(f"systems.{s}.levels"))
+        close = did_you_mean(wanted, names)
+        raise UserError(f"unknown system '{name}'", allowed=known, fix=close or "mowich facts list systems")
+
+    # overrides ---------------------------------------------------------------------------------------------------------
+    def with_values(self, values: Mapping[str, float | Fact]) -> Facts:
+        """A view in which some facts have other values (SI floats, or whole facts). A float becomes a fact without range, grade "user"."""
+        overrides = dict(self._overrides)
+        for path, value in values.items():
+            if isinstance(value, Fact):
+                overrides[path] = value
+            else:
+                old = self.fact(path)
+                overrides[old.path] = replace(old, value=float(value), low=None, high=None, grade="user", reason=None, source=None,
+                                              title="set by the user", locator=None, shown=f"{value:g}")  # fmt: skip
+        return Facts(self._roots, self._files, self._cache, overrides)
+
+    def hash(self) -> str:
+        """12 hex digits over every fact file, overlay and override: the same digits mean the same facts."""
+        digest = hashlib.sha256()
+        for root in self._roots:
+            for path in sorted(root.rglob("*.yaml")):
+                digest.update(path.relative_to(root).as_posix().encode())
+                digest.update(path.read_bytes())
+        for path_, fact in sorted(self._overrides.items()):
+            digest.update(json.dumps([path_, fact.value, fact.low, fact.high]).encode())
+        return digest.hexdigest()[:12]
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Overlay: groups merge, leaves and plain keys replace."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        both_groups = isinstance(old, Mapping) and isinstance(value, Mapping) and not is_leaf(old) and not is_leaf(value)
+        out[key] = _merge(old, value) if both_groups else value  # type: ignore[arg-type]
+    return out
+
+
+def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = False) -> list[UserError]:
+    """Every problem of a directory of fact files, with file:line. An overlay may only use groups and fields that exist, or add whole files."""
+    problems: list[UserError] = []
+    sources = known.sources if known else {}
+    if not root.is_dir():
+        return [UserError("no such directory", where="--facts", given=str(root))]
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir() and entry.name not in (*KINDS, "models", "published") and not entry.name.startswith(("_", ".")):
+            problems.append(unknown("kind of facts", entry.name, KINDS, where=str(entry)))
+    for kind in KINDS:
+        for path in sorted((root / kind).glob("*.yaml")):
+            try:
+                data = _parse_file(path)
+            except UserError as error:
+                problems.append(error)
+                continue
+            problems += _check_file(path, kind, data, sources, known if is_overlay else None)
+    return problems
+
+
+def _check_file(path: Path, kind: str, data: Mapping[str, Any], sources: Mapping[str, Any], base: Facts | None) -> list[UserError]:
+    problems = []
+    name = path.stem
+    root = f"{kind}.{name}"
+    for key, value in data.items():
+        if not isinstance(value, Mapping) and key not in IDENTITY_KEYS:
+            where = f"{path}:{line_of(path, [str(key)])}"
+            given = UserError(f"{key} is not a fact", where=where, given=value, fix='write {value: "144 GiB", source: ..., date: ..., grade: ...}')
+            problems.append(given if isinstance(value, int | float) else unknown("key", str(key), IDENTITY_KEYS, where=where))
+    for leaf_path, leaf in leaves(data, root):
+        keys = leaf_path.split(".")[2:]
+        try:
+            if "ref" not in leaf:
+                fact = parse_leaf(leaf_path, leaf, sources)
+                if kind in ("chips", "systems"):
+                    check_unit(fact)
+            if base is not None and name in base.ids(kind) and base.get(leaf_path) is None and kind not in ("prices",):
+                known = base.paths(root)
+                raise UserError(f"unknown fact '{leaf_path}'", fix=did_you_mean(leaf_path, known) or f"mowich facts show {name} lists what there is")
+        except UserError as error:
+            problems.append(UserError(error.what, where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}", given=error.given,
+                                      allowed=error.allowed, fix=error.fix))  # fmt: skip
+    for group in _plain_values(data, []):
+        if len(group) > 1:
+            problems.append(UserError(f"{group[-1]} is not a fact", where=f"{path}:{line_of(path, group)} {'.'.join(group)}",
+                                      fix='write {value: "144 GiB", source: ..., date: ..., grade: ...}'))  # fmt: skip
+    return problems
+
+
+def _plain_values(node: Mapping[str, Any], at: list[str]) -> list[list[str]]:
+    """Key lists of values that are neither facts nor groups."""
+    out = []
+    for key, value in node.items():
+        if is_leaf(value):
+            continue
+        here = [*at, str(key)]
+        if isinstance(value, Mapping):
+            out += _plain_values(value, here)
+        else:
+            out.append(here)
+    return out
+
+
+def load(overlays: Sequence[Path | str] = ()) -> Facts:
+    """The shipped facts, with the user's own directories laid over them in order.
+
+    An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml). It is checked whole before anything is read:
+    raises UserErrors that name file, line and field for an unknown key, a missing unit, or a field that does not exist.
+    """
+    base = Facts((shipped(),), {}, {}, {})
+    if not overlays:
+        return base
+    roots = [shipped()]
+    problems: list[UserError] = []
+    for overlay in overlays:
+        problems += check_files(Path(overlay), Facts(tuple(roots), {}, {}, {}), is_overlay=True)
+        roots.append(Path(overlay))
+    if problems:
+        raise UserErrors(problems) if len(problems) > 1 else problems[0]
+    return Facts(tuple(roots), {}, {}, {})

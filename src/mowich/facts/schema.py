@@ -1,0 +1,130 @@
+"""What a fact file may contain, and the parsing of one leaf.
+
+A leaf is a mapping with `value` (a count, or a string with a unit), `text`, or `ref` (the path of another fact). Everything
+else that is a mapping is a group. Problems are collected with the path of the leaf; `load` adds file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mowich.errors import UserError, did_you_mean
+from mowich.estimate import GRADES
+from mowich.units import UNITS, parse
+
+LEAF_KEYS = ("value", "text", "ref", "unit", "low", "high", "source", "locator", "date", "grade", "reason", "formula", "note")
+IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance", "core", "note", "comment")
+"""Plain keys at the top of a file that say what it is about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A number with its source. value: SI float, text, or None when unknown (`reason` says why). unit: SI unit, "" for a count,
+    "text" for words. low..high: range, where the number is disputed or estimated. grade: A to D, or "user". shown: as written."""
+
+    path: str
+    value: float | str | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    grade: str | None = None
+    source: str | None = None
+    title: str = ""
+    address: str = ""
+    locator: str | None = None
+    date: str | None = None
+    reason: str | None = None
+    formula: str | None = None
+    note: str | None = None
+    shown: str = ""
+
+
+def is_leaf(node: object) -> bool:
+    """True for a mapping that is a fact, not a group of facts."""
+    return isinstance(node, Mapping) and any(key in node for key in ("value", "text", "ref"))
+
+
+def leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(path, leaf) of every fact under a group, in file order."""
+    for key, child in node.items():
+        path = f"{prefix}.{key}"
+        if is_leaf(child):
+            yield path, child
+        elif isinstance(child, Mapping):
+            yield from leaves(child, path)
+
+
+def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> Fact:
+    """A leaf that is not a reference -> Fact. Raises UserError for an unknown key, a missing unit, an unknown unit, a range that does not
+    hold the value, or a grade that does not exist."""
+    for key in leaf:
+        if key not in LEAF_KEYS:
+            raise UserError(f"unknown key '{key}'", where=path, allowed=LEAF_KEYS, fix=did_you_mean(str(key), LEAF_KEYS))
+    grade = leaf.get("grade")
+    if grade is not None and grade not in (*GRADES, "user"):
+        raise UserError("unknown grade", where=path, given=grade, allowed=[*GRADES, "user"])
+    source_id = leaf.get("source")
+    source = sources.get(source_id, {}) if source_id else {}
+    common: dict[str, Any] = {
+        "path": path, "grade": grade, "source": source_id, "title": source.get("title", ""), "address": source.get("address", ""),
+        "locator": _text(leaf.get("locator")), "date": _text(leaf.get("date")), "reason": _text(leaf.get("reason")),
+        "formula": _text(leaf.get("formula")), "note": _text(leaf.get("note")),
+    }  # fmt: skip
+    if "text" in leaf:
+        return Fact(value=str(leaf["text"]), unit="text", shown=str(leaf["text"]), **common)
+    raw = leaf["value"]
+    if raw is None:
+        unit = leaf.get("unit")
+        if unit is not None and unit not in UNITS:
+            raise UserError(f"unknown unit '{unit}'", where=path, fix=did_you_mean(str(unit), UNITS))
+        return Fact(value=None, unit=UNITS[unit].unit if unit else "", shown="?", **common)
+    value, unit = _number(raw, path)
+    ends: list[float | None] = []
+    for end in ("low", "high"):
+        if end not in leaf:
+            ends.append(None)
+            continue
+        number, end_unit = _number(leaf[end], f"{path}.{end}")
+        if end_unit != unit:
+            raise UserError(f"{end} measures {end_unit or 'a count'}, the value {unit or 'a count'}", where=path, given=leaf[end])
+        ends.append(number)
+    low, high = ends
+    if (low is None) != (high is None):
+        raise UserError("a range needs both low and high", where=path)
+    if low is not None and high is not None and not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+        raise UserError(f"value {raw} lies outside its range {leaf['low']} .. {leaf['high']}", where=path)
+    return Fact(value=value, unit=unit, low=low, high=high, shown=str(raw), **common)
+
+
+def _number(raw: object, where: str) -> tuple[float, str]:
+    """A count (bare number) or a quantity string -> (SI value, unit)."""
+    if isinstance(raw, bool):
+        raise UserError("not a number", where=where, given=raw)
+    if isinstance(raw, int | float):
+        return float(raw), ""
+    quantity = parse(raw, where=where)
+    return quantity.value, quantity.unit
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+UNIT_OF_FIELD: Mapping[str, str] = {
+    "bandwidth": "B/s", "latency": "s", "hbm_capacity": "B", "hbm_usable": "B", "hbm_bandwidth": "B/s",
+    "bandwidth_per_direction": "B/s", "tdp": "W", "all_in": "W", "bf16": "FLOP/s", "fp8": "FLOP/s", "mxfp8": "FLOP/s",
+    "nvfp4": "FLOP/s", "mxfp4": "FLOP/s", "clock": "Hz",
+}  # fmt: skip
+"""The unit that a field of a chip or system must have, by its last name: a bare number there is an error."""
+
+
+def check_unit(fact: Fact) -> None:
+    """Raise UserError where a field that needs a unit has none or another one."""
+    wanted = UNIT_OF_FIELD.get(fact.path.rsplit(".", 1)[-1])
+    if wanted and isinstance(fact.value, float) and fact.unit != wanted:
+        if not fact.unit:
+            hint = f'write "{fact.shown} GiB" or "{fact.shown} GB"; they differ by 7%' if wanted == "B" else f"write its unit ({wanted})"
+            raise UserError(f"{fact.shown} has no unit", where=fact.path, fix=hint)
+        raise UserError(f"measures {fact.unit}", where=fact.path, given=fact.shown, allowed=wanted)

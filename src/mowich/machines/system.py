@@ -1,0 +1,241 @@
+"""A machine as the cost models see it: devices, their rates, and the levels that join them.
+
+`resolve` reads facts once and hands out plain SI floats. A `System` holds no formula and no search state. Uncertainty
+needs no second path: `Facts.with_values` changes one fact and `resolve` is called again.
+
+A device is what a rank runs on: a GPU package, half of an Ironwood chip, a logical NeuronCore. Rates, memory and link
+bandwidth are per device with every device of the chip busy, that is, the chip's divided by its devices.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mowich.errors import UserError, unknown
+from mowich.facts import Facts
+from mowich.units import parse_count
+
+PRECISIONS = ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8")
+"""Matmul precisions of a training recipe. fp8: per-tensor scales; mxfp8, mxfp4: blocks of 32; nvfp4: blocks of 16."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One level of the fabric, innermost first.
+
+    devices: size of the domain that it joins. bandwidth_Bps: per device, one way, before efficiency. latency_s: per
+    collective that crosses the level. is_network: scale-out. reduces: the switch adds in the network. via_inner: its traffic
+    also crosses the next inner level (links that join same positions only). axes: of a torus (0: none).
+    """
+
+    name: str
+    kind: str
+    devices: int
+    bandwidth_Bps: float
+    latency_s: float
+    is_network: bool = False
+    reduces: bool = False
+    via_inner: bool = False
+    axes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Efficiency:
+    """What a chip family reaches of its published rates; facts `training.<family>.*` define each field."""
+
+    gemm_efficiency: float
+    gemm_m_half: float
+    gemm_n_half: float
+    attention_efficiency: float
+    attention_s_half: float
+    hbm_efficiency: float
+    link_efficiency: float
+    nic_efficiency: float
+    low_precision_gain: float
+    low_precision_m_half: float
+    quantise_B: float
+    fp4_gain: float
+    fp4_quantise_B: float
+    runtime_reserve: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field."""
+
+    name: str
+    speed: float
+    host_per_layer: float
+    tp_overlap: float
+    dp_overlap: float
+    fsdp_overlap: float
+    memory_passes: float
+    unfused_attention: float
+    step_fixed: float
+    step_per_doubling: float
+    backward_attention: float
+    backward_host: float
+    backward_tp: float
+    backward_quantise: float
+    selective_recompute: float
+    roofline_power: float
+    unfused_attention_B: float
+    head_exposed: float
+    head_passes: float
+    pp_transfer_exposed: float
+    cp_exposed: float
+    ep_exposed_inside: float
+    ep_exposed_outside: float
+    moe_passes: float
+    moe_routing_B: float
+    moe_fixed: float
+    moe_imbalance: float
+    jitter_per_doubling: float
+    dp_window: float
+    optimizer_B: float
+    grad_B: float
+    gather_B: float
+    weight_B: float
+    grad_memory_B: float
+    optimizer_memory_B: float
+    stored_activation_8bit: float
+
+
+STACK_OF_VENDOR = {"AWS": "neuron", "Google": "jax-tpu"}
+"""The stack a vendor's machines are priced with unless one is named; every other vendor: "megatron"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """Chips joined by links. peak_flops: precision -> FLOP/s per device, dense, as published."""
+
+    id: str
+    display: str
+    chip: str
+    vendor: str
+    family: str
+    chips: int
+    devices_per_chip: int
+    chips_per_unit: int
+    max_chips: int
+    peak_flops: Mapping[str, float]
+    hbm_Bps: float
+    hbm_usable_B: float
+    levels: tuple[Level, ...]
+    efficiency: Efficiency
+    stack: Stack
+    recipes: tuple[str, ...]
+    is_estimated: bool
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> int:
+        return self.chips * self.devices_per_chip
+
+    @property
+    def domain_devices(self) -> int:
+        """Devices of one scale-up unit (UltraServer, NVLink domain, pod)."""
+        return self.chips_per_unit * self.devices_per_chip
+
+
+def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
+    """ "trn3:64" -> ("trn3", ":", "64"); "trn3-gen2*4" -> (.., "*", "4"); a bare name -> (name, None, None)."""
+    match = re.fullmatch(r"\s*([A-Za-z0-9_. -]+?)\s*(?:([:*])\s*([\w.]+))?\s*", spec)
+    if not match:
+        raise UserError("not a system", given=spec, allowed="NAME, NAME:CHIPS, NAME:4x4x8 or NAME*UNITS")
+    return match[1], match[2], match[3]
+
+
+def _chips(spec: str, kind: str | None, size: str | None, per_unit: int, chips: int | None) -> int:
+    if size is None:
+        return per_unit if chips is None else chips
+    if kind == "*":
+        return int(parse_count(size, where=f"system '{spec}'")) * per_unit
+    if re.fullmatch(r"\d+(x\d+)+", size):
+        return math.prod(int(axis) for axis in size.split("x"))
+    return int(parse_count(size, where=f"system '{spec}'"))
+
+
+def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | None = None,
+            domain_chips: int | None = None) -> System:  # fmt: skip
+    """The system that `spec` names, with `chips` chips (a size inside `spec` wins; else one unit).
+
+    domain_chips overrides the size of the scale-up unit (a TPU slice, a rack used in part). Raises UserError for an unknown
+    name, a size that is not a positive whole number, or one above what the fabric joins.
+    """
+    name, kind, size = parse_spec(spec)
+    system_id = facts.resolve_system(name)
+    meta = facts.meta("systems", system_id)
+    chip = str(meta["chip"])
+    chip_meta = facts.meta("chips", chip)
+    family = str(chip_meta["family"])
+    vendor = str(chip_meta["vendor"])
+    root, chip_root = f"systems.{system_id}", f"chips.{chip}"
+    paths: dict[str, str] = {}
+
+    def read(field_name: str, path: str) -> float:
+        paths[field_name] = path
+        return facts.number(path)
+
+    per_unit = round(read("chips_per_unit", f"{root}.chips_per_unit"))
+    max_chips = round(read("max_chips", f"{root}.max_chips"))
+    count = _chips(spec, kind, size, per_unit, chips)
+    if not 1 <= count <= max_chips:
+        raise UserError("number of chips out of range", where=f"system '{spec}'", given=count,
+                        allowed=f"1 to {max_chips:,} ({root}.max_chips)".replace(",", " "))  # fmt: skip
+    per_chip = round(read("devices_per_chip", f"{chip_root}.devices_per_chip"))
+    peak = {}
+    for precision in PRECISIONS:
+        fact = facts.get(f"{chip_root}.peak_dense.{precision}")
+        if fact is not None and fact.value is not None:
+            peak[precision] = read(f"peak_flops.{precision}", fact.path) / per_chip
+    estimated = facts.fact(f"{chip_root}.peak_dense.bf16").grade == "D"
+    levels = []
+    for key in facts.children(f"{root}.levels"):
+        at = f"{root}.levels.{key}"
+        kind_text = facts.text(f"{at}.kind")
+        size_chips = facts.get(f"{at}.chips")
+        level_chips = (
+            max_chips if key == "scale_out" else round(facts.number(f"{at}.chips")) if size_chips else per_unit
+        )
+        paths[f"{key}.bandwidth"] = f"{at}.bandwidth"
+        paths[f"{key}.latency"] = f"{at}.latency"
+        if level_chips == per_unit and key not in ("chip", "scale_out") and domain_chips is not None:
+            level_chips = domain_chips
+        axes = facts.get(f"{at}.axes")
+        flags = {
+            flag: bool((f := facts.get(f"{at}.{flag}")) and f.value) for flag in ("in_network_reduction", "via_inner")
+        }
+        levels.append(
+            Level(
+                name=key, kind=kind_text, devices=level_chips * per_chip,
+                bandwidth_Bps=facts.number(f"{at}.bandwidth") / per_chip, latency_s=facts.number(f"{at}.latency"),
+                is_network=key == "scale_out", reduces=flags["in_network_reduction"], via_inner=flags["via_inner"],
+                axes=round(facts.number(f"{at}.axes")) if axes else {"torus3d": 3, "torus2d": 2, "ring": 1}.get(kind_text, 0),
+            )
+        )  # fmt: skip
+    stack_name = stack or STACK_OF_VENDOR.get(vendor, "megatron")
+    if stack_name not in facts.ids("training") or facts.get(f"training.{stack_name}.speed") is None:
+        known = [s for s in facts.ids("training") if facts.get(f"training.{s}.speed") is not None]
+        raise unknown("software stack", stack_name, known)
+    efficiency: dict[str, Any] = {}
+    for f in fields(Efficiency):
+        efficiency[f.name] = read(f"efficiency.{f.name}", f"training.{family}.{f.name}")
+    constants: dict[str, Any] = {"name": stack_name}
+    for f in fields(Stack):
+        if f.name != "name":
+            own = f"training.{stack_name}.{f.name}"
+            constants[f.name] = read(f"stack.{f.name}", own if facts.get(own) else f"training.common.{f.name}")
+    return System(
+        id=system_id, display=str(meta["display"]), chip=chip, vendor=vendor, family=family, chips=count,
+        devices_per_chip=per_chip, chips_per_unit=domain_chips or per_unit, max_chips=max_chips, peak_flops=peak,
+        hbm_Bps=read("hbm_Bps", f"{chip_root}.memory.hbm_bandwidth") / per_chip,
+        hbm_usable_B=read("hbm_usable_B", f"{chip_root}.memory.hbm_usable") / per_chip,
+        levels=tuple(levels), efficiency=Efficiency(**efficiency), stack=Stack(**constants),
+        recipes=tuple(r.strip() for r in facts.text(f"training.{family}.recipes").split(",")),
+        is_estimated=estimated, paths=paths,
+    )  # fmt: skip

@@ -1,0 +1,246 @@
+"""Every legal plan of a stated space, as columns, and why the others are not legal.
+
+The space: degrees that divide what they split (heads, experts, scale-up domain), micro-batches and pipeline depths from short
+ladders, and for each the largest data-parallel degree that the chips allow with a legal batch. Feasibility in memory is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.machines.system import PRECISIONS, System
+from mowich.plans.plan import RECOMPUTE, SCHEDULES, Plans, TrainJob
+from mowich.workloads.model import Model, Moe
+
+MICRO_BATCHES = (1, 2, 4, 8, 16)
+CP_DEGREES = (1, 2, 4, 8, 16, 32)
+MAX_PP = 64
+MAX_TP = 64
+VPP = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Legal plans, and how many combinations each rule turned away."""
+
+    plans: Plans
+    refused: Mapping[str, int]
+
+
+def divisors(n: int, limit: int) -> list[int]:
+    """Divisors of n up to limit, ascending.
+
+    >>> divisors(12, 6)
+    [1, 2, 3, 4, 6]
+    """
+    return [d for d in range(1, min(n, limit) + 1) if n % d == 0]
+
+
+def tp_degrees(model: Model, system: System) -> list[int]:
+    """Tensor-parallel degrees: divide every layer's query heads and its feed-forward, and stay inside one scale-up unit."""
+    limit = min(MAX_TP, system.domain_devices, system.devices)
+    heads = np.gcd.reduce([layer.attention.num_heads for layer in model.layers])
+    return [d for d in divisors(int(heads), limit) if d & (d - 1) == 0 or d <= 12]
+
+
+def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int | str]]) -> None:
+    """Refuse a fixed degree that no plan of this model can have: one clear line, with the legal values."""
+    where = "--set plan."
+    if "tp" in fixed:
+        heads = int(np.gcd.reduce([layer.attention.num_heads for layer in model.layers]))
+        for tp in fixed["tp"]:
+            if heads % int(tp):
+                raise UserError(f"tp={tp} does not divide the {heads} query heads of {model.name}", where=f"{where}tp",
+                                allowed=" ".join(map(str, divisors(heads, MAX_TP))))  # fmt: skip
+    moes = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
+    if "ep" in fixed:
+        experts = moes[0].num_experts if moes else 1
+        for ep in fixed["ep"]:
+            if experts % int(ep):
+                what = f"the {experts} experts" if moes else "a dense model (no experts)"
+                raise UserError(
+                    f"ep={ep} does not divide {what} of {model.name}",
+                    where=f"{where}ep",
+                    allowed=" ".join(map(str, divisors(experts, 1024))),
+                )
+    for pp in fixed.get("pp", ()):
+        if int(pp) > model.num_layers:
+            raise UserError(
+                f"pp={pp} exceeds the {model.num_layers} layers of {model.name}",
+                where=f"{where}pp",
+                allowed=f"1 to {model.num_layers}",
+            )
+    for precision in fixed.get("precision", ()):
+        if precision not in system.peak_flops:
+            raise UserError(
+                f"{system.display} has no {precision} matrix rate",
+                where=f"{where}precision",
+                allowed=sorted(system.peak_flops),
+            )
+
+
+def _grid(columns: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    mesh = np.meshgrid(*[np.asarray(v, dtype=np.float64) for v in columns.values()], indexing="ij")
+    return {k: m.ravel() for k, m in zip(columns, mesh, strict=True)}
+
+
+def legal_plans(
+    model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]] | None = None
+) -> Space:
+    """All legal plans of the space for `system.chips` chips.
+
+    Raises UserError (exit code 3) when nothing is legal, with the rule that turned most combinations away.
+    """
+    fixed = fixed or {}
+    check_fixed(model, system, fixed)
+
+    def choice(name: str, default: Sequence[float]) -> list[float]:
+        if name not in fixed:
+            return list(default)
+        codes = {"recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES}.get(name)
+        return [float(codes.index(str(v))) if codes else float(v) for v in fixed[name]]
+
+    moe = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)), None)
+    kv = min(layer.attention.num_kv_heads for layer in model.layers)
+    L = model.num_layers
+    pp_ladder = [d for d in range(1, min(MAX_PP, L) + 1) if d & (d - 1) == 0 or L % d == 0]
+    long = job.seq >= 16384
+    ep_default = divisors(moe.num_experts, 1024) if moe else [1]
+    recipes = [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops]
+    columns = {
+        "tp": choice("tp", tp_degrees(model, system)),
+        "sp": choice("sp", (0, 1)),
+        "pp": choice("pp", pp_ladder),
+        "vpp": choice("vpp", VPP),
+        "cp": choice("cp", CP_DEGREES if long else CP_DEGREES[:3]),
+        "ep": choice("ep", ep_default),
+        "etp": choice("etp", (1,)),
+        "zero": choice("zero", (1, 3)),
+        "micro_batch": choice("micro_batch", MICRO_BATCHES),
+        "recompute": choice("recompute", (0, 1, 2)),
+        "precision": choice("precision", recipes),
+    }
+    # shape first, so that the cross product with modes stays small
+    shape = _grid({k: columns[k] for k in ("tp", "sp", "pp", "vpp", "cp", "ep", "etp", "micro_batch")})
+    refused: dict[str, int] = {}
+    keep = np.ones(len(shape["tp"]), dtype=bool)
+
+    def rule(name: str, ok: np.ndarray) -> None:
+        nonlocal keep
+        gone = int(np.sum(keep & ~ok))
+        if gone:
+            refused[name] = refused.get(name, 0) + gone
+        keep = keep & ok
+
+    tp, pp, vpp, cp, ep, etp = (shape[k] for k in ("tp", "pp", "vpp", "cp", "ep", "etp"))
+    rule("sequence parallelism needs tp > 1", (shape["sp"] == 0) | (tp > 1))
+    rule(
+        "tp inside one scale-up unit",
+        tp * cp <= max(system.domain_devices, 1) if "tp" not in fixed else tp <= system.devices,
+    )
+    rule("every stage holds a layer", (np.ceil(L / pp) * (pp - 1) < L) | (pp == 1))
+    rule(
+        "interleaving needs pp > 1 and whole chunks",
+        (vpp == 1) | ((pp > 1) & (pp * vpp <= L) & (np.ceil(L / (pp * vpp)) * (pp * vpp) <= L * 1.1)),
+    )
+    rule("sequence divides over cp", (job.seq % (2 * cp) == 0) | (cp == 1))
+    rule("etp inside tp", etp <= tp)
+    rule("key-value heads split or replicated evenly", (np.mod(kv, tp) == 0) | (np.mod(tp, kv) == 0))
+    rule("more devices than there are", tp * pp * cp <= system.devices)
+    shape = {k: v[keep] for k, v in shape.items()}
+    if not len(shape["tp"]):
+        raise _none(model, system, refused)
+    shape["dp"] = np.zeros_like(shape["tp"])
+    shape = _with_dp(shape, system, job, choice("dp", ()) if "dp" in fixed else None, refused)
+    keep = np.ones(len(shape["tp"]), dtype=bool)
+    tp, pp, dp, cp, ep, etp = (shape[k] for k in ("tp", "pp", "dp", "cp", "ep", "etp"))
+    rule("experts' ranks divide the stage's ranks", np.mod(tp * cp * dp, ep * etp) == 0)
+    g = np.maximum(1.0, np.rint(job.batch_seqs / (shape["micro_batch"] * dp)))
+    g = np.where(shape["vpp"] > 1, np.maximum(pp, np.rint(g / pp) * pp), g)
+    off = np.abs(g * shape["micro_batch"] * dp / job.batch_seqs - 1.0)
+    rule(f"a batch within {job.batch_tolerance:.0%} of the target", off <= job.batch_tolerance + 1e-12)
+    rule("at least as many micro-batches as stages", (g >= pp) | (pp == 1))
+    shape = {k: v[keep] for k, v in shape.items()}
+    if not len(shape["tp"]):
+        raise _none(model, system, refused)
+    modes = _grid({k: columns[k] for k in ("zero", "recompute", "precision")})
+    n, m = len(shape["tp"]), len(modes["zero"])
+    full = {k: np.repeat(v, m) for k, v in shape.items()} | {k: np.tile(v, n) for k, v in modes.items()}
+    full["schedule"] = (full["vpp"] > 1).astype(np.float64)
+    keep = np.ones(n * m, dtype=bool)
+    rule(
+        "full sharding (zero 3) is not combined with a pipeline",
+        (full["zero"] < 3) | (full["pp"] == 1) | ("zero" in fixed),
+    )
+    if "schedule" in fixed:
+        rule("schedule as asked", np.isin(full["schedule"], choice("schedule", ())))
+    plans = Plans(*(full[f.name] for f in fields(Plans))).take(keep)
+    if not len(plans):
+        raise _none(model, system, refused)
+    return Space(plans, refused)
+
+
+def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_dp: Sequence[float] | None,
+             refused: dict[str, int]) -> dict[str, np.ndarray]:  # fmt: skip
+    """One row per data-parallel degree worth trying: the most that the chips allow in whole blocks per scale-up unit, the most that
+    divides the batch, and the largest power of two. Chips that are left over idle."""
+    block = (
+        shape["tp"]
+        * shape["cp"]
+        * np.minimum(shape["ep"] * shape["etp"], np.maximum(1.0, system.domain_devices / (shape["tp"] * shape["cp"])))
+    )
+    unit = float(system.domain_devices)
+    whole, rest = divmod(float(system.devices), unit)
+    per_unit = np.where(block <= unit, np.floor(unit / block) * block, unit)
+    usable = whole * per_unit + np.where(block <= unit, np.floor(rest / block) * block, rest)
+    usable = np.maximum(
+        usable,
+        np.where(
+            shape["tp"] * shape["cp"] <= rest,
+            np.floor(rest / (shape["tp"] * shape["cp"])) * shape["tp"] * shape["cp"],
+            0.0,
+        ),
+    )
+    model_ranks = shape["tp"] * shape["cp"] * shape["pp"]
+    most = np.floor(usable / model_ranks)
+    per_dp = np.maximum(1.0, np.floor(job.batch_seqs / shape["micro_batch"]))
+    most = np.minimum(most, per_dp * (1.0 + job.batch_tolerance))
+    candidates = []
+    if fixed_dp is not None:
+        for d in fixed_dp:
+            candidates.append(np.where(d <= most + 0.5, d, 0.0))
+    else:
+        candidates.append(np.floor(most))
+        candidates.append(2.0 ** np.floor(np.log2(np.maximum(most, 1.0))))
+        g = np.maximum(1.0, np.ceil(per_dp / np.maximum(most, 1.0)))
+        candidates.append(np.floor(np.minimum(per_dp / g, most)))
+        ranks = (
+            shape["ep"]
+            * shape["etp"]
+            / np.gcd((shape["ep"] * shape["etp"]).astype(np.int64), (shape["tp"] * shape["cp"]).astype(np.int64))
+        )
+        candidates.append(np.floor(most / ranks) * ranks)
+        candidates.append(np.floor(np.minimum(per_dp / g, most) / ranks) * ranks)
+    rows = {k: np.concatenate([v] * len(candidates)) for k, v in shape.items() if k != "dp"}
+    rows["dp"] = np.concatenate(candidates)
+    ok = rows["dp"] >= 1
+    if int(np.sum(~ok)):
+        refused["no data-parallel degree left"] = int(np.sum(~ok))
+    rows = {k: v[ok] for k, v in rows.items()}
+    if not len(rows["dp"]):
+        return rows
+    names = list(rows)
+    key = np.stack([rows[k] for k in names], axis=1)
+    key = np.unique(key, axis=0)
+    return {k: key[:, i] for i, k in enumerate(names)}
+
+
+def _none(model: Model, system: System, refused: Mapping[str, int]) -> UserError:
+    top = sorted(refused.items(), key=lambda item: -item[1])[:3]
+    why = "; ".join(f"{count} by '{name}'" for name, count in top)
+    return UserError(f"no legal plan for {model.name} on {system.chips} chips of {system.display}", given=None,
+                     allowed=None, fix=f"turned away: {why}", code=EXIT_INFEASIBLE)  # fmt: skip

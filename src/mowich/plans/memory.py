@@ -1,0 +1,171 @@
+"""Bytes per device of a training plan, by category, for the fullest stage.
+
+Columns of plans in, columns of bytes out. A plan fits when the sum is at most what a program may use on the device. Activation
+bytes follow from the layer's shapes with fused attention (no seq x seq matrix is kept).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.estimate import Notes
+from mowich.machines.system import PRECISIONS, System
+from mowich.plans.plan import Plans, TrainJob
+from mowich.workloads import ops
+from mowich.workloads.model import Layer, Model, Moe
+
+Floats = NDArray[np.float64]
+
+CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "reserve")
+
+
+def layers_per_stage(model: Model, p: Plans) -> Floats:
+    """Layers of the fullest stage: whole chunks of ceil(L / (pp vpp)) layers, vpp of them a stage, at most what is there."""
+    L = float(model.num_layers)
+    return np.asarray(np.minimum(np.ceil(L / (p.pp * p.vpp)) * p.vpp, np.ceil(L / p.pp) + (p.vpp > 1)))
+
+
+def _split(layer: Layer, hidden: int, tp: Floats) -> Floats:
+    """Dense parameters of one layer on one of tp ranks: matrices split, norms and replicated projections whole."""
+    total = np.full_like(tp, float(layer.norm_params))
+    for gemm in ops.dense_gemms(layer, hidden):
+        n, k = gemm.local(tp)
+        total = total + n * k
+    return total
+
+
+def dense_params_per_device(model: Model, p: Plans) -> Floats:
+    """Parameters on one device of the fullest stage, experts left out: its layers plus the larger of embedding and head
+    (both on one stage when pp = 1)."""
+    distinct, inverse = p.unique("tp")
+    mean = sum(
+        (layer.count * _split(layer, model.hidden, distinct.tp) for layer in model.layers), np.zeros_like(distinct.tp)
+    )[inverse]
+    per_stage = mean / model.num_layers * layers_per_stage(model, p)
+    ends = float(model.embedding_params) / p.tp
+    head = float(model.head_params) / p.tp
+    return np.asarray(per_stage + np.where(p.pp == 1, ends + head, np.maximum(ends, head)))
+
+
+def expert_params_per_device(model: Model, p: Plans) -> Floats:
+    """Routed-expert parameters on one device of the fullest stage: num_experts / ep experts, each cut etp ways."""
+    total = 0.0
+    for layer in model.layers:
+        if isinstance(layer.ffn, Moe):
+            matrices = 3 if layer.ffn.gated else 2
+            total += float(layer.count) * layer.ffn.num_experts * matrices * model.hidden * layer.ffn.ffn
+    return np.asarray(total / model.num_layers * layers_per_stage(model, p) / (p.ep * p.etp))
+
+
+def activation_B_per_layer(model: Model, layer: Layer, system: System, job: TrainJob, p: Plans) -> Floats:
+    """Bytes that one layer keeps for backward, one micro-batch, by recompute mode.
+
+    none: inputs of every matrix multiplication and norm, q, k, v, the attention output and its statistics, and the feed-forward's
+    intermediate values, 2 B each (GEMM inputs of 8-bit recipes less). selective: norms, activation functions and MLA up-projections are
+    recomputed. full: the layer's input only.
+    """
+    h, a = float(model.hidden), layer.attention
+    t = p.micro_batch * job.seq / p.cp
+    spread = np.where(p.sp > 0, p.tp, 1.0)
+    q = a.num_heads * a.head_dim / p.tp
+    kv = 2.0 * ops.kv_width(a) / p.tp
+    out = a.num_heads * a.v_head_dim / p.tp
+    low = np.where(p.precision == PRECISIONS.index("bf16"), 1.0, system.stack.stored_activation_8bit)
+    latent = (a.kv_lora + a.rope_head_dim + (a.q_lora or 0)) / spread if a.kind == "mla" else 0.0
+    kept = low * (2.0 * h / spread) + 2.0 * h / spread  # two GEMM inputs (normed) and two residual streams
+    kept = kept + (latent + out + 4.0 * a.num_heads / p.tp / 2.0)
+    scores = np.where(p.recompute == 0, q + kv, (q + kv) * (0.0 if a.kind == "mla" else 1.0))
+    width, outputs = ops.ffn_width(layer.ffn)
+    inner = (outputs + low) * width / p.tp
+    inner_selective = outputs * width / p.tp
+    if isinstance(layer.ffn, Moe):
+        rows = layer.ffn.top_k * p.etp / p.tp  # rows per token on this device
+        inner = inner + rows * (low * h + (outputs + low) * layer.ffn.ffn / p.etp)
+        inner_selective = inner_selective + rows * (low * h + outputs * layer.ffn.ffn / p.etp)
+    none = 2.0 * t * (kept + scores + inner)
+    selective = 2.0 * t * (kept - low * h / spread + scores + inner_selective)
+    unfused = np.zeros_like(t)
+    if system.stack.unfused_attention:
+        unfused = np.where(p.recompute == 0, 5.0 * t * job.seq * a.num_heads / p.tp, 0.0)
+    full = 2.0 * t * h / spread
+    return np.asarray(np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none) + unfused))
+
+
+def in_flight(p: Plans, g: Floats) -> Floats:
+    """Micro-batches whose activations the first stage holds, in units of a whole stage: min(g, pp) for 1F1B; interleaved
+    holds (pp (vpp + 1) - 1) / vpp chunks' worth at most (Narayanan et al. 2021)."""
+    interleaved = (p.pp * (p.vpp + 1.0) - 1.0) / p.vpp
+    return np.asarray(np.where(p.vpp > 1, np.minimum(g, interleaved), np.minimum(g, p.pp)))
+
+
+def memory_B(
+    model: Model, system: System, job: TrainJob, p: Plans, g: Floats, notes: Notes | None = None
+) -> dict[str, Floats]:
+    """Bytes per device by category, fullest stage; g: micro-batches per step. Categories sum to the total.
+
+    The first stage holds the most activations, the last one the logits; the sum takes the larger of the two extras.
+    """
+    s = system.stack
+    dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
+    d_ranks = p.dp * p.cp
+    e_ranks = np.maximum(1.0, p.tp * p.cp * p.dp / (p.ep * p.etp))
+
+    def stored(bytes_per_param: float, sharded_from: int) -> Floats:
+        cut = p.zero >= sharded_from
+        return np.asarray(
+            bytes_per_param * (dense / np.where(cut, d_ranks, 1.0) + expert / np.where(cut, e_ranks, 1.0))
+        )
+
+    t = p.micro_batch * job.seq / p.cp
+    distinct, inverse = p.unique("tp", "sp", "cp", "etp", "micro_batch", "recompute", "precision")
+    per_layer, biggest, widest_rows = (v[inverse] for v in _layer_extremes(model, system, job, distinct))
+    activations = per_layer / model.num_layers * layers_per_stage(model, p) * in_flight(p, g)
+    activations = activations + np.where(p.recompute == 2, biggest, 0.0)
+    logits = t * float(model.vocab) / p.tp * 6.0  # 16-bit logits and their fp32 gradient
+    gathered = np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers_per_stage(model, p), 0.0)
+    frozen = 0.0 if job.frozen_base else 1.0
+    out = {
+        "weights": stored(s.weight_B, 3),
+        "gradients": frozen * stored(s.grad_memory_B, 2),
+        "optimizer": frozen * stored(s.optimizer_memory_B, 1),
+        "activations": activations,
+        "temporary": np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp)))
+        + gathered
+        + widest_rows,
+        "reserve": np.full_like(t, system.efficiency.runtime_reserve),
+    }
+    if notes is not None:
+        params = "bytes x (dense / (zero: dp cp) + experts / (zero: tp cp dp / (ep etp)))"
+        for name, field, start in (
+            ("weights", "weight_B", 3),
+            ("gradients", "grad_memory_B", 2),
+            ("optimizer", "optimizer_memory_B", 1),
+        ):
+            notes.add(
+                f"memory.{name}", out[name], "B", params, bytes=getattr(s, field), dense=dense, experts=expert, zero=p.zero,
+                sharded_from_zero=start, dense_ranks=d_ranks, expert_ranks=e_ranks, facts=(system.paths[f"stack.{field}"],),
+            )  # fmt: skip
+        notes.add(
+            "memory.activations", activations, "B", "bytes kept per layer x layers per stage x micro-batches in flight (+ one layer, full recompute)",
+            per_layer=per_layer / model.num_layers, layers_per_stage=layers_per_stage(model, p), in_flight=in_flight(p, g), tokens=t,
+        )  # fmt: skip
+        notes.add("memory.temporary", out["temporary"], "B", "logits beyond what the last stage has free + gathered weights + expert buffers",
+                  logits=logits, gathered=gathered, expert_buffers=widest_rows)  # fmt: skip
+        notes.add("memory.reserve", out["reserve"], "B", facts=(system.paths["efficiency.runtime_reserve"],))
+    return out
+
+
+def _layer_extremes(model: Model, system: System, job: TrainJob, p: Plans) -> tuple[Floats, Floats, Floats]:
+    """Bytes kept by all layers together; by the largest layer while it is recomputed; in its expert dispatch buffers."""
+    total, biggest, buffers = np.zeros(len(p)), np.zeros(len(p)), np.zeros(len(p))
+    kept_whole = replace(p, recompute=np.zeros(len(p)))
+    for layer in model.layers:
+        total = total + layer.count * activation_B_per_layer(model, layer, system, job, p)
+        biggest = np.maximum(biggest, activation_B_per_layer(model, layer, system, job, kept_whole))
+        if isinstance(layer.ffn, Moe):
+            rows = p.micro_batch * job.seq / p.cp * layer.ffn.top_k * p.etp / p.tp
+            buffers = np.maximum(buffers, 2.0 * 2.0 * rows * model.hidden)
+    return total, biggest, buffers

@@ -1,0 +1,183 @@
+"""A `Plan`: how a model is spread over devices. No times and no hardware in it.
+
+`Plans` is the same thing as columns, one row per plan: what the memory and time formulas take, so that one plan and a
+million are the same code. Ranks are laid out tp, cp, dp, pp from the inside out; experts are spread over the tp x cp x dp ranks
+of a stage, etp inside ep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.errors import UserError, unknown
+from mowich.machines.system import PRECISIONS
+
+RECOMPUTE = ("none", "selective", "full")
+SCHEDULES = ("1f1b", "interleaved")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Parallel degrees count devices. zero: 0 replicated optimizer, 1 sharded, 2 also gradients, 3 also weights (FSDP).
+    vpp: model chunks per stage (1 unless interleaved). ep: experts' groups, etp: tensor parallel inside an expert."""
+
+    tp: int = 1
+    sp: bool = False
+    pp: int = 1
+    vpp: int = 1
+    dp: int = 1
+    cp: int = 1
+    ep: int = 1
+    etp: int = 1
+    zero: int = 1
+    micro_batch: int = 1
+    recompute: str = "none"
+    precision: str = "bf16"
+    schedule: str = "1f1b"
+
+    @property
+    def devices(self) -> int:
+        return self.tp * self.pp * self.dp * self.cp
+
+    def to_dict(self) -> dict[str, int | bool | str]:
+        """The JSON contract of a plan."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Plan:
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        """Short form for tables: "tp8 pp4 dp64 ep32 mxfp8 full"."""
+        parts = [f"tp{self.tp}"] if self.tp > 1 else []
+        if self.pp > 1:
+            parts.append(f"pp{self.pp}" + (f"v{self.vpp}" if self.vpp > 1 else ""))
+        if self.cp > 1:
+            parts.append(f"cp{self.cp}")
+        if self.ep > 1:
+            parts.append(f"ep{self.ep}" + (f"x{self.etp}" if self.etp > 1 else ""))
+        parts.append(f"dp{self.dp}")
+        parts += [f"z{self.zero}", f"mb{self.micro_batch}", self.precision]
+        if self.recompute != "none":
+            parts.append({"selective": "rc-sel", "full": "rc-full"}[self.recompute])
+        return " ".join(parts)
+
+
+Column = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """Columns of plans: every field float64 of shape [n]; enumerations are indices into RECOMPUTE, PRECISIONS, SCHEDULES."""
+
+    tp: Column
+    sp: Column
+    pp: Column
+    vpp: Column
+    dp: Column
+    cp: Column
+    ep: Column
+    etp: Column
+    zero: Column
+    micro_batch: Column
+    recompute: Column
+    precision: Column
+    schedule: Column
+
+    def __len__(self) -> int:
+        return len(self.tp)
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Plans:
+        """The rows at `index` (positions or a mask)."""
+        return Plans(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def unique(self, *names: str) -> tuple[Plans, NDArray[np.intp]]:
+        """Rows that differ in `names`, and for each row the index of its representative: a formula of those fields alone
+        is evaluated once per distinct combination, then expanded with the index."""
+        key = np.zeros(len(self), dtype=np.int64)
+        for name in names:
+            column = getattr(self, name).astype(np.int64)
+            key = (key << int(column.max(initial=0)).bit_length()) | column
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        return self.take(first), inverse
+
+    def plan(self, i: int) -> Plan:
+        """Row i as a Plan."""
+        raw = {f.name: getattr(self, f.name)[i].item() for f in fields(self)}
+        return Plan(
+            **{k: int(raw[k]) for k in ("tp", "pp", "vpp", "dp", "cp", "ep", "etp", "zero", "micro_batch")},
+            sp=bool(raw["sp"]),
+            recompute=RECOMPUTE[int(raw["recompute"])],
+            precision=PRECISIONS[int(raw["precision"])],
+            schedule=SCHEDULES[int(raw["schedule"])],
+        )
+
+    def __iter__(self) -> Iterator[Plan]:
+        return (self.plan(i) for i in range(len(self)))
+
+    @classmethod
+    def of(cls, plans: Iterable[Plan]) -> Plans:
+        """Columns from plans."""
+        rows = list(plans)
+        columns = []
+        for f in fields(cls):
+            codes = {"recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES}.get(f.name)
+            values = [getattr(p, f.name) for p in rows]
+            columns.append(np.array([codes.index(v) if codes else v for v in values], dtype=np.float64))
+        return cls(*columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """One training job. tokens: to train on in all; seq: tokens per sequence; batch_seqs: sequences per step (a target);
+    is_balanced: expert load forced equal, as in benchmarks; frozen_base: only adapters train (LoRA), so weight gradients
+    of the base are not computed; global_tolerance: how far a legal batch may lie from the target."""
+
+    tokens: float
+    seq: int
+    batch_seqs: float
+    is_balanced: bool = False
+    frozen_base: bool = False
+    batch_tolerance: float = 0.05
+
+    @property
+    def tokens_per_step(self) -> float:
+        return self.seq * self.batch_seqs
+
+
+FIXABLE: Mapping[str, tuple[str, ...] | None] = {
+    "tp": None, "sp": None, "pp": None, "vpp": None, "dp": None, "cp": None, "ep": None, "etp": None, "zero": None,
+    "micro_batch": None, "recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES,
+}  # fmt: skip
+"""Plan fields that a user may fix, and the words that each allows (None: whole numbers)."""
+
+
+def parse_fixed(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
+    """{"tp": "4,8"} -> {"tp": (4, 8)}: choices that restrict the search. Raises UserError, all problems named."""
+    out: dict[str, tuple[int | str, ...]] = {}
+    for key, text in settings.items():
+        where = f"--set plan.{key}"
+        if key not in FIXABLE:
+            raise unknown("plan field", key, FIXABLE, where="--set plan")
+        allowed = FIXABLE[key]
+        values: list[int | str] = []
+        for word in str(text).split(","):
+            word = word.strip()
+            if allowed is not None:
+                if word not in allowed:
+                    raise unknown(key, word, allowed, where=where)
+                values.append(word)
+            elif key == "sp" and word.casefold() in ("true", "false", "0", "1"):
+                values.append(int(word.casefold() in ("true", "1")))
+            else:
+                limit = 0 if key == "zero" else 1
+                if not word.isdigit() or int(word) < limit or (key == "zero" and int(word) > 3):
+                    raise UserError("not a legal degree", where=where, given=word,
+                                    allowed="0 to 3" if key == "zero" else "whole numbers from 1")  # fmt: skip
+                values.append(int(word))
+        out[key] = tuple(values)
+    return out

@@ -1,0 +1,25 @@
+"""Results as JSON: one object, keys in the order of the contract, the same bytes for the same result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import mowich
+
+
+def to_json(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None) -> str:
+    """The text of a result's `to_dict()`. `inputs` are added to its inputs: what else is needed to run it again."""
+    out: dict[str, Any] = {"schema": result["schema"], "version": getattr(mowich, "__version__", "0+unknown"), **result}
+    if inputs and "inputs" in out:
+        out["inputs"] = {**out["inputs"], **inputs}
+    return json.dumps(out, indent=1, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and tuples of other libraries as plain numbers."""
+    item = getattr(value, "item", None)
+    if item is None:
+        raise TypeError(f"not JSON: {type(value).__name__}")
+    return item()

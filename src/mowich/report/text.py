@@ -1,0 +1,376 @@
+"""The text reports: answer first, then the table, then what stands behind it.
+
+Each function takes a result of the studies and returns the whole text. Nothing is computed here but shares, marks and words: a number that
+a report shows stands in the result. Unknown is "?", never 0 and never blank; a row that cannot run stays, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mowich.estimate import Estimate
+from mowich.report.table import UNKNOWN, Column, Style, gib, interval, number, percent, spread, table, wrap
+from mowich.units import show, show_count, show_gib, sig
+
+if TYPE_CHECKING:
+    from mowich.studies.compare import Comparison, PlanList, Row
+    from mowich.studies.fit import Fit
+    from mowich.studies.validate import Summary, Validation
+    from mowich.workloads.model import Model
+    from mowich.workloads.view import ModelView
+
+NOTHING = "-"
+"""In a row that cannot run: there is no number, known or unknown."""
+
+SHORT_BINDS: Mapping[str, str] = {
+    "hbm capacity": "HBM size", "hbm bandwidth": "HBM rate", "expert all-to-all": "EP links", "tensor-parallel links": "TP links",
+    "data-parallel network": "DP network", "no legal plan": "no plan",
+}  # fmt: skip
+
+PART_WORDS: Mapping[str, str] = {
+    "gemm": "matmul", "memory_bound": "HBM-bound", "pp_bubble": "bubble", "pp_transfer": "PP transfer", "ep": "EP", "tp": "TP", "dp": "DP", "cp": "CP",
+    "moe": "MoE routing", "quantise": "quantise",
+}  # fmt: skip
+
+Picker = Callable[["Row"], Estimate]
+
+
+def runs(row: Row) -> bool:
+    """Whether the row has a plan and so a step time (it may still be unknown whether it fits)."""
+    return row.step_s.value is not None
+
+
+def names(words: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def best_of(rows: Sequence[Row], pick: Picker) -> tuple[Row | None, list[Row]]:
+    """The feasible row with the lowest known value, and the other feasible rows whose 90% interval meets its own."""
+    known = [r for r in rows if r.feasible and pick(r).value is not None]
+    if not known:
+        return None, []
+    best = min(known, key=lambda r: float(pick(r)))
+    return best, [r for r in known if r is not best and pick(r).overlaps(pick(best))]
+
+
+def usd(row: Row) -> Estimate:
+    return row.usd_per_mtok
+
+
+def days(row: Row) -> Estimate:
+    return row.days
+
+
+def label(row: Row) -> str:
+    """The name of a row as the user wrote it, marked when everything about it is an estimate."""
+    return f"{row.system} (est.)" if row.estimated else row.system
+
+
+def price_term(row: Row) -> str:
+    """The term in a row's price label ("$2.24/chip/h, capacity-block, 2026-05-21, ..."), or ""."""
+    parts = [p.strip() for p in row.price_label.split(",")]
+    return parts[1] if len(parts) > 1 and parts[0].startswith("$") else ""
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """The answer in two or three sentences."""
+    if not any(runs(r) for r in rows):
+        what = "This system" if len(rows) == 1 else f"None of the {len(rows)} systems"
+        return f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated; each row says why."
+    said = []
+    for word, pick, text in (("Cheapest", usd, lambda r: f"${interval(usd(r))} per million tokens"), ("Fastest", days, lambda r: f"{interval(days(r))} days")):
+        best, ties = best_of(rows, pick)
+        if best is None:
+            said.append("No row that fits has a known price." if pick is usd else "")
+            continue
+        sentence = f"{word}: {label(best)}, {text(best)}"
+        if ties:
+            sentence += f"; {names([r.system for r in ties])} overlap{'s' if len(ties) == 1 else ''} with it and {'is' if len(ties) == 1 else 'are'} not ranked"
+        said.append(sentence + ".")
+    no_price = [r.system for r in rows if runs(r) and r.usd_per_mtok.value is None]
+    if no_price:
+        said.append(f"No published price: {names(no_price)} (break-even below).")
+    not_fit = [r.system for r in rows if r.feasible is False]
+    if not_fit:
+        said.append(f"Cannot run it: {names(not_fit)}.")
+    open_ = [r.system for r in rows if r.feasible is None]
+    if open_:
+        said.append(f"Not known whether it fits: {names(open_)}.")
+    return " ".join(s for s in said if s)
+
+
+def marks(rows: Sequence[Row], pick: Picker, style: Style) -> dict[int, str]:
+    """id(row) -> the mark behind its number: best, or "~" for a range that overlaps with the best."""
+    best, ties = best_of(rows, pick)
+    out = {id(r): "~" for r in ties}
+    if best is not None:
+        out[id(best)] = style.best
+    return {id(r): " " + out.get(id(r), " ") for r in rows} if out else {id(r): "" for r in rows}
+
+
+def memory_cell(row: Row) -> str:
+    if not row.memory_B or not row.memory_capacity_B:
+        return UNKNOWN
+    return f"{gib(sum(row.memory_B.values()))}/{gib(row.memory_capacity_B)}"
+
+
+def compare_rows(rows: Sequence[Row], style: Style) -> tuple[list[str], list[str]]:
+    """The main table."""
+    cheap, fast = marks(rows, usd, style), marks(rows, days, style)
+    columns = [
+        Column(name="system", right=False), Column(name="plan", right=False, keep=0), Column(name="step s"), Column(name="MFU"),
+        Column(name="GiB/dev"), Column(name="$/Mtok"), Column(name="J/token", keep=1), Column(name="days"), Column(name="goodput", keep=2),
+        Column(name="grade", keep=5), Column(name="binds", right=False),
+    ]  # fmt: skip
+    body = []
+    for row in rows:
+        if not runs(row):
+            why = "does not fit" if row.binds == "hbm capacity" else SHORT_BINDS.get(row.binds, row.binds or "no plan")
+            body.append([label(row), NOTHING, NOTHING, NOTHING, memory_cell(row), NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, why])
+            continue
+        fits = "?" if row.feasible is None else ""
+        body.append([
+            label(row), str(row.plan) if row.plan else NOTHING, spread(row.step_s, style), percent(row.mfu.value), memory_cell(row) + fits,
+            interval(row.usd_per_mtok) + cheap[id(row)], number(row.J_per_token.value), number(row.days.value) + fast[id(row)],
+            percent(row.goodput.value), row.step_s.grade, SHORT_BINDS.get(row.binds, row.binds),
+        ])  # fmt: skip
+    return table(columns, body, style)
+
+
+def time_shares(row: Row, top: int = 4) -> str:
+    """ "matmul 52%, EP 20%, bubble 9%": the largest parts of a step."""
+    total = row.step_s.value or 0.0
+    if not row.step_s.breakdown or not total:
+        return ""
+    parts = sorted(row.step_s.breakdown.items(), key=lambda kv: -kv[1])[:top]
+    return ", ".join(f"{PART_WORDS.get(k, k)} {v / total:.0%}" for k, v in parts if v / total >= 0.005)
+
+
+def plan_lines(rows: Sequence[Row], style: Style) -> list[str]:
+    """Per system: the whole plan, chips, batch, and where the time goes."""
+    out = []
+    wide = max((len(r.system) for r in rows), default=0)
+    for row in rows:
+        if not runs(row):
+            continue
+        idle = f" ({row.chips_idle} idle, paid for)" if row.chips_idle else ""
+        each = f" x {row.devices_per_chip} devices" if row.devices_per_chip > 1 else ""
+        chips = f"{row.chips_used} of {row.chips_requested} chips{idle}{each}" if idle else f"{row.chips_used} chips{each}"
+        out += wrap(f"{row.system.ljust(wide)}  {row.plan}; {chips}; batch {row.global_batch_seqs}", style, hang=wide + 2)
+        said = [f"time: {time_shares(row)}"] if time_shares(row) else []
+        said += [f"goodput {percent(row.goodput.value)}", f"{interval(row.J_per_token)} J/token"]
+        out += [style.dim(x) for x in wrap("; ".join(said), style, indent=wide + 4, hang=0)]
+    return out
+
+
+def breakeven_lines(rows: Sequence[Row]) -> list[str]:
+    """For each row without a price: what price, and what power, would equal the best known row."""
+    out: list[str] = []
+    name = ""
+    for row in rows:
+        if not runs(row) or row.usd_per_mtok.value is not None:
+            continue
+        other, _ = best_of([r for r in rows if r is not row], usd)
+        if other is not None and row.breakeven_usd_per_chip_h.value is not None:
+            text = f"{row.system} has no published price: equal to {other.system} at ${interval(row.breakeven_usd_per_chip_h)} per chip-hour"
+        else:
+            text = f"{row.system} has no published price, and no other row that fits has one to equal"
+        cool, _ = best_of([r for r in rows if r is not row], lambda r: r.J_per_token)
+        if cool is not None and row.breakeven_W_per_chip.value is not None:
+            text += f"; to {cool.system} in energy at {interval(row.breakeven_W_per_chip)} W per chip"
+        out.append(text)
+        name = name or row.system_id
+    if name:
+        out.append(f'Your own: --set prices.{name}="$1.40/chip/h" --set power.{name}="900 W"')
+    return out
+
+
+def compare_text(result: Comparison, model: Model, style: Style, *, command_hint: str = "") -> str:
+    """The report of `mowich compare`."""
+    rows = result.rows
+    inputs = result.inputs
+    lines = [*(style.bold(line) for line in wrap(headline(rows), style, indent=0, hang=0)), ""]
+    lines += wrap(f"{job_line(inputs, model)} . best plan per system", style)
+    body, dropped = compare_rows(rows, style)
+    lines += body
+    legend = f"{style.best} best   ~ range overlaps with the best: not ranked   ? unknown   90% ranges   GiB per device used/usable"
+    lines += wrap(legend, style)
+    if "plan" in dropped:
+        lines += ["", "Plans and where the time goes", *plan_lines(rows, style)]
+        dropped = [d for d in dropped if d != "plan"]
+        dropped = [d for d in dropped if d not in ("goodput", "J/token")]
+    if dropped:
+        lines += wrap(f"Not shown at this width: {', '.join(dropped)} (see --json or --csv).", style)
+    notes = [f"{r.system}: {r.reason}" for r in rows if r.reason]
+    notes += breakeven_lines(rows)
+    notes += [f"{r.system}: {r.goodput.reason}" for r in rows if runs(r) and r.goodput.reason]
+    notes += list(result.warnings)
+    if notes:
+        lines += ["", "Notes"]
+        for note in notes:
+            lines += wrap(note, style)
+    lines += ["", *price_lines(rows, style), *coverage_lines(rows, style)]
+    lines += next_lines(rows, style, command_hint)
+    return "\n".join(lines) + "\n"
+
+
+def job_line(inputs: Mapping[str, object], model: Model) -> str:
+    """The model and the job in one line."""
+    size = f"{show_count(model.params)} total" + (f" / {show_count(model.params_active)} active" if model.params_active != model.params else "")
+    batch = inputs.get("batch_seqs")
+    what = f"{model.name} . {size} . train {show_count(float(str(inputs['tokens'])))} tokens . seq {inputs['seq']} . batch {show_count(float(str(batch)))} seqs"
+    chips = inputs.get("chips")
+    equal = inputs.get("equal", "chips")
+    if chips is not None:
+        what += f" . {chips} {'units' if equal == 'units' else 'chips'} each" if equal in ("chips", "units") else f" . equal {equal} to {chips} chips of the first"
+    return what
+
+
+def price_lines(rows: Sequence[Row], style: Style) -> list[str]:
+    """Which price stands behind each row, and whether the terms differ."""
+    shown: dict[str, list[str]] = {}
+    for row in rows:
+        shown.setdefault(row.price_label or UNKNOWN, []).append(row.system)
+    lines = wrap("Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + ".", style, indent=0)
+    terms = sorted({price_term(r) for r in rows if price_term(r)})
+    if len(terms) > 1:
+        lines += wrap(f"Price terms differ ({', '.join(terms)}): one term for all is --set prices.term={'3y' if '3y' in terms else 'on-demand'}.", style, indent=0)
+    return lines
+
+
+def coverage_lines(rows: Sequence[Row], style: Style) -> list[str]:
+    """Which kinds of cost the times are made of."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        if runs(row) and row.step_s.coverage:
+            text = ", ".join(f"{share:.0%} {kind}" for kind, share in sorted(row.step_s.coverage.items(), key=lambda kv: -kv[1]))
+            said.setdefault(text, []).append(row.system)
+    parts = [f"{text}" if len(said) == 1 else f"{text} ({', '.join(who)})" for text, who in said.items()]
+    return wrap("Step time from: " + "; ".join(parts) + ". How far to trust it: mowich validate.", style, indent=0) if parts else []
+
+
+def next_lines(rows: Sequence[Row], style: Style, command_hint: str) -> list[str]:
+    first = next((r for r in rows if runs(r)), None)
+    if first is None:
+        return wrap("Next: more --chips, a smaller --batch or --seq, or mowich fit MODEL --on SYSTEM --train", style, indent=0)
+    save = "" if command_hint else "add --out r.json, then "
+    where = command_hint or "r.json"
+    return wrap(f"Next: {save}mowich explain {where} {first.system}.step_s  |  mowich plan MODEL --on {first.system} ... --top 5", style, indent=0)
+
+
+def plan_text(result: PlanList, model: Model, style: Style) -> str:
+    """The report of `mowich plan`: the best plans, and what each trades against the first."""
+    rows = result.rows
+    first = rows[0]
+    if not runs(first):
+        return "\n".join([*wrap(f"{first.system} cannot run this job: {first.reason}", style, indent=0, hang=2),
+                          f"{result.evaluated} legal plans evaluated in {sig(result.seconds)} s"]) + "\n"  # fmt: skip
+    lead = f"Best on {first.display}: {first.plan}: {spread(first.step_s, style)} s per step, MFU {percent(first.mfu.value)}, {number(first.days.value)} days, binds: {first.binds}."
+    lines = [*(style.bold(x) for x in wrap(lead, style, indent=0, hang=0)), "", *wrap(job_line(result.inputs, model), style)]
+    columns = [
+        Column(name="#"), Column(name="plan", right=False), Column(name="step s"), Column(name="MFU"), Column(name="GiB/dev"),
+        Column(name="$/Mtok", keep=3), Column(name="batch", keep=1), Column(name="binds", right=False, keep=4), Column(name="against the first", right=False),
+    ]  # fmt: skip
+    body = []
+    for i, row in enumerate(rows, 1):
+        body.append([
+            str(i), str(row.plan), spread(row.step_s, style), percent(row.mfu.value), memory_cell(row), number(row.usd_per_mtok.value),
+            str(row.global_batch_seqs), SHORT_BINDS.get(row.binds, row.binds), trade(row, first) if i > 1 else NOTHING,
+        ])  # fmt: skip
+    drawn, dropped = table(columns, body, style)
+    lines += drawn
+    if dropped:
+        lines += wrap(f"Not shown at this width: {', '.join(dropped)} (see --json or --csv).", style)
+    lines += wrap("The interval of a step is shared by all plans of a system: the order within 2% is not settled.", style)
+    lines += ["", *wrap(f"Time of the first: {time_shares(first, top=8)}", style, indent=0)]
+    if first.reason:
+        lines += wrap(first.reason, style, indent=0)
+    idle = f", {first.chips_idle} idle and paid for" if first.chips_idle else ""
+    lines += wrap(f"{first.chips_used} of {first.chips_requested} chips{idle}; {result.evaluated} legal plans, {result.feasible} fit; evaluated in {sig(result.seconds, 2)} s.", style, indent=0)
+    lines += price_lines(rows[:1], style)
+    lines += wrap("Next: fix a choice with --set plan.tp=8 (or plan.tp=4,8)  |  add --out r.json, then mowich explain r.json 1.step_s", style, indent=0)
+    return "\n".join(lines) + "\n"
+
+
+def trade(row: Row, first: Row) -> str:
+    """ "+1.4% time, -12.3 GiB": what a plan costs and gives against the best one."""
+    if row.step_s.value is None or first.step_s.value is None:
+        return NOTHING
+    per_token = (row.step_s.value / row.global_batch_seqs) / (first.step_s.value / first.global_batch_seqs) - 1
+    memory = (sum(row.memory_B.values()) - sum(first.memory_B.values())) / 2**30
+    return f"{per_token:+.1%} time, {memory:+.1f} GiB"
+
+
+def model_text(view: ModelView, style: Style) -> str:
+    """The report of `mowich model`."""
+    active = f", {show_count(view.params_active)} active per token" if view.params_active != view.params else ""
+    lines = [style.bold(f"{view.name} ({view.architecture}): {show_count(view.params)} parameters{active}."), ""]
+    tied = "tied with the head" if view.tied_embeddings else f"head {view.params_head:,}"
+    lines += [
+        f"  parameters           {view.params:,} in all; {view.params_active:,} active; embedding {view.params_embedding:,} ({tied})",
+        f"  layers               {view.num_layers}, hidden {view.hidden}, vocabulary {view.vocab:,}, longest sequence {view.max_seq:,}",
+        f"  FLOP per token       {show(view.flop_per_token_forward, 'FLOP')} forward at {view.seq} tokens"
+        f" ({show(view.attention_flop_per_token_forward, 'FLOP')} attention), {show(view.flop_per_token_train, 'FLOP')} to train",
+        f"  KV cache             {show(view.kv_bytes_per_token, 'B')} per token at {view.bytes_per_element:g} B per element,"
+        f" {show_gib(view.kv_bytes_at_seq)} for {view.seq} tokens",
+    ]
+    if view.mtp_layers:
+        lines.append(f"  multi-token head     {view.mtp_layers} layer(s), {view.mtp_params:,} parameters, not in the count")
+    columns = [Column(name="layers"), Column(name="attention", right=False), Column(name="feed-forward", right=False), Column(name="params"),
+               Column(name="active", keep=3), Column(name="FLOP/token", keep=2), Column(name="KV B/token", keep=1)]  # fmt: skip
+    body = [[str(x.count), x.attention, x.ffn, show_count(x.params), show_count(x.params_active), show(x.flop_per_token_forward, "FLOP"), f"{x.kv_bytes_per_token:,.0f}"]
+            for x in view.layers]  # fmt: skip
+    lines += ["", *table(columns, body, style)[0]]
+    if view.source:
+        lines += ["", *wrap(f"Shape from: {view.source}", style, indent=0)]
+    return "\n".join(lines) + "\n"
+
+
+def fit_text(fit: Fit, model: Model, style: Style) -> str:
+    """The report of `mowich fit`."""
+    lines = [*(style.bold(x) for x in wrap(fit.sentence(), style, indent=0, hang=0)), ""]
+    lines += wrap(job_line({**fit.inputs, "chips": None}, model), style)
+    if fit.memory_B:
+        capacity = fit.capacity_B
+        used = sum(fit.memory_B.values())
+        parts = " | ".join(f"{k} {gib(v)}" for k, v in fit.memory_B.items() if v)
+        lines += wrap(f"{parts} | free {gib(capacity - used) if used <= capacity else 'none'}  of {gib(capacity)} GiB usable per device", style)
+    if fit.plan is not None:
+        lines += wrap(f"plan with the least memory: {fit.plan}", style)
+    for note in fit.notes:
+        lines += wrap(note, style)
+    lines += ["", *wrap(f"Next: mowich plan MODEL --on {fit.system_id}:{fit.smallest_chips or fit.chips} --train ... --top 5", style, indent=0)]
+    return "\n".join(lines) + "\n"
+
+
+def validate_text(result: Validation, style: Style, *, worst: Sequence[object] = ()) -> str:
+    """The report of `mowich validate`: errors over all rows, by chip and by source."""
+    summary = result.summary()
+    whole: Summary = summary["all"]
+    total = whole.n + whole.unsupported
+    answer = f"{whole.n} of {total} rows answered" + (f"; median error {percent(whole.median_abs_error)}, 90% of them under {percent(whole.p90_abs_error)}." if whole.n else ".")
+    lines = [style.bold(answer), "", f"  file {result.path}; error = max(predicted/measured, measured/predicted) - 1; bias above 0: predicted too slow"]
+    columns = [Column(name="rows of", right=False), Column(name="n"), Column(name="refused"), Column(name="median"), Column(name="mean"), Column(name="p90"),
+               Column(name="bias"), Column(name="in 90% range")]  # fmt: skip
+
+    def cells(name: str, s: Summary) -> list[str]:
+        bias = UNKNOWN if s.bias is None else f"{s.bias:+.0%}"
+        return [name, str(s.n), str(s.unsupported), percent(s.median_abs_error), percent(s.mean_abs_error), percent(s.p90_abs_error), bias, percent(s.interval_coverage)]
+
+    groups: list[tuple[str, list[list[str]]]] = [("", [cells("all", whole), cells("fully specified", summary["fully_specified"])])]
+    groups += [(word, [cells(k or "(none)", v) for k, v in summary[key].items()]) for word, key in (("by chip", "by_chip"), ("by source", "by_source"))]
+    for word, body in groups:
+        named = [Column(name=word or "rows", right=False), *columns[1:]]
+        lines += ["", *table(named, body, style)[0]]
+    refused: dict[str, int] = {}
+    for row in result.rows:
+        if row.status != "ok" and row.reason:
+            refused[row.reason] = refused.get(row.reason, 0) + 1
+    if refused:
+        lines += ["", "Refused"]
+        for reason, count in sorted(refused.items(), key=lambda kv: (-kv[1], kv[0]))[:8]:
+            lines += wrap(f"{count} x {reason}", style)
+    lines += ["", *wrap("Next: mowich validate --json (every row, what was filled in, its interval)", style, indent=0)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,96 @@
+"""The best plans of one system: exact over the space that `plans.enumerate` states.
+
+Memory first, then time, both over all plans at once. Ranked by seconds per token. The winner's interval comes from evaluating the
+same formulas with each uncertain fact at its ends (`spread`), and from the residuals of validation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.machines.system import System
+from mowich.plans.enumerate import legal_plans
+from mowich.plans.memory import CATEGORIES, memory_B
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.simulate.train import PARTS, micro_batches, step_time
+from mowich.workloads.model import Model
+
+CHUNK = 8192
+"""Rows per evaluation: a working set that stays in cache; results do not depend on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One plan with its step: seconds, their parts, bytes per device by category, the legal batch in sequences."""
+
+    plan: Plan
+    step_s: float
+    parts: Mapping[str, float]
+    memory_B: Mapping[str, float]
+    tokens: float
+
+    @property
+    def seconds_per_token(self) -> float:
+        return self.step_s / self.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """evaluated: legal plans; feasible: those that fit; best: the top ones by seconds per token; unconstrained: the best if
+    memory were free; smallest_B: the least memory that any legal plan needs, with its plan."""
+
+    evaluated: int
+    feasible: int
+    seconds: float
+    best: tuple[Candidate, ...]
+    unconstrained_s_per_token: float
+    smallest: Candidate
+    refused: Mapping[str, int]
+
+
+def _candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candidate:
+    columns = Plans.of([plan])
+    step = step_time(model, system, job, columns)
+    memory = memory_B(model, system, job, columns, micro_batches(job, columns))
+    return Candidate(plan=plan, step_s=float(step.total_s[0]), parts={k: float(step.parts[k][0]) for k in PARTS},
+                     memory_B={k: float(memory[k][0]) for k in CATEGORIES}, tokens=float(step.tokens[0]))  # fmt: skip
+
+
+def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None,
+           top: int = 1) -> Search:  # fmt: skip
+    """Evaluate every legal plan; keep the `top` fastest per token that fit. Ties go to the plan with less memory, then to
+    the order of enumeration. Raises UserError (exit 3) when no plan is legal; `best` is empty when none fits.
+    """
+    start = time.perf_counter()
+    space = legal_plans(model, system, job, fixed)
+    plans = space.plans
+    need = np.empty(len(plans))
+    for lo in range(0, len(plans), CHUNK):
+        part = plans.take(np.arange(lo, min(lo + CHUNK, len(plans))))
+        need[lo : lo + CHUNK] = np.sum(
+            list(memory_B(model, system, job, part, micro_batches(job, part)).values()), axis=0
+        )
+    fits = need <= system.hbm_usable_B
+    per_token = step_s_per_token(model, system, job, plans)
+    order = np.lexsort((need, np.where(fits, per_token, np.inf)))
+    best = [_candidate(model, system, job, plans.plan(int(i))) for i in order[: max(top, 1)] if fits[i]]
+    return Search(
+        evaluated=len(plans), feasible=int(fits.sum()), seconds=time.perf_counter() - start, best=tuple(best),
+        unconstrained_s_per_token=float(per_token.min()),
+        smallest=_candidate(model, system, job, plans.plan(int(np.argmin(need)))), refused=space.refused,
+    )  # fmt: skip
+
+
+def step_s_per_token(model: Model, system: System, job: TrainJob, plans: Plans) -> NDArray[np.float64]:
+    """Seconds per token of every plan, in chunks."""
+    out = np.empty(len(plans))
+    for lo in range(0, len(plans), CHUNK):
+        part = plans.take(np.arange(lo, min(lo + CHUNK, len(plans))))
+        step = step_time(model, system, job, part)
+        out[lo : lo + CHUNK] = step.total_s / step.tokens
+    return out

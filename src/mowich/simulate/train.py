@@ -1,0 +1,390 @@
+"""One training step, in closed form, for one plan or for columns of plans.
+
+Every duration is a named part, and the parts sum to the step: the search, `explain` and `validate` evaluate this code and no
+other. Symbols: t tokens per micro-batch and rank, h hidden width, L layers, g micro-batches per step, P peak FLOP/s, B bytes/s.
+The formulas and where their constants come from: docs/theory-training.md. Constants live in facts/training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.estimate import Notes
+from mowich.machines import collectives
+from mowich.machines.system import PRECISIONS, System
+from mowich.plans.memory import dense_params_per_device, expert_params_per_device, layers_per_stage
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.workloads import ops
+from mowich.workloads.model import Layer, Model, Moe
+
+Floats = NDArray[np.float64]
+
+WIDTH_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5, "int8": 1.0}
+"""Bytes per element of a GEMM operand, by recipe (a definition, not a measurement)."""
+
+PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "head", "recompute", "host", "tp", "cp", "ep",
+         "pp_transfer", "pp_bubble", "dp", "optimizer", "fixed", "jitter", "software")  # fmt: skip
+"""Names of the parts of a step, in print order. software: what the stack costs beyond the tuned reference."""
+
+
+LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "recompute", "host", "tp", "cp", "ep")
+"""The parts that layers have; the others belong to the step."""
+
+
+def soft_max(a: Floats, b: Floats, power: float) -> Floats:
+    """(a^p + b^p)^(1/p): the larger of two overlapped times, rounded where they are close.
+
+    >>> float(soft_max(np.array([1.0]), np.array([0.0]), 4.0)[0])
+    1.0
+    """
+    peak = np.maximum(np.maximum(a, b), 1e-30)
+    return np.asarray(peak * ((a / peak) ** power + (b / peak) ** power) ** (1.0 / power))
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one device does per second under each plan's recipe. P, P16: FLOP/s after efficiency, before shape; m_half:
+    tokens; B: bytes/s; width_B: bytes per GEMM operand; quantise_B: bytes moved per GEMM input element."""
+
+    P: Floats
+    P16: float
+    m_half: Floats
+    n_half: float
+    B: float
+    width_B: Floats
+    quantise_B: Floats
+
+
+def rates(system: System, precision: Floats) -> Rates:
+    """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here."""
+    e = system.efficiency
+    P, m, width, quant = (np.zeros(len(PRECISIONS)) for _ in range(4))
+    for i, name in enumerate(PRECISIONS):
+        low, four = name != "bf16", name in ("nvfp4", "mxfp4")
+        gain = (e.fp4_gain if four else e.low_precision_gain) if low else 1.0
+        P[i] = system.peak_flops.get(name, 0.0) * e.gemm_efficiency * gain
+        m[i] = e.gemm_m_half * (e.low_precision_m_half if low else 1.0)
+        width[i] = WIDTH_B[name]
+        quant[i] = (e.fp4_quantise_B if four else e.quantise_B) if low else 0.0
+    index = precision.astype(np.intp)
+    return Rates(P=P[index], P16=system.peak_flops["bf16"], m_half=m[index], n_half=e.gemm_n_half,
+                 B=system.hbm_Bps * e.hbm_efficiency, width_B=width[index], quantise_B=quant[index])  # fmt: skip
+
+
+def gemm_s(m: Floats, n: Floats, k: Floats, P: Floats | float, B: float, width_B: Floats | float, m_half: Floats | float,
+           n_half: float, power: float) -> Floats:  # fmt: skip
+    """Forward time of out[m,n] = in[m,k] w[k,n].
+
+    T = soft_max(2 m n k (1 + m_half/m)(1 + n_half/n)(1 + n_half/k) / P, (w (m k + k n) + 2 m n) / B). The three saturations stand
+    for tile and wave quantisation of the matrix unit; they are fitted, not counted, so steps between tile sizes are smooth.
+    """
+    flop = 2.0 * m * n * k * (1.0 + m_half / m) * (1.0 + n_half / n) * (1.0 + n_half / k)
+    bytes_ = width_B * (m * k + k * n) + 2.0 * m * n
+    return soft_max(flop / P, bytes_ / B, power)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTimes:
+    """Forward seconds of one layer and one micro-batch on one rank, by part; `weight` is the backward-over-forward
+    factor of the GEMMs' weight gradient; comm parts are already the exposed share."""
+
+    gemm: Floats
+    attention: Floats
+    memory_bound: Floats
+    quantise: Floats
+    moe: Floats
+    expert_gemm: Floats
+    tp: Floats
+    cp: Floats
+    ep: Floats
+
+
+def layer_times(
+    model: Model, layer: Layer, system: System, job: TrainJob, p: Plans, notes: Notes | None = None
+) -> LayerTimes:
+    """Forward times of one layer kind under each plan (columns [n])."""
+    h = float(model.hidden)
+    s, e = system.stack, system.efficiency
+    a = layer.attention
+    r = rates(system, p.precision)
+    t = p.micro_batch * job.seq / p.cp
+    t_seq = np.where(p.sp > 0, t / p.tp, t)  # tokens where sequence parallelism splits them
+    gemm = np.zeros_like(t)
+    inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
+    for g in ops.dense_gemms(layer, model.hidden):
+        n, k = g.local(p.tp)
+        m = t_seq if g.split == "none" else t
+        in_high = g.name == "router"
+        seconds = gemm_s(m, n, k, r.P16 * e.gemm_efficiency if in_high else r.P, r.B, 2.0 if in_high else r.width_B,
+                         r.m_half, r.n_half, s.roofline_power)  # fmt: skip
+        gemm = gemm + seconds
+        inputs = inputs + (0.0 if in_high else m * k)
+        if notes is not None:
+            notes.add(f"gemm.{g.name}", seconds, "s", "soft_max(2 m n k sat / P, bytes / B), forward, one layer",
+                      m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half,
+                      facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"))  # fmt: skip
+    q = ops.attention_width(a) / p.tp
+    ctx = a.context(job.seq)
+    core_flop = 4.0 * t * ctx * q
+    P16 = r.P16
+    if s.unfused_attention:
+        heads = a.num_heads / p.tp
+        full = 4.0 * t * job.seq * q
+        attention = full / (P16 * e.gemm_efficiency) + s.unfused_attention_B * t * job.seq * heads / r.B
+    else:
+        attention = core_flop * (1.0 + e.attention_s_half / job.seq) / (e.attention_efficiency * P16)
+    if notes is not None:
+        notes.add("attention.core", attention, "s",
+                  "fused: 4 t c q (1 + s_half/s) / (e_a P16), forward, one layer; c = attended tokens, q = heads x head size / tp",
+                  t=t, c=ctx, q=q, P16=P16, e_a=e.attention_efficiency,
+                  facts=_paths(system, "peak_flops.bf16", "efficiency.attention_efficiency"))  # fmt: skip
+    width, outputs = ops.ffn_width(layer.ffn)
+    h_norm = np.where(p.sp > 0, h / p.tp, h)
+    elements = 2.0 * t * (10.0 * h_norm + 3.0 * (q + 2.0 * ops.kv_width(a) / p.tp) + (outputs) * width / p.tp)
+    memory_bound = elements * s.memory_passes / r.B
+    moe = np.zeros_like(t)
+    expert_gemm = np.zeros_like(t)
+    ep_exposed = np.zeros_like(t)
+    ffn = layer.ffn
+    if isinstance(ffn, Moe):
+        rows = t * ffn.top_k * p.etp / p.tp  # rows that a device's experts see, per micro-batch
+        experts = ffn.num_experts / p.ep
+        m_e = np.maximum(rows / experts, 1e-6)
+        imbalance = 1.0 if job.is_balanced else s.moe_imbalance
+        up = gemm_s(
+            m_e,
+            ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp,
+            np.full_like(t, h),
+            r.P,
+            r.B,
+            r.width_B,
+            r.m_half,
+            r.n_half,
+            s.roofline_power,
+        )
+        down = gemm_s(
+            m_e, np.full_like(t, h), ffn.ffn / p.etp, r.P, r.B, r.width_B, r.m_half, r.n_half, s.roofline_power
+        )
+        expert_gemm = experts * (up + down) * imbalance
+        inputs = inputs + rows * (h + ffn.ffn / p.etp)
+        moved = 2.0 * s.moe_passes * rows * h / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
+        moe = moved / r.B + s.moe_fixed
+        send = 2.0 * t / p.tp * ffn.top_k * h * p.etp
+        one = collectives.all_to_all_s(
+            system, send, p.ep, p.etp, top_k=float(ffn.top_k), rows=t / p.tp * p.etp, row_B=2.0 * h
+        )
+        ep_exposed = np.where(
+            p.ep > 1, 2.0 * (s.ep_exposed_inside * one.inside_s + s.ep_exposed_outside * one.outside_s), 0.0
+        )
+        etp_s = np.where(
+            p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * h, p.etp, np.ones_like(t)), 0.0
+        )
+        ep_exposed = ep_exposed + etp_s
+        if notes is not None:
+            notes.add("moe.experts", expert_gemm, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) x imbalance, forward, one layer",
+                      experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=h, imbalance=imbalance,
+                      facts=_paths(system, "peak", "efficiency.gemm_efficiency", "stack.moe_imbalance"))  # fmt: skip
+            notes.add("moe.permute_route", moe, "s", "(2 k_moe rows h + routing t E) / B + fixed, forward, one layer", rows=rows, h=h,
+                      B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
+            notes.add("ep.all_to_all", ep_exposed, "s", "2 x (exposed_in x inside + exposed_out x outside), dispatch and combine, one layer",
+                      send_B=send, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
+                      facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside", "efficiency.link_efficiency"))  # fmt: skip
+    quantise = r.quantise_B * inputs / r.B
+    # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense feed-forward
+    reduces = 2.0 if (not isinstance(ffn, Moe) or ffn.shared_ffn) else 1.0
+    ones = np.ones_like(t)
+    volume = 2.0 * t * h
+    with_sp = 2.0 * collectives.reduce_scatter_s(system, volume, p.tp, ones)
+    without = collectives.all_reduce_s(system, volume, p.tp, ones)
+    tp_all = np.where(p.tp > 1, np.where(p.sp > 0, with_sp, without), 0.0)
+    tp = reduces * (1.0 - s.tp_overlap) * tp_all
+    kv_B = 2.0 * 2.0 * t * np.maximum(ops.kv_width(a) / p.tp, 1.0)
+    cp_all = collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp)
+    cp = np.where(p.cp > 1, s.cp_exposed * cp_all, 0.0)
+    if notes is not None:
+        notes.add("memory_bound", memory_bound, "s", "2 t (10 h' + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
+                  t=t, h=h_norm, passes=s.memory_passes, B=r.B, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
+        notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B,
+                  facts=_paths(system, "efficiency.quantise_B"))  # fmt: skip
+        notes.add("tp.collective", tp, "s", "collectives x (1 - overlap) x T, forward, one layer", collectives=reduces, T=tp_all,
+                  bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap", "efficiency.link_efficiency"))  # fmt: skip
+        notes.add("cp.exchange", cp, "s", "exposed x all-gather of keys and values, forward, one layer", bytes=kv_B, cp=p.cp,
+                  facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
+    return LayerTimes(gemm=gemm, attention=attention, memory_bound=memory_bound, quantise=quantise, moe=moe,
+                      expert_gemm=expert_gemm, tp=tp, cp=cp, ep=ep_exposed)  # fmt: skip
+
+
+def _paths(system: System, *wanted: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path for name, path in system.paths.items() for w in wanted if w in name))
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Seconds of one step under each plan. parts: name -> [n], sums to total_s; tokens: tokens of the legal batch [n];
+    num_micro_batches g [n]; model_flop: of the step, forward and backward, no recompute [n]."""
+
+    total_s: Floats
+    parts: dict[str, Floats]
+    tokens: Floats
+    num_micro_batches: Floats
+
+
+def micro_batches(job: TrainJob, p: Plans) -> Floats:
+    """g, micro-batches per rank and step: the whole number nearest to batch / (mb x dp), at least 1; a multiple of pp when
+    interleaved."""
+    g = np.maximum(1.0, np.rint(job.batch_seqs / (p.micro_batch * p.dp)))
+    grouped = np.maximum(p.pp, np.rint(g / p.pp) * p.pp)
+    return np.where(p.vpp > 1, grouped, g)
+
+
+def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None) -> StepTime:
+    """Time of one training step. Columns in, columns out; `notes` (one plan only) records every term.
+
+    step = (g + (pp-1)/vpp) x T_stage + exposed dp + optimizer + fixed, then x (1 + j log2(n/8)) / software speed.
+    Assumes equal stages up to the uneven remainder, and no failure. Breaks where g < pp (the bubble formula is then a bound).
+    """
+    s = system.stack
+    L = float(model.num_layers)
+    t = p.micro_batch * job.seq / p.cp
+    h = float(model.hidden)
+    g = micro_batches(job, p)
+    r = rates(system, p.precision)
+    weight_grad = 1.0 if job.frozen_base else 2.0
+    if len(p) > 1:
+        distinct, inverse = p.unique("tp", "sp", "cp", "ep", "etp", "micro_batch", "recompute", "precision")
+        sums = {k: v[inverse] for k, v in _all_layers(model, system, job, distinct, None).items()}
+    else:
+        sums = _all_layers(model, system, job, p, notes)
+    imbalance = layers_per_stage(model, p) * p.pp / L  # the fullest stage over the mean one
+    per_micro = {k: v / p.pp * imbalance for k, v in sums.items()}
+    # language-model head and loss: 16-bit, on the last stage; uneven splits hide half of what it adds there
+    vocab = float(model.vocab) / p.tp
+    head_gemm = gemm_s(t, vocab, np.full_like(t, h), r.P16 * system.efficiency.gemm_efficiency, r.B, 2.0,
+                       system.efficiency.gemm_m_half, r.n_half, s.roofline_power)  # fmt: skip
+    head = (1.0 + weight_grad) * head_gemm + 2.0 * s.head_passes * t * vocab / r.B
+    per_micro["head"] = head / p.pp + s.head_exposed * head * (1.0 - 1.0 / p.pp)
+    hop_B = 2.0 * t * h / np.where(p.sp > 0, p.tp, 1.0)
+    transfer = collectives.transfer_s(system, hop_B, p.tp * p.cp * p.dp)
+    per_micro["pp_transfer"] = np.where(p.pp > 1, 2.0 * p.vpp * s.pp_transfer_exposed * transfer, 0.0)
+    stage = np.sum(list(per_micro.values()), axis=0)
+    parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
+    bubble_slots = (p.pp - 1.0) / p.vpp
+    parts["pp_bubble"] = bubble_slots * stage
+    dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
+    parts["dp"] = _dp_s(system, p, dense, expert, g, stage, notes) if not job.frozen_base else np.zeros_like(t)
+    shard = np.where(p.zero >= 1, p.dp * p.cp, 1.0)
+    expert_ranks = np.maximum(1.0, p.tp * p.cp * p.dp / (p.ep * p.etp))
+    owned = dense / shard + expert / np.where(p.zero >= 1, expert_ranks, 1.0)
+    n_devices = p.tp * p.pp * p.cp * p.dp
+    doublings = np.log2(np.maximum(1.0, n_devices / 8.0))
+    parts["optimizer"] = np.zeros_like(t) if job.frozen_base else s.optimizer_B * owned / r.B
+    parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, n_devices))
+    base = np.sum([parts[k] for k in PARTS], axis=0)
+    parts["jitter"] = base * s.jitter_per_doubling * doublings
+    parts["software"] = (base + parts["jitter"]) * (1.0 / s.speed - 1.0)
+    total = base + parts["jitter"] + parts["software"]
+    if notes is not None:
+        notes.add(
+            "stage",
+            stage,
+            "s",
+            "sum of the fullest stage's layers, head share and transfers, one micro-batch",
+            layers_per_stage=layers_per_stage(model, p),
+        )
+        notes.add("head", head, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
+                  t=t, V=vocab, h=h, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
+        notes.add("pp_bubble", parts["pp_bubble"], "s", "(pp-1)/vpp x stage", pp=p.pp, vpp=p.vpp, stage=stage)
+        notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B,
+                  facts=_paths(system, "stack.optimizer_B", "hbm_Bps"))  # fmt: skip
+        notes.add("jitter", parts["jitter"], "s", "j log2(devices/8) x base", j=s.jitter_per_doubling, devices=n_devices,
+                  facts=_paths(system, "stack.jitter_per_doubling"))  # fmt: skip
+        notes.add("software", parts["software"], "s", "(1/speed - 1) x (base + jitter)", speed=s.speed, stack=s.name,
+                  facts=_paths(system, "stack.speed"))  # fmt: skip
+        notes.add("step", total, "s", "(g + (pp-1)/vpp) stage + dp + optimizer + fixed, then jitter and software", g=g)
+    return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
+
+
+def _all_layers(model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None) -> dict[str, Floats]:
+    """Forward, backward and recompute seconds of one micro-batch through every layer, by part, before the pipeline cuts them."""
+    s = system.stack
+    weight_grad = 1.0 if job.frozen_base else 2.0
+    full, selective = p.recompute == 2, p.recompute == 1
+    rho = np.where(full, 1.0, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
+    attention_again = full | (selective & (s.unfused_attention > 0))
+    sums = {name: np.zeros(len(p)) for name in LAYER_PARTS}
+    for layer in model.layers:
+        x = layer_times(model, layer, system, job, p, notes)
+        lin = x.gemm + x.expert_gemm
+        forward = lin + x.attention + x.memory_bound + x.quantise + x.moe
+        backward = (weight_grad * lin + s.backward_attention * x.attention + 2.0 * x.memory_bound
+                    + s.backward_quantise * x.quantise + 2.0 * x.moe)  # fmt: skip
+        host = np.full(len(p), s.host_per_layer)
+        n = float(layer.count)
+        sums["gemm"] += n * (1.0 + weight_grad) * lin
+        sums["attention"] += n * (1.0 + s.backward_attention) * x.attention
+        sums["memory_bound"] += n * 3.0 * x.memory_bound
+        sums["quantise"] += n * (1.0 + s.backward_quantise) * x.quantise
+        sums["moe"] += n * 3.0 * x.moe
+        sums["host"] += n * (soft_max(forward, host, s.roofline_power) - forward
+                             + soft_max(backward, s.backward_host * host, s.roofline_power) - backward)  # fmt: skip
+        sums["tp"] += n * (1.0 + s.backward_tp) * x.tp
+        sums["cp"] += n * 2.0 * x.cp
+        sums["ep"] += n * 2.0 * x.ep
+        redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
+        sums["recompute"] += n * (redo + np.where(attention_again, x.attention, 0.0))
+    return sums
+
+
+def _dp_s(
+    system: System, p: Plans, dense: Floats, expert: Floats, g: Floats, stage: Floats, notes: Notes | None
+) -> Floats:
+    """Exposed time of gradient and weight traffic.
+
+    zero <= 1: one reduction (grad_B per parameter) and, sharded, one gather (gather_B) a step; exposed = (1-o) T + max(0, o T - w stage).
+    zero 2: the reduction runs per micro-batch. zero 3: gathers twice and scatters once per micro-batch against that micro-batch's compute.
+    """
+    s = system.stack
+    group, stride = p.dp * p.cp, p.tp
+    e_group = np.maximum(1.0, p.tp * p.cp * p.dp / (p.ep * p.etp))
+    e_stride = p.ep * p.etp
+
+    def both(bytes_per_param: Floats | float) -> Floats:
+        one = collectives.reduce_scatter_s(system, bytes_per_param * dense, group, stride)
+        two = collectives.reduce_scatter_s(system, bytes_per_param * expert, e_group, e_stride)
+        return np.where(group > 1, one, 0.0) + np.where((e_group > 1) & (expert > 0), two, 0.0)
+
+    once = both(s.grad_B + s.gather_B)
+    o = s.dp_overlap
+    exposed = (1.0 - o) * once + np.maximum(0.0, o * once - s.dp_window * stage)
+    scatter_each = both(np.where(p.zero == 2, s.grad_B, 0.0))
+    gather_once = both(s.gather_B)
+    two = (g - 1.0) * np.maximum((1.0 - o) * scatter_each, scatter_each - s.dp_window * stage) + exposed
+    per_micro = both(3.0 * s.gather_B)
+    f = s.fsdp_overlap
+    three = g * ((1.0 - f) * per_micro + np.maximum(0.0, f * per_micro - stage))
+    result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
+    if notes is not None:
+        notes.add("dp", result, "s", "zero 0-1: (1-o) T + max(0, o T - w stage), T = reduce + gather of the local parameters; zero 3: per micro-batch",
+                  T=once, gather=gather_once, overlap=o, dense_params=dense, expert_params=expert, dp_group=group,
+                  facts=_paths(system, ".bandwidth", "stack.dp_overlap", "stack.fsdp_overlap", "efficiency.nic_efficiency", "stack.grad_B"))  # fmt: skip
+    return np.asarray(result)
+
+
+@dataclass(frozen=True, slots=True)
+class OneStep:
+    """`StepTime` of a single plan, as floats."""
+
+    total_s: float
+    breakdown: dict[str, float]
+    tokens: float
+    num_micro_batches: float
+
+
+def predict_step(model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None) -> OneStep:
+    """One plan's step. Raises nothing: legality and memory are checked by `plans`."""
+    step = step_time(model, system, job, Plans.of([plan]), notes)
+    return OneStep(float(step.total_s[0]), {k: float(v[0]) for k, v in step.parts.items()}, float(step.tokens[0]),
+                   float(step.num_micro_batches[0]))  # fmt: skip

@@ -1,0 +1,425 @@
+"""`mowich compare` and `mowich plan`: the same training job on several systems, each at its best plan.
+
+Puts the layers below together and adds nothing of its own but the interval of the answer: facts that no measurement has tested (grade
+D) are moved to the ends of their ranges one at a time, and the residual of validation for the class of model and machine is added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mowich.economics import energy, money
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.estimate import Estimate, from_spreads, unknown, worst_grade
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.plans.memory import CATEGORIES
+from mowich.plans.plan import Plan, TrainJob
+from mowich.simulate import longrun
+from mowich.simulate.search import Candidate, Search, search
+from mowich.simulate.train import predict_step
+from mowich.units import show_gib
+from mowich.workloads.model import Model, Moe
+
+EQUAL = ("chips", "units", "usd", "power")
+
+BINDS: Mapping[str, tuple[str, ...]] = {
+    "compute": ("gemm", "attention", "head", "recompute"),
+    "hbm bandwidth": ("memory_bound", "quantise", "moe", "optimizer"),
+    "expert all-to-all": ("ep",),
+    "tensor-parallel links": ("tp", "cp"),
+    "pipeline": ("pp_bubble", "pp_transfer"),
+    "data-parallel network": ("dp",),
+    "host": ("host", "fixed"),
+}
+"""What a step is said to be bound by: the group of parts with the largest share; software and jitter scale all alike."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program may use per device.
+    feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low and high end)."""
+
+    system: str
+    system_id: str
+    display: str
+    chips_requested: int
+    chips_used: int = 0
+    chips_idle: int = 0
+    devices_per_chip: int = 1
+    global_batch_seqs: int = 0
+    feasible: bool | None = False
+    reason: str | None = None
+    plan: Plan | None = None
+    step_s: Estimate
+    tokens_per_s_per_chip: Estimate
+    mfu: Estimate
+    memory_B: Mapping[str, float] = field(default_factory=dict)
+    memory_capacity_B: float = 0.0
+    usd_per_mtok: Estimate
+    J_per_token: Estimate
+    breakeven_usd_per_chip_h: Estimate
+    breakeven_W_per_chip: Estimate
+    goodput: Estimate
+    days: Estimate
+    binds: str = ""
+    price_label: str = ""
+    estimated: bool = False
+    spread: tuple[tuple[str, float, float], ...] = ()
+    search_counts: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of the `mowich/compare@1` contract."""
+        estimates = ("step_s", "tokens_per_s_per_chip", "mfu", "usd_per_mtok", "J_per_token", "breakeven_usd_per_chip_h",
+                     "breakeven_W_per_chip", "goodput", "days")  # fmt: skip
+        out: dict[str, object] = {
+            k: getattr(self, k)
+            for k in ("system", "system_id", "display", "chips_requested", "chips_used", "chips_idle", "devices_per_chip",
+                      "global_batch_seqs", "feasible", "reason")
+        }  # fmt: skip
+        out["plan"] = self.plan.to_dict() if self.plan else None
+        for name in estimates:
+            out[name] = getattr(self, name).to_dict()
+        out["memory_B"] = dict(self.memory_B)
+        out["memory_capacity_B"] = self.memory_capacity_B
+        out["binds"] = self.binds
+        out["price"] = self.price_label
+        out["estimated"] = self.estimated
+        out["spread"] = [{"fact": f, "at_low": lo, "at_high": hi} for f, lo, hi in self.spread]
+        return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Rows in the order asked for. inputs are fully resolved: running them again gives the same bytes."""
+
+    inputs: Mapping[str, object]
+    facts_hash: str
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...] = ()
+    complete: bool = True
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/compare@1` contract."""
+        return {"schema": "mowich/compare@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.complete,
+                "rows": [row.to_dict() for row in self.rows], "warnings": list(self.warnings)}  # fmt: skip
+
+
+def model_class(model: Model) -> str:
+    """ "moe" or "dense": the classes that residuals are kept by."""
+    return "moe" if any(isinstance(layer.ffn, Moe) for layer in model.layers) else "dense"
+
+
+def residual_path(model: Model, system: System) -> str:
+    """The fact that holds the 90% residual half-width, in ln time, of validation for this class of model and machine."""
+    machine = {"AWS": "trainium", "Google": "tpu"}.get(system.vendor, "gpu")
+    return f"training.residuals.{model_class(model)}_{machine}"
+
+
+Resolver = Callable[[Facts], System]
+
+
+def spread(
+    model: Model, facts: Facts, again: Resolver, job: TrainJob, plan: Plan
+) -> tuple[tuple[str, float, float], ...]:
+    """How ln(seconds per token) of a fixed plan moves when each grade-D fact goes to its low and high end; largest first.
+
+    Constants of grade C were fitted to measured steps: their error is in the residual and is not counted twice.
+    """
+    system = again(facts)
+    base = predict_step(model, system, job, plan)
+    reference = math.log(base.total_s / base.tokens)
+    out = []
+    for path in dict.fromkeys(system.paths.values()):
+        fact = facts.fact(path)
+        if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
+            continue
+        moves = []
+        for end in (fact.low, fact.high):
+            step = predict_step(model, again(facts.with_values({fact.path: end})), job, plan)
+            moves.append(math.log(step.total_s / step.tokens) - reference)
+        if max(map(abs, moves)) > 1e-4:
+            out.append((fact.path, moves[0], moves[1]))
+    return tuple(sorted(out, key=lambda item: -max(abs(item[1]), abs(item[2]))))
+
+
+def step_estimate(
+    model: Model, facts: Facts, again: Resolver, job: TrainJob, candidate: Candidate
+) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
+    """The step time of a candidate with its 90% interval, and the facts that make the interval."""
+    system = again(facts)
+    moves = spread(model, facts, again, job, candidate.plan)
+    residual = facts.fact(residual_path(model, system))
+    width = facts.number(residual.path)
+    downs = [width] + [max(0.0, -min(lo, hi)) for _, lo, hi in moves]
+    ups = [width] + [max(0.0, max(lo, hi)) for _, lo, hi in moves]
+    grade = "D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in moves) else worst_grade(("C", residual.grade))
+    estimate = from_spreads(
+        candidate.step_s, "s", downs, ups, grade=grade, coverage={"analytic": 1.0}, breakdown=candidate.parts
+    )
+    return estimate, moves
+
+
+def binds(candidate: Candidate, found: Search) -> str:
+    """What limits the plan: memory, when a plan that does not fit would be over 8% faster; else the largest group of parts."""
+    if found.unconstrained_s_per_token < candidate.seconds_per_token / 1.08:
+        return "hbm capacity"
+    shares = {name: sum(candidate.parts[part] for part in parts) for name, parts in BINDS.items()}
+    return max(shares, key=lambda name: shares[name])
+
+
+def model_flop_per_step(model: Model, job: TrainJob, tokens: float) -> float:
+    """FLOP of the step as MFU counts them: 3 x forward, causal attention halved, no recompute (2 x with a frozen base)."""
+    return (2.0 if job.frozen_base else 3.0) * model.flop_per_token(job.seq) * tokens
+
+
+def does_not_fit(found: Search, system: System) -> str:
+    """The reason of an infeasible row: by how much, and of what."""
+    least = found.smallest.memory_B
+    short = sum(least.values()) - system.hbm_usable_B
+    parts = ", ".join(f"{name} {least[name] / 2**30:.1f}" for name in CATEGORIES)
+    return (
+        f"does not fit: {show_gib(short)} short per device at best ({parts}; usable {system.hbm_usable_B / 2**30:.1f})"
+    )
+
+
+def make_row(name: str, model: Model, facts: Facts, again: Resolver, job: TrainJob, found: Search, candidate: Candidate | None,
+             *, feasible: bool | None, reason: str | None, requested: int, term: str) -> Row:  # fmt: skip
+    """The answer for one system from a search result."""
+    system = again(facts)
+    price = money.price(facts, system.id, term=term)
+    label = price.label
+    if candidate is None:
+        nothing = "no plan fits"
+        blank = {k: unknown(u, nothing) for k, u in (
+            ("step_s", "s"), ("tokens_per_s_per_chip", "1/s"), ("mfu", "1"), ("usd_per_mtok", "USD"), ("J_per_token", "J"),
+            ("breakeven_usd_per_chip_h", "USD/chip/h"), ("breakeven_W_per_chip", "W"), ("goodput", "1"), ("days", "d"))}  # fmt: skip
+        return Row(system=name, system_id=system.id, display=system.display, chips_requested=requested, feasible=feasible, reason=reason,
+                   devices_per_chip=system.devices_per_chip, memory_B=found.smallest.memory_B, memory_capacity_B=system.hbm_usable_B,
+                   plan=None, binds="hbm capacity", price_label=label, estimated=system.is_estimated, **blank)  # fmt: skip
+    step, moves = step_estimate(model, facts, again, job, candidate)
+    used = math.ceil(candidate.plan.devices / system.devices_per_chip)
+    idle = requested - used
+    batch = round(candidate.tokens / job.seq)
+    peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
+    work = model_flop_per_step(model, job, candidate.tokens)
+    goodput = longrun.goodput(facts, system.id, chips=used, step_s=step)
+    usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=candidate.tokens, goodput=goodput)
+    power = energy.power(facts, system.id)
+    joule = energy.joule_per_token(
+        power, used=used, idle=idle, step_s=step, tokens=candidate.tokens, goodput=goodput, site=energy.site(facts)
+    )
+    steps = job.tokens / candidate.tokens
+    days = from_spreads(
+        step.value * steps / goodput.value / 86400.0, "d",  # type: ignore[operator]
+        [math.log(step.value / step.low), math.log(goodput.high / goodput.value)],  # type: ignore[operator]
+        [math.log(step.high / step.value), math.log(goodput.value / goodput.low)],  # type: ignore[operator]
+        grade=worst_grade((step.grade, goodput.grade)),
+    )  # fmt: skip
+    return Row(
+        system=name, system_id=system.id, display=system.display, chips_requested=requested, chips_used=used, chips_idle=idle,
+        devices_per_chip=system.devices_per_chip, global_batch_seqs=batch, feasible=feasible, reason=reason, plan=candidate.plan, step_s=step,
+        tokens_per_s_per_chip=step.inverse(candidate.tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
+        memory_B=candidate.memory_B, memory_capacity_B=system.hbm_usable_B, usd_per_mtok=usd, J_per_token=joule,
+        breakeven_usd_per_chip_h=unknown("USD/chip/h", "no row with a known price"), breakeven_W_per_chip=unknown("W", "no row with a known power"),
+        goodput=goodput, days=days, binds=binds(candidate, found), price_label=label, estimated=system.is_estimated, spread=moves,
+        search_counts={"evaluated": found.evaluated, "feasible": found.feasible, "seconds": found.seconds},
+    )  # fmt: skip
+
+
+def solve(name: str, model: Model, facts: Facts, again: Resolver, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]], requested: int,
+          term: str, top: int = 1) -> list[Row]:  # fmt: skip
+    """Best rows for one system, best first; one infeasible row when nothing fits.
+
+    Where the usable memory is a range, a plan must fit at its low end; if none does but one fits at the high end, `feasible` is None.
+    """
+    system = again(facts)
+    memory = facts.fact(system.paths["hbm_usable_B"])
+    low = replace(system, hbm_usable_B=(memory.low or facts.number(memory.path)) / system.devices_per_chip)
+    high = replace(system, hbm_usable_B=(memory.high or facts.number(memory.path)) / system.devices_per_chip)
+    try:
+        found = search(model, low, job, fixed=fixed, top=top)
+    except UserError as error:
+        if error.code != EXIT_INFEASIBLE:
+            raise
+        row = Row(system=name, system_id=system.id, display=system.display, chips_requested=requested, feasible=False, reason=error.line(),
+                  estimated=system.is_estimated, memory_capacity_B=system.hbm_usable_B, binds="no legal plan",
+                  **{k: unknown(u, "no legal plan") for k, u in (
+                      ("step_s", "s"), ("tokens_per_s_per_chip", "1/s"), ("mfu", "1"), ("usd_per_mtok", "USD"), ("J_per_token", "J"),
+                      ("breakeven_usd_per_chip_h", "USD/chip/h"), ("breakeven_W_per_chip", "W"), ("goodput", "1"), ("days", "d"))})  # fmt: skip
+        return [row]
+
+    def rows(result: Search, feasible: bool | None, reason: str | None) -> list[Row]:
+        return [
+            make_row(
+                name,
+                model,
+                facts,
+                again,
+                job,
+                result,
+                c,
+                feasible=feasible,
+                reason=reason,
+                requested=requested,
+                term=term,
+            )
+            for c in result.best
+        ]
+
+    if found.best:
+        return rows(found, True, None)
+    if high.hbm_usable_B > low.hbm_usable_B:
+        roomy = search(model, high, job, fixed=fixed, top=top)
+        if roomy.best:
+            need = min(sum(c.memory_B.values()) for c in roomy.best) * system.devices_per_chip
+            ends = f"{low.hbm_usable_B * system.devices_per_chip / 2**30:.0f}..{high.hbm_usable_B * system.devices_per_chip / 2**30:.0f}"
+            return rows(
+                roomy, None, f"fits only if a chip has at least {show_gib(need)}; its memory is given as {ends} GiB"
+            )
+    return [
+        make_row(
+            name,
+            model,
+            facts,
+            again,
+            job,
+            found,
+            None,
+            feasible=False,
+            reason=does_not_fit(found, high),
+            requested=requested,
+            term=term,
+        )
+    ]
+
+
+def equal_chips(
+    facts: Facts, names: Sequence[str], chips: int, equal: str, term: str
+) -> tuple[dict[str, int], list[str]]:
+    """Chips of each system for an equal footing with the first system's `chips`.
+
+    chips: the same count. units: `chips` counts scale-up units. usd, power: as many chips as cost, or draw, what the first one's do; a system
+    whose price or power is unknown keeps the count and gets its break-even instead.
+    """
+    out: dict[str, int] = {}
+    notes: list[str] = []
+    reference: float | None = None
+    for name in names:
+        system = resolve(facts, name, chips=None)
+        if equal == "chips":
+            out[name] = chips
+            continue
+        if equal == "units":
+            out[name] = chips * system.chips_per_unit
+            continue
+        known = money.price(facts, system.id, term=term).rate if equal == "usd" else energy.power(facts, system.id)
+        if known.value is None:
+            out[name] = chips
+            notes.append(f"{name}: {equal} per chip is unknown, so it keeps {chips} chips and shows its break-even")
+            continue
+        if reference is None:
+            reference = known.value * chips
+        out[name] = max(1, int(reference / known.value))
+    return out, notes
+
+
+def with_breakeven(rows: Sequence[Row], facts: Facts) -> tuple[Row, ...]:
+    """Add to every row the price per chip-hour and the watts per chip at which it equals the best other row that is known."""
+    site = energy.site(facts)
+    out = []
+    for row in rows:
+        others = [r for r in rows if r is not row and r.plan is not None]
+        priced = [r.usd_per_mtok for r in others if r.usd_per_mtok.value is not None]
+        powered = [r.J_per_token for r in others if r.J_per_token.value is not None]
+        if row.plan is not None:
+            speed = row.tokens_per_s_per_chip.scaled(row.chips_used, "1/s")
+            paid = row.chips_used + row.chips_idle
+            if priced:
+                rate = money.breakeven_usd_per_chip_h(
+                    min(priced, key=float), chips=paid, tokens_per_s=speed, goodput=row.goodput
+                )
+                row = replace(row, breakeven_usd_per_chip_h=rate)
+            if powered:
+                watts = energy.breakeven_W_per_chip(
+                    min(powered, key=float), chips=paid, idle=row.chips_idle, tokens_per_s=speed, goodput=row.goodput, site=site
+                )  # fmt: skip
+                row = replace(row, breakeven_W_per_chip=watts)
+        out.append(row)
+    return tuple(out)
+
+
+def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int | None, facts: Facts, equal: str = "chips",
+            fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None,
+            progress: Callable[[str], None] | None = None) -> Comparison:  # fmt: skip
+    """The best plan of each system for one training job, in the order given.
+
+    chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit. Raises UserError for bad input;
+    a system on which nothing fits is a row with a reason.
+    """
+    fixed = fixed or {}
+    counts, warnings = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
+    rows: list[Row] = []
+    resolved = []
+    for name in systems:
+
+        def again(f: Facts, name: str = name) -> System:
+            return resolve(f, name, chips=counts.get(name), stack=stack)
+
+        system = again(facts)
+        resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name})
+        if progress:
+            progress(f"searching {system.display}, {system.chips} chips")
+        row = solve(name, model, facts, again, train, fixed=fixed, requested=system.chips, term=term)[0]
+        rows.append(row)
+        links = [
+            (f, lo, hi)
+            for f, lo, hi in row.spread
+            if "bandwidth" in f and "hbm" not in f and max(abs(lo), abs(hi)) > 0.05
+        ]
+        warnings += [
+            f"{name}: the range of {f} alone moves the step by {math.expm1(min(lo, hi)):+.0%} to {math.expm1(max(lo, hi)):+.0%}"
+            for f, lo, hi in links[:1]
+        ]
+    inputs = {
+        "model": model.name, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+        "systems": resolved, "chips": chips, "equal": equal, "fixed": {k: list(v) for k, v in fixed.items()}, "price_term": term,
+    }  # fmt: skip
+    return Comparison(inputs=inputs, facts_hash=facts.hash(), rows=with_breakeven(rows, facts), warnings=tuple(warnings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanList:
+    """The best plans of one system, best first."""
+
+    inputs: Mapping[str, object]
+    evaluated: int
+    feasible: int
+    seconds: float
+    rows: tuple[Row, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/plan@1` contract."""
+        return {"schema": "mowich/plan@1", "inputs": dict(self.inputs), "evaluated": self.evaluated, "feasible": self.feasible,
+                "seconds": self.seconds, "plans": [r.to_dict() for r in self.rows]}  # fmt: skip
+
+
+def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: Facts, top: int = 5,
+         fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None) -> PlanList:  # fmt: skip
+    """The `top` best plans of one system for one training job."""
+
+    def again(f: Facts) -> System:
+        return resolve(f, spec, chips=chips, stack=stack)
+
+    system = again(facts)
+    rows = with_breakeven(
+        solve(spec, model, facts, again, train, fixed=fixed or {}, requested=system.chips, term=term, top=top)
+    )
+    counts = rows[0].search_counts
+    inputs = {"model": model.name, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+              "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
+              "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term}  # fmt: skip
+    return PlanList(inputs=inputs, evaluated=int(counts.get("evaluated", 0)), feasible=int(counts.get("feasible", 0)),
+                    seconds=float(counts.get("seconds", 0.0)), rows=rows)  # fmt: skip

@@ -1,0 +1,122 @@
+"""`mowich explain`: where a number of a result comes from.
+
+Takes a result and evaluates its plan once more with a recorder, through the same functions that made it. What comes back is data: terms
+with their formulas, inputs and fact paths, and the facts whose ranges move the answer most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mowich.economics import energy, money
+from mowich.errors import UserError, unknown
+from mowich.estimate import Estimate, Notes, Term
+from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.plans.memory import memory_B
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.simulate.train import micro_batches, predict_step
+from mowich.workloads.model import Model
+
+METRICS = ("step_s", "memory_B", "mfu", "tokens_per_s_per_chip", "usd_per_mtok", "J_per_token", "days", "goodput",
+           "breakeven_usd_per_chip_h", "breakeven_W_per_chip")  # fmt: skip
+
+TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
+    "gemm": ("gemm.", "moe.experts"), "attention": ("attention.",), "memory_bound": ("memory_bound",), "quantise": ("quantise",),
+    "moe": ("moe.",), "head": ("head",), "tp": ("tp.",), "cp": ("cp.",), "ep": ("ep.",), "dp": ("dp",), "pp_bubble": ("pp_bubble", "stage"),
+    "pp_transfer": ("stage",), "optimizer": ("optimizer",), "jitter": ("jitter",), "software": ("software",), "recompute": ("gemm.", "attention."),
+    "host": ("stage",), "fixed": ("step",),
+}  # fmt: skip
+"""Which recorded terms make each part of the step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """title: what is explained. estimate: the number. parts: what it is the sum of. terms: the formulas, in order of evaluation.
+    spread: (fact path, change of ln time at its low end, at its high end), largest first."""
+
+    title: str
+    estimate: Estimate
+    parts: Mapping[str, float]
+    terms: tuple[Term, ...]
+    spread: tuple[tuple[str, float, float], ...]
+
+
+def find_row(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The row of a compare or plan result: by system as given, by id, or by number from 1."""
+    rows: Sequence[Mapping[str, Any]] = result.get("rows") or result.get("plans") or ()
+    for i, row in enumerate(rows, 1):
+        if name in (row["system"], row["system_id"], str(i)):
+            return row
+    raise unknown("row", name, [r["system"] for r in rows])
+
+
+def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) -> Explanation:
+    """Explain "SYSTEM.METRIC" or "SYSTEM.METRIC.PART" of a `mowich/compare@1` or `mowich/plan@1` object.
+
+    `model` and `facts` are those of the result's inputs. Raises UserError for an unknown row, metric or part, and for a row
+    that has no plan.
+    """
+    names = [str(r[k]) for r in (result.get("rows") or result.get("plans") or ()) for k in ("system", "system_id")]
+    system_name = next((n for n in sorted(set(names), key=len, reverse=True) if metric == n or metric.startswith(n + ".")), None)
+    if system_name is None:
+        system_name = metric.split(".")[0]
+    row = find_row(result, system_name)
+    rest = metric[len(system_name) + 1 :].split(".") if len(metric) > len(system_name) else []
+    name = rest[0] if rest and rest[0] else "step_s"
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    if row["plan"] is None:
+        raise UserError(f"{system_name} has no plan to explain: {row['reason']}")
+    inputs = result["inputs"]
+    job = TrainJob(tokens=float(inputs["tokens"]), seq=int(inputs["seq"]), batch_seqs=float(inputs["batch_seqs"]))
+    spec = next(s for s in inputs["systems"] if s["system"] == row["system"])
+    system = resolve(facts, spec["id"], chips=int(spec["chips"]), stack=spec["stack"])
+    plan = Plan.from_dict(row["plan"])
+    notes = Notes()
+    parts: Mapping[str, float]
+    if name == "memory_B":
+        columns = Plans.of([plan])
+        got = memory_B(model, system, job, columns, micro_batches(job, columns), notes)
+        parts = {k: float(v[0]) for k, v in got.items()}
+        total = sum(parts.values())
+        estimate = Estimate(value=total, unit="B", low=total, high=total, grade="C", breakdown=parts)
+        wanted = [f"memory.{rest[1]}"] if len(rest) > 1 else []
+        if len(rest) > 1 and rest[1] not in parts:
+            raise unknown("memory category", rest[1], parts)
+    else:
+        estimate = Estimate.from_dict(row[name])
+        parts = estimate.breakdown
+        wanted = []
+        step = Estimate.from_dict(row["step_s"])
+        goodput = Estimate.from_dict(row["goodput"])
+        tokens = float(row["global_batch_seqs"]) * job.seq
+        used, idle = int(row["chips_used"]), int(row["chips_idle"])
+        if name == "usd_per_mtok":
+            price = money.price(facts, system.id, term=str(inputs["price_term"]), notes=notes)
+            money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=tokens, goodput=goodput, notes=notes)
+        elif name == "J_per_token":
+            watts = energy.power(facts, system.id, notes=notes)
+            energy.joule_per_token(watts, used=used, idle=idle, step_s=step, tokens=tokens, goodput=goodput, site=energy.site(facts), notes=notes)
+        elif name == "mfu":
+            work = 3.0 * model.flop_per_token(job.seq) * tokens
+            peak_path = system.paths[f"peak_flops.{plan.precision}"]
+            notes.add("mfu", estimate.value, "1", "3 x forward FLOP per token x tokens / (chips x dense peak x step)", flop=work, chips=used,
+                      peak=system.peak_flops[plan.precision] * system.devices_per_chip, step=step.value, facts=(peak_path,))  # fmt: skip
+        elif name == "days":
+            notes.add("days", estimate.value, "d", "tokens / tokens per step x step / goodput", tokens=job.tokens, tokens_per_step=tokens,
+                      step=step.value, goodput=goodput.value)  # fmt: skip
+        if name == "step_s" or (rest[1:] and name != "step_s"):
+            predict_step(model, system, job, plan, notes)
+        if len(rest) > 1:
+            if rest[1] not in step.breakdown:
+                raise unknown("part of the step", rest[1], step.breakdown)
+            wanted = list(TERMS_OF_PART[rest[1]])
+            share = step.breakdown[rest[1]]
+            estimate = Estimate(value=share, unit="s", grade=step.grade)
+            parts = {rest[1]: share}
+    terms = tuple(t for t in notes.terms.values() if not wanted or any(t.name.startswith(w) for w in wanted))
+    spread = tuple((s["fact"], float(s["at_low"]), float(s["at_high"])) for s in row.get("spread", ()))
+    return Explanation(title=f"{row['display']}: {'.'.join(rest) or 'step_s'}", estimate=estimate, parts=parts, terms=terms, spread=spread)

@@ -1,0 +1,131 @@
+"""`mowich fit`: does a training job fit on a system, what takes the memory, and how few chips would do.
+
+Memory only: no plan is timed here. Counts tried are powers of two inside a scale-up unit, the unit, and doublings of it; "smallest" is
+the smallest of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.plans.enumerate import legal_plans
+from mowich.plans.memory import CATEGORIES, memory_B
+from mowich.plans.plan import Plan, TrainJob
+from mowich.simulate.train import micro_batches
+from mowich.units import show_gib
+from mowich.workloads.model import Model
+
+MAX_TRIED = 65536
+"""Largest count tried in the search for the smallest that fits, unless more chips were asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """fits: None where the range of the memory itself decides. plan, memory_B: the legal plan with the least memory per device.
+    smallest_chips: None when no count that was tried fits."""
+
+    inputs: Mapping[str, object]
+    system_id: str
+    display: str
+    chips: int
+    devices_per_chip: int
+    fits: bool | None
+    plan: Plan | None
+    memory_B: Mapping[str, float]
+    capacity_B: float
+    smallest_chips: int | None
+    largest_tried: int
+    reason: str | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def binds(self) -> str:
+        """The category that takes the most memory."""
+        return max(self.memory_B, key=lambda k: self.memory_B[k]) if self.memory_B else "no legal plan"
+
+    def sentence(self) -> str:
+        """The answer."""
+        used = sum(self.memory_B.values())
+        least = f"; smallest that fits: {self.smallest_chips} chips" if self.smallest_chips else f"; nothing up to {self.largest_tried} chips fits"
+        if self.plan is None:
+            return f"No legal plan on {self.chips} chips of {self.display}: {self.reason}{least}."
+        room = f"{show_gib(used)} of {show_gib(self.capacity_B)} per device at the least, most of it {self.binds}"
+        word = {True: "Fits", False: "Does not fit", None: "May fit"}[self.fits]
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{word} on {self.chips} chips of {self.display}: {room}{why}{least}."
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/fit@1` JSON."""
+        return {"schema": "mowich/fit@1", "inputs": dict(self.inputs), "system_id": self.system_id, "chips": self.chips,
+                "devices_per_chip": self.devices_per_chip, "fits": self.fits, "reason": self.reason,
+                "plan": self.plan.to_dict() if self.plan else None, "memory_B": dict(self.memory_B), "memory_capacity_B": self.capacity_B,
+                "binds": self.binds, "smallest_chips": self.smallest_chips, "notes": list(self.notes)}  # fmt: skip
+
+
+def least_memory(model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]) -> tuple[Plan, dict[str, float]]:
+    """The legal plan with the least memory per device. Raises UserError (exit 3) when none is legal."""
+    plans = legal_plans(model, system, job, fixed).plans
+    parts = memory_B(model, system, job, plans, micro_batches(job, plans))
+    i = int(np.argmin(np.sum(list(parts.values()), axis=0)))
+    return plans.plan(i), {k: float(parts[k][i]) for k in CATEGORIES}
+
+
+def counts(system: System, limit: int) -> Iterator[int]:
+    """Chip counts to try, ascending: powers of two below the unit, the unit, its doublings."""
+    chips = 1
+    while chips < min(system.chips_per_unit, limit + 1):
+        yield chips
+        chips *= 2
+    chips = system.chips_per_unit
+    while chips <= min(limit, system.max_chips):
+        yield chips
+        chips *= 2
+
+
+def fit(model: Model, spec: str, *, train: TrainJob, facts: Facts, chips: int | None = None, fixed: Mapping[str, Sequence[int | str]] | None = None) -> Fit:
+    """Whether a training job fits on `spec` (its size, `chips`, or one scale-up unit), and the smallest count that does."""
+    fixed = fixed or {}
+    system = resolve(facts, spec, chips=chips)
+    fact = facts.fact(system.paths["hbm_usable_B"])
+    low, high = ((end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high))
+    plan: Plan | None = None
+    memory: Mapping[str, float] = {}
+    reason: str | None = None
+    fits: bool | None = False
+    try:
+        plan, memory = least_memory(model, system, train, fixed)
+        need = sum(memory.values())
+        fits = True if need <= low else None if need <= high else False
+        if fits is None:
+            reason = f"a device has {show_gib(low)} to {show_gib(high)}: no figure is published"
+        elif not fits:
+            reason = f"{show_gib(need - high)} short"
+    except UserError as error:
+        if error.code != EXIT_INFEASIBLE:
+            raise
+        reason = error.line()
+    limit = max(MAX_TRIED, system.chips)
+    smallest = None
+    for count in counts(system, limit):
+        try:
+            _, parts = least_memory(model, replace(system, chips=count), train, fixed)
+        except UserError as error:
+            if error.code != EXIT_INFEASIBLE:
+                raise
+            continue
+        if sum(parts.values()) <= low:
+            smallest = count
+            break
+    if fits and (smallest is None or smallest > system.chips):
+        smallest = system.chips
+    inputs = {"model": model.name, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+              "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
+              "fixed": {k: list(v) for k, v in fixed.items()}}  # fmt: skip
+    return Fit(inputs=inputs, system_id=system.id, display=system.display, chips=system.chips, devices_per_chip=system.devices_per_chip, fits=fits,
+               plan=plan, memory_B=memory, capacity_B=high if fits is None else low, smallest_chips=smallest, largest_tried=limit, reason=reason)  # fmt: skip

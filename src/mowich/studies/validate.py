@@ -1,0 +1,305 @@
+"""Predicted against measured: every row of a table of published training steps, and how far off we are.
+
+`validate` reads a CSV (the shipped one by default), turns each row into a case (`rows`), predicts it with the plan that
+the row states, and summarises the errors by chip and source. It refuses rows that it cannot model, with a reason, and
+never fits anything to the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mowich.errors import UserError, UserErrors, unknown
+from mowich.facts import Facts
+from mowich.simulate.train import predict_step
+from mowich.studies.compare import residual_path
+from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, Row, is_time, read_cases
+
+SCHEMA = "mowich/validate@1"
+SERVING_COLUMNS = ("tpot_ms", "ttft_ms", "output_tok_s_per_chip")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error: max(ratio,
+    1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
+    Unsupported rows have a reason and no figures."""
+
+    id: str
+    status: str
+    reason: str | None
+    inferred: tuple[str, ...]
+    metric: str
+    measured: float | None
+    predicted: float | None
+    low: float | None
+    high: float | None
+    ratio: float | None
+    abs_error: float | None
+    chip: str
+    source: str
+    kind: str
+    fully_specified: bool
+    case: Case | None = None
+    parts: Mapping[str, float] | None = None
+
+    @property
+    def is_covered(self) -> bool | None:
+        """Whether the measured figure lies in the 90% interval."""
+        if self.low is None or self.high is None or self.measured is None:
+            return None
+        return self.low <= self.measured <= self.high
+
+    def to_dict(self) -> dict[str, object]:
+        """The row of the JSON contract."""
+        keys = ("id", "status", "reason", "metric", "measured", "predicted", "low", "high", "ratio", "abs_error", "chip", "source",
+                "kind", "fully_specified")  # fmt: skip
+        return {**{key: getattr(self, key) for key in keys}, "inferred": list(self.inferred)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Errors of a set of rows; figures are None when no row was answered. bias: geometric mean of ratio, less 1."""
+
+    n: int
+    unsupported: int
+    median_abs_error: float | None
+    mean_abs_error: float | None
+    p90_abs_error: float | None
+    bias: float | None
+    interval_coverage: float | None
+
+    def to_dict(self) -> dict[str, object]:
+        """The summary of the JSON contract."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """All rows in file order, and their summaries."""
+
+    path: str
+    facts_hash: str
+    rows: tuple[Result, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """all, fully_specified, by_chip and by_source, the last two sorted by name."""
+        return {
+            "all": summarise(self.rows),
+            "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
+            "by_chip": self.by(lambda r: r.chip),
+            "by_source": self.by(lambda r: r.source),
+        }
+
+    def by(self, key: Callable[[Result], str]) -> dict[str, Summary]:
+        """A summary for each value of `key`, sorted."""
+        groups: dict[str, list[Result]] = {}
+        for row in self.rows:
+            groups.setdefault(key(row), []).append(row)
+        return {name: summarise(groups[name]) for name in sorted(groups)}
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/validate@1` JSON."""
+        shown: dict[str, object] = {}
+        for name, part in self.summary().items():
+            shown[name] = part.to_dict() if isinstance(part, Summary) else {k: v.to_dict() for k, v in part.items()}
+        return {
+            "schema": SCHEMA,
+            "file": self.path,
+            "facts_hash": self.facts_hash,
+            "rows": [r.to_dict() for r in self.rows],
+            "summary": shown,
+        }
+
+
+def summarise(rows: Iterable[Result]) -> Summary:
+    """Error statistics of the answered rows, counts of all.
+
+    Medians and percentiles are of abs_error (linear interpolation); bias averages ln(ratio), so that being 2x fast and 2x
+    slow cancel.
+    """
+    rows = list(rows)
+    answered = [r for r in rows if r.abs_error is not None and r.ratio is not None]
+    unsupported = len(rows) - len(answered)
+    if not answered:
+        return Summary(n=0, unsupported=unsupported, median_abs_error=None, mean_abs_error=None, p90_abs_error=None, bias=None,
+                       interval_coverage=None)  # fmt: skip
+    errors = np.array([r.abs_error for r in answered])
+    covered = [r.is_covered for r in answered if r.is_covered is not None]
+    return Summary(
+        n=len(answered),
+        unsupported=unsupported,
+        median_abs_error=float(np.median(errors)),
+        mean_abs_error=float(errors.mean()),
+        p90_abs_error=float(np.quantile(errors, 0.9)),
+        bias=math.exp(float(np.mean([math.log(r.ratio) for r in answered if r.ratio]))) - 1.0,
+        interval_coverage=sum(covered) / len(covered) if covered else None,
+    )
+
+
+def published() -> Path:
+    """The measurements that ship."""
+    return Path(str(resources.files("mowich.facts") / "published" / "training.csv"))
+
+
+def read_csv(path: Path, facts: Facts) -> list[Row]:
+    """Rows of a table of training measurements, checked at the edge.
+
+    Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
+    columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
+    """
+    name = str(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError("no such file", where=name) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read as UTF-8 text ({error.__class__.__name__})", where=name) from error
+    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    try:
+        columns = reader.fieldnames
+        if not columns:
+            raise UserError(
+                "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(REQUIRED)}"
+            )
+        if any(c in columns for c in SERVING_COLUMNS):
+            raise UserError(
+                "this is a table of serving measurements",
+                where=f"{name}:1",
+                allowed="training measurements, with a column primary_metric",
+            )
+        missing = [c for c in REQUIRED if c not in columns]
+        if missing:
+            raise UserError(f"missing columns: {', '.join(missing)}", where=f"{name}:1")
+        errors: list[UserError] = []
+        rows: list[Row] = []
+        seen: dict[str, int] = {}
+        for cells in reader:
+            line = reader.line_num
+            if None in cells or any(value is None for value in cells.values()):
+                errors.append(UserError("wrong number of cells", where=f"{name}:{line}", given=sum(v is not None for v in cells.values()),
+                                        allowed=str(len(columns))))  # fmt: skip
+                continue
+            row = {key: value.strip() for key, value in cells.items()}
+            errors += _check(row, f"{name}:{line}")
+            if row["id"] in seen:
+                errors.append(
+                    UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=f"{name}:{line}")
+                )
+            seen.setdefault(row["id"], line)
+            rows.append(row)
+    except csv.Error as error:
+        raise UserError(f"not a CSV table: {error}", where=f"{name}:{reader.line_num}") from error
+    if errors:
+        raise errors[0] if len(errors) == 1 else UserErrors(errors)
+    if not rows:
+        raise UserError("no rows after the header", where=f"{name}:1")
+    if not any(_chip_reason(row["chip"], facts) is None for row in rows):
+        try:
+            facts.resolve_system(rows[0]["chip"])
+        except UserError as error:
+            raise UserError(error.what, where=f"{name}:2, column chip", allowed=error.allowed, fix=error.fix) from error
+    return rows
+
+
+def _check(row: Row, where: str) -> list[UserError]:
+    errors = []
+    for column in ("id", "chip", "primary_metric"):
+        if not row[column]:
+            errors.append(UserError("must not be blank", where=f"{where}, column {column}"))
+    metric = row["primary_metric"].split(" ")[0]
+    if metric and metric not in METRICS:
+        errors.append(unknown("metric", metric, METRICS, where=f"{where}, column primary_metric"))
+    for column in NUMBERS:
+        cell = row.get(column, "")
+        if not cell:
+            continue
+        try:
+            value = float(cell)
+        except ValueError:
+            errors.append(UserError("not a number", where=f"{where}, column {column}", given=cell))
+            continue
+        if not math.isfinite(value) or value < 0 or (column == "n_chips" and (value < 1 or value != round(value))):
+            errors.append(UserError("out of range", where=f"{where}, column {column}", given=cell,
+                                    allowed="a whole number from 1" if column == "n_chips" else "a number from 0"))  # fmt: skip
+    return errors
+
+
+def _chip_reason(chip: str, facts: Facts) -> str | None:
+    """None when the chip is known, else why not."""
+    try:
+        facts.resolve_system(chip)
+    except UserError as error:
+        return f"{error.what}; {error.fix}" if error.fix else error.what
+    return None
+
+
+def half_width(case: Case, facts: Facts) -> float:
+    """90% half-width of |ln(predicted/measured)| for a case of this kind: the residual that `compare` adds for the class of
+    model and machine, that of `training.validation.*` for kinds of run only met here, and wider (in quadrature) where the row
+    left its recompute or its plan open."""
+    stack = case.system.stack.name.replace("-", "_")
+    special = (
+        "encoder"
+        if not all(layer.attention.causal for layer in case.model.layers)
+        else f"{'moe' if case.is_moe else 'dense'}_{stack}"
+    )
+    known = facts.get(f"training.validation.{special}")
+    widths = [facts.number(known.path if known else residual_path(case.model, case.system))]
+    filled = {item.split("=")[0] for item in case.inferred}
+    if "recompute" in filled:
+        widths.append(facts.number("training.validation.unstated_recompute"))
+    if filled & {"tp", "pp", "ep", "batch", "micro_batch", "vpp"}:
+        widths.append(facts.number("training.validation.unstated_plan"))
+    return math.hypot(*widths)
+
+
+def validate(path: str | Path | None, facts: Facts) -> Validation:
+    """Predict every row of `path` (None: the published rows that ship). Raises UserError for a file that is not a table of training
+    measurements; a single row that cannot be modelled is answered with status "unsupported" and its reason."""
+    file = published() if path is None else Path(path)
+    rows = read_csv(file, facts)
+    reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
+    usable = [row for row in rows if reasons[row["chip"]] is None]
+    cases = iter(read_cases(usable, facts))
+    results = []
+    for row in rows:
+        reason = reasons[row["chip"]]
+        case = reason if reason is not None else next(cases)
+        results.append(_unsupported(row, case) if isinstance(case, str) else predict(case, facts))
+    return Validation(
+        path=str(file) if path is not None else "published/training.csv", facts_hash=facts.hash(), rows=tuple(results)
+    )
+
+
+def predict(case: Case, facts: Facts) -> Result:
+    """One case: the predicted step, scaled from the legal batch to the row's per token, in the row's own metric."""
+    step = predict_step(case.model, case.system, case.job, case.plan)
+    seconds = step.total_s * case.job.tokens_per_step / step.tokens
+    ratio = seconds / case.measured_step_s
+    width = math.exp(half_width(case, facts))
+    predicted = case.measured * ratio if is_time(case.metric) else case.measured / ratio
+    return Result(
+        id=case.id, status="ok", reason=None, inferred=case.inferred, metric=case.metric, measured=case.measured, predicted=predicted,
+        low=predicted / width, high=predicted * width, ratio=ratio, abs_error=max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
+        kind=case.kind, fully_specified=case.fully_specified, case=case, parts=step.breakdown,
+    )  # fmt: skip
+
+
+def _unsupported(row: Row, reason: str) -> Result:
+    return Result(id=row["id"], status="unsupported", reason=reason, inferred=(), metric=row["primary_metric"].split(" ")[0], measured=None,
+                  predicted=None, low=None, high=None, ratio=None, abs_error=None, chip=row["chip"], source=row.get("source_group", ""),
+                  kind="unsupported", fully_specified=False)  # fmt: skip
+
+
+def worst(validation: Validation, count: int) -> Sequence[Result]:
+    """The rows with the largest errors, largest first."""
+    return sorted((r for r in validation.rows if r.abs_error is not None), key=lambda r: -(r.abs_error or 0.0))[:count]

@@ -1,0 +1,201 @@
+"""The only place where strings become SI floats and back.
+
+Inside Mowich every number is SI: s, B, B/s, FLOP, FLOP/s, W, J, USD, Hz. In files and on the command
+line a quantity is a string with its unit: "4.9 TB/s", "144 GiB", "1.3 us", "$1.40/chip/h". "GB" is
+10^9 bytes and "GiB" is 2^30. A bare number is a count, and only where a count is expected.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from mowich.errors import UserError
+
+_SI = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_SMALL = {"m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9, "p": 1e-12}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
+_TIME = {"s": 1.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0,
+         "day": 86400.0, "days": 86400.0, "y": 31557600.0, "year": 31557600.0}  # fmt: skip
+
+
+class Quantity(NamedTuple):
+    """A number in SI and the SI unit that it is in."""
+
+    value: float
+    unit: str
+
+
+def _build() -> dict[str, Quantity]:
+    table: dict[str, Quantity] = {}
+    for prefix, scale in _SI.items():
+        table[f"{prefix}B"] = Quantity(scale, "B")
+        table[f"{prefix}bit"] = Quantity(scale / 8, "B")
+        table[f"{prefix}bit/s"] = Quantity(scale / 8, "B/s")
+        table[f"{prefix}B/s"] = Quantity(scale, "B/s")
+        for op in ("FLOP", "OP"):
+            table[f"{prefix}{op}"] = Quantity(scale, op)
+            table[f"{prefix}{op}/s"] = Quantity(scale, f"{op}/s")
+        table[f"{prefix}Hz"] = Quantity(scale, "Hz")
+        table[f"{prefix}W"] = Quantity(scale, "W")
+        table[f"{prefix}J"] = Quantity(scale, "J")
+        table[f"{prefix}Wh"] = Quantity(scale * 3600, "J")
+    for prefix, scale in _BINARY.items():
+        table[f"{prefix}B"] = Quantity(scale, "B")
+        table[f"{prefix}B/s"] = Quantity(scale, "B/s")
+    for prefix, scale in _SMALL.items():
+        table[f"{prefix}s"] = Quantity(scale, "s")
+        if prefix == "m":
+            table["mW"] = Quantity(scale, "W")
+    for name, scale in _TIME.items():
+        table[name] = Quantity(scale, "s")
+        table[f"1/{name}"] = Quantity(1 / scale, "1/s")
+    for money in ("USD", "$"):
+        table[money] = Quantity(1.0, "USD")
+        for hour in ("h", "hour"):
+            for what in ("chip", "GPU", "accelerator", "device"):
+                table[f"{money}/{what}/{hour}"] = Quantity(1 / 3600, "USD/chip/s")
+                table[f"{money}/{what}-{hour}"] = Quantity(1 / 3600, "USD/chip/s")
+            table[f"{money}/{hour}"] = Quantity(1 / 3600, "USD/s")
+        table[f"{money}/kWh"] = Quantity(1 / 3.6e6, "USD/J")
+        table[f"{money}/MWh"] = Quantity(1 / 3.6e9, "USD/J")
+    table["%"] = Quantity(0.01, "1")
+    table["x"] = Quantity(1.0, "1")
+    table["1"] = Quantity(1.0, "1")
+    table["B/element"] = Quantity(1.0, "B/element")
+    table["B/param"] = Quantity(1.0, "B/param")
+    table["passes"] = Quantity(1.0, "passes")
+    table["tokens"] = Quantity(1.0, "tokens")
+    table["cycles"] = Quantity(1.0, "cycles")
+    return table
+
+
+UNITS = _build()
+"""Every unit that Mowich reads -> its SI scale and SI unit."""
+
+_NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
+_COUNT_SUFFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20}
+
+
+def parse(text: object, unit: str | None = None, *, where: str | None = None) -> Quantity:
+    """ "4.9 TB/s" -> Quantity(4.9e12, "B/s"). With `unit`, refuses any other dimension.
+
+    Raises UserError for a bare number (its unit is missing), an unknown unit, or a wrong dimension.
+
+    >>> parse("144 GiB").value
+    154618822656.0
+    >>> parse("$3.60/chip/h").value
+    0.001
+    """
+    shown = text if isinstance(text, str) else str(text)
+    money = re.match(r"^\s*\$\s*([\d._eE+-]+)\s*(/.*)?$", shown)
+    if money:
+        shown = f"{money[1]} ${(money[2] or '').replace(' ', '')}"
+    match = _NUMBER.match(shown)
+    if not match:
+        raise UserError("not a quantity", where=where, given=text, allowed='a number and a unit, "4.9 TB/s"')
+    number, name = float(match[1].replace("_", "")), match[2]
+    if not name:
+        examples = [k for k, q in UNITS.items() if unit and q.unit == unit][:6]
+        hint = f'write "{match[1]} {examples[0]}"' if examples else 'write the unit, as in "144 GiB"'
+        if unit == "B":
+            hint = f'write "{match[1]} GiB" or "{match[1]} GB"; they differ by 7%'
+        raise UserError(f"{shown.strip()} has no unit", where=where, fix=hint)
+    quantity = UNITS.get(name)
+    if quantity is None:
+        known = sorted(k for k, q in UNITS.items() if unit is None or q.unit == unit)
+        from mowich.errors import did_you_mean
+
+        raise UserError(f"unknown unit '{name}'", where=where, given=text,
+                        allowed=known[:24], fix=did_you_mean(name, known))  # fmt: skip
+    if unit is not None and quantity.unit != unit:
+        raise UserError(f"unit '{name}' measures {quantity.unit}", where=where, given=text, allowed=unit)
+    return Quantity(number * quantity.value, quantity.unit)
+
+
+def parse_count(text: object, *, where: str | None = None, minimum: float = 1, whole: bool = True) -> float:
+    """ "15T" -> 1.5e13, "4k" -> 4000, 16384 -> 16384. K, M, G (or B), T are powers of 1000; Ki and Mi
+    powers of 1024.
+
+    Raises UserError when it is not a number, is below `minimum`, or is not whole.
+    """
+    if isinstance(text, bool):
+        raise UserError("not a count", where=where, given=text)
+    if isinstance(text, (int, float)):
+        value = float(text)
+    else:
+        match = _NUMBER.match(str(text))
+        if not match or match[2] not in _COUNT_SUFFIX:
+            raise UserError("not a count", where=where, given=text, allowed="a number such as 16384, 4k, 64M, 15T")
+        value = float(match[1].replace("_", "")) * _COUNT_SUFFIX[match[2]]
+    if not math.isfinite(value) or value < minimum:
+        raise UserError(f"must be at least {minimum:g}", where=where, given=text)
+    if whole and abs(value - round(value)) > 1e-6 * max(1.0, value * 1e-9):
+        raise UserError("must be a whole number", where=where, given=text)
+    return float(round(value)) if whole else value
+
+
+_LADDERS: dict[str, tuple[tuple[float, str], ...]] = {
+    "B": ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")),
+    "B/s": ((1e15, "PB/s"), (1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1, "B/s")),
+    "FLOP": ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1, "FLOP")),
+    "FLOP/s": ((1e18, "EFLOP/s"), (1e15, "PFLOP/s"), (1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1, "FLOP/s")),
+    "OP/s": ((1e15, "POP/s"), (1e12, "TOP/s"), (1, "OP/s")),
+    "Hz": ((1e9, "GHz"), (1e6, "MHz"), (1, "Hz")),
+    "W": ((1e9, "GW"), (1e6, "MW"), (1e4, "kW"), (1, "W")),
+    "J": ((3.6e15, "TWh"), (3.6e12, "GWh"), (3.6e9, "MWh"), (3.6e6, "kWh"), (1, "J"), (1e-3, "mJ"), (1e-6, "uJ")),
+    "s": ((86400, "d"), (3600, "h"), (1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")),
+    "USD": ((1e9, "G$"), (1e6, "M$"), (1, "$")),
+}  # fmt: skip
+
+
+def sig(value: float, digits: int = 3) -> str:
+    """`value` with `digits` significant digits and no exponent below 10^6.
+
+    >>> sig(1234.5), sig(0.012345), sig(2)
+    ('1230', '0.0123', '2.00')
+    """
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, places)
+    if abs(rounded) >= 1e7:
+        return f"{value:.{digits - 1}e}"
+    places = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:.{max(0, places)}f}"
+
+
+def show(value: float | None, unit: str, digits: int = 3) -> str:
+    """SI value -> short text with a readable unit; "?" when unknown.
+
+    >>> show(4.9e12, "B/s"), show(None, "W"), show(2**30, "B")
+    ('4.90 TB/s', '?', '1.07 GB')
+    """
+    if value is None:
+        return "?"
+    if unit == "USD/chip/s":
+        return f"${sig(value * 3600, digits)}/chip/h"
+    if unit == "USD/J":
+        return f"${sig(value * 3.6e6, digits)}/kWh"
+    for scale, name in _LADDERS.get(unit, ()):
+        if abs(value) >= scale * 0.9999:
+            return f"{sig(value / scale, digits)} {name}"
+    if unit in _LADDERS and value:
+        scale, name = _LADDERS[unit][-1]
+        return f"{sig(value / scale, digits)} {name}"
+    return f"{sig(value, digits)} {unit}".removesuffix(" 1")
+
+
+def show_gib(value: float, digits: int = 3) -> str:
+    """Bytes as GiB: what drivers report and what a memory fit is decided in."""
+    return f"{sig(value / 2**30, digits)} GiB"
+
+
+def show_count(value: float) -> str:
+    """1.5e13 -> "15T", 671e9 -> "671B", 16384 -> "16384"."""
+    for scale, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if abs(value) >= scale:
+            number = value / scale
+            return f"{number:.4g}{name}"
+    return f"{value:.15g}"

@@ -1,0 +1,118 @@
+"""Money and energy: formulas against hand-worked numbers, intervals, and what stays unknown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fake_facts import FakeFacts, fact
+
+from mowich.economics import energy, money
+from mowich.errors import UserError
+from mowich.estimate import Estimate, Notes, exact, unknown
+from mowich.facts import Fact
+
+
+def facts(*items: Fact) -> FakeFacts:
+    return FakeFacts({f.path: f for f in items})
+
+
+PRICES = facts(
+    fact("prices.a.block", 2.0 / 3600),
+    fact("prices.a.list", 3.0 / 3600, low=2.5 / 3600, high=4.0 / 3600),
+    fact("prices.a.nothing", None),
+    fact("prices.user.one", None),
+    fact("prices.choices.one.default", "prices.a.nothing, prices.a.block, prices.a.list", "text"),
+    fact("prices.choices.one.on_demand", "prices.a.list", "text"),
+    fact("prices.choices.one.capacity_block", "prices.a.block", "text"),
+)
+
+
+def test_default_takes_the_first_known_price_and_says_its_term() -> None:
+    found = money.price(PRICES, "one")  # type: ignore[arg-type]
+    assert found.fact_path == "prices.a.block"
+    assert found.rate.value == pytest.approx(2.0 / 3600)
+    assert found.label == "$2.00/chip/h, capacity-block, 2026-10-08"
+
+
+def test_term_takes_its_own_price_with_its_range() -> None:
+    found = money.price(PRICES, "one", term="on-demand")  # type: ignore[arg-type]
+    assert (found.rate.low, found.rate.high) == (2.5 / 3600, 4.0 / 3600)
+
+
+@pytest.mark.parametrize(("system", "term"), [("one", "spot"), ("one", "3y"), ("two", "default")])
+def test_no_price_stays_unknown_with_a_reason(system: str, term: str) -> None:
+    found = money.price(PRICES, system, term=term)  # type: ignore[arg-type]
+    assert found.rate.value is None
+    assert "no published" in (found.rate.reason or "")
+    cost = money.usd_per_mtok(found.rate, chips=8, step_s=exact(1, "s"), tokens=1e6, goodput=exact(1, "1"))
+    assert cost.value is None
+    assert cost.reason == found.rate.reason
+
+
+def test_the_users_price_wins_over_every_term() -> None:
+    own = facts(*PRICES.facts.values(), replace(fact("prices.user.one", 1.4 / 3600), grade="user"))
+    for term in money.TERMS:
+        found = money.price(own, "one", term=term)  # type: ignore[arg-type]
+        assert found.rate.value == pytest.approx(1.4 / 3600)
+        assert found.rate.grade == "user"
+        assert "yours" in found.label
+
+
+def test_unknown_term_is_an_error_with_the_list() -> None:
+    with pytest.raises(UserError, match=r"unknown price term '4y'.*capacity-block"):
+        money.price(PRICES, "one", term="4y")  # type: ignore[arg-type]
+
+
+STEP = Estimate(value=4.0, unit="s", low=3.0, high=6.0, grade="C")
+GOOD = Estimate(value=0.9, unit="1", low=0.8, high=0.95, grade="D")
+
+
+def test_idle_chips_are_paid_for() -> None:
+    price = exact(0.001, money.RATE)
+    few = money.usd_per_mtok(price, chips=90, step_s=STEP, tokens=1e6, goodput=GOOD)
+    more = money.usd_per_mtok(price, chips=100, step_s=STEP, tokens=1e6, goodput=GOOD)
+    assert more.value == pytest.approx(few.value * 100 / 90)  # type: ignore[operator]
+    assert more.low < more.value < more.high  # type: ignore[operator]
+    assert more.grade == "D"
+
+
+def test_breakeven_price_gives_the_best_rows_cost_back() -> None:
+    notes = Notes()
+    best = Estimate(value=0.3, unit=money.PER_MTOK, low=0.25, high=0.4, grade="B")
+    even = money.breakeven_usd_per_chip_h(best, chips=128, tokens_per_s=exact(5e4, "1/s"), goodput=exact(0.9, "1"), notes=notes)
+    cost = money.usd_per_mtok(exact(even.value / 3600, money.RATE), chips=128, step_s=exact(2.0, "s"), tokens=1e5, goodput=exact(0.9, "1"))  # type: ignore[operator]
+    assert cost.value == pytest.approx(0.3)
+    assert even.low / even.value == pytest.approx(0.25 / 0.3)  # type: ignore[operator]
+    assert notes.terms["breakeven_usd_per_chip_h"].value == even.value
+
+
+SITE = energy.Site(name="s", pue=Estimate(value=1.2, unit="1", low=1.1, high=1.3, grade="D"), electricity=exact(0.1 / 3.6e6, "USD/J"),
+                   idle_share=Estimate(value=0.3, unit="1", low=0.1, high=0.5, grade="D"))  # fmt: skip
+
+
+def test_breakeven_watts_give_the_best_rows_energy_back_and_pue_cancels() -> None:
+    power = exact(900.0, "W")
+    best = energy.joule_per_token(power, used=100, idle=0, step_s=exact(2.0, "s"), tokens=1e6, goodput=exact(0.9, "1"), site=SITE)
+    assert best.low < best.value < best.high  # type: ignore[operator]
+    even = energy.breakeven_W_per_chip(best, chips=100, tokens_per_s=exact(5e5, "1/s"), goodput=exact(0.9, "1"), site=SITE)
+    assert even.value == pytest.approx(900.0)
+    assert even.low == pytest.approx(900.0, rel=1e-6)
+    assert even.high == pytest.approx(900.0, rel=1e-6)
+
+
+def test_idle_chips_draw_a_share() -> None:
+    busy = energy.joule_per_token(exact(900.0, "W"), used=100, idle=0, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE)
+    idle = energy.joule_per_token(exact(900.0, "W"), used=100, idle=10, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE)
+    assert idle.value == pytest.approx(busy.value * 1.03)  # type: ignore[operator]
+
+
+def test_unknown_power_stays_unknown() -> None:
+    nothing = unknown("W", "no published power")
+    assert energy.joule_per_token(nothing, used=1, idle=0, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE).value is None
+    assert energy.breakeven_W_per_chip(nothing, chips=1, tokens_per_s=exact(1, "1/s"), goodput=GOOD, site=SITE).reason == "no published power"
+
+
+def test_electricity_is_a_small_part_of_a_token() -> None:
+    joule = exact(0.5, energy.PER_TOKEN)
+    assert energy.electricity_usd_per_mtok(joule, SITE).value == pytest.approx(0.5 * 1e6 * 0.1 / 3.6e6)

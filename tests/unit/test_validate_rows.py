@@ -1,0 +1,216 @@
+"""`studies.rows`: each rule that fills a gap, on a row made for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mowich import facts as facts_module
+from mowich.facts import Facts
+from mowich.studies.rows import (
+    Case,
+    network_speed,
+    per_device_batch,
+    precision_of,
+    read_cases,
+    recompute_of,
+    stack_of,
+    zero_of,
+)
+
+LLAMA_8B = {
+    "model_name": "Llama 3 8B", "model_ref": "llama3-8b", "n_layers": "32", "hidden": "4096", "n_heads": "32", "n_kv_heads": "8", "head_dim": "128",
+    "ffn_hidden": "14336", "vocab": "128256", "seq_len": "8192", "precision": "bf16", "task": "pretrain",
+}  # fmt: skip
+LLAMA_70B = LLAMA_8B | {
+    "model_name": "Llama 3 70B",
+    "model_ref": "llama3-70b",
+    "n_layers": "80",
+    "hidden": "8192",
+    "n_heads": "64",
+    "ffn_hidden": "28672",
+}
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    return facts_module.load()
+
+
+def read(facts: Facts, base: dict[str, str], **cells: object) -> Case:
+    row = {"id": "x", "chip": "H100", "n_chips": "64", "chips_per_scaleup_domain": "8", "source_group": "Megatron-Bridge", "global_batch_seqs": "128",
+           "primary_metric": "step_time_s", "step_time_s": "10", **base, **{k: str(v) for k, v in cells.items()}}  # fmt: skip
+    case = read_cases([row], facts)[0]
+    assert isinstance(case, Case), case
+    return case
+
+
+def reason(facts: Facts, base: dict[str, str], **cells: object) -> str:
+    row = {"id": "x", "chip": "H100", "n_chips": "64", "primary_metric": "step_time_s", "step_time_s": "10", "global_batch_seqs": "128", **base,
+           **{k: str(v) for k, v in cells.items()}}  # fmt: skip
+    case = read_cases([row], facts)[0]
+    assert isinstance(case, str)
+    return case
+
+
+def named(case: Case) -> set[str]:
+    return {item.split("=")[0] for item in case.inferred}
+
+
+def test_stated_plan_is_kept(facts: Facts) -> None:
+    case = read(facts, LLAMA_70B, TP=4, PP=4, VPP=5, CP=1, DP=4, micro_batch=1, recompute="full")
+    p = case.plan
+    assert (p.tp, p.pp, p.vpp, p.cp, p.dp, p.micro_batch, p.recompute, p.sp, p.zero, p.schedule) == (
+        4,
+        4,
+        5,
+        1,
+        4,
+        1,
+        "full",
+        True,
+        1,
+        "interleaved",
+    )
+    assert case.fully_specified
+
+
+def test_unstated_recompute_is_never_full_on_gpus(facts: Facts) -> None:
+    case = read(facts, LLAMA_70B, TP=4, PP=4, VPP=5, CP=1, micro_batch=1)
+    assert case.plan.recompute == "none"
+    assert "recompute" in named(case)
+    assert not case.fully_specified
+
+
+def test_missing_vpp_is_about_four_in_modern_megatron_and_one_in_old(facts: Facts) -> None:
+    cells = {"TP": 4, "PP": 4, "CP": 1, "micro_batch": 1}
+    assert read(facts, LLAMA_70B, **cells).plan.vpp == 4
+    assert read(facts, LLAMA_70B, **cells, source_group="vTrain ground truth").plan.vpp == 1
+    assert read(facts, LLAMA_70B, **cells, source_group="HF nanotron ultrascale").plan.vpp == 1
+
+
+def test_pipeline_rows_of_pytorch_print_the_local_batch(facts: Facts) -> None:
+    case = read(facts, LLAMA_70B, TP=2, PP=4, DP=8, micro_batch=16, source_group="torchtitan", fsdp_zero="FSDP2 8")
+    assert case.plan.micro_batch == 1
+    assert "micro_batch" in named(case)
+
+
+def test_two_devices_per_chip(facts: Facts) -> None:
+    case = read(facts, LLAMA_8B, chip="Trn1", n_chips=32, chips_per_scaleup_domain=16, TP=8, PP=1, DP=8, micro_batch=1)
+    assert case.system.devices == 64 == case.plan.devices
+    ironwood = read(
+        facts,
+        LLAMA_8B,
+        chip="TPU v7",
+        n_chips=64,
+        chips_per_scaleup_domain=64,
+        per_device_batch_stated="2 per JAX device",
+        global_batch_seqs="",
+    )
+    assert ironwood.plan.dp == 128
+    assert ironwood.job.batch_seqs == 256
+    assert ironwood.plan.micro_batch == 2
+    assert ironwood.plan.zero == 3
+
+
+def test_devices_that_share_a_micro_batch_become_tp_and_cp(facts: Facts) -> None:
+    case = read(
+        facts, LLAMA_70B, task="LoRA fine-tune", grad_accum=1, global_batch_seqs=8, source_group="MLPerf Training LoRA"
+    )
+    assert case.plan.dp == 8
+    assert case.plan.tp * case.plan.cp == 8
+    assert case.plan.pp == 1
+    assert case.job.frozen_base
+
+
+def test_wrong_products_are_mended_from_the_device_count(facts: Facts) -> None:
+    case = read(facts, LLAMA_70B, TP=8, PP=4, DP=1, micro_batch=1, VPP=1)
+    assert case.plan.dp == 2
+    assert "dp" in named(case)
+
+
+def test_rates_become_seconds_per_step(facts: Facts) -> None:
+    case = read(
+        facts, LLAMA_8B, TP=1, PP=1, micro_batch=1, primary_metric="tokens_per_s_per_chip", tokens_per_s_per_chip=8192
+    )
+    assert case.measured_step_s == pytest.approx(128 * 8192 / (8192 * 64))
+    case = read(facts, LLAMA_8B, TP=1, PP=1, micro_batch=1, primary_metric="seqs_per_s_total", seqs_per_s_total=32)
+    assert case.measured_step_s == pytest.approx(4.0)
+
+
+def test_mfu_uses_the_convention_of_its_source(facts: Facts) -> None:
+    cells = {
+        "TP": 1,
+        "PP": 1,
+        "micro_batch": 1,
+        "primary_metric": "mfu_reported_pct",
+        "mfu_reported_pct": 40,
+        "step_time_s": "",
+    }
+    full = read(facts, LLAMA_8B, **cells, flop_convention="attention not causal-halved")
+    halved = read(facts, LLAMA_8B, **cells, flop_convention="with causal attention halved (after PR #1988)")
+    hardware = read(facts, LLAMA_8B, **cells, flop_convention="HARDWARE FLOPs: 96*B*s*l*h^2")
+    assert halved.measured_step_s < full.measured_step_s < hardware.measured_step_s
+    flop = 3 * halved.model.flop_per_token(8192) * 128 * 8192
+    assert halved.measured_step_s == pytest.approx(flop / (0.4 * halved.system.peak_flops["bf16"] * 64))
+
+
+def test_stated_network_replaces_that_of_the_system(facts: Facts) -> None:
+    plain, stated = (
+        read(facts, LLAMA_8B, TP=1, PP=1),
+        read(facts, LLAMA_8B, TP=1, PP=1, system_note="4 x Omni-Path 100 Gb/s links per node"),
+    )
+    assert stated.system.levels[-1].bandwidth_Bps == pytest.approx(6.25e9) != plain.system.levels[-1].bandwidth_Bps
+    assert network_speed("8 nodes x 8") is None
+    assert network_speed("NVLINK Gen4 900 GB/s + NVSWITCH Gen3") is None
+
+
+def test_refusals_say_why(facts: Facts) -> None:
+    assert "does not divide" in reason(facts, LLAMA_8B, TP=3, PP=1)
+    assert "nvfp4" in reason(facts, LLAMA_8B, TP=1, PP=1, precision="nvfp4")
+    assert reason(facts, {"model_name": "Nemotron_3_Nano", "precision": "bf16"}, TP=1, PP=1)
+    assert "blank" in reason(facts, LLAMA_8B, TP=1, PP=1, micro_batch=1, step_time_s="")
+
+
+@pytest.mark.parametrize(("words", "level"), [("0 (DDP + distributed optimizer)", 1), ("ZeRO-1 within 8", 1), ("FSDP FULL_SHARD, MP mode PURE", 3), ("FSDP2 8", 3),
+                                              ("FSDP SHARD_GRAD_OP, MP mode DEFAULT", 2), ("ZeRO-0", 0), ("data=-1 (pure DP)", 0), ("", None)])  # fmt: skip
+def test_zero_words(words: str, level: int | None) -> None:
+    assert zero_of(words) == level
+
+
+@pytest.mark.parametrize(("words", "mode"), [("full (recompute_all)", "full"), ("selective (per-op SAC)", "selective"), ("none", "none"), ("activation offload", "none"),
+                                             ("remat_policy save_dot_except_logits", "selective"), ("remat_policy custom", "full"), ("", None)])  # fmt: skip
+def test_recompute_words(words: str, mode: str | None) -> None:
+    assert recompute_of(words) == mode
+
+
+def test_precision_words(facts: Facts) -> None:
+    h100 = read(facts, LLAMA_8B, TP=1, PP=1).system
+    gb200 = read(facts, LLAMA_8B, chip="GB200", chips_per_scaleup_domain=72, TP=1, PP=1).system
+    assert precision_of("fp8-mx", gb200)[0] == "mxfp8"
+    assert precision_of("fp8-mx", h100)[0] == "fp8"
+    assert precision_of("fp8 or nvfp4 (per config)", gb200)[0] == "nvfp4"
+    assert precision_of("fp8 or nvfp4 (per config)", h100)[0] == "fp8"
+    assert precision_of("Autocast:BF16+SR", h100) == ("bf16", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "seqs"),
+    [("2 per JAX device", 2), ("0.125 per JAX device", 0.125), ("8k tokens/device", 2), ("see config", None)],
+)
+def test_per_device_batch(words: str, seqs: float | None) -> None:
+    assert per_device_batch(words, 4096) == seqs
+
+
+@pytest.mark.parametrize(("cells", "stack"), [
+    ({"chip": "Trn2", "source_group": "AXLearn paper"}, "neuron"),
+    ({"chip": "TPU v5p", "source_group": "MaxText"}, "jax-tpu"),
+    ({"chip": "H100", "source_group": "AXLearn paper", "model_name": "Llama2-7B (Megatron-LM)"}, "megatron"),
+    ({"chip": "H100", "source_group": "torchtitan"}, "pytorch-fsdp"),
+    ({"chip": "A100-80GB", "source_group": "BLOOM / BigScience"}, "megatron-2021"),
+    ({"chip": "H100", "source_group": "dgxc-benchmarking", "source_title": "maxtext/README_70b.md"}, "jax-gpu"),
+    ({"chip": "H100", "source_group": "mine", "fsdp_zero": "FSDP 8"}, "pytorch-fsdp"),
+    ({"chip": "H100", "source_group": "mine"}, "megatron"),
+    ({"chip": "H100", "source_group": "torchtitan", "stack": "jax-gpu"}, "jax-gpu"),
+])  # fmt: skip
+def test_stack_of_a_row(cells: dict[str, str], stack: str) -> None:
+    assert stack_of(cells)[0] == stack

@@ -1,0 +1,80 @@
+"""Built-in names: found however they are spelled, equal to their published configs, refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mowich.errors import UserError
+from mowich.workloads import load, names
+from mowich.workloads.builtin import aliases, find, refused
+
+GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden" / "params.json").read_text())
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
+
+TWINS = {
+    "deepseek-v3": "deepseek-ai--DeepSeek-V3", "deepseek-r1": "deepseek-ai--DeepSeek-R1",
+    "kimi-k2": "moonshotai--Kimi-K2-Instruct", "llama-3.1-405b": "meta-llama--Meta-Llama-3.1-405B",
+    "llama-3.1-70b": "meta-llama--Meta-Llama-3.1-70B", "llama-3.1-8b": "meta-llama--Meta-Llama-3.1-8B",
+    "llama4-scout": "meta-llama--Llama-4-Scout-17B-16E-Instruct",
+    "llama4-maverick": "meta-llama--Llama-4-Maverick-17B-128E-Instruct",
+    "qwen3-0.6b": "Qwen--Qwen3-0.6B", "qwen3-1.7b": "Qwen--Qwen3-1.7B", "qwen3-8b": "Qwen--Qwen3-8B",
+    "qwen3-32b": "Qwen--Qwen3-32B", "qwen3-30b-a3b": "Qwen--Qwen3-30B-A3B", "qwen3-235b-a22b": "Qwen--Qwen3-235B-A22B",
+    "qwen3-coder-480b-a35b": "Qwen--Qwen3-Coder-480B-A35B-Instruct", "gpt-oss-120b": "openai--gpt-oss-120b",
+    "gpt-oss-20b": "openai--gpt-oss-20b", "mixtral-8x7b": "mistralai--Mixtral-8x7B-v0.1",
+    "minimax-m2": "MiniMaxAI--MiniMax-M2.5", "mimo-v2-flash": "XiaomiMiMo--MiMo-V2-Flash",
+    "gemma4-26b": "google--gemma-4-26B-A4B", "gemma4-31b": "nvidia--Gemma-4-31B-IT-NVFP4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_name_loads(name: str) -> None:
+    m = load(name)
+    assert m.params >= m.params_active > 0
+    assert m.source
+    assert len(m.pattern) == m.num_layers
+
+
+@pytest.mark.parametrize("name", sorted(n.removeprefix("built-in ") for n in GOLDEN if n.startswith("built-in ")))
+def test_counts_equal_transformers(name: str) -> None:
+    assert load(name).params == GOLDEN[f"built-in {name}"]
+
+
+@pytest.mark.parametrize(("name", "file"), TWINS.items())
+def test_equal_to_the_published_config(name: str, file: str) -> None:
+    path = SHARED / f"{file}_config.json"
+    if not path.exists():
+        pytest.skip("the published configs are not here")
+    ours, theirs = load(name), load(str(path))
+    assert ours.layers == theirs.layers
+    assert (ours.params, ours.pattern, ours.mtp_layers) == (theirs.params, theirs.pattern, theirs.mtp_layers)
+
+
+def test_spelling_does_not_matter() -> None:
+    for name in ("llama3.1-405b", "Llama-3.1-405B", "meta-llama/Llama-3.1-405B", "llama_3.1_405b"):
+        assert load(name).name == "llama-3.1-405b"
+
+
+def test_aliases_point_at_models() -> None:
+    assert set(aliases().values()) <= set(names())
+    assert not {find(name) for name in refused()} - {None}
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(UserError, match=r"unknown model 'deepsek-v3'.*did you mean 'deepseek-v3'\?"):
+        load("deepsek-v3")
+    with pytest.raises(UserError, match="'deepseek-v4-flash' is not supported: compressed sparse attention"):
+        load("deepseek-v4-flash")
+    with pytest.raises(UserError, match="unknown model ''"):
+        load("")
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("palm-540b", 540.36), ("bloom-176b", 176.25), ("megatron-1t", 1008.0), ("opt-175b", 174.6), ("gpt3-175b", 174.6),
+     ("maxtext-moe-10t", 10362), ("nanotron-469b", 469.36), ("nemotron4-340b", 341.0)],
+)  # fmt: skip
+def test_sizes_as_published(name: str, billions: float) -> None:
+    assert load(name).params / 1e9 == pytest.approx(billions, rel=1e-3)

@@ -1,0 +1,114 @@
+"""Configs to models: counts equal to transformers (golden), layer patterns, and one clear line per mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mowich.errors import UserError
+from mowich.workloads import Moe, load
+from mowich.workloads.config import ARCHITECTURES, WRAPPERS, known, model_from_config
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "tests" / "fixtures" / "configs"
+SHARED = ROOT.parent / "shared" / "models"
+GOLDEN = json.loads((ROOT / "tests" / "golden" / "params.json").read_text())
+LLAMA = json.loads((FIXTURES / "llama.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in FIXTURES.glob("*.json")))
+def test_counts_equal_transformers(name: str) -> None:
+    assert load(str(FIXTURES / name)).params == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", sorted(n for n in GOLDEN if n.endswith("_config.json")))
+def test_published_counts_equal_transformers(name: str) -> None:
+    if not (SHARED / name).exists():
+        pytest.skip("the published configs are not here")
+    assert load(str(SHARED / name)).params == GOLDEN[name]
+
+
+def test_every_architecture_has_a_golden_count() -> None:
+    covered = {json.loads((FIXTURES / n).read_text())["model_type"] for n in GOLDEN if (FIXTURES / n).exists()}
+    vision_or_same = {"qwen3_vl_text", "qwen3_vl_moe_text", "mimo", "ministral", "decoder"}
+    assert set(ARCHITECTURES) - covered <= vision_or_same
+    assert set(WRAPPERS.values()) <= set(ARCHITECTURES)
+
+
+def test_windows_by_layer() -> None:
+    def windows(name: str) -> list[int | None]:
+        m = load(str(FIXTURES / f"{name}.json"))
+        return [m.layers[i].attention.window for i in m.pattern]
+
+    assert windows("gpt_oss") == [32, None] * 3
+    assert windows("gemma2") == [64, None] * 3
+    assert windows("gemma3-sparse") == [128] * 5 + [None, 128]
+    assert windows("qwen2") == [None] * 4 + [32] * 2
+    assert windows("olmo3") == [64, 64, 64, None, 64, 64]
+    assert windows("mistral-defaults") == [4096] * 6
+    assert windows("llama4_text") == [64, 64, 64, None, 64, 64]
+    assert windows("mimo_v2_flash") == [None, 32, 32, None, 32, 32]
+
+
+def test_experts_by_layer() -> None:
+    def experts(name: str) -> list[bool]:
+        m = load(str(FIXTURES / f"{name}.json"))
+        return [isinstance(m.layers[i].ffn, Moe) for i in m.pattern]
+
+    assert experts("deepseek_v3") == [False, False, True, True, True, True]
+    assert experts("qwen2_moe") == [False, True, False, False, False, True]
+    assert experts("llama4_text") == [False, True] * 3
+
+
+def test_layer_types_win_over_the_pattern() -> None:
+    config = {**json.loads((FIXTURES / "gemma2.json").read_text()), "layer_types": ["full_attention"] * 6}
+    assert [layer.attention.window for layer in model_from_config(config, name="t", where="t").layers] == [None]
+
+
+def fails(config: dict[str, object]) -> str:
+    with pytest.raises(UserError) as caught:
+        model_from_config(config, name="t", where="config.json")
+    return caught.value.line()
+
+
+def test_unknown_architecture_is_refused_with_the_list() -> None:
+    line = fails({"model_type": "qwen9"})
+    assert line.startswith("config.json: unknown model_type 'qwen9'; allowed: bert, bloom")
+    assert "did you mean 'qwen" in line
+    assert "\n" not in line
+    assert "hybrid of Mamba" in fails({"model_type": "nemotron_h"})
+    assert "missing key 'model_type'" in fails({})
+
+
+def test_missing_and_wrong_keys_are_named_together() -> None:
+    line = fails({k: v for k, v in LLAMA.items() if k not in ("hidden_size", "vocab_size")})
+    assert line.splitlines() == ["config.json: missing key 'hidden_size'; model_type llama needs it",
+                                 "config.json: missing key 'vocab_size'; model_type llama needs it"]  # fmt: skip
+    assert "'vocab_size' must be a whole number, at least 1, got '32k'" in fails({**LLAMA, "vocab_size": "32k"})
+    assert "not a multiple" in fails({**LLAMA, "num_key_value_heads": 3})
+    assert "at most" in fails({**LLAMA, "num_hidden_layers": 10**9})
+    assert "wrong type" in fails({**json.loads((FIXTURES / "mimo_v2_flash.json").read_text()), "moe_layer_freq": [0]})
+
+
+def test_files(tmp_path: Path) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    file = folder / "config.json"
+    file.write_text(json.dumps(LLAMA))
+    assert load(str(folder)).name == "my-model"
+    assert load(str(file)).params == GOLDEN["llama.json"]
+    file.write_text(json.dumps(LLAMA, indent=2)[:60])
+    with pytest.raises(UserError, match=r"config\.json:4:\d+: not valid JSON: .*cut off"):
+        load(str(file))
+    file.write_text("[1]")
+    with pytest.raises(UserError, match="not a JSON object"):
+        load(str(file))
+    with pytest.raises(UserError, match="no such file"):
+        load(str(tmp_path / "none.json"))
+
+
+def test_known_is_sorted_and_hides_our_own_form() -> None:
+    assert known() == sorted(known())
+    assert "decoder" not in known()
