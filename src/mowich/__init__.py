@@ -1,0 +1,31 @@
+"""Mowich: Trainium 3 in software, beside the machines it competes with.
+
+The public functions mirror the verbs of the command line; each is imported when it is first used.
+
+>>> import mowich
+>>> mowich.load("llama-3.1-8b").params
+8030261248
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "compare", "explain", "fit", "load", "plan", "system", "validate"]
+
+if TYPE_CHECKING:
+    from mowich.api import compare, explain, fit, load, plan, system, validate
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from mowich import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'mowich' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -77,25 +77,42 @@ def complete_systems(incomplete: str) -> list[str]:
 
 # ---- options --------------------------------------------------------------------------------------------------------------------------
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Built-in name, config.json, or a directory with one.", autocompletion=complete_model)]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Built-in name, config.json, or a directory with one.", autocompletion=complete_model
+    ),
+]
 On = Annotated[str, typer.Option("--on", metavar="SYSTEMS", help="trn3, trn3:64 (chips), trn3-gen2*4 (units), ironwood:4x4x8; commas between.",
                                  autocompletion=complete_systems)]  # fmt: skip
 Train = Annotated[bool, typer.Option("--train", help="The work is training.")]
 Tokens = Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 15T.")]
 Seq = Annotated[str | None, typer.Option("--seq", metavar="N", help="Tokens per sequence: 4096, 4Ki (4k is 4000).")]
 Batch = Annotated[str | None, typer.Option("--batch", metavar="N", help="Per step: 16384seqs, or 64M (tokens).")]
-Chips = Annotated[str | None, typer.Option("--chips", metavar="N", help="Chips of each system (else the size in its name, else one unit).")]
-Equal = Annotated[str | None, typer.Option("--equal", metavar="WHAT", help="Footing of --chips: chips, units, usd or power.")]
-Stack = Annotated[str | None, typer.Option("--stack", metavar="NAME", help="Training software, for its measured overheads.")]
+Chips = Annotated[
+    str | None,
+    typer.Option("--chips", metavar="N", help="Chips of each system (else the size in its name, else one unit)."),
+]
+Equal = Annotated[
+    str | None, typer.Option("--equal", metavar="WHAT", help="Footing of --chips: chips, units, usd or power.")
+]
+Stack = Annotated[
+    str | None, typer.Option("--stack", metavar="NAME", help="Training software, for its measured overheads.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help='Change one thing: plan.tp=4,8, prices.trn3="$1.40/chip/h", power.trn3="900 W", '
                                                "prices.term=3y, site.pue=1.1, or any fact. Repeatable.")]  # fmt: skip
-FactsDir = Annotated[list[Path] | None, typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices, laid over the built-in.")]
+FactsDir = Annotated[
+    list[Path] | None,
+    typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices, laid over the built-in."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Csv = Annotated[bool, typer.Option("--csv", help="A table on stdout.")]
 Plain = Annotated[bool, typer.Option("--plain", help="ASCII, no colour.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also save the result as JSON (for explain).")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Kept with the result; this verb draws nothing at random.")]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", help="Kept with the result; this verb draws nothing at random.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -177,7 +194,12 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
             key = f"sites.default.{name}"
         if facts.get(key) is None:
             with_close = did_you_mean(key, KEYS) or _closest_fact(facts, key)
-            raise UserError(f"unknown setting '{key}'", where=where, allowed="plan.*, prices.*, power.*, site.*, or a path of `mowich facts show`", fix=with_close)
+            raise UserError(
+                f"unknown setting '{key}'",
+                where=where,
+                allowed="plan.*, prices.*, power.*, site.*, or a path of `mowich facts show`",
+                fix=with_close,
+            )
         return key
 
     for item in items or ():
@@ -185,7 +207,12 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
         with problems.watch():
             key, equals, value = (part.strip() for part in item.partition("="))
             if not equals or not key or not value:
-                raise UserError("not a setting", where="--set", given=item, allowed='path=value, as in plan.tp=8 or prices.trn3="$1.40/chip/h"')
+                raise UserError(
+                    "not a setting",
+                    where="--set",
+                    given=item,
+                    allowed='path=value, as in plan.tp=8 or prices.trn3="$1.40/chip/h"',
+                )
             value = value.strip("\"'")
             if key.startswith("plan."):
                 out.plan[key.removeprefix("plan.")] = value
@@ -221,7 +248,9 @@ def _closest_fact(facts: Facts, key: str) -> str | None:
     return None
 
 
-def read_count(text: str | None, flag: str, problems: Problems, *, minimum: float = 1, maximum: float | None = None) -> float | None:
+def read_count(
+    text: str | None, flag: str, problems: Problems, *, minimum: float = 1, maximum: float | None = None
+) -> float | None:
     from mowich.units import parse_count
 
     if text is None:
@@ -243,7 +272,11 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
     if not train:
         problems.add("say what the work is", where="--train", fix="add --train (serving comes with a later version)")
     required = {"--seq": seq, "--batch": batch, **({"--tokens": tokens} if needs_tokens else {})}
-    examples = {"--tokens": "--tokens 15T", "--seq": "--seq 4096", "--batch": "--batch 16384seqs or --batch 64M (tokens)"}
+    examples = {
+        "--tokens": "--tokens 15T",
+        "--seq": "--seq 4096",
+        "--batch": "--batch 16384seqs or --batch 64M (tokens)",
+    }
     for flag, value in required.items():
         if value is None:
             problems.add("is required with --train", where=flag, fix=f"for example {examples[flag]}")
@@ -264,13 +297,19 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
                 if per_seq:
                     seqs = in_tokens / per_seq
                     if seqs < 1:
-                        raise UserError(f"{batch} tokens are less than one sequence of {per_seq:.0f}", where="--batch", fix=f"sequences are written {text}seqs")
+                        raise UserError(
+                            f"{batch} tokens are less than one sequence of {per_seq:.0f}",
+                            where="--batch",
+                            fix=f"sequences are written {text}seqs",
+                        )
     if problems.found or per_seq is None or seqs is None:
         return None
     return TrainJob(tokens=all_tokens or seqs * per_seq, seq=int(per_seq), batch_seqs=seqs)
 
 
-def read_systems(on: str, chips: int | None, facts: Facts, problems: Problems, *, equal: str = "chips", single: bool = False) -> list[str]:
+def read_systems(
+    on: str, chips: int | None, facts: Facts, problems: Problems, *, equal: str = "chips", single: bool = False
+) -> list[str]:
     """The names of --on, each checked: known, and its number of chips in range."""
     from mowich.machines.system import resolve
 
@@ -424,7 +463,9 @@ def compare(
     if equal is not None and equal not in EQUAL:
         problems.found.append(unknown("footing", equal, EQUAL, where="--equal"))
     if equal is not None and chips is None:
-        problems.add("needs --chips", where="--equal", fix="--chips counts the first system's chips (units with --equal units)")
+        problems.add(
+            "needs --chips", where="--equal", fix="--chips counts the first system's chips (units with --equal units)"
+        )
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
     job = read_job(train, tokens, seq, batch, problems, note)
@@ -433,7 +474,8 @@ def compare(
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
     problems.stop()
-    assert loaded is not None and job is not None
+    assert loaded is not None
+    assert job is not None
     if count is not None and any(":" in s or "*" in s for s in systems):
         note("a size in a system's name wins over --chips")
     with progress(quiet) as line:
@@ -445,12 +487,23 @@ def compare(
 
         return compare_text(result, loaded, style(plain), command_hint=str(out or ""))
 
-    emit(result.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=rerun(model, settings, facts, seed))
+    emit(
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows="rows",
+        out=out,
+        inputs=rerun(model, settings, facts, seed),
+    )
     if not any(row.plan is not None for row in result.rows):
         raise typer.Exit(EXIT_INFEASIBLE)
 
 
-@app.command(short_help="The best plans of one system, and what they trade.", epilog="Example: mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5")
+@app.command(
+    short_help="The best plans of one system, and what they trade.",
+    epilog="Example: mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5",
+)
 def plan(
     model: ModelName,
     on: On,
@@ -486,7 +539,8 @@ def plan(
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
     problems.stop()
-    assert loaded is not None and job is not None
+    assert loaded is not None
+    assert job is not None
     with progress(quiet) as line:
         line(f"searching {systems[0]}")
         result = study(loaded, systems[0], train=job, chips=None if count is None else int(count), facts=chosen.facts, top=top, fixed=fixed, term=chosen.term,
@@ -497,12 +551,23 @@ def plan(
 
         return plan_text(result, loaded, style(plain))
 
-    emit(result.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="plans", out=out, inputs=rerun(model, settings, facts, seed))
+    emit(
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows="plans",
+        out=out,
+        inputs=rerun(model, settings, facts, seed),
+    )
     if not any(row.plan is not None for row in result.rows):
         raise typer.Exit(EXIT_INFEASIBLE)
 
 
-@app.command(short_help="Does it fit, what binds, how few chips would do.", epilog="Example: mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3")
+@app.command(
+    short_help="Does it fit, what binds, how few chips would do.",
+    epilog="Example: mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3",
+)
 def fit(
     model: ModelName,
     on: On,
@@ -532,26 +597,37 @@ def fit(
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
     problems.stop()
-    assert loaded is not None and job is not None
+    assert loaded is not None
+    assert job is not None
     with progress(quiet) as line:
         line(f"fitting on {systems[0]}")
-        result = study(loaded, systems[0], train=job, facts=chosen.facts, chips=None if count is None else int(count), fixed=fixed)
+        result = study(
+            loaded, systems[0], train=job, facts=chosen.facts, chips=None if count is None else int(count), fixed=fixed
+        )
 
     def text() -> str:
         from mowich.report.text import fit_text
 
         return fit_text(result, loaded, style(plain))
 
-    emit(result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out, inputs=rerun(model, settings, facts, 0))
+    emit(
+        result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out, inputs=rerun(model, settings, facts, 0)
+    )
     if result.fits is False:
         raise typer.Exit(EXIT_INFEASIBLE)
 
 
-@app.command(name="model", short_help="Parameters, FLOP and bytes per token, by layer.", epilog="Example: mowich model deepseek-v3   or   mowich model ./config.json --seq 8192 --json")
+@app.command(
+    name="model",
+    short_help="Parameters, FLOP and bytes per token, by layer.",
+    epilog="Example: mowich model deepseek-v3   or   mowich model ./config.json --seq 8192 --json",
+)
 def model_(
     model: ModelName,
     seq: Seq = None,
-    kv_bytes: Annotated[float, typer.Option("--kv-bytes", min=0.25, max=8, metavar="B", help="Bytes per element of the KV cache.")] = 2.0,
+    kv_bytes: Annotated[
+        float, typer.Option("--kv-bytes", min=0.25, max=8, metavar="B", help="Bytes per element of the KV cache.")
+    ] = 2.0,
     as_json: Json = False,
     as_csv: Csv = False,
     plain: Plain = False,
@@ -577,10 +653,21 @@ def model_(
     emit(view.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="layers", out=out)
 
 
-@app.command(short_help="Formula, numbers and sources of one number.", epilog="Example: mowich explain r.json trn3-gen2.step_s.ep   (r.json from mowich compare ... --out r.json)")
+@app.command(
+    short_help="Formula, numbers and sources of one number.",
+    epilog="Example: mowich explain r.json trn3-gen2.step_s.ep   (r.json from mowich compare ... --out r.json)",
+)
 def explain(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="JSON of compare or plan (--out or --json); - reads stdin.")],
-    metric: Annotated[str, typer.Argument(metavar="SYSTEM.METRIC", help="trn3.step_s, trn3.step_s.ep, trn3.memory_B, gb300.usd_per_mtok, 1.mfu (row number).")],
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="JSON of compare or plan (--out or --json); - reads stdin.")
+    ],
+    metric: Annotated[
+        str,
+        typer.Argument(
+            metavar="SYSTEM.METRIC",
+            help="trn3.step_s, trn3.step_s.ep, trn3.memory_B, gb300.usd_per_mtok, 1.mfu (row number).",
+        ),
+    ],
     plain: Plain = False,
     quiet: Quiet = False,
 ) -> None:
@@ -593,7 +680,9 @@ def explain(
     try:
         data = json.loads(sys.stdin.read() if where == "-" else result.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=where, fix="mowich compare ... --out FILE writes one") from error
+        raise UserError(
+            f"cannot be read ({error.strerror})", where=where, fix="mowich compare ... --out FILE writes one"
+        ) from error
     except ValueError as error:
         raise UserError(f"not JSON: {error}", where=where) from error
     if not isinstance(data, dict) or data.get("schema") not in ("mowich/compare@1", "mowich/plan@1"):
@@ -607,16 +696,28 @@ def explain(
     problems.stop()
     assert loaded is not None
     if data.get("facts_hash") not in (None, chosen.facts.hash()):
-        noter(quiet)(f"the facts have changed since {where} was made ({data['facts_hash']}, now {chosen.facts.hash()}): terms are of now")
+        noter(quiet)(
+            f"the facts have changed since {where} was made ({data['facts_hash']}, now {chosen.facts.hash()}): terms are of now"
+        )
     found = study(data, metric, loaded, chosen.facts)
     from mowich.report.explain import explain_text
 
     sys.stdout.write(explain_text(found, chosen.facts, style(plain)))
 
 
-@app.command(short_help="Predicted against measured, by chip and source.", epilog="Example: mowich validate   or   mowich validate my_runs.csv --json")
+@app.command(
+    short_help="Predicted against measured, by chip and source.",
+    epilog="Example: mowich validate   or   mowich validate my_runs.csv --json",
+)
 def validate(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE.csv]", help="Measured training runs; without it, the published ones that ship.", show_default=False)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE.csv]",
+            help="Measured training runs; without it, the published ones that ship.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Set = None,
     facts: FactsDir = None,
     as_json: Json = False,
@@ -660,7 +761,12 @@ def fact_rows(facts: Facts, paths: Sequence[str]) -> list[dict[str, Any]]:
 
 @facts_app.command("list", epilog="Example: mowich facts list chips")
 def facts_list(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="chips, systems, prices, models, ...; without it, all.", show_default=False)] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND]", help="chips, systems, prices, models, ...; without it, all.", show_default=False
+        ),
+    ] = None,
     facts: FactsDir = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -677,7 +783,11 @@ def facts_list(
     problems.stop()
     known = read_facts(facts, problems)
     chosen = [k for k in KINDS if kind in (None, k)]
-    entries = [{"kind": k, "id": i, **{x: y for x, y in known.meta(k, i).items() if isinstance(y, str) and x != "id"}} for k in chosen for i in known.ids(k)]
+    entries = [
+        {"kind": k, "id": i, **{x: y for x, y in known.meta(k, i).items() if isinstance(y, str) and x != "id"}}
+        for k in chosen
+        for i in known.ids(k)
+    ]
     if kind in (None, "models"):
         entries += [{"kind": "models", "id": n} for n in names()]
 
@@ -696,7 +806,14 @@ def facts_list(
 
 @facts_app.command("show", epilog="Example: mowich facts show trn3   or   mowich facts show chips.trainium3.memory")
 def facts_show(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="A chip, a system, an id, or the path of a fact or group.", autocompletion=complete_systems)],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="A chip, a system, an id, or the path of a fact or group.",
+            autocompletion=complete_systems,
+        ),
+    ],
     facts: FactsDir = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -714,7 +831,13 @@ def facts_show(
             paths += locate(known, name)
     problems.stop()
     result = {"schema": "mowich/facts@1", "facts_hash": known.hash(), "facts": fact_rows(known, paths)}
-    emit(result, lambda: "".join(show_text(known, n, style(plain)) for n in names), as_json=as_json, as_csv=as_csv, rows="facts")
+    emit(
+        result,
+        lambda: "".join(show_text(known, n, style(plain)) for n in names),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows="facts",
+    )
 
 
 @facts_app.command("diff", epilog="Example: mowich facts diff trn3 gb300")
@@ -744,14 +867,14 @@ def facts_diff(
 @facts_app.command("check", epilog="Example: mowich facts check --facts ./my-facts")
 def facts_check(facts: FactsDir = None, quiet: Quiet = False) -> None:
     """Schema, units, sources and ranges of every fact; exit 5 when one is wrong."""
-    from mowich.facts.check import check
+    from mowich.facts.load import check_files, load, shipped
 
+    known = load()
+    errors = check_files(shipped(), known)
     for folder in facts or ():
-        if not folder.is_dir():
-            raise UserError("no such directory", where="--facts", given=str(folder))
-    errors = check(tuple(facts or ()))
+        errors += check_files(folder, known, is_overlay=True)
     for error in errors:
-        print(f"error: {error.line() if isinstance(error, UserError) else error}", file=sys.stderr)
+        complain(error.line())
     if errors:
         raise typer.Exit(EXIT_CHECK_FAILED)
     if not quiet:
@@ -763,7 +886,7 @@ def facts_schema() -> None:
     """JSON Schema of the files in --facts DIR, for editors."""
     import json
 
-    from mowich.facts.schema import json_schema
+    from mowich.report.facts import json_schema
 
     sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")
 
@@ -784,7 +907,12 @@ def usage_line(error: Any) -> str:
     text = " ".join(error.format_message().split()).split(" (Possible options")[0].split(" Did you mean")[0].rstrip(".")
     given = getattr(error, "option_name", None)
     if given and context:
-        known = [flag for parameter in context.command.params for flag in (*parameter.opts, *parameter.secondary_opts) if flag.startswith("-")]
+        known = [
+            flag
+            for parameter in context.command.params
+            for flag in (*parameter.opts, *parameter.secondary_opts)
+            if flag.startswith("-")
+        ]
         hint = did_you_mean(given, known)
     elif text.startswith("No such command") and context:
         given = text.split("'")[1] if "'" in text else ""

@@ -18,9 +18,9 @@ GRADES = "ABCD"
 formula, D estimate with a range and a reason; "user" is the user's own number."""
 
 
-def worst_grade(grades: Iterable[str]) -> str:
+def worst_grade(grades: Iterable[str | None]) -> str:
     """The weakest grade among those given: D before C before B before A ("user" counts as A)."""
-    return max((g for g in grades if g in GRADES), default="A")
+    return max((g for g in grades if g is not None and g in GRADES), default="A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

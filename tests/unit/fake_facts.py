@@ -26,6 +26,13 @@ class FakeFacts:
         return {"chip": f"{name}-chip", "vendor": "AWS"}
 
 
-def fact(path: str, value: float | str | None, unit: str = "USD/chip/s", low: float | None = None, high: float | None = None, grade: str = "A") -> Fact:
+def fact(
+    path: str,
+    value: float | str | None,
+    unit: str = "USD/chip/s",
+    low: float | None = None,
+    high: float | None = None,
+    grade: str = "A",
+) -> Fact:
     return Fact(path=path, value=value, unit=unit, low=low, high=high, grade=grade, source="s", title="t", address="", locator="", date="2026-10-08",
                 reason=None if value is not None else "not published", formula=None, note=None, shown=str(value))  # fmt: skip

@@ -32,7 +32,7 @@ def test_default_takes_the_first_known_price_and_says_its_term() -> None:
     found = money.price(PRICES, "one")  # type: ignore[arg-type]
     assert found.fact_path == "prices.a.block"
     assert found.rate.value == pytest.approx(2.0 / 3600)
-    assert found.label == "$2.00/chip/h, capacity-block, 2026-10-08"
+    assert found.label == "$2.00/chip/h, capacity-block, 2026-10-08, scope not stated"
 
 
 def test_term_takes_its_own_price_with_its_range() -> None:
@@ -80,8 +80,12 @@ def test_idle_chips_are_paid_for() -> None:
 def test_breakeven_price_gives_the_best_rows_cost_back() -> None:
     notes = Notes()
     best = Estimate(value=0.3, unit=money.PER_MTOK, low=0.25, high=0.4, grade="B")
-    even = money.breakeven_usd_per_chip_h(best, chips=128, tokens_per_s=exact(5e4, "1/s"), goodput=exact(0.9, "1"), notes=notes)
-    cost = money.usd_per_mtok(exact(even.value / 3600, money.RATE), chips=128, step_s=exact(2.0, "s"), tokens=1e5, goodput=exact(0.9, "1"))  # type: ignore[operator]
+    even = money.breakeven_usd_per_chip_h(
+        best, chips=128, tokens_per_s=exact(5e4, "1/s"), goodput=exact(0.9, "1"), notes=notes
+    )
+    cost = money.usd_per_mtok(
+        exact(even.value / 3600, money.RATE), chips=128, step_s=exact(2.0, "s"), tokens=1e5, goodput=exact(0.9, "1")
+    )  # type: ignore[operator]
     assert cost.value == pytest.approx(0.3)
     assert even.low / even.value == pytest.approx(0.25 / 0.3)  # type: ignore[operator]
     assert notes.terms["breakeven_usd_per_chip_h"].value == even.value
@@ -93,9 +97,13 @@ SITE = energy.Site(name="s", pue=Estimate(value=1.2, unit="1", low=1.1, high=1.3
 
 def test_breakeven_watts_give_the_best_rows_energy_back_and_pue_cancels() -> None:
     power = exact(900.0, "W")
-    best = energy.joule_per_token(power, used=100, idle=0, step_s=exact(2.0, "s"), tokens=1e6, goodput=exact(0.9, "1"), site=SITE)
+    best = energy.joule_per_token(
+        power, used=100, idle=0, step_s=exact(2.0, "s"), tokens=1e6, goodput=exact(0.9, "1"), site=SITE
+    )
     assert best.low < best.value < best.high  # type: ignore[operator]
-    even = energy.breakeven_W_per_chip(best, chips=100, tokens_per_s=exact(5e5, "1/s"), goodput=exact(0.9, "1"), site=SITE)
+    even = energy.breakeven_W_per_chip(
+        best, chips=100, tokens_per_s=exact(5e5, "1/s"), goodput=exact(0.9, "1"), site=SITE
+    )
     assert even.value == pytest.approx(900.0)
     assert even.low == pytest.approx(900.0, rel=1e-6)
     assert even.high == pytest.approx(900.0, rel=1e-6)
@@ -103,14 +111,21 @@ def test_breakeven_watts_give_the_best_rows_energy_back_and_pue_cancels() -> Non
 
 def test_idle_chips_draw_a_share() -> None:
     busy = energy.joule_per_token(exact(900.0, "W"), used=100, idle=0, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE)
-    idle = energy.joule_per_token(exact(900.0, "W"), used=100, idle=10, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE)
+    idle = energy.joule_per_token(
+        exact(900.0, "W"), used=100, idle=10, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE
+    )
     assert idle.value == pytest.approx(busy.value * 1.03)  # type: ignore[operator]
 
 
 def test_unknown_power_stays_unknown() -> None:
     nothing = unknown("W", "no published power")
-    assert energy.joule_per_token(nothing, used=1, idle=0, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE).value is None
-    assert energy.breakeven_W_per_chip(nothing, chips=1, tokens_per_s=exact(1, "1/s"), goodput=GOOD, site=SITE).reason == "no published power"
+    assert (
+        energy.joule_per_token(nothing, used=1, idle=0, step_s=STEP, tokens=1e6, goodput=GOOD, site=SITE).value is None
+    )
+    assert (
+        energy.breakeven_W_per_chip(nothing, chips=1, tokens_per_s=exact(1, "1/s"), goodput=GOOD, site=SITE).reason
+        == "no published power"
+    )
 
 
 def test_electricity_is_a_small_part_of_a_token() -> None:

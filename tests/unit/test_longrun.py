@@ -29,20 +29,28 @@ def test_useful_share_is_a_share(mtbf: float, recovery: float, stall: float, ste
     assert 0.0 <= float(longrun.useful_share(mtbf, recovery, stall, step)) < 1.0
 
 
-@given(mtbf=st.floats(10.0, 1e7), factor=st.floats(1.01, 100.0), recovery=st.floats(0.0, 1e4), stall=st.floats(0.01, 1e3))
+@given(
+    mtbf=st.floats(10.0, 1e7), factor=st.floats(1.01, 100.0), recovery=st.floats(0.0, 1e4), stall=st.floats(0.01, 1e3)
+)
 def test_more_failures_never_help(mtbf: float, factor: float, recovery: float, stall: float) -> None:
-    assert longrun.useful_share(mtbf / factor, recovery, stall) <= longrun.useful_share(mtbf, recovery, stall) * (1 + 1e-9)
+    assert longrun.useful_share(mtbf / factor, recovery, stall) <= longrun.useful_share(mtbf, recovery, stall) * (
+        1 + 1e-9
+    )
 
 
 def test_arrays_equal_floats() -> None:
     mtbf = np.array([1e3, 1e4, 1e5])
-    assert np.array_equal(longrun.useful_share(mtbf, 600.0, 5.0), [float(longrun.useful_share(m, 600.0, 5.0)) for m in mtbf])
+    assert np.array_equal(
+        longrun.useful_share(mtbf, 600.0, 5.0), [float(longrun.useful_share(m, 600.0, 5.0)) for m in mtbf]
+    )
 
 
 def test_first_order_when_failures_are_rare() -> None:
     mtbf, recovery, stall = 1e6, 600.0, 5.0
     tau = float(longrun.checkpoint_interval_s(stall, mtbf))
-    assert float(longrun.useful_share(mtbf, recovery, stall)) == pytest.approx(1 - recovery / mtbf - stall / tau - (tau + stall) / 2 / mtbf, abs=2e-5)
+    assert float(longrun.useful_share(mtbf, recovery, stall)) == pytest.approx(
+        1 - recovery / mtbf - stall / tau - (tau + stall) / 2 / mtbf, abs=2e-5
+    )
 
 
 def goodput(chips: int) -> float:

@@ -19,7 +19,20 @@ from mowich.report.text import best_of, compare_text, days, headline, plan_text,
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.workloads import load
 
-WIDE = Plan(tp=8, sp=True, pp=16, vpp=4, dp=128, ep=64, etp=2, zero=1, micro_batch=1, recompute="selective", precision="mxfp8", schedule="interleaved")
+WIDE = Plan(
+    tp=8,
+    sp=True,
+    pp=16,
+    vpp=4,
+    dp=128,
+    ep=64,
+    etp=2,
+    zero=1,
+    micro_batch=1,
+    recompute="selective",
+    precision="mxfp8",
+    schedule="interleaved",
+)
 
 
 def ranged(value: float, unit: str, by: float = 1.2, grade: str = "C", **more: Any) -> Estimate:
@@ -43,14 +56,30 @@ def row(name: str, *, step: float = 4.0, cost: float | None = 0.3, by: float = 1
 def infeasible(name: str) -> Row:
     nothing = {k: unknown(u, "no plan fits") for k, u in (("step_s", "s"), ("tokens_per_s_per_chip", "1/s"), ("mfu", "1"), ("usd_per_mtok", "USD/Mtok"),
                ("J_per_token", "J/token"), ("breakeven_usd_per_chip_h", "USD/chip/h"), ("breakeven_W_per_chip", "W"), ("goodput", "1"), ("days", "d"))}  # fmt: skip
-    return row(name, feasible=False, plan=None, binds="hbm capacity", reason="does not fit: 31.2 GiB short per device at best (weights 61.0)", **nothing)
+    return row(
+        name,
+        feasible=False,
+        plan=None,
+        binds="hbm capacity",
+        reason="does not fit: 31.2 GiB short per device at best (weights 61.0)",
+        **nothing,
+    )
 
 
-INPUTS = {"model": "deepseek-v3", "tokens": 1.5e13, "seq": 4096, "batch_seqs": 16384.0, "chips": 16384, "equal": "chips"}
+INPUTS = {
+    "model": "deepseek-v3",
+    "tokens": 1.5e13,
+    "seq": 4096,
+    "batch_seqs": 16384.0,
+    "chips": 16384,
+    "equal": "chips",
+}
 
 
 def comparison(*rows: Row) -> Comparison:
-    return Comparison(inputs=INPUTS, facts_hash="0123456789ab", rows=rows, warnings=("trn2: the range of a link moves the step",))
+    return Comparison(
+        inputs=INPUTS, facts_hash="0123456789ab", rows=rows, warnings=("trn2: the range of a link moves the step",)
+    )
 
 
 ROWS = (row("trn2", cost=0.24), row("trn3-gen2", cost=None, step=3.0), row("ironwood", cost=0.25), row("gb300", cost=0.6, step=2.0),
@@ -75,7 +104,7 @@ def test_answer_first_and_overlaps_are_not_ranked() -> None:
     assert first.startswith("Cheapest: trn2, $0.240")
     assert "ironwood overlaps with it and is not ranked" in first
     assert "Fastest: gb300" in first
-    assert "No published price: trn3-gen2 and trn4" in first
+    assert "No price known: trn3-gen2 and trn4" in first
     assert "Cannot run it: trn2-server" in first
 
 
@@ -98,7 +127,11 @@ def test_unknown_is_a_question_mark_never_zero_or_blank() -> None:
 def test_infeasible_rows_stay_with_their_reason() -> None:
     report = text(*ROWS)
     assert "trn2-server: does not fit: 31.2 GiB short" in report
-    assert next(line for line in report.splitlines() if line.lstrip().startswith("trn2-server")).rstrip().endswith("does not fit")
+    assert (
+        next(line for line in report.splitlines() if line.lstrip().startswith("trn2-server"))
+        .rstrip()
+        .endswith("does not fit")
+    )
 
 
 def test_breakeven_of_a_row_without_a_price() -> None:
@@ -127,7 +160,11 @@ def test_best_ignores_rows_whose_fit_is_not_known() -> None:
 
 def test_plan_report_says_what_plans_trade() -> None:
     rows = (row("trn3", step=3.0), row("trn3", step=3.3))
-    report = plan_text(PlanList(inputs={**INPUTS, "chips": None}, evaluated=412960, feasible=999, seconds=0.4, rows=rows), load("deepseek-v3"), t.Style())
+    report = plan_text(
+        PlanList(inputs={**INPUTS, "chips": None}, evaluated=412960, feasible=999, seconds=0.4, rows=rows),
+        load("deepseek-v3"),
+        t.Style(),
+    )
     assert "+10.0% time, +0.0 GiB" in report
     assert max(map(len, report.splitlines())) <= 100
 

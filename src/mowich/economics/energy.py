@@ -38,7 +38,13 @@ def power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> Estima
     fact = facts.fact(f"chips.{facts.meta('systems', system_id)['chip']}.power.all_in")
     estimate = of_fact(fact, "W")
     if notes is not None and estimate.value is not None:
-        notes.add("power", estimate.value, "W", facts=(fact.path,), note="per chip, with host, network and cooling, before PUE")
+        notes.add(
+            "power",
+            estimate.value,
+            "W",
+            facts=(fact.path,),
+            note="per chip, with host, network and cooling, before PUE",
+        )
     return estimate
 
 
@@ -79,7 +85,9 @@ def joule_per_token(power_W: Estimate, *, used: int, idle: int, step_s: Estimate
     0.24
     """
     chips = powered_chips(used, idle, site.idle_share)
-    energy = product([(site.pue, 1.0), (power_W, 1.0), (chips, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_TOKEN).scaled(1 / tokens, PER_TOKEN)
+    energy = product([(site.pue, 1.0), (power_W, 1.0), (chips, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_TOKEN).scaled(
+        1 / tokens, PER_TOKEN
+    )
     if notes is not None and energy.value is not None:
         notes.add("J_per_token", energy.value, PER_TOKEN, "pue x power x (used + idle_share x idle) x step_s / (tokens x goodput)",
                   pue=site.pue.value, power=power_W.value, used=used, idle=idle, idle_share=site.idle_share.value, step_s=step_s.value,

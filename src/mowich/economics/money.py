@@ -45,13 +45,15 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
         raise unknown_word("price term", term, TERMS, where="--set prices.term")
     own = facts.get(f"prices.user.{system_id}")
     if own is not None and own.value is not None:
-        return _price(own, "yours", notes)
+        return _price(facts, own, "yours", notes)
     choice = facts.get(f"prices.choices.{system_id}.{term.replace('-', '_')}")
-    paths = [] if choice is None or choice.value is None else [p.strip() for p in str(choice.value).split(",") if p.strip()]
+    paths = (
+        [] if choice is None or choice.value is None else [p.strip() for p in str(choice.value).split(",") if p.strip()]
+    )
     for path in paths:
         fact = facts.get(path)
-        if fact is not None and fact.value is not None:
-            return _price(fact, _term_of(facts, system_id, path) if term == "default" else term, notes)
+        if fact is not None and isinstance(fact.value, float):
+            return _price(facts, fact, _term_of(facts, system_id, path) if term == "default" else term, notes)
     wanted = "no published price" if term == "default" else f"no published {term} price"
     return Price(rate=unknown(RATE, wanted), label=wanted, fact_path="", term="")
 
@@ -60,24 +62,35 @@ def _term_of(facts: Facts, system_id: str, path: str) -> str:
     """The named term that a default price belongs to."""
     for name in TERMS[1:]:
         choice = facts.get(f"prices.choices.{system_id}.{name.replace('-', '_')}")
-        if choice is not None and choice.value is not None and path in [p.strip() for p in str(choice.value).split(",")]:
+        if (
+            choice is not None
+            and choice.value is not None
+            and path in [p.strip() for p in str(choice.value).split(",")]
+        ):
             return name
     return "other"
 
 
-def _price(fact: Fact, term: str, notes: Notes | None) -> Price:
+def _price(facts: Facts, fact: Fact, term: str, notes: Notes | None) -> Price:
     value = float(fact.value)  # type: ignore[arg-type]
     rate = Estimate(value=value, unit=RATE, low=fact.low if fact.low is not None else value,
                     high=fact.high if fact.high is not None else value, grade=fact.grade or "A")  # fmt: skip
-    scope = (fact.note or fact.locator or "") if fact.grade != "user" else ""
+    region = facts.get(fact.path.rsplit(".", 1)[0] + ".region")
+    where = str(region.value) if region is not None and region.value else fact.note or "scope not stated"
+    where = f"region {where}" if where.startswith("not stated") else where
+    scope = where if fact.grade != "user" else ""
     date = str(fact.date or "") if fact.grade != "user" else ""
-    label = ", ".join(part for part in (show(value, RATE), term, date, scope) if part)
+    label = ", ".join(
+        part for part in (show(value, RATE), term, "estimate" if fact.grade == "D" else "", date, scope) if part
+    )
     if notes is not None:
         notes.add("price", value, RATE, facts=(fact.path,), note=label)
     return Price(rate=rate, label=label, fact_path=fact.path, term=term)
 
 
-def usd_per_mtok(rate: Estimate, *, chips: int, step_s: Estimate, tokens: float, goodput: Estimate, notes: Notes | None = None) -> Estimate:
+def usd_per_mtok(
+    rate: Estimate, *, chips: int, step_s: Estimate, tokens: float, goodput: Estimate, notes: Notes | None = None
+) -> Estimate:
     """USD per million trained tokens: c = chips r t / (n g) x 1e6.
 
     chips: all that are paid for, used and idle; r: USD per chip and second; t: seconds per step; n: tokens per step; g: goodput, the share
@@ -96,7 +109,9 @@ def usd_per_mtok(rate: Estimate, *, chips: int, step_s: Estimate, tokens: float,
     return cost
 
 
-def breakeven_usd_per_chip_h(best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate, notes: Notes | None = None) -> Estimate:
+def breakeven_usd_per_chip_h(
+    best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate, notes: Notes | None = None
+) -> Estimate:
     """The price per chip-hour at which a row costs what the best row does: r = c s g / chips x 3600 / 1e6.
 
     c: the best row's USD per million tokens; s: this row's tokens per second, all chips, without failures; g: its goodput; chips: used and idle.
@@ -107,7 +122,9 @@ def breakeven_usd_per_chip_h(best: Estimate, *, chips: int, tokens_per_s: Estima
     >>> round(r.value, 9)
     3.6
     """
-    rate = product([(best, 1.0), (tokens_per_s, 1.0), (goodput, 1.0)], "USD/chip/h").scaled(3600 / 1e6 / chips, "USD/chip/h")
+    rate = product([(best, 1.0), (tokens_per_s, 1.0), (goodput, 1.0)], "USD/chip/h").scaled(
+        3600 / 1e6 / chips, "USD/chip/h"
+    )
     if notes is not None and rate.value is not None:
         notes.add("breakeven_usd_per_chip_h", rate.value, "USD/chip/h", "best $/Mtok x tokens/s x goodput / chips x 3600 / 1e6",
                   best=best.value, tokens_per_s=tokens_per_s.value, goodput=goodput.value, chips=chips)  # fmt: skip

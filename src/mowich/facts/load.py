@@ -147,15 +147,22 @@ class Facts:
         if parts[0] not in KINDS:
             return unknown("kind of fact", parts[0], KINDS, where=path)
         if len(parts) < 2 or parts[1] not in self.ids(parts[0]):
-            return unknown(parts[0].removesuffix("s"), parts[1] if len(parts) > 1 else "", self.ids(parts[0]), where=path)
+            return unknown(
+                parts[0].removesuffix("s"), parts[1] if len(parts) > 1 else "", self.ids(parts[0]), where=path
+            )
         known = [p for p, _ in leaves(self._file(parts[0], parts[1]), f"{parts[0]}.{parts[1]}")]
-        return UserError(f"unknown fact '{path}'", fix=did_you_mean(path, known) or f"mowich facts show {parts[1]} lists what there is")
+        return UserError(
+            f"unknown fact '{path}'",
+            fix=did_you_mean(path, known) or f"mowich facts show {parts[1]} lists what there is",
+        )
 
     def number(self, path: str) -> float:
         """SI value of a fact. Raises UserError when it is unknown, with the reason, or not a number."""
         fact = self.fact(path)
         if fact.value is None:
-            raise UserError(f"{path} is unknown ({fact.reason or 'not published'})", fix=f'give your own with --set {path}="..."')
+            raise UserError(
+                f"{path} is unknown ({fact.reason or 'not published'})", fix=f'give your own with --set {path}="..."'
+            )
         if isinstance(fact.value, str):
             raise UserError(f"{path} is text, not a number", given=fact.value)
         return fact.value
@@ -177,6 +184,11 @@ class Facts:
         if is_leaf(node):
             return (prefix,)
         return tuple(p for p, _ in leaves(node, prefix)) if isinstance(node, Mapping) else ()
+
+    def leaf(self, path: str) -> Mapping[str, Any]:
+        """A fact as it is written, before parsing; empty where there is none."""
+        node = self._node(path)
+        return node if isinstance(node, Mapping) and is_leaf(node) else {}
 
     def is_reference(self, path: str) -> str | None:
         """The path that a reference points to, or None for a fact of its own."""
@@ -242,7 +254,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
-        both_groups = isinstance(old, Mapping) and isinstance(value, Mapping) and not is_leaf(old) and not is_leaf(value)
+        both_groups = (
+            isinstance(old, Mapping) and isinstance(value, Mapping) and not is_leaf(old) and not is_leaf(value)
+        )
         out[key] = _merge(old, value) if both_groups else value  # type: ignore[arg-type]
     return out
 
@@ -254,7 +268,11 @@ def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = Fa
     if not root.is_dir():
         return [UserError("no such directory", where="--facts", given=str(root))]
     for entry in sorted(root.iterdir()):
-        if entry.is_dir() and entry.name not in (*KINDS, "models", "published") and not entry.name.startswith(("_", ".")):
+        if (
+            entry.is_dir()
+            and entry.name not in (*KINDS, "models", "published")
+            and not entry.name.startswith(("_", "."))
+        ):
             problems.append(unknown("kind of facts", entry.name, KINDS, where=str(entry)))
     for kind in KINDS:
         for path in sorted((root / kind).glob("*.yaml")):
@@ -267,15 +285,24 @@ def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = Fa
     return problems
 
 
-def _check_file(path: Path, kind: str, data: Mapping[str, Any], sources: Mapping[str, Any], base: Facts | None) -> list[UserError]:
+def _check_file(
+    path: Path, kind: str, data: Mapping[str, Any], sources: Mapping[str, Any], base: Facts | None
+) -> list[UserError]:
     problems = []
     name = path.stem
     root = f"{kind}.{name}"
     for key, value in data.items():
         if not isinstance(value, Mapping) and key not in IDENTITY_KEYS:
             where = f"{path}:{line_of(path, [str(key)])}"
-            given = UserError(f"{key} is not a fact", where=where, given=value, fix='write {value: "144 GiB", source: ..., date: ..., grade: ...}')
-            problems.append(given if isinstance(value, int | float) else unknown("key", str(key), IDENTITY_KEYS, where=where))
+            given = UserError(
+                f"{key} is not a fact",
+                where=where,
+                given=value,
+                fix='write {value: "144 GiB", source: ..., date: ..., grade: ...}',
+            )
+            problems.append(
+                given if isinstance(value, int | float) else unknown("key", str(key), IDENTITY_KEYS, where=where)
+            )
     for leaf_path, leaf in leaves(data, root):
         keys = leaf_path.split(".")[2:]
         try:
@@ -285,7 +312,10 @@ def _check_file(path: Path, kind: str, data: Mapping[str, Any], sources: Mapping
                     check_unit(fact)
             if base is not None and name in base.ids(kind) and base.get(leaf_path) is None and kind not in ("prices",):
                 known = base.paths(root)
-                raise UserError(f"unknown fact '{leaf_path}'", fix=did_you_mean(leaf_path, known) or f"mowich facts show {name} lists what there is")
+                raise UserError(
+                    f"unknown fact '{leaf_path}'",
+                    fix=did_you_mean(leaf_path, known) or f"mowich facts show {name} lists what there is",
+                )
         except UserError as error:
             problems.append(UserError(error.what, where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}", given=error.given,
                                       allowed=error.allowed, fix=error.fix))  # fmt: skip

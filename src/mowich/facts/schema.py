@@ -14,7 +14,21 @@ from mowich.errors import UserError, did_you_mean
 from mowich.estimate import GRADES
 from mowich.units import UNITS, parse
 
-LEAF_KEYS = ("value", "text", "ref", "unit", "low", "high", "source", "locator", "date", "grade", "reason", "formula", "note")
+LEAF_KEYS = (
+    "value",
+    "text",
+    "ref",
+    "unit",
+    "low",
+    "high",
+    "source",
+    "locator",
+    "date",
+    "grade",
+    "reason",
+    "formula",
+    "note",
+)
 IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance", "core", "note", "comment")
 """Plain keys at the top of a file that say what it is about."""
 
@@ -61,7 +75,9 @@ def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping
     hold the value, or a grade that does not exist."""
     for key in leaf:
         if key not in LEAF_KEYS:
-            raise UserError(f"unknown key '{key}'", where=path, allowed=LEAF_KEYS, fix=did_you_mean(str(key), LEAF_KEYS))
+            raise UserError(
+                f"unknown key '{key}'", where=path, allowed=LEAF_KEYS, fix=did_you_mean(str(key), LEAF_KEYS)
+            )
     grade = leaf.get("grade")
     if grade is not None and grade not in (*GRADES, "user"):
         raise UserError("unknown grade", where=path, given=grade, allowed=[*GRADES, "user"])
@@ -88,7 +104,9 @@ def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping
             continue
         number, end_unit = _number(leaf[end], f"{path}.{end}")
         if end_unit != unit:
-            raise UserError(f"{end} measures {end_unit or 'a count'}, the value {unit or 'a count'}", where=path, given=leaf[end])
+            raise UserError(
+                f"{end} measures {end_unit or 'a count'}, the value {unit or 'a count'}", where=path, given=leaf[end]
+            )
         ends.append(number)
     low, high = ends
     if (low is None) != (high is None):
@@ -125,6 +143,10 @@ def check_unit(fact: Fact) -> None:
     wanted = UNIT_OF_FIELD.get(fact.path.rsplit(".", 1)[-1])
     if wanted and isinstance(fact.value, float) and fact.unit != wanted:
         if not fact.unit:
-            hint = f'write "{fact.shown} GiB" or "{fact.shown} GB"; they differ by 7%' if wanted == "B" else f"write its unit ({wanted})"
+            hint = (
+                f'write "{fact.shown} GiB" or "{fact.shown} GB"; they differ by 7%'
+                if wanted == "B"
+                else f"write its unit ({wanted})"
+            )
             raise UserError(f"{fact.shown} has no unit", where=fact.path, fix=hint)
         raise UserError(f"measures {fact.unit}", where=fact.path, given=fact.shown, allowed=wanted)

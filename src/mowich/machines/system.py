@@ -84,6 +84,7 @@ class Stack:
     selective_recompute: float
     roofline_power: float
     unfused_attention_B: float
+    sink_attention_B: float
     head_exposed: float
     head_passes: float
     pp_transfer_exposed: float
@@ -223,13 +224,15 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
         known = [s for s in facts.ids("training") if facts.get(f"training.{s}.speed") is not None]
         raise unknown("software stack", stack_name, known)
     efficiency: dict[str, Any] = {}
-    for f in fields(Efficiency):
-        efficiency[f.name] = read(f"efficiency.{f.name}", f"training.{family}.{f.name}")
+    for entry in fields(Efficiency):
+        efficiency[entry.name] = read(f"efficiency.{entry.name}", f"training.{family}.{entry.name}")
     constants: dict[str, Any] = {"name": stack_name}
-    for f in fields(Stack):
-        if f.name != "name":
-            own = f"training.{stack_name}.{f.name}"
-            constants[f.name] = read(f"stack.{f.name}", own if facts.get(own) else f"training.common.{f.name}")
+    for entry in fields(Stack):
+        if entry.name != "name":
+            own = f"training.{stack_name}.{entry.name}"
+            constants[entry.name] = read(
+                f"stack.{entry.name}", own if facts.get(own) else f"training.common.{entry.name}"
+            )
     return System(
         id=system_id, display=str(meta["display"]), chip=chip, vendor=vendor, family=family, chips=count,
         devices_per_chip=per_chip, chips_per_unit=domain_chips or per_unit, max_chips=max_chips, peak_flops=peak,

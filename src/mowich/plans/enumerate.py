@@ -13,7 +13,7 @@ import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import PRECISIONS, System
-from mowich.plans.plan import RECOMPUTE, SCHEDULES, Plans, TrainJob
+from mowich.plans.plan import RECOMPUTE, SCHEDULES, Plans, TrainJob, pack
 from mowich.workloads.model import Model, Moe
 
 MICRO_BATCHES = (1, 2, 4, 8, 16)
@@ -233,10 +233,9 @@ def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_
     rows = {k: v[ok] for k, v in rows.items()}
     if not len(rows["dp"]):
         return rows
-    names = list(rows)
-    key = np.stack([rows[k] for k in names], axis=1)
-    key = np.unique(key, axis=0)
-    return {k: key[:, i] for i, k in enumerate(names)}
+    key = pack(rows.values())
+    _, first = np.unique(key, return_index=True)
+    return {k: v[first] for k, v in rows.items()}
 
 
 def _none(model: Model, system: System, refused: Mapping[str, int]) -> UserError:

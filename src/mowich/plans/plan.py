@@ -70,6 +70,21 @@ class Plan:
 Column = NDArray[np.float64]
 
 
+def pack(columns: Iterable[Column]) -> NDArray[np.int64]:
+    """One integer per row that differs exactly where the rows of these columns of whole numbers differ.
+
+    >>> pack([np.array([1.0, 2.0]), np.array([3.0, 3.0])]).tolist()
+    [7, 11]
+    """
+    key: NDArray[np.int64] | None = None
+    for column in columns:
+        whole = column.astype(np.int64)
+        key = whole if key is None else (key << int(whole.max(initial=0)).bit_length()) | whole
+    if key is None:
+        raise ValueError("pack needs at least one column")
+    return key
+
+
 @dataclass(frozen=True, slots=True)
 class Plans:
     """Columns of plans: every field float64 of shape [n]; enumerations are indices into RECOMPUTE, PRECISIONS, SCHEDULES."""
@@ -98,10 +113,7 @@ class Plans:
     def unique(self, *names: str) -> tuple[Plans, NDArray[np.intp]]:
         """Rows that differ in `names`, and for each row the index of its representative: a formula of those fields alone
         is evaluated once per distinct combination, then expanded with the index."""
-        key = np.zeros(len(self), dtype=np.int64)
-        for name in names:
-            column = getattr(self, name).astype(np.int64)
-            key = (key << int(column.max(initial=0)).bit_length()) | column
+        key = pack([getattr(self, name) for name in names])
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         return self.take(first), inverse
 

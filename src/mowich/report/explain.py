@@ -23,9 +23,20 @@ def quantity(value: float | str | None, unit: str) -> str:
     """A fact's or a term's value with its unit; bytes also as GiB when large."""
     if isinstance(value, str):
         return value
+    if value is not None and unit in ("", "1"):
+        return f"{value:.4g}"
     if value is not None and unit == "B" and abs(value) >= 2**30:
         return f"{show(value, unit)} ({show_gib(value)})"
     return show(value, unit)
+
+
+def plain(value: float) -> str:
+    """An input of a formula: counts whole, the rest with four significant digits.
+
+    >>> plain(16384.0), plain(0.0026643)
+    ('16384', '0.002664')
+    """
+    return str(round(value)) if value == round(value) and abs(value) < 1e9 else sig(value, 4)
 
 
 def fact_lines(fact: Fact, style: Style, *, indent: int = 2) -> list[str]:
@@ -33,7 +44,7 @@ def fact_lines(fact: Fact, style: Style, *, indent: int = 2) -> list[str]:
     shown = quantity(fact.value, fact.unit)
     spread = ""
     if fact.low is not None and fact.high is not None and fact.low != fact.high:
-        spread = f" ({show(fact.low, fact.unit)} .. {show(fact.high, fact.unit)})"
+        spread = f" ({quantity(fact.low, fact.unit)} .. {quantity(fact.high, fact.unit)})"
     lines = wrap(f"{fact.path} = {shown}{spread} [{fact.grade or '?'}]", style, indent=indent)
     if fact.value is None:
         lines += wrap(f"unknown: {fact.reason}", style, indent=indent + 4)
@@ -76,7 +87,13 @@ def tree_lines(terms: Sequence[Term], style: Style) -> list[str]:
         if term.formula:
             lines.extend(wrap(f"= {term.formula}", style, indent=indent + 2))
         if term.inputs:
-            lines.extend(wrap(", ".join(f"{k} {v if isinstance(v, str) else sig(v, 4)}" for k, v in term.inputs.items()), style, indent=indent + 2))
+            lines.extend(
+                wrap(
+                    ", ".join(f"{k} {v if isinstance(v, str) else plain(v)}" for k, v in term.inputs.items()),
+                    style,
+                    indent=indent + 2,
+                )
+            )
         if term.note:
             lines.extend(wrap(term.note, style, indent=indent + 2))
         if term.facts:
@@ -94,8 +111,11 @@ def moves_lines(moves: Sequence[tuple[str, float, float]], facts: Facts, style: 
     lines = []
     for path, at_low, at_high in sorted(moves, key=lambda m: -max(abs(m[1]), abs(m[2])))[:top]:
         fact = facts.get(path)
-        ends = "" if fact is None else f", {show(fact.low, fact.unit)} .. {show(fact.high, fact.unit)}"
-        lines += wrap(f"{path}{ends}: time {math.expm1(at_low):+.1%} at its low end, {math.expm1(at_high):+.1%} at its high end", style)
+        ends = "" if fact is None else f", {quantity(fact.low, fact.unit)} .. {quantity(fact.high, fact.unit)}"
+        lines += wrap(
+            f"{path}{ends}: time {math.expm1(at_low):+.1%} at its low end, {math.expm1(at_high):+.1%} at its high end",
+            style,
+        )
     return lines
 
 

@@ -59,7 +59,9 @@ class Column:
     right: bool = True
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], style: Style, *, indent: int = 2, gap: int = 2) -> tuple[list[str], list[str]]:
+def table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], style: Style, *, indent: int = 2, gap: int = 2
+) -> tuple[list[str], list[str]]:
     """Lines of a table, at most `style.width` wide, and the names of the columns that did not fit.
 
     An empty cell is a bug of the caller: an unknown is "?". The last column left is cut with an ellipsis as a last resort.
@@ -67,7 +69,9 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], style: Style
     index = list(range(len(columns)))
 
     def widths() -> list[int]:
-        return [max(len(columns[i].name), *(len(row[i]) for row in rows)) if rows else len(columns[i].name) for i in index]
+        return [
+            max(len(columns[i].name), *(len(row[i]) for row in rows)) if rows else len(columns[i].name) for i in index
+        ]
 
     def total() -> int:
         return indent + sum(widths()) + gap * (len(index) - 1)
@@ -94,7 +98,14 @@ def wrap(text: str, style: Style, *, indent: int = 2, hang: int = 2) -> list[str
     """`text` in lines of at most the style's width; later lines are indented by `hang` more."""
     import textwrap
 
-    return textwrap.wrap(text, style.width, initial_indent=" " * indent, subsequent_indent=" " * (indent + hang), break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(
+        text,
+        style.width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + hang),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
 
 
 def number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
@@ -103,18 +114,18 @@ def number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
-    """0.384 -> "38%"; below 10% one decimal; "?" when unknown.
+    """0.384 -> "38%"; one decimal below 10% and near 100%; "?" when unknown.
 
     >>> percent(0.384), percent(0.0312), percent(None)
     ('38%', '3.1%', '?')
     """
     if value is None:
         return UNKNOWN
-    return f"{value * 100:.0f}%" if abs(value) >= 0.0995 else f"{value * 100:.1f}%"
+    return f"{value * 100:.0f}%" if 0.0995 <= abs(value) < 0.985 or abs(value) >= 0.9995 else f"{value * 100:.1f}%"
 
 
 def interval(e: Estimate, scale: float = 1.0) -> str:
-    """"3.10 (2.60-3.70)": value with its 90% interval; "?" when unknown; no range where there is none."""
+    """ "3.10 (2.60-3.70)": value with its 90% interval; "?" when unknown; no range where there is none."""
     if e.value is None:
         return UNKNOWN
     text = number(e.value, scale)
@@ -124,7 +135,7 @@ def interval(e: Estimate, scale: float = 1.0) -> str:
 
 
 def spread(e: Estimate, style: Style, scale: float = 1.0) -> str:
-    """"3.10 ±18%": the larger half of the interval; a range where it is wider than a factor of 1.5 either way."""
+    """ "3.10 ±18%": the larger half of the interval; a range where it is wider than a factor of 1.5 either way."""
     if e.value is None:
         return UNKNOWN
     if e.low is None or e.high is None or e.high <= e.low:

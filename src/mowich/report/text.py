@@ -71,7 +71,7 @@ def label(row: Row) -> str:
 def price_term(row: Row) -> str:
     """The term in a row's price label ("$2.24/chip/h, capacity-block, 2026-05-21, ..."), or ""."""
     parts = [p.strip() for p in row.price_label.split(",")]
-    return parts[1] if len(parts) > 1 and parts[0].startswith("$") else ""
+    return parts[1] if len(parts) > 1 and parts[0].startswith("$") and parts[1] != "yours" else ""
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -80,18 +80,24 @@ def headline(rows: Sequence[Row]) -> str:
         what = "This system" if len(rows) == 1 else f"None of the {len(rows)} systems"
         return f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated; each row says why."
     said = []
-    for word, pick, text in (("Cheapest", usd, lambda r: f"${interval(usd(r))} per million tokens"), ("Fastest", days, lambda r: f"{interval(days(r))} days")):
+    pick: Picker
+    for word, pick in (("Cheapest", usd), ("Fastest", days)):
         best, ties = best_of(rows, pick)
         if best is None:
             said.append("No row that fits has a known price." if pick is usd else "")
             continue
-        sentence = f"{word}: {label(best)}, {text(best)}"
+        figure = f"${interval(usd(best))} per million tokens" if pick is usd else f"{interval(days(best))} days"
+        sentence = f"{word}: {label(best)}, {figure}"
         if ties:
             sentence += f"; {names([r.system for r in ties])} overlap{'s' if len(ties) == 1 else ''} with it and {'is' if len(ties) == 1 else 'are'} not ranked"
-        said.append(sentence + ".")
+        terms = {price_term(r) for r in rows if runs(r) and price_term(r)}
+        said.append(
+            sentence
+            + (f" ({price_term(best) or 'your'} price; terms differ)." if pick is usd and len(terms) > 1 else ".")
+        )
     no_price = [r.system for r in rows if runs(r) and r.usd_per_mtok.value is None]
     if no_price:
-        said.append(f"No published price: {names(no_price)} (break-even below).")
+        said.append(f"No price known: {names(no_price)} (break-even below).")
     not_fit = [r.system for r in rows if r.feasible is False]
     if not_fit:
         said.append(f"Cannot run it: {names(not_fit)}.")
@@ -128,7 +134,21 @@ def compare_rows(rows: Sequence[Row], style: Style) -> tuple[list[str], list[str
     for row in rows:
         if not runs(row):
             why = "does not fit" if row.binds == "hbm capacity" else SHORT_BINDS.get(row.binds, row.binds or "no plan")
-            body.append([label(row), NOTHING, NOTHING, NOTHING, memory_cell(row), NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, why])
+            body.append(
+                [
+                    label(row),
+                    NOTHING,
+                    NOTHING,
+                    NOTHING,
+                    memory_cell(row),
+                    NOTHING,
+                    NOTHING,
+                    NOTHING,
+                    NOTHING,
+                    NOTHING,
+                    why,
+                ]
+            )
             continue
         fits = "?" if row.feasible is None else ""
         body.append([
@@ -157,9 +177,13 @@ def plan_lines(rows: Sequence[Row], style: Style) -> list[str]:
             continue
         idle = f" ({row.chips_idle} idle, paid for)" if row.chips_idle else ""
         each = f" x {row.devices_per_chip} devices" if row.devices_per_chip > 1 else ""
-        chips = f"{row.chips_used} of {row.chips_requested} chips{idle}{each}" if idle else f"{row.chips_used} chips{each}"
-        out += wrap(f"{row.system.ljust(wide)}  {row.plan}; {chips}; batch {row.global_batch_seqs}", style, hang=wide + 2)
-        said = [f"time: {time_shares(row)}"] if time_shares(row) else []
+        chips = (
+            f"{row.chips_used} of {row.chips_requested} chips{idle}{each}" if idle else f"{row.chips_used} chips{each}"
+        )
+        out += wrap(
+            f"{row.system.ljust(wide)}  {row.plan}; {chips}; batch {row.global_batch_seqs}", style, hang=wide + 2
+        )
+        said = [f"time: {time_shares(row, top=3)}"] if time_shares(row) else []
         said += [f"goodput {percent(row.goodput.value)}", f"{interval(row.J_per_token)} J/token"]
         out += [style.dim(x) for x in wrap("; ".join(said), style, indent=wide + 4, hang=0)]
     return out
@@ -174,9 +198,9 @@ def breakeven_lines(rows: Sequence[Row]) -> list[str]:
             continue
         other, _ = best_of([r for r in rows if r is not row], usd)
         if other is not None and row.breakeven_usd_per_chip_h.value is not None:
-            text = f"{row.system} has no published price: equal to {other.system} at ${interval(row.breakeven_usd_per_chip_h)} per chip-hour"
+            text = f"{row.system} has {row.price_label}: equal to {other.system} at ${interval(row.breakeven_usd_per_chip_h)} per chip-hour"
         else:
-            text = f"{row.system} has no published price, and no other row that fits has one to equal"
+            text = f"{row.system} has {row.price_label}, and no other row that fits has one to equal"
         cool, _ = best_of([r for r in rows if r is not row], lambda r: r.J_per_token)
         if cool is not None and row.breakeven_W_per_chip.value is not None:
             text += f"; to {cool.system} in energy at {interval(row.breakeven_W_per_chip)} W per chip"
@@ -192,10 +216,12 @@ def compare_text(result: Comparison, model: Model, style: Style, *, command_hint
     rows = result.rows
     inputs = result.inputs
     lines = [*(style.bold(line) for line in wrap(headline(rows), style, indent=0, hang=0)), ""]
-    lines += wrap(f"{job_line(inputs, model)} . best plan per system", style)
+    lines += wrap(job_line(inputs, model), style)
     body, dropped = compare_rows(rows, style)
     lines += body
-    legend = f"{style.best} best   ~ range overlaps with the best: not ranked   ? unknown   90% ranges   GiB per device used/usable"
+    legend = (
+        f"{style.best} best   ~ range overlaps with the best: not ranked   ? unknown   90% ranges   GiB/dev used/usable"
+    )
     lines += wrap(legend, style)
     if "plan" in dropped:
         lines += ["", "Plans and where the time goes", *plan_lines(rows, style)]
@@ -212,19 +238,30 @@ def compare_text(result: Comparison, model: Model, style: Style, *, command_hint
         for note in notes:
             lines += wrap(note, style)
     lines += ["", *price_lines(rows, style), *coverage_lines(rows, style)]
-    lines += next_lines(rows, style, command_hint)
+    lines += next_lines(rows, style, str(inputs["model"]), command_hint)
     return "\n".join(lines) + "\n"
+
+
+def short_count(value: float) -> str:
+    """A count with three significant digits: 37552282624 -> "37.6B"."""
+    return show_count(float(f"{value:.3g}"))
 
 
 def job_line(inputs: Mapping[str, object], model: Model) -> str:
     """The model and the job in one line."""
-    size = f"{show_count(model.params)} total" + (f" / {show_count(model.params_active)} active" if model.params_active != model.params else "")
-    batch = inputs.get("batch_seqs")
-    what = f"{model.name} . {size} . train {show_count(float(str(inputs['tokens'])))} tokens . seq {inputs['seq']} . batch {show_count(float(str(batch)))} seqs"
+    size = short_count(model.params) + (
+        f", {short_count(model.params_active)} active" if model.params_active != model.params else ""
+    )
+    tokens = f"{show_count(float(str(inputs['tokens'])))} tokens, " if inputs.get("tokens") else ""
+    what = f"{model.name} ({size}): train {tokens}seq {inputs['seq']}, batch {show_count(float(str(inputs['batch_seqs'])))}"
     chips = inputs.get("chips")
     equal = inputs.get("equal", "chips")
     if chips is not None:
-        what += f" . {chips} {'units' if equal == 'units' else 'chips'} each" if equal in ("chips", "units") else f" . equal {equal} to {chips} chips of the first"
+        what += (
+            f"; {chips} {'units' if equal == 'units' else 'chips'} each"
+            if equal in ("chips", "units")
+            else f", equal {equal} to {chips} chips of the first"
+        )
     return what
 
 
@@ -233,10 +270,16 @@ def price_lines(rows: Sequence[Row], style: Style) -> list[str]:
     shown: dict[str, list[str]] = {}
     for row in rows:
         shown.setdefault(row.price_label or UNKNOWN, []).append(row.system)
-    lines = wrap("Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + ".", style, indent=0)
+    lines = wrap(
+        "Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + ".", style, indent=0
+    )
     terms = sorted({price_term(r) for r in rows if price_term(r)})
     if len(terms) > 1:
-        lines += wrap(f"Price terms differ ({', '.join(terms)}): one term for all is --set prices.term={'3y' if '3y' in terms else 'on-demand'}.", style, indent=0)
+        lines += wrap(
+            f"Price terms differ ({', '.join(terms)}): one term for all is --set prices.term={'3y' if '3y' in terms else 'on-demand'}.",
+            style,
+            indent=0,
+        )
     return lines
 
 
@@ -245,19 +288,33 @@ def coverage_lines(rows: Sequence[Row], style: Style) -> list[str]:
     said: dict[str, list[str]] = {}
     for row in rows:
         if runs(row) and row.step_s.coverage:
-            text = ", ".join(f"{share:.0%} {kind}" for kind, share in sorted(row.step_s.coverage.items(), key=lambda kv: -kv[1]))
+            text = ", ".join(
+                f"{share:.0%} {kind}" for kind, share in sorted(row.step_s.coverage.items(), key=lambda kv: -kv[1])
+            )
             said.setdefault(text, []).append(row.system)
     parts = [f"{text}" if len(said) == 1 else f"{text} ({', '.join(who)})" for text, who in said.items()]
-    return wrap("Step time from: " + "; ".join(parts) + ". How far to trust it: mowich validate.", style, indent=0) if parts else []
+    return (
+        wrap("Step time from: " + "; ".join(parts) + ". How far to trust it: mowich validate.", style, indent=0)
+        if parts
+        else []
+    )
 
 
-def next_lines(rows: Sequence[Row], style: Style, command_hint: str) -> list[str]:
+def next_lines(rows: Sequence[Row], style: Style, model: str, command_hint: str) -> list[str]:
     first = next((r for r in rows if runs(r)), None)
     if first is None:
-        return wrap("Next: more --chips, a smaller --batch or --seq, or mowich fit MODEL --on SYSTEM --train", style, indent=0)
+        return wrap(
+            "Next: more --chips, a smaller --batch or --seq, or mowich fit {model} --on {rows[0].system} --train ...",
+            style,
+            indent=0,
+        )
     save = "" if command_hint else "add --out r.json, then "
     where = command_hint or "r.json"
-    return wrap(f"Next: {save}mowich explain {where} {first.system}.step_s  |  mowich plan MODEL --on {first.system} ... --top 5", style, indent=0)
+    return wrap(
+        f"Next: {save}mowich explain {where} {first.system}.step_s  |  mowich plan {model} --on {first.system} ... --top 5",
+        style,
+        indent=0,
+    )
 
 
 def plan_text(result: PlanList, model: Model, style: Style) -> str:
@@ -268,29 +325,43 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
         return "\n".join([*wrap(f"{first.system} cannot run this job: {first.reason}", style, indent=0, hang=2),
                           f"{result.evaluated} legal plans evaluated in {sig(result.seconds)} s"]) + "\n"  # fmt: skip
     lead = f"Best on {first.display}: {first.plan}: {spread(first.step_s, style)} s per step, MFU {percent(first.mfu.value)}, {number(first.days.value)} days, binds: {first.binds}."
-    lines = [*(style.bold(x) for x in wrap(lead, style, indent=0, hang=0)), "", *wrap(job_line(result.inputs, model), style)]
+    lines = [
+        *(style.bold(x) for x in wrap(lead, style, indent=0, hang=0)),
+        "",
+        *wrap(job_line(result.inputs, model), style),
+    ]
     columns = [
         Column(name="#"), Column(name="plan", right=False), Column(name="step s"), Column(name="MFU"), Column(name="GiB/dev"),
-        Column(name="$/Mtok", keep=3), Column(name="batch", keep=1), Column(name="binds", right=False, keep=4), Column(name="against the first", right=False),
+        Column(name="$/Mtok", keep=3), Column(name="batch", keep=1), Column(name="binds", right=False, keep=4), Column(name="against #1", right=False),
     ]  # fmt: skip
     body = []
     for i, row in enumerate(rows, 1):
         body.append([
-            str(i), str(row.plan), spread(row.step_s, style), percent(row.mfu.value), memory_cell(row), number(row.usd_per_mtok.value),
+            str(i), str(row.plan), number(row.step_s.value), percent(row.mfu.value), memory_cell(row), number(row.usd_per_mtok.value),
             str(row.global_batch_seqs), SHORT_BINDS.get(row.binds, row.binds), trade(row, first) if i > 1 else NOTHING,
         ])  # fmt: skip
     drawn, dropped = table(columns, body, style)
     lines += drawn
     if dropped:
         lines += wrap(f"Not shown at this width: {', '.join(dropped)} (see --json or --csv).", style)
-    lines += wrap("The interval of a step is shared by all plans of a system: the order within 2% is not settled.", style)
+    lines += wrap(
+        "The interval of a step is shared by all plans of a system: the order within 2% is not settled.", style
+    )
     lines += ["", *wrap(f"Time of the first: {time_shares(first, top=8)}", style, indent=0)]
     if first.reason:
         lines += wrap(first.reason, style, indent=0)
     idle = f", {first.chips_idle} idle and paid for" if first.chips_idle else ""
-    lines += wrap(f"{first.chips_used} of {first.chips_requested} chips{idle}; {result.evaluated} legal plans, {result.feasible} fit; evaluated in {sig(result.seconds, 2)} s.", style, indent=0)
+    lines += wrap(
+        f"{first.chips_used} of {first.chips_requested} chips{idle}; {result.evaluated} legal plans, {result.feasible} fit; evaluated in {sig(result.seconds, 2)} s.",
+        style,
+        indent=0,
+    )
     lines += price_lines(rows[:1], style)
-    lines += wrap("Next: fix a choice with --set plan.tp=8 (or plan.tp=4,8)  |  add --out r.json, then mowich explain r.json 1.step_s", style, indent=0)
+    lines += wrap(
+        "Next: fix a choice with --set plan.tp=8 (or plan.tp=4,8)  |  add --out r.json, then mowich explain r.json 1.step_s",
+        style,
+        indent=0,
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -317,7 +388,9 @@ def model_text(view: ModelView, style: Style) -> str:
         f" {show_gib(view.kv_bytes_at_seq)} for {view.seq} tokens",
     ]
     if view.mtp_layers:
-        lines.append(f"  multi-token head     {view.mtp_layers} layer(s), {view.mtp_params:,} parameters, not in the count")
+        lines.append(
+            f"  multi-token head     {view.mtp_layers} layer(s), {view.mtp_params:,} parameters, not in the count"
+        )
     columns = [Column(name="layers"), Column(name="attention", right=False), Column(name="feed-forward", right=False), Column(name="params"),
                Column(name="active", keep=3), Column(name="FLOP/token", keep=2), Column(name="KV B/token", keep=1)]  # fmt: skip
     body = [[str(x.count), x.attention, x.ffn, show_count(x.params), show_count(x.params_active), show(x.flop_per_token_forward, "FLOP"), f"{x.kv_bytes_per_token:,.0f}"]
@@ -331,17 +404,27 @@ def model_text(view: ModelView, style: Style) -> str:
 def fit_text(fit: Fit, model: Model, style: Style) -> str:
     """The report of `mowich fit`."""
     lines = [*(style.bold(x) for x in wrap(fit.sentence(), style, indent=0, hang=0)), ""]
-    lines += wrap(job_line({**fit.inputs, "chips": None}, model), style)
+    lines += wrap(job_line({**fit.inputs, "chips": None, "tokens": None}, model), style)
     if fit.memory_B:
         capacity = fit.capacity_B
         used = sum(fit.memory_B.values())
         parts = " | ".join(f"{k} {gib(v)}" for k, v in fit.memory_B.items() if v)
-        lines += wrap(f"{parts} | free {gib(capacity - used) if used <= capacity else 'none'}  of {gib(capacity)} GiB usable per device", style)
+        lines += wrap(
+            f"{parts} | free {gib(capacity - used) if used <= capacity else 'none'}  of {gib(capacity)} GiB usable per device",
+            style,
+        )
     if fit.plan is not None:
         lines += wrap(f"plan with the least memory: {fit.plan}", style)
     for note in fit.notes:
         lines += wrap(note, style)
-    lines += ["", *wrap(f"Next: mowich plan MODEL --on {fit.system_id}:{fit.smallest_chips or fit.chips} --train ... --top 5", style, indent=0)]
+    lines += [
+        "",
+        *wrap(
+            f"Next: mowich plan {model.name} --on {fit.system_id}:{fit.smallest_chips or fit.chips} --train ... --top 5",
+            style,
+            indent=0,
+        ),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -350,17 +433,42 @@ def validate_text(result: Validation, style: Style, *, worst: Sequence[object] =
     summary = result.summary()
     whole: Summary = summary["all"]
     total = whole.n + whole.unsupported
-    answer = f"{whole.n} of {total} rows answered" + (f"; median error {percent(whole.median_abs_error)}, 90% of them under {percent(whole.p90_abs_error)}." if whole.n else ".")
-    lines = [style.bold(answer), "", f"  file {result.path}; error = max(predicted/measured, measured/predicted) - 1; bias above 0: predicted too slow"]
+    answer = f"{whole.n} of {total} rows answered" + (
+        f"; median error {percent(whole.median_abs_error)}, 90% of them under {percent(whole.p90_abs_error)}."
+        if whole.n
+        else "."
+    )
+    lines = [
+        style.bold(answer),
+        "",
+        *wrap(
+            f"file {result.path}; error = max(predicted/measured, measured/predicted) - 1; bias above 0: predicted too slow",
+            style,
+        ),
+    ]
     columns = [Column(name="rows of", right=False), Column(name="n"), Column(name="refused"), Column(name="median"), Column(name="mean"), Column(name="p90"),
                Column(name="bias"), Column(name="in 90% range")]  # fmt: skip
 
     def cells(name: str, s: Summary) -> list[str]:
         bias = UNKNOWN if s.bias is None else f"{s.bias:+.0%}"
-        return [name, str(s.n), str(s.unsupported), percent(s.median_abs_error), percent(s.mean_abs_error), percent(s.p90_abs_error), bias, percent(s.interval_coverage)]
+        return [
+            name,
+            str(s.n),
+            str(s.unsupported),
+            percent(s.median_abs_error),
+            percent(s.mean_abs_error),
+            percent(s.p90_abs_error),
+            bias,
+            percent(s.interval_coverage),
+        ]
 
-    groups: list[tuple[str, list[list[str]]]] = [("", [cells("all", whole), cells("fully specified", summary["fully_specified"])])]
-    groups += [(word, [cells(k or "(none)", v) for k, v in summary[key].items()]) for word, key in (("by chip", "by_chip"), ("by source", "by_source"))]
+    groups: list[tuple[str, list[list[str]]]] = [
+        ("", [cells("all", whole), cells("fully specified", summary["fully_specified"])])
+    ]
+    groups += [
+        (word, [cells(k or "(none)", v) for k, v in summary[key].items()])
+        for word, key in (("by chip", "by_chip"), ("by source", "by_source"))
+    ]
     for word, body in groups:
         named = [Column(name=word or "rows", right=False), *columns[1:]]
         lines += ["", *table(named, body, style)[0]]

@@ -81,7 +81,7 @@ def goodput(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, notes
     middle, downs, ups, grades = _logit(value), [0.0], [0.0], []
     for name, path in paths.items():
         fact = facts.fact(path)
-        grades.append(fact.grade)
+        grades.append(fact.grade or "D")
         ends = [_logit(share({**values, name: end})) - middle for end in (fact.low, fact.high) if end is not None]
         downs.append(min([0.0, *ends]))
         ups.append(max([0.0, *ends]))

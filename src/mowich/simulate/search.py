@@ -20,7 +20,7 @@ from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.train import PARTS, micro_batches, step_time
 from mowich.workloads.model import Model
 
-CHUNK = 8192
+CHUNK = 32768
 """Rows per evaluation: a working set that stays in cache; results do not depend on it."""
 
 
@@ -76,7 +76,12 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
             list(memory_B(model, system, job, part, micro_batches(job, part)).values()), axis=0
         )
     fits = need <= system.hbm_usable_B
-    per_token = step_s_per_token(model, system, job, plans)
+    # recomputing only adds time, so the best plan of unlimited memory is among those that do not
+    worth = np.flatnonzero(fits | (plans.recompute == 0))
+    if not len(worth):
+        worth = np.arange(len(plans))
+    per_token = np.full(len(plans), np.inf)
+    per_token[worth] = step_s_per_token(model, system, job, plans.take(worth))
     order = np.lexsort((need, np.where(fits, per_token, np.inf)))
     best = [_candidate(model, system, job, plans.plan(int(i))) for i in order[: max(top, 1)] if fits[i]]
     return Search(

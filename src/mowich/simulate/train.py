@@ -88,11 +88,12 @@ def gemm_s(m: Floats, n: Floats, k: Floats, P: Floats | float, B: float, width_B
 
 @dataclass(frozen=True, slots=True)
 class LayerTimes:
-    """Forward seconds of one layer and one micro-batch on one rank, by part; `weight` is the backward-over-forward
-    factor of the GEMMs' weight gradient; comm parts are already the exposed share."""
+    """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
+    parts are already the exposed share."""
 
     gemm: Floats
     attention: Floats
+    attention_backward: Floats
     memory_bound: Floats
     quantise: Floats
     moe: Floats
@@ -130,12 +131,16 @@ def layer_times(
     ctx = a.context(job.seq)
     core_flop = 4.0 * t * ctx * q
     P16 = r.P16
+    scores = t * job.seq * a.num_heads / p.tp  # of the full square, what an unfused kernel writes and reads
     if s.unfused_attention:
-        heads = a.num_heads / p.tp
-        full = 4.0 * t * job.seq * q
-        attention = full / (P16 * e.gemm_efficiency) + s.unfused_attention_B * t * job.seq * heads / r.B
+        attention = 4.0 * t * job.seq * q / (P16 * e.gemm_efficiency) + s.unfused_attention_B * scores / r.B
+        attention_backward = 2.0 * attention
     else:
         attention = core_flop * (1.0 + e.attention_s_half / job.seq) / (e.attention_efficiency * P16)
+        attention_backward = s.backward_attention * attention
+        if a.sinks:
+            spill = s.sink_attention_B * scores / r.B
+            attention, attention_backward = attention + spill, attention_backward + 2.0 * spill
     if notes is not None:
         notes.add("attention.core", attention, "s",
                   "fused: 4 t c q (1 + s_half/s) / (e_a P16), forward, one layer; c = attended tokens, q = heads x head size / tp",
@@ -213,7 +218,7 @@ def layer_times(
                   bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap", "efficiency.link_efficiency"))  # fmt: skip
         notes.add("cp.exchange", cp, "s", "exposed x all-gather of keys and values, forward, one layer", bytes=kv_B, cp=p.cp,
                   facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
-    return LayerTimes(gemm=gemm, attention=attention, memory_bound=memory_bound, quantise=quantise, moe=moe,
+    return LayerTimes(gemm=gemm, attention=attention, attention_backward=attention_backward, memory_bound=memory_bound, quantise=quantise, moe=moe,
                       expert_gemm=expert_gemm, tp=tp, cp=cp, ep=ep_exposed)  # fmt: skip
 
 
@@ -264,7 +269,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     vocab = float(model.vocab) / p.tp
     head_gemm = gemm_s(t, vocab, np.full_like(t, h), r.P16 * system.efficiency.gemm_efficiency, r.B, 2.0,
                        system.efficiency.gemm_m_half, r.n_half, s.roofline_power)  # fmt: skip
-    head = (1.0 + weight_grad) * head_gemm + 2.0 * s.head_passes * t * vocab / r.B
+    head = model.heads * ((1.0 + weight_grad) * head_gemm + 2.0 * s.head_passes * t * vocab / r.B)
     per_micro["head"] = head / p.pp + s.head_exposed * head * (1.0 - 1.0 / p.pp)
     hop_B = 2.0 * t * h / np.where(p.sp > 0, p.tp, 1.0)
     transfer = collectives.transfer_s(system, hop_B, p.tp * p.cp * p.dp)
@@ -319,12 +324,12 @@ def _all_layers(model: Model, system: System, job: TrainJob, p: Plans, notes: No
         x = layer_times(model, layer, system, job, p, notes)
         lin = x.gemm + x.expert_gemm
         forward = lin + x.attention + x.memory_bound + x.quantise + x.moe
-        backward = (weight_grad * lin + s.backward_attention * x.attention + 2.0 * x.memory_bound
+        backward = (weight_grad * lin + x.attention_backward + 2.0 * x.memory_bound
                     + s.backward_quantise * x.quantise + 2.0 * x.moe)  # fmt: skip
         host = np.full(len(p), s.host_per_layer)
         n = float(layer.count)
         sums["gemm"] += n * (1.0 + weight_grad) * lin
-        sums["attention"] += n * (1.0 + s.backward_attention) * x.attention
+        sums["attention"] += n * (x.attention + x.attention_backward)
         sums["memory_bound"] += n * 3.0 * x.memory_bound
         sums["quantise"] += n * (1.0 + s.backward_quantise) * x.quantise
         sums["moe"] += n * 3.0 * x.moe

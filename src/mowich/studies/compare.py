@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, from_spreads, unknown, worst_grade
+from mowich.estimate import Estimate, from_spreads, product, unknown, worst_grade
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.memory import CATEGORIES
@@ -21,7 +21,7 @@ from mowich.simulate import longrun
 from mowich.simulate.search import Candidate, Search, search
 from mowich.simulate.train import predict_step
 from mowich.units import show_gib
-from mowich.workloads.model import Model, Moe
+from mowich.workloads.model import Model, Moe, as_trained
 
 EQUAL = ("chips", "units", "usd", "power")
 
@@ -121,6 +121,23 @@ def residual_path(model: Model, system: System) -> str:
 Resolver = Callable[[Facts], System]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One system's question. name: as the user wrote it; again: the system under given facts; requested: chips paid for."""
+
+    name: str
+    model: Model
+    facts: Facts
+    again: Resolver
+    job: TrainJob
+    requested: int
+    term: str
+
+    @property
+    def system(self) -> System:
+        return self.again(self.facts)
+
+
 def spread(
     model: Model, facts: Facts, again: Resolver, job: TrainJob, plan: Plan
 ) -> tuple[tuple[str, float, float], ...]:
@@ -185,115 +202,78 @@ def does_not_fit(found: Search, system: System) -> str:
     )
 
 
-def make_row(name: str, model: Model, facts: Facts, again: Resolver, job: TrainJob, found: Search, candidate: Candidate | None,
-             *, feasible: bool | None, reason: str | None, requested: int, term: str) -> Row:  # fmt: skip
-    """The answer for one system from a search result."""
-    system = again(facts)
-    price = money.price(facts, system.id, term=term)
-    label = price.label
-    if candidate is None:
-        nothing = "no plan fits"
-        blank = {k: unknown(u, nothing) for k, u in (
-            ("step_s", "s"), ("tokens_per_s_per_chip", "1/s"), ("mfu", "1"), ("usd_per_mtok", "USD"), ("J_per_token", "J"),
-            ("breakeven_usd_per_chip_h", "USD/chip/h"), ("breakeven_W_per_chip", "W"), ("goodput", "1"), ("days", "d"))}  # fmt: skip
-        return Row(system=name, system_id=system.id, display=system.display, chips_requested=requested, feasible=feasible, reason=reason,
-                   devices_per_chip=system.devices_per_chip, memory_B=found.smallest.memory_B, memory_capacity_B=system.hbm_usable_B,
-                   plan=None, binds="hbm capacity", price_label=label, estimated=system.is_estimated, **blank)  # fmt: skip
-    step, moves = step_estimate(model, facts, again, job, candidate)
-    used = math.ceil(candidate.plan.devices / system.devices_per_chip)
-    idle = requested - used
-    batch = round(candidate.tokens / job.seq)
-    peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
-    work = model_flop_per_step(model, job, candidate.tokens)
-    goodput = longrun.goodput(facts, system.id, chips=used, step_s=step)
-    usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=candidate.tokens, goodput=goodput)
-    power = energy.power(facts, system.id)
-    joule = energy.joule_per_token(
-        power, used=used, idle=idle, step_s=step, tokens=candidate.tokens, goodput=goodput, site=energy.site(facts)
-    )
-    steps = job.tokens / candidate.tokens
-    days = from_spreads(
-        step.value * steps / goodput.value / 86400.0, "d",  # type: ignore[operator]
-        [math.log(step.value / step.low), math.log(goodput.high / goodput.value)],  # type: ignore[operator]
-        [math.log(step.high / step.value), math.log(goodput.value / goodput.low)],  # type: ignore[operator]
-        grade=worst_grade((step.grade, goodput.grade)),
-    )  # fmt: skip
+def without_plan(ask: Ask, reason: str) -> Row:
+    """The row of a system on which nothing is legal or fits: every estimate unknown, with the reason."""
+
+    def none(unit: str) -> Estimate:
+        return unknown(unit, "no plan fits")
+
+    system = ask.system
     return Row(
-        system=name, system_id=system.id, display=system.display, chips_requested=requested, chips_used=used, chips_idle=idle,
-        devices_per_chip=system.devices_per_chip, global_batch_seqs=batch, feasible=feasible, reason=reason, plan=candidate.plan, step_s=step,
-        tokens_per_s_per_chip=step.inverse(candidate.tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
+        system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.requested, feasible=False, reason=reason,
+        devices_per_chip=system.devices_per_chip, memory_capacity_B=system.hbm_usable_B, binds="no legal plan",
+        price_label=money.price(ask.facts, system.id, term=ask.term).label, estimated=system.is_estimated, step_s=none("s"),
+        tokens_per_s_per_chip=none("1/s"), mfu=none("1"), usd_per_mtok=none("USD/Mtok"), J_per_token=none("J/token"),
+        breakeven_usd_per_chip_h=none("USD/chip/h"), breakeven_W_per_chip=none("W"), goodput=none("1"), days=none("d"),
+    )  # fmt: skip
+
+
+def with_plan(ask: Ask, found: Search, candidate: Candidate, feasible: bool | None, reason: str | None) -> Row:
+    """The row of a system from one of the plans that its search kept."""
+    system, facts, job = ask.system, ask.facts, ask.job
+    step, moves = step_estimate(ask.model, facts, ask.again, job, candidate)
+    used = math.ceil(candidate.plan.devices / system.devices_per_chip)
+    idle = ask.requested - used
+    peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
+    work = model_flop_per_step(ask.model, job, candidate.tokens)
+    goodput = longrun.goodput(facts, system.id, chips=used, step_s=step)
+    price = money.price(facts, system.id, term=ask.term)
+    usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=candidate.tokens, goodput=goodput)
+    joule = energy.joule_per_token(
+        energy.power(facts, system.id), used=used, idle=idle, step_s=step, tokens=candidate.tokens, goodput=goodput, site=energy.site(facts)
+    )  # fmt: skip
+    days = product([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / candidate.tokens / 86400.0, "d")
+    return Row(
+        system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.requested, chips_used=used, chips_idle=idle,
+        devices_per_chip=system.devices_per_chip, global_batch_seqs=round(candidate.tokens / job.seq), feasible=feasible, reason=reason,
+        plan=candidate.plan, step_s=step, tokens_per_s_per_chip=step.inverse(candidate.tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
         memory_B=candidate.memory_B, memory_capacity_B=system.hbm_usable_B, usd_per_mtok=usd, J_per_token=joule,
-        breakeven_usd_per_chip_h=unknown("USD/chip/h", "no row with a known price"), breakeven_W_per_chip=unknown("W", "no row with a known power"),
-        goodput=goodput, days=days, binds=binds(candidate, found), price_label=label, estimated=system.is_estimated, spread=moves,
+        breakeven_usd_per_chip_h=unknown("USD/chip/h", "no other row with a known price"),
+        breakeven_W_per_chip=unknown("W", "no other row with a known power"), goodput=goodput, days=days, binds=binds(candidate, found),
+        price_label=price.label, estimated=system.is_estimated, spread=moves,
         search_counts={"evaluated": found.evaluated, "feasible": found.feasible, "seconds": found.seconds},
     )  # fmt: skip
 
 
-def solve(name: str, model: Model, facts: Facts, again: Resolver, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]], requested: int,
-          term: str, top: int = 1) -> list[Row]:  # fmt: skip
+def solve(ask: Ask, *, fixed: Mapping[str, Sequence[int | str]], top: int = 1) -> tuple[Row, ...]:
     """Best rows for one system, best first; one infeasible row when nothing fits.
 
     Where the usable memory is a range, a plan must fit at its low end; if none does but one fits at the high end, `feasible` is None.
     """
-    system = again(facts)
-    memory = facts.fact(system.paths["hbm_usable_B"])
-    low = replace(system, hbm_usable_B=(memory.low or facts.number(memory.path)) / system.devices_per_chip)
-    high = replace(system, hbm_usable_B=(memory.high or facts.number(memory.path)) / system.devices_per_chip)
+    system = ask.system
+    memory = ask.facts.fact(system.paths["hbm_usable_B"])
+    known = ask.facts.number(memory.path)
+    low, high = (
+        replace(system, hbm_usable_B=end / system.devices_per_chip)
+        for end in (memory.low or known, memory.high or known)
+    )
     try:
-        found = search(model, low, job, fixed=fixed, top=top)
+        found = search(ask.model, low, ask.job, fixed=fixed, top=top)
     except UserError as error:
         if error.code != EXIT_INFEASIBLE:
             raise
-        row = Row(system=name, system_id=system.id, display=system.display, chips_requested=requested, feasible=False, reason=error.line(),
-                  estimated=system.is_estimated, memory_capacity_B=system.hbm_usable_B, binds="no legal plan",
-                  **{k: unknown(u, "no legal plan") for k, u in (
-                      ("step_s", "s"), ("tokens_per_s_per_chip", "1/s"), ("mfu", "1"), ("usd_per_mtok", "USD"), ("J_per_token", "J"),
-                      ("breakeven_usd_per_chip_h", "USD/chip/h"), ("breakeven_W_per_chip", "W"), ("goodput", "1"), ("days", "d"))})  # fmt: skip
-        return [row]
-
-    def rows(result: Search, feasible: bool | None, reason: str | None) -> list[Row]:
-        return [
-            make_row(
-                name,
-                model,
-                facts,
-                again,
-                job,
-                result,
-                c,
-                feasible=feasible,
-                reason=reason,
-                requested=requested,
-                term=term,
-            )
-            for c in result.best
-        ]
-
+        return (without_plan(ask, error.line()),)
     if found.best:
-        return rows(found, True, None)
+        return tuple(with_plan(ask, found, c, True, None) for c in found.best)
     if high.hbm_usable_B > low.hbm_usable_B:
-        roomy = search(model, high, job, fixed=fixed, top=top)
+        roomy = search(ask.model, high, ask.job, fixed=fixed, top=top)
         if roomy.best:
             need = min(sum(c.memory_B.values()) for c in roomy.best) * system.devices_per_chip
-            ends = f"{low.hbm_usable_B * system.devices_per_chip / 2**30:.0f}..{high.hbm_usable_B * system.devices_per_chip / 2**30:.0f}"
-            return rows(
-                roomy, None, f"fits only if a chip has at least {show_gib(need)}; its memory is given as {ends} GiB"
-            )
-    return [
-        make_row(
-            name,
-            model,
-            facts,
-            again,
-            job,
-            found,
-            None,
-            feasible=False,
-            reason=does_not_fit(found, high),
-            requested=requested,
-            term=term,
-        )
-    ]
+            ends = "..".join(f"{s.hbm_usable_B * system.devices_per_chip / 2**30:.0f}" for s in (low, high))
+            reason = f"fits only if a chip has at least {show_gib(need)}; its memory is given as {ends} GiB"
+            return tuple(with_plan(ask, roomy, c, None, reason) for c in roomy.best)
+    row = without_plan(ask, does_not_fit(found, high))
+    return (replace(row, memory_B=found.smallest.memory_B, binds="hbm capacity"),)
 
 
 def equal_chips(
@@ -360,6 +340,7 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
     a system on which nothing fits is a row with a reason.
     """
     fixed = fixed or {}
+    name_given, model = model.name, as_trained(model)
     counts, warnings = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
     rows: list[Row] = []
     resolved = []
@@ -372,7 +353,8 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
         resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name})
         if progress:
             progress(f"searching {system.display}, {system.chips} chips")
-        row = solve(name, model, facts, again, train, fixed=fixed, requested=system.chips, term=term)[0]
+        ask = Ask(name=name, model=model, facts=facts, again=again, job=train, requested=system.chips, term=term)
+        row = solve(ask, fixed=fixed)[0]
         rows.append(row)
         links = [
             (f, lo, hi)
@@ -384,10 +366,12 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
             for f, lo, hi in links[:1]
         ]
     inputs = {
-        "model": model.name, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+        "model": name_given, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
         "systems": resolved, "chips": chips, "equal": equal, "fixed": {k: list(v) for k, v in fixed.items()}, "price_term": term,
     }  # fmt: skip
-    return Comparison(inputs=inputs, facts_hash=facts.hash(), rows=with_breakeven(rows, facts), warnings=tuple(warnings))
+    return Comparison(
+        inputs=inputs, facts_hash=facts.hash(), rows=with_breakeven(rows, facts), warnings=tuple(warnings)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,15 +394,16 @@ def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: 
          fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None) -> PlanList:  # fmt: skip
     """The `top` best plans of one system for one training job."""
 
+    name_given, model = model.name, as_trained(model)
+
     def again(f: Facts) -> System:
         return resolve(f, spec, chips=chips, stack=stack)
 
     system = again(facts)
-    rows = with_breakeven(
-        solve(spec, model, facts, again, train, fixed=fixed or {}, requested=system.chips, term=term, top=top)
-    )
+    ask = Ask(name=spec, model=model, facts=facts, again=again, job=train, requested=system.chips, term=term)
+    rows = with_breakeven(solve(ask, fixed=fixed or {}, top=top), facts)
     counts = rows[0].search_counts
-    inputs = {"model": model.name, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+    inputs = {"model": name_given, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
               "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
               "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term}  # fmt: skip
     return PlanList(inputs=inputs, evaluated=int(counts.get("evaluated", 0)), feasible=int(counts.get("feasible", 0)),

@@ -18,7 +18,7 @@ from mowich.machines.system import resolve
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.train import micro_batches, predict_step
-from mowich.workloads.model import Model
+from mowich.workloads.model import Model, as_trained
 
 METRICS = ("step_s", "memory_B", "mfu", "tokens_per_s_per_chip", "usd_per_mtok", "J_per_token", "days", "goodput",
            "breakeven_usd_per_chip_h", "breakeven_W_per_chip")  # fmt: skip
@@ -60,7 +60,9 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
     that has no plan.
     """
     names = [str(r[k]) for r in (result.get("rows") or result.get("plans") or ()) for k in ("system", "system_id")]
-    system_name = next((n for n in sorted(set(names), key=len, reverse=True) if metric == n or metric.startswith(n + ".")), None)
+    system_name = next(
+        (n for n in sorted(set(names), key=len, reverse=True) if metric == n or metric.startswith(n + ".")), None
+    )
     if system_name is None:
         system_name = metric.split(".")[0]
     row = find_row(result, system_name)
@@ -71,6 +73,7 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
     if row["plan"] is None:
         raise UserError(f"{system_name} has no plan to explain: {row['reason']}")
     inputs = result["inputs"]
+    model = as_trained(model)
     job = TrainJob(tokens=float(inputs["tokens"]), seq=int(inputs["seq"]), batch_seqs=float(inputs["batch_seqs"]))
     spec = next(s for s in inputs["systems"] if s["system"] == row["system"])
     system = resolve(facts, spec["id"], chips=int(spec["chips"]), stack=spec["stack"])
@@ -99,7 +102,16 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
             money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=tokens, goodput=goodput, notes=notes)
         elif name == "J_per_token":
             watts = energy.power(facts, system.id, notes=notes)
-            energy.joule_per_token(watts, used=used, idle=idle, step_s=step, tokens=tokens, goodput=goodput, site=energy.site(facts), notes=notes)
+            energy.joule_per_token(
+                watts,
+                used=used,
+                idle=idle,
+                step_s=step,
+                tokens=tokens,
+                goodput=goodput,
+                site=energy.site(facts),
+                notes=notes,
+            )
         elif name == "mfu":
             work = 3.0 * model.flop_per_token(job.seq) * tokens
             peak_path = system.paths[f"peak_flops.{plan.precision}"]
@@ -119,4 +131,10 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
             parts = {rest[1]: share}
     terms = tuple(t for t in notes.terms.values() if not wanted or any(t.name.startswith(w) for w in wanted))
     spread = tuple((s["fact"], float(s["at_low"]), float(s["at_high"])) for s in row.get("spread", ()))
-    return Explanation(title=f"{row['display']}: {'.'.join(rest) or 'step_s'}", estimate=estimate, parts=parts, terms=terms, spread=spread)
+    return Explanation(
+        title=f"{row['display']}: {'.'.join(rest) or 'step_s'}",
+        estimate=estimate,
+        parts=parts,
+        terms=terms,
+        spread=spread,
+    )

@@ -19,7 +19,7 @@ from mowich.plans.memory import CATEGORIES, memory_B
 from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate.train import micro_batches
 from mowich.units import show_gib
-from mowich.workloads.model import Model
+from mowich.workloads.model import Model, as_trained
 
 MAX_TRIED = 65536
 """Largest count tried in the search for the smallest that fits, unless more chips were asked for."""
@@ -52,10 +52,14 @@ class Fit:
     def sentence(self) -> str:
         """The answer."""
         used = sum(self.memory_B.values())
-        least = f"; smallest that fits: {self.smallest_chips} chips" if self.smallest_chips else f"; nothing up to {self.largest_tried} chips fits"
+        least = (
+            f"; smallest that fits: {self.smallest_chips} chips"
+            if self.smallest_chips
+            else f"; nothing up to {self.largest_tried} chips fits"
+        )
         if self.plan is None:
             return f"No legal plan on {self.chips} chips of {self.display}: {self.reason}{least}."
-        room = f"{show_gib(used)} of {show_gib(self.capacity_B)} per device at the least, most of it {self.binds}"
+        room = f"needs at least {show_gib(used)} per device, most of it {self.binds}, and {show_gib(self.capacity_B)} are usable"
         word = {True: "Fits", False: "Does not fit", None: "May fit"}[self.fits]
         why = f" ({self.reason})" if self.reason else ""
         return f"{word} on {self.chips} chips of {self.display}: {room}{why}{least}."
@@ -68,7 +72,9 @@ class Fit:
                 "binds": self.binds, "smallest_chips": self.smallest_chips, "notes": list(self.notes)}  # fmt: skip
 
 
-def least_memory(model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]) -> tuple[Plan, dict[str, float]]:
+def least_memory(
+    model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]
+) -> tuple[Plan, dict[str, float]]:
     """The legal plan with the least memory per device. Raises UserError (exit 3) when none is legal."""
     plans = legal_plans(model, system, job, fixed).plans
     parts = memory_B(model, system, job, plans, micro_batches(job, plans))
@@ -88,12 +94,23 @@ def counts(system: System, limit: int) -> Iterator[int]:
         chips *= 2
 
 
-def fit(model: Model, spec: str, *, train: TrainJob, facts: Facts, chips: int | None = None, fixed: Mapping[str, Sequence[int | str]] | None = None) -> Fit:
+def fit(
+    model: Model,
+    spec: str,
+    *,
+    train: TrainJob,
+    facts: Facts,
+    chips: int | None = None,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+) -> Fit:
     """Whether a training job fits on `spec` (its size, `chips`, or one scale-up unit), and the smallest count that does."""
     fixed = fixed or {}
+    name_given, model = model.name, as_trained(model)
     system = resolve(facts, spec, chips=chips)
     fact = facts.fact(system.paths["hbm_usable_B"])
-    low, high = ((end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high))
+    low, high = (
+        (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)
+    )
     plan: Plan | None = None
     memory: Mapping[str, float] = {}
     reason: str | None = None
@@ -124,7 +141,7 @@ def fit(model: Model, spec: str, *, train: TrainJob, facts: Facts, chips: int | 
             break
     if fits and (smallest is None or smallest > system.chips):
         smallest = system.chips
-    inputs = {"model": model.name, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+    inputs = {"model": name_given, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
               "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
               "fixed": {k: list(v) for k, v in fixed.items()}}  # fmt: skip
     return Fit(inputs=inputs, system_id=system.id, display=system.display, chips=system.chips, devices_per_chip=system.devices_per_chip, fits=fits,

@@ -20,7 +20,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.plan import Plan, TrainJob
-from mowich.workloads.model import Model, Moe
+from mowich.workloads.model import Model, Moe, as_trained
 
 Row = Mapping[str, str]
 
@@ -266,6 +266,8 @@ class _Reader:
             self.fill("precision", precision, how)
         frozen = "lora" in row.get("task", "").casefold() or "lora" in row["model_name"].casefold()
         balanced = bool(re.search(r"force-balanced|balanced gate", row.get("notes", "")))
+        if model.mtp_layers and "Bridge" in row.get("flop_convention", ""):
+            model = as_trained(model)  # its recipes train the multi-token-prediction block
         plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
         job = TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced, frozen_base=frozen)
         metric, measured, step_s = self.measured(model, system, job)

@@ -228,7 +228,9 @@ _DEEPSEEK = Architecture(attention="mla", ffn=_leading_dense, qkv_bias="attentio
                          defaults={"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
                                    "v_head_dim": 128})  # fmt: skip
 _GEMMA = Architecture(tied=True, qkv_bias="attention_bias", out_bias="attention_bias", defaults={"head_dim": 256})
-_QWEN3 = replace(_QWEN, qk_norm="head", qkv_bias="attention_bias", out_bias="attention_bias", defaults={"head_dim": 128})
+_QWEN3 = replace(
+    _QWEN, qk_norm="head", qkv_bias="attention_bias", out_bias="attention_bias", defaults={"head_dim": 128}
+)
 _QWEN3_MOE = replace(_QWEN3, ffn=_sparse_step, defaults={"num_key_value_heads": 4})
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -355,7 +357,9 @@ def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source:
     if arch is None:
         raise UserError(f"unknown model_type '{inner or model_type}'", where=where, allowed=known(),
                         fix=did_you_mean(inner or model_type, known()))  # fmt: skip
-    renamed = {arch.rename.get(key, key): value for key, value in text.items() if value is not None or key not in arch.rename}
+    renamed = {
+        arch.rename.get(key, key): value for key, value in text.items() if value is not None or key not in arch.rename
+    }
     filled = dict(arch.defaults)
     filled.update({k: v for k, v in renamed.items() if v is not None or k not in filled})
     reader = Reader(filled, where, inner)
@@ -411,7 +415,10 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
             attention=attention,
             ffn=block,
             # Gemma 4: three more norms around the experts, one after the per-layer input
-            norm_params=(norms + (3 if c.architecture == "gemma4_text" and isinstance(block, Moe) else 0) + (1 if inputs else 0)) * norm,
+            norm_params=(
+                norms + (3 if c.architecture == "gemma4_text" and isinstance(block, Moe) else 0) + (1 if inputs else 0)
+            )
+            * norm,
             hidden=hidden,
             extra_matmul_params=3 * hidden * inputs,
         )
@@ -441,7 +448,8 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
         layers=layers,
         tied_embeddings=tied,
         learned_positions=positions,
-        embedding_params=vocab * embed_width + rows * hidden
+        embedding_params=vocab * embed_width
+        + rows * hidden
         + num_layers * inputs * c.count("vocab_size_per_layer_input", default=vocab),
         head_params=0 if tied else vocab * embed_width,
         final_norm_params=0 if c.architecture == "bert" else norm,
@@ -459,7 +467,9 @@ def _windows(c: Reader, arch: Architecture, num_layers: int) -> list[Window]:
     types = c.get("layer_types")
     if types and arch.windows is not _full:
         if len(types) < num_layers:
-            c.errors.append(UserError("'layer_types' is shorter than num_hidden_layers", where=c.where, given=len(types)))
+            c.errors.append(
+                UserError("'layer_types' is shorter than num_hidden_layers", where=c.where, given=len(types))
+            )
             return [(None, False)] * num_layers
         window = None
         if "sliding_attention" in types:

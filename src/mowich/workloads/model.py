@@ -7,7 +7,7 @@ Notation: h hidden width, s sequence length, one FLOP = one addition or one mult
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 SCHEMA = "mowich/model@1"
@@ -234,7 +234,7 @@ class Model:
     layers: kinds in order of first appearance, with counts. embedding_params: token (and learned position)
     tables; head_params: the output matrix, 0 when tied to the embedding; other_params: anything else outside
     the layers. mtp_layers: multi-token-prediction blocks, each the last layer kind, a 2h x h projection
-    and three norms; not in `params`. source: where the shapes were read.
+    and three norms; not in `params`. heads: times that the head runs per token (see `as_trained`). source: where the shapes were read.
     """
 
     name: str
@@ -249,6 +249,7 @@ class Model:
     learned_positions: int = 0
     other_params: int = 0
     mtp_layers: int = 0
+    heads: int = 1
     max_seq: int = 0
     config_precision: str = ""
     source: str = ""
@@ -289,7 +290,7 @@ class Model:
         Causal attention is halved and windows are honoured; norms, softmax and activations are left out.
         With `mtp` each prediction block adds a layer, its projection and the head. Training is 3 times this.
         """
-        flop = 2.0 * self.vocab * self.hidden
+        flop = 2.0 * self.vocab * self.hidden * self.heads
         flop += sum(layer.count * layer.flop_per_token(seq) for layer in self.layers)
         if mtp and self.mtp_layers:
             block = self.layers[-1].flop_per_token(seq) + 2 * (2 * self.hidden**2 + self.vocab * self.hidden)
@@ -319,3 +320,13 @@ class Model:
         from mowich.workloads.view import model_view
 
         return model_view(self).to_dict()
+
+
+def as_trained(model: Model) -> Model:
+    """The model with its multi-token-prediction blocks as layers of their own and the head run once more for each: what a
+    training step computes. Unchanged when the model has none."""
+    if not model.mtp_layers:
+        return model
+    last = model.layers[-1]
+    block = replace(last, count=model.mtp_layers, extra_matmul_params=last.extra_matmul_params + 2 * model.hidden**2)
+    return replace(model, layers=(*model.layers, block), heads=1 + model.mtp_layers, mtp_layers=0, pattern=())

@@ -79,6 +79,8 @@ def mlp_gemms(ffn: int, gated: bool, hidden: int, prefix: str = "mlp") -> tuple[
 def dense_gemms(layer: Layer, hidden: int) -> tuple[Gemm, ...]:
     """Every GEMM of the layer that all tokens take: attention, dense or shared feed-forward, router."""
     gemms = attention_gemms(layer.attention, hidden)
+    if layer.extra_matmul_params:
+        gemms += (Gemm(name="extra", n=layer.extra_matmul_params // hidden, k=hidden),)
     if isinstance(layer.ffn, Mlp):
         return gemms + mlp_gemms(layer.ffn.ffn, layer.ffn.gated, hidden)
     gemms += (Gemm(name="router", n=layer.ffn.num_experts, k=hidden, split="none"),)

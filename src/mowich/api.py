@@ -1,0 +1,95 @@
+"""The verbs as Python functions: keyword arguments, strings with units at the edge, immutable results.
+
+`facts` may be given (`mowich.facts.load(...)`, `.with_values(...)`); otherwise the shipped facts are used.
+
+>>> import mowich
+>>> best = mowich.plan("llama-3.1-8b", "h100:64", train={"tokens": "1T", "seq": 4096, "batch": "256seqs"}).rows[0]
+>>> best.feasible, best.step_s.unit
+(True, 's')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mowich import facts as _facts
+from mowich import workloads
+from mowich.errors import UserError, unknown
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.studies import compare as _compare
+from mowich.studies import explain as _explain
+from mowich.studies import validate as _validate
+from mowich.studies.compare import Comparison, PlanList
+from mowich.studies.explain import Explanation
+from mowich.studies.validate import Validation
+from mowich.units import parse_count
+from mowich.workloads import Model
+
+Train = Mapping[str, object]
+"""{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}"""
+
+
+def load(model: str) -> Model:
+    """A built-in name, a Hugging Face `config.json` or a directory holding one -> Model."""
+    return workloads.load(model)
+
+
+def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
+    """ "trn3", "trn3:64", "trn3-gen2*4", "ironwood:4x4x8" -> System."""
+    return resolve(facts or _facts.load(), name, chips=chips)
+
+
+def _job(train: Train) -> TrainJob:
+    for key in train:
+        if key not in ("tokens", "seq", "batch"):
+            raise unknown("key of train", key, ("tokens", "seq", "batch"))
+    for key in ("tokens", "seq", "batch"):
+        if key not in train:
+            raise UserError(f"train needs {key!r}", allowed='{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}')
+    seq = int(parse_count(train["seq"], where="train.seq"))
+    batch = str(train["batch"]).strip()
+    if batch.endswith(("seqs", "seq")):
+        sequences = parse_count(batch.removesuffix("s").removesuffix("seq"), where="train.batch")
+    else:
+        sequences = parse_count(batch.removesuffix("tokens"), where="train.batch") / seq
+    return TrainJob(tokens=parse_count(train["tokens"], where="train.tokens"), seq=seq, batch_seqs=sequences)
+
+
+def _model(model: str | Model) -> Model:
+    return load(model) if isinstance(model, str) else model
+
+
+def compare(model: str | Model, systems: Sequence[str], *, train: Train, chips: int | None = None, equal: str = "chips",
+            fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> Comparison:  # fmt: skip
+    """The best plan of each system for one training job; `fixed` restricts plan fields, {"tp": "4,8"}."""
+    return _compare.compare(_model(model), systems, train=_job(train), chips=chips, equal=equal, fixed=parse_fixed(fixed or {}), term=term,
+                            facts=facts or _facts.load())  # fmt: skip
+
+
+def plan(model: str | Model, on: str, *, train: Train, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
+         term: str = "default", facts: Facts | None = None) -> PlanList:  # fmt: skip
+    """The best plans of one system, best first."""
+    return _compare.plan(_model(model), on, train=_job(train), chips=chips, top=top, fixed=parse_fixed(fixed or {}), term=term,
+                         facts=facts or _facts.load())  # fmt: skip
+
+
+def fit(
+    model: str | Model, on: str, *, train: Train, chips: int | None = None, facts: Facts | None = None
+) -> bool | None:
+    """Whether any plan fits; None where the range of the memory itself decides."""
+    return plan(model, on, train=train, chips=chips, top=1, facts=facts).rows[0].feasible
+
+
+def explain(
+    result: Comparison | PlanList, metric: str, *, model: str | Model, facts: Facts | None = None
+) -> Explanation:
+    """Where "SYSTEM.METRIC" or "SYSTEM.METRIC.PART" of a result comes from; give the model and facts that made it."""
+    return _explain.explain(result.to_dict(), metric, _model(model), facts or _facts.load())
+
+
+def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
+    """Predicted against measured for a table of training steps (None: the published rows that ship)."""
+    return _validate.validate(path, facts or _facts.load())

@@ -1,0 +1,131 @@
+"""The rules that every shipped fact keeps, beyond the schema of one leaf: where it comes from, how sure it is, that nothing dangles.
+
+`audit` is what `mowich facts check` adds for the facts that ship. A user's overlay need not cite sources: `load.check_files` checks only its
+schema. Problems are listed all at once, each with file:line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mowich.errors import UserError
+from mowich.facts.load import KINDS, Facts, line_of
+
+CHIP_FIELDS = (
+    *(f"peak_dense.{precision}" for precision in ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4")),
+    "memory.hbm_capacity",
+    "memory.hbm_usable",
+    "memory.hbm_bandwidth",
+    "scale_out.bandwidth_per_direction",
+    "power.tdp",
+    "power.all_in",
+    "devices_per_chip",
+)
+"""What the cost model may ask of a chip: each chip of a system has it, null with a reason where nothing is known."""
+
+SYSTEM_FIELDS = ("chips_per_unit", "chips_per_server", "max_chips")
+LEVEL_FIELDS = ("kind", "bandwidth", "latency")
+LEVEL_KINDS = ("switch", "ring", "torus2d", "torus3d", "mesh", "links", "network")
+MEAN_TOLERANCE = 0.02
+"""How far the value of an estimate may lie from the geometric mean of its range before its reason has to say why (rounding)."""
+
+
+def audit(root: Path, facts: Facts) -> list[UserError]:
+    """Every problem of the facts in `root`, which `facts` reads, in order of file and line."""
+    problems: list[UserError] = []
+    cited: set[str] = set()
+    for kind in KINDS:
+        for name in facts.ids(kind):
+            file = root / kind / f"{name}.yaml"
+            for path in facts.paths(f"{kind}.{name}"):
+                leaf = facts.leaf(path)
+                cited.add(str(leaf.get("source")))
+                for what in _leaf_problems(path, leaf, facts):
+                    keys = path.split(".")[2:]
+                    problems.append(UserError(what, where=f"{file}:{line_of(file, keys)} {'.'.join(keys)}"))
+    for system in facts.aliases():
+        problems += [
+            UserError(what, where=f"{root / 'systems' / system}.yaml") for what in _system_problems(system, facts)
+        ]
+    problems += [UserError(what, where=str(root / "aliases.yaml")) for what in _alias_problems(facts.aliases())]
+    for orphan in sorted(set(facts.sources) - cited):
+        problems.append(UserError(f"source '{orphan}' is cited by no fact", where=str(root / "sources.yaml")))
+    return problems
+
+
+def _leaf_problems(path: str, leaf: Mapping[str, Any], facts: Facts) -> Iterator[str]:
+    """What is wrong with one leaf that parses."""
+    if "ref" in leaf:
+        if not facts.leaf(str(leaf["ref"])):
+            yield f"refers to '{leaf['ref']}', which does not exist"
+        return
+    if "text" not in leaf and leaf["value"] is None:
+        if not leaf.get("reason"):
+            yield "unknown, without a reason"
+        return
+    for key in ("source", "locator", "date", "grade"):
+        if not leaf.get(key):
+            yield f"has no {key}"
+    source = leaf.get("source")
+    if source and source not in facts.sources:
+        yield f"cites '{source}', which sources.yaml does not list"
+    fact = facts.fact(path)
+    says = " ".join(str(leaf.get(key) or "") for key in ("formula", "reason", "note"))
+    if fact.grade == "C" and not says.strip():
+        yield "is derived (grade C) without a formula, a reason or a note"
+    if fact.grade == "D" and fact.unit != "text" and isinstance(fact.value, float):
+        if not leaf.get("reason"):
+            yield "is an estimate (grade D) without a reason"
+        if fact.low is None or fact.high is None:
+            yield "is an estimate (grade D) without a range"
+        elif fact.low > 0 and "value" not in says:
+            mean = math.sqrt(fact.low * fact.high)
+            if abs(math.log(fact.value / mean)) > MEAN_TOLERANCE:
+                yield f"is {fact.shown}, not the geometric mean of its range, and no word says why its value is another"
+
+
+def _system_problems(system: str, facts: Facts) -> Iterator[str]:
+    """Keys that the cost model reads and that a system or its chip lacks."""
+    if system not in facts.ids("systems"):
+        yield f"system '{system}' of aliases.yaml has no file"
+        return
+    meta = facts.meta("systems", system)
+    chip = str(meta.get("chip"))
+    if chip != str(facts.aliases()[system].get("chip")) or chip not in facts.ids("chips"):
+        yield f"its chip '{chip}' is not the one of aliases.yaml, or has no file"
+        return
+    if not facts.meta("chips", chip).get("family"):
+        yield f"chip '{chip}' names no family"
+    for wanted in (*(f"chips.{chip}.{f}" for f in CHIP_FIELDS), *(f"systems.{system}.{f}" for f in SYSTEM_FIELDS)):
+        if facts.get(wanted) is None:
+            yield f"lacks {wanted}"
+    levels = facts.children(f"systems.{system}.levels")
+    if not levels or levels[-1] != "scale_out":
+        yield "its last level is not scale_out"
+    size = 0.0
+    for level in levels:
+        at = f"systems.{system}.levels.{level}"
+        for wanted in LEVEL_FIELDS:
+            if facts.get(f"{at}.{wanted}") is None:
+                yield f"lacks {at}.{wanted}"
+        kind = facts.get(f"{at}.kind")
+        if kind is not None and kind.value not in LEVEL_KINDS:
+            yield f"{at}.kind is '{kind.value}', not one of {', '.join(LEVEL_KINDS)}"
+        chips = facts.get(f"{at}.chips")
+        if chips is not None and isinstance(chips.value, float):
+            if chips.value < size:
+                yield f"{at}.chips is smaller than the level inside it"
+            size = chips.value
+
+
+def _alias_problems(aliases: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Names that two systems claim."""
+    owner: dict[str, str] = {}
+    for system, entry in aliases.items():
+        names = {str(n).casefold() for n in (system, *entry.get("aliases", ()), *entry.get("in_data", ()))}
+        for name in sorted(names):
+            if owner.setdefault(name, system) != system:
+                yield f"'{name}' names both {owner[name]} and {system}"

@@ -1,0 +1,267 @@
+"""The command line as a new user meets it: errors of one line with the right exit code, help on one screen, results on stdout only."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mowich import cli
+
+JOB = ["--train", "--tokens", "1T", "--seq", "4096", "--batch", "512seqs"]
+SMALL = ["llama-3.1-8b", *JOB, "--on", "h100,gb300", "--chips", "64"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    code = cli.run(args)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(("args", "said"), [
+    (["compare", "--chps", "3"], ["no such option: --chps", "did you mean '--chips'?"]),
+    (["comapre"], ["no such command 'comapre'", "did you mean 'compare'?"]),
+    (["compare"], ["missing argument 'MODEL'"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3-gen3"], ["unknown system 'trn3-gen3'", "did you mean 'trn3-gen2'?"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--chips", "0"], ["--chips: must be at least 1, got '0'"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--chips", "10M"], ["number of chips out of range", "10000000", "allowed: 1 to 1 000 000"]),
+    (["compare", "llama-3.1-8b", "--train", "--tokens=-5", "--seq", "4096", "--batch", "8seqs", "--on", "trn3"], ["--tokens: must be at least 1, got '-5'"]),
+    (["compare", "llama-3.1-8b", "--on", "trn3"], ["--train", "--seq: is required", "--batch: is required", "--tokens: is required"]),
+    (["compare", "llama-3.1-8b", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "512", "--on", "trn3"], ["less than one sequence", "512seqs"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "power.trn3=900"], ["900 has no unit"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "plan.tpp=8"], ["unknown plan field 'tpp'"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "prices.term=4y"], ["unknown price term '4y'", "capacity-block"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "chips.trainium3.memory.hbm_capacty=1 GiB"], ["unknown setting", "hbm_capacity"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "oops"], ["not a setting"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--equal", "money"], ["unknown footing 'money'"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--json", "--csv"], ["choose one of --json and --csv"]),
+    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--facts", "/nowhere"], ["no such directory"]),
+    (["compare", "lama-3.1-8b", *JOB, "--on", "trn3"], ["unknown model", "did you mean 'llama-3.1-8b'?"]),
+    (["plan", "llama-3.1-8b", *JOB, "--on", "trn3,gb300"], ["takes one system"]),
+    (["facts", "show", "trainum3"], ["unknown name 'trainum3'", "trainium3"]),
+    (["explain", "/nowhere.json", "x.step_s"], ["cannot be read"]),
+])  # fmt: skip
+def test_bad_input_is_one_clear_line_each_and_exit_2(
+    args: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *args)
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert all(line.startswith(("error: ", "note: ")) for line in err.splitlines())
+    for words in said:
+        assert words in err
+
+
+def test_every_problem_is_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(
+        capsys,
+        "compare",
+        "lama-3.1-8b",
+        "--train",
+        "--tokens",
+        "0",
+        "--seq",
+        "x",
+        "--batch",
+        "y",
+        "--on",
+        "trn9",
+        "--chips",
+        "0",
+    )
+    assert code == 2
+    assert len(err.splitlines()) == 6
+
+
+def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    saved = tmp_path / "r.json"
+    code, out, err = run(
+        capsys,
+        "compare",
+        *SMALL,
+        "--json",
+        "--out",
+        str(saved),
+        "--set",
+        "prices.h100=$1.40/chip/h",
+        "--set",
+        "plan.tp=1,2,4,8",
+    )
+    assert code == 0
+    assert err == ""
+    data = json.loads(out)
+    assert data["schema"] == "mowich/compare@1"
+    assert saved.read_text() == out
+    h100 = data["rows"][0]
+    assert h100["usd_per_mtok"]["value"] > 0
+    assert h100["price"].startswith("$1.40/chip/h, yours")
+    assert h100["plan"]["tp"] in (1, 2, 4, 8)
+    for metric in ("step_s", "memory_B", "usd_per_mtok", "J_per_token", "mfu", "days"):
+        code, out, _ = run(capsys, "explain", str(saved), f"h100.{metric}", "--plain")
+        assert code == 0, metric
+        assert "Formulas" in out, metric
+        assert max(map(len, out.splitlines())) <= 160
+
+
+def test_same_input_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (run(capsys, "compare", *SMALL, "--json")[1] for _ in range(2))
+    assert first == second
+
+
+def test_text_fits_100_columns_and_csv_has_a_row_per_system(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "compare", *SMALL, "--plain")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    out.encode("ascii")
+    assert len(run(capsys, "compare", *SMALL, "--csv")[1].splitlines()) == 3
+
+
+def test_the_users_price_and_power_change_the_row(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["compare", "llama-3.1-8b", *JOB, "--on", "trn3,gb300", "--chips", "144", "--json"]
+    before = json.loads(run(capsys, *args)[1])["rows"][0]
+    after = json.loads(run(capsys, *args, "--set", "prices.trn3=$1.40/chip/h", "--set", "power.trn3=900 W")[1])["rows"][
+        0
+    ]
+    assert before["usd_per_mtok"]["value"] is None
+    assert before["breakeven_usd_per_chip_h"]["value"] > 0
+    assert after["usd_per_mtok"]["value"] > 0
+    assert after["J_per_token"]["value"] != before["J_per_token"]["value"]
+
+
+def test_pue_and_price_term(capsys: pytest.CaptureFixture[str]) -> None:
+    base = json.loads(run(capsys, "compare", *SMALL, "--json")[1])["rows"][0]
+    more = json.loads(
+        run(capsys, "compare", *SMALL, "--json", "--set", "site.pue=1.52", "--set", "prices.term=spot")[1]
+    )["rows"][0]
+    assert more["J_per_token"]["value"] == pytest.approx(base["J_per_token"]["value"] * 1.52 / 1.14)
+    assert more["usd_per_mtok"]["value"] is None
+
+
+def test_nothing_feasible_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "compare", "deepseek-v3", *JOB, "--on", "h100", "--chips", "8")
+    assert code == 3
+    assert "h100" in out
+
+
+def test_plan_fit_model_facts_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "plan", "llama-3.1-8b", *JOB, "--on", "h100:64", "--top", "3", "--json")
+    data = json.loads(out)
+    assert (code, data["schema"], len(data["plans"])) == (0, "mowich/plan@1", 3)
+    assert run(capsys, "fit", "llama-3.1-8b", *JOB[:1], *JOB[3:], "--on", "h100")[1].startswith("Fits on 8 chips")
+    data = json.loads(run(capsys, "model", "deepseek-v3", "--json")[1])
+    assert (data["schema"], data["params"]) == ("mowich/model@1", 671026404352)
+    assert "trainium3" in run(capsys, "facts", "list", "chips")[1]
+    assert "144 GiB" in run(capsys, "facts", "show", "chips.trainium3.memory.hbm_capacity")[1]
+    code, out, _ = run(capsys, "facts", "diff", "trn3", "gb300")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    assert json.loads(run(capsys, "facts", "schema")[1])["title"] == "Mowich facts"
+
+
+def test_k_means_1000_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    args = [
+        "plan",
+        "llama-3.1-8b",
+        "--train",
+        "--tokens",
+        "1T",
+        "--batch",
+        "2M",
+        "--on",
+        "h100:8",
+        "--top",
+        "1",
+        "--json",
+    ]
+    code, out, err = run(capsys, *args, "--seq", "4k")
+    assert code in (0, 3)
+    assert "--seq 4k is 4000 tokens" in err
+    assert json.loads(out)["inputs"]["seq"] == 4000
+    assert json.loads(run(capsys, *args, "--seq", "4Ki")[1])["inputs"]["seq"] == 4096
+
+
+def test_our_bug_is_exit_70_without_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("boom\nboom")
+
+    monkeypatch.setattr(cli, "read_model", broken)
+    code, _, err = run(capsys, "model", "gpt2")
+    assert code == 70
+    assert err.count("\n") == 1
+    assert "--debug" in err
+    with pytest.raises(RuntimeError):
+        cli.run(["model", "gpt2", "--debug"])
+
+
+def test_interrupt_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "read_model", stop)
+    assert run(capsys, "model", "gpt2")[0] == 130
+
+
+def test_help_is_one_screen_each_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (
+        [],
+        ["compare"],
+        ["plan"],
+        ["fit"],
+        ["model"],
+        ["explain"],
+        ["validate"],
+        ["facts"],
+        ["facts", "list"],
+        ["facts", "show"],
+        ["facts", "diff"],
+    ):
+        code, out, _ = run(capsys, *verb, "--help")
+        assert code == 0
+        assert "Example: mowich" in out
+        assert len(out.splitlines()) <= 48
+
+
+def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    root = Path(cli.__file__).resolve().parents[1]
+    return subprocess.run([sys.executable, "-m", "mowich", *args], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(root), **env})  # fmt: skip
+
+
+def test_help_is_instant_and_loads_nothing_heavy() -> None:
+    best = 9.0
+    for _ in range(3):
+        start = time.perf_counter()
+        assert process("--help").returncode == 0
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.3
+    code = "import sys, mowich.cli; print([m for m in ('numpy', 'rich', 'yaml', 'pydantic') if m in sys.modules])"
+    root = Path(cli.__file__).resolve().parents[1]
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+def test_completion_knows_models_and_systems() -> None:
+    done = process(_MOWICH_COMPLETE="complete_bash", COMP_WORDS="mowich model deepseek-v", COMP_CWORD="2")
+    assert "deepseek-v3" in done.stdout.split()
+    done = process(_MOWICH_COMPLETE="complete_bash", COMP_WORDS="mowich compare gpt2 --on trn3,gb3", COMP_CWORD="4")
+    assert "trn3,gb300" in done.stdout.split()
+
+
+def test_version_and_exit_codes_of_the_process() -> None:
+    assert process("--version").stdout.startswith("mowich ")
+    failed = process("compare", "gpt2", "--chps", "3")
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (2, "", 1)
