@@ -262,7 +262,8 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = False) -> list[UserError]:
-    """Every problem of a directory of fact files, with file:line. An overlay may only use groups and fields that exist, or add whole files."""
+    """Every problem of a directory of fact files, with file:line. An overlay may only use groups and fields that exist, or add whole
+    files; facts that ship are also audited (`check.audit`) once they parse."""
     problems: list[UserError] = []
     sources = known.sources if known else {}
     if not root.is_dir():
@@ -282,6 +283,10 @@ def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = Fa
                 problems.append(error)
                 continue
             problems += _check_file(path, kind, data, sources, known if is_overlay else None)
+    if known and not is_overlay and not problems:
+        from mowich.facts.check import audit
+
+        problems = audit(root, known)
     return problems
 
 

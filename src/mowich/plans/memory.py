@@ -66,6 +66,7 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
     none: inputs of every matrix multiplication and norm, q, k, v, the attention output and its statistics, and the feed-forward's
     intermediate values, 2 B each (GEMM inputs of 8-bit recipes less). selective: norms, activation functions and MLA up-projections are
     recomputed. full: the layer's input only.
+    Before fused attention "selective" recomputes the attention core only, and "none" keeps 5 B per score (Korthikanti et al. 2022).
     """
     h, a = float(model.hidden), layer.attention
     t = p.micro_batch * job.seq / p.cp
@@ -87,11 +88,11 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
         inner_selective = inner_selective + rows * (low * h + outputs * layer.ffn.ffn / p.etp)
     none = 2.0 * t * (kept + scores + inner)
     selective = 2.0 * t * (kept - low * h / spread + scores + inner_selective)
-    unfused = np.zeros_like(t)
-    if system.stack.unfused_attention:
-        unfused = np.where(p.recompute == 0, 5.0 * t * job.seq * a.num_heads / p.tp, 0.0)
+    if system.stack.unfused_attention:  # selective then means the attention core alone
+        selective = none
+        none = none + 5.0 * t * job.seq * a.num_heads / p.tp
     full = 2.0 * t * h / spread
-    return np.asarray(np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none) + unfused))
+    return np.asarray(np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none)))
 
 
 def in_flight(p: Plans, g: Floats) -> Floats:
