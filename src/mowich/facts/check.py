@@ -1,7 +1,7 @@
 """The rules that every shipped fact keeps, beyond the schema of one leaf: where it comes from, how sure it is, that nothing dangles.
 
-`audit` is what `mowich facts check` adds for the facts that ship. A user's overlay need not cite sources: `load.check_files` checks only its
-schema. Problems are listed all at once, each with file:line.
+`audit` is what `mowich facts check` adds for the facts that ship. A user's overlay need not cite sources: `overlay_names` only asks that its
+new files, systems and fields bear names that something reads. Problems are listed all at once, each with file:line.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mowich.errors import UserError
-from mowich.facts.load import KINDS, Facts, line_of
+from mowich.errors import UserError, did_you_mean, unknown
+from mowich.facts.load import KINDS, Facts, line_of, read_file
+from mowich.facts.schema import leaves
 
 CHIP_FIELDS = (
     *(f"peak_dense.{precision}" for precision in ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4")),
@@ -28,6 +29,7 @@ CHIP_FIELDS = (
 """What the cost model may ask of a chip: each chip of a system has it, null with a reason where nothing is known."""
 
 SYSTEM_FIELDS = ("chips_per_unit", "chips_per_server", "max_chips")
+ALIAS_KEYS = ("display", "chip", "aliases", "in_data")
 LEVEL_FIELDS = ("kind", "bandwidth", "latency")
 LEVEL_KINDS = ("switch", "ring", "torus2d", "torus3d", "mesh", "links", "network")
 OWN = "mowich-"
@@ -61,6 +63,69 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
     for orphan in sorted(set(facts.sources) - cited):
         problems.append(UserError(f"source '{orphan}' is cited by no fact", where=str(root / "sources.yaml")))
     return problems
+
+
+def overlay_names(root: Path, base: Facts) -> list[UserError]:
+    """Names in a user's directory that nothing would read: stray files, fields that no chip or system has, systems without a file."""
+    problems: list[UserError] = []
+    for path in sorted(root.glob("*.y*ml")):
+        if path.name not in ("aliases.yaml", "sources.yaml"):
+            problems.append(
+                UserError(
+                    "not a file of facts",
+                    where=str(path),
+                    allowed="aliases.yaml, sources.yaml, or a directory of a kind",
+                )
+            )
+    for kind in ("chips", "systems"):
+        shipped = base.ids(kind)
+        known = sorted({field_name(p) for name in shipped for p in base.paths(f"{kind}.{name}")})
+        for path in sorted((root / kind).glob("*.yaml")):
+            for leaf, _ in () if path.stem in shipped else leaves(_read(path), f"{kind}.{path.stem}"):
+                if field_name(leaf) not in known:
+                    keys = leaf.split(".")[2:]
+                    problems.append(
+                        UserError(
+                            f"unknown field '{field_name(leaf)}'",
+                            where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}",
+                            fix=did_you_mean(field_name(leaf), known)
+                            or f"mowich facts show {shipped[0]} lists those of another",
+                        )
+                    )
+    systems = sorted({*base.ids("systems"), *(p.stem for p in (root / "systems").glob("*.yaml"))})
+    prices = root / "prices" / "user.yaml"
+    for name, leaf in _read(prices).items():
+        if isinstance(leaf, Mapping) and name not in systems:
+            problems.append(unknown("system", str(name), systems, where=f"{prices}:{line_of(prices, [str(name)])}"))
+    aliases = root / "aliases.yaml"
+    for name, entry in _read(aliases).items():
+        if name not in systems:
+            problems.append(unknown("system", str(name), systems, where=f"{aliases}:{line_of(aliases, [str(name)])}"))
+        for key in entry if isinstance(entry, Mapping) else ():
+            if key not in ALIAS_KEYS:
+                problems.append(
+                    unknown("key", str(key), ALIAS_KEYS, where=f"{aliases}:{line_of(aliases, [str(name), str(key)])}")
+                )
+    if not problems:
+        whole = base.with_root(root)
+        for path in sorted((root / "systems").glob("*.yaml")):
+            if path.stem not in base.ids("systems"):
+                problems += [UserError(what, where=str(path)) for what in _system_problems(path.stem, whole)]
+    return problems
+
+
+def field_name(path: str) -> str:
+    """A path without its kind, id and name of level: what two chips or two systems have in common."""
+    keys = path.split(".")[2:]
+    return ".".join(["levels", "*", *keys[2:]] if keys[0] == "levels" else keys)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """A file as mappings; empty where it is missing or broken (then the schema check reports it)."""
+    try:
+        return read_file(path) if path.is_file() else {}
+    except UserError:
+        return {}
 
 
 def _leaf_problems(path: str, leaf: Mapping[str, Any], facts: Facts) -> Iterator[str]:
@@ -101,17 +166,17 @@ def _system_problems(system: str, facts: Facts) -> Iterator[str]:
     if system not in facts.ids("systems"):
         yield f"system '{system}' of aliases.yaml has no file"
         return
-    meta = facts.meta("systems", system)
-    chip = str(meta.get("chip"))
-    if chip != str(facts.aliases()[system].get("chip")) or chip not in facts.ids("chips"):
-        yield f"its chip '{chip}' is not the one of aliases.yaml, or has no file"
+    chip = str(facts.meta("systems", system).get("chip"))
+    if chip not in facts.ids("chips") or chip != facts.aliases().get(system, {}).get("chip", chip):
+        yield f"its chip '{chip}' has no file, or is not the one of aliases.yaml"
         return
-    if not facts.meta("chips", chip).get("family"):
-        yield f"chip '{chip}' names no family"
+    missing = [key for key in ("family", "vendor") if not facts.meta("chips", chip).get(key)]
+    if missing or not facts.meta("systems", system).get("display"):
+        yield f"the system needs a display name and its chip '{chip}' a family and a vendor"
     for wanted in (*(f"chips.{chip}.{f}" for f in CHIP_FIELDS), *(f"systems.{system}.{f}" for f in SYSTEM_FIELDS)):
         if facts.get(wanted) is None:
             yield f"lacks {wanted}"
-    levels = facts.children(f"systems.{system}.levels")
+    levels = facts.children(f"systems.{system}.levels") if facts.paths(f"systems.{system}.levels") else ()
     if not levels or levels[-1] != "scale_out":
         yield "its last level is not scale_out"
     size = 0.0

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
-from mowich.facts.schema import IDENTITY_KEYS, Fact, check_unit, is_leaf, leaves, parse_leaf
+from mowich.facts.schema import IDENTITY_KEYS, UNIT_OF_FIELD, Fact, check_unit, is_leaf, leaves, parse_leaf
 
 KINDS = ("chips", "systems", "prices", "sites", "reliability", "networks", "claims", "training")
 """Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""
@@ -32,7 +32,7 @@ def shipped() -> Path:
 
 
 @cache
-def _parse_file(path: Path) -> Mapping[str, Any]:
+def read_file(path: Path) -> Mapping[str, Any]:
     """A YAML file as nested mappings; one line per error, with file:line."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
@@ -85,7 +85,7 @@ class Facts:
             for root in self._roots:
                 path = root / kind / f"{name}.yaml"
                 if path.is_file():
-                    merged = _merge(merged, _parse_file(path))
+                    merged = _merge(merged, read_file(path))
                     found = True
             if not found:
                 raise unknown(kind.removesuffix("s"), name, self.ids(kind))
@@ -99,7 +99,7 @@ class Facts:
         for root in self._roots:
             path = root / "sources.yaml"
             if path.is_file():
-                merged |= _parse_file(path)
+                merged |= read_file(path)
         return merged
 
     def _node(self, path: str) -> Any:
@@ -201,16 +201,20 @@ class Facts:
 
     # names -------------------------------------------------------------------------------------------------------------
     def aliases(self) -> Mapping[str, Mapping[str, Any]]:
-        """Canonical system id -> display, chip, aliases (names people use), in_data (names in measured tables)."""
-        merged: dict[str, Any] = {}
+        """Canonical system id -> display, chip, aliases (names people use), in_data (names in measured tables). Overlays add names."""
+        merged: dict[str, dict[str, Any]] = {}
         for root in self._roots:
             path = root / "aliases.yaml"
-            if path.is_file():
-                merged |= _parse_file(path)
+            for system, entry in read_file(path).items() if path.is_file() else ():
+                old = merged.get(system, {})
+                lists = {k: [*old.get(k, ()), *entry.get(k, ())] for k in ("aliases", "in_data")}
+                merged[system] = {**old, **entry, **lists}
         return merged
 
     def resolve_system(self, name: str) -> str:
         """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2". Raises UserError with the nearest name and the list."""
+        if name in self.aliases():
+            return name
         wanted = name.strip().casefold()
         names: dict[str, str] = {}
         for system, entry in self.aliases().items():
@@ -236,6 +240,10 @@ class Facts:
                 overrides[old.path] = replace(old, value=float(value), low=None, high=None, grade="user", reason=None, source=None,
                                               title="set by the user", locator=None, shown=f"{value:g}")  # fmt: skip
         return Facts(self._roots, self._files, self._cache, overrides)
+
+    def with_root(self, root: Path) -> Facts:
+        """These facts with one more directory laid over them, unchecked."""
+        return Facts((*self._roots, root), {}, {}, self._overrides)
 
     def hash(self) -> str:
         """12 hex digits over every fact file, overlay and override: the same digits mean the same facts."""
@@ -278,15 +286,15 @@ def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = Fa
     for kind in KINDS:
         for path in sorted((root / kind).glob("*.yaml")):
             try:
-                data = _parse_file(path)
+                data = read_file(path)
             except UserError as error:
                 problems.append(error)
                 continue
             problems += _check_file(path, kind, data, sources, known if is_overlay else None)
-    if known and not is_overlay and not problems:
-        from mowich.facts.check import audit
+    if known and (is_overlay or not problems):
+        from mowich.facts.check import audit, overlay_names
 
-        problems = audit(root, known)
+        problems += overlay_names(root, known) if is_overlay else audit(root, known)
     return problems
 
 
@@ -324,16 +332,23 @@ def _check_file(
         except UserError as error:
             problems.append(UserError(error.what, where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}", given=error.given,
                                       allowed=error.allowed, fix=error.fix))  # fmt: skip
-    for group in _plain_values(data, []):
+    for group, value in _plain_values(data, []):
         if len(group) > 1:
-            problems.append(UserError(f"{group[-1]} is not a fact", where=f"{path}:{line_of(path, group)} {'.'.join(group)}",
-                                      fix='write {value: "144 GiB", source: ..., date: ..., grade: ...}'))  # fmt: skip
+            where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
+            wanted = UNIT_OF_FIELD.get(group[-1])
+            if wanted and isinstance(value, int | float):
+                what, example = f"{value} has no unit", f"{value:g} {wanted}"
+            else:
+                what, example = f"{group[-1]} is not a fact", value if isinstance(value, str) else "144 GiB"
+            problems.append(
+                UserError(what, where=where, fix=f'write {{value: "{example}", source: ..., date: ..., grade: ...}}')
+            )
     return problems
 
 
-def _plain_values(node: Mapping[str, Any], at: list[str]) -> list[list[str]]:
-    """Key lists of values that are neither facts nor groups."""
-    out = []
+def _plain_values(node: Mapping[str, Any], at: list[str]) -> list[tuple[list[str], object]]:
+    """Keys and value of everything that is neither a fact nor a group."""
+    out: list[tuple[list[str], object]] = []
     for key, value in node.items():
         if is_leaf(value):
             continue
@@ -341,7 +356,7 @@ def _plain_values(node: Mapping[str, Any], at: list[str]) -> list[list[str]]:
         if isinstance(value, Mapping):
             out += _plain_values(value, here)
         else:
-            out.append(here)
+            out.append((here, value))
     return out
 
 

@@ -96,7 +96,8 @@ def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping
         if unit is not None and unit not in UNITS:
             raise UserError(f"unknown unit '{unit}'", where=path, fix=did_you_mean(str(unit), UNITS))
         return Fact(value=None, unit=UNITS[unit].unit if unit else "", shown="?", **common)
-    value, unit = _number(raw, path)
+    wanted = UNIT_OF_FIELD.get(path.rsplit(".", 1)[-1]) if path.startswith(("chips.", "systems.")) else None
+    value, unit = _number(raw, path, wanted)
     ends: list[float | None] = []
     for end in ("low", "high"):
         if end not in leaf:
@@ -116,13 +117,13 @@ def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping
     return Fact(value=value, unit=unit, low=low, high=high, shown=str(raw), **common)
 
 
-def _number(raw: object, where: str) -> tuple[float, str]:
-    """A count (bare number) or a quantity string -> (SI value, unit)."""
+def _number(raw: object, where: str, wanted: str | None = None) -> tuple[float, str]:
+    """A count (bare number) or a quantity string -> (SI value, unit). `wanted`: the only SI unit that a string may have."""
     if isinstance(raw, bool):
         raise UserError("not a number", where=where, given=raw)
     if isinstance(raw, int | float):
         return float(raw), ""
-    quantity = parse(raw, where=where)
+    quantity = parse(raw, wanted, where=where)
     return quantity.value, quantity.unit
 
 

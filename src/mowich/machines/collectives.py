@@ -77,11 +77,17 @@ def torus_share(level: Level, ratio: Floats, slice_devices: float) -> Floats:
     return np.asarray(np.clip(k, 1.0, level.axes) / level.axes, dtype=np.float64)
 
 
+def linear(system: System, n: Floats, stride: Floats, *, all_reduce: bool = False) -> tuple[Floats, Floats]:
+    """(seconds per byte, latency) of a reduce-scatter, or of an all-reduce; evaluated once per distinct (n, stride)."""
+    if len(n) > 1:
+        key = n.astype(np.int64) << 32 | stride.astype(np.int64)
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        per_B, latency = _linear(system, n[first], stride[first], all_reduce)
+        return per_B[inverse], latency[inverse]
+    return _linear(system, n, stride, all_reduce)
+
+
 def _linear(system: System, n: Floats, stride: Floats, all_reduce: bool) -> tuple[Floats, Floats]:
-    """(seconds per byte, latency) of a reduce-scatter or an all-reduce, evaluated once per distinct (n, stride)."""
-    key = n.astype(np.int64) << 32 | stride.astype(np.int64)
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    n, stride = n[first], stride[first]
     per_B, latency = np.zeros_like(n), np.zeros_like(n)
     for hop in hops(system, n, stride):
         r = hop.m / hop.below
@@ -90,7 +96,7 @@ def _linear(system: System, n: Floats, stride: Floats, all_reduce: bool) -> tupl
             factor = np.minimum(2.0 * factor, np.where(r > 1, 1.0, 0.0)) if hop.level.reduces else 2.0 * factor
         per_B = per_B + factor / hop.below / hop.Bps
         latency = latency + hop.latency_s * (2.0 if all_reduce else 1.0)
-    return per_B[inverse], latency[inverse]
+    return per_B, latency
 
 
 def reduce_scatter_s(system: System, data_B: Floats, n: Floats, stride: Floats) -> Floats:
@@ -98,14 +104,14 @@ def reduce_scatter_s(system: System, data_B: Floats, n: Floats, stride: Floats) 
 
     T = sum over levels of data / m_below x (r - 1) / r / Bps + latency, r = m / m_below. Ring on each level, levels in turn.
     """
-    per_B, latency = _linear(system, n, stride, False)
+    per_B, latency = linear(system, n, stride)
     return data_B * per_B + latency
 
 
 def all_reduce_s(system: System, data_B: Floats, n: Floats, stride: Floats) -> Floats:
     """Time to all-reduce `data_B` bytes: reduce-scatter and all-gather, 2 (r-1)/r per level; a switch that adds in the network
     sends each byte once, so there the factor is at most 1."""
-    per_B, latency = _linear(system, n, stride, True)
+    per_B, latency = linear(system, n, stride, all_reduce=True)
     return data_B * per_B + latency
 
 

@@ -25,10 +25,12 @@ VPP = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Legal plans, and how many combinations each rule turned away."""
+    """Legal plans, and how many combinations each rule turned away. Each run of `num_recompute` consecutive plans differs in
+    recompute only, from none to full."""
 
     plans: Plans
     refused: Mapping[str, int]
+    num_recompute: int
 
 
 def divisors(n: int, limit: int) -> list[int]:
@@ -167,7 +169,9 @@ def legal_plans(
     shape = {k: v[keep] for k, v in shape.items()}
     if not len(shape["tp"]):
         raise _none(model, system, refused)
-    modes = _grid({k: columns[k] for k in ("zero", "recompute", "precision")})
+    modes = _grid(
+        {"zero": columns["zero"], "precision": columns["precision"], "recompute": sorted(columns["recompute"])}
+    )
     n, m = len(shape["tp"]), len(modes["zero"])
     full = {k: np.repeat(v, m) for k, v in shape.items()} | {k: np.tile(v, n) for k, v in modes.items()}
     full["schedule"] = (full["vpp"] > 1).astype(np.float64)
@@ -181,7 +185,7 @@ def legal_plans(
     plans = Plans(*(full[f.name] for f in fields(Plans))).take(keep)
     if not len(plans):
         raise _none(model, system, refused)
-    return Space(plans, refused)
+    return Space(plans, refused, len(columns["recompute"]))
 
 
 def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_dp: Sequence[float] | None,

@@ -66,7 +66,7 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
     """Evaluate every legal plan; keep the `top` fastest per token that fit. Ties go to the plan with less memory, then to
     the order of enumeration. Raises UserError (exit 3) when no plan is legal; `best` is empty when none fits.
     """
-    start = time.perf_counter()
+    start, top = time.perf_counter(), max(top, 1)
     space = legal_plans(model, system, job, fixed)
     plans = space.plans
     need = np.empty(len(plans))
@@ -76,14 +76,20 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
             list(memory_B(model, system, job, part, micro_batches(job, part)).values()), axis=0
         )
     fits = need <= system.hbm_usable_B
-    # recomputing only adds time, so the best plan of unlimited memory is among those that do not
-    worth = np.flatnonzero(fits | (plans.recompute == 0))
-    if not len(worth):
-        worth = np.arange(len(plans))
+    # recomputing only adds time: of each run of plans that differ in it alone, the first that fits is the fastest that fits,
+    # and the first of all is the fastest if memory were free
+    first = np.zeros_like(fits).reshape(-1, space.num_recompute)
+    first[np.arange(len(first)), fits.reshape(first.shape).argmax(axis=1)] = True
+    first[:, 0] = True
+    worth = np.flatnonzero(first)
     per_token = np.full(len(plans), np.inf)
     per_token[worth] = step_s_per_token(model, system, job, plans.take(worth))
-    order = np.lexsort((need, np.where(fits, per_token, np.inf)))
-    best = [_candidate(model, system, job, plans.plan(int(i))) for i in order[: max(top, 1)] if fits[i]]
+    runners = np.flatnonzero(fits & np.isfinite(per_token))
+    if len(runners) > top:
+        limit = np.partition(per_token[runners], top - 1)[top - 1]
+        runners = runners[per_token[runners] <= limit]
+    order = runners[np.lexsort((need[runners], per_token[runners]))][:top]
+    best = [_candidate(model, system, job, plans.plan(int(i))) for i in order]
     return Search(
         evaluated=len(plans), feasible=int(fits.sum()), seconds=time.perf_counter() - start, best=tuple(best),
         unconstrained_s_per_token=float(per_token.min()),

@@ -356,10 +356,13 @@ def _dp_s(
     e_group = np.maximum(1.0, p.tp * p.cp * p.dp / (p.ep * p.etp))
     e_stride = p.ep * p.etp
 
+    per_B, latency = collectives.linear(system, group, stride)
+    e_per_B, e_latency = collectives.linear(system, e_group, e_stride)
+    lone, e_lone = group <= 1, (e_group <= 1) | (expert <= 0)
+
     def both(bytes_per_param: Floats | float) -> Floats:
-        one = collectives.reduce_scatter_s(system, bytes_per_param * dense, group, stride)
-        two = collectives.reduce_scatter_s(system, bytes_per_param * expert, e_group, e_stride)
-        return np.where(group > 1, one, 0.0) + np.where((e_group > 1) & (expert > 0), two, 0.0)
+        one = np.where(lone, 0.0, bytes_per_param * dense * per_B + latency)
+        return one + np.where(e_lone, 0.0, bytes_per_param * expert * e_per_B + e_latency)
 
     once = both(s.grad_B + s.gather_B)
     o = s.dp_overlap

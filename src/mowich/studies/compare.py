@@ -118,58 +118,55 @@ def residual_path(model: Model, system: System) -> str:
     return f"training.residuals.{model_class(model)}_{machine}"
 
 
-Resolver = Callable[[Facts], System]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One system's question. name: as the user wrote it; again: the system under given facts; requested: chips paid for."""
+    """One system's question. name: as the user wrote it; chips: requested and paid for."""
 
     name: str
+    system_id: str
+    chips: int
+    stack: str | None
     model: Model
     facts: Facts
-    again: Resolver
     job: TrainJob
-    requested: int
     term: str
+
+    def under(self, facts: Facts) -> System:
+        """The system as other facts have it."""
+        return resolve(facts, self.system_id, chips=self.chips, stack=self.stack)
 
     @property
     def system(self) -> System:
-        return self.again(self.facts)
+        return self.under(self.facts)
 
 
-def spread(
-    model: Model, facts: Facts, again: Resolver, job: TrainJob, plan: Plan
-) -> tuple[tuple[str, float, float], ...]:
+def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
     """How ln(seconds per token) of a fixed plan moves when each grade-D fact goes to its low and high end; largest first.
 
     Constants of grade C were fitted to measured steps: their error is in the residual and is not counted twice.
     """
-    system = again(facts)
-    base = predict_step(model, system, job, plan)
-    reference = math.log(base.total_s / base.tokens)
+
+    def log_time(facts: Facts) -> float:
+        step = predict_step(ask.model, ask.under(facts), ask.job, plan)
+        return math.log(step.total_s / step.tokens)
+
+    base = log_time(ask.facts)
     out = []
-    for path in dict.fromkeys(system.paths.values()):
-        fact = facts.fact(path)
+    for path in dict.fromkeys(ask.system.paths.values()):
+        fact = ask.facts.fact(path)
         if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
-        moves = []
-        for end in (fact.low, fact.high):
-            step = predict_step(model, again(facts.with_values({fact.path: end})), job, plan)
-            moves.append(math.log(step.total_s / step.tokens) - reference)
-        if max(map(abs, moves)) > 1e-4:
-            out.append((fact.path, moves[0], moves[1]))
+        at_high = log_time(ask.facts.with_values({fact.path: fact.high})) - base
+        if abs(at_high) > 1e-4:
+            out.append((fact.path, log_time(ask.facts.with_values({fact.path: fact.low})) - base, at_high))
     return tuple(sorted(out, key=lambda item: -max(abs(item[1]), abs(item[2]))))
 
 
-def step_estimate(
-    model: Model, facts: Facts, again: Resolver, job: TrainJob, candidate: Candidate
-) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
+def step_estimate(ask: Ask, candidate: Candidate) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
     """The step time of a candidate with its 90% interval, and the facts that make the interval."""
-    system = again(facts)
-    moves = spread(model, facts, again, job, candidate.plan)
-    residual = facts.fact(residual_path(model, system))
-    width = facts.number(residual.path)
+    moves = spread(ask, candidate.plan)
+    residual = ask.facts.fact(residual_path(ask.model, ask.system))
+    width = ask.facts.number(residual.path)
     downs = [width] + [max(0.0, -min(lo, hi)) for _, lo, hi in moves]
     ups = [width] + [max(0.0, max(lo, hi)) for _, lo, hi in moves]
     grade = "D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in moves) else worst_grade(("C", residual.grade))
@@ -210,7 +207,7 @@ def without_plan(ask: Ask, reason: str) -> Row:
 
     system = ask.system
     return Row(
-        system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.requested, feasible=False, reason=reason,
+        system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.chips, feasible=False, reason=reason,
         devices_per_chip=system.devices_per_chip, memory_capacity_B=system.hbm_usable_B, binds="no legal plan",
         price_label=money.price(ask.facts, system.id, term=ask.term).label, estimated=system.is_estimated, step_s=none("s"),
         tokens_per_s_per_chip=none("1/s"), mfu=none("1"), usd_per_mtok=none("USD/Mtok"), J_per_token=none("J/token"),
@@ -221,9 +218,9 @@ def without_plan(ask: Ask, reason: str) -> Row:
 def with_plan(ask: Ask, found: Search, candidate: Candidate, feasible: bool | None, reason: str | None) -> Row:
     """The row of a system from one of the plans that its search kept."""
     system, facts, job = ask.system, ask.facts, ask.job
-    step, moves = step_estimate(ask.model, facts, ask.again, job, candidate)
+    step, moves = step_estimate(ask, candidate)
     used = math.ceil(candidate.plan.devices / system.devices_per_chip)
-    idle = ask.requested - used
+    idle = ask.chips - used
     peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
     work = model_flop_per_step(ask.model, job, candidate.tokens)
     goodput = longrun.goodput(facts, system.id, chips=used, step_s=step)
@@ -234,7 +231,7 @@ def with_plan(ask: Ask, found: Search, candidate: Candidate, feasible: bool | No
     )  # fmt: skip
     days = product([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / candidate.tokens / 86400.0, "d")
     return Row(
-        system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.requested, chips_used=used, chips_idle=idle,
+        system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.chips, chips_used=used, chips_idle=idle,
         devices_per_chip=system.devices_per_chip, global_batch_seqs=round(candidate.tokens / job.seq), feasible=feasible, reason=reason,
         plan=candidate.plan, step_s=step, tokens_per_s_per_chip=step.inverse(candidate.tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
         memory_B=candidate.memory_B, memory_capacity_B=system.hbm_usable_B, usd_per_mtok=usd, J_per_token=joule,
@@ -345,15 +342,20 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
     rows: list[Row] = []
     resolved = []
     for name in systems:
-
-        def again(f: Facts, name: str = name) -> System:
-            return resolve(f, name, chips=counts.get(name), stack=stack)
-
-        system = again(facts)
+        system = resolve(facts, name, chips=counts.get(name), stack=stack)
         resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name})
         if progress:
             progress(f"searching {system.display}, {system.chips} chips")
-        ask = Ask(name=name, model=model, facts=facts, again=again, job=train, requested=system.chips, term=term)
+        ask = Ask(
+            name=name,
+            system_id=system.id,
+            chips=system.chips,
+            stack=stack,
+            model=model,
+            facts=facts,
+            job=train,
+            term=term,
+        )
         row = solve(ask, fixed=fixed)[0]
         rows.append(row)
         links = [
@@ -396,11 +398,10 @@ def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: 
 
     name_given, model = model.name, as_trained(model)
 
-    def again(f: Facts) -> System:
-        return resolve(f, spec, chips=chips, stack=stack)
-
-    system = again(facts)
-    ask = Ask(name=spec, model=model, facts=facts, again=again, job=train, requested=system.chips, term=term)
+    system = resolve(facts, spec, chips=chips, stack=stack)
+    ask = Ask(
+        name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
+    )
     rows = with_breakeven(solve(ask, fixed=fixed or {}, top=top), facts)
     counts = rows[0].search_counts
     inputs = {"model": name_given, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,

@@ -1,0 +1,150 @@
+"""The fact check: what ships passes it, and each rule fails a file that breaks it. Overlays: what a user may add, and the errors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mowich.errors import UserError, UserErrors
+from mowich.facts import Facts, load
+from mowich.facts.check import audit, field_name
+from mowich.facts.load import KINDS, check_files, shipped
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A directory with the shipped facts, to be broken."""
+    for kind in KINDS:
+        shutil.copytree(shipped() / kind, tmp_path / kind)
+    for name in ("sources.yaml", "aliases.yaml"):
+        shutil.copy(shipped() / name, tmp_path / name)
+    return tmp_path
+
+
+def problems(root: Path) -> str:
+    return "\n".join(e.line() for e in check_files(root, Facts((root,), {}, {}, {})))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_shipped_facts_pass() -> None:
+    assert [e.line() for e in check_files(shipped(), load())] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        ("chips/trainium3.yaml", 'hbm_capacity: {value: "144 GiB"', "hbm_capacity: {value: 144", "144 has no unit"),
+        ("chips/trainium3.yaml", "source: trn3,", "source: trn33,", "cites 'trn33'"),
+        ("chips/trainium3.yaml", 'locator: "trainium3.rst: dense peak, BF16"', 'locator: ""', "has no locator"),
+        ("chips/trainium3.yaml", 'low: "500 W"', 'low: "400 W"', "not the geometric mean"),
+        ("chips/trainium3.yaml", ', reason: "AWS publishes no TDP"', "", "unknown, without a reason"),
+        ("chips/trainium3.yaml", 'formula: "128*33", note', "formula: null, note", ""),
+        ("chips/gb300.yaml", '{ref: "chips.gb300.peak_dense.fp8"}', '{ref: "chips.gb300.fp8"}', "does not exist"),
+        ("chips/gb300.yaml", "family:", "famly:", "did you mean 'family'"),
+        ("systems/gb300.yaml", 'kind: {text: "switch"', 'kind: {text: "swich"', "not one of"),
+        ("systems/gb300.yaml", "max_chips:", "max_chip:", "lacks systems.gb300.max_chips"),
+        ("aliases.yaml", '"tpu7x"', '"trn3"', "'trn3' names both"),
+    ],
+)
+def test_each_rule(copy: Path, file: str, old: str, new: str, problem: str) -> None:
+    edit(copy / file, old, new)
+    assert problem in problems(copy)
+
+
+def test_problems_name_file_and_line(copy: Path) -> None:
+    file = copy / "chips" / "trainium3.yaml"
+    edit(file, "source: trn3,", "source: trn33,")
+    line = 1 + next(i for i, text in enumerate(file.read_text().splitlines()) if "trn33" in text)
+    assert f"trainium3.yaml:{line} peak_dense.bf16: cites" in problems(copy)
+
+
+def test_orphan_sources_are_found(copy: Path) -> None:
+    (copy / "sources.yaml").write_text((copy / "sources.yaml").read_text() + "nobody: {title: x}\n")
+    assert [e.what for e in audit(copy, Facts((copy,), {}, {}, {}))] == ["source 'nobody' is cited by no fact"]
+
+
+def test_field_names() -> None:
+    assert field_name("systems.trn2.levels.server.bandwidth") == "levels.*.bandwidth"
+    assert field_name("chips.x.memory.hbm_usable") == "memory.hbm_usable"
+
+
+# ---- overlays
+
+
+def overlay(root: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = root / (name.replace("__", "/") + ".yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def complaint(root: Path) -> str:
+    with pytest.raises(UserError) as error:
+        load([root])
+    return error.value.line()
+
+
+def test_an_overlay_replaces_a_leaf_and_keeps_the_rest(tmp_path: Path) -> None:
+    facts = load([overlay(tmp_path, chips__h100_sxm='memory:\n  hbm_usable: {value: "78 GiB", grade: user}\n')])
+    assert facts.number("chips.h100_sxm.memory.hbm_usable") == 78 * 2**30
+    assert facts.number("chips.h100_sxm.memory.hbm_bandwidth") == 3.35e12
+
+
+def test_an_overlay_adds_a_chip_a_system_and_a_name(tmp_path: Path) -> None:
+    chip = (shipped() / "chips" / "h100_sxm.yaml").read_text().replace("h100_sxm", "mine")
+    system = (shipped() / "systems" / "h100.yaml").read_text().replace("h100_sxm", "mine")
+    names = 'my-rack: {display: "My rack", chip: mine, aliases: [mr]}\ntrn3-gen2: {aliases: [our-trn3]}\n'
+    facts = load([overlay(tmp_path, chips__mine=chip, **{"systems__my-rack": system}, aliases=names)])
+    assert facts.resolve_system("mr") == "my-rack"
+    assert facts.resolve_system("our-trn3") == facts.resolve_system("trn3") == "trn3-gen2"
+    assert facts.number("systems.my-rack.levels.domain.bandwidth") == 4.5e11
+    assert "my-rack" in facts.ids("systems")
+
+
+def test_a_missing_unit_names_file_and_line(tmp_path: Path) -> None:
+    text = complaint(overlay(tmp_path, chips__h100_sxm="memory:\n  hbm_usable: {value: 80, grade: user}\n"))
+    assert "h100_sxm.yaml:2 memory.hbm_usable: 80 has no unit" in text
+    assert 'write "80 GiB" or "80 GB"' in text
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        (
+            {"chips__h100_sxm": 'memory:\n  hbm_usabel: {value: "1 GB"}\n'},
+            "did you mean 'chips.h100_sxm.memory.hbm_usable'",
+        ),
+        ({"chips__h100_sxm": 'memory:\n  hbm_usable: {value: "1 GB", sorce: me}\n'}, "did you mean 'source'"),
+        ({"chips__h100_sxm": "power:\n  tdp: 700\n"}, 'yaml:2 power.tdp: 700 has no unit; write {value: "700 W"'),
+        ({"chips__h100_sxm": "memory:\n  hbm_usable: {value: '1 GB/s'}\n"}, "measures B/s"),
+        ({"chips__h100_sxm": "memory: [\n"}, "not YAML"),
+        ({"chips__mine": "memory:\n  hbm_usabel: {value: '1 GB'}\n"}, "did you mean 'memory.hbm_usable'"),
+        ({"systems__mine": "display: Mine\nchip: h100\n"}, "its chip 'h100' has no file"),
+        ({"systems__mine": "display: Mine\nchip: h100_sxm\n"}, "lacks systems.mine.max_chips"),
+        ({"prices__user": "trn3-gen3: {value: '$1/chip/h'}\n"}, "did you mean 'trn3-gen2'"),
+        ({"aliases": "trn3-gen2: {alias: [x]}\n"}, "did you mean 'aliases'"),
+        ({"chip__mine": "x: 1\n"}, "did you mean 'chips'"),
+        ({"prices": "x: 1\n"}, "not a file of facts"),
+    ],
+)
+def test_overlay_errors(tmp_path: Path, files: dict[str, str], problem: str) -> None:
+    assert problem in complaint(overlay(tmp_path, **files))
+
+
+def test_all_problems_of_an_overlay_at_once(tmp_path: Path) -> None:
+    root = overlay(tmp_path, chips__h100_sxm="memory:\n  hbm_usable: {value: 80}\n  hbm_bandwidth: {value: 3}\n")
+    with pytest.raises(UserErrors) as error:
+        load([root])
+    assert len(error.value.errors) == 2
+
+
+def test_a_missing_directory(tmp_path: Path) -> None:
+    assert "no such directory" in complaint(tmp_path / "nowhere")
