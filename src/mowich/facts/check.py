@@ -55,10 +55,9 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
                 for what in _leaf_problems(path, leaf, facts):
                     keys = path.split(".")[2:]
                     problems.append(UserError(what, where=f"{file}:{line_of(file, keys)} {'.'.join(keys)}"))
-    for system in facts.aliases():
-        problems += [
-            UserError(what, where=f"{root / 'systems' / system}.yaml") for what in _system_problems(system, facts)
-        ]
+    for system in facts.aliases() if not problems else ():
+        file = root / "systems" / f"{system}.yaml"
+        problems += [UserError(what, where=str(file)) for what in _system_problems(system, facts)]
     problems += [UserError(what, where=str(root / "aliases.yaml")) for what in _alias_problems(facts.aliases())]
     for orphan in sorted(set(facts.sources) - cited):
         problems.append(UserError(f"source '{orphan}' is cited by no fact", where=str(root / "sources.yaml")))
@@ -106,8 +105,18 @@ def overlay_names(root: Path, base: Facts) -> list[UserError]:
                 problems.append(
                     unknown("key", str(key), ALIAS_KEYS, where=f"{aliases}:{line_of(aliases, [str(name), str(key)])}")
                 )
+    whole = base.with_root(root)
+    for kind in KINDS:
+        for path in sorted((root / kind).glob("*.yaml")):
+            for leaf, node in leaves(_read(path), f"{kind}.{path.stem}"):
+                try:
+                    if "ref" in node:
+                        whole.get(leaf)
+                except UserError as error:
+                    keys = leaf.split(".")[2:]
+                    where = f"{path}:{line_of(path, keys)} {'.'.join(keys)}"
+                    problems.append(UserError(error.what, where=where, given=error.given))
     if not problems:
-        whole = base.with_root(root)
         for path in sorted((root / "systems").glob("*.yaml")):
             if path.stem not in base.ids("systems"):
                 problems += [UserError(what, where=str(path)) for what in _system_problems(path.stem, whole)]

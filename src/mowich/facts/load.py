@@ -23,6 +23,9 @@ from mowich.facts.schema import IDENTITY_KEYS, UNIT_OF_FIELD, Fact, check_unit, 
 KINDS = ("chips", "systems", "prices", "sites", "reliability", "networks", "claims", "training")
 """Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""
 
+MAX_REFERENCES = 8
+"""Longest chain of references that is followed."""
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -119,21 +122,21 @@ class Facts:
     # facts -------------------------------------------------------------------------------------------------------------
     def get(self, path: str) -> Fact | None:
         """The fact at a path, or None. A reference is followed: the fact returned carries the path that it stands at."""
-        if path in self._overrides:
-            return self._overrides[path]
-        cached = self._cache.get(path)
-        if cached is None:
-            node = self._node(path)
+        at = path
+        for _ in range(MAX_REFERENCES):
+            found = self._overrides.get(at) or self._cache.get(at)
+            if found is not None:
+                return found
+            node = self._node(at)
             if not is_leaf(node):
-                return None
-            if "ref" in node:
-                target = self.get(str(node["ref"]))
-                if target is None:
-                    raise UserError("reference to a fact that does not exist", where=path, given=node["ref"])
-                return target
-            cached = parse_leaf(path, node, self.sources)
-            self._cache[path] = cached
-        return cached
+                if at == path:
+                    return None
+                raise UserError("reference to a fact that does not exist", where=path, given=at)
+            if "ref" not in node:
+                self._cache[at] = parse_leaf(at, node, self.sources)
+                return self._cache[at]
+            at = str(node["ref"])
+        raise UserError("references go round in a circle", where=path, given=at)
 
     def fact(self, path: str) -> Fact:
         """The fact at a path. Raises UserError, with the nearest path, when there is none."""

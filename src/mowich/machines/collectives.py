@@ -57,22 +57,28 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
         efficiency = system.efficiency.nic_efficiency if level.is_network else system.efficiency.link_efficiency
         Bps = np.full_like(n, level.bandwidth_Bps * efficiency)
         if level.axes > 1:
-            Bps = Bps * torus_share(level, m / below, min(level.devices, system.devices))
+            Bps = Bps * torus_share(level, m / below, torus_chips(system, level))
         latency = np.where(m > below, level.latency_s, 0.0)
         out.append(Hop(level, m, below, Bps, latency))
         below = m
     return out
 
 
-def torus_share(level: Level, ratio: Floats, slice_devices: float) -> Floats:
+def torus_chips(system: System, level: Level) -> float:
+    """Nodes of the torus that the job occupies: chips, where a level inside joins the devices of a chip."""
+    inner = max((x.devices for x in system.levels if x.devices < level.devices and not x.is_network), default=1)
+    return max(1.0, min(level.devices, system.devices) / inner)
+
+
+def torus_share(level: Level, ratio: Floats, nodes: float) -> Floats:
     """Share of a torus device's links that a group of `ratio` members drives: k / axes with
-    k = ceil(ln(ratio) / ln(side)), side = slice^(1/axes).
+    k = ceil(ln(ratio) / ln(side)), side = nodes^(1/axes).
 
     >>> level = Level(name="pod", kind="torus3d", devices=4096, bandwidth_Bps=1.0, latency_s=0.0, axes=3)
     >>> torus_share(level, np.array([4.0, 4096.0]), 4096).round(3).tolist()
     [0.333, 1.0]
     """
-    side = max(2.0, float(slice_devices) ** (1.0 / level.axes))
+    side = max(2.0, float(nodes) ** (1.0 / level.axes))
     k = np.ceil(np.log(np.maximum(ratio, 1.0 + 1e-12)) / np.log(side) - 1e-6)
     return np.asarray(np.clip(k, 1.0, level.axes) / level.axes, dtype=np.float64)
 
@@ -157,7 +163,7 @@ def all_to_all_s(system: System, send_B: Floats, n: Floats, stride: Floats, *, t
 
 def _spanned(system: System, hop: Hop) -> Floats:
     """Number of torus axes that the group spans at this level."""
-    share = torus_share(hop.level, hop.m / hop.below, min(hop.level.devices, system.devices))
+    share = torus_share(hop.level, hop.m / hop.below, torus_chips(system, hop.level))
     return share * hop.level.axes
 
 

@@ -192,23 +192,16 @@ def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_
              refused: dict[str, int]) -> dict[str, np.ndarray]:  # fmt: skip
     """One row per data-parallel degree worth trying: the most that the chips allow in whole blocks per scale-up unit, the most that
     divides the batch, and the largest power of two. Chips that are left over idle."""
-    block = (
-        shape["tp"]
-        * shape["cp"]
-        * np.minimum(shape["ep"] * shape["etp"], np.maximum(1.0, system.domain_devices / (shape["tp"] * shape["cp"])))
-    )
+    # a stage's ranks come in blocks that hold whole expert groups and whole tp x cp groups; a block does not straddle scale-up
+    # units unless it is larger than one
+    experts = shape["ep"] * shape["etp"]
+    inner = shape["tp"] * shape["cp"]
+    block = np.lcm(experts.astype(np.int64), inner.astype(np.int64)).astype(np.float64)
     unit = float(system.domain_devices)
     whole, rest = divmod(float(system.devices), unit)
-    per_unit = np.where(block <= unit, np.floor(unit / block) * block, unit)
-    usable = whole * per_unit + np.where(block <= unit, np.floor(rest / block) * block, rest)
-    usable = np.maximum(
-        usable,
-        np.where(
-            shape["tp"] * shape["cp"] <= rest,
-            np.floor(rest / (shape["tp"] * shape["cp"])) * shape["tp"] * shape["cp"],
-            0.0,
-        ),
-    )
+    small = block <= unit
+    per_unit = np.where(small, np.floor(unit / block) * block, unit)
+    usable = whole * per_unit + np.where(small, np.floor(rest / block) * block, rest)
     model_ranks = shape["tp"] * shape["cp"] * shape["pp"]
     most = np.floor(usable / model_ranks)
     per_dp = np.maximum(1.0, np.floor(job.batch_seqs / shape["micro_batch"]))
@@ -222,11 +215,7 @@ def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_
         candidates.append(2.0 ** np.floor(np.log2(np.maximum(most, 1.0))))
         g = np.maximum(1.0, np.ceil(per_dp / np.maximum(most, 1.0)))
         candidates.append(np.floor(np.minimum(per_dp / g, most)))
-        ranks = (
-            shape["ep"]
-            * shape["etp"]
-            / np.gcd((shape["ep"] * shape["etp"]).astype(np.int64), (shape["tp"] * shape["cp"]).astype(np.int64))
-        )
+        ranks = block / inner  # dp must cover whole blocks
         candidates.append(np.floor(most / ranks) * ranks)
         candidates.append(np.floor(np.minimum(per_dp / g, most) / ranks) * ranks)
     rows = {k: np.concatenate([v] * len(candidates)) for k, v in shape.items() if k != "dp"}
