@@ -19,6 +19,7 @@ import yaml
 
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.facts.schema import IDENTITY_KEYS, UNIT_OF_FIELD, Fact, check_unit, is_leaf, leaves, parse_leaf
+from mowich.units import show
 
 KINDS = ("chips", "systems", "prices", "sites", "reliability", "networks", "claims", "training")
 """Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""
@@ -241,7 +242,7 @@ class Facts:
             else:
                 old = self.fact(path)
                 overrides[old.path] = replace(old, value=float(value), low=None, high=None, grade="user", reason=None, source=None,
-                                              title="set by the user", locator=None, shown=f"{value:g}")  # fmt: skip
+                                              title="set by the user", locator=None, shown=show(float(value), old.unit), shown_range="")  # fmt: skip
         return Facts(self._roots, self._files, self._cache, overrides)
 
     def with_root(self, root: Path) -> Facts:

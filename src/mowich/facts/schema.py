@@ -36,7 +36,7 @@ IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """A number with its source. value: SI float, text, or None when unknown (`reason` says why). unit: SI unit, "" for a count,
-    "text" for words. low..high: range, where the number is disputed or estimated. grade: A to D, or "user". shown: as written."""
+    "text" for words. low..high: range, where the number is disputed or estimated. grade: A to D, or "user". shown, shown_range: as written."""
 
     path: str
     value: float | str | None
@@ -53,6 +53,12 @@ class Fact:
     formula: str | None = None
     note: str | None = None
     shown: str = ""
+    shown_range: str = ""
+
+    @property
+    def as_written(self) -> str:
+        """Value and range in the units of the file: "4.9 TB/s (4.7 TB/s .. 4.9 TB/s)"."""
+        return f"{self.shown} ({self.shown_range})" if self.shown_range else self.shown
 
 
 def is_leaf(node: object) -> bool:
@@ -114,7 +120,8 @@ def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping
         raise UserError("a range needs both low and high", where=path)
     if low is not None and high is not None and not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
         raise UserError(f"value {raw} lies outside its range {leaf['low']} .. {leaf['high']}", where=path)
-    return Fact(value=value, unit=unit, low=low, high=high, shown=str(raw), **common)
+    written = f"{leaf['low']} .. {leaf['high']}" if low is not None and low != high else ""
+    return Fact(value=value, unit=unit, low=low, high=high, shown=str(raw), shown_range=written, **common)
 
 
 def _number(raw: object, where: str, wanted: str | None = None) -> tuple[float, str]:

@@ -41,11 +41,7 @@ def plain(value: float) -> str:
 
 def fact_lines(fact: Fact, style: Style, *, indent: int = 2) -> list[str]:
     """One fact: value, range, grade, then where it comes from."""
-    shown = quantity(fact.value, fact.unit)
-    spread = ""
-    if fact.low is not None and fact.high is not None and fact.low != fact.high:
-        spread = f" ({quantity(fact.low, fact.unit)} .. {quantity(fact.high, fact.unit)})"
-    lines = wrap(f"{fact.path} = {shown}{spread} [{fact.grade or '?'}]", style, indent=indent)
+    lines = wrap(f"{fact.path} = {fact.as_written} [{fact.grade or '?'}]", style, indent=indent)
     if fact.value is None:
         lines += wrap(f"unknown: {fact.reason}", style, indent=indent + 4)
         return lines
@@ -111,7 +107,7 @@ def moves_lines(moves: Sequence[tuple[str, float, float]], facts: Facts, style: 
     lines = []
     for path, at_low, at_high in sorted(moves, key=lambda m: -max(abs(m[1]), abs(m[2])))[:top]:
         fact = facts.get(path)
-        ends = "" if fact is None else f", {quantity(fact.low, fact.unit)} .. {quantity(fact.high, fact.unit)}"
+        ends = "" if fact is None else f", {fact.shown_range}"
         lines += wrap(
             f"{path}{ends}: time {math.expm1(at_low):+.1%} at its low end, {math.expm1(at_high):+.1%} at its high end",
             style,

@@ -9,7 +9,7 @@ from mowich.errors import UserError, did_you_mean
 from mowich.estimate import GRADES
 from mowich.facts import Fact, Facts
 from mowich.facts.schema import IDENTITY_KEYS, LEAF_KEYS
-from mowich.report.explain import fact_lines, quantity
+from mowich.report.explain import fact_lines
 from mowich.report.table import UNKNOWN, Column, Style, table, wrap
 
 CELL, FIELD = 22, 48
@@ -92,11 +92,9 @@ def short(fact: Fact | None) -> str:
         return "-"
     if fact.value is None:
         return UNKNOWN
-    text = quantity(fact.value, fact.unit)
-    if fact.unit != "text":
-        text = text.split(" (")[0]
-    if fact.low is not None and fact.high is not None and fact.low != fact.high:
-        low, high = (quantity(end, fact.unit).split(" (")[0] for end in (fact.low, fact.high))
+    text = fact.shown
+    if fact.shown_range:
+        low, high = fact.shown_range.split(" .. ")
         text = f"{low.split(' ')[0]}..{high}" if low.split(" ")[1:] == high.split(" ")[1:] else f"{low}..{high}"
     return f"{cut(text, CELL)} {fact.grade}"
 

@@ -1,7 +1,7 @@
 """`mowich compare` and `mowich plan`: the same training job on several systems, each at its best plan.
 
-Puts the layers below together and adds nothing of its own but the interval of the answer: facts that no measurement has tested (grade
-D) are moved to the ends of their ranges one at a time, and the residual of validation for the class of model and machine is added.
+Puts the layers below together and adds nothing of its own but the interval of the answer: facts with a range that no fit has tested
+are moved to the ends of their ranges one at a time, and the residual of validation for the class of model and machine is added.
 """
 
 from __future__ import annotations
@@ -141,9 +141,9 @@ class Ask:
 
 
 def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
-    """How ln(seconds per token) of a fixed plan moves when each grade-D fact goes to its low and high end; largest first.
+    """How ln(seconds per token) of a fixed plan moves when each fact with a range goes to its low and high end; largest first.
 
-    Constants of grade C were fitted to measured steps: their error is in the residual and is not counted twice.
+    Training constants of grade C were fitted to measured steps: their error is in the residual and is not counted twice.
     """
 
     def log_time(facts: Facts) -> float:
@@ -154,7 +154,8 @@ def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
     out = []
     for path in dict.fromkeys(ask.system.paths.values()):
         fact = ask.facts.fact(path)
-        if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
+        fitted = path.startswith("training.") and fact.grade == "C"
+        if fitted or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
         at_high = log_time(ask.facts.with_values({fact.path: fact.high})) - base
         if abs(at_high) > 1e-4:
