@@ -118,7 +118,7 @@ def moves_lines(moves: Sequence[tuple[str, float, float]], facts: Facts, style: 
 def parts_lines(parts: Mapping[str, float], unit: str, style: Style) -> list[str]:
     """What the number is the sum of, largest first, with shares."""
     total = sum(parts.values())
-    rows = sorted(((k, v) for k, v in parts.items() if v), key=lambda kv: -abs(kv[1]))
+    rows = sorted(((k, v) for k, v in parts.items() if abs(v) > 1e-6 * abs(total)), key=lambda kv: -abs(kv[1]))
     wide = max((len(k) for k, _ in rows), default=0)
     return [f"  {k.ljust(wide)}  {quantity(v, unit):>22}  {v / total:6.1%}" if total else f"  {k}" for k, v in rows]
 

@@ -85,10 +85,13 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
         got = memory_B(model, system, job, columns, micro_batches(job, columns), notes)
         parts = {k: float(v[0]) for k, v in got.items()}
         total = sum(parts.values())
+        wanted = []
+        if len(rest) > 1:
+            if rest[1] not in parts:
+                raise unknown("memory category", rest[1], parts)
+            wanted, total = [f"memory.{rest[1]}"], parts[rest[1]]
+            parts = {}
         estimate = Estimate(value=total, unit="B", low=total, high=total, grade="C", breakdown=parts)
-        wanted = [f"memory.{rest[1]}"] if len(rest) > 1 else []
-        if len(rest) > 1 and rest[1] not in parts:
-            raise unknown("memory category", rest[1], parts)
     else:
         estimate = Estimate.from_dict(row[name])
         parts = estimate.breakdown
@@ -117,6 +120,8 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
             peak_path = system.paths[f"peak_flops.{plan.precision}"]
             notes.add("mfu", estimate.value, "1", "3 x forward FLOP per token x tokens / (chips x dense peak x step)", flop=work, chips=used,
                       peak=system.peak_flops[plan.precision] * system.devices_per_chip, step=step.value, facts=(peak_path,))  # fmt: skip
+        elif name in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"):
+            _break_even(result, row, name, facts, notes)
         elif name == "days":
             notes.add("days", estimate.value, "d", "tokens / tokens per step x step / goodput", tokens=job.tokens, tokens_per_step=tokens,
                       step=step.value, goodput=goodput.value)  # fmt: skip
@@ -130,11 +135,40 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
             estimate = Estimate(value=share, unit="s", grade=step.grade)
             parts = {rest[1]: share}
     terms = tuple(t for t in notes.terms.values() if not wanted or any(t.name.startswith(w) for w in wanted))
-    spread = tuple((s["fact"], float(s["at_low"]), float(s["at_high"])) for s in row.get("spread", ()))
+    # the ranges move time: a memory figure does not depend on them
+    moves = () if name == "memory_B" else row.get("spread", ())
+    spread = tuple((s["fact"], float(s["at_low"]), float(s["at_high"])) for s in moves)
     return Explanation(
         title=f"{row['display']}: {'.'.join(rest) or 'step_s'}",
         estimate=estimate,
         parts=parts,
         terms=terms,
         spread=spread,
+    )
+
+
+def _break_even(result: Mapping[str, Any], row: Mapping[str, Any], name: str, facts: Facts, notes: Notes) -> None:
+    """Record the break-even of a row against the best other row of the result."""
+    metric = "usd_per_mtok" if name == "breakeven_usd_per_chip_h" else "J_per_token"
+    others = [
+        r for r in result.get("rows") or result.get("plans") or () if r is not row and r[metric]["value"] is not None
+    ]
+    if not others:
+        return
+    best = min(others, key=lambda r: float(r[metric]["value"]))
+    used, idle = int(row["chips_used"]), int(row["chips_idle"])
+    speed = Estimate.from_dict(row["tokens_per_s_per_chip"]).scaled(used, "1/s")
+    goodput, against = Estimate.from_dict(row["goodput"]), Estimate.from_dict(best[metric])
+    if metric == "usd_per_mtok":
+        money.breakeven_usd_per_chip_h(against, chips=used + idle, tokens_per_s=speed, goodput=goodput, notes=notes)
+    else:
+        site = energy.site(facts)
+        energy.breakeven_W_per_chip(
+            against, chips=used + idle, idle=idle, tokens_per_s=speed, goodput=goodput, site=site, notes=notes
+        )
+    notes.add(
+        f"best.{metric}",
+        float(best[metric]["value"]),
+        str(best[metric]["unit"]),
+        note=f"of {best['system']}, the best other row",
     )
