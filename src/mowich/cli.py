@@ -496,6 +496,9 @@ def compare(
         out=out,
         inputs=rerun(model, settings, facts, seed),
     )
+    if not result.complete:
+        print("interrupted: the systems above were done, the others are left out", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED)
     if not any(row.plan is not None for row in result.rows):
         raise typer.Exit(EXIT_INFEASIBLE)
 

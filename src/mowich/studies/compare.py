@@ -335,13 +335,14 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
     """The best plan of each system for one training job, in the order given.
 
     chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit. Raises UserError for bad input;
-    a system on which nothing fits is a row with a reason.
+    a system on which nothing fits is a row with a reason. An interrupt after the first system keeps the rows that are done (`complete` False).
     """
     fixed = fixed or {}
     name_given, model = model.name, as_trained(model)
     counts, warnings = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
     rows: list[Row] = []
     resolved = []
+    complete = True
     for name in systems:
         system = resolve(facts, name, chips=counts.get(name), stack=stack)
         resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name})
@@ -357,7 +358,13 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
             job=train,
             term=term,
         )
-        row = solve(ask, fixed=fixed)[0]
+        try:
+            row = solve(ask, fixed=fixed)[0]
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            complete = False
+            break
         rows.append(row)
         links = [
             (f, lo, hi)
@@ -373,7 +380,11 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
         "systems": resolved, "chips": chips, "equal": equal, "fixed": {k: list(v) for k, v in fixed.items()}, "price_term": term,
     }  # fmt: skip
     return Comparison(
-        inputs=inputs, facts_hash=facts.hash(), rows=with_breakeven(rows, facts), warnings=tuple(warnings)
+        inputs=inputs,
+        facts_hash=facts.hash(),
+        rows=with_breakeven(rows, facts),
+        warnings=tuple(warnings),
+        complete=complete,
     )
 
 
