@@ -304,7 +304,7 @@ def next_lines(rows: Sequence[Row], style: Style, model: str, command_hint: str)
     first = next((r for r in rows if runs(r)), None)
     if first is None:
         return wrap(
-            "Next: more --chips, a smaller --batch or --seq, or mowich fit {model} --on {rows[0].system} --train ...",
+            f"Next: more --chips, a smaller --batch or --seq, or mowich fit {model} --on {rows[0].system} --train ...",
             style,
             indent=0,
         )

@@ -39,7 +39,8 @@ BINDS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program may use per device.
+    """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
+    may use per device, at the low end of its range.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low and high end)."""
 
     system: str
@@ -139,6 +140,14 @@ class Ask:
     def system(self) -> System:
         return self.under(self.facts)
 
+    @property
+    def usable_B(self) -> tuple[float, float]:
+        """What a program may use of a device's memory: low and high end of the fact's range."""
+        system = self.system
+        fact = self.facts.fact(system.paths["hbm_usable_B"])
+        known = self.facts.number(fact.path)
+        return (fact.low or known) / system.devices_per_chip, (fact.high or known) / system.devices_per_chip
+
 
 def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
     """How ln(seconds per token) of a fixed plan moves when each fact with a range goes to its low and high end; largest first.
@@ -209,7 +218,7 @@ def without_plan(ask: Ask, reason: str) -> Row:
     system = ask.system
     return Row(
         system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.chips, feasible=False, reason=reason,
-        devices_per_chip=system.devices_per_chip, memory_capacity_B=system.hbm_usable_B, binds="no legal plan",
+        devices_per_chip=system.devices_per_chip, memory_capacity_B=ask.usable_B[0], binds="no legal plan",
         price_label=money.price(ask.facts, system.id, term=ask.term).label, estimated=system.is_estimated, step_s=none("s"),
         tokens_per_s_per_chip=none("1/s"), mfu=none("1"), usd_per_mtok=none("USD/Mtok"), J_per_token=none("J/token"),
         breakeven_usd_per_chip_h=none("USD/chip/h"), breakeven_W_per_chip=none("W"), goodput=none("1"), days=none("d"),
@@ -235,7 +244,7 @@ def with_plan(ask: Ask, found: Search, candidate: Candidate, feasible: bool | No
         system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.chips, chips_used=used, chips_idle=idle,
         devices_per_chip=system.devices_per_chip, global_batch_seqs=round(candidate.tokens / job.seq), feasible=feasible, reason=reason,
         plan=candidate.plan, step_s=step, tokens_per_s_per_chip=step.inverse(candidate.tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
-        memory_B=candidate.memory_B, memory_capacity_B=system.hbm_usable_B, usd_per_mtok=usd, J_per_token=joule,
+        memory_B=candidate.memory_B, memory_capacity_B=ask.usable_B[0], usd_per_mtok=usd, J_per_token=joule,
         breakeven_usd_per_chip_h=unknown("USD/chip/h", "no other row with a known price"),
         breakeven_W_per_chip=unknown("W", "no other row with a known power"), goodput=goodput, days=days, binds=binds(candidate, found),
         price_label=price.label, estimated=system.is_estimated, spread=moves,
@@ -249,12 +258,7 @@ def solve(ask: Ask, *, fixed: Mapping[str, Sequence[int | str]], top: int = 1) -
     Where the usable memory is a range, a plan must fit at its low end; if none does but one fits at the high end, `feasible` is None.
     """
     system = ask.system
-    memory = ask.facts.fact(system.paths["hbm_usable_B"])
-    known = ask.facts.number(memory.path)
-    low, high = (
-        replace(system, hbm_usable_B=end / system.devices_per_chip)
-        for end in (memory.low or known, memory.high or known)
-    )
+    low, high = (replace(system, hbm_usable_B=end) for end in ask.usable_B)
     try:
         found = search(ask.model, low, ask.job, fixed=fixed, top=top)
     except UserError as error:
