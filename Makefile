@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench accuracy lock clean
+.PHONY: demo test test-slow lint bench docs accuracy lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -21,27 +21,36 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# needs torch and transformers: counts parameters again with them (see docs/parameters.md)
+# counts parameters again with torch and transformers (docs/parameters.md), in an environment of their own
 test-slow: $(STAMP)
-	$(BIN)/python -m pip install --quiet -r requirements-slow.txt
-	$(BIN)/python -m pytest -m slow
+	$(PYTHON) -m venv $(VENV)-slow
+	$(VENV)-slow/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-slow.txt
+	$(VENV)-slow/bin/python tests/slow/check_params.py
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,max,rounds
+
+# what the documents show: output of commands, values of facts, accuracy
+docs: accuracy
+	$(BIN)/python benchmarks/documents.py
 
 # docs/accuracy.md from the shipped measurements
 accuracy: $(STAMP)
 	$(BIN)/python benchmarks/accuracy.py
 
-# versions that CI installs; edit pyproject.toml, then run this
-lock: $(STAMP)
-	$(BIN)/python -m pip freeze --exclude-editable --exclude mowich > requirements.lock
+# versions that everyone installs; edit pyproject.toml, then run this
+lock:
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check ".[dev]" "hatchling>=1.26" editables
+	build/lock/bin/python -m pip freeze --exclude mowich > requirements.lock
+	rm -rf build/lock
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-slow build dist .mypy_cache .ruff_cache .pytest_cache

@@ -25,10 +25,11 @@ max(predicted/measured, measured/predicted) - 1; **bias** is the geometric mean 
 zero: predicted too slow); **in range** is the share of measurements inside our 90% interval. Medians are over rows, so a
 source with many rows weighs more: read the tables by source too.
 
-What the numbers are not: the constants of `facts/training` came from a study of these rows, so they describe the fit
-as well as the forecast. With whole sources left out, that study saw a median near 13%, with whole groups (chip, model,
-precision) left out near 10%; repeated measurements of one plan differ by 4% (median) to 35%. Expect 10 to 15% on a new dense run
-with a stated plan, two to three times that for mixtures of experts, and no better than the range shown.
+**These figures are in sample.** The constants of `facts/training`, and the widths of the intervals, come from these same rows: expect larger errors
+on a new run, and fewer measurements in range. No test of this version with rows held out is recorded. The study that the model began from, with
+code and constants of its own, had a median of 12.7% with whole sources left out, 10.0% with whole groups (chip, model, precision, task) left out
+and 8.0% in sample; its mechanisms too were chosen with these rows in view. A chip with few rows of one source and constants of its own
+shows the fit rather than the forecast. Repeats of one plan over software releases spread by 4% (median; 10% at p90).
 """
 
 

@@ -135,13 +135,14 @@ class Problems:
         self.found: list[UserError] = []
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Keep a UserError of the block instead of raising it."""
+    def watch(self, where: str | None = None) -> Iterator[None]:
+        """Keep a UserError of the block instead of raising it; `where` is said of those that do not say it themselves."""
         try:
             yield
         except UserErrors as errors:
             self.found += errors.errors
         except UserError as error:
+            error.where = error.where or where
             self.found.append(error)
 
     def add(self, what: str, **details: Any) -> None:
@@ -166,19 +167,25 @@ KEYS = ("plan.tp", "plan.pp", "plan.ep", "plan.precision", "plan.recompute", "pr
         "site.idle_power_share")  # fmt: skip
 
 
+def read_dirs(dirs: Sequence[Path] | None, problems: Problems) -> None:
+    """Note every --facts that is not a directory."""
+    for folder in dirs or ():
+        if not folder.is_dir():
+            problems.add("no such directory", where="--facts", given=str(folder))
+
+
 def read_facts(dirs: Sequence[Path] | None, problems: Problems) -> Facts:
+    """The shipped facts with the user's directories over them. Stops at once when one is missing: nothing else can be checked."""
     from mowich.facts import load
 
-    missing = [folder for folder in dirs or () if not folder.is_dir()]
-    for folder in missing:
-        problems.add("no such directory", where="--facts", given=str(folder))
-    if missing:
-        problems.stop()
+    read_dirs(dirs, problems)
+    problems.stop()
     return load(tuple(dirs or ()))
 
 
 def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems) -> Settings:
     """Apply every --set to the facts, or keep it for the search (plan.*) or the prices (prices.term)."""
+    from mowich.machines.system import machine_id
     from mowich.units import parse, parse_count
 
     out = Settings(facts=facts)
@@ -187,9 +194,9 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
     def fact_path(key: str, where: str) -> str:
         root, _, name = key.partition(".")
         if root == "prices" and name and "." not in name:
-            return f"prices.user.{facts.resolve_system(name)}"
+            return f"prices.user.{machine_id(facts, name)}"
         if root == "power" and name and "." not in name:
-            return f"chips.{facts.meta('systems', facts.resolve_system(name))['chip']}.power.all_in"
+            return f"chips.{facts.meta('systems', machine_id(facts, name))['chip']}.power.all_in"
         if root == "site":
             key = f"sites.default.{name}"
         if facts.get(key) is None:
@@ -202,9 +209,10 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
             )
         return key
 
+    seen: set[str] = set()
     for item in items or ():
         where = f"--set {item}"
-        with problems.watch():
+        with problems.watch(where):
             key, equals, value = (part.strip() for part in item.partition("="))
             if not equals or not key or not value:
                 raise UserError(
@@ -214,6 +222,11 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
                     allowed='path=value, as in plan.tp=8 or prices.trn3="$1.40/chip/h"',
                 )
             value = value.strip("\"'")
+            if key in seen:
+                raise UserError(
+                    f"{key} is set twice", where="--set", fix="several choices of a plan are written plan.tp=4,8"
+                )
+            seen.add(key)
             if key.startswith("plan."):
                 out.plan[key.removeprefix("plan.")] = value
             elif key == "prices.term":
@@ -230,13 +243,33 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
                 if fact.unit in ("", "1") and not value.endswith("%"):
                     number = parse_count(value, where=where, minimum=0, whole=False)
                 else:
-                    number = parse(value, fact.unit, where=where).value
+                    number = parse(value, fact.unit or "1", where=where).value
                 if number <= 0:
                     raise UserError("must be above 0", where=where, given=value)
+                low, high = bounds(path)
+                if not low <= number <= high:
+                    raise UserError(
+                        "out of range",
+                        where=where,
+                        given=value,
+                        allowed=f"{low:g} to {high:g}" if high < float("inf") else f"at least {low:g}",
+                    )
                 changes[path] = number
     if changes and not problems.found:
         out.facts = facts.with_values(changes)
     return out
+
+
+SHARES = ("_efficiency", "_overlap", "_exposed", "_share", "exposed_inside", "exposed_outside")
+"""Ends of the names of facts that are shares of a whole."""
+
+
+def bounds(path: str) -> tuple[float, float]:
+    """What a set value may be by its meaning: a share is at most 1, a facility draws at least what its machines do."""
+    name = path.rsplit(".", 1)[-1]
+    if name == "pue":
+        return 1.0, float("inf")
+    return 0.0, 1.0 if name.endswith(SHARES) else float("inf")
 
 
 def _closest_fact(facts: Facts, key: str) -> str | None:
@@ -304,13 +337,27 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
                         )
     if problems.found or per_seq is None or seqs is None:
         return None
+    if all_tokens and all_tokens < seqs * per_seq:
+        problems.add(
+            f"{tokens} tokens are less than one step of {seqs * per_seq:.6g}",
+            where="--tokens",
+            fix="train on more, or choose a smaller --batch",
+        )
+        return None
     return TrainJob(tokens=all_tokens or seqs * per_seq, seq=int(per_seq), batch_seqs=seqs)
 
 
 def read_systems(
-    on: str, chips: int | None, facts: Facts, problems: Problems, *, equal: str = "chips", single: bool = False
+    on: str,
+    chips: int | None,
+    facts: Facts,
+    problems: Problems,
+    *,
+    equal: str = "chips",
+    single: bool = False,
+    stack: str | None = None,
 ) -> list[str]:
-    """The names of --on, each checked: known, and its number of chips in range."""
+    """The names of --on, each checked: known, named once, and its number of chips in range."""
     from mowich.machines.system import resolve
 
     words = [w.strip() for w in on.split(",") if w.strip()]
@@ -320,18 +367,29 @@ def read_systems(
         problems.add("takes one system", where="--on", given=on, fix="mowich compare takes several")
     for word in dict.fromkeys(w for w in words if words.count(w) > 1):
         problems.add(f"'{word}' is named twice", where="--on")
+    taken: dict[tuple[str, int], str] = {}
     for word in dict.fromkeys(words):
-        with problems.watch():
-            resolve(facts, word, chips=chips if equal in ("chips", "") else None)
+        with problems.watch("--on"):
+            system = resolve(facts, word, chips=chips if equal in ("chips", "") else None, stack=stack)
+            other = taken.setdefault((system.id, system.chips), word)
+            if other != word:
+                raise UserError(f"'{other}' and '{word}' are the same {system.chips} chips of {system.id}")
     return words
 
 
 def read_model(name: str, problems: Problems) -> Model | None:
     from mowich.workloads import load
 
-    with problems.watch():
+    with problems.watch("MODEL"):
         return load(name)
     return None
+
+
+def note_context(model: Model | None, job: TrainJob | None, note: Callable[[str], None]) -> None:
+    """Say so when sequences are longer than the model was made for."""
+    limit = 0 if model is None else model.learned_positions or model.max_seq
+    if model is not None and job is not None and limit and job.seq > limit:
+        note(f"--seq {job.seq} is longer than the context of {model.name}, {limit} tokens")
 
 
 # ---- printing -------------------------------------------------------------------------------------------------------------------------
@@ -469,13 +527,16 @@ def compare(
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
     job = read_job(train, tokens, seq, batch, problems, note)
-    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, equal=equal or "chips")
+    systems = read_systems(
+        on, None if count is None else int(count), chosen.facts, problems, equal=equal or "chips", stack=stack
+    )
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
     problems.stop()
     assert loaded is not None
     assert job is not None
+    note_context(loaded, job, note)
     if count is not None and any(":" in s or "*" in s for s in systems):
         note("a size in a system's name wins over --chips")
     with progress(quiet) as line:
@@ -497,7 +558,7 @@ def compare(
         inputs=rerun(model, settings, facts, seed),
     )
     if not result.complete:
-        print("interrupted: the systems above were done, the others are left out", file=sys.stderr)
+        print("the systems above were done, the others are left out", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED)
     if not any(row.plan is not None for row in result.rows):
         raise typer.Exit(EXIT_INFEASIBLE)
@@ -537,13 +598,14 @@ def plan(
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
     job = read_job(train, tokens, seq, batch, problems, note)
-    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True)
+    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True, stack=stack)
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
     problems.stop()
     assert loaded is not None
     assert job is not None
+    note_context(loaded, job, note)
     with progress(quiet) as line:
         line(f"searching {systems[0]}")
         result = study(loaded, systems[0], train=job, chips=None if count is None else int(count), facts=chosen.facts, top=top, fixed=fixed, term=chosen.term,
@@ -602,6 +664,7 @@ def fit(
     problems.stop()
     assert loaded is not None
     assert job is not None
+    note_context(loaded, job, note)
     with progress(quiet) as line:
         line(f"fitting on {systems[0]}")
         result = study(
@@ -677,6 +740,7 @@ def explain(
     """Formula, numbers, facts and sources of one number of a result."""
     import json
 
+    from mowich.studies.explain import check_result
     from mowich.studies.explain import explain as study
 
     where = str(result)
@@ -691,8 +755,9 @@ def explain(
     if not isinstance(data, dict) or data.get("schema") not in ("mowich/compare@1", "mowich/plan@1"):
         raise UserError("not a result that can be explained", where=where, given=data.get("schema") if isinstance(data, dict) else type(data).__name__,
                         allowed="mowich/compare@1, mowich/plan@1")  # fmt: skip
+    check_result(data, where)
     problems = Problems()
-    inputs = data.get("inputs", {})
+    inputs = data["inputs"]
     known = read_facts([Path(d) for d in inputs.get("facts_dirs", ())], problems)
     chosen = read_settings(inputs.get("set", ()), known, problems)
     loaded = read_model(str(inputs.get("model_given", inputs.get("model"))), problems)
@@ -872,10 +937,17 @@ def facts_check(facts: FactsDir = None, quiet: Quiet = False) -> None:
     """Schema, units, sources and ranges of every fact; exit 5 when one is wrong."""
     from mowich.facts.load import check_files, load, shipped
 
+    problems = Problems()
+    read_dirs(facts, problems)
+    problems.stop()
     known = load()
     errors = check_files(shipped(), known)
     for folder in facts or ():
         errors += check_files(folder, known, is_overlay=True)
+    if not errors and facts:
+        with problems.watch():
+            load(tuple(facts)).sources  # noqa: B018  reading them is the check
+        errors += problems.found
     for error in errors:
         complain(error.line())
     if errors:
@@ -935,6 +1007,8 @@ def run(args: Sequence[str]) -> int:
     try:
         code = typer.main.get_command(app).main(words, prog_name="mowich", standalone_mode=False)
         sys.stdout.flush()
+        if code == EXIT_INTERRUPTED:  # typer makes this of Ctrl-C, without a word
+            print("interrupted", file=sys.stderr)
         return code if isinstance(code, int) else EXIT_OK
     except UserError as error:
         if debug:

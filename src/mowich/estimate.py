@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mowich.units import show
 
@@ -57,6 +57,11 @@ class Notes:
             facts=tuple(facts),
             note=note,
         )
+
+    def take(self, other: Notes, suffix: str) -> None:
+        """Add the terms of another recorder, `suffix` behind their names."""
+        for name, term in other.terms.items():
+            self.terms[name + suffix] = replace(term, name=name + suffix)
 
 
 def _scalar(value: object) -> float:

@@ -96,6 +96,8 @@ def parse(text: object, unit: str | None = None, *, where: str | None = None) ->
     if not match:
         raise UserError("not a quantity", where=where, given=text, allowed='a number and a unit, "4.9 TB/s"')
     number, name = float(match[1].replace("_", "")), match[2]
+    if not math.isfinite(number):
+        raise UserError("too large a number", where=where, given=text)
     if not name:
         examples = [k for k, q in UNITS.items() if unit and q.unit == unit][:6]
         hint = f'write "{match[1]} {examples[0]}"' if examples else 'write the unit, as in "144 GiB"'
@@ -129,6 +131,8 @@ def parse_count(text: object, *, where: str | None = None, minimum: float = 1, w
         if not match or match[2] not in _COUNT_SUFFIX:
             raise UserError("not a count", where=where, given=text, allowed="a number such as 16384, 4k, 64M, 15T")
         value = float(match[1].replace("_", "")) * _COUNT_SUFFIX[match[2]]
+    if value == math.inf:
+        raise UserError("too large a number", where=where, given=text)
     if not math.isfinite(value) or value < minimum:
         raise UserError(f"must be at least {minimum:g}", where=where, given=text)
     if whole and abs(value - round(value)) > 1e-6 * max(1.0, value * 1e-9):

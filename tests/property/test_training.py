@@ -63,7 +63,13 @@ def test_parts_sum_to_the_step_and_are_not_negative(i: int, at: int) -> None:
 def test_a_degree_of_one_costs_nothing(i: int, at: int) -> None:
     model, system, job, plan = pick(i, at)
     got = predict_step(model, system, job, plan).breakdown
-    for part, degree in (("tp", plan.tp), ("cp", plan.cp), ("ep", plan.ep * plan.etp), ("pp_bubble", plan.pp), ("pp_transfer", plan.pp)):
+    for part, degree in (
+        ("tp", plan.tp),
+        ("cp", plan.cp),
+        ("ep", plan.ep * plan.etp),
+        ("pp_bubble", plan.pp),
+        ("pp_transfer", plan.pp),
+    ):
         assert (got[part] == 0) == (degree == 1), (part, plan)
     if plan.recompute == "none":
         assert got["recompute"] == 0
@@ -88,7 +94,9 @@ def test_faster_hardware_is_never_slower(i: int, at: int, what: str, factor: flo
         better = replace(system, peak_flops={k: v * factor for k, v in system.peak_flops.items()})
     else:
         wanted = what == "network"
-        levels = tuple(replace(x, bandwidth_Bps=x.bandwidth_Bps * factor) if x.is_network == wanted else x for x in system.levels)
+        levels = tuple(
+            replace(x, bandwidth_Bps=x.bandwidth_Bps * factor) if x.is_network == wanted else x for x in system.levels
+        )
         better = replace(system, levels=levels)
     before, after = predict_step(model, system, job, plan).total_s, predict_step(model, better, job, plan).total_s
     assert after <= before * (1 + 1e-12)
@@ -133,11 +141,16 @@ def test_generated_plans_are_legal(i: int) -> None:
     st.sampled_from(["h100", "trn2", "trn3", "trn3-gen1", "ironwood", "tpu-v5e", "gb300"]),
     st.integers(0, 12), st.integers(0, 6), st.floats(1.0, 1e10), st.floats(1.0, 100.0),
 )  # fmt: skip
-def test_more_bytes_are_never_faster_and_alone_is_free(name: str, log_n: int, log_stride: int, data: float, factor: float) -> None:
+def test_more_bytes_are_never_faster_and_alone_is_free(
+    name: str, log_n: int, log_stride: int, data: float, factor: float
+) -> None:
     system = resolve(FACTS, name, chips=4096)
     n, stride = np.array([2.0**log_n]), np.array([2.0**log_stride])
     for kind in (collectives.reduce_scatter_s, collectives.all_reduce_s):
-        little, much = kind(system, np.array([data]), n, stride)[0], kind(system, np.array([data * factor]), n, stride)[0]
+        little, much = (
+            kind(system, np.array([data]), n, stride)[0],
+            kind(system, np.array([data * factor]), n, stride)[0],
+        )
         assert (little == 0) if log_n == 0 else (little > 0)
         assert much >= little * (1 - 1e-12)
     little = collectives.all_to_all_s(system, np.array([data]), n, stride)

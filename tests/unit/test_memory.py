@@ -24,20 +24,38 @@ def test_one_device_holds_every_parameter(name: str) -> None:
 def gpt(hidden: int, layers: int, heads: int) -> Model:
     head = hidden // heads
     attention = Attention(kind="gqa", num_heads=heads, num_kv_heads=heads, head_dim=head, v_head_dim=head)
-    layer = Layer(count=layers, attention=attention, ffn=Mlp(ffn=4 * hidden, gated=False), norm_params=4 * hidden, hidden=hidden)
+    layer = Layer(
+        count=layers, attention=attention, ffn=Mlp(ffn=4 * hidden, gated=False), norm_params=4 * hidden, hidden=hidden
+    )
     return Model(name="gpt", architecture="gpt2", hidden=hidden, vocab=51200, layers=(layer,), tied_embeddings=False,
                  embedding_params=51200 * hidden, head_params=0, final_norm_params=2 * hidden)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("hidden", "layers", "heads", "pp", "vpp", "mb", "batch", "measured_gib"),
-    [(6144, 48, 64, 1, 1, 4, 4, 9.56), (12288, 96, 96, 8, 3, 1, 64, 12.35), (20480, 105, 128, 35, 3, 1, 280, 23.08), (25600, 128, 160, 64, 1, 1, 512, 26.56)],
+    [
+        (6144, 48, 64, 1, 1, 4, 4, 9.56),
+        (12288, 96, 96, 8, 3, 1, 64, 12.35),
+        (20480, 105, 128, 35, 3, 1, 280, 23.08),
+        (25600, 128, 160, 64, 1, 1, 512, 26.56),
+    ],
 )
-def test_activations_of_the_sequence_parallel_runs(facts: Facts, hidden: int, layers: int, heads: int, pp: int, vpp: int, mb: int, batch: int, measured_gib: float) -> None:
+def test_activations_of_the_sequence_parallel_runs(
+    facts: Facts, hidden: int, layers: int, heads: int, pp: int, vpp: int, mb: int, batch: int, measured_gib: float
+) -> None:
     """Korthikanti et al. 2022, figure 1: GiB of activations with sequence parallelism and selective recompute, 22B to 1T."""
     system = resolve(facts, "a100", chips=8 * pp, stack="megatron-2021")
     job = TrainJob(tokens=1e9, seq=2048, batch_seqs=batch)
-    plan = Plan(tp=8, sp=True, pp=pp, vpp=vpp, micro_batch=mb, zero=0, recompute="selective", schedule="interleaved" if vpp > 1 else "1f1b")
+    plan = Plan(
+        tp=8,
+        sp=True,
+        pp=pp,
+        vpp=vpp,
+        micro_batch=mb,
+        zero=0,
+        recompute="selective",
+        schedule="interleaved" if vpp > 1 else "1f1b",
+    )
     got = memory_B(gpt(hidden, layers, heads), system, job, Plans.of([plan]), np.array([float(batch // mb)]))
     assert got["activations"][0] / 2**30 == pytest.approx(measured_gib, rel=0.15)
 

@@ -35,7 +35,9 @@ def test_moe_counts_visited_experts_only() -> None:
 
 
 def test_mla_projections() -> None:
-    a = Attention(kind="mla", num_heads=4, num_kv_heads=4, head_dim=12, v_head_dim=10, q_lora=24, kv_lora=16, rope_head_dim=4)
+    a = Attention(
+        kind="mla", num_heads=4, num_kv_heads=4, head_dim=12, v_head_dim=10, q_lora=24, kv_lora=16, rope_head_dim=4
+    )
     assert a.matmul_params(64) == 24 * (64 + 48) + 64 * 20 + 16 * 4 * (8 + 10) + 64 * 40
     assert a.params(64) - a.matmul_params(64) == 24 + 16
     assert a.kv_elements_per_token == 20
@@ -94,7 +96,10 @@ def test_dict_holds_the_contract() -> None:
 def test_view_adds_up() -> None:
     m = load("kimi-k2")
     view = model_view(m, seq=8192)
-    assert view.params == sum(r.count * r.params for r in view.layers) + view.params_embedding + view.params_head + view.params_other
+    assert (
+        view.params
+        == sum(r.count * r.params for r in view.layers) + view.params_embedding + view.params_head + view.params_other
+    )
     total = sum(r.count * r.flop_per_token_forward for r in view.layers) + view.head_flop_per_token_forward
     assert view.flop_per_token_forward == pytest.approx(total)
     assert model_view(load("gpt2")).seq == 1024

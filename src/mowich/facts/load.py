@@ -43,6 +43,8 @@ def read_file(path: Path) -> Mapping[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise UserError(f"not YAML: {error.problem}", where=f"{path}:{line}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot be read as UTF-8 text ({type(error).__name__})", where=str(path)) from None
     if not isinstance(data, dict):
         raise UserError("a fact file is a mapping", where=f"{path}:1")
     return data

@@ -158,3 +158,6 @@ def check_unit(fact: Fact) -> None:
             )
             raise UserError(f"{fact.shown} has no unit", where=fact.path, fix=hint)
         raise UserError(f"measures {fact.unit}", where=fact.path, given=fact.shown, allowed=wanted)
+    ends = [end for end in (fact.value, fact.low) if isinstance(end, float)]
+    if wanted and ends and (min(ends) < 0 or (min(ends) == 0 and wanted != "s")):
+        raise UserError("must be above 0", where=fact.path, given=fact.shown)

@@ -151,6 +151,31 @@ def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
     return match[1], match[2], match[3]
 
 
+def machine_id(facts: Facts, name: str) -> str:
+    """The id of a system that a job can run on. Raises UserError for an unknown name, and for a file of facts about something else (a network,
+    a purchase, a machine whose fabric is not described)."""
+    system_id = facts.resolve_system(name)
+    if "chip" not in facts.meta("systems", system_id) or facts.get(f"systems.{system_id}.chips_per_unit") is None:
+        known = [s for s in facts.ids("systems") if facts.get(f"systems.{s}.chips_per_unit") is not None]
+        raise UserError(f"'{name}' has facts but is not a machine that can be simulated", allowed=known)
+    return system_id
+
+
+def check_shape(spec: str, size: str | None, axes: int) -> None:
+    """Refuse a shape such as 4x4x8 where the fabric is no torus of as many axes."""
+    if size is None or "x" not in size:
+        return
+    if axes < 2:
+        raise UserError(
+            "a shape needs a torus", where=f"system '{spec}'", given=size, allowed="NAME:CHIPS or NAME*UNITS"
+        )
+    if size.count("x") + 1 != axes:
+        example = "x".join(["4"] * axes)
+        raise UserError(
+            f"this torus has {axes} axes", where=f"system '{spec}'", given=size, allowed=f"a shape such as {example}"
+        )
+
+
 def _chips(spec: str, kind: str | None, size: str | None, per_unit: int, chips: int | None) -> int:
     if size is None:
         return per_unit if chips is None else chips
@@ -169,7 +194,7 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
     name, a size that is not a positive whole number, or one above what the fabric joins.
     """
     name, kind, size = parse_spec(spec)
-    system_id = facts.resolve_system(name)
+    system_id = machine_id(facts, name)
     meta = facts.meta("systems", system_id)
     chip = str(meta["chip"])
     chip_meta = facts.meta("chips", chip)
@@ -219,10 +244,11 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
                 axes=round(facts.number(f"{at}.axes")) if axes else {"torus3d": 3, "torus2d": 2, "ring": 1}.get(kind_text, 0),
             )
         )  # fmt: skip
+    check_shape(spec, size, max(level.axes for level in levels))
     stack_name = stack or STACK_OF_VENDOR.get(vendor, "megatron")
     if stack_name not in facts.ids("training") or facts.get(f"training.{stack_name}.speed") is None:
         known = [s for s in facts.ids("training") if facts.get(f"training.{s}.speed") is not None]
-        raise unknown("software stack", stack_name, known)
+        raise unknown("software stack", stack_name, known, where="--stack")
     efficiency: dict[str, Any] = {}
     for entry in fields(Efficiency):
         efficiency[entry.name] = read(f"efficiency.{entry.name}", f"training.{family}.{entry.name}")

@@ -63,12 +63,31 @@ def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int |
         experts = moes[0].num_experts if moes else 1
         for ep in fixed["ep"]:
             if experts % int(ep):
-                what = f"the {experts} experts" if moes else "a dense model (no experts)"
+                what = (
+                    f"ep={ep} does not divide the {experts} experts of {model.name}"
+                    if moes
+                    else f"{model.name} is dense: it has no experts to spread"
+                )
                 raise UserError(
-                    f"ep={ep} does not divide {what} of {model.name}",
+                    what,
                     where=f"{where}ep",
+                    given=None if moes else f"ep={ep}",
                     allowed=" ".join(map(str, divisors(experts, 1024))),
                 )
+    width = moes[0].ffn if moes else 1
+    for etp in fixed.get("etp", ()):
+        if width % int(etp):
+            what = (
+                f"etp={etp} does not divide the expert width {width} of {model.name}"
+                if moes
+                else f"{model.name} is dense: it has no experts to cut"
+            )
+            raise UserError(
+                what,
+                where=f"{where}etp",
+                given=None if moes else f"etp={etp}",
+                allowed=" ".join(map(str, divisors(width, MAX_TP))),
+            )
     for pp in fixed.get("pp", ()):
         if int(pp) > model.num_layers:
             raise UserError(
@@ -150,7 +169,7 @@ def legal_plans(
         (vpp == 1) | ((pp > 1) & (pp * vpp <= L) & (np.ceil(L / (pp * vpp)) * (pp * vpp) <= L * 1.1)),
     )
     rule("sequence divides over cp", (job.seq % (2 * cp) == 0) | (cp == 1))
-    rule("etp inside tp", etp <= tp)
+    rule("etp divides tp", np.mod(tp, etp) == 0)
     rule("key-value heads split or replicated evenly", (np.mod(kv, tp) == 0) | (np.mod(tp, kv) == 0))
     rule("more devices than there are", tp * pp * cp <= system.devices)
     shape = {k: v[keep] for k, v in shape.items()}

@@ -69,6 +69,9 @@ class Plan:
 
 Column = NDArray[np.float64]
 
+KEY_BITS = 62
+"""Bits of a packed key before it is renumbered: one below the sign of an int64, one to spare."""
+
 
 def pack(columns: Iterable[Column]) -> NDArray[np.int64]:
     """One integer per row that differs exactly where the rows of these columns of whole numbers differ.
@@ -77,9 +80,14 @@ def pack(columns: Iterable[Column]) -> NDArray[np.int64]:
     [7, 11]
     """
     key: NDArray[np.int64] | None = None
+    bits = 0
     for column in columns:
         whole = column.astype(np.int64)
-        key = whole if key is None else (key << int(whole.max(initial=0)).bit_length()) | whole
+        width = int(whole.max(initial=0)).bit_length()
+        if key is not None and bits + width > KEY_BITS:  # number the combinations so far instead
+            key = np.unique(key, return_inverse=True)[1].astype(np.int64)
+            bits = len(key).bit_length()
+        key, bits = (whole, width) if key is None else ((key << width) | whole, bits + width)
     if key is None:
         raise ValueError("pack needs at least one column")
     return key
@@ -161,6 +169,9 @@ class TrainJob:
         return self.seq * self.batch_seqs
 
 
+MAX_DEGREE = 10**8
+"""Largest degree that a user may fix: above the devices of any system, below what arithmetic of columns holds."""
+
 FIXABLE: Mapping[str, tuple[str, ...] | None] = {
     "tp": None, "sp": None, "pp": None, "vpp": None, "dp": None, "cp": None, "ep": None, "etp": None, "zero": None,
     "micro_batch": None, "recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES,
@@ -183,13 +194,24 @@ def parse_fixed(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]
                 if word not in allowed:
                     raise unknown(key, word, allowed, where=where)
                 values.append(word)
-            elif key == "sp" and word.casefold() in ("true", "false", "0", "1"):
+            elif key == "sp":
+                if word.casefold() not in ("true", "false", "0", "1"):
+                    raise UserError("on or off", where=where, given=word, allowed="true, false")
                 values.append(int(word.casefold() in ("true", "1")))
             else:
-                limit = 0 if key == "zero" else 1
-                if not word.isdigit() or int(word) < limit or (key == "zero" and int(word) > 3):
-                    raise UserError("not a legal degree", where=where, given=word,
-                                    allowed="0 to 3" if key == "zero" else "whole numbers from 1")  # fmt: skip
-                values.append(int(word))
-        out[key] = tuple(values)
+                values.append(_degree(key, word, where))
+        out[key] = tuple(dict.fromkeys(values))
     return out
+
+
+def _degree(key: str, word: str, where: str) -> int:
+    """One whole number of a fixed degree; `zero` is a level from 0 to 3."""
+    lowest, highest = (0, 3) if key == "zero" else (1, MAX_DEGREE)
+    if (
+        not (word.isascii() and word.isdigit())
+        or len(word) > len(str(MAX_DEGREE))
+        or not lowest <= int(word) <= highest
+    ):
+        raise UserError("not a legal degree", where=where, given=word if len(word) < 40 else word[:36] + "...",
+                        allowed="0 to 3" if key == "zero" else f"whole numbers from 1 to {MAX_DEGREE}")  # fmt: skip
+    return int(word)

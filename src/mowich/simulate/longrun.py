@@ -13,11 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from mowich.estimate import Estimate, Notes, worst_grade
+from mowich.estimate import Estimate, Notes, unknown, worst_grade
 from mowich.facts import Facts
+from mowich.units import show
 
 VALID_RATIO = 3.0
 """Below this many recoveries per mean time between failures the closed form is an extrapolation: real jobs of that size restart in part."""
+
+
+LEAST_SHARE = 1e-6
+"""A share of useful time below this is reported as a run that never ends."""
 
 
 def mtbf_s(rate_per_chip_s: Any, chips: Any) -> Any:
@@ -78,6 +83,12 @@ def goodput(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, notes
         return float(useful_share(mtbf_s(x["rate"], chips), x["recovery"], x["stall"], step))
 
     value = share(values)
+    if value < LEAST_SHARE:
+        mean = float(mtbf_s(values["rate"], chips))
+        return unknown(
+            "1",
+            f"a step of {show(step, 's')} is too long to finish between failures, {show(mean, 's')} apart on average",
+        )
     middle, downs, ups, grades = _logit(value), [0.0], [0.0], []
     for name, path in paths.items():
         fact = facts.fact(path)

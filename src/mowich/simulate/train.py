@@ -292,6 +292,9 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     parts["software"] = (base + parts["jitter"]) * (1.0 / s.speed - 1.0)
     total = base + parts["jitter"] + parts["software"]
     if notes is not None:
+        for name in LAYER_PARTS:
+            notes.add(f"{name}.step", parts[name], "s", "micro-batches x all layers, forward and backward / pp x fullest stage over mean",
+                      micro_batches=g, all_layers=sums[name], pp=p.pp, fullest_over_mean=imbalance)  # fmt: skip
         notes.add(
             "stage",
             stage,
@@ -320,8 +323,14 @@ def _all_layers(model: Model, system: System, job: TrainJob, p: Plans, notes: No
     rho = np.where(full, 1.0, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
     attention_again = full | (selective & (s.unfused_attention > 0))
     sums = {name: np.zeros(len(p)) for name in LAYER_PARTS}
-    for layer in model.layers:
-        x = layer_times(model, layer, system, job, p, notes)
+    for i, layer in enumerate(model.layers, 1):
+        kind = None if notes is None else Notes()
+        x = layer_times(model, layer, system, job, p, kind)
+        if notes is not None and kind is not None:
+            notes.take(
+                kind,
+                f" x {layer.count} layer{'s' * (layer.count > 1)}" + ("" if len(model.layers) == 1 else f" (kind {i})"),
+            )
         lin = x.gemm + x.expert_gemm
         forward = lin + x.attention + x.memory_bound + x.quantise + x.moe
         backward = (weight_grad * lin + x.attention_backward + 2.0 * x.memory_bound

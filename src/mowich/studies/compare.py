@@ -275,7 +275,8 @@ def solve(ask: Ask, *, fixed: Mapping[str, Sequence[int | str]], top: int = 1) -
             reason = f"fits only if a chip has at least {show_gib(need)}; its memory is given as {ends} GiB"
             return tuple(with_plan(ask, roomy, c, None, reason) for c in roomy.best)
     row = without_plan(ask, does_not_fit(found, high))
-    return (replace(row, memory_B=found.smallest.memory_B, binds="hbm capacity"),)
+    counts = {"evaluated": found.evaluated, "feasible": 0, "seconds": found.seconds}
+    return (replace(row, memory_B=found.smallest.memory_B, binds="hbm capacity", search_counts=counts),)
 
 
 def equal_chips(
@@ -418,7 +419,7 @@ def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: 
     ask = Ask(
         name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
     )
-    rows = with_breakeven(solve(ask, fixed=fixed or {}, top=top), facts)
+    rows = solve(ask, fixed=fixed or {}, top=top)  # plans of one system: no break-even against each other
     counts = rows[0].search_counts
     inputs = {"model": name_given, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
               "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mowich.economics import energy, money
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError, UserErrors, unknown
 from mowich.estimate import Estimate, Notes, Term
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.simulate import longrun
 from mowich.simulate.train import micro_batches, predict_step
 from mowich.workloads.model import Model, as_trained
 
@@ -26,8 +27,8 @@ METRICS = ("step_s", "memory_B", "mfu", "tokens_per_s_per_chip", "usd_per_mtok",
 TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "gemm": ("gemm.", "moe.experts"), "attention": ("attention.",), "memory_bound": ("memory_bound",), "quantise": ("quantise",),
     "moe": ("moe.",), "head": ("head",), "tp": ("tp.",), "cp": ("cp.",), "ep": ("ep.",), "dp": ("dp",), "pp_bubble": ("pp_bubble", "stage"),
-    "pp_transfer": ("stage",), "optimizer": ("optimizer",), "jitter": ("jitter",), "software": ("software",), "recompute": ("gemm.", "attention."),
-    "host": ("stage",), "fixed": ("step",),
+    "pp_transfer": ("stage",), "optimizer": ("optimizer",), "jitter": ("jitter",), "software": ("software",), "recompute": ("recompute.", "gemm.", "attention."),
+    "host": ("host.", "stage"), "fixed": ("step",),
 }  # fmt: skip
 """Which recorded terms make each part of the step."""
 
@@ -42,6 +43,57 @@ class Explanation:
     parts: Mapping[str, float]
     terms: tuple[Term, ...]
     spread: tuple[tuple[str, float, float], ...]
+
+
+INPUTS: Mapping[str, Any] = {
+    "tokens": (int, float),
+    "seq": (int, float),
+    "batch_seqs": (int, float),
+    "systems": list,
+    "price_term": str,
+    "model": str,
+}
+ROW: Mapping[str, Any] = {
+    "system": str,
+    "system_id": str,
+    "display": str,
+    "chips_used": int,
+    "chips_idle": int,
+    "global_batch_seqs": int,
+}
+"""What `explain` reads of a result, with its types."""
+
+
+def check_result(result: Mapping[str, Any], where: str) -> None:
+    """Raise UserError, one line per problem, when a result lacks what `explain` reads: cut off, edited, or not ours."""
+    rows, inputs = result.get("rows", result.get("plans")), result.get("inputs")
+    problems = []
+    if not isinstance(inputs, Mapping):
+        problems.append("has no inputs")
+    else:
+        problems += [
+            f"inputs.{k} is missing or of another type"
+            for k, kind in INPUTS.items()
+            if not isinstance(inputs.get(k), kind)
+        ]
+    if not isinstance(rows, list) or not rows:
+        problems.append("has no rows")
+    for i, row in enumerate(rows if isinstance(rows, list) else (), 1):
+        if not isinstance(row, Mapping):
+            problems.append(f"row {i} is not an object")
+            continue
+        bad = [k for k, kind in ROW.items() if not isinstance(row.get(k), kind)]
+        bad += [
+            k
+            for k in METRICS
+            if k != "memory_B" and not (isinstance(row.get(k), Mapping) and {"value", "unit"} <= row[k].keys())
+        ]
+        bad += [] if "plan" in row and isinstance(row["plan"], Mapping | None) else ["plan"]
+        problems += [f"row {i}: {k} is missing or of another type" for k in bad[:1]]
+    if problems:
+        raise UserErrors(
+            UserError(p, where=where, fix="make it again with mowich compare ... --out FILE") for p in problems
+        )
 
 
 def find_row(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -70,6 +122,10 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
     name = rest[0] if rest and rest[0] else "step_s"
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
+    if len(rest) > (2 if name in ("step_s", "memory_B") else 1):
+        raise UserError(
+            f"{name} has no part '{'.'.join(rest[1:])}'", allowed="parts of step_s and memory_B, as in step_s.ep"
+        )
     if row["plan"] is None:
         raise UserError(f"{system_name} has no plan to explain: {row['reason']}")
     inputs = result["inputs"]
@@ -122,10 +178,22 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
                       peak=system.peak_flops[plan.precision] * system.devices_per_chip, step=step.value, facts=(peak_path,))  # fmt: skip
         elif name in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"):
             _break_even(result, row, name, facts, notes)
+        elif name == "goodput":
+            longrun.goodput(facts, system.id, chips=used, step_s=step, notes=notes)
+        elif name == "tokens_per_s_per_chip":
+            notes.add(
+                name,
+                estimate.value,
+                "1/s",
+                "tokens per step / (chips used x step)",
+                tokens=tokens,
+                chips=used,
+                step=step.value,
+            )
         elif name == "days":
             notes.add("days", estimate.value, "d", "tokens / tokens per step x step / goodput", tokens=job.tokens, tokens_per_step=tokens,
                       step=step.value, goodput=goodput.value)  # fmt: skip
-        if name == "step_s" or (rest[1:] and name != "step_s"):
+        if name == "step_s":
             predict_step(model, system, job, plan, notes)
         if len(rest) > 1:
             if rest[1] not in step.breakdown:

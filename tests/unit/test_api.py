@@ -1,0 +1,95 @@
+"""The verbs from Python: strings with units at the edge, the same answers as the command line, immutable results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+import mowich
+from mowich import cli
+from mowich.errors import UserError
+
+TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
+
+
+def test_the_public_names_are_there() -> None:
+    for name in mowich.__all__:
+        assert getattr(mowich, name) is not None
+    with pytest.raises(AttributeError):
+        mowich.no_such_verb  # noqa: B018
+
+
+def test_compare_equals_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    found = mowich.compare("llama-3.1-8b", ["trn3", "h100"], train=TRAIN, chips=64)
+    assert (
+        cli.run(
+            [
+                "compare",
+                "llama-3.1-8b",
+                "--train",
+                "--tokens",
+                "1T",
+                "--seq",
+                "4096",
+                "--batch",
+                "512seqs",
+                "--on",
+                "trn3,h100",
+                "--chips",
+                "64",
+                "--json",
+            ]
+        )
+        == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert json.loads(json.dumps(found.to_dict()["rows"])) == told["rows"]
+
+
+def test_plan_fit_and_explain() -> None:
+    best = mowich.plan("llama-3.1-8b", "h100:64", train=TRAIN, top=2)
+    assert len(best.rows) == 2
+    assert best.rows[0].feasible
+    assert mowich.fit("llama-3.1-8b", "h100:64", train=TRAIN) is True
+    assert mowich.fit("deepseek-v3", "h100:8", train=TRAIN) is False
+    told = mowich.explain(best, "1.step_s", model="llama-3.1-8b")
+    assert told.estimate.value == best.rows[0].step_s.value
+
+
+def test_models_and_systems() -> None:
+    assert mowich.load("gpt2").params == 124439808
+    assert mowich.system("trn3-gen2*4").chips == 576
+    assert mowich.system("trn3", chips=64).devices == 256
+
+
+def test_batch_in_tokens_is_batch_in_sequences() -> None:
+    one = mowich.compare("gpt2", ["h100:8"], train={"tokens": "1B", "seq": 1024, "batch": "512seqs"}).rows[0]
+    two = mowich.compare("gpt2", ["h100:8"], train={"tokens": "1B", "seq": "1Ki", "batch": "524288"}).rows[0]
+    assert one.step_s == two.step_s
+
+
+def test_fixed_choices_and_results_do_not_change() -> None:
+    row = mowich.compare("llama-3.1-8b", ["h100:64"], train=TRAIN, fixed={"tp": "8", "precision": "bf16"}).rows[0]
+    assert row.plan is not None
+    assert (row.plan.tp, row.plan.precision) == (8, "bf16")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        row.chips_used = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("train", "said"), [
+    ({"tokens": "1T", "seq": 4096}, "train needs 'batch'"),
+    ({**TRAIN, "sequence": 1}, "unknown key of train 'sequence'"),
+    ({**TRAIN, "tokens": "-1"}, "train.tokens: must be at least 1"),
+    ({**TRAIN, "seq": "many"}, "train.seq: not a count"),
+    ({**TRAIN, "tokens": float("nan")}, "train.tokens"),
+])  # fmt: skip
+def test_bad_input_is_a_user_error(train: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        mowich.compare("gpt2", ["h100:8"], train=train)
+    assert said in error.value.line()
+
+
+def test_validate_answers() -> None:
+    assert mowich.validate().to_dict()["schema"] == "mowich/validate@1"

@@ -1,0 +1,149 @@
+"""`compare` end to end on shipped facts: unknown prices, ranges that decide, idle chips, overlapping rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from mowich.facts import Facts
+from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.studies.compare import Comparison, Row, compare, plan
+from mowich.workloads import load
+
+JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
+
+
+def on(facts: Facts, *systems: str, chips: int | None = 64, model: str = "llama-3.1-8b", train: TrainJob = JOB, fixed: dict[str, str] | None = None, **more: str) -> Comparison:  # fmt: skip
+    return compare(load(model), systems, train=train, chips=chips, facts=facts, fixed=parse_fixed(fixed or {}), **more)
+
+
+@pytest.fixture(scope="module")
+def six(facts: Facts) -> dict[str, Row]:
+    job = TrainJob(tokens=15e12, seq=4096, batch_seqs=16384)
+    found = on(
+        facts, "trn2", "trn3", "trn3-gen1", "trn4", "ironwood", "gb300", chips=16384, model="deepseek-v3", train=job
+    )
+    return {row.system: row for row in found.rows}
+
+
+def test_six_systems_answer(six: dict[str, Row]) -> None:
+    for row in six.values():
+        assert row.feasible is True
+        assert row.step_s.value is not None
+        assert row.step_s.low is not None
+        assert row.step_s.high is not None
+        assert row.step_s.low < row.step_s.value < row.step_s.high
+        assert sum(row.step_s.breakdown.values()) == pytest.approx(row.step_s.value, rel=1e-9)
+        assert sum(row.memory_B.values()) <= row.memory_capacity_B
+        assert row.chips_used + row.chips_idle == row.chips_requested == 16384
+        assert abs(row.global_batch_seqs / 16384 - 1) <= 0.05
+
+
+def test_a_chip_without_a_price_gets_its_break_even(six: dict[str, Row]) -> None:
+    row = six["trn3"]
+    assert row.usd_per_mtok.value is None
+    assert row.usd_per_mtok.reason == "no published price"
+    assert row.to_dict()["usd_per_mtok"]["value"] is None  # type: ignore[index]
+    assert row.breakeven_usd_per_chip_h.value is not None
+    assert row.breakeven_W_per_chip.value is not None
+
+
+def test_at_its_break_even_price_a_row_costs_what_the_best_does(facts: Facts, six: dict[str, Row]) -> None:
+    best = min(r.usd_per_mtok.value for r in six.values() if r.usd_per_mtok.value is not None)
+    price = six["trn3"].breakeven_usd_per_chip_h.value
+    assert price is not None
+    job = TrainJob(tokens=15e12, seq=4096, batch_seqs=16384)
+    own = facts.with_values({"prices.user.trn3-gen2": price / 3600})
+    row = on(own, "trn3", chips=16384, model="deepseek-v3", train=job).rows[0]
+    assert row.usd_per_mtok.value == pytest.approx(best, rel=1e-9)
+    assert "yours" in row.price_label
+
+
+def test_an_announced_chip_is_all_range(six: dict[str, Row]) -> None:
+    row = six["trn4"]
+    assert row.estimated
+    assert row.step_s.grade == "D"
+    assert row.mfu.grade == "D"
+    assert row.step_s.high / row.step_s.low > 1.5  # type: ignore[operator]
+
+
+def test_where_the_range_of_memory_decides_nobody_knows(facts: Facts) -> None:
+    """Four replicas of 8B on one Trainium 4 need 291 GiB; announced figures imply 216 to 384."""
+    fixed = {"tp": "1", "pp": "1", "cp": "1", "dp": "4", "zero": "1", "micro_batch": "1", "recompute": "full"}
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
+    row = on(facts, "trn4", chips=1, train=job, fixed=fixed).rows[0]
+    assert row.feasible is None
+    assert row.reason is not None
+    assert "216..384 GiB" in row.reason
+    assert row.plan is not None
+    need = sum(row.memory_B.values()) * row.devices_per_chip / 2**30
+    assert 216 < need < 384
+    assert row.to_dict()["feasible"] is None
+
+
+def test_more_than_any_memory_is_not_feasible(facts: Facts) -> None:
+    row = on(facts, "trn3", chips=1, model="deepseek-v3", train=TrainJob(tokens=1e12, seq=4096, batch_seqs=64)).rows[0]
+    assert row.feasible is False
+    assert row.reason is not None
+    assert all(word in row.reason for word in ("does not fit", "weights", "optimizer", "usable"))
+    assert row.step_s.value is None
+    assert row.step_s.reason
+
+
+def test_idle_chips_are_counted_and_paid_for(facts: Facts) -> None:
+    full, part = (
+        on(facts, "gb300", chips=n, fixed={"dp": "64", "tp": "1", "cp": "1", "pp": "1"}).rows[0] for n in (64, 80)
+    )
+    assert (part.chips_used, part.chips_idle) == (64, 16)
+    assert part.step_s.value == pytest.approx(full.step_s.value)
+    assert part.usd_per_mtok.value == pytest.approx(full.usd_per_mtok.value * 80 / 64)  # type: ignore[operator]
+    assert full.J_per_token.value < part.J_per_token.value < full.J_per_token.value * 80 / 64  # type: ignore[operator]
+
+
+def test_overlapping_rows_are_marked_and_not_ranked(facts: Facts) -> None:
+    from mowich.report.table import Style
+    from mowich.report.text import compare_text
+
+    found = on(facts, "h100", "h200", "a100")
+    h100, h200, a100 = found.rows
+    assert h100.step_s.overlaps(h200.step_s)
+    assert not h200.step_s.overlaps(a100.step_s)
+    text = compare_text(found, load("llama-3.1-8b"), Style(width=100))
+    assert "not ranked" in text.split("\n\n")[0]
+    assert next(line for line in text.splitlines() if line.startswith("  h100")).count("~") >= 1
+
+
+def test_equal_footing(facts: Facts) -> None:
+    units = on(facts, "trn3", "gb300", chips=2, equal="units")
+    assert [r.chips_requested for r in units.rows] == [288, 144]
+    usd = on(facts, "h100", "gb300", "trn3", chips=256, equal="usd")
+    h100, gb300, trn3 = usd.rows
+    assert gb300.chips_requested > 0
+    assert trn3.chips_requested == 256
+    assert any("trn3" in w and "unknown" in w for w in usd.warnings)
+    assert h100.chips_requested == 256
+
+
+def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> None:
+    found = plan(load("llama-3.1-8b"), "trn3:64", train=JOB, chips=None, facts=facts, top=3)
+    assert [r.breakeven_usd_per_chip_h.value for r in found.rows] == [None] * 3
+    times = [r.step_s.value / r.global_batch_seqs for r in found.rows]  # type: ignore[operator]
+    assert times == sorted(times)
+    assert found.evaluated > found.feasible > 3
+
+
+def test_an_infeasible_plan_still_says_how_many_were_tried(facts: Facts) -> None:
+    found = plan(
+        load("deepseek-v3"), "trn3:1", train=TrainJob(tokens=1e12, seq=4096, batch_seqs=64), chips=None, facts=facts
+    )
+    assert found.feasible == 0 < found.evaluated
+
+
+def test_a_user_price_is_seen_as_the_users(facts: Facts) -> None:
+    own = facts.with_values({"prices.user.trn3-gen2": 1.4 / 3600})
+    row = on(own, "trn3").rows[0]
+    assert row.usd_per_mtok.value is not None
+    assert row.price_label.startswith("$1.40/chip/h")
+
+
+def test_the_same_question_gives_the_same_answer(facts: Facts) -> None:
+    assert on(facts, "trn3", "gb300").to_dict() == on(facts, "trn3", "gb300").to_dict()

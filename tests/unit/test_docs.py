@@ -1,0 +1,73 @@
+"""What the documents say: their commands run, the output they show is what is printed, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+
+
+def _documents() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mowich_documents", ROOT / "benchmarks" / "documents.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+documents = _documents()
+
+
+@pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda p: p.name)
+def test_every_command_of_a_document_runs_and_its_output_is_current(path: Path, tmp_path: Path) -> None:
+    ran, text = documents.run_document(path, tmp_path)
+    assert ran
+    for one in ran:
+        assert one.code == one.expected, f"{one.line}\n{one.stderr}"
+    shown, now = path.read_text(encoding="utf-8").splitlines(), text.splitlines()
+    changed = [f"- {a}\n+ {b}" for a, b in zip(shown, now, strict=False) if a != b]
+    assert shown == now, "output shown has changed: run `make docs`\n" + "\n".join(changed[:10])
+
+
+def test_values_in_the_facts_page_are_those_of_the_files() -> None:
+    text = documents.FACTS_PAGE.read_text(encoding="utf-8")
+    assert len(documents.FACT_ROW.findall(text)) > 20
+    assert documents.renew_facts(text) == text, "a fact has changed: run `make docs`"
+
+
+def test_commands_are_read_as_a_shell_would() -> None:
+    block = "make demo\n$ mowich compare x \\\n   --chips 4   # exit 2\nmowich facts show 'a b'\n# mowich no\n"
+    assert [(w, code) for w, code, _ in documents.commands(block)] == [
+        (["compare", "x", "--chips", "4"], 2),
+        (["facts", "show", "a b"], 0),
+    ]
+
+
+def test_an_excerpt_keeps_both_ends_and_refuses_what_is_not_there() -> None:
+    assert documents.excerpt("a\nb 1 \nc\nd\n", "b", "c") == "b 1\nc\n"
+    assert documents.excerpt("a\nb\n", None, None) == "a\nb\n"
+    with pytest.raises(ValueError, match="no line"):
+        documents.excerpt("a\n", "z", None)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_dollar_amount_is_never_in_double_quotes(path: Path) -> None:
+    """A shell would read "$1.40" as the variable 1 and ".40"."""
+    assert not re.search(r'="\$\d', path.read_text(encoding="utf-8")), path.name

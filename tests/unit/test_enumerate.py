@@ -1,0 +1,118 @@
+"""The space of plans: what is legal, what is refused and why, and that fixed choices hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mowich.errors import EXIT_BAD_INPUT, EXIT_INFEASIBLE, UserError
+from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.plans.enumerate import divisors, legal_plans, tp_degrees
+from mowich.plans.plan import Plan, Plans, TrainJob, pack, parse_fixed
+from mowich.simulate.train import micro_batches
+from mowich.workloads import load
+
+JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
+
+
+def refusal(facts: Facts, model: str, spec: str, job: TrainJob = JOB, **fixed: str) -> UserError:
+    with pytest.raises(UserError) as error:
+        legal_plans(load(model), resolve(facts, spec), job, parse_fixed(fixed))
+    return error.value
+
+
+@pytest.mark.parametrize(("model", "spec", "batch"), [("llama-3.1-8b", "h100:64", 256), ("deepseek-v3", "trn3:1152", 2048), ("qwen3-30b-a3b", "ironwood:100", 512), ("gpt2", "trn1:7", 64)])  # fmt: skip
+def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) -> None:
+    shapes, system = load(model), resolve(facts, spec)
+    job = TrainJob(tokens=1e12, seq=1024, batch_seqs=batch)
+    p = legal_plans(shapes, system, job).plans
+    assert len(p) > 0
+    assert np.all(p.tp * p.pp * p.cp * p.dp <= system.devices)
+    heads = int(np.gcd.reduce([layer.attention.num_heads for layer in shapes.layers]))
+    assert np.all(np.mod(heads, p.tp) == 0)
+    assert np.all(np.mod(p.tp * p.cp * p.dp, p.ep * p.etp) == 0)
+    assert np.all((p.sp == 0) | (p.tp > 1))
+    assert np.all((p.vpp == 1) | (p.pp > 1))
+    assert np.all((p.zero < 3) | (p.pp == 1))
+    got = micro_batches(job, p) * p.micro_batch * p.dp
+    assert np.all(np.abs(got / batch - 1) <= job.batch_tolerance + 1e-9)
+    rows = {tuple(getattr(p, name)[i] for name in Plans.__slots__) for i in range(len(p))}
+    assert len(rows) == len(p), "a plan is there twice"
+
+
+def test_fixed_choices_hold(facts: Facts) -> None:
+    fixed = parse_fixed({"tp": "4,8", "pp": "2", "recompute": "full", "precision": "bf16", "dp": "4"})
+    p = legal_plans(load("llama-3.1-8b"), resolve(facts, "h100:64"), JOB, fixed).plans
+    assert set(p.tp) == {4.0, 8.0}
+    assert set(p.pp) == {2.0}
+    assert set(p.dp) == {4.0}
+    assert {plan.recompute for plan in p} == {"full"}
+    assert {plan.precision for plan in p} == {"bf16"}
+
+
+@pytest.mark.parametrize(("model", "fixed", "said"), [
+    ("llama-3.1-8b", {"tp": "24"}, "tp=24 does not divide the 32 query heads"),
+    ("llama-3.1-8b", {"ep": "4"}, "llama-3.1-8b is dense"),
+    ("llama-3.1-8b", {"etp": "2"}, "llama-3.1-8b is dense"),
+    ("mixtral-8x7b", {"ep": "3"}, "ep=3 does not divide the 8 experts"),
+    ("mixtral-8x7b", {"etp": "3"}, "etp=3 does not divide the expert width"),
+    ("llama-3.1-8b", {"pp": "99"}, "pp=99 exceeds the 32 layers"),
+    ("llama-3.1-8b", {"precision": "nvfp4"}, "has no nvfp4 matrix rate"),
+])  # fmt: skip
+def test_a_choice_that_no_plan_can_have_is_bad_input(
+    facts: Facts, model: str, fixed: dict[str, str], said: str
+) -> None:
+    error = refusal(facts, model, "h100:64", **fixed)
+    assert error.code == EXIT_BAD_INPUT
+    assert said in error.line()
+    assert "allowed: " in error.line()
+
+
+@pytest.mark.parametrize(("key", "text"), [("tp", "0"), ("tp", "-1"), ("tp", "²"), ("tp", ""), ("tp", "1.5"), ("tp", "9" * 300), ("zero", "4"), ("sp", "2"), ("recompute", "some"), ("tpp", "4")])  # fmt: skip
+def test_words_that_are_no_degree_are_refused(key: str, text: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_fixed({key: text})
+    assert f"plan.{key}" in error.value.line() or f"'{key}'" in error.value.line()
+    assert len(error.value.line()) < 400
+
+
+def test_nothing_legal_says_which_rules_turned_plans_away(facts: Facts) -> None:
+    error = refusal(facts, "llama-3.1-8b", "h100:8", dp="16")
+    assert error.code == EXIT_INFEASIBLE
+    assert "no legal plan for llama-3.1-8b on 8 chips" in error.line()
+    assert "turned away" in error.line()
+
+
+def test_chips_that_no_plan_divides_are_left_idle_not_refused(facts: Facts) -> None:
+    p = legal_plans(load("llama-3.1-8b"), resolve(facts, "h100:61"), JOB).plans
+    used = p.tp * p.pp * p.cp * p.dp
+    assert used.max() <= 61
+    assert used.max() >= 56
+
+
+def test_tp_degrees_divide_heads_and_stay_inside_a_unit(facts: Facts) -> None:
+    assert tp_degrees(load("llama-3.1-8b"), resolve(facts, "h100:64")) == [1, 2, 4, 8]
+    assert tp_degrees(load("gpt2"), resolve(facts, "trn3")) == [1, 2, 3, 4, 6, 12]
+    assert divisors(1, 10) == [1]
+
+
+def test_a_key_of_many_wide_columns_stays_unique() -> None:
+    """Ten columns of up to 2^20: more bits than an integer has, so the key is renumbered on the way."""
+    rng = np.random.default_rng(0)
+    columns = [rng.integers(0, 2**20, 500).astype(np.float64) for _ in range(10)]
+    doubled = [np.concatenate([c, c[:100]]) for c in columns]
+    key = pack(doubled)
+    assert len(np.unique(key)) == 500
+    assert np.array_equal(key[:100], key[500:])
+
+
+def test_plans_and_their_columns_are_the_same_thing() -> None:
+    plans = [
+        Plan(
+            tp=4, sp=True, pp=2, vpp=2, dp=8, ep=4, zero=1, recompute="full", precision="mxfp8", schedule="interleaved"
+        ),
+        Plan(),
+    ]
+    assert list(Plans.of(plans)) == plans
+    assert [Plan.from_dict(p.to_dict()) for p in plans] == plans

@@ -1,0 +1,87 @@
+"""The search is exact: the plan that it returns is the best of all legal plans evaluated one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mowich.errors import UserError
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.plans.enumerate import legal_plans
+from mowich.plans.memory import memory_B
+from mowich.plans.plan import Plans, TrainJob, parse_fixed
+from mowich.simulate.search import search
+from mowich.simulate.train import micro_batches, predict_step
+from mowich.workloads import load
+from mowich.workloads.model import Model, as_trained
+
+CASES = [
+    ("llama-3.1-8b", "h100:16", 64, {"cp": "1", "micro_batch": "1,2"}),
+    ("llama-3.1-8b", "ironwood:8", 64, {"cp": "1", "micro_batch": "1,4", "precision": "fp8"}),
+    ("mixtral-8x7b", "trn2:64", 128, {"cp": "1", "micro_batch": "1", "tp": "1,4", "pp": "1,4", "precision": "bf16"}),
+]
+
+
+def brute_force(model: Model, system: System, job: TrainJob, fixed: dict[str, str]) -> list[tuple[float, float, str]]:
+    """(seconds per token, bytes, plan) of every legal plan that fits, each evaluated alone, fastest first."""
+    found = []
+    for plan in legal_plans(model, system, job, parse_fixed(fixed)).plans:
+        one = Plans.of([plan])
+        need = float(sum(v[0] for v in memory_B(model, system, job, one, micro_batches(job, one)).values()))
+        if need <= system.hbm_usable_B:
+            step = predict_step(model, system, job, plan)
+            found.append((step.total_s / step.tokens, need, str(plan)))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("name", "spec", "batch", "fixed"), CASES)
+def test_search_equals_brute_force(facts: Facts, name: str, spec: str, batch: int, fixed: dict[str, str]) -> None:
+    model, system = as_trained(load(name)), resolve(facts, spec)
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
+    every = brute_force(model, system, job, fixed)
+    found = search(model, system, job, fixed=parse_fixed(fixed), top=3)
+    assert found.feasible == len(every) > 10
+    assert found.best[0].seconds_per_token == pytest.approx(every[0][0], rel=1e-12)
+    assert str(found.best[0].plan) in {plan for time, _, plan in every if time <= every[0][0] * (1 + 1e-9)}
+    times = [c.seconds_per_token for c in found.best]
+    assert times == sorted(times)
+    assert all(sum(c.memory_B.values()) <= system.hbm_usable_B for c in found.best)
+
+
+def test_the_same_search_gives_the_same_answer(facts: Facts) -> None:
+    model, system = load("llama-3.1-8b"), resolve(facts, "trn3:64")
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
+    one, two = (replace(search(model, system, job, top=5), seconds=0.0) for _ in range(2))
+    assert one == two
+
+
+def test_when_nothing_fits_the_smallest_plan_is_kept(facts: Facts) -> None:
+    model, system = as_trained(load("deepseek-v3")), resolve(facts, "trn3:1")
+    found = search(model, system, TrainJob(tokens=1e12, seq=4096, batch_seqs=64))
+    assert found.best == ()
+    assert found.feasible == 0 < found.evaluated
+    assert sum(found.smallest.memory_B.values()) > system.hbm_usable_B
+    assert found.unconstrained_s_per_token > 0
+
+
+def test_more_memory_never_slows(facts: Facts) -> None:
+    model, system = load("llama-3.1-8b"), resolve(facts, "h100:16")
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
+    times = [
+        search(model, replace(system, hbm_usable_B=system.hbm_usable_B * x), job).best[0].seconds_per_token
+        for x in (0.5, 1.0, 2.0)
+    ]
+    assert times == sorted(times, reverse=True)
+
+
+def test_no_legal_plan_is_an_error_with_exit_code_3(facts: Facts) -> None:
+    with pytest.raises(UserError) as error:
+        search(
+            load("llama-3.1-8b"),
+            resolve(facts, "h100:8"),
+            TrainJob(tokens=1e12, seq=4096, batch_seqs=64),
+            fixed=parse_fixed({"cp": "3"}),
+        )
+    assert error.value.code == 3

@@ -1,0 +1,146 @@
+"""Step time: one layer by hand, and published steps inside the interval that is stated for them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.plans.plan import Plan, TrainJob
+from mowich.simulate.train import PARTS, predict_step
+from mowich.studies.validate import Validation, validate
+from mowich.workloads.model import Attention, Layer, Mlp, Model
+
+H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
+
+
+def one_layer(count: int = 1) -> Model:
+    attention = Attention(kind="gqa", num_heads=HEADS, num_kv_heads=HEADS, head_dim=HEAD, v_head_dim=HEAD)
+    layer = Layer(count=count, attention=attention, ffn=Mlp(ffn=FFN, gated=True), norm_params=2 * H, hidden=H)
+    return Model(name="one", architecture="llama", hidden=H, vocab=VOCAB, layers=(layer,), tied_embeddings=False,
+                 embedding_params=VOCAB * H, head_params=VOCAB * H, final_norm_params=H)  # fmt: skip
+
+
+def job(seqs: int) -> TrainJob:
+    return TrainJob(tokens=1e9, seq=SEQ, batch_seqs=seqs)
+
+
+@pytest.fixture
+def h100(facts: Facts) -> System:
+    return resolve(facts, "h100", chips=1)
+
+
+def larger(a: float, b: float, power: float) -> float:
+    return (a**power + b**power) ** (1 / power)
+
+
+def gemm_s(system: System, m: float, n: float, k: float) -> float:
+    """2 m n k over the rate that is reached at this shape, or its bytes over the memory's, whichever is larger, rounded."""
+    e = system.efficiency
+    rate = system.peak_flops["bf16"] * e.gemm_efficiency
+    flop = 2 * m * n * k * (1 + e.gemm_m_half / m) * (1 + e.gemm_n_half / n) * (1 + e.gemm_n_half / k)
+    bytes_ = 2 * (m * k + k * n) + 2 * m * n
+    return larger(flop / rate, bytes_ / (system.hbm_Bps * e.hbm_efficiency), system.stack.roofline_power)
+
+
+def test_a_dense_layer_by_hand(h100: System) -> None:
+    """Every part of the step of one dense layer on one H100 in bf16, two micro-batches of one sequence."""
+    s, e = h100.stack, h100.efficiency
+    B = h100.hbm_Bps * e.hbm_efficiency
+    got = predict_step(one_layer(), h100, job(2), Plan(zero=0))
+    assert got.num_micro_batches == 2
+    assert got.tokens == 2 * SEQ
+
+    linear = (
+        gemm_s(h100, SEQ, 3 * H, H)
+        + gemm_s(h100, SEQ, H, H)
+        + gemm_s(h100, SEQ, 2 * FFN, H)
+        + gemm_s(h100, SEQ, H, FFN)
+    )
+    core = 4 * SEQ * (SEQ / 2) * H * (1 + e.attention_s_half / SEQ) / (e.attention_efficiency * h100.peak_flops["bf16"])
+    norms = 2 * SEQ * (10 * H + 3 * (H + 2 * H) + 2 * FFN) * s.memory_passes / B
+    head = 3 * gemm_s(h100, SEQ, VOCAB, H) + 2 * s.head_passes * SEQ * VOCAB / B
+    forward, backward = linear + core + norms, 2 * linear + s.backward_attention * core + 2 * norms
+    host = larger(forward, s.host_per_layer, s.roofline_power) - forward
+    host += larger(backward, s.backward_host * s.host_per_layer, s.roofline_power) - backward
+    params = 4 * H * H + 3 * H * FFN + 2 * H + 2 * VOCAB * H
+    by_hand = {
+        "gemm": 2 * 3 * linear, "attention": 2 * (1 + s.backward_attention) * core, "memory_bound": 2 * 3 * norms, "head": 2 * head, "host": 2 * host,
+        "optimizer": s.optimizer_B * params / B, "fixed": s.step_fixed,
+    }  # fmt: skip
+    base = sum(by_hand.values())
+    by_hand["software"] = base * (1 / s.speed - 1)
+    for part in PARTS:
+        assert got.breakdown[part] == pytest.approx(by_hand.get(part, 0.0), rel=1e-3, abs=1e-12), part
+    assert got.total_s == pytest.approx(sum(by_hand.values()), rel=1e-3)
+
+
+def test_the_step_is_micro_batches_times_the_stage(h100: System) -> None:
+    """step = g x stage + what happens once: from 2 to 4 micro-batches the step grows by 2 stages and nothing else."""
+    two, four, six = (predict_step(one_layer(), h100, job(g), Plan(zero=0)).total_s for g in (2, 4, 6))
+    assert six - four == pytest.approx(four - two, rel=1e-9)
+    assert two > (four - two)
+
+
+def test_the_bubble_is_pp_minus_1_over_vpp_stages(facts: Facts) -> None:
+    system = resolve(facts, "h100", chips=4)
+    deep, model = job(16), one_layer(16)
+    plain = predict_step(model, system, deep, Plan(pp=4, zero=0))
+    woven = predict_step(model, system, deep, Plan(pp=4, vpp=2, zero=0, schedule="interleaved"))
+    stage = (
+        sum(
+            v
+            for k, v in plain.breakdown.items()
+            if k in ("gemm", "attention", "memory_bound", "head", "host", "pp_transfer")
+        )
+        / 16
+    )
+    assert plain.breakdown["pp_bubble"] == pytest.approx(3 * stage)
+    assert woven.breakdown["pp_bubble"] < 0.6 * plain.breakdown["pp_bubble"]
+
+
+def test_full_recompute_adds_the_forward_pass(h100: System) -> None:
+    none, full = (
+        predict_step(one_layer(), h100, job(2), Plan(zero=0, recompute=r)).breakdown for r in ("none", "full")
+    )
+    forward = none["gemm"] / 3 + none["attention"] / (1 + h100.stack.backward_attention) + none["memory_bound"] / 3
+    assert none["recompute"] == 0
+    assert full["recompute"] == pytest.approx(forward)
+
+
+def test_a_frozen_base_has_no_weight_gradients(h100: System) -> None:
+    whole, frozen = (
+        predict_step(one_layer(), h100, replace(job(2), frozen_base=f), Plan(zero=0)).breakdown for f in (False, True)
+    )
+    assert frozen["gemm"] == pytest.approx(2 / 3 * whole["gemm"])
+    assert frozen["optimizer"] == frozen["dp"] == 0
+
+
+def test_tensor_parallel_traffic_by_hand(facts: Facts) -> None:
+    """Two all-reduces of the layer's output forward, the stack's share of that backward, less what is overlapped."""
+    system = resolve(facts, "h100", chips=8)
+    s, link = system.stack, system.levels[0]
+    got = predict_step(one_layer(), system, job(1), Plan(tp=8, sp=True, zero=0)).breakdown["tp"]
+    each = 2 * (SEQ * H * 2 * (7 / 8) / (link.bandwidth_Bps * system.efficiency.link_efficiency) + link.latency_s)
+    assert got == pytest.approx((1 + s.backward_tp) * 2 * (1 - s.tp_overlap) * each)
+
+
+@pytest.fixture(scope="module")
+def published(facts: Facts) -> Validation:
+    return validate(None, facts)
+
+
+@pytest.mark.parametrize(
+    "anchor",
+    ["M01507", "M01152", "M01711", "M01682"],
+    ids=["405B on 16384 H100", "405B on 256 Ironwood", "235B MoE on 256 GB200", "70B on 1024 Trainium 2"],
+)
+def test_published_steps_lie_in_the_stated_interval(published: Validation, anchor: str) -> None:
+    row = next(r for r in published.rows if r.id == anchor)
+    assert row.status == "ok"
+    assert row.is_covered, f"{anchor}: measured {row.measured}, predicted {row.predicted} ({row.low} .. {row.high})"
+    assert row.ratio is not None
+    assert math.isfinite(row.ratio)
