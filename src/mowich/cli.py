@@ -99,7 +99,7 @@ Equal = Annotated[
 Stack = Annotated[
     str | None, typer.Option("--stack", metavar="NAME", help="Training software, for its measured overheads.")
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help='Change one thing: plan.tp=4,8, prices.trn3="$1.40/chip/h", power.trn3="900 W", '
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', "
                                                "prices.term=3y, site.pue=1.1, or any fact. Repeatable.")]  # fmt: skip
 FactsDir = Annotated[
     list[Path] | None,
@@ -219,7 +219,7 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
                     "not a setting",
                     where="--set",
                     given=item,
-                    allowed='path=value, as in plan.tp=8 or prices.trn3="$1.40/chip/h"',
+                    allowed="path=value, as in plan.tp=8 or prices.trn3='$1.40/chip/h'",
                 )
             value = value.strip("\"'")
             if key in seen:
@@ -674,7 +674,7 @@ def fit(
     def text() -> str:
         from mowich.report.text import fit_text
 
-        return fit_text(result, loaded, style(plain))
+        return fit_text(result, loaded, style(plain), given=model)
 
     emit(
         result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out, inputs=rerun(model, settings, facts, 0)

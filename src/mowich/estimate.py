@@ -142,7 +142,7 @@ class Estimate:
             "value": self.value, "unit": self.unit, "low": self.low, "high": self.high,
             "grade": self.grade, "coverage": dict(self.coverage), "breakdown": dict(self.breakdown),
         }  # fmt: skip
-        if self.value is None:
+        if self.value is None or self.reason is not None:
             out["reason"] = self.reason
         return out
 

@@ -97,6 +97,21 @@ def test_tp_degrees_divide_heads_and_stay_inside_a_unit(facts: Facts) -> None:
     assert divisors(1, 10) == [1]
 
 
+def test_tp_divides_the_feed_forward_too(facts: Facts) -> None:
+    """llama2-13b: 40 heads, but a feed-forward of 13824, which 5 does not divide."""
+    assert tp_degrees(load("llama2-13b"), resolve(facts, "trn3")) == [1, 2, 4, 8]
+    error = refusal(facts, "llama2-13b", "trn3", tp="5")
+    assert "tp=5 does not divide the feed-forward width 13824" in error.line()
+
+
+def test_sequence_parallelism_needs_a_sequence_that_it_can_cut(facts: Facts) -> None:
+    p = legal_plans(
+        load("llama-3.1-8b"), resolve(facts, "h100:8"), TrainJob(tokens=1e12, seq=1001, batch_seqs=64)
+    ).plans
+    assert p.tp.max() > 1
+    assert p.sp.max() == 0
+
+
 def test_a_key_of_many_wide_columns_stays_unique() -> None:
     """Ten columns of up to 2^20: more bits than an integer has, so the key is renumbered on the way."""
     rng = np.random.default_rng(0)

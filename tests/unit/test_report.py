@@ -137,7 +137,7 @@ def test_infeasible_rows_stay_with_their_reason() -> None:
 def test_breakeven_of_a_row_without_a_price() -> None:
     report = " ".join(text(*ROWS).split())
     assert "trn3-gen2 has no published price: equal to trn2 at $1.95 (1.6-2.3) per chip-hour" in report
-    assert '--set prices.trn3-gen2="$1.40/chip/h"' in report
+    assert "--set prices.trn3-gen2='$1.40/chip/h'" in report
 
 
 def test_idle_chips_and_warnings_are_shown() -> None:
@@ -165,7 +165,7 @@ def test_plan_report_says_what_plans_trade() -> None:
         load("deepseek-v3"),
         t.Style(),
     )
-    assert "+10.0% time, +0.0 GiB" in report
+    assert "+10.0%/token, +0.0 GiB" in report
     assert max(map(len, report.splitlines())) <= 100
 
 

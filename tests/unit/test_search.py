@@ -46,7 +46,7 @@ def test_search_equals_brute_force(facts: Facts, name: str, spec: str, batch: in
     assert found.best[0].seconds_per_token == pytest.approx(every[0][0], rel=1e-12)
     assert str(found.best[0].plan) in {plan for time, _, plan in every if time <= every[0][0] * (1 + 1e-9)}
     times = [c.seconds_per_token for c in found.best]
-    assert times == sorted(times)
+    assert times == pytest.approx([time for time, _, _ in every[:3]], rel=1e-12)
     assert all(sum(c.memory_B.values()) <= system.hbm_usable_B for c in found.best)
 
 

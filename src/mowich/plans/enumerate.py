@@ -6,6 +6,7 @@ ladders, and for each the largest data-parallel degree that the chips allow with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -14,6 +15,7 @@ import numpy as np
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import PRECISIONS, System
 from mowich.plans.plan import RECOMPUTE, SCHEDULES, Plans, TrainJob, pack
+from mowich.workloads import ops
 from mowich.workloads.model import Model, Moe
 
 MICRO_BATCHES = (1, 2, 4, 8, 16)
@@ -45,19 +47,28 @@ def divisors(n: int, limit: int) -> list[int]:
 def tp_degrees(model: Model, system: System) -> list[int]:
     """Tensor-parallel degrees: divide every layer's query heads and its feed-forward, and stay inside one scale-up unit."""
     limit = min(MAX_TP, system.domain_devices, system.devices)
-    heads = np.gcd.reduce([layer.attention.num_heads for layer in model.layers])
-    return [d for d in divisors(int(heads), limit) if d & (d - 1) == 0 or d <= 12]
+    common = math.gcd(*(size for sizes in tp_splits(model).values() for size in sizes))
+    return [d for d in divisors(common, limit) if d & (d - 1) == 0 or d <= 12]
+
+
+def tp_splits(model: Model) -> dict[str, list[int]]:
+    """What tensor parallelism cuts, by name: query heads and the feed-forward that every token takes (experts are cut by etp)."""
+    widths = [round(ops.ffn_width(layer.ffn)[0]) for layer in model.layers]
+    return {
+        "query heads": [layer.attention.num_heads for layer in model.layers],
+        "feed-forward width": [w for w in widths if w],
+    }
 
 
 def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int | str]]) -> None:
     """Refuse a fixed degree that no plan of this model can have: one clear line, with the legal values."""
     where = "--set plan."
-    if "tp" in fixed:
-        heads = int(np.gcd.reduce([layer.attention.num_heads for layer in model.layers]))
-        for tp in fixed["tp"]:
-            if heads % int(tp):
-                raise UserError(f"tp={tp} does not divide the {heads} query heads of {model.name}", where=f"{where}tp",
-                                allowed=" ".join(map(str, divisors(heads, MAX_TP))))  # fmt: skip
+    sizes = {what: math.gcd(*of_layers) for what, of_layers in tp_splits(model).items() if of_layers}
+    for tp in fixed.get("tp", ()):
+        for what, size in sizes.items():
+            if size % int(tp):
+                raise UserError(f"tp={tp} does not divide the {size} {what} of {model.name}" if what.endswith("s") else f"tp={tp} does not divide the {what} {size} of {model.name}",
+                                where=f"{where}tp", allowed=" ".join(map(str, divisors(math.gcd(*sizes.values()), MAX_TP))))  # fmt: skip
     moes = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
     if "ep" in fixed:
         experts = moes[0].num_experts if moes else 1
@@ -167,6 +178,10 @@ def legal_plans(
     rule(
         "interleaving needs pp > 1 and whole chunks",
         (vpp == 1) | ((pp > 1) & (pp * vpp <= L) & (np.ceil(L / (pp * vpp)) * (pp * vpp) <= L * 1.1)),
+    )
+    rule(
+        "sequence divides over tp and cp where sequence parallelism cuts it",
+        (shape["sp"] == 0) | (np.mod(job.seq, tp * cp) == 0),
     )
     rule("sequence divides over cp", (job.seq % (2 * cp) == 0) | (cp == 1))
     rule("etp divides tp", np.mod(tp, etp) == 0)

@@ -207,7 +207,7 @@ def breakeven_lines(rows: Sequence[Row]) -> list[str]:
         out.append(text)
         name = name or row.system_id
     if name:
-        out.append(f'Your own: --set prices.{name}="$1.40/chip/h" --set power.{name}="900 W"')
+        out.append(f"Your own: --set prices.{name}='$1.40/chip/h' --set power.{name}='900 W'")
     return out
 
 
@@ -223,6 +223,10 @@ def compare_text(result: Comparison, model: Model, style: Style, *, command_hint
         f"{style.best} best   ~ range overlaps with the best: not ranked   ? unknown   90% ranges   GiB/dev used/usable"
     )
     lines += wrap(legend, style)
+    known = "MFU against the dense peak of the plan's own precision"
+    if any(runs(row) and row.binds == "hbm capacity" for row in rows):
+        known += "; HBM size: with more memory another plan would be over 8% faster"
+    lines += wrap(known, style)
     if "plan" in dropped:
         lines += ["", "Plans and where the time goes", *plan_lines(rows, style)]
         dropped = [d for d in dropped if d != "plan"]
@@ -276,7 +280,8 @@ def price_lines(rows: Sequence[Row], style: Style) -> list[str]:
     terms = sorted({price_term(r) for r in rows if price_term(r)})
     if len(terms) > 1:
         lines += wrap(
-            f"Price terms differ ({', '.join(terms)}): one term for all is --set prices.term={'3y' if '3y' in terms else 'on-demand'}.",
+            f"Price terms differ ({', '.join(terms)}), so costs are not on equal footing; --set prices.term=on-demand asks for one term, "
+            "and a system without it then has no cost.",
             style,
             indent=0,
         )
@@ -332,7 +337,7 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
     ]
     columns = [
         Column(name="#"), Column(name="plan", right=False), Column(name="step s"), Column(name="MFU"), Column(name="GiB/dev"),
-        Column(name="$/Mtok", keep=3), Column(name="batch", keep=1), Column(name="binds", right=False, keep=4), Column(name="against #1", right=False),
+        Column(name="$/Mtok", keep=3), Column(name="batch", keep=5), Column(name="binds", right=False, keep=4), Column(name="against #1", right=False),
     ]  # fmt: skip
     body = []
     for i, row in enumerate(rows, 1):
@@ -352,7 +357,7 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
         lines += wrap(first.reason, style, indent=0)
     idle = f", {first.chips_idle} idle and paid for" if first.chips_idle else ""
     lines += wrap(
-        f"{first.chips_used} of {first.chips_requested} chips{idle}; {result.evaluated} legal plans, {result.feasible} fit; evaluated in {sig(result.seconds, 2)} s.",
+        f"#1 uses {first.chips_used} of {first.chips_requested} chips{idle}; {result.evaluated} legal plans, {result.feasible} fit; evaluated in {sig(result.seconds, 2)} s.",
         style,
         indent=0,
     )
@@ -366,12 +371,12 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
 
 
 def trade(row: Row, first: Row) -> str:
-    """ "+1.4% time, -12.3 GiB": what a plan costs and gives against the best one."""
+    """ "+1.4%/token, -12.3 GiB": what a plan costs and gives against the best one."""
     if row.step_s.value is None or first.step_s.value is None:
         return NOTHING
     per_token = (row.step_s.value / row.global_batch_seqs) / (first.step_s.value / first.global_batch_seqs) - 1
     memory = (sum(row.memory_B.values()) - sum(first.memory_B.values())) / 2**30
-    return f"{per_token:+.1%} time, {memory:+.1f} GiB"
+    return f"{per_token:+.1%}/token, {memory:+.1f} GiB"
 
 
 def model_text(view: ModelView, style: Style) -> str:
@@ -401,8 +406,8 @@ def model_text(view: ModelView, style: Style) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fit_text(fit: Fit, model: Model, style: Style) -> str:
-    """The report of `mowich fit`."""
+def fit_text(fit: Fit, model: Model, style: Style, *, given: str = "") -> str:
+    """The report of `mowich fit`. given: the model as the user named it, for the next command."""
     lines = [*(style.bold(x) for x in wrap(fit.sentence(), style, indent=0, hang=0)), ""]
     lines += wrap(job_line({**fit.inputs, "chips": None, "tokens": None}, model), style)
     if fit.memory_B:
@@ -420,7 +425,7 @@ def fit_text(fit: Fit, model: Model, style: Style) -> str:
     lines += [
         "",
         *wrap(
-            f"Next: mowich plan {model.name} --on {fit.system_id}:{fit.smallest_chips or fit.chips} --train ... --top 5",
+            f"Next: mowich plan {given or model.name} --on {fit.system_id}:{fit.smallest_chips or fit.chips} --train ... --top 5",
             style,
             indent=0,
         ),

@@ -81,6 +81,8 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
     first = np.zeros_like(fits).reshape(-1, space.num_recompute)
     first[np.arange(len(first)), fits.reshape(first.shape).argmax(axis=1)] = True
     first[:, 0] = True
+    if top > 1:  # those behind the best may recompute more than they must
+        first[:] = True
     worth = np.flatnonzero(first)
     per_token = np.full(len(plans), np.inf)
     per_token[worth] = step_s_per_token(model, system, job, plans.take(worth))

@@ -166,9 +166,12 @@ def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
         fitted = path.startswith("training.") and fact.grade == "C"
         if fitted or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
-        at_high = log_time(ask.facts.with_values({fact.path: fact.high})) - base
-        if abs(at_high) > 1e-4:
-            out.append((fact.path, log_time(ask.facts.with_values({fact.path: fact.low})) - base, at_high))
+        low, high = (
+            log_time(ask.facts.with_values({fact.path: end})) - base if end != fact.value else 0.0
+            for end in (fact.low, fact.high)
+        )
+        if max(abs(low), abs(high)) > 1e-4:
+            out.append((fact.path, low, high))
     return tuple(sorted(out, key=lambda item: -max(abs(item[1]), abs(item[2]))))
 
 

@@ -1,0 +1,146 @@
+"""Bad input as a new user would try it, beyond names and flags: broken files, impossible numbers, choices that contradict each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mowich import cli
+
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8,
+         "intermediate_size": 128, "vocab_size": 100}  # fmt: skip
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, list[str]]:
+    code = cli.run(args)
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err.splitlines()
+
+
+def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: str) -> list[str]:
+    given = {"tokens": "1T", "seq": "4096", "batch": "512seqs", **job}
+    return ["compare", model, "--train", *(w for k, v in given.items() for w in (f"--{k}={v}",)), "--on", on, *more]
+
+
+@pytest.mark.parametrize(("args", "said"), [
+    (compare(on=""), "--on: names no system"),
+    (compare(on="trn3,trn3"), "'trn3' is named twice"),
+    (compare(on="trn3,trn3-gen2"), "--on: 'trn3' and 'trn3-gen2' are the same 144 chips of trn3-gen2"),
+    (compare(on="gb300:4x4"), "a shape needs a torus"),
+    (compare(on="ironwood:4x4x4x4"), "this torus has 3 axes"),
+    (compare(on="efa"), "--on: 'efa' has facts but is not a machine"),
+    (compare(on="trn9"), "--on: unknown system 'trn9'"),
+    (compare("no-such-model"), "MODEL: unknown model 'no-such-model'"),
+    (compare("", "trn3"), "MODEL: unknown model ''"),
+    (compare("llama-3.1-8b", "trn3", "--chips", "1.5"), "--chips: must be a whole number"),
+    (compare("llama-3.1-8b", "trn3", "--chips", "10000000"), "number of chips out of range"),
+    (compare("llama-3.1-8b", "trn3", "--stack", "foo"), "--stack: unknown software stack 'foo'"),
+    (compare("llama-3.1-8b", "trn3", "--equal", "usd"), "--equal: needs --chips"),
+    (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=24"), "tp=24 does not divide the 32 query heads"),
+    (compare("llama-3.1-8b", "trn3", "--set", "plan.ep=4"), "llama-3.1-8b is dense"),
+    (compare("llama-3.1-8b", "h100", "--set", "plan.precision=nvfp4"), "has no nvfp4 matrix rate"),
+    (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=²"), "not a legal degree"),
+    (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=2", "--set", "plan.tp=4"), "plan.tp is set twice"),
+    (compare("llama-3.1-8b", "trn3", "--set", "prices.trn3=1.4"), "1.4 has no unit; write"),
+    (compare("llama-3.1-8b", "trn3", "--set", "prices.trn3=$1e999/chip/h"), "too large a number"),
+    (compare("llama-3.1-8b", "trn3", "--set", "prices.efa=$1/chip/h"), "not a machine"),
+    (compare("llama-3.1-8b", "trn3", "--set", "site.pue=0.5"), "out of range"),
+    (compare("llama-3.1-8b", "trn3", "--set", "training.neuroncore-v4.gemm_efficiency=300%"), "out of range"),
+    (compare("llama-3.1-8b", "trn3", "--set", "foo.bar=3"), "unknown setting 'foo.bar'"),
+    (compare("llama-3.1-8b", "trn3", "--out", "/nonexistent/r.json"), "--out /nonexistent/r.json: cannot be written"),
+    (compare(batch="100"), "100 tokens are less than one sequence of 4096"),
+    (compare(batch="1e15seqs"), "less than one step"),
+    (compare(tokens="5"), "5 tokens are less than one step"),
+    (compare(tokens="-5"), "--tokens: must be at least 1"),
+    (compare(tokens="nan"), "--tokens: not a count"),
+    (compare(tokens="1e400"), "--tokens: too large a number"),
+    (compare(seq="1e12"), "--seq: must be at most 1e+09"),
+    (["facts", "check", "--facts", "/nowhere"], "--facts: no such directory"),
+    (["validate", "/nowhere.csv"], "no such file"),
+    (["plan", *compare()[1:], "--top", "0"], "--top"),
+])  # fmt: skip
+def test_bad_input_is_one_line_and_exit_2(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *args)
+    assert code == 2
+    assert out == ""
+    assert [line for line in err if line.startswith("error: ")] == err
+    assert len(err) == 1
+    assert said in err[0]
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"model_type": "foo"}, "unknown model_type 'foo'"),
+    ({"hidden_size": 0}, "'hidden_size' must be a whole number"),
+    ({"hidden_size": float("nan")}, "'hidden_size' must be a whole number"),
+    ({"hidden_size": "big"}, "'hidden_size' must be a whole number"),
+    ({"hidden_size": None}, "missing key 'hidden_size'"),
+    ({"num_hidden_layers": 10**9}, "'num_hidden_layers' must be at most"),
+    ({"num_key_value_heads": 3}, "not a multiple of 'num_key_value_heads'"),
+])  # fmt: skip
+def test_a_config_that_is_wrong_is_refused_by_key(
+    tmp_path: Path, change: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**LLAMA, **change}), encoding="utf-8")
+    for args in (["model", str(path)], compare(str(tmp_path))):
+        code, out, err = run(capsys, *args)
+        assert (code, out, len(err)) == (2, "", 1)
+        assert said in err[0]
+        assert str(path) in err[0]
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"model_type": "lla', b"\xff\xfe"])
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text)
+    code, out, err = run(capsys, *compare(str(path)))
+    assert (code, out, len(err)) == (2, "", 1)
+    assert str(path) in err[0]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"schema": "mowich/compare@1", "rows": [', '{"a": 1}', '{"schema": "mowich/compare@1"}',
+                                  '{"schema": "mowich/compare@1", "rows": 5, "inputs": 7}', '{"schema": "mowich/plan@1", "plans": [{"system": "x"}], "inputs": {}}'])  # fmt: skip
+def test_explain_of_something_else_is_refused(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(text, encoding="utf-8")
+    code, out, err = run(capsys, "explain", str(path), "trn3.step_s")
+    assert (code, out) == (2, "")
+    assert err
+    assert all(line.startswith(f"error: {path}: ") for line in err)
+
+
+def test_one_chip_for_a_large_model_says_by_how_much_it_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *compare("deepseek-v3", "trn3", "--chips", "1"))
+    assert (code, err) == (3, [])
+    assert "does not fit" in out
+    assert all(word in out for word in ("short per device", "weights", "gradients", "optimizer", "usable"))
+
+
+def test_a_step_longer_than_the_time_between_failures_is_unknown_not_a_crash(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, _ = run(
+        capsys, *compare("llama-3.1-8b", "trn3", "--chips", "4096", "--json", tokens="1e30", batch="1e15seqs")
+    )
+    assert code == 0
+    row = json.loads(out)["rows"][0]
+    assert row["step_s"]["value"] > 0
+    for metric in ("goodput", "days"):
+        assert row[metric]["value"] is None
+        assert "too long to finish between failures" in row[metric]["reason"]
+
+
+def test_sequences_longer_than_the_model_was_made_for_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, *compare("gpt2", "h100", seq="2048"))
+    assert code == 0
+    assert err == ["note: --seq 2048 is longer than the context of gpt2, 1024 tokens"]
+
+
+def test_json_does_not_depend_on_the_clock(capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = (run(capsys, *compare("llama-3.1-8b", "trn3,h100", "--json"))[1] for _ in range(2))
+    assert one == two
+    assert "seconds" not in json.loads(one)["rows"][0]
