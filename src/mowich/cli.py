@@ -241,7 +241,8 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
                 if fact.unit == "text":
                     raise UserError("this fact is a text and cannot be set", where=where)
                 if fact.unit in ("", "1") and not value.endswith("%"):
-                    number = parse_count(value, where=where, minimum=0, whole=False)
+                    whole = path.rsplit(".", 1)[-1] in WHOLE
+                    number = parse_count(value, where=where, minimum=1 if whole else 0, whole=whole)
                 else:
                     number = parse(value, fact.unit or "1", where=where).value
                 if number <= 0:
@@ -259,6 +260,9 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
         out.facts = facts.with_values(changes)
     return out
 
+
+WHOLE = ("devices_per_chip", "chips_per_unit", "chips_per_server", "max_chips", "chips", "axes")
+"""Names of facts that count things."""
 
 SHARES = ("_efficiency", "_overlap", "_exposed", "_share", "exposed_inside", "exposed_outside")
 """Ends of the names of facts that are shares of a whole."""
@@ -481,9 +485,17 @@ def one_form(as_json: bool, as_csv: bool, problems: Problems) -> None:
         problems.add("choose one of --json and --csv")
 
 
-def rerun(model: str, settings: Sequence[str] | None, dirs: Sequence[Path] | None, seed: int) -> dict[str, Any]:
-    """What else is needed to run a result again: the words as they were given."""
-    return {"model_given": model, "set": list(settings or ()), "facts_dirs": [str(d) for d in dirs or ()], "seed": seed}
+def rerun(
+    model: str, loaded: Model, settings: Sequence[str] | None, dirs: Sequence[Path] | None, seed: int
+) -> dict[str, Any]:
+    """What else is needed to run a result again: the words as they were given, and the size of the model that they named."""
+    return {
+        "model_given": model,
+        "model_params": loaded.params,
+        "set": list(settings or ()),
+        "facts_dirs": [str(d) for d in dirs or ()],
+        "seed": seed,
+    }
 
 
 # ---- verbs ----------------------------------------------------------------------------------------------------------------------------
@@ -555,7 +567,7 @@ def compare(
         as_csv=as_csv,
         rows="rows",
         out=out,
-        inputs=rerun(model, settings, facts, seed),
+        inputs=rerun(model, loaded, settings, facts, seed),
     )
     if not result.complete:
         print("the systems above were done, the others are left out", file=sys.stderr)
@@ -623,7 +635,7 @@ def plan(
         as_csv=as_csv,
         rows="plans",
         out=out,
-        inputs=rerun(model, settings, facts, seed),
+        inputs=rerun(model, loaded, settings, facts, seed),
     )
     if not any(row.plan is not None for row in result.rows):
         raise typer.Exit(EXIT_INFEASIBLE)
@@ -677,7 +689,13 @@ def fit(
         return fit_text(result, loaded, style(plain), given=model)
 
     emit(
-        result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out, inputs=rerun(model, settings, facts, 0)
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=False,
+        rows="",
+        out=out,
+        inputs=rerun(model, loaded, settings, facts, 0),
     )
     if result.fits is False:
         raise typer.Exit(EXIT_INFEASIBLE)
@@ -763,6 +781,9 @@ def explain(
     loaded = read_model(str(inputs.get("model_given", inputs.get("model"))), problems)
     problems.stop()
     assert loaded is not None
+    if inputs.get("model_params", loaded.params) != loaded.params:
+        raise UserError(f"'{loaded.name}' is not the model of this result", where=where, given=f"{loaded.params} parameters", allowed=f"{inputs['model_params']}",
+                        fix="run explain where compare was run")  # fmt: skip
     if data.get("facts_hash") not in (None, chosen.facts.hash()):
         noter(quiet)(
             f"the facts have changed since {where} was made ({data['facts_hash']}, now {chosen.facts.hash()}): terms are of now"

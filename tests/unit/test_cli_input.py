@@ -50,6 +50,8 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
     (compare("llama-3.1-8b", "trn3", "--set", "prices.efa=$1/chip/h"), "not a machine"),
     (compare("llama-3.1-8b", "trn3", "--set", "site.pue=0.5"), "out of range"),
     (compare("llama-3.1-8b", "trn3", "--set", "training.neuroncore-v4.gemm_efficiency=300%"), "out of range"),
+    (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=0.5"), "must be at least 1"),
+    (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=2.5"), "must be a whole number"),
     (compare("llama-3.1-8b", "trn3", "--set", "foo.bar=3"), "unknown setting 'foo.bar'"),
     (compare("llama-3.1-8b", "trn3", "--out", "/nonexistent/r.json"), "--out /nonexistent/r.json: cannot be written"),
     (compare(batch="100"), "100 tokens are less than one sequence of 4096"),
@@ -144,3 +146,27 @@ def test_json_does_not_depend_on_the_clock(capsys: pytest.CaptureFixture[str]) -
     one, two = (run(capsys, *compare("llama-3.1-8b", "trn3,h100", "--json"))[1] for _ in range(2))
     assert one == two
     assert "seconds" not in json.loads(one)["rows"][0]
+
+
+def test_explain_does_not_mix_up_two_models_of_one_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative config.json names another file in another directory."""
+    for name, layers in (("a", 2), ("b", 8)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(
+            json.dumps({**LLAMA, "num_hidden_layers": layers}), encoding="utf-8"
+        )
+    result = str(tmp_path / "r.json")
+    monkeypatch.chdir(tmp_path / "a")
+    assert run(capsys, *compare("./config.json", "h100", "--out", result, seq="1024"))[0] == 0
+    assert run(capsys, "explain", result, "h100.step_s")[0] == 0
+    monkeypatch.chdir(tmp_path / "b")
+    code, out, err = run(capsys, "explain", result, "h100.step_s")
+    assert (code, out, len(err)) == (2, "", 1)
+    assert "is not the model of this result" in err[0]
+
+
+def test_a_batch_in_tokens_is_shown_in_whole_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, *compare("llama-3.1-8b", "h100", "--chips", "64", batch="1M"))
+    assert "seq 4096, batch 244;" in out

@@ -257,7 +257,7 @@ def job_line(inputs: Mapping[str, object], model: Model) -> str:
         f", {short_count(model.params_active)} active" if model.params_active != model.params else ""
     )
     tokens = f"{show_count(float(str(inputs['tokens'])))} tokens, " if inputs.get("tokens") else ""
-    what = f"{model.name} ({size}): train {tokens}seq {inputs['seq']}, batch {show_count(float(str(inputs['batch_seqs'])))}"
+    what = f"{model.name} ({size}): train {tokens}seq {inputs['seq']}, batch {show_count(round(float(str(inputs['batch_seqs']))))}"
     chips = inputs.get("chips")
     equal = inputs.get("equal", "chips")
     if chips is not None:
