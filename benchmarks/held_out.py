@@ -114,7 +114,7 @@ def main() -> None:
                     writer.writeheader()
                     writer.writerows(r for r in rows if (where[r["source_group"]] == fold) == keep)
             fitted = fit(files["fit"], facts, options.rounds)
-            got = [r for r in validate(files["held"], fitted).rows]
+            got = list(validate(files["held"], fitted).rows)
             held += got
             print(f"fold {fold}: {line('held out', got)}", flush=True)
     text = report(held, options.folds)

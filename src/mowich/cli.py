@@ -339,6 +339,10 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
                             where="--batch",
                             fix=f"sequences are written {text}seqs",
                         )
+                    if text.isdigit():
+                        note(
+                            f"--batch {text} is {text} tokens, {seqs:.6g} sequences; {text} sequences are written {text}seqs"
+                        )
     if problems.found or per_seq is None or seqs is None:
         return None
     if all_tokens and all_tokens < seqs * per_seq:

@@ -88,8 +88,8 @@ def test_a_group_that_one_domain_does_not_hold_is_spread_evenly() -> None:
 
 def test_a_torus_group_drives_the_links_of_the_axes_that_it_spans() -> None:
     level = Level(name="pod", kind="torus3d", devices=4096, bandwidth_Bps=1.0, latency_s=0.0, axes=3)
-    share = collectives.torus_share(level, np.array([2.0, 16.0, 17.0, 256.0, 257.0, 4096.0]), 4096)
-    assert (share * 3).round(6).tolist() == [1, 1, 2, 2, 3, 3]
+    share = collectives.torus_share(level, np.array([2.0, 16.0, 17.0, 18.0, 256.0, 300.0, 4096.0]), 4096)
+    assert (share * 3).round(6).tolist() == [1, 1, 1, 2, 2, 3, 3]
 
 
 def test_all_to_all_on_a_torus_is_bound_by_its_bisection(facts: Facts) -> None:

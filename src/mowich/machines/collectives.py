@@ -72,14 +72,15 @@ def torus_chips(system: System, level: Level) -> float:
 
 def torus_share(level: Level, ratio: Floats, nodes: float) -> Floats:
     """Share of a torus device's links that a group of `ratio` members drives: k / axes with
-    k = ceil(ln(ratio) / ln(side)), side = nodes^(1/axes).
+    k = ceil(ln(ratio) / ln(side)), side = nodes^(1/axes): a group is laid along as few axes as hold it, and a slice is taken as a near-cube,
+    whatever its shape (so a group up to 10% above a whole number of axes counts as that number).
 
     >>> level = Level(name="pod", kind="torus3d", devices=4096, bandwidth_Bps=1.0, latency_s=0.0, axes=3)
     >>> torus_share(level, np.array([4.0, 4096.0]), 4096).round(3).tolist()
     [0.333, 1.0]
     """
     side = max(2.0, float(nodes) ** (1.0 / level.axes))
-    k = np.ceil(np.log(np.maximum(ratio, 1.0 + 1e-12)) / np.log(side) - 1e-6)
+    k = np.ceil(np.log(np.maximum(ratio, 1.0 + 1e-12) / 1.1) / np.log(side))
     return np.asarray(np.clip(k, 1.0, level.axes) / level.axes, dtype=np.float64)
 
 

@@ -233,9 +233,10 @@ def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_
     block = np.lcm(experts.astype(np.int64), inner.astype(np.int64)).astype(np.float64)
     unit = float(system.domain_devices)
     whole, rest = divmod(float(system.devices), unit)
-    small = block <= unit
-    per_unit = np.where(small, np.floor(unit / block) * block, unit)
-    usable = whole * per_unit + np.where(small, np.floor(rest / block) * block, rest)
+    # a larger block crosses the network anyway and may start anywhere: it leaves no chip idle
+    fits = block <= unit
+    per_unit = np.where(fits, np.floor(unit / block) * block, unit)
+    usable = whole * per_unit + np.where(fits, np.floor(rest / block) * block, rest)
     model_ranks = shape["tp"] * shape["cp"] * shape["pp"]
     most = np.floor(usable / model_ranks)
     per_dp = np.maximum(1.0, np.floor(job.batch_seqs / shape["micro_batch"]))
