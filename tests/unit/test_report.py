@@ -73,6 +73,7 @@ INPUTS = {
     "batch_seqs": 16384.0,
     "chips": 16384,
     "equal": "chips",
+    "systems": [{"system": "trn3", "id": "trn3-gen2", "chips": 16384, "stack": "neuron"}],
 }
 
 

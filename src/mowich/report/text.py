@@ -7,7 +7,7 @@ a report shows stands in the result. Unknown is "?", never 0 and never blank; a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mowich.estimate import Estimate
 from mowich.report.table import UNKNOWN, Column, Style, gib, interval, number, percent, spread, table, wrap
@@ -241,7 +241,7 @@ def compare_text(result: Comparison, model: Model, style: Style, *, command_hint
         lines += ["", "Notes"]
         for note in notes:
             lines += wrap(note, style)
-    lines += ["", *price_lines(rows, style), *coverage_lines(rows, style)]
+    lines += ["", *price_lines(rows, style), *coverage_lines(rows, inputs, style)]
     lines += next_lines(rows, style, str(inputs["model"]), command_hint)
     return "\n".join(lines) + "\n"
 
@@ -288,8 +288,8 @@ def price_lines(rows: Sequence[Row], style: Style) -> list[str]:
     return lines
 
 
-def coverage_lines(rows: Sequence[Row], style: Style) -> list[str]:
-    """Which kinds of cost the times are made of."""
+def coverage_lines(rows: Sequence[Row], inputs: Mapping[str, object], style: Style) -> list[str]:
+    """Which kinds of cost the times are made of, and which training software they assume."""
     said: dict[str, list[str]] = {}
     for row in rows:
         if runs(row) and row.step_s.coverage:
@@ -297,12 +297,15 @@ def coverage_lines(rows: Sequence[Row], style: Style) -> list[str]:
                 f"{share:.0%} {kind}" for kind, share in sorted(row.step_s.coverage.items(), key=lambda kv: -kv[1])
             )
             said.setdefault(text, []).append(row.system)
+    if not said:
+        return []
     parts = [f"{text}" if len(said) == 1 else f"{text} ({', '.join(who)})" for text, who in said.items()]
-    return (
-        wrap("Step time from: " + "; ".join(parts) + ". How far to trust it: mowich validate.", style, indent=0)
-        if parts
-        else []
-    )
+    stacks: dict[str, list[str]] = {}
+    for entry in cast("Sequence[Mapping[str, str]]", inputs["systems"]):
+        stacks.setdefault(entry["stack"], []).append(entry["system"])
+    software = ", ".join(name if len(stacks) == 1 else f"{name} ({', '.join(who)})" for name, who in stacks.items())
+    text = f"Step time from: {'; '.join(parts)}. Software: {software}. How far to trust it: mowich validate."
+    return wrap(text, style, indent=0)
 
 
 def next_lines(rows: Sequence[Row], style: Style, model: str, command_hint: str) -> list[str]:
