@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 from registry import (
     BF16,
+    IMPORTS,
     SAMPLES,
     SDK,
     Skip,
@@ -147,6 +148,74 @@ for _nth, (_shape, _blocks) in enumerate(
         k, rows, cols = shape
         a, b = uniform(k, rows), uniform(k, cols, seed=1)
         close(simulate(m.matrix_multiply_kernel, a, b, **blocks), a.T @ b, 1e-4, 2e-3)
+
+
+GUIDES, STARTED = SDK / "nki/guides", SDK / "nki/get-started"
+
+
+for _nth, _shape in enumerate(((4, 4096), (128, 128))):
+
+    @case(f"docs/dma_overview_exp/{_shape[0]}x{_shape[1]}")
+    def _(nth: int = _nth, shape: tuple[int, int] = _shape) -> None:
+        m = load_rst(STARTED / "about/nki-dma-overview.rst", r"def tensor_exp_kernel_isa", nth)
+        x = uniform(*shape, dtype=BF16)
+        close(simulate(m.tensor_exp_kernel_isa, x), np.exp(f32(x)), 1e-2, 1e-2)
+
+
+for _name, _path in (
+    ("quickstart", "quickstart-implement-run-kernel.rst"),
+    ("language_guide", "nki-language-guide.rst"),
+):
+
+    @case(f"docs/{_name}_add")
+    def _(path: str = _path) -> None:
+        m = load_rst(STARTED / path, r"c_output = nl.ndarray\(dtype(.|\n)*return c_output", 0, IMPORTS)
+        a, b = uniform(4, 3, dtype=np.float16), uniform(4, 3, dtype=np.float16, seed=1)
+        close(simulate(m.nki_tensor_add_kernel, a, b), a + b, 1e-3, 1e-3)
+
+
+for _name in ("relu", "scale"):
+
+    @case(f"docs/language_guide_{_name}")
+    def _(name: str = _name) -> None:
+        m = load_rst(STARTED / "nki-language-guide.rst", r"def tiled_process", 0, IMPORTS)
+        x, out = uniform(256, 512), np.zeros((256, 512), np.float32)
+        simulate(getattr(m, f"{name}_kernel"), x, out)  # written in place
+        close(out, np.maximum(x, 0) if name == "relu" else 0.5 * x, 1e-6, 1e-6)
+
+
+@case("docs/language_guide_object")
+def _() -> None:
+    m = load_rst(STARTED / "nki-language-guide.rst", r"class C\(NKIObject\)", 0, IMPORTS)
+    assert (m.c.x, m.c.y) == (1, True)
+
+
+@case("docs/scheduling/with_schedule")
+def _() -> None:
+    m = load_rst(GUIDES / "how-to-scheduling-apis.rst", r"with_schedule\(\[", 0, IMPORTS)
+    x = uniform(128, 64, low=1, high=2)
+    for kernel in (m.kernel, m.scheduled):
+        close(simulate(kernel, x), 1 / x + x + 1, 1e-5, 1e-5)
+
+
+for _nth, _kernel, _pattern in (
+    (0, "scheduled", r"with_schedule\(l\)"),
+    (0, "loop", r"no_reorder"),
+    (1, "loop", r"no_reorder"),
+):
+
+    @case(f"docs/scheduling/exp_{_kernel}_{_nth}")
+    def _(nth: int = _nth, kernel: str = _kernel, pattern: str = _pattern) -> None:
+        m = load_rst(GUIDES / "how-to-scheduling-apis.rst", pattern, nth, IMPORTS)
+        tiles = [uniform(128, 64, seed=s) for s in range(3)]
+        for got, x in zip(simulate(getattr(m, kernel), *tiles), tiles, strict=True):
+            close(got, np.exp(x), 1e-5, 1e-5)
+
+
+@case("docs/allocator_manual_addresses")
+def _() -> None:
+    m = load_rst(SDK / "nki/library/kernel-utils/allocator.rst", r"def kernel_without_sbm", 0, IMPORTS)
+    simulate(m.kernel_without_sbm, uniform(128, 8), uniform(128, 8))
 
 
 def microscaled(folder: Path, which: str, *options: Any) -> None:

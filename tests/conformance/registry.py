@@ -100,15 +100,18 @@ def rst_blocks(path: Path) -> list[str]:
     return blocks
 
 
-def load_rst(path: Path, pattern: str, nth: int) -> ModuleType:
-    """The nth code block that matches, as a module of its own."""
+IMPORTS = "from dataclasses import dataclass\nimport nki\nimport nki.isa as nisa\nimport nki.language as nl\nfrom nki.language import NKIObject\n"
+
+
+def load_rst(path: Path, pattern: str, nth: int = 0, preamble: str = "") -> ModuleType:
+    """The nth code block that matches, as a module of its own; `preamble` has the imports that the text takes as read."""
     if not path.exists():
         raise Skip(f"not in this checkout: {path.name}")
     matching = [b for b in rst_blocks(path) if re.search(pattern, b)]
     if len(matching) <= nth:
         raise Skip(f"{path.name} has no block {nth} with {pattern!r}")
     file = Path(tempfile.mkdtemp(prefix="conformance_")) / f"{path.stem.replace('-', '_')}_{nth}.py"
-    file.write_text(matching[nth])
+    file.write_text(preamble + matching[nth])
     return load(file)
 
 
