@@ -9,7 +9,8 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
   - its simulation mode knows one rank: with several, `mowich.nki.simulate_ranks` runs the kernel;
   - tests marked trace-only want AWS's compiler: they run on the machine instead, their outputs unchecked.
 
-Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow: which cases stay),
+Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, skipped: which cases stay),
+MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_EXTERNAL (test another
 importable `nki`).
 """
@@ -296,15 +297,13 @@ def patch_framework() -> None:
 
 
 def set_of(item: pytest.Item) -> str:
-    if "[NOTSET" in item.name:  # parametrised over nothing
-        return "empty"
     if MULTIRANK.search(item.nodeid):
         return "multirank"
     if any(m.name in TRACE_MARKS for m in item.iter_markers()):
         return "trace"
     if item.get_closest_marker("slow_simulation") or any(pattern in item.name for pattern in LARGE):
         return "slow"
-    return "regular"
+    return "skipped" if item.get_closest_marker("skip") else "regular"  # skipped upstream, or parametrised over nothing
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -314,12 +313,14 @@ def pytest_collection(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = [s for s in os.environ.get("MOWICH_CONFORMANCE_SETS", "").split(",") if s]
+    without = os.environ.get("MOWICH_CONFORMANCE_WITHOUT", "")
+    kept, left = [], []
     for item in items:
-        item.user_properties.append(("set", set_of(item)))
-    if not wanted:
-        return
-    kept = [i for i in items if set_of(i) in wanted]
-    config.hook.pytest_deselected(items=[i for i in items if set_of(i) not in wanted])
+        which = set_of(item)
+        item.user_properties.append(("set", which))
+        drop = (wanted and which not in wanted) or (without and item.get_closest_marker(without))
+        (left if drop else kept).append(item)
+    config.hook.pytest_deselected(items=left)
     items[:] = kept
 
 

@@ -24,6 +24,7 @@ SET_TITLES = {
     "multirank": "several ranks",
     "trace": "run, outputs not checked",
     "slow": "large shapes",
+    "skipped": "skipped upstream",
     "": "",
 }
 

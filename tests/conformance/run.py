@@ -34,7 +34,7 @@ SETS = {
     "fast": "regular,multirank,trace",  # of these, those that nki-library marks fast
     "regular": "regular,multirank,trace",
     "slow": "slow",
-    "all": "regular,multirank,trace,slow",
+    "all": "regular,multirank,trace,slow,skipped",
 }
 OUTCOMES = {"passed": "passed", "failed": "failed", "skipped": "not attempted"}
 
@@ -123,6 +123,8 @@ def run_nkilib(library: Path, args: argparse.Namespace, platform: str, name: str
         OPENBLAS_NUM_THREADS="1",
         MKL_NUM_THREADS="1",
     )
+    if platform == "trn3" and "trn2" in args.platform and not args.both:
+        environment["MOWICH_CONFORMANCE_WITHOUT"] = "trn2"
     if "slow" in SETS[name]:
         environment["NKILIB_SIMULATION_RUN_ALL"] = "1"
     command = nkilib_command(library, args, platform, name)
@@ -166,7 +168,10 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--suite", default="docs,samples,beta1,pypi,nkilib")
     p.add_argument("--set", default="smoke", choices=sorted(SETS), help="which of nki-library's cases")
-    p.add_argument("--platform", default="trn2", help="for nki-library: trn2, trn3 or both, by comma")
+    p.add_argument("--platform", default="trn2", help="for nki-library: trn2, trn3 or trn2,trn3")
+    p.add_argument(
+        "--both", action="store_true", help="on trn3 also the cases that trn2 runs (else only what is trn3's)"
+    )
     p.add_argument("--paths", nargs="*", help="folders or files of nki-library's tests instead of all")
     p.add_argument("-k", default="", help="only ids with this in them (for nki-library: pytest's -k)")
     p.add_argument("--timeout", type=int, default=120, help="seconds per case")
