@@ -72,7 +72,7 @@ def issue(name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named
             raise fail(f"{name}: {operand} spans {tile.shape[0]} partitions", tile=tile, allowed=f"at most {core.limits.partitions}")
         if engine == "gpsimd" and space == "P":
             raise fail(f"{name}: the GpSimd engine cannot reach PSUM", tile=tile, fix="copy to SBUF first, or use the vector or scalar engine")
-        if (tile.offset or tile.storage.address is not None) and not is_dma:
+        if (tile.offset or tile.storage.address is not None) and not is_dma and not operand.endswith("_scale"):
             _check_start(name, operand, tile)
     if core.trace is not None:
         file, line = machine.site()
@@ -1061,17 +1061,13 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
 
 def scale_rows(scale: Tile, rows: int) -> Array:
     """Scale bytes [rows / 8, F] of a data tile of `rows` partitions: 4 partitions in each quadrant of 32 hold them, from the tile's first."""
-    a = as_rows(scale.read())
-    bytes_ = a.view(np.uint8)
+    if scale.shape[0] < max(rows // 8 if rows <= 32 else rows - 28, 1):
+        raise fail(f"the scale tile of {rows} data partitions has 4 rows in each quadrant of 32", tile=scale, allowed=f"at least {max(rows - 28, rows // 8)} partitions")
+    if scale.itemsize != 1:
+        raise fail("scales are float8_e8m0fnu or uint8", tile=scale)
     if rows <= 32:
-        need = rows // 8
-        if bytes_.shape[0] < need:
-            raise fail(f"the scale tile needs {need} partitions", tile=scale)
-        return bytes_[:need]
-    quads = [bytes_[q : q + 4] for q in range(0, rows, 32)]
-    if any(x.shape[0] < 4 for x in quads):
-        raise fail(f"the scale tile of {rows} data partitions has 4 rows in each quadrant of 32", tile=scale, allowed=f"at least {rows - 28} partitions")
-    return np.concatenate(quads)
+        return as_rows(scale.slice(0, 0, rows // 8).read()).view(np.uint8)
+    return np.concatenate([as_rows(scale.slice(0, q, q + 4).read()).view(np.uint8) for q in range(0, rows, 32)])
 
 
 def dequantise(data: Tile, scale: Tile) -> Array:

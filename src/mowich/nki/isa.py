@@ -174,13 +174,13 @@ def dma_compute(dst: Any, srcs: Any, reduce_op: Any, scales: Any = None, unique_
     return _done()
 
 
-def tensor_copy(dst: Any, src: Any, engine: Any = None, name: Any = None) -> NkiInstruction:
+def tensor_copy(dst: Any, src: Any, engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = src on chip."""
     engines.tensor_copy(dst, src, _engine(engine))
     return _done()
 
 
-def memset(dst: Any, value: Any, engine: Any = None, name: Any = None) -> NkiInstruction:
+def memset(dst: Any, value: Any, engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = value."""
     engines.memset(dst, value, _engine(engine))
     return _done()
@@ -209,32 +209,32 @@ def nc_matmul_mx(dst: Any, stationary: Any, moving: Any, stationary_scale: Any, 
     return _done()
 
 
-def nc_transpose(dst: Any, data: Any, engine: Any = None, name: Any = None) -> NkiInstruction:
+def nc_transpose(dst: Any, data: Any, engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = data transposed."""
     engines.nc_transpose(dst, data, _engine(engine))
     return _done()
 
 
-def tensor_tensor(dst: Any, data1: Any, data2: Any, op: Any, engine: Any = None, name: Any = None) -> NkiInstruction:
+def tensor_tensor(dst: Any, data1: Any, data2: Any, op: Any, engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = data1 op data2."""
     engines.tensor_tensor(dst, data1, data2, op, _engine(engine))
     return _done()
 
 
 def tensor_scalar(dst: Any, data: Any, op0: Any, operand0: Any = None, reverse0: bool = False, op1: Any = None, operand1: Any = None, reverse1: bool = False,
-                  engine: Any = None, name: Any = None) -> NkiInstruction:  # fmt: skip
+                  engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1."""
     engines.tensor_scalar(dst, data, op0, operand0, reverse0, op1, operand1, reverse1, _engine(engine))
     return _done()
 
 
-def tensor_reduce(dst: Any, op: Any, data: Any, axis: Any, negate: bool = False, keepdims: bool = False, name: Any = None) -> NkiInstruction:
+def tensor_reduce(dst: Any, op: Any, data: Any, axis: Any, negate: bool = False, keepdims: bool = False, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = data reduced over free axes."""
     engines.tensor_reduce(dst, op, data, axis, negate)
     return _done()
 
 
-def tensor_partition_reduce(dst: Any, op: Any, data: Any, name: Any = None) -> NkiInstruction:
+def tensor_partition_reduce(dst: Any, op: Any, data: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = data reduced over partitions."""
     engines.tensor_partition_reduce(dst, op, data)
     return _done()
@@ -248,13 +248,13 @@ def tensor_scalar_cumulative(dst: Any, src: Any, op0: Any, op1: Any, imm0: Any, 
 
 
 def activation(dst: Any, op: Any, data: Any, bias: Any = None, scale: Any = 1.0, reduce_op: Any = None, reduce_res: Any = None,
-               reduce_cmd: Any = reduce_cmd.idle, name: Any = None) -> NkiInstruction:  # fmt: skip
+               reduce_cmd: Any = reduce_cmd.idle, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = op(data * scale + bias), with accumulation."""
     engines.activation(dst, op, data, bias, scale, reduce_op, reduce_res, _cmd(reduce_cmd))
     return _done()
 
 
-def activation_reduce(dst: Any, op: Any, data: Any, reduce_op: Any, reduce_res: Any = None, bias: Any = None, scale: Any = 1.0, name: Any = None) -> NkiInstruction:
+def activation_reduce(dst: Any, op: Any, data: Any, reduce_op: Any, reduce_res: Any = None, bias: Any = None, scale: Any = 1.0, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = op(data * scale + bias); reduce_res = its reduction."""
     engines.activation(dst, op, data, bias, scale, reduce_op, reduce_res, "reset_reduce", "activation_reduce")
     return _done()
@@ -267,45 +267,45 @@ def activate2(dst: Any, op: Any, data: Any, imm0: Any = 0.0, imm1: Any = 0.0, op
     return _done()
 
 
-def iota(dst: Any, pattern: Any, offset: Any = 0, channel_multiplier: Any = 0, name: Any = None) -> NkiInstruction:
+def iota(dst: Any, pattern: Any, offset: Any = 0, channel_multiplier: Any = 0, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = affine pattern."""
     engines.iota(dst, pattern, offset, channel_multiplier)
     return _done()
 
 
 def affine_select(dst: Any, pattern: Any, channel_multiplier: Any, on_true_tile: Any, on_false_value: Any, cmp_op: Any = equal, offset: Any = 0,
-                  name: Any = None) -> NkiInstruction:  # fmt: skip
+                  name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = on_true_tile where the affine pattern compares true with 0."""
     engines.affine_select(dst, pattern, channel_multiplier, on_true_tile, on_false_value, cmp_op, offset)
     return _done()
 
 
-def local_gather(dst: Any, src_buffer: Any, index: Any, num_elem_per_idx: int = 1, num_valid_indices: Any = None, name: Any = None) -> NkiInstruction:
+def local_gather(dst: Any, src_buffer: Any, index: Any, num_elem_per_idx: int = 1, num_valid_indices: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Gather within groups of 16 partitions."""
     engines.local_gather(dst, src_buffer, index, num_elem_per_idx, num_valid_indices)
     return _done()
 
 
-def nc_n_gather(dst: Any, data: Any, indices: Any, name: Any = None) -> NkiInstruction:
+def nc_n_gather(dst: Any, data: Any, indices: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Gather within each partition."""
     engines.nc_n_gather(dst, data, indices)
     return _done()
 
 
-def bn_stats(dst: Any, data: Any, name: Any = None) -> NkiInstruction:
+def bn_stats(dst: Any, data: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Counts, means and variances of even and odd elements."""
     engines.bn_stats(dst, data)
     return _done()
 
 
-def bn_aggr(dst: Any, data: Any, name: Any = None) -> NkiInstruction:
+def bn_aggr(dst: Any, data: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Mean and variance from bn_stats."""
     engines.bn_aggr(dst, data)
     return _done()
 
 
 def tensor_tensor_scan(dst: Any, data0: Any, data1: Any, initial: Any, op0: Any, op1: Any, reverse0: bool = False, reverse1: bool = False,
-                       name: Any = None) -> NkiInstruction:  # fmt: skip
+                       name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """A recurrence along the free axes."""
     engines.tensor_tensor_scan(dst, data0, data1, initial, op0, op1, reverse0, reverse1)
     return _done()
@@ -323,7 +323,7 @@ def rng(dst: Any, engine: Any = engine.vector, name: Any = None) -> NkiInstructi
     return _done()
 
 
-def dropout(dst: Any, data: Any, prob: Any, name: Any = None) -> NkiInstruction:
+def dropout(dst: Any, data: Any, prob: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Random zeros."""
     engines.dropout(dst, data, prob)
     return _done()
@@ -360,13 +360,13 @@ def exponential(dst: Any, src: Any, max_value: Any = 0.0, reduce_res: Any = None
     return _done()
 
 
-def reciprocal(dst: Any, data: Any, name: Any = None) -> NkiInstruction:
+def reciprocal(dst: Any, data: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = 1 / data."""
     engines.reciprocal(dst, data)
     return _done()
 
 
-def max8(dst: Any, src: Any, name: Any = None) -> NkiInstruction:
+def max8(dst: Any, src: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """The 8 largest of each partition."""
     engines.max8(dst, src)
     return _done()
@@ -386,7 +386,7 @@ def scalar_tensor_tensor(dst: Any, data: Any, op0: Any, operand0: Any, op1: Any,
 
 
 def tensor_scalar_reduce(dst: Any, data: Any, op0: Any, operand0: Any, reduce_op: Any, reduce_res: Any = None, reverse0: bool = False,
-                         reduce_cmd: Any = reduce_cmd.reset_reduce, reduce_init: Any = None, reduce_res_negate: bool = False, name: Any = None) -> NkiInstruction:  # fmt: skip
+                         reduce_cmd: Any = reduce_cmd.reset_reduce, reduce_init: Any = None, reduce_res_negate: bool = False, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = data op0 operand0; reduce_res = its reduction."""
     engines.tensor_scalar_reduce(dst, data, op0, operand0, reduce_op, reduce_res, reverse0, _cmd(reduce_cmd), reduce_init, reduce_res_negate)
     return _done()
@@ -394,14 +394,14 @@ def tensor_scalar_reduce(dst: Any, data: Any, op0: Any, operand0: Any, reduce_op
 
 def range_select(dst: Any, on_true_tile: Any, comp_op0: Any, comp_op1: Any, bound0: Any, bound1: Any, reduce_cmd: Any = reduce_cmd.reset_reduce,
                  reduce_res: Any = None, reduce_op: Any = maximum, range_start: Any = 0, on_false_value: Any = engines.F32_MIN,
-                 name: Any = None) -> NkiInstruction:  # fmt: skip
+                 name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = on_true_tile where its index lies within bounds."""
     engines.range_select(dst, on_true_tile, comp_op0, comp_op1, bound0, bound1, _cmd(reduce_cmd), reduce_res, reduce_op, range_start, on_false_value)
     return _done()
 
 
 def select_reduce(dst: Any, predicate: Any, on_true: Any, on_false: Any, reduce_res: Any = None, reduce_cmd: Any = reduce_cmd.idle, reduce_op: Any = maximum,
-                  reverse_pred: bool = False, name: Any = None) -> NkiInstruction:  # fmt: skip
+                  reverse_pred: bool = False, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = on_true or on_false by predicate, with a running maximum."""
     engines.select_reduce(dst, predicate, on_true, on_false, reduce_res, _cmd(reduce_cmd), reduce_op, reverse_pred)
     return _done()
