@@ -316,6 +316,11 @@ class Tile:
         return self.storage.name
 
     @property
+    def address(self) -> tuple[int, int] | None:
+        """(partition, byte) where the allocation was placed by hand."""
+        return self.storage.address
+
+    @property
     def itemsize(self) -> int:
         """Bytes per element."""
         return self.dtype.itemsize

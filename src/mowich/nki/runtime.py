@@ -284,6 +284,15 @@ class Kernel:
     def __getitem__(self, grid: Any) -> Kernel:
         return Kernel(self.func, platform_target=self.platform_target, grid=grid, options=self.options, results=self.results, generation=self.default_generation)
 
+    def with_schedule(self, schedule: Sequence[Any]) -> Kernel:
+        """This kernel with edges between named instructions, (later, earlier or a list of earlier ones), for the scheduler."""
+        edges = []
+        for later, earlier in schedule:
+            for name in [earlier] if isinstance(earlier, str) else earlier:
+                edges.append((str(later), str(name)))
+        return Kernel(self.func, platform_target=self.platform_target, grid=self.grid, options={**self.options, "schedule": edges}, results=self.results,
+                      generation=self.default_generation)  # fmt: skip
+
     def generation(self) -> int:
         """Generation that this kernel runs on when nobody says otherwise."""
         if self.platform_target:

@@ -1,0 +1,3 @@
+"""The package `neuronxcc`: nothing but the parent of `neuronxcc.nki`."""
+
+__path__: list[str] = []
