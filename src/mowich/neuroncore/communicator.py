@@ -106,10 +106,26 @@ class Group:
                 self._lock.notify_all()
                 return
         if self._error is None and any(s == "waiting" for s in self._state):
-            lines = [f"program {j} ({'ended' if s == 'done' else 'waits for ' + self._waits[j]})" for j, s in enumerate(self._state)]
-            self._error = NkiValidationError("deadlock: no program can go on; " + "; ".join(lines), fix="every member must reach the same barrier, sendrecv or collective, in the same order")
+            lines = [
+                f"program {j} ({'ended' if s == 'done' else 'waits for ' + self._waits[j]})"
+                for j, s in enumerate(self._state)
+            ]
+            self._error = NkiValidationError(
+                "deadlock: no program can go on; " + "; ".join(lines),
+                fix="every member must reach the same barrier, sendrecv or collective, in the same order",
+            )
         self._turn = -2
         self._lock.notify_all()
+
+    def step(self, me: int, sibling: int) -> None:
+        """Give the turn to the other core of a pair, if it can go on: so the stores of both to shared HBM alternate as on the chip."""
+        with self._lock:
+            if not self._ready(sibling):
+                return
+            self._state[me] = "ready"
+            self._turn = sibling
+            self._lock.notify_all()
+        self._await_turn(me)
 
     def exchange(self, me: int, meeting: Any, members: Sequence[int], payload: Any, what: str = "") -> dict[int, Any]:
         """Put a contribution down, wait for the other members', and take all of them."""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from mowich.neuroncore.memory import Storage
 
 _OURS = tuple(
-    os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep for part in ("neuroncore", "nki")
+    os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
+    for part in ("neuroncore", "nki")
 )
 TARGETS = {
     "trn1": 2, "inf2": 2, "gen2": 2, "v2": 2, "trn2": 3, "gen3": 3, "v3": 3, "trn3": 4, "gen4": 4, "v4": 4,
@@ -78,7 +79,7 @@ def limits(generation: int) -> Limits:
 
 
 def generation_of(target: str) -> int:
-    """"trn3", "gen4", "v4" -> 4. Raises UserError for a name that is none of the targets."""
+    """ "trn3", "gen4", "v4" -> 4. Raises UserError for a name that is none of the targets."""
     name = target.strip().lower().split(":")[0]
     if name not in TARGETS:
         raise unknown("target", target, TARGETS)
@@ -89,9 +90,35 @@ class Core:
     """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by collectives."""
 
     __slots__ = (
-        "act_acc", "arenas", "clock", "dve_acc", "fresh", "group", "limits", "programs", "program", "rank", "ranks", "records",
-        "rng", "serial", "shared", "signature", "strict", "trace", "values", "warned", "warnings", "xorwow", "ring", "grid",
-        "grid_index", "rank_group", "hbm_default", "mask", "scratch",
+        "act_acc",
+        "arenas",
+        "clock",
+        "dve_acc",
+        "fresh",
+        "grid",
+        "grid_index",
+        "group",
+        "hbm_default",
+        "limits",
+        "mask",
+        "program",
+        "programs",
+        "rank",
+        "rank_group",
+        "ranks",
+        "records",
+        "ring",
+        "rng",
+        "scratch",
+        "serial",
+        "shared",
+        "signature",
+        "strict",
+        "trace",
+        "values",
+        "warned",
+        "warnings",
+        "xorwow",
     )  # fmt: skip
 
     def __init__(self, generation: int, *, program: int = 0, programs: int = 1, rank: int = 0, ranks: int = 1, values: bool = True,
@@ -157,7 +184,9 @@ class Core:
             f"reads uninitialised bytes of {storage.describe()} ({share:.0%} of the elements read were never written)"
         )
         if self.strict:
-            raise NkiValidationError(text, where=where(), fix="write the tile first, or slice to the part that was written")
+            raise NkiValidationError(
+                text, where=where(), fix="write the tile first, or slice to the part that was written"
+            )
         self.warn("uninitialised", text, UninitialisedRead)
 
 
@@ -167,7 +196,10 @@ current: Core | None = None
 def active() -> Core:
     """The core that is running. Raises UserError outside a kernel."""
     if current is None:
-        raise UserError("this is an instruction of a NeuronCore: it runs inside a kernel only", fix="call it from a function under @nki.jit, or use nki.simulate(kernel)(...)")
+        raise UserError(
+            "this is an instruction of a NeuronCore: it runs inside a kernel only",
+            fix="call it from a function under @nki.jit, or use nki.simulate(kernel)(...)",
+        )
     return current
 
 
@@ -200,7 +232,9 @@ def site() -> tuple[str, int]:
     return "<kernel>", 0
 
 
-def fail(what: str, *, tile: Any = None, given: Any = None, allowed: Any = None, fix: str | None = None) -> NkiValidationError:
+def fail(
+    what: str, *, tile: Any = None, given: Any = None, allowed: Any = None, fix: str | None = None
+) -> NkiValidationError:
     """The error for a broken rule, with the kernel's line and the tile."""
     if tile is not None:
         what = f"{what}: {tile.describe()}"

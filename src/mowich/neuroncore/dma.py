@@ -44,7 +44,12 @@ def copy(dst: Tile, src: Tile, oob: str = "error", name: str = "dma_copy", flags
 
 def _move(dst: Tile, src: Tile, oob: str) -> None:
     if src.size != dst.size:
-        raise fail(f"dma_copy: src has {src.size} elements and dst {dst.size}", tile=dst, given=f"src {list(src.shape)}, dst {list(dst.shape)}", fix="slice both to the same shape")
+        raise fail(
+            f"dma_copy: src has {src.size} elements and dst {dst.size}",
+            tile=dst,
+            given=f"src {list(src.shape)}, dst {list(dst.shape)}",
+            fix="slice both to the same shape",
+        )
     if src.dynamic is None and dst.dynamic is None:
         a = src.read()
         if src.dtype is not dst.dtype:
@@ -124,7 +129,9 @@ def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None =
 _AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 
 
-def transpose(dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str = "error", flags: dict[str, Any] | None = None) -> None:
+def transpose(
+    dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str = "error", flags: dict[str, Any] | None = None
+) -> None:
     """dst = src with its outer and inner dimensions exchanged."""
     if not issue("dma_transpose", "", (("dst", dst),), (("src", src),), flags):
         return
@@ -158,10 +165,14 @@ def transpose(dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str 
     target.write(np.ascontiguousarray(a).reshape(target.shape))
 
 
-def compute(dst: Tile, srcs: Sequence[Tile], op: Any, scales: Sequence[float] | None = None, oob: str = "error") -> None:
+def compute(
+    dst: Tile, srcs: Sequence[Tile], op: Any, scales: Sequence[float] | None = None, oob: str = "error"
+) -> None:
     """dst = op over the sources, each times its scale, in float32. A source or dst with a vector offset is gathered or scattered."""
     row = ops.alu(op)
-    if not issue("dma_compute", "", (("dst", dst),), tuple((f"src{i}", s) for i, s in enumerate(srcs)), {"op": row.name}):
+    if not issue(
+        "dma_compute", "", (("dst", dst),), tuple((f"src{i}", s) for i, s in enumerate(srcs)), {"op": row.name}
+    ):
         return
     if scales is not None and len(scales) != len(srcs):
         raise fail("dma_compute: one scale per source", given=len(scales), allowed=len(srcs))
@@ -205,9 +216,8 @@ def compute(dst: Tile, srcs: Sequence[Tile], op: Any, scales: Sequence[float] | 
 
 def register_load(register: Register, src: Tile) -> None:
     """register = a one-element tile."""
-    if not issue("register_load", "", (), (("src", src),)):
-        if src.storage.state == ALL and src.storage.owner is None:
-            raise fail("a run without values cannot read a register from memory", tile=src, fix="run with values=True")
+    if not issue("register_load", "", (), (("src", src),)) and src.storage.owner is None:
+        raise fail("a run without values cannot read a register from memory", tile=src, fix="run with values=True")
     found = src.resolved()
     if found is None or found.size != 1:
         raise fail("register_load reads one element", tile=src)
@@ -238,4 +248,14 @@ def assign(dst: Tile, value: Any) -> None:
         engines.memset(dst, value)
 
 
-__all__ = ["assign", "compute", "copy", "gather", "register_load", "register_store", "scalar_value", "scatter", "transpose"]
+__all__ = [
+    "assign",
+    "compute",
+    "copy",
+    "gather",
+    "register_load",
+    "register_store",
+    "scalar_value",
+    "scatter",
+    "transpose",
+]

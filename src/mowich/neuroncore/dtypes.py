@@ -7,6 +7,7 @@ the lowest bits; as arrays they are structured dtypes, so that NumPy can store t
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import ml_dtypes
@@ -21,6 +22,10 @@ F32 = np.dtype(np.float32)
 class DType:
     """A number format. Accepted by NumPy wherever it takes a dtype; equal, with equal hash, to the NumPy dtype that stores it, and equal to its name."""
 
+    name: str
+    dtype: np.dtype[Any]
+    itemsize: int
+    part: DType | None
     __slots__ = ("bits", "dtype", "is_float", "is_int", "itemsize", "kind", "name", "pack", "part")
 
     def __init__(self, name: str, dtype: Any, kind: str, part: DType | None = None) -> None:
@@ -119,10 +124,8 @@ def as_dtype(given: Any) -> DType:
     except (KeyError, TypeError):
         pass
     found = _find(given)
-    try:
+    with contextlib.suppress(TypeError):
         _CACHE[given] = found
-    except TypeError:
-        pass
     return found
 
 
@@ -150,7 +153,8 @@ def _find(given: Any) -> DType:
 
 def _table(dtype: DType) -> NDArray[np.float32]:
     """All 256 values of an 8-bit format as float32: faster than the cast, and the same bits."""
-    return np.arange(256, dtype=np.uint8).view(dtype.dtype).astype(np.float32)
+    values: NDArray[np.float32] = np.arange(256, dtype=np.uint8).view(dtype.dtype).astype(np.float32)
+    return values
 
 
 _TABLES: dict[DType, NDArray[np.float32]] = {
@@ -170,7 +174,10 @@ def to_f32(array: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
     if table is not None:
         return table[array.view(np.uint8)]
     if dtype.part is not None:
-        raise UserError(f"{dtype} elements are packed: only matmul with scales reads them as numbers", allowed="nc_matmul_mx, dma_copy, tensor_copy")
+        raise UserError(
+            f"{dtype} elements are packed: only matmul with scales reads them as numbers",
+            allowed="nc_matmul_mx, dma_copy, tensor_copy",
+        )
     return array.astype(np.float32)
 
 
@@ -214,7 +221,7 @@ def cast(x: NDArray[Any], dtype: DType) -> NDArray[Any]:
             x = x.astype(np.float32)
         return x.astype(to)
     if dtype.kind == "bool":
-        return x != 0
+        return np.asarray(x != 0)
     if dtype.is_int:
         if x.dtype.kind == "b":
             return x.astype(to)

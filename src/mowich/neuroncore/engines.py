@@ -46,7 +46,9 @@ F32_MIN = float(np.finfo(np.float32).min)
 _INT32 = ("int32", "uint32")
 
 
-def issue(name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named], flags: dict[str, Any] | None = None) -> bool:
+def issue(
+    name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named], flags: dict[str, Any] | None = None
+) -> bool:
     """Check an instruction against its row and record it. engine: "" lets the row choose. False: do not compute."""
     core = machine.current
     if core is None:
@@ -54,7 +56,11 @@ def issue(name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named
     row = TABLE[name]
     core.clock += 1
     if row.since > core.limits.generation:
-        raise fail(f"{name} needs NeuronCore-v{row.since}", given=f"target v{core.limits.generation}", fix=f"run with target='{ {3: 'trn2', 4: 'trn3'}[row.since]}'")
+        raise fail(
+            f"{name} needs NeuronCore-v{row.since}",
+            given=f"target v{core.limits.generation}",
+            fix=f"run with target='{ {3: 'trn2', 4: 'trn3'}[row.since] }'",
+        )
     if engine and engine not in row.engines:
         raise fail(f"{name} does not run on the {engine} engine", allowed=row.engines)
     spaces = row.spaces
@@ -69,15 +75,35 @@ def issue(name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named
         if space == "H":
             continue
         if tile.shape[0] > core.limits.partitions:
-            raise fail(f"{name}: {operand} spans {tile.shape[0]} partitions", tile=tile, allowed=f"at most {core.limits.partitions}")
+            raise fail(
+                f"{name}: {operand} spans {tile.shape[0]} partitions",
+                tile=tile,
+                allowed=f"at most {core.limits.partitions}",
+            )
         if engine == "gpsimd" and space == "P":
-            raise fail(f"{name}: the GpSimd engine cannot reach PSUM", tile=tile, fix="copy to SBUF first, or use the vector or scalar engine")
+            raise fail(
+                f"{name}: the GpSimd engine cannot reach PSUM",
+                tile=tile,
+                fix="copy to SBUF first, or use the vector or scalar engine",
+            )
         if (tile.offset or tile.storage.address is not None) and not is_dma and not operand.endswith("_scale"):
             _check_start(name, operand, tile)
+    if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
+        base = core.scratch["base"]
+        core.group.step(base + core.program, base + 1 - core.program)
     if core.trace is not None:
         file, line = machine.site()
         core.trace.records.append(
-            Record(core.clock, name, engine or row.engines[0], tuple([t.access() for _, t in reads]), tuple([t.access() for _, t in writes]), flags, file, line)
+            Record(
+                core.clock,
+                name,
+                engine or row.engines[0],
+                tuple([t.access() for _, t in reads]),
+                tuple([t.access() for _, t in writes]),
+                flags,
+                file,
+                line,
+            )
         )
     if core.values:
         return True
@@ -99,7 +125,9 @@ def _wrong_memory(row: Row, operand: str, tile: Tile, allowed: str) -> Exception
         "P": "copy it to SBUF with tensor_copy first",
         "S": "allocate it with buffer=nl.psum" if allowed == "P" else "put it in " + names,
     }[tile.storage.space]
-    return fail(f"{row.name}: {operand} is in {SPACE_NAME[tile.storage.space]}, must be in {names}", tile=tile, fix=remedy)
+    return fail(
+        f"{row.name}: {operand} is in {SPACE_NAME[tile.storage.space]}, must be in {names}", tile=tile, fix=remedy
+    )
 
 
 def _check_start(name: str, operand: str, tile: Tile) -> None:
@@ -153,11 +181,11 @@ def _scalars(*named: Named) -> list[Named]:
 def reduce_last(op: Alu, a: Array) -> Array:
     """Reduce the last axis."""
     if op.name == "add":
-        return np.add.reduce(a, axis=-1)
+        return np.asarray(np.add.reduce(a, axis=-1))
     if op.reduce is not None:
         return op.reduce(a, axis=-1)  # type: ignore[no-any-return]
     if op.name == "average":
-        return a.mean(axis=-1)
+        return np.asarray(a.mean(axis=-1))
     if op.name in ("abs_max", "abs_min"):
         pick = np.argmax if op.name == "abs_max" else np.argmin
         return np.take_along_axis(a, pick(np.abs(a), axis=-1)[..., None], axis=-1)[..., 0]
@@ -192,7 +220,11 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
         dst.write(np.zeros((), dst.dtype.dtype))
         return
     if dst.dtype.is_int:
-        dst.write(np.broadcast_to(cast(np.asarray([int(value) if float(value).is_integer() else value]), dst.dtype), dst.shape))
+        dst.write(
+            np.broadcast_to(
+                cast(np.asarray([int(value) if float(value).is_integer() else value]), dst.dtype), dst.shape
+            )
+        )
     else:
         dst.write(np.broadcast_to(cast(np.asarray([float(value)], np.float32), dst.dtype), dst.shape))
 
@@ -200,7 +232,12 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
 def _bits(op: Alu, dst: Tile, a: Array, b: Any) -> Array:
     """A bit operator on integer patterns; a number as second operand takes the first one's type."""
     if a.dtype.kind not in "iu" or (isinstance(b, np.ndarray) and b.dtype.kind not in "iu"):
-        raise fail(f"'{op.name}' works on integer tiles", tile=dst, given=str(a.dtype), fix="use tile.view(nl.int32) to see the bits of floats")
+        raise fail(
+            f"'{op.name}' works on integer tiles",
+            tile=dst,
+            given=str(a.dtype),
+            fix="use tile.view(nl.int32) to see the bits of floats",
+        )
     if op.kind == "bit-unary":
         return np.asarray(op.apply(a))
     if isinstance(b, np.ndarray):
@@ -254,7 +291,13 @@ def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: b
     """dst = (data op0 operand0) op1 operand1, the operands one value per partition or one in all."""
     row0 = ops.alu(op0)
     row1 = ops.alu(op1) if op1 is not None else None
-    if not issue("tensor_scalar", engine, (("dst", dst),), (("data", data), *_scalars(("operand0", operand0), ("operand1", operand1))), {"op": row0.name}):
+    if not issue(
+        "tensor_scalar",
+        engine,
+        (("dst", dst),),
+        (("data", data), *_scalars(("operand0", operand0), ("operand1", operand1))),
+        {"op": row0.name},
+    ):
         return
     same_partitions("tensor_scalar", dst, ("data", data))
     if row0.kind.startswith("bit"):
@@ -263,12 +306,23 @@ def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: b
             if row1.kind.startswith("bit"):
                 a = _bits(row1, dst, a, _int_column(operand1, data) if row1.kind == "bit" else 0)
             else:
-                raise fail("tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic", given=f"{row0.name}, {row1.name}")
+                raise fail(
+                    "tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic",
+                    given=f"{row0.name}, {row1.name}",
+                )
         dst.write(like(a, dst.shape))
         return
     if row1 is not None and row1.kind.startswith("bit"):
-        raise fail("tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic", given=f"{row0.name}, {row1.name}")
-    if dst.dtype.name in _INT32 and data.dtype.name in _INT32 and row0.name in _EXACT and (row1 is None or row1.name in _EXACT):
+        raise fail(
+            "tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic",
+            given=f"{row0.name}, {row1.name}",
+        )
+    if (
+        dst.dtype.name in _INT32
+        and data.dtype.name in _INT32
+        and row0.name in _EXACT
+        and (row1 is None or row1.name in _EXACT)
+    ):
         b0, b1 = _exact_column(operand0, data), _exact_column(operand1, data) if row1 is not None else 0
         if b0 is not None and b1 is not None:
             wide = _apply(row0, data.read().astype(np.int64), b0, reverse0)
@@ -281,13 +335,19 @@ def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: b
     if row1 is not None:
         if r.dtype != np.float32:
             r = r.astype(np.float32)
-        r = _apply(row1, r, column(operand1, data, "tensor_scalar: operand1") if row1.kind != "unary" else None, reverse1)
+        r = _apply(
+            row1, r, column(operand1, data, "tensor_scalar: operand1") if row1.kind != "unary" else None, reverse1
+        )
     dst.write(r)
 
 
 def _int_column(x: Scalar, data: Tile) -> Any:
     if type(x) is Tile:
-        return x.read().reshape((data.shape[0],) + (1,) * (data.ndim - 1)) if x.size == data.shape[0] else like(x.read(), data.shape)
+        return (
+            x.read().reshape((data.shape[0],) + (1,) * (data.ndim - 1))
+            if x.size == data.shape[0]
+            else like(x.read(), data.shape)
+        )
     return int(x)
 
 
@@ -303,16 +363,31 @@ def scalar_tensor_tensor(dst: Tile, data: Tile, op0: Any, operand0: Scalar, op1:
                          reverse1: bool = False) -> None:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1, operand1 a tile of data's shape."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    if not issue("scalar_tensor_tensor", "", (("dst", dst),), (("data", data), ("operand1", operand1), *_scalars(("operand0", operand0))), {"op": row0.name}):
+    if not issue(
+        "scalar_tensor_tensor",
+        "",
+        (("dst", dst),),
+        (("data", data), ("operand1", operand1), *_scalars(("operand0", operand0))),
+        {"op": row0.name},
+    ):
         return
     if data.storage.space == "P" and operand1.storage.space == "P":
-        raise fail("scalar_tensor_tensor: data and operand1 cannot both be in PSUM", tile=operand1, fix="copy one of them to SBUF")
+        raise fail(
+            "scalar_tensor_tensor: data and operand1 cannot both be in PSUM",
+            tile=operand1,
+            fix="copy one of them to SBUF",
+        )
     same_partitions("scalar_tensor_tensor", dst, ("data", data), ("operand1", operand1))
     if row0.kind.startswith("bit") or row1.kind.startswith("bit"):
         a = _bits(row0, dst, data.read(), _int_column(operand0, data)) if row0.kind.startswith("bit") else data.read()
         dst.write(_bits(row1, dst, like(a, dst.shape), like(operand1.read(), dst.shape)))
         return
-    r = _apply(row0, data.f32(), column(operand0, data, "scalar_tensor_tensor: operand0") if row0.kind != "unary" else None, reverse0)
+    r = _apply(
+        row0,
+        data.f32(),
+        column(operand0, data, "scalar_tensor_tensor: operand0") if row0.kind != "unary" else None,
+        reverse0,
+    )
     if r.dtype != np.float32:
         r = r.astype(np.float32)
     dst.write(_apply(row1, like(r, dst.shape), like(operand1.f32(), dst.shape), reverse1))
@@ -356,18 +431,24 @@ def activation(dst: Tile | None, op: Any, data: Tile, bias: Scalar = None, scale
     y = _function(f, x, slope, data)
     if dst is not None:
         dst.write(y)
-    _reduce_tail(name, y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
+    _reduce_tail(
+        name, y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act"
+    )
 
 
 def _function(f: ops.Function, x: Array, slope: Scalar, data: Tile) -> Array:
     if f.valid is not None and x.size:
         low, high = f.valid
         if bool(((x < low) | (x > high)).any()) and f.name in ("sin", "arctan"):
-            machine.active().warn("range", f"{f.name} of values outside [{low:.4g}, {high:.4g}]: the hardware's result is invalid there")
+            machine.active().warn(
+                "range", f"{f.name} of values outside [{low:.4g}, {high:.4g}]: the hardware's result is invalid there"
+            )
     return f.apply(x, column(slope, data, "relu_param")) if f.name == "prelu" and slope is not None else f.apply(x)  # type: ignore[no-any-return]
 
 
-def _reduce_tail(name: str, y: Array, op: Alu, cmd: str, result: Tile | None, unit: str, start: Any = None, negate: bool = False) -> None:
+def _reduce_tail(
+    name: str, y: Array, op: Alu, cmd: str, result: Tile | None, unit: str, start: Any = None, negate: bool = False
+) -> None:
     if cmd == "idle" and result is None:
         return
     registers = accumulate(machine.active(), unit, y, op, cmd, start)
@@ -383,12 +464,29 @@ def activate2(dst: Tile, op: Any, data: Tile, imm0: Scalar, imm1: Scalar, op0: A
     """dst = op((data op0 imm0) op1 imm1) on v4, with the reduction of `activation`."""
     f = ops.function(op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue("activate2", "", writes, (("data", data), *_scalars(("imm0", imm0), ("imm1", imm1), ("relu_param", relu_param))), {"op": f.name}):
+    if not issue(
+        "activate2",
+        "",
+        writes,
+        (("data", data), *_scalars(("imm0", imm0), ("imm1", imm1), ("relu_param", relu_param))),
+        {"op": f.name},
+    ):
         return
     row0, row1 = ops.alu(op0 if op0 is not None else "bypass"), ops.alu(op1 if op1 is not None else "bypass")
-    legal = {("multiply", "add"), ("multiply", "subtract"), ("multiply", "bypass"), ("add", "bypass"), ("subtract", "bypass"), ("bypass", "bypass")}
+    legal = {
+        ("multiply", "add"),
+        ("multiply", "subtract"),
+        ("multiply", "bypass"),
+        ("add", "bypass"),
+        ("subtract", "bypass"),
+        ("bypass", "bypass"),
+    }
     if (row0.name, row1.name) not in legal:
-        raise fail("activate2: this pair of operators does not exist", given=f"{row0.name}, {row1.name}", allowed=", ".join(f"{a}+{b}" for a, b in sorted(legal)))
+        raise fail(
+            "activate2: this pair of operators does not exist",
+            given=f"{row0.name}, {row1.name}",
+            allowed=", ".join(f"{a}+{b}" for a, b in sorted(legal)),
+        )
     same_partitions("activate2", dst, ("data", data))
     x: Array = data.f32()
     if row0.name != "bypass":
@@ -397,14 +495,18 @@ def activate2(dst: Tile, op: Any, data: Tile, imm0: Scalar, imm1: Scalar, op0: A
         x = _apply(row1, x, column(imm1, data, "activate2: imm1"), reverse1)
     y = _function(f, x, relu_param, data)
     dst.write(y)
-    _reduce_tail("activate2", y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
+    _reduce_tail(
+        "activate2", y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act"
+    )
 
 
 def exponential(dst: Tile, src: Tile, max_value: Scalar = 0.0, reduce_res: Tile | None = None, reduce_cmd: str = "idle",
                 reduce_init: Scalar = 0.0) -> None:  # fmt: skip
     """dst = exp(src - max_value) on the Vector Engine of v4, its sum into the accumulators."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue("exponential", "", writes, (("src", src), *_scalars(("max_value", max_value), ("reduce_init", reduce_init)))):
+    if not issue(
+        "exponential", "", writes, (("src", src), *_scalars(("max_value", max_value), ("reduce_init", reduce_init)))
+    ):
         return
     same_partitions("exponential", dst, ("src", src))
     y = np.exp(src.f32() - column(max_value, src, "exponential: max_value"))
@@ -419,7 +521,13 @@ def tensor_scalar_reduce(dst: Tile, data: Tile, op0: Any, operand0: Scalar, redu
     """dst = data op0 operand0, reduced over the free axes into the accumulators."""
     row0, red = ops.alu(op0), ops.alu(reduce_op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue("tensor_scalar_reduce", "", writes, (("data", data), *_scalars(("operand0", operand0), ("reduce_init", reduce_init))), {"op": row0.name}):
+    if not issue(
+        "tensor_scalar_reduce",
+        "",
+        writes,
+        (("data", data), *_scalars(("operand0", operand0), ("reduce_init", reduce_init))),
+        {"op": row0.name},
+    ):
         return
     same_partitions("tensor_scalar_reduce", dst, ("data", data))
     y = _apply(row0, data.f32(), column(operand0, data, "operand0") if row0.kind != "unary" else None, reverse0)
@@ -432,14 +540,28 @@ def tensor_scalar_cumulative(dst: Tile, src: Tile, op0: Any, op1: Any, imm0: Sca
                              reverse0: bool = False) -> None:  # fmt: skip
     """dst[i] = op1(src[i] op0 imm0, dst[i - 1]) along the free axes; the accumulators carry over between instructions."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    if not issue("tensor_scalar_cumulative", "", (("dst", dst),), (("src", src), *_scalars(("imm0", imm0), ("imm1", imm1))), {"op": row0.name}):
+    if not issue(
+        "tensor_scalar_cumulative",
+        "",
+        (("dst", dst),),
+        (("src", src), *_scalars(("imm0", imm0), ("imm1", imm1))),
+        {"op": row0.name},
+    ):
         return
     if row1.name not in ("add", "subtract", "multiply", "maximum", "minimum"):
-        raise fail("tensor_scalar_cumulative: op1 cannot accumulate", given=row1.name, allowed="add, subtract, multiply, maximum, minimum")
+        raise fail(
+            "tensor_scalar_cumulative: op1 cannot accumulate",
+            given=row1.name,
+            allowed="add, subtract, multiply, maximum, minimum",
+        )
     if {src.dtype.name, dst.dtype.name} & set(_INT32):
         raise fail("tensor_scalar_cumulative does not take 32-bit integers", tile=src)
     same_partitions("tensor_scalar_cumulative", dst, ("src", src))
-    x = as_rows(np.asarray(_apply(row0, src.f32(), column(imm0, src, "imm0") if row0.kind != "unary" else None, reverse0), np.float32))
+    x = as_rows(
+        np.asarray(
+            _apply(row0, src.f32(), column(imm0, src, "imm0") if row0.kind != "unary" else None, reverse0), np.float32
+        )
+    )
     core = machine.active()
     p = x.shape[0]
     if reduce_cmd == "reset_reduce":
@@ -469,7 +591,13 @@ def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0
                        reverse1: bool = False) -> None:  # fmt: skip
     """dst[i] = (data0[i] op0 dst[i - 1]) op1 data1[i], from `initial`, along the free axes."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    if not issue("tensor_tensor_scan", "", (("dst", dst),), (("data0", data0), ("data1", data1), *_scalars(("initial", initial))), {"op": row0.name}):
+    if not issue(
+        "tensor_tensor_scan",
+        "",
+        (("dst", dst),),
+        (("data0", data0), ("data1", data1), *_scalars(("initial", initial))),
+        {"op": row0.name},
+    ):
         return
     if data0.storage.space == "P" and data1.storage.space == "P":
         raise fail("tensor_tensor_scan: data0 and data1 cannot both be in PSUM", tile=data1)
@@ -501,12 +629,23 @@ def tensor_reduce(dst: Tile, op: Any, data: Tile, axis: Any, negate: bool = Fals
         return
     axes = sorted(int(a) % data.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
     if axes[0] == 0:
-        raise fail("tensor_reduce cannot reduce the partition dimension", tile=data, fix="transpose first, use tensor_partition_reduce, or a matmul with ones")
+        raise fail(
+            "tensor_reduce cannot reduce the partition dimension",
+            tile=data,
+            fix="transpose first, use tensor_partition_reduce, or a matmul with ones",
+        )
     if axes != list(range(axes[0], data.ndim)):
-        raise fail("tensor_reduce reduces the last free dimensions only", tile=data, given=f"axis={axes}", fix="permute the view so that the reduced dimensions come last")
+        raise fail(
+            "tensor_reduce reduces the last free dimensions only",
+            tile=data,
+            given=f"axis={axes}",
+            fix="permute the view so that the reduced dimensions come last",
+        )
     kept = math.prod(data.shape[: axes[0]])
     if dst.size != kept or dst.shape[0] != data.shape[0]:
-        raise fail(f"tensor_reduce: dst needs {kept // data.shape[0]} elements in each of {data.shape[0]} partitions", tile=dst)
+        raise fail(
+            f"tensor_reduce: dst needs {kept // data.shape[0]} elements in each of {data.shape[0]} partitions", tile=dst
+        )
     if row.kind == "bit":
         a = data.read()
         if a.dtype.kind not in "iu":
@@ -538,7 +677,11 @@ def bn_stats(dst: Tile, data: Tile) -> None:
     x = as_rows(data.f32()).astype(np.float64)
     most = machine.active().limits.bn_stats_elements
     if x.shape[1] > most:
-        raise fail(f"bn_stats takes at most {most} elements per partition", tile=data, fix="split the free dimension, and join with bn_aggr")
+        raise fail(
+            f"bn_stats takes at most {most} elements per partition",
+            tile=data,
+            fix="split the free dimension, and join with bn_aggr",
+        )
     out = np.zeros((x.shape[0], 6))
     for k, part in enumerate((x[:, 0::2], x[:, 1::2])):
         n = part.shape[1]
@@ -556,7 +699,11 @@ def bn_aggr(dst: Tile, data: Tile) -> None:
         return
     x = as_rows(data.f32()).astype(np.float64)
     if x.shape[1] % 3:
-        raise fail("bn_aggr takes triples of count, mean, count * variance", tile=data, given=f"{x.shape[1]} elements per partition")
+        raise fail(
+            "bn_aggr takes triples of count, mean, count * variance",
+            tile=data,
+            given=f"{x.shape[1]} elements per partition",
+        )
     n, mean, m2 = x[:, 0::3], x[:, 1::3], x[:, 2::3]
     total = n.sum(axis=1)
     whole = (n * mean).sum(axis=1) / total
@@ -575,14 +722,17 @@ def reciprocal(dst: Tile, data: Tile) -> None:
 # selection ------------------------------------------------------------------------------------------------------------------
 
 
-def pattern_values(pattern: Sequence[Sequence[Any]], offset: Any, multiplier: Any, partitions: int) -> NDArray[np.int64]:
+def pattern_values(
+    pattern: Sequence[Sequence[Any]], offset: Any, multiplier: Any, partitions: int
+) -> NDArray[np.int64]:
     """[P, F] = offset + partition * multiplier + the sum over the pattern of index * step (int64)."""
     dims = [(int(s), int(n)) for s, n in pattern]
     free: Any = np.zeros((), np.int64)
     for axis, (s, n) in enumerate(dims):
         free = free + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (len(dims) - 1 - axis))
     rows = int(offset) + np.arange(partitions, dtype=np.int64) * int(multiplier)
-    return rows[:, None] + np.asarray(free).reshape(1, -1)
+    values: NDArray[np.int64] = rows[:, None] + np.asarray(free).reshape(1, -1)
+    return values
 
 
 def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: Any = 0, channel_multiplier: Any = 0) -> None:
@@ -591,7 +741,11 @@ def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: Any = 0, channel_m
         return
     v = pattern_values(pattern, offset, channel_multiplier, dst.shape[0])
     if v.size != dst.size:
-        raise fail(f"iota: the pattern has {v.shape[1]} elements per partition", tile=dst, given=[list(map(int, p)) for p in pattern])
+        raise fail(
+            f"iota: the pattern has {v.shape[1]} elements per partition",
+            tile=dst,
+            given=[list(map(int, p)) for p in pattern],
+        )
     dst.write(like(v, dst.shape))
 
 
@@ -622,20 +776,33 @@ def range_select(dst: Tile, on_true_tile: Tile, comp_op0: Any, comp_op1: Any, bo
     same_partitions("range_select", dst, ("on_true_tile", on_true_tile))
     c0, c1 = ops.alu(comp_op0), ops.alu(comp_op1)
     if c0.kind != "compare" or c1.kind != "compare":
-        raise fail("range_select compares", given=f"{c0.name}, {c1.name}", allowed="equal, less, less_equal, greater, greater_equal")
+        raise fail(
+            "range_select compares",
+            given=f"{c0.name}, {c1.name}",
+            allowed="equal, less, less_equal, greater, greater_equal",
+        )
     x = as_rows(on_true_tile.f32())
     index = (np.arange(x.shape[1]) + int(range_start)).astype(np.float32)[None]
     b0, b1 = bound0.f32().reshape(-1, 1), bound1.f32().reshape(-1, 1)
     y = np.where(c0.apply(index, b0) & c1.apply(index, b1), x, np.float32(on_false_value))
     dst.write(like(y, dst.shape))
-    _reduce_tail("range_select", y, ops.alu(reduce_op), reduce_cmd if reduce_res is not None or reduce_cmd != "idle" else "idle", reduce_res, "dve")
+    _reduce_tail(
+        "range_select",
+        y,
+        ops.alu(reduce_op),
+        reduce_cmd if reduce_res is not None or reduce_cmd != "idle" else "idle",
+        reduce_res,
+        "dve",
+    )
 
 
 def select_reduce(dst: Tile, predicate: Tile, on_true: Tile, on_false: Scalar, reduce_res: Tile | None = None, reduce_cmd: str = "idle",
                   reduce_op: Any = "maximum", reverse_pred: bool = False) -> None:  # fmt: skip
     """dst = on_true where predicate, else on_false; optional running maximum."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue("select_reduce", "", writes, (("predicate", predicate), ("on_true", on_true), *_scalars(("on_false", on_false)))):
+    if not issue(
+        "select_reduce", "", writes, (("predicate", predicate), ("on_true", on_true), *_scalars(("on_false", on_false)))
+    ):
         return
     same_partitions("select_reduce", dst, ("predicate", predicate), ("on_true", on_true))
     if predicate.storage.space == "P" and on_true.storage.space == "P":
@@ -742,12 +909,19 @@ def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[Any]) -> None
                 if q + m >= a.shape[0]:
                     if a.shape[0] <= 32 and q > 0:
                         continue
-                    raise fail("nc_stream_shuffle reads a partition outside src", tile=src, given=f"partition {q + m}", allowed=f"0 .. {a.shape[0] - 1}")
+                    raise fail(
+                        "nc_stream_shuffle reads a partition outside src",
+                        tile=src,
+                        given=f"partition {q + m}",
+                        allowed=f"0 .. {a.shape[0] - 1}",
+                    )
                 out[q + i] = a[q + m] if src.dtype is dst.dtype else cast(to_f32(a[q + m], src.dtype), dst.dtype)
     dst.write(like(out, dst.shape))
 
 
-def local_gather(dst: Tile, src_buffer: Tile, index: Tile, num_elem_per_idx: int = 1, num_valid_indices: int | None = None) -> None:
+def local_gather(
+    dst: Tile, src_buffer: Tile, index: Tile, num_elem_per_idx: int = 1, num_valid_indices: int | None = None
+) -> None:
     """In each group of 16 partitions, gather the columns that the group's indices (partition first) name."""
     if not issue("local_gather", "", (("dst", dst),), (("src_buffer", src_buffer), ("index", index))):
         return
@@ -775,7 +949,12 @@ def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
         return
     a, idx = as_rows(data.read()), as_rows(indices.read()).astype(np.int64)
     if (idx < 0).any() or (idx >= a.shape[1]).any():
-        raise fail("out-of-bounds access by nc_n_gather", tile=data, given=f"index {int(idx.max())}", allowed=f"0 .. {a.shape[1] - 1}")
+        raise fail(
+            "out-of-bounds access by nc_n_gather",
+            tile=data,
+            given=f"index {int(idx.max())}",
+            allowed=f"0 .. {a.shape[1] - 1}",
+        )
     dst.write(like(np.take_along_axis(a, idx, axis=1), dst.shape))
 
 
@@ -898,7 +1077,7 @@ def _accumulate_into(dst: Tile, product: Array, accumulate: bool | None) -> None
         elif s.state == 2:
             accumulate = True
         else:
-            flags = s.flags(dst)
+            flags: Any = s.flags(dst)
             if flags.ndim > dst.ndim:
                 flags = flags.all(axis=-1)
             if not flags.any():
@@ -928,7 +1107,11 @@ def _check_tiling(name: str, position: Any, size: Any, rows: int, columns: int) 
         raise fail(f"{name}: tile_position and tile_size go together", given=f"{position}, {size}")
     (r0, c0), (r, c) = (tuple(int(x) for x in position), tuple(int(x) for x in size))
     if r not in (32, 64, 128) or c not in (32, 64, 128) or r0 % r or c0 % c or r0 + r > 128 or c0 + c > 128:
-        raise fail(f"{name}: no such tile of the array", given=f"position {(r0, c0)}, size {(r, c)}", allowed="sizes 32, 64, 128; positions multiples of the size")
+        raise fail(
+            f"{name}: no such tile of the array",
+            given=f"position {(r0, c0)}, size {(r, c)}",
+            allowed="sizes 32, 64, 128; positions multiples of the size",
+        )
     if rows > r or columns > c:
         raise fail(f"{name}: operands [{rows}, {columns}] exceed tile_size {(r, c)}")
 
@@ -940,13 +1123,21 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
               tile_size: Any = (), perf_mode: str = "none", onezero: bool = False, name: str = "nc_matmul") -> None:  # fmt: skip
     """dst [M, N] (+)= stationary [K, M] transposed @ moving [K, N], products and sums in float32."""
     flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": onezero}
-    if not issue(name, "tensor" if name != "nc_matmul" else "", (("dst", dst),), (("stationary", stationary), ("moving", moving)), flags):
+    if not issue(
+        name,
+        "tensor" if name != "nc_matmul" else "",
+        (("dst", dst),),
+        (("stationary", stationary), ("moving", moving)),
+        flags,
+    ):
         return
     core = machine.active()
     limits = core.limits
     k = stationary.shape[0]
     if moving.shape[0] != k:
-        raise fail(f"{name}: stationary has {k} partitions and moving {moving.shape[0]}: both are the contraction", tile=moving)
+        raise fail(
+            f"{name}: stationary has {k} partitions and moving {moving.shape[0]}: both are the contraction", tile=moving
+        )
     sd, md = stationary.dtype, moving.dtype
     double = perf_mode == "double_row"
     m, n = stationary.size // k, moving.size // k
@@ -959,13 +1150,26 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
     if not is_transpose:
         _check_matmul_dtypes(name, sd, md, stationary, limits.generation)
     if m > limits.stationary_columns:
-        raise fail(f"{name}: the stationary tile has {m} columns", tile=stationary, allowed=f"at most {limits.stationary_columns}")
+        raise fail(
+            f"{name}: the stationary tile has {m} columns",
+            tile=stationary,
+            allowed=f"at most {limits.stationary_columns}",
+        )
     _check_tiling(name, tile_position, tile_size, k, m)
     if dst.shape[0] != m or dst.size != m * n:
-        raise fail(f"{name}: dst must be [{m}, {n}]", tile=dst, given=list(dst.shape), fix="[stationary columns, moving columns]")
+        raise fail(
+            f"{name}: dst must be [{m}, {n}]",
+            tile=dst,
+            given=list(dst.shape),
+            fix="[stationary columns, moving columns]",
+        )
     _check_psum(name, dst, moving, m, n, limits)
     if is_transpose:
-        if limits.generation > 2 and dst.dtype is not (md if md.itemsize == dst.itemsize else sd) and dst.dtype.itemsize != sd.itemsize:
+        if (
+            limits.generation > 2
+            and dst.dtype is not (md if md.itemsize == dst.itemsize else sd)
+            and dst.dtype.itemsize != sd.itemsize
+        ):
             raise fail("transposes keep the dtype", tile=dst, allowed=str(sd))
         data = _transpose_source(stationary, moving)
         if data is not None:
@@ -1009,13 +1213,27 @@ def _check_matmul_dtypes(name: str, sd: DType, md: DType, tile: Tile, generation
 
 
 def _check_psum(name: str, dst: Tile, moving: Tile, m: int, n: int, limits: Any) -> None:
-    most = limits.moving_columns * limits.banks_per_matmul * (2 if dst.itemsize == 2 and limits.banks_per_matmul > 1 else 1)
+    most = (
+        limits.moving_columns
+        * limits.banks_per_matmul
+        * (2 if dst.itemsize == 2 and limits.banks_per_matmul > 1 else 1)
+    )
     if n > most:
-        raise fail(f"{name}: the moving tile has {n} columns", tile=moving, allowed=f"at most {most}", fix="tile the moving free dimension by nl.tile_size.gemm_moving_fmax")
+        raise fail(
+            f"{name}: the moving tile has {n} columns",
+            tile=moving,
+            allowed=f"at most {most}",
+            fix="tile the moving free dimension by nl.tile_size.gemm_moving_fmax",
+        )
     s = dst.storage
     if limits.banks_per_matmul == 1 and s.row_B:
         first = (dst.offset * dst.itemsize) % s.row_B + (s.address[1] if s.address else 0)
-        last = first + sum((c - 1) * t for c, t in zip(dst.shape[1:], dst.strides[1:], strict=True)) * dst.itemsize + dst.itemsize - 1
+        last = (
+            first
+            + sum((c - 1) * t for c, t in zip(dst.shape[1:], dst.strides[1:], strict=True)) * dst.itemsize
+            + dst.itemsize
+            - 1
+        )
         bank = limits.psum_bank_B
         if first // bank != last // bank:
             raise fail(f"{name}: dst crosses a PSUM bank", tile=dst, given=f"bytes {first} .. {last} of the partition", allowed=f"within one bank of {bank} bytes",
@@ -1038,14 +1256,23 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
     p, f = data.shape[0], data.size // data.shape[0]
     if not engine:
         small = p <= 32 and f <= 32
-        engine = "tensor" if dst.storage.space == "P" and data.storage.space == "S" and not small else "vector" if small else "tensor"
+        engine = (
+            "tensor"
+            if dst.storage.space == "P" and data.storage.space == "S" and not small
+            else "vector"
+            if small
+            else "tensor"
+        )
     if not issue("nc_transpose", engine, (("dst", dst),), (("data", data),)):
         return
     if dst.shape[0] != f or dst.size != p * f:
         raise fail(f"nc_transpose: dst must be [{f}, {p}]", tile=dst)
     if engine == "tensor":
         if data.storage.space != "S" or dst.storage.space != "P":
-            raise fail("nc_transpose on the Tensor Engine reads SBUF and writes PSUM", tile=dst if dst.storage.space != "P" else data)
+            raise fail(
+                "nc_transpose on the Tensor Engine reads SBUF and writes PSUM",
+                tile=dst if dst.storage.space != "P" else data,
+            )
         if p > 128 or f > 128:
             raise fail("nc_transpose takes at most 128 x 128", tile=data)
     elif p > 32 or f > 32:
@@ -1062,7 +1289,11 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
 def scale_rows(scale: Tile, rows: int) -> Array:
     """Scale bytes [rows / 8, F] of a data tile of `rows` partitions: 4 partitions in each quadrant of 32 hold them, from the tile's first."""
     if scale.shape[0] < max(rows // 8 if rows <= 32 else rows - 28, 1):
-        raise fail(f"the scale tile of {rows} data partitions has 4 rows in each quadrant of 32", tile=scale, allowed=f"at least {max(rows - 28, rows // 8)} partitions")
+        raise fail(
+            f"the scale tile of {rows} data partitions has 4 rows in each quadrant of 32",
+            tile=scale,
+            allowed=f"at least {max(rows - 28, rows // 8)} partitions",
+        )
     if scale.itemsize != 1:
         raise fail("scales are float8_e8m0fnu or uint8", tile=scale)
     if rows <= 32:
@@ -1079,25 +1310,38 @@ def dequantise(data: Tile, scale: Tile) -> Array:
         raise fail(f"the scale tile needs {f} columns", tile=scale)
     factor = np.ldexp(np.float32(1), bytes_.astype(np.int32) - 127)
     factor = np.where(bytes_ == 255, np.float32(np.nan), factor)
-    return values * np.repeat(factor, 8, axis=0)[:, :, None]
+    return np.asarray(values * np.repeat(factor, 8, axis=0)[:, :, None])
 
 
 def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Tile, moving_scale: Tile, tile_position: Any = None,
                  tile_size: Any = None, accumulate: bool | None = None) -> None:  # fmt: skip
     """dst [M, N] (+)= dequantised stationary [K, 4, M] transposed @ moving [K, 4, N], one scale per 8 partitions x 4 parts."""
-    reads = (("stationary", stationary), ("moving", moving), ("stationary_scale", stationary_scale), ("moving_scale", moving_scale))
+    reads = (
+        ("stationary", stationary),
+        ("moving", moving),
+        ("stationary_scale", stationary_scale),
+        ("moving_scale", moving_scale),
+    )
     if not issue("nc_matmul_mx", "", (("dst", dst),), reads):
         return
     limits = machine.active().limits
     k = stationary.shape[0]
     for t in (stationary, moving):
         if t.dtype.part is None:
-            raise fail("nc_matmul_mx takes packed x4 tiles", tile=t, allowed="float8_e4m3fn_x4, float8_e5m2_x4, float4_e2m1fn_x4")
+            raise fail(
+                "nc_matmul_mx takes packed x4 tiles",
+                tile=t,
+                allowed="float8_e4m3fn_x4, float8_e5m2_x4, float4_e2m1fn_x4",
+            )
         if t.shape[0] != k or k % 32:
             raise fail("nc_matmul_mx: both operands have the same partitions, a multiple of 32", tile=t)
     m, n = stationary.size // k, moving.size // k
     if m > limits.stationary_columns:
-        raise fail(f"nc_matmul_mx: the stationary tile has {m} columns", tile=stationary, allowed=f"at most {limits.stationary_columns}")
+        raise fail(
+            f"nc_matmul_mx: the stationary tile has {m} columns",
+            tile=stationary,
+            allowed=f"at most {limits.stationary_columns}",
+        )
     _check_tiling("nc_matmul_mx", tile_position, tile_size, k, m)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(f"nc_matmul_mx: dst must be [{m}, {n}]", tile=dst)
@@ -1155,7 +1399,7 @@ def quantise(x: Array, dtype: DType) -> tuple[Array, NDArray[np.uint8]]:
     _, exponent = np.frexp(amax)
     exponent = np.where(amax > 0, exponent - 1 - E_MAX[dtype.part.name], -127)
     exponent = np.clip(exponent, -127, 127)
-    scaled = blocks / np.ldexp(np.float32(1), exponent.astype(np.int32))[:, None, :, None]
+    scaled: Any = blocks / np.ldexp(np.float32(1), exponent.astype(np.int32))[:, None, :, None]
     top = float(_F8_MAX[dtype.part.name])
     scaled = np.clip(scaled, -top, top)
     return pack(scaled.reshape(p, f), dtype), (exponent + 127).astype(np.uint8)

@@ -28,7 +28,13 @@ def _rows() -> dict[str, Row]:
     dma = {"dst": "SH", "src": "SH"}
     rows = [
         Row(name="nc_matmul", engines=(t,), spaces={"dst": "P", "stationary": "S", "moving": "S"}, cost="matmul"),
-        Row(name="nc_matmul_mx", engines=(t,), since=4, spaces={"dst": "P", "stationary": "S", "moving": "S", "stationary_scale": "S", "moving_scale": "S"}, cost="matmul_mx"),
+        Row(
+            name="nc_matmul_mx",
+            engines=(t,),
+            since=4,
+            spaces={"dst": "P", "stationary": "S", "moving": "S", "stationary_scale": "S", "moving_scale": "S"},
+            cost="matmul_mx",
+        ),
         Row(name="nc_transpose", engines=(t, v), cost="transpose"),
         Row(name="tensor_copy", engines=(v, s, g), cost="elementwise"),
         Row(name="tensor_copy_predicated", engines=(v,), cost="elementwise"),
@@ -56,12 +62,20 @@ def _rows() -> dict[str, Row]:
         Row(name="nc_find_index8", engines=(v,), cost="find_index8"),
         Row(name="nc_match_replace8", engines=(v,), cost="match_replace8"),
         Row(name="nc_stream_shuffle", engines=(v,), cost="shuffle"),
-        Row(name="local_gather", engines=(g,), spaces={"dst": "S", "src_buffer": "S", "index": "S"}, cost="local_gather"),
+        Row(
+            name="local_gather", engines=(g,), spaces={"dst": "S", "src_buffer": "S", "index": "S"}, cost="local_gather"
+        ),
         Row(name="nc_n_gather", engines=(g,), spaces={"dst": "S", "data": "S", "indices": "S"}, cost="n_gather"),
         Row(name="nonzero_with_count", engines=(g,), since=3, spaces={"dst": "S", "src": "S"}, cost="gpsimd"),
         Row(name="topk", engines=(g,), spaces={"val_dst": "S", "idx_dst": "S", "src": "S"}, cost="topk"),
         Row(name="sequence_bounds", engines=(g,), cost="gpsimd"),
-        Row(name="quantize_mx", engines=(v,), since=4, spaces={"dst": "S", "src": "S", "dst_scale": "S"}, cost="quantize_mx"),
+        Row(
+            name="quantize_mx",
+            engines=(v,),
+            since=4,
+            spaces={"dst": "S", "src": "S", "dst_scale": "S"},
+            cost="quantize_mx",
+        ),
         Row(name="dropout", engines=(v,), cost="elementwise"),
         Row(name="rng", engines=(v, g), cost="rng"),
         Row(name="rand2", engines=(v,), since=4, cost="rng"),

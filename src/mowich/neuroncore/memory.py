@@ -22,7 +22,7 @@ from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, to_f32
 from mowich.neuroncore.trace import Access
 
 
-class MemoryRegion(str, Enum):
+class MemoryRegion(str, Enum):  # noqa: UP042
     """Where a tensor lives."""
 
     sbuf = "sbuf"
@@ -87,7 +87,11 @@ class Storage:
         self.pitch_B, self.base_B = self.row_B, 0
         core.serial["storage"] = self.number = core.serial.get("storage", 0) + 1
         if data is not None:
-            self.bytes = data.reshape(-1).view(np.uint8) if data.flags.c_contiguous else np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+            self.bytes = (
+                data.reshape(-1).view(np.uint8)
+                if data.flags.c_contiguous
+                else np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+            )
             self.state, self.filled = ALL, True
         elif address is None:
             self.bytes = np.empty(self.parts * self.row_B, np.uint8)
@@ -97,12 +101,24 @@ class Storage:
             self.pitch_B = core.limits.sbuf_B if self.space == "S" else core.limits.psum_B
             self.base_B = address[0] * self.pitch_B + address[1]
             self.state, self.filled = NONE, True
-        self.record: list[Any] = [self.number, self.space, self.parts, self.row_B, -1, -1, self.site, name, address, str(dtype), shape]
+        self.record: list[Any] = [
+            self.number,
+            self.space,
+            self.parts,
+            self.row_B,
+            -1,
+            -1,
+            self.site,
+            name,
+            address,
+            str(dtype),
+            shape,
+        ]
         if self.space != "H":
             core.records.append(self.record)
 
     def describe(self) -> str:
-        """"tile 'x' [128, 512] float32 in SBUF, allocated at kernel.py:12"."""
+        """ "tile 'x' [128, 512] float32 in SBUF, allocated at kernel.py:12"."""
         label = f" '{self.name}'" if self.name else ""
         at = f", allocated at {self.site[0].rsplit('/', 1)[-1]}:{self.site[1]}" if self.site[0] else ", an argument"
         return f"tile{label} {list(self.shape)} {self.dtype} in {SPACE_NAME[self.space]}{at}"
@@ -179,7 +195,13 @@ class Storage:
             share = 1.0
         if self.address is not None:
             size = tile.dtype.itemsize
-            fresh = np.ndarray((*tile.shape, size), np.bool_, self.core.fresh[self.space], tile.byte_offset(), (*tile.byte_strides(), 1))
+            fresh = np.ndarray(
+                (*tile.shape, size),
+                np.bool_,
+                self.core.fresh[self.space],
+                tile.byte_offset(),
+                (*tile.byte_strides(), 1),
+            )
             if fresh.all():
                 return
         if not self.filled:
@@ -277,10 +299,10 @@ class DynamicSlice:
 class Dynamic:
     """An offset that is read when the instruction runs. scale_B: bytes per unit of the index; bound: rows that the index may name."""
 
-    __slots__ = ("bound", "gather", "group", "index", "kind", "scale_B")
+    __slots__ = ("bound", "group", "index", "kind", "scale_B")
 
-    def __init__(self, kind: str, index: Any, scale_B: int, bound: int) -> None:
-        self.kind, self.index, self.scale_B, self.bound = kind, index, scale_B, bound
+    def __init__(self, kind: str, index: Any, scale_B: int, bound: int, group: int = 16) -> None:
+        self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
 
 
 class Tile:
@@ -327,7 +349,7 @@ class Tile:
 
     @property
     def space(self) -> str:
-        """"S", "P" or "H"."""
+        """ "S", "P" or "H"."""
         return self.storage.space
 
     @property
@@ -523,7 +545,12 @@ class Tile:
                 if i < 0:
                     i += n
                 if not 0 <= i < n:
-                    raise fail("out-of-bounds access", tile=self, given=f"index {int(k)} along dimension {d}", allowed=f"0 .. {n - 1}")
+                    raise fail(
+                        "out-of-bounds access",
+                        tile=self,
+                        given=f"index {int(k)} along dimension {d}",
+                        allowed=f"0 .. {n - 1}",
+                    )
                 offset += i * s
                 if on_chip and d == 0:
                     shape.append(1)
@@ -546,7 +573,12 @@ class Tile:
         dim = self._dim(dim)
         start, end, step = int(start), int(end), int(step)
         if not 0 <= start < end <= self.shape[dim] or step < 1:
-            raise fail("out-of-bounds access", tile=self, given=f"slice({dim}, {start}, {end}, {step})", allowed=f"0 .. {self.shape[dim]}")
+            raise fail(
+                "out-of-bounds access",
+                tile=self,
+                given=f"slice({dim}, {start}, {end}, {step})",
+                allowed=f"0 .. {self.shape[dim]}",
+            )
         self._static(dim)
         shape, strides = list(self.shape), list(self.strides)
         shape[dim] = (end - start + step - 1) // step
@@ -562,11 +594,17 @@ class Tile:
 
     def _static(self, dim: int) -> None:
         if self.dynamic is not None and self.dynamic.kind == "vector" and dim == 0:
-            raise fail("dimension 0 is chosen by a vector of offsets: it cannot be sliced, moved or selected", tile=self)
+            raise fail(
+                "dimension 0 is chosen by a vector of offsets: it cannot be sliced, moved or selected", tile=self
+            )
 
     def _free(self, dim: int, what: str) -> None:
         if dim == 0 and (self.on_chip or (self.dynamic is not None and self.dynamic.kind == "vector")):
-            raise fail(f"cannot {what} the partition dimension", tile=self, fix="partitions stay dimension 0; use nc_transpose or dma_copy to move data across them")
+            raise fail(
+                f"cannot {what} the partition dimension",
+                tile=self,
+                fix="partitions stay dimension 0; use nc_transpose or dma_copy to move data across them",
+            )
 
     def select(self, dim: int, index: Any) -> Tile:
         """One element of a dimension, which goes. index: an integer, a register, or a one-element tile read when the instruction runs."""
@@ -584,11 +622,15 @@ class Tile:
         self._static(dim)
         i = int(index)
         if not 0 <= i < self.shape[dim]:
-            raise fail("out-of-bounds access", tile=self, given=f"select({dim}, {i})", allowed=f"0 .. {self.shape[dim] - 1}")
+            raise fail(
+                "out-of-bounds access", tile=self, given=f"select({dim}, {i})", allowed=f"0 .. {self.shape[dim] - 1}"
+            )
         if dim == 0 and self.on_chip:
             return self.slice(0, i, i + 1)
         keep = [d for d in range(self.ndim) if d != dim]
-        return self._like([self.shape[d] for d in keep], [self.strides[d] for d in keep], self.offset + i * self.strides[dim])._at_least()
+        return self._like(
+            [self.shape[d] for d in keep], [self.strides[d] for d in keep], self.offset + i * self.strides[dim]
+        )._at_least()
 
     def _at_least(self) -> Tile:
         least = 2 if self.on_chip else 1
@@ -686,28 +728,51 @@ class Tile:
         group = self.shape[start : end + 1]
         strides = _reshape(group, self.strides[start : end + 1], (math.prod(group),))
         if strides is None:
-            raise fail("these dimensions do not follow each other in memory: no view can merge them", tile=self, given=f"dimensions {start} .. {end}", fix="copy the tile first")
-        return self._like((*self.shape[:start], math.prod(group), *self.shape[end + 1 :]), (*self.strides[:start], *strides, *self.strides[end + 1 :]), self.offset)
+            raise fail(
+                "these dimensions do not follow each other in memory: no view can merge them",
+                tile=self,
+                given=f"dimensions {start} .. {end}",
+                fix="copy the tile first",
+            )
+        return self._like(
+            (*self.shape[:start], math.prod(group), *self.shape[end + 1 :]),
+            (*self.strides[:start], *strides, *self.strides[end + 1 :]),
+            self.offset,
+        )
 
     def reshape(self, *shape: Any) -> Tile:
         """The same elements in another shape, without a copy; raises where no view can do it."""
-        wanted = tuple(int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape))
+        wanted = tuple(
+            int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape)
+        )
         wanted = _infer(wanted, self.size, self)
         if wanted == self.shape:
             return self
         if self.on_chip or (self.dynamic is not None and self.dynamic.kind == "vector"):
             if not wanted or wanted[0] != self.shape[0]:
-                raise fail("reshape keeps the partition dimension", tile=self, given=list(wanted), fix="only the free dimensions can be reshaped")
+                raise fail(
+                    "reshape keeps the partition dimension",
+                    tile=self,
+                    given=list(wanted),
+                    fix="only the free dimensions can be reshaped",
+                )
             strides = _reshape(self.shape[1:], self.strides[1:], wanted[1:])
             if strides is not None:
                 strides = (self.strides[0], *strides)
         else:
             strides = _reshape(self.shape, self.strides, wanted)
         if strides is None:
-            raise fail("no view has this shape: the elements do not follow each other in memory", tile=self, given=list(wanted), fix="copy the tile first")
+            raise fail(
+                "no view has this shape: the elements do not follow each other in memory",
+                tile=self,
+                given=list(wanted),
+                fix="copy the tile first",
+            )
         return self._like(wanted, strides, self.offset)
 
-    def rearrange(self, src_pattern: Sequence[Any], dst_pattern: Sequence[Any], fixed_sizes: dict[str, int] | None = None) -> Tile:
+    def rearrange(
+        self, src_pattern: Sequence[Any], dst_pattern: Sequence[Any], fixed_sizes: dict[str, int] | None = None
+    ) -> Tile:
         """Split, reorder and merge by named dimensions: t.rearrange(('b', ('h', 'w')), ('b', 'w', 'h'), {'h': 4})."""
         known = dict(fixed_sizes or {})
         names: list[str] = []
@@ -732,9 +797,16 @@ class Tile:
             members = [part] if isinstance(part, str) else list(part)
             used += members
             at = [names.index(m) for m in members]
-            merged = _reshape(tuple(shape[i] for i in at), tuple(strides[i] for i in at), (math.prod(shape[i] for i in at),))
+            merged = _reshape(
+                tuple(shape[i] for i in at), tuple(strides[i] for i in at), (math.prod(shape[i] for i in at),)
+            )
             if merged is None:
-                raise fail("no view has this arrangement: the merged dimensions do not follow each other", tile=self, given=dst_pattern, fix="copy the tile first")
+                raise fail(
+                    "no view has this arrangement: the merged dimensions do not follow each other",
+                    tile=self,
+                    given=dst_pattern,
+                    fix="copy the tile first",
+                )
             out_shape.append(math.prod(shape[i] for i in at))
             out_strides += merged
         if sorted(used) != sorted(names):
@@ -755,12 +827,20 @@ class Tile:
         if new < old:
             k = old // new
             shape[-1] *= k
-            return Tile(self.storage, d, tuple(shape), tuple([s * k for s in strides[:-1]] + [1]), self.offset * k, self.dynamic)
+            return Tile(
+                self.storage, d, tuple(shape), tuple([s * k for s in strides[:-1]] + [1]), self.offset * k, self.dynamic
+            )
         k = new // old
-        if shape[-1] % k or self.offset % k or any(s % k for s, n in zip(strides[:-1], shape[:-1], strict=True) if n > 1):
+        if (
+            shape[-1] % k
+            or self.offset % k
+            or any(s % k for s, n in zip(strides[:-1], shape[:-1], strict=True) if n > 1)
+        ):
             raise fail(f"view as {d} needs sizes, strides and offset divisible by {k}", tile=self)
         shape[-1] //= k
-        return Tile(self.storage, d, tuple(shape), tuple([s // k for s in strides[:-1]] + [1]), self.offset // k, self.dynamic)
+        return Tile(
+            self.storage, d, tuple(shape), tuple([s // k for s in strides[:-1]] + [1]), self.offset // k, self.dynamic
+        )
 
     reinterpret_cast = view
 
@@ -781,7 +861,11 @@ class Tile:
             strides.append(int(s))
             shape.append(int(n))
             if shape[-1] < 1:
-                raise fail("a pattern counts at least one element per dimension", tile=self, given=[list(map(int, p)) for p in pattern])
+                raise fail(
+                    "a pattern counts at least one element per dimension",
+                    tile=self,
+                    given=[list(map(int, p)) for p in pattern],
+                )
         start = base + (int(offset) if offset is not None else 0)
         s = self.storage
         if s.space != "H" and scalar_offset is None:
@@ -797,7 +881,9 @@ class Tile:
             if scalar_offset is not None and vector_offset is not None:
                 raise fail("scalar_offset and vector_offset exclude each other", tile=self)
             dim = self._dim(indirect_dim)
-            scale = (math.prod(self.shape[dim + 1 :]) if self.is_contiguous() else self.strides[dim]) * self.dtype.itemsize
+            scale = (
+                math.prod(self.shape[dim + 1 :]) if self.is_contiguous() else self.strides[dim]
+            ) * self.dtype.itemsize
             if s.space != "H":
                 scale = self.strides[dim] * self.dtype.itemsize
             if vector_offset is not None:
@@ -817,7 +903,6 @@ class Tile:
         count = index.size if num_elem is None else int(num_elem)
         out = self._like((self.shape[0], count), (self.strides[0], 1), self.offset)
         out.dynamic = Dynamic("columns", index, self.dtype.itemsize, math.prod(self.shape[1:]))
-        out.dynamic.group = 16
         return out
 
     def resolved(self) -> Tile | None:
@@ -870,7 +955,9 @@ def _fancy_index(tile: Tile, keys: tuple[Any, ...]) -> Tile:
             arrays = True
             plain.append(k)
         else:
-            raise fail(f"cannot index a tile with {type(k).__name__}", tile=tile, allowed="integers, slices, nl.ds, registers")
+            raise fail(
+                f"cannot index a tile with {type(k).__name__}", tile=tile, allowed="integers, slices, nl.ds, registers"
+            )
     if arrays:
         return index_tile(tile, tuple(plain))
     return tile[tuple(plain)]
@@ -881,7 +968,9 @@ def _new_axes(tile: Tile, keys: tuple[Any, ...]) -> Tile:
     at = 0
     for k in keys:
         if k is None:
-            out = out._like((*out.shape[:at], 1, *out.shape[at:]), (*out.strides[:at], 0, *out.strides[at:]), out.offset)
+            out = out._like(
+                (*out.shape[:at], 1, *out.shape[at:]), (*out.strides[:at], 0, *out.strides[at:]), out.offset
+            )
             at += 1
         elif not isinstance(k, int | np.integer) or (at == 0 and tile.on_chip):
             at += 1
@@ -907,7 +996,9 @@ def index_tile(tile: Tile, keys: tuple[Any, ...]) -> Tile:
     if after:
         slices = [d for d, k in enumerate(keys) if isinstance(k, slice)]
         for j, d in enumerate(slices):
-            grids[d] = grids[d].reshape((1,) * (rank + j if d else 0) + (-1,) + (1,) * (after - 1 - j if d else rank + after - 1))
+            grids[d] = grids[d].reshape(
+                (1,) * (rank + j if d else 0) + (-1,) + (1,) * (after - 1 - j if d else rank + after - 1)
+            )
         for d, k in enumerate(keys):
             if not isinstance(k, slice) and isinstance(grids[d], np.ndarray):
                 if 0 in slices and not isinstance(keys[0], np.ndarray) and not hasattr(keys[0], "index_array"):
@@ -926,7 +1017,9 @@ def index_tile(tile: Tile, keys: tuple[Any, ...]) -> Tile:
     for axis, (n, s) in enumerate(zip(shape, strides, strict=True)):
         model = model + (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
     if not np.array_equal(np.broadcast_to(model, shape), address):
-        raise fail("these indices are not an affine pattern", tile=tile, fix="use an indirect DMA, local_gather or nc_n_gather")
+        raise fail(
+            "these indices are not an affine pattern", tile=tile, fix="use an indirect DMA, local_gather or nc_n_gather"
+        )
     return tile._like(shape, strides, first)
 
 
@@ -990,7 +1083,9 @@ def addresses(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         return _columns(tile, dyn)
     rest: Any = np.zeros((), np.int64)
     for axis in range(1, tile.ndim):
-        rest = rest + (np.arange(tile.shape[axis], dtype=np.int64) * tile.strides[axis]).reshape((-1,) + (1,) * (tile.ndim - 1 - axis))
+        rest = rest + (np.arange(tile.shape[axis], dtype=np.int64) * tile.strides[axis]).reshape(
+            (-1,) + (1,) * (tile.ndim - 1 - axis)
+        )
     rest = np.broadcast_to(rest, tile.shape[1:])
     rows = tile.shape[0]
     raw = dyn.index.read()
@@ -1133,7 +1228,10 @@ def _address(core: Core, address: Any, dims: tuple[int, ...], row: int, space: s
     partition = partition or 0
     room = limits.sbuf_B if space == "S" else limits.psum_B
     if partition + dims[0] > limits.partitions:
-        raise fail(f"tile of {dims[0]} partitions at partition {partition} exceeds {limits.partitions} partitions", given=address)
+        raise fail(
+            f"tile of {dims[0]} partitions at partition {partition} exceeds {limits.partitions} partitions",
+            given=address,
+        )
     if byte < 0 or byte + row > room:
         raise fail(f"tile of {row:,} bytes at byte {byte:,} exceeds the {room:,} bytes of a partition of {SPACE_NAME[space]}", given=address,
                    fix=f"addresses 0 .. {room - row:,} fit")  # fmt: skip
@@ -1150,7 +1248,12 @@ def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, n
     if found is None:
         found = core.shared[key] = Storage(core, region, dims, d, name=name)
     elif found.shape != dims or found.dtype is not d:
-        raise fail("the programs of this kernel create different shared tensors in the same place", given=f"{list(dims)} {d}", allowed=found.describe(), fix="give shared_hbm tensors names")
+        raise fail(
+            "the programs of this kernel create different shared tensors in the same place",
+            given=f"{list(dims)} {d}",
+            allowed=found.describe(),
+            fix="give shared_hbm tensors names",
+        )
     return Tile(found, d, dims, row_major(dims))
 
 
@@ -1200,6 +1303,9 @@ def check_capacity(core: Core) -> None:
             continue
         peak, live = place(core, space)
         if peak > room:
-            named = "; ".join(f"{r[7] or 'tile'} {list(r[10])} {r[9]} from {str(r[6][0]).rsplit('/', 1)[-1]}:{r[6][1]} ({r[3]:,} B)" for r in live[:5])
+            named = "; ".join(
+                f"{r[7] or 'tile'} {list(r[10])} {r[9]} from {str(r[6][0]).rsplit('/', 1)[-1]}:{r[6][1]} ({r[3]:,} B)"
+                for r in live[:5]
+            )
             raise fail(f"{SPACE_NAME[space]} over capacity: {peak:,} bytes per partition are live at once, it has {room:,}", given=f"largest live tiles: {named}",
                        fix="use smaller tiles, or let tiles die sooner: a tile lives from its first write to its last use")  # fmt: skip

@@ -6,6 +6,7 @@ polynomials; here they are as exact as float32 allows.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,10 +137,8 @@ def alu(op: Any) -> Alu:
     row = ALU.get(name) or ALU.get(ALIASES.get(name, ""))
     if row is None:
         raise unknown("operator", name, ALU)
-    try:
+    with contextlib.suppress(TypeError):
         _FOUND[op] = row
-    except TypeError:
-        pass
     return row
 
 
@@ -209,12 +208,12 @@ def _gelu_sigmoid(x: Array) -> Array:
 
 def _gelu_sigmoid_dx(x: Array) -> Array:
     s = _sigmoid(np.float32(1.702) * x)
-    return s + np.float32(1.702) * x * s * (1 - s)
+    return np.asarray(s + np.float32(1.702) * x * s * (1 - s))
 
 
 def _silu_dx(x: Array) -> Array:
     s = _sigmoid(x)
-    return s * (1 + x * (1 - s))
+    return np.asarray(s * (1 + x * (1 - s)))
 
 
 def _mish(x: Array) -> Array:
@@ -272,7 +271,13 @@ def _functions() -> dict[str, Function]:
 
 
 FUNCTIONS = _functions()
-_ACT_ALIASES = {"gelu_tanh_approx": "gelu_apprx_tanh", "swish": "silu", "add": "copy", "bypass": "copy", "absolute": "abs"}
+_ACT_ALIASES = {
+    "gelu_tanh_approx": "gelu_apprx_tanh",
+    "swish": "silu",
+    "add": "copy",
+    "bypass": "copy",
+    "absolute": "abs",
+}
 
 
 def function(op: Any) -> Function:
@@ -281,6 +286,9 @@ def function(op: Any) -> Function:
     found = FUNCTIONS.get(name) or FUNCTIONS.get(_ACT_ALIASES.get(name, ""))
     if found is None:
         if name in ALU:
-            raise UserError(f"the Scalar Engine has no function '{name}'", fix="it is an operator of tensor_scalar and tensor_tensor")
+            raise UserError(
+                f"the Scalar Engine has no function '{name}'",
+                fix="it is an operator of tensor_scalar and tensor_tensor",
+            )
         raise unknown("activation function", name, FUNCTIONS)
     return found

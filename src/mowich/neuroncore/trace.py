@@ -21,7 +21,7 @@ class Access(NamedTuple):
 class Record(NamedTuple):
     """One instruction: its row of the table, the engine asked for, what it touches, flags that set its cost, the kernel's line."""
 
-    index: int
+    number: int
     name: str
     engine: str
     reads: tuple[Access, ...]

@@ -18,9 +18,9 @@
 
 from __future__ import annotations
 
+from mowich.neuroncore.core import NkiValidationError
 from mowich.nki import collectives, compiler, isa, language, typing
 from mowich.nki.install import install, installed
-from mowich.nki.isa import NkiValidationError
 from mowich.nki.language import NKIObject
 from mowich.nki.runtime import (
     Kernel,

@@ -47,7 +47,10 @@ def _meet(kind: str, members: list[int], signature: Any, payload: Any) -> list[A
     core = machine.active()
     if core.ranks == 1 or core.rank_group is None:
         if members != [core.rank]:
-            raise fail(f"{kind} among ranks {members} in a run of one rank", fix="use mowich.nki.simulate_ranks, or run_kernel(..., ranks=N)")
+            raise fail(
+                f"{kind} among ranks {members} in a run of one rank",
+                fix="use mowich.nki.simulate_ranks, or run_kernel(..., ranks=N)",
+            )
         return [payload]
     per = core.programs
     counter = ("collective", tuple(members), kind)
@@ -55,12 +58,16 @@ def _meet(kind: str, members: list[int], signature: Any, payload: Any) -> list[A
     core.serial[counter] = turn + 1
     everyone = [m * per + core.program for m in members]
     key = (kind, tuple(members), core.program, turn)
-    found = core.rank_group.exchange(core.rank * per + core.program, key, everyone, (signature, payload), f"{kind} number {turn}")
+    found = core.rank_group.exchange(
+        core.rank * per + core.program, key, everyone, (signature, payload), f"{kind} number {turn}"
+    )
     out = []
     for e in everyone:
         theirs, data = found[e]
         if theirs != signature:
-            raise fail(f"{kind} does not match between ranks {core.rank} and {e // per}", given=f"{signature} and {theirs}")
+            raise fail(
+                f"{kind} does not match between ranks {core.rank} and {e // per}", given=f"{signature} and {theirs}"
+            )
         out.append(data)
     return out
 
@@ -83,12 +90,19 @@ def _signature(srcs: list[Tile]) -> tuple[Any, ...]:
     return tuple((s.shape, s.dtype.name) for s in srcs)
 
 
-def all_reduce(srcs: Any, dsts: Any, replica_group: Any, op: Any, priority: Any = None, name: Any = None, **_: Any) -> None:
+def all_reduce(
+    srcs: Any, dsts: Any, replica_group: Any, op: Any, priority: Any = None, name: Any = None, **_: Any
+) -> None:
     """Every rank gets the reduction over the group."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_reduce", srcs, dsts)
     row = ops.alu(op)
-    parts = _meet("all_reduce", _group(replica_group, machine.active().rank), (_signature(srcs), row.name), [_bytes(s) for s in srcs])
+    parts = _meet(
+        "all_reduce",
+        _group(replica_group, machine.active().rank),
+        (_signature(srcs), row.name),
+        [_bytes(s) for s in srcs],
+    )
     for i, (s, d) in enumerate(zip(srcs, dsts, strict=True)):
         d.write(_reduced([p[i] for p in parts], s, d, row).reshape(d.shape))
 
@@ -100,11 +114,18 @@ def _reduced(arrays: list[Array], src: Tile, dst: Tile, row: ops.Alu) -> Array:
     return cast(np.asarray(total), dst.dtype)
 
 
-def all_gather(srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None, **_: Any) -> None:
+def all_gather(
+    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None, **_: Any
+) -> None:
     """Every rank gets all sources, joined along a dimension."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_gather", srcs, dsts)
-    parts = _meet("all_gather", _group(replica_group, machine.active().rank), (_signature(srcs), collective_dim), [_bytes(s) for s in srcs])
+    parts = _meet(
+        "all_gather",
+        _group(replica_group, machine.active().rank),
+        (_signature(srcs), collective_dim),
+        [_bytes(s) for s in srcs],
+    )
     for i, d in enumerate(dsts):
         joined = np.concatenate([p[i] for p in parts], axis=int(collective_dim))
         if joined.size != d.size:
@@ -112,7 +133,16 @@ def all_gather(srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0
         d.write(joined.reshape(d.shape))
 
 
-def reduce_scatter(srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, op: Any = "add", priority: Any = None, name: Any = None, **_: Any) -> None:
+def reduce_scatter(
+    srcs: Any,
+    dsts: Any,
+    replica_group: Any,
+    collective_dim: int = 0,
+    op: Any = "add",
+    priority: Any = None,
+    name: Any = None,
+    **_: Any,
+) -> None:
     """Each rank gets its part of the reduction over the group."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("reduce_scatter", srcs, dsts)
@@ -125,7 +155,9 @@ def reduce_scatter(srcs: Any, dsts: Any, replica_group: Any, collective_dim: int
         d.write(_reduced(split, s, d, row).reshape(d.shape))
 
 
-def all_to_all(srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None, **_: Any) -> None:
+def all_to_all(
+    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None, **_: Any
+) -> None:
     """Part i of each source goes to rank i of the group; the parts received are joined."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_to_all", srcs, dsts)
@@ -143,7 +175,9 @@ def _metadata(t: Tile) -> Array:
     return a.reshape(-1, a.shape[-1])
 
 
-def _variable(kind: str, srcs: Any, dsts: Any, replica_group: Any, metadata: Tile, known: bool, has_rdispls: bool, uniform: bool) -> None:
+def _variable(
+    kind: str, srcs: Any, dsts: Any, replica_group: Any, metadata: Tile, known: bool, has_rdispls: bool, uniform: bool
+) -> None:
     srcs, dsts = _list(srcs), _list(dsts)
     _issue(kind, srcs, dsts)
     src, dst = srcs[0], dsts[0]
@@ -163,7 +197,11 @@ def _variable(kind: str, srcs: Any, dsts: Any, replica_group: Any, metadata: Til
         count, start = int(meta[0, column]), int(meta[1, column])
         at = int(table[3, r]) if has_rdispls else slot * r
         if start + count > data.size or at + count > out.size:
-            raise fail(f"{kind}: rank {members[r]} sends {count} elements that do not fit", tile=dst, given=f"source offset {start}, destination offset {at}")
+            raise fail(
+                f"{kind}: rank {members[r]} sends {count} elements that do not fit",
+                tile=dst,
+                given=f"source offset {start}, destination offset {at}",
+            )
         out[at : at + count] = data[start : start + count]
         counts[r] = count
     dst.write(out.reshape(dst.shape))
@@ -214,12 +252,25 @@ def _channels(x: Any) -> list[list[Tile]]:
     return [_list(c) for c in (x if isinstance(x, list | tuple) else [x])]
 
 
-def collective_permute_implicit(srcs_by_channel: Any, dsts_by_channel: Any, replica_group: Any, channel_ids: Any = (0,), priority: Any = None, name: Any = None) -> None:
+def collective_permute_implicit(
+    srcs_by_channel: Any,
+    dsts_by_channel: Any,
+    replica_group: Any,
+    channel_ids: Any = (0,),
+    priority: Any = None,
+    name: Any = None,
+) -> None:
     """Each rank sends to its successor in the group and receives from its predecessor."""
     srcs, dsts = _channels(srcs_by_channel), _channels(dsts_by_channel)
     _issue("collective_permute_implicit", [s for c in srcs for s in c], [d for c in dsts for d in c])
     members = _group(replica_group, machine.active().rank)
-    _ring("collective_permute_implicit", [[_bytes(s) for s in c] for c in srcs], tuple(_signature(c) for c in srcs), dsts, members)
+    _ring(
+        "collective_permute_implicit",
+        [[_bytes(s) for s in c] for c in srcs],
+        tuple(_signature(c) for c in srcs),
+        dsts,
+        members,
+    )
 
 
 def collective_permute_implicit_reduce(srcs0_by_channel: Any, srcs1_by_channel: Any, dsts_by_channel: Any, replica_group: Any, op: Any, channel_ids: Any = (0,),
@@ -229,11 +280,16 @@ def collective_permute_implicit_reduce(srcs0_by_channel: Any, srcs1_by_channel: 
     _issue("collective_permute_implicit_reduce", [s for c in first for s in c], [d for c in dsts for d in c])
     row = ops.alu(op)
     members = _group(replica_group, machine.active().rank)
-    payload = [[_reduced([_bytes(a), _bytes(b)], a, a, row) for a, b in zip(c0, c1, strict=True)] for c0, c1 in zip(first, second, strict=True)]
+    payload = [
+        [_reduced([_bytes(a), _bytes(b)], a, a, row) for a, b in zip(c0, c1, strict=True)]
+        for c0, c1 in zip(first, second, strict=True)
+    ]
     _ring("collective_permute_implicit_reduce", payload, tuple(_signature(c) for c in first), dsts, members)
 
 
-def collective_permute_implicit_current_processing_rank_id(iteration_id: Any, replica_group: Any, channel_id: Any = 0, name: Any = None, **_: Any) -> Register:
+def collective_permute_implicit_current_processing_rank_id(
+    iteration_id: Any, replica_group: Any, channel_id: Any = 0, name: Any = None, **_: Any
+) -> Register:
     """Rank whose data is at hand in an iteration of the ring: one's own first, then the predecessors'."""
     core = machine.active()
     members = _group(replica_group, core.rank)

@@ -51,7 +51,9 @@ def _real(top: str) -> bool:
 
 def install(replace: bool = False) -> None:
     """Let `nki` and `neuronxcc.nki` resolve to Mowich for the rest of the process. A real one is shadowed with replace=True only."""
-    modules = NAMES | {n: m for n, m in BETA1.items() if importlib.util.find_spec("mowich.nki.beta1") and importlib.util.find_spec(m)}
+    modules = NAMES | {
+        n: m for n, m in BETA1.items() if importlib.util.find_spec("mowich.nki.beta1") and importlib.util.find_spec(m)
+    }
     for top in {name.partition(".")[0] for name in modules}:
         if _real(top):
             if not replace:

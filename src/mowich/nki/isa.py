@@ -8,8 +8,8 @@ from typing import Any
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dma, engines
-from mowich.neuroncore import memory as mem
-from mowich.neuroncore.core import NkiValidationError, fail
+from mowich.neuroncore.core import NkiValidationError as NkiValidationError
+from mowich.neuroncore.core import fail
 from mowich.neuroncore.memory import Register, Tile
 from mowich.nki.language import NKIObject, default_generation, equal, maximum
 
@@ -186,7 +186,9 @@ def memset(dst: Any, value: Any, engine: Any = None, name: Any = None, dtype: An
     return _done()
 
 
-def tensor_copy_predicated(dst: Any, src: Any, predicate: Any, reverse_pred: bool = False, name: Any = None) -> NkiInstruction:
+def tensor_copy_predicated(
+    dst: Any, src: Any, predicate: Any, reverse_pred: bool = False, name: Any = None
+) -> NkiInstruction:
     """dst = src where predicate."""
     engines.tensor_copy_predicated(dst, src, predicate, reverse_pred)
     return _done()
@@ -198,7 +200,17 @@ def nc_matmul(dst: Any, stationary: Any, moving: Any, is_stationary_onezero: boo
     mode = str(getattr(perf_mode, "name", perf_mode))
     if mode == "double_row_gen3":
         mode = "double_row"
-    engines.nc_matmul(dst, stationary, moving, is_transpose, accumulate, tile_position, tile_size, mode, is_stationary_onezero or is_moving_onezero)
+    engines.nc_matmul(
+        dst,
+        stationary,
+        moving,
+        is_transpose,
+        accumulate,
+        tile_position,
+        tile_size,
+        mode,
+        is_stationary_onezero or is_moving_onezero,
+    )
     return _done()
 
 
@@ -215,7 +227,9 @@ def nc_transpose(dst: Any, data: Any, engine: Any = None, name: Any = None, dtyp
     return _done()
 
 
-def tensor_tensor(dst: Any, data1: Any, data2: Any, op: Any, engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
+def tensor_tensor(
+    dst: Any, data1: Any, data2: Any, op: Any, engine: Any = None, name: Any = None, dtype: Any = None
+) -> NkiInstruction:
     """dst = data1 op data2."""
     engines.tensor_tensor(dst, data1, data2, op, _engine(engine))
     return _done()
@@ -228,7 +242,16 @@ def tensor_scalar(dst: Any, data: Any, op0: Any, operand0: Any = None, reverse0:
     return _done()
 
 
-def tensor_reduce(dst: Any, op: Any, data: Any, axis: Any, negate: bool = False, keepdims: bool = False, name: Any = None, dtype: Any = None) -> NkiInstruction:
+def tensor_reduce(
+    dst: Any,
+    op: Any,
+    data: Any,
+    axis: Any,
+    negate: bool = False,
+    keepdims: bool = False,
+    name: Any = None,
+    dtype: Any = None,
+) -> NkiInstruction:
     """dst = data reduced over free axes."""
     engines.tensor_reduce(dst, op, data, axis, negate)
     return _done()
@@ -254,7 +277,17 @@ def activation(dst: Any, op: Any, data: Any, bias: Any = None, scale: Any = 1.0,
     return _done()
 
 
-def activation_reduce(dst: Any, op: Any, data: Any, reduce_op: Any, reduce_res: Any = None, bias: Any = None, scale: Any = 1.0, name: Any = None, dtype: Any = None) -> NkiInstruction:
+def activation_reduce(
+    dst: Any,
+    op: Any,
+    data: Any,
+    reduce_op: Any,
+    reduce_res: Any = None,
+    bias: Any = None,
+    scale: Any = 1.0,
+    name: Any = None,
+    dtype: Any = None,
+) -> NkiInstruction:
     """dst = op(data * scale + bias); reduce_res = its reduction."""
     engines.activation(dst, op, data, bias, scale, reduce_op, reduce_res, "reset_reduce", "activation_reduce")
     return _done()
@@ -263,11 +296,15 @@ def activation_reduce(dst: Any, op: Any, data: Any, reduce_op: Any, reduce_res: 
 def activate2(dst: Any, op: Any, data: Any, imm0: Any = 0.0, imm1: Any = 0.0, op0: Any = None, op1: Any = None, relu_param: Any = 0.0, reverse0: bool = False,
               reverse1: bool = False, reduce_op: Any = None, reduce_res: Any = None, reduce_cmd: Any = reduce_cmd.idle, name: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = op((data op0 imm0) op1 imm1), with accumulation."""
-    engines.activate2(dst, op, data, imm0, imm1, op0, op1, relu_param, reverse0, reverse1, reduce_op, reduce_res, _cmd(reduce_cmd))
+    engines.activate2(
+        dst, op, data, imm0, imm1, op0, op1, relu_param, reverse0, reverse1, reduce_op, reduce_res, _cmd(reduce_cmd)
+    )
     return _done()
 
 
-def iota(dst: Any, pattern: Any, offset: Any = 0, channel_multiplier: Any = 0, name: Any = None, dtype: Any = None) -> NkiInstruction:
+def iota(
+    dst: Any, pattern: Any, offset: Any = 0, channel_multiplier: Any = 0, name: Any = None, dtype: Any = None
+) -> NkiInstruction:
     """dst = affine pattern."""
     engines.iota(dst, pattern, offset, channel_multiplier)
     return _done()
@@ -280,7 +317,15 @@ def affine_select(dst: Any, pattern: Any, channel_multiplier: Any, on_true_tile:
     return _done()
 
 
-def local_gather(dst: Any, src_buffer: Any, index: Any, num_elem_per_idx: int = 1, num_valid_indices: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
+def local_gather(
+    dst: Any,
+    src_buffer: Any,
+    index: Any,
+    num_elem_per_idx: int = 1,
+    num_valid_indices: Any = None,
+    name: Any = None,
+    dtype: Any = None,
+) -> NkiInstruction:
     """Gather within groups of 16 partitions."""
     engines.local_gather(dst, src_buffer, index, num_elem_per_idx, num_valid_indices)
     return _done()
@@ -388,7 +433,9 @@ def scalar_tensor_tensor(dst: Any, data: Any, op0: Any, operand0: Any, op1: Any,
 def tensor_scalar_reduce(dst: Any, data: Any, op0: Any, operand0: Any, reduce_op: Any, reduce_res: Any = None, reverse0: bool = False,
                          reduce_cmd: Any = reduce_cmd.reset_reduce, reduce_init: Any = None, reduce_res_negate: bool = False, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = data op0 operand0; reduce_res = its reduction."""
-    engines.tensor_scalar_reduce(dst, data, op0, operand0, reduce_op, reduce_res, reverse0, _cmd(reduce_cmd), reduce_init, reduce_res_negate)
+    engines.tensor_scalar_reduce(
+        dst, data, op0, operand0, reduce_op, reduce_res, reverse0, _cmd(reduce_cmd), reduce_init, reduce_res_negate
+    )
     return _done()
 
 
@@ -396,7 +443,19 @@ def range_select(dst: Any, on_true_tile: Any, comp_op0: Any, comp_op1: Any, boun
                  reduce_res: Any = None, reduce_op: Any = maximum, range_start: Any = 0, on_false_value: Any = engines.F32_MIN,
                  name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = on_true_tile where its index lies within bounds."""
-    engines.range_select(dst, on_true_tile, comp_op0, comp_op1, bound0, bound1, _cmd(reduce_cmd), reduce_res, reduce_op, range_start, on_false_value)
+    engines.range_select(
+        dst,
+        on_true_tile,
+        comp_op0,
+        comp_op1,
+        bound0,
+        bound1,
+        _cmd(reduce_cmd),
+        reduce_res,
+        reduce_op,
+        range_start,
+        on_false_value,
+    )
     return _done()
 
 
@@ -413,13 +472,17 @@ def nc_find_index8(dst: Any, data: Any, vals: Any, name: Any = None) -> NkiInstr
     return _done()
 
 
-def nc_match_replace8(dst: Any, data: Any, vals: Any, imm: Any, dst_idx: Any = None, name: Any = None) -> NkiInstruction:
+def nc_match_replace8(
+    dst: Any, data: Any, vals: Any, imm: Any, dst_idx: Any = None, name: Any = None
+) -> NkiInstruction:
     """Replace 8 values, and give their positions."""
     engines.nc_match_replace8(dst, data, vals, imm, dst_idx)
     return _done()
 
 
-def nonzero_with_count(dst: Any, src: Any, index_offset: Any = 0, padding_val: Any = -1, name: Any = None) -> NkiInstruction:
+def nonzero_with_count(
+    dst: Any, src: Any, index_offset: Any = 0, padding_val: Any = -1, name: Any = None
+) -> NkiInstruction:
     """Indices of nonzero elements, and their count."""
     engines.nonzero_with_count(dst, src, index_offset, padding_val)
     return _done()
@@ -472,7 +535,9 @@ def _pair(name: str) -> Any:
     return core
 
 
-def core_barrier(data: Any, cores: Sequence[int] = (0, 1), engine: Any = engine.gpsimd, name: Any = None) -> NkiInstruction:
+def core_barrier(
+    data: Any, cores: Sequence[int] = (0, 1), engine: Any = engine.gpsimd, name: Any = None
+) -> NkiInstruction:
     """Wait until all the cores are here."""
     core = _pair("core_barrier")
     engines.issue("core_barrier", _engine(engine), (), (("data", data),))
@@ -480,7 +545,13 @@ def core_barrier(data: Any, cores: Sequence[int] = (0, 1), engine: Any = engine.
     if core.program in members:
         turn = core.serial.get("barrier", 0)
         core.serial["barrier"] = turn + 1
-        core.group.exchange(core.scratch["base"] + core.program, ("barrier", core.scratch["base"], turn), [core.scratch["base"] + m for m in members], None, "core_barrier")
+        core.group.exchange(
+            core.scratch["base"] + core.program,
+            ("barrier", core.scratch["base"], turn),
+            [core.scratch["base"] + m for m in members],
+            None,
+            "core_barrier",
+        )
     return _done()
 
 
@@ -491,7 +562,12 @@ def sendrecv(src: Any, dst: Any, send_to_rank: Any, recv_from_rank: Any, pipe_id
              use_gpsimd_dma: Any = None) -> NkiInstruction:  # fmt: skip
     """Send src to a core of the pair while receiving dst from one."""
     core = _pair("sendrecv")
-    engines.issue("sendrecv", "gpsimd" if str(getattr(dma_engine, "name", dma_engine)) == "gpsimd_dma" else "", (("dst", dst),), (("src", src),))
+    engines.issue(
+        "sendrecv",
+        "gpsimd" if str(getattr(dma_engine, "name", dma_engine)) == "gpsimd_dma" else "",
+        (("dst", dst),),
+        (("src", src),),
+    )
     if src.dtype is not dst.dtype or src.size != dst.size or src.shape[0] != dst.shape[0]:
         raise fail("sendrecv: src and dst have the same dtype and shape", tile=dst)
     send, receive = int(send_to_rank), int(recv_from_rank)
@@ -501,12 +577,16 @@ def sendrecv(src: Any, dst: Any, send_to_rank: Any, recv_from_rank: Any, pipe_id
     turn = core.serial.get(pipe, 0)
     core.serial[pipe] = turn + 1
     base = core.scratch["base"]
-    found = core.group.exchange(base + core.program, ("sendrecv", base, int(pipe_id), turn), [base, base + 1], (send, src.read().copy() if core.values else None), f"sendrecv on pipe {int(pipe_id)}")
+    found = core.group.exchange(
+        base + core.program,
+        ("sendrecv", base, int(pipe_id), turn),
+        [base, base + 1],
+        (send, src.read().copy() if core.values else None),
+        f"sendrecv on pipe {int(pipe_id)}",
+    )
     to, data = found[base + receive]
     if to != core.program:
         raise fail(f"sendrecv: core {receive} sends to {to}, core {core.program} expects its data")
     if core.values:
         dst.write(data.reshape(dst.shape))
     return _done()
-
-

@@ -21,24 +21,10 @@ from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import (
     DType,
     as_dtype,
-    bfloat16,
     bool_,
-    float4_e2m1fn_x4,
-    float8_e3m4,
     float8_e4m3,
-    float8_e4m3fn,
-    float8_e4m3fn_x4,
-    float8_e5m2,
-    float8_e5m2_x4,
-    float8_e8m0fnu,
-    float16,
     float32,
-    int8,
-    int16,
-    int32,
-    tfloat32,
     uint8,
-    uint16,
     uint32,
 )
 from mowich.neuroncore.memory import DynamicSlice, MemoryRegion, Register, Tile
@@ -63,10 +49,8 @@ class _Lenient(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         fields = getattr(cls, "__dataclass_fields__", None)
-        if fields is None or "__init__" not in cls.__dict__ or getattr(cls.__init__, "__qualname__", "") == "NKIObject.__init__":
-            return super().__call__(*args, **kwargs)
-        params = getattr(cls, "__dataclass_params__", None)
-        if params is None or not params.init or not getattr(cls.__init__, "__qualname__", "").endswith("__create_fn__.<locals>.__init__") and cls.__init__.__module__ != cls.__module__:
+        init = cls.__dict__.get("__init__")
+        if fields is None or init is None or init.__code__.co_filename != "<string>":
             return super().__call__(*args, **kwargs)
         from dataclasses import MISSING
 
@@ -215,7 +199,9 @@ def is_on_chip(buffer: Any) -> builtins.bool:
 
 def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address: Any = None, **_: Any) -> Tile:
     """A new tensor; address = (partition, byte) places it by hand."""
-    return mem.allocate(machine.active(), shape, dtype, sbuf if buffer is None else mem.as_region(buffer), name or "", address)
+    return mem.allocate(
+        machine.active(), shape, dtype, sbuf if buffer is None else mem.as_region(buffer), name or "", address
+    )
 
 
 def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tile:
@@ -439,7 +425,9 @@ def _binary(name: str, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
             y = copy(y)
         out = ndarray(shape, d, sbuf)
         if x.space == "H" or y.space == "H":
-            raise fail(f"nl.{name} works on SBUF and PSUM tiles", tile=x if x.space == "H" else y, fix="nl.load it first")
+            raise fail(
+                f"nl.{name} works on SBUF and PSUM tiles", tile=x if x.space == "H" else y, fix="nl.load it first"
+            )
         engines.tensor_tensor(out, x, y, name)
         return out
     tile, other = (x, y) if isinstance(x, Tile) else (y, x)
@@ -619,7 +607,9 @@ def softmax(x: Tile, axis: Any = -1, dtype: Any = None, **_: Any) -> Tile:
     return _binary("multiply", e, _unary("reciprocal", total), dtype or x.dtype)
 
 
-def rms_norm(x: Tile, w: Tile, axis: Any, n: int, epsilon: float = 1e-6, dtype: Any = None, compute_dtype: Any = None, **_: Any) -> Tile:
+def rms_norm(
+    x: Tile, w: Tile, axis: Any, n: int, epsilon: float = 1e-6, dtype: Any = None, compute_dtype: Any = None, **_: Any
+) -> Tile:
     """x / sqrt(sum(x^2) / n + epsilon) * w."""
     total = _reduce("add", _unary("square", x, float32), axis, float32, True)
     scale = ndarray(total.shape, float32, sbuf)
@@ -682,10 +672,6 @@ def dynamic_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iter
     return iter(_bounds(start, stop, step))
 
 
-
-
-
-
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Register], Any], step: int = 1) -> None:
     """body_fun(register) for each value of the range."""
     for i in _bounds(lower, upper, step):
@@ -729,8 +715,6 @@ def static_assert(condition: Any, message: str = "") -> None:
     """Raise where the condition does not hold."""
     if not condition:
         raise fail(f"static_assert failed{': ' + message if message else ''}")
-
-
 
 
 globals()["range"] = static_range

@@ -6,6 +6,7 @@ argument changes the caller's array. `kernel[2]` runs two programs with one HBM;
 
 from __future__ import annotations
 
+import contextlib
 import copy as shallow
 import functools
 import inspect
@@ -170,8 +171,8 @@ def _grid(given: Any) -> tuple[int, ...]:
     items = given if isinstance(given, tuple | list) else (given,)
     sizes: list[int] = []
     for g in items:
-        n = int(getattr(g, "size", g)) if not isinstance(g, tuple | list) else math.prod(int(v) for v in g)
-        sizes.append(n)
+        size: Any = math.prod(int(v) for v in g) if isinstance(g, tuple | list) else getattr(g, "size", g)
+        sizes.append(int(size))
     return tuple(sizes)
 
 
@@ -190,7 +191,10 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     shared: dict[Any, Any] = {}
-    cores = [Core(generation, program=i, programs=programs, values=values, strict=strict, record=record, shared=shared) for i in range(programs)]
+    cores = [
+        Core(generation, program=i, programs=programs, values=values, strict=strict, record=record, shared=shared)
+        for i in range(programs)
+    ]
     for i, c in enumerate(cores):
         c.scratch["base"] = 0
         c.grid = sizes if programs > 1 else ()
@@ -219,18 +223,26 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         value = group.run([(c, functools.partial(program, c, bound())) for c in cores])[0]
     arguments.finish()
     out = _outputs(value, arguments.framework, cores)
-    flat = list(out) if isinstance(out, tuple | list) else [] if out is None else list(out.values()) if isinstance(out, dict) else [out]
+    flat = (
+        list(out)
+        if isinstance(out, tuple | list)
+        else []
+        if out is None
+        else list(out.values())
+        if isinstance(out, dict)
+        else [out]
+    )
     last_run = Result(outputs=flat, value=out, cores=cores, warnings=[w for c in cores for w in c.warnings])
     return last_run
 
 
-def _bind(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], arguments: _Arguments) -> Callable[[], Callable[[], Any]]:
+def _bind(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], arguments: _Arguments
+) -> Callable[[], Callable[[], Any]]:
     """A maker of calls, one per program, each with tensors of its own over the same memory."""
     names: list[str] = []
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         names = list(inspect.signature(func).parameters)
-    except (TypeError, ValueError):
-        pass
     named = [(names[i] if i < len(names) else f"arg{i}", a) for i, a in enumerate(args)]
 
     def make() -> Callable[[], Any]:
@@ -249,7 +261,20 @@ def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: in
     launches: list[tuple[list[Core], _Arguments]] = []
     for rank, given in enumerate(inputs):
         shared: dict[Any, Any] = {}
-        cores = [Core(generation, program=i, programs=lnc, rank=rank, ranks=len(inputs), values=values, strict=strict, record=record, shared=shared) for i in range(lnc)]
+        cores = [
+            Core(
+                generation,
+                program=i,
+                programs=lnc,
+                rank=rank,
+                ranks=len(inputs),
+                values=values,
+                strict=strict,
+                record=record,
+                shared=shared,
+            )
+            for i in range(lnc)
+        ]
         arguments = _Arguments(cores)
         a, k = ((), given) if isinstance(given, Mapping) else (tuple(given), {})
         bound = _bind(func, a, k, arguments)
@@ -282,7 +307,14 @@ class Kernel:
         functools.update_wrapper(self, func, updated=())
 
     def __getitem__(self, grid: Any) -> Kernel:
-        return Kernel(self.func, platform_target=self.platform_target, grid=grid, options=self.options, results=self.results, generation=self.default_generation)
+        return Kernel(
+            self.func,
+            platform_target=self.platform_target,
+            grid=grid,
+            options=self.options,
+            results=self.results,
+            generation=self.default_generation,
+        )
 
     def with_schedule(self, schedule: Sequence[Any]) -> Kernel:
         """This kernel with edges between named instructions, (later, earlier or a list of earlier ones), for the scheduler."""
@@ -372,14 +404,28 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
     on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors; values=False runs without arithmetic.
     """
     if timed:
-        raise UserError("kernels have no times yet", given="timed=True", fix="the scheduler comes with the next version; leave timed out")
+        raise UserError(
+            "kernels have no times yet",
+            given="timed=True",
+            fix="the scheduler comes with the next version; leave timed out",
+        )
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     generation = generation_of(target) if target else k.generation()
     if ranks > 1:
         inputs = [_bound_arguments(k.func, _copies(arrays), _copies(kwargs)) for _ in range(ranks)]
         return run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict, record=True)
     grid = k.grid if k.grid is not None else (lnc if lnc > 1 else None)
-    return run(k.func, arrays, kwargs, generation=generation, grid=grid, values=values, strict=strict, record=True, results=k.results)
+    return run(
+        k.func,
+        arrays,
+        kwargs,
+        generation=generation,
+        grid=grid,
+        values=values,
+        strict=strict,
+        record=True,
+        results=k.results,
+    )
 
 
 def _copies(x: Any) -> Any:
