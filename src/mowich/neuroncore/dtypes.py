@@ -44,6 +44,11 @@ class DType:
 
     __str__ = __repr__
 
+    @property
+    def __name__(self) -> str:
+        """The name, as functions and classes have it: test runners name cases by it."""
+        return self.name
+
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
