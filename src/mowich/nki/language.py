@@ -15,23 +15,34 @@ from typing import Any
 import numpy as np
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dma, engines, ops
+from mowich.neuroncore import dma, dtypes, engines, ops
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import (
-    DType,
-    as_dtype,
-    bool_,
-    float8_e4m3,
-    float32,
-    uint8,
-    uint32,
-)
+from mowich.neuroncore.dtypes import DType, as_dtype
 from mowich.neuroncore.memory import DynamicSlice, MemoryRegion, Register, Tile
 
 __path__: list[str] = []
 
 NkiTensor = Tile
+bool_ = dtypes.bool_
+int8 = dtypes.int8
+int16 = dtypes.int16
+int32 = dtypes.int32
+uint8 = dtypes.uint8
+uint16 = dtypes.uint16
+uint32 = dtypes.uint32
+float16 = dtypes.float16
+float32 = dtypes.float32
+bfloat16 = dtypes.bfloat16
+tfloat32 = dtypes.tfloat32
+float8_e4m3 = dtypes.float8_e4m3
+float8_e4m3fn = dtypes.float8_e4m3fn
+float8_e5m2 = dtypes.float8_e5m2
+float8_e3m4 = dtypes.float8_e3m4
+float8_e8m0fnu = dtypes.float8_e8m0fnu
+float8_e4m3fn_x4 = dtypes.float8_e4m3fn_x4
+float8_e5m2_x4 = dtypes.float8_e5m2_x4
+float4_e2m1fn_x4 = dtypes.float4_e2m1fn_x4
 bool = bool_
 float8_e4m3b = float8_e4m3
 sbuf = MemoryRegion.sbuf
