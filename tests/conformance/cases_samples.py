@@ -46,7 +46,7 @@ def _() -> None:
     needs_beta1()
     m = load(TUTORIALS / "tensor_addition/tensor_addition_nki_kernels.py")
     a, b = uniform(256, 1024), uniform(256, 1024, seed=1)
-    close(simulate_beta1(m.nki_tensor_add_kernel_, a, b), a + b, 1e-5, 1e-6)
+    close(simulate_beta1(m.nki_tensor_add_kernel_[2, 2], a, b), a + b, 1e-5, 1e-6)
 
 
 @case("samples/spmd_tensor_addition")
@@ -156,6 +156,12 @@ def _() -> None:
     close(simulate_beta1(m.interpolate_trilinear_2x_fwd, x), doubled(doubled(doubled(x, 2), 3), 4), 1e-2, 1e-4)
 
 
+def expected_to_fail(test: unittest.TestCase) -> bool:
+    """True where the documentation itself marks the test xfail."""
+    method = getattr(test, test.id().rsplit(".", 1)[-1], None)
+    return any(m.name == "xfail" for m in getattr(method, "pytestmark", []))
+
+
 def unit_file(path: Path) -> None:
     """One of the documentation's unittest files (`@nki.jit(mode="simulation")`), its own references."""
     needs_beta1()
@@ -164,7 +170,7 @@ def unit_file(path: Path) -> None:
     suite.run(result)
     if result.testsRun == 0:
         raise Skip("no test in the file")
-    bad = result.errors + result.failures
+    bad = [(t, text) for t, text in result.errors + result.failures if not expected_to_fail(t)]
     if bad:
         raise AssertionError(f"{len(bad)} of {result.testsRun} tests: " + bad[0][1].strip().split("\n")[-1])
 

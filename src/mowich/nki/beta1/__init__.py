@@ -6,14 +6,14 @@ A thin layer over the same instructions: `jit`, `simulate_kernel`, and `trace`, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mowich.neuroncore.core import Core
 from mowich.nki import typing
 from mowich.nki.beta1 import compiler, isa, language
 from mowich.nki.beta1.tensor import unwrap, wrap
-from mowich.nki.runtime import Kernel
+from mowich.nki.runtime import Kernel, Result
 
 tensor = typing.tensor
 
@@ -22,12 +22,24 @@ def _results(value: Any, core: Core) -> Any:
     return unwrap(value)
 
 
+class Beta1Kernel(Kernel):
+    """A kernel whose loops a compiler would reorder, and whose tensors it would spill: memory over capacity is not an error."""
+
+    def __getitem__(self, grid: Any) -> Kernel:
+        return Beta1Kernel(self.func, platform_target=self.platform_target, grid=grid, options=self.options, results=self.results, generation=self.default_generation)
+
+    def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
+        """Run on the host's arrays."""
+        how.setdefault("check", False)
+        return super().launch(args, kwargs, **how)
+
+
 def _kernel(func: Callable[..., Any], options: dict[str, Any]) -> Kernel:
     @functools.wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
         return func(*wrap(list(args)), **wrap(kwargs))
 
-    return Kernel(call, platform_target=options.get("platform_target"), options=options, results=_results, generation=3)
+    return Beta1Kernel(call, platform_target=options.get("platform_target"), options=options, results=_results, generation=3)
 
 
 def jit(func: Any = None, **options: Any) -> Any:

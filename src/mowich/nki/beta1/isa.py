@@ -253,9 +253,10 @@ def nc_find_index8(*, data: Tensor, vals: Tensor, mask: Any = None, dtype: Any =
 def nc_match_replace8(*, data: Tensor, vals: Tensor, imm: float, dst_idx: Any = None, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
     """data with the first occurrence of each of 8 values replaced."""
     flush()
-    data = box(data, mask)
-    out = _out(data.shape, dtype or data.dtype)
-    engines.nc_match_replace8(operand(out), operand(data), operand(vals), imm, _given(dst_idx))
+    out = _out(data.shape, dtype or data.dtype, mask)
+    part, rows = box(data, mask), box(data, mask).shape[0]
+    at = None if dst_idx is None else operand(dst_idx[:rows])
+    engines.nc_match_replace8(operand(box(out, mask)), operand(part), operand(vals[:rows]), imm, at)
     return out
 
 
@@ -303,7 +304,8 @@ def dma_copy(*, dst: Tensor, src: Tensor, mask: Any = None, dst_rmw_op: Any = No
     for t in (src, dst):
         if t.valid is not None and t.address is not None:
             if not skip and (keep & ~t.valid.reshape(dst.shape)).any():
-                raise fail("out-of-bounds access by a run-time index", tile=t.tile, fix="or oob_mode=oob_mode.skip to leave such rows out")
+                error = fail("out-of-bounds access by a run-time index", tile=t.tile, fix="or oob_mode=oob_mode.skip to leave such rows out")
+                raise IndexError(str(error))  # the type that this front end documents
             keep = keep & t.valid.reshape(dst.shape)
     everything = bool(keep.all())
     a = dma.convert(np.ascontiguousarray(src.read(None if everything else keep)), src.dtype, dst.dtype)

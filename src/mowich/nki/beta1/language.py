@@ -15,6 +15,7 @@ from mowich.neuroncore.core import fail
 from mowich.neuroncore.memory import MemoryRegion, Tile
 from mowich.nki import language as now
 from mowich.nki.beta1.tensor import (
+    Blocks,
     Index,
     ParDim,
     Product,
@@ -101,7 +102,7 @@ def _place(buffer: Any, shape: Any, dtype: Any) -> tuple[MemoryRegion, Any]:
     return mem.as_region(buffer), None
 
 
-def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Any:
     """A new tensor; the partition dimension is the first one, or the one given as par_dim."""
     flush()
     dims = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
@@ -109,9 +110,12 @@ def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any
     return new(dims, dtype, region, name or "", address)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Any:
     """A tensor of one value."""
     out = ndarray(shape, dtype, buffer, name)
+    if isinstance(out, Blocks):
+        out.fill = fill_value
+        return out
     machine.active().clock += 1
     t = out.tile
     out.tile.write(np.full(t.shape, fill_value, np.float32) if t.dtype.is_float else np.full(t.shape, int(fill_value), np.int64))
@@ -180,7 +184,7 @@ def store(dst: Tensor, value: Any = None, mask: Any = None, **_: Any) -> None:
     """SBUF -> HBM; with a mask, or the mask under which the value was made, only there."""
     flush()
     if not isinstance(value, Tensor):
-        value = full(dst.shape, value, dst.dtype)
+        value = full(dst.shape if dst.ndim >= 2 else (1, *dst.shape) if dst.ndim else (1, 1), value, dst.dtype)
     if value.tile.space == "P":
         valid = value.valid
         value = copy(value)
@@ -233,6 +237,7 @@ def transpose(x: Tensor, dtype: Any = None, **_: Any) -> Tensor:
 def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, **_: Any) -> Tensor:
     """x @ y, or x.T @ y with transpose_x, in PSUM."""
     flush()
+    x, y = (copy(t) if t.tile.space == "P" else t for t in (x, y))
     return wrap(now.matmul(operand(x), operand(y), transpose_x))  # type: ignore[no-any-return]
 
 

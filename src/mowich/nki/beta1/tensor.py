@@ -207,6 +207,9 @@ class Tensor:
             else:
                 grids.append(np.asarray(k, dtype=np.int64))
         rank = max(g.ndim for g in grids if not isinstance(g, slice))
+        for d, k in enumerate(keys):
+            if isinstance(k, Tensor):  # a tile of indices has the partitions first
+                grids[d] = grids[d].reshape(grids[d].shape + (1,) * (rank - grids[d].ndim))
         slices = [d for d, g in enumerate(grids) if isinstance(g, slice)]
         before = [d for d in slices if d == 0]
         total = rank + len(slices)
@@ -318,7 +321,7 @@ class Tensor:
 
     def __iadd__(self, other: Any) -> Tensor:
         if isinstance(other, Product) and not other.done and self.tile.space == "P":
-            other.into(operand(self), True)
+            other.into(operand(self), None)
             return self
         assign(self, self._do("add", self, other))
         return self
@@ -355,11 +358,38 @@ class Product(Tensor):
             return out
         raise AttributeError(name)
 
-    def into(self, dst: Tile, accumulate: bool) -> None:
+    def into(self, dst: Tile, accumulate: bool | None) -> None:
         """Run it."""
         self.done = True
         _pending.clear()
         engines.nc_matmul(dst, accumulate=accumulate, **self.arguments)
+
+
+class Blocks:
+    """More blocks than the memory holds at once: each is allocated when it is first named, and lives as long as it is used."""
+
+    def __init__(self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: Any, region: MemoryRegion, name: str) -> None:
+        self._made: dict[tuple[int, ...], Tensor] = {}
+        self._counts, self._block, self._region, self._name = counts, shape, region, name
+        self.dtype, self.shape, self.fill = as_dtype(dtype), (*counts, *shape), None
+        self.buffer = region
+
+    def __getitem__(self, key: Any) -> Tensor:
+        keys = key if isinstance(key, tuple) else (key,)
+        n = len(self._counts)
+        if len(keys) < n or not all(isinstance(k, int | np.integer) for k in keys[:n]):
+            raise fail("blocks of a tensor that is larger than its memory are named one at a time", given=f"shape {list(self.shape)}", fix="index the block dimensions with integers")
+        at = tuple(int(k) for k in keys[:n])
+        if any(not 0 <= i < c for i, c in zip(at, self._counts, strict=True)):
+            raise fail("out-of-bounds access", given=at, allowed=f"blocks {self._counts}")
+        if at not in self._made:
+            block = self._made[at] = new(self._block, self.dtype, self._region, f"{self._name}{list(at)}" if self._name else "")
+            if self.fill is not None:
+                assign(block, self.fill)
+        return self._made[at][tuple(keys[n:])] if keys[n:] else self._made[at]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        assign(self[key], value)
 
 
 class Reduction(Tensor):
@@ -401,7 +431,7 @@ def _pattern(t: Tile, address: Array) -> Tile | None:
     return Tile(t.storage, t.dtype, shape, tuple(strides), first)
 
 
-def new(shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: Any = None) -> Tensor:
+def new(shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: Any = None) -> Any:
     """A new tensor; the dimension given as par_dim is the partitions, block dimensions before it lie side by side."""
     dims = tuple(shape)
     at = next((i for i, n in enumerate(dims) if isinstance(n, ParDim)), 0)
@@ -422,7 +452,7 @@ def new(shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sb
     room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
     row = math.prod(order[1:]) * as_dtype(dtype).itemsize
     if row > room:
-        raise fail(f"tensor needs {row:,} bytes in each partition, there are {room:,}", given=list(plain))
+        return Blocks(plain[:at], plain[at:], dtype, region, name)
     t = mem.allocate(core, order, dtype, region, name, address)
     strides = (*t.strides[1 : at + 1], t.strides[0], *t.strides[at + 1 :])
     return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
@@ -438,7 +468,7 @@ def operand(x: Any, mask: Any = None) -> Any:
     if x.address is None and t.space != "H":
         row = t.row_elements
         if t.ndim == 1:
-            t = Tile(t.storage, t.dtype, (1, t.shape[0]), (0, t.strides[0]), t.offset) if t.strides[0] % row or row == 1 and t.storage.parts == 1 else Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset)
+            t = Tile(t.storage, t.dtype, (1, t.shape[0]), (0, t.strides[0]), t.offset) if t.strides[0] % row or (row == 1 and t.storage.parts == 1) else Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset)
         if t.ndim == 0:
             t = Tile(t.storage, t.dtype, (1, 1), (1, 1), t.offset)
         if t.shape[0] == 1 or (t.strides[0] and t.strides[0] % row == 0):
@@ -496,10 +526,15 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
             machine.active().clock += 1
             dst.write(value.f32() if value.dtype is not dst.dtype else value.read())
         return
-    if dst.address is None and mask is None and dst.tile.space != "H":
+    if dst.address is None and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
         engines.memset(operand(dst), value)
     else:
-        dst.write(np.full(dst.shape, value, np.float32), mask)
+        machine.active().clock += 1
+        if dst.address is None and mask is None:
+            t = dst.tile if dst.tile.ndim else Tile(dst.tile.storage, dst.dtype, (1,), (1,), dst.tile.offset)
+            t.write(np.full(t.shape, value, np.float32))
+        else:
+            dst.write(np.full(dst.shape, value, np.float32), mask)
 
 
 def _language() -> Any:
