@@ -316,6 +316,8 @@ def store(dst: Tile, value: Any = None, **_: Any) -> None:
 
 def load_transpose2d(src: Tile, dtype: Any = None, **_: Any) -> Tile:
     """HBM [A, B] -> SBUF [B, A]."""
+    if src.ndim > 2:
+        src = src.reshape((src.shape[0], src.size // src.shape[0]))
     out = ndarray((src.shape[1], src.shape[0]), dtype or src.dtype, sbuf)
     dma.transpose(out, src, (1, 0))
     return out
