@@ -856,8 +856,12 @@ def _occurrences(data: Array, values: Array, order: Sequence[int]) -> NDArray[np
     out = np.full((p, n), -1, np.int64)
     taken = np.zeros(data.shape, np.bool_)
     rows = np.arange(p)
+    used: list[int] = []
     for j in order:
-        hit = (data == values[:, j : j + 1]) & ~taken
+        hit = data == values[:, j : j + 1]
+        if used and bool((values[:, used] == values[:, j : j + 1]).any()):
+            hit &= ~taken
+        used.append(j)
         first = hit.argmax(axis=1)
         found = hit[rows, first]
         out[found, j] = first[found]
