@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+
 from mowich.errors import UserError
 from mowich.neuroncore import dtypes as d
 
@@ -11,7 +12,9 @@ HALF = [d.float16, d.bfloat16]
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a[~np.isnan(a)]), np.signbit(b[~np.isnan(b)]))
+    return np.array_equal(a, b, equal_nan=True) and np.array_equal(
+        np.signbit(a[~np.isnan(a)]), np.signbit(b[~np.isnan(b)])
+    )
 
 
 @pytest.mark.parametrize("dtype", SMALL, ids=str)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dtypes, memory
 from mowich.neuroncore.core import Core, NkiValidationError
@@ -27,7 +28,14 @@ def no_core():
 
 
 shapes = st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple)
-places = st.sampled_from([(MemoryRegion.sbuf, None), (MemoryRegion.sbuf, (32, 40)), (MemoryRegion.shared_hbm, None), (MemoryRegion.psum, (0, 64))])
+places = st.sampled_from(
+    [
+        (MemoryRegion.sbuf, None),
+        (MemoryRegion.sbuf, (32, 40)),
+        (MemoryRegion.shared_hbm, None),
+        (MemoryRegion.psum, (0, 64)),
+    ]
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -96,7 +104,9 @@ def test_access_patterns_equal_as_strided(p, f, address, data):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 6), st.sampled_from([dtypes.uint8, dtypes.int16, dtypes.float32, dtypes.bfloat16]))
+@given(
+    st.integers(1, 4), st.integers(1, 6), st.sampled_from([dtypes.uint8, dtypes.int16, dtypes.float32, dtypes.bfloat16])
+)
 def test_view_as_another_dtype_equals_numpy(p, f, dtype):
     t, a = tile((p, 4 * f))
     assert np.array_equal(t.view(dtype).array().view(np.uint8), a.view(dtype.dtype).view(np.uint8))
@@ -105,7 +115,9 @@ def test_view_as_another_dtype_equals_numpy(p, f, dtype):
 
 def test_rearrange_splits_orders_and_merges():
     t, a = tile((4, 24))
-    assert np.array_equal(t.rearrange(("b", ("h", "w")), ("b", "w", "h"), {"h": 4}).array(), a.reshape(4, 4, 6).transpose(0, 2, 1))
+    assert np.array_equal(
+        t.rearrange(("b", ("h", "w")), ("b", "w", "h"), {"h": 4}).array(), a.reshape(4, 4, 6).transpose(0, 2, 1)
+    )
 
 
 def test_an_integer_index_keeps_the_partition_dimension():
