@@ -11,6 +11,7 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
 
 Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, skipped: which cases stay),
 MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
+MOWICH_CONFORMANCE_EVERY (a sample: every n-th case),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_EXTERNAL (test another
 importable `nki`).
 """
@@ -286,12 +287,12 @@ def patch_framework() -> None:
 
     framework.UnitTestFramework.__init__ = init_aliased
 
-    def trace_kernel(under_test: Any, mode: Any = None, output_directory: Any = None, **_: Any) -> None:
-        given = under_test.kernel_input or {}
+    def trace_kernel(kernel_under_test: Any, mode: Any = None, output_directory: Any = None, **_: Any) -> None:
+        given = kernel_under_test.kernel_input or {}
         if isinstance(given, common.PerRankLazyInputGenerator):
             given = given.for_rank(0)
-        os.environ["NKI_NC_VERSION"] = under_test.compiler_input.platform_target.get_nc_gen()
-        setup.simulate_kernel(under_test.kernel_func, given, under_test.compiler_input.logical_nc_config)
+        os.environ["NKI_NC_VERSION"] = kernel_under_test.compiler_input.platform_target.get_nc_gen()
+        setup.simulate_kernel(kernel_under_test.kernel_func, given, kernel_under_test.compiler_input.logical_nc_config)
 
     tracer.trace_kernel = trace_kernel
 
@@ -320,8 +321,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.user_properties.append(("set", which))
         drop = (wanted and which not in wanted) or (without and item.get_closest_marker(without))
         (left if drop else kept).append(item)
+    every = int(os.environ.get("MOWICH_CONFORMANCE_EVERY", "1"))
+    left += [item for i, item in enumerate(kept) if i % every]
     config.hook.pytest_deselected(items=left)
-    items[:] = kept
+    items[:] = kept[::every]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

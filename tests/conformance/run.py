@@ -116,6 +116,7 @@ def run_nkilib(library: Path, args: argparse.Namespace, platform: str, name: str
         PYTHONPATH=":".join(str(p) for p in path if str(p)),
         MOWICH_CONFORMANCE_SETS=SETS[name],
         MOWICH_CONFORMANCE_RESULTS=str(results),
+        MOWICH_CONFORMANCE_EVERY=str(args.every),
         PYTHONDONTWRITEBYTECODE="1",
         PYTHONHASHSEED="0",  # ids of some parametrised tests depend on it
         NEURON_PYTHONHASHSEED="0",
@@ -172,6 +173,7 @@ def main() -> int:
     p.add_argument(
         "--both", action="store_true", help="on trn3 also the cases that trn2 runs (else only what is trn3's)"
     )
+    p.add_argument("--every", type=int, default=1, metavar="N", help="of nki-library's set, a sample: every N-th case")
     p.add_argument("--paths", nargs="*", help="folders or files of nki-library's tests instead of all")
     p.add_argument("-k", default="", help="only ids with this in them (for nki-library: pytest's -k)")
     p.add_argument("--timeout", type=int, default=120, help="seconds per case")
