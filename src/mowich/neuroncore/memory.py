@@ -308,7 +308,7 @@ class Dynamic:
 class Tile:
     """A view of an allocation. shape; strides and offset in elements of `dtype` from the start of the allocation."""
 
-    __slots__ = ("_array", "dtype", "dynamic", "label", "offset", "shape", "size", "storage", "strides")
+    __slots__ = ("_array", "dtype", "dynamic", "is_truth", "offset", "shape", "size", "storage", "strides")
 
     def __init__(self, storage: Storage, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0,
                  dynamic: Dynamic | None = None) -> None:  # fmt: skip
@@ -318,6 +318,7 @@ class Tile:
         self.strides = strides
         self.offset = offset
         self.dynamic = dynamic
+        self.is_truth = False
         self.size = math.prod(shape)
         self._array: NDArray[Any] | None = None
 
@@ -381,10 +382,8 @@ class Tile:
         return self.shape[0]
 
     def __bool__(self) -> bool:
-        if self.size == 1:
-            return bool(self.array().reshape(-1)[0])
-        values = to_f32(self.array(), self.dtype) if self.dtype.part is None else self.array()
-        return bool(np.all(values))
+        """True: a tensor is there. The result of a comparison in the convenience layer: whether it holds everywhere."""
+        return bool(self.array().all()) if self.is_truth else True
 
     def __int__(self) -> int:
         return int(self.array().reshape(-1)[0])
@@ -442,10 +441,10 @@ class Tile:
         """Elements as stored, for an instruction: checks that they were written."""
         s = self.storage
         s.record[5] = s.core.clock
-        if s.state != ALL:
-            s.check(self)
         if self.dynamic is not None:
             return _gather(self)
+        if s.state != ALL:
+            s.check(self)
         return self.array()
 
     def f32(self) -> NDArray[np.float32]:
@@ -872,10 +871,7 @@ class Tile:
             row = s.row_B // d.itemsize
             reach = start % row + sum((n - 1) * x for x, n in zip(strides[1:], shape[1:], strict=True)) if row else 0
             if reach >= row and any(n > 1 for n in shape[1:]):
-                raise fail(
-                    "access pattern runs past the end of the partition", tile=self, given=f"element {reach} of a row",
-                    allowed=f"0 .. {row - 1}", fix="only the first [stride, count] pair may step across partitions",
-                )  # fmt: skip
+                return self._overrun(d, tuple(shape), tuple(strides), start, reach, row)
         dynamic = self.dynamic
         if scalar_offset is not None or vector_offset is not None:
             if scalar_offset is not None and vector_offset is not None:
@@ -893,6 +889,23 @@ class Tile:
             else:
                 dynamic = Dynamic("scalar", scalar_offset, scale, self.shape[dim])
         return Tile(s, d, tuple(shape), tuple(strides), start, dynamic)
+
+    def _overrun(
+        self, d: DType, shape: tuple[int, ...], strides: tuple[int, ...], start: int, reach: int, row: int
+    ) -> Tile:
+        """A pattern that leaves its partition: an error in strict runs, else a view that reads NaN there, as the chip would read other data."""
+        core = self.storage.core
+        what = "access pattern runs past the end of the partition"
+        if core.strict or strides[0] % row or not d.is_float:
+            raise fail(
+                what,
+                tile=self,
+                given=f"element {reach} of a row",
+                allowed=f"0 .. {row - 1}",
+                fix="only the first [stride, count] pair may step across partitions",
+            )
+        core.warn("overrun", f"{what}: {self.describe()}, element {reach} of {row}; the chip reads whatever lies there")
+        return Tile(self.storage, d, shape, strides, start, Dynamic("overrun", None, d.itemsize, row))
 
     def indirect(self, index: Tile, num_elem: int | None = None) -> Tile:
         """Columns of an on-chip tile at offsets read from `index` when the instruction runs (v4): shape [P, num_elem]."""
@@ -1135,6 +1148,8 @@ def _gather(tile: Tile) -> NDArray[Any]:
         if found is None:
             raise out_of_bounds(tile)
         return found.array()
+    if dyn.kind == "overrun":
+        return _past_the_end(tile, dyn)
     where, good = addresses(tile)
     if not good.all():
         raise out_of_bounds(tile)
@@ -1144,9 +1159,25 @@ def _gather(tile: Tile) -> NDArray[Any]:
     return flat(tile)[where]
 
 
+def _past_the_end(tile: Tile, dyn: Dynamic) -> NDArray[Any]:
+    """Elements of a pattern that leaves its partitions, NaN where it does."""
+    row = dyn.bound
+    first, column = divmod(tile.offset, row)
+    free: Any = np.full((), column, np.int64)
+    for axis in range(1, tile.ndim):
+        free = free + (np.arange(tile.shape[axis]) * tile.strides[axis]).reshape((-1,) + (1,) * (tile.ndim - 1 - axis))
+    whole = Tile(tile.storage, tile.dtype, (tile.storage.parts, row), (row, 1)).array()
+    rows = whole[first : first + tile.shape[0] * (tile.strides[0] // row) : tile.strides[0] // row]
+    out = rows[:, np.minimum(free, row - 1).reshape(-1)]
+    out.view(f"u{tile.dtype.itemsize}")[:, (free >= row).reshape(-1)] = (1 << 8 * tile.dtype.itemsize) - 1
+    return out.reshape(tile.shape)
+
+
 def _scatter(tile: Tile, values: Any) -> None:
     dyn = tile.dynamic
     assert dyn is not None
+    if dyn.kind == "overrun":
+        raise fail("writes past the end of the partition", tile=tile)
     if dyn.kind == "scalar":
         found = tile.resolved()
         if found is None:
