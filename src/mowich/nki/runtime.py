@@ -184,6 +184,17 @@ last_run: Result | None = None
 """The latest run of this process."""
 
 
+@dataclass(slots=True)
+class Launches:
+    """What the user said of every launch of a script: a target before the kernels' own, and the cores of launches without a grid."""
+
+    target: str | None = None
+    lnc: int | None = None
+
+
+launches = Launches()
+
+
 def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, generation: int, grid: Any = None, values: bool = True,
         strict: bool = False, record: bool = False, results: Callable[..., Any] | None = None, check: bool = True) -> Result:  # fmt: skip
     """Run a kernel function once on one logical core."""
@@ -256,6 +267,7 @@ def _bind(
 def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: int, lnc: int = 1, values: bool = True, strict: bool = False,
               record: bool = False) -> list[Result]:  # fmt: skip
     """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of arguments."""
+    global last_run
     group = Group()
     every: list[tuple[Core, Callable[[], Any]]] = []
     launches: list[tuple[list[Core], _Arguments]] = []
@@ -290,6 +302,7 @@ def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: in
         value = _outputs(found[rank * lnc], arguments.framework, cores)
         flat = list(value) if isinstance(value, tuple | list) else [] if value is None else [value]
         out.append(Result(outputs=flat, value=value, cores=cores, warnings=[w for c in cores for w in c.warnings]))
+    last_run = out[0] if out else None
     return out
 
 
@@ -327,6 +340,8 @@ class Kernel:
 
     def generation(self) -> int:
         """Generation that this kernel runs on when nobody says otherwise."""
+        if launches.target:
+            return generation_of(launches.target)
         if self.platform_target:
             return generation_of(self.platform_target)
         return _environment() or self.default_generation or default_generation()
@@ -339,7 +354,8 @@ class Kernel:
     def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
         """Run on the host's arrays, with the details of `run`."""
         how.setdefault("generation", self.generation())
-        return run(self.func, args, kwargs, grid=self.grid, results=self.results, **how)
+        grid = self.grid if self.grid is not None else launches.lnc
+        return run(self.func, args, kwargs, grid=grid, results=self.results, **how)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self.__call__, instance)
