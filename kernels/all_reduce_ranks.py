@@ -13,7 +13,7 @@ import numpy as np
 
 
 @nki.jit
-def row_parallel_linear(xT, w, ranks):
+def row_parallel_linear(xT, w, num_ranks):
     """xT [K, M], w [K, N]: this rank's slices (K <= 128, M <= 128, N <= 512) -> sum over ranks of xT.T @ w, in float32."""
     K, M = xT.shape
     N = w.shape[1]
@@ -29,7 +29,7 @@ def row_parallel_linear(xT, w, ranks):
     out = nl.ndarray((M, N), dtype=nl.float32, buffer=nl.sbuf)
     nisa.tensor_copy(dst=out, src=product)
     nisa.dma_copy(dst=part, src=out)
-    ncc.all_reduce(srcs=[part], dsts=[result], replica_group=ncc.ReplicaGroup([list(range(ranks))]), op=nl.add)
+    ncc.all_reduce(srcs=[part], dsts=[result], replica_group=ncc.ReplicaGroup([list(range(num_ranks))]), op=nl.add)
     return result
 
 
@@ -39,7 +39,7 @@ def inputs(seed=0, ranks=4, K=64, M=96, N=256, dtype=np.float32):
     made = []
     for _ in range(ranks):
         xT, w = (rng.standard_normal((K, n)).astype(dtype) for n in (M, N))
-        made.append({"xT": xT, "w": w, "ranks": ranks})
+        made.append({"xT": xT, "w": w, "num_ranks": ranks})
     return made
 
 
