@@ -442,10 +442,12 @@ def _binary(name: str, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
                 f"nl.{name} works on SBUF and PSUM tiles", tile=x if x.space == "H" else y, fix="nl.load it first"
             )
         engines.tensor_tensor(out, x, y, name)
+        out.is_truth = ops.alu(name).kind == "compare"
         return out
     tile, other = (x, y) if isinstance(x, Tile) else (y, x)
     out = ndarray(tile.shape, d, sbuf)
     engines.tensor_scalar(out, tile, name, other, reverse0=tile is not x)
+    out.is_truth = ops.alu(name).kind == "compare"
     return out
 
 

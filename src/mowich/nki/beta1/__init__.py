@@ -26,7 +26,14 @@ class Beta1Kernel(Kernel):
     """A kernel whose loops a compiler would reorder, and whose tensors it would spill: memory over capacity is not an error."""
 
     def __getitem__(self, grid: Any) -> Kernel:
-        return Beta1Kernel(self.func, platform_target=self.platform_target, grid=grid, options=self.options, results=self.results, generation=self.default_generation)
+        return Beta1Kernel(
+            self.func,
+            platform_target=self.platform_target,
+            grid=grid,
+            options=self.options,
+            results=self.results,
+            generation=self.default_generation,
+        )
 
     def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
         """Run on the host's arrays."""
@@ -39,7 +46,9 @@ def _kernel(func: Callable[..., Any], options: dict[str, Any]) -> Kernel:
     def call(*args: Any, **kwargs: Any) -> Any:
         return func(*wrap(list(args)), **wrap(kwargs))
 
-    return Beta1Kernel(call, platform_target=options.get("platform_target"), options=options, results=_results, generation=3)
+    return Beta1Kernel(
+        call, platform_target=options.get("platform_target"), options=options, results=_results, generation=3
+    )
 
 
 def jit(func: Any = None, **options: Any) -> Any:
@@ -78,4 +87,16 @@ def simulate_kernel(kernel: Any, *args: Any, **kwargs: Any) -> Any:
     return jit(kernel)(*args, **kwargs)
 
 
-__all__ = ["baremetal", "benchmark", "compiler", "isa", "jit", "language", "profile", "simulate_kernel", "tensor", "trace", "typing"]
+__all__ = [
+    "baremetal",
+    "benchmark",
+    "compiler",
+    "isa",
+    "jit",
+    "language",
+    "profile",
+    "simulate_kernel",
+    "tensor",
+    "trace",
+    "typing",
+]

@@ -43,4 +43,12 @@ def force_auto_alloc(fn: Any = None, **_: Any) -> Any:
     return (lambda f: f) if fn is None else fn
 
 
-__all__ = ["Placement", "enable_stack_allocator", "force_auto_alloc", "no_reorder", "psum", "sbuf", "skip_middle_end_transformations"]
+__all__ = [
+    "Placement",
+    "enable_stack_allocator",
+    "force_auto_alloc",
+    "no_reorder",
+    "psum",
+    "sbuf",
+    "skip_middle_end_transformations",
+]

@@ -15,14 +15,22 @@ from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, op
 
 __path__: list[str] = []
 
-engine, reduce_cmd, dge_mode, oob_mode, nc_version = now.engine, now.reduce_cmd, now.dge_mode, now.oob_mode, now.nc_version
+engine, reduce_cmd, dge_mode, oob_mode, nc_version = (
+    now.engine,
+    now.reduce_cmd,
+    now.dge_mode,
+    now.oob_mode,
+    now.nc_version,
+)
 tensor_engine, vector_engine, scalar_engine = now.tensor_engine, now.vector_engine, now.scalar_engine
 gpsimd_engine, unknown_engine, get_nc_version = now.gpsimd_engine, now.unknown_engine, now.get_nc_version
 matmul_perf_mode = now.matmul_perf_mode
 _engine, _cmd, _oob = now._engine, now._cmd, now._oob
 
 
-def _out(shape: Any, dtype: Any, mask: Any = None, valid: Any = None, region: MemoryRegion = MemoryRegion.sbuf) -> Tensor:
+def _out(
+    shape: Any, dtype: Any, mask: Any = None, valid: Any = None, region: MemoryRegion = MemoryRegion.sbuf
+) -> Tensor:
     out = new(tuple(shape), dtype, region)
     if mask is not None:
         out.valid = np.broadcast_to(np.asarray(mask), out.shape)
@@ -41,7 +49,9 @@ def activation(op: Any, data: Tensor, *, bias: Any = None, scale: Any = 1.0, red
     """op(data * scale + bias)."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.activation(operand(out), op, operand(data), operand(bias), operand(scale), reduce_op, _given(reduce_res), _cmd(reduce_cmd))
+    engines.activation(
+        operand(out), op, operand(data), operand(bias), operand(scale), reduce_op, _given(reduce_res), _cmd(reduce_cmd)
+    )
     return out
 
 
@@ -50,11 +60,23 @@ def activation_reduce(op: Any, data: Tensor, *, reduce_op: Any, reduce_res: Any 
     """op(data * scale + bias); its reduction to reduce_res."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.activation(operand(out), op, operand(data), operand(bias), operand(scale), reduce_op, _given(reduce_res), "reset_reduce", "activation_reduce")
+    engines.activation(
+        operand(out),
+        op,
+        operand(data),
+        operand(bias),
+        operand(scale),
+        reduce_op,
+        _given(reduce_res),
+        "reset_reduce",
+        "activation_reduce",
+    )
     return out
 
 
-def tensor_tensor(data1: Tensor, data2: Tensor, op: Any, *, dtype: Any = None, mask: Any = None, engine: Any = None, **_: Any) -> Tensor:
+def tensor_tensor(
+    data1: Tensor, data2: Tensor, op: Any, *, dtype: Any = None, mask: Any = None, engine: Any = None, **_: Any
+) -> Tensor:
     """data1 op data2, broadcast along free dimensions of size 1."""
     flush()
     shape = np.broadcast_shapes(data1.shape, data2.shape)
@@ -69,7 +91,9 @@ def tensor_scalar(data: Tensor, op0: Any, operand0: Any, reverse0: bool = False,
     """(data op0 operand0) op1 operand1."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.tensor_scalar(operand(out), operand(data), op0, operand(operand0), reverse0, op1, operand(operand1), reverse1, _engine(engine))
+    engines.tensor_scalar(
+        operand(out), operand(data), op0, operand(operand0), reverse0, op1, operand(operand1), reverse1, _engine(engine)
+    )
     return out
 
 
@@ -78,11 +102,23 @@ def scalar_tensor_tensor(*, data: Tensor, op0: Any, operand0: Any, op1: Any, ope
     """(data op0 operand0) op1 operand1, operand1 a tensor."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.scalar_tensor_tensor(operand(out), operand(data), op0, operand(operand0), op1, operand(operand1), reverse0, reverse1)
+    engines.scalar_tensor_tensor(
+        operand(out), operand(data), op0, operand(operand0), op1, operand(operand1), reverse0, reverse1
+    )
     return out
 
 
-def tensor_reduce(op: Any, data: Tensor, axis: Any, *, mask: Any = None, dtype: Any = None, negate: bool = False, keepdims: bool = False, **_: Any) -> Tensor:
+def tensor_reduce(
+    op: Any,
+    data: Tensor,
+    axis: Any,
+    *,
+    mask: Any = None,
+    dtype: Any = None,
+    negate: bool = False,
+    keepdims: bool = False,
+    **_: Any,
+) -> Tensor:
     """Reduction over free axes."""
     from mowich.nki.beta1 import language
 
@@ -102,7 +138,9 @@ def tensor_scalar_reduce(*, data: Tensor, op0: Any, operand0: Any, reduce_op: An
     """data op0 operand0; its reduction to reduce_res."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.tensor_scalar_reduce(operand(out), operand(data), op0, operand(operand0), reduce_op, _given(reduce_res), reverse0)
+    engines.tensor_scalar_reduce(
+        operand(out), operand(data), op0, operand(operand0), reduce_op, _given(reduce_res), reverse0
+    )
     return out
 
 
@@ -110,7 +148,9 @@ def tensor_scalar_cumulative(*, src: Tensor, dst: Tensor, op0: Any, op1: Any, im
                              **_: Any) -> None:  # fmt: skip
     """Running reduction along the free axes, into dst."""
     flush()
-    engines.tensor_scalar_cumulative(operand(dst), operand(src), op0, op1, operand(imm0), operand(imm1), _cmd(reduce_cmd))
+    engines.tensor_scalar_cumulative(
+        operand(dst), operand(src), op0, op1, operand(imm0), operand(imm1), _cmd(reduce_cmd)
+    )
 
 
 def tensor_tensor_scan(data0: Tensor, data1: Tensor, initial: Any, op0: Any, op1: Any, reverse0: bool = False, reverse1: bool = False, *,
@@ -118,7 +158,9 @@ def tensor_tensor_scan(data0: Tensor, data1: Tensor, initial: Any, op0: Any, op1
     """A recurrence along the free axes."""
     flush()
     out = _out(data1.shape, dtype or data1.dtype, mask)
-    engines.tensor_tensor_scan(operand(out), operand(data0), operand(data1), operand(initial), op0, op1, reverse0, reverse1)
+    engines.tensor_tensor_scan(
+        operand(out), operand(data0), operand(data1), operand(initial), op0, op1, reverse0, reverse1
+    )
     return out
 
 
@@ -173,7 +215,11 @@ def nc_transpose(data: Tensor, *, mask: Any = None, dtype: Any = None, engine: A
     if _engine(engine) != "vector" and t.space == "P":
         raise fail("nc_transpose on the Tensor Engine reads SBUF", tile=t)
     name = _engine(engine) or ("vector" if t.shape[0] <= 32 and t.size // t.shape[0] <= 32 else "tensor")
-    out = _out((t.size // t.shape[0], t.shape[0]), dtype or data.dtype, region=MemoryRegion.psum if name == "tensor" else MemoryRegion.sbuf)
+    out = _out(
+        (t.size // t.shape[0], t.shape[0]),
+        dtype or data.dtype,
+        region=MemoryRegion.psum if name == "tensor" else MemoryRegion.sbuf,
+    )
     engines.nc_transpose(operand(out), t, name)
     return out
 
@@ -189,12 +235,16 @@ def iota(expr: Any, dtype: Any, *, mask: Any = None, **_: Any) -> Tensor:
     return out
 
 
-def affine_select(pred: Any, on_true_tile: Tensor, on_false_value: Any, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def affine_select(
+    pred: Any, on_true_tile: Tensor, on_false_value: Any, *, mask: Any = None, dtype: Any = None, **_: Any
+) -> Tensor:
     """on_true_tile where the predicate of indices holds, else a number."""
     flush()
     out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
     if engines.issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile)),)):
-        out.write(np.where(np.broadcast_to(np.asarray(pred), out.shape), on_true_tile.f32(), np.float32(on_false_value)))
+        out.write(
+            np.where(np.broadcast_to(np.asarray(pred), out.shape), on_true_tile.f32(), np.float32(on_false_value))
+        )
     return out
 
 
@@ -213,7 +263,16 @@ def select_reduce(*, dst: Tensor, predicate: Tensor, on_true: Tensor, on_false: 
                   reduce_op: Any = "maximum", reverse_pred: bool = False, **_: Any) -> None:  # fmt: skip
     """dst = on_true where predicate, else on_false."""
     flush()
-    engines.select_reduce(operand(dst), operand(predicate), operand(on_true), operand(on_false), _given(reduce_res), _cmd(reduce_cmd), reduce_op, reverse_pred)
+    engines.select_reduce(
+        operand(dst),
+        operand(predicate),
+        operand(on_true),
+        operand(on_false),
+        _given(reduce_res),
+        _cmd(reduce_cmd),
+        reduce_op,
+        reverse_pred,
+    )
 
 
 def bn_stats(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
@@ -250,7 +309,9 @@ def nc_find_index8(*, data: Tensor, vals: Tensor, mask: Any = None, dtype: Any =
     return out
 
 
-def nc_match_replace8(*, data: Tensor, vals: Tensor, imm: float, dst_idx: Any = None, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def nc_match_replace8(
+    *, data: Tensor, vals: Tensor, imm: float, dst_idx: Any = None, mask: Any = None, dtype: Any = None, **_: Any
+) -> Tensor:
     """data with the first occurrence of each of 8 values replaced."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask)
@@ -266,13 +327,25 @@ def nc_stream_shuffle(src: Tensor, dst: Tensor, shuffle_mask: Any, **_: Any) -> 
     engines.nc_stream_shuffle(operand(dst), operand(src), shuffle_mask)
 
 
-def local_gather(src_buffer: Tensor, index: Tensor, num_elem_per_idx: int = 1, num_valid_indices: Any = None, *, mask: Any = None, **_: Any) -> Tensor:
+def local_gather(
+    src_buffer: Tensor,
+    index: Tensor,
+    num_elem_per_idx: int = 1,
+    num_valid_indices: Any = None,
+    *,
+    mask: Any = None,
+    **_: Any,
+) -> Tensor:
     """Gather within groups of 16 partitions; indices count elements."""
     flush()
     n = int(num_valid_indices) if num_valid_indices is not None else index.size // index.shape[0] * 16
     columns = new(index.shape, index.dtype)
     columns.write(np.asarray(index.read()) // np.asarray(num_elem_per_idx, index.dtype.dtype))
-    shape = (src_buffer.shape[0], n // 16, 16, num_elem_per_idx) if n % 16 == 0 else (src_buffer.shape[0], n * num_elem_per_idx)
+    shape = (
+        (src_buffer.shape[0], n // 16, 16, num_elem_per_idx)
+        if n % 16 == 0
+        else (src_buffer.shape[0], n * num_elem_per_idx)
+    )
     out = _out(shape, src_buffer.dtype)
     engines.local_gather(operand(out), operand(src_buffer), operand(columns), num_elem_per_idx, n)
     return out
@@ -294,17 +367,32 @@ def dropout(data: Tensor, prob: Any, *, mask: Any = None, dtype: Any = None, **_
     return out
 
 
-def dma_copy(*, dst: Tensor, src: Tensor, mask: Any = None, dst_rmw_op: Any = None, oob_mode: Any = now.oob_mode.error, dge_mode: Any = None, **_: Any) -> None:
+def dma_copy(
+    *,
+    dst: Tensor,
+    src: Tensor,
+    mask: Any = None,
+    dst_rmw_op: Any = None,
+    oob_mode: Any = now.oob_mode.error,
+    dge_mode: Any = None,
+    **_: Any,
+) -> None:
     """dst = src between HBM and SBUF; with dst_rmw_op, dst = dst op src."""
     flush()
-    if not engines.issue("dma_copy", "", (("dst", dst.tile if dst.tile.space == "H" else operand(dst)),), (("src", src.tile),)):
+    if not engines.issue(
+        "dma_copy", "", (("dst", dst.tile if dst.tile.space == "H" else operand(dst)),), (("src", src.tile),)
+    ):
         return
     skip = _oob(oob_mode) == "skip"
     keep = np.broadcast_to(True if mask is None else np.asarray(mask), dst.shape)
     for t in (src, dst):
         if t.valid is not None and t.address is not None:
             if not skip and (keep & ~t.valid.reshape(dst.shape)).any():
-                error = fail("out-of-bounds access by a run-time index", tile=t.tile, fix="or oob_mode=oob_mode.skip to leave such rows out")
+                error = fail(
+                    "out-of-bounds access by a run-time index",
+                    tile=t.tile,
+                    fix="or oob_mode=oob_mode.skip to leave such rows out",
+                )
                 raise IndexError(str(error))  # the type that this front end documents
             keep = keep & t.valid.reshape(dst.shape)
     everything = bool(keep.all())
@@ -315,7 +403,9 @@ def dma_copy(*, dst: Tensor, src: Tensor, mask: Any = None, dst_rmw_op: Any = No
     dst.write(a, None if everything else keep)
 
 
-def dma_transpose(src: Tensor, *, axes: Any = None, mask: Any = None, dtype: Any = None, dge_mode: Any = None, **_: Any) -> Tensor:
+def dma_transpose(
+    src: Tensor, *, axes: Any = None, mask: Any = None, dtype: Any = None, dge_mode: Any = None, **_: Any
+) -> Tensor:
     """src transposed by the DMA engines, in SBUF."""
     flush()
     now._dma_flags(dge_mode, None, None)

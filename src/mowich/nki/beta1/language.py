@@ -35,7 +35,12 @@ __path__: list[str] = []
 par_dim = ParDim
 sbuf, psum, hbm, private_hbm, shared_hbm = now.sbuf, now.psum, now.hbm, now.private_hbm, now.shared_hbm
 tile_size, fp32 = now.tile_size, now.fp32
-program_id, num_programs, program_ndim, static_assert = now.program_id, now.num_programs, now.program_ndim, now.static_assert
+program_id, num_programs, program_ndim, static_assert = (
+    now.program_id,
+    now.num_programs,
+    now.program_ndim,
+    now.static_assert,
+)
 for _format in dtypes.PUBLIC:
     globals()[getattr(_format, "name", _format)] = dtypes.as_dtype(_format)
 bool_ = dtypes.bool_
@@ -118,7 +123,9 @@ def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str 
         return out
     machine.active().clock += 1
     t = out.tile
-    out.tile.write(np.full(t.shape, fill_value, np.float32) if t.dtype.is_float else np.full(t.shape, int(fill_value), np.int64))
+    out.tile.write(
+        np.full(t.shape, fill_value, np.float32) if t.dtype.is_float else np.full(t.shape, int(fill_value), np.int64)
+    )
     return out
 
 
@@ -192,7 +199,9 @@ def store(dst: Tensor, value: Any = None, mask: Any = None, **_: Any) -> None:
     if mask is None and dst.address is None and value.address is None and value.valid is None:
         dma.copy(dst.tile, value.tile)
         return
-    if not engines.issue("dma_copy", "", (("dst", dst.tile),), (("src", operand(value) if value.address is None else value.tile),)):
+    if not engines.issue(
+        "dma_copy", "", (("dst", dst.tile),), (("src", operand(value) if value.address is None else value.tile),)
+    ):
         return
     keep = np.broadcast_to(np.asarray(mask), dst.shape) if mask is not None else None
     if value.valid is not None and value.size == dst.size and dst.address is not None and mask is None:
@@ -282,7 +291,9 @@ def _lifted(op: Any) -> Callable[..., Any]:
         tensors = [a for a in args if isinstance(a, Tensor)]
         if not tensors:
             return ops.alu(name).apply(*args)
-        out: Any = wrap(op(*[_operand_of(a) for a in args], **{k: v if k == "dtype" else operand(v) for k, v in kwargs.items()}))
+        out: Any = wrap(
+            op(*[_operand_of(a) for a in args], **{k: v if k == "dtype" else operand(v) for k, v in kwargs.items()})
+        )
         valid = next((t.valid for t in tensors if t.valid is not None and t.shape == out.shape), None)
         if mask is not None:
             m = np.broadcast_to(np.asarray(mask), out.shape)
@@ -305,7 +316,15 @@ def where(condition: Any, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tensor
     return wrap(now.where(_operand_of(condition), operand(x), operand(y), dtype))  # type: ignore[no-any-return]
 
 
-def reduce(op: str, x: Tensor, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, mask: Any = None, negate: builtins.bool = False) -> Tensor:
+def reduce(
+    op: str,
+    x: Tensor,
+    axis: Any,
+    dtype: Any = None,
+    keepdims: builtins.bool = False,
+    mask: Any = None,
+    negate: builtins.bool = False,
+) -> Tensor:
     """Reduction over free axes, any of them; elements that a mask leaves out do not count."""
     flush()
     axes = sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
@@ -344,7 +363,9 @@ class _Reducer(now.Op):
     """`nl.max` and its like: an operator, and a reduction."""
 
     def __init__(self, name: str, operator: str) -> None:
-        super().__init__(operator, lambda op, x, axis, **kwargs: reduce(op, x, axis, **kwargs), f"{name} over free axes")
+        super().__init__(
+            operator, lambda op, x, axis, **kwargs: reduce(op, x, axis, **kwargs), f"{name} over free axes"
+        )
 
 
 sum = _Reducer("sum", "add")

@@ -182,14 +182,24 @@ class Tensor:
             if isinstance(k, slice):
                 start, stop, step = k.indices(n)
                 if (k.stop is not None and int(k.stop) > n) or step < 1 or start >= stop:
-                    raise fail("out-of-bounds or empty slice", tile=t, given=f"[{k.start}:{k.stop}:{k.step}] along dimension {d}", allowed=f"0 .. {n}")
+                    raise fail(
+                        "out-of-bounds or empty slice",
+                        tile=t,
+                        given=f"[{k.start}:{k.stop}:{k.step}] along dimension {d}",
+                        allowed=f"0 .. {n}",
+                    )
                 shape.append(-(-(stop - start) // step))
                 strides.append(s * step)
                 offset += start * s
             else:
                 i = int(k) + (n if k < 0 else 0)
                 if not 0 <= i < n:
-                    raise fail("out-of-bounds access", tile=t, given=f"index {int(k)} along dimension {d}", allowed=f"0 .. {n - 1}")
+                    raise fail(
+                        "out-of-bounds access",
+                        tile=t,
+                        given=f"index {int(k)} along dimension {d}",
+                        allowed=f"0 .. {n - 1}",
+                    )
                 offset += i * s
             d += 1
         valid = self.valid[tuple(keys)] if self.valid is not None else None
@@ -219,7 +229,9 @@ class Tensor:
                 line = np.arange(*g.indices(t.shape[d]), dtype=np.int64)
                 grids[d] = line.reshape((1,) * axis + (-1,) + (1,) * (total - axis - 1))
             else:
-                grids[d] = g.reshape((1,) * len(before) + (1,) * (rank - g.ndim) + g.shape + (1,) * (len(slices) - len(before)))
+                grids[d] = g.reshape(
+                    (1,) * len(before) + (1,) * (rank - g.ndim) + g.shape + (1,) * (len(slices) - len(before))
+                )
         inside: Any = np.bool_(True)
         address: Any = np.int64(t.offset)
         for g, n, s in zip(grids, t.shape, t.strides, strict=True):
@@ -247,7 +259,11 @@ class Tensor:
     def view(self, dtype: Any) -> Tensor:
         """The same bytes in another format."""
         d = as_dtype(dtype)
-        return Tensor(Tile(self.tile.storage, d, self.tile.shape, self.tile.strides, self.tile.offset) if d.itemsize == self.dtype.itemsize else self.tile.view(d))
+        return Tensor(
+            Tile(self.tile.storage, d, self.tile.shape, self.tile.strides, self.tile.offset)
+            if d.itemsize == self.dtype.itemsize
+            else self.tile.view(d)
+        )
 
     def broadcast_to(self, shape: Any, **_: Any) -> Tensor:
         """Dimensions of size 1 repeated; leading ones added."""
@@ -257,7 +273,15 @@ class Tensor:
             return Tensor(t, np.broadcast_to(self.address, wanted))
         lead = len(wanted) - t.ndim
         have, strides = (1,) * lead + t.shape, (0,) * lead + t.strides
-        return Tensor(Tile(t.storage, t.dtype, wanted, tuple(0 if n != w else s for n, w, s in zip(have, wanted, strides, strict=True)), t.offset))
+        return Tensor(
+            Tile(
+                t.storage,
+                t.dtype,
+                wanted,
+                tuple(0 if n != w else s for n, w, s in zip(have, wanted, strides, strict=True)),
+                t.offset,
+            )
+        )
 
     def astype(self, dtype: Any) -> Tensor:
         """A copy in another format."""
@@ -368,7 +392,9 @@ class Product(Tensor):
 class Blocks:
     """More blocks than the memory holds at once: each is allocated when it is first named, and lives as long as it is used."""
 
-    def __init__(self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: Any, region: MemoryRegion, name: str) -> None:
+    def __init__(
+        self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: Any, region: MemoryRegion, name: str
+    ) -> None:
         self._made: dict[tuple[int, ...], Tensor] = {}
         self._counts, self._block, self._region, self._name = counts, shape, region, name
         self.dtype, self.shape, self.fill = as_dtype(dtype), (*counts, *shape), None
@@ -378,12 +404,18 @@ class Blocks:
         keys = key if isinstance(key, tuple) else (key,)
         n = len(self._counts)
         if len(keys) < n or not all(isinstance(k, int | np.integer) for k in keys[:n]):
-            raise fail("blocks of a tensor that is larger than its memory are named one at a time", given=f"shape {list(self.shape)}", fix="index the block dimensions with integers")
+            raise fail(
+                "blocks of a tensor that is larger than its memory are named one at a time",
+                given=f"shape {list(self.shape)}",
+                fix="index the block dimensions with integers",
+            )
         at = tuple(int(k) for k in keys[:n])
         if any(not 0 <= i < c for i, c in zip(at, self._counts, strict=True)):
             raise fail("out-of-bounds access", given=at, allowed=f"blocks {self._counts}")
         if at not in self._made:
-            block = self._made[at] = new(self._block, self.dtype, self._region, f"{self._name}{list(at)}" if self._name else "")
+            block = self._made[at] = new(
+                self._block, self.dtype, self._region, f"{self._name}{list(at)}" if self._name else ""
+            )
             if self.fill is not None:
                 assign(block, self.fill)
         return self._made[at][tuple(keys[n:])] if keys[n:] else self._made[at]
@@ -431,7 +463,9 @@ def _pattern(t: Tile, address: Array) -> Tile | None:
     return Tile(t.storage, t.dtype, shape, tuple(strides), first)
 
 
-def new(shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: Any = None) -> Any:
+def new(
+    shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: Any = None
+) -> Any:
     """A new tensor; the dimension given as par_dim is the partitions, block dimensions before it lie side by side."""
     dims = tuple(shape)
     at = next((i for i, n in enumerate(dims) if isinstance(n, ParDim)), 0)
@@ -439,7 +473,11 @@ def new(shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sb
     core = machine.active()
     if at == 0 or mem.SPACE[region] == "H":
         t = mem.allocate(core, plain or (1,), dtype, region, name, address)
-        return Tensor(t) if len(plain) >= 2 or mem.SPACE[region] == "H" else Tensor(Tile(t.storage, t.dtype, plain, t.strides[: len(plain)], t.offset))
+        return (
+            Tensor(t)
+            if len(plain) >= 2 or mem.SPACE[region] == "H"
+            else Tensor(Tile(t.storage, t.dtype, plain, t.strides[: len(plain)], t.offset))
+        )
     order = (plain[at], *plain[:at], *plain[at + 1 :])
     if mem.SPACE[region] == "P":
         bank = core.limits.psum_bank_B // as_dtype(dtype).itemsize
@@ -468,13 +506,21 @@ def operand(x: Any, mask: Any = None) -> Any:
     if x.address is None and t.space != "H":
         row = t.row_elements
         if t.ndim == 1:
-            t = Tile(t.storage, t.dtype, (1, t.shape[0]), (0, t.strides[0]), t.offset) if t.strides[0] % row or (row == 1 and t.storage.parts == 1) else Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset)
+            t = (
+                Tile(t.storage, t.dtype, (1, t.shape[0]), (0, t.strides[0]), t.offset)
+                if t.strides[0] % row or (row == 1 and t.storage.parts == 1)
+                else Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset)
+            )
         if t.ndim == 0:
             t = Tile(t.storage, t.dtype, (1, 1), (1, 1), t.offset)
         if t.shape[0] == 1 or (t.strides[0] and t.strides[0] % row == 0):
             return t
         if t.strides[0]:
-            raise fail("the first dimension of an operand is the partitions", tile=t, fix="index partitions first, or transpose")
+            raise fail(
+                "the first dimension of an operand is the partitions",
+                tile=t,
+                fix="index partitions first, or transpose",
+            )
     if x.address is None and t.space == "H":
         return t
     copy = new(x.shape, x.dtype)
@@ -492,7 +538,13 @@ def as_tensor(x: Any) -> Tensor:
 
 def same(a: Tile, b: Tile) -> bool:
     """The same elements of the same allocation."""
-    return a.storage is b.storage and a.offset == b.offset and a.shape == b.shape and a.strides == b.strides and a.dtype is b.dtype
+    return (
+        a.storage is b.storage
+        and a.offset == b.offset
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.dtype is b.dtype
+    )
 
 
 def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
@@ -509,7 +561,11 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
             a = value.f32(True) if value.dtype is not dst.dtype else value.read(True)
             if a.shape != dst.shape:
                 a = a.reshape(dst.shape) if a.size == dst.size else np.broadcast_to(a, dst.shape)
-                keep = np.broadcast_to(keep, value.shape).reshape(dst.shape) if value.size == dst.size else np.broadcast_to(keep, dst.shape)
+                keep = (
+                    np.broadcast_to(keep, value.shape).reshape(dst.shape)
+                    if value.size == dst.size
+                    else np.broadcast_to(keep, dst.shape)
+                )
             machine.active().clock += 1
             dst.write(a, keep)
             return
@@ -548,7 +604,10 @@ def box(x: Tensor, mask: Any) -> Tensor:
     if mask is None:
         return x
     m = np.broadcast_to(np.asarray(mask), x.shape)
-    sizes = [int(np.flatnonzero(m.any(axis=tuple(a for a in range(m.ndim) if a != d)))[-1]) + 1 if m.any() else 1 for d in range(m.ndim)]
+    sizes = [
+        int(np.flatnonzero(m.any(axis=tuple(a for a in range(m.ndim) if a != d)))[-1]) + 1 if m.any() else 1
+        for d in range(m.ndim)
+    ]
     return x[tuple(slice(0, n) for n in sizes)]
 
 
