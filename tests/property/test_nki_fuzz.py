@@ -24,6 +24,8 @@ from mowich.nki.runtime import Result
 NEW = int(os.environ.get("MOWICH_FUZZ", "0"))
 FEW = settings(max_examples=NEW or 120, deadline=None, derandomize=not NEW, suppress_health_check=list(HealthCheck))
 
+MANY = settings(FEW, max_examples=NEW or 600)
+
 FLOATS = [nl.float32, nl.bfloat16, nl.float16, nl.float8_e4m3, nl.float8_e5m2, nl.float8_e4m3fn]
 INTEGERS = [nl.int8, nl.uint8, nl.int16, nl.uint16, nl.int32, nl.uint32]
 DTYPES = [*FLOATS, *INTEGERS]
@@ -431,23 +433,33 @@ def test_matmul_sums_over_calls(k: int, m: int, n: int, calls: int, dtype: Any, 
 # what is not legal ---------------------------------------------------------------------------------------------------------------------
 
 
-@FEW
+@MANY
 @given(st.data(), st.sampled_from(["trn1", "trn2", "trn3"]), seeds)
 def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> None:
     """Shapes, memories, formats and operators drawn without regard to the rules."""
     draw = data.draw
     anything = st.sampled_from([*nl_public(), nl.sbuf, None, "add", 3])
-    buffers = st.sampled_from([nl.sbuf, nl.psum, nl.private_hbm, nl.shared_hbm])
-    lengths = st.lists(st.sampled_from([1, 2, 4, 16, 32, 100, 128, 129, 512, 600]), min_size=1, max_size=3)
+    odd = st.integers(0, 15).map(lambda n: n == 7)
+    buffers = st.sampled_from([nl.psum, nl.private_hbm, nl.shared_hbm])
+    lengths = st.lists(st.sampled_from([1, 2, 4, 8, 16, 32, 100, 128]), min_size=1, max_size=3)
 
     def kernel(x: Any) -> Any:
+        shape, dtype = draw(lengths), draw(dtypes)
         tiles = []
-        for _ in range(3):
-            tile = nl.ndarray(draw(lengths), dtype=draw(dtypes), buffer=draw(buffers))
-            if draw(st.booleans()):
-                tile = tile[draw(st.integers(0, 130)) : draw(st.integers(0, 130))]
-            if tile.on_chip and draw(st.booleans()):
+        for i in range(3):
+            if draw(odd):
+                shape = draw(lengths)
+            if draw(odd):
+                shape = [draw(st.sampled_from([129, 512, 600])), *shape[1:]]
+            if draw(odd):
+                dtype = draw(dtypes)
+            tile = nl.ndarray(shape, dtype=dtype, buffer=draw(buffers) if draw(odd) else nl.sbuf)
+            if tile.on_chip and not draw(odd):
                 nisa.memset(dst=tile, value=draw(st.sampled_from([0, 1.5, -1])))
+            if draw(odd):
+                tile = tile[draw(st.integers(0, 130)) : draw(st.integers(0, 130))]
+            if i == 0 and draw(odd):
+                tile = nl.ndarray(draw(lengths), dtype=nl.float32, buffer=nl.psum)
             tiles.append(tile)
         a, b, c = tiles
         {

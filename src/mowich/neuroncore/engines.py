@@ -158,8 +158,16 @@ def as_rows(array: Array) -> Array:
 
 
 def like(array: Array, shape: tuple[int, ...]) -> Array:
-    """The same elements in a shape."""
-    return array if array.shape == shape else array.reshape(shape)
+    """The same elements in a shape. Raises where their numbers differ."""
+    if array.shape == shape:
+        return array
+    if array.size != math.prod(shape):
+        raise fail(
+            f"the instruction gives {array.size} elements and its destination has {math.prod(shape)}",
+            given=list(shape),
+            allowed=str(list(array.shape)),
+        )
+    return array.reshape(shape)
 
 
 def column(x: Scalar, tile: Tile, what: str) -> Any:
@@ -264,6 +272,10 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = ""
     if data1.storage.space == "P" and data2.storage.space == "P":
         raise fail("tensor_tensor: data1 and data2 cannot both be in PSUM", tile=data2, fix="copy one of them to SBUF")
     same_partitions("tensor_tensor", dst, ("data1", data1), ("data2", data2))
+    if row.kind.endswith("unary") and row.name != "copy":
+        raise fail(
+            f"tensor_tensor: '{row.name}' takes one operand", tile=data2, fix="use tensor_scalar or activation for it"
+        )
     if row.kind.startswith("bit"):
         dst.write(_bits(row, dst, like(data1.read(), dst.shape), like(data2.read(), dst.shape)))
         return
