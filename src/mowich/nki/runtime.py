@@ -243,8 +243,19 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         if isinstance(out, dict)
         else [out]
     )
+    _release(cores)
     last_run = Result(outputs=flat, value=out, cores=cores, warnings=[w for c in cores for w in c.warnings])
     return last_run
+
+
+def _release(cores: Sequence[Core]) -> None:
+    """Let go of the memories of a run that is over; traces, records and warnings stay."""
+    for c in cores:
+        c.shared.clear()
+        c.scratch.clear()
+        c.arenas.clear()
+        c.fresh.clear()
+        c.group = c.rank_group = None
 
 
 def _bind(
