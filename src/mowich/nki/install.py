@@ -27,6 +27,7 @@ NAMES = {
     "nki.language.dtypes": "mowich.nki.language",
     "nki.compiler": "mowich.nki.compiler",
     "nki.experimental": "mowich.nki.language",
+    "neuron_dtypes": "mowich.nki.neuron_dtypes",
 }
 """Module that scripts import -> ours."""
 
@@ -55,7 +56,9 @@ def install(replace: bool = False) -> None:
     modules = NAMES | {
         n: m for n, m in BETA1.items() if importlib.util.find_spec("mowich.nki.beta1") and importlib.util.find_spec(m)
     }
-    for top in {name.partition(".")[0] for name in modules}:
+    if not replace and _real("neuron_dtypes"):
+        del modules["neuron_dtypes"]  # a package of formats alone: the real one serves as well
+    for top in sorted({name.partition(".")[0] for name in modules}):
         if _real(top):
             if not replace:
                 raise UserError(f"a package '{top}' is installed", fix="install(replace=True) puts Mowich's before it")
@@ -68,7 +71,7 @@ def install(replace: bool = False) -> None:
 @contextlib.contextmanager
 def installed(replace: bool = False) -> Iterator[types.ModuleType]:
     """`install` for the length of a `with` block; gives the `nki` module."""
-    tops = ("nki", "neuronxcc")
+    tops = ("nki", "neuronxcc", "neuron_dtypes")
     before = {n: m for n, m in sys.modules.items() if n.partition(".")[0] in tops}
     install(replace)
     try:
