@@ -462,7 +462,7 @@ def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> 
                 tile = nl.ndarray(draw(lengths), dtype=nl.float32, buffer=nl.psum)
             tiles.append(tile)
         a, b, c = tiles
-        {
+        operations: dict[str, Callable[[], object]] = {
             "copy": lambda: nisa.tensor_copy(dst=a, src=b),
             "dma": lambda: nisa.dma_copy(dst=a, src=b),
             "dma transpose": lambda: nisa.dma_transpose(dst=a, src=b),
@@ -478,9 +478,36 @@ def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> 
             "stats": lambda: nisa.bn_stats(dst=a, data=b),
             "shuffle": lambda: nisa.nc_stream_shuffle(dst=a, src=b, shuffle_mask=list(range(32))),
             "gather": lambda: nisa.nc_n_gather(dst=a, data=b, indices=c),
+            "partition reduce": lambda: nisa.tensor_partition_reduce(dst=a, op=draw(anything), data=b),
+            "scan": lambda: nisa.tensor_tensor_scan(dst=a, data0=b, data1=c, initial=0.0, op0=draw(anything), op1=nl.add),
+            "iota": lambda: nisa.iota(dst=a, pattern=[[1, draw(st.sampled_from([1, 4, 32]))]], channel_multiplier=2),
+            "affine select": lambda: nisa.affine_select(dst=a, pattern=[[1, draw(st.sampled_from([1, 4, 32]))]], channel_multiplier=1, on_true_tile=b, on_false_value=0.0),
+            "find": lambda: nisa.nc_find_index8(dst=a, data=b, vals=c),
+            "replace": lambda: nisa.nc_match_replace8(dst=a, data=b, vals=c, imm=0.0),
+            "local gather": lambda: nisa.local_gather(dst=a, src_buffer=b, index=c),
+            "aggregate": lambda: nisa.bn_aggr(dst=a, data=b),
+            "bounds": lambda: nisa.sequence_bounds(dst=a, segment_ids=b),
+            "range select": lambda: nisa.range_select(dst=a, on_true_tile=b, comp_op0=nl.greater_equal, comp_op1=nl.less, bound0=c, bound1=c, reduce_res=draw(st.sampled_from([c, None]))),
+            "select reduce": lambda: nisa.select_reduce(dst=a, predicate=b, on_true=c, on_false=draw(st.sampled_from([0.0, b]))),
+            "scalar reduce": lambda: nisa.tensor_scalar_reduce(dst=a, data=b, op0=nl.add, operand0=1.0, reduce_op=draw(anything), reduce_res=c),
+            "quantize": lambda: nisa.quantize_mx(dst=a, src=b, dst_scale=c),
+            "matmul mx": lambda: nisa.nc_matmul_mx(dst=a, stationary=b, moving=b, stationary_scale=c, moving_scale=c),
+            "exponential": lambda: nisa.exponential(dst=a, src=b, max_value=draw(st.sampled_from([0.0, c])), reduce_res=draw(st.sampled_from([c, None]))),
+            "compute": lambda: nisa.dma_compute(dst=a, srcs=[b, c], reduce_op=draw(anything), scales=draw(st.sampled_from([None, [1.0, 2.0], [1.0]]))),
+            "nonzero": lambda: nisa.nonzero_with_count(dst=a, src=b),
+            "dropout": lambda: nisa.dropout(dst=a, data=b, prob=draw(st.sampled_from([0.5, c]))),
+            "rng": lambda: nisa.rng(dst=a),
+            "cumulative": lambda: nisa.tensor_scalar_cumulative(dst=a, src=b, op0=draw(anything), op1=nl.add, imm0=1.0),
+            "view": lambda: nisa.tensor_copy(dst=a, src=b.view(draw(dtypes))),
+            "reshape": lambda: nisa.tensor_copy(dst=a, src=b.reshape(draw(lengths))),
+            "permute": lambda: nisa.tensor_copy(dst=a, src=b.permute(draw(st.permutations(range(b.ndim))))),
+            "layer": lambda: nl.store(a, draw(st.sampled_from([nl.add, nl.multiply, nl.maximum, nl.matmul]))(b, c)),
+            "where": lambda: nl.store(a, nl.where(b, c, draw(st.sampled_from([c, 0.0])))),
+            "norm": lambda: nl.store(a, draw(st.sampled_from([nl.softmax, nl.mean, nl.var, nl.sum, nl.max]))(b, axis=draw(st.integers(-2, 3)))),
             "reciprocal": lambda: nisa.reciprocal(dst=a, data=b),
             "pattern": lambda: nisa.tensor_copy(dst=a, src=b.ap([[draw(st.integers(0, 600)), 4], [draw(st.integers(0, 9)), 3]], offset=draw(st.integers(0, 99)))),
-        }[draw(st.sampled_from(OPERATIONS))]()  # fmt: skip
+        }  # fmt: skip
+        operations[draw(st.sampled_from(sorted(operations)))]()
         return a if a.buffer is not nl.sbuf and a.buffer is not nl.psum else None
 
     try:
@@ -489,10 +516,6 @@ def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> 
         text = error.line()
         assert "\n" not in text
         assert len(text) > 20
-
-
-OPERATIONS = ["copy", "dma", "dma transpose", "transpose", "tensor", "scalar", "scalar tensor", "activation", "reduce", "matmul", "select", "max8",
-              "stats", "shuffle", "gather", "reciprocal", "pattern"]  # fmt: skip
 
 
 def nl_public() -> list[Any]:

@@ -16,7 +16,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, cast, to_f32
-from mowich.neuroncore.engines import issue, like
+from mowich.neuroncore.engines import issue, like, two_operands
 from mowich.neuroncore.memory import ALL, Register, Tile, addresses, flat, out_of_bounds, scalar_value
 
 Array = NDArray[Any]
@@ -175,7 +175,8 @@ def compute(
     ):
         return
     if scales is not None and len(scales) != len(srcs):
-        raise fail("dma_compute: one scale per source", given=len(scales), allowed=len(srcs))
+        raise fail("dma_compute: one scale per source", given=len(scales), allowed=str(len(srcs)))
+    two_operands("dma_compute", row, dst)
     total: Any = None
     kept: NDArray[np.bool_] | None = None
     for i, src in enumerate(srcs):

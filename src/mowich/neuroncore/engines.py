@@ -190,6 +190,8 @@ def reduce_last(op: Alu, a: Array) -> Array:
     """Reduce the last axis."""
     if op.name == "add":
         return np.asarray(np.add.reduce(a, axis=-1))
+    if op.kind == "bit" and a.dtype.kind not in "iu":
+        raise fail(f"'{op.name}' reduces integer tiles", given=str(a.dtype))
     if op.reduce is not None:
         return op.reduce(a, axis=-1)  # type: ignore[no-any-return]
     if op.name == "average":
@@ -259,6 +261,14 @@ def _bits(op: Alu, dst: Tile, a: Array, b: Any) -> Array:
 def _wrap(values: Array, dtype: DType) -> Array:
     """Integers modulo 2^bits."""
     return values.astype(f"u{dtype.itemsize}").view(dtype.dtype)
+
+
+def two_operands(name: str, op: Alu, tile: Tile) -> None:
+    """Raise for an operator that does not combine two numbers."""
+    if op.kind.startswith("bit") or (op.kind == "unary" and op.name != "copy"):
+        raise fail(
+            f"{name} does not take '{op.name}'", tile=tile, allowed="arithmetic, comparisons and logic of two operands"
+        )
 
 
 _EXACT = ("add", "subtract", "multiply", "maximum", "minimum", "mod", "abs_max", "abs_min")
@@ -569,6 +579,8 @@ def tensor_scalar_cumulative(dst: Tile, src: Tile, op0: Any, op1: Any, imm0: Sca
     if {src.dtype.name, dst.dtype.name} & set(_INT32):
         raise fail("tensor_scalar_cumulative does not take 32-bit integers", tile=src)
     same_partitions("tensor_scalar_cumulative", dst, ("src", src))
+    if row0.kind != "unary":
+        two_operands("tensor_scalar_cumulative", row0, src)
     x = as_rows(
         np.asarray(
             _apply(row0, src.f32(), column(imm0, src, "imm0") if row0.kind != "unary" else None, reverse0), np.float32
@@ -614,6 +626,8 @@ def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0
     if data0.storage.space == "P" and data1.storage.space == "P":
         raise fail("tensor_tensor_scan: data0 and data1 cannot both be in PSUM", tile=data1)
     same_partitions("tensor_tensor_scan", dst, ("data0", data0), ("data1", data1))
+    for row in (row0, row1):
+        two_operands("tensor_tensor_scan", row, data0)
     a = np.ascontiguousarray(as_rows(data0.f32()).T)
     b = np.ascontiguousarray(as_rows(data1.f32()).T)
     p = a.shape[1]
@@ -795,7 +809,10 @@ def range_select(dst: Tile, on_true_tile: Tile, comp_op0: Any, comp_op1: Any, bo
         )
     x = as_rows(on_true_tile.f32())
     index = (np.arange(x.shape[1]) + int(range_start)).astype(np.float32)[None]
-    b0, b1 = bound0.f32().reshape(-1, 1), bound1.f32().reshape(-1, 1)
+    b0, b1 = (
+        as_rows(column(b, on_true_tile, f"range_select: bound{i}")).reshape(-1, 1)
+        for i, b in enumerate((bound0, bound1))
+    )
     y = np.where(c0.apply(index, b0) & c1.apply(index, b1), x, np.float32(on_false_value))
     dst.write(like(y, dst.shape))
     _reduce_tail(
@@ -881,10 +898,16 @@ def _occurrences(data: Array, values: Array, order: Sequence[int]) -> NDArray[np
     return out
 
 
+def _eight(name: str, data: Tile, vals: Tile) -> None:
+    if vals.shape[0] != data.shape[0] or vals.size != 8 * data.shape[0]:
+        raise fail(f"{name}: vals holds 8 values in each partition of data", tile=vals, allowed=f"[{data.shape[0]}, 8]")
+
+
 def nc_find_index8(dst: Tile, data: Tile, vals: Tile) -> None:
     """dst [P, 8] = position of each of 8 values in its partition; equal values take successive occurrences; all ones where absent."""
     if not issue("nc_find_index8", "", (("dst", dst),), (("data", data), ("vals", vals))):
         return
+    _eight("nc_find_index8", data, vals)
     at = _occurrences(as_rows(data.f32()), as_rows(vals.f32()), range(8))
     dst.write(like(_wrap(at, dst.dtype) if dst.dtype.is_int else at.astype(np.float32), dst.shape))
 
@@ -894,6 +917,7 @@ def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Ti
     writes = [(n, t) for n, t in (("dst", dst), ("dst_idx", dst_idx)) if t is not None]
     if not issue("nc_match_replace8", "", writes, (("data", data), ("vals", vals))):
         return
+    _eight("nc_match_replace8", data, vals)
     x = as_rows(data.f32())
     at = _occurrences(x, as_rows(vals.f32()), range(7, -1, -1))
     out = x.copy()
@@ -963,6 +987,8 @@ def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
     """dst = elements of the same partition at flattened free indices."""
     if not issue("nc_n_gather", "", (("dst", dst),), (("data", data), ("indices", indices))):
         return
+    if indices.shape[0] != data.shape[0]:
+        raise fail(f"nc_n_gather: indices span {indices.shape[0]} partitions and data {data.shape[0]}", tile=indices)
     a, idx = as_rows(data.read()), as_rows(indices.read()).astype(np.int64)
     if (idx < 0).any() or (idx >= a.shape[1]).any():
         raise fail(

@@ -432,7 +432,10 @@ def _binary(name: str, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
             x = x.expand_dim(x.ndim)
         for _i in builtins.range(nd - y.ndim):
             y = y.expand_dim(y.ndim)
-        shape = np.broadcast_shapes(x.shape, y.shape)
+        try:
+            shape = np.broadcast_shapes(x.shape, y.shape)
+        except ValueError:
+            raise fail(f"nl.{name}: {list(x.shape)} and {list(y.shape)} do not broadcast", tile=y) from None
         x, y = (t if t.shape == shape else _spread(t, shape) for t in (x, y))
         if x.space == "P" and y.space == "P":
             y = copy(y)
