@@ -42,7 +42,7 @@ program_id, num_programs, program_ndim, static_assert = (
     now.static_assert,
 )
 for _format in dtypes.PUBLIC:
-    globals()[getattr(_format, "name", _format)] = dtypes.as_dtype(_format)
+    globals()[_format.name] = _format
 bool_ = dtypes.bool_
 
 
@@ -107,7 +107,7 @@ def _place(buffer: Any, shape: Any, dtype: Any) -> tuple[MemoryRegion, Any]:
     return mem.as_region(buffer), None
 
 
-def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Any:
+def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
     """A new tensor; the partition dimension is the first one, or the one given as par_dim."""
     flush()
     dims = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
@@ -115,7 +115,7 @@ def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any
     return new(dims, dtype, region, name or "", address)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Any:
+def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
     """A tensor of one value."""
     out = ndarray(shape, dtype, buffer, name)
     if isinstance(out, Blocks):
@@ -258,7 +258,7 @@ def gather_flattened(data: Tensor, indices: Tensor, **_: Any) -> Tensor:
 def loop_reduce(x: Tensor, op: Any, loop_indices: Any = None, dtype: Any = None, **_: Any) -> Tensor:
     """x, to be added up over the iterations of the loops named."""
     out = Reduction(copy(x, dtype=dtype or x.dtype).tile)
-    out.op = ops.alu(op).name  # type: ignore[misc]
+    out.op = ops.alu(op).name
     return out
 
 

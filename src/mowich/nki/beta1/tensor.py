@@ -123,7 +123,7 @@ class Tensor:
             flags = s.flags(Tile(s, self.dtype, (s.parts, row), (row, 1)))[r, c]
             if not flags.all():
                 s.core.uninitialised(s, 1.0 - float(flags.mean()))
-        return whole[r, c]  # type: ignore[no-any-return]
+        return whole[r, c]
 
     def f32(self, mask: Any = None) -> Array:
         """Elements as float32."""
@@ -428,6 +428,7 @@ class Reduction(Tensor):
     """`nl.loop_reduce`: assigned in each iteration, it adds to what is there."""
 
     __slots__ = ("op",)
+    op: str
 
 
 def flush() -> None:
@@ -465,7 +466,7 @@ def _pattern(t: Tile, address: Array) -> Tile | None:
 
 def new(
     shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: Any = None
-) -> Any:
+) -> Tensor:
     """A new tensor; the dimension given as par_dim is the partitions, block dimensions before it lie side by side."""
     dims = tuple(shape)
     at = next((i for i, n in enumerate(dims) if isinstance(n, ParDim)), 0)
@@ -490,7 +491,7 @@ def new(
     room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
     row = math.prod(order[1:]) * as_dtype(dtype).itemsize
     if row > room:
-        return Blocks(plain[:at], plain[at:], dtype, region, name)
+        return Blocks(plain[:at], plain[at:], dtype, region, name)  # type: ignore[return-value]  # a tensor, but for whole-tensor use
     t = mem.allocate(core, order, dtype, region, name, address)
     strides = (*t.strides[1 : at + 1], t.strides[0], *t.strides[at + 1 :])
     return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
