@@ -36,6 +36,17 @@ def to_np(dtype: Any) -> np.dtype:
     return np.dtype(dtype)
 
 
+def unpacked(x: np.ndarray) -> np.ndarray:
+    """x4 elements as four times as many narrow ones along the last axis."""
+    narrow = getattr(ml_dtypes, str(x.dtype.names[0]).removesuffix("_x4"))
+    raw = np.ascontiguousarray(x)
+    if x.dtype.itemsize == 4:
+        return raw.view(np.uint8).view(narrow)
+    words = raw.view("<u2")
+    nibbles = np.stack([words >> shift & 15 for shift in (0, 4, 8, 12)], -1).astype(np.uint8)
+    return nibbles.reshape(*x.shape[:-1], -1).view(narrow)
+
+
 def static_cast(x: Any, dtype: Any, **_: Any) -> np.ndarray:
     """Cast as ml_dtypes does; to an x4 type, pack four neighbours of the last axis, the first in the low bits."""
     to, x = to_np(dtype), np.asarray(x)
@@ -43,7 +54,7 @@ def static_cast(x: Any, dtype: Any, **_: Any) -> np.ndarray:
         return x
     with np.errstate(all="ignore"):
         if not to.names:
-            return x.astype(to)
+            return (unpacked(x) if x.dtype.names else x).astype(to)
         if x.dtype.kind in "uV":  # packed already
             return np.ascontiguousarray(x).view(to)
         narrow = np.ascontiguousarray(x.astype(getattr(ml_dtypes, to.names[0].removesuffix("_x4"))))
