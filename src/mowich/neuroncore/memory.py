@@ -124,11 +124,12 @@ class Storage:
         return f"tile{label} {list(self.shape)} {self.dtype} in {SPACE_NAME[self.space]}{at}"
 
     def fill(self) -> None:
-        """Give bytes that nothing wrote the value that betrays them: NaN, or 4 in integers."""
+        """Give bytes that nothing wrote the value that betrays them: NaN, or 4 in integers. Bytes are 0: references of published
+        kernels take the unused rows of a tile of MX scales as 0."""
         self.filled = True
         if self.dtype.is_float:
             self.bytes.fill(0xFF)
-        elif self.dtype.kind in ("int", "uint"):
+        elif self.dtype.kind in ("int", "uint") and self.dtype.itemsize > 1:
             self.bytes.view(self.dtype.dtype).fill(4)
         else:
             self.bytes.fill(0)
