@@ -489,7 +489,7 @@ def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> 
             "bounds": lambda: nisa.sequence_bounds(dst=a, segment_ids=b),
             "range select": lambda: nisa.range_select(dst=a, on_true_tile=b, comp_op0=nl.greater_equal, comp_op1=nl.less, bound0=c, bound1=c, reduce_res=draw(st.sampled_from([c, None]))),
             "select reduce": lambda: nisa.select_reduce(dst=a, predicate=b, on_true=c, on_false=draw(st.sampled_from([0.0, b]))),
-            "scalar reduce": lambda: nisa.tensor_scalar_reduce(dst=a, data=b, op0=nl.add, operand0=1.0, reduce_op=draw(anything), reduce_res=c),
+            "scalar reduce": lambda: nisa.tensor_scalar_reduce(dst=a, data=b, op0=draw(anything), operand0=1.0, reduce_op=draw(anything), reduce_res=c),
             "quantize": lambda: nisa.quantize_mx(dst=a, src=b, dst_scale=c),
             "matmul mx": lambda: nisa.nc_matmul_mx(dst=a, stationary=b, moving=b, stationary_scale=c, moving_scale=c),
             "exponential": lambda: nisa.exponential(dst=a, src=b, max_value=draw(st.sampled_from([0.0, c])), reduce_res=draw(st.sampled_from([c, None]))),

@@ -447,6 +447,18 @@ def test_manual_addresses_share_bytes():
     np.testing.assert_array_equal(nki.simulate(kernel)(x), x[:, 2:])
 
 
+def test_overlapping_manual_tiles_in_use_together_are_an_error():
+    def kernel(x, second):
+        a = sb(4, 4, address=(0, 0), name="first")
+        b = sb(4, 4, address=(0, second), name="second")
+        nisa.tensor_copy(sb(4, 4, address=(0, 64)), a)
+        nisa.tensor_copy(sb(4, 4, address=(0, 96)), b)
+
+    with pytest.raises(NkiValidationError, match=r"tiles overlap in SBUF.*'first'.*'second'.*byte 16"):
+        nki.run_kernel(kernel, np.zeros((1, 1), np.float32), 8)
+    nki.run_kernel(kernel, np.zeros((1, 1), np.float32), 16)
+
+
 # arguments, results, records ------------------------------------------------------------------------------------------------
 
 

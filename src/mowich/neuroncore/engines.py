@@ -552,6 +552,8 @@ def tensor_scalar_reduce(dst: Tile, data: Tile, op0: Any, operand0: Scalar, redu
     ):
         return
     same_partitions("tensor_scalar_reduce", dst, ("data", data))
+    if row0.kind != "unary":
+        two_operands("tensor_scalar_reduce", row0, data)
     y = _apply(row0, data.f32(), column(operand0, data, "operand0") if row0.kind != "unary" else None, reverse0)
     dst.write(y)
     start = column(reduce_init, data, "reduce_init") if reduce_cmd == "load_reduce" else None

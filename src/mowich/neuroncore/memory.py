@@ -1341,3 +1341,22 @@ def check_capacity(core: Core) -> None:
             )
             raise fail(f"{SPACE_NAME[space]} over capacity: {peak:,} bytes per partition are live at once, it has {room:,}", given=f"largest live tiles: {named}",
                        fix="use smaller tiles, or let tiles die sooner: a tile lives from its first write to its last use")  # fmt: skip
+
+
+def check_overlap(core: Core) -> None:
+    """Raise where a tile placed by hand is written over bytes of another that is still used afterwards."""
+    placed = sorted((r for r in core.records if r[8] is not None and r[4] >= 0), key=lambda r: r[4])
+    live: list[list[Any]] = []
+    for r in placed:
+        live = [q for q in live if q[5] >= r[4]]
+        (p, b), parts, size = r[8], r[2], r[3]
+        for q in live:
+            (qp, qb), q_parts, q_size = q[8], q[2], q[3]
+            if q[1] == r[1] and qp < p + parts and p < qp + q_parts and qb < b + size and b < qb + q_size:
+                names = [
+                    f"'{x[7] or 'tile'}' {list(x[10])} {x[9]} at {x[8]} ({str(x[6][0]).rsplit('/', 1)[-1]}:{x[6][1]})"
+                    for x in (q, r)
+                ]
+                raise fail(f"tiles overlap in {SPACE_NAME[r[1]]} while both are in use: {names[0]} and {names[1]}",
+                           fix=f"the second may start at byte {qb + q_size}, or be written after the last use of the first")  # fmt: skip
+        live.append(r)

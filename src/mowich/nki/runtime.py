@@ -218,6 +218,8 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         value = call()
         if check:
             mem.check_capacity(core)
+            if core.strict:
+                mem.check_overlap(core)
         return finish(value, core)
 
     if programs == 1:
