@@ -26,6 +26,7 @@ _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
     for part in ("neuroncore", "nki")
 )
+_IS_OURS: dict[str, bool] = {}
 TARGETS = {
     "trn1": 2, "inf2": 2, "gen2": 2, "v2": 2, "trn2": 3, "gen3": 3, "v3": 3, "trn3": 4, "gen4": 4, "v4": 4,
     "trn2-server": 3, "trn3-gen1": 4, "trn3-gen2": 4,
@@ -226,7 +227,10 @@ def site() -> tuple[str, int]:
     frame: Any = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_OURS):
+        ours = _IS_OURS.get(name)
+        if ours is None:
+            ours = _IS_OURS[name] = name.startswith(_OURS)
+        if not ours:
             return name, frame.f_lineno
         frame = frame.f_back
     return "<kernel>", 0
