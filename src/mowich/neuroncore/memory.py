@@ -1328,6 +1328,11 @@ def place(core: Core, space: str) -> tuple[int, list[list[Any]]]:
     return -(-peak // quadrants), sorted(at, key=lambda r: -r[3] * r[2])
 
 
+def _allocated(record: list[Any]) -> str:
+    """file:line of a tile's allocation: errors found after the kernel have no line of their own."""
+    return f"{record[6][0]}:{record[6][1]}"
+
+
 def check_capacity(core: Core) -> None:
     """Raise where the tiles live at one moment cannot fit SBUF or PSUM; names the largest of them."""
     for space, room in (("S", core.limits.sbuf_B), ("P", core.limits.psum_B)):
@@ -1339,7 +1344,7 @@ def check_capacity(core: Core) -> None:
                 f"{r[7] or 'tile'} {list(r[10])} {r[9]} from {str(r[6][0]).rsplit('/', 1)[-1]}:{r[6][1]} ({r[3]:,} B)"
                 for r in live[:5]
             )
-            raise fail(f"{SPACE_NAME[space]} over capacity: {peak:,} bytes per partition are live at once, it has {room:,}", given=f"largest live tiles: {named}",
+            raise machine.NkiValidationError(f"{SPACE_NAME[space]} over capacity: {peak:,} bytes per partition are live at once, it has {room:,}", where=_allocated(live[0]), given=f"largest live tiles: {named}",
                        fix="use smaller tiles, or let tiles die sooner: a tile lives from its first write to its last use")  # fmt: skip
 
 
@@ -1357,6 +1362,6 @@ def check_overlap(core: Core) -> None:
                     f"'{x[7] or 'tile'}' {list(x[10])} {x[9]} at {x[8]} ({str(x[6][0]).rsplit('/', 1)[-1]}:{x[6][1]})"
                     for x in (q, r)
                 ]
-                raise fail(f"tiles overlap in {SPACE_NAME[r[1]]} while both are in use: {names[0]} and {names[1]}",
+                raise machine.NkiValidationError(f"tiles overlap in {SPACE_NAME[r[1]]} while both are in use: {names[0]} and {names[1]}", where=_allocated(r),
                            fix=f"the second may start at byte {qb + q_size}, or be written after the last use of the first")  # fmt: skip
         live.append(r)
