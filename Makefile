@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench docs accuracy lock clean
+.PHONY: demo test test-slow lint bench docs accuracy conformance lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -28,7 +28,7 @@ test-slow: $(STAMP)
 	$(VENV)-slow/bin/python tests/slow/check_params.py
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,max,rounds
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds
 
 # what the documents show: output of commands, values of facts, accuracy
 docs: accuracy
@@ -37,6 +37,16 @@ docs: accuracy
 # docs/accuracy.md from the shipped measurements
 accuracy: $(STAMP)
 	$(BIN)/python benchmarks/accuracy.py
+
+# docs/conformance.md: published NKI kernels on our NeuronCore. Name the checkouts that you have (tests/conformance/README.md):
+#   make conformance NKI_LIBRARY=... NKI_SAMPLES=... NEURON_SDK=... [SET=smoke|fast|regular|slow|all] [PLATFORM=trn2,trn3] [JOBS=2]
+SET      ?= smoke
+PLATFORM ?= trn2,trn3
+JOBS     ?= 2
+conformance: $(STAMP)
+	$(BIN)/python -m pip install --quiet -r tests/conformance/requirements.txt
+	NKI_LIBRARY="$(abspath $(NKI_LIBRARY))" NKI_SAMPLES="$(abspath $(NKI_SAMPLES))" NEURON_SDK="$(abspath $(NEURON_SDK))" \
+	  $(BIN)/python tests/conformance/run.py --set $(SET) --platform $(PLATFORM) --jobs $(JOBS) --show failed --report docs/conformance.md
 
 # versions that everyone installs; edit pyproject.toml, then run this
 lock:

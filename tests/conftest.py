@@ -8,6 +8,9 @@ import pytest
 
 from mowich.facts import Facts, load
 
+collect_ignore = ["conformance"]
+"""Run by tests/conformance/run.py (`make conformance`), not by pytest."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Material beside the project; tests that read it skip where it is absent."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mowich import facts as _facts
 from mowich import workloads
@@ -27,6 +28,9 @@ from mowich.studies.explain import Explanation
 from mowich.studies.validate import Validation
 from mowich.units import parse_count
 from mowich.workloads import Model
+
+if TYPE_CHECKING:
+    from mowich.nki import Result
 
 Train = Mapping[str, object]
 """{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}"""
@@ -93,3 +97,15 @@ def explain(
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
     """Predicted against measured for a table of training steps (None: the published rows that ship)."""
     return _validate.validate(path, facts or _facts.load())
+
+
+def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
+    """Run an NKI kernel on a simulated NeuronCore; `.outputs` are what it returned, `.warnings` what it should not do.
+
+    target: trn1, trn2 or trn3 (default: the kernel's own, else trn3); lnc: cores of the logical core, 1 or 2; values=False checks the
+    instructions without arithmetic; ranks=N runs the same arguments on N ranks and gives a list. For other arguments on each rank
+    there is `mowich.nki.simulate_ranks`.
+    """
+    from mowich import nki
+
+    return nki.run_kernel(kernel, *arrays, target=target, lnc=lnc, values=values, ranks=ranks, **kwargs)

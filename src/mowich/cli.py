@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import mowich
+from mowich.cli_kernel import kernel_app
 from mowich.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -55,6 +56,7 @@ facts_app = typer.Typer(
     rich_markup_mode=None, context_settings=CONTEXT,
 )  # fmt: skip
 app.add_typer(facts_app, name="facts")
+app.add_typer(kernel_app, name="kernel")
 
 
 # ---- completion: names from local data only -------------------------------------------------------------------------------------------

@@ -237,7 +237,7 @@ def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_is_instant_and_loads_nothing_heavy() -> None:
     best = 9.0
-    for _ in range(3):
+    for _ in range(8):  # the fastest of several: the machine may be busy
         start = time.perf_counter()
         assert process("--help").returncode == 0
         best = min(best, time.perf_counter() - start)

@@ -1,0 +1,132 @@
+"""Speed of the simulated NeuronCore: overhead of an instruction, and a tiled matrix product against NumPy.
+
+`pytest benchmarks -s` prints the figures and checks the limits. BLAS must run on one thread:
+set OPENBLAS_NUM_THREADS=1 (and OMP_NUM_THREADS, MKL_NUM_THREADS) before Python starts. A limit is judged on the best of a few rounds
+in one process, so that a busy machine does not fail it.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mowich.nki as nki
+import mowich.nki.isa as nisa
+import mowich.nki.language as nl
+
+KERNELS = Path(__file__).resolve().parents[1] / "kernels"
+MOST_US = 30.0
+"""Largest overhead of an instruction with all checks on, in microseconds."""
+LEAST_RATIO = 1 / 3
+"""Smallest speed of the 4096 x 4096 x 4096 kernel over NumPy's float32 product."""
+REPEAT = 2000
+
+one_thread = pytest.mark.skipif(
+    os.environ.get("OPENBLAS_NUM_THREADS") != "1",
+    reason="needs OPENBLAS_NUM_THREADS=1: the comparison is on one thread",
+)
+
+
+def best(call: Callable[[], Any], rounds: int) -> float:
+    """Shortest time of a few calls, in seconds."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _copy(a: Any, b: Any, p: Any) -> None:
+    nisa.tensor_copy(dst=b, src=a)
+
+
+def _tensor_tensor(a: Any, b: Any, p: Any) -> None:
+    nisa.tensor_tensor(dst=b, data1=a, data2=a, op=nl.add)
+
+
+def _tensor_scalar(a: Any, b: Any, p: Any) -> None:
+    nisa.tensor_scalar(dst=b, data=a, op0=nl.multiply, operand0=2.0, op1=nl.add, operand1=1.0)
+
+
+def _sliced(a: Any, b: Any, p: Any) -> None:
+    nisa.tensor_scalar(dst=b[0:64, 0:2], data=a[64:128, 1:3], op0=nl.multiply, operand0=2.0)
+
+
+def _activation(a: Any, b: Any, p: Any) -> None:
+    nisa.activation(dst=b, op=nl.relu, data=a, scale=0.5)
+
+
+def _reduce(a: Any, b: Any, p: Any) -> None:
+    nisa.tensor_reduce(dst=b[:, 0:1], op=nl.maximum, data=a, axis=1)
+
+
+def _dma(a: Any, b: Any, p: Any) -> None:
+    nisa.dma_copy(dst=b, src=a)
+
+
+def _matmul(a: Any, b: Any, p: Any) -> None:
+    nisa.nc_matmul(dst=p, stationary=a, moving=a, accumulate=False)
+
+
+INSTRUCTIONS = {f.__name__.strip("_"): f for f in (_copy, _tensor_tensor, _tensor_scalar, _sliced, _activation, _reduce, _dma, _matmul)}  # fmt: skip
+
+
+def overhead_us(name: str, record: bool = True) -> float:
+    """Time of an instruction on [128, 4] tiles, where the arithmetic itself takes next to nothing."""
+    issue = INSTRUCTIONS[name]
+    spent: list[float] = []
+
+    def kernel(x: Any) -> None:
+        a, b = (nl.ndarray((128, 4), dtype=nl.float32, buffer=nl.sbuf) for _ in range(2))
+        p = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.psum)
+        nisa.memset(dst=a, value=1.0)
+        nisa.memset(dst=b, value=1.0)
+        start = time.perf_counter()
+        for _ in range(REPEAT):
+            issue(a, b, p)
+        spent.append(time.perf_counter() - start)
+
+    for _ in range(5):
+        nki.run_kernel(kernel, np.zeros(1, np.float32)) if record else nki.simulate(kernel)(np.zeros(1, np.float32))
+    return min(spent) / REPEAT * 1e6
+
+
+@pytest.mark.parametrize("name", sorted(INSTRUCTIONS))
+def test_overhead_of_an_instruction(name: str, record_property: Callable[[str, object], None]) -> None:
+    us = overhead_us(name)
+    record_property("us_per_instruction", us)
+    print(
+        f"{name}: {us:.1f} us per instruction, checks and trace on; {overhead_us(name, record=False):.1f} us without trace"
+    )
+    assert us <= MOST_US
+
+
+def matmul_speed(n: int, rounds: int) -> tuple[float, float]:
+    """Seconds of the kernel of kernels/matmul.py on n x n x n bf16, and of NumPy's float32 product, in one run."""
+    with nki.installed():
+        made = runpy.run_path(str(KERNELS / "matmul.py"))
+    given = made["inputs"](K=n, M=n, N=n)
+    x, y = (np.ascontiguousarray(v.astype(np.float32)) for v in given.values())
+    product = best(lambda: x.T @ y, rounds + 1)
+    return best(lambda: made["matmul"](**given), rounds), product
+
+
+@one_thread
+@pytest.mark.parametrize(
+    "n", [pytest.param(1024, id="1024 (small)"), pytest.param(2048, id="2048 (small)"), pytest.param(4096, id="4096")]
+)
+def test_tiled_matmul_against_numpy(n: int, record_property: Callable[[str, object], None]) -> None:
+    kernel_s, numpy_s = matmul_speed(n, rounds=2 if n == 4096 else 3)
+    ratio = numpy_s / kernel_s
+    record_property("ratio", ratio)
+    print(f"{n}^3 bf16: kernel {kernel_s:.3f} s, NumPy float32 {numpy_s:.3f} s, ratio {ratio:.2f}")
+    if n == 4096:
+        assert ratio >= LEAST_RATIO

@@ -1,0 +1,349 @@
+"""`mowich kernel`: NKI kernels and scripts, unmodified, on a simulated NeuronCore.
+
+A script runs as Python would run it, with `nki` and `neuronxcc.nki` resolving to `mowich.nki`. With `-k NAME` one kernel of the file
+runs on arrays described on the command line. What a kernel does wrong is one line with its file and line.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, unknown
+
+if TYPE_CHECKING:
+    from mowich.nki import Kernel, Result
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+kernel_app = typer.Typer(
+    help="NKI kernels on a simulated NeuronCore.", epilog="Example: mowich kernel run kernels/matmul.py", no_args_is_help=True,
+    rich_markup_mode=None, context_settings=CONTEXT,
+)  # fmt: skip
+
+
+@kernel_app.callback()
+def _group() -> None:
+    """NKI kernels on a simulated NeuronCore."""
+
+
+@kernel_app.command(
+    "run", epilog='Example: mowich kernel run kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2'
+)
+def kernel_run(
+    file: Annotated[Path, typer.Argument(metavar="FILE.py", help="A script, or a file with kernels.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ARGS]...",
+            help="Of the script (after --), or with -k: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
+        ),
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option("--kernel", "-k", metavar="NAME", help="Run this kernel of the file.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="NAME", help="trn1, trn2 or trn3 (else the kernel's own, or trn3)."),
+    ] = None,
+    lnc: Annotated[
+        int | None, typer.Option("--lnc", metavar="N", help="Cores of a launch that names no grid: 1 or 2.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="With -k: a read of uninitialised bytes is an error.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the random arrays of -k.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.npz", help="With -k: save what the kernel returned.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With -k: one JSON object on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
+) -> None:
+    """Run a script or a kernel, unmodified, and check every instruction."""
+    from mowich.neuroncore.core import generation_of
+
+    problems: list[UserError] = []
+    if not file.is_file():
+        problems.append(UserError("no such file", where=str(file)))
+    if target is not None:
+        try:
+            generation_of(target)
+        except UserError as error:
+            problems.append(error)
+    if lnc is not None and lnc not in (1, 2):
+        problems.append(UserError("--lnc", given=lnc, allowed="1 or 2"))
+    if kernel is None:
+        problems += [
+            UserError(f"{flag} goes with -k")
+            for flag, given in (("--strict", strict), ("--out", out), ("--json", as_json))
+            if given
+        ]
+    if problems:
+        raise UserErrors(problems)
+    with _as_scripts_expect(str(file), arguments or [] if kernel is None else [], target, lnc, quiet):
+        if kernel is None:
+            _run_script(str(file), quiet)
+        else:
+            result = _run_kernel(str(file), kernel, arguments or [], strict, seed)
+            _print_result(kernel, result, out, as_json)
+
+
+@contextmanager
+def _as_scripts_expect(file: str, arguments: Sequence[str], target: str | None, lnc: int | None, quiet: bool) -> Iterator[None]:  # fmt: skip
+    """The process as a script finds it on a machine with NKI: modules, sys.argv, sys.path, environment. All is put back."""
+    import mowich.nki
+    from mowich.nki.runtime import launches
+
+    environment = {"NKI_SIMULATOR": "1"}
+    if target:
+        environment["NEURON_PLATFORM_TARGET_OVERRIDE"] = target
+    if lnc:
+        environment["NEURON_LOGICAL_NC_CONFIG"] = str(lnc)
+    before = {k: os.environ.get(k) for k in environment}
+    argv, path, main = sys.argv, sys.path[:], sys.modules.get("__main__")
+    sys.argv = [file, *arguments]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(file)))
+    os.environ.update(environment)
+    launches.target, launches.lnc = target, lnc
+    try:
+        with warnings.catch_warnings(), mowich.nki.installed(replace=True):
+            warnings.showwarning = _warning_quiet if quiet else _warning
+            yield
+    finally:
+        launches.target = launches.lnc = None
+        sys.argv, sys.path[:] = argv, path
+        if main is not None:
+            sys.modules["__main__"] = main
+        for k, v in before.items():
+            if v is None:
+                os.environ.pop(k, None)
+            else:
+                os.environ[k] = v
+
+
+def _warning(message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:  # fmt: skip
+    text = " ".join(str(message).split())
+    place = "" if filename.startswith(_OURS) else f"{filename}:{lineno}: "
+    print(f"warning: {place}{text}", file=sys.stderr)
+
+
+def _warning_quiet(*_: Any, **__: Any) -> None:
+    pass
+
+
+# ---- a script -------------------------------------------------------------------------------------------------------------------------
+
+
+def _run_script(file: str, quiet: bool) -> None:
+    from mowich.nki import runtime
+
+    runtime.last_run = None
+    names = _execute(file, "__main__")
+    if runtime.last_run is None and not quiet:
+        kernels = _kernels(names)
+        hint = f"; run one with -k: {', '.join(kernels)}" if kernels else ""
+        print(f"note: {file} launched no kernel{hint}", file=sys.stderr)
+
+
+def _execute(file: str, name: str) -> dict[str, Any]:
+    """Run a file as a module of this name; its names. Its exceptions become one line with the file and line."""
+    import types
+
+    try:
+        code = compile(Path(file).read_bytes(), file, "exec")
+    except SyntaxError as error:
+        raise UserError(f"SyntaxError: {error.msg}", where=f"{file}:{error.lineno}") from error
+    module = types.ModuleType(name)
+    module.__file__ = file
+    sys.modules[name] = module
+    with _one_line(file):
+        exec(code, module.__dict__)
+    return module.__dict__
+
+
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+@contextmanager
+def _one_line(file: str) -> Iterator[None]:
+    """Exceptions of the user's code as a `UserError` with its file and line. A failed assertion has the exit code of a check."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except SystemExit as stop:
+        _exit(stop)
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+        theirs = [f for f in frames if not f.filename.startswith(_OURS)]
+        named = [f for f in theirs if f.filename == file] if isinstance(error, AssertionError) else []
+        last = (named or theirs or frames)[-1]
+        where = f"{last.filename}:{last.lineno}"
+        text = " ".join(str(error).split()) or (last.line or "")
+        inside = _inside_ours(frames)
+        if inside:
+            raise UserError(
+                f"this is a bug in mowich: {type(error).__name__}: {text}",
+                where=where,
+                fix="--debug shows the traceback",
+                code=EXIT_BUG,
+            ) from error
+        code = EXIT_CHECK_FAILED if isinstance(error, AssertionError) else EXIT_BAD_INPUT
+        raise UserError(f"{type(error).__name__}: {text}", where=where, code=code) from error
+
+
+def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
+    """True where an exception came from the simulator: its last frames, with those of libraries below, are ours."""
+    for frame in reversed(frames):
+        name = frame.filename
+        if name.startswith(_OURS):
+            return not name.endswith(("cli_kernel.py", "runtime.py"))
+        if f"{os.sep}site-packages{os.sep}" not in name and not name.startswith(sys.base_prefix):
+            return False
+    return False
+
+
+def _exit(stop: SystemExit) -> None:
+    """The script's own exit code; a text is its message."""
+    if isinstance(stop.code, str):
+        raise UserError(stop.code, code=1) from None
+    if stop.code not in (None, 0):
+        raise typer.Exit(int(stop.code))
+
+
+# ---- one kernel -----------------------------------------------------------------------------------------------------------------------
+
+
+def _kernels(names: dict[str, Any]) -> dict[str, Kernel]:
+    """Kernels that a file defines, by name."""
+    from mowich.nki import Kernel
+
+    return {n: v for n, v in names.items() if isinstance(v, Kernel) and not n.startswith("__")}
+
+
+def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, seed: int) -> Result:
+    names = _execute(file, Path(file).stem)
+    kernels = _kernels(names)
+    found: Any = kernels.get(name)
+    if found is None:
+        found = names.get(name)
+        if not callable(found) or isinstance(found, type):
+            raise unknown("kernel", name, kernels, where=file)
+    from mowich.nki import Kernel
+
+    run = found if isinstance(found, Kernel) else Kernel(found)
+    given = _arguments(run, name, arguments, seed)
+    with _one_line(file):
+        return run.launch((), given, strict=strict, record=True)
+
+
+def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int) -> dict[str, Any]:
+    """`NAME=VALUE` words as arguments of a kernel; everything that is wrong with them at once."""
+    import inspect
+
+    import numpy as np
+
+    parameters = inspect.signature(kernel.func).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    rng = np.random.default_rng(seed)
+    given: dict[str, Any] = {}
+    problems: list[UserError] = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        try:
+            if not equals:
+                raise UserError("an argument of a kernel is NAME=VALUE", given=word)
+            if key not in parameters and not anything:
+                raise unknown(f"argument of {name}", key, parameters)
+            given[key] = _value(text, key, rng)
+        except UserError as error:
+            problems.append(error)
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in given
+    ]
+    if missing and not problems:
+        example = " ".join(f'"{n}=float32[128,512]"' for n in missing)
+        problems.append(UserError(f"{name} needs {', '.join(missing)}", fix=f"for example {example}"))
+    if problems:
+        raise UserErrors(problems)
+    return given
+
+
+def _value(text: str, key: str, rng: Any) -> Any:
+    """`float32[128,512]` (normal numbers; integers 0..15), `FILE.npy`, or a Python literal."""
+    import re
+
+    import numpy as np
+
+    from mowich.neuroncore.dtypes import as_dtype
+
+    match = re.fullmatch(r"([A-Za-z]\w*)\[([\d\s,]+)\]", text)
+    if match:
+        d = as_dtype(match[1])
+        shape = tuple(int(n) for n in match[2].split(",") if n.strip())
+        if d.part is not None:
+            raise UserError(f"{key}: packed formats have no random arrays", given=text, fix="pass an .npy file")
+        values = rng.standard_normal(shape, dtype=np.float32) if d.is_float else rng.integers(0, 16, shape)
+        return values.astype(d.dtype)
+    if text.endswith(".npy"):
+        try:
+            return np.load(text)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{key}: cannot be read: {error}", where=text) from None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _print_result(name: str, result: Result, out: Path | None, as_json: bool) -> None:
+    import numpy as np
+
+    rows: list[dict[str, Any]] = []
+    for i, value in enumerate(result.outputs):
+        a = np.asarray(value)
+        row: dict[str, Any] = {"output": i, "shape": list(a.shape), "dtype": str(a.dtype)}
+        if a.dtype.names is None and a.size:
+            f = a.astype(np.float64)
+            row |= {"min": float(f.min()), "max": float(f.max()), "mean": float(f.mean())}
+        rows.append(row)
+    if out is not None:
+        np.savez(out, *(np.asarray(v) for v in result.outputs))
+    generation = result.cores[0].generation
+    if as_json:
+        import json
+
+        made = {
+            "schema": "mowich/kernel-run@1", "kernel": name, "generation": generation, "cores": len(result.cores),
+            "instructions": result.instructions, "outputs": rows, "warnings": result.warnings,
+        }  # fmt: skip
+        print(json.dumps(_finite(made), indent=1, allow_nan=False))
+        return
+    cores = f", {len(result.cores)} cores" if len(result.cores) > 1 else ""
+    print(f"{name} on NeuronCore-v{generation}{cores}: {result.instructions} instructions")
+    for row in rows:
+        numbers = f"  min {row['min']:.6g}  max {row['max']:.6g}  mean {row['mean']:.6g}" if "min" in row else ""
+        print(f"output {row['output']}  {row['dtype']}{row['shape']}{numbers}")
+
+
+def _finite(x: Any) -> Any:
+    """JSON has no NaN or infinity: null stands for them."""
+    if isinstance(x, dict):
+        return {k: _finite(v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [_finite(v) for v in x]
+    return None if isinstance(x, float) and (x != x or x in (float("inf"), float("-inf"))) else x
+
+
+__all__ = ["kernel_app"]

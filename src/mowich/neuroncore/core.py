@@ -1,0 +1,245 @@
+"""The state of one NeuronCore while a kernel runs: its generation's limits, its memories, registers and clocks; and its errors.
+
+`current` is the core whose program is running. Programs take turns (see `communicator`), so one module variable is enough.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.errors import UserError, unknown
+from mowich.neuroncore.trace import Trace
+
+if TYPE_CHECKING:
+    from mowich.neuroncore.communicator import Group
+    from mowich.neuroncore.memory import Storage
+
+_OURS = tuple(
+    os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
+    for part in ("neuroncore", "nki")
+)
+_IS_OURS: dict[str, bool] = {}
+TARGETS = {
+    "trn1": 2, "inf2": 2, "gen2": 2, "v2": 2, "trn2": 3, "gen3": 3, "v3": 3, "trn3": 4, "gen4": 4, "v4": 4,
+    "trn2-server": 3, "trn3-gen1": 4, "trn3-gen2": 4,
+}  # fmt: skip
+"""Names of targets -> generation of the NeuronCore."""
+
+
+class NkiValidationError(UserError, AssertionError):
+    """A kernel broke a rule of the hardware. One line: where in the kernel, which tile, the limit, the remedy."""
+
+
+class UninitialisedRead(UserWarning):
+    """A kernel read bytes that nothing wrote; the value is NaN, or 4 in integers, as in AWS's simulator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one generation can hold, from the facts `neuroncore.v*`. Sizes in bytes per partition, columns and elements."""
+
+    generation: int
+    partitions: int
+    sbuf_B: int
+    sbuf_usable_B: int
+    psum_B: int
+    psum_banks: int
+    psum_bank_B: int
+    banks_per_matmul: int
+    stationary_columns: int
+    moving_columns: int
+    bn_stats_elements: int
+
+
+@cache
+def limits(generation: int) -> Limits:
+    """Limits of NeuronCore generation 2, 3 or 4."""
+    from mowich.facts.load import load
+
+    facts = load()
+
+    def number(path: str) -> int:
+        return int(facts.number(f"neuroncore.v{generation}.{path}"))
+
+    banks = number("psum.banks")
+    return Limits(
+        generation=generation, partitions=number("sbuf.partitions"), sbuf_B=number("sbuf.bytes_per_partition"),
+        sbuf_usable_B=number("sbuf.usable_per_partition"), psum_B=number("psum.bytes_per_partition"), psum_banks=banks,
+        psum_bank_B=number("psum.bytes_per_partition") // banks, banks_per_matmul=number("psum.banks_per_matmul"),
+        stationary_columns=number("tensor_engine.stationary_columns"), moving_columns=number("tensor_engine.moving_columns"),
+        bn_stats_elements=number("vector_engine.bn_stats_elements"),
+    )  # fmt: skip
+
+
+def generation_of(target: str) -> int:
+    """ "trn3", "gen4", "v4" -> 4. Raises UserError for a name that is none of the targets."""
+    name = target.strip().lower().split(":")[0]
+    if name not in TARGETS:
+        raise unknown("target", target, TARGETS)
+    return TARGETS[name]
+
+
+class Core:
+    """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by collectives."""
+
+    __slots__ = (
+        "act_acc",
+        "arenas",
+        "clock",
+        "dve_acc",
+        "fresh",
+        "grid",
+        "grid_index",
+        "group",
+        "hbm_default",
+        "limits",
+        "mask",
+        "program",
+        "programs",
+        "rank",
+        "rank_group",
+        "ranks",
+        "records",
+        "ring",
+        "rng",
+        "scratch",
+        "serial",
+        "shared",
+        "signature",
+        "strict",
+        "trace",
+        "values",
+        "warned",
+        "warnings",
+        "xorwow",
+    )  # fmt: skip
+
+    def __init__(self, generation: int, *, program: int = 0, programs: int = 1, rank: int = 0, ranks: int = 1, values: bool = True,
+                 strict: bool = False, record: bool = True, shared: dict[Any, Any] | None = None) -> None:  # fmt: skip
+        self.limits = limits(generation)
+        self.program, self.programs, self.rank, self.ranks = program, programs, rank, ranks
+        self.grid: tuple[int, ...] = (programs,) if programs > 1 else ()
+        self.grid_index: tuple[int, ...] = (program,) if programs > 1 else ()
+        self.values = values
+        self.strict = strict
+        self.trace: Trace | None = Trace() if record else None
+        self.clock = 0
+        self.serial: dict[Any, int] = {}
+        self.shared: dict[Any, Any] = {} if shared is None else shared
+        self.records: list[list[Any]] = []
+        self.arenas: dict[str, NDArray[np.uint8]] = {}
+        self.fresh: dict[str, NDArray[np.bool_]] = {}
+        self.act_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)
+        self.dve_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)
+        self.rng = np.random.default_rng(0)
+        self.xorwow: dict[str, NDArray[np.uint32]] = {}
+        self.warnings: list[str] = []
+        self.warned: set[Any] = set()
+        self.group: Group | None = None
+        self.rank_group: Group | None = None
+        self.ring: dict[Any, Any] = {}
+        self.signature: Any = None
+        self.hbm_default: str = "private_hbm" if programs == 1 else "shared_hbm"
+        self.mask: Any = None
+        self.scratch: dict[Any, Any] = {}
+
+    @property
+    def generation(self) -> int:
+        """2, 3 or 4."""
+        return self.limits.generation
+
+    def arena(self, space: str) -> NDArray[np.uint8]:
+        """All bytes of SBUF or PSUM, for tiles with addresses of their own. Untouched pages take no memory."""
+        if space not in self.arenas:
+            size = self.limits.sbuf_B if space == "S" else self.limits.psum_B
+            self.arenas[space] = np.zeros(self.limits.partitions * size, np.uint8)
+            self.fresh[space] = np.zeros(self.limits.partitions * size, np.bool_)
+        return self.arenas[space]
+
+    def once(self, kind: str) -> bool:
+        """True the first time that this kernel line warns of this kind."""
+        key = (kind, where())
+        if key in self.warned:
+            return False
+        self.warned.add(key)
+        return True
+
+    def warn(self, kind: str, text: str, category: type[Warning] = UserWarning) -> None:
+        """Report once per kernel line; the result of the run keeps the list."""
+        if self.once(kind):
+            line = f"{where()}: {text}"
+            self.warnings.append(line)
+            warnings.warn(line, category, stacklevel=2)
+
+    def uninitialised(self, storage: Storage, share: float) -> None:
+        """A read of bytes that nothing wrote: an error in strict runs, otherwise a warning, once per line."""
+        text = (
+            f"reads uninitialised bytes of {storage.describe()} ({share:.0%} of the elements read were never written)"
+        )
+        if self.strict:
+            raise NkiValidationError(
+                text, where=where(), fix="write the tile first, or slice to the part that was written"
+            )
+        self.warn("uninitialised", text, UninitialisedRead)
+
+
+current: Core | None = None
+
+
+def active() -> Core:
+    """The core that is running. Raises UserError outside a kernel."""
+    if current is None:
+        raise UserError(
+            "this is an instruction of a NeuronCore: it runs inside a kernel only",
+            fix="call it from a function under @nki.jit, or use nki.simulate(kernel)(...)",
+        )
+    return current
+
+
+def set_current(core: Core | None) -> Core | None:
+    """Make a core the running one; returns the one before."""
+    global current
+    before, current = current, core
+    return before
+
+
+def where() -> str:
+    """file:line of the kernel: the innermost frame that is not ours, nor generated."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_OURS) and not name.startswith("<frozen"):
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "<kernel>"
+
+
+def site() -> tuple[str, int]:
+    """(file, line) of the kernel, for trace records."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        ours = _IS_OURS.get(name)
+        if ours is None:
+            ours = _IS_OURS[name] = name.startswith(_OURS)
+        if not ours:
+            return name, frame.f_lineno
+        frame = frame.f_back
+    return "<kernel>", 0
+
+
+def fail(
+    what: str, *, tile: Any = None, given: Any = None, allowed: Any = None, fix: str | None = None
+) -> NkiValidationError:
+    """The error for a broken rule, with the kernel's line and the tile."""
+    if tile is not None:
+        what = f"{what}: {tile.describe()}"
+    return NkiValidationError(what, where=where(), given=given, allowed=allowed, fix=fix)

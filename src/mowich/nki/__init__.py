@@ -1,0 +1,59 @@
+"""AWS's Neuron Kernel Interface on a simulated NeuronCore: `jit`, `simulate`, `language`, `isa`, `collectives`, `typing`.
+
+>>> import numpy as np
+>>> import mowich.nki as nki
+>>> import mowich.nki.isa as nisa, mowich.nki.language as nl
+>>> @nki.jit
+... def double(x):
+...     out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+...     tile = nl.load(x)
+...     nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=2.0)
+...     nisa.dma_copy(dst=out, src=tile)
+...     return out
+>>> double(np.ones((2, 3), np.float32)).tolist()
+[[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
+
+`with mowich.nki.installed():` lets scripts that say `import nki` find it.
+"""
+
+from __future__ import annotations
+
+from mowich.neuroncore.core import NkiValidationError
+from mowich.nki import collectives, compiler, isa, language, typing
+from mowich.nki.install import install, installed
+from mowich.nki.language import NKIObject
+from mowich.nki.runtime import (
+    Kernel,
+    Result,
+    cpu_simulate,
+    jit,
+    last_latency_us,
+    run_kernel,
+    simulate,
+    simulate_ranks,
+)
+
+__all__ = [
+    "Kernel",
+    "NKIObject",
+    "NkiValidationError",
+    "Result",
+    "collectives",
+    "compiler",
+    "cpu_simulate",
+    "install",
+    "installed",
+    "isa",
+    "jit",
+    "language",
+    "last_latency_us",
+    "run_kernel",
+    "simulate",
+    "simulate_ranks",
+    "typing",
+]
+
+dtype = language
+tensor = language
+builtin = compiler
+trace = jit

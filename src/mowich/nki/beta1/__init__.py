@@ -1,0 +1,102 @@
+"""The older front end, `neuronxcc.nki`: instructions return their result, indices are arrays, `mask=` leaves elements out.
+
+A thin layer over the same instructions: `jit`, `simulate_kernel`, and `trace`, `baremetal`, `benchmark`, `profile`, which run the kernel too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mowich.neuroncore.core import Core
+from mowich.nki import typing
+from mowich.nki.beta1 import compiler, isa, language
+from mowich.nki.beta1.tensor import unwrap, wrap
+from mowich.nki.runtime import Kernel, Result
+
+tensor = typing.tensor
+
+
+def _results(value: Any, core: Core) -> Any:
+    return unwrap(value)
+
+
+class Beta1Kernel(Kernel):
+    """A kernel whose loops a compiler would reorder, and whose tensors it would spill: memory over capacity is not an error."""
+
+    def __getitem__(self, grid: Any) -> Kernel:
+        return Beta1Kernel(
+            self.func,
+            platform_target=self.platform_target,
+            grid=grid,
+            options=self.options,
+            results=self.results,
+            generation=self.default_generation,
+        )
+
+    def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
+        """Run on the host's arrays."""
+        how.setdefault("check", False)
+        return super().launch(args, kwargs, **how)
+
+
+def _kernel(func: Callable[..., Any], options: dict[str, Any]) -> Kernel:
+    @functools.wraps(func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return func(*wrap(list(args)), **wrap(kwargs))
+
+    return Beta1Kernel(
+        call, platform_target=options.get("platform_target"), options=options, results=_results, generation=3
+    )
+
+
+def jit(func: Any = None, **options: Any) -> Any:
+    """Decorator of kernels: bare, or with keywords (`mode=`, `platform_target=`)."""
+    if func is None:
+        return lambda f: jit(f, **options)
+    return func if isinstance(func, Kernel) else _kernel(func, options)
+
+
+trace = baremetal = profile = jit
+
+
+class _Latency:
+    """Latencies of a benchmark: kernels have no times yet."""
+
+    def get_latency_percentile(self, percentile: float) -> float:
+        """0."""
+        return 0.0
+
+
+class _Benchmark:
+    nc_latency = _Latency()
+
+
+def benchmark(func: Any = None, **options: Any) -> Any:
+    """Decorator of kernels to measure: they run once, and have no times yet."""
+    if func is None:
+        return lambda f: benchmark(f, **options)
+    kernel = jit(func, **options)
+    kernel.benchmark_result = _Benchmark()
+    return kernel
+
+
+def simulate_kernel(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a kernel on the CPU; tensors that it writes in place are the arrays given."""
+    return jit(kernel)(*args, **kwargs)
+
+
+__all__ = [
+    "baremetal",
+    "benchmark",
+    "compiler",
+    "isa",
+    "jit",
+    "language",
+    "profile",
+    "simulate_kernel",
+    "tensor",
+    "trace",
+    "typing",
+]

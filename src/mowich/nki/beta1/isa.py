@@ -1,0 +1,424 @@
+"""`neuronxcc.nki.isa`: the older instructions, which return their result, on the same functions of `neuroncore`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import dma, engines, ops
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.memory import MemoryRegion
+from mowich.nki import isa as now
+from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, wrap
+
+__path__: list[str] = []
+
+engine, reduce_cmd, dge_mode, oob_mode, nc_version = (
+    now.engine,
+    now.reduce_cmd,
+    now.dge_mode,
+    now.oob_mode,
+    now.nc_version,
+)
+tensor_engine, vector_engine, scalar_engine = now.tensor_engine, now.vector_engine, now.scalar_engine
+gpsimd_engine, unknown_engine, get_nc_version = now.gpsimd_engine, now.unknown_engine, now.get_nc_version
+matmul_perf_mode = now.matmul_perf_mode
+_engine, _cmd, _oob = now._engine, now._cmd, now._oob
+
+
+def _out(
+    shape: Any, dtype: Any, mask: Any = None, valid: Any = None, region: MemoryRegion = MemoryRegion.sbuf
+) -> Tensor:
+    out = new(tuple(shape), dtype, region)
+    if mask is not None:
+        out.valid = np.broadcast_to(np.asarray(mask), out.shape)
+    elif valid is not None and valid.shape == out.shape:
+        out.valid = valid
+    return out
+
+
+def _given(x: Any) -> Any:
+    """A reduction's destination, which the instruction writes in place."""
+    return None if x is None else operand(x)
+
+
+def activation(op: Any, data: Tensor, *, bias: Any = None, scale: Any = 1.0, reduce_op: Any = None, reduce_res: Any = None,
+               reduce_cmd: Any = now.reduce_cmd.idle, dtype: Any = None, mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
+    """op(data * scale + bias)."""
+    flush()
+    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
+    engines.activation(
+        operand(out), op, operand(data), operand(bias), operand(scale), reduce_op, _given(reduce_res), _cmd(reduce_cmd)
+    )
+    return out
+
+
+def activation_reduce(op: Any, data: Tensor, *, reduce_op: Any, reduce_res: Any = None, bias: Any = None, scale: Any = 1.0, dtype: Any = None,
+                      mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
+    """op(data * scale + bias); its reduction to reduce_res."""
+    flush()
+    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
+    engines.activation(
+        operand(out),
+        op,
+        operand(data),
+        operand(bias),
+        operand(scale),
+        reduce_op,
+        _given(reduce_res),
+        "reset_reduce",
+        "activation_reduce",
+    )
+    return out
+
+
+def tensor_tensor(
+    data1: Tensor, data2: Tensor, op: Any, *, dtype: Any = None, mask: Any = None, engine: Any = None, **_: Any
+) -> Tensor:
+    """data1 op data2, broadcast along free dimensions of size 1."""
+    flush()
+    shape = np.broadcast_shapes(data1.shape, data2.shape)
+    a, b = (t if t.shape == shape else t.broadcast_to(shape) for t in (data1, data2))
+    out = _out(shape, dtype or data1.dtype, mask, data1.valid)
+    engines.tensor_tensor(operand(out), operand(a), operand(b), op, _engine(engine))
+    return out
+
+
+def tensor_scalar(data: Tensor, op0: Any, operand0: Any, reverse0: bool = False, op1: Any = None, operand1: Any = None, reverse1: bool = False, *,
+                  dtype: Any = None, mask: Any = None, engine: Any = None, **_: Any) -> Tensor:  # fmt: skip
+    """(data op0 operand0) op1 operand1."""
+    flush()
+    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
+    engines.tensor_scalar(
+        operand(out), operand(data), op0, operand(operand0), reverse0, op1, operand(operand1), reverse1, _engine(engine)
+    )
+    return out
+
+
+def scalar_tensor_tensor(*, data: Tensor, op0: Any, operand0: Any, op1: Any, operand1: Any, reverse0: bool = False, reverse1: bool = False,
+                         dtype: Any = None, mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
+    """(data op0 operand0) op1 operand1, operand1 a tensor."""
+    flush()
+    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
+    engines.scalar_tensor_tensor(
+        operand(out), operand(data), op0, operand(operand0), op1, operand(operand1), reverse0, reverse1
+    )
+    return out
+
+
+def tensor_reduce(
+    op: Any,
+    data: Tensor,
+    axis: Any,
+    *,
+    mask: Any = None,
+    dtype: Any = None,
+    negate: bool = False,
+    keepdims: bool = False,
+    **_: Any,
+) -> Tensor:
+    """Reduction over free axes."""
+    from mowich.nki.beta1 import language
+
+    return language.reduce(ops.alu(op).name, data, axis, dtype, keepdims, mask, negate)
+
+
+def tensor_partition_reduce(op: Any, data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+    """Reduction over partitions."""
+    flush()
+    out = _out((1, *data.shape[1:]), dtype or data.dtype)
+    engines.tensor_partition_reduce(operand(out), op, operand(data))
+    return out
+
+
+def tensor_scalar_reduce(*, data: Tensor, op0: Any, operand0: Any, reduce_op: Any, reduce_res: Any = None, reverse0: bool = False, dtype: Any = None,
+                         mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
+    """data op0 operand0; its reduction to reduce_res."""
+    flush()
+    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
+    engines.tensor_scalar_reduce(
+        operand(out), operand(data), op0, operand(operand0), reduce_op, _given(reduce_res), reverse0
+    )
+    return out
+
+
+def tensor_scalar_cumulative(*, src: Tensor, dst: Tensor, op0: Any, op1: Any, imm0: Any, imm1: Any = None, reduce_cmd: Any = now.reduce_cmd.reset_reduce,
+                             **_: Any) -> None:  # fmt: skip
+    """Running reduction along the free axes, into dst."""
+    flush()
+    engines.tensor_scalar_cumulative(
+        operand(dst), operand(src), op0, op1, operand(imm0), operand(imm1), _cmd(reduce_cmd)
+    )
+
+
+def tensor_tensor_scan(data0: Tensor, data1: Tensor, initial: Any, op0: Any, op1: Any, reverse0: bool = False, reverse1: bool = False, *,
+                       dtype: Any = None, mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
+    """A recurrence along the free axes."""
+    flush()
+    out = _out(data1.shape, dtype or data1.dtype, mask)
+    engines.tensor_tensor_scan(
+        operand(out), operand(data0), operand(data1), operand(initial), op0, op1, reverse0, reverse1
+    )
+    return out
+
+
+def tensor_copy(src: Tensor, *, mask: Any = None, dtype: Any = None, engine: Any = None, **_: Any) -> Tensor:
+    """A copy."""
+    flush()
+    out = _out(src.shape, dtype or src.dtype, mask, src.valid)
+    engines.tensor_copy(operand(out), operand(src), _engine(engine))
+    return out
+
+
+def tensor_copy_predicated(*, src: Any, dst: Tensor, predicate: Tensor, reverse_pred: bool = False, **_: Any) -> None:
+    """dst = src where predicate."""
+    flush()
+    engines.tensor_copy_predicated(operand(dst), operand(src), operand(predicate), reverse_pred)
+
+
+def memset(shape: Any, value: Any, dtype: Any, *, engine: Any = None, **_: Any) -> Tensor:
+    """A tensor of one value."""
+    flush()
+    out = _out(shape, dtype)
+    engines.memset(operand(out), value, _engine(engine))
+    return out
+
+
+def reciprocal(data: Tensor, *, dtype: Any = None, mask: Any = None, **_: Any) -> Tensor:
+    """1 / data."""
+    flush()
+    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
+    engines.reciprocal(operand(out), operand(data))
+    return out
+
+
+def nc_matmul(stationary: Tensor, moving: Tensor, *, is_stationary_onezero: bool = False, is_moving_onezero: bool = False, is_transpose: bool = False,
+              tile_position: Any = (), tile_size: Any = (), perf_mode: Any = "none", mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
+    """stationary.T @ moving, in PSUM."""
+    flush()
+    mode = str(getattr(perf_mode, "name", perf_mode)).removesuffix("_gen3")
+    a, b = operand(stationary), operand(moving)
+    halves = 2 if mode == "double_row" else 1
+    shape = (a.size // a.shape[0] // halves, b.size // b.shape[0] // halves)
+    return Product(shape, {
+        "stationary": a, "moving": b, "is_transpose": is_transpose, "tile_position": tile_position, "tile_size": tile_size, "perf_mode": mode,
+        "onezero": is_stationary_onezero or is_moving_onezero,
+    })  # fmt: skip
+
+
+def nc_transpose(data: Tensor, *, mask: Any = None, dtype: Any = None, engine: Any = None, **_: Any) -> Tensor:
+    """data transposed: in PSUM by the Tensor Engine, in SBUF by the Vector Engine."""
+    flush()
+    t = operand(data)
+    if _engine(engine) != "vector" and t.space == "P":
+        raise fail("nc_transpose on the Tensor Engine reads SBUF", tile=t)
+    name = _engine(engine) or ("vector" if t.shape[0] <= 32 and t.size // t.shape[0] <= 32 else "tensor")
+    out = _out(
+        (t.size // t.shape[0], t.shape[0]),
+        dtype or data.dtype,
+        region=MemoryRegion.psum if name == "tensor" else MemoryRegion.sbuf,
+    )
+    engines.nc_transpose(operand(out), t, name)
+    return out
+
+
+def iota(expr: Any, dtype: Any, *, mask: Any = None, **_: Any) -> Tensor:
+    """An index expression as numbers."""
+    flush()
+    a = np.asarray(expr)
+    a = a if a.ndim >= 2 else a.reshape(1, -1)
+    out = _out(a.shape, dtype)
+    if engines.issue("iota", "", (("dst", out.tile),), ()):
+        out.write(a)
+    return out
+
+
+def affine_select(
+    pred: Any, on_true_tile: Tensor, on_false_value: Any, *, mask: Any = None, dtype: Any = None, **_: Any
+) -> Tensor:
+    """on_true_tile where the predicate of indices holds, else a number."""
+    flush()
+    out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
+    if engines.issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile)),)):
+        out.write(
+            np.where(np.broadcast_to(np.asarray(pred), out.shape), on_true_tile.f32(), np.float32(on_false_value))
+        )
+    return out
+
+
+def range_select(*, on_true_tile: Tensor, comp_op0: Any, comp_op1: Any, bound0: Tensor, bound1: Tensor, reduce_cmd: Any = now.reduce_cmd.idle,
+                 reduce_res: Any = None, reduce_op: Any = "maximum", range_start: Any = 0, on_false_value: Any = engines.F32_MIN, dtype: Any = None,
+                 mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
+    """on_true_tile where its free index lies in both bounds, else a number."""
+    flush()
+    out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
+    engines.range_select(operand(out), operand(on_true_tile), comp_op0, comp_op1, operand(bound0), operand(bound1), _cmd(reduce_cmd), _given(reduce_res),
+                         reduce_op, range_start, on_false_value)  # fmt: skip
+    return out
+
+
+def select_reduce(*, dst: Tensor, predicate: Tensor, on_true: Tensor, on_false: Any, reduce_res: Any = None, reduce_cmd: Any = now.reduce_cmd.idle,
+                  reduce_op: Any = "maximum", reverse_pred: bool = False, **_: Any) -> None:  # fmt: skip
+    """dst = on_true where predicate, else on_false."""
+    flush()
+    engines.select_reduce(
+        operand(dst),
+        operand(predicate),
+        operand(on_true),
+        operand(on_false),
+        _given(reduce_res),
+        _cmd(reduce_cmd),
+        reduce_op,
+        reverse_pred,
+    )
+
+
+def bn_stats(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+    """Counts, means and variances of even and odd elements."""
+    flush()
+    data = box(data, mask)
+    out = _out((data.shape[0], 6), dtype or data.dtype)
+    engines.bn_stats(operand(out), operand(data))
+    return out
+
+
+def bn_aggr(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+    """Mean and variance from bn_stats."""
+    flush()
+    out = _out((data.shape[0], 2), dtype or data.dtype)
+    engines.bn_aggr(operand(out), operand(data))
+    return out
+
+
+def max8(*, src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+    """The 8 largest of each partition."""
+    flush()
+    src = box(src, mask)
+    out = _out((src.shape[0], 8), dtype or src.dtype)
+    engines.max8(operand(out), operand(src))
+    return out
+
+
+def nc_find_index8(*, data: Tensor, vals: Tensor, mask: Any = None, dtype: Any = "uint32", **_: Any) -> Tensor:
+    """Position of each of 8 values in its partition."""
+    flush()
+    out = _out((data.shape[0], 8), dtype or "uint32")
+    engines.nc_find_index8(operand(out), operand(data), operand(vals))
+    return out
+
+
+def nc_match_replace8(
+    *, data: Tensor, vals: Tensor, imm: float, dst_idx: Any = None, mask: Any = None, dtype: Any = None, **_: Any
+) -> Tensor:
+    """data with the first occurrence of each of 8 values replaced."""
+    flush()
+    out = _out(data.shape, dtype or data.dtype, mask)
+    part, rows = box(data, mask), box(data, mask).shape[0]
+    at = None if dst_idx is None else operand(dst_idx[:rows])
+    engines.nc_match_replace8(operand(box(out, mask)), operand(part), operand(vals[:rows]), imm, at)
+    return out
+
+
+def nc_stream_shuffle(src: Tensor, dst: Tensor, shuffle_mask: Any, **_: Any) -> None:
+    """Permute partitions within quadrants, into dst."""
+    flush()
+    engines.nc_stream_shuffle(operand(dst), operand(src), shuffle_mask)
+
+
+def local_gather(
+    src_buffer: Tensor,
+    index: Tensor,
+    num_elem_per_idx: int = 1,
+    num_valid_indices: Any = None,
+    *,
+    mask: Any = None,
+    **_: Any,
+) -> Tensor:
+    """Gather within groups of 16 partitions; indices count elements."""
+    flush()
+    n = int(num_valid_indices) if num_valid_indices is not None else index.size // index.shape[0] * 16
+    columns = new(index.shape, index.dtype)
+    columns.write(np.asarray(index.read()) // np.asarray(num_elem_per_idx, index.dtype.dtype))
+    shape = (
+        (src_buffer.shape[0], n // 16, 16, num_elem_per_idx)
+        if n % 16 == 0
+        else (src_buffer.shape[0], n * num_elem_per_idx)
+    )
+    out = _out(shape, src_buffer.dtype)
+    engines.local_gather(operand(out), operand(src_buffer), operand(columns), num_elem_per_idx, n)
+    return out
+
+
+def sequence_bounds(*, segment_ids: Tensor, dtype: Any = None, **_: Any) -> Tensor:
+    """First and one-past-last index of each element's segment."""
+    flush()
+    out = _out((1, 2, segment_ids.size), dtype or segment_ids.dtype)
+    engines.sequence_bounds(operand(out), operand(segment_ids))
+    return out
+
+
+def dropout(data: Tensor, prob: Any, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+    """Random zeros."""
+    flush()
+    out = _out(data.shape, dtype or data.dtype, mask)
+    engines.dropout(operand(out), operand(data), operand(prob))
+    return out
+
+
+def dma_copy(
+    *,
+    dst: Tensor,
+    src: Tensor,
+    mask: Any = None,
+    dst_rmw_op: Any = None,
+    oob_mode: Any = now.oob_mode.error,
+    dge_mode: Any = None,
+    **_: Any,
+) -> None:
+    """dst = src between HBM and SBUF; with dst_rmw_op, dst = dst op src."""
+    flush()
+    if not engines.issue(
+        "dma_copy", "", (("dst", dst.tile if dst.tile.space == "H" else operand(dst)),), (("src", src.tile),)
+    ):
+        return
+    skip = _oob(oob_mode) == "skip"
+    keep = np.broadcast_to(True if mask is None else np.asarray(mask), dst.shape)
+    for t in (src, dst):
+        if t.valid is not None and t.address is not None:
+            if not skip and (keep & ~t.valid.reshape(dst.shape)).any():
+                error = fail(
+                    "out-of-bounds access by a run-time index",
+                    tile=t.tile,
+                    fix="or oob_mode=oob_mode.skip to leave such rows out",
+                )
+                raise IndexError(str(error))  # the type that this front end documents
+            keep = keep & t.valid.reshape(dst.shape)
+    everything = bool(keep.all())
+    a = dma.convert(np.ascontiguousarray(src.read(None if everything else keep)), src.dtype, dst.dtype)
+    if dst_rmw_op is not None:
+        row = ops.alu(dst_rmw_op)
+        a = row.apply(dst.f32(True), a.reshape(dst.shape).astype(np.float32))
+    dst.write(a, None if everything else keep)
+
+
+def dma_transpose(
+    src: Tensor, *, axes: Any = None, mask: Any = None, dtype: Any = None, dge_mode: Any = None, **_: Any
+) -> Tensor:
+    """src transposed by the DMA engines, in SBUF."""
+    flush()
+    now._dma_flags(dge_mode, None, None)
+    t = src.tile if src.address is None else operand(src)
+    order = tuple(axes) if axes is not None else dma._AXES[len(src.shape)]
+    out = _out([src.shape[a] for a in order], dtype or src.dtype)
+    dma.transpose(operand(out), t, order)
+    return out
+
+
+def core_barrier(data: Any, cores: Any, **kwargs: Any) -> None:
+    """Wait for the other cores."""
+    now.core_barrier(operand(data), cores, **kwargs)
+
+
+__all__ = ["assign", "machine", "wrap"]

@@ -1,0 +1,410 @@
+"""`neuronxcc.nki.language`: the older names. Functions return new tensors; `mask=` leaves elements out; indices are arrays."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import dma, dtypes, engines, ops
+from mowich.neuroncore import memory as mem
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.memory import MemoryRegion, Tile
+from mowich.nki import language as now
+from mowich.nki.beta1.tensor import (
+    Blocks,
+    Index,
+    ParDim,
+    Product,
+    Reduction,
+    Tensor,
+    as_tensor,
+    flush,
+    index,
+    new,
+    operand,
+    unwrap,
+    wrap,
+)
+
+__path__: list[str] = []
+
+par_dim = ParDim
+sbuf, psum, hbm, private_hbm, shared_hbm = now.sbuf, now.psum, now.hbm, now.private_hbm, now.shared_hbm
+tile_size, fp32 = now.tile_size, now.fp32
+program_id, num_programs, program_ndim, static_assert = (
+    now.program_id,
+    now.num_programs,
+    now.program_ndim,
+    now.static_assert,
+)
+for _format in dtypes.PUBLIC:
+    globals()[_format.name] = _format
+bool_ = dtypes.bool_
+
+
+class nc(int):
+    """`nl.nc(2)`: the physical cores that a grid is spread over."""
+
+
+def spmd_dim(*dims: Any) -> int:
+    """A dimension of the grid that is spread over cores: its size."""
+    size = 1
+    for d in dims:
+        size *= int(d)
+    return size
+
+
+# indices --------------------------------------------------------------------------------------------------------------------
+
+
+def arange(*bounds: Any) -> Index:
+    """0, 1, 2 ... as an index expression; give it dimensions with `[:, None]`."""
+    return index(np.arange(*[int(b) for b in bounds]))
+
+
+class Grid(tuple):  # type: ignore[type-arg]
+    """`nl.mgrid[0:p, 0:n]`: one index expression per dimension, also as .p, .x, .y, .z, .w."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("p", "x", "y", "z", "w"):
+            return self["pxyzw".index(name)]
+        raise AttributeError(name)
+
+
+class _Mgrid:
+    def __getitem__(self, key: Any) -> Any:
+        keys = key if isinstance(key, tuple) else (key,)
+        return Grid(index(a) for a in np.mgrid[tuple(slice(int(k.start or 0), int(k.stop), k.step) for k in keys)])
+
+
+mgrid = _Mgrid()
+
+
+def ds(start: Any, size: Any) -> slice:
+    """`size` elements from `start`."""
+    return slice(int(start), int(start) + int(size))
+
+
+dslice = ds
+
+
+# tensors --------------------------------------------------------------------------------------------------------------------
+
+
+def _place(buffer: Any, shape: Any, dtype: Any) -> tuple[MemoryRegion, Any]:
+    """Memory, and address where the buffer was made by an allocator of `nki.compiler`."""
+    if buffer is None:
+        return sbuf, None
+    allocate = getattr(buffer, "address", None)
+    if allocate is not None:
+        return buffer.region, None  # modulo allocation names addresses for a compiler: live ranges are checked instead
+    return mem.as_region(buffer), None
+
+
+def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+    """A new tensor; the partition dimension is the first one, or the one given as par_dim."""
+    flush()
+    dims = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    region, address = _place(buffer, dims, dtype)
+    return new(dims, dtype, region, name or "", address)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+    """A tensor of one value."""
+    out = ndarray(shape, dtype, buffer, name)
+    if isinstance(out, Blocks):
+        out.fill = fill_value
+        return out
+    machine.active().clock += 1
+    t = out.tile
+    out.tile.write(
+        np.full(t.shape, fill_value, np.float32) if t.dtype.is_float else np.full(t.shape, int(fill_value), np.int64)
+    )
+    return out
+
+
+def zeros(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+    """A tensor of zeros."""
+    return full(shape, 0, dtype, buffer, name)
+
+
+def ones(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+    """A tensor of ones."""
+    return full(shape, 1, dtype, buffer, name)
+
+
+def zeros_like(a: Tensor, dtype: Any = None, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+    """Zeros of the shape of a."""
+    return full(a.shape, 0, dtype or a.dtype, buffer or a.buffer, name)
+
+
+def empty_like(a: Tensor, dtype: Any = None, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+    """A new tensor of the shape of a."""
+    return ndarray(a.shape, dtype or a.dtype, buffer or a.buffer, name)
+
+
+def rand(shape: Any, dtype: Any = "float32", **_: Any) -> Tensor:
+    """Uniform numbers in [0, 1)."""
+    return wrap(now.rand(tuple(int(n) for n in shape), dtype))  # type: ignore[no-any-return]
+
+
+def random_seed(seed: Any, **_: Any) -> None:
+    """Seed the generator."""
+    now.random_seed(unwrap(seed))
+
+
+def shared_constant(constant: Any, dtype: Any = None, **_: Any) -> Tensor:
+    """An HBM tensor with the data of an array."""
+    return wrap(now.shared_constant(constant, dtype))  # type: ignore[no-any-return]
+
+
+def shared_identity_matrix(n: int, dtype: Any = "uint8", **_: Any) -> Tensor:
+    """An identity matrix in HBM."""
+    return shared_constant(np.eye(int(n), dtype=np.float32), dtype)
+
+
+def load(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+    """HBM -> a new SBUF tensor. With a mask, the other elements stay unwritten."""
+    flush()
+    out = new(src.shape, dtype or src.dtype)
+    if mask is None and src.address is None and out.ndim >= 2:
+        dma.copy(out.tile, src.tile)
+        return out
+    if not engines.issue("dma_copy", "", (("dst", out.tile if out.tile.ndim else operand(out)),), (("src", src.tile),)):
+        return out
+    a = src.read(mask)
+    keep = None if mask is None else np.broadcast_to(np.asarray(mask), src.shape)
+    if keep is not None and src.valid is not None and (keep & ~src.valid).any():
+        raise fail("out-of-bounds access by an index that the mask does not hide", tile=src.tile)
+    out.write(dma.convert(np.ascontiguousarray(a), src.dtype, out.dtype), keep)
+    out.valid = keep
+    return out
+
+
+def store(dst: Tensor, value: Any = None, mask: Any = None, **_: Any) -> None:
+    """SBUF -> HBM; with a mask, or the mask under which the value was made, only there."""
+    flush()
+    if not isinstance(value, Tensor):
+        value = full(dst.shape if dst.ndim >= 2 else (1, *dst.shape) if dst.ndim else (1, 1), value, dst.dtype)
+    if value.tile.space == "P":
+        valid = value.valid
+        value = copy(value)
+        value.valid = valid
+    if mask is None and dst.address is None and value.address is None and value.valid is None:
+        dma.copy(dst.tile, value.tile)
+        return
+    if not engines.issue(
+        "dma_copy", "", (("dst", dst.tile),), (("src", operand(value) if value.address is None else value.tile),)
+    ):
+        return
+    keep = np.broadcast_to(np.asarray(mask), dst.shape) if mask is not None else None
+    if value.valid is not None and value.size == dst.size and dst.address is not None and mask is None:
+        keep = value.valid.reshape(dst.shape)
+    dst.write(dma.convert(np.ascontiguousarray(value.read(keep)), value.dtype, dst.dtype), keep)
+
+
+def load_transpose2d(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+    """HBM [A, B] -> SBUF [B, A]."""
+    flush()
+    return wrap(now.load_transpose2d(unwrap(src), dtype))  # type: ignore[no-any-return]
+
+
+def atomic_rmw(dst: Tensor, value: Tensor, op: Any, mask: Any = None, **_: Any) -> None:
+    """dst = dst op value in HBM, element by element."""
+    flush()
+    at, a = dst.addresses(), np.broadcast_to(value.f32(), dst.shape)
+    whole, r, c = dst._rows()
+    row = ops.alu(op)
+    del at
+    for i in np.ndindex(*dst.shape):
+        whole[r[i], c[i]] = row.apply(np.float32(whole[r[i], c[i]]), a[i])
+
+
+def expand_dims(data: Tensor, axis: int) -> Tensor:
+    """A view with a new dimension of size 1."""
+    axis = int(axis) % (data.ndim + 1)
+    return data[(slice(None),) * axis + (None,)]
+
+
+def broadcast_to(src: Tensor, shape: Any, dtype: Any = None, **_: Any) -> Tensor:
+    """A tensor repeated along its dimensions of size 1."""
+    return wrap(now.broadcast_to(operand(src), tuple(int(n) for n in shape), dtype))  # type: ignore[no-any-return]
+
+
+def transpose(x: Tensor, dtype: Any = None, **_: Any) -> Tensor:
+    """x transposed, in PSUM."""
+    flush()
+    return wrap(now.transpose(operand(x), dtype))  # type: ignore[no-any-return]
+
+
+def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, **_: Any) -> Tensor:
+    """x @ y, or x.T @ y with transpose_x, in PSUM."""
+    flush()
+    x, y = (copy(t) if t.tile.space == "P" else t for t in (x, y))
+    return wrap(now.matmul(operand(x), operand(y), transpose_x))  # type: ignore[no-any-return]
+
+
+def gather_flattened(data: Tensor, indices: Tensor, **_: Any) -> Tensor:
+    """Elements of each partition at flattened indices."""
+    return wrap(now.gather_flattened(operand(data), operand(indices)))  # type: ignore[no-any-return]
+
+
+def loop_reduce(x: Tensor, op: Any, loop_indices: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+    """x, to be added up over the iterations of the loops named."""
+    out = Reduction(copy(x, dtype=dtype or x.dtype).tile)
+    out.op = ops.alu(op).name
+    return out
+
+
+def device_print(prefix: str, x: Any = None, **_: Any) -> None:
+    """Print a tensor."""
+    print(prefix, np.asarray(x) if isinstance(x, Tensor) else x)
+
+
+def static_cast(value: Any, dtype: Any) -> Any:
+    """A tensor, or a host array, in another format."""
+    if isinstance(value, Tensor):
+        return copy(value, dtype=dtype)
+    return np.asarray(value).astype(getattr(dtype, "dtype", dtype)) if isinstance(value, np.ndarray) else value
+
+
+# operators ------------------------------------------------------------------------------------------------------------------
+
+
+def _operand_of(x: Any) -> Any:
+    if isinstance(x, Index | np.ndarray) and np.ndim(x):
+        return operand(as_tensor(x))
+    return operand(x)
+
+
+def _lifted(op: Any) -> Callable[..., Any]:
+    """A function of tiles as a function of tensors; the result keeps the mask that it was made under."""
+
+    def call(name: str, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
+        flush()
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        if not tensors:
+            return ops.alu(name).apply(*args)
+        out: Any = wrap(
+            op(*[_operand_of(a) for a in args], **{k: v if k == "dtype" else operand(v) for k, v in kwargs.items()})
+        )
+        valid = next((t.valid for t in tensors if t.valid is not None and t.shape == out.shape), None)
+        if mask is not None:
+            m = np.broadcast_to(np.asarray(mask), out.shape)
+            valid = m if valid is None else m & valid
+        out.valid = valid
+        return out
+
+    return call
+
+
+for _name, _value in list(vars(now).items()):
+    if isinstance(_value, now.Op):
+        globals()[_name] = now.Op(_value.op_name, _lifted(_value), _value.__doc__ or "")
+copy: Any = globals()["copy"]
+
+
+def where(condition: Any, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tensor:
+    """x where the condition holds, else y."""
+    flush()
+    return wrap(now.where(_operand_of(condition), operand(x), operand(y), dtype))  # type: ignore[no-any-return]
+
+
+def reduce(
+    op: str,
+    x: Tensor,
+    axis: Any,
+    dtype: Any = None,
+    keepdims: builtins.bool = False,
+    mask: Any = None,
+    negate: builtins.bool = False,
+) -> Tensor:
+    """Reduction over free axes, any of them; elements that a mask leaves out do not count."""
+    flush()
+    axes = sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
+    row = ops.alu(op)
+    valid = None
+    if mask is not None or x.valid is not None:
+        keep = np.broadcast_to(np.asarray(mask if mask is not None else x.valid), x.shape)
+        a = np.where(keep, x.f32(True), np.float32(row.identity if row.identity is not None else 0))
+        source = new(x.shape, "float32")
+        source.write(a)
+        valid = keep.any(axis=tuple(axes), keepdims=True)
+    else:
+        source = x if x.address is None else Tensor(operand(x))
+    t = operand(source)
+    if t.ndim != len(x.shape):
+        axes = [a + t.ndim - len(x.shape) for a in axes]
+    if axes and axes[0] == 0:
+        line = new((t.shape[0], 1), dtype or x.dtype)
+        engines.tensor_reduce(line.tile, row.name, t, list(range(1, t.ndim)))
+        out = new((1, 1), dtype or x.dtype)
+        engines.tensor_partition_reduce(out.tile, row.name, line.tile)
+        return out
+    rest = [d for d in range(t.ndim) if d not in axes]
+    t = t.permute([*rest, *axes])
+    kept = tuple(t.shape[: len(rest)])
+    shape = tuple(1 if d in axes else n for d, n in enumerate(x.shape)) if keepdims else kept
+    shape = shape if len(shape) >= 2 else (*shape, 1)
+    out = new(shape, dtype or x.dtype)
+    engines.tensor_reduce(out.tile, row.name, t, list(range(len(rest), t.ndim)), negate)
+    if valid is not None:
+        out.valid = valid.reshape(shape)
+    return out
+
+
+class _Reducer(now.Op):
+    """`nl.max` and its like: an operator, and a reduction."""
+
+    def __init__(self, name: str, operator: str) -> None:
+        super().__init__(
+            operator, lambda op, x, axis, **kwargs: reduce(op, x, axis, **kwargs), f"{name} over free axes"
+        )
+
+
+sum = _Reducer("sum", "add")
+prod = _Reducer("product", "multiply")
+max = _Reducer("maximum", "maximum")
+min = _Reducer("minimum", "minimum")
+all = _Reducer("all", "logical_and")
+any = _Reducer("any", "logical_or")
+
+
+def mean(x: Tensor, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tensor:
+    """Mean over free axes."""
+    n = np.prod([x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis)])
+    return multiply(reduce("add", x, axis, "float32", keepdims), float(1 / n), dtype=dtype or x.dtype)  # type: ignore[no-any-return,name-defined]  # noqa: F821
+
+
+def var(x: Tensor, axis: Any, dtype: Any = None, **_: Any) -> Tensor:
+    """Variance over free axes."""
+    return wrap(now.var(operand(x), axis, dtype))  # type: ignore[no-any-return]
+
+
+def softmax(x: Tensor, axis: Any = -1, dtype: Any = None, **_: Any) -> Tensor:
+    """exp(x - max) / sum."""
+    return wrap(now.softmax(operand(x), axis, dtype))  # type: ignore[no-any-return]
+
+
+def dropout(x: Tensor, rate: Any, dtype: Any = None, **_: Any) -> Tensor:
+    """x with elements set to 0 at the given rate."""
+    return wrap(now.dropout(operand(x), operand(rate), dtype))  # type: ignore[no-any-return]
+
+
+# loops ----------------------------------------------------------------------------------------------------------------------
+
+
+def affine_range(*bounds: Any, **_: Any) -> Iterator[int]:
+    """range: iterations without order."""
+    return iter(builtins.range(*[int(b) for b in bounds]))
+
+
+sequential_range = static_range = affine_range
+no_reorder = now.no_reorder
+__all__ = ["Product", "Tile"]

@@ -1,0 +1,634 @@
+"""Tensors of the older front end: block dimensions before partitions, index arrays, masks, and arithmetic by operators.
+
+A `Tensor` is a `Tile` of the machine, or a set of element addresses of one where the indices are not an affine pattern (indirect
+access). `valid` marks the elements that a mask left in. Instructions see tiles: `operand` gives them one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import dma, engines
+from mowich.neuroncore import memory as mem
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
+from mowich.neuroncore.memory import MemoryRegion, Tile
+
+Array = NDArray[Any]
+
+
+class Index(np.ndarray):
+    """An index expression (`nl.arange`, `nl.mgrid`), or a predicate made of them. `a and b` of predicates is not an error."""
+
+    def __bool__(self) -> bool:
+        return bool(self.reshape(-1)[0]) if self.size == 1 else True
+
+
+def index(values: Any) -> Index:
+    """An array as index expression."""
+    return np.asarray(values).view(Index)
+
+
+class ParDim(int):
+    """`nl.par_dim(n)`: this dimension is the partitions."""
+
+
+class Tensor:
+    """See the module. tile: the view, or with `address` the tensor that the addresses lie in."""
+
+    __slots__ = ("address", "tile", "valid")
+
+    def __init__(self, tile: Tile, address: Array | None = None, valid: Array | None = None) -> None:
+        self.tile, self.address, self.valid = tile, address, valid
+
+    # description -------------------------------------------------------------------------------------------------------
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Elements in each dimension."""
+        return self.tile.shape if self.address is None else self.address.shape
+
+    @property
+    def dtype(self) -> DType:
+        """Format of the elements."""
+        return self.tile.dtype
+
+    @property
+    def buffer(self) -> MemoryRegion:
+        """Memory that the tensor lies in."""
+        return self.tile.buffer
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"{self.read(np.bool_(True))}"
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        a = np.array(self.read(np.bool_(True)))
+        return a if dtype is None else a.astype(dtype)
+
+    # elements ----------------------------------------------------------------------------------------------------------
+    def _rows(self) -> tuple[Array, Array, Array]:
+        """The whole allocation as [partitions, elements], and this tensor's row and column of each element."""
+        t, s = self.tile, self.tile.storage
+        row = t.row_elements
+        whole = Tile(s, t.dtype, (s.parts, row), (row, 1)).array()
+        at = self.addresses()
+        return whole, at // row, at % row
+
+    def addresses(self) -> Array:
+        """Element address of each element."""
+        if self.address is not None:
+            return self.address
+        t = self.tile
+        at: Any = np.int64(t.offset)
+        for axis, (n, s) in enumerate(zip(t.shape, t.strides, strict=True)):
+            at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (t.ndim - 1 - axis))
+        return np.broadcast_to(at, t.shape)
+
+    def read(self, mask: Any = None) -> Array:
+        """Elements as stored. With a mask nothing is checked; without, all must be in bounds and written."""
+        s = self.tile.storage
+        if mask is None and self.valid is not None and self.address is not None:
+            raise fail("out-of-bounds access by an index without a mask", tile=self.tile)
+        if self.address is None:
+            if mask is None and self.valid is None:
+                return self.tile.read()
+            if not s.filled:
+                s.fill()
+            s.record[5] = s.core.clock
+            return self.tile.array()
+        if not s.filled:
+            s.fill()
+        s.record[5] = s.core.clock
+        whole, r, c = self._rows()
+        if s.state != mem.ALL and mask is None:
+            row = self.tile.row_elements
+            flags = s.flags(Tile(s, self.dtype, (s.parts, row), (row, 1)))[r, c]
+            if not flags.all():
+                s.core.uninitialised(s, 1.0 - float(flags.mean()))
+        return whole[r, c]
+
+    def f32(self, mask: Any = None) -> Array:
+        """Elements as float32."""
+        return to_f32(self.read(mask), self.dtype)
+
+    def write(self, values: Any, mask: Any = None) -> None:
+        """Elements = values, where the mask says so."""
+        s = self.tile.storage
+        a = np.asarray(values)
+        if a.size == self.size and a.shape != self.shape:
+            a = a.reshape(self.shape)
+        if self.address is None and mask is None:
+            self.tile.write(a)
+            return
+        keep = np.broadcast_to(True if mask is None else np.asarray(mask), self.shape)
+        if self.valid is not None and self.address is not None and (keep & ~self.valid).any():
+            raise fail("out-of-bounds access by an index that no mask hides", tile=self.tile)
+        if a.dtype != self.dtype.dtype:
+            a = cast(a.astype(np.float32) if a.dtype == np.float64 else a, self.dtype)
+        whole, r, c = self._rows()
+        r, c = np.broadcast_to(r, self.shape)[keep], np.broadcast_to(c, self.shape)[keep]
+        clock = s.core.clock
+        s.record[4] = clock if s.record[4] < 0 else s.record[4]
+        s.record[5] = clock
+        if s.state != mem.ALL:
+            if not s.filled:
+                s.fill()
+            row = self.tile.row_elements
+            s.flags(Tile(s, self.dtype, (s.parts, row), (row, 1)))[r, c] = True
+            s.state = mem.SOME
+            if s.bitmap is not None and s.bitmap.all():
+                s.state, s.bitmap = mem.ALL, None
+        whole[r, c] = np.broadcast_to(a, self.shape)[keep]
+
+    # views -------------------------------------------------------------------------------------------------------------
+    def __getitem__(self, key: Any) -> Tensor:
+        keys = _complete(key if isinstance(key, tuple) else (key,), self.ndim, self.tile)
+        if self.address is not None:
+            plain = tuple(k for k in keys)
+            return Tensor(self.tile, self.address[plain], None if self.valid is None else self.valid[plain])
+        if all(isinstance(k, int | np.integer | slice) or k is None for k in keys):
+            return self._affine(keys)
+        return self._arrays(keys)
+
+    def _affine(self, keys: Sequence[Any]) -> Tensor:
+        t = self.tile
+        shape: list[int] = []
+        strides: list[int] = []
+        offset, d = t.offset, 0
+        for k in keys:
+            if k is None:
+                shape.append(1)
+                strides.append(0)
+                continue
+            n, s = t.shape[d], t.strides[d]
+            if isinstance(k, slice):
+                start, stop, step = k.indices(n)
+                if (k.stop is not None and int(k.stop) > n) or step < 1 or start >= stop:
+                    raise fail(
+                        "out-of-bounds or empty slice",
+                        tile=t,
+                        given=f"[{k.start}:{k.stop}:{k.step}] along dimension {d}",
+                        allowed=f"0 .. {n}",
+                    )
+                shape.append(-(-(stop - start) // step))
+                strides.append(s * step)
+                offset += start * s
+            else:
+                i = int(k) + (n if k < 0 else 0)
+                if not 0 <= i < n:
+                    raise fail(
+                        "out-of-bounds access",
+                        tile=t,
+                        given=f"index {int(k)} along dimension {d}",
+                        allowed=f"0 .. {n - 1}",
+                    )
+                offset += i * s
+            d += 1
+        valid = self.valid[tuple(keys)] if self.valid is not None else None
+        return Tensor(Tile(t.storage, t.dtype, tuple(shape), tuple(strides), offset), None, valid)
+
+    def _arrays(self, keys: Sequence[Any]) -> Tensor:
+        """NumPy's indexing by arrays that broadcast together; slices keep their place."""
+        t = self.tile
+        grids: list[Any] = []
+        for k in keys:
+            if isinstance(k, Tensor):
+                grids.append(np.asarray(k.read()).astype(np.int64))
+            elif isinstance(k, slice):
+                grids.append(k)
+            else:
+                grids.append(np.asarray(k, dtype=np.int64))
+        rank = max(g.ndim for g in grids if not isinstance(g, slice))
+        for d, k in enumerate(keys):
+            if isinstance(k, Tensor):  # a tile of indices has the partitions first
+                grids[d] = grids[d].reshape(grids[d].shape + (1,) * (rank - grids[d].ndim))
+        slices = [d for d, g in enumerate(grids) if isinstance(g, slice)]
+        before = [d for d in slices if d == 0]
+        total = rank + len(slices)
+        for d, g in enumerate(grids):
+            if isinstance(g, slice):
+                axis = 0 if d in before else rank + len(before) + [x for x in slices if x not in before].index(d)
+                line = np.arange(*g.indices(t.shape[d]), dtype=np.int64)
+                grids[d] = line.reshape((1,) * axis + (-1,) + (1,) * (total - axis - 1))
+            else:
+                grids[d] = g.reshape(
+                    (1,) * len(before) + (1,) * (rank - g.ndim) + g.shape + (1,) * (len(slices) - len(before))
+                )
+        inside: Any = np.bool_(True)
+        address: Any = np.int64(t.offset)
+        for g, n, s in zip(grids, t.shape, t.strides, strict=True):
+            inside = inside & (g >= 0) & (g < n)
+            address = address + np.clip(g, 0, n - 1) * s
+        if bool(np.all(inside)):
+            view = _pattern(t, address)
+            return Tensor(view) if view is not None else Tensor(t, address)
+        return Tensor(t, address, np.broadcast_to(inside, address.shape))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        assign(self[key], value)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape: a view where the layout allows, else a copy in HBM only."""
+        wanted = tuple(int(n) for n in (shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape))
+        if -1 in wanted:
+            wanted = tuple(self.size // -math.prod(wanted) if n == -1 else n for n in wanted)
+        t = self.tile
+        strides = mem._reshape(t.shape, t.strides, wanted)
+        if strides is None or math.prod(wanted) != t.size:
+            raise fail("this reshape is not a view", tile=t, given=list(wanted))
+        return Tensor(Tile(t.storage, t.dtype, wanted, strides, t.offset))
+
+    def view(self, dtype: Any) -> Tensor:
+        """The same bytes in another format."""
+        d = as_dtype(dtype)
+        return Tensor(
+            Tile(self.tile.storage, d, self.tile.shape, self.tile.strides, self.tile.offset)
+            if d.itemsize == self.dtype.itemsize
+            else self.tile.view(d)
+        )
+
+    def broadcast_to(self, shape: Any, **_: Any) -> Tensor:
+        """Dimensions of size 1 repeated; leading ones added."""
+        wanted = tuple(int(n) for n in shape)
+        t = self.tile
+        if self.address is not None:
+            return Tensor(t, np.broadcast_to(self.address, wanted))
+        lead = len(wanted) - t.ndim
+        have, strides = (1,) * lead + t.shape, (0,) * lead + t.strides
+        return Tensor(
+            Tile(
+                t.storage,
+                t.dtype,
+                wanted,
+                tuple(0 if n != w else s for n, w, s in zip(have, wanted, strides, strict=True)),
+                t.offset,
+            )
+        )
+
+    def astype(self, dtype: Any) -> Tensor:
+        """A copy in another format."""
+        from mowich.nki.beta1 import language
+
+        return language.copy(self, dtype=dtype)  # type: ignore[no-any-return]
+
+    # operators -----------------------------------------------------------------------------------------------------------
+    def _do(self, name: str, a: Any, b: Any) -> Tensor:
+        from mowich.nki.beta1 import language
+
+        return getattr(language, name)(a, b)  # type: ignore[no-any-return]
+
+    def __add__(self, other: Any) -> Tensor:
+        return self._do("add", self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return self._do("add", other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return self._do("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return self._do("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return self._do("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return self._do("multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return self._do("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return self._do("divide", other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return self._do("power", self, other)
+
+    def __neg__(self) -> Tensor:
+        return self._do("multiply", self, -1.0)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return self._do("less", self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return self._do("less_equal", self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return self._do("greater", self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return self._do("greater_equal", self, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return self._do("bitwise_and", self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return self._do("bitwise_or", self, other)
+
+    def __iadd__(self, other: Any) -> Tensor:
+        if isinstance(other, Product) and not other.done and self.tile.space == "P":
+            other.into(operand(self), None)
+            return self
+        assign(self, self._do("add", self, other))
+        return self
+
+    def __isub__(self, other: Any) -> Tensor:
+        assign(self, self._do("subtract", self, other))
+        return self
+
+    def __imul__(self, other: Any) -> Tensor:
+        assign(self, self._do("multiply", self, other))
+        return self
+
+
+_pending: list[Product] = []
+
+
+class Product(Tensor):
+    """A matmul whose destination is not known yet: `psum += nc_matmul(...)` accumulates in the engine."""
+
+    __slots__ = ("_shape", "arguments", "done")
+
+    def __init__(self, shape: tuple[int, int], arguments: dict[str, Any]) -> None:
+        flush()
+        self._shape, self.arguments, self.done = shape, arguments, False
+        self.address = self.valid = None
+        _pending.append(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "tile" and not self.done:
+            d = self.arguments["stationary"].dtype if self.arguments.get("is_transpose") else "float32"
+            out = new(self._shape, d, MemoryRegion.psum).tile
+            self.into(out, False)
+            self.tile = out
+            return out
+        raise AttributeError(name)
+
+    def into(self, dst: Tile, accumulate: bool | None) -> None:
+        """Run it."""
+        self.done = True
+        _pending.clear()
+        engines.nc_matmul(dst, accumulate=accumulate, **self.arguments)
+
+
+class Blocks:
+    """More blocks than the memory holds at once: each is allocated when it is first named, and lives as long as it is used."""
+
+    def __init__(
+        self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: Any, region: MemoryRegion, name: str
+    ) -> None:
+        self._made: dict[tuple[int, ...], Tensor] = {}
+        self._counts, self._block, self._region, self._name = counts, shape, region, name
+        self.dtype, self.shape, self.fill = as_dtype(dtype), (*counts, *shape), None
+        self.buffer = region
+
+    def __getitem__(self, key: Any) -> Tensor:
+        keys = key if isinstance(key, tuple) else (key,)
+        n = len(self._counts)
+        if len(keys) < n or not all(isinstance(k, int | np.integer) for k in keys[:n]):
+            raise fail(
+                "blocks of a tensor that is larger than its memory are named one at a time",
+                given=f"shape {list(self.shape)}",
+                fix="index the block dimensions with integers",
+            )
+        at = tuple(int(k) for k in keys[:n])
+        if any(not 0 <= i < c for i, c in zip(at, self._counts, strict=True)):
+            raise fail("out-of-bounds access", given=at, allowed=f"blocks {self._counts}")
+        if at not in self._made:
+            block = self._made[at] = new(
+                self._block, self.dtype, self._region, f"{self._name}{list(at)}" if self._name else ""
+            )
+            if self.fill is not None:
+                assign(block, self.fill)
+        return self._made[at][tuple(keys[n:])] if keys[n:] else self._made[at]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        assign(self[key], value)
+
+
+class Reduction(Tensor):
+    """`nl.loop_reduce`: assigned in each iteration, it adds to what is there."""
+
+    __slots__ = ("op",)
+    op: str
+
+
+def flush() -> None:
+    """Run a matmul that still waits for its destination, before anything changes its operands."""
+    while _pending:
+        p = _pending[0]
+        if p.tile is None:  # pragma: no cover - reading `tile` runs it
+            break
+
+
+def _complete(keys: tuple[Any, ...], ndim: int, tile: Tile) -> tuple[Any, ...]:
+    used = sum(k is not None and k is not Ellipsis for k in keys)
+    if used > ndim:
+        raise fail(f"{used} indices for {ndim} dimensions", tile=tile)
+    for at, k in enumerate(keys):
+        if k is Ellipsis:
+            return keys[:at] + (slice(None),) * (ndim - used) + keys[at + 1 :]
+    return keys + (slice(None),) * (ndim - used)
+
+
+def _pattern(t: Tile, address: Array) -> Tile | None:
+    """The view that addresses describe, or None where they are no affine pattern."""
+    shape = address.shape
+    first = int(address.reshape(-1)[0])
+    strides = []
+    for axis, n in enumerate(shape):
+        strides.append(int(np.take(address, 1, axis).reshape(-1)[0]) - first if n > 1 else 0)
+    model: Any = np.int64(first)
+    for axis, (n, s) in enumerate(zip(shape, strides, strict=True)):
+        model = model + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
+    if not np.array_equal(np.broadcast_to(model, shape), address):
+        return None
+    return Tile(t.storage, t.dtype, shape, tuple(strides), first)
+
+
+def new(
+    shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: Any = None
+) -> Tensor:
+    """A new tensor; the dimension given as par_dim is the partitions, block dimensions before it lie side by side."""
+    dims = tuple(shape)
+    at = next((i for i, n in enumerate(dims) if isinstance(n, ParDim)), 0)
+    plain = tuple(int(n) for n in dims)
+    core = machine.active()
+    if at == 0 or mem.SPACE[region] == "H":
+        t = mem.allocate(core, plain or (1,), dtype, region, name, address)
+        return (
+            Tensor(t)
+            if len(plain) >= 2 or mem.SPACE[region] == "H"
+            else Tensor(Tile(t.storage, t.dtype, plain, t.strides[: len(plain)], t.offset))
+        )
+    order = (plain[at], *plain[:at], *plain[at + 1 :])
+    if mem.SPACE[region] == "P":
+        bank = core.limits.psum_bank_B // as_dtype(dtype).itemsize
+        free = math.prod(plain[at + 1 :])
+        if free < bank and math.prod(plain[:at]) * bank * as_dtype(dtype).itemsize <= core.limits.psum_B:
+            t = mem.allocate(core, (plain[at], math.prod(plain[:at]) * bank), dtype, region, name, address)
+            inner = mem.row_major(plain[at + 1 :])
+            blocks = tuple(s * bank for s in mem.row_major(plain[:at]))
+            return Tensor(Tile(t.storage, t.dtype, plain, (*blocks, t.strides[0], *inner), t.offset))
+    room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
+    row = math.prod(order[1:]) * as_dtype(dtype).itemsize
+    if row > room:
+        return Blocks(plain[:at], plain[at:], dtype, region, name)  # type: ignore[return-value]  # a tensor, but for whole-tensor use
+    t = mem.allocate(core, order, dtype, region, name, address)
+    strides = (*t.strides[1 : at + 1], t.strides[0], *t.strides[at + 1 :])
+    return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
+
+
+def operand(x: Any, mask: Any = None) -> Any:
+    """A tensor as an instruction takes it: a tile with partitions first. Other values as they are."""
+    if not isinstance(x, Tensor):
+        if isinstance(x, Index | np.ndarray):
+            return as_tensor(x).tile
+        return x
+    t = x.tile
+    if x.address is None and t.space != "H":
+        row = t.row_elements
+        if t.ndim == 1:
+            t = (
+                Tile(t.storage, t.dtype, (1, t.shape[0]), (0, t.strides[0]), t.offset)
+                if t.strides[0] % row or (row == 1 and t.storage.parts == 1)
+                else Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset)
+            )
+        if t.ndim == 0:
+            t = Tile(t.storage, t.dtype, (1, 1), (1, 1), t.offset)
+        if t.shape[0] == 1 or (t.strides[0] and t.strides[0] % row == 0):
+            return t
+        if t.strides[0]:
+            raise fail(
+                "the first dimension of an operand is the partitions",
+                tile=t,
+                fix="index partitions first, or transpose",
+            )
+    if x.address is None and t.space == "H":
+        return t
+    copy = new(x.shape, x.dtype)
+    copy.write(x.read(True if x.valid is not None or mask is not None else None))
+    return operand(copy)
+
+
+def as_tensor(x: Any) -> Tensor:
+    """An index expression as numbers in SBUF."""
+    a = np.asarray(x)
+    out = new(a.shape, "int32" if a.dtype.kind in "iu" else "uint8" if a.dtype.kind == "b" else "float32")
+    out.write(a)
+    return out
+
+
+def same(a: Tile, b: Tile) -> bool:
+    """The same elements of the same allocation."""
+    return (
+        a.storage is b.storage
+        and a.offset == b.offset
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.dtype is b.dtype
+    )
+
+
+def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
+    """dst = value: what an instruction returned goes to its place."""
+    if isinstance(value, Product) and not value.done and dst.address is None and dst.tile.space == "P" and mask is None:
+        value.into(operand(dst), False)
+        return
+    flush()
+    if isinstance(value, Tensor):
+        if value.address is None and dst.address is None and same(dst.tile, value.tile):
+            return
+        keep = mask if value.valid is None else value.valid if mask is None else value.valid & np.asarray(mask)
+        if keep is not None:
+            a = value.f32(True) if value.dtype is not dst.dtype else value.read(True)
+            if a.shape != dst.shape:
+                a = a.reshape(dst.shape) if a.size == dst.size else np.broadcast_to(a, dst.shape)
+                keep = (
+                    np.broadcast_to(keep, value.shape).reshape(dst.shape)
+                    if value.size == dst.size
+                    else np.broadcast_to(keep, dst.shape)
+                )
+            machine.active().clock += 1
+            dst.write(a, keep)
+            return
+        if isinstance(value, Reduction) and dst.tile.storage.state != mem.NONE:
+            value = getattr(_language(), value.op)(dst, value, dtype=dst.dtype)
+        if dst.address is None and dst.tile.space != "H" and value.tile.space != "H":
+            if value.size != dst.size:
+                value = value.broadcast_to(dst.shape)
+            engines.tensor_copy(operand(dst), operand(value))
+        elif dst.address is None and value.address is None:
+            source = value if value.tile.space != "P" else _language().copy(value)
+            dma.copy(dst.tile, source.tile)
+        else:
+            machine.active().clock += 1
+            dst.write(value.f32() if value.dtype is not dst.dtype else value.read())
+        return
+    if dst.address is None and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
+        engines.memset(operand(dst), value)
+    else:
+        machine.active().clock += 1
+        if dst.address is None and mask is None:
+            t = dst.tile if dst.tile.ndim else Tile(dst.tile.storage, dst.dtype, (1,), (1,), dst.tile.offset)
+            t.write(np.full(t.shape, value, np.float32))
+        else:
+            dst.write(np.full(dst.shape, value, np.float32), mask)
+
+
+def _language() -> Any:
+    from mowich.nki.beta1 import language
+
+    return language
+
+
+def box(x: Tensor, mask: Any) -> Tensor:
+    """The corner of a two-dimensional tensor that a rectangular mask leaves in."""
+    if mask is None:
+        return x
+    m = np.broadcast_to(np.asarray(mask), x.shape)
+    sizes = [
+        int(np.flatnonzero(m.any(axis=tuple(a for a in range(m.ndim) if a != d)))[-1]) + 1 if m.any() else 1
+        for d in range(m.ndim)
+    ]
+    return x[tuple(slice(0, n) for n in sizes)]
+
+
+def wrap(x: Any) -> Any:
+    """Tiles anywhere in lists, tuples and dicts -> tensors."""
+    if isinstance(x, Tile):
+        return Tensor(x)
+    if isinstance(x, list | tuple):
+        return type(x)(wrap(v) for v in x)
+    if isinstance(x, dict):
+        return {k: wrap(v) for k, v in x.items()}
+    return x
+
+
+def unwrap(x: Any) -> Any:
+    """Tensors -> tiles."""
+    if isinstance(x, Tensor):
+        return x.tile if x.address is None else operand(x)
+    if isinstance(x, list | tuple):
+        return type(x)(unwrap(v) for v in x)
+    if isinstance(x, dict):
+        return {k: unwrap(v) for k, v in x.items()}
+    return x

@@ -1,0 +1,301 @@
+"""`nki.collectives`: exchanges between ranks, run in one process by taking turns (`neuroncore.communicator`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import engines, ops
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.dtypes import cast, to_f32
+from mowich.neuroncore.memory import Register, Tile
+from mowich.nki.language import NKIObject
+
+__path__: list[str] = []
+Array = NDArray[Any]
+
+
+class ReplicaGroup(NKIObject):
+    """Groups of ranks that exchange among themselves."""
+
+    def __init__(self, groups: Any = None, **kwargs: Any) -> None:
+        if groups is None:
+            groups = kwargs.get("replica_groups", kwargs.get("ranks", ()))
+        rows = [list(g) if isinstance(g, Sequence) else [g] for g in groups]
+        if rows and all(len(r) == 1 for r in rows) and not isinstance(groups[0], Sequence):
+            rows = [[r[0] for r in rows]]
+        self.groups = [[int(x) for x in r] for r in rows]
+
+    def of(self, rank: int) -> list[int]:
+        """The group of a rank."""
+        for g in self.groups:
+            if rank in g:
+                return g
+        raise fail(f"rank {rank} is in no group of this collective", given=self.groups)
+
+
+def _group(replica_group: Any, rank: int) -> list[int]:
+    return (replica_group if isinstance(replica_group, ReplicaGroup) else ReplicaGroup(replica_group)).of(rank)
+
+
+def _meet(kind: str, members: list[int], signature: Any, payload: Any) -> list[Any]:
+    """Contributions of the members in group order. The programs of a pair act as one: the second adds nothing."""
+    core = machine.active()
+    if core.ranks == 1 or core.rank_group is None:
+        if members != [core.rank]:
+            raise fail(
+                f"{kind} among ranks {members} in a run of one rank",
+                fix="use mowich.nki.simulate_ranks, or run_kernel(..., ranks=N)",
+            )
+        return [payload]
+    per = core.programs
+    counter = ("collective", tuple(members), kind)
+    turn = core.serial.get(counter, 0)
+    core.serial[counter] = turn + 1
+    everyone = [m * per + core.program for m in members]
+    key = (kind, tuple(members), core.program, turn)
+    found = core.rank_group.exchange(
+        core.rank * per + core.program, key, everyone, (signature, payload), f"{kind} number {turn}"
+    )
+    out = []
+    for e in everyone:
+        theirs, data = found[e]
+        if theirs != signature:
+            raise fail(
+                f"{kind} does not match between ranks {core.rank} and {e // per}", given=f"{signature} and {theirs}"
+            )
+        out.append(data)
+    return out
+
+
+def _bytes(t: Tile) -> Array:
+    return np.ascontiguousarray(t.read()).copy()
+
+
+def _list(x: Any) -> list[Tile]:
+    return list(x) if isinstance(x, list | tuple) else [x]
+
+
+def _issue(kind: str, srcs: list[Tile], dsts: list[Tile]) -> None:
+    engines.issue("collective", "", [("dst", d) for d in dsts], [("src", s) for s in srcs], {"kind": kind})
+    if len(srcs) != len(dsts):
+        raise fail(f"{kind}: as many sources as destinations", given=f"{len(srcs)}, {len(dsts)}")
+
+
+def _signature(srcs: list[Tile]) -> tuple[Any, ...]:
+    return tuple((s.shape, s.dtype.name) for s in srcs)
+
+
+def all_reduce(
+    srcs: Any, dsts: Any, replica_group: Any, op: Any, priority: Any = None, name: Any = None, **_: Any
+) -> None:
+    """Every rank gets the reduction over the group."""
+    srcs, dsts = _list(srcs), _list(dsts)
+    _issue("all_reduce", srcs, dsts)
+    row = ops.alu(op)
+    parts = _meet(
+        "all_reduce",
+        _group(replica_group, machine.active().rank),
+        (_signature(srcs), row.name),
+        [_bytes(s) for s in srcs],
+    )
+    for i, (s, d) in enumerate(zip(srcs, dsts, strict=True)):
+        d.write(_reduced([p[i] for p in parts], s, d, row).reshape(d.shape))
+
+
+def _reduced(arrays: list[Array], src: Tile, dst: Tile, row: ops.Alu) -> Array:
+    total = to_f32(arrays[0], src.dtype) if src.dtype.is_float else arrays[0].astype(np.int64)
+    for a in arrays[1:]:
+        total = row.apply(total, to_f32(a, src.dtype) if src.dtype.is_float else a.astype(np.int64))
+    return cast(np.asarray(total), dst.dtype)
+
+
+def all_gather(
+    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None, **_: Any
+) -> None:
+    """Every rank gets all sources, joined along a dimension."""
+    srcs, dsts = _list(srcs), _list(dsts)
+    _issue("all_gather", srcs, dsts)
+    parts = _meet(
+        "all_gather",
+        _group(replica_group, machine.active().rank),
+        (_signature(srcs), collective_dim),
+        [_bytes(s) for s in srcs],
+    )
+    for i, d in enumerate(dsts):
+        joined = np.concatenate([p[i] for p in parts], axis=int(collective_dim))
+        if joined.size != d.size:
+            raise fail(f"all_gather: dst has {d.size} elements, the sources {joined.size}", tile=d)
+        d.write(joined.reshape(d.shape))
+
+
+def reduce_scatter(
+    srcs: Any,
+    dsts: Any,
+    replica_group: Any,
+    collective_dim: int = 0,
+    op: Any = "add",
+    priority: Any = None,
+    name: Any = None,
+    **_: Any,
+) -> None:
+    """Each rank gets its part of the reduction over the group."""
+    srcs, dsts = _list(srcs), _list(dsts)
+    _issue("reduce_scatter", srcs, dsts)
+    row = ops.alu(op)
+    core = machine.active()
+    members = _group(replica_group, core.rank)
+    parts = _meet("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), [_bytes(s) for s in srcs])
+    for i, (s, d) in enumerate(zip(srcs, dsts, strict=True)):
+        split = [np.array_split(p[i], len(members), axis=int(collective_dim))[members.index(core.rank)] for p in parts]
+        d.write(_reduced(split, s, d, row).reshape(d.shape))
+
+
+def all_to_all(
+    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None, **_: Any
+) -> None:
+    """Part i of each source goes to rank i of the group; the parts received are joined."""
+    srcs, dsts = _list(srcs), _list(dsts)
+    _issue("all_to_all", srcs, dsts)
+    core = machine.active()
+    members = _group(replica_group, core.rank)
+    parts = _meet("all_to_all", members, (_signature(srcs), collective_dim), [_bytes(s) for s in srcs])
+    me = members.index(core.rank)
+    for i, d in enumerate(dsts):
+        mine = [np.array_split(p[i], len(members), axis=int(collective_dim))[me] for p in parts]
+        d.write(np.concatenate(mine, axis=int(collective_dim)).reshape(d.shape))
+
+
+def _metadata(t: Tile) -> Array:
+    a = t.read().astype(np.int64)
+    return a.reshape(-1, a.shape[-1])
+
+
+def _variable(
+    kind: str, srcs: Any, dsts: Any, replica_group: Any, metadata: Tile, known: bool, has_rdispls: bool, uniform: bool
+) -> None:
+    srcs, dsts = _list(srcs), _list(dsts)
+    _issue(kind, srcs, dsts)
+    src, dst = srcs[0], dsts[0]
+    core = machine.active()
+    members = _group(replica_group, core.rank)
+    table = _metadata(metadata)
+    parts = _meet(kind, members, src.dtype.name, (_bytes(src).reshape(-1), table))
+    me = members.index(core.rank)
+    slot = dst.size // len(members)
+    out = dst.array().reshape(-1).copy()
+    if not dst.storage.filled:
+        dst.storage.fill()
+        out = dst.array().reshape(-1).copy()
+    counts = np.zeros(len(members), np.int64)
+    for r, (data, meta) in enumerate(parts):
+        column = 0 if uniform else me
+        count, start = int(meta[0, column]), int(meta[1, column])
+        at = int(table[3, r]) if has_rdispls else slot * r
+        if start + count > data.size or at + count > out.size:
+            raise fail(
+                f"{kind}: rank {members[r]} sends {count} elements that do not fit",
+                tile=dst,
+                given=f"source offset {start}, destination offset {at}",
+            )
+        out[at : at + count] = data[start : start + count]
+        counts[r] = count
+    dst.write(out.reshape(dst.shape))
+    if not known:
+        whole = metadata.array().copy()
+        whole.reshape(-1, whole.shape[-1])[2] = counts
+        metadata.write(whole)
+
+
+def all_to_all_v(srcs: Any, dsts: Any, replica_group: Any, metadata_tensor: Any, recv_counts_known: bool = False, has_rdispls: bool = False,
+                 priority: Any = None, name: Any = None) -> None:  # fmt: skip
+    """All-to-all with sizes from a metadata tensor: counts and displacements by rank."""
+    _variable("all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, False)
+
+
+def all_gather_v(srcs: Any, dsts: Any, replica_group: Any, metadata_tensor: Any, recv_counts_known: bool = False, has_rdispls: bool = False,
+                 priority: Any = None, name: Any = None) -> None:  # fmt: skip
+    """All-gather of chunks with sizes from a metadata tensor."""
+    _variable("all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, True)
+
+
+def collective_permute(srcs: Any, dsts: Any, source_target_pairs: Any, priority: Any = None, name: Any = None) -> None:
+    """Each target gets the data of its source."""
+    srcs, dsts = _list(srcs), _list(dsts)
+    _issue("collective_permute", srcs, dsts)
+    core = machine.active()
+    pairs = [(int(a), int(b)) for a, b in source_target_pairs]
+    members = sorted({r for p in pairs for r in p})
+    if core.rank not in members:
+        return
+    parts = _meet("collective_permute", members, (_signature(srcs), tuple(pairs)), [_bytes(s) for s in srcs])
+    for a, b in pairs:
+        if b == core.rank:
+            for i, d in enumerate(dsts):
+                d.write(parts[members.index(a)][i].reshape(d.shape))
+
+
+def _ring(kind: str, payloads: list[list[Array]], signature: Any, dsts: list[list[Tile]], members: list[int]) -> None:
+    core = machine.active()
+    parts = _meet(kind, members, signature, payloads)
+    before = (members.index(core.rank) - 1) % len(members)
+    for c, channel in enumerate(dsts):
+        for i, d in enumerate(channel):
+            d.write(parts[before][c][i].reshape(d.shape))
+
+
+def _channels(x: Any) -> list[list[Tile]]:
+    return [_list(c) for c in (x if isinstance(x, list | tuple) else [x])]
+
+
+def collective_permute_implicit(
+    srcs_by_channel: Any,
+    dsts_by_channel: Any,
+    replica_group: Any,
+    channel_ids: Any = (0,),
+    priority: Any = None,
+    name: Any = None,
+) -> None:
+    """Each rank sends to its successor in the group and receives from its predecessor."""
+    srcs, dsts = _channels(srcs_by_channel), _channels(dsts_by_channel)
+    _issue("collective_permute_implicit", [s for c in srcs for s in c], [d for c in dsts for d in c])
+    members = _group(replica_group, machine.active().rank)
+    _ring(
+        "collective_permute_implicit",
+        [[_bytes(s) for s in c] for c in srcs],
+        tuple(_signature(c) for c in srcs),
+        dsts,
+        members,
+    )
+
+
+def collective_permute_implicit_reduce(srcs0_by_channel: Any, srcs1_by_channel: Any, dsts_by_channel: Any, replica_group: Any, op: Any, channel_ids: Any = (0,),
+                                       priority: Any = None, name: Any = None) -> None:  # fmt: skip
+    """Each rank sends op(src0, src1) to its successor."""
+    first, second, dsts = _channels(srcs0_by_channel), _channels(srcs1_by_channel), _channels(dsts_by_channel)
+    _issue("collective_permute_implicit_reduce", [s for c in first for s in c], [d for c in dsts for d in c])
+    row = ops.alu(op)
+    members = _group(replica_group, machine.active().rank)
+    payload = [
+        [_reduced([_bytes(a), _bytes(b)], a, a, row) for a, b in zip(c0, c1, strict=True)]
+        for c0, c1 in zip(first, second, strict=True)
+    ]
+    _ring("collective_permute_implicit_reduce", payload, tuple(_signature(c) for c in first), dsts, members)
+
+
+def collective_permute_implicit_current_processing_rank_id(
+    iteration_id: Any, replica_group: Any, channel_id: Any = 0, name: Any = None, **_: Any
+) -> Register:
+    """Rank whose data is at hand in an iteration of the ring: one's own first, then the predecessors'."""
+    core = machine.active()
+    members = _group(replica_group, core.rank)
+    return Register(members[(members.index(core.rank) - int(iteration_id)) % len(members)])
+
+
+def rank_id(**_: Any) -> Register:
+    """Rank of this logical core."""
+    return Register(machine.active().rank)

@@ -1,0 +1,739 @@
+"""`nki.language`: tensors, number formats, operators, loops, and the convenience layer, with AWS's names, on `mowich.neuroncore`.
+
+`nl.add` and its like are both operators, as in `op=nl.add`, and functions of tiles, as in `nl.add(a, b)`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import dma, dtypes, engines, ops
+from mowich.neuroncore import memory as mem
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.dtypes import DType, as_dtype
+from mowich.neuroncore.memory import DynamicSlice, MemoryRegion, Register, Tile
+
+__path__: list[str] = []
+
+NkiTensor = Tile
+bool_ = dtypes.bool_
+int8 = dtypes.int8
+int16 = dtypes.int16
+int32 = dtypes.int32
+uint8 = dtypes.uint8
+uint16 = dtypes.uint16
+uint32 = dtypes.uint32
+float16 = dtypes.float16
+float32 = dtypes.float32
+bfloat16 = dtypes.bfloat16
+tfloat32 = dtypes.tfloat32
+float8_e4m3 = dtypes.float8_e4m3
+float8_e4m3fn = dtypes.float8_e4m3fn
+float8_e5m2 = dtypes.float8_e5m2
+float8_e3m4 = dtypes.float8_e3m4
+float8_e8m0fnu = dtypes.float8_e8m0fnu
+float8_e4m3fn_x4 = dtypes.float8_e4m3fn_x4
+float8_e5m2_x4 = dtypes.float8_e5m2_x4
+float4_e2m1fn_x4 = dtypes.float4_e2m1fn_x4
+bool = bool_
+float8_e4m3b = float8_e4m3
+sbuf = MemoryRegion.sbuf
+psum = MemoryRegion.psum
+hbm = MemoryRegion.private_hbm
+private_hbm = MemoryRegion.private_hbm
+shared_hbm = MemoryRegion.shared_hbm
+
+
+# objects of configuration ---------------------------------------------------------------------------------------------------
+
+
+class _Lenient(type):
+    """Lets dataclasses be made as kernels make them: a required field that nobody passes is None, and keywords may set class attributes."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        fields = getattr(cls, "__dataclass_fields__", None)
+        init = cls.__dict__.get("__init__")
+        if fields is None or init is None or init.__code__.co_filename != "<string>":
+            return super().__call__(*args, **kwargs)
+        from dataclasses import MISSING
+
+        names = [n for n, f in fields.items() if f.init and f._field_type.name == "_FIELD"]
+        given = {*names[: len(args)], *kwargs}
+        for n in names:
+            f = fields[n]
+            if n not in given and f.default is MISSING and f.default_factory is MISSING:
+                kwargs[n] = None
+        extra = {k: kwargs.pop(k) for k in list(kwargs) if k not in fields and hasattr(cls, k)}
+        made = super().__call__(*args, **kwargs)
+        for k, v in extra.items():
+            object.__setattr__(made, k, v)
+        return made
+
+
+class NKIObject(metaclass=_Lenient):
+    """Base of configuration objects: fields by keyword, or in the order of the annotations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names = [n for c in reversed(type(self).__mro__) for n in c.__dict__.get("__annotations__", {})]
+        for n, v in zip(names, args, strict=False):
+            setattr(self, n, v)
+        for n, v in kwargs.items():
+            setattr(self, n, v)
+        for n in names:
+            if not hasattr(self, n):
+                setattr(self, n, None)
+
+
+# sizes ----------------------------------------------------------------------------------------------------------------------
+
+
+def default_generation() -> int:
+    """Generation of a kernel that names no target: the environment's, else 4 (trn3)."""
+    for variable in ("NEURON_PLATFORM_TARGET_OVERRIDE", "NKI_NC_VERSION"):
+        value = os.environ.get(variable)
+        if value:
+            return machine.generation_of(value)
+    return 4
+
+
+def _limits() -> machine.Limits:
+    return machine.current.limits if machine.current is not None else machine.limits(default_generation())
+
+
+class _TileSize:
+    """Sizes of the hardware: partitions, elements of float32, bytes per partition."""
+
+    @property
+    def pmax(self) -> int:
+        """Partitions of a tile."""
+        return _limits().partitions
+
+    @property
+    def psum_fmax(self) -> int:
+        """float32 elements in one PSUM bank of a partition."""
+        return _limits().psum_bank_B // 4
+
+    psum_bank_fmax = psum_fmax
+
+    @property
+    def psum_bank_fmax_bytes(self) -> int:
+        """Bytes in one PSUM bank of a partition."""
+        return _limits().psum_bank_B
+
+    @property
+    def gemm_stationary_fmax(self) -> int:
+        """Columns of a stationary tile."""
+        return _limits().stationary_columns
+
+    @property
+    def gemm_moving_fmax(self) -> int:
+        """Columns of a moving tile that one bank takes."""
+        return _limits().moving_columns
+
+    @property
+    def bn_stats_fmax(self) -> int:
+        """Elements per partition that bn_stats takes."""
+        return _limits().bn_stats_elements
+
+    psum_min_align = 4
+    sbuf_min_align = 1
+
+    @property
+    def psum_num_banks(self) -> int:
+        """PSUM banks."""
+        return _limits().psum_banks
+
+    @property
+    def sbuf_fmax_bytes(self) -> int:
+        """Bytes of a partition that a kernel may use."""
+        return _limits().sbuf_usable_B
+
+    total_available_sbuf_size = sbuf_fmax_bytes
+
+    @property
+    def sbuf_fmax(self) -> int:
+        """The same in float32 elements."""
+        return _limits().sbuf_usable_B // 4
+
+    @property
+    def sbuf_size_bytes(self) -> int:
+        """All of SBUF."""
+        limits = _limits()
+        return limits.sbuf_B * limits.partitions
+
+
+tile_size = _TileSize()
+
+
+class _Fp32:
+    """Numbers of float32."""
+
+    min = float(np.finfo(np.float32).min)
+    max = float(np.finfo(np.float32).max)
+    tiny = float(np.finfo(np.float32).tiny)
+    eps = float(np.finfo(np.float32).eps)
+
+
+fp32 = _Fp32()
+
+
+def is_hbm(buffer: Any) -> builtins.bool:
+    """True for any HBM."""
+    return mem.SPACE[mem.as_region(buffer)] == "H"
+
+
+def is_sbuf(buffer: Any) -> builtins.bool:
+    """True for SBUF."""
+    return mem.as_region(buffer) is sbuf
+
+
+def is_psum(buffer: Any) -> builtins.bool:
+    """True for PSUM."""
+    return mem.as_region(buffer) is psum
+
+
+def is_on_chip(buffer: Any) -> builtins.bool:
+    """True for SBUF and PSUM."""
+    return not is_hbm(buffer)
+
+
+# tensors --------------------------------------------------------------------------------------------------------------------
+
+
+def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address: Any = None, **_: Any) -> Tile:
+    """A new tensor; address = (partition, byte) places it by hand."""
+    return mem.allocate(
+        machine.active(), shape, dtype, sbuf if buffer is None else mem.as_region(buffer), name or "", address
+    )
+
+
+def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+    """A tensor of one value."""
+    t = ndarray(shape, dtype, buffer, name)
+    if t.on_chip:
+        engines.memset(t, fill_value)
+    else:
+        t.write(np.broadcast_to(np.asarray(fill_value).astype(t.dtype.dtype), t.shape))
+    return t
+
+
+def zeros(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+    """A tensor of zeros."""
+    return full(shape, 0, dtype, buffer, name)
+
+
+def ones(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+    """A tensor of ones."""
+    return full(shape, 1, dtype, buffer, name)
+
+
+def zeros_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+    """Zeros of the shape of x."""
+    return full(x.shape, 0, dtype or x.dtype, buffer or x.buffer, name)
+
+
+def empty_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+    """A new tensor of the shape of x."""
+    return ndarray(x.shape, dtype or x.dtype, buffer or x.buffer, name)
+
+
+def rand(shape: Any, dtype: Any = float32, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+    """Uniform numbers in [0, 1)."""
+    t = ndarray(shape, dtype, buffer, name)
+    t.write(machine.active().rng.random(t.shape, dtype=np.float32))
+    return t
+
+
+def random_seed(seed: Any) -> None:
+    """Seed the generator."""
+    if isinstance(seed, Tile):
+        engines.set_rng_seed(seed)
+    else:
+        machine.active().rng = np.random.default_rng(int(seed))
+
+
+def shared_constant(constant: Any, dtype: Any = None, **_: Any) -> Tile:
+    """An HBM tensor with the data of an array, or of an .npy file."""
+    core = machine.active()
+    data = np.load(constant) if isinstance(constant, str | os.PathLike) else np.asarray(constant)
+    if dtype is not None:
+        data = data.astype(as_dtype(dtype).dtype)
+    elif data.dtype in (np.dtype(np.float64), np.dtype(np.int64)):
+        data = data.astype(np.float32 if data.dtype.kind == "f" else np.int32)
+    return mem.wrap(core, np.ascontiguousarray(data), shared_hbm, "constant")
+
+
+def shared_identity_matrix(n: int, dtype: Any = uint8, dst: Tile | None = None, **_: Any) -> Tile:
+    """An identity matrix in SBUF."""
+    core = machine.active()
+    if dst is not None:
+        dst.write(np.eye(int(n), dtype=np.float32))
+        return dst
+    d = as_dtype(dtype)
+    key = ("identity", int(n), d)
+    if key not in core.scratch:
+        t = ndarray((int(n), int(n)), d, sbuf, "identity")
+        core.clock += 1
+        t.write(np.eye(int(n), dtype=np.float32))
+        core.scratch[key] = t
+    t = core.scratch[key]
+    return Tile(t.storage, t.dtype, t.shape, t.strides)
+
+
+def ds(start: Any, size: Any) -> Any:
+    """`size` elements from `start`: a slice, dynamic where `start` is a register."""
+    if isinstance(start, int | np.integer):
+        return slice(int(start), int(start) + int(size))
+    return DynamicSlice(start, int(size))
+
+
+dslice = ds
+
+
+def load(src: Tile, dtype: Any = None, **_: Any) -> Tile:
+    """HBM -> a new SBUF tile."""
+    out = ndarray(src.shape, dtype or src.dtype, sbuf)
+    dma.copy(out, src)
+    return out
+
+
+def store(dst: Tile, value: Any = None, **_: Any) -> None:
+    """SBUF tile -> HBM."""
+    if not isinstance(value, Tile):
+        value = full(dst.shape, value, dst.dtype)
+    if value.space == "P":
+        value = copy(value)
+    dma.copy(dst, value)
+
+
+def load_transpose2d(src: Tile, dtype: Any = None, **_: Any) -> Tile:
+    """HBM [A, B] -> SBUF [B, A]."""
+    if src.ndim > 2:
+        src = src.reshape((src.shape[0], src.size // src.shape[0]))
+    out = ndarray((src.shape[1], src.shape[0]), dtype or src.dtype, sbuf)
+    dma.transpose(out, src, (1, 0))
+    return out
+
+
+def expand_dims(x: Tile, axis: int) -> Tile:
+    """A view with a new dimension of size 1."""
+    return x.expand_dim(axis)
+
+
+def broadcast_to(x: Tile, shape: Any, dtype: Any = None, **_: Any) -> Tile:
+    """A tile repeated along its dimensions of size 1; partitions are repeated by copying."""
+    wanted = tuple(int(n) for n in shape)
+    if x.shape == wanted:
+        return x if dtype is None or as_dtype(dtype) is x.dtype else copy(x, dtype=dtype)
+    out = ndarray(wanted, dtype or x.dtype, sbuf)
+    a = np.broadcast_to(x.read(), wanted)
+    machine.active().clock += 1
+    out.write(a if out.dtype is x.dtype else np.broadcast_to(x.f32(), wanted))
+    return out
+
+
+def transpose(x: Tile, dtype: Any = None, **_: Any) -> Tile:
+    """x transposed, in PSUM."""
+    out = ndarray((x.size // x.shape[0], x.shape[0]), dtype or x.dtype, psum)
+    if x.space == "P":
+        x = copy(x)
+    engines.nc_transpose(out, x, "tensor")
+    return out
+
+
+def matmul(x: Tile, y: Tile, transpose_x: builtins.bool = False, **_: Any) -> Tile:
+    """x @ y, or x.T @ y with transpose_x, in PSUM (float32)."""
+    if not transpose_x:
+        x = copy(transpose(x))
+    out = ndarray((x.shape[1], y.shape[1]), float32, psum)
+    engines.nc_matmul(out, x, y, accumulate=False)
+    return out
+
+
+def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: Any = None, **_: Any) -> Tile:
+    """Elements of each partition at flattened indices."""
+    if data.space == "P":
+        data = copy(data)
+    if indices.dtype is not uint32:
+        indices = copy(indices, dtype=uint32)
+    out = ndarray(indices.shape, data.dtype, sbuf)
+    engines.nc_n_gather(out, data, indices)
+    return out if dtype is None else copy(out, dtype=dtype)
+
+
+def device_print(print_prefix: str, tensor: Any = None, **_: Any) -> None:
+    """Print a tile."""
+    print(print_prefix, tensor.array() if isinstance(tensor, Tile) else tensor)
+
+
+# operators and functions ----------------------------------------------------------------------------------------------------
+
+
+class Op:
+    """An operator: a token for `op=`, and a function of tiles."""
+
+    def __init__(self, name: str, call: Callable[..., Any], doc: str) -> None:
+        self.op_name = name
+        self.__name__ = name
+        self._call = call
+        self.__doc__ = doc
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(self.op_name, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"nl.{self.op_name}"
+
+    def __eq__(self, other: object) -> builtins.bool:
+        return self is other or (isinstance(other, str) and other == self.op_name)
+
+    def __hash__(self) -> int:
+        return hash(self.op_name)
+
+    def __reduce__(self) -> str:
+        return self.op_name
+
+
+def _result_dtype(x: Any, y: Any) -> DType:
+    a, b = (t.dtype if isinstance(t, Tile) else None for t in (x, y))
+    if a is None or b is None:
+        found = a or b
+        assert found is not None
+        return found
+    if a is b:
+        return a
+    if a.is_float != b.is_float:
+        return a if a.is_float else b
+    if a.itemsize == b.itemsize:
+        return float32 if a.is_float else a
+    return a if a.itemsize > b.itemsize else b
+
+
+def _on_sbuf(t: Any) -> Any:
+    return copy(t) if isinstance(t, Tile) and t.space == "P" else t
+
+
+def _binary(name: str, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
+    """Element by element, with broadcasting, in a new SBUF tile."""
+    if not isinstance(x, Tile) and not isinstance(y, Tile):
+        return ops.alu(name).apply(x, y)  # type: ignore[no-any-return]
+    d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
+    if isinstance(x, Tile) and isinstance(y, Tile):
+        nd = builtins.max(x.ndim, y.ndim)
+        for _i in builtins.range(nd - x.ndim):
+            x = x.expand_dim(x.ndim)
+        for _i in builtins.range(nd - y.ndim):
+            y = y.expand_dim(y.ndim)
+        try:
+            shape = np.broadcast_shapes(x.shape, y.shape)
+        except ValueError:
+            raise fail(f"nl.{name}: {list(x.shape)} and {list(y.shape)} do not broadcast", tile=y) from None
+        x, y = (t if t.shape == shape else _spread(t, shape) for t in (x, y))
+        if x.space == "P" and y.space == "P":
+            y = copy(y)
+        out = ndarray(shape, d, sbuf)
+        if x.space == "H" or y.space == "H":
+            raise fail(
+                f"nl.{name} works on SBUF and PSUM tiles", tile=x if x.space == "H" else y, fix="nl.load it first"
+            )
+        engines.tensor_tensor(out, x, y, name)
+        out.is_truth = ops.alu(name).kind == "compare"
+        return out
+    tile, other = (x, y) if isinstance(x, Tile) else (y, x)
+    out = ndarray(tile.shape, d, sbuf)
+    engines.tensor_scalar(out, tile, name, other, reverse0=tile is not x)
+    out.is_truth = ops.alu(name).kind == "compare"
+    return out
+
+
+def _spread(t: Tile, shape: tuple[int, ...]) -> Tile:
+    if t.shape[0] != shape[0]:
+        return broadcast_to(t, shape)
+    return t.broadcast_to(shape)
+
+
+def _unary(name: str, x: Tile, dtype: Any = None, **_: Any) -> Tile:
+    """Element by element in a new SBUF tile."""
+    out = ndarray(x.shape, dtype or x.dtype, sbuf)
+    if name in ("sin", "cos", "tan"):
+        _wrapped_angle(name, out, x)
+    elif name == "invert":
+        engines.tensor_scalar(out, x, "invert", 0)
+    elif x.dtype.is_int and name in ("abs", "square", "negative", "logical_not", "relu"):
+        engines.tensor_scalar(out, x, name, 0)
+    else:
+        engines.activation(out, name, x)
+    return out
+
+
+def _wrapped_angle(name: str, out: Tile, x: Tile) -> None:
+    """Trigonometry of any angle: brought to [-pi, pi] first, as the Scalar Engine's sine needs."""
+    shift = math.pi + (math.pi / 2 if name == "cos" else 0.0)
+    angle = ndarray(x.shape, float32, sbuf)
+    if name == "tan":
+        engines.activation(out, "tan", x)
+        return
+    engines.tensor_scalar(angle, x, "add", shift, op1="mod", operand1=2 * math.pi)
+    engines.tensor_scalar(angle, angle, "subtract", math.pi)
+    engines.activation(out, "sin", angle)
+
+
+def _copy(name: str, x: Tile, dtype: Any = None, **_: Any) -> Tile:
+    out = ndarray(x.shape, dtype or x.dtype, sbuf)
+    engines.tensor_copy(out, x)
+    return out
+
+
+def _op2(name: str, doc: str) -> Any:
+    return Op(name, _binary, doc)
+
+
+def _op1(name: str, doc: str) -> Any:
+    return Op(name, _unary, doc)
+
+
+add = _op2("add", "x + y")
+subtract = _op2("subtract", "x - y")
+multiply = _op2("multiply", "x * y")
+divide = _op2("divide", "x / y")
+maximum = _op2("maximum", "the larger of x and y")
+minimum = _op2("minimum", "the smaller of x and y")
+power = _op2("power", "x to the power y")
+mod = _op2("mod", "x modulo y, with the sign of y")
+fmod = _op2("fmod", "remainder of x / y, with the sign of x")
+abs_max = _op2("abs_max", "the one of x and y that is larger in magnitude (y when equal)")
+abs_min = _op2("abs_min", "the one of x and y that is smaller in magnitude (y when equal)")
+equal = _op2("equal", "1 where x == y")
+not_equal = _op2("not_equal", "1 where x != y")
+less = _op2("less", "1 where x < y")
+less_equal = _op2("less_equal", "1 where x <= y")
+greater = _op2("greater", "1 where x > y")
+greater_equal = _op2("greater_equal", "1 where x >= y")
+bitwise_and = _op2("bitwise_and", "bits of x and y")
+bitwise_or = _op2("bitwise_or", "bits of x or y")
+bitwise_xor = _op2("bitwise_xor", "bits of x xor y")
+left_shift = _op2("left_shift", "x shifted left by y bits")
+right_shift = _op2("right_shift", "x shifted right by y bits, zeros entering")
+logical_and = _op2("logical_and", "1 where both are nonzero")
+logical_or = _op2("logical_or", "1 where one is nonzero")
+logical_xor = _op2("logical_xor", "1 where exactly one is nonzero")
+average = _op2("average", "mean, as a reduction")
+bypass = _op2("bypass", "the data unchanged")
+invert = _op1("invert", "bits inverted")
+logical_not = _op1("logical_not", "1 where x is zero")
+abs = _op1("abs", "magnitude")
+square = _op1("square", "x * x")
+exp = _op1("exp", "e to the power x")
+log = _op1("log", "natural logarithm")
+sqrt = _op1("sqrt", "square root")
+rsqrt = _op1("rsqrt", "1 / square root")
+tanh = _op1("tanh", "hyperbolic tangent")
+sigmoid = _op1("sigmoid", "1 / (1 + exp(-x))")
+relu = _op1("relu", "max(x, 0)")
+prelu = _op1("prelu", "x, or x * slope where negative")
+gelu = _op1("gelu", "x times the normal distribution function")
+gelu_dx = _op1("gelu_dx", "derivative of gelu")
+gelu_apprx_tanh = _op1("gelu_apprx_tanh", "gelu by tanh")
+gelu_apprx_sigmoid = _op1("gelu_apprx_sigmoid", "x * sigmoid(1.702 x)")
+gelu_apprx_sigmoid_dx = _op1("gelu_apprx_sigmoid_dx", "derivative of gelu_apprx_sigmoid")
+silu = _op1("silu", "x * sigmoid(x)")
+silu_dx = _op1("silu_dx", "derivative of silu")
+softplus = _op1("softplus", "log(1 + exp(x))")
+mish = _op1("mish", "x * tanh(softplus(x))")
+erf = _op1("erf", "error function")
+erf_dx = _op1("erf_dx", "derivative of erf")
+reciprocal = _op1("reciprocal", "1 / x")
+sin = _op1("sin", "sine of any angle")
+cos = _op1("cos", "cosine of any angle")
+tan = _op1("tan", "tangent")
+arctan = _op1("arctan", "inverse tangent")
+ceil = _op1("ceil", "smallest integer not below x")
+floor = _op1("floor", "largest integer not above x")
+trunc = _op1("trunc", "x without its fraction")
+negative = _op1("negative", "-x")
+sign = _op1("sign", "-1, 0 or 1")
+copy = Op("copy", _copy, "a copy in SBUF")
+
+
+def _axes(x: Tile, axis: Any) -> list[int]:
+    return sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
+
+
+def _reduce(op: str, x: Tile, axis: Any, dtype: Any, keepdims: builtins.bool) -> Tile:
+    axes = _axes(x, axis)
+    kept = x.shape[: axes[0]] if axes else x.shape
+    shape = kept + (1,) * len(axes) if keepdims else kept
+    if len(shape) < 2:
+        shape = (*shape, 1)
+    out = ndarray(shape, dtype or x.dtype, sbuf)
+    engines.tensor_reduce(out, op, x, axes)
+    return out
+
+
+def sum(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+    """Sum over the last free axes."""
+    return _reduce("add", x, axis, dtype, keepdims)
+
+
+def prod(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+    """Product over the last free axes."""
+    return _reduce("multiply", x, axis, dtype, keepdims)
+
+
+def max(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+    """Maximum over the last free axes."""
+    return _reduce("maximum", x, axis, dtype, keepdims)
+
+
+def min(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+    """Minimum over the last free axes."""
+    return _reduce("minimum", x, axis, dtype, keepdims)
+
+
+def all(x: Tile, axis: Any, dtype: Any = None, **_: Any) -> Tile:
+    """1 where every element along the axes is nonzero."""
+    return _reduce("logical_and", x, axis, dtype, False)
+
+
+def mean(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+    """Mean over the last free axes."""
+    total = _reduce("add", x, axis, float32, keepdims)
+    out = ndarray(total.shape, dtype or x.dtype, sbuf)
+    engines.tensor_scalar(out, total, "multiply", 1.0 / math.prod(x.shape[a] for a in _axes(x, axis)))
+    return out
+
+
+def var(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+    """Variance over the last free axes; the axes stay with size 1."""
+    m = mean(x, axis, float32, keepdims=True)
+    return mean(square(_binary("subtract", x, m, float32)), axis, dtype or x.dtype, keepdims=True)
+
+
+def softmax(x: Tile, axis: Any = -1, dtype: Any = None, **_: Any) -> Tile:
+    """exp(x - max) / sum."""
+    top = _reduce("maximum", x, axis, float32, True)
+    e = _unary("exp", _binary("subtract", x, top, float32))
+    total = _reduce("add", e, axis, float32, True)
+    return _binary("multiply", e, _unary("reciprocal", total), dtype or x.dtype)
+
+
+def rms_norm(
+    x: Tile, w: Tile, axis: Any, n: int, epsilon: float = 1e-6, dtype: Any = None, compute_dtype: Any = None, **_: Any
+) -> Tile:
+    """x / sqrt(sum(x^2) / n + epsilon) * w."""
+    total = _reduce("add", _unary("square", x, float32), axis, float32, True)
+    scale = ndarray(total.shape, float32, sbuf)
+    engines.tensor_scalar(scale, total, "multiply", 1.0 / n, op1="add", operand1=epsilon)
+    normal = _binary("multiply", x, _unary("rsqrt", scale), compute_dtype or float32)
+    return _binary("multiply", normal, w, dtype or x.dtype)
+
+
+def where(condition: Tile, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
+    """x where the condition is nonzero, else y."""
+    d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
+    shape = condition.shape
+    out = ndarray(shape, d, sbuf)
+    keep = condition.read() != 0
+    a, b = (np.broadcast_to(t.f32(), shape) if isinstance(t, Tile) else np.float32(t) for t in (x, y))
+    machine.active().clock += 1
+    out.write(np.where(keep, a, b))
+    return out
+
+
+def dropout(x: Tile, rate: Any, dtype: Any = None, **_: Any) -> Tile:
+    """x with elements set to 0 at the given rate."""
+    out = ndarray(x.shape, x.dtype, sbuf)
+    engines.dropout(out, x, rate)
+    return out if dtype is None else _copy("copy", out, dtype)
+
+
+def static_cast(value: Any, dtype: Any) -> Any:
+    """A tile, or a number, in another format."""
+    return _copy("copy", value, dtype) if isinstance(value, Tile) else value
+
+
+# loops and programs ---------------------------------------------------------------------------------------------------------
+
+
+def _bounds(start: Any, stop: Any, step: Any) -> builtins.range:
+    values = [mem.scalar_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
+    return builtins.range(*values)
+
+
+def affine_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> builtins.range:
+    """range: iterations without order."""
+    return _bounds(start, stop, step)
+
+
+def sequential_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> builtins.range:
+    """range: iterations in order."""
+    return _bounds(start, stop, step)
+
+
+def static_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> builtins.range:
+    """range: unrolled."""
+    return _bounds(start, stop, step)
+
+
+def dynamic_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterator[int]:
+    """range on the device: bounds may be registers."""
+    if isinstance(step, Register):
+        raise fail("the step of dynamic_range is a constant")
+    return iter(_bounds(start, stop, step))
+
+
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Register], Any], step: int = 1) -> None:
+    """body_fun(register) for each value of the range."""
+    for i in _bounds(lower, upper, step):
+        body_fun(Register(i))
+
+
+def while_loop(init: Any, body_fun: Callable[[Register], Any]) -> None:
+    """r = body_fun(r) while r is not 0."""
+    r = init
+    while int(r) != 0:
+        r = body_fun(r)
+
+
+@contextlib.contextmanager
+def no_reorder() -> Iterator[None]:
+    """Instructions inside keep their order."""
+    yield
+
+
+def program_id(axis: int = 0) -> int:
+    """Index of this program along an axis of the grid."""
+    core = machine.active()
+    return core.grid_index[axis] if axis < len(core.grid_index) else 0
+
+
+def num_programs(axes: Any = 0) -> int:
+    """Programs along axes of the grid."""
+    core = machine.active()
+    if axes is None:
+        return math.prod(core.grid)
+    wanted: Sequence[int] = (axes,) if isinstance(axes, int) else axes
+    return math.prod(core.grid[a] if a < len(core.grid) else 1 for a in wanted)
+
+
+def program_ndim() -> int:
+    """Dimensions of the grid; 0 without one."""
+    return len(machine.active().grid)
+
+
+def static_assert(condition: Any, message: str = "") -> None:
+    """Raise where the condition does not hold."""
+    if not condition:
+        raise fail(f"static_assert failed{': ' + message if message else ''}")
+
+
+globals()["range"] = static_range
+"""`nl.range` is a range that takes registers; inside this module `range` is Python's until here."""

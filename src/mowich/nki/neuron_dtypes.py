@@ -1,0 +1,73 @@
+"""`neuron_dtypes`: NumPy dtypes of the Neuron formats, and conversions between them, for tests that prepare and check kernel arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.neuroncore import dtypes as formats
+
+bfloat16 = formats.bfloat16.dtype
+float8_e4m3 = formats.float8_e4m3.dtype
+float8_e4m3fn = formats.float8_e4m3fn.dtype
+float8_e5m2 = formats.float8_e5m2.dtype
+float8_e8m0fnu = formats.float8_e8m0fnu.dtype
+float4_e2m1fn = formats.float4_e2m1fn.dtype
+float8_e4m3fn_x4 = formats.float8_e4m3fn_x4.dtype
+float8_e5m2_x4 = formats.float8_e5m2_x4.dtype
+float4_e2m1fn_x4 = formats.float4_e2m1fn_x4.dtype
+tfloat32 = formats.tfloat32.dtype
+float32 = formats.float32.dtype
+float16 = formats.float16.dtype
+int8, int16, int32 = formats.int8.dtype, formats.int16.dtype, formats.int32.dtype
+uint8, uint16, uint32 = formats.uint8.dtype, formats.uint16.dtype, formats.uint32.dtype
+
+
+def to_np(dtype: Any) -> np.dtype[Any]:
+    """Any name of a format -> NumPy dtype."""
+    return formats.as_dtype(dtype).dtype
+
+
+def static_cast(x: Any, dtype: Any, **_: Any) -> NDArray[Any]:
+    """An array in another format. Packed formats: [.., F] packed <-> [.., 4 F] numbers; integers of the word's size are its bits.
+
+    >>> words = static_cast(np.ones((2, 8), np.float32), "float8_e4m3fn_x4")
+    >>> words.shape, static_cast(words, np.float32).shape
+    ((2, 2), (2, 8))
+    """
+    a = np.asarray(x)
+    source, target = formats.as_dtype(a.dtype), formats.as_dtype(dtype)
+    if a.dtype == target.dtype:
+        return a
+    if source.part is not None:
+        if target.part is not None or (target.is_int and target.itemsize == source.itemsize):
+            return np.ascontiguousarray(a).view(target.dtype)
+        values = formats.unpack(a, source)
+        with np.errstate(all="ignore"):
+            return values.reshape(*a.shape[:-1], 4 * a.shape[-1]).astype(target.dtype)
+    if target.part is not None:
+        if a.dtype.kind in "uV":
+            return np.ascontiguousarray(a).view(target.dtype)
+        with np.errstate(all="ignore"):
+            return formats.pack(a.astype(np.float32), target)
+    with np.errstate(all="ignore"):
+        return a.astype(target.dtype)
+
+
+def sizeinbytes(dtype: Any) -> int:
+    """Bytes per element."""
+    return to_np(dtype).itemsize
+
+
+def finfo(dtype: Any) -> Any:
+    """Limits of a floating-point format."""
+    return ml_dtypes.finfo(to_np(dtype))  # type: ignore[no-untyped-call]
+
+
+def is_float_type(dtype: Any) -> bool:
+    """True for floating-point formats, packed ones among them."""
+    d = formats.as_dtype(dtype)
+    return d.is_float or d.part is not None

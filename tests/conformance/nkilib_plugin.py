@@ -1,0 +1,374 @@
+"""A pytest plugin under which nki-library's own test suite runs on Mowich, with no Neuron software installed.
+
+Nothing of nki-library is copied; what its public snapshot leaves out or gets wrong is put right while it is imported:
+  - packages of its infrastructure (ssh, S3, CloudWatch) are stood in for where they are not installed;
+  - `test.utils.perf_analysis_private` and other modules that were not published become empty;
+  - leftovers of the old namespace: `neuronxcc.nki.typing`, `neuronxcc.starfish.support.dtype`;
+  - a file that does not parse because a docstring's tail stands there twice (core/mlp/mlp.py) is repaired in memory;
+  - `@dataclass` classes that only AWS's front end accepts (README.md, "Defects of the snapshot");
+  - its simulation mode knows one rank: with several, `mowich.nki.simulate_ranks` runs the kernel;
+  - tests marked trace-only want AWS's compiler: they run on the machine instead, their outputs unchecked.
+
+Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, skipped: which cases stay),
+MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
+MOWICH_CONFORMANCE_EVERY (a sample: every n-th case),
+MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_EXTERNAL (test another
+importable `nki`).
+"""
+
+import builtins
+import dataclasses
+import functools
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import re
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+if not os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
+    importlib.import_module("mowich.nki").install(replace=True)
+
+INFRASTRUCTURE = (
+    *("boto3", "botocore", "fabric2", "paramiko", "invoke", "aws_embedded_metrics"),
+    *("plotext", "debugpy", "pytest_html", "filelock", "pandas"),
+)
+# names of tests of which several ranks take part (their inputs are given per rank)
+MULTIRANK = re.compile(r"collectives/test_(collectives|fg_allgather|fgcc|sb2sb_allgather)\.py::")
+LARGE = ("4096", "5120", "8192", "16384", "32768", "36864")  # nki-library's own rule for slow simulation
+TRACE_MARKS = {"trace_only", "trace-only", "compile_only", "compile-only"}
+
+
+class Stub(types.ModuleType):
+    """A module that has every attribute; an exception where the name says so."""
+
+    __path__: list[str] = []  # noqa: RUF012 - a package's attribute
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        is_error = name.endswith(("Error", "Exception", "Timeout"))
+        value = type(name, (Exception,), {}) if is_error else mock.MagicMock(name=f"{self.__name__}.{name}")
+        setattr(self, name, value)
+        return value
+
+
+def stand_in(packages: tuple[str, ...]) -> None:
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            sys.modules[name] = Stub(name)  # `Finder` answers for what is below it
+
+
+def old_namespace() -> None:
+    try:
+        importlib.import_module("neuronxcc.nki.typing")
+        has_nki = True
+    except ImportError:
+        has_nki = False
+    import neuron_dtypes
+
+    class Annotation:
+        def __getitem__(self, key: Any) -> "Annotation":
+            return self
+
+    def add(name: str, **attributes: Any) -> None:
+        module = types.ModuleType(name)
+        module.__path__ = []  # type: ignore[attr-defined]
+        module.__dict__.update(attributes)
+        module = sys.modules.setdefault(name, module)
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
+
+    if not has_nki:
+        add("neuronxcc")
+        add("neuronxcc.nki")
+        add("neuronxcc.nki.typing", tensor=Annotation(), mutable_tensor=Annotation())
+    try:
+        importlib.import_module("neuronxcc.starfish.support.dtype")
+    except ImportError:
+        add("neuronxcc.starfish")
+        add("neuronxcc.starfish.support")
+        add("neuronxcc.starfish.support.dtype", static_cast=neuron_dtypes.static_cast)
+
+
+def repaired(source: str) -> str:
+    """Source without the copy of a docstring's tail that follows its closing quotes; as it was where that is not it."""
+    try:
+        compile(source, "x", "exec")
+        return source
+    except SyntaxError as error:
+        lines, first = source.split("\n"), (error.lineno or 1) - 1
+    while first > 0 and lines[first - 1].strip():
+        first -= 1
+    last = first + 1
+    while last < len(lines) and lines[last].strip() != '"""':
+        last += 1
+    shorter = "\n".join(lines[:first] + lines[last + 1 :])
+    try:
+        compile(shorter, "x", "exec")
+        return shorter
+    except SyntaxError:
+        return source
+
+
+class RepairLoader(importlib.machinery.SourceFileLoader):
+    def get_code(self, fullname: str) -> types.CodeType:
+        path = self.get_filename(fullname)
+        return compile(repaired(self.get_data(path).decode()), path, "exec", dont_inherit=True)
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if isinstance(sys.modules.get(name.split(".")[0]), Stub):
+            return importlib.util.spec_from_loader(name, loader=self, is_package=True)
+        if path is None or not name.startswith(("test.utils.", "nkilib_src.")):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if name.startswith("test.utils."):
+            return None if spec else importlib.util.spec_from_loader(name, loader=self, is_package=True)
+        if spec and isinstance(spec.loader, importlib.machinery.SourceFileLoader) and spec.origin:
+            if not spec.submodule_search_locations:
+                spec.loader = RepairLoader(name, spec.origin)
+            return spec
+        return spec
+
+    def create_module(self, spec: Any) -> types.ModuleType:
+        return Stub(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
+
+
+def lenient_dataclasses() -> None:
+    """For NKIObject subclasses only: a required field that nobody passes is None; a keyword that names a class attribute
+    without annotation sets it. nki-library relies on both (MLPTKGConstantsDimensionSizes, SectionParams)."""
+    original = dataclasses.dataclass
+
+    def dataclass(cls: Any = None, /, **options: Any) -> Any:
+        def wrap(c: Any) -> Any:
+            own = "__init__" in c.__dict__
+            c = original(c, **options)
+            if own or not any(b.__name__ == "NKIObject" for b in c.__mro__) or not options.get("init", True):
+                return c
+            init, fields = c.__init__, {f.name: f for f in dataclasses.fields(c)}
+            missing = dataclasses.MISSING
+            required = [
+                n for n, f in fields.items() if f.init and f.default is missing and f.default_factory is missing
+            ]
+
+            @functools.wraps(init)
+            def lenient(self: Any, *args: Any, **kwargs: Any) -> None:
+                extra = {n: kwargs.pop(n) for n in list(kwargs) if n not in fields and hasattr(type(self), n)}
+                if not args:
+                    for n in required:
+                        kwargs.setdefault(n, None)
+                init(self, *args, **kwargs)
+                for n, value in extra.items():
+                    object.__setattr__(self, n, value)
+
+            c.__init__ = lenient
+            return c
+
+        return wrap if cls is None else wrap(cls)
+
+    dataclasses.dataclass = dataclass  # type: ignore[assignment]
+
+
+if not os.environ.get("MOWICH_CONFORMANCE_STRICT"):
+    lenient_dataclasses()
+sys.meta_path.insert(0, Finder())
+old_namespace()
+stand_in(INFRASTRUCTURE)
+
+
+def ranks_hook() -> Callable[..., Any] | None:
+    if os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
+        return None
+    return getattr(importlib.import_module("mowich.nki"), "simulate_ranks", None)
+
+
+def patch_collectives() -> None:
+    import test.utils.simulation_setup as setup
+    from test.utils.common_dataclasses import PerRankLazyInputGenerator, normalize_golden_output
+
+    one_rank = setup.run_simulator_inference
+
+    def run(under_test: Any) -> Any:
+        ranks, inputs = under_test.inference_args.collective_ranks, under_test.kernel_input
+        if ranks == 1 and not isinstance(inputs, PerRankLazyInputGenerator):
+            return one_rank(under_test)
+        simulate_ranks = ranks_hook()
+        if simulate_ranks is None:
+            pytest.skip("several ranks: nki offers no simulate_ranks")
+        per_rank = [
+            inputs.for_rank(r) if isinstance(inputs, PerRankLazyInputGenerator) else inputs for r in range(ranks)
+        ]
+        per_rank = [{k.removesuffix(".must_alias_input"): v for k, v in given.items()} for given in per_rank]
+        os.environ["NKI_NC_VERSION"] = under_test.compiler_input.platform_target.get_nc_gen()
+        results = simulate_ranks(under_test.kernel_func, per_rank, under_test.compiler_input.logical_nc_config)
+        named = {}
+        for r in range(ranks):
+            golden = normalize_golden_output(under_test.validation_args.golden_output, r)
+            got = results[r] if isinstance(results[r], (list, tuple)) else [results[r]]
+            for name, array in zip(golden, got, strict=True):
+                named[f"output_worker_{r}/{name}"] = np.asarray(array, dtype=golden[name].dtype)
+        return named
+
+    setup.run_simulator_inference = run
+
+
+class Aliased(dict):  # type: ignore[type-arg]
+    """Inputs by name, whether or not the key carries the suffix that marks an input as written in place."""
+
+    def __missing__(self, key: str) -> Any:
+        return dict.__getitem__(self, key + ".must_alias_input")
+
+
+def patch_framework() -> None:
+    import nki
+
+    for name in ("nki.compiler.frontend", "nki.compiler.ncc_driver"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            if "nki.compiler" not in sys.modules:
+                sys.modules["nki.compiler"] = nki.compiler = types.ModuleType("nki.compiler")  # type: ignore[attr-defined]
+            compiler = sys.modules["nki.compiler"]
+            if not hasattr(compiler, "__path__"):
+                compiler.__path__ = []  # type: ignore[attr-defined]
+            sys.modules[name] = Stub(name)
+            setattr(compiler, name.rsplit(".", 1)[1], sys.modules[name])
+
+    import test.utils.common_dataclasses as common
+    import test.utils.kernel_tracer as tracer
+    import test.utils.simulation_setup as setup
+    import test.utils.test_orchestrator as orchestrator
+    import test.utils.unit_test_framework as framework
+
+    builtins.Platforms = common.Platforms  # type: ignore[attr-defined]  # test_qkv_tkg.py does not import it
+    runner = orchestrator.Orchestrator
+    if hasattr(runner, "_mowich"):
+        return
+    runner._mowich = True
+    if not hasattr(runner, "_compiled_kernel"):  # set only where a kernel is compiled
+        runner._compiled_kernel = None
+
+    # outputs of several ranks are named output_worker_<r>/<name>: make the folders before they are written
+    dump_name = "__dump_tensors__" if hasattr(runner, "__dump_tensors__") else "_Orchestrator__dump_tensors__"
+    if hasattr(runner, dump_name):
+        dump = getattr(runner, dump_name)
+
+        def dump_with_folders(self: Any, directory: str, tensors: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
+            for n in tensors:
+                if "/" in n:
+                    os.makedirs(os.path.dirname(os.path.join(directory, name(n))), exist_ok=True)
+            return dump(self, directory, tensors, name, *args, **kwargs)
+
+        setattr(runner, dump_name, dump_with_folders)
+
+    init = framework.UnitTestFramework.__init__
+
+    def init_aliased(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        describe = self.output_tensor_descriptor
+        if callable(describe):
+            self.output_tensor_descriptor = lambda given: describe(Aliased(given) if isinstance(given, dict) else given)
+
+    framework.UnitTestFramework.__init__ = init_aliased
+
+    def trace_kernel(kernel_under_test: Any, mode: Any = None, output_directory: Any = None, **_: Any) -> None:
+        given = kernel_under_test.kernel_input or {}
+        if isinstance(given, common.PerRankLazyInputGenerator):
+            given = given.for_rank(0)
+        os.environ["NKI_NC_VERSION"] = kernel_under_test.compiler_input.platform_target.get_nc_gen()
+        setup.simulate_kernel(kernel_under_test.kernel_func, given, kernel_under_test.compiler_input.logical_nc_config)
+
+    tracer.trace_kernel = trace_kernel
+
+
+def set_of(item: pytest.Item) -> str:
+    if MULTIRANK.search(item.nodeid):
+        return "multirank"
+    if any(m.name in TRACE_MARKS for m in item.iter_markers()):
+        return "trace"
+    if item.get_closest_marker("slow_simulation") or any(pattern in item.name for pattern in LARGE):
+        return "slow"
+    return "skipped" if item.get_closest_marker("skip") else "regular"  # skipped upstream, or parametrised over nothing
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    patch_framework()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = [s for s in os.environ.get("MOWICH_CONFORMANCE_SETS", "").split(",") if s]
+    without = os.environ.get("MOWICH_CONFORMANCE_WITHOUT", "")
+    kept, left = [], []
+    for item in items:
+        which = set_of(item)
+        item.user_properties.append(("set", which))
+        drop = (wanted and which not in wanted) or (without and item.get_closest_marker(without))
+        (left if drop else kept).append(item)
+    every = int(os.environ.get("MOWICH_CONFORMANCE_EVERY", "1"))
+    left += [item for i, item in enumerate(kept) if i % every]
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept[::every]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    patch_collectives()
+    listing = os.environ.get("MOWICH_CONFORMANCE_LISTING")
+    if listing:
+        with Path(listing).open("w") as f:
+            for item in session.items:
+                marks = sorted({m.name for m in item.iter_markers()})
+                f.write(json.dumps({"id": item.nodeid, "set": set_of(item), "marks": marks}) + "\n")
+
+
+def cause(report: pytest.TestReport) -> tuple[str, str]:
+    """The exception as `Type: first line`, and the innermost frame as file:line."""
+    if report.outcome == "passed":
+        return "", ""
+    long = report.longrepr
+    if isinstance(long, tuple):
+        return str(long[2]).removeprefix("Skipped: "), ""
+    chain = [(trace, crash) for trace, crash, _ in getattr(long, "chain", [])]
+    trace, crash = chain[-1] if chain else (getattr(long, "reprtraceback", None), getattr(long, "reprcrash", None))
+    if len(chain) > 1 and crash is not None and crash.message.startswith("test.utils.exceptions."):
+        trace, crash = chain[-2]  # its orchestrator wraps what the kernel raised
+    files = [e.reprfileloc for e in getattr(trace, "reprentries", []) if getattr(e, "reprfileloc", None)]
+    where = f"{files[-1].path}:{files[-1].lineno}" if files else ""
+    text = crash.message if crash is not None else str(long).strip().split("\n")[-1]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return " ".join(lines[:3])[:400], where
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when != "call" and not (report.when == "setup" and report.outcome != "passed"):
+        return
+    out = os.environ.get("MOWICH_CONFORMANCE_RESULTS")
+    # under xdist both the worker and the controller see each report: the controller writes
+    if out and "PYTEST_XDIST_WORKER" not in os.environ:
+        why, where = cause(report)
+        row = {
+            "id": report.nodeid,
+            "outcome": report.outcome,
+            "seconds": round(report.duration, 2),
+            "why": why,
+            "where": where,
+            "set": dict(report.user_properties).get("set", ""),
+        }
+        with Path(out).open("a") as f:
+            f.write(json.dumps(row) + "\n")

@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""Run published NKI kernels on Mowich and write docs/conformance.md (README.md says how; `make conformance` calls this).
+
+Results are kept by suite, target and id in --state, so that a long suite may be run in parts; the report shows the last
+result of each case. Exit status 1 if a case failed that known.yaml does not explain, 2 if nothing could be run.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE)]
+sys.path.append(str(HERE / "shims"))
+sys.dont_write_bytecode = True
+
+import report  # noqa: E402
+
+CASE_SUITES = ("docs", "samples", "beta1", "pypi")
+SETS = {
+    "smoke": "",  # ids in nkilib_smoke.txt
+    "fast": "regular,multirank,trace",  # of these, those that nki-library marks fast
+    "regular": "regular,multirank,trace",
+    "multirank": "multirank",
+    "trace": "trace",
+    "slow": "slow",
+    "all": "regular,multirank,trace,slow,skipped",
+}
+TRN3_ONLY = (  # where nki-library has cases that trn2 cannot run
+    "core/mlp/test_mlp_proj_mxfp4.py",
+    "core/moe/moe_cte/test_moe_bwmm_mx_cte.py",
+    "core/moe/moe_tkg/test_moe_tkg.py",
+    "core/output_projection/test_output_proj_cte.py",
+    "core/qkv/test_qkv_cte.py",
+    "core/qkv/test_qkv_tkg.py",
+    "core/subkernels/test_rmsnorm_mx_quantize_tkg.py",
+    "core/utils/test_quantize_to_mx.py",
+    "experimental/mxfp_subkernels/test_mxfp_load.py",
+)
+OUTCOMES = {"passed": "passed", "failed": "failed", "skipped": "not attempted"}
+
+
+class Timeout(BaseException):  # not an Exception: a kernel's own handlers must not catch it
+    pass
+
+
+def expire(*_: Any) -> None:
+    raise Timeout
+
+
+def innermost(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
+def run_cases(cases: list[Any], seconds: int, show_traceback: bool) -> Iterator[dict[str, Any]]:
+    from registry import TARGETS, Skip, target
+
+    signal.signal(signal.SIGALRM, expire)
+    for c in cases:
+        start, outcome, why, where = time.perf_counter(), "passed", "", ""
+        signal.alarm(seconds)
+        try:
+            with target(c.generation):
+                c.run()
+        except Skip as reason:
+            outcome, why = "not attempted", str(reason)
+        except Timeout:
+            outcome, why = "failed", f"timeout after {seconds} s"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+            outcome, why = "failed", f"{type(error).__name__}: {' '.join(lines[:3])[:400]}"
+            where = innermost(error)
+            if show_traceback:
+                traceback.print_exc()
+        finally:
+            signal.alarm(0)
+        yield {
+            "suite": c.suite,
+            "target": TARGETS[c.generation],
+            "id": c.id,
+            "set": "",
+            "outcome": outcome,
+            "seconds": round(time.perf_counter() - start, 2),
+            "why": why,
+            "where": where,
+        }
+
+
+def nkilib_command(library: Path, args: argparse.Namespace, platform: str, name: str) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "nkilib_plugin", "-p", "no:cacheprovider", "-q", "--no-header"]
+    command += ["--continue-on-collection-errors"]  # test_topk_reduce.py imports what was not published
+    command += ["-c", str(library / "test/pytest.ini"), "--rootdir", str(library)]
+    command += ["--test-mode", "simulation", "--platform-target", platform, "--timeout", str(args.timeout)]
+    if args.jobs > 1:
+        command += ["-n", str(args.jobs), "--dist", "worksteal"]
+    if args.k:
+        command += ["-k", args.k]
+    if name == "smoke" and platform == "trn3" and not args.both:
+        return command + [str(library / "test/integration/nkilib" / p) for p in TRN3_ONLY]
+    if name == "smoke" and not args.paths:
+        lines = (HERE / "nkilib_smoke.txt").read_text().splitlines()
+        return command + [str(library / i) for i in lines if i and not i.startswith("#")]
+    if name == "fast":
+        command += ["-m", "fast"]
+    return command + [str(library / p) for p in (args.paths or ["test/integration/nkilib"])]
+
+
+def run_nkilib(library: Path, args: argparse.Namespace, platform: str, name: str) -> Iterator[dict[str, Any]]:
+    """nki-library's suite in a pytest of its own; rows as they come."""
+    folder = Path(tempfile.mkdtemp(prefix="conformance_"))
+    results, log = folder / "results.jsonl", folder / "pytest.log"
+    results.touch()
+    path = [library, library / "src", *os.environ.get("PYTHONPATH", "").split(":"), ROOT / "src", HERE, HERE / "shims"]
+    environment = dict(
+        os.environ,
+        PYTHONPATH=":".join(str(p) for p in path if str(p)),
+        MOWICH_CONFORMANCE_SETS=SETS[name],
+        MOWICH_CONFORMANCE_RESULTS=str(results),
+        MOWICH_CONFORMANCE_EVERY=str(args.every),
+        PYTHONDONTWRITEBYTECODE="1",
+        PYTHONHASHSEED="0",  # ids of some parametrised tests depend on it
+        NEURON_PYTHONHASHSEED="0",
+        OMP_NUM_THREADS="1",
+        OPENBLAS_NUM_THREADS="1",
+        MKL_NUM_THREADS="1",
+    )
+    if platform == "trn3" and not args.both:
+        environment["MOWICH_CONFORMANCE_WITHOUT"] = "trn2"
+        if name == "smoke":  # the ids of the list are trn2's
+            environment |= {"MOWICH_CONFORMANCE_SETS": "regular", "MOWICH_CONFORMANCE_EVERY": "16"}
+    if "slow" in SETS[name]:
+        environment["NKILIB_SIMULATION_RUN_ALL"] = "1"
+    command = nkilib_command(library, args, platform, name)
+    with log.open("w") as out, results.open() as lines:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        deadline, seen = time.monotonic() + args.limit, 0
+        while True:
+            ended = process.poll() is not None
+            while line := lines.readline():
+                row = json.loads(line)
+                seen += 1
+                yield {
+                    "suite": "nkilib",
+                    "target": platform,
+                    "id": "nkilib/" + row["id"].split("nkilib/", 1)[-1],
+                    "set": row["set"],
+                    "outcome": OUTCOMES[row["outcome"]],
+                    "seconds": row["seconds"],
+                    "why": row["why"],
+                    "where": row["where"],
+                }
+            if ended:
+                break
+            if time.monotonic() > deadline:
+                process.terminate()
+                print(f"nkilib: stopped after --limit {args.limit} s", file=sys.stderr)
+                break
+            time.sleep(0.2)
+        process.wait()
+    tail = log.read_text().strip().split("\n")
+    print(f"nkilib on {platform}: {tail[-1] if tail else 'no output'} (log {log})", file=sys.stderr)
+    if not seen:
+        print("\n".join(tail[-30:]), file=sys.stderr)
+
+
+def checkout(value: str | None, proof: str) -> Path | None:
+    return Path(value).resolve() if value and (Path(value) / proof).exists() else None
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--suite", default="docs,samples,beta1,pypi,nkilib")
+    p.add_argument("--set", default="smoke", choices=sorted(SETS), help="which of nki-library's cases")
+    p.add_argument("--platform", default="trn2", help="for nki-library: trn2, trn3 or trn2,trn3")
+    p.add_argument(
+        "--both", action="store_true", help="on trn3 also the cases that trn2 runs (else only what is trn3's)"
+    )
+    p.add_argument("--every", type=int, default=1, metavar="N", help="of nki-library's set, a sample: every N-th case")
+    p.add_argument("--paths", nargs="*", help="folders or files of nki-library's tests instead of all")
+    p.add_argument("-k", default="", help="only ids with this in them (for nki-library: pytest's -k)")
+    p.add_argument("--timeout", type=int, default=120, help="seconds per case")
+    p.add_argument("--limit", type=int, default=7200, help="seconds for nki-library per platform")
+    p.add_argument("--jobs", type=int, default=1, help="pytest-xdist workers for nki-library")
+    p.add_argument("--state", type=Path, default=ROOT / "build/conformance.json", help="results kept between runs")
+    p.add_argument("--report", type=Path, help="write the Markdown report here")
+    p.add_argument("--show", choices=("all", "failed", "none"), default="all")
+    p.add_argument("--traceback", action="store_true")
+    p.add_argument("--list", action="store_true", help="print the ids of the cases outside nki-library")
+    args = p.parse_args()
+    suites = args.suite.split(",")
+
+    if not os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
+        sys.path[:0] = [str(ROOT / "src")]
+        importlib.import_module("mowich.nki").install(replace=True)
+    from registry import CASES
+
+    for module in ("cases_docs", "cases_samples", "cases_pypi"):
+        importlib.import_module(module)
+    cases = [c for c in CASES if c.suite in suites and args.k in c.id]
+    if args.list:
+        print("\n".join(f"{c.id} {c.generation}" for c in cases))
+        return 0
+
+    state: dict[str, dict[str, Any]] = json.loads(args.state.read_text()) if args.state.exists() else {}
+    rows: list[dict[str, Any]] = []
+
+    def keep(row: dict[str, Any]) -> None:
+        rows.append(row)
+        state[f"{row['target']} {row['id']}"] = row
+        if args.show == "all" or (args.show == "failed" and row["outcome"] == "failed"):
+            print(f"{row['outcome']:13} {row['seconds']:7.2f}s {row['id']}  {row['why'][:160]}", flush=True)
+
+    try:
+        for row in run_cases(cases, args.timeout, args.traceback):
+            keep(row)
+        if "nkilib" in suites:
+            library = checkout(os.environ.get("NKI_LIBRARY"), "test/pytest.ini")
+            if library is None:
+                print("nkilib: NKI_LIBRARY names no checkout; skipped", file=sys.stderr)
+            else:
+                for platform in args.platform.split(","):
+                    for row in run_nkilib(library, args, platform, args.set):
+                        keep(row)
+    finally:
+        args.state.parent.mkdir(parents=True, exist_ok=True)
+        args.state.write_text(json.dumps(state, indent=0, sort_keys=True))
+        if args.report:
+            args.report.write_text(report.write(list(state.values())))
+
+    for suite, group in report.grouped(rows, lambda r: (r["suite"], r["target"])).items():
+        n = Counter(r["outcome"] for r in group)
+        print(f"  {' '.join(suite):14} {n['passed']} passed, {n['failed']} failed, {n['not attempted']} not attempted")
+    if not rows:
+        return 2
+    return 1 if any(r["outcome"] == "failed" and not report.explanation(r) for r in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
