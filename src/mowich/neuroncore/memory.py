@@ -113,6 +113,7 @@ class Storage:
             address,
             str(dtype),
             shape,
+            False,
         ]
         if self.space != "H":
             core.records.append(self.record)
@@ -1300,7 +1301,7 @@ def wrap(core: Core, array: NDArray[Any], region: MemoryRegion, name: str = "") 
 def place(core: Core, space: str) -> tuple[int, list[list[Any]]]:
     """Most bytes of one partition that are live at once, and the records live then (largest first).
 
-    Live: from the first write to the last use, in program order. Tiles of few partitions share columns in quadrants of 32.
+    Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order. Tiles of few partitions share columns in quadrants of 32.
     """
     events: list[tuple[int, int, int, list[Any]]] = []
     for i, r in enumerate(core.records):
@@ -1345,7 +1346,7 @@ def check_capacity(core: Core) -> None:
                 for r in live[:5]
             )
             raise machine.NkiValidationError(f"{SPACE_NAME[space]} over capacity: {peak:,} bytes per partition are live at once, it has {room:,}", where=_allocated(live[0]), given=f"largest live tiles: {named}",
-                       fix="use smaller tiles, or let tiles die sooner: a tile lives from its first write to its last use")  # fmt: skip
+                       fix="use smaller tiles, or let tiles die sooner: a tile lives from its first write (or first read, where loaded from HBM) to its last use")  # fmt: skip
 
 
 def check_overlap(core: Core) -> None:
