@@ -434,6 +434,36 @@ def test_over_capacity_lists_the_largest_live_tiles():
     nki.run_kernel(reuses, np.zeros((1, 1), np.float32), target="trn3")
 
 
+def test_loads_may_wait_for_their_first_read():
+    def kernel(x, used):
+        loaded = [nl.ndarray((128, 16384), dtype=nl.float32, buffer=nl.sbuf) for _ in range(5)]
+        total = sb(128, 16384)
+        for t in loaded:
+            nisa.dma_copy(t, x)
+        for t in loaded:
+            nisa.tensor_tensor(total, total, t, nl.add)
+        if used:
+            for t in loaded:
+                nisa.tensor_tensor(total, total, t, nl.add)
+
+    x = np.zeros((128, 16384), np.float32)
+    nki.run_kernel(kernel, x, False, target="trn3")
+    with pytest.raises(NkiValidationError, match="SBUF over capacity"):
+        nki.run_kernel(kernel, x, True, target="trn3")
+
+
+def test_a_pattern_of_a_column_view_counts_its_own_rows():
+    def kernel(x):
+        t = nl.load(x)
+        right = t.ap([[8, 4], [1, 4]], offset=4)
+        out = nl.ndarray((2, 2), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(out, right.ap([[4, 2], [1, 2]], offset=2))
+        return out
+
+    x = np.arange(32, dtype=np.float32).reshape(4, 8)
+    np.testing.assert_array_equal(nki.run_kernel(kernel, x).outputs[0], x[:2, 6:8])
+
+
 def test_manual_addresses_share_bytes():
     def kernel(x):
         a = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.sbuf, address=(0, 0))

@@ -105,6 +105,7 @@ def issue(
                 line,
             )
         )
+    _sink_loads(core, is_dma, writes, reads)
     if core.values:
         return True
     for _, tile in writes:
@@ -116,6 +117,25 @@ def issue(
     for _, tile in reads:
         tile.storage.record[5] = core.clock
     return False
+
+
+def _sink_loads(core: Core, is_dma: bool, writes: Sequence[Named], reads: Sequence[Named]) -> None:
+    """A tile that only loads from HBM have written lives from its first read: the compiler may delay the loads until then."""
+    loads = is_dma
+    for _, tile in reads:
+        storage = tile.storage
+        if storage.space == "H":
+            continue
+        loads = False
+        record = storage.record
+        if record[11]:
+            record[4], record[11] = core.clock, False
+    for _, tile in writes:
+        record = tile.storage.record
+        if not loads:
+            record[11] = False
+        elif record[4] < 0 and record[8] is None:
+            record[11] = True
 
 
 def _wrong_memory(row: Row, operand: str, tile: Tile, allowed: str) -> Exception:

@@ -113,6 +113,7 @@ class Storage:
             address,
             str(dtype),
             shape,
+            False,
         ]
         if self.space != "H":
             core.records.append(self.record)
@@ -866,8 +867,11 @@ class Tile:
                     tile=self,
                     given=[list(map(int, p)) for p in pattern],
                 )
-        start = base + (int(offset) if offset is not None else 0)
+        step = int(offset) if offset is not None else 0
         s = self.storage
+        if s.space != "H" and shape and shape[0] > 1:
+            strides[0], step = self._partition_step(d, strides[0], step)
+        start = base + step
         if s.space != "H" and scalar_offset is None:
             row = s.row_B // d.itemsize
             reach = start % row + sum((n - 1) * x for x, n in zip(strides[1:], shape[1:], strict=True)) if row else 0
@@ -890,6 +894,18 @@ class Tile:
             else:
                 dynamic = Dynamic("scalar", scalar_offset, scale, self.shape[dim])
         return Tile(s, d, tuple(shape), tuple(strides), start, dynamic)
+
+    def _partition_step(self, d: DType, stride: int, offset: int) -> tuple[int, int]:
+        """Partition stride and offset of a pattern in elements of the allocation. A stride that steps through a row but counts whole
+        rows of this view (columns of a wider tile) means partitions of the view."""
+        s = self.storage
+        row = s.row_B // d.itemsize
+        own = math.prod(self.shape[1:]) * self.dtype.itemsize // d.itemsize
+        if not row or not own or stride % row == 0 or stride % own or not self.is_contiguous():
+            return stride, offset
+        pitch = self.strides[0] * self.dtype.itemsize // d.itemsize
+        partition, column = divmod(offset, own)
+        return stride // own * pitch, partition * pitch + column
 
     def _overrun(
         self, d: DType, shape: tuple[int, ...], strides: tuple[int, ...], start: int, reach: int, row: int
@@ -1300,7 +1316,7 @@ def wrap(core: Core, array: NDArray[Any], region: MemoryRegion, name: str = "") 
 def place(core: Core, space: str) -> tuple[int, list[list[Any]]]:
     """Most bytes of one partition that are live at once, and the records live then (largest first).
 
-    Live: from the first write to the last use, in program order. Tiles of few partitions share columns in quadrants of 32.
+    Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order. Tiles of few partitions share columns in quadrants of 32.
     """
     events: list[tuple[int, int, int, list[Any]]] = []
     for i, r in enumerate(core.records):
@@ -1345,7 +1361,7 @@ def check_capacity(core: Core) -> None:
                 for r in live[:5]
             )
             raise machine.NkiValidationError(f"{SPACE_NAME[space]} over capacity: {peak:,} bytes per partition are live at once, it has {room:,}", where=_allocated(live[0]), given=f"largest live tiles: {named}",
-                       fix="use smaller tiles, or let tiles die sooner: a tile lives from its first write to its last use")  # fmt: skip
+                       fix="use smaller tiles, or let tiles die sooner: a tile lives from its first write (or first read, where loaded from HBM) to its last use")  # fmt: skip
 
 
 def check_overlap(core: Core) -> None:
