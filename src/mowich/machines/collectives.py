@@ -35,17 +35,13 @@ def members(level_devices: float, n: Floats, stride: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class Hop:
     """One level's part of a group: members inside (m), members inside the level below (below), bandwidth that one device of
-    this group drives (Bps, efficiency included), latency and whether it counts (the group reaches this level)."""
+    this group drives (Bps, efficiency included), and latency (0 where the group does not reach this level)."""
 
     level: Level
     m: Floats
     below: Floats
     Bps: Floats
     latency_s: Floats
-
-    @property
-    def crosses(self) -> NDArray[np.bool_]:
-        return self.m > self.below * (1 + 1e-9)
 
 
 def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:

@@ -69,14 +69,9 @@ def _move(dst: Tile, src: Tile, oob: str) -> None:
             raise out_of_bounds(src)
         a = found.read()
     a = convert(a, src.dtype, dst.dtype)
-    if dst.dynamic is not None and dst.dynamic.kind == "vector":
-        scatter(dst, a, oob, kept)
-        return
-    target = dst.resolved()
+    target = _landing(dst, a, oob, kept)
     if target is None:
-        if oob == "skip":
-            return
-        raise out_of_bounds(dst)
+        return
     if kept is None or kept.all():
         target.write(a)
         return
@@ -92,6 +87,17 @@ def _move(dst: Tile, src: Tile, oob: str) -> None:
     mixed = old.reshape(rows, -1).copy()
     mixed[kept] = a.reshape(rows, -1)[kept]
     target.write(mixed.reshape(target.shape))
+
+
+def _landing(dst: Tile, a: Array, oob: str, kept: NDArray[np.bool_] | None) -> Tile | None:
+    """The tile that `a` is to be written to; None where nothing is left to do: scattered to run-time indices already, or skipped."""
+    if dst.dynamic is not None and dst.dynamic.kind == "vector":
+        scatter(dst, a, oob, kept)
+        return None
+    target = dst.resolved()
+    if target is None and oob != "skip":
+        raise out_of_bounds(dst)
+    return target
 
 
 def gather(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None]:
@@ -200,14 +206,9 @@ def compute(
     if total is None:
         raise fail("dma_compute needs a source")
     out = cast(np.asarray(total), dst.dtype)
-    if dst.dynamic is not None and dst.dynamic.kind == "vector":
-        scatter(dst, out, oob, kept)
-        return
-    target = dst.resolved()
+    target = _landing(dst, out, oob, kept)
     if target is None:
-        if oob == "skip":
-            return
-        raise out_of_bounds(dst)
+        return
     if kept is not None and not kept.all():
         old = target.array()
         mask = kept.reshape((-1,) + (1,) * (out.ndim - 1))

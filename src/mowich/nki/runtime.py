@@ -333,7 +333,7 @@ class Kernel:
         functools.update_wrapper(self, func, updated=())
 
     def __getitem__(self, grid: Any) -> Kernel:
-        return Kernel(
+        return type(self)(
             self.func,
             platform_target=self.platform_target,
             grid=grid,

@@ -148,7 +148,7 @@ def layer_times(
                   facts=_paths(system, "peak_flops.bf16", "efficiency.attention_efficiency"))  # fmt: skip
     width, outputs = ops.ffn_width(layer.ffn)
     h_norm = np.where(p.sp > 0, h / p.tp, h)
-    elements = 2.0 * t * (10.0 * h_norm + 3.0 * (q + 2.0 * ops.kv_width(a) / p.tp) + (outputs) * width / p.tp)
+    elements = 2.0 * t * (10.0 * h_norm + 3.0 * (q + 2.0 * ops.kv_width(a) / p.tp) + outputs * width / p.tp)
     memory_bound = elements * s.memory_passes / r.B
     moe = np.zeros_like(t)
     expert_gemm = np.zeros_like(t)

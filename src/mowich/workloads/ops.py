@@ -97,7 +97,7 @@ def attention_width(a: Attention) -> float:
 def kv_width(a: Attention) -> float:
     """Elements of keys (or values) that one token adds before sharding, mean of the two."""
     if a.kind == "mla":
-        return a.num_heads * (a.head_dim + a.v_head_dim) / 2.0
+        return attention_width(a)
     return a.num_kv_heads * (a.head_dim + a.v_head_dim) / 2.0
 
 

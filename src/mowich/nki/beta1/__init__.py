@@ -25,16 +25,6 @@ def _results(value: Any, core: Core) -> Any:
 class Beta1Kernel(Kernel):
     """A kernel whose loops a compiler would reorder, and whose tensors it would spill: memory over capacity is not an error."""
 
-    def __getitem__(self, grid: Any) -> Kernel:
-        return Beta1Kernel(
-            self.func,
-            platform_target=self.platform_target,
-            grid=grid,
-            options=self.options,
-            results=self.results,
-            generation=self.default_generation,
-        )
-
     def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
         """Run on the host's arrays."""
         how.setdefault("check", False)
