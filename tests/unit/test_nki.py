@@ -195,6 +195,22 @@ def test_rows_out_of_bounds_raise_or_are_left_out():
     np.testing.assert_array_equal(got, np.stack([data[3], np.zeros(4, np.float32)]))
 
 
+def test_a_row_is_left_out_when_any_source_of_a_dma_compute_lacks_it():
+    data, first, second = rnd(5, 4), np.array([[9], [1], [4]], np.int32), np.array([[3], [9], [2]], np.int32)
+
+    def kernel(data, first, second):
+        rows = nl.zeros((3, 4), dtype=nl.float32)
+        srcs = [data.ap([[4, 3], [1, 4]], vector_offset=nl.load(i)) for i in (first, second)]
+        nisa.dma_compute(rows, srcs, nl.add, oob_mode=nisa.oob_mode.skip)
+        out = nl.ndarray((3, 4), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=rows)
+        return out
+
+    want = np.stack([np.zeros(4, np.float32), np.zeros(4, np.float32), data[4] + data[2]])
+    np.testing.assert_array_equal(nki.simulate(kernel)(data, first, second), want)
+    np.testing.assert_array_equal(nki.simulate(kernel)(data, second, first), want)
+
+
 @pytest.mark.parametrize("name", ["float8_e4m3fn_x4", "float8_e5m2_x4"])
 def test_quantised_matmul_is_near_the_exact_one(name):
     a, b = rnd(128, 4 * 64).astype(BF), rnd(128, 4 * 32, seed=1).astype(BF)

@@ -190,7 +190,8 @@ def compute(
             raise fail("dma_compute: sources and dst have the same number of elements", tile=src)
         if src.dynamic is not None and src.dynamic.kind == "vector":
             raw, good = gather(src, oob)
-            kept = good if good is not None else kept
+            if good is not None:
+                kept = good if kept is None else kept & good
         else:
             found = src.resolved()
             if found is None:
