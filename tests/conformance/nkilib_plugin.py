@@ -26,6 +26,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 import types
 from collections.abc import Callable
@@ -305,6 +306,21 @@ def set_of(item: pytest.Item) -> str:
     if item.get_closest_marker("slow_simulation") or any(pattern in item.name for pattern in LARGE):
         return "slow"
     return "skipped" if item.get_closest_marker("skip") else "regular"  # skipped upstream, or parametrised over nothing
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:  # a folder of its own, so that each worker can clear what its case wrote
+        Path(worker).mkdir(exist_ok=True)
+        os.chdir(worker)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    for folder in Path("neuron_test_output").glob(
+        "out-*"
+    ):  # inputs and outputs as files: tens of GB over the whole suite
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection(session: pytest.Session) -> None:

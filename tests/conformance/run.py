@@ -122,8 +122,15 @@ def nkilib_command(library: Path, args: argparse.Namespace, platform: str, name:
 
 def run_nkilib(library: Path, args: argparse.Namespace, platform: str, name: str) -> Iterator[dict[str, Any]]:
     """nki-library's suite in a pytest of its own; rows as they come."""
-    folder = Path(tempfile.mkdtemp(prefix="conformance_"))
-    results, log = folder / "results.jsonl", folder / "pytest.log"
+    with tempfile.TemporaryDirectory(prefix="conformance_", ignore_cleanup_errors=True) as folder:
+        yield from run_nkilib_in(Path(folder), library, args, platform, name)
+
+
+def run_nkilib_in(
+    folder: Path, library: Path, args: argparse.Namespace, platform: str, name: str
+) -> Iterator[dict[str, Any]]:
+    results, log = folder / "results.jsonl", args.state.parent / f"nkilib_{platform}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     results.touch()
     path = [library, library / "src", *os.environ.get("PYTHONPATH", "").split(":"), ROOT / "src", HERE, HERE / "shims"]
     environment = dict(
@@ -149,33 +156,41 @@ def run_nkilib(library: Path, args: argparse.Namespace, platform: str, name: str
     with log.open("w") as out, results.open() as lines:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
         deadline, seen = time.monotonic() + args.limit, 0
-        while True:
-            ended = process.poll() is not None
-            while line := lines.readline():
-                row = json.loads(line)
-                seen += 1
-                yield {
-                    "suite": "nkilib",
-                    "target": platform,
-                    "id": "nkilib/" + row["id"].split("nkilib/", 1)[-1],
-                    "set": row["set"],
-                    "outcome": OUTCOMES[row["outcome"]],
-                    "seconds": row["seconds"],
-                    "why": row["why"],
-                    "where": row["where"],
-                }
-            if ended:
-                break
-            if time.monotonic() > deadline:
+        try:
+            while True:
+                ended = process.poll() is not None
+                while line := lines.readline():
+                    row = json.loads(line)
+                    seen += 1
+                    yield {
+                        "suite": "nkilib",
+                        "target": platform,
+                        "id": "nkilib/" + row["id"].split("nkilib/", 1)[-1],
+                        "set": row["set"],
+                        "outcome": OUTCOMES[row["outcome"]],
+                        "seconds": row["seconds"],
+                        "why": row["why"],
+                        "where": row["where"],
+                    }
+                if ended:
+                    break
+                if time.monotonic() > deadline:
+                    process.terminate()
+                    print(f"nkilib: stopped after --limit {args.limit} s", file=sys.stderr)
+                    break
+                time.sleep(0.2)
+        finally:
+            if process.poll() is None:
                 process.terminate()
-                print(f"nkilib: stopped after --limit {args.limit} s", file=sys.stderr)
-                break
-            time.sleep(0.2)
         process.wait()
     tail = log.read_text().strip().split("\n")
     print(f"nkilib on {platform}: {tail[-1] if tail else 'no output'} (log {log})", file=sys.stderr)
     if not seen:
         print("\n".join(tail[-30:]), file=sys.stderr)
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def checkout(value: str | None, proof: str) -> Path | None:
@@ -219,12 +234,19 @@ def main() -> int:
     state: dict[str, dict[str, Any]] = json.loads(args.state.read_text()) if args.state.exists() else {}
     rows: list[dict[str, Any]] = []
 
+    def save() -> None:
+        args.state.parent.mkdir(parents=True, exist_ok=True)
+        args.state.write_text(json.dumps(state, indent=0, sort_keys=True))
+
     def keep(row: dict[str, Any]) -> None:
         rows.append(row)
+        if len(rows) % 200 == 0:
+            save()
         state[f"{row['target']} {row['id']}"] = row
         if args.show == "all" or (args.show == "failed" and row["outcome"] == "failed"):
             print(f"{row['outcome']:13} {row['seconds']:7.2f}s {row['id']}  {row['why'][:160]}", flush=True)
 
+    signal.signal(signal.SIGTERM, interrupt)  # what was seen is kept
     try:
         for row in run_cases(cases, args.timeout, args.traceback):
             keep(row)
@@ -237,8 +259,7 @@ def main() -> int:
                     for row in run_nkilib(library, args, platform, args.set):
                         keep(row)
     finally:
-        args.state.parent.mkdir(parents=True, exist_ok=True)
-        args.state.write_text(json.dumps(state, indent=0, sort_keys=True))
+        save()
         if args.report:
             args.report.write_text(report.write(list(state.values())))
 
