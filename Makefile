@@ -38,15 +38,24 @@ docs: accuracy
 accuracy: $(STAMP)
 	$(BIN)/python benchmarks/accuracy.py
 
-# docs/conformance.md: published NKI kernels on our NeuronCore. Name the checkouts that you have (tests/conformance/README.md):
+# docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
+# (tests/conformance/README.md):
 #   make conformance NKI_LIBRARY=... NKI_SAMPLES=... NEURON_SDK=... [SET=smoke|fast|regular|slow|all] [PLATFORM=trn2,trn3] [JOBS=2]
+#   make conformance SUITE=pypi REPORT=      the packages from PyPI alone, writing no document
+SUITE    ?= docs,samples,beta1,pypi,nkilib
 SET      ?= smoke
 PLATFORM ?= trn2,trn3
 JOBS     ?= 2
-conformance: $(STAMP)
-	$(BIN)/python -m pip install --quiet -r tests/conformance/requirements.txt
+REPORT   ?= docs/conformance.md
+conformance: $(VENV)-conformance/.installed
 	NKI_LIBRARY="$(abspath $(NKI_LIBRARY))" NKI_SAMPLES="$(abspath $(NKI_SAMPLES))" NEURON_SDK="$(abspath $(NEURON_SDK))" \
-	  $(BIN)/python tests/conformance/run.py --set $(SET) --platform $(PLATFORM) --jobs $(JOBS) --show failed --report docs/conformance.md
+	  $(VENV)-conformance/bin/python tests/conformance/run.py --suite $(SUITE) --set $(SET) --platform $(PLATFORM) --jobs $(JOBS) \
+	  --show failed $(if $(REPORT),--report $(REPORT))
+
+$(VENV)-conformance/.installed: requirements.lock tests/conformance/requirements.txt
+	$(PYTHON) -m venv $(VENV)-conformance
+	$(VENV)-conformance/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r tests/conformance/requirements.txt
+	touch $@
 
 # versions that everyone installs; edit pyproject.toml, then run this
 lock:
@@ -63,4 +72,4 @@ $(STAMP): pyproject.toml requirements.lock
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(VENV)-slow build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-slow $(VENV)-conformance build dist .mypy_cache .ruff_cache .pytest_cache
