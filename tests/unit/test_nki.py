@@ -313,44 +313,6 @@ def test_deadlock_says_who_waits_for_what():
         stuck[2](rnd(2, 2))
 
 
-def ring(kind, ranks):
-    def kernel(x):
-        group = ncc.ReplicaGroup([list(range(ranks))])
-        shape = {"all_gather": (ranks * 8, 4), "reduce_scatter": (8 // ranks, 4)}.get(kind, (8, 4))
-        src = nl.ndarray((8, 4), dtype=nl.float32, buffer=nl.hbm)
-        nisa.dma_copy(dst=src, src=x)
-        out = nl.ndarray(shape, dtype=nl.float32, buffer=nl.shared_hbm)
-        if kind == "all_reduce":
-            ncc.all_reduce([src], [out], group, nl.add)
-        elif kind == "all_gather":
-            ncc.all_gather([src], [out], group, 0)
-        elif kind == "reduce_scatter":
-            ncc.reduce_scatter([src], [out], group, 0, nl.add)
-        elif kind == "all_to_all":
-            ncc.all_to_all([src], [out], group, 0)
-        else:
-            ncc.collective_permute_implicit([[src]], [[out]], group)
-        return out
-
-    return kernel
-
-
-@pytest.mark.parametrize("ranks", [2, 8])
-@pytest.mark.parametrize("kind", ["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute"])
-def test_collectives_equal_numpy(kind, ranks):
-    xs = [rnd(8, 4, seed=r) for r in range(ranks)]
-    got = nki.simulate_ranks(ring(kind, ranks), [[x] for x in xs])
-    for r, g in enumerate(got):
-        want = {
-            "all_reduce": lambda: np.sum(xs, axis=0),
-            "all_gather": lambda: np.concatenate(xs),
-            "reduce_scatter": lambda r=r: np.split(np.sum(xs, axis=0), ranks)[r],
-            "all_to_all": lambda r=r: np.concatenate([np.split(x, ranks)[r] for x in xs]),
-            "permute": lambda r=r: xs[r - 1],
-        }[kind]()
-        np.testing.assert_allclose(g, want, rtol=1e-5, atol=1e-6)
-
-
 def test_mismatched_collectives_are_named():
     def kernel(x, kind):
         out = nl.ndarray((8, 4), dtype=nl.float32, buffer=nl.shared_hbm)
