@@ -1,0 +1,168 @@
+"""What a timing table holds: the operators and their dimensions, the columns of a row, and its CSV.
+
+One file per operator. The dimensions come first, by name, then the time with its 90% interval, what it moved and what it was bound by,
+and where it comes from. A file is written sorted, with six significant digits, so that it has the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from mowich.errors import UserError, unknown
+
+FOLDER = Path(__file__).parent / "data"
+"""The tables that ship."""
+
+SCOPES = {
+    "core": "one core, the others of the chip idle",
+    "pair": "a logical core of two (LNC 2), the others of the chip idle",
+    "chip": "every device of the chip runs this shape at the same time, and they share HBM: one core on Trainium 1, a pair later",
+}
+"""Who runs the operator. The shape of a row is that of one device: a core, or a pair."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """One operator. dims: name -> what it counts; repeats: dims beyond whose largest size the kernel repeats the same work, so that time
+    grows in proportion; linear: dims along which time is interpolated linearly (they may be 0), the others in logarithms."""
+
+    name: str
+    does: str
+    dims: Mapping[str, str]
+    repeats: tuple[str, ...] = ()
+    linear: tuple[str, ...] = ()
+
+
+def _operators() -> dict[str, Operator]:
+    gemm = {"m": "rows of the input (tokens)", "n": "columns of the weight", "k": "contraction"}
+    rows = {"rows": "rows (tokens)", "columns": "elements of a row"}
+    listed = [
+        Operator(name="matmul", does="out[m, n] = x[m, k] w[k, n], x given transposed", dims=gemm, repeats=("m",)),
+        Operator(name="moe_gemm", does="out[e] = x[e] w[e] for each expert, m rows each",
+                 dims={"experts": "experts on the device", **gemm, "m": "rows of each expert"}, repeats=("experts", "m")),
+        Operator(name="swiglu_mlp", does="y = (silu(x w_gate) * (x w_up)) w_down, x and y transposed",
+                 dims={"m": "rows of the input (tokens)", "hidden": "width of x", "ffn": "width between"}, repeats=("m",)),
+        Operator(name="attention_prefill", does="causal attention of `queries` tokens on themselves and on `prefix` tokens before them",
+                 dims={"heads": "query heads x sequences", "queries": "tokens of the prompt", "prefix": "tokens cached before",
+                       "head_dim": "width of a head"}, repeats=("heads",), linear=("prefix",)),
+        Operator(name="attention_decode", does="attention of one token of each sequence on its cache",
+                 dims={"sequences": "sequences x key-value heads", "group": "query heads per key-value head", "context": "tokens in the cache",
+                       "head_dim": "width of a head"}, repeats=("sequences", "context")),
+        Operator(name="rmsnorm", does="x / sqrt(mean(x^2) + eps) * weight", dims=rows, repeats=("rows",)),
+        Operator(name="softmax", does="softmax over the columns", dims=rows, repeats=("rows",)),
+        Operator(name="add", does="x + y, element by element", dims=rows, repeats=("rows",)),
+        Operator(name="quantise", does="bf16 to the dtype, with one scale per row (fp8) or per block of 32 (mxfp8)", dims=rows, repeats=("rows",)),
+        Operator(name="adamw", does="one AdamW step: bf16 gradient, fp32 master and moments, bf16 weight",
+                 dims={"elements": "parameters on the device"}, repeats=("elements",)),
+    ]  # fmt: skip
+    return {o.name: o for o in listed}
+
+
+OPERATORS = _operators()
+"""Every operator by name."""
+
+
+def operator(name: str) -> Operator:
+    """The operator of that name. Raises UserError for a name that is none."""
+    if name not in OPERATORS:
+        raise unknown("operator", name, OPERATORS)
+    return OPERATORS[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One timed shape. chip: id in facts/chips; cores: physical cores at work; seconds with its 90% interval; grade: of the weakest cost
+    that matters; hbm_B: bytes that one device moves to and from HBM; dma_busy, tensor_busy: share of the time that the DMA and
+    Tensor engines of a core are busy; kind: "simulated" or "measured"; kernel: file:name; hash: of the kernel and the costs."""
+
+    op: str
+    chip: str
+    dtype: str
+    scope: str
+    cores: int
+    shape: tuple[int, ...]
+    seconds: float
+    low_s: float
+    high_s: float
+    grade: str
+    hbm_B: float
+    dma_busy: float
+    tensor_busy: float
+    kind: str
+    kernel: str
+    hash: str
+    source: str
+
+    def key(self) -> tuple[str, str, str, tuple[int, ...]]:
+        """What the row is of."""
+        return (self.chip, self.dtype, self.scope, self.shape)
+
+
+_NUMBERS = ("seconds", "low_s", "high_s", "hbm_B", "dma_busy", "tensor_busy")
+_BEFORE = ("op", "chip", "dtype", "scope", "cores")
+_AFTER = tuple(f.name for f in fields(Row) if f.name not in (*_BEFORE, "shape"))
+
+
+def columns(op: Operator) -> tuple[str, ...]:
+    """Header of an operator's file."""
+    return (*_BEFORE, *op.dims, *_AFTER)
+
+
+def dump(op: Operator, rows: Iterable[Row]) -> str:
+    """The text of an operator's file: rows sorted by chip, dtype, scope and shape."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns(op))
+    for r in sorted(rows, key=Row.key):
+        after = (f"{getattr(r, name):.6g}" if name in _NUMBERS else getattr(r, name) for name in _AFTER)
+        writer.writerow((r.op, r.chip, r.dtype, r.scope, r.cores, *r.shape, *after))
+    return out.getvalue()
+
+
+def write(folder: Path, op: str, rows: Iterable[Row]) -> Path:
+    """Write `folder/<op>.csv`; gives its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{op}.csv"
+    path.write_text(dump(operator(op), rows), encoding="utf-8", newline="\n")
+    return path
+
+
+def read(op: str, folder: Path = FOLDER) -> tuple[Row, ...]:
+    """Rows of an operator's file; none where there is no file. Raises UserError, with file and line, for a file that is not such a table."""
+    path = folder / f"{op}.csv"
+    known = operator(op)
+    wanted = columns(known)
+    if not path.is_file():
+        return ()
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.reader(file))
+    if not lines or tuple(lines[0]) != wanted:
+        raise UserError("not a timing table: its columns differ", where=f"{path}:1", given=",".join(lines[0] if lines else []), allowed=",".join(wanted))  # fmt: skip
+    return tuple(
+        _row(known, dict(zip(wanted, line, strict=False)), f"{path}:{i}") for i, line in enumerate(lines[1:], 2)
+    )
+
+
+def _row(op: Operator, text: Mapping[str, str], where: str) -> Row:
+    try:
+        shape = tuple(int(text[d]) for d in op.dims)
+        numbers = {name: float(text[name]) for name in _NUMBERS}
+        words = {
+            name: text[name] for name in ("op", "chip", "dtype", "scope", "grade", "kind", "kernel", "hash", "source")
+        }
+        row = Row(cores=int(text["cores"]), shape=shape, **numbers, **words)  # type: ignore[arg-type]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"a row that does not read: {error}", where=where) from None
+    if row.scope not in SCOPES:
+        raise unknown("scope", row.scope, SCOPES, where=where)
+    if not 0 < row.low_s <= row.seconds <= row.high_s:
+        raise UserError(
+            "times are positive and low <= seconds <= high",
+            where=where,
+            given=f"{row.low_s}, {row.seconds}, {row.high_s}",
+        )
+    return row

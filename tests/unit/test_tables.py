@@ -1,0 +1,145 @@
+"""Timing tables: their CSV, interpolation between shapes, refusal outside them, and what is said of coverage."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mowich.errors import UserError
+from mowich.tables import OPERATORS, SCOPES, Row, operator_s, read, schema, write
+
+M, N, K = (1, 128, 2048), (512, 4096), (512, 8192)
+
+
+def row(op: str, shape: tuple[int, ...], seconds: float, **other: object) -> Row:
+    made: dict[str, object] = {
+        "op": op, "chip": "chip", "dtype": "bf16", "scope": "chip", "cores": 8, "shape": shape, "seconds": seconds,
+        "low_s": 0.8 * seconds, "high_s": 1.5 * seconds, "grade": "D", "hbm_B": 1e6, "dma_busy": 0.5, "tensor_busy": 0.25,
+        "kind": "simulated", "kernel": "matmul.py:matmul", "hash": "0123", "source": "test",
+    }  # fmt: skip
+    return Row(**{**made, **other})  # type: ignore[arg-type]
+
+
+def rows(time: Callable[[float, float, float], float]) -> list[Row]:
+    return [row("matmul", s, time(*s)) for s in itertools.product(M, N, K)]
+
+
+def power(m: float, n: float, k: float) -> float:
+    return 1e-9 * m**0.5 * n**0.9 * k
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tables")
+    write(made, "matmul", rows(power))
+    return made
+
+
+def test_a_file_reads_back_and_writes_the_same_bytes(tmp_path: Path) -> None:
+    first = write(tmp_path / "a", "matmul", rows(power))
+    again = write(tmp_path / "b", "matmul", reversed(read("matmul", tmp_path / "a")))
+    assert first.read_bytes() == again.read_bytes()
+    assert {r.key() for r in read("matmul", tmp_path / "a")} == {r.key() for r in rows(power)}
+    assert first.read_text().splitlines()[0].split(",")[:8] == ["op", "chip", "dtype", "scope", "cores", "m", "n", "k"]
+
+
+def test_shapes_of_the_table_are_answered_as_they_are(folder: Path) -> None:
+    found = read("matmul", folder)
+    m, n, k = np.array([r.shape for r in found]).T
+    t = operator_s("chip", "matmul", "bf16", {"m": m, "n": n, "k": k}, folder=folder)
+    np.testing.assert_allclose(t.seconds, [r.seconds for r in found], rtol=1e-12)
+    np.testing.assert_allclose(t.high, [r.high_s for r in found], rtol=1e-12)
+    assert t.inside.all()
+    assert not t.scaled.any()
+    assert t.share() == 1.0
+    assert (t.grade, t.kind, t.hash) == ("D", "simulated", "0123")
+
+
+@given(m=st.floats(1, 2048), n=st.floats(512, 4096), k=st.floats(512, 8192))
+def test_products_of_powers_are_exact_between_shapes(folder: Path, m: float, n: float, k: float) -> None:
+    t = operator_s("chip", "matmul", "bf16", {"m": m, "n": n, "k": k}, folder=folder)
+    assert t.seconds == pytest.approx(power(m, n, k), rel=1e-4)
+    assert t.low <= t.seconds <= t.high
+
+
+def test_outside_has_no_time_and_repeated_work_is_scaled_and_says_so(folder: Path) -> None:
+    shape = {"m": [0.5, 4096, 4096, 128, 128], "n": [512, 512, 8192, 511, 512], "k": [512, 512, 512, 512, 512]}
+    t = operator_s("chip", "matmul", "bf16", shape, folder=folder)
+    assert t.known.tolist() == [False, True, False, False, True]
+    assert t.scaled.tolist() == [False, True, False, False, False]
+    assert t.seconds[1] == pytest.approx(2 * power(2048, 512, 512), rel=1e-4)
+    assert np.isnan(t.seconds[~t.known]).all()
+    assert t.share() == pytest.approx(0.4)
+    assert t.share([0, 3, 0, 0, 1]) == 1.0
+
+
+def test_no_table_is_no_coverage(folder: Path) -> None:
+    t = operator_s("other", "matmul", "bf16", {"m": [1, 2], "n": 512, "k": 512}, folder=folder)
+    assert t.share() == 0.0
+    assert np.isnan(t.seconds).all()
+    assert t.grade == ""
+
+
+def test_a_hole_of_the_grid_has_no_time_and_its_edges_do(tmp_path: Path) -> None:
+    write(tmp_path, "matmul", [r for r in rows(power) if r.shape != (2048, 4096, 8192)])
+    t = operator_s("chip", "matmul", "bf16", {"m": [2048, 2048, 300], "n": [4096, 512, 4096], "k": [8000, 8192, 512]}, folder=tmp_path)  # fmt: skip
+    assert t.known.tolist() == [False, True, True]
+
+
+def test_along_a_dimension_that_may_be_0_time_is_linear(tmp_path: Path) -> None:
+    def time(heads: int, queries: int, prefix: int) -> float:
+        return 1e-9 * heads * queries * (1000 + prefix)
+
+    write(tmp_path, "attention_prefill",
+          [row("attention_prefill", (h, q, p, 128), time(h, q, p)) for h in (1, 8) for q in (128, 1024) for p in (0, 4096)])  # fmt: skip
+    t = operator_s("chip", "attention_prefill", "bf16", {"heads": 4, "queries": 256, "prefix": [0, 1000, 4096, 5000], "head_dim": 128}, folder=tmp_path)  # fmt: skip
+    assert t.known.tolist() == [True, True, True, False]
+    np.testing.assert_allclose(t.seconds[:3], [time(4, 256, p) for p in (0, 1000, 4096)], rtol=1e-4)
+
+
+def _refused(call: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        call()
+    return caught.value.line()
+
+
+def test_bad_questions_are_one_line(folder: Path) -> None:
+    good = {"m": 1, "n": 512, "k": 512}
+    asked: Iterable[tuple[Callable[[], object], str]] = (
+        (lambda: operator_s("chip", "matmull", "bf16", good), "did you mean 'matmul'"),
+        (lambda: operator_s("chip", "matmul", "bf16", good, scope="cores"), "allowed: chip, core, pair"),
+        (lambda: operator_s("chip", "matmul", "bf16", {"m": 1, "n": 2}), "add k"),
+        (lambda: operator_s("chip", "matmul", "bf16", {**good, "q": 2}), "unknown dimension of matmul 'q'"),
+        (lambda: operator_s("chip", "matmul", "bf16", {**good, "m": 0}), "m is not positive"),
+    )
+    for call, words in asked:
+        line = _refused(call)
+        assert words in line
+        assert "\n" not in line
+
+
+def test_a_broken_file_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "matmul", rows(power))
+    text = path.read_text()
+    path.write_text(text.replace("m,n,k", "m,k,n", 1))
+    assert "matmul.csv:1" in _refused(lambda: read("matmul", tmp_path))
+    path.write_text(text.replace(",chip,8,1,512,512,", ",chip,8,one,512,512,", 1))
+    assert "matmul.csv:2" in _refused(lambda: read("matmul", tmp_path))
+    path.write_text(text.replace(",D,", ",D,", 1).replace("chip,bf16,chip,8", "chip,bf16,rack,8", 1))
+    assert "unknown scope 'rack'" in _refused(lambda: read("matmul", tmp_path))
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_shipped_tables_read(op: str) -> None:
+    found = read(op)
+    assert len({r.key() for r in found}) == len(found)
+    assert all(r.scope in SCOPES and len(r.shape) == len(OPERATORS[op].dims) for r in found)
+    assert schema.dump(OPERATORS[op], found) == (
+        (schema.FOLDER / f"{op}.csv").read_text() if found else schema.dump(OPERATORS[op], ())
+    )
