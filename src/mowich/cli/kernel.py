@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mowich.cli.app import app
+from mowich.cli.options import CONTEXT
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, unknown
 
 if TYPE_CHECKING:
     from mowich.nki import Kernel, Result
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 kernel_app = typer.Typer(
     help="NKI kernels on a simulated NeuronCore.", epilog="Example: mowich kernel run kernels/matmul.py", no_args_is_help=True,
     rich_markup_mode=None, context_settings=CONTEXT,
 )  # fmt: skip
+app.add_typer(kernel_app, name="kernel")
 
 
 @kernel_app.callback()
@@ -206,7 +208,7 @@ def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
     for frame in reversed(frames):
         name = frame.filename
         if name.startswith(_OURS):
-            return not name.endswith(("cli_kernel.py", "runtime.py"))
+            return not name.endswith(("cli/kernel.py", "runtime.py"))
         if f"{os.sep}site-packages{os.sep}" not in name and not name.startswith(sys.base_prefix):
             return False
     return False

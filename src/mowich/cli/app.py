@@ -1,0 +1,103 @@
+"""The application that the verbs register with, and the one place that turns exceptions into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import mowich
+from mowich.cli.options import CONTEXT
+from mowich.cli.output import complain
+from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean
+
+EXAMPLE = "mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs --on trn2,trn3,ironwood,gb300 --chips 16384"
+
+VERSION = getattr(mowich, "__version__", "0+unknown")
+
+HELP = "Trainium 3 in software, beside the machines it competes with: what fits, how fast, what it costs, and why."
+
+app = typer.Typer(
+    name="mowich", help=HELP, epilog=f"Example: {EXAMPLE}", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
+)  # fmt: skip
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="With any verb: show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        print(f"mowich {VERSION}")
+        raise typer.Exit
+
+
+def usage_line(error: Any) -> str:
+    """A usage error of the parser as one line, with the closest flag or verb."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "mowich"
+    text = " ".join(error.format_message().split()).split(" (Possible options")[0].split(" Did you mean")[0].rstrip(".")
+    given = getattr(error, "option_name", None)
+    if given and context:
+        known = [
+            flag
+            for parameter in context.command.params
+            for flag in (*parameter.opts, *parameter.secondary_opts)
+            if flag.startswith("-")
+        ]
+        hint = did_you_mean(given, known)
+    elif text.startswith("No such command") and context:
+        given = text.split("'")[1] if "'" in text else ""
+        hint = did_you_mean(given, context.command.list_commands(context))
+    else:
+        hint = None
+    text = text[:1].lower() + text[1:]
+    return f"{text}; {hint or 'see ' + path + ' --help'}"
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line; the exit code."""
+    words = [w for w in args if w != "--debug"]
+    debug = len(words) < len(args)
+    usage: Any = typer.BadParameter.__mro__[1]  # UsageError and its base, wherever typer keeps click
+    base: Any = usage.__mro__[1]
+    try:
+        code = typer.main.get_command(app).main(words, prog_name="mowich", standalone_mode=False)
+        sys.stdout.flush()
+        if code == EXIT_INTERRUPTED:  # typer makes this of Ctrl-C, without a word
+            print("interrupted", file=sys.stderr)
+        return code if isinstance(code, int) else EXIT_OK
+    except UserError as error:
+        if debug:
+            raise
+        complain(error.line())
+        return error.code
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except base as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            return EXIT_BAD_INPUT
+        if debug:
+            raise
+        complain(usage_line(error))
+        return EXIT_BAD_INPUT
+    except Exception as error:
+        if debug:
+            raise
+        words_of = " ".join(str(error).split())
+        complain(f"this is a bug in mowich {VERSION}: {type(error).__name__}: {words_of}; --debug shows the traceback")
+        return EXIT_BUG
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Entry point."""
+    sys.exit(run(sys.argv[1:] if args is None else args))

@@ -1,0 +1,288 @@
+"""What a user typed, read and checked: every problem of one command line is collected and told at once, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mowich.errors import UserError, UserErrors, did_you_mean, unknown
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
+    from mowich.plans.plan import TrainJob
+    from mowich.workloads.model import Model
+
+
+class Problems:
+    """Collects `UserError`s so that one run reports every mistake."""
+
+    def __init__(self) -> None:
+        self.found: list[UserError] = []
+
+    @contextmanager
+    def watch(self, where: str | None = None) -> Iterator[None]:
+        """Keep a UserError of the block instead of raising it; `where` is said of those that do not say it themselves."""
+        try:
+            yield
+        except UserErrors as errors:
+            self.found += errors.errors
+        except UserError as error:
+            error.where = error.where or where
+            self.found.append(error)
+
+    def add(self, what: str, **details: Any) -> None:
+        self.found.append(UserError(what, **details))
+
+    def stop(self) -> None:
+        """Raise what was found."""
+        if self.found:
+            raise self.found[0] if len(self.found) == 1 else UserErrors(self.found)
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the --set options say, and the facts they lead to."""
+
+    facts: Facts
+    plan: dict[str, str] = field(default_factory=dict)
+    term: str = "default"
+
+
+KEYS = ("plan.tp", "plan.pp", "plan.ep", "plan.precision", "plan.recompute", "prices.term", "prices.trn3", "power.trn3", "site.pue", "site.electricity",
+        "site.idle_power_share")  # fmt: skip
+
+
+def read_dirs(dirs: Sequence[Path] | None, problems: Problems) -> None:
+    """Note every --facts that is not a directory."""
+    for folder in dirs or ():
+        if not folder.is_dir():
+            problems.add("no such directory", where="--facts", given=str(folder))
+
+
+def read_facts(dirs: Sequence[Path] | None, problems: Problems) -> Facts:
+    """The shipped facts with the user's directories over them. Stops at once when one is missing: nothing else can be checked."""
+    from mowich.facts import load
+
+    read_dirs(dirs, problems)
+    problems.stop()
+    return load(tuple(dirs or ()))
+
+
+def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems) -> Settings:
+    """Apply every --set to the facts, or keep it for the search (plan.*) or the prices (prices.term)."""
+    from mowich.machines.system import machine_id
+    from mowich.units import parse, parse_count
+
+    out = Settings(facts=facts)
+    changes: dict[str, float] = {}
+
+    def fact_path(key: str, where: str) -> str:
+        root, _, name = key.partition(".")
+        if root == "prices" and name and "." not in name:
+            return f"prices.user.{machine_id(facts, name)}"
+        if root == "power" and name and "." not in name:
+            return f"chips.{facts.meta('systems', machine_id(facts, name))['chip']}.power.all_in"
+        if root == "site":
+            key = f"sites.default.{name}"
+        if facts.get(key) is None:
+            with_close = did_you_mean(key, KEYS) or _closest_fact(facts, key)
+            raise UserError(
+                f"unknown setting '{key}'",
+                where=where,
+                allowed="plan.*, prices.*, power.*, site.*, or a path of `mowich facts show`",
+                fix=with_close,
+            )
+        return key
+
+    seen: set[str] = set()
+    for item in items or ():
+        where = f"--set {item}"
+        with problems.watch(where):
+            key, equals, value = (part.strip() for part in item.partition("="))
+            if not equals or not key or not value:
+                raise UserError(
+                    "not a setting",
+                    where="--set",
+                    given=item,
+                    allowed="path=value, as in plan.tp=8 or prices.trn3='$1.40/chip/h'",
+                )
+            value = value.strip("\"'")
+            if key in seen:
+                raise UserError(
+                    f"{key} is set twice", where="--set", fix="several choices of a plan are written plan.tp=4,8"
+                )
+            seen.add(key)
+            if key.startswith("plan."):
+                out.plan[key.removeprefix("plan.")] = value
+            elif key == "prices.term":
+                from mowich.economics.money import TERMS
+
+                if value not in TERMS:
+                    raise unknown("price term", value, TERMS, where=where)
+                out.term = value
+            else:
+                path = fact_path(key, where)
+                fact = facts.fact(path)
+                if fact.unit == "text":
+                    raise UserError("this fact is a text and cannot be set", where=where)
+                if fact.unit in ("", "1") and not value.endswith("%"):
+                    whole = path.rsplit(".", 1)[-1] in WHOLE
+                    number = parse_count(value, where=where, minimum=1 if whole else 0, whole=whole)
+                else:
+                    number = parse(value, fact.unit or "1", where=where).value
+                if number <= 0:
+                    raise UserError("must be above 0", where=where, given=value)
+                low, high = bounds(path)
+                if not low <= number <= high:
+                    raise UserError(
+                        "out of range",
+                        where=where,
+                        given=value,
+                        allowed=f"{low:g} to {high:g}" if high < float("inf") else f"at least {low:g}",
+                    )
+                changes[path] = number
+    if changes and not problems.found:
+        out.facts = facts.with_values(changes)
+    return out
+
+
+WHOLE = ("devices_per_chip", "chips_per_unit", "chips_per_server", "max_chips", "chips", "axes")
+"""Names of facts that count things."""
+
+SHARES = ("_efficiency", "_overlap", "_exposed", "_share", "exposed_inside", "exposed_outside")
+"""Ends of the names of facts that are shares of a whole."""
+
+
+def bounds(path: str) -> tuple[float, float]:
+    """What a set value may be by its meaning: a share is at most 1, a facility draws at least what its machines do."""
+    name = path.rsplit(".", 1)[-1]
+    if name == "pue":
+        return 1.0, float("inf")
+    return 0.0, 1.0 if name.endswith(SHARES) else float("inf")
+
+
+def _closest_fact(facts: Facts, key: str) -> str | None:
+    """The did-you-mean of the facts themselves."""
+    try:
+        facts.fact(key)
+    except UserError as error:
+        return error.fix
+    return None
+
+
+def read_count(
+    text: str | None, flag: str, problems: Problems, *, minimum: float = 1, maximum: float | None = None
+) -> float | None:
+    from mowich.units import parse_count
+
+    if text is None:
+        return None
+    with problems.watch():
+        value = parse_count(text.removesuffix("tokens").strip(), where=flag, minimum=minimum)
+        if maximum is not None and value > maximum:
+            raise UserError(f"must be at most {maximum:g}", where=flag, given=text)
+        return value
+    return None
+
+
+def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None, problems: Problems, note: Callable[[str], None],
+             *, needs_tokens: bool = True) -> TrainJob | None:  # fmt: skip
+    """The training job, or None when something is wrong or missing."""
+    from mowich.plans.plan import TrainJob
+    from mowich.units import parse_count
+
+    if not train:
+        problems.add("say what the work is", where="--train", fix="add --train (serving comes with a later version)")
+    required = {"--seq": seq, "--batch": batch, **({"--tokens": tokens} if needs_tokens else {})}
+    examples = {
+        "--tokens": "--tokens 15T",
+        "--seq": "--seq 4096",
+        "--batch": "--batch 16384seqs or --batch 64M (tokens)",
+    }
+    for flag, value in required.items():
+        if value is None:
+            problems.add("is required with --train", where=flag, fix=f"for example {examples[flag]}")
+    all_tokens = read_count(tokens, "--tokens", problems)
+    per_seq = read_count(seq, "--seq", problems, maximum=1e9)
+    if seq and per_seq and seq.strip()[-1:] in "kK":
+        note(f"--seq {seq} is {per_seq:.0f} tokens (k is 1000); {seq.strip()[:-1]}Ki is a multiple of 1024")
+    seqs: float | None = None
+    if batch is not None:
+        with problems.watch():
+            text = batch.strip()
+            for suffix in ("seqs", "seq"):
+                if text.endswith(suffix):
+                    seqs = parse_count(text.removesuffix(suffix).strip(), where="--batch")
+                    break
+            else:
+                in_tokens = parse_count(text.removesuffix("tokens").strip(), where="--batch")
+                if per_seq:
+                    seqs = in_tokens / per_seq
+                    if seqs < 1:
+                        raise UserError(
+                            f"{batch} tokens are less than one sequence of {per_seq:.0f}",
+                            where="--batch",
+                            fix=f"sequences are written {text}seqs",
+                        )
+                    if text.isdigit():
+                        note(
+                            f"--batch {text} is {text} tokens, {seqs:.6g} sequences; {text} sequences are written {text}seqs"
+                        )
+    if problems.found or per_seq is None or seqs is None:
+        return None
+    if all_tokens and all_tokens < seqs * per_seq:
+        problems.add(
+            f"{tokens} tokens are less than one step of {seqs * per_seq:.6g}",
+            where="--tokens",
+            fix="train on more, or choose a smaller --batch",
+        )
+        return None
+    return TrainJob(tokens=all_tokens or seqs * per_seq, seq=int(per_seq), batch_seqs=seqs)
+
+
+def read_systems(
+    on: str,
+    chips: int | None,
+    facts: Facts,
+    problems: Problems,
+    *,
+    equal: str = "chips",
+    single: bool = False,
+    stack: str | None = None,
+) -> list[str]:
+    """The names of --on, each checked: known, named once, and its number of chips in range."""
+    from mowich.machines.system import resolve
+
+    words = [w.strip() for w in on.split(",") if w.strip()]
+    if not words:
+        problems.add("names no system", where="--on", fix="for example --on trn3,gb300")
+    if single and len(words) > 1:
+        problems.add("takes one system", where="--on", given=on, fix="mowich compare takes several")
+    for word in dict.fromkeys(w for w in words if words.count(w) > 1):
+        problems.add(f"'{word}' is named twice", where="--on")
+    taken: dict[tuple[str, int], str] = {}
+    for word in dict.fromkeys(words):
+        with problems.watch("--on"):
+            system = resolve(facts, word, chips=chips if equal in ("chips", "") else None, stack=stack)
+            other = taken.setdefault((system.id, system.chips), word)
+            if other != word:
+                raise UserError(f"'{other}' and '{word}' are the same {system.chips} chips of {system.id}")
+    return words
+
+
+def read_model(name: str, problems: Problems) -> Model | None:
+    from mowich.workloads import load
+
+    with problems.watch("MODEL"):
+        return load(name)
+    return None
+
+
+def note_context(model: Model | None, job: TrainJob | None, note: Callable[[str], None]) -> None:
+    """Say so when sequences are longer than the model was made for."""
+    limit = 0 if model is None else model.learned_positions or model.max_seq
+    if model is not None and job is not None and limit and job.seq > limit:
+        note(f"--seq {job.seq} is longer than the context of {model.name}, {limit} tokens")

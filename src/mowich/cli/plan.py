@@ -1,0 +1,242 @@
+"""`mowich compare`, `plan` and `fit`: a job put on machines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+
+from mowich.cli.app import EXAMPLE, app
+from mowich.cli.inputs import (
+    Problems,
+    note_context,
+    read_count,
+    read_facts,
+    read_job,
+    read_model,
+    read_settings,
+    read_systems,
+)
+from mowich.cli.options import (
+    Batch,
+    Chips,
+    Csv,
+    Equal,
+    FactsDir,
+    Json,
+    ModelName,
+    On,
+    Out,
+    Plain,
+    Quiet,
+    Seed,
+    Seq,
+    Set,
+    Stack,
+    Tokens,
+    Train,
+)
+from mowich.cli.output import emit, noter, one_form, progress, rerun, style
+from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED, unknown
+
+
+@app.command(short_help="One training job on several systems: the main job.", epilog=f"Example: {EXAMPLE}")
+def compare(
+    model: ModelName,
+    on: On,
+    train: Train = False,
+    tokens: Tokens = None,
+    seq: Seq = None,
+    batch: Batch = None,
+    chips: Chips = None,
+    equal: Equal = None,
+    stack: Stack = None,
+    settings: Set = None,
+    facts: FactsDir = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    plain: Plain = False,
+    quiet: Quiet = False,
+    out: Out = None,
+    seed: Seed = 0,
+) -> None:
+    """The same training job on several systems, each at its best plan: the main job."""
+    from mowich.plans.plan import parse_fixed
+    from mowich.studies.compare import EQUAL
+    from mowich.studies.compare import compare as study
+
+    problems, note = Problems(), noter(quiet)
+    one_form(as_json, as_csv, problems)
+    known = read_facts(facts, problems)
+    chosen = read_settings(settings, known, problems)
+    if equal is not None and equal not in EQUAL:
+        problems.found.append(unknown("footing", equal, EQUAL, where="--equal"))
+    if equal is not None and chips is None:
+        problems.add(
+            "needs --chips", where="--equal", fix="--chips counts the first system's chips (units with --equal units)"
+        )
+    count = read_count(chips, "--chips", problems)
+    loaded = read_model(model, problems)
+    job = read_job(train, tokens, seq, batch, problems, note)
+    systems = read_systems(
+        on, None if count is None else int(count), chosen.facts, problems, equal=equal or "chips", stack=stack
+    )
+    fixed: Mapping[str, Sequence[int | str]] = {}
+    with problems.watch():
+        fixed = parse_fixed(chosen.plan)
+    problems.stop()
+    assert loaded is not None
+    assert job is not None
+    note_context(loaded, job, note)
+    if count is not None and any(":" in s or "*" in s for s in systems):
+        note("a size in a system's name wins over --chips")
+    with progress(quiet) as line:
+        result = study(loaded, systems, train=job, chips=None if count is None else int(count), equal=equal or "chips", facts=chosen.facts, fixed=fixed,
+                       term=chosen.term, stack=stack, progress=line)  # fmt: skip
+
+    def text() -> str:
+        from mowich.report.text import compare_text
+
+        return compare_text(result, loaded, style(plain), command_hint=str(out or ""))
+
+    emit(
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows="rows",
+        out=out,
+        inputs=rerun(model, loaded, settings, facts, seed),
+    )
+    if not result.complete:
+        print("the systems above were done, the others are left out", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not any(row.plan is not None for row in result.rows):
+        raise typer.Exit(EXIT_INFEASIBLE)
+
+
+@app.command(
+    short_help="The best plans of one system, and what they trade.",
+    epilog="Example: mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5",
+)
+def plan(
+    model: ModelName,
+    on: On,
+    train: Train = False,
+    tokens: Tokens = None,
+    seq: Seq = None,
+    batch: Batch = None,
+    chips: Chips = None,
+    top: Annotated[int, typer.Option("--top", min=1, max=1000, metavar="K", help="Plans to show.")] = 5,
+    stack: Stack = None,
+    settings: Set = None,
+    facts: FactsDir = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    plain: Plain = False,
+    quiet: Quiet = False,
+    out: Out = None,
+    seed: Seed = 0,
+) -> None:
+    """The best plans of one system for a training job, and what they trade."""
+    from mowich.plans.plan import parse_fixed
+    from mowich.studies.compare import plan as study
+
+    problems, note = Problems(), noter(quiet)
+    one_form(as_json, as_csv, problems)
+    known = read_facts(facts, problems)
+    chosen = read_settings(settings, known, problems)
+    count = read_count(chips, "--chips", problems)
+    loaded = read_model(model, problems)
+    job = read_job(train, tokens, seq, batch, problems, note)
+    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True, stack=stack)
+    fixed: Mapping[str, Sequence[int | str]] = {}
+    with problems.watch():
+        fixed = parse_fixed(chosen.plan)
+    problems.stop()
+    assert loaded is not None
+    assert job is not None
+    note_context(loaded, job, note)
+    with progress(quiet) as line:
+        line(f"searching {systems[0]}")
+        result = study(loaded, systems[0], train=job, chips=None if count is None else int(count), facts=chosen.facts, top=top, fixed=fixed, term=chosen.term,
+                       stack=stack)  # fmt: skip
+
+    def text() -> str:
+        from mowich.report.text import plan_text
+
+        return plan_text(result, loaded, style(plain))
+
+    emit(
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows="plans",
+        out=out,
+        inputs=rerun(model, loaded, settings, facts, seed),
+    )
+    if not any(row.plan is not None for row in result.rows):
+        raise typer.Exit(EXIT_INFEASIBLE)
+
+
+@app.command(
+    short_help="Does it fit, what binds, how few chips would do.",
+    epilog="Example: mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3",
+)
+def fit(
+    model: ModelName,
+    on: On,
+    train: Train = False,
+    seq: Seq = None,
+    batch: Batch = None,
+    chips: Chips = None,
+    settings: Set = None,
+    facts: FactsDir = None,
+    as_json: Json = False,
+    plain: Plain = False,
+    quiet: Quiet = False,
+    out: Out = None,
+) -> None:
+    """Does a training job fit, what takes the memory, and how few chips would do."""
+    from mowich.plans.plan import parse_fixed
+    from mowich.studies.fit import fit as study
+
+    problems, note = Problems(), noter(quiet)
+    known = read_facts(facts, problems)
+    chosen = read_settings(settings, known, problems)
+    count = read_count(chips, "--chips", problems)
+    loaded = read_model(model, problems)
+    job = read_job(train, None, seq, batch, problems, note, needs_tokens=False)
+    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True)
+    fixed: Mapping[str, Sequence[int | str]] = {}
+    with problems.watch():
+        fixed = parse_fixed(chosen.plan)
+    problems.stop()
+    assert loaded is not None
+    assert job is not None
+    note_context(loaded, job, note)
+    with progress(quiet) as line:
+        line(f"fitting on {systems[0]}")
+        result = study(
+            loaded, systems[0], train=job, facts=chosen.facts, chips=None if count is None else int(count), fixed=fixed
+        )
+
+    def text() -> str:
+        from mowich.report.text import fit_text
+
+        return fit_text(result, loaded, style(plain), given=model)
+
+    emit(
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=False,
+        rows="",
+        out=out,
+        inputs=rerun(model, loaded, settings, facts, 0),
+    )
+    if result.fits is False:
+        raise typer.Exit(EXIT_INFEASIBLE)
