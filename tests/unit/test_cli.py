@@ -192,7 +192,7 @@ def test_our_bug_is_exit_70_without_traceback(
     def broken(*_: object) -> None:
         raise RuntimeError("boom\nboom")
 
-    monkeypatch.setattr(cli, "read_model", broken)
+    monkeypatch.setattr(cli.model, "read_model", broken)
     code, _, err = run(capsys, "model", "gpt2")
     assert code == 70
     assert err.count("\n") == 1
@@ -205,7 +205,7 @@ def test_interrupt_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "read_model", stop)
+    monkeypatch.setattr(cli.model, "read_model", stop)
     assert run(capsys, "model", "gpt2")[0] == 130
 
 
