@@ -172,7 +172,7 @@ def _execute(file: str, name: str) -> dict[str, Any]:
     return module.__dict__
 
 
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # the package
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
     for frame in reversed(frames):
         name = frame.filename
         if name.startswith(_OURS):
-            return not name.endswith(("cli/kernel.py", "runtime.py"))
+            return not name.endswith((os.path.join("cli", "kernel.py"), "runtime.py"))
         if f"{os.sep}site-packages{os.sep}" not in name and not name.startswith(sys.base_prefix):
             return False
     return False
