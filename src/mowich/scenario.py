@@ -1,0 +1,202 @@
+"""Reading a scenario file: YAML whose every key is asked for, with file:line in every error.
+
+`read(path)` gives a `Node`. Whoever reads it asks for keys by name and kind; `done()` reports keys that nobody asked for, with the closest
+name. Problems are collected, not raised, so that a file with five mistakes says five; `stop()` on the root raises them in file order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mowich.errors import UserError, UserErrors, did_you_mean, unknown
+from mowich.units import parse, parse_count
+
+VERSION = 1
+"""`mowich: 1` at the top of every scenario file."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Node:
+    """A mapping of the file. Values are asked for by kind; each kind says what it allows."""
+
+    __slots__ = ("_asked", "_data", "_file", "_found", "_node", "path")
+
+    def __init__(
+        self, file: str, path: str, node: yaml.Node | None, data: Any, found: list[tuple[int, UserError]]
+    ) -> None:
+        self._file = file
+        self._node = node
+        self._data: dict[str, Any] = {}
+        self._found = found
+        self._asked: set[str] = set()
+        self.path = path
+        if isinstance(node, yaml.MappingNode) and isinstance(data, dict):
+            words = [str(name.value) for name, _ in node.value]  # as written: YAML reads the key `on` as true
+            if len(set(words)) == len(data):
+                self._data = dict(zip(dict.fromkeys(words), data.values(), strict=True))
+            for place, word in enumerate(words):
+                if word in words[:place]:
+                    self._report(node.value[place][0].start_mark.line, UserError("given twice", where=self.name(word)))
+        elif node is not None:
+            self._report(node.start_mark.line, UserError(f"{path or 'a scenario'} is a mapping", given=data))
+
+    # places and problems -----------------------------------------------------------------------------------------------
+    def _report(self, line: int, error: UserError) -> None:
+        error.where = f"{self._file}:{line + 1}" + (f" {error.where}" if error.where else "")
+        self._found.append((line, error))
+
+    def line(self, key: str | None = None) -> int:
+        """The line, from 0, of a key or of the mapping itself."""
+        if isinstance(self._node, yaml.MappingNode):
+            for name, _ in self._node.value:
+                if name.value == str(key):
+                    return int(name.start_mark.line)
+        return int(self._node.start_mark.line) if self._node is not None else 0
+
+    def name(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    def problem(self, key: str | None, what: str, **details: Any) -> None:
+        """Report something about a key, or about the mapping."""
+        place = self.name(key) if key else self.path
+        self._report(self.line(key), UserError(what, where=place or None, **details))
+
+    def stop(self) -> None:
+        """Raise what was found, in file order."""
+        if self._found:
+            errors = [e for _, e in sorted(self._found, key=lambda item: item[0])]
+            raise errors[0] if len(errors) == 1 else UserErrors(errors)
+
+    # asking ------------------------------------------------------------------------------------------------------------
+    def __contains__(self, key: str) -> bool:
+        return key in self._data
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(map(str, self._data))
+
+    def raw(self, key: str, default: Any = None) -> Any:
+        """The value as YAML has it."""
+        self._asked.add(key)
+        return self._data.get(key, default)
+
+    def need(self, *keys: str) -> None:
+        """Report the keys that are missing."""
+        for key in keys:
+            if key not in self._data:
+                near = did_you_mean(key, [k for k in self.keys() if k not in self._asked])
+                self.problem(None, f"{self.name(key)} is missing", fix=near)
+
+    def text(self, key: str, default: str = "", *, allowed: Sequence[str] | None = None) -> str:
+        value = self.raw(key)
+        if value is None:
+            return default
+        word = str(value)
+        if allowed is not None and word not in allowed:
+            error = unknown(key, word, allowed, where=self.name(key))
+            self._report(self.line(key), error)
+            return default
+        return word
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.raw(key, default)
+        if not isinstance(value, bool):
+            self.problem(key, "yes or no", given=value, allowed="true, false")
+            return default
+        return value
+
+    def count(self, key: str, default: float = 0.0, *, minimum: float = 1, whole: bool = True) -> float:
+        """16384, 4k, 64M, 15T."""
+        value = self.raw(key)
+        if value is None:
+            return default
+        return self.count_of(key, value, default, minimum=minimum, whole=whole)
+
+    def count_of(self, key: str, value: Any, default: float = 0.0, *, minimum: float = 1, whole: bool = True) -> float:
+        try:
+            return parse_count(value, where=self.name(key), minimum=minimum, whole=whole)
+        except UserError as error:
+            self._report(self.line(key), error)
+            return default
+
+    def quantity(self, key: str, unit: str, default: float | None = None, *, minimum: float = 0.0) -> float | None:
+        """A number with its unit, "100 MW" -> 1e8; None where the key is missing."""
+        value = self.raw(key)
+        if value is None:
+            return default
+        try:
+            number = parse(value, unit, where=self.name(key)).value
+        except UserError as error:
+            self._report(self.line(key), error)
+            return default
+        if number < minimum:
+            self.problem(key, f"must be at least {minimum:g}", given=value)
+        return number
+
+    def number(self, key: str, default: float, *, low: float, high: float) -> float:
+        """A bare number or a percentage within low..high."""
+        value = self.raw(key, default)
+        try:
+            number = parse(value, "1").value if isinstance(value, str) else float(value)
+        except (UserError, TypeError, ValueError):
+            self.problem(key, "not a number", given=value, allowed=f"{low:g} to {high:g}, or a percentage")
+            return default
+        if not low <= number <= high:
+            self.problem(key, f"must lie in {low:g} to {high:g}", given=value)
+        return number
+
+    def names(self, key: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
+        """A list of words; a single word is a list of one."""
+        value = self.raw(key)
+        if value is None:
+            return ()
+        words = [str(v) for v in (value if isinstance(value, list) else [value])]
+        for word in words:
+            if known is not None and word not in known:
+                self._report(self.line(key), unknown("name", word, known, where=self.name(key)))
+        return tuple(words)
+
+    def node(self, key: str) -> Node:
+        """The mapping under a key; an empty one where it is missing."""
+        self._asked.add(key)
+        child = None
+        if isinstance(self._node, yaml.MappingNode):
+            child = next((value for name, value in self._node.value if name.value == key), None)
+        return Node(self._file, self.name(key), child, self._data.get(key, {}), self._found)
+
+    def nodes(self) -> Iterator[tuple[str, Node]]:
+        """Every key with the mapping under it."""
+        for key in self.keys():
+            yield key, self.node(key)
+
+    def done(self, known: Sequence[str] = ()) -> None:
+        """Report keys that nobody asked for; `known` are further names to suggest."""
+        for key in self.keys():
+            if key not in self._asked:
+                names = sorted(self._asked | set(known))
+                self.problem(key, "unknown key", allowed=names, fix=did_you_mean(key, names))
+
+
+def read(path: str | Path) -> Node:
+    """A scenario file -> its root node. Raises UserError where the file cannot be read or is not YAML."""
+    where = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        data, node = yaml.load(text, Loader=_LOADER), yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise UserError(f"not YAML: {error.problem}", where=f"{where}:{line}") from None
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=where) from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot be read as UTF-8 text ({type(error).__name__})", where=where) from None
+    if node is None:
+        raise UserError("an empty scenario", where=where)
+    root = Node(where, "", node, data, [])
+    if root.raw("mowich") != VERSION:
+        root.problem("mowich", f"a scenario begins with 'mowich: {VERSION}'", given=root.raw("mowich"))
+    return root
