@@ -39,7 +39,10 @@ class UserError(Exception):
         self.allowed = allowed
         self.fix = fix
         self.code = code
-        super().__init__(self.line())
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return self.line()
 
     def line(self) -> str:
         """The whole error as one line."""
