@@ -1,7 +1,11 @@
-"""Tiled matrix product: [M, K] @ [K, N], with the left operand given transposed, as the Tensor Engine wants it.
+"""Tiled matrix product: [M, K] @ [K, N], with the left operand given transposed, as the Tensor Engine wants it. bf16, fp32, or fp8.
 
-The stationary operand has the contraction on its 128 partitions and at most 128 columns, the moving one at most 512: so the output is
-made in tiles of 128 x 512, each summed over K in one PSUM bank. A block of rows of the left operand stays in SBUF while N is walked.
+A block of 512 rows of the left operand stays in SBUF, whole K, while the right operand streams past it once: each of its tiles meets
+the block's four stationary tiles, whose sums grow in four PSUM banks. The other four banks belong to the next 512 columns, so that the
+Vector and Scalar Engines empty one half while the Tensor Engine fills the other. SBUF thus gives each byte of the stream 512 uses, at
+any K. fp8 takes two rows of K in one pass (double row). On two cores each makes half of the columns.
+
+`grouped_matmul` does it for each expert of a mixture.
 """
 
 import nki
@@ -9,47 +13,102 @@ import nki.isa as nisa
 import nki.language as nl
 import numpy as np
 
+CHUNK_B = 8192  # of each partition, in one load: enough for the DMA engines to run at their rate, small enough to be freed soon
+
 
 @nki.jit
 def matmul(lhsT, rhs):
-    """lhsT [K, M], rhs [K, N] -> [M, N] in the dtype of lhsT. K and M in multiples of 128, N of 512."""
-    K, M = lhsT.shape
-    K_rhs, N = rhs.shape
-    TILE_K, TILE_M, TILE_N = nl.tile_size.pmax, nl.tile_size.gemm_stationary_fmax, nl.tile_size.gemm_moving_fmax
-    assert K_rhs == K, f"contraction of {K} and {K_rhs}"
-    for size, tile in ((K, TILE_K), (M, TILE_M), (N, TILE_N)):
-        assert size % tile == 0, f"{size} is not a multiple of {tile}: whole tiles only"
-    result = nl.ndarray((M, N), dtype=lhsT.dtype, buffer=nl.shared_hbm)
-    num_k = K // TILE_K
-
-    for n in nl.affine_range(N // TILE_N):
-        columns = nl.ds(n * TILE_N, TILE_N)
-        moving = nl.ndarray((TILE_K, num_k, TILE_N), dtype=rhs.dtype, buffer=nl.sbuf)
-        for k in nl.affine_range(num_k):
-            nisa.dma_copy(dst=moving[:, k, :], src=rhs[nl.ds(k * TILE_K, TILE_K), columns])
-        for m in nl.affine_range(M // TILE_M):
-            rows = nl.ds(m * TILE_M, TILE_M)
-            stationary = nl.ndarray((TILE_K, num_k, TILE_M), dtype=lhsT.dtype, buffer=nl.sbuf)
-            for k in nl.affine_range(num_k):
-                nisa.dma_copy(dst=stationary[:, k, :], src=lhsT[nl.ds(k * TILE_K, TILE_K), rows])
-            total = nl.ndarray((TILE_M, TILE_N), dtype=nl.float32, buffer=nl.psum)
-            for k in nl.affine_range(num_k):
-                nisa.nc_matmul(dst=total, stationary=stationary[:, k, :], moving=moving[:, k, :])
-            out = nl.ndarray((TILE_M, TILE_N), dtype=result.dtype, buffer=nl.sbuf)
-            nisa.tensor_copy(dst=out, src=total)
-            nisa.dma_copy(dst=result[rows, columns], src=out)
+    """lhsT [K, M], rhs [K, N] -> [M, N] in the dtype of lhsT (fp8: bfloat16). Any M and N; K below 128 or in multiples of it (fp8: 256)."""
+    result = nl.ndarray((lhsT.shape[1], rhs.shape[1]), dtype=result_dtype(lhsT), buffer=nl.shared_hbm)
+    multiply(result, lhsT, rhs)
     return result
 
 
-def inputs(seed=0, K=256, M=256, N=1024, dtype=nl.bfloat16):
-    """Arguments for `matmul`."""
+@nki.jit
+def grouped_matmul(lhsT, rhs):
+    """lhsT [E, K, M], rhs [E, K, N] -> [E, M, N]: one product for each of E experts, M rows each."""
+    E, _, M = lhsT.shape
+    result = nl.ndarray((E, M, rhs.shape[2]), dtype=result_dtype(lhsT), buffer=nl.shared_hbm)
+    for e in nl.affine_range(E):
+        multiply(result[e], lhsT[e], rhs[e])
+    return result
+
+
+def result_dtype(x):
+    """fp8 products are given in bfloat16."""
+    return nl.bfloat16 if x.dtype == nl.float8_e4m3 else x.dtype
+
+
+def multiply(result, lhsT, rhs):
+    """result = lhsT.T @ rhs in HBM, this core's share of the columns."""
+    K, M = lhsT.shape
+    K_rhs, N = rhs.shape
+    P, TILE_M, TILE_N = nl.tile_size.pmax, nl.tile_size.gemm_stationary_fmax, nl.tile_size.gemm_moving_fmax
+    double = lhsT.dtype == nl.float8_e4m3
+    p = min(P, K)
+    assert K_rhs == K, f"contraction of {K} and {K_rhs}"
+    mode = nisa.matmul_perf_mode.double_row if double else nisa.matmul_perf_mode.none
+    step = 2 if double else 1  # tiles of K in one pass
+    assert K % (step * p) == 0, f"K = {K} is not a multiple of {step * p}: whole passes only"
+    num_k, size = K // p, 1 if double else 4 if lhsT.dtype == nl.float32 else 2
+    lhsT, rhs = (x.reshape((num_k, p, x.shape[1])).permute((1, 0, 2)) for x in (lhsT, rhs))
+
+    cores, me = nl.num_programs(axes=0), nl.program_id(axis=0)
+    share = -(-N // cores)
+    first, last = me * share, min(N, (me + 1) * share)
+    block = TILE_M * (nl.tile_size.psum_num_banks // 2)
+    for m0 in nl.affine_range(0, M, block):
+        rows = min(block, M - m0)
+        stationary = load_chunks(lhsT, m0, rows, size, step)
+        for n0 in nl.affine_range(first, last, TILE_N):
+            columns = min(TILE_N, last - n0)
+            sums = [
+                nl.ndarray((min(TILE_M, rows - m), columns), dtype=nl.float32, buffer=nl.psum)
+                for m in range(0, rows, TILE_M)
+            ]
+            for k0, k1, moving in chunks(rhs, n0, columns, size, step):
+                for k in range(k0, k1, step):
+                    at, held = stationary(k)
+                    for i, total in enumerate(sums):
+                        part = held[:, at : at + step, i * TILE_M : i * TILE_M + total.shape[0]]
+                        nisa.nc_matmul(dst=total, stationary=part if double else part.reshape((p, total.shape[0])),
+                                       moving=moving[:, k - k0 : k - k0 + step, :] if double else moving[:, k - k0, :], perf_mode=mode)  # fmt: skip
+            for i, total in enumerate(sums):
+                m = m0 + i * TILE_M
+                out = nl.ndarray(total.shape, dtype=result.dtype, buffer=nl.sbuf)
+                nisa.tensor_copy(dst=out, src=total, engine=nisa.vector_engine if i % 2 else nisa.scalar_engine)
+                nisa.dma_copy(dst=result[m : m + total.shape[0], n0 : n0 + columns], src=out)
+
+
+def chunks(x, start, width, size, step):
+    """Load columns start .. start + width of x [p, num_k, N] (HBM) a few tiles of K at a time: yields (first tile, past the last, SBUF tile)."""
+    p, num_k, _ = x.shape
+    each = max(step, CHUNK_B // (width * size) // step * step)
+    for k0 in range(0, num_k, each):
+        k1 = min(num_k, k0 + each)
+        tile = nl.ndarray((p, k1 - k0, width), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x[:, k0:k1, start : start + width])
+        yield k0, k1, tile
+
+
+def load_chunks(x, start, width, size, step):
+    """All of these columns in SBUF; gives a function: tile of K -> (place in its chunk, chunk)."""
+    loaded = list(chunks(x, start, width, size, step))
+    each = loaded[0][1]
+    return lambda k: (k % each, loaded[k // each][2])
+
+
+def inputs(seed=0, K=256, M=200, N=1024, dtype=nl.bfloat16, E=None):
+    """Arguments for `matmul`; with E, for `grouped_matmul`."""
     rng = np.random.default_rng(seed)
-    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in (("lhsT", (K, M)), ("rhs", (K, N)))}
+    experts = () if E is None else (E,)
+    return {n: rng.standard_normal((*experts, *s)).astype(dtype) for n, s in (("lhsT", (K, M)), ("rhs", (K, N)))}
 
 
 def reference(lhsT, rhs):
     """The same in NumPy."""
-    return (lhsT.astype(np.float32).T @ rhs.astype(np.float32)).astype(lhsT.dtype)
+    total = np.swapaxes(lhsT.astype(np.float32), -1, -2) @ rhs.astype(np.float32)
+    return total.astype(nl.bfloat16 if lhsT.dtype == nl.float8_e4m3 else lhsT.dtype)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every kernel in kernels/ against its NumPy reference, as a script and called, on Trainium 2 and 3."""
+"""Every kernel in kernels/ against its NumPy reference, as a script and called, on Trainium 1, 2 and 3."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -47,26 +48,55 @@ def test_runs_as_a_script_and_says_what_it_is(
     assert made["__doc__"]
 
 
-@pytest.mark.parametrize("target", ["trn2", "trn3"])
+BF16 = ml_dtypes.bfloat16
+FP8 = ml_dtypes.float8_e4m3
+EVERY = ("trn1", "trn2", "trn3")
+CASES: list[tuple[str, str, dict[str, Any], float, tuple[str, ...]]] = [
+    ("matmul", "matmul", {"K": 128, "M": 128, "N": 512}, 1e-2, EVERY),
+    ("matmul", "matmul", {"K": 64, "M": 1, "N": 130}, 1e-2, EVERY),
+    ("matmul", "matmul", {"K": 384, "M": 640, "N": 700, "dtype": np.float32}, 1e-4, EVERY),
+    ("matmul", "matmul", {"K": 512, "M": 130, "N": 1030, "dtype": FP8}, 5e-2, ("trn2", "trn3")),
+    ("matmul", "grouped_matmul", {"K": 256, "M": 40, "N": 600, "E": 3}, 1e-2, EVERY),
+    ("matmul_mx", "matmul_mx", {"K": 1024, "M": 150, "N": 700}, 1e-1, ("trn3",)),
+    ("matmul_mx", "matmul_mx", {"K": 128, "M": 8, "N": 64}, 1e-1, ("trn3",)),
+    ("swiglu_mlp", "swiglu_mlp", {"T": 100, "H": 512, "F": 768}, 2e-2, EVERY),
+    ("swiglu_mlp", "swiglu_mlp", {"T": 600, "H": 256, "F": 1280, "dtype": np.float32}, 1e-4, EVERY),
+    ("attention_prefill", "attention_prefill", {"H": 2, "G": 1, "d": 64, "Q": 256, "S": 1408}, 2e-2, EVERY),
+    ("attention_prefill", "attention_prefill", {"H": 4, "G": 2, "Q": 640, "S": 640, "dtype": np.float32}, 1e-4, EVERY),
+    ("attention_decode", "attention_decode", {"N": 5, "R": 8, "S": 2304}, 2e-2, EVERY),
+    ("attention_decode", "attention_decode", {"N": 3, "R": 40, "d": 128, "S": 256}, 2e-2, EVERY),
+    ("rmsnorm", "rmsnorm", {"T": 1, "H": 100}, 1e-5, EVERY),
+    ("rmsnorm", "rmsnorm", {"T": 300, "H": 1024, "dtype": BF16}, 4e-2, EVERY),
+    ("softmax", "softmax", {"R": 5, "C": 3}, 1e-5, EVERY),
+    ("softmax", "softmax", {"R": 300, "C": 2048}, 1e-5, EVERY),
+    ("add", "add", {"R": 1024, "C": 1100, "dtype": BF16}, 1e-6, EVERY),
+    ("add", "add", {"R": 5, "C": 3}, 1e-6, EVERY),
+    ("quantise", "quantise_fp8", {"R": 200, "C": 300}, 1e-2, EVERY),
+    ("quantise", "quantise_mx", {"R": 256, "C": 600, "mx": True}, 0.0, ("trn3",)),
+    ("adamw", "adamw", {"N": 128 * 3000}, 1e-2, EVERY),
+]
+
+
 @pytest.mark.parametrize(
-    ("file", "kernel", "sizes", "tolerance"),
-    [
-        ("matmul.py", "matmul", {"K": 128, "M": 128, "N": 512}, 1e-2),
-        ("matmul.py", "matmul", {"K": 384, "M": 256, "N": 512, "dtype": np.float32}, 1e-4),
-        ("rmsnorm.py", "rmsnorm", {"T": 1, "H": 100}, 1e-5),
-        ("rmsnorm.py", "rmsnorm", {"T": 129, "H": 1024}, 1e-5),
-        ("softmax.py", "softmax", {"R": 5, "C": 3}, 1e-5),
-        ("softmax.py", "softmax", {"R": 256, "C": 2048}, 1e-5),
-    ],
+    ("file", "kernel", "sizes", "tolerance", "targets"), CASES, ids=lambda x: x if isinstance(x, str) else ""
 )
-def test_value_on_one_core(file: str, kernel: str, sizes: dict[str, Any], tolerance: float, target: str) -> None:
-    made = names(file)
+def test_values(file: str, kernel: str, sizes: dict[str, Any], tolerance: float, targets: tuple[str, ...]) -> None:
+    """On one core and on the two of a logical core, each generation that has the instructions."""
+    made = names(f"{file}.py")
     given = made["inputs"](seed=1, **sizes)
-    result = mowich.run_kernel(made[kernel], target=target, **given)
-    assert not isinstance(result, list)
-    close(result.outputs[0], made["reference"](**given), tolerance)
-    assert result.warnings == []
-    assert result.cores[0].generation == {"trn2": 3, "trn3": 4}[target]
+    want = made["reference"](**given)
+    for target, lnc in [(t, lnc) for t in targets for lnc in (1, 2) if (t, lnc) != ("trn1", 2)]:
+        result = mowich.run_kernel(made[kernel], target=target, lnc=lnc, **given)
+        assert not isinstance(result, list)
+        assert result.warnings == []
+        assert result.cores[0].generation == {"trn1": 2, "trn2": 3, "trn3": 4}[target]
+        for got, wanted in zip(result.outputs, want if isinstance(want, tuple) else (want,), strict=True):
+            close(*(words_as_bytes(a) for a in (got, wanted)), tolerance)
+
+
+def words_as_bytes(a: Any) -> Any:
+    """Packed elements as their bytes, for comparison to the bit."""
+    return a.view(np.uint8) if a.dtype.names else a
 
 
 @pytest.mark.parametrize("target", ["trn2", "trn3"])
