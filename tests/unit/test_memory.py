@@ -25,7 +25,7 @@ def gpt(hidden: int, layers: int, heads: int) -> Model:
     head = hidden // heads
     attention = Attention(kind="gqa", num_heads=heads, num_kv_heads=heads, head_dim=head, v_head_dim=head)
     layer = Layer(
-        count=layers, attention=attention, ffn=Mlp(ffn=4 * hidden, gated=False), norm_params=4 * hidden, hidden=hidden
+        count=layers, mixer=attention, ffn=Mlp(ffn=4 * hidden, gated=False), norm_params=4 * hidden, hidden=hidden
     )
     return Model(name="gpt", architecture="gpt2", hidden=hidden, vocab=51200, layers=(layer,), tied_embeddings=False,
                  embedding_params=51200 * hidden, head_params=0, final_norm_params=2 * hidden)  # fmt: skip

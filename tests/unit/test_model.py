@@ -13,7 +13,7 @@ def gqa(**kwargs: object) -> Attention:
 
 
 def model(attention: Attention, ffn: Mlp | Moe, **kwargs: object) -> Model:
-    layer = Layer(count=3, attention=attention, ffn=ffn, norm_params=256, hidden=128)
+    layer = Layer(count=3, mixer=attention, ffn=ffn, norm_params=256, hidden=128)
     return Model(**{"name": "t", "architecture": "decoder", "hidden": 128, "vocab": 1000, "layers": (layer,),
                     "tied_embeddings": False, "embedding_params": 128000, "head_params": 128000,
                     "final_norm_params": 128, **kwargs})  # fmt: skip

@@ -19,7 +19,7 @@ H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
 
 def one_layer(count: int = 1) -> Model:
     attention = Attention(kind="gqa", num_heads=HEADS, num_kv_heads=HEADS, head_dim=HEAD, v_head_dim=HEAD)
-    layer = Layer(count=count, attention=attention, ffn=Mlp(ffn=FFN, gated=True), norm_params=2 * H, hidden=H)
+    layer = Layer(count=count, mixer=attention, ffn=Mlp(ffn=FFN, gated=True), norm_params=2 * H, hidden=H)
     return Model(name="one", architecture="llama", hidden=H, vocab=VOCAB, layers=(layer,), tied_embeddings=False,
                  embedding_params=VOCAB * H, head_params=VOCAB * H, final_norm_params=H)  # fmt: skip
 

@@ -55,7 +55,8 @@ def tp_splits(model: Model) -> dict[str, list[int]]:
     """What tensor parallelism cuts, by name: query heads and the feed-forward that every token takes (experts are cut by etp)."""
     widths = [round(ops.ffn_width(layer.ffn)[0]) for layer in model.layers]
     return {
-        "query heads": [layer.attention.num_heads for layer in model.layers],
+        "query heads": [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads],
+        "heads of recurrent layers": [layer.recurrent.num_heads for layer in model.layers if layer.recurrent],
         "feed-forward width": [w for w in widths if w],
     }
 
@@ -137,7 +138,7 @@ def legal_plans(
         return [float(codes.index(str(v))) if codes else float(v) for v in fixed[name]]
 
     moe = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)), None)
-    kv = min(layer.attention.num_kv_heads for layer in model.layers)
+    kv = min((layer.attention.num_kv_heads for layer in model.layers if layer.attention.num_kv_heads), default=1)
     L = model.num_layers
     pp_ladder = [d for d in range(1, min(MAX_PP, L) + 1) if d & (d - 1) == 0 or L % d == 0]
     long = job.seq >= 16384

@@ -55,8 +55,7 @@ def expert_params_per_device(model: Model, p: Plans) -> Floats:
     total = 0.0
     for layer in model.layers:
         if isinstance(layer.ffn, Moe):
-            matrices = 3 if layer.ffn.gated else 2
-            total += float(layer.count) * layer.ffn.num_experts * matrices * model.hidden * layer.ffn.ffn
+            total += float(layer.count) * layer.ffn.num_experts * layer.ffn.expert_matmul_params(model.hidden)
     return np.asarray(total / model.num_layers * layers_per_stage(model, p) / (p.ep * p.etp))
 
 
@@ -74,9 +73,13 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
     q = a.num_heads * a.head_dim / p.tp
     kv = 2.0 * ops.kv_width(a) / p.tp
     out = a.num_heads * a.v_head_dim / p.tp
+    r = layer.recurrent
+    if r is not None:  # projections, scan output, gated output; fused kernels compute the rest again
+        q, out = r.in_width / p.tp, 2.0 * r.value_width / p.tp
     low = np.where(p.precision == PRECISIONS.index("bf16"), 1.0, system.stack.stored_activation_8bit)
     latent = (a.kv_lora + a.rope_head_dim + (a.q_lora or 0)) / spread if a.kind == "mla" else 0.0
-    kept = low * (2.0 * h / spread) + 2.0 * h / spread  # two GEMM inputs (normed) and two residual streams
+    # per block a GEMM input (normed) and the residual streams
+    kept = low * (layer.blocks * h / spread) + layer.blocks * layer.streams * h / spread
     kept = kept + (latent + out + 4.0 * a.num_heads / p.tp / 2.0)
     scores = np.where(p.recompute == 0, q + kv, (q + kv) * (0.0 if a.kind == "mla" else 1.0))
     width, outputs = ops.ffn_width(layer.ffn)
@@ -84,14 +87,15 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
     inner_selective = outputs * width / p.tp
     if isinstance(layer.ffn, Moe):
         rows = layer.ffn.top_k * p.etp / p.tp  # rows per token on this device
-        inner = inner + rows * (low * h + (outputs + low) * layer.ffn.ffn / p.etp)
-        inner_selective = inner_selective + rows * (low * h + outputs * layer.ffn.ffn / p.etp)
+        w = layer.ffn.width(model.hidden)
+        inner = inner + rows * (low * w + (outputs + low) * layer.ffn.ffn / p.etp)
+        inner_selective = inner_selective + rows * (low * w + outputs * layer.ffn.ffn / p.etp)
     none = 2.0 * t * (kept + scores + inner)
-    selective = 2.0 * t * (kept - low * h / spread + scores + inner_selective)
+    selective = 2.0 * t * (kept - low * (layer.blocks / 2.0) * h / spread + scores + inner_selective)
     if system.stack.unfused_attention:  # selective then means the attention core alone
         selective = none
         none = none + 5.0 * t * job.seq * a.num_heads / p.tp
-    full = 2.0 * t * h / spread
+    full = 2.0 * t * layer.streams * h / spread
     return np.asarray(np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none)))
 
 
@@ -168,5 +172,5 @@ def _layer_extremes(model: Model, system: System, job: TrainJob, p: Plans) -> tu
         biggest = np.maximum(biggest, activation_B_per_layer(model, layer, system, job, kept_whole))
         if isinstance(layer.ffn, Moe):
             rows = p.micro_batch * job.seq / p.cp * layer.ffn.top_k * p.etp / p.tp
-            buffers = np.maximum(buffers, 2.0 * 2.0 * rows * model.hidden)
+            buffers = np.maximum(buffers, 2.0 * 2.0 * rows * layer.ffn.width(model.hidden))
     return total, biggest, buffers

@@ -129,7 +129,7 @@ def layer_times(
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"))  # fmt: skip
     q = ops.attention_width(a) / p.tp
     ctx = a.context(job.seq)
-    core_flop = 4.0 * t * ctx * q
+    core_flop = a.core_flop_per_token(job.seq) * t / p.tp
     P16 = r.P16
     scores = t * job.seq * a.num_heads / p.tp  # of the full square, what an unfused kernel writes and reads
     if s.unfused_attention:
@@ -138,6 +138,12 @@ def layer_times(
     else:
         attention = core_flop * (1.0 + e.attention_s_half / job.seq) / (e.attention_efficiency * P16)
         attention_backward = s.backward_attention * attention
+        r_mixer = layer.recurrent
+        if r_mixer is not None:  # a chunked scan: matrix products against the bytes that its kernels move
+            scan_flop = r_mixer.chunked_flop_per_token() * t / p.tp
+            moved = 2.0 * r_mixer.core_elements * t / p.tp
+            attention = soft_max(scan_flop / (e.attention_efficiency * P16), moved / r.B, s.roofline_power)
+            attention_backward = s.backward_attention * attention
         if a.sinks:
             spill = s.sink_attention_B * scores / r.B
             attention, attention_backward = attention + spill, attention_backward + 2.0 * spill
@@ -148,13 +154,15 @@ def layer_times(
                   facts=_paths(system, "peak_flops.bf16", "efficiency.attention_efficiency"))  # fmt: skip
     width, outputs = ops.ffn_width(layer.ffn)
     h_norm = np.where(p.sp > 0, h / p.tp, h)
-    elements = 2.0 * t * (10.0 * h_norm + 3.0 * (q + 2.0 * ops.kv_width(a) / p.tp) + outputs * width / p.tp)
+    residual = layer.blocks * (5.0 + (4.0 * layer.streams if layer.streams > 1 else 0.0))
+    elements = 2.0 * t * (residual * h_norm + 3.0 * ops.mixer_width(layer) / p.tp + outputs * width / p.tp)
     memory_bound = elements * s.memory_passes / r.B
     moe = np.zeros_like(t)
     expert_gemm = np.zeros_like(t)
     ep_exposed = np.zeros_like(t)
     ffn = layer.ffn
     if isinstance(ffn, Moe):
+        w = float(ffn.width(model.hidden))
         rows = t * ffn.top_k * p.etp / p.tp  # rows that a device's experts see, per micro-batch
         experts = ffn.num_experts / p.ep
         m_e = np.maximum(rows / experts, 1e-6)
@@ -162,7 +170,7 @@ def layer_times(
         up = gemm_s(
             m_e,
             ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp,
-            np.full_like(t, h),
+            np.full_like(t, w),
             r.P,
             r.B,
             r.width_B,
@@ -171,35 +179,35 @@ def layer_times(
             s.roofline_power,
         )
         down = gemm_s(
-            m_e, np.full_like(t, h), ffn.ffn / p.etp, r.P, r.B, r.width_B, r.m_half, r.n_half, s.roofline_power
+            m_e, np.full_like(t, w), ffn.ffn / p.etp, r.P, r.B, r.width_B, r.m_half, r.n_half, s.roofline_power
         )
         expert_gemm = experts * (up + down) * imbalance
-        inputs = inputs + rows * (h + ffn.ffn / p.etp)
-        moved = 2.0 * s.moe_passes * rows * h / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
+        inputs = inputs + rows * (w + ffn.ffn / p.etp)
+        moved = 2.0 * s.moe_passes * rows * w / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
         moe = moved / r.B + s.moe_fixed
-        send = 2.0 * t / p.tp * ffn.top_k * h * p.etp
+        send = 2.0 * t / p.tp * ffn.top_k * w * p.etp
         one = collectives.all_to_all_s(
-            system, send, p.ep, p.etp, top_k=float(ffn.top_k), rows=t / p.tp * p.etp, row_B=2.0 * h
+            system, send, p.ep, p.etp, top_k=float(ffn.top_k), rows=t / p.tp * p.etp, row_B=2.0 * w
         )
         ep_exposed = np.where(
             p.ep > 1, 2.0 * (s.ep_exposed_inside * one.inside_s + s.ep_exposed_outside * one.outside_s), 0.0
         )
         etp_s = np.where(
-            p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * h, p.etp, np.ones_like(t)), 0.0
+            p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, np.ones_like(t)), 0.0
         )
         ep_exposed = ep_exposed + etp_s
         if notes is not None:
             notes.add("moe.experts", expert_gemm, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) x imbalance, forward, one layer",
-                      experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=h, imbalance=imbalance,
+                      experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, imbalance=imbalance,
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency", "stack.moe_imbalance"))  # fmt: skip
-            notes.add("moe.permute_route", moe, "s", "(2 k_moe rows h + routing t E) / B + fixed, forward, one layer", rows=rows, h=h,
+            notes.add("moe.permute_route", moe, "s", "(2 k_moe rows h + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
                       B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
             notes.add("ep.all_to_all", ep_exposed, "s", "2 x (exposed_in x inside + exposed_out x outside), dispatch and combine, one layer",
                       send_B=send, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
                       facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside", "efficiency.link_efficiency"))  # fmt: skip
     quantise = r.quantise_B * inputs / r.B
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense feed-forward
-    reduces = 2.0 if (not isinstance(ffn, Moe) or ffn.shared_ffn) else 1.0
+    reduces = float(layer.has_mixer) + float(width > 0)
     ones = np.ones_like(t)
     volume = 2.0 * t * h
     with_sp = 2.0 * collectives.reduce_scatter_s(system, volume, p.tp, ones)
@@ -210,7 +218,7 @@ def layer_times(
     cp_all = collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp)
     cp = np.where(p.cp > 1, s.cp_exposed * cp_all, 0.0)
     if notes is not None:
-        notes.add("memory_bound", memory_bound, "s", "2 t (10 h' + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
+        notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
                   t=t, h=h_norm, passes=s.memory_passes, B=r.B, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
         notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B,
                   facts=_paths(system, "efficiency.quantise_B"))  # fmt: skip
@@ -335,7 +343,7 @@ def _all_layers(model: Model, system: System, job: TrainJob, p: Plans, notes: No
         forward = lin + x.attention + x.memory_bound + x.quantise + x.moe
         backward = (weight_grad * lin + x.attention_backward + 2.0 * x.memory_bound
                     + s.backward_quantise * x.quantise + 2.0 * x.moe)  # fmt: skip
-        host = np.full(len(p), s.host_per_layer)
+        host = np.full(len(p), s.host_per_layer * layer.blocks / 2.0)
         n = float(layer.count)
         sums["gemm"] += n * (1.0 + weight_grad) * lin
         sums["attention"] += n * (x.attention + x.attention_backward)

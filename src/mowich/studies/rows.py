@@ -564,13 +564,7 @@ class _Fit:
         experts = 0
         for layer in self.model.layers:
             if isinstance(layer.ffn, Moe):
-                experts += (
-                    layer.count
-                    * layer.ffn.num_experts
-                    * (3 if layer.ffn.gated else 2)
-                    * self.model.hidden
-                    * layer.ffn.ffn
-                )
+                experts += layer.count * layer.ffn.num_experts * layer.ffn.expert_matmul_params(self.model.hidden)
         dense = (self.model.params - experts) / (tp * pp)
         expert = experts / (ep * pp)
         dp = max(1, n // (tp * pp))

@@ -412,7 +412,7 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
     layers = tuple(
         Layer(
             count=pattern.count(index),
-            attention=attention,
+            mixer=attention,
             ffn=block,
             # Gemma 4: three more norms around the experts, one after the per-layer input
             norm_params=(
