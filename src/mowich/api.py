@@ -99,13 +99,14 @@ def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> V
     return _validate.validate(path, facts or _facts.load())
 
 
-def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
-    """Run an NKI kernel on a simulated NeuronCore; `.outputs` are what it returned, `.warnings` what it should not do.
+def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, timed: bool = True, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
+    """Run an NKI kernel on a simulated NeuronCore; `.outputs` are what it returned, `.warnings` what it should not do, `.time_s` how long
+    it takes (an Estimate in seconds, made when asked for).
 
-    target: trn1, trn2 or trn3 (default: the kernel's own, else trn3); lnc: cores of the logical core, 1 or 2; values=False checks the
-    instructions without arithmetic; ranks=N runs the same arguments on N ranks and gives a list. For other arguments on each rank
-    there is `mowich.nki.simulate_ranks`.
+    target: trn1, trn2 or trn3 (default: the kernel's own, else trn3); lnc: cores of the logical core, 1 or 2; values=False times a
+    kernel and checks its instructions without arithmetic; timed=False: no clock; ranks=N runs the same arguments on N ranks and gives a
+    list. For other arguments on each rank there is `mowich.nki.simulate_ranks`.
     """
     from mowich import nki
 
-    return nki.run_kernel(kernel, *arrays, target=target, lnc=lnc, values=values, ranks=ranks, **kwargs)
+    return nki.run_kernel(kernel, *arrays, target=target, lnc=lnc, values=values, ranks=ranks, timed=timed, **kwargs)

@@ -35,7 +35,6 @@ from mowich.neuroncore.dtypes import (
 from mowich.neuroncore.isa import TABLE, Row
 from mowich.neuroncore.memory import SPACE_NAME, Tile
 from mowich.neuroncore.ops import Alu
-from mowich.neuroncore.trace import Record
 
 Array = NDArray[Any]
 Named = tuple[str, Any]
@@ -92,19 +91,7 @@ def issue(
         base = core.scratch["base"]
         core.group.step(base + core.program, base + 1 - core.program)
     if core.trace is not None:
-        file, line = machine.site()
-        core.trace.records.append(
-            Record(
-                core.clock,
-                name,
-                engine or row.engines[0],
-                tuple([t.access() for _, t in reads]),
-                tuple([t.access() for _, t in writes]),
-                flags,
-                file,
-                line,
-            )
-        )
+        core.trace.add(core.clock, name, engine or row.engines[0], reads, writes, flags, machine.site())
     _sink_loads(core, is_dma, writes, reads)
     if core.values:
         return True

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, to_f32
-from mowich.neuroncore.trace import Access
 
 
 class MemoryRegion(str, Enum):  # noqa: UP042
@@ -85,7 +84,8 @@ class Storage:
         else:
             self.parts, self.row_B = shape[0], count // max(shape[0], 1) * dtype.itemsize
         self.pitch_B, self.base_B = self.row_B, 0
-        core.serial["storage"] = self.number = core.serial.get("storage", 0) + 1
+        core.serial["storage"] = count_before = core.serial.get("storage", 0) + 1
+        self.number = count_before * core.programs + core.program
         if data is not None:
             self.bytes = (
                 data.reshape(-1).view(np.uint8)
@@ -432,11 +432,6 @@ class Tile:
             found = np.ndarray(self.shape, d.dtype, s.bytes, self.byte_offset(), self.byte_strides())
         self._array = found
         return found
-
-    def access(self) -> Access:
-        """What an instruction that uses this tile touches."""
-        s = self.storage
-        return Access(s.number, s.space, self.offset, self.shape, self.strides, self.dtype.itemsize, self.dtype.name)
 
     # values ------------------------------------------------------------------------------------------------------------
     def read(self) -> NDArray[Any]:

@@ -292,3 +292,7 @@ def function(op: Any) -> Function:
             )
         raise unknown("activation function", name, FUNCTIONS)
     return found
+
+
+ACT_RESIDENT = frozenset({"copy", "identity", "relu", "square", "abs", "sign", "negative", "prelu", "logical_not"})
+"""Functions of the Scalar Engine that need no table of their own (which functions share a table is not published)."""

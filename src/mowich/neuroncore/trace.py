@@ -1,8 +1,63 @@
-"""What ran: one record per instruction, with the bytes that it read and wrote. The scheduler replays it; nothing here computes."""
+"""What ran, in columns: one row per instruction, with the bytes that it read and wrote. The scheduler replays it; nothing here computes.
+
+Instructions that differ only in the addresses that they touch share a `Kind`, from which the cost follows; views of the same shape,
+strides and offset share a pattern. So a row is a few small integers, and a trace of 10^7 instructions fits in memory.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mowich.neuroncore.memory import Tile
+
+
+class Operand(NamedTuple):
+    """One operand of a kind of instruction. space: "S", "P" or "H"; shape and strides (elements of `itemsize` bytes, partitions
+    outermost); start: first partition, for DMA operands on chip; dynamic: an offset is read at run time."""
+
+    space: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+    dtype: str
+    start: int
+    dynamic: str
+
+
+class Kind(NamedTuple):
+    """What instructions with the same cost have in common."""
+
+    name: str
+    engine: str
+    flags: tuple[tuple[str, Any], ...]
+    reads: tuple[Operand, ...]
+    writes: tuple[Operand, ...]
+
+    def flag(self, name: str, default: Any = None) -> Any:
+        """A flag by name."""
+        for key, value in self.flags:
+            if key == name:
+                return value
+        return default
+
+
+class Allocation(NamedTuple):
+    """A storage that the trace touches. address: (partition, byte) where placed by hand; row_B: bytes in each of `parts` partitions."""
+
+    number: int
+    space: str
+    parts: int
+    row_B: int
+    shape: tuple[int, ...]
+    itemsize: int
+    address: tuple[int, int] | None
+    name: str
+    file: str
+    line: int
+    is_input: bool
 
 
 class Access(NamedTuple):
@@ -19,7 +74,7 @@ class Access(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One instruction: its row of the table, the engine asked for, what it touches, flags that set its cost, the kernel's line."""
+    """One instruction, as a row for people and tests."""
 
     number: int
     name: str
@@ -31,14 +86,138 @@ class Record(NamedTuple):
     line: int
 
 
-class Trace:
-    """The records of one core in program order, and the order that `depends_on` adds."""
+Pattern = tuple[tuple[int, ...], int, int | None, tuple[int, ...], tuple[int, ...], int]
+"""(shape and itemsize of the storage, offset (None: anywhere in it), shape, strides, itemsize)"""
 
-    __slots__ = ("edges", "records")
+
+class Trace:
+    """The instructions of one core in program order, and the order that `depends_on` adds.
+
+    kind, site, number: one entry per instruction; touched: (storage, pattern) for each operand, reads before writes, instruction
+    after instruction; kinds, sites, patterns: what those numbers stand for; meetings: index of an instruction -> the meeting at
+    which it waits for other cores.
+    """
+
+    __slots__ = ("_kind_of", "_pattern_of", "_site_of", "edges", "kind", "kinds", "meetings", "number", "ordered", "patterns", "site", "sites",
+                 "storages", "touched")  # fmt: skip
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.kind = array("i")
+        self.site = array("i")
+        self.number = array("q")
+        self.touched = array("q")
+        self.kinds: list[Kind] = []
+        self.sites: list[tuple[str, int]] = []
+        self.patterns: list[Pattern] = []
+        self.storages: dict[int, Allocation] = {}
         self.edges: list[tuple[int, int]] = []
+        self.meetings: dict[int, Any] = {}
+        self.ordered = False
+        self._kind_of: dict[Any, int] = {}
+        self._site_of: dict[tuple[str, int], int] = {}
+        self._pattern_of: dict[Pattern, int] = {}
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.kind)
+
+    def add(self, number: int, name: str, engine: str, reads: Sequence[tuple[str, Tile]], writes: Sequence[tuple[str, Tile]],
+            flags: dict[str, Any] | None, site: tuple[str, int]) -> None:  # fmt: skip
+        """Append one instruction."""
+        is_dma = engine == "dma"
+        key: list[Any] = [name, engine, len(reads)]
+        if flags:
+            key.append(tuple(flags.items()))
+        for _, tile in reads:
+            self._touch(tile, key, is_dma)
+        indices = [i for _, tile in (*reads, *writes) if tile.dynamic is not None for i in _index(tile)]
+        for tile in indices:
+            self._touch(tile, key, False)
+        for _, tile in writes:
+            self._touch(tile, key, is_dma)
+        found = tuple(key)
+        kind = self._kind_of.get(found)
+        if kind is None:
+            kind = self._kind_of[found] = len(self.kinds)
+            self.kinds.append(_kind(name, engine, flags, [*(t for _, t in reads), *indices], [t for _, t in writes]))
+        place = self._site_of.get(site)
+        if place is None:
+            place = self._site_of[site] = len(self.sites)
+            self.sites.append(site)
+        self.kind.append(kind)
+        self.site.append(place)
+        self.number.append(number)
+
+    def _touch(self, tile: Tile, key: list[Any], is_dma: bool) -> None:
+        s = tile.storage
+        number = s.number
+        if number not in self.storages:
+            self._storage(tile)
+        itemsize = tile.dtype.itemsize
+        offset: int | None = tile.offset
+        dynamic = ""
+        if tile.dynamic is not None:
+            dynamic, offset = tile.dynamic.kind, None
+        pattern = (s.shape, s.dtype.itemsize, offset, tile.shape, tile.strides, itemsize)
+        at = self._pattern_of.get(pattern)
+        if at is None:
+            at = self._pattern_of[pattern] = len(self.patterns)
+            self.patterns.append(pattern)
+        self.touched.append(number)
+        self.touched.append(at)
+        key.append((s.space, tile.shape, tile.strides, tile.dtype.name, dynamic))
+        if is_dma and s.space != "H":
+            key.append(tile.start_partition)
+
+    def _storage(self, tile: Tile) -> None:
+        s = tile.storage
+        self.storages[s.number] = Allocation(
+            number=s.number, space=s.space, parts=s.parts, row_B=s.row_B, shape=s.shape, itemsize=s.dtype.itemsize, address=s.address,
+            name=s.name, file=s.site[0], line=s.site[1], is_input=s.owner is not None,
+        )  # fmt: skip
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """The rows as `Record`s, made on demand."""
+        return list(self._rows())
+
+    def _rows(self) -> Iterator[Record]:
+        at = 0
+        for i, k in enumerate(self.kind):
+            kind = self.kinds[k]
+            accesses = []
+            for op in (*kind.reads, *kind.writes):
+                number, pattern = self.touched[at], self.touched[at + 1]
+                _, _, offset, shape, strides, itemsize = self.patterns[pattern]
+                accesses.append(Access(number, op.space, offset or 0, shape, strides, itemsize, op.dtype))
+                at += 2
+            n = len(kind.reads)
+            file, line = self.sites[self.site[i]]
+            yield Record(
+                self.number[i],
+                kind.name,
+                kind.engine,
+                tuple(accesses[:n]),
+                tuple(accesses[n:]),
+                dict(kind.flags) or None,
+                file,
+                line,
+            )
+
+
+def _index(tile: Tile) -> list[Tile]:
+    """The tile that holds the run-time offsets of a view: it is read as well."""
+    index: Any = tile.dynamic.index if tile.dynamic is not None else None
+    return [index] if hasattr(index, "storage") else []
+
+
+def _operand(tile: Tile, is_dma: bool) -> Operand:
+    space = tile.storage.space
+    start = tile.start_partition if is_dma and space != "H" else 0
+    dynamic = tile.dynamic.kind if tile.dynamic is not None else ""
+    return Operand(space, tile.shape, tile.strides, tile.dtype.itemsize, tile.dtype.name, start, dynamic)
+
+
+def _kind(name: str, engine: str, flags: dict[str, Any] | None, reads: list[Tile], writes: list[Tile]) -> Kind:
+    is_dma = engine == "dma"
+    operands = (tuple(_operand(t, is_dma) for t in tiles) for tiles in (reads, writes))
+    return Kind(name, engine, tuple((flags or {}).items()), *operands)

@@ -19,23 +19,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.errors import UserError
+from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.communicator import Group
 from mowich.neuroncore.core import Core, generation_of
 from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.memory import MemoryRegion, Register, Tile
+from mowich.neuroncore.schedule import Options, Schedule
 from mowich.nki.language import NKIObject, default_generation
 
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What a run gives. outputs: arrays that the kernel returned; cores: state of each program, with its trace; warnings: lines."""
+    """What a run gives. outputs: arrays that the kernel returned; cores: state of each program, with its trace; warnings: lines;
+    timed: whether the clock may replay the trace, with `options`."""
 
     outputs: list[Any]
     value: Any
     cores: list[Core] = field(repr=False)
     warnings: list[str] = field(default_factory=list)
+    timed: bool = False
+    options: Options = field(default_factory=Options, repr=False)
+    _schedule: Schedule | None = field(default=None, repr=False)
+    _time: Estimate | None = field(default=None, repr=False)
+
+    @property
+    def schedule(self) -> Schedule:
+        """When each instruction ran; made when first asked for. Raises UserError for a run without times."""
+        if self._schedule is None:
+            from mowich.neuroncore.costs import costs
+            from mowich.neuroncore.schedule import schedule
+
+            traces = [c.trace for c in self.cores if c.trace is not None]
+            if not self.timed or len(traces) < len(self.cores):
+                raise UserError("this run has no times", fix="run_kernel(..., timed=True)")
+            self._schedule = schedule(traces, costs(self.cores[0].generation), self.options)
+        return self._schedule
+
+    @property
+    def time_s(self) -> Estimate:
+        """Latency from the first trigger to the last result, in seconds. Raises UserError for a run without times."""
+        if self._time is None:
+            from mowich.neuroncore.latency import estimate
+
+            self._time = estimate(self.schedule)
+        return self._time
 
     @property
     def instructions(self) -> int:
@@ -426,25 +455,23 @@ def simulate_ranks(kernel: Any, inputs: Sequence[Any], lnc: int = 1) -> list[Any
 
 
 def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, strict: bool = True,
-               timed: bool = False, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
-    """Run a kernel and keep what happened: outputs, instruction trace, warnings.
+               timed: bool = True, options: Options | None = None, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
+    """Run a kernel and keep what happened: outputs, instruction trace, warnings, and with `timed` when each instruction ran.
 
     target: "trn1", "trn2" or "trn3" (default: the kernel's own, else trn3); lnc: cores of the logical core; ranks: the same arguments
-    on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors; values=False runs without arithmetic.
+    on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors; values=False runs without arithmetic;
+    options: how the clock schedules (`neuroncore.schedule.Options`).
     """
-    if timed:
-        raise UserError(
-            "kernels have no times yet",
-            given="timed=True",
-            fix="the scheduler comes with the next version; leave timed out",
-        )
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     generation = generation_of(target) if target else k.generation()
     if ranks > 1:
         inputs = [_bound_arguments(k.func, _copies(arrays), _copies(kwargs)) for _ in range(ranks)]
-        return run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict, record=True)
+        results = run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict, record=True)
+        for r in results:
+            r.timed, r.options = timed, options or Options()
+        return results
     grid = k.grid if k.grid is not None else (lnc if lnc > 1 else None)
-    return run(
+    result = run(
         k.func,
         arrays,
         kwargs,
@@ -455,6 +482,8 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
         record=True,
         results=k.results,
     )
+    result.timed, result.options = timed, options or Options()
+    return result
 
 
 def _copies(x: Any) -> Any:
@@ -468,5 +497,8 @@ def _bound_arguments(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapp
 
 
 def last_latency_us() -> float | None:
-    """Latency of the last kernel in microseconds; None, as kernels have no times yet."""
-    return None
+    """Latency of the last kernel in microseconds; None before one was timed (`run_kernel`, or any launch of a recorded trace)."""
+    if last_run is None or any(c.trace is None for c in last_run.cores):
+        return None
+    last_run.timed = True
+    return float(last_run.time_s) * 1e6

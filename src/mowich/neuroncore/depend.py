@@ -1,0 +1,241 @@
+"""Who waits for whom: edges between instructions from the bytes that they touch.
+
+A view is a box in the coordinates of its allocation (one range, with a step, per dimension): column tiles of one HBM tensor, or
+interleaved halves of a tile, do not meet although their address ranges do. Read after write, write after read and write after write
+give edges; so does `depends_on`. Allocations are kept apart by their number, tiles placed by hand by their bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mowich.neuroncore.trace import Pattern, Trace
+
+Box = tuple[int, int, tuple[tuple[int, int, int], ...] | None]
+"""(first byte, last byte + 1, ((low, high, step) per dimension, bounds inclusive) or None where the view is no box)"""
+
+FEW = 12
+"""Entries of an allocation that are compared one by one; beyond, a grid over its coordinates finds the ones to compare."""
+
+
+def box(pattern: Pattern) -> Box:
+    """The bytes of a view as a box in its allocation.
+
+    >>> box(((128, 512), 4, 256, (128, 256), (512, 1), 4))[2]
+    ((0, 127, 1), (1024, 2047, 1))
+    """
+    shape, itemsize, offset, dims, strides, size = pattern
+    total = itemsize
+    for n in shape:
+        total *= n
+    if offset is None:
+        return 0, total, None
+    pitch: list[int] = []
+    step = itemsize
+    for n in reversed(shape):
+        pitch.insert(0, step)
+        step *= n
+    # the innermost dimension counts bytes
+    sizes = [*shape[:-1], shape[-1] * itemsize]
+    pitch[-1] = 1
+    at = offset * size
+    low: list[int] = []
+    for p in pitch:
+        c, at = divmod(at, p)
+        low.append(c)
+    high = list(low)
+    steps = [1] * len(pitch)
+    fits = offset >= 0
+    first = last = offset * size
+    for n, stride in zip(dims, strides, strict=True):
+        if n == 1 or stride == 0:
+            continue
+        s = stride * size
+        if s < 0:
+            fits = False
+            first += (n - 1) * s
+            continue
+        last += (n - 1) * s
+        for d, p in enumerate(pitch):
+            if p <= s and s % p == 0:
+                k = s // p
+                steps[d] = k if low[d] == high[d] and k > 1 and d < len(pitch) - 1 else 1
+                high[d] += (n - 1) * k
+                break
+        else:
+            fits = False
+    high[-1] += size - 1
+    if any(h >= n for h, n in zip(high, sizes, strict=True)):
+        fits = False
+    ranges = tuple(zip(low, high, steps, strict=True)) if fits else None
+    return first, last + size, ranges
+
+
+def meet(a: Box, b: Box) -> bool:
+    """True where two views of one allocation share bytes."""
+    if a[0] >= b[1] or b[0] >= a[1]:
+        return False
+    x, y = a[2], b[2]
+    if x is None or y is None:
+        return True
+    for (l0, h0, s0), (l1, h1, s1) in zip(x, y, strict=True):
+        if l0 > h1 or l1 > h0:
+            return False
+        if s0 > 1 and s0 == s1 and (l0 - l1) % s0:
+            return False
+    return True
+
+
+def covers(a: Box, b: Box) -> bool:
+    """True where view a holds all bytes of view b."""
+    x, y = a[2], b[2]
+    if x is None or y is None:
+        return False
+    for (l0, h0, s0), (l1, h1, s1) in zip(x, y, strict=True):
+        if l0 > l1 or h0 < h1 or (s0 > 1 and not (s0 == s1 and l0 % s0 == l1 % s1)):
+            return False
+    return True
+
+
+class _Store:
+    """Writers and readers of one allocation that a later access may have to wait for."""
+
+    __slots__ = ("cells", "grid", "readers", "writers")
+
+    def __init__(self) -> None:
+        self.writers: list[tuple[int, Box]] = []
+        self.readers: list[tuple[int, Box]] = []
+        self.grid: tuple[int, ...] | None = None
+        self.cells: dict[Any, tuple[list[tuple[int, Box]], list[tuple[int, Box]]]] = {}
+
+
+def _cells(grid: Sequence[int], b: Box) -> list[tuple[int, ...]] | None:
+    """Cells of the grid that a box touches; None where they are too many."""
+    if b[2] is None:
+        return None
+    cells: list[tuple[int, ...]] = [()]
+    for (low, high, _), size in zip(b[2], grid, strict=True):
+        first, last = low // size, high // size
+        if (last - first + 1) * len(cells) > 16:
+            return None
+        cells = [(*c, k) for c in cells for k in range(first, last + 1)]
+    return cells
+
+
+class Dependencies:
+    """Edges of a trace. `edges(i)` must be called for each instruction in order; it gives the numbers of those that it waits for:
+    2 * j where j only has to be done reading (write after read), 2 * j + 1 where i needs what j wrote, or overwrites it."""
+
+    __slots__ = ("_boxes", "_never", "_patterns", "_stores", "_writes_left")
+
+    def __init__(self, trace: Trace, writes: dict[int, int]) -> None:
+        self._patterns = trace.patterns
+        self._boxes: list[Box | None] = [None] * len(trace.patterns)
+        self._stores: dict[Any, _Store] = {}
+        self._writes_left = writes
+
+    def box_of(self, pattern: int) -> Box:
+        """Box of a pattern by number."""
+        found = self._boxes[pattern]
+        if found is None:
+            found = self._boxes[pattern] = box(self._patterns[pattern])
+        return found
+
+    def read(self, i: int, store: Any, b: Box, out: list[int]) -> None:
+        """Instruction i reads box b of an allocation."""
+        s = self._stores.get(store)
+        if s is None:
+            if not self._writes_left.get(store):
+                return
+            s = self._stores[store] = _Store()
+        if s.grid is None:
+            for j, other in s.writers:
+                if other is b or meet(other, b):
+                    out.append(2 * j + 1)
+            if self._writes_left[store] > 0:
+                s.readers.append((i, b))
+                if len(s.readers) > FEW:
+                    self._spread(s, b)
+            return
+        cells = _cells(s.grid, b)
+        for j, other in self._candidates(s, cells, 0):
+            if meet(other, b):
+                out.append(2 * j + 1)
+        if self._writes_left[store] > 0:
+            self._put(s, cells, 1, (i, b))
+
+    def write(self, i: int, store: Any, b: Box, out: list[int]) -> None:
+        """Instruction i writes box b of an allocation."""
+        self._writes_left[store] -= 1
+        s = self._stores.get(store)
+        if s is None:
+            s = self._stores[store] = _Store()
+            s.writers.append((i, b))
+            return
+        if s.grid is None:
+            s.writers = _overwrite(s.writers, b, out, 1)
+            if s.readers:
+                s.readers = _overwrite(s.readers, b, out, 0)
+            s.writers.append((i, b))
+            if len(s.writers) > FEW:
+                self._spread(s, b)
+            return
+        cells = _cells(s.grid, b)
+        if cells is None:
+            for pair in s.cells.values():
+                pair[0][:] = _overwrite(pair[0], b, out, 1)
+                pair[1][:] = _overwrite(pair[1], b, out, 0)
+        else:
+            for key in (*cells, None):
+                pair_ = s.cells.get(key)
+                if pair_ is not None:
+                    pair_[0][:] = _overwrite(pair_[0], b, out, 1)
+                    pair_[1][:] = _overwrite(pair_[1], b, out, 0)
+        self._put(s, cells, 0, (i, b))
+
+    def _spread(self, s: _Store, b: Box) -> None:
+        """Put the entries of an allocation on a grid with cells of the size of b."""
+        if b[2] is None:
+            b = next((e[1] for e in (*s.writers, *s.readers) if e[1][2] is not None), b)
+            if b[2] is None:
+                return
+        assert b[2] is not None
+        s.grid = tuple(high - low + 1 for low, high, _ in b[2])
+        for which, entries in enumerate((s.writers, s.readers)):
+            for entry in entries:
+                self._put(s, _cells(s.grid, entry[1]), which, entry)
+        s.writers, s.readers = [], []
+
+    def _put(self, s: _Store, cells: list[tuple[int, ...]] | None, which: int, entry: tuple[int, Box]) -> None:
+        for key in cells if cells is not None else (None,):
+            pair = s.cells.get(key)
+            if pair is None:
+                pair = s.cells[key] = ([], [])
+            pair[which].append(entry)
+
+    def _candidates(self, s: _Store, cells: list[tuple[int, ...]] | None, which: int) -> list[tuple[int, Box]]:
+        if cells is None:
+            return [e for pair in s.cells.values() for e in pair[which]]
+        found: list[tuple[int, Box]] = []
+        for key in (*cells, None):
+            pair = s.cells.get(key)
+            if pair is not None:
+                found += pair[which]
+        return found
+
+
+def _overwrite(entries: list[tuple[int, Box]], b: Box, out: list[int], needed: int) -> list[tuple[int, Box]]:
+    """Edges to the entries that meet b; those that b covers entirely are gone."""
+    kept: list[tuple[int, Box]] = []
+    for entry in entries:
+        other = entry[1]
+        if other is b:
+            out.append(2 * entry[0] + needed)
+        elif meet(other, b):
+            out.append(2 * entry[0] + needed)
+            if not covers(b, other):
+                kept.append(entry)
+        else:
+            kept.append(entry)
+    return kept
