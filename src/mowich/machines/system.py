@@ -87,7 +87,6 @@ class Stack:
     sink_attention_B: float
     head_exposed: float
     head_passes: float
-    pp_transfer_exposed: float
     cp_exposed: float
     ep_exposed_inside: float
     ep_exposed_outside: float
@@ -112,7 +111,8 @@ STACK_OF_VENDOR = {"AWS": "neuron", "Google": "jax-tpu"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """Chips joined by links. peak_flops: precision -> FLOP/s per device, dense, as published."""
+    """Chips joined by links. peak_flops: precision -> FLOP/s per device, dense, as published. schedules: pipeline schedules that the stack ships.
+    host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says."""
 
     id: str
     display: str
@@ -130,7 +130,10 @@ class System:
     efficiency: Efficiency
     stack: Stack
     recipes: tuple[str, ...]
+    schedules: tuple[str, ...]
     is_estimated: bool
+    host_Bps: float = 0.0
+    host_B: float = 0.0
     paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -245,6 +248,11 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
             )
         )  # fmt: skip
     check_shape(spec, size, max(level.axes for level in levels))
+
+    def host(what: str) -> float:
+        path = f"{chip_root}.host.{what}"
+        return read(f"host.{what}", path) / per_chip if facts.get(path) else 0.0
+
     stack_name = stack or STACK_OF_VENDOR.get(vendor, "megatron")
     if stack_name not in facts.ids("training") or facts.get(f"training.{stack_name}.speed") is None:
         known = [s for s in facts.ids("training") if facts.get(f"training.{s}.speed") is not None]
@@ -266,5 +274,6 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
         hbm_usable_B=read("hbm_usable_B", f"{chip_root}.memory.hbm_usable") / per_chip,
         levels=tuple(levels), efficiency=Efficiency(**efficiency), stack=Stack(**constants),
         recipes=tuple(r.strip() for r in facts.text(f"training.{family}.recipes").split(",")),
-        is_estimated=estimated, paths=paths,
+        schedules=tuple(word.strip() for word in facts.text(f"training.{stack_name}.schedules").split(",")),
+        host_Bps=host("bandwidth"), host_B=host("memory"), is_estimated=estimated, paths=paths,
     )  # fmt: skip

@@ -7,14 +7,16 @@ ladders, and for each the largest data-parallel degree that the chips allow with
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import PRECISIONS, System
-from mowich.plans.plan import RECOMPUTE, SCHEDULES, Plans, TrainJob, pack
+from mowich.plans import schedules
+from mowich.plans.plan import SCHEDULES, WORDS, Plans, TrainJob, constant, pack
+from mowich.plans.schedules import micro_batches
 from mowich.workloads import ops
 from mowich.workloads.model import Model, Moe
 
@@ -116,6 +118,26 @@ def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int |
             )
 
 
+EXTRAS = ("offload", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
+"""Modes with one value in the default space, because the others are never faster or need a decision of the user."""
+
+
+def pipelines(codes: Sequence[float], ladder: Sequence[float]) -> list[tuple[float, float]]:
+    """(schedule, chunks per stage) of each pipeline to try. A V has two chunks; only `interleaved` uses the ladder.
+
+    >>> [(SCHEDULES[int(s)], v) for s, v in pipelines([0, 1, 4], [1, 2, 4])]
+    [('1f1b', 1.0), ('interleaved', 2), ('interleaved', 4), ('zb-v', 2.0)]
+    """
+    out: list[tuple[float, float]] = []
+    for code in codes:
+        chunks = schedules.num_chunks(SCHEDULES[int(code)], 0)
+        if code == schedules.INTERLEAVED:
+            out += [(code, v) for v in ladder if v > 1]
+        elif max(1, chunks) in ladder:
+            out.append((code, float(max(1, chunks))))
+    return out
+
+
 def _grid(columns: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
     mesh = np.meshgrid(*[np.asarray(v, dtype=np.float64) for v in columns.values()], indexing="ij")
     return {k: m.ravel() for k, m in zip(columns, mesh, strict=True)}
@@ -134,7 +156,7 @@ def legal_plans(
     def choice(name: str, default: Sequence[float]) -> list[float]:
         if name not in fixed:
             return list(default)
-        codes = {"recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES}.get(name)
+        codes = WORDS.get(name)
         return [float(codes.index(str(v))) if codes else float(v) for v in fixed[name]]
 
     moe = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)), None)
@@ -148,17 +170,28 @@ def legal_plans(
         "tp": choice("tp", tp_degrees(model, system)),
         "sp": choice("sp", (0, 1)),
         "pp": choice("pp", pp_ladder),
-        "vpp": choice("vpp", VPP),
         "cp": choice("cp", CP_DEGREES if long else CP_DEGREES[:3]),
         "ep": choice("ep", ep_default),
         "etp": choice("etp", (1,)),
+        "order": choice("order", (0, 1)),
         "zero": choice("zero", (1, 3)),
         "micro_batch": choice("micro_batch", MICRO_BATCHES),
         "recompute": choice("recompute", (0, 1, 2)),
         "precision": choice("precision", recipes),
+        "offload": choice("offload", (0,)),
+        "tp_overlap": choice("tp_overlap", (1,)),
+        "dp_overlap": choice("dp_overlap", (1,)),
+        "pp_scatter": choice("pp_scatter", (0,)),
+        "regather": choice("regather", (1,)),
     }
+    shipped = [SCHEDULES.index(word) for word in system.schedules]
+    runs = pipelines(choice("schedule", shipped), choice("vpp", VPP))
     # shape first, so that the cross product with modes stays small
-    shape = _grid({k: columns[k] for k in ("tp", "sp", "pp", "vpp", "cp", "ep", "etp", "micro_batch")})
+    shape = _grid(
+        {"run": range(len(runs)), **{k: columns[k] for k in ("tp", "sp", "pp", "cp", "ep", "etp", "micro_batch")}}
+    )
+    of_run = np.array(runs, dtype=np.float64).reshape(-1, 2)[shape.pop("run").astype(np.intp)]
+    shape["schedule"], shape["vpp"] = of_run[:, 0], of_run[:, 1]
     refused: dict[str, int] = {}
     keep = np.ones(len(shape["tp"]), dtype=bool)
 
@@ -180,6 +213,7 @@ def legal_plans(
         "interleaving needs pp > 1 and whole chunks",
         (vpp == 1) | ((pp > 1) & (pp * vpp <= L) & (np.ceil(L / (pp * vpp)) * (pp * vpp) <= L * 1.1)),
     )
+    rule("one stage runs no pipeline schedule", (pp > 1) | (shape["schedule"] == shape["schedule"].min()))
     rule(
         "sequence divides over tp and cp where sequence parallelism cuts it",
         (shape["sp"] == 0) | (np.mod(job.seq, tp * cp) == 0),
@@ -196,31 +230,50 @@ def legal_plans(
     keep = np.ones(len(shape["tp"]), dtype=bool)
     tp, pp, dp, cp, ep, etp = (shape[k] for k in ("tp", "pp", "dp", "cp", "ep", "etp"))
     rule("experts' ranks divide the stage's ranks", np.mod(tp * cp * dp, ep * etp) == 0)
-    g = np.maximum(1.0, np.rint(job.batch_seqs / (shape["micro_batch"] * dp)))
-    g = np.where(shape["vpp"] > 1, np.maximum(pp, np.rint(g / pp) * pp), g)
+    g = micro_batches(job, shape["schedule"], pp, shape["micro_batch"] * dp)
     off = np.abs(g * shape["micro_batch"] * dp / job.batch_seqs - 1.0)
     rule(f"a batch within {job.batch_tolerance:.0%} of the target", off <= job.batch_tolerance + 1e-12)
-    rule("at least as many micro-batches as stages", (g >= pp) | (pp == 1))
+    for name, ok in schedules.legal(shape["schedule"], pp, g):
+        rule(name, ok)
     shape = {k: v[keep] for k, v in shape.items()}
     if not len(shape["tp"]):
         raise _none(model, system, refused)
-    modes = _grid(
-        {"zero": columns["zero"], "precision": columns["precision"], "recompute": sorted(columns["recompute"])}
-    )
+    modes = _grid({k: sorted(columns[k]) for k in ("order", "zero", "precision", *EXTRAS, "recompute")})
     n, m = len(shape["tp"]), len(modes["zero"])
-    full = {k: np.repeat(v, m) for k, v in shape.items()} | {k: np.tile(v, n) for k, v in modes.items()}
-    full["schedule"] = (full["vpp"] > 1).astype(np.float64)
+    full = {k: np.repeat(v, m) for k, v in shape.items()}
+    full |= {k: np.tile(v, n) if v.min() < v.max() else constant(v[0], n * m) for k, v in modes.items()}
     keep = np.ones(n * m, dtype=bool)
     rule(
         "full sharding (zero 3) is not combined with a pipeline",
         (full["zero"] < 3) | (full["pp"] == 1) | ("zero" in fixed),
     )
-    if "schedule" in fixed:
-        rule("schedule as asked", np.isin(full["schedule"], choice("schedule", ())))
+    for name, ok in mode_rules(full, is_moe=moe is not None, may_idle="order" in fixed):
+        rule(name, ok)
     plans = Plans(*(full[f.name] for f in fields(Plans))).take(keep)
     if not len(plans):
         raise _none(model, system, refused)
     return Space(plans, refused, len(columns["recompute"]))
+
+
+def mode_rules(full: Mapping[str, np.ndarray], *, is_moe: bool, may_idle: bool) -> Iterator[tuple[str, np.ndarray]]:
+    """(rule, which rows keep it) of the modes: combinations that cannot be laid out, and those that are the same plan twice. Of a mode without
+    effect one value is kept; may_idle: also an order of ranks without effect."""
+    if full["order"].max() > 0:
+        inside = full["order"] == 1
+        whole = (full["cp"] == 1) & ((full["ep"] * full["etp"] == full["tp"]) | (not is_moe))
+        yield "stages inside data-parallel groups leave context and expert groups whole", ~inside | whole
+        if not may_idle:
+            yield "an order of ranks without effect", ~inside | ((full["pp"] > 1) & (full["dp"] > 1))
+    acts = {
+        "tp_overlap": full["tp"] > 1,
+        "dp_overlap": full["dp"] * full["cp"] > 1,
+        "pp_scatter": (full["tp"] > 1) & (full["sp"] == 0) & (full["pp"] > 1),
+        "regather": full["sp"] == 1,
+    }
+    for name, has_effect in acts.items():
+        column = full[name]
+        if column.min() < column.max():
+            yield f"{name} without effect", has_effect | (column == column[0])
 
 
 def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_dp: Sequence[float] | None,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mowich.estimate import Notes
 from mowich.machines.system import PRECISIONS, System
-from mowich.plans.plan import Plans, TrainJob
+from mowich.plans.plan import OFFLOAD_BITS, Plans, TrainJob
+from mowich.plans.schedules import ZB_V, copies, in_flight
 from mowich.workloads import ops
 from mowich.workloads.model import Layer, Model, Moe
 
@@ -44,10 +45,11 @@ def dense_params_per_device(model: Model, p: Plans) -> Floats:
     mean = sum(
         (layer.count * _split(layer, model.hidden, distinct.tp) for layer in model.layers), np.zeros_like(distinct.tp)
     )[inverse]
-    per_stage = mean / model.num_layers * layers_per_stage(model, p)
+    per_stage = mean / model.num_layers * layers_per_stage(model, p) * copies(p)
     ends = float(model.embedding_params) / p.tp
     head = float(model.head_params) / p.tp
-    return np.asarray(per_stage + np.where(p.pp == 1, ends + head, np.maximum(ends, head)))
+    # in a V the first device also holds the last stage; so do DualPipe's two directions
+    return np.asarray(per_stage + np.where((p.pp == 1) | (p.schedule >= ZB_V), ends + head, np.maximum(ends, head)))
 
 
 def expert_params_per_device(model: Model, p: Plans) -> Floats:
@@ -56,7 +58,7 @@ def expert_params_per_device(model: Model, p: Plans) -> Floats:
     for layer in model.layers:
         if isinstance(layer.ffn, Moe):
             total += float(layer.count) * layer.ffn.num_experts * layer.ffn.expert_matmul_params(model.hidden)
-    return np.asarray(total / model.num_layers * layers_per_stage(model, p) / (p.ep * p.etp))
+    return np.asarray(total / model.num_layers * layers_per_stage(model, p) * copies(p) / (p.ep * p.etp))
 
 
 def activation_B_per_layer(model: Model, layer: Layer, system: System, job: TrainJob, p: Plans) -> Floats:
@@ -78,8 +80,9 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
         q, out = r.in_width / p.tp, 2.0 * r.value_width / p.tp
     low = np.where(p.precision == PRECISIONS.index("bf16"), 1.0, system.stack.stored_activation_8bit)
     latent = (a.kv_lora + a.rope_head_dim + (a.q_lora or 0)) / spread if a.kind == "mla" else 0.0
-    # per block a GEMM input (normed) and the residual streams
-    kept = low * (layer.blocks * h / spread) + layer.blocks * layer.streams * h / spread
+    # per block a GEMM input (normed) and the residual streams; whole: the share of inputs that are kept as gathered
+    whole = np.where((p.sp > 0) & (p.regather == 0), 1.0 - 1.0 / p.tp, 0.0)
+    kept = low * layer.blocks * h * (1.0 / spread + whole) + layer.blocks * layer.streams * h / spread
     kept = kept + (latent + out + 4.0 * a.num_heads / p.tp / 2.0)
     scores = np.where(p.recompute == 0, q + kv, (q + kv) * (0.0 if a.kind == "mla" else 1.0))
     width, outputs = ops.ffn_width(layer.ffn)
@@ -91,7 +94,7 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
         inner = inner + rows * (low * w + (outputs + low) * layer.ffn.ffn / p.etp)
         inner_selective = inner_selective + rows * (low * w + outputs * layer.ffn.ffn / p.etp)
     none = 2.0 * t * (kept + scores + inner)
-    selective = 2.0 * t * (kept - low * (layer.blocks / 2.0) * h / spread + scores + inner_selective)
+    selective = 2.0 * t * (kept - low * (layer.blocks / 2.0) * h * (1.0 / spread + whole) + scores + inner_selective)
     if system.stack.unfused_attention:  # selective then means the attention core alone
         selective = none
         none = none + 5.0 * t * job.seq * a.num_heads / p.tp
@@ -99,11 +102,27 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
     return np.asarray(np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none)))
 
 
-def in_flight(p: Plans, g: Floats) -> Floats:
-    """Micro-batches whose activations the first stage holds, in units of a whole stage: min(g, pp) for 1F1B; interleaved
-    holds (pp (vpp + 1) - 1) / vpp chunks' worth at most (Narayanan et al. 2021)."""
-    interleaved = (p.pp * (p.vpp + 1.0) - 1.0) / p.vpp
-    return np.asarray(np.where(p.vpp > 1, np.minimum(g, interleaved), np.minimum(g, p.pp)))
+def away(p: Plans) -> dict[str, Floats]:
+    """1 where that part of a plan's state lives in the host's memory, by name of the part."""
+    return {name: np.mod(np.floor(p.offload / 2**bit), 2.0) for bit, name in enumerate(OFFLOAD_BITS)}
+
+
+def layer_activations_B(model: Model, system: System, job: TrainJob, p: Plans) -> Floats:
+    """Bytes that an average layer keeps for backward, one micro-batch."""
+    return _layer_extremes(model, system, job, p)[0] / model.num_layers
+
+
+def host_memory_B(model: Model, system: System, job: TrainJob, p: Plans, g: Floats) -> Floats:
+    """Bytes per device that a plan keeps in the host's memory."""
+    gone, s = away(p), system.stack
+    dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
+    shard = np.where(p.zero >= 1, p.dp * p.cp * copies(p), 1.0)
+    e_shard = np.where(p.zero >= 1, np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp)), 1.0)
+    kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p) * in_flight(p, g)
+    return np.asarray(
+        gone["weights"] * s.weight_B * (dense + expert) + gone["activations"] * kept
+        + gone["optimizer"] * s.optimizer_memory_B * (dense / shard + expert / e_shard)
+    )  # fmt: skip
 
 
 def memory_B(
@@ -115,8 +134,8 @@ def memory_B(
     """
     s = system.stack
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
-    d_ranks = p.dp * p.cp
-    e_ranks = np.maximum(1.0, p.tp * p.cp * p.dp / (p.ep * p.etp))
+    d_ranks = p.dp * p.cp * copies(p)
+    e_ranks = np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp))
 
     def stored(bytes_per_param: float, sharded_from: int) -> Floats:
         cut = p.zero >= sharded_from
@@ -125,17 +144,26 @@ def memory_B(
         )
 
     t = p.micro_batch * job.seq / p.cp
-    distinct, inverse = p.unique("tp", "sp", "cp", "etp", "micro_batch", "recompute", "precision")
+    distinct, inverse = p.unique("tp", "sp", "cp", "etp", "micro_batch", "recompute", "precision", "regather")
     per_layer, biggest, widest_rows = (v[inverse] for v in _layer_extremes(model, system, job, distinct))
-    activations = per_layer / model.num_layers * layers_per_stage(model, p) * in_flight(p, g)
+    layers = layers_per_stage(model, p)
+    held = layers * in_flight(p, g)
+    here = dict.fromkeys(OFFLOAD_BITS, np.ones(1))
+    if np.any(
+        p.offload > 0
+    ):  # of what is away the device holds two layers' worth: the one at work and the one that travels
+        gone = away(p)
+        here = {name: np.where(is_away > 0, np.minimum(1.0, 2.0 / layers), 1.0) for name, is_away in gone.items()}
+        held = np.where(gone["activations"] > 0, np.minimum(held, 2.0), held)
+    activations = per_layer / model.num_layers * held
     activations = activations + np.where(p.recompute == 2, biggest, 0.0)
     logits = t * float(model.vocab) / p.tp * 6.0  # 16-bit logits and their fp32 gradient
     gathered = np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers_per_stage(model, p), 0.0)
     frozen = 0.0 if job.frozen_base else 1.0
     out = {
-        "weights": stored(s.weight_B, 3),
+        "weights": here["weights"] * stored(s.weight_B, 3),
         "gradients": frozen * stored(s.grad_memory_B, 2),
-        "optimizer": frozen * stored(s.optimizer_memory_B, 1),
+        "optimizer": here["optimizer"] * frozen * stored(s.optimizer_memory_B, 1),
         "activations": activations,
         "temporary": np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp)))
         + gathered

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,28 @@ from mowich.errors import UserError, unknown
 from mowich.machines.system import PRECISIONS
 
 RECOMPUTE = ("none", "selective", "full")
-SCHEDULES = ("1f1b", "interleaved")
+SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")
+ORDERS = ("dp-pp", "pp-dp")
+"""Which of data and pipeline ranks lie nearer to each other; tensor and context ranks are always nearest (tp-cp-dp-pp, tp-cp-pp-dp)."""
+OFFLOAD_BITS = ("optimizer", "activations", "weights")
+OFFLOADS = tuple(
+    "+".join(name for bit, name in enumerate(OFFLOAD_BITS) if code >> bit & 1) or "none" for code in range(8)
+)
+"""What lives in the host's memory: the code counts in bits of OFFLOAD_BITS."""
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES, "order": ORDERS, "offload": OFFLOADS,
+}  # fmt: skip
+"""Plan fields whose values are words; columns hold the index of the word."""
+SWITCHES = ("sp", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
+"""Plan fields that are on or off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Parallel degrees count devices. zero: 0 replicated optimizer, 1 sharded, 2 also gradients, 3 also weights (FSDP).
-    vpp: model chunks per stage (1 unless interleaved). ep: experts' groups, etp: tensor parallel inside an expert."""
+    vpp: model chunks per stage (1 unless interleaved or a V). ep: experts' groups, etp: tensor parallel inside an expert.
+    order, offload: see ORDERS, OFFLOADS. tp_overlap, dp_overlap: those collectives run beside compute, as far as the stack does it.
+    pp_scatter: stages exchange 1/tp of an activation and gather it again. regather: sequence-parallel inputs are gathered again for backward, not kept."""
 
     tp: int = 1
     sp: bool = False
@@ -38,6 +54,12 @@ class Plan:
     recompute: str = "none"
     precision: str = "bf16"
     schedule: str = "1f1b"
+    order: str = "dp-pp"
+    offload: str = "none"
+    tp_overlap: bool = True
+    dp_overlap: bool = True
+    pp_scatter: bool = False
+    regather: bool = True
 
     @property
     def devices(self) -> int:
@@ -64,10 +86,41 @@ class Plan:
         parts += [f"z{self.zero}", f"mb{self.micro_batch}", self.precision]
         if self.recompute != "none":
             parts.append({"selective": "rc-sel", "full": "rc-full"}[self.recompute])
+        if self.schedule not in ("1f1b", "interleaved"):
+            parts.append(self.schedule)
+        if self.order != "dp-pp":
+            parts.append(self.order)
+        if self.offload != "none":
+            parts.append(f"off-{self.offload}")
+        parts += [
+            f"no-{name.replace('_', '-')}"
+            for name in ("tp_overlap", "dp_overlap", "regather")
+            if not getattr(self, name)
+        ]
+        if self.pp_scatter:
+            parts.append("pp-scatter")
         return " ".join(parts)
 
 
 Column = NDArray[np.float64]
+
+
+def constant(value: float, n: int) -> Column:
+    """A column of n equal values that takes no memory.
+
+    >>> constant(2.0, 3).tolist()
+    [2.0, 2.0, 2.0]
+    """
+    return np.broadcast_to(np.float64(value), (n,))
+
+
+def pick(column: Column, index: NDArray[np.intp] | NDArray[np.bool_]) -> Column:
+    """column[index]; a constant column stays one."""
+    if column.strides == (0,) and len(column):
+        n = int(np.count_nonzero(index)) if index.dtype == np.bool_ else len(index)
+        return constant(float(column[0]), n)
+    return np.asarray(column[index])
+
 
 KEY_BITS = 62
 """Bits of a packed key before it is renumbered: one below the sign of an int64, one to spare."""
@@ -81,21 +134,23 @@ def pack(columns: Iterable[Column]) -> NDArray[np.int64]:
     """
     key: NDArray[np.int64] | None = None
     bits = 0
+    size = 0
     for column in columns:
+        size = len(column)
+        if column.strides == (0,):
+            continue
         whole = column.astype(np.int64)
         width = int(whole.max(initial=0)).bit_length()
         if key is not None and bits + width > KEY_BITS:  # number the combinations so far instead
             key = np.unique(key, return_inverse=True)[1].astype(np.int64)
             bits = len(key).bit_length()
         key, bits = (whole, width) if key is None else ((key << width) | whole, bits + width)
-    if key is None:
-        raise ValueError("pack needs at least one column")
-    return key
+    return np.zeros(size, dtype=np.int64) if key is None else key
 
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """Columns of plans: every field float64 of shape [n]; enumerations are indices into RECOMPUTE, PRECISIONS, SCHEDULES."""
+    """Columns of plans: every field float64 of shape [n]; words are indices into WORDS, switches 0 or 1."""
 
     tp: Column
     sp: Column
@@ -110,13 +165,33 @@ class Plans:
     recompute: Column
     precision: Column
     schedule: Column
+    order: Column
+    offload: Column
+    tp_overlap: Column
+    dp_overlap: Column
+    pp_scatter: Column
+    regather: Column
 
     def __len__(self) -> int:
         return len(self.tp)
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Plans:
         """The rows at `index` (positions or a mask)."""
-        return Plans(*(getattr(self, f.name)[index] for f in fields(self)))
+        return Plans(*(pick(getattr(self, f.name), index) for f in fields(self)))
+
+    def rows(self, low: int, high: int) -> Plans:
+        """Rows low .. high - 1, as views."""
+        return Plans(*(getattr(self, f.name)[low:high] for f in fields(self)))
+
+    @property
+    def dp_stride(self) -> Column:
+        """Devices from one data-parallel rank to the next (context-parallel ranks of a group lie between them)."""
+        return self.tp * np.where(self.order == 1, self.pp, 1.0)
+
+    @property
+    def pp_stride(self) -> Column:
+        """Devices from one pipeline stage to the next."""
+        return self.tp * self.cp * np.where(self.order == 1, 1.0, self.dp)
 
     def unique(self, *names: str) -> tuple[Plans, NDArray[np.intp]]:
         """Rows that differ in `names`, and for each row the index of its representative: a formula of those fields alone
@@ -127,14 +202,12 @@ class Plans:
 
     def plan(self, i: int) -> Plan:
         """Row i as a Plan."""
-        raw = {f.name: getattr(self, f.name)[i].item() for f in fields(self)}
-        return Plan(
-            **{k: int(raw[k]) for k in ("tp", "pp", "vpp", "dp", "cp", "ep", "etp", "zero", "micro_batch")},
-            sp=bool(raw["sp"]),
-            recompute=RECOMPUTE[int(raw["recompute"])],
-            precision=PRECISIONS[int(raw["precision"])],
-            schedule=SCHEDULES[int(raw["schedule"])],
-        )
+        raw = {f.name: int(getattr(self, f.name)[i]) for f in fields(self)}
+        values: dict[str, Any] = {
+            name: WORDS[name][code] if name in WORDS else bool(code) if name in SWITCHES else code
+            for name, code in raw.items()
+        }
+        return Plan(**values)
 
     def __iter__(self) -> Iterator[Plan]:
         return (self.plan(i) for i in range(len(self)))
@@ -145,7 +218,7 @@ class Plans:
         rows = list(plans)
         columns = []
         for f in fields(cls):
-            codes = {"recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES}.get(f.name)
+            codes = WORDS.get(f.name)
             values = [getattr(p, f.name) for p in rows]
             columns.append(np.array([codes.index(v) if codes else v for v in values], dtype=np.float64))
         return cls(*columns)
@@ -172,10 +245,7 @@ class TrainJob:
 MAX_DEGREE = 10**8
 """Largest degree that a user may fix: above the devices of any system, below what arithmetic of columns holds."""
 
-FIXABLE: Mapping[str, tuple[str, ...] | None] = {
-    "tp": None, "sp": None, "pp": None, "vpp": None, "dp": None, "cp": None, "ep": None, "etp": None, "zero": None,
-    "micro_batch": None, "recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES,
-}  # fmt: skip
+FIXABLE: Mapping[str, tuple[str, ...] | None] = {f.name: WORDS.get(f.name) for f in fields(Plan)}
 """Plan fields that a user may fix, and the words that each allows (None: whole numbers)."""
 
 
@@ -191,13 +261,16 @@ def parse_fixed(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]
         for word in str(text).split(","):
             word = word.strip()
             if allowed is not None:
+                if word == "all":
+                    values += allowed
+                    continue
                 if word not in allowed:
                     raise unknown(key, word, allowed, where=where)
                 values.append(word)
-            elif key == "sp":
-                if word.casefold() not in ("true", "false", "0", "1"):
+            elif key in SWITCHES:
+                if word.casefold() not in ("true", "false", "on", "off", "0", "1"):
                     raise UserError("on or off", where=where, given=word, allowed="true, false")
-                values.append(int(word.casefold() in ("true", "1")))
+                values.append(int(word.casefold() in ("true", "on", "1")))
             else:
                 values.append(_degree(key, word, where))
         out[key] = tuple(dict.fromkeys(values))

@@ -71,7 +71,7 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
     plans = space.plans
     need = np.empty(len(plans))
     for lo in range(0, len(plans), CHUNK):
-        part = plans.take(np.arange(lo, min(lo + CHUNK, len(plans))))
+        part = plans.rows(lo, lo + CHUNK)
         need[lo : lo + CHUNK] = np.sum(
             list(memory_B(model, system, job, part, micro_batches(job, part)).values()), axis=0
         )
@@ -103,7 +103,7 @@ def step_s_per_token(model: Model, system: System, job: TrainJob, plans: Plans) 
     """Seconds per token of every plan, in chunks."""
     out = np.empty(len(plans))
     for lo in range(0, len(plans), CHUNK):
-        part = plans.take(np.arange(lo, min(lo + CHUNK, len(plans))))
+        part = plans.rows(lo, lo + CHUNK)
         step = step_time(model, system, job, part)
         out[lo : lo + CHUNK] = step.total_s / step.tokens
     return out

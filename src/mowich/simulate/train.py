@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 from mowich.estimate import Notes
 from mowich.machines import collectives
 from mowich.machines.system import PRECISIONS, System
-from mowich.plans.memory import dense_params_per_device, expert_params_per_device, layers_per_stage
-from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.plans import schedules
+from mowich.plans.memory import (
+    away,
+    dense_params_per_device,
+    expert_params_per_device,
+    layer_activations_B,
+    layers_per_stage,
+)
+from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
 from mowich.workloads import ops
 from mowich.workloads.model import Layer, Model, Moe
 
@@ -26,7 +33,7 @@ WIDTH_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5, "i
 """Bytes per element of a GEMM operand, by recipe (a definition, not a measurement)."""
 
 PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "head", "recompute", "host", "tp", "cp", "ep",
-         "pp_transfer", "pp_bubble", "dp", "optimizer", "fixed", "jitter", "software")  # fmt: skip
+         "pp_transfer", "pp_bubble", "dp", "optimizer", "offload", "fixed", "jitter", "software")  # fmt: skip
 """Names of the parts of a step, in print order. software: what the stack costs beyond the tuned reference."""
 
 
@@ -213,7 +220,7 @@ def layer_times(
     with_sp = 2.0 * collectives.reduce_scatter_s(system, volume, p.tp, ones)
     without = collectives.all_reduce_s(system, volume, p.tp, ones)
     tp_all = np.where(p.tp > 1, np.where(p.sp > 0, with_sp, without), 0.0)
-    tp = reduces * (1.0 - s.tp_overlap) * tp_all
+    tp = reduces * (1.0 - s.tp_overlap * p.tp_overlap) * tp_all
     kv_B = 2.0 * 2.0 * t * np.maximum(ops.kv_width(a) / p.tp, 1.0)
     cp_all = collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp)
     cp = np.where(p.cp > 1, s.cp_exposed * cp_all, 0.0)
@@ -246,18 +253,15 @@ class StepTime:
 
 
 def micro_batches(job: TrainJob, p: Plans) -> Floats:
-    """g, micro-batches per rank and step: the whole number nearest to batch / (mb x dp), at least 1; a multiple of pp when
-    interleaved."""
-    g = np.maximum(1.0, np.rint(job.batch_seqs / (p.micro_batch * p.dp)))
-    grouped = np.maximum(p.pp, np.rint(g / p.pp) * p.pp)
-    return np.where(p.vpp > 1, grouped, g)
+    """g, micro-batches per rank and step (`schedules.micro_batches`)."""
+    return schedules.micro_batches(job, p.schedule, p.pp, p.micro_batch * p.dp)
 
 
 def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None) -> StepTime:
     """Time of one training step. Columns in, columns out; `notes` (one plan only) records every term.
 
-    step = (g + (pp-1)/vpp) x T_stage + exposed dp + optimizer + fixed, then x (1 + j log2(n/8)) / software speed.
-    Assumes equal stages up to the uneven remainder, and no failure. Breaks where g < pp (the bubble formula is then a bound).
+    step = g x T_stage + bubble + pipeline transfers + exposed dp + optimizer + offload + fixed, then x (1 + j log2(n/8)) / software speed; bubble
+    and transfers by schedule (`plans.schedules`), for 1F1B (pp-1) T_stage. Every stage is taken to be as slow as the fullest. No failure.
     """
     s = system.stack
     L = float(model.num_layers)
@@ -267,30 +271,41 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     r = rates(system, p.precision)
     weight_grad = 1.0 if job.frozen_base else 2.0
     if len(p) > 1:
-        distinct, inverse = p.unique("tp", "sp", "cp", "ep", "etp", "micro_batch", "recompute", "precision")
+        distinct, inverse = p.unique(
+            "tp", "sp", "cp", "ep", "etp", "micro_batch", "recompute", "precision", "tp_overlap", "regather"
+        )
         sums = {k: v[inverse] for k, v in _all_layers(model, system, job, distinct, None).items()}
     else:
         sums = _all_layers(model, system, job, p, notes)
     imbalance = layers_per_stage(model, p) * p.pp / L  # the fullest stage over the mean one
-    per_micro = {k: v / p.pp * imbalance for k, v in sums.items()}
+    per_micro = {k: sums[k] / p.pp * imbalance for k in LAYER_PARTS}
     # language-model head and loss: 16-bit, on the last stage; uneven splits hide half of what it adds there
     vocab = float(model.vocab) / p.tp
     head_gemm = gemm_s(t, vocab, np.full_like(t, h), r.P16 * system.efficiency.gemm_efficiency, r.B, 2.0,
                        system.efficiency.gemm_m_half, r.n_half, s.roofline_power)  # fmt: skip
     head = model.heads * ((1.0 + weight_grad) * head_gemm + 2.0 * s.head_passes * t * vocab / r.B)
-    per_micro["head"] = head / p.pp + s.head_exposed * head * (1.0 - 1.0 / p.pp)
-    hop_B = 2.0 * t * h / np.where(p.sp > 0, p.tp, 1.0)
-    transfer = collectives.transfer_s(system, hop_B, p.tp * p.cp * p.dp)
-    per_micro["pp_transfer"] = np.where(p.pp > 1, 2.0 * p.vpp * s.pp_transfer_exposed * transfer, 0.0)
+    head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
+    per_micro["head"] = head * head_share
     stage = np.sum(list(per_micro.values()), axis=0)
     parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
-    bubble_slots = (p.pp - 1.0) / p.vpp
-    parts["pp_bubble"] = bubble_slots * stage
+    head_forward = model.heads * (head_gemm + s.head_passes * t * vocab / r.B)
+    forward = sums["forward"] / p.pp * imbalance + head_forward * head_share
+    weights = (weight_grad - 1.0) * (sums["weights"] / p.pp * imbalance + model.heads * head_gemm * head_share)
+    back = stage - forward - weights
+    parts["pp_bubble"] = schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights)
+    hop_B = 2.0 * t * h / np.where((p.sp > 0) | (p.pp_scatter > 0), p.tp, 1.0)
+    transfer = collectives.transfer_s(system, hop_B, p.pp_stride)
+    num_hops = schedules.num_hops(p.schedule, p.pp, p.vpp, g)
+    # beside compute, unless a stage's transfers take longer than its work
+    parts["pp_transfer"] = np.where(p.pp > 1, num_hops * transfer + g * np.maximum(0.0, p.vpp * transfer - stage), 0.0)
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
     parts["dp"] = _dp_s(system, p, dense, expert, g, stage, notes) if not job.frozen_base else np.zeros_like(t)
-    shard = np.where(p.zero >= 1, p.dp * p.cp, 1.0)
-    expert_ranks = np.maximum(1.0, p.tp * p.cp * p.dp / (p.ep * p.etp))
+    replicas = p.dp * schedules.copies(p)
+    shard = np.where(p.zero >= 1, replicas * p.cp, 1.0)
+    expert_ranks = np.maximum(1.0, p.tp * p.cp * replicas / (p.ep * p.etp))
     owned = dense / shard + expert / np.where(p.zero >= 1, expert_ranks, 1.0)
+    if np.any(p.offload > 0):
+        parts["offload"] = _offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward)
     n_devices = p.tp * p.pp * p.cp * p.dp
     doublings = np.log2(np.maximum(1.0, n_devices / 8.0))
     parts["optimizer"] = np.zeros_like(t) if job.frozen_base else s.optimizer_B * owned / r.B
@@ -307,19 +322,28 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
             "stage",
             stage,
             "s",
-            "sum of the fullest stage's layers, head share and transfers, one micro-batch",
+            "sum of the fullest stage's layers and head share, one micro-batch",
             layers_per_stage=layers_per_stage(model, p),
         )
         notes.add("head", head, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
                   t=t, V=vocab, h=h, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
-        notes.add("pp_bubble", parts["pp_bubble"], "s", "(pp-1)/vpp x stage", pp=p.pp, vpp=p.vpp, stage=stage)
+        formula = schedules.BUBBLE_OF[SCHEDULES[int(p.schedule[0])]]
+        notes.add("pp_bubble", parts["pp_bubble"], "s", formula, pp=p.pp, vpp=p.vpp, f=forward, b=back, w=weights)
+        notes.add("pp_transfer", parts["pp_transfer"], "s", "transfers that the schedule waits for x T, + g max(0, vpp T - stage)", transfers=num_hops,
+                  T=transfer, bytes=hop_B, facts=_paths(system, ".bandwidth", ".latency"))  # fmt: skip
         notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B,
                   facts=_paths(system, "stack.optimizer_B", "hbm_Bps"))  # fmt: skip
         notes.add("jitter", parts["jitter"], "s", "j log2(devices/8) x base", j=s.jitter_per_doubling, devices=n_devices,
                   facts=_paths(system, "stack.jitter_per_doubling"))  # fmt: skip
         notes.add("software", parts["software"], "s", "(1/speed - 1) x (base + jitter)", speed=s.speed, stack=s.name,
                   facts=_paths(system, "stack.speed"))  # fmt: skip
-        notes.add("step", total, "s", "(g + (pp-1)/vpp) stage + dp + optimizer + fixed, then jitter and software", g=g)
+        notes.add(
+            "step",
+            total,
+            "s",
+            "g x stage + bubble + transfers + dp + optimizer + offload + fixed, then jitter and software",
+            g=g,
+        )
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
 
 
@@ -330,7 +354,10 @@ def _all_layers(model: Model, system: System, job: TrainJob, p: Plans, notes: No
     full, selective = p.recompute == 2, p.recompute == 1
     rho = np.where(full, 1.0, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
     attention_again = full | (selective & (s.unfused_attention > 0))
-    sums = {name: np.zeros(len(p)) for name in LAYER_PARTS}
+    backward_tp = np.where(
+        (p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp
+    )  # inputs that are kept are not gathered again
+    sums = {name: np.zeros(len(p)) for name in (*LAYER_PARTS, "forward", "weights")}
     for i, layer in enumerate(model.layers, 1):
         kind = None if notes is None else Notes()
         x = layer_times(model, layer, system, job, p, kind)
@@ -350,14 +377,35 @@ def _all_layers(model: Model, system: System, job: TrainJob, p: Plans, notes: No
         sums["memory_bound"] += n * 3.0 * x.memory_bound
         sums["quantise"] += n * (1.0 + s.backward_quantise) * x.quantise
         sums["moe"] += n * 3.0 * x.moe
-        sums["host"] += n * (soft_max(forward, host, s.roofline_power) - forward
+        hosted = soft_max(forward, host, s.roofline_power)
+        sums["forward"] += n * (hosted + x.tp + x.cp + x.ep)
+        sums["weights"] += n * lin
+        sums["host"] += n * (hosted - forward
                              + soft_max(backward, s.backward_host * host, s.roofline_power) - backward)  # fmt: skip
-        sums["tp"] += n * (1.0 + s.backward_tp) * x.tp
+        sums["tp"] += n * (1.0 + backward_tp) * x.tp
         sums["cp"] += n * 2.0 * x.cp
         sums["ep"] += n * 2.0 * x.ep
         redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
         sums["recompute"] += n * (redo + np.where(attention_again, x.attention, 0.0))
     return sums
+
+
+def _offload_s(model: Model, system: System, job: TrainJob, p: Plans, g: Floats, params: Floats, owned: Floats, forward: Floats,
+               backward: Floats) -> Floats:  # fmt: skip
+    """Exposed time of what travels to and from the host's memory in a step.
+
+    Per micro-batch, beside compute: forward max(weights in, activations out) / H, backward (weights in + activations in) / H, beyond forward
+    and backward. Once: optimizer states in and out at the same time, bytes / H, with nothing to hide behind. H: bytes/s of the link, one way.
+    """
+    s, gone = system.stack, away(p)
+    weights = gone["weights"] * s.weight_B * params
+    kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p)
+    activations = gone["activations"] * kept
+    H = system.host_Bps
+    each = np.maximum(0.0, np.maximum(weights, activations) / H - forward) + np.maximum(
+        0.0, (weights + activations) / H - backward
+    )
+    return np.asarray(g * each + gone["optimizer"] * s.optimizer_memory_B * owned / H)
 
 
 def _dp_s(
@@ -369,9 +417,9 @@ def _dp_s(
     zero 2: the reduction runs per micro-batch. zero 3: gathers twice and scatters once per micro-batch against that micro-batch's compute.
     """
     s = system.stack
-    group, stride = p.dp * p.cp, p.tp
-    e_group = np.maximum(1.0, p.tp * p.cp * p.dp / (p.ep * p.etp))
-    e_stride = p.ep * p.etp
+    group, stride = p.dp * p.cp * schedules.copies(p), p.dp_stride
+    e_group = np.maximum(1.0, p.tp * p.cp * p.dp * schedules.copies(p) / (p.ep * p.etp))
+    e_stride = p.ep * p.etp * p.dp_stride / p.tp
 
     per_B, latency = collectives.linear(system, group, stride)
     e_per_B, e_latency = collectives.linear(system, e_group, e_stride)
@@ -382,13 +430,13 @@ def _dp_s(
         return one + np.where(e_lone, 0.0, bytes_per_param * expert * e_per_B + e_latency)
 
     once = both(s.grad_B + s.gather_B)
-    o = s.dp_overlap
+    o = s.dp_overlap * p.dp_overlap
     exposed = (1.0 - o) * once + np.maximum(0.0, o * once - s.dp_window * stage)
     scatter_each = both(np.where(p.zero == 2, s.grad_B, 0.0))
     gather_once = both(s.gather_B)
     two = (g - 1.0) * np.maximum((1.0 - o) * scatter_each, scatter_each - s.dp_window * stage) + exposed
     per_micro = both(3.0 * s.gather_B)
-    f = s.fsdp_overlap
+    f = s.fsdp_overlap * p.dp_overlap
     three = g * ((1.0 - f) * per_micro + np.maximum(0.0, f * per_micro - stage))
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
     if notes is not None:

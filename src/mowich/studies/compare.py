@@ -33,6 +33,7 @@ BINDS: Mapping[str, tuple[str, ...]] = {
     "pipeline": ("pp_bubble", "pp_transfer"),
     "data-parallel network": ("dp",),
     "host": ("host", "fixed"),
+    "host memory link": ("offload",),
 }
 """What a step is said to be bound by: the group of parts with the largest share; software and jitter scale all alike."""
 
