@@ -124,7 +124,7 @@ def test_contract(shipped: Validation) -> None:
         "abs_error",
     } <= set(data["rows"][0])
     summary = data["summary"]
-    assert set(summary) == {"all", "fully_specified", "by_chip", "by_source"}
+    assert set(summary) == {"all", "fully_specified", "by_chip", "by_source", "by_metric"}
     assert set(summary["all"]) == {
         "n",
         "unsupported",

@@ -21,7 +21,18 @@ from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.facts.schema import IDENTITY_KEYS, UNIT_OF_FIELD, Fact, check_unit, is_leaf, leaves, parse_leaf
 from mowich.units import show
 
-KINDS = ("chips", "systems", "prices", "sites", "reliability", "networks", "claims", "training", "neuroncore")
+KINDS = (
+    "chips",
+    "systems",
+    "prices",
+    "sites",
+    "reliability",
+    "networks",
+    "claims",
+    "training",
+    "serving",
+    "neuroncore",
+)
 """Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""
 
 MAX_REFERENCES = 8

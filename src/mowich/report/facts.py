@@ -15,7 +15,7 @@ from mowich.report.table import UNKNOWN, Column, Style, table, wrap
 CELL, FIELD = 22, 48
 """Widths of a value and of a field name in a table of two things side by side."""
 
-KINDS = ("chips", "systems", "prices", "sites", "reliability", "networks", "claims", "training")
+KINDS = ("chips", "systems", "prices", "sites", "reliability", "networks", "claims", "training", "serving")
 
 
 def leaves(facts: Facts, prefix: str) -> Iterator[Fact]:

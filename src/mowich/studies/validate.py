@@ -24,7 +24,6 @@ from mowich.studies.compare import residual_path
 from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, Row, is_time, read_cases
 
 SCHEMA = "mowich/validate@1"
-SERVING_COLUMNS = ("tpot_ms", "ttft_ms", "output_tok_s_per_chip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +90,13 @@ class Validation:
     rows: tuple[Result, ...]
 
     def summary(self) -> dict[str, Any]:
-        """all, fully_specified, by_chip and by_source, the last two sorted by name."""
+        """all, fully_specified, by_chip, by_source and by_metric, the last three sorted by name."""
         return {
             "all": summarise(self.rows),
             "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
             "by_chip": self.by(lambda r: r.chip),
             "by_source": self.by(lambda r: r.source),
+            "by_metric": self.by(lambda r: r.metric),
         }
 
     def by(self, key: Callable[[Result], str]) -> dict[str, Summary]:
@@ -151,11 +151,13 @@ def published() -> Path:
 
 
 def read_csv(path: Path, facts: Facts) -> list[Row]:
-    """Rows of a table of training measurements, checked at the edge.
+    """Rows of a table of training measurements, or of serving ones (told apart by their columns), checked at the edge.
 
     Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
     columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
     """
+    from mowich.studies import serving_validate
+
     name = str(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -170,12 +172,8 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
             raise UserError(
                 "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(REQUIRED)}"
             )
-        if any(c in columns for c in SERVING_COLUMNS):
-            raise UserError(
-                "this is a table of serving measurements",
-                where=f"{name}:1",
-                allowed="training measurements, with a column primary_metric",
-            )
+        if serving_validate.is_serving(columns):
+            return serving_validate.read_serving_csv(path, columns, reader)
         missing = [c for c in REQUIRED if c not in columns]
         if missing:
             raise UserError(f"missing columns: {', '.join(missing)}", where=f"{name}:1")
@@ -263,10 +261,17 @@ def half_width(case: Case, facts: Facts) -> float:
 
 
 def validate(path: str | Path | None, facts: Facts) -> Validation:
-    """Predict every row of `path` (None: the published rows that ship). Raises UserError for a file that is not a table of training
-    measurements; a single row that cannot be modelled is answered with status "unsupported" and its reason."""
+    """Predict every row of `path` (None: the published training rows that ship). Raises UserError for a file that is not a table of
+    measurements of training or of serving; a single row that cannot be modelled is answered with status "unsupported" and its reason."""
     file = published() if path is None else Path(path)
     rows = read_csv(file, facts)
+    shown = str(file) if path is not None else "published/training.csv"
+    from mowich.studies import serving_validate
+
+    if serving_validate.is_serving(list(rows[0])):
+        return Validation(
+            path=shown, facts_hash=facts.hash(), rows=tuple(serving_validate.validate_serving(rows, facts))
+        )
     reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
     usable = [row for row in rows if reasons[row["chip"]] is None]
     cases = iter(read_cases(usable, facts))
@@ -275,9 +280,7 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
         reason = reasons[row["chip"]]
         case = reason if reason is not None else next(cases)
         results.append(_unsupported(row, case) if isinstance(case, str) else predict(case, facts))
-    return Validation(
-        path=str(file) if path is not None else "published/training.csv", facts_hash=facts.hash(), rows=tuple(results)
-    )
+    return Validation(path=shown, facts_hash=facts.hash(), rows=tuple(results))
 
 
 def predict(case: Case, facts: Facts) -> Result:

@@ -1,0 +1,324 @@
+"""Fits the constants of serving: writes facts/serving/*.yaml and corrections.csv, and the held-out errors of docs/accuracy-serving.md.
+
+Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on the log error of TPOT and TTFT
+with a robust loss finds the constants and the corrections by class together, each pulled to its prior. Held out: whole (chip, model, framework version)
+groups are left out, in turn, and everything is fitted again without them. The constants that ship are fitted to all rows.
+
+    python benchmarks/fit_serving.py FILE.csv [--folds 30] [--write]
+
+One fold takes about two seconds on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.facts import load
+from mowich.facts.load import shipped
+from mowich.simulate.corrections import LEVELS, METRICS, Table, key, read
+from mowich.studies.serving_cases import Cases, class_of, gather
+from mowich.studies.serving_rows import ServingCase, read_cases
+from mowich.units import parse
+
+Floats = NDArray[np.float64]
+
+FOLDER = shipped() / "serving"
+SCALE = {"tpot": 0.12, "ttft": 0.30}
+"""Log error of one row, at which its weight begins to fall."""
+STEP = 1e-3
+NAIL = 1e-9
+
+
+@dataclass(frozen=True)
+class Prior:
+    """ln of the middle and its standard deviation: a 90% range of low..high. A constant whose range is a point is given, not fitted."""
+
+    unit: str
+    value: float
+    low: float
+    high: float
+    why: str
+
+    @property
+    def is_free(self) -> bool:
+        return self.high > self.low * 1.0001
+
+    @property
+    def sd(self) -> float:
+        return math.log(self.high / self.low) / 3.29 if self.is_free else NAIL
+
+
+def priors() -> dict[str, Prior]:
+    """The priors, SI."""
+    out = {}
+    with (FOLDER / "priors.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            unit = row["unit"]
+
+            def si(text: str, unit: str = unit) -> float:
+                return float(text) if unit in ("", "1") else parse(f"{text} {unit}").value
+
+            out[row["path"]] = Prior(unit, si(row["value"]), si(row["low"]), si(row["high"]), row["why"])
+    return out
+
+
+def spreads() -> dict[tuple[str, str], float]:
+    """Spread of every level of corrections, chosen on held-out rows once (`level_spreads.csv`)."""
+    with (FOLDER / "level_spreads.csv").open(encoding="utf-8", newline="") as file:
+        return {(r["metric"], r["level"]): float(r["sd"]) for r in csv.DictReader(file)}
+
+
+class Problem:
+    """Rows as columns, their measured logs, classes and weights."""
+
+    def __init__(self, cases: Sequence[ServingCase]) -> None:
+        self.cases = cases
+        self.table: Cases = gather(cases)
+        prior = priors()
+        self.prior = [prior[name] for name in self.table.columns.names]
+        self.mu = np.log([max(p.value, NAIL) for p in self.prior])
+        self.sd = np.array([p.sd for p in self.prior])
+        self.free = np.nonzero([p.is_free for p in self.prior])[0]
+        self.measured = {
+            m: np.log(np.array([math.nan if f"{m}_ms" in c.skip else c.measured.get(f"{m}_ms", math.nan) for c in cases]) / 1e3)
+            for m in METRICS
+        }  # fmt: skip
+        spread = spreads()
+        classes = [class_of(c) for c in cases]
+        self.keys: dict[tuple[str, str], int] = {}
+        entries = []
+        for i, one in enumerate(classes):
+            for level, (_, covariate) in LEVELS.items():
+                name = key(one, level)
+                if name and any(spread.get((m, level), 0.0) > 0 for m in METRICS):
+                    entries.append((i, self.keys.setdefault((level, name), len(self.keys)), covariate(one)))
+        self.Z = np.zeros((len(cases), len(self.keys)))
+        for i, j, x in entries:
+            self.Z[i, j] = x
+        self.level_sd = {m: np.array([spread.get((m, level), 0.0) for level, _ in self.keys]) for m in METRICS}
+        names = [(c.chip, class_of(c).model, c.version) for c in cases]
+        number = {name: i for i, name in enumerate(sorted(set(names)))}
+        self.group = np.array([number[name] for name in names])
+        size = Counter(self.group.tolist())
+        weight = np.array([size[g] ** -0.25 for g in self.group.tolist()])
+        self.weight = weight / weight.mean()
+
+    def predict(self, theta: Floats) -> dict[str, Floats]:
+        """ln TPOT and ln TTFT."""
+        steady = self.table.steady(np.exp(theta))
+        return {"tpot": np.log(steady.tpot_s), "ttft": np.log(steady.ttft_s)}
+
+    def slopes(self, theta: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """(predictions, d ln prediction / d ln constant [rows, constants])."""
+        base = self.predict(theta)
+        jacobian = {m: np.zeros((len(self.cases), len(theta))) for m in METRICS}
+        for j in self.free:
+            moved = theta.copy()
+            moved[j] += STEP
+            for m, value in self.predict(moved).items():
+                jacobian[m][:, j] = (value - base[m]) / STEP
+        return base, jacobian
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Constants (ln), corrections by metric, their standard deviations, those of the constants, and the share of each prior that the data left."""
+
+    theta: Floats
+    effects: Mapping[str, Floats]
+    theta_sd: Floats
+    effect_sd: Mapping[str, Floats]
+
+
+def solve(p: Problem, train: NDArray[np.bool_], start: Fit | None = None, rounds: int = 5,
+          slopes: tuple[dict[str, Floats], dict[str, Floats]] | None = None) -> Fit:  # fmt: skip
+    """Constants and corrections together. Each round is one linear solve of robust least squares with the priors as rows."""
+    theta = p.mu.copy() if start is None else start.theta.copy()
+    effects = {m: np.zeros(len(p.keys)) if start is None else start.effects[m].copy() for m in METRICS}
+    live = {m: np.nonzero((np.abs(p.Z[train]) > 0).any(axis=0) & (p.level_sd[m] > 0))[0] for m in METRICS}
+    rows = {m: train & ~np.isnan(p.measured[m]) for m in METRICS}
+    F = len(p.free)
+    size = F + sum(len(v) for v in live.values())
+    offset = {"tpot": F, "ttft": F + len(live["tpot"])}
+    effect_sd = {m: p.level_sd[m].copy() for m in METRICS}
+    theta_sd = p.sd.copy()
+    for turn in range(rounds):
+        base, jacobian = slopes if slopes is not None and turn == 0 else p.slopes(theta)
+        H, v = np.zeros((size, size)), np.zeros(size)
+        for m in METRICS:
+            ok, at = rows[m], np.r_[0:F, offset[m] : offset[m] + len(live[m])]
+            miss = (p.measured[m] - base[m])[ok]
+            error = (miss - p.Z[ok] @ effects[m]) / SCALE[m]
+            weight = p.weight[ok] / np.sqrt(1.0 + (error / 1.5) ** 2) / SCALE[m] ** 2
+            A = np.hstack([jacobian[m][np.ix_(ok, p.free)], p.Z[np.ix_(ok, live[m])]])
+            H[np.ix_(at, at)] += A.T @ (A * weight[:, None])
+            v[at] += A.T @ (weight * miss)
+        d = np.arange(F)
+        H[d, d] += p.sd[p.free] ** -2
+        v[d] += (p.mu - theta)[p.free] * p.sd[p.free] ** -2
+        for m in METRICS:
+            d = np.arange(offset[m], offset[m] + len(live[m]))
+            H[d, d] += p.level_sd[m][live[m]] ** -2
+        x = np.linalg.solve(H, v)
+        theta[p.free] += np.clip(x[:F], -0.7, 0.7)
+        for m in METRICS:
+            effects[m][:] = 0.0
+            effects[m][live[m]] = x[offset[m] : offset[m] + len(live[m])]
+    deviation = np.sqrt(np.diag(np.linalg.inv(H)))
+    theta_sd[p.free] = deviation[:F]
+    for m in METRICS:
+        effect_sd[m][live[m]] = deviation[offset[m] : offset[m] + len(live[m])]
+    return Fit(theta, effects, theta_sd, effect_sd)
+
+
+def corrected(p: Problem, fit: Fit) -> dict[str, Floats]:
+    """ln predictions with corrections."""
+    base = p.predict(fit.theta)
+    return {m: base[m] + p.Z @ fit.effects[m] for m in METRICS}
+
+
+def table_of(
+    p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
+) -> list[str]:
+    """Lines of corrections.csv: only classes that the rows support."""
+    lines = ["metric,level,class,value,sd,cases"]
+    for m in METRICS:
+        lines += [f"{m},noise,,{noise[m]:.4f},,", f"{m},width,,{width[m]:.4f},,"]
+        for (metric, level), sd in sorted(spreads().items()):
+            if metric == m and sd > 0:
+                lines.append(f"{m},{level},*,0,{sd:.4f},")
+        count = (np.abs(p.Z[rows & ~np.isnan(p.measured[m])]) > 0).sum(axis=0)
+        for (level, name), j in sorted(p.keys.items()):
+            if count[j] and p.level_sd[m][j] > 0:
+                lines.append(f'{m},{level},"{name}",{fit.effects[m][j]:.4f},{fit.effect_sd[m][j]:.4f},{count[j]}')
+    return lines
+
+
+def held_out(
+    p: Problem, full: Fit, folds: int, noise: Mapping[str, float]
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """(ln predictions, ln standard deviations) of every row from a fit without its group; groups are dealt over the folds by size."""
+    size = Counter(p.group.tolist())
+    load_of, fold_of = [0] * folds, {}
+    for g, n in sorted(size.items(), key=lambda kv: (-kv[1], kv[0])):
+        fold_of[g] = min(range(folds), key=lambda k: load_of[k])
+        load_of[fold_of[g]] += n
+    fold = np.array([fold_of[g] for g in p.group.tolist()])
+    slopes = p.slopes(full.theta)
+    out = {m: np.full(len(p.cases), math.nan) for m in METRICS}
+    sd = {m: np.full(len(p.cases), math.nan) for m in METRICS}
+    one = dict.fromkeys(METRICS, 1.0)
+    for k in range(folds):
+        test = fold == k
+        fit = solve(p, ~test, start=full, rounds=2, slopes=slopes)
+        got = corrected(p, fit)
+        table: Table = read(table_of(p, fit, noise, one, ~test))
+        classes = [class_of(c) for c, t in zip(p.cases, test, strict=True) if t]
+        for m in METRICS:
+            out[m][test] = got[m][test]
+            sd[m][test] = table.apply(m, classes)[1]
+    return out, sd
+
+
+def widths(p: Problem, got: Mapping[str, Floats], sd: Mapping[str, Floats], share: float = 0.9) -> dict[str, float]:
+    """The multiple of the standard deviation that holds `share` of the held-out rows."""
+    out = {}
+    for m in METRICS:
+        z = np.abs(got[m] - p.measured[m]) / sd[m]
+        out[m] = float(np.quantile(z[~np.isnan(z)], share))
+    return out
+
+
+def throughput(p: Problem, tpot: Floats, ttft: Floats) -> Floats:
+    """ln(1 / time per request): what output tokens/s per chip differ by."""
+    return -np.log(np.exp(ttft) + (p.table.output - 1.0) * np.exp(tpot))
+
+
+def errors(log_ratio: Floats) -> tuple[int, float, float, float]:
+    """(rows, median, 90th percentile, bias) of max(p/m, m/p) - 1."""
+    r = log_ratio[~np.isnan(log_ratio)]
+    e = np.expm1(np.abs(r))
+    return len(r), float(np.median(e)), float(np.quantile(e, 0.9)), float(np.expm1(np.median(r)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--folds", type=int, default=30)
+    parser.add_argument("--write", action="store_true", help="write facts/serving")
+    parser.add_argument("--held-out", type=Path, help="write held-out predictions to this JSON")
+    options = parser.parse_args()
+    with options.file.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    cases = [c for c in read_cases(rows, load()) if not isinstance(c, str)]
+    p = Problem(cases)
+    everything = np.ones(len(cases), dtype=bool)
+    full = solve(p, everything)
+    inside = corrected(p, full)
+    noise = {m: float(np.nanmedian(np.abs(inside[m] - p.measured[m])) / 0.6745) for m in METRICS}
+    out, sd = held_out(p, full, options.folds, noise)
+    width = widths(p, out, sd)
+    for name, got in (("in sample", inside), ("held out", out)):
+        for m in METRICS:
+            n, median, high, bias = errors(got[m] - p.measured[m])
+            print(f"{name:10s} {m:5s} n={n} median {median:.1%} p90 {high:.1%} bias {bias:+.1%}")
+        n, median, high, bias = errors(
+            throughput(p, p.measured["tpot"], p.measured["ttft"]) - throughput(p, got["tpot"], got["ttft"])
+        )
+        print(f"{name:10s} tok/s n={n} median {median:.1%} p90 {high:.1%}")
+    print("width in standard deviations", width, "noise", noise)
+    if options.held_out:
+        options.held_out.write_text(json.dumps({c.id: [None if math.isnan(out[m][i]) else math.exp(out[m][i]) for m in METRICS] +
+                                                [float(sd[m][i]) for m in METRICS] for i, c in enumerate(cases)}))  # fmt: skip
+    if options.write:
+        write(p, full, noise, width, everything)
+
+
+def write(
+    p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
+) -> None:
+    """facts/serving: a YAML file for each family and engine, and corrections.csv."""
+    text = "\n".join(["# Corrections of serving times by class, ln(measured / predicted); written by benchmarks/fit_serving.py. Do not edit.",
+                      *table_of(p, fit, noise, width, rows)])  # fmt: skip
+    (FOLDER / "corrections.csv").write_text(text + "\n", encoding="utf-8")
+    position = {name: i for i, name in enumerate(p.table.columns.names)}
+    files: dict[str, list[str]] = {}
+    scale = {"": 1.0, "1": 1.0, "us": 1e-6, "ms": 1e-3, "tokens": 1.0, "GB": 1e9}
+    for path, prior in priors().items():
+        _, name, field = path.split(".")
+        i = position.get(path)
+        unit = prior.unit
+
+        def show(x: float, unit: str = unit) -> str:
+            number = f"{x / scale[unit]:.4g}"
+            return number if unit in ("", "1") else f'"{number} {unit}"'
+
+        if not prior.is_free:
+            leaf = f'{{value: {show(prior.value)}, source: mowich-serving-fit, date: 2026-11-25, grade: C, note: "{prior.why}"}}'
+        else:
+            learned = i is not None and fit.theta_sd[i] < 0.75 * prior.sd
+            middle, sd = (
+                (float(fit.theta[i]), float(fit.theta_sd[i])) if i is not None else (math.log(prior.value), prior.sd)
+            )
+            low, high = math.exp(middle - 1.645 * sd), math.exp(middle + 1.645 * sd)
+            why = (f'grade: C, formula: "fit of published serving rows; prior {show(prior.value).strip(chr(34))} ({prior.why})"' if learned
+                   else f'grade: D, reason: "few or no published rows depend on it; value = the prior, moved little ({prior.why})"')  # fmt: skip
+            leaf = f"{{value: {show(math.exp(middle))}, low: {show(low)}, high: {show(high)}, source: mowich-serving-fit, date: 2026-11-25, {why}}}"
+        files.setdefault(name, []).append(f"{field}: {leaf}")
+    for name, lines in files.items():
+        head = f"# Constants of serving, written by benchmarks/fit_serving.py from priors.csv and published rows; docs/serving.md says what each means.\nid: {name}\n"
+        (FOLDER / f"{name}.yaml").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

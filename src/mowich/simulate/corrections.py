@@ -1,0 +1,139 @@
+"""What measured serving differs by from the model, by engine, model, chip and release: shrunken factors, and the width of a prediction.
+
+A correction is ln(measured / predicted) that a class of cases shares beyond what its parents explain, pulled towards zero in proportion to how
+little it is supported (a hierarchical, or "random effects", fit: `benchmarks/fit_serving.py`). Classes that the table does not hold count as
+zero, and widen the interval by the spread of their level. Numbers: `facts/serving/corrections.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+METRICS = ("tpot", "ttft")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Class:
+    """What corrections are kept by. campaign: who measured ("" for a question of one's own); version: the framework's release as named in
+    tables; users: per rank group; plan: "tp", "ep" or "dp" (attention data parallel)."""
+
+    engine: str
+    arch: str
+    model: str
+    family: str
+    chip: str
+    weights: str
+    plan: str
+    users: float
+    prompt: float
+    ranks: float
+    campaign: str = ""
+    version: str = ""
+
+
+def _load(c: Class) -> float:
+    return math.log2(max(c.users, 1.0)) / 5.0 - 0.7
+
+
+def _length(c: Class) -> float:
+    return math.log2(c.prompt / 1024.0) / 3.0
+
+
+def _ranks(c: Class) -> float:
+    return math.log2(max(c.ranks, 1.0)) / 2.0 - 1.0
+
+
+def _one(c: Class) -> float:
+    return 1.0
+
+
+LEVELS: Mapping[str, tuple[tuple[str, ...], Callable[[Class], float]]] = {
+    "campaign": (("engine", "campaign"), _one),
+    "arch": (("engine", "arch"), _one),
+    "family": (("engine", "family"), _one),
+    "weights": (("engine", "weights"), _one),
+    "plan": (("engine", "arch", "plan"), _one),
+    "model": (("model",), _one),
+    "model_family": (("model", "family"), _one),
+    "engine_model": (("engine", "model"), _one),
+    "engine_model_weights": (("engine", "model", "weights"), _one),
+    "engine_model_chip": (("engine", "model", "chip"), _one),
+    "engine_model_plan": (("engine", "model", "plan"), _one),
+    "version": (("engine", "version"), _one),
+    "release": (("version", "model", "chip"), _one),
+    "release_weights": (("version", "model", "chip", "weights"), _one),
+    "arch*load": (("engine", "arch"), _load),
+    "engine_model*load": (("engine", "model"), _load),
+    "release*load": (("version", "model", "chip"), _load),
+    "arch*length": (("engine", "arch"), _length),
+    "engine_model*length": (("engine", "model"), _length),
+    "arch*ranks": (("engine", "arch"), _ranks),
+    "engine_model*ranks": (("engine", "model"), _ranks),
+    "release*ranks": (("version", "model", "chip"), _ranks),
+}
+"""Level -> (what a class is named by, what multiplies its value). load, length, ranks: log2 of users, prompt tokens, ranks, centred."""
+
+
+def key(c: Class, level: str) -> str | None:
+    """The name of a case's class on a level; None where the case leaves a part of it open."""
+    parts = [str(getattr(c, part)) for part in LEVELS[level][0]]
+    return None if not all(parts) else "|".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Values and standard deviations by (metric, level, class); spread: of a level, by (metric, level); noise: of a row, by metric; width: half-width
+    of the 90% interval in units of the standard deviation, by metric, from held-out groups."""
+
+    values: Mapping[tuple[str, str, str], tuple[float, float]]
+    spread: Mapping[tuple[str, str], float]
+    noise: Mapping[str, float]
+    width: Mapping[str, float]
+
+    def apply(self, metric: str, cases: Sequence[Class]) -> tuple[Floats, Floats]:
+        """(ln of the factor on the prediction, half-width in ln of the 90% interval) for each case."""
+        shift, variance = np.zeros(len(cases)), np.full(len(cases), self.noise.get(metric, 0.0) ** 2)
+        for level, (_, covariate) in LEVELS.items():
+            spread = self.spread.get((metric, level), 0.0)
+            if spread == 0.0:
+                continue
+            for i, case in enumerate(cases):
+                x = covariate(case)
+                name = key(case, level)
+                value, sd = self.values.get((metric, level, name or ""), (0.0, spread))
+                shift[i] += value * x
+                variance[i] += (sd * x) ** 2
+        return shift, self.width.get(metric, 1.645) * np.sqrt(variance)
+
+
+@cache
+def shipped() -> Table:
+    """The table that ships."""
+    text = (resources.files("mowich.facts") / "serving" / "corrections.csv").read_text(encoding="utf-8")
+    return read(text.splitlines())
+
+
+def read(lines: Sequence[str]) -> Table:
+    """A table from the lines of its CSV: metric, level, class, value, sd, cases; class "*" holds the level's spread; levels "noise" and "width"
+    hold those of the metric."""
+    values, spread, single = {}, {}, {}
+    for row in csv.DictReader(line for line in lines if not line.startswith("#")):
+        metric, level, name = row["metric"], row["level"], row["class"]
+        if level in ("noise", "width"):
+            single[level, metric] = float(row["value"])
+        elif name == "*":
+            spread[metric, level] = float(row["sd"])
+        else:
+            values[metric, level, name] = (float(row["value"]), float(row["sd"]))
+    return Table(values=values, spread=spread, noise={m: single.get(("noise", m), 0.0) for m in METRICS},
+                 width={m: single.get(("width", m), 1.645) for m in METRICS})  # fmt: skip

@@ -1,0 +1,161 @@
+"""Which fact each constant of a served case comes from, and the constants as columns.
+
+A case is (machine, engine, architecture, formats). Efficiencies belong to the chip's family, fixed times to the engine, the rest to
+`facts/serving/common`. The fit of the constants uses the same table of paths (`columns`), with its own values in place of the facts'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.errors import unknown
+from mowich.facts import Facts
+from mowich.machines.system import System
+from mowich.plans.serving import ServePlan
+from mowich.simulate.opcost import FOUR_BIT, Costs, quantises_attention
+from mowich.simulate.serve import Engine
+from mowich.workloads.model import Model
+
+Floats = NDArray[np.float64]
+
+ENGINES = ("vllm", "trtllm", "sglang", "neuron", "jax-tpu", "vllm-2023")
+"""Engines with constants of their own."""
+
+
+_FAMILY = {"w_16": "weights_16", "c_16": "compute_16", "a_decode": "decode_attention", "a_prefill": "prefill_attention",
+           "tp_link": "tp_link"}  # fmt: skip
+_ENGINE = {"tp_latency": "tp_latency", "step": "step", "per_sequence": "per_sequence", "prefill_step": "prefill_step"}
+_COMMON = ("mla_compute", "m_half", "expert_compute", "expert_half", "expert_spread", "ep_imbalance", "ep_latency", "ep_link",
+           "tp_doubling")  # fmt: skip
+_AROUND = {"budget": "prompt_budget", "mixes": "mixes_prompts", "front_s": "front_end", "front_token_s": "front_end_per_token",
+           "memory_share": "memory_share", "reserve_B": "reserve"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What decides the constants of a case."""
+
+    model: Model
+    arch: str
+    system: System
+    engine: str
+    plan: ServePlan
+    speculates: bool = False
+    accept: float | None = None
+
+
+def engine_for(system: System, name: str | None) -> str:
+    """The engine to use: the named one, or the vendor's. Raises UserError for a name that is not known."""
+    if name is None:
+        return {"AWS": "neuron", "Google": "jax-tpu"}.get(system.vendor, "vllm")
+    if name not in ENGINES:
+        raise unknown("engine", name, ENGINES, where="--engine")
+    return name
+
+
+def arithmetic(weights: str, system: System) -> str:
+    """How a format is multiplied: "16", "8" or "4" bit, or "w4" (4-bit weights expanded to 16 bit where the chip has no 4-bit unit)."""
+    if weights == "bf16":
+        return "16"
+    if weights in FOUR_BIT:
+        return "4" if weights != "int4" and system.peak_flops.get(weights) else "w4"
+    if weights == "int8" or not system.peak_flops.get(weights, system.peak_flops.get("fp8", 0.0)):
+        return "w8"
+    return "8"
+
+
+def peak(weights: str, system: System) -> float:
+    """Matrix rate that a format runs at: its own where the chip has it, else the nearest wider one."""
+    how = arithmetic(weights, system)
+    if how in ("16", "w4", "w8"):
+        return system.peak_flops["bf16"]
+    return system.peak_flops.get(weights) or system.peak_flops["fp8"]
+
+
+def link_Bps(system: System, devices: int) -> float:
+    """One-way bandwidth per device of the innermost level that joins `devices` devices."""
+    for level in system.levels:
+        if level.devices >= devices:
+            return level.bandwidth_Bps
+    return system.levels[-1].bandwidth_Bps
+
+
+def paths(case: Served) -> dict[str, str]:
+    """Constant -> path of its fact: fields of `Costs` and of `Engine`."""
+    family, engine, common = (f"serving.{x}" for x in (case.system.family, case.engine, "common"))
+    weights = case.plan.weights
+    linear = weights if quantises_attention(case.model, weights) else "bf16"
+    out = {field: f"{family}.{name}" for field, name in _FAMILY.items()}
+    for role, fmt in (("linear", linear), ("expert", weights)):
+        how = arithmetic(fmt, case.system)
+        out[f"w_{role}"] = f"{family}.weights_{how.replace('w4', '4').replace('w8', '8')}"
+        out[f"c_{role}"] = f"{family}.compute_{how.replace('w8', '16')}"
+    out |= {field: f"{engine}.{name}" for field, name in _ENGINE.items()}
+    out |= {name: f"{common}.{name}" for name in _COMMON}
+    out["layer"] = f"{engine}.layer_{case.arch}"
+    out |= {field: f"{engine}.{name}" for field, name in _AROUND.items()}
+    out["visible_tokens"] = f"{engine}.visible_{case.arch}"
+    out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
+    out["mtp_cost"] = f"{common}.speculation_cost"
+    out["mtp_accepted"], out["mtp_verified"] = f"{common}.speculation_accepted", f"{common}.speculation_verified"
+    return out
+
+
+SPECULATION = ("mtp_cost", "mtp_accepted", "mtp_verified")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names` [n];
+    chip: what the facts of chips give, field -> [n]; speculates [n]."""
+
+    names: tuple[str, ...]
+    index: Mapping[str, NDArray[np.intp]]
+    chip: Mapping[str, Floats]
+    speculates: NDArray[np.bool_]
+    accept: Floats
+
+    def constants(self, value: Callable[[str], float]) -> tuple[Costs, Engine, Floats, Floats]:
+        """(costs, engine, verified tokens, accepted tokens) with `value(path)` for every constant."""
+        return self.assemble(np.array([value(name) for name in self.names]))
+
+    def assemble(self, values: Floats) -> tuple[Costs, Engine, Floats, Floats]:
+        """The same from values in the order of `names`."""
+        at = {field: values[index] for field, index in self.index.items()}
+        chip = self.chip
+        costs = Costs(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(Costs)})
+        plain = ~self.speculates
+        at["mtp_cost"] = np.where(plain, 1.0, at["mtp_cost"])
+        engine = Engine(**{f.name: at[f.name] for f in fields(Engine)})
+        verified = np.where(plain, 1.0, at["mtp_verified"])
+        accepted = np.where(plain, 1.0, np.where(np.isnan(self.accept), at["mtp_accepted"], self.accept))
+        return costs, engine, verified, accepted
+
+
+def columns(cases: Sequence[Served]) -> Columns:
+    """The table of paths of many cases."""
+    names: dict[str, int] = {}
+    rows = [paths(case) for case in cases]
+    index = {
+        field: np.array([names.setdefault(row[field], len(names)) for row in rows], dtype=np.intp) for field in rows[0]
+    }
+    chip = {
+        "hbm_Bps": [c.system.hbm_Bps for c in cases],
+        "link_Bps": [link_Bps(c.system, c.plan.tp * c.plan.dp * c.plan.cp) for c in cases],
+        "peak_linear": [peak(c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16", c.system) for c in cases],
+        "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
+        "peak_16": [c.system.peak_flops["bf16"] for c in cases],
+    }  # fmt: skip
+    return Columns(
+        names=tuple(names), index=index, chip={k: np.array(v) for k, v in chip.items()},
+        speculates=np.array([c.speculates for c in cases]), accept=np.array([c.accept or np.nan for c in cases]),
+    )  # fmt: skip
+
+
+def values(facts: Facts) -> Callable[[str], float]:
+    """Reader of constants from facts."""
+    return facts.number

@@ -1,0 +1,192 @@
+"""Steady state of one serving worker: memory, then TTFT, TPOT and throughput of a closed loop of users, for columns of cases.
+
+A worker decodes n sequences per rank group; prompts enter as chunks mixed into decode steps (vLLM, TensorRT-LLM) or as steps of their own
+(SGLang). `closed_loop` is the closed form of that system; `traffic` simulates it event by event and agrees at low load. Memory comes
+first: what does not fit is not ranked. The formulas, with a worked number: docs/serving.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.simulate.opcost import Costs, Shapes, step, total
+
+Floats = NDArray[np.float64]
+
+TTFT_PARTS = ("prefill", "step_wait", "queue", "start_burst", "kv_wait", "front_end", "visibility")
+"""Parts of the time to first token, in print order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens; cached: share of the
+    prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1 without speculation); rounds: requests per
+    user, for the start burst (inf: none); batch_start: 1 for a static batch that starts together and is not refilled."""
+
+    users: Floats
+    prompt: Floats
+    output: Floats
+    cached: Floats
+    verify: Floats
+    accepted: Floats
+    rounds: Floats
+    is_static: Floats
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Load:
+        """The cases at `index`."""
+        return Load(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; mixes: 1 when prompts share a step with
+    decodes; front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token and its arrival at the user;
+    queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's share of the memory and what it keeps;
+    mtp_cost: time of a verifying step over a plain one."""
+
+    budget: Floats
+    mixes: Floats
+    front_s: Floats
+    front_token_s: Floats
+    visible_tokens: Floats
+    queue_share: Floats
+    burst_share: Floats
+    memory_share: Floats
+    reserve_B: Floats
+    mtp_cost: Floats
+
+
+def weights_B(s: Shapes) -> Floats:
+    """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like the head."""
+    experts = np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert
+    return np.asarray(
+        (s.W_linear * s.b_linear + experts / (s.tp * s.dp)) / s.pp + 2.0 * 2.0 * s.W_head / np.minimum(s.pp, 2.0)
+    )
+
+
+def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
+    """Bytes of cache and state on one device that one sequence of `tokens` tokens holds: windowed layers keep their window."""
+    kept = np.minimum(tokens, s.window)
+    cache = np.sum(s.att_layers * s.kv * kept, axis=0) * s.b_kv / s.cp
+    return np.asarray((cache + s.state_B) / s.pp)
+
+
+def memory_B(s: Shapes, e: Engine, capacity_B: Floats | float) -> dict[str, Floats]:
+    """Bytes of one device by category: weights, engine reserve, and the cache that is left (negative: does not fit)."""
+    w = weights_B(s)
+    kept = capacity_B * (1.0 - e.memory_share) + e.reserve_B + np.zeros(len(s))
+    return {"weights": w, "reserve": kept, "kv": capacity_B - w - kept}
+
+
+def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) -> Floats:
+    """Sequences per rank group whose caches fit at their mean length (prompt + 0.7 output, as sequences are of all ages).
+
+    Below 1 a single sequence does not fit.
+    """
+    free = memory_B(s, e, capacity_B)["kv"]
+    each = kv_B_per_sequence(s, load.prompt + 0.7 * load.output)
+    return np.asarray(np.maximum(free, 0.0) / np.maximum(each, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """Answers per case [n]. ttft_parts and tpot_parts are named times that sum to ttft_s and tpot_s; running: sequences decoding per rank
+    group; capacity: sequences that fit; tokens_per_s: output tokens of the whole worker."""
+
+    ttft_s: Floats
+    tpot_s: Floats
+    ttft_parts: dict[str, Floats]
+    tpot_parts: dict[str, Floats]
+    running: Floats
+    capacity: Floats
+    tokens_per_s: Floats
+
+
+def prefill(s: Shapes, c: Costs, e: Engine, load: Load, *, n: Floats, context: Floats, per_step: Floats | float = 1.0
+            ) -> tuple[dict[str, Floats], Floats]:  # fmt: skip
+    """(parts of one step that carries prompt tokens beside n decodes, steps per prompt).
+
+    A prompt of p new tokens takes ceil(p / budget) steps; `per_step` prompts that are due together share a step up to the budget.
+    """
+    new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
+    chunks = np.maximum(1.0, np.ceil(new / e.budget - 1e-9))
+    share = np.clip(per_step, 1.0, np.maximum(1.0, e.budget / new))
+    tokens = np.where(chunks > 1, new / chunks, new * share)
+    mean_context = load.prompt * load.cached + 0.5 * new
+    done = np.where(chunks > 1, 1.0 / chunks, share)
+    parts = step(
+        s, c, n=n, context=context, verify=load.verify, prompt=tokens, prompt_context=mean_context, finishing=done
+    )
+    return parts, 1.0 / done
+
+
+def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats | float, *, rounds_of_fixpoint: int = 2
+                ) -> Steady:  # fmt: skip
+    """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is answered.
+
+    TPOT = t_dec / a + (n / osl) D, D: what one whole prompt adds to the steps it rides on (its own steps where prompts do not mix);
+    TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + wait for cache + front end + visibility.
+    n decoding users follow from Little's law. Assumes lengths near their means, first come first served.
+    """
+    cap = max_sequences(s, load, e, capacity_B)
+    static = load.is_static > 0
+    N = np.where(static, load.users, np.minimum(load.users, np.maximum(cap, 1.0)))
+    new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
+    context = load.prompt + 0.5 * load.output
+    micro = np.maximum(1.0, s.pp)
+    n = N
+    for _ in range(rounds_of_fixpoint):
+        dec = step(s, c, n=n / micro, context=context, verify=load.verify)
+        t_dec = total(dec)
+        t_step = t_dec * e.mtp_cost / load.accepted
+        due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
+        mixed, steps_each = prefill(
+            s, c, e, load, n=np.where(e.mixes > 0.5, n / micro, 0.0), context=context, per_step=due
+        )
+        t_mix = total(mixed)
+        one, one_steps = prefill(s, c, e, load, n=np.where(e.mixes > 0.5, n / micro, 0.0), context=context)
+        # fixed time of a prefill step is shared by the prompts that ride on it
+        extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
+        extra = np.maximum(extra, 0.0) * steps_each
+        interference = np.where(static, 0.0, n / load.output * extra)
+        tpot = t_step + interference
+        own = total(one) * one_steps
+        alone = np.where(e.mixes > 0.5, own, own)
+        stay = load.output * tpot
+        n = np.where(static, N, N * stay / (stay + alone))
+    parts = {name: value * e.mtp_cost / load.accepted for name, value in dec.items()}
+    parts["prefill_interference"] = interference
+    # a static batch prefills all its prompts at once
+    whole = step(s, c, n=np.zeros(len(s)), context=context, prompt=new * load.users / micro, prompt_context=0.5 * new + load.prompt * load.cached,
+                 finishing=load.users)  # fmt: skip
+    pre = np.where(static, total(whole) + c.step, own)
+    batched, batched_steps = prefill(s, c, e, load, n=np.zeros(len(s)), context=context, per_step=load.users)
+    each = total(batched) * batched_steps
+    per_request = load.output * tpot + pre
+    busy = np.minimum(1.0, np.where(static, 0.0, (N - 1.0) * np.maximum(each, extra) / per_request))
+    queue = np.where(
+        static, 0.0, e.queue_share * busy * np.maximum(each, extra) * 0.5 / np.maximum(1.0 - 0.7 * busy, 0.1)
+    )
+    burst = np.where(static, 0.0, e.burst_share * np.maximum(load.users - 1.0, 0.0) * each / (2.0 * load.rounds))
+    wait_kv = np.where(
+        static, 0.0, np.maximum(load.users - np.maximum(cap, 1.0), 0.0) / np.maximum(N, 1.0) * per_request
+    )
+    ttft_parts = {
+        "prefill": pre,
+        "step_wait": np.where(
+            static, 0.0, np.where(e.mixes > 0.5, 0.75, 0.5) * t_dec * np.minimum(1.0, N - 1.0 + 0.25)
+        ),
+        "queue": queue,
+        "start_burst": burst,
+        "kv_wait": wait_kv,
+        "front_end": np.where(static, 0.0, e.front_s + e.front_token_s * load.prompt),
+        "visibility": np.where(static, 0.0, e.visible_tokens * t_step),
+    }
+    ttft = np.asarray(sum(ttft_parts.values()))
+    tokens = load.users * s.dp * load.output / (ttft + np.maximum(load.output - 1.0, 0.0) * tpot)
+    return Steady(
+        ttft_s=ttft, tpot_s=tpot, ttft_parts=ttft_parts, tpot_parts=parts, running=n, capacity=cap, tokens_per_s=tokens
+    )

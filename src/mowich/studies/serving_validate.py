@@ -1,0 +1,154 @@
+"""Predicted against measured for tables of serving: `validate` hands a file with serving columns to this module.
+
+Every row that states a model, a chip, a plan, lengths and a load is predicted with the shipped constants and corrections; each metric that it states is
+one result. Rows that cannot be read are refused with a reason. Nothing is fitted to the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mowich.errors import UserError, UserErrors
+from mowich.facts import Facts
+from mowich.simulate.corrections import METRICS as CORRECTED
+from mowich.simulate.corrections import shipped
+from mowich.simulate.serve import Steady
+from mowich.studies.serving_cases import class_of, gather
+from mowich.studies.serving_rows import METRICS, NUMBERS, REQUIRED, Row, ServingCase, read_cases
+from mowich.studies.validate import Result
+
+
+def is_serving(columns: Sequence[str]) -> bool:
+    """Whether a table's columns are those of serving measurements."""
+    return any(metric in columns for metric in METRICS)
+
+
+def read_serving_csv(path: Path, columns: Sequence[str], reader: csv.DictReader[str]) -> list[Row]:
+    """Rows of a serving table, checked at the edge. Raises UserError or UserErrors, each with file:line: missing columns, a ragged row, a cell
+    that is not a number, a blank or repeated id, no rows."""
+    name = str(path)
+    missing = [c for c in REQUIRED if c not in columns]
+    if missing:
+        raise UserError(
+            f"missing columns: {', '.join(missing)}",
+            where=f"{name}:1",
+            fix="a table of serving measurements needs them",
+        )
+    errors: list[UserError] = []
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    for cells in reader:
+        line = reader.line_num
+        if None in cells or any(value is None for value in cells.values()):
+            errors.append(UserError("wrong number of cells", where=f"{name}:{line}", given=sum(v is not None for v in cells.values()),
+                                    allowed=str(len(columns))))  # fmt: skip
+            continue
+        row = {key: value.strip() for key, value in cells.items()}
+        for column in ("id", "chip"):
+            if not row[column]:
+                errors.append(UserError("must not be blank", where=f"{name}:{line}, column {column}"))
+        for column in NUMBERS:
+            text = row.get(column, "")
+            try:
+                value = float(text) if text else 0.0
+            except ValueError:
+                errors.append(UserError("not a number", where=f"{name}:{line}, column {column}", given=text))
+                continue
+            if not math.isfinite(value) or value < 0:
+                errors.append(
+                    UserError(
+                        "out of range", where=f"{name}:{line}, column {column}", given=text, allowed="a number from 0"
+                    )
+                )
+        if row["id"] in seen:
+            errors.append(
+                UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=f"{name}:{line}")
+            )
+        seen.setdefault(row["id"], line)
+        rows.append(row)
+    if errors:
+        raise errors[0] if len(errors) == 1 else UserErrors(errors)
+    if not rows:
+        raise UserError("no rows after the header", where=f"{name}:1")
+    return rows
+
+
+def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:
+    """Results of every row in order: one for each metric that it states (one, without figures, for a row that is refused)."""
+    read = read_cases(rows, facts)
+    cases = [c for c in read if not isinstance(c, str)]
+    predicted = iter(predict(cases, facts) if cases else ())
+    out: list[Result] = []
+    for row, case in zip(rows, read, strict=True):
+        if isinstance(case, str):
+            out += [_refused(row, metric, case) for metric in METRICS if row.get(metric)] or [
+                _refused(row, "none", case)
+            ]
+        else:
+            out += next(predicted)
+    return out
+
+
+def predict(cases: Sequence[ServingCase], facts: Facts) -> list[list[Result]]:
+    """Results of cases, by case."""
+    table = gather(cases)
+    steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
+    classes = [class_of(c) for c in cases]
+    corrections = shipped()
+    shift, width = {}, {}
+    for metric in CORRECTED:
+        shift[metric], width[metric] = corrections.apply(metric, classes)
+    tpot, ttft = steady.tpot_s * np.exp(shift["tpot"]), steady.ttft_s * np.exp(shift["ttft"])
+    out = []
+    for i, case in enumerate(cases):
+        request_s = float(ttft[i]) + (float(table.output[i]) - 1.0) * float(tpot[i])
+        share = float(ttft[i]) / request_s
+        speed = case.users * case.plan.dp * float(table.output[i]) / request_s / case.chips
+        value = {"tpot_ms": 1e3 * float(tpot[i]), "ttft_ms": 1e3 * float(ttft[i]), "output_tok_s_per_chip": speed}
+        half = {"tpot_ms": float(width["tpot"][i]), "ttft_ms": float(width["ttft"][i])}
+        half["output_tok_s_per_chip"] = math.hypot(share * half["ttft_ms"], (1.0 - share) * half["tpot_ms"])
+        parts = _parts(steady, i, float(shift["tpot"][i]))
+        results = []
+        for metric in METRICS:
+            measured = case.measured.get(metric)
+            if measured is None:
+                continue
+            if metric in case.skip:
+                results.append(_result(case, metric, reason=f"excluded: {case.skip[metric]}"))
+                continue
+            results.append(
+                _result(case, metric, measured=measured, predicted=value[metric], half=half[metric], parts=parts)
+            )
+        out.append(results or [_result(case, "none", reason="the row states no metric that is predicted")])
+    return out
+
+
+def _parts(steady: Steady, i: int, shift: float) -> dict[str, float]:
+    """Seconds of TPOT by part; correction: what the class of the case differs by."""
+    parts = {name: float(value[i]) for name, value in steady.tpot_parts.items()}
+    return {**parts, "correction": math.expm1(shift) * float(steady.tpot_s[i])}
+
+
+def _result(case: ServingCase, metric: str, *, measured: float | None = None, predicted: float | None = None, half: float = 0.0,
+            parts: Mapping[str, float] | None = None, reason: str | None = None) -> Result:  # fmt: skip
+    ratio = None
+    if measured and predicted:
+        ratio = predicted / measured if metric.endswith("_ms") else measured / predicted
+    return Result(
+        id=case.id, status="unsupported" if reason else "ok", reason=reason, inferred=case.inferred, metric=metric, measured=measured,
+        predicted=predicted, low=None if predicted is None else predicted * math.exp(-half),
+        high=None if predicted is None else predicted * math.exp(half), ratio=ratio,
+        abs_error=None if ratio is None else max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
+        kind=f"{case.arch} {case.engine}", fully_specified=case.fully_specified, parts=parts,
+    )  # fmt: skip
+
+
+def _refused(row: Row, metric: str, reason: str) -> Result:
+    return Result(id=row["id"], status="unsupported", reason=reason, inferred=(), metric=metric, measured=None, predicted=None, low=None,
+                  high=None, ratio=None, abs_error=None, chip=row["chip"], source=row.get("source", ""), kind="unsupported",
+                  fully_specified=False)  # fmt: skip

@@ -1,0 +1,202 @@
+"""Serving: operator times, the closed loop, reading of published rows, corrections and `validate` on serving tables."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mowich import cli
+from mowich.errors import UserError, UserErrors
+from mowich.facts import load
+from mowich.machines.system import resolve
+from mowich.plans.serving import ServePlan, ServePlans
+from mowich.simulate.corrections import Class, read, shipped
+from mowich.simulate.engines import Served, columns
+from mowich.simulate.opcost import active_experts, shapes, step, total
+from mowich.simulate.serve import Load, closed_loop, kv_B_per_sequence, max_sequences
+from mowich.studies.serving_rows import architecture, unfold
+from mowich.studies.validate import validate
+from mowich.workloads import load as load_model
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"
+FACTS = load()
+
+
+def case(model: str = "llama-3.1-70b", on: str = "h200:8", engine: str = "vllm", **plan: object):
+    """(shapes, costs, engine constants, system) of one deployment."""
+    loaded, system = load_model(model), resolve(FACTS, on)
+    one = ServePlan(**{"tp": 8, "weights": "fp8", "kv": "fp8", **plan})  # type: ignore[arg-type]
+    served = Served(model=loaded, arch=architecture(loaded), system=system, engine=engine, plan=one)
+    costs, around, _, _ = columns([served]).constants(FACTS.number)
+    return shapes(loaded, ServePlans.of([one])), costs, around, system
+
+
+def load_of(users: float, prompt: float = 1024, output: float = 512) -> Load:
+    ones = np.ones(1)
+    return Load(users=ones * users, prompt=ones * prompt, output=ones * output, cached=ones * 0, verify=ones, accepted=ones,
+                rounds=ones * 10, is_static=ones * 0)  # fmt: skip
+
+
+@given(n=st.floats(1, 512), context=st.floats(1, 30000), prompt=st.floats(0, 8192), gain=st.floats(1.0, 4.0))
+def test_faster_hardware_never_slows_a_step(n: float, context: float, prompt: float, gain: float) -> None:
+    s, c, _, _ = case("deepseek-v3", tp=8, ep=8)
+    slow = total(step(s, c, n=n, context=context, prompt=prompt, prompt_context=prompt / 2))
+    for field in ("hbm_Bps", "link_Bps", "peak_linear", "peak_expert", "peak_16"):
+        fast = total(
+            step(
+                s,
+                replace(c, **{field: getattr(c, field) * gain}),
+                n=n,
+                context=context,
+                prompt=prompt,
+                prompt_context=prompt / 2,
+            )
+        )
+        assert fast[0] <= slow[0] * (1 + 1e-12)
+
+
+@given(n=st.floats(1, 256), more=st.floats(0, 256), context=st.floats(1, 30000))
+def test_more_sequences_or_context_never_speed_a_step_up(n: float, more: float, context: float) -> None:
+    s, c, _, _ = case("gpt-oss-120b", weights="mxfp4")
+    base = total(step(s, c, n=n, context=context))[0]
+    assert total(step(s, c, n=n + more, context=context))[0] >= base * (1 - 1e-12)
+    assert total(step(s, c, n=n, context=context + 100 * more))[0] >= base * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "deepseek-v3", "gpt-oss-120b", "qwen3-235b-a22b", "gemma3-27b"])
+@pytest.mark.parametrize("on", ["h100:8", "trn3:8", "ironwood:8", "gb300:8", "trn2:8"])
+def test_parts_sum_and_every_machine_answers(model: str, on: str) -> None:
+    s, c, e, system = case(model, on, "neuron" if "trn" in on else "vllm", tp=8, weights="bf16", kv="bf16")
+    got = closed_loop(s, c, e, load_of(4.0), system.hbm_usable_B)
+    assert got.tpot_s[0] > 0
+    assert math.isclose(sum(v[0] for v in got.tpot_parts.values()), got.tpot_s[0], rel_tol=1e-9)
+    assert math.isclose(sum(v[0] for v in got.ttft_parts.values()), got.ttft_s[0], rel_tol=1e-9)
+
+
+def test_active_experts_against_drawing() -> None:
+    rng = np.random.default_rng(1)
+    drawn = [len(np.unique(np.concatenate([rng.permutation(64)[:4] for _ in range(10)]))) for _ in range(400)]
+    assert abs(np.mean(drawn) - active_experts(np.array([64.0]), np.array([4.0]), np.array([10.0]))[0]) < 0.5
+
+
+def test_cache_of_a_sequence_matches_the_model() -> None:
+    for name in ("llama-3.1-70b", "gemma3-27b", "deepseek-v3"):
+        model = load_model(name)
+        s = shapes(model, ServePlans.of([ServePlan()]))
+        assert math.isclose(kv_B_per_sequence(s, np.array([9000.0]))[0], model.kv_bytes(9000, 2.0), rel_tol=1e-9)
+
+
+def test_cache_limits_what_runs() -> None:
+    s, c, e, system = case("llama-3.1-70b", "h100:2", tp=2, weights="fp8", kv="bf16")
+    crowd = load_of(256, 8192, 1024)
+    room = max_sequences(s, crowd, e, system.hbm_usable_B)[0]
+    assert 1 < room < 256
+    got = closed_loop(s, c, e, crowd, system.hbm_usable_B)
+    assert got.running[0] <= room
+    assert got.ttft_parts["kv_wait"][0] > got.ttft_parts["prefill"][0]
+
+
+@pytest.mark.parametrize(("given_", "real"), [((16, 1, 4, 4), (4, 1, 4)), ((1, 64, 8, 8), (1, 8, 8)), ((4, 4, 16, 1), (1, 4, 4)),
+                                             ((8, 1, 8, 1), (8, 1, 8)), ((8, 1, 1, 8), (8, 1, 1))])  # fmt: skip
+def test_folded_plans(given_: tuple[int, int, int, int], real: tuple[int, int, int]) -> None:
+    tp, dp, ep, how = unfold(*given_)
+    assert (tp, dp, ep) == real
+    assert bool(how) == (given_[:3] != real)
+
+
+def test_corrections_of_unknown_classes_are_zero_and_wider() -> None:
+    lines = [
+        "metric,level,class,value,sd,cases",
+        "tpot,noise,,0.05,,",
+        "tpot,width,,1.6,,",
+        "tpot,arch,*,0,0.2,",
+        'tpot,arch,"vllm|dense",0.1,0.03,40',
+    ]
+    table = read(lines)
+    one = Class(
+        engine="vllm",
+        arch="dense",
+        model="m",
+        family="hopper",
+        chip="h100",
+        weights="fp8",
+        plan="tp",
+        users=4,
+        prompt=1024,
+        ranks=8,
+    )
+    shift, half = table.apply("tpot", [one, replace(one, arch="mla")])
+    assert shift.tolist() == [0.1, 0.0]
+    assert half[1] > half[0] > 0
+    assert shipped().values
+
+
+ROWS = {
+    "id": ["a1", "a2", "a3"], "chip": ["h200", "h200", "h200"], "n_chips": ["8", "8", ""], "framework": ["vllm 0.18.0"] * 3,
+    "model": ["meta-llama/Llama-3.1-70B", "no-such-model", "meta-llama/Llama-3.1-70B"], "precision": ["fp8"] * 3,
+    "mode": ["online agg", "online agg", "online disagg"], "tp": ["8"] * 3, "isl": ["1024"] * 3, "osl": ["1024"] * 3,
+    "concurrency": ["16"] * 3, "ttft_ms": ["90", "90", "90"], "tpot_ms": ["9", "9", "9"],
+}  # fmt: skip
+
+
+def table(tmp_path: Path, **changes: list[str]) -> Path:
+    path = tmp_path / "rows.csv"
+    data = {**ROWS, **changes}
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(data)
+        writer.writerows(zip(*data.values(), strict=True))
+    return path
+
+
+def test_validate_gives_one_result_per_metric(tmp_path: Path) -> None:
+    got = validate(table(tmp_path), FACTS)
+    assert [(r.id, r.metric, r.status) for r in got.rows] == [
+        ("a1", "tpot_ms", "ok"), ("a1", "ttft_ms", "ok"), ("a2", "tpot_ms", "unsupported"), ("a2", "ttft_ms", "unsupported"),
+        ("a3", "tpot_ms", "unsupported"), ("a3", "ttft_ms", "unsupported")]  # fmt: skip
+    first = got.rows[0]
+    assert first.low is not None
+    assert first.low < first.predicted < first.high  # type: ignore[operator]
+    assert math.isclose(sum((first.parts or {}).values()) * 1e3, first.predicted or 0.0, rel_tol=1e-6)
+    assert "no-such-model" in str(got.rows[2].reason)
+
+
+def test_validate_says_every_mistake_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UserErrors) as caught:
+        validate(table(tmp_path, id=["a1", "a1", ""], tpot_ms=["9", "x", "-1"]), FACTS)
+    text = caught.value.line()
+    assert "rows.csv:3, column tpot_ms: not a number" in text
+    assert "rows.csv:4, column tpot_ms: out of range" in text
+    assert "repeated" in text
+    assert "must not be blank" in text
+    with pytest.raises(UserError, match="missing columns: mode"):
+        validate(_without(table(tmp_path), "mode"), FACTS)
+
+
+def _without(path: Path, column: str) -> Path:
+    rows = list(csv.DictReader(path.open()))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [k for k in rows[0] if k != column], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_validate_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["validate", str(table(tmp_path)), "--json"]) == 0
+    assert '"metric": "ttft_ms"' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="the shared measurements are not beside the project")
+def test_published_rows_stay_as_accurate_as_they_were() -> None:
+    metrics = validate(SHARED, FACTS).summary()["by_metric"]
+    assert metrics["tpot_ms"].median_abs_error < 0.06
+    assert metrics["tpot_ms"].p90_abs_error < 0.20
+    assert metrics["ttft_ms"].median_abs_error < 0.18
