@@ -11,7 +11,7 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
 
 Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, skipped: which cases stay),
 MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
-MOWICH_CONFORMANCE_EVERY (a sample: every n-th case),
+MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_EXTERNAL (test another
 importable `nki`).
 """
@@ -28,8 +28,9 @@ import os
 import re
 import shutil
 import sys
+import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -308,6 +309,10 @@ def set_of(item: pytest.Item) -> str:
     return "skipped" if item.get_closest_marker("skip") else "regular"  # skipped upstream, or parametrised over nothing
 
 
+def case_id(nodeid: str) -> str:
+    return "nkilib/" + nodeid.split("nkilib/", 1)[-1]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:  # a folder of its own, so that each worker can clear what its case wrote
@@ -323,6 +328,15 @@ def pytest_runtest_teardown() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    start = time.process_time()
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("cpu_s", round(time.process_time() - start, 2)))
+
+
 def pytest_collection(session: pytest.Session) -> None:
     patch_framework()
 
@@ -331,11 +345,14 @@ def pytest_collection(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = [s for s in os.environ.get("MOWICH_CONFORMANCE_SETS", "").split(",") if s]
     without = os.environ.get("MOWICH_CONFORMANCE_WITHOUT", "")
+    done_file = os.environ.get("MOWICH_CONFORMANCE_DONE")
+    done = set(Path(done_file).read_text().splitlines()) if done_file else set()
     kept, left = [], []
     for item in items:
         which = set_of(item)
         item.user_properties.append(("set", which))
         drop = (wanted and which not in wanted) or (without and item.get_closest_marker(without))
+        drop = drop or case_id(item.nodeid) in done
         (left if drop else kept).append(item)
     every = int(os.environ.get("MOWICH_CONFORMANCE_EVERY", "1"))
     left += [item for i, item in enumerate(kept) if i % every]
@@ -379,12 +396,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if out and "PYTEST_XDIST_WORKER" not in os.environ:
         why, where = cause(report)
         row = {
-            "id": report.nodeid,
+            "id": case_id(report.nodeid),
             "outcome": report.outcome,
             "seconds": round(report.duration, 2),
             "why": why,
             "where": where,
             "set": dict(report.user_properties).get("set", ""),
+            "cpu_s": dict(report.user_properties).get("cpu_s", 0.0),
         }
         with Path(out).open("a") as f:
             f.write(json.dumps(row) + "\n")

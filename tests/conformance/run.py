@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Run published NKI kernels on Mowich and write docs/conformance.md (README.md says how; `make conformance` calls this).
 
-Results are kept by suite, target and id in --state, so that a long suite may be run in parts; the report shows the last
-result of each case. Exit status 1 if a case failed that known.yaml does not explain, 2 if nothing could be run.
+Each result is appended to --state as it comes, so that a long suite may be run in parts, cut off and resumed; the report
+shows the last result of each case. Exit status 1 if a case failed that known.yaml does not explain, 2 if nothing could be run.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def run_cases(cases: list[Any], seconds: int, show_traceback: bool) -> Iterator[
 
     signal.signal(signal.SIGALRM, expire)
     for c in cases:
-        start, outcome, why, where = time.perf_counter(), "passed", "", ""
+        start, cpu, outcome, why, where = time.perf_counter(), time.process_time(), "passed", "", ""
         signal.alarm(seconds)
         try:
             with target(c.generation):
@@ -96,6 +96,7 @@ def run_cases(cases: list[Any], seconds: int, show_traceback: bool) -> Iterator[
             "set": "",
             "outcome": outcome,
             "seconds": round(time.perf_counter() - start, 2),
+            "cpu_s": round(time.process_time() - cpu, 2),
             "why": why,
             "where": where,
         }
@@ -120,9 +121,12 @@ def nkilib_command(library: Path, args: argparse.Namespace, platform: str, name:
     return command + [str(library / p) for p in (args.paths or ["test/integration/nkilib"])]
 
 
-def run_nkilib(library: Path, args: argparse.Namespace, platform: str, name: str) -> Iterator[dict[str, Any]]:
-    """nki-library's suite in a pytest of its own; rows as they come."""
+def run_nkilib(
+    library: Path, args: argparse.Namespace, platform: str, name: str, done: list[str]
+) -> Iterator[dict[str, Any]]:
+    """nki-library's suite in a pytest of its own, without the cases `done`; rows as they come."""
     with tempfile.TemporaryDirectory(prefix="conformance_", ignore_cleanup_errors=True) as folder:
+        (Path(folder) / "done.txt").write_text("\n".join(done))
         yield from run_nkilib_in(Path(folder), library, args, platform, name)
 
 
@@ -139,6 +143,7 @@ def run_nkilib_in(
         MOWICH_CONFORMANCE_SETS=SETS[name],
         MOWICH_CONFORMANCE_RESULTS=str(results),
         MOWICH_CONFORMANCE_EVERY=str(args.every),
+        MOWICH_CONFORMANCE_DONE=str(folder / "done.txt"),
         PYTHONDONTWRITEBYTECODE="1",
         PYTHONHASHSEED="0",  # ids of some parametrised tests depend on it
         NEURON_PYTHONHASHSEED="0",
@@ -165,10 +170,11 @@ def run_nkilib_in(
                     yield {
                         "suite": "nkilib",
                         "target": platform,
-                        "id": "nkilib/" + row["id"].split("nkilib/", 1)[-1],
+                        "id": row["id"],
                         "set": row["set"],
                         "outcome": OUTCOMES[row["outcome"]],
                         "seconds": row["seconds"],
+                        "cpu_s": row["cpu_s"],
                         "why": row["why"],
                         "where": row["where"],
                     }
@@ -209,9 +215,10 @@ def main() -> int:
     p.add_argument("--paths", nargs="*", help="folders or files of nki-library's tests instead of all")
     p.add_argument("-k", default="", help="only ids with this in them (for nki-library: pytest's -k)")
     p.add_argument("--timeout", type=int, default=120, help="seconds per case")
-    p.add_argument("--limit", type=int, default=7200, help="seconds for nki-library per platform")
+    p.add_argument("--limit", type=int, default=14400, help="seconds for nki-library per platform")
     p.add_argument("--jobs", type=int, default=1, help="pytest-xdist workers for nki-library")
-    p.add_argument("--state", type=Path, default=ROOT / "build/conformance.json", help="results kept between runs")
+    p.add_argument("--state", type=Path, default=ROOT / "build/conformance.jsonl", help="results kept between runs")
+    p.add_argument("--resume", action="store_true", help="of nki-library only what --state has no passed result of yet")
     p.add_argument("--report", type=Path, help="write the Markdown report here")
     p.add_argument("--show", choices=("all", "failed", "none"), default="all")
     p.add_argument("--traceback", action="store_true")
@@ -231,18 +238,17 @@ def main() -> int:
         print("\n".join(f"{c.id} {c.generation}" for c in cases))
         return 0
 
-    state: dict[str, dict[str, Any]] = json.loads(args.state.read_text()) if args.state.exists() else {}
+    args.state.parent.mkdir(parents=True, exist_ok=True)
+    kept = args.state.read_text().splitlines() if args.state.exists() else []
+    state = {(r["target"], r["id"]): r for r in map(json.loads, kept)}  # the last result of a case
+    args.state.write_text("".join(json.dumps(row) + "\n" for row in state.values()))
     rows: list[dict[str, Any]] = []
-
-    def save() -> None:
-        args.state.parent.mkdir(parents=True, exist_ok=True)
-        args.state.write_text(json.dumps(state, indent=0, sort_keys=True))
 
     def keep(row: dict[str, Any]) -> None:
         rows.append(row)
-        if len(rows) % 200 == 0:
-            save()
-        state[f"{row['target']} {row['id']}"] = row
+        state[row["target"], row["id"]] = row
+        with args.state.open("a") as f:
+            f.write(json.dumps(row) + "\n")
         if args.show == "all" or (args.show == "failed" and row["outcome"] == "failed"):
             print(f"{row['outcome']:13} {row['seconds']:7.2f}s {row['id']}  {row['why'][:160]}", flush=True)
 
@@ -256,10 +262,10 @@ def main() -> int:
                 print("nkilib: NKI_LIBRARY names no checkout; skipped", file=sys.stderr)
             else:
                 for platform in args.platform.split(","):
-                    for row in run_nkilib(library, args, platform, args.set):
+                    done = [i for (t, i), r in state.items() if t == platform and r["outcome"] != "failed"]
+                    for row in run_nkilib(library, args, platform, args.set, done if args.resume else []):
                         keep(row)
     finally:
-        save()
         if args.report:
             args.report.write_text(report.write(list(state.values())))
 
