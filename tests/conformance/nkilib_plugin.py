@@ -230,6 +230,33 @@ def patch_collectives() -> None:
     setup.run_simulator_inference = run
 
 
+reached: set[str] = set()
+"""Kernels (module:function) that the running case has launched or called from another."""
+
+
+def note_kernels() -> None:
+    import mowich.nki.runtime as runtime
+
+    bind, call = runtime._bind, runtime.Kernel.__call__
+
+    def note(func: Any) -> None:
+        reached.add(f"{func.__module__}:{func.__qualname__}".removeprefix("nkilib_src."))
+
+    def noted_bind(func: Any, *args: Any) -> Any:
+        note(func)
+        return bind(func, *args)
+
+    def noted_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        note(self.func)
+        return call(self, *args, **kwargs)
+
+    runtime._bind, runtime.Kernel.__call__ = noted_bind, noted_call  # type: ignore[method-assign]
+
+
+if not os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
+    note_kernels()
+
+
 class Aliased(dict):  # type: ignore[type-arg]
     """Inputs by name, whether or not the key carries the suffix that marks an input as written in place."""
 
@@ -331,10 +358,12 @@ def pytest_runtest_teardown() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     start = time.process_time()
+    reached.clear()
     try:
         return (yield)
     finally:
         item.user_properties.append(("cpu_s", round(time.process_time() - start, 2)))
+        item.user_properties.append(("kernels", sorted(reached)))
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -403,6 +432,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             "where": where,
             "set": dict(report.user_properties).get("set", ""),
             "cpu_s": dict(report.user_properties).get("cpu_s", 0.0),
+            "kernels": dict(report.user_properties).get("kernels", []),
         }
         with Path(out).open("a") as f:
             f.write(json.dumps(row) + "\n")

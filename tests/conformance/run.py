@@ -175,6 +175,7 @@ def run_nkilib_in(
                         "outcome": OUTCOMES[row["outcome"]],
                         "seconds": row["seconds"],
                         "cpu_s": row["cpu_s"],
+                        "kernels": row["kernels"],
                         "why": row["why"],
                         "where": row["where"],
                     }
