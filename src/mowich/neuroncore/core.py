@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -42,21 +42,54 @@ class UninitialisedRead(UserWarning):
     """A kernel read bytes that nothing wrote; the value is NaN, or 4 in integers, as in AWS's simulator."""
 
 
+def fact(path: str) -> Any:
+    """A field of `Limits` that holds the fact `neuroncore.v*.PATH`."""
+    return field(metadata={"fact": path})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one generation can hold, from the facts `neuroncore.v*`. Sizes in bytes per partition, columns and elements."""
+    """What one generation can hold, from the facts `neuroncore.v*`: bytes per partition (`_B`), partitions, columns, elements; 0 where the
+    generation has no such thing. Each field's metadata names its fact."""
 
     generation: int
-    partitions: int
-    sbuf_B: int
-    sbuf_usable_B: int
-    psum_B: int
-    psum_banks: int
-    psum_bank_B: int
-    banks_per_matmul: int
-    stationary_columns: int
-    moving_columns: int
-    bn_stats_elements: int
+    partitions: int = fact("sbuf.partitions")
+    quadrant: int = fact("sbuf.quadrant_partitions")
+    sbuf_B: int = fact("sbuf.bytes_per_partition")
+    sbuf_usable_B: int = fact("sbuf.usable_per_partition")
+    sbuf_align_B: int = fact("sbuf.min_align")
+    psum_B: int = fact("psum.bytes_per_partition")
+    psum_banks: int = fact("psum.banks")
+    psum_align_B: int = fact("psum.min_align")
+    banks_per_matmul: int = fact("psum.banks_per_matmul")
+    stationary_columns: int = fact("tensor_engine.stationary_columns")
+    moving_columns: int = fact("tensor_engine.moving_columns")
+    tile_rows: int = fact("tensor_engine.tile_rows")
+    bn_stats_elements: int = fact("vector_engine.bn_stats_elements")
+    transpose_rows: int = fact("vector_engine.transpose_rows")
+    search_min: int = fact("vector_engine.search_min_elements")
+    search_max: int = fact("vector_engine.search_max_elements")
+    vector_rng_words: int = fact("vector_engine.rng_state_words")
+    gpsimd_rng_words: int = fact("gpsimd_engine.rng_state_words")
+    gpsimd_group: int = fact("gpsimd_engine.group_partitions")
+    gather_indices: int = fact("gpsimd_engine.gather_indices")
+    topk_min: int = fact("gpsimd_engine.topk_min_elements")
+    topk_max: int = fact("gpsimd_engine.topk_max_elements")
+    topk_results: int = fact("gpsimd_engine.topk_max_results")
+    gpsimd_dma_32bit_B: int = fact("gpsimd_engine.dma_bytes_32bit")
+    gpsimd_dma_16bit_B: int = fact("gpsimd_engine.dma_bytes_16bit")
+    gpsimd_dma_8bit_B: int = fact("gpsimd_engine.dma_bytes_8bit")
+    compute_sources: int = fact("dma.compute_sources")
+    transpose_columns: int = fact("dma.transpose_columns")
+    max_dims: int = fact("access.max_dims")
+    max_count: int = fact("access.max_count")
+    mx_scale_rows: int = fact("mx.scale_rows")
+    mx_headroom: int = fact("mx.scale_headroom")
+
+    @property
+    def psum_bank_B(self) -> int:
+        """Bytes of one PSUM bank in each partition."""
+        return self.psum_B // self.psum_banks
 
 
 @cache
@@ -65,18 +98,10 @@ def limits(generation: int) -> Limits:
     from mowich.facts.load import load
 
     facts = load()
-
-    def number(path: str) -> int:
-        return int(facts.number(f"neuroncore.v{generation}.{path}"))
-
-    banks = number("psum.banks")
+    found = {f.name: facts.get(f"neuroncore.v{generation}.{f.metadata['fact']}") for f in fields(Limits) if f.metadata}
     return Limits(
-        generation=generation, partitions=number("sbuf.partitions"), sbuf_B=number("sbuf.bytes_per_partition"),
-        sbuf_usable_B=number("sbuf.usable_per_partition"), psum_B=number("psum.bytes_per_partition"), psum_banks=banks,
-        psum_bank_B=number("psum.bytes_per_partition") // banks, banks_per_matmul=number("psum.banks_per_matmul"),
-        stationary_columns=number("tensor_engine.stationary_columns"), moving_columns=number("tensor_engine.moving_columns"),
-        bn_stats_elements=number("vector_engine.bn_stats_elements"),
-    )  # fmt: skip
+        generation=generation, **{n: int(float(f.value or 0)) if f is not None else 0 for n, f in found.items()}
+    )
 
 
 def generation_of(target: str) -> int:

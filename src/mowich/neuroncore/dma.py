@@ -183,6 +183,9 @@ def compute(
     if scales is not None and len(scales) != len(srcs):
         raise fail("dma_compute: one scale per source", given=len(scales), allowed=str(len(srcs)))
     two_operands("dma_compute", row, dst)
+    most = machine.active().limits.compute_sources
+    if not 1 <= len(srcs) <= most:
+        raise fail(f"dma_compute takes 1 to {most} sources", tile=dst, given=len(srcs))
     total: Any = None
     kept: NDArray[np.bool_] | None = None
     for i, src in enumerate(srcs):

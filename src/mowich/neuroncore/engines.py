@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
-from mowich.neuroncore.core import Core, fail
+from mowich.neuroncore.core import Core, Limits, fail
 from mowich.neuroncore.dtypes import (
     DType,
     bfloat16,
@@ -33,7 +33,7 @@ from mowich.neuroncore.dtypes import (
     unpack,
 )
 from mowich.neuroncore.isa import TABLE, Row
-from mowich.neuroncore.memory import SPACE_NAME, Tile
+from mowich.neuroncore.memory import SPACE_NAME, Tile, merged
 from mowich.neuroncore.ops import Alu
 
 Array = NDArray[Any]
@@ -62,6 +62,12 @@ def issue(
         )
     if engine and engine not in row.engines:
         raise fail(f"{name} does not run on the {engine} engine", allowed=row.engines)
+    if row.engine_since.get(engine, 0) > core.limits.generation:
+        raise fail(
+            f"{name} on the {engine} engine needs NeuronCore-v{row.engine_since[engine]}",
+            given=f"target v{core.limits.generation}",
+            fix=f"use the {' or '.join(e for e in row.engines if e not in row.engine_since)} engine",
+        )
     spaces = row.spaces
     is_dma = row.engines[0] == "dma"
     for operand, tile in (*writes, *reads):
@@ -71,6 +77,14 @@ def issue(
         allowed = spaces.get(operand) or ("SH" if is_dma else "SP")
         if space not in allowed:
             raise _wrong_memory(row, operand, tile, allowed)
+        if row.dtypes and operand in row.dtypes and tile.dtype.name not in row.dtypes[operand]:
+            raise fail(
+                f"{name}: {operand} has a format that the instruction does not take",
+                tile=tile,
+                given=tile.dtype,
+                allowed=", ".join(row.dtypes[operand]),
+                fix="copy it to a tile of one of these with tensor_copy, or view() its bytes",
+            )
         if space == "H":
             continue
         if tile.shape[0] > core.limits.partitions:
@@ -79,6 +93,8 @@ def issue(
                 tile=tile,
                 allowed=f"at most {core.limits.partitions}",
             )
+        if not is_dma:
+            _check_pattern(name, operand, tile, core.limits)
         if engine == "gpsimd" and space == "P":
             raise fail(
                 f"{name}: the GpSimd engine cannot reach PSUM",
@@ -86,7 +102,7 @@ def issue(
                 fix="copy to SBUF first, or use the vector or scalar engine",
             )
         if (tile.offset or tile.storage.address is not None) and not is_dma and not operand.endswith("_scale"):
-            _check_start(name, operand, tile)
+            _check_start(name, operand, tile, core.limits.quadrant)
     if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
         base = core.scratch["base"]
         core.group.step(base + core.program, base + 1 - core.program)
@@ -137,15 +153,44 @@ def _wrong_memory(row: Row, operand: str, tile: Tile, allowed: str) -> Exception
     )
 
 
-def _check_start(name: str, operand: str, tile: Tile) -> None:
+def _check_start(name: str, operand: str, tile: Tile, quadrant: int) -> None:
     start = tile.start_partition
     if start == 0:
         return
-    count = tile.shape[0]
-    legal = (0,) if count > 64 else (0, 64) if count > 32 else (0, 32, 64, 96)
-    if start not in legal:
+    count, step = tile.shape[0], quadrant
+    while step < count:
+        step *= 2
+    if start % step or start + count > tile.storage.core.limits.partitions:
+        legal = range(0, tile.storage.core.limits.partitions - count + 1, step)
         raise fail(f"{name}: {operand} of {count} partitions starts at partition {start}", tile=tile, allowed=f"start at {', '.join(map(str, legal))}",
-                   fix="engines start at quadrants of 32 partitions; move the rows with dma_copy or nc_stream_shuffle")  # fmt: skip
+                   fix=f"engines start at quadrants of {quadrant} partitions; move the rows with dma_copy or nc_stream_shuffle")  # fmt: skip
+
+
+def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> None:
+    """What an engine can walk: partitions that follow one another, and few long axes in each."""
+    s = tile.storage
+    if tile.shape[0] > 1 and tile.strides[0] * tile.dtype.itemsize != s.row_B:
+        raise fail(
+            f"{name}: the partitions of {operand} do not follow one another",
+            tile=tile,
+            given=f"partition stride {tile.strides[0]} elements, a partition has {tile.row_elements}",
+            fix="an engine takes consecutive partitions: gather them with dma_copy first",
+        )
+    if len(tile.shape) > limits.max_dims:
+        axes = len(merged(tile.shape[1:], tile.strides[1:]))
+        if axes >= limits.max_dims:
+            tile.storage.core.warn(
+                "dims",
+                f"{name}: {operand} has {axes} dimensions beside the partition, an access pattern {limits.max_dims - 1}: {tile.describe()}; "
+                "the compiler makes several instructions of this one",
+            )
+    if tile.size > limits.max_count and max(tile.shape) > limits.max_count:
+        raise fail(
+            f"{name}: {operand} has an axis of {max(tile.shape):,} elements",
+            tile=tile,
+            allowed=f"at most {limits.max_count:,}",
+            fix="split the axis: an instruction counts its elements in 16 bits",
+        )
 
 
 def same_partitions(name: str, dst: Tile, *tiles: tuple[str, Tile]) -> None:
@@ -450,6 +495,13 @@ def activation(dst: Tile | None, op: Any, data: Tile, bias: Scalar = None, scale
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
     if not issue(name, "", writes, (("data", data), *_scalars(("bias", bias), ("scale", scale))), {"op": f.name}):
         return
+    generation = machine.active().generation
+    if generation < 3 and bias is not None and type(bias) is not Tile and bias != 0:
+        raise fail(f"{name}: a number as bias needs NeuronCore-v3", given=bias, fix="memset a [P, 1] tile and pass it")
+    if reduce_op is not None and ops.alu(reduce_op).name != "add" and (name == "activation" or generation < 3):
+        raise fail(
+            f"{name} reduces with add only", given=ops.alu(reduce_op).name, fix="use tensor_reduce, or activate2"
+        )
     if dst is not None:
         same_partitions(name, dst, ("data", data))
     x = data.f32()
@@ -858,8 +910,6 @@ def tensor_copy_predicated(dst: Tile, src: Any, predicate: Tile, reverse_pred: b
     if not issue("tensor_copy_predicated", "", (("dst", dst),), (("predicate", predicate), *_scalars(("src", src)))):
         return
     same_partitions("tensor_copy_predicated", dst, ("predicate", predicate))
-    if predicate.dtype.is_float and predicate.dtype.name not in ("float32", "bfloat16", "float16"):
-        raise fail("tensor_copy_predicated: predicate must be an integer tile", tile=predicate)
     keep = like(predicate.read() != 0, dst.shape)
     if reverse_pred:
         keep = ~keep
@@ -881,9 +931,10 @@ def max8(dst: Tile, src: Tile) -> None:
     """dst [P, 8] = the 8 largest of each partition, descending."""
     if not issue("max8", "", (("dst", dst),), (("src", src),)):
         return
+    _searchable("max8", src)
+    if dst.size != 8 * dst.shape[0] or dst.shape[0] != src.shape[0]:
+        raise fail("max8: dst holds 8 values in each partition of src", tile=dst, allowed=f"[{src.shape[0]}, 8]")
     x = as_rows(src.f32())
-    if not 8 <= x.shape[1] <= 16384:
-        raise fail("max8 takes 8 to 16,384 elements per partition", tile=src)
     top = np.partition(np.where(np.isnan(x), -np.inf, x), x.shape[1] - 8, axis=1)[:, -8:]
     dst.write(like(-np.sort(-top, axis=1), dst.shape))
 
@@ -907,7 +958,19 @@ def _occurrences(data: Array, values: Array, order: Sequence[int]) -> NDArray[np
     return out
 
 
+def _searchable(name: str, data: Tile) -> None:
+    limits, count = machine.active().limits, data.size // data.shape[0]
+    if not limits.search_min <= count <= limits.search_max:
+        raise fail(
+            f"{name} takes {limits.search_min} to {limits.search_max:,} elements per partition",
+            tile=data,
+            given=count,
+            fix="search parts of the free dimension, then their results",
+        )
+
+
 def _eight(name: str, data: Tile, vals: Tile) -> None:
+    _searchable(name, data)
     if vals.shape[0] != data.shape[0] or vals.size != 8 * data.shape[0]:
         raise fail(f"{name}: vals holds 8 values in each partition of data", tile=vals, allowed=f"[{data.shape[0]}, 8]")
 
@@ -944,19 +1007,22 @@ def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[Any]) -> None
     if not issue("nc_stream_shuffle", "", (("dst", dst),), (("src", src),)):
         return
     mask = np.asarray([int(m) for m in shuffle_mask])
-    if mask.size != 32 or (((mask < 0) | (mask > 31)) & (mask != 255)).any():
-        raise fail("shuffle_mask has 32 entries of 0 .. 31, or 255", given=mask.tolist())
+    quadrant = machine.active().limits.quadrant
+    if mask.size != quadrant or (((mask < 0) | (mask >= quadrant)) & (mask != 255)).any():
+        raise fail(f"shuffle_mask has {quadrant} entries of 0 .. {quadrant - 1}, or 255", given=mask.tolist())
+    if src.dtype is not dst.dtype and src.itemsize != dst.itemsize:
+        raise fail("nc_stream_shuffle keeps the format", tile=dst, given=dst.dtype, allowed=str(src.dtype))
     a = as_rows(src.read())
     if not dst.storage.filled and dst.storage.state == 0:
         dst.storage.fill()
     out = as_rows(dst.array().copy() if dst.dynamic is None else dst.read())
     if a.shape[1] != out.shape[1]:
         raise fail("nc_stream_shuffle: src and dst need the same elements per partition", tile=dst)
-    for q in range(0, max(out.shape[0], 1), 32):
+    for q in range(0, max(out.shape[0], 1), quadrant):
         for i, m in enumerate(mask[: max(out.shape[0] - q, 0)]):
             if m != 255:
                 if q + m >= a.shape[0]:
-                    if a.shape[0] <= 32 and q > 0:
+                    if a.shape[0] <= quadrant and q > 0:
                         continue
                     raise fail(
                         "nc_stream_shuffle reads a partition outside src",
@@ -964,7 +1030,7 @@ def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[Any]) -> None
                         given=f"partition {q + m}",
                         allowed=f"0 .. {a.shape[0] - 1}",
                     )
-                out[q + i] = a[q + m] if src.dtype is dst.dtype else cast(to_f32(a[q + m], src.dtype), dst.dtype)
+                out[q + i] = a[q + m] if a.dtype == out.dtype else a[q + m].view(out.dtype)
     dst.write(like(out, dst.shape))
 
 
@@ -974,21 +1040,32 @@ def local_gather(
     """In each group of 16 partitions, gather the columns that the group's indices (partition first) name."""
     if not issue("local_gather", "", (("dst", dst),), (("src_buffer", src_buffer), ("index", index))):
         return
-    p = src_buffer.shape[0]
-    if p % 16 or index.shape[0] != p:
-        raise fail("local_gather: src_buffer and index have the same partitions, a multiple of 16", tile=index)
+    limits, p = machine.active().limits, src_buffer.shape[0]
+    group = limits.gpsimd_group
+    if p % group or index.shape[0] != p:
+        raise fail(f"local_gather: src_buffer and index have the same partitions, a multiple of {group}", tile=index)
+    if dst.dtype is not src_buffer.dtype:
+        raise fail("local_gather keeps the format", tile=dst, given=dst.dtype, allowed=str(src_buffer.dtype))
     if num_elem_per_idx not in (1, 2, 4, 8, 16, 32):
         raise fail("local_gather: num_elem_per_idx", given=num_elem_per_idx, allowed="1, 2, 4, 8, 16, 32")
     a, idx = as_rows(src_buffer.read()), as_rows(index.read()).astype(np.int64)
-    valid = int(num_valid_indices) if num_valid_indices is not None else idx.shape[1] * 16
+    given = idx.shape[1] * group
+    valid = int(num_valid_indices) if num_valid_indices is not None else given
+    if valid > min(given, limits.gather_indices):
+        raise fail(
+            f"local_gather: {valid:,} indices in a group of {group} partitions",
+            tile=index,
+            allowed=f"at most {min(given, limits.gather_indices):,}",
+            fix="gather in several instructions",
+        )
     out = np.empty((p, valid * num_elem_per_idx), a.dtype)
     k = np.arange(num_elem_per_idx)
-    for g in range(0, p, 16):
-        flat = idx[g : g + 16].T.reshape(-1)[:valid]
+    for g in range(0, p, group):
+        flat = idx[g : g + group].T.reshape(-1)[:valid]
         columns = (flat[:, None] * num_elem_per_idx + k).reshape(-1)
         if (columns < 0).any() or (columns >= a.shape[1]).any():
             raise fail("out-of-bounds access by local_gather", tile=src_buffer, given=f"index {int(flat.max())}")
-        out[g : g + 16] = a[g : g + 16][:, columns]
+        out[g : g + group] = a[g : g + group][:, columns]
     dst.write(like(out, dst.shape))
 
 
@@ -998,6 +1075,8 @@ def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
         return
     if indices.shape[0] != data.shape[0]:
         raise fail(f"nc_n_gather: indices span {indices.shape[0]} partitions and data {data.shape[0]}", tile=indices)
+    if dst.dtype is not data.dtype:
+        raise fail("nc_n_gather keeps the format", tile=dst, given=dst.dtype, allowed=str(data.dtype))
     a, idx = as_rows(data.read()), as_rows(indices.read()).astype(np.int64)
     if (idx < 0).any() or (idx >= a.shape[1]).any():
         raise fail(
@@ -1017,7 +1096,7 @@ def nonzero_with_count(dst: Tile, src: Tile, index_offset: int = 0, padding_val:
     n = x.shape[1]
     if dst.size // dst.shape[0] != n + 1:
         raise fail("nonzero_with_count: dst has one element more than src", tile=dst)
-    for p in range(0, x.shape[0], 16):
+    for p in range(0, x.shape[0], machine.active().limits.gpsimd_group):
         at = np.flatnonzero(x[p])
         line = np.full(n + 1, padding_val, np.int64)
         line[: at.size] = at + int(index_offset)
@@ -1029,18 +1108,27 @@ def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
     """In each group of 16 partitions, the K largest of the first n elements of the snake, ascending, with their places in it."""
     if not issue("topk", "", (("val_dst", val_dst), ("idx_dst", idx_dst)), (("src", src),)):
         return
-    p = src.shape[0]
-    if p % 16:
-        raise fail("topk: partitions are a multiple of 16", tile=src)
+    limits, p, n = machine.active().limits, src.shape[0], int(n)
+    group, k = limits.gpsimd_group, val_dst.size // val_dst.shape[0]
+    if p % group:
+        raise fail(f"topk: partitions are a multiple of {group}", tile=src)
+    if not limits.topk_min <= n <= min(limits.topk_max, group * src.size // p):
+        raise fail(
+            "topk: n counts the elements of the snake over a group of partitions",
+            tile=src,
+            given=n,
+            allowed=f"{limits.topk_min} .. {min(limits.topk_max, group * src.size // p):,}",
+        )
+    if k > min(limits.topk_results, n):
+        raise fail("topk: too many results", tile=val_dst, given=k, allowed=f"1 .. {min(limits.topk_results, n):,}")
     x = as_rows(src.f32())
-    k = val_dst.size // val_dst.shape[0]
     values = np.empty((p, k), np.float32)
     places = np.empty((p, k), np.int64)
-    for g in range(0, p, 16):
-        snake = x[g : g + 16].T.reshape(-1)[: int(n)]
+    for g in range(0, p, group):
+        snake = x[g : g + group].T.reshape(-1)[:n]
         order = np.argsort(-snake, kind="stable")[:k][::-1]
-        values[g : g + 16] = snake[order]
-        places[g : g + 16] = order
+        values[g : g + group] = snake[order]
+        places[g : g + group] = order
     val_dst.write(like(values, val_dst.shape))
     idx_dst.write(like(places, idx_dst.shape))
 
@@ -1049,6 +1137,8 @@ def sequence_bounds(dst: Tile, segment_ids: Tile) -> None:
     """dst [1, 2, n] = first and one-past-last index of each element's run of equal ids; n and -1 where the id is 0."""
     if not issue("sequence_bounds", "", (("dst", dst),), (("segment_ids", segment_ids),)):
         return
+    if segment_ids.shape[0] != 1:
+        raise fail("sequence_bounds works on one partition", tile=segment_ids)
     ids = segment_ids.read().reshape(-1)
     n = ids.size
     edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
@@ -1085,6 +1175,8 @@ def dropout(dst: Tile, data: Tile, prob: Scalar) -> None:
     if not issue("dropout", "", (("dst", dst),), (("data", data), *_scalars(("prob", prob)))):
         return
     same_partitions("dropout", dst, ("data", data))
+    if dst.dtype is not data.dtype:
+        raise fail("dropout keeps the format", tile=dst, given=dst.dtype, allowed=str(data.dtype))
     u = machine.active().rng.random(data.shape, dtype=np.float32)
     keep = u >= column(prob, data, "dropout: prob")
     dst.write(like(np.where(keep, data.read(), np.zeros((), data.dtype.dtype)), dst.shape))
@@ -1094,7 +1186,15 @@ def set_rng_seed(src_seeds: Tile) -> None:
     """Seed the generator with a [1, 1] tile."""
     if not issue("set_rng_seed", "", (), (("src_seeds", src_seeds),)):
         return
+    if src_seeds.size != 1:
+        raise fail("set_rng_seed takes one 32-bit value", tile=src_seeds, allowed="[1, 1]")
     machine.active().rng = np.random.default_rng(int(src_seeds.read().reshape(-1)[0]) & 0xFFFFFFFF)
+
+
+def _state_words(name: str, tile: Tile, engine: str, limits: Limits) -> None:
+    words = limits.vector_rng_words if engine == "vector" else limits.gpsimd_rng_words
+    if tile.size // tile.shape[0] != words:
+        raise fail(f"{name}: the {engine} engine keeps {words} words of state in each partition", tile=tile)
 
 
 def rand_set_state(src_seeds: Tile, engine: str = "gpsimd") -> None:
@@ -1102,6 +1202,7 @@ def rand_set_state(src_seeds: Tile, engine: str = "gpsimd") -> None:
     if not issue("rand_set_state", engine, (), (("src_seeds", src_seeds),)):
         return
     core = machine.active()
+    _state_words("rand_set_state", src_seeds, engine, core.limits)
     state = src_seeds.read().astype(np.uint32)
     core.xorwow[engine] = as_rows(state).copy()
     core.rng = np.random.default_rng(state.reshape(-1).tolist())
@@ -1111,6 +1212,7 @@ def rand_get_state(dst: Tile, engine: str = "gpsimd") -> None:
     """Store the state words that were loaded last."""
     if not issue("rand_get_state", engine, (("dst", dst),), ()):
         return
+    _state_words("rand_get_state", dst, engine, machine.active().limits)
     state = machine.active().xorwow.get(engine)
     dst.write(like(state, dst.shape) if state is not None else np.zeros(dst.shape, np.uint32))
 
@@ -1151,17 +1253,20 @@ def _accumulate_into(dst: Tile, product: Array, accumulate: bool | None) -> None
         dst.write(product)
 
 
-def _check_tiling(name: str, position: Any, size: Any, rows: int, columns: int) -> None:
+def _check_tiling(name: str, position: Any, size: Any, rows: int, columns: int, limits: Limits) -> None:
     if not size and not position:
         return
     if bool(size) != bool(position):
         raise fail(f"{name}: tile_position and tile_size go together", given=f"{position}, {size}")
     (r0, c0), (r, c) = (tuple(int(x) for x in position), tuple(int(x) for x in size))
-    if r not in (32, 64, 128) or c not in (32, 64, 128) or r0 % r or c0 % c or r0 + r > 128 or c0 + c > 128:
+    most = limits.stationary_columns
+    legal = [limits.tile_rows << i for i in range((most // limits.tile_rows).bit_length())]
+    widths = [most] if name == "nc_matmul_mx" else legal
+    if r not in legal or c not in widths or r0 % r or c0 % c or r0 + r > most or c0 + c > most:
         raise fail(
             f"{name}: no such tile of the array",
             given=f"position {(r0, c0)}, size {(r, c)}",
-            allowed="sizes 32, 64, 128; positions multiples of the size",
+            allowed=f"rows {', '.join(map(str, legal))}, columns {', '.join(map(str, widths))}; positions multiples of the size",
         )
     if rows > r or columns > c:
         raise fail(f"{name}: operands [{rows}, {columns}] exceed tile_size {(r, c)}")
@@ -1197,6 +1302,8 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
             raise fail("double_row needs NeuronCore-v3")
         if sd not in _FP8 or md not in _FP8:
             raise fail("double_row takes float8 tiles", tile=stationary, given=f"{sd}, {md}")
+        if tile_size and int(tile_size[1]) < limits.stationary_columns:
+            raise fail("double_row cannot be combined with column tiles", given=f"tile_size {tuple(tile_size)}")
         m, n = m // 2, n // 2
     if not is_transpose:
         _check_matmul_dtypes(name, sd, md, stationary, limits.generation)
@@ -1206,7 +1313,7 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
             tile=stationary,
             allowed=f"at most {limits.stationary_columns}",
         )
-    _check_tiling(name, tile_position, tile_size, k, m)
+    _check_tiling(name, tile_position, tile_size, k, m, limits)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(
             f"{name}: dst must be [{m}, {n}]",
@@ -1305,8 +1412,9 @@ def _transpose_source(stationary: Tile, moving: Tile) -> Array | None:
 def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
     """dst [F, P] = data [P, F] transposed, bits untouched. Tensor Engine: SBUF to PSUM, up to 128 x 128; Vector Engine: up to 32 x 32."""
     p, f = data.shape[0], data.size // data.shape[0]
+    limits = machine.active().limits
     if not engine:
-        small = p <= 32 and f <= 32
+        small = p <= limits.transpose_rows and f <= limits.transpose_rows
         engine = (
             "tensor"
             if dst.storage.space == "P" and data.storage.space == "S" and not small
@@ -1324,10 +1432,15 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
                 "nc_transpose on the Tensor Engine reads SBUF and writes PSUM",
                 tile=dst if dst.storage.space != "P" else data,
             )
-        if p > 128 or f > 128:
-            raise fail("nc_transpose takes at most 128 x 128", tile=data)
-    elif p > 32 or f > 32:
-        raise fail("nc_transpose on the Vector Engine takes at most 32 x 32", tile=data, fix="use the tensor engine")
+        most = limits.stationary_columns
+    else:
+        most = limits.transpose_rows
+    if p > most or f > most:
+        raise fail(
+            f"nc_transpose on the {engine} engine takes at most {most} x {most}",
+            tile=data,
+            fix="transpose blocks" + (" or use the tensor engine" if engine == "vector" else ""),
+        )
     a = as_rows(data.read()).T
     if data.dtype is not dst.dtype:
         a = cast(np.ascontiguousarray(to_f32(a, data.dtype)), dst.dtype)
@@ -1337,31 +1450,35 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
 # microscaling ---------------------------------------------------------------------------------------------------------------
 
 
-def scale_rows(scale: Tile, rows: int) -> Array:
-    """Scale bytes [rows / 8, F] of a data tile of `rows` partitions: 4 partitions in each quadrant of 32 hold them, from the tile's first."""
-    if scale.shape[0] < max(rows // 8 if rows <= 32 else rows - 28, 1):
+MX_ROWS, MX_COLUMNS = 8, 4
+"""A block of 32 elements that share a scale (OCP MX), as the NeuronCore lays it out: partitions and elements of each."""
+
+
+def _scale_blocks(scale: Tile, rows: int, limits: Limits) -> list[Tile]:
+    """Rows of a scale tile that belong to a data tile of `rows` partitions: rows / 8 of them, of which each quadrant's lie in its first
+    partitions from the tile's own first one."""
+    per, quadrant = limits.mx_scale_rows, limits.quadrant
+    spans = [(0, rows // MX_ROWS)] if rows <= quadrant else [(q, q + per) for q in range(0, rows, quadrant)]
+    if scale.shape[0] < spans[-1][1]:
         raise fail(
-            f"the scale tile of {rows} data partitions has 4 rows in each quadrant of 32",
+            f"the scale tile of {rows} data partitions has {per} rows in each quadrant of {quadrant}",
             tile=scale,
-            allowed=f"at least {max(rows - 28, rows // 8)} partitions",
+            allowed=f"at least {spans[-1][1]} partitions",
         )
-    if scale.itemsize != 1:
-        raise fail("scales are float8_e8m0fnu or uint8", tile=scale)
-    if rows <= 32:
-        return as_rows(scale.slice(0, 0, rows // 8).read()).view(np.uint8)
-    return np.concatenate([as_rows(scale.slice(0, q, q + 4).read()).view(np.uint8) for q in range(0, rows, 32)])
+    return [scale.slice(0, first, last) for first, last in spans]
 
 
 def dequantise(data: Tile, scale: Tile) -> Array:
     """Packed MX tile [P, F] and its scales -> float32 values [P, F, 4]."""
+    limits = machine.active().limits
     p, f = data.shape[0], data.size // data.shape[0]
     values = unpack(as_rows(data.read()), data.dtype)
-    bytes_ = scale_rows(scale, p)
+    bytes_ = np.concatenate([as_rows(t.read()).view(np.uint8) for t in _scale_blocks(scale, p, limits)])
     if bytes_.shape[1] != f:
         raise fail(f"the scale tile needs {f} columns", tile=scale)
     factor = np.ldexp(np.float32(1), bytes_.astype(np.int32) - 127)
     factor = np.where(bytes_ == 255, np.float32(np.nan), factor)
-    return np.asarray(values * np.repeat(factor, 8, axis=0)[:, :, None])
+    return np.asarray(values * np.repeat(factor, MX_ROWS, axis=0)[:, :, None])
 
 
 def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Tile, moving_scale: Tile, tile_position: Any = None,
@@ -1378,14 +1495,8 @@ def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Ti
     limits = machine.active().limits
     k = stationary.shape[0]
     for t in (stationary, moving):
-        if t.dtype.part is None:
-            raise fail(
-                "nc_matmul_mx takes packed x4 tiles",
-                tile=t,
-                allowed="float8_e4m3fn_x4, float8_e5m2_x4, float4_e2m1fn_x4",
-            )
-        if t.shape[0] != k or k % 32:
-            raise fail("nc_matmul_mx: both operands have the same partitions, a multiple of 32", tile=t)
+        if t.shape[0] != k or k % limits.quadrant:
+            raise fail(f"nc_matmul_mx: both operands have the same partitions, a multiple of {limits.quadrant}", tile=t)
     m, n = stationary.size // k, moving.size // k
     if m > limits.stationary_columns:
         raise fail(
@@ -1393,7 +1504,7 @@ def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Ti
             tile=stationary,
             allowed=f"at most {limits.stationary_columns}",
         )
-    _check_tiling("nc_matmul_mx", tile_position, tile_size, k, m)
+    _check_tiling("nc_matmul_mx", tile_position, tile_size, k, m, limits)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(f"nc_matmul_mx: dst must be [{m}, {n}]", tile=dst)
     _check_psum("nc_matmul_mx", dst, moving, m, n, limits)
@@ -1409,35 +1520,26 @@ E_MAX = {"float8_e4m3fn": 8, "float8_e5m2": 15, "float4_e2m1fn": 2}
 def quantize_mx(dst: Tile, src: Tile, dst_scale: Tile) -> None:
     """dst (packed fp8) and one e8m0 scale per 8 partitions x 4 columns of src.
 
-    Scale exponent = floor(log2 max |x|) - E_max, as nki-library's hardware-checked references have it; elements are divided by the
-    scale, limited to the format's range and rounded to nearest even.
+    Scale exponent = floor(log2 max |x|) - E_max + headroom; elements are divided by the scale, limited to the format's range and rounded
+    to nearest even. The headroom is the fact `neuroncore.v4.mx.scale_headroom`: 0, as nki-library's hardware-checked references have it;
+    the reference of 2026-08 documents 1.
     """
     if not issue("quantize_mx", "", (("dst", dst), ("dst_scale", dst_scale)), (("src", src),)):
         return
-    if dst.dtype.part is None or dst.dtype.part.name not in ("float8_e4m3fn", "float8_e5m2"):
-        raise fail("quantize_mx writes float8_e4m3fn_x4 or float8_e5m2_x4", tile=dst)
-    if src.dtype not in (float16, bfloat16, float32):
-        raise fail("quantize_mx reads float16 or bfloat16", tile=src)
-    p, f = src.shape[0], src.size // src.shape[0]
-    if p % 32 or f % 4:
-        raise fail("quantize_mx: partitions are a multiple of 32, columns of 4", tile=src)
-    x = as_rows(src.f32())
-    words, scales = quantise(x, dst.dtype)
-    dst.write(words.reshape(dst.shape))
-    out = as_rows(np.zeros(dst_scale.shape, np.uint8))
-    groups = p // 8
-    if p <= 32:
-        dst_scale[0:groups].write(scales.view(dst_scale.dtype.dtype).reshape((groups, *dst_scale.shape[1:])))
-    else:
-        if out.shape[0] < p - 28:
-            raise fail(f"quantize_mx: the scale tile of {p} partitions has 4 rows in each quadrant", tile=dst_scale)
-        for q in range(p // 32):
-            part = scales[4 * q : 4 * q + 4].view(dst_scale.dtype.dtype)
-            dst_scale[32 * q : 32 * q + 4].write(part.reshape((4, *dst_scale.shape[1:])))
+    limits, p, f = machine.active().limits, src.shape[0], src.size // src.shape[0]
+    if p % limits.quadrant or f % MX_COLUMNS:
+        raise fail(f"quantize_mx: partitions are a multiple of {limits.quadrant}, columns of {MX_COLUMNS}", tile=src)
+    words, scales = quantise(as_rows(src.f32()), dst.dtype, limits.mx_headroom)
+    dst.write(like(words, dst.shape))
+    row = 0
+    for block in _scale_blocks(dst_scale, p, limits):
+        part = scales[row : row + block.shape[0]].view(dst_scale.dtype.dtype)
+        block.write(like(part, block.shape))
+        row += block.shape[0]
 
 
-def quantise(x: Array, dtype: DType) -> tuple[Array, NDArray[np.uint8]]:
-    """float32 [P, 4 F] -> packed words [P, F] and scale bytes [P / 8, F].
+def quantise(x: Array, dtype: DType, headroom: int = 0) -> tuple[Array, NDArray[np.uint8]]:
+    """float32 [P, 4 F] -> packed words [P, F] and scale bytes [P / 8, F]. headroom: powers of two by which the scale is larger.
 
     >>> from mowich.neuroncore.dtypes import float8_e4m3fn_x4
     >>> int(quantise(np.full((8, 4), 256, np.float32), float8_e4m3fn_x4)[1][0, 0])
@@ -1445,10 +1547,10 @@ def quantise(x: Array, dtype: DType) -> tuple[Array, NDArray[np.uint8]]:
     """
     assert dtype.part is not None
     p, f = x.shape
-    blocks = x.reshape(p // 8, 8, f // 4, 4)
+    blocks = x.reshape(p // MX_ROWS, MX_ROWS, f // MX_COLUMNS, MX_COLUMNS)
     amax = np.abs(blocks).max(axis=(1, 3))
     _, exponent = np.frexp(amax)
-    exponent = np.where(amax > 0, exponent - 1 - E_MAX[dtype.part.name], -127)
+    exponent = np.where(amax > 0, exponent - 1 - E_MAX[dtype.part.name] + headroom, -127)
     exponent = np.clip(exponent, -127, 127)
     scaled: Any = blocks / np.ldexp(np.float32(1), exponent.astype(np.int32))[:, None, :, None]
     top = float(_F8_MAX[dtype.part.name])

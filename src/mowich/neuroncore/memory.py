@@ -40,9 +40,6 @@ SPACE_NAME = {"S": "SBUF", "P": "PSUM", "H": "HBM"}
 NONE, SOME, ALL = 0, 1, 2
 """How much of an allocation has been written."""
 
-MAX_DIMS = 5
-"""Dimensions of an access pattern on chip, the partition dimension among them."""
-
 
 def as_region(buffer: Any) -> MemoryRegion:
     """nl.sbuf, "sbuf", "hbm" ... -> MemoryRegion."""
@@ -303,7 +300,7 @@ class Dynamic:
 
     __slots__ = ("bound", "group", "index", "kind", "scale_B")
 
-    def __init__(self, kind: str, index: Any, scale_B: int, bound: int, group: int = 16) -> None:
+    def __init__(self, kind: str, index: Any, scale_B: int, bound: int, group: int = 0) -> None:
         self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
 
 
@@ -927,7 +924,8 @@ class Tile:
             raise fail("indirect needs an on-chip tile and an index of the same number of partitions", tile=self)
         count = index.size if num_elem is None else int(num_elem)
         out = self._like((self.shape[0], count), (self.strides[0], 1), self.offset)
-        out.dynamic = Dynamic("columns", index, self.dtype.itemsize, math.prod(self.shape[1:]))
+        group = self.storage.core.limits.gpsimd_group
+        out.dynamic = Dynamic("columns", index, self.dtype.itemsize, math.prod(self.shape[1:]), group)
         return out
 
     def resolved(self) -> Tile | None:
@@ -1058,20 +1056,24 @@ def _infer(shape: tuple[int, ...], size: int, tile: Tile) -> tuple[int, ...]:
     return shape
 
 
+def merged(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """(count, stride) of the fewest axes that walk the same elements in the same order."""
+    out: list[tuple[int, int]] = []
+    for n, s in zip(shape, strides, strict=True):
+        if n == 1:
+            continue
+        if out and (out[-1][1] == n * s):
+            out[-1] = (out[-1][0] * n, s)
+        else:
+            out.append((n, s))
+    return out
+
+
 def _reshape(shape: Sequence[int], strides: Sequence[int], wanted: Sequence[int]) -> tuple[int, ...] | None:
     """Strides of a view with the wanted shape, or None where the layout does not allow one."""
-    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
-    merged: list[list[int]] = []
-    for n, s in old:
-        if merged and merged[-1][1] == n * s:
-            merged[-1] = [merged[-1][0] * n, s]
-        elif merged and merged[-1][1] == 0 and s == 0:
-            merged[-1][0] *= n
-        else:
-            merged.append([n, s])
     out = [0] * len(wanted)
     i = len(wanted) - 1
-    for n, s in reversed(merged):
+    for n, s in reversed(merged(shape, strides)):
         step, left = s, n
         while left > 1:
             if i < 0:
@@ -1254,7 +1256,7 @@ def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str
             raise fail(f"tile needs {row:,} bytes in each partition of {SPACE_NAME[space]}, which has {room:,}", given=f"{list(dims)} {d}",
                        fix="split the free dimension")  # fmt: skip
         if address is not None:
-            address = _address(core, address, dims, row, space)
+            address = _address(core, address, dims, row, d.itemsize, space)
     else:
         address = None
     if region is MemoryRegion.shared_hbm and core.programs > 1:
@@ -1263,13 +1265,23 @@ def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str
     return Tile(storage, d, dims, row_major(dims))
 
 
-def _address(core: Core, address: Any, dims: tuple[int, ...], row: int, space: str) -> tuple[int, int] | None:
+def _address(
+    core: Core, address: Any, dims: tuple[int, ...], row: int, itemsize: int, space: str
+) -> tuple[int, int] | None:
     partition, byte = (None if x is None else int(x) for x in address)
     if byte is None:
         return None
     limits = core.limits
     partition = partition or 0
-    room = limits.sbuf_B if space == "S" else limits.psum_B
+    room, align = (limits.sbuf_B, limits.sbuf_align_B) if space == "S" else (limits.psum_B, limits.psum_align_B)
+    align = max(align, itemsize)
+    if byte % align:
+        raise fail(
+            f"address {byte:,} of a tile in {SPACE_NAME[space]} is not aligned",
+            given=f"{list(dims)} of {itemsize}-byte elements",
+            allowed=f"a multiple of {align} bytes",
+            fix=f"place it at byte {byte // align * align:,} or {-(-byte // align) * align:,}",
+        )
     if partition + dims[0] > limits.partitions:
         raise fail(
             f"tile of {dims[0]} partitions at partition {partition} exceeds {limits.partitions} partitions",
@@ -1311,21 +1323,21 @@ def wrap(core: Core, array: NDArray[Any], region: MemoryRegion, name: str = "") 
 def place(core: Core, space: str) -> tuple[int, list[list[Any]]]:
     """Most bytes of one partition that are live at once, and the records live then (largest first).
 
-    Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order. Tiles of few partitions share columns in quadrants of 32.
+    Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order. Tiles of few
+    partitions share columns by quadrants.
     """
+    quadrant = core.limits.quadrant
     events: list[tuple[int, int, int, list[Any]]] = []
     for i, r in enumerate(core.records):
         if r[1] == space and r[4] >= 0:
-            quads = -(-r[2] // 32)
             events.append((r[4], 1, i, r))
             events.append((r[5] + 1, 0, i, r))
-            del quads
     events.sort(key=lambda e: e[:3])
     live: dict[int, list[Any]] = {}
     now = peak = 0
     at: list[list[Any]] = []
     for _, kind, i, r in events:
-        size = r[3] * -(-r[2] // 32)
+        size = r[3] * -(-r[2] // quadrant)
         if kind:
             live[i] = r
             now += size
@@ -1335,8 +1347,7 @@ def place(core: Core, space: str) -> tuple[int, list[list[Any]]]:
         else:
             live.pop(i, None)
             now -= size
-    quadrants = core.limits.partitions // 32
-    return -(-peak // quadrants), sorted(at, key=lambda r: -r[3] * r[2])
+    return -(-peak * quadrant // core.limits.partitions), sorted(at, key=lambda r: -r[3] * r[2])
 
 
 def _allocated(record: list[Any]) -> str:

@@ -555,19 +555,19 @@ def core_barrier(
     return _done()
 
 
-_GPSIMD_LIMIT_B = {4: 1024, 2: 512, 1: 256}
-
-
 def sendrecv(src: Any, dst: Any, send_to_rank: Any, recv_from_rank: Any, pipe_id: Any, dma_engine: Any = dma_engine.dma, name: Any = None,
              use_gpsimd_dma: Any = None) -> NkiInstruction:  # fmt: skip
     """Send src to a core of the pair while receiving dst from one."""
     core = _pair("sendrecv")
-    engines.issue(
-        "sendrecv",
-        "gpsimd" if str(getattr(dma_engine, "name", dma_engine)) == "gpsimd_dma" else "",
-        (("dst", dst),),
-        (("src", src),),
-    )
+    by_gpsimd = bool(use_gpsimd_dma) or str(getattr(dma_engine, "name", dma_engine)) == "gpsimd_dma"
+    engines.issue("sendrecv", "gpsimd" if by_gpsimd else "", (("dst", dst),), (("src", src),))
+    if by_gpsimd:
+        limits = core.limits
+        most = {4: limits.gpsimd_dma_32bit_B, 2: limits.gpsimd_dma_16bit_B}.get(src.itemsize, limits.gpsimd_dma_8bit_B)
+        row_B = src.size // src.shape[0] * src.itemsize
+        if row_B > most:
+            raise fail("sendrecv: more bytes per partition than GpSimd's DMA moves", tile=src, given=f"{row_B:,} bytes", allowed=f"{most:,} bytes for elements of {src.itemsize}",
+                       fix="use dma_engine.dma, or send parts")  # fmt: skip
     if src.dtype is not dst.dtype or src.size != dst.size or src.shape[0] != dst.shape[0]:
         raise fail("sendrecv: src and dst have the same dtype and shape", tile=dst)
     send, receive = int(send_to_rank), int(recv_from_rank)

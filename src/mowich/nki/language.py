@@ -143,8 +143,15 @@ class _TileSize:
         """Elements per partition that bn_stats takes."""
         return _limits().bn_stats_elements
 
-    psum_min_align = 4
-    sbuf_min_align = 1
+    @property
+    def psum_min_align(self) -> int:
+        """Bytes of which an address in PSUM is a multiple."""
+        return _limits().psum_align_B
+
+    @property
+    def sbuf_min_align(self) -> int:
+        """Bytes of which an address in SBUF is a multiple."""
+        return _limits().sbuf_align_B
 
     @property
     def psum_num_banks(self) -> int:
