@@ -55,7 +55,7 @@ def _rows() -> dict[str, Row]:
             cost="matmul_mx",
         ),
         Row(name="nc_transpose", engines=(t, v), cost="transpose"),
-        Row(name="tensor_copy", engines=(v, s, g), engine_since={s: 3}, cost="elementwise"),
+        Row(name="tensor_copy", engines=(v, s, g), cost="elementwise"),
         Row(name="tensor_copy_predicated", engines=(v,), dtypes={"predicate": (_BOOL, *_UNSIGNED)}, cost="elementwise"),
         Row(name="tensor_tensor", engines=(v, g), cost="elementwise"),
         Row(name="tensor_scalar", engines=(v, s, g), engine_since={s: 3}, cost="elementwise"),
