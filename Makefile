@@ -37,6 +37,7 @@ docs: accuracy
 # docs/accuracy.md from the shipped measurements
 accuracy: $(STAMP)
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/collectives_accuracy.py
 
 # docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
 # (tests/conformance/README.md):

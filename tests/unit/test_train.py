@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mowich.facts import Facts
+from mowich.machines import collectives
 from mowich.machines.system import System, resolve
 from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate.train import PARTS, predict_step
@@ -117,9 +119,10 @@ def test_a_frozen_base_has_no_weight_gradients(h100: System) -> None:
 def test_tensor_parallel_traffic_by_hand(facts: Facts) -> None:
     """Two all-reduces of the layer's output forward, the stack's share of that backward, less what is overlapped."""
     system = resolve(facts, "h100", chips=8)
-    s, link = system.stack, system.levels[0]
+    s = system.stack
     got = predict_step(one_layer(), system, job(1), Plan(tp=8, sp=True, zero=0)).breakdown["tp"]
-    each = 2 * (SEQ * H * 2 * (7 / 8) / (link.bandwidth_Bps * system.efficiency.link_efficiency) + link.latency_s)
+    eight, one = np.array([8.0]), np.ones(1)
+    each = 2 * float(collectives.reduce_scatter_s(system, np.array([SEQ * H * 2.0]), eight, one)[0])
     assert got == pytest.approx((1 + s.backward_tp) * 2 * (1 - s.tp_overlap) * each)
 
 

@@ -1,12 +1,18 @@
 """Time of a collective on a hierarchy of fabric levels, in closed form, for floats or arrays of groups alike.
 
-A group is (size n, stride s): its members are every s-th device, so level l holds m_l = min(n, devices_l / s) of them. A
-collective runs level by level, innermost first; what an inner level has already reduced is not sent again outside.
-On a torus a group spans k of the axes and drives 2k of the links; elsewhere it drives the device's whole bandwidth.
+A group is (size n, stride s): its members are every s-th device, so level l holds m_l = min(n, devices_l / s) of them. Each algorithm that the
+fabric's library has is a pair (L, b): latency, and seconds per byte on the link that binds. One law turns it into a time,
+
+    T(S) = L + min(g sqrt(L b S), r L) + b S,
+
+the cost of a pipeline whose chunks grow with the root of the message until the buffers are full; the library takes the algorithm with the least
+T. Constants: facts `networks.collectives.*`, few and common to all sizes. Formulas and errors: docs/collectives.md, docs/accuracy-collectives.md.
+Symmetric groups only: failed links, shared links and uneven groups are `machines.flows`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +21,9 @@ from numpy.typing import NDArray
 from mowich.machines.system import Level, System
 
 Floats = NDArray[np.float64]
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "permute")
+"""What `mowich collective` knows. An all-gather and a reduce-scatter of the same full size take the same time."""
 
 
 def members(level_devices: float, n: Floats, stride: Floats) -> Floats:
@@ -35,13 +44,19 @@ def members(level_devices: float, n: Floats, stride: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class Hop:
     """One level's part of a group: members inside (m), members inside the level below (below), bandwidth that one device of
-    this group drives (Bps, efficiency included), and latency (0 where the group does not reach this level)."""
+    this group drives (Bps, as published), steps of a ring over the level, and latency per step."""
 
     level: Level
     m: Floats
     below: Floats
     Bps: Floats
-    latency_s: Floats
+    ring_steps: Floats
+    step_s: float
+
+    @property
+    def r(self) -> Floats:
+        """Members of the group that the level joins: m / below."""
+        return self.m / self.below
 
 
 def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
@@ -50,12 +65,15 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
     below = np.ones_like(n)
     for level in system.levels:
         m = n if level.is_network else np.maximum(below, members(float(level.devices), n, stride))
-        efficiency = system.efficiency.nic_efficiency if level.is_network else system.efficiency.link_efficiency
-        Bps = np.full_like(n, level.bandwidth_Bps * efficiency)
-        if level.axes > 1:
-            Bps = Bps * torus_share(level, m / below, torus_chips(system, level))
-        latency = np.where(m > below, level.latency_s, 0.0)
-        out.append(Hop(level, m, below, Bps, latency))
+        r = m / below
+        Bps = np.full_like(n, level.bandwidth_Bps)
+        steps = r - 1.0
+        if level.axes:
+            k, side = torus_span(level, r, torus_chips(system, level))
+            wraps = side > level.wrap_from - 1e-6  # a cube root is not exact
+            Bps = Bps * k / level.axes * np.where(wraps, 1.0, 0.5)
+            steps = np.where(r > 1, k * np.where(wraps, side / 2.0, side - 1.0), 0.0)
+        out.append(Hop(level, m, below, Bps, steps, level.latency_s))
         below = m
     return out
 
@@ -66,56 +84,251 @@ def torus_chips(system: System, level: Level) -> float:
     return max(1.0, min(level.devices, system.devices) / inner)
 
 
-def torus_share(level: Level, ratio: Floats, nodes: float) -> Floats:
-    """Share of a torus device's links that a group of `ratio` members drives: k / axes with
-    k = ceil(ln(ratio) / ln(side)), side = nodes^(1/axes): a group is laid along as few axes as hold it, and a slice is taken as a near-cube,
-    whatever its shape (so a group up to 10% above a whole number of axes counts as that number).
+def torus_span(level: Level, r: Floats, nodes: float) -> tuple[Floats, Floats]:
+    """(axes that a group of r members spans, members along each): k = ceil(ln r / ln side), side = nodes^(1/axes).
+
+    A group is laid along as few axes as hold it, and a slice is taken as a near-cube, whatever its shape (so a group up to 10% above a whole
+    number of axes counts as that number).
 
     >>> level = Level(name="pod", kind="torus3d", devices=4096, bandwidth_Bps=1.0, latency_s=0.0, axes=3)
-    >>> torus_share(level, np.array([4.0, 4096.0]), 4096).round(3).tolist()
-    [0.333, 1.0]
+    >>> [x.round(3).tolist() for x in torus_span(level, np.array([4.0, 4096.0]), 4096)]
+    [[1.0, 3.0], [4.0, 16.0]]
     """
     side = max(2.0, float(nodes) ** (1.0 / level.axes))
-    k = np.ceil(np.log(np.maximum(ratio, 1.0 + 1e-12) / 1.1) / np.log(side))
-    return np.asarray(np.clip(k, 1.0, level.axes) / level.axes, dtype=np.float64)
+    k = np.clip(np.ceil(np.log(np.maximum(r, 1.0 + 1e-12) / 1.1) / np.log(side)), 1.0, level.axes)
+    return np.asarray(k, dtype=np.float64), np.asarray(np.maximum(1.0, r ** (1.0 / k)), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One way of doing a collective: L = latency_s (and bulk_s more for messages that leave the low-latency protocol), b = per_B seconds per byte;
+    inf where the library does not have it. binds: index of the level with the largest b, into `system.levels`."""
+
+    name: str
+    latency_s: Floats
+    bulk_s: Floats
+    per_B: Floats
+    binds: NDArray[np.intp]
+
+
+def algorithms(system: System, n: Floats, stride: Floats, kind: str) -> list[Algorithm]:
+    """The algorithms of the system's library for all-reduce, all-gather (= reduce-scatter) or broadcast over groups (n, stride)."""
+    walk = hops(system, n, stride)
+    two = kind == "all-reduce"
+    if system.fabric.library == "nccl":
+        return _nccl(system, walk, n, two)
+    return _by_level(system, walk, two)
+
+
+def _worst(parts: Sequence[Floats]) -> NDArray[np.intp]:
+    return np.asarray(np.argmax(np.stack(parts), axis=0), dtype=np.intp)
+
+
+def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorithm]:
+    """NCCL: ring over all members; double binary tree over servers with a chain inside each; in-switch reduction (NVLS), alone or with that tree.
+
+    k members in a domain, N = n / k domains. Ring: 2 (n-1) steps (n-1 for a gather), each over the link or the network; tree: 2 (k-1) steps inside
+    and 2 log2 N over the network. Bytes inside: (2 (n-1) + c) / n of S; over the network: S (N = 2) or 2 S (a node of a binary tree sends up and
+    down) for an all-reduce, (N-1)/N S for a gather, over min(k, channels) NICs of a domain. Phases overlap, so the slower binds.
+    """
+    f = system.fabric
+    inner, net = walk[:-1], walk[-1]
+    k, N = net.below, net.r
+    passes = 2.0 if two else 1.0
+    inside = []
+    for h in inner:
+        ring = np.where(h.m == k, n / h.below, h.r)  # the outermost level inside carries the ring over all domains
+        share = (passes * (ring - 1.0) + f.local_step) / ring / h.below
+        inside.append(np.where(h.r > 1, share / (h.Bps * f.ring_efficiency), 0.0))
+    sent = np.where(N > 2, 2.0, 1.0) if two else (N - 1.0) / N
+    outside = np.where(N > 1, sent / (net.Bps * f.network_efficiency * np.minimum(k, f.network_channels)), 0.0)
+    per_B = np.maximum(np.sum(inside, axis=0) if inside else np.zeros_like(n), outside)
+    binds = _worst([*inside, outside])
+    step = inner[0].step_s if inner else 0.0
+    steps = np.sum([passes * h.ring_steps * (n / h.m) * h.step_s for h in inner], axis=0) if inner else np.zeros_like(n)
+    ring_net = np.where(N > 1, passes * N * net.step_s, 0.0)
+    one = n > 1
+    base = np.where(one, f.base_s, 0.0)
+    out = [Algorithm("ring", base + steps + ring_net, f.large_network_latency * ring_net, per_B, binds)]
+    if not two:
+        return out
+    tree_ok = (N > 1) & (k <= f.tree_domain)
+    chain = passes * np.maximum(k - 1.0, 0.0) * step
+    tree_net = passes * np.log2(np.maximum(N, 1.0)) * net.step_s
+    never = np.full_like(n, np.inf)
+    out.append(
+        Algorithm(
+            "double binary tree",
+            np.where(tree_ok, base + chain + tree_net, never),
+            f.large_network_latency * tree_net,
+            per_B,
+            binds,
+        )
+    )
+    switch = next((h for h in inner if h.level.reduces), None)
+    if switch is not None:
+        ok = k >= f.switch_reduce_from
+        deep = np.where(
+            k <= f.tree_domain, k, n
+        )  # beyond servers of 8 the library has no tree: steps as a ring over all members
+        over_net = np.where((k <= f.tree_domain) & (N > 1), tree_net, 0.0)
+        latency = f.switch_reduce_latency * (base + passes * (deep - 1.0) * switch.step_s) + over_net
+        reduced = passes * (n - 1.0) / n / (switch.Bps * f.switch_reduce_efficiency)
+        rest = [b for h, b in zip(inner, inside, strict=True) if h is not switch]
+        total = np.maximum(reduced + (np.sum(rest, axis=0) if rest else 0.0), outside)
+        parts = [reduced if h is switch else b for h, b in zip(inner, inside, strict=True)]
+        name = "nvls"
+        out.append(
+            Algorithm(
+                name, np.where(ok, latency, never), f.large_network_latency * over_net, total, _worst([*parts, outside])
+            )
+        )
+    return out
+
+
+def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
+    """Neuron and XLA: level by level, innermost first; what an inner level has reduced is not sent again outside, so level l carries S / m_(l-1).
+
+    Phases run in turn: b = sum over levels of passes (r-1) / r / m_(l-1) / B. Steps per level: ring r-1 (on a torus: half of the way round, per axis);
+    mesh 1, where each sends to each, which on a torus costs the mean distance in bandwidth; over the network log2 r (recursive halving and doubling).
+    """
+    f = system.fabric
+    passes = 2.0 if two else 1.0
+    n = walk[-1].m
+    base = np.where(n > 1, f.base_s, 0.0)
+    out = []
+    for name in ("mesh", "ring") if f.library == "neuron" else ("torus multi-ring",):
+        latency, bulk = base, np.zeros_like(n)
+        parts = []
+        for h in walk:
+            efficiency = f.network_efficiency if h.level.is_network else f.ring_efficiency
+            b = passes * (h.r - 1.0) / h.r / h.below / (h.Bps * efficiency)
+            if h.level.is_network:
+                step = np.log2(np.maximum(h.r, 1.0)) * h.step_s * passes
+                bulk = bulk + f.large_network_latency * step
+            elif name == "mesh":
+                step = np.where(h.r > 1, passes * h.step_s, 0.0)
+                if h.level.axes:
+                    b = b * np.maximum(1.0, h.ring_steps / 2.0)  # mean distance along the axes: half of the farthest
+            else:
+                step = passes * h.ring_steps * h.step_s
+            latency = latency + step
+            parts.append(b)
+        out.append(Algorithm(name, latency, bulk, np.sum(parts, axis=0), _worst(parts)))
+    return out
+
+
+def law_s(system: System, latency_s: Floats, bulk_s: Floats | float, x_s: Floats, data_B: Floats) -> Floats:
+    """T = L + min(g sqrt(L x), r L) + x, L = latency + bulk S / (S + S_large), x = b S.
+
+    >>> from mowich.facts import load
+    >>> from mowich.machines.system import resolve
+    >>> h100 = resolve(load(), "h100")
+    >>> S = np.array([2.0**29])
+    >>> round(float(all_reduce_s(h100, S, np.array([8.0]), np.ones(1))[0]) * 1e6)  # measured: 2111 us
+    2034
+    """
+    f = system.fabric
+    L = latency_s + bulk_s * (data_B / (data_B + f.large_B))
+    with np.errstate(invalid="ignore"):
+        extra = np.minimum(f.pipeline * np.sqrt(L * x_s), f.pipeline_limit * L)
+    return np.asarray(np.where(np.isfinite(L), L + extra + x_s, np.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The algorithm that each message takes: seconds, name, the level that binds (or "latency"), per column."""
+
+    time_s: Floats
+    algorithm: list[str]
+    binds: list[str]
+
+
+def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats) -> Chosen:
+    """Time, algorithm and binding level of a collective. `kind`: one of KINDS; bytes as in `mowich collective`: the full buffer (for an
+    all-to-all, what each member sends)."""
+    data_B, n, stride = np.broadcast_arrays(data_B, n, stride)
+    names = [level.name for level in system.levels]
+    if kind == "all-to-all":
+        both = all_to_all_s(system, data_B, n, stride)
+        total = both.inside_s + both.outside_s
+        share = both.outside_s > both.inside_s
+        x = all_to_all_binds(system, n, stride)
+        return Chosen(
+            total, ["pairwise"] * len(n), [names[-1] if s else names[i] for s, i in zip(share, x, strict=True)]
+        )
+    if kind == "permute":
+        total = transfer_s(system, data_B, stride)
+        at = [next(x.name for x in system.levels if s < x.devices or x.is_network) for s in stride]
+        return Chosen(total, ["copy"] * len(n), at)
+    ways = algorithms(system, n, stride, kind)
+    with np.errstate(invalid="ignore"):
+        times = np.stack([law_s(system, a.latency_s, a.bulk_s, a.per_B * data_B, data_B) for a in ways])
+    best = np.argmin(times, axis=0)
+    binds, used = [], []
+    for i, b in enumerate(best):
+        way = ways[b]
+        time = float(times[b, i])
+        bound = names[int(way.binds[i])] if float(way.per_B[i] * data_B[i]) > 0.5 * time else "latency"
+        binds.append(bound)
+        used.append(
+            way.name + (" + tree" if way.name == "nvls" and bound_by_network(way, system, i, n, stride) else "")
+        )
+    return Chosen(np.min(times, axis=0), used, binds)
+
+
+def bound_by_network(way: Algorithm, system: System, i: int, n: Floats, stride: Floats) -> bool:
+    """Whether group i leaves its scale-up domain."""
+    return bool(hops(system, n[i : i + 1], stride[i : i + 1])[-1].r[0] > 1)
+
+
+def _distinct(n: Floats, stride: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    key = n.astype(np.int64) << 32 | stride.astype(np.int64)
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return first, inverse
+
+
+def _time(system: System, data_B: Floats, n: Floats, stride: Floats, kind: str) -> Floats:
+    """Least time over the library's algorithms; groups are laid out once per distinct (n, stride)."""
+    data_B, n, stride = np.broadcast_arrays(data_B, n, stride)
+    pick: NDArray[np.intp] | slice = slice(None)
+    if len(n) > 1:
+        first, pick = _distinct(n, stride)
+        n, stride = n[first], stride[first]
+    best: Floats | None = None
+    for a in algorithms(system, n, stride, kind):
+        if not np.isfinite(a.latency_s).any():
+            continue
+        time = law_s(system, a.latency_s[pick], a.bulk_s[pick], a.per_B[pick] * data_B, data_B)
+        best = time if best is None else np.minimum(best, time)
+    assert best is not None
+    return best
 
 
 def linear(system: System, n: Floats, stride: Floats, *, all_reduce: bool = False) -> tuple[Floats, Floats]:
-    """(seconds per byte, latency) of a reduce-scatter, or of an all-reduce; evaluated once per distinct (n, stride)."""
+    """(seconds per byte, latency) of a large reduce-scatter or all-reduce: the law beyond S where its pipeline is full, T = (1 + r) L + b S, of the
+    algorithm with the least b (then the least L)."""
+    pick: NDArray[np.intp] | slice = slice(None)
     if len(n) > 1:
-        key = n.astype(np.int64) << 32 | stride.astype(np.int64)
-        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-        per_B, latency = _linear(system, n[first], stride[first], all_reduce)
-        return per_B[inverse], latency[inverse]
-    return _linear(system, n, stride, all_reduce)
-
-
-def _linear(system: System, n: Floats, stride: Floats, all_reduce: bool) -> tuple[Floats, Floats]:
-    per_B, latency = np.zeros_like(n), np.zeros_like(n)
-    for hop in hops(system, n, stride):
-        r = hop.m / hop.below
-        factor = (r - 1.0) / r
-        if all_reduce:
-            factor = np.minimum(2.0 * factor, np.where(r > 1, 1.0, 0.0)) if hop.level.reduces else 2.0 * factor
-        per_B = per_B + factor / hop.below / hop.Bps
-        latency = latency + hop.latency_s * (2.0 if all_reduce else 1.0)
-    return per_B, latency
+        first, pick = _distinct(n, stride)
+        n, stride = n[first], stride[first]
+    ways = algorithms(system, n, stride, "all-reduce" if all_reduce else "all-gather")
+    latency = np.stack([(a.latency_s + a.bulk_s) * (1.0 + system.fabric.pipeline_limit) for a in ways])
+    per_B = np.where(np.isfinite(latency), np.stack([a.per_B for a in ways]), np.inf)
+    with np.errstate(invalid="ignore"):
+        best = np.argmin(per_B + 1e-15 * np.minimum(latency, 1e3), axis=0)
+    at = np.arange(len(n))
+    return per_B[best, at][pick], latency[best, at][pick]
 
 
 def reduce_scatter_s(system: System, data_B: Floats, n: Floats, stride: Floats) -> Floats:
-    """Time to reduce-scatter (or, equal, all-gather) `data_B` bytes, the full unsharded size, over a group.
-
-    T = sum over levels of data / m_below x (r - 1) / r / Bps + latency, r = m / m_below. Ring on each level, levels in turn.
-    """
-    per_B, latency = linear(system, n, stride)
-    return data_B * per_B + latency
+    """Time to reduce-scatter (or, equal, all-gather) `data_B` bytes, the full unsharded size, over a group."""
+    return _time(system, data_B, n, stride, "all-gather")
 
 
 def all_reduce_s(system: System, data_B: Floats, n: Floats, stride: Floats) -> Floats:
-    """Time to all-reduce `data_B` bytes: reduce-scatter and all-gather, 2 (r-1)/r per level; a switch that adds in the network
-    sends each byte once, so there the factor is at most 1."""
-    per_B, latency = linear(system, n, stride, all_reduce=True)
-    return data_B * per_B + latency
+    """Time to all-reduce `data_B` bytes: least over ring, double binary tree and in-switch reduction (NCCL), or over mesh and ring level by level."""
+    return _time(system, data_B, n, stride, "all-reduce")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,53 +339,71 @@ class AllToAll:
     outside_s: Floats
 
 
+def all_to_all_binds(system: System, n: Floats, stride: Floats) -> NDArray[np.intp]:
+    """Index of the level inside the domain that takes longest in an all-to-all."""
+    parts = [
+        _all_to_all_x(system, hop, walk, i, n) for walk in [hops(system, n, stride)] for i, hop in enumerate(walk[:-1])
+    ]
+    return _worst(parts) if parts else np.full(len(n), len(system.levels) - 1, dtype=np.intp)
+
+
+def _all_to_all_x(system: System, hop: Hop, walk: list[Hop], i: int, n: Floats) -> Floats:
+    """Seconds per byte that a device sends, of the share that leaves the level below and stays inside this one."""
+    f = system.fabric
+    share = (hop.m - hop.below) / n
+    efficiency = f.network_efficiency if hop.level.is_network else f.all_to_all_efficiency
+    x = share / (hop.Bps * efficiency)
+    if hop.level.axes > 1:  # the bisection of a torus binds: bytes x side / 8 per link and axis
+        k, side = torus_span(hop.level, hop.r, torus_chips(system, hop.level))
+        x = x * np.maximum(1.0, side / 4.0 * k)
+    if hop.level.via_inner and i:
+        x = x + share / (walk[i - 1].Bps * efficiency)
+    return x
+
+
 def all_to_all_s(system: System, send_B: Floats, n: Floats, stride: Floats, *, top_k: Floats | float | None = None,
                  row_B: Floats | float | None = None, rows: Floats | float | None = None) -> AllToAll:  # fmt: skip
     """Time of an all-to-all in which each device sends `send_B` bytes in all, evenly over the n members.
 
     A level carries the share that leaves the level below and stays inside this one. With top_k, rows and row_B (MoE
     dispatch) a row goes once to each remote domain of the network, not once per expert: N (1 - (1-1/N)^top_k) domains. On a torus the
-    bisection binds: bytes x side / 8 per link and axis, in units of the device's share.
+    bisection binds. Each of the two parts follows the law of the module, L = base + steps.
     """
-    shape = np.broadcast(send_B, n).shape
-    inside, outside = np.zeros(shape), np.zeros(shape)
+    send_B, n, stride = np.broadcast_arrays(send_B, n, stride)
+    f = system.fabric
     walk = hops(system, n, stride)
-    for i, hop in enumerate(walk):
-        share = (hop.m - hop.below) / n
-        bytes_ = send_B * share
-        if hop.level.is_network and top_k is not None and rows is not None and row_B is not None:
-            domains = np.maximum(1.0, n / hop.below)
-            reached = (domains - 1.0) * (1.0 - (1.0 - 1.0 / np.maximum(domains, 1.0 + 1e-12)) ** top_k)
-            bytes_ = np.minimum(bytes_, rows * row_B * reached)
-        seconds = bytes_ / hop.Bps
-        if hop.level.axes > 1:
-            side = np.maximum(1.0, (hop.m / hop.below) ** (1.0 / np.maximum(1.0, _spanned(system, hop))))
-            seconds = seconds * np.maximum(1.0, side / 4.0 * _spanned(system, hop))
-        if hop.level.via_inner and i:
-            seconds = seconds + bytes_ / walk[i - 1].Bps
-        seconds = seconds + hop.latency_s
-        if hop.level.is_network:
-            outside = outside + seconds
-        else:
-            inside = inside + seconds
+    x_in, L_in = np.zeros(n.shape), np.zeros(n.shape)
+    for i, hop in enumerate(walk[:-1]):
+        x_in = x_in + send_B * _all_to_all_x(system, hop, walk, i, n)
+        L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
+    net = walk[-1]
+    bytes_ = send_B * (net.m - net.below) / n
+    if top_k is not None and rows is not None and row_B is not None:
+        domains = np.maximum(1.0, net.r)
+        reached = (domains - 1.0) * (1.0 - (1.0 - 1.0 / np.maximum(domains, 1.0 + 1e-12)) ** top_k)
+        bytes_ = np.minimum(bytes_, rows * row_B * reached)
+    x_out = bytes_ / (net.Bps * f.network_efficiency)
+    crosses = net.r > 1
+    L_out = np.where(crosses, f.all_to_all_steps * net.step_s, 0.0)
+    base = np.where(n > 1, f.base_s, 0.0)
+    inside = np.where(net.below > 1, law_s(system, L_in + base, 0.0, x_in, send_B), 0.0)
+    alone = np.where(net.below > 1, 0.0, base)
+    outside = np.where(crosses, law_s(system, L_out + alone, f.large_network_latency * L_out, x_out, send_B), 0.0)
     return AllToAll(inside, outside)
-
-
-def _spanned(system: System, hop: Hop) -> Floats:
-    """Number of torus axes that the group spans at this level."""
-    share = torus_share(hop.level, hop.m / hop.below, torus_chips(system, hop.level))
-    return share * hop.level.axes
 
 
 def transfer_s(system: System, data_B: Floats, stride: Floats) -> Floats:
     """Time to send `data_B` bytes to the device `stride` places on: the innermost level that holds both carries it."""
+    f = system.fabric
     total = np.zeros(np.broadcast(data_B, stride).shape)
     done = np.zeros(total.shape, dtype=bool)
     for level in system.levels:
-        efficiency = system.efficiency.nic_efficiency if level.is_network else system.efficiency.link_efficiency
+        efficiency = f.network_efficiency if level.is_network else f.ring_efficiency
         here = ~done & ((stride < level.devices) | level.is_network)
         share = 1.0 / level.axes if level.axes > 1 else 1.0
-        seconds = data_B / (level.bandwidth_Bps * efficiency * share) + level.latency_s
+        L = np.full(total.shape, f.base_s + level.latency_s)
+        bulk = f.large_network_latency * level.latency_s if level.is_network else 0.0
+        seconds = law_s(system, L, bulk, data_B / (level.bandwidth_Bps * efficiency * share), np.asarray(data_B))
         total = np.where(here, seconds, total)
         done = done | here
     return total

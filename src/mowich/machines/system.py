@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -27,9 +27,10 @@ PRECISIONS = ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8")
 class Level:
     """One level of the fabric, innermost first.
 
-    devices: size of the domain that it joins. bandwidth_Bps: per device, one way, before efficiency. latency_s: per
-    collective that crosses the level. is_network: scale-out. reduces: the switch adds in the network. via_inner: its traffic
-    also crosses the next inner level (links that join same positions only). axes: of a torus (0: none).
+    devices: size of the domain that it joins. bandwidth_Bps: per device, one way, before efficiency. latency_s: per step of a
+    collective, from one device's memory to the next one's. is_network: scale-out. reduces: the switch adds in the network. via_inner: its
+    traffic also crosses the next inner level (links that join same positions only). axes: of a torus (0: none); wrap_from: the shortest
+    axis that closes to a ring (a shorter one is a line).
     """
 
     name: str
@@ -41,6 +42,32 @@ class Level:
     reduces: bool = False
     via_inner: bool = False
     axes: int = 0
+    wrap_from: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fabric:
+    """What the collective library reaches of the links; facts `networks.collectives.*` define each field.
+
+    library: nccl, neuron or xla. base_s: fixed cost of a call. Efficiencies are shares of the published bandwidth.
+    """
+
+    library: str
+    base_s: float
+    ring_efficiency: float
+    switch_reduce_efficiency: float
+    all_to_all_efficiency: float
+    network_efficiency: float
+    pipeline: float
+    pipeline_limit: float
+    local_step: float
+    all_to_all_steps: float
+    switch_reduce_latency: float
+    large_network_latency: float
+    large_B: float
+    network_channels: float
+    tree_domain: float
+    switch_reduce_from: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +154,7 @@ class System:
     hbm_Bps: float
     hbm_usable_B: float
     levels: tuple[Level, ...]
+    fabric: Fabric
     efficiency: Efficiency
     stack: Stack
     recipes: tuple[str, ...]
@@ -189,6 +217,20 @@ def _chips(spec: str, kind: str | None, size: str | None, per_unit: int, chips: 
     return int(parse_count(size, where=f"system '{spec}'"))
 
 
+def fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str], float]) -> Fabric:
+    """What the library of a chip family reaches on this system; `read(name, path)` notes where each number comes from."""
+    own, common = f"networks.collectives.{family}", "networks.collectives.common"
+    names = ("pipeline", "pipeline_limit", "local_step", "all_to_all_steps", "switch_reduce_latency", "large_network_latency", "network_channels",
+             "tree_domain", "switch_reduce_from")  # fmt: skip
+    return Fabric(
+        library=facts.text(f"{own}.library"), base_s=read("fabric.base", f"{own}.base"),
+        large_B=read("fabric.large_message", f"{common}.large_message"),
+        network_efficiency=read("fabric.network_efficiency", f"systems.{system_id}.levels.scale_out.efficiency"),
+        **{name: read(f"fabric.{name}", f"{own}.{name}") for name in ("ring_efficiency", "switch_reduce_efficiency", "all_to_all_efficiency")},
+        **{name: read(f"fabric.{name}", f"{common}.{name}") for name in names},
+    )  # fmt: skip
+
+
 def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | None = None,
             domain_chips: int | None = None) -> System:  # fmt: skip
     """The system that `spec` names, with `chips` chips (a size inside `spec` wins; else one unit).
@@ -245,6 +287,7 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
                 bandwidth_Bps=facts.number(f"{at}.bandwidth") / per_chip, latency_s=facts.number(f"{at}.latency"),
                 is_network=key == "scale_out", reduces=flags["in_network_reduction"], via_inner=flags["via_inner"],
                 axes=round(facts.number(f"{at}.axes")) if axes else {"torus3d": 3, "torus2d": 2, "ring": 1}.get(kind_text, 0),
+                wrap_from=round(facts.number(f"{at}.wrap_from")) if facts.get(f"{at}.wrap_from") else 4,
             )
         )  # fmt: skip
     check_shape(spec, size, max(level.axes for level in levels))
@@ -272,7 +315,7 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
         devices_per_chip=per_chip, chips_per_unit=domain_chips or per_unit, max_chips=max_chips, peak_flops=peak,
         hbm_Bps=read("hbm_Bps", f"{chip_root}.memory.hbm_bandwidth") / per_chip,
         hbm_usable_B=read("hbm_usable_B", f"{chip_root}.memory.hbm_usable") / per_chip,
-        levels=tuple(levels), efficiency=Efficiency(**efficiency), stack=Stack(**constants),
+        levels=tuple(levels), fabric=fabric(facts, system_id, family, read), efficiency=Efficiency(**efficiency), stack=Stack(**constants),
         recipes=tuple(r.strip() for r in facts.text(f"training.{family}.recipes").split(",")),
         schedules=tuple(word.strip() for word in facts.text(f"training.{stack_name}.schedules").split(",")),
         host_Bps=host("bandwidth"), host_B=host("memory"), is_estimated=estimated, paths=paths,

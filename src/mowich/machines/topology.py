@@ -1,0 +1,124 @@
+"""Machines as a reader asks for them: whole chips as ranks, a named data-centre network, levels with hops and cuts.
+
+`system.resolve` makes the machine that the cost models see, with every logical device a rank. Here the same facts are looked at from outside:
+`per_chip` joins the devices of a chip into one rank, `on_network` replaces the scale-out level, `describe` tells a fabric level by level.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from mowich.errors import unknown
+from mowich.facts import Facts
+from mowich.machines.system import Level, System
+
+
+def per_chip(system: System) -> System:
+    """The same machine with one rank per chip: the levels inside a chip are gone, and a rank drives all that its devices drive.
+
+    Used for published collectives (one rank per GPU or chip); the cost models divide a chip among its devices instead.
+    """
+    per = system.devices_per_chip
+    if per == 1:
+        return system
+    levels = tuple(
+        replace(level, devices=level.devices // per, bandwidth_Bps=level.bandwidth_Bps * per)
+        for level in system.levels
+        if level.devices > per
+    )
+    return replace(
+        system, levels=levels, devices_per_chip=1, hbm_Bps=system.hbm_Bps * per, hbm_usable_B=system.hbm_usable_B * per,
+        peak_flops={name: flops * per for name, flops in system.peak_flops.items()},
+    )  # fmt: skip
+
+
+def networks(facts: Facts) -> tuple[str, ...]:
+    """Names of the data-centre networks with facts of their own."""
+    return facts.children("networks.collectives.scale_out")
+
+
+def on_network(facts: Facts, system: System, name: str, *, oversubscription: float = 1.0) -> System:
+    """The system with its scale-out level on another network: latency per step, reached share, and bandwidth where the network states one.
+
+    oversubscription: bandwidth below a leaf switch over that above it; a rail-optimised fat tree has 1.
+    """
+    known = networks(facts)
+    if name not in known:
+        raise unknown("network", name, known, where="--network")
+    at = f"networks.collectives.scale_out.{name}"
+    own = facts.get(f"{at}.bandwidth")
+    levels = []
+    for level in system.levels:
+        if level.is_network:
+            Bps = facts.number(f"{at}.bandwidth") / system.devices_per_chip if own else level.bandwidth_Bps
+            level = replace(level, latency_s=facts.number(f"{at}.step"), bandwidth_Bps=Bps / oversubscription)
+        levels.append(level)
+    fabric = replace(system.fabric, network_efficiency=facts.number(f"{at}.efficiency"))
+    return replace(system, levels=tuple(levels), fabric=fabric)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One level as a reader sees it, in chips. joins: chips in one domain; of: domains in the machine; Bps: per chip, one way; hops: links between
+    the two chips that are furthest apart inside the domain, this level's own; cut_Bps: one way through the middle of the domain; latency_s per step."""
+
+    name: str
+    kind: str
+    joins: int
+    of: int
+    Bps: float
+    hops: int
+    cut_Bps: float
+    latency_s: float
+    note: str
+
+
+def _hops(level: Level, r: float) -> int:
+    """Links between the two furthest members of a level, each member counted as one node: a switch is two links, a torus half way round each axis."""
+    if level.is_network:
+        return 6  # leaf, spine and core of a three-tier fat tree, up and down
+    if level.axes:
+        side = float(r ** (1.0 / level.axes))
+        return round(level.axes * (side // 2 if side > level.wrap_from - 1e-6 else side - 1))
+    return 2 if level.kind == "switch" else 1
+
+
+def _cut(level: Level, joins: int, r: float) -> float:
+    """Bandwidth, one way, through the worst even cut of a domain of `joins` chips: half of its chips send across with what they have at this level.
+
+    On a torus the cut crosses the longest axis: 2 (1 where it does not close) x nodes / side links of Bps / (2 axes) each.
+    """
+    if level.axes:
+        nodes = max(1.0, r)
+        side = float(nodes ** (1.0 / level.axes))
+        wires = 2.0 if side > level.wrap_from - 1e-6 else 1.0
+        inner = joins / nodes  # chips behind each node: a ring of servers joins every position of them
+        return wires * nodes / side * inner * level.bandwidth_Bps / (2.0 * level.axes)
+    return joins / 2.0 * level.bandwidth_Bps
+
+
+def describe(system: System) -> list[Row]:
+    """The levels of a machine outside the chip, innermost first, in chips, for the number of chips that the system has."""
+    chips = per_chip(system)
+    rows = []
+    below = 1
+    for level in chips.levels:
+        joins = min(level.devices, chips.chips) if not level.is_network else chips.chips
+        if joins <= below:
+            continue
+        r = joins / below
+        notes = []
+        if level.via_inner:
+            notes.append("joins the same position of each domain below: other pairs cross the level inside too")
+        if level.reduces:
+            notes.append("the switch adds")
+        if level.axes:
+            side = r ** (1 / level.axes)
+            notes.append(
+                f"{level.axes} axes of about {side:.3g}, {'closed to rings' if side > level.wrap_from - 1e-6 else 'open lines'}"
+            )
+        rows.append(Row(name=level.name, kind=level.kind, joins=joins, of=math.ceil(chips.chips / joins), Bps=level.bandwidth_Bps,
+                        hops=_hops(level, r), cut_Bps=_cut(level, joins, r), latency_s=level.latency_s, note="; ".join(notes)))  # fmt: skip
+        below = joins
+    return rows
