@@ -26,7 +26,7 @@ zero: predicted too slow); **in range** is the share of measurements inside our 
 source with many rows weighs more: read the tables by source too.
 
 **These figures are in sample.** The constants of `facts/training`, and the widths of the intervals, come from these same rows: expect larger errors
-on a new run, and fewer measurements in range. [held-out.md](held-out.md) has a test with whole sources left out. The study that the model began from, with
+on a new run, and fewer measurements in range. [held-out.md](held-out.md) has a test with whole sources left out; collectives alone: [accuracy-collectives.md](accuracy-collectives.md). The study that the model began from, with
 code and constants of its own, had a median of 12.7% with whole sources left out, 10.0% with whole groups (chip, model, precision, task) left out
 and 8.0% in sample; its mechanisms too were chosen with these rows in view. A chip with few rows of one source and constants of its own
 shows the fit rather than the forecast. Repeats of one plan over software releases spread by 4% (median; 10% at p90).

@@ -220,12 +220,14 @@ def _chips(spec: str, kind: str | None, size: str | None, per_unit: int, chips: 
 def fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str], float]) -> Fabric:
     """What the library of a chip family reaches on this system; `read(name, path)` notes where each number comes from."""
     own, common = f"networks.collectives.{family}", "networks.collectives.common"
+    stated = f"systems.{system_id}.levels.scale_out.efficiency"
+    nic = stated if facts.get(stated) else "networks.collectives.scale_out.ethernet.efficiency"
     names = ("pipeline", "pipeline_limit", "local_step", "all_to_all_steps", "switch_reduce_latency", "large_network_latency", "network_channels",
              "tree_domain", "switch_reduce_from")  # fmt: skip
     return Fabric(
         library=facts.text(f"{own}.library"), base_s=read("fabric.base", f"{own}.base"),
         large_B=read("fabric.large_message", f"{common}.large_message"),
-        network_efficiency=read("fabric.network_efficiency", f"systems.{system_id}.levels.scale_out.efficiency"),
+        network_efficiency=read("fabric.network_efficiency", nic),
         **{name: read(f"fabric.{name}", f"{own}.{name}") for name in ("ring_efficiency", "switch_reduce_efficiency", "all_to_all_efficiency")},
         **{name: read(f"fabric.{name}", f"{common}.{name}") for name in names},
     )  # fmt: skip
