@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -237,10 +236,11 @@ def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_is_instant_and_loads_nothing_heavy() -> None:
     best = 9.0
-    for _ in range(8):  # the fastest of several: the machine may be busy
-        start = time.perf_counter()
+    for _ in range(5):  # processor time of the child: the machine may be busy
+        start = os.times()
         assert process("--help").returncode == 0
-        best = min(best, time.perf_counter() - start)
+        end = os.times()
+        best = min(best, end.children_user + end.children_system - start.children_user - start.children_system)
     assert best < 0.3
     code = "import sys, mowich.cli; print([m for m in ('numpy', 'rich', 'yaml', 'pydantic') if m in sys.modules])"
     root = Path(cli.__file__).resolve().parents[1]
