@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from mowich.errors import UserError
@@ -90,6 +90,14 @@ class Costs:
         if found is None:
             found = self._found[kind] = self._make(kind)
         return found
+
+    def spill(self, parts: int, row_B: int, is_load: bool) -> Cost:
+        """A tile of `parts` partitions to a buffer in HBM, or back."""
+        tile = Operand("S", (parts, row_B), (row_B, 1), 1, "uint8", 0, "")
+        memory = Operand("H", (parts, row_B), (row_B, 1), 1, "uint8", 0, "")
+        pair = (memory, tile) if is_load else (tile, memory)
+        made = self.of(Kind("dma_copy", "dma", (), (pair[0],), (pair[1],)))
+        return replace(made, opcode="reload" if is_load else "spill")
 
     def _make(self, kind: Kind) -> Cost:
         if kind.engine == "dma" and kind.name in _DMA:

@@ -10,15 +10,16 @@ users. Everything is integer arithmetic in time order: the same trace gives the 
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
+from mowich.neuroncore.buffers import POLICIES, WORTH, Policy, Residency, Rotation, columns
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.costs import COLLECTIVE, GPSIMD, LOAD, PS, QUEUES, SCALAR, STORE, TENSOR, Cost, Costs
 from mowich.neuroncore.depend import Box, Dependencies
+from mowich.neuroncore.lower import lowered
 from mowich.neuroncore.trace import Allocation, Trace
 
 READ, DATA, BUFFER, WEIGHTS = range(4)
@@ -32,17 +33,19 @@ CAUSES = ("done reading", "result", "buffer", "weights", "start", "engine", "DMA
 class Options:
     """How to schedule. window: instructions that an engine or queue may look ahead, None: the fact; 1: in order. rotate: tiles without
     an address share the memory's bytes; False: each has bytes of its own. throttle: the Tensor Engine starts at half rate where its
-    generation does. active_cores: cores of the chip that use HBM at the same time, None: the cores simulated."""
+    generation does. optimise: leave out what the compiler leaves out (`lower`). active_cores: cores of the chip that use HBM at the same time, None: the cores simulated."""
 
     window: int | None = None
     rotate: bool = True
     throttle: bool = True
+    optimise: bool = True
     active_cores: int | None = None
 
 
 @dataclass(slots=True)
 class Program:
-    """One core's instructions, ready to be scheduled. origin: index in the trace, -1 for those added; edges: 4 * predecessor + kind."""
+    """One core's instructions, ready to be scheduled. origin: index in the trace, -1 for those added; -1 - storage of a spill
+    or reload; edges: 4 * predecessor + kind; overflow_B: bytes of a partition that did not fit; spill_B: bytes stored and loaded for that."""
 
     trace: Trace
     costs: list[Cost] = field(default_factory=list)
@@ -53,159 +56,241 @@ class Program:
     peak: dict[str, int] = field(default_factory=dict)
     usage: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     overflow_B: int = 0
+    spill_B: int = 0
 
 
-class _Rotation:
-    """Free bytes of a memory, oldest first, each with those who used them last."""
+class _Maker:
+    """Turns a trace into a program, one instruction after the other."""
 
-    def __init__(self, room: int) -> None:
-        self.free: deque[tuple[int, tuple[int, ...]]] = deque([(room, ())])
-        self.left = room
+    def __init__(self, trace: Trace, costs: Costs, options: Options, policy: Policy | None) -> None:
+        self.trace, self.costs, self.options, self.policy = trace, costs, options, policy
+        self.p = Program(trace)
+        self.kinds = [(costs.of(k), len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
+        self.first_use: dict[int, int] = {}
+        self.last_use: dict[int, int] = {}
+        self.uses: dict[int, list[int]] = {}
+        self.users: dict[int, list[int]] = {}
+        self.reload: dict[int, int] = {}
+        self.table, self.table_load, self.table_cost = "", -1, -1
+        self.table_users: list[int] = []
+        self.cost_index: dict[int, int] = {}
+        self.spill_cost: dict[tuple[int, int, bool], int] = {}
+        storages = trace.storages
+        self.placed = {n: a.space for n, a in storages.items() if a.address is not None}
+        writes: dict[Any, int] = {}
+        dirty: set[int] = set()
+        touched = trace.touched
+        self.start = array("q", bytes(8 * len(trace.kind)))
+        at = 0
+        first, last = self.first_use, self.last_use
+        for i, k in enumerate(trace.kind):
+            self.start[i] = at
+            cost, nr, nt = self.kinds[k]
+            for j in range(at, at + 2 * nt, 2):
+                number = touched[j]
+                if number not in first:
+                    first[number] = i
+                last[number] = i
+            for j in range(at + 2 * nr, at + 2 * nt, 2):
+                store = self.placed.get(touched[j], touched[j])
+                writes[store] = writes.get(store, 0) + 1
+                if cost.queue != LOAD or cost.hbm_read_B == 0:
+                    dirty.add(touched[j])
+            at += 2 * nt
+        self.never_written = {n for n, a in storages.items() if a.space == "H" and n not in writes}
+        self.deps = Dependencies(trace, writes)
+        self.arena: dict[tuple[int, int], Box] = {}
+        self.room = limits(costs.generation)
+        self.rotation = {"S": Rotation(self.room.sbuf_usable_B), "P": Rotation(self.room.psum_B)}
+        self.live = {"S": 0, "P": 0}
+        self.p.usage = {"S": [], "P": []}
+        self.explicit = _explicit(trace)
+        self.place_of = array("q", bytes(8 * len(trace.kind)))
+        self.residency: Residency | None = None
+        self.pending: dict[int, list[int]] = {}
+        if policy is not None:
+            for i, k in enumerate(trace.kind):
+                at = self.start[i]
+                for j in range(at, at + 2 * self.kinds[k][2], 2):
+                    self.uses.setdefault(touched[j], []).append(i)
+            auto = [a for a in storages.values() if a.space == "S" and a.address is None]
+            self.loaded = {a.number for a in auto if a.number not in dirty}
+            self.residency = Residency(
+                rotation=self.rotation["S"], policy=policy, uses=self.uses, sizes={a.number: columns(a) for a in auto},
+                loaded=set(self.loaded), emit_store=self._spill, emit_load=self._fill, room=self.room.sbuf_usable_B,
+            )  # fmt: skip
 
-    def take(self, size: int, out: list[int]) -> int:
-        """Take bytes; their last users to `out`. Returns how many bytes there were too few."""
-        self.left -= size
-        while size > 0 and self.free:
-            have, users = self.free.popleft()
-            out += users
-            if have > size:
-                self.free.appendleft((have - size, users))
-                return 0
-            size -= have
-        return size
+    def make(self) -> Program:
+        """The whole program."""
+        sink = self.policy is not None and self.policy.sink
+        for i in range(len(self.trace.kind)):
+            if sink and self._delayed(i):
+                continue
+            self._add(i)
+        for waiting in self.pending.values():
+            for i in waiting:
+                self._add(i)
+        self.p.first.append(len(self.p.edges))
+        self.p.peak = {s: max((v for _, v in u), default=0) for s, u in self.p.usage.items()}
+        return self.p
 
-    def give(self, size: int, users: tuple[int, ...]) -> None:
-        """Free bytes."""
-        self.left += size
-        self.free.append((size, users))
-
-
-def _columns(a: Allocation) -> int:
-    """Bytes of a partition that an allocation takes, where tiles of few partitions share columns by quadrants of 32."""
-    return max(1, a.row_B * -(-a.parts // 32) // 4)
-
-
-def prepare(trace: Trace, costs: Costs, options: Options) -> Program:
-    """A trace with its costs, its dependencies and the loads of activation tables."""
-    p = Program(trace)
-    table_cost: int | None = None
-    writes: dict[Any, int] = {}
-    last: dict[int, int] = {}
-    kinds = [(costs.of(k), len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
-    touched, storages = trace.touched, trace.storages
-    placed = {n: a.space for n, a in storages.items() if a.address is not None}
-    at = 0
-    for i, k in enumerate(trace.kind):
-        _, nr, nt = kinds[k]
+    def _delayed(self, i: int) -> bool:
+        """Hold a load from an unwritten tensor back until its tile is first read, and release the ones that this instruction reads."""
+        cost, nr, nt = self.kinds[self.trace.kind[i]]
+        at, touched = self.start[i], self.trace.touched
+        target = touched[at + 2 * nr] if nt > nr else -1
+        loads = cost.queue == LOAD and all(touched[j] in self.never_written for j in range(at, at + 2 * nr, 2))
+        if nt - nr == 1 and target not in self.users and ((loads and target in self.loaded) or cost.opcode == "memset"):
+            self.pending.setdefault(target, []).append(i)
+            return True
         for j in range(at, at + 2 * nt, 2):
-            last[touched[j]] = i
-        for j in range(at + 2 * nr, at + 2 * nt, 2):
-            store = placed.get(touched[j], touched[j])
-            writes[store] = writes.get(store, 0) + 1
-        at += 2 * nt
-    deps = Dependencies(trace, writes)
-    arena: dict[tuple[int, int], Box] = {}
-    room = limits(costs.generation)
-    rotation = {"S": _Rotation(room.sbuf_usable_B), "P": _Rotation(room.psum_B)}
-    live = {"S": 0, "P": 0}
-    p.usage = {"S": [], "P": []}
-    users: dict[int, list[int]] = {}
-    explicit: dict[int, list[int]] = {}
-    number_at = {n: i for i, n in enumerate(trace.number)} if trace.edges else {}
-    for before, after in trace.edges:
-        if before in number_at and after in number_at and number_at[before] < number_at[after]:
-            explicit.setdefault(number_at[after], []).append(number_at[before])
-    resident, loader = "", -1  # activation table, and the instruction that loads it
-    group: list[int] = []  # instructions that use it
-    seen: set[int] = set()
-    out: list[int] = []
-    place_of = array("q", bytes(8 * len(trace.kind)))
-    at = 0
-    cost_index: dict[int, int] = {}
-    for i, k in enumerate(trace.kind):
-        cost, nr, nt = kinds[k]
+            for held in self.pending.pop(touched[j], ()):
+                self._add(held)
+        return False
+
+    def _append(self, cost: int, origin: int, edges: list[int]) -> int:
+        p = self.p
+        p.cost.append(cost)
+        p.origin.append(origin)
+        p.first.append(len(p.edges))
+        p.edges.extend(dict.fromkeys(edges) if len(edges) > 1 else edges)
+        return len(p.cost) - 1
+
+    def _cost(self, cost: Cost) -> int:
+        self.p.costs.append(cost)
+        return len(self.p.costs) - 1
+
+    def _moves(self, number: int, is_load: bool) -> int:
+        a = self.trace.storages[number]
+        key = (a.parts, a.row_B, is_load)
+        found = self.spill_cost.get(key)
+        if found is None:
+            found = self.spill_cost[key] = self._cost(self.costs.spill(a.parts, a.row_B, is_load))
+        self.p.spill_B += a.parts * a.row_B
+        return found
+
+    def _spill(self, number: int, users: tuple[int, ...]) -> int:
+        return self._append(self._moves(number, False), -1 - number, [4 * u + DATA for u in users])
+
+    def _fill(self, number: int, after: tuple[int, ...]) -> int:
+        me = self._append(self._moves(number, True), -1 - number, [4 * u + BUFFER for u in after])
+        self.reload[number] = me
+        self.users[number] = [-1] * len(QUEUES)
+        self.users[number][LOAD] = me
+        return me
+
+    def _users_of(self, number: int) -> tuple[int, ...]:
+        return tuple(u for u in self.users[number] if u >= 0)
+
+    def _load_table(self, function: str) -> None:
+        """The Scalar Engine loads the table of a function after all users of the one before."""
+        if self.table_cost < 0:
+            time = self.costs.ps("scalar_engine.table_load")
+            self.table_cost = self._cost(
+                Cost(queue=SCALAR, occupancy=time, parts={"scalar_engine.table_load": time}, opcode="act_table_load")
+            )
+        self.table_load = self._append(self.table_cost, -1, [4 * g + READ for g in self.table_users])
+        self.table_users = []
+        self.table = function
+
+    def _add(self, i: int) -> None:
+        trace = self.trace
+        k = trace.kind[i]
+        cost, nr, nt = self.kinds[k]
         q = cost.queue
-        if q == SCALAR and cost.table and cost.table != resident:
-            if table_cost is None:
-                table_cost = len(p.costs)
-                time = costs.ps("scalar_engine.table_load")
-                p.costs.append(
-                    Cost(
-                        queue=SCALAR, occupancy=time, parts={"scalar_engine.table_load": time}, opcode="act_table_load"
-                    )
-                )
-            loader = len(p.cost)
-            p.cost.append(table_cost)
-            p.origin.append(-1)
-            p.first.append(len(p.edges))
-            p.edges.extend(4 * g + READ for g in group)
-            group = []
-            resident = cost.table
-        me = len(p.cost)
-        place_of[i] = me
-        out.clear()
+        touched, at = trace.touched, self.start[i]
+        placed, deps, storages = self.placed, self.deps, trace.storages
+        if q == SCALAR and cost.table and cost.table != self.table:
+            self._load_table(cost.table)
         edges: list[int] = []
-        weights = q == TENSOR and nr > 1
+        residency = self.residency
+        born: list[int] = []
+        for j in range(at, at + 2 * nt, 2):
+            number = touched[j]
+            if number not in self.users and storages[number].space != "H":
+                self.users[number] = [-1] * len(QUEUES)
+                born.append(number)
+        if residency is not None:
+            mine = {touched[j] for j in range(at, at + 2 * nt, 2) if touched[j] in residency.sizes}
+            residency.need(mine, i, self._users_of)
+            for j in range(at, at + 2 * nt, 2):
+                if touched[j] in self.reload:
+                    edges.append(4 * self.reload[touched[j]] + DATA)
+            for number in mine:
+                if number in born:
+                    edges += [4 * u + BUFFER for u in residency.born(number, i, mine, self._users_of)]
+        me = len(self.p.cost)
+        self.place_of[i] = me
+        out: list[int] = []
         for j in range(at, at + 2 * nr, 2):
             number = touched[j]
             if number in placed:
-                deps.read(me, placed[number], _arena_box(deps, arena, storages[number], touched[j + 1]), out)
+                deps.read(me, placed[number], _arena_box(deps, self.arena, storages[number], touched[j + 1]), out)
             else:
                 deps.read(me, number, deps.box_of(touched[j + 1]), out)
-            if weights and j == at:
+            if q == TENSOR and nr > 1 and j == at:
                 edges += [4 * (e >> 1) + WEIGHTS for e in out]
-                out.clear()
+                out = []
         for j in range(at + 2 * nr, at + 2 * nt, 2):
             number = touched[j]
             if number in placed:
-                deps.write(me, placed[number], _arena_box(deps, arena, storages[number], touched[j + 1]), out)
+                deps.write(me, placed[number], _arena_box(deps, self.arena, storages[number], touched[j + 1]), out)
             else:
                 deps.write(me, number, deps.box_of(touched[j + 1]), out)
+            if residency is not None and number in residency.sizes:
+                residency.written(number, q == LOAD and cost.hbm_read_B > 0)
         edges += [4 * (e >> 1) + (e & 1) for e in out if e >> 1 != me]
-        if i in explicit:
-            edges += [4 * place_of[b] + DATA for b in explicit[i]]
-        for j in range(at, at + 2 * nt, 2):
-            number = touched[j]
+        if i in self.explicit:
+            edges += [4 * self.place_of[b] + DATA for b in self.explicit[i]]
+        for number in born:
             a = storages[number]
-            if a.space == "H":
-                continue
-            if number not in seen:
-                seen.add(number)
-                users[number] = [-1] * len(QUEUES)
-                size = _columns(a)
-                live[a.space] += size
-                p.usage[a.space].append((me, live[a.space]))
-                if options.rotate and a.address is None:
-                    old: list[int] = []
-                    missing = rotation[a.space].take(size, old)
-                    p.overflow_B += missing
-                    edges += [4 * u + BUFFER for u in old if u != me]
-            users[number][q] = me
+            size = columns(a)
+            self.live[a.space] += size
+            self.p.usage[a.space].append((me, self.live[a.space]))
+            if self.options.rotate and a.address is None and (residency is None or a.space == "P"):
+                old: list[int] = []
+                self.p.overflow_B += self.rotation[a.space].take(size, old)
+                edges += [4 * u + BUFFER for u in old]
         for j in range(at, at + 2 * nt, 2):
             number = touched[j]
-            if last[number] == i and number in users:
-                a = storages[number]
-                size = _columns(a)
-                live[a.space] -= size
-                p.usage[a.space].append((me + 1, live[a.space]))
-                who = tuple(u for u in users.pop(number) if u >= 0)
-                if options.rotate and a.address is None:
-                    rotation[a.space].give(size, who)
+            if number in self.users:
+                self.users[number][q] = me
+                if self.last_use[number] == i:
+                    self._free(number, me)
         if q == SCALAR and cost.table:
-            group.append(me)
-            edges.append(4 * loader + READ)
-        at += 2 * nt
-        found = cost_index.get(k)
+            self.table_users.append(me)
+            edges.append(4 * self.table_load + READ)
+        found = self.cost_index.get(k)
         if found is None:
-            found = cost_index[k] = len(p.costs)
-            p.costs.append(cost)
-        p.cost.append(found)
-        p.origin.append(i)
-        p.first.append(len(p.edges))
-        p.edges.extend(dict.fromkeys(edges) if len(edges) > 1 else edges)
-    p.first.append(len(p.edges))
-    p.peak = {s: max((v for _, v in u), default=0) for s, u in p.usage.items()}
-    return p
+            found = self.cost_index[k] = self._cost(cost)
+        self._append(found, i, edges)
+
+    def _free(self, number: int, me: int) -> None:
+        a = self.trace.storages[number]
+        size = columns(a)
+        self.live[a.space] -= size
+        self.p.usage[a.space].append((me + 1, self.live[a.space]))
+        who = self._users_of(number)
+        del self.users[number]
+        if self.residency is not None and number in self.residency.sizes:
+            self.residency.dead(number, who)
+        elif self.options.rotate and a.address is None:
+            self.rotation[a.space].give(size, who)
+
+
+def _explicit(trace: Trace) -> dict[int, list[int]]:
+    """What `depends_on` adds: index -> indices that come first."""
+    out: dict[int, list[int]] = {}
+    at = {n: i for i, n in enumerate(trace.number)} if trace.edges else {}
+    for before, after in trace.edges:
+        if before in at and after in at and at[before] < at[after]:
+            out.setdefault(at[after], []).append(at[before])
+    return out
+
+
+def prepare(trace: Trace, costs: Costs, options: Options, policy: Policy | None = None) -> Program:
+    """A trace with its costs, its dependencies, the loads of activation tables and, with a policy, spills and reloads."""
+    return _Maker(trace, costs, options, policy).make()
 
 
 def _arena_box(deps: Dependencies, found: dict[tuple[int, int], Box], a: Allocation, pattern: int) -> Box:
@@ -255,6 +340,7 @@ class Schedule:
     core: array[int]
     offset: list[int]
     total: int
+    policy: str = ""
 
     def cost_of(self, i: int) -> Cost:
         """Cost of instruction i of all."""
@@ -266,8 +352,20 @@ class Schedule:
 def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = None) -> Schedule:
     """Schedule the traces of the cores of one launch together: they share HBM and meet at barriers."""
     options = options or Options()
+    if options.optimise:
+        bank = limits(costs.generation).psum_bank_B
+        traces = [lowered(t, bank) for t in traces]
     programs = [prepare(t, costs, options) for t in traces]
-    return run(programs, costs, options)
+    if not options.rotate or not any(p.overflow_B for p in programs):
+        return run(programs, costs, options)
+    tried = []
+    for policy in POLICIES:
+        programs = [prepare(t, costs, options, policy) for t in traces]
+        tried.append(run(programs, costs, options))
+        tried[-1].policy = policy.name
+    fewest = min(tried, key=lambda s: sum(p.spill_B for p in s.programs))
+    fastest = min(tried, key=lambda s: s.total)
+    return fastest if fastest.total < (1 - WORTH) * fewest.total else fewest
 
 
 def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:

@@ -255,6 +255,8 @@ def empty_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "", *
 def rand(shape: Any, dtype: Any = float32, buffer: Any = None, name: str = "", **_: Any) -> Tile:
     """Uniform numbers in [0, 1)."""
     t = ndarray(shape, dtype, buffer, name)
+    if t.on_chip and not engines.issue("rng", "", (("dst", t),), ()):
+        return t
     t.write(machine.active().rng.random(t.shape, dtype=np.float32))
     return t
 
@@ -341,10 +343,49 @@ def broadcast_to(x: Tile, shape: Any, dtype: Any = None, **_: Any) -> Tile:
     if x.shape == wanted:
         return x if dtype is None or as_dtype(dtype) is x.dtype else copy(x, dtype=dtype)
     out = ndarray(wanted, dtype or x.dtype, sbuf)
-    a = np.broadcast_to(x.read(), wanted)
-    machine.active().clock += 1
-    out.write(a if out.dtype is x.dtype else np.broadcast_to(x.f32(), wanted))
+    core = machine.active()
+    if out.ndim == x.ndim and x.shape[0] == 1 and wanted[0] > 1 and core.trace is not None:
+        _record_broadcast(core, out, x)
+    elif core.trace is not None:
+        engines.issue("tensor_copy", "", (("dst", out),), (("src", x),))
+    else:
+        core.clock += 1
+    if core.values:
+        a = np.broadcast_to(x.read(), wanted)
+        out.write(a if out.dtype is x.dtype else np.broadcast_to(x.f32(), wanted))
+    else:
+        out.storage.state = mem.ALL
     return out
+
+
+def _record_broadcast(core: machine.Core, out: Tile, x: Tile) -> None:
+    """Partitions are repeated by the Tensor Engine, a column of ones times the row, a PSUM bank at a time; the Scalar Engine copies each
+    bank to SBUF: what profiles of compiled kernels show."""
+    if x.space == "P":
+        x = copy(x)
+    parts = out.shape[0]
+    key = ("ones", parts, x.dtype)
+    if key not in core.scratch:
+        core.scratch[key] = ones((1, parts), x.dtype)
+    row = (
+        x.broadcast_to((1, *out.shape[1:])).reshape((1, out.size // parts))
+        if x.is_contiguous() and x.size * parts == out.size
+        else None
+    )
+    bank = core.limits.psum_bank_B // 4
+    flat = out.reshape((parts, out.size // parts))
+    for start in builtins.range(0, out.size // parts, bank):
+        stop = builtins.min(start + bank, out.size // parts)
+        product = ndarray((parts, stop - start), float32, psum)
+        moving = row.slice(1, start, stop) if row is not None else x
+        engines.issue(
+            "nc_matmul",
+            "",
+            (("dst", product),),
+            (("stationary", core.scratch[key]), ("moving", moving)),
+            {"broadcast": True},
+        )
+        engines.issue("tensor_copy", "scalar", (("dst", flat.slice(1, start, stop)),), (("src", product),))
 
 
 def transpose(x: Tile, dtype: Any = None, **_: Any) -> Tile:
@@ -648,9 +689,12 @@ def where(condition: Tile, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
     d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
     shape = condition.shape
     out = ndarray(shape, d, sbuf)
+    tiles = [("on_true", x)] if isinstance(x, Tile) else []
+    tiles += [("on_false", y)] if isinstance(y, Tile) else []
+    if not engines.issue("select_reduce", "", (("dst", out),), (("predicate", condition), *tiles)):
+        return out
     keep = condition.read() != 0
     a, b = (np.broadcast_to(t.f32(), shape) if isinstance(t, Tile) else np.float32(t) for t in (x, y))
-    machine.active().clock += 1
     out.write(np.where(keep, a, b))
     return out
 

@@ -1,0 +1,140 @@
+"""What the compiler does to a kernel before it runs, as far as profiles show it: two rewritings of a trace that change no value.
+
+A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). A row repeated over the
+partitions by the Tensor Engine is read in PSUM by its one consumer, where it fits a bank; several consumers read the copy in SBUF.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from mowich.neuroncore.trace import Kind, Operand, Trace
+
+MERGED = ("tensor_tensor",)
+"""Instructions without immediate operands: the record tells all that their result depends on."""
+
+
+def lowered(trace: Trace, bank_B: int) -> Trace:
+    """A trace without the instructions that the compiler leaves out. The same trace where there are none."""
+    writers: dict[int, int] = {}
+    readers: dict[int, list[int]] = {}
+    sizes = [(len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
+    touched = trace.touched
+    start = array("q", bytes(8 * (len(trace.kind) + 1)))
+    at = 0
+    candidates = any(k.name in MERGED or k.flag("broadcast") for k in trace.kinds)
+    if not candidates:
+        return trace
+    for i, k in enumerate(trace.kind):
+        start[i] = at
+        nr, nt = sizes[k]
+        for j in range(at, at + 2 * nr, 2):
+            readers.setdefault(touched[j], []).append(i)
+        for j in range(at + 2 * nr, at + 2 * nt, 2):
+            writers[touched[j]] = writers.get(touched[j], 0) + 1
+        at += 2 * nt
+    start[len(trace.kind)] = at
+    same = _merged(trace, sizes, start, writers)
+    direct = _forwarded(trace, sizes, start, writers, readers, bank_B)
+    if not same[1] and not direct:
+        return trace
+    return _rewritten(trace, sizes, start, same, direct)
+
+
+def _merged(
+    trace: Trace, sizes: Sequence[tuple[int, int]], start: Sequence[int], writers: dict[int, int]
+) -> tuple[dict[int, int], set[int]]:
+    """(storage -> the storage that holds the same values, instructions left out)."""
+    root: dict[int, int] = {}
+    gone: set[int] = set()
+    names = [k.name in MERGED and all(o.space != "H" for o in (*k.reads, *k.writes)) for k in trace.kinds]
+    version: dict[int, int] = {}
+    seen: dict[tuple[int, ...], int] = {}
+    touched = trace.touched
+    for i, k in enumerate(trace.kind):
+        nr, nt = sizes[k]
+        at = start[i]
+        target = touched[at + 2 * nr] if nt > nr else -1
+        if names[k] and writers[target] == 1 and trace.storages[target].address is None:
+            key = [k, touched[at + 2 * nr + 1]]
+            for j in range(at, at + 2 * nr, 2):
+                s = root.get(touched[j], touched[j])
+                key += (s, version.get(s, 0), touched[j + 1])
+            found = tuple(key)
+            before = seen.get(found)
+            if before is not None and target not in key[2::3]:
+                root[target] = before
+                gone.add(i)
+            else:
+                seen[found] = target
+        for j in range(at + 2 * nr, at + 2 * nt, 2):
+            s = touched[j]
+            version[s] = version.get(s, 0) + 1
+    return root, gone
+
+
+def _forwarded(trace: Trace, sizes: Sequence[tuple[int, int]], start: Sequence[int], writers: dict[int, int], readers: dict[int, list[int]],
+               bank_B: int) -> dict[int, tuple[int, int, int]]:  # fmt: skip
+    """Copy of a repeated row -> (its reader, the tile in SBUF, the tile in PSUM), where the reader may read PSUM instead."""
+    out: dict[int, tuple[int, int, int]] = {}
+    rows = [bool(k.flag("broadcast")) for k in trace.kinds]
+    kinds, touched = trace.kinds, trace.touched
+    for i in range(len(trace.kind) - 1):
+        if not rows[trace.kind[i]]:
+            continue
+        copy = i + 1
+        at = start[copy]
+        psum, tile = touched[at], touched[at + 2]
+        a = trace.storages[tile]
+        users = readers.get(tile, [])
+        if len(users) != 1 or writers[tile] != 1 or trace.storages[psum].row_B > bank_B:
+            continue
+        if a.parts * a.row_B != trace.storages[psum].parts * trace.storages[psum].row_B or a.itemsize != 4:
+            continue
+        user = users[0]
+        k = kinds[trace.kind[user]]
+        mine = [n for n in range(len(k.reads)) if touched[start[user] + 2 * n] == tile]
+        if k.engine not in ("vector", "scalar") or len(mine) != 1 or any(o.space == "P" for o in k.reads[:2]):
+            continue
+        out[copy] = (user, tile, psum)
+    return out
+
+
+def _rewritten(trace: Trace, sizes: Sequence[tuple[int, int]], start: Sequence[int], same: tuple[dict[int, int], set[int]],
+               direct: dict[int, tuple[int, int, int]]) -> Trace:  # fmt: skip
+    root, gone = same
+    out = Trace()
+    out.kinds, out.sites, out.patterns, out.storages = list(trace.kinds), trace.sites, trace.patterns, trace.storages
+    out.edges = trace.edges
+    moved = {user: (tile, psum) for user, tile, psum in direct.values()}
+    made: dict[tuple[int, int], int] = {}
+    touched = trace.touched
+    for i, k in enumerate(trace.kind):
+        if i in gone or i in direct:
+            continue
+        if i in trace.meetings:
+            out.meetings[len(out.kind)] = trace.meetings[i]
+        row = touched[start[i] : start[i + 1]]
+        if root:
+            for j in range(0, len(row), 2):
+                row[j] = root.get(row[j], row[j])
+        if i in moved:
+            tile, psum = moved[i]
+            n = next(n for n in range(sizes[k][0]) if row[2 * n] == tile)
+            row[2 * n] = psum
+            if (k, n) not in made:
+                made[k, n] = len(out.kinds)
+                out.kinds.append(_in_psum(trace.kinds[k], n))
+            k = made[k, n]
+        out.kind.append(k)
+        out.site.append(trace.site[i])
+        out.number.append(trace.number[i])
+        out.touched.extend(row)
+    return out
+
+
+def _in_psum(kind: Kind, n: int) -> Kind:
+    reads: list[Operand] = list(kind.reads)
+    reads[n] = reads[n]._replace(space="P")
+    return kind._replace(reads=tuple(reads))
