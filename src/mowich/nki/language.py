@@ -689,9 +689,9 @@ def where(condition: Tile, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
     d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
     shape = condition.shape
     out = ndarray(shape, d, sbuf)
-    tiles = [("on_true", x)] if isinstance(x, Tile) else []
-    tiles += [("on_false", y)] if isinstance(y, Tile) else []
-    if not engines.issue("select_reduce", "", (("dst", out),), (("predicate", condition), *tiles)):
+    others = [v for v in (x, y) if isinstance(v, Tile)]
+    tiles = [("data1", condition), *(("data2", v) for v in others)] if others else [("src", condition)]
+    if not engines.issue("tensor_tensor" if others else "tensor_copy", "", (("dst", out),), tiles, {"op": "select"}):
         return out
     keep = condition.read() != 0
     a, b = (np.broadcast_to(t.f32(), shape) if isinstance(t, Tile) else np.float32(t) for t in (x, y))
