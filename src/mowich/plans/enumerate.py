@@ -15,7 +15,7 @@ import numpy as np
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import PRECISIONS, System
 from mowich.plans import schedules
-from mowich.plans.plan import SCHEDULES, WORDS, Plans, TrainJob, constant, pack
+from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob, constant, pack
 from mowich.plans.schedules import micro_batches
 from mowich.workloads import ops
 from mowich.workloads.model import Model, Moe
@@ -109,6 +109,9 @@ def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int |
                 where=f"{where}pp",
                 allowed=f"1 to {model.num_layers}",
             )
+    if any(word != "none" for word in fixed.get("offload", ())) and not system.host_Bps:
+        raise UserError(f"the link of {system.display} to its host's memory is not known", where=f"{where}offload",
+                        fix=f"set chips.{system.chip}.host in a --facts directory")  # fmt: skip
     for precision in fixed.get("precision", ()):
         if precision not in system.peak_flops:
             raise UserError(
@@ -255,15 +258,30 @@ def legal_plans(
     return Space(plans, refused, len(columns["recompute"]))
 
 
+def _same_orders() -> np.ndarray:
+    """[which groups have more than one rank, order] -> the first order that lays the ranks out alike."""
+    table = np.zeros((8, len(ORDERS)))
+    for bits in range(8):
+        there = {name for i, name in enumerate(("tp", "dp", "pp")) if bits >> i & 1}
+        seen = [[word for word in words.split("-") if word in there] for words in ORDERS]
+        table[bits] = [seen.index(kept) for kept in seen]
+    return table
+
+
+SAME_ORDER = _same_orders()
+
+
 def mode_rules(full: Mapping[str, np.ndarray], *, is_moe: bool, may_idle: bool) -> Iterator[tuple[str, np.ndarray]]:
     """(rule, which rows keep it) of the modes: combinations that cannot be laid out, and those that are the same plan twice. Of a mode without
     effect one value is kept; may_idle: also an order of ranks without effect."""
     if full["order"].max() > 0:
-        inside = full["order"] == 1
+        other = full["order"] > 0
         whole = (full["cp"] == 1) & ((full["ep"] * full["etp"] == full["tp"]) | (not is_moe))
-        yield "stages inside data-parallel groups leave context and expert groups whole", ~inside | whole
+        yield "orders of ranks other than tp-dp-pp leave context and expert groups whole", ~other | whole
         if not may_idle:
-            yield "an order of ranks without effect", ~inside | ((full["pp"] > 1) & (full["dp"] > 1))
+            groups = (full["tp"] * full["cp"] > 1) + 2 * (full["dp"] > 1) + 4 * (full["pp"] > 1)
+            same = SAME_ORDER[groups.astype(np.intp), full["order"].astype(np.intp)]
+            yield "an order of ranks without effect", same == full["order"]
     acts = {
         "tp_overlap": full["tp"] > 1,
         "dp_overlap": full["dp"] * full["cp"] > 1,

@@ -120,7 +120,7 @@ def host_memory_B(model: Model, system: System, job: TrainJob, p: Plans, g: Floa
     e_shard = np.where(p.zero >= 1, np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp)), 1.0)
     kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p) * in_flight(p, g)
     return np.asarray(
-        gone["weights"] * s.weight_B * (dense + expert) + gone["activations"] * kept
+        gone["weights"] * (s.weight_B + s.grad_memory_B) * (dense + expert) + gone["activations"] * kept
         + gone["optimizer"] * s.optimizer_memory_B * (dense / shard + expert / e_shard)
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ def memory_B(
     frozen = 0.0 if job.frozen_base else 1.0
     out = {
         "weights": here["weights"] * stored(s.weight_B, 3),
-        "gradients": frozen * stored(s.grad_memory_B, 2),
+        "gradients": here["weights"] * frozen * stored(s.grad_memory_B, 2),
         "optimizer": here["optimizer"] * frozen * stored(s.optimizer_memory_B, 1),
         "activations": activations,
         "temporary": np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp)))

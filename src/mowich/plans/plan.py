@@ -19,13 +19,13 @@ from mowich.machines.system import PRECISIONS
 
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")
-ORDERS = ("dp-pp", "pp-dp")
-"""Which of data and pipeline ranks lie nearer to each other; tensor and context ranks are always nearest (tp-cp-dp-pp, tp-cp-pp-dp)."""
+ORDERS = ("tp-dp-pp", "tp-pp-dp", "dp-tp-pp", "dp-pp-tp", "pp-tp-dp", "pp-dp-tp")
+"""Order of ranks from the inside out, and so which dimension lands on which level of the fabric; context ranks go with tensor ranks."""
 OFFLOAD_BITS = ("optimizer", "activations", "weights")
 OFFLOADS = tuple(
     "+".join(name for bit, name in enumerate(OFFLOAD_BITS) if code >> bit & 1) or "none" for code in range(8)
 )
-"""What lives in the host's memory: the code counts in bits of OFFLOAD_BITS."""
+"""What lives in the host's memory: the code counts in bits of OFFLOAD_BITS. Gradients go with the weights."""
 WORDS: Mapping[str, tuple[str, ...]] = {
     "recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES, "order": ORDERS, "offload": OFFLOADS,
 }  # fmt: skip
@@ -54,7 +54,7 @@ class Plan:
     recompute: str = "none"
     precision: str = "bf16"
     schedule: str = "1f1b"
-    order: str = "dp-pp"
+    order: str = "tp-dp-pp"
     offload: str = "none"
     tp_overlap: bool = True
     dp_overlap: bool = True
@@ -88,7 +88,7 @@ class Plan:
             parts.append({"selective": "rc-sel", "full": "rc-full"}[self.recompute])
         if self.schedule not in ("1f1b", "interleaved"):
             parts.append(self.schedule)
-        if self.order != "dp-pp":
+        if self.order != ORDERS[0]:
             parts.append(self.order)
         if self.offload != "none":
             parts.append(f"off-{self.offload}")
@@ -183,20 +183,24 @@ class Plans:
         """Rows low .. high - 1, as views."""
         return Plans(*(getattr(self, f.name)[low:high] for f in fields(self)))
 
-    @property
-    def dp_stride(self) -> Column:
-        """Devices from one data-parallel rank to the next (context-parallel ranks of a group lie between them)."""
-        return self.tp * np.where(self.order == 1, self.pp, 1.0)
+    def stride(self, group: str) -> Column:
+        """Devices from one rank of a group ("tp", "cp", "dp", "pp") to the next, by the order of ranks."""
+        if group == "cp":
+            return self.tp * self.stride("tp")
+        size = {"tp": self.tp * self.cp, "dp": self.dp, "pp": self.pp}
+        out = np.ones(len(self))
+        for code in np.unique(self.order) if self.order.strides != (0,) else self.order[:1]:
+            words = ORDERS[int(code)].split("-")
+            inside = np.ones(1)
+            for word in words[: words.index(group)]:
+                inside = inside * size[word]
+            out = np.where(self.order == code, inside, out)
+        return out
 
-    @property
-    def pp_stride(self) -> Column:
-        """Devices from one pipeline stage to the next."""
-        return self.tp * self.cp * np.where(self.order == 1, 1.0, self.dp)
-
-    def unique(self, *names: str) -> tuple[Plans, NDArray[np.intp]]:
-        """Rows that differ in `names`, and for each row the index of its representative: a formula of those fields alone
+    def unique(self, *names: str, also: Iterable[Column] = ()) -> tuple[Plans, NDArray[np.intp]]:
+        """Rows that differ in `names` (or in the columns `also`), and for each row the index of its representative: a formula of those fields alone
         is evaluated once per distinct combination, then expanded with the index."""
-        key = pack([getattr(self, name) for name in names])
+        key = pack([*(getattr(self, name) for name in names), *also])
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         return self.take(first), inverse
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.machines.system import System
 from mowich.plans.enumerate import legal_plans
-from mowich.plans.memory import CATEGORIES, memory_B
+from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.train import PARTS, micro_batches, step_time
 from mowich.workloads.model import Model
@@ -69,18 +70,14 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
     start, top = time.perf_counter(), max(top, 1)
     space = legal_plans(model, system, job, fixed)
     plans = space.plans
-    need = np.empty(len(plans))
-    for lo in range(0, len(plans), CHUNK):
-        part = plans.rows(lo, lo + CHUNK)
-        need[lo : lo + CHUNK] = np.sum(
-            list(memory_B(model, system, job, part, micro_batches(job, part)).values()), axis=0
-        )
-    fits = need <= system.hbm_usable_B
+    need, fits = memory(model, system, job, plans)
     # recomputing only adds time: of each run of plans that differ in it alone, the first that fits is the fastest that fits,
     # and the first of all is the fastest if memory were free
     first = np.zeros_like(fits).reshape(-1, space.num_recompute)
     first[np.arange(len(first)), fits.reshape(first.shape).argmax(axis=1)] = True
     first[:, 0] = True
+    # but where activations travel to the host: then recomputing spares the link
+    first |= (np.mod(np.floor(plans.offload / 2.0), 2.0) > 0).reshape(first.shape)
     if top > 1:  # those behind the best may recompute more than they must
         first[:] = True
     worth = np.flatnonzero(first)
@@ -99,11 +96,23 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
     )  # fmt: skip
 
 
+def memory(model: Model, system: System, job: TrainJob, plans: Plans) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(bytes per device, whether that and what lives in the host's memory fit) of every plan, in chunks."""
+    need, fits = np.empty(len(plans)), np.empty(len(plans), dtype=bool)
+    for lo in range(0, len(plans), CHUNK):
+        part = plans.rows(lo, lo + CHUNK)
+        g = micro_batches(job, part)
+        need[lo : lo + CHUNK] = reduce(np.add, memory_B(model, system, job, part, g).values())
+        fits[lo : lo + CHUNK] = need[lo : lo + CHUNK] <= system.hbm_usable_B
+        if np.any(part.offload > 0):
+            fits[lo : lo + CHUNK] &= host_memory_B(model, system, job, part, g) <= system.host_B
+    return need, fits
+
+
 def step_s_per_token(model: Model, system: System, job: TrainJob, plans: Plans) -> NDArray[np.float64]:
     """Seconds per token of every plan, in chunks."""
     out = np.empty(len(plans))
     for lo in range(0, len(plans), CHUNK):
-        part = plans.rows(lo, lo + CHUNK)
-        step = step_time(model, system, job, part)
+        step = step_time(model, system, job, plans.rows(lo, lo + CHUNK))
         out[lo : lo + CHUNK] = step.total_s / step.tokens
     return out

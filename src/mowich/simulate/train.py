@@ -119,6 +119,7 @@ def layer_times(
     a = layer.attention
     r = rates(system, p.precision)
     t = p.micro_batch * job.seq / p.cp
+    stride = p.stride("tp")
     t_seq = np.where(p.sp > 0, t / p.tp, t)  # tokens where sequence parallelism splits them
     gemm = np.zeros_like(t)
     inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
@@ -194,14 +195,12 @@ def layer_times(
         moe = moved / r.B + s.moe_fixed
         send = 2.0 * t / p.tp * ffn.top_k * w * p.etp
         one = collectives.all_to_all_s(
-            system, send, p.ep, p.etp, top_k=float(ffn.top_k), rows=t / p.tp * p.etp, row_B=2.0 * w
+            system, send, p.ep, p.etp * stride, top_k=float(ffn.top_k), rows=t / p.tp * p.etp, row_B=2.0 * w
         )
         ep_exposed = np.where(
             p.ep > 1, 2.0 * (s.ep_exposed_inside * one.inside_s + s.ep_exposed_outside * one.outside_s), 0.0
         )
-        etp_s = np.where(
-            p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, np.ones_like(t)), 0.0
-        )
+        etp_s = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
         ep_exposed = ep_exposed + etp_s
         if notes is not None:
             notes.add("moe.experts", expert_gemm, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) x imbalance, forward, one layer",
@@ -215,14 +214,13 @@ def layer_times(
     quantise = r.quantise_B * inputs / r.B
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense feed-forward
     reduces = float(layer.has_mixer) + float(width > 0)
-    ones = np.ones_like(t)
     volume = 2.0 * t * h
-    with_sp = 2.0 * collectives.reduce_scatter_s(system, volume, p.tp, ones)
-    without = collectives.all_reduce_s(system, volume, p.tp, ones)
+    with_sp = 2.0 * collectives.reduce_scatter_s(system, volume, p.tp, stride)
+    without = collectives.all_reduce_s(system, volume, p.tp, stride)
     tp_all = np.where(p.tp > 1, np.where(p.sp > 0, with_sp, without), 0.0)
     tp = reduces * (1.0 - s.tp_overlap * p.tp_overlap) * tp_all
     kv_B = 2.0 * 2.0 * t * np.maximum(ops.kv_width(a) / p.tp, 1.0)
-    cp_all = collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp)
+    cp_all = collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp * stride)
     cp = np.where(p.cp > 1, s.cp_exposed * cp_all, 0.0)
     if notes is not None:
         notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
@@ -271,8 +269,19 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     r = rates(system, p.precision)
     weight_grad = 1.0 if job.frozen_base else 2.0
     if len(p) > 1:
+        outside = [p.stride("tp")] if np.any(p.order > 1) else []  # tensor ranks that are not neighbours
         distinct, inverse = p.unique(
-            "tp", "sp", "cp", "ep", "etp", "micro_batch", "recompute", "precision", "tp_overlap", "regather"
+            "tp",
+            "sp",
+            "cp",
+            "ep",
+            "etp",
+            "micro_batch",
+            "recompute",
+            "precision",
+            "tp_overlap",
+            "regather",
+            also=outside,
         )
         sums = {k: v[inverse] for k, v in _all_layers(model, system, job, distinct, None).items()}
     else:
@@ -294,7 +303,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     back = stage - forward - weights
     parts["pp_bubble"] = schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights)
     hop_B = 2.0 * t * h / np.where((p.sp > 0) | (p.pp_scatter > 0), p.tp, 1.0)
-    transfer = collectives.transfer_s(system, hop_B, p.pp_stride)
+    transfer = collectives.transfer_s(system, hop_B, p.stride("pp"))
     num_hops = schedules.num_hops(p.schedule, p.pp, p.vpp, g)
     # beside compute, unless a stage's transfers take longer than its work
     parts["pp_transfer"] = np.where(p.pp > 1, num_hops * transfer + g * np.maximum(0.0, p.vpp * transfer - stage), 0.0)
@@ -394,18 +403,19 @@ def _offload_s(model: Model, system: System, job: TrainJob, p: Plans, g: Floats,
                backward: Floats) -> Floats:  # fmt: skip
     """Exposed time of what travels to and from the host's memory in a step.
 
-    Per micro-batch, beside compute: forward max(weights in, activations out) / H, backward (weights in + activations in) / H, beyond forward
-    and backward. Once: optimizer states in and out at the same time, bytes / H, with nothing to hide behind. H: bytes/s of the link, one way.
+    Per micro-batch, beside compute, what takes longer than forward or backward: forward max(weights in, activations out) / H, backward
+    max(weights and activations in, gradients out) / H. Once: optimizer states in and out at the same time, bytes / H, with nothing to hide
+    behind. H: bytes/s of the link, one way.
     """
     s, gone = system.stack, away(p)
     weights = gone["weights"] * s.weight_B * params
     kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p)
     activations = gone["activations"] * kept
     H = system.host_Bps
-    each = np.maximum(0.0, np.maximum(weights, activations) / H - forward) + np.maximum(
-        0.0, (weights + activations) / H - backward
-    )
-    return np.asarray(g * each + gone["optimizer"] * s.optimizer_memory_B * owned / H)
+    gradients = gone["weights"] * s.grad_memory_B * params
+    first = np.maximum(0.0, np.maximum(weights, activations) / H - forward)
+    second = np.maximum(0.0, np.maximum(weights + activations, gradients) / H - backward)
+    return np.asarray(g * (first + second) + gone["optimizer"] * s.optimizer_memory_B * owned / H)
 
 
 def _dp_s(
@@ -417,9 +427,9 @@ def _dp_s(
     zero 2: the reduction runs per micro-batch. zero 3: gathers twice and scatters once per micro-batch against that micro-batch's compute.
     """
     s = system.stack
-    group, stride = p.dp * p.cp * schedules.copies(p), p.dp_stride
+    group, stride = p.dp * p.cp * schedules.copies(p), np.where(p.order == 0, p.tp, p.stride("dp"))
     e_group = np.maximum(1.0, p.tp * p.cp * p.dp * schedules.copies(p) / (p.ep * p.etp))
-    e_stride = p.ep * p.etp * p.dp_stride / p.tp
+    e_stride = np.where(p.order == 0, p.ep * p.etp, stride)  # other orders leave expert groups whole (`mode_rules`)
 
     per_B, latency = collectives.linear(system, group, stride)
     e_per_B, e_latency = collectives.linear(system, e_group, e_stride)
