@@ -113,7 +113,9 @@ def as_plans(rows: dict[str, np.ndarray], tp: int, pp: int, dp: int) -> Plans:
     )  # fmt: skip
 
 
-def of_calculon(rows: dict[str, np.ndarray], i: int, num: int, tp: int, pp: int, dp: int, batch: int) -> tuple[Any, ...]:
+def of_calculon(
+    rows: dict[str, np.ndarray], i: int, num: int, tp: int, pp: int, dp: int, batch: int
+) -> tuple[Any, ...]:
     """Row i as the arguments of Calculon's Execution."""
     r = {name: int(column[i]) for name, column in rows.items()}
     return (num, tp, pp, dp, r["tier_tp"], r["tier_pp"], r["tier_dp"], batch, r["micro_batch"], "float16", True, "multihead",
@@ -192,7 +194,13 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
     seconds_per_token, at, index = found["tops"][0]
     out |= {"mowich_best": str(row_of(model, at, index)[1]), "mowich_best_seqs_per_s": 1.0 / (seconds_per_token * SEQ)}
     own_start = time.process_time()
-    wide = {"schedule": ("1f1b", "interleaved", "zb-h1", "zb-v"), "order": ORDERS, "offload": OFFLOADS, "regather": (0, 1), "zero": (0, 1, 3)}
+    wide = {
+        "schedule": ("1f1b", "interleaved", "zb-h1", "zb-v"),
+        "order": ORDERS,
+        "offload": OFFLOADS,
+        "regather": (0, 1),
+        "zero": (0, 1, 3),
+    }
     try:
         own = search(model, system, TrainJob(tokens=1e12, seq=SEQ, batch_seqs=most), fixed=wide)
         out |= {"own_space": own.evaluated, "own_cpu_s": time.process_time() - own_start, "own_best": str(own.best[0].plan),
@@ -214,9 +222,17 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
     start = time.process_time()
     rates = [theirs.rate(execution) for execution in executions]
     spent = time.process_time() - start
-    out |= {"sampled": len(executions), "accepted": sum(r is not None for r in rates), "calculon_cpu_s": spent, "calculon_per_s": len(executions) / spent}
+    out |= {
+        "sampled": len(executions),
+        "accepted": sum(r is not None for r in rates),
+        "calculon_cpu_s": spent,
+        "calculon_per_s": len(executions) / spent,
+    }
     out["times_faster"] = out["mowich_per_s"] / out["calculon_per_s"]
-    ranked = [(theirs.rate(of_calculon(row_of(model, at, i)[0], 0, num, *at)), at, i) for _, at, i in found["tops"][:: max(1, len(found["tops"]) // top)]]
+    ranked = [
+        (theirs.rate(of_calculon(row_of(model, at, i)[0], 0, num, *at)), at, i)
+        for _, at, i in found["tops"][:: max(1, len(found["tops"]) // top)]
+    ]
     pool = [(r, at, i) for (at, i), r in zip(cases, rates, strict=True)] + ranked
     good = sorted(((r, at, i) for r, at, i in pool if r is not None), reverse=True)
     if good:
@@ -234,7 +250,9 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--sample", type=int, default=3000, help="configurations that Calculon evaluates for its rate")
-    parser.add_argument("--top", type=int, default=300, help="of our ranking, how many Calculon evaluates to look for its optimum")
+    parser.add_argument(
+        "--top", type=int, default=300, help="of our ranking, how many Calculon evaluates to look for its optimum"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     where = os.environ.get("CALCULON")
@@ -242,7 +260,13 @@ def main() -> None:
     for result in results:
         print(f"\n{result.pop('case')}")
         for key, value in result.items():
-            print(f"  {key:32} {value:,.2f}" if isinstance(value, float) else f"  {key:32} {value:,}" if type(value) is int else f"  {key:32} {value}")
+            print(
+                f"  {key:32} {value:,.2f}"
+                if isinstance(value, float)
+                else f"  {key:32} {value:,}"
+                if type(value) is int
+                else f"  {key:32} {value}"
+            )
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
 

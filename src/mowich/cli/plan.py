@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,7 +40,11 @@ from mowich.cli.options import (
     Train,
 )
 from mowich.cli.output import emit, noter, one_form, progress, rerun, style
-from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED, unknown
+from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED, UserError, unknown
+
+if TYPE_CHECKING:
+    from mowich.simulate.timeline import PlanTimeline
+    from mowich.studies.compare import PlanList
 
 
 @app.command(short_help="One training job on several systems: the main job.", epilog=f"Example: {EXAMPLE}")
@@ -130,6 +135,27 @@ def plan(
     batch: Batch = None,
     chips: Chips = None,
     top: Annotated[int, typer.Option("--top", min=1, max=1000, metavar="K", help="Plans to show.")] = 5,
+    neighbours: Annotated[
+        bool, typer.Option("--neighbours", help="Why the best plan wins: the best with each choice one step away.")
+    ] = False,
+    pareto: Annotated[
+        bool,
+        typer.Option(
+            "--pareto", help="Plans that nothing beats in time, memory, cost and energy, on ever fewer chips."
+        ),
+    ] = False,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(
+            "--timeline",
+            metavar="FILE",
+            help="Play the pipeline of a plan: .json for ui.perfetto.dev, or .svg; also drawn below.",
+        ),
+    ] = None,
+    pick: Annotated[
+        int,
+        typer.Option("--pick", min=1, max=1000, metavar="K", help="The plan of --timeline, by its place in the table."),
+    ] = 1,
     stack: Stack = None,
     settings: Set = None,
     facts: FactsDir = None,
@@ -146,6 +172,10 @@ def plan(
 
     problems, note = Problems(), noter(quiet)
     one_form(as_json, as_csv, problems)
+    if timeline is not None and timeline.suffix not in (".json", ".svg"):
+        problems.add("not a kind of timeline", where="--timeline", given=str(timeline), allowed="FILE.json, FILE.svg")
+    if pick > max(top, 1):
+        problems.add("is not among the plans", where="--pick", given=pick, allowed=f"1 to {top} (--top)")
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
     count = read_count(chips, "--chips", problems)
@@ -163,14 +193,30 @@ def plan(
         line(f"searching {systems[0]}")
         result = study(loaded, systems[0], train=job, chips=None if count is None else int(count), facts=chosen.facts, top=top, fixed=fixed, term=chosen.term,
                        stack=stack)  # fmt: skip
+        extras = trades(result, fixed, neighbours=neighbours, pareto=pareto, say=line)
+    played = played_plan(result, timeline, pick) if timeline is not None else None
 
     def text() -> str:
+        from mowich.report import timeline as drawing
         from mowich.report.text import plan_text
+        from mowich.report.trade import pareto_text, why_text
 
-        return plan_text(result, loaded, style(plain))
+        parts = [plan_text(result, loaded, style(plain))]
+        if "why" in extras:
+            parts.append(why_text(extras["why"], style(plain)))
+        if "pareto" in extras:
+            parts.append(pareto_text(extras["pareto"], style(plain)))
+        if played is not None:
+            parts.append("\n".join([drawing.summary(played), *drawing.draw(played, style(plain))]) + "\n")
+        return "\n".join(parts)
 
+    data = result.to_dict()
+    if "why" in extras:
+        data["why"] = extras["why"].to_dict()
+    if "pareto" in extras:
+        data["pareto"] = [row.to_dict() for row in extras["pareto"]]
     emit(
-        result.to_dict(),
+        data,
         text,
         as_json=as_json,
         as_csv=as_csv,
@@ -180,6 +226,46 @@ def plan(
     )
     if not any(row.plan is not None for row in result.rows):
         raise typer.Exit(EXIT_INFEASIBLE)
+
+
+def trades(result: PlanList, fixed: Mapping[str, Sequence[int | str]], *, neighbours: bool, pareto: bool, say: Callable[[str], None]) -> dict[str, Any]:  # fmt: skip
+    """What --neighbours and --pareto ask for, by name."""
+    from mowich.studies import trade
+
+    out: dict[str, Any] = {}
+    if result.rows[0].plan is None:
+        return out
+    if neighbours:
+        say("weighing neighbours")
+        out["why"] = trade.why(result.ask, fixed=fixed)
+    if pareto:
+        say("walking the front")
+        out["pareto"] = trade.pareto(result.ask, fixed=fixed)
+    return out
+
+
+def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
+    """Play the pipeline of a plan and write it; None when no plan runs."""
+    from mowich.report import timeline as drawing
+    from mowich.simulate.timeline import timeline
+
+    if result.rows[0].plan is None:
+        return None
+    if pick > len(result.rows):
+        raise UserError("is not among the plans", where="--pick", given=pick, allowed=f"1 to {len(result.rows)}")
+    chosen = result.rows[pick - 1].plan
+    assert chosen is not None
+    ask = result.ask
+    try:
+        found = timeline(ask.model, ask.system, ask.job, chosen)
+        text = drawing.to_svg(found) if file.suffix == ".svg" else drawing.to_trace(found)
+    except ValueError as error:
+        raise UserError(str(error), where=f"--timeline {file}", fix="choose a plan with fewer micro-batches, with --pick or --set plan.micro_batch") from error  # fmt: skip
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", where=f"--timeline {file}") from error
+    return found
 
 
 @app.command(

@@ -250,7 +250,7 @@ def legal_plans(
         "full sharding (zero 3) is not combined with a pipeline",
         (full["zero"] < 3) | (full["pp"] == 1) | ("zero" in fixed),
     )
-    for name, ok in mode_rules(full, is_moe=moe is not None, may_idle="order" in fixed):
+    for name, ok in mode_rules(full, is_moe=moe is not None, unit=system.domain_devices, may_idle="order" in fixed):
         rule(name, ok)
     plans = Plans(*(full[f.name] for f in fields(Plans))).take(keep)
     if not len(plans):
@@ -271,7 +271,9 @@ def _same_orders() -> np.ndarray:
 SAME_ORDER = _same_orders()
 
 
-def mode_rules(full: Mapping[str, np.ndarray], *, is_moe: bool, may_idle: bool) -> Iterator[tuple[str, np.ndarray]]:
+def mode_rules(
+    full: Mapping[str, np.ndarray], *, is_moe: bool, unit: int, may_idle: bool
+) -> Iterator[tuple[str, np.ndarray]]:
     """(rule, which rows keep it) of the modes: combinations that cannot be laid out, and those that are the same plan twice. Of a mode without
     effect one value is kept; may_idle: also an order of ranks without effect."""
     if full["order"].max() > 0:
@@ -281,7 +283,9 @@ def mode_rules(full: Mapping[str, np.ndarray], *, is_moe: bool, may_idle: bool) 
         if not may_idle:
             groups = (full["tp"] * full["cp"] > 1) + 2 * (full["dp"] > 1) + 4 * (full["pp"] > 1)
             same = SAME_ORDER[groups.astype(np.intp), full["order"].astype(np.intp)]
-            yield "an order of ranks without effect", same == full["order"]
+            # tensor ranks that fill a scale-up unit leave the network to the others, in any order
+            filled = (full["order"] == 1) & (full["tp"] * full["cp"] >= unit)
+            yield "an order of ranks without effect", (same == full["order"]) & ~filled
     acts = {
         "tp_overlap": full["tp"] > 1,
         "dp_overlap": full["dp"] * full["cp"] > 1,

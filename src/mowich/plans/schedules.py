@@ -87,8 +87,10 @@ def needs(schedule: str, pp: int, vpp: int, g: int) -> str:
     """What a pipeline lacks for this schedule, in words; empty when it lacks nothing."""
     if pp == 1:
         return ""
-    if (schedule == "interleaved") != (vpp > 1) and num_chunks(schedule, vpp) == vpp:
-        return "vpp above 1" if schedule == "interleaved" else "vpp 1"
+    if schedule == "interleaved" and vpp < 2:
+        return "vpp above 1"
+    if schedule != "interleaved" and vpp not in (1, num_chunks(schedule, 1)):
+        return f"vpp {num_chunks(schedule, 1)}"
     columns = (np.array([float(x)]) for x in (SCHEDULES.index(schedule), pp, g))
     return next((name for name, ok in legal(*columns) if not ok[0]), "")
 

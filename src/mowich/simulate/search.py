@@ -54,7 +54,35 @@ class Search:
     refused: Mapping[str, int]
 
 
-def _candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candidate:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Every legal plan with what it takes: need_B per device, whether it fits, seconds per token [n each]."""
+
+    plans: Plans
+    need_B: NDArray[np.float64]
+    fits: NDArray[np.bool_]
+    seconds_per_token: NDArray[np.float64]
+
+    @property
+    def best(self) -> int | None:
+        """The fastest plan that fits; of equals the one with less memory, then the first."""
+        rows = np.flatnonzero(self.fits)
+        if not len(rows):
+            return None
+        return int(rows[np.lexsort((self.need_B[rows], self.seconds_per_token[rows]))[0]])
+
+
+def survey(
+    model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None
+) -> Survey:
+    """Memory and time of all legal plans, none left out. Raises UserError (exit 3) when no plan is legal."""
+    plans = legal_plans(model, system, job, fixed).plans
+    need, fits = memory(model, system, job, plans)
+    return Survey(plans=plans, need_B=need, fits=fits, seconds_per_token=step_s_per_token(model, system, job, plans))
+
+
+def candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candidate:
+    """One plan evaluated alone."""
     columns = Plans.of([plan])
     step = step_time(model, system, job, columns)
     memory = memory_B(model, system, job, columns, micro_batches(job, columns))
@@ -88,11 +116,11 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
         limit = np.partition(per_token[runners], top - 1)[top - 1]
         runners = runners[per_token[runners] <= limit]
     order = runners[np.lexsort((need[runners], per_token[runners]))][:top]
-    best = [_candidate(model, system, job, plans.plan(int(i))) for i in order]
+    best = [candidate(model, system, job, plans.plan(int(i))) for i in order]
     return Search(
         evaluated=len(plans), feasible=int(fits.sum()), seconds=time.perf_counter() - start, best=tuple(best),
         unconstrained_s_per_token=float(per_token.min()),
-        smallest=_candidate(model, system, job, plans.plan(int(np.argmin(need)))), refused=space.refused,
+        smallest=candidate(model, system, job, plans.plan(int(np.argmin(need)))), refused=space.refused,
     )  # fmt: skip
 
 

@@ -283,23 +283,20 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
             "regather",
             also=outside,
         )
-        sums = {k: v[inverse] for k, v in _all_layers(model, system, job, distinct, None).items()}
+        sums = {k: v[inverse] for k, v in layer_sums(model, system, job, distinct, None).items()}
     else:
-        sums = _all_layers(model, system, job, p, notes)
+        sums = layer_sums(model, system, job, p, notes)
     imbalance = layers_per_stage(model, p) * p.pp / L  # the fullest stage over the mean one
     per_micro = {k: sums[k] / p.pp * imbalance for k in LAYER_PARTS}
-    # language-model head and loss: 16-bit, on the last stage; uneven splits hide half of what it adds there
-    vocab = float(model.vocab) / p.tp
-    head_gemm = gemm_s(t, vocab, np.full_like(t, h), r.P16 * system.efficiency.gemm_efficiency, r.B, 2.0,
-                       system.efficiency.gemm_m_half, r.n_half, s.roofline_power)  # fmt: skip
-    head = model.heads * ((1.0 + weight_grad) * head_gemm + 2.0 * s.head_passes * t * vocab / r.B)
+    # on the last stage; uneven splits hide half of what it adds there
+    head_forward, head_back, head_weights = head_times(model, system, job, p)
+    head = head_forward + head_back + head_weights
     head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
     per_micro["head"] = head * head_share
     stage = np.sum(list(per_micro.values()), axis=0)
     parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
-    head_forward = model.heads * (head_gemm + s.head_passes * t * vocab / r.B)
     forward = sums["forward"] / p.pp * imbalance + head_forward * head_share
-    weights = (weight_grad - 1.0) * (sums["weights"] / p.pp * imbalance + model.heads * head_gemm * head_share)
+    weights = (weight_grad - 1.0) * sums["weights"] / p.pp * imbalance + head_weights * head_share
     back = stage - forward - weights
     parts["pp_bubble"] = schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights)
     hop_B = 2.0 * t * h / np.where((p.sp > 0) | (p.pp_scatter > 0), p.tp, 1.0)
@@ -335,7 +332,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
             layers_per_stage=layers_per_stage(model, p),
         )
         notes.add("head", head, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
-                  t=t, V=vocab, h=h, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
+                  t=t, V=model.vocab / p.tp, h=h, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
         formula = schedules.BUBBLE_OF[SCHEDULES[int(p.schedule[0])]]
         notes.add("pp_bubble", parts["pp_bubble"], "s", formula, pp=p.pp, vpp=p.vpp, f=forward, b=back, w=weights)
         notes.add("pp_transfer", parts["pp_transfer"], "s", "transfers that the schedule waits for x T, + g max(0, vpp T - stage)", transfers=num_hops,
@@ -356,7 +353,20 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
 
 
-def _all_layers(model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None) -> dict[str, Floats]:
+def head_times(model: Model, system: System, job: TrainJob, p: Plans) -> tuple[Floats, Floats, Floats]:
+    """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one micro-batch: a 16-bit GEMM each, and
+    passes over the logits."""
+    s, t = system.stack, p.micro_batch * job.seq / p.cp
+    r = rates(system, p.precision)
+    vocab = float(model.vocab) / p.tp
+    gemm = gemm_s(t, vocab, np.full_like(t, float(model.hidden)), r.P16 * system.efficiency.gemm_efficiency, r.B, 2.0,
+                  system.efficiency.gemm_m_half, r.n_half, s.roofline_power)  # fmt: skip
+    passes = s.head_passes * t * vocab / r.B
+    weights = np.zeros_like(t) if job.frozen_base else gemm
+    return model.heads * (gemm + passes), model.heads * (gemm + passes), model.heads * weights
+
+
+def layer_sums(model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None) -> dict[str, Floats]:
     """Forward, backward and recompute seconds of one micro-batch through every layer, by part, before the pipeline cuts them."""
     s = system.stack
     weight_grad = 1.0 if job.frozen_base else 2.0

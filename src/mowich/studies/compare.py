@@ -399,13 +399,14 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanList:
-    """The best plans of one system, best first."""
+    """The best plans of one system, best first. ask: the question, for what else is put to it (neighbours, the Pareto front, a timeline)."""
 
     inputs: Mapping[str, object]
     evaluated: int
     feasible: int
     seconds: float
     rows: tuple[Row, ...]
+    ask: Ask
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/plan@1` contract."""
@@ -429,4 +430,4 @@ def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: 
               "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
               "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term}  # fmt: skip
     return PlanList(inputs=inputs, evaluated=int(counts.get("evaluated", 0)), feasible=int(counts.get("feasible", 0)),
-                    seconds=float(counts.get("seconds", 0.0)), rows=rows)  # fmt: skip
+                    seconds=float(counts.get("seconds", 0.0)), rows=rows, ask=ask)  # fmt: skip

@@ -1,0 +1,49 @@
+"""Text of `mowich plan --neighbours` and `--pareto`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mowich.report.table import Column, Style, number, table, wrap
+from mowich.studies.compare import Row
+from mowich.studies.trade import Why
+from mowich.units import show_gib
+
+
+def why_text(why: Why, style: Style) -> str:
+    """Neighbours of the best plan as a table, what ties with it, and the sentence."""
+    columns = [Column(name="with", right=False), Column(name="time"), Column(name="GiB/dev"), Column(name="most of it", right=False, keep=5),
+               Column(name="best such plan", right=False, keep=6)]  # fmt: skip
+    body = []
+    for n in why.neighbours:
+        time = f"{n.slower:+.1%}" if n.slower is not None else f"no fit, +{show_gib(n.short_B)}"
+        cause = f"{n.part} {n.part_change:+.1%}" if n.part_change > 0 else "-"
+        body.append([f"{n.field} {n.value}", time, number(n.memory_B / 2**30), cause, str(n.plan)])
+    lines = wrap(f"Why {why.plan}: {why.sentence}.", style, indent=0, hang=0)
+    drawn, dropped = table(columns, body, style)
+    lines += ["", *wrap("Neighbours (one choice a step away, the others made anew):", style, indent=0), *drawn]
+    if dropped:
+        lines += wrap(f"Not shown at this width: {', '.join(dropped)} (see --json).", style)
+    if why.ties.count > 1:
+        differ = "; ".join(f"{k} {', '.join(v)}" for k, v in why.ties.differ_in.items()) or "nothing that is shown"
+        lines += wrap(f"{why.ties.count} plans lie within 0.1%, which is less than the model can tell apart; they differ in {differ}.", style, indent=0)  # fmt: skip
+    else:
+        lines += wrap("No other plan lies within 0.1%.", style, indent=0)
+    return "\n".join(lines) + "\n"
+
+
+def pareto_text(rows: Sequence[Row], style: Style) -> str:
+    """The front as a table, fastest first."""
+    columns = [Column(name="chips"), Column(name="days"), Column(name="GiB/dev"), Column(name="$/Mtok"), Column(name="J/token"),
+               Column(name="plan", right=False)]  # fmt: skip
+    body = [
+        [str(r.chips_used + r.chips_idle), number(r.days.value), number(sum(r.memory_B.values()) / 2**30), number(r.usd_per_mtok.value),
+         number(r.J_per_token.value), str(r.plan)]
+        for r in rows
+    ]  # fmt: skip
+    drawn, _ = table(columns, body, style)
+    unknown = [name for name, key in (("cost", "usd_per_mtok"), ("energy", "J_per_token")) if any(getattr(r, key).value is None for r in rows)]  # fmt: skip
+    lines = wrap("Pareto front: no other plan is better in time, memory, cost and energy at once.", style, indent=0)
+    if unknown:
+        lines += wrap(f"{' and '.join(unknown)} not known, and left out.", style, indent=0)
+    return "\n".join([*lines, *drawn]) + "\n"
