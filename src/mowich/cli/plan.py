@@ -233,7 +233,7 @@ def trades(result: PlanList, fixed: Mapping[str, Sequence[int | str]], *, neighb
     from mowich.studies import trade
 
     out: dict[str, Any] = {}
-    if result.rows[0].plan is None:
+    if result.ask is None or result.rows[0].plan is None:
         return out
     if neighbours:
         say("weighing neighbours")
@@ -249,7 +249,7 @@ def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
     from mowich.report import timeline as drawing
     from mowich.simulate.timeline import timeline
 
-    if result.rows[0].plan is None:
+    if result.ask is None or result.rows[0].plan is None:
         return None
     if pick > len(result.rows):
         raise UserError("is not among the plans", where="--pick", given=pick, allowed=f"1 to {len(result.rows)}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mowich.report.table import Column, Style, number, table, wrap
+from mowich.report.table import Column, Style, number, percent, table, wrap
 from mowich.studies.compare import Row
+from mowich.studies.sweep import Sweep, axes
 from mowich.studies.trade import Why
 from mowich.units import show_gib
 
@@ -47,3 +48,39 @@ def pareto_text(rows: Sequence[Row], style: Style) -> str:
     if unknown:
         lines += wrap(f"{' and '.join(unknown)} not known, and left out.", style, indent=0)
     return "\n".join([*lines, *drawn]) + "\n"
+
+
+def sweep_text(result: Sweep, style: Style) -> str:
+    """A sweep as a table: the axes that vary, then each point's answer."""
+    shown = axes(result.rows)
+    columns = [*(Column(name=a, right=a != "model") for a in shown), Column(name="system", right=False), Column(name="chips"), Column(name="step s"),
+               Column(name="MFU"), Column(name="days"), Column(name="$/Mtok", keep=3), Column(name="binds", right=False, keep=4),
+               Column(name="plan", right=False, keep=5)]  # fmt: skip
+    body = []
+    for point, row in result.rows:
+        values = {"model": point.model, "seq": str(point.job.seq), "batch": number(point.job.batch_seqs)}
+        answer = [
+            number(row.step_s.value),
+            percent(row.mfu.value),
+            number(row.days.value),
+            number(row.usd_per_mtok.value),
+            row.binds,
+        ]
+        body.append(
+            [
+                *(values[a] for a in shown),
+                row.system,
+                str(point.chips or row.chips_requested),
+                *answer,
+                str(row.plan or row.reason),
+            ]
+        )
+    drawn, dropped = table(columns, body, style)
+    lines = [
+        style.bold(f"{len(result.rows)} points, {sum(row.plan is not None for _, row in result.rows)} with a plan."),
+        "",
+        *drawn,
+    ]
+    if dropped:
+        lines += wrap(f"Not shown at this width: {', '.join(dropped)} (see --json or --csv).", style)
+    return "\n".join(lines) + "\n"

@@ -406,7 +406,7 @@ class PlanList:
     feasible: int
     seconds: float
     rows: tuple[Row, ...]
-    ask: Ask
+    ask: Ask | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/plan@1` contract."""
