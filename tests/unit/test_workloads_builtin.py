@@ -25,6 +25,17 @@ TWINS = {
     "qwen3-coder-480b-a35b": "Qwen--Qwen3-Coder-480B-A35B-Instruct", "gpt-oss-120b": "openai--gpt-oss-120b",
     "gpt-oss-20b": "openai--gpt-oss-20b", "mixtral-8x7b": "mistralai--Mixtral-8x7B-v0.1",
     "minimax-m2": "MiniMaxAI--MiniMax-M2.5", "mimo-v2-flash": "XiaomiMiMo--MiMo-V2-Flash",
+    "deepseek-v3.2": "deepseek-ai--DeepSeek-V3.2", "deepseek-v4-flash": "deepseek-ai--DeepSeek-V4-Flash",
+    "deepseek-v4-pro": "deepseek-ai--DeepSeek-V4-Pro", "glm-5": "zai-org--GLM-5", "glm-5.1": "zai-org--GLM-5.1",
+    "glm-5.2": "zai-org--GLM-5.2", "kimi-k2.5": "moonshotai--Kimi-K2.5", "kimi-k3": "moonshotai--Kimi-K3",
+    "qwen3.5-27b": "Qwen--Qwen3.5-27B", "qwen3.5-35b-a3b": "Qwen--Qwen3.5-35B-A3B",
+    "qwen3.5-122b-a10b": "Qwen--Qwen3.5-122B-A10B", "qwen3.5-397b-a17b": "Qwen--Qwen3.5-397B-A17B",
+    "nemotron-3-nano": "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+    "nemotron-3-super": "nvidia--NVIDIA-Nemotron-3-Super-120B-A12B-FP8",
+    "nemotron-3-ultra": "nvidia--NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16",
+    "nemotron-3.5-lightning": "nvidia--NVIDIA-Nemotron-3.5-Lightning-30B-A3B-NVFP4",
+    "nemotron-h-56b": "nvidia--Nemotron-H-56B-Base-8K", "minimax-m3": "MiniMaxAI--MiniMax-M3",
+    "llama-3.3-nemotron-super-49b": "nvidia--Llama-3_3-Nemotron-Super-49B-v1", "step-3.7-flash": "stepfun-ai--Step-3.7-Flash",
     "gemma4-26b": "google--gemma-4-26B-A4B", "gemma4-31b": "nvidia--Gemma-4-31B-IT-NVFP4",
 }  # fmt: skip
 
@@ -65,8 +76,8 @@ def test_aliases_point_at_models() -> None:
 def test_unknown_name() -> None:
     with pytest.raises(UserError, match=r"unknown model 'deepsek-v3'.*did you mean 'deepseek-v3'\?"):
         load("deepsek-v3")
-    with pytest.raises(UserError, match="'deepseek-v4-flash' is not supported: compressed sparse attention"):
-        load("deepseek-v4-flash")
+    with pytest.raises(UserError, match="'marin-535b' is not supported: its latent experts"):
+        load("marin-535b")
     with pytest.raises(UserError, match="unknown model ''"):
         load("")
 
@@ -74,7 +85,19 @@ def test_unknown_name() -> None:
 @pytest.mark.parametrize(
     ("name", "billions"),
     [("palm-540b", 540.36), ("bloom-176b", 176.25), ("megatron-1t", 1008.0), ("opt-175b", 174.6), ("gpt3-175b", 174.6),
-     ("maxtext-moe-10t", 10362), ("nanotron-469b", 469.36), ("nemotron4-340b", 341.0)],
+     ("llama-3.3-nemotron-super-49b", 49.87), ("kimi-k3", 2779.5), ("nemotron-3-super", 120.67), ("deepseek-v4-pro", 1573.0),
+     ("kimi-linear-48b-a3b", 49.12), ("maxtext-moe-10t", 10362), ("nanotron-469b", 469.36), ("nemotron4-340b", 341.0)],
 )  # fmt: skip
 def test_sizes_as_published(name: str, billions: float) -> None:
     assert load(name).params / 1e9 == pytest.approx(billions, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "active"),
+    [("kimi-k3", 104), ("nemotron-3-super", 12.1), ("nemotron-3-ultra", 55), ("qwen3.5-397b-a17b", 16.4), ("deepseek-v4-flash", 13.3),
+     ("deepseek-v4-pro", 49), ("glm-5", 40), ("nemotron-3-nano", 3.2), ("minimax-m3", 24.7)],
+)  # fmt: skip
+def test_active_parameters_as_published(name: str, active: float) -> None:
+    """Published active counts leave out the embedding table (a lookup) and are rounded."""
+    m = load(name)
+    assert (m.params_active - m.params_embedding) / 1e9 == pytest.approx(active, rel=0.04)

@@ -58,7 +58,7 @@ def test_latent_attention_from_words() -> None:
 
 @pytest.mark.parametrize(
     ("given", "reason"),
-    [({"model_name": "Nemotron_3_Nano"}, "hybrid of Mamba"), ({"model_ref": "deepseek-v4-flash"}, "sparse attention"),
+    [({"model_name": "Jamba Large"}, "a hybrid that no built-in"), ({"model_ref": "marin-535b"}, "latent experts"),
      ({"model_name": "MaxText 1160B"}, "not stated"), ({"model_name": "X", "hidden": "1024"}, "number of layers"),
      ({"model_name": "X", "hidden": "1024", "n_layers": "2", "n_experts": "8"}, "width of its experts")],
 )  # fmt: skip

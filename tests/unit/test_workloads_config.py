@@ -32,7 +32,8 @@ def test_published_counts_equal_transformers(name: str) -> None:
 
 def test_every_architecture_has_a_golden_count() -> None:
     covered = {json.loads((FIXTURES / n).read_text())["model_type"] for n in GOLDEN if (FIXTURES / n).exists()}
-    vision_or_same = {"qwen3_vl_text", "qwen3_vl_moe_text", "mimo", "ministral", "decoder"}
+    vision_or_same = {"qwen3_vl_text", "qwen3_vl_moe_text", "mimo", "ministral", "decoder", "minimax_m3", "deepseek_ref", "step3p7",
+                      "nemotron-nas"}  # fmt: skip
     assert set(ARCHITECTURES) - covered <= vision_or_same
     assert set(WRAPPERS.values()) <= set(ARCHITECTURES)
 
@@ -75,10 +76,10 @@ def fails(config: dict[str, object]) -> str:
 
 def test_unknown_architecture_is_refused_with_the_list() -> None:
     line = fails({"model_type": "qwen9"})
-    assert line.startswith("config.json: unknown model_type 'qwen9'; allowed: bert, bloom")
+    assert line.startswith("config.json: unknown model_type 'qwen9'; allowed: bamba, bert, bloom")
     assert "did you mean 'qwen" in line
     assert "\n" not in line
-    assert "hybrid of Mamba" in fails({"model_type": "nemotron_h"})
+    assert "side by side" in fails({"model_type": "falcon_h1"})
     assert "missing key 'model_type'" in fails({})
 
 
@@ -112,3 +113,70 @@ def test_files(tmp_path: Path) -> None:
 def test_known_is_sorted_and_hides_our_own_form() -> None:
     assert known() == sorted(known())
     assert "decoder" not in known()
+
+
+def kinds(name: str) -> list[str]:
+    """Mixer of every layer in order, in a word."""
+    m = load(str(FIXTURES / f"{name}.json"))
+    words = []
+    for layer in (m.layers[i] for i in m.pattern):
+        a, r = layer.attention, layer.recurrent
+        sparse = "sparse " if a.indexer else ""
+        words.append(
+            r.kind
+            if r
+            else f"{sparse}{a.compressor.ratio}"
+            if a.compressor
+            else f"{sparse}{a.kind}"
+            if a.num_heads
+            else "-"
+        )
+    return words
+
+
+def test_mixers_by_layer() -> None:
+    assert kinds("qwen3_5_text") == ["gdn", "gdn", "gqa"] * 2
+    assert kinds("qwen3_5_moe_text") == ["gdn", "gqa"] * 3
+    assert kinds("nemotron_h") == ["mamba2", "-", "mamba2", "gqa", "-", "mamba2"]
+    assert kinds("bamba") == ["mamba2", "gqa", "mamba2", "mamba2", "gqa", "mamba2"]
+    assert kinds("minimax") == ["lightning", "lightning", "gqa"] * 2
+    assert kinds("kimi_linear") == ["kda", "kda", "mla"] * 2
+    assert kinds("deepseek_v4") == ["gqa", "128", "sparse 4", "128", "sparse 4", "gqa"]
+    assert kinds("minimax_m3") == ["gqa", "gqa", "sparse gqa", "sparse gqa", "gqa", "sparse gqa"]
+    assert kinds("deepseek_v32") == ["sparse mla"] * 6
+
+
+def test_indexers_shared_between_layers() -> None:
+    def shared(name: str) -> list[bool]:
+        m = load(str(FIXTURES / f"{name}.json"))
+        return [bool(i and i.shared) for i in (m.layers[k].attention.indexer for k in m.pattern)]
+
+    assert shared("glm_moe_dsa") == [False, False, True, False, True, False]
+    assert shared("glm_moe_dsa-types") == [False, True, True, False, True, True]
+
+
+def test_prediction_blocks_are_what_the_config_says() -> None:
+    hybrid = load(str(FIXTURES / "nemotron_h-latent.json"))
+    assert [(x.has_mixer, x.has_ffn) for x in hybrid.mtp_block] == [(True, False), (False, True)]
+    assert load(str(FIXTURES / "qwen3_5_moe_text.json")).mtp_block[0].attention.num_heads == 4
+    assert load(str(FIXTURES / "deepseek_v4.json")).mtp_block[0].attention.compressor is None
+
+
+def test_lists_that_miss_layers_and_unknown_kinds() -> None:
+    hybrid = json.loads((FIXTURES / "qwen3_5_moe_text.json").read_text())
+    assert "'layer_types' must list all 6 layers, got 2" in fails({**hybrid, "layer_types": ["full_attention"] * 2})
+    assert "allowed: linear_attention, full_attention" in fails({**hybrid, "layer_types": ["windowed"] * 6})
+    nemotron = json.loads((FIXTURES / "nemotron_h.json").read_text())
+    assert "unknown kind of block, got 'X'" in fails({**nemotron, "hybrid_override_pattern": "MX"})
+    assert "missing key 'layers_block_type'" in fails({**nemotron, "hybrid_override_pattern": None})
+
+
+def test_searched_blocks() -> None:
+    """Widths follow the published rule: the multiple of 256 at or above 2/3 of ffn_mult x 2 x h."""
+    blocks = [{"attention": {"n_heads_in_group": 4}, "ffn": {"ffn_mult": 2.625}}, {"attention": {"no_op": True}, "ffn": {"ffn_mult": 1.0}},
+              {"attention": {"replace_with_linear": True}, "ffn": {"no_op": True}}]  # fmt: skip
+    m = model_from_config({"model_type": "nemotron-nas", "hidden_size": 1024, "num_hidden_layers": 3, "num_attention_heads": 8,
+                           "vocab_size": 1000, "block_configs": blocks}, name="t", where="t")  # fmt: skip
+    h, attention = 1024, 1024 * (1024 + 2 * 256 + 1024)
+    first, second, third = (m.layers[i] for i in m.pattern)
+    assert (first.params, second.params, third.params) == (attention + 3 * h * 1792 + 2 * h, 3 * h * 768 + h, h * h + h)

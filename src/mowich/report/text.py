@@ -395,11 +395,15 @@ def model_text(view: ModelView, style: Style) -> str:
         f"  KV cache             {show(view.kv_bytes_per_token, 'B')} per token at {view.bytes_per_element:g} B per element,"
         f" {show_gib(view.kv_bytes_at_seq)} for {view.seq} tokens",
     ]
+    if view.state_bytes_per_sequence:
+        lines.append(
+            f"  recurrent state      {show(view.state_bytes_per_sequence, 'B')} per sequence, whatever its length (state 4 B per element, convolution 2 B)"
+        )
     if view.mtp_layers:
         lines.append(
             f"  multi-token head     {view.mtp_layers} layer(s), {view.mtp_params:,} parameters, not in the count"
         )
-    columns = [Column(name="layers"), Column(name="attention", right=False), Column(name="feed-forward", right=False), Column(name="params"),
+    columns = [Column(name="layers"), Column(name="mixer", right=False), Column(name="feed-forward", right=False), Column(name="params"),
                Column(name="active", keep=3), Column(name="FLOP/token", keep=2), Column(name="KV B/token", keep=1)]  # fmt: skip
     body = [[str(x.count), x.attention, x.ffn, show_count(x.params), show_count(x.params_active), show(x.flop_per_token_forward, "FLOP"), f"{x.kv_bytes_per_token:,.0f}"]
             for x in view.layers]  # fmt: skip

@@ -35,15 +35,16 @@ def model_from_columns(row: Mapping[str, str]) -> tuple[Model, list[str]]:
     """
     reference, label = _text(row, "model_ref"), _text(row, "model_name")
     reason = builtin.refused().get(re.sub(r"[^a-z0-9]", "", (reference or label).casefold()))
-    if reason is None and _HYBRID.search(label) and not _text(row, "n_heads"):
-        reason = "hybrid of Mamba and attention layers"
     if reason:
         raise UserError(f"model '{reference or label}' is not supported: {reason}")
     shape = re.search(r"\((.+) shape\)", label)
-    for name in (reference, label, shape[1] if shape else ""):
+    bare = re.sub(r"\s*\([^)]*\)$", "", label)  # "Nemotron V3 Super 120B (26.02)": a release, not the model
+    for name in (reference, label, shape[1] if shape else "", bare):
         known = builtin.find(name) if name else None
         if known:
             return _from_builtin(known, row, stated=name == reference)
+    if _HYBRID.search(label) and not _text(row, "n_heads"):
+        raise UserError(f"model '{reference or label}' is not supported: a hybrid that no built-in model describes")
     return _from_columns(row, reference or label)
 
 
@@ -70,7 +71,7 @@ def _from_builtin(name: str, row: Mapping[str, str], *, stated: bool) -> tuple[M
     """The built-in model, with the row's own layer and kv-head counts; other contradictions are listed."""
     model = builtin.builtin(name)
     inferred = [] if stated else [f"shape of the built-in {name} (from the model's name)"]
-    first = max(model.layers, key=lambda layer: layer.count).attention
+    first = max((layer for layer in model.layers if layer.attention.num_heads), key=lambda layer: layer.count).attention
     mine: dict[str, int] = {"n_layers": model.num_layers, "n_kv_heads": first.num_kv_heads}
     changes: dict[str, int] = {}
     for column, value in mine.items():

@@ -14,61 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mowich.errors import UserError, UserErrors, did_you_mean
+from mowich.errors import UserError, did_you_mean
+from mowich.workloads import stacks
 from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
-
-Flag = bool | str | tuple[str, bool]
-"""True, False, or the config key that says so (with its default, False when not given)."""
-
+from mowich.workloads.reader import Flag, Reader
 
 MAX_LAYERS = 100_000
 """More layers than this is a typo."""
-
-
-class Reader:
-    """A config with its name for errors. Collects what is wrong instead of stopping at the first."""
-
-    def __init__(self, data: Mapping[str, Any], where: str, architecture: str) -> None:
-        self.data = data
-        self.where = where
-        self.architecture = architecture
-        self.errors: list[UserError] = []
-
-    def get(self, *keys: str, default: Any = None) -> Any:
-        """The first of `keys` that is present and not null, else `default`."""
-        for key in keys:
-            if self.data.get(key) is not None:
-                return self.data[key]
-        return default
-
-    def flag(self, flag: Flag) -> bool:
-        """The truth of a `Flag`."""
-        if isinstance(flag, bool):
-            return flag
-        key, default = flag if isinstance(flag, tuple) else (flag, False)
-        return bool(self.get(key, default=default))
-
-    def count(self, *keys: str, default: int | None = None, minimum: int = 1) -> int:
-        """A whole number; without a default the key is required."""
-        value = self.get(*keys, default=default)
-        if value is None:
-            self.errors.append(
-                UserError(f"missing key '{keys[0]}'", where=self.where, fix=f"model_type {self.architecture} needs it")
-            )
-            return 1
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0 or value < minimum:
-            key = next((k for k in keys if k in self.data), keys[0])
-            self.errors.append(UserError(f"'{key}' must be a whole number, at least {minimum}",
-                                         where=self.where, given=value))  # fmt: skip
-            return 1
-        return int(value)
-
-    def check(self) -> None:
-        """Raise what was collected."""
-        if len(self.errors) == 1:
-            raise self.errors[0]
-        if self.errors:
-            raise UserErrors(self.errors)
 
 
 Window = tuple[int | None, bool]
@@ -194,8 +146,10 @@ def _interleaved(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """How to read one `model_type`. Fields name config keys or fixed choices; `norms` counts norms per layer."""
+    """How to read one `model_type`. Fields name config keys or fixed choices; `norms` counts norms per layer. `stack`: a function
+    of `stacks` that reads the layers instead."""
 
+    stack: Callable[[Reader], stacks.Stack] | None = None
     windows: WindowRule = _full
     ffn: FfnRule = _dense
     attention: Literal["gqa", "mla"] = "gqa"
@@ -298,30 +252,41 @@ ARCHITECTURES: dict[str, Architecture] = {
                                    "num_kv_heads": "num_key_value_heads"}),
     "bert": Architecture(tied=True, qkv_bias=True, out_bias=True, mlp_bias=True, gated=False, norm_bias=True, causal=False,
                          embedding_norm=True, positions="max_position_embeddings"),
+    "qwen3_next": Architecture(stack=stacks.qwen_next, defaults={"num_experts": 512, "num_experts_per_tok": 10,
+                                                                 "moe_intermediate_size": 512, "num_key_value_heads": 2}),
+    "qwen3_5_text": Architecture(stack=stacks.qwen_next, defaults={"num_key_value_heads": 4}),
+    "qwen3_5_moe_text": Architecture(stack=stacks.qwen_next, defaults={
+        "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512, "num_key_value_heads": 2}),
+    "nemotron_h": Architecture(stack=stacks.nemotron_h, defaults={"num_key_value_heads": 8}),
+    "mamba2": Architecture(stack=stacks.mamba2),
+    "bamba": Architecture(stack=stacks.bamba, defaults={"num_key_value_heads": 8}),
+    "minimax": Architecture(stack=stacks.minimax, defaults={"num_key_value_heads": 8}),
+    "deepseek_v32": Architecture(stack=stacks.deepseek_sparse),
+    "glm_moe_dsa": Architecture(stack=stacks.deepseek_sparse, defaults={"index_n_heads": 32}),
+    "deepseek_v4": Architecture(stack=stacks.deepseek_v4),
+    "deepseek_ref": Architecture(stack=stacks.deepseek_v4),
+    "minimax_m3": Architecture(stack=stacks.minimax_m3),
+    "minimax_m3_vl_text": Architecture(stack=stacks.minimax_m3),
+    "step3p5": Architecture(stack=stacks.step3),
+    "step3p7": Architecture(stack=stacks.step3),
+    "kimi_linear": Architecture(stack=stacks.kimi_linear, defaults={
+        "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}),
+    "nemotron-nas": Architecture(stack=stacks.nemotron_nas),
     "decoder": Architecture(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias",
                             gated=("gated", True), norm_bias="norm_bias", windows=_stated),
 }  # fmt: skip
 """model_type -> how to read it. "decoder" is our own plain form: MLP kind, biases and windows are stated by keys."""
 
 WRAPPERS = {"qwen3_vl": "qwen3_vl_text", "qwen3_vl_moe": "qwen3_vl_moe_text", "gemma3": "gemma3_text", "gemma4": "gemma4_text",
-            "llama4": "llama4_text", "kimi_k25": "kimi_k2", "mistral3": "mistral"}  # fmt: skip
+            "llama4": "llama4_text", "kimi_k25": "kimi_k2", "mistral3": "mistral", "qwen3_5": "qwen3_5_text",
+            "qwen3_5_moe": "qwen3_5_moe_text", "minimax_m3_vl": "minimax_m3_vl_text", "kimi_k3": "kimi_linear"}  # fmt: skip
 """Multimodal model_type -> its text model, read from `text_config`."""
 
 REFUSED = {
-    "mamba": "state-space layers are not modelled yet", "mamba2": "state-space layers are not modelled yet",
-    "nemotron_h": "hybrid of Mamba and attention layers", "jamba": "hybrid of Mamba and attention layers",
-    "bamba": "hybrid of Mamba and attention layers", "zamba2": "hybrid of Mamba and attention layers",
-    "falcon_h1": "hybrid of Mamba and attention layers", "granitemoehybrid": "hybrid of Mamba and attention layers",
-    "qwen3_next": "linear attention is not modelled yet", "qwen3_5": "linear attention is not modelled yet",
-    "qwen3_5_moe": "linear attention is not modelled yet", "kimi_linear": "linear attention is not modelled yet",
-    "kimi_k3": "linear attention is not modelled yet", "minimax": "linear attention is not modelled yet",
-    "deepseek_v32": "sparse attention with an indexer is not modelled yet",
-    "glm_moe_dsa": "sparse attention with an indexer is not modelled yet",
-    "deepseek_v4": "compressed sparse attention is not modelled yet",
-    "deepseek_ref": "compressed sparse attention is not modelled yet",
-    "minimax_m3": "sparse attention is not modelled yet", "minimax_m3_vl": "sparse attention is not modelled yet",
-    "nemotron-nas": "per-layer searched blocks are not modelled yet",
-    "step3p7": "its attention variants are not modelled yet", "t5": "encoder-decoder models are not modelled",
+    "mamba": "state-space layers of the first Mamba are not modelled", "jamba": "its Mamba layers are not modelled",
+    "zamba2": "its shared attention blocks are not modelled", "t5": "encoder-decoder models are not modelled",
+    "falcon_h1": "attention and Mamba side by side in one layer are not modelled",
+    "granitemoehybrid": "its hybrid layers are not modelled",
 }  # fmt: skip
 """model_type that is known and not supported -> why."""
 
@@ -372,6 +337,8 @@ def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source:
 
 
 def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
+    if arch.stack is not None:
+        return _from_stack(c, arch, arch.stack, name, source)
     hidden, vocab = c.count("hidden_size"), c.count("vocab_size")
     num_layers = c.count("num_hidden_layers")
     heads = c.count("num_attention_heads")
@@ -437,8 +404,6 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
     if c.architecture == "bert":
         # token types; the masked-token head: one dense layer, a norm and a bias per word
         other += 2 * hidden + hidden * hidden + hidden + 2 * hidden + vocab
-    quantization = c.get("quantization_config")
-    quant = quantization if isinstance(quantization, Mapping) else {}
     c.check()
     return Model(
         name=name,
@@ -456,10 +421,52 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
         other_params=other,
         mtp_layers=c.count("num_nextn_predict_layers", "num_mtp_modules", default=0, minimum=0),
         max_seq=c.count("max_position_embeddings", default=0, minimum=0),
-        config_precision=str(quant.get("quant_method") or c.get("dtype", "torch_dtype", default="")),
+        config_precision=_precision(c),
         source=source,
         pattern=tuple(pattern),
     )
+
+
+def _from_stack(c: Reader, arch: Architecture, read: Callable[[Reader], stacks.Stack], name: str, source: str) -> Model:
+    """A model whose layers a function of `stacks` reads; root-mean-square norms and no biases outside the layers."""
+    hidden, vocab = c.count("hidden_size"), c.count("vocab_size")
+    declared = c.get("num_hidden_layers", default=1)
+    if isinstance(declared, int) and declared > MAX_LAYERS:
+        raise UserError(f"'num_hidden_layers' must be at most {MAX_LAYERS}", where=c.where, given=declared)
+    c.check()
+    stack = read(c)
+    c.check()
+    kinds: dict[stacks.Block, int] = {}
+    pattern = tuple(kinds.setdefault(block, len(kinds)) for block in stack.blocks)
+    tied = bool(c.get("tie_word_embeddings", default=arch.tied))
+    mtp = c.count("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", default=0, minimum=0)
+    c.check()
+    return Model(
+        name=name,
+        architecture=c.architecture,
+        hidden=hidden,
+        vocab=vocab,
+        layers=tuple(block.layer(pattern.count(index), hidden) for block, index in kinds.items()),
+        tied_embeddings=tied,
+        embedding_params=vocab * hidden,
+        head_params=0 if tied else vocab * hidden,
+        final_norm_params=hidden,
+        other_params=stack.other_params,
+        other_matmul_params=stack.other_matmul_params,
+        mtp_layers=mtp,
+        mtp=tuple(block.layer(1, hidden) for block in stack.mtp) if mtp else (),
+        max_seq=c.count("max_position_embeddings", "model_max_length", default=0, minimum=0),
+        config_precision=_precision(c),
+        source=source,
+        pattern=pattern,
+    )
+
+
+def _precision(c: Reader) -> str:
+    """The word of the config for how its weights are stored."""
+    quantization = c.get("quantization_config")
+    quant = quantization if isinstance(quantization, Mapping) else {}
+    return str(quant.get("quant_method") or c.get("dtype", "torch_dtype", default=""))
 
 
 def _windows(c: Reader, arch: Architecture, num_layers: int) -> list[Window]:

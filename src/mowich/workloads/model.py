@@ -87,6 +87,12 @@ class Layer:
         mixing = 2.0 * self.blocks * self.streams**2 * self.hidden if self.streams > 1 else 0.0
         return mixing + self.side_flop
 
+    def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
+        """Bytes that one recurrent layer keeps of one sequence, whatever its length: the state (32 bits in shipped engines) and
+        the last inputs of the convolution; 0 for attention."""
+        r = self.recurrent
+        return bytes_per_state * r.state_elements + bytes_per_element * r.conv_elements if r else 0.0
+
     def flop_per_token(self, seq: float) -> float:
         """Forward FLOP per token of one layer of this kind: 2 * matrix weights + mixer core + residual mixing."""
         return 2 * self.matmul_params + self.mixer.core_flop_per_token(seq) + self.residual_flop
@@ -187,12 +193,8 @@ class Model:
         return bytes_per_element * elements
 
     def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
-        """Bytes that recurrent layers keep of one sequence, whatever its length: the state (32 bits in shipped engines) and the
-        last inputs of the convolution."""
-        mixers = [(layer.count, layer.recurrent) for layer in self.layers]
-        return sum(
-            n * (bytes_per_state * r.state_elements + bytes_per_element * r.conv_elements) for n, r in mixers if r
-        )
+        """Bytes that recurrent layers keep of one sequence, whatever its length (`Layer.state_bytes`)."""
+        return sum(layer.count * layer.state_bytes(bytes_per_state, bytes_per_element) for layer in self.layers)
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/model@1` JSON, with FLOP at 4,096 tokens or the model's context if that is shorter."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from mowich.workloads.model import SCHEMA, Attention, Layer, Mlp, Model, Moe
+from mowich.workloads.model import SCHEMA, Attention, Layer, Mlp, Model, Moe, Recurrent
 
 DEFAULT_SEQ = 4096
 """Tokens at which FLOP per token are given when the caller states no length."""
@@ -12,16 +12,26 @@ DEFAULT_SEQ = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerView:
-    """One layer kind; params, FLOP and bytes are of one layer. FLOP are forward, per token, at `seq` of the view."""
+    """One layer kind; params, FLOP and bytes are of one layer. FLOP are forward, per token, at `seq` of the view.
+
+    attention: the mixer in words, also where it is a recurrence. flop_per_token_forward = mixer projections + core
+    (`attention_flop_...`: scores and values, indexer, or the recurrence) + feed-forward + rest (residual mixing, extra matrices).
+    """
 
     count: int
     attention: str
     ffn: str
     params: int
     params_active: int
+    params_mixer: int
+    params_ffn: int
     flop_per_token_forward: float
+    mixer_flop_per_token_forward: float
     attention_flop_per_token_forward: float
+    ffn_flop_per_token_forward: float
     kv_bytes_per_token: float
+    kv_bytes_at_seq: float
+    state_bytes_per_sequence: float
     window: int | None
 
 
@@ -51,6 +61,7 @@ class ModelView:
     head_flop_per_token_forward: float
     kv_bytes_per_token: float
     kv_bytes_at_seq: float
+    state_bytes_per_sequence: float
     bytes_per_element: float
     layers: tuple[LayerView, ...]
 
@@ -59,8 +70,29 @@ class ModelView:
         return {"schema": SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
 
 
+RECURRENT_NAMES = {
+    "mamba2": "Mamba-2",
+    "gdn": "gated delta net",
+    "kda": "Kimi delta attention",
+    "lightning": "lightning attention",
+}
+
+
+def mixer_name(layer: Layer) -> str:
+    """Short words for a layer's mixer: "GQA 32/8 x 128", "Mamba-2 64 x 64, state 128", "-" where there is none."""
+    if layer.recurrent is not None:
+        return recurrent_name(layer.recurrent)
+    return attention_name(layer.attention) if layer.has_mixer else "-"
+
+
+def recurrent_name(r: Recurrent) -> str:
+    """Short words for a recurrence: heads x width, state, groups of keys where fewer than heads."""
+    groups = f", {r.num_groups} groups" if r.num_groups != r.num_heads else ""
+    return f"{RECURRENT_NAMES[r.kind]} {r.num_heads} x {r.head_dim}, state {r.state_dim}{groups}"
+
+
 def attention_name(a: Attention) -> str:
-    """Short words for an attention block: "GQA 32/8 x 128, window 4096".
+    """Short words for an attention block: "GQA 32/8 x 128, window 4096", with what it reads of the past.
 
     >>> attention_name(Attention(kind="gqa", num_heads=32, num_kv_heads=8, head_dim=128, v_head_dim=128))
     'GQA 32/8 x 128'
@@ -74,6 +106,12 @@ def attention_name(a: Attention) -> str:
         text = f"{word} {heads} x {width}"
     if a.window is not None:
         text += f", {'chunk' if a.chunked else 'window'} {a.window}"
+    if a.compressor:
+        text += f", past 1/{a.compressor.ratio}"
+    if a.indexer:
+        text += f", top {a.indexer.top_k}" + (" (shared)" if a.indexer.shared else "")
+    if a.shares_kv:
+        text += ", earlier layer's k and v"
     return text if a.causal else text + ", not causal"
 
 
@@ -84,9 +122,10 @@ def ffn_name(f: Mlp | Moe) -> str:
     'gated 14336'
     """
     if isinstance(f, Mlp):
-        return f"{'gated' if f.gated else 'plain'} {f.ffn}"
+        return f"{'gated' if f.gated else 'plain'} {f.ffn}" if f.ffn else "-"
     shared = f" + shared {f.shared_ffn}" if f.shared_ffn else ""
-    return f"MoE {f.top_k} of {f.num_experts} x {f.ffn}{shared}"
+    latent = f" in {f.latent}" if f.latent else ""
+    return f"MoE {f.top_k} of {f.num_experts} x {f.ffn}{latent}{shared}"
 
 
 def model_view(model: Model, *, seq: int | None = None, bytes_per_element: float = 2.0) -> ModelView:
@@ -96,13 +135,19 @@ def model_view(model: Model, *, seq: int | None = None, bytes_per_element: float
     def row(layer: Layer) -> LayerView:
         return LayerView(
             count=layer.count,
-            attention=attention_name(layer.attention),
+            attention=mixer_name(layer),
             ffn=ffn_name(layer.ffn),
             params=layer.params,
             params_active=layer.params_active,
+            params_mixer=layer.mixer.params(layer.hidden),
+            params_ffn=layer.ffn.params(layer.hidden),
             flop_per_token_forward=layer.flop_per_token(tokens),
-            attention_flop_per_token_forward=layer.attention.core_flop_per_token(tokens),
+            mixer_flop_per_token_forward=2.0 * layer.mixer.matmul_params(layer.hidden),
+            attention_flop_per_token_forward=layer.mixer.core_flop_per_token(tokens),
+            ffn_flop_per_token_forward=2.0 * layer.ffn.matmul_params(layer.hidden),
             kv_bytes_per_token=bytes_per_element * layer.attention.kv_elements_per_token,
+            kv_bytes_at_seq=bytes_per_element * layer.attention.cached_elements(tokens),
+            state_bytes_per_sequence=layer.state_bytes(),
             window=layer.attention.window,
         )
 
@@ -129,6 +174,7 @@ def model_view(model: Model, *, seq: int | None = None, bytes_per_element: float
         head_flop_per_token_forward=2.0 * model.hidden * model.vocab,
         kv_bytes_per_token=model.kv_bytes_per_token(bytes_per_element),
         kv_bytes_at_seq=model.kv_bytes(tokens, bytes_per_element),
+        state_bytes_per_sequence=model.state_bytes(),
         bytes_per_element=bytes_per_element,
         layers=tuple(row(layer) for layer in model.layers),
     )
