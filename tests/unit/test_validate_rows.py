@@ -167,7 +167,7 @@ def test_stated_network_replaces_that_of_the_system(facts: Facts) -> None:
 def test_refusals_say_why(facts: Facts) -> None:
     assert "does not divide" in reason(facts, LLAMA_8B, TP=3, PP=1)
     assert "nvfp4" in reason(facts, LLAMA_8B, TP=1, PP=1, precision="nvfp4")
-    assert reason(facts, {"model_name": "Nemotron_3_Nano", "precision": "bf16"}, TP=1, PP=1)
+    assert reason(facts, {"model_name": "Jamba Large", "precision": "bf16"}, TP=1, PP=1)
     assert "blank" in reason(facts, LLAMA_8B, TP=1, PP=1, micro_batch=1, step_time_s="")
 
 
