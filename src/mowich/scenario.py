@@ -77,7 +77,10 @@ class Node:
         return key in self._data
 
     def keys(self) -> tuple[str, ...]:
-        return tuple(map(str, self._data))
+        return tuple(self._data)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
 
     def raw(self, key: str, default: Any = None) -> Any:
         """The value as YAML has it."""

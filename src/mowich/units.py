@@ -15,6 +15,7 @@ from mowich.errors import UserError
 
 _SI = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _SMALL = {"m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9, "p": 1e-12}
+_MONEY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
 _TIME = {"s": 1.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0,
          "day": 86400.0, "days": 86400.0, "y": 31557600.0, "year": 31557600.0}  # fmt: skip
@@ -52,7 +53,7 @@ def _build() -> dict[str, Quantity]:
         table[name] = Quantity(scale, "s")
         table[f"1/{name}"] = Quantity(1 / scale, "1/s")
     for money in ("USD", "$"):
-        table[money] = Quantity(1.0, "USD")
+        table |= {f"{scale}{money}": Quantity(factor, "USD") for scale, factor in _MONEY.items()}
         for hour in ("h", "hour"):
             for what in ("chip", "GPU", "accelerator", "device"):
                 table[f"{money}/{what}/{hour}"] = Quantity(1 / 3600, "USD/chip/s")
@@ -85,13 +86,13 @@ def parse(text: object, unit: str | None = None, *, where: str | None = None) ->
 
     >>> parse("144 GiB").value
     154618822656.0
-    >>> parse("$3.60/chip/h").value
-    0.001
+    >>> parse("$3.60/chip/h").value, parse("$2.5M").value
+    (0.001, 2500000.0)
     """
     shown = text if isinstance(text, str) else str(text)
-    money = re.match(r"^\s*\$\s*([\d._eE+-]+)\s*(/.*)?$", shown)
+    money = re.match(r"^\s*\$\s*([\d._eE+-]+)\s*([kMGBT]?)(/.*)?$", shown)
     if money:
-        shown = f"{money[1]} ${(money[2] or '').replace(' ', '')}"
+        shown = f"{money[1]} {money[2]}${(money[3] or '').replace(' ', '')}"
     match = _NUMBER.match(shown)
     if not match:
         raise UserError("not a quantity", where=where, given=text, allowed='a number and a unit, "4.9 TB/s"')

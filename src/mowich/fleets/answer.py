@@ -1,0 +1,549 @@
+"""From a solved programme to an answer: orders, assignment, what binds and what one more of it is worth, one vendor alone, and how robust it is.
+
+Each study is a function of a `Problem` and its `Rates`. Shadow prices are those of the linear relaxation, where they are defined. Draws take every
+price and speed from its own 90% range, log-normal on either side; the error of a speed is common to all tasks of a system, because it mostly comes
+from what is not known of the chip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mowich.estimate import Estimate
+from mowich.fleets.check import violations
+from mowich.fleets.problem import Choice, Problem, Rates
+from mowich.fleets.solve import (
+    MILLION,
+    Infeasible,
+    Programme,
+    Says,
+    Session,
+    Solution,
+    conflict,
+    formulate,
+    only,
+    optimise,
+)
+
+Z90 = 1.6448536269514722
+"""Standard deviations from the middle to the end of a 90% interval of a normal distribution."""
+
+SMALL = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Units ordered in one period. chips: in all; usd: what they cost within the horizon, before discounting."""
+
+    system: str
+    kind: str
+    site: str
+    period: str
+    units: float
+    chips: float
+    usd: float
+    price: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """chips at work on a task in one period, and the share of its work of that period (or of all its tokens) that they do."""
+
+    task: str
+    system: str
+    period: str
+    chips: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A constraint that holds the cost up. shadow_price: USD saved by one more `unit` of it (a demand: one per cent less)."""
+
+    constraint: str
+    shadow_price: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """The best plan on one stack alone; usd None where there is none, with the reason."""
+
+    stack: str
+    usd: float | None
+    over: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """Chips of a system in one period: there, at work, and the MWh that they draw (None: power unknown)."""
+
+    system: str
+    period: str
+    there: float
+    busy: float
+    mwh: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What to buy, rent and assign. usd: net present cost; bound: no plan is cheaper; energy_J: at the meter, of systems whose power is known."""
+
+    status: str
+    usd: float
+    bound_usd: float
+    gap: float
+    seconds: float
+    energy_J: float
+    stacks: tuple[str, ...]
+    orders: tuple[Order, ...] = ()
+    assign: tuple[Assignment, ...] = ()
+    uses: tuple[Use, ...] = ()
+    binding: tuple[Binding, ...] = ()
+    vendors: tuple[Vendor, ...] = ()
+    conflict: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_feasible(self) -> bool:
+        return self.status in ("optimal", "time limit")
+
+
+# ---- one answer -----------------------------------------------------------------------------------------------------------------------
+
+
+def taken(programme: Programme, problem: Problem, x: Any) -> tuple[dict[tuple[str, str, str, int], float], dict[tuple[str, str, int], float], dict[tuple[str, str], float]]:  # fmt: skip
+    """(orders, work, keeps) of a solution, as `check.violations` takes them."""
+    layout = programme.layout
+    orders = {
+        (o.system, o.kind, o.site, t): float(x[c])
+        for o, columns in zip(layout.offers, layout.orders, strict=True)
+        for t, c in enumerate(columns)
+    }
+    work = {(n, s, t): float(x[c]) for (n, s), columns in layout.work.items() for t, c in enumerate(columns) if c >= 0}
+    keeps = {key: float(x[c]) for key, c in layout.keeps.items()}
+    return orders, work, keeps
+
+
+def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: Solution, *, whole: bool) -> Answer:
+    """An answer from a solution, checked again without the programme. Raises RuntimeError (our bug) where it is no plan."""
+    orders, work, keeps = taken(programme, problem, solution.x)
+    if whole:
+        orders = {k: float(round(v)) if abs(v - round(v)) < 1e-4 else v for k, v in orders.items()}
+    wrong = violations(problem, rates, orders=orders, work=work, keeps=keeps, whole=whole)
+    if wrong:
+        raise RuntimeError(f"the solver's plan breaks {len(wrong)} rules, the first: {wrong[0]}")
+    choices = {c.name: c for c in problem.choices}
+    lines = []
+    for offer in programme.layout.offers:
+        chips = choices[offer.system].unit_chips
+        for t in range(problem.num_periods):
+            units = orders[offer.system, offer.kind, offer.site, t]
+            if units > SMALL:
+                periods = (
+                    1
+                    if offer.kind == "buy"
+                    else max(0, min(problem.num_periods, t + offer.delay + offer.term) - t - offer.delay)
+                )
+                each = float(offer.price) * (1 if offer.kind == "buy" else chips * problem.length_s * periods)
+                lines.append(Order(system=offer.system, kind=offer.kind, site=offer.site, period=problem.labels[t], units=units, chips=units * chips, usd=units * each,
+                                   price=offer.price_label))  # fmt: skip
+    assign = []
+    for task in problem.tasks:
+        for (n, s, t), units in work.items():
+            if n == task.name and units > SMALL:
+                at_work = units * choices[s].unit_chips
+                speed = at_work * float(rates[n, s].tokens_per_s_per_chip)
+                share = speed / task.tokens_per_s[t] if task.kind == "serve" else speed * problem.length_s / task.tokens
+                assign.append(Assignment(task=n, system=s, period=problem.labels[t], chips=at_work, share=float(share)))
+    return Answer(
+        status=solution.status, usd=solution.goals["cost"] * MILLION, bound_usd=solution.bound * MILLION, gap=solution.gap, seconds=solution.seconds,
+        energy_J=solution.goals["energy"] * 3.6e12, stacks=tuple(k for k, c in programme.layout.stacks.items() if solution.x[c] > 0.5 or any(keeps[w, j] > SMALL and j == k for w, j in keeps)),
+        orders=tuple(lines), assign=tuple(assign), uses=uses(problem, programme, solution.x), warnings=problem.warnings,
+    )  # fmt: skip
+
+
+def uses(problem: Problem, programme: Programme, x: Any) -> tuple[Use, ...]:
+    """Chips there and at work, and energy, by system and period."""
+    layout, out = programme.layout, []
+    for choice in problem.choices:
+        mine = [(n, p) for n, p in enumerate(layout.pools) if p.choice is choice]
+        for t in range(problem.num_periods):
+            there = busy = joule = 0.0
+            for number, pool in mine:
+                units = float(pool.there[t])
+                for o in pool.offers:
+                    offer = layout.offers[o]
+                    last = problem.num_periods if offer.kind == "buy" else offer.term
+                    units += sum(
+                        float(x[layout.orders[o][q]])
+                        for q in range(problem.num_periods)
+                        if q + offer.delay <= t < q + offer.delay + last
+                    )
+                at_work = float(x[layout.busy[number][t]])
+                there, busy = there + units, busy + at_work
+                if choice.power_W.value is not None:
+                    share = pool.site.idle_share
+                    joule += (
+                        choice.power_W.value
+                        * float(pool.site.pue)
+                        * choice.unit_chips
+                        * problem.length_s
+                        * (at_work + share * max(0.0, units - at_work))
+                    )
+            if there > SMALL:
+                out.append(Use(system=choice.name, period=problem.labels[t], there=there * choice.unit_chips, busy=busy * choice.unit_chips,
+                               mwh=None if choice.power_W.value is None else joule / 3.6e9))  # fmt: skip
+    return tuple(out)
+
+
+WORDS: Mapping[str, str] = {
+    "power": "power at {subject}", "supply to buy": "supply of {subject} to buy", "supply to rent": "supply of {subject} to rent", "budget": "the budget",
+    "demand": "demand of {subject}", "work": "work of {subject} by its deadline", "chips at once": "chips at once of {subject}",
+    "one system": "{subject} on one system", "capacity": "units of {subject}",
+}  # fmt: skip
+
+
+def words(says: Says, labels: Sequence[str]) -> str:
+    """A row in plain words: "power at iowa in 2027-Q3"."""
+    text = WORDS.get(says.kind, says.kind + " of {subject}").format(subject=says.subject)
+    return text + (
+        f" in {labels[says.period]}"
+        if says.period >= 0 and says.kind != "work"
+        else f" ({labels[says.period]})"
+        if says.kind == "work"
+        else ""
+    )
+
+
+def bindings(problem: Problem, programme: Programme, duals: Any) -> tuple[Binding, ...]:
+    """The constraints with a shadow price, dearest first; what only ties variables together is left out."""
+    out = []
+    for says, dual in zip(programme.says, duals, strict=True):
+        if says.kind in ("use", "port", "pick", "stack", "step", "capacity", "one system") or abs(dual) * MILLION < 1.0:
+            continue
+        out.append(
+            Binding(
+                constraint=words(says, problem.labels),
+                shadow_price=abs(float(dual)) * MILLION / says.scale,
+                unit=says.unit,
+            )
+        )
+    return tuple(sorted(out, key=lambda b: (-b.shadow_price, b.constraint)))
+
+
+def solve(problem: Problem, rates: Rates, *, relaxed: bool = False, gap: float = 0.005, time_limit_s: float = 60.0,
+          progress: Callable[[str], None] | None = None) -> Answer:  # fmt: skip
+    """The best plan, with shadow prices and the best plan of each single stack. relaxed: fractions of units allowed.
+
+    Where no plan exists the answer has status "infeasible" and `conflict` names a smallest set of constraints in words.
+    Raises UserError where a workload runs nowhere.
+    """
+    say = progress or (lambda text: None)
+    programme = formulate(problem, rates)
+    say("solving the relaxation")
+    try:
+        linear = optimise(programme, integer=False, time_limit_s=time_limit_s)
+        say("solving for whole units")
+        best = linear if relaxed else optimise(programme, goals=problem.goals, gap=gap, time_limit_s=time_limit_s)
+    except Infeasible:
+        say("finding what conflicts")
+        rows = conflict(programme)
+        return Answer(status="infeasible", usd=math.nan, bound_usd=math.nan, gap=math.nan, seconds=0.0, energy_J=math.nan, stacks=(),
+                      conflict=tuple(words(r, problem.labels) for r in rows), warnings=problem.warnings)  # fmt: skip
+    out = answer_of(problem, rates, programme, best, whole=not relaxed)
+    vendors = []
+    for stack in problem.stacks:
+        say(f"solving with {stack} alone")
+        try:
+            alone = optimise(
+                programme,
+                integer=not relaxed,
+                gap=gap,
+                time_limit_s=time_limit_s,
+                high=only(programme, problem, [stack]),
+            )
+            usd = alone.goals["cost"] * MILLION
+            vendors.append(Vendor(stack=stack, usd=usd, over=usd / out.usd - 1))
+        except Infeasible:
+            vendors.append(Vendor(stack=stack, usd=None, over=None, reason=_why_not(problem, rates, programme, stack)))
+    return replace(
+        out, binding=bindings(problem, programme, linear.duals), vendors=tuple(vendors), seconds=best.seconds
+    )
+
+
+def _why_not(problem: Problem, rates: Rates, programme: Programme, stack: str) -> str:
+    """Why one stack alone cannot do it: a workload that runs on none of its systems, else the constraints that conflict."""
+    for task in problem.tasks:
+        mine = [c.name for c in problem.choices if c.stack == stack]
+        if not any((task.name, s) in programme.layout.work for s in mine):
+            return f"{task.name} runs on none of {', '.join(mine)}"
+    rows = conflict(replace(programme, high=only(programme, problem, [stack])))
+    return " and ".join(dict.fromkeys(words(r, problem.labels) for r in rows[:3])) + (" ..." if len(rows) > 3 else "")
+
+
+# ---- how robust -----------------------------------------------------------------------------------------------------------------------
+
+
+def drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estimate:
+    """One draw of an estimate from its 90% range: log-normal with its own width on either side of the value."""
+    value = float(estimate)
+    end = estimate.high if normal > 0 else estimate.low
+    if end is None or end <= 0 or end == value:
+        return estimate
+    return replace(estimate, value=value * math.exp(normal * abs(math.log(end / value)) / Z90))
+
+
+def perturbed(problem: Problem, rates: Rates, rng: np.random.Generator) -> tuple[Problem, Rates]:
+    """The same problem with every price and speed drawn once: one draw for each system's speed, one for each price."""
+    speed = {c.name: float(rng.standard_normal()) for c in problem.choices}
+    choices = []
+    for choice in problem.choices:
+        offers = tuple(replace(o, price=drawn(rng, o.price, float(rng.standard_normal()))) for o in choice.offers)
+        choices.append(replace(choice, offers=offers))
+    moved = {
+        key: replace(r, tokens_per_s_per_chip=drawn(rng, r.tokens_per_s_per_chip, speed[r.system])) if r.tokens_per_s_per_chip.value is not None and r.system in speed else r
+        for key, r in rates.items()
+    }  # fmt: skip
+    return replace(problem, choices=tuple(choices)), moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robustness:
+    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of all chip-hours at work in the optimum of each draw;
+    wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of what keeping the plan's stacks costs over the optimum of the draw;
+    regret: stack alone -> the same; draws: done."""
+
+    draws: int
+    asked: int
+    infeasible: int
+    share: Mapping[str, tuple[float, float, float]]
+    wins: Mapping[str, float]
+    kept: tuple[float, float]
+    regret: Mapping[str, tuple[float, float] | None]
+    complete: bool = True
+
+
+def _shares(programme: Programme, problem: Problem, x: Any) -> dict[str, float]:
+    chips = {c.name: c.unit_chips for c in problem.choices}
+    total = {c.name: 0.0 for c in problem.choices}
+    for (_, s), columns in programme.layout.work.items():
+        total[s] += float(x[columns[columns >= 0]].sum()) * chips[s]
+    everything = sum(total.values())
+    return {s: v / everything if everything else 0.0 for s, v in total.items()}
+
+
+def robustness(
+    problem: Problem,
+    rates: Rates,
+    answer: Answer,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Robustness:
+    """Solve the relaxation again for draws of prices and speeds; keep the plan's choice of stack per workload, or one stack alone, and see what it costs.
+
+    An interrupt keeps the draws that are done. Deterministic for a seed.
+    """
+    rng = np.random.default_rng(seed)
+    programme = formulate(problem, rates)
+    session = Session(programme, integer=False)
+    stack = {c.name: c.stack for c in problem.choices}
+    chosen = {(a.task, stack[a.system]) for a in answer.assign}
+    shares: list[dict[str, float]] = []
+    kept: list[float] = []
+    alone: dict[str, list[float]] = {k: [] for k in problem.stacks}
+    infeasible = 0
+    complete = True
+    done = 0
+    for number in range(draws):
+        if progress:
+            progress(f"draw {number + 1} of {draws}")
+        try:
+            now, speeds = perturbed(problem, rates, rng)
+            drawn_programme = formulate(now, speeds)
+            session.load(drawn_programme)
+            try:
+                best = session.run()
+            except Infeasible:
+                infeasible += 1
+                done += 1
+                continue
+            shares.append(_shares(drawn_programme, now, best.x))
+            limits = drawn_programme.high.copy()
+            for (n, s), columns in drawn_programme.layout.work.items():
+                if (n, stack[s]) not in chosen:
+                    limits[columns[columns >= 0]] = 0.0
+            session.upper(limits)
+            kept.append(_regret(session, best))
+            for k in problem.stacks:
+                session.upper(only(drawn_programme, now, [k]))
+                alone[k].append(_regret(session, best))
+            done += 1
+        except KeyboardInterrupt:
+            complete = False
+            break
+    names = [c.name for c in problem.choices]
+    table = {s: [row[s] for row in shares] for s in names}
+    winners = [max(names, key=lambda s: row[s]) for row in shares]
+
+    def ends(values: list[float]) -> tuple[float, float] | None:
+        known = [v for v in values if math.isfinite(v)]
+        return (
+            (float(np.quantile(known, 0.5)), float(np.quantile(known, 0.9))) if len(known) > len(values) / 2 else None
+        )
+
+    return Robustness(
+        draws=done, asked=draws, infeasible=infeasible, complete=complete,
+        share={s: tuple(float(q) for q in np.quantile(v, (0.05, 0.5, 0.95))) if v else (math.nan,) * 3 for s, v in table.items()},  # type: ignore[misc]
+        wins={s: winners.count(s) / len(winners) if winners else math.nan for s in names}, kept=ends(kept) or (math.nan, math.nan),
+        regret={k: ends(v) for k, v in alone.items()},
+    )  # fmt: skip
+
+
+def _regret(session: Session, best: Solution) -> float:
+    """What the restricted programme costs over the best, as a share of it; infinite where it has no plan."""
+    try:
+        return session.run().goals["cost"] / best.goals["cost"] - 1
+    except Infeasible:
+        return math.inf
+
+
+# ---- flip points ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """Where a task changes hands as one thing moves. what: "price" or "speed" of `system`; at: multiple of today's value where it happens; value: that
+    value (USD per chip-hour, or tokens per second and chip); before, after: the system that does most of the task."""
+
+    task: str
+    system: str
+    what: str
+    at: float
+    value: float
+    unit: str
+    before: str
+    after: str
+
+
+RANGE = 4.0
+"""Flip points are looked for from a quarter to four times today's value."""
+
+
+def scaled(problem: Problem, rates: Rates, system: str, what: str, factor: float) -> tuple[Problem, Rates]:
+    """The problem with one system's price, or speed on every task, times a factor."""
+    if what == "price":
+        choices = tuple(
+            replace(c, offers=tuple(replace(o, price=o.price.scaled(factor, o.price.unit)) for o in c.offers)) if c.name == system else c
+            for c in problem.choices
+        )  # fmt: skip
+        return replace(problem, choices=choices), rates
+    moved = {
+        k: replace(r, tokens_per_s_per_chip=r.tokens_per_s_per_chip.scaled(factor, r.tokens_per_s_per_chip.unit)) if k[1] == system else r
+        for k, r in rates.items()
+    }  # fmt: skip
+    return problem, moved
+
+
+def leaders(programme: Programme, problem: Problem, rates: Rates, x: Any) -> dict[str, str]:
+    """Task -> the system that does most of it."""
+    out = {}
+    chips = {c.name: c.unit_chips for c in problem.choices}
+    for task in problem.tasks:
+        done = {
+            s: float(x[c[c >= 0]].sum()) * chips[s] * float(rates[n, s].tokens_per_s_per_chip)
+            for (n, s), c in programme.layout.work.items()
+            if n == task.name
+        }
+        out[task.name] = max(sorted(done), key=lambda s: done[s]) if done and max(done.values()) > SMALL else ""
+    return out
+
+
+def flips(
+    problem: Problem, rates: Rates, *, steps: int = 9, progress: Callable[[str], None] | None = None
+) -> tuple[Flip, ...]:
+    """For each system's price and speed: the nearest multiple of it, either way, at which some task's largest share changes hands.
+
+    The relaxation is solved on a grid of `steps` factors to either side, then between the two that differ (bisection to 1%). Systems without an
+    offer have no price to move.
+    """
+    base = formulate(problem, rates)
+    session = Session(base, integer=False)
+
+    def who(system: str, what: str, factor: float) -> dict[str, str] | None:
+        now, speeds = scaled(problem, rates, system, what, factor)
+        programme = formulate(now, speeds)
+        session.load(programme)
+        try:
+            return leaders(programme, now, speeds, session.run().x)
+        except Infeasible:
+            return None
+
+    out = []
+    today = who(problem.choices[0].name, "speed", 1.0)
+    if today is None:
+        return ()
+    for choice in problem.choices:
+        for what in ("price", "speed"):
+            if what == "price" and not any(o.price.value for o in choice.offers):
+                continue
+            if progress:
+                progress(f"flip points of {choice.name}'s {what}")
+            for sign in (-1, 1):
+                seen: set[str] = set()
+                last = 1.0
+                for step in range(1, steps + 1):
+                    factor = RANGE ** (sign * step / steps)
+                    found = who(choice.name, what, factor)
+                    if found is None:
+                        break
+                    for task in sorted(k for k in found if found[k] != today[k] and k not in seen):
+                        seen.add(task)
+                        inner, outer, after = last, factor, found[task]
+                        while abs(math.log(outer / inner)) > 0.01:
+                            middle = math.sqrt(inner * outer)
+                            halfway = who(choice.name, what, middle)
+                            if halfway is not None and halfway[task] == today[task]:
+                                inner = middle
+                            else:
+                                outer, after = middle, (halfway or found)[task]
+                        value, unit = _value(choice, rates, task, what, outer)
+                        out.append(
+                            Flip(
+                                task=task,
+                                system=choice.name,
+                                what=what,
+                                at=outer,
+                                value=value,
+                                unit=unit,
+                                before=today[task],
+                                after=after,
+                            )
+                        )
+                    last = factor
+    return tuple(sorted(out, key=lambda f: (abs(math.log(f.at)), f.task, f.system, f.what)))
+
+
+def _value(choice: Choice, rates: Rates, task: str, what: str, factor: float) -> tuple[float, str]:
+    if what == "price":
+        offer = min(choice.offers, key=lambda o: (o.kind != "rent", float(o.price)))
+        return (
+            (float(offer.price) * 3600 * factor, "USD/chip/h")
+            if offer.kind == "rent"
+            else (float(offer.price) * factor, "USD/unit")
+        )
+    rate = rates.get((task, choice.name))
+    return (
+        float(rate.tokens_per_s_per_chip) * factor
+        if rate is not None and rate.tokens_per_s_per_chip.value is not None
+        else math.nan,
+        "tokens/s/chip",
+    )

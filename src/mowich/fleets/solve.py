@@ -1,0 +1,712 @@
+"""The fleet question as a linear or mixed-integer programme, solved with HiGHS.
+
+`formulate` writes a `Problem` and its `Rates` as arrays: what is ordered, which units work on which task, which stacks are kept. Work is
+measured as a share of what is asked, chips in units of purchase, money in millions of USD, so that the numbers are of like size. Every row knows
+in words what it says: shadow prices and conflicts speak with those words. `optimise` solves; goals come one after another (lexicographic).
+Nothing here knows how an answer is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import highspy
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.fleets.problem import CLOUD, Choice, Offer, Problem, Rates, Site, Task, Vector, Workload
+
+MILLION = 1e6
+TIE = 1e-6
+"""A later goal may worsen an earlier one by this share, no more."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Says:
+    """What a row of the programme says. kind and subject make the group; period: index or -1; unit: what one more of it is called;
+    scale: how many units the right-hand side counts in (power in MW, units as they are)."""
+
+    kind: str
+    subject: str
+    period: int
+    unit: str
+    scale: float = 1.0
+
+    @property
+    def group(self) -> tuple[str, str]:
+        return self.kind, self.subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Units of one system at one site. owned: electricity is ours to pay (at a site of ours); offers: which orders fill it."""
+
+    choice: Choice
+    site: Site
+    owned: bool
+    there: Vector
+    offers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else -1)."""
+
+    work: Mapping[tuple[str, str], Ints]
+    busy: Ints
+    orders: Ints
+    keeps: Mapping[tuple[str, str], int]
+    picks: Mapping[tuple[str, str], int]
+    stacks: Mapping[str, int]
+    pools: tuple[Pool, ...]
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programme:
+    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> cost vector (USD in millions, J in GWh, stacks)."""
+
+    layout: Layout
+    goals: Mapping[str, Vector]
+    offset: Mapping[str, float]
+    low: Vector
+    high: Vector
+    integer: NDArray[np.bool_]
+    row_low: Vector
+    row_high: Vector
+    says: tuple[Says, ...]
+    starts: Ints
+    index: Ints
+    value: Vector
+
+
+class _Builder:
+    """Columns and rows as they are found; `programme` sorts them into arrays."""
+
+    def __init__(self) -> None:
+        self.low: list[float] = []
+        self.high: list[float] = []
+        self.integer: list[bool] = []
+        self.rows: list[tuple[float, float, Says]] = []
+        self.at: list[tuple[Ints, Ints, Vector]] = []
+
+    def columns(self, number: int, *, high: float = np.inf, integer: bool = False) -> Ints:
+        first = len(self.low)
+        self.low += [0.0] * number
+        self.high += [high] * number
+        self.integer += [integer] * number
+        return np.arange(first, first + number)
+
+    def row(self, low: float, high: float, says: Says) -> int:
+        self.rows.append((low, high, says))
+        return len(self.rows) - 1
+
+    def add(self, rows: Any, columns: Any, values: Any) -> None:
+        r, c, v = np.broadcast_arrays(
+            np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64), np.asarray(values, dtype=float)
+        )
+        self.at.append((r.ravel(), c.ravel(), v.ravel()))
+
+    def matrix(self) -> tuple[Ints, Ints, Vector]:
+        """(starts, row index, value) by columns; entries at the same place are added."""
+        rows, columns, values = (np.concatenate([part[i] for part in self.at]) for i in range(3))
+        key = columns * len(self.rows) + rows
+        unique, inverse = np.unique(key, return_inverse=True)
+        total = np.bincount(inverse, weights=values, minlength=len(unique))
+        column, index = np.divmod(unique, len(self.rows))
+        return (
+            np.searchsorted(column, np.arange(len(self.low) + 1)).astype(np.int64),
+            index.astype(np.int64),
+            np.asarray(total, dtype=float),
+        )
+
+
+def active(offer: Offer, ordered: int, num_periods: int) -> slice:
+    """The periods in which what was ordered in a period is there."""
+    first = ordered + offer.delay
+    last = num_periods if offer.kind == "buy" else min(num_periods, first + offer.term)
+    return slice(min(first, num_periods), last)
+
+
+def order_cost(problem: Problem, offer: Offer, unit_chips: int, ordered: int) -> tuple[float, Vector]:
+    """(net present USD of one unit, [T] cash of each period).
+
+    Bought: the price when ordered, less what is not yet written off at the end (straight line over its life). Rented: price x chips x
+    hours of the periods inside the horizon; what a term runs past the horizon is not charged.
+    """
+    discounts, cash = problem.discounts(), np.zeros(problem.num_periods)
+    price = float(offer.price)
+    when = active(offer, ordered, problem.num_periods)
+    if offer.kind == "buy":
+        cash[ordered] = price
+        used = when.stop - when.start
+        residual = price * max(0.0, 1 - used / offer.term)
+        return price * discounts[ordered] - residual * discounts[-1], cash
+    cash[when] = price * unit_chips * problem.length_s
+    return float(cash @ discounts), cash
+
+
+def formulate(problem: Problem, rates: Rates) -> Programme:
+    """The programme of a problem.
+
+    Raises UserError (exit 3) where a workload runs on none of the systems allowed to it, with the reason for each.
+    """
+    build = _Builder()
+    periods = range(problem.num_periods)
+    offers = tuple(o for c in problem.choices for o in c.offers)
+    sites = {s.name: s for s in problem.sites}
+    by_name = {c.name: c for c in problem.choices}
+
+    # variables
+    work: dict[tuple[str, str], Ints] = {}
+    stuck: list[UserError] = []
+    for workload in problem.workloads:
+        for task in workload.tasks:
+            reasons = []
+            for choice in problem.allowed(workload):
+                rate = rates.get((task.name, choice.name))
+                if rate is None or rate.tokens_per_s_per_chip.value is None:
+                    reasons.append(
+                        f"{choice.name}: {'no speed is given' if rate is None else rate.tokens_per_s_per_chip.reason}"
+                    )
+                    continue
+                columns = np.full(problem.num_periods, -1)
+                columns[workload.first : workload.last + 1] = build.columns(workload.last + 1 - workload.first)
+                work[task.name, choice.name] = columns
+            if len(reasons) == len(problem.allowed(workload)):
+                stuck.append(
+                    UserError(
+                        f"workload '{task.name}' runs on no system allowed to it ({'; '.join(reasons)})",
+                        where=problem.name,
+                        code=EXIT_INFEASIBLE,
+                    )
+                )
+    if stuck:
+        raise stuck[0] if len(stuck) == 1 else _several(stuck)
+    orders = np.array([build.columns(problem.num_periods, integer=True) for _ in offers], dtype=np.int64).reshape(
+        len(offers), problem.num_periods
+    )
+    pools = _pools(problem, offers, sites)
+    busy = np.array([build.columns(problem.num_periods) for _ in pools], dtype=np.int64).reshape(
+        len(pools), problem.num_periods
+    )
+    keeps = {(w.name, k): int(build.columns(1, high=1.0, integer=True)[0]) for w in problem.workloads for k in problem.stacks
+             if any((t.name, c.name) in work for t in w.tasks for c in problem.choices if c.stack == k)}  # fmt: skip
+    picks = {(w.name, c.name): int(build.columns(1, high=1.0, integer=True)[0]) for w in problem.workloads if w.one_system
+             for c in problem.choices if any((t.name, c.name) in work for t in w.tasks)}  # fmt: skip
+    stacks = {k: int(build.columns(1, high=1.0, integer=True)[0]) for k in problem.stacks}
+
+    # rows
+    for workload in problem.workloads:
+        _demand(build, problem, workload, work, rates, by_name, keeps, picks)
+    for choice in problem.choices:
+        mine = [i for i, p in enumerate(pools) if p.choice is choice]
+        tasks = [w for (_, s), w in work.items() if s == choice.name]
+        for t in periods:
+            row = build.row(-np.inf, 0.0, Says(kind="use", subject=choice.name, period=t, unit="unit"))
+            used = np.array([w[t] for w in tasks if w[t] >= 0], dtype=np.int64)
+            build.add(row, used, 1.0)
+            build.add(row, busy[mine, t], -1.0)
+    for number, pool in enumerate(pools):
+        for t in periods:
+            row = build.row(
+                -np.inf,
+                float(pool.there[t]),
+                Says(kind="capacity", subject=f"{pool.choice.name} at {pool.site.name}", period=t, unit="unit"),
+            )
+            build.add(row, busy[number, t], 1.0)
+            for o in pool.offers:
+                ordered = [
+                    q
+                    for q in periods
+                    if active(offers[o], q, problem.num_periods).start
+                    <= t
+                    < active(offers[o], q, problem.num_periods).stop
+                ]
+                build.add(row, orders[o, ordered], -1.0)
+    for site in problem.sites:
+        for t in periods:
+            if np.isfinite(site.cap_W[t]):
+                _power(build, problem, site, t, pools, offers, busy, orders)
+    for o, offer in enumerate(offers):
+        for t in periods:
+            if np.isfinite(offer.supply[t]):
+                build.add(
+                    build.row(
+                        -np.inf,
+                        float(offer.supply[t]),
+                        Says(kind=f"supply to {offer.kind}", subject=offer.system, period=t, unit="unit"),
+                    ),
+                    orders[o, t],
+                    1.0,
+                )
+    for (_, stack), column in keeps.items():
+        row = build.row(-np.inf, 0.0, Says(kind="stack", subject=stack, period=-1, unit="stack"))
+        build.add(row, [column, stacks[stack]], [1.0, -1.0])
+
+    # goals
+    cost, energy, kept = (np.zeros(len(build.low)) for _ in range(3))
+    offset = {"cost": 0.0, "energy": 0.0, "stacks": 0.0}
+    cash = np.zeros((problem.num_periods, len(build.low)))
+    cash_offset = np.zeros(problem.num_periods)
+    discounts = problem.discounts()
+    for o, offer in enumerate(offers):
+        for t in periods:
+            net, paid = order_cost(problem, offer, by_name[offer.system].unit_chips, t)
+            cost[orders[o, t]] += net / MILLION
+            cash[:, orders[o, t]] += paid / MILLION
+    for choice in problem.choices:
+        paid = choice.committed * choice.unit_chips * float(choice.committed_price) * problem.length_s / MILLION
+        offset["cost"] += float(paid @ discounts)
+        cash_offset += paid
+    for number, pool in enumerate(pools):
+        power = pool.choice.power_W.value
+        if power is None:
+            continue
+        joule = power * pool.choice.unit_chips * float(pool.site.pue) * problem.length_s
+        pay = float(pool.site.electricity) / MILLION if pool.owned and pool.site.name != CLOUD else 0.0
+        idle = pool.site.idle_share
+        for target, per_J, weight in ((energy, 1 / 3.6e12, np.ones(problem.num_periods)), (cost, pay, discounts)):
+            target[busy[number]] += joule * per_J * (1 - idle) * weight
+            for o in pool.offers:
+                for t in periods:
+                    target[orders[o, t]] += (
+                        joule * per_J * idle * float(weight[active(offers[o], t, problem.num_periods)].sum())
+                    )
+        offset["energy"] += joule / 3.6e12 * idle * float(pool.there.sum())
+        offset["cost"] += joule * pay * idle * float(pool.there @ discounts)
+        for t in periods:
+            cash[t, busy[number, t]] += joule * pay * (1 - idle)
+            cash_offset[t] += joule * pay * idle * pool.there[t]
+            for o in pool.offers:
+                ordered = [
+                    q
+                    for q in periods
+                    if active(offers[o], q, problem.num_periods).start
+                    <= t
+                    < active(offers[o], q, problem.num_periods).stop
+                ]
+                cash[t, orders[o, ordered]] += joule * pay * idle
+    for (name, stack), column in keeps.items():
+        workload = problem.workload(name)
+        usd = workload.porting_usd.get(stack, 0.0) / MILLION
+        cost[column] += usd * discounts[workload.first]
+        cash[workload.first, column] += usd
+    for column in stacks.values():
+        cost[column] += problem.stack_usd / MILLION * discounts.sum()
+        cash[:, column] += problem.stack_usd / MILLION
+        kept[column] = 1.0
+    for t in periods:
+        if np.isfinite(problem.budget_per_period[t]):
+            row = build.row(
+                -np.inf,
+                problem.budget_per_period[t] / MILLION - cash_offset[t],
+                Says(kind="budget", subject="", period=t, unit="M$"),
+            )
+            build.add(row, every_nonzero := np.flatnonzero(cash[t]), cash[t, every_nonzero])
+    if np.isfinite(problem.budget_usd):
+        total = cash.sum(axis=0)
+        row = build.row(
+            -np.inf,
+            problem.budget_usd / MILLION - float(cash_offset.sum()),
+            Says(kind="budget", subject="", period=-1, unit="M$"),
+        )
+        build.add(row, nonzero := np.flatnonzero(total), total[nonzero])
+    starts, index, value = build.matrix()
+    return Programme(
+        layout=Layout(work=work, busy=busy, orders=orders, keeps=keeps, picks=picks, stacks=stacks, pools=pools, offers=offers),
+        goals={"cost": cost, "energy": energy, "stacks": kept}, offset=offset, low=np.array(build.low), high=np.array(build.high), integer=np.array(build.integer),
+        row_low=np.array([r[0] for r in build.rows]), row_high=np.array([r[1] for r in build.rows]), says=tuple(r[2] for r in build.rows),
+        starts=starts, index=index, value=value,
+    )  # fmt: skip
+
+
+def _several(errors: Sequence[UserError]) -> UserError:
+    from mowich.errors import UserErrors
+
+    return UserErrors(errors)
+
+
+def _pools(problem: Problem, offers: Sequence[Offer], sites: Mapping[str, Site]) -> tuple[Pool, ...]:
+    """Every (system, site, owned or rented) that can hold units."""
+    out = []
+    for choice in problem.choices:
+        for site in problem.sites:
+            for owned in (True, False):
+                mine = tuple(
+                    i
+                    for i, o in enumerate(offers)
+                    if o.system == choice.name and o.site == site.name and (o.kind == "buy") == owned
+                )
+                there = np.zeros(problem.num_periods)
+                if owned and site.name in choice.have:
+                    there = there + choice.have[site.name]
+                if not owned and site.name == CLOUD:
+                    there = there + choice.committed
+                if mine or there.any():
+                    out.append(Pool(choice=choice, site=sites[site.name], owned=owned, there=there, offers=mine))
+    return tuple(out)
+
+
+def _demand(build: _Builder, problem: Problem, workload: Workload, work: Mapping[tuple[str, str], Ints], rates: Rates, by_name: Mapping[str, Choice],
+            keeps: Mapping[tuple[str, str], int], picks: Mapping[tuple[str, str], int]) -> None:  # fmt: skip
+    """What a workload asks, as shares of it: all tokens by its deadline, or its rate in every period; on which stacks; on how many chips."""
+    window = range(workload.first, workload.last + 1)
+    progress = build.columns(len(window)) if workload.kind == "rl" else None
+    if progress is not None:
+        row = build.row(
+            1.0, np.inf, Says(kind="work", subject=workload.name, period=workload.last, unit="% of it", scale=100.0)
+        )
+        build.add(row, progress, 1.0)
+    for task in workload.tasks:
+        mine = [(s, columns) for (n, s), columns in work.items() if n == task.name]
+        shares = {s: share_per_unit(problem, task, by_name[s], rates) for s, _ in mine}
+        if task.kind == "serve" or progress is not None:
+            for place, t in enumerate(window):
+                if task.kind == "serve" and task.tokens_per_s[t] == 0:
+                    continue
+                row = build.row(
+                    1.0 if progress is None else 0.0,
+                    np.inf,
+                    Says(
+                        kind="demand" if progress is None else "step",
+                        subject=task.name,
+                        period=t,
+                        unit="% of it",
+                        scale=100.0,
+                    ),
+                )
+                for s, columns in mine:
+                    build.add(row, columns[t], shares[s][t])
+                if progress is not None:
+                    build.add(row, progress[place], -1.0)
+                _links(build, workload, task, t, mine, shares, by_name, keeps, picks)
+        else:
+            row = build.row(
+                1.0, np.inf, Says(kind="work", subject=task.name, period=workload.last, unit="% of it", scale=100.0)
+            )
+            for s, columns in mine:
+                build.add(
+                    row, columns[workload.first : workload.last + 1], shares[s][workload.first : workload.last + 1]
+                )
+            _links(build, workload, task, -1, mine, shares, by_name, keeps, picks)
+    if picks_of := [c for (w, _), c in picks.items() if w == workload.name]:
+        build.add(
+            build.row(-np.inf, 1.0, Says(kind="one system", subject=workload.name, period=-1, unit="system")),
+            picks_of,
+            1.0,
+        )
+    if workload.max_chips:
+        for t in window:
+            row = build.row(
+                -np.inf, workload.max_chips, Says(kind="chips at once", subject=workload.name, period=t, unit="chip")
+            )
+            for (n, s), columns in work.items():
+                if any(task.name == n for task in workload.tasks):
+                    build.add(row, columns[t], float(by_name[s].unit_chips))
+
+
+def share_per_unit(problem: Problem, task: Task, choice: Choice, rates: Rates) -> Vector:
+    """[T] share of what a task asks that one unit does in each period: of all its tokens, or of the rate asked for then."""
+    rate = float(rates[task.name, choice.name].tokens_per_s_per_chip) * choice.unit_chips
+    if task.kind == "serve":
+        with np.errstate(divide="ignore"):
+            return np.where(task.tokens_per_s > 0, rate / np.where(task.tokens_per_s > 0, task.tokens_per_s, 1.0), 0.0)
+    return np.full(problem.num_periods, rate * problem.length_s / task.tokens)
+
+
+def _links(build: _Builder, workload: Workload, task: Task, period: int, mine: Sequence[tuple[str, Ints]], shares: Mapping[str, Vector],
+           by_name: Mapping[str, Choice], keeps: Mapping[tuple[str, str], int], picks: Mapping[tuple[str, str], int]) -> None:  # fmt: skip
+    """Work on a stack only where the stack is kept; on a system only where it is the one picked. Work and demand are shares of one, so one is the
+    tightest bound there is."""
+    window = slice(workload.first, workload.last + 1)
+
+    def put(row: int, s: str, columns: Ints) -> None:
+        if period >= 0:
+            build.add(row, columns[period], shares[s][period])
+        else:
+            build.add(row, columns[window], shares[s][window])
+
+    for stack in dict.fromkeys(by_name[s].stack for s, _ in mine):
+        row = build.row(-np.inf, 0.0, Says(kind="port", subject=f"{task.name} to {stack}", period=period, unit="port"))
+        for s, columns in mine:
+            if by_name[s].stack == stack:
+                put(row, s, columns)
+        build.add(row, keeps[workload.name, stack], -1.0)
+    if workload.one_system:
+        for s, columns in mine:
+            row = build.row(-np.inf, 0.0, Says(kind="pick", subject=f"{task.name} on {s}", period=period, unit="pick"))
+            put(row, s, columns)
+            build.add(row, picks[workload.name, s], -1.0)
+
+
+def _power(
+    build: _Builder,
+    problem: Problem,
+    site: Site,
+    t: int,
+    pools: Sequence[Pool],
+    offers: Sequence[Offer],
+    busy: NDArray[np.int64],
+    orders: NDArray[np.int64],
+) -> None:
+    """What stands at a site draws at most its cap at the meter: P pue (busy + idle share x (units - busy)), in MW."""
+    mine = [(n, p) for n, p in enumerate(pools) if p.site is site]
+    drawn = sum(_mw(p) * site.idle_share * p.there[t] for _, p in mine)
+    row = build.row(-np.inf, site.cap_W[t] / 1e6 - drawn, Says(kind="power", subject=site.name, period=t, unit="MW"))
+    for number, pool in mine:
+        build.add(row, busy[number, t], _mw(pool) * (1 - site.idle_share))
+        for o in pool.offers:
+            ordered = [
+                q
+                for q in range(problem.num_periods)
+                if active(offers[o], q, problem.num_periods).start <= t < active(offers[o], q, problem.num_periods).stop
+            ]
+            build.add(row, orders[o, ordered], _mw(pool) * site.idle_share)
+
+
+def _mw(pool: Pool) -> float:
+    """MW at the meter of one busy unit."""
+    return float(pool.choice.power_W) * pool.choice.unit_chips * float(pool.site.pue) / 1e6
+
+
+# ---- solving --------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """x: the variables; goals: value of each goal (M$, GWh, stacks); bound, gap: of the first goal; duals: M$ per unit of each row's right-hand side."""
+
+    status: str
+    x: Vector
+    goals: Mapping[str, float]
+    bound: float
+    gap: float
+    seconds: float
+    duals: Vector = field(default_factory=lambda: np.zeros(0))
+
+
+class Infeasible(Exception):
+    """No plan meets every constraint."""
+
+
+class Session:
+    """A programme inside HiGHS, solved again and again from the last basis. Mutable; lives inside one study."""
+
+    def __init__(
+        self, programme: Programme, *, integer: bool, gap: float = 0.005, time_limit_s: float = 60.0, goal: str = "cost"
+    ) -> None:
+        self.programme = programme
+        self.integer = integer and bool(programme.integer.any())
+        self.highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
+        self.highs.silent()
+        for option, value in (
+            ("output_flag", False),
+            ("mip_rel_gap", gap),
+            ("time_limit", time_limit_s),
+            ("random_seed", 0),
+            ("threads", 1),
+        ):
+            self.highs.setOptionValue(option, value)
+        self.load(programme, goal)
+
+    def load(self, programme: Programme, goal: str = "cost") -> None:
+        """Take another programme of the same shape; the basis stays."""
+        lp = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = len(programme.low), len(programme.row_low)
+        lp.col_cost_, lp.offset_ = programme.goals[goal], programme.offset[goal]
+        lp.col_lower_, lp.col_upper_ = programme.low, programme.high
+        lp.row_lower_, lp.row_upper_ = programme.row_low, programme.row_high
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = (
+            programme.starts,
+            programme.index,
+            programme.value,
+        )
+        if self.integer:
+            kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+            lp.integrality_ = [kinds[int(i)] for i in programme.integer]
+        basis = self.highs.getBasis() if self.programme is not programme else None
+        self.programme = programme
+        self.highs.passModel(lp)
+        if basis is not None and basis.valid and not self.integer:
+            self.highs.setBasis(basis)
+
+    def costs(self, cost: Vector) -> None:
+        self.highs.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost)
+
+    def upper(self, high: Vector) -> None:
+        """Other upper bounds of the columns: what may not be used is 0."""
+        self.highs.changeColsBounds(len(high), np.arange(len(high), dtype=np.int32), self.programme.low, high)
+
+    def run(self, goal: str = "cost") -> Solution:
+        """Solve. Raises Infeasible; KeyboardInterrupt goes through."""
+        start = time.perf_counter()
+        self.highs.run()
+        seconds = time.perf_counter() - start
+        status = self.highs.getModelStatus()
+        words = self.highs.modelStatusToString(status)
+        if status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
+            raise Infeasible
+        info, solution = self.highs.getInfo(), self.highs.getSolution()
+        if (
+            status not in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kTimeLimit)
+            or not solution.value_valid
+        ):
+            raise UserError(f"the solver stopped without a plan: {words}", fix="a longer --time-limit may help")
+        x = np.array(solution.col_value)
+        goals = {name: float(vector @ x) + self.programme.offset[name] for name, vector in self.programme.goals.items()}
+        bound = float(info.mip_dual_bound) if self.integer else float(info.objective_function_value)
+        gap = float(info.mip_gap) if self.integer else 0.0
+        duals = np.array(solution.row_dual) if not self.integer else np.zeros(0)
+        return Solution(
+            status="optimal" if status == highspy.HighsModelStatus.kOptimal else "time limit",
+            x=x,
+            goals=goals,
+            bound=bound,
+            gap=max(0.0, gap),
+            seconds=seconds,
+            duals=duals,
+        )
+
+
+def only(programme: Programme, problem: Problem, stacks: Sequence[str]) -> Vector:
+    """Upper bounds of the columns when work may run on these stacks alone."""
+    high = programme.high.copy()
+    stack = {c.name: c.stack for c in problem.choices}
+    for (_, s), columns in programme.layout.work.items():
+        if stack[s] not in stacks:
+            high[columns[columns >= 0]] = 0.0
+    return high
+
+
+def optimise(programme: Programme, *, goals: Sequence[str] = ("cost",), integer: bool = True, gap: float = 0.005, time_limit_s: float = 60.0,
+             high: Vector | None = None) -> Solution:  # fmt: skip
+    """The best plan by the first goal, and among the plans that keep it (within `TIE`) the best by the next goals.
+
+    gap: relative, of the integer programme of the first goal. Later goals improve the plan found: `stacks` leaves out every stack that can
+    go; any other keeps the whole numbers and moves the rest. Raises Infeasible.
+    """
+    limits = programme.high if high is None else high
+    session = Session(programme, integer=integer, gap=gap, time_limit_s=time_limit_s, goal=goals[0])
+    session.upper(limits)
+    first = best = session.run(goals[0])
+    low = programme.low
+    for place, goal in enumerate(goals[1:], start=1):
+        kept = [
+            (programme.goals[g], best.goals[g] - programme.offset[g] + TIE * max(1.0, abs(best.goals[g])))
+            for g in goals[:place]
+        ]
+        if goal == "stacks" and integer:
+            best, limits = _fewer_stacks(programme, best, limits, kept, gap, time_limit_s)
+            continue
+        if integer:
+            whole = np.where(programme.integer, np.round(best.x), np.nan)
+            low, limits = np.where(programme.integer, whole, programme.low), np.where(programme.integer, whole, limits)
+        try:
+            found = _under(
+                replace(programme, low=low), limits, kept, goal, integer=False, gap=gap, time_limit_s=time_limit_s
+            )
+        except (Infeasible, UserError):  # rounding within the solver's tolerance left no room: what was found stands
+            break
+        best = replace(found, seconds=best.seconds + found.seconds)
+    return replace(best, status=first.status, bound=first.bound, gap=first.gap, duals=first.duals)
+
+
+Kept = Sequence[tuple[Vector, float]]
+"""(cost vector of a goal, most that it may be)"""
+
+
+def _under(
+    programme: Programme, high: Vector, kept: Kept, goal: str, *, integer: bool, gap: float, time_limit_s: float
+) -> Solution:
+    """The best by a goal under bounds on other goals."""
+    session = Session(programme, integer=integer, gap=gap, time_limit_s=time_limit_s, goal=goal)
+    session.upper(high)
+    for vector, most in kept:
+        places = np.flatnonzero(vector)
+        session.highs.addRow(-np.inf, most, len(places), places.astype(np.int32), vector[places])
+    return session.run(goal)
+
+
+def _fewer_stacks(
+    programme: Programme, best: Solution, high: Vector, kept: Kept, gap: float, time_limit_s: float
+) -> tuple[Solution, Vector]:
+    """Leave out each stack in turn where the goals so far allow it; the relaxation says no quickly."""
+    for column in programme.layout.stacks.values():
+        if best.x[column] < 0.5:
+            continue
+        fewer = high.copy()
+        fewer[column] = 0.0
+        try:
+            for integer in (False, True):
+                found = _under(programme, fewer, kept, "cost", integer=integer, gap=gap, time_limit_s=time_limit_s)
+        except (Infeasible, UserError):
+            continue
+        best, high = replace(found, seconds=best.seconds + found.seconds), fewer
+    return best, high
+
+
+def conflict(programme: Programme) -> tuple[Says, ...]:
+    """A smallest set of constraints that cannot hold together, as rows of the programme (irreducible: without any one of them there is a plan).
+
+    Groups of rows (a site's power, a system's supply, a workload's demand) are left out one after another; what cannot be left out without a
+    plan appearing is part of the conflict. Several orders are tried and the smallest set is kept. Then the same within the groups, period by period.
+    The rows that only tie variables together (use, capacity, ports) always stay.
+    """
+    structure = {"use", "capacity", "port", "pick", "stack", "step"}
+    groups: dict[tuple[str, str], list[int]] = {}
+    for number, says in enumerate(programme.says):
+        if says.kind not in structure:
+            groups.setdefault(says.group, []).append(number)
+    session = Session(programme, integer=False)
+    session.costs(np.zeros(len(programme.low)))
+    integer: Session | None = None
+
+    def impossible(kept: Sequence[int], loosened: set[int]) -> bool:
+        for number in loosened:
+            session.highs.changeRowBounds(number, -np.inf, np.inf)
+        for number in kept:
+            session.highs.changeRowBounds(number, programme.row_low[number], programme.row_high[number])
+        try:
+            session.run()
+        except Infeasible:
+            return True
+        if integer is None:
+            return False
+        for number in loosened:
+            integer.highs.changeRowBounds(number, -np.inf, np.inf)
+        for number in kept:
+            integer.highs.changeRowBounds(number, programme.row_low[number], programme.row_high[number])
+        try:
+            integer.run()
+        except Infeasible:
+            return True
+        return False
+
+    def irreducible(parts: list[list[int]], rest: set[int]) -> list[list[int]]:
+        kept = list(parts)
+        for part in parts:
+            trial = [p for p in kept if p is not part]
+            loosened = rest | {n for p in parts if p not in trial for n in p}
+            if impossible([n for p in trial for n in p], loosened):
+                kept = trial
+        return kept
+
+    everything = [n for rows in groups.values() for n in rows]
+    if not impossible(everything, set()):  # only whole units make it impossible
+        integer = Session(programme, integer=True, time_limit_s=20.0)
+        integer.costs(np.zeros(len(programme.low)))
+        if not impossible(everything, set()):
+            return ()
+    parts = list(groups.values())
+    found = min((irreducible(order, set()) for order in (parts, parts[::-1], sorted(parts, key=len))), key=len)
+    outside = set(everything) - {n for part in found for n in part}
+    rows = irreducible([[n] for part in found for n in part], outside)
+    return tuple(programme.says[n] for part in rows for n in part)
