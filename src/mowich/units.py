@@ -18,7 +18,8 @@ _SMALL = {"m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9, "p": 1e-12}
 _MONEY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
 _TIME = {"s": 1.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0,
-         "day": 86400.0, "days": 86400.0, "y": 31557600.0, "year": 31557600.0}  # fmt: skip
+         "day": 86400.0, "days": 86400.0, "month": 2629800.0, "months": 2629800.0, "quarter": 7889400.0, "quarters": 7889400.0,
+         "y": 31557600.0, "year": 31557600.0, "years": 31557600.0}  # fmt: skip
 
 
 class Quantity(NamedTuple):
@@ -59,8 +60,11 @@ def _build() -> dict[str, Quantity]:
                 table[f"{money}/{what}/{hour}"] = Quantity(1 / 3600, "USD/chip/s")
                 table[f"{money}/{what}-{hour}"] = Quantity(1 / 3600, "USD/chip/s")
             table[f"{money}/{hour}"] = Quantity(1 / 3600, "USD/s")
+        table[f"{money}/GB"] = Quantity(1e-9, "USD/B")
+        table[f"{money}/mm2"] = Quantity(1e6, "USD/m2")
         table[f"{money}/kWh"] = Quantity(1 / 3.6e6, "USD/J")
         table[f"{money}/MWh"] = Quantity(1 / 3.6e9, "USD/J")
+    table["mm2"] = Quantity(1e-6, "m2")
     table["%"] = Quantity(0.01, "1")
     table["x"] = Quantity(1.0, "1")
     table["1"] = Quantity(1.0, "1")

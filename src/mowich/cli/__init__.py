@@ -7,6 +7,15 @@ One module per topic; importing it registers its verbs, in the order of `--help`
 
 # isort: off
 from mowich.cli.app import VERSION, app, main, run
-from mowich.cli import plan, sweep, model, explain, validate, facts, kernel  # noqa: F401  the order of --help
+from mowich.cli import (  # noqa: F401  the order of --help
+    plan,
+    sweep,
+    fleet,
+    model,
+    explain,
+    validate,
+    facts,
+    kernel,
+)
 
 __all__ = ["VERSION", "app", "main", "run"]
