@@ -22,9 +22,11 @@ from mowich.machines.system import System, resolve
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.studies import compare as _compare
 from mowich.studies import explain as _explain
+from mowich.studies import fleet as _fleet
 from mowich.studies import validate as _validate
 from mowich.studies.compare import Comparison, PlanList
 from mowich.studies.explain import Explanation
+from mowich.studies.fleet import Fleet
 from mowich.studies.validate import Validation
 from mowich.units import parse_count
 from mowich.workloads import Model
@@ -97,6 +99,13 @@ def explain(
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
     """Predicted against measured for a table of training steps (None: the published rows that ship)."""
     return _validate.validate(path, facts or _facts.load())
+
+
+def fleet(scenario: str | Path, *, rates: str | Path | None = None, draws: int = 0, flips: bool = False, relaxed: bool = False, gap: float = 0.005,
+          seed: int = 0, facts: Facts | None = None) -> Fleet:  # fmt: skip
+    """What to buy, rent and assign in each period of a scenario file; rates: speeds from a file instead of predicting them."""
+    return _fleet.fleet(scenario, facts or _facts.load(), rates_file=None if rates is None else Path(rates), draws=draws, with_flips=flips, relaxed=relaxed, gap=gap,
+                        seed=seed)  # fmt: skip
 
 
 def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, timed: bool = True, **kwargs: Any) -> Result | list[Result]:  # fmt: skip

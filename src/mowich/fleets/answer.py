@@ -18,7 +18,6 @@ from mowich.estimate import Estimate
 from mowich.fleets.check import violations
 from mowich.fleets.problem import Choice, Problem, Rates
 from mowich.fleets.solve import (
-    MILLION,
     Infeasible,
     Programme,
     Says,
@@ -163,7 +162,7 @@ def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: So
                 share = speed / task.tokens_per_s[t] if task.kind == "serve" else speed * problem.length_s / task.tokens
                 assign.append(Assignment(task=n, system=s, period=problem.labels[t], chips=at_work, share=float(share)))
     return Answer(
-        status=solution.status, usd=solution.goals["cost"] * MILLION, bound_usd=solution.bound * MILLION, gap=solution.gap, seconds=solution.seconds,
+        status=solution.status, usd=solution.goals["cost"] * programme.money_usd, bound_usd=solution.bound * programme.money_usd, gap=solution.gap, seconds=solution.seconds,
         energy_J=solution.goals["energy"] * 3.6e12, stacks=tuple(k for k, c in programme.layout.stacks.items() if solution.x[c] > 0.5 or any(keeps[w, j] > SMALL and j == k for w, j in keeps)),
         orders=tuple(lines), assign=tuple(assign), uses=uses(problem, programme, solution.x), warnings=problem.warnings,
     )  # fmt: skip
@@ -226,12 +225,12 @@ def bindings(problem: Problem, programme: Programme, duals: Any) -> tuple[Bindin
     """The constraints with a shadow price, dearest first; what only ties variables together is left out."""
     out = []
     for says, dual in zip(programme.says, duals, strict=True):
-        if says.kind in ("use", "port", "pick", "stack", "step", "capacity", "one system") or abs(dual) * MILLION < 1.0:
+        if says.kind in ("use", "port", "pick", "stack", "step", "capacity", "one system") or abs(dual) < 1e-7:
             continue
         out.append(
             Binding(
                 constraint=words(says, problem.labels),
-                shadow_price=abs(float(dual)) * MILLION / says.scale,
+                shadow_price=abs(float(dual)) * programme.money_usd / says.scale,
                 unit=says.unit,
             )
         )
@@ -269,7 +268,7 @@ def solve(problem: Problem, rates: Rates, *, relaxed: bool = False, gap: float =
                 time_limit_s=time_limit_s,
                 high=only(programme, problem, [stack]),
             )
-            usd = alone.goals["cost"] * MILLION
+            usd = alone.goals["cost"] * programme.money_usd
             vendors.append(Vendor(stack=stack, usd=usd, over=usd / out.usd - 1))
         except Infeasible:
             vendors.append(Vendor(stack=stack, usd=None, over=None, reason=_why_not(problem, rates, programme, stack)))

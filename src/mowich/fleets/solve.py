@@ -1,7 +1,7 @@
 """The fleet question as a linear or mixed-integer programme, solved with HiGHS.
 
 `formulate` writes a `Problem` and its `Rates` as arrays: what is ordered, which units work on which task, which stacks are kept. Work is
-measured as a share of what is asked, chips in units of purchase, money in millions of USD, so that the numbers are of like size. Every row knows
+measured as a share of what is asked, chips in units of purchase, money in what a typical order costs, so that the numbers are of like size. Every row knows
 in words what it says: shadow prices and conflicts speak with those words. `optimise` solves; goals come one after another (lexicographic).
 Nothing here knows how an answer is shown.
 """
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.fleets.problem import CLOUD, Choice, Offer, Problem, Rates, Site, Task, Vector, Workload
 
-MILLION = 1e6
 TIE = 1e-6
 """A later goal may worsen an earlier one by this share, no more."""
+
+HEADROOM = 1.01
+"""Work on a stack may be this share of what is asked: a hair over one, so that the shadow price of a demand is the demand's alone."""
 
 Ints = NDArray[np.int64]
 
@@ -70,9 +72,11 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programme:
-    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> cost vector (USD in millions, J in GWh, stacks)."""
+    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> cost vector (USD over money_usd, J in GWh, stacks);
+    money_usd: the unit of money, chosen so that a typical order costs one."""
 
     layout: Layout
+    money_usd: float
     goals: Mapping[str, Vector]
     offset: Mapping[str, float]
     low: Vector
@@ -259,10 +263,10 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
     for o, offer in enumerate(offers):
         for t in periods:
             net, paid = order_cost(problem, offer, by_name[offer.system].unit_chips, t)
-            cost[orders[o, t]] += net / MILLION
-            cash[:, orders[o, t]] += paid / MILLION
+            cost[orders[o, t]] += net
+            cash[:, orders[o, t]] += paid
     for choice in problem.choices:
-        paid = choice.committed * choice.unit_chips * float(choice.committed_price) * problem.length_s / MILLION
+        paid = choice.committed * choice.unit_chips * float(choice.committed_price) * problem.length_s
         offset["cost"] += float(paid @ discounts)
         cash_offset += paid
     for number, pool in enumerate(pools):
@@ -270,7 +274,7 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
         if power is None:
             continue
         joule = power * pool.choice.unit_chips * float(pool.site.pue) * problem.length_s
-        pay = float(pool.site.electricity) / MILLION if pool.owned and pool.site.name != CLOUD else 0.0
+        pay = float(pool.site.electricity) if pool.owned and pool.site.name != CLOUD else 0.0
         idle = pool.site.idle_share
         for target, per_J, weight in ((energy, 1 / 3.6e12, np.ones(problem.num_periods)), (cost, pay, discounts)):
             target[busy[number]] += joule * per_J * (1 - idle) * weight
@@ -295,33 +299,36 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
                 cash[t, orders[o, ordered]] += joule * pay * idle
     for (name, stack), column in keeps.items():
         workload = problem.workload(name)
-        usd = workload.porting_usd.get(stack, 0.0) / MILLION
+        usd = workload.porting_usd.get(stack, 0.0)
         cost[column] += usd * discounts[workload.first]
         cash[workload.first, column] += usd
     for column in stacks.values():
-        cost[column] += problem.stack_usd / MILLION * discounts.sum()
-        cash[:, column] += problem.stack_usd / MILLION
+        cost[column] += problem.stack_usd * discounts.sum()
+        cash[:, column] += problem.stack_usd
         kept[column] = 1.0
+    money = float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0
+    cost, cash, cash_offset = cost / money, cash / money, cash_offset / money
+    offset["cost"] /= money
     for t in periods:
         if np.isfinite(problem.budget_per_period[t]):
             row = build.row(
                 -np.inf,
-                problem.budget_per_period[t] / MILLION - cash_offset[t],
-                Says(kind="budget", subject="", period=t, unit="M$"),
+                problem.budget_per_period[t] / money - cash_offset[t],
+                Says(kind="budget", subject="", period=t, unit="$", scale=money),
             )
             build.add(row, every_nonzero := np.flatnonzero(cash[t]), cash[t, every_nonzero])
     if np.isfinite(problem.budget_usd):
         total = cash.sum(axis=0)
         row = build.row(
             -np.inf,
-            problem.budget_usd / MILLION - float(cash_offset.sum()),
-            Says(kind="budget", subject="", period=-1, unit="M$"),
+            problem.budget_usd / money - float(cash_offset.sum()),
+            Says(kind="budget", subject="", period=-1, unit="$", scale=money),
         )
         build.add(row, nonzero := np.flatnonzero(total), total[nonzero])
     starts, index, value = build.matrix()
     return Programme(
         layout=Layout(work=work, busy=busy, orders=orders, keeps=keeps, picks=picks, stacks=stacks, pools=pools, offers=offers),
-        goals={"cost": cost, "energy": energy, "stacks": kept}, offset=offset, low=np.array(build.low), high=np.array(build.high), integer=np.array(build.integer),
+        money_usd=money, goals={"cost": cost, "energy": energy, "stacks": kept}, offset=offset, low=np.array(build.low), high=np.array(build.high), integer=np.array(build.integer),
         row_low=np.array([r[0] for r in build.rows]), row_high=np.array([r[1] for r in build.rows]), says=tuple(r[2] for r in build.rows),
         starts=starts, index=index, value=value,
     )  # fmt: skip
@@ -423,8 +430,8 @@ def share_per_unit(problem: Problem, task: Task, choice: Choice, rates: Rates) -
 
 def _links(build: _Builder, workload: Workload, task: Task, period: int, mine: Sequence[tuple[str, Ints]], shares: Mapping[str, Vector],
            by_name: Mapping[str, Choice], keeps: Mapping[tuple[str, str], int], picks: Mapping[tuple[str, str], int]) -> None:  # fmt: skip
-    """Work on a stack only where the stack is kept; on a system only where it is the one picked. Work and demand are shares of one, so one is the
-    tightest bound there is."""
+    """Work on a stack only where the stack is kept; on a system only where it is the one picked. Work and demand are shares of one, so `HEADROOM` is
+    as tight as a bound can be."""
     window = slice(workload.first, workload.last + 1)
 
     def put(row: int, s: str, columns: Ints) -> None:
@@ -438,12 +445,12 @@ def _links(build: _Builder, workload: Workload, task: Task, period: int, mine: S
         for s, columns in mine:
             if by_name[s].stack == stack:
                 put(row, s, columns)
-        build.add(row, keeps[workload.name, stack], -1.0)
+        build.add(row, keeps[workload.name, stack], -HEADROOM)
     if workload.one_system:
         for s, columns in mine:
             row = build.row(-np.inf, 0.0, Says(kind="pick", subject=f"{task.name} on {s}", period=period, unit="pick"))
             put(row, s, columns)
-            build.add(row, picks[workload.name, s], -1.0)
+            build.add(row, picks[workload.name, s], -HEADROOM)
 
 
 def _power(
@@ -481,7 +488,7 @@ def _mw(pool: Pool) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """x: the variables; goals: value of each goal (M$, GWh, stacks); bound, gap: of the first goal; duals: M$ per unit of each row's right-hand side."""
+    """x: the variables; goals: value of each goal (money, GWh, stacks); bound, gap: of the first goal; duals: money per unit of each row's right-hand side."""
 
     status: str
     x: Vector

@@ -1,0 +1,359 @@
+"""Fleets: optima computed by hand, shadow prices in words, conflicts, flip points, scenario errors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
+
+from mowich import cli, facts
+from mowich.errors import UserError
+from mowich.fleets.answer import flips, robustness, solve
+from mowich.fleets.check import violations
+from mowich.fleets.problem import period_labels, read_problem, read_rates, write_rates
+from mowich.fleets.solve import formulate, optimise
+
+
+def test_serving_takes_the_cheaper_token() -> None:
+    """100 tokens/s: 10 chips at 10 tokens/s for 3 each, or 5 at 20 for 7 each: 30 against 35 per period."""
+    p = problem(
+        [serve("chat", [100, 100])],
+        [choice("trn2", 2, offer("trn2", "rent", 3, 2)), choice("h100", 2, offer("h100", "rent", 7, 2))],
+        2,
+    )
+    a = solve(p, speeds({("chat", "trn2"): 10, ("chat", "h100"): 20}))
+    assert a.usd == pytest.approx(60)
+    assert {(o.system, o.period, o.units) for o in a.orders} == {("trn2", "p0", 10), ("trn2", "p1", 10)}
+    assert {v.stack: v.usd for v in a.vendors} == {"trn2": pytest.approx(60), "h100": pytest.approx(70)}
+
+
+def test_whole_units_cost_more_than_fractions() -> None:
+    p = problem([serve("chat", [25])], [choice("trn2", 1, offer("trn2", "rent", 3, 1))], 1)
+    table = speeds({("chat", "trn2"): 10})
+    assert solve(p, table, relaxed=True).usd == pytest.approx(7.5)
+    assert solve(p, table).usd == pytest.approx(9)
+
+
+def test_buying_pays_when_held_long_enough() -> None:
+    """A chip bought for 12 and written off over 8 periods costs 6 for four periods; rented at 2 it costs 8. Bought late, renting wins."""
+    offers = (offer("trn2", "buy", 12, 4, term=8, where="home"), offer("trn2", "rent", 2, 4))
+    home = site("home", 4)
+    long = solve(
+        problem([serve("chat", [10, 10, 10, 10])], [choice("trn2", 4, *offers)], 4, sites=[home]),
+        speeds({("chat", "trn2"): 10}),
+    )
+    assert long.usd == pytest.approx(6)
+    assert [(o.kind, o.units, o.usd) for o in long.orders] == [("buy", 1, pytest.approx(12))]
+    dear = (offer("trn2", "buy", 80, 4, term=8, where="home"), offer("trn2", "rent", 2, 4))
+    short = solve(
+        problem([serve("chat", [0, 0, 0, 10])], [choice("trn2", 4, *dear)], 4, sites=[home]),
+        speeds({("chat", "trn2"): 10}),
+    )
+    assert [(o.kind, o.period) for o in short.orders] == [("rent", "p3")]
+
+
+def test_a_delay_means_ordering_early() -> None:
+    p = problem(
+        [serve("chat", [0, 0, 10])],
+        [choice("trn2", 3, offer("trn2", "buy", 10, 3, term=3, where="home", delay=2))],
+        3,
+        sites=[site("home", 3)],
+    )
+    a = solve(p, speeds({("chat", "trn2"): 10}))
+    assert [(o.period, o.units) for o in a.orders] == [("p0", 1)]
+
+
+def test_training_fills_its_window_and_no_other() -> None:
+    """600 chip-periods of work in periods 1 and 2, 400 chips supplied to rent in each: 400 + 200."""
+    p = problem(
+        [train("run", 600 * 5 * LENGTH_S, 4, 1, 2)], [choice("trn2", 4, offer("trn2", "rent", 1, 4, supply=400))], 4
+    )
+    a = solve(p, speeds({("run", "trn2"): 5}))
+    assert a.usd == pytest.approx(600)
+    assert {x.period for x in a.assign} <= {"p1", "p2"}
+    assert sum(x.share for x in a.assign) == pytest.approx(1)
+
+
+def test_one_system_is_kept_to() -> None:
+    """Two systems of 60 chips each could share 100 chips of work; a run that must stay on one takes the larger, dearer supply."""
+    choices = [
+        choice("trn2", 1, offer("trn2", "rent", 1, 1, supply=60)),
+        choice("h100", 1, offer("h100", "rent", 2, 1, supply=100)),
+    ]
+    table = speeds({("run", "trn2"): 1, ("run", "h100"): 1})
+    assert solve(problem([train("run", 100 * LENGTH_S, 1, 0, 0)], choices, 1), table).usd == pytest.approx(60 + 80)
+    assert solve(
+        problem([train("run", 100 * LENGTH_S, 1, 0, 0, one_system=True)], choices, 1), table
+    ).usd == pytest.approx(200)
+
+
+def test_porting_and_stacks_are_paid_once() -> None:
+    """Half the chips are cheaper on each stack, but a port of 50 eats what the second saves."""
+    choices = [
+        choice("trn2", 1, offer("trn2", "rent", 1, 1, supply=50)),
+        choice("h100", 1, offer("h100", "rent", 1.5, 1)),
+    ]
+    table = speeds({("chat", "trn2"): 1, ("chat", "h100"): 1})
+    free = solve(problem([serve("chat", [100])], choices, 1), table)
+    assert free.usd == pytest.approx(50 + 75)
+    ported = solve(problem([serve("chat", [100], porting={"trn2": 50.0, "h100": 0.0})], choices, 1), table)
+    assert ported.usd == pytest.approx(150)
+    assert ported.stacks == ("h100",)
+
+
+def test_rollouts_and_updates_keep_step() -> None:
+    """Each period does the same share of both; 10 chip-periods of one and 20 of the other over two periods, 15 chips supplied in each."""
+    p = problem(
+        [reinforce("rl", 10 * LENGTH_S, 20 * LENGTH_S, 2)],
+        [choice("trn2", 2, offer("trn2", "rent", 1, 2, supply=15))],
+        2,
+    )
+    a = solve(p, speeds({("rl.rollouts", "trn2"): 1, ("rl.updates", "trn2"): 1}))
+    assert a.usd == pytest.approx(30)
+    share = {(x.task, x.period): x.share for x in a.assign}
+    for period in ("p0", "p1"):
+        assert share["rl.rollouts", period] == pytest.approx(share["rl.updates", period])
+
+
+def test_power_binds_and_its_price_is_what_a_megawatt_saves() -> None:
+    """Owned chips draw 1 kW each under a cap of 5 kW; the rest is rented at 4: one more kW saves 4 less the 1 that owning costs."""
+    p = problem(
+        [serve("chat", [10])],
+        [choice("trn2", 1, offer("trn2", "buy", 1, 1, term=1, where="home"), offer("trn2", "rent", 4, 1))],
+        1,
+        sites=[site("home", 1, cap_W=5000)],
+    )
+    a = solve(p, speeds({("chat", "trn2"): 1}))
+    assert a.usd == pytest.approx(5 * 1 + 5 * 4)
+    power = next(b for b in a.binding if b.constraint == "power at home in p0")
+    assert power.unit == "MW"
+    assert power.shadow_price == pytest.approx(3 * 1000)
+
+
+def test_a_conflict_is_named_in_words() -> None:
+    """10 chips are needed; 4 fit under the power cap and 3 are supplied to rent. The budget has nothing to do with it."""
+    choices = [choice("trn2", 1, offer("trn2", "buy", 1, 1, where="home"), offer("trn2", "rent", 1, 1, supply=3))]
+    p = problem([serve("chat", [10])], choices, 1, sites=[site("home", 1, cap_W=4000)], budget=1000)
+    a = solve(p, speeds({("chat", "trn2"): 1}))
+    assert a.status == "infeasible"
+    assert set(a.conflict) == {"demand of chat in p0", "power at home in p0", "supply of trn2 to rent in p0"}
+
+
+def test_a_conflict_of_whole_units_is_found() -> None:
+    """Half a unit fits the budget, a whole one does not."""
+    p = problem([serve("chat", [5])], [choice("trn2", 1, offer("trn2", "rent", 10, 1))], 1, budget=6)
+    a = solve(p, speeds({("chat", "trn2"): 10}))
+    assert set(a.conflict) == {"demand of chat in p0", "the budget"}
+
+
+def test_a_workload_that_runs_nowhere() -> None:
+    p = problem([serve("chat", [10])], [choice("trn2", 1, offer("trn2", "rent", 1, 1))], 1)
+    with pytest.raises(UserError, match=r"'chat' runs on no system allowed to it \(trn2: does not fit\)") as caught:
+        solve(p, speeds({("chat", "trn2"): None}))
+    assert caught.value.code == 3
+
+
+def test_duals_are_finite_differences() -> None:
+    """The shadow price of a demand is what one unit less of it saves, here and with more than one thing binding."""
+    choices = [choice("trn2", 2, offer("trn2", "rent", 3, 2, supply=5)), choice("h100", 2, offer("h100", "rent", 7, 2))]
+    p = problem([serve("chat", [100, 40]), serve("code", [60, 60])], choices, 2)
+    table = speeds({("chat", "trn2"): 10, ("chat", "h100"): 20, ("code", "trn2"): 5, ("code", "h100"): 4})
+    programme = formulate(p, table)
+    base = optimise(programme, integer=False)
+    for row, says in enumerate(programme.says):
+        if says.kind not in ("demand", "supply to rent"):
+            continue
+        step = 1e-4
+        moved = [array.copy() for array in (programme.row_low, programme.row_high)]
+        for array in moved:
+            array[row] += step
+        again = optimise(replace(programme, row_low=moved[0], row_high=moved[1]), integer=False)
+        assert (again.goals["cost"] - base.goals["cost"]) / step == pytest.approx(
+            base.duals[row], rel=1e-5, abs=1e-9
+        ), says
+
+
+def test_the_check_sees_what_is_wrong() -> None:
+    p = problem([serve("chat", [100])], [choice("trn2", 1, offer("trn2", "rent", 3, 1, supply=4))], 1)
+    table = speeds({("chat", "trn2"): 10})
+    said = violations(p, table, orders={("trn2", "rent", "cloud", 0): 4.5}, work={("chat", "trn2", 0): 6.0}, keeps={})
+    assert len(said) == 5
+    for word in ("no whole number", "are supplied", "are there", "without being ported", "60 of 100 tokens/s"):
+        assert any(word in line for line in said)
+
+
+def test_flip_points_are_where_the_leader_changes() -> None:
+    """trn2 costs 0.30 a token, h100 0.35: it takes over when its price falls below 6 or trn2's rises above 3.5."""
+    p = problem(
+        [serve("chat", [100])],
+        [choice("trn2", 1, offer("trn2", "rent", 3, 1)), choice("h100", 1, offer("h100", "rent", 7, 1))],
+        1,
+    )
+    found = flips(p, speeds({("chat", "trn2"): 10, ("chat", "h100"): 20}))
+    at = {(f.system, f.what): f.at for f in found}
+    assert at["h100", "price"] == pytest.approx(6 / 7, rel=0.03)
+    assert at["trn2", "price"] == pytest.approx(3.5 / 3, rel=0.03)
+    assert at["h100", "speed"] == pytest.approx(7 / 6, rel=0.03)
+    assert all(f.before == "trn2" and f.after == "h100" for f in found)
+
+
+def test_draws_say_how_sure_and_are_the_same_for_a_seed() -> None:
+    choices = [
+        choice("trn2", 1, offer("trn2", "rent", 3, 1, low=2, high=4.5)),
+        choice("h100", 1, offer("h100", "rent", 7, 1, low=5, high=10)),
+    ]
+    p = problem([serve("chat", [100])], choices, 1)
+    table = speeds({("chat", "trn2"): 10, ("chat", "h100"): 20}, spread=1.3)
+    a = solve(p, table)
+    one, two = (robustness(p, table, a, draws=60, seed=3) for _ in range(2))
+    assert one == two
+    assert 0.3 < one.wins["trn2"] < 0.9
+    assert sum(one.wins.values()) == pytest.approx(1)
+    assert one.kept[0] <= one.kept[1]
+    assert one.regret["trn2"] is not None
+    assert one.regret["trn2"][1] == pytest.approx(one.kept[1])  # the plan is trn2 alone
+
+
+def test_a_later_goal_breaks_a_tie() -> None:
+    """Both cost the same; the second draws half the power."""
+    choices = [
+        choice("trn2", 1, offer("trn2", "rent", 3, 1), power_W=2000),
+        choice("h100", 1, offer("h100", "rent", 3, 1), power_W=1000),
+    ]
+    p = problem([serve("chat", [100])], choices, 1)
+    programme = formulate(p, speeds({("chat", "trn2"): 10, ("chat", "h100"): 10}))
+    found = optimise(programme, goals=("cost", "energy"), integer=False)
+    assert found.goals["cost"] * programme.money_usd == pytest.approx(30)
+    assert found.goals["energy"] == pytest.approx(10 * 1000 * LENGTH_S / 3.6e12, rel=1e-3)
+
+
+def test_rates_survive_a_file(tmp_path: Path) -> None:
+    table = speeds({("chat", "trn2"): 10, ("chat", "h100"): None}, spread=1.5)
+    write_rates(tmp_path / "r.json", table, facts_hash="abc")
+    again, made_from = read_rates(tmp_path / "r.json")
+    assert again == table
+    assert made_from == "abc"
+    (tmp_path / "bad.json").write_text('{"schema": "mowich/rates@1", "rates": [{"task": "a"}]}')
+    with pytest.raises(UserError, match=r"rates\[0\]"):
+        read_rates(tmp_path / "bad.json")
+
+
+def test_period_names() -> None:
+    assert period_labels("2026-M11", 3, "month") == ("2026-M11", "2026-M12", "2027-M01")
+    with pytest.raises(UserError):
+        period_labels("2027", 2, "quarter")
+
+
+SCENARIO = """mowich: 1
+name: two runs
+periods: {start: 2027-Q1, count: 4}
+workloads:
+  dense:
+    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}
+    on_chips: 64
+systems:
+  trn2: {rent: {price: default, for: 2 quarters, supply: 4}}
+  h100:
+    buy: {price: $300k, life: 5y, delay: 1, site: home, supply: {2027-Q2: 10}}
+    rent: {price: {low: $1.5/chip/h, high: $3/chip/h}, for: 1y}
+sites:
+  home: {power: 1 MW, pue: 1.2, electricity: $0.07/kWh}
+budget: {total: $50M, discount: 8%}
+"""
+
+
+def scenario(tmp_path: Path, text: str = SCENARIO) -> Path:
+    file = tmp_path / "s.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_scenario_becomes_a_problem(tmp_path: Path) -> None:
+    p = read_problem(scenario(tmp_path), facts.load())
+    h100 = next(c for c in p.choices if c.name == "h100")
+    assert p.labels == ("2027-Q1", "2027-Q2", "2027-Q3", "2027-Q4")
+    buy, rent = h100.offers
+    assert (buy.term, buy.delay, float(buy.price)) == (20, 1, 300_000)
+    assert list(buy.supply) == [0, 10, 10, 10]
+    assert float(rent.price) * 3600 == pytest.approx((1.5 * 3) ** 0.5)
+    assert p.discounts()[0] == 1
+
+
+def test_mistakes_of_a_scenario_are_told_at_once(tmp_path: Path) -> None:
+    text = (SCENARIO.replace("count: 4", "count: 0").replace("on_chips: 64", "on_chip: 64").replace("trn2:", "trn9:").replace("site: home", "site: hme")
+            .replace("discount: 8%", "discount: 800%").replace("seq: 4096, ", ""))  # fmt: skip
+    with pytest.raises(UserError) as caught:
+        read_problem(scenario(tmp_path, text), facts.load())
+    said = caught.value.line()
+    for word in (
+        "periods.count",
+        "did you mean 'on_chips'?",
+        "did you mean 'trn",
+        "did you mean 'home'?",
+        "budget.discount",
+        "dense.train.seq is missing",
+    ):
+        assert word in said, word
+    assert all(line.split(":")[1].split()[0].isdigit() for line in said.splitlines())
+
+
+def test_power_that_nobody_publishes_is_asked_for(tmp_path: Path) -> None:
+    text = SCENARIO.replace(
+        "  trn2: {rent: {price: default, for: 2 quarters, supply: 4}}", "  l40s: {buy: {price: $80k, site: home}}"
+    )
+    with pytest.raises(UserError, match=r"its power is not published; give power"):
+        read_problem(scenario(tmp_path, text), facts.load())
+
+
+def test_the_verb_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, rates = scenario(tmp_path), tmp_path / "rates.json"
+    assert cli.run(["fleet", str(file), "--json", "--rates-out", str(rates), "--draws", "3", "--flips", "--quiet"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["schema"] == "mowich/fleet@1"
+    assert result["status"] == "optimal"
+    assert result["gap"] <= 0.005
+    assert result["bound"] <= result["objective"] * (1 + 1e-9)
+    assert {"buy", "rent", "assign", "binding", "single_vendor", "robust", "inputs", "facts_hash"} <= set(result)
+    assert cli.run(["fleet", str(file), "--rates", str(rates), "--plain"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(("Buy", "Rent"))
+    assert max(map(len, text.splitlines())) <= 100
+    assert cli.run(["fleet", str(file), "--rates", str(rates), "--what-if", "h100", "--plain", "--quiet"]) == 0
+    assert "Which property matters" in capsys.readouterr().out
+
+
+def test_a_design_enters_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = scenario(tmp_path)
+    design = tmp_path / "chip.yaml"
+    design.write_text(
+        "mowich: 1\nlike: trn4\nmemory: 192 GiB\nbandwidth: 12 TB/s\ncompute: {bf16: 2 PFLOP/s}\npower: 1.5 kW\nprice: $2.5/chip/h\nsilicon: 1400 mm2\n"
+    )
+    assert cli.run(["fleet", str(file), "--what-if", f"chip={design}", "--lp", "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)["what_if"]
+    assert found["system"] == "trn4"
+    assert {k["name"] for k in found["knobs"]} == {"memory", "bandwidth", "compute", "links", "power", "price"}
+    assert 2000 < found["unit_cost"]["low"] < found["unit_cost"]["high"] < 20000
+    design.write_text("mowich: 1\nlike: trn4\nmemory: 192\ncompute: {fp7: 2 PFLOP/s}\n")
+    assert cli.run(["fleet", str(file), "--what-if", f"chip={design}"]) == 2
+    said = capsys.readouterr().err
+    assert "price is missing" in said
+    assert "192 has no unit" in said
+    assert "no such precision" in said
+
+
+def test_an_infeasible_scenario_is_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = scenario(tmp_path, SCENARIO.replace("total: $50M", "total: $50k"))
+    assert cli.run(["fleet", str(file), "--plain", "--quiet"]) == 3
+    out = capsys.readouterr().out
+    assert out.startswith("No plan: ")
+    assert "the budget" in out
+
+
+def test_vectors_have_a_value_for_every_period(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has 3 values for 4 periods"):
+        read_problem(scenario(tmp_path, SCENARIO.replace("supply: 4", "supply: [1, 2, 3]")), facts.load())
+    assert np.isinf(read_problem(scenario(tmp_path), facts.load()).budget_per_period).all()
