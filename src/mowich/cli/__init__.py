@@ -13,6 +13,7 @@ from mowich.cli import (  # noqa: F401  the order of --help
     fleet,
     model,
     explain,
+    report,
     validate,
     facts,
     kernel,

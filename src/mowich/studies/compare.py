@@ -162,8 +162,10 @@ def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
 
     base = log_time(ask.facts)
     out = []
-    for path in dict.fromkeys(ask.system.paths.values()):
-        fact = ask.facts.fact(path)
+    facts = {
+        fact.path: fact for fact in map(ask.facts.fact, ask.system.paths.values())
+    }  # several paths may refer to one fact
+    for path, fact in facts.items():
         fitted = path.startswith("training.") and fact.grade == "C"
         if fitted or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
