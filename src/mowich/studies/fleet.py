@@ -171,7 +171,10 @@ def _train_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
 
 
 def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
-    raise UserError(f"the speed of serving {task.name} on {choice.name} is not predicted in this version", fix="give it in a file: --rates FILE")
+    raise UserError(
+        f"the speed of serving {task.name} on {choice.name} is not predicted in this version",
+        fix="give it in a file: --rates FILE",
+    )
 
 
 # ---- the study ------------------------------------------------------------------------------------------------------------------------
