@@ -39,11 +39,24 @@ def larger(a: float, b: float, power: float) -> float:
     return (a**power + b**power) ** (1 / power)
 
 
+def last_wave(system: System, m: float, n: float) -> float:
+    """Tiles of 256 x 128, 128 x 256 or (at 0.92 of the rate) 128 x 128 dealt to the units of an H100: slots used over slots needed."""
+    units = 132
+    assert system.efficiency.gemm_units == units
+    turns = {
+        (a, b): math.ceil(math.ceil(m / a) * math.ceil(n / b) / units) for a, b in ((256, 128), (128, 256), (128, 128))
+    }
+    return min(t * units * a * b / (0.92 if a == b else 1.0) for (a, b), t in turns.items()) / (m * n)
+
+
 def gemm_s(system: System, m: float, n: float, k: float) -> float:
     """2 m n k over the rate that is reached at this shape, or its bytes over the memory's, whichever is larger, rounded."""
     e = system.efficiency
     rate = system.peak_flops["bf16"] * e.gemm_efficiency
     flop = 2 * m * n * k * (1 + e.gemm_m_half / m) * (1 + e.gemm_n_half / n) * (1 + e.gemm_n_half / k)
+    idle = sum(max(1.0, last_wave(system, *sides)) for sides in ((m, n), (m, k), (n, k))) / 3
+    flop *= 1 + e.wave_share * (idle - 1)
+    assert n % 64 == k % 64 == 0
     bytes_ = 2 * (m * k + k * n) + 2 * m * n
     return larger(flop / rate, bytes_ / (system.hbm_Bps * e.hbm_efficiency), system.stack.roofline_power)
 

@@ -77,11 +77,11 @@ class Efficiency:
     gemm_efficiency: float
     gemm_m_half: float
     gemm_n_half: float
+    gemm_units: float
+    wave_share: float
     attention_efficiency: float
     attention_s_half: float
     hbm_efficiency: float
-    link_efficiency: float
-    nic_efficiency: float
     low_precision_gain: float
     low_precision_m_half: float
     quantise_B: float
@@ -109,6 +109,9 @@ class Stack:
     backward_tp: float
     backward_quantise: float
     selective_recompute: float
+    full_recompute: float
+    gemm_tile: float
+    misaligned: float
     roofline_power: float
     unfused_attention_B: float
     sink_attention_B: float
@@ -126,6 +129,7 @@ class Stack:
     optimizer_B: float
     grad_B: float
     gather_B: float
+    gather_low_precision: float
     weight_B: float
     grad_memory_B: float
     optimizer_memory_B: float

@@ -232,7 +232,8 @@ class Plans:
 class TrainJob:
     """One training job. tokens: to train on in all; seq: tokens per sequence; batch_seqs: sequences per step (a target);
     is_balanced: expert load forced equal, as in benchmarks; frozen_base: only adapters train (LoRA), so weight gradients
-    of the base are not computed; global_tolerance: how far a legal batch may lie from the target."""
+    of the base are not computed; batch_tolerance: how far a legal batch may lie from the target; element_B: bytes of an activation between matrix products
+    (4: everything but the products in fp32)."""
 
     tokens: float
     seq: int
@@ -240,6 +241,7 @@ class TrainJob:
     is_balanced: bool = False
     frozen_base: bool = False
     batch_tolerance: float = 0.05
+    element_B: float = 2.0
 
     @property
     def tokens_per_step(self) -> float:

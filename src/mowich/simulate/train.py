@@ -7,7 +7,9 @@ The formulas and where their constants come from: docs/theory-training.md. Const
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,10 @@ Floats = NDArray[np.float64]
 WIDTH_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5, "int8": 1.0}
 """Bytes per element of a GEMM operand, by recipe (a definition, not a measurement)."""
 
+WIDTHS = np.array([WIDTH_B[name] for name in PRECISIONS])
+IS_LOW = np.array([name != "bf16" for name in PRECISIONS])
+IS_FOUR = np.array([name.endswith("fp4") for name in PRECISIONS])
+
 PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "head", "recompute", "host", "tp", "cp", "ep",
          "pp_transfer", "pp_bubble", "dp", "optimizer", "offload", "fixed", "jitter", "software")  # fmt: skip
 """Names of the parts of a step, in print order. software: what the stack costs beyond the tuned reference."""
@@ -51,10 +57,16 @@ def soft_max(a: Floats, b: Floats, power: float) -> Floats:
     return np.asarray(peak * ((a / peak) ** power + (b / peak) ** power) ** (1.0 / power))
 
 
+def total_of(parts: Iterable[Floats]) -> Floats:
+    """Sum of columns that broadcast together."""
+    return reduce(np.add, parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """What one device does per second under each plan's recipe. P, P16: FLOP/s after efficiency, before shape; m_half:
-    tokens; B: bytes/s; width_B: bytes per GEMM operand; quantise_B: bytes moved per GEMM input element."""
+    tokens; B: bytes/s; width_B: bytes per GEMM operand; quantise_B: bytes moved per GEMM input element; units, tile, wave_share: see `waves`;
+    power: of the roofline's rounding."""
 
     P: Floats
     P16: float
@@ -63,34 +75,62 @@ class Rates:
     B: float
     width_B: Floats
     quantise_B: Floats
+    units: float
+    tile: float
+    wave_share: float
+    misaligned: float
+    power: float
 
 
 def rates(system: System, precision: Floats) -> Rates:
     """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here."""
-    e = system.efficiency
-    P, m, width, quant = (np.zeros(len(PRECISIONS)) for _ in range(4))
-    for i, name in enumerate(PRECISIONS):
-        low, four = name != "bf16", name in ("nvfp4", "mxfp4")
-        gain = (e.fp4_gain if four else e.low_precision_gain) if low else 1.0
-        P[i] = system.peak_flops.get(name, 0.0) * e.gemm_efficiency * gain
-        m[i] = e.gemm_m_half * (e.low_precision_m_half if low else 1.0)
-        width[i] = WIDTH_B[name]
-        quant[i] = (e.fp4_quantise_B if four else e.quantise_B) if low else 0.0
-    index = precision.astype(np.intp)
-    return Rates(P=P[index], P16=system.peak_flops["bf16"], m_half=m[index], n_half=e.gemm_n_half,
-                 B=system.hbm_Bps * e.hbm_efficiency, width_B=width[index], quantise_B=quant[index])  # fmt: skip
+    e, index = system.efficiency, precision.astype(np.intp)
+    low, four = IS_LOW[index], IS_FOUR[index]
+    peak = np.array([system.peak_flops.get(name, 0.0) for name in PRECISIONS])[index]
+    gain = np.where(four, e.fp4_gain, np.where(low, e.low_precision_gain, 1.0))
+    return Rates(P=peak * e.gemm_efficiency * gain, P16=system.peak_flops["bf16"],
+                 m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0), n_half=e.gemm_n_half,
+                 B=system.hbm_Bps * e.hbm_efficiency, width_B=WIDTHS[index],
+                 quantise_B=np.where(four, e.fp4_quantise_B, np.where(low, e.quantise_B, 0.0)),
+                 units=e.gemm_units, tile=system.stack.gemm_tile, wave_share=e.wave_share, misaligned=system.stack.misaligned, power=system.stack.roofline_power)  # fmt: skip
 
 
-def gemm_s(m: Floats, n: Floats, k: Floats, P: Floats | float, B: float, width_B: Floats | float, m_half: Floats | float,
-           n_half: float, power: float) -> Floats:  # fmt: skip
-    """Forward time of out[m,n] = in[m,k] w[k,n].
+ALIGNED = 64
+"""Elements of 16 bits in a line of 128 bytes: a matrix whose rows are no multiple of it is read in parts."""
 
-    T = soft_max(2 m n k (1 + m_half/m)(1 + n_half/n)(1 + n_half/k) / P, (w (m k + k n) + 2 m n) / B). The three saturations stand
-    for tile and wave quantisation of the matrix unit; they are fitted, not counted, so steps between tile sizes are smooth.
+
+def waves(m: Floats, n: Floats, groups: Floats | float, units: float, tile: float) -> Floats:
+    """Work of the busiest of `units` equal compute units over the mean one, for `groups` outputs [m, n] cut into tiles of 2 tile x tile, or of
+    tile x tile at 0.92 of the rate, whichever is better. 1 where units is 1: one systolic array has no waves.
+
+    >>> float(waves(np.array([2048.0]), np.array([5376.0]), 1.0, 108.0, 128.0)[0].round(3))
+    1.223
     """
-    flop = 2.0 * m * n * k * (1.0 + m_half / m) * (1.0 + n_half / n) * (1.0 + n_half / k)
-    bytes_ = width_B * (m * k + k * n) + 2.0 * m * n
-    return soft_max(flop / P, bytes_ / B, power)
+    one = units * tile * tile
+    best: Floats = np.full_like(m, np.inf)
+    for rows, columns, cost in ((2.0, 1.0, 2.0), (1.0, 2.0, 2.0), (1.0, 1.0, 1.0 / 0.92)):
+        count = groups * np.ceil(m / (rows * tile)) * np.ceil(n / (columns * tile))
+        best = np.minimum(best, np.ceil(count / units) * cost)
+    return np.asarray(np.maximum(1.0, best * one / (groups * m * n)))
+
+
+def gemm_s(m: Floats, n: Floats, k: Floats, r: Rates, *, groups: Floats | float = 1.0, P: Floats | float | None = None,
+           width_B: Floats | float | None = None) -> Floats:  # fmt: skip
+    """Forward time of `groups` products out[m,n] = in[m,k] w[k,n] in one call, by the rates of a recipe (P, width_B: of another precision).
+
+    T = soft_max(2 m n k (1 + m_half/m)(1 + n_half/n)(1 + n_half/k) Q / P, (w (m k + k n) + 2 m n) / B). The saturations stand for the
+    start and end of every tile; Q = 1 + w_q (mean of `waves` over the three products of a training step - 1) for compute units that idle in the
+    last wave, times 1 + misaligned where a row of a matrix is no multiple of `ALIGNED` elements.
+    """
+    P = r.P if P is None else P
+    width_B = r.width_B if width_B is None else width_B
+    flop = 2.0 * groups * m * n * k * (1.0 + r.m_half / m) * (1.0 + r.n_half / n) * (1.0 + r.n_half / k)
+    if r.units > 1:
+        idle = sum(waves(a, b, groups, r.units, r.tile) for a, b in ((m, n), (m, k), (n, k))) / 3.0
+        whole = (n % ALIGNED == 0) & (k % ALIGNED == 0)
+        flop = flop * (1.0 + r.wave_share * (idle - 1.0)) * np.where(whole, 1.0, 1.0 + r.misaligned)
+    bytes_ = groups * (width_B * (m * k + k * n) + 2.0 * m * n)
+    return soft_max(flop / P, bytes_ / r.B, r.power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +167,7 @@ def layer_times(
         n, k = g.local(p.tp)
         m = t_seq if g.split == "none" else t
         in_high = g.name == "router"
-        seconds = gemm_s(m, n, k, r.P16 * e.gemm_efficiency if in_high else r.P, r.B, 2.0 if in_high else r.width_B,
-                         r.m_half, r.n_half, s.roofline_power)  # fmt: skip
+        seconds = gemm_s(m, n, k, r, P=r.P16 * e.gemm_efficiency if in_high else None, width_B=2.0 if in_high else None)
         gemm = gemm + seconds
         inputs = inputs + (0.0 if in_high else m * k)
         if notes is not None:
@@ -163,7 +202,7 @@ def layer_times(
     width, outputs = ops.ffn_width(layer.ffn)
     h_norm = np.where(p.sp > 0, h / p.tp, h)
     residual = layer.blocks * (5.0 + (4.0 * layer.streams if layer.streams > 1 else 0.0))
-    elements = 2.0 * t * (residual * h_norm + 3.0 * ops.mixer_width(layer) / p.tp + outputs * width / p.tp)
+    elements = job.element_B * t * (residual * h_norm + 3.0 * ops.mixer_width(layer) / p.tp + outputs * width / p.tp)
     memory_bound = elements * s.memory_passes / r.B
     moe = np.zeros_like(t)
     expert_gemm = np.zeros_like(t)
@@ -175,21 +214,9 @@ def layer_times(
         experts = ffn.num_experts / p.ep
         m_e = np.maximum(rows / experts, 1e-6)
         imbalance = 1.0 if job.is_balanced else s.moe_imbalance
-        up = gemm_s(
-            m_e,
-            ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp,
-            np.full_like(t, w),
-            r.P,
-            r.B,
-            r.width_B,
-            r.m_half,
-            r.n_half,
-            s.roofline_power,
-        )
-        down = gemm_s(
-            m_e, np.full_like(t, w), ffn.ffn / p.etp, r.P, r.B, r.width_B, r.m_half, r.n_half, s.roofline_power
-        )
-        expert_gemm = experts * (up + down) * imbalance
+        up = gemm_s(m_e, ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp, np.full_like(t, w), r, groups=experts)
+        down = gemm_s(m_e, np.full_like(t, w), ffn.ffn / p.etp, r, groups=experts)
+        expert_gemm = (up + down) * imbalance
         inputs = inputs + rows * (w + ffn.ffn / p.etp)
         moved = 2.0 * s.moe_passes * rows * w / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
         moe = moved / r.B + s.moe_fixed
@@ -210,7 +237,7 @@ def layer_times(
                       B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
             notes.add("ep.all_to_all", ep_exposed, "s", "2 x (exposed_in x inside + exposed_out x outside), dispatch and combine, one layer",
                       send_B=send, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
-                      facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside", "efficiency.link_efficiency"))  # fmt: skip
+                      facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"))  # fmt: skip
     quantise = r.quantise_B * inputs / r.B
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense feed-forward
     reduces = float(layer.has_mixer) + float(width > 0)
@@ -228,7 +255,7 @@ def layer_times(
         notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B,
                   facts=_paths(system, "efficiency.quantise_B"))  # fmt: skip
         notes.add("tp.collective", tp, "s", "collectives x (1 - overlap) x T, forward, one layer", collectives=reduces, T=tp_all,
-                  bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap", "efficiency.link_efficiency"))  # fmt: skip
+                  bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap"))  # fmt: skip
         notes.add("cp.exchange", cp, "s", "exposed x all-gather of keys and values, forward, one layer", bytes=kv_B, cp=p.cp,
                   facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
     return LayerTimes(gemm=gemm, attention=attention, attention_backward=attention_backward, memory_bound=memory_bound, quantise=quantise, moe=moe,
@@ -293,7 +320,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     head = head_forward + head_back + head_weights
     head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
     per_micro["head"] = head * head_share
-    stage = np.sum(list(per_micro.values()), axis=0)
+    stage = total_of(per_micro.values())
     parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
     forward = sums["forward"] / p.pp * imbalance + head_forward * head_share
     weights = (weight_grad - 1.0) * sums["weights"] / p.pp * imbalance + head_weights * head_share
@@ -305,7 +332,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     # beside compute, unless a stage's transfers take longer than its work
     parts["pp_transfer"] = np.where(p.pp > 1, num_hops * transfer + g * np.maximum(0.0, p.vpp * transfer - stage), 0.0)
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
-    parts["dp"] = _dp_s(system, p, dense, expert, g, stage, notes) if not job.frozen_base else np.zeros_like(t)
+    parts["dp"] = _dp_s(system, p, r, dense, expert, g, stage, notes) if not job.frozen_base else np.zeros_like(t)
     replicas = p.dp * schedules.copies(p)
     shard = np.where(p.zero >= 1, replicas * p.cp, 1.0)
     expert_ranks = np.maximum(1.0, p.tp * p.cp * replicas / (p.ep * p.etp))
@@ -316,7 +343,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     doublings = np.log2(np.maximum(1.0, n_devices / 8.0))
     parts["optimizer"] = np.zeros_like(t) if job.frozen_base else s.optimizer_B * owned / r.B
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, n_devices))
-    base = np.sum([parts[k] for k in PARTS], axis=0)
+    base = total_of(parts[k] for k in PARTS)
     parts["jitter"] = base * s.jitter_per_doubling * doublings
     parts["software"] = (base + parts["jitter"]) * (1.0 / s.speed - 1.0)
     total = base + parts["jitter"] + parts["software"]
@@ -359,8 +386,8 @@ def head_times(model: Model, system: System, job: TrainJob, p: Plans) -> tuple[F
     s, t = system.stack, p.micro_batch * job.seq / p.cp
     r = rates(system, p.precision)
     vocab = float(model.vocab) / p.tp
-    gemm = gemm_s(t, vocab, np.full_like(t, float(model.hidden)), r.P16 * system.efficiency.gemm_efficiency, r.B, 2.0,
-                  system.efficiency.gemm_m_half, r.n_half, s.roofline_power)  # fmt: skip
+    high = replace(r, m_half=np.zeros_like(t) + system.efficiency.gemm_m_half)
+    gemm = gemm_s(t, vocab, np.full_like(t, float(model.hidden)), high, P=r.P16 * system.efficiency.gemm_efficiency, width_B=2.0)
     passes = s.head_passes * t * vocab / r.B
     weights = np.zeros_like(t) if job.frozen_base else gemm
     return model.heads * (gemm + passes), model.heads * (gemm + passes), model.heads * weights
@@ -371,7 +398,7 @@ def layer_sums(model: Model, system: System, job: TrainJob, p: Plans, notes: Not
     s = system.stack
     weight_grad = 1.0 if job.frozen_base else 2.0
     full, selective = p.recompute == 2, p.recompute == 1
-    rho = np.where(full, 1.0, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
+    rho = np.where(full, s.full_recompute, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
     attention_again = full | (selective & (s.unfused_attention > 0))
     backward_tp = np.where(
         (p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp
@@ -389,23 +416,23 @@ def layer_sums(model: Model, system: System, job: TrainJob, p: Plans, notes: Not
         forward = lin + x.attention + x.memory_bound + x.quantise + x.moe
         backward = (weight_grad * lin + x.attention_backward + 2.0 * x.memory_bound
                     + s.backward_quantise * x.quantise + 2.0 * x.moe)  # fmt: skip
-        host = np.full(len(p), s.host_per_layer * layer.blocks / 2.0)
+        host = np.zeros(len(p)) + s.host_per_layer * layer.blocks / 2.0
         n = float(layer.count)
-        sums["gemm"] += n * (1.0 + weight_grad) * lin
-        sums["attention"] += n * (x.attention + x.attention_backward)
-        sums["memory_bound"] += n * 3.0 * x.memory_bound
-        sums["quantise"] += n * (1.0 + s.backward_quantise) * x.quantise
-        sums["moe"] += n * 3.0 * x.moe
+        sums["gemm"] = sums["gemm"] + n * (1.0 + weight_grad) * lin
+        sums["attention"] = sums["attention"] + n * (x.attention + x.attention_backward)
+        sums["memory_bound"] = sums["memory_bound"] + n * 3.0 * x.memory_bound
+        sums["quantise"] = sums["quantise"] + n * (1.0 + s.backward_quantise) * x.quantise
+        sums["moe"] = sums["moe"] + n * 3.0 * x.moe
         hosted = soft_max(forward, host, s.roofline_power)
-        sums["forward"] += n * (hosted + x.tp + x.cp + x.ep)
-        sums["weights"] += n * lin
-        sums["host"] += n * (hosted - forward
+        sums["forward"] = sums["forward"] + n * (hosted + x.tp + x.cp + x.ep)
+        sums["weights"] = sums["weights"] + n * lin
+        sums["host"] = sums["host"] + n * (hosted - forward
                              + soft_max(backward, s.backward_host * host, s.roofline_power) - backward)  # fmt: skip
-        sums["tp"] += n * (1.0 + backward_tp) * x.tp
-        sums["cp"] += n * 2.0 * x.cp
-        sums["ep"] += n * 2.0 * x.ep
+        sums["tp"] = sums["tp"] + n * (1.0 + backward_tp) * x.tp
+        sums["cp"] = sums["cp"] + n * 2.0 * x.cp
+        sums["ep"] = sums["ep"] + n * 2.0 * x.ep
         redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
-        sums["recompute"] += n * (redo + np.where(attention_again, x.attention, 0.0))
+        sums["recompute"] = sums["recompute"] + n * (redo + np.where(attention_again, x.attention, 0.0))
     return sums
 
 
@@ -429,7 +456,7 @@ def _offload_s(model: Model, system: System, job: TrainJob, p: Plans, g: Floats,
 
 
 def _dp_s(
-    system: System, p: Plans, dense: Floats, expert: Floats, g: Floats, stage: Floats, notes: Notes | None
+    system: System, p: Plans, r: Rates, dense: Floats, expert: Floats, g: Floats, stage: Floats, notes: Notes | None
 ) -> Floats:
     """Exposed time of gradient and weight traffic.
 
@@ -437,6 +464,7 @@ def _dp_s(
     zero 2: the reduction runs per micro-batch. zero 3: gathers twice and scatters once per micro-batch against that micro-batch's compute.
     """
     s = system.stack
+    gather_B = s.gather_B * np.where(r.width_B < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits
     group, stride = p.dp * p.cp * schedules.copies(p), np.where(p.order == 0, p.tp, p.stride("dp"))
     e_group = np.maximum(1.0, p.tp * p.cp * p.dp * schedules.copies(p) / (p.ep * p.etp))
     e_stride = np.where(p.order == 0, p.ep * p.etp, stride)  # other orders leave expert groups whole (`mode_rules`)
@@ -449,20 +477,20 @@ def _dp_s(
         one = np.where(lone, 0.0, bytes_per_param * dense * per_B + latency)
         return one + np.where(e_lone, 0.0, bytes_per_param * expert * e_per_B + e_latency)
 
-    once = both(s.grad_B + s.gather_B)
+    once = both(s.grad_B + gather_B)
     o = s.dp_overlap * p.dp_overlap
     exposed = (1.0 - o) * once + np.maximum(0.0, o * once - s.dp_window * stage)
     scatter_each = both(np.where(p.zero == 2, s.grad_B, 0.0))
-    gather_once = both(s.gather_B)
+    gather_once = both(gather_B)
     two = (g - 1.0) * np.maximum((1.0 - o) * scatter_each, scatter_each - s.dp_window * stage) + exposed
-    per_micro = both(3.0 * s.gather_B)
+    per_micro = both(2.0 * gather_B + s.gather_B)
     f = s.fsdp_overlap * p.dp_overlap
     three = g * ((1.0 - f) * per_micro + np.maximum(0.0, f * per_micro - stage))
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
     if notes is not None:
         notes.add("dp", result, "s", "zero 0-1: (1-o) T + max(0, o T - w stage), T = reduce + gather of the local parameters; zero 3: per micro-batch",
                   T=once, gather=gather_once, overlap=o, dense_params=dense, expert_params=expert, dp_group=group,
-                  facts=_paths(system, ".bandwidth", "stack.dp_overlap", "stack.fsdp_overlap", "efficiency.nic_efficiency", "stack.grad_B"))  # fmt: skip
+                  facts=_paths(system, ".bandwidth", "stack.dp_overlap", "stack.fsdp_overlap", "fabric.network_efficiency", "stack.grad_B"))  # fmt: skip
     return np.asarray(result)
 
 

@@ -44,6 +44,10 @@ STATED_BY_CONVENTION = ("sp=", "etp=", "zero=", "dp=", "model: head_dim", "model
 """Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully specified."""
 
 
+OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
+"""Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an activation."""
+
+
 class RefusedError(Exception):
     """A row that cannot be modelled; the text is the reason shown."""
 
@@ -91,8 +95,23 @@ def _row_notes() -> Mapping[str, Mapping[str, Any]]:
 
 
 @cache
-def _stack_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]:
-    return tuple((e["stack"], tuple(e["columns"]), re.compile(e["pattern"], re.IGNORECASE)) for e in notes()["stacks"])
+def _stack_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Pattern[str] | None], ...]:
+    return tuple(
+        (
+            e["stack"],
+            tuple(e["columns"]),
+            re.compile(e["pattern"], re.IGNORECASE),
+            re.compile(e["and"], re.IGNORECASE) if "and" in e else None,
+        )
+        for e in notes()["stacks"]
+    )
+
+
+@cache
+def _batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str], ...]:
+    return tuple(
+        (re.compile(e["match"]), re.compile(e["notes"]), float(e["batch"]), e["source"]) for e in notes()["batches"]
+    )
 
 
 @cache
@@ -105,8 +124,9 @@ def stack_of(row: Row) -> tuple[str, bool]:
     that fits, else "megatron"."""
     if row.get("stack"):
         return row["stack"], True
-    for stack, columns, pattern in _stack_rules():
-        if any(pattern.search(row.get(column, "")) for column in columns):
+    source = f"{row.get('source_group', '')} {row.get('source_title', '')}"
+    for stack, columns, pattern, also in _stack_rules():
+        if any(pattern.search(row.get(column, "")) for column in columns) and (also is None or also.search(source)):
             return stack, True
     return "megatron", False
 
@@ -269,7 +289,8 @@ class _Reader:
         if model.mtp_layers and "Bridge" in row.get("flop_convention", ""):
             model = as_trained(model)  # its recipes train the multi-token-prediction block
         plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
-        job = TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced, frozen_base=frozen)
+        job = TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced, frozen_base=frozen,
+                       element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0)  # fmt: skip
         metric, measured, step_s = self.measured(model, system, job)
         judged = [item for item in self.inferred if not item.startswith(STATED_BY_CONVENTION)]
         return Case(
@@ -337,6 +358,10 @@ class _Reader:
         each = per_device_batch(self.row.get("per_device_batch_stated", ""), seq)
         if each:
             return each * devices
+        for match, words, sequences, source in _batch_rules():
+            if match.search(self.row["model_name"]) and words.search(self.row.get("notes", "")):
+                self.fill("batch", f"{sequences:g}", source)
+                return sequences
         step, rate = self.number("step_time_s"), self.number("tokens_per_s_total")
         if step and rate:
             batch = max(1.0, float(round(step * rate / seq)))
@@ -366,14 +391,14 @@ class _Reader:
         vpp = self.degree("VPP") if pp > 1 else 1
         if vpp is None:
             vpp = self.chunks(model, stack, pp, batch / (mb * dp))
-            if stack not in ("megatron-2021", "neuron"):
+            if stack not in (*OLD_MEGATRON, "neuron"):
                 self.fill("vpp", vpp, "not stated: about 4 where the layers divide" if vpp > 1 else "not stated, 1F1B")
         words = row.get("SP", "").casefold()
-        sp = words in ("yes", "true", "1") if words else tp > 1 and stack != "megatron-2021"
+        sp = words in ("yes", "true", "1") if words else tp > 1 and stack not in OLD_MEGATRON
         if not words and tp > 1:
             self.fill("sp", "yes" if sp else "no", f"what {stack} does")
         plan = Plan(tp=tp, sp=sp, pp=pp, vpp=vpp, dp=dp, cp=cp, ep=ep, etp=etp, zero=zero, micro_batch=mb, recompute=recompute, precision=precision,
-                    schedule="interleaved" if vpp > 1 else "1f1b")  # fmt: skip
+                    schedule="interleaved" if vpp > 1 else "1f1b", pp_scatter=stack in OLD_MEGATRON and tp > 1 and pp > 1)  # fmt: skip
         return plan, batch
 
     def policy(self, stack: str) -> tuple[int, str, str]:
@@ -381,7 +406,9 @@ class _Reader:
         row = self.row
         zero = zero_of(row.get("fsdp_zero", ""))
         if zero is None:
-            zero = {"megatron": 1, "megatron-2021": 0, "neuron": 0}.get(stack, 3)
+            zero = {"megatron": 1, "megatron-2025": 1, "megatron-2021": 0, "deepspeed-2022": 1, "neuron": 0}.get(
+                stack, 3
+            )
             if stack == "neuron" and re.search(
                 "axlearn|jax", row["model_name"] + row.get("source_group", ""), re.IGNORECASE
             ):
@@ -500,7 +527,7 @@ class _Reader:
     @staticmethod
     def chunks(model: Model, stack: str, pp: int, rounds: float) -> int:
         """Model chunks per stage where the row does not say: modern Megatron interleaves about 4 deep from PP 4 on."""
-        if stack != "megatron" or pp < 4 or rounds < pp:
+        if stack not in ("megatron", "megatron-2025") or pp < 4 or rounds < pp:
             return 1
         for vpp in (4, 5, 3, 6, 2, 7):  # Megatron may count the embedding and the loss as layers
             if any((model.num_layers + extra) % (pp * vpp) == 0 for extra in (0, 2)):
@@ -541,7 +568,7 @@ class _Reader:
 
 def _has_mtp(row: Row, stack: str) -> bool:
     """Megatron trains the prediction blocks of a model that has them; other stacks, and rows labelled "w/o MTP", do not."""
-    return stack == "megatron" and "w/o mtp" not in row.get("notes", "").casefold()
+    return stack in ("megatron", "megatron-2025") and "w/o mtp" not in row.get("notes", "").casefold()
 
 
 def _kind(row: Row, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:
