@@ -387,7 +387,9 @@ def head_times(model: Model, system: System, job: TrainJob, p: Plans) -> tuple[F
     r = rates(system, p.precision)
     vocab = float(model.vocab) / p.tp
     high = replace(r, m_half=np.zeros_like(t) + system.efficiency.gemm_m_half)
-    gemm = gemm_s(t, vocab, np.full_like(t, float(model.hidden)), high, P=r.P16 * system.efficiency.gemm_efficiency, width_B=2.0)
+    gemm = gemm_s(
+        t, vocab, np.full_like(t, float(model.hidden)), high, P=r.P16 * system.efficiency.gemm_efficiency, width_B=2.0
+    )
     passes = s.head_passes * t * vocab / r.B
     weights = np.zeros_like(t) if job.frozen_base else gemm
     return model.heads * (gemm + passes), model.heads * (gemm + passes), model.heads * weights
