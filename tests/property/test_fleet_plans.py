@@ -7,10 +7,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from fleet_problems import random_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet_problems import random_problem
 from mowich.fleets.answer import solve
 from mowich.fleets.problem import Problem, Rates
 from mowich.fleets.solve import Infeasible, Programme, Session, conflict, formulate, optimise

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
 
+from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
 from mowich import cli, facts
 from mowich.errors import UserError
 from mowich.fleets.answer import flips, robustness, solve
