@@ -129,6 +129,9 @@ class Group:
 
     def exchange(self, me: int, meeting: Any, members: Sequence[int], payload: Any, what: str = "") -> dict[int, Any]:
         """Put a contribution down, wait for the other members', and take all of them."""
+        trace = self._cores[me].trace
+        if trace is not None and len(trace):
+            trace.meetings[len(trace) - 1] = (meeting, tuple(members))
         with self._lock:
             table = self._meetings.setdefault(meeting, {})
             table[me] = payload

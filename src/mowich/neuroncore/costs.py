@@ -53,6 +53,7 @@ class Cost:
     elements: int = 0
     table: str = ""
     ports: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
     parts: Mapping[str, int] = field(default_factory=dict)
     latency_parts: Mapping[str, int] = field(default_factory=dict)
     opcode: str = ""
@@ -67,7 +68,7 @@ class Costs:
         self.facts = facts or load()
         self.prefix = f"neuroncore.timing-v{generation}"
         self._numbers: dict[str, float] = {}
-        self._found: dict[Kind, Cost] = {}
+        self._found: dict[tuple[Kind, int], Cost] = {}
 
     def number(self, name: str) -> float:
         """A fact by its name in the file: "dma.issue"; SI, cycles as counts."""
@@ -84,11 +85,13 @@ class Costs:
         """Cycles of an engine in picoseconds."""
         return round(count / self.number(f"{engine}_engine.clock") * PS)
 
-    def of(self, kind: Kind) -> Cost:
-        """The cost of a kind of instruction."""
-        found = self._found.get(kind)
+    def of(self, kind: Kind, ranks: int = 1) -> Cost:
+        """The cost of a kind of instruction; ranks: members of a collective."""
+        found = self._found.get((kind, ranks))
         if found is None:
-            found = self._found[kind] = self._make(kind)
+            found = self._found[kind, ranks] = (
+                _collective(self, kind, ranks) if kind.name == "collective" else self._make(kind)
+            )
         return found
 
     def spill(self, parts: int, row_B: int, is_load: bool) -> Cost:
@@ -160,7 +163,17 @@ def _tensor(c: Costs, kind: Kind) -> Cost:
         queue=TENSOR, occupancy=sum(parts.values()), latency=cyc("tensor", n("tensor_engine.drain")),
         weights=cyc("tensor", load + n("tensor_engine.load_latency")), load=cyc("tensor", load), flop=flop, elements=columns * weights,
         parts=parts, latency_parts={"tensor_engine.drain": cyc("tensor", n("tensor_engine.drain"))}, opcode=kind.name, dtype=dtype,
+        groups=_groups(kind),
     )  # fmt: skip
+
+
+def _groups(kind: Kind) -> tuple[int, ...]:
+    """Which of the 4 x 4 groups of 32 rows and columns a tiled matmul holds; none: the whole array."""
+    tile = kind.flag("tile")
+    if not tile:
+        return ()
+    r0, c0, r, c = (int(x) // 32 for x in tile)
+    return tuple(4 * i + j for i in range(r0, r0 + r) for j in range(c0, c0 + c)) if r * c < 16 else ()
 
 
 # Vector, Scalar and GpSimd Engines ------------------------------------------------------------------------------------------------
@@ -459,9 +472,8 @@ def _sendrecv(c: Costs, kind: Kind) -> Cost:
     return _dma(c, kind)
 
 
-def _collective(c: Costs, kind: Kind) -> Cost:
+def _collective(c: Costs, kind: Kind, ranks: int) -> Cost:
     """Ring, mesh or a single step, whichever is fastest, over the links of a chip's neighbours (alpha-beta forms of the Neuron docs)."""
-    ranks = int(kind.flag("ranks", 2))
     bytes_ = sum(math.prod(o.shape) * o.itemsize for o in kind.reads)
     hop = c.number("links.hop")
     rate = c.number("dma.rate") * c.number("dma.engines")
@@ -482,7 +494,7 @@ def _collective(c: Costs, kind: Kind) -> Cost:
 
 
 _DMA: dict[str, Callable[[Costs, Kind], Cost]] = {
-    "dma_copy": _dma_copy, "dma_transpose": _dma_transpose, "dma_compute": _dma_compute, "sendrecv": _sendrecv, "collective": _collective,
+    "dma_copy": _dma_copy, "dma_transpose": _dma_transpose, "dma_compute": _dma_compute, "sendrecv": _sendrecv,
 }  # fmt: skip
 
 

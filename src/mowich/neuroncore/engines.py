@@ -274,7 +274,7 @@ def tensor_copy(dst: Tile, src: Tile, engine: str = "") -> None:
 
 def memset(dst: Tile, value: Any, engine: str = "") -> None:
     """dst = value."""
-    if not issue("memset", engine, (("dst", dst),), ()):
+    if not issue("memset", engine, (("dst", dst),), (), {"zero": value == 0}):
         return
     if dst.dtype.part is not None:
         if value != 0:
@@ -493,7 +493,13 @@ def activation(dst: Tile | None, op: Any, data: Tile, bias: Scalar = None, scale
     """dst = op(data * scale + bias), the sum of it over the free axes into the accumulators as reduce_cmd says."""
     f = ops.function(op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue(name, "", writes, (("data", data), *_scalars(("bias", bias), ("scale", scale))), {"op": f.name}):
+    if not issue(
+        name,
+        "",
+        writes,
+        (("data", data), *_scalars(("bias", bias), ("scale", scale))),
+        {"op": f.name, "reduce": reduce_cmd != "idle"},
+    ):
         return
     generation = machine.active().generation
     if generation < 3 and bias is not None and type(bias) is not Tile and bias != 0:
@@ -550,7 +556,7 @@ def activate2(dst: Tile, op: Any, data: Tile, imm0: Scalar, imm1: Scalar, op0: A
         "",
         writes,
         (("data", data), *_scalars(("imm0", imm0), ("imm1", imm1), ("relu_param", relu_param))),
-        {"op": f.name},
+        {"op": f.name, "reduce": reduce_cmd != "idle"},
     ):
         return
     row0, row1 = ops.alu(op0 if op0 is not None else "bypass"), ops.alu(op1 if op1 is not None else "bypass")
@@ -1038,7 +1044,13 @@ def local_gather(
     dst: Tile, src_buffer: Tile, index: Tile, num_elem_per_idx: int = 1, num_valid_indices: int | None = None
 ) -> None:
     """In each group of 16 partitions, gather the columns that the group's indices (partition first) name."""
-    if not issue("local_gather", "", (("dst", dst),), (("src_buffer", src_buffer), ("index", index))):
+    if not issue(
+        "local_gather",
+        "",
+        (("dst", dst),),
+        (("src_buffer", src_buffer), ("index", index)),
+        {"elements": num_elem_per_idx},
+    ):
         return
     limits, p = machine.active().limits, src_buffer.shape[0]
     group = limits.gpsimd_group
@@ -1279,6 +1291,8 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
               tile_size: Any = (), perf_mode: str = "none", onezero: bool = False, name: str = "nc_matmul") -> None:  # fmt: skip
     """dst [M, N] (+)= stationary [K, M] transposed @ moving [K, N], products and sums in float32."""
     flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": onezero}
+    if tile_size:
+        flags["tile"] = (*(int(x) for x in tile_position), *(int(x) for x in tile_size))
     if not issue(
         name,
         "tensor" if name != "nc_matmul" else "",
@@ -1490,7 +1504,8 @@ def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Ti
         ("stationary_scale", stationary_scale),
         ("moving_scale", moving_scale),
     )
-    if not issue("nc_matmul_mx", "", (("dst", dst),), reads):
+    tile = (*(int(x) for x in tile_position or ()), *(int(x) for x in tile_size)) if tile_size else ()
+    if not issue("nc_matmul_mx", "", (("dst", dst),), reads, {"tile": tile} if tile else None):
         return
     limits = machine.active().limits
     k = stationary.shape[0]

@@ -110,9 +110,12 @@ def _rewritten(trace: Trace, sizes: Sequence[tuple[int, int]], start: Sequence[i
     moved = {user: (tile, psum) for user, tile, psum in direct.values()}
     made: dict[tuple[int, int], int] = {}
     touched = trace.touched
+    in_order = set(trace.in_order)
     for i, k in enumerate(trace.kind):
         if i in gone or i in direct:
             continue
+        if i in in_order:
+            out.in_order.append(len(out.kind))
         if i in trace.meetings:
             out.meetings[len(out.kind)] = trace.meetings[i]
         row = touched[start[i] : start[i + 1]]

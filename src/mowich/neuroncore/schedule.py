@@ -10,6 +10,7 @@ users. Everything is integer arithmetic in time order: the same trace gives the 
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -26,6 +27,7 @@ READ, DATA, BUFFER, WEIGHTS = range(4)
 """Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the stationary tile."""
 START, ENGINE, ISSUER, DMA, MEMORY, PORT = range(4, 10)
 """What else can decide the time of an instruction: nothing before it; its engine; the DMA issuer; the DMA engines; HBM; a port."""
+NEVER = 1 << 62
 CAUSES = ("done reading", "result", "buffer", "weights", "start", "engine", "DMA issuer", "DMA engines", "HBM", "port")
 
 
@@ -45,7 +47,8 @@ class Options:
 @dataclass(slots=True)
 class Program:
     """One core's instructions, ready to be scheduled. origin: index in the trace, -1 for those added; -1 - storage of a spill
-    or reload; edges: 4 * predecessor + kind; overflow_B: bytes of a partition that did not fit; spill_B: bytes stored and loaded for that."""
+    or reload; edges: 4 * predecessor + kind; overflow_B: bytes of a partition that did not fit; spill_B: bytes stored and loaded for that; meetings: where
+    an instruction waits for the other cores that come to the same meeting."""
 
     trace: Trace
     costs: list[Cost] = field(default_factory=list)
@@ -55,6 +58,7 @@ class Program:
     edges: array[int] = field(default_factory=lambda: array("q"))
     peak: dict[str, int] = field(default_factory=dict)
     usage: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    meetings: dict[int, tuple[Any, tuple[int, ...]]] = field(default_factory=dict)
     overflow_B: int = 0
     spill_B: int = 0
 
@@ -105,6 +109,10 @@ class _Maker:
         self.live = {"S": 0, "P": 0}
         self.p.usage = {"S": [], "P": []}
         self.explicit = _explicit(trace)
+        self.in_order = set(trace.in_order)
+        self.ordered: dict[int, int] = {}
+        window = int(options.window or costs.number("model.window")) if trace.meetings else 0
+        self.recent: list[deque[int]] = [deque(maxlen=window) for _ in QUEUES]
         self.place_of = array("q", bytes(8 * len(trace.kind)))
         self.residency: Residency | None = None
         self.pending: dict[int, list[int]] = {}
@@ -198,6 +206,9 @@ class _Maker:
         k = trace.kind[i]
         cost, nr, nt = self.kinds[k]
         q = cost.queue
+        if q == COLLECTIVE and i in trace.meetings:
+            cost = self.costs.of(trace.kinds[k], len(trace.meetings[i][1]))
+            k = -1 - len(trace.meetings[i][1]) * len(trace.kinds) - k
         touched, at = trace.touched, self.start[i]
         placed, deps, storages = self.placed, self.deps, trace.storages
         if q == SCALAR and cost.table and cost.table != self.table:
@@ -242,6 +253,14 @@ class _Maker:
         edges += [4 * (e >> 1) + (e & 1) for e in out if e >> 1 != me]
         if i in self.explicit:
             edges += [4 * self.place_of[b] + DATA for b in self.explicit[i]]
+        if i in trace.meetings:
+            self.p.meetings[me] = trace.meetings[i]
+            edges += [4 * b + READ for b in self.recent[q]]
+        self.recent[q].append(me)
+        if i in self.in_order:
+            if q in self.ordered:
+                edges.append(4 * self.ordered[q] + READ)
+            self.ordered[q] = me
         for number in born:
             a = storages[number]
             size = columns(a)
@@ -434,13 +453,25 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
         ready_cause[i] = START
         ready_by[i] = -1
 
+    meeting_of: dict[int, Any] = {}
+    absent: dict[Any, int] = {}
+    arrived: dict[Any, list[tuple[int, int]]] = {}
+    for c, p in enumerate(programs):
+        for i, (key, _) in p.meetings.items():
+            meeting_of[offset[c] + i] = key
+            absent[key] = absent.get(key, 0) + 1
+    fenced = [False] * nqueues
+
     def enter(q: int) -> None:
+        if fenced[q]:
+            return
         line = lines[q]
         at = entered[q]
         if at < len(line):
             i = line[at]
             entered[q] = at + 1
             inside[i] = 1
+            fenced[q] = i in meeting_of
             if waiting[i] == 0:
                 heappush(future[q], (ready[i], i))
 
@@ -464,6 +495,9 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     )
     ps_per_KB = round(1024 / rate * PS)
     last_pe = [-1] * ncores
+    groups = [[0] * 16 for _ in range(ncores)]
+    tiled = [any(k.groups for k in p.costs) for p in programs]
+    tile_issue = costs.cycles("tensor", costs.number("tensor_engine.tile_issue"))
     period = [0] * ncores
     idle_since = [-(10**15)] * ncores
     slow = options.throttle and costs.generation >= 3
@@ -486,6 +520,21 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
                 best, chosen, from_now = f[0][0], q, False
         q = chosen
         i = heappop(now[q]) if from_now else heappop(future[q])[1]
+        if i in meeting_of:
+            # wait for the others, then all go on at once
+            key = meeting_of[i]
+            absent[key] -= 1
+            arrived.setdefault(key, []).append((q, i))
+            free[q] = NEVER
+            if absent[key]:
+                continue
+            for other, j in arrived.pop(key):
+                free[other] = best
+                del meeting_of[j]
+                if j != i:
+                    ready[j], ready_cause[j], ready_by[j] = best, READ, i
+                heappush(now[other], j)
+            continue
         k = kinds[which[i]]
         own = q % nq
         c = q // nq
@@ -537,6 +586,8 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
             after_read = after_data
         else:
             s = best
+            if own == TENSOR and tiled[c] and not k.groups:
+                s = max(s, max(groups[c]))
             if own == TENSOR:
                 w = wready.get(i, 0)
                 lp = last_pe[c]
@@ -563,6 +614,12 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
                     cause[i], by[i] = ready_cause[i], ready_by[i]
             occupancy = k.occupancy
             if own == TENSOR:
+                if k.groups:
+                    held_groups = groups[c]
+                    for g in k.groups:
+                        if held_groups[g] > s:
+                            s = held_groups[g]
+                    held = max(held, s)
                 if slow:
                     if s - idle_since[c] > ramp // 2:
                         period[c] = s
@@ -580,12 +637,23 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
             finish = s + occupancy
             end[i] = finish
             free[q] = finish
+            if k.groups:
+                free[q] = min(finish, s + tile_issue)
+                for g in k.groups:
+                    groups[c][g] = finish
+            elif own == TENSOR and tiled[c]:
+                groups[c] = [finish] * 16
             for port in k.ports:
                 ports[c][port] = (finish, i)
             after_data = finish + k.latency
             after_read = finish
         holder[q] = i
-        enter(q)
+        if fenced[q]:
+            fenced[q] = False
+            for _ in range(window):
+                enter(q)
+        else:
+            enter(q)
         successors = after[i]
         if successors is not None:
             after[i] = None

@@ -95,10 +95,10 @@ class Trace:
 
     kind, site, number: one entry per instruction; touched: (storage, pattern) for each operand, reads before writes, instruction
     after instruction; kinds, sites, patterns: what those numbers stand for; meetings: index of an instruction -> the meeting at
-    which it waits for other cores.
+    which it waits for other cores, and its members; in_order: instructions that keep their order (while `ordered`).
     """
 
-    __slots__ = ("_kind_of", "_pattern_of", "_site_of", "edges", "kind", "kinds", "meetings", "number", "ordered", "patterns", "site", "sites",
+    __slots__ = ("_kind_of", "_pattern_of", "_site_of", "edges", "in_order", "kind", "kinds", "meetings", "number", "ordered", "patterns", "site", "sites",
                  "storages", "touched")  # fmt: skip
 
     def __init__(self) -> None:
@@ -113,6 +113,7 @@ class Trace:
         self.edges: list[tuple[int, int]] = []
         self.meetings: dict[int, Any] = {}
         self.ordered = False
+        self.in_order = array("q")
         self._kind_of: dict[Any, int] = {}
         self._site_of: dict[tuple[str, int], int] = {}
         self._pattern_of: dict[Pattern, int] = {}
@@ -143,6 +144,8 @@ class Trace:
         if place is None:
             place = self._site_of[site] = len(self.sites)
             self.sites.append(site)
+        if self.ordered:
+            self.in_order.append(len(self.kind))
         self.kind.append(kind)
         self.site.append(place)
         self.number.append(number)

@@ -757,7 +757,15 @@ def while_loop(init: Any, body_fun: Callable[[Register], Any]) -> None:
 @contextlib.contextmanager
 def no_reorder() -> Iterator[None]:
     """Instructions inside keep their order."""
-    yield
+    trace = machine.active().trace
+    before = trace.ordered if trace is not None else False
+    if trace is not None:
+        trace.ordered = True
+    try:
+        yield
+    finally:
+        if trace is not None:
+            trace.ordered = before
 
 
 def program_id(axis: int = 0) -> int:

@@ -30,10 +30,18 @@ from mowich.neuroncore.schedule import Options, Schedule
 from mowich.nki.language import NKIObject, default_generation
 
 
+@dataclass(slots=True)
+class Peers:
+    """Cores of all ranks of one run: they are scheduled together, once."""
+
+    cores: list[Core]
+    schedule: Schedule | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Result:
     """What a run gives. outputs: arrays that the kernel returned; cores: state of each program, with its trace; warnings: lines;
-    timed: whether the clock may replay the trace, with `options`."""
+    timed: whether the clock may replay the trace, with `options`; peers: the cores of all ranks of the run."""
 
     outputs: list[Any]
     value: Any
@@ -41,6 +49,7 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     timed: bool = False
     options: Options = field(default_factory=Options, repr=False)
+    peers: Peers | None = field(default=None, repr=False)
     _schedule: Schedule | None = field(default=None, repr=False)
     _time: Estimate | None = field(default=None, repr=False)
 
@@ -51,10 +60,16 @@ class Result:
             from mowich.neuroncore.costs import costs
             from mowich.neuroncore.schedule import schedule
 
-            traces = [c.trace for c in self.cores if c.trace is not None]
-            if not self.timed or len(traces) < len(self.cores):
+            cores = self.peers.cores if self.peers is not None else self.cores
+            traces = [c.trace for c in cores if c.trace is not None]
+            if not self.timed or len(traces) < len(cores):
                 raise UserError("this run has no times", fix="run_kernel(..., timed=True)")
-            self._schedule = schedule(traces, costs(self.cores[0].generation), self.options)
+            if self.peers is not None and self.peers.schedule is not None:
+                self._schedule = self.peers.schedule
+            else:
+                self._schedule = schedule(traces, costs(self.cores[0].generation), self.options)
+            if self.peers is not None:
+                self.peers.schedule = self._schedule
         return self._schedule
 
     @property
@@ -353,6 +368,9 @@ def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: in
         value = _outputs(found[rank * lnc], arguments.framework, cores)
         flat = list(value) if isinstance(value, tuple | list) else [] if value is None else [value]
         out.append(Result(outputs=flat, value=value, cores=cores, warnings=[w for c in cores for w in c.warnings]))
+    everyone = Peers([c for r in out for c in r.cores])
+    for r in out:
+        r.peers = everyone
     last_run = out[0] if out else None
     return out
 
