@@ -341,7 +341,8 @@ def _arena_box(deps: Dependencies, found: dict[tuple[int, int], Box], a: Allocat
 @dataclass(slots=True)
 class Schedule:
     """Times of all instructions, ps. begin: when an instruction takes its engine (the issuer, for a DMA); end: when its engine is free (a
-    DMA: its last byte); data: when the first byte of a DMA moves; ready: when it could have begun; cause, by: what decided its begin; data_cause,
+    DMA: its last byte); data: when the first byte of a DMA moves; ready: when it could have begun; loading: time before `data` in which
+    the Tensor Engine loads the stationary tile and does nothing else; cause, by: what decided its begin; data_cause,
     data_by: what delayed the bytes of a DMA beyond that (0: nothing)."""
 
     generation: int
@@ -352,6 +353,7 @@ class Schedule:
     data: array[int]
     end: array[int]
     ready: array[int]
+    loading: array[int]
     cause: array[int]
     by: array[int]
     data_cause: array[int]
@@ -438,7 +440,7 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
                 step[a][b] = 0
             else:
                 step[a][b] = trigger if b in (LOAD, STORE, COLLECTIVE) else semaphore
-    begin, data, end, ready = (array("q", bytes(8 * n)) for _ in range(4))
+    begin, data, end, ready, loading = (array("q", bytes(8 * n)) for _ in range(5))
     cause, by = array("b", bytes(n)), array("q", bytes(8 * n))
     data_cause, data_by = array("b", bytes(n)), array("q", bytes(8 * n))
     wready: dict[int, int] = {}
@@ -588,18 +590,20 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
             s = best
             if own == TENSOR and tiled[c] and not k.groups:
                 s = max(s, max(groups[c]))
+            held = s
+            alone = 0
             if own == TENSOR:
                 w = wready.get(i, 0)
                 lp = last_pe[c]
-                held = s
                 if lp >= 0 and w <= begin[lp]:
+                    # the stationary tile was there: loaded behind the matmul before
                     if begin[lp] + k.load > s:
                         s = begin[lp] + k.load
-                elif w + k.weights > s:
-                    s = w + k.weights
-                    held = max(w, held)
                 else:
-                    held = s
+                    if w + k.weights > s:
+                        s = w + k.weights
+                        held = max(w, held)
+                    alone = min(k.weights, s - max(w, free[q]))
                 if s > best:
                     cause[i], by[i] = WEIGHTS, ready_by[i] if w else lp
             for port in k.ports:
@@ -628,10 +632,9 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
                         rest = ramp - age
                         occupancy = 2 * occupancy if 2 * occupancy <= rest else rest + occupancy - rest // 2
                     idle_since[c] = s + occupancy
-                begin[i] = held if s > held else s
+                begin[i], data[i] = held, s
+                loading[i] = max(alone, s - held)
                 last_pe[c] = i
-                data[i] = s
-                begin[i] = held
             else:
                 begin[i] = data[i] = s
             finish = s + occupancy
@@ -678,5 +681,5 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     total = max(
         (end[i] + (kinds[which[i]].latency if queue[which[i]] not in (LOAD, STORE) else 0) for i in range(n)), default=0
     )
-    return Schedule(generation=costs.generation, costs=costs, programs=programs, options=options, begin=begin, data=data, end=end, ready=ready,
+    return Schedule(generation=costs.generation, costs=costs, programs=programs, options=options, begin=begin, data=data, end=end, ready=ready, loading=loading,
                     cause=cause, by=by, data_cause=data_cause, data_by=data_by, core=core, offset=offset, total=total)  # fmt: skip

@@ -13,7 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.memory import MemoryRegion, Register, Tile
 from mowich.neuroncore.schedule import Options, Schedule
 from mowich.nki.language import NKIObject, default_generation
+
+if TYPE_CHECKING:
+    from mowich.neuroncore.profile import Profile
 
 
 @dataclass(slots=True)
@@ -51,7 +54,7 @@ class Result:
     options: Options = field(default_factory=Options, repr=False)
     peers: Peers | None = field(default=None, repr=False)
     _schedule: Schedule | None = field(default=None, repr=False)
-    _time: Estimate | None = field(default=None, repr=False)
+    _profile: Profile | None = field(default=None, repr=False)
 
     @property
     def schedule(self) -> Schedule:
@@ -75,11 +78,16 @@ class Result:
     @property
     def time_s(self) -> Estimate:
         """Latency from the first trigger to the last result, in seconds. Raises UserError for a run without times."""
-        if self._time is None:
-            from mowich.neuroncore.latency import estimate
+        return self.profile.time_s
 
-            self._time = estimate(self.schedule)
-        return self._time
+    @property
+    def profile(self) -> Profile:
+        """Who was busy, who waited for whom, what binds. Raises UserError for a run without times."""
+        if self._profile is None:
+            from mowich.neuroncore.profile import Profile
+
+            self._profile = Profile(self.schedule)
+        return self._profile
 
     @property
     def device_s(self) -> float:

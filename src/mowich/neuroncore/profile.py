@@ -1,0 +1,386 @@
+"""What a schedule says about a kernel: who was busy, who waited for whom, what binds, and which lines cost most.
+
+Utilisations are those of AWS's Neuron Explorer: MFU counts useful multiply-adds against the bf16 peak of the array, HFU all that the
+array did, MBU the bytes of HBM against one stack's bandwidth. "Waiting" is the time in which an engine still had instructions, none of
+them ready; "idle" the time after its last. Top lines come from the critical path: what they cost is what the kernel would save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from mowich.estimate import Estimate
+from mowich.neuroncore.core import limits
+from mowich.neuroncore.costs import COLLECTIVE, LOAD, PS, QUEUES, STORE, TENSOR, Cost
+from mowich.neuroncore.latency import Step, critical_path, estimate
+from mowich.neuroncore.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
+
+ENGINES = ("tensor", "vector", "scalar", "gpsimd", "sync", "dma", "collective")
+DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))
+"""Ranges of descriptor sizes in bytes, from the DMA bandwidth guide: below 256 B overhead binds, from 4 KiB the rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """Seconds of an engine. busy: at work; wait: it had work that was not ready; idle: it had none; waits: for whom."""
+
+    busy_s: float
+    wait_s: float
+    idle_s: float
+    instructions: int
+    waits: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of the kernel: seconds of the critical path that it takes, what they are, and what would make them fewer."""
+
+    file: str
+    line: int
+    seconds: float
+    cause: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptors:
+    """DMA by size of descriptor: bytes moved, descriptors, and the share of the DMA engines' rate that such descriptors reach."""
+
+    low_B: int
+    high_B: int
+    bytes: int
+    descriptors: int
+    efficiency: float
+
+
+def union(intervals: Iterable[tuple[int, int]]) -> int:
+    """Length of the union of intervals."""
+    total, reach = 0, -1
+    for a, b in sorted(intervals):
+        if b > reach:
+            total += b - max(a, reach)
+            reach = b
+    return total
+
+
+class Profile:
+    """Figures of one schedule, each made when asked for."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.costs = schedule.costs
+        s = schedule
+        self.cost: list[Cost] = []
+        for p in s.programs:
+            self.cost += [p.costs[c] for c in p.cost]
+
+    def __len__(self) -> int:
+        return len(self.cost)
+
+    @property
+    def cores(self) -> int:
+        """Cores that were scheduled together."""
+        return len(self.schedule.programs)
+
+    @property
+    def total_s(self) -> float:
+        """The latency in seconds."""
+        return self.schedule.total / PS
+
+    @cached_property
+    def path(self) -> list[Step]:
+        """Steps of the critical path, last first."""
+        return critical_path(self.schedule)
+
+    @cached_property
+    def time_s(self) -> Estimate:
+        """The latency with its interval."""
+        return estimate(self.schedule, self.path)
+
+    def site(self, i: int) -> tuple[str, int]:
+        """(file, line) of the kernel that an instruction comes from; of the tile, for spills and reloads."""
+        c = self.schedule.core[i]
+        p = self.schedule.programs[c]
+        origin = p.origin[i - self.schedule.offset[c]]
+        if origin >= 0:
+            return p.trace.sites[p.trace.site[origin]]
+        if origin < -1:
+            a = p.trace.storages[-1 - origin]
+            return a.file, a.line
+        return ("", 0)
+
+    # engines -----------------------------------------------------------------------------------------------------------
+    @cached_property
+    def engines(self) -> dict[str, Use]:
+        """Use of each engine, mean over the cores. busy + wait + idle is the latency."""
+        made = [self._uses(c) for c in range(self.cores)]
+        out: dict[str, Use] = {}
+        n = max(1, len(made))
+        for name in ENGINES:
+            parts = [m[name] for m in made]
+            waits: dict[str, float] = {}
+            for part in parts:
+                for who, seconds in part.waits.items():
+                    waits[who] = waits.get(who, 0.0) + seconds / n
+            out[name] = Use(
+                busy_s=sum(u.busy_s for u in parts) / n, wait_s=sum(u.wait_s for u in parts) / n, idle_s=sum(u.idle_s for u in parts) / n,
+                instructions=sum(u.instructions for u in parts), waits=dict(sorted(waits.items(), key=lambda x: -x[1])),
+            )  # fmt: skip
+        return out
+
+    def _uses(self, core: int) -> dict[str, Use]:
+        s, total = self.schedule, self.schedule.total
+        mine: dict[str, list[int]] = {name: [] for name in ENGINES}
+        last = s.offset[core + 1] if core + 1 < self.cores else len(s.begin)
+        for i in range(s.offset[core], last):
+            mine[_engine(self.cost[i].queue)].append(i)
+        out = {}
+        for name, instructions in mine.items():
+            instructions.sort(key=lambda i: (s.begin[i], i))
+            busy = wait = reach = 0
+            waits: dict[str, int] = {}
+            for i in instructions:
+                start = min(s.begin[i], s.data[i] - s.loading[i]) if name == "tensor" else s.begin[i]
+                if start > reach:
+                    gap = start - reach
+                    wait += gap
+                    who = self._blamed(i)
+                    waits[who] = waits.get(who, 0) + gap
+                    reach = start
+                if name == "tensor" and s.data[i] - s.loading[i] > reach:
+                    wait += s.data[i] - s.loading[i] - reach
+                    reach = s.data[i] - s.loading[i]
+                if s.end[i] > reach:
+                    busy += s.end[i] - reach
+                    reach = s.end[i]
+            out[name] = Use(busy_s=busy / PS, wait_s=wait / PS, idle_s=(total - busy - wait) / PS, instructions=len(instructions),
+                            waits={k: v / PS for k, v in waits.items()})  # fmt: skip
+        return out
+
+    def _blamed(self, i: int) -> str:
+        """For whom an instruction waited."""
+        s = self.schedule
+        cause, by = s.cause[i], s.by[i]
+        if by < 0 or cause == START:
+            return "start"
+        if cause == BUFFER:
+            return f"buffer of {_engine(self.cost[by].queue)}"
+        if cause == ENGINE:
+            return "itself"
+        return _engine(self.cost[by].queue)
+
+    # work --------------------------------------------------------------------------------------------------------------
+    @cached_property
+    def flop(self) -> int:
+        """Useful operations of the Tensor Engine: 2 for each multiply-add, transposes and broadcasts left out."""
+        return sum(k.flop for k in self.cost)
+
+    @cached_property
+    def hardware_flop(self) -> int:
+        """All operations of the Tensor Engine."""
+        return sum(k.flop or 2 * k.elements * 128 for k in self.cost if k.queue == TENSOR)
+
+    @cached_property
+    def hbm_B(self) -> tuple[int, int]:
+        """Bytes read from and written to HBM."""
+        return sum(k.hbm_read_B for k in self.cost), sum(k.hbm_write_B for k in self.cost)
+
+    @property
+    def spill_B(self) -> int:
+        """Bytes stored and reloaded because live tiles do not fit SBUF."""
+        return sum(p.spill_B for p in self.schedule.programs)
+
+    @property
+    def peak_flops(self) -> float:
+        """bf16 peak of the cores: 2 x 128 x 128 x clock each."""
+        return 2 * 128 * 128 * self.costs.number("tensor_engine.clock") * self.cores
+
+    @property
+    def mfu(self) -> float:
+        """Neuron Explorer's mfu_estimated_percent / 100."""
+        return self.flop / (self.peak_flops * self.total_s) if self.total_s else 0.0
+
+    @property
+    def hfu(self) -> float:
+        """Neuron Explorer's hfu_estimated_percent / 100."""
+        return self.hardware_flop / (self.peak_flops * self.total_s) if self.total_s else 0.0
+
+    @property
+    def mbu(self) -> float:
+        """Neuron Explorer's mbu_estimated_percent / 100: bytes of HBM over the bandwidth of one stack."""
+        return sum(self.hbm_B) / (self.costs.number("memory.mbu_bandwidth") * self.total_s) if self.total_s else 0.0
+
+    @property
+    def intensity(self) -> float:
+        """FLOP per byte of HBM."""
+        return self.flop / max(1, sum(self.hbm_B))
+
+    @property
+    def ridge(self) -> float:
+        """FLOP per byte from which on the array can bind, at the rate of the core's DMA engines."""
+        return self.peak_flops / (self.costs.number("dma.rate") * self.costs.number("dma.engines") * self.cores)
+
+    @property
+    def bound(self) -> str:
+        """Side of the roofline: "compute", "memory", or "" without matmuls."""
+        return "" if not self.flop else "compute" if self.intensity >= self.ridge else "memory"
+
+    @cached_property
+    def descriptors(self) -> list[Descriptors]:
+        """DMA by size of descriptor."""
+        out = []
+        rate = self.costs.number("dma.rate")
+        for low, high in DESCRIPTOR_SIZES:
+            moves = [k for k in self.cost if k.transfer and low <= k.descriptor_B < high]
+            if moves:
+                moved = sum(k.sbuf_B for k in moves)
+                time = sum(sum(k.transfer) for k in moves) / PS
+                out.append(Descriptors(low_B=low, high_B=high, bytes=moved, descriptors=sum(k.descriptors for k in moves), efficiency=moved / rate / time if time else 0.0))  # fmt: skip
+        return out
+
+    # memory ------------------------------------------------------------------------------------------------------------
+    def occupancy(self, space: str, core: int = 0) -> list[tuple[int, int]]:
+        """(time in ps, bytes of a partition in use) of SBUF ("S") or PSUM ("P"): a tile lives from its first write to its last use."""
+        s = self.schedule
+        p, offset = s.programs[core], s.offset[core]
+        changes: list[tuple[int, int]] = []
+        level = 0
+        for at, now in p.usage[space]:
+            change = now - level
+            level = now
+            if change:
+                i = offset + at
+                changes.append((s.begin[i], change) if change > 0 else (s.end[i - 1], change))
+        changes.sort()
+        out: list[tuple[int, int]] = []
+        level = 0
+        for t, change in changes:
+            level += change
+            if out and out[-1][0] == t:
+                out[-1] = (t, level)
+            else:
+                out.append((t, level))
+        return out
+
+    @cached_property
+    def sbuf_peak_B(self) -> int:
+        """Most bytes of a partition of SBUF in use at once (of its capacity at most)."""
+        room = limits(self.schedule.generation).sbuf_B
+        return min(room, max((v for c in range(self.cores) for _, v in self.occupancy("S", c)), default=0))
+
+    @cached_property
+    def psum_peak_banks(self) -> int:
+        """Most banks of PSUM in use at once."""
+        bank = limits(self.schedule.generation)
+        most = max((v for c in range(self.cores) for _, v in self.occupancy("P", c)), default=0)
+        return min(bank.psum_banks, -(-most // bank.psum_bank_B))
+
+    # lines -------------------------------------------------------------------------------------------------------------
+    @cached_property
+    def lines(self) -> list[Line]:
+        """Lines of the kernel by their time on the critical path, costliest first."""
+        seconds: dict[tuple[str, int], int] = {}
+        parts: dict[tuple[str, int], dict[str, int]] = {}
+        buffers: dict[tuple[str, int], int] = {}
+        example: dict[tuple[str, int], int] = {}
+        for step in self.path:
+            if step.instruction < 0:
+                continue
+            place = self.site(step.instruction)
+            seconds[place] = seconds.get(place, 0) + step.end - step.start
+            example.setdefault(place, step.instruction)
+            if step.cause == BUFFER:
+                buffers[place] = buffers.get(place, 0) + step.end - step.start
+            mine = parts.setdefault(place, {})
+            for name, length in step.parts:
+                mine[name] = mine.get(name, 0) + length
+        out = []
+        for place, time in sorted(seconds.items(), key=lambda x: (-x[1], x[0])):
+            cause, remedy = _advice(self, self.cost[example[place]], parts[place], time, buffers.get(place, 0))
+            out.append(Line(file=place[0], line=place[1], seconds=time / PS, cause=cause, remedy=remedy))
+        return out
+
+    @property
+    def top(self) -> list[Line]:
+        """The three costliest lines."""
+        return [x for x in self.lines if x.file][:3]
+
+    # output ------------------------------------------------------------------------------------------------------------
+    def to_dict(self, target: str = "") -> dict[str, Any]:
+        """The JSON contract `mowich/kernel@1`."""
+        read, written = self.hbm_B
+        return {
+            "schema": "mowich/kernel@1", "target": target or f"v{self.schedule.generation}", "time_s": self.time_s.to_dict(), "cores": self.cores,
+            "instructions": sum(len(p.trace) for p in self.schedule.programs),
+            "engines": {n: {"busy_s": u.busy_s, "wait_s": u.wait_s, "idle_s": u.idle_s, "instructions": u.instructions, "waits_s": u.waits} for n, u in self.engines.items()},
+            "mfu": self.mfu, "hfu": self.hfu, "mbu": self.mbu, "flop": self.flop, "hbm_read_B": read, "hbm_write_B": written, "spill_B": self.spill_B,
+            "roofline": {"flop_per_B": self.intensity, "ridge_flop_per_B": self.ridge, "bound": self.bound},
+            "sbuf_peak_B": self.sbuf_peak_B, "psum_peak_banks": self.psum_peak_banks,
+            "dma": [{"descriptor_low_B": d.low_B, "descriptor_high_B": d.high_B if d.high_B < 1 << 62 else None, "bytes": d.bytes, "descriptors": d.descriptors,
+                     "efficiency": d.efficiency} for d in self.descriptors],
+            "top": [{"file": x.file, "line": x.line, "seconds": x.seconds, "cause": x.cause, "remedy": x.remedy} for x in self.top],
+        }  # fmt: skip
+
+
+def _engine(queue: int) -> str:
+    return "dma" if queue in (LOAD, STORE) else "collective" if queue == COLLECTIVE else QUEUES[queue]
+
+
+def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer: int) -> tuple[str, str]:
+    """Cause and remedy of a line, one line each, from what its time on the critical path is made of."""
+    name = max(parts, key=lambda n: parts[n])
+    share = f"{parts[name] / time:.0%}"
+    size = f"{k.descriptor_B:,} B"
+    if buffer > time / 2:
+        return (
+            "waits for SBUF or PSUM that earlier tiles hold",
+            "smaller or fewer live tiles, so that the next load finds room before this one is used up",
+        )
+    if name == "dma.issue":
+        return (
+            f"{share} issue of dma_copy ({k.sbuf_B:,} B each)",
+            "fewer, larger dma_copy: the core issues one at a time",
+        )
+    if name == "dma.descriptor" or (name == "dma.rate" and 0 < k.descriptor_B < 512):
+        return (
+            f"{share} DMA of short descriptors ({size})",
+            "runs of 2 KiB or more in HBM: another layout, or wider tiles",
+        )
+    if name in ("dma.rate", "dma.wait"):
+        return (
+            f"{share} bytes through the DMA engines ({size} descriptors)",
+            "keep tiles in SBUF and reuse them, or move fewer bytes per element",
+        )
+    if name in ("dma.first_byte", "dma.completion", "dma.trigger", "dma.software_issue"):
+        return (
+            f"{share} latency of a DMA that nothing overlaps",
+            "load the next tile before this one is used (more buffers), or fuse small DMAs",
+        )
+    if name.startswith("tensor_engine"):
+        if name == "tensor_engine.throttle_rate":
+            return f"{share} start of the Tensor Engine at half rate", "longer runs of matmuls without gaps"
+        if name == "tensor_engine.load_latency":
+            return f"{share} matmul waits for its stationary tile", "load weights earlier than the moving tile"
+        if k.dtype == "float32" and k.flop:
+            return f"{share} Tensor Engine at work in float32, four passes", "bf16 tiles: one pass"
+        return f"{share} Tensor Engine at work", "it binds: fewer FLOP, fp8 (double_row), or MX formats on Trainium3"
+    if name == "scalar_engine.table_load":
+        return f"{share} load of an activation table", "group instructions of the same function"
+    if name.endswith(("latency", "overhead", "semaphore", "barrier")):
+        return (
+            f"{share} fixed cost of small or dependent instructions",
+            "fewer, wider instructions; fuse; independent work in between",
+        )
+    if name.endswith("_engine.clock"):
+        engine = name.split("_")[0]
+        return f"{share} {engine} engine at work ({k.opcode})", {
+            "vector": "16-bit tiles in SBUF (performance mode), one operand in PSUM, fused operators, or another engine",
+            "scalar": "wider tiles, or move copies to the Vector Engine", "gpsimd": "the Vector Engine, where it has the instruction",
+        }.get(engine, "move work to another engine")  # fmt: skip
+    return f"{share} {name}", "see `mowich kernel profile --path`"
+
+
+__all__ = ["CAUSES", "Descriptors", "Line", "Profile", "Use", "union"]
