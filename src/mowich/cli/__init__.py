@@ -18,5 +18,6 @@ from mowich.cli import (  # noqa: F401  the order of --help
     facts,
     kernel,
 )
+from mowich.cli import kernel_profile  # noqa: F401  verbs of `kernel`
 
 __all__ = ["VERSION", "app", "main", "run"]

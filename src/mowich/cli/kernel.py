@@ -208,7 +208,9 @@ def _inside_ours(frames: Sequence[traceback.FrameSummary]) -> bool:
     for frame in reversed(frames):
         name = frame.filename
         if name.startswith(_OURS):
-            return not name.endswith((os.path.join("cli", "kernel.py"), "runtime.py"))
+            return not name.endswith(
+                (os.path.join("cli", "kernel.py"), os.path.join("cli", "kernel_profile.py"), "runtime.py")
+            )
         if f"{os.sep}site-packages{os.sep}" not in name and not name.startswith(sys.base_prefix):
             return False
     return False
@@ -232,7 +234,9 @@ def _kernels(names: dict[str, Any]) -> dict[str, Kernel]:
     return {n: v for n, v in names.items() if isinstance(v, Kernel) and not n.startswith("__")}
 
 
-def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, seed: int) -> Result:
+def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, seed: int, values: bool = True) -> Result:
+    """One kernel of a file; without values, arrays described by shape have none, and live tiles that do not fit are left to the clock.
+    No arguments at all: what `inputs()` of the file gives."""
     names = _execute(file, Path(file).stem)
     kernels = _kernels(names)
     found: Any = kernels.get(name)
@@ -243,12 +247,16 @@ def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, se
     from mowich.nki import Kernel
 
     run = found if isinstance(found, Kernel) else Kernel(found)
-    given = _arguments(run, name, arguments, seed)
+    if not arguments and not values and callable(names.get("inputs")):
+        with _one_line(file):
+            given = dict(names["inputs"]())
+    else:
+        given = _arguments(run, name, arguments, seed, values)
     with _one_line(file):
-        return run.launch((), given, strict=strict, record=True)
+        return run.launch((), given, strict=strict, record=True, values=values, check=values)
 
 
-def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int) -> dict[str, Any]:
+def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, values: bool = True) -> dict[str, Any]:
     """`NAME=VALUE` words as arguments of a kernel; everything that is wrong with them at once."""
     import inspect
 
@@ -266,7 +274,7 @@ def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int) -> di
                 raise UserError("an argument of a kernel is NAME=VALUE", given=word)
             if key not in parameters and not anything:
                 raise unknown(f"argument of {name}", key, parameters)
-            given[key] = _value(text, key, rng)
+            given[key] = _value(text, key, rng, values)
         except UserError as error:
             problems.append(error)
     missing = [
@@ -282,8 +290,8 @@ def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int) -> di
     return given
 
 
-def _value(text: str, key: str, rng: Any) -> Any:
-    """`float32[128,512]` (normal numbers; integers 0..15), `FILE.npy`, or a Python literal."""
+def _value(text: str, key: str, rng: Any, values: bool = True) -> Any:
+    """`float32[128,512]` (normal numbers; integers 0..15; nothing without values), `FILE.npy`, or a Python literal."""
     import re
 
     import numpy as np
@@ -294,10 +302,14 @@ def _value(text: str, key: str, rng: Any) -> Any:
     if match:
         d = as_dtype(match[1])
         shape = tuple(int(n) for n in match[2].split(",") if n.strip())
+        if not values:
+            from mowich.nki import hollow
+
+            return hollow(shape, d)
         if d.part is not None:
             raise UserError(f"{key}: packed formats have no random arrays", given=text, fix="pass an .npy file")
-        values = rng.standard_normal(shape, dtype=np.float32) if d.is_float else rng.integers(0, 16, shape)
-        return values.astype(d.dtype)
+        numbers = rng.standard_normal(shape, dtype=np.float32) if d.is_float else rng.integers(0, 16, shape)
+        return numbers.astype(d.dtype)
     if text.endswith(".npy"):
         try:
             return np.load(text)

@@ -298,7 +298,14 @@ def _work(c: Costs, kind: Kind) -> tuple[float, float, bool]:
     if name == "tensor_partition_reduce":
         p = kind.reads[0].shape[0]
         return num("gpsimd_engine.fixed") + free_size(kind.writes[0]) * max(1.0, math.log2(p)), least, False
-    if name in ("nc_n_gather", "nonzero_with_count", "sequence_bounds", "sendrecv"):
+    if name == "sendrecv":
+        moved = math.prod(kind.reads[0].shape) * kind.reads[0].itemsize
+        return (
+            num("gpsimd_engine.fixed") + moved / num("gpsimd_engine.dma_bandwidth") * num("gpsimd_engine.clock"),
+            least,
+            False,
+        )
+    if name in ("nc_n_gather", "nonzero_with_count", "sequence_bounds"):
         return num("gpsimd_engine.fixed") + num("gpsimd_engine.other_per_element") * n, least, False
     return n, least, False
 

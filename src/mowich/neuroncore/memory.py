@@ -382,13 +382,23 @@ class Tile:
 
     def __bool__(self) -> bool:
         """True: a tensor is there. The result of a comparison in the convenience layer: whether it holds everywhere."""
-        return bool(self.array().all()) if self.is_truth else True
+        return bool(self._known().all()) if self.is_truth else True
 
     def __int__(self) -> int:
-        return int(self.array().reshape(-1)[0])
+        return int(self._known().reshape(-1)[0])
 
     def __float__(self) -> float:
-        return float(self.array().reshape(-1)[0])
+        return float(self._known().reshape(-1)[0])
+
+    def _known(self) -> NDArray[Any]:
+        """The elements, for the kernel's own control flow. Raises in a run without values."""
+        if not self.storage.core.values and self.storage.owner is None:
+            raise fail(
+                "control flow that reads data of the device cannot be timed without values",
+                tile=self,
+                fix="run with values=True (--values)",
+            )
+        return self.array()
 
     # bytes -------------------------------------------------------------------------------------------------------------
     def byte_strides(self) -> tuple[int, ...]:
@@ -949,6 +959,7 @@ def scalar_value(index: Any) -> int:
     if isinstance(index, Tile):
         if index.size != 1:
             raise fail("a scalar offset has one element", tile=index)
+        index._known()
         return int(index.read().reshape(-1)[0])
     return int(index)
 

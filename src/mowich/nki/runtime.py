@@ -100,6 +100,19 @@ class Result:
         return sum(c.clock for c in self.cores)
 
 
+class Hollow(np.ndarray):
+    """An array with a shape and a format and no values: an argument of a run without values. Make it with `hollow`."""
+
+
+def hollow(shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+    """An argument for `run_kernel(..., values=False)`: it takes no memory, and control flow that reads it is refused.
+
+    >>> hollow((8192, 8192), "bfloat16").nbytes
+    134217728
+    """
+    return np.empty(tuple(shape), as_dtype(dtype).dtype).view(Hollow)
+
+
 class _Arguments:
     """Host arrays of one launch as HBM tensors, each array once, and how to bring results back."""
 
@@ -124,6 +137,10 @@ class _Arguments:
                     self.back.append((array, data))
             self.keep.append(array)
             self.by_id[key] = mem.wrap(self.cores[0], data, self.region, name).storage
+            if isinstance(array, Hollow):
+                if self.cores[0].values:
+                    raise UserError(f"argument '{name}' has no values", fix="run with values=False, or pass an array")
+                self.by_id[key].owner = None
         s = self.by_id[key]
         return Tile(s, s.dtype, s.shape, mem.row_major(s.shape))
 
@@ -204,6 +221,8 @@ def _to_framework(a: NDArray[Any], framework: str) -> Any:
 def _outputs(x: Any, framework: str, cores: Sequence[Core]) -> Any:
     """What a kernel returned, with tensors as arrays."""
     if isinstance(x, Tile):
+        if not cores[0].values:
+            return np.broadcast_to(np.zeros((), x.dtype.dtype).view(x.dtype.dtype), x.shape)
         tile = x.resolved()
         assert tile is not None
         if tile.storage.state != mem.ALL and cores[0].values:

@@ -1,0 +1,286 @@
+"""A schedule as the Parquet tables of AWS's Neuron Explorer (profile schema 7.4.0): same table and field names, same units.
+
+So one query serves a simulated and a measured profile, and a join compares them. Fields that only a real device has (program counters
+of the binary, checksums) are left out; `Metadata.is_simulation` says what the tables are. Writing and joining need DuckDB.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mowich.errors import UserError
+from mowich.neuroncore.core import limits
+from mowich.neuroncore.costs import COLLECTIVE, LOAD, QUEUES, STORE
+from mowich.neuroncore.profile import Profile, union
+
+SCHEMA_VERSION = "7.4.0"
+Table = dict[str, Any]
+"""Columns of equal length by field name."""
+
+
+def duckdb() -> Any:
+    """The DuckDB module, or one line that says how to get it."""
+    try:
+        import duckdb as module
+    except ImportError:
+        raise UserError("Parquet tables need DuckDB", fix="pip install 'mowich[tables]'") from None
+    return module
+
+
+def _engine_name(queue: int) -> str:
+    return "sync" if queue in (LOAD, STORE) else "cc" if queue == COLLECTIVE else QUEUES[queue]
+
+
+def tables(profile: Profile) -> dict[str, Table]:
+    """Every table by name. Times are integer nanoseconds from the first trigger."""
+    return {
+        "Summary": _summary(profile), "Metadata": _metadata(profile), "Instruction": _instructions(profile), "DmaPacketAggregated": _transfers(profile),
+        "DmaPacket": _packets(profile), "OpcodeSummary": _opcodes(profile), "SbufUsage": _sbuf(profile), "PsumUsage": _psum(profile),
+        "ActiveTime": _active(profile), "Flow": _flow(profile),
+    }  # fmt: skip
+
+
+def _ns(ps: int) -> int:
+    return round(ps / 1000)
+
+
+def _columns(rows: list[dict[str, Any]]) -> Table:
+    if not rows:
+        return {}
+    return {name: [r[name] for r in rows] for name in rows[0]}
+
+
+def _instructions(p: Profile) -> Table:
+    s = p.schedule
+    counter: dict[tuple[int, int], int] = {}
+    rows = []
+    for i, k in enumerate(p.cost):
+        file, line = p.site(i)
+        key = (s.core[i], k.queue)
+        counter[key] = counter.get(key, 0) + 1
+        is_dma = k.queue in (LOAD, STORE)
+        # a DMA's instruction is its trigger; the transfer is a row of DmaPacketAggregated
+        end = s.begin[i] + k.issue if is_dma else s.end[i]
+        rows.append({
+            "start_ts": _ns(s.begin[i]), "end_ts": _ns(end), "duration_ns": _ns(end) - _ns(s.begin[i]), "engine": _engine_name(k.queue),
+            "pcore_idx": s.core[i], "opcode": k.opcode.upper(), "operands": k.dtype, "id": i, "pc": counter[key] - 1, "bir_id": f"sim:{i}",
+            "evt_wait_time_ns": max(0, _ns(s.begin[i]) - _ns(s.ready[i])), "nki_source_location": f"{file}:{line}" if file else "",
+            "dma_trigger_start_ts": _ns(s.data[i]) if is_dma else None, "dma_trigger_end_ts": _ns(s.end[i]) if is_dma else None,
+            "hbm_read_bytes": k.hbm_read_B, "hbm_write_bytes": k.hbm_write_B, "spill_save_bytes": k.sbuf_B if k.opcode == "spill" else 0,
+            "spill_reload_bytes": k.sbuf_B if k.opcode == "reload" else 0, "raw_flops": k.flop,
+        })  # fmt: skip
+    return _columns(rows)
+
+
+def _queue_type(k: Any) -> str:
+    if k.table == "swdge":
+        return "software_dynamic"
+    return "output" if k.queue == STORE else "input"
+
+
+def _transfers(p: Profile) -> Table:
+    s = p.schedule
+    rows = []
+    for i, k in enumerate(p.cost):
+        if not k.transfer:
+            continue
+        time = max(1, _ns(s.end[i]) - _ns(s.data[i]))
+        c = s.core[i]
+        origin = s.programs[c].origin[i - s.offset[c]]
+        name = ""
+        if origin < -1:
+            name = s.programs[c].trace.storages[-1 - origin].name
+        rows.append({
+            "start_ts": _ns(s.data[i]), "end_ts": _ns(s.end[i]), "duration_ns": time, "id": i, "pcore_idx": c, "block_id": i, "queue_idx": k.queue,
+            "queue_name": f"q{'Store' if k.queue == STORE else 'Load'}" + ("SpillReload0" if k.opcode in ("spill", "reload") else "IO0"),
+            "queue_type": _queue_type(k), "op": k.opcode, "variable": name, "read_bytes": k.sbuf_B, "write_bytes": k.sbuf_B, "transfer_bytes": k.sbuf_B,
+            "throughput": k.sbuf_B / (time * 1e-9), "trigger": i,
+        })  # fmt: skip
+    return _columns(rows)
+
+
+def _packets(p: Profile) -> Table:
+    """One row per DMA and DMA engine: what of the transfer falls to the engine."""
+    s = p.schedule
+    rows: list[dict[str, Any]] = []
+    for i, k in enumerate(p.cost):
+        used = [e for e, t in enumerate(k.transfer) if t]
+        total = sum(k.transfer)
+        for n, e in enumerate(used):
+            moved = round(k.sbuf_B * k.transfer[e] / total)
+            time = max(1, _ns(k.transfer[e]))
+            rows.append({
+                "start_ts": _ns(s.end[i]) - time, "end_ts": _ns(s.end[i]), "duration_ns": time, "pcore_idx": s.core[i], "id": len(rows), "packet_idx": n,
+                "packet_aggregation_id": i, "engine_idx": e, "read_bytes": moved, "write_bytes": moved, "transfer_bytes": moved,
+                "throughput": moved / (time * 1e-9), "queue_type": _queue_type(k), "queue_idx": k.queue,
+            })  # fmt: skip
+    return _columns(rows)
+
+
+def _summary(p: Profile) -> Table:
+    read, written = p.hbm_B
+    out: dict[str, Any] = {
+        "total_time": p.total_s, "model_flops": p.flop, "hardware_flops": p.hardware_flop, "mfu_estimated_percent": 100 * p.mfu,
+        "hfu_estimated_percent": 100 * p.hfu, "mbu_estimated_percent": 100 * p.mbu, "mm_arithmetic_intensity": p.intensity,
+        "hbm_read_bytes": read, "hbm_write_bytes": written, "dma_active_time": p.engines["dma"].busy_s,
+        "dma_active_time_percent": 100 * p.engines["dma"].busy_s / p.total_s if p.total_s else 0.0,
+        "dma_packet_time": sum(sum(k.transfer) for k in p.cost) / 1e12, "dma_transfer_count": sum(1 for k in p.cost if k.transfer),
+        "dma_transfer_total_bytes": sum(k.sbuf_B for k in p.cost if k.transfer),
+        "spill_save_bytes": sum(k.sbuf_B for k in p.cost if k.opcode == "spill"), "spill_reload_bytes": sum(k.sbuf_B for k in p.cost if k.opcode == "reload"),
+    }  # fmt: skip
+    for name in ("tensor", "vector", "scalar", "gpsimd", "sync"):
+        use = p.engines[name]
+        out[f"{name}_engine_active_time"] = use.busy_s
+        out[f"{name}_engine_active_time_percent"] = 100 * use.busy_s / p.total_s if p.total_s else 0.0
+        out[f"{name}_engine_instruction_count"] = use.instructions
+    return {k: [v] for k, v in out.items()}
+
+
+def _metadata(p: Profile) -> Table:
+    n = p.costs.number
+    out = {
+        "profile_schema_version": SCHEMA_VERSION, "num_physical_cores": p.cores, "vnc_enabled": p.cores > 1, "first_hw_timestamp": 0,
+        "last_hw_timestamp": _ns(p.schedule.total), "num_dma_engines_per_neuroncore": int(n("dma.engines")), "hbm_ddr_bandwidth": n("memory.mbu_bandwidth"),
+        "tensor_engine_num_rows": 128, "tensor_engine_num_cols": 128, "tensor_engine_clock_freq": n("tensor_engine.clock"),
+        "vector_engine_clock_freq": n("vector_engine.clock"), "scalar_engine_clock_freq": n("scalar_engine.clock"),
+        "gpsimd_engine_clock_freq": n("gpsimd_engine.clock"), "is_simulation": True,
+    }  # fmt: skip
+    return {k: [v] for k, v in out.items()}
+
+
+def _opcodes(p: Profile) -> Table:
+    s = p.schedule
+    found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for i, k in enumerate(p.cost):
+        found.setdefault((_engine_name(k.queue), k.opcode.upper()), []).append((s.begin[i], s.end[i]))
+    rows = []
+    for (engine, opcode), spans in sorted(found.items()):
+        active = _ns(union(spans))
+        rows.append({"engine": engine, "opcode": opcode, "instruction_count": len(spans), "instruction_time_ns": _ns(sum(b - a for a, b in spans)),
+                     "active_time_ns": active, "active_time_percent": 100 * active / max(1, _ns(s.total))})  # fmt: skip
+    return _columns(rows)
+
+
+def _sbuf(p: Profile) -> Table:
+    room = limits(p.schedule.generation).sbuf_B
+    rows = [
+        {"timestamp": _ns(t), "avg_util_percent": 100 * level / room, "pcore_idx": c}
+        for c in range(p.cores)
+        for t, level in p.occupancy("S", c)
+    ]
+    return _columns(rows)
+
+
+def _psum(p: Profile) -> Table:
+    room = limits(p.schedule.generation).psum_B
+    rows = [
+        {"timestamp": _ns(t), "avg_util_percent": 100 * level / room, "pcore_idx": c}
+        for c in range(p.cores)
+        for t, level in p.occupancy("P", c)
+    ]
+    return _columns(rows)
+
+
+def _active(p: Profile) -> Table:
+    s = p.schedule
+    rows: list[dict[str, Any]] = []
+    spans: dict[tuple[int, str], list[tuple[int, int]]] = {}
+    for i, k in enumerate(p.cost):
+        if k.queue not in (LOAD, STORE):
+            spans.setdefault((s.core[i], _engine_name(k.queue)), []).append((s.begin[i], s.end[i]))
+    for (core, engine), found in sorted(spans.items()):
+        merged: list[list[int]] = []
+        for a, b in sorted(found):
+            if merged and a <= merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], b)
+            else:
+                merged.append([a, b])
+        rows += [
+            {"start_ts": _ns(a), "end_ts": _ns(b), "engine": engine, "pcore_idx": core, "duration_ns": _ns(b) - _ns(a)}
+            for a, b in merged
+        ]
+    return _columns(rows)
+
+
+def _flow(p: Profile) -> Table:
+    """What decided the begin of each instruction."""
+    s = p.schedule
+    rows = [{"in_id": s.by[i], "out_id": i, "in_table": "Instruction", "out_table": "Instruction", "gap_time": max(0, _ns(s.begin[i]) - _ns(s.end[s.by[i]]))}
+            for i in range(len(p.cost)) if s.by[i] >= 0]  # fmt: skip
+    return _columns(rows)
+
+
+def write(profile: Profile, folder: Path) -> list[Path]:
+    """Write every table as FOLDER/Table.parquet."""
+    db = duckdb()
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    connection = db.connect()
+    try:
+        for name, table in tables(profile).items():
+            if table:
+                path = folder / f"{name}.parquet"
+                columns = {k: _array(v) for k, v in table.items()}  # noqa: F841 - DuckDB reads it by its name
+                connection.execute(f"copy (select * from columns) to '{_quoted(path)}' (format parquet)")
+                made.append(path)
+    finally:
+        connection.close()
+    return made
+
+
+def _array(values: list[Any]) -> Any:
+    if any(v is None for v in values):
+        return np.ma.array([0 if v is None else v for v in values], mask=[v is None for v in values])
+    if isinstance(values[0], str):
+        return np.array(values, dtype=object)
+    return np.array(values)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def compare(a: Path, b: Path) -> dict[str, list[dict[str, Any]]]:
+    """Two profiles (folders of Parquet tables), simulated or measured, joined: "summary" by field, "opcodes" by engine and opcode (time in
+    ns), "lines" by source line of the kernel (time in ns of its instructions). Rows: what, a, b, ratio b / a."""
+    connection = duckdb().connect()
+    try:
+        return {
+            "summary": _summaries(connection, a, b),
+            "opcodes": _joined(connection, a, b, "OpcodeSummary", "lower(engine) || ' ' || upper(opcode)", "sum(instruction_time_ns)"),
+            "lines": _joined(connection, a, b, "Instruction", "regexp_extract(nki_source_location, '([^/\\[\\]\"'' ]+:[0-9]+)', 1)", "sum(duration_ns)"),
+        }  # fmt: skip
+    finally:
+        connection.close()
+
+
+def _summaries(connection: Any, a: Path, b: Path) -> list[dict[str, Any]]:
+    sides = []
+    for folder in (a, b):
+        path = folder / "Summary.parquet"
+        if not path.is_file():
+            raise UserError("no Summary.parquet: not a folder of Neuron Explorer tables", where=str(folder))
+        found = connection.execute(f"select * from '{_quoted(path)}'")
+        names = [d[0] for d in found.description]
+        sides.append(dict(zip(names, found.fetchone() or (), strict=False)))
+    both = [(n, v, sides[1][n]) for n, v in sides[0].items() if n in sides[1]]
+    return [_row(n, v, w) for n, v, w in both if isinstance(v, int | float) and isinstance(w, int | float)]
+
+
+def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str) -> list[dict[str, Any]]:
+    paths = [folder / f"{table}.parquet" for folder in (a, b)]
+    if not all(p.is_file() for p in paths):
+        return []
+    one, two = (f"(select {key} as what, {value} as v from '{_quoted(p)}' group by 1)" for p in paths)
+    found = connection.execute(
+        f"select coalesce(x.what, y.what), x.v, y.v from {one} x full join {two} y on x.what = y.what order by greatest(coalesce(x.v, 0), coalesce(y.v, 0)) desc, 1"
+    )
+    return [_row(w, v, u) for w, v, u in found.fetchall() if w]
+
+
+def _row(what: str, a: Any, b: Any) -> dict[str, Any]:
+    a, b = (float(v) if v is not None else None for v in (a, b))
+    return {"what": what, "a": a, "b": b, "ratio": b / a if a and b is not None else None}

@@ -1,0 +1,75 @@
+"""A schedule as a trace that Perfetto and chrome://tracing open: one process per core, one track per engine and DMA queue, counters.
+
+The JSON form of the Trace Event Format: times in microseconds, `X` slices for instructions (a DMA from its trigger to its last byte),
+`C` counters for SBUF, PSUM and bytes moved, and the critical path as a track of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mowich.neuroncore.costs import LOAD, QUEUES, STORE
+from mowich.neuroncore.profile import Profile
+from mowich.neuroncore.schedule import CAUSES
+
+US = 1_000_000
+_PATH = len(QUEUES)
+
+
+def events(profile: Profile) -> list[dict[str, Any]]:
+    """All events of a profile."""
+    s = profile.schedule
+    out: list[dict[str, Any]] = []
+    for core in range(profile.cores):
+        out.append(
+            {"ph": "M", "pid": core, "name": "process_name", "args": {"name": f"NeuronCore-v{s.generation} {core}"}}
+        )
+        for queue, name in enumerate((*QUEUES, "critical path")):
+            label = f"DMA {name}" if queue in (LOAD, STORE) else name
+            out.append({"ph": "M", "pid": core, "tid": queue, "name": "thread_name", "args": {"name": label}})
+            out.append(
+                {"ph": "M", "pid": core, "tid": queue, "name": "thread_sort_index", "args": {"sort_index": queue}}
+            )
+        for space, label in (("S", "SBUF bytes per partition"), ("P", "PSUM bytes per partition")):
+            for t, level in profile.occupancy(space, core):
+                out.append({"ph": "C", "pid": core, "name": label, "ts": t / US, "args": {"bytes": level}})
+    for i, k in enumerate(profile.cost):
+        file, line = profile.site(i)
+        args: dict[str, Any] = {"id": i, "waited for": CAUSES[s.cause[i]]}
+        if file:
+            args["source"] = f"{file}:{line}"
+        if k.transfer:
+            args |= {"bytes": k.sbuf_B, "descriptor bytes": k.descriptor_B, "first byte us": s.data[i] / US}
+        if k.flop:
+            args["flop"] = k.flop
+        start = s.begin[i]
+        out.append(
+            {
+                "ph": "X",
+                "pid": s.core[i],
+                "tid": k.queue,
+                "name": k.opcode,
+                "ts": start / US,
+                "dur": (s.end[i] - start) / US,
+                "args": args,
+            }
+        )
+    for step in reversed(profile.path):
+        if step.instruction >= 0 and step.end > step.start:
+            k = profile.cost[step.instruction]
+            worst = max(step.parts, key=lambda p: p[1])[0] if step.parts else ""
+            out.append({"ph": "X", "pid": s.core[step.instruction], "tid": _PATH, "name": k.opcode, "ts": step.start / US,
+                        "dur": (step.end - step.start) / US, "args": {"id": step.instruction, "made of": worst}})  # fmt: skip
+    return out
+
+
+def write(profile: Profile, path: Path) -> None:
+    """Write the trace as JSON."""
+    document = {
+        "traceEvents": events(profile),
+        "displayTimeUnit": "ns",
+        "otherData": {"made by": "mowich", "latency us": profile.total_s * 1e6},
+    }
+    path.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
