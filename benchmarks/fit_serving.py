@@ -83,7 +83,7 @@ class Problem:
 
     def __init__(self, cases: Sequence[ServingCase]) -> None:
         self.cases = cases
-        self.table: Cases = gather(cases)
+        self.table: Cases = gather(cases, load())
         prior = priors()
         self.prior = [prior[name] for name in self.table.columns.names]
         self.mu = np.log([max(p.value, NAIL) for p in self.prior])

@@ -18,10 +18,10 @@ from mowich.facts import load
 from mowich.machines.system import resolve
 from mowich.plans.serving import ServePlan, ServePlans
 from mowich.simulate.corrections import Class, read, shipped
-from mowich.simulate.engines import Served, columns
+from mowich.simulate.engines import Served, architecture, columns
 from mowich.simulate.opcost import active_experts, shapes, step, total
 from mowich.simulate.serve import Load, closed_loop, kv_B_per_sequence, max_sequences
-from mowich.studies.serving_rows import architecture, unfold
+from mowich.studies.serving_rows import unfold
 from mowich.studies.validate import validate
 from mowich.workloads import load as load_model
 

@@ -9,6 +9,7 @@ One module per topic; importing it registers its verbs, in the order of `--help`
 from mowich.cli.app import VERSION, app, main, run
 from mowich.cli import (  # noqa: F401  the order of --help
     plan,
+    serving,
     sweep,
     fleet,
     model,

@@ -100,6 +100,10 @@ class Table:
     noise: Mapping[str, float]
     width: Mapping[str, float]
 
+    def knows(self, family: str) -> bool:
+        """Whether serving was measured on a family of chips: elsewhere corrections are not carried over."""
+        return any(level == "model_family" and name.endswith(f"|{family}") for _, level, name in self.values)
+
     def apply(self, metric: str, cases: Sequence[Class]) -> tuple[Floats, Floats]:
         """(ln of the factor on the prediction, half-width in ln of the 90% interval) for each case."""
         shift, variance = np.zeros(len(cases)), np.full(len(cases), self.noise.get(metric, 0.0) ** 2)

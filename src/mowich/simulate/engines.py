@@ -18,7 +18,7 @@ from mowich.machines.system import System
 from mowich.plans.serving import ServePlan
 from mowich.simulate.opcost import FOUR_BIT, Costs, quantises_attention
 from mowich.simulate.serve import Engine
-from mowich.workloads.model import Model
+from mowich.workloads.model import Model, Moe
 
 Floats = NDArray[np.float64]
 
@@ -35,9 +35,18 @@ _AROUND = {"budget": "prompt_budget", "mixes": "mixes_prompts", "front_s": "fron
            "memory_share": "memory_share", "reserve_B": "reserve"}  # fmt: skip
 
 
+def architecture(model: Model) -> str:
+    """The class that fixed times per layer are kept by: hybrid (recurrent layers), mla, moe, dense."""
+    if any(layer.recurrent is not None for layer in model.layers):
+        return "hybrid"
+    if any(layer.attention.kind == "mla" for layer in model.layers):
+        return "mla"
+    return "moe" if any(isinstance(layer.ffn, Moe) for layer in model.layers) else "dense"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What decides the constants of a case."""
+    """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables), instead of its family's."""
 
     model: Model
     arch: str
@@ -46,6 +55,7 @@ class Served:
     plan: ServePlan
     speculates: bool = False
     accept: float | None = None
+    has_own: bool = False
 
 
 def engine_for(system: System, name: str | None) -> str:
@@ -86,7 +96,8 @@ def link_Bps(system: System, devices: int) -> float:
 
 def paths(case: Served) -> dict[str, str]:
     """Constant -> path of its fact: fields of `Costs` and of `Engine`."""
-    family, engine, common = (f"serving.{x}" for x in (case.system.family, case.engine, "common"))
+    whose = case.system.chip if case.has_own else case.system.family
+    family, engine, common = (f"serving.{x}" for x in (whose, case.engine, "common"))
     weights = case.plan.weights
     linear = weights if quantises_attention(case.model, weights) else "bf16"
     out = {field: f"{family}.{name}" for field, name in _FAMILY.items()}
@@ -156,6 +167,6 @@ def columns(cases: Sequence[Served]) -> Columns:
     )  # fmt: skip
 
 
-def values(facts: Facts) -> Callable[[str], float]:
-    """Reader of constants from facts."""
-    return facts.number
+def has_own(facts: Facts, system: System) -> bool:
+    """Whether the chip has constants of its own, from operator tables measured on it."""
+    return system.chip in facts.ids("serving")

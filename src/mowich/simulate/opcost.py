@@ -8,6 +8,7 @@ Symbols: m tokens, W weights, P FLOP/s, B bytes/s, S context tokens, L layers, d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from mowich.plans.serving import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
 from mowich.workloads import ops
-from mowich.workloads.model import Model, Moe
+from mowich.workloads.model import Attention, Model, Moe
 
 Floats = NDArray[np.float64]
 
@@ -33,8 +34,9 @@ FOUR_BIT = frozenset({"nvfp4", "mxfp4", "int4"})
 class Shapes:
     """Work of one rank. Columns [n]; rows of layer kinds [k, n], zero where a model has fewer kinds.
 
-    W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank; f_dec, f_pre: FLOP
-    per (query token, context token) and layer; state: bytes of recurrent state per sequence and layer set.
+    W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank; window: tokens of it
+    that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query token, context token) and layer; state_B: bytes of
+    recurrent state per sequence, f_token: FLOP of recurrences per prompt token, over all layers.
     """
 
     d: Floats
@@ -50,6 +52,7 @@ class Shapes:
     b_expert: Floats
     b_kv: Floats
     state_B: Floats
+    f_token: Floats
     moe_layers: Floats
     experts: Floats
     top_k: Floats
@@ -57,6 +60,7 @@ class Shapes:
     att_layers: Floats
     kv: Floats
     window: Floats
+    held: Floats
     f_dec: Floats
     f_pre: Floats
 
@@ -83,43 +87,59 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     moe: list[list[Floats]] = []
     att: list[list[Floats]] = []
     one = np.ones(n)
+    b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
+    flop_token = np.zeros(n)
     for layer in model.layers:
         count = float(layer.count)
         for g in ops.dense_gemms(layer, h):
             n_loc, k_loc = g.local(tp)
             W_linear = W_linear + count * n_loc * k_loc
-        a = layer.attention
-        heads = np.maximum(1.0, a.num_heads / tp)
-        if a.kind == "mla":
-            kv = one * a.kv_elements_per_token
-            f_dec = 2.0 * heads * (2.0 * a.kv_lora + a.rope_head_dim)
-        else:
-            cut = np.minimum(tp, max(1, a.num_kv_heads))
-            kv = a.kv_elements_per_token / cut
-            f_dec = 2.0 * heads * (a.head_dim + a.v_head_dim)
-        f_pre = 2.0 * heads * (a.head_dim + a.v_head_dim)
-        att.append([one * count, kv, one * (a.window or np.inf), f_dec, f_pre])
+        att += [[one * count, *row] for row in _attention_kinds(layer.attention, tp, b_kv)]
+        r = layer.recurrent
+        if r is not None:
+            state = state + count * (4.0 * r.state_elements + 2.0 * r.conv_elements) / tp
+            flop_token = flop_token + count * r.chunked_flop_per_token() / tp
         if isinstance(layer.ffn, Moe):
             f = layer.ffn
             moe.append([one * count, one * f.num_experts, one * f.top_k, one * f.expert_params(h)])
-    state = state + _state_elements(model) * 2.0 / tp
     K = max(1, len(moe))
     moe_rows = np.zeros((4, K, n))
     for i, row in enumerate(moe):
         moe_rows[:, i] = row
-    att_rows = np.array(att).transpose(1, 0, 2)
+    att_rows = np.array(att or [[one * 0.0] * 6]).transpose(1, 0, 2)
     return Shapes(
-        d=one * h, L=one * model.num_layers, tp=tp, dp=dp, cp=plans.cp, pp=plans.pp, ep=plans.ep, W_linear=W_linear,
+        d=one * h, L=one * sum(layer.count * layer.blocks for layer in model.layers) / 2.0, tp=tp, dp=dp, cp=plans.cp, pp=plans.pp, ep=plans.ep, W_linear=W_linear,
         W_head=model.vocab * h / tp, b_linear=np.array([WEIGHT_B[w] for w in linear_names]),
-        b_expert=np.array([WEIGHT_B[w] for w in names]), b_kv=np.array([KV_B[KV[int(k)]] for k in plans.kv]), state_B=state,
+        b_expert=np.array([WEIGHT_B[w] for w in names]), b_kv=b_kv, state_B=state, f_token=flop_token,
         moe_layers=moe_rows[0], experts=moe_rows[1], top_k=moe_rows[2], W_expert=moe_rows[3],
-        att_layers=att_rows[0], kv=att_rows[1], window=att_rows[2], f_dec=att_rows[3], f_pre=att_rows[4],
+        att_layers=att_rows[0], kv=att_rows[1], window=att_rows[2], held=att_rows[3], f_dec=att_rows[4], f_pre=att_rows[5],
     )  # fmt: skip
 
 
-def _state_elements(model: Model) -> float:
-    """Elements of recurrent state of one sequence over all layers: 0 for pure attention."""
-    return float(sum(layer.count * getattr(layer.attention, "state_elements", 0) for layer in model.layers))
+def _attention_kinds(a: Attention, tp: Floats, b_kv: Floats) -> list[list[Floats]]:
+    """What one layer reads of its cache, as rows (elements per token, tokens read at most, tokens kept at most, FLOP per context token of a
+    decoding and of a prompt token): the cache itself, compressed entries, keys of an indexer; none where a layer has no attention."""
+    if not a.num_heads:
+        return []
+    one = np.ones_like(tp)
+    heads = np.maximum(1.0, a.num_heads / tp)
+    cut = one if a.kind == "mla" else np.minimum(tp, max(1, a.num_kv_heads))
+    width = 2.0 * a.kv_lora + a.rope_head_dim if a.kind == "mla" else float(a.head_dim + a.v_head_dim)
+    f_dec, f_pre = 2.0 * heads * width, 2.0 * heads * (a.head_dim + a.v_head_dim)
+    top_k = float(a.indexer.top_k) if a.indexer else math.inf
+    kept = float(a.window or math.inf)
+    read = kept / 2.0 if a.chunked else kept
+    entry = a.entry_elements / cut
+    if a.compressor:
+        ratio = float(a.compressor.ratio)
+        rows = [[entry, one * read, one * kept, f_dec, f_pre],
+                [entry / ratio, one * top_k * ratio, one * math.inf, f_dec / ratio, f_pre / ratio]]  # fmt: skip
+    else:
+        rows = [[entry, one * min(read, top_k), one * kept, f_dec, f_pre]]
+    if a.indexer and a.index_elements:  # its keys are kept in 8 bits whatever the cache is in, whole on every rank
+        scores = one * a.indexer.flop_per_entry() * a.scored(1.0)
+        rows.append([a.index_elements / b_kv, one * math.inf, one * math.inf, scores, scores])
+    return rows
 
 
 def concat(parts: Sequence[Shapes]) -> Shapes:
@@ -201,7 +221,7 @@ def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
     return np.asarray(experts * -np.expm1(tokens * np.log1p(-np.minimum(share, 1.0 - 1e-9))))
 
 
-def step(s: Shapes, c: Costs, *, n: Floats, context: Floats, verify: Floats | float = 1.0, prompt: Floats | float = 0.0,
+def step(s: Shapes, c: Costs, *, n: Floats | float, context: Floats | float, verify: Floats | float = 1.0, prompt: Floats | float = 0.0,
          prompt_context: Floats | float = 0.0, finishing: Floats | float = 0.0) -> dict[str, Floats]:  # fmt: skip
     """Seconds of one engine step by part, on one rank of a worker (all columns [n]).
 
@@ -235,9 +255,11 @@ def step(s: Shapes, c: Costs, *, n: Floats, context: Floats, verify: Floats | fl
     seen = np.minimum(context, s.window)
     kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * n * s.b_kv / s.cp
     flop = np.sum(s.att_layers * s.f_dec * seen, axis=0) * n * v / s.cp
-    attention = np.hypot(kv_B / (B * c.a_decode), flop / (c.peak_16 * c.mla_compute)) + n * s.state_B / (B * c.a_decode)
+    attention = np.hypot(kv_B / (B * c.a_decode), flop / (c.peak_16 * c.mla_compute)) + 2.0 * n * s.state_B / (
+        B * c.a_decode
+    )
     pairs = np.sum(s.att_layers * s.f_pre * np.minimum(prompt_context, s.window), axis=0) * mp
-    prefill_attention = pairs / (c.peak_16 * c.a_prefill)
+    prefill_attention = (pairs + mp * s.f_token) / (c.peak_16 * c.a_prefill)
     # communication
     moved = 2.0 * m * s.d
     latency = c.tp_latency * (1.0 + c.tp_doubling * (np.log2(np.maximum(s.tp, 2.0)) - 1.0))

@@ -69,7 +69,7 @@ def weights_B(s: Shapes) -> Floats:
 
 def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
     """Bytes of cache and state on one device that one sequence of `tokens` tokens holds: windowed layers keep their window."""
-    kept = np.minimum(tokens, s.window)
+    kept = np.minimum(tokens, s.held)
     cache = np.sum(s.att_layers * s.kv * kept, axis=0) * s.b_kv / s.cp
     return np.asarray((cache + s.state_B) / s.pp)
 

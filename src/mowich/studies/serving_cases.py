@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.facts import Facts
 from mowich.plans.serving import ServePlans
 from mowich.simulate.corrections import Class
-from mowich.simulate.engines import Columns, Served, columns
+from mowich.simulate.engines import Columns, Served, columns, has_own
 from mowich.simulate.opcost import Shapes, concat, shapes
 from mowich.simulate.serve import Load, Steady, closed_loop
 from mowich.studies.serving_rows import ServingCase
@@ -40,13 +41,13 @@ class Cases:
         return closed_loop(self.shapes, costs, engine, load, self.capacity_B)
 
 
-def served(case: ServingCase) -> Served:
+def served(case: ServingCase, facts: Facts) -> Served:
     """The part of a case that its constants depend on."""
     return Served(model=case.model, arch=case.arch, system=case.system, engine=case.engine, plan=case.plan, speculates=case.speculates,
-                  accept=case.accept)  # fmt: skip
+                  accept=case.accept, has_own=has_own(facts, case.system))  # fmt: skip
 
 
-def gather(cases: Sequence[ServingCase]) -> Cases:
+def gather(cases: Sequence[ServingCase], facts: Facts) -> Cases:
     """Columns of cases, in their order; cases of one model are shaped together."""
     groups: dict[int, list[int]] = {}
     for i, case in enumerate(cases):
@@ -58,7 +59,7 @@ def gather(cases: Sequence[ServingCase]) -> Cases:
         return np.array([pick(c) for c in cases], dtype=np.float64)  # type: ignore[operator]
 
     return Cases(
-        shapes=concat(parts).take(order), columns=columns([served(c) for c in cases]), users=column(lambda c: c.users),
+        shapes=concat(parts).take(order), columns=columns([served(c, facts) for c in cases]), users=column(lambda c: c.users),
         prompt=column(lambda c: c.prompt * c.mean_length), output=column(lambda c: c.output * c.mean_length), rounds=column(lambda c: c.rounds),
         is_static=column(lambda c: c.is_static), cached=column(lambda c: c.cached), capacity_B=column(lambda c: c.system.hbm_usable_B),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.serving import ServePlan
+from mowich.simulate.engines import architecture
 from mowich.workloads import load as load_model
 from mowich.workloads.model import Model, Moe
 
@@ -86,15 +87,6 @@ def _within(row_id: str, ids: Iterable[str]) -> bool:
         if row_id == first or (last and len(row_id) == len(first) and first <= row_id <= last):
             return True
     return False
-
-
-def architecture(model: Model) -> str:
-    """The class that fixed times per layer are kept by: hybrid (recurrent layers), mla, moe, dense."""
-    if any(getattr(layer.attention, "state_elements", 0) for layer in model.layers):
-        return "hybrid"
-    if any(layer.attention.kind == "mla" for layer in model.layers):
-        return "mla"
-    return "moe" if any(isinstance(layer.ffn, Moe) for layer in model.layers) else "dense"
 
 
 _SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|mxfp4|bf16|int4|awq|gptq|w8a8|hf|v0\.\d)([-_].*)?$", re.IGNORECASE)

@@ -96,7 +96,7 @@ def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:
 
 def predict(cases: Sequence[ServingCase], facts: Facts) -> list[list[Result]]:
     """Results of cases, by case."""
-    table = gather(cases)
+    table = gather(cases, facts)
     steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
     classes = [class_of(c) for c in cases]
     corrections = shipped()

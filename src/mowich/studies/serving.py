@@ -1,0 +1,120 @@
+"""A deployment: a model on workers of one system under one engine, with its constants, corrections and memory.
+
+`plan --serve`, `compare --serve` and `traffic` all start from it. Adds nothing but the putting together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.errors import UserError, unknown
+from mowich.facts import Facts
+from mowich.machines.system import System
+from mowich.plans.serving import KV, WEIGHTS, ServePlan, ServePlans
+from mowich.simulate.corrections import Class, shipped
+from mowich.simulate.engines import Columns, Served, architecture, columns, has_own
+from mowich.simulate.opcost import Costs, Shapes, shapes
+from mowich.simulate.serve import Engine, kv_B_per_sequence, memory_B
+from mowich.workloads.model import Model, Moe
+
+Floats = NDArray[np.float64]
+
+BLOCK = 16
+"""Tokens of a cache block unless a scenario says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Worker plans of one model, machine and engine as columns, with everything that their times depend on."""
+
+    model: Model
+    system: System
+    engine: str
+    plans: tuple[ServePlan, ...]
+    shapes: Shapes
+    costs: Costs
+    around: Engine
+    verified: Floats
+    accepted: Floats
+    table: Columns
+    has_own: bool
+
+    def corrections(self, metric: str, *, users: Floats, prompt: float) -> tuple[Floats, Floats]:
+        """(ln factor, ln half-width) of each plan at its load. No factor on chips whose constants come from their own operator tables, or whose family
+        no serving was measured on: what corrections hold of other chips' kernels would count twice."""
+        table = shipped()
+        shift, half = table.apply(metric, [self.class_of(i, float(u), prompt) for i, u in enumerate(users)])
+        return (shift if table.knows(self.system.family) and not self.has_own else np.zeros(len(shift))), half
+
+    def class_of(self, i: int, users: float, prompt: float) -> Class:
+        """What the corrections of plan i are kept by."""
+        plan = self.plans[i]
+        name = {"deepseek-r1": "deepseek-v3"}.get(self.model.name, self.model.name)
+        kind = "dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp"
+        return Class(engine=self.engine, arch=architecture(self.model), model=name, family=self.system.family, chip=self.system.chip,
+                     weights=plan.weights, plan=kind, users=users, prompt=prompt, ranks=float(plan.tp * plan.dp))  # fmt: skip
+
+    def blocks(self, i: int, tokens: float, block: int = BLOCK) -> int:
+        """Blocks of cache of one rank group of plan i, for sequences of about `tokens` tokens (windows keep less than that of each)."""
+        one = self.shapes.take(np.array([i]))
+        free = float(memory_B(one, _pick(self.around, i), self.system.hbm_usable_B)["kv"][0])
+        each = float(kv_B_per_sequence(one, np.array([float(tokens)]))[0]) / tokens
+        return max(0, int(free / each / block))
+
+
+def _pick(engine: Engine, i: int) -> Engine:
+    from dataclasses import fields
+
+    return Engine(
+        *(v[i : i + 1] if isinstance(v := getattr(engine, f.name), np.ndarray) else v for f in fields(Engine))
+    )
+
+
+def deploy(
+    model: Model, system: System, engine: str, plans: Sequence[ServePlan], facts: Facts, *, accept: float | None = None
+) -> Deployment:
+    """Workers of `plans`. accept: tokens kept per step under speculative decoding (None: no speculation).
+
+    The checks of legality are `check`'s; here plans are trusted.
+    """
+    own, arch = has_own(facts, system), architecture(model)
+    table = columns([Served(model=model, arch=arch, system=system, engine=engine, plan=p, speculates=accept is not None, accept=accept, has_own=own)
+                     for p in plans])  # fmt: skip
+    costs, around, verified, accepted = table.constants(facts.number)
+    return Deployment(model=model, system=system, engine=engine, plans=tuple(plans), shapes=shapes(model, ServePlans.of(plans)), costs=costs,
+                      around=around, verified=verified, accepted=accepted, table=table, has_own=own)  # fmt: skip
+
+
+def head_counts(model: Model) -> tuple[int, ...]:
+    """Query heads of the attention layers: tp must divide them."""
+    return tuple(sorted({layer.attention.num_heads for layer in model.layers if layer.attention.num_heads}))
+
+
+def check(model: Model, system: System, plan: ServePlan, where: str) -> None:
+    """Raise UserError for a plan that cannot be laid out on this machine."""
+    heads = head_counts(model)
+    if any(h % plan.tp for h in heads):
+        legal = [t for t in (1, 2, 4, 8, 16, 32, 64, 128) if all(h % t == 0 for h in heads)]
+        raise UserError(
+            f"tp={plan.tp} does not divide {heads[0]} query heads of {model.name}",
+            where=where,
+            allowed=" ".join(map(str, legal)),
+        )
+    experts = max((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), default=1)
+    if plan.ep > 1 and (experts % plan.ep or (plan.tp * plan.dp) % plan.ep):
+        raise UserError(f"ep={plan.ep} must divide {experts} experts and tp x dp = {plan.tp * plan.dp}", where=where)
+    if plan.weights not in WEIGHTS:
+        raise unknown("format of weights", plan.weights, WEIGHTS, where=where)
+    if plan.kv not in KV:
+        raise unknown("format of the cache", plan.kv, KV, where=where)
+    if plan.devices > system.devices:
+        raise UserError(
+            f"one worker needs {plan.devices} devices",
+            where=where,
+            given=plan.devices,
+            allowed=f"at most {system.devices} on {system.chips} chips",
+        )
