@@ -241,21 +241,34 @@ def legal_plans(
     shape = {k: v[keep] for k, v in shape.items()}
     if not len(shape["tp"]):
         raise _none(model, system, refused)
-    modes = _grid({k: sorted(columns[k]) for k in ("order", "zero", "precision", *EXTRAS, "recompute")})
-    n, m = len(shape["tp"]), len(modes["zero"])
-    full = {k: np.repeat(v, m) for k, v in shape.items()}
-    full |= {k: np.tile(v, n) if v.min() < v.max() else constant(v[0], n * m) for k, v in modes.items()}
-    keep = np.ones(n * m, dtype=bool)
-    rule(
-        "full sharding (zero 3) is not combined with a pipeline",
-        (full["zero"] < 3) | (full["pp"] == 1) | ("zero" in fixed),
-    )
-    for name, ok in mode_rules(full, is_moe=moe is not None, unit=system.domain_devices, may_idle="order" in fixed):
-        rule(name, ok)
-    plans = Plans(*(full[f.name] for f in fields(Plans))).take(keep)
+    for name in ("zero", "order"):  # with rules of their own, so that the cross product below is kept whole
+        shape = _crossed(shape, {name: sorted(columns[name])})
+        keep = np.ones(len(shape["tp"]), dtype=bool)
+        if name == "zero":
+            fits = (shape["zero"] < 3) | (shape["pp"] == 1) | ("zero" in fixed)
+            rule("full sharding (zero 3) is not combined with a pipeline", fits)
+        elif max(columns["order"]) > 0:
+            for said, ok in order_rules(shape, is_moe=moe is not None, unit=system.domain_devices, may_idle="order" in fixed):  # fmt: skip
+                rule(said, ok)
+        shape = {k: v[keep] for k, v in shape.items()}
+    full = _crossed(shape, {k: sorted(columns[k]) for k in ("precision", *EXTRAS, "recompute")})
+    keep = np.ones(len(full["tp"]), dtype=bool)
+    for said, ok in extra_rules(full):
+        rule(said, ok)
+    plans = Plans(*(full[f.name] for f in fields(Plans)))
+    plans = plans if keep.all() else plans.take(keep)
     if not len(plans):
         raise _none(model, system, refused)
     return Space(plans, refused, len(columns["recompute"]))
+
+
+def _crossed(shape: Mapping[str, np.ndarray], modes: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    """Every row of `shape` with every combination of modes, the last mode running fastest; a mode of one value takes no memory."""
+    grid = _grid(modes)
+    n, m = len(next(iter(shape.values()))), math.prod(len(v) for v in modes.values())
+    out = {k: np.repeat(v, m) if m > 1 and v.strides != (0,) else v for k, v in shape.items()}
+    out = {k: constant(v[0], n * m) if v.strides == (0,) and n else v for k, v in out.items()}
+    return out | {k: np.tile(v, n) if len(modes[k]) > 1 else constant(modes[k][0], n * m) for k, v in grid.items()}
 
 
 def _same_orders() -> np.ndarray:
@@ -271,21 +284,21 @@ def _same_orders() -> np.ndarray:
 SAME_ORDER = _same_orders()
 
 
-def mode_rules(
-    full: Mapping[str, np.ndarray], *, is_moe: bool, unit: int, may_idle: bool
-) -> Iterator[tuple[str, np.ndarray]]:
-    """(rule, which rows keep it) of the modes: combinations that cannot be laid out, and those that are the same plan twice. Of a mode without
-    effect one value is kept; may_idle: also an order of ranks without effect."""
-    if full["order"].max() > 0:
-        other = full["order"] > 0
-        whole = (full["cp"] == 1) & ((full["ep"] * full["etp"] == full["tp"]) | (not is_moe))
-        yield "orders of ranks other than tp-dp-pp leave context and expert groups whole", ~other | whole
-        if not may_idle:
-            groups = (full["tp"] * full["cp"] > 1) + 2 * (full["dp"] > 1) + 4 * (full["pp"] > 1)
-            same = SAME_ORDER[groups.astype(np.intp), full["order"].astype(np.intp)]
-            # tensor ranks that fill a scale-up unit leave the network to the others, in any order
-            filled = (full["order"] == 1) & (full["tp"] * full["cp"] >= unit)
-            yield "an order of ranks without effect", (same == full["order"]) & ~filled
+def order_rules(rows: Mapping[str, np.ndarray], *, is_moe: bool, unit: int, may_idle: bool) -> Iterator[tuple[str, np.ndarray]]:  # fmt: skip
+    """(rule, which rows keep it) of the order of ranks: those that cannot be laid out, and those that are the same plan twice (unless may_idle)."""
+    other = rows["order"] > 0
+    whole = (rows["cp"] == 1) & ((rows["ep"] * rows["etp"] == rows["tp"]) | (not is_moe))
+    yield "orders of ranks other than tp-dp-pp leave context and expert groups whole", ~other | whole
+    if not may_idle:
+        groups = (rows["tp"] * rows["cp"] > 1) + 2 * (rows["dp"] > 1) + 4 * (rows["pp"] > 1)
+        same = SAME_ORDER[groups.astype(np.intp), rows["order"].astype(np.intp)]
+        # tensor ranks that fill a scale-up unit leave the network to the others, in any order
+        filled = (rows["order"] == 1) & (rows["tp"] * rows["cp"] >= unit)
+        yield "an order of ranks without effect", (same == rows["order"]) & ~filled
+
+
+def extra_rules(full: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """(rule, which rows keep it) of the switches: where one has no effect, one of its values is kept."""
     acts = {
         "tp_overlap": full["tp"] > 1,
         "dp_overlap": full["dp"] * full["cp"] > 1,
