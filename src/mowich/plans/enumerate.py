@@ -176,7 +176,7 @@ def legal_plans(
         "cp": choice("cp", CP_DEGREES if long else CP_DEGREES[:3]),
         "ep": choice("ep", ep_default),
         "etp": choice("etp", (1,)),
-        "order": choice("order", (0, 1)),
+        "order": choice("order", (0, 1) if moe is None else (0,)),  # expert groups want data ranks beside them
         "zero": choice("zero", (1, 3)),
         "micro_batch": choice("micro_batch", MICRO_BATCHES),
         "recompute": choice("recompute", (0, 1, 2)),

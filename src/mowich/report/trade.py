@@ -13,12 +13,12 @@ from mowich.units import show_gib
 
 def why_text(why: Why, style: Style) -> str:
     """Neighbours of the best plan as a table, what ties with it, and the sentence."""
-    columns = [Column(name="with", right=False), Column(name="time"), Column(name="GiB/dev"), Column(name="most of it", right=False, keep=5),
+    columns = [Column(name="with", right=False), Column(name="time"), Column(name="GiB/dev"), Column(name="because", right=False, keep=7),
                Column(name="best such plan", right=False, keep=6)]  # fmt: skip
     body = []
     for n in why.neighbours:
         time = f"{n.slower:+.1%}" if n.slower is not None else f"no fit, +{show_gib(n.short_B)}"
-        cause = f"{n.part} {n.part_change:+.1%}" if n.part_change > 0 else "-"
+        cause = n.cause or "-"
         body.append([f"{n.field} {n.value}", time, number(n.memory_B / 2**30), cause, str(n.plan)])
     lines = wrap(f"Why {why.plan}: {why.sentence}.", style, indent=0, hang=0)
     drawn, dropped = table(columns, body, style)

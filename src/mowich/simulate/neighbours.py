@@ -28,7 +28,8 @@ TIE = 1e-3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
     """The best plan with another value of one choice. slower: share of the best plan's time per token that it takes more, or None when nothing
-    with that value fits; then short_B says by how much. part: the part of the step that grows most, and by what share of the step."""
+    with that value fits; then short_B says by how much. part: the part of the step that grows most, and by what share of the step. unused: share of the
+    best plan's devices that this one leaves idle."""
 
     field: str
     value: str
@@ -38,11 +39,22 @@ class Neighbour:
     memory_B: float
     part: str
     part_change: float
+    unused: float
+
+    @property
+    def cause(self) -> str:
+        """What makes it slower, in words: idle chips where they explain a good part of it, else the part that grows most, else nothing."""
+        if self.slower is None or self.slower <= TIE:
+            return ""
+        if self.unused > self.slower / 4.0:
+            return f"leaves {self.unused:.0%} of the chips idle"
+        return self.part if self.part_change > self.slower / 5.0 else ""
 
     def to_dict(self) -> dict[str, object]:
         return {
             "field": self.field, "value": self.value, "plan": self.plan.to_dict(), "slower": self.slower, "short_B": self.short_B,
             "memory_B": self.memory_B, "part": self.part, "part_change": self.part_change,
+            "unused": self.unused, "cause": self.cause,
         }  # fmt: skip
 
 
@@ -95,7 +107,7 @@ def neighbours(model: Model, system: System, job: TrainJob, found: Survey) -> tu
             }
             part = max(change, key=lambda k: change[k])
             out.append(Neighbour(field=field, value=word(field, value), plan=other.plan, slower=slower, short_B=short, memory_B=float(found.need_B[row]),
-                                 part=part, part_change=change[part]))  # fmt: skip
+                                 part=part, part_change=change[part], unused=max(0.0, 1.0 - other.plan.devices / base.plan.devices)))  # fmt: skip
     return tuple(out)
 
 

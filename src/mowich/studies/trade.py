@@ -46,7 +46,7 @@ class Why:
                     (0.0, f"{n.field} {n.value} does not fit (+{show_gib(n.short_B)})")
                 )
             elif n.slower > 1e-3:
-                cause = f", {n.part}" if n.part_change > n.slower / 5 else ""
+                cause = f" ({n.cause})" if n.cause else ""
                 phrases.setdefault(n.field, []).append(
                     (n.slower, f"{n.field} {n.value} is {n.slower:.1%} slower{cause}")
                 )

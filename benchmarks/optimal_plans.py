@@ -1,0 +1,63 @@
+"""Writes docs/optimal-plans.md: the best plan of each system of the README's comparison, why it wins, and what its neighbours take.
+
+python benchmarks/optimal_plans.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mowich import facts, workloads
+from mowich.machines.system import resolve
+from mowich.plans.plan import TrainJob
+from mowich.studies.compare import Ask, solve
+from mowich.studies.trade import Why, why
+from mowich.units import show_gib
+from mowich.workloads.model import as_trained
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "optimal-plans.md"
+SYSTEMS = ("trn2", "trn3", "trn3-gen1", "trn4", "ironwood", "gb300")
+CHIPS = 16384
+
+HEAD = """# The optimal plans of the main comparison, and their neighbours
+
+DeepSeek-V3, 15T tokens, 4,096 tokens a sequence, 16,384 sequences a step, 16,384 chips of each system. Per system: the best plan, where its time goes, the
+sentence of `mowich plan ... --neighbours` on why it wins, and the neighbours: the best plan with one choice a step away and all others made anew, by how much it is slower
+or does not fit, and the part of the step that grows most. Written by `python benchmarks/optimal_plans.py`.
+"""
+
+
+def section(name: str) -> str:
+    """One system."""
+    known = facts.load()
+    system = resolve(known, name, chips=CHIPS)
+    ask = Ask(name=name, system_id=system.id, chips=CHIPS, stack=None, model=as_trained(workloads.load("deepseek-v3")), facts=known,
+              job=TrainJob(tokens=15e12, seq=4096, batch_seqs=16384), term="default")  # fmt: skip
+    row, reasons = solve(ask, fixed={})[0], why(ask)
+    total = row.step_s.value or 1.0
+    shares = sorted(((v / total, k) for k, v in row.step_s.breakdown.items()), reverse=True)[:7]
+    lines = [f"## {name}: `{row.plan}`", "", f"{total:.3g} s a step, MFU {row.mfu.value or 0:.1%}, {sum(row.memory_B.values()) / 2**30:.0f} GiB per device of"
+             f" {row.memory_capacity_B / 2**30:.0f}, binds: {row.binds}. Time: {', '.join(f'{k} {s:.0%}' for s, k in shares)}.", "", f"Why: {reasons.sentence}.", ""]  # fmt: skip
+    return "\n".join([*lines, *table(reasons)]) + "\n"
+
+
+def table(reasons: Why) -> list[str]:
+    """Neighbours as a Markdown table, and the ties."""
+    lines = ["| with | time | GiB per device | because | best such plan |", "|--|--:|--:|--|--|"]
+    for n in reasons.neighbours:
+        slower = f"{n.slower:+.1%}" if n.slower is not None else f"no fit, +{show_gib(n.short_B)}"
+        grows = n.cause or "-"
+        lines.append(f"| {n.field} {n.value} | {slower} | {n.memory_B / 2**30:.0f} | {grows} | `{n.plan}` |")
+    if reasons.ties.count > 1:
+        differ = "; ".join(f"{k} {', '.join(v)}" for k, v in reasons.ties.differ_in.items())
+        lines += ["", f"{reasons.ties.count} plans tie within 0.1%; they differ in {differ}."]
+    return lines
+
+
+def main() -> None:
+    PAGE.write_text("\n".join([HEAD, *(section(name) for name in SYSTEMS)]))
+    print(f"wrote {PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()
