@@ -61,6 +61,20 @@ def expert_params_per_device(model: Model, p: Plans) -> Floats:
     return np.asarray(total / model.num_layers * layers_per_stage(model, p) * copies(p) / (p.ep * p.etp))
 
 
+def adapter_params_per_device(model: Model, job: TrainJob, p: Plans) -> Floats:
+    """Adapter weights on one device of the fullest stage; zero when every weight trains. The factor on the side that tensor
+    parallelism cuts is cut with it."""
+    lora = job.adapters
+    total = np.zeros_like(p.tp)
+    if lora is None:
+        return total
+    for layer in model.layers:
+        for gemm in lora.gemms(layer, model.hidden):
+            n, k = gemm.local(p.tp)
+            total = total + layer.count * lora.rank * (n + k)
+    return np.asarray(total / model.num_layers * layers_per_stage(model, p))
+
+
 def activation_B_per_layer(model: Model, layer: Layer, system: System, job: TrainJob, p: Plans) -> Floats:
     """Bytes that one layer keeps for backward, one micro-batch, by recompute mode.
 
@@ -82,11 +96,14 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
     latent = (a.kv_lora + a.rope_head_dim + (a.q_lora or 0)) / spread if a.kind == "mla" else 0.0
     # per block a GEMM input (normed) and the residual streams; whole: the share of inputs that are kept as gathered
     whole = np.where((p.sp > 0) & (p.regather == 0), 1.0 - 1.0 / p.tp, 0.0)
-    kept = low * layer.blocks * h * (1.0 / spread + whole) + layer.blocks * layer.streams * h / spread
+    lora, inputs = job.adapters, float(layer.blocks)
+    if lora is not None:  # a frozen matrix without an adapter needs no input for backward
+        inputs = float(layer.has_mixer and lora.adapts("qkv")) + float(layer.has_ffn and lora.adapts("mlp_up"))
+    kept = low * inputs * h * (1.0 / spread + whole) + layer.blocks * layer.streams * h / spread
     kept = kept + (latent + out + 4.0 * a.num_heads / p.tp / 2.0)
     scores = np.where(p.recompute == 0, q + kv, (q + kv) * (0.0 if a.kind == "mla" else 1.0))
     width, outputs = ops.ffn_width(layer.ffn)
-    inner = (outputs + low) * width / p.tp
+    inner = (outputs + (low if lora is None or lora.adapts("mlp_down") else 0.0)) * width / p.tp
     inner_selective = outputs * width / p.tp
     if isinstance(layer.ffn, Moe):
         rows = layer.ffn.top_k * p.etp / p.tp  # rows per token on this device
@@ -94,7 +111,7 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
         inner = inner + rows * (low * w + (outputs + low) * layer.ffn.ffn / p.etp)
         inner_selective = inner_selective + rows * (low * w + outputs * layer.ffn.ffn / p.etp)
     none = 2.0 * t * (kept + scores + inner)
-    selective = 2.0 * t * (kept - low * (layer.blocks / 2.0) * h * (1.0 / spread + whole) + scores + inner_selective)
+    selective = 2.0 * t * (kept - low * (inputs / 2.0) * h * (1.0 / spread + whole) + scores + inner_selective)
     if system.stack.unfused_attention:  # selective then means the attention core alone
         selective = none
         none = none + 5.0 * t * job.seq * a.num_heads / p.tp
@@ -159,11 +176,18 @@ def memory_B(
     activations = activations + np.where(p.recompute == 2, biggest, 0.0)
     logits = t * float(model.vocab) / p.tp * 6.0  # 16-bit logits and their fp32 gradient
     gathered = np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers_per_stage(model, p), 0.0)
-    frozen = 0.0 if job.frozen_base else 1.0
+    small = adapter_params_per_device(model, job, p)
+
+    def trained(bytes_per_param: float, sharded_from: int) -> Floats:
+        """Of what trains: every weight, or the adapters."""
+        if not job.frozen_base:
+            return stored(bytes_per_param, sharded_from)
+        return np.asarray(bytes_per_param * small / np.where(p.zero >= sharded_from, d_ranks, 1.0))
+
     out = {
-        "weights": here["weights"] * stored(s.weight_B, 3),
-        "gradients": here["weights"] * frozen * stored(s.grad_memory_B, 2),
-        "optimizer": here["optimizer"] * frozen * stored(s.optimizer_memory_B, 1),
+        "weights": here["weights"] * (stored(s.weight_B, 3) + s.weight_B * small),
+        "gradients": here["weights"] * trained(s.grad_memory_B, 2),
+        "optimizer": here["optimizer"] * trained(s.optimizer_memory_B, 1),
         "activations": activations,
         "temporary": np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp)))
         + gathered

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mowich.errors import UserError, unknown
 from mowich.machines.system import PRECISIONS
+from mowich.workloads.task import TASKS, Lora, Task
 
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")
@@ -231,21 +232,75 @@ class Plans:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
     """One training job. tokens: to train on in all; seq: tokens per sequence; batch_seqs: sequences per step (a target);
-    is_balanced: expert load forced equal, as in benchmarks; frozen_base: only adapters train (LoRA), so weight gradients
-    of the base are not computed; batch_tolerance: how far a legal batch may lie from the target; element_B: bytes of an activation between matrix products
-    (4: everything but the products in fp32)."""
+    is_balanced: expert load forced equal, as in benchmarks; batch_tolerance: how far a legal batch may lie from the target; element_B: bytes of an
+    activation between matrix products (4: everything but the products in fp32).
+
+    task: pretrain and sft train every weight; lora trains adapters (`lora`: which) beside a frozen base, whose weight gradients are not
+    computed. document: mean tokens of the documents packed into a sequence, where each attends to itself only (None: the sequence is one
+    document). fill: share of positions that hold tokens; the rest is padding, computed like the others and not counted as trained.
+    """
 
     tokens: float
     seq: int
     batch_seqs: float
     is_balanced: bool = False
-    frozen_base: bool = False
     batch_tolerance: float = 0.05
     element_B: float = 2.0
+    task: Task = "pretrain"
+    lora: Lora | None = None
+    document: float | None = None
+    fill: float = 1.0
 
     @property
     def tokens_per_step(self) -> float:
+        """Positions of a step, padding included."""
         return self.seq * self.batch_seqs
+
+    @property
+    def frozen_base(self) -> bool:
+        """Whether only adapters train."""
+        return self.task == "lora"
+
+    @property
+    def adapters(self) -> Lora | None:
+        """The adapters that train: those of `lora`, or the default ones of a LoRA job; None otherwise."""
+        return (self.lora or Lora()) if self.frozen_base else None
+
+    @property
+    def attended(self) -> float:
+        """Length of the sequence that attention works on: the document's where sequences are packed."""
+        return min(self.document or self.seq, self.seq)
+
+    def inputs(self) -> dict[str, object]:
+        """The job as results state it; what is not said is left out."""
+        out: dict[str, object] = {
+            "task": "train",
+            "tokens": self.tokens,
+            "seq": self.seq,
+            "batch_seqs": self.batch_seqs,
+        }
+        if self.task != "pretrain":
+            out["train_task"] = self.task
+        if self.adapters:
+            out |= {"lora_rank": self.adapters.rank, "lora_targets": list(self.adapters.targets)}
+        if self.document:
+            out["document"] = self.document
+        return out if self.fill == 1.0 else {**out, "fill": self.fill}
+
+    @classmethod
+    def from_inputs(cls, inputs: Mapping[str, object]) -> TrainJob:
+        """The job that `inputs` of a result states."""
+        task = str(inputs.get("train_task", "pretrain"))
+        assert task in TASKS
+        number = {
+            key: float(str(inputs[key]))
+            for key in ("tokens", "batch_seqs", "document", "fill")
+            if inputs.get(key) is not None
+        }
+        words = inputs.get("lora_targets")
+        lora = Lora.of(int(str(inputs["lora_rank"])), words) if isinstance(words, (list, tuple)) else None
+        return cls(tokens=number["tokens"], seq=int(str(inputs["seq"])), batch_seqs=number["batch_seqs"], task=task, lora=lora,
+                   document=number.get("document"), fill=number.get("fill", 1.0))  # fmt: skip
 
 
 MAX_DEGREE = 10**8

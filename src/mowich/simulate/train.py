@@ -19,6 +19,7 @@ from mowich.machines import collectives
 from mowich.machines.system import PRECISIONS, System
 from mowich.plans import schedules
 from mowich.plans.memory import (
+    adapter_params_per_device,
     away,
     dense_params_per_device,
     expert_params_per_device,
@@ -28,6 +29,7 @@ from mowich.plans.memory import (
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
 from mowich.workloads import ops
 from mowich.workloads.model import Layer, Model, Moe
+from mowich.workloads.task import Lora
 
 Floats = NDArray[np.float64]
 
@@ -175,15 +177,15 @@ def layer_times(
                       m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half,
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"))  # fmt: skip
     q = ops.attention_width(a) / p.tp
-    ctx = a.context(job.seq)
-    core_flop = a.core_flop_per_token(job.seq) * t / p.tp
+    ctx = a.context(job.attended)
+    core_flop = a.core_flop_per_token(job.attended) * t / p.tp
     P16 = r.P16
     scores = t * job.seq * a.num_heads / p.tp  # of the full square, what an unfused kernel writes and reads
     if s.unfused_attention:
         attention = 4.0 * t * job.seq * q / (P16 * e.gemm_efficiency) + s.unfused_attention_B * scores / r.B
         attention_backward = 2.0 * attention
     else:
-        attention = core_flop * (1.0 + e.attention_s_half / job.seq) / (e.attention_efficiency * P16)
+        attention = core_flop * (1.0 + e.attention_s_half / job.attended) / (e.attention_efficiency * P16)
         attention_backward = s.backward_attention * attention
         r_mixer = layer.recurrent
         if r_mixer is not None:  # a chunked scan: matrix products against the bytes that its kernels move
@@ -320,6 +322,8 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     head = head_forward + head_back + head_weights
     head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
     per_micro["head"] = head * head_share
+    if job.adapters is not None:  # forward, the gradients of inputs and of adapters
+        per_micro["gemm"] = per_micro["gemm"] + 3.0 * adapters_s(model, job, p, r) / p.pp * imbalance
     stage = total_of(per_micro.values())
     parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
     forward = sums["forward"] / p.pp * imbalance + head_forward * head_share
@@ -332,7 +336,8 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     # beside compute, unless a stage's transfers take longer than its work
     parts["pp_transfer"] = np.where(p.pp > 1, num_hops * transfer + g * np.maximum(0.0, p.vpp * transfer - stage), 0.0)
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
-    parts["dp"] = _dp_s(system, p, r, dense, expert, g, stage, notes) if not job.frozen_base else np.zeros_like(t)
+    adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
+    parts["dp"] = _dp_s(system, p, r, dense, expert, g, stage, notes, adapters)
     replicas = p.dp * schedules.copies(p)
     shard = np.where(p.zero >= 1, replicas * p.cp, 1.0)
     expert_ranks = np.maximum(1.0, p.tp * p.cp * replicas / (p.ep * p.etp))
@@ -341,7 +346,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
         parts["offload"] = _offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward)
     n_devices = p.tp * p.pp * p.cp * p.dp
     doublings = np.log2(np.maximum(1.0, n_devices / 8.0))
-    parts["optimizer"] = np.zeros_like(t) if job.frozen_base else s.optimizer_B * owned / r.B
+    parts["optimizer"] = s.optimizer_B * (owned if adapters is None else adapters / shard) / r.B
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, n_devices))
     base = total_of(parts[k] for k in PARTS)
     parts["jitter"] = base * s.jitter_per_doubling * doublings
@@ -393,6 +398,21 @@ def head_times(model: Model, system: System, job: TrainJob, p: Plans) -> tuple[F
     passes = s.head_passes * t * vocab / r.B
     weights = np.zeros_like(t) if job.frozen_base else gemm
     return model.heads * (gemm + passes), model.heads * (gemm + passes), model.heads * weights
+
+
+def adapters_s(model: Model, job: TrainJob, p: Plans, r: Rates) -> Floats:
+    """Forward seconds of the adapters of all layers, one micro-batch, on one of tp ranks: narrow products that move bytes.
+
+    T = 2 B x t (k + 2 r + 3 n) / B a matrix: the input read, rank r written and read, the output written, read and added. In 16 bit.
+    """
+    lora = job.adapters or Lora()
+    t = p.micro_batch * job.seq / p.cp
+    moved = np.zeros_like(t)
+    for layer in model.layers:
+        for gemm in lora.gemms(layer, model.hidden):
+            n, k = gemm.local(p.tp)
+            moved = moved + layer.count * t * (k + 2.0 * lora.rank + 3.0 * n)
+    return np.asarray(2.0 * moved / r.B)
 
 
 def layer_sums(model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None) -> dict[str, Floats]:
@@ -458,12 +478,21 @@ def _offload_s(model: Model, system: System, job: TrainJob, p: Plans, g: Floats,
 
 
 def _dp_s(
-    system: System, p: Plans, r: Rates, dense: Floats, expert: Floats, g: Floats, stage: Floats, notes: Notes | None
+    system: System,
+    p: Plans,
+    r: Rates,
+    dense: Floats,
+    expert: Floats,
+    g: Floats,
+    stage: Floats,
+    notes: Notes | None,
+    adapters: Floats | None = None,
 ) -> Floats:
     """Exposed time of gradient and weight traffic.
 
     zero <= 1: one reduction (grad_B per parameter) and, sharded, one gather (gather_B) a step; exposed = (1-o) T + max(0, o T - w stage).
     zero 2: the reduction runs per micro-batch. zero 3: gathers twice and scatters once per micro-batch against that micro-batch's compute.
+    With `adapters` the base is frozen: their gradients alone are reduced, and zero 3 gathers the base without scattering.
     """
     s = system.stack
     gather_B = s.gather_B * np.where(r.width_B < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits
@@ -479,13 +508,14 @@ def _dp_s(
         one = np.where(lone, 0.0, bytes_per_param * dense * per_B + latency)
         return one + np.where(e_lone, 0.0, bytes_per_param * expert * e_per_B + e_latency)
 
-    once = both(s.grad_B + gather_B)
+    reduced = s.grad_B + gather_B
+    once = both(reduced) if adapters is None else np.where(lone, 0.0, reduced * adapters * per_B + latency)
     o = s.dp_overlap * p.dp_overlap
     exposed = (1.0 - o) * once + np.maximum(0.0, o * once - s.dp_window * stage)
-    scatter_each = both(np.where(p.zero == 2, s.grad_B, 0.0))
+    scatter_each = both(np.where((p.zero == 2) & (adapters is None), s.grad_B, 0.0))
     gather_once = both(gather_B)
     two = (g - 1.0) * np.maximum((1.0 - o) * scatter_each, scatter_each - s.dp_window * stage) + exposed
-    per_micro = both(2.0 * gather_B + s.gather_B)
+    per_micro = both(2.0 * gather_B + (s.gather_B if adapters is None else 0.0))
     f = s.fsdp_overlap * p.dp_overlap
     three = g * ((1.0 - f) * per_micro + np.maximum(0.0, f * per_micro - stage))
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))

@@ -22,6 +22,7 @@ from mowich.simulate.search import Candidate, Search, search
 from mowich.simulate.train import predict_step
 from mowich.units import show_gib
 from mowich.workloads.model import Model, Moe, as_trained
+from mowich.workloads.task import train_flop_per_token
 
 EQUAL = ("chips", "units", "usd", "power")
 
@@ -201,8 +202,8 @@ def binds(candidate: Candidate, found: Search) -> str:
 
 
 def model_flop_per_step(model: Model, job: TrainJob, tokens: float) -> float:
-    """FLOP of the step as MFU counts them: 3 x forward, causal attention halved, no recompute (2 x with a frozen base)."""
-    return (2.0 if job.frozen_base else 3.0) * model.flop_per_token(job.seq) * tokens
+    """FLOP of the step as MFU counts them: 3 x forward, causal attention halved, no recompute; `train_flop_per_token` for adapters."""
+    return train_flop_per_token(model, job.attended, job.task, job.lora) * tokens
 
 
 def does_not_fit(found: Search, system: System) -> str:
@@ -387,7 +388,7 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
             for f, lo, hi in links[:1]
         ]
     inputs = {
-        "model": name_given, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+        "model": name_given, **train.inputs(),
         "systems": resolved, "chips": chips, "equal": equal, "fixed": {k: list(v) for k, v in fixed.items()}, "price_term": term,
     }  # fmt: skip
     return Comparison(
@@ -428,7 +429,7 @@ def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: 
     )
     rows = solve(ask, fixed=fixed or {}, top=top)  # plans of one system: no break-even against each other
     counts = rows[0].search_counts
-    inputs = {"model": name_given, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+    inputs = {"model": name_given, **train.inputs(),
               "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
               "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term}  # fmt: skip
     return PlanList(inputs=inputs, evaluated=int(counts.get("evaluated", 0)), feasible=int(counts.get("feasible", 0)),

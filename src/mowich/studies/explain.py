@@ -130,7 +130,7 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
         raise UserError(f"{system_name} has no plan to explain: {row['reason']}")
     inputs = result["inputs"]
     model = as_trained(model)
-    job = TrainJob(tokens=float(inputs["tokens"]), seq=int(inputs["seq"]), batch_seqs=float(inputs["batch_seqs"]))
+    job = TrainJob.from_inputs(inputs)
     spec = next(s for s in inputs["systems"] if s["system"] == row["system"])
     system = resolve(facts, spec["id"], chips=int(spec["chips"]), stack=spec["stack"])
     plan = Plan.from_dict(row["plan"])

@@ -141,7 +141,7 @@ def fit(
             break
     if fits and (smallest is None or smallest > system.chips):
         smallest = system.chips
-    inputs = {"model": name_given, "task": "train", "tokens": train.tokens, "seq": train.seq, "batch_seqs": train.batch_seqs,
+    inputs = {"model": name_given, **train.inputs(),
               "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
               "fixed": {k: list(v) for k, v in fixed.items()}}  # fmt: skip
     return Fit(inputs=inputs, system_id=system.id, display=system.display, chips=system.chips, devices_per_chip=system.devices_per_chip, fits=fits,

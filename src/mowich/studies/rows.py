@@ -289,7 +289,8 @@ class _Reader:
         if model.mtp_layers and "Bridge" in row.get("flop_convention", ""):
             model = as_trained(model)  # its recipes train the multi-token-prediction block
         plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
-        job = TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced, frozen_base=frozen,
+        job = TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced,
+                       task="lora" if frozen else "sft" if row.get("task") == "sft" else "pretrain",
                        element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0)  # fmt: skip
         metric, measured, step_s = self.measured(model, system, job)
         judged = [item for item in self.inferred if not item.startswith(STATED_BY_CONVENTION)]
