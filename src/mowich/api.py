@@ -30,12 +30,14 @@ from mowich.studies.fleet import Fleet
 from mowich.studies.validate import Validation
 from mowich.units import parse_count
 from mowich.workloads import Model
+from mowich.workloads.task import parse_task
 
 if TYPE_CHECKING:
     from mowich.nki import Result
 
 Train = Mapping[str, object]
-"""{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}"""
+"""{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}; also "task": "sft", "lora:16:attention", "document": mean tokens of
+packed documents, "fill": share of a sequence that is no padding."""
 
 
 def load(model: str) -> Model:
@@ -49,9 +51,10 @@ def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -
 
 
 def _job(train: Train) -> TrainJob:
+    keys = ("tokens", "seq", "batch", "task", "document", "fill")
     for key in train:
-        if key not in ("tokens", "seq", "batch"):
-            raise unknown("key of train", key, ("tokens", "seq", "batch"))
+        if key not in keys:
+            raise unknown("key of train", key, keys)
     for key in ("tokens", "seq", "batch"):
         if key not in train:
             raise UserError(f"train needs {key!r}", allowed='{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}')
@@ -61,7 +64,15 @@ def _job(train: Train) -> TrainJob:
         sequences = parse_count(batch.removesuffix("s").removesuffix("seq"), where="train.batch")
     else:
         sequences = parse_count(batch.removesuffix("tokens"), where="train.batch") / seq
-    return TrainJob(tokens=parse_count(train["tokens"], where="train.tokens"), seq=seq, batch_seqs=sequences)
+    task, lora = parse_task(str(train.get("task", "pretrain")), where="train.task")
+    document = parse_count(train["document"], where="train.document") if train.get("document") is not None else None
+    fill = parse_count(train.get("fill", 1.0), where="train.fill", minimum=0, whole=False)
+    if not 0.0 < fill <= 1.0:
+        raise UserError("a share above 0 and at most 1", where="train.fill", given=train["fill"])
+    if document is not None and not 0.0 < document <= seq:
+        raise UserError("documents are at most as long as a sequence", where="train.document", given=train["document"])
+    return TrainJob(tokens=parse_count(train["tokens"], where="train.tokens"), seq=seq, batch_seqs=sequences, task=task, lora=lora,
+                    document=document, fill=fill)  # fmt: skip
 
 
 def _model(model: str | Model) -> Model:

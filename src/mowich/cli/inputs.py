@@ -189,10 +189,11 @@ def read_count(
 
 
 def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None, problems: Problems, note: Callable[[str], None],
-             *, needs_tokens: bool = True) -> TrainJob | None:  # fmt: skip
+             *, needs_tokens: bool = True, task: str | None = None, document: str | None = None, fill: float = 1.0) -> TrainJob | None:  # fmt: skip
     """The training job, or None when something is wrong or missing."""
     from mowich.plans.plan import TrainJob
     from mowich.units import parse_count
+    from mowich.workloads.task import parse_task
 
     if not train:
         problems.add("say what the work is", where="--train", fix="add --train (serving comes with a later version)")
@@ -231,6 +232,12 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
                         note(
                             f"--batch {text} is {text} tokens, {seqs:.6g} sequences; {text} sequences are written {text}seqs"
                         )
+    kind, lora = parse_task("pretrain")
+    with problems.watch():
+        kind, lora = parse_task(task or "pretrain", where="--task")
+    packed = read_count(document, "--document", problems)
+    if packed and per_seq and packed > per_seq:
+        problems.add(f"{document} tokens are more than a sequence of {per_seq:.0f}", where="--document")
     if problems.found or per_seq is None or seqs is None:
         return None
     if all_tokens and all_tokens < seqs * per_seq:
@@ -240,7 +247,15 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
             fix="train on more, or choose a smaller --batch",
         )
         return None
-    return TrainJob(tokens=all_tokens or seqs * per_seq, seq=int(per_seq), batch_seqs=seqs)
+    return TrainJob(
+        tokens=all_tokens or seqs * per_seq * fill,
+        seq=int(per_seq),
+        batch_seqs=seqs,
+        task=kind,
+        lora=lora,
+        document=packed,
+        fill=fill,
+    )
 
 
 def read_systems(

@@ -37,6 +37,18 @@ Train = Annotated[bool, typer.Option("--train", help="The work is training.")]
 Tokens = Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 15T.")]
 Seq = Annotated[str | None, typer.Option("--seq", metavar="N", help="Tokens per sequence: 4096, 4Ki (4k is 4000).")]
 Batch = Annotated[str | None, typer.Option("--batch", metavar="N", help="Per step: 16384seqs, or 64M (tokens).")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task", metavar="TASK", help="pretrain, sft, lora, lora:16 (rank), lora:16:attention,mlp (targets)."
+    ),
+]
+Document = Annotated[
+    str | None, typer.Option("--document", metavar="N", help="Mean tokens of documents packed into a sequence.")
+]
+Fill = Annotated[
+    float, typer.Option("--fill", min=0.01, max=1.0, metavar="SHARE", help="Share of a sequence that is no padding.")
+]
 Chips = Annotated[
     str | None,
     typer.Option("--chips", metavar="N", help="Chips of each system (else the size in its name, else one unit)."),

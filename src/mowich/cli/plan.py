@@ -24,8 +24,10 @@ from mowich.cli.options import (
     Batch,
     Chips,
     Csv,
+    Document,
     Equal,
     FactsDir,
+    Fill,
     Json,
     ModelName,
     On,
@@ -36,6 +38,7 @@ from mowich.cli.options import (
     Seq,
     Set,
     Stack,
+    Task,
     Tokens,
     Train,
 )
@@ -55,6 +58,9 @@ def compare(
     tokens: Tokens = None,
     seq: Seq = None,
     batch: Batch = None,
+    task: Task = None,
+    document: Document = None,
+    fill: Fill = 1.0,
     chips: Chips = None,
     equal: Equal = None,
     stack: Stack = None,
@@ -84,7 +90,7 @@ def compare(
         )
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
-    job = read_job(train, tokens, seq, batch, problems, note)
+    job = read_job(train, tokens, seq, batch, problems, note, task=task, document=document, fill=fill)
     systems = read_systems(
         on, None if count is None else int(count), chosen.facts, problems, equal=equal or "chips", stack=stack
     )
@@ -133,6 +139,9 @@ def plan(
     tokens: Tokens = None,
     seq: Seq = None,
     batch: Batch = None,
+    task: Task = None,
+    document: Document = None,
+    fill: Fill = 1.0,
     chips: Chips = None,
     top: Annotated[int, typer.Option("--top", min=1, max=1000, metavar="K", help="Plans to show.")] = 5,
     neighbours: Annotated[
@@ -180,7 +189,7 @@ def plan(
     chosen = read_settings(settings, known, problems)
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
-    job = read_job(train, tokens, seq, batch, problems, note)
+    job = read_job(train, tokens, seq, batch, problems, note, task=task, document=document, fill=fill)
     systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True, stack=stack)
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
@@ -278,6 +287,9 @@ def fit(
     train: Train = False,
     seq: Seq = None,
     batch: Batch = None,
+    task: Task = None,
+    document: Document = None,
+    fill: Fill = 1.0,
     chips: Chips = None,
     settings: Set = None,
     facts: FactsDir = None,
@@ -295,7 +307,7 @@ def fit(
     chosen = read_settings(settings, known, problems)
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
-    job = read_job(train, None, seq, batch, problems, note, needs_tokens=False)
+    job = read_job(train, None, seq, batch, problems, note, needs_tokens=False, task=task, document=document, fill=fill)
     systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True)
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():

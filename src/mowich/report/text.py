@@ -258,6 +258,14 @@ def job_line(inputs: Mapping[str, object], model: Model) -> str:
     )
     tokens = f"{show_count(float(str(inputs['tokens'])))} tokens, " if inputs.get("tokens") else ""
     what = f"{model.name} ({size}): train {tokens}seq {inputs['seq']}, batch {show_count(round(float(str(inputs['batch_seqs']))))}"
+    if inputs.get("lora_rank"):
+        what += f", LoRA rank {inputs['lora_rank']} on {' '.join(map(str, cast(list[str], inputs['lora_targets'])))}"
+    elif inputs.get("train_task"):
+        what += f", {inputs['train_task']}"
+    if inputs.get("document"):
+        what += f", documents of {float(str(inputs['document'])):.0f}"
+    if inputs.get("fill"):
+        what += f", {float(str(inputs['fill'])):.0%} filled"
     chips = inputs.get("chips")
     equal = inputs.get("equal", "chips")
     if chips is not None:

@@ -239,18 +239,19 @@ def with_plan(ask: Ask, found: Search, candidate: Candidate, feasible: bool | No
     used = math.ceil(candidate.plan.devices / system.devices_per_chip)
     idle = ask.chips - used
     peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
-    work = model_flop_per_step(ask.model, job, candidate.tokens)
+    tokens = candidate.tokens * job.fill  # padding is computed and not counted
+    work = model_flop_per_step(ask.model, job, tokens)
     goodput = longrun.goodput(facts, system.id, chips=used, step_s=step)
     price = money.price(facts, system.id, term=ask.term)
-    usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=candidate.tokens, goodput=goodput)
+    usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=tokens, goodput=goodput)
     joule = energy.joule_per_token(
-        energy.power(facts, system.id), used=used, idle=idle, step_s=step, tokens=candidate.tokens, goodput=goodput, site=energy.site(facts)
+        energy.power(facts, system.id), used=used, idle=idle, step_s=step, tokens=tokens, goodput=goodput, site=energy.site(facts)
     )  # fmt: skip
-    days = product([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / candidate.tokens / 86400.0, "d")
+    days = product([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / tokens / 86400.0, "d")
     return Row(
         system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.chips, chips_used=used, chips_idle=idle,
         devices_per_chip=system.devices_per_chip, global_batch_seqs=round(candidate.tokens / job.seq), feasible=feasible, reason=reason,
-        plan=candidate.plan, step_s=step, tokens_per_s_per_chip=step.inverse(candidate.tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
+        plan=candidate.plan, step_s=step, tokens_per_s_per_chip=step.inverse(tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
         memory_B=candidate.memory_B, memory_capacity_B=ask.usable_B[0], usd_per_mtok=usd, J_per_token=joule,
         breakeven_usd_per_chip_h=unknown("USD/chip/h", "no other row with a known price"),
         breakeven_W_per_chip=unknown("W", "no other row with a known power"), goodput=goodput, days=days, binds=binds(candidate, found),

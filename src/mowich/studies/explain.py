@@ -20,6 +20,7 @@ from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate import longrun
 from mowich.simulate.train import micro_batches, predict_step
 from mowich.workloads.model import Model, as_trained
+from mowich.workloads.task import train_flop_per_token
 
 METRICS = ("step_s", "memory_B", "mfu", "tokens_per_s_per_chip", "usd_per_mtok", "J_per_token", "days", "goodput",
            "breakeven_usd_per_chip_h", "breakeven_W_per_chip")  # fmt: skip
@@ -154,7 +155,7 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
         wanted = []
         step = Estimate.from_dict(row["step_s"])
         goodput = Estimate.from_dict(row["goodput"])
-        tokens = float(row["global_batch_seqs"]) * job.seq
+        tokens = float(row["global_batch_seqs"]) * job.seq * job.fill
         used, idle = int(row["chips_used"]), int(row["chips_idle"])
         if name == "usd_per_mtok":
             price = money.price(facts, system.id, term=str(inputs["price_term"]), notes=notes)
@@ -172,9 +173,9 @@ def explain(result: Mapping[str, Any], metric: str, model: Model, facts: Facts) 
                 notes=notes,
             )
         elif name == "mfu":
-            work = 3.0 * model.flop_per_token(job.seq) * tokens
+            work = train_flop_per_token(model, job.attended, job.task, job.lora) * tokens
             peak_path = system.paths[f"peak_flops.{plan.precision}"]
-            notes.add("mfu", estimate.value, "1", "3 x forward FLOP per token x tokens / (chips x dense peak x step)", flop=work, chips=used,
+            notes.add("mfu", estimate.value, "1", "model FLOP per token of a training step x tokens / (chips x dense peak x step)", flop=work, chips=used,
                       peak=system.peak_flops[plan.precision] * system.devices_per_chip, step=step.value, facts=(peak_path,))  # fmt: skip
         elif name in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"):
             _break_even(result, row, name, facts, notes)

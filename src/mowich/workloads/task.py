@@ -76,6 +76,26 @@ class Lora:
         return sum(layer.count * self.layer_params(layer, model.hidden) for layer in model.layers)
 
 
+def parse_task(text: str, *, where: str = "task") -> tuple[Task, Lora | None]:
+    """ "pretrain", "sft", "lora", "lora:32" (rank), "lora:32:attention,mlp" (and targets) -> the task and its adapters.
+
+    >>> parse_task("lora:8:q_proj,v_proj")
+    ('lora', Lora(rank=8, targets=('qkv',)))
+    """
+    word, *rest = text.strip().split(":")
+    task = next((t for t in TASKS if t == word), None)
+    if task is None:
+        raise unknown("task", word, TASKS, where=where)
+    if not rest:
+        return task, Lora() if task == "lora" else None
+    if task != "lora" or len(rest) > 2 or not rest[0].isdigit():
+        raise UserError(
+            "not a task", where=where, given=text, allowed="pretrain, sft, lora, lora:RANK, lora:RANK:TARGETS"
+        )
+    words = [w.strip() for w in rest[1].split(",")] if len(rest) > 1 else Lora().targets
+    return task, Lora.of(int(rest[0]), words, where=where)
+
+
 def train_flop_per_token(model: Model, seq: float, task: Task, lora: Lora | None) -> float:
     """Model FLOP per token of a training step, no recompute: forward, the gradients of inputs and, where weights train, of weights.
 
