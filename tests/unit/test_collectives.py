@@ -157,12 +157,14 @@ def test_expert_rows_cross_once_to_each_remote_domain(facts: Facts) -> None:
 
 
 def test_same_position_links_load_the_level_inside_too(facts: Facts) -> None:
-    """Two racks of 4 joined by same-position links: half of the bytes cross them and travel once more inside a rack."""
-    plain = machine(facts, switch(4, 100), switch(8, 50), network(10))
-    via = machine(facts, switch(4, 100), switch(8, 50, via_inner=True), network(10))
+    """Two racks of 4 joined by same-position links: half of the bytes cross them, and 3/4 of those change their position inside. Levels work at once."""
+    plain = machine(facts, switch(4, 20), switch(8, 50), network(10))
+    via = machine(facts, switch(4, 20), switch(8, 50, via_inner=True), network(10))
     one, two = (collectives.all_to_all_s(s, at(1e9), at(8.0), ONE).inside_s[0] for s in (plain, via))
-    assert one == pytest.approx(1e9 * 3 / 8 / 100e9 + 1e9 / 2 / 50e9)
-    assert two - one == pytest.approx(1e9 / 2 / 100e9)
+    assert one == pytest.approx(1e9 * 3 / 8 / 20e9)
+    assert two == pytest.approx(1e9 * (3 / 8 + 1 / 2 * 3 / 4) / 20e9)
+    fast = machine(facts, switch(4, 1000), switch(8, 50, via_inner=True), network(10))
+    assert collectives.all_to_all_s(fast, at(1e9), at(8.0), ONE).inside_s[0] == pytest.approx(1e9 / 2 / 50e9)
 
 
 def test_a_transfer_takes_the_innermost_level_that_joins_both(facts: Facts) -> None:

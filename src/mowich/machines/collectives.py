@@ -341,31 +341,36 @@ class AllToAll:
 
 def all_to_all_binds(system: System, n: Floats, stride: Floats) -> NDArray[np.intp]:
     """Index of the level inside the domain that takes longest in an all-to-all."""
-    parts = [
-        _all_to_all_x(system, hop, walk, i, n) for walk in [hops(system, n, stride)] for i, hop in enumerate(walk[:-1])
-    ]
+    walk = hops(system, n, stride)
+    parts = [_all_to_all_x(system, walk, i, n) for i in range(len(walk) - 1)]
     return _worst(parts) if parts else np.full(len(n), len(system.levels) - 1, dtype=np.intp)
 
 
-def _all_to_all_x(system: System, hop: Hop, walk: list[Hop], i: int, n: Floats) -> Floats:
-    """Seconds per byte that a device sends, of the share that leaves the level below and stays inside this one."""
+def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
+    """Seconds per byte that a device sends which level i needs for the bytes that cross it: those that leave the level below and stay inside, and,
+    where the next level joins same positions only, those of its bytes that must change their position first."""
     f = system.fabric
+    hop = walk[i]
     share = (hop.m - hop.below) / n
+    outer = walk[i + 1] if i + 1 < len(walk) else None
+    if outer is not None and outer.level.via_inner:
+        share = share + (outer.m - outer.below) / n * (outer.below - hop.below) / np.maximum(outer.below, 1.0)
     efficiency = f.network_efficiency if hop.level.is_network else f.all_to_all_efficiency
     x = share / (hop.Bps * efficiency)
-    if hop.level.axes > 1:  # the bisection of a torus binds: bytes x side / 8 per link and axis
+    if (
+        hop.level.axes
+    ):  # each byte takes side / 4 links of each axis on average, of 2 k that a device has: the bisection binds
         k, side = torus_span(hop.level, hop.r, torus_chips(system, hop.level))
-        x = x * np.maximum(1.0, side / 4.0 * k)
-    if hop.level.via_inner and i:
-        x = x + share / (walk[i - 1].Bps * efficiency)
-    return x
+        x = x * np.maximum(1.0, side / 4.0 * k * hop.r / np.maximum(hop.r - 1.0, 1.0))
+    return np.asarray(x)
 
 
 def all_to_all_s(system: System, send_B: Floats, n: Floats, stride: Floats, *, top_k: Floats | float | None = None,
                  row_B: Floats | float | None = None, rows: Floats | float | None = None) -> AllToAll:  # fmt: skip
     """Time of an all-to-all in which each device sends `send_B` bytes in all, evenly over the n members.
 
-    A level carries the share that leaves the level below and stays inside this one. With top_k, rows and row_B (MoE
+    A level carries the share that leaves the level below and stays inside this one; the levels inside a domain are other links and work at the same
+    time, so the slowest binds. With top_k, rows and row_B (MoE
     dispatch) a row goes once to each remote domain of the network, not once per expert: N (1 - (1-1/N)^top_k) domains. On a torus the
     bisection binds. Each of the two parts follows the law of the module, L = base + steps.
     """
@@ -374,7 +379,7 @@ def all_to_all_s(system: System, send_B: Floats, n: Floats, stride: Floats, *, t
     walk = hops(system, n, stride)
     x_in, L_in = np.zeros(n.shape), np.zeros(n.shape)
     for i, hop in enumerate(walk[:-1]):
-        x_in = x_in + send_B * _all_to_all_x(system, hop, walk, i, n)
+        x_in = np.maximum(x_in, send_B * _all_to_all_x(system, walk, i, n))
         L_in = L_in + np.where(hop.m > hop.below, f.all_to_all_steps * hop.step_s, 0.0)
     net = walk[-1]
     bytes_ = send_B * (net.m - net.below) / n

@@ -30,7 +30,7 @@ class Level:
     devices: size of the domain that it joins. bandwidth_Bps: per device, one way, before efficiency. latency_s: per step of a
     collective, from one device's memory to the next one's. is_network: scale-out. reduces: the switch adds in the network. via_inner: its
     traffic also crosses the next inner level (links that join same positions only). axes: of a torus (0: none); wrap_from: the shortest
-    axis that closes to a ring (a shorter one is a line).
+    axis that closes to a ring (a shorter one is a line); links: physical links of a chip (of a torus: one to each neighbour, whatever it says).
     """
 
     name: str
@@ -43,6 +43,7 @@ class Level:
     via_inner: bool = False
     axes: int = 0
     wrap_from: int = 4
+    links: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +295,7 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
                 is_network=key == "scale_out", reduces=flags["in_network_reduction"], via_inner=flags["via_inner"],
                 axes=round(facts.number(f"{at}.axes")) if axes else {"torus3d": 3, "torus2d": 2, "ring": 1}.get(kind_text, 0),
                 wrap_from=round(facts.number(f"{at}.wrap_from")) if facts.get(f"{at}.wrap_from") else 4,
+                links=round(facts.number(f"{at}.links")) if facts.get(f"{at}.links") else 1,
             )
         )  # fmt: skip
     check_shape(spec, size, max(level.axes for level in levels))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from mowich.errors import unknown
+from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import Level, System
 
@@ -41,8 +41,16 @@ def networks(facts: Facts) -> tuple[str, ...]:
 def on_network(facts: Facts, system: System, name: str, *, oversubscription: float = 1.0) -> System:
     """The system with its scale-out level on another network: latency per step, reached share, and bandwidth where the network states one.
 
-    oversubscription: bandwidth below a leaf switch over that above it; a rail-optimised fat tree has 1.
+    name: one of `networks`, or "" for the system's own. oversubscription: bandwidth below a leaf switch over that above it; a rail-optimised fat
+    tree has 1.
     """
+    if oversubscription < 1.0:
+        raise UserError("oversubscription is at least 1", where="--oversubscription", given=oversubscription)
+    if not name:
+        levels = [
+            replace(x, bandwidth_Bps=x.bandwidth_Bps / oversubscription) if x.is_network else x for x in system.levels
+        ]
+        return replace(system, levels=tuple(levels))
     known = networks(facts)
     if name not in known:
         raise unknown("network", name, known, where="--network")

@@ -80,10 +80,24 @@ def show_text(facts: Facts, name: str, style: Style) -> str:
             meta = facts.meta(parts[0], parts[1])
             title = str(meta.get("display") or meta.get("name") or parts[1])
             lines += [style.bold(f"{title} ({path})")]
+            lines += fabric_lines(facts, path, style)
         for fact in leaves(facts, path):
             lines += fact_lines(fact, style)
         lines.append("")
     return "\n".join(lines)
+
+
+def fabric_lines(facts: Facts, path: str, style: Style) -> list[str]:
+    """A system level by level, with hops and cuts, of one scale-up unit; nothing for what is not a machine that can be simulated."""
+    kind, name = path.split(".")
+    if kind != "systems" or facts.get(f"{path}.chips_per_unit") is None or "chip" not in facts.meta(kind, name):
+        return []
+    from mowich.machines.system import resolve
+    from mowich.machines.topology import describe
+    from mowich.report.machines import levels_lines
+
+    rows = describe(resolve(facts, name))
+    return [*levels_lines(rows, style), ""] if rows else []
 
 
 def short(fact: Fact | None) -> str:

@@ -1,21 +1,26 @@
-"""Published collective times against our closed forms: what `docs/accuracy-collectives.md` lists. Nothing is fitted here.
+"""One collective on one machine, with its interval (`mowich collective`), and published times against ours (docs/accuracy-collectives.md).
 
-Rows: facts/published/collectives.csv, each a measured time with its source; ranks are whole chips (GPUs).
+Ranks are whole chips (GPUs). Published rows: facts/published/collectives.csv, each a measured time with its source; nothing is fitted here.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mowich.errors import UserError, unknown
+from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.facts import Facts
 from mowich.facts.load import shipped
-from mowich.machines import collectives
-from mowich.machines.system import resolve
-from mowich.machines.topology import on_network, per_chip
+from mowich.machines import collectives, flows
+from mowich.machines.system import System, parse_spec, resolve
+from mowich.machines.topology import Row, describe, on_network, per_chip
+
+FloatArray = NDArray[np.float64]
 
 LARGE_B = 2**20
 """Sizes of 1 MiB and more are judged apart from smaller ones."""
@@ -86,3 +91,192 @@ def compare(facts: Facts, rows: Sequence[Measured]) -> list[Compared]:
 def median(rows: Sequence[Compared]) -> float:
     """Median absolute error of some rows."""
     return float(np.median([r.error for r in rows]))
+
+
+# what `mowich collective` asks -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveRow:
+    """One size of a collective. time_s: Estimate; busbw_Bps: nccl-tests' bus bandwidth; binds: level or link, or "latency"."""
+
+    bytes: int
+    ranks: int
+    time_s: Estimate
+    busbw_Bps: float
+    algorithm: str
+    binds: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveStudy:
+    """Time against size of one collective among whole chips. slowdown: of the bytes' term by faults and by what runs beside; 1 where whole."""
+
+    kind: str
+    system: str
+    display: str
+    network: str
+    rows: tuple[CollectiveRow, ...]
+    slowdown: float
+    faults: tuple[str, ...]
+    beside: tuple[str, ...]
+    levels: tuple[Row, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract mowich/collective@1."""
+        return {
+            "schema": "mowich/collective@1",
+            "inputs": {"kind": self.kind, "on": self.system, "network": self.network or None, "faults": list(self.faults), "beside": list(self.beside)},
+            "slowdown": self.slowdown,
+            "rows": [{"bytes": r.bytes, "ranks": r.ranks, "time_s": r.time_s.to_dict(), "busbw_Bps": r.busbw_Bps, "algorithm": r.algorithm,
+                      "binds": r.binds} for r in self.rows],
+            "warnings": list(self.warnings),
+        }  # fmt: skip
+
+
+def bus_factor(kind: str, n: int) -> float:
+    """Bus bandwidth = bytes / time x this: 2 (n-1)/n for an all-reduce, 1 for a broadcast or a copy, else (n-1)/n (nccl-tests' definition)."""
+    return {"all-reduce": 2.0 * (n - 1) / n, "broadcast": 1.0, "permute": 1.0}.get(kind, (n - 1) / n)
+
+
+def _ends(facts: Facts, spec: str, system: System) -> list[tuple[str, list[str]]]:
+    """Groups of facts with a range that move a collective's time: (name, paths), each group moved together."""
+    links = [p for k, p in system.paths.items() if k.endswith(".bandwidth")]
+    steps = [p for k, p in system.paths.items() if k.endswith(".latency")] + [system.paths["fabric.base"]]
+    return [("bandwidth", links), ("latency", steps)]
+
+
+def _moved(facts: Facts, paths: Sequence[str], worse: bool, bandwidth: bool) -> Facts:
+    """Facts with a group at its slow or fast end; facts without a range stay."""
+    values: dict[str, float] = {}
+    for path in dict.fromkeys(paths):
+        fact = facts.fact(path)
+        end = fact.low if worse == bandwidth else fact.high
+        if end is not None:
+            values[path] = end
+    return facts.with_values(values) if values else facts
+
+
+def collective(facts: Facts, kind: str, on: str, *, sizes: Sequence[int], group: int | None = None, network: str = "", oversubscription: float = 1.0,
+               fail: Sequence[str] = (), beside: Sequence[str] = ()) -> CollectiveStudy:  # fmt: skip
+    """Time of a collective among `group` neighbouring chips (default: all of the system) for each size, with its interval.
+
+    fail: "link:3", "link:rack:7=0.5", "chip:5"; beside: "all-to-all:72-143", a collective that runs all the time on those chips. Raises UserError for an
+    unknown kind, a group larger than the system, a fault that does not exist, and faults on a machine too large to lay out.
+    """
+    if kind not in collectives.KINDS:
+        raise unknown("collective", kind, collectives.KINDS)
+    bare = parse_spec(on)[2] is None
+    default = resolve(facts, on)
+    wanted = group or default.chips
+    if wanted < 2:
+        raise UserError("a collective needs at least two chips", where="--group", given=wanted)
+    spec_chips = default.chips if not bare or wanted <= default.chips else wanted
+    if wanted > spec_chips:
+        raise UserError(
+            "the group is larger than the system", where="--group", given=wanted, allowed=f"2 to {spec_chips}"
+        )
+
+    def machine(known: Facts) -> System:
+        found = resolve(known, on, chips=spec_chips)
+        return per_chip(
+            on_network(known, found, network, oversubscription=oversubscription)
+            if network or oversubscription != 1.0
+            else found
+        )
+
+    system = machine(facts)
+    data = np.array([float(b) for b in sizes])
+    members: list[int] = list(range(wanted))
+    slowdown, asked = 1.0, bool(fail or beside)
+    binds: list[str] | None = None
+    algorithm: list[str] | None = None
+    n = wanted
+    if asked:
+        local = system if system.chips <= flows.MAX_CHIPS else _part(system, wanted)
+        graph = flows.build(local)
+        faults: dict[int, float] = {}
+        for text in fail:
+            what, index, share = flows.parse_fault(graph, text)
+            if what == "chip":
+                members = [m for m in members if m != index]
+            else:
+                faults[index] = share
+        if len(members) < 2:
+            raise UserError("fewer than two chips are left", where="--fail")
+        others = [_beside(text, graph.chips) for text in beside]
+        n = len(members)
+        found = flows.asymmetric(local, kind, data, members, faults=faults, beside=others)
+        slowdown, binds, algorithm = found.slowdown, found.binds, found.algorithm
+
+    def times(machine_: System) -> tuple[FloatArray, list[str], list[str]]:
+        got = collectives.choose(machine_, kind, data, np.full(len(data), float(n)), np.ones(len(data)))
+        extra = flows.bytes_term(machine_, kind, data, n) * (slowdown - 1.0) if slowdown > 1.0 else 0.0
+        return got.time_s + extra, got.algorithm, got.binds
+
+    value, names, bound = times(system)
+    residual = facts.number(f"networks.collectives.{system.family}.residual")
+    downs, ups, grades = (
+        [np.full(len(data), residual)],
+        [np.full(len(data), residual)],
+        ["C" if system.fabric.library != "neuron" else "D"],
+    )
+    for name, paths in _ends(facts, on, resolve(facts, on, chips=spec_chips)):
+        slow, fast = (times(machine(_moved(facts, paths, worse, name == "bandwidth")))[0] for worse in (True, False))
+        ups.append(np.maximum(0.0, np.log(slow / value)))
+        downs.append(np.maximum(0.0, np.log(value / fast)))
+        if (downs[-1] > 0.05).any() or (ups[-1] > 0.05).any():
+            grades += [facts.fact(p).grade or "A" for p in paths]
+    rows = []
+    for i, b in enumerate(sizes):
+        T = float(value[i])
+        estimate = from_spreads(
+            T,
+            "s",
+            [float(d[i]) for d in downs],
+            [float(u[i]) for u in ups],
+            grade=worst_grade(grades),
+            coverage={"analytic": 1.0},
+        )
+        rows.append(
+            CollectiveRow(
+                bytes=b,
+                ranks=n,
+                time_s=estimate,
+                busbw_Bps=bus_factor(kind, n) * b / T,
+                algorithm=(algorithm or names)[i],
+                binds=(binds or bound)[i],
+            )
+        )
+    notes = []
+    if system.vendor == "AWS" and system.family == "neuroncore-v4":
+        notes.append(
+            "no collective on Trainium 3 has been measured in public: its link bandwidth is known to a factor of two, its latency by analogy"
+        )
+    return CollectiveStudy(kind=kind, system=on, display=system.display, network=network, rows=tuple(rows), slowdown=slowdown, faults=tuple(fail),
+                           beside=tuple(beside), levels=tuple(describe(system)), warnings=tuple(notes))  # fmt: skip
+
+
+def _part(system: System, group: int) -> System:
+    """One scale-up unit of a machine too large to lay out: where a fault inside it is felt."""
+    if group > system.chips_per_unit or system.chips_per_unit > flows.MAX_CHIPS:
+        raise UserError("a fault is laid out link by link", where="--fail", given=f"{group:,} chips".replace(",", " "),
+                        allowed=f"groups of up to {min(flows.MAX_CHIPS, system.chips_per_unit):,} chips".replace(",", " "))  # fmt: skip
+    return replace(system, chips=system.chips_per_unit)
+
+
+def _beside(text: str, chips: int) -> tuple[str, list[int]]:
+    kind, _, span = text.partition(":")
+    first, _, last = span.partition("-")
+    if kind not in collectives.KINDS:
+        raise unknown("collective", kind, collectives.KINDS, where="--beside")
+    try:
+        a, b = int(first), int(last)
+    except ValueError:
+        a, b = -1, -1
+    if not 0 <= a < b < chips:
+        raise UserError(
+            "not a range of chips", where="--beside", given=text, allowed=f"KIND:FIRST-LAST, chips 0 to {chips - 1}"
+        )
+    return kind, list(range(a, b + 1))

@@ -1,0 +1,584 @@
+"""Max-min fair flows on the links of a machine: what the closed forms cannot do, because the pattern is not symmetric.
+
+A failed or slow link, a missing chip, two jobs that share links, an all-to-all across the cut of two racks. Chips are joined by directed links with a
+capacity; a collective is a list of phases, each a set of flows that start together; flows share links max-min fairly and speed up when others end.
+The library's efficiencies, latencies and its choice of algorithm stay those of `collectives`: flows give the factor by which an asymmetry stretches the
+bytes' term, T = L + extra + x f, f = T_flow(asymmetric) / T_flow(whole) >= 1, so a whole machine has the same time in both.
+Sized for one UltraServer, rack or pod slice (MAX_CHIPS); a larger machine is as slow as the part that holds the fault.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.errors import UserError, did_you_mean
+from mowich.machines import collectives
+from mowich.machines.system import Level, System
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+MAX_CHIPS = 4096
+"""The largest part of a machine that is laid out link by link."""
+
+TOLERANCE = 0.02
+"""Shares and ends that lie within this of each other are taken together: classes of flows instead of single ones."""
+
+EVENTS = 4
+"""Ends of flows after which rates are not shared out anew: what is left keeps the busiest link busy, which then tells the time."""
+
+Path = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One physical link, both directions. level: its name; chip: where it starts; number: which of the chip's links of that level; ends: the two
+    directed capacities (indices into `Graph.capacity_Bps`) that it is a part of; share: of each of them."""
+
+    level: str
+    chip: int
+    number: int
+    ends: tuple[int, int]
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.level} link {self.number} of chip {self.chip}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """Directed links between nodes. Nodes below `chips` are chips, the others switches. tail, head: [links]; capacity_Bps: [links], as published;
+    links: the physical ones, in the order in which `--fail link:N` counts them; sizes: chips joined by each level, innermost first."""
+
+    chips: int
+    levels: tuple[Level, ...]
+    sizes: tuple[int, ...]
+    tail: Ints
+    head: Ints
+    capacity_Bps: Floats
+    links: tuple[Link, ...]
+    of: Mapping[tuple[int, int], int]
+    switch_of: Mapping[tuple[int, int], int]
+
+    def name(self, edge: int) -> str:
+        """A directed link in words."""
+        ends = [
+            f"chip {n}" if n < self.chips else f"switch {n - self.chips}" for n in (self.tail[edge], self.head[edge])
+        ]
+        return f"{ends[0]} to {ends[1]}"
+
+
+def _torus_sides(level: Level, r: int) -> tuple[int, ...]:
+    """Whole sides of a torus of r nodes, as near to a cube as divisors allow, longest last."""
+    sides: list[int] = []
+    left = r
+    for axes in range(level.axes, 0, -1):
+        ideal = left ** (1.0 / axes)
+        divisors = [d for d in range(1, left + 1) if left % d == 0]
+        side = min(divisors, key=lambda d: (abs(np.log(d / ideal)), d))
+        sides.append(side)
+        left //= side
+    return tuple(sorted(sides))
+
+
+def build(system: System) -> Graph:
+    """The links of a machine whose ranks are whole chips (`topology.per_chip`).
+
+    Switch level: a chip has a port up and a port down. Direct links: one to each same position of the other domains. Torus: one to each neighbour;
+    an axis shorter than `wrap_from` is not closed. Raises UserError above MAX_CHIPS.
+    """
+    chips = system.chips
+    if system.devices_per_chip != 1:
+        raise ValueError("flows are laid out for whole chips: use topology.per_chip")
+    if chips > MAX_CHIPS:
+        raise UserError(
+            "too many chips to lay out link by link",
+            given=chips,
+            allowed=f"at most {MAX_CHIPS}",
+            fix="give the part that holds the fault",
+        )
+    tail: list[int] = []
+    head: list[int] = []
+    capacity: list[float] = []
+    of: dict[tuple[int, int], int] = {}
+    links: list[Link] = []
+    switches: dict[tuple[int, int], int] = {}
+    used: list[Level] = []
+    sizes: list[int] = []
+    nodes = chips
+
+    def edge(a: int, b: int, Bps: float) -> int:
+        at = of.get((a, b))
+        if at is None:
+            at = of[a, b] = len(tail)
+            tail.append(a)
+            head.append(b)
+            capacity.append(0.0)
+        capacity[at] += Bps  # an axis of two nodes that closes has both links between the same pair
+        return at
+
+    below = 1
+    for level in system.levels:
+        joins = chips if level.is_network else min(level.devices, chips)
+        if joins <= below:
+            continue
+        number = level.links
+        r = -(-joins // below)
+        if level.axes:
+            sides = _torus_sides(level, r)
+            Bps = level.bandwidth_Bps / (2.0 * level.axes)
+            for c in range(chips):
+                base, node, inner = c - c % joins, (c % joins) // below, c % below
+                for axis, side in enumerate(sides):
+                    step = int(np.prod(sides[:axis]))
+                    here = node // step % side
+                    closed = side >= level.wrap_from
+                    if side == 1 or (here == side - 1 and not closed):
+                        continue
+                    other = base + (node + ((here + 1) % side - here) * step) * below + inner
+                    if other < chips:
+                        links.append(
+                            Link(
+                                level=level.name,
+                                chip=c,
+                                number=axis,
+                                ends=(edge(c, other, Bps), edge(other, c, Bps)),
+                                share=1.0,
+                            )
+                        )
+        elif level.kind == "links":
+            for c in range(chips):
+                base = c - c % joins
+                for k in range(r):
+                    other = base + (c % below) + k * below
+                    if other > c and other < chips:
+                        ends = (
+                            edge(c, other, level.bandwidth_Bps / (r - 1)),
+                            edge(other, c, level.bandwidth_Bps / (r - 1)),
+                        )
+                        links += [
+                            Link(level=level.name, chip=c, number=i, ends=ends, share=1.0 / number)
+                            for i in range(number)
+                        ]
+        else:
+            for c in range(chips):
+                key = (len(used), c // joins)
+                if key not in switches:
+                    switches[key] = nodes
+                    nodes += 1
+                node = switches[key]
+                ends = (edge(c, node, level.bandwidth_Bps), edge(node, c, level.bandwidth_Bps))
+                links += [
+                    Link(level=level.name, chip=c, number=i, ends=ends, share=1.0 / number) for i in range(number)
+                ]
+        used.append(level)
+        sizes.append(joins)
+        below = joins
+    return Graph(chips=chips, levels=tuple(used), sizes=tuple(sizes), tail=np.array(tail), head=np.array(head), capacity_Bps=np.array(capacity),
+                 links=tuple(links), of=of, switch_of=switches)  # fmt: skip
+
+
+def damage(graph: Graph, faults: Mapping[int, float]) -> Floats:
+    """Capacities with some physical links at a share of their bandwidth: {index: share}, 0 for a link that failed.
+
+    Raises UserError for a link that does not exist or a share outside 0..1.
+    """
+    out = graph.capacity_Bps.copy()
+    for index, share in faults.items():
+        if not 0 <= index < len(graph.links):
+            raise UserError(
+                "no such link", where="--fail", given=f"link:{index}", allowed=f"link:0 to link:{len(graph.links) - 1}"
+            )
+        if not 0.0 <= share <= 1.0:
+            raise UserError(
+                "the share of a link's bandwidth that is left lies between 0 and 1", where="--fail", given=share
+            )
+        link = graph.links[index]
+        parts = sum(1 for other in graph.links if other.ends == link.ends) if link.share == 1.0 else 1
+        for end in link.ends:
+            out[end] -= graph.capacity_Bps[end] * link.share / max(1, parts) * (1.0 - share)
+    out[out < 1e-6 * graph.capacity_Bps] = 0.0
+    return out
+
+
+def parse_fault(graph: Graph, text: str) -> tuple[str, int, float]:
+    """ "link:3", "link:rack:7", "link:3=0.5", "chip:5" -> (link or chip, index, share left)."""
+    body, _, left = text.partition("=")
+    words = body.split(":")
+    try:
+        share = float(left) if left else 0.0
+        index = int(words[-1])
+    except ValueError:
+        index, share = -1, 0.0
+    if words[0] == "chip" and len(words) == 2 and 0 <= index < graph.chips:
+        return "chip", index, 0.0
+    if words[0] == "link" and len(words) in (2, 3) and index >= 0:
+        if len(words) == 3:
+            names = [level.name for level in graph.levels]
+            at = [i for i, link in enumerate(graph.links) if link.level == words[1]]
+            if words[1] not in names:
+                raise UserError(
+                    "unknown level", where="--fail", given=words[1], allowed=names, fix=did_you_mean(words[1], names)
+                )
+            if index >= len(at):
+                raise UserError(
+                    "no such link",
+                    where="--fail",
+                    given=text,
+                    allowed=f"link:{words[1]}:0 to link:{words[1]}:{len(at) - 1}",
+                )
+            index = at[index]
+        damage(graph, {index: share})
+        return "link", index, share
+    raise UserError("not a fault", where="--fail", given=text,
+                    allowed=f"link:N (0 to {len(graph.links) - 1}), link:LEVEL:N, either with =SHARE left, or chip:N (0 to {graph.chips - 1})")  # fmt: skip
+
+
+# routes ----------------------------------------------------------------------------------------------------------------
+class Routes:
+    """Paths between chips, made once per pair. A pair goes over the innermost level that joins both; where that level has direct links only, half of
+    the bytes change the inner position first and half last; a torus is walked axis by axis, halves both ways round where they are equally far.
+    A path over a dead link is replaced by a shortest living one."""
+
+    def __init__(self, graph: Graph, capacity_Bps: Floats) -> None:
+        self._graph = graph
+        self._alive = capacity_Bps > 0.0
+        self._known: dict[tuple[int, int], list[tuple[float, Path]]] = {}
+        self._all_alive = bool(self._alive.all())
+        self._out: dict[int, list[int]] = {}
+
+    def __call__(self, u: int, v: int) -> list[tuple[float, Path]]:
+        """[(share of the bytes, directed links)] from chip u to chip v; shares sum to 1. Raises UserError where no path is left."""
+        found = self._known.get((u, v))
+        if found is None:
+            found = self._whole(u, v)
+            if not self._all_alive:
+                found = [(s, p if all(self._alive[e] for e in p) else self._around(u, v)) for s, p in found]
+            self._known[u, v] = found
+        return found
+
+    def _whole(self, u: int, v: int) -> list[tuple[float, Path]]:
+        if u == v:
+            return [(1.0, ())]
+        g = self._graph
+        at = next(i for i, size in enumerate(g.sizes) if u // size == v // size)
+        level, below = g.levels[at], (g.sizes[at - 1] if at else 1)
+        if not level.axes and level.kind != "links":
+            node = g.switch_of[at, u // g.sizes[at]]
+            return [(1.0, (g.of[u, node], g.of[node, v]))]
+        near = u - u % below + v % below  # v's inner position, on u's side
+        far = v - v % below + u % below
+        if near == u:
+            return self._direct(at, u, v)
+        first = [(s * t, p + q) for s, p in self._whole(u, near) for t, q in self._direct(at, near, v)]
+        last = [(s * t, p + q) for s, p in self._direct(at, u, far) for t, q in self._whole(far, v)]
+        return [(s / 2.0, p) for s, p in first + last]
+
+    def _direct(self, at: int, u: int, v: int) -> list[tuple[float, Path]]:
+        g = self._graph
+        level, below, size = g.levels[at], (g.sizes[at - 1] if at else 1), g.sizes[at]
+        if not level.axes:
+            return [(1.0, (g.of[u, v],))]
+        sides = _torus_sides(level, size // below)
+        ways: list[tuple[float, tuple[int, ...]]] = [(1.0, (u,))]
+        for axis, side in enumerate(sides):
+            step = int(np.prod(sides[:axis]))
+            a, b = (u % size) // below // step % side, (v % size) // below // step % side
+            if a == b:
+                continue
+            closed = side >= level.wrap_from
+            up, down = ((b - a) % side, (a - b) % side) if closed else ((b - a, 0) if b > a else (0, a - b))
+            turns = (
+                [(0.5, 1, up), (0.5, -1, down)]
+                if closed and up == down
+                else [(1.0, 1, up)]
+                if up and (not closed or up < down)
+                else [(1.0, -1, down)]
+            )
+            grown = []
+            for share, path in ways:
+                for part, sign, count in turns:
+                    walk = list(path)
+                    for _ in range(count):
+                        c = walk[-1]
+                        here = (c % size) // below // step % side
+                        walk.append(c + ((here + sign) % side - here) * step * below)
+                    grown.append((share * part, tuple(walk)))
+            ways = grown
+        return [(share, tuple(g.of[x, y] for x, y in pairwise(w))) for share, w in ways]
+
+    def _around(self, u: int, v: int) -> Path:
+        g = self._graph
+        if not self._out:
+            for e in range(len(g.tail)):
+                if self._alive[e]:
+                    self._out.setdefault(int(g.tail[e]), []).append(e)
+        came: dict[int, int] = {u: -1}
+        queue = deque([u])
+        while queue:
+            node = queue.popleft()
+            if node == v:
+                break
+            for e in self._out.get(node, ()):
+                nxt = int(g.head[e])
+                if nxt not in came:
+                    came[nxt] = e
+                    queue.append(nxt)
+        if v not in came:
+            raise UserError(f"no path is left from chip {u} to chip {v}", where="--fail", fix="leave fewer links out")
+        path: list[int] = []
+        while v != u:
+            path.append(came[v])
+            v = int(g.tail[came[v]])
+        return tuple(reversed(path))
+
+
+# max-min fairness --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flows:
+    """Flows that start together. bytes_, weight: [n]; flow, link: the pairs (flow, directed link on its path).
+
+    Weights are shares of the bytes on the job's busiest link: a job's flows progress together, and two jobs on one link get a share each, however
+    many flows they have there.
+    """
+
+    bytes_: Floats
+    weight: Floats
+    flow: Ints
+    link: Ints
+
+
+def lay(routes: Routes, pairs: Iterable[tuple[int, int, float]]) -> Flows:
+    """Flows of (from, to, bytes), split as the routes are."""
+    sizes: list[float] = []
+    flow: list[int] = []
+    link: list[int] = []
+    for u, v, count in pairs:
+        if u == v or count <= 0.0:
+            continue
+        for share, path in routes(u, v):
+            flow += [len(sizes)] * len(path)
+            link += path
+            sizes.append(count * share)
+    bytes_, at, on = np.array(sizes), np.array(flow, dtype=np.intp), np.array(link, dtype=np.intp)
+    most = np.bincount(on, weights=bytes_[at]).max() if len(on) else 1.0
+    return Flows(bytes_=bytes_, weight=bytes_ / most, flow=at, link=on)
+
+
+def rates(capacity_Bps: Floats, flows: Flows, active: NDArray[np.bool_]) -> Floats:
+    """Weighted max-min fair bytes per second of the active flows: progressive filling, all flows of a bottleneck frozen at once.
+
+    >>> f = Flows(bytes_=np.ones(3), weight=np.ones(3), flow=np.array([0, 0, 1, 2]), link=np.array([0, 1, 0, 1]))  # one flow over both links
+    >>> rates(np.array([10.0, 4.0]), f, np.ones(3, bool)).tolist()
+    [2.0, 8.0, 2.0]
+    """
+    left = capacity_Bps.copy()
+    out = np.zeros(len(flows.bytes_))
+    open_ = active.copy()
+    flow, link = flows.flow, flows.link
+    while open_.any():
+        keep = open_[flow]
+        flow, link = flow[keep], link[keep]
+        wanted = np.bincount(link, weights=flows.weight[flow], minlength=len(left))
+        used = wanted > 0
+        fair = np.full(len(left), np.inf)
+        fair[used] = left[used] / wanted[used]
+        least = fair.min()
+        tight = fair <= least * (1.0 + TOLERANCE)
+        frozen = np.zeros(len(out), dtype=bool)
+        frozen[flow[tight[link]]] = True
+        frozen &= open_
+        out[frozen] = least * flows.weight[frozen]
+        on = frozen[flow]
+        left = np.maximum(left - np.bincount(link[on], weights=out[flow[on]], minlength=len(left)), 0.0)
+        open_ &= ~frozen
+    return out
+
+
+def finish_s(capacity_Bps: Floats, flows: Flows, background: Flows | None = None) -> float:
+    """Seconds until the last flow has ended; flows that end leave their share to the others. background: flows that never end.
+
+    Max-min sharing keeps a full link full, so after EVENTS ends the bytes left on the busiest link over its capacity are the time left."""
+    n = len(flows.bytes_)
+    if n == 0:
+        return 0.0
+    if background is not None and len(background.bytes_):
+        flows = Flows(bytes_=np.concatenate([flows.bytes_, np.full(len(background.bytes_), np.inf)]), weight=np.concatenate([flows.weight, background.weight]),
+                      flow=np.concatenate([flows.flow, background.flow + n]), link=np.concatenate([flows.link, background.link]))  # fmt: skip
+    left = flows.bytes_.copy()
+    active = left > 0
+    time = 0.0
+    for _ in range(EVENTS):
+        if not active[:n].any():
+            return time
+        speed = rates(capacity_Bps, flows, active)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            due = np.where(active[:n], left[:n] / speed[:n], np.inf)
+        ends = due <= due.min() * (1.0 + TOLERANCE)
+        step = float(due[ends].max())
+        time += step
+        left[:n] -= np.where(active[:n], speed[:n] * step, 0.0)
+        active[:n] &= ~ends
+    on = flows.flow < n
+    load = np.bincount(
+        flows.link[on], weights=np.where(active[:n], left[:n], 0.0)[flows.flow[on]], minlength=len(capacity_Bps)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        free = np.maximum(
+            capacity_Bps * 1e-9,
+            capacity_Bps - np.bincount(flows.link[~on], weights=speed[flows.flow[~on]], minlength=len(capacity_Bps)),
+        )
+        rest = np.where(load > 0, load / free, 0.0)
+    return time + float(rest.max())
+
+
+def busiest(graph: Graph, capacity_Bps: Floats, flows: Sequence[Flows]) -> str:
+    """The directed link that needs longest for its bytes, in words, with its level."""
+    load = np.zeros(len(capacity_Bps))
+    for f in flows:
+        np.add.at(load, f.link, f.bytes_[f.flow])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        edge = int(np.argmax(np.where(load > 0, load / capacity_Bps, 0.0)))
+    level = next((link.level for link in graph.links if edge in link.ends), "")
+    return f"{level}: {graph.name(edge)}"
+
+
+# collectives as phases ----------------------------------------------------------------------------------------------------
+def phases(graph: Graph, library: str, kind: str, members: Sequence[int]) -> list[list[tuple[int, int, float]]]:
+    """The flows of a collective on one byte, phase by phase: (from, to, bytes).
+
+    all-to-all: every pair 1/n. Level by level (Neuron, XLA) where the group fills whole domains: on a switch or over direct links each to each of the
+    same inner position, on a torus to both neighbours of each axis. Else, and for NCCL: as many rings as a domain has members, each crossing
+    between domains at another one of them.
+    """
+    n = len(members)
+    passes = 2.0 if kind == "all-reduce" else 1.0
+    if kind == "all-to-all":
+        return [[(u, v, 1.0 / n) for u in members for v in members if u != v]]
+    if kind in ("permute", "broadcast"):
+        return [[(u, v, 1.0) for u, v in zip(members, [*members[1:], members[0]], strict=True)]]
+    even = list(members) == list(range(members[0], members[0] + n)) and members[0] == 0
+    if library == "nccl" or not even or any(n % s for s in graph.sizes if s < n):
+        return [_rings(graph, members, passes)]
+    out = []
+    below = 1
+    for at, (level, size) in enumerate(zip(graph.levels, graph.sizes, strict=True)):
+        m = min(size, n)
+        if m <= below:
+            continue
+        r = m // below
+        flows: list[tuple[int, int, float]] = []
+        carried = passes * (r - 1) / r / below
+        if level.axes:
+            flows = _torus(graph, at, below, members, carried)
+        else:
+            for u in members:
+                start = u - u % m + u % below
+                flows += [(u, v, carried / (r - 1)) for v in range(start, start + m, below) if v != u]
+        out.append(flows)
+        below = m
+    return out
+
+
+def _torus(graph: Graph, at: int, below: int, members: Sequence[int], carried: float) -> list[tuple[int, int, float]]:
+    """Both neighbours on every axis that the group spans; an open line passes its bytes along one way each, so they count twice."""
+    group = set(members)
+    ends = [
+        (int(graph.tail[e]), int(graph.head[e]))
+        for link in graph.links
+        if link.level == graph.levels[at].name
+        for e in link.ends
+    ]
+    kept = sorted({(a, b) for a, b in ends if a in group and b in group})
+    out: dict[int, int] = {}
+    for a, _ in kept:
+        out[a] = out.get(a, 0) + 1
+    most = max(out.values(), default=1)
+    return [(a, b, carried / most) for a, b in kept]
+
+
+def _rings(graph: Graph, members: Sequence[int], passes: float) -> list[tuple[int, int, float]]:
+    n = len(members)
+    inner = [s for s, level in zip(graph.sizes, graph.levels, strict=True) if not level.is_network]
+    size = inner[-1] if inner else 1
+    domains: dict[int, list[int]] = {}
+    for m in members:
+        domains.setdefault(m // size, []).append(m)
+    rings = max(len(d) for d in domains.values()) if len(domains) > 1 else 1
+    flows: dict[tuple[int, int], float] = {}
+    for j in range(rings):
+        order = [m for d in domains.values() for m in d[j % len(d) :] + d[: j % len(d)]]
+        for u, v in zip(order, order[1:] + order[:1], strict=True):
+            flows[u, v] = flows.get((u, v), 0.0) + passes * (n - 1) / n / rings
+    return [(u, v, b) for (u, v), b in flows.items()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asymmetric:
+    """A collective on a machine that is not whole or not alone. slowdown: of the bytes' term, at least 1; binds: the busiest link."""
+
+    time_s: Floats
+    slowdown: float
+    algorithm: list[str]
+    binds: list[str]
+
+
+def asymmetric(system: System, kind: str, data_B: Floats, members: Sequence[int], *, faults: Mapping[int, float] | None = None,
+               beside: Sequence[tuple[str, Sequence[int]]] = ()) -> Asymmetric:  # fmt: skip
+    """Time of a collective among some chips, with damaged links and with other collectives running beside it all the time.
+
+    data_B: [sizes], as in `collectives.choose`; members: chips (ranks); faults: {link: share left}; beside: (kind, members) of other jobs.
+    An uneven group goes round in rings and is compared with the next larger even one as the library would run it. Raises UserError where the group falls apart.
+    """
+    graph = build(system)
+    n = len(members)
+    if n != len(set(members)) or not all(0 <= m < graph.chips for m in members):
+        raise UserError(
+            "members are different chips of the machine", given=list(members), allowed=f"0 to {graph.chips - 1}"
+        )
+    capacity = damage(graph, faults or {})
+    library = system.fabric.library
+    uneven = list(members) != list(range(n)) or (
+        library != "nccl" and any(n % size for size in graph.sizes if size < n)
+    )
+    whole = Routes(graph, graph.capacity_Bps)
+    full = n
+    while kind != "all-to-all" and any(full % size for size in graph.sizes if size < full) and full < graph.chips:
+        full += 1  # the next group that fills whole domains is what an uneven one is compared with
+    plan = phases(graph, library, kind, list(range(full)))
+    now = phases(graph, library, kind, members)
+    before = sum(finish_s(graph.capacity_Bps, lay(whole, p)) for p in plan)
+    living = Routes(graph, capacity)
+    other = [lay(living, flow) for what, group in beside for flow in phases(graph, library, what, group)]
+    background = None
+    if other:
+        counts = np.cumsum([0] + [len(o.bytes_) for o in other])
+        background = Flows(bytes_=np.concatenate([o.bytes_ for o in other]), weight=np.concatenate([o.weight for o in other]), link=np.concatenate([o.link for o in other]),
+                           flow=np.concatenate([o.flow + c for o, c in zip(other, counts[:-1], strict=True)]))  # fmt: skip
+    laid = [lay(living, p) for p in now]
+    after = sum(finish_s(capacity, f, background) for f in laid)
+    slowdown = max(1.0, after / before) if before else 1.0
+    size, ones = np.full(len(data_B), float(n)), np.ones(len(data_B))
+    found = collectives.choose(system, kind, data_B, size, ones)
+    asymptote = bytes_term(system, kind, data_B, n)
+    time = found.time_s + asymptote * (slowdown - 1.0)
+    binds = [b if b == "latency" and slowdown == 1.0 else busiest(graph, capacity, laid) for b in found.binds]
+    names = ["ring"] * len(data_B) if uneven and kind not in ("all-to-all", "permute") else found.algorithm
+    return Asymmetric(time_s=time, slowdown=slowdown, algorithm=names, binds=binds)
+
+
+def bytes_term(system: System, kind: str, data_B: Floats, n: int) -> Floats:
+    """The part x = b S of a collective's time, for a group of n neighbours: what a link's bandwidth stretches."""
+    size, ones = np.array([float(n)]), np.ones(1)
+    if kind in ("all-to-all", "permute"):
+        large = np.array([1e15])
+        per_B = float(collectives.choose(system, kind, large, size, ones).time_s[0]) / 1e15
+    else:
+        per_B = float(collectives.linear(system, size, ones, all_reduce=kind == "all-reduce")[0][0])
+    return np.asarray(data_B * per_B)

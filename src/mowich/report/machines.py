@@ -1,0 +1,92 @@
+"""Text of fabrics and collectives: a machine level by level, a collective size by size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mowich.machines.topology import Row
+from mowich.report.table import Column, Style, table, wrap
+from mowich.units import show, sig
+
+if TYPE_CHECKING:
+    from mowich.studies.collectives import CollectiveStudy
+
+
+def size_text(value: int) -> str:
+    """Bytes in binary units: 1 GiB."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= scale:
+            return f"{sig(value / scale)} {unit}"
+    return f"{value} B"
+
+
+def levels_lines(rows: Sequence[Row], style: Style) -> list[str]:
+    """The levels of a machine: chips joined, how many such domains, bandwidth of a chip, hops between the furthest two, bandwidth of the worst cut."""
+    columns = [Column(name="level", right=False), Column(name="kind", right=False), Column(name="joins"), Column(name="domains"), Column(name="per chip, one way"),
+               Column(name="step"), Column(name="hops"), Column(name="cut, one way")]  # fmt: skip
+    body = [
+        [
+            r.name,
+            r.kind,
+            f"{r.joins:,}",
+            f"{r.of:,}",
+            show(r.Bps, "B/s"),
+            show(r.latency_s, "s"),
+            str(r.hops),
+            show(r.cut_Bps, "B/s"),
+        ]
+        for r in rows
+    ]
+    lines = table(columns, body, style)[0]
+    for r in rows:
+        if r.note:
+            lines += wrap(f"{r.name}: {r.note}", style, indent=2)
+    return lines
+
+
+def collective_text(found: CollectiveStudy, style: Style) -> str:
+    """Time against size, with algorithm, binding level and bus bandwidth."""
+    n = found.rows[0].ranks
+    lines = [
+        style.bold(
+            f"{found.kind} among {n:,} chips of {found.display}" + (f", {found.network}" if found.network else "")
+        )
+    ]
+    lines += levels_lines(found.levels, style)
+    columns = [Column(name="size"), Column(name="time"), Column(name="90% interval", keep=2), Column(name="grade"), Column(name="bus bandwidth"),
+               Column(name="algorithm", right=False), Column(name="binds", right=False)]  # fmt: skip
+    body = []
+    for r in found.rows:
+        t = r.time_s
+        body.append(
+            [
+                size_text(r.bytes),
+                show(t.value, "s"),
+                f"{show(t.low, 's')} .. {show(t.high, 's')}",
+                t.grade,
+                show(r.busbw_Bps, "B/s"),
+                r.algorithm,
+                r.binds,
+            ]
+        )
+    lines += ["", *table(columns, body, style)[0]]
+    if found.faults or found.beside:
+        what = ", ".join([*found.faults, *(f"beside {b}" for b in found.beside)])
+        lines += [
+            "",
+            *wrap(
+                f"{what}: the bytes take {found.slowdown:.3g} times as long as on a whole, idle machine",
+                style,
+                indent=2,
+            ),
+        ]
+    lines += [
+        "",
+        *wrap(
+            "bus bandwidth: 2 (n-1)/n x bytes / time for an all-reduce, (n-1)/n for gathers, scatters and all-to-all. Formulas: docs/collectives.md",
+            style,
+            indent=2,
+        ),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,144 @@
+"""Max-min fair flows: against the closed forms where the pattern is symmetric, and by hand where it is not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mowich.errors import UserError
+from mowich.facts import Facts, load
+from mowich.machines import collectives, flows
+from mowich.machines.system import System, resolve
+from mowich.machines.topology import per_chip
+
+ONE_GIB = np.array([2.0**30])
+
+
+def machine(facts: Facts, spec: str) -> System:
+    return per_chip(resolve(facts, spec))
+
+
+@pytest.mark.parametrize("kind", ["all-reduce", "all-to-all"])
+@pytest.mark.parametrize("spec", ["trn3-gen2", "trn3-gen1", "trn2", "ironwood:4x4x4", "gb300", "h100:64"])
+def test_flows_and_closed_forms_agree_on_a_whole_machine(facts: Facts, spec: str, kind: str) -> None:
+    """The seconds per byte of the busiest link, with links that reach what they promise: the two differ by at most 2%."""
+    system = machine(facts, spec)
+    ideal = replace(system.fabric, ring_efficiency=1.0, all_to_all_efficiency=1.0, network_efficiency=1.0, switch_reduce_efficiency=1e-3,
+                    local_step=0.0, network_channels=1e9)  # fmt: skip
+    closed = flows.bytes_term(replace(system, fabric=ideal), kind, np.array([1.0]), system.chips)[0]
+    graph = flows.build(system)
+    routes = flows.Routes(graph, graph.capacity_Bps)
+    plan = flows.phases(graph, system.fabric.library, kind, range(system.chips))
+    assert sum(flows.finish_s(graph.capacity_Bps, flows.lay(routes, p)) for p in plan) == pytest.approx(
+        closed, rel=0.02
+    )
+
+
+def test_a_route_of_gen2_changes_rack_over_same_positions_only(facts: Facts) -> None:
+    """Chip 0 to chip 73 (position 1 of the other rack): half by chip 1 and across, half across to 72 and then inside."""
+    graph = flows.build(machine(facts, "trn3-gen2"))
+    paths = flows.Routes(graph, graph.capacity_Bps)(0, 73)
+    crossings = [
+        [(int(graph.tail[e]), int(graph.head[e])) for e in p if graph.head[e] < 144 and graph.tail[e] < 144]
+        for _, p in paths
+    ]
+    assert [share for share, _ in paths] == [0.5, 0.5]
+    assert crossings == [[(1, 73)], [(0, 72)]]
+    assert flows.Routes(graph, graph.capacity_Bps)(5, 77) == [(1.0, (graph.of[5, 77],))]
+
+
+def test_one_of_four_links_of_a_sled_fails(facts: Facts) -> None:
+    """The sled's share of the phase takes 4/3 as long, the others as before."""
+    system = machine(facts, "trn3-gen2")
+    whole = flows.asymmetric(system, "all-reduce", ONE_GIB, range(144))
+    hurt = flows.asymmetric(system, "all-reduce", ONE_GIB, range(144), faults={3: 0.0})
+    assert whole.slowdown == 1.0
+    assert whole.time_s[0] == collectives.choose(system, "all-reduce", ONE_GIB, np.array([144.0]), np.ones(1)).time_s[0]
+    sled, rack, racks = 2 * 3 / 4 / 181e9, 2 * 17 / 18 / 4 / 226.3e9, 2 / 2 / 72 / 90.5e9
+    assert hurt.slowdown == pytest.approx((sled * 4 / 3 + rack + racks) / (sled + rack + racks), rel=1e-3)
+    assert "chip 0" in hurt.binds[0]
+
+
+def test_a_dead_port_is_walked_round(facts: Facts) -> None:
+    """A chip without any link in its sled reaches it over the rack's switch."""
+    graph = flows.build(machine(facts, "trn3-gen2"))
+    faults = {i: 0.0 for i, link in enumerate(graph.links) if link.level == "server" and link.chip == 0}
+    assert len(faults) == 4
+    routes = flows.Routes(graph, flows.damage(graph, faults))
+    [(share, path)] = routes(0, 1)
+    assert share == 1.0
+    assert len(path) > 2 or graph.name(path[0]) != "chip 0 to switch 0"
+
+
+def test_a_chip_without_any_link_is_an_error(facts: Facts) -> None:
+    system = machine(facts, "gb300")
+    graph = flows.build(system)
+    faults = {i: 0.0 for i, link in enumerate(graph.links) if link.chip == 5}
+    with pytest.raises(UserError, match="no path is left"):
+        flows.asymmetric(system, "all-reduce", ONE_GIB, range(72), faults=faults)
+
+
+def test_two_jobs_on_one_link_get_half_each(facts: Facts) -> None:
+    """All-to-all of the whole NVLink domain beside another one: each port is shared by two jobs, however many flows they have."""
+    system = machine(facts, "gb300")
+    both = flows.asymmetric(system, "all-to-all", ONE_GIB, range(72), beside=[("all-reduce", list(range(72)))])
+    assert both.slowdown == pytest.approx(2.0, rel=0.03)
+    apart = flows.asymmetric(system, "all-to-all", ONE_GIB, range(36), beside=[("all-reduce", list(range(36, 72)))])
+    assert apart.slowdown == 1.0
+
+
+def test_an_uneven_group_goes_round_in_rings(facts: Facts) -> None:
+    system = machine(facts, "trn3-gen2")
+    left = [m for m in range(144) if m != 7]
+    found = flows.asymmetric(system, "all-reduce", ONE_GIB, left)
+    assert found.algorithm == ["ring"]
+    assert found.slowdown >= 1.0
+
+
+@pytest.mark.parametrize(
+    "text", ["link:3000", "link:shelf:1", "chip:144", "chips:1", "link:x", "link:rack:9999", "link:3=2"]
+)
+def test_a_fault_that_does_not_exist_is_refused(facts: Facts, text: str) -> None:
+    graph = flows.build(machine(facts, "trn3-gen2"))
+    with pytest.raises(UserError):
+        flows.parse_fault(graph, text)
+
+
+GRAPHS = {spec: per_chip(resolve(load(), spec)) for spec in ("trn3-gen2", "trn2", "ironwood:4x4x2", "h100:32")}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(sorted(GRAPHS)),
+    st.sampled_from(["all-reduce", "all-gather"]),
+    st.integers(0, 200),
+    st.integers(0, 200),
+    st.floats(0.1, 1.0),
+)
+def test_failing_a_link_never_speeds_up_and_mending_one_never_slows(
+    spec: str, kind: str, one: int, two: int, left: float
+) -> None:
+    system = GRAPHS[spec]
+    links = len(flows.build(system).links)
+    a, b = one % links, two % links
+    whole, hurt, worse = (
+        flows.asymmetric(system, kind, ONE_GIB, range(system.chips), faults=f).slowdown
+        for f in ({}, {a: left}, {a: left, b: left / 2})
+    )
+    assert whole == 1.0
+    assert hurt >= whole
+    assert worse >= hurt * (1 - 2 * flows.TOLERANCE)
+
+
+def test_asymmetric_cases_are_answered_within_a_second(facts: Facts) -> None:
+    """The target is one second for a failed link or an all-to-all of 144; judged by processor time, with room for a busy machine."""
+    system = machine(facts, "trn3-gen2")
+    for kind in ("all-reduce", "all-to-all"):
+        start = time.process_time()
+        flows.asymmetric(system, kind, ONE_GIB, range(144), faults={3: 0.0})
+        assert time.process_time() - start < 2.0
