@@ -11,6 +11,7 @@ from mowich.units import show, sig
 
 if TYPE_CHECKING:
     from mowich.studies.collectives import CollectiveStudy
+    from mowich.studies.goodput import GoodputStudy
 
 
 def size_text(value: int) -> str:
@@ -90,3 +91,54 @@ def collective_text(found: CollectiveStudy, style: Style) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def goodput_text(found: GoodputStudy, style: Style) -> str:
+    """Goodput by strategy, where the time goes, and the recovery that the target would need."""
+    j = found.job
+    first = found.rows[0].formula
+    lines = [
+        style.bold(
+            f"{j.chips:,} chips of {found.display} for {j.days:g} days: a failure every {show(first.mtbf_s, 's')}, {first.failures:,.0f} in all"
+        )
+    ]
+    columns = [Column(name="strategy", right=False), Column(name="goodput"), Column(name="90% range"), Column(name="Monte Carlo", keep=3), Column(name="checkpoint"),
+               Column(name="recovery"), Column(name="for 90%: recovery")]  # fmt: skip
+    body = []
+    for r in found.rows:
+        need = "not reachable" if r.breakeven_s is None else f"<= {show(r.breakeven_s, 's')}"
+        body.append([r.strategy, share(r.goodput.value), f"{share(r.goodput.low)} .. {share(r.goodput.high)}", f"{share(r.monte_carlo[0])} {style.plus_minus} {share(r.monte_carlo[1])}",
+                     f"each {show(r.formula.interval_s, 's')}", show(r.recovery_s, "s"), need])  # fmt: skip
+    lines += table(columns, body, style)[0]
+    names = {
+        "checkpoints": "checkpoints",
+        "repeated_work": "repeated",
+        "recovery": "recovery",
+        "missing_hardware": "hardware",
+        "silent_corruption": "silent",
+        "slow_chips": "slow",
+    }
+    columns = [Column(name="time lost to", right=False), *(Column(name=n) for n in names.values())]
+    lines += [
+        "",
+        *table(columns, [[r.strategy, *(share(r.formula.parts[p]) for p in names)] for r in found.rows], style)[0],
+        "",
+    ]
+    for r in found.rows:
+        lines += wrap(f"{r.strategy}: {r.display}", style, indent=2)
+    lines += [
+        "",
+        *wrap(
+            "range: 90% over what is known of rates and costs, and a run's luck; Monte Carlo: mean and spread at the facts' values. Formulas: docs/goodput.md",
+            style,
+            indent=2,
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def share(value: float | None) -> str:
+    """0.123 -> "12.3%"; tiny values as they are small."""
+    if value is None:
+        return "?"
+    return f"{100 * value:.1f}%" if value >= 0.001 or value == 0 else "<0.1%"

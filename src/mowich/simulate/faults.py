@@ -1,0 +1,347 @@
+"""Long runs on machines that fail: which way of surviving failures keeps how much of the time, in closed form and by Monte Carlo.
+
+A way of surviving (`Strategy`) is a stall per checkpoint, a time to detect and one to go on, and whether the whole job or one data-parallel replica
+stops. Failures come by component, Poisson in time; a job that loses hardware lives on spares, shrinks, or waits for repairs. Silent corruption costs
+checks and repeated work, slow chips slow all. Rates: facts `reliability.components.*`; costs: `reliability.strategies.*`, mostly ranges, so
+answers are ranges with a break-even, and no winner is named where the ranges overlap. `longrun.goodput` is the one-number form that plans use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.facts import Facts
+from mowich.simulate.longrun import LEAST_SHARE, checkpoint_interval_s, mtbf_s
+
+Floats = NDArray[np.float64]
+
+STRATEGIES = ("sync", "async", "memory", "elastic")
+COMPONENTS = ("accelerator", "host", "network", "software")
+"""What stops a job, each with a rate per chip and second."""
+
+PARTS = ("checkpoints", "repeated_work", "recovery", "missing_hardware", "silent_corruption", "slow_chips")
+"""Where the time goes that does not train."""
+
+BLOCK = 4_000_000
+"""Gaps between failures drawn at a time: bounds the memory of the Monte Carlo."""
+
+EXACT = 500.0
+"""Mean number of units out of service up to which the Poisson distribution is summed term by term."""
+
+PER_REPAIR = 8
+"""Bins per repair time in which hardware out of service is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What runs. chips; step_s: seconds per step; days; spare_share: spare chips over chips; unit_chips: chips that leave together when one fails (a
+    server, or a replica for an elastic job); checkpoint_s: time between checkpoints (None: Young/Daly)."""
+
+    chips: int
+    step_s: float
+    days: float
+    spare_share: float
+    unit_chips: int
+    replica_chips: int
+    checkpoint_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Per chip and second: failures by component, silent corruption, chips that turn slow. repair_s: until hardware is back; replaced: share of failures
+    that take hardware away."""
+
+    failures: Mapping[str, float]
+    silent: float
+    slow: float
+    repair_s: float
+    replaced: float
+
+    @property
+    def total(self) -> float:
+        """Failures of all components per chip and second."""
+        return sum(self.failures.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """A way of surviving. stall_s: per checkpoint; detect_s, restart_s: from the failure until the job trains again; rebuild_s: of a lost replica
+    (elastic; 0 else); check_period_s, check_cost: of silent corruption; slow_found_s, slow_speed: a slow chip holds the job at that speed until found."""
+
+    name: str
+    display: str
+    stall_s: float
+    detect_s: float
+    restart_s: float
+    rebuild_s: float
+    check_period_s: float
+    check_cost: float
+    slow_found_s: float
+    slow_speed: float
+
+    @property
+    def recovery_s(self) -> float:
+        """Detection and restart."""
+        return self.detect_s + self.restart_s
+
+
+def rate_paths(kind: str) -> dict[str, str]:
+    """Name -> path of the facts that the rates are read from; kind: gpu, tpu or trainium."""
+    root = "reliability.components"
+    names = (*COMPONENTS, "silent_corruption", "slow_chip", "repair", "replaced_share")
+    return {name: f"{root}.{name}" for name in names} | ({} if kind == "gpu" else {"factor": f"{root}.{kind}_factor"})
+
+
+def read_rates(facts: Facts, kind: str, ends: Mapping[str, float] | None = None) -> Rates:
+    """Rates of a kind of machine; `ends` replaces facts by name (an end of a range, a sample)."""
+    x = {name: facts.number(path) for name, path in rate_paths(kind).items()} | dict(ends or {})
+    factor = x.get("factor", 1.0)
+    return Rates(failures={c: x[c] * (factor if c != "software" else 1.0) for c in COMPONENTS}, silent=x["silent_corruption"] * factor,
+                 slow=x["slow_chip"] * factor, repair_s=x["repair"], replaced=x["replaced_share"])  # fmt: skip
+
+
+def strategy_paths(name: str) -> dict[str, str]:
+    """Field -> path of the facts of a strategy."""
+    root = "reliability.strategies"
+    own = {
+        f: f"{root}.{name}.{f}" for f in ("stall", "detect", "restart", *(("rebuild",) if name == "elastic" else ()))
+    }
+    return own | {f: f"{root}.{f}" for f in ("sdc_check_period", "sdc_check_cost", "slow_found", "slow_speed")}
+
+
+def read_strategy(facts: Facts, name: str, ends: Mapping[str, float] | None = None) -> Strategy:
+    """A way of surviving failures; `ends` replaces facts by field."""
+    x = {field: facts.number(path) for field, path in strategy_paths(name).items()} | dict(ends or {})
+    return Strategy(name=name, display=facts.text(f"reliability.strategies.{name}.display"), stall_s=x["stall"], detect_s=x["detect"], restart_s=x["restart"],
+                    rebuild_s=x.get("rebuild", 0.0), check_period_s=x["sdc_check_period"], check_cost=x["sdc_check_cost"], slow_found_s=x["slow_found"],
+                    slow_speed=x["slow_speed"])  # fmt: skip
+
+
+def slowest_of(n: Any, spread: Any) -> Any:
+    """Expected slowest of n ranks over the mean when each step's time spreads normally: 1 + s (a - (ln ln n + ln 4 pi) / 2a + 0.5772/a), a = sqrt(2 ln n).
+
+    s: standard deviation over the mean. The expected maximum of n normal values (extreme-value theory, first order; n of 8 or more).
+
+    >>> round(float(slowest_of(1e6, 0.01)), 4)
+    1.0486
+    """
+    a = np.sqrt(2.0 * np.log(np.maximum(n, 8.0)))
+    return 1.0 + spread * (a - (np.log(np.log(np.maximum(n, 8.0))) + math.log(4.0 * math.pi)) / (2.0 * a) + 0.5772 / a)
+
+
+def shortage(mean_out: float, spares: float) -> tuple[float, float]:
+    """(expected units missing beyond the spares, chance that any is): E[max(0, X - s)] and P(X > s), X Poisson.
+
+    Repairs of any length, as many at once as needed (M/G/infinity). Exact up to a mean of EXACT, beyond it normal with the same mean and variance.
+
+    >>> [round(x, 4) for x in shortage(2.0, 3.0)]
+    [0.2188, 0.1429]
+    >>> [round(x, 2) for x in shortage(10000.0, 9900.0)]
+    [108.33, 0.84]
+    """
+    m = float(mean_out)
+    if m <= 0.0:
+        return 0.0, 0.0
+    if m <= EXACT:
+        whole = math.floor(spares)
+        p = math.exp(-m)
+        below, kept = 0.0, 0.0  # P(X <= s), E[(s - X) up to s]
+        for x in range(whole + 1):
+            below += p
+            kept += (spares - x) * p
+            p *= m / (x + 1)
+            if x > m and p < 1e-18:
+                break
+        return max(0.0, m - spares + kept), min(1.0, max(0.0, 1.0 - below))
+    sigma = math.sqrt(m)
+    z = (m - spares) / sigma
+    tail = 0.5 * math.erfc(-z / math.sqrt(2.0))
+    return max(0.0, sigma * math.exp(-z * z / 2.0) / math.sqrt(2.0 * math.pi) + (m - spares) * tail), 0.5 * math.erfc(
+        (spares + 0.5 - m) / sigma / math.sqrt(2.0)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goodput:
+    """Share of time that trains. parts: name of PARTS -> share lost; with `value` they sum to 1. mtbf_s: of the whole job; interval_s: between checkpoints;
+    failures: expected over the run."""
+
+    value: float
+    parts: Mapping[str, float]
+    mtbf_s: float
+    interval_s: float
+    failures: float
+
+
+def closed_form(job: Job, rates: Rates, strategy: Strategy) -> Goodput:
+    """Goodput as a formula: g = u x (1 - missing) x (1 - silent) x (1 - slow).
+
+    u = tau / (M e^(R/M) (e^((tau+C)/M) - 1)) (Daly 2006, exact for Poisson failures that strike during recovery too), M = 1 / (rate chips). missing: chips
+    out of service beyond the spares: the share that is gone if the job shrinks (elastic), or the chance that any unit is, if it waits. silent: checks, and
+    half a check period plus a checkpoint of work for each corruption. slow: a slow chip holds all at its speed until found. Breaks where M is below a step.
+    """
+    lost, M, tau = _losses(job, rates, strategy)
+    u = float(useful_of(M, strategy.recovery_s, strategy.stall_s, tau))
+    keep = 1.0
+    parts: dict[str, float] = {}
+    order = ("missing_hardware", "silent_corruption", "slow_chips")
+    for name in order:
+        parts[name] = u * keep * lost[name]
+        keep *= 1.0 - lost[name]
+    gone = 1.0 - u
+    with np.errstate(over="ignore"):
+        recovery = 1.0 - math.exp(
+            -min(strategy.recovery_s / M, 700.0)
+        )  # time of gaps spent recovering: E[min(gap, R)] / M
+    stalls = u * strategy.stall_s / tau
+    parts["recovery"] = min(recovery, gone)
+    parts["checkpoints"] = min(stalls, gone - parts["recovery"])
+    parts["repeated_work"] = max(0.0, gone - parts["recovery"] - parts["checkpoints"])
+    return Goodput(
+        value=u * keep, parts={p: parts[p] for p in PARTS}, mtbf_s=M, interval_s=tau, failures=job.days * 86400.0 / M
+    )
+
+
+def useful_of(mtbf: Any, recovery_s: Any, stall_s: Any, tau: Any) -> Any:
+    """Daly's share for a stated interval tau; `longrun.useful_share` takes the Young/Daly interval."""
+    mtbf = np.asarray(mtbf, dtype=float)
+    with np.errstate(over="ignore"):
+        return tau / (
+            mtbf * np.exp(np.minimum(recovery_s / mtbf, 700.0)) * np.expm1(np.minimum((tau + stall_s) / mtbf, 700.0))
+        )
+
+
+def _losses(job: Job, rates: Rates, strategy: Strategy) -> tuple[dict[str, float], float, float]:
+    M = float(mtbf_s(rates.total, job.chips))
+    tau = (
+        job.checkpoint_s
+        if job.checkpoint_s is not None
+        else float(checkpoint_interval_s(strategy.stall_s, M, job.step_s))
+    )
+    hardware = sum(v for c, v in rates.failures.items() if c != "software") * job.chips
+    out = hardware * rates.replaced * rates.repair_s  # units out of service at a time
+    spares = job.spare_share * job.chips / job.unit_chips
+    beyond, any_missing = shortage(out, spares)
+    if strategy.name == "elastic":
+        per_replica = job.replica_chips / job.chips
+        missing = beyond * job.unit_chips / job.chips + rates.total * job.chips * strategy.rebuild_s * per_replica
+    else:
+        missing = any_missing
+    corrupt = rates.silent * job.chips * (strategy.check_period_s / 2.0 + tau)
+    held = 1.0 - math.exp(
+        -rates.slow * job.chips * strategy.slow_found_s
+    )  # chance that at least one chip is slow and not yet found
+    lost = {"missing_hardware": min(1.0, missing), "silent_corruption": min(1.0, strategy.check_cost + 1.0 - math.exp(-corrupt)),
+            "slow_chips": held * (1.0 - strategy.slow_speed)}  # fmt: skip
+    return lost, M, tau
+
+
+def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: int = 0) -> Floats:
+    """Goodput of `samples` runs [samples], failure by failure.
+
+    Gaps between failures are exponential; a gap g shorter than the recovery R trains nothing, else floor((g - R) / (tau + C)) intervals are kept. Hardware
+    out of service is counted in bins of an eighth of the repair time. Corruptions and slow chips are drawn as counts. Deterministic for a seed.
+    """
+    rng = np.random.default_rng(seed)
+    lost, M, tau = _losses(job, rates, strategy)
+    T = job.days * 86400.0
+    per = tau + strategy.stall_s
+    expected = T / M
+    draws = math.ceil(expected + 6.0 * math.sqrt(expected) + 16.0)
+    useful = np.empty(samples)
+    rows = max(1, BLOCK // draws)
+    for start in range(0, samples, rows):
+        k = min(rows, samples - start)
+        gaps = rng.standard_exponential((k, draws))
+        gaps *= M
+        ends = np.cumsum(gaps, axis=1)
+        over = np.maximum(ends - T, 0.0)
+        np.subtract(gaps, np.minimum(over, gaps), out=gaps)  # the last gap ends with the run
+        gaps -= strategy.recovery_s
+        np.maximum(gaps, 0.0, out=gaps)
+        gaps /= per
+        np.floor(gaps, out=gaps)
+        useful[start : start + k] = gaps.sum(axis=1) * tau
+    share = useful / T
+    spares = job.spare_share * job.chips / job.unit_chips
+    hardware = sum(v for c, v in rates.failures.items() if c != "software") * job.chips * rates.replaced
+    bins = max(PER_REPAIR, math.ceil(T / rates.repair_s * PER_REPAIR))
+    broken = rng.poisson(hardware * rates.repair_s / PER_REPAIR, (samples, bins + PER_REPAIR))
+    total = np.cumsum(np.pad(broken, ((0, 0), (1, 0))), axis=1)
+    out = (total[:, PER_REPAIR:] - total[:, :-PER_REPAIR])[:, -bins:]
+    if strategy.name == "elastic":
+        rebuilt = lost["missing_hardware"] - shortage(hardware * rates.repair_s, spares)[0] * job.unit_chips / job.chips
+        missing = np.maximum(0.0, out - spares).mean(axis=1) * job.unit_chips / job.chips + max(0.0, rebuilt)
+    else:
+        missing = (out > spares).mean(axis=1)
+    events = rng.poisson(rates.silent * job.chips * T, samples)
+    corrupt = strategy.check_cost + 1.0 - np.exp(-events * (strategy.check_period_s / 2.0 + tau) / T)
+    slow = lost["slow_chips"] * (1.0 + rng.standard_normal(samples) / math.sqrt(max(1.0, rates.slow * job.chips * T)))
+    keep = (1.0 - np.clip(missing, 0, 1)) * (1.0 - np.clip(corrupt, 0, 1)) * (1.0 - np.clip(slow, 0, 1))
+    return np.asarray(np.clip(share * keep, 0.0, 1.0))
+
+
+def sampled(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed: int = 0) -> Floats:
+    """Goodput over the ranges of the facts and the luck of the run [samples]: each sample draws every ranged fact log-normally (its ends are the 5th and 95th
+    percentile), components together, and then one run by the closed form with its Poisson luck."""
+    rng = np.random.default_rng(seed + 1)
+    paths = {f"rate.{k}": p for k, p in rate_paths(kind).items()} | {
+        f"way.{k}": p for k, p in strategy_paths(name).items()
+    }
+    site = rng.standard_normal(samples)  # one draw for all components: a site is good or bad as a whole
+    values: dict[str, Floats] = {}
+    for key, path in paths.items():
+        fact = facts.fact(path)
+        mid = facts.number(path)
+        if fact.low is None or fact.high is None or fact.low == fact.high:
+            values[key] = np.full(samples, mid)
+            continue
+        half = math.log(fact.high / fact.low) / 2.0 / 1.645
+        z = site if key.removeprefix("rate.") in COMPONENTS else rng.standard_normal(samples)
+        values[key] = np.clip(mid * np.exp(half * z), fact.low / 3.0, fact.high * 3.0)
+    for key in ("way.slow_speed", "rate.replaced_share"):
+        values[key] = np.minimum(values[key], 1.0)
+    out = np.empty(samples)
+    for i in range(samples):
+        ends = {k: float(v[i]) for k, v in values.items()}
+        rates = read_rates_from(kind, {k[5:]: v for k, v in ends.items() if k.startswith("rate.")})
+        strategy = read_strategy(facts, name, {k[4:]: v for k, v in ends.items() if k.startswith("way.")})
+        g = closed_form(job, rates, strategy)
+        spread = math.sqrt(max(1.0, g.failures)) / max(1.0, g.failures)
+        out[i] = min(1.0, max(0.0, 1.0 - (1.0 - g.value) * (1.0 + spread * rng.standard_normal())))
+    return out
+
+
+def read_rates_from(kind: str, x: Mapping[str, float]) -> Rates:
+    """Rates from numbers by name, as `read_rates` reads them from facts."""
+    factor = x.get("factor", 1.0)
+    return Rates(failures={c: x[c] * (factor if c != "software" else 1.0) for c in COMPONENTS}, silent=x["silent_corruption"] * factor,
+                 slow=x["slow_chip"] * factor, repair_s=x["repair"], replaced=x["replaced_share"])  # fmt: skip
+
+
+def breakeven_recovery_s(job: Job, rates: Rates, strategy: Strategy, target: float) -> float | None:
+    """The longest detection and restart with which goodput still reaches `target`; None where even none at all does not."""
+
+    def value(seconds: float) -> float:
+        return closed_form(job, rates, replace(strategy, detect_s=0.0, restart_s=seconds)).value
+
+    if value(0.0) < target:
+        return None
+    low, high = 0.0, 1.0
+    while value(high) >= target and high < 1e7:
+        low, high = high, high * 2.0
+    for _ in range(60):
+        mid = (low + high) / 2.0
+        low, high = (mid, high) if value(mid) >= target else (low, mid)
+    return low
+
+
+def survives(g: Goodput) -> bool:
+    """Whether the run makes progress at all."""
+    return g.value > LEAST_SHARE

@@ -1,0 +1,189 @@
+"""Which way of surviving failures keeps how much of a long run (`mowich goodput`), and published goodputs against ours (docs/goodput.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mowich.errors import UserError, unknown
+from mowich.estimate import Estimate
+from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.simulate import faults
+from mowich.simulate.faults import STRATEGIES, Goodput, Job
+
+TARGET = 0.9
+"""Goodput that the break-even recovery is given for."""
+
+LARGE_MODEL_CHIPS = 1024
+"""Chips of a data-parallel replica unless --replica says otherwise: what a frontier model's tensor, pipeline and expert parallelism span."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyRow:
+    """One way of surviving. goodput: Estimate over the ranges of the facts and the luck of a run; formula: at the values of the facts;
+    monte_carlo: mean and standard deviation of simulated runs at the same values; breakeven_s: longest recovery for TARGET, None if none is short enough."""
+
+    strategy: str
+    display: str
+    goodput: Estimate
+    formula: Goodput
+    monte_carlo: tuple[float, float]
+    recovery_s: float
+    breakeven_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoodputStudy:
+    """Rows of one job, in the order of STRATEGIES."""
+
+    system: str
+    display: str
+    job: Job
+    kind: str
+    rows: tuple[StrategyRow, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract mowich/goodput@1."""
+        j = self.job
+        return {
+            "schema": "mowich/goodput@1",
+            "inputs": {"on": self.system, "chips": j.chips, "days": j.days, "step_s": j.step_s, "spare_share": j.spare_share, "replica_chips": j.replica_chips,
+                       "checkpoint_s": j.checkpoint_s},
+            "rows": [{"strategy": r.strategy, "goodput": r.goodput.to_dict(), "mtbf_s": r.formula.mtbf_s, "checkpoint_s": r.formula.interval_s,
+                      "failures": r.formula.failures, "lost": dict(r.formula.parts), "monte_carlo": {"mean": r.monte_carlo[0], "sd": r.monte_carlo[1]},
+                      "recovery_s": r.recovery_s, "breakeven_recovery_s": r.breakeven_s} for r in self.rows],
+            "target": TARGET,
+            "warnings": list(self.warnings),
+        }  # fmt: skip
+
+
+def kind_of(facts: Facts, system_id: str) -> str:
+    """gpu, tpu or trainium: whose failure rates a system has."""
+    vendor = str(facts.meta("chips", str(facts.meta("systems", system_id)["chip"]))["vendor"])
+    return {"AWS": "trainium", "Google": "tpu"}.get(vendor, "gpu")
+
+
+def estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed: int) -> Estimate:
+    """Goodput with its 90% interval: the value is the formula at the facts' values, the ends are percentiles over their ranges and a run's luck."""
+    value = faults.closed_form(job, faults.read_rates(facts, kind), faults.read_strategy(facts, name)).value
+    drawn = faults.sampled(facts, kind, name, job, samples=samples, seed=seed)
+    low, high = (float(x) for x in np.quantile(drawn, (0.05, 0.95)))
+    return Estimate(
+        value=value, unit="1", low=min(low, value), high=max(high, value), grade="D", coverage={"analytic": 1.0}
+    )
+
+
+def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Sequence[str] = STRATEGIES, spare_share: float = 0.02, replica: int | None = None,
+            checkpoint_s: float | None = None, samples: int = 1000, seed: int = 0) -> GoodputStudy:  # fmt: skip
+    """Goodput of a run of `days` days on a system under each strategy. Raises UserError for an unknown strategy or a share outside 0..1."""
+    for name in strategies:
+        if name not in STRATEGIES:
+            raise unknown("strategy", name, STRATEGIES, where="--strategy")
+    if not 0.0 <= spare_share < 1.0:
+        raise UserError(
+            "a share of spare chips lies between 0 and 100%", where="--spares", given=f"{100 * spare_share:g}%"
+        )
+    if days <= 0 or step_s <= 0 or samples < 10:
+        raise UserError(
+            "days and step are above 0, samples at least 10", given=f"{days} days, {step_s} s, {samples} samples"
+        )
+    system = resolve(facts, on)
+    unit = (
+        round(facts.number(f"systems.{system.id}.chips_per_server"))
+        if facts.get(f"systems.{system.id}.chips_per_server")
+        else 8
+    )
+    job = Job(chips=system.chips, step_s=step_s, days=days, spare_share=spare_share, unit_chips=unit,
+              replica_chips=min(system.chips, replica or LARGE_MODEL_CHIPS), checkpoint_s=checkpoint_s)  # fmt: skip
+    kind = kind_of(facts, system.id)
+    rates = faults.read_rates(facts, kind)
+    rows = []
+    for name in strategies:
+        way = faults.read_strategy(facts, name)
+        runs = faults.simulate(job, rates, way, samples=samples, seed=seed)
+        rows.append(StrategyRow(strategy=name, display=way.display, goodput=estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
+                                formula=faults.closed_form(job, rates, way), monte_carlo=(float(runs.mean()), float(runs.std())),
+                                recovery_s=way.recovery_s, breakeven_s=faults.breakeven_recovery_s(job, rates, way, TARGET)))  # fmt: skip
+    notes = []
+    if kind != "gpu":
+        notes.append(
+            f"no failure rate of a {'Trainium' if kind == 'trainium' else 'TPU'} is published: the GPUs' rates times a factor known to about ten either way"
+        )
+    ends = [r.goodput for r in rows]
+    if any(a.overlaps(b) for i, a in enumerate(ends) for b in ends[i + 1 :]):
+        notes.append(
+            "the ranges of the strategies overlap: none is named best; the break-even recovery says what each must reach"
+        )
+    return GoodputStudy(system=on, display=system.display, job=job, kind=kind, rows=tuple(rows), warnings=tuple(notes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A run whose goodput or number of failures was published, and what the component rates of other runs say about it."""
+
+    run: str
+    chips: int
+    days: float
+    strategy: str
+    published: float
+    predicted: Estimate
+    what: str
+    note: str
+
+    @property
+    def inside(self) -> bool:
+        """Whether the published figure lies in the predicted interval."""
+        return bool((self.predicted.low or 0.0) <= self.published <= (self.predicted.high or 0.0))
+
+
+def interruptions(facts: Facts, kind: str, chips: int, days: float) -> Estimate:
+    """Failures that stop a job, from component rates; all ranges at one end together: a site is good or bad as a whole."""
+    hours = chips * days * 24.0
+
+    def count(end: str) -> float:
+        paths = faults.rate_paths(kind)
+        values: dict[str, float] = {}
+        for name in (*faults.COMPONENTS, *(("factor",) if kind != "gpu" else ())):
+            fact = facts.fact(paths[name])
+            number = getattr(fact, end) if end != "value" else fact.value
+            values[name] = float(number if number is not None else facts.number(paths[name]))
+        factor = values.get("factor", 1.0)
+        return sum(values[c] * (factor if c != "software" else 1.0) for c in faults.COMPONENTS) * 3600.0 * hours
+
+    return Estimate(value=count("value"), unit="1", low=count("low"), high=count("high"), grade="D")
+
+
+def published_runs(facts: Facts, *, samples: int = 400) -> list[Published]:
+    """Published runs against component rates that were not taken from them."""
+    llama = "reliability.llama3-405b"
+    gpus, hours = round(facts.number(f"{llama}.gpus")), facts.number(f"{llama}.period") / 3600.0
+    out = [Published(run="Llama 3 405B: unexpected interruptions", chips=gpus, days=hours / 24, strategy="-",
+                     published=facts.number(f"{llama}.interruptions_unexpected"), predicted=interruptions(facts, "gpu", gpus, hours / 24), what="failures",
+                     note="rates from Crusoe and Lablup, not from Llama")]  # fmt: skip
+    runs: list[tuple[str, str, int, float, str, float, str]] = [
+        ("Llama 3 405B: effective time, above 90%", "gpu", gpus, hours / 24, "async", 0.9, "a lower bound: the paper says over 90%"),
+        ("ByteRobust: effective time", "gpu", round(facts.number("reliability.bytedance-byterobust.gpus")), 90.0, "memory",
+         facts.number("reliability.bytedance-byterobust.ettr"), "over three months; warm standbys and replicas in memory"),
+        ("Gemini Ultra: goodput with replicas in memory", "tpu", GEMINI_CHIPS, 50.0, "memory", 0.97, "chips not published: two pods of TPU v4 taken"),
+        ("Gemini's predecessors: goodput before", "tpu", GEMINI_CHIPS, 50.0, "sync", 0.85, "chips not published: two pods of TPU v4 taken"),
+    ]  # fmt: skip
+    for run, kind, chips, days, way, published, note in runs:
+        job = Job(
+            chips=chips,
+            step_s=5.0,
+            days=days,
+            spare_share=0.02,
+            unit_chips=8,
+            replica_chips=min(chips, LARGE_MODEL_CHIPS),
+        )
+        out.append(Published(run=run, chips=chips, days=days, strategy=way, published=published, predicted=estimate(facts, kind, way, job, samples=samples, seed=0),
+                             what="goodput", note=note))  # fmt: skip
+    return out
+
+
+GEMINI_CHIPS = 8192
+"""Two TPU v4 pods: the report says "multiple SuperPods" and gives no number."""
