@@ -72,7 +72,8 @@ class Rates:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
     """A way of surviving. stall_s: per checkpoint; detect_s, restart_s: from the failure until the job trains again; rebuild_s: of a lost replica
-    (elastic; 0 else); check_period_s, check_cost: of silent corruption; slow_found_s, slow_speed: a slow chip holds the job at that speed until found."""
+    (elastic; 0 else); check_period_s: longest time
+    between checks for silent corruption; check_s: time of one; slow_found_s, slow_speed: a slow chip holds the job at that speed until found."""
 
     name: str
     display: str
@@ -81,7 +82,7 @@ class Strategy:
     restart_s: float
     rebuild_s: float
     check_period_s: float
-    check_cost: float
+    check_s: float
     slow_found_s: float
     slow_speed: float
 
@@ -119,7 +120,7 @@ def read_strategy(facts: Facts, name: str, ends: Mapping[str, float] | None = No
     """A way of surviving failures; `ends` replaces facts by field."""
     x = {field: facts.number(path) for field, path in strategy_paths(name).items()} | dict(ends or {})
     return Strategy(name=name, display=facts.text(f"reliability.strategies.{name}.display"), stall_s=x["stall"], detect_s=x["detect"], restart_s=x["restart"],
-                    rebuild_s=x.get("rebuild", 0.0), check_period_s=x["sdc_check_period"], check_cost=x["sdc_check_cost"], slow_found_s=x["slow_found"],
+                    rebuild_s=x.get("rebuild", 0.0), check_period_s=x["sdc_check_period"], check_s=x["sdc_check_cost"], slow_found_s=x["slow_found"],
                     slow_speed=x["slow_speed"])  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def slowest_of(n: Any, spread: Any) -> Any:
     s: standard deviation over the mean. The expected maximum of n normal values (extreme-value theory, first order; n of 8 or more).
 
     >>> round(float(slowest_of(1e6, 0.01)), 4)
-    1.0486
+    1.0488
     """
     a = np.sqrt(2.0 * np.log(np.maximum(n, 8.0)))
     return 1.0 + spread * (a - (np.log(np.log(np.maximum(n, 8.0))) + math.log(4.0 * math.pi)) / (2.0 * a) + 0.5772 / a)
@@ -141,7 +142,7 @@ def shortage(mean_out: float, spares: float) -> tuple[float, float]:
     Repairs of any length, as many at once as needed (M/G/infinity). Exact up to a mean of EXACT, beyond it normal with the same mean and variance.
 
     >>> [round(x, 4) for x in shortage(2.0, 3.0)]
-    [0.2188, 0.1429]
+    [0.218, 0.1429]
     >>> [round(x, 2) for x in shortage(10000.0, 9900.0)]
     [108.33, 0.84]
     """
@@ -217,6 +218,12 @@ def useful_of(mtbf: Any, recovery_s: Any, stall_s: Any, tau: Any) -> Any:
         )
 
 
+def check_period_s(job: Job, rates: Rates, strategy: Strategy) -> float:
+    """Time between checks for silent corruption: sqrt(2 c M_s), M_s the mean time between corruptions, at most the strategy's period, at least a check's time."""
+    best = math.sqrt(2.0 * strategy.check_s / max(rates.silent * job.chips, 1e-300))
+    return max(strategy.check_s, min(strategy.check_period_s, best), 1e-9)
+
+
 def _losses(job: Job, rates: Rates, strategy: Strategy) -> tuple[dict[str, float], float, float]:
     M = float(mtbf_s(rates.total, job.chips))
     tau = (
@@ -233,11 +240,12 @@ def _losses(job: Job, rates: Rates, strategy: Strategy) -> tuple[dict[str, float
         missing = beyond * job.unit_chips / job.chips + rates.total * job.chips * strategy.rebuild_s * per_replica
     else:
         missing = any_missing
-    corrupt = rates.silent * job.chips * (strategy.check_period_s / 2.0 + tau)
+    period = check_period_s(job, rates, strategy)
+    corrupt = rates.silent * job.chips * (period / 2.0 + tau)
     held = 1.0 - math.exp(
         -rates.slow * job.chips * strategy.slow_found_s
     )  # chance that at least one chip is slow and not yet found
-    lost = {"missing_hardware": min(1.0, missing), "silent_corruption": min(1.0, strategy.check_cost + 1.0 - math.exp(-corrupt)),
+    lost = {"missing_hardware": min(1.0, missing), "silent_corruption": min(1.0, strategy.check_s / period + 1.0 - math.exp(-corrupt)),
             "slow_chips": held * (1.0 - strategy.slow_speed)}  # fmt: skip
     return lost, M, tau
 
@@ -281,7 +289,8 @@ def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: 
     else:
         missing = (out > spares).mean(axis=1)
     events = rng.poisson(rates.silent * job.chips * T, samples)
-    corrupt = strategy.check_cost + 1.0 - np.exp(-events * (strategy.check_period_s / 2.0 + tau) / T)
+    period = check_period_s(job, rates, strategy)
+    corrupt = strategy.check_s / period + 1.0 - np.exp(-events * (period / 2.0 + tau) / T)
     slow = lost["slow_chips"] * (1.0 + rng.standard_normal(samples) / math.sqrt(max(1.0, rates.slow * job.chips * T)))
     keep = (1.0 - np.clip(missing, 0, 1)) * (1.0 - np.clip(corrupt, 0, 1)) * (1.0 - np.clip(slow, 0, 1))
     return np.asarray(np.clip(share * keep, 0.0, 1.0))
