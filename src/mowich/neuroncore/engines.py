@@ -257,9 +257,13 @@ def reduce_last(op: Alu, a: Array) -> Array:
 # elementwise ---------------------------------------------------------------------------------------------------------------
 
 
+_FREE = {"free": True}
+"""Flag of a copy whose engine the compiler chooses."""
+
+
 def tensor_copy(dst: Tile, src: Tile, engine: str = "") -> None:
     """dst = src; bit-exact between equal formats, through float32 otherwise."""
-    if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),)):
+    if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), None if engine else _FREE):
         return
     same_partitions("tensor_copy", dst, ("src", src))
     if src.dtype is dst.dtype or (src.dtype.pack == 4 and src.itemsize == dst.itemsize):

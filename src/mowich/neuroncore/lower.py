@@ -1,7 +1,9 @@
-"""What the compiler does to a kernel before it runs, as far as profiles show it: two rewritings of a trace that change no value.
+"""What the compiler does to a kernel before it runs, as far as documents and profiles show it: rewritings that change no value.
 
 A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). A row repeated over the
 partitions by the Tensor Engine is read in PSUM by its one consumer, where it fits a bank; several consumers read the copy in SBUF.
+A `tensor_copy` that names no engine goes to the Scalar Engine where the Vector Engine is the busiest one and has more to do ("engine
+workload", nki.isa).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
+from mowich.neuroncore.costs import SCALAR, TENSOR, VECTOR, Costs
 from mowich.neuroncore.trace import Kind, Operand, Trace
 
 MERGED = ("tensor_tensor",)
@@ -141,3 +144,42 @@ def _in_psum(kind: Kind, n: int) -> Kind:
     reads: list[Operand] = list(kind.reads)
     reads[n] = reads[n]._replace(space="P")
     return kind._replace(reads=tuple(reads))
+
+
+def balanced(trace: Trace, costs: Costs) -> Trace:
+    """A trace whose free copies are shared between the Vector and the Scalar Engine, where the Vector Engine binds."""
+    free = [k.name == "tensor_copy" and bool(k.flag("free")) for k in trace.kinds]
+    if not any(free):
+        return trace
+    made = [costs.of(k) for k in trace.kinds]
+    count = [0] * len(made)
+    for k in trace.kind:
+        count[k] += 1
+    work = [
+        sum(n * c.occupancy for n, c in zip(count, made, strict=True) if c.queue == q) for q in (TENSOR, VECTOR, SCALAR)
+    ]
+    dma = max(
+        sum(n * c.issue for n, c in zip(count, made, strict=True)),
+        sum(n * sum(c.transfer) for n, c in zip(count, made, strict=True)) / costs.number("dma.engines"),
+    )
+    if work[1] <= max(work[0], work[2], dma):
+        return trace
+    out = Trace()
+    out.kinds, out.sites, out.patterns, out.storages = list(trace.kinds), trace.sites, trace.patterns, trace.storages
+    out.edges, out.meetings, out.in_order = trace.edges, trace.meetings, trace.in_order
+    out.site, out.number, out.touched = trace.site, trace.number, trace.touched
+    other: dict[int, int] = {}
+    for k, is_free in enumerate(free):
+        if is_free:
+            other[k] = len(out.kinds)
+            out.kinds.append(trace.kinds[k]._replace(engine="scalar"))
+            made.append(costs.of(out.kinds[-1]))
+    done = {VECTOR: 0, SCALAR: 0}
+    for k in trace.kind:
+        if k in other and done[SCALAR] + made[other[k]].occupancy < done[VECTOR] + made[k].occupancy:
+            k = other[k]
+        queue = made[k].queue
+        if queue in done:
+            done[queue] += made[k].occupancy
+        out.kind.append(k)
+    return out

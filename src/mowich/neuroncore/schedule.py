@@ -20,7 +20,7 @@ from mowich.neuroncore.buffers import POLICIES, WORTH, Policy, Residency, Rotati
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.costs import COLLECTIVE, GPSIMD, LOAD, PS, QUEUES, SCALAR, STORE, TENSOR, Cost, Costs
 from mowich.neuroncore.depend import Box, Dependencies
-from mowich.neuroncore.lower import lowered
+from mowich.neuroncore.lower import balanced, lowered
 from mowich.neuroncore.trace import Allocation, Trace
 
 READ, DATA, BUFFER, WEIGHTS = range(4)
@@ -28,6 +28,8 @@ READ, DATA, BUFFER, WEIGHTS = range(4)
 START, ENGINE, ISSUER, DMA, MEMORY, PORT = range(4, 10)
 """What else can decide the time of an instruction: nothing before it; its engine; the DMA issuer; the DMA engines; HBM; a port."""
 NEVER = 1 << 62
+PIECES = 64
+"""Most parts of a tile that live and die on their own."""
 CAUSES = ("done reading", "result", "buffer", "weights", "start", "engine", "DMA issuer", "DMA engines", "HBM", "port")
 
 
@@ -70,7 +72,6 @@ class _Maker:
         self.trace, self.costs, self.options, self.policy = trace, costs, options, policy
         self.p = Program(trace)
         self.kinds = [(costs.of(k), len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
-        self.first_use: dict[int, int] = {}
         self.last_use: dict[int, int] = {}
         self.uses: dict[int, list[int]] = {}
         self.users: dict[int, list[int]] = {}
@@ -86,15 +87,22 @@ class _Maker:
         touched = trace.touched
         self.start = array("q", bytes(8 * len(trace.kind)))
         at = 0
-        first, last = self.first_use, self.last_use
+        self.deps = Dependencies(trace, writes)
+        self.room = limits(costs.generation)
+        self.pieces: dict[int, Sequence[int]] = {}
+        self.split = {
+            n for n, a in storages.items() if a.space == "P" and a.address is None and a.row_B > self.room.psum_bank_B
+        }
+        last = self.last_use
         for i, k in enumerate(trace.kind):
             self.start[i] = at
             cost, nr, nt = self.kinds[k]
             for j in range(at, at + 2 * nt, 2):
-                number = touched[j]
-                if number not in first:
-                    first[number] = i
-                last[number] = i
+                if touched[j] in self.split:
+                    for unit in self._units(touched[j], touched[j + 1]):
+                        last[unit] = i
+                else:
+                    last[touched[j] * PIECES] = i
             for j in range(at + 2 * nr, at + 2 * nt, 2):
                 store = self.placed.get(touched[j], touched[j])
                 writes[store] = writes.get(store, 0) + 1
@@ -102,9 +110,7 @@ class _Maker:
                     dirty.add(touched[j])
             at += 2 * nt
         self.never_written = {n for n, a in storages.items() if a.space == "H" and n not in writes}
-        self.deps = Dependencies(trace, writes)
         self.arena: dict[tuple[int, int], Box] = {}
-        self.room = limits(costs.generation)
         self.rotation = {"S": Rotation(self.room.sbuf_usable_B), "P": Rotation(self.room.psum_B)}
         self.live = {"S": 0, "P": 0}
         self.p.usage = {"S": [], "P": []}
@@ -128,6 +134,24 @@ class _Maker:
                 loaded=set(self.loaded), emit_store=self._spill, emit_load=self._fill, room=self.room.sbuf_usable_B,
             )  # fmt: skip
 
+    def _units(self, number: int, pattern: int) -> Sequence[int]:
+        """What of a tile lives and dies on its own: banks of PSUM, otherwise the tile."""
+        pieces = self.pieces.get(pattern)
+        if pieces is None:
+            a = self.trace.storages[number]
+            row, bank = max(a.row_B, 1), self.room.psum_bank_B
+            inner = self.deps.box_of(pattern)[2]
+            low, high = (0, row - 1) if inner is None else _row_range(inner, a)
+            pieces = self.pieces[pattern] = range(low // bank, min(high, row - 1) // bank + 1)
+        return [number * PIECES + p for p in pieces]
+
+    def _size(self, unit: int) -> int:
+        a = self.trace.storages[unit // PIECES]
+        if unit // PIECES not in self.split:
+            return columns(a)
+        bank = self.room.psum_bank_B
+        return max(1, min(bank, a.row_B - bank * (unit % PIECES)) * -(-a.parts // 32) // 4)
+
     def make(self) -> Program:
         """The whole program."""
         sink = self.policy is not None and self.policy.sink
@@ -148,7 +172,11 @@ class _Maker:
         at, touched = self.start[i], self.trace.touched
         target = touched[at + 2 * nr] if nt > nr else -1
         loads = cost.queue == LOAD and all(touched[j] in self.never_written for j in range(at, at + 2 * nr, 2))
-        if nt - nr == 1 and target not in self.users and ((loads and target in self.loaded) or cost.opcode == "memset"):
+        if (
+            nt - nr == 1
+            and target * PIECES not in self.users
+            and ((loads and target in self.loaded) or cost.opcode == "memset")
+        ):
             self.pending.setdefault(target, []).append(i)
             return True
         for j in range(at, at + 2 * nt, 2):
@@ -183,12 +211,12 @@ class _Maker:
     def _fill(self, number: int, after: tuple[int, ...]) -> int:
         me = self._append(self._moves(number, True), -1 - number, [4 * u + BUFFER for u in after])
         self.reload[number] = me
-        self.users[number] = [-1] * len(QUEUES)
-        self.users[number][LOAD] = me
+        self.users[number * PIECES] = [-1] * len(QUEUES)
+        self.users[number * PIECES][LOAD] = me
         return me
 
     def _users_of(self, number: int) -> tuple[int, ...]:
-        return tuple(u for u in self.users[number] if u >= 0)
+        return tuple(u for u in self.users[number * PIECES] if u >= 0)
 
     def _load_table(self, function: str) -> None:
         """The Scalar Engine loads the table of a function after all users of the one before."""
@@ -216,19 +244,24 @@ class _Maker:
         edges: list[int] = []
         residency = self.residency
         born: list[int] = []
+        units: list[int] = []
         for j in range(at, at + 2 * nt, 2):
             number = touched[j]
-            if number not in self.users and storages[number].space != "H":
-                self.users[number] = [-1] * len(QUEUES)
-                born.append(number)
+            if number in self.split:
+                units += self._units(number, touched[j + 1])
+            elif storages[number].space != "H":
+                units.append(number * PIECES)
+        for unit in units:
+            if unit not in self.users:
+                self.users[unit] = [-1] * len(QUEUES)
+                born.append(unit)
         if residency is not None:
-            mine = {touched[j] for j in range(at, at + 2 * nt, 2) if touched[j] in residency.sizes}
+            mine = {u // PIECES for u in units if u // PIECES in residency.sizes}
             residency.need(mine, i, self._users_of)
-            for j in range(at, at + 2 * nt, 2):
-                if touched[j] in self.reload:
-                    edges.append(4 * self.reload[touched[j]] + DATA)
             for number in mine:
-                if number in born:
+                if number in self.reload:
+                    edges.append(4 * self.reload[number] + DATA)
+                if number * PIECES in born:
                     edges += [4 * u + BUFFER for u in residency.born(number, i, mine, self._users_of)]
         me = len(self.p.cost)
         self.place_of[i] = me
@@ -261,21 +294,22 @@ class _Maker:
             if q in self.ordered:
                 edges.append(4 * self.ordered[q] + READ)
             self.ordered[q] = me
-        for number in born:
-            a = storages[number]
-            size = columns(a)
+        for unit in born:
+            a = storages[unit // PIECES]
+            size = self._size(unit)
             self.live[a.space] += size
             self.p.usage[a.space].append((me, self.live[a.space]))
             if self.options.rotate and a.address is None and (residency is None or a.space == "P"):
                 old: list[int] = []
-                self.p.overflow_B += self.rotation[a.space].take(size, old)
+                missing = self.rotation[a.space].take(size, old)
+                if a.space == "S":
+                    self.p.overflow_B += missing
                 edges += [4 * u + BUFFER for u in old]
-        for j in range(at, at + 2 * nt, 2):
-            number = touched[j]
-            if number in self.users:
-                self.users[number][q] = me
-                if self.last_use[number] == i:
-                    self._free(number, me)
+        for unit in units:
+            if unit in self.users:
+                self.users[unit][q] = me
+                if self.last_use[unit] == i:
+                    self._free(unit, me)
         if q == SCALAR and cost.table:
             self.table_users.append(me)
             edges.append(4 * self.table_load + READ)
@@ -284,17 +318,26 @@ class _Maker:
             found = self.cost_index[k] = self._cost(cost)
         self._append(found, i, edges)
 
-    def _free(self, number: int, me: int) -> None:
+    def _free(self, unit: int, me: int) -> None:
+        number = unit // PIECES
         a = self.trace.storages[number]
-        size = columns(a)
+        size = self._size(unit)
         self.live[a.space] -= size
         self.p.usage[a.space].append((me + 1, self.live[a.space]))
-        who = self._users_of(number)
-        del self.users[number]
+        who = tuple(u for u in self.users.pop(unit) if u >= 0)
         if self.residency is not None and number in self.residency.sizes:
             self.residency.dead(number, who)
         elif self.options.rotate and a.address is None:
             self.rotation[a.space].give(size, who)
+
+
+def _row_range(ranges: tuple[tuple[int, int, int], ...], a: Allocation) -> tuple[int, int]:
+    """First and last byte of a partition that a box touches."""
+    pitch, low, high = max(a.row_B, 1), 0, 0
+    for (first, last, _), n in zip(ranges[1:], (*a.shape[1:-1], a.shape[-1] * a.itemsize), strict=True):
+        pitch //= n
+        low, high = low + first * pitch, high + last * pitch
+    return low, high
 
 
 def _explicit(trace: Trace) -> dict[int, list[int]]:
@@ -324,10 +367,7 @@ def _arena_box(deps: Dependencies, found: dict[tuple[int, int], Box], a: Allocat
         b0, b1 = (first % row, (end - 1) % row) if p0 == p1 else (0, row - 1)
         inner = deps.box_of(pattern)[2]
         if inner is not None and p0 != p1:
-            pitch, b0, b1 = row, 0, 0
-            for (low, high, _), n in zip(inner[1:], (*a.shape[1:-1], a.shape[-1] * a.itemsize), strict=True):
-                pitch //= n
-                b0, b1 = b0 + low * pitch, b1 + high * pitch
+            b0, b1 = _row_range(inner, a)
         wide = 1 << 20
         b = (
             (part + p0) * wide + byte + b0,
@@ -375,7 +415,7 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
     options = options or Options()
     if options.optimise:
         bank = limits(costs.generation).psum_bank_B
-        traces = [lowered(t, bank) for t in traces]
+        traces = [balanced(lowered(t, bank), costs) for t in traces]
     programs = [prepare(t, costs, options) for t in traces]
     if not options.rotate or not any(p.overflow_B for p in programs):
         return run(programs, costs, options)
