@@ -127,19 +127,19 @@ class Dependencies:
     """Edges of a trace. `edges(i)` must be called for each instruction in order; it gives the numbers of those that it waits for:
     2 * j where j only has to be done reading (write after read), 2 * j + 1 where i needs what j wrote, or overwrites it."""
 
-    __slots__ = ("_boxes", "_never", "_patterns", "_stores", "_writes_left")
+    __slots__ = ("_patterns", "_stores", "_writes_left", "boxes")
 
     def __init__(self, trace: Trace, writes: dict[int, int]) -> None:
         self._patterns = trace.patterns
-        self._boxes: list[Box | None] = [None] * len(trace.patterns)
+        self.boxes: list[Box | None] = [None] * len(trace.patterns)
         self._stores: dict[Any, _Store] = {}
         self._writes_left = writes
 
     def box_of(self, pattern: int) -> Box:
         """Box of a pattern by number."""
-        found = self._boxes[pattern]
+        found = self.boxes[pattern]
         if found is None:
-            found = self._boxes[pattern] = box(self._patterns[pattern])
+            found = self.boxes[pattern] = box(self._patterns[pattern])
         return found
 
     def read(self, i: int, store: Any, b: Box, out: list[int]) -> None:

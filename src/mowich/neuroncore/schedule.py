@@ -9,12 +9,16 @@ users. Everything is integer arithmetic in time order: the same trace gives the 
 
 from __future__ import annotations
 
+import gc
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
+
+import numpy as np
 
 from mowich.neuroncore.buffers import POLICIES, WORTH, Policy, Residency, Rotation, columns
 from mowich.neuroncore.core import limits
@@ -25,9 +29,11 @@ from mowich.neuroncore.trace import Allocation, Trace
 
 READ, DATA, BUFFER, WEIGHTS = range(4)
 """Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the stationary tile."""
+NEEDED = (DATA, WEIGHTS)
 START, ENGINE, ISSUER, DMA, MEMORY, PORT = range(4, 10)
 """What else can decide the time of an instruction: nothing before it; its engine; the DMA issuer; the DMA engines; HBM; a port."""
 NEVER = 1 << 62
+NOBODY = [-1] * len(QUEUES)
 PIECES = 64
 """Most parts of a tile that live and die on their own."""
 CAUSES = ("done reading", "result", "buffer", "weights", "start", "engine", "DMA issuer", "DMA engines", "HBM", "port")
@@ -86,6 +92,10 @@ class _Maker:
         dirty: set[int] = set()
         touched = trace.touched
         self.start = array("q", bytes(8 * len(trace.kind)))
+        self.rows = [(cost, cost.queue, nr, nt) for cost, nr, nt in self.kinds]
+        self.hbm = {n for n, a in storages.items() if a.space == "H"}
+        self.sizes: dict[tuple[int, int], int] = {}
+        self.special = bool(trace.edges or trace.meetings or trace.in_order)
         at = 0
         self.deps = Dependencies(trace, writes)
         self.room = limits(costs.generation)
@@ -94,21 +104,25 @@ class _Maker:
             n for n, a in storages.items() if a.space == "P" and a.address is None and a.row_B > self.room.psum_bank_B
         }
         last = self.last_use
+        split, placed, start = self.split, self.placed, self.start
+        loads = [cost.queue == LOAD and cost.hbm_read_B > 0 for cost, _, _ in self.kinds]
         for i, k in enumerate(trace.kind):
-            self.start[i] = at
-            cost, nr, nt = self.kinds[k]
-            for j in range(at, at + 2 * nt, 2):
-                if touched[j] in self.split:
-                    for unit in self._units(touched[j], touched[j + 1]):
+            start[i] = at
+            _, _, nr, nt = self.rows[k]
+            reading, end = at + 2 * nr, at + 2 * nt
+            while at < end:
+                number = touched[at]
+                if number in split:
+                    for unit in self._units(number, touched[at + 1]):
                         last[unit] = i
                 else:
-                    last[touched[j] * PIECES] = i
-            for j in range(at + 2 * nr, at + 2 * nt, 2):
-                store = self.placed.get(touched[j], touched[j])
-                writes[store] = writes.get(store, 0) + 1
-                if cost.queue != LOAD or cost.hbm_read_B == 0:
-                    dirty.add(touched[j])
-            at += 2 * nt
+                    last[number * PIECES] = i
+                if at >= reading:
+                    store = placed.get(number, number) if placed else number
+                    writes[store] = writes.get(store, 0) + 1
+                    if not loads[k]:
+                        dirty.add(number)
+                at += 2
         self.never_written = {n for n, a in storages.items() if a.space == "H" and n not in writes}
         self.arena: dict[tuple[int, int], Box] = {}
         self.rotation = {"S": Rotation(self.room.sbuf_usable_B), "P": Rotation(self.room.psum_B)}
@@ -148,7 +162,11 @@ class _Maker:
     def _size(self, unit: int) -> int:
         a = self.trace.storages[unit // PIECES]
         if unit // PIECES not in self.split:
-            return columns(a)
+            key = (a.row_B, a.parts)
+            size = self.sizes.get(key)
+            if size is None:
+                size = self.sizes[key] = columns(a)
+            return size
         bank = self.room.psum_bank_B
         return max(1, min(bank, a.row_B - bank * (unit % PIECES)) * -(-a.parts // 32) // 4)
 
@@ -232,58 +250,98 @@ class _Maker:
     def _add(self, i: int) -> None:
         trace = self.trace
         k = trace.kind[i]
-        cost, nr, nt = self.kinds[k]
-        q = cost.queue
+        cost, q, nr, nt = self.rows[k]
         if q == COLLECTIVE and i in trace.meetings:
             cost = self.costs.of(trace.kinds[k], len(trace.meetings[i][1]))
             k = -1 - len(trace.meetings[i][1]) * len(trace.kinds) - k
         touched, at = trace.touched, self.start[i]
-        placed, deps, storages = self.placed, self.deps, trace.storages
         if q == SCALAR and cost.table and cost.table != self.table:
             self._load_table(cost.table)
         edges: list[int] = []
-        residency = self.residency
         born: list[int] = []
         units: list[int] = []
+        users, split, hbm = self.users, self.split, self.hbm
         for j in range(at, at + 2 * nt, 2):
             number = touched[j]
-            if number in self.split:
+            if number in hbm:
+                continue
+            if number in split:
                 units += self._units(number, touched[j + 1])
-            elif storages[number].space != "H":
+            else:
                 units.append(number * PIECES)
         for unit in units:
-            if unit not in self.users:
-                self.users[unit] = [-1] * len(QUEUES)
+            if unit not in users:
+                users[unit] = NOBODY[:]
                 born.append(unit)
-        if residency is not None:
-            mine = {u // PIECES for u in units if u // PIECES in residency.sizes}
-            residency.need(mine, i, self._users_of)
-            for number in mine:
-                if number in self.reload:
-                    edges.append(4 * self.reload[number] + DATA)
-                if number * PIECES in born:
-                    edges += [4 * u + BUFFER for u in residency.born(number, i, mine, self._users_of)]
-        me = len(self.p.cost)
+        if self.residency is not None:
+            self._reside(i, units, born, edges)
+        p = self.p
+        me = len(p.cost)
         self.place_of[i] = me
         out: list[int] = []
-        for j in range(at, at + 2 * nr, 2):
-            number = touched[j]
+        deps, placed = self.deps, self.placed
+        boxes = deps.boxes
+        reading = at + 2 * nr
+        for j in range(at, at + 2 * nt, 2):
+            number, pattern = touched[j], touched[j + 1]
+            box = boxes[pattern] or deps.box_of(pattern)
+            store: Any = number
             if number in placed:
-                deps.read(me, placed[number], _arena_box(deps, self.arena, storages[number], touched[j + 1]), out)
+                store, box = placed[number], _arena_box(deps, self.arena, trace.storages[number], pattern)
+            if j >= reading:
+                deps.write(me, store, box, out)
             else:
-                deps.read(me, number, deps.box_of(touched[j + 1]), out)
-            if q == TENSOR and nr > 1 and j == at:
-                edges += [4 * (e >> 1) + WEIGHTS for e in out]
-                out = []
+                deps.read(me, store, box, out)
+                if j == at and q == TENSOR and nr > 1 and out:
+                    edges += [4 * (e >> 1) + WEIGHTS for e in out]
+                    out = []
+        for e in out:
+            if e >> 1 != me:
+                edges.append(4 * (e >> 1) + (e & 1))
+        if self.special:
+            self._order(i, me, q, edges)
+        if born:
+            for unit in born:
+                self._born(unit, me, edges)
+        last = self.last_use
+        for unit in units:
+            mine = users.get(unit)
+            if mine is not None:
+                mine[q] = me
+                if last[unit] == i:
+                    self._free(unit, me)
+        if q == SCALAR and cost.table:
+            self.table_users.append(me)
+            edges.append(4 * self.table_load + READ)
+        found = self.cost_index.get(k)
+        if found is None:
+            found = self.cost_index[k] = self._cost(cost)
+        p.cost.append(found)
+        p.origin.append(i)
+        p.first.append(len(p.edges))
+        p.edges.extend(dict.fromkeys(edges) if len(edges) > 1 else edges)
+
+    def _reside(self, i: int, units: list[int], born: list[int], edges: list[int]) -> None:
+        """With more live tiles than SBUF holds: bring back what the instruction touches, and make room for what it creates."""
+        residency = self.residency
+        assert residency is not None
+        trace = self.trace
+        cost, q, nr, nt = self.rows[trace.kind[i]]
+        mine = {u // PIECES: None for u in units if u // PIECES in residency.sizes}
+        residency.need(mine, i, self._users_of)
+        for number in mine:
+            if number in self.reload:
+                edges.append(4 * self.reload[number] + DATA)
+            if number * PIECES in born:
+                edges += [4 * u + BUFFER for u in residency.born(number, i, mine, self._users_of)]
+        at = self.start[i]
         for j in range(at + 2 * nr, at + 2 * nt, 2):
-            number = touched[j]
-            if number in placed:
-                deps.write(me, placed[number], _arena_box(deps, self.arena, storages[number], touched[j + 1]), out)
-            else:
-                deps.write(me, number, deps.box_of(touched[j + 1]), out)
-            if residency is not None and number in residency.sizes:
-                residency.written(number, q == LOAD and cost.hbm_read_B > 0)
-        edges += [4 * (e >> 1) + (e & 1) for e in out if e >> 1 != me]
+            if trace.touched[j] in residency.sizes:
+                residency.written(trace.touched[j], q == LOAD and cost.hbm_read_B > 0)
+
+    def _order(self, i: int, me: int, q: int, edges: list[int]) -> None:
+        """What `depends_on`, `no_reorder` and meetings of cores add."""
+        trace = self.trace
         if i in self.explicit:
             edges += [4 * self.place_of[b] + DATA for b in self.explicit[i]]
         if i in trace.meetings:
@@ -294,29 +352,22 @@ class _Maker:
             if q in self.ordered:
                 edges.append(4 * self.ordered[q] + READ)
             self.ordered[q] = me
-        for unit in born:
-            a = storages[unit // PIECES]
-            size = self._size(unit)
-            self.live[a.space] += size
-            self.p.usage[a.space].append((me, self.live[a.space]))
-            if self.options.rotate and a.address is None and (residency is None or a.space == "P"):
-                old: list[int] = []
-                missing = self.rotation[a.space].take(size, old)
-                if a.space == "S":
-                    self.p.overflow_B += missing
-                edges += [4 * u + BUFFER for u in old]
-        for unit in units:
-            if unit in self.users:
-                self.users[unit][q] = me
-                if self.last_use[unit] == i:
-                    self._free(unit, me)
-        if q == SCALAR and cost.table:
-            self.table_users.append(me)
-            edges.append(4 * self.table_load + READ)
-        found = self.cost_index.get(k)
-        if found is None:
-            found = self.cost_index[k] = self._cost(cost)
-        self._append(found, i, edges)
+
+    def _born(self, unit: int, me: int, edges: list[int]) -> None:
+        """A tile comes to life: bytes for it, and whom it waits for."""
+        number = unit // PIECES
+        a = self.trace.storages[number]
+        space = a.space
+        size = self._size(unit)
+        self.live[space] += size
+        self.p.usage[space].append((me, self.live[space]))
+        if a.address is None and self.options.rotate and (self.residency is None or space == "P"):
+            old: list[int] = []
+            missing = self.rotation[space].take(size, old)
+            if space == "S":
+                self.p.overflow_B += missing
+            for u in old:
+                edges.append(4 * u + BUFFER)
 
     def _free(self, unit: int, me: int) -> None:
         number = unit // PIECES
@@ -324,7 +375,7 @@ class _Maker:
         size = self._size(unit)
         self.live[a.space] -= size
         self.p.usage[a.space].append((me + 1, self.live[a.space]))
-        who = tuple(u for u in self.users.pop(unit) if u >= 0)
+        who = tuple([u for u in self.users.pop(unit) if u >= 0])
         if self.residency is not None and number in self.residency.sizes:
             self.residency.dead(number, who)
         elif self.options.rotate and a.address is None:
@@ -352,7 +403,20 @@ def _explicit(trace: Trace) -> dict[int, list[int]]:
 
 def prepare(trace: Trace, costs: Costs, options: Options, policy: Policy | None = None) -> Program:
     """A trace with its costs, its dependencies, the loads of activation tables and, with a policy, spills and reloads."""
-    return _Maker(trace, costs, options, policy).make()
+    with _no_collection():
+        return _Maker(trace, costs, options, policy).make()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """The many small tuples made here form no cycles: Python need not look for them."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def _arena_box(deps: Dependencies, found: dict[tuple[int, int], Box], a: Allocation, pattern: int) -> Box:
@@ -431,6 +495,11 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
 
 def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     """The event loop."""
+    with _no_collection():
+        return _run(programs, costs, options)
+
+
+def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     nq = len(QUEUES)
     window = int(options.window if options.window is not None else costs.number("model.window"))
     offset: list[int] = []
@@ -445,32 +514,28 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
         kinds += p.costs
         which += [base + c for c in p.cost] if base else list(p.cost)
     queue = [k.queue for k in kinds]
-    # edges -> successors
-    waiting = [0] * n
-    after: list[list[int] | None] = [None] * n
-    for c, p in enumerate(programs):
-        o = offset[c]
-        first, edges = p.first, p.edges
-        for i in range(len(p.cost)):
-            a, b = first[i], first[i + 1]
-            me = o + i
-            waiting[me] = b - a
-            for e in edges[a:b]:
-                j = o + (e >> 2)
-                have = after[j]
-                item = 4 * me + (e & 3)
-                if have is None:
-                    after[j] = [item]
-                else:
-                    have.append(item)
-    core = array("i", bytes(4 * n))
-    for c, p in enumerate(programs):
-        for i in range(offset[c], offset[c] + len(p.cost)):
-            core[i] = c
+    # edges -> successors, grouped by predecessor in program order
+    counts = (
+        np.concatenate([np.diff(np.frombuffer(p.first, np.int64)) for p in programs]) if n else np.zeros(0, np.int64)
+    )
+    edges = (
+        np.concatenate([np.frombuffer(p.edges, np.int64) + 4 * offset[c] for c, p in enumerate(programs)])
+        if n
+        else counts
+    )
+    waiting = counts.tolist()
+    items = 4 * np.repeat(np.arange(n), counts) + (edges & 3)
+    order = np.argsort(edges >> 2, kind="stable")
+    after = array("q", items[order].tobytes())
+    until = array(
+        "q", np.concatenate([[0], np.cumsum(np.bincount(edges >> 2, minlength=n))]).astype(np.int64).tobytes()
+    )
+    owner = np.repeat(np.arange(len(programs), dtype=np.int32), [len(p.cost) for p in programs])
+    core = array("i", owner.tobytes())
     nqueues = nq * len(programs)
-    lines: list[list[int]] = [[] for _ in range(nqueues)]
-    for i in range(n):
-        lines[core[i] * nq + queue[which[i]]].append(i)
+    mine = owner * nq + np.asarray(queue, np.int32)[np.asarray(which, np.int64)] if n else owner
+    lines = [np.flatnonzero(mine == q).tolist() for q in range(nqueues)]
+    line_of = mine.tolist()
     # delay of an edge beyond end: by queue of the predecessor and of the successor
     semaphore, trigger = costs.ps("sync.semaphore"), costs.ps("dma.trigger")
     step = [[0] * nq for _ in range(nq)]
@@ -490,10 +555,7 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     entered = [0] * nqueues
     free = [0] * nqueues
     holder = [-1] * nqueues
-    ready_cause, ready_by = array("b", bytes(n)), array("q", bytes(8 * n))
-    for i in range(n):
-        ready_cause[i] = START
-        ready_by[i] = -1
+    ready_cause, ready_by = array("b", [START]) * n, array("q", [-1]) * n
 
     meeting_of: dict[int, Any] = {}
     absent: dict[Any, int] = {}
@@ -697,15 +759,15 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
                 enter(q)
         else:
             enter(q)
-        successors = after[i]
-        if successors is not None:
-            after[i] = None
+        first, last = until[i], until[i + 1]
+        if first != last:
             row = step[own]
-            for item in successors:
+            for item in after[first:last]:
                 j = item >> 2
                 kind = item & 3
-                qj = queue[which[j]]
-                if kind in (DATA, WEIGHTS):
+                line = line_of[j]
+                qj = line % nq if ncores > 1 else line
+                if kind in NEEDED:
                     t = (finish if own == TENSOR and qj == TENSOR else after_data) + row[qj]
                     if kind == WEIGHTS and t > wready.get(j, 0):
                         wready[j] = t
@@ -715,11 +777,11 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
                     ready[j] = t
                     ready_cause[j] = kind
                     ready_by[j] = i
-                waiting[j] -= 1
-                if waiting[j] == 0 and inside[j]:
-                    heappush(future[core[j] * nq + qj], (ready[j], j))
-    total = max(
-        (end[i] + (kinds[which[i]].latency if queue[which[i]] not in (LOAD, STORE) else 0) for i in range(n)), default=0
-    )
+                left_to_wait = waiting[j] - 1
+                waiting[j] = left_to_wait
+                if left_to_wait == 0 and inside[j]:
+                    heappush(future[line], (ready[j], j))
+    tail = np.asarray([k.latency if k.queue not in (LOAD, STORE) else 0 for k in kinds], np.int64)
+    total = int((np.frombuffer(end, np.int64) + tail[np.asarray(which, np.int64)]).max()) if n else 0
     return Schedule(generation=costs.generation, costs=costs, programs=programs, options=options, begin=begin, data=data, end=end, ready=ready, loading=loading,
                     cause=cause, by=by, data_cause=data_cause, data_by=data_by, core=core, offset=offset, total=total)  # fmt: skip
