@@ -40,7 +40,9 @@ def timed(body: Callable[[], None], target: str, options: Options = STEADY) -> P
         body()
         return x
 
-    r = mowich.run_kernel(kernel, np.zeros((1, 1), np.float32), target=target, values=False, strict=False, options=options)
+    r = mowich.run_kernel(
+        kernel, np.zeros((1, 1), np.float32), target=target, values=False, strict=False, options=options
+    )
     assert not isinstance(r, list)
     return r.profile
 
@@ -166,7 +168,9 @@ def test_tiles_of_the_array_work_side_by_side() -> None:
 
         return inner
 
-    serial, side = (timed(body(t), "trn2", Options(throttle=False, rotate=False)).engines["tensor"].busy_s for t in (False, True))
+    serial, side = (
+        timed(body(t), "trn2", Options(throttle=False, rotate=False)).engines["tensor"].busy_s for t in (False, True)
+    )
     assert serial / side == near(4, rel=0.1)
 
 
@@ -328,7 +332,12 @@ def exp_example(shape: tuple[int, int]) -> Profile:
 def test_the_first_timeline_of_the_dma_overview() -> None:
     p = exp_example((4, 4096))
     s = p.schedule
-    load, table, act, store = (only(p, "dma_copy")[0], only(p, "act_table_load")[0], only(p, "activation")[0], only(p, "dma_copy")[1])
+    load, table, act, store = (
+        only(p, "dma_copy")[0],
+        only(p, "act_table_load")[0],
+        only(p, "activation")[0],
+        only(p, "dma_copy")[1],
+    )
     assert (s.end[load] - s.data[load]) / 1e6 == near(1.416, rel=0.05)  # 32 KiB on one DMA engine
     assert ns(p, table) / 1000 == near(1.28, rel=0.05)
     assert (s.end[act] - s.begin[act] + p.cost[act].latency) / 1e6 == near(3.70, rel=0.05)  # as drawn
@@ -360,7 +369,9 @@ def test_one_dma_is_issued_every_600_ns_on_v3() -> None:
     assert (begins[-1] - begins[0]) / 19e3 == near(600, rel=0.05)
 
 
-@pytest.mark.parametrize(("row_B", "least", "most"), [(64, 0.0, 0.10), (1024, 0.3, 0.7), (4096, 0.93, 1.0), (32768, 0.98, 1.0)])
+@pytest.mark.parametrize(
+    ("row_B", "least", "most"), [(64, 0.0, 0.10), (1024, 0.3, 0.7), (4096, 0.93, 1.0), (32768, 0.98, 1.0)]
+)
 def test_short_rows_waste_the_dma_engines(row_B: int, least: float, most: float) -> None:
     """nki-dma-bandwidth-guide.rst: below 256 B overhead binds, 4 KiB saturates."""
     from mowich.nki import hollow

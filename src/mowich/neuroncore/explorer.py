@@ -265,7 +265,7 @@ def _summaries(connection: Any, a: Path, b: Path) -> list[dict[str, Any]]:
             raise UserError("no Summary.parquet: not a folder of Neuron Explorer tables", where=str(folder))
         found = connection.execute(f"select * from '{_quoted(path)}'")
         names = [d[0] for d in found.description]
-        sides.append(dict(zip(names, found.fetchone() or (), strict=False)))
+        sides.append(dict(zip(names, found.fetchall()[0], strict=False)))
     both = [(n, v, sides[1][n]) for n, v in sides[0].items() if n in sides[1]]
     return [_row(n, v, w) for n, v, w in both if isinstance(v, int | float) and isinstance(w, int | float)]
 

@@ -41,7 +41,8 @@ CAUSES = ("done reading", "result", "buffer", "weights", "start", "engine", "DMA
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to schedule. window: instructions that an engine or queue may look ahead, None: the fact; 1: in order. rotate: tiles without
+    """How to schedule. window: instructions that an engine or queue may look ahead, None: the fact; 1: in order,
+    with one queue for all DMA. rotate: tiles without
     an address share the memory's bytes; False: each has bytes of its own. throttle: the Tensor Engine starts at half rate where its
     generation does. optimise: leave out what the compiler leaves out (`lower`). active_cores: cores of the chip that use HBM at the same time, None: the cores simulated."""
 
@@ -534,6 +535,9 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     core = array("i", owner.tobytes())
     nqueues = nq * len(programs)
     mine = owner * nq + np.asarray(queue, np.int32)[np.asarray(which, np.int64)] if n else owner
+    if window == 1:
+        # strictly in order: one queue for all DMA
+        mine = np.where(mine % nq == STORE, mine - STORE + LOAD, mine)
     lines = [np.flatnonzero(mine == q).tolist() for q in range(nqueues)]
     line_of = mine.tolist()
     # delay of an edge beyond end: by queue of the predecessor and of the successor
@@ -697,14 +701,12 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
             if own == TENSOR:
                 w = wready.get(i, 0)
                 lp = last_pe[c]
-                if lp >= 0 and w <= begin[lp]:
-                    # the stationary tile was there: loaded behind the matmul before
-                    if begin[lp] + k.load > s:
-                        s = begin[lp] + k.load
-                else:
-                    if w + k.weights > s:
-                        s = w + k.weights
-                        held = max(w, held)
+                s = max(s, w + k.weights)
+                if lp >= 0:
+                    s = max(s, begin[lp] + k.load)
+                if lp < 0 or w > begin[lp]:
+                    # not behind the matmul before: the engine loads the stationary tile and does nothing else
+                    held = max(w, held) if w + k.weights > best else held
                     alone = min(k.weights, s - max(w, free[q]))
                 if s > best:
                     cause[i], by[i] = WEIGHTS, ready_by[i] if w else lp

@@ -1,0 +1,197 @@
+"""Profiles: the JSON contract, the trace for Perfetto, Neuron Explorer's tables, the comparison of two, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mowich
+import mowich.nki
+import mowich.nki.isa as nisa
+import mowich.nki.language as nl
+from mowich import cli
+from mowich.errors import UserError
+from mowich.neuroncore import explorer, perfetto
+from mowich.nki import hollow
+
+SOFTMAX = str(Path(__file__).resolve().parents[2] / "kernels" / "softmax.py")
+
+
+def profile(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.run(["kernel", "profile", *words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def result(rows: int = 512) -> Any:
+    with mowich.nki.installed():
+        import runpy
+
+        made = runpy.run_path(SOFTMAX)
+    return mowich.run_kernel(made["softmax"], hollow((rows, 1024), "float32"), target="trn2", values=False)
+
+
+def test_the_json_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = profile(capsys, SOFTMAX, "-k", "softmax", "x=float32[256,1024]", "--target", "trn2", "--json")
+    assert code == 0
+    d = json.loads(out)
+    assert d["schema"] == "mowich/kernel@1"
+    assert {
+        "target",
+        "time_s",
+        "instructions",
+        "engines",
+        "mfu",
+        "mbu",
+        "sbuf_peak_B",
+        "psum_peak_banks",
+        "top",
+    } <= set(d)
+    assert d["target"] == "trn2"
+    total = d["time_s"]["value"]
+    for use in d["engines"].values():
+        assert use["busy_s"] + use["wait_s"] + use["idle_s"] == pytest.approx(total)
+    assert d["top"][0]["file"].endswith("softmax.py")
+    assert {"file", "line", "seconds", "cause"} <= set(d["top"][0])
+
+
+def test_text_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    code, out, _ = profile(capsys, SOFTMAX, "-k", "softmax", "x=float32[256,1024]", "--target", "trn2", "--path", "--trace",
+                           str(tmp_path / "t.json"), "--parquet", str(tmp_path / "a"))  # fmt: skip
+    assert code == 0
+    assert "MBU" in out
+    assert "costliest lines" in out
+    assert "critical path" in out
+    assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert cli.run(["kernel", "diff", str(tmp_path / "a"), str(tmp_path / "a")]) == 0
+    assert "total_time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["no.py", "-k", "x"], "no such file"), ([SOFTMAX, "-k", "soft"], "softmax"), ([SOFTMAX, "-k", "softmax", "--target", "trn9"], "trn9"),
+        ([SOFTMAX, "-k", "softmax", "--lnc", "3"], "1 or 2"), ([SOFTMAX, "-k", "softmax", "--window", "0"], "1 or more"),
+        ([SOFTMAX, "-k", "softmax", "y=1"], "argument of softmax"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], text: str) -> None:
+    code, out, err = profile(capsys, *words)
+    assert code == 2
+    assert not out
+    assert text in err
+
+
+def test_a_trace_for_perfetto() -> None:
+    p = result().profile
+    made = perfetto.events(p)
+    slices = [e for e in made if e["ph"] == "X"]
+    assert {e["ph"] for e in made} == {"M", "X", "C"}
+    assert len(slices) >= len(p)
+    assert max(e["ts"] + e["dur"] for e in slices) <= p.total_s * 1e6 + 1e-6
+    names = {e["args"]["name"] for e in made if e["name"] == "thread_name"}
+    assert {"tensor", "vector", "DMA load", "DMA store", "critical path"} <= names
+    path = [e for e in slices if e["tid"] == len(names) - 1]
+    assert sum(e["dur"] for e in path) == pytest.approx(p.total_s * 1e6, rel=1e-6)
+    levels = [e["args"]["bytes"] for e in made if e["ph"] == "C" and e["name"].startswith("SBUF")]
+    assert max(levels) > 0
+    assert levels[-1] == 0
+
+
+def test_tables_have_neuron_explorers_names_and_join(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    one, two = result(512), result(1024)
+    for name, r in (("a", one), ("b", two)):
+        explorer.write(r.profile, tmp_path / name)
+    row = duckdb.sql(
+        f"select total_time, dma_active_time_percent, hbm_read_bytes from '{tmp_path}/a/Summary.parquet'"
+    ).fetchall()[0]
+    assert row[0] == pytest.approx(float(one.time_s))
+    assert row[2] == 512 * 1024 * 4
+    spans = duckdb.sql(
+        f"select engine, opcode, start_ts, end_ts, duration_ns, nki_source_location from '{tmp_path}/a/Instruction.parquet'"
+    ).fetchall()
+    assert len(spans) == len(one.profile)
+    assert all(e[3] - e[2] == e[4] for e in spans)
+    packets = duckdb.sql(
+        f"select sum(transfer_bytes), count(distinct engine_idx) from '{tmp_path}/a/DmaPacket.parquet'"
+    ).fetchall()[0]
+    assert packets == (2 * 512 * 1024 * 4, 16)
+    found = explorer.compare(tmp_path / "a", tmp_path / "b")
+    by_name = {r["what"]: r for r in found["summary"]}
+    assert by_name["hbm_read_bytes"]["ratio"] == 2
+    assert any(r["what"].startswith("softmax.py:") for r in found["lines"])
+    assert {r["what"] for r in found["opcodes"]} >= {"vector TENSOR_REDUCE"}
+
+
+def test_a_missing_table_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    with pytest.raises(UserError, match="Summary"):
+        explorer.compare(tmp_path, tmp_path)
+
+
+def test_control_flow_on_data_is_refused_without_values() -> None:
+    def loops(x: Any) -> Any:
+        n = nl.load(x)
+        for _ in nl.dynamic_range(nisa.register_alloc(n)):
+            pass
+        return x
+
+    def branches(x: Any) -> Any:
+        t = nl.load(x)
+        if float(t) > 0:
+            nisa.tensor_scalar(dst=t, data=t, op0=nl.multiply, operand0=2.0)
+        return x
+
+    for kernel in (loops, branches):
+        with pytest.raises(UserError, match="control flow that reads data"):
+            mowich.run_kernel(kernel, hollow((1, 1), "int32"), values=False)
+    with pytest.raises(UserError, match="no values"):
+        mowich.run_kernel(loops, hollow((1, 1), "int32"))
+
+
+def test_a_run_without_the_clock_has_no_time() -> None:
+    r = mowich.run_kernel(lambda x: x, np.zeros((1, 1), np.float32), timed=False)
+    assert not isinstance(r, list)
+    with pytest.raises(UserError, match="no times"):
+        _ = r.time_s
+
+
+def test_cores_that_share_hbm_slow_each_other() -> None:
+    from mowich.neuroncore.schedule import Options
+
+    def stream(x: Any) -> Any:
+        for i in range(16):
+            t = nl.ndarray((128, 8192), dtype=nl.float32, buffer=nl.sbuf)
+            nisa.dma_copy(dst=t, src=x[128 * i : 128 * (i + 1), :])
+        return x
+
+    alone, all_ = (
+        float(
+            mowich.run_kernel(
+                stream, hollow((2048, 8192), "float32"), target="trn2", values=False, options=Options(active_cores=n)
+            ).time_s
+        )  # type: ignore[union-attr]
+        for n in (1, 8)
+    )
+    assert all_ > alone
+    assert all_ / alone == pytest.approx(368 / (2900 / 8), rel=0.05)
+
+
+def test_last_latency_is_that_of_the_last_launch() -> None:
+    @mowich.nki.jit
+    def kernel(x: Any) -> Any:
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=nl.load(x))
+        return out
+
+    kernel(np.zeros((128, 64), np.float32))
+    short = mowich.nki.last_latency_us()
+    kernel(np.zeros((128, 16384), np.float32))
+    assert short is not None
+    assert 0 < short < (mowich.nki.last_latency_us() or 0)
