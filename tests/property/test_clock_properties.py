@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,7 @@ def test_a_wait_is_respected_and_engines_do_one_thing_at_a_time(ops: Any) -> Non
             assert s.data[i] >= s.end[e >> 2]
     for spans in busy.values():
         spans.sort()
-        assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
 def test_timing_changes_no_values_and_repeats_itself() -> None:
