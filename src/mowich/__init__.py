@@ -13,10 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "compare", "explain", "fit", "fleet", "load", "plan", "run_kernel", "system", "validate"]
+__all__ = [
+    "__version__", "compare", "explain", "fit", "fleet", "load", "neighbours", "pareto", "plan", "run_kernel", "sweep", "system", "validate",
+]  # fmt: skip
 
 if TYPE_CHECKING:
-    from mowich.api import compare, explain, fit, fleet, load, plan, run_kernel, system, validate
+    from mowich.api import (  # fmt: skip
+        compare,
+        explain,
+        fit,
+        fleet,
+        load,
+        neighbours,
+        pareto,
+        plan,
+        run_kernel,
+        sweep,
+        system,
+        validate,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,14 @@ from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.studies import compare as _compare
 from mowich.studies import explain as _explain
 from mowich.studies import fleet as _fleet
+from mowich.studies import sweep as _sweep
+from mowich.studies import trade as _trade
 from mowich.studies import validate as _validate
-from mowich.studies.compare import Comparison, PlanList
+from mowich.studies.compare import Ask, Comparison, PlanList, Row
 from mowich.studies.explain import Explanation
 from mowich.studies.fleet import Fleet
+from mowich.studies.sweep import Sweep
+from mowich.studies.trade import Why
 from mowich.studies.validate import Validation
 from mowich.units import parse_count
 from mowich.workloads import Model
@@ -91,6 +96,30 @@ def plan(model: str | Model, on: str, *, train: Train, chips: int | None = None,
     """The best plans of one system, best first."""
     return _compare.plan(_model(model), on, train=_job(train), chips=chips, top=top, fixed=parse_fixed(fixed or {}), term=term,
                          facts=facts or _facts.load())  # fmt: skip
+
+
+def neighbours(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> Why:
+    """Why the best plan of `plan` wins: the best with each choice a step away, ties, and a sentence. Give the `fixed` that `plan` had."""
+    return _trade.why(_ask(result), fixed=parse_fixed(fixed or {}))
+
+
+def pareto(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> tuple[Row, ...]:
+    """Plans that nothing beats in time, memory, cost and energy at once, on the chips of `plan` and halves of them, fastest first."""
+    return _trade.pareto(_ask(result), fixed=parse_fixed(fixed or {}))
+
+
+def _ask(result: PlanList) -> Ask:
+    if result.ask is None:
+        raise UserError("these plans do not say what was asked", fix="give what mowich.plan returned")
+    return result.ask
+
+
+def sweep(
+    scenario: str | Path, *, facts: Facts | None = None, executor: Executor | None = None, tasks: int = 1
+) -> Sweep:
+    """The best plan at every point of a scenario's grid; `executor`: any of `concurrent.futures`, `tasks`: into how many pieces to cut it for it."""
+    known = facts or _facts.load()
+    return _sweep.sweep(_sweep.read(scenario, known), known, executor=executor, tasks=tasks)
 
 
 def fit(

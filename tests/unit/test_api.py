@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +94,18 @@ def test_bad_input_is_a_user_error(train: dict[str, object], said: str) -> None:
 
 def test_validate_answers() -> None:
     assert mowich.validate().to_dict()["schema"] == "mowich/validate@1"
+
+
+def test_neighbours_pareto_and_sweep(tmp_path: Path) -> None:
+    best = mowich.plan("llama-3.1-8b", "h100:16", train=TRAIN, top=1, fixed={"cp": "1"})
+    reasons = mowich.neighbours(best, fixed={"cp": "1"})
+    assert reasons.plan == best.rows[0].plan
+    assert "slower" in reasons.sentence
+    front = mowich.pareto(best, fixed={"cp": "1"})
+    assert front[0].plan == best.rows[0].plan
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "mowich: 1\nmodels: llama-3.1-8b\non: h100:16\nseq: 4096\nbatch: 512seqs\ntokens: 1T\nplan: {cp: 1}\n"
+    )
+    ((_, row),) = mowich.sweep(file).rows
+    assert row.plan == best.rows[0].plan
