@@ -106,6 +106,7 @@ def as_plans(rows: dict[str, np.ndarray], tp: int, pp: int, dp: int) -> Plans:
         tp=constant(tp, n), sp=(rows["comm"] == 2) * 1.0, pp=constant(pp, n), vpp=rows["vpp"] * 1.0, dp=constant(dp, n), cp=constant(1, n),
         ep=constant(1, n), etp=constant(1, n), zero=rows["zero"] * 1.0, micro_batch=rows["micro_batch"] * 1.0, recompute=rows["recompute"] * 1.0,
         precision=constant(0, n), schedule=(rows["vpp"] > 1) * 1.0, order=order[rows["tier_tp"], rows["tier_pp"], rows["tier_dp"]],
+        split=constant(0, n),
         offload=1.0 * rows["optimizer"] + 2.0 * rows["activations"] + 4.0 * rows["weights"], tp_overlap=(rows["tp_overlap"] > 0) * 1.0,
         dp_overlap=rows["dp_overlap"] * 1.0, pp_scatter=(rows["comm"] == 1) * 1.0,
         # without sequence parallelism, or with full recompute, there is nothing to keep

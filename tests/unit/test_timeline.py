@@ -12,7 +12,8 @@ import pytest
 from mowich.cli import run
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.plans.plan import SCHEDULES, Plan, TrainJob
+from mowich.plans.memory import stage_split
+from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
 from mowich.report import timeline as drawing
 from mowich.report.table import Style
 from mowich.simulate.timeline import PlanTimeline, stage_layers, timeline
@@ -95,3 +96,28 @@ def test_a_timeline_that_cannot_be_is_one_line(args: tuple[str, ...], said: str,
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("model", "pp"), [("llama-3.1-8b", 4), ("llama-3.1-8b", 8), ("llama-3.1-70b", 8), ("gpt2", 4)])
+def test_a_balanced_split_makes_room_for_the_head(facts: Facts, model: str, pp: int) -> None:
+    """Fewer layers on the last stage: never slower than an even deal played out, and the closed form is at most one stage's slack above it."""
+    job, system, shapes = TrainJob(tokens=1e12, seq=4096, batch_seqs=64), resolve(facts, "h100:32"), load(model)
+    even, balanced = (timeline(shapes, system, job, Plan(pp=pp, dp=2, split=split)) for split in ("even", "balanced"))
+    assert balanced.line.makespan_s <= even.line.makespan_s * (1 + 1e-9)
+    assert balanced.line.makespan_s <= balanced.closed_s * (1 + 1e-6)
+    slack = (
+        balanced.closed_s
+        - balanced.num_micro_batches
+        * max(sum(s.end_s - s.start_s for s in balanced.line.spans if s.device == d) for d in range(pp))
+        / balanced.num_micro_batches
+    )
+    assert balanced.closed_s - balanced.line.makespan_s <= slack
+
+
+def test_a_balanced_split_keeps_every_layer(facts: Facts) -> None:
+    for name in ("llama-3.1-8b", "llama-3.1-405b", "deepseek-v3", "gpt2"):
+        shapes = load(name)
+        for pp in (2, 4, 8):
+            most, last = stage_split(shapes, Plans.of([Plan(pp=pp, split="balanced")]))
+            assert 0 <= last[0] <= most[0]
+            assert most[0] * (pp - 1) + last[0] >= shapes.num_layers

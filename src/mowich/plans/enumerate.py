@@ -121,7 +121,7 @@ def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int |
             )
 
 
-EXTRAS = ("offload", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
+EXTRAS = ("split", "offload", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
 """Modes with one value in the default space, because the others are never faster or need a decision of the user."""
 
 
@@ -181,6 +181,7 @@ def legal_plans(
         "micro_batch": choice("micro_batch", MICRO_BATCHES),
         "recompute": choice("recompute", (0, 1, 2)),
         "precision": choice("precision", recipes),
+        "split": choice("split", (0,)),
         "offload": choice("offload", (0,)),
         "tp_overlap": choice("tp_overlap", (1,)),
         "dp_overlap": choice("dp_overlap", (1,)),
@@ -305,6 +306,9 @@ def extra_rules(full: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarra
         "pp_scatter": (full["tp"] > 1) & (full["sp"] == 0) & (full["pp"] > 1),
         "regather": full["sp"] == 1,
     }
+    if full["split"].max() > 0:
+        one_chunk = (full["vpp"] == 1) & (full["schedule"] <= schedules.ZB_H1) & (full["pp"] > 1)
+        yield "a balanced split has one chunk on each of several stages", (full["split"] == 0) | one_chunk
     for name, has_effect in acts.items():
         column = full[name]
         if column.min() < column.max():

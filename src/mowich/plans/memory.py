@@ -26,7 +26,28 @@ CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "
 def layers_per_stage(model: Model, p: Plans) -> Floats:
     """Layers of the fullest stage: whole chunks of ceil(L / (pp vpp)) layers, vpp of them a stage, at most what is there."""
     L = float(model.num_layers)
-    return np.asarray(np.minimum(np.ceil(L / (p.pp * p.vpp)) * p.vpp, np.ceil(L / p.pp) + (p.vpp > 1)))
+    even = np.minimum(np.ceil(L / (p.pp * p.vpp)) * p.vpp, np.ceil(L / p.pp) + (p.vpp > 1))
+    return np.asarray(np.where(p.split > 0, stage_split(model, p)[0], even) if np.any(p.split > 0) else even)
+
+
+def head_layers(model: Model) -> float:
+    """What the head weighs in layers, by the parameters that a token meets: the unit in which a balanced split makes room for it."""
+    outside = model.embedding_params + model.head_params
+    return model.heads * float(model.vocab) * model.hidden * model.num_layers / (model.params_active - outside)
+
+
+def stage_split(model: Model, p: Plans) -> tuple[Floats, Floats]:
+    """(layers of every stage but the last, layers of the last) of a balanced split: k and L - k (pp-1), of k = ceil(L/pp) and k = ceil((L+H)/pp) the
+    one whose slowest stage, max(k, last + H), is the faster; H: `head_layers`."""
+    L, H = float(model.num_layers), head_layers(model)
+    few, more = np.ceil(L / p.pp), np.ceil((L + H) / p.pp)
+
+    def last(k: Floats) -> Floats:
+        return np.maximum(0.0, L - k * (p.pp - 1.0))
+
+    better = np.maximum(more, last(more) + H) < np.maximum(few, last(few) + H)
+    k = np.where(better, more, few)
+    return k, last(k)
 
 
 def _split(layer: Layer, hidden: int, tp: Floats) -> Floats:

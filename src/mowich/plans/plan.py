@@ -22,13 +22,15 @@ RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")
 ORDERS = ("tp-dp-pp", "tp-pp-dp", "dp-tp-pp", "dp-pp-tp", "pp-tp-dp", "pp-dp-tp")
 """Order of ranks from the inside out, and so which dimension lands on which level of the fabric; context ranks go with tensor ranks."""
+SPLITS = ("even", "balanced")
+"""How layers are dealt to stages: evenly, or with fewer on the last stage, which also computes the head and the loss (`plans.memory.stage_split`)."""
 OFFLOAD_BITS = ("optimizer", "activations", "weights")
 OFFLOADS = tuple(
     "+".join(name for bit, name in enumerate(OFFLOAD_BITS) if code >> bit & 1) or "none" for code in range(8)
 )
 """What lives in the host's memory: the code counts in bits of OFFLOAD_BITS. Gradients go with the weights."""
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES, "order": ORDERS, "offload": OFFLOADS,
+    "recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES, "order": ORDERS, "split": SPLITS, "offload": OFFLOADS,
 }  # fmt: skip
 """Plan fields whose values are words; columns hold the index of the word."""
 SWITCHES = ("sp", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
@@ -39,7 +41,7 @@ SWITCHES = ("sp", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
 class Plan:
     """Parallel degrees count devices. zero: 0 replicated optimizer, 1 sharded, 2 also gradients, 3 also weights (FSDP).
     vpp: model chunks per stage (1 unless interleaved or a V). ep: experts' groups, etp: tensor parallel inside an expert.
-    order, offload: see ORDERS, OFFLOADS. tp_overlap, dp_overlap: those collectives run beside compute, as far as the stack does it.
+    order, split, offload: see ORDERS, SPLITS, OFFLOADS. tp_overlap, dp_overlap: those collectives run beside compute, as far as the stack does it.
     pp_scatter: stages exchange 1/tp of an activation and gather it again. regather: sequence-parallel inputs are gathered again for backward, not kept."""
 
     tp: int = 1
@@ -56,6 +58,7 @@ class Plan:
     precision: str = "bf16"
     schedule: str = "1f1b"
     order: str = "tp-dp-pp"
+    split: str = "even"
     offload: str = "none"
     tp_overlap: bool = True
     dp_overlap: bool = True
@@ -91,6 +94,8 @@ class Plan:
             parts.append(self.schedule)
         if self.order != ORDERS[0]:
             parts.append(self.order)
+        if self.split != "even":
+            parts.append(f"{self.split}-split")
         if self.offload != "none":
             parts.append(f"off-{self.offload}")
         parts += [
@@ -167,6 +172,7 @@ class Plans:
     precision: Column
     schedule: Column
     order: Column
+    split: Column
     offload: Column
     tp_overlap: Column
     dp_overlap: Column

@@ -17,7 +17,7 @@ from mowich.plans.plan import SWITCHES, WORDS, Plan, Plans, TrainJob
 from mowich.simulate.search import Survey, candidate
 from mowich.workloads.model import Model
 
-FIELDS = ("tp", "sp", "cp", "pp", "vpp", "schedule", "ep", "etp", "zero", "micro_batch", "recompute", "precision", "order", "offload", "tp_overlap",
+FIELDS = ("tp", "sp", "cp", "pp", "vpp", "schedule", "ep", "etp", "zero", "micro_batch", "recompute", "precision", "order", "split", "offload", "tp_overlap",
           "dp_overlap", "pp_scatter", "regather")  # fmt: skip
 """Choices whose neighbours are shown; dp follows from the others."""
 

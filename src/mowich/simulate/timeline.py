@@ -1,7 +1,7 @@
 """The pipeline of one plan, played out: `simulate.pipeline` with the times that `simulate.train` gives each stage.
 
-Layers are dealt evenly, the first stages taking what does not divide; the head and the loss are whole on the last stage, where the closed form of the
-step takes a share for splits that make room for them. So the two differ where stages are uneven, and `closed_s` says by how much.
+Layers are dealt evenly, the first stages taking what does not divide, or as a balanced split says. The head and the loss are whole on the last stage,
+where the closed form of an even split takes a share of them. So the two differ where stages are uneven, and `closed_s` says by how much.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from mowich.machines import collectives
 from mowich.machines.system import System
 from mowich.plans import schedules
+from mowich.plans.memory import stage_split
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.pipeline import Timeline, Times, play
 from mowich.simulate.train import head_times, layer_sums, step_time
@@ -65,7 +66,11 @@ def timeline(model: Model, system: System, job: TrainJob, plan: Plan) -> PlanTim
     weights = 0.0 if job.frozen_base else float(sums["weights"][0]) * slower / model.num_layers
     head = [float(x[0]) * slower for x in head_times(model, system, job, p)]
     stages = []
-    for i, n in enumerate(stage_layers(model.num_layers, plan.pp * chunks)):
+    dealt = stage_layers(model.num_layers, plan.pp * chunks)
+    if plan.split == "balanced":
+        _, last = stage_split(model, p)
+        dealt = [*stage_layers(model.num_layers - int(last[0]), plan.pp - 1), int(last[0])]
+    for i, n in enumerate(dealt):
         f, b, w = n * forward, n * (layer - forward - weights), n * weights
         if i == plan.pp * chunks - 1:
             f, b, w = f + head[0], b + head[1], w + head[2]

@@ -25,6 +25,7 @@ from mowich.plans.memory import (
     expert_params_per_device,
     layer_activations_B,
     layers_per_stage,
+    stage_split,
 )
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
 from mowich.workloads import ops
@@ -317,10 +318,14 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
         sums = layer_sums(model, system, job, p, notes)
     imbalance = layers_per_stage(model, p) * p.pp / L  # the fullest stage over the mean one
     per_micro = {k: sums[k] / p.pp * imbalance for k in LAYER_PARTS}
-    # on the last stage; uneven splits hide half of what it adds there
+    # on the last stage; where the split is not known, uneven splits hide half of what it adds there
     head_forward, head_back, head_weights = head_times(model, system, job, p)
     head = head_forward + head_back + head_weights
     head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
+    if np.any(p.split > 0):
+        k, last = stage_split(model, p)
+        room = (k - last) * total_of(sums[name] for name in LAYER_PARTS) / L
+        head_share = np.where(p.split > 0, np.clip(1.0 - room / head, 0.0, 1.0), head_share)
     per_micro["head"] = head * head_share
     if job.adapters is not None:  # forward, the gradients of inputs and of adapters
         per_micro["gemm"] = per_micro["gemm"] + 3.0 * adapters_s(model, job, p, r) / p.pp * imbalance
