@@ -12,6 +12,7 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
 Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, skipped: which cases stay),
 MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
 MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out),
+MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that a case may have, so that a busy machine fails nothing),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_EXTERNAL (test another
 importable `nki`).
 """
@@ -27,6 +28,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 import types
@@ -355,13 +357,20 @@ def pytest_runtest_teardown() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def out_of_time(*_: Any) -> None:
+    pytest.fail("took more CPU time than a case may have")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     start = time.process_time()
     reached.clear()
+    signal.signal(signal.SIGPROF, out_of_time)
+    signal.setitimer(signal.ITIMER_PROF, float(os.environ.get("MOWICH_CONFORMANCE_CPU_S", "0")))
     try:
         return (yield)
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         item.user_properties.append(("cpu_s", round(time.process_time() - start, 2)))
         item.user_properties.append(("kernels", sorted(reached)))
 
