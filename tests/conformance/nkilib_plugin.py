@@ -6,12 +6,13 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
   - leftovers of the old namespace: `neuronxcc.nki.typing`, `neuronxcc.starfish.support.dtype`;
   - a file that does not parse because a docstring's tail stands there twice (core/mlp/mlp.py) is repaired in memory;
   - `@dataclass` classes that only AWS's front end accepts (README.md, "Defects of the snapshot");
+  - a test that imports its kernel from where it was before (experimental/subkernels) finds it;
   - its simulation mode knows one rank: with several, `mowich.nki.simulate_ranks` runs the kernel;
   - tests marked trace-only want AWS's compiler: they run on the machine instead, their outputs unchecked.
 
 Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, skipped: which cases stay),
 MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
-MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out),
+MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out), MOWICH_CONFORMANCE_ONLY (a file of the ids to keep),
 MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that a case may have, so that a busy machine fails nothing),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_EXTERNAL (test another
 importable `nki`).
@@ -132,10 +133,24 @@ class RepairLoader(importlib.machinery.SourceFileLoader):
         return compile(repaired(self.get_data(path).decode()), path, "exec", dont_inherit=True)
 
 
+MOVED = ("nkilib_src.nkilib.experimental.subkernels", "nkilib_src.nkilib.experimental.collectives")
+"""Where test_topk_reduce.py looks for its kernel, and where it is."""
+
+
+class Moved(importlib.abc.Loader):
+    def create_module(self, spec: Any) -> types.ModuleType:
+        return importlib.import_module(spec.name.replace(*MOVED))
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
+
+
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if isinstance(sys.modules.get(name.split(".")[0]), Stub):
             return importlib.util.spec_from_loader(name, loader=self, is_package=True)
+        if name.startswith(MOVED[0]):
+            return importlib.util.spec_from_loader(name, loader=Moved())
         if path is None or not name.startswith(("test.utils.", "nkilib_src.")):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
@@ -342,6 +357,10 @@ def case_id(nodeid: str) -> str:
     return "nkilib/" + nodeid.split("nkilib/", 1)[-1]
 
 
+def ids_in(file: str | None) -> set[str]:
+    return set(Path(file).read_text().splitlines()) if file else set()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:  # a folder of its own, so that each worker can clear what its case wrote
@@ -383,14 +402,14 @@ def pytest_collection(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = [s for s in os.environ.get("MOWICH_CONFORMANCE_SETS", "").split(",") if s]
     without = os.environ.get("MOWICH_CONFORMANCE_WITHOUT", "")
-    done_file = os.environ.get("MOWICH_CONFORMANCE_DONE")
-    done = set(Path(done_file).read_text().splitlines()) if done_file else set()
+    done, only = (ids_in(os.environ.get(f"MOWICH_CONFORMANCE_{name}")) for name in ("DONE", "ONLY"))
     kept, left = [], []
     for item in items:
         which = set_of(item)
         item.user_properties.append(("set", which))
         drop = (wanted and which not in wanted) or (without and item.get_closest_marker(without))
-        drop = drop or case_id(item.nodeid) in done
+        name = case_id(item.nodeid)
+        drop = drop or name in done or (only and name not in only)
         (left if drop else kept).append(item)
     every = int(os.environ.get("MOWICH_CONFORMANCE_EVERY", "1"))
     left += [item for i, item in enumerate(kept) if i % every]

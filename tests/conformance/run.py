@@ -6,6 +6,7 @@ shows the last result of each case. Exit status 1 if a case failed that known.ya
 """
 
 import argparse
+import ast
 import importlib
 import json
 import os
@@ -37,6 +38,7 @@ SETS = {
     "trace": "trace",
     "slow": "slow",
     "all": "regular,multirank,trace,slow,skipped",
+    "entry": "regular,multirank,trace,slow",  # of these, the cheapest that reaches each entry kernel (see `entry_cases`)
 }
 TRN3_ONLY = (  # where nki-library has cases that trn2 cannot run
     "core/mlp/test_mlp_proj_mxfp4.py",
@@ -94,6 +96,7 @@ def run_cases(cases: list[Any], seconds: int, show_traceback: bool) -> Iterator[
             "target": TARGETS[c.generation],
             "id": c.id,
             "set": "",
+            "strict": False,
             "outcome": outcome,
             "seconds": round(time.perf_counter() - start, 2),
             "cpu_s": round(time.process_time() - cpu, 2),
@@ -122,11 +125,12 @@ def nkilib_command(library: Path, args: argparse.Namespace, platform: str, name:
 
 
 def run_nkilib(
-    library: Path, args: argparse.Namespace, platform: str, name: str, done: list[str]
+    library: Path, args: argparse.Namespace, platform: str, name: str, done: list[str], only: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """nki-library's suite in a pytest of its own, without the cases `done`; rows as they come."""
+    """nki-library's suite in a pytest of its own, without the cases `done`, or `only` these; rows as they come."""
     with tempfile.TemporaryDirectory(prefix="conformance_", ignore_cleanup_errors=True) as folder:
         (Path(folder) / "done.txt").write_text("\n".join(done))
+        (Path(folder) / "only.txt").write_text("\n".join(only))
         yield from run_nkilib_in(Path(folder), library, args, platform, name)
 
 
@@ -145,6 +149,7 @@ def run_nkilib_in(
         MOWICH_CONFORMANCE_EVERY=str(args.every),
         MOWICH_CONFORMANCE_CPU_S=str(args.timeout),
         MOWICH_CONFORMANCE_DONE=str(folder / "done.txt"),
+        MOWICH_CONFORMANCE_ONLY=str(folder / "only.txt"),
         PYTHONDONTWRITEBYTECODE="1",
         PYTHONHASHSEED="0",  # ids of some parametrised tests depend on it
         NEURON_PYTHONHASHSEED="0",
@@ -152,7 +157,9 @@ def run_nkilib_in(
         OPENBLAS_NUM_THREADS="1",
         MKL_NUM_THREADS="1",
     )
-    if platform == "trn3" and not args.both:
+    if args.strict:
+        environment["MOWICH_CONFORMANCE_STRICT"] = "1"
+    if platform == "trn3" and not args.both and name != "entry":
         environment["MOWICH_CONFORMANCE_WITHOUT"] = "trn2"
         if name == "smoke":  # the ids of the list are trn2's
             environment |= {"MOWICH_CONFORMANCE_SETS": "regular", "MOWICH_CONFORMANCE_EVERY": "16"}
@@ -173,6 +180,7 @@ def run_nkilib_in(
                         "target": platform,
                         "id": row["id"],
                         "set": row["set"],
+                        "strict": args.strict,
                         "outcome": OUTCOMES[row["outcome"]],
                         "seconds": row["seconds"],
                         "cpu_s": row["cpu_s"],
@@ -197,6 +205,58 @@ def run_nkilib_in(
         print("\n".join(tail[-30:]), file=sys.stderr)
 
 
+def entry_kernels(library: Path) -> Iterator[tuple[str, str]]:
+    """(module, function) of each kernel under nki.jit in the library's sources. A file that does not parse has none."""
+    source = library / "src/nkilib_src"
+    for file in sorted(source.rglob("*.py")):
+        try:
+            tree = ast.parse(file.read_text())
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and any("nki.jit" in ast.unparse(d) for d in node.decorator_list):
+                yield ".".join(file.relative_to(source).with_suffix("").parts), node.name
+
+
+def imports(library: Path, strict: bool) -> Iterator[dict[str, Any]]:
+    """A row for each entry kernel of the library: whether it imports, with the stand-ins of nkilib_plugin.py or (strict) without."""
+    code = (
+        "import importlib, sys\n"
+        "for line in sys.stdin:\n"
+        "    module, name = line.split()\n"
+        "    try: print(callable(getattr(importlib.import_module('nkilib_src.' + module), name)), flush=True)\n"
+        "    except Exception as error: print(type(error).__name__, str(error).splitlines()[:1], flush=True)\n"
+    )
+    first = "import mowich.nki; mowich.nki.install(replace=True)\n" if strict else "import nkilib_plugin\n"
+    path = ":".join(map(str, (library, library / "src", ROOT / "src", HERE, HERE / "shims")))
+    names = list(entry_kernels(library))
+    found = subprocess.run(
+        [sys.executable, "-c", first + code], input="\n".join(map(" ".join, names)), text=True, capture_output=True,
+        env=dict(os.environ, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1"),
+    )  # fmt: skip
+    for (module, name), said in zip(names, found.stdout.splitlines(), strict=True):
+        outcome = "passed" if said == "True" else "failed"
+        yield {
+            "suite": "entry", "target": "", "id": f"{module}:{name}", "set": "", "strict": strict, "outcome": outcome, "seconds": 0.0,
+            "cpu_s": 0.0, "why": "" if outcome == "passed" else said, "where": "", "kernels": [],
+        }  # fmt: skip
+
+
+def entry_cases(rows: list[dict[str, Any]]) -> list[str]:
+    """For each entry kernel the cheapest case known to reach it and pass, on any target."""
+    wanted = {r["id"] for r in rows if r["suite"] == "entry"}
+    best: dict[str, dict[str, Any]] = {}
+    for r in rows:
+        for kernel in wanted.intersection(r.get("kernels", ())) if r["outcome"] == "passed" else ():
+            if kernel not in best or r["cpu_s"] < best[kernel]["cpu_s"]:
+                best[kernel] = r
+    return sorted({r["id"] for r in best.values()})
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, bool]:
+    return row["target"], row["id"], row["strict"]
+
+
 def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
@@ -213,6 +273,7 @@ def main() -> int:
     p.add_argument(
         "--both", action="store_true", help="on trn3 also the cases that trn2 runs (else only what is trn3's)"
     )
+    p.add_argument("--strict", action="store_true", help="without the repairs of nki-library's dataclasses")
     p.add_argument("--every", type=int, default=1, metavar="N", help="of nki-library's set, a sample: every N-th case")
     p.add_argument("--paths", nargs="*", help="folders or files of nki-library's tests instead of all")
     p.add_argument("-k", default="", help="only ids with this in them (for nki-library: pytest's -k)")
@@ -242,13 +303,13 @@ def main() -> int:
 
     args.state.parent.mkdir(parents=True, exist_ok=True)
     kept = args.state.read_text().splitlines() if args.state.exists() else []
-    state = {(r["target"], r["id"]): r for r in map(json.loads, kept)}  # the last result of a case
+    state = {key(r): r for r in map(json.loads, kept)}  # the last result of a case
     args.state.write_text("".join(json.dumps(row) + "\n" for row in state.values()))
     rows: list[dict[str, Any]] = []
 
     def keep(row: dict[str, Any]) -> None:
         rows.append(row)
-        state[row["target"], row["id"]] = row
+        state[key(row)] = row
         with args.state.open("a") as f:
             f.write(json.dumps(row) + "\n")
         if args.show == "all" or (args.show == "failed" and row["outcome"] == "failed"):
@@ -263,9 +324,13 @@ def main() -> int:
             if library is None:
                 print("nkilib: NKI_LIBRARY names no checkout; skipped", file=sys.stderr)
             else:
+                for row in imports(library, args.strict):
+                    keep(row)
                 for platform in args.platform.split(","):
-                    done = [i for (t, i), r in state.items() if t == platform and r["outcome"] != "failed"]
-                    for row in run_nkilib(library, args, platform, args.set, done if args.resume else []):
+                    mine = [r for r in state.values() if (r["target"], r["strict"]) == (platform, args.strict)]
+                    done = [r["id"] for r in mine if r["outcome"] != "failed"] if args.resume else []
+                    only = entry_cases(list(state.values())) if args.set == "entry" else []
+                    for row in run_nkilib(library, args, platform, args.set, done, only):
                         keep(row)
     finally:
         if args.report:

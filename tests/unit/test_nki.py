@@ -1,5 +1,7 @@
 """Kernels through the front end: values against NumPy, and errors a kernel author can use."""
 
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -515,6 +517,15 @@ def test_import_nki_resolves_inside_installed_only():
         assert import_module("nki.isa.constants").oob_mode.skip
     with pytest.raises(ImportError):
         __import__("nki.language")
+
+
+def test_every_submodule_can_be_imported_from_its_package():
+    from mowich.nki.install import BETA1, NAMES
+
+    with nki.installed():
+        for name in [n for n in (*NAMES, *BETA1) if "." in n]:
+            package, _, part = name.rpartition(".")
+            assert getattr(__import__(package, fromlist=[part]), part) is sys.modules[name]
 
 
 def test_lenient_configuration_dataclasses():

@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 dtype = language
+experimental = language
 tensor = language
 builtin = compiler
 trace = jit

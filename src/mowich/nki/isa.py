@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from enum import Enum, IntEnum
 from typing import Any
@@ -14,6 +15,8 @@ from mowich.neuroncore.memory import Register, Tile
 from mowich.nki.language import NKIObject, default_generation, equal, maximum
 
 __path__: list[str] = []
+constants = sys.modules[__name__]
+"""`from nki.isa import constants`: the enumerations are here."""
 
 
 class engine(Enum):

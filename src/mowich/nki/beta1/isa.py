@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from mowich.nki import isa as now
 from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, wrap
 
 __path__: list[str] = []
+constants = sys.modules[__name__]
+"""`from neuronxcc.nki.isa import constants`: the enumerations are here."""
 
 engine, reduce_cmd, dge_mode, oob_mode, nc_version = (
     now.engine,
