@@ -97,6 +97,12 @@ class Group:
         meeting, members = self._wanted[i]
         return all(m in self._meetings[meeting] for m in members)
 
+    def name(self, i: int) -> str:
+        """A program as its author knows it: "rank 3", "core 1", "rank 3 core 1"."""
+        core = self._cores[i]
+        rank = [f"rank {core.rank}"] if core.ranks > 1 else []
+        return " ".join([*rank, *([f"core {core.program}"] if core.programs > 1 or not rank else [])])
+
     def _pass_on(self, i: int) -> None:
         n = len(self._state)
         for step in range(1, n + 1):
@@ -107,11 +113,11 @@ class Group:
                 return
         if self._error is None and any(s == "waiting" for s in self._state):
             lines = [
-                f"program {j} ({'ended' if s == 'done' else 'waits for ' + self._waits[j]})"
+                f"{self.name(j)} {'has ended' if s == 'done' else 'waits for ' + self._waits[j]}"
                 for j, s in enumerate(self._state)
             ]
             self._error = NkiValidationError(
-                "deadlock: no program can go on; " + "; ".join(lines),
+                "deadlock: nobody can go on; " + "; ".join(lines),
                 fix="every member must reach the same barrier, sendrecv or collective, in the same order",
             )
         self._turn = -2
@@ -140,7 +146,7 @@ class Group:
             if not complete:
                 absent = [m for m in members if m not in table]
                 self._state[me] = "waiting"
-                self._waits[me] = f"{what or meeting} with {', '.join(map(str, absent))} at {machine.where()}"
+                self._waits[me] = f"{', '.join(map(self.name, absent))} in {what or meeting} at {machine.where()}"
                 self._wanted[me] = (meeting, tuple(members))
                 self._pass_on(me)
         if not complete:

@@ -61,7 +61,11 @@ def issue(
             fix=f"run with target='{ {3: 'trn2', 4: 'trn3'}[row.since] }'",
         )
     if engine and engine not in row.engines:
-        raise fail(f"{name} does not run on the {engine} engine", allowed=row.engines)
+        raise fail(
+            f"{name} does not run on the {engine} engine",
+            allowed=", ".join(row.engines),
+            fix=f"leave engine out, or use the {row.engines[0]} engine",
+        )
     if row.engine_since.get(engine, 0) > core.limits.generation:
         raise fail(
             f"{name} on the {engine} engine needs NeuronCore-v{row.engine_since[engine]}",
@@ -1317,7 +1321,7 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
     m, n = stationary.size // k, moving.size // k
     if double:
         if limits.generation < 3:
-            raise fail("double_row needs NeuronCore-v3")
+            raise fail("double_row needs NeuronCore-v3", tile=stationary, fix="leave perf_mode out on v2")
         if sd not in _FP8 or md not in _FP8:
             raise fail("double_row takes float8 tiles", tile=stationary, given=f"{sd}, {md}")
         if tile_size and int(tile_size[1]) < limits.stationary_columns:
@@ -1383,9 +1387,16 @@ def _check_matmul_dtypes(name: str, sd: DType, md: DType, tile: Tile, generation
             raise fail(f"{name}: float8_e4m3fn needs NeuronCore-v4", tile=tile, fix="use float8_e4m3 on v2 and v3")
     wide = (float32, tfloat32)
     if (sd in wide) != (md in wide):
-        raise fail(f"{name}: float32 goes with float32 only", given=f"{sd}, {md}", fix="cast one of the tiles")
+        raise fail(
+            f"{name}: float32 goes with float32 only", tile=tile, given=f"{sd}, {md}", fix="cast one of the tiles"
+        )
     if {sd, md} == {float8_e4m3, float8_e4m3fn}:
-        raise fail(f"{name}: float8_e4m3 and float8_e4m3fn cannot meet in one matmul", given=f"{sd}, {md}")
+        raise fail(
+            f"{name}: float8_e4m3 and float8_e4m3fn cannot meet in one matmul",
+            tile=tile,
+            given=f"{sd}, {md}",
+            fix="cast one of the tiles",
+        )
 
 
 def _check_psum(name: str, dst: Tile, moving: Tile, m: int, n: int, limits: Any) -> None:

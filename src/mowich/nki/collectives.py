@@ -66,7 +66,9 @@ def _meet(kind: str, members: list[int], signature: Any, payload: Any) -> list[A
         theirs, data = found[e]
         if theirs != signature:
             raise fail(
-                f"{kind} does not match between ranks {core.rank} and {e // per}", given=f"{signature} and {theirs}"
+                f"{kind} does not match between ranks {core.rank} and {e // per}",
+                given=f"{signature} and {theirs}",
+                fix="all ranks of a group pass the same shapes, formats, operator and dimension",
             )
         out.append(data)
     return out
