@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 import warnings
@@ -104,6 +105,12 @@ def limits(generation: int) -> Limits:
     )
 
 
+def _pages(size: int) -> NDArray[np.uint8]:
+    """Zeros in small pages that take memory when touched: NumPy asks for pages of 2 MiB, of which a few columns of each partition
+    touch all, and 144 ranks would not fit."""
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
+
+
 def generation_of(target: str) -> int:
     """ "trn3", "gen4", "v4" -> 4. Raises UserError for a name that is none of the targets."""
     name = target.strip().lower().split(":")[0]
@@ -185,8 +192,8 @@ class Core:
         """All bytes of SBUF or PSUM, for tiles with addresses of their own. Untouched pages take no memory."""
         if space not in self.arenas:
             size = self.limits.sbuf_B if space == "S" else self.limits.psum_B
-            self.arenas[space] = np.zeros(self.limits.partitions * size, np.uint8)
-            self.fresh[space] = np.zeros(self.limits.partitions * size, np.bool_)
+            self.arenas[space] = _pages(self.limits.partitions * size)
+            self.fresh[space] = _pages(self.limits.partitions * size).view(np.bool_)
         return self.arenas[space]
 
     def once(self, kind: str) -> bool:

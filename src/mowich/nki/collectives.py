@@ -101,14 +101,24 @@ def all_reduce(
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_reduce", srcs, dsts)
     row = ops.alu(op)
-    parts = _meet(
-        "all_reduce",
-        _group(replica_group, machine.active().rank),
-        (_signature(srcs), row.name),
-        [_bytes(s) for s in srcs],
-    )
+    members = _group(replica_group, machine.active().rank)
+    totals = _totals("all_reduce", members, (_signature(srcs), row.name), srcs, dsts, row)
+    for d, total in zip(dsts, totals, strict=True):
+        d.write(total.reshape(d.shape))
+
+
+def _totals(
+    kind: str, members: list[int], signature: Any, srcs: list[Tile], dsts: list[Tile], row: ops.Alu
+) -> list[Array]:
+    """The reductions over the group in the format of each dst, computed once for all members: by the first that gets here."""
+    parts = _meet(kind, members, signature, ([_bytes(s) for s in srcs], {}))
+    known: dict[Any, Array] = parts[0][1]
+    out = []
     for i, (s, d) in enumerate(zip(srcs, dsts, strict=True)):
-        d.write(_reduced([p[i] for p in parts], s, d, row).reshape(d.shape))
+        if (i, d.dtype.name) not in known:
+            known[i, d.dtype.name] = _reduced([arrays[i] for arrays, _ in parts], s, d, row)
+        out.append(known[i, d.dtype.name])
+    return out
 
 
 def _reduced(arrays: list[Array], src: Tile, dst: Tile, row: ops.Alu) -> Array:
@@ -153,10 +163,10 @@ def reduce_scatter(
     row = ops.alu(op)
     core = machine.active()
     members = _group(replica_group, core.rank)
-    parts = _meet("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), [_bytes(s) for s in srcs])
-    for i, (s, d) in enumerate(zip(srcs, dsts, strict=True)):
-        split = [np.array_split(p[i], len(members), axis=int(collective_dim))[members.index(core.rank)] for p in parts]
-        d.write(_reduced(split, s, d, row).reshape(d.shape))
+    totals = _totals("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), srcs, dsts, row)
+    for d, total in zip(dsts, totals, strict=True):
+        mine = np.array_split(total, len(members), axis=int(collective_dim))[members.index(core.rank)]
+        d.write(mine.reshape(d.shape))
 
 
 def all_to_all(
