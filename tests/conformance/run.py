@@ -148,6 +148,7 @@ def run_nkilib_in(
         MOWICH_CONFORMANCE_RESULTS=str(results),
         MOWICH_CONFORMANCE_EVERY=str(args.every),
         MOWICH_CONFORMANCE_CPU_S=str(args.timeout),
+        MOWICH_CONFORMANCE_MEMORY_GB=str(args.memory),
         MOWICH_CONFORMANCE_DONE=str(folder / "done.txt"),
         MOWICH_CONFORMANCE_ONLY=str(folder / "only.txt"),
         PYTHONDONTWRITEBYTECODE="1",
@@ -278,6 +279,7 @@ def main() -> int:
     p.add_argument("--paths", nargs="*", help="folders or files of nki-library's tests instead of all")
     p.add_argument("-k", default="", help="only ids with this in them (for nki-library: pytest's -k)")
     p.add_argument("--timeout", type=int, default=300, help="seconds of CPU time per case")
+    p.add_argument("--memory", type=float, default=8.0, metavar="GB", help="that a process of nki-library's may have")
     p.add_argument("--limit", type=int, default=14400, help="seconds for nki-library per platform")
     p.add_argument("--jobs", type=int, default=1, help="pytest-xdist workers for nki-library")
     p.add_argument("--state", type=Path, default=ROOT / "build/conformance.jsonl", help="results kept between runs")
