@@ -56,48 +56,44 @@ def _move(dst: Tile, src: Tile, oob: str) -> None:
             a = convert(a, src.dtype, dst.dtype)
         dst.write(a)
         return
-    kept: NDArray[np.bool_] | None = None
+    found = _take(src, oob)
+    if found is not None:
+        _put(dst, convert(found[0], src.dtype, dst.dtype), oob, found[1])
+
+
+def _take(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None] | None:
+    """The elements of a source, and which of its rows were in bounds (None: all); None where the whole of it is left out."""
     if src.dynamic is not None and src.dynamic.kind == "vector":
-        a, kept = gather(src, oob)
-        if kept is not None and not kept.any():
-            return
-    else:
-        found = src.resolved()
-        if found is None:
-            if oob == "skip":
-                return
-            raise out_of_bounds(src)
-        a = found.read()
-    a = convert(a, src.dtype, dst.dtype)
-    target = _landing(dst, a, oob, kept)
-    if target is None:
-        return
-    if kept is None or kept.all():
-        target.write(a)
-        return
-    # rows that were skipped leave the destination as it is
-    rows = kept.size
-    if target.shape[0] == rows and a.shape[0] == rows:
-        for i in np.flatnonzero(kept):
-            target.slice(0, int(i), int(i) + 1).write(a[i : i + 1])
-        return
-    old = target.array()
-    if not target.storage.filled:
-        target.storage.fill()
-    mixed = old.reshape(rows, -1).copy()
-    mixed[kept] = a.reshape(rows, -1)[kept]
-    target.write(mixed.reshape(target.shape))
+        return gather(src, oob)
+    found = src.resolved()
+    if found is not None:
+        return found.read(), None
+    if oob == "skip":
+        return None
+    raise out_of_bounds(src)
 
 
-def _landing(dst: Tile, a: Array, oob: str, kept: NDArray[np.bool_] | None) -> Tile | None:
-    """The tile that `a` is to be written to; None where nothing is left to do: scattered to run-time indices already, or skipped."""
+def _put(dst: Tile, a: Array, oob: str, kept: NDArray[np.bool_] | None) -> None:
+    """Write `a` to a destination, of its rows only those in `kept` (None: all); the others stay as they are."""
     if dst.dynamic is not None and dst.dynamic.kind == "vector":
         scatter(dst, a, oob, kept)
-        return None
+        return
     target = dst.resolved()
-    if target is None and oob != "skip":
+    if target is None:
+        if oob == "skip":
+            return
         raise out_of_bounds(dst)
-    return target
+    if kept is None or kept.all():
+        target.write(a)
+    elif target.shape[0] == kept.size and a.shape[0] == kept.size:
+        for i in np.flatnonzero(kept):
+            target.slice(0, int(i), int(i) + 1).write(a[i : i + 1])
+    elif kept.any():
+        if not target.storage.filled:
+            target.storage.fill()
+        mixed = target.array().reshape(kept.size, -1).copy()
+        mixed[kept] = a.reshape(kept.size, -1)[kept]
+        target.write(mixed.reshape(target.shape))
 
 
 def gather(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None]:
@@ -146,29 +142,17 @@ def transpose(
         raise fail("dma_transpose: axes", tile=src, given=axes, allowed="(1, 0), (2, 1, 0), (3, 1, 2, 0)")
     if src.size != dst.size:
         raise fail(f"dma_transpose: src has {src.size} elements and dst {dst.size}", tile=dst)
-    kept: NDArray[np.bool_] | None = None
-    if src.dynamic is not None and src.dynamic.kind == "vector":
-        a, kept = gather(src, oob)
-    else:
-        found = src.resolved()
-        if found is None:
-            if oob == "skip":
-                return
-            raise out_of_bounds(src)
-        a = found.read()
+    found = _take(src, oob)
+    if found is None:
+        return
+    a, kept = found
     a = np.transpose(convert(a, src.dtype, dst.dtype), order)
     if kept is not None and not kept.all():
         if not dst.storage.filled:
             dst.storage.fill()
-        old = like(dst.array(), a.shape)
         mask = kept.reshape([-1 if ax == 0 else 1 for ax in order])
-        a = np.where(np.broadcast_to(mask, a.shape), a, old)
-    target = dst.resolved()
-    if target is None:
-        if oob == "skip":
-            return
-        raise out_of_bounds(dst)
-    target.write(np.ascontiguousarray(a).reshape(target.shape))
+        a = np.where(np.broadcast_to(mask, a.shape), a, like(dst.array(), a.shape))
+    _put(dst, np.ascontiguousarray(a).reshape(dst.shape), oob, None)
 
 
 def compute(
@@ -191,33 +175,18 @@ def compute(
     for i, src in enumerate(srcs):
         if src.size != dst.size:
             raise fail("dma_compute: sources and dst have the same number of elements", tile=src)
-        if src.dynamic is not None and src.dynamic.kind == "vector":
-            raw, good = gather(src, oob)
-            if good is not None:
-                kept = good if kept is None else kept & good
-        else:
-            found = src.resolved()
-            if found is None:
-                if oob == "skip":
-                    return
-                raise out_of_bounds(src)
-            raw = found.read()
+        found = _take(src, oob)
+        if found is None:
+            return
+        raw, good = found
+        if good is not None:
+            kept = good if kept is None else kept & good
         a = to_f32(raw, src.dtype)
         if scales is not None and scales[i] != 1.0:
             a = a * np.float32(scales[i])
         a = like(a, dst.shape)
         total = a if total is None else row.apply(total, a)
-    if total is None:
-        raise fail("dma_compute needs a source")
-    out = cast(np.asarray(total), dst.dtype)
-    target = _landing(dst, out, oob, kept)
-    if target is None:
-        return
-    if kept is not None and not kept.all():
-        old = target.array()
-        mask = kept.reshape((-1,) + (1,) * (out.ndim - 1))
-        out = np.where(mask, like(out, target.shape), old)
-    target.write(out)
+    _put(dst, cast(np.asarray(total), dst.dtype), oob, kept)
 
 
 def register_load(register: Register, src: Tile) -> None:

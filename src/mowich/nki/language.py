@@ -689,13 +689,18 @@ def where(condition: Tile, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
     d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
     shape = condition.shape
     out = ndarray(shape, d, sbuf)
-    others = [v for v in (x, y) if isinstance(v, Tile)]
-    tiles = [("data1", condition), *(("data2", v) for v in others)] if others else [("src", condition)]
-    if not engines.issue("tensor_tensor" if others else "tensor_copy", "", (("dst", out),), tiles, {"op": "select"}):
-        return out
-    keep = condition.read() != 0
-    a, b = (np.broadcast_to(t.f32(), shape) if isinstance(t, Tile) else np.float32(t) for t in (x, y))
-    out.write(np.where(keep, a, b))
+    if isinstance(y, Tile):
+        engines.tensor_copy(out, y if y.shape == shape else _spread(y, shape))
+    else:
+        engines.memset(out, y)
+    keep = condition
+    if keep.dtype not in (bool_, uint8, uint16, uint32):
+        keep = ndarray(shape, uint8, sbuf)
+        engines.tensor_scalar(keep, condition, "not_equal", 0)
+    if isinstance(x, Tile):
+        x = x if x.shape == shape else _spread(x, shape)
+        x = x if x.dtype is d else _copy("copy", x, d)
+    engines.tensor_copy_predicated(out, x, keep)
     return out
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from mowich.neuroncore import core as machine
 from mowich.neuroncore import dma, dtypes, engines, ops
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
@@ -121,11 +120,10 @@ def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str 
     if isinstance(out, Blocks):
         out.fill = fill_value
         return out
-    machine.active().clock += 1
-    t = out.tile
-    out.tile.write(
-        np.full(t.shape, fill_value, np.float32) if t.dtype.is_float else np.full(t.shape, int(fill_value), np.int64)
-    )
+    if out.tile.on_chip:
+        engines.memset(out.tile, fill_value)
+    else:
+        out.tile.write(np.asarray(fill_value, np.float32 if out.tile.dtype.is_float else np.int64))
     return out
 
 
