@@ -120,8 +120,9 @@ def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str 
     if isinstance(out, Blocks):
         out.fill = fill_value
         return out
-    if out.tile.on_chip:
-        engines.memset(out.tile, fill_value)
+    if out.tile.on_chip:  # the whole allocation, whichever dimension the partitions are of the tensor
+        row = out.tile.row_elements
+        engines.memset(Tile(out.tile.storage, out.tile.dtype, (out.tile.storage.parts, row), (row, 1)), fill_value)
     else:
         out.tile.write(np.asarray(fill_value, np.float32 if out.tile.dtype.is_float else np.int64))
     return out
