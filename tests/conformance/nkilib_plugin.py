@@ -14,7 +14,7 @@ Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, s
 MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
 MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out), MOWICH_CONFORMANCE_ONLY (a file of the ids to keep),
 MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that a case may have, so that a busy machine fails nothing),
-MOWICH_CONFORMANCE_MEMORY_GB (address space of a process: a case that needs more counts as not attempted),
+MOWICH_CONFORMANCE_MEMORY_GB (data of a process: a case that needs more counts as not attempted),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_EXTERNAL (test another
 importable `nki`).
 """
@@ -365,7 +365,7 @@ def ids_in(file: str | None) -> set[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     if most := os.environ.get("MOWICH_CONFORMANCE_MEMORY_GB"):
-        resource.setrlimit(resource.RLIMIT_AS, (int(float(most) * 1e9), -1))
+        resource.setrlimit(resource.RLIMIT_DATA, (int(float(most) * 1e9), -1))
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:  # a folder of its own, so that each worker can clear what its case wrote
         Path(worker).mkdir(exist_ok=True)
@@ -385,7 +385,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A case that needs more memory than it may have was not attempted: some compare arrays of 30 GB as float64."""
     report = yield
     error, most = call.excinfo, os.environ.get("MOWICH_CONFORMANCE_MEMORY_GB")
-    if error is not None and report.failed and re.search(r"MemoryError|Unable to allocate", str(report.longrepr)):
+    if error is not None and report.failed and re.search(r"MemoryError|Unable to allocate|t allocate memory", str(report.longrepr)):
         report.outcome = "skipped"
         report.longrepr = (
             str(item.path),
