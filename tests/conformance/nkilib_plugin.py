@@ -385,7 +385,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A case that needs more memory than it may have was not attempted: some compare arrays of 30 GB as float64."""
     report = yield
     error, most = call.excinfo, os.environ.get("MOWICH_CONFORMANCE_MEMORY_GB")
-    if error is not None and report.failed and re.search(r"MemoryError|Unable to allocate|t allocate memory", str(report.longrepr)):
+    if (
+        error is not None
+        and report.failed
+        and re.search(r"MemoryError|Unable to allocate|t allocate memory", str(report.longrepr))
+    ):
         report.outcome = "skipped"
         report.longrepr = (
             str(item.path),

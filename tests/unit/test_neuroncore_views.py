@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dtypes, memory
+from mowich.neuroncore import dtypes, engines, memory
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.memory import MemoryRegion, Tile
 
@@ -128,9 +128,19 @@ def test_an_integer_index_keeps_the_partition_dimension():
     assert np.array_equal(t[1:3, ..., 1].array(), a[1:3, ..., 1])
 
 
-@pytest.mark.parametrize("bad", [lambda t: t[0:5], lambda t: t[:, 9], lambda t: t.slice(1, 0, 9), lambda t: t.ap([[8, 4], [1, 9]]),
-                                 lambda t: t.ap([[8, 5], [1, 8]]).array(), lambda t: t.ap([[8, 4], [1, 8]], offset=1)])  # fmt: skip
+@pytest.mark.parametrize("bad", [lambda t: t[0:5], lambda t: t[:, 9], lambda t: t.slice(1, 0, 9), lambda t: t.ap([[8, 4], [1, 9]]).read(),
+                                 lambda t: t.ap([[8, 5], [1, 8]]).array(), lambda t: t.ap([[8, 4], [1, 8]], offset=1).write(0)])  # fmt: skip
 def test_leaving_a_tile_is_an_error_with_the_kernels_line(bad):
     t, _ = tile((4, 8))
     with pytest.raises(NkiValidationError, match=r"test_neuroncore_views\.py:\d+: .*(out-of-bounds|past the end)"):
         bad(t)
+
+
+def test_an_empty_slice_is_a_view_that_no_instruction_takes():
+    """A core whose share of the rows is none makes such views and uses none of them."""
+    t, _ = tile((4, 8))
+    assert t[:, 3:3].shape == (4, 0)
+    with pytest.raises(NkiValidationError, match="is empty"):
+        engines.tensor_copy(t[:, 3:3], t[:, 5:5])
+    with pytest.raises(NkiValidationError, match="backward slice"):
+        t[:, 4:3]

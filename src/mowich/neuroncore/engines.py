@@ -77,6 +77,10 @@ def issue(
     for operand, tile in (*writes, *reads):
         if type(tile) is not Tile:
             raise fail(f"{name}: {operand} must be a tile", given=type(tile).__name__)
+        if not tile.size:
+            raise fail(
+                f"{name}: {operand} is empty", tile=tile, fix="leave the instruction out where there is nothing to do"
+            )
         space = tile.storage.space
         allowed = spaces.get(operand) or ("SH" if is_dma else "SP")
         if space not in allowed:

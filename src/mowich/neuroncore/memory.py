@@ -537,8 +537,8 @@ class Tile:
                     start += n
                 if stop < 0:
                     stop += n
-                if step < 1 or start < 0 or stop > n or start >= stop:
-                    raise fail("out-of-bounds access" if stop > n or start < 0 else "empty or backward slice", tile=self, given=f"[{start}:{stop}:{step}] along dimension {d}",
+                if step < 1 or start < 0 or stop > n or start > stop:
+                    raise fail("out-of-bounds access" if stop > n or start < 0 else "backward slice", tile=self, given=f"[{start}:{stop}:{step}] along dimension {d}",
                                allowed=f"0 .. {n}", fix="bound the slice with min(), or allocate a larger tile")  # fmt: skip
                 shape.append((stop - start + step - 1) // step)
                 strides.append(s * step)
@@ -912,19 +912,8 @@ class Tile:
     def _overrun(
         self, d: DType, shape: tuple[int, ...], strides: tuple[int, ...], start: int, reach: int, row: int
     ) -> Tile:
-        """A pattern that leaves its partition: an error in strict runs, else a view that reads NaN there, as the chip would read other data."""
-        core = self.storage.core
-        what = "access pattern runs past the end of the partition"
-        if core.strict or strides[0] % row or not d.is_float:
-            raise fail(
-                what,
-                tile=self,
-                given=f"element {reach} of a row",
-                allowed=f"0 .. {row - 1}",
-                fix="only the first [stride, count] pair may step across partitions",
-            )
-        core.warn("overrun", f"{what}: {self.describe()}, element {reach} of {row}; the chip reads whatever lies there")
-        return Tile(self.storage, d, shape, strides, start, Dynamic("overrun", None, d.itemsize, row))
+        """A pattern that leaves its partition. Kernels make such views that they never use, so it is judged where it is read."""
+        return Tile(self.storage, d, shape, strides, start, Dynamic("overrun", reach, d.itemsize, row))
 
     def indirect(self, index: Tile, num_elem: int | None = None) -> Tile:
         """Columns of an on-chip tile at offsets read from `index` when the instruction runs (v4): shape [P, num_elem]."""
@@ -1184,9 +1173,25 @@ def _gather(tile: Tile) -> NDArray[Any]:
     return flat(tile)[where]
 
 
+_OVERRUN = "access pattern runs past the end of the partition"
+
+
+def _overruns(tile: Tile, dyn: Dynamic) -> Exception:
+    return fail(
+        _OVERRUN,
+        tile=tile,
+        given=f"element {dyn.index} of a row",
+        allowed=f"0 .. {dyn.bound - 1}",
+        fix="only the first [stride, count] pair may step across partitions",
+    )
+
+
 def _past_the_end(tile: Tile, dyn: Dynamic) -> NDArray[Any]:
-    """Elements of a pattern that leaves its partitions, NaN where it does."""
-    row = dyn.bound
+    """Elements of a pattern that leaves its partitions: an error in strict runs, else NaN there, where the chip reads other data."""
+    row, core, d = dyn.bound, tile.storage.core, tile.dtype
+    if core.strict or tile.strides[0] % row or not d.is_float:
+        raise _overruns(tile, dyn)
+    core.warn("overrun", f"{_OVERRUN}: {tile.describe()}, element {dyn.index} of {row}; the chip reads what lies there")
     first, column = divmod(tile.offset, row)
     free: Any = np.full((), column, np.int64)
     for axis in range(1, tile.ndim):
@@ -1202,7 +1207,7 @@ def _scatter(tile: Tile, values: Any) -> None:
     dyn = tile.dynamic
     assert dyn is not None
     if dyn.kind == "overrun":
-        raise fail("writes past the end of the partition", tile=tile)
+        raise _overruns(tile, dyn)
     if dyn.kind == "scalar":
         found = tile.resolved()
         if found is None:
