@@ -196,7 +196,7 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
     from mowich.workloads.task import parse_task
 
     if not train:
-        problems.add("say what the work is", where="--train", fix="add --train (serving comes with a later version)")
+        problems.add("say what the work is", where="--train", fix="add --train, or --serve for serving")
     required = {"--seq": seq, "--batch": batch, **({"--tokens": tokens} if needs_tokens else {})}
     examples = {
         "--tokens": "--tokens 15T",

@@ -34,6 +34,19 @@ ModelName = Annotated[
 On = Annotated[str, typer.Option("--on", metavar="SYSTEMS", help="trn3, trn3:64 (chips), trn3-gen2*4 (units), ironwood:4x4x8; commas between.",
                                  autocompletion=complete_systems)]  # fmt: skip
 Train = Annotated[bool, typer.Option("--train", help="The work is training.")]
+Serve = Annotated[bool, typer.Option("--serve", help="The work is serving.")]
+Isl = Annotated[str | None, typer.Option("--isl", metavar="N", help="Serving: prompt tokens, 8k.")]
+Osl = Annotated[str | None, typer.Option("--osl", metavar="N", help="Serving: output tokens, 1k.")]
+Ttft = Annotated[str | None, typer.Option("--ttft", metavar="TIME", help="Serving: most seconds to the first token.")]
+Tpot = Annotated[str | None, typer.Option("--tpot", metavar="TIME", help="Serving: longest time per token, 30ms.")]
+Cached = Annotated[str | None, typer.Option("--cached", metavar="SHARE", help="Serving: share of prompts cached, 60%.")]
+Accept = Annotated[
+    float | None,
+    typer.Option("--accept", metavar="N", help="Serving: tokens per speculative step."),
+]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", metavar="NAME", help="Serving: vllm, trtllm, sglang, neuron...")
+]
 Tokens = Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 15T.")]
 Seq = Annotated[str | None, typer.Option("--seq", metavar="N", help="Tokens per sequence: 4096, 4Ki (4k is 4000).")]
 Batch = Annotated[str | None, typer.Option("--batch", metavar="N", help="Per step: 16384seqs, or 64M (tokens).")]
@@ -51,7 +64,7 @@ Fill = Annotated[
 ]
 Chips = Annotated[
     str | None,
-    typer.Option("--chips", metavar="N", help="Chips of each system (else the size in its name, else one unit)."),
+    typer.Option("--chips", metavar="N", help="Chips of each system (else: in its name, or a unit)."),
 ]
 Equal = Annotated[
     str | None, typer.Option("--equal", metavar="WHAT", help="Footing of --chips: chips, units, usd or power.")
@@ -63,7 +76,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", he
                                                "prices.term=3y, site.pue=1.1, or any fact. Repeatable.")]  # fmt: skip
 FactsDir = Annotated[
     list[Path] | None,
-    typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices, laid over the built-in."),
+    typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Csv = Annotated[bool, typer.Option("--csv", help="A table on stdout.")]

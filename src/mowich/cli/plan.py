@@ -21,26 +21,34 @@ from mowich.cli.inputs import (
     read_systems,
 )
 from mowich.cli.options import (
+    Accept,
     Batch,
+    Cached,
     Chips,
     Csv,
     Document,
+    EngineName,
     Equal,
     FactsDir,
     Fill,
+    Isl,
     Json,
     ModelName,
     On,
+    Osl,
     Out,
     Plain,
     Quiet,
     Seed,
     Seq,
+    Serve,
     Set,
     Stack,
     Task,
     Tokens,
+    Tpot,
     Train,
+    Ttft,
 )
 from mowich.cli.output import emit, noter, one_form, progress, rerun, style
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED, UserError, unknown
@@ -55,6 +63,14 @@ def compare(
     model: ModelName,
     on: On,
     train: Train = False,
+    serve: Serve = False,
+    isl: Isl = None,
+    osl: Osl = None,
+    ttft: Ttft = None,
+    tpot: Tpot = None,
+    cached: Cached = None,
+    accept: Accept = None,
+    engine: EngineName = None,
     tokens: Tokens = None,
     seq: Seq = None,
     batch: Batch = None,
@@ -73,7 +89,16 @@ def compare(
     out: Out = None,
     seed: Seed = 0,
 ) -> None:
-    """The same training job on several systems, each at its best plan: the main job."""
+    """The same job (training, or serving) on several systems, each at its best plan: the main job."""
+    if serve:
+        from mowich.cli.serving import serve as serving
+
+        serving("compare", model, on, isl=isl, osl=osl, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine, chips=chips, top=1,
+                settings=settings, facts=facts, as_json=as_json, as_csv=as_csv, plain=plain, quiet=quiet, out=out, seed=seed,
+                unused={"--train": train, "--tokens": tokens, "--seq": seq, "--batch": batch, "--stack": stack, "--task": task,
+                        "--document": document, "--equal": equal})  # fmt: skip
+        return
+
     from mowich.plans.plan import parse_fixed
     from mowich.studies.compare import EQUAL
     from mowich.studies.compare import compare as study
@@ -136,6 +161,14 @@ def plan(
     model: ModelName,
     on: On,
     train: Train = False,
+    serve: Serve = False,
+    isl: Isl = None,
+    osl: Osl = None,
+    ttft: Ttft = None,
+    tpot: Tpot = None,
+    cached: Cached = None,
+    accept: Accept = None,
+    engine: EngineName = None,
     tokens: Tokens = None,
     seq: Seq = None,
     batch: Batch = None,
@@ -145,7 +178,7 @@ def plan(
     chips: Chips = None,
     top: Annotated[int, typer.Option("--top", min=1, max=1000, metavar="K", help="Plans to show.")] = 5,
     neighbours: Annotated[
-        bool, typer.Option("--neighbours", help="Why the best plan wins: the best with each choice one step away.")
+        bool, typer.Option("--neighbours", help="Why it wins: the best with each choice one step away.")
     ] = False,
     pareto: Annotated[
         bool,
@@ -175,7 +208,17 @@ def plan(
     out: Out = None,
     seed: Seed = 0,
 ) -> None:
-    """The best plans of one system for a training job, and what they trade."""
+    """The best plans of one system, and what they trade."""
+    if serve:
+        from mowich.cli.serving import serve as serving
+
+        serving("plan", model, on, isl=isl, osl=osl, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine, chips=chips, top=top,
+                settings=settings, facts=facts, as_json=as_json, as_csv=as_csv, plain=plain, quiet=quiet, out=out, seed=seed,
+                unused={"--train": train, "--tokens": tokens, "--seq": seq, "--batch": batch, "--stack": stack, "--task": task,
+                        "--document": document, "--neighbours": neighbours, "--pareto": pareto,
+                        "--timeline": timeline})  # fmt: skip
+        return
+
     from mowich.plans.plan import parse_fixed
     from mowich.studies.compare import plan as study
 

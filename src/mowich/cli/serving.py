@@ -1,16 +1,17 @@
-"""`mowich traffic`: serving traffic with tails."""
+"""`mowich traffic`, and what `plan --serve` and `compare --serve` do."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
+from mowich.cli.inputs import Problems, read_count, read_facts, read_model, read_settings, read_systems
 from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, progress, style
+from mowich.cli.output import emit, one_form, progress, rerun, style
 
 
 @app.command(
@@ -54,3 +55,95 @@ def traffic(
         return traffic_text(result, style(plain))
 
     emit(result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out)
+
+
+def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None,
+          engine: str | None, chips: str | None, top: int, settings: Sequence[str] | None, facts: Sequence[Path] | None, as_json: bool, as_csv: bool,
+          plain: bool, quiet: bool, out: Path | None, seed: int, unused: dict[str, object]) -> None:  # fmt: skip
+    """`plan --serve` (verb "plan") and `compare --serve` (verb "compare"). unused: options of training that were given, by flag."""
+    from mowich.simulate.engines import ENGINES
+    from mowich.simulate.serving_search import ServeJob
+    from mowich.studies import serve_plan
+    from mowich.units import parse
+
+    problems = Problems()
+    one_form(as_json, as_csv, problems)
+    known = read_facts(facts, problems)
+    chosen = read_settings(settings, known, problems)
+    for flag, value in unused.items():
+        if value not in (None, False):
+            problems.add("is an option of training", where=flag, fix="leave it out, or use --train")
+    for flag, value in (("--isl", isl), ("--osl", osl)):
+        if value is None:
+            problems.add(
+                "is required with --serve", where=flag, fix=f"for example {flag} {'8k' if flag == '--isl' else '1k'}"
+            )
+    prompt, output = read_count(isl, "--isl", problems, maximum=1e8), read_count(osl, "--osl", problems, maximum=1e8)
+    limits = {}
+    for name, flag, value in (("ttft_s", "--ttft", ttft), ("tpot_s", "--tpot", tpot)):
+        if value is not None:
+            with problems.watch():
+                limits[name] = parse(value, "s", where=flag).value
+                if limits[name] <= 0:
+                    problems.add("must be above 0", where=flag, given=value)
+    share = 0.0
+    if cached is not None:
+        with problems.watch():
+            share = parse(cached if cached.strip().endswith("%") else f"{cached} x", "1", where="--cached").value
+            if not 0 <= share < 1:
+                problems.add("must lie in 0 to 1", where="--cached", given=cached, allowed="a share such as 0.6 or 60%")
+    if accept is not None and not 1 <= accept <= 16:
+        problems.add("must lie in 1 to 16", where="--accept", given=accept, allowed="tokens kept per step, such as 2.3")
+    if engine is not None and engine not in ENGINES:
+        from mowich.errors import unknown
+
+        problems.found.append(unknown("engine", engine, ENGINES, where="--engine"))
+    count = read_count(chips, "--chips", problems)
+    loaded = read_model(model, problems)
+    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=verb == "plan")
+    fixed: dict[str, tuple[int | str, ...]] = {}
+    with problems.watch():
+        fixed = serve_plan.parse_serving(chosen.plan)
+    problems.stop()
+    assert loaded is not None
+    assert prompt is not None
+    assert output is not None
+    job = ServeJob(prompt=prompt, output=output, cached=share, accept=accept, **limits)
+    number = None if count is None else int(count)
+    with progress(quiet) as line:
+        line(f"searching {', '.join(systems)}")
+        if verb == "plan":
+            result = serve_plan.plan(
+                loaded,
+                systems[0],
+                job=job,
+                facts=chosen.facts,
+                chips=number,
+                engine=engine,
+                top=top,
+                fixed=fixed,
+                term=chosen.term,
+            )
+        else:
+            result = serve_plan.compare(
+                loaded, systems, job=job, facts=chosen.facts, chips=number, engine=engine, fixed=fixed, term=chosen.term
+            )
+
+    def text() -> str:
+        from mowich.report.serving import serve_text
+
+        return serve_text(result, style(plain))
+
+    rows = "plans" if verb == "plan" else "rows"
+    emit(
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=rows,
+        out=out,
+        inputs=rerun(model, loaded, settings, facts, seed),
+    )
+    code = serve_plan.exit_code(result)
+    if code:
+        raise typer.Exit(code)

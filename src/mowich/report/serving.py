@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mowich.report.table import UNKNOWN, Column, Style, percent, table, wrap
+from collections.abc import Sequence
+
+from mowich.report.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
+from mowich.studies.serve_plan import ServeResult, ServeRow
 from mowich.studies.traffic import TrafficResult
 from mowich.units import sig
 
@@ -40,3 +43,84 @@ def traffic_text(result: TrafficResult, style: Style) -> str:
         f"{result.events} events ({result.steps} engine steps) in {sig(result.seconds)} s of processor time",
     ]
     return "\n".join([*lines, "", *(line for f in facts for line in wrap(f, style))]) + "\n"
+
+
+def layout(row: ServeRow) -> str:
+    """ "4 x (tp4 fp8/fp8)" or "3P x (tp4 ..) + 5D x (tp8 ..)"."""
+    if row.decode is None:
+        return UNKNOWN
+    if row.mode == "aggregated":
+        return f"{row.replicas['decode']} x ({row.decode})"
+    return f"{row.replicas['prefill']}P x ({row.prefill}) + {row.replicas['decode']}D x ({row.decode})"
+
+
+def _job(inputs: object, style: Style) -> list[str]:
+    i = inputs if isinstance(inputs, dict) else {}
+    limits = [f"{name} {_ms(i[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if i.get(key)]
+    text = f"{i['model']}, prompts of {i['isl']:g} tokens and answers of {i['osl']:g}; limits: {', '.join(limits) or 'none'}"
+    return wrap(text + (f"; {percent(i['cached'])} of prompts cached" if i.get("cached") else ""), style)
+
+
+def _rows(rows: Sequence[ServeRow], style: Style, *, named: bool) -> list[str]:
+    columns = [Column(name="system" if named else "#", right=False), Column(name="plan", right=False), Column(name="batch", keep=3),
+               Column(name="TTFT", keep=9), Column(name="TPOT ms"), Column(name="tok/s/chip"), Column(name="tok/s/user", keep=8),
+               Column(name="$/Mtok", keep=7), Column(name="J/token", keep=6), Column(name="binds", right=False, keep=4)]  # fmt: skip
+    cells = []
+    for n, r in enumerate(rows, start=1):
+        cells.append([r.system if named else str(n), layout(r), str(r.batch) if r.batch else UNKNOWN, _ms(r.ttft_s.value),
+                      number(r.tpot_s.value, 1e3), number(r.tokens_per_s_per_chip.value), number(r.tokens_per_s_per_user.value),
+                      number(r.usd_per_mtok.value), number(r.J_per_token.value), r.binds])  # fmt: skip
+    lines, dropped = table(columns, cells, style)
+    return lines + ([f"  (left out for width: {', '.join(dropped)})"] if dropped else [])
+
+
+def serve_text(result: ServeResult, style: Style) -> str:
+    """The report of `plan --serve` and `compare --serve`."""
+    good = [r for r in result.rows if r.feasible]
+    named = result.kind == "compare"
+    if not good:
+        head = (
+            f"No plan meets the limits: {result.rows[0].reason}."
+            if not named
+            else "No system has a plan that meets the limits."
+        )
+    elif named:
+        priced = [r for r in good if r.usd_per_mtok.value is not None]
+        best = (
+            min(priced, key=lambda r: r.usd_per_mtok.value or 0.0)
+            if priced
+            else max(good, key=lambda r: r.tokens_per_s_per_chip.value or 0.0)
+        )
+        what = (
+            f"${sig(best.usd_per_mtok.value or 0.0)} per million output tokens"
+            if priced
+            else f"{sig(best.tokens_per_s_per_chip.value or 0.0)} tokens/s per chip"
+        )
+        close = [r.system for r in (priced or good) if r is not best and r.usd_per_mtok.overlaps(best.usd_per_mtok)]
+        head = f"{best.system} is cheapest at {what}" + (f"; within ranges also {', '.join(close)}." if close else ".")
+    else:
+        b = good[0]
+        head = (f"best: {layout(b)}: {sig((b.tokens_per_s_per_chip.value or 0.0) * b.chips_requested)} tokens/s, TTFT {_ms(b.ttft_s.value)}, "
+                f"TPOT {_ms(b.tpot_s.value)}.")  # fmt: skip
+    lines = [style.bold(head), "", *_job(result.inputs, style), "", *_rows(result.rows, style, named=named)]
+    for r in result.rows:
+        if r.reason:
+            lines += wrap(f"{r.system}: {r.reason}", style)
+    if good and not named:
+        b = good[0]
+        lines += ["", *wrap(f"ranges (90%): TTFT {interval(b.ttft_s)} s, TPOT {interval(b.tpot_s, 1e3)} ms, {interval(b.tokens_per_s_per_chip)} tokens/s per chip, grade {b.tpot_s.grade}; "
+                            f"times rest on {', '.join(b.tpot_s.coverage)} constants", style)]  # fmt: skip
+        if result.front:
+            lines += ["", "  fastest user to cheapest token:", *_rows(_thin(result.front, 8), style, named=False)]
+    lines += ["", *wrap(f"evaluated {result.evaluated} points and pairs of workers, {result.feasible} within the limits, in {sig(result.seconds)} s. "
+                        "Steady state of a closed loop; mowich traffic adds queues and tails.", style)]  # fmt: skip
+    if named:
+        lines += wrap("prices: " + "; ".join(f"{r.system} {r.price_label}" for r in result.rows), style)
+    return "\n".join(lines) + "\n"
+
+
+def _thin(rows: Sequence[ServeRow], most: int) -> list[ServeRow]:
+    """At most `most` rows, evenly spread, both ends kept."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]

@@ -41,8 +41,13 @@ class Class:
     version: str = ""
 
 
+def users_scale(users: Floats | float) -> Floats:
+    """What corrections that grow with load are multiplied by: log2(users per rank group) / 5 - 0.7."""
+    return np.asarray(np.log2(np.maximum(users, 1.0)) / 5.0 - 0.7)
+
+
 def _load(c: Class) -> float:
-    return math.log2(max(c.users, 1.0)) / 5.0 - 0.7
+    return float(users_scale(c.users))
 
 
 def _length(c: Class) -> float:
@@ -99,6 +104,18 @@ class Table:
     spread: Mapping[tuple[str, str], float]
     noise: Mapping[str, float]
     width: Mapping[str, float]
+
+    def along_load(self, metric: str, one: Class) -> tuple[float, float]:
+        """ln factor of a class as (constant, slope along `users_scale`): what a search over batches needs."""
+        constant = slope = 0.0
+        for level, (_, covariate) in LEVELS.items():
+            if self.spread.get((metric, level), 0.0) > 0.0:
+                value, _ = self.values.get((metric, level, key(one, level) or ""), (0.0, 0.0))
+                if covariate is _load:
+                    slope += value
+                else:
+                    constant += value * covariate(one)
+        return constant, slope
 
     def knows(self, family: str) -> bool:
         """Whether serving was measured on a family of chips: elsewhere corrections are not carried over."""

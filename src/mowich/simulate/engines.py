@@ -86,12 +86,22 @@ def peak(weights: str, system: System) -> float:
     return system.peak_flops.get(weights) or system.peak_flops["fp8"]
 
 
-def link_Bps(system: System, devices: int) -> float:
-    """One-way bandwidth per device of the innermost level that joins `devices` devices."""
+def link_Bps(system: System, devices: int, *, reduces: bool = True) -> float:
+    """One-way bandwidth per device that a group of neighbours has: what a flat fabric would need for the same time.
+
+    Level by level, innermost first: a reduction sends 1/m of the data beyond a domain that holds m of the group (reduces), an exchange (all-to-all)
+    the share of partners that lie beyond it. On one level this is the link itself.
+    """
+    inside, per_B = 1.0, 0.0
     for level in system.levels:
-        if level.devices >= devices:
-            return level.bandwidth_Bps
-    return system.levels[-1].bandwidth_Bps
+        held = float(devices) if level.is_network else max(inside, min(float(devices), float(level.devices)))
+        if held > inside:
+            share = (1.0 - inside / held) / inside if reduces else (held - inside) / devices
+            per_B += share / level.bandwidth_Bps
+            inside = held
+        if held >= devices:
+            break
+    return (1.0 - 1.0 / devices) / per_B if per_B else system.levels[0].bandwidth_Bps
 
 
 def paths(case: Served) -> dict[str, str]:
@@ -130,6 +140,14 @@ class Columns:
     speculates: NDArray[np.bool_]
     accept: Floats
 
+    def take(self, rows: NDArray[np.intp]) -> Columns:
+        """The cases at `rows`, with the names that they use."""
+        used = np.unique(np.concatenate([index[rows] for index in self.index.values()]))
+        position = np.zeros(len(self.names), dtype=np.intp)
+        position[used] = np.arange(len(used))
+        return Columns(names=tuple(self.names[i] for i in used), index={k: position[v[rows]] for k, v in self.index.items()},
+                       chip={k: v[rows] for k, v in self.chip.items()}, speculates=self.speculates[rows], accept=self.accept[rows])  # fmt: skip
+
     def constants(self, value: Callable[[str], float]) -> tuple[Costs, Engine, Floats, Floats]:
         """(costs, engine, verified tokens, accepted tokens) with `value(path)` for every constant."""
         return self.assemble(np.array([value(name) for name in self.names]))
@@ -156,7 +174,8 @@ def columns(cases: Sequence[Served]) -> Columns:
     }
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
-        "link_Bps": [link_Bps(c.system, c.plan.tp * c.plan.dp * c.plan.cp) for c in cases],
+        "link_Bps": [link_Bps(c.system, c.plan.tp * c.plan.cp) for c in cases],
+        "exchange_Bps": [link_Bps(c.system, c.plan.tp * c.plan.dp, reduces=False) for c in cases],
         "peak_linear": [peak(c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16", c.system) for c in cases],
         "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
         "peak_16": [c.system.peak_flops["bf16"] for c in cases],

@@ -158,12 +158,13 @@ def concat(parts: Sequence[Shapes]) -> Shapes:
 class Costs:
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
-    hbm_Bps, link_Bps, peak_*: per device, as published. w_*: share of the HBM bandwidth that reading weights reaches; c_*: share of the matrix
+    hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that reading weights reaches; c_*: share of the matrix
     peak; a_decode, a_prefill: attention; the rest is explained in docs/serving.md and in facts/serving.
     """
 
     hbm_Bps: Floats
     link_Bps: Floats
+    exchange_Bps: Floats
     peak_linear: Floats
     peak_expert: Floats
     peak_16: Floats
@@ -266,7 +267,7 @@ def step(s: Shapes, c: Costs, *, n: Floats | float, context: Floats | float, ver
     tp = np.where(s.tp > 1, 2.0 * s.L * (latency + 2.0 * (s.tp - 1.0) / s.tp * moved / (c.link_Bps * c.tp_link)), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
     fan = np.minimum(np.max(s.top_k, axis=0), np.maximum(ranks, 1.0))
-    ep = np.where(s.dp > 1, 2.0 * moe_layers * (c.ep_latency + 0.75 * moved * fan / (c.link_Bps * c.ep_link)), 0.0)
+    ep = np.where(s.dp > 1, 2.0 * moe_layers * (c.ep_latency + 0.75 * moved * fan / (c.exchange_Bps * c.ep_link)), 0.0)
     cp = np.where(
         s.cp > 1, s.L * (c.tp_latency * np.log2(np.maximum(s.cp, 2.0)) + moved / (c.link_Bps * c.tp_link)), 0.0
     )

@@ -43,11 +43,40 @@ class Deployment:
     table: Columns
     has_own: bool
 
-    def corrections(self, metric: str, *, users: Floats, prompt: float) -> tuple[Floats, Floats]:
-        """(ln factor, ln half-width) of each plan at its load. No factor on chips whose constants come from their own operator tables, or whose family
+    @property
+    def coverage(self) -> dict[str, float]:
+        """Which share of the times rests on what: constants fitted to served rows, operator tables of the chip, or neither."""
+        kind = "operator tables" if self.has_own else "fitted" if shipped().knows(self.system.family) else "analytic"
+        return {kind: 1.0}
+
+    def around_of(self, i: int) -> Engine:
+        """The engine constants of plan i."""
+        return _pick(self.around, i)
+
+    def along_load(self, metric: str, *, prompt: float) -> tuple[Floats, Floats]:
+        """ln factor of every plan as (constant, slope along load); zeros where corrections are not carried over."""
+        n = len(self.plans)
+        table = shipped()
+        if self.has_own or not table.knows(self.system.family):
+            return np.zeros(n), np.zeros(n)
+        known: dict[Class, tuple[float, float]] = {}
+        both = np.zeros((n, 2))
+        for i in range(n):
+            one = self.class_of(i, 1.0, prompt)
+            if one not in known:
+                known[one] = table.along_load(metric, one)
+            both[i] = known[one]
+        return both[:, 0], both[:, 1]
+
+    def corrections(
+        self, metric: str, *, users: Floats, prompt: float, only: int | None = None
+    ) -> tuple[Floats, Floats]:
+        """(ln factor, ln half-width) of each plan, or of plan `only`, at its load. No factor on chips whose constants come from their own operator tables, or whose family
         no serving was measured on: what corrections hold of other chips' kernels would count twice."""
         table = shipped()
-        shift, half = table.apply(metric, [self.class_of(i, float(u), prompt) for i, u in enumerate(users)])
+        shift, half = table.apply(
+            metric, [self.class_of(i if only is None else only, float(u), prompt) for i, u in enumerate(users)]
+        )
         return (shift if table.knows(self.system.family) and not self.has_own else np.zeros(len(shift))), half
 
     def class_of(self, i: int, users: float, prompt: float) -> Class:

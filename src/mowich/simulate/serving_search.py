@@ -1,0 +1,340 @@
+"""Search over worker plans, batches and splits of prefill and decode for one system, model and engine.
+
+Every legal worker plan is evaluated at a ladder of batches in one set of columns: aggregated with the closed loop of `serve`, and apart as a prefill
+worker (prompts one after the other, waiting as in M/D/1) and a decode worker. Workers are then matched: x prefill to y decode such that neither starves.
+Memory is checked first. The result is the best plan under the limits and the Pareto front of tokens/s per chip against tokens/s per user.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.machines.system import System
+from mowich.plans.serving import ServePlan
+from mowich.simulate.opcost import Costs, Shapes, step, total
+from mowich.simulate.serve import Engine, Load, closed_loop, max_sequences, prefill
+from mowich.workloads.model import Model, Moe
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeJob:
+    """What is to be served. prompt, output: mean tokens; ttft_s, tpot_s: limits (inf: none); cached: share of a prompt in the prefix cache; accept:
+    tokens kept per step of speculative decoding (None: none)."""
+
+    prompt: float
+    output: float
+    ttft_s: float = math.inf
+    tpot_s: float = math.inf
+    cached: float = 0.0
+    accept: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). tpot, ttft: corrections of each plan as ln factor =
+    (constant, per unit of load), load a function of users per rank group."""
+
+    plans: tuple[ServePlan, ...]
+    shapes: Shapes
+    costs: Costs
+    around: Engine
+    verified: Floats
+    accepted: Floats
+    capacity_B: float
+    tpot: tuple[Floats, Floats]
+    ttft: tuple[Floats, Floats]
+    load: Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One answer. prefill: index of the plan of prefill workers (-1: aggregated); decode: of the others; users: per rank group; prefill_workers and
+    workers: counts; speeds as named; parts: of TPOT and of TTFT."""
+
+    prefill: int
+    decode: int
+    users: float
+    prefill_workers: int
+    workers: int
+    ttft_s: float
+    tpot_s: float
+    tokens_per_s: float
+    tokens_per_s_per_chip: float
+    tpot_parts: Mapping[str, float]
+    ttft_parts: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """best: meets the limits, cheapest first; front: Pareto front of all that fit, fastest user first; evaluated: (plan, batch) points and pairs of
+    workers; points: distinct (plan, batch) points."""
+
+    best: tuple[Found, ...]
+    front: tuple[Found, ...]
+    evaluated: int
+    points: int
+    fitting: int
+    closest: Found | None
+
+
+def powers(limit: int) -> list[int]:
+    """1, 2, 4, ... up to `limit`."""
+    return [2**i for i in range(limit.bit_length()) if 2**i <= limit]
+
+
+def worker_plans(
+    model: Model,
+    system: System,
+    *,
+    weights: Sequence[str],
+    kv: Sequence[str],
+    fixed: Mapping[str, Sequence[int]],
+    long_prompt: bool,
+) -> list[ServePlan]:
+    """Every worker plan that can be laid out: tp divides the heads of every layer and stays in the scale-up domain; dp for attention with a cache that
+    tp would copy (MLA, or fewer kv heads than ranks) or experts; ep divides experts and ranks; cp for long prompts; pp up to 8 stages. tp and cp stay in the scale-up domain, attention data parallelism and wide expert
+    parallelism may cross it."""
+    heads = [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads]
+    moe = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
+    experts = math.gcd(*(f.num_experts for f in moe)) if moe else 1
+    domain = min(system.domain_devices, system.devices)
+
+    def choices(name: str, options: Sequence[int]) -> list[int]:
+        return [v for v in fixed[name] if v >= 1] if name in fixed else list(options)
+
+    out = []
+    for tp in choices("tp", powers(domain)):
+        if any(h % tp for h in heads):
+            continue
+        for dp in choices("dp", powers(system.devices // tp) if moe else [1]):
+            ranks = tp * dp
+            if ranks > system.devices:
+                continue
+            eps = [e for e in powers(ranks) if experts % e == 0] if moe else [1]
+            if dp > 1 and "ep" not in fixed:
+                eps = [e for e in eps if e == max(eps)]
+            for ep in choices("ep", eps):
+                if ranks % ep or (moe and experts % ep):
+                    continue
+                for cp in choices("cp", [1, 2, 4, 8] if long_prompt else [1]):
+                    for pp in choices("pp", [1, 2, 4, 8]):
+                        if tp * cp > domain or ranks * cp * pp > system.devices or pp > model.num_layers:
+                            continue
+                        out += [
+                            ServePlan(tp=tp, dp=dp, ep=ep, cp=cp, pp=pp, weights=w, kv=k)
+                            for w, k in itertools.product(weights, kv)
+                        ]
+    return out
+
+
+def ladder(limit: float) -> Floats:
+    """Users per rank group to try: every number to 12, then steps of 6%, up to `limit`."""
+    steps = sorted({max(1, round(2 ** (i / 12))) for i in range(int(12 * math.log2(max(limit, 1.0))) + 1)})
+    return np.array(steps, dtype=np.float64)
+
+
+def _repeat(w: Worker, rows: NDArray[np.intp]) -> tuple[Shapes, Costs, Engine, Floats, Floats]:
+    from dataclasses import fields
+
+    around = Engine(
+        *(v[rows] if isinstance(v := getattr(w.around, f.name), np.ndarray) and v.ndim else v for f in fields(Engine))
+    )
+    return w.shapes.take(rows), w.costs.take(rows), around, w.verified[rows], w.accepted[rows]
+
+
+def search(
+    system: System,
+    w: Worker,
+    job: ServeJob,
+    *,
+    top: int = 5,
+    apart: bool = True,
+    most_users: float = 512.0,
+    slack: float = 0.9,
+) -> SearchResult:
+    """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it."""
+    n = len(w.plans)
+    ones = np.ones(n)
+    devices = np.array([p.devices for p in w.plans], dtype=np.float64)
+    load1 = Load(users=ones, prompt=ones * job.prompt, output=ones * job.output, cached=ones * job.cached, verify=w.verified, accepted=w.accepted,
+                 rounds=ones * math.inf, is_static=ones * 0)  # fmt: skip
+    room = max_sequences(w.shapes, load1, w.around, w.capacity_B)
+    fits = np.nonzero(room >= 1.0)[0]
+    steps = ladder(most_users)
+    rows = np.repeat(fits, len(steps))
+    users = np.tile(steps, len(fits))
+    keep = users <= np.maximum(room[rows], 1.0)
+    rows, users = rows[keep], users[keep]
+    if not len(rows):
+        return SearchResult(best=(), front=(), evaluated=n, points=n, fitting=0, closest=None)
+    s, c, e, verified, accepted = _repeat(w, rows)
+    load = Load(users=users, prompt=0 * users + job.prompt, output=0 * users + job.output, cached=0 * users + job.cached, verify=verified, accepted=accepted,
+                rounds=0 * users + math.inf, is_static=0 * users)  # fmt: skip
+    x = w.load(users)
+    tpot_factor = np.exp(w.tpot[0][rows] + w.tpot[1][rows] * x)
+    ttft_factor = np.exp(w.ttft[0][rows] + w.ttft[1][rows] * x)
+    steady = closed_loop(s, c, e, load, w.capacity_B)
+    ttft, tpot = steady.ttft_s * ttft_factor, steady.tpot_s * tpot_factor
+    copies = np.floor(system.devices / devices[rows])
+    speed = users * s.dp * job.output / (ttft + (job.output - 1.0) * tpot) * copies
+    found = [_Points(prefill=np.full(len(rows), -1), decode=rows, users=users, prefill_workers=np.zeros(len(rows)), workers=copies, ttft=ttft, tpot=tpot,
+                     speed=speed)]  # fmt: skip
+    pairs = 0
+    if apart and system.devices >= 2:
+        more, pairs = _apart(system, w, job, fits, rows, users, devices, tpot_factor, (s, c, e, load), slack)
+        if more is not None:
+            found.append(more)
+    points = _Points.join(found)
+    per_chip = points.speed / system.chips
+    meets = (points.ttft <= job.ttft_s) & (points.tpot <= job.tpot_s)
+    stages = np.array([q.pp for q in w.plans])
+    order = np.lexsort(
+        (points.tpot, stages[points.decode] + np.where(points.prefill >= 0, stages[points.prefill], 0), -per_chip)
+    )
+    good = _different(points, order[meets[order]], w.plans, top)
+    front, best = [], -1.0
+    for i in np.lexsort((-per_chip, points.tpot)):
+        if per_chip[i] > best * (1 + 1e-9) and points.ttft[i] <= job.ttft_s:
+            front.append(i)
+            best = per_chip[i]
+
+    def answer(i: int) -> Found:
+        return _answer(system, w, job, points, int(i))
+
+    excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
+    return SearchResult(best=tuple(answer(i) for i in good), front=tuple(answer(i) for i in front), evaluated=len(rows) + pairs, points=len(rows) + len(fits),
+                        fitting=int(meets.sum()), closest=None if len(good) else answer(int(np.argmin(excess))))  # fmt: skip
+
+
+def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], top: int) -> list[int]:
+    """The first `top` candidates that differ in more than pipeline stages or batch."""
+    seen: set[tuple[object, ...]] = set()
+    out: list[int] = []
+    for i in order.tolist():
+        names = [(q.tp, q.dp, q.ep, q.cp, q.weights, q.kv) for q in (plans[int(p.decode[i])], plans[int(p.prefill[i])])]
+        name = (p.prefill[i] >= 0, *names[: 2 if p.prefill[i] >= 0 else 1])
+        if name not in seen:
+            seen.add(name)
+            out.append(i)
+            if len(out) == top:
+                break
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Candidates as columns."""
+
+    prefill: NDArray[np.int_]
+    decode: NDArray[np.intp]
+    users: Floats
+    prefill_workers: Floats
+    workers: Floats
+    ttft: Floats
+    tpot: Floats
+    speed: Floats
+
+    @classmethod
+    def join(cls, parts: Sequence[_Points]) -> _Points:
+        from dataclasses import fields
+
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], rows: NDArray[np.intp], users: Floats, devices: Floats, tpot_factor: Floats,
+           point: tuple[Shapes, Costs, Engine, Load], slack: float) -> tuple[_Points | None, int]:  # fmt: skip
+    """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival on each worker, so TTFT = T (1 +
+    rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit gives the highest rho."""
+    s, c, e, load = point
+    d = step(s, c, n=users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
+    tpot = total(d) * e.mtp_cost / load.accepted * tpot_factor
+    rate_d = users * s.dp / (job.output * tpot)  # requests per second of one decode worker
+    sp, cp, ep, verified, accepted = _repeat(w, fits)
+    ones = np.ones(len(fits))
+    one = Load(users=ones, prompt=ones * job.prompt, output=ones * job.output, cached=ones * job.cached, verify=verified, accepted=accepted,
+               rounds=ones * math.inf, is_static=ones * 0)  # fmt: skip
+    parts, steps = prefill(sp, cp, ep, one, n=0 * ones, context=0 * ones)
+    factor = np.exp(w.ttft[0][fits] + w.ttft[1][fits] * w.load(ones))
+    kv = np.sum(sp.att_layers * sp.kv * np.minimum(job.prompt, sp.held), axis=0) * sp.b_kv * sp.tp
+    transfer = kv / (cp.link_Bps * sp.tp)
+    service = total(parts) * steps * factor
+    fixed = (ep.front_s + ep.front_token_s * job.prompt) + transfer
+    room = job.ttft_s - fixed
+    ok = service < room
+    if not ok.any():
+        return None, 0
+    w2 = 2.0 * (room / service - 1.0) if math.isfinite(job.ttft_s) else np.full(len(fits), slack / (1.0 - slack))
+    rho = np.where(ok, np.minimum(w2 / (1.0 + w2), slack), 0.0)
+    rate_p = rho * sp.dp * np.maximum(1.0, sp.pp) / service
+    # the best prefill worker of each size, and the decode points that are on the front of their size
+    size = devices[fits]
+    best_p = [int(np.nonzero(size == z)[0][np.argmax(rate_p[size == z])]) for z in np.unique(size[ok])]
+    best_p = [i for i in best_p if rate_p[i] > 0]
+    picks = []
+    for z in np.unique(devices[rows]):
+        here = np.nonzero(devices[rows] == z)[0]
+        best = -1.0
+        for i in here[np.lexsort((-rate_d[here], tpot[here]))]:
+            if rate_d[i] > best:
+                picks.append(int(i))
+                best = rate_d[i]
+    P, D = np.array(best_p), np.array(picks)
+    pi, di = (v.ravel() for v in np.meshgrid(np.arange(len(P)), np.arange(len(D)), indexing="ij"))
+    rp, rd, zp, zd = rate_p[P][pi], rate_d[D][di], size[P][pi], devices[rows][D][di]
+    total_devices = float(system.devices)
+    # x prefill and y decode workers, whole numbers: balance x rp = y rd on all devices, then the neighbours of x
+    ideal = total_devices * rd / (zp * rd + zd * rp)
+    columns = []
+    for shift in (0.0, 1.0):
+        x = np.maximum(1.0, np.floor(ideal) + shift)
+        y = np.floor((total_devices - x * zp) / zd)
+        columns.append((x, y, np.where((y >= 1) & (x * zp < total_devices), np.minimum(x * rp, y * rd), 0.0)))
+    better = columns[0][2] >= columns[1][2]
+    x, y, rate = (np.where(better, a, b) for a, b in zip(*columns, strict=True))
+    live = rate > 0
+    pi, di, x, y, rate = pi[live], di[live], x[live], y[live], rate[live]
+    if not len(rate):
+        return None, len(live)
+    P_, D_ = P[pi], D[di]
+    load_p = np.minimum(rate / (x * rate_p[P_]) * rho[P_], 0.999)
+    ttft = fixed[P_] + service[P_] * (1.0 + load_p / (2.0 * (1.0 - load_p)))
+    share = rate / (
+        y * rate_d[D_]
+    )  # decode workers that are not full run smaller batches: same tpot kept, which errs on the slow side
+    return _Points(prefill=fits[P_], decode=rows[D_], users=users[D_] * share, prefill_workers=x, workers=y, ttft=ttft, tpot=tpot[D_],
+                   speed=rate * job.output), len(live)  # fmt: skip
+
+
+def _answer(system: System, w: Worker, job: ServeJob, p: _Points, i: int) -> Found:
+    """Candidate i, with the parts of its times evaluated alone."""
+    row = np.array([int(p.decode[i])])
+    s, c, e, verified, accepted = _repeat(w, row)
+    one = np.ones(1)
+    load = Load(users=one * p.users[i], prompt=one * job.prompt, output=one * job.output, cached=one * job.cached, verify=verified, accepted=accepted,
+                rounds=one * math.inf, is_static=one * 0)  # fmt: skip
+    if p.prefill[i] < 0:
+        got = closed_loop(s, c, e, load, w.capacity_B)
+        tpot_parts = {k: float(v[0]) for k, v in got.tpot_parts.items()}
+        ttft_parts = {k: float(v[0]) for k, v in got.ttft_parts.items()}
+    else:
+        d = step(s, c, n=load.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
+        cost = float(np.asarray(e.mtp_cost).ravel()[0]) / float(accepted[0])
+        tpot_parts = {k: float(v[0]) * cost for k, v in d.items()}
+        ttft_parts = {}
+    tpot, ttft = float(p.tpot[i]), float(p.ttft[i])
+    tpot_parts["correction"] = tpot - sum(tpot_parts.values())
+    if ttft_parts:
+        ttft_parts["correction"] = ttft - sum(ttft_parts.values())
+    else:
+        ttft_parts = {"prefill_queue_transfer": ttft}
+    return Found(prefill=int(p.prefill[i]), decode=int(p.decode[i]), users=float(p.users[i]), prefill_workers=int(p.prefill_workers[i]),
+                 workers=int(p.workers[i]), ttft_s=ttft, tpot_s=tpot, tokens_per_s=float(p.speed[i]),
+                 tokens_per_s_per_chip=float(p.speed[i]) / system.chips, tpot_parts=tpot_parts, ttft_parts=ttft_parts)  # fmt: skip

@@ -1,0 +1,204 @@
+"""`plan --serve` and `compare --serve`: legality, limits, the front, matching of prefill and decode, JSON, errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mowich import cli
+from mowich.errors import UserError
+from mowich.facts import load
+from mowich.machines.system import resolve
+from mowich.simulate.engines import link_Bps
+from mowich.simulate.serving_search import ServeJob, ladder, worker_plans
+from mowich.studies.serve_plan import ServeRow, compare, parse_serving, plan
+from mowich.workloads import load as load_model
+
+FACTS = load()
+JOB = ServeJob(prompt=4000, output=1000, ttft_s=2.0, tpot_s=0.03)
+
+
+def best(
+    model: str = "llama-3.1-70b", on: str = "h200:32", job: ServeJob = JOB, **fixed: tuple[int | str, ...]
+) -> ServeRow:
+    return plan(load_model(model), on, job=job, facts=FACTS, fixed=fixed).rows[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "on"),
+    [
+        ("llama-3.1-70b", "h200:32"),
+        ("deepseek-v3", "h200:32"),
+        ("gpt-oss-120b", "trn3:64"),
+        ("qwen3-32b", "ironwood:8"),
+    ],
+)
+def test_best_plan_keeps_the_limits_and_the_machine(model: str, on: str) -> None:
+    result = plan(load_model(model), on, job=JOB, facts=FACTS)
+    system = resolve(FACTS, on)
+    assert result.rows[0].feasible
+    for row in (*result.rows, *result.front):
+        assert row.decode is not None
+        assert row.prefill is not None
+        devices = row.decode.devices * row.replicas["decode"]
+        if row.mode == "disaggregated":
+            devices += row.prefill.devices * row.replicas["prefill"]
+        assert devices <= system.devices
+        assert row.chips_used + row.chips_idle == row.chips_requested
+        assert sum(row.tpot_s.breakdown.values()) == pytest.approx(row.tpot_s.value)
+        assert sum(row.ttft_s.breakdown.values()) == pytest.approx(row.ttft_s.value)
+        assert row.memory_B["kv"] > 0
+    for row in result.rows:
+        assert (row.ttft_s.value or 9) <= JOB.ttft_s
+        assert (row.tpot_s.value or 9) <= JOB.tpot_s
+    speeds = [r.tokens_per_s_per_chip.value or 0.0 for r in result.rows]
+    assert speeds == sorted(speeds, reverse=True)
+
+
+def test_front_trades_user_speed_for_chip_speed() -> None:
+    front = plan(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS).front
+    user = [r.tokens_per_s_per_user.value or 0.0 for r in front]
+    chip = [r.tokens_per_s_per_chip.value or 0.0 for r in front]
+    assert user == sorted(user, reverse=True)
+    assert chip == sorted(chip)
+    assert len(front) > 10
+
+
+def test_looser_limits_never_cost_more() -> None:
+    tight, loose = best(), best(job=ServeJob(prompt=4000, output=1000, ttft_s=4.0, tpot_s=0.06))
+    assert (loose.usd_per_mtok.value or 9e9) <= (tight.usd_per_mtok.value or 0.0)
+
+
+def test_caching_prompts_and_speculation_help() -> None:
+    plain = best().tokens_per_s_per_chip.value or 0.0
+    cached = (
+        best(job=ServeJob(prompt=4000, output=1000, ttft_s=2.0, tpot_s=0.03, cached=0.6)).tokens_per_s_per_chip.value
+        or 0.0
+    )
+    faster = (
+        best(job=ServeJob(prompt=4000, output=1000, ttft_s=2.0, tpot_s=0.03, accept=2.5)).tokens_per_s_per_chip.value
+        or 0.0
+    )
+    assert cached > plain
+    assert faster > plain
+
+
+def test_fixed_fields_restrict_the_search() -> None:
+    row = best(tp=(4,), pp=(1,), weights=("fp8",), kv=("fp8",), mode=("aggregated",))
+    assert row.decode is not None
+    assert (row.decode.tp, row.decode.pp, row.decode.weights, row.mode) == (4, 1, "fp8", "aggregated")
+
+
+def test_what_does_not_fit_and_what_breaks_a_limit() -> None:
+    too_big = best("llama-3.1-405b", "h100:2")
+    assert too_big.feasible is False
+    assert "does not fit" in str(too_big.reason)
+    late = best(job=ServeJob(prompt=4000, output=1000, tpot_s=0.0005))
+    assert late.feasible is False
+    assert "no plan meets the limits" in str(late.reason)
+    assert late.decode is not None
+
+
+def test_plans_are_legal() -> None:
+    model, system = load_model("deepseek-v3"), resolve(FACTS, "h200:32")
+    plans = worker_plans(model, system, weights=["fp8"], kv=["fp8"], fixed={}, long_prompt=True)
+    assert len(plans) == len(set(plans)) > 100
+    for p in plans:
+        assert 128 % p.tp == 0
+        assert 256 % p.ep == 0
+        assert (p.tp * p.dp) % p.ep == 0
+        assert p.devices <= 32
+        assert p.tp * p.cp <= 8
+    assert any(p.dp * p.tp > 8 for p in plans)
+    assert ladder(512)[-1] == 512
+
+
+def test_links_level_by_level() -> None:
+    h200, trn3 = resolve(FACTS, "h200:32"), resolve(FACTS, "trn3:64")
+    assert link_Bps(h200, 8) == pytest.approx(h200.levels[0].bandwidth_Bps)
+    inside, beyond = trn3.levels[0].bandwidth_Bps, link_Bps(trn3, 32)
+    assert trn3.levels[1].bandwidth_Bps < beyond < inside
+    assert link_Bps(trn3, 32, reduces=False) < beyond
+
+
+def test_settings_and_options_say_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="did you mean 'weights'"):
+        parse_serving({"weigths": "fp8"})
+    with pytest.raises(UserError, match="not a legal degree"):
+        parse_serving({"tp": "0"})
+    assert (
+        cli.run(["plan", "llama-3.1-8b", "--serve", "--on", "h100", "--isl", "8k", "--tokens", "1T", "--engine", "vlm"])
+        == 2
+    )
+    err = capsys.readouterr().err
+    assert "--osl: is required with --serve" in err
+    assert "--tokens: is an option of training" in err
+    assert "did you mean 'vllm'" in err
+
+
+def test_json_contracts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        cli.run(
+            [
+                "plan",
+                "llama-3.1-8b",
+                "--serve",
+                "--on",
+                "h100:8",
+                "--isl",
+                "2k",
+                "--osl",
+                "500",
+                "--ttft",
+                "1s",
+                "--tpot",
+                "20ms",
+                "--json",
+            ]
+        )
+        == 0
+    )
+    data = json.loads(capsys.readouterr().out)
+    assert data["schema"] == "mowich/plan@1"
+    row = data["plans"][0]
+    for name in (
+        "prefill",
+        "decode",
+        "replicas",
+        "batch",
+        "ttft_s",
+        "tpot_s",
+        "tokens_per_s_per_chip",
+        "tokens_per_s_per_user",
+        "usd_per_mtok",
+        "J_per_token",
+    ):
+        assert name in row
+    assert {"tp", "pp", "dp", "cp", "ep", "etp", "precision"} <= set(row["decode"])
+    assert row["ttft_s"]["low"] < row["ttft_s"]["value"] < row["ttft_s"]["high"]
+    assert (
+        cli.run(
+            ["compare", "llama-3.1-8b", "--serve", "--on", "h100:8,trn3:8", "--isl", "2k", "--osl", "500", "--json"]
+        )
+        == 0
+    )
+    assert [r["system"] for r in json.loads(capsys.readouterr().out)["rows"]] == ["h100:8", "trn3:8"]
+    assert cli.run(["plan", "llama-3.1-405b", "--serve", "--on", "h100:1", "--isl", "2k", "--osl", "500"]) == 3
+    assert (
+        cli.run(["plan", "llama-3.1-8b", "--serve", "--on", "h100:1", "--isl", "2k", "--osl", "500", "--tpot", "1ms"])
+        == 4
+    )
+    assert cli.run(["compare", "gpt-oss-120b", "--serve", "--on", "trn2,trn3", "--isl", "2k", "--osl", "1k"]) == 0
+    assert "per million output tokens" in capsys.readouterr().out
+
+
+def test_compare_puts_systems_side_by_side() -> None:
+    result = compare(
+        load_model("gpt-oss-120b"),
+        ["h200:8", "b200:8"],
+        job=ServeJob(prompt=1000, output=1000, tpot_s=0.02),
+        facts=FACTS,
+    )
+    slow, fast = (r.tokens_per_s_per_chip.value or 0.0 for r in result.rows)
+    assert fast > slow
