@@ -4,7 +4,7 @@ Constants start at the priors of `facts/serving/priors.csv` (medians of operator
 with a robust loss finds the constants and the corrections by class together, each pulled to its prior. Held out: whole (chip, model, framework version)
 groups are left out, in turn, and everything is fitted again without them. The constants that ship are fitted to all rows.
 
-    python benchmarks/fit_serving.py FILE.csv [--folds 30] [--write]
+    python benchmarks/fit_serving.py FILE.csv [--folds 30] [--write] [--page]
 
 One fold takes about two seconds on one core.
 """
@@ -257,10 +257,12 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=30)
     parser.add_argument("--write", action="store_true", help="write facts/serving")
     parser.add_argument("--held-out", type=Path, help="write held-out predictions to this JSON")
+    parser.add_argument("--page", action="store_true", help="write docs/accuracy-serving.md")
     options = parser.parse_args()
     with options.file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    cases = [c for c in read_cases(rows, load()) if not isinstance(c, str)]
+    read_ = read_cases(rows, load())
+    cases = [c for c in read_ if not isinstance(c, str)]
     p = Problem(cases)
     everything = np.ones(len(cases), dtype=bool)
     full = solve(p, everything)
@@ -280,6 +282,21 @@ def main() -> None:
     if options.held_out:
         options.held_out.write_text(json.dumps({c.id: [None if math.isnan(out[m][i]) else math.exp(out[m][i]) for m in METRICS] +
                                                 [float(sd[m][i]) for m in METRICS] for i, c in enumerate(cases)}))  # fmt: skip
+    if options.page:
+        from serving_page import page
+
+        ratio = {name: {m: got[m] - p.measured[m] for m in METRICS} for name, got in (("in", inside), ("out", out))}
+        for name, got in (("in", inside), ("out", out)):
+            ratio[name]["tok/s"] = throughput(p, p.measured["tpot"], p.measured["ttft"]) - throughput(
+                p, got["tpot"], got["ttft"]
+            )
+        covered = {
+            m: np.where(np.isnan(ratio["out"][m]), math.nan, np.abs(ratio["out"][m]) <= width[m] * sd[m])
+            for m in METRICS
+        }
+        text = page(file=options.file.name, folds=options.folds, groups=len(set(p.group.tolist())), cases=cases, inside=ratio["in"], outside=ratio["out"],
+                    covered=covered, refused=Counter(c for c in read_ if isinstance(c, str)))  # fmt: skip
+        (Path(__file__).resolve().parents[1] / "docs" / "accuracy-serving.md").write_text(text, encoding="utf-8")
     if options.write:
         write(p, full, noise, width, everything)
 

@@ -12,6 +12,7 @@ from mowich.facts import load
 from mowich.machines.system import resolve
 from mowich.simulate.engines import link_Bps
 from mowich.simulate.serving_search import ServeJob, ladder, worker_plans
+from mowich.studies.serve_claims import gpt_oss
 from mowich.studies.serve_plan import ServeRow, compare, parse_serving, plan
 from mowich.workloads import load as load_model
 
@@ -202,3 +203,13 @@ def test_compare_puts_systems_side_by_side() -> None:
     )
     slow, fast = (r.tokens_per_s_per_chip.value or 0.0 for r in result.rows)
     assert fast > slow
+
+
+def test_gpt_oss_claim_needs_its_precondition() -> None:
+    claim = gpt_oss(FACTS)
+    assert claim.throughput_claimed == 3.0
+    assert claim.response_claimed == 4.0
+    assert 2.0 < claim.throughput < 4.5
+    assert claim.throughput_same_format < 0.6 * claim.throughput
+    assert claim.response > 2.0 > claim.response_alone
+    assert "MXFP4" in claim.verdict

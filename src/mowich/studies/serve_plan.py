@@ -85,12 +85,14 @@ class ServeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeResult:
-    """Plans of one system (`plan`) or the best of each (`compare`)."""
+    """Plans of one system (`plan`) or the best of each (`compare`). points: distinct (worker plan, batch) that were evaluated; evaluated: these and pairs
+    of prefill and decode workers."""
 
     kind: str
     inputs: Mapping[str, object]
     facts_hash: str
     evaluated: int
+    points: int
     feasible: int
     seconds: float
     rows: tuple[ServeRow, ...]
@@ -100,7 +102,7 @@ class ServeResult:
     def to_dict(self) -> dict[str, object]:
         """`mowich/plan@1` or `mowich/compare@1`."""
         rows = [r.to_dict() for r in self.rows]
-        base: dict[str, object] = {"inputs": dict(self.inputs), "facts_hash": self.facts_hash, "evaluated": self.evaluated, "feasible": self.feasible,
+        base: dict[str, object] = {"inputs": dict(self.inputs), "facts_hash": self.facts_hash, "evaluated": self.evaluated, "points": self.points, "feasible": self.feasible,
                                    "seconds": self.seconds}  # fmt: skip
         if self.kind == "plan":
             return {
@@ -327,7 +329,7 @@ def plan(model: Model, spec: str, *, job: ServeJob, facts: Facts, chips: int | N
     system = resolve(facts, spec, chips=chips)
     name = engine_for(system, engine)
     rows, front, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term)
-    return ServeResult(kind="plan", inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)]), facts_hash=facts.hash(), evaluated=got.evaluated,
+    return ServeResult(kind="plan", inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)]), facts_hash=facts.hash(), evaluated=got.evaluated, points=got.points,
                        feasible=got.fitting, seconds=time.process_time() - begin, rows=tuple(rows), front=tuple(front))  # fmt: skip
 
 
@@ -335,15 +337,15 @@ def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, 
             fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default") -> ServeResult:  # fmt: skip
     """The cheapest plan of each system that meets the limits, in the order given."""
     begin = time.process_time()
-    rows, systems, evaluated, feasible = [], [], 0, 0
+    rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for spec in specs:
         system = resolve(facts, spec, chips=chips)
         name = engine_for(system, engine)
         systems.append((spec, system, name))
         found, _, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=1, term=term)
         rows.append(found[0])
-        evaluated, feasible = evaluated + got.evaluated, feasible + got.fitting
-    return ServeResult(kind="compare", inputs=_inputs(model, job, fixed or {}, term, systems), facts_hash=facts.hash(), evaluated=evaluated,
+        evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
+    return ServeResult(kind="compare", inputs=_inputs(model, job, fixed or {}, term, systems), facts_hash=facts.hash(), evaluated=evaluated, points=points,
                        feasible=feasible, seconds=time.process_time() - begin, rows=tuple(rows))  # fmt: skip
 
 

@@ -1,0 +1,87 @@
+"""Serving search beside AIConfigurator, and the speed of the traffic simulation.
+
+    python benchmarks/serving_speed.py [--python PYTHON_WITH_AICONFIGURATOR]
+
+Searches, both programs in fresh processes, processor time of the whole process (import included): Llama-3.1-70B and DeepSeek-V3 on 32 H200, ISL 4000,
+OSL 1000, TTFT 2 s, TPOT 30 ms. AIConfigurator (PyPI `aiconfigurator`, 0.12.0 when this was written) is skipped where the given interpreter lacks it.
+Distinct worker configurations: (plan, batch) points that were evaluated; AIConfigurator's 476 and 3,811 were counted by a study of its sweep and are not counted
+again here. Traffic: Llama-2-70B on four A100 at 2 requests/s, lengths of chat (median 1,000 in and 200 out).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SEARCHES = (
+    ("llama-3.1-70b", "meta-llama/Meta-Llama-3.1-70B", ("--set", "plan.weights=bf16"), 476),
+    ("deepseek-v3", "deepseek-ai/DeepSeek-V3", (), 3811),
+)
+TRAFFIC = """mowich: 1
+model: llama2-70b
+on: a100:4
+engine: vllm
+plan: {tp: 4}
+scheduler: {max_num_batched_tokens: 2048}
+traffic: {rate: 2, requests: 40000, prompt: "lognormal(1k, p95 4k)", output: "lognormal(200, p95 600)"}
+slo: {ttft: 2 s, tpot: 100 ms}
+"""
+
+
+def cpu(command: list[str]) -> tuple[float, float, subprocess.CompletedProcess[str]]:
+    """(processor seconds of a command and its children, wall seconds, what it returned)."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.perf_counter() - start, done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", default=sys.executable, help="an interpreter that has aiconfigurator")
+    options = parser.parse_args()
+    has = (
+        subprocess.run([options.python, "-c", "import aiconfigurator"], capture_output=True, check=False).returncode
+        == 0
+    )
+    if not has:
+        print("aiconfigurator is not installed there: its side is skipped")
+    for ours, theirs, extra, points in SEARCHES:
+        run = "import sys; from mowich import cli; sys.exit(cli.run(sys.argv[1:]))"
+        seconds, wall, done = cpu([sys.executable, "-c", run, "plan", ours, "--serve", "--on", "h200:32", "--isl", "4000", "--osl", "1000",
+                                   "--ttft", "2 s", "--tpot", "30 ms", "--engine", "trtllm", "--json", *extra])  # fmt: skip
+        answer = json.loads(done.stdout)
+        best = answer["plans"][0]
+        print(f"{ours}: mowich {seconds:.2f} s of processor time ({wall:.2f} s wall), {answer['points']} distinct worker points, {answer['evaluated']} with pairs; "
+              f"best {best['tokens_per_s_per_chip']['value']:.0f} tokens/s/chip")  # fmt: skip
+        if has:
+            with tempfile.TemporaryDirectory() as folder:
+                slow, wall, done = cpu([options.python, "-m", "aiconfigurator.main", "cli", "default", "--model-path", theirs, "--total-gpus", "32", "--system",
+                                        "h200_sxm", "--backend", "trtllm", "--isl", "4000", "--osl", "1000", "--ttft", "2000", "--tpot", "30", "--save-dir", folder])  # fmt: skip
+            if done.returncode:
+                print(f"  aiconfigurator failed: {(done.stderr or done.stdout).strip().splitlines()[-1][:200]}")
+            else:
+                print(
+                    f"  aiconfigurator {slow:.2f} s ({wall:.2f} s wall), {points} distinct worker points: {slow / seconds:.0f} times ours"
+                )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "traffic.yaml"
+        path.write_text(TRAFFIC, encoding="utf-8")
+        from mowich.facts import load
+        from mowich.studies.traffic import traffic
+
+        result = traffic(path, load())
+        print(
+            f"traffic: {result.requests / result.seconds:.0f} requests per processor second ({result.events} events, busy {result.utilisation:.0%})"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
