@@ -195,3 +195,17 @@ def test_last_latency_is_that_of_the_last_launch() -> None:
     kernel(np.zeros((128, 16384), np.float32))
     assert short is not None
     assert 0 < short < (mowich.nki.last_latency_us() or 0)
+
+
+def test_the_older_front_end_benchmarks_kernels() -> None:
+    import mowich.nki.beta1 as old
+    import mowich.nki.beta1.language as onl
+
+    def double(x: Any) -> Any:
+        out = onl.ndarray(x.shape, dtype=x.dtype, buffer=onl.shared_hbm)
+        onl.store(out, onl.load(x) * 2.0)
+        return out
+
+    bench = old.benchmark(warmup=5, iters=10)(double)
+    assert (bench(np.ones((128, 64), np.float32)) == 2).all()
+    assert 2 < bench.benchmark_result.nc_latency.get_latency_percentile(50) < 30
