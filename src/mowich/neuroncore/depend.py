@@ -98,16 +98,23 @@ def covers(a: Box, b: Box) -> bool:
     return True
 
 
+Entry = tuple[int, Box]
+Cells = dict[Any, tuple[list[Entry], list[Entry]]]
+_NONE: list[Entry] = []
+_NO_CELLS: Cells = {}
+
+
 class _Store:
-    """Writers and readers of one allocation that a later access may have to wait for."""
+    """Writers and readers of one allocation that a later access may have to wait for. Most tiles are written once: what they do not
+    need is not made."""
 
     __slots__ = ("cells", "grid", "readers", "writers")
 
-    def __init__(self) -> None:
-        self.writers: list[tuple[int, Box]] = []
-        self.readers: list[tuple[int, Box]] = []
+    def __init__(self, writers: list[Entry]) -> None:
+        self.writers = writers
+        self.readers: list[Entry] = _NONE
         self.grid: tuple[int, ...] | None = None
-        self.cells: dict[Any, tuple[list[tuple[int, Box]], list[tuple[int, Box]]]] = {}
+        self.cells: Cells = _NO_CELLS
 
 
 def _cells(grid: Sequence[int], b: Box) -> list[tuple[int, ...]] | None:
@@ -148,12 +155,14 @@ class Dependencies:
         if s is None:
             if not self._writes_left.get(store):
                 return
-            s = self._stores[store] = _Store()
+            s = self._stores[store] = _Store([])
         if s.grid is None:
             for j, other in s.writers:
                 if other is b or meet(other, b):
                     out.append(2 * j + 1)
             if self._writes_left[store] > 0:
+                if s.readers is _NONE:
+                    s.readers = []
                 s.readers.append((i, b))
                 if len(s.readers) > FEW:
                     self._spread(s, b)
@@ -170,8 +179,7 @@ class Dependencies:
         self._writes_left[store] -= 1
         s = self._stores.get(store)
         if s is None:
-            s = self._stores[store] = _Store()
-            s.writers.append((i, b))
+            self._stores[store] = _Store([(i, b)])
             return
         if s.grid is None:
             s.writers = _overwrite(s.writers, b, out, 1)
@@ -202,10 +210,11 @@ class Dependencies:
                 return
         assert b[2] is not None
         s.grid = tuple(high - low + 1 for low, high, _ in b[2])
+        s.cells = {}
         for which, entries in enumerate((s.writers, s.readers)):
             for entry in entries:
                 self._put(s, _cells(s.grid, entry[1]), which, entry)
-        s.writers, s.readers = [], []
+        s.writers, s.readers = [], _NONE
 
     def _put(self, s: _Store, cells: list[tuple[int, ...]] | None, which: int, entry: tuple[int, Box]) -> None:
         for key in cells if cells is not None else (None,):

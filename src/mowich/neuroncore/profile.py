@@ -248,7 +248,8 @@ class Profile:
         p, offset = s.programs[core], s.offset[core]
         changes: list[tuple[int, int]] = []
         level = 0
-        for at, now in p.usage[space]:
+        usage = p.usage[space]
+        for at, now in zip(usage[::2], usage[1::2], strict=True):
             change = now - level
             level = now
             if change:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -55,7 +55,8 @@ class Options:
 
 @dataclass(slots=True)
 class Program:
-    """One core's instructions, ready to be scheduled. origin: index in the trace, -1 for those added; -1 - storage of a spill
+    """One core's instructions, ready to be scheduled. usage: pairs of (instruction before which it changes, bytes of a partition in
+    use), by memory; origin: index in the trace, -1 for those added; -1 - storage of a spill
     or reload; edges: 4 * predecessor + kind; overflow_B: bytes of a partition that did not fit; spill_B: bytes stored and loaded for that; meetings: where
     an instruction waits for the other cores that come to the same meeting."""
 
@@ -66,7 +67,7 @@ class Program:
     first: array[int] = field(default_factory=lambda: array("q"))
     edges: array[int] = field(default_factory=lambda: array("q"))
     peak: dict[str, int] = field(default_factory=dict)
-    usage: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    usage: dict[str, array[int]] = field(default_factory=dict)
     meetings: dict[int, tuple[Any, tuple[int, ...]]] = field(default_factory=dict)
     overflow_B: int = 0
     spill_B: int = 0
@@ -79,7 +80,6 @@ class _Maker:
         self.trace, self.costs, self.options, self.policy = trace, costs, options, policy
         self.p = Program(trace)
         self.kinds = [(costs.of(k), len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
-        self.last_use: dict[int, int] = {}
         self.uses: dict[int, list[int]] = {}
         self.users: dict[int, list[int]] = {}
         self.reload: dict[int, int] = {}
@@ -90,45 +90,42 @@ class _Maker:
         storages = trace.storages
         self.placed = {n: a.space for n, a in storages.items() if a.address is not None}
         writes: dict[Any, int] = {}
-        dirty: set[int] = set()
         touched = trace.touched
-        self.start = array("q", bytes(8 * len(trace.kind)))
+        self.start = array("q")
         self.rows = [(cost, cost.queue, nr, nt) for cost, nr, nt in self.kinds]
         self.hbm = {n for n, a in storages.items() if a.space == "H"}
         self.sizes: dict[tuple[int, int], int] = {}
         self.special = bool(trace.edges or trace.meetings or trace.in_order)
-        at = 0
         self.deps = Dependencies(trace, writes)
         self.room = limits(costs.generation)
         self.pieces: dict[int, Sequence[int]] = {}
         self.split = {
             n for n, a in storages.items() if a.space == "P" and a.address is None and a.row_B > self.room.psum_bank_B
         }
-        last = self.last_use
-        split, placed, start = self.split, self.placed, self.start
-        loads = [cost.queue == LOAD and cost.hbm_read_B > 0 for cost, _, _ in self.kinds]
-        for i, k in enumerate(trace.kind):
-            start[i] = at
-            _, _, nr, nt = self.rows[k]
-            reading, end = at + 2 * nr, at + 2 * nt
-            while at < end:
-                number = touched[at]
-                if number in split:
-                    for unit in self._units(number, touched[at + 1]):
-                        last[unit] = i
-                else:
-                    last[number * PIECES] = i
-                if at >= reading:
-                    store = placed.get(number, number) if placed else number
-                    writes[store] = writes.get(store, 0) + 1
-                    if not loads[k]:
-                        dirty.add(number)
-                at += 2
+        kind = np.frombuffer(trace.kind, np.int32) if len(trace.kind) else np.zeros(0, np.int32)
+        reads, count = (np.asarray([row[c] for row in self.rows] or [0], np.int64)[kind] for c in (2, 3))
+        self.start.frombytes((2 * (np.cumsum(count) - count)).astype(np.int64).tobytes())
+        numbers, patterns = (
+            np.frombuffer(touched, np.int64)[c::2] if len(touched) else np.zeros(0, np.int64) for c in (0, 1)
+        )
+        whose = np.repeat(np.arange(len(kind)), count)
+        written = np.arange(len(numbers)) - np.repeat(np.cumsum(count) - count, count) >= np.repeat(reads, count)
+        loads = np.asarray([cost.queue == LOAD and cost.hbm_read_B > 0 for cost, _, _ in self.kinds] or [False])[kind]
+        # of repeated keys, a dict keeps the last: the last use of each tile
+        last = self.last_use = dict(zip((numbers * PIECES).tolist(), whose.tolist(), strict=True))
+        if self.split:
+            for j in np.flatnonzero(np.isin(numbers, np.fromiter(self.split, np.int64))).tolist():
+                for unit in self._units(int(numbers[j]), int(patterns[j])):
+                    last[unit] = int(whose[j])
+        for number, times in zip(*(x.tolist() for x in np.unique(numbers[written], return_counts=True)), strict=True):
+            store = self.placed.get(number, number)
+            writes[store] = writes.get(store, 0) + times
+        dirty = set(np.unique(numbers[written & ~np.repeat(loads, count)]).tolist())
         self.never_written = {n for n, a in storages.items() if a.space == "H" and n not in writes}
         self.arena: dict[tuple[int, int], Box] = {}
         self.rotation = {"S": Rotation(self.room.sbuf_usable_B), "P": Rotation(self.room.psum_B)}
         self.live = {"S": 0, "P": 0}
-        self.p.usage = {"S": [], "P": []}
+        self.p.usage = {"S": array("q"), "P": array("q")}
         self.explicit = _explicit(trace)
         self.in_order = set(trace.in_order)
         self.ordered: dict[int, int] = {}
@@ -174,15 +171,16 @@ class _Maker:
     def make(self) -> Program:
         """The whole program."""
         sink = self.policy is not None and self.policy.sink
+        self.add = add = self._adder()
         for i in range(len(self.trace.kind)):
             if sink and self._delayed(i):
                 continue
-            self._add(i)
+            add(i)
         for waiting in self.pending.values():
             for i in waiting:
-                self._add(i)
+                add(i)
         self.p.first.append(len(self.p.edges))
-        self.p.peak = {s: max((v for _, v in u), default=0) for s, u in self.p.usage.items()}
+        self.p.peak = {s: max(u[1::2], default=0) for s, u in self.p.usage.items()}
         return self.p
 
     def _delayed(self, i: int) -> bool:
@@ -200,7 +198,7 @@ class _Maker:
             return True
         for j in range(at, at + 2 * nt, 2):
             for held in self.pending.pop(touched[j], ()):
-                self._add(held)
+                self.add(held)
         return False
 
     def _append(self, cost: int, origin: int, edges: list[int]) -> int:
@@ -248,79 +246,88 @@ class _Maker:
         self.table_users = []
         self.table = function
 
-    def _add(self, i: int) -> None:
-        trace = self.trace
-        k = trace.kind[i]
-        cost, q, nr, nt = self.rows[k]
-        if q == COLLECTIVE and i in trace.meetings:
-            cost = self.costs.of(trace.kinds[k], len(trace.meetings[i][1]))
-            k = -1 - len(trace.meetings[i][1]) * len(trace.kinds) - k
-        touched, at = trace.touched, self.start[i]
-        if q == SCALAR and cost.table and cost.table != self.table:
-            self._load_table(cost.table)
-        edges: list[int] = []
-        born: list[int] = []
-        units: list[int] = []
-        users, split, hbm = self.users, self.split, self.hbm
-        for j in range(at, at + 2 * nt, 2):
-            number = touched[j]
-            if number in hbm:
-                continue
-            if number in split:
-                units += self._units(number, touched[j + 1])
-            else:
-                units.append(number * PIECES)
-        for unit in units:
-            if unit not in users:
-                users[unit] = NOBODY[:]
-                born.append(unit)
-        if self.residency is not None:
-            self._reside(i, units, born, edges)
-        p = self.p
-        me = len(p.cost)
-        self.place_of[i] = me
-        out: list[int] = []
-        deps, placed = self.deps, self.placed
-        boxes = deps.boxes
-        reading = at + 2 * nr
-        for j in range(at, at + 2 * nt, 2):
-            number, pattern = touched[j], touched[j + 1]
-            box = boxes[pattern] or deps.box_of(pattern)
-            store: Any = number
-            if number in placed:
-                store, box = placed[number], _arena_box(deps, self.arena, trace.storages[number], pattern)
-            if j >= reading:
-                deps.write(me, store, box, out)
-            else:
-                deps.read(me, store, box, out)
-                if j == at and q == TENSOR and nr > 1 and out:
-                    edges += [4 * (e >> 1) + WEIGHTS for e in out]
-                    out = []
-        for e in out:
-            if e >> 1 != me:
-                edges.append(4 * (e >> 1) + (e & 1))
-        if self.special:
-            self._order(i, me, q, edges)
-        if born:
+    def _adder(self) -> Callable[[int], None]:
+        """The function that adds one instruction. Its tables are local to it: it runs once for each of up to 10^7 instructions."""
+        trace, p, deps = self.trace, self.p, self.deps
+        rows, start, kind, touched, meetings = self.rows, self.start, trace.kind, trace.touched, trace.meetings
+        users, split, hbm, placed, last = self.users, self.split, self.hbm, self.placed, self.last_use
+        boxes, read, write = deps.boxes, deps.read, deps.write
+        cost_index, place_of = self.cost_index, self.place_of
+        costs_of, origins, firsts, all_edges = p.cost, p.origin, p.first, p.edges
+        in_memory, special = self.residency is not None, self.special
+
+        def add(i: int) -> None:
+            k = kind[i]
+            cost, q, nr, nt = rows[k]
+            if q == COLLECTIVE and i in meetings:
+                cost = self.costs.of(trace.kinds[k], len(meetings[i][1]))
+                k = -1 - len(meetings[i][1]) * len(trace.kinds) - k
+            at = start[i]
+            end = at + 2 * nt
+            if q == SCALAR and cost.table and cost.table != self.table:
+                self._load_table(cost.table)
+            edges: list[int] = []
+            born: list[int] = []
+            units: list[int] = []
+            for j in range(at, end, 2):
+                number = touched[j]
+                if number in hbm:
+                    continue
+                if number in split:
+                    units += self._units(number, touched[j + 1])
+                else:
+                    units.append(number * PIECES)
+            for unit in units:
+                if unit not in users:
+                    users[unit] = NOBODY[:]
+                    born.append(unit)
+            if in_memory:
+                self._reside(i, units, born, edges)
+            me = len(costs_of)
+            place_of[i] = me
+            out: list[int] = []
+            reading = at + 2 * nr
+            for j in range(at, end, 2):
+                number, pattern = touched[j], touched[j + 1]
+                box = boxes[pattern] or deps.box_of(pattern)
+                store: Any = number
+                if number in placed:
+                    store, box = placed[number], _arena_box(deps, self.arena, trace.storages[number], pattern)
+                if j >= reading:
+                    write(me, store, box, out)
+                else:
+                    read(me, store, box, out)
+                    if j == at and q == TENSOR and nr > 1 and out:
+                        edges += [4 * (e >> 1) + WEIGHTS for e in out]
+                        out = []
+            for e in out:
+                if e >> 1 != me:
+                    edges.append(4 * (e >> 1) + (e & 1))
+            if special:
+                self._order(i, me, q, edges)
             for unit in born:
                 self._born(unit, me, edges)
-        last = self.last_use
-        for unit in units:
-            mine = users.get(unit)
-            if mine is not None:
-                mine[q] = me
-                if last[unit] == i:
-                    self._free(unit, me)
-        if q == SCALAR and cost.table:
-            self.table_users.append(me)
-            edges.append(4 * self.table_load + READ)
-        found = self.cost_index.get(k)
-        if found is None:
-            found = self.cost_index[k] = self._cost(cost)
-        p.cost.append(found)
-        p.origin.append(i)
-        p.first.append(len(p.edges))
-        p.edges.extend(dict.fromkeys(edges) if len(edges) > 1 else edges)
+            for unit in units:
+                mine = users.get(unit)
+                if mine is not None:
+                    mine[q] = me
+                    if last[unit] == i:
+                        self._free(unit, me)
+            if q == SCALAR and cost.table:
+                self.table_users.append(me)
+                edges.append(4 * self.table_load + READ)
+            found = cost_index.get(k)
+            if found is None:
+                found = cost_index[k] = self._cost(cost)
+            costs_of.append(found)
+            origins.append(i)
+            firsts.append(len(all_edges))
+            if len(edges) > 1:
+                all_edges.extend(dict.fromkeys(edges))
+            elif edges:
+                all_edges.append(edges[0])
+
+        return add
 
     def _reside(self, i: int, units: list[int], born: list[int], edges: list[int]) -> None:
         """With more live tiles than SBUF holds: bring back what the instruction touches, and make room for what it creates."""
@@ -356,16 +363,17 @@ class _Maker:
 
     def _born(self, unit: int, me: int, edges: list[int]) -> None:
         """A tile comes to life: bytes for it, and whom it waits for."""
-        number = unit // PIECES
-        a = self.trace.storages[number]
+        a = self.trace.storages[unit // PIECES]
         space = a.space
         size = self._size(unit)
-        self.live[space] += size
-        self.p.usage[space].append((me, self.live[space]))
+        level = self.live[space] = self.live[space] + size
+        usage = self.p.usage[space]
+        usage.append(me)
+        usage.append(level)
         if a.address is None and self.options.rotate and (self.residency is None or space == "P"):
             old: list[int] = []
             missing = self.rotation[space].take(size, old)
-            if space == "S":
+            if missing and space == "S":
                 self.p.overflow_B += missing
             for u in old:
                 edges.append(4 * u + BUFFER)
@@ -373,14 +381,17 @@ class _Maker:
     def _free(self, unit: int, me: int) -> None:
         number = unit // PIECES
         a = self.trace.storages[number]
+        space = a.space
         size = self._size(unit)
-        self.live[a.space] -= size
-        self.p.usage[a.space].append((me + 1, self.live[a.space]))
+        level = self.live[space] = self.live[space] - size
+        usage = self.p.usage[space]
+        usage.append(me + 1)
+        usage.append(level)
         who = tuple([u for u in self.users.pop(unit) if u >= 0])
         if self.residency is not None and number in self.residency.sizes:
             self.residency.dead(number, who)
-        elif self.options.rotate and a.address is None:
-            self.rotation[a.space].give(size, who)
+        elif a.address is None and self.options.rotate:
+            self.rotation[space].give(size, who)
 
 
 def _row_range(ranges: tuple[tuple[int, int, int], ...], a: Allocation) -> tuple[int, int]:
