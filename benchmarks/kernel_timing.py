@@ -1,0 +1,85 @@
+"""Measured times of NKI kernels beside the clock's: the table of docs/kernel-timing.md.
+
+    python benchmarks/kernel_timing.py [CHECKOUT of aws-neuron-sdk]
+
+Without a checkout only the single instructions and the structures of our own are timed. Measured values: AWS's documentation, as cited.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+for folder in ("tests/unit", "tests/fixtures"):
+    sys.path.insert(0, str(ROOT / folder))
+if len(sys.argv) > 1:
+    os.environ["NEURON_SDK"] = sys.argv[1]
+
+import clock_kernels  # noqa: E402
+import test_clock_facts as facts  # noqa: E402
+import test_clock_kernels as kernels  # noqa: E402
+
+
+def row(what: str, chip: str, role: str, measured: float, predicted: float, unit: str) -> None:
+    print(f"| {what} | {chip} | {role} | {measured:g} {unit} | {predicted:.4g} {unit} | {predicted / measured - 1:+.1%} |")
+
+
+def instructions() -> None:
+    p, q = facts.exp_example((4, 4096)), facts.exp_example((128, 128))
+    load, act = facts.only(p, "dma_copy")[0], facts.only(p, "activation")[0]
+    s = p.schedule
+    row("DMA trigger to first byte", "trn2", "calibration", 0.9, p.cost[load].first_byte / 1e6, "us")
+    row("32 KiB on one DMA engine", "trn2", "check", 1.416, (s.end[load] - s.data[load]) / 1e6, "us")
+    row("2 KiB on each DMA engine", "trn2", "check", 0.097, (q.schedule.end[0] - q.schedule.data[0]) / 1e6, "us")
+    row("DMA end to ACTIVATE", "trn2", "calibration", 0.3, (s.begin[act] - s.end[load]) / 1e6, "us")
+    row("load of an activation table", "trn2", "calibration", 1.28, facts.ns(p, facts.only(p, "act_table_load")[0]) / 1e3, "us")
+    row("ACTIVATE of 4,096 elements, as drawn", "trn2", "calibration", 3.70, (s.end[act] - s.begin[act] + p.cost[act].latency) / 1e6, "us")
+    a = facts.only(q, "activation")[0]
+    row("ACTIVATE of 128 elements, as drawn", "trn2", "check", 0.397, (q.schedule.end[a] - q.schedule.begin[a] + q.cost[a].latency) / 1e6, "us")
+
+    def dependent() -> None:
+        import mowich.nki.isa as nisa
+        import mowich.nki.language as nl
+
+        t = facts.sbuf(128, 1)
+        for _ in range(20):
+            nisa.activation(t, nl.relu, t)
+
+    row("dependent one-element ACTIVATE, interval", "trn1", "calibration", 0.189, facts.interval_ns(facts.timed(dependent, "trn1"), "activation") / 1e3, "us")
+
+
+def recurrences() -> None:
+    shapes = ((256, 512), (256, 512), (256, 16), (16, 512), (16, 512))
+    r = kernels.run(clock_kernels.recurrence, *shapes, target="trn1")
+    row("mamba v1, structure that was profiled, with 17 us of launch", "trn1", "prediction", 172.93, r.device_s * 1e6, "us")
+    row("the same without launch, against 156 us of kernel", "trn1", "prediction", 156.0, float(r.time_s) * 1e6, "us")
+
+
+def published() -> None:
+    shapes: Any = ((8192, 4096), (8192, 8192))
+    with tempfile.TemporaryDirectory() as folder:
+        first, last = (kernels.run(kernels.ladder(n, Path(folder)), *shapes).profile for n in (1, 4))
+    row("matmul, tiled (4096 x 8192 x 8192, fp32)", "trn2", "calibration (issue)", 39.89, first.total_s * 1e3, "ms")
+    row("- TensorE active", "trn2", "calibration (load latency)", 34.82, first.engines["tensor"].busy_s * 1e3, "ms")
+    row("- MFU", "trn2", "check", 17.52, 100 * first.mfu, "%")
+    row("- MBU", "trn2", "check", 38.06, 100 * first.mbu, "%")
+    row("matmul, final", "trn2", "prediction", 28.30, last.total_s * 1e3, "ms")
+    row("- TensorE active", "trn2", "calibration (7 cycles)", 28.16, last.engines["tensor"].busy_s * 1e3, "ms")
+    row("- DMA active", "trn2", "prediction", 6.10, last.engines["dma"].busy_s * 1e3, "ms")
+    row("- VectorE active", "trn2", "prediction", 2.99, last.engines["vector"].busy_s * 1e3, "ms")
+    mamba = kernels.module(kernels.MAMBA, "mamba").mamba_v1
+    r = kernels.run(mamba, (1, 256, 512), (1, 256, 512), (256, 16), (1, 16, 512), (1, 16, 512), target="trn1")
+    row("mamba v1, file as published, with launch", "trn1", "prediction", 172.93, r.device_s * 1e6, "us")
+    row("the same without launch, against 156 us of kernel", "trn1", "prediction", 156.0, float(r.time_s) * 1e6, "us")
+
+
+if __name__ == "__main__":
+    print("| what | chip | role | measured | clock | difference |\n|--|--|--|--:|--:|--:|")
+    instructions()
+    recurrences()
+    if kernels.TUTORIAL.is_file():
+        published()
