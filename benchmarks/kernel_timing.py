@@ -25,7 +25,9 @@ import test_clock_kernels as kernels  # noqa: E402
 
 
 def row(what: str, chip: str, role: str, measured: float, predicted: float, unit: str) -> None:
-    print(f"| {what} | {chip} | {role} | {measured:g} {unit} | {predicted:.4g} {unit} | {predicted / measured - 1:+.1%} |")
+    print(
+        f"| {what} | {chip} | {role} | {measured:g} {unit} | {predicted:.4g} {unit} | {predicted / measured - 1:+.1%} |"
+    )
 
 
 def instructions() -> None:
@@ -36,10 +38,31 @@ def instructions() -> None:
     row("32 KiB on one DMA engine", "trn2", "check", 1.416, (s.end[load] - s.data[load]) / 1e6, "us")
     row("2 KiB on each DMA engine", "trn2", "check", 0.097, (q.schedule.end[0] - q.schedule.data[0]) / 1e6, "us")
     row("DMA end to ACTIVATE", "trn2", "calibration", 0.3, (s.begin[act] - s.end[load]) / 1e6, "us")
-    row("load of an activation table", "trn2", "calibration", 1.28, facts.ns(p, facts.only(p, "act_table_load")[0]) / 1e3, "us")
-    row("ACTIVATE of 4,096 elements, as drawn", "trn2", "calibration", 3.70, (s.end[act] - s.begin[act] + p.cost[act].latency) / 1e6, "us")
+    row(
+        "load of an activation table",
+        "trn2",
+        "calibration",
+        1.28,
+        facts.ns(p, facts.only(p, "act_table_load")[0]) / 1e3,
+        "us",
+    )
+    row(
+        "ACTIVATE of 4,096 elements, as drawn",
+        "trn2",
+        "calibration",
+        3.70,
+        (s.end[act] - s.begin[act] + p.cost[act].latency) / 1e6,
+        "us",
+    )
     a = facts.only(q, "activation")[0]
-    row("ACTIVATE of 128 elements, as drawn", "trn2", "check", 0.397, (q.schedule.end[a] - q.schedule.begin[a] + q.cost[a].latency) / 1e6, "us")
+    row(
+        "ACTIVATE of 128 elements, as drawn",
+        "trn2",
+        "check",
+        0.397,
+        (q.schedule.end[a] - q.schedule.begin[a] + q.cost[a].latency) / 1e6,
+        "us",
+    )
 
     def dependent() -> None:
         import mowich.nki.isa as nisa
@@ -49,13 +72,27 @@ def instructions() -> None:
         for _ in range(20):
             nisa.activation(t, nl.relu, t)
 
-    row("dependent one-element ACTIVATE, interval", "trn1", "calibration", 0.189, facts.interval_ns(facts.timed(dependent, "trn1"), "activation") / 1e3, "us")
+    row(
+        "dependent one-element ACTIVATE, interval",
+        "trn1",
+        "calibration",
+        0.189,
+        facts.interval_ns(facts.timed(dependent, "trn1"), "activation") / 1e3,
+        "us",
+    )
 
 
 def recurrences() -> None:
     shapes = ((256, 512), (256, 512), (256, 16), (16, 512), (16, 512))
     r = kernels.run(clock_kernels.recurrence, *shapes, target="trn1")
-    row("mamba v1, structure that was profiled, with 17 us of launch", "trn1", "prediction", 172.93, r.device_s * 1e6, "us")
+    row(
+        "mamba v1, structure that was profiled, with 17 us of launch",
+        "trn1",
+        "prediction",
+        172.93,
+        r.device_s * 1e6,
+        "us",
+    )
     row("the same without launch, against 156 us of kernel", "trn1", "prediction", 156.0, float(r.time_s) * 1e6, "us")
 
 
