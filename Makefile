@@ -39,6 +39,7 @@ accuracy: $(STAMP)
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/collectives_accuracy.py
 	$(BIN)/python benchmarks/goodput_page.py
+	$(BIN)/python benchmarks/claims_page.py
 
 # docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
 # (tests/conformance/README.md):
