@@ -39,6 +39,7 @@ from mowich.workloads.task import parse_task
 
 if TYPE_CHECKING:
     from mowich.nki import Result
+    from mowich.studies.system_run import SystemRun
 
 Train = Mapping[str, object]
 """{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}; also "task": "sft", "lora:16:attention", "document": mean tokens of
@@ -148,14 +149,36 @@ def fleet(scenario: str | Path, *, rates: str | Path | None = None, draws: int =
                         seed=seed)  # fmt: skip
 
 
-def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, timed: bool = True, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
+def _copied(arrays: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The same arguments for one rank, arrays copied so that ranks do not write into each other's."""
+    if kwargs:
+        raise UserError(
+            "with system, arguments go by position", given=sorted(kwargs), fix="inputs=[...] takes a dict for each rank"
+        )
+    return [a.copy() if hasattr(a, "copy") else a for a in arrays]
+
+
+def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, timed: bool = True, system: str | None = None,
+               inputs: Sequence[Any] | None = None, facts: Facts | None = None, **kwargs: Any) -> Result | list[Result] | SystemRun:  # fmt: skip
     """Run an NKI kernel on a simulated NeuronCore; `.outputs` are what it returned, `.warnings` what it should not do, `.time_s` how long
     it takes (an Estimate in seconds, made when asked for).
 
     target: trn1, trn2 or trn3 (default: the kernel's own, else trn3); lnc: cores of the logical core, 1 or 2; values=False times a
     kernel and checks its instructions without arithmetic; timed=False: no clock; ranks=N runs the same arguments on N ranks and gives a
     list. For other arguments on each rank there is `mowich.nki.simulate_ranks`.
+
+    system="trn3-gen2", ranks=144: the kernel on 144 chips of that machine, one core of each; gives a `SystemRun` with the results of all ranks and the time
+    of every collective on the fabric, by level. inputs: arguments of each rank, instead of the same `arrays` on all.
     """
+    if system is not None:
+        from mowich.studies import system_run
+
+        if target is not None:
+            raise UserError("system says which core runs: leave target out", given=target)
+        given = list(inputs) if inputs is not None else [_copied(arrays, kwargs) for _ in range(ranks)]
+        return system_run.run(facts or _facts.load(), kernel, given, system=system, lnc=lnc, values=values)
+    if inputs is not None:
+        raise UserError("inputs of each rank need a system", fix='run_kernel(kernel, inputs=[...], system="trn3-gen2")')
     from mowich import nki
 
     return nki.run_kernel(kernel, *arrays, target=target, lnc=lnc, values=values, ranks=ranks, timed=timed, **kwargs)

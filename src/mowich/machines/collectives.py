@@ -102,13 +102,14 @@ def torus_span(level: Level, r: Floats, nodes: float) -> tuple[Floats, Floats]:
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """One way of doing a collective: L = latency_s (and bulk_s more for messages that leave the low-latency protocol), b = per_B seconds per byte;
-    inf where the library does not have it. binds: index of the level with the largest b, into `system.levels`."""
+    inf where the library does not have it. binds: index of the level with the largest b, into `system.levels`; parts: b of each level."""
 
     name: str
     latency_s: Floats
     bulk_s: Floats
     per_B: Floats
     binds: NDArray[np.intp]
+    parts: tuple[Floats, ...] = ()
 
 
 def algorithms(system: System, n: Floats, stride: Floats, kind: str) -> list[Algorithm]:
@@ -149,7 +150,9 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
     ring_net = np.where(N > 1, passes * N * net.step_s, 0.0)
     one = n > 1
     base = np.where(one, f.base_s, 0.0)
-    out = [Algorithm("ring", base + steps + ring_net, f.large_network_latency * ring_net, per_B, binds)]
+    out = [
+        Algorithm("ring", base + steps + ring_net, f.large_network_latency * ring_net, per_B, binds, (*inside, outside))
+    ]
     if not two:
         return out
     tree_ok = (N > 1) & (k <= f.tree_domain)
@@ -163,6 +166,7 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
             f.large_network_latency * tree_net,
             per_B,
             binds,
+            (*inside, outside),
         )
     )
     switch = next((h for h in inner if h.level.reduces), None)
@@ -178,9 +182,10 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
         total = np.maximum(reduced + (np.sum(rest, axis=0) if rest else 0.0), outside)
         parts = [reduced if h is switch else b for h, b in zip(inner, inside, strict=True)]
         name = "nvls"
+        every = (*parts, outside)
         out.append(
             Algorithm(
-                name, np.where(ok, latency, never), f.large_network_latency * over_net, total, _worst([*parts, outside])
+                name, np.where(ok, latency, never), f.large_network_latency * over_net, total, _worst(every), every
             )
         )
     return out
@@ -214,7 +219,7 @@ def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
                 step = passes * h.ring_steps * h.step_s
             latency = latency + step
             parts.append(b)
-        out.append(Algorithm(name, latency, bulk, np.sum(parts, axis=0), _worst(parts)))
+        out.append(Algorithm(name, latency, bulk, np.sum(parts, axis=0), _worst(parts), tuple(parts)))
     return out
 
 
@@ -275,6 +280,35 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
             way.name + (" + tree" if way.name == "nvls" and bound_by_network(way, system, i, n, stride) else "")
         )
     return Chosen(np.min(times, axis=0), used, binds)
+
+
+def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) -> dict[str, float]:
+    """Seconds of one collective by level: the bytes' time on each level that it uses, and "latency" for steps and pipeline; they sum to its time.
+
+    Where levels work at once (all-to-all, and all of NCCL's) the one that binds has the bytes' time.
+    """
+    data, size, step = (np.array([float(x)]) for x in (data_B, n, stride))
+    found = choose(system, kind, data, size, step)
+    total = float(found.time_s[0])
+    names = [level.name for level in system.levels]
+    out: dict[str, float] = {}
+    if kind in ("all-to-all", "permute", "broadcast"):
+        share = float(choose(system, kind, np.array([1e15]), size, step).time_s[0]) / 1e15 * data_B
+        where = choose(system, kind, np.array([1e15]), size, step).binds[0]
+        out[where if where in names else names[0]] = min(share, total)
+    else:
+        ways = algorithms(system, size, step, kind)
+        way = min(ways, key=lambda a: float(law_s(system, a.latency_s, a.bulk_s, a.per_B * data, data)[0]))
+        if system.fabric.library == "nccl":
+            out[names[int(way.binds[0])]] = float(way.per_B[0]) * data_B
+        else:
+            out |= {
+                name: float(part[0]) * data_B
+                for name, part in zip(names, way.parts, strict=True)
+                if float(part[0]) > 0.0
+            }
+    out["latency"] = max(0.0, total - sum(out.values()))
+    return out
 
 
 def bound_by_network(way: Algorithm, system: System, i: int, n: Floats, stride: Floats) -> bool:

@@ -147,6 +147,15 @@ def all_gather(
         d.write(joined.reshape(d.shape))
 
 
+def _part(a: Array, n: int, i: int, axis: int) -> Array:
+    """Part i of n along an axis: `np.array_split(a, n, axis)[i]`, without making the others."""
+    size, more = divmod(a.shape[axis], n)
+    start = i * size + min(i, more)
+    at = [slice(None)] * a.ndim
+    at[axis] = slice(start, start + size + (i < more))
+    return a[tuple(at)]
+
+
 def reduce_scatter(
     srcs: Any,
     dsts: Any,
@@ -163,10 +172,17 @@ def reduce_scatter(
     row = ops.alu(op)
     core = machine.active()
     members = _group(replica_group, core.rank)
+<<<<<<< HEAD
     totals = _totals("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), srcs, dsts, row)
     for d, total in zip(dsts, totals, strict=True):
         mine = np.array_split(total, len(members), axis=int(collective_dim))[members.index(core.rank)]
         d.write(mine.reshape(d.shape))
+=======
+    parts = _meet("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), [_bytes(s) for s in srcs])
+    for i, (s, d) in enumerate(zip(srcs, dsts, strict=True)):
+        split = [_part(p[i], len(members), members.index(core.rank), int(collective_dim)) for p in parts]
+        d.write(_reduced(split, s, d, row).reshape(d.shape))
+>>>>>>> 5834dc5 (Kernels and a transformer layer on the ranks of a whole machine, timed by level; collectives as step lists)
 
 
 def all_to_all(
@@ -180,7 +196,7 @@ def all_to_all(
     parts = _meet("all_to_all", members, (_signature(srcs), collective_dim), [_bytes(s) for s in srcs])
     me = members.index(core.rank)
     for i, d in enumerate(dsts):
-        mine = [np.array_split(p[i], len(members), axis=int(collective_dim))[me] for p in parts]
+        mine = [_part(p[i], len(members), me, int(collective_dim)) for p in parts]
         d.write(np.concatenate(mine, axis=int(collective_dim)).reshape(d.shape))
 
 
