@@ -52,6 +52,11 @@ def _meet(kind: str, members: list[int], signature: Any, payload: Any) -> list[A
                 fix="use mowich.nki.simulate_ranks, or run_kernel(..., ranks=N)",
             )
         return [payload]
+    if max(members) >= core.ranks:
+        raise fail(
+            f"{kind} among ranks {members} in a run of {core.ranks} ranks",
+            fix="a group names ranks of the run, from 0 on",
+        )
     per = core.programs
     counter = ("collective", tuple(members), kind)
     turn = core.serial.get(counter, 0)
@@ -172,17 +177,10 @@ def reduce_scatter(
     row = ops.alu(op)
     core = machine.active()
     members = _group(replica_group, core.rank)
-<<<<<<< HEAD
     totals = _totals("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), srcs, dsts, row)
     for d, total in zip(dsts, totals, strict=True):
-        mine = np.array_split(total, len(members), axis=int(collective_dim))[members.index(core.rank)]
+        mine = _part(total, len(members), members.index(core.rank), int(collective_dim))
         d.write(mine.reshape(d.shape))
-=======
-    parts = _meet("reduce_scatter", members, (_signature(srcs), collective_dim, row.name), [_bytes(s) for s in srcs])
-    for i, (s, d) in enumerate(zip(srcs, dsts, strict=True)):
-        split = [_part(p[i], len(members), members.index(core.rank), int(collective_dim)) for p in parts]
-        d.write(_reduced(split, s, d, row).reshape(d.shape))
->>>>>>> 5834dc5 (Kernels and a transformer layer on the ranks of a whole machine, timed by level; collectives as step lists)
 
 
 def all_to_all(
