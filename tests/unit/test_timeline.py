@@ -100,18 +100,13 @@ def test_a_timeline_that_cannot_be_is_one_line(args: tuple[str, ...], said: str,
 
 @pytest.mark.parametrize(("model", "pp"), [("llama-3.1-8b", 4), ("llama-3.1-8b", 8), ("llama-3.1-70b", 8), ("gpt2", 4)])
 def test_a_balanced_split_makes_room_for_the_head(facts: Facts, model: str, pp: int) -> None:
-    """Fewer layers on the last stage: never slower than an even deal played out, and the closed form is at most one stage's slack above it."""
+    """Fewer layers on the last stage: never slower than an even deal played out. The closed form bounds it from above, by 6% at most unless the
+    head weighs a third of the model, as in gpt2."""
     job, system, shapes = TrainJob(tokens=1e12, seq=4096, batch_seqs=64), resolve(facts, "h100:32"), load(model)
     even, balanced = (timeline(shapes, system, job, Plan(pp=pp, dp=2, split=split)) for split in ("even", "balanced"))
     assert balanced.line.makespan_s <= even.line.makespan_s * (1 + 1e-9)
     assert balanced.line.makespan_s <= balanced.closed_s * (1 + 1e-6)
-    slack = (
-        balanced.closed_s
-        - balanced.num_micro_batches
-        * max(sum(s.end_s - s.start_s for s in balanced.line.spans if s.device == d) for d in range(pp))
-        / balanced.num_micro_batches
-    )
-    assert balanced.closed_s - balanced.line.makespan_s <= slack
+    assert balanced.closed_s <= balanced.line.makespan_s * (1.3 if model == "gpt2" else 1.06)
 
 
 def test_a_balanced_split_keeps_every_layer(facts: Facts) -> None:
