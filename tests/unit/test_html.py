@@ -86,6 +86,26 @@ def test_other_results(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"mowich/[a-z]+@1", schema) for schema in PAGES)
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (
+            ("kernel", "profile", str(ROOT / "kernels" / "matmul.py"), "-k", "matmul", "--target", "trn2"),
+            "engine works most",
+        ),
+        (("traffic", str(ROOT / "scenarios" / "chat-llama-70b.yaml")), "of requests meet the limits"),
+    ],
+)
+def test_pages_of_kernels_and_traffic(args: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*args, "--json", "--quiet"]) == 0
+    page = read(render(json.loads(capsys.readouterr().out)))
+    assert says in " ".join(page.text)
+    assert len(json.loads(page.options)) >= 2
+
+
 def test_the_verb(tmp_path: Path, compared: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "r.json"
     saved.write_text(json.dumps(compared))

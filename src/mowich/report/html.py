@@ -285,11 +285,74 @@ def validate_page(result: Result) -> Page:
                 tables=[Table(title="By chip", head=["chip", "n", "refused", "median", "mean", "p90", "bias", "in 90% range"], rows=rows)])  # fmt: skip
 
 
+def kernel_page(result: Result) -> Page:
+    engines = {name: e for name, e in result["engines"].items() if e["instructions"]}
+    us = 1e6
+    states = {s: [e[f"{s}_s"] * us for e in engines.values()] for s in ("busy", "wait", "idle")}
+    waits = sorted({w for e in engines.values() for w in e.get("waits_s", {})})
+    pictures = [
+        charts.stacked_bars("Engines: busy, waiting, idle", "The three sum to the time of the kernel.", list(engines), states, unit="us"),
+        charts.stacked_bars("Where the time rests", "Parts of the critical path by the fact that sets them.", ["latency"],
+                            {k: [v * us] for k, v in result["time_s"]["breakdown"].items()}, unit="us"),
+    ]  # fmt: skip
+    if waits:
+        pictures.append(
+            charts.stacked_bars(
+                "Whom an engine waits for",
+                "Part of its waiting time.",
+                list(engines),
+                {w: [e.get("waits_s", {}).get(w, 0.0) * us for e in engines.values()] for w in waits},
+                unit="us",
+            )
+        )
+    roof = result["roofline"]
+    rows = [
+        [f"{r['file']}:{r['line']}", number(r["seconds"] * us), r["cause"], r.get("remedy", "")] for r in result["top"]
+    ]
+    sizes = [
+        [
+            f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B",
+            f"{d['descriptors']:,}",
+            f"{d['bytes']:,}",
+            percent(d["efficiency"]),
+        ]
+        for d in result.get("dma", ())
+    ]
+    time = _e(result["time_s"])
+    busiest = max(engines, key=lambda name: engines[name]["busy_s"], default="-")
+    return Page(
+        title=f"Kernel on {result['target']}", headline=f"{interval(time, us)} us on {result['target']}; the {busiest} engine works most; {roof['bound']} bound.",
+        assumptions=[("instructions", f"{result['instructions']:,}"), ("MFU", percent(result["mfu"])), ("MBU", percent(result["mbu"])),
+                     ("FLOP per byte", f"{roof['flop_per_B']:.3g}, ridge {roof['ridge_flop_per_B']:.3g}"), ("SBUF peak per partition", f"{result['sbuf_peak_B']:,} B"), ("PSUM banks", str(result["psum_peak_banks"])), ("grade", time.grade)],
+        tables=[Table(title="Lines that cost most", head=["line", "us", "cause", "remedy"], rows=rows), Table(title="DMA by size of descriptor", head=["size", "descriptors", "bytes", "efficiency"], rows=sizes)],
+        charts=pictures, warnings=result.get("warnings", ()), inputs=result.get("inputs", {}),
+    )  # fmt: skip
+
+
+def traffic_page(result: Result) -> Page:
+    times = {"time to first token": "ttft_s", "time per output token": "tpot_s", "end to end": "e2e_s"}
+    marks = ("mean", "p50", "p90", "p99")
+    rows = [[name, *(number(result[key][m], 1e3) for m in marks)] for name, key in times.items()]
+    facts = [("requests", f"{result['completed']:,} of {result['requests']:,}"), ("utilisation", percent(result.get("utilisation"))), ("tokens/s/chip", number(result.get("tokens_per_s_per_chip"))),
+             ("$/Mtok", number(result.get("usd_per_mtok"))), ("J/token", number(result.get("J_per_token"))), ("facts", str(result.get("facts_hash", "")))]  # fmt: skip
+    pictures = [
+        charts.stacked_bars(
+            f"{name}: percentiles", "", list(marks), {name: [result[key][m] * 1e3 for m in marks]}, unit="ms"
+        )
+        for name, key in times.items()
+    ]
+    return Page(title=str(result["inputs"].get("name", "Traffic")), assumptions=facts, charts=pictures, warnings=result.get("warnings", ()), inputs=result["inputs"],
+                headline=f"{percent(result['goodput_frac'])} of requests meet the limits; first token {number(result['ttft_s']['p50'], 1e3)} ms at the median, {number(result['ttft_s']['p99'], 1e3)} ms at p99.",
+                tables=[Table(title="What users see, ms", head=["", *marks], rows=rows)])  # fmt: skip
+
+
 PAGES: Mapping[str, Callable[[Result], Page]] = {
     "mowich/compare@1": compare_page,
     "mowich/plan@1": compare_page,
     "mowich/fleet@1": fleet_page,
     "mowich/validate@1": validate_page,
+    "mowich/kernel@1": kernel_page,
+    "mowich/traffic@1": traffic_page,
 }
 
 
