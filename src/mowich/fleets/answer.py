@@ -221,6 +221,25 @@ def words(says: Says, labels: Sequence[str]) -> str:
     )
 
 
+def together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
+    """Rows in words, those of one subject as one: "supply of trn3 to rent in 2028-Q1 to 2028-Q4"."""
+    groups: dict[tuple[str, str], list[Says]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    out = []
+    for same in groups.values():
+        first, last = same[0].period, same[-1].period
+        text = words(same[0], labels)
+        if len(same) > 1:
+            text += (
+                f" to {labels[last]}"
+                if last - first == len(same) - 1
+                else ", " + ", ".join(labels[r.period] for r in same[1:])
+            )
+        out.append(text)
+    return tuple(out)
+
+
 def bindings(problem: Problem, programme: Programme, duals: Any) -> tuple[Binding, ...]:
     """The constraints with a shadow price, dearest first; what only ties variables together is left out."""
     out = []
@@ -255,36 +274,54 @@ def solve(problem: Problem, rates: Rates, *, relaxed: bool = False, gap: float =
         say("finding what conflicts")
         rows = conflict(programme)
         return Answer(status="infeasible", usd=math.nan, bound_usd=math.nan, gap=math.nan, seconds=0.0, energy_J=math.nan, stacks=(),
-                      conflict=tuple(words(r, problem.labels) for r in rows), warnings=problem.warnings)  # fmt: skip
-    out = answer_of(problem, rates, programme, best, whole=not relaxed)
-    vendors = []
+                      conflict=together(rows, problem.labels), warnings=problem.warnings)  # fmt: skip
+    alone: dict[str, Solution | str] = {}
     for stack in problem.stacks:
         say(f"solving with {stack} alone")
         try:
-            alone = optimise(
+            alone[stack] = optimise(
                 programme,
                 integer=not relaxed,
                 gap=gap,
                 time_limit_s=time_limit_s,
                 high=only(programme, problem, [stack]),
             )
-            usd = alone.goals["cost"] * programme.money_usd
-            vendors.append(Vendor(stack=stack, usd=usd, over=usd / out.usd - 1))
         except Infeasible:
-            vendors.append(Vendor(stack=stack, usd=None, over=None, reason=_why_not(problem, rates, programme, stack)))
+            alone[stack] = _why_not(problem, programme, stack)
+    cheaper = [
+        s
+        for s in alone.values()
+        if isinstance(s, Solution) and s.goals[problem.goals[0]] < best.goals[problem.goals[0]]
+    ]
+    if cheaper:  # within the gap, one stack alone may be found to do better
+        found = min(cheaper, key=lambda s: s.goals[problem.goals[0]])
+        best = replace(
+            found,
+            bound=best.bound,
+            gap=max(0.0, 1 - best.bound / found.goals[problem.goals[0]]),
+            seconds=best.seconds + found.seconds,
+        )
+    out = answer_of(problem, rates, programme, best, whole=not relaxed)
+    vendors = []
+    for stack, one in alone.items():
+        if isinstance(one, Solution):
+            usd = one.goals["cost"] * programme.money_usd
+            vendors.append(Vendor(stack=stack, usd=usd, over=usd / out.usd - 1))
+        else:
+            vendors.append(Vendor(stack=stack, usd=None, over=None, reason=one))
     return replace(
         out, binding=bindings(problem, programme, linear.duals), vendors=tuple(vendors), seconds=best.seconds
     )
 
 
-def _why_not(problem: Problem, rates: Rates, programme: Programme, stack: str) -> str:
+def _why_not(problem: Problem, programme: Programme, stack: str) -> str:
     """Why one stack alone cannot do it: a workload that runs on none of its systems, else the constraints that conflict."""
     for task in problem.tasks:
         mine = [c.name for c in problem.choices if c.stack == stack]
         if not any((task.name, s) in programme.layout.work for s in mine):
             return f"{task.name} runs on none of {', '.join(mine)}"
     rows = conflict(replace(programme, high=only(programme, problem, [stack])))
-    return " and ".join(dict.fromkeys(words(r, problem.labels) for r in rows[:3])) + (" ..." if len(rows) > 3 else "")
+    return " and ".join(together(rows, problem.labels))
 
 
 # ---- how robust -----------------------------------------------------------------------------------------------------------------------
@@ -416,6 +453,12 @@ def _regret(session: Session, best: Solution) -> float:
 
 
 # ---- flip points ----------------------------------------------------------------------------------------------------------------------
+
+
+def ties(found: Sequence[Flip]) -> dict[str, str]:
+    """Task -> the other system, where the leader changes at the first step of something that belongs to neither: today they tie."""
+    near = 1.03
+    return {f.task: f.after for f in reversed(found) if 1 / near < f.at < near and f.system not in (f.before, f.after)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
-from mowich.fleets.answer import Answer, Flip, Robustness
+from mowich.fleets.answer import Answer, Flip, Robustness, ties
 from mowich.report.table import UNKNOWN, Column, Style, interval, percent, table, wrap
 from mowich.report.text import names
 from mowich.studies.fleet import Fleet, WhatIf
@@ -205,8 +205,10 @@ def _robust(r: Robustness, style: Style) -> list[str]:
 
 
 def _flips(found: Sequence[Flip], style: Style) -> list[str]:
+    tied = ties(found)
+    left = [f for f in found if f.task not in tied]
     rows = []
-    for f in found[:TOP_FLIPS]:
+    for f in left[:TOP_FLIPS]:
         value = (
             f"${sig(f.value)}/chip/h"
             if f.unit == "USD/chip/h"
@@ -233,8 +235,11 @@ def _flips(found: Sequence[Flip], style: Style) -> list[str]:
         rows,
         style,
     )[0]
-    more = len(found) - TOP_FLIPS
-    return lines + ([f"  and {more} more (--json)"] if more > 0 else [])
+    more = len(left) - TOP_FLIPS
+    lines += [f"  and {more} more (--json)"] if more > 0 else []
+    if tied:
+        lines += wrap("Tied today, so anything moves them: " + "; ".join(f"{task} ({names(sorted({f.before for f in found if f.task == task} | {other}))})" for task, other in tied.items()) + ".", style)  # fmt: skip
+    return lines
 
 
 def _speeds(result: Fleet, style: Style) -> list[str]:

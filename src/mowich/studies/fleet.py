@@ -179,15 +179,29 @@ def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     def limit(key: str) -> float:
         return parse(ask[key], "s", where=f"{task.name}.{key}").value if key in ask else math.inf
 
-    job = ServeJob(prompt=parse_count(ask["isl"], where=f"{task.name}.isl"), output=parse_count(ask["osl"], where=f"{task.name}.osl"), ttft_s=limit("ttft"), tpot_s=limit("tpot"))
+    job = ServeJob(
+        prompt=parse_count(ask["isl"], where=f"{task.name}.isl"),
+        output=parse_count(ask["osl"], where=f"{task.name}.osl"),
+        ttft_s=limit("ttft"),
+        tpot_s=limit("tpot"),
+    )
     chips = int(ask.get("chips") or choice.unit_chips)
     fixed = parse_serving({"weights": ",".join(ask["precision"])} if ask.get("precision") else {})
-    row = serve_plan.plan(load_model(str(ask["model"])), choice.system.id, job=job, facts=facts, chips=chips, top=1, fixed=fixed).rows[0]
+    row = serve_plan.plan(
+        load_model(str(ask["model"])), choice.system.id, job=job, facts=facts, chips=chips, top=1, fixed=fixed
+    ).rows[0]
     if row.feasible is not True or row.decode is None:
         return _failed(task, choice, row.reason or "no plan meets the limits", chips)
     speed = row.tokens_per_s_per_chip.scaled(row.chips_used / (row.chips_used + row.chips_idle), PER_CHIP)
     plan = {**row.decode.to_dict(), "mode": row.mode, "batch": row.batch, "engine": row.engine}
-    return Rate(task=task.name, system=choice.name, tokens_per_s_per_chip=speed, chips=chips, plan=plan, source="mowich plan --serve")
+    return Rate(
+        task=task.name,
+        system=choice.name,
+        tokens_per_s_per_chip=speed,
+        chips=chips,
+        plan=plan,
+        source="mowich plan --serve",
+    )
 
 
 # ---- the study ------------------------------------------------------------------------------------------------------------------------
