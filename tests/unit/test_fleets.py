@@ -353,6 +353,42 @@ def test_an_infeasible_scenario_is_exit_3(tmp_path: Path, capsys: pytest.Capture
     assert "the budget" in out
 
 
+@pytest.mark.parametrize("name", ["startup", "lab-100mw", "rainier"])
+def test_the_scenarios_that_ship_have_plans(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path(__file__).resolve().parents[2] / "scenarios" / f"{name}.yaml"
+    assert cli.run(["fleet", str(file), "--lp", "--json", "--quiet"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["objective"] > 0
+    assert all(r["tokens_per_s_per_chip"]["value"] for r in result["rates"])
+
+
+def test_serving_speeds_are_those_of_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = SCENARIO.replace("    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}\n    on_chips: 64\n",
+                            "    serve: {model: llama-3.1-8b, isl: 1000, osl: 200, tokens_per_s: 100k, ttft: 1s, tpot: 20ms}\n    on_chips: 8\n")  # fmt: skip
+    assert cli.run(["fleet", str(scenario(tmp_path, text)), "--lp", "--json", "--quiet"]) == 0
+    rate = {r["system"]: r for r in json.loads(capsys.readouterr().out)["rates"]}["h100"]["tokens_per_s_per_chip"]
+    plan = [
+        "plan",
+        "llama-3.1-8b",
+        "--serve",
+        "--on",
+        "h100:8",
+        "--isl",
+        "1000",
+        "--osl",
+        "200",
+        "--ttft",
+        "1s",
+        "--tpot",
+        "20ms",
+        "--json",
+        "--quiet",
+    ]
+    assert cli.run(plan) == 0
+    best = json.loads(capsys.readouterr().out)["plans"][0]
+    assert rate["value"] == pytest.approx(best["tokens_per_s_per_chip"]["value"] * best["chips_used"] / 8)
+
+
 def test_vectors_have_a_value_for_every_period(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 3 values for 4 periods"):
         read_problem(scenario(tmp_path, SCENARIO.replace("supply: 4", "supply: [1, 2, 3]")), facts.load())
