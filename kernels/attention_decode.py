@@ -82,15 +82,7 @@ def attend(q, k, v, caches, room, identity):
         sums = nl.ndarray((rows, len(halves)), dtype=nl.float32, buffer=nl.sbuf)
         for i, scores in enumerate(halves):
             flat = power.reshape((rows, width))[:, 2 * BANK * i : 2 * BANK * i + scores.shape[1]]
-            nisa.activation_reduce(
-                dst=flat,
-                op=nl.exp,
-                data=scores,
-                scale=scale,
-                bias=bias,
-                reduce_op=nl.add,
-                reduce_res=sums[:, i : i + 1],
-            )
+            nisa.activation_reduce(dst=flat, op=nl.exp, data=scores, scale=scale, bias=bias, reduce_op=nl.add, reduce_res=sums[:, i : i + 1])
 
         tokens = nl.ndarray((P, runs, rows), dtype=v.dtype, buffer=nl.sbuf)
         for t0 in range(0, runs, 8):  # one PSUM bank of transposes
@@ -98,17 +90,11 @@ def attend(q, k, v, caches, room, identity):
             turned = nl.ndarray((P, t1 - t0, rows), dtype=v.dtype, buffer=nl.psum)
             for t in range(t0, t1):
                 nisa.nc_transpose(dst=turned[:, t - t0, :], data=power[:, :, t], engine=nisa.tensor_engine)
-            nisa.tensor_copy(
-                dst=tokens[:, t0:t1, :], src=turned, engine=nisa.scalar_engine if t0 else nisa.vector_engine
-            )
+            nisa.tensor_copy(dst=tokens[:, t0:t1, :], src=turned, engine=nisa.scalar_engine if t0 else nisa.vector_engine)
         product = nl.ndarray((rows, d), dtype=nl.float32, buffer=nl.psum)
         for i in range(len(caches)):
             for t in range(runs):
-                nisa.nc_matmul(
-                    dst=product[i * room : (i + 1) * room, :],
-                    stationary=tokens[:, t, i * room : (i + 1) * room],
-                    moving=values[i][:, t, :],
-                )
+                nisa.nc_matmul(dst=product[i * room : (i + 1) * room, :], stationary=tokens[:, t, i * room : (i + 1) * room], moving=values[i][:, t, :])
 
         new = total if before is None else column(rows)
         nisa.tensor_reduce(dst=new, op=nl.add, data=sums, axis=1)
@@ -118,9 +104,7 @@ def attend(q, k, v, caches, room, identity):
             change = column(rows)
             nisa.activation(dst=change, op=nl.exp, data=before, scale=scale, bias=bias)
             nisa.scalar_tensor_tensor(dst=total, data=total, op0=nl.multiply, operand0=change, op1=nl.add, operand1=new)
-            nisa.scalar_tensor_tensor(
-                dst=output, data=output, op0=nl.multiply, operand0=change, op1=nl.add, operand1=product
-            )
+            nisa.scalar_tensor_tensor(dst=output, data=output, op0=nl.multiply, operand0=change, op1=nl.add, operand1=product)
         before = top
     inverse = column(rows)
     nisa.reciprocal(dst=inverse, data=total)

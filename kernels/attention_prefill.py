@@ -40,9 +40,7 @@ def attention_prefill(q, k, v):
                 keys = nl.ndarray((d, s1 - s0), dtype=k.dtype, buffer=nl.sbuf)
                 nisa.dma_copy(dst=keys, src=k[h * G // H, :, s0:s1])
                 values = nl.ndarray((P, (s1 - s0) // P, d), dtype=v.dtype, buffer=nl.sbuf)
-                nisa.dma_copy(
-                    dst=values, src=v[h * G // H, s0:s1, :].reshape(((s1 - s0) // P, P, d)).permute((1, 0, 2))
-                )
+                nisa.dma_copy(dst=values, src=v[h * G // H, s0:s1, :].reshape(((s1 - s0) // P, P, d)).permute((1, 0, 2)))
                 for tile in tiles:
                     if s0 < tile.limit:
                         tile.attend(keys, values, s0, min(s1, tile.limit) - s0, identity, mask)
@@ -98,9 +96,7 @@ class Tile:
         nisa.tensor_scalar(dst=bias, data=top, op0=nl.multiply, operand0=-self.scale)
         power = nl.ndarray((P, width), dtype=values.dtype, buffer=nl.sbuf)
         total = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf) if self.top is not None else self.total
-        nisa.activation_reduce(
-            dst=power, op=nl.exp, data=scores, scale=self.scale, bias=bias, reduce_op=nl.add, reduce_res=total
-        )
+        nisa.activation_reduce(dst=power, op=nl.exp, data=scores, scale=self.scale, bias=bias, reduce_op=nl.add, reduce_res=total)
 
         turned = nl.ndarray((P, width // P, P), dtype=values.dtype, buffer=nl.psum)
         for t in range(width // P):
@@ -116,12 +112,8 @@ class Tile:
         else:
             change = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
             nisa.activation(dst=change, op=nl.exp, data=self.top, scale=self.scale, bias=bias)
-            nisa.scalar_tensor_tensor(
-                dst=self.total, data=self.total, op0=nl.multiply, operand0=change, op1=nl.add, operand1=total
-            )
-            nisa.scalar_tensor_tensor(
-                dst=self.output, data=self.output, op0=nl.multiply, operand0=change, op1=nl.add, operand1=product
-            )
+            nisa.scalar_tensor_tensor(dst=self.total, data=self.total, op0=nl.multiply, operand0=change, op1=nl.add, operand1=total)
+            nisa.scalar_tensor_tensor(dst=self.output, data=self.output, op0=nl.multiply, operand0=change, op1=nl.add, operand1=product)
         self.top = top
 
     def finish(self):

@@ -37,10 +37,7 @@ def matmul_mx(lhsT, lhsT_scale, rhs, rhs_scale):
         each = stationary[0][1]
         for n0 in nl.affine_range(first, last, TILE_N):
             columns = min(TILE_N, last - n0)
-            sums = [
-                nl.ndarray((min(TILE_M, rows - m), columns), dtype=nl.float32, buffer=nl.psum)
-                for m in range(0, rows, TILE_M)
-            ]
+            sums = [nl.ndarray((min(TILE_M, rows - m), columns), dtype=nl.float32, buffer=nl.psum) for m in range(0, rows, TILE_M)]
             for k0, k1, moving, moving_scale in chunks(*right, n0, columns):
                 for k in range(k0, k1):
                     _, _, held, held_scale = stationary[k // each]

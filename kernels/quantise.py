@@ -32,9 +32,7 @@ def quantise_fp8(x):
         nisa.tensor_reduce(dst=ends[1], op=nl.minimum, data=tile, axis=1, negate=True)
         scale = nl.ndarray((size, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_tensor(dst=scale, data1=ends[0], data2=ends[1], op=nl.maximum)
-        nisa.tensor_scalar(
-            dst=scale, data=scale, op0=nl.maximum, operand0=1e-10, op1=nl.multiply, operand1=1.0 / FP8_MAX
-        )
+        nisa.tensor_scalar(dst=scale, data=scale, op0=nl.maximum, operand0=1e-10, op1=nl.multiply, operand1=1.0 / FP8_MAX)
         inverse = nl.ndarray((size, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.reciprocal(dst=inverse, data=scale)
         out = nl.ndarray((size, C), dtype=nl.float8_e4m3, buffer=nl.sbuf)

@@ -25,9 +25,7 @@ def rmsnorm(x, weight, eps=1e-6):
         nisa.dma_copy(dst=tile, src=x[start : start + size, :])
         out = nl.ndarray((size, H), dtype=x.dtype, buffer=nl.sbuf)
         total = nl.ndarray((size, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.activation_reduce(
-            dst=out, op=nl.square, data=tile, reduce_op=nl.add, reduce_res=total
-        )  # only the sum is used
+        nisa.activation_reduce(dst=out, op=nl.square, data=tile, reduce_op=nl.add, reduce_res=total)  # only the sum is used
         factor = nl.ndarray((size, 1), dtype=nl.float32, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=factor, data=total, op0=nl.multiply, operand0=1.0 / H, op1=nl.add, operand1=eps)
         nisa.tensor_scalar(dst=factor, data=factor, op0=nl.power, operand0=-0.5)

@@ -66,10 +66,7 @@ def tiled(x):
 def products(weights, x):
     """For each (w [128, num_k, N] in HBM, columns): w[:, columns].T @ x in PSUM, as tiles [128, tokens]."""
     P, num_k, size = x.shape
-    made = [
-        [nl.ndarray((P, size), dtype=nl.float32, buffer=nl.psum) for _ in range((c.stop - c.start) // P)]
-        for _, c in weights
-    ]
+    made = [[nl.ndarray((P, size), dtype=nl.float32, buffer=nl.psum) for _ in range((c.stop - c.start) // P)] for _, c in weights]
     each = max(1, CHUNK_B // (2 * (weights[0][1].stop - weights[0][1].start)))
     for k0 in range(0, num_k, each):
         k1 = min(num_k, k0 + each)
