@@ -124,3 +124,15 @@ def test_mamba_v1_as_published() -> None:
     kernels = module(MAMBA, "mamba")
     r = run(kernels.mamba_v1, (1, 256, 512), (1, 256, 512), (256, 16), (1, 16, 512), (1, 16, 512), target="trn1")
     assert r.device_s == near(172.93e-6, rel=0.15)
+
+
+def test_random_tiles_of_the_convenience_layer_have_a_time() -> None:
+    def kernel(x: Any) -> Any:
+        import mowich.nki.language as nl
+
+        t = nl.rand((128, 64), dtype=nl.float32, buffer=nl.sbuf)
+        return nl.exp(t)
+
+    r = mowich.run_kernel(kernel, hollow((1, 1), "float32"), target="trn2", values=False)
+    assert not isinstance(r, list)
+    assert 0 < float(r.time_s) < 5e-6
