@@ -26,6 +26,7 @@ test-slow: $(STAMP)
 	$(PYTHON) -m venv $(VENV)-slow
 	$(VENV)-slow/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-slow.txt
 	$(VENV)-slow/bin/python tests/slow/check_params.py
+	$(VENV)-slow/bin/python tests/slow/check_flops.py
 
 bench: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds

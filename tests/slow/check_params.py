@@ -32,15 +32,21 @@ DERIVED = {
 
 def transformers_count(data: dict[str, Any]) -> int:
     """Parameters of the text model that transformers builds for this config, on the meta device."""
-    import torch
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-
-    from mowich.workloads.config import WRAPPERS
-
     if data.get("model_type") in ("qwen3_vl", "qwen3_vl_moe", "llama4", "gemma4"):
         return _without_vision(data)
     if data.get("model_type") in ("step3p5", "step3p7"):
         return _without_vision(_step(data))
+    _, model = build(data)
+    return sum(p.numel() for p in model.parameters())
+
+
+def build(data: dict[str, Any]) -> tuple[Any, Any]:
+    """(config, text model) of transformers for a parsed config, on the meta device, tied weights tied."""
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    from mowich.workloads.config import WRAPPERS
+
     text = dict(data)
     if isinstance(data.get("text_config"), dict):
         text = dict(data["text_config"])
@@ -56,17 +62,22 @@ def transformers_count(data: dict[str, Any]) -> int:
     if kind in DERIVED:
         raise ValueError("not in transformers: " + DERIVED[kind])
     config = CONFIG_MAPPING[kind].from_dict({k: v for k, v in text.items() if k != "rope_scaling"})
-    from transformers import AutoModelForMaskedLM
-
     auto = AutoModelForMaskedLM if kind == "bert" else AutoModelForCausalLM
     with torch.device("meta"):
         model = auto.from_config(config)
     model.tie_weights()
-    return sum(p.numel() for p in model.parameters())
+    return config, model
 
 
 def _without_vision(data: dict[str, Any]) -> int:
     """Parameters of the whole multimodal model without those of its vision tower and projector."""
+    vision = ("visual", "vision", "projector")
+    _, model = build_whole(data)
+    return sum(p.numel() for name, p in model.named_parameters() if not any(v in name for v in vision))
+
+
+def build_whole(data: dict[str, Any]) -> tuple[Any, Any]:
+    """(config, multimodal model) of transformers for a parsed config, on the meta device."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
@@ -74,8 +85,7 @@ def _without_vision(data: dict[str, Any]) -> int:
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     model.tie_weights()
-    vision = ("visual", "vision", "projector")
-    return sum(p.numel() for name, p in model.named_parameters() if not any(v in name for v in vision))
+    return config, model
 
 
 def _step(data: dict[str, Any]) -> dict[str, Any]:

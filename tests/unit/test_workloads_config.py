@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -180,3 +181,16 @@ def test_searched_blocks() -> None:
     h, attention = 1024, 1024 * (1024 + 2 * 256 + 1024)
     first, second, third = (m.layers[i] for i in m.pattern)
     assert (first.params, second.params, third.params) == (attention + 3 * h * 1792 + 2 * h, 3 * h * 768 + h, h * h + h)
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"), json.loads((ROOT / "tests" / "golden" / "flops.json").read_text()).items()
+)
+def test_flop_equal_torch(name: str, counted: dict[str, float]) -> None:
+    """What torch's FlopCounterMode counted of the same config (tests/slow/check_flops.py), against our count of what that run executes."""
+    spec = importlib.util.spec_from_file_location("check_flops", ROOT / "tests" / "slow" / "check_flops.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ours = module.executed(load(str(FIXTURES / f"{name}.json")), int(counted["tokens"]))
+    assert ours == pytest.approx(counted["torch"], rel=1e-6)

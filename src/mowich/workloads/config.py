@@ -398,12 +398,13 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
     rows = positions + (arch.position_offset if positions else 0)
     embed_width = c.count("word_embed_proj_dim", default=hidden) if c.architecture == "opt" else hidden
     other = norm if arch.embedding_norm else 0
-    if embed_width != hidden:
-        other += 2 * embed_width * hidden
+    other_matmul = 2 * embed_width * hidden if embed_width != hidden else 0
+    other += other_matmul
     other += inputs
     if c.architecture == "bert":
         # token types; the masked-token head: one dense layer, a norm and a bias per word
-        other += 2 * hidden + hidden * hidden + hidden + 2 * hidden + vocab
+        other_matmul = hidden * hidden
+        other += 2 * hidden + other_matmul + hidden + 2 * hidden + vocab
     c.check()
     return Model(
         name=name,
@@ -419,6 +420,7 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
         head_params=0 if tied else vocab * embed_width,
         final_norm_params=0 if c.architecture == "bert" else norm,
         other_params=other,
+        other_matmul_params=other_matmul,
         mtp_layers=c.count("num_nextn_predict_layers", "num_mtp_modules", default=0, minimum=0),
         max_seq=c.count("max_position_embeddings", default=0, minimum=0),
         config_precision=_precision(c),
