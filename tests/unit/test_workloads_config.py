@@ -189,7 +189,8 @@ def test_searched_blocks() -> None:
 def test_flop_equal_torch(name: str, counted: dict[str, float]) -> None:
     """What torch's FlopCounterMode counted of the same config (tests/slow/check_flops.py), against our count of what that run executes."""
     spec = importlib.util.spec_from_file_location("check_flops", ROOT / "tests" / "slow" / "check_flops.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     ours = module.executed(load(str(FIXTURES / f"{name}.json")), int(counted["tokens"]))
