@@ -144,3 +144,10 @@ def test_an_empty_slice_is_a_view_that_no_instruction_takes():
         engines.tensor_copy(t[:, 3:3], t[:, 5:5])
     with pytest.raises(NkiValidationError, match="backward slice"):
         t[:, 4:3]
+
+
+def test_the_base_of_a_view_is_its_allocation():
+    t, a = tile((4, 8))
+    base = t.view(dtypes.int8)[:, 4:12].base_tensor
+    assert (base.shape, base.dtype) == (t.shape, t.dtype)
+    assert np.array_equal(base.array(), a)

@@ -400,6 +400,12 @@ class Tile:
             )
         return self.array()
 
+    @property
+    def base_tensor(self) -> Tile:
+        """The tensor that this is a view of: the whole allocation in its own dtype. Not in AWS's reference; nki-library uses it."""
+        s = self.storage
+        return Tile(s, s.dtype, s.shape, row_major(s.shape))
+
     # bytes -------------------------------------------------------------------------------------------------------------
     def byte_strides(self) -> tuple[int, ...]:
         """Strides in bytes of the memory that the tile lies in."""
