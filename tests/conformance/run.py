@@ -186,6 +186,7 @@ def run_nkilib_in(
                         "seconds": row["seconds"],
                         "cpu_s": row["cpu_s"],
                         "kernels": row["kernels"],
+                        "spilled": row["spilled"],
                         "why": row["why"],
                         "where": row["where"],
                     }
