@@ -136,3 +136,17 @@ def test_random_tiles_of_the_convenience_layer_have_a_time() -> None:
     r = mowich.run_kernel(kernel, hollow((1, 1), "float32"), target="trn2", values=False)
     assert not isinstance(r, list)
     assert 0 < float(r.time_s) < 5e-6
+
+
+def test_ranks_on_several_chips_have_an_hbm_each() -> None:
+    def stream(x: Any) -> Any:
+        import mowich.nki.isa as nisa
+        import mowich.nki.language as nl
+
+        for i in range(4):
+            t = nl.ndarray((128, 8192), dtype=nl.float32, buffer=nl.sbuf)
+            nisa.dma_copy(dst=t, src=x[128 * i : 128 * (i + 1), :])
+        return x
+
+    times = [float(run(stream, (512, 8192), ranks=n)[0].time_s) for n in (8, 24)]
+    assert times[1] == near(times[0], rel=0.01)

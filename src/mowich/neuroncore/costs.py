@@ -30,7 +30,7 @@ _FP8 = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2", "float8_e3m4")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """Times in ps. occupancy: of the engine; latency: from the end of the occupancy until a dependant may start; weights: until a matmul
-    may start after its stationary tile is there; load: (background load of the stationary tile).
+    may start after its stationary tile is there; load: of the stationary tile behind the matmul before.
 
     For DMA: issue; first_byte; transfer: time on each DMA engine, by engine; hbm_B: bytes read and written in HBM; descriptor_B: bytes of
     a descriptor. parts: share of the times above by fact, ps (occupancy or transfer, and latency, apart).
@@ -385,6 +385,19 @@ def _run_B(op: Operand) -> int:
     return run
 
 
+def _shorter_run_B(source: Operand, out: Operand, total: int) -> int:
+    """Bytes of a descriptor: the run of the more fragmented side. Rows that follow each other in HBM are one run, whole partitions on
+    the other side do not break it."""
+    if (source.space == "H") == (out.space == "H"):
+        return min(
+            _run_B(out) * max(1, source.itemsize // out.itemsize),
+            _run_B(source) * max(1, out.itemsize // source.itemsize),
+        )
+    memory, tile = (source, out) if source.space == "H" else (out, source)
+    run, inner = _run_B(memory), _run_B(tile)
+    return min(run, inner) if inner < total // max(tile.shape[0], 1) else run
+
+
 def _rows(reads: tuple[Operand, ...], write: Operand) -> tuple[int, int]:
     """(first partition, partitions) of the side in SBUF; (0, 0) where both are in HBM."""
     for op in (write, *reads):
@@ -429,17 +442,7 @@ def _dma(c: Costs, kind: Kind, factor: float = 1.0, extra_reads: bool = False) -
     source = sources[0]
     size = math.prod(out.shape)
     total = size * max(out.itemsize, source.itemsize)
-    run = min(
-        _run_B(out) * max(1, source.itemsize // out.itemsize), _run_B(source) * max(1, out.itemsize // source.itemsize)
-    )
-    if source.space == "H" and out.space != "H":
-        run = min(_run_B(source), max(total, 1))
-        inner = _run_B(out)
-        run = min(run, inner) if inner < total // max(out.shape[0], 1) else run
-    elif source.space != "H" and out.space == "H":
-        run = _run_B(out)
-        inner = _run_B(source)
-        run = min(run, inner) if inner < total // max(source.shape[0], 1) else run
+    run = _shorter_run_B(source, out, total)
     if any(o.dynamic in ("vector", "columns") for o in (out, source)):
         run = min(run, total // max(out.shape[0], 1))
     moved = total * (len(sources) if extra_reads else 1)
@@ -462,10 +465,6 @@ def _dma(c: Costs, kind: Kind, factor: float = 1.0, extra_reads: bool = False) -
     )  # fmt: skip
 
 
-def _dma_copy(c: Costs, kind: Kind) -> Cost:
-    return _dma(c, kind)
-
-
 def _dma_transpose(c: Costs, kind: Kind) -> Cost:
     on_chip = kind.reads[0].space != "H"
     return _dma(c, kind, c.number("dma.transpose_sbuf" if on_chip else "dma.transpose_hbm"))
@@ -473,10 +472,6 @@ def _dma_transpose(c: Costs, kind: Kind) -> Cost:
 
 def _dma_compute(c: Costs, kind: Kind) -> Cost:
     return _dma(c, kind, c.number("dma.compute"), extra_reads=True)
-
-
-def _sendrecv(c: Costs, kind: Kind) -> Cost:
-    return _dma(c, kind)
 
 
 def _collective(c: Costs, kind: Kind, ranks: int) -> Cost:
@@ -501,7 +496,7 @@ def _collective(c: Costs, kind: Kind, ranks: int) -> Cost:
 
 
 _DMA: dict[str, Callable[[Costs, Kind], Cost]] = {
-    "dma_copy": _dma_copy, "dma_transpose": _dma_transpose, "dma_compute": _dma_compute, "sendrecv": _sendrecv,
+    "dma_copy": _dma, "dma_transpose": _dma_transpose, "dma_compute": _dma_compute, "sendrecv": _dma,
 }  # fmt: skip
 
 

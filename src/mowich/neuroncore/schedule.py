@@ -505,6 +505,16 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
     return fastest if fastest.total < (1 - WORTH) * fewest.total else fewest
 
 
+def hbm_Bps(costs: Costs, cores: int, active: int | None = None) -> float:
+    """HBM bandwidth of `cores` cores while `active` of the chip (None: only these) use it: their share of all, and at most what their
+    stacks give."""
+    bandwidth, stacks = costs.number("memory.hbm_bandwidth"), costs.number("memory.stacks")
+    return min(
+        bandwidth / (active or cores) * cores,
+        bandwidth / stacks * max(1.0, cores / (costs.number("memory.cores") / stacks)),
+    )
+
+
 def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     """The event loop."""
     with _no_collection():
@@ -605,18 +615,16 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     engine_by = [[-1] * ndma for _ in range(ncores)]
     ports: list[dict[str, tuple[int, int]]] = [{} for _ in range(ncores)]
     hbm_free, hbm_by = 0, -1
-    active = options.active_cores or ncores
-    bandwidth = costs.number("memory.hbm_bandwidth")
-    pair = bandwidth / costs.number("memory.stacks")
-    rate = min(
-        bandwidth / active * ncores,
-        pair * max(1.0, ncores / (costs.number("memory.cores") / costs.number("memory.stacks"))),
-    )
-    ps_per_KB = round(1024 / rate * PS)
+    ps_per_KB = round(1024 / hbm_Bps(costs, ncores, options.active_cores) * PS)
     last_pe = [-1] * ncores
     groups = [[0] * 16 for _ in range(ncores)]
     tiled = [any(k.groups for k in p.costs) for p in programs]
     tile_issue = costs.cycles("tensor", costs.number("tensor_engine.tile_issue"))
+    chip_cores = int(costs.number("memory.cores"))
+    if ncores > chip_cores:
+        # ranks on several chips: each chip has HBM of its own
+        ps_per_KB = round(1024 / hbm_Bps(costs, chip_cores, options.active_cores) * PS)
+    hbm = [(hbm_free, hbm_by)] * -(-ncores // chip_cores)
     period = [0] * ncores
     idle_since = [-(10**15)] * ncores
     slow = options.throttle and costs.generation >= 3
@@ -693,11 +701,12 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
                         finish = go
             moved = k.hbm_read_B + k.hbm_write_B
             if moved:
-                hbm_free = max(hbm_free, arrive) + moved * ps_per_KB // 1024
-                if hbm_free > finish:
-                    finish = hbm_free
-                    data_cause[i], data_by[i] = MEMORY, hbm_by
-                hbm_by = i
+                busy_until, who = hbm[c // chip_cores]
+                busy_until = max(busy_until, arrive) + moved * ps_per_KB // 1024
+                hbm[c // chip_cores] = (busy_until, i)
+                if busy_until > finish:
+                    finish = busy_until
+                    data_cause[i], data_by[i] = MEMORY, who
             if late > arrive and data_cause[i] != MEMORY:
                 data_cause[i], data_by[i] = DMA, late_by
             begin[i], data[i], end[i] = s, max(moving, arrive), finish
