@@ -390,6 +390,8 @@ def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
     if outer is not None and outer.level.via_inner:
         share = share + (outer.m - outer.below) / n * (outer.below - hop.below) / np.maximum(outer.below, 1.0)
     efficiency = f.network_efficiency if hop.level.is_network else f.all_to_all_efficiency
+    if f.library == "nccl" and not i:
+        share = share + np.where(hop.m > 1, f.local_step / n, 0.0)  # the own part is copied too
     x = share / (hop.Bps * efficiency)
     if (
         hop.level.axes

@@ -244,22 +244,24 @@ def parse_fault(graph: Graph, text: str) -> tuple[str, int, float]:
 class Routes:
     """Paths between chips, made once per pair. A pair goes over the innermost level that joins both; where that level has direct links only, half of
     the bytes change the inner position first and half last; a torus is walked axis by axis, halves both ways round where they are equally far.
-    A path over a dead link is replaced by a shortest living one."""
+    A path over a dead link is replaced by a shortest living one. whole: routes of the undamaged machine, if they are at hand."""
 
-    def __init__(self, graph: Graph, capacity_Bps: Floats) -> None:
+    def __init__(self, graph: Graph, capacity_Bps: Floats, whole: Routes | None = None) -> None:
         self._graph = graph
         self._alive = capacity_Bps > 0.0
         self._known: dict[tuple[int, int], list[tuple[float, Path]]] = {}
         self._all_alive = bool(self._alive.all())
+        self._dead = frozenset(int(e) for e in np.nonzero(~self._alive)[0])
+        self._base = whole
         self._out: dict[int, list[int]] = {}
 
     def __call__(self, u: int, v: int) -> list[tuple[float, Path]]:
         """[(share of the bytes, directed links)] from chip u to chip v; shares sum to 1. Raises UserError where no path is left."""
         found = self._known.get((u, v))
         if found is None:
-            found = self._whole(u, v)
+            found = self._base(u, v) if self._base is not None else self._whole(u, v)
             if not self._all_alive:
-                found = [(s, p if all(self._alive[e] for e in p) else self._around(u, v)) for s, p in found]
+                found = [(s, p if self._dead.isdisjoint(p) else self._around(u, v)) for s, p in found]
             self._known[u, v] = found
         return found
 
@@ -553,15 +555,20 @@ def asymmetric(system: System, kind: str, data_B: Floats, members: Sequence[int]
         full += 1  # the next group that fills whole domains is what an uneven one is compared with
     plan = phases(graph, library, kind, list(range(full)))
     now = phases(graph, library, kind, members)
-    before = sum(finish_s(graph.capacity_Bps, lay(whole, p)) for p in plan)
-    living = Routes(graph, capacity)
+    usual = [lay(whole, p) for p in plan]
+    before = sum(finish_s(graph.capacity_Bps, p) for p in usual)
+    living = whole if (capacity > 0.0).all() else Routes(graph, capacity, whole)
     other = [lay(living, flow) for what, group in beside for flow in phases(graph, library, what, group)]
     background = None
     if other:
         counts = np.cumsum([0] + [len(o.bytes_) for o in other])
-        background = Flows(bytes_=np.concatenate([o.bytes_ for o in other]), weight=np.concatenate([o.weight for o in other]), link=np.concatenate([o.link for o in other]),
-                           flow=np.concatenate([o.flow + c for o, c in zip(other, counts[:-1], strict=True)]))  # fmt: skip
-    laid = [lay(living, p) for p in now]
+        background = Flows(
+            bytes_=np.concatenate([o.bytes_ for o in other]),
+            weight=np.concatenate([o.weight for o in other]),
+            link=np.concatenate([o.link for o in other]),
+            flow=np.concatenate([o.flow + c for o, c in zip(other, counts[:-1], strict=True)]),
+        )
+    laid = usual if living is whole and not uneven and full == n else [lay(living, p) for p in now]
     after = sum(finish_s(capacity, f, background) for f in laid)
     slowdown = max(1.0, after / before) if before else 1.0
     size, ones = np.full(len(data_B), float(n)), np.ones(len(data_B))

@@ -10,8 +10,10 @@ from mowich.report.table import Column, Style, table, wrap
 from mowich.units import show, sig
 
 if TYPE_CHECKING:
+    from mowich.estimate import Estimate
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.power import PowerRow
 
 
 def size_text(value: int) -> str:
@@ -142,3 +144,49 @@ def share(value: float | None) -> str:
     if value is None:
         return "?"
     return f"{100 * value:.1f}%" if value >= 0.001 or value == 0 else "<0.1%"
+
+
+def power_text(rows: Sequence[PowerRow], style: Style) -> str:
+    """Power of a chip by part, of the machine, and what a cap feeds."""
+
+    def watts(e: Estimate) -> str:
+        return "?" if e.value is None else show(e.value, "W")
+
+    def span(e: Estimate) -> str:
+        return "?" if e.value is None else f"{show(e.low, 'W')} .. {show(e.high, 'W')}"
+
+    columns = [Column(name="system", right=False), *(Column(name=p) for p in rows[0].power.parts), Column(name="at the meter"), Column(name="90% interval"), Column(name="grade"),
+               Column(name="idle"), Column(name="machine")]  # fmt: skip
+    body = [
+        [
+            r.system,
+            *(watts(e) for e in r.power.parts.values()),
+            watts(r.power.total),
+            span(r.power.total),
+            r.power.total.grade,
+            watts(r.power.idle),
+            watts(r.machine_W),
+        ]
+        for r in rows
+    ]
+    lines = [style.bold("Provisioned power per busy chip"), *table(columns, body, style)[0]]
+    for r in rows:
+        if r.chips_under_cap is not None and r.chips_under_cap.value is not None:
+            c = r.chips_under_cap
+            lines += wrap(f"{r.system}: the cap feeds {c.value:,.0f} chips ({c.low:,.0f} .. {c.high:,.0f})", style)
+        if r.tokens_per_MW is not None and r.tokens_per_MW.value is not None:
+            t = r.tokens_per_MW
+            lines += wrap(
+                f"{r.system}: {sig(t.value or 0.0)} tokens/s per MW ({sig(t.low or 0.0)} .. {sig(t.high or 0.0)})",
+                style,
+            )
+        if r.power.total.value is None:
+            lines += wrap(f"{r.system}: {r.power.total.reason}", style)
+    lines += [
+        "",
+        *wrap(
+            "server: host, fans and scale-up switches, what the all-in figure leaves; cooling: PUE less 1. All-in figures are provisioned: metered runs draw less.",
+            style,
+        ),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,108 @@
+"""Power of a machine by part, and what a site's power cap makes of it.
+
+Provisioned power of a busy chip, before the meter: chip (its TDP, published or estimated), network (scale-out ports), server (host, fans, scale-up switches: what is left
+of the all-in figure), then cooling and losses by PUE. All-in figures are provisioned: metered runs draw less (GPT-3 on HGX H100 0.84 kW a GPU
+against 1.73). Parts sum to the total at their values; idle is what an idle chip draws of all that. No time in here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mowich.economics.energy import Site, of_fact
+from mowich.estimate import Estimate, product, unknown, worst_grade
+from mowich.facts import Facts
+
+PARTS = ("chip", "server", "network", "cooling")
+"""Parts of the power of a busy chip at the meter, in print order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Watts per chip. parts: name of PARTS -> Estimate; total: at the meter, the sum of their values; it: before PUE (all-in); idle: of an idle chip, at the meter."""
+
+    parts: dict[str, Estimate]
+    it: Estimate
+    total: Estimate
+    idle: Estimate
+
+
+def by_part(facts: Facts, system_id: str, site: Site) -> Power:
+    """Power of a chip of a system by part: chip + server + network = all-in, cooling = (PUE - 1) all-in.
+
+    network = scale-out bandwidth / port bandwidth x watts of a port. server = all-in - chip - network, not below 0 (then network, then chip, are cut so that the sum
+    stays). An unknown all-in power makes everything unknown, with its reason.
+    """
+    chip_id = str(facts.meta("systems", system_id)["chip"])
+    root = f"chips.{chip_id}"
+    it = of_fact(facts.fact(f"{root}.power.all_in"), "W")
+    if it.value is None or site.pue.value is None:
+        reason = it.reason or site.pue.reason or "unknown"
+        none = unknown("W", reason)
+        return Power(parts=dict.fromkeys(PARTS, none), it=none, total=none, idle=none)
+    tdp = facts.get(f"{root}.power.tdp")
+    if tdp is None or tdp.value is None:
+        tdp = facts.get(f"{root}.power.measured_mean") or facts.get(f"{root}.power.tdp_estimate")
+    low, high = it.low or it.value, it.high or it.value
+    port = of_fact(facts.fact("sites.parts.network_port"), "W")
+    ports = facts.number(f"systems.{system_id}.levels.scale_out.bandwidth") / facts.number(
+        "sites.parts.network_port_bandwidth"
+    )
+    network = min(ports * float(port), it.value)
+    if tdp is None or tdp.value is None:
+        chip = unknown("W", "neither published nor estimated")
+        chip_W = chip_low = chip_high = 0.0
+    else:
+        stated = of_fact(tdp, "W")
+        chip_W = min(float(stated), it.value - network)
+        chip_low, chip_high = min(stated.low or chip_W, chip_W), max(stated.high or chip_W, chip_W)
+        chip = Estimate(value=chip_W, unit="W", low=chip_low, high=chip_high, grade=stated.grade)
+    server = max(0.0, it.value - network - chip_W)
+    net = Estimate(
+        value=network,
+        unit="W",
+        low=min(network, ports * (port.low or 0.0)),
+        high=max(network, ports * (port.high or 0.0)),
+        grade=port.grade,
+    )
+    rest = Estimate(value=server, unit="W", low=max(0.0, min(server, low - chip_high - (net.high or 0.0))), high=max(server, high - chip_low - (net.low or 0.0)),
+                    grade=worst_grade((it.grade, chip.grade, net.grade)))  # fmt: skip
+    total = product([(it, 1.0), (site.pue, 1.0)], "W")
+    pue_low, pue_high = site.pue.low or site.pue.value, site.pue.high or site.pue.value
+    cooling = Estimate(value=it.value * (site.pue.value - 1.0), unit="W", low=low * (pue_low - 1.0), high=high * (pue_high - 1.0),
+                       grade=worst_grade((it.grade, site.pue.grade)))  # fmt: skip
+    idle = product([(total, 1.0), (site.idle_share, 1.0)], "W")
+    return Power(
+        parts={"chip": chip, "server": rest, "network": net, "cooling": cooling}, it=it, total=total, idle=idle
+    )
+
+
+def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
+    """Chips that a site's power cap feeds, `spares` of them (a share) idle: n = cap / (P (1 - s) + P_idle s), rounded down.
+
+    >>> from mowich.estimate import exact
+    >>> p = Power(parts={}, it=exact(1000.0, "W"), total=exact(1200.0, "W"), idle=exact(300.0, "W"))
+    >>> chips_under(1.2e6, p).value, chips_under(1.2e6, p, spares=0.5).value
+    (1000.0, 1600.0)
+    """
+    if power.total.value is None or power.idle.value is None:
+        return unknown("chips", power.total.reason or power.idle.reason or "power unknown")
+
+    def count(busy: float, idle: float) -> float:
+        return float(math.floor(cap_W / (busy * (1.0 - spares) + idle * spares)))
+
+    t, i = power.total, power.idle
+    return Estimate(value=count(power.total.value, power.idle.value), unit="chips", low=count(t.high or power.total.value, i.high or power.idle.value),
+                    high=count(t.low or power.total.value, i.low or power.idle.value), grade=worst_grade((t.grade, i.grade if spares else "A")))  # fmt: skip
+
+
+def tokens_per_MW(tokens_per_s_per_chip: Estimate, power: Power) -> Estimate:
+    """Tokens per second and megawatt at the meter: rate of a chip over its power.
+
+    >>> from mowich.estimate import exact
+    >>> p = Power(parts={}, it=exact(1000.0, "W"), total=exact(1250.0, "W"), idle=exact(0.0, "W"))
+    >>> tokens_per_MW(exact(500.0, "1/s"), p).value
+    400000.0
+    """
+    return product([(tokens_per_s_per_chip, 1.0), (power.total, -1.0)], "1/s/MW").scaled(1e6, "1/s/MW")
