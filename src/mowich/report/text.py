@@ -403,6 +403,12 @@ def model_text(view: ModelView, style: Style) -> str:
         f"  KV cache             {show(view.kv_bytes_per_token, 'B')} per token at {view.bytes_per_element:g} B per element,"
         f" {show_gib(view.kv_bytes_at_seq)} for {view.seq} tokens",
     ]
+    total = sum(view.weight_bytes.values())
+    largest = sorted(view.weight_bytes.items(), key=lambda item: -item[1])[:3]
+    lines.insert(3, f"  checkpoint           {show(total, 'B')}, {total / view.params:.2f} B per weight ("
+                 + ", ".join(f"{name} {show(size, 'B')}" for name, size in largest) + ")")  # fmt: skip
+    if view.weight_bytes_assumed:
+        lines.insert(4, f"                       {view.weight_bytes_assumed}")
     if view.state_bytes_per_sequence:
         lines.append(
             f"  recurrent state      {show(view.state_bytes_per_sequence, 'B')} per sequence, whatever its length (state 4 B per element, convolution 2 B)"

@@ -18,6 +18,7 @@ from mowich.errors import UserError, did_you_mean
 from mowich.workloads import stacks
 from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
 from mowich.workloads.reader import Flag, Reader
+from mowich.workloads.storage import read_storage
 
 MAX_LAYERS = 100_000
 """More layers than this is a typo."""
@@ -329,7 +330,8 @@ def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source:
     filled.update({k: v for k, v in renamed.items() if v is not None or k not in filled})
     reader = Reader(filled, where, inner)
     try:
-        return _build(reader, arch, name, source)
+        model = _build(reader, arch, name, source)
+        return replace(model, storage=read_storage(data, model, name))
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         # A list where a number belongs, or the reverse, in one of the per-layer keys.
         reader.check()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from mowich.workloads.attention import NO_ATTENTION, Attention, Compressor, Indexer
 from mowich.workloads.ffn import NO_FFN, Mlp, Moe
 from mowich.workloads.recurrent import Recurrent
+from mowich.workloads.storage import Storage, component_params
 
 __all__ = ["NO_ATTENTION", "NO_FFN", "Attention", "Compressor", "Indexer", "Layer", "Mlp", "Model", "Moe", "Recurrent",
            "as_trained"]  # fmt: skip
@@ -106,7 +107,7 @@ class Model:
     tables; head_params: the output matrix, 0 when tied to the embedding; other_params: anything else outside
     the layers; other_matmul_params: those of them that are matrices each token uses once. mtp_layers: multi-token-prediction
     blocks, each the layers of `mtp` (the last layer kind when that is empty), a 2h x h projection and three norms; not in
-    `params`. heads: times that the head runs per token (see `as_trained`). source: where the shapes were read.
+    `params`. storage: bytes per weight of the checkpoint, by component. heads: times that the head runs per token (see `as_trained`). source: where the shapes were read.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Model:
     heads: int = 1
     max_seq: int = 0
     config_precision: str = ""
+    storage: Storage = field(default_factory=Storage)
     source: str = ""
     pattern: tuple[int, ...] = field(default=())
     """Index into `layers` of every layer in order; empty when the order is not known."""
@@ -195,6 +197,10 @@ class Model:
     def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
         """Bytes that recurrent layers keep of one sequence, whatever its length (`Layer.state_bytes`)."""
         return sum(layer.count * layer.state_bytes(bytes_per_state, bytes_per_element) for layer in self.layers)
+
+    def weight_bytes(self) -> dict[str, float]:
+        """Bytes of the checkpoint by component (`storage.COMPONENTS`), scales included; prediction blocks left out."""
+        return {name: params * self.storage.of(name) for name, params in component_params(self).items()}
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/model@1` JSON, with FLOP at 4,096 tokens or the model's context if that is shorter."""

@@ -63,6 +63,8 @@ class ModelView:
     kv_bytes_at_seq: float
     state_bytes_per_sequence: float
     bytes_per_element: float
+    weight_bytes: dict[str, float]
+    weight_bytes_assumed: str
     layers: tuple[LayerView, ...]
 
     def to_dict(self) -> dict[str, object]:
@@ -176,5 +178,7 @@ def model_view(model: Model, *, seq: int | None = None, bytes_per_element: float
         kv_bytes_at_seq=model.kv_bytes(tokens, bytes_per_element),
         state_bytes_per_sequence=model.state_bytes(),
         bytes_per_element=bytes_per_element,
+        weight_bytes={name: size for name, size in model.weight_bytes().items() if size},
+        weight_bytes_assumed=model.storage.assumed,
         layers=tuple(row(layer) for layer in model.layers),
     )
