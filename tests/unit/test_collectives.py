@@ -218,3 +218,29 @@ def test_published_times_are_met(facts: Facts) -> None:
     assert len(rows) == 189
     assert median([r for r in rows if r.row.data_B >= LARGE_B]) < 0.08
     assert median([r for r in rows if r.row.data_B < LARGE_B]) < 0.08
+
+
+@pytest.mark.parametrize("name", ["trn2", "trn3", "ironwood", "h100", "gb300"])
+@pytest.mark.parametrize("kind", collectives.KINDS)
+def test_a_faster_link_never_slows_a_collective(facts: Facts, name: str, kind: str) -> None:
+    """Each level's bandwidth raised by a tenth to tenfold, one level at a time."""
+    system = per_chip(resolve(facts, name, chips=1024))
+    data, n = np.logspace(2, 11, 30), np.full(30, 1024.0)
+    before = collectives.choose(system, kind, data, n, np.ones(30)).time_s
+    for i, level in enumerate(system.levels):
+        for factor in (1.1, 2.0, 10.0):
+            levels = list(system.levels)
+            levels[i] = replace(level, bandwidth_Bps=level.bandwidth_Bps * factor)
+            after = collectives.choose(replace(system, levels=tuple(levels)), kind, data, n, np.ones(30)).time_s
+            assert (after <= before * (1 + 1e-12)).all()
+
+
+def test_whole_clusters_resolve(facts: Facts) -> None:
+    """Project Rainier (about 500,000 Trainium 2), an EC2 UltraCluster of 1,000,000 Trainium 3, and any other fabric where its facts' limit is raised."""
+    for spec in ("trn2:500000", "trn3:1000000"):
+        assert resolve(facts, spec).chips == int(spec.split(":")[1])
+    for name in ("ironwood", "h100", "gb300"):
+        larger = facts.with_values({f"systems.{name}.max_chips": 1e6})
+        system = per_chip(resolve(larger, f"{name}:1000000"))
+        time = collectives.choose(system, "all-reduce", at(2.0**30), at(1e6), ONE).time_s[0]
+        assert 1e-3 < time < 10.0
