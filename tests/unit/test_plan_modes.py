@@ -1,0 +1,136 @@
+"""What orders of ranks, offload, overlap and schedules do to memory and time, and that the search stays exact over them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from mowich.errors import EXIT_BAD_INPUT, UserError
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.plans import schedules
+from mowich.plans.enumerate import legal_plans
+from mowich.plans.memory import host_memory_B, memory_B
+from mowich.plans.plan import ORDERS, SCHEDULES, Plan, Plans, TrainJob, parse_fixed
+from mowich.simulate.search import memory, search
+from mowich.simulate.train import micro_batches, predict_step
+from mowich.workloads import load
+from mowich.workloads.model import Model
+
+JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_strides_are_those_of_the_layout(order: str) -> None:
+    """Number the devices as the words say, the first word fastest, and measure how far apart neighbours of each group lie."""
+    sizes = {"tp": 4, "dp": 3, "pp": 2}
+    words = order.split("-")
+    table = {}
+    for device, place in enumerate(product(*(range(sizes[w]) for w in reversed(words)))):
+        table[tuple(dict(zip(reversed(words), place, strict=True))[w] for w in ("tp", "dp", "pp"))] = device
+    p = Plans.of([Plan(tp=4, dp=3, pp=2, order=order)])
+    for i, name in enumerate(("tp", "dp", "pp")):
+        one = tuple(int(j == i) for j in range(3))
+        assert p.stride(name)[0] == table[one] - table[0, 0, 0]
+
+
+def needs(system: System, model: Model, plan: Plan) -> tuple[dict[str, float], float, float]:
+    """(bytes by category, bytes in the host's memory, seconds) of a plan."""
+    p = Plans.of([plan])
+    g = micro_batches(JOB, p)
+    held = {k: float(v[0]) for k, v in memory_B(model, system, JOB, p, g).items()}
+    return held, float(host_memory_B(model, system, JOB, p, g)[0]), predict_step(model, system, JOB, plan).total_s
+
+
+@pytest.mark.parametrize(("what", "categories"), [("optimizer", {"optimizer"}), ("activations", {"activations"}), ("weights", {"weights", "gradients"}),
+                                                  ("optimizer+weights", {"optimizer", "weights", "gradients"})])  # fmt: skip
+def test_offload_frees_its_part_and_never_speeds_up(facts: Facts, what: str, categories: set[str]) -> None:
+    model, system = load("llama-3.1-8b"), resolve(facts, "a100:16")
+    base = Plan(tp=2, sp=True, pp=2, dp=4)
+    plain, none, fast = needs(system, model, base)
+    held, host, slow = needs(system, model, replace(base, offload=what))
+    assert none == 0.0
+    assert {k for k in held if held[k] < plain[k]} == categories
+    freed = sum(plain[k] - held[k] for k in categories)
+    assert host >= freed > 0  # two layers' worth stays as a copy
+    assert slow >= fast
+    assert predict_step(model, replace(system, host_Bps=1e30), JOB, replace(base, offload=what)).total_s == pytest.approx(fast, rel=1e-6)  # fmt: skip
+
+
+def test_offload_needs_a_known_link(facts: Facts) -> None:
+    with pytest.raises(UserError) as error:
+        legal_plans(load("llama-3.1-8b"), resolve(facts, "trn3"), JOB, parse_fixed({"offload": "optimizer"}))
+    assert error.value.code == EXIT_BAD_INPUT
+    assert "host's memory is not known" in error.value.line()
+
+
+def test_what_does_not_fit_in_the_host_does_not_fit(facts: Facts) -> None:
+    model, system = load("llama-3.1-8b"), resolve(facts, "a100:16")
+    p = Plans.of([Plan(dp=16, offload="optimizer+weights")])
+    assert memory(model, system, JOB, p)[1][0]
+    assert not memory(model, replace(system, host_B=1e9), JOB, p)[1][0]
+
+
+def test_inputs_that_are_kept_cost_memory_and_save_a_gather(facts: Facts) -> None:
+    model, system = load("llama-3.1-8b"), resolve(facts, "h100:16")
+    again, _, _ = needs(system, model, Plan(tp=8, sp=True, dp=2))
+    kept, _, _ = needs(system, model, Plan(tp=8, sp=True, dp=2, regather=False))
+    assert kept["activations"] > again["activations"]
+    costly = replace(system, stack=replace(system.stack, backward_tp=1.5))  # where gathering again is not hidden
+    for machine, saves in ((system, False), (costly, True)):
+        steps = [predict_step(model, machine, JOB, Plan(tp=8, sp=True, dp=2, regather=r)) for r in (True, False)]
+        one, two = (step.breakdown["tp"] for step in steps)
+        assert two < one if saves else two <= one
+
+
+def test_switches_only_do_what_they_say(facts: Facts) -> None:
+    model, system = load("llama-3.1-8b"), resolve(facts, "h100:16")
+    base = Plan(tp=2, pp=2, dp=4)
+
+    def parts(**changes: bool) -> dict[str, float]:
+        return predict_step(model, system, JOB, replace(base, **changes)).breakdown
+
+    plain = parts()
+    assert parts(pp_scatter=True)["pp_transfer"] < plain["pp_transfer"]
+    assert parts(tp_overlap=False)["tp"] > plain["tp"]
+    assert parts(dp_overlap=False)["dp"] > plain["dp"]
+    assert parts(pp_scatter=True, sp=True)["pp_transfer"] == parts(sp=True)["pp_transfer"]
+
+
+WIDE = {
+    "cp": "1",
+    "micro_batch": "1,2",
+    "tp": "1,2",
+    "pp": "2,4",
+    "precision": "bf16",
+    "zero": "1",
+    "schedule": "all",
+    "order": "all",
+    "vpp": "1,2",
+}
+
+
+@pytest.mark.parametrize("extra", [{}, {"offload": "none,optimizer,activations", "split": "all", "regather": "on,off"}])
+def test_the_search_is_exact_over_all_modes(facts: Facts, extra: dict[str, str]) -> None:
+    """Little host bandwidth and memory, so that recomputing can spare the link."""
+    model, system = load("llama-3.1-8b"), replace(resolve(facts, "a100:16"), host_Bps=2e9, hbm_usable_B=24e9)
+    fixed = parse_fixed({**WIDE, **extra, **({"schedule": "1f1b,zb-h1", "order": "tp-dp-pp"} if extra else {})})
+    plans = legal_plans(model, system, JOB, fixed).plans
+    _, fits = memory(model, system, JOB, plans)
+    times = [predict_step(model, system, JOB, plan) for i, plan in enumerate(plans) if fits[i]]
+    best = min(step.total_s / step.tokens for step in times)
+    found = search(model, system, JOB, fixed=fixed)
+    assert found.feasible == len(times) > 20
+    assert found.best[0].seconds_per_token == pytest.approx(best, rel=1e-9)
+
+
+def test_every_legal_pipeline_can_be_played(facts: Facts) -> None:
+    plans = legal_plans(load("llama-3.1-8b"), resolve(facts, "h100:64"), TrainJob(tokens=1e12, seq=4096, batch_seqs=128), parse_fixed({"schedule": "all", "cp": "1"})).plans  # fmt: skip
+    g = micro_batches(TrainJob(tokens=1e12, seq=4096, batch_seqs=128), plans)
+    shapes = {(SCHEDULES[int(s)], int(pp), int(v), int(n)) for s, pp, v, n in zip(plans.schedule, plans.pp, plans.vpp, g, strict=True) if pp > 1}  # fmt: skip
+    assert {name for name, *_ in shapes} == set(SCHEDULES)
+    assert not [shape for shape in shapes if schedules.needs(*shape)]
+    assert np.all(plans.pp[plans.schedule == schedules.DUALPIPE] % 2 == 0)
