@@ -188,3 +188,10 @@ def test_a_result_that_is_cut_off_or_foreign_is_refused(broken: dict[str, Any]) 
 
 def test_a_whole_result_passes(result: dict[str, Any]) -> None:
     check_result(result, "r.json")
+
+
+def test_every_part_of_a_step_has_terms() -> None:
+    from mowich.simulate.train import PARTS
+    from mowich.studies.explain import TERMS_OF_PART
+
+    assert set(TERMS_OF_PART) == set(PARTS)

@@ -302,7 +302,7 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
 
     def host(what: str) -> float:
         path = f"{chip_root}.host.{what}"
-        return read(f"host.{what}", path) / per_chip if facts.get(path) else 0.0
+        return read("host_Bps" if what == "bandwidth" else "host_B", path) / per_chip if facts.get(path) else 0.0
 
     stack_name = stack or STACK_OF_VENDOR.get(vendor, "megatron")
     if stack_name not in facts.ids("training") or facts.get(f"training.{stack_name}.speed") is None:

@@ -28,7 +28,7 @@ METRICS = ("step_s", "memory_B", "mfu", "tokens_per_s_per_chip", "usd_per_mtok",
 TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "gemm": ("gemm.", "moe.experts"), "attention": ("attention.",), "memory_bound": ("memory_bound",), "quantise": ("quantise",),
     "moe": ("moe.",), "head": ("head",), "tp": ("tp.",), "cp": ("cp.",), "ep": ("ep.",), "dp": ("dp",), "pp_bubble": ("pp_bubble", "stage"),
-    "pp_transfer": ("stage",), "optimizer": ("optimizer",), "jitter": ("jitter",), "software": ("software",), "recompute": ("recompute.", "gemm.", "attention."),
+    "pp_transfer": ("pp_transfer",), "optimizer": ("optimizer",), "offload": ("offload",), "jitter": ("jitter",), "software": ("software",), "recompute": ("recompute.", "gemm.", "attention."),
     "host": ("host.", "stage"), "fixed": ("step",),
 }  # fmt: skip
 """Which recorded terms make each part of the step."""
