@@ -376,9 +376,8 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
                   T=transfer, bytes=hop_B, facts=_paths(system, ".bandwidth", ".latency"))  # fmt: skip
         notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B,
                   facts=_paths(system, "stack.optimizer_B", "hbm_Bps"))  # fmt: skip
-        if parts["offload"][0] > 0:
-            notes.add("offload", parts["offload"], "s", "g x (what travels longer than forward and backward take) + optimizer states, bytes / H", g=g,
-                      offload=OFFLOADS[int(p.offload[0])], H=system.host_Bps, owned=owned, facts=_paths(system, "host_Bps"))  # fmt: skip
+        notes.add("offload", parts["offload"], "s", "g x (what travels longer than forward and backward take) + optimizer states, bytes / H", g=g,
+                  offload=OFFLOADS[int(p.offload[0])], H=system.host_Bps, owned=owned, facts=_paths(system, "host_Bps"))  # fmt: skip
         notes.add("jitter", parts["jitter"], "s", "j log2(devices/8) x base", j=s.jitter_per_doubling, devices=n_devices,
                   facts=_paths(system, "stack.jitter_per_doubling"))  # fmt: skip
         notes.add("software", parts["software"], "s", "(1/speed - 1) x (base + jitter)", speed=s.speed, stack=s.name,
