@@ -24,7 +24,9 @@ def adamw(g, w, m, v, step=1, lr=1e-3, b1=0.9, b2=0.95, eps=1e-8, decay=0.1):
     P = nl.tile_size.pmax
     assert N % P == 0, f"{N} parameters: pad to a multiple of {P}"
     cores, me = nl.num_programs(axes=0), nl.program_id(axis=0)
-    results = [nl.ndarray((N,), dtype=t, buffer=nl.shared_hbm) for t in (nl.float32, nl.float32, nl.float32, nl.bfloat16)]
+    results = [
+        nl.ndarray((N,), dtype=t, buffer=nl.shared_hbm) for t in (nl.float32, nl.float32, nl.float32, nl.bfloat16)
+    ]
     g, w, m, v, *outs = (x.reshape((P, N // P)) for x in (g, w, m, v, *results))
     rate, unbias = lr / (1 - b1**step), 1 / (1 - b2**step)
     each = min(RUN, -(-N // P // cores))

@@ -3,7 +3,8 @@
 Four tiles of 128 queries share each block of 1024 keys and values that is loaded. For a tile and a block: scores into two PSUM banks,
 their largest element by the Vector Engine, the exponential and its sum by the Scalar Engine, a transpose of the probabilities on the
 Tensor Engine so that tokens lie on partitions, and the product with the values. A running maximum and sum bring the blocks to one
-scale. The diagonal is masked by one more matmul, an identity times a tile of large negative numbers, which the sum in PSUM takes for
+scale. The scores of the next three tiles are issued before the product of this one, so that the Tensor Engine has work while the others have
+theirs. The diagonal is masked by one more matmul, an identity times a tile of large negative numbers, which the sum in PSUM takes for
 free; blocks beyond it are left out. On two cores each takes every other tile of queries.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 BLOCK = 1024  # keys in one step: two PSUM banks of scores
 TILES = 4  # of queries that share a block
+AHEAD = 3  # tiles that are scored before the product of the first
 MASKED = -1e9
 
 
@@ -34,16 +36,24 @@ def attention_prefill(q, k, v):
     for h in nl.affine_range(H):
         mine = list(range(me * P, Q, cores * P))
         for first in range(0, len(mine), TILES):
+            under_way = []
             tiles = [Tile(q[h], start, d, S - Q + start + P) for start in mine[first : first + TILES]]
             for s0 in range(0, tiles[-1].limit, BLOCK):
                 s1 = min(s0 + BLOCK, tiles[-1].limit)
                 keys = nl.ndarray((d, s1 - s0), dtype=k.dtype, buffer=nl.sbuf)
                 nisa.dma_copy(dst=keys, src=k[h * G // H, :, s0:s1])
                 values = nl.ndarray((P, (s1 - s0) // P, d), dtype=v.dtype, buffer=nl.sbuf)
-                nisa.dma_copy(dst=values, src=v[h * G // H, s0:s1, :].reshape(((s1 - s0) // P, P, d)).permute((1, 0, 2)))
+                nisa.dma_copy(
+                    dst=values, src=v[h * G // H, s0:s1, :].reshape(((s1 - s0) // P, P, d)).permute((1, 0, 2))
+                )
                 for tile in tiles:
                     if s0 < tile.limit:
-                        tile.attend(keys, values, s0, min(s1, tile.limit) - s0, identity, mask)
+                        while len(under_way) >= AHEAD or tile in under_way:
+                            under_way.pop(0).collect()
+                        tile.score(keys[:, : min(s1, tile.limit) - s0], values, s0, identity, mask)
+                        under_way.append(tile)
+            while under_way:
+                under_way.pop(0).collect()
             for tile in tiles:
                 nisa.dma_copy(dst=result[h, tile.start : tile.start + P, :], src=tile.finish())
     return result
@@ -67,7 +77,8 @@ def constants(dtype):
 
 
 class Tile:
-    """128 queries on their way through the keys. limit: keys that the last of them sees; output, total, top: running sums and maximum."""
+    """128 queries on their way through the keys. limit: keys that the last of them sees; output, total: running sums, both relative to
+    exp(-bias), with bias the negated running maximum of the scaled scores."""
 
     def __init__(self, q, start, d, limit):
         P = nl.tile_size.pmax
@@ -75,54 +86,67 @@ class Tile:
         self.queries = nl.ndarray((d, P), dtype=q.dtype, buffer=nl.sbuf)
         nisa.dma_copy(dst=self.queries, src=q[:, start : start + P])
         self.output = nl.ndarray((P, d), dtype=nl.float32, buffer=nl.sbuf)
-        self.total = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-        self.top = None
+        self.total = self.bias = None
 
-    def attend(self, keys, values, s0, width, identity, mask):
-        """Take in `width` keys and values from key s0 on."""
-        P, BANK = nl.tile_size.pmax, nl.tile_size.psum_fmax
-        scores = nl.ndarray((P, BLOCK), dtype=nl.float32, buffer=nl.psum)[:, :width]
+    def score(self, keys, values, s0, identity, mask):
+        """Probabilities of the keys from s0 on, and what they change: bias, the factor of the sums so far, the sum of the new."""
+        P, BANK, width = nl.tile_size.pmax, nl.tile_size.psum_fmax, keys.shape[1]
+        scores = nl.ndarray((P, width), dtype=nl.float32, buffer=nl.psum)
         for c in range(0, width, BANK):
             part = slice(c, min(c + BANK, width))
             nisa.nc_matmul(dst=scores[:, part], stationary=self.queries, moving=keys[:, part])
         if s0 + width == self.limit:
             nisa.nc_matmul(dst=scores[:, width - P :], stationary=identity, moving=mask, accumulate=True)
+        bias, self.sum = column(), column()
+        nisa.tensor_reduce(dst=bias, op=nl.maximum, data=scores, axis=1, negate=True)
+        more = {} if self.bias is None else {"op1": nl.minimum, "operand1": self.bias}
+        nisa.tensor_scalar(dst=bias, data=bias, op0=nl.multiply, operand0=self.scale, engine=nisa.gpsimd_engine, **more)
+        self.power = nl.ndarray((P, width), dtype=self.queries.dtype, buffer=nl.sbuf)
+        nisa.activation_reduce(
+            dst=self.power, op=nl.exp, data=scores, scale=self.scale, bias=bias, reduce_op=nl.add, reduce_res=self.sum
+        )
+        self.change = None
+        if self.bias is not None:
+            self.change = column()
+            nisa.activation(dst=self.change, op=nl.exp, data=self.bias, scale=-1.0, bias=bias)
+        self.bias, self.values, self.turn = bias, values, (s0 // BLOCK + self.start // P) % 2
 
-        top = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_reduce(dst=top, op=nl.maximum, data=scores, axis=1)
-        if self.top is not None:
-            nisa.tensor_tensor(dst=top, data1=top, data2=self.top, op=nl.maximum)
-        bias = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_scalar(dst=bias, data=top, op0=nl.multiply, operand0=-self.scale)
-        power = nl.ndarray((P, width), dtype=values.dtype, buffer=nl.sbuf)
-        total = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf) if self.top is not None else self.total
-        nisa.activation_reduce(dst=power, op=nl.exp, data=scores, scale=self.scale, bias=bias, reduce_op=nl.add, reduce_res=total)
-
-        turned = nl.ndarray((P, width // P, P), dtype=values.dtype, buffer=nl.psum)
+    def collect(self):
+        """Multiply the probabilities with the values, and add to the sums so far."""
+        P, width = self.power.shape
+        turned = nl.ndarray((P, width // P, P), dtype=self.power.dtype, buffer=nl.psum)
         for t in range(width // P):
-            nisa.nc_transpose(dst=turned[:, t, :], data=power[:, t * P : (t + 1) * P], engine=nisa.tensor_engine)
-        tokens = nl.ndarray((P, width // P, P), dtype=values.dtype, buffer=nl.sbuf)
-        nisa.tensor_copy(dst=tokens, src=turned, engine=nisa.scalar_engine if (s0 // BLOCK) % 2 else nisa.vector_engine)
+            nisa.nc_transpose(dst=turned[:, t, :], data=self.power[:, t * P : (t + 1) * P], engine=nisa.tensor_engine)
+        tokens = nl.ndarray((P, width // P, P), dtype=self.power.dtype, buffer=nl.sbuf)
+        if self.turn and nisa.get_nc_version() == nisa.nc_version.gen2:  # whose Scalar Engine copies by activation only
+            nisa.activation(dst=tokens, op=nl.copy, data=turned)
+        else:
+            nisa.tensor_copy(dst=tokens, src=turned, engine=nisa.scalar_engine if self.turn else nisa.vector_engine)
         product = nl.ndarray(self.output.shape, dtype=nl.float32, buffer=nl.psum)
         for t in range(width // P):
-            nisa.nc_matmul(dst=product, stationary=tokens[:, t, :], moving=values[:, t, :])
-
-        if self.top is None:
+            nisa.nc_matmul(dst=product, stationary=tokens[:, t, :], moving=self.values[:, t, :])
+        if self.change is None:
+            self.total = self.sum
             nisa.tensor_copy(dst=self.output, src=product)
         else:
-            change = nl.ndarray((P, 1), dtype=nl.float32, buffer=nl.sbuf)
-            nisa.activation(dst=change, op=nl.exp, data=self.top, scale=self.scale, bias=bias)
-            nisa.scalar_tensor_tensor(dst=self.total, data=self.total, op0=nl.multiply, operand0=change, op1=nl.add, operand1=total)
-            nisa.scalar_tensor_tensor(dst=self.output, data=self.output, op0=nl.multiply, operand0=change, op1=nl.add, operand1=product)
-        self.top = top
+            nisa.tensor_scalar(dst=self.total, data=self.total, op0=nl.multiply, operand0=self.change, op1=nl.add, operand1=self.sum,
+                               engine=nisa.gpsimd_engine)  # fmt: skip
+            nisa.scalar_tensor_tensor(
+                dst=self.output, data=self.output, op0=nl.multiply, operand0=self.change, op1=nl.add, operand1=product
+            )
 
     def finish(self):
         """The attention of the tile's queries [128, d]."""
-        inverse = nl.ndarray(self.total.shape, dtype=nl.float32, buffer=nl.sbuf)
+        inverse = column()
         nisa.reciprocal(dst=inverse, data=self.total)
         out = nl.ndarray(self.output.shape, dtype=self.queries.dtype, buffer=nl.sbuf)
         nisa.tensor_scalar(dst=out, data=self.output, op0=nl.multiply, operand0=inverse)
         return out
+
+
+def column():
+    """A number for each of 128 queries."""
+    return nl.ndarray((nl.tile_size.pmax, 1), dtype=nl.float32, buffer=nl.sbuf)
 
 
 def inputs(seed=0, H=2, G=1, d=64, Q=256, S=1408, dtype=nl.bfloat16):

@@ -1,9 +1,9 @@
 """Tiled matrix product: [M, K] @ [K, N], with the left operand given transposed, as the Tensor Engine wants it. bf16, fp32, or fp8.
 
-A block of 512 rows of the left operand stays in SBUF, whole K, while the right operand streams past it once: each of its tiles meets
-the block's four stationary tiles, whose sums grow in four PSUM banks. The other four banks belong to the next 512 columns, so that the
-Vector and Scalar Engines empty one half while the Tensor Engine fills the other. SBUF thus gives each byte of the stream 512 uses, at
-any K. fp8 takes two rows of K in one pass (double row). On two cores each makes half of the columns.
+A block of up to 1024 rows of the left operand stays in SBUF, whole K, while the right operand streams past it once: each of its tiles
+meets the block's stationary tiles, whose sums grow in the eight PSUM banks; fewer rows leave banks for more columns, so that loads get
+wider. A bank is emptied by the Vector or Scalar Engine while the Tensor Engine finishes the others, in turn. fp8 takes two rows of K in
+one pass (double row). On two cores each makes half of the columns.
 
 `grouped_matmul` does it for each expert of a mixture.
 """
@@ -56,28 +56,54 @@ def multiply(result, lhsT, rhs):
     cores, me = nl.num_programs(axes=0), nl.program_id(axis=0)
     share = -(-N // cores)
     first, last = me * share, min(N, (me + 1) * share)
-    block = TILE_M * (nl.tile_size.psum_num_banks // 2)
+    block, wide = block_size(M, num_k * size)
     for m0 in nl.affine_range(0, M, block):
-        rows = min(block, M - m0)
-        stationary = load_chunks(lhsT, m0, rows, size, step)
-        for n0 in nl.affine_range(first, last, TILE_N):
-            columns = min(TILE_N, last - n0)
+        stationary = kept(chunks(lhsT, m0, min(block, M - m0), size, step))
+        tiles = [slice(m, min(m + TILE_M, M)) for m in range(m0, min(m0 + block, M), TILE_M)]
+        for n0 in nl.affine_range(first, last, wide):
+            columns = [slice(n, min(n + TILE_N, last)) for n in range(n0, min(n0 + wide, last), TILE_N)]
             sums = [
-                nl.ndarray((min(TILE_M, rows - m), columns), dtype=nl.float32, buffer=nl.psum)
-                for m in range(0, rows, TILE_M)
+                [nl.ndarray((width(m), width(n)), dtype=nl.float32, buffer=nl.psum) for n in columns] for m in tiles
             ]
-            for k0, k1, moving in chunks(rhs, n0, columns, size, step):
+            for k0, k1, moving in chunks(rhs, n0, min(wide, last - n0), size, step):
                 for k in range(k0, k1, step):
                     at, held = stationary(k)
-                    for i, total in enumerate(sums):
-                        part = held[:, at : at + step, i * TILE_M : i * TILE_M + total.shape[0]]
-                        nisa.nc_matmul(dst=total, stationary=part if double else part.reshape((p, total.shape[0])),
-                                       moving=moving[:, k - k0 : k - k0 + step, :] if double else moving[:, k - k0, :], perf_mode=mode)  # fmt: skip
-            for i, total in enumerate(sums):
-                m = m0 + i * TILE_M
-                out = nl.ndarray(total.shape, dtype=result.dtype, buffer=nl.sbuf)
-                nisa.tensor_copy(dst=out, src=total, engine=nisa.vector_engine if i % 2 else nisa.scalar_engine)
-                nisa.dma_copy(dst=result[m : m + total.shape[0], n0 : n0 + columns], src=out)
+                    for m, row in zip(tiles, sums, strict=True):
+                        part = held[:, at : at + step, m.start - m0 : m.stop - m0]
+                        for n, total in zip(columns, row, strict=True):
+                            stream = moving[:, k - k0 : k - k0 + step, n.start - n0 : n.stop - n0]
+                            nisa.nc_matmul(dst=total, stationary=part if double else part.reshape((p, width(m))),
+                                           moving=stream if double else stream.reshape((p, width(n))), perf_mode=mode)  # fmt: skip
+            for m, row in zip(tiles, sums, strict=True):
+                out = nl.ndarray((width(m), min(wide, last - n0)), dtype=result.dtype, buffer=nl.sbuf)
+                for n, total in zip(columns, row, strict=True):
+                    evacuate(out[:, n.start - n0 : n.stop - n0], total, (m.start // TILE_M + n.start // TILE_N) % 2)
+                nisa.dma_copy(dst=result[m, n0 : n0 + out.shape[1]], src=out)
+
+
+def block_size(M, row_B):
+    """(rows of the left operand to keep in SBUF, columns of the right to sum at once): together all PSUM banks, rows in 3/4 of SBUF."""
+    TILE_M, TILE_N, tiles = (
+        nl.tile_size.gemm_stationary_fmax,
+        nl.tile_size.gemm_moving_fmax,
+        nl.tile_size.psum_num_banks,
+    )
+    while tiles > 1 and (tiles * TILE_M // 2 >= M or tiles * TILE_M * row_B > 3 * nl.tile_size.sbuf_fmax_bytes // 4):
+        tiles //= 2
+    return tiles * TILE_M, nl.tile_size.psum_num_banks // tiles * TILE_N
+
+
+def evacuate(out, total, turn):
+    """Copy a sum out of PSUM, by the Vector and the Scalar Engine in turn."""
+    if turn:
+        nisa.tensor_copy(dst=out, src=total, engine=nisa.vector_engine)
+    else:
+        nisa.activation(dst=out, op=nl.copy, data=total)
+
+
+def width(part):
+    """Elements of a slice."""
+    return part.stop - part.start
 
 
 def chunks(x, start, width, size, step):
@@ -91,11 +117,17 @@ def chunks(x, start, width, size, step):
         yield k0, k1, tile
 
 
-def load_chunks(x, start, width, size, step):
-    """All of these columns in SBUF; gives a function: tile of K -> (place in its chunk, chunk)."""
-    loaded = list(chunks(x, start, width, size, step))
-    each = loaded[0][1]
-    return lambda k: (k % each, loaded[k // each][2])
+def kept(loading):
+    """A function: tile of K -> (place in its chunk, chunk), of chunks that are loaded when first asked for and stay."""
+    loaded = []
+
+    def find(k):
+        while not loaded or loaded[-1][1] <= k:
+            loaded.append(next(loading))
+        each = loaded[0][1]
+        return k % each, loaded[k // each][2]
+
+    return find
 
 
 def inputs(seed=0, K=256, M=200, N=1024, dtype=nl.bfloat16, E=None):

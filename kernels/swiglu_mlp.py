@@ -11,7 +11,7 @@ import nki.language as nl
 import numpy as np
 
 CHUNK_B = 8192  # of each partition, in one load
-WIDE = 4  # tiles of 128 outputs that are summed together: half of PSUM
+MOST = 32  # tiles of 128 outputs that are summed together: at most, and half of PSUM
 
 
 @nki.jit
@@ -31,8 +31,9 @@ def swiglu_mlp(xT, w_gate, w_up, w_down):
         x = nl.ndarray((P, H // P, size), dtype=xT.dtype, buffer=nl.sbuf)
         nisa.dma_copy(dst=x, src=tiled(xT)[:, :, tokens])
         hidden = nl.ndarray((P, F // cores // P, size), dtype=xT.dtype, buffer=nl.sbuf)
-        for f in range(0, F // cores, WIDE // 2 * P):
-            wide = min(WIDE // 2 * P, F // cores - f)
+        together = min(MOST, nl.tile_size.psum_num_banks * nl.tile_size.psum_fmax // 2 // size) * P
+        for f in range(0, F // cores, together // 2):
+            wide = min(together // 2, F // cores - f)
             columns = slice(inner.start + f, inner.start + f + wide)
             gates, ups = products([(tiled(w_gate), columns), (tiled(w_up), columns)], x)
             for i, (gate, up) in enumerate(zip(gates, ups, strict=True)):
@@ -40,11 +41,11 @@ def swiglu_mlp(xT, w_gate, w_up, w_down):
                 nisa.activation(dst=active, op=nl.silu, data=gate)
                 nisa.tensor_tensor(dst=hidden[:, f // P + i, :], data1=active, data2=up, op=nl.multiply)
         down = tiled(w_down[inner, :])
-        for h in range(0, H, WIDE * P):
-            wide = min(WIDE * P, H - h)
+        for h in range(0, H, together):
+            wide = min(together, H - h)
             (sums,) = products([(down, slice(h, h + wide))], hidden)
-            for i, out in finished(sums, xT.dtype, cores, me):
-                nisa.dma_copy(dst=result[h + i * P : h + (i + 1) * P, tokens], src=out)
+            mine = tiled(result[h : h + wide, :])[:, me::cores, tokens]
+            nisa.dma_copy(dst=mine, src=finished(sums, xT.dtype, cores, me))
     return result
 
 
@@ -66,7 +67,10 @@ def tiled(x):
 def products(weights, x):
     """For each (w [128, num_k, N] in HBM, columns): w[:, columns].T @ x in PSUM, as tiles [128, tokens]."""
     P, num_k, size = x.shape
-    made = [[nl.ndarray((P, size), dtype=nl.float32, buffer=nl.psum) for _ in range((c.stop - c.start) // P)] for _, c in weights]
+    made = [
+        [nl.ndarray((P, size), dtype=nl.float32, buffer=nl.psum) for _ in range((c.stop - c.start) // P)]
+        for _, c in weights
+    ]
     each = max(1, CHUNK_B // (2 * (weights[0][1].stop - weights[0][1].start)))
     for k0 in range(0, num_k, each):
         k1 = min(num_k, k0 + each)
@@ -80,20 +84,23 @@ def products(weights, x):
 
 
 def finished(sums, dtype, cores, me):
-    """(number, SBUF tile) of the outputs that this core stores: all of them, or with the other core's part added, every other one."""
+    """The outputs that this core stores, in SBUF: all tiles, or with the other core's part added, every other one."""
+    P, size = sums[0].shape
+    out = nl.ndarray((P, len(sums) // cores, size), dtype=dtype, buffer=nl.sbuf)
     if cores == 1:
         for i, total in enumerate(sums):
-            out = nl.ndarray(total.shape, dtype=dtype, buffer=nl.sbuf)
-            nisa.tensor_copy(dst=out, src=total, engine=nisa.vector_engine if i % 2 else nisa.scalar_engine)
-            yield i, out
-        return
-    for i in range(0, len(sums), 2):
-        given, taken = (nl.ndarray(sums[i].shape, dtype=dtype, buffer=nl.sbuf) for _ in range(2))
-        nisa.tensor_copy(dst=given, src=sums[i + 1 - me], engine=nisa.scalar_engine)
-        nisa.sendrecv(src=given, dst=taken, send_to_rank=1 - me, recv_from_rank=1 - me, pipe_id=0)
-        out = nl.ndarray(given.shape, dtype=dtype, buffer=nl.sbuf)
-        nisa.tensor_tensor(dst=out, data1=sums[i + me], data2=taken, op=nl.add)
-        yield i + me, out
+            if i % 2:
+                nisa.tensor_copy(dst=out[:, i, :], src=total, engine=nisa.vector_engine)
+            else:
+                nisa.activation(dst=out[:, i, :], op=nl.copy, data=total)
+        return out
+    given, taken = (nl.ndarray(out.shape, dtype=dtype, buffer=nl.sbuf) for _ in range(2))
+    for i, total in enumerate(sums[1 - me :: 2]):
+        nisa.activation(dst=given[:, i, :], op=nl.copy, data=total)
+    nisa.sendrecv(src=given, dst=taken, send_to_rank=1 - me, recv_from_rank=1 - me, pipe_id=0)
+    for i, total in enumerate(sums[me::2]):
+        nisa.tensor_tensor(dst=out[:, i, :], data1=total, data2=taken[:, i, :], op=nl.add)
+    return out
 
 
 def inputs(seed=0, T=100, H=512, F=768, dtype=nl.bfloat16):
