@@ -30,6 +30,14 @@ def rows(time: Callable[[float, float, float], float]) -> list[Row]:
     return [row("matmul", s, time(*s)) for s in itertools.product(M, N, K)]
 
 
+def once(factory: pytest.TempPathFactory, name: str, time: Callable[[float, float, float], float]) -> Path:
+    """A folder with a matmul table of these times, written the first time."""
+    folder = factory.getbasetemp() / name
+    if not folder.exists():
+        write(folder, "matmul", rows(time))
+    return folder
+
+
 def power(m: float, n: float, k: float) -> float:
     return 1e-9 * m**0.5 * n**0.9 * k
 
@@ -62,21 +70,55 @@ def test_shapes_of_the_table_are_answered_as_they_are(folder: Path) -> None:
 
 
 @given(m=st.floats(1, 2048), n=st.floats(512, 4096), k=st.floats(512, 8192))
-def test_products_of_powers_are_exact_between_shapes(folder: Path, m: float, n: float, k: float) -> None:
-    t = operator_s("chip", "matmul", "bf16", {"m": m, "n": n, "k": k}, folder=folder)
-    assert t.seconds == pytest.approx(power(m, n, k), rel=1e-4)
+def test_work_that_adds_up_is_exact_between_shapes(
+    tmp_path_factory: pytest.TempPathFactory, m: float, n: float, k: float
+) -> None:
+    def time(m: float, n: float, k: float) -> float:
+        return 2e-6 + k * (3e-9 + 1e-12 * m + 2e-12 * n + 5e-15 * m * n)
+
+    t = operator_s("chip", "matmul", "bf16", {"m": m, "n": n, "k": k}, folder=once(tmp_path_factory, "between", time))
+    assert t.seconds == pytest.approx(time(m, n, k), rel=1e-4)
     assert t.low <= t.seconds <= t.high
 
 
+@given(queries=st.floats(128, 1024), prefix=st.floats(0, 1e6))
+def test_powers_are_exact_along_a_curved_dimension(
+    tmp_path_factory: pytest.TempPathFactory, queries: float, prefix: float
+) -> None:
+    def time(heads: float, queries: float, prefix: float) -> float:
+        return 1e-9 * heads * queries**1.7 * (1000 + prefix)
+
+    folder = tmp_path_factory.getbasetemp() / "curved"
+    if not folder.exists():
+        shapes = itertools.product((1, 8), (128, 1024), (0, 4096))
+        write(folder, "attention_prefill", [row("attention_prefill", (*s, 128), time(*s)) for s in shapes])
+    t = operator_s("chip", "attention_prefill", "bf16", {"heads": 4, "queries": queries, "prefix": prefix, "head_dim": 128}, folder=folder)  # fmt: skip
+    assert t.seconds == pytest.approx(time(4, queries, prefix), rel=1e-3)
+    assert bool(t.scaled) == (prefix > 4096)
+
+
 def test_outside_has_no_time_and_repeated_work_is_scaled_and_says_so(folder: Path) -> None:
-    shape = {"m": [0.5, 4096, 4096, 128, 128], "n": [512, 512, 8192, 511, 512], "k": [512, 512, 512, 512, 512]}
+    shape = {"m": [0.5, 4096, 4096, 128, 128], "n": [512, 512, 4096, 511, 512], "k": [512, 512, 8193, 512, 512]}
     t = operator_s("chip", "matmul", "bf16", shape, folder=folder)
     assert t.known.tolist() == [False, True, False, False, True]
     assert t.scaled.tolist() == [False, True, False, False, False]
-    assert t.seconds[1] == pytest.approx(2 * power(2048, 512, 512), rel=1e-4)
+    one_more = (power(2048, 512, 512) - power(128, 512, 512)) / (2048 - 128)
+    assert t.seconds[1] == pytest.approx(power(2048, 512, 512) + 2048 * one_more, rel=1e-4)
     assert np.isnan(t.seconds[~t.known]).all()
     assert t.share() == pytest.approx(0.4)
     assert t.share([0, 3, 0, 0, 1]) == 1.0
+
+
+@given(m=st.floats(2048, 1e6), n=st.floats(4096, 1e6), k=st.floats(512, 8192))
+def test_repeated_work_with_a_start_up_is_extended_exactly(
+    tmp_path_factory: pytest.TempPathFactory, m: float, n: float, k: float
+) -> None:
+    def time(m: float, n: float, k: float) -> float:
+        return k * (3e-9 + 1e-12 * m + 2e-12 * n + 5e-15 * m * n)
+
+    t = operator_s("chip", "matmul", "bf16", {"m": m, "n": n, "k": k}, folder=once(tmp_path_factory, "beyond", time))
+    assert t.seconds == pytest.approx(time(m, n, k), rel=1e-3)
+    assert t.low <= t.seconds <= t.high
 
 
 def test_no_table_is_no_coverage(folder: Path) -> None:
@@ -90,17 +132,6 @@ def test_a_hole_of_the_grid_has_no_time_and_its_edges_do(tmp_path: Path) -> None
     write(tmp_path, "matmul", [r for r in rows(power) if r.shape != (2048, 4096, 8192)])
     t = operator_s("chip", "matmul", "bf16", {"m": [2048, 2048, 300], "n": [4096, 512, 4096], "k": [8000, 8192, 512]}, folder=tmp_path)  # fmt: skip
     assert t.known.tolist() == [False, True, True]
-
-
-def test_along_a_dimension_that_may_be_0_time_is_linear(tmp_path: Path) -> None:
-    def time(heads: int, queries: int, prefix: int) -> float:
-        return 1e-9 * heads * queries * (1000 + prefix)
-
-    write(tmp_path, "attention_prefill",
-          [row("attention_prefill", (h, q, p, 128), time(h, q, p)) for h in (1, 8) for q in (128, 1024) for p in (0, 4096)])  # fmt: skip
-    t = operator_s("chip", "attention_prefill", "bf16", {"heads": 4, "queries": 256, "prefix": [0, 1000, 4096, 5000], "head_dim": 128}, folder=tmp_path)  # fmt: skip
-    assert t.known.tolist() == [True, True, True, False]
-    np.testing.assert_allclose(t.seconds[:3], [time(4, 256, p) for p in (0, 1000, 4096)], rtol=1e-4)
 
 
 def _refused(call: Callable[[], object]) -> str:

@@ -1,8 +1,9 @@
 """Times from tables, for arrays of shapes: interpolation between the shapes that were timed, and nothing outside them.
 
-Time is interpolated in logarithms of time and of each dimension (exact for products of powers, as compute and traffic are), linearly
-along the few dimensions that may be 0. A shape below the smallest, beyond the largest or in a hole of the grid has time nan and
-`inside` False; only along a dimension in which the kernel repeats the same work is the largest shape scaled up, and `scaled` says so.
+Time is interpolated linearly along each dimension, as a kernel's work adds up, and in logarithms along the few where it does not (a prompt's
+length). A shape below the smallest, beyond the largest or in a hole of the grid has time nan and `inside` False. Only along a
+dimension in which the kernel repeats the same work do the two largest sizes give what one more unit takes, which is added for each
+beyond them; `scaled` says so.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ Bools = NDArray[np.bool_]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
     """Answer of `operator_s`, arrays of the shape of its arguments. seconds, low, high: nan where the table does not reach; low..high is the
-    90% interval; inside: within the shapes of the table; scaled: beyond its largest in a dimension of repeated work, time in
-    proportion; grade: the weakest of the table ("" without one); kind: "simulated", "measured" or both; hash: of kernel and costs."""
+    90% interval; inside: within the shapes of the table; scaled: beyond its largest in a dimension of repeated work, extended by
+    the time of one more; grade: the weakest of the table ("" without one); kind: "simulated", "measured" or both; hash: of kernel and costs."""
 
     seconds: Floats
     low: Floats
@@ -79,15 +80,14 @@ def operator_s(
             seconds=nothing, low=nothing, high=nothing, inside=no, scaled=no, grade="", kind="", kernel="", hash=""
         )
     flat = points.reshape(len(points), -1)
-    top = np.array([axis[-1] for axis in grid.axes])[:, None]
-    repeats = np.array([d in operator.repeats for d in operator.dims])[:, None]
-    factor = np.where(repeats & (flat > top), flat / top, 1.0).prod(axis=0)
-    found = _interpolate(operator, grid, np.where(repeats, np.minimum(flat, top), flat)) * factor
-    known = np.isfinite(found[0])
-    seconds, low, high = (f.reshape(points.shape[1:]) for f in found)
-    return Times(seconds=seconds, low=low, high=high, inside=(known & (factor == 1.0)).reshape(seconds.shape),
-                 scaled=(known & (factor > 1.0)).reshape(seconds.shape), grade=grid.grade, kind=grid.kind, kernel=grid.kernel,
-                 hash=grid.hash)  # fmt: skip
+    seconds, low, high = _interpolate(operator, grid, flat).reshape(3, *points.shape[1:])
+    known = np.isfinite(seconds)
+    beyond = np.array([d in operator.repeats for d in operator.dims])[:, None] & (
+        flat > np.array([[a[-1]] for a in grid.axes])
+    )
+    scaled = known & beyond.any(axis=0).reshape(known.shape)
+    return Times(seconds=seconds, low=np.minimum(low, seconds), high=np.maximum(high, seconds), inside=known & ~scaled, scaled=scaled,
+                 grade=grid.grade, kind=grid.kind, kernel=grid.kernel, hash=grid.hash)  # fmt: skip
 
 
 def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
@@ -99,7 +99,7 @@ def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
         raise UserError(f"{op.name} needs every dimension", given=", ".join(shape), allowed=", ".join(op.dims), fix=f"add {', '.join(missing)}")  # fmt: skip
     arrays = np.broadcast_arrays(*(np.asarray(shape[d], np.float64) for d in op.dims))
     for d, a in zip(op.dims, arrays, strict=True):
-        least = 0.0 if d in op.linear else np.finfo(float).tiny
+        least = 0.0 if d in op.from_zero else np.finfo(float).tiny
         if a.size and not (a >= least).all():
             raise UserError(f"{op.name}: {d} is {'negative' if least == 0 else 'not positive'}", given=float(np.min(a)))
     return np.stack(arrays)
@@ -138,33 +138,48 @@ def _one(words: object) -> str:
 
 def _interpolate(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
     """[3, n] seconds, low and high at points [dims, n]; nan outside the grid."""
-    lower, weight, logs, outside = [], [], [], np.zeros(points.shape[1], np.bool_)
-    for d, axis, x in zip(op.dims, grid.axes, points, strict=True):
-        linear = d in op.linear
-        outside |= (x < axis[0]) | (x > axis[-1])
-        i = np.clip(np.searchsorted(axis, x, side="right") - 1, 0, max(len(axis) - 2, 0))
-        a, b = axis[i], axis[np.minimum(i + 1, len(axis) - 1)]
+    n = points.shape[1]
+    lower, upper, weight = np.empty_like(points, np.intp), np.empty_like(points, np.intp), np.empty_like(points)
+    is_linear = np.zeros(points.shape, np.bool_)
+    outside = np.zeros(n, np.bool_)
+    for j, (d, axis, x) in enumerate(zip(op.dims, grid.axes, points, strict=True)):
+        extends = d in op.repeats and len(axis) > 1
+        is_linear[j] = (d not in op.curved) | (x > axis[-1])
+        outside |= (x < axis[0]) | ((x > axis[-1]) & (not extends))
+        lower[j] = np.clip(np.searchsorted(axis, x, side="right") - 1, 0, max(len(axis) - 2, 0))
+        upper[j] = np.minimum(lower[j] + 1, len(axis) - 1)
+        a, b = axis[lower[j]], axis[upper[j]]
         with np.errstate(divide="ignore", invalid="ignore"):
-            w = (x - a) / (b - a) if linear else np.log(x / a) / np.log(b / a)
-        lower.append(i)
-        weight.append(np.where(b > a, w, 0.0))
-        logs.append(not linear)
-    total = np.zeros((3, points.shape[1]))
-    for along in itertools.product(*[(0,) if is_log else (0, 1) for is_log in logs]):
-        share = np.ones(points.shape[1])
-        inner = np.zeros((3, points.shape[1]))
-        for corner in itertools.product(*[(0, 1) if is_log else (c,) for is_log, c in zip(logs, along, strict=True)]):
-            part = np.ones(points.shape[1])
-            index = []
-            for axis, i, w, is_log, c in zip(grid.axes, lower, weight, logs, corner, strict=True):
-                index.append(np.minimum(i + c, len(axis) - 1))
-                if is_log:
+            w = np.where(is_linear[j], (x - a) / (b - a), np.log(x / a) / np.log(b / a))
+        weight[j] = np.where(b > a, w, 0.0)
+    total = np.full((3, n), np.nan)
+    patterns, which = np.unique(is_linear, axis=1, return_inverse=True)
+    for at, pattern in enumerate(patterns.T):
+        some = np.flatnonzero((which.reshape(-1) == at) & ~outside)
+        total[:, some] = _corners(grid.log_s, pattern, lower[:, some], upper[:, some], weight[:, some])
+    return total
+
+
+def _corners(
+    log_s: Floats, is_linear: Bools, lower: NDArray[np.intp], upper: NDArray[np.intp], weight: Floats
+) -> Floats:
+    """Sum over the corners of each point's cell: along the linear dimensions of times, along the others of their logarithms."""
+    total = np.zeros((3, weight.shape[1]))
+    for along in itertools.product(*[(0, 1) if linear else (0,) for linear in is_linear]):
+        inner, share = np.zeros_like(total), np.ones(weight.shape[1])
+        for corner in itertools.product(
+            *[(c,) if linear else (0, 1) for linear, c in zip(is_linear, along, strict=True)]
+        ):
+            part = np.ones(weight.shape[1])
+            for w, linear, c in zip(weight, is_linear, corner, strict=True):
+                if not linear:
                     part = part * (w if c else 1.0 - w)
-            value = grid.log_s[(slice(None), *index)]
-            inner += np.where(part == 0.0, 0.0, part * value)  # a hole counts only where it has weight
-        for w, is_log, c in zip(weight, logs, along, strict=True):
-            if not is_log:
+            index = tuple(np.where(c, up, low) for up, low, c in zip(upper, lower, corner, strict=True))
+            inner += np.where(
+                part == 0.0, 0.0, part * log_s[(slice(None), *index)]
+            )  # a hole counts only where it has weight
+        for w, linear, c in zip(weight, is_linear, along, strict=True):
+            if linear:
                 share = share * (w if c else 1.0 - w)
         total += np.where(share == 0.0, 0.0, share * np.exp(inner))
-    total[:, outside] = np.nan
     return total

@@ -28,27 +28,29 @@ SCOPES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
     """One operator. dims: name -> what it counts; repeats: dims beyond whose largest size the kernel repeats the same work, so that time
-    grows in proportion; linear: dims along which time is interpolated linearly (they may be 0), the others in logarithms."""
+    grows by the same amount for each unit; curved: dims along which work does not simply add up, interpolated in logarithms; from_zero:
+    dims that may be 0."""
 
     name: str
     does: str
     dims: Mapping[str, str]
     repeats: tuple[str, ...] = ()
-    linear: tuple[str, ...] = ()
+    curved: tuple[str, ...] = ()
+    from_zero: tuple[str, ...] = ()
 
 
 def _operators() -> dict[str, Operator]:
     gemm = {"m": "rows of the input (tokens)", "n": "columns of the weight", "k": "contraction"}
     rows = {"rows": "rows (tokens)", "columns": "elements of a row"}
     listed = [
-        Operator(name="matmul", does="out[m, n] = x[m, k] w[k, n], x given transposed", dims=gemm, repeats=("m",)),
+        Operator(name="matmul", does="out[m, n] = x[m, k] w[k, n], x given transposed", dims=gemm, repeats=("m", "n")),
         Operator(name="moe_gemm", does="out[e] = x[e] w[e] for each expert, m rows each",
-                 dims={"experts": "experts on the device", **gemm, "m": "rows of each expert"}, repeats=("experts", "m")),
+                 dims={"experts": "experts on the device", **gemm, "m": "rows of each expert"}, repeats=("experts", "m", "n")),
         Operator(name="swiglu_mlp", does="y = (silu(x w_gate) * (x w_up)) w_down, x and y transposed",
                  dims={"m": "rows of the input (tokens)", "hidden": "width of x", "ffn": "width between"}, repeats=("m",)),
         Operator(name="attention_prefill", does="causal attention of `queries` tokens on themselves and on `prefix` tokens before them",
                  dims={"heads": "query heads x sequences", "queries": "tokens of the prompt", "prefix": "tokens cached before",
-                       "head_dim": "width of a head"}, repeats=("heads",), linear=("prefix",)),
+                       "head_dim": "width of a head"}, repeats=("heads", "prefix"), curved=("queries",), from_zero=("prefix",)),
         Operator(name="attention_decode", does="attention of one token of each sequence on its cache",
                  dims={"sequences": "sequences x key-value heads", "group": "query heads per key-value head", "context": "tokens in the cache",
                        "head_dim": "width of a head"}, repeats=("sequences", "context")),

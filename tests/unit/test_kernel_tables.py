@@ -1,0 +1,134 @@
+"""`mowich kernel tables`: the sweep describes what exists, times do what times must, and a check finds what changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mowich import cli
+from mowich.errors import EXIT_CHECK_FAILED, UserError
+from mowich.studies import kernel_tables as study
+from mowich.studies.kernel_tables import Sweep, Timer
+from mowich.tables import OPERATORS, Row, read, write
+
+KERNELS = Path(__file__).resolve().parents[2] / "kernels"
+CHIPS = ("trainium1", "trainium2", "trainium3")
+
+
+def small(op: str, dtype: str, kernel: str, **sizes: tuple[int, ...]) -> Sweep:
+    return Sweep(op=op, dtype=dtype, kernel=kernel, chips=CHIPS, sizes=sizes)
+
+
+def timed(sweep: Sweep, chip: str) -> dict[tuple[str, tuple[int, ...]], Row]:
+    timer = Timer(KERNELS)
+    return {(r.scope, r.shape): r for shape in sweep.shapes() for r in timer.rows(sweep, chip, shape)}
+
+
+def test_every_operator_has_a_sweep_and_every_sweep_a_kernel() -> None:
+    found = study.sweeps()
+    assert {s.op for s in found} == set(OPERATORS) == set(study.ARGUMENTS)
+    timer = Timer(KERNELS)
+    for s in found:
+        assert set(s.sizes) == set(OPERATORS[s.op].dims)
+        assert all(list(v) == sorted(set(v)) for v in s.sizes.values())
+        assert callable(timer.kernel(s.kernel))
+        assert set(s.chips) <= set(study.GENERATIONS)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_times_of_a_matmul(chip: str) -> None:
+    """More work takes longer, a pair is faster than a core, sharing HBM never helps, and the time is within its interval."""
+    rows = timed(small("matmul", "bf16", "matmul.py:matmul", m=(1, 128), n=(512, 1024), k=(256, 1024)), chip)
+    scopes = [s.name for s in study.scopes(chip)]
+    assert scopes == (["core", "chip"] if chip == "trainium1" else ["core", "pair", "chip"])
+    for (scope, (m, n, k)), row in rows.items():
+        assert row.low_s < row.seconds < row.high_s
+        assert row.grade in "CD"
+        assert row.hbm_B >= 2 * (m * k + k * n + m * n)
+        assert 0 < row.dma_busy <= 1
+        assert 0 < row.tensor_busy <= 1
+        for wider in ((128, n, k), (m, 1024, k), (m, n, 1024)):
+            assert rows[scope, wider].seconds >= row.seconds
+    for shape in {s for _, s in rows}:
+        one, every = rows["core", shape].seconds, rows["chip", shape].seconds
+        assert every >= rows[scopes[-2], shape].seconds
+        if shape[1] == 1024 and shape[2] == 1024 and "pair" in scopes:
+            assert rows["pair", shape].seconds < one
+
+
+@pytest.mark.parametrize("chip", ["trainium2", "trainium3"])
+def test_a_large_matmul_reaches_the_rate_of_the_array(chip: str) -> None:
+    """At least 85% of the array's rate, the target for Trainium 2; what is missing is start-up and the last tiles (docs/tables.md)."""
+    from mowich.facts import load
+
+    m, n, k = 2048, 2048, 2048
+    row = timed(small("matmul", "bf16", "matmul.py:matmul", m=(m,), n=(n,), k=(k,)), chip)["core", (m, n, k)]
+    assert 2 * m * n * k / row.seconds >= 0.85 * load().number(f"chips.{chip}.peak_per_core.bf16")
+    assert row.tensor_busy >= 0.85
+
+
+def test_a_shape_that_does_not_fit_has_no_row() -> None:
+    wide = small("rmsnorm", "bf16", "rmsnorm.py:rmsnorm", rows=(128,), columns=(32768,))
+    assert timed(wide, "trainium1") == {}
+
+
+def test_what_was_written_checks_and_what_was_changed_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    tiny = small("add", "bf16", "add.py:add", rows=(1, 256), columns=(512, 2048))
+    monkeypatch.setattr(study, "sweeps", lambda ops=(), chips=(): [tiny])
+    flags = ["kernel", "tables", "--kernels", str(KERNELS), "--out", str(tmp_path)]
+    assert cli.run(flags) == 0
+    first = (tmp_path / "add.csv").read_bytes()
+    assert cli.run(flags) == 0
+    assert (tmp_path / "add.csv").read_bytes() == first
+    assert cli.run([*flags, "--check", "--sample", "2"]) == 0
+    assert "rows timed again: the same" in capsys.readouterr().out
+    rows = list(read("add", tmp_path))
+    write(
+        tmp_path, "add", [Row(**{**{f: getattr(r, f) for f in r.__slots__}, "seconds": r.seconds * 1.01}) for r in rows]
+    )
+    assert cli.run([*flags, "--check"]) == EXIT_CHECK_FAILED
+    assert "seconds is" in capsys.readouterr().err
+    write(tmp_path, "add", [Row(**{**{f: getattr(r, f) for f in r.__slots__}, "hash": "0"}) for r in rows])
+    assert cli.run([*flags, "--check"]) == EXIT_CHECK_FAILED
+    assert "another kernel or other costs" in capsys.readouterr().err
+    write(tmp_path, "add", [r for r in rows if r.chip != "trainium2"])
+    assert cli.run([*flags, "--check"]) == EXIT_CHECK_FAILED
+    assert "add bf16 trainium2: no rows in add.csv" in capsys.readouterr().err
+
+
+def test_bad_names_and_folders_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, words in ((["--op", "matmull"], "did you mean 'matmul'"), (["--chip", "trainium9"], "trainium1, trainium2, trainium3"),
+                         (["--kernels", str(tmp_path / "none")], "no folder of kernels")):  # fmt: skip
+        assert cli.run(["kernel", "tables", "--out", str(tmp_path), *flags]) == 2
+        assert words in capsys.readouterr().err
+    with pytest.raises(UserError, match="no such kernel"):
+        Timer(tmp_path).kernel("none.py:none")
+
+
+def test_the_tables_that_ship_have_every_shape_once() -> None:
+    """Whole grids, or less what does not fit. That their times are today's is for `mowich kernel tables --check`, which CI runs."""
+    for sweep in study.sweeps():
+        rows = [r for r in read(sweep.op) if r.dtype == sweep.dtype]
+        for chip in sweep.chips:
+            names = [s.name for s in study.scopes(chip)]
+            have = {(r.scope, r.shape) for r in rows if r.chip == chip}
+            for shape in sweep.shapes():
+                assert sum((name, shape) in have for name in names) in (0, len(names))
+            assert len(have) >= 0.9 * len(names) * len(sweep.shapes())
+            assert {r.hash for r in rows if r.chip == chip} == {next(r.hash for r in rows if r.chip == chip)}
+
+
+def test_large_shapes_of_the_tables_are_near_the_rate_that_binds_them() -> None:
+    """bf16, on a full chip: the array for a large matmul, the DMA engines for additions."""
+    for chip in CHIPS:
+        matmul = next(
+            r
+            for r in read("matmul")
+            if (r.chip, r.dtype, r.scope, r.shape) == (chip, "bf16", "chip", (2048, 4096, 4096))
+        )
+        assert matmul.tensor_busy >= 0.9
+        add = next(
+            r for r in read("add") if (r.chip, r.dtype, r.scope, r.shape) == (chip, "bf16", "chip", (2048, 4096))
+        )
+        assert add.dma_busy >= 0.9
