@@ -91,6 +91,20 @@ def test_fixed_fields_restrict_the_search() -> None:
     assert (row.decode.tp, row.decode.pp, row.decode.weights, row.mode) == (4, 1, "fp8", "aggregated")
 
 
+def test_modes_are_kept() -> None:
+    for mode in ("aggregated", "disaggregated"):
+        result = plan(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS, fixed={"mode": (mode,)})
+        assert {r.mode for r in (*result.rows, *result.front)} == {mode}
+    alone = plan(
+        load_model("llama-3.1-70b"),
+        "h200:1",
+        job=JOB,
+        facts=FACTS,
+        fixed={"mode": ("disaggregated",), "weights": ("fp8",)},
+    ).rows[0]
+    assert alone.feasible is False
+
+
 def test_what_does_not_fit_and_what_breaks_a_limit() -> None:
     too_big = best("llama-3.1-405b", "h100:2")
     assert too_big.feasible is False

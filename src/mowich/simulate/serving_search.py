@@ -24,6 +24,10 @@ from mowich.workloads.model import Model, Moe
 Floats = NDArray[np.float64]
 
 
+FRONT = 24
+"""Most points of a Pareto front that are answered in full."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeJob:
     """What is to be served. prompt, output: mean tokens; ttft_s, tpot_s: limits (inf: none); cached: share of a prompt in the prefix cache; accept:
@@ -74,15 +78,24 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """best: meets the limits, cheapest first; front: Pareto front of all that fit, fastest user first; evaluated: (plan, batch) points and pairs of
+    """best: meets the limits, cheapest first; front: Pareto front of all that fit, fastest user first, thinned to `FRONT` points; curve: (tokens/s per user, per chip) of all of it;
+    evaluated: (plan, batch) points and pairs of
     workers; points: distinct (plan, batch) points."""
 
     best: tuple[Found, ...]
     front: tuple[Found, ...]
+    curve: tuple[tuple[float, float], ...] = ()
     evaluated: int
     points: int
     fitting: int
     closest: Found | None
+
+
+def spread_out(items: Sequence[int], most: int) -> list[int]:
+    """At most `most` items, evenly along the list, both ends kept."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def powers(limit: int) -> list[int]:
@@ -157,10 +170,12 @@ def search(
     *,
     top: int = 5,
     apart: bool = True,
+    together: bool = True,
     most_users: float = 512.0,
     slack: float = 0.9,
 ) -> SearchResult:
-    """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it."""
+    """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it; apart, together: whether
+    disaggregated and aggregated plans are among the candidates."""
     n = len(w.plans)
     ones = np.ones(n)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
@@ -192,7 +207,11 @@ def search(
         more, pairs = _apart(system, w, job, fits, rows, users, devices, tpot_factor, (s, c, e, load), slack)
         if more is not None:
             found.append(more)
-    points = _Points.join(found)
+    points = _Points.join(found if together else found[1:] or found)
+    if not together and len(found) == 1:
+        return SearchResult(
+            best=(), front=(), evaluated=len(rows), points=len(rows) + len(fits), fitting=0, closest=None
+        )
     per_chip = points.speed / system.chips
     meets = (points.ttft <= job.ttft_s) & (points.tpot <= job.tpot_s)
     stages = np.array([q.pp for q in w.plans])
@@ -210,7 +229,8 @@ def search(
         return _answer(system, w, job, points, int(i))
 
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
-    return SearchResult(best=tuple(answer(i) for i in good), front=tuple(answer(i) for i in front), evaluated=len(rows) + pairs, points=len(rows) + len(fits),
+    return SearchResult(best=tuple(answer(i) for i in good), front=tuple(answer(i) for i in spread_out(front, FRONT)),
+                        curve=tuple((float(1.0 / points.tpot[i]), float(per_chip[i])) for i in front), evaluated=len(rows) + pairs, points=len(rows) + len(fits),
                         fitting=int(meets.sum()), closest=None if len(good) else answer(int(np.argmin(excess))))  # fmt: skip
 
 

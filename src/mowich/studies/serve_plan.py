@@ -175,16 +175,11 @@ def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, 
         )
     d = deploy(model, system, engine, plans, facts, accept=job.accept)
     w = worker(d, job)
-    got = search(system, w, job, top=top, apart=mode != "aggregated")
-    if mode == "disaggregated":
-        got = replace(
-            got, best=tuple(f for f in got.best if f.prefill >= 0), front=tuple(f for f in got.front if f.prefill >= 0)
-        )
+    got = search(system, w, job, top=top, apart=mode != "aggregated", together=mode != "disaggregated")
     if got.best:
         front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front]
-        points = tuple((1.0 / f.tpot_s, f.tokens_per_s_per_chip) for f in got.front)
         rows = [
-            replace(_row(d, f, name, job, facts, term, True, None, got), front=points if i == 0 else ())
+            replace(_row(d, f, name, job, facts, term, True, None, got), front=got.curve if i == 0 else ())
             for i, f in enumerate(got.best)
         ]
         return rows, front, got
@@ -192,7 +187,9 @@ def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, 
         memory = memory_B(d.shapes, d.around, system.hbm_usable_B)
         short = float(-memory["kv"].max())
         reason = f"does not fit: {show_gib(max(short, 0.0))} short per device at best (weights {show_gib(float(memory['weights'].min()))}; usable {show_gib(system.hbm_usable_B)})"
-        if short <= 0:
+        if short <= 0 and mode == "disaggregated":
+            reason = "no split into prefill and decode workers fits these chips and keeps the TTFT limit"
+        elif short <= 0:
             reason = "does not fit: not one request of this length has room for its cache"
         return [_without(name, system, engine, reason, facts, term)], [], got
     f = got.closest
