@@ -150,3 +150,25 @@ def test_ranks_on_several_chips_have_an_hbm_each() -> None:
 
     times = [float(run(stream, (512, 8192), ranks=n)[0].time_s) for n in (8, 24)]
     assert times[1] == near(times[0], rel=0.01)
+
+
+def test_no_reorder_keeps_the_order_of_an_engine() -> None:
+    def kernel(ordered: bool) -> Any:
+        def body(x: Any) -> Any:
+            import contextlib
+
+            import mowich.nki.isa as nisa
+            import mowich.nki.language as nl
+
+            late = nl.load(x)
+            early = nl.ndarray((128, 2048), dtype=nl.float32, buffer=nl.sbuf)
+            with nl.no_reorder() if ordered else contextlib.nullcontext():
+                nisa.tensor_scalar(dst=late, data=late, op0=nl.multiply, operand0=2.0)
+                nisa.memset(early, 1.0, engine=nisa.engine.vector)
+            return x
+
+        return body
+
+    begins = [run(kernel(o), (128, 2048)).schedule.begin for o in (True, False)]
+    assert begins[0][1] < begins[0][2]
+    assert begins[1][2] < begins[1][1]
