@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +81,11 @@ def test_plan_prints_neighbours_and_front(capsys: pytest.CaptureFixture[str]) ->
     assert data["why"]["neighbours"]
     speeds = [row["days"]["value"] for row in data["pareto"]]
     assert speeds == sorted(speeds)
+
+
+def test_the_page_of_optimal_plans_has_every_system_of_the_comparison() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "optimal-plans.md").read_text()
+    for system in ("trn2", "trn3", "trn3-gen1", "trn4", "ironwood", "gb300"):
+        section = page.split(f"## {system}: ")[1].split("\n## ")[0]
+        assert "Why: " in section
+        assert section.count("\n| ") > 5
