@@ -566,3 +566,14 @@ def test_convenience_layer():
     np.testing.assert_allclose(mean[:, 0], x.mean(1), rtol=1e-5)
     np.testing.assert_allclose(var[:, 0], x.var(1), rtol=1e-4)
     np.testing.assert_allclose(sine, np.sin(7 * x), atol=1e-5)
+
+
+def test_a_number_in_hbm_broadcasts_over_partitions():
+    def kernel(x, limit):
+        out = nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=nl.copy(nl.greater(nl.load(x), limit), dtype=nl.float32))
+        return out
+
+    x = rnd(128, 4)
+    got = nki.run_kernel(kernel, x, np.full((1, 1), 0.1, np.float32), target="trn2").outputs[0]
+    np.testing.assert_array_equal(got, (x > 0.1).astype(np.float32))

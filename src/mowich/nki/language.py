@@ -345,7 +345,9 @@ def broadcast_to(x: Tile, shape: Any, dtype: Any = None, **_: Any) -> Tile:
         return x if dtype is None or as_dtype(dtype) is x.dtype else copy(x, dtype=dtype)
     out = ndarray(wanted, dtype or x.dtype, sbuf)
     core = machine.active()
-    if out.ndim == x.ndim and x.shape[0] == 1 and wanted[0] > 1 and core.trace is not None:
+    if x.space == "H":  # a DMA repeats what it reads
+        engines.issue("dma_copy", "", (("dst", out),), (("src", x),))
+    elif out.ndim == x.ndim and x.shape[0] == 1 and wanted[0] > 1 and core.trace is not None:
         _record_broadcast(core, out, x)
     elif core.trace is not None:
         engines.issue("tensor_copy", "", (("dst", out),), (("src", x),))

@@ -15,7 +15,18 @@ from mowich.report.table import UNKNOWN, Column, Style, table, wrap
 CELL, FIELD = 22, 48
 """Widths of a value and of a field name in a table of two things side by side."""
 
-KINDS = ("chips", "systems", "prices", "sites", "reliability", "networks", "claims", "training", "serving")
+KINDS = (
+    "chips",
+    "systems",
+    "prices",
+    "sites",
+    "reliability",
+    "networks",
+    "claims",
+    "training",
+    "serving",
+    "neuroncore",
+)
 
 
 def leaves(facts: Facts, prefix: str) -> Iterator[Fact]:
