@@ -21,7 +21,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# counts parameters again with torch and transformers (docs/parameters.md), in an environment of their own
+# counts parameters and FLOP again with torch and transformers (docs/parameters.md, docs/flops.md), in an environment of their own
 test-slow: $(STAMP)
 	$(PYTHON) -m venv $(VENV)-slow
 	$(VENV)-slow/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-slow.txt
