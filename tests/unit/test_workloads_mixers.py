@@ -102,3 +102,9 @@ def test_streams_are_mixed_at_every_block() -> None:
 def test_mean_of_min() -> None:
     assert mean_of_min(100, 1000) == 50
     assert mean_of_min(1000, 100) == pytest.approx(95)
+
+
+def test_state_bytes_count_state_and_convolution() -> None:
+    one = layer("gdn", "gated")
+    assert one.state_bytes() == 4 * 8 * 16 * 32 + 2 * 3 * (8 * 32 + 2 * 4 * 16)
+    assert layer("sparse", "gated").state_bytes() == 0
