@@ -14,19 +14,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "__version__", "compare", "explain", "fit", "fleet", "load", "neighbours", "pareto", "plan", "run_kernel", "sweep", "system", "validate",
+    "__version__", "claims", "collective", "compare", "explain", "fit", "fleet", "goodput", "load", "neighbours", "pareto", "plan", "power", "run_kernel", "sweep", "system", "validate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from mowich.api import (  # fmt: skip
+        claims,
+        collective,
         compare,
         explain,
         fit,
         fleet,
+        goodput,
         load,
         neighbours,
         pareto,
         plan,
+        power,
         run_kernel,
         sweep,
         system,

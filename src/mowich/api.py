@@ -39,6 +39,10 @@ from mowich.workloads.task import parse_task
 
 if TYPE_CHECKING:
     from mowich.nki import Result
+    from mowich.studies.claims import Claim
+    from mowich.studies.collectives import CollectiveStudy
+    from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.power import PowerRow
     from mowich.studies.system_run import SystemRun
 
 Train = Mapping[str, object]
@@ -147,6 +151,56 @@ def fleet(scenario: str | Path, *, rates: str | Path | None = None, draws: int =
     """What to buy, rent and assign in each period of a scenario file; rates: speeds from a file instead of predicting them."""
     return _fleet.fleet(scenario, facts or _facts.load(), rates_file=None if rates is None else Path(rates), draws=draws, with_flips=flips, relaxed=relaxed, gap=gap,
                         seed=seed)  # fmt: skip
+
+
+def collective(kind: str, on: str, *, sizes: Sequence[int | str], group: int | None = None, network: str = "", oversubscription: float = 1.0,
+               fail: Sequence[str] = (), beside: Sequence[str] = (), facts: Facts | None = None) -> CollectiveStudy:  # fmt: skip
+    """Time of a collective among whole chips for each size (bytes, or "1GiB"), with failed links and jobs beside it."""
+    from mowich.studies import collectives as study
+    from mowich.units import parse
+
+    amounts = [round(parse(x, "B", where="sizes").value) if isinstance(x, str) else int(x) for x in sizes]
+    return study.collective(
+        facts or _facts.load(),
+        kind,
+        on,
+        sizes=amounts,
+        group=group,
+        network=network,
+        oversubscription=oversubscription,
+        fail=fail,
+        beside=beside,
+    )
+
+
+def goodput(on: str, *, days: float = 90.0, step_s: float = 5.0, spare_share: float = 0.02, replica: int | None = None, checkpoint_s: float | None = None,
+            samples: int = 1000, seed: int = 0, facts: Facts | None = None) -> GoodputStudy:  # fmt: skip
+    """Goodput of a long run by way of surviving failures: formula, Monte Carlo and range."""
+    from mowich.studies import goodput as study
+
+    return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, spare_share=spare_share, replica=replica, checkpoint_s=checkpoint_s, samples=samples,
+                         seed=seed)  # fmt: skip
+
+
+def claims(*, facts: Facts | None = None) -> list[Claim]:
+    """Each public claim, derived again, with a verdict."""
+    from mowich.studies import claims as study
+
+    return study.claims(facts or _facts.load())
+
+
+def power(
+    systems: Sequence[str],
+    *,
+    cap_W: float | None = None,
+    spares: float = 0.0,
+    tokens_per_s: float | None = None,
+    facts: Facts | None = None,
+) -> list[PowerRow]:
+    """Power of machines by part; chips under a cap of a site and tokens per megawatt where asked for."""
+    from mowich.studies import power as study
+
+    return study.study(facts or _facts.load(), systems, cap_W=cap_W, spares=spares, tokens_per_s=tokens_per_s)
 
 
 def _copied(arrays: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:

@@ -109,3 +109,16 @@ def test_neighbours_pareto_and_sweep(tmp_path: Path) -> None:
     )
     ((_, row),) = mowich.sweep(file).rows
     assert row.plan == best.rows[0].plan
+
+
+def test_fabrics_long_runs_power_and_claims() -> None:
+    [row] = mowich.collective("all-reduce", "trn3-gen2", sizes=["1GiB"], fail=["link:3"]).rows
+    assert row.ranks == 144
+    assert {r.strategy for r in mowich.goodput("h100:1024", days=10, samples=20).rows} == {
+        "sync",
+        "async",
+        "memory",
+        "elastic",
+    }
+    assert len(mowich.claims()) > 80
+    assert mowich.power(["trn3-gen2"], cap_W=1e8)[0].chips_under_cap is not None
