@@ -4,14 +4,16 @@ A constant is fitted when it has grade C and a range; the range is its prior (lo
 out) and its hard bound. The loss is Huber's on ln(predicted/measured), each source weighed by rows^-1/4. Gauss-Newton steps: one
 evaluation of a case with columns of constants, one perturbed in each, gives its whole gradient.
 
-    python benchmarks/fit_training.py fit               write the fitted values into facts/training
-    python benchmarks/fit_training.py cross [--by group|source] [--folds 10] [--json FILE]
+    python benchmarks/fit_training.py fit      fit all rows, write the constants into facts/training
+    python benchmarks/fit_training.py cross    leave out groups, then sources; write the widths of intervals, and every row's error to held_out.csv
+
+A group is (chip, model, precision, task). Takes about 20 s a fit on one idle core.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import csv
 import math
 import re
 import time
@@ -28,15 +30,20 @@ from mowich.facts.load import shipped
 from mowich.machines.system import Efficiency, Stack, System
 from mowich.plans.plan import Plans
 from mowich.simulate.train import step_time
+from mowich.studies.residual import FEATURES, features
 from mowich.studies.rows import Case, Row, read_cases
 from mowich.studies.validate import published, read_csv
 
 Floats = NDArray[np.float64]
 
+HELD_OUT = Path(__file__).with_name("held_out.csv")
+
 HUBER = 0.08
 """Log error at which the loss turns from quadratic to linear."""
-PRIOR_WEIGHT = 0.02
+PRIOR_WEIGHT = 0.3
 """Squared log error that one standard deviation of a prior costs, in units of HUBER^2 times the mean weight of a row."""
+CROSS_ROUNDS = 5
+"""Rounds of a fit with rows left out, from the middle of the ranges: the loss is then within 1% of where it ends."""
 DELTA = 1e-3
 """Step of the numerical gradient, in ln of the constant."""
 
@@ -91,18 +98,25 @@ class Problem:
         self.columns = [Plans.of([case.plan]) for case in self.cases]
 
     def residual(self, theta: Floats, rows: Sequence[int], *, gradient: bool) -> tuple[Floats, Floats]:
-        """ln(predicted/measured) of the rows [m], and its gradient [m, n] (zeros unless asked for)."""
+        """ln(predicted/measured) of the rows [m], and its gradient [m, n] (zeros unless asked for). Rows that repeat a run, in another
+        release or source, are evaluated once."""
         r, J = np.zeros(len(rows)), np.zeros((len(rows), len(theta)))
+        seen: dict[object, int] = {}
         for k, row in enumerate(rows):
             case, reads = self.cases[row], self.reads[row]
+            run = (id(case.system), case.model, case.job, case.plan)
+            if run in seen:
+                first = seen[run]
+                r[k] = r[first] + math.log(self.cases[rows[first]].measured_step_s / case.measured_step_s)
+                J[k] = J[first]
+                continue
+            seen[run] = k
             values: dict[str, Floats | float] = {}
             for j, (name, i) in enumerate(reads):
+                values[name] = math.exp(theta[i])
                 if gradient:
-                    column = np.full(len(reads) + 1, math.exp(theta[i]))
-                    column[j + 1] *= math.exp(DELTA)
-                    values[name] = column
-                else:
-                    values[name] = math.exp(theta[i])
+                    values[name] = np.full(len(reads) + 1, math.exp(theta[i]))
+                    values[name][j + 1] *= math.exp(DELTA)
             logs = log_error(case, with_constants(case.system, values), self.columns[row])
             r[k] = logs[0]
             if gradient and len(logs) > 1:
@@ -245,22 +259,21 @@ TARGETS = {
 }
 
 
-def cross(problem: Problem, keys: Sequence[str], folds: int, *, say: bool = False) -> tuple[Floats, list[Floats]]:
-    """ln(predicted/measured) of every row by constants fitted without its fold, and those constants."""
+def cross(problem: Problem, keys: Sequence[str], folds: int, *, say: bool = False) -> Floats:
+    """ln(predicted/measured) of every row by constants fitted without its fold."""
     where = folds_of(keys, folds)
-    out, fitted = np.zeros(len(keys)), []
+    out = np.zeros(len(keys))
     for fold in range(folds):
         began = time.perf_counter()
         held = np.flatnonzero(where == fold)
-        theta = fit(problem, np.flatnonzero(where != fold).tolist())
+        theta = fit(problem, np.flatnonzero(where != fold).tolist(), rounds=CROSS_ROUNDS)
         out[held], _ = problem.residual(theta, held.tolist(), gradient=False)
-        fitted.append(theta)
         if say:
             print(
                 f"fold {fold}: {len(held)} rows, median {np.median(np.expm1(np.abs(out[held]))):.1%}, {time.perf_counter() - began:.0f} s",
                 flush=True,
             )
-    return out, fitted
+    return out
 
 
 def summary(cases: Sequence[Case], r: Floats, key=None) -> str:
@@ -277,38 +290,100 @@ def summary(cases: Sequence[Case], r: Floats, key=None) -> str:
     return "\n".join(lines)
 
 
+def put(path: str, value: float, facts: Facts) -> bool:
+    """Write the SI value of a fact into its file, in the unit and place that it has there; whether that changed the file."""
+    _, family, name = path.split(".")
+    file = shipped() / "training" / f"{family}.yaml"
+    text = file.read_text(encoding="utf-8")
+    written = str(facts.leaf(path)["value"])
+    number, _, unit = written.partition(" ")
+    fitted = float(f"{value * float(number) / facts.number(path):.3g}")
+    cell = f'"{fitted:g} {unit}"' if unit else f"{fitted:g}"
+    new, count = re.subn(rf"^({name}: \{{value: )(\"[^\"]*\"|[^,]*),", rf"\g<1>{cell},", text, flags=re.MULTILINE)
+    if count != 1:
+        raise SystemExit(f"{path}: {count} places to write it")
+    file.write_text(new, encoding="utf-8")
+    return new != text
+
+
 def write(facts: Facts, known: Constants, theta: Floats, J: Floats) -> int:
-    """Put the fitted values into the files of `facts/training`, each in the unit and place that it has there; how many changed. A constant
-    on which no row depends (gradient J [rows, constants]) stays as it is."""
-    changed = 0
-    for path, log, seen in zip(known.paths, theta, np.abs(J).max(axis=0), strict=True):
-        if seen < 1e-9:
-            continue
-        _, family, name = path.split(".")
-        file = shipped() / "training" / f"{family}.yaml"
-        text = file.read_text(encoding="utf-8")
-        written = facts.leaf(path)["value"]
-        unit = str(written).split(" ", 1)[1] if isinstance(written, str) and " " in written else ""
-        number = float(str(written).split(" ", 1)[0])
-        fitted = float(f"{math.exp(log) * number / facts.number(path):.3g}")
-        value = f'"{fitted:g} {unit}"' if unit else f"{fitted:g}"
-        new, count = re.subn(
-            rf"^({name}: \{{value: )(\"[^\"]*\"|[^,]*),", lambda m, v=value: f"{m[1]}{v},", text, flags=re.MULTILINE
+    """Put the fitted values into the files of `facts/training`; how many changed. A constant on which no row depends (gradient J [rows,
+    constants]) stays as it is."""
+    seen = np.abs(J).max(axis=0) > 1e-9
+    return sum(
+        put(path, math.exp(log), facts) for path, log, used in zip(known.paths, theta, seen, strict=True) if used
+    )
+
+
+def case_features(problem: Problem, theta: Floats) -> Floats:
+    """x_j of every case [rows, features], of the step that the constants predict."""
+    out = []
+    for case, plans, reads in zip(problem.cases, problem.columns, problem.reads, strict=True):
+        system = with_constants(case.system, {name: math.exp(theta[i]) for name, i in reads})
+        parts = {k: float(v[0]) for k, v in step_time(case.model, system, case.job, plans).parts.items()}
+        x = features(parts, case.model, system, case.inferred)
+        out.append([x[name] for name in FEATURES])
+    return np.array(out)
+
+
+def fit_widths(x: Floats, e: Floats, weight: Floats) -> Floats:
+    """w_j >= 0 of W = sqrt(sum (w_j x_j)^2): most likely under a Student t (4 degrees of freedom) of scale W / 2.13, so that W is its 90% half-width;
+    then all scaled so that 90% of |e| (by weight) lie within."""
+    v = np.full(x.shape[1], 0.1) ** 2
+
+    def loss(v: Floats) -> float:
+        scale2 = (x * x @ v) / 2.13**2
+        return float((weight * (0.5 * np.log(scale2) + 2.5 * np.log1p(e * e / scale2 / 4.0))).sum()) + 0.5 * float(
+            (v / 0.3**2).sum()
         )
-        if count != 1:
-            raise SystemExit(f"{path}: {count} places to write it")
-        if new != text:
-            changed += 1
-            file.write_text(new, encoding="utf-8")
-    return changed
+
+    best = loss(v)
+    for factor in (4.0, 2.0, 1.4, 1.15, 1.05):
+        for _ in range(6):
+            before = best
+            for j in range(len(v)):
+                for by in (factor, 1.0 / factor, 0.0):
+                    trial = v.copy()
+                    trial[j] = max(v[j], 1e-6) * by if by else 1e-8
+                    if j == 0:
+                        trial[0] = max(trial[0], 0.03**2)
+                    got = loss(trial)
+                    if got < best:
+                        v, best = trial, got
+            if before - best < 1e-4:
+                break
+    w = np.sqrt(v)
+    ratio = np.abs(e) / np.sqrt(x * x @ v)
+    order = np.argsort(ratio)
+    at = np.searchsorted(np.cumsum(weight[order]) / weight.sum(), 0.9)
+    return np.asarray(w * ratio[order][min(at, len(ratio) - 1)])
+
+
+def widths(
+    x: Floats, errors: dict[str, Floats], groups: Sequence[str], sources: Sequence[str], folds: int = 5
+) -> tuple[Floats, dict[str, Floats]]:
+    """(w_j from all rows, for each kind of error whether each row lies inside a width fitted without its group or source). Rows of a group share a weight
+    of rows^1/2."""
+    sizes = Counter(groups)
+    weight = np.array([sizes[g] ** -0.5 for g in groups])
+    pooled = (np.vstack([x] * len(errors)), np.concatenate(list(errors.values())), np.tile(weight, len(errors)))
+    inside = {}
+    for kind, e in errors.items():
+        where = folds_of(list(groups if kind == "group" else sources), folds)
+        held = np.zeros(len(e))
+        for fold in range(folds):
+            keep = np.tile(where != fold, len(errors))
+            w = fit_widths(pooled[0][keep], pooled[1][keep], pooled[2][keep])
+            at = where == fold
+            held[at] = np.abs(e[at]) <= np.sqrt((x[at] * w) ** 2 @ np.ones(x.shape[1]))
+        inside[kind] = held
+    return fit_widths(*pooled), inside
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("fit", "cross"))
-    parser.add_argument("--by", choices=("group", "source"), default="group")
-    parser.add_argument("--folds", type=int, default=10)
-    parser.add_argument("--json", type=Path, help="write every row's ln(predicted/measured), left out, here")
+    parser.add_argument("--folds", type=int, default=5)
     options = parser.parse_args()
     facts = load()
     rows, cases = read(facts)
@@ -319,13 +394,24 @@ def main() -> None:
         print(f"{write(facts, problem.known, theta, J)} constants of {len(theta)} changed")
         print(summary(cases, r))
         return
-    keys = [group_of(row) if options.by == "group" else row["source_group"] for row in rows]
-    held, _ = cross(problem, keys, options.folds, say=True)
-    print(summary(cases, held))
-    if options.json:
-        options.json.write_text(
-            json.dumps({case.id: float(x) for case, x in zip(cases, held, strict=True)}), encoding="utf-8"
-        )
+    keys = {"group": [group_of(row) for row in rows], "source": [row["source_group"] for row in rows]}
+    errors = {}
+    for kind, names in keys.items():
+        errors[kind] = cross(problem, names, options.folds, say=True)
+        print(f"{kind}s left out\n{summary(cases, errors[kind])}", flush=True)
+    x = case_features(problem, problem.known.start)
+    w, inside = widths(x, errors, keys["group"], keys["source"])
+    for name, value in zip(FEATURES, w, strict=True):
+        put(f"training.residuals.{name}", value, facts)
+    for kind, held in inside.items():
+        print(f"{kind}s left out: {held.mean():.1%} of rows inside widths that were fitted without them")
+    with HELD_OUT.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(("id", *(f"{part}_{kind}" for kind in keys for part in ("error", "inside"))))
+        for i, case in enumerate(cases):
+            out.writerow(
+                (case.id, *(cell for kind in keys for cell in (f"{errors[kind][i]:.4f}", int(inside[kind][i]))))
+            )
 
 
 if __name__ == "__main__":

@@ -138,7 +138,9 @@ def test_tensor_parallel_traffic_by_hand(facts: Facts) -> None:
     got = predict_step(one_layer(), system, job(1), Plan(tp=8, sp=True, zero=0)).breakdown["tp"]
     eight, one = np.array([8.0]), np.ones(1)
     each = 2 * float(collectives.reduce_scatter_s(system, np.array([SEQ * H * 2.0]), eight, one)[0])
-    assert got == pytest.approx((1 + s.backward_tp) * 2 * (1 - s.tp_overlap) * each)
+    contention = system.efficiency.comm_contention
+    assert contention > 0
+    assert got == pytest.approx((1 + s.backward_tp) * 2 * (1 - s.tp_overlap * (1 - contention)) * each)
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +159,13 @@ def test_published_steps_lie_in_the_stated_interval(published: Validation, ancho
     assert row.is_covered, f"{anchor}: measured {row.measured}, predicted {row.predicted} ({row.low} .. {row.high})"
     assert row.ratio is not None
     assert math.isfinite(row.ratio)
+
+
+def test_the_shipped_rows_are_answered_and_close(published: Validation) -> None:
+    """Loose floors under what docs/accuracy.md states; coverage there is of rows left out, and higher for rows in the fit."""
+    everything = published.summary()["all"]
+    assert everything.n >= 0.95 * len(published.rows)
+    assert everything.median_abs_error < 0.08
+    assert everything.p90_abs_error < 0.30
+    assert 0.88 < everything.interval_coverage < 0.99
+    assert abs(everything.bias) < 0.03

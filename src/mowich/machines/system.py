@@ -83,6 +83,8 @@ class Efficiency:
     attention_efficiency: float
     attention_s_half: float
     hbm_efficiency: float
+    comm_contention: float
+    framework_carry: float
     low_precision_gain: float
     low_precision_m_half: float
     quantise_B: float
@@ -121,6 +123,8 @@ class Stack:
     cp_exposed: float
     ep_exposed_inside: float
     ep_exposed_outside: float
+    ep_overlap: float
+    recurrent_B: float
     moe_passes: float
     moe_routing_B: float
     moe_fixed: float
@@ -133,6 +137,7 @@ class Stack:
     gather_low_precision: float
     weight_B: float
     grad_memory_B: float
+    logit_B: float
     optimizer_memory_B: float
     stored_activation_8bit: float
 

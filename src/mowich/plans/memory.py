@@ -194,8 +194,10 @@ def memory_B(
         here = {name: np.where(is_away > 0, np.minimum(1.0, 2.0 / layers), 1.0) for name, is_away in gone.items()}
         held = np.where(gone["activations"] > 0, np.minimum(held, 2.0), held)
     activations = per_layer / model.num_layers * held
-    activations = activations + np.where(p.recompute == 2, biggest, 0.0)
-    logits = t * float(model.vocab) / p.tp * 6.0  # 16-bit logits and their fp32 gradient
+    again = np.where(
+        p.recompute == 2, biggest, 0.0
+    )  # one layer, whole, while its backward runs; not at the same time as the loss
+    logits = t * float(model.vocab) / p.tp * s.logit_B
     gathered = np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers_per_stage(model, p), 0.0)
     small = adapter_params_per_device(model, job, p)
 
@@ -210,7 +212,9 @@ def memory_B(
         "gradients": here["weights"] * trained(s.grad_memory_B, 2),
         "optimizer": here["optimizer"] * trained(s.optimizer_memory_B, 1),
         "activations": activations,
-        "temporary": np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp)))
+        "temporary": np.maximum(
+            again, np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp)))
+        )
         + gathered
         + widest_rows,
         "reserve": np.full_like(t, system.efficiency.runtime_reserve),
@@ -227,11 +231,11 @@ def memory_B(
                 sharded_from_zero=start, dense_ranks=d_ranks, expert_ranks=e_ranks, facts=(system.paths[f"stack.{field}"],),
             )  # fmt: skip
         notes.add(
-            "memory.activations", activations, "B", "bytes kept per layer x layers per stage x micro-batches in flight (+ one layer, full recompute)",
+            "memory.activations", activations, "B", "bytes kept per layer x layers per stage x micro-batches in flight",
             per_layer=per_layer / model.num_layers, layers_per_stage=layers_per_stage(model, p), in_flight=in_flight(p, g), tokens=t,
         )  # fmt: skip
-        notes.add("memory.temporary", out["temporary"], "B", "logits beyond what the last stage has free + gathered weights + expert buffers",
-                  logits=logits, gathered=gathered, expert_buffers=widest_rows)  # fmt: skip
+        notes.add("memory.temporary", out["temporary"], "B", "larger of a recomputed layer and the logits beyond what the last stage has free + gathered weights + expert buffers",
+                  recomputed=again, logits=logits, gathered=gathered, expert_buffers=widest_rows)  # fmt: skip
         notes.add("memory.reserve", out["reserve"], "B", facts=(system.paths["efficiency.runtime_reserve"],))
     return out
 

@@ -324,6 +324,11 @@ def in_flight(p: Plans, g: Floats) -> Floats:
     return np.asarray(held)
 
 
+def pairs(schedule: Floats) -> Floats:
+    """1 where forward of one micro-batch runs beside backward of another on the same device (DualPipe), so that each may hide the other's transfers."""
+    return np.where((schedule == DUALPIPE) | (schedule == DUALPIPE_V), 1.0, 0.0)
+
+
 def copies(p: Plans) -> Floats:
     """Stages' worth of weights on a device: 2 for dualpipe, which keeps one for each direction, else 1."""
     return np.where((p.schedule == DUALPIPE) & (p.pp > 1), 2.0, 1.0)

@@ -241,7 +241,7 @@ def compare_text(result: Comparison, model: Model, style: Style, *, command_hint
         lines += ["", "Notes"]
         for note in notes:
             lines += wrap(note, style)
-    lines += ["", *price_lines(rows, style), *coverage_lines(rows, inputs, style)]
+    lines += ["", *price_lines(rows, style), *coverage_lines(rows, inputs, style), *tuned_lines(rows, style)]
     lines += next_lines(rows, style, str(inputs["model"]), command_hint)
     return "\n".join(lines) + "\n"
 
@@ -314,6 +314,17 @@ def coverage_lines(rows: Sequence[Row], inputs: Mapping[str, object], style: Sty
     software = ", ".join(name if len(stacks) == 1 else f"{name} ({', '.join(who)})" for name, who in stacks.items())
     text = f"Step time from: {'; '.join(parts)}. Software: {software}. How far to trust it: mowich validate."
     return wrap(text, style, indent=0)
+
+
+def tuned_lines(rows: Sequence[Row], style: Style) -> list[str]:
+    """Step times of Trainium rows with hand-tuned kernels, beside those with the software as shipped."""
+    found = [(r, r.hand_tuned_step_s) for r in rows if runs(r) and r.hand_tuned_step_s is not None]
+    if not found:
+        return []
+    said = "; ".join(
+        f"{r.system} {spread(r.step_s, style)} as shipped, {spread(tuned, style)} hand-tuned" for r, tuned in found
+    )
+    return wrap(f"Software on Trainium, s per step: {said}.", style, indent=0)
 
 
 def next_lines(rows: Sequence[Row], style: Style, model: str, command_hint: str) -> list[str]:

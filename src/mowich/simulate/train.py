@@ -60,6 +60,19 @@ def soft_max(a: Floats, b: Floats, power: float) -> Floats:
     return np.asarray(peak * ((a / peak) ** power + (b / peak) ** power) ** (1.0 / power))
 
 
+def beside(T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float) -> Floats:
+    """Exposed time of a transfer that runs beside compute: T - hidden (1 - contention), hidden = min(share T, window).
+
+    share: the part that the software can issue early enough (buckets, chunks of a fused product); window: the compute that may hide it;
+    contention: the part of a hidden transfer that its copy kernels take from that compute: the multiprocessors of a GPU's collective
+    channels; 0 on Trainium (collective cores of their own) and TPU (ICI).
+
+    >>> float(beside(np.array([10.0]), 0.8, 6.0, 0.1)[0])
+    4.6
+    """
+    return np.asarray(T - np.minimum(share * T, window) * (1.0 - contention))
+
+
 def total_of(parts: Iterable[Floats]) -> Floats:
     """Sum of columns that broadcast together."""
     return reduce(np.add, parts)
@@ -164,7 +177,7 @@ def layer_times(
     t = p.micro_batch * job.seq / p.cp
     stride = p.stride("tp")
     t_seq = np.where(p.sp > 0, t / p.tp, t)  # tokens where sequence parallelism splits them
-    gemm = np.zeros_like(t)
+    gemm, shared = np.zeros_like(t), np.zeros_like(t)
     inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
     for g in ops.dense_gemms(layer, model.hidden):
         n, k = g.local(p.tp)
@@ -172,6 +185,7 @@ def layer_times(
         in_high = g.name == "router"
         seconds = gemm_s(m, n, k, r, P=r.P16 * e.gemm_efficiency if in_high else None, width_B=2.0 if in_high else None)
         gemm = gemm + seconds
+        shared = shared + (seconds if g.name.startswith("shared") else 0.0)
         inputs = inputs + (0.0 if in_high else m * k)
         if notes is not None:
             notes.add(f"gemm.{g.name}", seconds, "s", "soft_max(2 m n k sat / P, bytes / B), forward, one layer",
@@ -191,7 +205,7 @@ def layer_times(
         r_mixer = layer.recurrent
         if r_mixer is not None:  # a chunked scan: matrix products against the bytes that its kernels move
             scan_flop = r_mixer.chunked_flop_per_token() * t / p.tp
-            moved = 2.0 * r_mixer.core_elements * t / p.tp
+            moved = s.recurrent_B * r_mixer.core_elements * t / p.tp
             attention = soft_max(scan_flop / (e.attention_efficiency * P16), moved / r.B, s.roofline_power)
             attention_backward = s.backward_attention * attention
         if a.sinks:
@@ -222,6 +236,9 @@ def layer_times(
         expert_gemm = (up + down) * imbalance
         inputs = inputs + rows * (w + ffn.ffn / p.etp)
         moved = 2.0 * s.moe_passes * rows * w / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
+        moved = (
+            moved + job.element_B * s.memory_passes * outputs * rows * ffn.ffn / p.etp
+        )  # the experts' activation function
         moe = moved / r.B + s.moe_fixed
         send = 2.0 * t / p.tp * ffn.top_k * w * p.etp
         one = collectives.all_to_all_s(
@@ -230,15 +247,18 @@ def layer_times(
         ep_exposed = np.where(
             p.ep > 1, 2.0 * (s.ep_exposed_inside * one.inside_s + s.ep_exposed_outside * one.outside_s), 0.0
         )
+        # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
+        meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
+        ep_exposed = beside(ep_exposed, s.ep_overlap, meanwhile, e.comm_contention)
         etp_s = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
         ep_exposed = ep_exposed + etp_s
         if notes is not None:
             notes.add("moe.experts", expert_gemm, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) x imbalance, forward, one layer",
                       experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, imbalance=imbalance,
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency", "stack.moe_imbalance"))  # fmt: skip
-            notes.add("moe.permute_route", moe, "s", "(2 k_moe rows h + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
+            notes.add("moe.permute_route", moe, "s", "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
                       B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
-            notes.add("ep.all_to_all", ep_exposed, "s", "2 x (exposed_in x inside + exposed_out x outside), dispatch and combine, one layer",
+            notes.add("ep.all_to_all", ep_exposed, "s", "beside(2 x (exposed_in x inside + exposed_out x outside), overlap, shared expert), dispatch and combine, one layer",
                       send_B=send, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
                       facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"))  # fmt: skip
     quantise = r.quantise_B * inputs / r.B
@@ -248,18 +268,18 @@ def layer_times(
     with_sp = 2.0 * collectives.reduce_scatter_s(system, volume, p.tp, stride)
     without = collectives.all_reduce_s(system, volume, p.tp, stride)
     tp_all = np.where(p.tp > 1, np.where(p.sp > 0, with_sp, without), 0.0)
-    tp = reduces * (1.0 - s.tp_overlap * p.tp_overlap) * tp_all
+    tp = beside(reduces * tp_all, s.tp_overlap * p.tp_overlap * (p.sp > 0), gemm, e.comm_contention)
     kv_B = 2.0 * 2.0 * t * np.maximum(ops.kv_width(a) / p.tp, 1.0)
     cp_all = collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp * stride)
-    cp = np.where(p.cp > 1, s.cp_exposed * cp_all, 0.0)
+    cp = np.where(p.cp > 1, beside(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention), 0.0)
     if notes is not None:
         notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
                   t=t, h=h_norm, passes=s.memory_passes, B=r.B, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
         notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B,
                   facts=_paths(system, "efficiency.quantise_B"))  # fmt: skip
-        notes.add("tp.collective", tp, "s", "collectives x (1 - overlap) x T, forward, one layer", collectives=reduces, T=tp_all,
+        notes.add("tp.collective", tp, "s", "beside(collectives x T, overlap with sp, gemm), forward, one layer", collectives=reduces, T=tp_all,
                   bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap"))  # fmt: skip
-        notes.add("cp.exchange", cp, "s", "exposed x all-gather of keys and values, forward, one layer", bytes=kv_B, cp=p.cp,
+        notes.add("cp.exchange", cp, "s", "beside(all-gather of keys and values, 1 - exposed, attention), forward, one layer", bytes=kv_B, cp=p.cp,
                   facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
     return LayerTimes(gemm=gemm, attention=attention, attention_backward=attention_backward, memory_bound=memory_bound, quantise=quantise, moe=moe,
                       expert_gemm=expert_gemm, tp=tp, cp=cp, ep=ep_exposed)  # fmt: skip
@@ -300,6 +320,8 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     weight_grad = 1.0 if job.frozen_base else 2.0
     if len(p) > 1:
         outside = [p.stride("tp")] if np.any(p.order > 1) else []  # tensor ranks that are not neighbours
+        if np.any(p.schedule > schedules.INTERLEAVED):
+            outside.append(schedules.pairs(p.schedule))
         distinct, inverse = p.unique(
             "tp",
             "sp",
@@ -342,7 +364,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     parts["pp_transfer"] = np.where(p.pp > 1, num_hops * transfer + g * np.maximum(0.0, p.vpp * transfer - stage), 0.0)
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
-    parts["dp"] = _dp_s(system, p, r, dense, expert, g, stage, notes, adapters)
+    parts["dp"] = _dp_s(system, p, r, dense, expert, g, forward, stage - forward, notes, adapters)
     replicas = p.dp * schedules.copies(p)
     shard = np.where(p.zero >= 1, replicas * p.cp, 1.0)
     expert_ranks = np.maximum(1.0, p.tp * p.cp * replicas / (p.ep * p.etp))
@@ -355,7 +377,8 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, n_devices))
     base = total_of(parts[k] for k in PARTS)
     parts["jitter"] = base * s.jitter_per_doubling * doublings
-    parts["software"] = (base + parts["jitter"]) * (1.0 / s.speed - 1.0)
+    speed = s.speed * system.efficiency.framework_carry
+    parts["software"] = (base + parts["jitter"]) * (1.0 / speed - 1.0)
     total = base + parts["jitter"] + parts["software"]
     if notes is not None:
         for name in LAYER_PARTS:
@@ -380,8 +403,8 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
                   offload=OFFLOADS[int(p.offload[0])], H=system.host_Bps, owned=owned, facts=_paths(system, "host_Bps"))  # fmt: skip
         notes.add("jitter", parts["jitter"], "s", "j log2(devices/8) x base", j=s.jitter_per_doubling, devices=n_devices,
                   facts=_paths(system, "stack.jitter_per_doubling"))  # fmt: skip
-        notes.add("software", parts["software"], "s", "(1/speed - 1) x (base + jitter)", speed=s.speed, stack=s.name,
-                  facts=_paths(system, "stack.speed"))  # fmt: skip
+        notes.add("software", parts["software"], "s", "(1/speed - 1) x (base + jitter)", speed=speed, stack=s.name,
+                  facts=_paths(system, "stack.speed", "efficiency.framework_carry"))  # fmt: skip
         notes.add(
             "step",
             total,
@@ -491,14 +514,15 @@ def _dp_s(
     dense: Floats,
     expert: Floats,
     g: Floats,
-    stage: Floats,
+    forward: Floats,
+    backward: Floats,
     notes: Notes | None,
     adapters: Floats | None = None,
 ) -> Floats:
-    """Exposed time of gradient and weight traffic.
+    """Exposed time of gradient and weight traffic, bucket by bucket beside the `forward` and `backward` of one micro-batch.
 
-    zero <= 1: one reduction (grad_B per parameter) and, sharded, one gather (gather_B) a step; exposed = (1-o) T + max(0, o T - w stage).
-    zero 2: the reduction runs per micro-batch. zero 3: gathers twice and scatters once per micro-batch against that micro-batch's compute.
+    zero <= 1: once a step a reduce-scatter (grad_B per parameter) beside the last backward and a gather (gather_B) beside the first forward;
+    window w of each. zero 2: the reduction runs per micro-batch. zero 3: per micro-batch a gather beside forward, a gather and a scatter beside backward.
     With `adapters` the base is frozen: their gradients alone are reduced, and zero 3 gathers the base without scattering.
     """
     s = system.stack
@@ -515,20 +539,24 @@ def _dp_s(
         one = np.where(lone, 0.0, bytes_per_param * dense * per_B + latency)
         return one + np.where(e_lone, 0.0, bytes_per_param * expert * e_per_B + e_latency)
 
-    reduced = s.grad_B + gather_B
-    once = both(reduced) if adapters is None else np.where(lone, 0.0, reduced * adapters * per_B + latency)
-    o = s.dp_overlap * p.dp_overlap
-    exposed = (1.0 - o) * once + np.maximum(0.0, o * once - s.dp_window * stage)
-    scatter_each = both(np.where((p.zero == 2) & (adapters is None), s.grad_B, 0.0))
-    gather_once = both(gather_B)
-    two = (g - 1.0) * np.maximum((1.0 - o) * scatter_each, scatter_each - s.dp_window * stage) + exposed
-    per_micro = both(2.0 * gather_B + (s.gather_B if adapters is None else 0.0))
+    def trained(bytes_per_param: Floats | float) -> Floats:
+        return (
+            both(bytes_per_param)
+            if adapters is None
+            else np.where(lone, 0.0, bytes_per_param * adapters * per_B + latency)
+        )
+
+    o, busy, w = s.dp_overlap * p.dp_overlap, system.efficiency.comm_contention, s.dp_window
+    scatter, gather, gather_base = trained(s.grad_B), trained(gather_B), both(gather_B)
+    exposed = beside(scatter, o, w * backward, busy) + beside(gather, o, w * forward, busy)
+    two = (g - 1.0) * beside(scatter, o, w * backward, busy) + exposed
     f = s.fsdp_overlap * p.dp_overlap
-    three = g * ((1.0 - f) * per_micro + np.maximum(0.0, f * per_micro - stage))
+    behind = both(gather_B + (s.gather_B if adapters is None else 0.0))
+    three = g * (beside(gather_base, f, forward, busy) + beside(behind, f, backward, busy))
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
     if notes is not None:
-        notes.add("dp", result, "s", "zero 0-1: (1-o) T + max(0, o T - w stage), T = reduce + gather of the local parameters; zero 3: per micro-batch",
-                  T=once, gather=gather_once, overlap=o, dense_params=dense, expert_params=expert, dp_group=group,
+        notes.add("dp", result, "s", "zero 0-1: beside(scatter, o, w backward) + beside(gather, o, w forward); zero 3: per micro-batch",
+                  scatter=scatter, gather=gather, window=w, overlap=o, dense_params=dense, expert_params=expert, dp_group=group,
                   facts=_paths(system, ".bandwidth", "stack.dp_overlap", "stack.fsdp_overlap", "fabric.network_efficiency", "stack.grad_B"))  # fmt: skip
     return np.asarray(result)
 
@@ -541,6 +569,15 @@ class OneStep:
     breakdown: dict[str, float]
     tokens: float
     num_micro_batches: float
+
+
+def hand_tuned(system: System) -> System:
+    """The same machine with software that adds nothing to its operators: what hand-written kernels and schedules could reach."""
+    return replace(
+        system,
+        stack=replace(system.stack, name=f"{system.stack.name}, hand-tuned", speed=1.0),
+        efficiency=replace(system.efficiency, framework_carry=1.0),
+    )
 
 
 def predict_step(model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None) -> OneStep:

@@ -1,7 +1,7 @@
 """`mowich compare` and `mowich plan`: the same training job on several systems, each at its best plan.
 
 Puts the layers below together and adds nothing of its own but the interval of the answer: facts with a range that no fit has tested
-are moved to the ends of their ranges one at a time, and the residual of validation for the class of model and machine is added.
+are moved to the ends of their ranges one at a time, and the error of steps left out of the fit (`studies.residual`) is added.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, from_spreads, product, unknown, worst_grade
+from mowich.estimate import Estimate, from_spreads, product, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate import longrun
 from mowich.simulate.search import Candidate, Search, search
-from mowich.simulate.train import predict_step
+from mowich.simulate.train import hand_tuned, predict_step
+from mowich.studies.residual import half_width
 from mowich.units import show_gib
-from mowich.workloads.model import Model, Moe, as_trained
+from mowich.workloads.model import Model, as_trained
 from mowich.workloads.task import train_flop_per_token
 
 EQUAL = ("chips", "units", "usd", "power")
@@ -43,6 +44,7 @@ BINDS: Mapping[str, tuple[str, ...]] = {
 class Row:
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
     may use per device, at the low end of its range.
+    hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our kernels run them; Trainium only.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low and high end)."""
 
     system: str
@@ -70,6 +72,7 @@ class Row:
     binds: str = ""
     price_label: str = ""
     estimated: bool = False
+    hand_tuned_step_s: Estimate | None = None
     spread: tuple[tuple[str, float, float], ...] = ()
     search_counts: Mapping[str, float] = field(default_factory=dict)
 
@@ -85,6 +88,7 @@ class Row:
         out["plan"] = self.plan.to_dict() if self.plan else None
         for name in estimates:
             out[name] = getattr(self, name).to_dict()
+        out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
         out["memory_B"] = dict(self.memory_B)
         out["memory_capacity_B"] = self.memory_capacity_B
         out["binds"] = self.binds
@@ -108,17 +112,6 @@ class Comparison:
         """The `mowich/compare@1` contract."""
         return {"schema": "mowich/compare@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.complete,
                 "rows": [row.to_dict() for row in self.rows], "warnings": list(self.warnings)}  # fmt: skip
-
-
-def model_class(model: Model) -> str:
-    """ "moe" or "dense": the classes that residuals are kept by."""
-    return "moe" if any(isinstance(layer.ffn, Moe) for layer in model.layers) else "dense"
-
-
-def residual_path(model: Model, system: System) -> str:
-    """The fact that holds the 90% residual half-width, in ln time, of validation for this class of model and machine."""
-    machine = {"AWS": "trainium", "Google": "tpu"}.get(system.vendor, "gpu")
-    return f"training.residuals.{model_class(model)}_{machine}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +175,10 @@ def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
 def step_estimate(ask: Ask, candidate: Candidate) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
     """The step time of a candidate with its 90% interval, and the facts that make the interval."""
     moves = spread(ask, candidate.plan)
-    residual = ask.facts.fact(residual_path(ask.model, ask.system))
-    width = ask.facts.number(residual.path)
+    width = half_width(candidate.parts, ask.model, ask.system, ask.facts)
     downs = [width] + [max(0.0, -min(lo, hi)) for _, lo, hi in moves]
     ups = [width] + [max(0.0, max(lo, hi)) for _, lo, hi in moves]
-    grade = "D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in moves) else worst_grade(("C", residual.grade))
+    grade = "D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in moves) else "C"
     estimate = from_spreads(
         candidate.step_s, "s", downs, ups, grade=grade, coverage={"analytic": 1.0}, breakdown=candidate.parts
     )
@@ -236,6 +228,11 @@ def with_plan(ask: Ask, found: Search, candidate: Candidate, feasible: bool | No
     """The row of a system from one of the plans that its search kept."""
     system, facts, job = ask.system, ask.facts, ask.job
     step, moves = step_estimate(ask, candidate)
+    tuned: Estimate | None = None
+    if system.vendor == "AWS":  # elsewhere the operators were measured with the software that ships
+        fast = predict_step(ask.model, hand_tuned(system), job, candidate.plan)
+        tuned = step.scaled(fast.total_s / candidate.step_s, "s")
+        tuned = replace(tuned, grade="D", breakdown=fast.breakdown)
     used = math.ceil(candidate.plan.devices / system.devices_per_chip)
     idle = ask.chips - used
     peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
@@ -255,7 +252,7 @@ def with_plan(ask: Ask, found: Search, candidate: Candidate, feasible: bool | No
         memory_B=candidate.memory_B, memory_capacity_B=ask.usable_B[0], usd_per_mtok=usd, J_per_token=joule,
         breakeven_usd_per_chip_h=unknown("USD/chip/h", "no other row with a known price"),
         breakeven_W_per_chip=unknown("W", "no other row with a known power"), goodput=goodput, days=days, binds=binds(candidate, found),
-        price_label=price.label, estimated=system.is_estimated, spread=moves,
+        price_label=price.label, estimated=system.is_estimated, hand_tuned_step_s=tuned, spread=moves,
         search_counts={"evaluated": found.evaluated, "feasible": found.feasible, "seconds": found.seconds},
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ import numpy as np
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.facts import Facts
 from mowich.simulate.train import predict_step
-from mowich.studies.compare import residual_path
+from mowich.studies.residual import half_width
 from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, Row, is_time, read_cases
 
 SCHEMA = "mowich/validate@1"
@@ -240,26 +240,6 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
     return None
 
 
-def half_width(case: Case, facts: Facts) -> float:
-    """90% half-width of |ln(predicted/measured)| for a case of this kind: the residual that `compare` adds for the class of
-    model and machine, that of `training.validation.*` for kinds of run only met here, and wider (in quadrature) where the row
-    left its recompute or its plan open."""
-    stack = case.system.stack.name.replace("-", "_")
-    special = (
-        "encoder"
-        if not all(layer.attention.causal for layer in case.model.layers)
-        else f"{'moe' if case.is_moe else 'dense'}_{stack}"
-    )
-    known = facts.get(f"training.validation.{special}")
-    widths = [facts.number(known.path if known else residual_path(case.model, case.system))]
-    filled = {item.split("=")[0] for item in case.inferred}
-    if "recompute" in filled:
-        widths.append(facts.number("training.validation.unstated_recompute"))
-    if filled & {"tp", "pp", "ep", "batch", "micro_batch", "vpp"}:
-        widths.append(facts.number("training.validation.unstated_plan"))
-    return math.hypot(*widths)
-
-
 def validate(path: str | Path | None, facts: Facts) -> Validation:
     """Predict every row of `path` (None: the published training rows that ship). Raises UserError for a file that is not a table of
     measurements of training or of serving; a single row that cannot be modelled is answered with status "unsupported" and its reason."""
@@ -288,7 +268,7 @@ def predict(case: Case, facts: Facts) -> Result:
     step = predict_step(case.model, case.system, case.job, case.plan)
     seconds = step.total_s * case.job.tokens_per_step / step.tokens
     ratio = seconds / case.measured_step_s
-    width = math.exp(half_width(case, facts))
+    width = math.exp(half_width(step.breakdown, case.model, case.system, facts, case.inferred))
     predicted = case.measured * ratio if is_time(case.metric) else case.measured / ratio
     return Result(
         id=case.id, status="ok", reason=None, inferred=case.inferred, metric=case.metric, measured=case.measured, predicted=predicted,

@@ -1,0 +1,159 @@
+"""Writes docs/scaling.md and docs/scaling.svg: scaling curves, measured and predicted, in level and in slope.
+
+A curve is a `scaling_group` of the shipped training rows with three sizes or more. Throughput per chip against chips, the measured points, our
+prediction with its 90% interval; the slope is the change of ln(tokens/s per chip) per doubling of the chips, by least squares. Nothing is fitted here.
+
+    python benchmarks/scaling.py
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mowich.facts import load
+from mowich.studies.validate import Result, published, validate
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PANELS = (
+    ("MaxText on TPU v5e, weak scaling", ("maxtext-v5e-16b-weak", "maxtext-v5e-32b-weak", "maxtext-v5e-64b-weak")),
+    ("175B on A100, fixed batch (MegaScale paper)", ("megascale-MegaScale-gbs6144", "megascale-Megatron-LM-gbs6144")),
+    ("Megatron-Core, weak scaling on H100; MaxText on TPU v5p", ("megatron-core-weak-H100", "maxtext-v5p-128b", "maxtext-v5p-readme")),
+    ("MLPerf: Llama 3.1 405B and GPT-3, submitted sizes", ("mlperf-v5.0-llama31_405b-H100", "mlperf-v5.0-llama31_405b-GB200", "mlperf-v4.0-gpt3-H100")),
+    ("Llama 3.1 405B and Nemotron-4 on H100 (DGX Cloud)", ("dgxc-25.04.02-Llama_3.1_405B-H100-fp8-pretrain", "dgxc-25.04.02-Nemotron-4_15B-H100-fp8-pretrain")),
+    ("SC21 Megatron (growing models) and InternEvo on A100", ("megatron-sc21-weak-A100", "internevo-7b-tp1-ZeRO-1overallDP", "internevo-7b-tp1-ZeRO-1within8GPUs")),
+)  # fmt: skip
+COLOURS = ("#1b6ca8", "#c05621", "#2f855a")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One size: chips, tokens/s per chip measured, predicted, and the ends of the interval."""
+
+    chips: int
+    measured: float
+    predicted: float
+    low: float
+    high: float
+
+
+def point(r: Result) -> Point:
+    assert r.case is not None
+    assert r.ratio is not None
+    rate = r.case.job.tokens_per_step / (r.case.measured_step_s * r.case.system.chips)
+    width = abs(math.log((r.high or 1.0) / (r.predicted or 1.0)))
+    return Point(
+        r.case.system.chips, rate, rate / r.ratio, rate / r.ratio / math.exp(width), rate / r.ratio * math.exp(width)
+    )
+
+
+def slope(chips: Sequence[float], rate: Sequence[float]) -> float:
+    """Change of ln(rate) per doubling."""
+    return float(np.polyfit(np.log2(chips), np.log(rate), 1)[0])
+
+
+def curves() -> dict[str, list[Point]]:
+    """Scaling group -> points, by chips."""
+    result = validate(None, load())
+    with published().open(newline="", encoding="utf-8") as file:
+        group = {row["id"]: row["scaling_group"] for row in csv.DictReader(file)}
+    out: dict[str, list[Point]] = {}
+    for r in result.rows:
+        if r.ratio and group[r.id]:
+            out.setdefault(group[r.id], []).append(point(r))
+    return {name: sorted(points, key=lambda p: p.chips) for name, points in out.items()}
+
+
+def svg(found: dict[str, list[Point]]) -> str:
+    width, height, pad = 460, 300, 52
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width}" height="{3 * height}" font-family="sans-serif" font-size="11">',
+             f'<rect width="{2 * width}" height="{3 * height}" fill="white"/>']  # fmt: skip
+    for i, (title, names) in enumerate(PANELS):
+        parts += panel(
+            title, {n: found[n] for n in names if n in found}, i % 2 * width, i // 2 * height, width, height, pad
+        )
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def panel(
+    title: str, found: dict[str, list[Point]], x0: int, y0: int, width: int, height: int, pad: int
+) -> Iterator[str]:
+    points = [p for ps in found.values() for p in ps]
+    lo, hi = min(p.chips for p in points), max(p.chips for p in points)
+    bottom, top = min(min(p.low, p.measured) for p in points) / 1.15, max(max(p.high, p.measured) for p in points) * 1.5
+
+    def x(chips: float) -> float:
+        return x0 + pad + (width - pad - 20) * (math.log(chips) - math.log(lo)) / max(1e-9, math.log(hi) - math.log(lo))
+
+    def y(rate: float) -> float:
+        return (
+            y0 + height - 34 - (height - 70) * (math.log(rate) - math.log(bottom)) / (math.log(top) - math.log(bottom))
+        )
+
+    yield f'<text x="{x0 + pad}" y="{y0 + 18}" font-size="12" font-weight="bold">{title}</text>'
+    yield f'<rect x="{x0 + pad}" y="{y0 + 36}" width="{width - pad - 20}" height="{height - 70}" fill="none" stroke="#999"/>'
+    for chips in sorted({2**k for k in range(1, 15) if lo <= 2**k <= hi} | {lo, hi}):
+        if chips in (lo, hi) or min(abs(math.log2(chips / end)) for end in (lo, hi)) > 0.7:
+            yield f'<text x="{x(chips):.0f}" y="{y0 + height - 20}" text-anchor="middle">{chips:,}</text>'
+    for k in range(-1, 7):
+        for m in (1, 2, 5):
+            rate = m * 10.0**k
+            if bottom < rate < top:
+                yield f'<line x1="{x0 + pad}" x2="{x0 + width - 20}" y1="{y(rate):.1f}" y2="{y(rate):.1f}" stroke="#eee"/>'
+                yield f'<text x="{x0 + pad - 5}" y="{y(rate) + 4:.0f}" text-anchor="end">{rate:,.0f}</text>'
+    yield f'<text x="{x0 + width / 2:.0f}" y="{y0 + height - 6}" text-anchor="middle">chips</text>'
+    for j, (name, ps) in enumerate(found.items()):
+        colour = COLOURS[j % len(COLOURS)]
+        band = [f"{x(p.chips):.1f},{y(p.high):.1f}" for p in ps] + [
+            f"{x(p.chips):.1f},{y(p.low):.1f}" for p in reversed(ps)
+        ]
+        yield f'<polygon points="{" ".join(band)}" fill="{colour}" opacity="0.08"/>'
+        yield f'<polyline points="{" ".join(f"{x(p.chips):.1f},{y(p.predicted):.1f}" for p in ps)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+        yield from (f'<circle cx="{x(p.chips):.1f}" cy="{y(p.measured):.1f}" r="3.2" fill="{colour}"/>' for p in ps)
+        yield f'<text x="{x0 + pad + 6}" y="{y0 + 50 + 13 * j}" fill="{colour}">{name}</text>'
+
+
+def page(found: dict[str, list[Point]]) -> str:
+    lines = [
+        "# Scaling curves",
+        "",
+        "Generated by `python benchmarks/scaling.py` from the shipped training rows. Do not edit.",
+        "",
+        "Tokens per second and chip against chips: dots are measured, lines predicted, bands our 90% interval.",
+        "",
+        "![Scaling curves, measured and predicted](scaling.svg)",
+        "",
+        "Slope: change of ln(tokens/s per chip) per doubling of chips, by least squares over the curve. Level: geometric mean of predicted over measured",
+        "throughput. Curves with three sizes or more over at least a factor of four in chips.",
+        "",
+        "| curve | chips | points | slope measured | slope predicted | difference | level |",
+        "|--|--|--:|--:|--:|--:|--:|",
+    ]
+    gaps = []
+    for name, ps in sorted(found.items()):
+        sizes = sorted({p.chips for p in ps})
+        if len(sizes) < 3 or sizes[-1] < 4 * sizes[0] or name.startswith("vtrain-single"):
+            continue
+        a, b = (slope([p.chips for p in ps], [getattr(p, key) for p in ps]) for key in ("measured", "predicted"))
+        level = math.exp(float(np.mean([math.log(p.predicted / p.measured) for p in ps]))) - 1
+        gaps.append(abs(b - a))
+        lines.append(
+            f"| {name} | {sizes[0]:,}-{sizes[-1]:,} | {len(ps)} | {100 * a:+.1f}% | {100 * b:+.1f}% | {100 * (b - a):+.1f} | {100 * level:+.0f}% |"
+        )
+    lines += [
+        "",
+        f"Over {len(gaps)} curves the slope is off by {100 * np.median(gaps):.1f} points (median; {100 * np.quantile(gaps, 0.9):.1f} at p90).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    curves_ = curves()
+    (DOCS / "scaling.svg").write_text(svg(curves_), encoding="utf-8")
+    (DOCS / "scaling.md").write_text(page(curves_), encoding="utf-8")
+    print("wrote scaling.md, scaling.svg")
