@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "__version__", "claims", "collective", "compare", "explain", "fit", "fleet", "goodput", "load", "neighbours", "pareto", "plan", "power", "run_kernel", "sweep", "system", "validate",
+    "__version__", "claims", "collective", "compare", "explain", "fit", "fleet", "goodput", "load", "neighbours", "pareto", "plan", "power", "run_kernel", "sweep", "system", "traffic", "validate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         run_kernel,
         sweep,
         system,
+        traffic,
         validate,
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from mowich import facts as _facts
 from mowich import workloads
@@ -39,15 +39,23 @@ from mowich.workloads.task import parse_task
 
 if TYPE_CHECKING:
     from mowich.nki import Result
+    from mowich.simulate.serving_search import ServeJob
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.power import PowerRow
+    from mowich.studies.serve_plan import ServeResult
     from mowich.studies.system_run import SystemRun
+    from mowich.studies.traffic import TrafficResult
 
 Train = Mapping[str, object]
 """{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}; also "task": "sft", "lora:16:attention", "document": mean tokens of
 packed documents, "fill": share of a sequence that is no padding."""
+
+
+Serve = Mapping[str, object]
+"""{"isl": "8k", "osl": "1k"}: tokens of a prompt and of an answer; also "ttft": "2s" and "tpot": "30ms" (limits; numbers are seconds), "cached": share of
+prompts in the prefix cache, 0.6 or "60%", "accept": tokens kept per speculative step, "engine": "vllm"."""
 
 
 def load(model: str) -> Model:
@@ -89,18 +97,115 @@ def _model(model: str | Model) -> Model:
     return load(model) if isinstance(model, str) else model
 
 
-def compare(model: str | Model, systems: Sequence[str], *, train: Train, chips: int | None = None, equal: str = "chips",
-            fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> Comparison:  # fmt: skip
-    """The best plan of each system for one training job; `fixed` restricts plan fields, {"tp": "4,8"}."""
-    return _compare.compare(_model(model), systems, train=_job(train), chips=chips, equal=equal, fixed=parse_fixed(fixed or {}), term=term,
-                            facts=facts or _facts.load())  # fmt: skip
+def _serving(serve: Serve) -> tuple[ServeJob, str | None]:
+    """The serving job, and the engine asked for."""
+    from mowich.simulate.serving_search import ServeJob
+    from mowich.units import parse
+
+    keys = ("isl", "osl", "ttft", "tpot", "cached", "accept", "engine")
+    for key in serve:
+        if key not in keys:
+            raise unknown("key of serve", key, keys)
+    for key in ("isl", "osl"):
+        if key not in serve:
+            raise UserError(f"serve needs {key!r}", allowed='{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}')
+    more: dict[str, float] = {}
+    for key in ("ttft", "tpot"):
+        value = serve.get(key)
+        if value is None:
+            continue
+        more[f"{key}_s"] = (
+            parse(value, "s", where=f"serve.{key}").value if isinstance(value, str) else float(str(value))
+        )
+        if not more[f"{key}_s"] > 0:
+            raise UserError("must be above 0", where=f"serve.{key}", given=value)
+    cached = serve.get("cached", 0.0)
+    share = parse(cached if cached.strip().endswith("%") else f"{cached} x", "1", where="serve.cached").value if isinstance(cached, str) else float(str(cached))  # fmt: skip
+    if not 0 <= share < 1:
+        raise UserError("must lie in 0 to 1", where="serve.cached", given=cached, allowed="a share such as 0.6 or 60%")
+    accept = None if serve.get("accept") is None else float(str(serve["accept"]))
+    if accept is not None and not 1 <= accept <= 16:
+        raise UserError(
+            "must lie in 1 to 16", where="serve.accept", given=accept, allowed="tokens kept per step, such as 2.3"
+        )
+    engine = serve.get("engine")
+    return ServeJob(prompt=parse_count(serve["isl"], where="serve.isl"), output=parse_count(serve["osl"], where="serve.osl"),
+                    cached=share, accept=accept, **more), None if engine is None else str(engine)  # fmt: skip
 
 
-def plan(model: str | Model, on: str, *, train: Train, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
-         term: str = "default", facts: Facts | None = None) -> PlanList:  # fmt: skip
-    """The best plans of one system, best first."""
-    return _compare.plan(_model(model), on, train=_job(train), chips=chips, top=top, fixed=parse_fixed(fixed or {}), term=term,
-                         facts=facts or _facts.load())  # fmt: skip
+def _one_job(train: Train | None, serve: Serve | None) -> None:
+    if (train is None) == (serve is None):
+        raise UserError("give either train or serve", given="neither" if train is None else "both")
+
+
+@overload
+def compare(model: str | Model, systems: Sequence[str], *, train: Train, serve: None = None, chips: int | None = None, equal: str = "chips",
+            fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> Comparison: ...  # fmt: skip
+@overload
+def compare(model: str | Model, systems: Sequence[str], *, serve: Serve, train: None = None, chips: int | None = None, equal: str = "chips",
+            fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
+def compare(model: str | Model, systems: Sequence[str], *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, equal: str = "chips",
+            fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> Comparison | ServeResult:  # fmt: skip
+    """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"}."""
+    _one_job(train, serve)
+    known = facts or _facts.load()
+    if serve is not None:
+        from mowich.studies import serve_plan
+
+        if equal != "chips":
+            raise UserError("serving compares on equal chips", where="equal", given=equal)
+        job, engine = _serving(serve)
+        return serve_plan.compare(_model(model), systems, job=job, facts=known, chips=chips, engine=engine, fixed=serve_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
+    assert train is not None
+    return _compare.compare(
+        _model(model),
+        systems,
+        train=_job(train),
+        chips=chips,
+        equal=equal,
+        fixed=parse_fixed(fixed or {}),
+        term=term,
+        facts=known,
+    )
+
+
+@overload
+def plan(model: str | Model, on: str, *, train: Train, serve: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
+         term: str = "default", facts: Facts | None = None) -> PlanList: ...  # fmt: skip
+@overload
+def plan(model: str | Model, on: str, *, serve: Serve, train: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
+         term: str = "default", facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
+def plan(model: str | Model, on: str, *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, top: int = 5,
+         fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> PlanList | ServeResult:  # fmt: skip
+    """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front too."""
+    _one_job(train, serve)
+    known = facts or _facts.load()
+    if serve is not None:
+        from mowich.studies import serve_plan
+
+        job, engine = _serving(serve)
+        return serve_plan.plan(_model(model), on, job=job, facts=known, chips=chips, engine=engine, top=top, fixed=serve_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
+    assert train is not None
+    return _compare.plan(
+        _model(model),
+        on,
+        train=_job(train),
+        chips=chips,
+        top=top,
+        fixed=parse_fixed(fixed or {}),
+        term=term,
+        facts=known,
+    )
+
+
+def traffic(scenario: str | Path, *, requests_out: str | Path | None = None, trace_out: str | Path | None = None, facts: Facts | None = None) -> TrafficResult:  # fmt: skip
+    """Simulate the serving traffic of a scenario file; requests_out: one CSV line per request, trace_out: a timeline for ui.perfetto.dev."""
+    from mowich.studies import traffic as study
+
+    def file(path: str | Path | None) -> Path | None:
+        return None if path is None else Path(path)
+
+    return study.traffic(scenario, facts or _facts.load(), requests_out=file(requests_out), trace_out=file(trace_out))
 
 
 def neighbours(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> Why:

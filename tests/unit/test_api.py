@@ -122,3 +122,80 @@ def test_fabrics_long_runs_power_and_claims() -> None:
     }
     assert len(mowich.claims()) > 80
     assert mowich.power(["trn3-gen2"], cap_W=1e8)[0].chips_under_cap is not None
+
+
+SERVE = {"isl": "4k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}
+
+
+def test_serving_equals_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    found = mowich.plan(
+        "llama-3.1-8b", "h100:8", serve={**SERVE, "engine": "sglang", "cached": "50%"}, top=2, fixed={"tp": "1,2"}
+    )
+    args = [
+        "plan",
+        "llama-3.1-8b",
+        "--serve",
+        "--on",
+        "h100:8",
+        "--isl",
+        "4k",
+        "--osl",
+        "1k",
+        "--ttft",
+        "2s",
+        "--tpot",
+        "30ms",
+        "--top",
+        "2",
+    ]
+    assert cli.run([*args, "--engine", "sglang", "--cached", "50%", "--set", "plan.tp=1,2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert json.loads(json.dumps(found.to_dict()["plans"])) == told["plans"]
+    assert found.front
+    two = mowich.compare("llama-3.1-8b", ["h100:8", "trn2:4"], serve=SERVE)
+    assert [r.system for r in two.rows] == ["h100:8", "trn2:4"]
+    seconds = mowich.compare("llama-3.1-8b", ["h100:8"], serve={"isl": 4000, "osl": 1000, "ttft": 2.0, "tpot": 0.03})
+    assert seconds.rows[0].tpot_s == two.rows[0].tpot_s
+
+
+@pytest.mark.parametrize(
+    ("serve", "complaint"),
+    [
+        ({"isl": "4k"}, "serve needs 'osl'"),
+        ({**SERVE, "tfft": "2s"}, "did you mean 'ttft'"),
+        ({**SERVE, "tpot": -1.0}, "must be above 0"),
+        ({**SERVE, "cached": 1.5}, "0 to 1"),
+        ({**SERVE, "accept": 0.5}, "1 to 16"),
+        ({**SERVE, "engine": "vlm"}, "did you mean 'vllm'"),
+    ],
+)
+def test_serving_says_what_is_wrong(serve: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UserError) as error:
+        mowich.plan("llama-3.1-8b", "h100:8", serve=serve)
+    assert complaint in str(error.value)
+
+
+def test_one_job_at_a_time() -> None:
+    with pytest.raises(UserError, match="either train or serve"):
+        mowich.plan("llama-3.1-8b", "h100:8", train=TRAIN, serve=SERVE)  # type: ignore[call-overload]
+    with pytest.raises(UserError, match="either train or serve"):
+        mowich.compare("llama-3.1-8b", ["h100:8"])  # type: ignore[call-overload]
+
+
+def test_traffic_of_a_scenario(tmp_path: Path) -> None:
+    path = tmp_path / "chat.yaml"
+    path.write_text(
+        "mowich: 1\nmodel: llama-3.1-8b\non: h100:1\ntraffic: {rate: 2, requests: 20, prompt: 500, output: 50}\n",
+        encoding="utf-8",
+    )
+    found = mowich.traffic(path, requests_out=tmp_path / "requests.csv")
+    assert found.completed == 20
+    assert found.coverage == {"fitted": 1.0}
+    assert len((tmp_path / "requests.csv").read_text(encoding="utf-8").splitlines()) == 21
+    path.write_text(path.read_text(encoding="utf-8").replace("h100:1", "l40s:1"), encoding="utf-8")
+    assert mowich.traffic(path).coverage == {"operator tables": 1.0}
+    path.write_text(path.read_text(encoding="utf-8").replace("l40s:1", "trn3:1"), encoding="utf-8")
+    assert (
+        mowich.traffic(path).coverage
+        == mowich.plan("llama-3.1-8b", "trn3:1", serve={"isl": 500, "osl": 50}).rows[0].tpot_s.coverage
+    )

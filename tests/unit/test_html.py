@@ -116,3 +116,21 @@ def test_the_verb(tmp_path: Path, compared: dict[str, object], capsys: pytest.Ca
     assert "not a whole result" in capsys.readouterr().err
     assert cli.run(["report", str(tmp_path / "none.json")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_serving_results_have_their_own_page() -> None:
+    serve = {"isl": "2k", "osl": "500", "ttft": "2s", "tpot": "50ms"}
+    made = mowich.plan("llama-3.1-8b", "h100:8", serve=serve, top=2).to_dict()
+    page = read(render(made))
+    text = " ".join(page.text)
+    assert "Cheapest: plan 1" in text
+    assert "Front, fastest user to cheapest token" in text
+    options = json.loads(page.options)
+    front = next(o for o in options if o["xAxis"].get("name") == "tokens/s per user")
+    assert len(front["series"][0]["data"]) == len(made["front"])  # type: ignore[arg-type]
+    both = mowich.compare("llama-3.1-8b", ["h100:8", "trn2:4", "h100:1"], serve={**serve, "tpot": "8ms"}).to_dict()
+    text = " ".join(read(render(json.loads(json.dumps(both)))).text)
+    assert "TPOT limit" in text
+    assert "trn2:4" in text
+    nothing = mowich.plan("llama-3.1-405b", "h100:1", serve=serve).to_dict()
+    assert "Nothing fits." in " ".join(read(render(nothing)).text)

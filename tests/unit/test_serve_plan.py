@@ -105,6 +105,19 @@ def test_modes_are_kept() -> None:
     assert alone.feasible is False
 
 
+def test_two_modes_are_both_searched() -> None:
+    both = plan(
+        load_model("llama-3.1-70b"),
+        "h200:32",
+        job=JOB,
+        facts=FACTS,
+        fixed={"mode": ("aggregated", "disaggregated")},
+        top=50,
+    )
+    free = plan(load_model("llama-3.1-70b"), "h200:32", job=JOB, facts=FACTS, top=50)
+    assert [r.mode for r in both.rows] == [r.mode for r in free.rows]
+
+
 def test_what_does_not_fit_and_what_breaks_a_limit() -> None:
     too_big = best("llama-3.1-405b", "h100:2")
     assert too_big.feasible is False
@@ -150,6 +163,39 @@ def test_settings_and_options_say_what_is_wrong(capsys: pytest.CaptureFixture[st
     assert "--osl: is required with --serve" in err
     assert "--tokens: is an option of training" in err
     assert "did you mean 'vllm'" in err
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"),
+    [
+        ("plan", ["--fill", "0.5"]),
+        ("compare", ["--fill", "0.5"]),
+        ("plan", ["--pick", "2"]),
+        ("plan", ["--pareto"]),
+        ("compare", ["--equal", "usd"]),
+        ("plan", ["--task", "sft"]),
+    ],
+)
+def test_options_of_training_are_not_ignored(capsys: pytest.CaptureFixture[str], verb: str, more: list[str]) -> None:
+    assert cli.run([verb, "llama-3.1-8b", "--serve", "--on", "h100:8", "--isl", "2k", "--osl", "500", *more]) == 2
+    assert f"{more[0]}: is an option of training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["plan", "compare"])
+def test_options_of_serving_are_not_ignored(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    args = [verb, "llama-3.1-8b", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "64seqs", "--on", "h100:8"]
+    assert cli.run([*args, "--isl", "8k", "--engine", "vllm"]) == 2
+    err = capsys.readouterr().err
+    assert "--isl: is an option of serving" in err
+    assert "--engine: is an option of serving" in err
+
+
+def test_sizes_and_lengths_that_do_not_hold_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["plan", "llama3-8b", "--serve", "--on", "h100:8", "--chips", "4", "--isl", "8k", "--osl", "1k"]
+    assert cli.run(args) == 0
+    err = capsys.readouterr().err
+    assert "is longer than the context" in err
+    assert "wins over --chips" in err
 
 
 def test_json_contracts(capsys: pytest.CaptureFixture[str]) -> None:

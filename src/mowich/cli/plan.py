@@ -96,14 +96,16 @@ def compare(
         serving("compare", model, on, isl=isl, osl=osl, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine, chips=chips, top=1,
                 settings=settings, facts=facts, as_json=as_json, as_csv=as_csv, plain=plain, quiet=quiet, out=out, seed=seed,
                 unused={"--train": train, "--tokens": tokens, "--seq": seq, "--batch": batch, "--stack": stack, "--task": task,
-                        "--document": document, "--equal": equal})  # fmt: skip
+                        "--document": document, "--fill": fill != 1.0, "--equal": equal})  # fmt: skip
         return
 
+    from mowich.cli.serving import only_serving
     from mowich.plans.plan import parse_fixed
     from mowich.studies.compare import EQUAL
     from mowich.studies.compare import compare as study
 
     problems, note = Problems(), noter(quiet)
+    only_serving(problems, isl=isl, osl=osl, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine)
     one_form(as_json, as_csv, problems)
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
@@ -215,14 +217,16 @@ def plan(
         serving("plan", model, on, isl=isl, osl=osl, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine, chips=chips, top=top,
                 settings=settings, facts=facts, as_json=as_json, as_csv=as_csv, plain=plain, quiet=quiet, out=out, seed=seed,
                 unused={"--train": train, "--tokens": tokens, "--seq": seq, "--batch": batch, "--stack": stack, "--task": task,
-                        "--document": document, "--neighbours": neighbours, "--pareto": pareto,
-                        "--timeline": timeline})  # fmt: skip
+                        "--document": document, "--fill": fill != 1.0, "--neighbours": neighbours, "--pareto": pareto,
+                        "--timeline": timeline, "--pick": pick != 1})  # fmt: skip
         return
 
+    from mowich.cli.serving import only_serving
     from mowich.plans.plan import parse_fixed
     from mowich.studies.compare import plan as study
 
     problems, note = Problems(), noter(quiet)
+    only_serving(problems, isl=isl, osl=osl, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine)
     one_form(as_json, as_csv, problems)
     if timeline is not None and timeline.suffix not in (".json", ".svg"):
         problems.add("not a kind of timeline", where="--timeline", given=str(timeline), allowed="FILE.json, FILE.svg")

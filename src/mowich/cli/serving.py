@@ -11,7 +11,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_count, read_facts, read_model, read_settings, read_systems
 from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, one_form, progress, rerun, style
+from mowich.cli.output import emit, noter, one_form, progress, rerun, style
 
 
 @app.command(
@@ -55,6 +55,13 @@ def traffic(
         return traffic_text(result, style(plain))
 
     emit(result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out)
+
+
+def only_serving(problems: Problems, **given: object) -> None:
+    """Add a problem for every option of serving that a training job was given."""
+    for name, value in given.items():
+        if value is not None:
+            problems.add("is an option of serving", where=f"--{name}", fix="leave it out, or use --serve")
 
 
 def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None,
@@ -109,6 +116,12 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
     assert prompt is not None
     assert output is not None
     job = ServeJob(prompt=prompt, output=output, cached=share, accept=accept, **limits)
+    note = noter(quiet)
+    limit = loaded.learned_positions or loaded.max_seq
+    if limit and prompt + output > limit:
+        note(f"--isl + --osl = {prompt + output:g} is longer than the context of {loaded.name}, {limit} tokens")
+    if count is not None and any(":" in s or "*" in s for s in systems):
+        note("a size in a system's name wins over --chips")
     number = None if count is None else int(count)
     with progress(quiet) as line:
         line(f"searching {', '.join(systems)}")

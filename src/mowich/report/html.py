@@ -90,6 +90,98 @@ def _best(rows: Sequence[Result], key: str, *, most: bool = False) -> tuple[Resu
     return best, [r["system"] for r in known if r is not best and _e(r[key]).overlaps(_e(best[key]))]
 
 
+def _serve_plan_words(row: Result) -> str:
+    def words(p: Mapping[str, Any]) -> str:
+        degrees = [f"{k}{p[k]}" for k in ("tp", "pp", "dp", "cp", "ep") if p.get(k, 1) != 1 or k == "tp"]
+        return f"{' '.join(degrees)} {p['precision']}/{p['kv']}"
+
+    if not row.get("decode"):
+        return "-"
+    count = row["replicas"]
+    if row["mode"] == "aggregated":
+        return f"{count['decode']} x ({words(row['decode'])})"
+    return f"{count['prefill']}P x ({words(row['prefill'])}) + {count['decode']}D x ({words(row['decode'])})"
+
+
+def serve_page(result: Result) -> Page:
+    """Serving plans of one system, or the best of several: what users see, throughput, cost, and the front between them."""
+    inputs, is_plan = result["inputs"], "plans" in result
+    rows = result["plans"] if is_plan else result["rows"]
+    label = [f"{i + 1}" if is_plan else r["system"] for i, r in enumerate(rows)]
+    ok = [(name, r) for name, r in zip(label, rows, strict=True) if _e(r["tpot_s"]).value is not None]
+    best, close = _best(rows, "usd_per_mtok")
+    if best is None:
+        best, close = _best(rows, "tokens_per_s_per_chip", most=True)
+    if best is None:
+        headline = "No plan meets the limits." if ok else "Nothing fits."
+    else:
+        who = f"plan {label[rows.index(best)]}" if is_plan else best["system"]
+        also = f" ({', '.join(dict.fromkeys(close))} overlap)" if close and not is_plan else ""
+        headline = (f"Cheapest: {who}, {_serve_plan_words(best)}, {interval(_e(best['tokens_per_s_per_chip']))} tokens/s per chip, "
+                    f"${interval(_e(best['usd_per_mtok']))} per million output tokens{also}.")  # fmt: skip
+    pictures = []
+    fronts: dict[str, list[tuple[float, float, str]]] = {}
+    if result.get("front"):
+        fronts["front"] = [
+            (float(_e(r["tokens_per_s_per_user"])), float(_e(r["tokens_per_s_per_chip"])), _serve_plan_words(r))
+            for r in result["front"]
+        ]
+    else:
+        fronts = {name: [(user, chip, name) for user, chip in r["front"]] for name, r in ok if r["front"]}
+    if fronts:
+        pictures.append(charts.points("Throughput against speed", "Up and right is better: no plan beats a point of a front in both.", fronts,
+                                      x="tokens/s per user", y="tokens/s per chip", log_y=True, line=True))  # fmt: skip
+    if ok:
+        labels = [name for name, _ in ok]
+        for key, title, note in (("tpot_s", "Where the time per output token goes", "Named parts sum to the time."),
+                                 ("ttft_s", "Where the time to the first token goes", "Named parts sum to the time.")):  # fmt: skip
+            names = list(dict.fromkeys(k for _, r in ok for k in r[key]["breakdown"]))
+            parts = {k: [1e3 * r[key]["breakdown"].get(k, 0.0) for _, r in ok] for k in names}
+            pictures.append(charts.stacked_bars(title, note, labels, parts, unit="ms"))
+        for key, title in (
+            ("tpot_s", "Time per output token with its 90% range"),
+            ("ttft_s", "Time to the first token with its 90% range"),
+        ):
+            bars = [
+                (name, 1e3 * e.low, 1e3 * float(e), 1e3 * e.high) for name, r in ok if (e := _e(r[key])).low and e.high
+            ]
+            if bars:
+                pictures.append(charts.ranges(title, "Rows whose ranges overlap are not ranked.", bars, unit="ms"))
+        categories = list(dict.fromkeys(k for _, r in ok for k in r["memory_B"]))
+        pictures.append(charts.stacked_bars("Memory of a decoding device against what a program may use", "The mark is the usable capacity.", labels,
+                                            {k: [r["memory_B"].get(k, 0.0) / 2**30 for _, r in ok] for k in categories}, unit="GiB",
+                                            marks=[r["memory_capacity_B"] / 2**30 for _, r in ok], mark="usable"))  # fmt: skip
+    head = ["plan" if is_plan else "system", "meets limits", "plan", "batch", "TTFT, ms", "TPOT, ms", "tokens/s/chip", "tokens/s/user", "$/Mtok", "J/token", "grade", "rests on", "binds"]  # fmt: skip
+
+    def line(name: str, r: Result) -> list[str | tuple[str, str]]:
+        tpot = _e(r["tpot_s"])
+        fits = ({True: "yes", False: "no", None: "depends"}[r.get("feasible")], r.get("reason") or "")
+        return [name, fits, _serve_plan_words(r), str(r["batch"] or UNKNOWN), _cell(r["ttft_s"], 1e3), _cell(r["tpot_s"], 1e3), _cell(r["tokens_per_s_per_chip"]),
+                _cell(r["tokens_per_s_per_user"]), _cell(r["usd_per_mtok"]), _cell(r["J_per_token"]), tpot.grade if tpot.value is not None else "-",
+                ", ".join(f"{share:.0%} {kind}" for kind, share in tpot.coverage.items()) or "-", r["binds"]]  # fmt: skip
+
+    tables = [Table(title="Answers", head=head, rows=[line(n, r) for n, r in zip(label, rows, strict=True)], note="Hover or focus a number for its grade and range. ? is unknown, with the reason.")]  # fmt: skip
+    if result.get("front"):
+        tables.append(
+            Table(
+                title="Front, fastest user to cheapest token",
+                head=head,
+                rows=[line(str(i), r) for i, r in enumerate(result["front"], start=1)],
+            )
+        )
+
+    def limit(key: str) -> str:
+        return "none" if inputs.get(key) is None else f"{number(inputs[key], 1e3)} ms"
+
+    return Page(
+        title=f"{inputs.get('model')}: {'serving plans' if is_plan else 'serving compared'}", headline=headline,
+        assumptions=[("model", str(inputs.get("model"))), ("prompt, tokens", f"{inputs['isl']:g}"), ("output, tokens", f"{inputs['osl']:g}"), ("TTFT limit", limit("ttft_s")), ("TPOT limit", limit("tpot_s")),
+                     ("prompts cached", percent(inputs.get("cached") or 0.0)), ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
+                     ("price term", str(inputs.get("price_term"))), ("facts", str(result.get("facts_hash", "")))],
+        tables=tables, charts=pictures, warnings=result.get("warnings", ()), inputs=inputs,
+    )  # fmt: skip
+
+
 def compare_page(result: Result) -> Page:
     rows = result["rows"] if "rows" in result else result["plans"]
     inputs = result["inputs"]
@@ -311,7 +403,9 @@ def kernel_page(result: Result) -> Page:
     ]
     sizes = [
         [
-            f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B",
+            f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B"
+            if d["descriptor_high_B"] is not None
+            else f"from {d['descriptor_low_B']:,} B",
             f"{d['descriptors']:,}",
             f"{d['bytes']:,}",
             percent(d["efficiency"]),
@@ -346,9 +440,14 @@ def traffic_page(result: Result) -> Page:
                 tables=[Table(title="What users see, ms", head=["", *marks], rows=rows)])  # fmt: skip
 
 
+def job_page(result: Result) -> Page:
+    """Training or serving, as the inputs say."""
+    return (serve_page if result["inputs"].get("task") == "serve" else compare_page)(result)
+
+
 PAGES: Mapping[str, Callable[[Result], Page]] = {
-    "mowich/compare@1": compare_page,
-    "mowich/plan@1": compare_page,
+    "mowich/compare@1": job_page,
+    "mowich/plan@1": job_page,
     "mowich/fleet@1": fleet_page,
     "mowich/validate@1": validate_page,
     "mowich/kernel@1": kernel_page,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mowich.report.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
 from mowich.studies.serve_plan import ServeResult, ServeRow
@@ -14,6 +14,13 @@ def _ms(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     return f"{sig(value)} s" if value >= 1 else f"{sig(value * 1e3)} ms"
+
+
+def basis(coverage: Mapping[str, float]) -> str:
+    """ "fitted", or "70% fitted, 30% analytic"."""
+    if len(coverage) == 1:
+        return next(iter(coverage))
+    return ", ".join(f"{share:.0%} {kind}" for kind, share in sorted(coverage.items(), key=lambda kv: -kv[1]))
 
 
 def traffic_text(result: TrafficResult, style: Style) -> str:
@@ -40,6 +47,7 @@ def traffic_text(result: TrafficResult, style: Style) -> str:
         f"{sig(result.tokens_per_s_per_chip)} output tokens/s per chip over {sig(result.makespan_s)} s; replicas busy {percent(result.utilisation)} of the time",
         f"{percent(result.cached_frac)} of prompt tokens from the prefix cache; {result.preemptions} preemptions; {result.failures} requests lost and sent again",
         f"energy {UNKNOWN if result.J_per_token is None else sig(result.J_per_token)} J and price {UNKNOWN if result.usd_per_mtok is None else '$' + sig(result.usd_per_mtok * 1e-6 * 1e6)} per million, of output tokens",
+        f"step times rest on {basis(result.coverage)} constants",
         f"{result.events} events ({result.steps} engine steps) in {sig(result.seconds)} s of processor time",
     ]
     return "\n".join([*lines, "", *(line for f in facts for line in wrap(f, style))]) + "\n"
@@ -109,7 +117,7 @@ def serve_text(result: ServeResult, style: Style) -> str:
     if good and not named:
         b = good[0]
         lines += ["", *wrap(f"ranges (90%): TTFT {interval(b.ttft_s)} s, TPOT {interval(b.tpot_s, 1e3)} ms, {interval(b.tokens_per_s_per_chip)} tokens/s per chip, grade {b.tpot_s.grade}; "
-                            f"times rest on {', '.join(b.tpot_s.coverage)} constants", style)]  # fmt: skip
+                            f"times rest on {basis(b.tpot_s.coverage)} constants", style)]  # fmt: skip
         if result.front:
             lines += ["", "  fastest user to cheapest token:", *_rows(_thin(result.front, 8), style, named=False)]
     lines += ["", *wrap(f"evaluated {result.evaluated} points and pairs of workers, {result.feasible} within the limits, in {sig(result.seconds)} s. "

@@ -166,7 +166,8 @@ def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, 
     ]
     degrees = {k: [int(v) for v in fixed[k]] for k in DEGREES if k in fixed}
     plans = worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=job.prompt >= LONG_PROMPT)
-    mode = fixed.get("mode", ("any",))[0]
+    modes = set(fixed.get("mode", ("any",)))
+    together, apart = (bool(modes & {"any", m}) for m in ("aggregated", "disaggregated"))
     if not plans:
         return (
             [_without(name, system, engine, "no worker plan is legal here (heads, experts, devices)", facts, term)],
@@ -175,7 +176,7 @@ def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, 
         )
     d = deploy(model, system, engine, plans, facts, accept=job.accept)
     w = worker(d, job)
-    got = search(system, w, job, top=top, apart=mode != "aggregated", together=mode != "disaggregated")
+    got = search(system, w, job, top=top, apart=apart, together=together)
     if got.best:
         front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front]
         rows = [
@@ -187,7 +188,7 @@ def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, 
         memory = memory_B(d.shapes, d.around, system.hbm_usable_B)
         short = float(-memory["kv"].max())
         reason = f"does not fit: {show_gib(max(short, 0.0))} short per device at best (weights {show_gib(float(memory['weights'].min()))}; usable {show_gib(system.hbm_usable_B)})"
-        if short <= 0 and mode == "disaggregated":
+        if short <= 0 and not together:
             reason = "no split into prefill and decode workers fits these chips and keeps the TTFT limit"
         elif short <= 0:
             reason = "does not fit: not one request of this length has room for its cache"

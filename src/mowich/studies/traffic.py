@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -438,8 +438,21 @@ def simulate(
         goodput_frac=tally.good / count if slo and count else None, tokens_per_s_per_chip=tally.tokens / span / chips, utilisation=busy,
         J_per_token=joule, usd_per_mtok=usd, cached_frac=tally.cached / max(1, tally.prompt), preemptions=tally.preemptions,
         failures=tally.failures, chips=chips, makespan_s=span, events=sum(r.events for r in everyone), steps=sum(r.steps for r in everyone),
-        seconds=seconds, coverage={"analytic": 1.0},
+        seconds=seconds, coverage=_coverage([(scenario.serve, serve), (scenario.decode, decode)]),
     )  # fmt: skip
+
+
+def _coverage(pools: Sequence[tuple[Pool | None, Sequence[Replica]]]) -> dict[str, float]:
+    """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none was)."""
+    busy = sum(r.busy_s for _, replicas in pools for r in replicas)
+    everyone = sum(len(replicas) for _, replicas in pools)
+    out: dict[str, float] = {}
+    for pool, replicas in pools:
+        if pool is not None:
+            share = sum(r.busy_s for r in replicas) / busy if busy else len(replicas) / everyone
+            for kind, part in pool.deployment.coverage.items():
+                out[kind] = out.get(kind, 0.0) + share * part
+    return out
 
 
 def _costs(
