@@ -346,7 +346,7 @@ def test_a_design_enters_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_an_infeasible_scenario_is_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = scenario(tmp_path, SCENARIO.replace("total: $50M", "total: $50k"))
+    file = scenario(tmp_path, SCENARIO.replace("total: $50M", "total: $5k"))
     assert cli.run(["fleet", str(file), "--plain", "--quiet"]) == 3
     out = capsys.readouterr().out
     assert out.startswith("No plan: ")
