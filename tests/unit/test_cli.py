@@ -265,3 +265,13 @@ def test_version_and_exit_codes_of_the_process() -> None:
     assert process("--version").stdout.startswith("mowich ")
     failed = process("compare", "gpt2", "--chps", "3")
     assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_verb_alone_is_built_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    from mowich.cli.app import _only, app
+
+    assert [c.callback.__name__ for c in _only(["plan", "--help"]).registered_commands if c.callback] == ["plan"]
+    for words in ([], ["--help"], ["kernel", "run"], ["no-such-verb"]):
+        assert _only(words) is app
+    assert cli.run(["--help"]) == 0
+    assert "traffic" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,16 @@ def usage_line(error: Any) -> str:
     return f"{text}; {hint or 'see ' + path + ' --help'}"
 
 
+def _only(words: Sequence[str]) -> typer.Typer:
+    """The application with nothing but the verb that `words` begin with, as making the parsers of all takes longer than a verb needs; whole for anything else."""
+    verbs = [c for c in app.registered_commands if words[:1] == [c.name or (c.callback.__name__ if c.callback else "")]]
+    if not verbs:
+        return app
+    one = copy.copy(app)
+    one.registered_commands, one.registered_groups = verbs, []
+    return one
+
+
 def run(args: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     words = [w for w in args if w != "--debug"]
@@ -66,7 +77,7 @@ def run(args: Sequence[str]) -> int:
     usage: Any = typer.BadParameter.__mro__[1]  # UsageError and its base, wherever typer keeps click
     base: Any = usage.__mro__[1]
     try:
-        code = typer.main.get_command(app).main(words, prog_name="mowich", standalone_mode=False)
+        code = typer.main.get_command(_only(words)).main(words, prog_name="mowich", standalone_mode=False)
         sys.stdout.flush()
         if code == EXIT_INTERRUPTED:  # typer makes this of Ctrl-C, without a word
             print("interrupted", file=sys.stderr)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +15,9 @@ from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, Out, Plain, Quiet, Set, Stack
 from mowich.cli.output import emit, one_form, progress, style
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 TASKS_PER_WORKER = 4
 """Pieces of work per process: enough to even out points of different size."""
@@ -53,6 +55,8 @@ def sweep(
         problems.add("a sweep takes choices of plans from its scenario", where="--set plan", fix="write plan: {tp: 8} there")  # fmt: skip
     problems.stop()
     grid = read(file, chosen.facts)
+    from concurrent.futures import ProcessPoolExecutor
+
     workers = min(jobs or os.cpu_count() or 1, len(grid.points))
     pool: Executor | None = ProcessPoolExecutor(workers) if workers > 1 else None
     with pool or nullcontext(), progress(quiet) as line:

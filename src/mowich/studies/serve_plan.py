@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_LIMIT_BROKEN, UserError, unknown
@@ -227,22 +228,23 @@ def _spread(d: Deployment, f: Found, job: ServeJob, facts: Facts) -> tuple[list[
     from mowich.simulate.opcost import step, total
 
     row = np.array([f.decode])
-    s, one = d.shapes.take(row), np.ones(1)
+    s, one, table = d.shapes.take(row), np.ones(1), d.table.take(row)
 
-    def log_time(changed: Facts) -> float:
-        costs, _, verified, _ = d.table.take(row).constants(changed.number)
+    def log_time(constants: NDArray[np.float64]) -> float:
+        costs, _, verified, _ = table.assemble(constants)
         t = step(
             s, costs, n=one * f.users / max(1.0, float(s.pp[0])), context=job.prompt + 0.5 * job.output, verify=verified
         )
         return math.log(float(total(t)[0]))
 
-    base = log_time(facts)
+    known = [facts.fact(path) for path in table.names]
+    values = np.array([facts.number(path) for path in table.names])
+    base = log_time(values)
     downs, ups = [], []
-    for path in d.table.take(row).names:
-        fact = facts.fact(path)
+    for fact, here in zip(known, np.eye(len(known), dtype=bool), strict=True):
         if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
-        ends = [log_time(facts.with_values({path: end})) - base for end in (fact.low, fact.high)]
+        ends = [log_time(np.where(here, end, values)) - base for end in (fact.low, fact.high)]
         if max(map(abs, ends)) > 1e-3:
             downs.append(max(0.0, -min(ends)))
             ups.append(max(0.0, max(ends)))

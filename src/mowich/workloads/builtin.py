@@ -52,11 +52,14 @@ def builtin(name: str) -> Model:
 
 def config_of(name: str) -> Mapping[str, Any]:
     """The stored config of a built-in model, in the words of a Hugging Face config, with its `source`."""
-    return _tables()[0][name]
+    file = _file_of(name)
+    return _entries(file)[name] if file else _tables()[0][name]
 
 
 def find(name: str) -> str | None:
     """The built-in name that `name` means, or None."""
+    if _file_of(name):
+        return name
     for candidate in (name, name.rsplit("/", 1)[-1]):
         found = _index().get(_key(candidate))
         if found:
@@ -90,22 +93,47 @@ def _index() -> dict[str, str]:
 
 
 @cache
-def _tables() -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, str]]:
-    """(models, aliases, refused) over all files."""
+def _texts() -> dict[str, str]:
+    """File name -> text."""
+    folder = resources.files("mowich.facts") / "models"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda item: item.name)
+    return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+
+@cache
+def _content(file: str) -> dict[str, Any]:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(_texts()[file], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+
+
+@cache
+def _entries(file: str) -> dict[str, dict[str, Any]]:
+    """Models of one file, each with the file's source."""
+    content = _content(file)
+    return {
+        name: {"source": content.get("source", ""), **config} for name, config in (content.get("models") or {}).items()
+    }
+
+
+@cache
+def _file_of(name: str) -> str | None:
+    """The file of a model by its exact name, found without parsing the others; None where no file has it, written as YAML keys are."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        return None
+    key = re.compile(rf"^ +{re.escape(name)}:", re.MULTILINE)
+    return next((file for file, text in _texts().items() if key.search(text) and name in _entries(file)), None)
+
+
+@cache
+def _tables() -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, str]]:
+    """(models, aliases, refused) over all files."""
     models: dict[str, dict[str, Any]] = {}
     others: dict[str, str] = {}
     reasons: dict[str, str] = {}
-    folder = resources.files("mowich.facts") / "models"
-    for file in sorted(folder.iterdir(), key=lambda item: item.name):
-        if not file.name.endswith(".yaml"):
-            continue
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader) or {}
-        source = content.get("source", "")
-        for name, config in (content.get("models") or {}).items():
-            models[name] = {"source": source, **config}
+    for file in _texts():
+        content = _content(file)
+        models |= _entries(file)
         others.update(content.get("aliases") or {})
         reasons.update(content.get("refused") or {})
     return models, others, reasons
