@@ -68,6 +68,9 @@ ROW: Mapping[str, Any] = {
 def check_result(result: Mapping[str, Any], where: str) -> None:
     """Raise UserError, one line per problem, when a result lacks what `explain` reads: cut off, edited, or not ours."""
     rows, inputs = result.get("rows", result.get("plans")), result.get("inputs")
+    if isinstance(inputs, Mapping) and inputs.get("task") == "serve":
+        raise UserError("explains training results, not serving", where=where,
+                        fix="the breakdown of ttft_s and tpot_s in the file has its parts; mowich report draws them, docs/serving.md has the formula of each")  # fmt: skip
     problems = []
     if not isinstance(inputs, Mapping):
         problems.append("has no inputs")
