@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mowich.facts import Fact, Facts
+from mowich.studies import serve_claims
 from mowich.workloads import load
 from mowich.workloads.model import Model, Moe
 
@@ -365,10 +366,21 @@ def claims(facts: Facts) -> list[Claim]:
                     if fact.value is not None
                     else f"{fact.reason}; not published: {missing or check.missing}"
                 )
+            if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
+                reason += served(serve_claims.gpt_oss(facts), is_response="response" in key)
             out.append(Claim(id=found, group=name, text=title(key), published=fact.as_written + (f" ({fact.note})" if fact.note and len(fact.note) < 40 else ""),
                              published_value=published, formula=check.formula, inputs=shown, derived=value, low=low, high=high, verdict=judged, reason=reason,
                              source=f"{fact.title}, {fact.locator}"))  # fmt: skip
     return out
+
+
+def served(claim: serve_claims.ServeClaim, *, is_response: bool) -> str:
+    """What the serving model adds to the bound of bandwidth: the same claim with engines, links and batches."""
+    if is_response:
+        said = f"responses {claim.response:.2g} times as fast at equal throughput per chip ({claim.response_alone:.2g} times for a lone user)"
+    else:
+        said = f"{claim.throughput:.2g} times the throughput per chip ({claim.throughput_same_format:.2g} times with 16-bit weights on both)"
+    return f"; the serving model, at a limit of {claim.tpot_s * 1e3:.0f} ms per token and with those two formats, gives {said}"
 
 
 # the question behind the claims ------------------------------------------------------------------------------------------------------------
