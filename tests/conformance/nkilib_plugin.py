@@ -15,7 +15,8 @@ MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
 MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out), MOWICH_CONFORMANCE_ONLY (a file of the ids to keep),
 MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that a case may have, so that a busy machine fails nothing),
 MOWICH_CONFORMANCE_MEMORY_GB (data of a process: a case that needs more counts as not attempted),
-MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_EXTERNAL (test another
+MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_LISTING (file for a JSON line per case that will run),
+MOWICH_CONFORMANCE_EXTERNAL (test another
 importable `nki`).
 """
 
@@ -470,11 +471,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     patch_collectives()
     listing = os.environ.get("MOWICH_CONFORMANCE_LISTING")
-    if listing:
-        with Path(listing).open("w") as f:
-            for item in session.items:
-                marks = sorted({m.name for m in item.iter_markers()})
-                f.write(json.dumps({"id": item.nodeid, "set": set_of(item), "marks": marks}) + "\n")
+    if listing and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        lines = [json.dumps({"id": case_id(item.nodeid), "set": set_of(item)}) + "\n" for item in session.items]
+        Path(listing + ".part").write_text("".join(lines))
+        Path(listing + ".part").replace(listing)  # whole or not there: run.py looks for it
 
 
 def cause(report: pytest.TestReport) -> tuple[str, str]:

@@ -127,7 +127,7 @@ def nkilib_command(library: Path, args: argparse.Namespace, platform: str, name:
 def run_nkilib(
     library: Path, args: argparse.Namespace, platform: str, name: str, done: list[str], only: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """nki-library's suite in a pytest of its own, without the cases `done`, or `only` these; rows as they come."""
+    """nki-library's suite in a pytest of its own, without the cases `done`, or `only` these: each as never run, then rows as they come."""
     with tempfile.TemporaryDirectory(prefix="conformance_", ignore_cleanup_errors=True) as folder:
         (Path(folder) / "done.txt").write_text("\n".join(done))
         (Path(folder) / "only.txt").write_text("\n".join(only))
@@ -137,7 +137,11 @@ def run_nkilib(
 def run_nkilib_in(
     folder: Path, library: Path, args: argparse.Namespace, platform: str, name: str
 ) -> Iterator[dict[str, Any]]:
-    results, log = folder / "results.jsonl", args.state.parent / f"nkilib_{platform}.log"
+    results, listing, log = (
+        folder / "results.jsonl",
+        folder / "listing.jsonl",
+        args.state.parent / f"nkilib_{platform}.log",
+    )
     log.parent.mkdir(parents=True, exist_ok=True)
     results.touch()
     path = [library, library / "src", *os.environ.get("PYTHONPATH", "").split(":"), ROOT / "src", HERE, HERE / "shims"]
@@ -149,6 +153,7 @@ def run_nkilib_in(
         MOWICH_CONFORMANCE_EVERY=str(args.every),
         MOWICH_CONFORMANCE_CPU_S=str(args.timeout),
         MOWICH_CONFORMANCE_MEMORY_GB=str(args.memory),
+        MOWICH_CONFORMANCE_LISTING=str(listing),
         MOWICH_CONFORMANCE_DONE=str(folder / "done.txt"),
         MOWICH_CONFORMANCE_ONLY=str(folder / "only.txt"),
         PYTHONDONTWRITEBYTECODE="1",
@@ -173,6 +178,13 @@ def run_nkilib_in(
         try:
             while True:
                 ended = process.poll() is not None
+                if listing.exists():
+                    for row in map(json.loads, listing.read_text().splitlines()):
+                        yield {
+                            "suite": "nkilib", "target": platform, "id": row["id"], "set": row["set"], "strict": args.strict,
+                            "outcome": "never run", "seconds": 0.0, "cpu_s": 0.0, "kernels": [], "spilled": "", "why": "", "where": "",
+                        }  # fmt: skip
+                    listing.unlink()
                 while line := lines.readline():
                     row = json.loads(line)
                     seen += 1
@@ -311,11 +323,15 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
 
     def keep(row: dict[str, Any]) -> None:
-        rows.append(row)
+        listed = row["outcome"] == "never run"
+        if listed and key(row) in state:
+            return
         state[key(row)] = row
+        if not listed:
+            rows.append(row)
         with args.state.open("a") as f:
             f.write(json.dumps(row) + "\n")
-        if args.show == "all" or (args.show == "failed" and row["outcome"] == "failed"):
+        if (args.show == "all" and not listed) or (args.show == "failed" and row["outcome"] == "failed"):
             print(f"{row['outcome']:13} {row['seconds']:7.2f}s {row['id']}  {row['why'][:160]}", flush=True)
 
     signal.signal(signal.SIGTERM, interrupt)  # what was seen is kept
@@ -331,7 +347,7 @@ def main() -> int:
                     keep(row)
                 for platform in args.platform.split(","):
                     mine = [r for r in state.values() if (r["target"], r["strict"]) == (platform, args.strict)]
-                    done = [r["id"] for r in mine if r["outcome"] != "failed"] if args.resume else []
+                    done = [r["id"] for r in mine if r["outcome"] in ("passed", "not attempted")] if args.resume else []
                     only = entry_cases(list(state.values())) if args.set == "entry" else []
                     for row in run_nkilib(library, args, platform, args.set, done, only):
                         keep(row)
