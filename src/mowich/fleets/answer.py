@@ -27,6 +27,7 @@ from mowich.fleets.solve import (
     formulate,
     only,
     optimise,
+    standing,
 )
 
 Z90 = 1.6448536269514722
@@ -178,12 +179,8 @@ def uses(problem: Problem, programme: Programme, x: Any) -> tuple[Use, ...]:
             for number, pool in mine:
                 units = float(pool.there[t])
                 for o in pool.offers:
-                    offer = layout.offers[o]
-                    last = problem.num_periods if offer.kind == "buy" else offer.term
                     units += sum(
-                        float(x[layout.orders[o][q]])
-                        for q in range(problem.num_periods)
-                        if q + offer.delay <= t < q + offer.delay + last
+                        float(x[layout.orders[o][q]]) for q in standing(layout.offers[o], t, problem.num_periods)
                     )
                 at_work = float(x[layout.busy[number][t]])
                 there, busy = there + units, busy + at_work

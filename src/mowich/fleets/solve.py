@@ -138,6 +138,12 @@ def active(offer: Offer, ordered: int, num_periods: int) -> slice:
     return slice(min(first, num_periods), last)
 
 
+def standing(offer: Offer, period: int, num_periods: int) -> list[int]:
+    """The periods in which an order must be placed for its units to be there in a period."""
+    when = [active(offer, q, num_periods) for q in range(num_periods)]
+    return [q for q, there in enumerate(when) if there.start <= period < there.stop]
+
+
 def order_cost(problem: Problem, offer: Offer, unit_chips: int, ordered: int) -> tuple[float, Vector]:
     """(net present USD of one unit, [T] cash of each period).
 
@@ -226,13 +232,7 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
             )
             build.add(row, busy[number, t], 1.0)
             for o in pool.offers:
-                ordered = [
-                    q
-                    for q in periods
-                    if active(offers[o], q, problem.num_periods).start
-                    <= t
-                    < active(offers[o], q, problem.num_periods).stop
-                ]
+                ordered = standing(offers[o], t, problem.num_periods)
                 build.add(row, orders[o, ordered], -1.0)
     for site in problem.sites:
         for t in periods:
@@ -289,13 +289,7 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
             cash[t, busy[number, t]] += joule * pay * (1 - idle)
             cash_offset[t] += joule * pay * idle * pool.there[t]
             for o in pool.offers:
-                ordered = [
-                    q
-                    for q in periods
-                    if active(offers[o], q, problem.num_periods).start
-                    <= t
-                    < active(offers[o], q, problem.num_periods).stop
-                ]
+                ordered = standing(offers[o], t, problem.num_periods)
                 cash[t, orders[o, ordered]] += joule * pay * idle
     for (name, stack), column in keeps.items():
         workload = problem.workload(name)
@@ -470,11 +464,7 @@ def _power(
     for number, pool in mine:
         build.add(row, busy[number, t], _mw(pool) * (1 - site.idle_share))
         for o in pool.offers:
-            ordered = [
-                q
-                for q in range(problem.num_periods)
-                if active(offers[o], q, problem.num_periods).start <= t < active(offers[o], q, problem.num_periods).stop
-            ]
+            ordered = standing(offers[o], t, problem.num_periods)
             build.add(row, orders[o, ordered], _mw(pool) * site.idle_share)
 
 
