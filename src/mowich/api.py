@@ -33,7 +33,7 @@ from mowich.studies.fleet import Fleet
 from mowich.studies.sweep import Sweep
 from mowich.studies.trade import Why
 from mowich.studies.validate import Validation
-from mowich.units import parse_count
+from mowich.units import parse_batch, parse_count
 from mowich.workloads import Model
 from mowich.workloads.task import parse_task
 
@@ -77,11 +77,7 @@ def _job(train: Train) -> TrainJob:
         if key not in train:
             raise UserError(f"train needs {key!r}", allowed='{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}')
     seq = int(parse_count(train["seq"], where="train.seq"))
-    batch = str(train["batch"]).strip()
-    if batch.endswith(("seqs", "seq")):
-        sequences = parse_count(batch.removesuffix("s").removesuffix("seq"), where="train.batch")
-    else:
-        sequences = parse_count(batch.removesuffix("tokens"), where="train.batch") / seq
+    sequences = parse_batch(train["batch"], seq, where="train.batch")
     task, lora = parse_task(str(train.get("task", "pretrain")), where="train.task")
     document = parse_count(train["document"], where="train.document") if train.get("document") is not None else None
     fill = parse_count(train.get("fill", 1.0), where="train.fill", minimum=0, whole=False)

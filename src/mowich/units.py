@@ -145,6 +145,24 @@ def parse_count(text: object, *, where: str | None = None, minimum: float = 1, w
     return float(round(value)) if whole else value
 
 
+def parse_batch(text: object, seq: float, *, where: str | None = None) -> float:
+    """Sequences of one step, from "16384seqs" or from tokens: "64M" or "64M tokens", over `seq` tokens per sequence.
+
+    Raises UserError when it is not a count, or the tokens are less than one sequence.
+
+    >>> parse_batch("1024seqs", 4096), parse_batch("64M", 4000)
+    (1024.0, 16000.0)
+    """
+    word = str(text).strip()
+    if word.endswith(("seqs", "seq")):
+        return parse_count(word.removesuffix("s").removesuffix("seq").strip(), where=where)
+    tokens = word.removesuffix("tokens").strip()
+    sequences = parse_count(tokens, where=where) / seq
+    if sequences < 1:
+        raise UserError(f"{word} tokens are less than one sequence of {seq:.0f}", where=where, fix=f"sequences are written {tokens}seqs")  # fmt: skip
+    return sequences
+
+
 _LADDERS: dict[str, tuple[tuple[float, str], ...]] = {
     "B": ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")),
     "B/s": ((1e15, "PB/s"), (1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1, "B/s")),

@@ -192,7 +192,7 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
              *, needs_tokens: bool = True, task: str | None = None, document: str | None = None, fill: float = 1.0) -> TrainJob | None:  # fmt: skip
     """The training job, or None when something is wrong or missing."""
     from mowich.plans.plan import TrainJob
-    from mowich.units import parse_count
+    from mowich.units import parse_batch
     from mowich.workloads.task import parse_task
 
     if not train:
@@ -213,25 +213,10 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
     seqs: float | None = None
     if batch is not None:
         with problems.watch():
-            text = batch.strip()
-            for suffix in ("seqs", "seq"):
-                if text.endswith(suffix):
-                    seqs = parse_count(text.removesuffix(suffix).strip(), where="--batch")
-                    break
-            else:
-                in_tokens = parse_count(text.removesuffix("tokens").strip(), where="--batch")
-                if per_seq:
-                    seqs = in_tokens / per_seq
-                    if seqs < 1:
-                        raise UserError(
-                            f"{batch} tokens are less than one sequence of {per_seq:.0f}",
-                            where="--batch",
-                            fix=f"sequences are written {text}seqs",
-                        )
-                    if text.isdigit():
-                        note(
-                            f"--batch {text} is {text} tokens, {seqs:.6g} sequences; {text} sequences are written {text}seqs"
-                        )
+            seqs = parse_batch(batch, per_seq or 1, where="--batch")
+            if per_seq and batch.strip().isdigit():
+                text = batch.strip()
+                note(f"--batch {text} is {text} tokens, {seqs:.6g} sequences; {text} sequences are written {text}seqs")
     kind, lora = parse_task("pretrain")
     with problems.watch():
         kind, lora = parse_task(task or "pretrain", where="--task")

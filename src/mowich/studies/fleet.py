@@ -42,7 +42,7 @@ from mowich.studies import serve_plan
 from mowich.studies.compare import Ask
 from mowich.studies.compare import solve as best_plans
 from mowich.studies.serve_plan import parse_serving
-from mowich.units import parse, parse_count
+from mowich.units import parse, parse_batch, parse_count
 from mowich.workloads import load as load_model
 from mowich.workloads.model import as_trained
 
@@ -134,12 +134,7 @@ def _train_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
     model = as_trained(load_model(str(ask["model"])))
     seq = int(parse_count(ask["seq"], where=f"{task.name}.seq"))
-    batch = str(ask["batch"])
-    sequences = (
-        parse_count(batch.removesuffix("s").removesuffix("seq"), where=f"{task.name}.batch")
-        if batch.endswith(("seq", "seqs"))
-        else parse_count(batch) / seq
-    )
+    sequences = parse_batch(ask["batch"], seq, where=f"{task.name}.batch")
     job = TrainJob(tokens=parse_count(ask["tokens"]), seq=seq, batch_seqs=sequences)
     chips = int(ask.get("chips") or choice.unit_chips)
     fixed = parse_fixed({"precision": ",".join(ask["precision"])} if ask.get("precision") else {})

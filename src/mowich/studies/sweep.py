@@ -27,7 +27,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.studies.compare import Ask, Row, solve, without_plan
-from mowich.units import parse_count
+from mowich.units import parse_batch
 from mowich.workloads.model import as_trained
 
 MAX_POINTS = 100_000
@@ -93,9 +93,7 @@ def read(path: str | Path, facts: Facts) -> Grid:
     jobs: list[TrainJob] = []
     for seq, word in product(lengths, root.names("batch")):
         try:
-            batch = parse_count(word.removesuffix("s").removesuffix("seq"), where="batch", minimum=1) if word.endswith(("seq", "seqs")) else parse_count(word, where="batch", minimum=1) / (seq or 1)  # fmt: skip
-            if batch < 1:
-                raise UserError(f"{word} tokens are less than one sequence of {seq}", fix=f"sequences are written {word}seqs")  # fmt: skip
+            batch = parse_batch(word, seq or 1)
         except UserError as error:
             root.problem("batch", error.what, given=error.given, allowed=error.allowed, fix=error.fix)
             continue
