@@ -228,11 +228,19 @@ def sweep(
     return _sweep.sweep(_sweep.read(scenario, known), known, executor=executor, tasks=tasks)
 
 
-def fit(
-    model: str | Model, on: str, *, train: Train, chips: int | None = None, facts: Facts | None = None
-) -> bool | None:
-    """Whether any plan fits; None where the range of the memory itself decides."""
-    return plan(model, on, train=train, chips=chips, top=1, facts=facts).rows[0].feasible
+def fit(model: str | Model, on: str, *, train: Train | None = None, kv: int | str | None = None, chips: int | None = None,
+        facts: Facts | None = None) -> bool | None:  # fmt: skip
+    """Whether a training job fits with any plan, or, with kv ("128k": tokens of a request), a served model with the cache of one request; None where the
+    range of the memory itself decides."""
+    if (train is None) == (kv is None):
+        raise UserError("fit takes one of train and kv", allowed='train={"tokens": "15T", ...} or kv="128k"')
+    if train is not None:
+        return plan(model, on, train=train, chips=chips, top=1, facts=facts).rows[0].feasible
+    from mowich.studies.serve_fit import fit_serving
+
+    return fit_serving(
+        _model(model), on, tokens=parse_count(kv, where="kv"), facts=facts or _facts.load(), chips=chips
+    ).fits
 
 
 def explain(

@@ -39,6 +39,9 @@ Isl = Annotated[str | None, typer.Option("--isl", metavar="N", help="Serving: pr
 Osl = Annotated[str | None, typer.Option("--osl", metavar="N", help="Serving: output tokens, 1k.")]
 Ttft = Annotated[str | None, typer.Option("--ttft", metavar="TIME", help="Serving: most seconds to the first token.")]
 Tpot = Annotated[str | None, typer.Option("--tpot", metavar="TIME", help="Serving: longest time per token, 30ms.")]
+Kv = Annotated[
+    str | None, typer.Option("--kv", metavar="N", help="Serving: tokens of a request, prompt and answer: 128k.")
+]
 Cached = Annotated[str | None, typer.Option("--cached", metavar="SHARE", help="Serving: share of prompts cached, 60%.")]
 Accept = Annotated[
     float | None,

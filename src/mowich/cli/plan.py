@@ -33,6 +33,7 @@ from mowich.cli.options import (
     Fill,
     Isl,
     Json,
+    Kv,
     ModelName,
     On,
     Osl,
@@ -326,12 +327,15 @@ def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
 
 @app.command(
     short_help="Does it fit, what binds, how few chips would do.",
-    epilog="Example: mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3",
+    epilog="Example: mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3   or   mowich fit llama-3.1-405b --serve --kv 128k --on trn3",
 )
 def fit(
     model: ModelName,
     on: On,
     train: Train = False,
+    serve: Serve = False,
+    kv: Kv = None,
+    engine: EngineName = None,
     seq: Seq = None,
     batch: Batch = None,
     task: Task = None,
@@ -345,11 +349,20 @@ def fit(
     quiet: Quiet = False,
     out: Out = None,
 ) -> None:
-    """Does a training job fit, what takes the memory, and how few chips would do."""
+    """Does a training job, or a served model with its caches, fit; what takes the memory; and how few chips would do."""
+    if serve:
+        from mowich.cli.serving import fit as serving
+
+        serving(model, on, kv=kv, engine=engine, chips=chips, settings=settings, facts=facts, as_json=as_json, plain=plain, quiet=quiet, out=out,
+                unused={"--train": train, "--seq": seq, "--batch": batch, "--task": task, "--document": document, "--fill": fill != 1.0})  # fmt: skip
+        return
+
+    from mowich.cli.serving import only_serving
     from mowich.plans.plan import parse_fixed
     from mowich.studies.fit import fit as study
 
     problems, note = Problems(), noter(quiet)
+    only_serving(problems, kv=kv, engine=engine)
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
     count = read_count(chips, "--chips", problems)

@@ -1,4 +1,4 @@
-"""`mowich traffic`, and what `plan --serve` and `compare --serve` do."""
+"""`mowich traffic`, and what `plan --serve`, `compare --serve` and `fit --serve` do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_count, read_facts, read_model, read_settings, read_systems
 from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Set
 from mowich.cli.output import emit, noter, one_form, progress, rerun, style
+from mowich.errors import EXIT_INFEASIBLE
 
 
 @app.command(
@@ -64,11 +65,73 @@ def only_serving(problems: Problems, **given: object) -> None:
             problems.add("is an option of serving", where=f"--{name}", fix="leave it out, or use --serve")
 
 
+def _no_training(problems: Problems, unused: dict[str, object]) -> None:
+    """Add a problem for every option of training that serving was given, by flag."""
+    for flag, value in unused.items():
+        if value not in (None, False):
+            problems.add("is an option of training", where=flag, fix="leave it out, or use --train")
+
+
+def _known_engine(engine: str | None, problems: Problems) -> None:
+    from mowich.errors import unknown
+    from mowich.simulate.engines import ENGINES
+
+    if engine is not None and engine not in ENGINES:
+        problems.found.append(unknown("engine", engine, ENGINES, where="--engine"))
+
+
+def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str | None, settings: Sequence[str] | None, facts: Sequence[Path] | None,
+        as_json: bool, plain: bool, quiet: bool, out: Path | None, unused: dict[str, object]) -> None:  # fmt: skip
+    """`fit --serve`. unused: options of training that were given, by flag."""
+    from mowich.studies.serve_fit import fit_serving
+    from mowich.studies.serve_plan import parse_serving
+
+    problems = Problems()
+    known = read_facts(facts, problems)
+    chosen = read_settings(settings, known, problems)
+    _no_training(problems, unused)
+    _known_engine(engine, problems)
+    if kv is None:
+        problems.add("is required with --serve", where="--kv", fix="for example --kv 128k, the tokens of one request")
+    tokens = read_count(kv, "--kv", problems, maximum=1e8)
+    count = read_count(chips, "--chips", problems)
+    loaded = read_model(model, problems)
+    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True)
+    fixed: dict[str, tuple[int | str, ...]] = {}
+    with problems.watch():
+        fixed = parse_serving(chosen.plan)
+    problems.stop()
+    assert loaded is not None
+    assert tokens is not None
+    limit = loaded.learned_positions or loaded.max_seq
+    if limit and tokens > limit:
+        noter(quiet)(f"--kv {kv} is longer than the context of {loaded.name}, {limit} tokens")
+    with progress(quiet) as line:
+        line(f"fitting on {systems[0]}")
+        result = fit_serving(loaded, systems[0], tokens=tokens, facts=chosen.facts, chips=None if count is None else int(count), engine=engine, fixed=fixed)  # fmt: skip
+
+    def text() -> str:
+        from mowich.report.serving import serve_fit_text
+
+        return serve_fit_text(result, loaded, style(plain), given=model)
+
+    emit(
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=False,
+        rows="",
+        out=out,
+        inputs=rerun(model, loaded, settings, facts, 0),
+    )
+    if result.fits is False:
+        raise typer.Exit(EXIT_INFEASIBLE)
+
+
 def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None,
           engine: str | None, chips: str | None, top: int, settings: Sequence[str] | None, facts: Sequence[Path] | None, as_json: bool, as_csv: bool,
           plain: bool, quiet: bool, out: Path | None, seed: int, unused: dict[str, object]) -> None:  # fmt: skip
     """`plan --serve` (verb "plan") and `compare --serve` (verb "compare"). unused: options of training that were given, by flag."""
-    from mowich.simulate.engines import ENGINES
     from mowich.simulate.serving_search import ServeJob
     from mowich.studies import serve_plan
     from mowich.units import parse
@@ -77,9 +140,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
     one_form(as_json, as_csv, problems)
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
-    for flag, value in unused.items():
-        if value not in (None, False):
-            problems.add("is an option of training", where=flag, fix="leave it out, or use --train")
+    _no_training(problems, unused)
     for flag, value in (("--isl", isl), ("--osl", osl)):
         if value is None:
             problems.add(
@@ -101,10 +162,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
                 problems.add("must lie in 0 to 1", where="--cached", given=cached, allowed="a share such as 0.6 or 60%")
     if accept is not None and not 1 <= accept <= 16:
         problems.add("must lie in 1 to 16", where="--accept", given=accept, allowed="tokens kept per step, such as 2.3")
-    if engine is not None and engine not in ENGINES:
-        from mowich.errors import unknown
-
-        problems.found.append(unknown("engine", engine, ENGINES, where="--engine"))
+    _known_engine(engine, problems)
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
     systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=verb == "plan")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mowich.report.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
+from mowich.report.table import UNKNOWN, Column, Style, gib, interval, number, percent, table, wrap
+from mowich.report.text import short_count
+from mowich.studies.serve_fit import ServeFit
 from mowich.studies.serve_plan import ServeResult, ServeRow
 from mowich.studies.traffic import TrafficResult
 from mowich.units import sig
+from mowich.workloads.model import Model
 
 
 def _ms(value: float | None) -> str:
@@ -132,3 +135,48 @@ def _thin(rows: Sequence[ServeRow], most: int) -> list[ServeRow]:
     if len(rows) <= most:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
+
+
+def serve_fit_text(fit: ServeFit, model: Model, style: Style, *, given: str = "") -> str:
+    """The report of `mowich fit --serve`. given: the model as the user named it, for the next command."""
+    tokens = float(str(fit.inputs["kv_tokens"]))
+    lines = [*(style.bold(x) for x in wrap(fit.sentence(), style, indent=0, hang=0)), ""]
+    lines += wrap(
+        f"{model.name} ({short_count(model.params)}): requests of {tokens:,.0f} tokens, engine {fit.engine}", style
+    )
+    if fit.held:
+        held, free = fit.held, fit.capacity_B - sum(fit.held.memory_B.values())
+        parts = " | ".join(f"{k} {gib(v)}" for k, v in held.memory_B.items())
+        lines += wrap(
+            f"{parts} | free {gib(free) if free >= 0 else 'none'}  of {gib(fit.capacity_B)} GiB usable per device",
+            style,
+        )
+        lines += wrap(
+            f"{held.workers} x ({held.plan}): {held.requests:,} requests at once, the most by memory alone", style
+        )
+    rows = []
+    for weights, least in fit.smallest.items():
+        found = (
+            [str(least.chips), str(least.plan), f"{least.requests:,}"]
+            if least
+            else ["none", f"up to {fit.largest_tried} chips", ""]
+        )
+        rows.append([weights, *found])
+    columns = [
+        Column(name="weights", right=False),
+        Column(name="fewest chips"),
+        Column(name="worker", right=False),
+        Column(name="requests"),
+    ]
+    lines += ["", *table(columns, rows, style)[0]]
+    lines += wrap("What narrower weights do to answers is not modelled.", style) if len(rows) > 1 else []
+    chips = fit.smallest_chips or fit.chips
+    lines += [
+        "",
+        *wrap(
+            f"Next: mowich plan {given or model.name} --serve --on {fit.system_id}:{chips} --isl {tokens * 0.9:.0f} --osl {tokens * 0.1:.0f}",
+            style,
+            indent=0,
+        ),
+    ]
+    return "\n".join(lines) + "\n"
