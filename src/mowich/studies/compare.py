@@ -339,6 +339,56 @@ def with_breakeven(rows: Sequence[Row], facts: Facts) -> tuple[Row, ...]:
     return tuple(out)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """One comparison before it is solved: what is asked of each system, and what the answer says about the inputs."""
+
+    asks: tuple[Ask, ...]
+    facts: Facts
+    fixed: Mapping[str, Sequence[int | str]]
+    inputs: Mapping[str, object]
+    notes: tuple[str, ...]
+
+
+def questions(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int | None, facts: Facts, equal: str = "chips",
+              fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None) -> Questions:  # fmt: skip
+    """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad input."""
+    counts, notes = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
+    asks, resolved = [], []
+    for name in systems:
+        system = resolve(facts, name, chips=counts.get(name), stack=stack)
+        resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name})
+        asks.append(Ask(name=name, system_id=system.id, chips=system.chips, stack=stack, model=as_trained(model), facts=facts, job=train,
+                        term=term))  # fmt: skip
+    inputs = {
+        "model": model.name, **train.inputs(),
+        "systems": resolved, "chips": chips, "equal": equal, "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term,
+    }  # fmt: skip
+    return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes))
+
+
+def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> Comparison:
+    """Rows of `asked.asks`, in their order, as one comparison: break-evens against each other, warnings."""
+    warnings = list(asked.notes)
+    for row in rows:
+        links = [
+            (f, lo, hi)
+            for f, lo, hi in row.spread
+            if "bandwidth" in f and "hbm" not in f and max(abs(lo), abs(hi)) > 0.05
+        ]
+        warnings += [
+            f"{row.system}: the range of {f} alone moves the step by {math.expm1(min(lo, hi)):+.0%} to {math.expm1(max(lo, hi)):+.0%}"
+            for f, lo, hi in links[:1]
+        ]
+    return Comparison(
+        inputs=asked.inputs,
+        facts_hash=asked.facts.hash(),
+        rows=with_breakeven(rows, asked.facts),
+        warnings=tuple(warnings),
+        complete=complete,
+    )
+
+
 def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int | None, facts: Facts, equal: str = "chips",
             fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None,
             progress: Callable[[str], None] | None = None) -> Comparison:  # fmt: skip
@@ -347,55 +397,20 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
     chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit. Raises UserError for bad input;
     a system on which nothing fits is a row with a reason. An interrupt after the first system keeps the rows that are done (`complete` False).
     """
-    fixed = fixed or {}
-    name_given, model = model.name, as_trained(model)
-    counts, warnings = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
+    asked = questions(
+        model, systems, train=train, chips=chips, facts=facts, equal=equal, fixed=fixed, term=term, stack=stack
+    )
     rows: list[Row] = []
-    resolved = []
-    complete = True
-    for name in systems:
-        system = resolve(facts, name, chips=counts.get(name), stack=stack)
-        resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name})
+    for ask in asked.asks:
         if progress:
-            progress(f"searching {system.display}, {system.chips} chips")
-        ask = Ask(
-            name=name,
-            system_id=system.id,
-            chips=system.chips,
-            stack=stack,
-            model=model,
-            facts=facts,
-            job=train,
-            term=term,
-        )
+            progress(f"searching {ask.system.display}, {ask.chips} chips")
         try:
-            row = solve(ask, fixed=fixed)[0]
+            rows.append(solve(ask, fixed=asked.fixed)[0])
         except KeyboardInterrupt:
             if not rows:
                 raise
-            complete = False
-            break
-        rows.append(row)
-        links = [
-            (f, lo, hi)
-            for f, lo, hi in row.spread
-            if "bandwidth" in f and "hbm" not in f and max(abs(lo), abs(hi)) > 0.05
-        ]
-        warnings += [
-            f"{name}: the range of {f} alone moves the step by {math.expm1(min(lo, hi)):+.0%} to {math.expm1(max(lo, hi)):+.0%}"
-            for f, lo, hi in links[:1]
-        ]
-    inputs = {
-        "model": name_given, **train.inputs(),
-        "systems": resolved, "chips": chips, "equal": equal, "fixed": {k: list(v) for k, v in fixed.items()}, "price_term": term,
-    }  # fmt: skip
-    return Comparison(
-        inputs=inputs,
-        facts_hash=facts.hash(),
-        rows=with_breakeven(rows, facts),
-        warnings=tuple(warnings),
-        complete=complete,
-    )
+            return answer(asked, rows, complete=False)
+    return answer(asked, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
