@@ -6,6 +6,7 @@ name. Problems are collected, not raised, so that a file with five mistakes says
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ class Node:
         """Report something about a key, or about the mapping."""
         place = self.name(key) if key else self.path
         self._report(self.line(key), UserError(what, where=place or None, **details))
+
+    def report(self, error: UserError) -> None:
+        """Keep a problem that stands in no line of the file, behind those that do."""
+        self._found.append((sys.maxsize, error))
 
     def stop(self) -> None:
         """Raise what was found, in file order."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mowich.errors import UserError, UserErrors, did_you_mean, unknown
+from mowich.errors import UserError, UserErrors, unknown
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -51,10 +51,6 @@ class Settings:
     term: str = "default"
 
 
-KEYS = ("plan.tp", "plan.pp", "plan.ep", "plan.precision", "plan.recompute", "prices.term", "prices.trn3", "power.trn3", "site.pue", "site.electricity",
-        "site.idle_power_share")  # fmt: skip
-
-
 def read_dirs(dirs: Sequence[Path] | None, problems: Problems) -> None:
     """Note every --facts that is not a directory."""
     for folder in dirs or ():
@@ -73,30 +69,10 @@ def read_facts(dirs: Sequence[Path] | None, problems: Problems) -> Facts:
 
 def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems) -> Settings:
     """Apply every --set to the facts, or keep it for the search (plan.*) or the prices (prices.term)."""
-    from mowich.machines.system import machine_id
-    from mowich.units import parse, parse_count
+    from mowich.studies.settings import read_value
 
     out = Settings(facts=facts)
     changes: dict[str, float] = {}
-
-    def fact_path(key: str, where: str) -> str:
-        root, _, name = key.partition(".")
-        if root == "prices" and name and "." not in name:
-            return f"prices.user.{machine_id(facts, name)}"
-        if root == "power" and name and "." not in name:
-            return f"chips.{facts.meta('systems', machine_id(facts, name))['chip']}.power.all_in"
-        if root == "site":
-            key = f"sites.default.{name}"
-        if facts.get(key) is None:
-            with_close = did_you_mean(key, KEYS) or _closest_fact(facts, key)
-            raise UserError(
-                f"unknown setting '{key}'",
-                where=where,
-                allowed="plan.*, prices.*, power.*, site.*, or a path of `mowich facts show`",
-                fix=with_close,
-            )
-        return key
-
     seen: set[str] = set()
     for item in items or ():
         where = f"--set {item}"
@@ -124,53 +100,11 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
                     raise unknown("price term", value, TERMS, where=where)
                 out.term = value
             else:
-                path = fact_path(key, where)
-                fact = facts.fact(path)
-                if fact.unit == "text":
-                    raise UserError("this fact is a text and cannot be set", where=where)
-                if fact.unit in ("", "1") and not value.endswith("%"):
-                    whole = path.rsplit(".", 1)[-1] in WHOLE
-                    number = parse_count(value, where=where, minimum=1 if whole else 0, whole=whole)
-                else:
-                    number = parse(value, fact.unit or "1", where=where).value
-                if number <= 0:
-                    raise UserError("must be above 0", where=where, given=value)
-                low, high = bounds(path)
-                if not low <= number <= high:
-                    raise UserError(
-                        "out of range",
-                        where=where,
-                        given=value,
-                        allowed=f"{low:g} to {high:g}" if high < float("inf") else f"at least {low:g}",
-                    )
+                path, number = read_value(facts, key, value, where=where)
                 changes[path] = number
     if changes and not problems.found:
         out.facts = facts.with_values(changes)
     return out
-
-
-WHOLE = ("devices_per_chip", "chips_per_unit", "chips_per_server", "max_chips", "chips", "axes")
-"""Names of facts that count things."""
-
-SHARES = ("_efficiency", "_overlap", "_exposed", "_share", "exposed_inside", "exposed_outside")
-"""Ends of the names of facts that are shares of a whole."""
-
-
-def bounds(path: str) -> tuple[float, float]:
-    """What a set value may be by its meaning: a share is at most 1, a facility draws at least what its machines do."""
-    name = path.rsplit(".", 1)[-1]
-    if name == "pue":
-        return 1.0, float("inf")
-    return 0.0, 1.0 if name.endswith(SHARES) else float("inf")
-
-
-def _closest_fact(facts: Facts, key: str) -> str | None:
-    """The did-you-mean of the facts themselves."""
-    try:
-        facts.fact(key)
-    except UserError as error:
-        return error.fix
-    return None
 
 
 def read_count(

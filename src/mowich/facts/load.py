@@ -6,10 +6,13 @@ values replaced: how `--set`, and every uncertainty range, reach the models.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -262,6 +265,14 @@ class Facts:
         """These facts with one more directory laid over them, unchecked."""
         return Facts((*self._roots, root), {}, {}, self._overrides)
 
+    def pack(self) -> PackedFacts:
+        """These facts in a form that another process or machine can open."""
+        over = tuple(
+            (str(root), tuple((p.relative_to(root).as_posix(), p.read_bytes()) for p in sorted(root.rglob("*.yaml"))))
+            for root in self._roots[1:]
+        )
+        return PackedFacts(overlays=over, overrides=tuple(sorted(self._overrides.items())))
+
     def hash(self) -> str:
         """12 hex digits over every fact file, overlay and override: the same digits mean the same facts."""
         digest = hashlib.sha256()
@@ -272,6 +283,34 @@ class Facts:
         for path_, fact in sorted(self._overrides.items()):
             digest.update(json.dumps([path_, fact.value, fact.low, fact.high]).encode())
         return digest.hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedFacts:
+    """Facts to send elsewhere: the files laid over the shipped ones, each directory's path with its files' contents, and the values set. The shipped files
+    are those of the receiver: compare `Facts.hash`."""
+
+    overlays: tuple[tuple[str, tuple[tuple[str, bytes], ...]], ...]
+    overrides: tuple[tuple[str, Fact], ...]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Path -> value of every fact that was set."""
+        return {path: fact.value for path, fact in self.overrides}
+
+    def open(self) -> Facts:
+        """The facts; directories that this machine does not have with the same contents are written to a temporary place."""
+        roots = [shipped()]
+        for folder, files in self.overlays:
+            root = Path(folder)
+            if not all((root / name).is_file() and (root / name).read_bytes() == data for name, data in files):
+                root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
+                atexit.register(shutil.rmtree, root, ignore_errors=True)
+                for name, data in files:
+                    (root / name).parent.mkdir(parents=True, exist_ok=True)
+                    (root / name).write_bytes(data)
+            roots.append(root)
+        return Facts(tuple(roots), {}, {}, dict(self.overrides))
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

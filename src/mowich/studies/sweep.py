@@ -1,56 +1,112 @@
-"""`mowich sweep SCENARIO`: the best plan at every point of a grid of models, systems, chips, sequence lengths and batches.
+"""`mowich sweep SCENARIO`: the best plan at every point of a grid of models, systems, chips, sequence lengths, batches, plans and facts.
 
 Points are independent, so any `concurrent.futures.Executor` runs them; results come in the order of the grid, whatever finished first, and the same
-scenario gives the same rows. The scenario names the values of each axis:
+scenario gives the same rows. `sweep` keeps the rows; `studies.parts` writes them to a directory and goes on after a kill. The scenario names the values
+of each axis, as a list, "64,128", or a range: "64..4096:x2" doubles, "4 TB/s..6 TB/s:5" takes five values evenly spaced, both ends included.
 
     mowich: 1
     models: [deepseek-v3, llama-3.1-405b]
     on: [trn3, gb300]
-    chips: [1024, 16384]
+    chips: 1024..16384:x2
     seq: [4096, 8192]
-    batch: 64M              # tokens, or 16384seqs; may be a list
+    batch: 64M              # tokens, or 16384seqs
     tokens: 15T
     plan: {tp: "4,8"}       # optional: choices that hold at every point
+    vary:                   # optional: more axes, of plan fields and of facts
+      plan.pp: 1,2,4
+      chips.trainium3.memory.hbm_bandwidth: 4 TB/s..6 TB/s:5
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from mowich import scenario, workloads
-from mowich.errors import UserError
+from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.studies.compare import Ask, Row, solve, without_plan
-from mowich.units import parse_batch
-from mowich.workloads.model import as_trained
+from mowich.studies.settings import fact_path, read_value
+from mowich.units import parse_batch, parse_count
+from mowich.workloads.model import Model, as_trained
 
 MAX_POINTS = 100_000
-"""Points of one sweep: above it a scenario is more likely a mistake than a wish."""
+"""Points of a sweep whose rows are kept in memory."""
+
+MAX_STORED = 10_000_000
+"""Points of a sweep that is written to a directory: above it a scenario is more likely a mistake than a wish."""
+
+AXES = ("models", "on", "chips", "seq", "batch", "tokens")
+"""Axes that every sweep has; `vary` may name them too, then it replaces the scenario's values."""
+
+Choice = tuple[int | str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One point of the grid; chips None: the size in the system's name, or one unit."""
+    """One point of the grid; chips None: the size in the system's name, or one unit. plan: choices of varied plan fields; facts: (path, SI value)."""
 
     model: str
     system: str
     chips: int | None
     job: TrainJob
+    plan: tuple[tuple[str, Choice], ...] = ()
+    facts: tuple[tuple[str, float], ...] = ()
+
+    def settings(self) -> dict[str, int | str | float]:
+        """What varies beside the model, the system and the job, by name."""
+        return {
+            **dict(self.facts),
+            **{f"plan.{k}": v[0] if len(v) == 1 else ",".join(map(str, v)) for k, v in self.plan},
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A sweep as read from its scenario. fixed: choices of plan fields that hold everywhere."""
+    """A sweep as read from its scenario: the product of its axes, facts outermost and plans innermost. fixed: choices of plan fields that hold everywhere;
+    models: name -> what it names, so that a worker elsewhere needs no file."""
 
-    points: tuple[Point, ...]
+    models: Mapping[str, Model]
+    systems: tuple[str, ...]
+    chips: tuple[int | None, ...]
+    jobs: tuple[TrainJob, ...]
+    plans: Mapping[str, tuple[Choice, ...]]
+    facts: Mapping[str, tuple[float, ...]]
     fixed: Mapping[str, Sequence[int | str]]
     inputs: Mapping[str, object]
+
+    def _axes(self) -> tuple[Sequence[Any], ...]:
+        return (*self.facts.values(), tuple(self.models), self.systems, self.chips, self.jobs, *self.plans.values())
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self._axes()))
+
+    def point(self, index: int) -> Point:
+        """The point at a place of the grid, 0 .. len - 1."""
+        values = []
+        for axis in reversed(self._axes()):
+            index, place = divmod(index, len(axis))
+            values.append(axis[place])
+        values.reverse()
+        n = len(self.facts)
+        model, system, chips, job = values[n : n + 4]
+        return Point(model=model, system=system, chips=chips, job=job, plan=tuple(zip(self.plans, values[n + 4 :], strict=True)),
+                     facts=tuple(zip(self.facts, values[:n], strict=True)))  # fmt: skip
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        return tuple(map(self.point, range(len(self))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,42 +121,124 @@ class Sweep:
     def to_dict(self) -> dict[str, object]:
         """The `mowich/sweep@1` contract: a row of `mowich/compare@1` behind the point that it answers."""
         rows = [
-            {"model": point.model, "seq": point.job.seq, "batch_seqs": point.job.batch_seqs, "tokens": point.job.tokens, **row.to_dict()}
+            {"model": point.model, "seq": point.job.seq, "batch_seqs": point.job.batch_seqs, "tokens": point.job.tokens,
+             **({"set": point.settings()} if point.settings() else {}), **row.to_dict()}
             for point, row in self.rows
         ]  # fmt: skip
         return {"schema": "mowich/sweep@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.complete, "rows": rows}  # fmt: skip
 
 
-def read(path: str | Path, facts: Facts) -> Grid:
-    """A scenario file -> its grid. Raises UserError with every mistake in the file and its line."""
-    root = scenario.read(path)
-    root.need("models", "on", "seq", "batch", "tokens")
-    models, systems = root.names("models"), root.names("on")
-    for key, words, check in (
-        ("models", models, lambda w: workloads.load(w)),
-        ("on", systems, lambda w: resolve(facts, w)),
-    ):
-        if not words and key in root:
-            root.problem(key, "names nothing", allowed="a name or a list of names")
-        for word in words:
-            try:
-                check(word)
-            except UserError as error:
-                root.problem(key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
-    chips = _counts(root, "chips") or [None]
-    lengths = _counts(root, "seq")
-    tokens = root.count("tokens")
-    jobs: list[TrainJob] = []
-    for seq, word in product(lengths, root.names("batch")):
+# reading -----------------------------------------------------------------------------------------------------------------
+_RANGE = re.compile(r"^(.+?)\s*\.\.\s*(.+?)\s*:\s*(x?)\s*([\d.]+)$")
+_END = re.compile(r"^(\$?\s*)([+-]?[\d._]+(?:[eE][+-]?\d+)?)(.*)$")
+MAX_RANGE = 100_000
+"""Values of one range."""
+
+
+def spread_out(text: str) -> list[str]:
+    """Values of a list or a range, as text with their units.
+
+    >>> spread_out("1,2, 4"), spread_out("64..512:x2"), spread_out("4 TB/s..5 TB/s:3")
+    (['1', '2', '4'], ['64', '128', '256', '512'], ['4 TB/s', '4.5 TB/s', '5 TB/s'])
+    """
+    form = "64..4096:x2 (times 2), 4 TB/s..6 TB/s:5 (5 values), or values with commas"
+    if ".." not in text:
+        words = [word.strip() for word in text.split(",")]
+        if not all(words):
+            raise UserError("an empty value", given=text, allowed=form)
+        return words
+    match = _RANGE.match(text.strip())
+    ends = [_END.match(match[i].strip()) for i in (1, 2)] if match else []
+    if match is None or not all(ends) or (ends[0][1], ends[0][3]) != (ends[1][1], ends[1][3]):  # type: ignore[index]
+        raise UserError("not a range", given=text, allowed=form, fix="both ends have the same unit" if match else None)
+    first, last = ends
+    assert first is not None
+    assert last is not None
+    try:
+        low, high, by = float(first[2]), float(last[2]), float(match[4])
+    except ValueError:
+        raise UserError("not a range", given=text, allowed=form) from None
+    if match[3]:
+        count = math.floor(math.log(high / low) / math.log(by) + 1e-9) + 1 if 0 < low <= high and by > 1 else 0
+    else:
+        count = int(by) if by == int(by) and (low < high or by == 1) else 0
+    if not 1 <= count <= MAX_RANGE:
+        raise UserError("an empty range" if not count else f"more than {MAX_RANGE} values", given=text, allowed=form)
+    if match[3]:
+        numbers = [low * by**i for i in range(count)]
+    else:
+        numbers = [low + (high - low) * i / max(1, count - 1) for i in range(count)]
+    return [f"{first[1]}{number:.12g}{first[3]}" for number in numbers]
+
+
+class _Axis:
+    """The values of one axis, where they are written, and a way to complain there."""
+
+    def __init__(self, root: scenario.Node, node: scenario.Node, key: str, given: str | None) -> None:
+        self.key, self._node, self._root, self._given = key, node, root, given
+        written = node.raw(key)
+        raw = written if given is None else given
+        self.words: list[Any] = []
+        for value in raw if isinstance(raw, list) else [] if raw is None else [raw]:
+            if isinstance(value, str) and (".." in value or given is not None or node is not root):
+                self.words += self.read(spread_out, value) or ()
+            else:
+                self.words.append(value)
+        if raw == [] or (raw is None and key in node):
+            self.problem(UserError("names nothing", allowed="a value or a list of values"))
+
+    def problem(self, error: UserError) -> None:
+        if self._given is None:
+            self._node.problem(self.key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
+        else:
+            self._root.report(UserError(error.what, where=f"--vary {self.key}", given=error.given, allowed=error.allowed, fix=error.fix))  # fmt: skip
+
+    def read(self, reader: Callable[[Any], Any], word: Any) -> Any:
+        """reader(word), or None with its problem said."""
         try:
-            batch = parse_batch(word, seq or 1)
+            return reader(word)
         except UserError as error:
-            root.problem("batch", error.what, given=error.given, allowed=error.allowed, fix=error.fix)
+            self.problem(error)
+            return None
+
+    def all(self, reader: Callable[[Any], Any]) -> list[Any]:
+        """Every value that can be read, each once."""
+        return list(dict.fromkeys(x for x in (self.read(reader, w) for w in self.words) if x is not None))
+
+
+def read(
+    path: str | Path,
+    facts: Facts,
+    *,
+    vary: Mapping[str, str] | None = None,
+    most: int = MAX_POINTS,
+    stack: str | None = None,
+) -> Grid:
+    """A scenario file, and axes given beside it (name -> "1,2,4" or a range) -> its grid. Raises UserError with every mistake and its line."""
+    root = scenario.read(path)
+    more = dict(vary or {})
+    root.need(*(key for key in AXES if key not in more and key != "chips"))
+    inside = root.node("vary") if "vary" in root else None
+
+    def axis(key: str) -> _Axis:
+        if inside is not None and key in inside:
+            return _Axis(root, inside, key, more.get(key))
+        return _Axis(root, root, key, more.get(key))
+
+    models, systems, counts, lengths, batches, amounts = map(axis, AXES)
+    loaded = {str(w): m for w in models.words if (m := models.read(lambda w: workloads.load(str(w)), w)) is not None}
+    names = systems.all(lambda w: (resolve(facts, str(w), stack=stack), str(w))[1])
+    chips = counts.all(lambda w: int(parse_count(w)))
+    tokens = amounts.all(parse_count)
+    jobs: list[TrainJob] = []
+    for total, seq, word in product(tokens, lengths.all(lambda w: int(parse_count(w))), dict.fromkeys(batches.words)):
+        batch = batches.read(partial(parse_batch, seq=seq), word)
+        if batch is None:
             continue
-        if tokens and tokens < batch * (seq or 1):
-            root.problem("tokens", f"are less than one step of {batch * (seq or 1):.6g}", given=root.raw("tokens"))
-        jobs.append(TrainJob(tokens=tokens, seq=int(seq or 1), batch_seqs=batch))
-    fixed: dict[str, tuple[int | str, ...]] = {}
+        if total < batch * seq:
+            amounts.problem(UserError(f"are less than one step of {batch * seq:.6g}", given=amounts.words[0]))
+        jobs.append(TrainJob(tokens=total, seq=seq, batch_seqs=batch))
+    fixed: dict[str, Sequence[int | str]] = {}
     choices = root.node("plan") if "plan" in root else None
     for key in choices.keys() if choices is not None else ():
         assert choices is not None
@@ -110,38 +248,74 @@ def read(path: str | Path, facts: Facts) -> Grid:
             fixed |= parse_fixed({key: text})
         except UserError as error:
             choices.problem(key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
+    plans: dict[str, tuple[Choice, ...]] = {}
+    values: dict[str, tuple[float, ...]] = {}
+    for key in dict.fromkeys((*(inside.keys() if inside is not None else ()), *more)):
+        if key in AXES:
+            continue
+        one = axis(key)
+        if key.startswith("plan."):
+            field = key.removeprefix("plan.")
+            plans[field] = tuple(one.all(partial(_choice, field)))
+            if field in fixed:
+                one.problem(UserError(f"plan.{field} is both varied and fixed", fix="leave one of them out"))
+        elif "." not in key:
+            one.problem(unknown("axis", key, AXES))
+        else:
+            path_of = one.read(lambda w: fact_path(facts, w, where=""), key)
+            if path_of is not None:
+                values[path_of] = tuple(one.all(partial(_fact_value, facts, key)))
     root.done()
-    size = len(models) * len(systems) * len(chips) * len(jobs)
-    if size > MAX_POINTS:
-        root.problem(None, f"{size} points are more than a sweep takes ({MAX_POINTS})")
-    root.stop()
-    points = tuple(
-        Point(model=model, system=system, chips=count, job=job)
-        for model, system, count, job in product(models, systems, chips, jobs)
+    inputs = {"scenario": str(path), "models": list(loaded), "systems": list(names), "chips": chips or [None], "seq": list(dict.fromkeys(j.seq for j in jobs)),
+              "batch": [str(w) for w in dict.fromkeys(batches.words)], "tokens": tokens[0] if len(tokens) == 1 else tokens,
+              "fixed": {k: list(v) for k, v in fixed.items()}, "vary": {**{f"plan.{k}": [",".join(map(str, c)) for c in v] for k, v in plans.items()},
+                                                                      **{k: list(v) for k, v in values.items()}}}  # fmt: skip
+    grid = Grid(
+        models=loaded,
+        systems=tuple(names),
+        chips=tuple(chips) or (None,),
+        jobs=tuple(jobs),
+        plans=plans,
+        facts=values,
+        fixed=fixed,
+        inputs=inputs,
     )
-    inputs = {"scenario": str(path), "models": list(models), "systems": list(systems), "chips": chips, "seq": lengths,
-              "batch": list(root.names("batch")), "tokens": tokens, "fixed": {k: list(v) for k, v in fixed.items()}}  # fmt: skip
-    return Grid(points=points, fixed=fixed, inputs=inputs)
+    if len(grid) > most:
+        fix = "write them to a directory with --out DIR" if most == MAX_POINTS and len(grid) <= MAX_STORED else None
+        root.problem(None, f"{len(grid)} points are more than a sweep takes ({most})", fix=fix)
+    root.stop()
+    return grid
 
 
-def _counts(root: scenario.Node, key: str) -> list[int | None]:
-    """A count or a list of counts."""
-    value = root.raw(key)
-    values = value if isinstance(value, list) else [] if value is None else [value]
-    return [int(root.count_of(key, v, 1)) for v in values]
+def _choice(field: str, word: object) -> Choice:
+    return parse_fixed({field: str(word)})[field]
+
+
+def _fact_value(facts: Facts, key: str, word: object) -> float:
+    return read_value(facts, key, str(word), where="")[1]
+
+
+# solving -----------------------------------------------------------------------------------------------------------------
+@lru_cache(maxsize=64)
+def _view(facts: Facts, values: tuple[tuple[str, float], ...]) -> Facts:
+    """The facts of a point: neighbouring points have the same, and with them what has been read of them."""
+    return facts.with_values(dict(values)) if values else facts
 
 
 def solve_point(point: Point, grid: Grid, facts: Facts, term: str, stack: str | None) -> Row:
     """The best plan at one point, or the row that says why there is none."""
-    model = as_trained(workloads.load(point.model))
+    model = as_trained(grid.models[point.model])
+    facts = _view(facts, point.facts)
+    fixed = {**grid.fixed, **dict(point.plan)}
     try:
         system = resolve(facts, point.system, chips=point.chips, stack=stack)
         ask = Ask(name=point.system, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=point.job, term=term)  # fmt: skip
-        return solve(ask, fixed=grid.fixed)[0]
+        return solve(ask, fixed=fixed)[0]
     except UserError as error:  # more chips than the fabric joins, a choice that this model cannot have
         unit = resolve(facts, point.system, stack=stack)
         ask = Ask(name=point.system, system_id=unit.id, chips=unit.chips, stack=stack, model=model, facts=facts, job=point.job, term=term)  # fmt: skip
-        return without_plan(ask, error.line())
+        row = without_plan(ask, error.line())
+        return replace(row, chips_requested=point.chips or unit.chips)
 
 
 def solve_points(points: Sequence[Point], grid: Grid, facts: Facts, term: str, stack: str | None) -> list[Row]:
@@ -150,24 +324,26 @@ def solve_points(points: Sequence[Point], grid: Grid, facts: Facts, term: str, s
 
 
 def sweep(grid: Grid, facts: Facts, *, term: str = "default", stack: str | None = None, executor: Executor | None = None, tasks: int = 1,
-          progress: Callable[[str], None] | None = None) -> Sweep:  # fmt: skip
+          progress: Callable[[int], None] | None = None) -> Sweep:  # fmt: skip
     """Every point of a grid. executor: any of `concurrent.futures` (None: here, one after the other); tasks: into how many the points are cut for it,
-    at best a few per worker. The rows do not depend on either.
+    at best a few per worker; progress: told how many points are done. The rows do not depend on any of them.
     """
     done: list[tuple[Point, Row]] = []
     complete = True
-    each = max(1, -(-len(grid.points) // max(1, tasks))) if executor is not None else 1
-    pieces = [grid.points[i : i + each] for i in range(0, len(grid.points), each)]
+    points = grid.points
+    each = max(1, -(-len(points) // max(1, tasks))) if executor is not None else 1
+    pieces = [points[i : i + each] for i in range(0, len(points), each)]
     try:
         for piece, rows in zip(pieces, _run(pieces, grid, facts, term, stack, executor), strict=True):
             done += zip(piece, rows, strict=True)
             if progress:
-                progress(f"{len(done)} of {len(grid.points)} points")
+                progress(len(done))
     except KeyboardInterrupt:
         if not done:
             raise
         complete = False
-    return Sweep(inputs={**grid.inputs, "price_term": term, "stack": stack}, facts_hash=facts.hash(), rows=tuple(done), complete=complete)  # fmt: skip
+    inputs = {**grid.inputs, "price_term": term, "stack": stack}
+    return Sweep(inputs=inputs, facts_hash=facts.hash(), rows=tuple(done), complete=complete)
 
 
 def _run(pieces: Sequence[Sequence[Point]], grid: Grid, facts: Facts, term: str, stack: str | None, executor: Executor | None) -> Iterator[list[Row]]:  # fmt: skip
@@ -186,5 +362,10 @@ def _run(pieces: Sequence[Sequence[Point]], grid: Grid, facts: Facts, term: str,
 
 def axes(rows: Iterable[tuple[Point, Row]]) -> list[str]:
     """Which axes take more than one value, for a table."""
-    values = [(p.model, p.job.seq, p.job.batch_seqs) for p, _ in rows]
-    return [name for i, name in enumerate(("model", "seq", "batch")) if len({v[i] for v in values}) > 1]
+    values = [(p.model, p.job.seq, p.job.batch_seqs, p.job.tokens) for p, _ in rows]
+    return [name for i, name in enumerate(("model", "seq", "batch", "tokens")) if len({v[i] for v in values}) > 1]
+
+
+def digest(data: object) -> str:
+    """16 hex digits of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

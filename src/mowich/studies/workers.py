@@ -1,0 +1,75 @@
+"""Where the tasks of a sweep run: processes of this machine, or a Ray cluster, both behind `concurrent.futures.Executor`.
+
+Tasks are functions of plain data and give the same answer wherever they run, so Ray may run one again when its machine is lost. Ray is an extra
+(`pip install 'mowich[ray]'`) and is imported when it is asked for; every node needs the same version of Mowich.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Any
+
+from mowich.errors import UserError
+
+RETRIES = 20
+"""How often Ray runs a task again whose worker or node is lost."""
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its parent is gone: the workers of a killed pool would wait for work forever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def processes(count: int) -> ProcessPoolExecutor:
+    """Processes of this machine."""
+    return ProcessPoolExecutor(count, initializer=_leave_with, initargs=(os.getpid(),))
+
+
+class RayExecutor(Executor):
+    """A Ray cluster. address: "ray" (the cluster that this machine is part of) or "ray://HOST:PORT" (one elsewhere, by way of its client server).
+
+    workers: processors of the cluster when it was joined. An argument that is passed again and again is sent to the cluster once.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise UserError(
+                "Ray is not installed", where=f"--executor {address}", fix="pip install 'mowich[ray]'"
+            ) from None
+        self._ray: Any = ray
+        try:
+            ray.init(address="auto" if address == "ray" else address, log_to_driver=False, logging_level="warning")
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            words = " ".join(str(error).split())[:120]
+            raise UserError(f"no Ray cluster answers ({words})", where=f"--executor {address}", fix="ray start --head starts one here") from None  # fmt: skip
+        self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._remote = ray.remote(max_retries=RETRIES)(_call)
+        self._sent: tuple[Any, Any] | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if kwargs:
+            raise TypeError("arguments go by position")
+        if args and (self._sent is None or self._sent[0] is not args[0]):
+            self._sent = (args[0], self._ray.put(args[0]))
+        first = (self._sent[1],) if args and self._sent else ()
+        future: Future[Any] = self._remote.remote(fn, *first, *args[1:]).future()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._ray.shutdown()
+
+
+def _call(fn: Callable[..., Any], *args: Any) -> Any:
+    return fn(*args)

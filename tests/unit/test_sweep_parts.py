@@ -1,0 +1,330 @@
+"""Sweeps on disk: each point once and the same bytes, whatever was killed and whoever computed it; what is refused, and what the axes mean."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mowich.cli import run
+from mowich.errors import UserError, UserErrors
+from mowich.facts import Facts
+from mowich.studies.parts import MANIFEST, columns, solve_part, sweep_to
+from mowich.studies.sweep import read, spread_out, sweep
+
+duckdb = pytest.importorskip("duckdb")
+
+TEXT = """\
+mowich: 1
+models: gpt2
+on: [h100, h100:4096]
+chips: [8, 900k]
+seq: 1024
+batch: 64seqs..72seqs:9
+tokens: 1T
+plan: {cp: 1, pp: 1, ep: 1, precision: bf16, recompute: none, zero: 1, sp: "true"}
+vary: {plan.tp: "1,2"}
+"""
+POINTS = 2 * 2 * 9 * 2
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    file = tmp_path / "s.yaml"
+    file.write_text(TEXT)
+    return file
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, facts: Facts) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "s.yaml").write_text(TEXT)
+    found = sweep_to(folder / "results", read(folder / "s.yaml", facts), facts)
+    assert found.complete
+    assert (found.points, found.done) == (POINTS, POINTS)
+    return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    from mowich.facts import load
+
+    return load()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def table(folder: Path, what: str) -> list[tuple[Any, ...]]:
+    return duckdb.sql(f"select {what} from '{folder}/*.parquet'").fetchall()  # type: ignore[no-any-return]
+
+
+def test_killed_three_times_it_ends_with_every_point_once_and_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
+    """The process group dies by SIGKILL at random moments; the same command goes on."""
+    draw = random.Random(20261125)
+    (tmp_path / "s.yaml").write_text(TEXT)
+    folder = tmp_path / "results"
+    words = [sys.executable, "-m", "mowich", "sweep", "s.yaml", "--out", "results/", "--jobs", "2", "--quiet", "--json"]
+    kept: set[str] = set()
+    for _ in range(3):
+        process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+        wanted = len(kept) + draw.randint(1, 6)
+        deadline = time.monotonic() + 60
+        while (
+            len(list(folder.glob("part-*.parquet"))) < wanted and process.poll() is None and time.monotonic() < deadline
+        ):
+            time.sleep(0.005)
+        time.sleep(draw.random() * 0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        parts = {p.name for p in folder.glob("part-*.parquet")}
+        assert kept < parts
+        kept = parts
+    before = {name: (folder / name).stat().st_mtime_ns for name in kept}
+    last = subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True)
+    said = json.loads(last.stdout)
+    assert (said["schema"], said["points"], said["done"], said["complete"]) == (
+        "mowich/sweep-parts@1",
+        POINTS,
+        POINTS,
+        True,
+    )
+    assert {name: (folder / name).stat().st_mtime_ns for name in kept} == before  # nothing is computed again
+    assert table(folder, "count(*), count(distinct id)") == [(POINTS, POINTS)]
+    assert contents(folder) == contents(undisturbed)
+
+
+class Backwards(Executor):
+    """Gives the last task's result first."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Future[Any], Any]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.waiting.append((future, lambda: fn(*args, **kwargs)))
+        if len(self.waiting) == 3:
+            while self.waiting:
+                waiting, call = self.waiting.pop()
+                waiting.set_result(call())
+        return future
+
+
+def test_bytes_do_not_depend_on_the_executor(undisturbed: Path, scenario: Path, facts: Facts, tmp_path: Path) -> None:
+    grid = read(scenario, facts)
+    with ThreadPoolExecutor(3) as threads:
+        for name, executor in (("threads", threads), ("backwards", Backwards())):
+            assert sweep_to(tmp_path / name, grid, facts, executor=executor, workers=1).complete
+            assert contents(tmp_path / name) == contents(undisturbed)
+
+
+def test_rows_are_those_of_a_sweep_in_memory(undisturbed: Path, facts: Facts) -> None:
+    grid = read(undisturbed.parent / "s.yaml", facts)
+    rows = [row for _, row in sweep(grid, facts).rows]
+    found = table(
+        undisturbed,
+        "system, chips, batch_seqs, set_plan_tp, step_s, step_s_low, step_s_gemm, reason, feasible, plan_tp",
+    )
+    assert [(f[0], f[1], f[2], f[3]) for f in found] == [
+        (p.system, p.chips, p.job.batch_seqs, str(p.plan[0][1][0])) for p in grid.points
+    ]
+    assert [(f[4], f[5], f[7], f[8]) for f in found] == [
+        (r.step_s.value, r.step_s.low, r.reason, r.feasible) for r in rows
+    ]
+    assert [f[6] for f in found] == [r.step_s.breakdown.get("gemm") for r in rows]
+    refused = [f for f in found if f[9] is None]
+    assert refused
+    assert all(f[7] and f[4] is None and f[8] is False for f in refused)
+
+
+def test_a_folder_with_other_inputs_is_refused_in_one_line(
+    undisturbed: Path, scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(undisturbed)
+    for more, said in (
+        (["--vary", "chips=8,16"], "chips [8, 900000] there, [8, 16] now"),
+        (["--set", "site.pue=1.5"], "facts_hash"),
+    ):
+        assert run(["sweep", str(scenario), "--out", str(undisturbed), *more]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert said in error
+        assert "holds another sweep" in error
+    assert contents(undisturbed) == before
+
+
+def test_strange_folders_are_refused(scenario: Path, facts: Facts, tmp_path: Path) -> None:
+    grid = read(scenario, facts)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        sweep_to(tmp_path / "file", grid, facts)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "part-000000.parquet").write_text("")
+    with pytest.raises(UserError, match="no _manifest"):
+        sweep_to(other, grid, facts)
+    (other / MANIFEST).write_text("[]")
+    with pytest.raises(UserError, match="not the manifest"):
+        sweep_to(other, grid, facts)
+
+
+def test_two_sweeps_do_not_write_to_one_folder(scenario: Path, facts: Facts, tmp_path: Path) -> None:
+    grid = read(scenario, facts, vary={"chips": "8", "batch": "64seqs"})
+
+    def again(*_: int) -> None:
+        with pytest.raises(UserError, match="another sweep is writing"):
+            sweep_to(tmp_path / "r", grid, facts)
+
+    assert sweep_to(tmp_path / "r", grid, facts, progress=again).complete
+
+
+def test_an_interrupt_keeps_what_is_done(scenario: Path, facts: Facts, tmp_path: Path) -> None:
+    grid = read(scenario, facts, vary={"chips": "8", "batch": "64seqs"})
+
+    def stop(done: int, computed: int) -> None:
+        if computed == 2:
+            raise KeyboardInterrupt
+
+    found = sweep_to(tmp_path / "r", grid, facts, progress=stop)
+    assert (found.points, found.done, found.complete) == (4, 2, False)
+    seen: list[tuple[int, int]] = []
+    assert sweep_to(tmp_path / "r", grid, facts, progress=lambda *told: seen.append(told)).complete
+    assert seen == [(3, 1), (4, 2)]
+    assert [r["set_plan_tp"] for r in sweep_to(tmp_path / "r", grid, facts).rows()] == ["1", "2", "1", "2"]
+
+
+def test_a_worker_with_other_facts_or_another_version_refuses(
+    scenario: Path, facts: Facts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import mowich
+    from mowich.studies import parts
+
+    grid = read(scenario, facts)
+    work = parts.Work(
+        key="a",
+        grid=grid,
+        facts=facts.pack(),
+        facts_hash="0" * 12,
+        term="default",
+        stack=None,
+        version=mowich.__version__,
+    )
+    with pytest.raises(UserError, match="other facts"):
+        solve_part(work, 0, 1)
+    with pytest.raises(UserError, match="another version"):
+        solve_part(
+            parts.Work(
+                key="b", grid=grid, facts=facts.pack(), facts_hash=facts.hash(), term="default", stack=None, version="0"
+            ),
+            0,
+            1,
+        )
+
+
+def test_facts_of_the_users_own_travel_with_the_work(facts: Facts, tmp_path: Path) -> None:
+    """A machine without the directory opens the same facts."""
+    from mowich.facts import load
+
+    own = tmp_path / "own"
+    (own / "prices").mkdir(parents=True)
+    (own / "prices" / "user.yaml").write_text('trn3-gen2: {value: "$1.40/chip/h", grade: user}\n')
+    known = load([own]).with_values({"sites.default.pue": 1.3})
+    packed, before = known.pack(), known.hash()
+    (own / "prices" / "user.yaml").unlink()
+    there = packed.open()
+    assert there.hash() == before
+    assert there.number("prices.user.trn3-gen2") == pytest.approx(1.4 / 3600)
+    assert packed.settings == {"sites.default.pue": 1.3}
+
+
+# axes --------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("text", "values"), [
+    ("1, 2,4", ["1", "2", "4"]), ("64..600:x2", ["64", "128", "256", "512"]), ("4 TB/s..5 TB/s:3", ["4 TB/s", "4.5 TB/s", "5 TB/s"]),
+    ("$1/chip/h..$3/chip/h:2", ["$1/chip/h", "$3/chip/h"]), ("8seqs..16seqs:x2", ["8seqs", "16seqs"]), ("5..5:1", ["5"]), ("1k..1000k:x10", ["1k", "10k", "100k", "1000k"]),
+])  # fmt: skip
+def test_ranges(text: str, values: list[str]) -> None:
+    assert spread_out(text) == values
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1..",
+        "1..2",
+        "1..2:0",
+        "2..1:x2",
+        "1..2:x1",
+        "1 TB/s..2 GB/s:2",
+        "1,,2",
+        "0..4:x2",
+        "1..2:1.5",
+        "1..9:200000",
+        "a..b:2",
+    ],
+)
+def test_what_is_no_range_is_said(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        spread_out(text)
+    assert "64..4096:x2" in error.value.line()
+
+
+@pytest.mark.parametrize(("vary", "said"), [
+    ({"plan.tp": "1,x"}, "--vary plan.tp: not a legal degree"), ({"chips": "8,0"}, "--vary chips: must be at least 1"), ({"plan.tpp": "1"}, "did you mean 'tp'"),
+    ({"prices.trn9": "$1/chip/h"}, "unknown system"), ({"chips.trainium3.memory.hbm_bandwith": "4 TB/s"}, "did you mean"), ({"seqs": "4"}, "did you mean 'seq'"),
+    ({"prices.trn3": "1.4"}, "--vary prices.trn3"), ({"plan.zero": "1,2"}, "both varied and fixed"), ({"tokens": "5"}, "less than one step"),
+    ({"batch": "1seqs..200000seqs:200000"}, "more than 100000 values, got"), ({"batch": "1seqs..90000seqs:90000"}, "points are more than a sweep takes"),
+])  # fmt: skip
+def test_mistakes_in_axes_are_said(scenario: Path, facts: Facts, vary: dict[str, str], said: str) -> None:
+    with pytest.raises((UserError, UserErrors)) as error:
+        read(scenario, facts, vary=vary)
+    assert said in error.value.line()
+
+
+def test_a_varied_fact_reaches_the_model_and_stands_in_a_column(scenario: Path, facts: Facts, tmp_path: Path) -> None:
+    vary = {
+        "chips": "8",
+        "batch": "64seqs",
+        "on": "h100",
+        "plan.tp": "1",
+        "chips.h100_sxm.memory.hbm_bandwidth": "1 TB/s..3 TB/s:2",
+    }
+    grid = read(scenario, facts, vary=vary)
+    assert "set_chips_h100_sxm_memory_hbm_bandwidth" in columns(grid)
+    rows = sweep_to(tmp_path / "r", grid, facts).rows()
+    assert [r["set_chips_h100_sxm_memory_hbm_bandwidth"] for r in rows] == [1e12, 3e12]
+    assert rows[0]["step_s"] > rows[1]["step_s"]
+    assert rows[0]["id"] != rows[1]["id"]
+
+
+def test_an_id_names_the_question_and_not_its_place(scenario: Path, facts: Facts, tmp_path: Path) -> None:
+    """Two sweeps that share points share their ids: they can be joined."""
+    vary = {"chips": "8", "on": "h100", "batch": "64seqs"}
+    small = sweep_to(tmp_path / "a", read(scenario, facts, vary=vary), facts).rows()
+    large = sweep_to(tmp_path / "b", read(scenario, facts, vary={**vary, "batch": "32seqs,64seqs"}), facts).rows()
+    assert [r["id"] for r in large][2:] == [r["id"] for r in small]
+
+
+def test_the_verb_says_what_is_there_and_how_to_read_it(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["sweep", str(scenario), "--vary", "chips=8", "--vary", "batch=64seqs", "--jobs", "1", "--quiet"]
+    assert run([*args, "--out", str(tmp_path / "r")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("4 of 4 points in")
+    assert "parquet" in out
+    assert run([*args, "--out", str(tmp_path / "r"), "--csv"]) == 2
+    assert run([*args, "--executor", "slurm"]) == 2
+    assert run([*args[:-3], "--executor", "ray", "--jobs", "2"]) == 2
+    assert "--executor" in capsys.readouterr().err
+    assert run([*args, "--out", str(tmp_path / "x.json")]) == 0
+    assert json.loads((tmp_path / "x.json").read_text())["schema"] == "mowich/sweep@1"
