@@ -295,7 +295,7 @@ def test_a_varied_fact_reaches_the_model_and_stands_in_a_column(scenario: Path, 
         "chips": "8",
         "batch": "64seqs",
         "on": "h100",
-        "plan.tp": "1",
+        "plan.tp": "2",
         "chips.h100_sxm.memory.hbm_bandwidth": "1 TB/s..3 TB/s:2",
     }
     grid = read(scenario, facts, vary=vary)
