@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ def hops(system: System, n: Floats, stride: Floats) -> list[Hop]:
     for level in system.levels:
         m = n if level.is_network else np.maximum(below, members(float(level.devices), n, stride))
         r = m / below
-        Bps = np.full_like(n, level.bandwidth_Bps)
+        Bps = level.bandwidth_Bps * np.ones_like(n)
         steps = r - 1.0
         if level.axes:
             k, side = torus_span(level, r, torus_chips(system, level))
@@ -122,7 +123,12 @@ def algorithms(system: System, n: Floats, stride: Floats, kind: str) -> list[Alg
 
 
 def _worst(parts: Sequence[Floats]) -> NDArray[np.intp]:
-    return np.asarray(np.argmax(np.stack(parts), axis=0), dtype=np.intp)
+    return np.asarray(np.argmax(np.stack(np.broadcast_arrays(*parts)), axis=0), dtype=np.intp)
+
+
+def _sum(parts: Sequence[Floats], like: Floats) -> Floats:
+    """Sum of columns that broadcast together; zeros where there are none."""
+    return reduce(np.add, parts, np.zeros_like(like))
 
 
 def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorithm]:
@@ -143,10 +149,10 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
         inside.append(np.where(h.r > 1, share / (h.Bps * f.ring_efficiency), 0.0))
     sent = np.where(N > 2, 2.0, 1.0) if two else (N - 1.0) / N
     outside = np.where(N > 1, sent / (net.Bps * f.network_efficiency * np.minimum(k, f.network_channels)), 0.0)
-    per_B = np.maximum(np.sum(inside, axis=0) if inside else np.zeros_like(n), outside)
+    per_B = np.maximum(_sum(inside, n), outside)
     binds = _worst([*inside, outside])
     step = inner[0].step_s if inner else 0.0
-    steps = np.sum([passes * h.ring_steps * (n / h.m) * h.step_s for h in inner], axis=0) if inner else np.zeros_like(n)
+    steps = _sum([passes * h.ring_steps * (n / h.m) * h.step_s for h in inner], n)
     ring_net = np.where(N > 1, passes * N * net.step_s, 0.0)
     one = n > 1
     base = np.where(one, f.base_s, 0.0)
@@ -179,7 +185,7 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
         latency = f.switch_reduce_latency * (base + passes * (deep - 1.0) * switch.step_s) + over_net
         reduced = passes * (n - 1.0) / n / (switch.Bps * f.switch_reduce_efficiency)
         rest = [b for h, b in zip(inner, inside, strict=True) if h is not switch]
-        total = np.maximum(reduced + (np.sum(rest, axis=0) if rest else 0.0), outside)
+        total = np.maximum(reduced + _sum(rest, n), outside)
         parts = [reduced if h is switch else b for h, b in zip(inner, inside, strict=True)]
         name = "nvls"
         every = (*parts, outside)
@@ -219,7 +225,7 @@ def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
                 step = passes * h.ring_steps * h.step_s
             latency = latency + step
             parts.append(b)
-        out.append(Algorithm(name, latency, bulk, np.sum(parts, axis=0), _worst(parts), tuple(parts)))
+        out.append(Algorithm(name, latency, bulk, _sum(parts, n), _worst(parts), tuple(parts)))
     return out
 
 
@@ -324,7 +330,7 @@ def _distinct(n: Floats, stride: Floats) -> tuple[NDArray[np.intp], NDArray[np.i
 
 def _time(system: System, data_B: Floats, n: Floats, stride: Floats, kind: str) -> Floats:
     """Least time over the library's algorithms; groups are laid out once per distinct (n, stride)."""
-    data_B, n, stride = np.broadcast_arrays(data_B, n, stride)
+    n, stride = np.broadcast_arrays(n, stride)
     pick: NDArray[np.intp] | slice = slice(None)
     if len(n) > 1:
         first, pick = _distinct(n, stride)
@@ -333,7 +339,7 @@ def _time(system: System, data_B: Floats, n: Floats, stride: Floats, kind: str) 
     for a in algorithms(system, n, stride, kind):
         if not np.isfinite(a.latency_s).any():
             continue
-        time = law_s(system, a.latency_s[pick], a.bulk_s[pick], a.per_B[pick] * data_B, data_B)
+        time = law_s(system, a.latency_s[..., pick], a.bulk_s[..., pick], a.per_B[..., pick] * data_B, data_B)
         best = time if best is None else np.minimum(best, time)
     assert best is not None
     return best
@@ -347,12 +353,15 @@ def linear(system: System, n: Floats, stride: Floats, *, all_reduce: bool = Fals
         first, pick = _distinct(n, stride)
         n, stride = n[first], stride[first]
     ways = algorithms(system, n, stride, "all-reduce" if all_reduce else "all-gather")
-    latency = np.stack([(a.latency_s + a.bulk_s) * (1.0 + system.fabric.pipeline_limit) for a in ways])
-    per_B = np.where(np.isfinite(latency), np.stack([a.per_B for a in ways]), np.inf)
+    both = [((a.latency_s + a.bulk_s) * (1.0 + system.fabric.pipeline_limit), a.per_B) for a in ways]
+    columns = np.broadcast_arrays(*(x for pair in both for x in pair))
+    latency = np.stack(columns[0::2])
+    per_B = np.where(np.isfinite(latency), np.stack(columns[1::2]), np.inf)
     with np.errstate(invalid="ignore"):
-        best = np.argmin(per_B + 1e-15 * np.minimum(latency, 1e3), axis=0)
-    at = np.arange(len(n))
-    return per_B[best, at][pick], latency[best, at][pick]
+        best = np.argmin(per_B + 1e-15 * np.minimum(latency, 1e3), axis=0)[None]
+    taken = (np.take_along_axis(x, best, axis=0)[0] for x in (per_B, latency))
+    first_B, first_s = (x[..., pick] for x in taken)
+    return first_B, first_s
 
 
 def reduce_scatter_s(system: System, data_B: Floats, n: Floats, stride: Floats) -> Floats:
@@ -442,7 +451,7 @@ def transfer_s(system: System, data_B: Floats, stride: Floats) -> Floats:
         efficiency = f.network_efficiency if level.is_network else f.ring_efficiency
         here = ~done & ((stride < level.devices) | level.is_network)
         share = 1.0 / level.axes if level.axes > 1 else 1.0
-        L = np.full(total.shape, f.base_s + level.latency_s)
+        L = np.zeros(total.shape) + (f.base_s + level.latency_s)
         bulk = f.large_network_latency * level.latency_s if level.is_network else 0.0
         seconds = law_s(system, L, bulk, data_B / (level.bandwidth_Bps * efficiency * share), np.asarray(data_B))
         total = np.where(here, seconds, total)

@@ -102,7 +102,8 @@ def rates(system: System, precision: Floats) -> Rates:
     """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here."""
     e, index = system.efficiency, precision.astype(np.intp)
     low, four = IS_LOW[index], IS_FOUR[index]
-    peak = np.array([system.peak_flops.get(name, 0.0) for name in PRECISIONS])[index]
+    peaks = np.broadcast_arrays(*(np.atleast_1d(system.peak_flops.get(name, 0.0)) for name in PRECISIONS))
+    peak = np.concatenate(peaks, axis=-1)[..., index]
     gain = np.where(four, e.fp4_gain, np.where(low, e.low_precision_gain, 1.0))
     return Rates(P=peak * e.gemm_efficiency * gain, P16=system.peak_flops["bf16"],
                  m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0), n_half=e.gemm_n_half,

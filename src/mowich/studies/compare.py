@@ -20,6 +20,7 @@ from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate import longrun
 from mowich.simulate.search import Candidate, Search, search
 from mowich.simulate.train import hand_tuned, predict_step
+from mowich.studies.ends import moves
 from mowich.studies.residual import half_width
 from mowich.units import show_gib
 from mowich.workloads.model import Model, as_trained
@@ -147,42 +148,23 @@ class Ask:
 def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
     """How ln(seconds per token) of a fixed plan moves when each fact with a range goes to its low and high end; largest first.
 
-    Training constants of grade C were fitted to measured steps: their error is in the residual and is not counted twice.
-    """
-
-    def log_time(facts: Facts) -> float:
-        step = predict_step(ask.model, ask.under(facts), ask.job, plan)
-        return math.log(step.total_s / step.tokens)
-
-    base = log_time(ask.facts)
-    out = []
-    facts = {
-        fact.path: fact for fact in map(ask.facts.fact, ask.system.paths.values())
-    }  # several paths may refer to one fact
-    for path, fact in facts.items():
-        fitted = path.startswith("training.") and fact.grade == "C"
-        if fitted or fact.low is None or fact.high is None or fact.low == fact.high:
-            continue
-        low, high = (
-            log_time(ask.facts.with_values({fact.path: end})) - base if end != fact.value else 0.0
-            for end in (fact.low, fact.high)
-        )
-        if max(abs(low), abs(high)) > 1e-4:
-            out.append((fact.path, low, high))
-    return tuple(sorted(out, key=lambda item: -max(abs(item[1]), abs(item[2]))))
+    See `studies.ends`."""
+    return moves(
+        ask.model, ask.job, plan, facts=ask.facts, system_id=ask.system_id, chips=ask.chips, stack_name=ask.stack
+    )
 
 
 def step_estimate(ask: Ask, candidate: Candidate) -> tuple[Estimate, tuple[tuple[str, float, float], ...]]:
     """The step time of a candidate with its 90% interval, and the facts that make the interval."""
-    moves = spread(ask, candidate.plan)
+    found = spread(ask, candidate.plan)
     width = half_width(candidate.parts, ask.model, ask.system, ask.facts)
-    downs = [width] + [max(0.0, -min(lo, hi)) for _, lo, hi in moves]
-    ups = [width] + [max(0.0, max(lo, hi)) for _, lo, hi in moves]
-    grade = "D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in moves) else "C"
+    downs = [width] + [max(0.0, -min(lo, hi)) for _, lo, hi in found]
+    ups = [width] + [max(0.0, max(lo, hi)) for _, lo, hi in found]
+    grade = "D" if any(max(abs(lo), abs(hi)) > 0.05 for _, lo, hi in found) else "C"
     estimate = from_spreads(
         candidate.step_s, "s", downs, ups, grade=grade, coverage={"analytic": 1.0}, breakdown=candidate.parts
     )
-    return estimate, moves
+    return estimate, found
 
 
 def binds(candidate: Candidate, found: Search) -> str:
