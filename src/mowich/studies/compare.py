@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
@@ -115,6 +116,12 @@ class Comparison:
                 "rows": [row.to_dict() for row in self.rows], "warnings": list(self.warnings)}  # fmt: skip
 
 
+@lru_cache(maxsize=64)
+def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> System:
+    """`resolve`, kept: a row asks for its system again and again, and so do the points of a sweep."""
+    return resolve(facts, spec, chips=chips, stack=stack)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """One system's question. name: as the user wrote it; chips: requested and paid for."""
@@ -130,7 +137,7 @@ class Ask:
 
     def under(self, facts: Facts) -> System:
         """The system as other facts have it."""
-        return resolve(facts, self.system_id, chips=self.chips, stack=self.stack)
+        return resolved(facts, self.system_id, self.chips, self.stack)
 
     @property
     def system(self) -> System:

@@ -36,7 +36,7 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob, parse_fixed
-from mowich.studies.compare import Ask, Row, solve, without_plan
+from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
 from mowich.studies.settings import fact_path, read_value
 from mowich.units import parse_batch, parse_count
 from mowich.workloads.model import Model, as_trained
@@ -308,7 +308,7 @@ def solve_point(point: Point, grid: Grid, facts: Facts, term: str, stack: str | 
     facts = _view(facts, point.facts)
     fixed = {**grid.fixed, **dict(point.plan)}
     try:
-        system = resolve(facts, point.system, chips=point.chips, stack=stack)
+        system = resolved(facts, point.system, point.chips, stack)
         ask = Ask(name=point.system, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=point.job, term=term)  # fmt: skip
         return solve(ask, fixed=fixed)[0]
     except UserError as error:  # more chips than the fabric joins, a choice that this model cannot have
