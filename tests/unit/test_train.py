@@ -11,10 +11,11 @@ import pytest
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import System, resolve
-from mowich.plans.plan import Plan, TrainJob
-from mowich.simulate.train import PARTS, predict_step
+from mowich.plans.memory import memory_B
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.simulate.train import PARTS, busiest_load, predict_step
 from mowich.studies.validate import Validation, validate
-from mowich.workloads.model import Attention, Layer, Mlp, Model
+from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
 from mowich.workloads.task import Lora
 
 H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
@@ -169,3 +170,77 @@ def test_the_shipped_rows_are_answered_and_close(published: Validation) -> None:
     assert everything.p90_abs_error < 0.30
     assert 0.88 < everything.interval_coverage < 0.99
     assert abs(everything.bias) < 0.03
+
+
+def experts(num: int = 64, top_k: int = 4, gated: bool = True) -> Model:
+    """Four layers of experts."""
+    dense = one_layer()
+    moe = Moe(ffn=1408, num_experts=num, top_k=top_k, gated=gated)
+    return replace(dense, layers=(replace(dense.layers[0], ffn=moe, count=4),))
+
+
+@pytest.mark.parametrize(("ranks", "skew"), [(8, 0.0), (8, 0.2), (16, 0.1), (64, 0.1), (64, 0.3)])
+def test_the_busiest_rank_is_as_busy_as_drawn_experts_make_it(ranks: int, skew: float) -> None:
+    moe, tokens, rounds = Moe(ffn=1, num_experts=64, top_k=4), 1024, 60
+    rng = np.random.default_rng(7)
+    seen = []
+    for _ in range(rounds):
+        popularity = np.maximum(1.0 + skew * rng.standard_normal(moe.num_experts), 0.05)
+        # the k largest of Gumbel-perturbed log popularities: k distinct experts, drawn in proportion
+        keys = np.log(popularity) + rng.gumbel(size=(tokens, moe.num_experts))
+        chosen = np.argpartition(-keys, moe.top_k, axis=1)[:, : moe.top_k]
+        load = np.bincount(chosen.ravel() * ranks // moe.num_experts, minlength=ranks)
+        seen.append(load.max() / load.mean())
+    predicted = float(busiest_load(np.array([float(tokens)]), moe, np.array([float(ranks)]), skew)[0])
+    assert predicted - 1.0 == pytest.approx(float(np.mean(seen)) - 1.0, rel=0.25, abs=0.01)
+
+
+def test_the_busiest_rank_follows_ranks_experts_tokens_and_capacity(facts: Facts) -> None:
+    def load(tokens: float, num: int, k: int, ep: float, capacity: float = 0.0) -> float:
+        moe = Moe(ffn=1, num_experts=num, top_k=k)
+        return float(busiest_load(np.array([tokens]), moe, np.array([ep]), 0.05, capacity)[0])
+
+    assert load(1e5, 64, 4, 1) == 1.0
+    assert load(1e5, 64, 4, 64) > load(1e5, 64, 4, 8) > 1.0  # more ranks to wait for, with fewer experts each
+    assert load(1e5, 256, 4, 8) < load(1e5, 64, 4, 8)  # more experts a rank average out
+    assert load(1e3, 64, 4, 8) > load(1e5, 64, 4, 8)  # few tokens sample the experts unevenly
+    assert load(1e5, 64, 64, 8) < load(1e5, 64, 4, 8)  # every token to every expert
+    assert load(1e5, 64, 4, 8, capacity=1.25) == 1.25
+
+    model = experts()
+    shape = {"tokens": 1e9, "seq": SEQ, "batch_seqs": 64}
+    at = resolve(facts.with_values({"training.common.router_skew": 0.3}), "h100", chips=64)
+    plan = Plan(ep=64, dp=64, micro_batch=1)
+    skewed = predict_step(model, at, TrainJob(**shape), plan)
+    forced = predict_step(model, at, TrainJob(**shape, is_balanced=True), plan)
+    assert skewed.breakdown["gemm"] > forced.breakdown["gemm"]
+    assert skewed.breakdown["ep"] > forced.breakdown["ep"]
+
+
+def test_recomputing_experts_repeats_them_alone(facts: Facts) -> None:
+    at = resolve(facts, "h100", chips=8)
+    plan = Plan(ep=8, dp=8, micro_batch=1)
+    took = {rc: predict_step(experts(), at, job(8), replace(plan, recompute=rc)) for rc in ("none", "experts", "full")}
+    assert took["none"].breakdown["recompute"] == 0.0
+    assert 0.0 < took["experts"].breakdown["recompute"] < took["full"].breakdown["recompute"]
+    dense = predict_step(one_layer(4), at, job(8), Plan(dp=8, micro_batch=1, recompute="experts"))
+    assert dense.breakdown["recompute"] == 0.0
+
+    def kept(rc: str) -> float:
+        plans = Plans.of([replace(plan, recompute=rc)])
+        return float(memory_B(experts(), at, job(8), plans, np.ones(1))["activations"][0])
+
+    assert kept("full") < kept("experts") < kept("none")
+
+
+def test_fused_experts_need_a_gate_and_a_block_scaled_recipe(facts: Facts) -> None:
+    at = resolve(facts, "gb200", chips=8, stack="megatron")
+    before = resolve(facts, "gb200", chips=8, stack="megatron-2025")
+
+    def moe_s(system: System, precision: str, gated: bool = True) -> float:
+        plan = Plan(ep=8, dp=8, micro_batch=1, precision=precision)
+        return predict_step(experts(gated=gated), system, job(8), plan).breakdown["moe"]
+
+    assert moe_s(at, "mxfp8") < 0.7 * moe_s(before, "mxfp8")
+    assert moe_s(at, "bf16") == moe_s(before, "bf16")
+    assert moe_s(at, "mxfp8", gated=False) == moe_s(before, "mxfp8", gated=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mowich import facts as facts_module
@@ -79,6 +81,20 @@ def test_unstated_recompute_is_never_full_on_gpus(facts: Facts) -> None:
     assert case.plan.recompute == "none"
     assert "recompute" in named(case)
     assert not case.fully_specified
+
+
+def test_recipes_state_what_tables_leave_out(facts: Facts) -> None:
+    nemotron = {"model_name": "Nemotron_3_Super", "model_ref": "nemotron-3-super", "seq_len": "8192", "precision": "fp8-mx", "chip": "GB200",
+                "source_group": "Megatron-Bridge perf summary", "TP": "1", "PP": "1", "EP": "64", "micro_batch": "1"}  # fmt: skip
+    case = read(facts, nemotron)
+    assert case.plan.recompute == "experts"
+    assert any(item.startswith("recompute=experts (recipe") for item in case.inferred)
+    assert read(facts, nemotron, recompute="none").plan.recompute == "none"
+    assert read(facts, nemotron, source_group="somewhere else").plan.recompute == "none"
+    tuned = read(facts, LLAMA_8B, task="lora", source_group="dgxc-benchmarking")
+    assert tuned.job.document == 180
+    assert tuned.job.seq == 8192
+    assert read(facts, LLAMA_8B, source_group="dgxc-benchmarking").job.document is None
 
 
 def test_missing_vpp_is_about_four_in_modern_megatron_and_one_in_old(facts: Facts) -> None:
@@ -166,7 +182,6 @@ def test_stated_network_replaces_that_of_the_system(facts: Facts) -> None:
 
 def test_refusals_say_why(facts: Facts) -> None:
     assert "does not divide" in reason(facts, LLAMA_8B, TP=3, PP=1)
-    assert "nvfp4" in reason(facts, LLAMA_8B, TP=1, PP=1, precision="nvfp4")
     assert reason(facts, {"model_name": "Jamba Large", "precision": "bf16"}, TP=1, PP=1)
     assert "blank" in reason(facts, LLAMA_8B, TP=1, PP=1, micro_batch=1, step_time_s="")
 
@@ -178,7 +193,8 @@ def test_zero_words(words: str, level: int | None) -> None:
 
 
 @pytest.mark.parametrize(("words", "mode"), [("full (recompute_all)", "full"), ("selective (per-op SAC)", "selective"), ("none", "none"), ("activation offload", "none"),
-                                             ("remat_policy save_dot_except_logits", "selective"), ("remat_policy custom", "full"), ("", None)])  # fmt: skip
+                                             ("remat_policy save_dot_except_logits", "selective"), ("remat_policy custom", "full"), ("", None), ("moe_act, layernorm", "selective"),
+                                             ("moe, layernorm", "experts"), ("mla_up_proj", "selective"), ("No", "none")])  # fmt: skip
 def test_recompute_words(words: str, mode: str | None) -> None:
     assert recompute_of(words) == mode
 
@@ -191,6 +207,16 @@ def test_precision_words(facts: Facts) -> None:
     assert precision_of("fp8 or nvfp4 (per config)", gb200)[0] == "nvfp4"
     assert precision_of("fp8 or nvfp4 (per config)", h100)[0] == "fp8"
     assert precision_of("Autocast:BF16+SR", h100) == ("bf16", "")
+    assert precision_of("nvfp4", h100)[0] == precision_of("int8", replace(h100, peak_flops={"bf16": 1e15}))[0] == "bf16"
+    assert "nvfp4" in precision_of("nvfp4", h100)[1]
+
+
+def test_chips_follow_from_the_degrees(facts: Facts) -> None:
+    case = read(facts, LLAMA_8B, n_chips="", TP=2, PP=4, DP=4, CP=1, micro_batch=1)
+    assert case.system.chips == 32
+    assert "n_chips" in named(case)
+    assert read(facts, LLAMA_8B, chip="Trn1", n_chips="", TP=8, PP=1, DP=4).system.chips == 16  # two devices a chip
+    assert "chips" in reason(facts, LLAMA_8B, n_chips="", TP=2)
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,11 @@ class Stack:
     ep_overlap: float
     recurrent_B: float
     moe_passes: float
+    moe_passes_fused: float
     moe_routing_B: float
     moe_fixed: float
-    moe_imbalance: float
+    router_skew: float
+    moe_capacity: float
     jitter_per_doubling: float
     dp_window: float
     optimizer_B: float

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mowich.estimate import Notes
 from mowich.machines.system import PRECISIONS, System
-from mowich.plans.plan import OFFLOAD_BITS, Plans, TrainJob
+from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, Plans, TrainJob
 from mowich.plans.schedules import ZB_V, copies, in_flight
 from mowich.workloads import ops
 from mowich.workloads.model import Layer, Model, Moe
@@ -101,7 +101,7 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
 
     none: inputs of every matrix multiplication and norm, q, k, v, the attention output and its statistics, and the feed-forward's
     intermediate values, 2 B each (GEMM inputs of 8-bit recipes less). selective: norms, activation functions and MLA up-projections are
-    recomputed. full: the layer's input only.
+    recomputed. full: the layer's input only. experts: of a mixture of experts its input only.
     Before fused attention "selective" recomputes the attention core only, and "none" keeps 5 B per score (Korthikanti et al. 2022).
     """
     h, a = float(model.hidden), layer.attention
@@ -122,22 +122,29 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
         inputs = float(layer.has_mixer and lora.adapts("qkv")) + float(layer.has_ffn and lora.adapts("mlp_up"))
     kept = low * inputs * h * (1.0 / spread + whole) + layer.blocks * layer.streams * h / spread
     kept = kept + (latent + out + 4.0 * a.num_heads / p.tp / 2.0)
-    scores = np.where(p.recompute == 0, q + kv, (q + kv) * (0.0 if a.kind == "mla" else 1.0))
+    scores = np.where(
+        (p.recompute == 0) | (p.recompute == EXPERTS_AGAIN), q + kv, (q + kv) * (0.0 if a.kind == "mla" else 1.0)
+    )
     width, outputs = ops.ffn_width(layer.ffn)
     inner = (outputs + (low if lora is None or lora.adapts("mlp_down") else 0.0)) * width / p.tp
     inner_selective = outputs * width / p.tp
+    inner_experts = inner
     if isinstance(layer.ffn, Moe):
+        inner_experts = 0.0 * inner
         rows = layer.ffn.top_k * p.etp / p.tp  # rows per token on this device
         w = layer.ffn.width(model.hidden)
         inner = inner + rows * (low * w + (outputs + low) * layer.ffn.ffn / p.etp)
         inner_selective = inner_selective + rows * (low * w + outputs * layer.ffn.ffn / p.etp)
     none = 2.0 * t * (kept + scores + inner)
+    experts = 2.0 * t * (kept + scores + inner_experts)
     selective = 2.0 * t * (kept - low * (inputs / 2.0) * h * (1.0 / spread + whole) + scores + inner_selective)
     if system.stack.unfused_attention:  # selective then means the attention core alone
         selective = none
         none = none + 5.0 * t * job.seq * a.num_heads / p.tp
     full = 2.0 * t * layer.streams * h / spread
-    return np.asarray(np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none)))
+    return np.asarray(
+        np.select([p.recompute == 1, p.recompute == 2, p.recompute == EXPERTS_AGAIN], [selective, full, experts], none)
+    )
 
 
 def away(p: Plans) -> dict[str, Floats]:
@@ -195,7 +202,7 @@ def memory_B(
         held = np.where(gone["activations"] > 0, np.minimum(held, 2.0), held)
     activations = per_layer / model.num_layers * held
     again = np.where(
-        p.recompute == 2, biggest, 0.0
+        p.recompute >= 2, biggest, 0.0
     )  # one layer, whole, while its backward runs; not at the same time as the loss
     logits = t * float(model.vocab) / p.tp * s.logit_B
     gathered = np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers_per_stage(model, p), 0.0)

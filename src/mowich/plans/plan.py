@@ -18,7 +18,9 @@ from mowich.errors import UserError, unknown
 from mowich.machines.system import PRECISIONS
 from mowich.workloads.task import TASKS, Lora, Task
 
-RECOMPUTE = ("none", "selective", "full")
+RECOMPUTE = ("none", "selective", "full", "experts")
+"""What backward computes again: nothing; norms, activation functions and MLA up-projections; whole layers; mixtures of experts, dispatch included."""
+EXPERTS_AGAIN = RECOMPUTE.index("experts")
 SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")
 ORDERS = ("tp-dp-pp", "tp-pp-dp", "dp-tp-pp", "dp-pp-tp", "pp-tp-dp", "pp-dp-tp")
 """Order of ranks from the inside out, and so which dimension lands on which level of the fabric; context ranks go with tensor ranks."""
@@ -89,7 +91,7 @@ class Plan:
         parts.append(f"dp{self.dp}")
         parts += [f"z{self.zero}", f"mb{self.micro_batch}", self.precision]
         if self.recompute != "none":
-            parts.append({"selective": "rc-sel", "full": "rc-full"}[self.recompute])
+            parts.append({"selective": "rc-sel", "full": "rc-full", "experts": "rc-moe"}[self.recompute])
         if self.schedule not in ("1f1b", "interleaved"):
             parts.append(self.schedule)
         if self.order != ORDERS[0]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from mowich.plans.memory import (
     layers_per_stage,
     stage_split,
 )
-from mowich.plans.plan import OFFLOADS, SCHEDULES, Plan, Plans, TrainJob
+from mowich.plans.plan import EXPERTS_AGAIN, OFFLOADS, SCHEDULES, Plan, Plans, TrainJob
 from mowich.workloads import ops
 from mowich.workloads.model import Layer, Model, Moe
 from mowich.workloads.task import Lora
@@ -40,6 +41,8 @@ WIDTH_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5, "i
 WIDTHS = np.array([WIDTH_B[name] for name in PRECISIONS])
 IS_LOW = np.array([name != "bf16" for name in PRECISIONS])
 IS_FOUR = np.array([name.endswith("fp4") for name in PRECISIONS])
+IS_BLOCK = np.array([name in ("mxfp8", "mxfp4", "nvfp4") for name in PRECISIONS])
+"""Recipes with a scale for each block of elements: those that fused kernels of experts are written for."""
 
 PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "head", "recompute", "host", "tp", "cp", "ep",
          "pp_transfer", "pp_bubble", "dp", "optimizer", "offload", "fixed", "jitter", "software")  # fmt: skip
@@ -150,10 +153,32 @@ def gemm_s(m: Floats, n: Floats, k: Floats, r: Rates, *, groups: Floats | float 
     return soft_max(flop / P, bytes_ / r.B, r.power)
 
 
+def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: float = 0.0) -> Floats:
+    """Rows that the busiest of `ep` devices gets, over the mean, when `tokens` tokens each choose top_k of the experts.
+
+    Experts' popularities are independent with a coefficient of variation `skew`, and each token draws top_k distinct ones; a device holds
+    experts / ep of them. Its load then has the relative variance s^2 = (1 - 1/ep) (ep (E-k) / ((E-1) tokens k) + skew^2 ep/E), and the largest of ep
+    such loads, nearly normal, is 1 + z s, z the expected largest of ep standard normals (Blom 1958). A capacity above 0 pads
+    every expert to capacity times the mean and drops the rest.
+
+    >>> moe = Moe(ffn=2048, num_experts=256, top_k=8)
+    >>> busiest_load(np.array([65536.0, 65536.0]), moe, np.array([64.0, 64.0]), 0.05).round(3)
+    array([1.065, 1.065])
+    """
+    if capacity > 0:
+        return np.full_like(ep, capacity, dtype=np.float64)
+    E, k = float(moe.num_experts), float(moe.top_k)
+    chance = (E - k) / max(E - 1.0, 1.0) / (np.maximum(tokens, 1.0) * k)
+    variance = (1.0 - 1.0 / ep) * ep * (chance + skew**2 / E)
+    degrees, at = np.unique(ep, return_inverse=True)
+    z = np.array([NormalDist().inv_cdf((n - 0.375) / (n + 0.25)) if n > 1 else 0.0 for n in degrees])[at]
+    return np.asarray(np.minimum(1.0 + z * np.sqrt(variance), ep))
+
+
 @dataclass(frozen=True, slots=True)
 class LayerTimes:
     """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
-    parts are already the exposed share."""
+    parts are already the exposed share. experts_again: what repeating the mixture of experts alone takes."""
 
     gemm: Floats
     attention: Floats
@@ -162,6 +187,7 @@ class LayerTimes:
     quantise: Floats
     moe: Floats
     expert_gemm: Floats
+    experts_again: Floats
     tp: Floats
     cp: Floats
     ep: Floats
@@ -222,28 +248,30 @@ def layer_times(
     residual = layer.blocks * (5.0 + (4.0 * layer.streams if layer.streams > 1 else 0.0))
     elements = job.element_B * t * (residual * h_norm + 3.0 * ops.mixer_width(layer) / p.tp + outputs * width / p.tp)
     memory_bound = elements * s.memory_passes / r.B
-    moe = np.zeros_like(t)
-    expert_gemm = np.zeros_like(t)
-    ep_exposed = np.zeros_like(t)
+    moe, expert_gemm, ep_exposed, experts_again = (np.zeros_like(t) for _ in range(4))
     ffn = layer.ffn
     if isinstance(ffn, Moe):
         w = float(ffn.width(model.hidden))
-        rows = t * ffn.top_k * p.etp / p.tp  # rows that a device's experts see, per micro-batch
+        tokens = t * p.ep * p.etp / p.tp  # of all ranks that send to a group of experts
+        load = busiest_load(tokens, ffn, p.ep, 0.0 if job.is_balanced else s.router_skew, s.moe_capacity)
+        rows = load * t * ffn.top_k * p.etp / p.tp  # that the busiest device's experts see, per micro-batch
         experts = ffn.num_experts / p.ep
         m_e = np.maximum(rows / experts, 1e-6)
-        imbalance = 1.0 if job.is_balanced else s.moe_imbalance
         up = gemm_s(m_e, ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp, np.full_like(t, w), r, groups=experts)
         down = gemm_s(m_e, np.full_like(t, w), ffn.ffn / p.etp, r, groups=experts)
-        expert_gemm = (up + down) * imbalance
-        inputs = inputs + rows * (w + ffn.ffn / p.etp)
-        moved = 2.0 * s.moe_passes * rows * w / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
+        expert_gemm = up + down
+        expert_inputs = rows * (w + ffn.ffn / p.etp)
+        inputs = inputs + expert_inputs
+        fused = IS_BLOCK[p.precision.astype(np.intp)] & ffn.gated
+        passes = np.where(fused, s.moe_passes_fused, s.moe_passes)
+        moved = 2.0 * passes * rows * w / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
         moved = (
             moved + job.element_B * s.memory_passes * outputs * rows * ffn.ffn / p.etp
         )  # the experts' activation function
         moe = moved / r.B + s.moe_fixed
-        send = 2.0 * t / p.tp * ffn.top_k * w * p.etp
+        sent = load * t / p.tp * p.etp  # rows before they are copied to top_k experts
         one = collectives.all_to_all_s(
-            system, send, p.ep, p.etp * stride, top_k=float(ffn.top_k), rows=t / p.tp * p.etp, row_B=2.0 * w
+            system, 2.0 * sent * ffn.top_k * w, p.ep, p.etp * stride, top_k=float(ffn.top_k), rows=sent, row_B=2.0 * w
         )
         ep_exposed = np.where(
             p.ep > 1, 2.0 * (s.ep_exposed_inside * one.inside_s + s.ep_exposed_outside * one.outside_s), 0.0
@@ -253,14 +281,18 @@ def layer_times(
         ep_exposed = beside(ep_exposed, s.ep_overlap, meanwhile, e.comm_contention)
         etp_s = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
         ep_exposed = ep_exposed + etp_s
+        experts_again = shared + expert_gemm + moe + ep_exposed + r.quantise_B * expert_inputs / r.B
         if notes is not None:
-            notes.add("moe.experts", expert_gemm, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) x imbalance, forward, one layer",
-                      experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, imbalance=imbalance,
-                      facts=_paths(system, "peak", "efficiency.gemm_efficiency", "stack.moe_imbalance"))  # fmt: skip
+            notes.add("moe.load", load, "x", "1 + z(ep) sqrt((1 - 1/ep) (ep (E-k) / ((E-1) tokens k) + skew^2 ep/E)), rows of the busiest device over the mean",
+                      tokens=tokens, ep=p.ep, experts=ffn.num_experts, top_k=ffn.top_k, skew=0.0 if job.is_balanced else s.router_skew,
+                      facts=_paths(system, "stack.router_skew", "stack.moe_capacity"))  # fmt: skip
+            notes.add("moe.experts", expert_gemm, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
+                      experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load,
+                      facts=_paths(system, "peak", "efficiency.gemm_efficiency"))  # fmt: skip
             notes.add("moe.permute_route", moe, "s", "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
-                      B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
+                      k_moe=passes, B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
             notes.add("ep.all_to_all", ep_exposed, "s", "beside(2 x (exposed_in x inside + exposed_out x outside), overlap, shared expert), dispatch and combine, one layer",
-                      send_B=send, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
+                      send_B=2.0 * sent * ffn.top_k * w, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
                       facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"))  # fmt: skip
     quantise = r.quantise_B * inputs / r.B
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense feed-forward
@@ -283,7 +315,7 @@ def layer_times(
         notes.add("cp.exchange", cp, "s", "beside(all-gather of keys and values, 1 - exposed, attention), forward, one layer", bytes=kv_B, cp=p.cp,
                   facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
     return LayerTimes(gemm=gemm, attention=attention, attention_backward=attention_backward, memory_bound=memory_bound, quantise=quantise, moe=moe,
-                      expert_gemm=expert_gemm, tp=tp, cp=cp, ep=ep_exposed)  # fmt: skip
+                      expert_gemm=expert_gemm, experts_again=experts_again, tp=tp, cp=cp, ep=ep_exposed)  # fmt: skip
 
 
 def _paths(system: System, *wanted: str) -> tuple[str, ...]:
@@ -485,7 +517,8 @@ def layer_sums(model: Model, system: System, job: TrainJob, p: Plans, notes: Not
         sums["cp"] = sums["cp"] + n * 2.0 * x.cp
         sums["ep"] = sums["ep"] + n * 2.0 * x.ep
         redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
-        sums["recompute"] = sums["recompute"] + n * (redo + np.where(attention_again, x.attention, 0.0))
+        redo = redo + np.where(attention_again, x.attention, 0.0)
+        sums["recompute"] = sums["recompute"] + n * np.where(p.recompute == EXPERTS_AGAIN, x.experts_again, redo)
     return sums
 
 

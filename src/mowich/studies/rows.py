@@ -115,6 +115,14 @@ def _batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str],
 
 
 @cache
+def _recipe_rules() -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
+    return tuple(
+        ({column: re.compile(text, re.IGNORECASE) for column, text in e["match"].items()}, e["set"], e["source"])
+        for e in notes()["recipes"]
+    )
+
+
+@cache
 def _model_rules() -> tuple[tuple[re.Pattern[str], Mapping[str, object], str], ...]:
     return tuple((re.compile(e["match"], re.IGNORECASE), e["set"], e["source"]) for e in notes()["models"])
 
@@ -131,9 +139,13 @@ def stack_of(row: Row) -> tuple[str, bool]:
     return "megatron", False
 
 
+NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvfp4": ("mxfp4",), "mxfp4": ("nvfp4",)}
+"""Recipes of the same width, nearest first."""
+
+
 def precision_of(text: str, system: System) -> tuple[str, str]:
     """(recipe of the plan, how it was read; "" when stated). 16-bit words of any kind are "bf16"; "fp8 or nvfp4" is the
-    narrowest that the chip has. Raises RefusedError when the chip has no rate for the recipe."""
+    narrowest that the chip has. A recipe that the chip has no rate for is read as the nearest that it has."""
     word = text.casefold()
     how = ""
     if not word:
@@ -156,10 +168,10 @@ def precision_of(text: str, system: System) -> tuple[str, str]:
         name = "bf16"
         if word.strip() == "fp32":
             how = "the compiler casts matrix products to 16 bit"
-    if name not in system.peak_flops and name == "mxfp8" and "fp8" in system.peak_flops:
-        name, how = "fp8", "the chip has no block-scaled 8-bit format"
     if name not in system.peak_flops:
-        raise RefusedError(f"no published {name} rate for {system.chip}")
+        near = next((other for other in NEAREST[name] if other in system.peak_flops), "bf16")
+        how = f"no {name} rate is published for the chip" + (", it multiplies in 16 bit" if near == "bf16" else "")
+        name = near
     return name, how
 
 
@@ -178,17 +190,19 @@ def zero_of(text: str) -> int | None:
 
 
 def recompute_of(text: str) -> str | None:
-    """none, selective or full as the row's words mean, None when they say nothing. Policies that keep matrix products
-    (MaxText "minimal", "save_dot...") are selective; "custom" ones, which keep or offload a few tensors and run the rest again, are
+    """none, selective, experts or full as the row's words mean, None when they say nothing. Policies that keep matrix products
+    (MaxText "minimal", "save_dot...") are selective, and so are lists of Megatron's modules unless "moe" is among them; "custom" ones, which keep or offload a few tensors and run the rest again, are
     full, the nearest of the three; offloading instead of recomputing is none."""
     word = text.casefold()
     if not word:
         return None
     if "offload" in word:
         return "full" if "qkv_proj" in word else "none"
-    if word == "none":
+    if word in ("none", "no", "off", "false"):
         return "none"
-    if re.search(r"selective|minimal|save_dot|save_out", word):
+    if re.search(r"\bexperts?\b|\bmoe\b", word):
+        return "experts"
+    if re.search(r"selective|minimal|save_dot|save_out|core_attn|layernorm|moe_act|up_proj", word):
         return "selective"
     return "full"
 
@@ -275,6 +289,16 @@ class _Reader:
                 for column, value in columns.items():
                     row[column] = row.get(column) or str(value)
                 self.fill("model", row["model_name"], source)
+        document = None
+        for patterns, columns, source in _recipe_rules():
+            if all(pattern.search(row.get(column, "")) for column, pattern in patterns.items()):
+                for column, value in columns.items():
+                    if column == "document":
+                        document = float(str(value))
+                        self.fill(column, value, source)
+                    elif not row.get(column):
+                        row[column] = str(value)
+                        self.fill(column, value, source)
         stack, known = stack_of(row)
         if not known:
             self.fill("stack", stack, "the row names no software")
@@ -291,7 +315,7 @@ class _Reader:
         plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
         job = TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced,
                        task="lora" if frozen else "sft" if row.get("task") == "sft" else "pretrain",
-                       element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0)  # fmt: skip
+                       element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0, document=document)  # fmt: skip
         metric, measured, step_s = self.measured(model, system, job)
         judged = [item for item in self.inferred if not item.startswith(STATED_BY_CONVENTION)]
         return Case(
@@ -303,7 +327,7 @@ class _Reader:
     def system(self, stack: str) -> System:
         chips = self.degree("n_chips")
         if chips is None:
-            raise RefusedError("the number of chips is not stated")
+            chips = self.chips_of_degrees()
         domain = self.degree("chips_per_scaleup_domain")
         network = network_speed(self.row.get("system_note", "")) if domain == 8 else None
         key = (self.row["chip"], chips, domain, stack, network)
@@ -321,6 +345,17 @@ class _Reader:
                 )
             self.systems[key] = system
         return self.systems[key]
+
+    def chips_of_degrees(self) -> int:
+        """Chips that the stated degrees fill. Raises RefusedError when DP or the chip is not stated."""
+        dp = self.degree("DP")
+        if dp is None:
+            raise RefusedError("the number of chips is not stated")
+        devices = dp * math.prod(self.degree(c) or 1 for c in ("TP", "PP", "CP"))
+        each = resolve(self.facts, self.facts.resolve_system(self.row["chip"])).devices_per_chip
+        chips = max(1, devices // each)
+        self.fill("n_chips", chips, "TP x PP x CP x DP")
+        return chips
 
     def model(self, stack: str) -> tuple[Model, bool]:
         from mowich.workloads.columns import model_from_columns
@@ -608,7 +643,7 @@ class _Fit:
         width = (
             max(layer.attention.num_heads * layer.attention.head_dim for layer in self.model.layers) / self.model.hidden
         )
-        each = {"full": 2.0, "selective": 24.0, "none": 34.0}[self.recompute] * (0.5 + 0.5 * width)
+        each = {"full": 2.0, "selective": 24.0, "experts": 24.0, "none": 34.0}[self.recompute] * (0.5 + 0.5 * width)
         layers = self.model.num_layers / pp * min(pp, 8)
         activations = mb * self.seq / cp * self.model.hidden * each * layers / tp
         return state + activations + 6.0 * mb * self.seq / cp * self.model.vocab / tp / pp
