@@ -7,7 +7,7 @@ evaluation of a case with columns of constants, one perturbed in each, gives its
     python benchmarks/fit_training.py fit      fit all rows, write the constants into facts/training
     python benchmarks/fit_training.py cross    leave out groups, then sources; write the widths of intervals, and every row's error to held_out.csv
 
-A group is (chip, model, precision, task). Takes about 20 s a fit on one idle core.
+A group is (chip, model, precision, task). Takes about 8 s a fit on one idle core.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HELD_OUT = Path(__file__).with_name("held_out.csv")
 
 HUBER = 0.08
 """Log error at which the loss turns from quadratic to linear."""
-PRIOR_WEIGHT = 0.3
+PRIOR_WEIGHT = 1.0
 """Squared log error that one standard deviation of a prior costs, in units of HUBER^2 times the mean weight of a row."""
 CROSS_ROUNDS = 5
 """Rounds of a fit with rows left out, from the middle of the ranges: the loss is then within 1% of where it ends."""
