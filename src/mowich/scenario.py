@@ -191,16 +191,23 @@ class Node:
 
 def read(path: str | Path) -> Node:
     """A scenario file -> its root node. Raises UserError where the file cannot be read or is not YAML."""
-    where = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot be read as UTF-8 text ({type(error).__name__})", where=str(path)) from None
+    return parse_text(text, str(path))
+
+
+def parse_text(text: str, where: str) -> Node:
+    """The text of a scenario -> its root node; `where` names it in errors. Raises UserError where it is not YAML."""
+    try:
         data, node = yaml.load(text, Loader=_LOADER), yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise UserError(f"not YAML: {error.problem}", where=f"{where}:{line}") from None
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=where) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"cannot be read as UTF-8 text ({type(error).__name__})", where=where) from None
     if node is None:
         raise UserError("an empty scenario", where=where)

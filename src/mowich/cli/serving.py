@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from mowich.cli.inputs import Problems, read_count, read_facts, read_model, read
 from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Set
 from mowich.cli.output import emit, noter, one_form, progress, rerun, style
 from mowich.errors import EXIT_INFEASIBLE
+
+if TYPE_CHECKING:
+    from mowich.simulate.serving_search import ServeJob
 
 
 @app.command(
@@ -72,7 +75,7 @@ def _no_training(problems: Problems, unused: dict[str, object]) -> None:
             problems.add("is an option of training", where=flag, fix="leave it out, or use --train")
 
 
-def _known_engine(engine: str | None, problems: Problems) -> None:
+def check_engine(engine: str | None, problems: Problems) -> None:
     from mowich.errors import unknown
     from mowich.simulate.engines import ENGINES
 
@@ -90,7 +93,7 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
     _no_training(problems, unused)
-    _known_engine(engine, problems)
+    check_engine(engine, problems)
     if kv is None:
         problems.add("is required with --serve", where="--kv", fix="for example --kv 128k, the tokens of one request")
     tokens = read_count(kv, "--kv", problems, maximum=1e8)
@@ -128,19 +131,12 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
         raise typer.Exit(EXIT_INFEASIBLE)
 
 
-def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None,
-          engine: str | None, chips: str | None, top: int, settings: Sequence[str] | None, facts: Sequence[Path] | None, as_json: bool, as_csv: bool,
-          plain: bool, quiet: bool, out: Path | None, seed: int, unused: dict[str, object]) -> None:  # fmt: skip
-    """`plan --serve` (verb "plan") and `compare --serve` (verb "compare"). unused: options of training that were given, by flag."""
+def read_serving(isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None, engine: str | None,
+                 problems: Problems) -> ServeJob | None:  # fmt: skip
+    """The serving job, or None when something is wrong or missing; the engine is checked too."""
     from mowich.simulate.serving_search import ServeJob
-    from mowich.studies import serve_plan
     from mowich.units import parse
 
-    problems = Problems()
-    one_form(as_json, as_csv, problems)
-    known = read_facts(facts, problems)
-    chosen = read_settings(settings, known, problems)
-    _no_training(problems, unused)
     for flag, value in (("--isl", isl), ("--osl", osl)):
         if value is None:
             problems.add(
@@ -162,7 +158,24 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
                 problems.add("must lie in 0 to 1", where="--cached", given=cached, allowed="a share such as 0.6 or 60%")
     if accept is not None and not 1 <= accept <= 16:
         problems.add("must lie in 1 to 16", where="--accept", given=accept, allowed="tokens kept per step, such as 2.3")
-    _known_engine(engine, problems)
+    check_engine(engine, problems)
+    if prompt is None or output is None:
+        return None
+    return ServeJob(prompt=prompt, output=output, cached=share, accept=accept, **limits)
+
+
+def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None,
+          engine: str | None, chips: str | None, top: int, settings: Sequence[str] | None, facts: Sequence[Path] | None, as_json: bool, as_csv: bool,
+          plain: bool, quiet: bool, out: Path | None, seed: int, unused: dict[str, object]) -> None:  # fmt: skip
+    """`plan --serve` (verb "plan") and `compare --serve` (verb "compare"). unused: options of training that were given, by flag."""
+    from mowich.studies import serve_plan
+
+    problems = Problems()
+    one_form(as_json, as_csv, problems)
+    known = read_facts(facts, problems)
+    chosen = read_settings(settings, known, problems)
+    _no_training(problems, unused)
+    job = read_serving(isl, osl, ttft, tpot, cached, accept, engine, problems)
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
     systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=verb == "plan")
@@ -171,13 +184,11 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
         fixed = serve_plan.parse_serving(chosen.plan)
     problems.stop()
     assert loaded is not None
-    assert prompt is not None
-    assert output is not None
-    job = ServeJob(prompt=prompt, output=output, cached=share, accept=accept, **limits)
+    assert job is not None
     note = noter(quiet)
     limit = loaded.learned_positions or loaded.max_seq
-    if limit and prompt + output > limit:
-        note(f"--isl + --osl = {prompt + output:g} is longer than the context of {loaded.name}, {limit} tokens")
+    if limit and job.prompt + job.output > limit:
+        note(f"--isl + --osl = {job.prompt + job.output:g} is longer than the context of {loaded.name}, {limit} tokens")
     if count is not None and any(":" in s or "*" in s for s in systems):
         note("a size in a system's name wins over --chips")
     number = None if count is None else int(count)

@@ -25,7 +25,7 @@ from mowich.estimate import Estimate, exact
 from mowich.estimate import unknown as unknown_estimate
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
-from mowich.scenario import Node, read
+from mowich.scenario import Node, parse_text, read
 from mowich.units import parse
 
 Vector = NDArray[np.float64]
@@ -650,6 +650,6 @@ class _Reader:
                     )
 
 
-def read_problem(path: str | Path, facts: Facts) -> Problem:
-    """A scenario file -> Problem. Raises UserError (all mistakes at once, with file:line)."""
-    return _Reader(read(path), facts).read()
+def read_problem(path: str | Path, facts: Facts, *, text: str | None = None) -> Problem:
+    """A scenario file -> Problem. Raises UserError (all mistakes at once, with file:line). text: the scenario itself, where there is no file; `path` names it."""
+    return _Reader(read(path) if text is None else parse_text(text, str(path)), facts).read()

@@ -231,14 +231,16 @@ def known_rates(
 
 
 def fleet(scenario: str | Path, facts: Facts, *, rates_file: Path | None = None, relaxed: bool = False, gap: float = 0.005, time_limit_s: float = 60.0, draws: int = 0,
-          with_flips: bool = False, seed: int = 0, problem: Problem | None = None, progress: Progress | None = None) -> Fleet:  # fmt: skip
-    """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points.
+          with_flips: bool = False, seed: int = 0, problem: Problem | None = None, speeds: Rates | None = None, progress: Progress | None = None) -> Fleet:  # fmt: skip
+    """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points; speeds: those of `problem`, where they are known.
 
     Raises UserError for bad input, and (exit 3) where a workload runs on no system allowed to it.
     """
     path = Path(scenario)
     asked = problem or read_problem(path, facts)
-    speeds, warnings = known_rates(asked, facts, path, rates_file, progress=progress)
+    warnings: list[str] = []
+    if speeds is None:
+        speeds, warnings = known_rates(asked, facts, path, rates_file, progress=progress)
     found = solve(asked, speeds, relaxed=relaxed, gap=gap, time_limit_s=time_limit_s, progress=progress)
     robust = (
         robustness(asked, speeds, found, draws=draws, seed=seed, progress=progress)

@@ -351,6 +351,15 @@ def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, 
                        feasible=feasible, seconds=time.process_time() - begin, rows=tuple(rows))  # fmt: skip
 
 
+def joined(results: Sequence[ServeResult]) -> ServeResult:
+    """Comparisons of one job on one system each, as one comparison of all: the same as asking at once."""
+    first, *rest = results
+    systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]
+    return replace(first, inputs={**first.inputs, "systems": systems}, evaluated=sum(r.evaluated for r in results), points=sum(r.points for r in results),
+                   feasible=sum(r.feasible for r in results), seconds=sum(r.seconds for r in results),
+                   rows=tuple(row for r in results for row in r.rows)) if rest else first  # fmt: skip
+
+
 def exit_code(result: ServeResult) -> int:
     """0 where some system has a plan that meets the limits; 4 where plans exist and a limit is broken; 3 where nothing fits."""
     from mowich.errors import EXIT_INFEASIBLE, EXIT_OK

@@ -1,0 +1,107 @@
+"""What stands before every request: size of the body, headers of every answer, and names that this server goes by.
+
+Plain ASGI. The policy lets the page load from its own origin only, runs no inline script, and may not be framed; nothing is cached that was computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+)
+
+
+BODY_S = 15
+"""Most seconds between two pieces of a body."""
+
+DRAIN_B = 16 * 2**20
+"""Most of a body that is read only to be refused."""
+
+
+class Guard:
+    """Wraps an application. max_body_B: larger bodies are answered 413; hosts: names that a request may ask for (empty: any)."""
+
+    def __init__(self, app: App, *, max_body_B: int, hosts: Sequence[str] = ()) -> None:
+        self.app, self.max_body_B, self.hosts = app, max_body_B, frozenset(hosts)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message.get("headers", ())}
+                message["headers"] = [*message.get("headers", ()), *((n, v) for n, v in HEADERS if n not in given)]
+                if b"cache-control" not in given:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        headers = dict(scope["headers"])
+        if self.hosts:
+            given_host = headers.get(b"host", b"").decode("latin-1")
+            host = given_host if given_host.endswith("]") else given_host.rsplit(":", 1)[0]
+            if host not in self.hosts:
+                await _refuse(headed, 421, f"this server answers to {', '.join(sorted(self.hosts))}")
+                return
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            body, size, more = bytearray(), 0, True
+            try:
+                while more and size <= DRAIN_B:  # what is too large is read and dropped, so that the refusal arrives
+                    message = await asyncio.wait_for(receive(), BODY_S)
+                    if message["type"] == "http.disconnect":
+                        return
+                    size += len(message.get("body", b""))
+                    more = message.get("more_body", False)
+                    if size <= self.max_body_B:
+                        body += message.get("body", b"")
+            except TimeoutError:
+                await _refuse(headed, 408, f"the body did not come within {BODY_S} s")
+                return
+            if size > self.max_body_B:
+                await _refuse(headed, 413, f"a body is at most {self.max_body_B} bytes")
+                return
+            first = True
+
+            async def replayed() -> Message:
+                nonlocal first
+                if first:
+                    first = False
+                    return {"type": "http.request", "body": bytes(body), "more_body": False}
+                return await receive()
+
+            await self.app(scope, replayed, headed)
+            return
+        await self.app(scope, receive, headed)
+
+
+async def _refuse(send: Send, status: int, line: str) -> None:
+    body = json.dumps({"errors": [{"where": None, "what": line, "line": line}]}).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-type", b"application/json"), (b"connection", b"close")],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,64 @@
+"""`POST /api/kernel/profile`: a kernel that was sent, timed by the command line in a process and a folder of its own.
+
+Runs code that the request brings, as its sender could run it here anyway: only on loopback, and only where the server was started with --kernels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mowich.web import asks
+from mowich.web.workers import RefusedError
+
+
+async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
+    """`mowich kernel profile` of the source: its JSON, and the events of its timeline. Raises RefusedError with what the command says."""
+    with tempfile.TemporaryDirectory(prefix="mowich-kernel-") as folder:
+        file, trace = Path(folder) / "kernel.py", Path(folder) / "trace.json"
+        file.write_text(ask.source, encoding="utf-8")
+        words = [sys.executable, "-m", "mowich", "kernel", "profile", file.name, *ask.arguments, "-k", ask.kernel, "--target", ask.target, "--json",
+                 "--trace", trace.name]  # fmt: skip
+        words += ["--lnc", str(ask.lnc)] if ask.lnc else []
+        process = await asyncio.create_subprocess_exec(
+            *words, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            out, complaint = await asyncio.wait_for(process.communicate(), timeout_s)
+        except (TimeoutError, asyncio.CancelledError):
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise _refused(f"the kernel took longer than {timeout_s:g} s") from None
+        if process.returncode != 0:
+            raise _refused(*complaint.decode(errors="replace").replace(folder, "").strip().splitlines()[-5:])
+        result: dict[str, Any] = json.loads(out)
+        events = json.loads(trace.read_text(encoding="utf-8")) if trace.exists() else None
+    from mowich.web.verbs import reply, view
+
+    return reply(result, view=view(result), trace=events,
+                 command=" ".join(["mowich kernel profile kernel.py", *ask.arguments, "-k", ask.kernel, "--target", ask.target]))  # fmt: skip
+
+
+EXAMPLE = {"kernel": "matmul_gelu", "arguments": ("lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]")}
+
+
+async def example(source: str, timeout_s: float) -> bytes:
+    """The kernel that ships, profiled when it is first asked for."""
+    answer = json.loads(await profile(asks.KernelProfile.model_validate({"source": source, **EXAMPLE}), timeout_s))
+    return json.dumps({**answer, "source": source, **EXAMPLE}, allow_nan=False).encode()
+
+
+def _refused(*lines: str) -> RefusedError:
+    return RefusedError(
+        422,
+        [
+            {"where": "source", "what": line, "line": line.removeprefix("error: ")}
+            for line in lines or ("the kernel failed",)
+        ],
+    )

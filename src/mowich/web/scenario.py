@@ -1,0 +1,79 @@
+"""A comparison as a scenario file: YAML -> request, for the page and for whoever keeps the file.
+
+```yaml
+mowich: 1
+workload:
+  model: deepseek-v3
+  train: {tokens: 15T, seq: 4096, batch: 16384seqs}   # or serve: {isl: 8k, osl: 1k, ttft: 2s, tpot: 50ms}
+systems: [trn2, trn3, gb300]
+chips: 16384
+equal: chips
+set: {prices.term: 3y}
+```
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from mowich.errors import UserError, UserErrors
+from mowich.scenario import Node, parse_text
+from mowich.web import asks
+
+TRAIN = tuple(asks.Train.model_fields)
+SERVE = tuple(asks.Serve.model_fields)
+
+
+def _fields(node: Node, names: tuple[str, ...]) -> dict[str, Any]:
+    out = {k: node.raw(k) for k in names if k in node}
+    node.done(names)
+    return out
+
+
+def read_scenario(text: str, where: str = "scenario") -> asks.Compare:
+    """The comparison that a scenario asks for. Raises UserErrors with the lines of all mistakes."""
+    root = parse_text(text, where)
+    root.need("workload", "systems")
+    root.text("name")
+    work = root.node("workload")
+    work.need("model")
+    data: dict[str, Any] = {"model": work.raw("model")}
+    if "train" in work:
+        data["train"] = _fields(work.node("train"), TRAIN)
+    if "serve" in work:
+        data["serve"] = _fields(work.node("serve"), SERVE)
+    work.done(("train", "serve"))
+    systems = root.raw("systems")
+    data["on"] = systems if isinstance(systems, list) else [systems]
+    for key in ("chips", "equal", "stack"):
+        if root.raw(key) is not None:
+            data[key] = root.raw(key)
+    if "set" in root:
+        node = root.node("set")
+        data["set"] = [f"{key}={node.raw(key)}" for key in node]
+    root.done(("chips", "equal", "stack", "set", "name"))
+    root.stop()
+    try:
+        return asks.Compare.model_validate(data)
+    except ValidationError as error:
+        raise UserErrors(
+            [UserError(line["what"], where=f"{where} {line['where']}") for line in problems(error.errors())]
+        ) from None
+
+
+def problems(errors: Any) -> list[dict[str, Any]]:
+    """pydantic's errors as ours: where, what, one line each."""
+    out = []
+    for e in errors:
+        where = ".".join(
+            str(part)
+            for part in e["loc"]
+            if part != "body" and not str(part).startswith(("function-", "constrained-", "dict["))
+        )
+        what = str(e["msg"]).removeprefix("Value error, ")
+        given = e.get("input")
+        shown = f", got {given!r:.60}" if isinstance(given, str | int | float) and not isinstance(given, bool) else ""
+        out.append({"where": where or None, "what": what, "line": f"{where + ': ' if where else ''}{what}{shown}"})
+    return out[:20]

@@ -1,0 +1,102 @@
+// Charts: ECharts options that the server made, drawn on canvas, light or dark, each with its numbers as a table below.
+// Tooltips are drawn in the canvas: the policy of the page allows no inline style in HTML.
+
+import { h } from "./dom.js";
+
+let loading = null;
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const drawn = new Map(); // figure -> {chart, option}
+
+export const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
+
+function library() {
+  loading ??= new Promise((resolve, reject) => {
+    const script = h("script", { src: "/static/echarts.min.js" });
+    script.addEventListener("load", () => resolve(window.echarts));
+    script.addEventListener("error", () => reject(new Error("charts did not load")));
+    document.head.append(script);
+  });
+  return loading;
+}
+
+const seen = new IntersectionObserver((entries) => entries.forEach((e) => e.isIntersecting && draw(e.target)), { rootMargin: "200px" });
+const sized = new ResizeObserver((entries) => entries.forEach((e) => drawn.get(e.target)?.chart?.resize()));
+
+async function draw(place) {
+  const item = drawn.get(place);
+  if (!item || !item.stale) return;
+  const echarts = await library();
+  if (!item.stale || drawn.get(place) !== item || !place.isConnected) return;
+  item.stale = false;
+  const theme = isDark() ? "dark" : null;
+  if (item.chart && item.theme !== theme) {
+    item.chart.dispose();
+    item.chart = null;
+  }
+  item.theme = theme;
+  item.chart ??= echarts.init(place, theme, { renderer: "canvas" });
+  const tooltip = { ...(item.option.tooltip ?? {}), renderMode: "richText" };
+  item.chart.setOption({ animation: false, ...item.option, tooltip, backgroundColor: "transparent" }, { notMerge: true });
+  place.dataset.drawn = "yes";
+}
+
+function again() {
+  for (const [place, item] of drawn) {
+    if (!place.isConnected) {
+      item.chart?.dispose();
+      seen.unobserve(place);
+      sized.unobserve(place);
+      drawn.delete(place);
+    } else {
+      item.stale = true;
+      if (item.chart) draw(place);
+    }
+  }
+}
+dark.addEventListener("change", again);
+document.addEventListener("themechange", again);
+
+function numbers(chart) {
+  return h("details", {}, h("summary", {}, "Numbers"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers of ${chart.title}` },
+    h("table", {}, h("thead", {}, h("tr", {}, chart.head.map((t) => h("th", { scope: "col" }, t || " ")))),
+      h("tbody", {}, chart.rows.map((r) => h("tr", {}, r.map((c, i) => (i ? h("td", {}, c) : h("th", { scope: "row" }, c)))))))));
+}
+
+/** A figure of one chart. `height`: as the server says unless given. */
+export function figure(chart) {
+  const place = h("div", { class: "chart", role: "img", "aria-label": `${chart.title}. The numbers follow as a table.` });
+  place.style.height = `${chart.height}px`;
+  const made = h("figure", { "data-title": chart.title }, h("h2", {}, chart.title), h("p", { class: "note" }, chart.note), place, numbers(chart));
+  drawn.set(place, { option: chart.option, chart: null, stale: true });
+  seen.observe(place);
+  sized.observe(place);
+  return made;
+}
+
+/** Draw charts into a box; figures of the same titles are kept and get the new numbers. */
+export function show(box, charts) {
+  const old = [...box.children];
+  const same = old.length === charts.length && charts.every((c, i) => old[i].dataset.title === c.title);
+  if (!same) {
+    box.replaceChildren(...charts.map((c) => figure(c)));
+    again();
+    return;
+  }
+  charts.forEach((chart, i) => {
+    const place = old[i].querySelector(".chart");
+    const item = drawn.get(place);
+    item.option = chart.option;
+    item.stale = true;
+    place.style.height = `${chart.height}px`;
+    const open = old[i].querySelector("details").open;
+    const table = numbers(chart);
+    table.open = open;
+    old[i].querySelector("details").replaceWith(table);
+    old[i].querySelector(".note").textContent = chart.note;
+    if (item.chart) draw(place);
+    else {
+      seen.unobserve(place);
+      seen.observe(place);
+    }
+  });
+}

@@ -1,0 +1,114 @@
+// The right pane: the plan of the chosen system, and why a number is what it is.
+
+import { $, bytes, h, number } from "./dom.js";
+import { post } from "./api.js";
+
+const SAYS = {
+  tp: "tensor parallel", sp: "sequence parallel", pp: "pipeline stages", vpp: "chunks per stage", dp: "data parallel", cp: "context parallel", ep: "expert parallel", etp: "tensor parallel of experts",
+  zero: "ZeRO level", micro_batch: "micro-batch", recompute: "recompute", precision: "precision", schedule: "schedule", offload: "offload", weights: "weights", kv: "cache",
+};
+
+function boxes() {
+  const right = $("right");
+  if (!$("card")) right.replaceChildren(h("section", { id: "card", "aria-label": "Plan" }), h("section", { id: "why", "aria-label": "Explanation", "aria-live": "polite" }));
+  return [$("card"), $("why")];
+}
+
+const degrees = (p) => h("dl", { class: "facts" }, Object.entries(SAYS).filter(([k]) => p[k] !== undefined && p[k] !== null && p[k] !== "none" && p[k] !== false && !(p[k] === 1 && !["tp", "pp", "dp", "micro_batch"].includes(k)) && !(k === "zero" && p[k] === 0))
+  .map(([k, label]) => h("div", {}, h("dt", {}, label), h("dd", {}, p[k] === true ? "yes" : String(p[k])))));
+
+/** The plan of one row. */
+export function card(row, result) {
+  const [box] = boxes();
+  const memory = Object.entries(row.memory_B ?? {}).filter(([, v]) => v > 0).sort((a, b) => b[1] - a[1]);
+  const training = !("decode" in row);
+  box.replaceChildren(
+    h("h2", {}, row.display ?? row.system),
+    h("p", { class: "soft" }, `${row.chips_used} of ${row.chips_requested} chips${row.chips_idle ? `, ${row.chips_idle} idle` : ""}${row.devices_per_chip > 1 ? `, ${row.devices_per_chip} devices each` : ""}. ${row.price ? `Price: ${row.price}.` : ""}`),
+    row.reason ? h("p", { class: "warning" }, row.reason) : "",
+    ...(training ? [row.plan ? degrees(row.plan) : ""] : [row.decode ? h("h3", {}, row.mode === "aggregated" ? `${row.replicas.decode} workers` : `${row.replicas.decode} decode workers`) : "", row.decode ? degrees(row.decode) : "",
+      ...(row.mode === "disaggregated" ? [h("h3", {}, `${row.replicas.prefill} prefill workers`), degrees(row.prefill)] : [])]),
+    memory.length ? h("h3", {}, "Memory of a device") : "",
+    memory.length ? h("dl", { class: "facts" }, memory.map(([k, v]) => h("div", {}, h("dt", {}, k.replaceAll("_", " ")), h("dd", {}, bytes(v)))), h("div", {}, h("dt", {}, "usable"), h("dd", {}, bytes(row.memory_capacity_B)))) : "",
+    h("p", { class: "soft" }, "Click a number, or press e, for its formula and sources.", result.facts_hash ? ` Facts ${result.facts_hash}.` : ""),
+  );
+}
+
+const quantity = (value, unit) => {
+  if (value === null || value === undefined) return "?";
+  if (unit === "B") return bytes(value);
+  if (unit === "s" && value < 0.1) return value < 1e-4 ? `${number(value * 1e6)} µs` : `${number(value * 1e3)} ms`;
+  if (unit === "1") return number(value);
+  return `${number(value)} ${unit}`.trim();
+};
+
+let running = null;
+let last = null;
+
+/** Why: formula, numbers, facts. ask: the request whose result has the number. */
+export async function explain(ask, metric, from = null) {
+  const [, box] = boxes();
+  running?.abort();
+  const own = new AbortController();
+  running = own;
+  box.replaceChildren(h("p", { class: "soft" }, `Explaining ${metric} …`));
+  document.body.classList.add("why");
+  try {
+    const answer = await post("/api/explain", { ask, metric }, own.signal);
+    if (own.signal.aborted) return;
+    last = { ask, metric };
+    draw(box, answer.result, metric, from);
+  } catch (error) {
+    if (own.signal.aborted) return;
+    box.replaceChildren(h("p", { class: "warning" }, error.message));
+  }
+}
+
+export const again = () => last;
+
+function source(f) {
+  const where = [f.title ?? f.source, f.locator, f.date].filter(Boolean).join(", ");
+  const safe = /^https?:\/\//.test(f.address ?? "");
+  return h("div", { class: "source" }, h("p", {}, h("code", {}, f.path), " ", h("strong", {}, f.shown ?? "?"), " ", f.grade ? h("span", { class: `grade ${f.grade}` }, f.grade) : ""),
+    h("p", { class: "soft" }, where, safe ? [" ", h("a", { href: f.address, rel: "noreferrer noopener", target: "_blank" }, "source")] : ""),
+    ...["formula", "reason", "note"].filter((k) => f[k]).map((k) => h("p", { class: "soft" }, `${k}: ${f[k]}`)));
+}
+
+/** One fact on its own, for the table of facts. */
+export function fact(f) {
+  const [card, box] = boxes();
+  card.replaceChildren();
+  box.replaceChildren(h("h2", {}, "Where it comes from"), source(f));
+  document.body.classList.add("why");
+}
+
+export function clear() {
+  $("right").replaceChildren();
+  document.body.classList.remove("why");
+}
+
+function draw(box, e, metric, from) {
+  const est = e.estimate ?? e;
+  const head = quantity(est.value, est.unit);
+  const range = est.low !== null && est.low !== undefined && est.high > est.low ? `90% range ${quantity(est.low, est.unit)} to ${quantity(est.high, est.unit)}` : "";
+  const parts = Object.entries(e.parts ?? {}).filter(([, v]) => Math.abs(v) > 0).sort((a, b) => b[1] - a[1]);
+  const total = parts.reduce((a, [, v]) => a + v, 0);
+  const moves = (e.moves ?? e.spread ?? []).slice(0, 6);
+  box.replaceChildren(
+    h("div", { class: "bar" }, h("h2", {}, e.title), h("button", { type: "button", class: "small quiet", "aria-label": "Close the explanation", onclick: () => { box.replaceChildren(); document.body.classList.remove("why"); from?.isConnected && from.focus(); } }, "×")),
+    h("p", { class: "big" }, head, " ", est.grade ? h("span", { class: `grade ${est.grade}` }, est.grade) : ""),
+    range ? h("p", { class: "soft" }, range) : "", est.reason ? h("p", { class: "warning" }, est.reason) : "", e.says ? h("p", {}, e.says) : "",
+    parts.length > 1 ? h("h3", {}, "Sum of") : "",
+    parts.length > 1 ? h("ul", { class: "parts" }, parts.map(([k, v]) => h("li", {}, metric.split(".").length > 2 ? h("span", {}, k) : h("button", { type: "button", class: "link", onclick: (event) => explain(last.ask, `${metric}.${k}`, event.currentTarget) }, k.replaceAll("_", " ")),
+      h("meter", { min: 0, max: total, value: v, "aria-label": k }), h("span", {}, `${quantity(v, est.unit)}, ${number((100 * v) / total)}%`)))) : "",
+    e.terms?.length ? h("h3", {}, "Formulas") : "",
+    ...(e.terms ?? []).slice().reverse().slice(0, 40).map((t) => h("details", { class: "term" }, h("summary", {}, h("code", {}, t.name), " ", quantity(t.value, t.unit)), t.formula ? h("p", { class: "formula" }, `= ${t.formula}`) : "",
+      Object.keys(t.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(t.inputs).map(([k, v]) => `${k} ${typeof v === "number" ? number(v, 4) : v}`).join(", ")) : "", t.note ? h("p", { class: "soft" }, t.note) : "", t.facts?.length ? h("p", { class: "soft" }, `facts: ${t.facts.join(", ")}`) : "")),
+    moves.length ? h("h3", {}, "What would move it most") : "",
+    moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("code", {}, m.fact), ` ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips}`) : ""))) : "",
+    e.facts?.length ? h("h3", {}, "Facts") : "", ...(e.facts ?? []).map(source),
+  );
+  box.querySelector("details.term")?.setAttribute("open", "");
+}
+
+const signed = (ln) => `${Math.expm1(ln) >= 0 ? "+" : ""}${number(100 * Math.expm1(ln), 2)}%`;

@@ -1,0 +1,96 @@
+// Kernel timeline: what each engine does when. An example of ours is there at once; a trace from `mowich kernel profile --trace FILE.json` opens
+// in the browser alone; a kernel can be sent only where the server was started with --kernels.
+
+import { $, h, number } from "./dom.js";
+import { Refused, once, post } from "./api.js";
+import { pageOf } from "./pages.js";
+import { figure } from "./charts.js";
+
+const ROWS = 24;
+
+/** Chrome or Perfetto trace events -> [{track, name, start, end}] in seconds, by track in order of appearance. */
+export function events(trace) {
+  const list = Array.isArray(trace) ? trace : trace.traceEvents ?? [];
+  const names = new Map();
+  for (const e of list) if (e.ph === "M" && (e.name === "thread_name" || e.name === "process_name")) names.set(`${e.name}:${e.pid}:${e.tid ?? 0}`, e.args?.name);
+  return list.filter((e) => e.ph === "X").map((e) => ({ track: String(names.get(`thread_name:${e.pid}:${e.tid}`) ?? e.tid), name: String(e.name), start: e.ts * 1e-6, end: (e.ts + (e.dur ?? 0)) * 1e-6 }));
+}
+
+const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8a8a00", "#707070"];
+
+function timeline(list) {
+  const tracks = [...new Set(list.map((e) => e.track))].slice(0, ROWS);
+  const scale = 1e6;
+  const most = 6000;
+  const step = Math.max(1, Math.ceil(list.length / most));
+  const data = list.filter((e, i) => i % step === 0 && tracks.includes(e.track)).map((e) => ({ name: e.name, value: [tracks.indexOf(e.track), e.start * scale, e.end * scale, (e.end - e.start) * scale], itemStyle: { color: COLOURS[tracks.indexOf(e.track) % COLOURS.length] } }));
+  const busy = tracks.map((t) => list.filter((e) => e.track === t).reduce((a, e) => a + e.end - e.start, 0));
+  return {
+    title: "Timeline", note: `${list.length.toLocaleString("en-US")} events${step > 1 ? `, every ${step}th drawn` : ""}. Drag or scroll to zoom.`, height: 90 + 30 * tracks.length,
+    head: ["track", "events", "time in events, µs"], rows: tracks.map((t, i) => [t, String(list.filter((e) => e.track === t).length), number(busy[i] * 1e6)]),
+    option: {
+      grid: { left: 8, right: 24, top: 8, bottom: 56, containLabel: true }, tooltip: { confine: true, formatter: (p) => `${p.name}\n${number(p.value[1], 5)} to ${number(p.value[2], 5)} µs (${number(p.value[3])} µs)` },
+      xAxis: { type: "value", name: "µs", nameLocation: "middle", nameGap: 24, scale: true }, yAxis: { type: "category", data: tracks, inverse: true }, dataZoom: [{ type: "inside" }, { type: "slider", height: 16, bottom: 4 }],
+      series: [{ type: "custom", encode: { x: [1, 2], y: 0 }, data, renderItem: (params, api) => {
+        const [from, to] = [api.coord([api.value(1), api.value(0)]), api.coord([api.value(2), api.value(0)])];
+        const tall = api.size([0, 1])[1] * 0.7;
+        return { type: "rect", shape: { x: from[0], y: from[1] - tall / 2, width: Math.max(to[0] - from[0], 0.6), height: tall }, style: api.style() };
+      } }],
+    },
+  };
+}
+
+export async function show() {
+  $("headline").textContent = "Kernel timeline";
+  $("status").replaceChildren();
+  const about = (await once("/api/about")).result;
+  const wrong = h("p", { class: "wrong", id: "wrong-kernel" });
+  const file = h("input", { type: "file", id: "trace", accept: ".json", onchange: async () => {
+    try {
+      const text = await file.files[0].text();
+      const list = events(JSON.parse(text));
+      if (!list.length) throw new Error("no events in this file");
+      $("headline").textContent = `${file.files[0].name}: ${list.length.toLocaleString("en-US")} events`;
+      $("kernel-answer").replaceChildren(figure(timeline(list)));
+      wrong.textContent = "";
+    } catch (error) {
+      wrong.textContent = `not a trace: ${error.message}`;
+    }
+  } });
+  const form = about.kernels ? sender(wrong) : h("p", { class: "soft" }, "Kernels are code, so this server runs none that is sent to it. ", h("code", {}, "mowich web --kernels"), " on your own machine does; a trace of ", h("code", {}, "mowich kernel profile FILE.py -k NAME --trace FILE.json"), " opens here anyway.");
+  $("view").replaceChildren(form, h("div", { class: "row" }, h("label", { for: "trace" }, "Open a trace"), file), wrong, h("div", { id: "kernel-answer" }));
+  try {
+    draw(await once("/api/kernel/example"));
+  } catch (error) {
+    wrong.textContent = error.message;
+  }
+  $("centre").setAttribute("aria-busy", "false");
+}
+
+function sender(wrong) {
+  const source = h("textarea", { id: "kernel-source", rows: 16, spellcheck: "false", "aria-label": "Python file with the kernel" });
+  once("/api/kernel/example").then((a) => { source.value ||= a.source; });
+  const name = h("input", { type: "text", id: "kernel-name", value: "matmul_gelu", "aria-label": "Kernel" });
+  const args = h("input", { type: "text", id: "kernel-args", value: "lhsT=bfloat16[512,256] rhs=bfloat16[512,2048]", "aria-label": "Arguments" });
+  const target = h("select", { id: "kernel-target", "aria-label": "Target" }, ["trn3", "trn2", "trn1"].map((t) => h("option", { value: t }, t)));
+  const go = h("button", { type: "button", onclick: async () => {
+    wrong.textContent = "";
+    go.disabled = true;
+    try {
+      draw(await post("/api/kernel/profile", { source: source.value, kernel: name.value.trim(), arguments: args.value.trim().split(/\s+/).filter(Boolean), target: target.value }));
+    } catch (error) {
+      wrong.textContent = error instanceof Refused ? error.message : `no answer: ${error.message}`;
+    }
+    go.disabled = false;
+  } }, "Profile");
+  return h("div", { class: "kernel" }, source, h("div", { class: "row" }, h("label", { for: "kernel-name" }, "Kernel"), name, h("label", { for: "kernel-args" }, "Arguments"), args, target, go));
+}
+
+function draw(answer) {
+  const box = $("kernel-answer");
+  if (!box) return;
+  $("headline").textContent = answer.view.headline;
+  const page = h("div", {});
+  box.replaceChildren(...(answer.trace ? [figure(timeline(events(answer.trace)))] : []), page);
+  pageOf(page, answer.view);
+}
