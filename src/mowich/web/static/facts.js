@@ -17,7 +17,7 @@ export async function show() {
   data = await get(`/api/facts/side?${names.map((n) => `name=${encodeURIComponent(n)}`).join("&")}`);
   const filter = h("input", { type: "search", id: "fact-words", value: words, "aria-label": "Filter facts", placeholder: "filter: memory, bandwidth, power", oninput: () => { words = filter.value; fill(); } });
   const differ = h("input", { type: "checkbox", checked: only, onchange: () => { only = differ.checked; fill(); } });
-  view.replaceChildren(h("p", { class: "soft" }, "The systems are those chosen on the left. A grade stands behind each value: A vendor document, B independent measurement, C derived, D estimate. Rows in which they differ are marked ≠. Click a value for its source."),
+  view.replaceChildren(h("p", { class: "soft" }, "The systems are those chosen on the left. A grade stands behind each value: A vendor document, B independent measurement, C derived, D estimate. Rows in which they differ are marked ≠; values other than the first system's are shaded. Click a value for its source."),
     h("div", { class: "row" }, filter, h("label", {}, differ, " only what differs")), h("div", { id: "side" }));
   fill();
   $("centre").setAttribute("aria-busy", "false");
@@ -38,7 +38,7 @@ function fill() {
     if (group !== kind && parts.length > 2) body.push(h("tr", { class: "group" }, h("th", { colspan: result.columns.length + 1, scope: "colgroup" }, group)));
     kind = group;
     body.push(h("tr", { class: differs ? "differs" : "" }, h("th", { scope: "row", title: row.field }, differs ? h("span", { class: "mark-differs", title: "they differ" }, "≠ ") : "", (parts.slice(parts.length > 2 ? 2 : 1).join(".")).replaceAll("_", " ")),
-      row.facts.map((f) => (f ? h("td", {}, h("button", { type: "button", class: "number", "data-path": f.path, title: [f.title, f.locator, f.date].filter(Boolean).join(", "), onclick: () => drawer.fact(f) }, h("span", { class: "value" }, f.shown), f.grade ? h("span", { class: `grade ${f.grade}` }, f.grade) : "")) : h("td", { class: "unknown" }, "–")))));
+      row.facts.map((f, i) => (f ? h("td", { class: i && f.shown !== row.facts[0]?.shown ? "differs" : "" }, h("button", { type: "button", class: "number", "data-path": f.path, title: [f.title, f.locator, f.date].filter(Boolean).join(", "), onclick: () => drawer.fact(f) }, h("span", { class: "value" }, f.shown), f.grade ? h("span", { class: `grade ${f.grade}` }, f.grade) : "")) : h("td", { class: "unknown" }, "–")))));
   }
   $("side").replaceChildren(h("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Facts side by side" }, h("table", { class: "side" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "fact"), result.columns.map((c) => h("th", { scope: "col" }, c.name)))), h("tbody", {}, body))),
     h("p", { class: "soft" }, `${body.filter((r) => r.className !== "group").length} of ${result.rows.length} facts; facts ${result.facts_hash}.`));

@@ -1,0 +1,386 @@
+"""`mowich web`: every endpoint gives what the command line gives, hostile requests are refused in words, and the headers hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from mowich import cli, facts
+from mowich.errors import UserError
+from mowich.web import asks, verbs
+from mowich.web.scenario import read_scenario
+from mowich.web.server import MAX_BODY_B, Cache, Options, create_app
+from mowich.web.workers import RefusedError, Workers, said
+
+TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+COMPARE = {"model": "llama-3.1-8b", "on": ["trn2-server", "h100"], "chips": 64, "train": TRAIN}
+SERVE = {
+    "model": "llama-3.1-8b",
+    "on": ["trn2-server", "h100"],
+    "chips": 8,
+    "serve": {"isl": "2k", "osl": 200, "ttft": "2s", "tpot": "50ms"},
+}
+
+
+class Here(Workers):
+    """Verbs in this process: what is asked is tested, not the processes."""
+
+    def __init__(self) -> None:
+        self.facts = facts.load()
+
+    def __len__(self) -> int:
+        return 1
+
+    async def call(self, name: str, *arguments: Any, wanted: Any = None) -> Any:
+        try:
+            return verbs.VERBS[name](*arguments, *(() if name == "report" else (self.facts,)))
+        except UserError as error:
+            raise RefusedError(422, said(error)) from error
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(create_app(Options(warm=False), Here()), raise_server_exceptions=True) as client:
+        yield client
+
+
+def said_by_cli(command: str) -> dict[str, Any]:
+    """The JSON of a command."""
+    import shlex
+
+    words = shlex.split(command)
+    assert words[0] == "mowich"
+    done = CliRunner().invoke(cli.app, [*words[1:], "--json"])
+    return json.loads(done.stdout)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal but for how long it took."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(k == "seconds" or same(a[k], b[k]) for k in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize(
+    ("path", "ask"),
+    [
+        ("compare", COMPARE),
+        (
+            "compare",
+            {
+                **COMPARE,
+                "equal": "usd",
+                "set": ["prices.term=3y", "plan.tp=1,2"],
+                "train": {**TRAIN, "task": "lora:16", "fill": 0.9},
+            },
+        ),
+        ("compare", SERVE),
+        ("serve", {**SERVE, "serve": {**SERVE["serve"], "cached": "60%", "accept": 2.0}}),
+        ("plan", {**COMPARE, "on": "h100", "top": 2}),
+        ("plan", {**SERVE, "on": "h100", "top": 1}),
+        ("fit", {"model": "llama-3.1-8b", "on": "h100:8", "train": {"seq": 4096, "batch": "64seqs"}}),
+        ("fit", {"model": "llama-3.1-8b", "on": "trn3", "kv": "64k"}),
+    ],
+)
+def test_an_answer_is_what_its_command_prints(client: TestClient, path: str, ask: dict[str, Any]) -> None:
+    answer = client.post(f"/api/{path}", json=ask)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert same(body["result"], said_by_cli(body["command"]))
+    assert body.get("view", body).get("headline")
+
+
+def test_the_other_verbs(client: TestClient) -> None:
+    ring = client.post("/api/collective", json={"kind": "all-reduce", "on": "trn3-gen2", "sizes": ["1MiB"]}).json()[
+        "result"
+    ]
+    assert ring == said_by_cli("mowich collective all-reduce --on trn3-gen2 --bytes 1MiB")
+    kept = client.post("/api/goodput", json={"on": "h100:1024", "samples": 20}).json()["result"]
+    assert kept == said_by_cli("mowich goodput --on h100:1024 --samples 20")
+    shown = client.get("/api/facts/trn3").json()["result"]
+    assert shown == said_by_cli("mowich facts show trn3")
+    assert client.get("/api/facts").json()["result"] == said_by_cli("mowich facts list")
+    model = client.post("/api/model", json={"model": "deepseek-v3"}).json()["result"]
+    assert model == said_by_cli("mowich model deepseek-v3")
+    assert "deepseek-v3" in [m["name"] for m in client.get("/api/models").json()["result"]["models"]]
+    assert "trn3-gen2" in [s["id"] for s in client.get("/api/systems").json()["result"]["systems"]]
+    side = client.get("/api/facts/side", params={"name": ["trn3", "gb300"]}).json()["result"]
+    bandwidth = next(r for r in side["rows"] if r["field"] == "chips.memory.hbm_bandwidth")
+    assert [f["unit"] for f in bandwidth["facts"]] == ["B/s", "B/s"]
+
+
+def test_a_pasted_config_is_the_model_it_describes(client: TestClient) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": False,
+    }  # fmt: skip
+    ours = client.post("/api/model", json={"model": config}).json()["result"]
+    assert ours["params"] == client.post("/api/model", json={"model": "llama-3.1-8b"}).json()["result"]["params"]
+    rows = [
+        client.post("/api/compare", json={**COMPARE, "model": m}).json()["result"]["rows"]
+        for m in (config, "llama-3.1-8b")
+    ]
+    assert rows[0][0]["step_s"] == rows[1][0]["step_s"]
+
+
+def test_near_says_that_it_is_not_the_whole_search(client: TestClient) -> None:
+    whole = client.post("/api/compare", json=COMPARE).json()["result"]
+    near = {r["system"]: {k: r["plan"][k] for k in ("tp", "pp", "ep", "cp", "precision")} for r in whole["rows"]}
+    first = client.post("/api/compare", json={**COMPARE, "near": near}).json()["result"]
+    assert whole["complete"] is True
+    assert first["complete"] is False
+    assert any("near" in w for w in first["warnings"])
+    for a, b in zip(first["rows"], whole["rows"], strict=True):  # the best plan is near itself
+        assert a["plan"] == b["plan"]
+        assert a["step_s"] == b["step_s"]
+
+
+def test_explain_and_report(client: TestClient) -> None:
+    why = client.post("/api/explain", json={"ask": COMPARE, "metric": "h100.step_s"}).json()["result"]
+    row = client.post("/api/compare", json=COMPARE).json()["result"]["rows"][1]
+    assert sum(why["parts"].values()) == pytest.approx(row["step_s"]["value"])
+    assert why["terms"]
+    assert all({"name", "value", "unit", "formula"} <= t.keys() for t in why["terms"])
+    assert why["facts"]
+    page = client.post("/api/report", json=COMPARE)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "llama-3.1-8b" in page.text
+    wrong = client.post("/api/explain", json={"ask": COMPARE, "metric": "h100.colour"})
+    assert wrong.status_code == 422
+
+
+def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp_path: Any) -> None:
+    text = client.get("/static/fleet.yaml").text
+    answer = client.post("/api/fleet", json={"yaml": text, "relaxed": True})
+    assert answer.status_code == 200, answer.text
+    (tmp_path / "scenario.yaml").write_text(text, encoding="utf-8")
+    theirs = said_by_cli(f"mowich fleet {tmp_path / 'scenario.yaml'} --lp")
+    ours = answer.json()["result"]
+    assert ours["objective"] == theirs["objective"]
+    assert ours["buy"] == theirs["buy"]
+    for line in ("rates: /etc/hostname", "rates: rates.json"):
+        refused = client.post("/api/fleet", json={"yaml": f"{text}\n{line}\n"})
+        assert refused.status_code == 422
+        assert "files are not read" in refused.text
+    there = client.post("/api/fleet", json={"yaml": text.replace("llama-3.1-70b", "./config.json")})
+    assert there.status_code == 422
+    assert "unknown model" in there.text
+
+
+def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
+    text = "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {tokens: 1T, seq: 4096, batch: 256seqs}\nsystems: [trn2-server, h100]\nchips: 64\nset:\n  prices.term: 3y\n"
+    answer = client.post("/api/scenario", json={"yaml": text}).json()
+    assert answer["result"]["ask"] == {"model": "llama-3.1-8b", "on": ["trn2-server", "h100"], "chips": "64", "set": ["prices.term=3y"],
+                                       "train": {"tokens": "1T", "seq": "4096", "batch": "256seqs"}}  # fmt: skip
+    assert read_scenario(text).chips == "64"
+    for bad, line in (
+        ("sytems: [trn3]", "sytems"),
+        ("chips: many", "chips"),
+        ("chips: *a", "aliases"), ("chips: [", "not YAML"),
+        ("chips: &a 64", "anchors"),
+        ("chips: !!python/object:os.system 1", "tags"),
+    ):
+        refused = client.post("/api/scenario", json={"yaml": text.replace("chips: 64", bad)})
+        assert refused.status_code == 422
+        assert line in refused.text, refused.text
+    deep = client.post("/api/scenario", json={"yaml": "a: " + "[" * 400 + "]" * 400})
+    assert deep.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("ask", "word"),
+    [
+        ({**COMPARE, "model": "/etc/passwd"}, "model"),
+        ({**COMPARE, "model": "../config.json"}, "files are not read"),
+        ({**COMPARE, "model": "config.json"}, "files are not read"),
+        ({**COMPARE, "model": "."}, "model"),
+        ({**COMPARE, "on": ["/etc/passwd"]}, "on"),
+        ({**COMPARE, "on": ["trn33"]}, "did you mean"),
+        ({**COMPARE, "on": []}, "on"),
+        ({**COMPARE, "on": ["trn2"] * 40}, "on"),
+        ({**COMPARE, "set": ["chips./tmp/x.power=1"]}, "set"),
+        ({**COMPARE, "set": ["site.pue=0.5"]}, "out of range"),
+        ({**COMPARE, "chips": 1e300}, "out of range"),
+        ({**COMPARE, "chips": -1}, "at least 1"),
+        ({**COMPARE, "chips": True}, "chips"),
+        ({**COMPARE, "train": {**TRAIN, "seq": "1e12"}}, "at most"),
+        ({**COMPARE, "train": {**TRAIN, "tokens": "1e17", "batch": "1e9seqs"}}, "at most"),
+        ({**COMPARE, "train": None}, "either train or serve"),
+        ({**COMPARE, "colour": "red"}, "colour"),
+        ({**COMPARE, "model": {"model_type": "llama", "hidden_size": 1e30}}, "not within"),
+        ({**COMPARE, "model": {"model_type": "llama"}}, "missing key"),
+        ({**COMPARE, "model": {"a": [[[[[[[[[[1]]]]]]]]]]}}, "nested"),
+        ({**SERVE, "serve": {"isl": "1k", "osl": "1k", "engine": "abc"}}, "engine"),
+        ({**SERVE, "serve": {"isl": "1k", "osl": "1k", "cached": "150%"}}, "0 to 1"),
+        ("text", "dict"),
+        ([1, 2], "dict"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_a_line(client: TestClient, ask: Any, word: str) -> None:
+    refused = client.post("/api/compare", json=ask)
+    assert refused.status_code == 422
+    lines = [e["line"] for e in refused.json()["errors"]]
+    assert lines
+    assert word in " ".join(lines), lines
+
+
+def test_bodies_are_bounded_and_must_be_json(client: TestClient) -> None:
+    kind = {"content-type": "application/json"}
+    assert client.post("/api/compare", content=b"{" * 5, headers=kind).status_code == 400
+    assert client.post("/api/compare", content=b"{}", headers={"content-type": "text/plain"}).status_code == 422
+    assert client.post("/api/compare", content=b"x" * (MAX_BODY_B + 1)).status_code == 413
+    assert client.post("/api/compare", content=(b"x" * 50_000 for _ in range(20))).status_code == 413
+    assert client.post("/api/compare", content=b"[" * 100_000, headers=kind).status_code in (400, 422)
+    assert client.post("/api/compare", content=b'{"chips": 1' + b"0" * 6000 + b"}", headers=kind).status_code in (
+        400,
+        422,
+    )
+    assert client.get("/api/compare").status_code == 405
+    assert client.get("/nothing").status_code == 404
+    for name in ("../server.py", "..%2fserver.py", "/etc/passwd"):
+        assert client.get(f"/static/{name}").status_code == 404
+    assert client.get("/api/facts/..%2f..%2fetc").status_code in (404, 422)
+
+
+def test_headers_hold_on_every_answer(client: TestClient) -> None:
+    for path in ("/", "/static/main.js", "/api/about", "/nothing", "/openapi.json", "/first.json"):
+        headers = client.get(path).headers
+        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert policy["frame-ancestors"] == "'none'"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+    page = client.get("/").text
+    assert "<script>" not in page
+    assert "style=" not in page
+    assert " onclick" not in page
+    import re
+
+    assert not re.search(r"(src|href)=\"(https?:)?//", page)
+    tag = client.get("/static/app.css").headers["etag"]
+    assert client.get("/static/app.css", headers={"if-none-match": tag}).status_code == 304
+
+
+def test_the_page_asks_nothing_of_others(client: TestClient) -> None:
+    """No file of ours names another host, but in a namespace."""
+    from importlib import resources
+
+    for file in (resources.files("mowich.web") / "static").iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, file.name
+        assert "https://" not in text, file.name
+        assert "innerHTML" not in text, file.name
+        assert "eval(" not in text, file.name
+
+
+def test_kernels_run_only_where_that_was_asked_for(client: TestClient) -> None:
+    ask = {"source": "print(1)", "kernel": "k"}
+    refused = client.post("/api/kernel/profile", json=ask)
+    assert refused.status_code == 403
+    assert "--kernels" in refused.text
+    words = CliRunner().invoke(cli.app, ["web", "--kernels", "--host", "0.0.0.0"])
+    assert isinstance(words.exception, UserError)
+    assert "loopback" in str(words.exception)
+    with TestClient(create_app(Options(warm=False, kernels=True), Here())) as own:
+        example = own.get("/api/kernel/example").json()
+        assert example["result"]["schema"] == "mowich/kernel@1"
+        assert any(e["ph"] == "X" for e in example["trace"]["traceEvents"])
+        wrong = own.post("/api/kernel/profile", json={"source": "def k(:\n", "kernel": "k"})
+        assert wrong.status_code == 422
+        assert "SyntaxError" in wrong.text
+
+
+def test_on_loopback_other_names_are_refused() -> None:
+    with TestClient(create_app(Options(warm=False, hosts=("localhost", "[::1]")), Here())) as own:
+        assert own.get("/api/about", headers={"host": "localhost:8000"}).status_code == 200
+        assert own.get("/api/about", headers={"host": "[::1]:8000"}).status_code == 200
+        assert own.get("/api/about", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_the_openapi_names_every_verb(client: TestClient) -> None:
+    api = client.get("/openapi.json").json()
+    for verb in (
+        "compare",
+        "plan",
+        "serve",
+        "fit",
+        "fleet",
+        "collective",
+        "goodput",
+        "explain",
+        "report",
+        "validate",
+        "models",
+        "model",
+        "systems",
+        "facts",
+        "scenario",
+    ):
+        assert f"/api/{verb}" in api["paths"]
+    assert client.get("/docs").status_code == 404  # its page would load scripts from elsewhere
+
+
+def test_the_cache_is_bounded_and_joins_what_is_under_way() -> None:
+    async def scene() -> None:
+        cache, made = Cache(10), []
+
+        async def make(key: str) -> bytes:
+            made.append(key)
+            await asyncio.sleep(0)
+            return b"12345"
+
+        both = await asyncio.gather(*(cache.get("a", lambda: make("a")) for _ in range(3)))
+        assert both == [b"12345"] * 3
+        assert made == ["a"]
+        for key in "bca":
+            await cache.get(key, lambda key=key: make(key))
+        assert made == ["a", "b", "c", "a"]  # a was the oldest
+
+        async def broken() -> bytes:
+            raise RefusedError(422, [{"line": "no"}])
+
+        for _ in range(2):
+            with pytest.raises(RefusedError):
+                await cache.get("x", broken)
+
+    asyncio.run(scene())
+
+
+def test_a_worker_that_overruns_is_replaced() -> None:
+    async def scene() -> None:
+        workers = Workers(1, timeout_s=60, warm=False)
+        try:
+            ask = asks.Plan.model_validate({**COMPARE, "on": "h100", "top": 1})
+            first = await workers.call("plan", ask)
+            workers.timeout_s = 1e-4
+            with pytest.raises(RefusedError, match="took longer"):
+                await workers.call("plan", asks.Plan.model_validate({**COMPARE, "on": "h100", "top": 2}))
+            workers.timeout_s = 60
+            assert same(json.loads(await workers.call("plan", ask))["result"], json.loads(first)["result"])
+            workers.max_waiting = 0
+            with pytest.raises(RefusedError, match="too many"):
+                await workers.call("models")
+        finally:
+            workers.close()
+
+    asyncio.run(scene())
+
+
+def test_the_command_says_what_it_needs() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; from mowich import cli; sys.exit(cli.run(['web']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "mowich[web]" in done.stderr
