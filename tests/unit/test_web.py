@@ -189,7 +189,8 @@ def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
     for bad, line in (
         ("sytems: [trn3]", "sytems"),
         ("chips: many", "chips"),
-        ("chips: *a", "aliases"), ("chips: [", "not YAML"),
+        ("chips: *a", "aliases"),
+        ("chips: [", "not YAML"),
         ("chips: &a 64", "anchors"),
         ("chips: !!python/object:os.system 1", "tags"),
     ):
