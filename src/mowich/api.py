@@ -243,11 +243,11 @@ def fit(model: str | Model, on: str, *, train: Train | None = None, kv: int | st
     ).fits
 
 
-def explain(
-    result: Comparison | PlanList, metric: str, *, model: str | Model, facts: Facts | None = None
-) -> Explanation:
-    """Where "SYSTEM.METRIC" or "SYSTEM.METRIC.PART" of a result comes from; give the model and facts that made it."""
-    return _explain.explain(result.to_dict(), metric, _model(model), facts or _facts.load())
+def explain(result: Any, metric: str, *, model: str | Model | None = None, facts: Facts | None = None) -> Explanation:
+    """Where a number of a result comes from: formula, inputs, facts, and what would move it most. result: what a verb returned, or its JSON object;
+    metric: "trn3.step_s.ep", "1.mfu", "ttft_s.p99"; give the model and the facts that made it where they are not the shipped ones."""
+    data = result if isinstance(result, Mapping) else result.to_dict()
+    return _explain.explain(data, metric, facts or _facts.load(), model=None if model is None else _model(model))
 
 
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mowich.estimate import Estimate, Term, exact, unknown
+from mowich.facts import Fact
 from mowich.plans.plan import Plan
 from mowich.report import table as t
 from mowich.report.csv import to_csv
@@ -17,6 +19,7 @@ from mowich.report.explain import moves_lines, tree_lines
 from mowich.report.json import to_json
 from mowich.report.text import best_of, compare_text, days, headline, plan_text, usd
 from mowich.studies.compare import Comparison, PlanList, Row
+from mowich.studies.explain import Move
 from mowich.workloads import load
 
 WIDE = Plan(
@@ -197,13 +200,17 @@ def test_tree_draws_each_term_once_below_what_reads_it() -> None:
     assert any("facts: chips.x.y" in line for line in lines)
 
 
-def test_moves_are_sorted_by_size() -> None:
-    class Empty:
-        def get(self, path: str) -> None:
-            return None
-
-    lines = moves_lines([("small", 0.01, -0.01), ("large", 0.2, -0.3)], Empty(), t.Style())  # type: ignore[arg-type]
-    assert lines[0].strip().startswith("large: time +22.1%")
+def test_moves_say_the_range_and_who_wins_then() -> None:
+    fact = Fact(path="prices.x.rent", value=2.0, unit="USD", low=1.0, high=3.0, shown_range="1 USD .. 3 USD")
+    lines = moves_lines(
+        [Move(fact=fact, low=1.0, high=3.0, at_low=-0.5, at_high=0.5, flips="trn3 at its high end")], t.Style()
+    )
+    assert (
+        " ".join(" ".join(lines).split())
+        == "prices.x.rent, 1 USD .. 3 USD: -50% at its low end, +50% at its high end; best then: trn3 at its high end"
+    )
+    nudged = Move(fact=replace(fact, low=None, high=None, shown_range=""), low=2.0, high=2.02, at_low=0.0, at_high=0.01)
+    assert moves_lines([nudged], t.Style()) == ["  prices.x.rent: +1% for +1%"]
 
 
 def test_colour_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -274,27 +273,3 @@ def test_gpt_oss_claim_needs_its_precondition() -> None:
     assert claim.throughput_same_format < 0.6 * claim.throughput
     assert claim.response > 2.0 > claim.response_alone
     assert "MXFP4" in claim.verdict
-
-
-def test_explain_says_that_it_is_for_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "r.json"
-    args = [
-        "plan",
-        "llama-3.1-8b",
-        "--serve",
-        "--on",
-        "h100:8",
-        "--isl",
-        "2k",
-        "--osl",
-        "500",
-        "--out",
-        str(file),
-        "-q",
-    ]
-    assert cli.run(args) == 0
-    capsys.readouterr()
-    assert cli.run(["explain", str(file), "1.tpot_s"]) == 2
-    err = capsys.readouterr().err
-    assert "explains training results, not serving" in err
-    assert len(err.splitlines()) == 1

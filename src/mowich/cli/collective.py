@@ -9,7 +9,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, Out, Plain, Quiet, Set, complete_systems
-from mowich.cli.output import emit, noter, one_form, style
+from mowich.cli.output import emit, noter, one_form, overlay, style
 
 SWEEP = tuple(2**k for k in range(10, 35, 3))
 """Sizes without --bytes: 1 KiB to 16 GiB."""
@@ -66,4 +66,4 @@ def collective(
 
         return collective_text(found, style(plain))
 
-    emit(found.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out)
+    emit(found.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=overlay(settings, facts))

@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_model, read_settings
-from mowich.cli.options import Plain, Quiet
-from mowich.cli.output import noter, style
+from mowich.cli.inputs import Problems, read_facts, read_settings
+from mowich.cli.options import Json, Plain, Quiet
+from mowich.cli.output import noter, progress, style
 from mowich.errors import UserError
+from mowich.facts import Facts
+
+
+def read_result(result: Path) -> Mapping[str, Any]:
+    """The JSON object of a file, or of stdin for "-". Raises UserError where it is none."""
+    import json
+
+    where = str(result)
+    try:
+        data = json.loads(sys.stdin.read() if where == "-" else result.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=where, fix="mowich compare ... --out FILE writes one") from error  # fmt: skip
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not JSON: {error}", where=where) from error
+    if not isinstance(data, dict) or not str(data.get("schema", "")).startswith("mowich/"):
+        raise UserError("not a result of mowich", where=where, given=data.get("schema") if isinstance(data, dict) else type(data).__name__,
+                        allowed="what a verb writes with --json or --out")  # fmt: skip
+    return data
+
+
+def facts_of(data: Mapping[str, Any]) -> Facts:
+    """The facts that a result was made with: its --facts directories and its --set."""
+    problems = Problems()
+    inputs = data.get("inputs")
+    inputs = inputs if isinstance(inputs, Mapping) else {}
+    known = read_facts([Path(str(d)) for d in inputs.get("facts_dirs") or ()], problems)
+    chosen = read_settings([str(s) for s in inputs.get("set") or ()], known, problems)
+    problems.stop()
+    return chosen.facts
 
 
 @app.command(
@@ -20,53 +50,44 @@ from mowich.errors import UserError
     epilog="Example: mowich explain r.json trn3-gen2.step_s.ep   (r.json from mowich compare ... --out r.json)",
 )
 def explain(
-    result: Annotated[
-        Path, typer.Argument(metavar="RESULT", help="JSON of compare or plan (--out or --json); - reads stdin.")
-    ],
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="JSON of any verb (--out or --json); - reads stdin.")],
     metric: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="SYSTEM.METRIC",
-            help="trn3.step_s, trn3.step_s.ep, trn3.memory_B, gb300.usd_per_mtok, 1.mfu (row number).",
+            metavar="[METRIC]", help="trn3.step_s, trn3.step_s.ep, 1.mfu (row number), ttft_s.p99, gb300.usd_per_mtok.high; without it: all names.", show_default=False
         ),
-    ],
+    ] = None,
+    as_json: Json = False,
     plain: Plain = False,
     quiet: Quiet = False,
-) -> None:
-    """Formula, numbers, facts and sources of one number of a result."""
-    import json
-
-    from mowich.studies.explain import check_result
-    from mowich.studies.explain import explain as study
+) -> None:  # fmt: skip
+    """Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what would change it most."""
+    from mowich.report.explain import explain_text, metrics_text
+    from mowich.report.json import to_json
+    from mowich.studies.explain import Explainer, metrics
 
     where = str(result)
+    data = read_result(result)
     try:
-        data = json.loads(sys.stdin.read() if where == "-" else result.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", where=where, fix="mowich compare ... --out FILE writes one"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}", where=where) from error
-    if not isinstance(data, dict) or data.get("schema") not in ("mowich/compare@1", "mowich/plan@1"):
-        raise UserError("not a result that can be explained", where=where, given=data.get("schema") if isinstance(data, dict) else type(data).__name__,
-                        allowed="mowich/compare@1, mowich/plan@1")  # fmt: skip
-    check_result(data, where)
-    problems = Problems()
-    inputs = data["inputs"]
-    known = read_facts([Path(d) for d in inputs.get("facts_dirs", ())], problems)
-    chosen = read_settings(inputs.get("set", ()), known, problems)
-    loaded = read_model(str(inputs.get("model_given", inputs.get("model"))), problems)
-    problems.stop()
-    assert loaded is not None
-    if inputs.get("model_params", loaded.params) != loaded.params:
-        raise UserError(f"'{loaded.name}' is not the model of this result", where=where, given=f"{loaded.params} parameters", allowed=f"{inputs['model_params']}",
-                        fix="run explain where compare was run")  # fmt: skip
-    if data.get("facts_hash") not in (None, chosen.facts.hash()):
-        noter(quiet)(
-            f"the facts have changed since {where} was made ({data['facts_hash']}, now {chosen.facts.hash()}): terms are of now"
-        )
-    found = study(data, metric, loaded, chosen.facts)
-    from mowich.report.explain import explain_text
-
-    sys.stdout.write(explain_text(found, chosen.facts, style(plain)))
+        explainer = Explainer(data, facts_of(data))
+        if metric is None:
+            if as_json:
+                sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data)}))
+            else:
+                sys.stdout.write(metrics_text(explainer, style(plain)))
+            return
+        with progress(quiet) as line:
+            line("explaining")
+            found = explainer.explain(metric)
+    except UserError as error:
+        error.where = error.where or where
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, StopIteration) as error:
+        raise UserError(f"not a whole result: {type(error).__name__} {error}", where=where, fix="make it again with its verb and --out FILE") from error  # fmt: skip
+    if as_json:
+        sys.stdout.write(to_json(found.to_dict()))
+        return
+    note = noter(quiet)
+    for warning in found.warnings:
+        note(warning)
+    sys.stdout.write(explain_text(found, style(plain)))

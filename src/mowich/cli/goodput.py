@@ -9,7 +9,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, Out, Plain, Quiet, Seed, Set, complete_systems
-from mowich.cli.output import emit, noter, one_form, progress, style
+from mowich.cli.output import emit, noter, one_form, overlay, progress, style
 
 
 @app.command(
@@ -76,7 +76,7 @@ def goodput(
 
         return goodput_text(found, style(plain))
 
-    emit(found.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out)
+    emit(found.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=overlay(settings, facts))
 
 
 def _is_number(text: str) -> bool:

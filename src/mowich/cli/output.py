@@ -111,10 +111,14 @@ def rerun(
     return {
         "model_given": model,
         "model_params": loaded.params,
-        "set": list(settings or ()),
-        "facts_dirs": [str(d) for d in dirs or ()],
+        **overlay(settings, dirs),
         "seed": seed,
     }
+
+
+def overlay(settings: Sequence[str] | None, dirs: Sequence[Path] | None) -> dict[str, Any]:
+    """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
+    return {"set": list(settings or ()), "facts_dirs": [str(d) for d in dirs or ()]}
 
 
 def complain(text: str) -> None:

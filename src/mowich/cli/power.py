@@ -9,7 +9,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, On, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, one_form, style
+from mowich.cli.output import emit, one_form, overlay, style
 
 
 @app.command(
@@ -47,6 +47,7 @@ def power(
     rows = study(chosen.facts, on.split(","), cap_W=watts, spares=spares, tokens_per_s=tokens)
     result = {
         "schema": "mowich/power@1",
+        "facts_hash": chosen.facts.hash(),
         "inputs": {"cap_W": watts, "spares": spares, "tokens_per_s_per_chip": tokens},
         "rows": [r.to_dict() for r in rows],
     }
@@ -56,4 +57,4 @@ def power(
 
         return power_text(rows, style(plain))
 
-    emit(result, text, as_json=as_json, as_csv=as_csv, rows="rows", out=out)
+    emit(result, text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=overlay(settings, facts))

@@ -11,7 +11,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_count, read_facts, read_model, read_settings, read_systems
 from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, noter, one_form, progress, rerun, style
+from mowich.cli.output import emit, noter, one_form, overlay, progress, rerun, style
 from mowich.errors import EXIT_INFEASIBLE
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def traffic(
 
         return traffic_text(result, style(plain))
 
-    emit(result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out)
+    emit(result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out, inputs=overlay(settings, facts))
 
 
 def only_serving(problems: Problems, **given: object) -> None:

@@ -10,7 +10,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, one_form, progress, style
+from mowich.cli.output import emit, one_form, overlay, progress, style
 
 
 @app.command(
@@ -53,4 +53,4 @@ def validate(
 
         return validate_text(result, style(plain))
 
-    emit(result.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out)
+    emit(result.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=overlay(settings, facts))

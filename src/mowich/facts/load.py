@@ -313,6 +313,22 @@ class PackedFacts:
         return Facts(tuple(roots), {}, {}, dict(self.overrides))
 
 
+class Watched(Facts):
+    """The same facts, noting in `read` which of them are asked for: what a number rests on is what its making has read."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts._roots, facts._files, facts._cache, facts._overrides)
+        self.read: dict[str, Fact] = {}
+
+    def get(self, path: str) -> Fact | None:
+        found = super().get(path)
+        if found is not None:
+            self.read[found.path] = found
+        return found
+
+
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Overlay: groups merge, leaves and plain keys replace."""
     out = dict(base)

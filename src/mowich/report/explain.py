@@ -6,17 +6,17 @@ most come last, largest first.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mowich.estimate import Term
-from mowich.facts import Fact, Facts
+from mowich.estimate import Estimate, Term
+from mowich.facts import Fact
 from mowich.report.table import Style, wrap
+from mowich.studies.explain.tree import at, is_estimate, name_of, numbers
 from mowich.units import show, show_gib, sig
 
 if TYPE_CHECKING:
-    from mowich.studies.explain import Explanation
+    from mowich.studies.explain import Explainer, Explanation, Move
 
 
 def quantity(value: float | str | None, unit: str) -> str:
@@ -83,13 +83,7 @@ def tree_lines(terms: Sequence[Term], style: Style) -> list[str]:
         if term.formula:
             lines.extend(wrap(f"= {term.formula}", style, indent=indent + 2))
         if term.inputs:
-            lines.extend(
-                wrap(
-                    ", ".join(f"{k} {v if isinstance(v, str) else plain(v)}" for k, v in term.inputs.items()),
-                    style,
-                    indent=indent + 2,
-                )
-            )
+            lines.extend(wrap(inputs_line(term.inputs), style, indent=indent + 2))
         if term.note:
             lines.extend(wrap(term.note, style, indent=indent + 2))
         if term.facts:
@@ -102,16 +96,25 @@ def tree_lines(terms: Sequence[Term], style: Style) -> list[str]:
     return lines
 
 
-def moves_lines(moves: Sequence[tuple[str, float, float]], facts: Facts, style: Style, top: int = 5) -> list[str]:
-    """Which fact's range moves the answer most. moves: (fact path, change of ln answer at its low end, at its high end)."""
-    lines = []
-    for path, at_low, at_high in sorted(moves, key=lambda m: -max(abs(m[1]), abs(m[2])))[:top]:
-        fact = facts.get(path)
-        ends = "" if fact is None else f", {fact.shown_range}"
-        lines += wrap(
-            f"{path}{ends}: time {math.expm1(at_low):+.1%} at its low end, {math.expm1(at_high):+.1%} at its high end",
-            style,
-        )
+def share(change: float) -> str:
+    """A relative change: "+12%", "+0.3%", "+0.004%".
+
+    >>> share(0.123), share(0.0031), share(-0.5)
+    ('+12%', '+0.31%', '-50%')
+    """
+    size = abs(100.0 * change)
+    return f"{100.0 * change:+.0f}%" if size >= 10 else f"{100.0 * change:+.2g}%"
+
+
+def moves_lines(moves: Sequence[Move], style: Style, top: int = 6) -> list[str]:
+    """What each fact does to the number at the ends of its range; of facts without a range, what one per cent more does."""
+    lines: list[str] = []
+    ranged = [m for m in moves if not m.is_nudge]
+    for m in ranged[:top]:
+        flips = f"; best then: {m.flips}" if m.flips else ""
+        lines += wrap(f"{m.fact.path}, {m.fact.shown_range}: {share(m.at_low)} at its low end, {share(m.at_high)} at its high end{flips}", style)  # fmt: skip
+    for m in [m for m in moves if m.is_nudge][: max(0, top - len(ranged))]:
+        lines += wrap(f"{m.fact.path}: {share(m.at_high)} for {m.high / m.low - 1:+.0%}", style)
     return lines
 
 
@@ -123,26 +126,55 @@ def parts_lines(parts: Mapping[str, float], unit: str, style: Style) -> list[str
     return [f"  {k.ljust(wide)}  {quantity(v, unit):>22}  {v / total:6.1%}" if total else f"  {k}" for k, v in rows]
 
 
-def explain_text(explanation: Explanation, facts: Facts, style: Style) -> str:
+def inputs_line(inputs: Mapping[str, float | str]) -> str:
+    """Names of a formula with their numbers: "chips 8192, step_s 4.2"."""
+    return ", ".join(f"{k} {v if isinstance(v, str) else plain(v)}" for k, v in inputs.items())
+
+
+def explain_text(e: Explanation, style: Style) -> str:
     """The report of `mowich explain`."""
-    e = explanation.estimate
-    head = f"{explanation.title} = {quantity(e.value, e.unit)}"
-    if e.value is None:
-        head += f" ({e.reason})"
-    elif e.low is not None and e.high is not None and e.high > e.low:
-        head += f", 90% range {show(e.low, e.unit)} .. {show(e.high, e.unit)}"
-    lines = [*(style.bold(x) for x in wrap(f"{head}, grade {e.grade}", style, indent=0))]
-    if len(explanation.parts) > 1:
-        lines += ["", "Sum of", *parts_lines(explanation.parts, e.unit, style)]
-    if explanation.terms:
-        lines += ["", "Formulas", *tree_lines(explanation.terms, style)]
-    paths = dict.fromkeys(path for term in explanation.terms for path in term.facts)
-    found = [fact for path in paths if (fact := facts.get(path)) is not None]
-    if found:
+    value = e.estimate
+    head = f"{e.title} = {quantity(value.value, value.unit)}"
+    if value.value is None:
+        head += f" ({value.reason})"
+    elif value.low is not None and value.high is not None and value.high > value.low:
+        head += f", 90% range {show(value.low, value.unit)} .. {show(value.high, value.unit)}"
+    if value.grade:
+        head += f", grade {value.grade}"
+    lines = [*(style.bold(x) for x in wrap(head, style, indent=0)), *wrap(e.says, style)]
+    if e.formula:
+        lines += wrap(f"= {e.formula}", style, indent=2)
+    if e.inputs:
+        lines += wrap(inputs_line(e.inputs), style, indent=4)
+    if len(e.parts) > 1:
+        lines += ["", "Sum of", *parts_lines(e.parts, value.unit, style)]
+    if e.terms:
+        lines += ["", "Formulas", *tree_lines(e.terms, style)]
+    if e.facts:
         lines += ["", "Facts"]
-        for fact in found:
+        for fact in e.facts:
             lines += fact_lines(fact, style)
-    moved = moves_lines(explanation.spread, facts, style)
+    moved = moves_lines(e.moves, style)
     if moved:
-        lines += ["", "What would move it most (facts that no measurement has tested, within their ranges)", *moved]
+        lines += ["", "What would move it most (one fact at a time, plans fixed)", *moved]
+    return "\n".join(lines) + "\n"
+
+
+def metrics_text(explainer: Explainer, style: Style) -> str:
+    """Every number of a result that can be explained, with what it is."""
+    result = explainer.result
+    rows = []
+    for path in numbers(result):
+        node = at(result, path)
+        e = Estimate.from_dict(node) if is_estimate(node) else None
+        rule = explainer.rule(path)
+        unit = e.unit if e is not None else rule.unit if rule else "1"
+        value = e.value if e is not None else node
+        rows.append((name_of(result, path), "?" if value is None else quantity(float(value), unit), rule.says if rule else ""))  # fmt: skip
+    wide = min(48, max((len(r[0]) for r in rows), default=0))
+    cells = max((len(r[1]) for r in rows), default=0)
+    lines = [f"{len(rows)} numbers; mowich explain RESULT NAME explains one", ""]
+    for name, value, says in rows:
+        text = f"  {name.ljust(wide)}  {value.rjust(cells)}  {says}"
+        lines.append(text if len(text) <= style.width else text[: style.width - 1] + ("…" if style.unicode else "~"))
     return "\n".join(lines) + "\n"

@@ -12,8 +12,8 @@ import mowich
 def to_json(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None) -> str:
     """The text of a result's `to_dict()`. `inputs` are added to its inputs: what else is needed to run it again."""
     out: dict[str, Any] = {"schema": result["schema"], "version": getattr(mowich, "__version__", "0+unknown"), **result}
-    if inputs and "inputs" in out:
-        out["inputs"] = {**out["inputs"], **inputs}
+    if inputs:
+        out["inputs"] = {**out.get("inputs", {}), **inputs}
     return json.dumps(out, indent=1, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
 
 

@@ -173,9 +173,10 @@ def search(
     together: bool = True,
     most_users: float = 512.0,
     slack: float = 0.9,
+    pair: tuple[int, int] | None = None,
 ) -> SearchResult:
     """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it; apart, together: whether
-    disaggregated and aggregated plans are among the candidates."""
+    disaggregated and aggregated plans are among the candidates; pair: the only plans of prefill and of decode workers apart (None: all)."""
     n = len(w.plans)
     ones = np.ones(n)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
@@ -204,7 +205,7 @@ def search(
                      speed=speed)]  # fmt: skip
     pairs = 0
     if apart and system.devices >= 2:
-        more, pairs = _apart(system, w, job, fits, rows, users, devices, tpot_factor, (s, c, e, load), slack)
+        more, pairs = _apart(system, w, job, fits, rows, users, devices, tpot_factor, (s, c, e, load), slack, pair)
         if more is not None:
             found.append(more)
     points = _Points.join(found if together else found[1:] or found)
@@ -270,7 +271,7 @@ class _Points:
 
 
 def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], rows: NDArray[np.intp], users: Floats, devices: Floats, tpot_factor: Floats,
-           point: tuple[Shapes, Costs, Engine, Load], slack: float) -> tuple[_Points | None, int]:  # fmt: skip
+           point: tuple[Shapes, Costs, Engine, Load], slack: float, pair: tuple[int, int] | None) -> tuple[_Points | None, int]:  # fmt: skip
     """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival on each worker, so TTFT = T (1 +
     rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit gives the highest rho."""
     s, c, e, load = point
@@ -297,16 +298,20 @@ def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], row
     # the best prefill worker of each size, and the decode points that are on the front of their size
     size = devices[fits]
     best_p = [int(np.nonzero(size == z)[0][np.argmax(rate_p[size == z])]) for z in np.unique(size[ok])]
+    if pair is not None:
+        best_p = [int(i) for i in np.nonzero(fits == pair[0])[0]]
     best_p = [i for i in best_p if rate_p[i] > 0]
     picks = []
     for z in np.unique(devices[rows]):
         here = np.nonzero(devices[rows] == z)[0]
+        if pair is not None:
+            here = here[rows[here] == pair[1]]
         best = -1.0
         for i in here[np.lexsort((-rate_d[here], tpot[here]))]:
             if rate_d[i] > best:
                 picks.append(int(i))
                 best = rate_d[i]
-    P, D = np.array(best_p), np.array(picks)
+    P, D = np.array(best_p, dtype=np.intp), np.array(picks, dtype=np.intp)
     pi, di = (v.ravel() for v in np.meshgrid(np.arange(len(P)), np.arange(len(D)), indexing="ij"))
     rp, rd, zp, zd = rate_p[P][pi], rate_d[D][di], size[P][pi], devices[rows][D][di]
     total_devices = float(system.devices)

@@ -122,12 +122,16 @@ class CollectiveStudy:
     beside: tuple[str, ...]
     levels: tuple[Row, ...]
     warnings: tuple[str, ...]
+    group: int
+    oversubscription: float
+    facts_hash: str
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract mowich/collective@1."""
         return {
             "schema": "mowich/collective@1",
-            "inputs": {"kind": self.kind, "on": self.system, "network": self.network or None, "faults": list(self.faults), "beside": list(self.beside)},
+            "inputs": {"kind": self.kind, "on": self.system, "network": self.network or None, "group": self.group, "oversubscription": self.oversubscription, "faults": list(self.faults), "beside": list(self.beside)},
+            "facts_hash": self.facts_hash,
             "slowdown": self.slowdown,
             "rows": [{"bytes": r.bytes, "ranks": r.ranks, "time_s": r.time_s.to_dict(), "busbw_Bps": r.busbw_Bps, "algorithm": r.algorithm,
                       "binds": r.binds} for r in self.rows],
@@ -238,6 +242,7 @@ def collective(facts: Facts, kind: str, on: str, *, sizes: Sequence[int], group:
             [float(u[i]) for u in ups],
             grade=worst_grade(grades),
             coverage={"analytic": 1.0},
+            breakdown=_parts(system, kind, b, n, T),
         )
         rows.append(
             CollectiveRow(
@@ -255,7 +260,15 @@ def collective(facts: Facts, kind: str, on: str, *, sizes: Sequence[int], group:
             "no collective on Trainium 3 has been measured in public: its link bandwidth is known to a factor of two, its latency by analogy"
         )
     return CollectiveStudy(kind=kind, system=on, display=system.display, network=network, rows=tuple(rows), slowdown=slowdown, faults=tuple(fail),
-                           beside=tuple(beside), levels=tuple(describe(system)), warnings=tuple(notes))  # fmt: skip
+                           beside=tuple(beside), levels=tuple(describe(system)), warnings=tuple(notes), group=wanted, oversubscription=oversubscription,
+                           facts_hash=facts.hash())  # fmt: skip
+
+
+def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> dict[str, float]:
+    """Seconds of a collective by level, latency, and what failed or shared links add; they sum to its time."""
+    whole = {k: v for k, v in collectives.by_level(system, kind, float(data_B), n).items() if v}
+    added = time_s - sum(whole.values())
+    return whole if added <= 1e-9 * time_s else {**whole, "slowed links": added}
 
 
 def _part(system: System, group: int) -> System:

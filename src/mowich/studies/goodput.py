@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,9 @@ class GoodputStudy:
     kind: str
     rows: tuple[StrategyRow, ...]
     warnings: tuple[str, ...]
+    samples: int
+    seed: int
+    facts_hash: str
 
     def to_dict(self) -> dict[str, object]:
         """The JSON contract mowich/goodput@1."""
@@ -52,7 +56,8 @@ class GoodputStudy:
         return {
             "schema": "mowich/goodput@1",
             "inputs": {"on": self.system, "chips": j.chips, "days": j.days, "step_s": j.step_s, "spare_share": j.spare_share, "replica_chips": j.replica_chips,
-                       "checkpoint_s": j.checkpoint_s},
+                       "checkpoint_s": j.checkpoint_s, "samples": self.samples, "seed": self.seed},
+            "facts_hash": self.facts_hash,
             "rows": [{"strategy": r.strategy, "goodput": r.goodput.to_dict(), "mtbf_s": r.formula.mtbf_s, "checkpoint_s": r.formula.interval_s,
                       "failures": r.formula.failures, "lost": dict(r.formula.parts), "monte_carlo": {"mean": r.monte_carlo[0], "sd": r.monte_carlo[1]},
                       "recovery_s": r.recovery_s, "breakeven_recovery_s": r.breakeven_s} for r in self.rows],
@@ -65,6 +70,16 @@ def kind_of(facts: Facts, system_id: str) -> str:
     """gpu, tpu or trainium: whose failure rates a system has."""
     vendor = str(facts.meta("chips", str(facts.meta("systems", system_id)["chip"]))["vendor"])
     return {"AWS": "trainium", "Google": "tpu"}.get(vendor, "gpu")
+
+
+def job_of(facts: Facts, system_id: str, inputs: Mapping[str, Any]) -> Job:
+    """The job that the inputs of a result state."""
+    server = f"systems.{system_id}.chips_per_server"
+    unit = round(facts.number(server)) if facts.get(server) else 8
+    return Job(
+        **{k: inputs[k] for k in ("chips", "days", "step_s", "spare_share", "replica_chips", "checkpoint_s")},
+        unit_chips=unit,
+    )
 
 
 def estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed: int) -> Estimate:
@@ -92,13 +107,9 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
             "days and step are above 0, samples at least 10", given=f"{days} days, {step_s} s, {samples} samples"
         )
     system = resolve(facts, on)
-    unit = (
-        round(facts.number(f"systems.{system.id}.chips_per_server"))
-        if facts.get(f"systems.{system.id}.chips_per_server")
-        else 8
-    )
-    job = Job(chips=system.chips, step_s=step_s, days=days, spare_share=spare_share, unit_chips=unit,
-              replica_chips=min(system.chips, replica or LARGE_MODEL_CHIPS), checkpoint_s=checkpoint_s)  # fmt: skip
+    stated = {"chips": system.chips, "days": days, "step_s": step_s, "spare_share": spare_share, "replica_chips": min(system.chips, replica or LARGE_MODEL_CHIPS),
+              "checkpoint_s": checkpoint_s}  # fmt: skip
+    job = job_of(facts, system.id, stated)
     kind = kind_of(facts, system.id)
     rates = faults.read_rates(facts, kind)
     rows = []
@@ -118,7 +129,8 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
         notes.append(
             "the ranges of the strategies overlap: none is named best; the break-even recovery says what each must reach"
         )
-    return GoodputStudy(system=on, display=system.display, job=job, kind=kind, rows=tuple(rows), warnings=tuple(notes))
+    return GoodputStudy(system=on, display=system.display, job=job, kind=kind, rows=tuple(rows), warnings=tuple(notes), samples=samples, seed=seed,
+                        facts_hash=facts.hash())  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mowich.economics import energy, power
 from mowich.errors import UserError
@@ -27,9 +27,16 @@ class PowerRow:
     def to_dict(self) -> dict[str, object]:
         """A row of mowich/power@1."""
         p = self.power
-        return {"system": self.system, "chips": self.chips, "parts_W": {k: v.to_dict() for k, v in p.parts.items()}, "it_W": p.it.to_dict(), "total_W": p.total.to_dict(),
+        return {"system": self.system, "chips": self.chips, "parts_W": {k: v.to_dict() for k, v in p.parts.items()}, "it_W": _summed(p.it, p, ("chip", "server", "network")), "total_W": _summed(p.total, p, power.PARTS),
                 "idle_W": p.idle.to_dict(), "machine_W": self.machine_W.to_dict(), "chips_under_cap": self.chips_under_cap.to_dict() if self.chips_under_cap else None,
                 "tokens_per_s_per_MW": self.tokens_per_MW.to_dict() if self.tokens_per_MW else None}  # fmt: skip
+
+
+def _summed(whole: Estimate, found: power.Power, names: Sequence[str]) -> dict[str, object]:
+    """An estimate with the parts that it is the sum of."""
+    parts = {name: value for name in names if (value := found.parts[name].value) is not None}
+    complete = whole.value is not None and abs(sum(parts.values()) - whole.value) <= 1e-9 * whole.value
+    return replace(whole, breakdown=parts if complete else {}).to_dict()
 
 
 def study(

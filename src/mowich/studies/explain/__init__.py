@@ -1,0 +1,33 @@
+"""`mowich explain`: where a number of any result comes from, as data.
+
+`explain(result, "trn3.step_s.ep", facts)` takes the JSON object of any verb. `tree` names its numbers, `rules` says what each is, `training`, `serving`
+and `others` make it again from the inputs that the result holds, through the functions that made it, and `explainer` puts the answer together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mowich.facts import Facts
+from mowich.studies.explain.explainer import Explainer, Explanation, Move
+from mowich.studies.explain.tree import name_of, numbers
+from mowich.workloads.model import Model
+
+__all__ = ["Explainer", "Explanation", "Move", "explain", "metrics"]
+
+
+def explain(
+    result: Mapping[str, Any], metric: str, facts: Facts, *, model: Model | None = None, sensitivity: bool = True
+) -> Explanation:
+    """The number called `metric` of a result: "trn3.step_s", "trn3.step_s.ep", "1.goodput", "ttft_s.p99", "DEEPSEEK.memory_B.weights".
+
+    facts: those that the result was made with; model: as loaded (None: by the name in the result); sensitivity: move the facts. Raises UserError for
+    an unknown name with the closest one, and for a row that has no plan.
+    """
+    return Explainer(result, facts, model).explain(metric, sensitivity=sensitivity)
+
+
+def metrics(result: Mapping[str, Any]) -> list[str]:
+    """Names of every number of a result, in its order; each can be explained."""
+    return [name_of(result, path) for path in numbers(result)]

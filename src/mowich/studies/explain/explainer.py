@@ -1,0 +1,492 @@
+"""One number of a result explained: what it is, its formula with the numbers put in, the facts behind it, and what would change it most.
+
+The answer is put together from four things that know nothing of each other: the name of the number (`tree`), the line that says what it is (`rules`),
+the model asked to make it again with its formulas recorded (`source`), and the facts, moved to the ends of their ranges one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+import mowich
+from mowich import workloads
+from mowich.errors import UserError
+from mowich.estimate import GRADES, Estimate, Notes, Term, worst_grade
+from mowich.facts import Fact, Facts, Watched
+from mowich.studies.explain import others, serving, training, tree
+from mowich.studies.explain.formula import UnknownNameError, evaluate, names, pretty
+from mowich.studies.explain.rules import Rule, rules_of
+from mowich.studies.explain.source import Result, Source
+from mowich.studies.explain.tree import Path
+from mowich.workloads.model import Model
+
+NUDGE = 1.01
+"""A fact without a range is moved by this to see whether a number rests on it at all."""
+
+LEAST = 1e-6
+"""Relative changes below this are none."""
+
+SHOWN_MOVES = 12
+"""Most facts of a sensitivity; the winner is looked at for the first `FLIPS` of them."""
+
+FLIPS = 6
+
+SLOW_MOVES = 8
+"""Facts that are moved where each means a simulation or a programme."""
+
+LESS_IS_BETTER: Mapping[str, bool] = {
+    "step_s": True, "days": True, "usd_per_mtok": True, "J_per_token": True, "ttft_s": True, "tpot_s": True, "total_W": True,
+    "tokens_per_s_per_chip": False, "tokens_per_s_per_user": False, "mfu": False, "goodput": False, "tokens_per_s_per_MW": False,
+}  # fmt: skip
+"""Numbers that rows are compared by, and which way."""
+
+DEFAULT = (
+    "step_s",
+    "tpot_s",
+    "time_s",
+    "goodput",
+    "total_W",
+    "derived",
+    "predicted",
+    "memory_B",
+    "tokens_per_s_per_chip",
+)
+"""What is explained where a row is named and no number of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What one fact does to the number. low, high: where it is moved to, SI; at_low, at_high: relative change of the number there. A fact
+    without a range that says anything goes from its value to `NUDGE` times it; flips: who wins instead, and at which end."""
+
+    fact: Fact
+    low: float
+    high: float
+    at_low: float
+    at_high: float
+    flips: str | None = None
+
+    @property
+    def is_nudge(self) -> bool:
+        """Whether the fact was only nudged upward."""
+        return self.low == self.fact.value and self.at_low == 0.0 and abs(self.high / self.low - NUDGE) < 1e-9
+
+    @property
+    def size(self) -> float:
+        return max(abs(self.at_low), abs(self.at_high))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """says: what the number is; formula: as printed; inputs: the numbers put in; estimate: the number (grade "" where nothing graded is behind it);
+    parts: what it is the sum of; terms: formulas that the model recorded, in order of evaluation; facts: all behind it; moves: largest first."""
+
+    metric: str
+    title: str
+    says: str
+    formula: str
+    inputs: Mapping[str, float | str]
+    estimate: Estimate
+    parts: Mapping[str, float] = field(default_factory=dict)
+    terms: tuple[Term, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    moves: tuple[Move, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/explain@1` contract."""
+        e = self.estimate
+        keys = ("path", "shown", "shown_range", "value", "unit", "low", "high", "grade", "title", "address", "locator", "date", "formula", "reason", "note")  # fmt: skip
+        return {
+            "schema": "mowich/explain@1", "metric": self.metric, "title": self.title, "says": self.says, "formula": self.formula, "inputs": dict(self.inputs),
+            "value": e.value, "unit": e.unit, "low": e.low, "high": e.high, "grade": e.grade or None, "reason": e.reason, "parts": dict(self.parts),
+            "terms": [{"name": t.name, "value": t.value, "unit": t.unit, "formula": t.formula, "inputs": dict(t.inputs), "facts": list(t.facts), "note": t.note} for t in self.terms],
+            "facts": [{k: getattr(f, k) for k in keys} for f in self.facts],
+            "moves": [{"fact": m.fact.path, "low": m.low, "high": m.high, "at_low": m.at_low, "at_high": m.at_high, "flips": m.flips} for m in self.moves],
+            "warnings": list(self.warnings),
+        }  # fmt: skip
+
+
+class Explainer:
+    """Explains numbers of one result. facts: those that it was made with; model: as loaded (None: loaded by the name in the result)."""
+
+    def __init__(self, result: Result, facts: Facts, model: Model | None = None) -> None:
+        self.result = result
+        self.facts = facts
+        self._model = model
+        self._sources: dict[Path, Source | None] = {}
+        self._hash = ""
+        self._cells: Mapping[str, Mapping[str, str]] | None = None
+        self.rules = rules_of(result)
+        if not self.rules:
+            raise UserError("not a result that can be explained", given=result.get("schema"), allowed="what a verb writes with --json or --out")  # fmt: skip
+
+    # the number --------------------------------------------------------------------------------------------------------
+    def explain(self, metric: str, *, sensitivity: bool = True) -> Explanation:
+        """The number of a name. Raises UserError for an unknown name, and for a row without a plan."""
+        return self.at(self._number(tree.find(self.result, metric)), sensitivity=sensitivity)
+
+    def _number(self, path: Path) -> Path:
+        """A number for a path that may lead to an object that holds several."""
+        node = tree.at(self.result, path)
+        if tree.is_number(node) or tree.is_estimate(node) or node is None:
+            return path
+        if path and path[-1] == "breakdown":
+            return path[:-1]
+        if isinstance(node, Mapping):
+            if "plan" in node and node["plan"] is None and node.get("reason"):
+                raise UserError(f"{tree.name_of(self.result, path)} has no plan to explain: {node['reason']}")
+            if self.rule(path) is not None:
+                return path
+            for key in DEFAULT:
+                if key in node:
+                    return (*path, key)
+        name = tree.name_of(self.result, path)
+        inside = [n for p in tree.numbers(self.result) if (n := tree.name_of(self.result, p)).startswith(f"{name}.")]
+        raise UserError(f"'{name}' is not a number", allowed=inside[:20] or "mowich explain RESULT lists what there is")
+
+    def rule(self, path: Path) -> Rule | None:
+        """The line of the table that says what a number is."""
+        for rule in self.rules:
+            if rule.matches(path) and (rule.when is None or self._parent(path).get(rule.when[0]) == rule.when[1]):
+                return rule
+        return None
+
+    def _parent(self, path: Path) -> Mapping[str, Any]:
+        found = tree.at(self.result, path[:-1])
+        return found if isinstance(found, Mapping) else {}
+
+    def at(self, path: Path, *, sensitivity: bool = True) -> Explanation:
+        """The number at a path of the result."""
+        warnings = self.warnings()
+        inside = self._inside_of_estimate(path, sensitivity)
+        if inside is not None:
+            return replace(inside, warnings=tuple(warnings))
+        node = tree.at(self.result, path)
+        name = tree.name_of(self.result, path)
+        if path[0] == "inputs":
+            if not tree.is_number(node):
+                raise UserError(f"'{name}' is not a number")
+            return Explanation(metric=name, title=name, says="an input of the result", formula="as given, or the default of the verb", inputs={},
+                               estimate=Estimate(value=node, unit="1", grade="user"), warnings=tuple(warnings))  # fmt: skip
+        rule = self.rule(path)
+        if rule is None:
+            raise UserError(f"nothing is known of '{name}'", fix="this is a gap of mowich: please report it")
+        source = self.source(path)
+        notes = Notes()
+        if source is not None:
+            source.terms(path[len(source.at) :], notes)
+        elif self._needs_source(path):
+            warnings.append("its scenario or file is not here: facts and sensitivities are left out; run explain where the result was made")  # fmt: skip
+        if tree.is_estimate(node):
+            estimate, parts = Estimate.from_dict(node), node.get("breakdown") or {}
+        elif isinstance(node, Mapping):
+            parts = {k: float(v) for k, v in node.items()}
+            estimate = Estimate(value=sum(parts.values()), unit=rule.unit, grade="")
+        else:
+            estimate, parts = Estimate(value=node, unit=rule.unit, grade=""), {}
+        formula, inputs, behind = self._formula(rule, path, source, notes)
+        found = self._facts(rule, notes, behind, path)
+        moves: tuple[Move, ...] = ()
+        if source is not None and sensitivity and estimate.value:
+            moves = self._moves(source, path, float(estimate.value), found, warnings)
+            for m in moves:
+                found.setdefault(m.fact.path, m.fact)
+        if not estimate.grade and found:
+            estimate = replace(estimate, grade=worst_grade(f.grade for f in found.values()) if any(f.grade and f.grade in GRADES for f in found.values()) else "user")  # fmt: skip
+        title = source.title if source is not None and source.title else ""
+        return Explanation(metric=name, title=f"{title}: {self._short(path, source)}" if title else name, says=rule.says, formula=formula, inputs=inputs, estimate=estimate,
+                           parts=parts, terms=tuple(notes.terms.values()), facts=tuple(found.values()), moves=moves, warnings=tuple(warnings))  # fmt: skip
+
+    def _short(self, path: Path, source: Source | None) -> str:
+        words = [str(p) for p in path[len(source.at) if source else 0 :] if p != "breakdown"]
+        return ".".join(words)
+
+    def _inside_of_estimate(self, path: Path, sensitivity: bool) -> Explanation | None:
+        """low, high, value and coverage of an estimate, told by the estimate."""
+        for i, word in ((1, "value"), (1, "low"), (1, "high"), (2, "coverage")):
+            if len(path) > i and path[-i] == word and tree.is_estimate(tree.at(self.result, path[:-i])):
+                whole = self.at(path[:-i], sensitivity=sensitivity)
+                if word == "value":
+                    return whole
+                name, value = tree.name_of(self.result, path), tree.at(self.result, path)
+                if word == "coverage":
+                    return replace(whole, metric=name, says=f"share of the number that rests on this kind of cost: {path[-1]}", formula="cost of this kind / all, by what its constants come from", inputs={},
+                                   estimate=Estimate(value=value, unit="1", grade=whole.estimate.grade), parts={})  # fmt: skip
+                sign = "-" if word == "low" else "+"
+                return replace(whole, metric=name, says=f"{word} end of the 90% predictive interval of: {whole.says}", inputs={}, parts={},
+                               formula=f"value x exp({sign} sqrt(sum of squares of ln changes by each ranged fact, and of the error of the fit)), or percentiles of draws; exact where nothing is uncertain",
+                               estimate=Estimate(value=value, unit=whole.estimate.unit, grade=whole.estimate.grade))  # fmt: skip
+        return None
+
+    # formula -----------------------------------------------------------------------------------------------------------
+    def _formula(
+        self, rule: Rule, path: Path, source: Source | None, notes: Notes
+    ) -> tuple[str, dict[str, float | str], list[str]]:
+        """(formula as printed, numbers put in, paths of facts behind the symbols)."""
+        if not rule.formula:
+            return rule.words, {}, []
+        inputs: dict[str, float | str] = {}
+        behind: list[str] = []
+        for symbol in names(rule.formula):
+            try:
+                value = self.lookup(symbol, path, source, notes)
+            except UnknownNameError:
+                continue
+            inputs[symbol] = _shown(value)
+            behind += source.behind.get(symbol, ()) if source is not None else ()
+        return pretty(rule.formula), inputs, behind
+
+    def evaluate(self, path: Path) -> float | None:
+        """The number by its own formula, from the names of the result; None where the formula is in words or something in it is unknown."""
+        rule, source, notes = self.rule(path), self.source(path), Notes()
+        if rule is None or not rule.formula:
+            return None
+        if source is not None:
+            source.terms(path[len(source.at) :], notes)
+        try:
+            return evaluate(rule.formula, lambda name: self.lookup(name, path, source, notes))
+        except UnknownNameError:
+            return None
+
+    def lookup(self, symbol: str, path: Path, source: Source | None, notes: Notes) -> Any:
+        """The value of a name in a formula: beside the number, further out, what the model recorded, the inputs."""
+        first, *rest = symbol.split(".")
+        node = self._first(first, path, source, notes)
+        for word in rest:
+            node = np.array([_number(x[word]) for x in node]) if isinstance(node, list) else node[word]
+        return _number(node)
+
+    def _first(self, name: str, path: Path, source: Source | None, notes: Notes) -> Any:
+        here = tree.at(self.result, path)
+        if name == "parts" and tree.is_estimate(here):
+            return here["breakdown"]
+        if name == "result":
+            return self.result
+        for i in range(len(path) - 1, -1, -1):
+            scope = tree.at(self.result, path[:i])
+            if isinstance(scope, Mapping) and not isinstance(scope.get(name), str | None):
+                return scope[name]
+        if source is not None and name in source.symbols:
+            return source.symbols[name]
+        for term in reversed(notes.terms.values()):
+            if term.name.replace(" ", "_") == name:
+                return term.value
+            if name in term.inputs:
+                return term.inputs[name]
+        inputs = self.result.get("inputs", {})
+        if name in inputs:
+            return inputs[name]
+        raise UnknownNameError(name)
+
+    # facts -------------------------------------------------------------------------------------------------------------
+    def _facts(self, rule: Rule, notes: Notes, behind: Sequence[str], path: Path) -> dict[str, Fact]:
+        """Facts that the terms, the symbols and the rule name."""
+        paths = [p for t in notes.terms.values() for p in t.facts] + list(behind)
+        names_of = self._names(path)
+        if not any("{" in p for p in rule.facts) or names_of:
+            for template in rule.facts:
+                at = template.format(**names_of)
+                paths += self.facts.paths(at.removesuffix(".*")) if at.endswith(".*") else [at]
+        found: dict[str, Fact] = {}
+        for p in paths:
+            fact = self.facts.get(p)
+            if fact is not None:
+                found.setdefault(fact.path, fact)
+        return found
+
+    def _names(self, path: Path) -> dict[str, str]:
+        """{system} and {chip} of the row that a path is in."""
+        from mowich.machines.system import machine_id, parse_spec
+
+        for i in range(len(path), -1, -1):
+            node = tree.at(self.result, path[:i])
+            if isinstance(node, Mapping) and (word := node.get("system_id") or node.get("system")):
+                system = machine_id(self.facts, parse_spec(str(word))[0])
+                return {"system": system, "chip": str(self.facts.meta("systems", system)["chip"])}
+        return {}
+
+    def _moves(
+        self, source: Source, path: Path, value: float, found: Mapping[str, Fact], warnings: list[str]
+    ) -> tuple[Move, ...]:
+        """The facts that move the number, largest first, with who wins at their ends."""
+        key = path[len(source.at) :]
+        watched = Watched(self.facts)
+        now = source.numbers(watched).get(key)
+        if now is None and isinstance(tree.at(self.result, path), Mapping):
+            now = _sum_of(source.numbers(watched), key)
+        if not now:
+            return ()
+        if abs(now / value - 1.0) > 1e-6 and self.result.get("facts_hash") in (None, self._hash) and not source.is_slow:
+            warnings.append(f"made again it is {now:.6g}: this version of mowich differs from the one that made the result")  # fmt: skip
+
+        def change(path_: str, to: float) -> float | None:
+            try:
+                made = source.numbers(self.facts.with_values({path_: to}))
+            except (UserError, ZeroDivisionError, OverflowError):
+                return None
+            new = made.get(key)
+            if new is None:
+                new = _sum_of(made, key)
+            return None if new is None else new / now - 1.0
+
+        def moved(fact: Fact, low: float, high: float) -> Move:
+            at_low, at_high = ((change(fact.path, end) or 0.0) if end != fact.value else 0.0 for end in (low, high))
+            return Move(fact=fact, low=low, high=high, at_low=at_low, at_high=at_high)
+
+        def sizes(moves: Iterable[Move]) -> list[Move]:
+            return sorted((m for m in moves if m.size > LEAST), key=lambda m: -m.size)[:SHOWN_MOVES]
+
+        read = [f for f in watched.read.values() if isinstance(f.value, float) and f.value]
+        wide = [f for f in read if f.low is not None and f.high is not None and f.low != f.high and not is_fitted(f)]
+        if source.is_slow:  # those that the terms name, the widest first
+            wide = sorted((f for f in wide if f.path in found), key=lambda f: -(f.high or 1.0) / max(f.low or 0.0, 1e-30))[:SLOW_MOVES]  # fmt: skip
+        ranged = sizes(moved(f, f.low, f.high) for f in wide if f.low is not None and f.high is not None)
+        if (ranged and found) or source.is_slow:
+            return tuple(replace(m, flips=self._winner_at(m, path)) if i < FLIPS else m for i, m in enumerate(ranged))
+        others_ = sizes(moved(f, float(f.value or 0.0), float(f.value or 0.0) * NUDGE) for f in read if (f.low == f.high or is_fitted(f)) and not _is_count(f))  # fmt: skip
+        return (*ranged, *others_[: SHOWN_MOVES - len(ranged)])
+
+    def _winner_at(self, move: Move, path: Path) -> str | None:
+        """Who is best of the rows when the fact stands at its ends, where that is another than now."""
+        metric = str(path[-1])
+        if len(path) != 3 or path[0] != "rows" or metric not in LESS_IS_BETTER:
+            return None
+        rows = self.result["rows"]
+        sources = {i: self.source((*path[:1], i, metric)) for i in range(len(rows))}
+        if len([s for s in sources.values() if s is not None]) < 2 or any(
+            s is not None and s.is_slow for s in sources.values()
+        ):
+            return None
+
+        def best(known: Facts) -> int | None:
+            values = {
+                i: v for i, s in sources.items() if s is not None and (v := s.numbers(known).get((metric,))) is not None
+            }
+            return min(values, key=lambda i: values[i] * (1 if LESS_IS_BETTER[metric] else -1)) if values else None
+
+        now = best(self.facts)
+        words = []
+        for end, at in (("low", move.low), ("high", move.high)):
+            other = best(self.facts.with_values({move.fact.path: at}))
+            if other is not None and other != now:
+                words.append(f"{tree.label(rows, other)} at its {end} end")
+        return ", ".join(words) or None
+
+    # sources -----------------------------------------------------------------------------------------------------------
+    def warnings(self) -> list[str]:
+        """What is not as it was when the result was made."""
+        out = []
+        made, hashed = self.result.get("version"), self.result.get("facts_hash")
+        self._hash = self._hash or self.facts.hash()
+        if made is not None and made != mowich.__version__:
+            out.append(f"made by mowich {made}, explained by {mowich.__version__}: formulas are of now")
+        if hashed is not None and hashed != self._hash:
+            out.append(f"the facts have changed since it was made ({hashed}, now {self._hash}): terms are of now")
+        return out
+
+    def model(self, name: str | None = None) -> Model:
+        """The model of the result, or of one row of a sweep. Raises UserError where it is another than the result's."""
+        if name is not None:
+            return workloads.load(name)
+        if self._model is None:
+            inputs = self.result["inputs"]
+            self._model = workloads.load(str(inputs.get("model_given") or inputs.get("model")))
+        wanted = self.result["inputs"].get("model_params")
+        if wanted is not None and wanted != self._model.params:
+            raise UserError(f"'{self._model.name}' is not the model of this result", given=f"{self._model.params} parameters", allowed=f"{wanted}", fix="run explain where the result was made")  # fmt: skip
+        return self._model
+
+    def source(self, path: Path) -> Source | None:
+        """What makes the number at a path again; None where nothing does (a count, a row without a plan)."""
+        place = self._place(path)
+        if place is None:
+            return None
+        if place not in self._sources:
+            self._sources[place] = self._make(place)
+        return self._sources[place]
+
+    def _needs_source(self, path: Path) -> bool:
+        return self._place(path) is not None and self.result["schema"] in ("mowich/traffic@1", "mowich/fleet@1", "mowich/validate@1")  # fmt: skip
+
+    def _place(self, path: Path) -> Path | None:
+        """The part of the result that one source stands for."""
+        schema = str(self.result["schema"])
+        if schema in ("mowich/traffic@1", "mowich/fleet@1", "mowich/kernel@1"):
+            return ()
+        if schema == "mowich/fit@1":
+            return path[:2] if path[0] == "smallest_by_weights" else ()
+        if path[0] in ("rows", "plans", "pareto", "front", "claims", "memory") and len(path) > 1:
+            return path[:2]
+        return None
+
+    def _make(self, place: Path) -> Source | None:
+        result, facts, schema = self.result, self.facts, str(self.result["schema"])
+        row: Mapping[str, Any] = tree.at(result, place)
+        if schema in ("mowich/compare@1", "mowich/plan@1", "mowich/sweep@1"):
+            if result["inputs"].get("task") == "serve":
+                return serving.serve_row(result, place, row, self.model(), facts) if row.get("decode") else None
+            if not row.get("plan"):
+                return None
+            model = self.model(str(row["model"]) if schema == "mowich/sweep@1" else None)
+            return training.train_row(result, place, row, model, facts)
+        if schema == "mowich/fit@1":
+            if result["inputs"].get("task") == "serve":
+                return serving.serve_fit(result, place, row, self.model(), facts) if row and row.get("plan") else None
+            return others.train_fit(result, self.model(), facts) if result["plan"] else None
+        if schema == "mowich/claims@1":
+            return (others.claim if place[0] == "claims" else others.memory_row)(result, place, row, facts)
+        if schema == "mowich/traffic@1":
+            return others.traffic(result, facts)
+        if schema == "mowich/fleet@1":
+            return others.fleet(result, facts)
+        if schema == "mowich/kernel@1":
+            return others.kernel(result, facts)
+        if schema == "mowich/validate@1":
+            if self._cells is None:
+                self._cells = others.measured_rows(result, facts)
+            cells = self._cells.get(row["id"])
+            return None if cells is None else others.validated(place, row, cells, facts)
+        made = {
+            "mowich/collective@1": others.collective_row,
+            "mowich/goodput@1": others.goodput_row,
+            "mowich/power@1": others.power_row,
+        }
+        return made[schema](result, place, row, facts)
+
+
+def is_fitted(fact: Fact) -> bool:
+    """Whether a fact was fitted to measurements: its error is in the residual of the fit, and its ends are not what is unknown of it."""
+    return fact.path.startswith(("training.", "serving.")) and fact.grade == "C"
+
+
+def _is_count(fact: Fact) -> bool:
+    """Whether a fact counts things, and cannot be moved by a per cent."""
+    return fact.unit == "" and float(fact.value or 0.0) == round(float(fact.value or 0.0))
+
+
+def _sum_of(made: Mapping[Path, float], key: Path) -> float | None:
+    """The sum of what lies below a path."""
+    below = [v for k, v in made.items() if k[: len(key)] == key and len(k) == len(key) + 1]
+    return sum(below) if below else None
+
+
+def _number(node: Any) -> Any:
+    """An estimate as its value; anything else as it is."""
+    value = node["value"] if tree.is_estimate(node) else node
+    if value is None:
+        raise UnknownNameError("unknown")
+    return value
+
+
+def _shown(value: Any) -> float | str:
+    """A symbol's value for printing: lists in short."""
+    if isinstance(value, int | float):
+        return float(value)
+    items = list(value.values()) if isinstance(value, Mapping) else list(value)
+    words = [f"{x:.6g}" if isinstance(x, int | float | np.floating) else "?" for x in items[:6]]
+    return ", ".join(words) + (f", ... ({len(items)})" if len(items) > 6 else "")

@@ -1,0 +1,40 @@
+"""What can make a number of a result once more: with other facts, and with its formulas written down.
+
+A `Source` belongs to a part of a result (a row, or the whole). It evaluates the functions that made the numbers, at the plan and the inputs that the
+result states: `numbers` under any facts, `terms` with a recorder. So no explanation is told twice: it is the model itself, asked to show its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mowich.estimate import Notes
+from mowich.facts import Facts
+from mowich.studies.explain.tree import Path
+
+Numbers = Mapping[Path, float]
+"""Path below the source's own -> value."""
+
+
+def _no_terms(name: Path, notes: Notes) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed; terms: record the formulas
+    of one number; symbols: further names that formulas may read, with the facts behind them; only: facts to move (None: all that `numbers` reads); is_slow: made again once for each
+    end of a range and no more often."""
+
+    at: Path
+    numbers: Callable[[Facts], Numbers]
+    terms: Callable[[Path, Notes], None] = _no_terms
+    symbols: Mapping[str, float] = field(default_factory=dict)
+    behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    title: str = ""
+    is_slow: bool = False
+
+
+Result = Mapping[str, Any]

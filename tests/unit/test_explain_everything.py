@@ -1,0 +1,178 @@
+"""Every number of every verb's JSON can be explained: a formula, and sources where there is hardware behind it.
+
+Each verb runs once, small, and every number of its JSON (ends of ranges, shares and inputs included) is asked for. Where the formula is arithmetic over the
+result, it must give the number.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mowich import cli
+from mowich.errors import UserError
+from mowich.facts import Facts
+from mowich.studies import validate
+from mowich.studies.explain import Explainer, metrics, tree
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ("--train", "--seq", "4096", "--batch", "256seqs")
+SERVE = ("--serve", "--isl", "2k", "--osl", "500", "--ttft", "2s", "--tpot", "50ms")
+
+VERBS: dict[str, tuple[str, ...]] = {
+    "compare": ("compare", "llama-3.1-8b", *TRAIN, "--tokens", "1T", "--on", "trn3:64,h100:64"),
+    "compare-serve": ("compare", "llama-3.1-8b", *SERVE, "--on", "h100:8,trn2:4,h100:1"),
+    "plan": ("plan", "llama-3.1-8b", *TRAIN, "--tokens", "1T", "--on", "h100:64", "--top", "1", "--neighbours"),
+    "plan-pareto": ("plan", "llama-3.2-1b", *TRAIN, "--tokens", "1T", "--on", "h100:8", "--top", "1", "--pareto"),
+    "plan-serve": ("plan", "llama-3.1-8b", *SERVE, "--on", "h100:2", "--top", "1"),
+    "plan-apart": ("plan", "llama-3.1-8b", *SERVE, "--on", "h100:4", "--top", "1", "--set", "plan.mode=disaggregated"),
+    "fit": ("fit", "llama-3.1-8b", *TRAIN, "--on", "trn3:8"),
+    "fit-serve": ("fit", "llama-3.1-405b", "--serve", "--kv", "128k", "--on", "trn3"),
+    "sweep": ("sweep", "{tmp}/sweep.yaml", "--jobs", "1"),
+    "traffic": ("traffic", str(ROOT / "scenarios" / "chat-llama-70b.yaml")),
+    "fleet": ("fleet", str(ROOT / "scenarios" / "startup.yaml"), "--rates", str(ROOT / "scenarios" / "startup.rates.json"), "--draws", "3", "--flips"),
+    "collective": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB,1GiB"),
+    "collective-nccl": ("collective", "all-reduce", "--on", "h100:64", "--bytes", "1GiB"),
+    "collective-a2a": ("collective", "all-to-all", "--on", "ironwood:64", "--bytes", "1MiB"),
+    "collective-fail": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1GiB", "--group", "64", "--fail", "link:3"),
+    "goodput": ("goodput", "--on", "trn3:16384", "--days", "10", "--samples", "50"),
+    "power": ("power", "--on", "trn3,gb300", "--cap", "100MW", "--tokens-per-s", "1000"),
+    "claims": ("claims", "trainium3"),
+    "claims-measured": ("claims", "measured-ironwood"),
+    "model": ("model", "deepseek-v3"),
+    "validate": ("validate", "{tmp}/rows.csv"),
+    "kernel-profile": ("kernel", "profile", str(ROOT / "kernels" / "matmul.py"), "-k", "matmul", "--target", "trn2"),
+    "kernel-run": ("kernel", "run", str(ROOT / "kernels" / "softmax.py"), "-k", "softmax", "x=float32[128,64]", "--target", "trn2"),
+    "kernel-diff": ("kernel", "diff", "{tmp}/a", "{tmp}/b"),
+}  # fmt: skip
+
+HARDWARE = {
+    "compare": ("h100:64.days", "h100:64.mfu", "trn3:64.J_per_token", "trn3:64.step_s.gemm", "trn3:64.memory_capacity_B"), "compare-serve": ("trn2:4.tpot_s", "h100:8.usd_per_mtok", "h100:8.memory_B"), "plan": ("1.goodput",),
+    "plan-serve": ("1.tpot_s.linear",), "fit": ("memory_capacity_B",), "fit-serve": ("requests", "smallest_by_weights.bf16.memory_B.reserve"), "collective": ("1.time_s", "2.busbw_Bps"), "collective-nccl": ("1.time_s",),
+    "goodput": ("sync.goodput", "sync.mtbf_s", "elastic.lost.missing_hardware"), "power": ("trn3.total_W", "gb300.parts_W.network", "trn3.chips_under_cap"),
+    "traffic": ("ttft_s.p99", "usd_per_mtok"), "validate": ("1.predicted",), "kernel-profile": ("time_s", "mfu"), "sweep": ("1.tokens_per_s_per_chip",), "fleet": ("objective",),
+    "claims": ("1.derived",), "plan-apart": ("1.ttft_s",),
+}  # fmt: skip
+"""Numbers of each verb that rest on hardware: at least one fact with source and grade."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The JSON of every verb, made when first asked for."""
+    tmp = tmp_path_factory.mktemp("explain")
+    (tmp / "sweep.yaml").write_text(
+        "mowich: 1\nmodels: llama-3.1-8b\non: [h100]\nchips: [64]\nseq: 4096\nbatch: 256seqs\ntokens: 1T\n"
+    )
+    with validate.published().open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows[:4])
+    for name in ("a", "b"):
+        assert cli.run(["kernel", "profile", str(ROOT / "kernels" / "softmax.py"), "-k", "softmax", "x=float32[128,64]", "--parquet", str(tmp / name), "-q"]) == 0  # fmt: skip
+    return {"tmp": tmp}
+
+
+def result_of(results: dict[str, Any], verb: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    if verb not in results:
+        capsys.readouterr()
+        args = [a.format(tmp=results["tmp"]) for a in VERBS[verb]]
+        quiet = [] if args[:2] == ["kernel", "diff"] else ["--quiet"]
+        code = cli.run([*args, "--json", *quiet])
+        assert code == 0, capsys.readouterr().err
+        results[verb] = json.loads(capsys.readouterr().out)
+    return dict(results[verb])
+
+
+def every_number(node: Any, path: tree.Path = ()) -> Iterator[tree.Path]:
+    """Paths of every number of the JSON, nothing skipped."""
+    if tree.is_number(node):
+        yield path
+    for key, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from every_number(child, (*path, key))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_number_has_a_formula(
+    results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = result_of(results, verb, capsys)
+    explainer = Explainer(result, facts)
+    asked = 0
+    for path in every_number(result):
+        told = explainer.at(path, sensitivity=False)
+        assert told.formula, (verb, path)
+        assert told.says, (verb, path)
+        value = tree.at(result, path)
+        assert told.estimate.value == value, (verb, path)
+        asked += 1
+    assert asked > 5
+    for path in tree.numbers(result):
+        assert tree.find(result, tree.name_of(result, path)) == path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_formulas_give_the_numbers(
+    results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a formula is arithmetic over the result, evaluating it on what the result holds gives what the result says."""
+    result = result_of(results, verb, capsys)
+    explainer = Explainer(result, facts)
+    for path in tree.numbers(result):
+        rule, node = explainer.rule(path), tree.at(result, path)
+        value = node["value"] if tree.is_estimate(node) else node
+        if rule is not None and rule.formula and value is not None:
+            assert explainer.evaluate(path) == pytest.approx(value, rel=1e-6), (verb, path, rule.formula)
+
+
+@pytest.mark.parametrize(("verb", "metric"), [(v, m) for v, names in HARDWARE.items() for m in names])
+def test_hardware_behind_a_number_is_named_with_its_source(
+    results: dict[str, Any], verb: str, metric: str, facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = result_of(results, verb, capsys)
+    told = Explainer(result, facts).explain(metric)
+    assert not told.warnings
+    assert any(f.grade and (f.title or f.source) for f in told.facts), metric
+    assert told.estimate.grade in {*"ABCD", "user"}
+    sizes = [m.size for m in told.moves if not m.is_nudge]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_names_of_a_result_are_listed_and_each_is_known(
+    results: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    result = result_of(results, "goodput", capsys)
+    saved = tmp_path / "r.json"
+    saved.write_text(json.dumps(result))
+    assert cli.run(["explain", str(saved)]) == 0
+    out = capsys.readouterr().out
+    for name in metrics(result):
+        assert f" {name} " in out
+    assert cli.run(["explain", str(saved), "async.goodput", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "mowich/explain@1"
+    assert told["moves"][0]["fact"].startswith("reliability.")
+
+
+@pytest.mark.parametrize(("metric", "said"), [("asynch.goodput", "did you mean 'async'?"), ("sync.godput", "did you mean 'goodput'?"), ("sync.lost.x", "unknown metric 'x' of sync.lost")])  # fmt: skip
+def test_an_unknown_name_is_one_line_with_the_closest(
+    results: dict[str, Any], metric: str, said: str, facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError) as error:
+        Explainer(result_of(results, "goodput", capsys), facts).explain(metric)
+    assert said in error.value.line()
+    assert len(error.value.line().splitlines()) == 1
+
+
+def test_a_scenario_that_is_gone_is_said(
+    results: dict[str, Any], facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = result_of(results, "traffic", capsys)
+    gone = {**result, "inputs": {**result["inputs"], "scenario": "/nowhere/chat.yaml"}}
+    told = Explainer(gone, facts).explain("ttft_s.p99")
+    assert told.formula
+    assert any("is not here" in w for w in told.warnings)
