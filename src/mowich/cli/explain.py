@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,9 @@ from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Json, Plain, Quiet
 from mowich.cli.output import noter, progress, style
 from mowich.errors import UserError
-from mowich.facts import Facts
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
 
 
 def read_result(result: Path) -> Mapping[str, Any]:

@@ -423,20 +423,15 @@ def explain(result: Mapping[str, Any], metric: str, ask: asks.Compare | asks.Pla
     """Formula, numbers, facts and sources of one number of a result."""
     from mowich.report.explain import explain_text
     from mowich.report.table import Style
-    from mowich.studies.explain import check_result
     from mowich.studies.explain import explain as study
 
-    check_result(result, "result")
     got = read(ask, facts)
     known = got.settings.facts
-    found = study(result, metric, got.model, known)
-    paths = list(dict.fromkeys([*(p for t in found.terms for p in t.facts), *(f for f, _, _ in found.spread[:8])]))
-    data = {
-        "schema": "mowich/explain@1", "title": found.title, "estimate": found.estimate.to_dict(), "parts": dict(found.parts),
-        "terms": [asdict(t) for t in found.terms], "spread": [{"fact": f, "at_low": lo, "at_high": hi} for f, lo, hi in found.spread],
-        "facts": [fact_dict(known, p) for p in paths if known.get(p) is not None],
+    found = study(result, metric, known, model=got.model)
+    data = found.to_dict() | {
+        "estimate": found.estimate.to_dict(), "facts": [fact_dict(known, f.path) for f in found.facts],
     }  # fmt: skip
-    return reply(data, text=explain_text(found, known, Style(unicode=True, colour=False, width=96)))
+    return reply(data, text=explain_text(found, Style(unicode=True, colour=False, width=96)))
 
 
 def fact_dict(facts: Facts, path: str) -> dict[str, Any]:

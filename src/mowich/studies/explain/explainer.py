@@ -128,7 +128,18 @@ class Explainer:
     # the number --------------------------------------------------------------------------------------------------------
     def explain(self, metric: str, *, sensitivity: bool = True) -> Explanation:
         """The number of a name. Raises UserError for an unknown name, and for a row without a plan."""
-        return self.at(self._number(tree.find(self.result, metric)), sensitivity=sensitivity)
+        path = self._number(tree.find(self.result, metric))
+        self._has_plan(path)
+        return self.at(path, sensitivity=sensitivity)
+
+    def _has_plan(self, path: Path) -> None:
+        """Raise UserError for what is unknown because its row has no plan, with the row's reason."""
+        node = tree.at(self.result, path)
+        row = tree.at(self.result, path[:2]) if len(path) > 2 else None
+        if isinstance(row, Mapping) and tree.is_estimate(node) and node["value"] is None and row.get("reason"):
+            no_plan = all(row.get(k) is None for k in ("plan", "decode"))
+            if no_plan and "feasible" in row:
+                raise UserError(f"{tree.name_of(self.result, path[:2])} has no plan to explain: {row['reason']}")
 
     def _number(self, path: Path) -> Path:
         """A number for a path that may lead to an object that holds several."""
@@ -138,8 +149,6 @@ class Explainer:
         if path and path[-1] == "breakdown":
             return path[:-1]
         if isinstance(node, Mapping):
-            if "plan" in node and node["plan"] is None and node.get("reason"):
-                raise UserError(f"{tree.name_of(self.result, path)} has no plan to explain: {node['reason']}")
             if self.rule(path) is not None:
                 return path
             for key in DEFAULT:
