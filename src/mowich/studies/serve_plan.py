@@ -156,8 +156,8 @@ def worker(d: Deployment, job: ServeJob) -> Worker:
 
 
 def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, *, engine: str, fixed: Mapping[str, Sequence[int | str]], top: int,
-          term: str) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:  # fmt: skip
-    """Rows of one system, best first (one infeasible row when nothing meets the limits), its front, and the search."""
+          term: str, with_front: bool = True) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:  # fmt: skip
+    """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only `with_front`), and the search."""
     weights = [str(w) for w in fixed.get("weights", (native_weights(model, system),))]
     kv = [
         str(k)
@@ -179,7 +179,7 @@ def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, 
     w = worker(d, job)
     got = search(system, w, job, top=top, apart=apart, together=together)
     if got.best:
-        front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front]
+        front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front if with_front]
         rows = [
             replace(_row(d, f, name, job, facts, term, True, None, got), front=got.curve if i == 0 else ())
             for i, f in enumerate(got.best)
@@ -344,7 +344,9 @@ def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, 
         system = resolve(facts, spec, chips=chips)
         name = engine_for(system, engine)
         systems.append((spec, system, name))
-        found, _, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=1, term=term)
+        found, _, got = solve(
+            model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=1, term=term, with_front=False
+        )
         rows.append(found[0])
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
     return ServeResult(kind="compare", inputs=_inputs(model, job, fixed or {}, term, systems), facts_hash=facts.hash(), evaluated=evaluated, points=points,

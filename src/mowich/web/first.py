@@ -17,13 +17,13 @@ FIRST = asks.Compare(
 
 
 def warm_up(facts: Facts) -> None:
-    """Import what the verbs need, and parse facts and models: a small job of each kind. A user's own facts may refuse it, which is no matter here."""
-    for on in ("trn3:64", "gb300:72"):
-        with contextlib.suppress(UserError):
-            verbs.plan(
-                asks.Plan(
-                    model="deepseek-v3", on=on, train=asks.Train(tokens="1T", seq="4096", batch="1024seqs"), top=1
-                ),
-                facts,
-            )
-            verbs.plan(asks.Plan(model="deepseek-v3", on=on, serve=asks.Serve(isl="8k", osl="1k"), top=1), facts)
+    """Import what the verbs need, parse facts and models, stack the facts of the systems that are asked for first: a small job of each kind. A user's
+    own facts may refuse one, which is no matter here."""
+    train, serve = asks.Train(tokens="1T", seq="4096", batch="256seqs"), asks.Serve(isl="8k", osl="1k")
+    for on in FIRST.on:
+        for ask in (
+            asks.Compare(model="llama-3.1-8b", on=(on,), chips="64", train=train),
+            asks.Compare(model="llama-3.1-8b", on=(on,), chips="16", serve=serve),
+        ):
+            with contextlib.suppress(UserError):
+                verbs.together(ask, [verbs.row(ask, 0, facts)], facts)

@@ -8,6 +8,7 @@ that ship.
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -82,13 +83,41 @@ class Read:
     notes: list[str] = field(default_factory=list)
 
 
+_read: OrderedDict[str, Read] = OrderedDict()
+"""Requests that this worker has read lately: a comparison is read once for each of its systems."""
+
+
 def read(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts: Facts) -> Read:
-    """Every mistake of a request at once, as the command line would say them. Raises UserErrors."""
+    """A request as the studies take it. Raises UserErrors with every mistake at once, as the command line would say them."""
+    key = f"{type(ask).__name__}:{facts.hash()}:{asks.canonical(ask)}"
+    if key not in _read:
+        _read[key] = _read_now(ask, facts)
+        if len(_read) > 64:
+            _read.popitem(last=False)
+    return _read[key]
+
+
+def _settings(items: Sequence[str], facts: Facts, problems: Problems) -> Settings:
+    """`read_settings`, with the same facts for the same settings, so that what is kept for them is used again."""
+    kept = _kept_settings.get(key := (facts.hash(), *items))
+    if kept is None:
+        kept = read_settings(items, facts, problems)
+        if not problems.found:
+            _kept_settings[key] = kept
+            if len(_kept_settings) > 16:
+                _kept_settings.popitem(last=False)
+    return kept
+
+
+_kept_settings: OrderedDict[tuple[str, ...], Settings] = OrderedDict()
+
+
+def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts: Facts) -> Read:
     from mowich.plans.plan import parse_fixed
     from mowich.studies.serve_plan import parse_serving
 
     problems, notes = Problems(), cast("list[str]", [])
-    chosen = read_settings(ask.set, facts, problems)
+    chosen = _settings(ask.set, facts, problems)
     count = read_count(ask.chips, "--chips", problems)
     model: Model | None = None
     with problems.watch("MODEL"):

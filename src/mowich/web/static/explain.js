@@ -93,7 +93,7 @@ function draw(box, e, metric, from) {
   const range = est.low !== null && est.low !== undefined && est.high > est.low ? `90% range ${quantity(est.low, est.unit)} to ${quantity(est.high, est.unit)}` : "";
   const parts = Object.entries(e.parts ?? {}).filter(([, v]) => Math.abs(v) > 0).sort((a, b) => b[1] - a[1]);
   const total = parts.reduce((a, [, v]) => a + v, 0);
-  const moves = (e.moves ?? e.spread ?? []).slice(0, 6);
+  const moves = (e.moves ?? []).slice(0, 6);
   box.replaceChildren(
     h("div", { class: "bar" }, h("h2", {}, e.title), h("button", { type: "button", class: "small quiet", "aria-label": "Close the explanation", onclick: () => { box.replaceChildren(); document.body.classList.remove("why"); from?.isConnected && from.focus(); } }, "×")),
     h("p", { class: "big" }, head, " ", est.grade ? h("span", { class: `grade ${est.grade}` }, est.grade) : ""),
@@ -105,10 +105,10 @@ function draw(box, e, metric, from) {
     ...(e.terms ?? []).slice().reverse().slice(0, 40).map((t) => h("details", { class: "term" }, h("summary", {}, h("code", {}, t.name), " ", quantity(t.value, t.unit)), t.formula ? h("p", { class: "formula" }, `= ${t.formula}`) : "",
       Object.keys(t.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(t.inputs).map(([k, v]) => `${k} ${typeof v === "number" ? number(v, 4) : v}`).join(", ")) : "", t.note ? h("p", { class: "soft" }, t.note) : "", t.facts?.length ? h("p", { class: "soft" }, `facts: ${t.facts.join(", ")}`) : "")),
     moves.length ? h("h3", {}, "What would move it most") : "",
-    moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("code", {}, m.fact), ` ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips}`) : ""))) : "",
+    moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("code", {}, m.fact), ` ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips === true ? "and the winner changes" : m.flips}`) : ""))) : "",
     e.facts?.length ? h("h3", {}, "Facts") : "", ...(e.facts ?? []).map(source),
   );
   box.querySelector("details.term")?.setAttribute("open", "");
 }
 
-const signed = (ln) => `${Math.expm1(ln) >= 0 ? "+" : ""}${number(100 * Math.expm1(ln), 2)}%`;
+const signed = (share) => (share === null || share === undefined ? "?" : `${share >= 0 ? "+" : ""}${number(100 * share, 2)}%`);
