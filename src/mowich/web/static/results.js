@@ -12,7 +12,7 @@ export const shown = { answer: null, body: null, row: 0, ms: 0 };
 
 let running = null;
 let later = 0;
-let lastFull = 0; // ms that the last whole search took
+let lastFull = Infinity; // ms that the last whole search took
 
 const WAIT_FULL = 220; // ms that a slider rests before the whole search
 const QUICK = 120; // a whole search quicker than this needs no first look
@@ -32,11 +32,13 @@ export function refresh(live = false) {
   const same = shown.body && JSON.stringify(shown.body.model) === JSON.stringify(body.model) && Boolean(shown.body.train) === Boolean(body.train);
   stale(true);
   if (live && body.train && same && lastFull > QUICK && Object.keys(near()).length) {
-    send({ ...body, near: near() }, body);
-    later = setTimeout(() => send(body, body), WAIT_FULL);
+    send({ ...body, near: near() }, body).then((done) => {
+      if (done) later = setTimeout(() => send(body, body), WAIT_FULL);
+    });
   } else send(body, body);
 }
 
+/** Ask and show; true where an answer came and is shown. */
 async function send(body, asked) {
   running?.abort();
   const own = new AbortController();
@@ -44,15 +46,17 @@ async function send(body, asked) {
   const begin = performance.now();
   try {
     const answer = await post("/api/compare", body, own.signal);
-    if (own.signal.aborted) return;
+    if (own.signal.aborted) return false;
     wrong([]);
     if (!body.near) lastFull = performance.now() - begin;
     accept(answer, asked, begin);
+    return true;
   } catch (error) {
-    if (own.signal.aborted || error.name === "AbortError") return;
+    if (own.signal.aborted || error.name === "AbortError") return false;
     const lines = error instanceof Refused ? wrong(error.errors).map((e) => e.line) : [`no answer: ${error.message}`];
     $("status").replaceChildren(h("div", { class: "refused" }, h("strong", {}, "Not computed. "), lines.length ? lines.join("; ") : "See the field marked on the left.", " Below is the last answer."));
     $("centre").setAttribute("aria-busy", "false");
+    return false;
   }
 }
 

@@ -1,0 +1,341 @@
+"""A browser goes through the page: numbers against the command line, accessibility, no other host, times. Exits 1 where something failed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tarfile
+import time
+from typing import Any
+
+import httpx
+from playwright.sync_api import Browser, Page, sync_playwright
+from serving import BUILD, MOWICH, server
+
+SERIOUS = ("serious", "critical")
+TABS = ("compare", "serve", "fleet", "kernel", "facts", "accuracy")
+VIEWS = {
+    "desktop": (1280, 900, "light"),
+    "dark": (1280, 900, "dark"),
+    "narrow": (400, 800, "light"),
+    "tablet": (1024, 768, "light"),
+}
+
+failed: list[str] = []
+
+
+def check(good: bool, what: str) -> None:
+    """Say and keep what failed."""
+    if not good:
+        failed.append(what)
+    print(f"{'ok    ' if good else 'FAILED'} {what}", flush=True)
+
+
+def axe() -> str:
+    """axe-core from npm, fetched once into build/; it is not part of the project."""
+    file = BUILD / "axe.min.js"
+    if not file.exists():
+        done = subprocess.run(
+            ["npm", "pack", "axe-core@4", "--silent"], cwd=BUILD, capture_output=True, text=True, check=True
+        )
+        with tarfile.open(BUILD / done.stdout.split()[-1]) as archive:
+            file.write_bytes(archive.extractfile("package/axe.min.js").read())  # type: ignore[union-attr]
+    return file.read_text(encoding="utf-8")
+
+
+def audit(page: Page, script: str, where: str) -> None:
+    """No serious finding of axe-core in what is shown."""
+    page.evaluate(script)
+    found = page.evaluate(
+        "async () => (await axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})).violations.map(v => ({id: v.id, impact: v.impact, nodes: v.nodes.map(n => n.html.slice(0, 120) + ' | ' + (n.any[0]?.message ?? n.failureSummary ?? '').slice(0, 160))}))"
+    )
+    bad = [v for v in found if v["impact"] in SERIOUS]
+    check(not bad, f"axe on {where}: {len(bad)} serious, {len(found) - len(bad)} lesser")
+    for v in bad:
+        print("      ", v["id"], *v["nodes"][:3], sep="\n         ")
+
+
+def settled(page: Page) -> None:
+    page.wait_for_selector("#centre[aria-busy=false]", timeout=90_000)
+
+
+def by_command(command: str, **files: str) -> dict[str, Any]:
+    """The JSON that a command prints."""
+    words = shlex.split(command)
+    for name, text in files.items():
+        path = BUILD / name.replace("_", ".")
+        path.write_text(text, encoding="utf-8")
+        words = [str(path) if w == path.name else w for w in words]
+    done = subprocess.run([str(MOWICH), *words[1:], "--json"], capture_output=True, text=True, check=False)
+    return dict(json.loads(done.stdout))
+
+
+def copied(page: Page) -> str:
+    """What the button for the command copies."""
+    page.click("#tools button:has-text('Command')")
+    page.wait_for_selector("#said:has-text('copied')")
+    return str(page.evaluate("() => navigator.clipboard.readText()"))
+
+
+def numbers(page: Page, command: str, where: str) -> None:
+    """Every number of the table on the page is the command line's."""
+    theirs = {r["system"]: r for r in by_command(command)["rows"]}
+    shown = page.eval_on_selector_all(
+        "table.answers button.number[data-value]", "bs => bs.map(b => [b.dataset.metric, b.dataset.value])"
+    )
+    wrong = []
+    for metric, value in shown:
+        system, key = metric.rsplit(".", 1)
+        if theirs[system][key]["value"] != float(value):
+            wrong.append((metric, value, theirs[system][key]["value"]))
+    check(bool(shown) and not wrong, f"{where}: {len(shown)} numbers equal to those of `{command}` {wrong[:3] or ''}")
+
+
+def goes_through(browser: Browser, base: str, script: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    page = context.new_page()
+    other, errors = [], []
+    page.on("request", lambda r: other.append(r.url) if not r.url.startswith((base, "data:", "blob:")) else None)
+    page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.goto(base)
+    page.wait_for_selector("table.answers tbody tr")
+    settled(page)
+    page.wait_for_selector("#left[data-ready]")
+    numbers(page, copied(page), "compare, as found")
+
+    page.fill("#text-chips", "4096")
+    page.keyboard.press("Enter")
+    page.select_option("#select-term", "3y")
+    page.click("label.pill:has(input[value='h200'])")
+    page.wait_for_selector("#centre[aria-busy=false][data-complete=true] tr[data-system=h200]", timeout=60_000)
+    page.wait_for_timeout(1500)
+    settled(page)
+    numbers(page, copied(page), "compare, changed")
+    check(
+        "prices.term: 3y" in page.input_value("#yaml") and "chips: 4096" in page.input_value("#yaml"),
+        "the YAML follows",
+    )
+    page.click("button.number[data-metric='gb300.step_s']")
+    page.wait_for_selector("#why .big", timeout=30_000)
+    check(
+        page.locator("#why .term").count() > 3 and page.locator("#why .source").count() > 3,
+        "explain shows formulas and sources",
+    )
+    page.keyboard.press("Escape")
+
+    page.wait_for_timeout(400)
+    link = page.url
+    fresh = context.new_page()
+    fresh.goto(link)
+    fresh.wait_for_selector("tr[data-system=h200]", timeout=60_000)
+    fresh.wait_for_selector("#left[data-ready]")
+    settled(fresh)
+    check(
+        fresh.input_value("#text-chips") == "4096" and fresh.input_value("#select-term") == "3y",
+        "the address holds the question",
+    )
+    fresh.close()
+
+    page.fill(
+        "#yaml",
+        "mowich: 1\nworkload:\n  model: llama-3.1-70b\n  train: {tokens: 2T, seq: 8192, batch: 1024seqs}\nsystems: [trn3, h200]\nchips: 512\n",
+    )
+    page.click("#apply")
+    page.wait_for_selector("#strip:has-text('llama-3.1-70b')", timeout=60_000)
+    settled(page)
+    numbers(page, copied(page), "compare, from YAML")
+    page.fill("#yaml", "mowich: 1\nworkload: {model: llama-3.1-70b}\nsytems: [trn3]\n")
+    page.click("#apply")
+    page.wait_for_selector("#wrong-yaml:has-text('scenario:3')")
+    check(True, "a mistake in the YAML is said with its line")
+    page.fill("#text-chips", "many")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#wrong-chips:has-text('--chips')")
+    check(page.locator("table.answers tbody tr").count() == 2, "a wrong field is marked, and the last answer stays")
+    page.fill("#text-chips", "512")
+    page.keyboard.press("Enter")
+
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("/")
+    check(page.evaluate("() => document.activeElement.id") == "model", "/ goes to the models")
+    page.keyboard.type("gpt oss 120")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#strip:has-text('gpt-oss-120b')", timeout=60_000)
+    check(True, "a model is found by typing")
+
+    page.click("#tab-serve")
+    page.wait_for_selector("#strip:has-text('prompt, tokens')", timeout=60_000)
+    settled(page)
+    page.fill("#text-isl", "2k")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#strip:has-text('2000')", timeout=60_000)
+    settled(page)
+    numbers(page, copied(page), "serve")
+
+    page.click("#tab-facts")
+    page.wait_for_selector("table.side tbody tr", timeout=30_000)
+    rows = {f["path"]: f for name in ("trn3", "h200") for f in by_command(f"mowich facts show {name}")["facts"]}
+    shown = page.eval_on_selector_all(
+        "table.side button.number", "bs => bs.map(b => [b.dataset.path, b.querySelector('.grade')?.textContent ?? ''])"
+    )
+    check(
+        len(shown) > 100
+        and all(p in rows and (rows[p]["grade"] or "") == g for p, g in shown if p.startswith(("chips.", "systems."))),
+        f"facts: {len(shown)} values with the grades of `mowich facts show`",
+    )
+    page.fill("#fact-words", "hbm bandwidth")
+    check(page.locator("table.side tbody tr:not(.group)").count() >= 1, "facts are filtered")
+
+    page.click("#tab-fleet")
+    page.wait_for_selector("#fleet-answer[data-objective]", timeout=90_000)
+    text = page.input_value("#fleet-yaml")
+    page.click("#fleet-whole")
+    page.wait_for_selector("#fleet-state:has-text('Whole units, ')", timeout=90_000)
+    ours = float(page.get_attribute("#fleet-answer", "data-objective") or "nan")
+    theirs = by_command("mowich fleet scenario.yaml --gap 0.005", scenario_yaml=text)["objective"]
+    check(abs(ours / theirs - 1) <= 0.005, f"fleet: ${ours:,.0f}, the command says ${theirs:,.0f}")
+    page.fill("#fleet-yaml", text + "\ncolour: red\n")
+    page.wait_for_selector("#fleet-answer .refused:has-text('colour')", timeout=30_000)
+    page.fill("#fleet-yaml", text)
+
+    page.click("#tab-kernel")
+    page.wait_for_selector("figure[data-title=Timeline] [data-drawn]", timeout=60_000)
+    trace = BUILD / "trace.json"
+    trace.write_text(
+        json.dumps({"traceEvents": [{"ph": "X", "pid": 0, "tid": 1, "name": "a", "ts": 0, "dur": 5}]}), encoding="utf-8"
+    )
+    page.set_input_files("#trace", str(trace))
+    page.wait_for_selector("#headline:has-text('1 events')")
+    check(True, "kernel timeline: the example, and a trace of one's own")
+    page.click("#tab-accuracy")
+    page.wait_for_selector("#view table tbody tr", timeout=90_000)
+    check(page.locator("#view table tbody tr").count() > 50, "accuracy: rows of published runs")
+    wrong = [e for e in errors if "422" not in e]  # the mistakes made above
+    check(not wrong, f"no error in the console {wrong[:3] or ''}")
+    check(not other, f"no request to another host {other[:3] or ''}")
+    context.close()
+
+
+def looks(browser: Browser, base: str, script: str) -> None:
+    """Every tab in every size: screenshots, axe, nothing wider than the window."""
+    for name, (width, height, scheme) in VIEWS.items():
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(base)
+        page.wait_for_selector("#left[data-ready]")
+        for tab in TABS:
+            page.click(f"#tab-{tab}")
+            settled(page)
+            if tab == "compare":
+                page.locator("table.answers button.number").first.click()
+                page.wait_for_selector("#why .big", timeout=30_000)
+            page.wait_for_timeout(600)
+            wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
+            check(wide <= 0, f"{tab}, {name}: nothing wider than the window ({wide:+} px)")
+            audit(page, script, f"{tab}, {name}")
+            page.keyboard.press("Escape")
+            for _ in range(8):
+                page.mouse.wheel(0, 700)
+                page.wait_for_timeout(80)
+            page.evaluate("() => window.scrollTo(0, 0)")
+            page.screenshot(path=BUILD / f"{tab}-{name}.png", full_page=True)
+        context.close()
+
+
+def first_paint(browser: Browser, base: str) -> None:
+    """From asking for the page to the answer on it, in a browser that has nothing in its cache."""
+    painted, answered = [], []
+    for _ in range(7):
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(base)
+        page.wait_for_selector("table.answers tbody tr")
+        page.wait_for_timeout(200)
+        times = page.evaluate(
+            "() => ({paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime, answer: performance.getEntriesByName('answer')[0]?.startTime})"
+        )
+        painted.append(times["paint"])
+        answered.append(times["answer"])
+        context.close()
+    check(
+        max(painted) < 1000,
+        f"first paint: median {statistics.median(painted):.0f} ms, worst {max(painted):.0f} ms of 7 (limit 1000)",
+    )
+    check(
+        max(answered) < 1000,
+        f"the finished comparison: median {statistics.median(answered):.0f} ms, worst {max(answered):.0f} ms of 7 (limit 1000)",
+    )
+
+
+WATCH = """() => { window.times = []; const c = document.getElementById('centre');
+  new MutationObserver(() => window.times.push([performance.now(), c.dataset.complete])).observe(c, {attributes: true, attributeFilter: ['data-answers']}); }"""
+
+MOVE = """([id, to]) => new Promise((done) => { const r = document.getElementById(id); const n = window.times.length; const begin = performance.now();
+  r.value = to; r.dispatchEvent(new Event('input', {bubbles: true}));
+  const look = () => { if (window.times.length > n) requestAnimationFrame(() => done([performance.now() - begin, window.times[n][1]])); else if (performance.now() - begin > 30000) done([NaN, '']); else setTimeout(look, 1); }; look(); })"""
+
+
+def slider(browser: Browser, base: str, model: str, task: str) -> None:
+    """From moving a slider to the new answer drawn, five systems, stops that no request has asked for yet."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(base)
+    page.wait_for_selector("#left[data-ready]")
+    settled(page)
+    page.fill("#model", model)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#strip:has-text('{model}')", timeout=60_000)
+    if task == "serve":
+        page.click("#tab-serve")
+        page.wait_for_selector("#strip:has-text('prompt, tokens')", timeout=60_000)
+    settled(page)
+    page.wait_for_timeout(1500)
+    assert page.locator("table.answers tbody tr").count() == 5
+    page.evaluate(WATCH)
+    stops = {"train": [("range-chips", [7, 6, 5, 9, 10, 4]), ("range-seq", [2, 0, 3]), ("range-batch", [5, 7, 4])],
+             "serve": [("range-serve_chips", [4, 5, 6, 7]), ("range-isl", [4, 3, 6]), ("range-tpot", [6, 4, 3])]}[task]  # fmt: skip
+    first = []
+    for key, places in stops:
+        for place in places:
+            ms, complete = page.evaluate(MOVE, [key, place])
+            first.append((ms, complete))
+            page.wait_for_selector("#centre[data-complete=true][aria-busy=false]", timeout=60_000)
+            page.wait_for_timeout(900)
+    all_ms = sorted(ms for ms, _ in first)
+    near = sum(c == "false" for _, c in first)
+    median = statistics.median(all_ms)
+    check(
+        median < 150,
+        f"slider to result, {model}, {task}, five systems: median {median:.0f} ms, worst {all_ms[-1]:.0f} ms of {len(all_ms)} ({near} of them near the last plans first; limit 150)",
+    )
+    context.close()
+
+
+def main() -> int:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    script = axe()
+    only = sys.argv[1:]
+    with server() as base, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        httpx.get(f"{base}/first.json", timeout=120)
+        httpx.get(f"{base}/api/validate", timeout=120)
+        parts = {"times": lambda: (first_paint(browser, base), slider(browser, base, "deepseek-v3", "train"), slider(browser, base, "llama-3.1-405b", "train"), slider(browser, base, "llama-3.1-70b", "serve")),
+                 "through": lambda: goes_through(browser, base, script), "looks": lambda: looks(browser, base, script)}  # fmt: skip
+        for name, act in parts.items():
+            if not only or name in only:
+                begin = time.monotonic()
+                act()
+                print(f"       {name}: {time.monotonic() - begin:.0f} s")
+        browser.close()
+    print(f"{len(failed)} failed" if failed else "all passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
