@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench docs accuracy conformance lock clean
+.PHONY: demo test test-slow test-web lint bench docs accuracy conformance lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -27,6 +27,17 @@ test-slow: $(STAMP)
 	$(VENV)-slow/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-slow.txt
 	$(VENV)-slow/bin/python tests/slow/check_params.py
 	$(VENV)-slow/bin/python tests/slow/check_flops.py
+
+# the web page in a browser, hostile requests, load: tests/web/README.md; needs Debian's chromium and npm
+test-web: $(STAMP) $(VENV)-web/.installed
+	$(VENV)-web/bin/python tests/web/check_page.py
+	$(VENV)-web/bin/python tests/web/check_hostile.py
+	$(VENV)-web/bin/python tests/web/check_load.py
+
+$(VENV)-web/.installed: tests/web/requirements.txt
+	$(PYTHON) -m venv $(VENV)-web
+	$(VENV)-web/bin/python -m pip install --quiet --disable-pip-version-check -r tests/web/requirements.txt
+	touch $@
 
 bench: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds
@@ -76,4 +87,4 @@ $(STAMP): pyproject.toml requirements.lock
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(VENV)-slow $(VENV)-conformance build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-slow $(VENV)-conformance $(VENV)-web build dist .mypy_cache .ruff_cache .pytest_cache

@@ -36,7 +36,9 @@ async function draw(place) {
   item.theme = theme;
   item.chart ??= echarts.init(place, theme, { renderer: "canvas" });
   const tooltip = { ...(item.option.tooltip ?? {}), renderMode: "richText" };
-  item.chart.setOption({ animation: false, ...item.option, tooltip, backgroundColor: "transparent" }, { notMerge: true });
+  // marks that the report draws in black are not seen on a dark page
+  const series = (item.option.series ?? []).map((one) => (theme && one.itemStyle?.color === "#000" ? { ...one, itemStyle: { ...one.itemStyle, color: "#fff" } } : one));
+  item.chart.setOption({ animation: false, ...item.option, series, tooltip, backgroundColor: "transparent" }, { notMerge: true });
   place.dataset.drawn = "yes";
 }
 
