@@ -48,7 +48,7 @@ Setting = Annotated[
 ]
 """path=value, as --set takes it."""
 FactPath = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:*-]*$")]
+MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][^\x00-\x1f]*$")]
 
 
 def check_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -200,13 +200,6 @@ class Fit(_Work):
         return self
 
 
-class Explain(Ask):
-    """Why a number of a comparison or of plans is what it is."""
-
-    ask: Compare | Plan = Field(description="The request whose result is explained.")
-    metric: MetricPath = Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"])
-
-
 class ModelAsk(Ask):
     """A model to describe."""
 
@@ -226,6 +219,13 @@ class Fleet(Ask):
     relaxed: bool = Field(default=False, description="Fractions of units allowed: at once, and a bound.")
     gap: float = Field(default=0.005, ge=0.0005, le=1.0, allow_inf_nan=False)
     draws: int = Field(default=0, ge=0, le=50)
+
+
+class Explain(Ask):
+    """Why a number of a comparison or of plans is what it is."""
+
+    ask: Compare | Plan | Fleet = Field(description="The request whose result is explained.")
+    metric: MetricPath = Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"])
 
 
 class Collective(Ask):

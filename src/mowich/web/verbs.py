@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mowich.cli.inputs import Problems, Settings, note_context, read_count, read_job, read_settings, read_systems
-from mowich.cli.output import rerun
+from mowich.cli.output import overlay, rerun
 from mowich.cli.serving import read_serving
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import Facts
@@ -360,6 +360,7 @@ def fleet(ask: asks.Fleet, facts: Facts) -> bytes:
     result = found.to_dict()
     return reply(
         result,
+        inputs=overlay(None, None),
         view=view(result),
         command="mowich fleet scenario.yaml" + (" --lp" if ask.relaxed else f" --gap {ask.gap:g}"),
     )
@@ -409,7 +410,7 @@ def collective(ask: asks.Collective, facts: Facts) -> bytes:
     problems.stop()
     found = study(chosen.facts, ask.kind, ask.on, sizes=sizes, group=ask.group, network=ask.network or "", oversubscription=ask.oversubscription,
                   fail=ask.fail, beside=ask.beside)  # fmt: skip
-    return reply(found.to_dict())
+    return reply(found.to_dict(), inputs=overlay(ask.set, None))
 
 
 def goodput(ask: asks.Goodput, facts: Facts) -> bytes:
@@ -430,7 +431,7 @@ def goodput(ask: asks.Goodput, facts: Facts) -> bytes:
     problems.stop()
     found = study(chosen.facts, ask.on, days=ask.days, step_s=step_s, spare_share=ask.spares, replica=ask.replica, checkpoint_s=checkpoint_s,
                   samples=ask.samples, seed=0)  # fmt: skip
-    return reply(found.to_dict())
+    return reply(found.to_dict(), inputs=overlay(ask.set, None))
 
 
 def validate(facts: Facts) -> bytes:
@@ -438,7 +439,7 @@ def validate(facts: Facts) -> bytes:
     from mowich.studies.validate import validate as study
 
     result = study(None, facts).to_dict()
-    return reply(result, view=view(result))
+    return reply(result, inputs=overlay(None, None), view=view(result))
 
 
 def report(result: Mapping[str, Any], command: str) -> bytes:
@@ -448,15 +449,15 @@ def report(result: Mapping[str, Any], command: str) -> bytes:
     return render(result, command=command).encode()
 
 
-def explain(result: Mapping[str, Any], metric: str, ask: asks.Compare | asks.Plan, facts: Facts) -> bytes:
+def explain(result: Mapping[str, Any], metric: str, ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
     from mowich.report.explain import explain_text
     from mowich.report.table import Style
     from mowich.studies.explain import explain as study
 
-    got = read(ask, facts)
-    known = got.settings.facts
-    found = study(result, metric, known, model=got.model)
+    got = None if isinstance(ask, asks.Fleet) else read(ask, facts)
+    known = got.settings.facts if got else facts
+    found = study(result, metric, known, model=got.model if got else None)
     data = found.to_dict() | {
         "estimate": found.estimate.to_dict(), "facts": [fact_dict(known, f.path) for f in found.facts],
     }  # fmt: skip

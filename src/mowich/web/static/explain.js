@@ -97,7 +97,9 @@ function draw(box, e, metric, from) {
   box.replaceChildren(
     h("div", { class: "bar" }, h("h2", {}, e.title), h("button", { type: "button", class: "small quiet", "aria-label": "Close the explanation", onclick: () => { box.replaceChildren(); document.body.classList.remove("why"); from?.isConnected && from.focus(); } }, "×")),
     h("p", { class: "big" }, head, " ", est.grade ? h("span", { class: `grade ${est.grade}` }, est.grade) : ""),
-    range ? h("p", { class: "soft" }, range) : "", est.reason ? h("p", { class: "warning" }, est.reason) : "", e.says ? h("p", {}, e.says) : "",
+    range ? h("p", { class: "soft" }, range) : "", est.reason ? h("p", { class: "warning" }, est.reason) : "", e.says ? h("p", {}, `${e.says[0].toUpperCase()}${e.says.slice(1)}.`) : "",
+    e.formula ? h("p", { class: "formula" }, `= ${e.formula}`) : "",
+    e.formula && Object.keys(e.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(e.inputs).map(([k, v]) => `${k} ${typeof v === "number" ? number(v, 4) : v}`).join(", ")) : "",
     parts.length > 1 ? h("h3", {}, "Sum of") : "",
     parts.length > 1 ? h("ul", { class: "parts" }, parts.map(([k, v]) => h("li", {}, metric.split(".").length > 2 ? h("span", {}, k) : h("button", { type: "button", class: "link", onclick: (event) => explain(last.ask, `${metric}.${k}`, event.currentTarget) }, k.replaceAll("_", " ")),
       h("meter", { min: 0, max: total, value: v, "aria-label": k }), h("span", {}, `${quantity(v, est.unit)}, ${number((100 * v) / total)}%`)))) : "",
