@@ -9,8 +9,7 @@ import pytest
 
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.plans.plan import Plan, TrainJob
-from mowich.simulate.train import beside, hand_tuned, predict_step
+from mowich.simulate.train import beside
 from mowich.studies.residual import FEATURES, features, half_width
 from mowich.workloads.builtin import builtin
 
@@ -50,16 +49,3 @@ def test_beside() -> None:
     assert beside(T, 1.0, 100.0, 0.0) == pytest.approx(0.0)
     assert beside(T, 1.0, 4.0, 0.0) == pytest.approx(6.0)  # the window is over
     assert beside(T, 0.5, 100.0, 0.2) == pytest.approx(6.0)  # 5 hidden, of which 1 is taken from compute
-
-
-def test_hand_tuned_is_the_same_machine_without_the_framework(facts: Facts) -> None:
-    model, job, plan = (
-        builtin("llama3-8b"),
-        TrainJob(tokens=1e9, seq=4096, batch_seqs=64),
-        Plan(tp=8, sp=True, dp=8, zero=1),
-    )
-    system = resolve(facts, "trn2", chips=16)
-    shipped, tuned = predict_step(model, system, job, plan), predict_step(model, hand_tuned(system), job, plan)
-    assert tuned.breakdown["software"] == 0
-    assert tuned.total_s == pytest.approx(shipped.total_s - shipped.breakdown["software"])
-    assert tuned.total_s < shipped.total_s

@@ -7,6 +7,7 @@ a report shows stands in the result. Unknown is "?", never 0 and never blank; a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from mowich.estimate import Estimate
@@ -324,7 +325,13 @@ def tuned_lines(rows: Sequence[Row], style: Style) -> list[str]:
     said = "; ".join(
         f"{r.system} {spread(r.step_s, style)} as shipped, {spread(tuned, style)} hand-tuned" for r, tuned in found
     )
-    return wrap(f"Software on Trainium, s per step: {said}.", style, indent=0)
+    shares = [(r.system, tuned.coverage.get("simulated kernels")) for r, tuned in found]
+    covered = ", ".join(f"{share:.0%} of {name} time" if share else f"none of {name}" for name, share in shares)
+    return wrap(
+        f"Software on Trainium, s per step: {said}. Coverage, hand-tuned: from simulated kernels {covered}.",
+        style,
+        indent=0,
+    )
 
 
 def next_lines(rows: Sequence[Row], style: Style, model: str, command_hint: str) -> list[str]:
@@ -465,6 +472,29 @@ def fit_text(fit: Fit, model: Model, style: Style, *, given: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
+def hand_tuned_lines(result: Validation, style: Style) -> list[str]:
+    """Trainium by chip and model: predicted as shipped, and with hand-tuned kernels, against measured; none without such rows."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for row in result.rows:
+        if row.case is not None and row.framework_factor is not None:
+            groups.setdefault((row.chip, row.case.model.name), []).append(row)
+    if not groups:
+        return []
+    columns = [Column(name="Trainium, median of rows", right=False), Column(name="n"), Column(name="as shipped / measured"),
+               Column(name="measured / hand-tuned"), Column(name="from kernels")]  # fmt: skip
+    body = [
+        [
+            f"{chip} {model}",
+            str(len(rows)),
+            sig(median(r.ratio or 0.0 for r in rows)),
+            sig(median(r.framework_factor or 0.0 for r in rows)),
+            percent(median(r.hand_tuned_coverage or 0.0 for r in rows)),
+        ]
+        for (chip, model), rows in sorted(groups.items())
+    ]
+    return ["", *table(columns, body, style)[0]]
+
+
 def validate_text(result: Validation, style: Style, *, worst: Sequence[object] = ()) -> str:
     """The report of `mowich validate`: errors over all rows, by chip and by source."""
     summary = result.summary()
@@ -509,6 +539,7 @@ def validate_text(result: Validation, style: Style, *, worst: Sequence[object] =
     for word, body in groups:
         named = [Column(name=word or "rows", right=False), *columns[1:]]
         lines += ["", *table(named, body, style)[0]]
+    lines += hand_tuned_lines(result, style)
     refused: dict[str, int] = {}
     for row in result.rows:
         if row.status != "ok" and row.reason:

@@ -29,6 +29,7 @@ from mowich.plans.memory import (
     stage_split,
 )
 from mowich.plans.plan import EXPERTS_AGAIN, OFFLOADS, SCHEDULES, Plan, Plans, TrainJob
+from mowich.simulate.kernels import Kernels
 from mowich.workloads import ops
 from mowich.workloads.model import Layer, Model, Moe
 from mowich.workloads.task import Lora
@@ -39,6 +40,7 @@ WIDTH_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5, "i
 """Bytes per element of a GEMM operand, by recipe (a definition, not a measurement)."""
 
 WIDTHS = np.array([WIDTH_B[name] for name in PRECISIONS])
+BF16 = float(PRECISIONS.index("bf16"))
 IS_LOW = np.array([name != "bf16" for name in PRECISIONS])
 IS_FOUR = np.array([name.endswith("fp4") for name in PRECISIONS])
 IS_BLOCK = np.array([name in ("mxfp8", "mxfp4", "nvfp4") for name in PRECISIONS])
@@ -85,7 +87,7 @@ def total_of(parts: Iterable[Floats]) -> Floats:
 class Rates:
     """What one device does per second under each plan's recipe. P, P16: FLOP/s after efficiency, before shape; m_half:
     tokens; B: bytes/s; width_B: bytes per GEMM operand; quantise_B: bytes moved per GEMM input element; units, tile, wave_share: see `waves`;
-    power: of the roofline's rounding."""
+    power: of the roofline's rounding; precision: index of the recipe; kernels: tables that operators are read from."""
 
     P: Floats
     P16: float
@@ -99,9 +101,11 @@ class Rates:
     wave_share: float
     misaligned: float
     power: float
+    precision: Floats
+    kernels: Kernels | None
 
 
-def rates(system: System, precision: Floats) -> Rates:
+def rates(system: System, precision: Floats, kernels: Kernels | None = None) -> Rates:
     """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here."""
     e, index = system.efficiency, precision.astype(np.intp)
     low, four = IS_LOW[index], IS_FOUR[index]
@@ -112,7 +116,8 @@ def rates(system: System, precision: Floats) -> Rates:
                  m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0), n_half=e.gemm_n_half,
                  B=system.hbm_Bps * e.hbm_efficiency, width_B=WIDTHS[index],
                  quantise_B=np.where(four, e.fp4_quantise_B, np.where(low, e.quantise_B, 0.0)),
-                 units=e.gemm_units, tile=system.stack.gemm_tile, wave_share=e.wave_share, misaligned=system.stack.misaligned, power=system.stack.roofline_power)  # fmt: skip
+                 units=e.gemm_units, tile=system.stack.gemm_tile, wave_share=e.wave_share, misaligned=system.stack.misaligned, power=system.stack.roofline_power,
+                 precision=precision, kernels=kernels)  # fmt: skip
 
 
 ALIGNED = 64
@@ -142,6 +147,7 @@ def gemm_s(m: Floats, n: Floats, k: Floats, r: Rates, *, groups: Floats | float 
     start and end of every tile; Q = 1 + w_q (mean of `waves` over the three products of a training step - 1) for compute units that idle in the
     last wave, times 1 + misaligned where a row of a matrix is no multiple of `ALIGNED` elements.
     """
+    recipe = r.precision if P is None else BF16
     P = r.P if P is None else P
     width_B = r.width_B if width_B is None else width_B
     flop = 2.0 * groups * m * n * k * (1.0 + r.m_half / m) * (1.0 + r.n_half / n) * (1.0 + r.n_half / k)
@@ -150,7 +156,8 @@ def gemm_s(m: Floats, n: Floats, k: Floats, r: Rates, *, groups: Floats | float 
         whole = (n % ALIGNED == 0) & (k % ALIGNED == 0)
         flop = flop * (1.0 + r.wave_share * (idle - 1.0)) * np.where(whole, 1.0, 1.0 + r.misaligned)
     bytes_ = groups * (width_B * (m * k + k * n) + 2.0 * m * n)
-    return soft_max(flop / P, bytes_ / r.B, r.power)
+    fitted = soft_max(flop / P, bytes_ / r.B, r.power)
+    return fitted if r.kernels is None else r.kernels.products(m, n, k, groups, recipe, fitted)
 
 
 def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: float = 0.0) -> Floats:
@@ -194,13 +201,19 @@ class LayerTimes:
 
 
 def layer_times(
-    model: Model, layer: Layer, system: System, job: TrainJob, p: Plans, notes: Notes | None = None
+    model: Model,
+    layer: Layer,
+    system: System,
+    job: TrainJob,
+    p: Plans,
+    notes: Notes | None = None,
+    kernels: Kernels | None = None,
 ) -> LayerTimes:
     """Forward times of one layer kind under each plan (columns [n])."""
     h = float(model.hidden)
     s, e = system.stack, system.efficiency
     a = layer.attention
-    r = rates(system, p.precision)
+    r = rates(system, p.precision, kernels)
     t = p.micro_batch * job.seq / p.cp
     stride = p.stride("tp")
     t_seq = np.where(p.sp > 0, t / p.tp, t)  # tokens where sequence parallelism splits them
@@ -238,6 +251,16 @@ def layer_times(
         if a.sinks:
             spill = s.sink_attention_B * scores / r.B
             attention, attention_backward = attention + spill, attention_backward + 2.0 * spill
+    if kernels is not None:
+        sequences = p.micro_batch * (job.seq / job.attended)
+        attention, attention_backward = kernels.attention(
+            layer,
+            sequences * a.num_heads / p.tp,
+            job.attended,
+            1.0 / p.cp,
+            s.backward_attention,
+            (attention, attention_backward),
+        )
     if notes is not None:
         notes.add("attention.core", attention, "s",
                   "fused: 4 t c q (1 + s_half/s) / (e_a P16), forward, one layer; c = attended tokens, q = heads x head size / tp",
@@ -248,6 +271,9 @@ def layer_times(
     residual = layer.blocks * (5.0 + (4.0 * layer.streams if layer.streams > 1 else 0.0))
     elements = job.element_B * t * (residual * h_norm + 3.0 * ops.mixer_width(layer) / p.tp + outputs * width / p.tp)
     memory_bound = elements * s.memory_passes / r.B
+    if kernels is not None and job.element_B == 2.0:
+        norms = 2.0 * layer.blocks * t * h_norm  # elements that the norms themselves read and write
+        memory_bound = kernels.passes(t_seq, h, float(layer.blocks), elements / job.element_B - norms, memory_bound)
     moe, expert_gemm, ep_exposed, experts_again = (np.zeros_like(t) for _ in range(4))
     ffn = layer.ffn
     if isinstance(ffn, Moe):
@@ -295,6 +321,8 @@ def layer_times(
                       send_B=2.0 * sent * ffn.top_k * w, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
                       facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"))  # fmt: skip
     quantise = r.quantise_B * inputs / r.B
+    if kernels is not None:
+        quantise = kernels.quantise(inputs, p.precision, s.backward_quantise, quantise)
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense feed-forward
     reduces = float(layer.has_mixer) + float(width > 0)
     volume = 2.0 * t * h
@@ -338,8 +366,10 @@ def micro_batches(job: TrainJob, p: Plans) -> Floats:
     return schedules.micro_batches(job, p.schedule, p.pp, p.micro_batch * p.dp)
 
 
-def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None) -> StepTime:
-    """Time of one training step. Columns in, columns out; `notes` (one plan only) records every term.
+def step_time(
+    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
+) -> StepTime:
+    """Time of one training step. Columns in, columns out; `notes` (one plan only) records every term; `kernels`: operators by their tables.
 
     step = g x T_stage + bubble + pipeline transfers + exposed dp + optimizer + offload + fixed, then x (1 + j log2(n/8)) / software speed; bubble
     and transfers by schedule (`plans.schedules`), for 1F1B (pp-1) T_stage. Every stage is taken to be as slow as the fullest. No failure.
@@ -349,7 +379,7 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     t = p.micro_batch * job.seq / p.cp
     h = float(model.hidden)
     g = micro_batches(job, p)
-    r = rates(system, p.precision)
+    r = rates(system, p.precision, kernels)
     weight_grad = 1.0 if job.frozen_base else 2.0
     if len(p) > 1:
         outside = [p.stride("tp")] if np.any(p.order > 1) else []  # tensor ranks that are not neighbours
@@ -368,13 +398,13 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
             "regather",
             also=outside,
         )
-        sums = {k: v[inverse] for k, v in layer_sums(model, system, job, distinct, None).items()}
+        sums = {k: v[inverse] for k, v in layer_sums(model, system, job, distinct, None, kernels).items()}
     else:
-        sums = layer_sums(model, system, job, p, notes)
+        sums = layer_sums(model, system, job, p, notes, kernels)
     imbalance = layers_per_stage(model, p) * p.pp / L  # the fullest stage over the mean one
     per_micro = {k: sums[k] / p.pp * imbalance for k in LAYER_PARTS}
     # on the last stage; where the split is not known, uneven splits hide half of what it adds there
-    head_forward, head_back, head_weights = head_times(model, system, job, p)
+    head_forward, head_back, head_weights = head_times(model, system, job, p, kernels)
     head = head_forward + head_back + head_weights
     head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
     if np.any(p.split > 0):
@@ -407,6 +437,8 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     n_devices = p.tp * p.pp * p.cp * p.dp
     doublings = np.log2(np.maximum(1.0, n_devices / 8.0))
     parts["optimizer"] = s.optimizer_B * (owned if adapters is None else adapters / shard) / r.B
+    if kernels is not None:
+        parts["optimizer"] = kernels.optimizer(owned if adapters is None else adapters / shard, parts["optimizer"])
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, n_devices))
     base = total_of(parts[k] for k in PARTS)
     parts["jitter"] = base * s.jitter_per_doubling * doublings
@@ -448,11 +480,13 @@ def step_time(model: Model, system: System, job: TrainJob, p: Plans, notes: Note
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
 
 
-def head_times(model: Model, system: System, job: TrainJob, p: Plans) -> tuple[Floats, Floats, Floats]:
+def head_times(
+    model: Model, system: System, job: TrainJob, p: Plans, kernels: Kernels | None = None
+) -> tuple[Floats, Floats, Floats]:
     """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one micro-batch: a 16-bit GEMM each, and
     passes over the logits."""
     s, t = system.stack, p.micro_batch * job.seq / p.cp
-    r = rates(system, p.precision)
+    r = rates(system, p.precision, kernels)
     vocab = float(model.vocab) / p.tp
     high = replace(r, m_half=np.zeros_like(t) + system.efficiency.gemm_m_half)
     gemm = gemm_s(
@@ -478,7 +512,9 @@ def adapters_s(model: Model, job: TrainJob, p: Plans, r: Rates) -> Floats:
     return np.asarray(2.0 * moved / r.B)
 
 
-def layer_sums(model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None) -> dict[str, Floats]:
+def layer_sums(
+    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None = None
+) -> dict[str, Floats]:
     """Forward, backward and recompute seconds of one micro-batch through every layer, by part, before the pipeline cuts them."""
     s = system.stack
     weight_grad = 1.0 if job.frozen_base else 2.0
@@ -491,7 +527,7 @@ def layer_sums(model: Model, system: System, job: TrainJob, p: Plans, notes: Not
     sums = {name: np.zeros(len(p)) for name in (*LAYER_PARTS, "forward", "weights")}
     for i, layer in enumerate(model.layers, 1):
         kind = None if notes is None else Notes()
-        x = layer_times(model, layer, system, job, p, kind)
+        x = layer_times(model, layer, system, job, p, kind, kernels)
         if notes is not None and kind is not None:
             notes.take(
                 kind,
@@ -603,15 +639,6 @@ class OneStep:
     breakdown: dict[str, float]
     tokens: float
     num_micro_batches: float
-
-
-def hand_tuned(system: System) -> System:
-    """The same machine with software that adds nothing to its operators: what hand-written kernels and schedules could reach."""
-    return replace(
-        system,
-        stack=replace(system.stack, name=f"{system.stack.name}, hand-tuned", speed=1.0),
-        efficiency=replace(system.efficiency, framework_carry=1.0),
-    )
 
 
 def predict_step(model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None) -> OneStep:

@@ -13,19 +13,22 @@ from functools import lru_cache
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import Estimate, from_spreads, product, unknown
+from mowich.estimate import Estimate, from_spreads, log_spread, product, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate import longrun
 from mowich.simulate.search import Candidate, Search, search
-from mowich.simulate.train import hand_tuned, predict_step
+from mowich.simulate.tuned import has_kernels, predict_hand_tuned
 from mowich.studies.ends import moves
 from mowich.studies.residual import half_width
 from mowich.units import show_gib
 from mowich.workloads.model import Model, as_trained
 from mowich.workloads.task import train_flop_per_token
+
+KERNELS = "simulated kernels"
+"""Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
 
 EQUAL = ("chips", "units", "usd", "power")
 
@@ -46,7 +49,8 @@ BINDS: Mapping[str, tuple[str, ...]] = {
 class Row:
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
     may use per device, at the low end of its range.
-    hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our kernels run them; Trainium only.
+    hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our kernels run them (`simulate.tuned`), with
+    the share of the time that those were timed for in its coverage; Trainium only.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low and high end)."""
 
     system: str
@@ -174,6 +178,24 @@ def step_estimate(ask: Ask, candidate: Candidate) -> tuple[Estimate, tuple[tuple
     return estimate, found
 
 
+def hand_tuned_estimate(ask: Ask, plan: Plan, spread: Sequence[tuple[str, float, float]]) -> Estimate:
+    """The step of a plan with hand-tuned kernels, with the share of it that they were timed for.
+
+    Its interval: the kernels' own, all at one end together; the residual of training steps; and the facts that move the step as shipped. Of
+    those the framework's factor has no part here, and constants of training move only what no kernel was timed for.
+    """
+    found = predict_hand_tuned(ask.model, ask.system, ask.job, plan)
+    step, rest = found.step, 1.0 - found.coverage
+    down, up = log_spread(step.total_s, found.low_s, found.high_s)
+    width = half_width(step.breakdown, ask.model, ask.system, ask.facts)
+    kept = [(path, lo, hi) for path, lo, hi in spread if not path.endswith(".framework_carry")]
+    kept = [(path, rest * lo, rest * hi) if path.startswith("training.") else (path, lo, hi) for path, lo, hi in kept]
+    downs = [down, width, *(max(0.0, -min(lo, hi)) for _, lo, hi in kept)]
+    ups = [up, width, *(max(0.0, max(lo, hi)) for _, lo, hi in kept)]
+    coverage = {KERNELS: found.coverage, "analytic": rest} if found.coverage > 0 else {"analytic": 1.0}
+    return from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
+
+
 def binds(candidate: Candidate, found: Search) -> str:
     """What limits the plan: memory, when a plan that does not fit would be over 8% faster; else the largest group of parts."""
     if found.unconstrained_s_per_token < candidate.seconds_per_token / 1.08:
@@ -217,11 +239,7 @@ def with_plan(ask: Ask, found: Search, candidate: Candidate, feasible: bool | No
     """The row of a system from one of the plans that its search kept."""
     system, facts, job = ask.system, ask.facts, ask.job
     step, moves = step_estimate(ask, candidate)
-    tuned: Estimate | None = None
-    if system.vendor == "AWS":  # elsewhere the operators were measured with the software that ships
-        fast = predict_step(ask.model, hand_tuned(system), job, candidate.plan)
-        tuned = step.scaled(fast.total_s / candidate.step_s, "s")
-        tuned = replace(tuned, grade="D", breakdown=fast.breakdown)
+    tuned = hand_tuned_estimate(ask, candidate.plan, moves) if has_kernels(system) else None
     used = math.ceil(candidate.plan.devices / system.devices_per_chip)
     idle = ask.chips - used
     peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip

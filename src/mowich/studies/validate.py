@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.facts import Facts
 from mowich.simulate.train import predict_step
+from mowich.simulate.tuned import HandTuned, has_kernels, predict_hand_tuned
 from mowich.studies.residual import half_width
 from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, Row, is_time, read_cases
 
@@ -30,7 +31,8 @@ SCHEMA = "mowich/validate@1"
 class Result:
     """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error: max(ratio,
     1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
-    Unsupported rows have a reason and no figures."""
+    hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of that time that they were
+    timed for. Unsupported rows have a reason and no figures."""
 
     id: str
     status: str
@@ -49,6 +51,15 @@ class Result:
     fully_specified: bool
     case: Case | None = None
     parts: Mapping[str, float] | None = None
+    hand_tuned: float | None = None
+    hand_tuned_coverage: float | None = None
+
+    @property
+    def framework_factor(self) -> float | None:
+        """Measured time over hand-tuned time: what the framework cost."""
+        if self.hand_tuned is None or self.measured is None:
+            return None
+        return self.measured / self.hand_tuned if is_time(self.metric) else self.hand_tuned / self.measured
 
     @property
     def is_covered(self) -> bool | None:
@@ -60,7 +71,7 @@ class Result:
     def to_dict(self) -> dict[str, object]:
         """The row of the JSON contract."""
         keys = ("id", "status", "reason", "metric", "measured", "predicted", "low", "high", "ratio", "abs_error", "chip", "source",
-                "kind", "fully_specified")  # fmt: skip
+                "kind", "fully_specified", "hand_tuned", "hand_tuned_coverage")  # fmt: skip
         return {**{key: getattr(self, key) for key in keys}, "inferred": list(self.inferred)}
 
 
@@ -260,7 +271,23 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
         reason = reasons[row["chip"]]
         case = reason if reason is not None else next(cases)
         results.append(_unsupported(row, case) if isinstance(case, str) else predict(case, facts))
-    return Validation(path=shown, facts_hash=facts.hash(), rows=tuple(results))
+    return Validation(path=shown, facts_hash=facts.hash(), rows=with_hand_tuned(results))
+
+
+def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
+    """The rows, those of Trainium with what hand-tuned kernels would take; a run that several rows repeat is evaluated once."""
+    known: dict[object, HandTuned] = {}
+    out = []
+    for row in rows:
+        case = row.case
+        if case is not None and row.measured is not None and has_kernels(case.system):
+            run = (id(case.system), case.model, case.job, case.plan)
+            found = known[run] = known.get(run) or predict_hand_tuned(case.model, case.system, case.job, case.plan)
+            factor = case.measured_step_s / (found.step.total_s * case.job.tokens_per_step / found.step.tokens)
+            figure = row.measured / factor if is_time(row.metric) else row.measured * factor
+            row = replace(row, hand_tuned=figure, hand_tuned_coverage=found.coverage)
+        out.append(row)
+    return tuple(out)
 
 
 def predict(case: Case, facts: Facts) -> Result:

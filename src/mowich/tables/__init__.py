@@ -5,7 +5,7 @@ writes `data/*.csv`; the operator costs of `simulate` read them with `operator_s
 answers nothing outside. This package knows neither kernels nor models: it has operators, files and interpolation. docs/tables.md.
 """
 
-from mowich.tables.lookup import Times, operator_s
+from mowich.tables.lookup import Times, largest, operator_s
 from mowich.tables.schema import OPERATORS, SCOPES, Operator, Row, read, write
 
-__all__ = ["OPERATORS", "SCOPES", "Operator", "Row", "Times", "operator_s", "read", "write"]
+__all__ = ["OPERATORS", "SCOPES", "Operator", "Row", "Times", "largest", "operator_s", "read", "write"]

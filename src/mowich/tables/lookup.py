@@ -90,6 +90,16 @@ def operator_s(
                  grade=grid.grade, kind=grid.kind, kernel=grid.kernel, hash=grid.hash)  # fmt: skip
 
 
+def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", folder: Path = schema.FOLDER) -> float:
+    """The largest size along `dim` in the table of a chip and dtype; 0 without a table.
+
+    >>> largest("trainium3", "matmul", "bf16", "k")
+    16384.0
+    """
+    grid = _grid(op, chip, dtype, scope, folder)
+    return float(grid.axes[list(schema.operator(op).dims).index(dim)][-1]) if grid else 0.0
+
+
 def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
     """[dims, ...] sizes in the operator's order."""
     for name in shape:
@@ -107,10 +117,12 @@ def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grid:
-    """axes: sizes along each dimension, ascending; log_s: [3, ...] logarithms of seconds, low and high, nan in holes."""
+    """axes: sizes along each dimension, ascending; log_s: [3, ...] logarithms of seconds, low and high, nan in holes; flat_s: [3, cells] the
+    seconds themselves."""
 
     axes: tuple[Floats, ...]
     log_s: Floats
+    flat_s: Floats
     grade: str
     kind: str
     kernel: str
@@ -128,7 +140,7 @@ def _grid(op: str, chip: str, dtype: str, scope: str, folder: Path) -> _Grid | N
     index = tuple(np.searchsorted(axis, column) for axis, column in zip(axes, sizes.T, strict=True))
     for i, name in enumerate(("seconds", "low_s", "high_s")):
         log_s[(i, *index)] = np.log([getattr(r, name) for r in rows])
-    return _Grid(axes=axes, log_s=log_s, grade=worst_grade(r.grade for r in rows), kind=_one(r.kind for r in rows),
+    return _Grid(axes=axes, log_s=log_s, flat_s=np.exp(log_s).reshape(3, -1), grade=worst_grade(r.grade for r in rows), kind=_one(r.kind for r in rows),
                  kernel=_one(r.kernel for r in rows), hash=_one(r.hash for r in rows))  # fmt: skip
 
 
@@ -139,6 +151,8 @@ def _one(words: object) -> str:
 def _interpolate(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
     """[3, n] seconds, low and high at points [dims, n]; nan outside the grid."""
     n = points.shape[1]
+    if not op.curved:
+        return _linear(op, grid, points)
     lower, upper, weight = np.empty_like(points, np.intp), np.empty_like(points, np.intp), np.empty_like(points)
     is_linear = np.zeros(points.shape, np.bool_)
     outside = np.zeros(n, np.bool_)
@@ -158,6 +172,23 @@ def _interpolate(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
         some = np.flatnonzero((which.reshape(-1) == at) & ~outside)
         total[:, some] = _corners(grid.log_s, pattern, lower[:, some], upper[:, some], weight[:, some])
     return total
+
+
+def _linear(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
+    """`_interpolate` for an operator without curved dimensions: the corners of each point's cell, weighed."""
+    index, share = np.zeros((1, points.shape[1]), np.intp), np.ones((1, points.shape[1]))
+    for d, axis, x in zip(op.dims, grid.axes, points, strict=True):
+        top = len(axis) - 1
+        at = np.minimum(np.searchsorted(axis, x, side="right") - 1, max(top - 1, 0))
+        outside = (at < 0) | ((x > axis[-1]) & (d not in op.repeats or top == 0))
+        at = np.maximum(at, 0)
+        above = np.minimum(at + 1, top)
+        w = (x - axis[at]) / np.maximum(axis[above] - axis[at], 1.0)
+        w = np.where(outside, np.nan, w)
+        index = np.concatenate((index * (top + 1) + at, index * (top + 1) + above))
+        share = np.concatenate((share * (1.0 - w), share * w))
+    values = grid.flat_s[:, index]
+    return np.asarray(np.where(share == 0.0, 0.0, share * values).sum(axis=1))  # a hole counts only where it has weight
 
 
 def _corners(
