@@ -17,7 +17,7 @@ from mowich.units import show, show_count, show_gib, sig
 if TYPE_CHECKING:
     from mowich.studies.compare import Comparison, PlanList, Row
     from mowich.studies.fit import Fit
-    from mowich.studies.validate import Summary, Validation
+    from mowich.studies.validate import Result, Summary, Validation
     from mowich.workloads.model import Model
     from mowich.workloads.view import ModelView
 

@@ -42,13 +42,13 @@ class Kernels:
 
     def products(self, m: Floats, n: Floats, k: Floats, groups: Floats | float, precision: Floats | float, fitted: Floats) -> Floats:  # fmt: skip
         """Mean time of the three products of a training step, out[m,n] = in[m,k] w[k,n] and the gradients of its input [m,n] x [n,k] and of its
-        weight [k,m] x [m,n], of `groups` such in one call. A contraction beyond the table's largest is done in equal parts, each written out.
+        weight [k,m] x [m,n]; of `groups` experts in one call where that is a column. A contraction beyond the table's largest is done in equal parts, each written out.
 
         Every product that no table has takes `fitted`, the forward time of the formula.
         """
         m, n, k, experts, index = np.broadcast_arrays(m, n, k, groups, precision)
         rows, columns, deep = np.array([[m, m, k], [n, k, n], [k, n, m]])  # [product, case] each
-        grouped = {} if np.all(experts == 1.0) else {"experts": experts}
+        grouped = {"experts": experts} if isinstance(groups, np.ndarray) else {}
         op = "moe_gemm" if grouped else "matmul"
         seconds = fitted
         for code in np.unique(index):

@@ -1,0 +1,143 @@
+"""The hand-tuned step: operators by the kernel tables, the formulas where a table does not reach, and the share that was timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mowich.facts import Facts
+from mowich.machines.system import PRECISIONS, resolve
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.simulate.kernels import ROW, Kernels
+from mowich.simulate.train import predict_step, step_time
+from mowich.simulate.tuned import has_kernels, predict_hand_tuned
+from mowich.studies.rows import read_cases
+from mowich.studies.validate import predict as predict_case
+from mowich.studies.validate import published, read_csv, with_hand_tuned
+from mowich.tables import operator_s
+from mowich.workloads.builtin import builtin
+
+BF16, FP8, MXFP8 = (float(PRECISIONS.index(name)) for name in ("bf16", "fp8", "mxfp8"))
+JOB = TrainJob(tokens=1e9, seq=4096, batch_seqs=64)
+PLAN = Plan(tp=8, sp=True, dp=8, zero=1)
+
+
+def one(x: float) -> np.ndarray:
+    return np.array([x])
+
+
+def matmul_s(chip: str, dtype: str, m: float, n: float, k: float) -> float:
+    return float(operator_s(chip, "matmul", dtype, {"m": m, "n": n, "k": k}).seconds)
+
+
+@pytest.mark.parametrize(("chip", "index", "dtype"), [("trainium1", BF16, "bf16"), ("trainium2", FP8, "fp8"), ("trainium3", MXFP8, "mxfp8")])  # fmt: skip
+def test_a_product_takes_the_mean_of_its_three(chip: str, index: float, dtype: str) -> None:
+    m, n, k = 4096.0, 3584.0, 5120.0
+    got = Kernels(chip).products(one(m), one(n), one(k), 1.0, one(index), one(7.0))
+    three = [matmul_s(chip, dtype, *s) for s in ((m, n, k), (m, k, n), (k, n, m))]
+    assert got == pytest.approx(np.mean(three))
+
+
+def test_where_no_table_reaches_the_formula_stands() -> None:
+    kernels = Kernels("trainium3")
+    narrow = kernels.products(
+        one(4096), one(64), one(4096), 1.0, one(BF16), one(7.0)
+    )  # n below the smallest: two of three have no time
+    assert narrow == pytest.approx((7.0 + 7.0 + 7.0) / 3)
+    assert Kernels("trainium4").products(one(4096), one(4096), one(4096), 1.0, one(BF16), one(7.0)) == 7.0
+    assert (
+        kernels.products(one(4096), one(4096), one(4096), 1.0, one(float(PRECISIONS.index("mxfp4"))), one(7.0)) == 7.0
+    )
+    assert kernels.optimizer(one(10.0), one(7.0)) == 7.0
+
+
+def test_a_long_contraction_is_done_in_parts() -> None:
+    m, n, k = 2048.0, 4096.0, 40000.0
+    got = Kernels("trainium2").products(one(m), one(n), one(k), 1.0, one(BF16), one(7.0))
+    three = [
+        3 * matmul_s("trainium2", "bf16", m, n, k / 3),
+        matmul_s("trainium2", "bf16", m, k, n),
+        matmul_s("trainium2", "bf16", k, n, m),
+    ]
+    assert got == pytest.approx(np.mean(three))
+
+
+def test_columns_of_recipes_and_experts_are_as_each_alone() -> None:
+    kernels = Kernels("trainium3")
+    m, n, k = np.array([4096.0, 512.0, 900.0]), np.array([4096.0, 2048.0, 1024.0]), np.array([4096.0, 1024.0, 2048.0])
+    recipe, experts = np.array([BF16, MXFP8, FP8]), np.array([2.0, 1.0, 16.0])
+    got = kernels.products(m, n, k, experts, recipe, np.full(3, 7.0))
+    for i in range(3):
+        alone = kernels.products(m[[i]], n[[i]], k[[i]], experts[[i]], recipe[[i]], one(7.0))
+        assert got[i] == pytest.approx(alone[0])
+
+
+def test_attention_in_chunks_and_kinds_without_a_table() -> None:
+    kernels, again = Kernels("trainium3"), 2.5
+    dense, latent = builtin("llama3-8b").layers[0], builtin("deepseek-v3").layers[0]
+    forward, backward = kernels.attention(dense, one(4.0), 32768.0, one(0.5), again, (one(7.0), one(9.0)))
+    chunks = [{"heads": 4.0, "queries": 8192.0, "prefix": 8192.0 * i, "head_dim": 128.0} for i in range(4)]
+    whole = sum(float(operator_s("trainium3", "attention_prefill", "bf16", c).seconds) for c in chunks)
+    assert forward == pytest.approx(0.5 * whole)
+    assert backward == pytest.approx(again * 0.5 * whole)
+    assert kernels.attention(latent, one(4.0), 4096.0, one(1.0), again, (one(7.0), one(9.0))) == (7.0, 9.0)
+
+
+def test_hand_tuned_is_the_same_plan_without_the_framework(facts: Facts) -> None:
+    model, system = builtin("llama3-8b"), resolve(facts, "trn2", chips=16)
+    shipped, tuned = predict_step(model, system, JOB, PLAN), predict_hand_tuned(model, system, JOB, PLAN)
+    assert tuned.step.breakdown["software"] == 0
+    assert sum(tuned.step.breakdown.values()) == pytest.approx(tuned.step.total_s)
+    assert tuned.low_s < tuned.step.total_s < tuned.high_s
+    assert tuned.step.total_s < shipped.total_s
+    for part in ("tp", "dp", "pp_transfer", "fixed"):  # the network and the host stay
+        assert tuned.step.breakdown[part] == pytest.approx(shipped.breakdown[part], rel=0.2)
+
+
+def test_coverage_is_the_share_of_timed_operators(facts: Facts) -> None:
+    model, system = builtin("llama3-8b"), resolve(facts, "trn3", chips=16)
+    tuned = predict_hand_tuned(model, system, JOB, PLAN)
+    parts = tuned.step.breakdown
+    timed = (
+        parts["gemm"]
+        + parts["attention"] / (1 + system.stack.backward_attention)
+        + parts["memory_bound"] / 3
+        + parts["optimizer"]
+    )
+    timed *= 1 + parts["jitter"] / (tuned.step.total_s - parts["jitter"])  # jitter is a share of all
+    rest = tuned.coverage * tuned.step.total_s - timed  # of the head and recompute
+    assert 0 < rest < parts["head"] + parts["recompute"]
+    assert 0.3 < tuned.coverage < 0.95
+
+
+def test_a_chip_without_tables_is_all_formula(facts: Facts) -> None:
+    model, system = builtin("llama3-8b"), resolve(facts, "trn4", chips=64)
+    shipped, tuned = predict_step(model, system, JOB, PLAN), predict_hand_tuned(model, system, JOB, PLAN)
+    assert has_kernels(system)
+    assert tuned.coverage == 0
+    assert tuned.step.total_s == pytest.approx(shipped.total_s - shipped.breakdown["software"])
+
+
+def test_many_plans_are_as_each_alone(facts: Facts) -> None:
+    model, system = builtin("qwen3-30b-a3b"), resolve(facts, "trn3", chips=64)
+    kernels = Kernels(system.chip)
+    plans = [Plan(tp=t, sp=t > 1, dp=256 // t, ep=e, zero=1, micro_batch=b, precision=f) for t, e, b, f in ((1, 32, 1, "bf16"), (4, 64, 2, "mxfp8"), (2, 128, 1, "fp8"))]  # fmt: skip
+    job = TrainJob(tokens=1e9, seq=ROW, batch_seqs=1024)
+    together = step_time(model, system, job, Plans.of(plans), kernels=kernels).total_s
+    alone = [float(step_time(model, system, job, Plans.of([p]), kernels=kernels).total_s[0]) for p in plans]
+    assert together == pytest.approx(alone)
+
+
+def test_every_trainium_row_has_both_values_and_trn2_lies_in_its_interval(facts: Facts) -> None:
+    rows = [row for row in read_csv(published(), facts) if row["chip"] in ("Trn1", "Trn2")]
+    cases = [c for c in read_cases(rows, facts) if not isinstance(c, str)]
+    found = with_hand_tuned(predict_case(case, facts) for case in cases)
+    factors = {chip: [r.framework_factor or 0.0 for r in found if r.chip == chip] for chip in ("Trn1", "Trn2")}
+    assert len(factors["Trn1"]) > 80
+    assert all(
+        f > 1 and (r.hand_tuned_coverage or 0) > 0.1
+        for r, f in zip(found, (r.framework_factor or 0.0 for r in found), strict=True)
+    )
+    assert 1.3 < np.median(factors["Trn1"]) < 2.0
+    assert len(factors["Trn2"]) == 1
+    assert all(r.is_covered for r in found if r.chip == "Trn2")
