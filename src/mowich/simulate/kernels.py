@@ -31,6 +31,11 @@ class Kernels:
     up: Floats | float = 0.0
     mark: Floats | float = 0.0
 
+    @property
+    def note(self) -> str:
+        """What a recorded term says of where its time is from."""
+        return f"time of our kernels: operator tables of {self.chip} where they reach, the formula elsewhere"
+
     def _time(self, op: str, dtype: str, **shape: Floats | float) -> Floats:
         """Seconds, nan where the table does not reach."""
         t = operator_s(self.chip, op, dtype, shape)

@@ -217,6 +217,7 @@ def layer_times(
     t = p.micro_batch * job.seq / p.cp
     stride = p.stride("tp")
     t_seq = np.where(p.sp > 0, t / p.tp, t)  # tokens where sequence parallelism splits them
+    by = "" if kernels is None else kernels.note
     gemm, shared = np.zeros_like(t), np.zeros_like(t)
     inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
     for g in ops.dense_gemms(layer, model.hidden):
@@ -229,7 +230,7 @@ def layer_times(
         inputs = inputs + (0.0 if in_high else m * k)
         if notes is not None:
             notes.add(f"gemm.{g.name}", seconds, "s", "soft_max(2 m n k sat / P, bytes / B), forward, one layer",
-                      m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half,
+                      m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half, note=by,
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"))  # fmt: skip
     q = ops.attention_width(a) / p.tp
     ctx = a.context(job.attended)
@@ -264,7 +265,7 @@ def layer_times(
     if notes is not None:
         notes.add("attention.core", attention, "s",
                   "fused: 4 t c q (1 + s_half/s) / (e_a P16), forward, one layer; c = attended tokens, q = heads x head size / tp",
-                  t=t, c=ctx, q=q, P16=P16, e_a=e.attention_efficiency,
+                  t=t, c=ctx, q=q, P16=P16, e_a=e.attention_efficiency, note=by,
                   facts=_paths(system, "peak_flops.bf16", "efficiency.attention_efficiency"))  # fmt: skip
     width, outputs = ops.ffn_width(layer.ffn)
     h_norm = np.where(p.sp > 0, h / p.tp, h)
@@ -313,7 +314,7 @@ def layer_times(
                       tokens=tokens, ep=p.ep, experts=ffn.num_experts, top_k=ffn.top_k, skew=0.0 if job.is_balanced else s.router_skew,
                       facts=_paths(system, "stack.router_skew", "stack.moe_capacity"))  # fmt: skip
             notes.add("moe.experts", expert_gemm, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
-                      experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load,
+                      experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load, note=by,
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency"))  # fmt: skip
             notes.add("moe.permute_route", moe, "s", "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
                       k_moe=passes, B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
@@ -335,8 +336,8 @@ def layer_times(
     cp = np.where(p.cp > 1, beside(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention), 0.0)
     if notes is not None:
         notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
-                  t=t, h=h_norm, passes=s.memory_passes, B=r.B, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
-        notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B,
+                  t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=by, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
+        notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B, note=by,
                   facts=_paths(system, "efficiency.quantise_B"))  # fmt: skip
         notes.add("tp.collective", tp, "s", "beside(collectives x T, overlap with sp, gemm), forward, one layer", collectives=reduces, T=tp_all,
                   bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap"))  # fmt: skip
@@ -456,13 +457,14 @@ def step_time(
             "sum of the fullest stage's layers and head share, one micro-batch",
             layers_per_stage=layers_per_stage(model, p),
         )
+        by = "" if kernels is None else kernels.note
         notes.add("head", head, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
-                  t=t, V=model.vocab / p.tp, h=h, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
+                  t=t, V=model.vocab / p.tp, h=h, note=by, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
         formula = schedules.BUBBLE_OF[SCHEDULES[int(p.schedule[0])]]
         notes.add("pp_bubble", parts["pp_bubble"], "s", formula, pp=p.pp, vpp=p.vpp, f=forward, b=back, w=weights)
         notes.add("pp_transfer", parts["pp_transfer"], "s", "transfers that the schedule waits for x T, + g max(0, vpp T - stage)", transfers=num_hops,
                   T=transfer, bytes=hop_B, facts=_paths(system, ".bandwidth", ".latency"))  # fmt: skip
-        notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B,
+        notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B, note=by,
                   facts=_paths(system, "stack.optimizer_B", "hbm_Bps"))  # fmt: skip
         notes.add("offload", parts["offload"], "s", "g x (what travels longer than forward and backward take) + optimizer states, bytes / H", g=g,
                   offload=OFFLOADS[int(p.offload[0])], H=system.host_Bps, owned=owned, facts=_paths(system, "host_Bps"))  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mowich.estimate import Notes
 from mowich.machines.system import System
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.kernels import Kernels
@@ -46,11 +47,13 @@ class HandTuned:
     coverage: float
 
 
-def predict_hand_tuned(model: Model, system: System, job: TrainJob, plan: Plan) -> HandTuned:
+def predict_hand_tuned(
+    model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None
+) -> HandTuned:
     """The step of one plan, in one evaluation of four columns: as it is, kernels at their low and high ends, kernels marked.
 
-    The share of the step that comes from kernels is how much of a small change of their times arrives in it, so time hidden behind a longer
-    transfer does not count and pipeline bubbles count like the work that they wait for.
+    The share of the step that comes from kernels is how much longer its parts get for a small change of the kernels' times; what then hides
+    more of a transfer makes nothing less timed, and a pipeline bubble counts like the work that it waits for. `notes` records the terms.
     """
     kernels = Kernels(
         system.chip,
@@ -58,8 +61,10 @@ def predict_hand_tuned(model: Model, system: System, job: TrainJob, plan: Plan) 
         up=np.array([0.0, 0.0, 1.0, 0.0]),
         mark=np.array([0.0, 0.0, 0.0, MARK]),
     )
-    step = step_time(model, hand_tuned(system), job, Plans.of([plan]), kernels=kernels)
-    total, low, high, marked = (float(x) for x in np.broadcast_to(step.total_s, 4))
-    parts = {name: float(np.ravel(seconds)[0]) for name, seconds in step.parts.items()}
+    step = step_time(model, hand_tuned(system), job, Plans.of([plan]), notes, kernels)
+    total, low, high, _ = (float(x) for x in np.broadcast_to(step.total_s, 4))
+    columns = {name: np.broadcast_to(seconds, 4) for name, seconds in step.parts.items()}
+    longer = sum(max(0.0, float(c[3] - c[0])) for c in columns.values())
+    parts = {name: float(c[0]) for name, c in columns.items()}
     one = OneStep(total, parts, float(np.ravel(step.tokens)[0]), float(np.ravel(step.num_micro_batches)[0]))
-    return HandTuned(step=one, low_s=low, high_s=high, coverage=(marked / total - 1.0) / MARK)
+    return HandTuned(step=one, low_s=low, high_s=high, coverage=longer / MARK / total)

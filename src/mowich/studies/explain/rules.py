@@ -65,7 +65,7 @@ TRAIN_ROW = [
     R("global_batch_seqs", "sequences", "sequences of one step: the legal batch nearest to the one asked for", "micro-batch x data-parallel ranks x micro-batches of a step, within 5% of the batch asked for"),
     R("plan *", "1", "a choice of the plan", CHOSEN),
     R("step_s", "s", "time of one training step", "= sum(parts)"), R("step_s breakdown *", "s", "a part of the step", "the terms below, over all layers and micro-batches"),
-    R("hand_tuned_step_s", "s", "the same step with software that adds nothing to its operators", "= sum(parts)"), R("hand_tuned_step_s breakdown *", "s", "a part of that step", "the terms below, over all layers and micro-batches"),
+    R("hand_tuned_step_s", "s", "the same step with operators at the times of our kernels and software that adds nothing to them", "= sum(parts)"), R("hand_tuned_step_s breakdown *", "s", "a part of that step", "the terms below, over all layers and micro-batches"),
     R("tokens_per_s_per_chip", "1/s", "tokens trained per second and chip used", "= tokens_per_step / (chips_used * step_s)"),
     R("mfu", "1", "share of the published dense peak that the model's FLOP (no recompute, causal attention halved) make", "= flop_per_token * tokens_per_step / (chips_used * peak * step_s)"),
     R("usd_per_mtok", "USD/Mtok", "cost of a million trained tokens; idle chips are paid too", "= (chips_used + chips_idle) * price * step_s / (tokens_per_step * goodput) * 1e6"),

@@ -12,7 +12,8 @@ from mowich.machines.system import System, resolve
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate import longrun
-from mowich.simulate.train import hand_tuned, micro_batches, predict_step
+from mowich.simulate.train import micro_batches, predict_step
+from mowich.simulate.tuned import predict_hand_tuned
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
 from mowich.workloads.model import Model, as_trained
@@ -73,7 +74,7 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
         out |= {("memory_B", k): v for k, v in memory(model, machine, job, plan).items()}
         if row.get("hand_tuned_step_s"):
-            fast = predict_step(model, hand_tuned(machine), job, plan)
+            fast = predict_hand_tuned(model, machine, job, plan).step
             out[("hand_tuned_step_s",)] = fast.total_s
             out |= {("hand_tuned_step_s", "breakdown", k): v for k, v in fast.breakdown.items()}
         for name, e in (("goodput", goodput), ("usd_per_mtok", usd), ("J_per_token", joule)):
@@ -98,7 +99,7 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         first = str(name[0])
         if first in ("step_s", "hand_tuned_step_s"):
             whole = Notes()
-            predict_step(model, hand_tuned(system) if first == "hand_tuned_step_s" else system, job, plan, whole)
+            (predict_hand_tuned if first == "hand_tuned_step_s" else predict_step)(model, system, job, plan, whole)
             wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
             notes.terms |= {k: t for k, t in whole.terms.items() if any(k.startswith(w) for w in wanted)}
         elif first == "memory_B":
