@@ -8,6 +8,9 @@ printed"; `from "A" to "B"` keeps the lines from the first that holds A to the n
 In a table of docs/facts.md, the cell after the path of a fact is the fact as it is written in its file (`renew_facts`).
 
 `make docs` writes output and values back; tests/unit/test_docs.py fails when a command fails or what is shown has changed.
+
+`PAGES` are all pages; `page_commands` finds what each tells a reader to type: lines of shell blocks (console, bash, no language, indented) that begin with a program.
+In a block that has `$ ` prompts only those lines are commands. `tests/unit/commands_not_run.yaml` lists those that no test runs, each with its reason.
 """
 
 from __future__ import annotations
@@ -23,11 +26,41 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from mowich import cli
 from mowich.facts import load
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tutorial.md")
+PAGES = tuple(
+    sorted(
+        [
+            *ROOT.glob("*.md"),
+            *(ROOT / "docs").glob("*.md"),
+            ROOT / "benchmarks" / "README.md",
+            ROOT / "tests" / "conformance" / "README.md",
+        ]
+    )
+)
+NOT_RUN = ROOT / "tests" / "unit" / "commands_not_run.yaml"
+PROGRAMS = (
+    "mowich",
+    "make",
+    "python",
+    "python3",
+    "pip",
+    "uv",
+    "duckdb",
+    "ray",
+    "git",
+    "docker",
+    "npm",
+    "npx",
+    "curl",
+    "jupyter",
+)
+SHELL = ("", "console", "bash", "sh", "shell")
 FACTS_PAGE = ROOT / "docs" / "facts.md"
 
 FENCE = re.compile(r"^```(\w+)?[ ]*(\S+)?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -56,6 +89,53 @@ def commands(block: str) -> Iterator[tuple[list[str], int, str]]:
             yield shlex.split(text, comments=True)[1:], int(stated[1]) if stated else 0, text
 
 
+def shell_lines(block: str) -> Iterator[str]:
+    """Commands of a shell block, each on one line: `a && b` are two, comments and prompts are left out but for the stated exit code."""
+    lines = re.sub(r"\\\n\s*", "", block).splitlines()
+    prompted = any(line.startswith("$ ") for line in lines)
+    for line in lines:
+        if prompted and not line.startswith("$ "):
+            continue
+        text = line.removeprefix("$ ").strip()
+        if text.split(" ")[0] in PROGRAMS:
+            parts = text.split(" && ")
+            yield from (part if part.split(" ")[0] in PROGRAMS else text for part in parts)
+
+
+def page_commands(path: Path) -> list[str]:
+    """Everything that a page tells a reader to type, in order."""
+    text = path.read_text(encoding="utf-8")
+    out: list[str] = []
+    for block in FENCE.finditer(text):
+        if (block[1] or "") in SHELL:
+            out += shell_lines(block[3])
+    for block in re.findall(r"(?:(?<=\n\n)|\A)((?: {4}[^\n]*\n)+)", FENCE.sub("", text)):
+        out += shell_lines(re.sub(r"(?m)^ {4}", "", block))
+    return out
+
+
+def has_code(path: Path) -> bool:
+    """Whether a page has anything to run."""
+    languages = {block[1] for block in FENCE.finditer(path.read_text(encoding="utf-8"))}
+    return bool(page_commands(path)) or "python" in languages
+
+
+def not_run() -> dict[str, str]:
+    """Command, or what it begins with -> why no test runs it."""
+    data = yaml.safe_load(NOT_RUN.read_text(encoding="utf-8"))
+    return {str(prefix): str(reason) for reason, prefixes in data.items() for prefix in prefixes}
+
+
+def is_left_out(line: str) -> bool:
+    """Whether a command is listed as not run."""
+    bare = line.split(" #")[0].strip()
+    return any(
+        bare == prefix or bare.startswith(prefix.rstrip("*"))
+        for prefix in not_run()
+        if prefix.endswith("*") or bare == prefix
+    )
+
+
 def call(words: list[str]) -> tuple[int, str, str]:
     """Run one command line in this process -> (exit code, stdout, stderr)."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
@@ -81,9 +161,12 @@ def run_document(path: Path, folder: Path) -> tuple[list[Ran], str]:
     text = path.read_text(encoding="utf-8")
     ran: list[Ran] = []
     renewed: list[str] = []
+    names: dict[str, object] = {"__name__": "__main__"}  # blocks of a page follow each other
     at = 0
     back = Path.cwd()
     os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    loaded = set(sys.modules)
     try:
         for block in FENCE.finditer(text):
             language, name, body = block[1] or "", block[2] or "", block[3]
@@ -101,17 +184,23 @@ def run_document(path: Path, folder: Path) -> tuple[list[Ran], str]:
                 file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(body, encoding="utf-8")
-            elif language in ("console", "bash"):
-                for words, expected, line in commands(body):
+            elif language in SHELL:
+                for words, expected, line in commands("\n".join(shell_lines(body))):
+                    if is_left_out(line):
+                        continue
                     code, out, err = call(words)
                     ran.append(Ran(line=line, expected=expected, code=code, stdout=out, stderr=err))
             elif language == "python":
                 printed = io.StringIO()
                 with contextlib.redirect_stdout(printed):
-                    exec(compile(body, f"{path.name}, python block", "exec"), {"__name__": "__main__"})
+                    exec(compile(body, f"{path.name}, python block", "exec"), names)
                 ran.append(Ran(line="python", expected=0, code=0, stdout=printed.getvalue(), stderr=""))
     finally:
         os.chdir(back)
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - loaded:  # the page's own files, gone with its folder
+            if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
     return ran, "".join(renewed) + text[at:]
 
 

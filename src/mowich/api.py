@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.parts import Parts
     from mowich.studies.power import PowerRow
     from mowich.studies.serve_plan import ServeResult
     from mowich.studies.system_run import SystemRun
@@ -220,12 +221,23 @@ def _ask(result: PlanList) -> Ask:
     return result.ask
 
 
-def sweep(
-    scenario: str | Path, *, facts: Facts | None = None, executor: Executor | None = None, tasks: int = 1
-) -> Sweep:
-    """The best plan at every point of a scenario's grid; `executor`: any of `concurrent.futures`, `tasks`: into how many pieces to cut it for it."""
+@overload
+def sweep(scenario: str | Path, *, out: None = None, vary: Mapping[str, str] | None = None, facts: Facts | None = None, executor: Executor | None = None,
+          tasks: int = 1) -> Sweep: ...  # fmt: skip
+@overload
+def sweep(scenario: str | Path, *, out: str | Path, vary: Mapping[str, str] | None = None, facts: Facts | None = None, executor: Executor | None = None,
+          tasks: int = 1) -> Parts: ...  # fmt: skip
+def sweep(scenario: str | Path, *, out: str | Path | None = None, vary: Mapping[str, str] | None = None, facts: Facts | None = None, executor: Executor | None = None,
+          tasks: int = 1) -> Sweep | Parts:  # fmt: skip
+    """The best plan at every point of a scenario's grid. vary: further axes, {"chips": "64..4096:x2"}; out: a directory for Parquet, where a killed sweep goes on;
+    executor: any of `concurrent.futures`, with about `tasks` pieces of work for it (out: that many workers)."""
     known = facts or _facts.load()
-    return _sweep.sweep(_sweep.read(scenario, known), known, executor=executor, tasks=tasks)
+    if out is None:
+        return _sweep.sweep(_sweep.read(scenario, known, vary=vary), known, executor=executor, tasks=tasks)
+    from mowich.studies.parts import sweep_to
+
+    grid = _sweep.read(scenario, known, vary=vary, most=_sweep.MAX_STORED)
+    return sweep_to(Path(out), grid, known, executor=executor, workers=tasks)
 
 
 def fit(model: str | Model, on: str, *, train: Train | None = None, kv: int | str | None = None, chips: int | None = None,

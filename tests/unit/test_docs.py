@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from mowich.cli.app import app
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 
@@ -36,6 +38,61 @@ def test_every_command_of_a_document_runs_and_its_output_is_current(path: Path, 
     shown, now = path.read_text(encoding="utf-8").splitlines(), text.splitlines()
     changed = [f"- {a}\n+ {b}" for a, b in zip(shown, now, strict=False) if a != b]
     assert shown == now, "output shown has changed: run `make docs`\n" + "\n".join(changed[:10])
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in documents.PAGES if p not in documents.DOCUMENTS and documents.has_code(p)], ids=lambda p: p.name
+)
+def test_every_command_of_every_other_page_runs(path: Path, tmp_path: Path) -> None:
+    """In an empty directory beside the scenarios and kernels of a checkout, where they are not listed with a reason."""
+    for name in ("scenarios", "kernels"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    ran, _ = documents.run_document(path, tmp_path)
+    for one in ran:
+        assert one.code == one.expected, f"{one.line}\n{one.stderr}"
+    wanted = [line for line in documents.page_commands(path) if not documents.is_left_out(line)]
+    assert all(line.startswith("mowich ") for line in wanted), (
+        "no test runs this: list it with a reason in commands_not_run.yaml"
+    )
+    assert [one.line for one in ran if one.line != "python"] == wanted
+
+
+def test_commands_of_the_first_pages_are_run_or_listed() -> None:
+    for path in documents.DOCUMENTS:
+        for line in documents.page_commands(path):
+            assert line.startswith("mowich ") or documents.is_left_out(line), line
+
+
+def test_what_is_listed_as_not_run_stands_in_a_page() -> None:
+    everything = [line for path in documents.PAGES for line in documents.page_commands(path)]
+    for prefix, reason in documents.not_run().items():
+        bare = [line.split(" #")[0].strip() for line in everything]
+        assert any(line == prefix or (prefix.endswith("*") and line.startswith(prefix[:-1])) for line in bare), prefix
+        assert len(reason) > 10
+
+
+def test_commands_in_running_text_name_verbs_and_flags_that_exist() -> None:
+    """`mowich compare --equal usd` in a sentence is not run, but it must be something that can be typed."""
+    import typer
+
+    root = typer.main.get_command(app)
+    for path in documents.PAGES:
+        text = documents.FENCE.sub("", path.read_text(encoding="utf-8"))
+        for words in re.findall(r"`mowich ([^`\n]+)`", text):
+            command, rest = root, words.split()
+            while rest and hasattr(command, "commands") and rest[0] in command.commands:
+                command = command.commands[rest.pop(0)]
+            assert not hasattr(command, "commands") or not rest or rest[0].startswith(("-", "list|", "run|")), (
+                f"{path.name}: mowich {words}"
+            )
+            known = {flag for parameter in command.params for flag in parameter.opts} | {
+                "--help",
+                "--version",
+                "--debug",
+            }
+            for word in rest:
+                if word.startswith("--"):
+                    assert word.split("=")[0].rstrip(".,") in known, f"{path.name}: mowich {words}"
 
 
 def test_values_in_the_facts_page_are_those_of_the_files() -> None:

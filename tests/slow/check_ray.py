@@ -1,0 +1,105 @@
+"""A sweep on a real Ray cluster of two nodes on this machine, one of which is killed in the middle, gives the bytes of a sweep on local processes.
+
+    python tests/slow/check_ray.py [SCENARIO] [--local DIR] [--address client]
+
+Runs in an environment of its own that has Ray (requirements-ray.txt). Two `ray start`s make the cluster: a head without processors of its own for tasks, so that all
+work is on the two other nodes; when a third of the parts is there, the processes of one node are killed and a fresh node joins. --local: the finished folder of
+the same sweep, else it is computed here. Prints what it measured; ends with an AssertionError when something does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mowich.facts import load
+from mowich.studies.parts import MANIFEST, sweep_to
+from mowich.studies.sweep import MAX_STORED, read
+
+SCENARIO = Path(__file__).with_name("sweep_small.yaml")
+PORT, CLIENT_PORT = 26379, 26001
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scenario", nargs="?", type=Path, default=SCENARIO)
+    parser.add_argument("--local", type=Path)
+    parser.add_argument("--cpus", type=int, default=1, help="processors of each node")
+    given = parser.parse_args()
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "results"
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "port": PORT, "ray_client_server_port": CLIENT_PORT}
+        )
+        nodes = [cluster.add_node(num_cpus=given.cpus) for _ in range(2)]
+        cluster.wait_for_nodes()
+        words = [
+            sys.executable,
+            "-m",
+            "mowich",
+            "sweep",
+            str(given.scenario),
+            "--out",
+            f"{folder}/",
+            "--executor",
+            f"ray://127.0.0.1:{CLIENT_PORT}",
+            "--json",
+        ]
+        facts = load()
+        points = len(read(given.scenario, facts, most=MAX_STORED))
+        start = time.monotonic()
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        try:
+            size = None
+            while process.poll() is None:
+                if size is None and (folder / MANIFEST).is_file():
+                    size = json.loads((folder / MANIFEST).read_text())["points_per_part"]
+                if size is not None and len(list(folder.glob("part-*.parquet"))) * size >= points / 3:
+                    break
+                time.sleep(0.2)
+            assert process.poll() is None, "ended before a node was killed"
+            done = len(list(folder.glob("part-*.parquet")))
+            for info in nodes[0].all_processes.values():
+                for one in info:
+                    os.kill(one.process.pid, signal.SIGKILL)
+            print(f"killed one of two nodes after {done} parts, {time.monotonic() - start:.0f} s", flush=True)
+            cluster.add_node(num_cpus=given.cpus)
+            out, _ = process.communicate()
+        finally:
+            if process.poll() is None:
+                process.kill()
+            cluster.shutdown()
+        seconds = time.monotonic() - start
+        assert process.returncode == 0, process.returncode
+        said = json.loads(out)
+        assert said["complete"], said
+        assert said["done"] == points, said
+        print(
+            f"Ray, two nodes of {given.cpus} processors: {points} points, {seconds:.0f} s, {points / seconds:.0f} points/s",
+            flush=True,
+        )
+        local = given.local
+        if local is None:
+            start = time.monotonic()
+            local = Path(temporary) / "local"
+            assert sweep_to(local, read(given.scenario, facts, most=MAX_STORED), facts).complete
+            print(f"one process here: {points / (time.monotonic() - start):.0f} points/s")
+        names = sorted(p.name for p in local.iterdir())
+        assert names == sorted(p.name for p in folder.iterdir())
+        for name in names:
+            assert (folder / name).read_bytes() == (local / name).read_bytes(), name
+        print(f"{len(names)} files, equal byte for byte to those of local processes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
