@@ -90,6 +90,11 @@ def _job(train: Train) -> TrainJob:
                     document=document, fill=fill)  # fmt: skip
 
 
+def _name(system: str | System) -> str:
+    """What the verbs call a system."""
+    return system if isinstance(system, str) else f"{system.id}:{system.chips}"
+
+
 def _model(model: str | Model) -> Model:
     return load(model) if isinstance(model, str) else model
 
@@ -136,15 +141,16 @@ def _one_job(train: Train | None, serve: Serve | None) -> None:
 
 
 @overload
-def compare(model: str | Model, systems: Sequence[str], *, train: Train, serve: None = None, chips: int | None = None, equal: str = "chips",
+def compare(model: str | Model, systems: Sequence[str | System], *, train: Train, serve: None = None, chips: int | None = None, equal: str = "chips",
             fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> Comparison: ...  # fmt: skip
 @overload
-def compare(model: str | Model, systems: Sequence[str], *, serve: Serve, train: None = None, chips: int | None = None, equal: str = "chips",
+def compare(model: str | Model, systems: Sequence[str | System], *, serve: Serve, train: None = None, chips: int | None = None, equal: str = "chips",
             fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
-def compare(model: str | Model, systems: Sequence[str], *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, equal: str = "chips",
+def compare(model: str | Model, systems: Sequence[str | System], *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, equal: str = "chips",
             fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> Comparison | ServeResult:  # fmt: skip
     """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"}."""
     _one_job(train, serve)
+    names = [_name(system) for system in systems]
     known = facts or _facts.load()
     if serve is not None:
         from mowich.studies import serve_plan
@@ -152,11 +158,11 @@ def compare(model: str | Model, systems: Sequence[str], *, train: Train | None =
         if equal != "chips":
             raise UserError("serving compares on equal chips", where="equal", given=equal)
         job, engine = _serving(serve)
-        return serve_plan.compare(_model(model), systems, job=job, facts=known, chips=chips, engine=engine, fixed=serve_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
+        return serve_plan.compare(_model(model), names, job=job, facts=known, chips=chips, engine=engine, fixed=serve_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
     assert train is not None
     return _compare.compare(
         _model(model),
-        systems,
+        names,
         train=_job(train),
         chips=chips,
         equal=equal,
@@ -167,12 +173,12 @@ def compare(model: str | Model, systems: Sequence[str], *, train: Train | None =
 
 
 @overload
-def plan(model: str | Model, on: str, *, train: Train, serve: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
+def plan(model: str | Model, on: str | System, *, train: Train, serve: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
          term: str = "default", facts: Facts | None = None) -> PlanList: ...  # fmt: skip
 @overload
-def plan(model: str | Model, on: str, *, serve: Serve, train: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
+def plan(model: str | Model, on: str | System, *, serve: Serve, train: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
          term: str = "default", facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
-def plan(model: str | Model, on: str, *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, top: int = 5,
+def plan(model: str | Model, on: str | System, *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, top: int = 5,
          fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> PlanList | ServeResult:  # fmt: skip
     """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front too."""
     _one_job(train, serve)
@@ -181,11 +187,11 @@ def plan(model: str | Model, on: str, *, train: Train | None = None, serve: Serv
         from mowich.studies import serve_plan
 
         job, engine = _serving(serve)
-        return serve_plan.plan(_model(model), on, job=job, facts=known, chips=chips, engine=engine, top=top, fixed=serve_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
+        return serve_plan.plan(_model(model), _name(on), job=job, facts=known, chips=chips, engine=engine, top=top, fixed=serve_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
     assert train is not None
     return _compare.plan(
         _model(model),
-        on,
+        _name(on),
         train=_job(train),
         chips=chips,
         top=top,
@@ -240,7 +246,7 @@ def sweep(scenario: str | Path, *, out: str | Path | None = None, vary: Mapping[
     return sweep_to(Path(out), grid, known, executor=executor, workers=tasks)
 
 
-def fit(model: str | Model, on: str, *, train: Train | None = None, kv: int | str | None = None, chips: int | None = None,
+def fit(model: str | Model, on: str | System, *, train: Train | None = None, kv: int | str | None = None, chips: int | None = None,
         facts: Facts | None = None) -> bool | None:  # fmt: skip
     """Whether a training job fits with any plan, or, with kv ("128k": tokens of a request), a served model with the cache of one request; None where the
     range of the memory itself decides."""
@@ -251,7 +257,7 @@ def fit(model: str | Model, on: str, *, train: Train | None = None, kv: int | st
     from mowich.studies.serve_fit import fit_serving
 
     return fit_serving(
-        _model(model), on, tokens=parse_count(kv, where="kv"), facts=facts or _facts.load(), chips=chips
+        _model(model), _name(on), tokens=parse_count(kv, where="kv"), facts=facts or _facts.load(), chips=chips
     ).fits
 
 

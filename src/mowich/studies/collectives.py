@@ -19,6 +19,7 @@ from mowich.facts.load import shipped
 from mowich.machines import collectives, flows
 from mowich.machines.system import System, parse_spec, resolve
 from mowich.machines.topology import Row, describe, on_network, per_chip
+from mowich.shown import Rows, Shown
 
 FloatArray = NDArray[np.float64]
 
@@ -109,14 +110,14 @@ class CollectiveRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CollectiveStudy:
+class CollectiveStudy(Shown):
     """Time against size of one collective among whole chips. slowdown: of the bytes' term by faults and by what runs beside; 1 where whole."""
 
     kind: str
     system: str
     display: str
     network: str
-    rows: tuple[CollectiveRow, ...]
+    rows: Rows[CollectiveRow]
     slowdown: float
     faults: tuple[str, ...]
     beside: tuple[str, ...]
@@ -259,7 +260,7 @@ def collective(facts: Facts, kind: str, on: str, *, sizes: Sequence[int], group:
         notes.append(
             "no collective on Trainium 3 has been measured in public: its link bandwidth is known to a factor of two, its latency by analogy"
         )
-    return CollectiveStudy(kind=kind, system=on, display=system.display, network=network, rows=tuple(rows), slowdown=slowdown, faults=tuple(fail),
+    return CollectiveStudy(kind=kind, system=on, display=system.display, network=network, rows=Rows(rows), slowdown=slowdown, faults=tuple(fail),
                            beside=tuple(beside), levels=tuple(describe(system)), warnings=tuple(notes), group=wanted, oversubscription=oversubscription,
                            facts_hash=facts.hash())  # fmt: skip
 

@@ -7,9 +7,10 @@ are moved to the ends of their ranges one at a time, and the error of steps left
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
@@ -18,6 +19,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import Plan, TrainJob
+from mowich.shown import Rows, Shown
 from mowich.simulate import longrun
 from mowich.simulate.search import Candidate, Search, search
 from mowich.simulate.tuned import has_kernels, predict_hand_tuned
@@ -26,6 +28,9 @@ from mowich.studies.residual import half_width
 from mowich.units import show_gib
 from mowich.workloads.model import Model, as_trained
 from mowich.workloads.task import train_flop_per_token
+
+if TYPE_CHECKING:
+    from mowich.shown import Text
 
 KERNELS = "simulated kernels"
 """Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
@@ -46,7 +51,7 @@ BINDS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Shown):
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
     may use per device, at the low end of its range.
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our kernels run them (`simulate.tuned`), with
@@ -81,6 +86,33 @@ class Row:
     hand_tuned_step_s: Estimate | None = None
     spread: tuple[tuple[str, float, float], ...] = ()
     search_counts: Mapping[str, float] = field(default_factory=dict)
+    of: PlanList | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def breakdown(self) -> dict[str, float]:
+        """Seconds of the step by part; they sum to `step_s`."""
+        return {name: float(part) for name, part in self.step_s.breakdown.items()}
+
+    def alone(self) -> PlanList:
+        """The list of this plan alone, for what is shown of it. Raises UserError for a row that was not taken from a list of plans."""
+        if self.of is None:
+            raise UserError(
+                "this row does not say what was asked",
+                fix="take it from mowich.plan(...)[0], or ask the comparison that holds it",
+            )
+        return replace(self.of, rows=Rows([self]))
+
+    def _repr_html_(self) -> str:
+        return (
+            self.alone()._repr_html_()
+            if self.of is not None
+            else f"<pre>{self.system}: {self.plan}, {self.step_s}</pre>"
+        )
+
+    def explain(self, metric: str, *, facts: Facts | None = None) -> Text:
+        """Where a number of this plan comes from, "step_s" or "step_s.ep"; facts: those that made it, where they are not the ones asked with."""
+        one = self.alone()
+        return one.explain(f"1.{metric}", facts=facts or (one.ask.facts if one.ask else None))
 
     def to_dict(self) -> dict[str, object]:
         """A row of the `mowich/compare@1` contract."""
@@ -105,12 +137,12 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Shown):
     """Rows in the order asked for. inputs are fully resolved: running them again gives the same bytes."""
 
     inputs: Mapping[str, object]
     facts_hash: str
-    rows: tuple[Row, ...]
+    rows: Rows[Row]
     warnings: tuple[str, ...] = ()
     complete: bool = True
 
@@ -390,7 +422,7 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
     return Comparison(
         inputs=asked.inputs,
         facts_hash=asked.facts.hash(),
-        rows=with_breakeven(rows, asked.facts),
+        rows=Rows(with_breakeven(rows, asked.facts)),
         warnings=tuple(warnings),
         complete=complete,
     )
@@ -421,15 +453,25 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanList:
+class PlanList(Shown):
     """The best plans of one system, best first. ask: the question, for what else is put to it (neighbours, the Pareto front, a timeline)."""
 
     inputs: Mapping[str, object]
     evaluated: int
     feasible: int
     seconds: float
-    rows: tuple[Row, ...]
+    rows: Rows[Row]
     ask: Ask | None = None
+
+    def __getitem__(self, place: int) -> Row:
+        """A plan, 0 the best; it knows what was asked, so that it can be explained."""
+        return replace(self.rows[place], of=self)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self.__getitem__, range(len(self)))
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/plan@1` contract."""
@@ -453,4 +495,4 @@ def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: 
               "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
               "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term}  # fmt: skip
     return PlanList(inputs=inputs, evaluated=int(counts.get("evaluated", 0)), feasible=int(counts.get("feasible", 0)),
-                    seconds=float(counts.get("seconds", 0.0)), rows=rows, ask=ask)  # fmt: skip
+                    seconds=float(counts.get("seconds", 0.0)), rows=Rows(rows), ask=ask)  # fmt: skip

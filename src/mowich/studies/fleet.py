@@ -37,6 +37,7 @@ from mowich.fleets.problem import (
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.scenario import read as read_scenario
+from mowich.shown import Shown
 from mowich.simulate.serving_search import ServeJob
 from mowich.studies import serve_plan
 from mowich.studies.compare import Ask
@@ -52,7 +53,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class Fleet(Shown):
     """What was asked, the speeds it rests on, the answer, and (where asked for) how robust it is and where it flips."""
 
     problem: Problem
@@ -63,6 +64,22 @@ class Fleet:
     facts_hash: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def buys(self) -> list[dict[str, object]]:
+        """What to buy, in each period."""
+        return [_order(o) for o in self.answer.orders if o.kind == "buy"]
+
+    @property
+    def rents(self) -> list[dict[str, object]]:
+        """What to rent, in each period."""
+        return [_order(o) for o in self.answer.orders if o.kind == "rent"]
+
+    def rows(self) -> list[dict[str, object]]:
+        """Every order, bought or rented."""
+        return [
+            {"kind": kind, **order} for kind, orders in (("buy", self.buys), ("rent", self.rents)) for order in orders
+        ]
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/fleet@1` contract."""
@@ -76,7 +93,7 @@ class Fleet:
             "schema": "mowich/fleet@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.robust is None or self.robust.complete,
             "status": a.status, "objective": number(a.usd), "unit": "USD", "bound": number(a.bound_usd), "gap": number(a.gap), "seconds": a.seconds,
             "energy_J": number(a.energy_J), "stacks": list(a.stacks), "periods": list(self.problem.labels),
-            "buy": [_order(o) for o in a.orders if o.kind == "buy"], "rent": [_order(o) for o in a.orders if o.kind == "rent"],
+            "buy": self.buys, "rent": self.rents,
             "assign": [{"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share} for x in a.assign],
             "use": [{"system": u.system, "period": u.period, "chips": u.there, "busy": u.busy, "idle": max(0.0, u.there - u.busy), "MWh": u.mwh} for u in a.uses],
             "binding": [{"constraint": b.constraint, "shadow_price": b.shadow_price, "unit": f"USD/{b.unit}"} for b in a.binding],

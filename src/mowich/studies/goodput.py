@@ -12,6 +12,7 @@ from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.shown import Rows, Shown
 from mowich.simulate import faults
 from mowich.simulate.faults import STRATEGIES, Goodput, Job
 
@@ -37,14 +38,14 @@ class StrategyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoodputStudy:
+class GoodputStudy(Shown):
     """Rows of one job, in the order of STRATEGIES."""
 
     system: str
     display: str
     job: Job
     kind: str
-    rows: tuple[StrategyRow, ...]
+    rows: Rows[StrategyRow]
     warnings: tuple[str, ...]
     samples: int
     seed: int
@@ -129,7 +130,7 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
         notes.append(
             "the ranges of the strategies overlap: none is named best; the break-even recovery says what each must reach"
         )
-    return GoodputStudy(system=on, display=system.display, job=job, kind=kind, rows=tuple(rows), warnings=tuple(notes), samples=samples, seed=seed,
+    return GoodputStudy(system=on, display=system.display, job=job, kind=kind, rows=Rows(rows), warnings=tuple(notes), samples=samples, seed=seed,
                         facts_hash=facts.hash())  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts, PackedFacts
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import SWITCHES, WORDS, Plan
+from mowich.shown import Shown
 from mowich.simulate.train import PARTS
 from mowich.studies.compare import Row
 from mowich.studies.sweep import Grid, Point, digest, solve_point
@@ -158,7 +159,7 @@ def duckdb() -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(Shown):
     """A sweep in a directory. points: in the grid; done: on disk; complete: False when interrupted."""
 
     folder: Path

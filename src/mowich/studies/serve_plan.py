@@ -21,6 +21,7 @@ from mowich.estimate import unknown as unknown_estimate
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.serving import KV, WEIGHTS, ServePlan
+from mowich.shown import Rows, Shown
 from mowich.simulate.corrections import users_scale
 from mowich.simulate.engines import arithmetic, engine_for
 from mowich.simulate.serve import memory_B
@@ -85,7 +86,7 @@ class ServeRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeResult:
+class ServeResult(Shown):
     """Plans of one system (`plan`) or the best of each (`compare`). points: distinct (worker plan, batch) that were evaluated; evaluated: these and pairs
     of prefill and decode workers."""
 
@@ -96,7 +97,7 @@ class ServeResult:
     points: int
     feasible: int
     seconds: float
-    rows: tuple[ServeRow, ...]
+    rows: Rows[ServeRow]
     front: tuple[ServeRow, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -332,7 +333,7 @@ def plan(model: Model, spec: str, *, job: ServeJob, facts: Facts, chips: int | N
     name = engine_for(system, engine)
     rows, front, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term)
     return ServeResult(kind="plan", inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)]), facts_hash=facts.hash(), evaluated=got.evaluated, points=got.points,
-                       feasible=got.fitting, seconds=time.process_time() - begin, rows=tuple(rows), front=tuple(front))  # fmt: skip
+                       feasible=got.fitting, seconds=time.process_time() - begin, rows=Rows(rows), front=tuple(front))  # fmt: skip
 
 
 def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, chips: int | None = None, engine: str | None = None,
@@ -350,7 +351,7 @@ def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, 
         rows.append(found[0])
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
     return ServeResult(kind="compare", inputs=_inputs(model, job, fixed or {}, term, systems), facts_hash=facts.hash(), evaluated=evaluated, points=points,
-                       feasible=feasible, seconds=time.process_time() - begin, rows=tuple(rows))  # fmt: skip
+                       feasible=feasible, seconds=time.process_time() - begin, rows=Rows(rows))  # fmt: skip
 
 
 def joined(results: Sequence[ServeResult]) -> ServeResult:
@@ -359,7 +360,7 @@ def joined(results: Sequence[ServeResult]) -> ServeResult:
     systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]
     return replace(first, inputs={**first.inputs, "systems": systems}, evaluated=sum(r.evaluated for r in results), points=sum(r.points for r in results),
                    feasible=sum(r.feasible for r in results), seconds=sum(r.seconds for r in results),
-                   rows=tuple(row for r in results for row in r.rows)) if rest else first  # fmt: skip
+                   rows=Rows(row for r in results for row in r.rows)) if rest else first  # fmt: skip
 
 
 def exit_code(result: ServeResult) -> int:

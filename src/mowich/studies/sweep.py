@@ -36,6 +36,7 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.shown import Rows, Shown
 from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
 from mowich.studies.settings import fact_path, read_value
 from mowich.units import parse_batch, parse_count
@@ -63,6 +64,16 @@ class Point:
     job: TrainJob
     plan: tuple[tuple[str, Choice], ...] = ()
     facts: tuple[tuple[str, float], ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """What a row of a sweep says before its answer."""
+        out: dict[str, object] = {
+            "model": self.model,
+            "seq": self.job.seq,
+            "batch_seqs": self.job.batch_seqs,
+            "tokens": self.job.tokens,
+        }
+        return {**out, "set": self.settings()} if self.settings() else out
 
     def settings(self) -> dict[str, int | str | float]:
         """What varies beside the model, the system and the job, by name."""
@@ -110,21 +121,17 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+class Sweep(Shown):
     """rows: (point, its best plan or why there is none), in the order of the grid; complete: False when interrupted."""
 
     inputs: Mapping[str, object]
     facts_hash: str
-    rows: tuple[tuple[Point, Row], ...]
+    rows: Rows[tuple[Point, Row]]
     complete: bool = True
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/sweep@1` contract: a row of `mowich/compare@1` behind the point that it answers."""
-        rows = [
-            {"model": point.model, "seq": point.job.seq, "batch_seqs": point.job.batch_seqs, "tokens": point.job.tokens,
-             **({"set": point.settings()} if point.settings() else {}), **row.to_dict()}
-            for point, row in self.rows
-        ]  # fmt: skip
+        rows = [{**point.to_dict(), **row.to_dict()} for point, row in self.rows]
         return {"schema": "mowich/sweep@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.complete, "rows": rows}  # fmt: skip
 
 
@@ -343,7 +350,7 @@ def sweep(grid: Grid, facts: Facts, *, term: str = "default", stack: str | None 
             raise
         complete = False
     inputs = {**grid.inputs, "price_term": term, "stack": stack}
-    return Sweep(inputs=inputs, facts_hash=facts.hash(), rows=tuple(done), complete=complete)
+    return Sweep(inputs=inputs, facts_hash=facts.hash(), rows=Rows(done), complete=complete)
 
 
 def _run(pieces: Sequence[Sequence[Point]], grid: Grid, facts: Facts, term: str, stack: str | None, executor: Executor | None) -> Iterator[list[Row]]:  # fmt: skip

@@ -22,6 +22,7 @@ from mowich.machines.system import System, resolve
 from mowich.plans.serving import KV, WEIGHTS, ServePlan
 from mowich.scenario import Node
 from mowich.scenario import read as read_scenario
+from mowich.shown import Shown, plain
 from mowich.simulate.arrivals import ARRIVALS, draw, lengths, read_trace
 from mowich.simulate.engines import ENGINES, engine_for, link_Bps
 from mowich.simulate.traffic import (
@@ -136,7 +137,7 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrafficResult:
+class TrafficResult(Shown):
     """What the users saw and what the machines did."""
 
     inputs: Mapping[str, object]
@@ -162,6 +163,10 @@ class TrafficResult:
     seconds: float
     coverage: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The result as one row of plain numbers."""
+        return [plain({k: v for k, v in self.to_dict().items() if k not in ("inputs", "warnings")})]
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/traffic@1` contract."""

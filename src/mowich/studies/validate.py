@@ -19,6 +19,7 @@ import numpy as np
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.facts import Facts
+from mowich.shown import Rows, Shown
 from mowich.simulate.train import predict_step
 from mowich.simulate.tuned import HandTuned, has_kernels, predict_hand_tuned
 from mowich.studies.residual import half_width
@@ -93,12 +94,12 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
+class Validation(Shown):
     """All rows in file order, and their summaries."""
 
     path: str
     facts_hash: str
-    rows: tuple[Result, ...]
+    rows: Rows[Result]
 
     def summary(self) -> dict[str, Any]:
         """all, fully_specified, by_chip, by_source and by_metric, the last three sorted by name."""
@@ -261,7 +262,7 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
 
     if serving_validate.is_serving(list(rows[0])):
         return Validation(
-            path=shown, facts_hash=facts.hash(), rows=tuple(serving_validate.validate_serving(rows, facts))
+            path=shown, facts_hash=facts.hash(), rows=Rows(serving_validate.validate_serving(rows, facts))
         )
     reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
     usable = [row for row in rows if reasons[row["chip"]] is None]
@@ -271,7 +272,7 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
         reason = reasons[row["chip"]]
         case = reason if reason is not None else next(cases)
         results.append(_unsupported(row, case) if isinstance(case, str) else predict(case, facts))
-    return Validation(path=shown, facts_hash=facts.hash(), rows=with_hand_tuned(results))
+    return Validation(path=shown, facts_hash=facts.hash(), rows=Rows(with_hand_tuned(results)))
 
 
 def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:

@@ -1,0 +1,150 @@
+# ruff: noqa: C408 - the first session is tested as it is written
+"""Results in a notebook: tables, plain rows, pictures without the network, and the example of a first session as it is written."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mowich
+from mowich.errors import UserError
+from mowich.estimate import Estimate
+from mowich.shown import Rows, Shown
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One of each kind of result that the verbs give."""
+    file = tmp_path_factory.mktemp("sweep") / "s.yaml"
+    file.write_text(
+        "mowich: 1\nmodels: gpt2\non: h100\nchips: [8, 900k]\nseq: 1024\nbatch: 64seqs\ntokens: 1T\nplan: {tp: 1}\n"
+    )
+    serve = {"isl": "1k", "osl": "256", "tpot": "50ms"}
+    fixed = {"tp": "8"}
+    return {
+        "compare": mowich.compare("llama-3.1-8b", ["trn3", "gb300"], train=JOB, chips=64),
+        "plan": mowich.plan("llama-3.1-8b", "trn3:64", train=JOB, top=3),
+        "serve": mowich.plan("llama-3.1-8b", "h200:8", serve=serve, fixed=fixed, top=2),
+        "serve compare": mowich.compare("llama-3.1-8b", ["h200:8", "trn3:8"], serve=serve, fixed=fixed),
+        "sweep": mowich.sweep(file),
+        "parts": mowich.sweep(file, out=file.parent / "results"),
+        "collective": mowich.collective("all-reduce", "trn3", sizes=["1MiB", "1GiB"]),
+        "goodput": mowich.goodput("trn3:4096", samples=20),
+        "traffic": mowich.traffic(ROOT / "scenarios" / "chat-llama-70b.yaml"),
+        "fleet": mowich.fleet(ROOT / "scenarios" / "lab-100mw.yaml", rates=ROOT / "scenarios" / "lab-100mw.rates.json"),
+    }
+
+
+KINDS = ("compare", "plan", "serve", "serve compare", "sweep", "parts", "collective", "goodput", "traffic", "fleet")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_result_shows_itself_as_a_small_table(results: dict[str, Any], kind: str) -> None:
+    result = results[kind]
+    assert isinstance(result, Shown)
+    html = result._repr_html_()
+    assert "<table>" in html
+    assert "<caption>" in html
+    assert '<th scope="col">' in html
+    assert len(html) < 40_000
+    assert not re.search(r"https?://|<script|src=", html)
+    assert html.count("<tr>") <= 22
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_plain_numbers(results: dict[str, Any], kind: str) -> None:
+    rows = results[kind].rows()
+    assert rows
+    for row in rows:
+        for name, value in row.items():
+            assert value is None or isinstance(value, int | float | str | bool), (name, value)
+    json.dumps(rows)
+
+
+def test_rows_have_the_numbers_of_the_contract(results: dict[str, Any]) -> None:
+    table = results["compare"]
+    for row, made in zip(table.rows(), table.to_dict()["rows"], strict=True):
+        for name in ("step_s", "mfu", "usd_per_mtok"):
+            assert row[name] == made[name]["value"]
+            assert (row[f"{name}_low"], row[f"{name}_high"], row[f"{name}_grade"]) == (
+                made[name]["low"],
+                made[name]["high"],
+                made[name]["grade"],
+            )
+        assert row["plan_tp"] == made["plan"]["tp"]
+        assert row["memory_B_weights"] == made["memory_B"]["weights"]
+    assert results["sweep"].rows()[1]["reason"]
+    assert results["sweep"].rows()[1]["step_s"] is None
+    assert table.rows[0].system == "trn3"  # the tuple itself is still there
+    assert pickle.loads(pickle.dumps(table.rows)) == table.rows
+
+
+@pytest.mark.parametrize("kind", ["compare", "plan", "serve", "traffic", "fleet"])
+def test_pictures_carry_everything_that_they_need(results: dict[str, Any], kind: str) -> None:
+    result = results[kind]
+    titles = result.pictures()
+    assert titles
+    picture = result.plot(0)
+    shown = picture._repr_html_()
+    assert shown.startswith("<p><b>")
+    assert 'sandbox="allow-scripts"' in shown
+    document = picture.html()
+    own = document.replace((ROOT / "src/mowich/report/static/echarts.min.js").read_text(encoding="utf-8"), "")
+    assert not re.search(r'(?:src|href)="|https?://', own)
+    assert "<details><summary>Numbers</summary><table>" in document
+    assert "aria-label" in document
+    assert result.plot(titles[-1][:12]).chart.title in titles
+
+
+def test_a_picture_that_is_not_there_is_said(results: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="no such picture"):
+        results["compare"].plot("flux capacitor")
+    with pytest.raises(UserError, match="no pictures"):
+        results["goodput"].plot() if not results["goodput"].pictures() else results["goodput"].plot("no pictures")
+
+
+def test_explain_is_what_the_command_prints(results: dict[str, Any]) -> None:
+    text = results["compare"].explain("trn3.step_s")
+    assert repr(text) == str(text)
+    assert "step_s" in text
+    assert "Sum of" in text
+    assert text._repr_html_().startswith("<pre>")
+
+
+def test_a_row_of_a_comparison_cannot_be_explained_by_itself(results: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="what was asked"):
+        results["compare"].rows[0].explain("step_s")
+
+
+def test_rows_refuse_what_is_no_row() -> None:
+    with pytest.raises(TypeError, match="no row"):
+        Rows([1])()
+
+
+def test_the_example_of_a_first_session_runs_as_written() -> None:
+    import mowich as t
+
+    m = t.load("deepseek-v3")
+    s = t.system("trn3-gen2", chips=8192)
+    best = t.plan(m, s, train=dict(tokens="15T", seq=4096, batch="61M tokens"))[0]
+    assert isinstance(best.step_s, Estimate)
+    assert float(best.step_s) == best.step_s.value
+    assert best.explain("step_s")
+    assert sum(best.breakdown.values()) == pytest.approx(float(best.step_s))
+    assert best.to_dict()["plan"]
+    assert "<table>" in best._repr_html_()
+    rows = t.compare(
+        m, ["trn2", "trn3", "ironwood", "gb300"], train=dict(tokens="15T", seq=4096, batch="61M tokens"), chips=8192
+    ).rows()
+    assert [r["system"] for r in rows] == ["trn2", "trn3", "ironwood", "gb300"]
+    assert isinstance(
+        t.fleet(ROOT / "scenarios" / "lab-100mw.yaml", rates=ROOT / "scenarios" / "lab-100mw.rates.json").buys, list
+    )
