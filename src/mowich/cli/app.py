@@ -19,6 +19,15 @@ EXAMPLE = "mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16
 
 VERSION = getattr(mowich, "__version__", "0+unknown")
 
+START = """\
+Trainium 3 in software, beside the machines it competes with. To begin, paste:
+
+  mowich compare llama-3.1-405b --train --tokens 1T --seq 8192 --batch 512seqs --on trn3,ironwood,gb300 --chips 4096
+
+then `mowich explain`, `fit`, `plan`, `traffic`, `fleet`, `kernel`; every command: mowich --help
+"""
+"""What `mowich` alone says."""
+
 HELP = "Trainium 3 in software, beside the machines it competes with: what fits, how fast, what it costs, and why."
 
 app = typer.Typer(
@@ -74,6 +83,9 @@ def run(args: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     words = [w for w in args if w != "--debug"]
     debug = len(words) < len(args)
+    if not words:
+        sys.stdout.write(START)
+        return EXIT_OK
     usage: Any = typer.BadParameter.__mro__[1]  # UsageError and its base, wherever typer keeps click
     base: Any = usage.__mro__[1]
     try:

@@ -1,0 +1,225 @@
+"""The first ten minutes of a new user, command by command, each within its time.
+
+Times are processor time of the command and its children, allowed `SLACK` times what is meant on an idle machine, so that a busy one does not fail them. Lines
+are compared with their numbers masked: which numbers they are is the business of other tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SLACK = 3.0
+JOB = ["--train", "--tokens", "1T", "--seq", "8192", "--batch", "512seqs"]
+ON = ["--on", "trn3,ironwood,gb300", "--chips", "4096"]
+CONFIG = {
+    "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
+    "vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, its exit code, and the processor seconds that it took."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def mowich(*words: str, at: Path, within: float) -> Said:
+    """Run a command as a user would, in a directory; it takes less than `within` seconds on an idle machine."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {k: v for k, v in os.environ.items() if k not in ("MOWICH_COLOUR", "NO_COLOR")}
+    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    made = subprocess.run(
+        [sys.executable, "-m", "mowich", *words],
+        cwd=at,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < within * SLACK, (
+        f"mowich {' '.join(words)}: {seconds:.2f} s of processor time, meant to take {within} s"
+    )
+    return Said(made.returncode, made.stdout, made.stderr, seconds)
+
+
+def masked(text: str) -> str:
+    """Numbers as #, runs of blanks as one: a line's shape."""
+    return re.sub(r"\s+", " ", re.sub(r"\d[\d,.]*", "#", text)).strip()
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's directory, with the first comparison in it."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    said = mowich("compare", "llama-3.1-405b", *JOB, *ON, "--out", "r.json", at=folder, within=2.0)
+    assert said.code == 0, said.err
+    (folder / "first.txt").write_text(said.out, encoding="utf-8")
+    return folder
+
+
+def test_0_40_mowich_alone_says_what_to_paste(tmp_path: Path) -> None:
+    said = mowich(at=tmp_path, within=0.3)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert len([line for line in lines if line.strip()]) <= 5
+    pasted = [line.strip() for line in lines if line.strip().startswith("mowich compare")]
+    assert pasted == [f"mowich compare llama-3.1-405b {' '.join(JOB)} {' '.join(ON)}"]
+
+
+def test_0_50_help_is_quick(tmp_path: Path) -> None:
+    said = mowich("--help", at=tmp_path, within=0.3)
+    assert said.code == 0
+    assert "compare" in said.out
+
+
+def test_1_00_a_table_a_headline_ranges_and_what_next(desk: Path) -> None:
+    text = (desk / "first.txt").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert masked(lines[0]).startswith(("Cheapest: ", "Fastest: "))
+    assert max(map(len, lines)) <= 100
+    shapes = [masked(line) for line in lines]
+    assert "system step s MFU GiB/dev $/Mtok days goodput grade binds" in shapes
+    for system in ("trn3", "ironwood", "gb300"):
+        row = next(line for line in lines if re.match(rf"  {system} +\d", line))
+        assert re.search(r"\(\d[\d.]*-\d[\d.]*\)|±\d+%", row), "a value without its range"
+        assert re.search(r" [ABCD]  ", row), "a row without its grade"
+    trn3 = next(line for line in lines if re.match(r"  trn3 +\d", line))
+    assert " ? " in trn3, "no price is published: unknown, and not guessed"
+    assert any(line.startswith(("Next: mowich explain", "Next:")) for line in lines) or "Next:" in text
+
+
+def test_1_10_what_is_left_out_is_said_with_an_example(desk: Path) -> None:
+    """Nothing is filled in: length, batch and chips are asked for."""
+    said = mowich(
+        "compare",
+        "llama-3.1-405b",
+        "--train",
+        "--tokens",
+        "1T",
+        "--on",
+        "trn3,ironwood,gb300",
+        "--equal",
+        "usd",
+        at=desk,
+        within=1.0,
+    )
+    assert said.code == 2
+    assert [re.match(r"error: (--\w+): .*", line)[1] for line in said.err.splitlines()] == [
+        "--equal",
+        "--seq",
+        "--batch",
+    ]  # type: ignore[index]
+    assert said.err.count("for example") == 2
+    assert said.out == ""
+
+
+def test_1_20_on_equal_dollars(desk: Path) -> None:
+    said = mowich("compare", "llama-3.1-405b", *JOB, *ON, "--equal", "usd", at=desk, within=2.0)
+    assert said.code == 0
+    assert "equal usd to # chips of the first" in masked(said.out)
+
+
+def test_2_00_a_number_is_explained_down_to_its_sources(desk: Path) -> None:
+    said = mowich("explain", "r.json", "trn3.step_s", at=desk, within=2.0)
+    assert said.code == 0
+    assert "step_s = #" in masked(said.out.splitlines()[0])
+    assert "chips.trainium3.memory.hbm_bandwidth" in said.out
+    assert re.search(r"https://\S+", said.out), "facts without an address"
+    assert "from " in said.out
+    assert "move" in said.out, "what would change it most"
+
+
+def test_3_00_a_model_of_ones_own_fits(desk: Path) -> None:
+    said = mowich("fit", "./config.json", "--serve", "--kv", "64k", "--on", "trn3", at=desk, within=1.0)
+    assert said.code == 0
+    assert masked(said.out.splitlines()[0]).startswith("Fits on #")
+    assert "weights # |" in masked(said.out)
+    assert "smallest that fits: # chips" in masked(said.out)
+
+
+def test_4_00_a_typo_is_met_with_the_closest_name(desk: Path) -> None:
+    said = mowich("compare", "llama-3.1-405b", *JOB, "--on", "trn3,tpu7", "--chips", "4096", at=desk, within=1.0)
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert "unknown system 'tpu7'" in said.err
+    assert "did you mean 'tpu" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_5_00_ones_own_price(desk: Path) -> None:
+    said = mowich("compare", "llama-3.1-405b", *JOB, *ON, "--set", "prices.trn3=$1.40/chip/h", at=desk, within=2.0)
+    assert said.code == 0
+    row = next(line for line in said.out.splitlines() if re.match(r"  trn3 +\d", line))
+    assert " ? " not in row
+    assert "trn3 $1.40/chip/h, yours" in said.out
+
+
+def test_6_00_one_file_to_mail(desk: Path) -> None:
+    said = mowich("report", "r.json", "--html", "r.html", at=desk, within=1.0)
+    assert said.code == 0
+    page = (desk / "r.html").read_text(encoding="utf-8")
+    assert (desk / "first.txt").read_text(encoding="utf-8").split(" ")[0] in page
+    assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="(?:https?:)?//', page)
+
+
+def test_7_30_a_kernel_runs_and_is_timed_without_an_instance(desk: Path) -> None:
+    """A tiled matmul as AWS's tutorial has it; ours, from kernels/."""
+    kernel = str(ROOT / "kernels" / "matmul.py")
+    said = mowich("kernel", "run", kernel, "--target", "trn3", at=desk, within=2.0)
+    assert said.code == 0, said.err
+    assert "largest difference #" in masked(said.out)
+    said = mowich(
+        "kernel",
+        "profile",
+        kernel,
+        "-k",
+        "matmul",
+        "lhsT=bfloat16[512,512]",
+        "rhs=bfloat16[512,512]",
+        "--target",
+        "trn3",
+        "--trace",
+        "m.pftrace",
+        at=desk,
+        within=3.0,
+    )
+    assert said.code == 0, said.err
+    first = masked(said.out.splitlines()[0])
+    assert re.match(r"matmul on trn#: # us \(# us \.\. # us\) \[[ABCD]\]", first), "time with range and grade"
+    assert "tensor" in said.out
+    assert "costliest lines:" in said.out
+    assert (desk / "m.pftrace").stat().st_size > 100
+
+
+def test_9_00_predicted_beside_published(desk: Path) -> None:
+    said = mowich("validate", at=desk, within=12.0)
+    assert said.code == 0
+    assert re.match(r"# of # rows answered; median error #%, #% of them under #%\.", masked(said.out.splitlines()[0]))
+    assert "by chip n refused median mean p# bias in #% range" in masked(said.out)
+
+
+def test_10_00_a_scenario_to_edit(desk: Path) -> None:
+    (desk / "scenario.yaml").write_text(
+        "mowich: 1\nmodels: llama-3.1-8b\non: [trn3, h100]\nchips: [64]\nseq: 4096\nbatch: 256seqs\ntokens: 1T\nplan: {precision: bf16}\n"
+    )
+    said = mowich("sweep", "scenario.yaml", "--jobs", "1", at=desk, within=2.0)
+    assert said.code == 0
+    assert masked(said.out).startswith("# points, # with a plan.")
