@@ -83,7 +83,7 @@ def run(args: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     words = [w for w in args if w != "--debug"]
     debug = len(words) < len(args)
-    if not words:
+    if not words and "_MOWICH_COMPLETE" not in os.environ:
         sys.stdout.write(START)
         return EXIT_OK
     usage: Any = typer.BadParameter.__mro__[1]  # UsageError and its base, wherever typer keeps click
