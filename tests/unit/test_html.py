@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import time
+from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,11 @@ import pytest
 import mowich
 from mowich import cli
 from mowich.errors import UserError
+from mowich.facts import Facts
+from mowich.report.command import command_of
 from mowich.report.html import PAGES, render
+from mowich.studies.explain import Explainer
+from mowich.studies.turning import turning
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 
@@ -23,12 +31,14 @@ class Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.loads: list[str] = []
         self.text: list[str] = []
         self.options = ""
         self._in = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._in = "options" if ("id", "options") in attrs else tag
+        self.loads += [v or "" for k, v in attrs if k in ("src", "data", "srcset") or (k == "href" and tag != "a")]
         self.links += [v or "" for k, v in attrs if k in ("src", "href", "action", "data")]
 
     def handle_data(self, data: str) -> None:
@@ -83,7 +93,7 @@ def test_other_results(tmp_path: Path) -> None:
     assert "median error" in render(mowich.validate().to_dict())
     with pytest.raises(UserError, match="no report for this kind of result"):
         render({"schema": "mowich/facts@1"})
-    assert all(re.fullmatch(r"mowich/[a-z]+@1", schema) for schema in PAGES)
+    assert all(re.fullmatch(r"mowich/[a-z-]+@1", schema) for schema in PAGES)
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,3 +144,166 @@ def test_serving_results_have_their_own_page() -> None:
     assert "trn2:4" in text
     nothing = mowich.plan("llama-3.1-405b", "h100:1", serve=serve).to_dict()
     assert "Nothing fits." in " ".join(read(render(nothing)).text)
+
+
+KINDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "collective": (("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB,1GiB"), "bound by"),
+    "goodput": (("goodput", "--on", "trn3:16384", "--days", "10", "--samples", "50"), "of the time trains"),
+    "power": (("power", "--on", "trn3,gb300", "--cap", "100MW"), "W a chip"),
+    "claims": (("claims", "trainium4"), "cannot be checked"),
+    "fit": (
+        ("fit", "llama-3.1-8b", "--train", "--seq", "4096", "--batch", "256seqs", "--on", "trn3:8"),
+        "Fits on 8 chips",
+    ),
+    "fit-serve": (("fit", "llama-3.1-8b", "--serve", "--kv", "8k", "--on", "h100:8"), "room for"),
+    "model": (("model", "llama-3.1-8b"), "parameters"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_result_has_a_page_with_its_sources(
+    kind: str, facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args, says = KINDS[kind]
+    assert cli.run([*args, "--json", "--quiet"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    document = render(result, facts=facts)
+    page = read(document)
+    assert says in " ".join(page.text)
+    assert json.loads(page.options)
+    links_lead_somewhere(document, page)
+    if kind not in ("model",):
+        assert "All facts with their sources" in " ".join(page.text)
+    assert not re.findall(r"\{\{\w+\}\}", document)
+
+
+def links_lead_somewhere(document: str, page: Reader) -> None:
+    """Every link inside the page has its target; the others are sources that a reader may follow. Nothing is loaded from anywhere."""
+    assert page.loads == []
+    for link in page.links:
+        assert link.startswith(("#", "https://", "http://")), link
+        if link.startswith("#"):
+            assert f'id="{link[1:]}"' in document, link
+
+
+def test_a_comparison_says_what_would_change_it_how_it_scales_and_where_its_like_was_measured(
+    compared: dict[str, object], facts: Facts
+) -> None:
+    result = json.loads(json.dumps(compared))
+    begin = time.process_time()
+    document = render(result, facts=facts)
+    assert time.process_time() - begin < 3.0
+    page = read(document)
+    text = " ".join(page.text)
+    links_lead_somewhere(document, page)
+    for title in (
+        "What would change the answer",
+        "Scaling: time of a step",
+        "Scaling: goodput",
+        "Accuracy of the nearest measured points",
+        "Sources",
+        "Memory of a device",
+    ):
+        assert title in text
+    scaling = next(
+        o
+        for o in json.loads(page.options)
+        if o["xAxis"].get("name") == "chips" and o["yAxis"].get("name") == "s per batch asked for"
+    )
+    lines = {s["name"]: s["data"] for s in scaling["series"] if s["type"] == "line"}
+    assert set(lines) == {"trn3:64", "h100:64"}
+    own = next(d["value"][1] for d in lines["h100:64"] if d["value"][0] == 64)
+    assert own == pytest.approx(result["rows"][1]["step_s"]["value"])
+    assert max(d["value"][0] for d in lines["trn3:64"]) == 1_000_000
+    assert "h100:64" in text[text.index("Accuracy of the nearest") :]
+    assert any(link.startswith("#fact-chips-trainium3-power") for link in page.links)
+
+
+def test_the_command_of_a_page_makes_the_result_again(capsys: pytest.CaptureFixture[str]) -> None:
+    args = (
+        "compare",
+        "llama-3.1-8b",
+        "--train",
+        "--tokens",
+        "1T",
+        "--seq",
+        "4096",
+        "--batch",
+        "256seqs",
+        "--on",
+        "trn3:64,h100",
+        "--chips",
+        "64",
+        "--set",
+        "prices.trn3=$1.40/chip/h",
+    )
+    assert cli.run([*args, "--json", "--quiet"]) == 0
+    first = capsys.readouterr().out
+    command = command_of(json.loads(first))
+    assert "--set 'prices.trn3=$1.40/chip/h'" in command
+    assert cli.run([*shlex.split(command)[1:], "--json", "--quiet"]) == 0
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize("kind", ["collective", "goodput", "power", "model", "fit-serve"])
+def test_commands_of_other_verbs_make_their_results_again(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*KINDS[kind][0], "--json", "--quiet"]) == 0
+    first = capsys.readouterr().out
+    assert cli.run([*shlex.split(command_of(json.loads(first)))[1:], "--json", "--quiet"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_a_flip_point_is_where_two_systems_cost_the_same(facts: Facts) -> None:
+    made = mowich.compare("llama-3.1-8b", ["h100:64", "gb300:64"], train=TRAIN).to_dict()
+    cost = [float(r["usd_per_mtok"]["value"]) for r in made["rows"]]  # type: ignore[attr-defined]
+    path = next(
+        f.path
+        for f in Explainer(json.loads(json.dumps(made)), facts)
+        .explain("gb300:64.usd_per_mtok", sensitivity=False)
+        .facts
+        if f.path.startswith("prices.")
+    )
+    even = facts.number(path) * cost[0] / cost[1]
+    near = facts.with_values({path: replace(facts.fact(path), value=0.95 * even, low=0.8 * even, high=1.3 * even)})
+    again = json.loads(
+        json.dumps(mowich.compare("llama-3.1-8b", ["h100:64", "gb300:64"], train=TRAIN, facts=near).to_dict())
+    )
+    found = turning(Explainer(again, near), "usd_per_mtok")
+    assert found is not None
+    turn = next(t for t in found.turns if t.fact.path == path)
+    assert found.winner == "gb300:64"
+    assert turn.flips_to == "h100:64"
+    assert turn.flip == pytest.approx(even, rel=1e-3)
+    document = render(again, facts=near)
+    assert "h100:64 wins from" in document
+
+
+def test_the_kernel_page_shows_time_roof_and_memory(capsys: pytest.CaptureFixture[str], facts: Facts) -> None:
+    assert (
+        cli.run(
+            [
+                "kernel",
+                "profile",
+                str(ROOT / "kernels" / "matmul.py"),
+                "-k",
+                "matmul",
+                "--target",
+                "trn2",
+                "--json",
+                "-q",
+            ]
+        )
+        == 0
+    )
+    result = json.loads(capsys.readouterr().out)
+    curves = result["over_time"]
+    assert max(v for _, v in curves["sbuf_B"]) == result["sbuf_peak_B"]
+    assert max(v for _, v in curves["psum_banks"]) == result["psum_peak_banks"]
+    for spans in curves["engines"].values():
+        assert all(a < b for a, b in spans)
+        assert all(b <= c for (_, b), (c, _) in pairwise(spans))
+        assert spans[-1][1] <= result["time_s"]["value"] * (1 + 1e-9)
+    page = read(render(result, facts=facts))
+    text = " ".join(page.text)
+    for title in ("Who is at work when", "Roofline", "SBUF in use", "PSUM in use", "What moves time_s most"):
+        assert title in text

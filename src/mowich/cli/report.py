@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
+from mowich.cli.explain import facts_of, read_result
 from mowich.cli.options import Quiet
 from mowich.errors import UserError
 
@@ -26,23 +26,17 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """One self-contained file: headline, table, charts, inputs. It needs no network, prints, and can be mailed."""
+    """One self-contained file: headline, table, charts, sources, inputs. It needs no network, prints, and can be mailed."""
     from mowich.report.html import render
 
     where = str(result)
+    data = read_result(result)
     try:
-        data = json.loads(sys.stdin.read() if where == "-" else result.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", where=where, fix="mowich compare ... --out FILE writes one"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}", where=where) from error
-    if not isinstance(data, dict):
-        raise UserError("not a result", where=where)
-    try:
-        page = render(data)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        page = render(data, facts=facts_of(data))
+    except UserError as error:
+        error.where = error.where or where
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise UserError(
             f"not a whole result: {type(error).__name__} {error}", where=where, fix="save it again with --out"
         ) from error

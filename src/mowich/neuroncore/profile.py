@@ -312,6 +312,8 @@ class Profile:
     # output ------------------------------------------------------------------------------------------------------------
     def to_dict(self, target: str = "") -> dict[str, Any]:
         """The JSON contract `mowich/kernel@1`."""
+        from mowich.neuroncore.curves import curves
+
         read, written = self.hbm_B
         return {
             "schema": "mowich/kernel@1", "target": target or f"v{self.schedule.generation}", "time_s": self.time_s.to_dict(), "cores": self.cores,
@@ -323,6 +325,7 @@ class Profile:
             "dma": [{"descriptor_low_B": d.low_B, "descriptor_high_B": d.high_B if d.high_B < 1 << 62 else None, "bytes": d.bytes, "descriptors": d.descriptors,
                      "efficiency": d.efficiency} for d in self.descriptors],
             "top": [{"file": x.file, "line": x.line, "seconds": x.seconds, "cause": x.cause, "remedy": x.remedy} for x in self.top],
+            "over_time": curves(self),
         }  # fmt: skip
 
 

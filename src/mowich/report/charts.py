@@ -6,6 +6,7 @@ readers; bars are also told apart by order and legend, lines by symbol. Values a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,21 @@ COLOURS = (
 )
 """Okabe and Ito's eight, then four of Tol's for charts with more parts."""
 
-SYMBOLS = ("circle", "rect", "triangle", "diamond", "roundRect", "pin", "arrow", "emptyCircle")
+DECALS: Sequence[Mapping[str, Any]] = (
+    {},
+    {
+        "decal": {
+            "symbol": "line",
+            "dashArrayX": [1, 0],
+            "dashArrayY": [3, 3],
+            "rotation": 0.6,
+            "color": "rgba(0,0,0,0.25)",
+        }
+    },
+)
+"""Fill patterns of two ends, told apart without colour."""
+
+SYMBOLS = ("circle", "rect", "triangle", "diamond", "pin", "arrow", "emptyCircle", "emptyTriangle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +74,13 @@ def _text(value: float) -> str:
 def stacked_bars(title: str, note: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str, marks: Sequence[float | None] = (),
                  mark: str = "") -> Chart:  # fmt: skip
     """One horizontal bar for each name, made of parts; marks: a limit for each bar, drawn as a line."""
+    drawn = _with_other(parts)
     series: list[dict[str, Any]] = [
-        {"name": part, "type": "bar", "stack": "all", "data": list(values), "emphasis": {"focus": "series"}} for part, values in parts.items() if any(values)
+        {"name": part, "type": "bar", "stack": "all", "data": list(values), "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}, "emphasis": {"focus": "series"}}
+        for i, (part, values) in enumerate(drawn.items())
     ]  # fmt: skip
     if marks:
-        series.append({"name": mark, "type": "scatter", "symbol": "rect", "symbolSize": [3, 26], "itemStyle": {"color": "#000"}, "z": 5,
+        series.append({"name": mark, "type": "scatter", "symbol": "rect", "symbolSize": [5, 28], "itemStyle": {"color": "#000", "borderColor": "#fff", "borderWidth": 1}, "z": 5,
                        "data": [[m, i] for i, m in enumerate(marks) if m is not None]})  # fmt: skip
     option = _base(
         legend={"type": "scroll", "bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
@@ -77,6 +94,25 @@ def stacked_bars(title: str, note: str, names: Sequence[str], parts: Mapping[str
                  height=120 + 42 * len(names))  # fmt: skip
 
 
+SMALL = 0.015
+"""A part that is less than this of every bar is drawn with the others; the table has it."""
+
+
+def _with_other(parts: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """The parts worth drawing, the rest as "other" where they are many."""
+    full = {k: list(v) for k, v in parts.items() if any(v)}
+    totals = [sum(v) or 1.0 for v in zip(*full.values(), strict=True)]
+    small = [
+        k
+        for k, v in full.items()
+        if len(full) > len(COLOURS) - 2 and all(abs(x) < SMALL * abs(t) for x, t in zip(v, totals, strict=True))
+    ]
+    if len(small) < 2:
+        return full
+    rest = [sum(column) for column in zip(*(full.pop(k) for k in small), strict=True)]
+    return {**full, "other": rest}
+
+
 def points(title: str, note: str, groups: Mapping[str, Sequence[tuple[float, float, str]]], *, x: str, y: str, log_x: bool = False, log_y: bool = False,
            line: bool = False) -> Chart:  # fmt: skip
     """Dots (x, y, label) by group; with `line` joined in the order given."""
@@ -85,7 +121,7 @@ def points(title: str, note: str, groups: Mapping[str, Sequence[tuple[float, flo
         for i, (name, dots) in enumerate(groups.items())
     ]  # fmt: skip
     option = _base(
-        legend={"type": "scroll", "bottom": 0}, grid={"left": 16, "right": 24, "top": 16, "bottom": 72, "containLabel": True},
+        legend={"type": "scroll", "bottom": 0}, grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True},
         xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
         yAxis={"type": "log" if log_y else "value", "name": y, "nameLocation": "middle", "nameGap": 48, "scale": True}, series=series,
     )  # fmt: skip
@@ -93,10 +129,15 @@ def points(title: str, note: str, groups: Mapping[str, Sequence[tuple[float, flo
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380)
 
 
+WIDE = 30.0
+
+
 def ranges(
     title: str, note: str, bars: Sequence[tuple[str, float, float, float]], *, unit: str, log: bool = False
 ) -> Chart:
-    """Intervals: (name, low, value, high) each."""
+    """Intervals: (name, low, value, high) each; log: logarithmic where they span more than a factor of `WIDE`."""
+    ends = [x for _, low, _, high in bars for x in (low, high)]
+    log = log and min(ends, default=1.0) > 0 and max(ends, default=1.0) / min(ends, default=1.0) > WIDE
     option = _base(
         grid={"left": 8, "right": 32, "top": 8, "bottom": 48, "containLabel": True},
         xAxis={"type": "log" if log else "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
@@ -116,10 +157,100 @@ def tornado(title: str, note: str, bars: Sequence[tuple[str, float, float]], *, 
     option = _base(
         legend={"bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
         xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26}, yAxis={"type": "category", "data": names, "inverse": True},
-        series=[{"name": f"at its {end} end", "type": "bar", "stack": "t", "data": [b[i] for b in bars]} for i, end in ((1, "low"), (2, "high"))],
+        series=[{"name": f"at its {end} end", "type": "bar", "stack": "t", "itemStyle": {"color": COLOURS[i - 1], **DECALS[i - 1]}, "data": [b[i] for b in bars]} for i, end in ((1, "low"), (2, "high"))],
     )  # fmt: skip
     return Chart(title=title, note=note, option=option, head=["", f"at its low end, {unit}", f"at its high end, {unit}"], rows=[[n, _text(a), _text(b)] for n, a, b in bars],
                  height=110 + 30 * len(bars))  # fmt: skip
+
+
+def turning(title: str, note: str, bars: Sequence[tuple[str, str, float, float, str]], *, unit: str) -> Chart:
+    """A tornado of a comparison: (fact, row that it moves most, change at the low end, at the high end, flip in words), largest first. Bars at which another
+    row wins are outlined, and say so behind their name."""
+    names = [f"{fact} ({row})" + (f" - {flip}" if flip else "") for fact, row, _, _, flip in bars]
+    series: list[dict[str, Any]] = [
+        {"name": f"at its {end} end", "type": "bar", "stack": "t", "itemStyle": {"color": COLOURS[i - 2], **DECALS[i - 2]},
+         "data": [{"value": b[i], "itemStyle": {"borderColor": "#D55E00", "borderWidth": 2}} if b[4] else b[i] for b in bars]}
+        for i, end in ((2, "low"), (3, "high"))
+    ]  # fmt: skip
+    option = _base(
+        legend={"bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
+        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
+        yAxis={"type": "category", "data": names, "inverse": True, "axisLabel": {"width": 330, "overflow": "break", "fontSize": 11}}, series=series,
+    )  # fmt: skip
+    return Chart(title=title, note=note, option=option, head=["fact", "moves most", f"at its low end, {unit}", f"at its high end, {unit}", "winner changes"],
+                 rows=[[fact, row, _text(a), _text(b), flip or "no"] for fact, row, a, b, flip in bars], height=110 + 38 * len(bars))  # fmt: skip
+
+
+def scaling(title: str, note: str, lines: Mapping[str, Sequence[tuple[float, float, str]]], *, x: str, y: str, share: bool = False) -> Chart:  # fmt: skip
+    """Lines (x, y, what binds) on logarithmic axes: rows told apart by symbol and dash, what binds by the colour of the point. share: y ends at 1."""
+    least = min((b for dots in lines.values() for _, b, _ in dots), default=0.1)
+    terms = list(dict.fromkeys(term for dots in lines.values() for _, _, term in dots))
+    colour = dict(zip(terms, (c for c in COLOURS if c != "#F0E442"), strict=False))
+    dashes = ("solid", "dashed", "dotted")
+    series: list[dict[str, Any]] = [
+        {"name": name, "type": "line", "symbol": SYMBOLS[i % len(SYMBOLS)], "symbolSize": 11, "lineStyle": {"color": "#888", "type": dashes[i % 3], "width": 1.5}, "itemStyle": {"color": "#888"},
+         "data": [{"value": [a, b], "name": f"{name}: {term}", "itemStyle": {"color": colour[term]}} for a, b, term in dots]}
+        for i, (name, dots) in enumerate(lines.items())
+    ]  # fmt: skip
+    series += [{"name": f"bound by {term}", "type": "scatter", "symbol": "circle", "itemStyle": {"color": colour[term]}, "data": []} for term in terms]  # fmt: skip
+    option = _base(
+        legend={"type": "scroll", "bottom": 0}, grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
+        xAxis={"type": "log", "name": x, "nameLocation": "middle", "nameGap": 28, "min": 50, "max": 1_200_000},
+        yAxis={"type": "log", "name": y, "nameLocation": "middle", "nameGap": 48, **({"max": 1, "min": max(0.01, math.floor(20 * least - 0.5) / 20)} if share else {})}, series=series,
+    )  # fmt: skip
+    return Chart(title=title, note=note, option=option, head=["", x, y, "bound by"], rows=[[name, f"{a:,.0f}", _text(b), term] for name, dots in lines.items() for a, b, term in dots], height=400)  # fmt: skip
+
+
+def timeline(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
+    """Who is at work when: (start, end) spans, one lane each."""
+    series = []
+    for i, (name, spans) in enumerate(lanes.items()):
+        data: list[Any] = []
+        for a, b in spans:
+            data += [[a, i], [b, i], [None, None]]
+        series.append({"name": name, "type": "line", "symbol": "none", "lineStyle": {"width": 16, "color": COLOURS[i % len(COLOURS)], "cap": "butt"}, "data": data, "connectNulls": False})  # fmt: skip
+    option = _base(
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True}, xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "max": "dataMax"},
+        yAxis={"type": "category", "data": list(lanes), "inverse": True}, series=series, tooltip={"show": False},
+    )  # fmt: skip
+    busy = {name: sum(b - a for a, b in spans) for name, spans in lanes.items()}
+    return Chart(title=title, note=note, option=option, head=["", f"first begins, {unit}", f"last ends, {unit}", f"at work, {unit}", "spans"],
+                 rows=[[n, _text(min((a for a, _ in s), default=0.0)), _text(max((b for _, b in s), default=0.0)), _text(busy[n]), str(len(s))] for n, s in lanes.items()], height=80 + 34 * len(lanes))  # fmt: skip
+
+
+def levels(title: str, note: str, curve: Sequence[tuple[float, float]], *, x: str, y: str, limit: float | None = None, limit_name: str = "capacity") -> Chart:  # fmt: skip
+    """One amount over time, in steps, against a limit."""
+    series: list[dict[str, Any]] = [{"name": y, "type": "line", "step": "end", "symbol": "none", "areaStyle": {"opacity": 0.35}, "itemStyle": {"color": COLOURS[0]}, "data": [list(p) for p in curve]}]  # fmt: skip
+    if limit is not None:
+        ends = [curve[0][0], curve[-1][0]] if curve else [0, 1]
+        series.append({"name": limit_name, "type": "line", "symbol": "none", "lineStyle": {"type": "dashed"}, "itemStyle": {"color": COLOURS[5]}, "data": [[e, limit] for e in ends]})  # fmt: skip
+    option = _base(
+        legend={"bottom": 0}, grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True}, tooltip={"trigger": "axis", "confine": True},
+        xAxis={"type": "value", "name": x, "nameLocation": "middle", "nameGap": 26, "max": "dataMax"}, yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": 48}, series=series,
+    )  # fmt: skip
+    peak = max((v for _, v in curve), default=0.0)
+    at = next((t for t, v in curve if v == peak), 0.0)
+    rows = [["peak", _text(at), _text(peak)], *([[limit_name, "-", _text(limit)]] if limit is not None else [])]
+    return Chart(title=title, note=note, option=option, head=["", x, y], rows=rows, height=260)
+
+
+def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: float, achieved: float) -> Chart:
+    """FLOP/s that a kernel may reach at its work per byte, and what it reaches. peak: FLOP/s; bandwidth: B/s; work: FLOP/B; achieved: FLOP/s."""
+    ridge = peak / bandwidth
+    low, high = min(work, ridge) / 8, max(work, ridge) * 8
+    T = 1e-12
+    roof = [[low, low * bandwidth * T], [ridge, peak * T], [high, peak * T]]
+    series = [
+        {"name": "roof: DMA rate, then Tensor Engine", "type": "line", "symbol": "none", "lineStyle": {"width": 2.5}, "itemStyle": {"color": COLOURS[0]}, "data": roof},
+        {"name": "this kernel", "type": "scatter", "symbol": "diamond", "symbolSize": 18, "itemStyle": {"color": COLOURS[5]}, "data": [[work, achieved * T]]},
+        {"name": "its ceiling", "type": "scatter", "symbol": "emptyCircle", "symbolSize": 12, "itemStyle": {"color": COLOURS[0]}, "data": [[work, min(peak, work * bandwidth) * T]]},
+    ]  # fmt: skip
+    option = _base(
+        legend={"bottom": 0}, grid={"left": 44, "right": 32, "top": 16, "bottom": 72, "containLabel": True},
+        xAxis={"type": "log", "name": "FLOP per byte of HBM", "nameLocation": "middle", "nameGap": 26}, yAxis={"type": "log", "name": "TFLOP/s", "nameLocation": "middle", "nameGap": 44}, series=series,
+    )  # fmt: skip
+    rows = [["this kernel", _text(work), _text(achieved * T)], ["its ceiling", _text(work), _text(min(peak, work * bandwidth) * T)], ["ridge", _text(ridge), _text(peak * T)]]  # fmt: skip
+    return Chart(title=title, note=note, option=option, head=["", "FLOP/B", "TFLOP/s"], rows=rows, height=340)
 
 
 def over_time(
@@ -137,7 +268,7 @@ def over_time(
         for i, (name, values) in enumerate(lines.items())
     ]  # fmt: skip
     option = _base(
-        legend={"type": "scroll", "bottom": 0}, grid={"left": 16, "right": 16, "top": 24, "bottom": 56, "containLabel": True}, xAxis={"type": "category", "data": list(periods)},
+        legend={"type": "scroll", "bottom": 0}, grid={"left": 44, "right": 16, "top": 24, "bottom": 56, "containLabel": True}, xAxis={"type": "category", "data": list(periods)},
         yAxis={"type": "value", "name": unit}, series=series, tooltip={"trigger": "axis", "confine": True},
     )  # fmt: skip
     return Chart(

@@ -2,18 +2,64 @@
 (() => {
   const options = JSON.parse(document.getElementById("options").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const narrow = () => document.body.clientWidth < 600;
   let drawn = [];
-  const draw = () => {
+  const fitted = (option) => {
+    if (!narrow()) return option;
+    const y = option.yAxis && option.yAxis.type === "category" ? { ...option.yAxis, axisLabel: { width: 110, overflow: "break", fontSize: 10 } } : option.yAxis;
+    return { ...option, yAxis: y && y.type !== "category" ? { ...y, nameTextStyle: { fontSize: 10 } } : y, xAxis: { ...option.xAxis, axisLabel: { fontSize: 10, hideOverlap: true } } };
+  };
+  const draw = (paper = false) => {
     drawn.forEach((chart) => chart.dispose());
     drawn = options.map((option, place) => {
-      const chart = echarts.init(document.getElementById("chart" + place), dark.matches ? "dark" : null, { renderer: "svg" });
-      chart.setOption({ ...option, backgroundColor: "transparent" });
+      const chart = echarts.init(document.getElementById("chart" + place), dark.matches && !paper ? "dark" : null, { renderer: "svg" });
+      chart.setOption({ ...fitted(option), backgroundColor: "transparent" });
       return chart;
     });
   };
   if (options.length) {
     draw();
-    dark.addEventListener("change", draw);
-    window.addEventListener("resize", () => drawn.forEach((chart) => chart.resize()));
+    dark.addEventListener("change", () => draw());
+    let wait = 0;
+    window.addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(() => draw(), 120); });
   }
+  const closed = () => document.querySelectorAll("details.sources");
+  window.addEventListener("beforeprint", () => { closed().forEach((d) => { d.open = true; }); if (options.length) draw(true); });
+  window.addEventListener("afterprint", () => { if (options.length) draw(); });
+  const show = () => {
+    const target = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
+    const holder = target && target.closest("details");
+    if (holder && !holder.open) { holder.open = true; target.scrollIntoView(); }
+  };
+  window.addEventListener("hashchange", show);
+  show();
+  document.querySelectorAll(".copy button").forEach((button) => button.addEventListener("click", async () => {
+    const pre = button.parentElement.querySelector("pre");
+    try { await navigator.clipboard.writeText(pre.textContent); button.textContent = "Copied"; } catch {
+      const range = document.createRange(); range.selectNodeContents(pre); getSelection().removeAllRanges(); getSelection().addRange(range); button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  }));
+  const value = (cell) => { const m = cell.firstChild ? cell.firstChild.textContent.replace(/[,$\u202f]/g, "").match(/^[-+]?[\d.]+(e[-+]?\d+)?/i) : null; return m ? parseFloat(m[0]) : null; };
+  document.querySelectorAll("table.sortable").forEach((table) => table.querySelectorAll("thead th").forEach((th, column) => th.querySelector("button").addEventListener("click", () => {
+    const up = th.getAttribute("aria-sort") !== "ascending";
+    table.querySelectorAll("thead th").forEach((o) => o.setAttribute("aria-sort", "none"));
+    th.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const rows = [...table.tBodies[0].rows];
+    rows.sort((a, b) => {
+      const [x, y] = [value(a.cells[column]), value(b.cells[column])];
+      const order = x !== null && y !== null ? x - y : x !== null ? -1 : y !== null ? 1 : a.cells[column].textContent.localeCompare(b.cells[column].textContent);
+      return up ? order : x === null || y === null ? order : -order;
+    });
+    table.tBodies[0].append(...rows);
+  })));
+  document.querySelectorAll("table.sortable").forEach((table) => {
+    const rows = [...table.tBodies[0].rows];
+    if (!rows.length) return;
+    [...rows[0].cells].forEach((_, column) => {
+      if (column && rows.some((r) => r.cells[column] && value(r.cells[column]) === null && (r.cells[column].firstChild ? r.cells[column].firstChild.textContent.length : 0) > 12)) {
+        table.querySelectorAll("tr").forEach((r) => r.cells[column] && r.cells[column].classList.add("text"));
+      }
+    });
+  });
 })();

@@ -325,9 +325,10 @@ class Explainer:
         """The facts that move the number, largest first, with who wins at their ends."""
         key = path[len(source.at) :]
         watched = Watched(self.facts)
-        now = source.numbers(watched).get(key)
+        made_now = source.numbers(watched, key)
+        now = made_now.get(key)
         if now is None and isinstance(tree.at(self.result, path), Mapping):
-            now = _sum_of(source.numbers(watched), key)
+            now = _sum_of(made_now, key)
         if not now:
             return ()
         if abs(now / value - 1.0) > 1e-6 and self.result.get("facts_hash") in (None, self._hash) and not source.is_slow:
@@ -335,7 +336,7 @@ class Explainer:
 
         def change(path_: str, to: float) -> float | None:
             try:
-                made = source.numbers(self.facts.with_values({path_: to}))
+                made = source.numbers(self.facts.with_values({path_: to}), key)
             except (UserError, ZeroDivisionError, OverflowError):
                 return None
             new = made.get(key)
@@ -374,7 +375,9 @@ class Explainer:
 
         def best(known: Facts) -> int | None:
             values = {
-                i: v for i, s in sources.items() if s is not None and (v := s.numbers(known).get((metric,))) is not None
+                i: v
+                for i, s in sources.items()
+                if s is not None and (v := s.numbers(known, (metric,)).get((metric,))) is not None
             }
             return min(values, key=lambda i: values[i] * (1 if LESS_IS_BETTER[metric] else -1)) if values else None
 

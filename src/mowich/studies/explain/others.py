@@ -49,7 +49,7 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
     stack = result["inputs"]["systems"][0]["stack"]
     chips = int(result["chips"])
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         system = resolve(known, result["system_id"], chips=chips, stack=stack)
         usable = known.fact(system.paths["hbm_usable_B"])
         out: dict[Path, float] = {("memory_B", k): v for k, v in memory(model, system, job, plan).items()}
@@ -77,7 +77,7 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
     inputs = result["inputs"]
     over = float(inputs.get("oversubscription") or 1.0)
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         found = study.collective(known, inputs["kind"], inputs["on"], sizes=[row["bytes"]], group=inputs.get("group"), network=inputs["network"] or "",
                                  oversubscription=over, fail=inputs["faults"], beside=inputs["beside"])  # fmt: skip
         return flat(found.to_dict()["rows"][0])  # type: ignore[index]
@@ -124,7 +124,7 @@ def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) 
     system = resolve(facts, inputs["on"])
     kind = kind_of(facts, system.id)
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         job = job_of(known, system.id, inputs)
         rates, way = faults.read_rates(known, kind), faults.read_strategy(known, row["strategy"])
         g = faults.closed_form(job, rates, way)
@@ -164,7 +164,7 @@ def power_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) ->
 
     inputs = result["inputs"]
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         found = study(known, [row["system"]], cap_W=inputs["cap_W"], spares=inputs["spares"], tokens_per_s=inputs["tokens_per_s_per_chip"])[0]  # fmt: skip
         return flat(found.to_dict())
 
@@ -184,7 +184,7 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
     check = next((c for start, c in study.checks().items() if row["id"].startswith(start)), None)
     inputs = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         if row["group"] == "measured-ironwood-training":
             made = study.training_row(known, f"claims.{row['group']}.claims", row["id"].split(".", 1)[1])
             value, low, high = made.derived, made.low, made.high
@@ -212,7 +212,7 @@ def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -
 
     same = ("model", "context", "system")
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         made = next(r for r in study.memory_table(known) if all(getattr(r, k) == row[k] for k in same))
         return {(f,): float(v) for f in made.__slots__ if isinstance(v := getattr(made, f), int | float)}
 
@@ -249,7 +249,7 @@ def validated(at: Path, row: Mapping[str, Any], cells: Mapping[str, str], facts:
     serving = serving_validate.is_serving(list(cells))
     rows: list[Mapping[str, str]] = [cells]
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         if serving:
             made = next(r for r in serving_validate.validate_serving(rows, known) if r.metric == row["metric"])
         else:
@@ -282,7 +282,7 @@ def traffic(result: Result, facts: Facts) -> Source | None:
         return None
     scenario = study.read(file, facts)
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         made = flat(study.traffic(file, known).to_dict())
         return {k: v for k, v in made.items() if k != ("seconds",)}
 
@@ -328,7 +328,7 @@ def fleet(result: Result, facts: Facts) -> Source | None:
     speeds = {(r["task"], r["system"]): Rate(task=r["task"], system=r["system"], tokens_per_s_per_chip=Estimate.from_dict(r["tokens_per_s_per_chip"]), chips=r["chips"], plan=r["plan"])
               for r in result["rates"]}  # fmt: skip
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         problem = read_problem(file, known)
         answer = solve(problem, speeds, relaxed=True)
         made = Fleet(problem=problem, rates=speeds, answer=answer).to_dict()
@@ -362,7 +362,7 @@ def kernel(result: Result, facts: Facts) -> Source:
     known_parts = [k for k in parts if facts.get(f"{root}.{k}") is not None]
     now = {k: facts.number(f"{root}.{k}") for k in known_parts}
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         out: dict[Path, float] = {}
         total = 0.0
         for name, seconds in parts.items():

@@ -227,7 +227,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         R("roofline flop_per_B", "FLOP/B", "work per byte of HBM", "= flop / max(1, hbm_read_B + hbm_write_B)"), R("roofline ridge_flop_per_B", "FLOP/B", "work per byte from which on the array can bind", "= peak / dma_Bps"), R("sbuf_peak_B", "B", "most bytes of a partition of SBUF at one time", "live tiles over the schedule"), R("psum_peak_banks", "banks", "most banks of PSUM at one time", "live tiles over the schedule"),
         R("dma * descriptor_low_B", "B", "smallest descriptor of the class", "a definition"), R("dma * descriptor_high_B", "B", "descriptors of the class are shorter than this", "a definition"), R("dma * bytes", "B", "bytes moved by such descriptors", "counted"), R("dma * descriptors", "1", "descriptors", "counted"), R("dma * efficiency", "1", "share of the DMA engines' rate that they reach", "bytes / (rate x time of their transfers)"),
         R("top * line", "1", "line of the kernel", "where the instruction was written"), R("top * seconds", "s", "part of the critical path that the line takes", "sum of its steps on the critical path"),
-        R("cores *", "1", "a figure of the schedule", "counted"), R("over_time **", "1", "a point of a curve over time", "read off the schedule"),
+        R("over_time **", "1", "a second, or a level, of a curve over time", "read off the schedule, thinned to what a screen shows"),
     ),
     "mowich/kernel-run@1": (
         R("generation", "1", "generation of the NeuronCore", "of the target: 2, 3 or 4"), R("cores", "cores", "cores that ran", "the launch grid, or --lnc"), R("instructions", "1", "instructions that were executed and checked", "counted"),

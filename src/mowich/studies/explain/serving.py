@@ -145,7 +145,7 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         speed = users * pair[0].dp * job.output / (ttft + (job.output - 1.0) * tpot) * row["replicas"]["decode"]
         return ttft, tpot, parts[0], parts[1], speed
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         d = deployment(known)
         ttft, tpot, ttft_parts, tpot_parts, speed = found(d)
         out: dict[Path, float] = {("ttft_s",): ttft, ("tpot_s",): tpot, ("tokens_per_s_per_chip",): speed / chips, ("tokens_per_s_per_user",): 1.0 / tpot,
@@ -214,7 +214,7 @@ def serve_fit(result: Result, at: Path, held: Mapping[str, Any], model: Model, f
     def deployment(known: Facts) -> Deployment:
         return deploy(model, resolve(known, result["system_id"], chips=chips), result["engine"], [plan], known)
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         d = deployment(known)
         fact = known.fact(d.system.paths["hbm_usable_B"])
         capacity = (fact.low or known.number(fact.path)) / d.system.devices_per_chip

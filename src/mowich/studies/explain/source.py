@@ -24,12 +24,13 @@ def _no_terms(name: Path, notes: Notes) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed; terms: record the formulas
+    """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at
+    least the one whose path is given; terms: record the formulas
     of one number; symbols: further names that formulas may read, with the facts behind them; only: facts to move (None: all that `numbers` reads); is_slow: made again once for each
     end of a range and no more often."""
 
     at: Path
-    numbers: Callable[[Facts], Numbers]
+    numbers: Callable[[Facts, Path], Numbers]
     terms: Callable[[Path, Notes], None] = _no_terms
     symbols: Mapping[str, float] = field(default_factory=dict)
     behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

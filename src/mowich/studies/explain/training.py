@@ -54,8 +54,14 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
     step_now = Estimate.from_dict(row["step_s"])
     tokens = float(row["global_batch_seqs"]) * job.seq * job.fill
 
-    def numbers(known: Facts) -> Numbers:
+    def numbers(known: Facts, wanted: Path) -> Numbers:
         machine = system_of(known)
+        first = wanted[0]
+        if first == "memory_B":
+            return {("memory_B", k): v for k, v in memory(model, machine, job, plan).items()}
+        if first == "hand_tuned_step_s":
+            fast = predict_hand_tuned(model, machine, job, plan).step
+            return {(first,): fast.total_s} | {(first, "breakdown", k): v for k, v in fast.breakdown.items()}
         step = predict_step(model, machine, job, plan)
         n = step.tokens * job.fill
         t = exact(step.total_s, "s")
@@ -72,11 +78,6 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip,
         }  # fmt: skip
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
-        out |= {("memory_B", k): v for k, v in memory(model, machine, job, plan).items()}
-        if row.get("hand_tuned_step_s"):
-            fast = predict_hand_tuned(model, machine, job, plan).step
-            out[("hand_tuned_step_s",)] = fast.total_s
-            out |= {("hand_tuned_step_s", "breakdown", k): v for k, v in fast.breakdown.items()}
         for name, e in (("goodput", goodput), ("usd_per_mtok", usd), ("J_per_token", joule)):
             if e.value is not None:
                 out[(name,)] = e.value

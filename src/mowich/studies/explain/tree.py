@@ -20,7 +20,7 @@ MAIN = ("rows", "plans", "claims")
 IDENTITY = ("system", "id", "strategy", "system_id", "name", "task", "what", "constraint", "stack", "model", "file")
 """Keys that an item of a list is called by, where they tell it apart."""
 
-SKIPPED = ("inputs", "schema", "version", "facts_hash")
+SKIPPED = ("inputs", "schema", "version", "facts_hash", "over_time")
 
 
 def is_estimate(node: Any) -> bool:

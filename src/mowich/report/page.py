@@ -1,0 +1,78 @@
+"""What a report page is made of, and the small things that every page needs: cells with hovers, plans in words, the best row.
+
+A `Page` is data: `html` renders it as one file, the web page sends it to the browser. Cells are text, (text, hover) or (text, hover, metric), the last being
+the name under which `explain` tells where the number comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mowich.estimate import Estimate
+from mowich.facts import Fact
+from mowich.report.charts import Chart
+from mowich.report.table import UNKNOWN, interval, number
+
+Result = Mapping[str, Any]
+
+Cell = str | tuple[str, str] | tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Cells may be (text, hover) or (text, hover, metric)."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """headline: the answer in a sentence; assumptions: (what, value) or (what, value, path of the fact); facts: all that the numbers rest on."""
+
+    title: str
+    headline: str
+    assumptions: Sequence[tuple[str, str] | tuple[str, str, str]]
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+    warnings: Sequence[str] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    facts: Sequence[Fact] = ()
+
+
+def estimate(data: Mapping[str, Any] | None) -> Estimate:
+    return Estimate.from_dict(data or {"value": None, "unit": "", "reason": "not in this result"})
+
+
+def cell(data: Mapping[str, Any] | None, scale: float = 1.0, metric: str = "") -> tuple[str, str, str]:
+    """An estimate as (text, hover, metric): the value with its range, its grade and why it is unknown."""
+    e = estimate(data)
+    if e.value is None:
+        return UNKNOWN, e.reason or "unknown", metric
+    return interval(e, scale), f"grade {e.grade}; 90% range {number(e.low, scale)} to {number(e.high, scale)}", metric
+
+
+def plan_words(plan: Mapping[str, Any] | None) -> str:
+    if not plan:
+        return "-"
+    keys = ("tp", "pp", "vpp", "dp", "cp", "ep", "zero", "micro_batch")
+    return (
+        " ".join(
+            f"{k.replace('micro_batch', 'mb')}{plan[k]}"
+            for k in keys
+            if plan.get(k, 1) not in (1, None) or k in ("dp",)
+        )
+        + f" {plan.get('precision', '')}"
+    )
+
+
+def best_row(rows: Sequence[Result], key: str, *, most: bool = False) -> tuple[Result | None, list[str]]:
+    known = [r for r in rows if r.get("feasible") and estimate(r[key]).value is not None]
+    if not known:
+        return None, []
+    best = (max if most else min)(known, key=lambda r: float(estimate(r[key])))
+    return best, [r["system"] for r in known if r is not best and estimate(r[key]).overlaps(estimate(best[key]))]

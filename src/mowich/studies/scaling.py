@@ -1,0 +1,114 @@
+"""How a training row scales: the same job, with the global batch that was asked for, on 64 to 1,000,000 chips of its system.
+
+The batch stays as long as it gives the chips work (strong scaling); from there on it grows with them (`batch_scale`), as a run of that size would have it.
+Each size is searched near the plan of the row (tensor,
+pipeline and expert degrees up to twice and down to half of it, its precision), which finds the best plan in most cases and takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mowich.economics import money
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.estimate import exact
+from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.plans.plan import Plan, TrainJob
+from mowich.simulate import longrun
+from mowich.simulate.search import search
+from mowich.studies.compare import binds
+from mowich.workloads.model import Model, Moe, as_trained
+
+SIZES = (64, 256, 1024, 4096, 16384, 65536, 262_144, 1_000_000)
+"""Chips that are tried, as far as the system's fabric joins them."""
+
+FULL = 0.9
+"""A plan that uses fewer of the chips than this has too small a batch for them."""
+
+MOST = 1024.0
+"""Most that the batch grows by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """The job on `chips` chips, of which `used` have work. goodput: None where a step does not finish between failures; days of the whole run; usd_per_mtok: with all `chips` paid for (None: no price);
+    batch_scale: sequences of its step over those asked for."""
+
+    chips: int
+    used: int
+    plan: Plan
+    step_s: float
+    goodput: float | None
+    binds: str
+    days: float | None
+    usd_per_mtok: float | None
+    batch_scale: float = 1.0
+
+
+def near(plan: Plan, model: Model) -> dict[str, tuple[int | str, ...]]:
+    """Choices around a plan that the model allows: twice and half of its degrees."""
+    experts = math.gcd(*(x.ffn.num_experts for x in model.layers if isinstance(x.ffn, Moe)))
+    heads = math.gcd(*(x.attention.num_heads for x in model.layers if x.attention.num_heads))
+
+    def around(degree: int, of: int = 0) -> tuple[int | str, ...]:
+        return tuple(
+            sorted({d for d in (degree // 2, degree, degree * 2) if d >= 1 and (d == degree or (of and of % d == 0))})
+        )
+
+    return {"tp": around(plan.tp, heads), "pp": around(plan.pp, 2**16), "ep": around(plan.ep, experts), "precision": (plan.precision,), "cp": tuple(sorted({1, plan.cp})), "schedule": (plan.schedule,),
+            "vpp": tuple(sorted({1, plan.vpp})), "zero": tuple(sorted({1, 3, plan.zero})), "offload": ("none",)}  # fmt: skip
+
+
+def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], facts: Facts, *, sizes: Sequence[int] = SIZES) -> tuple[Size, ...]:  # fmt: skip
+    """The sizes at which the job of a result runs on the system of one of its rows, ascending; sizes where nothing fits or is legal are left out. Each size is searched near the plan of its neighbour, from the row's own size outward."""
+    model, job = as_trained(model), TrainJob.from_inputs(inputs)
+    whole = resolve(facts, row["system_id"], chips=int(row["chips_requested"]))
+    usable = facts.fact(whole.paths["hbm_usable_B"])
+    low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
+
+    rate = money.price(facts, whole.id, term=str(inputs.get("price_term", "default"))).rate
+
+    def at(chips: int, beside: Plan, grown: float = 1.0) -> Size | None:
+        asked = replace(job, batch_seqs=job.batch_seqs * grown)
+        system = replace(whole, chips=chips, hbm_usable_B=low)
+        try:
+            found = search(model, system, asked, fixed=near(beside, model))
+        except UserError as error:
+            if error.code != EXIT_INFEASIBLE:
+                raise
+            return None
+        if not found.best:
+            return None
+        best = found.best[0]
+        used = -(-best.plan.devices // system.devices_per_chip)
+        share = longrun.goodput(facts, system.id, chips=used, step_s=exact(best.step_s, "s")).value
+        days = None if not share else job.tokens / (best.tokens * job.fill) * best.step_s / share / 86400.0
+        usd = (
+            None
+            if not share or rate.value is None
+            else rate.value * chips * best.step_s / (best.tokens * job.fill * share) * 1e6
+        )
+        return Size(batch_scale=grown, usd_per_mtok=usd, chips=chips, used=used, plan=best.plan, step_s=best.step_s, goodput=share, binds=binds(best, found), days=days)  # fmt: skip
+
+    own, start = int(row["chips_requested"]), Plan.from_dict(row["plan"])
+    out: list[Size] = []
+    plan = start
+    for chips in sorted((s for s in sizes if s < own), reverse=True):
+        size = at(chips, plan)
+        if size is not None:
+            out.insert(0, size)
+            plan = size.plan
+    plan, grown = start, 1.0
+    for chips in (s for s in sizes if own <= s <= whole.max_chips):
+        size = at(chips, plan, grown)
+        while size is not None and size.used < FULL * chips and grown < MOST:  # the batch no longer reaches all chips
+            grown *= 2.0
+            size = at(chips, plan, grown) or size
+        if size is not None:
+            out.append(size)
+            plan = size.plan
+    return tuple(out)
