@@ -9,12 +9,22 @@ from typing import Any
 import mowich
 
 
-def to_json(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None) -> str:
-    """The text of a result's `to_dict()`. `inputs` are added to its inputs: what else is needed to run it again."""
+def to_json(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None, indent: int | None = 1) -> str:
+    """The text of a result's `to_dict()`; indent None: in one line. `inputs` are added to its inputs: what else is needed to run it again."""
     out: dict[str, Any] = {"schema": result["schema"], "version": getattr(mowich, "__version__", "0+unknown"), **result}
     if inputs:
         out["inputs"] = {**out.get("inputs", {}), **inputs}
-    return json.dumps(out, indent=1, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    return (
+        json.dumps(
+            out,
+            indent=indent,
+            separators=None if indent else (",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+            default=_plain,
+        )
+        + "\n"
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -168,7 +168,9 @@ def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts:
 def reply(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None, **more: Any) -> bytes:
     """The body of an answer: `result`, the same object that `--json` prints, and what goes with it."""
     head = json.dumps({k: v for k, v in more.items() if v is not None}, ensure_ascii=False, allow_nan=False)
-    return f'{head[:-1]}{", " if len(head) > 2 else ""}"result": {to_json(result, inputs=inputs)}}}'.encode()
+    return (
+        f'{head[:-1]}{", " if len(head) > 2 else ""}"result": {to_json(result, inputs=inputs, indent=None)}}}'.encode()
+    )
 
 
 def again(ask: Any, loaded: Model) -> dict[str, Any]:
@@ -248,16 +250,22 @@ def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Fa
                 warnings=(*answer.warnings, "searched only near the plans that were shown; the whole search follows"),
             )
         result = answer.to_dict()
-    return reply(result, inputs=again(ask, got.model), notes=got.notes, command=asks.command(ask), view=view(result))
+    return reply(
+        result,
+        inputs=again(ask, got.model),
+        notes=got.notes,
+        command=asks.command(ask),
+        view=view(result, tables=False),
+    )
 
 
-def view(result: Mapping[str, Any]) -> dict[str, Any]:
+def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
     """What the report shows of a result, as data: headline, assumptions, warnings, tables, and charts as ECharts options."""
     from mowich.report.html import PAGES
 
     page = PAGES[str(result["schema"])](result)
     return {"title": page.title, "headline": page.headline, "assumptions": page.assumptions, "warnings": page.warnings,
-            "tables": [asdict(t) for t in page.tables], "charts": [asdict(c) for c in page.charts]}  # fmt: skip
+            "tables": [asdict(t) for t in page.tables if tables], "charts": [asdict(c) for c in page.charts]}  # fmt: skip
 
 
 def _serving(ask: Any, got: Read, systems: Sequence[str]) -> ServeResult:

@@ -19,7 +19,26 @@ function library() {
   return loading;
 }
 
-const seen = new IntersectionObserver((entries) => entries.forEach((e) => e.isIntersecting && draw(e.target)), { rootMargin: "200px" });
+// only what is in sight is drawn, one chart a frame, so that the numbers of the table are never kept waiting
+const sight = new Set();
+const seen = new IntersectionObserver((entries) => entries.forEach((e) => {
+  if (e.isIntersecting) sight.add(e.target);
+  else sight.delete(e.target);
+  if (e.isIntersecting) queue();
+}), { rootMargin: "150px" });
+
+let queued = false;
+function queue() {
+  if (queued) return;
+  queued = true;
+  requestAnimationFrame(() => setTimeout(async () => { // after the frame that shows the numbers
+    const next = [...drawn.keys()].find((place) => sight.has(place) && drawn.get(place).stale);
+    if (next) await draw(next);
+    queued = false;
+    if ([...drawn.keys()].some((place) => sight.has(place) && drawn.get(place).stale)) queue();
+    else document.dispatchEvent(new Event("chartsdrawn"));
+  }, 0));
+}
 const sized = new ResizeObserver((entries) => entries.forEach((e) => drawn.get(e.target)?.chart?.resize()));
 
 async function draw(place) {
@@ -34,11 +53,13 @@ async function draw(place) {
     item.chart = null;
   }
   item.theme = theme;
+  const fresh = !item.chart;
   item.chart ??= echarts.init(place, theme, { renderer: "canvas" });
   const tooltip = { ...(item.option.tooltip ?? {}), renderMode: "richText" };
   // marks that the report draws in black are not seen on a dark page
   const series = (item.option.series ?? []).map((one) => (theme && one.itemStyle?.color === "#000" ? { ...one, itemStyle: { ...one.itemStyle, color: "#fff" } } : one));
-  item.chart.setOption({ animation: false, ...item.option, series, tooltip, backgroundColor: "transparent" }, { notMerge: true });
+  const option = { animation: false, ...item.option, series, tooltip, aria: { enabled: false }, backgroundColor: "transparent" }; // our own label and table
+  item.chart.setOption(option, fresh ? { notMerge: true } : { replaceMerge: ["series"] });
   place.dataset.drawn = "yes";
 }
 
@@ -48,20 +69,22 @@ function again() {
       item.chart?.dispose();
       seen.unobserve(place);
       sized.unobserve(place);
+      sight.delete(place);
       drawn.delete(place);
-    } else {
-      item.stale = true;
-      if (item.chart) draw(place);
-    }
+    } else item.stale = true;
   }
+  queue();
 }
 dark.addEventListener("change", again);
 document.addEventListener("themechange", again);
 
+/** The same as a table, made when it is opened. */
 function numbers(chart) {
-  return h("details", {}, h("summary", {}, "Numbers"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers of ${chart.title}` },
-    h("table", {}, h("thead", {}, h("tr", {}, chart.head.map((t) => h("th", { scope: "col" }, t || " ")))),
-      h("tbody", {}, chart.rows.map((r) => h("tr", {}, r.map((c, i) => (i ? h("td", {}, c) : h("th", { scope: "row" }, c)))))))));
+  const table = () => h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers of ${chart.title}` },
+    h("table", {}, h("thead", {}, h("tr", {}, chart.head.map((t) => h("th", { scope: "col" }, t || "\u00a0")))),
+      h("tbody", {}, chart.rows.map((r) => h("tr", {}, r.map((c, i) => (i ? h("td", {}, c) : h("th", { scope: "row" }, c))))))));
+  const made = h("details", { ontoggle: () => made.open && made.childElementCount === 1 && made.append(table()) }, h("summary", {}, "Numbers"));
+  return made;
 }
 
 /** A figure of one chart. `height`: as the server says unless given. */
@@ -95,10 +118,6 @@ export function show(box, charts) {
     table.open = open;
     old[i].querySelector("details").replaceWith(table);
     old[i].querySelector(".note").textContent = chart.note;
-    if (item.chart) draw(place);
-    else {
-      seen.unobserve(place);
-      seen.observe(place);
-    }
   });
+  queue();
 }
