@@ -39,7 +39,8 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
             raise _refused(*complaint.decode(errors="replace").replace(folder, "").strip().splitlines()[-5:])
         result: dict[str, Any] = json.loads(out)
         events = json.loads(trace.read_text(encoding="utf-8")) if trace.exists() else None
-    from mowich.web.verbs import reply, view
+    from mowich.web.reading import reply
+    from mowich.web.verbs import view
 
     return reply(result, view=view(result), trace=events,
                  command=" ".join(["mowich kernel profile kernel.py", *ask.arguments, "-k", ask.kernel, "--target", ask.target]))  # fmt: skip

@@ -54,11 +54,12 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (memory_B, memory_B))
     from mowich.web import verbs
+    from mowich.web.reading import facts_of
 
     if warm:
         from mowich.web.first import warm_up
 
-        warm_up(verbs.facts_of(dirs))
+        warm_up(facts_of(dirs))
     while True:
         try:
             name, arguments = pipe.recv()
@@ -68,7 +69,7 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
         try:
             out = (
                 "ok",
-                verbs.VERBS[name](*arguments, verbs.facts_of(dirs))
+                verbs.VERBS[name](*arguments, facts_of(dirs))
                 if name not in NO_FACTS
                 else verbs.VERBS[name](*arguments),
             )

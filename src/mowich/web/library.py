@@ -1,0 +1,108 @@
+"""What there is to ask for: models, systems, facts. Runs in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mowich.errors import UserError, unknown
+from mowich.facts import Facts
+from mowich.web.reading import model_of, reply
+from mowich.workloads import names as model_names
+
+
+def models(_: Facts) -> bytes:
+    """Built-in models with their sizes."""
+    rows = []
+    for name in model_names():
+        model = model_of(name)
+        rows.append({"name": name, "params": model.params, "params_active": model.params_active, "layers": model.num_layers, "context": model.max_seq or model.learned_positions})  # fmt: skip
+    return reply({"schema": "mowich/models@1", "models": rows})
+
+
+def model(given: str | Mapping[str, Any], _: Facts) -> bytes:
+    """Parameters, FLOP and bytes per token."""
+    from mowich.workloads.view import DEFAULT_SEQ, model_view
+
+    return reply(model_view(model_of(given), seq=DEFAULT_SEQ).to_dict())
+
+
+def systems(facts: Facts) -> bytes:
+    """Systems that can be asked for."""
+    from mowich.machines.system import resolve
+
+    rows = []
+    for name in facts.ids("systems"):
+        try:
+            one = resolve(facts, name)
+        except UserError:
+            continue  # a fabric without levels: not for jobs
+        rows.append({"id": name, "display": one.display, "vendor": one.vendor, "chip": one.chip, "chips_per_unit": one.chips_per_unit, "max_chips": one.max_chips,
+                     "estimated": one.is_estimated, "aliases": list(facts.aliases().get(name, {}).get("aliases", ()))})  # fmt: skip
+    return reply({"schema": "mowich/systems@1", "systems": rows})
+
+
+def facts_list(facts: Facts) -> bytes:
+    """What is known, by kind."""
+    from mowich.report.facts import KINDS
+
+    entries = [
+        {"kind": k, "id": i, **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"}}
+        for k in KINDS
+        for i in facts.ids(k)
+    ]
+    entries += [{"kind": "models", "id": n} for n in model_names()]
+    return reply({"schema": "mowich/facts@1", "facts_hash": facts.hash(), "entries": entries})
+
+
+def facts_show(names: Sequence[str], facts: Facts) -> bytes:
+    """Every number of some things."""
+    from mowich.report.facts import leaves, locate
+
+    paths = [p for name in names for p in locate(facts, name)]
+    rows = [asdict(fact) for path in paths for fact in leaves(facts, path)]
+    return reply({"schema": "mowich/facts@1", "facts_hash": facts.hash(), "facts": rows})
+
+
+def facts_side(names: Sequence[str], facts: Facts) -> bytes:
+    """Chips of systems (or chips) side by side: every field with the fact that each has."""
+    from mowich.report.facts import leaves, locate
+
+    columns: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for name in names:
+        paths = {p.split(".")[0]: p for p in locate(facts, name)}
+        fields: dict[str, Any] = {}
+        for kind in ("chips", "systems"):
+            if kind in paths:
+                fields |= {
+                    f"{kind}.{f.path[len(paths[kind]) + 1 :]}"
+                    if f.path.startswith(paths[kind])
+                    else f"{kind}.{f.path}": f
+                    for f in leaves(facts, paths[kind])
+                }
+        if not fields:
+            raise unknown("chip or system", name, [*facts.ids("chips"), *facts.ids("systems")])
+        columns.append({"name": name, "paths": list(paths.values())})
+        found.append(fields)
+    keys = dict.fromkeys(k for fields in found for k in fields)
+    rows = [
+        {
+            "field": k,
+            "facts": [
+                None if (f := fields.get(k)) is None else fact_dict(facts, f.path) | {"path": f.path}
+                for fields in found
+            ],
+        }
+        for k in keys
+    ]
+    return reply({"schema": "mowich/facts-side@1", "facts_hash": facts.hash(), "columns": columns, "rows": rows})
+
+
+def fact_dict(facts: Facts, path: str) -> dict[str, Any]:
+    fact = facts.fact(path)
+    return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
+
+
+ALL = (models, model, systems, facts_list, facts_show, facts_side)
