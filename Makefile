@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-web lint bench docs accuracy conformance lock clean
+.PHONY: demo test test-slow test-web site lint bench docs accuracy conformance lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -27,6 +27,18 @@ test-slow: $(STAMP)
 	$(VENV)-slow/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-slow.txt
 	$(VENV)-slow/bin/python tests/slow/check_params.py
 	$(VENV)-slow/bin/python tests/slow/check_flops.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/slow/check_sweep.py
+	$(PYTHON) -m venv $(VENV)-ray
+	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-ray.txt
+	OPENBLAS_NUM_THREADS=1 PYTHONPATH=src $(VENV)-ray/bin/python tests/slow/check_ray.py
+
+# the documentation as a site in build/site: every link checked, nothing fetched from elsewhere
+site: $(STAMP)
+	$(PYTHON) -m venv $(VENV)-site
+	$(VENV)-site/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-site.txt
+	$(BIN)/python benchmarks/build_site.py
+	NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --strict --quiet
+	$(BIN)/python benchmarks/build_site.py --check
 
 # the web page in a browser, hostile requests, load: tests/web/README.md; needs Debian's chromium and npm
 test-web: $(STAMP) $(VENV)-web/.installed
@@ -87,4 +99,4 @@ $(STAMP): pyproject.toml requirements.lock
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(VENV)-slow $(VENV)-conformance $(VENV)-web build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-web build dist .mypy_cache .ruff_cache .pytest_cache

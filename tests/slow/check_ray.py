@@ -33,12 +33,14 @@ def main() -> int:
     parser.add_argument("--local", type=Path)
     parser.add_argument("--cpus", type=int, default=1, help="processors of each node")
     given = parser.parse_args()
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray makes its workers yield to everything else on a machine
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "results"
         cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "port": PORT, "ray_client_server_port": CLIENT_PORT}
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "gcs_server_port": PORT, "ray_client_server_port": CLIENT_PORT},
         )
         nodes = [cluster.add_node(num_cpus=given.cpus) for _ in range(2)]
         cluster.wait_for_nodes()

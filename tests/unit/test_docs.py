@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 
 
-def _documents() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mowich_documents", ROOT / "benchmarks" / "documents.py")
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"mowich_{name}", ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -26,7 +26,7 @@ def _documents() -> ModuleType:
     return module
 
 
-documents = _documents()
+documents = _module("documents")
 
 
 @pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda p: p.name)
@@ -128,3 +128,20 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_a_dollar_amount_is_never_in_double_quotes(path: Path) -> None:
     """A shell would read "$1.40" as the variable 1 and ".40"."""
     assert not re.search(r'="\$\d', path.read_text(encoding="utf-8")), path.name
+
+
+def test_every_page_has_its_place_on_the_site() -> None:
+    """The navigation of mkdocs.yml names each page of docs/ and notebook once, and nothing that is not there."""
+    import yaml
+
+    site = _module("build_site")
+
+    def leaves(node: object) -> list[str]:
+        if isinstance(node, list):
+            return [leaf for item in node for leaf in leaves(item)]
+        return leaves(list(node.values())) if isinstance(node, dict) else [str(node)]
+
+    named = leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    pages = [*PAGES, *(ROOT / "docs" / "notebooks").glob("*.ipynb")]
+    stands = {site.place(p).as_posix() for p in pages if p.parent != ROOT or p.name in site.RENAMED}
+    assert sorted(named) == sorted(stands)
