@@ -14,7 +14,9 @@ from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts, load
 from mowich.report.charts import Chart
 from mowich.report.explain import explain_text
-from mowich.report.html import PAGES, Page, Table, _static
+from mowich.report.html import _static
+from mowich.report.page import Page, Table
+from mowich.report.pages import PAGES
 from mowich.report.table import Style, number
 from mowich.shown import Rows, plain
 from mowich.studies.explain import explain
@@ -90,7 +92,7 @@ def _cell(value: Any) -> str:
 
 def _table(title: str, head: Any, rows: Any, total: int | None = None) -> str:
     def cell(content: Any) -> str:
-        text, hover = content if isinstance(content, tuple) else (content, "")
+        text, hover = content[:2] if isinstance(content, tuple) else (content, "")
         return (
             f'<td title="{escape(str(hover))}">{escape(str(text))}</td>' if hover else f"<td>{escape(str(text))}</td>"
         )
