@@ -293,8 +293,8 @@ def _work(c: Costs, kind: Kind) -> tuple[float, float, bool]:
     if name == "local_gather":
         return _local_gather(c, kind, out), least, False
     if name == "topk":
-        k = free_size(kind.writes[0])
-        return num("gpsimd_engine.topk_per_element") * n + k, least, False
+        snake = int(kind.flag("elements", n))  # n of the formula: elements over the 16 partitions of a group
+        return num("gpsimd_engine.topk_per_element") * snake + free_size(kind.writes[0]), least, False
     if name == "tensor_partition_reduce":
         p = kind.reads[0].shape[0]
         return num("gpsimd_engine.fixed") + free_size(kind.writes[0]) * max(1.0, math.log2(p)), least, False

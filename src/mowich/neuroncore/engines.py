@@ -1130,7 +1130,7 @@ def nonzero_with_count(dst: Tile, src: Tile, index_offset: int = 0, padding_val:
 
 def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
     """In each group of 16 partitions, the K largest of the first n elements of the snake, ascending, with their places in it."""
-    if not issue("topk", "", (("val_dst", val_dst), ("idx_dst", idx_dst)), (("src", src),)):
+    if not issue("topk", "", (("val_dst", val_dst), ("idx_dst", idx_dst)), (("src", src),), {"elements": int(n)}):
         return
     limits, p, n = machine.active().limits, src.shape[0], int(n)
     group, k = limits.gpsimd_group, val_dst.size // val_dst.shape[0]
