@@ -238,6 +238,8 @@ def test_per_device_batch(words: str, seqs: float | None) -> None:
     ({"chip": "A100-80GB", "source_group": "BLOOM / BigScience"}, "deepspeed-2022"),
     ({"chip": "H100", "source_group": "dgxc-benchmarking", "source_title": "maxtext/README_70b.md"}, "jax-gpu"),
     ({"chip": "H100", "source_group": "mine", "fsdp_zero": "FSDP 8"}, "pytorch-fsdp"),
+    ({"chip": "H100", "source_group": "NeMo AutoModel perf summary"}, "pytorch-fsdp"),
+    ({"chip": "H100", "source_group": "NeMo AutoModel perf summary", "notes": "kernels: TE + DeepEP; LBS 2"}, "megatron-2025"),
     ({"chip": "H100", "source_group": "mine"}, "megatron"),
     ({"chip": "H100", "source_group": "torchtitan", "stack": "jax-gpu"}, "jax-gpu"),
 ])  # fmt: skip
