@@ -136,15 +136,16 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
         inner = inner + rows * (low * w + (outputs + low) * layer.ffn.ffn / p.etp)
         inner_selective = inner_selective + rows * (low * w + outputs * layer.ffn.ffn / p.etp)
     none = 2.0 * t * (kept + scores + inner)
-    experts = 2.0 * t * (kept + scores + inner_experts)
     selective = 2.0 * t * (kept - low * (inputs / 2.0) * h * (1.0 / spread + whole) + scores + inner_selective)
     if system.stack.unfused_attention:  # selective then means the attention core alone
         selective = none
         none = none + 5.0 * t * job.seq * a.num_heads / p.tp
     full = 2.0 * t * layer.streams * h / spread
-    return np.asarray(
-        np.select([p.recompute == 1, p.recompute == 2, p.recompute == EXPERTS_AGAIN], [selective, full, experts], none)
-    )
+    kept_B = np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none))
+    if np.any(p.recompute == EXPERTS_AGAIN):
+        experts = 2.0 * t * (kept + scores + inner_experts)
+        kept_B = np.where(p.recompute == EXPERTS_AGAIN, experts, kept_B)
+    return np.asarray(kept_B)
 
 
 def away(p: Plans) -> dict[str, Floats]:

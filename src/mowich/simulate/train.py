@@ -556,7 +556,9 @@ def layer_sums(
         sums["ep"] = sums["ep"] + n * 2.0 * x.ep
         redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
         redo = redo + np.where(attention_again, x.attention, 0.0)
-        sums["recompute"] = sums["recompute"] + n * np.where(p.recompute == EXPERTS_AGAIN, x.experts_again, redo)
+        if np.any(p.recompute == EXPERTS_AGAIN):
+            redo = np.where(p.recompute == EXPERTS_AGAIN, x.experts_again, redo)
+        sums["recompute"] = sums["recompute"] + n * redo
     return sums
 
 
