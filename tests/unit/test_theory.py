@@ -1,0 +1,139 @@
+"""The worked numbers of the theory pages, computed again: a page that shows another number than its formula gives fails."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mowich.facts import Facts
+from mowich.machines import collectives
+from mowich.machines.system import resolve
+from mowich.simulate.faults import useful_of
+from mowich.simulate.train import busiest_load, gemm_s, rates, waves
+from mowich.workloads import load
+from mowich.workloads.model import Moe
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+ONE = np.ones(1)
+
+
+def numbers(page: str, pattern: str) -> list[float]:
+    """The numbers that a page prints at a place; `#` in the pattern stands for a number, blanks for any white space."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    wanted = r"\s+".join(re.escape(word).replace(r"\#", r"(\d[\d.]*)") for word in pattern.split())
+    found = re.search(wanted, text)
+    assert found, f"{page} has no {pattern!r}"
+    return [float(x.rstrip(".")) for x in found.groups()]
+
+
+def test_a_matrix_product(facts: Facts) -> None:
+    system = resolve(facts, "h100")
+    r, m = rates(system, np.zeros(1)), np.array([8192.0])
+    saturation = (1 + r.m_half / m[0]) * (1 + r.n_half / m[0]) ** 2
+    wave = waves(m, m, 1.0, r.units, r.tile)[0]
+    printed = numbers("theory-training.md", "= # TFLOP; saturation #; waves #, Q = #; / (# x 989 TFLOP/s) = # ms")
+    share = float(r.P[0]) / system.peak_flops["bf16"]
+    expected = [
+        2 * 8192**3 / 1e12,
+        saturation[0],
+        wave,
+        1 + r.wave_share * (wave - 1),
+        share,
+        gemm_s(m, m, m, r)[0] * 1e3,
+    ]
+    assert printed == pytest.approx(expected, rel=2e-3)
+
+
+def test_the_busiest_of_the_experts_ranks() -> None:
+    """E, k, ep, M and the skew are those of the page."""
+    experts, k, ep, skew = numbers("theory-training.md", "E = #, k = #, ep = #, M = 262,144, skew #:")
+    tokens = 262_144.0
+    load_ = busiest_load(
+        np.array([tokens]), Moe(ffn=2048, num_experts=int(experts), top_k=int(k)), np.array([ep]), skew
+    )[0]
+    variance = (1 - 1 / ep) * ep * ((experts - k) / (experts - 1) / (tokens * k) + skew**2 / experts)
+    s, z, printed = numbers("theory-training.md", "s = #, z = #, #.")
+    assert s == pytest.approx(math.sqrt(variance), rel=5e-3)
+    assert 1 + z * s == pytest.approx(load_, rel=5e-3)
+    assert printed == pytest.approx(load_, abs=5e-3)
+
+
+def test_copies_of_a_token_over_the_network() -> None:
+    h, top_k, domains = numbers("theory-training.md", "h = #, top_k = #, N = # domains")
+    copies, row, total = numbers("theory-training.md", "domains: # copies x # B = # kB")
+    assert copies == pytest.approx((domains - 1) * (1 - (1 - 1 / domains) ** top_k), rel=2e-2)
+    assert row == 2 * h
+    assert total == pytest.approx(copies * row / 1e3, rel=5e-3)
+
+
+def test_a_collective(facts: Facts) -> None:
+    system, n, size = resolve(facts, "h100"), np.array([8.0]), np.array([2.0**30])
+    way = next(a for a in collectives.algorithms(system, n, ONE, "all-reduce") if a.name == "nvls")
+    latency, moved = float(way.latency_s[0]), float(way.per_B[0] * size[0])
+    f = system.fabric
+    printed = numbers(
+        "collectives.md",
+        "L = # us and b S = # ms; the pipeline is the lesser of # sqrt(L b S) = # us and # L = # us; T = # ms",
+    )
+    found = collectives.choose(system, "all-reduce", size, n, ONE)
+    assert found.algorithm == ["nvls"]
+    expected = [
+        latency * 1e6,
+        moved * 1e3,
+        f.pipeline,
+        f.pipeline * math.sqrt(latency * moved) * 1e6,
+        f.pipeline_limit,
+        f.pipeline_limit * latency * 1e6,
+    ]
+    assert printed == pytest.approx([*expected, float(found.time_s[0]) * 1e3], rel=5e-3)
+
+
+def test_a_step_of_serving(facts: Facts) -> None:
+    """Bytes and the sum of parts; the parts' efficiencies are facts that have their own tests."""
+    model = load("llama-3.1-70b")
+    hbm = facts.number("chips.h200_sxm.memory.hbm_bandwidth")
+    weights, bandwidth, share, time = numbers("serving.md", "tm = #e9 / (#e12 x #) = # ms")
+    assert bandwidth * 1e12 == pytest.approx(hbm, rel=1e-2)
+    assert weights * 1e9 == pytest.approx(model.params / 8, rel=4e-2)  # the embedding is read row by row
+    assert time == pytest.approx(weights * 1e9 / (bandwidth * 1e12 * share) * 1e3, rel=5e-3)
+    layers, per_token, context, n, cache = numbers("serving.md", "Cache: # layers x # B x # x # = # GB per rank")
+    assert layers == model.num_layers
+    assert cache == pytest.approx(layers * per_token * context * n / 1e9, rel=5e-3)
+    parts = [
+        *numbers("serving.md", "so linear # ms."),
+        *numbers("serving.md", "x 0.71) = # ms"),
+        *numbers("serving.md", "each: # ms."),
+        *numbers("serving.md", "x 25 us = # ms."),
+    ]
+    host, head, total = numbers("serving.md", "Host # ms, head # ms. Sum # ms")
+    assert total == pytest.approx(sum(parts) + host + head, abs=0.06)
+
+
+def test_goodput() -> None:
+    m, r, c, tau, useful = numbers(
+        "goodput.md", "M = # s, R = # s, C = # s: tau = sqrt(2 C M) = # s, and the first factor is #"
+    )
+    assert tau == pytest.approx(math.sqrt(2 * c * m), rel=5e-3)
+    assert useful == pytest.approx(float(useful_of(m, r, c, tau)), abs=5e-4)
+
+
+def test_a_fleet() -> None:
+    demand, speed, price, other, dear = numbers(
+        "fleet.md", "# tokens per second on a chip that does # for $# a period, or one that does # for $#:"
+    )
+    cost, unit, against = numbers("fleet.md", "of the first, $#, because $# a token is less than $#")
+    assert cost == demand / speed * price < demand / other * dear
+    assert (unit, against) == (price / speed, dear / other)
+    assert numbers("fleet.md", "falls below $#") == [price / speed * other]
+
+
+def test_a_matmul_on_the_clock(facts: Facts) -> None:
+    columns, cycles, clock, time = numbers("kernel-timing.md", "# columns in bf16 on trn2: # cycles at # GHz, # ns")
+    root = "neuroncore.timing-v3.tensor_engine"
+    assert clock * 1e9 == facts.number(f"{root}.clock")
+    assert cycles == columns + facts.number(f"{root}.overhead")
+    assert time == pytest.approx(cycles / clock, rel=3e-3)
