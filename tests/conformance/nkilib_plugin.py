@@ -12,7 +12,8 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
 
 Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, skipped: which cases stay),
 MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
-MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out), MOWICH_CONFORMANCE_ONLY (a file of the ids to keep),
+MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out), MOWICH_CONFORMANCE_ONLY (a file of the ids to keep,
+in their order),
 MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that a case may have, so that a busy machine fails nothing),
 MOWICH_CONFORMANCE_MEMORY_GB (data of a process: a case that needs more counts as not attempted),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_LISTING (file for a JSON line per case that will run),
@@ -23,6 +24,7 @@ importable `nki`).
 import builtins
 import dataclasses
 import functools
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -385,8 +387,9 @@ def case_id(nodeid: str) -> str:
     return "nkilib/" + nodeid.split("nkilib/", 1)[-1]
 
 
-def ids_in(file: str | None) -> set[str]:
-    return set(Path(file).read_text().splitlines()) if file else set()
+def ids_in(file: str | None) -> dict[str, int]:
+    """Ids of a file, and the place of each."""
+    return {name: i for i, name in enumerate(Path(file).read_text().splitlines())} if file else {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -398,8 +401,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.chdir(worker)
 
 
+refused: list[str] = []
+"""The case just refused for its memory, until what its exception holds is let go."""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
+    if refused:  # pytest and the interpreter keep the last exception, and with it every array of its frames: the next case needs the room
+        refused.clear()
+        for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+            vars(sys).pop(name, None)
+        gc.collect()
     for folder in Path("neuron_test_output").glob(
         "out-*"
     ):  # inputs and outputs as files: tens of GB over the whole suite
@@ -416,6 +428,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         and report.failed
         and re.search(r"MemoryError|Unable to allocate|t allocate memory", str(report.longrepr))
     ):
+        refused.append(item.nodeid)
         report.outcome = "skipped"
         report.longrepr = (
             str(item.path),
@@ -465,7 +478,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     every = int(os.environ.get("MOWICH_CONFORMANCE_EVERY", "1"))
     left += [item for i, item in enumerate(kept) if i % every]
     config.hook.pytest_deselected(items=left)
-    items[:] = kept[::every]
+    items[:] = sorted(kept[::every], key=lambda item: only.get(case_id(item.nodeid), 0))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -38,7 +38,8 @@ def grouped(rows: list[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
 
 @functools.cache
 def known() -> list[dict[str, str]]:
-    """known.yaml: entries with `ids` (a glob), `whose` (ours, theirs), `why`; the first that matches explains a failure."""
+    """known.yaml: entries with `ids` (a glob), `whose` (ours, theirs), `why`, perhaps `says` (words of the failure) and `target`; the first that
+    matches explains a failure."""
     return yaml.safe_load((HERE / "known.yaml").read_text()) or []
 
 
@@ -47,6 +48,7 @@ def explanation(row: Row) -> str:
         if (
             fnmatch.fnmatchcase(row["id"], entry["ids"].replace("[", "[[]"))
             and entry.get("target", row["target"]) == row["target"]
+            and entry.get("says", "") in row["why"]
         ):
             return f"{entry['whose']}: {entry['why']}"
     return ""

@@ -111,7 +111,7 @@ def nkilib_command(library: Path, args: argparse.Namespace, platform: str, name:
     command += ["-c", str(library / "test/pytest.ini"), "--rootdir", str(library)]
     command += ["--test-mode", "simulation", "--platform-target", platform, "--timeout", str(20 * args.timeout)]
     if args.jobs > 1:
-        command += ["-n", str(args.jobs), "--dist", "worksteal"]
+        command += ["-n", str(args.jobs), *(["--maxschedchunk", "2"] if args.ids else ["--dist", "worksteal"])]
     if args.k:
         command += ["-k", args.k]
     if name == "smoke" and platform == "trn3" and not args.both:
@@ -290,6 +290,7 @@ def main() -> int:
     p.add_argument("--strict", action="store_true", help="without the repairs of nki-library's dataclasses")
     p.add_argument("--every", type=int, default=1, metavar="N", help="of nki-library's set, a sample: every N-th case")
     p.add_argument("--paths", nargs="*", help="folders or files of nki-library's tests instead of all")
+    p.add_argument("--ids", type=Path, help="a file of nki-library's ids: only these, in this order")
     p.add_argument("-k", default="", help="only ids with this in them (for nki-library: pytest's -k)")
     p.add_argument("--timeout", type=int, default=300, help="seconds of CPU time per case")
     p.add_argument("--memory", type=float, default=8.0, metavar="GB", help="that a process of nki-library's may have")
@@ -349,6 +350,8 @@ def main() -> int:
                     mine = [r for r in state.values() if (r["target"], r["strict"]) == (platform, args.strict)]
                     done = [r["id"] for r in mine if r["outcome"] in ("passed", "not attempted")] if args.resume else []
                     only = entry_cases(list(state.values())) if args.set == "entry" else []
+                    if args.ids:
+                        only = [line for line in args.ids.read_text().splitlines() if line]
                     for row in run_nkilib(library, args, platform, args.set, done, only):
                         keep(row)
     finally:
