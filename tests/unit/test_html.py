@@ -305,5 +305,11 @@ def test_the_kernel_page_shows_time_roof_and_memory(capsys: pytest.CaptureFixtur
         assert spans[-1][1] <= result["time_s"]["value"] * (1 + 1e-9)
     page = read(render(result, facts=facts))
     text = " ".join(page.text)
-    for title in ("Who is at work when", "Roofline", "SBUF in use", "PSUM in use", "What moves time_s most"):
+    for title in (
+        "Who is at work when",
+        "Roofline",
+        "SBUF in use",
+        "PSUM in use",
+        "What moves it most: kernel on trn2: time_s",
+    ):
         assert title in text

@@ -84,7 +84,8 @@ def stacked_bars(title: str, note: str, names: Sequence[str], parts: Mapping[str
                        "data": [[m, i] for i, m in enumerate(marks) if m is not None]})  # fmt: skip
     option = _base(
         legend={"type": "scroll", "bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26}, yAxis={"type": "category", "data": list(names), "inverse": True}, series=series,
+        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, **({"max": 100} if unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0 else {})},
+        yAxis={"type": "category", "data": list(names), "inverse": True}, series=series,
     )  # fmt: skip
     rows = [
         [name, *(_text(values[i]) for values in parts.values()), *([_text(marks[i] or 0.0)] if marks else [])]
@@ -143,9 +144,9 @@ def ranges(
         xAxis={"type": "log" if log else "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
         yAxis={"type": "category", "data": [b[0] for b in bars], "inverse": True},
         series=[
-            {"name": "90% range", "type": "line", "data": [[low, i], [high, i]], "symbol": "none", "lineStyle": {"width": 6, "opacity": 0.45, "color": COLOURS[0]}}
+            {"name": "90% range", "type": "line", "data": [[low, i], [high, i]], "symbol": "none", "lineStyle": {"width": 7, "opacity": 0.7, "color": COLOURS[4]}}
             for i, (_, low, _, high) in enumerate(bars)
-        ] + [{"name": "value", "type": "scatter", "symbolSize": 11, "data": [[value, i] for i, (_, _, value, _) in enumerate(bars)], "itemStyle": {"color": COLOURS[0]}}],
+        ] + [{"name": "value", "type": "scatter", "symbolSize": 11, "data": [[value, i] for i, (_, _, value, _) in enumerate(bars)], "itemStyle": {"color": COLOURS[0], "borderColor": "#fff", "borderWidth": 1}}],
     )  # fmt: skip
     return Chart(title=title, note=note, option=option, head=["", f"low, {unit}", f"value, {unit}", f"high, {unit}"],
                  rows=[[n, _text(a), _text(b), _text(c)] for n, a, b, c in bars], height=90 + 34 * len(bars))  # fmt: skip
@@ -210,7 +211,7 @@ def timeline(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, fl
             data += [[a, i], [b, i], [None, None]]
         series.append({"name": name, "type": "line", "symbol": "none", "lineStyle": {"width": 16, "color": COLOURS[i % len(COLOURS)], "cap": "butt"}, "data": data, "connectNulls": False})  # fmt: skip
     option = _base(
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True}, xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "max": "dataMax"},
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True}, xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "max": "dataMax", "axisLabel": {"showMaxLabel": False}},
         yAxis={"type": "category", "data": list(lanes), "inverse": True}, series=series, tooltip={"show": False},
     )  # fmt: skip
     busy = {name: sum(b - a for a, b in spans) for name, spans in lanes.items()}
@@ -226,7 +227,7 @@ def levels(title: str, note: str, curve: Sequence[tuple[float, float]], *, x: st
         series.append({"name": limit_name, "type": "line", "symbol": "none", "lineStyle": {"type": "dashed"}, "itemStyle": {"color": COLOURS[5]}, "data": [[e, limit] for e in ends]})  # fmt: skip
     option = _base(
         legend={"bottom": 0}, grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True}, tooltip={"trigger": "axis", "confine": True},
-        xAxis={"type": "value", "name": x, "nameLocation": "middle", "nameGap": 26, "max": "dataMax"}, yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": 48}, series=series,
+        xAxis={"type": "value", "name": x, "nameLocation": "middle", "nameGap": 26, "max": "dataMax", "axisLabel": {"showMaxLabel": False}}, yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": 48}, series=series,
     )  # fmt: skip
     peak = max((v for _, v in curve), default=0.0)
     at = next((t for t, v in curve if v == peak), 0.0)

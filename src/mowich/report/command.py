@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mowich.report.page import Result
+from mowich.units import parse, show
 
 STACKS = ("neuron", "jax-tpu", "megatron")
 """Software stacks that a vendor's machines have unless --stack says otherwise."""
@@ -100,7 +101,12 @@ def _words(verb: str, inputs: Mapping[str, Any], result: Result) -> list[str]:
         return ["--on", inputs["on"], "--days", f"{inputs['days']:g}", "--step", f"{inputs['step_s']:g} s", "--strategy", names, "--spares", f"{inputs['spare_share']:g}", "--replica", str(inputs["replica_chips"]),
                 "--samples", str(inputs.get("samples", 1000)), "--seed", str(inputs.get("seed", 0)), *every]  # fmt: skip
     if verb == "power":
-        cap = [] if inputs["cap_W"] is None else ["--cap", f"{inputs['cap_W']:g} W"]
+        watts = inputs["cap_W"]
+        cap = (
+            []
+            if watts is None
+            else ["--cap", words if parse(words := show(watts, "W"), "W").value == watts else f"{watts:.12g} W"]
+        )
         tokens = (
             []
             if inputs["tokens_per_s_per_chip"] is None

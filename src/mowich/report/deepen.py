@@ -182,7 +182,14 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
     paths: list[tree.Path] = [("time_s",)] if explainer.result["schema"] == "mowich/kernel@1" else []
     if where is not None:
         rows = explainer.result[where[0]]
-        chosen = [len(rows) - 1] if where[1] == "time_s" else range(min(1 if where[0] == "plans" else 4, len(rows)))
+        best = max(range(len(rows)), key=lambda i: rows[i][where[1]]["value"] or 0.0) if where[1] == "goodput" else 0
+        chosen = (
+            [len(rows) - 1]
+            if where[1] == "time_s"
+            else [best]
+            if where[1] == "goodput" or where[0] == "plans"
+            else range(min(4, len(rows)))
+        )
         paths = [(where[0], i, where[1]) for i in chosen]
     for path in paths:
         told = explainer.at(path)
@@ -253,7 +260,7 @@ def nearest_table(explainer: Explainer) -> Table | None:
     for name, row in list(_rows(explainer).items())[:MAX_ROWS]:
         found = nearest(model, str(row["system_id"]), int(row["chips_used"]), explainer.facts)
         if not found:
-            lines.append([name, "none: no step of this chip has been published", "-", "-", "-", "-", "-"])
+            lines.append([name, "none was published", "-", "-", "-", "-", "-", "-"])
         for n in found:
             r = n.result
             assert r.ratio is not None
@@ -261,6 +268,7 @@ def nearest_table(explainer: Explainer) -> Table | None:
             lines.append(
                 [
                     name,
+                    r.chip if n.is_chip else f"{r.chip} (no step of the row's chip is published)",
                     n.model,
                     show_count(n.params),
                     f"{n.chips:,}",
@@ -271,8 +279,8 @@ def nearest_table(explainer: Explainer) -> Table | None:
             )
     if not lines:
         return None
-    return Table(title="Accuracy of the nearest measured points", head=["row", "measured model", "parameters", "chips", "predicted time over measured", "in the 90% range", "source"], rows=lines,
-                 note="Published training steps on the same chip, nearest in kind and size of the model and in chips, predicted now. Constants are fitted to such rows; docs/accuracy.md has errors of rows left out.")  # fmt: skip
+    return Table(title="Accuracy of the nearest measured points", head=["row", "measured chip", "model", "parameters", "chips", "predicted time over measured", "in the 90% range", "source"], rows=lines,
+                 note="Published training steps on the same chip (or one of its vendor's), nearest in kind and size of the model and in chips, predicted now. Constants are fitted to such rows; docs/accuracy.md has errors of rows left out.")  # fmt: skip
 
 
 def explainer_of(result: Mapping[str, Any], facts: Any) -> Explainer | None:

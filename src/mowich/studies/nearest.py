@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.studies.rows import read_cases
 from mowich.studies.validate import Result, predict, published
@@ -23,9 +24,10 @@ OTHER_KIND = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Near:
-    """A measured point: what it was, its error (`result`), and how far it is from the row."""
+    """A measured point: what it was, its error (`result`), and how far it is from the row; is_chip: of the same chip, else of another of its vendor."""
 
     model: str
+    is_chip: bool
     chips: int
     params: float
     distance: float
@@ -39,16 +41,30 @@ def _rows() -> tuple[Mapping[str, str], ...]:
 
 
 def nearest(model: Model, system_id: str, chips: int, facts: Facts, *, count: int = 3) -> tuple[Near, ...]:
-    """The nearest published rows of the same system or chip, one of each model, source and size; none where its chip was never measured."""
-    chip = facts.meta("systems", system_id)["chip"]
+    """The nearest published rows of the same system or chip, one of each model and size; where its chip was never
+    measured, of the vendor's other chips; none where those were not either."""
+    own = str(facts.meta("systems", system_id)["chip"])
+    of = _nearest(model, chips, facts, count, lambda chip: chip == own)
+    if of:
+        return of
+    vendor = facts.meta("chips", own)["vendor"]
+    return _nearest(
+        model, chips, facts, count, lambda chip: facts.meta("chips", chip)["vendor"] == vendor, is_chip=False
+    )
+
+
+def _nearest(
+    model: Model, chips: int, facts: Facts, count: int, takes: Callable[[str], bool], *, is_chip: bool = True
+) -> tuple[Near, ...]:
+    """The nearest rows on chips that `takes` accepts."""
     is_moe = any(isinstance(layer.ffn, Moe) for layer in model.layers)
     names: dict[str, bool] = {}
 
     def same_chip(name: str) -> bool:
         if name not in names:
             try:
-                names[name] = facts.meta("systems", facts.resolve_system(name)).get("chip") == chip
-            except Exception:  # an unknown chip in a published table is nobody's neighbour
+                names[name] = takes(str(facts.meta("systems", facts.resolve_system(name))["chip"]))
+            except (UserError, KeyError):  # an unknown chip in a published table is nobody's neighbour
                 names[name] = False
         return names[name]
 
@@ -72,7 +88,7 @@ def nearest(model: Model, system_id: str, chips: int, facts: Facts, *, count: in
         seen.add(key)
         case = read_cases([row], facts)[0]
         if not isinstance(case, str):
-            out.append(Near(model=row["model_name"], chips=size, params=params, distance=distance, result=predict(case, facts)))  # fmt: skip
+            out.append(Near(is_chip=is_chip, model=row["model_name"], chips=size, params=params, distance=distance, result=predict(case, facts)))  # fmt: skip
         if len(out) == count:
             break
     return tuple(out)

@@ -106,8 +106,13 @@ def candidates(
     rests on besides (price, power, failures, site)."""
     rows = dict(zip(labels(explainer.result["rows"]), explainer.result["rows"], strict=True))
     sizes: dict[str, float] = {}
+    order = labels(explainer.result["rows"])
     for name, source in sources.items():
-        for s in rows[name].get("spread", ()):
+        if "spread" not in rows[name]:  # a serving row: all that it rests on
+            for m in explainer.at(("rows", order.index(name), metric), winners=False).moves:
+                sizes[m.fact.path] = max(sizes.get(m.fact.path, 0.0), m.size)
+            continue
+        for s in rows[name]["spread"]:
             sizes[s["fact"]] = max(sizes.get(s["fact"], 0.0), abs(s["at_low"]), abs(s["at_high"]))
         watched = Watched(explainer.facts)
         source.numbers(watched, (metric,))

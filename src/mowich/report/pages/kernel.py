@@ -7,6 +7,12 @@ from mowich.report.page import Page, Result, Table, estimate
 from mowich.report.table import interval, number, percent
 
 
+def whole(curve: list[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """A curve of levels from the start of the kernel to its end."""
+    first = [] if curve and curve[0][0] <= 0 else [(0.0, 0.0)]
+    return [*first, *curve, (end, curve[-1][1] if curve else 0.0)]
+
+
 def kernel_page(result: Result) -> Page:
     engines = {name: e for name, e in result["engines"].items() if e["instructions"]}
     us = 1e6
@@ -39,9 +45,9 @@ def kernel_page(result: Result) -> Page:
             )
         )
     if curves:
-        sbuf = [(t * us, v / 1024) for t, v in curves["sbuf_B"]]
+        sbuf = whole([(t * us, v / 1024) for t, v in curves["sbuf_B"]], seconds * us)
         pictures.append(charts.levels("SBUF in use", "KiB of one partition: a tile lives from its first write to its last use.", sbuf, x="us", y="KiB of a partition", limit=curves["sbuf_capacity_B"] / 1024))  # fmt: skip
-        banks = [(t * us, v) for t, v in curves["psum_banks"]]
+        banks = whole([(t * us, v) for t, v in curves["psum_banks"]], seconds * us)
         pictures.append(charts.levels("PSUM in use", "Banks of one partition.", banks, x="us", y="banks", limit=curves["psum_capacity_banks"]))  # fmt: skip
     rows = [
         [f"{r['file']}:{r['line']}", number(r["seconds"] * us), r["cause"], r.get("remedy", "")] for r in result["top"]

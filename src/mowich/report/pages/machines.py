@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mowich.report import charts
 from mowich.report.page import Cell, Page, Result, Table, cell, estimate
 from mowich.report.table import UNKNOWN, interval, number, percent
@@ -16,6 +19,11 @@ def size_words(B: float) -> str:
     return show(float(B), "B")
 
 
+def time_words(data: Mapping[str, Any]) -> str:
+    """ "226 ms (131 ms to 406 ms)"."""
+    return f"{show(data['value'], 's')} ({show(data['low'], 's')} to {show(data['high'], 's')})"
+
+
 def collective_page(result: Result) -> Page:
     """Time and bus bandwidth of a collective against size, and what its time is made of."""
     rows, inputs = result["rows"], result["inputs"]
@@ -26,21 +34,21 @@ def collective_page(result: Result) -> Page:
     share = {k: [100 * r["time_s"]["breakdown"].get(k, 0.0) / r["time_s"]["value"] for r in rows] for k in parts}
     pictures = []
     if len(rows) > 1:
-        ends = {word: [(float(r["bytes"]), us * float(r["time_s"][key]), size_words(r["bytes"])) for r in rows] for word, key in (("time", "value"), ("90% low", "low"), ("90% high", "high"))}  # fmt: skip
+        ends = {word: [(r["bytes"] / 2**20, us * float(r["time_s"][key]), size_words(r["bytes"])) for r in rows] for word, key in (("time", "value"), ("90% low", "low"), ("90% high", "high"))}  # fmt: skip
         pictures.append(
             charts.points(
                 "Time against size",
                 "Both axes logarithmic.",
                 ends,
-                x="bytes",
+                x="MiB",
                 y="us",
                 log_x=True,
                 log_y=True,
                 line=True,
             )
         )
-        pictures.append(charts.points("Bus bandwidth against size", "As nccl-tests define it: comparable with the links.", {"bus bandwidth": [(float(r["bytes"]), r["busbw_Bps"] / 1e9, r["binds"]) for r in rows]},
-                                      x="bytes", y="GB/s", log_x=True, line=True))  # fmt: skip
+        pictures.append(charts.points("Bus bandwidth against size", "As nccl-tests define it: comparable with the links.", {"bus bandwidth": [(r["bytes"] / 2**20, r["busbw_Bps"] / 1e9, r["binds"]) for r in rows]},
+                                      x="MiB", y="GB/s", log_x=True, line=True))  # fmt: skip
     pictures.append(charts.ranges("Time with its 90% range", "", [(n, us * r["time_s"]["low"], us * r["time_s"]["value"], us * r["time_s"]["high"]) for n, r in zip(names, rows, strict=True)], unit="us", log=True))  # fmt: skip
     if parts:
         pictures.append(
@@ -58,7 +66,7 @@ def collective_page(result: Result) -> Page:
     slow = (
         f"; bytes take {number(result['slowdown'])} times as long as on whole links" if result["slowdown"] > 1 else ""
     )
-    return Page(title=f"{inputs['kind']} on {inputs['on']}", headline=f"{names[-1]} among {largest['ranks']} chips: {interval(estimate(largest['time_s']), us)} us, {number(largest['busbw_Bps'] / 1e9)} GB/s of bus bandwidth, bound by {largest['binds']}{slow}.",
+    return Page(title=f"{inputs['kind']} on {inputs['on']}", headline=f"{names[-1]} among {largest['ranks']} chips: {time_words(largest['time_s'])}, {number(largest['busbw_Bps'] / 1e9)} GB/s of bus bandwidth, bound by {largest['binds']}{slow}.",
                 assumptions=[("collective", str(inputs["kind"])), ("system", str(inputs["on"])), ("chips", str(largest["ranks"])), ("network", str(inputs["network"] or "the system's own")), ("failed", broken), ("beside", ", ".join(inputs["beside"]) or "nothing"),
                              ("facts", str(result.get("facts_hash", "")))],
                 tables=[Table(title="Sizes", head=["size", "chips", "time, us", "bus bandwidth, GB/s", "algorithm", "binds", "grade"], rows=table, note="Hover or focus a number for its grade and range.")], charts=pictures,

@@ -63,7 +63,7 @@ def compare_page(result: Result) -> Page:
             spread = r.get("spread") or []
             if spread:
                 bars = [(s["fact"], 100 * math.expm1(s["at_low"]), 100 * math.expm1(s["at_high"])) for s in spread[:8]]
-                pictures.append(charts.tornado(f"What moves the step of {name} most", "Change of the step time when one fact goes to the ends of its range.", bars, unit="% of step time"))  # fmt: skip
+                pictures.append(charts.tornado(f"What moves the step of {'plan ' if is_plan else ''}{name} most", "Change of the step time when one fact goes to the ends of its range.", bars, unit="% of step time"))  # fmt: skip
     if result.get("pareto"):
         front = [(float(estimate(r["days"])), sum(r["memory_B"].values()) / 2**30, f"{r['chips_used'] + r['chips_idle']} chips, {plan_words(r['plan'])}") for r in result["pareto"]
                  if estimate(r["days"]).value is not None]  # fmt: skip

@@ -20,8 +20,8 @@
   if (options.length) {
     draw();
     dark.addEventListener("change", () => draw());
-    let wait = 0;
-    window.addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(() => draw(), 120); });
+    let width = document.body.clientWidth;
+    new ResizeObserver(() => { if (document.body.clientWidth !== width) { width = document.body.clientWidth; draw(); } }).observe(document.body);
   }
   const closed = () => document.querySelectorAll("details.sources");
   window.addEventListener("beforeprint", () => { closed().forEach((d) => { d.open = true; }); if (options.length) draw(true); });
@@ -53,13 +53,15 @@
     });
     table.tBodies[0].append(...rows);
   })));
+  // columns of words are set as text, those of sentences wider
+  const words = (cell) => (cell && cell.firstChild ? cell.firstChild.textContent : "");
   document.querySelectorAll("table.sortable").forEach((table) => {
     const rows = [...table.tBodies[0].rows];
     if (!rows.length) return;
     [...rows[0].cells].forEach((_, column) => {
-      if (column && rows.some((r) => r.cells[column] && value(r.cells[column]) === null && (r.cells[column].firstChild ? r.cells[column].firstChild.textContent.length : 0) > 12)) {
-        table.querySelectorAll("tr").forEach((r) => r.cells[column] && r.cells[column].classList.add("text"));
-      }
+      const longest = Math.max(...rows.map((r) => words(r.cells[column]).length));
+      const isText = longest > 30 || rows.some((r) => r.cells[column] && value(r.cells[column]) === null && words(r.cells[column]).length > 12);
+      if (isText) table.querySelectorAll("tr").forEach((r) => r.cells[column] && r.cells[column].classList.add("text", ...(longest > 70 ? ["long"] : [])));
     });
   });
 })();

@@ -169,8 +169,8 @@ class Explainer:
         found = tree.at(self.result, path[:-1])
         return found if isinstance(found, Mapping) else {}
 
-    def at(self, path: Path, *, sensitivity: bool = True) -> Explanation:
-        """The number at a path of the result."""
+    def at(self, path: Path, *, sensitivity: bool = True, winners: bool = True) -> Explanation:
+        """The number at a path of the result. winners: say who is best when a fact has moved."""
         warnings = self.warnings()
         inside = self._inside_of_estimate(path, sensitivity)
         if inside is not None:
@@ -202,7 +202,7 @@ class Explainer:
         found = self._facts(rule, notes, behind, path)
         moves: tuple[Move, ...] = ()
         if source is not None and sensitivity and estimate.value:
-            moves = self._moves(source, path, float(estimate.value), found, warnings)
+            moves = self._moves(source, path, float(estimate.value), found, warnings, winners=winners)
             for m in moves:
                 found.setdefault(m.fact.path, m.fact)
         if not estimate.grade and found:
@@ -320,7 +320,7 @@ class Explainer:
         return {}
 
     def _moves(
-        self, source: Source, path: Path, value: float, found: Mapping[str, Fact], warnings: list[str]
+        self, source: Source, path: Path, value: float, found: Mapping[str, Fact], warnings: list[str], *, winners: bool
     ) -> tuple[Move, ...]:
         """The facts that move the number, largest first, with who wins at their ends."""
         key = path[len(source.at) :]
@@ -357,7 +357,9 @@ class Explainer:
             wide = sorted((f for f in wide if f.path in found), key=lambda f: -(f.high or 1.0) / max(f.low or 0.0, 1e-30))[:SLOW_MOVES]  # fmt: skip
         ranged = sizes(moved(f, f.low, f.high) for f in wide if f.low is not None and f.high is not None)
         if (ranged and found) or source.is_slow:
-            return tuple(replace(m, flips=self._winner_at(m, path)) if i < FLIPS else m for i, m in enumerate(ranged))
+            return tuple(
+                replace(m, flips=self._winner_at(m, path)) if i < FLIPS and winners else m for i, m in enumerate(ranged)
+            )
         others_ = sizes(moved(f, float(f.value or 0.0), float(f.value or 0.0) * NUDGE) for f in read if (f.low == f.high or is_fitted(f)) and not _is_count(f))  # fmt: skip
         return (*ranged, *others_[: SHOWN_MOVES - len(ranged)])
 
