@@ -197,7 +197,7 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
         if bars:
             out.append(
                 charts.tornado(
-                    f"What moves {told.metric} most",
+                    f"What moves it most: {told.title}",
                     "Change when one fact goes to the ends of its range.",
                     bars,
                     unit="%",
