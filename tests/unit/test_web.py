@@ -41,7 +41,7 @@ class Here(Workers):
 
     async def call(self, name: str, *arguments: Any, wanted: Any = None) -> Any:
         try:
-            return verbs.VERBS[name](*arguments, *(() if name == "report" else (self.facts,)))
+            return verbs.VERBS[name](*arguments, self.facts)
         except UserError as error:
             raise RefusedError(422, said(error)) from error
 
@@ -158,6 +158,9 @@ def test_explain_and_report(client: TestClient) -> None:
     page = client.post("/api/report", json=COMPARE)
     assert page.headers["content-type"].startswith("text/html")
     assert "llama-3.1-8b" in page.text
+    more = client.post("/api/deepen", json=COMPARE).json()
+    assert any("nearest measured" in t["title"] for t in more["view"]["tables"])
+    assert more["view"]["charts"]
     wrong = client.post("/api/explain", json={"ask": COMPARE, "metric": "h100.colour"})
     assert wrong.status_code == 422
 

@@ -22,6 +22,7 @@ from mowich.report.command import command_of
 from mowich.report.deepen import deepen, explainer_of
 from mowich.report.page import Cell, Page, Result, Table
 from mowich.report.pages import PAGES
+from mowich.studies.explain import Explainer
 
 __all__ = ["PAGES", "Page", "Table", "render"]
 
@@ -133,14 +134,15 @@ def _json(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def render(result: Result, *, command: str = "", facts: Any = None) -> str:
-    """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds (None: the page of the JSON alone).
-    Raises UserError for a schema without a page."""
+def render(result: Result, *, command: str = "", facts: Any = None, explainer: Explainer | None = None) -> str:
+    """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds (None: the page of the JSON alone);
+    explainer: in their place, where the model is not to be loaded by its name. Raises UserError for a schema without a page."""
     make = PAGES.get(str(result.get("schema")))
     if make is None:
         raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
     page = make(result)
-    explainer = None if facts is None else explainer_of(result, facts)
+    if explainer is None and facts is not None:
+        explainer = explainer_of(result, facts)
     warnings = list(page.warnings)
     if explainer is not None:
         warnings += explainer.warnings()

@@ -316,10 +316,21 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         """A result as one HTML file that needs no network: `mowich report --html`."""
         wanted = present(request)
         found = await answers.result(ask, wanted)
-        page = await pool.call("report", found["result"], str(found.get("command", "")), wanted=wanted)
+        page = await pool.call("report", found["result"], str(found.get("command", "")), ask, wanted=wanted)
         return Response(
             page, media_type="text/html", headers={"content-disposition": 'attachment; filename="mowich.html"'}
         )
+
+    @app.post("/api/deepen", responses=ok, tags=["results"])
+    async def deepen(request: Request, ask: Annotated[asks.Compare | asks.Plan, Body()]) -> Response:
+        """What the report adds to a result: what would change the answer, scaling, the nearest measured points."""
+        wanted = present(request)
+
+        async def made() -> bytes:
+            found = await answers.result(ask, wanted)
+            return await answers.verb("deepen", found["result"], ask, wanted=wanted)
+
+        return await send(request, made())
 
     @app.post("/api/scenario", responses=ok, tags=["results"])
     async def scenario(request: Request, ask: asks.Scenario) -> Response:

@@ -19,7 +19,9 @@ from mowich.web.reading import Read, again, model_of, read, reply, safe_yaml
 from mowich.workloads.model import Model
 
 if TYPE_CHECKING:
+    from mowich.report.page import Page
     from mowich.studies.compare import Questions, Row
+    from mowich.studies.explain import Explainer
     from mowich.studies.serve_plan import ServeResult
 
 
@@ -108,9 +110,36 @@ def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
     """What the report shows of a result, as data: headline, assumptions, warnings, tables, and charts as ECharts options."""
     from mowich.report.html import PAGES
 
-    page = PAGES[str(result["schema"])](result)
-    return {"title": page.title, "headline": page.headline, "assumptions": page.assumptions, "warnings": page.warnings,
+    return as_data(PAGES[str(result["schema"])](result), tables=tables)
+
+
+def as_data(page: Page, *, tables: bool = True) -> dict[str, Any]:
+    return {"title": page.title, "headline": page.headline, "assumptions": [a[:2] for a in page.assumptions], "warnings": page.warnings,
             "tables": [asdict(t) for t in page.tables if tables], "charts": [asdict(c) for c in page.charts]}  # fmt: skip
+
+
+def deepen(result: Mapping[str, Any], ask: asks.Compare | asks.Plan, facts: Facts) -> bytes:
+    """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest measured points."""
+    from mowich.report.deepen import deepen as report
+    from mowich.report.html import PAGES
+
+    page = PAGES[str(result["schema"])](result)
+    more = report(page, explainer(result, ask, facts))
+    had = {c.title for c in page.charts}, {t.title for t in page.tables}
+    new = replace(
+        more,
+        charts=[c for c in more.charts if c.title not in had[0]],
+        tables=[t for t in more.tables if t.title not in had[1]],
+    )
+    return reply({"schema": "mowich/deepen@1", "facts": [f.path for f in more.facts]}, view=as_data(new))
+
+
+def explainer(result: Mapping[str, Any], ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> Explainer:
+    """Explains a result by the model and the facts of its request."""
+    from mowich.studies.explain import Explainer
+
+    got = None if isinstance(ask, asks.Fleet) else read(ask, facts)
+    return Explainer(result, got.settings.facts if got else facts, got.model if got else None)
 
 
 def _serving(ask: Any, got: Read, systems: Sequence[str]) -> ServeResult:
@@ -186,13 +215,17 @@ def fit(ask: asks.Fit, facts: Facts) -> bytes:
 # ---- the other verbs --------------------------------------------------------------------------------------------------------------------
 
 
+SENT = "scenario (as sent)"
+"""Name of a scenario that is no file."""
+
+
 def fleet(ask: asks.Fleet, facts: Facts) -> bytes:
     """What to buy, rent and assign in each period of a scenario."""
     from mowich.fleets.problem import read_problem
     from mowich.studies.fleet import fleet as study
 
     safe_yaml(ask.yaml)
-    problem = read_problem("scenario", facts, text=ask.yaml)
+    problem = read_problem(SENT, facts, text=ask.yaml)
     if problem.rates_file:
         raise UserError(
             "files are not read here", where="rates", given=problem.rates_file, fix="leave it out: speeds are predicted"
@@ -201,7 +234,7 @@ def fleet(ask: asks.Fleet, facts: Facts) -> bytes:
         model_of(str(task.ask["model"]))
     with_rates = known_rates(problem, facts)
     found = study(
-        "scenario",
+        SENT,
         facts,
         relaxed=ask.relaxed,
         gap=ask.gap,
@@ -295,25 +328,26 @@ def validate(facts: Facts) -> bytes:
     return reply(result, inputs=overlay(None, None), view=view(result))
 
 
-def report(result: Mapping[str, Any], command: str) -> bytes:
-    """A result as one HTML file."""
+def report(result: Mapping[str, Any], command: str, ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> bytes:
+    """A result as one HTML file; of a fleet without what would need its scenario again."""
     from mowich.report.html import render
 
-    return render(result, command=command).encode()
+    return render(
+        result, command=command, explainer=None if isinstance(ask, asks.Fleet) else explainer(result, ask, facts)
+    ).encode()
 
 
 def explain(result: Mapping[str, Any], metric: str, ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
     from mowich.report.explain import explain_text
     from mowich.report.table import Style
-    from mowich.studies.explain import explain as study
 
-    got = None if isinstance(ask, asks.Fleet) else read(ask, facts)
-    known = got.settings.facts if got else facts
-    found = study(result, metric, known, model=got.model if got else None)
+    by = explainer(result, ask, facts)
+    found = by.explain(metric)
     data = found.to_dict() | {
-        "estimate": found.estimate.to_dict(), "facts": [library.fact_dict(known, f.path) for f in found.facts],
-    }  # fmt: skip
+        "estimate": found.estimate.to_dict(),
+        "facts": [library.fact_dict(by.facts, f.path) for f in found.facts],
+    }
     return reply(data, text=explain_text(found, Style(unicode=True, colour=False, width=96)))
 
 
@@ -332,5 +366,5 @@ def scenario(ask: asks.Scenario, facts: Facts) -> bytes:
 
 
 VERBS: Mapping[str, Callable[..., Any]] = {
-    f.__name__: f for f in (row, together, plan, fit, fleet, collective, goodput, validate, report, explain, scenario, *library.ALL)
+    f.__name__: f for f in (row, together, plan, fit, fleet, collective, goodput, validate, report, deepen, explain, scenario, *library.ALL)
 }  # fmt: skip

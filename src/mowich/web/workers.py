@@ -67,12 +67,7 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
             return
         out: tuple[str, Any]
         try:
-            out = (
-                "ok",
-                verbs.VERBS[name](*arguments, facts_of(dirs))
-                if name not in NO_FACTS
-                else verbs.VERBS[name](*arguments),
-            )
+            out = "ok", verbs.VERBS[name](*arguments, facts_of(dirs))
         except UserError as error:
             out = "refused", said(error)
         except (ArithmeticError, MemoryError, RecursionError) as error:
@@ -89,9 +84,6 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
             pipe.send_bytes(pickle.dumps(out))
         except OSError:
             return
-
-
-NO_FACTS = frozenset({"report"})
 
 
 class _Worker:

@@ -3,6 +3,7 @@
 import { $, debounce, h, number } from "./dom.js";
 import { Refused, post } from "./api.js";
 import { pageOf } from "./pages.js";
+import * as drawer from "./explain.js";
 
 let yaml = null;
 let answer = null;
@@ -35,9 +36,11 @@ async function solve(relaxed) {
   $("fleet-state").textContent = relaxed ? "solving in fractions …" : "solving in whole units …";
   $("fleet-answer").classList.add("stale");
   try {
-    const got = await post("/api/fleet", { yaml, relaxed }, own.signal);
+    const asked = { yaml, relaxed };
+    const got = await post("/api/fleet", asked, own.signal);
     if (own.signal.aborted) return;
     answer = got;
+    answer.asked = asked;
     draw();
   } catch (error) {
     if (own.signal.aborted || error.name === "AbortError" || !$("fleet-state")) return;
@@ -56,7 +59,7 @@ function draw() {
   if ($("fleet-state")) $("fleet-state").replaceChildren(`${r.inputs.relaxed ? "Fractions of units" : "Whole units"}, ${number(r.seconds)} s. `, r.gap === null || r.gap === undefined ? "" : h("span", {}, "Gap to the bound ", h("meter", { min: 0, max: 0.05, value: Math.min(share, 0.05), "aria-label": "gap to the best possible" }), ` ${number(100 * share, 2)}%`));
   const page = h("div", {});
   box.replaceChildren(page);
-  pageOf(page, answer.view);
+  pageOf(page, answer.view, { explain: (metric, from) => drawer.explain({ yaml: answer.asked.yaml, relaxed: answer.asked.relaxed }, metric, from) });
   box.dataset.objective = String(r.objective);
 }
 

@@ -3,23 +3,25 @@
 import { h } from "./dom.js";
 import { show as showCharts } from "./charts.js";
 
-const cell = (c) => {
+/** A cell is text, [text, hover], or [text, hover, metric]: the last can be explained. */
+const cell = (c, explain) => {
   if (!Array.isArray(c)) return h("td", {}, c);
+  if (c[2] && explain) return h("td", {}, h("button", { type: "button", class: "number", title: c[1], "data-metric": c[2], onclick: (e) => explain(c[2], e.currentTarget) }, c[0]));
   return c[1] ? h("td", { title: c[1] }, c[0]) : h("td", {}, c[0]);
 };
 
-export function tableOf(t, most = 60) {
+export function tableOf(t, most = 60, explain = null) {
   const rows = t.rows.slice(0, most);
   return h("section", {}, h("h2", {}, t.title), t.note ? h("p", { class: "note" }, t.note.replace("Hover or focus a number", "Point at a number")) : "",
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title }, h("table", {}, h("thead", {}, h("tr", {}, t.head.map((x) => h("th", { scope: "col" }, x || " ")))),
-      h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row" }, Array.isArray(r[0]) ? r[0][0] : r[0]), r.slice(1).map(cell)))))),
+      h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row" }, Array.isArray(r[0]) ? r[0][0] : r[0]), r.slice(1).map((c) => cell(c, explain))))))),
     t.rows.length > most ? h("p", { class: "soft" }, `The first ${most} of ${t.rows.length} rows.`) : "");
 }
 
 /** A view of the server into a box. */
-export function pageOf(box, view, { tables = 20, most = 60 } = {}) {
+export function pageOf(box, view, { tables = 20, most = 60, explain = null } = {}) {
   const charts = h("div", { class: "charts" });
   box.replaceChildren(h("dl", { class: "strip" }, view.assumptions.filter(([, v]) => v).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
-    ...view.warnings.map((w) => h("p", { class: "warning" }, w)), ...view.tables.slice(0, 1).map((t) => tableOf(t, most)), charts, ...view.tables.slice(1, tables).map((t) => tableOf(t, most)));
+    ...view.warnings.map((w) => h("p", { class: "warning" }, w)), ...view.tables.slice(0, 1).map((t) => tableOf(t, most, explain)), charts, ...view.tables.slice(1, tables).map((t) => tableOf(t, most, explain)));
   showCharts(charts, view.charts);
 }

@@ -6,6 +6,7 @@ import { Refused, get, page, post } from "./api.js";
 import { ask, state, toYaml } from "./state.js";
 import { show as showCharts } from "./charts.js";
 import { wrong } from "./form.js";
+import { pageOf } from "./pages.js";
 import * as drawer from "./explain.js";
 
 export const shown = { answer: null, body: null, row: 0, ms: 0 };
@@ -153,6 +154,19 @@ function table(rows, training) {
 
 export const vendor = (id) => (/^(trn|inf)/.test(id) ? "aws" : /^(tpu|ironwood)/.test(id) ? "google" : /^(a100|h100|h200|b200|b300|gb200|gb300|gb|a10|l40|rtx)/.test(id) ? "nvidia" : "other");
 
+/** What takes a second more, on a click; it is dropped when the question changes. */
+async function deepen() {
+  const body = shown.body;
+  $("deepen").disabled = true;
+  try {
+    const more = await post("/api/deepen", body);
+    if (shown.body === body && $("deeper")) pageOf($("deeper"), more.view, { explain: (metric, from) => drawer.explain(body, metric, from) });
+  } catch (error) {
+    if ($("deeper")) $("deeper").replaceChildren(h("p", { class: "refused" }, error.message));
+  }
+  if ($("deepen")) $("deepen").disabled = false;
+}
+
 /** Charts; of those of one system only the chosen one's. */
 function draw() {
   const { answer } = shown;
@@ -185,9 +199,11 @@ export function render() {
   );
   let box = $("compare-box");
   if (!box) {
-    box = h("div", { id: "compare-box" }, h("dl", { class: "strip", id: "strip" }), h("div", { id: "table" }), h("div", { class: "charts", id: "charts" }));
+    box = h("div", { id: "compare-box" }, h("dl", { class: "strip", id: "strip" }), h("div", { id: "table" }), h("div", { class: "charts", id: "charts" }), h("div", { class: "row" }, h("button", { type: "button", class: "small", id: "deepen", onclick: deepen }, "What would change the answer, scaling, nearest measured points")), h("div", { id: "deeper" }));
     $("view").replaceChildren(box);
   }
+  if (shown.deepened !== shown.body) $("deeper").replaceChildren();
+  shown.deepened = shown.body;
   $("strip").replaceChildren(...answer.view.assumptions.filter(([, v]) => v).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v))));
   const scroll = $("table").firstChild?.scrollLeft ?? 0;
   const focus = document.activeElement?.dataset?.metric;
