@@ -128,6 +128,12 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
         "explain shows formulas and sources",
     )
     page.keyboard.press("Escape")
+    page.click("#deepen")
+    page.wait_for_selector("#deeper figure", timeout=60_000)
+    check(
+        page.locator("#deeper table tbody tr").count() > 2,
+        "deepened: what would change the answer, scaling, nearest measured points",
+    )
 
     page.wait_for_timeout(400)
     link = page.url
@@ -194,6 +200,11 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
 
     page.click("#tab-fleet")
     page.wait_for_selector("#fleet-answer[data-objective]", timeout=90_000)
+    if page.locator("#fleet-answer button.number[data-metric]").count():
+        page.locator("#fleet-answer button.number[data-metric]").first.click()
+        page.wait_for_selector("#why .big, #why .warning", timeout=30_000)
+        check(page.locator("#why .big").count() == 1, "fleet: a number explains itself")
+        page.keyboard.press("Escape")
     text = page.input_value("#fleet-yaml")
     page.click("#fleet-whole")
     page.wait_for_selector("#fleet-state:has-text('Whole units, ')", timeout=90_000)
@@ -215,7 +226,12 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     check(True, "kernel timeline: the example, and a trace of one's own")
     page.click("#tab-accuracy")
     page.wait_for_selector("#view table tbody tr", timeout=90_000)
-    check(page.locator("#view table tbody tr").count() > 50, "accuracy: rows of published runs")
+    answers = by_command("mowich validate")["summary"]["all"]["n"]
+    check(
+        page.locator(f"#view table tbody tr:has-text('{answers}')").count() >= 1
+        and page.locator("#view figure").count() > 3,
+        f"accuracy: the {answers} answers of `mowich validate`",
+    )
     wrong = [e for e in errors if "422" not in e]  # the mistakes made above
     check(not wrong, f"no error in the console {wrong[:3] or ''}")
     check(not other, f"no request to another host {other[:3] or ''}")
@@ -233,6 +249,8 @@ def looks(browser: Browser, base: str, script: str) -> None:
             page.click(f"#tab-{tab}")
             settled(page)
             if tab == "compare":
+                page.click("#deepen")
+                page.wait_for_selector("#deeper figure", timeout=60_000)
                 page.locator("table.answers button.number").first.click()
                 page.wait_for_selector("#why .big", timeout=30_000)
             page.wait_for_timeout(600)

@@ -128,6 +128,8 @@ def deepen(result: Mapping[str, Any], ask: asks.Compare | asks.Plan, facts: Fact
     had = {c.title for c in page.charts}, {t.title for t in page.tables}
     new = replace(
         more,
+        warnings=(),
+        assumptions=[a for a in more.assumptions if a not in page.assumptions],
         charts=[c for c in more.charts if c.title not in had[0]],
         tables=[t for t in more.tables if t.title not in had[1]],
     )

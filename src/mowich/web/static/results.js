@@ -171,7 +171,7 @@ async function deepen() {
 function draw() {
   const { answer } = shown;
   const system = answer.result.rows[shown.row]?.system;
-  showCharts($("charts"), answer.view.charts.filter((c) => !/^What moves .+ most$/.test(c.title) || c.title === `What moves ${system} most`));
+  showCharts($("charts"), answer.view.charts.filter((c) => !/^What moves .+ most$/.test(c.title) || c.title.endsWith(` ${system} most`)));
 }
 
 function choose(row) {
