@@ -140,7 +140,7 @@ def facts_diff(
 @facts_app.command("check", epilog="Example: mowich facts check --facts ./my-facts")
 def facts_check(facts: FactsDir = None, quiet: Quiet = False) -> None:
     """Schema, units, sources and ranges of every fact; exit 5 when one is wrong."""
-    from mowich.facts.load import check_files, load, shipped
+    from mowich.facts.load import check_files, load, overlay, shipped
 
     problems = Problems()
     read_dirs(facts, problems)
@@ -148,7 +148,7 @@ def facts_check(facts: FactsDir = None, quiet: Quiet = False) -> None:
     known = load()
     errors = check_files(shipped(), known)
     for folder in facts or ():
-        errors += check_files(folder, known, is_overlay=True)
+        errors += overlay(folder, known)[1]
     if not errors and facts:
         with problems.watch():
             load(tuple(facts)).sources  # noqa: B018  reading them is the check

@@ -52,10 +52,10 @@ class Settings:
 
 
 def read_dirs(dirs: Sequence[Path] | None, problems: Problems) -> None:
-    """Note every --facts that is not a directory."""
+    """Note every --facts that is not there."""
     for folder in dirs or ():
-        if not folder.is_dir():
-            problems.add("no such directory", where="--facts", given=str(folder))
+        if not folder.exists():
+            problems.add("no such directory or file", where="--facts", given=str(folder))
 
 
 def read_facts(dirs: Sequence[Path] | None, problems: Problems) -> Facts:

@@ -79,7 +79,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", he
                                                "prices.term=3y, site.pue=1.1, or any fact. Repeatable.")]  # fmt: skip
 FactsDir = Annotated[
     list[Path] | None,
-    typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices."),
+    typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices: a directory or one file."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Csv = Annotated[bool, typer.Option("--csv", help="A table on stdout.")]

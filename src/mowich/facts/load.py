@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -373,7 +374,11 @@ def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = Fa
     if known and (is_overlay or not problems):
         from mowich.facts.check import audit, overlay_names
 
-        problems += overlay_names(root, known) if is_overlay else audit(root, known)
+        try:
+            problems += overlay_names(root, known) if is_overlay else audit(root, known)
+        except UserError:  # a fact that cannot be read, already said with its line
+            if not problems:
+                raise
     return problems
 
 
@@ -439,10 +444,65 @@ def _plain_values(node: Mapping[str, Any], at: list[str]) -> list[tuple[list[str
     return out
 
 
+def unfold(file: Path) -> Path:
+    """A directory with what one file holds as {kind: {name: facts}}, each part at the lines where it stood, so that errors name them. Raises UserError for
+    a file that is not of that form."""
+    data = read_file(file)
+    text = file.read_text(encoding="utf-8").splitlines()
+    root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    for kind in data:
+        if kind not in KINDS:
+            raise unknown("kind of facts", str(kind), KINDS, where=f"{file}:{line_of(file, [kind])}")
+    whole = yaml.compose("\n".join(text), Loader=yaml.SafeLoader)
+    assert isinstance(whole, yaml.MappingNode)
+    for key, group in whole.value:
+        if not isinstance(group, yaml.MappingNode):
+            raise UserError(f"{key.value} holds names, and facts under each", where=f"{file}:{key.start_mark.line + 1}")
+        for name, node in group.value:
+            if not isinstance(node, yaml.MappingNode):
+                raise UserError(
+                    f"{name.value} holds facts",
+                    where=f"{file}:{name.start_mark.line + 1}",
+                    allowed="{value: ..., grade: user}",
+                )
+            part = root / key.value / f"{name.value}.yaml"
+            part.parent.mkdir(exist_ok=True)
+            first, last = node.start_mark, node.end_mark
+            lines = text[first.line : last.line + 1]
+            if node.flow_style:
+                lines[-1] = lines[-1][: last.column]
+                lines[0] = " " * first.column + lines[0][first.column :]
+            elif last.column == 0 or last.line >= len(text) or last.column < first.column:
+                lines = text[first.line : last.line]
+            part.write_text("\n" * first.line + "\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def overlay(path: Path, known: Facts) -> tuple[Path, list[UserError]]:
+    """A user's directory or file as a directory, and its problems with file and line."""
+    if not path.is_file():
+        return path, check_files(path, known, is_overlay=True)
+    try:
+        root = unfold(path)
+    except UserErrors as errors:
+        return path, list(errors.errors)
+    except UserError as error:
+        return path, [error]
+    return root, [_in_file(error, root, path) for error in check_files(root, known, is_overlay=True)]
+
+
+def _in_file(error: UserError, root: Path, file: Path) -> UserError:
+    """A problem of an unfolded part, said of the file that was given: its lines are the same."""
+    where = re.sub(rf"{re.escape(str(root))}[^:\s]*", str(file), error.where or str(file))
+    return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
+
+
 def load(overlays: Sequence[Path | str] = ()) -> Facts:
     """The shipped facts, with the user's own directories laid over them in order.
 
-    An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml). It is checked whole before anything is read:
+    An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml), or is one file of it: {chips: {acme1: ...}, systems: {acme: ...},
+    prices: {user: ...}}. It is checked whole before anything is read:
     raises UserErrors that name file, line and field for an unknown key, a missing unit, or a field that does not exist.
     """
     base = Facts((shipped(),), {}, {}, {})
@@ -450,9 +510,10 @@ def load(overlays: Sequence[Path | str] = ()) -> Facts:
         return base
     roots = [shipped()]
     problems: list[UserError] = []
-    for overlay in overlays:
-        problems += check_files(Path(overlay), Facts(tuple(roots), {}, {}, {}), is_overlay=True)
-        roots.append(Path(overlay))
+    for path in overlays:
+        root, found = overlay(Path(path), Facts(tuple(roots), {}, {}, {}))
+        problems += found
+        roots.append(root)
     if problems:
         raise UserErrors(problems) if len(problems) > 1 else problems[0]
     return Facts(tuple(roots), {}, {}, {})
