@@ -105,6 +105,7 @@ class Stack:
     fsdp_overlap: float
     memory_passes: float
     unfused_attention: float
+    unfused_encoder: float
     step_fixed: float
     step_per_doubling: float
     backward_attention: float

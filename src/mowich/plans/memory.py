@@ -140,6 +140,8 @@ def activation_B_per_layer(model: Model, layer: Layer, system: System, job: Trai
     if system.stack.unfused_attention:  # selective then means the attention core alone
         selective = none
         none = none + 5.0 * t * job.seq * a.num_heads / p.tp
+    elif system.stack.unfused_encoder and not a.causal:
+        none, selective = (kept_B + 5.0 * t * job.seq * a.num_heads / p.tp for kept_B in (none, selective))
     full = 2.0 * t * layer.streams * h / spread
     kept_B = np.where(p.recompute == 2, full, np.where(p.recompute == 1, selective, none))
     if np.any(p.recompute == EXPERTS_AGAIN):

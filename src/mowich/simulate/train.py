@@ -237,7 +237,7 @@ def layer_times(
     core_flop = a.core_flop_per_token(job.attended) * t / p.tp
     P16 = r.P16
     scores = t * job.seq * a.num_heads / p.tp  # of the full square, what an unfused kernel writes and reads
-    if s.unfused_attention:
+    if s.unfused_attention or (s.unfused_encoder and not a.causal):
         attention = 4.0 * t * job.seq * q / (P16 * e.gemm_efficiency) + s.unfused_attention_B * scores / r.B
         attention_backward = 2.0 * attention
     else:

@@ -20,7 +20,7 @@ from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.train import step_time
 from mowich.workloads.model import Model
 
-BRANCHES = ("gemm_units", "unfused_attention", "moe_capacity", "name", "paths")
+BRANCHES = ("gemm_units", "unfused_attention", "unfused_encoder", "moe_capacity", "name", "paths")
 """Fields that decide which formula is taken."""
 
 Moves = tuple[tuple[str, float, float], ...]
