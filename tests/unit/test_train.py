@@ -244,3 +244,18 @@ def test_fused_experts_need_a_gate_and_a_block_scaled_recipe(facts: Facts) -> No
     assert moe_s(at, "mxfp8") < 0.7 * moe_s(before, "mxfp8")
     assert moe_s(at, "bf16") == moe_s(before, "bf16")
     assert moe_s(at, "mxfp8", gated=False) == moe_s(before, "mxfp8", gated=False)
+
+
+def test_encoders_on_neuron_attend_outside_the_fused_kernel(facts: Facts) -> None:
+    at = resolve(facts, "trn1", chips=16)
+    decoder = one_layer()
+    layer = decoder.layers[0]
+    encoder = replace(decoder, layers=(replace(layer, mixer=replace(layer.attention, causal=False)),))
+    plan = Plan(dp=at.devices, micro_batch=1, zero=0)
+    long, short = (
+        predict_step(encoder, at, TrainJob(tokens=1e9, seq=seq, batch_seqs=at.devices), plan).breakdown["attention"]
+        for seq in (1024, 512)
+    )
+    assert long / short == pytest.approx(4.0, rel=0.01)  # every score travels, and there are four times as many
+    fused = predict_step(decoder, at, TrainJob(tokens=1e9, seq=1024, batch_seqs=at.devices), plan)
+    assert fused.breakdown["attention"] < long / 2.0
