@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from mowich.studies.compare import compare
 from mowich.studies.explain import Explainer, Explanation, explain, metrics
 from mowich.studies.explain.formula import evaluate, names
 from mowich.studies.explain.training import TERMS_OF_PART
+from mowich.studies.sweep import read, sweep
 from mowich.workloads import load
 
 MODEL = load("deepseek-v3")
@@ -219,6 +221,20 @@ def test_a_result_of_other_facts_says_so(result: dict[str, Any], facts: Facts) -
     told = explain({**result, "version": "0.0.1"}, "trn3.step_s", other, model=MODEL, sensitivity=False)
     assert any("facts have changed" in w for w in told.warnings)
     assert any("made by mowich 0.0.1" in w for w in told.warnings)
+
+
+def test_a_point_of_a_sweep_is_explained_with_what_it_sets(tmp_path: Path, facts: Facts) -> None:
+    path = "chips.trainium3.memory.hbm_bandwidth"
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        f"mowich: 1\nmodels: llama-3.1-8b\non: trn3\nchips: 64\nseq: 4096\nbatch: 1024seqs\ntokens: 1T\nvary:\n  {path}: 2 TB/s,4 TB/s\n"
+    )
+    made = json.loads(json.dumps(sweep(read(file, facts), facts).to_dict()))
+    for place, bandwidth in (("1", 2e12), ("2", 4e12)):
+        told = explain(made, f"{place}.step_s", facts)
+        assert not told.warnings  # made again it is what the result says
+        assert next(f for f in told.facts if f.path == path).value == bandwidth
+        assert told.estimate.value == pytest.approx(sum(told.parts.values()))
 
 
 def test_the_json_of_an_explanation_is_whole(result: dict[str, Any], facts: Facts) -> None:

@@ -120,6 +120,7 @@ class Explainer:
         self._model = model
         self._sources: dict[Path, Source | None] = {}
         self._hash = ""
+        self._set: dict[tuple[tuple[str, float], ...], Facts] = {}
         self._cells: Mapping[str, Mapping[str, str]] | None = None
         self.rules = rules_of(result)
         if not self.rules:
@@ -296,14 +297,14 @@ class Explainer:
     def _facts(self, rule: Rule, notes: Notes, behind: Sequence[str], path: Path) -> dict[str, Fact]:
         """Facts that the terms, the symbols and the rule name."""
         paths = [p for t in notes.terms.values() for p in t.facts] + list(behind)
-        names_of = self._names(path)
+        names_of, known = self._names(path), self.facts_of(path)
         if not any("{" in p for p in rule.facts) or names_of:
             for template in rule.facts:
                 at = template.format(**names_of)
-                paths += self.facts.paths(at.removesuffix(".*")) if at.endswith(".*") else [at]
+                paths += known.paths(at.removesuffix(".*")) if at.endswith(".*") else [at]
         found: dict[str, Fact] = {}
         for p in paths:
-            fact = self.facts.get(p)
+            fact = known.get(p)
             if fact is not None:
                 found.setdefault(fact.path, fact)
         return found
@@ -324,7 +325,8 @@ class Explainer:
     ) -> tuple[Move, ...]:
         """The facts that move the number, largest first, with who wins at their ends."""
         key = path[len(source.at) :]
-        watched = Watched(self.facts)
+        known = self.facts_of(path)
+        watched = Watched(known)
         made_now = source.numbers(watched, key)
         now = made_now.get(key)
         if now is None and isinstance(tree.at(self.result, path), Mapping):
@@ -336,7 +338,7 @@ class Explainer:
 
         def change(path_: str, to: float) -> float | None:
             try:
-                made = source.numbers(self.facts.with_values({path_: to}), key)
+                made = source.numbers(known.with_values({path_: to}), key)
             except (UserError, ZeroDivisionError, OverflowError):
                 return None
             new = made.get(key)
@@ -366,8 +368,13 @@ class Explainer:
     def _winner_at(self, move: Move, path: Path) -> str | None:
         """Who is best of the rows when the fact stands at its ends, where that is another than now."""
         metric = str(path[-1])
-        if len(path) != 3 or path[0] != "rows" or metric not in LESS_IS_BETTER:
-            return None
+        if (
+            len(path) != 3
+            or path[0] != "rows"
+            or metric not in LESS_IS_BETTER
+            or self.result["schema"] == "mowich/sweep@1"
+        ):
+            return None  # points of a sweep are different questions
         rows = self.result["rows"]
         sources = {i: self.source((*path[:1], i, metric)) for i in range(len(rows))}
         if len([s for s in sources.values() if s is not None]) < 2 or any(
@@ -415,6 +422,17 @@ class Explainer:
             raise UserError(f"'{self._model.name}' is not the model of this result", given=f"{self._model.params} parameters", allowed=f"{wanted}", fix="run explain where the result was made")  # fmt: skip
         return self._model
 
+    def facts_of(self, path: Path) -> Facts:
+        """The facts that the number at a path was made with: those of the result, and what its point of a sweep sets."""
+        row = tree.at(self.result, path[:2]) if path[0] == "rows" and len(path) > 1 else None
+        settings = row.get("set") if isinstance(row, Mapping) else None
+        values = tuple((k, float(v)) for k, v in (settings or {}).items() if not k.startswith("plan."))
+        if not values:
+            return self.facts
+        if values not in self._set:
+            self._set[values] = self.facts.with_values(dict(values))
+        return self._set[values]
+
     def source(self, path: Path) -> Source | None:
         """What makes the number at a path again; None where nothing does (a count, a row without a plan)."""
         place = self._place(path)
@@ -439,8 +457,8 @@ class Explainer:
         return None
 
     def _make(self, place: Path) -> Source | None:
-        result, facts, schema = self.result, self.facts, str(self.result["schema"])
-        row: Mapping[str, Any] = tree.at(result, place)
+        result, schema = self.result, str(self.result["schema"])
+        row, facts = tree.at(result, place), self.facts_of(place) if place else self.facts
         if schema in ("mowich/compare@1", "mowich/plan@1", "mowich/sweep@1"):
             if result["inputs"].get("task") == "serve":
                 return serving.serve_row(result, place, row, self.model(), facts) if row.get("decode") else None

@@ -24,10 +24,9 @@ def _no_terms(name: Path, notes: Notes) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at
-    least the one whose path is given; terms: record the formulas
-    of one number; symbols: further names that formulas may read, with the facts behind them; only: facts to move (None: all that `numbers` reads); is_slow: made again once for each
-    end of a range and no more often."""
+    """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at least the one whose path is given;
+    terms: record the formulas of one number; symbols: further names that formulas may read; behind: the facts of each symbol; is_slow: made again once for
+    each end of a range and no more often."""
 
     at: Path
     numbers: Callable[[Facts, Path], Numbers]
