@@ -39,7 +39,7 @@ from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.shown import Rows, Shown
 from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
 from mowich.studies.settings import fact_path, read_value
-from mowich.units import parse_batch, parse_count
+from mowich.units import parse_batch, parse_count, show_count
 from mowich.workloads.model import Model, as_trained
 
 MAX_POINTS = 100_000
@@ -165,6 +165,8 @@ def spread_out(text: str) -> list[str]:
         low, high, by = float(first[2]), float(last[2]), float(match[4])
     except ValueError:
         raise UserError("not a range", given=text, allowed=form) from None
+    if not all(map(math.isfinite, (low, high, by))):
+        raise UserError("a number is too large", given=text, allowed=form)
     if match[3]:
         count = math.floor(math.log(high / low) / math.log(by) + 1e-9) + 1 if 0 < low <= high and by > 1 else 0
     else:
@@ -187,7 +189,9 @@ class _Axis:
         raw = written if given is None else given
         self.words: list[Any] = []
         for value in raw if isinstance(raw, list) else [] if raw is None else [raw]:
-            if isinstance(value, str) and (".." in value or given is not None or node is not root):
+            if isinstance(value, list | Mapping):
+                self.problem(UserError("not a value", given=value, allowed="words, numbers and ranges in one list"))
+            elif isinstance(value, str) and (".." in value or given is not None or node is not root):
                 self.words += self.read(spread_out, value) or ()
             else:
                 self.words.append(value)
@@ -243,7 +247,7 @@ def read(
         if batch is None:
             continue
         if total < batch * seq:
-            amounts.problem(UserError(f"are less than one step of {batch * seq:.6g}", given=amounts.words[0]))
+            amounts.problem(UserError(f"{show_count(total)} are less than one step of {batch * seq:.6g}"))
         jobs.append(TrainJob(tokens=total, seq=seq, batch_seqs=batch))
     fixed: dict[str, Sequence[int | str]] = {}
     choices = root.node("plan") if "plan" in root else None
