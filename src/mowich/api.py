@@ -135,21 +135,25 @@ def _serving(serve: Serve) -> tuple[ServeJob, str | None]:
                     cached=share, accept=accept, **more), None if engine is None else str(engine)  # fmt: skip
 
 
-def _one_job(train: Train | None, serve: Serve | None) -> None:
+def _one_job(train: Train | None, serve: Serve | None, stack: str | None) -> None:
     if (train is None) == (serve is None):
         raise UserError("give either train or serve", given="neither" if train is None else "both")
+    if serve is not None and stack is not None:
+        raise UserError(
+            "is an option of training", where="stack", given=stack, fix='serve={"engine": ...} names serving software'
+        )
 
 
 @overload
 def compare(model: str | Model, systems: Sequence[str | System], *, train: Train, serve: None = None, chips: int | None = None, equal: str = "chips",
-            fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> Comparison: ...  # fmt: skip
+            fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> Comparison: ...  # fmt: skip
 @overload
 def compare(model: str | Model, systems: Sequence[str | System], *, serve: Serve, train: None = None, chips: int | None = None, equal: str = "chips",
-            fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
+            fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
 def compare(model: str | Model, systems: Sequence[str | System], *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, equal: str = "chips",
-            fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> Comparison | ServeResult:  # fmt: skip
-    """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"}."""
-    _one_job(train, serve)
+            fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> Comparison | ServeResult:  # fmt: skip
+    """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"}; stack: training software, "jax-gpu"."""
+    _one_job(train, serve, stack)
     names = [_name(system) for system in systems]
     known = facts or _facts.load()
     if serve is not None:
@@ -168,20 +172,21 @@ def compare(model: str | Model, systems: Sequence[str | System], *, train: Train
         equal=equal,
         fixed=parse_fixed(fixed or {}),
         term=term,
+        stack=stack,
         facts=known,
     )
 
 
 @overload
 def plan(model: str | Model, on: str | System, *, train: Train, serve: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
-         term: str = "default", facts: Facts | None = None) -> PlanList: ...  # fmt: skip
+         term: str = "default", stack: str | None = None, facts: Facts | None = None) -> PlanList: ...  # fmt: skip
 @overload
 def plan(model: str | Model, on: str | System, *, serve: Serve, train: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
-         term: str = "default", facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
+         term: str = "default", stack: str | None = None, facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
 def plan(model: str | Model, on: str | System, *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, top: int = 5,
-         fixed: Mapping[str, str] | None = None, term: str = "default", facts: Facts | None = None) -> PlanList | ServeResult:  # fmt: skip
+         fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> PlanList | ServeResult:  # fmt: skip
     """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front too."""
-    _one_job(train, serve)
+    _one_job(train, serve, stack)
     known = facts or _facts.load()
     if serve is not None:
         from mowich.studies import serve_plan
@@ -197,6 +202,7 @@ def plan(model: str | Model, on: str | System, *, train: Train | None = None, se
         top=top,
         fixed=parse_fixed(fixed or {}),
         term=term,
+        stack=stack,
         facts=known,
     )
 
@@ -228,22 +234,23 @@ def _ask(result: PlanList) -> Ask:
 
 
 @overload
-def sweep(scenario: str | Path, *, out: None = None, vary: Mapping[str, str] | None = None, facts: Facts | None = None, executor: Executor | None = None,
-          tasks: int = 1) -> Sweep: ...  # fmt: skip
+def sweep(scenario: str | Path, *, out: None = None, vary: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None,
+          executor: Executor | None = None, tasks: int = 1) -> Sweep: ...  # fmt: skip
 @overload
-def sweep(scenario: str | Path, *, out: str | Path, vary: Mapping[str, str] | None = None, facts: Facts | None = None, executor: Executor | None = None,
-          tasks: int = 1) -> Parts: ...  # fmt: skip
-def sweep(scenario: str | Path, *, out: str | Path | None = None, vary: Mapping[str, str] | None = None, facts: Facts | None = None, executor: Executor | None = None,
-          tasks: int = 1) -> Sweep | Parts:  # fmt: skip
+def sweep(scenario: str | Path, *, out: str | Path, vary: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None,
+          executor: Executor | None = None, tasks: int = 1) -> Parts: ...  # fmt: skip
+def sweep(scenario: str | Path, *, out: str | Path | None = None, vary: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None,
+          executor: Executor | None = None, tasks: int = 1) -> Sweep | Parts:  # fmt: skip
     """The best plan at every point of a scenario's grid. vary: further axes, {"chips": "64..4096:x2"}; out: a directory for Parquet, where a killed sweep goes on;
     executor: any of `concurrent.futures`, with about `tasks` pieces of work for it (out: that many workers)."""
     known = facts or _facts.load()
     if out is None:
-        return _sweep.sweep(_sweep.read(scenario, known, vary=vary), known, executor=executor, tasks=tasks)
+        grid = _sweep.read(scenario, known, vary=vary, stack=stack)
+        return _sweep.sweep(grid, known, term=term, stack=stack, executor=executor, tasks=tasks)
     from mowich.studies.parts import sweep_to
 
-    grid = _sweep.read(scenario, known, vary=vary, most=_sweep.MAX_STORED)
-    return sweep_to(Path(out), grid, known, executor=executor, workers=tasks)
+    grid = _sweep.read(scenario, known, vary=vary, most=_sweep.MAX_STORED, stack=stack)
+    return sweep_to(Path(out), grid, known, term=term, stack=stack, executor=executor, workers=tasks)
 
 
 def fit(model: str | Model, on: str | System, *, train: Train | None = None, kv: int | str | None = None, chips: int | None = None,

@@ -59,6 +59,14 @@ def test_plan_fit_and_explain() -> None:
     assert told.estimate.value == best.rows[0].step_s.value
 
 
+def test_training_software_is_named_as_on_the_command_line() -> None:
+    own = mowich.plan("llama-3.1-8b", "h100:64", train=TRAIN, top=1, stack="jax-gpu")
+    assert own.inputs["systems"][0]["stack"] == "jax-gpu"  # type: ignore[index]
+    assert own.rows[0].step_s.value != mowich.plan("llama-3.1-8b", "h100:64", train=TRAIN, top=1).rows[0].step_s.value
+    with pytest.raises(UserError, match="option of training"):
+        mowich.plan("llama-3.1-8b", "h100:8", serve={"isl": "2k", "osl": "500"}, stack="jax-gpu")
+
+
 def test_models_and_systems() -> None:
     assert mowich.load("gpt2").params == 124439808
     assert mowich.system("trn3-gen2*4").chips == 576

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from mowich.errors import UserError
 from mowich.facts import Facts
+from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob, parse_fixed
-from mowich.studies.compare import Comparison, Row, compare, plan
+from mowich.studies.compare import Comparison, Row, compare, equal_chips, plan
+from mowich.studies.fit import fit
+from mowich.studies.settings import read_value
 from mowich.workloads import load
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
@@ -121,6 +125,29 @@ def test_equal_footing(facts: Facts) -> None:
     assert trn3.chips_requested == 256
     assert any("trn3" in w and "unknown" in w for w in usd.warnings)
     assert h100.chips_requested == 256
+
+
+def test_the_first_of_an_equal_footing_keeps_its_count(facts: Facts) -> None:
+    path, price = read_value(facts, "prices.h100", "$19.98/chip/h", where="")
+    assert int(price * 1000 / price) == 999  # as floats have it
+    counts, _ = equal_chips(facts.with_values({path: price}), ["h100"], 1000, "usd", "default")
+    assert counts == {"h100": 1000}
+
+
+def test_an_unknown_footing_is_refused(facts: Facts) -> None:
+    with pytest.raises(UserError, match="unknown footing"):
+        on(facts, "trn3", "gb300", equal="cost")
+    with pytest.raises(UserError, match="needs chips"):
+        on(facts, "trn3", "gb300", chips=None, equal="usd")
+
+
+def test_what_the_host_cannot_hold_does_not_fit(facts: Facts) -> None:
+    fixed = parse_fixed({"offload": "optimizer"})
+    small = facts.with_values({resolve(facts, "a100:16").paths["host_B"]: 1e9})
+    assert fit(load("llama-3.1-8b"), "a100:16", train=JOB, facts=facts, fixed=fixed).fits
+    found = fit(load("llama-3.1-8b"), "a100:16", train=JOB, facts=small, fixed=fixed)
+    assert found.fits is False
+    assert "memory of the host" in (found.reason or "")
 
 
 def test_plans_of_one_system_are_not_each_others_break_even(facts: Facts) -> None:

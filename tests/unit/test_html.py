@@ -20,7 +20,9 @@ from mowich.facts import Facts
 from mowich.report.command import command_of
 from mowich.report.html import PAGES, render
 from mowich.studies.explain import Explainer
+from mowich.studies.scaling import scaling
 from mowich.studies.turning import turning
+from mowich.workloads import load
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 
@@ -106,7 +108,7 @@ ROOT = Path(__file__).resolve().parents[2]
             ("kernel", "profile", str(ROOT / "kernels" / "matmul.py"), "-k", "matmul", "--target", "trn2"),
             "engine works most",
         ),
-        (("traffic", str(ROOT / "scenarios" / "chat-llama-70b.yaml")), "of requests meet the limits"),
+        (("traffic", str(ROOT / "scenarios" / "chat-llama-70b.yaml")), "requests served"),
     ],
 )
 def test_pages_of_kernels_and_traffic(args: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,18 +207,26 @@ def test_a_comparison_says_what_would_change_it_how_it_scales_and_where_its_like
         "Memory of a device",
     ):
         assert title in text
-    scaling = next(
+    picture = next(
         o
         for o in json.loads(page.options)
         if o["xAxis"].get("name") == "chips" and o["yAxis"].get("name") == "s per batch asked for"
     )
-    lines = {s["name"]: s["data"] for s in scaling["series"] if s["type"] == "line"}
+    lines = {s["name"]: s["data"] for s in picture["series"] if s["type"] == "line"}
     assert set(lines) == {"trn3:64", "h100:64"}
     own = next(d["value"][1] for d in lines["h100:64"] if d["value"][0] == 64)
     assert own == pytest.approx(result["rows"][1]["step_s"]["value"])
     assert max(d["value"][0] for d in lines["trn3:64"]) == 1_000_000
     assert "h100:64" in text[text.index("Accuracy of the nearest") :]
     assert any(link.startswith("#fact-chips-trainium3-power") for link in page.links)
+
+
+def test_a_row_scales_with_the_software_that_it_states(facts: Facts) -> None:
+    made = mowich.compare("llama-3.1-8b", ["h100:64"], train=TRAIN, stack="jax-gpu").to_dict()
+    result = json.loads(json.dumps(made))
+    row = result["rows"][0]
+    own = next(s for s in scaling(load("llama-3.1-8b"), row, result["inputs"], facts, sizes=[64]))
+    assert own.step_s == pytest.approx(row["step_s"]["value"])
 
 
 def test_the_command_of_a_page_makes_the_result_again(capsys: pytest.CaptureFixture[str]) -> None:

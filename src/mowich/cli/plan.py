@@ -342,6 +342,7 @@ def fit(
     document: Document = None,
     fill: Fill = 1.0,
     chips: Chips = None,
+    stack: Stack = None,
     settings: Set = None,
     facts: FactsDir = None,
     as_json: Json = False,
@@ -354,7 +355,7 @@ def fit(
         from mowich.cli.serving import fit as serving
 
         serving(model, on, kv=kv, engine=engine, chips=chips, settings=settings, facts=facts, as_json=as_json, plain=plain, quiet=quiet, out=out,
-                unused={"--train": train, "--seq": seq, "--batch": batch, "--task": task, "--document": document, "--fill": fill != 1.0})  # fmt: skip
+                unused={"--train": train, "--seq": seq, "--batch": batch, "--task": task, "--document": document, "--fill": fill != 1.0, "--stack": stack})  # fmt: skip
         return
 
     from mowich.cli.serving import only_serving
@@ -368,7 +369,7 @@ def fit(
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
     job = read_job(train, None, seq, batch, problems, note, needs_tokens=False, task=task, document=document, fill=fill)
-    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True)
+    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True, stack=stack)
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
@@ -379,7 +380,13 @@ def fit(
     with progress(quiet) as line:
         line(f"fitting on {systems[0]}")
         result = study(
-            loaded, systems[0], train=job, facts=chosen.facts, chips=None if count is None else int(count), fixed=fixed
+            loaded,
+            systems[0],
+            train=job,
+            facts=chosen.facts,
+            chips=None if count is None else int(count),
+            fixed=fixed,
+            stack=stack,
         )
 
     def text() -> str:

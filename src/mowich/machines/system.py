@@ -146,7 +146,8 @@ class Stack:
 
 
 STACK_OF_VENDOR = {"AWS": "neuron", "Google": "jax-tpu"}
-"""The stack a vendor's machines are priced with unless one is named; every other vendor: "megatron"."""
+STACK_OF_OTHERS = "megatron"
+"""The stack that a vendor's machines have unless one is named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,7 +313,7 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
         path = f"{chip_root}.host.{what}"
         return read("host_Bps" if what == "bandwidth" else "host_B", path) / per_chip if facts.get(path) else 0.0
 
-    stack_name = stack or STACK_OF_VENDOR.get(vendor, "megatron")
+    stack_name = stack or STACK_OF_VENDOR.get(vendor, STACK_OF_OTHERS)
     if stack_name not in facts.ids("training") or facts.get(f"training.{stack_name}.speed") is None:
         known = [s for s in facts.ids("training") if facts.get(f"training.{s}.speed") is not None]
         raise unknown("software stack", stack_name, known, where="--stack")

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, from_spreads, log_spread, product, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
@@ -331,6 +332,8 @@ def equal_chips(
     chips: the same count. units: `chips` counts scale-up units. usd, power: as many chips as cost, or draw, what the first one's do; a system
     whose price or power is unknown keeps the count and gets its break-even instead.
     """
+    if equal not in EQUAL:
+        raise unknown_word("footing", equal, EQUAL, where="--equal")
     out: dict[str, int] = {}
     notes: list[str] = []
     reference: float | None = None
@@ -349,7 +352,7 @@ def equal_chips(
             continue
         if reference is None:
             reference = known.value * chips
-        out[name] = max(1, int(reference / known.value))
+        out[name] = max(1, math.floor(reference / known.value * (1.0 + 1e-12)))  # the first keeps its count
     return out, notes
 
 
@@ -392,6 +395,10 @@ class Questions:
 def questions(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int | None, facts: Facts, equal: str = "chips",
               fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None) -> Questions:  # fmt: skip
     """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad input."""
+    if chips is None and equal != "chips":
+        raise UserError(
+            "needs chips", where="--equal", given=equal, fix="they count the first system's chips (units with units)"
+        )
     counts, notes = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
     asks, resolved = [], []
     for name in systems:
@@ -404,6 +411,12 @@ def questions(model: Model, systems: Sequence[str], *, train: TrainJob, chips: i
         "systems": resolved, "chips": chips, "equal": equal, "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term,
     }  # fmt: skip
     return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes))
+
+
+def stack_of(inputs: Mapping[str, Any], system: str) -> str | None:
+    """The training software that a result's inputs state for its row of a system, as `resolve` takes it; a sweep states one for all points."""
+    stated = (s["stack"] for s in inputs["systems"] if isinstance(s, Mapping) and s["system"] == system)
+    return inputs.get("stack") or next(stated, None)
 
 
 def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> Comparison:

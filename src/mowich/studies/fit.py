@@ -15,7 +15,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.enumerate import legal_plans
-from mowich.plans.memory import CATEGORIES, memory_B
+from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate.train import micro_batches
 from mowich.units import show_gib
@@ -75,10 +75,14 @@ class Fit:
 def least_memory(
     model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]
 ) -> tuple[Plan, dict[str, float]]:
-    """The legal plan with the least memory per device. Raises UserError (exit 3) when none is legal."""
+    """The legal plan with the least memory per device whose offloads the host holds. Raises UserError (exit 3) when there is none."""
     plans = legal_plans(model, system, job, fixed).plans
-    parts = memory_B(model, system, job, plans, micro_batches(job, plans))
-    i = int(np.argmin(np.sum(list(parts.values()), axis=0)))
+    g = micro_batches(job, plans)
+    parts = memory_B(model, system, job, plans, g)
+    held = (plans.offload == 0) | (host_memory_B(model, system, job, plans, g) <= system.host_B)
+    if not np.any(held):
+        raise UserError("what is offloaded does not fit in the memory of the host", code=EXIT_INFEASIBLE)
+    i = int(np.argmin(np.where(held, np.sum(list(parts.values()), axis=0), np.inf)))
     return plans.plan(i), {k: float(parts[k][i]) for k in CATEGORIES}
 
 
@@ -102,11 +106,12 @@ def fit(
     facts: Facts,
     chips: int | None = None,
     fixed: Mapping[str, Sequence[int | str]] | None = None,
+    stack: str | None = None,
 ) -> Fit:
     """Whether a training job fits on `spec` (its size, `chips`, or one scale-up unit), and the smallest count that does."""
     fixed = fixed or {}
     name_given, model = model.name, as_trained(model)
-    system = resolve(facts, spec, chips=chips)
+    system = resolve(facts, spec, chips=chips, stack=stack)
     fact = facts.fact(system.paths["hbm_usable_B"])
     low, high = (
         (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)

@@ -1,8 +1,8 @@
-"""How a training row scales: the same job, with the global batch that was asked for, on 64 to 1,000,000 chips of its system.
+"""How a training row scales: the same job on 64 to 1,000,000 chips of its system.
 
-The batch stays as long as it gives the chips work (strong scaling); from there on it grows with them (`batch_scale`), as a run of that size would have it.
-Each size is searched near the plan of the row (tensor,
-pipeline and expert degrees up to twice and down to half of it, its precision), which finds the best plan in most cases and takes milliseconds.
+The global batch that was asked for stays as long as it gives the chips work (strong scaling); from there on it grows with them (`batch_scale`), as a run of
+that size would have it. Each size is searched near the plan of its neighbour (tensor, pipeline and expert degrees up to twice and down to half of it, its
+precision), which finds the best plan in most cases and takes milliseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mowich.machines.system import resolve
 from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate import longrun
 from mowich.simulate.search import search
-from mowich.studies.compare import binds
+from mowich.studies.compare import binds, stack_of
 from mowich.workloads.model import Model, Moe, as_trained
 
 SIZES = (64, 256, 1024, 4096, 16384, 65536, 262_144, 1_000_000)
@@ -66,7 +66,8 @@ def near(plan: Plan, model: Model) -> dict[str, tuple[int | str, ...]]:
 def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], facts: Facts, *, sizes: Sequence[int] = SIZES) -> tuple[Size, ...]:  # fmt: skip
     """The sizes at which the job of a result runs on the system of one of its rows, ascending; sizes where nothing fits or is legal are left out. Each size is searched near the plan of its neighbour, from the row's own size outward."""
     model, job = as_trained(model), TrainJob.from_inputs(inputs)
-    whole = resolve(facts, row["system_id"], chips=int(row["chips_requested"]))
+    stack = stack_of(inputs, row["system"])
+    whole = resolve(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
     usable = facts.fact(whole.paths["hbm_usable_B"])
     low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
 

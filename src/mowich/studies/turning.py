@@ -81,6 +81,8 @@ def turning(explainer: Explainer, metric: str) -> Turning | None:
         except (UserError, ZeroDivisionError):
             continue
         changes = {n: (ends[0][n] / now[n] - 1.0, ends[1][n] / now[n] - 1.0) for n in now if n in ends[0] and n in ends[1]}  # fmt: skip
+        if not changes:  # at an end no row has the metric any more: failures leave no time to train
+            continue
         winners = (best(ends[0]), best(ends[1]))
         flip, to = None, None
         middle = float(fact.value or 0.0)
@@ -125,7 +127,7 @@ def candidates(
                 source.numbers(explainer.facts.with_values({fact.path: end}), (metric,)).get((metric,))
                 for end in (fact.low, fact.high)
             )
-            sizes[fact.path] = max(abs(end / now[name] - 1.0) for end in ends if end is not None)
+            sizes[fact.path] = max((abs(end / now[name] - 1.0) for end in ends if end is not None), default=0.0)
     found = (explainer.facts.get(path) for path in sorted(sizes, key=lambda p: -sizes[p]))
     return [f for f in found if f is not None and f.low is not None and f.high is not None]
 

@@ -70,7 +70,7 @@ def check_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
                 walk(inner, depth + 1)
         elif isinstance(value, str) and len(value) > 2000:
             raise ValueError("a text is longer than 2000 characters")
-        elif isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= MAX_CONFIG_NUMBER):
+        elif isinstance(value, int | float) and not abs(value) <= MAX_CONFIG_NUMBER:  # nor what is not a number
             raise ValueError(f"a number is not within ±{MAX_CONFIG_NUMBER:g}")
 
     walk(config, 0)
@@ -124,7 +124,6 @@ class Serve(Ask):
 
 Config = Annotated[dict[str, Any], Field(description="A Hugging Face config.json.")]
 ModelGiven = Annotated[ModelName | Config, BeforeValidator(_model)]
-Choices = Annotated[tuple[Word, ...], Field(max_length=8)]
 
 
 class _Work(Ask):
@@ -184,6 +183,12 @@ class ServePlans(_Work):
     on: tuple[SystemName, ...] = Field(min_length=1, max_length=MAX_SYSTEMS, examples=[["trn3", "gb300"]])
     serve: Serve
 
+    @model_validator(mode="after")
+    def _untrained(self) -> ServePlans:
+        if self.stack is not None:
+            raise ValueError("stack is an option of training")
+        return self
+
 
 class Fit(_Work):
     """Does it fit: training with its optimizer, or serving with its caches."""
@@ -197,6 +202,8 @@ class Fit(_Work):
     def _one(self) -> Fit:
         if (self.train is None) == (self.kv is None):
             raise ValueError("give either train or kv")
+        if self.kv is not None and self.stack is not None:
+            raise ValueError("stack is an option of training")
         return self
 
 

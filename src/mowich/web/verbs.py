@@ -203,7 +203,13 @@ def fit(ask: asks.Fit, facts: Facts) -> bytes:
 
         assert got.job is not None
         found = study(
-            got.model, got.systems[0], train=got.job, facts=got.settings.facts, chips=got.chips, fixed=got.fixed
+            got.model,
+            got.systems[0],
+            train=got.job,
+            facts=got.settings.facts,
+            chips=got.chips,
+            fixed=got.fixed,
+            stack=ask.stack,
         )
     return reply(
         found.to_dict(),

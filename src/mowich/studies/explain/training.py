@@ -14,6 +14,7 @@ from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate import longrun
 from mowich.simulate.train import micro_batches, predict_step
 from mowich.simulate.tuned import predict_hand_tuned
+from mowich.studies.compare import stack_of
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
 from mowich.workloads.model import Model, as_trained
@@ -41,8 +42,7 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
     inputs = result["inputs"]
     model = as_trained(model)
     job = TrainJob.from_inputs({**inputs, **{k: row[k] for k in ("seq", "batch_seqs", "tokens") if k in row}})
-    stated = inputs["systems"]
-    stack = inputs.get("stack") or next((s["stack"] for s in stated if isinstance(s, Mapping) and s["system"] == row["system"]), None)  # fmt: skip
+    stack = stack_of(inputs, row["system"])
     term = str(inputs.get("price_term", "default"))
     plan, used, idle = Plan.from_dict(row["plan"]), int(row["chips_used"]), int(row["chips_idle"])
     others = [r for r in result.get("rows") or () if r is not row]
