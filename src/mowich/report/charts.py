@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 COLOURS = (
@@ -73,7 +74,7 @@ def _text(value: float) -> str:
 
 def stacked_bars(title: str, note: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str, marks: Sequence[float | None] = (),
                  mark: str = "") -> Chart:  # fmt: skip
-    """One horizontal bar for each name, made of parts; marks: a limit for each bar, drawn as a line."""
+    """One horizontal bar for each name, made of parts; marks: a limit for each bar, drawn as a line (None: it has none)."""
     drawn = _with_other(parts)
     series: list[dict[str, Any]] = [
         {"name": part, "type": "bar", "stack": "all", "data": list(values), "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}, "emphasis": {"focus": "series"}}
@@ -87,10 +88,8 @@ def stacked_bars(title: str, note: str, names: Sequence[str], parts: Mapping[str
         xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, **({"max": 100} if unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0 else {})},
         yAxis={"type": "category", "data": list(names), "inverse": True}, series=series,
     )  # fmt: skip
-    rows = [
-        [name, *(_text(values[i]) for values in parts.values()), *([_text(marks[i] or 0.0)] if marks else [])]
-        for i, name in enumerate(names)
-    ]
+    limits = [["-" if m is None else _text(m)] for m in marks] or [[] for _ in names]
+    rows = [[name, *(_text(values[i]) for values in parts.values()), *limits[i]] for i, name in enumerate(names)]
     return Chart(title=title, note=note, option=option, head=["", *(f"{p}, {unit}" for p in parts), *([f"{mark}, {unit}"] if marks else [])], rows=rows,
                  height=120 + 42 * len(names))  # fmt: skip
 
@@ -186,7 +185,7 @@ def scaling(title: str, note: str, lines: Mapping[str, Sequence[tuple[float, flo
     """Lines (x, y, what binds) on logarithmic axes: rows told apart by symbol and dash, what binds by the colour of the point. share: y ends at 1."""
     least = min((b for dots in lines.values() for _, b, _ in dots), default=0.1)
     terms = list(dict.fromkeys(term for dots in lines.values() for _, _, term in dots))
-    colour = dict(zip(terms, (c for c in COLOURS if c != "#F0E442"), strict=False))
+    colour = dict(zip(terms, cycle(c for c in COLOURS if c != "#F0E442"), strict=False))
     dashes = ("solid", "dashed", "dotted")
     series: list[dict[str, Any]] = [
         {"name": name, "type": "line", "symbol": SYMBOLS[i % len(SYMBOLS)], "symbolSize": 11, "lineStyle": {"color": "#888", "type": dashes[i % 3], "width": 1.5}, "itemStyle": {"color": "#888"},

@@ -49,7 +49,7 @@ def traffic_text(result: TrafficResult, style: Style) -> str:
     facts = [
         f"{sig(result.tokens_per_s_per_chip)} output tokens/s per chip over {sig(result.makespan_s)} s; replicas busy {percent(result.utilisation)} of the time",
         f"{percent(result.cached_frac)} of prompt tokens from the prefix cache; {result.preemptions} preemptions; {result.failures} requests lost and sent again",
-        f"energy {UNKNOWN if result.J_per_token is None else sig(result.J_per_token)} J and price {UNKNOWN if result.usd_per_mtok is None else '$' + sig(result.usd_per_mtok * 1e-6 * 1e6)} per million, of output tokens",
+        f"energy {number(result.J_per_token)} J per output token, price {UNKNOWN if result.usd_per_mtok is None else '$' + sig(result.usd_per_mtok)} per million of them",
         f"step times rest on {basis(result.coverage)} constants",
         f"{result.events} events ({result.steps} engine steps) in {sig(result.seconds)} s of processor time",
     ]
@@ -107,8 +107,14 @@ def serve_text(result: ServeResult, style: Style) -> str:
             if priced
             else f"{sig(best.tokens_per_s_per_chip.value or 0.0)} tokens/s per chip"
         )
-        close = [r.system for r in (priced or good) if r is not best and r.usd_per_mtok.overlaps(best.usd_per_mtok)]
-        head = f"{best.system} is cheapest at {what}" + (f"; within ranges also {', '.join(close)}." if close else ".")
+        of = "usd_per_mtok" if priced else "tokens_per_s_per_chip"
+        close = [r.system for r in (priced or good) if r is not best and getattr(r, of).overlaps(getattr(best, of))]
+        head = (
+            f"{best.system} is cheapest at {what}"
+            if priced
+            else f"No price is known; {best.system} serves most, {what}"
+        )
+        head += f"; within ranges also {', '.join(close)}." if close else "."
     else:
         b = good[0]
         head = (f"best: {layout(b)}: {sig((b.tokens_per_s_per_chip.value or 0.0) * b.chips_requested)} tokens/s, TTFT {_ms(b.ttft_s.value)}, "

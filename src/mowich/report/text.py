@@ -43,8 +43,8 @@ def runs(row: Row) -> bool:
 
 
 def names(words: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    """ "a", "a and b", "a, b and c"; "" for none."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def best_of(rows: Sequence[Row], pick: Picker) -> tuple[Row | None, list[Row]]:

@@ -13,7 +13,9 @@ def fleet_page(result: Result) -> Page:
     if result["objective"] is None:
         return Page(
             title=f"Fleet: {result['inputs']['name']}",
-            headline=f"No plan: {', '.join(result['conflict'])} cannot hold together.",
+            headline=f"No plan: {', '.join(result['conflict'])} cannot hold together."
+            if result["conflict"]
+            else "No plan was found.",
             assumptions=[("facts", result["facts_hash"])],
             inputs=result["inputs"],
         )

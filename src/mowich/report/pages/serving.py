@@ -37,8 +37,13 @@ def serve_page(result: Result) -> Page:
     else:
         who = f"plan {label[rows.index(best)]}" if is_plan else best["system"]
         also = f" ({', '.join(dict.fromkeys(close))} overlap)" if close and not is_plan else ""
-        headline = (f"Cheapest: {who}, {serve_plan_words(best)}, {interval(estimate(best['tokens_per_s_per_chip']))} tokens/s per chip, "
-                    f"${interval(estimate(best['usd_per_mtok']))} per million output tokens{also}.")  # fmt: skip
+        cost = estimate(best["usd_per_mtok"])
+        first, price = (
+            ("Most per chip", "no price known")
+            if cost.value is None
+            else ("Cheapest", f"${interval(cost)} per million output tokens")
+        )
+        headline = f"{first}: {who}, {serve_plan_words(best)}, {interval(estimate(best['tokens_per_s_per_chip']))} tokens/s per chip, {price}{also}."
     pictures = []
     fronts: dict[str, list[tuple[float, float, str]]] = {}
     if result.get("front"):
@@ -119,7 +124,9 @@ def traffic_page(result: Result) -> Page:
             f"{name}: percentiles", "", list(marks), {name: [result[key][m] * 1e3 for m in marks]}, unit="ms"
         )
         for name, key in times.items()
+        if result[key]["mean"] is not None  # nothing was answered
     ]
+    good = "" if result["goodput_frac"] is None else f", {percent(result['goodput_frac'])} within the limits"
     return Page(title=str(result["inputs"].get("name", "Traffic")), assumptions=facts, charts=pictures, warnings=result.get("warnings", ()), inputs=result["inputs"],
-                headline=f"{percent(result['goodput_frac'])} of requests meet the limits; first token {number(result['ttft_s']['p50'], 1e3)} ms at the median, {number(result['ttft_s']['p99'], 1e3)} ms at p99.",
+                headline=f"{result['completed']:,} of {result['requests']:,} requests served{good}; first token {number(result['ttft_s']['p50'], 1e3)} ms at the median, {number(result['ttft_s']['p99'], 1e3)} ms at p99.",
                 tables=[Table(title="What users see, ms", head=["", *marks], rows=rows)])  # fmt: skip
