@@ -225,6 +225,7 @@ def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
         ({**COMPARE, "train": None}, "either train or serve"),
         ({**COMPARE, "colour": "red"}, "colour"),
         ({**COMPARE, "model": {"model_type": "llama", "hidden_size": 1e30}}, "not within"),
+        ({**COMPARE, "model": {"model_type": "llama", "hidden_size": 10**400}}, "not within"),
         ({**COMPARE, "model": {"model_type": "llama"}}, "missing key"),
         ({**COMPARE, "model": {"a": [[[[[[[[[[1]]]]]]]]]]}}, "nested"),
         ({**SERVE, "serve": {"isl": "1k", "osl": "1k", "engine": "abc"}}, "engine"),
@@ -305,6 +306,18 @@ def test_kernels_run_only_where_that_was_asked_for(client: TestClient) -> None:
         wrong = own.post("/api/kernel/profile", json={"source": "def k(:\n", "kernel": "k"})
         assert wrong.status_code == 422
         assert "SyntaxError" in wrong.text
+
+
+def test_pages_of_other_sites_start_no_work() -> None:
+    with TestClient(create_app(Options(kernels=True, warm=False), Here())) as client:
+        body = json.dumps({"source": "x", "kernel": "k"})
+        for foreign in ({"origin": "https://example.org"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+            answer = client.post("/api/kernel/profile", content=body, headers=foreign)
+            assert answer.status_code == 403
+            assert "another site" in answer.json()["errors"][0]["line"]
+        for own in ({"origin": "http://testserver"}, {"sec-fetch-site": "same-origin", "origin": "https://proxy.example"}, {}):
+            assert client.post("/api/model", json={"model": "gpt2"}, headers=own).status_code == 200
+        assert client.get("/api/systems", headers={"sec-fetch-site": "cross-site"}).status_code == 200
 
 
 def test_on_loopback_other_names_are_refused() -> None:

@@ -1,13 +1,14 @@
-"""What stands before every request: size of the body, headers of every answer, and names that this server goes by.
+"""What stands before every request: size of the body, headers of every answer, names that this server goes by, and pages that may write to it.
 
-Plain ASGI. The policy lets the page load from its own origin only, runs no inline script, and may not be framed; nothing is cached that was computed.
+Plain ASGI. A page of another site may send a body without asking first (a form, a fetch that cannot read the answer): such requests are refused by what
+browsers say of where they come from, so that a page elsewhere starts no work here, and no kernel. The policy lets the page load from its own origin only, runs no inline script, and may not be framed; nothing is cached that was computed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -64,6 +65,9 @@ class Guard:
             if host not in self.hosts:
                 await _refuse(headed, 421, f"this server answers to {', '.join(sorted(self.hosts))}")
                 return
+        if scope["method"] not in ("GET", "HEAD") and is_foreign(headers):
+            await _refuse(headed, 403, "a page of another site may not ask here")
+            return
         if b"content-length" in headers or b"transfer-encoding" in headers:
             body, size, more = bytearray(), 0, True
             try:
@@ -93,6 +97,18 @@ class Guard:
             await self.app(scope, replayed, headed)
             return
         await self.app(scope, receive, headed)
+
+
+def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser says that a request comes from a page of another origin; other clients say nothing of it.
+
+    >>> is_foreign({b"host": b"localhost:8000", b"origin": b"https://example.org"}), is_foreign({b"host": b"localhost:8000"})
+    (True, False)
+    """
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is not None:
+        return site not in (b"same-origin", b"none")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host", b"")
 
 
 async def _refuse(send: Send, status: int, line: str) -> None:

@@ -30,11 +30,13 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
         )
         try:
             out, complaint = await asyncio.wait_for(process.communicate(), timeout_s)
-        except (TimeoutError, asyncio.CancelledError):
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        except TimeoutError:
             raise _refused(f"the kernel took longer than {timeout_s:g} s") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
         if process.returncode != 0:
             raise _refused(*complaint.decode(errors="replace").replace(folder, "").strip().splitlines()[-5:])
         result: dict[str, Any] = json.loads(out)

@@ -32,7 +32,7 @@ def serve(uvicorn: Any, *, host: str, port: int, browse: bool, kernels: bool, wo
     )
     shown = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
     app = create_app(
-        Options(dirs=dirs, workers=workers, timeout_s=timeout_s, kernels=kernels, hosts=NAMES if local else ())
+        Options(dirs=dirs, workers=workers, timeout_s=timeout_s, kernels=kernels, hosts=(*NAMES, host) if local else ())
     )
     config = uvicorn.Config(
         app,

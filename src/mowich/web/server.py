@@ -122,8 +122,7 @@ class Answers:
         self.cache = Cache(CACHE_B)
 
     async def verb(self, name: str, *arguments: Any, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
-        key = f"{name}:{asks.canonical({'a': [a.model_dump(mode='json') if isinstance(a, BaseModel) else a for a in arguments]})}"
-        return await self.cache.get(key, lambda: self.workers.call(name, *arguments, wanted=wanted))
+        return await self.cache.get(_key(name, *arguments), lambda: self.workers.call(name, *arguments, wanted=wanted))
 
     async def row(
         self, ask: asks.Compare | asks.ServePlans, place: int, wanted: Callable[[], Awaitable[bool]] | None
@@ -132,7 +131,7 @@ class Answers:
         own = getattr(ask, "equal", None) in (None, "chips")
         one = ask.model_copy(update={"on": (ask.on[place],)} | ({"near": {k: v for k, v in ask.near.items() if k == ask.on[place]} or None}
                                                                if isinstance(ask, asks.Compare) and ask.near else {})) if own else ask  # fmt: skip
-        key = f"row:{asks.canonical(one)}:{0 if own else place}"
+        key = _key("row", one, 0 if own else place)
 
         async def make() -> bytes:
             return pickle.dumps(await self.workers.call("row", one, 0 if own else place, wanted=wanted))
@@ -146,13 +145,19 @@ class Answers:
             rows = await _all(*(self.row(ask, i, wanted) for i in range(len(ask.on))))
             return bytes(await self.workers.call("together", ask, rows, wanted=wanted))
 
-        return await self.cache.get(f"compare:{asks.canonical(ask)}", make)
+        return await self.cache.get(_key("compare", ask), make)
 
     async def result(
         self, ask: asks.Compare | asks.Plan | asks.Fleet, wanted: Callable[[], Awaitable[bool]] | None
     ) -> dict[str, Any]:
         body = await (self.compare(ask, wanted) if isinstance(ask, asks.Compare) else self.verb("fleet" if isinstance(ask, asks.Fleet) else "plan", ask, wanted=wanted))  # fmt: skip
         return dict(json.loads(body))
+
+
+def _key(*question: Any) -> str:
+    """The same digits for the same question: what is asked may be long (a pasted config, a result to explain) and is not kept."""
+    asked = [type(a).__name__ + asks.canonical(a) if isinstance(a, BaseModel) else a for a in question]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 async def _all(*waits: Awaitable[Any]) -> list[Any]:

@@ -92,6 +92,7 @@ class _Worker:
     def __init__(self, *args: Any) -> None:
         self._args = args
         self._lock = threading.Lock()
+        self._closed = False
         self._start()
 
     def _start(self) -> None:
@@ -102,7 +103,7 @@ class _Worker:
         theirs.close()
 
     def call(self, name: str, arguments: tuple[Any, ...], timeout_s: float) -> Any:
-        """Blocks until the answer. Raises RefusedError, BugError."""
+        """Blocks until the answer. Raises RefusedError, BugError, and AbandonedError when the server ends meanwhile."""
         with self._lock:
             try:
                 self._pipe.send((name, arguments))
@@ -113,6 +114,8 @@ class _Worker:
                 kind, value = pickle.loads(self._pipe.recv_bytes())
             except (EOFError, OSError) as error:  # the process died: out of memory, most likely
                 self.restart()
+                if self._closed:
+                    raise AbandonedError from None
                 line = "needs more memory than a request may take here"
                 raise RefusedError(422, [{"where": None, "what": line, "line": line}]) from error
         if kind == "refused":
@@ -122,10 +125,16 @@ class _Worker:
         return value
 
     def restart(self) -> None:
-        self.stop()
-        self._start()
+        self._stop()
+        if not self._closed:
+            self._start()
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """End the process for good, also while it computes."""
+        self._closed = True
+        self._stop()
+
+    def _stop(self) -> None:
         self._process.kill()
         self._process.join()
         self._pipe.close()
@@ -154,8 +163,8 @@ class Workers:
         return len(self._all)
 
     async def call(self, name: str, *arguments: Any, wanted: Callable[[], Awaitable[bool]] | None = None) -> Any:
-        """The value of a verb. wanted: asked when its turn comes; where it says no, nothing is computed. Raises RefusedError (422; 503 is never
-        needed: a full queue is 429), BugError, AbandonedError."""
+        """The value of a verb. wanted: asked when its turn comes; where it says no, nothing is computed. Raises RefusedError (422; 429 where the queue is
+        full), BugError, AbandonedError."""
         if self._idle is None:
             self._idle = asyncio.Queue()
             for worker in self._all:
@@ -184,5 +193,5 @@ class Workers:
 
     def close(self) -> None:
         for worker in self._all:
-            worker.stop()
+            worker.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
