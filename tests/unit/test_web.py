@@ -315,7 +315,11 @@ def test_pages_of_other_sites_start_no_work() -> None:
             answer = client.post("/api/kernel/profile", content=body, headers=foreign)
             assert answer.status_code == 403
             assert "another site" in answer.json()["errors"][0]["line"]
-        for own in ({"origin": "http://testserver"}, {"sec-fetch-site": "same-origin", "origin": "https://proxy.example"}, {}):
+        for own in (
+            {"origin": "http://testserver"},
+            {"sec-fetch-site": "same-origin", "origin": "https://proxy.example"},
+            {},
+        ):
             assert client.post("/api/model", json={"model": "gpt2"}, headers=own).status_code == 200
         assert client.get("/api/systems", headers={"sec-fetch-site": "cross-site"}).status_code == 200
 
