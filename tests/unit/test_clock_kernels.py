@@ -126,6 +126,41 @@ def test_mamba_v1_as_published() -> None:
     assert r.device_s == near(172.93e-6, rel=0.15)
 
 
+OLDER = """
+from neuronxcc import nki
+import neuronxcc.nki.isa as nisa
+import neuronxcc.nki.language as nl
+
+@nki.jit
+def kernel(x, row):
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    nl.store(out, nisa.tensor_tensor(nl.load(x), nl.load(row).broadcast_to(x.shape), op=nl.multiply))
+    return out
+"""
+
+
+def test_a_row_repeated_over_partitions_costs_the_same_in_both_interfaces(tmp_path: Path) -> None:
+    """No engine reads another partition: the older interface's view of a row is made by the Tensor Engine too."""
+
+    def kernel(x: Any, row: Any) -> Any:
+        import mowich.nki.isa as nisa
+        import mowich.nki.language as nl
+
+        a, b = nl.load(x), nl.broadcast_to(nl.load(row), x.shape)
+        c = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+        nisa.tensor_tensor(dst=c, data1=a, data2=b, op=nl.multiply)
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=c)
+        return out
+
+    (tmp_path / "older.py").write_text(OLDER)
+    older = module(tmp_path / "older.py", "older").kernel
+    found = [run(k, (128, 512), (1, 512), target="trn1").profile for k in (older, kernel)]
+    assert sorted(c.opcode for c in found[0].cost) == sorted(c.opcode for c in found[1].cost)
+    assert found[0].engines["tensor"].busy_s == near(found[1].engines["tensor"].busy_s, rel=1e-9)
+    assert found[0].total_s == near(found[1].total_s, rel=1e-9)
+
+
 def test_random_tiles_of_the_convenience_layer_have_a_time() -> None:
     def kernel(x: Any) -> Any:
         import mowich.nki.language as nl

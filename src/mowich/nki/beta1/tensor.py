@@ -266,9 +266,17 @@ class Tensor:
         )
 
     def broadcast_to(self, shape: Any, **_: Any) -> Tensor:
-        """Dimensions of size 1 repeated; leading ones added."""
+        """Dimensions of size 1 repeated; leading ones added. A row on chip is copied to the partitions: no engine reads another partition."""
         wanted = tuple(int(n) for n in shape)
         t = self.tile
+        if (
+            self.address is None
+            and self.valid is None
+            and t.space != "H"
+            and t.ndim == len(wanted)
+            and t.shape[0] == 1 < wanted[0]
+        ):
+            return _language().broadcast_to(self, wanted)  # type: ignore[no-any-return]
         if self.address is not None:
             return Tensor(t, np.broadcast_to(self.address, wanted))
         lead = len(wanted) - t.ndim
