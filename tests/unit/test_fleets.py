@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,16 @@ import pytest
 from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
 from mowich import cli, facts
 from mowich.errors import UserError
-from mowich.fleets.answer import flips, robustness, solve
+from mowich.fleets.answer import Robustness, _over, flips, robustness, solve
 from mowich.fleets.check import violations
 from mowich.fleets.problem import period_labels, read_problem, read_rates, write_rates
 from mowich.fleets.solve import formulate, optimise
+from mowich.report.fleet import fleet_text
+from mowich.report.table import Style
+from mowich.simulate.serving_search import ServeJob
+from mowich.studies import serve_plan
+from mowich.studies.fleet import Fleet, rate
+from mowich.workloads import load
 
 
 def test_serving_takes_the_cheaper_token() -> None:
@@ -360,6 +367,42 @@ def test_the_scenarios_that_ship_have_plans(name: str, capsys: pytest.CaptureFix
     result = json.loads(capsys.readouterr().out)
     assert result["objective"] > 0
     assert all(r["tokens_per_s_per_chip"]["value"] for r in result["rates"])
+
+
+def test_serving_speeds_count_idle_chips_once() -> None:
+    known = facts.load()
+    text = SCENARIO.replace("    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}\n    on_chips: 64\n",
+                            "    serve: {model: llama-3.1-70b, isl: 1000, osl: 200, tokens_per_s: 100k}\n    on_chips: 7\n")  # fmt: skip
+    p = read_problem("s.yaml", known, text=text)
+    task, on_h100 = p.tasks[0], next(c for c in p.choices if c.name == "h100")
+    job = ServeJob(prompt=1000, output=200)
+    row = serve_plan.plan(load("llama-3.1-70b"), "h100", job=job, facts=known, chips=7, top=1).rows[0]
+    assert row.chips_idle > 0
+    assert rate(task, on_h100, known).tokens_per_s_per_chip.value == row.tokens_per_s_per_chip.value
+
+
+def test_draws_without_any_plan_are_unknown_in_json() -> None:
+    p = problem([serve("chat", [25])], [choice("trn2", 1, offer("trn2", "rent", 3, 1))], 1)
+    table = speeds({("chat", "trn2"): 10})
+    none = Robustness(
+        draws=2,
+        asked=2,
+        infeasible=2,
+        share={"trn2": (math.nan,) * 3},
+        wins={"trn2": math.nan},
+        kept=(math.nan, math.nan),
+        regret={"trn2": None},
+    )
+    made = Fleet(problem=p, rates=table, answer=solve(p, table), robust=none)
+    said = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert said["robust"]["kept_regret"] == [None, None]
+    assert "nan" not in fleet_text(made, Style())
+
+
+def test_what_costs_nothing_has_no_share() -> None:
+    assert _over(0.0, 0.0) == 0.0
+    assert _over(1.0, 0.0) == math.inf
+    assert _over(3.0, 2.0) == 0.5
 
 
 def test_serving_speeds_are_those_of_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -295,7 +295,7 @@ def solve(problem: Problem, rates: Rates, *, relaxed: bool = False, gap: float =
         best = replace(
             found,
             bound=best.bound,
-            gap=max(0.0, 1 - best.bound / found.goals[problem.goals[0]]),
+            gap=max(0.0, 1 - best.bound / found.goals[problem.goals[0]]) if found.goals[problem.goals[0]] > 0 else 0.0,
             seconds=best.seconds + found.seconds,
         )
     out = answer_of(problem, rates, programme, best, whole=not relaxed)
@@ -303,12 +303,17 @@ def solve(problem: Problem, rates: Rates, *, relaxed: bool = False, gap: float =
     for stack, one in alone.items():
         if isinstance(one, Solution):
             usd = one.goals["cost"] * programme.money_usd
-            vendors.append(Vendor(stack=stack, usd=usd, over=usd / out.usd - 1))
+            vendors.append(Vendor(stack=stack, usd=usd, over=_over(usd, out.usd)))
         else:
             vendors.append(Vendor(stack=stack, usd=None, over=None, reason=one))
     return replace(
         out, binding=bindings(problem, programme, linear.duals), vendors=tuple(vendors), seconds=best.seconds
     )
+
+
+def _over(cost: float, best: float) -> float:
+    """How much more a plan costs than the best, as a share of it; infinite where the best costs nothing and the other something."""
+    return cost / best - 1 if best > 0 else math.inf if cost > SMALL else 0.0
 
 
 def _why_not(problem: Problem, programme: Programme, stack: str) -> str:
@@ -444,7 +449,7 @@ def robustness(
 def _regret(session: Session, best: Solution) -> float:
     """What the restricted programme costs over the best, as a share of it; infinite where it has no plan."""
     try:
-        return session.run().goals["cost"] / best.goals["cost"] - 1
+        return _over(session.run().goals["cost"], best.goals["cost"])
     except Infeasible:
         return math.inf
 

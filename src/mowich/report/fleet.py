@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
 from mowich.fleets.answer import Answer, Flip, Robustness, ties
-from mowich.report.table import UNKNOWN, Column, Style, interval, percent, table, wrap
+from mowich.report.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
 from mowich.report.text import names
 from mowich.studies.fleet import Fleet, WhatIf
 from mowich.units import show, sig
@@ -139,7 +139,9 @@ def _alone(answer: Answer, style: Style) -> list[str]:
         [
             v.stack,
             dollars(v.usd) if v.usd is not None else UNKNOWN,
-            f"{v.over + 0.0:+.1%}".replace("-0.0%", "+0.0%") if v.over is not None else UNKNOWN,
+            f"{v.over + 0.0:+.1%}".replace("-0.0%", "+0.0%")
+            if v.over is not None and math.isfinite(v.over)
+            else UNKNOWN,
             v.reason or "-",
         ]
         for v in answer.vendors
@@ -210,11 +212,11 @@ def _flips(found: Sequence[Flip], style: Style) -> list[str]:
     rows = []
     for f in left[:TOP_FLIPS]:
         value = (
-            f"${sig(f.value)}/chip/h"
+            f"${number(f.value)}/chip/h"
             if f.unit == "USD/chip/h"
             else f"{dollars(f.value)}/unit"
             if f.unit == "USD/unit"
-            else f"{sig(f.value)} {f.unit}"
+            else f"{number(f.value)} {f.unit}"
         )
         rows.append(
             [

@@ -119,7 +119,7 @@ def percent(value: float | None) -> str:
     >>> percent(0.384), percent(0.0312), percent(None)
     ('38%', '3.1%', '?')
     """
-    if value is None:
+    if value is None or not math.isfinite(value):
         return UNKNOWN
     return f"{value * 100:.0f}%" if 0.0995 <= abs(value) < 0.985 or abs(value) >= 0.9995 else f"{value * 100:.1f}%"
 

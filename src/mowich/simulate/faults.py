@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.facts import Facts
-from mowich.simulate.longrun import LEAST_SHARE, checkpoint_interval_s, mtbf_s
+from mowich.simulate.longrun import checkpoint_interval_s, mtbf_s
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ PARTS = ("checkpoints", "repeated_work", "recovery", "missing_hardware", "silent
 """Where the time goes that does not train."""
 
 BLOCK = 4_000_000
-"""Gaps between failures drawn at a time: bounds the memory of the Monte Carlo."""
+"""Gaps between failures, and bins of hardware out of service, drawn at a time: bounds the memory of the Monte Carlo."""
 
 EXACT = 500.0
 """Mean number of units out of service up to which the Poisson distribution is summed term by term."""
@@ -101,7 +101,11 @@ def rate_paths(kind: str) -> dict[str, str]:
 
 def read_rates(facts: Facts, kind: str, ends: Mapping[str, float] | None = None) -> Rates:
     """Rates of a kind of machine; `ends` replaces facts by name (an end of a range, a sample)."""
-    x = {name: facts.number(path) for name, path in rate_paths(kind).items()} | dict(ends or {})
+    return rates_of({name: facts.number(path) for name, path in rate_paths(kind).items()} | dict(ends or {}))
+
+
+def rates_of(x: Mapping[str, float]) -> Rates:
+    """Rates from numbers by the names of `rate_paths`: hardware's times the factor of the kind of machine."""
     factor = x.get("factor", 1.0)
     return Rates(failures={c: x[c] * (factor if c != "software" else 1.0) for c in COMPONENTS}, silent=x["silent_corruption"] * factor,
                  slow=x["slow_chip"] * factor, repair_s=x["repair"], replaced=x["replaced_share"])  # fmt: skip
@@ -280,14 +284,18 @@ def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: 
     spares = job.spare_share * job.chips / job.unit_chips
     hardware = sum(v for c, v in rates.failures.items() if c != "software") * job.chips * rates.replaced
     bins = max(PER_REPAIR, math.ceil(T / rates.repair_s * PER_REPAIR))
-    broken = rng.poisson(hardware * rates.repair_s / PER_REPAIR, (samples, bins + PER_REPAIR))
-    total = np.cumsum(np.pad(broken, ((0, 0), (1, 0))), axis=1)
-    out = (total[:, PER_REPAIR:] - total[:, :-PER_REPAIR])[:, -bins:]
+    missing = np.empty(samples)
+    rows = max(1, BLOCK // bins)
+    for start in range(0, samples, rows):
+        k = min(rows, samples - start)
+        broken = rng.poisson(hardware * rates.repair_s / PER_REPAIR, (k, bins + PER_REPAIR))
+        total = np.cumsum(np.pad(broken, ((0, 0), (1, 0))), axis=1)
+        out = (total[:, PER_REPAIR:] - total[:, :-PER_REPAIR])[:, -bins:]
+        beyond = np.maximum(0.0, out - spares) if strategy.name == "elastic" else out > spares
+        missing[start : start + k] = beyond.mean(axis=1)
     if strategy.name == "elastic":
         rebuilt = lost["missing_hardware"] - shortage(hardware * rates.repair_s, spares)[0] * job.unit_chips / job.chips
-        missing = np.maximum(0.0, out - spares).mean(axis=1) * job.unit_chips / job.chips + max(0.0, rebuilt)
-    else:
-        missing = (out > spares).mean(axis=1)
+        missing = missing * job.unit_chips / job.chips + max(0.0, rebuilt)
     events = rng.poisson(rates.silent * job.chips * T, samples)
     period = check_period_s(job, rates, strategy)
     corrupt = strategy.check_s / period + 1.0 - np.exp(-events * (period / 2.0 + tau) / T)
@@ -319,19 +327,12 @@ def sampled(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed:
     out = np.empty(samples)
     for i in range(samples):
         ends = {k: float(v[i]) for k, v in values.items()}
-        rates = read_rates_from(kind, {k[5:]: v for k, v in ends.items() if k.startswith("rate.")})
+        rates = rates_of({k[5:]: v for k, v in ends.items() if k.startswith("rate.")})
         strategy = read_strategy(facts, name, {k[4:]: v for k, v in ends.items() if k.startswith("way.")})
         g = closed_form(job, rates, strategy)
         spread = math.sqrt(max(1.0, g.failures)) / max(1.0, g.failures)
         out[i] = min(1.0, max(0.0, 1.0 - (1.0 - g.value) * (1.0 + spread * rng.standard_normal())))
     return out
-
-
-def read_rates_from(kind: str, x: Mapping[str, float]) -> Rates:
-    """Rates from numbers by name, as `read_rates` reads them from facts."""
-    factor = x.get("factor", 1.0)
-    return Rates(failures={c: x[c] * (factor if c != "software" else 1.0) for c in COMPONENTS}, silent=x["silent_corruption"] * factor,
-                 slow=x["slow_chip"] * factor, repair_s=x["repair"], replaced=x["replaced_share"])  # fmt: skip
 
 
 def breakeven_recovery_s(job: Job, rates: Rates, strategy: Strategy, target: float) -> float | None:
@@ -349,8 +350,3 @@ def breakeven_recovery_s(job: Job, rates: Rates, strategy: Strategy, target: flo
         mid = (low + high) / 2.0
         low, high = (mid, high) if value(mid) >= target else (low, mid)
     return low
-
-
-def survives(g: Goodput) -> bool:
-    """Whether the run makes progress at all."""
-    return g.value > LEAST_SHARE

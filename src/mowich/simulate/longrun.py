@@ -25,6 +25,12 @@ LEAST_SHARE = 1e-6
 """A share of useful time below this is reported as a run that never ends."""
 
 
+def kind_of(facts: Facts, system_id: str) -> str:
+    """gpu, tpu or trainium: whose failure rates a system has."""
+    vendor = str(facts.meta("chips", str(facts.meta("systems", system_id)["chip"]))["vendor"])
+    return {"AWS": "trainium", "Google": "tpu"}.get(vendor, "gpu")
+
+
 def mtbf_s(rate_per_chip_s: Any, chips: Any) -> Any:
     """Mean seconds between failures of the whole job: M = 1 / (rate chips). Assumes that any chip's failure stops the job.
 
@@ -73,8 +79,7 @@ def goodput(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, notes
     combined in quadrature as log odds, so that the interval stays inside (0, 1). `reason` says when the formula is used beyond MTBF >> recovery.
     """
     root = "reliability.goodput"
-    vendor = str(facts.meta("chips", str(facts.meta("systems", system_id)["chip"]))["vendor"])
-    kind = {"AWS": "trainium", "Google": "tpu"}.get(vendor, "gpu")
+    kind = kind_of(facts, system_id)
     paths = {"rate": f"{root}.failure_rate_{kind}", "recovery": f"{root}.recovery", "stall": f"{root}.checkpoint_stall"}
     values = {name: facts.number(path) for name, path in paths.items()}
     step = step_s.value or 0.0

@@ -16,15 +16,12 @@ from mowich.simulate.opcost import Costs, Shapes, step, total
 
 Floats = NDArray[np.float64]
 
-TTFT_PARTS = ("prefill", "step_wait", "queue", "start_burst", "kv_wait", "front_end", "visibility")
-"""Parts of the time to first token, in print order."""
-
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens; cached: share of the
     prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1 without speculation); rounds: requests per
-    user, for the start burst (inf: none); batch_start: 1 for a static batch that starts together and is not refilled."""
+    user, for the start burst (inf: none); is_static: 1 for a static batch that starts together and is not refilled."""
 
     users: Floats
     prompt: Floats
@@ -154,9 +151,8 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
         interference = np.where(static, 0.0, n / load.output * extra)
         tpot = t_step + interference
         own = total(one) * one_steps
-        alone = np.where(e.mixes > 0.5, own, own)
         stay = load.output * tpot
-        n = np.where(static, N, N * stay / (stay + alone))
+        n = np.where(static, N, N * stay / (stay + own))
     parts = {name: value * e.mtp_cost / load.accepted for name, value in dec.items()}
     parts["prefill_interference"] = interference
     # a static batch prefills all its prompts at once

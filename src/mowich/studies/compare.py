@@ -488,8 +488,8 @@ class PlanList(Shown):
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/plan@1` contract."""
-        return {"schema": "mowich/plan@1", "inputs": dict(self.inputs), "evaluated": self.evaluated, "feasible": self.feasible,
-                "seconds": self.seconds, "plans": [r.to_dict() for r in self.rows]}  # fmt: skip
+        return {"schema": "mowich/plan@1", "inputs": dict(self.inputs), "facts_hash": self.ask.facts.hash() if self.ask else None, "evaluated": self.evaluated,
+                "feasible": self.feasible, "seconds": self.seconds, "plans": [r.to_dict() for r in self.rows]}  # fmt: skip
 
 
 def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: Facts, top: int = 5,

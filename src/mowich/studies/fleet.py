@@ -84,10 +84,9 @@ class Fleet(Shown):
     def to_dict(self) -> dict[str, object]:
         """The `mowich/fleet@1` contract."""
         a = self.answer
-        none = None if not a.is_feasible else False
 
         def number(value: float) -> float | None:
-            return value if none is False else None
+            return value if math.isfinite(value) else None  # no plan, or no draw with one
 
         out: dict[str, object] = {
             "schema": "mowich/fleet@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.robust is None or self.robust.complete,
@@ -97,17 +96,17 @@ class Fleet(Shown):
             "assign": [{"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share} for x in a.assign],
             "use": [{"system": u.system, "period": u.period, "chips": u.there, "busy": u.busy, "idle": max(0.0, u.there - u.busy), "MWh": u.mwh} for u in a.uses],
             "binding": [{"constraint": b.constraint, "shadow_price": b.shadow_price, "unit": f"USD/{b.unit}"} for b in a.binding],
-            "single_vendor": [{"stack": v.stack, "objective": v.usd, "over": v.over, "reason": v.reason or None} for v in a.vendors],
+            "single_vendor": [{"stack": v.stack, "objective": v.usd, "over": None if v.over is None else number(v.over), "reason": v.reason or None} for v in a.vendors],
             "conflict": list(a.conflict),
             "rates": [{"task": r.task, "system": r.system, "chips": r.chips, "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(), "plan": dict(r.plan)} for r in self.rates.values()],
             "warnings": [*self.warnings, *a.warnings],
         }  # fmt: skip
         if self.robust is not None:
             r = self.robust
-            out["robust"] = {"draws": r.draws, "asked": r.asked, "infeasible": r.infeasible, "share": {k: list(v) for k, v in r.share.items()}, "wins": dict(r.wins),
-                             "kept_regret": list(r.kept), "single_vendor_regret": {k: None if v is None else list(v) for k, v in r.regret.items()}}  # fmt: skip
+            out["robust"] = {"draws": r.draws, "asked": r.asked, "infeasible": r.infeasible, "share": {k: list(map(number, v)) for k, v in r.share.items()}, "wins": {k: number(v) for k, v in r.wins.items()},
+                             "kept_regret": list(map(number, r.kept)), "single_vendor_regret": {k: None if v is None else list(v) for k, v in r.regret.items()}}  # fmt: skip
         if self.flips:
-            out["flips"] = [{"task": f.task, "system": f.system, "what": f.what, "at": f.at, "value": f.value, "unit": f.unit, "before": f.before, "after": f.after} for f in self.flips]  # fmt: skip
+            out["flips"] = [{"task": f.task, "system": f.system, "what": f.what, "at": f.at, "value": number(f.value), "unit": f.unit, "before": f.before, "after": f.after} for f in self.flips]  # fmt: skip
         return out
 
 
@@ -204,7 +203,7 @@ def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     ).rows[0]
     if row.feasible is not True or row.decode is None:
         return _failed(task, choice, row.reason or "no plan meets the limits", chips)
-    speed = row.tokens_per_s_per_chip.scaled(row.chips_used / (row.chips_used + row.chips_idle), PER_CHIP)
+    speed = row.tokens_per_s_per_chip.scaled(1.0, PER_CHIP)  # of all chips already, idle ones too
     plan = {**row.decode.to_dict(), "mode": row.mode, "batch": row.batch, "engine": row.engine}
     return Rate(
         task=task.name,

@@ -15,6 +15,7 @@ from mowich.machines.system import resolve
 from mowich.shown import Rows, Shown
 from mowich.simulate import faults
 from mowich.simulate.faults import STRATEGIES, Goodput, Job
+from mowich.simulate.longrun import kind_of
 
 TARGET = 0.9
 """Goodput that the break-even recovery is given for."""
@@ -65,12 +66,6 @@ class GoodputStudy(Shown):
             "target": TARGET,
             "warnings": list(self.warnings),
         }  # fmt: skip
-
-
-def kind_of(facts: Facts, system_id: str) -> str:
-    """gpu, tpu or trainium: whose failure rates a system has."""
-    vendor = str(facts.meta("chips", str(facts.meta("systems", system_id)["chip"]))["vendor"])
-    return {"AWS": "trainium", "Google": "tpu"}.get(vendor, "gpu")
 
 
 def job_of(facts: Facts, system_id: str, inputs: Mapping[str, Any]) -> Job:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from mowich.report import charts
 from mowich.report.page import Page, Result, Table, cell, plan_words
-from mowich.report.table import UNKNOWN, percent
-from mowich.units import sig
+from mowich.report.table import UNKNOWN, number, percent
 
 
 def fleet_page(result: Result) -> Page:
@@ -55,7 +54,7 @@ def fleet_page(result: Result) -> Page:
         pictures.append(charts.stacked_bars("What binds", "What one more unit of it (of work and demand: one per cent less) saves.", [f"{b['constraint']} ({b['unit']})" for b in top],
                                             {"saves": [b["shadow_price"] / 1e3 for b in top]}, unit="thousand $"))  # fmt: skip
     if robust := result.get("robust"):
-        known = {k: v for k, v in robust["share"].items() if v[2] > 1e-6}
+        known = {k: v for k, v in robust["share"].items() if v[2] is not None and v[2] > 1e-6}
         pictures.append(charts.ranges(f"Share of chip-hours over {robust['draws']} draws of prices and speeds", "5%, median and 95% of the optimum of each draw.",
                                       [(s, 100 * lo, 100 * mid, 100 * hi) for s, (lo, mid, hi) in known.items()], unit="% of chip-hours"))  # fmt: skip
     speed_rows = [
@@ -76,7 +75,7 @@ def fleet_page(result: Result) -> Page:
     ]  # fmt: skip
     if result.get("flips"):
         tables.append(Table(title="Flip points, nearest first", head=["task", "from", "to", "when", "times today's"],
-                            rows=[[f["task"], f["before"], f["after"], f"{f['system']}'s {f['what']} {'below' if f['at'] < 1 else 'above'} {sig(f['value'])} {f['unit']}", f"{f['at']:.2f}"] for f in result["flips"][:30]]))  # fmt: skip
+                            rows=[[f["task"], f["before"], f["after"], f"{f['system']}'s {f['what']} {'below' if f['at'] < 1 else 'above'} {number(f['value'])} {f['unit']}", f"{f['at']:.2f}"] for f in result["flips"][:30]]))  # fmt: skip
     return Page(
         title=f"Fleet: {result['inputs']['name']}", headline=headline, tables=tables, charts=pictures, warnings=result.get("warnings", ()), inputs=result["inputs"],
         assumptions=[("cost", "net present, USD"), ("gap to the best possible", percent(result["gap"])), ("stacks", ", ".join(result["stacks"])), ("facts", result["facts_hash"])],

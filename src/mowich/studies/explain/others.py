@@ -21,7 +21,7 @@ from mowich.machines import collectives
 from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
 from mowich.plans.plan import Plan, TrainJob
-from mowich.simulate import faults
+from mowich.simulate import faults, longrun
 from mowich.studies.explain import tree
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.training import memory
@@ -118,11 +118,11 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
 
 def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
     """One way of surviving failures."""
-    from mowich.studies.goodput import TARGET, job_of, kind_of
+    from mowich.studies.goodput import TARGET, job_of
 
     inputs = result["inputs"]
     system = resolve(facts, inputs["on"])
-    kind = kind_of(facts, system.id)
+    kind = longrun.kind_of(facts, system.id)
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
         job = job_of(known, system.id, inputs)
