@@ -25,9 +25,6 @@ NOT_MET = {
     "M01162": "what the compiler keeps of the weights that it gathers is not known; 6% over",
     "M01946": "the layout of the experts is not stated",
     "M01947": "the same",
-    "M00341": "AutoModel's optimizer states may be 16 bit; 14% over",
-    "M00340": "what AutoModel's loss keeps of its logits is not known; 4% over",
-    "M00345": "the same; 2% over",
     "M00165": "printed as ZeRO-1; its siblings state weight sharding, without which 70B do not fit one device",
 }
 """Rows whose memory the model does not reproduce, with what is not known about them."""

@@ -107,6 +107,30 @@ def test_unknown_chip_alone_is_an_error_and_among_others_a_refusal(
     assert "only.csv:2, column chip: unknown" in message(write(tmp_path / "only.csv", three), facts)
 
 
+def test_cells_that_people_write(tmp_path: Path, facts: Facts, three: list[dict[str, str]]) -> None:
+    plain = validate(write(tmp_path / "plain.csv", three), facts)
+    for row in three:
+        row.update({key: "n/a" for key in ("grad_accum", "ETP") if not row[key]})
+        row["vocab"] = f"{int(row['vocab']):,}" if row["vocab"] else "-"
+    assert validate(write(tmp_path / "written.csv", three), facts).rows == plain.rows
+
+
+def test_a_chip_without_fitted_constants_is_answered_with_a_wider_interval(
+    tmp_path: Path, facts: Facts, three: list[dict[str, str]]
+) -> None:
+    def width(chip: str, domain: str) -> float:
+        rows = [row | {"chip": chip, "precision": "bf16", "chips_per_scaleup_domain": domain} for row in three]
+        row = validate(write(tmp_path / "chip.csv", rows), facts).rows[0]
+        assert row.low
+        assert row.high
+        assert row.grade == ("C" if chip == "H100" else "D")
+        return row.high / row.low
+
+    fitted = width("H100", "8")
+    assert width("MI300X", "8") > fitted
+    assert width("VR200", "72") > fitted
+
+
 def test_contract(shipped: Validation) -> None:
     data = json.loads(json.dumps(shipped.to_dict()))
     assert data["schema"] == "mowich/validate@1"

@@ -10,6 +10,7 @@ from mowich import facts as facts_module
 from mowich.facts import Facts
 from mowich.studies.rows import (
     Case,
+    board_limits,
     network_speed,
     per_device_batch,
     precision_of,
@@ -95,6 +96,82 @@ def test_recipes_state_what_tables_leave_out(facts: Facts) -> None:
     assert tuned.job.document == 180
     assert tuned.job.seq == 8192
     assert read(facts, LLAMA_8B, source_group="dgxc-benchmarking").job.document is None
+
+
+def test_recipes_say_what_else_is_trained_and_kept(facts: Facts) -> None:
+    nemotron = {"model_name": "Nemotron_3_Super", "model_ref": "nemotron-3-super", "seq_len": "8192", "precision": "fp8-mx", "chip": "B300",
+                "TP": "1", "PP": "1", "EP": "8", "micro_batch": "1", "flop_convention": "Megatron-Bridge"}  # fmt: skip
+    once, twice = read(facts, nemotron, source_group="elsewhere"), read(facts, nemotron, source_group="Megatron-Bridge")
+    assert (once.model.heads, twice.model.heads) == (2, 3)
+    assert twice.model.num_layers - once.model.num_layers == 2  # attention and experts of one more prediction
+    automodel = {
+        "source_group": "NeMo AutoModel perf summary",
+        "task": "lora",
+        "TP": "2",
+        "PP": "1",
+        "fsdp_zero": "FSDP2 32",
+    }
+    large, small = read(facts, LLAMA_70B, **automodel), read(facts, LLAMA_8B, **automodel)
+    assert (large.plan.recompute, small.plan.recompute) == ("full", "none")
+    assert (
+        large.system.stack.optimizer_memory_B
+        == 4.0
+        < read(facts, LLAMA_70B, TP=2, PP=1).system.stack.optimizer_memory_B
+    )
+
+
+def test_boards_that_differ_from_the_standard_one(facts: Facts) -> None:
+    plain = read(facts, LLAMA_8B, TP=1, PP=1).system
+    capped = read(facts, LLAMA_8B, TP=1, PP=1, chip_detail="H100 96GB HBM2e 2.4 TB/s, 500 W limit (Grand Teton)").system
+    assert capped.hbm_Bps == 2.4e12 < plain.hbm_Bps
+    assert capped.power_share == pytest.approx(((500 - 158) / (700 - 158)) ** (1 / 1.7))
+    assert (
+        plain.power_share
+        == read(facts, LLAMA_8B, TP=1, PP=1, chip_detail="H100, 900 W limit").system.power_share
+        == 1.0
+    )
+    assert board_limits("DGX-H100 80GB") == (None, None)
+    cut = read(
+        facts, LLAMA_8B, TP=1, PP=1, chip="A100-80GB", chip_detail="A800-80GB (A100 with 400 GB/s NVLink)"
+    ).system
+    assert (cut.id, cut.levels[0].bandwidth_Bps, cut.hbm_Bps) == (
+        "a800",
+        200e9,
+        read(facts, LLAMA_8B, TP=1, PP=1, chip="A100-80GB").system.hbm_Bps,
+    )
+
+
+@pytest.mark.parametrize(("cells", "plan"), [
+    ({"chip": "NVIDIA H100 SXM5 80GB", "TP": "2", "PP": "4", "CP": "1", "micro_batch": "1"}, "tp2 pp4v4 dp8 z1 mb1 bf16"),
+    ({"chip": "h100", "precision": "FP8 (current scaling)", "TP": "4.0", "PP": "1.0"}, "tp4 dp16 z1 mb4 fp8"),
+    ({"chip": "NVIDIA GB300", "chips_per_scaleup_domain": "72", "precision": "MXFP8", "TP": "1", "PP": "1", "micro_batch": "2"}, "dp64 z1 mb2 mxfp8"),
+    ({"chip": "H800", "precision": "fp8", "TP": "8", "PP": "1", "micro_batch": "4"}, "tp8 dp8 z1 mb4 fp8"),
+    ({"chip": "AMD Instinct MI300X", "precision": "bf16", "fsdp_zero": "FSDP2 64", "micro_batch": "2", "recompute": "none"}, "dp64 z3 mb2 bf16"),
+    ({"chip": "H100", "precision": "fp8", "seq_len": "131072", "global_batch_seqs": "4"}, "tp8 cp2 dp4 z1 mb1 fp8"),
+    ({"chip": "A100-80GB", "precision": "fp16", "global_batch_seqs": "16", "micro_batch": "1", "seq_len": "2048"}, "tp4 dp16 z1 mb1 bf16"),
+    ({"chip": "TPU v5p", "chips_per_scaleup_domain": "64", "source_group": "MaxText", "global_batch_seqs": "", "per_device_batch_stated": "4 per chip",
+      "recompute": "minimal"}, "dp64 z3 mb4 bf16 rc-sel"),
+    ({"chip": "Trn1", "chips_per_scaleup_domain": "16", "precision": "Autocast:BF16+SR", "TP": "8", "PP": "1", "micro_batch": "1"}, "tp8 dp16 z0 mb1 bf16"),
+])  # fmt: skip
+def test_rows_in_the_words_of_others_are_read_as_a_person_would(facts: Facts, cells: dict[str, str], plan: str) -> None:
+    assert str(read(facts, LLAMA_8B, **cells).plan) == plan
+
+
+def test_a_checkpoint_or_a_vision_model_has_the_shape_of_its_text_model(facts: Facts) -> None:
+    bare = {"seq_len": "4096", "precision": "fp8", "TP": "1", "PP": "1", "EP": "8", "micro_batch": "1"}
+    plain = read(facts, bare, model_name="Qwen3 30B A3B").model
+    for name in ("Qwen3_VL_30B_A3B", "Qwen3-30B-A3B-FP8", "Qwen3-VL-30B-A3B-Instruct", "Qwen3-30B-A3B 2-node"):
+        assert read(facts, bare, model_name=name).model == plain
+
+
+def test_a_batch_follows_from_rate_and_time_and_a_time_alone_is_refused(facts: Facts) -> None:
+    cells = {"TP": 1, "PP": 1, "micro_batch": 1, "global_batch_seqs": ""}
+    assert read(facts, LLAMA_8B, **cells, tokens_per_s_per_chip=1638.4).job.batch_seqs == 128
+    assert read(facts, LLAMA_8B, **cells, seqs_per_s_total=12.8).job.batch_seqs == 128
+    assert "batch" in reason(facts, LLAMA_8B, **cells)
+    assert read(
+        facts, LLAMA_8B, **cells, primary_metric="tokens_per_s_per_chip", step_time_s="", tokens_per_s_per_chip=9000
+    )
 
 
 def test_missing_vpp_is_about_four_in_modern_megatron_and_one_in_old(facts: Facts) -> None:

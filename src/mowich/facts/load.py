@@ -81,6 +81,16 @@ def line_of(path: Path, keys: Sequence[str]) -> int:
     return line
 
 
+_FORM = re.compile(r"\b(nvidia|amd|instinct|google|aws|cloud|geforce|hgx|dgx|sxm\d?|hbm\d?e?)\b")
+"""Words of a system's name that do not tell it from others of its vendor."""
+
+
+def _bare(name: str) -> str:
+    """The name without vendor and form: "nvidia h100-sxm5-80gb" -> "h100 80gb". What tells variants apart (PCIe, NVL, memory) stays."""
+    words = re.sub(r"[-_\s]+", " ", name.casefold())
+    return " ".join(_FORM.sub(" ", words).split())
+
+
 class Facts:
     """All facts, shipped and overlaid. Immutable: `with_values` returns a new view that shares every parsed file."""
 
@@ -233,7 +243,8 @@ class Facts:
         return merged
 
     def resolve_system(self, name: str) -> str:
-        """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2". Raises UserError with the nearest name and the list."""
+        """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2", "NVIDIA H100 SXM5 80GB" -> "h100". Raises UserError with the nearest name and
+        the list."""
         if name in self.aliases():
             return name
         wanted = name.strip().casefold()
@@ -245,6 +256,9 @@ class Facts:
             names.setdefault(system.casefold(), system)
         if wanted in names:
             return names[wanted]
+        bare = {_bare(alias): system for alias, system in reversed(names.items())}
+        if _bare(wanted) in bare:
+            return bare[_bare(wanted)]
         known = sorted(s for s in self.ids("systems") if self._node(f"systems.{s}.levels"))
         close = did_you_mean(wanted, names)
         raise UserError(f"unknown system '{name}'", allowed=known, fix=close or "mowich facts list systems")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from mowich.errors import UserError, unknown
@@ -153,7 +153,8 @@ STACK_OF_OTHERS = "megatron"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """Chips joined by links. peak_flops: precision -> FLOP/s per device, dense, as published. schedules: pipeline schedules that the stack ships.
-    host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says."""
+    host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share: of the rate of 16-bit matrix work,
+    what a power cap below the board's own limit leaves (`under_power_cap`)."""
 
     id: str
     display: str
@@ -176,6 +177,7 @@ class System:
     is_estimated: bool
     host_Bps: float = 0.0
     host_B: float = 0.0
+    power_share: float = 1.0
     paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -337,3 +339,20 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
         schedules=tuple(word.strip() for word in facts.text(f"training.{stack_name}.schedules").split(",")),
         host_Bps=host("bandwidth"), host_B=host("memory"), is_estimated=estimated, paths=paths,
     )  # fmt: skip
+
+
+def under_power_cap(facts: Facts, system: System, watts: float) -> System:
+    """The system with its boards capped at `watts`: 16-bit matrix work slows down to what that power sustains, ((C - P0) / (limit - P0))^(1/x) of its rate.
+
+    P0 and x (`training.<family>.power_floor`, `power_exponent`) are fits of measured 16-bit products; families without them, and caps at or above the
+    board's own limit, change nothing. Docs: theory-training.md, clock and power.
+    """
+    floor, exponent = (facts.get(f"training.{system.family}.{name}") for name in ("power_floor", "power_exponent"))
+    limit = facts.get(f"chips.{system.chip}.power.tdp")
+    known = [float(fact.value) for fact in (floor, exponent, limit) if fact is not None and fact.value is not None]
+    if len(known) < 3:
+        return system
+    floor_W, x, limit_W = known
+    if not floor_W < watts < limit_W:
+        return system
+    return replace(system, power_share=((watts - floor_W) / (limit_W - floor_W)) ** (1.0 / x))

@@ -111,8 +111,8 @@ def rates(system: System, precision: Floats, kernels: Kernels | None = None) -> 
     low, four = IS_LOW[index], IS_FOUR[index]
     peaks = np.broadcast_arrays(*(np.atleast_1d(system.peak_flops.get(name, 0.0)) for name in PRECISIONS))
     peak = np.concatenate(peaks, axis=-1)[..., index]
-    gain = np.where(four, e.fp4_gain, np.where(low, e.low_precision_gain, 1.0))
-    return Rates(P=peak * e.gemm_efficiency * gain, P16=system.peak_flops["bf16"],
+    gain = np.where(four, e.fp4_gain, np.where(low, e.low_precision_gain, system.power_share))
+    return Rates(P=peak * e.gemm_efficiency * gain, P16=system.peak_flops["bf16"] * system.power_share,
                  m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0), n_half=e.gemm_n_half,
                  B=system.hbm_Bps * e.hbm_efficiency, width_B=WIDTHS[index],
                  quantise_B=np.where(four, e.fp4_quantise_B, np.where(low, e.quantise_B, 0.0)),

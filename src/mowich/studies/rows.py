@@ -18,7 +18,7 @@ from typing import Any
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System, resolve, under_power_cap
 from mowich.plans.plan import Plan, TrainJob
 from mowich.workloads.model import Model, Moe, as_trained
 
@@ -43,6 +43,12 @@ METRICS = ("step_time_s", "derived_step_time_s", "tokens_per_s_per_chip", "deriv
 STATED_BY_CONVENTION = ("sp=", "etp=", "zero=", "dp=", "model: head_dim", "model: n_kv_heads", "model: plain MLP")
 """Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully specified."""
 
+
+LONG = 16384
+"""Tokens of a sequence from which context parallelism, and not a pipeline, spreads it over devices that no batch feeds."""
+
+RECIPE_NUMBERS = ("document", "mtp_layers", "optimizer_memory_B")
+"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, bytes of optimizer states per parameter."""
 
 OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
 """Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an activation."""
@@ -252,6 +258,17 @@ def network_speed(text: str) -> tuple[float, bool] | None:
     return int(found[1] or 1) * int(found[2]) * 1e9 / 8, "per gpu" in text.casefold()
 
 
+def board_limits(text: str) -> tuple[float | None, float | None]:
+    """(memory bandwidth in B/s, power limit in W) of a board that a `chip_detail` states to differ from the standard one, None where it says nothing.
+
+    >>> board_limits("H100 96GB HBM2e 2.4 TB/s, 500 W limit (Grand Teton)"), board_limits("H100 80GB HBM3, 700 W TDP")
+    ((2400000000000.0, 500.0), (None, None))
+    """
+    rate = re.search(r"([\d.]+)\s*TB/s", text)
+    watts = re.search(r"(\d+)\s*W (?:limit|cap)", text, re.IGNORECASE)
+    return float(rate[1]) * 1e12 if rate else None, float(watts[1]) if watts else None
+
+
 class _Reader:
     """Fills in one row. Mutable only while one row is read."""
 
@@ -289,12 +306,12 @@ class _Reader:
                 for column, value in columns.items():
                     row[column] = row.get(column) or str(value)
                 self.fill("model", row["model_name"], source)
-        document = None
+        recipe: dict[str, float] = {}
         for patterns, columns, source in _recipe_rules():
             if all(pattern.search(row.get(column, "")) for column, pattern in patterns.items()):
                 for column, value in columns.items():
-                    if column == "document":
-                        document = float(str(value))
+                    if column in RECIPE_NUMBERS:
+                        recipe[column] = float(str(value))
                         self.fill(column, value, source)
                     elif not row.get(column):
                         row[column] = str(value)
@@ -303,6 +320,8 @@ class _Reader:
         if not known:
             self.fill("stack", stack, "the row names no software")
         system = self.system(stack)
+        if "optimizer_memory_B" in recipe:
+            system = replace(system, stack=replace(system.stack, optimizer_memory_B=recipe["optimizer_memory_B"]))
         model, is_moe = self.model(stack)
         seq = self.seq()
         precision, how = precision_of(row.get("precision", ""), system)
@@ -310,12 +329,14 @@ class _Reader:
             self.fill("precision", precision, how)
         frozen = "lora" in row.get("task", "").casefold() or "lora" in row["model_name"].casefold()
         balanced = bool(re.search(r"force-balanced|balanced gate", row.get("notes", "")))
-        if model.mtp_layers and "Bridge" in row.get("flop_convention", ""):
+        if model.mtp_layers and "mtp_layers" in recipe:
+            model = as_trained(replace(model, mtp_layers=round(recipe["mtp_layers"])))
+        elif model.mtp_layers and "Bridge" in row.get("flop_convention", ""):
             model = as_trained(model)  # its recipes train the multi-token-prediction block
         plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
         job = TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced,
                        task="lora" if frozen else "sft" if row.get("task") == "sft" else "pretrain",
-                       element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0, document=document)  # fmt: skip
+                       element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0, document=recipe.get("document"))  # fmt: skip
         metric, measured, step_s = self.measured(model, system, job)
         judged = [item for item in self.inferred if not item.startswith(STATED_BY_CONVENTION)]
         return Case(
@@ -330,11 +351,16 @@ class _Reader:
             chips = self.chips_of_degrees()
         domain = self.degree("chips_per_scaleup_domain")
         network = network_speed(self.row.get("system_note", "")) if domain == 8 else None
-        key = (self.row["chip"], chips, domain, stack, network)
+        detail = self.row.get("chip_detail", "")
+        variant = re.match(r"[AH]800\b", detail)  # export versions, listed under the chip that they cut down
+        chip = variant[0] if variant else self.row["chip"]
+        board = board_limits(detail)
+        key = (chip, chips, domain, stack, network, board)
         if key not in self.systems:
-            name = self.facts.resolve_system(self.row["chip"])
             try:
-                system = resolve(self.facts, name, chips=chips, stack=stack, domain_chips=domain)
+                system = resolve(
+                    self.facts, self.facts.resolve_system(chip), chips=chips, stack=stack, domain_chips=domain
+                )
             except UserError as error:
                 raise RefusedError(error.line()) from error
             if network:  # the row states the network between its servers
@@ -343,6 +369,11 @@ class _Reader:
                     system,
                     levels=tuple(replace(at, bandwidth_Bps=each) if at.is_network else at for at in system.levels),
                 )
+            memory_Bps, watts = board
+            if memory_Bps:
+                system = replace(system, hbm_Bps=memory_Bps / system.devices_per_chip)
+            if watts:
+                system = under_power_cap(self.facts, system, watts)
             self.systems[key] = system
         return self.systems[key]
 
@@ -398,11 +429,17 @@ class _Reader:
             if match.search(self.row["model_name"]) and words.search(self.row.get("notes", "")):
                 self.fill("batch", f"{sequences:g}", source)
                 return sequences
-        step, rate = self.number("step_time_s"), self.number("tokens_per_s_total")
-        if step and rate:
-            batch = max(1.0, float(round(step * rate / seq)))
+        step, chips = self.number("step_time_s"), self.number("n_chips")
+        rate, each_chip, seqs = (
+            self.number(c) for c in ("tokens_per_s_total", "tokens_per_s_per_chip", "seqs_per_s_total")
+        )
+        per_s = rate / seq if rate else each_chip * chips / seq if each_chip and chips else seqs
+        if step and per_s:
+            batch = max(1.0, float(round(step * per_s)))
             self.fill("batch", f"{batch:g}", "printed rate x printed step time")
             return batch
+        if is_time(self.row["primary_metric"].split(" ")[0]) and not self.number("grad_accum"):
+            raise RefusedError("a time per step says nothing without the batch, which is not stated")
         return None
 
     def plan(
@@ -499,8 +536,11 @@ class _Reader:
                 else "not stated: experts are spread instead",
             )
         elif tp is None:
-            tp = fits.smallest_tp(min(n, 8, max(1, domain)), pp or 1, ep or 1, n)
-            self.fill("tp", tp, "not stated: the smallest that fits")
+            most = min(n, 8, max(1, domain))
+            tp = fits.smallest_tp(
+                most, pp or 1, ep or 1, n, least=n / ((pp or 1) * (cp or 1) * batch) if batch else 1.0
+            )
+            self.fill("tp", tp, "not stated: the smallest that fits and that the sequences of a batch feed")
         if ep is None and is_moe:
             if stack.startswith("jax"):
                 ep, how = 1, f"{stack} shards experts over the data ranks"
@@ -510,8 +550,12 @@ class _Reader:
                 ep, how = fits.widest_ep(pp or 1, n, domain), "as wide as the scale-up domain, at most 64"
             self.fill("ep", ep, f"not stated: {how}")
         ep = ep or 1
+        shared = n // (tp * (pp or 1) * max(1, round(batch))) if batch and not sharded else 1
+        if cp is None and shared > 1 and fits.seq >= LONG and n % (tp * (pp or 1) * shared) == 0:
+            cp = shared
+            self.fill("cp", cp, "fewer sequences than data ranks")
         if pp is None:
-            pp = 1 if sharded else fits.smallest_pp(tp, ep, n // (tp * (cp or 1)))
+            pp = 1 if sharded else fits.smallest_pp(tp, ep, n // (tp * (cp or 1)), cp or 1)
             self.fill("pp", pp, "not stated: the smallest that fits")
         if cp is None:
             cp = 1
@@ -652,9 +696,11 @@ class _Fit:
         room = self.system.hbm_usable_B - self.system.efficiency.runtime_reserve
         return self.bytes_(tp, pp, ep, n, mb, cp) <= room
 
-    def smallest_tp(self, most: int, pp: int, ep: int, n: int) -> int:
+    def smallest_tp(self, most: int, pp: int, ep: int, n: int, least: float = 1.0) -> int:
+        """least: devices that must share a sequence for the batch to feed all; the nearest that the heads allow."""
         heads = math.gcd(*(layer.attention.num_heads for layer in self.model.layers))
         choices = [t for t in _powers(most) if heads % t == 0 and most % t == 0] or [1]
+        choices = [t for t in choices if t >= least] or choices[-1:]
         return next((t for t in choices if self.fits(t, pp, ep, n, cp=max(1, most // (t * pp)))), choices[-1])
 
     def widest_ep(self, pp: int, n: int, most: int) -> int:
@@ -662,11 +708,11 @@ class _Fit:
         choices = _powers(min(n // pp, most, experts, 64))
         return max((e for e in choices if experts % e == 0 and (n // pp) % e == 0), default=1)
 
-    def smallest_pp(self, tp: int, ep: int, most: int) -> int:
+    def smallest_pp(self, tp: int, ep: int, most: int, cp: int = 1) -> int:
         choices = [
             p for p in range(1, most + 1) if most % p == 0 and p <= self.model.num_layers and (most // p) * tp % ep == 0
         ] or [1]
-        return next((p for p in choices if self.fits(tp, p, ep, most * tp)), choices[-1])
+        return next((p for p in choices if self.fits(tp, p, ep, most * tp * cp, cp=cp)), choices[-1])
 
     def micro_batch(self, tp: int, pp: int, cp: int, dp: int, ep: int, local: int) -> int:
         choices = [m for m in range(local, 0, -1) if local % m == 0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -22,6 +23,7 @@ from mowich.facts import Facts
 from mowich.shown import Rows, Shown
 from mowich.simulate.train import predict_step
 from mowich.simulate.tuned import HandTuned, has_kernels, predict_hand_tuned
+from mowich.studies.ends import moves
 from mowich.studies.residual import half_width
 from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, Row, is_time, read_cases
 
@@ -32,6 +34,7 @@ SCHEMA = "mowich/validate@1"
 class Result:
     """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error: max(ratio,
     1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
+    grade: D on chips to whose family no constant was fitted, else C.
     hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of that time that they were
     timed for. Unsupported rows have a reason and no figures."""
 
@@ -54,6 +57,7 @@ class Result:
     parts: Mapping[str, float] | None = None
     hand_tuned: float | None = None
     hand_tuned_coverage: float | None = None
+    grade: str | None = None
 
     @property
     def framework_factor(self) -> float | None:
@@ -72,7 +76,7 @@ class Result:
     def to_dict(self) -> dict[str, object]:
         """The row of the JSON contract."""
         keys = ("id", "status", "reason", "metric", "measured", "predicted", "low", "high", "ratio", "abs_error", "chip", "source",
-                "kind", "fully_specified", "hand_tuned", "hand_tuned_coverage")  # fmt: skip
+                "kind", "fully_specified", "grade", "hand_tuned", "hand_tuned_coverage")  # fmt: skip
         return {**{key: getattr(self, key) for key in keys}, "inferred": list(self.inferred)}
 
 
@@ -199,6 +203,9 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
                                         allowed=str(len(columns))))  # fmt: skip
                 continue
             row = {key: value.strip() for key, value in cells.items()}
+            for column in NUMBERS:
+                if column in row:
+                    row[column] = plain_number(row[column])
             errors += _check(row, f"{name}:{line}")
             if row["id"] in seen:
                 errors.append(
@@ -218,6 +225,21 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
         except UserError as error:
             raise UserError(error.what, where=f"{name}:2, column chip", allowed=error.allowed, fix=error.fix) from error
     return rows
+
+
+NOT_STATED = frozenset({"-", "--", "?", "n/a", "na", "nan", "none", "null", "unknown", "not stated", "tbd"})
+"""Words that people and programs write for a cell that holds nothing."""
+
+
+def plain_number(text: str) -> str:
+    """A cell of numbers as `float` reads it: "" for a word that means nothing is stated, without commas between thousands.
+
+    >>> plain_number("16,384"), plain_number("n/a"), plain_number("8.0"), plain_number("many")
+    ('16384', '', '8.0', 'many')
+    """
+    if text.casefold() in NOT_STATED:
+        return ""
+    return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
 
 
 def _check(row: Row, where: str) -> list[UserError]:
@@ -248,7 +270,9 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
     try:
         facts.resolve_system(chip)
     except UserError as error:
-        return f"{error.what}; {error.fix}" if error.fix else error.what
+        return f"no facts for it: {error.what}; --facts adds a chip and its system" + (
+            f"; {error.fix}" if error.fix else ""
+        )
     return None
 
 
@@ -296,13 +320,28 @@ def predict(case: Case, facts: Facts) -> Result:
     step = predict_step(case.model, case.system, case.job, case.plan)
     seconds = step.total_s * case.job.tokens_per_step / step.tokens
     ratio = seconds / case.measured_step_s
-    width = math.exp(half_width(step.breakdown, case.model, case.system, facts, case.inferred))
+    width = half_width(step.breakdown, case.model, case.system, facts, case.inferred)
+    found = untested(case, facts)
+    down = math.hypot(width, *(max(0.0, -min(move)) for move in found))
+    up = math.hypot(width, *(max(0.0, max(move)) for move in found))
+    if not is_time(case.metric):
+        down, up = up, down
     predicted = case.measured * ratio if is_time(case.metric) else case.measured / ratio
     return Result(
         id=case.id, status="ok", reason=None, inferred=case.inferred, metric=case.metric, measured=case.measured, predicted=predicted,
-        low=predicted / width, high=predicted * width, ratio=ratio, abs_error=max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
+        low=predicted * math.exp(-down), high=predicted * math.exp(up), grade="D" if found else "C", ratio=ratio, abs_error=max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
         kind=case.kind, fully_specified=case.fully_specified, case=case, parts=step.breakdown,
     )  # fmt: skip
+
+
+def untested(case: Case, facts: Facts) -> list[tuple[float, float]]:
+    """What ln(step time) changes by, at both ends of each uncertain fact, for a chip to whose family no constant was fitted (its `gemm_efficiency` is an
+    estimate): on top of the error of the formulas. Empty for others, whose error on rows left out holds it already."""
+    if facts.fact(f"training.{case.system.family}.gemm_efficiency").grade != "D":
+        return []
+    found = moves(case.model, case.job, case.plan, facts=facts, system_id=case.system.id, chips=case.system.chips,
+                  stack_name=case.system.stack.name)  # fmt: skip
+    return [(low, high) for _, low, high in found]
 
 
 def _unsupported(row: Row, reason: str) -> Result:

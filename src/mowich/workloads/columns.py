@@ -24,6 +24,12 @@ _PLAIN = re.compile(r"\b(gpt|bloom|megatron|opt|mpt|bert|mt-nlg|nemotron)", re.I
 """Families with two-matrix MLPs, biases and learned positions (GPT-3 and its descendants)."""
 
 _HYBRID = re.compile(r"nemotron[ _-]*(v?3|h\b|3_5)|mamba|jamba|zamba", re.IGNORECASE)
+_CHECKPOINT = re.compile(
+    r"([-_ ](instruct|base|chat|it|thinking|hf|bf16|fp8|nvfp4|mxfp4|int8|int4|v0\.\d|\d+-nodes?))+$", re.IGNORECASE
+)
+"""Ends of a name that say how a checkpoint was tuned or stored, or where it ran, not what shape it has."""
+_VISION = re.compile(r"[-_ ]vl[-_ ]", re.IGNORECASE)
+"""A vision-language model trained on text runs its text decoder."""
 _SAME_KEYS = {"n_layers": ("num_hidden_layers", "n_layer"), "n_kv_heads": ("num_key_value_heads", "num_kv_heads")}
 
 
@@ -39,7 +45,8 @@ def model_from_columns(row: Mapping[str, str]) -> tuple[Model, list[str]]:
         raise UserError(f"model '{reference or label}' is not supported: {reason}")
     shape = re.search(r"\((.+) shape\)", label)
     bare = re.sub(r"\s*\([^)]*\)$", "", label)  # "Nemotron V3 Super 120B (26.02)": a release, not the model
-    for name in (reference, label, shape[1] if shape else "", bare):
+    plain = _CHECKPOINT.sub("", bare)
+    for name in (reference, label, shape[1] if shape else "", bare, plain, _VISION.sub("-", plain)):
         known = builtin.find(name) if name else None
         if known:
             return _from_builtin(known, row, stated=name == reference)
