@@ -38,6 +38,7 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
     (compare("", "trn3"), "MODEL: unknown model ''"),
     (compare("llama-3.1-8b", "trn3", "--chips", "1.5"), "--chips: must be a whole number"),
     (compare("llama-3.1-8b", "trn3", "--chips", "10000000"), "number of chips out of range"),
+    (compare("llama-3.1-8b", "trn3:64,gb300:8", "--chips", "32"), "--chips: has no use: --on says how many chips"),
     (compare("llama-3.1-8b", "trn3", "--stack", "foo"), "--stack: unknown software stack 'foo'"),
     (compare("llama-3.1-8b", "trn3", "--equal", "usd"), "--equal: needs --chips"),
     (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=24"), "tp=24 does not divide the 32 query heads"),

@@ -141,3 +141,11 @@ def test_every_trainium_row_has_both_values_and_trn2_lies_in_its_interval(facts:
     assert 1.3 < np.median(factors["Trn1"]) < 2.0
     assert len(factors["Trn2"]) == 1
     assert all(r.is_covered for r in found if r.chip == "Trn2")
+
+
+def test_layers_without_attention_have_no_table_of_it(facts: Facts) -> None:
+    """Nemotron 3: layers of experts alone, of Mamba, of attention."""
+    model, system = builtin("nemotron-3-nano"), resolve(facts, "trn3", chips=16)
+    tuned = predict_hand_tuned(model, system, JOB, Plan(dp=64, ep=16, zero=3))
+    assert tuned.step.breakdown["attention"] > 0
+    assert 0 < tuned.coverage < 1

@@ -96,3 +96,11 @@ def test_python() -> None:
     assert mowich.fit("llama-3.1-8b", "trn2:1", kv="8k") is True
     with pytest.raises(UserError, match="one of train and kv"):
         mowich.fit("llama-3.1-8b", "trn2:1")
+
+
+def test_weights_are_served_in_the_format_of_the_checkpoint() -> None:
+    """Kimi K3 is published in MXFP4, which MI355X multiplies; it has no NVFP4. An FP8 checkpoint is MXFP8 on Trainium3."""
+    found = fit_serving(load_model("kimi-k3"), "mi355x:8", tokens=32_000, facts=FACTS)
+    assert list(found.smallest) == ["mxfp4"]
+    assert next(iter(fit_serving(load_model("deepseek-v3.2"), "trn3", tokens=32_000, facts=FACTS).smallest)) == "mxfp8"
+    assert next(iter(fit_serving(LLAMA, "trn3", tokens=32_000, facts=FACTS).smallest)) == "bf16"

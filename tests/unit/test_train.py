@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import System, resolve
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.train import PARTS, busiest_load, predict_step
+from mowich.simulate.train import PARTS, busiest_load, layer_times, predict_step
 from mowich.studies.validate import Validation, validate
+from mowich.workloads import load as load_model
 from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
 from mowich.workloads.task import Lora
 
@@ -259,3 +261,33 @@ def test_encoders_on_neuron_attend_outside_the_fused_kernel(facts: Facts) -> Non
     assert long / short == pytest.approx(4.0, rel=0.01)  # every score travels, and there are four times as many
     fused = predict_step(decoder, at, TrainJob(tokens=1e9, seq=1024, batch_seqs=at.devices), plan)
     assert fused.breakdown["attention"] < long / 2.0
+
+
+def test_the_written_formula_of_attention_gives_its_number(facts: Facts) -> None:
+    """As `explain` shows it: fused, with sinks outside the kernel, unfused, and a recurrence."""
+    plans = Plans.of([Plan(tp=2, dp=4, micro_batch=2)])
+    for name, on, word in (
+        ("llama-3.1-8b", "h100", "fused"),
+        ("gpt-oss-20b", "gb300", "b_s"),
+        ("bert-large", "trn1", "unfused"),
+        ("qwen3.5-27b", "h100", "scan"),
+    ):
+        model, system = load_model(name), resolve(facts, on, chips=8)
+        for layer in model.layers:
+            notes = Notes()
+            times = layer_times(model, layer, system, TrainJob(tokens=1e9, seq=512, batch_seqs=64), plans, notes)
+            term = notes.terms["attention.core"]
+            x = {k: float(v) for k, v in term.inputs.items() if not isinstance(v, str)}
+            if "scan" in term.formula:
+                first, second = (
+                    x["t"] * x["F"] / (2 * x["e_a"] * x["P16"]),
+                    x["b_r"] * x["t"] * x["elements"] / (2 * x["B"]),
+                )
+                by_hand = larger(first, second, system.stack.roofline_power)
+            elif "unfused" in term.formula:
+                by_hand = 4 * x["t"] * x["s"] * x["q"] / (x["e_g"] * x["P16"]) + x["b_u"] * x["scores"] / x["B"]
+            else:
+                by_hand = 4 * x["t"] * x["c"] * x["q"] * (1 + x["s_half"] / x["s"]) / (x["e_a"] * x["P16"])
+                by_hand += x["b_s"] * x["scores"] / x["B"] if "b_s" in x else 0.0
+            assert float(times.attention[0]) == pytest.approx(by_hand)
+        assert any(word in n for n in (term.formula, " scan" if any(q.recurrent for q in model.layers) else ""))

@@ -10,7 +10,7 @@ import typer
 
 from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_facts, read_settings
-from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Seed, Set
+from mowich.cli.options import DrawSeed, FactsDir, Json, Out, Plain, Quiet, Set
 from mowich.cli.output import emit, overlay, progress, style
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED
 
@@ -58,7 +58,7 @@ def fleet(
     plain: Plain = False,
     quiet: Quiet = False,
     out: Out = None,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
 ) -> None:
     """Which systems for which work in each period: orders, assignment, what binds, one stack alone, and how sure that is."""
     from mowich.fleets.problem import read_problem, write_rates

@@ -8,7 +8,7 @@ import typer
 
 from mowich.cli.app import app
 from mowich.cli.inputs import Problems, read_facts, read_settings
-from mowich.cli.options import Csv, FactsDir, Json, Out, Plain, Quiet, Seed, Set, complete_systems
+from mowich.cli.options import Csv, DrawSeed, FactsDir, Json, Out, Plain, Quiet, Set, complete_systems
 from mowich.cli.output import emit, noter, one_form, overlay, progress, style
 
 
@@ -25,7 +25,7 @@ def goodput(
     replica: Annotated[str | None, typer.Option("--replica", metavar="N", help="Chips of a data-parallel replica (elastic), default 1024.")] = None,
     checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="TIME", help="Time between checkpoints (default: Young/Daly).")] = None,
     samples: Annotated[int, typer.Option("--samples", metavar="N", help="Runs of the Monte Carlo.")] = 1000,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     settings: Set = None,
     facts: FactsDir = None,
     as_json: Json = False,

@@ -188,7 +188,7 @@ def read_systems(
     stack: str | None = None,
 ) -> list[str]:
     """The names of --on, each checked: known, named once, and its number of chips in range."""
-    from mowich.machines.system import resolve
+    from mowich.machines.system import parse_spec, resolve
 
     words = [w.strip() for w in on.split(",") if w.strip()]
     if not words:
@@ -204,6 +204,15 @@ def read_systems(
             other = taken.setdefault((system.id, system.chips), word)
             if other != word:
                 raise UserError(f"'{other}' and '{word}' are the same {system.chips} chips of {system.id}")
+    sizes = {count for _, count in taken}
+    if (
+        chips is not None
+        and equal in ("chips", "")
+        and taken
+        and chips not in sizes
+        and all(parse_spec(w)[1] for w in taken.values())
+    ):
+        problems.add("has no use: --on says how many chips", where="--chips", given=chips, fix="leave one of them out")
     return words
 
 

@@ -89,3 +89,4 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also sa
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", help="Kept with the result; this verb draws nothing at random.")
 ]
+DrawSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random draws.")]

@@ -72,11 +72,19 @@ class Kernels:
         """(forward, backward) of causal attention of `tokens` on themselves, `heads` query heads x sequences, of which a rank does `share`.
 
         Beyond the longest prompt of the table the prompt runs in equal chunks, each on the ones before. Other kinds than grouped-query
-        (latent, windowed, sparse, with sinks, both ways) and heads wider than the table's have none. Nor has the backward pass: it
+        (latent, windowed, sparse, with sinks, both ways), heads wider than the table's, and layers without attention have none. Nor has the backward pass: it
         is the forward's time x `again`, and is not counted as timed.
         """
         a = layer.attention
-        special = a.kind != "gqa" or a.sinks or not a.causal or a.indexer or a.compressor or a.head_dim != a.v_head_dim
+        special = (
+            not a.num_heads
+            or a.kind != "gqa"
+            or a.sinks
+            or not a.causal
+            or a.indexer
+            or a.compressor
+            or a.head_dim != a.v_head_dim
+        )
         longest = largest(self.chip, "attention_prefill", "bf16", "queries")
         if special or layer.recurrent is not None or (a.window and a.window < tokens) or not longest:
             return fitted

@@ -263,10 +263,12 @@ def layer_times(
             (attention, attention_backward),
         )
     if notes is not None:
-        notes.add("attention.core", attention, "s",
-                  "fused: 4 t c q (1 + s_half/s) / (e_a P16), forward, one layer; c = attended tokens, q = heads x head size / tp",
-                  t=t, c=ctx, q=q, P16=P16, e_a=e.attention_efficiency, note=by,
-                  facts=_paths(system, "peak_flops.bf16", "efficiency.attention_efficiency"))  # fmt: skip
+        formula, numbers, constants = _core_formula(layer, job, system)
+        beyond: dict[str, object] = (
+            {"scores": scores, "B": r.B} if "/ B" in formula else {"B": r.B} if layer.recurrent else {}
+        )
+        notes.add("attention.core", attention, "s", f"{formula}, forward, one layer", t=t, c=ctx, q=q, P16=P16, **beyond, **numbers, note=by,
+                  facts=_paths(system, "peak_flops.bf16", *constants))  # fmt: skip
     width, outputs = ops.ffn_width(layer.ffn)
     h_norm = np.where(p.sp > 0, h / p.tp, h)
     residual = layer.blocks * (5.0 + (4.0 * layer.streams if layer.streams > 1 else 0.0))
@@ -345,6 +347,28 @@ def layer_times(
                   facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
     return LayerTimes(gemm=gemm, attention=attention, attention_backward=attention_backward, memory_bound=memory_bound, quantise=quantise, moe=moe,
                       expert_gemm=expert_gemm, experts_again=experts_again, tp=tp, cp=cp, ep=ep_exposed)  # fmt: skip
+
+
+def _core_formula(layer: Layer, job: TrainJob, system: System) -> tuple[str, dict[str, float], tuple[str, ...]]:
+    """(formula of a layer's attention core, its constants, their names), as `layer_times` computes it."""
+    a, s, e = layer.attention, system.stack, system.efficiency
+    if s.unfused_attention or (s.unfused_encoder and not a.causal):
+        return ("unfused: 4 t s q / (e_g P16) + b_u scores / B; scores = t s heads / tp", {"s": job.seq, "e_g": e.gemm_efficiency, "b_u": s.unfused_attention_B},
+                ("efficiency.gemm_efficiency", "stack.unfused_attention_B", "hbm_Bps"))  # fmt: skip
+    if layer.recurrent is not None:
+        flop, elements = layer.recurrent.chunked_flop_per_token(), layer.recurrent.core_elements
+        return ("chunked scan: soft_max(t F / (tp e_a P16), b_r t elements / (tp B)); F, elements: of a token", {"F": flop, "elements": elements, "b_r": s.recurrent_B, "e_a": e.attention_efficiency},
+                ("efficiency.attention_efficiency", "stack.recurrent_B", "hbm_Bps"))  # fmt: skip
+    formula = "fused: 4 t c q (1 + s_half/s) / (e_a P16)"
+    numbers = {"s": job.attended, "s_half": e.attention_s_half, "e_a": e.attention_efficiency}
+    constants = ["efficiency.attention_efficiency", "efficiency.attention_s_half"]
+    if a.indexer:
+        formula += ", and the indexer's FLOP at that rate"
+    if a.sinks:
+        formula += " + b_s scores / B (sinks are outside the fused kernel); scores = t s heads / tp"
+        numbers["b_s"] = s.sink_attention_B
+        constants += ["stack.sink_attention_B", "hbm_Bps"]
+    return f"{formula}; c = attended tokens, q = heads x head size / tp", numbers, tuple(constants)
 
 
 def _paths(system: System, *wanted: str) -> tuple[str, ...]:

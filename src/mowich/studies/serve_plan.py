@@ -33,8 +33,6 @@ from mowich.workloads.model import Model
 DEGREES = ("tp", "pp", "dp", "cp", "ep")
 LONG_PROMPT = 32_768
 """Prompt from which context parallelism is searched too."""
-NATIVE = {"gpt_oss": "mxfp4", "deepseek_v3": "fp8", "kimi_k2": "fp8", "minimax_m2": "fp8"}
-"""Formats of checkpoints as published, by architecture; others are 16 bit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +140,9 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
 
 
 def native_weights(model: Model, system: System) -> str:
-    """The format of the published checkpoint; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4 rows at a time, not 2), the weights
+    """The format that the checkpoint's config says; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4 rows at a time, not 2), the weights
     scaled again offline."""
-    name = next((w for a, w in NATIVE.items() if model.architecture.startswith(a)), "bf16")
+    name = model.storage.form
     faster = system.peak_flops.get("mxfp8", 0.0) > system.peak_flops.get("fp8", 0.0)
     return "mxfp8" if name == "fp8" and faster else name
 

@@ -37,6 +37,7 @@ from mowich.simulate.traffic import (
     Scheduler,
     StepTimes,
 )
+from mowich.studies.serve_plan import native_weights
 from mowich.studies.serving import BLOCK, Deployment, check, deploy
 from mowich.workloads import load as load_model
 
@@ -214,7 +215,7 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     model = load_model(model_name)
     system = resolve(facts, on)
     engine = engine_for(system, engine_name)
-    plan = _plan(plan_node)
+    plan = _plan(plan_node, ServePlan(weights=native_weights(model, system)))
     decode_plan, decode_replicas, prefill_replicas = None, 0, 0
     if dis.keys():
         decode_plan = _plan(dis.node("decode_plan"), plan)
@@ -267,8 +268,7 @@ def read(path: str | Path, facts: Facts) -> Scenario:
                     transfer_Bps=transfer or link_Bps(system, 2 * plan.devices), inputs=inputs)  # fmt: skip
 
 
-def _plan(node: Node, base: ServePlan | None = None) -> ServePlan:
-    start = base or ServePlan()
+def _plan(node: Node, start: ServePlan) -> ServePlan:
     degrees = {name: int(node.count(name, getattr(start, name))) for name in ("tp", "pp", "dp", "cp", "ep")}
     return ServePlan(
         **degrees,

@@ -45,10 +45,12 @@ TAILS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Bytes per weight by component, 16 bits where not said. assumed: what was assumed where the config does not say."""
+    """Bytes per weight by component, 16 bits where not said. assumed: what was assumed where the config does not say. form: the format of most
+    weights of experts and MLPs."""
 
     bytes_per_weight: tuple[tuple[str, float], ...] = ()
     assumed: str = ""
+    form: str = "bf16"
 
     def of(self, component: str) -> float:
         """Bytes per weight of a component."""
@@ -112,6 +114,7 @@ def read_storage(data: Mapping[str, Any], model: Model, name: str = "") -> Stora
         else {}
     )
     sums: dict[str, tuple[float, float]] = {}
+    in_form: dict[str, int] = {}
     pattern = model.pattern or tuple(i for i, layer in enumerate(model.layers) for _ in range(layer.count))
     for number, kind in enumerate(pattern):
         for component, params in layer_params(model.layers[kind]).items():
@@ -129,11 +132,15 @@ def read_storage(data: Mapping[str, Any], model: Model, name: str = "") -> Stora
                 form = expert
             total, weight = sums.get(component, (0.0, 0.0))
             sums[component] = (total + params * FORMAT_B[form], weight + params)
+            if component in ("experts", "mlp"):
+                form = form.removesuffix("_block")
+                in_form[form] = in_form.get(form, 0) + params
     means = {c: total / weight for c, (total, weight) in sums.items()}
     means["indexer"] = means.get("mixer", BITS_16)
     head = "bf16" if not mixed else next((f for k, f in chosen.items() if k == "lm_head"), "bf16")
     means["head"] = FORMAT_B[head]
-    return Storage(tuple((c, means.get(c, BITS_16)) for c in COMPONENTS))
+    most = max(in_form, key=lambda form: in_form[form], default="bf16")
+    return Storage(tuple((c, means.get(c, BITS_16)) for c in COMPONENTS), form=most)
 
 
 def found_in(chosen: Mapping[str, str], names: Iterable[str]) -> bool:
@@ -203,4 +210,6 @@ def _by_name(model: Model, name: str) -> Storage:
     for component in ("mlp", "experts", "shared", *(() if keeps_mixers else ("mixer", "indexer"))):
         means[component] = FORMAT_B[ending]
     kept = "head and mixers" if keeps_mixers else "head"
-    return Storage(tuple(means.items()), assumed=f"{ending} by the name alone: {kept} taken to stay in 16 bits")
+    return Storage(
+        tuple(means.items()), assumed=f"{ending} by the name alone: {kept} taken to stay in 16 bits", form=ending
+    )
