@@ -102,6 +102,8 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
         raise UserError(
             "days and step are above 0, samples at least 10", given=f"{days} days, {step_s} s, {samples} samples"
         )
+    if checkpoint_s is not None and checkpoint_s <= 0:
+        raise UserError("the time between checkpoints is above 0", where="--checkpoint", given=f"{checkpoint_s:g} s")
     system = resolve(facts, on)
     stated = {"chips": system.chips, "days": days, "step_s": step_s, "spare_share": spare_share, "replica_chips": min(system.chips, replica or LARGE_MODEL_CHIPS),
               "checkpoint_s": checkpoint_s}  # fmt: skip
