@@ -126,8 +126,3 @@ def test_unknown_power_stays_unknown() -> None:
         energy.breakeven_W_per_chip(nothing, chips=1, tokens_per_s=exact(1, "1/s"), goodput=GOOD, site=SITE).reason
         == "no published power"
     )
-
-
-def test_electricity_is_a_small_part_of_a_token() -> None:
-    joule = exact(0.5, energy.PER_TOKEN)
-    assert energy.electricity_usd_per_mtok(joule, SITE).value == pytest.approx(0.5 * 1e6 * 0.1 / 3.6e6)

@@ -138,3 +138,22 @@ def test_the_commands_take_it(file: Path, capsys: pytest.CaptureFixture[str]) ->
     )
     assert "Acme server" in capsys.readouterr().out
     assert run(["facts", "check", "--facts", str(file.with_name("none.yaml"))]) == 2
+
+
+def test_a_directory_that_changes_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "sites" / "default.yaml"
+    file.parent.mkdir()
+    made = []
+    for pue in ("1.21", "1.333"):
+        file.write_text(f"pue: {{value: {pue}, grade: user}}\n")
+        known = load([tmp_path])
+        made.append((known.number("sites.default.pue"), known.hash()))
+    assert [pue for pue, _ in made] == [1.21, 1.333]
+    assert made[0][1] != made[1][1]
+
+
+def test_a_name_is_not_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "chip.yaml"
+    file.write_text("prices:\n  ../../escaped:\n    a: {value: 1, grade: user}\n")
+    with pytest.raises(UserError, match="not a name"):
+        load([file])

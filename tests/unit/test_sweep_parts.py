@@ -328,3 +328,29 @@ def test_the_verb_says_what_is_there_and_how_to_read_it(
     assert "--executor" in capsys.readouterr().err
     assert run([*args, "--out", str(tmp_path / "x.json")]) == 0
     assert json.loads((tmp_path / "x.json").read_text())["schema"] == "mowich/sweep@1"
+
+
+def test_workers_end_with_the_process_that_asks_them(tmp_path: Path) -> None:
+    """Whatever starts the workers: a fork of the process, or a server that forks for it."""
+    code = """
+import multiprocessing, os, sys, time
+from mowich.studies.workers import processes
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    pool = processes(1)
+    print(pool.submit(os.getpid).result(), flush=True)
+    os._exit(0)
+"""
+    file = tmp_path / "asks.py"
+    file.write_text(code)
+    for method in ("fork", "forkserver", "spawn"):
+        asker = subprocess.Popen([sys.executable, str(file), method], stdout=subprocess.PIPE, text=True)
+        assert asker.stdout is not None
+        worker = int(asker.stdout.readline())
+        assert asker.wait(60) == 0
+        asker.stdout.close()
+        for _ in range(100):
+            if not Path(f"/proc/{worker}").exists():
+                break
+            time.sleep(0.1)
+        assert not Path(f"/proc/{worker}").exists(), method

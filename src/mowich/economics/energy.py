@@ -95,11 +95,6 @@ def joule_per_token(power_W: Estimate, *, used: int, idle: int, step_s: Estimate
     return energy
 
 
-def electricity_usd_per_mtok(joule: Estimate, site: Site) -> Estimate:
-    """What the energy of a million tokens costs at the meter: USD/Mtok = J/token x USD/J x 1e6. A part of any rental price, not an addition to it."""
-    return product([(joule, 1.0), (site.electricity, 1.0)], "USD/Mtok").scaled(1e6, "USD/Mtok")
-
-
 def breakeven_W_per_chip(best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate, site: Site, idle: int = 0,
                          notes: Notes | None = None) -> Estimate:  # fmt: skip
     """The watts per chip, before PUE, at which a row uses the energy per token of the best row: P = e s g / (PUE (used + share idle)).

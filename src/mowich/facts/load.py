@@ -221,11 +221,6 @@ class Facts:
         node = self._node(path)
         return node if isinstance(node, Mapping) and is_leaf(node) else {}
 
-    def is_reference(self, path: str) -> str | None:
-        """The path that a reference points to, or None for a fact of its own."""
-        node = self._node(path)
-        return str(node["ref"]) if isinstance(node, Mapping) and "ref" in node else None
-
     def meta(self, kind: str, name: str) -> Mapping[str, Any]:
         """Identity keys of a file: id, name, vendor, chip, family, display."""
         return {k: v for k, v in self._file(kind, name).items() if k in IDENTITY_KEYS}
@@ -351,6 +346,20 @@ def _content(roots: tuple[Path, ...]) -> Any:
     return digest
 
 
+_stamps: dict[Path, tuple[tuple[Path, int, int], ...]] = {}
+"""Files of the user's directories as they were when they were last loaded: (path, time of change, size)."""
+
+
+def _notice(path: Path) -> None:
+    """Forget what was read where a file of the user's has changed since: a notebook edits its chip and loads again."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.yaml"))
+    stamp = tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)
+    if _stamps.setdefault(path, stamp) != stamp:
+        read_file.cache_clear()
+        _content.cache_clear()
+        _stamps[path] = stamp
+
+
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Overlay: groups merge, leaves and plain keys replace."""
     out = dict(base)
@@ -458,6 +467,10 @@ def _plain_values(node: Mapping[str, Any], at: list[str]) -> list[tuple[list[str
     return out
 
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+"""What a chip or a system may be called: it becomes the name of a file."""
+
+
 def unfold(file: Path) -> Path:
     """A directory with what one file holds as {kind: {name: facts}}, each part at the lines where it stood, so that errors name them. Raises UserError for
     a file that is not of that form."""
@@ -480,6 +493,9 @@ def unfold(file: Path) -> Path:
                     where=f"{file}:{name.start_mark.line + 1}",
                     allowed="{value: ..., grade: user}",
                 )
+            if not _NAME.fullmatch(name.value):
+                where = f"{file}:{name.start_mark.line + 1}"
+                raise UserError("not a name", where=where, given=name.value, allowed="letters, digits, - and _")
             part = root / key.value / f"{name.value}.yaml"
             part.parent.mkdir(exist_ok=True)
             first, last = node.start_mark, node.end_mark
@@ -525,6 +541,7 @@ def load(overlays: Sequence[Path | str] = ()) -> Facts:
     roots = [shipped()]
     problems: list[UserError] = []
     for path in overlays:
+        _notice(Path(path))
         root, found = overlay(Path(path), Facts(tuple(roots), {}, {}, {}))
         problems += found
         roots.append(root)

@@ -28,7 +28,8 @@ __all__ = ["PAGES", "Page", "Table", "render"]
 
 
 @cache
-def _static(name: str) -> str:
+def static(name: str) -> str:
+    """A file that goes into every page."""
     return resources.files("mowich.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
@@ -129,7 +130,7 @@ def _assumption(page: Page, item: Sequence[str]) -> str:
     return f"<div><dt>{escape(what)}</dt><dd>{said}</dd></div>" if value else ""
 
 
-def _json(data: Any) -> str:
+def script_json(data: Any) -> str:
     """JSON that may stand inside a script element."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
@@ -160,11 +161,11 @@ def render(result: Result, *, command: str = "", facts: Any = None, explainer: E
         + _facts(page.facts)
     )
     parts = {
-        "title": escape(page.title), "style": _static("report.css"), "headline": escape(page.headline), "assumptions": assumptions, "warnings": said, "body": body, "inputs": _inputs(page, command),
-        "options": _json([c.option for c in page.charts]), "script": _static("report.js"), "echarts": _static("echarts.min.js") if page.charts else "",
+        "title": escape(page.title), "style": static("report.css"), "headline": escape(page.headline), "assumptions": assumptions, "warnings": said, "body": body, "inputs": _inputs(page, command),
+        "options": script_json([c.option for c in page.charts]), "script": static("report.js"), "echarts": static("echarts.min.js") if page.charts else "",
     }  # fmt: skip
     out = []
-    for i, piece in enumerate(_static("report.html").split("{{")):  # one pass: what is filled in is never a template
+    for i, piece in enumerate(static("report.html").split("{{")):  # one pass: what is filled in is never a template
         if i == 0:
             out.append(piece)
             continue

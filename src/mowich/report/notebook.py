@@ -14,7 +14,7 @@ from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts, load
 from mowich.report.charts import Chart
 from mowich.report.explain import explain_text
-from mowich.report.html import _static
+from mowich.report.html import script_json, static
 from mowich.report.page import Page, Table
 from mowich.report.pages import PAGES
 from mowich.report.table import Style, number
@@ -38,7 +38,7 @@ class Picture:
 
     def html(self) -> str:
         """The picture as a whole document that needs nothing else."""
-        option = json.dumps(dict(self.chart.option), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        option = script_json(dict(self.chart.option))
         script = (
             f"const chart=echarts.init(document.getElementById('c'),matchMedia('(prefers-color-scheme: dark)').matches?'dark':null,{{renderer:'svg'}});"
             f"chart.setOption({option});addEventListener('resize',()=>chart.resize());"
@@ -48,7 +48,7 @@ class Picture:
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body style="margin:0;font-family:sans-serif">'
             f'<div id="c" role="img" aria-label="{title}; the numbers follow as a table" style="height:{self.chart.height}px"></div>'
             f"<details><summary>Numbers</summary>{_table(self.chart.title, self.chart.head, self.chart.rows)}</details>"
-            f"<script>{_static('echarts.min.js')}</script><script>{script}</script></body></html>"
+            f"<script>{static('echarts.min.js')}</script><script>{script}</script></body></html>"
         )
 
     def _repr_html_(self) -> str:

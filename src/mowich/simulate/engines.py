@@ -126,9 +126,6 @@ def paths(case: Served) -> dict[str, str]:
     return out
 
 
-SPECULATION = ("mtp_cost", "mtp_accepted", "mtp_verified")
-
-
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names` [n];

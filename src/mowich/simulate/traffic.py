@@ -174,14 +174,13 @@ class Slot:
 class PrefixCache:
     """Blocks of prompts by hash: those in use (counted), those free to evict (oldest first), and those in host memory."""
 
-    __slots__ = ("each", "evicted", "host", "host_limit", "idle", "used")
+    __slots__ = ("each", "host", "host_limit", "idle", "used")
 
     def __init__(self, each: int, host_limit: int) -> None:
         self.each, self.host_limit = each, host_limit
         self.used: dict[int, int] = {}
         self.idle: OrderedDict[int, None] = OrderedDict()
         self.host: OrderedDict[int, None] = OrderedDict()
-        self.evicted = 0
 
     def match(self, hashes: Sequence[int]) -> tuple[int, int]:
         """(leading hashes in the device's memory, further ones in host memory)."""
@@ -221,7 +220,6 @@ class PrefixCache:
         """Evict idle hashes, oldest first, until they fit in `room` blocks; they go to host memory while it lasts."""
         while self.idle and len(self.idle) * self.each > room:
             name, _ = self.idle.popitem(last=False)
-            self.evicted += 1
             if self.host_limit:
                 self.host[name] = None
                 self.host.move_to_end(name)

@@ -85,7 +85,6 @@ def scaled(chip: str, quantity: str, formula: str) -> Check:
                  of=lambda x: x["n3"] * x["q3"] / (x["n2"] * x["q2"]))  # fmt: skip
 
 
-NO_POWER = "the power of the chips and servers compared"
 NO_PRICE = "the prices, and the workload, batch and latency that were compared"
 NO_RUN = "the workload, its lengths, batch and latency, and the measured runs"
 

@@ -19,15 +19,27 @@ RETRIES = 20
 """How often Ray runs a task again whose worker or node is lost."""
 
 
-def _leave_with(parent: int) -> None:
-    """End this process when its parent is gone: the workers of a killed pool would wait for work forever."""
+def _leave_with(asker: int) -> None:
+    """End this process when the one that asks it is gone: the workers of a killed pool would wait for work forever. Where a server forks the workers, their
+    parent is that server, which ends with the asker."""
+    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and _lives(asker):
             time.sleep(1.0)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's process by now
+        return False
+    return True
 
 
 def processes(count: int) -> ProcessPoolExecutor:

@@ -85,8 +85,9 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             out[("days",)] = job.tokens / n * step.total_s / goodput.value / 86400.0
             speed = exact(n / step.total_s, "1/s")
             for name, metric in (("breakeven_usd_per_chip_h", "usd_per_mtok"), ("breakeven_W_per_chip", "J_per_token")):
-                best = _best(others, metric)
-                if best is not None:
+                other = _best(others, metric)
+                if other is not None:
+                    best = other[1]
                     e = (money.breakeven_usd_per_chip_h(best, chips=used + idle, tokens_per_s=speed, goodput=goodput) if metric == "usd_per_mtok" else
                          energy.breakeven_W_per_chip(best, chips=used + idle, idle=idle, tokens_per_s=speed, goodput=goodput, site=site))  # fmt: skip
                     if e.value is not None:
@@ -117,14 +118,15 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             longrun.goodput(facts, system.id, chips=used, step_s=step_now, notes=notes)
         elif first in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"):
             metric = "usd_per_mtok" if first == "breakeven_usd_per_chip_h" else "J_per_token"
-            best = _best(others, metric)
-            if best is None:
+            other = _best(others, metric)
+            if other is None:
                 return
+            name_of_best, best = other
             if metric == "usd_per_mtok":
                 money.breakeven_usd_per_chip_h(best, chips=used + idle, tokens_per_s=speed, goodput=goodput, notes=notes)  # fmt: skip
             else:
                 energy.breakeven_W_per_chip(best, chips=used + idle, idle=idle, tokens_per_s=speed, goodput=goodput, site=energy.site(facts), notes=notes)  # fmt: skip
-            notes.add(f"best.{metric}", best.value, best.unit, note=f"of {best_of(others, metric)}, the best other row")
+            notes.add(f"best.{metric}", best.value, best.unit, note=f"of {name_of_best}, the best other row")
 
     usable = facts.fact(system.paths["hbm_usable_B"])
     peak_path = system.paths[f"peak_flops.{plan.precision}"]
@@ -136,12 +138,7 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
                   behind={"peak": (peak_path,), "hbm_usable": (usable.path,)})  # fmt: skip
 
 
-def best_of(rows: Any, metric: str) -> str | None:
-    """The system of the cheapest row."""
-    known = [r for r in rows if r[metric]["value"] is not None]
-    return min(known, key=lambda r: float(r[metric]["value"]))["system"] if known else None
-
-
-def _best(rows: Any, metric: str) -> Estimate | None:
-    known = [Estimate.from_dict(r[metric]) for r in rows if r[metric]["value"] is not None]
-    return min(known, key=float) if known else None
+def _best(rows: Any, metric: str) -> tuple[str, Estimate] | None:
+    """(system, estimate) of the row with the least of a metric; None where no row has it."""
+    known = [(str(r["system"]), Estimate.from_dict(r[metric])) for r in rows if r[metric]["value"] is not None]
+    return min(known, key=lambda found: float(found[1])) if known else None

@@ -7,7 +7,7 @@ identifies it (system, id, strategy, ...) or by its number from 1, and the parts
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mowich.errors import UserError, did_you_mean
@@ -42,26 +42,19 @@ def at(result: Mapping[str, Any], path: Path) -> Any:
 def labels(items: Sequence[Any]) -> list[str]:
     """What each item of a list is called: the first identity that no other item has, else its number from 1."""
     count = Counter((k, w) for item in items if isinstance(item, Mapping) for k in IDENTITY if isinstance(w := item.get(k), str))  # fmt: skip
-
-    def one(i: int, item: Any) -> str:
-        if isinstance(item, Mapping):
-            for key in IDENTITY:
-                word = item.get(key)
-                if isinstance(word, str) and count[key, word] == 1:
-                    return word
-        return str(i + 1)
-
-    return [one(i, item) for i, item in enumerate(items)]
+    return [_called(item, i, lambda key, word: count[key, word]) for i, item in enumerate(items)]
 
 
 def label(items: Sequence[Any], i: int) -> str:
-    """What item i of a list is called."""
-    item = items[i]
-    if isinstance(item, Mapping):
-        for key in IDENTITY:
-            word = item.get(key)
-            if isinstance(word, str) and sum(isinstance(o, Mapping) and o.get(key) == word for o in items) == 1:
-                return word
+    """What item i of a list is called; sooner than all `labels` where only one is asked for."""
+    return _called(items[i], i, lambda key, word: sum(isinstance(o, Mapping) and o.get(key) == word for o in items))
+
+
+def _called(item: Any, i: int, count: Callable[[str, str], int]) -> str:
+    for key in IDENTITY if isinstance(item, Mapping) else ():
+        word = item.get(key)
+        if isinstance(word, str) and count(key, word) == 1:
+            return word
     return str(i + 1)
 
 
