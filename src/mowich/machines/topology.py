@@ -44,7 +44,7 @@ def on_network(facts: Facts, system: System, name: str, *, oversubscription: flo
     name: one of `networks`, or "" for the system's own. oversubscription: bandwidth below a leaf switch over that above it; a rail-optimised fat
     tree has 1.
     """
-    if oversubscription < 1.0:
+    if not 1.0 <= oversubscription < math.inf:
         raise UserError("oversubscription is at least 1", where="--oversubscription", given=oversubscription)
     if not name:
         levels = [

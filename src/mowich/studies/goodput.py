@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,7 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
         raise UserError(
             "a share of spare chips lies between 0 and 100%", where="--spares", given=f"{100 * spare_share:g}%"
         )
-    if days <= 0 or step_s <= 0 or samples < 10:
+    if not (0 < days < math.inf and 0 < step_s < math.inf) or samples < 10:
         raise UserError(
             "days and step are above 0, samples at least 10", given=f"{days} days, {step_s} s, {samples} samples"
         )

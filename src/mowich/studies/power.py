@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -48,9 +49,9 @@ def study(
     tokens_per_s: float | None = None,
 ) -> list[PowerRow]:
     """Power of each system by part. tokens_per_s: of one chip. Raises UserError for a cap or rate that is not above 0."""
-    if cap_W is not None and cap_W <= 0:
+    if cap_W is not None and not 0 < cap_W < math.inf:
         raise UserError("a power cap is above 0", where="--cap", given=cap_W)
-    if tokens_per_s is not None and tokens_per_s <= 0:
+    if tokens_per_s is not None and not 0 < tokens_per_s < math.inf:
         raise UserError("tokens per second are above 0", where="--tokens-per-s", given=tokens_per_s)
     site = energy.site(facts)
     rows = []
