@@ -120,11 +120,27 @@ def effort(rows: list[Row]) -> str:
     done = [r for r in rows if r["suite"] == "nkilib" and r["outcome"] in ("passed", "failed") and not r["strict"]]
     spills = sum(bool(r.get("spilled")) for r in done)
     minutes = sum(r.get("cpu_s", 0.0) for r in done) / 60
+    told = [r for r in done if "machine_s" in r]
+    share = sum(r["machine_s"] for r in told) / (sum(r["cpu_s"] for r in told) or 1.0)
+    kernels = f"; in the {len(told):,} of which it is known, the kernels themselves took {share:.0%}" if told else ""
     return (
         f"nki-library's {len(done):,} cases took {minutes:.0f} minutes of processor time, its inputs, references and comparisons included: "
-        f"about {minutes / 2:.0f} minutes on two cores. {spills or 'None'} of them had more live tiles than SBUF holds at some moment: an error "
+        f"about {minutes / 2:.0f} minutes on two cores{kernels}. {spills or 'None'} of them had more live tiles than SBUF holds at some moment: an error "
         "for an author, unless `spill=True`; here, as in AWS's compiler, they spill."
     )
+
+
+def changes(before: list[Row], after: list[Row]) -> list[str]:
+    """What became of the cases of an earlier run, those that fail now and passed then first: `passed -> failed: id (target)  why`. Cases that either
+    run did not come to are left out."""
+    ran = [r for r in before if r["outcome"] != "never run"]
+    then = {(r["suite"], r["target"], r["id"], r["strict"]): r["outcome"] for r in ran}
+    found = []
+    for r in after:
+        was, now = then.get((r["suite"], r["target"], r["id"], r["strict"])), r["outcome"]
+        if was is not None and now not in (was, "never run"):
+            found.append((now != "failed", was, now, f"{r['id']} ({r['target']})  {r['why'][:160]}".rstrip()))
+    return [f"{was} -> {now}: {text}" for _, was, now, text in sorted(found)]
 
 
 def write(rows: list[Row]) -> str:

@@ -162,6 +162,9 @@ def run_nkilib_in(
         OMP_NUM_THREADS="1",
         OPENBLAS_NUM_THREADS="1",
         MKL_NUM_THREADS="1",
+        MALLOC_MMAP_MAX_="0",  # arrays from memory that the process keeps: fresh pages took as long as the arithmetic
+        MALLOC_TRIM_THRESHOLD_=str(1 << 40),
+        MALLOC_ARENA_MAX="1",
     )
     if args.strict:
         environment["MOWICH_CONFORMANCE_STRICT"] = "1"
@@ -197,6 +200,7 @@ def run_nkilib_in(
                         "outcome": OUTCOMES[row["outcome"]],
                         "seconds": row["seconds"],
                         "cpu_s": row["cpu_s"],
+                        "machine_s": row["machine_s"],
                         "kernels": row["kernels"],
                         "spilled": row["spilled"],
                         "why": row["why"],
@@ -299,6 +303,9 @@ def main() -> int:
     p.add_argument("--state", type=Path, default=ROOT / "build/conformance.jsonl", help="results kept between runs")
     p.add_argument("--resume", action="store_true", help="of nki-library only what --state has no passed result of yet")
     p.add_argument("--report", type=Path, help="write the Markdown report here")
+    p.add_argument(
+        "--compare", type=Path, metavar="STATE", help="results of an earlier run: print the cases whose outcome changed"
+    )
     p.add_argument("--show", choices=("all", "failed", "none"), default="all")
     p.add_argument("--traceback", action="store_true")
     p.add_argument("--list", action="store_true", help="print the ids of the cases outside nki-library")
@@ -358,6 +365,10 @@ def main() -> int:
         if args.report:
             args.report.write_text(report.write(list(state.values())))
 
+    if args.compare:
+        earlier = {key(r): r for r in map(json.loads, args.compare.read_text().splitlines())}
+        changed = report.changes(list(earlier.values()), list(state.values()))
+        print("\n".join([f"{len(changed)} outcomes changed against {args.compare}", *changed]))
     for suite, group in report.grouped(rows, lambda r: (r["suite"], r["target"])).items():
         n = Counter(r["outcome"] for r in group)
         print(f"  {' '.join(suite):14} {n['passed']} passed, {n['failed']} failed, {n['not attempted']} not attempted")

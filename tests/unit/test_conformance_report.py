@@ -1,22 +1,28 @@
-"""The conformance report: what failed, what was not attempted and what never ran are counted apart, and explained failures say whose."""
+"""The conformance report: what failed, what was not attempted and what never ran are counted apart, explained failures say whose, and a
+later run can be compared with an earlier one. Inputs drawn at once are those drawn one by one."""
 
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
-FILE = Path(__file__).parents[1] / "conformance" / "report.py"
+FOLDER = Path(__file__).parents[1] / "conformance"
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"conformance_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
 @pytest.fixture(scope="module")
 def report() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("conformance_report", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module("report")
 
 
 def row(name: str, outcome: str, why: str = "") -> dict[str, object]:
@@ -52,3 +58,56 @@ def test_an_explanation_is_found_by_id_and_says_whose(report: ModuleType) -> Non
 def test_every_explanation_says_whose_the_failure_is(report: ModuleType) -> None:
     assert {e["whose"] for e in report.known()} <= {"ours", "theirs", "open"}
     assert all(e["ids"] and e["why"] for e in report.known())
+
+
+def test_a_later_run_shows_what_changed_failures_first(report: ModuleType) -> None:
+    before = [
+        row("a", "failed", "no"),
+        row("b", "passed"),
+        row("c", "passed"),
+        row("d", "never run"),
+        row("e", "passed"),
+    ]
+    after = [
+        row("a", "passed"),
+        row("b", "failed", "why"),
+        row("c", "passed"),
+        row("d", "failed"),
+        row("e", "never run"),
+    ]
+    name = "nkilib/core/x/test_x.py::T::"
+    assert report.changes(before, after) == [
+        f"passed -> failed: {name}b (trn2)  why",
+        f"failed -> passed: {name}a (trn2)",
+    ]
+
+
+def test_the_share_of_the_kernels_is_that_of_the_cases_that_tell_it(report: ModuleType) -> None:
+    assert "kernels themselves" not in report.write([row("a", "passed")])
+    text = report.write([row("a", "passed"), row("b", "passed") | {"machine_s": 6.0}])
+    assert "in the 1 of which it is known, the kernels themselves took 20%" in text
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_numbers_drawn_at_once_are_those_drawn_one_by_one(seed: int) -> None:
+    draws, n = module("draws"), 500
+    np.random.seed(seed)
+    np.random.random(3 * seed)
+    one_by_one = []
+    for _ in range(n):
+        i, j = np.random.randint(0, 7), np.random.randint(0, 3)
+        one_by_one.append((i, j, np.random.choice([0, 1]), np.random.random()))
+    after = np.random.random()
+    np.random.seed(seed)
+    np.random.random(3 * seed)
+    np.testing.assert_array_equal(np.stack(draws.block_draws(n), axis=1), np.array(one_by_one))
+    assert np.random.random() == after  # the generator goes on where it would have
+
+
+def test_one_element_of_each_block_is_raised() -> None:
+    data = np.zeros((16, 12))
+    np.random.seed(0)
+    module("draws").raise_blocks(data, 2)
+    raised = np.abs(data.reshape(2, 8, 3, 4)).max(axis=(1, 3))
+    assert np.count_nonzero(data) == 6
+    assert ((raised >= 4) & (raised < 6)).all()
