@@ -19,9 +19,9 @@ from mowich.neuroncore.schedule import DATA, WEIGHTS, Options, Schedule, schedul
 from mowich.neuroncore.trace import Trace
 
 STRICT = Options(window=1, throttle=False)
-ENGINES = ("tensor_engine", "vector_engine", "scalar_engine")
+ENGINES = ("tensor_engine", "vector_engine", "scalar_engine", "gpsimd_engine")
 OPS = st.lists(
-    st.tuples(st.integers(0, 6), st.integers(0, 5), st.integers(0, 5), st.sampled_from((64, 200, 512))),
+    st.tuples(st.integers(0, 7), st.integers(0, 5), st.integers(0, 5), st.sampled_from((64, 200, 512))),
     min_size=1,
     max_size=40,
 )
@@ -29,7 +29,7 @@ relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[Health
 
 
 def trace(ops: list[tuple[int, int, int, int]], edges: tuple[tuple[int, int], ...] = ()) -> Trace:
-    """A kernel of loads, stores, copies, sums, activations and matmuls on six tiles."""
+    """A kernel of loads, stores, sums, activations, copies by GpSimd (on a port of the Vector Engine) and matmuls, on six tiles."""
 
     def kernel(x: Any) -> Any:
         out = nl.ndarray((128 * 6, 512), dtype=nl.bfloat16, buffer=nl.shared_hbm)
@@ -46,6 +46,8 @@ def trace(ops: list[tuple[int, int, int, int]], edges: tuple[tuple[int, int], ..
                 nisa.activation(b[:, 0:n], nl.exp if n < 512 else nl.tanh, a[:, 0:n])
             elif op == 4:
                 nisa.tensor_scalar(dst=b[:, 0:n], data=a[:, 0:n], op0=nl.multiply, operand0=2.0)
+            elif op == 5:
+                nisa.tensor_copy(dst=b[:, 0:n], src=a[:, 0:n], engine=nisa.engine.gpsimd)
             else:
                 p = nl.ndarray((128, n), dtype=nl.float32, buffer=nl.psum)
                 nisa.nc_matmul(dst=p, stationary=a[:, 0:128], moving=b[:, 0:n])

@@ -59,6 +59,15 @@ def test_the_json_contract(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"file", "line", "seconds", "cause"} <= set(d["top"][0])
 
 
+def test_without_throttling_the_tensor_engine_starts_at_full_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (str(Path(SOFTMAX).with_name("matmul.py")), "-k", "matmul", "--target", "trn2", "--json")
+    slow, full = (
+        json.loads(profile(capsys, *words, *more)[1])["engines"]["tensor"]["busy_s"]
+        for more in ((), ("--no-throttle",))
+    )
+    assert slow - full == pytest.approx(1.5e-6, rel=0.1)
+
+
 def test_text_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("duckdb")
     code, out, _ = profile(capsys, SOFTMAX, "-k", "softmax", "x=float32[256,1024]", "--target", "trn2", "--path", "--trace",

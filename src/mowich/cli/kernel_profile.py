@@ -39,6 +39,7 @@ def kernel_profile(
     values: Annotated[bool, typer.Option("--values", help="Compute as well: for kernels whose control flow reads data.")] = False,
     active_cores: Annotated[int | None, typer.Option("--active-cores", metavar="N", help="Cores of the chip that share HBM (default: those of the launch).")] = None,
     window: Annotated[int | None, typer.Option("--window", metavar="N", help="Instructions that an engine may look ahead; 1: strictly in order.")] = None,
+    throttle: Annotated[bool, typer.Option("--throttle/--no-throttle", help="The Tensor Engine starts at half rate (trn2, trn3).")] = True,
     trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE.json", help="Write a trace for Perfetto.")] = None,
     parquet: Annotated[Path | None, typer.Option("--parquet", metavar="DIR", help="Write the tables of Neuron Explorer.")] = None,
     path: Annotated[bool, typer.Option("--path", help="Print the critical path by cost.")] = False,
@@ -66,7 +67,7 @@ def kernel_profile(
     ]
     if problems:
         raise UserErrors(problems)
-    options = Options(window=window, active_cores=active_cores)
+    options = Options(window=window, active_cores=active_cores, throttle=throttle)
     with _as_scripts_expect(str(file), arguments or [] if kernel is None else [], target, lnc, quiet):
         if kernel is None:
             result = _last_of_script(str(file), quiet)
