@@ -178,7 +178,7 @@ def to_f32(array: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
         return array
     table = _TABLES.get(dtype)
     if table is not None:
-        return table[array.view(np.uint8)]
+        return table.take(array.view(np.uint8))
     if dtype.part is not None:
         raise UserError(
             f"{dtype} elements are packed: only matmul with scales reads them as numbers",
@@ -238,11 +238,11 @@ def cast(x: NDArray[Any], dtype: DType) -> NDArray[Any]:
 def unpack(words: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
     """Packed elements [..., F] -> the float32 values of their parts [..., F, 4], part 0 from the lowest bits."""
     if dtype.part is float4_e2m1fn:
-        return _fp4_words()[np.ascontiguousarray(words).view(np.uint16)]
+        return _fp4_words().take(np.ascontiguousarray(words).view(np.uint16), axis=0)
     if dtype.part is None:
         raise UserError("not a packed format", given=str(dtype))
     raw8 = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)
-    return _TABLES[dtype.part][raw8]
+    return _TABLES[dtype.part].take(raw8)
 
 
 @functools.cache
