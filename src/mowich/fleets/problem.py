@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +381,43 @@ class _Reader:
             self.labels = tuple(str(i) for i in range(count))
         node.done()
 
+    def read_tasks(self, kind: str, name: str, node: Node, chips: int, active: Vector) -> list[Task]:
+        """What a workload puts on chips: one task, or of reinforcement learning its rollouts and its updates. active: [T] 1 inside the window."""
+
+        def train(tokens: str) -> dict[str, Any]:
+            words = {"tokens": node.raw(tokens), "seq": node.raw("seq"), "batch": node.raw("batch")}
+            return {"do": "train", "model": node.text("model"), **words, "chips": chips}
+
+        def serve() -> dict[str, Any]:
+            return {
+                "do": "serve",
+                "model": node.text("model"),
+                "isl": node.raw("isl"),
+                "osl": node.raw("osl"),
+                "chips": chips,
+            }
+
+        def task(part: str, tokens: str, ask: Mapping[str, Any]) -> Task:
+            full = name if part == kind else f"{name}.{part}"
+            return Task(
+                name=full, workload=name, kind=part, tokens=node.count(tokens, 1.0), tokens_per_s=0.0 * active, ask=ask
+            )
+
+        if kind == "train":
+            node.need("model", "tokens", "seq", "batch")
+            return [task(kind, "tokens", train("tokens"))]
+        if kind == "batch":
+            node.need("model", "isl", "osl", "tokens")
+            return [task(kind, "tokens", serve())]
+        if kind == "serve":
+            node.need("model", "isl", "osl", "tokens_per_s")
+            limits = {k: v for k in ("ttft", "tpot") if (v := node.raw(k)) is not None}
+            peak = node.number("peak", 1.0, low=1.0, high=100.0)
+            rate = self.series(node, "tokens_per_s", 0.0) * peak * active
+            return [Task(name=name, workload=name, kind=kind, tokens=0.0, tokens_per_s=rate, ask=serve() | limits)]
+        node.need("model", "rollout_tokens", "update_tokens", "isl", "osl", "seq", "batch")
+        return [task("rollouts", "rollout_tokens", serve()), task("updates", "update_tokens", train("update_tokens"))]
+
     def read_workload(self, name: str, node: Node, choices: Sequence[str], stacks: Sequence[str]) -> Workload:
         kinds = [k for k in KINDS if k in node]
         if len(kinds) != 1:
@@ -392,102 +429,11 @@ class _Reader:
         active = np.zeros(self.num_periods)
         active[first : last + 1] = 1.0
         what = node.node(kind)
-        tasks: list[Task] = []
-        nothing = np.zeros(self.num_periods)
-        on_chips = int(node.count("on_chips", 0))
-        if kind == "train":
-            what.need("model", "tokens", "seq", "batch")
-            ask = {
-                "do": "train",
-                "model": what.text("model"),
-                "tokens": what.raw("tokens"),
-                "seq": what.raw("seq"),
-                "batch": what.raw("batch"),
-                "chips": on_chips,
-            }
-            tasks.append(
-                Task(
-                    name=name,
-                    workload=name,
-                    kind="train",
-                    tokens=what.count("tokens", 1.0),
-                    tokens_per_s=nothing,
-                    ask=ask,
-                )
-            )
-        elif kind in ("serve", "batch"):
-            what.need("model", "isl", "osl")
-            ask = {
-                "do": "serve",
-                "model": what.text("model"),
-                "isl": what.raw("isl"),
-                "osl": what.raw("osl"),
-                "chips": on_chips,
-            }
-            if kind == "serve":
-                what.need("tokens_per_s")
-                ask |= {k: v for k in ("ttft", "tpot") if (v := what.raw(k)) is not None}
-                peak = what.number("peak", 1.0, low=1.0, high=100.0)
-                rate = self.series(what, "tokens_per_s", 0.0) * peak * active
-                tasks.append(Task(name=name, workload=name, kind="serve", tokens=0.0, tokens_per_s=rate, ask=ask))
-            else:
-                what.need("tokens")
-                tasks.append(
-                    Task(
-                        name=name,
-                        workload=name,
-                        kind="batch",
-                        tokens=what.count("tokens", 1.0),
-                        tokens_per_s=nothing,
-                        ask=ask,
-                    )
-                )
-        else:
-            what.need("model", "rollout_tokens", "update_tokens", "isl", "osl", "seq", "batch")
-            model = what.text("model")
-            rollout = {"do": "serve", "model": model, "isl": what.raw("isl"), "osl": what.raw("osl"), "chips": on_chips}
-            update = {
-                "do": "train",
-                "model": model,
-                "tokens": what.raw("update_tokens"),
-                "seq": what.raw("seq"),
-                "batch": what.raw("batch"),
-                "chips": on_chips,
-            }
-            tasks.append(
-                Task(
-                    name=f"{name}.rollouts",
-                    workload=name,
-                    kind="rollouts",
-                    tokens=what.count("rollout_tokens", 1.0),
-                    tokens_per_s=nothing,
-                    ask=rollout,
-                )
-            )
-            tasks.append(
-                Task(
-                    name=f"{name}.updates",
-                    workload=name,
-                    kind="updates",
-                    tokens=what.count("update_tokens", 1.0),
-                    tokens_per_s=nothing,
-                    ask=update,
-                )
-            )
+        tasks = self.read_tasks(kind, name, what, int(node.count("on_chips", 0)), active)
         what.done()
         needs = node.names("needs", ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4"))
         if needs:
-            tasks = [
-                Task(
-                    name=t.name,
-                    workload=name,
-                    kind=t.kind,
-                    tokens=t.tokens,
-                    tokens_per_s=t.tokens_per_s,
-                    ask={**t.ask, "precision": list(needs)},
-                )
-                for t in tasks
-            ]
+            tasks = [replace(t, ask={**t.ask, "precision": list(needs)}) for t in tasks]
         porting = node.node("porting")
         cost = {stack: porting.quantity(stack, "USD", 0.0) or 0.0 for stack in stacks}
         porting.done(stacks)

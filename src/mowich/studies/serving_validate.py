@@ -6,21 +6,21 @@ one result. Rows that cannot be read are refused with a reason. Nothing is fitte
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from mowich.errors import UserError, UserErrors
+from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.simulate.corrections import METRICS as CORRECTED
 from mowich.simulate.corrections import shipped
 from mowich.simulate.serve import Steady
 from mowich.studies.serving_cases import class_of, gather
 from mowich.studies.serving_rows import METRICS, NUMBERS, REQUIRED, Row, ServingCase, read_cases
-from mowich.studies.validate import Result
+from mowich.studies.validate import Result, blank, not_numbers
+
+__all__ = ["NUMBERS", "REQUIRED", "check", "is_serving", "predict", "validate_serving"]
 
 
 def is_serving(columns: Sequence[str]) -> bool:
@@ -28,54 +28,9 @@ def is_serving(columns: Sequence[str]) -> bool:
     return any(metric in columns for metric in METRICS)
 
 
-def read_serving_csv(path: Path, columns: Sequence[str], reader: csv.DictReader[str]) -> list[Row]:
-    """Rows of a serving table, checked at the edge. Raises UserError or UserErrors, each with file:line: missing columns, a ragged row, a cell
-    that is not a number, a blank or repeated id, no rows."""
-    name = str(path)
-    missing = [c for c in REQUIRED if c not in columns]
-    if missing:
-        raise UserError(
-            f"missing columns: {', '.join(missing)}",
-            where=f"{name}:1",
-            fix="a table of serving measurements needs them",
-        )
-    errors: list[UserError] = []
-    rows: list[Row] = []
-    seen: dict[str, int] = {}
-    for cells in reader:
-        line = reader.line_num
-        if None in cells or any(value is None for value in cells.values()):
-            errors.append(UserError("wrong number of cells", where=f"{name}:{line}", given=sum(v is not None for v in cells.values()),
-                                    allowed=str(len(columns))))  # fmt: skip
-            continue
-        row = {key: value.strip() for key, value in cells.items()}
-        for column in ("id", "chip"):
-            if not row[column]:
-                errors.append(UserError("must not be blank", where=f"{name}:{line}, column {column}"))
-        for column in NUMBERS:
-            text = row.get(column, "")
-            try:
-                value = float(text) if text else 0.0
-            except ValueError:
-                errors.append(UserError("not a number", where=f"{name}:{line}, column {column}", given=text))
-                continue
-            if not math.isfinite(value) or value < 0:
-                errors.append(
-                    UserError(
-                        "out of range", where=f"{name}:{line}, column {column}", given=text, allowed="a number from 0"
-                    )
-                )
-        if row["id"] in seen:
-            errors.append(
-                UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=f"{name}:{line}")
-            )
-        seen.setdefault(row["id"], line)
-        rows.append(row)
-    if errors:
-        raise errors[0] if len(errors) == 1 else UserErrors(errors)
-    if not rows:
-        raise UserError("no rows after the header", where=f"{name}:1")
-    return rows
+def check(row: Row, where: str) -> list[UserError]:
+    """What is wrong with a row: blank cells, cells that are no number."""
+    return blank(row, ("id", "chip"), where) + not_numbers(row, NUMBERS, where)
 
 
 def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:

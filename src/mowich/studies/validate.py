@@ -189,36 +189,18 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
                 "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(REQUIRED)}"
             )
         if serving_validate.is_serving(columns):
-            return serving_validate.read_serving_csv(path, columns, reader)
-        missing = [c for c in REQUIRED if c not in columns]
-        if missing:
-            raise UserError(f"missing columns: {', '.join(missing)}", where=f"{name}:1")
-        errors: list[UserError] = []
-        rows: list[Row] = []
-        seen: dict[str, int] = {}
-        for cells in reader:
-            line = reader.line_num
-            if None in cells or any(value is None for value in cells.values()):
-                errors.append(UserError("wrong number of cells", where=f"{name}:{line}", given=sum(v is not None for v in cells.values()),
-                                        allowed=str(len(columns))))  # fmt: skip
-                continue
-            row = {key: value.strip() for key, value in cells.items()}
-            for column in NUMBERS:
-                if column in row:
-                    row[column] = plain_number(row[column])
-            errors += _check(row, f"{name}:{line}")
-            if row["id"] in seen:
-                errors.append(
-                    UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=f"{name}:{line}")
-                )
-            seen.setdefault(row["id"], line)
-            rows.append(row)
+            return _checked(
+                name,
+                "serving",
+                columns,
+                reader,
+                serving_validate.REQUIRED,
+                serving_validate.NUMBERS,
+                serving_validate.check,
+            )
+        rows = _checked(name, "training", columns, reader, REQUIRED, NUMBERS, _check)
     except csv.Error as error:
         raise UserError(f"not a CSV table: {error}", where=f"{name}:{reader.line_num}") from error
-    if errors:
-        raise errors[0] if len(errors) == 1 else UserErrors(errors)
-    if not rows:
-        raise UserError("no rows after the header", where=f"{name}:1")
     if not any(_chip_reason(row["chip"], facts) is None for row in rows):
         try:
             facts.resolve_system(rows[0]["chip"])
@@ -242,27 +224,68 @@ def plain_number(text: str) -> str:
     return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
 
 
-def _check(row: Row, where: str) -> list[UserError]:
+def _checked(name: str, kind: str, columns: Sequence[str], reader: csv.DictReader[str], required: Sequence[str], numbers: Sequence[str],
+             check: Callable[[Row, str], list[UserError]]) -> list[Row]:  # fmt: skip
+    """Rows of a table behind its header; numbers: columns read by `plain_number`. Raises UserError or UserErrors, each with file:line: missing columns, a ragged row, what `check` finds, a repeated
+    id, no rows."""
+    missing = [c for c in required if c not in columns]
+    if missing:
+        raise UserError(
+            f"missing columns: {', '.join(missing)}",
+            where=f"{name}:1",
+            fix=f"a table of {kind} measurements needs them",
+        )
+    errors: list[UserError] = []
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    for cells in reader:
+        where = f"{name}:{reader.line_num}"
+        if None in cells or any(value is None for value in cells.values()):
+            errors.append(UserError("wrong number of cells", where=where, given=sum(v is not None for v in cells.values()), allowed=str(len(columns))))  # fmt: skip
+            continue
+        row = {key: plain_number(value.strip()) if key in numbers else value.strip() for key, value in cells.items()}
+        errors += check(row, where)
+        if row["id"] in seen:
+            errors.append(UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=where))
+        seen.setdefault(row["id"], reader.line_num)
+        rows.append(row)
+    if errors:
+        raise errors[0] if len(errors) == 1 else UserErrors(errors)
+    if not rows:
+        raise UserError("no rows after the header", where=f"{name}:1")
+    return rows
+
+
+def blank(row: Row, columns: Sequence[str], where: str) -> list[UserError]:
+    """Cells that must not be."""
+    return [UserError("must not be blank", where=f"{where}, column {c}") for c in columns if not row[c]]
+
+
+def not_numbers(row: Row, columns: Sequence[str], where: str, *, whole: Sequence[str] = ()) -> list[UserError]:
+    """Cells that hold something and no number from 0; of `whole`, no whole number from 1."""
     errors = []
-    for column in ("id", "chip", "primary_metric"):
-        if not row[column]:
-            errors.append(UserError("must not be blank", where=f"{where}, column {column}"))
-    metric = row["primary_metric"].split(" ")[0]
-    if metric and metric not in METRICS:
-        errors.append(unknown("metric", metric, METRICS, where=f"{where}, column primary_metric"))
-    for column in NUMBERS:
-        cell = row.get(column, "")
+    for column in columns:
+        cell, place = row.get(column, ""), f"{where}, column {column}"
         if not cell:
             continue
         try:
             value = float(cell)
         except ValueError:
-            errors.append(UserError("not a number", where=f"{where}, column {column}", given=cell))
+            errors.append(UserError("not a number", where=place, given=cell))
             continue
-        if not math.isfinite(value) or value < 0 or (column == "n_chips" and (value < 1 or value != round(value))):
-            errors.append(UserError("out of range", where=f"{where}, column {column}", given=cell,
-                                    allowed="a whole number from 1" if column == "n_chips" else "a number from 0"))  # fmt: skip
+        if column in whole and (value < 1 or value % 1):
+            errors.append(UserError("out of range", where=place, given=cell, allowed="a whole number from 1"))
+        elif not math.isfinite(value) or value < 0:
+            errors.append(UserError("out of range", where=place, given=cell, allowed="a number from 0"))
     return errors
+
+
+def _check(row: Row, where: str) -> list[UserError]:
+    errors = blank(row, ("id", "chip", "primary_metric"), where)
+    metric = row["primary_metric"].split(" ")[0]
+    if metric and metric not in METRICS:
+        errors.append(unknown("metric", metric, METRICS, where=f"{where}, column primary_metric"))
+    return errors + not_numbers(row, NUMBERS, where, whole=("n_chips",))
 
 
 def _chip_reason(chip: str, facts: Facts) -> str | None:
