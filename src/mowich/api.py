@@ -253,19 +253,22 @@ def sweep(scenario: str | Path, *, out: str | Path | None = None, vary: Mapping[
     return sweep_to(Path(out), grid, known, term=term, stack=stack, executor=executor, workers=tasks)
 
 
-def fit(model: str | Model, on: str | System, *, train: Train | None = None, kv: int | str | None = None, chips: int | None = None,
-        facts: Facts | None = None) -> bool | None:  # fmt: skip
+def fit(model: str | Model, on: str | System, *, train: Train | None = None, kv: int | str | None = None, chips: int | None = None, engine: str | None = None,
+        fixed: Mapping[str, str] | None = None, stack: str | None = None, facts: Facts | None = None) -> bool | None:  # fmt: skip
     """Whether a training job fits with any plan, or, with kv ("128k": tokens of a request), a served model with the cache of one request; None where the
-    range of the memory itself decides."""
+    range of the memory itself decides. stack: software of training, engine: of serving."""
     if (train is None) == (kv is None):
         raise UserError("fit takes one of train and kv", allowed='train={"tokens": "15T", ...} or kv="128k"')
+    for name, given, job in (("engine", engine, train), ("stack", stack, kv)):
+        if given is not None and job is not None:
+            raise UserError(f"is an option of {'serving' if name == 'engine' else 'training'}", where=name, given=given)
     if train is not None:
-        return plan(model, on, train=train, chips=chips, top=1, facts=facts).rows[0].feasible
+        return plan(model, on, train=train, chips=chips, top=1, fixed=fixed, stack=stack, facts=facts).rows[0].feasible
     from mowich.studies.serve_fit import fit_serving
+    from mowich.studies.serve_plan import parse_serving
 
-    return fit_serving(
-        _model(model), _name(on), tokens=parse_count(kv, where="kv"), facts=facts or _facts.load(), chips=chips
-    ).fits
+    tokens, choices = parse_count(kv, where="kv"), parse_serving(fixed or {})
+    return fit_serving(_model(model), _name(on), tokens=tokens, facts=facts or _facts.load(), chips=chips, engine=engine, fixed=choices).fits  # fmt: skip
 
 
 def explain(result: Any, metric: str, *, model: str | Model | None = None, facts: Facts | None = None) -> Explanation:
@@ -308,11 +311,11 @@ def collective(kind: str, on: str, *, sizes: Sequence[int | str], group: int | N
 
 
 def goodput(on: str, *, days: float = 90.0, step_s: float = 5.0, spare_share: float = 0.02, replica: int | None = None, checkpoint_s: float | None = None,
-            samples: int = 1000, seed: int = 0, facts: Facts | None = None) -> GoodputStudy:  # fmt: skip
-    """Goodput of a long run by way of surviving failures: formula, Monte Carlo and range."""
+            strategies: Sequence[str] | None = None, samples: int = 1000, seed: int = 0, facts: Facts | None = None) -> GoodputStudy:  # fmt: skip
+    """Goodput of a long run by way of surviving failures ("sync", "async", "memory", "elastic"; None: all): formula, Monte Carlo and range."""
     from mowich.studies import goodput as study
 
-    return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, spare_share=spare_share, replica=replica, checkpoint_s=checkpoint_s, samples=samples,
+    return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, strategies=study.STRATEGIES if strategies is None else strategies, spare_share=spare_share, replica=replica, checkpoint_s=checkpoint_s, samples=samples,
                          seed=seed)  # fmt: skip
 
 

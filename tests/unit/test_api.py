@@ -67,6 +67,15 @@ def test_training_software_is_named_as_on_the_command_line() -> None:
         mowich.plan("llama-3.1-8b", "h100:8", serve={"isl": "2k", "osl": "500"}, stack="jax-gpu")
 
 
+def test_fit_and_goodput_take_what_the_command_line_does() -> None:
+    assert mowich.fit("llama-3.1-8b", "h100:64", train=TRAIN, fixed={"tp": "1", "precision": "bf16"}, stack="jax-gpu")
+    assert mowich.fit("llama-3.1-8b", "h100:1", kv="8k", engine="vllm", fixed={"weights": "fp8"})
+    with pytest.raises(UserError, match="option of serving"):
+        mowich.fit("llama-3.1-8b", "h100:64", train=TRAIN, engine="vllm")
+    rows = mowich.goodput("h100:1024", days=5, strategies=["async"], samples=20).rows
+    assert [row.strategy for row in rows] == ["async"]
+
+
 def test_models_and_systems() -> None:
     assert mowich.load("gpt2").params == 124439808
     assert mowich.system("trn3-gen2*4").chips == 576
