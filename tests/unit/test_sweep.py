@@ -123,6 +123,20 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.count("error: ") == 3
 
 
+def test_the_table_has_a_column_for_everything_that_varies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "mowich: 1\nmodels: gpt2\non: h100\nchips: 8\nseq: 1024\nbatch: 64seqs\ntokens: [1T, 2T]\n"
+        "vary: {plan.tp: '1,2', site.pue: '1.1,1.2'}\n"
+    )
+    assert run(["sweep", str(file), "--jobs", "1", "--quiet"]) == 0
+    head, *rows = (line.split() for line in capsys.readouterr().out.splitlines()[2:])
+    assert head[:3] == ["tokens", "default.pue", "plan.tp"]
+    assert {tuple(row[:3]) for row in rows[:8]} == {
+        (t, p, tp) for t in ("1T", "2T") for p in ("1.10", "1.20") for tp in "12"
+    }
+
+
 def test_the_verb_prints_a_table_json_and_csv(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["sweep", str(scenario), "--jobs", "1", "--quiet"]
     assert run(args) == 0

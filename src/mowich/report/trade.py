@@ -8,7 +8,7 @@ from mowich.report.table import Column, Style, number, percent, table, wrap
 from mowich.studies.compare import Row
 from mowich.studies.sweep import Sweep, axes
 from mowich.studies.trade import Why
-from mowich.units import show_gib
+from mowich.units import show_count, show_gib
 
 
 def why_text(why: Why, style: Style) -> str:
@@ -53,12 +53,20 @@ def pareto_text(rows: Sequence[Row], style: Style) -> str:
 def sweep_text(result: Sweep, style: Style) -> str:
     """A sweep as a table: the axes that vary, then each point's answer."""
     shown = axes(result.rows)
-    columns = [*(Column(name=a, right=a != "model") for a in shown), Column(name="system", right=False), Column(name="chips"), Column(name="step s"),
+    settings = list(result.rows[0][0].settings()) if result.rows else []
+    named = [k if k.startswith("plan.") else ".".join(k.split(".")[-2:]) for k in settings]
+    columns = [*(Column(name=a, right=a != "model") for a in (*shown, *named)), Column(name="system", right=False), Column(name="chips"), Column(name="step s"),
                Column(name="MFU"), Column(name="days"), Column(name="$/Mtok", keep=3), Column(name="binds", right=False, keep=4),
                Column(name="plan", right=False, keep=5)]  # fmt: skip
     body = []
     for point, row in result.rows:
-        values = {"model": point.model, "seq": str(point.job.seq), "batch": number(point.job.batch_seqs)}
+        values = {
+            "model": point.model,
+            "seq": str(point.job.seq),
+            "batch": number(point.job.batch_seqs),
+            "tokens": show_count(point.job.tokens),
+        }
+        own = point.settings()
         answer = [
             number(row.step_s.value),
             percent(row.mfu.value),
@@ -69,6 +77,7 @@ def sweep_text(result: Sweep, style: Style) -> str:
         body.append(
             [
                 *(values[a] for a in shown),
+                *(number(own[k]) if isinstance(own[k], float) else str(own[k]) for k in settings),
                 row.system,
                 str(point.chips or row.chips_requested),
                 *answer,
