@@ -226,8 +226,8 @@ def plain_number(text: str) -> str:
 
 def _checked(name: str, kind: str, columns: Sequence[str], reader: csv.DictReader[str], required: Sequence[str], numbers: Sequence[str],
              check: Callable[[Row, str], list[UserError]]) -> list[Row]:  # fmt: skip
-    """Rows of a table behind its header; numbers: columns read by `plain_number`. Raises UserError or UserErrors, each with file:line: missing columns, a ragged row, what `check` finds, a repeated
-    id, no rows."""
+    """Rows of a table behind its header; numbers: columns read by `plain_number`. Raises UserError or UserErrors, each with file:line: missing columns, a ragged
+    row, what `check` finds, a repeated id, no rows."""
     missing = [c for c in required if c not in columns]
     if missing:
         raise UserError(
