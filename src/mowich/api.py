@@ -313,9 +313,10 @@ def collective(kind: str, on: str, *, sizes: Sequence[int | str], group: int | N
 def goodput(on: str, *, days: float = 90.0, step_s: float = 5.0, spare_share: float = 0.02, replica: int | None = None, checkpoint_s: float | None = None,
             strategies: Sequence[str] | None = None, samples: int = 1000, seed: int = 0, facts: Facts | None = None) -> GoodputStudy:  # fmt: skip
     """Goodput of a long run by way of surviving failures ("sync", "async", "memory", "elastic"; None: all): formula, Monte Carlo and range."""
+    from mowich.simulate.faults import STRATEGIES
     from mowich.studies import goodput as study
 
-    return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, strategies=study.STRATEGIES if strategies is None else strategies, spare_share=spare_share, replica=replica, checkpoint_s=checkpoint_s, samples=samples,
+    return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, strategies=STRATEGIES if strategies is None else strategies, spare_share=spare_share, replica=replica, checkpoint_s=checkpoint_s, samples=samples,
                          seed=seed)  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def sweep_text(result: Sweep, style: Style) -> str:
             "batch": number(point.job.batch_seqs),
             "tokens": show_count(point.job.tokens),
         }
-        own = point.settings()
+        own = [number(v) if isinstance(v, float) else str(v) for v in point.settings().values()]
         answer = [
             number(row.step_s.value),
             percent(row.mfu.value),
@@ -77,7 +77,7 @@ def sweep_text(result: Sweep, style: Style) -> str:
         body.append(
             [
                 *(values[a] for a in shown),
-                *(number(own[k]) if isinstance(own[k], float) else str(own[k]) for k in settings),
+                *own,
                 row.system,
                 str(point.chips or row.chips_requested),
                 *answer,
