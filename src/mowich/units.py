@@ -52,7 +52,7 @@ def _build() -> dict[str, Quantity]:
             table["mW"] = Quantity(scale, "W")
     for name, scale in _TIME.items():
         table[name] = Quantity(scale, "s")
-        table[f"1/{name}"] = Quantity(1 / scale, "1/s")
+        table[f"1/{name}"] = table[f"/{name}"] = Quantity(1 / scale, "1/s")
     for money in ("USD", "$"):
         table |= {f"{scale}{money}": Quantity(factor, "USD") for scale, factor in _MONEY.items()}
         for hour in ("h", "hour"):

@@ -38,6 +38,8 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
     (compare("", "trn3"), "MODEL: unknown model ''"),
     (compare("llama-3.1-8b", "trn3", "--chips", "1.5"), "--chips: must be a whole number"),
     (compare("llama-3.1-8b", "trn3", "--chips", "10000000"), "number of chips out of range"),
+    (["goodput", "--on", "h100:16384", "--checkpoint", "0s"], "--checkpoint: the time between checkpoints is above 0"),
+    (["goodput", "--on", "h100:16384", "--days", "1e9"], "--days: too many failures to draw one by one"),
     (compare("llama-3.1-8b", "trn3:64,gb300:8", "--chips", "32"), "--chips: has no use: --on says how many chips"),
     (compare("llama-3.1-8b", "trn3", "--stack", "foo"), "--stack: unknown software stack 'foo'"),
     (compare("llama-3.1-8b", "trn3", "--equal", "usd"), "--equal: needs --chips"),

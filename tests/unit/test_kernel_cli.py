@@ -196,6 +196,24 @@ def empty(x):
     assert err.startswith(f"error: {script.file}:{BODY + 3}: reads uninitialised bytes")
 
 
+def test_an_output_that_nothing_wrote_is_named_where_it_is_made(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = """@nki.jit
+def empty(x):
+    return nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+"""
+    args = (script(body), "-k", "empty", "x=float32[2,2]")
+    code, _, err = run(capsys, *args)
+    said = f"{script.file}:{BODY + 2}: the kernel returns tile [2, 2] float32 in HBM"
+    assert code == 0
+    assert err.startswith(f"warning: {said}")
+    code, _, err = run(capsys, *args, "--strict")
+    assert code == 2
+    assert err.startswith(f"error: {said}")
+    assert "x: not an array, got 'float32[2'" in run(capsys, args[0], "-k", "empty", "x=float32[2")[2]
+
+
 def test_a_failure_inside_the_simulator_is_our_bug(
     script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -318,6 +318,10 @@ def _value(text: str, key: str, rng: Any, values: bool = True) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
+        if "[" in text:
+            raise UserError(
+                f"{key}: not an array", given=text, allowed="a dtype and a shape, float32[128,512]"
+            ) from None
         return text
 
 

@@ -204,23 +204,28 @@ class Core:
         self.warned.add(key)
         return True
 
-    def warn(self, kind: str, text: str, category: type[Warning] = UserWarning) -> None:
+    def warn(self, kind: str, text: str, category: type[Warning] = UserWarning, at: str | None = None) -> None:
         """Report once per kernel line; the result of the run keeps the list."""
         if self.once(kind):
-            line = f"{where()}: {text}"
+            line = f"{at or where()}: {text}"
             self.warnings.append(line)
             warnings.warn(line, category, stacklevel=2)
 
-    def uninitialised(self, storage: Storage, share: float) -> None:
-        """A read of bytes that nothing wrote: an error in strict runs, otherwise a warning, once per line."""
+    def uninitialised(self, storage: Storage, share: float, returned: bool = False) -> None:
+        """A read of bytes that nothing wrote, or an output with such bytes: an error in strict runs, otherwise a warning, once per line."""
+        at = f"{storage.site[0]}:{storage.site[1]}" if returned and storage.site[0] else where()
         text = (
             f"reads uninitialised bytes of {storage.describe()} ({share:.0%} of the elements read were never written)"
         )
-        if self.strict:
-            raise NkiValidationError(
-                text, where=where(), fix="write the tile first, or slice to the part that was written"
+        fix = "write the tile first, or slice to the part that was written"
+        if returned:
+            text, fix = (
+                f"the kernel returns {storage.describe()}, and {share:.0%} of its elements were never written",
+                "store to it before the return",
             )
-        self.warn("uninitialised", text, UninitialisedRead)
+        if self.strict:
+            raise NkiValidationError(text, where=at, fix=fix)
+        self.warn("uninitialised", text, UninitialisedRead, at)
 
 
 current: Core | None = None

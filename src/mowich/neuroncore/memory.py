@@ -179,8 +179,8 @@ class Storage:
         size = tile.dtype.itemsize
         np.ndarray((*tile.shape, size), np.bool_, fresh, tile.byte_offset(), (*tile.byte_strides(), 1))[...] = True
 
-    def check(self, tile: Tile) -> None:
-        """Report a read of bytes that nothing wrote."""
+    def check(self, tile: Tile, returned: bool = False) -> None:
+        """Report a read of bytes that nothing wrote, or that a kernel returns them."""
         record = self.record
         record[5] = self.core.clock
         if self.state == ALL:
@@ -205,7 +205,7 @@ class Storage:
                 return
         if not self.filled:
             self.fill()
-        self.core.uninitialised(self, share)
+        self.core.uninitialised(self, share, returned)
 
 
 class Register:

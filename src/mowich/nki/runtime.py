@@ -227,7 +227,7 @@ def _outputs(x: Any, framework: str, cores: Sequence[Core]) -> Any:
         assert tile is not None
         if tile.storage.state != mem.ALL and cores[0].values:
             machine.set_current(cores[0])
-            tile.storage.check(tile)
+            tile.storage.check(tile, returned=True)
             machine.set_current(None)
         return _to_framework(tile.array().copy(), framework)
     if isinstance(x, Register):

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from mowich.studies.explain import Explainer, Explanation, Move
 
 
+COUNTED = ("chips", "devices", "sequences", "requests", "tokens", "workers")
+"""Units that are shown whole."""
+
+
 def quantity(value: float | str | None, unit: str) -> str:
     """A fact's or a term's value with its unit; bytes also as GiB when large."""
     if isinstance(value, str):
@@ -27,6 +31,8 @@ def quantity(value: float | str | None, unit: str) -> str:
         return f"{value:.4g}"
     if value is not None and unit == "B" and abs(value) >= 2**30:
         return f"{show(value, unit)} ({show_gib(value)})"
+    if value is not None and unit in COUNTED and value == round(value) and abs(value) < 1e9:
+        return f"{round(value)} {unit}"
     return show(value, unit)
 
 

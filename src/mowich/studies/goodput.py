@@ -25,6 +25,10 @@ LARGE_MODEL_CHIPS = 1024
 """Chips of a data-parallel replica unless --replica says otherwise: what a frontier model's tensor, pipeline and expert parallelism span."""
 
 
+MOST_FAILURES = 1e7
+"""Failures of one run that the Monte Carlo draws; a run of 90 days on a million chips has some 10^5."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyRow:
     """One way of surviving. goodput: Estimate over the ranges of the facts and the luck of a run; formula: at the values of the facts;
@@ -114,6 +118,10 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
     rows = []
     for name in strategies:
         way = faults.read_strategy(facts, name)
+        expected = faults.closed_form(job, rates, way).failures
+        if expected > MOST_FAILURES:
+            raise UserError("too many failures to draw one by one", where="--days", given=f"{expected:.3g} failures", allowed=f"at most {MOST_FAILURES:.0g}",
+                            fix="a shorter run has the same goodput")  # fmt: skip
         runs = faults.simulate(job, rates, way, samples=samples, seed=seed)
         rows.append(StrategyRow(strategy=name, display=way.display, goodput=estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
                                 formula=faults.closed_form(job, rates, way), monte_carlo=(float(runs.mean()), float(runs.std())),
