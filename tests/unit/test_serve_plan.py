@@ -273,3 +273,24 @@ def test_gpt_oss_claim_needs_its_precondition() -> None:
     assert claim.throughput_same_format < 0.6 * claim.throughput
     assert claim.response > 2.0 > claim.response_alone
     assert "MXFP4" in claim.verdict
+
+
+@pytest.mark.parametrize("output", [1, 2, 8])
+def test_short_answers_cannot_outrun_the_chip(output: int) -> None:
+    """Prompts of 2,000 tokens cost 2 x 8e9 FLOP a token: the FLOP of the answered requests stay under the peak, and users under Little's law."""
+    model = load_model("llama-3.1-8b")
+    row = plan(
+        model,
+        "h100:8",
+        job=ServeJob(prompt=2000, output=output),
+        facts=FACTS,
+        top=1,
+        fixed=parse_serving({"mode": "aggregated", "kv": "bf16"}),
+    ).rows[0]
+    requests_per_s = float(row.tokens_per_s_per_chip) / output
+    assert requests_per_s * 2 * (model.params - model.embedding_params) * 2000 < FACTS.number(
+        "chips.h100_sxm.peak_dense.bf16"
+    )
+    assert requests_per_s * (float(row.ttft_s) + (output - 1) * float(row.tpot_s)) == pytest.approx(
+        row.batch or 0, rel=0.35
+    )

@@ -126,7 +126,7 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
 
     TPOT = t_dec / a + (n / osl) D, D: what one whole prompt adds to the steps it rides on (its own steps where prompts do not mix);
     TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + wait for cache + front end + visibility.
-    n decoding users follow from Little's law. Assumes lengths near their means, first come first served.
+    n decoding users follow from Little's law; users x D is the least time between two answers to one of them. Assumes lengths near their means, first come first served.
     """
     cap = max_sequences(s, load, e, capacity_B)
     static = load.is_static > 0
@@ -181,8 +181,12 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
         "front_end": np.where(static, 0.0, e.front_s + e.front_token_s * load.prompt),
         "visibility": np.where(static, 0.0, e.visible_tokens * t_step),
     }
+    decoding = np.maximum(load.output - 1.0, 0.0) * tpot
+    # what the worker takes for the prompts of all users is the least time between two answers to one of them: it binds where answers are short
+    least = np.where(static, 0.0, load.users * extra)
+    ttft_parts["queue"] = queue + np.maximum(least - sum(ttft_parts.values()) - decoding, 0.0)
     ttft = np.asarray(sum(ttft_parts.values()))
-    tokens = load.users * s.dp * load.output / (ttft + np.maximum(load.output - 1.0, 0.0) * tpot)
+    tokens = load.users * s.dp * load.output / (ttft + decoding)
     return Steady(
         ttft_s=ttft, tpot_s=tpot, ttft_parts=ttft_parts, tpot_parts=parts, running=n, capacity=cap, tokens_per_s=tokens
     )
