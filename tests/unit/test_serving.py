@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich import cli
@@ -44,6 +44,7 @@ def load_of(users: float, prompt: float = 1024, output: float = 512) -> Load:
                 rounds=ones * 10, is_static=ones * 0)  # fmt: skip
 
 
+@settings(deadline=None)
 @given(n=st.floats(1, 512), context=st.floats(1, 30000), prompt=st.floats(0, 8192), gain=st.floats(1.0, 4.0))
 def test_faster_hardware_never_slows_a_step(n: float, context: float, prompt: float, gain: float) -> None:
     s, c, _, _ = case("deepseek-v3", tp=8, ep=8)
@@ -62,6 +63,7 @@ def test_faster_hardware_never_slows_a_step(n: float, context: float, prompt: fl
         assert fast[0] <= slow[0] * (1 + 1e-12)
 
 
+@settings(deadline=None)
 @given(n=st.floats(1, 256), more=st.floats(0, 256), context=st.floats(1, 30000))
 def test_more_sequences_or_context_never_speed_a_step_up(n: float, more: float, context: float) -> None:
     s, c, _, _ = case("gpt-oss-120b", weights="mxfp4")
