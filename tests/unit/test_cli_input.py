@@ -40,7 +40,6 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
     (compare("llama-3.1-8b", "trn3", "--chips", "10000000"), "number of chips out of range"),
     (["goodput", "--on", "h100:16384", "--checkpoint", "0s"], "--checkpoint: the time between checkpoints is above 0"),
     (["goodput", "--on", "h100:16384", "--days", "1e9"], "--days: too many failures to draw one by one"),
-    (compare("llama-3.1-8b", "trn3:64,gb300:8", "--chips", "32"), "--chips: has no use: --on says how many chips"),
     (compare("llama-3.1-8b", "trn3", "--stack", "foo"), "--stack: unknown software stack 'foo'"),
     (compare("llama-3.1-8b", "trn3", "--equal", "usd"), "--equal: needs --chips"),
     (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=24"), "tp=24 does not divide the 32 query heads"),
@@ -137,6 +136,12 @@ def test_a_step_longer_than_the_time_between_failures_is_unknown_not_a_crash(
     for metric in ("goodput", "days"):
         assert row[metric]["value"] is None
         assert "too long to finish between failures" in row[metric]["reason"]
+
+
+def test_a_size_in_the_name_wins_and_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    job = ["llama-3.1-8b", "--train", "--seq", "4096", "--batch", "64seqs", "--on", "trn3:4", "--chips", "32"]
+    for args in (["fit", *job], ["plan", *job, "--tokens", "1T", "--top", "1"], ["compare", *job, "--tokens", "1T"]):
+        assert "a size in a system's name wins over --chips" in "\n".join(run(capsys, *args)[2])
 
 
 def test_sequences_longer_than_the_model_was_made_for_are_noted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,7 +188,7 @@ def read_systems(
     stack: str | None = None,
 ) -> list[str]:
     """The names of --on, each checked: known, named once, and its number of chips in range."""
-    from mowich.machines.system import parse_spec, resolve
+    from mowich.machines.system import resolve
 
     words = [w.strip() for w in on.split(",") if w.strip()]
     if not words:
@@ -204,15 +204,6 @@ def read_systems(
             other = taken.setdefault((system.id, system.chips), word)
             if other != word:
                 raise UserError(f"'{other}' and '{word}' are the same {system.chips} chips of {system.id}")
-    sizes = {count for _, count in taken}
-    if (
-        chips is not None
-        and equal in ("chips", "")
-        and taken
-        and chips not in sizes
-        and all(parse_spec(w)[1] for w in taken.values())
-    ):
-        problems.add("has no use: --on says how many chips", where="--chips", given=chips, fix="leave one of them out")
     return words
 
 
@@ -222,6 +213,12 @@ def read_model(name: str, problems: Problems) -> Model | None:
     with problems.watch("MODEL"):
         return load(name)
     return None
+
+
+def note_chips(chips: float | None, systems: Sequence[str], note: Callable[[str], None]) -> None:
+    """Say so when --chips is not what a system gets."""
+    if chips is not None and any(":" in s or "*" in s for s in systems):
+        note("a size in a system's name wins over --chips")
 
 
 def note_context(model: Model | None, job: TrainJob | None, note: Callable[[str], None]) -> None:

@@ -12,6 +12,7 @@ import typer
 from mowich.cli.app import EXAMPLE, app
 from mowich.cli.inputs import (
     Problems,
+    note_chips,
     note_context,
     read_count,
     read_facts,
@@ -129,8 +130,7 @@ def compare(
     assert loaded is not None
     assert job is not None
     note_context(loaded, job, note)
-    if count is not None and any(":" in s or "*" in s for s in systems):
-        note("a size in a system's name wins over --chips")
+    note_chips(count, systems, note)
     with progress(quiet) as line:
         result = study(loaded, systems, train=job, chips=None if count is None else int(count), equal=equal or "chips", facts=chosen.facts, fixed=fixed,
                        term=chosen.term, stack=stack, progress=line)  # fmt: skip
@@ -246,6 +246,7 @@ def plan(
     assert loaded is not None
     assert job is not None
     note_context(loaded, job, note)
+    note_chips(count, systems, note)
     with progress(quiet) as line:
         line(f"searching {systems[0]}")
         result = study(loaded, systems[0], train=job, chips=None if count is None else int(count), facts=chosen.facts, top=top, fixed=fixed, term=chosen.term,
@@ -377,6 +378,7 @@ def fit(
     assert loaded is not None
     assert job is not None
     note_context(loaded, job, note)
+    note_chips(count, systems, note)
     with progress(quiet) as line:
         line(f"fitting on {systems[0]}")
         result = study(
