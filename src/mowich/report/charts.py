@@ -42,7 +42,8 @@ DECALS: Sequence[Mapping[str, Any]] = (
 )
 """Fill patterns of two ends, told apart without colour."""
 
-SYMBOLS = ("circle", "rect", "triangle", "diamond", "pin", "arrow", "emptyCircle", "emptyTriangle")
+SYMBOLS = ("circle", "rect", "triangle", "diamond", "path://M0 0L10 0L5 8.7Z", "path://M0 3L3 3L3 0L7 0L7 3L10 3L10 7L7 7L7 10L3 10L3 7L0 7Z", "emptyCircle", "emptyTriangle")  # fmt: skip
+"""The fifth and sixth are a triangle upside down and a cross; each has its point in the middle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def stacked_bars(title: str, note: str, names: Sequence[str], parts: Mapping[str
         series.append({"name": mark, "type": "scatter", "symbol": "rect", "symbolSize": [5, 28], "itemStyle": {"color": "#000", "borderColor": "#fff", "borderWidth": 1}, "z": 5,
                        "data": [[m, i] for i, m in enumerate(marks) if m is not None]})  # fmt: skip
     option = _base(
-        legend={"type": "scroll", "bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
+        legend={"bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
         xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, **({"max": 100} if unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0 else {})},
         yAxis={"type": "category", "data": list(names), "inverse": True}, series=series,
     )  # fmt: skip
@@ -121,7 +122,7 @@ def points(title: str, note: str, groups: Mapping[str, Sequence[tuple[float, flo
         for i, (name, dots) in enumerate(groups.items())
     ]  # fmt: skip
     option = _base(
-        legend={"type": "scroll", "bottom": 0}, grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True},
+        legend={"bottom": 0}, grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True},
         xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
         yAxis={"type": "log" if log_y else "value", "name": y, "nameLocation": "middle", "nameGap": 48, "scale": True}, series=series,
     )  # fmt: skip
@@ -194,7 +195,7 @@ def scaling(title: str, note: str, lines: Mapping[str, Sequence[tuple[float, flo
     ]  # fmt: skip
     series += [{"name": f"bound by {term}", "type": "scatter", "symbol": "circle", "itemStyle": {"color": colour[term]}, "data": []} for term in terms]  # fmt: skip
     option = _base(
-        legend={"type": "scroll", "bottom": 0}, grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
+        legend={"bottom": 0}, grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
         xAxis={"type": "log", "name": x, "nameLocation": "middle", "nameGap": 28, "min": 50, "max": 1_200_000},
         yAxis={"type": "log", "name": y, "nameLocation": "middle", "nameGap": 48, **({"max": 1, "min": max(0.01, math.floor(20 * least - 0.5) / 20)} if share else {})}, series=series,
     )  # fmt: skip
@@ -253,30 +254,22 @@ def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: floa
     return Chart(title=title, note=note, option=option, head=["", "FLOP/B", "TFLOP/s"], rows=rows, height=340)
 
 
-def over_time(
-    title: str,
-    note: str,
-    periods: Sequence[str],
-    lines: Mapping[str, Sequence[float]],
-    *,
-    unit: str,
-    stacked: bool = True,
-) -> Chart:
-    """Amounts over periods, stacked areas or lines."""
+def over_time(title: str, note: str, periods: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str) -> Chart:  # fmt: skip
+    """Amounts in each period, stacked."""
     series = [
-        {"name": name, "type": "line", "step": "middle", "symbol": SYMBOLS[i % len(SYMBOLS)], "data": list(values), **({"stack": "all", "areaStyle": {"opacity": 0.6}} if stacked else {})}
-        for i, (name, values) in enumerate(lines.items())
+        {"name": name, "type": "bar", "stack": "all", "barCategoryGap": "8%", "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}, "data": list(values)}
+        for i, (name, values) in enumerate(parts.items())
     ]  # fmt: skip
     option = _base(
-        legend={"type": "scroll", "bottom": 0}, grid={"left": 44, "right": 16, "top": 24, "bottom": 56, "containLabel": True}, xAxis={"type": "category", "data": list(periods)},
-        yAxis={"type": "value", "name": unit}, series=series, tooltip={"trigger": "axis", "confine": True},
+        legend={"bottom": 0}, grid={"left": 44, "right": 16, "top": 16, "bottom": 56, "containLabel": True}, xAxis={"type": "category", "data": list(periods)},
+        yAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 48}, series=series, tooltip={"trigger": "axis", "confine": True},
     )  # fmt: skip
     return Chart(
         title=title,
         note=note,
         option=option,
         head=["", *periods],
-        rows=[[n, *(_text(v) for v in values)] for n, values in lines.items()],
+        rows=[[n, *(_text(v) for v in values)] for n, values in parts.items()],
     )
 
 

@@ -64,7 +64,7 @@ def _chart(place: int, chart: Chart) -> str:
     name = escape(chart.title)
     return (
         f'<figure><h2>{name}</h2><p class="note">{escape(chart.note)}</p>'
-        f'<div class="chart" id="chart{place}" role="img" aria-label="{name}; the numbers follow as a table" style="height:{chart.height}px"></div>'
+        f'<div class="chart" id="chart{place}" role="img" aria-label="{name}; the numbers follow as a table" data-height="{chart.height}" style="height:{chart.height}px"></div>'
         f'<details><summary>Numbers<span class="sr"> of {name}</span></summary><div class="scroll" tabindex="0" role="region" aria-label="Numbers of {name}"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></details></figure>"
     )  # fmt: skip
@@ -162,7 +162,7 @@ def render(result: Result, *, command: str = "", facts: Any = None, explainer: E
     )
     parts = {
         "title": escape(page.title), "style": static("report.css"), "headline": escape(page.headline), "assumptions": assumptions, "warnings": said, "body": body, "inputs": _inputs(page, command),
-        "options": script_json([c.option for c in page.charts]), "script": static("report.js"), "echarts": static("echarts.min.js") if page.charts else "",
+        "options": script_json([c.option for c in page.charts]), "script": static("report.js"), "echarts": static("echarts.min.js") + static("fitted.js") if page.charts else "",
     }  # fmt: skip
     out = []
     for i, piece in enumerate(static("report.html").split("{{")):  # one pass: what is filled in is never a template

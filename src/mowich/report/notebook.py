@@ -40,15 +40,17 @@ class Picture:
         """The picture as a whole document that needs nothing else."""
         option = script_json(dict(self.chart.option))
         script = (
-            f"const chart=echarts.init(document.getElementById('c'),matchMedia('(prefers-color-scheme: dark)').matches?'dark':null,{{renderer:'svg'}});"
-            f"chart.setOption({option});addEventListener('resize',()=>chart.resize());"
+            "const box=document.getElementById('c'),dark=matchMedia('(prefers-color-scheme: dark)').matches;"
+            f"const [fits,more]=fitted({option},box.clientWidth,dark);box.style.height={self.chart.height}+more+'px';"
+            "const chart=echarts.init(box,dark?'dark':null,{renderer:'svg'});"
+            "chart.setOption(fits);addEventListener('resize',()=>chart.resize());"
         )
         title = escape(self.chart.title)
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body style="margin:0;font-family:sans-serif">'
             f'<div id="c" role="img" aria-label="{title}; the numbers follow as a table" style="height:{self.chart.height}px"></div>'
             f"<details><summary>Numbers</summary>{_table(self.chart.title, self.chart.head, self.chart.rows)}</details>"
-            f"<script>{static('echarts.min.js')}</script><script>{script}</script></body></html>"
+            f"<script>{static('echarts.min.js')}{static('fitted.js')}</script><script>{script}</script></body></html>"
         )
 
     def _repr_html_(self) -> str:

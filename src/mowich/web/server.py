@@ -35,6 +35,8 @@ from mowich.web.workers import AbandonedError, BugError, RefusedError, Workers
 
 MAX_BODY_B = 256 * 1024
 CACHE_B = 96 * 2**20
+OWN_S = 300.0
+"""Most seconds for questions of the server's own, which no client can make larger."""
 JSON = "application/json"
 
 TYPES = {
@@ -122,7 +124,10 @@ class Answers:
         self.cache = Cache(CACHE_B)
 
     async def verb(self, name: str, *arguments: Any, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
-        return await self.cache.get(_key(name, *arguments), lambda: self.workers.call(name, *arguments, wanted=wanted))
+        limit_s = None if arguments else OWN_S
+        return await self.cache.get(
+            _key(name, *arguments), lambda: self.workers.call(name, *arguments, wanted=wanted, limit_s=limit_s)
+        )
 
     async def row(
         self, ask: asks.Compare | asks.ServePlans, place: int, wanted: Callable[[], Awaitable[bool]] | None
@@ -172,7 +177,7 @@ async def _all(*waits: Awaitable[Any]) -> list[Any]:
 def _static() -> dict[str, tuple[bytes, bytes, str, str]]:
     """name -> (bytes, gzipped, type, tag) of every file of the page, read once: no request names a path of the disk."""
     out = {}
-    for package, names in (("mowich.web", None), ("mowich.report", ("echarts.min.js",))):
+    for package, names in (("mowich.web", None), ("mowich.report", ("echarts.min.js", "fitted.js"))):
         for file in sorted((resources.files(package) / "static").iterdir(), key=lambda f: f.name):
             if names is not None and file.name not in names:
                 continue

@@ -162,9 +162,9 @@ class Workers:
     def __len__(self) -> int:
         return len(self._all)
 
-    async def call(self, name: str, *arguments: Any, wanted: Callable[[], Awaitable[bool]] | None = None) -> Any:
-        """The value of a verb. wanted: asked when its turn comes; where it says no, nothing is computed. Raises RefusedError (422; 429 where the queue is
-        full), BugError, AbandonedError."""
+    async def call(self, name: str, *arguments: Any, wanted: Callable[[], Awaitable[bool]] | None = None, limit_s: float | None = None) -> Any:  # fmt: skip
+        """The value of a verb. wanted: asked when its turn comes; where it says no, nothing is computed; limit_s: in place of `timeout_s`. Raises
+        RefusedError (422; 429 where the queue is full), BugError, AbandonedError."""
         if self._idle is None:
             self._idle = asyncio.Queue()
             for worker in self._all:
@@ -181,7 +181,7 @@ class Workers:
             if wanted is not None and not await wanted():
                 raise AbandonedError
             call = asyncio.get_running_loop().run_in_executor(
-                self._threads, worker.call, name, arguments, self.timeout_s
+                self._threads, worker.call, name, arguments, limit_s or self.timeout_s
             )
             try:
                 return await asyncio.shield(call)

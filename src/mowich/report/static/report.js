@@ -2,18 +2,16 @@
 (() => {
   const options = JSON.parse(document.getElementById("options").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const narrow = () => document.body.clientWidth < 600;
   let drawn = [];
-  const fitted = (option) => {
-    if (!narrow()) return option;
-    const y = option.yAxis && option.yAxis.type === "category" ? { ...option.yAxis, axisLabel: { width: 110, overflow: "break", fontSize: 10 } } : option.yAxis;
-    return { ...option, yAxis: y && y.type !== "category" ? { ...y, nameTextStyle: { fontSize: 10 } } : y, xAxis: { ...option.xAxis, axisLabel: { fontSize: 10, hideOverlap: true } } };
-  };
   const draw = (paper = false) => {
     drawn.forEach((chart) => chart.dispose());
     drawn = options.map((option, place) => {
-      const chart = echarts.init(document.getElementById("chart" + place), dark.matches && !paper ? "dark" : null, { renderer: "svg" });
-      chart.setOption({ ...fitted(option), backgroundColor: "transparent" });
+      const box = document.getElementById("chart" + place);
+      const night = dark.matches && !paper;
+      const [fits, more] = fitted(option, box.clientWidth, night);
+      box.style.height = `${Number(box.dataset.height) + more}px`;
+      const chart = echarts.init(box, night ? "dark" : null, { renderer: "svg" });
+      chart.setOption(fits);
       return chart;
     });
   };

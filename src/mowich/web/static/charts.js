@@ -10,12 +10,12 @@ const drawn = new Map(); // figure -> {chart, option}
 export const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
 
 function library() {
-  loading ??= new Promise((resolve, reject) => {
-    const script = h("script", { src: "/static/echarts.min.js" });
-    script.addEventListener("load", () => resolve(window.echarts));
+  loading ??= Promise.all(["echarts.min.js", "fitted.js"].map((name) => new Promise((resolve, reject) => {
+    const script = h("script", { src: `/static/${name}` });
+    script.addEventListener("load", resolve);
     script.addEventListener("error", () => reject(new Error("charts did not load")));
     document.head.append(script);
-  });
+  }))).then(() => window.echarts);
   return loading;
 }
 
@@ -39,7 +39,14 @@ function queue() {
     else document.dispatchEvent(new Event("chartsdrawn"));
   }, 0));
 }
-const sized = new ResizeObserver((entries) => entries.forEach((e) => drawn.get(e.target)?.chart?.resize()));
+const sized = new ResizeObserver((entries) => {
+  for (const e of entries) {
+    const item = drawn.get(e.target);
+    item?.chart?.resize();
+    if (item && !item.stale && item.width !== e.target.clientWidth) item.stale = true;
+  }
+  queue();
+});
 
 async function draw(place) {
   const item = drawn.get(place);
@@ -53,12 +60,13 @@ async function draw(place) {
     item.chart = null;
   }
   item.theme = theme;
+  item.width = place.clientWidth;
+  const [fits, more] = window.fitted(item.option, item.width, Boolean(theme));
+  place.style.height = `${item.height + more}px`;
   const fresh = !item.chart;
   item.chart ??= echarts.init(place, theme, { renderer: "canvas" });
-  const tooltip = { ...(item.option.tooltip ?? {}), renderMode: "richText" };
-  // marks that the report draws in black are not seen on a dark page
-  const series = (item.option.series ?? []).map((one) => (theme && one.itemStyle?.color === "#000" ? { ...one, itemStyle: { ...one.itemStyle, color: "#fff" } } : one));
-  const option = { animation: false, ...item.option, series, tooltip, aria: { enabled: false }, backgroundColor: "transparent" }; // our own label and table
+  const tooltip = { ...(fits.tooltip ?? {}), renderMode: "richText" };
+  const option = { animation: false, ...fits, tooltip, aria: { enabled: false } }; // our own label and table
   item.chart.setOption(option, fresh ? { notMerge: true } : { replaceMerge: ["series"] });
   place.dataset.drawn = "yes";
 }
@@ -90,9 +98,9 @@ function numbers(chart) {
 /** A figure of one chart. `height`: as the server says unless given. */
 export function figure(chart) {
   const place = h("div", { class: "chart", role: "img", "aria-label": `${chart.title}. The numbers follow as a table.` });
-  place.style.height = `${chart.height}px`;
+  place.style.height = `${chart.height}px`; // until it is drawn
   const made = h("figure", { "data-title": chart.title }, h("h2", {}, chart.title), h("p", { class: "note" }, chart.note), place, numbers(chart));
-  drawn.set(place, { option: chart.option, chart: null, stale: true });
+  drawn.set(place, { option: chart.option, height: chart.height, chart: null, stale: true });
   seen.observe(place);
   sized.observe(place);
   return made;
@@ -110,9 +118,7 @@ export function show(box, charts) {
   charts.forEach((chart, i) => {
     const place = old[i].querySelector(".chart");
     const item = drawn.get(place);
-    item.option = chart.option;
-    item.stale = true;
-    place.style.height = `${chart.height}px`;
+    Object.assign(item, { option: chart.option, height: chart.height, stale: true });
     const open = old[i].querySelector("details").open;
     const table = numbers(chart);
     table.open = open;

@@ -30,7 +30,7 @@ function fill() {
   let kind = "";
   const body = [];
   for (const row of result.rows) {
-    const values = new Set(row.facts.map((f) => (f ? f.shown : "")));
+    const values = new Set(row.facts.map((f) => (f && f.shown !== "?" ? f.shown : "")));
     const differs = values.size > 1;
     if ((only && !differs) || !wanted.every((w) => row.field.toLowerCase().includes(w))) continue;
     const parts = row.field.split(".");

@@ -92,5 +92,5 @@ function draw(answer) {
   $("headline").textContent = answer.view.headline;
   const page = h("div", {});
   box.replaceChildren(...(answer.trace ? [figure(timeline(events(answer.trace)))] : []), page);
-  pageOf(page, answer.view);
+  pageOf(page, answer.trace ? { ...answer.view, charts: answer.view.charts.filter((c) => c.title !== "Who is at work when") } : answer.view); // the timeline has it
 }

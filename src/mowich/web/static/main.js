@@ -63,7 +63,10 @@ async function enter() {
     const module = await LATE[tab]();
     if (state.tab === tab) await module.show();
   } catch (error) {
-    if (state.tab === tab) $("view").replaceChildren(h("div", { class: "refused" }, error.message));
+    if (state.tab !== tab) return;
+    $("status").replaceChildren();
+    $("view").replaceChildren(h("div", { class: "refused" }, error.message));
+    $("centre").setAttribute("aria-busy", "false");
   }
 }
 

@@ -3,18 +3,28 @@
 import { h } from "./dom.js";
 import { show as showCharts } from "./charts.js";
 
+const words = (c) => (Array.isArray(c) ? c[0] : c ?? "");
+
+/** Class of a column: numbers stand right, words left, sentences left and in lines. */
+function kind(rows, i) {
+  const all = rows.map((r) => words(r[i]));
+  if (all.some((w) => w.length > 32)) return "text long";
+  return all.every((w) => /^[-+~<$]*[\d?–-]|^$/.test(w)) ? null : "text";
+}
+
 /** A cell is text, [text, hover], or [text, hover, metric]: the last can be explained. */
-const cell = (c, explain) => {
-  if (!Array.isArray(c)) return h("td", {}, c);
-  if (c[2] && explain) return h("td", {}, h("button", { type: "button", class: "number", title: c[1], "data-metric": c[2], onclick: (e) => explain(c[2], e.currentTarget) }, c[0]));
-  return c[1] ? h("td", { title: c[1] }, c[0]) : h("td", {}, c[0]);
+const cell = (c, explain, kinds) => {
+  if (!Array.isArray(c)) return h("td", { class: kinds }, c);
+  if (c[2] && explain) return h("td", { class: kinds }, h("button", { type: "button", class: "number", title: c[1], "data-metric": c[2], onclick: (e) => explain(c[2], e.currentTarget) }, c[0]));
+  return c[1] ? h("td", { class: kinds, title: c[1] }, c[0]) : h("td", { class: kinds }, c[0]);
 };
 
 export function tableOf(t, most = 60, explain = null) {
   const rows = t.rows.slice(0, most);
+  const kinds = t.head.map((_, i) => kind(rows, i));
   return h("section", {}, h("h2", {}, t.title), t.note ? h("p", { class: "note" }, t.note.replace("Hover or focus a number", "Point at a number")) : "",
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title }, h("table", {}, h("thead", {}, h("tr", {}, t.head.map((x) => h("th", { scope: "col" }, x || " ")))),
-      h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row" }, Array.isArray(r[0]) ? r[0][0] : r[0]), r.slice(1).map((c) => cell(c, explain))))))),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t.title }, h("table", {}, h("thead", {}, h("tr", {}, t.head.map((x, i) => h("th", { scope: "col", class: kinds[i] }, x || " ")))),
+      h("tbody", {}, rows.map((r) => h("tr", {}, h("th", { scope: "row", class: kinds[0] }, words(r[0])), r.slice(1).map((c, i) => cell(c, explain, kinds[i + 1]))))))),
     t.rows.length > most ? h("p", { class: "soft" }, `The first ${most} of ${t.rows.length} rows.`) : "");
 }
 
