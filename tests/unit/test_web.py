@@ -39,7 +39,7 @@ class Here(Workers):
     def __len__(self) -> int:
         return 1
 
-    async def call(self, name: str, *arguments: Any, wanted: Any = None) -> Any:
+    async def call(self, name: str, *arguments: Any, wanted: Any = None, limit_s: Any = None) -> Any:
         try:
             return verbs.VERBS[name](*arguments, self.facts)
         except UserError as error:

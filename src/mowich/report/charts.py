@@ -115,14 +115,17 @@ def _with_other(parts: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
 
 
 def points(title: str, note: str, groups: Mapping[str, Sequence[tuple[float, float, str]]], *, x: str, y: str, log_x: bool = False, log_y: bool = False,
-           line: bool = False) -> Chart:  # fmt: skip
-    """Dots (x, y, label) by group; with `line` joined in the order given."""
-    series = [
+           line: bool = False, diagonal: str = "") -> Chart:  # fmt: skip
+    """Dots (x, y, label) by group; with `line` joined in the order given; diagonal: name of a line where y is x."""
+    series: list[dict[str, Any]] = [
         {"name": name, "type": "line" if line else "scatter", "symbol": SYMBOLS[i % len(SYMBOLS)], "symbolSize": 9, "data": [{"value": [a, b], "name": label} for a, b, label in dots]}
         for i, (name, dots) in enumerate(groups.items())
     ]  # fmt: skip
+    both = [v for dots in groups.values() for a, b, _ in dots for v in (a, b)]
+    if diagonal and both:
+        series.append({"name": diagonal, "type": "line", "symbol": "none", "lineStyle": {"color": "#888", "type": "dashed", "width": 1}, "itemStyle": {"color": "#888"}, "data": [[v, v] for v in (min(both), max(both))]})  # fmt: skip
     option = _base(
-        legend={"bottom": 0}, grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True},
+        legend={"bottom": 0}, grid={"left": 44, "right": 40, "top": 16, "bottom": 72, "containLabel": True},
         xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
         yAxis={"type": "log" if log_y else "value", "name": y, "nameLocation": "middle", "nameGap": 48, "scale": True}, series=series,
     )  # fmt: skip

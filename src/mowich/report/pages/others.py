@@ -229,12 +229,13 @@ def validate_page(result: Result) -> Page:
     pictures = [
         charts.points(
             f"Predicted against measured: {metric}",
-            "The diagonal is a perfect prediction.",
+            "On the diagonal a prediction is perfect.",
             {metric: dots},
             x="measured",
             y="predicted",
             log_x=True,
             log_y=True,
+            diagonal="predicted as measured",
         )
         for metric, dots in by_metric.items()
     ]

@@ -59,7 +59,7 @@
     [...rows[0].cells].forEach((_, column) => {
       const longest = Math.max(...rows.map((r) => words(r.cells[column]).length));
       const isText = longest > 30 || rows.some((r) => r.cells[column] && value(r.cells[column]) === null && words(r.cells[column]).length > 12);
-      if (isText) table.querySelectorAll("tr").forEach((r) => r.cells[column] && r.cells[column].classList.add("text", ...(longest > 70 ? ["long"] : [])));
+      if (isText) table.querySelectorAll("tr").forEach((r) => r.cells[column] && r.cells[column].classList.add("text", ...(longest > 70 ? ["long"] : longest > 24 ? ["wide"] : [])));
     });
   });
 })();
