@@ -176,3 +176,16 @@ def test_a_scenario_that_is_gone_is_said(
     told = Explainer(gone, facts).explain("ttft_s.p99")
     assert told.formula
     assert any("is not here" in w for w in told.warnings)
+
+
+def test_a_claim_that_is_not_derived_says_why(
+    results: dict[str, Any], facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["claims", "gb300", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    without = [c for c in result["claims"] if c["derived"] is None]
+    assert without
+    for claim in without:
+        told = Explainer(result, facts).explain(f"{claim['id']}.derived")
+        assert told.estimate.value is None
+        assert told.estimate.reason == claim["reason"]

@@ -259,7 +259,7 @@ def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: floa
 
 def over_time(title: str, note: str, periods: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str) -> Chart:  # fmt: skip
     """Amounts in each period, stacked."""
-    series = [
+    series: list[dict[str, Any]] = [
         {"name": name, "type": "bar", "stack": "all", "barCategoryGap": "8%", "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}, "data": list(values)}
         for i, (name, values) in enumerate(parts.items())
     ]  # fmt: skip

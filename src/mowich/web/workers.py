@@ -60,6 +60,7 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
         from mowich.web.first import warm_up
 
         warm_up(facts_of(dirs))
+    pipe.send_bytes(b"ready")
     while True:
         try:
             name, arguments = pipe.recv()
@@ -86,6 +87,10 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
             return
 
 
+START_S = 300.0
+"""Most seconds that a process may take to import and warm up; it counts against no request, so that a busy machine does not end one process after another."""
+
+
 class _Worker:
     """One process and this side of its pipe."""
 
@@ -100,12 +105,15 @@ class _Worker:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._args), daemon=True, name="mowich-web")
         self._process.start()
+        self._ready = False
         theirs.close()
 
     def call(self, name: str, arguments: tuple[Any, ...], timeout_s: float) -> Any:
         """Blocks until the answer. Raises RefusedError, BugError, and AbandonedError when the server ends meanwhile."""
         with self._lock:
             try:
+                if not self._ready and self._pipe.poll(START_S):
+                    self._ready = self._pipe.recv_bytes() == b"ready"
                 self._pipe.send((name, arguments))
                 if not self._pipe.poll(timeout_s):
                     self.restart()

@@ -198,7 +198,9 @@ class Explainer:
             parts = {k: float(v) for k, v in node.items()}
             estimate = Estimate(value=sum(parts.values()), unit=rule.unit, grade="")
         else:
-            estimate, parts = Estimate(value=node, unit=rule.unit, grade=""), {}
+            holder = tree.at(self.result, path[:-1])
+            reason = holder.get("reason") if node is None and isinstance(holder, Mapping) else None
+            estimate, parts = Estimate(value=node, unit=rule.unit, grade="", reason=reason), {}
         formula, inputs, behind = self._formula(rule, path, source, notes)
         found = self._facts(rule, notes, behind, path)
         moves: tuple[Move, ...] = ()

@@ -200,6 +200,8 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
                                  f"claims.{row['group']}.claims.{row['id'].split('.', 1)[1]}") if facts.get(p))  # fmt: skip
             notes.add("published", row["published_value"], "1", facts=tuple(itertools.islice(paths, 1)), note=row["published"])  # fmt: skip
             return
+        if row["derived"] is None:  # not derived: the reason is told, and there is no term
+            return
         values = {k: facts.number(p) for k, p in inputs.items()}
         notes.add(row["id"], row["derived"], "1", row["formula"], facts=tuple(inputs.values()), note=row["reason"], **values)  # fmt: skip
 

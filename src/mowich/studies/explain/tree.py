@@ -151,7 +151,7 @@ def _unknown(result: Mapping[str, Any], name: str, path: Path, rest: str) -> Use
     node = at(result, path)
     known = [k for k, p in _children(node).items() if _holds_numbers(at(node, p))]
     if not path or path == (main_list(result),):
-        known += [k for k, v in result.items() if k not in (*SKIPPED, main_list(result)) and _holds_numbers(v)]
+        known += [k for k, v in result.items() if k not in (*SKIPPED, main_list(result), *known) and _holds_numbers(v)]
     if not known:
         return UserError(
             f"{name[: -len(rest) - 1]} has no part '{rest}'", fix="mowich explain RESULT lists what there is"
