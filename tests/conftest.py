@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mowich.facts import Facts, load
+
+settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
+settings.load_profile("mowich")
 
 collect_ignore = ["conformance"]
 """Run by tests/conformance/run.py (`make conformance`), not by pytest."""
