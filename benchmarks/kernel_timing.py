@@ -3,7 +3,7 @@
     python benchmarks/kernel_timing.py [CHECKOUT of aws-neuron-sdk [CHECKOUT of nki-library]]
 
 Without a checkout only the single instructions and the structures of our own are timed. Measured values: AWS's documentation, as cited.
-Longer mamba runs take a minute: they are timed with `MAMBA=all`.
+`MAMBA=all` times longer mamba runs too, a minute more.
 """
 
 from __future__ import annotations
