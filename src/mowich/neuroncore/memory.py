@@ -431,7 +431,9 @@ class Tile:
         s, d = self.storage, self.dtype
         if self.dynamic is not None:
             raise fail("this view has an offset that only DMA and indirect instructions can follow", tile=self)
-        last = self.offset + sum((n - 1) * x for n, x in zip(self.shape, self.strides, strict=True))
+        last = self.offset
+        for n, x in zip(self.shape, self.strides, strict=True):
+            last += (n - 1) * x
         if self.offset < 0 or (last + 1) * d.itemsize > s.parts * s.row_B or last < 0:
             raise fail(
                 "out-of-bounds access", tile=self, given=f"element {max(last, self.offset)}",
