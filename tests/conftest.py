@@ -12,8 +12,8 @@ from mowich.facts import Facts, load
 settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
 settings.load_profile("mowich")
 
-collect_ignore = ["conformance"]
-"""Run by tests/conformance/run.py (`make conformance`), not by pytest."""
+collect_ignore = ["conformance", "slow", "web"]
+"""Scripts with environments of their own (`make conformance`, `make test-slow`, `make test-web`), not run by pytest."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Material beside the project; tests that read it skip where it is absent."""
