@@ -7,9 +7,11 @@ shows the last result of each case. Exit status 1 if a case failed that known.ya
 
 import argparse
 import ast
+import gzip
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,9 @@ TRN3_ONLY = (  # where nki-library has cases that trn2 cannot run
     "core/utils/test_quantize_to_mx.py",
     "experimental/mxfp_subkernels/test_mxfp_load.py",
 )
+RECORD = HERE / "results.jsonl.gz"
+"""The last result of each case in the runs that were recorded: what --state begins with, so that a run of hours goes on on another machine."""
+FOLDERS = re.compile(r"/\S*?/(?=(?:site-packages|nki-library|nki-samples|aws-neuron-sdk|src/mowich)/)")
 OUTCOMES = {"passed": "passed", "failed": "failed", "skipped": "not attempted"}
 
 
@@ -279,6 +284,19 @@ def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt") as f:
+        return [json.loads(line) for line in f]
+
+
+def record(rows: Iterable[dict[str, Any]]) -> None:
+    """Write RECORD: the same rows give the same bytes, and name no folder of this machine."""
+    last = {(r["suite"], r["target"], r["id"], r["strict"]): r for r in rows}
+    lines = [FOLDERS.sub("", json.dumps(last[k], sort_keys=True)) + "\n" for k in sorted(last)]
+    RECORD.write_bytes(gzip.compress("".join(lines).encode(), 9, mtime=0))
+
+
 def checkout(value: str | None, proof: str) -> Path | None:
     return Path(value).resolve() if value and (Path(value) / proof).exists() else None
 
@@ -302,6 +320,9 @@ def main() -> int:
     p.add_argument("--jobs", type=int, default=1, help="pytest-xdist workers for nki-library")
     p.add_argument("--state", type=Path, default=ROOT / "build/conformance.jsonl", help="results kept between runs")
     p.add_argument("--resume", action="store_true", help="of nki-library only what --state has no passed result of yet")
+    p.add_argument(
+        "--record", action="store_true", help=f"keep the results in {RECORD.name}, with which --state begins"
+    )
     p.add_argument("--report", type=Path, help="write the Markdown report here")
     p.add_argument(
         "--compare", type=Path, metavar="STATE", help="results of an earlier run: print the cases whose outcome changed"
@@ -325,8 +346,8 @@ def main() -> int:
         return 0
 
     args.state.parent.mkdir(parents=True, exist_ok=True)
-    kept = args.state.read_text().splitlines() if args.state.exists() else []
-    state = {key(r): r for r in map(json.loads, kept)}  # the last result of a case
+    kept = args.state if args.state.exists() else RECORD
+    state = {key(r): r for r in (read(kept) if kept.exists() else [])}  # the last result of a case
     args.state.write_text("".join(json.dumps(row) + "\n" for row in state.values()))
     rows: list[dict[str, Any]] = []
 
@@ -362,11 +383,13 @@ def main() -> int:
                     for row in run_nkilib(library, args, platform, args.set, done, only):
                         keep(row)
     finally:
+        if args.record:
+            record(state.values())
         if args.report:
             args.report.write_text(report.write(list(state.values())))
 
     if args.compare:
-        earlier = {key(r): r for r in map(json.loads, args.compare.read_text().splitlines())}
+        earlier = {key(r): r for r in read(args.compare)}
         changed = report.changes(list(earlier.values()), list(state.values()))
         print("\n".join([f"{len(changed)} outcomes changed against {args.compare}", *changed]))
     for suite, group in report.grouped(rows, lambda r: (r["suite"], r["target"])).items():
