@@ -12,12 +12,12 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -91,10 +91,13 @@ def _bare(name: str) -> str:
     return " ".join(_FORM.sub(" ", words).split())
 
 
+T = TypeVar("T")
+
+
 class Facts:
     """All facts, shipped and overlaid. Immutable: `with_values` returns a new view that shares every parsed file."""
 
-    __slots__ = ("_cache", "_files", "_overrides", "_roots")
+    __slots__ = ("_cache", "_files", "_made", "_overrides", "_roots")
 
     def __init__(self, roots: tuple[Path, ...], files: dict[tuple[str, str], Mapping[str, Any]], parsed: dict[str, Fact],
                  overrides: Mapping[str, Fact]) -> None:  # fmt: skip
@@ -102,6 +105,14 @@ class Facts:
         self._files = files
         self._cache = parsed
         self._overrides = overrides
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` makes of these facts, made once for a key. Not to be changed by who gets it."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
     # files -------------------------------------------------------------------------------------------------------------
     def ids(self, kind: str) -> tuple[str, ...]:

@@ -258,6 +258,20 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
     """
     name, kind, size = parse_spec(spec)
     system_id = machine_id(facts, name)
+    machine = facts.once(
+        ("machine", system_id, stack, domain_chips), lambda: _machine(facts, system_id, stack, domain_chips)
+    )
+    per_unit = round(facts.number(f"systems.{system_id}.chips_per_unit"))
+    count = _chips(spec, kind, size, per_unit, chips)
+    if not 1 <= count <= machine.max_chips:
+        raise UserError("number of chips out of range", where=f"system '{spec}'", given=count,
+                        allowed=f"1 to {machine.max_chips:,} (systems.{system_id}.max_chips)".replace(",", " "))  # fmt: skip
+    check_shape(spec, size, max(level.axes for level in machine.levels))
+    return replace(machine, chips=count)
+
+
+def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int | None) -> System:
+    """The system with one unit of chips."""
     meta = facts.meta("systems", system_id)
     chip = str(meta["chip"])
     chip_meta = facts.meta("chips", chip)
@@ -272,10 +286,6 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
 
     per_unit = round(read("chips_per_unit", f"{root}.chips_per_unit"))
     max_chips = round(read("max_chips", f"{root}.max_chips"))
-    count = _chips(spec, kind, size, per_unit, chips)
-    if not 1 <= count <= max_chips:
-        raise UserError("number of chips out of range", where=f"system '{spec}'", given=count,
-                        allowed=f"1 to {max_chips:,} ({root}.max_chips)".replace(",", " "))  # fmt: skip
     per_chip = round(read("devices_per_chip", f"{chip_root}.devices_per_chip"))
     peak = {}
     for precision in PRECISIONS:
@@ -309,7 +319,6 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
                 links=round(facts.number(f"{at}.links")) if facts.get(f"{at}.links") else 1,
             )
         )  # fmt: skip
-    check_shape(spec, size, max(level.axes for level in levels))
 
     def host(what: str) -> float:
         path = f"{chip_root}.host.{what}"
@@ -330,7 +339,7 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
                 f"stack.{entry.name}", own if facts.get(own) else f"training.common.{entry.name}"
             )
     return System(
-        id=system_id, display=str(meta["display"]), chip=chip, vendor=vendor, family=family, chips=count,
+        id=system_id, display=str(meta["display"]), chip=chip, vendor=vendor, family=family, chips=per_unit,
         devices_per_chip=per_chip, chips_per_unit=domain_chips or per_unit, max_chips=max_chips, peak_flops=peak,
         hbm_Bps=read("hbm_Bps", f"{chip_root}.memory.hbm_bandwidth") / per_chip,
         hbm_usable_B=read("hbm_usable_B", f"{chip_root}.memory.hbm_usable") / per_chip,
