@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mowich.neuroncore.core as machine
 from mowich import cli
 
 HEAD = """import os, sys
@@ -211,6 +212,7 @@ def empty(x):
     code, _, err = run(capsys, *args, "--strict")
     assert code == 2
     assert err.startswith(f"error: {said}")
+    assert machine.current is None  # the next kernel is launched, not taken for a call from this one
     assert "x: not an array, got 'float32[2'" in run(capsys, args[0], "-k", "empty", "x=float32[2")[2]
 
 

@@ -226,9 +226,11 @@ def _outputs(x: Any, framework: str, cores: Sequence[Core]) -> Any:
         tile = x.resolved()
         assert tile is not None
         if tile.storage.state != mem.ALL and cores[0].values:
-            machine.set_current(cores[0])
-            tile.storage.check(tile, returned=True)
-            machine.set_current(None)
+            before = machine.set_current(cores[0])
+            try:
+                tile.storage.check(tile, returned=True)
+            finally:  # an error here must not leave a core running: the next launch would be taken for a call from a kernel
+                machine.set_current(before)
         return _to_framework(tile.array().copy(), framework)
     if isinstance(x, Register):
         return x.value

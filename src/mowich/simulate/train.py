@@ -170,7 +170,7 @@ def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: fl
 
     >>> moe = Moe(ffn=2048, num_experts=256, top_k=8)
     >>> busiest_load(np.array([65536.0, 65536.0]), moe, np.array([64.0, 64.0]), 0.05).round(3)
-    array([1.065, 1.065])
+    array([1.063, 1.063])
     """
     if capacity > 0:
         return np.full_like(ep, capacity, dtype=np.float64)
