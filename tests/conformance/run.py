@@ -55,7 +55,9 @@ TRN3_ONLY = (  # where nki-library has cases that trn2 cannot run
 )
 RECORD = HERE / "results.jsonl.gz"
 """The last result of each case in the runs that were recorded: what --state begins with, so that a run of hours goes on on another machine."""
-FOLDERS = re.compile(r"/\S*?/(?=(?:site-packages|nki-library|nki-samples|aws-neuron-sdk|src/mowich)/)")
+FOLDERS = re.compile(
+    r"/\S*?/(?=(?:site-packages|nki-library|nki-samples|aws-neuron-sdk|src/mowich|tests/conformance)/)"
+)
 OUTCOMES = {"passed": "passed", "failed": "failed", "skipped": "not attempted"}
 
 
