@@ -261,8 +261,7 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
     machine = facts.once(
         ("machine", system_id, stack, domain_chips), lambda: _machine(facts, system_id, stack, domain_chips)
     )
-    per_unit = round(facts.number(f"systems.{system_id}.chips_per_unit"))
-    count = _chips(spec, kind, size, per_unit, chips)
+    count = _chips(spec, kind, size, machine.chips, chips)
     if not 1 <= count <= machine.max_chips:
         raise UserError("number of chips out of range", where=f"system '{spec}'", given=count,
                         allowed=f"1 to {machine.max_chips:,} (systems.{system_id}.max_chips)".replace(",", " "))  # fmt: skip
