@@ -30,12 +30,15 @@ class Stopped(BaseException):
 
 
 class Group:
-    """Programs that take turns. `exchange` is the one way to wait."""
+    """Programs that take turns. `exchange` is the one way to wait.
+
+    Each program has a gate, a lock that it waits at and that whoever has the turn opens to hand it over: who has the turn alone touches
+    the group's state, so nothing else is locked, and a hand-over is one switch of threads.
+    """
 
     def __init__(self) -> None:
         self._cores: list[Core] = []
-        self._lock = threading.Condition()
-        self._turn = -1
+        self._gates: list[threading.Lock] = []
         self._state: list[str] = []
         self._waits: list[str] = []
         self._error: BaseException | None = None
@@ -48,6 +51,9 @@ class Group:
         n = len(programs)
         self._cores = [c for c, _ in programs]
         self._state, self._waits = ["ready"] * n, [""] * n
+        self._gates = [threading.Lock() for _ in programs]
+        for gate in self._gates:
+            gate.acquire()
         results: list[Any] = [None] * n
         before = machine.current
 
@@ -59,20 +65,16 @@ class Group:
             except Stopped:
                 pass
             except BaseException as error:
-                with self._lock:
-                    if self._error is None:
-                        self._error = error
+                if self._error is None:
+                    self._error = error
             finally:
-                with self._lock:
-                    self._state[i] = "done"
-                    self._pass_on(i)
+                self._state[i] = "done"
+                self._pass_on(i)
 
         threads = [threading.Thread(target=body, args=(i,), daemon=True, name=f"program-{i}") for i in range(n)]
         for t in threads:
             t.start()
-        with self._lock:
-            self._turn = 0
-            self._lock.notify_all()
+        self._gates[0].release()
         for t in threads:
             t.join()
         machine.set_current(before)
@@ -81,13 +83,11 @@ class Group:
         return results
 
     def _await_turn(self, i: int) -> None:
-        with self._lock:
-            while self._turn != i and self._error is None:
-                self._lock.wait()
-            if self._error is not None:
-                raise Stopped
-            self._state[i] = "running"
-            machine.set_current(self._cores[i])
+        self._gates[i].acquire()
+        if self._error is not None:
+            raise Stopped
+        self._state[i] = "running"
+        machine.set_current(self._cores[i])
 
     def _ready(self, i: int) -> bool:
         if self._state[i] == "ready":
@@ -105,13 +105,9 @@ class Group:
 
     def _pass_on(self, i: int) -> None:
         n = len(self._state)
-        for step in range(1, n + 1):
-            j = (i + step) % n
-            if self._ready(j):
-                self._turn = j
-                self._lock.notify_all()
-                return
-        if self._error is None and any(s == "waiting" for s in self._state):
+        others = [(i + step) % n for step in range(1, n + 1)]
+        able = [j for j in others if self._ready(j)] if self._error is None else []
+        if not able and self._error is None and any(s == "waiting" for s in self._state):
             lines = [
                 f"{self.name(j)} {'has ended' if s == 'done' else 'waits for ' + self._waits[j]}"
                 for j, s in enumerate(self._state)
@@ -120,40 +116,35 @@ class Group:
                 "deadlock: nobody can go on; " + "; ".join(lines),
                 fix="every member must reach the same barrier, sendrecv or collective, in the same order",
             )
-        self._turn = -2
-        self._lock.notify_all()
+        if self._error is not None:  # the others unwind, one after the other
+            able = [j for j in others if self._state[j] != "done"]
+        if able:
+            self._gates[able[0]].release()
 
     def step(self, me: int, sibling: int) -> None:
         """Give the turn to the other core of a pair, if it can go on: so the stores of both to shared HBM alternate as on the chip."""
-        with self._lock:
-            if not self._ready(sibling):
-                return
+        if self._ready(sibling):
             self._state[me] = "ready"
-            self._turn = sibling
-            self._lock.notify_all()
-        self._await_turn(me)
+            self._gates[sibling].release()
+            self._await_turn(me)
 
     def exchange(self, me: int, meeting: Any, members: Sequence[int], payload: Any, what: str = "") -> dict[int, Any]:
         """Put a contribution down, wait for the other members', and take all of them."""
         trace = self._cores[me].trace
         if trace is not None and len(trace):
             trace.meetings[len(trace) - 1] = (meeting, tuple(members))
-        with self._lock:
-            table = self._meetings.setdefault(meeting, {})
-            table[me] = payload
-            self._left.setdefault(meeting, len(members))
-            complete = all(m in table for m in members)
-            if not complete:
-                absent = [m for m in members if m not in table]
-                self._state[me] = "waiting"
-                self._waits[me] = f"{', '.join(map(self.name, absent))} in {what or meeting} at {machine.where()}"
-                self._wanted[me] = (meeting, tuple(members))
-                self._pass_on(me)
-        if not complete:
+        table = self._meetings.setdefault(meeting, {})
+        table[me] = payload
+        self._left.setdefault(meeting, len(members))
+        absent = [m for m in members if m not in table]
+        if absent:
+            self._state[me] = "waiting"
+            self._waits[me] = f"{', '.join(map(self.name, absent))} in {what or meeting} at {machine.where()}"
+            self._wanted[me] = (meeting, tuple(members))
+            self._pass_on(me)
             self._await_turn(me)
-        with self._lock:
-            found = dict(self._meetings[meeting])
-            self._left[meeting] -= 1
-            if self._left[meeting] == 0:
-                del self._meetings[meeting], self._left[meeting]
+        found = dict(self._meetings[meeting])
+        self._left[meeting] -= 1
+        if self._left[meeting] == 0:
+            del self._meetings[meeting], self._left[meeting]
         return found
