@@ -188,6 +188,19 @@ def test_arrays_and_single_groups_agree(facts: Facts) -> None:
             assert whole[i] == collectives.all_reduce_s(system, data[one], n[one], stride[one])[0]
 
 
+def test_what_is_kept_of_a_group_is_of_its_system(facts: Facts) -> None:
+    """The same groups on other links, on a torus of another size, and in other numbers."""
+    n, data = np.array([8.0, 64.0]), np.array([1e8, 1e8])
+    base = resolve(facts, "ironwood", chips=64)
+    slower = replace(base, levels=tuple(replace(x, bandwidth_Bps=x.bandwidth_Bps / 2.0) for x in base.levels))
+    wider = replace(base, chips=4096)
+    first = collectives.all_reduce_s(base, data, n, np.ones(2))
+    for other in (slower, wider):
+        assert not np.array_equal(collectives.all_reduce_s(other, data, n, np.ones(2)), first)
+    assert np.array_equal(collectives.all_reduce_s(base, data, n, np.ones(2)), first)
+    assert collectives.all_reduce_s(base, data, n * 2.0, np.ones(2))[0] > first[0]
+
+
 def test_a_large_message_follows_the_linear_law(facts: Facts) -> None:
     system = resolve(facts, "h100", chips=64)
     n, data = at(64.0), at(1e12)

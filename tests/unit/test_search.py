@@ -62,7 +62,7 @@ def test_when_nothing_fits_the_smallest_plan_is_kept(facts: Facts) -> None:
     found = search(model, system, TrainJob(tokens=1e12, seq=4096, batch_seqs=64))
     assert found.best == ()
     assert found.feasible == 0 < found.evaluated
-    assert sum(found.smallest.memory_B.values()) > system.hbm_usable_B
+    assert sum(found.smallest_B.values()) > system.hbm_usable_B
     assert found.unconstrained_s_per_token > 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from mowich.machines import collectives
 from mowich.machines.system import System, resolve
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.train import PARTS, busiest_load, layer_times, predict_step
+from mowich.simulate.train import PARTS, Once, busiest_load, layer_times, predict_step
 from mowich.studies.validate import Validation, validate
 from mowich.workloads import load as load_model
 from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
@@ -291,3 +291,15 @@ def test_the_written_formula_of_attention_gives_its_number(facts: Facts) -> None
                 by_hand += x["b_s"] * x["scores"] / x["B"] if "b_s" in x else 0.0
             assert float(times.attention[0]) == pytest.approx(by_hand)
         assert any(word in n for n in (term.formula, " scan" if any(q.recurrent for q in model.layers) else ""))
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "gemma-3-27b", "qwen3.5-27b", "gpt-oss-120b"])
+def test_kinds_of_layers_share_only_what_is_equal(facts: Facts, name: str) -> None:
+    model, system = load_model(name), resolve(facts, "gb300", chips=64)
+    plans = Plans.of([Plan(tp=2, sp=True, dp=32, micro_batch=2), Plan(tp=4, cp=2, dp=8, ep=8, micro_batch=1)])
+    job, once = TrainJob(tokens=1e9, seq=4096, batch_seqs=64), Once()
+    assert len(model.layers) > 1
+    for layer in model.layers:
+        shared, alone = (layer_times(model, layer, system, job, plans, once=x) for x in (once, None))
+        for part in fields(alone):
+            assert np.array_equal(getattr(shared, part.name), getattr(alone, part.name)), part.name

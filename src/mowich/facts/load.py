@@ -251,11 +251,15 @@ class Facts:
     def resolve_system(self, name: str) -> str:
         """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2", "NVIDIA H100 SXM5 80GB" -> "h100". Raises UserError with the nearest name and
         the list."""
-        if name in self.aliases():
+        return self.once(("system", name), lambda: self._named_system(name))
+
+    def _named_system(self, name: str) -> str:
+        aliases = self.aliases()
+        if name in aliases:
             return name
         wanted = name.strip().casefold()
         names: dict[str, str] = {}
-        for system, entry in self.aliases().items():
+        for system, entry in aliases.items():
             for alias in (system, *entry.get("aliases", ()), *entry.get("in_data", ())):
                 names.setdefault(str(alias).casefold(), system)
         for system in self.ids("systems"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,13 +113,53 @@ class Algorithm:
     parts: tuple[Floats, ...] = ()
 
 
-def algorithms(system: System, n: Floats, stride: Floats, kind: str) -> list[Algorithm]:
+FEW = 512
+"""Groups whose algorithms are kept: the distinct ones of a search are fewer."""
+
+
+class _Groups:
+    """Groups on a system, equal where their algorithms are: the same fabric (by identity, for its numbers may be columns) and the same groups."""
+
+    __slots__ = ("key", "n", "stride", "system", "two")
+
+    def __init__(self, system: System, n: Floats, stride: Floats, two: bool) -> None:
+        self.system, self.n, self.stride, self.two = system, n, stride, two
+        self.key = (
+            id(system.levels),
+            id(system.fabric),
+            system.devices,
+            two,
+            n.shape,
+            n.tobytes(),
+            stride.shape,
+            stride.tobytes(),
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Groups) and self.key == other.key
+
+
+def algorithms(system: System, n: Floats, stride: Floats, kind: str) -> tuple[Algorithm, ...]:
     """The algorithms of the system's library for all-reduce, all-gather (= reduce-scatter) or broadcast over groups (n, stride)."""
-    walk = hops(system, n, stride)
-    two = kind == "all-reduce"
-    if system.fabric.library == "nccl":
-        return _nccl(system, walk, n, two)
-    return _by_level(system, walk, two)
+    groups = _Groups(system, n, stride, kind == "all-reduce")
+    return _kept(groups) if n.size <= FEW else _laid_out(groups)
+
+
+def _laid_out(groups: _Groups) -> tuple[Algorithm, ...]:
+    system, n = groups.system, groups.n
+    walk = hops(system, n, groups.stride)
+    found = (
+        _nccl(system, walk, n, groups.two) if system.fabric.library == "nccl" else _by_level(system, walk, groups.two)
+    )
+    return tuple(found)
+
+
+_kept = lru_cache(maxsize=1024)(_laid_out)
+"""A step asks for the same groups at every kind of layer, a search at every plan that it looks at again. An entry holds its system, so that no
+identity is given to another object while it is in use."""
 
 
 def _worst(parts: Sequence[Floats]) -> NDArray[np.intp]:

@@ -98,12 +98,13 @@ def key(c: Class, level: str) -> str | None:
 @dataclass(frozen=True, slots=True)
 class Table:
     """Values and standard deviations by (metric, level, class); spread: of a level, by (metric, level); noise: of a row, by metric; width: half-width
-    of the 90% interval in units of the standard deviation, by metric, from held-out groups."""
+    of the 90% interval in units of the standard deviation, by metric, from held-out groups; families: of chips that serving was measured on."""
 
     values: Mapping[tuple[str, str, str], tuple[float, float]]
     spread: Mapping[tuple[str, str], float]
     noise: Mapping[str, float]
     width: Mapping[str, float]
+    families: frozenset[str]
 
     def along_load(self, metric: str, one: Class) -> tuple[float, float]:
         """ln factor of a class as (constant, slope along `users_scale`): what a search over batches needs."""
@@ -119,7 +120,7 @@ class Table:
 
     def knows(self, family: str) -> bool:
         """Whether serving was measured on a family of chips: elsewhere corrections are not carried over."""
-        return any(level == "model_family" and name.endswith(f"|{family}") for _, level, name in self.values)
+        return family in self.families
 
     def apply(self, metric: str, cases: Sequence[Class]) -> tuple[Floats, Floats]:
         """(ln of the factor on the prediction, half-width in ln of the 90% interval) for each case."""
@@ -157,4 +158,5 @@ def read(lines: Sequence[str]) -> Table:
         else:
             values[metric, level, name] = (float(row["value"]), float(row["sd"]))
     return Table(values=values, spread=spread, noise={m: single.get(("noise", m), 0.0) for m in METRICS},
-                 width={m: single.get(("width", m), 1.645) for m in METRICS})  # fmt: skip
+                 width={m: single.get(("width", m), 1.645) for m in METRICS},
+                 families=frozenset(name.rsplit("|", 1)[-1] for _, level, name in values if level == "model_family"))  # fmt: skip

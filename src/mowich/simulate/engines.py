@@ -150,8 +150,9 @@ class Columns:
         return self.assemble(np.array([value(name) for name in self.names]))
 
     def assemble(self, values: Floats) -> tuple[Costs, Engine, Floats, Floats]:
-        """The same from values in the order of `names`."""
-        at = {field: values[index] for field, index in self.index.items()}
+        """The same from values in the order of `names`: one row for all cases, or a row for each [n, names]."""
+        each = (np.arange(len(values)),) if values.ndim > 1 else ()
+        at = {field: values[(*each, index)] for field, index in self.index.items()}
         chip = self.chip
         costs = Costs(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(Costs)})
         plain = ~self.speculates
@@ -165,9 +166,18 @@ class Columns:
 def columns(cases: Sequence[Served]) -> Columns:
     """The table of paths of many cases."""
     names: dict[str, int] = {}
-    rows = [paths(case) for case in cases]
+    kinds: dict[tuple[object, ...], int] = {}  # cases whose constants have the same paths
+    rows: list[dict[str, str]] = []
+    kind = np.empty(len(cases), dtype=np.intp)
+    for i, case in enumerate(cases):
+        key = (id(case.model), id(case.system), case.arch, case.engine, case.plan.weights, case.has_own)
+        if key not in kinds:
+            kinds[key] = len(rows)
+            rows.append(paths(case))
+        kind[i] = kinds[key]
     index = {
-        field: np.array([names.setdefault(row[field], len(names)) for row in rows], dtype=np.intp) for field in rows[0]
+        field: np.array([names.setdefault(row[field], len(names)) for row in rows], dtype=np.intp)[kind]
+        for field in rows[0]
     }
     chip = {
         "hbm_Bps": [c.system.hbm_Bps for c in cases],

@@ -24,9 +24,6 @@ Floats = NDArray[np.float64]
 PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers", "host", "tp", "ep", "cp", "pp")
 """Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host: scheduler and sampler."""
 
-POWER = 3.0
-"""Exponent of the rounded roof, as in the pre-study: (tc^3 + tm^3)^(1/3)."""
-
 FOUR_BIT = frozenset({"nvfp4", "mxfp4", "int4"})
 
 
@@ -199,6 +196,11 @@ class Costs:
         )
 
 
+def both(a: Floats, b: Floats) -> Floats:
+    """(a^3 + b^3)^(1/3): the larger of two times that overlap, rounded where they are close; the exponent is the pre-study's."""
+    return np.asarray(np.cbrt(a * a * a + b * b * b))
+
+
 def roof(W: Floats, bytes_: Floats, m: Floats, P: Floats, B: Floats, m_half: Floats | float) -> Floats:
     """Time of m tokens through W weights: (tc^3 + tm^3)^(1/3), tc = 2 (m + m_half) W / P, tm = bytes / B.
 
@@ -209,7 +211,7 @@ def roof(W: Floats, bytes_: Floats, m: Floats, P: Floats, B: Floats, m_half: Flo
     """
     tc = np.where(m > 0, 2.0 * (m + m_half) * W / P, 0.0)
     tm = np.where(m > 0, bytes_ / B, 0.0)
-    return np.asarray(np.cbrt(tc**POWER + tm**POWER))
+    return both(tc, tm)
 
 
 def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
@@ -220,6 +222,19 @@ def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
     """
     share = np.where(experts > 0, top_k / np.maximum(experts, 1.0), 0.0)
     return np.asarray(experts * -np.expm1(tokens * np.log1p(-np.minimum(share, 1.0 - 1e-9))))
+
+
+def _experts_s(s: Shapes, c: Costs, m: Floats) -> Floats:
+    """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp groups."""
+    ranks, M = s.tp * s.dp, m * s.dp
+    A = np.maximum(active_experts(s.experts, s.top_k, np.maximum(M, 1e-9) ** c.expert_spread), 1e-9)
+    rows = M * s.top_k
+    per = np.maximum(rows / A, 1e-9)
+    slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
+    P = c.peak_expert * c.c_expert * c.expert_compute * per / (per + c.expert_half)
+    tc = 2.0 * rows * s.W_expert / ranks / P * slow
+    tm = A * s.W_expert * s.b_expert / ranks / (c.hbm_Bps * c.w_expert) * slow
+    return np.where(m > 0, np.sum(s.moe_layers * both(tc, tm), axis=0), 0.0)
 
 
 def step(s: Shapes, c: Costs, *, n: Floats | float, context: Floats | float, verify: Floats | float = 1.0, prompt: Floats | float = 0.0,
@@ -240,18 +255,8 @@ def step(s: Shapes, c: Costs, *, n: Floats | float, context: Floats | float, ver
     linear = roof(s.W_linear, s.W_linear * s.b_linear, m, c.peak_linear * c.c_linear, B * c.w_linear, c.m_half)
     m_head = n * v + finishing
     head = roof(s.W_head, 2.0 * s.W_head, m_head, c.peak_16 * c.c_16, B * c.w_16, c.m_half)
-    # experts: all tp x dp ranks share the tokens of the dp groups
     ranks = s.tp * s.dp
-    M = m * s.dp
-    A = np.maximum(active_experts(s.experts, s.top_k, np.maximum(M, 1e-9) ** c.expert_spread), 1e-9)
-    rows = M * s.top_k
-    per = np.maximum(rows / A, 1e-9)
-    slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
-    P = c.peak_expert * c.c_expert * c.expert_compute * per / (per + c.expert_half)
-    tc = 2.0 * rows * s.W_expert / ranks / P * slow
-    tm = A * s.W_expert * s.b_expert / ranks / (B * c.w_expert) * slow
-    experts = np.sum(s.moe_layers * np.cbrt(tc**POWER + tm**POWER), axis=0)
-    experts = np.where(m > 0, experts, 0.0)
+    experts = _experts_s(s, c, m) if np.any(s.moe_layers) else zero
     # attention
     seen = np.minimum(context, s.window)
     kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * n * s.b_kv / s.cp

@@ -18,7 +18,7 @@ from mowich.machines.system import System
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.train import PARTS, micro_batches, step_time
+from mowich.simulate.train import PARTS, StepTime, micro_batches, step_time
 from mowich.workloads.model import Model
 
 CHUNK = 32768
@@ -43,14 +43,14 @@ class Candidate:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """evaluated: legal plans; feasible: those that fit; best: the top ones by seconds per token; unconstrained: the best if
-    memory were free; smallest_B: the least memory that any legal plan needs, with its plan."""
+    memory were free; smallest_B: the least memory that any legal plan needs, by category."""
 
     evaluated: int
     feasible: int
     seconds: float
     best: tuple[Candidate, ...]
     unconstrained_s_per_token: float
-    smallest: Candidate
+    smallest_B: Mapping[str, float]
     refused: Mapping[str, int]
 
 
@@ -85,9 +85,18 @@ def candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candid
     """One plan evaluated alone."""
     columns = Plans.of([plan])
     step = step_time(model, system, job, columns)
-    memory = memory_B(model, system, job, columns, micro_batches(job, columns))
-    return Candidate(plan=plan, step_s=float(step.total_s[0]), parts={k: float(step.parts[k][0]) for k in PARTS},
-                     memory_B={k: float(memory[k][0]) for k in CATEGORIES}, tokens=float(step.tokens[0]))  # fmt: skip
+    return _candidate(plan, step, 0, by_category(model, system, job, columns)[0])
+
+
+def _candidate(plan: Plan, step: StepTime, row: int, memory: Mapping[str, float]) -> Candidate:
+    return Candidate(plan=plan, step_s=float(step.total_s[row]), parts={k: float(step.parts[k][row]) for k in PARTS}, memory_B=memory,
+                     tokens=float(step.tokens[row]))  # fmt: skip
+
+
+def by_category(model: Model, system: System, job: TrainJob, plans: Plans) -> list[dict[str, float]]:
+    """Bytes per device by category, of each plan."""
+    found = memory_B(model, system, job, plans, micro_batches(job, plans))
+    return [{k: float(found[k][i]) for k in CATEGORIES} for i in range(len(plans))]
 
 
 def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None,
@@ -109,19 +118,35 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
     if top > 1:  # those behind the best may recompute more than they must
         first[:] = True
     worth = np.flatnonzero(first)
-    per_token = np.full(len(plans), np.inf)
-    per_token[worth] = step_s_per_token(model, system, job, plans.take(worth))
+    least, leaders = np.inf, []
+    for lo in range(0, len(worth), CHUNK):
+        rows = worth[lo : lo + CHUNK]
+        step = step_time(model, system, job, plans.take(rows))
+        per_token = step.total_s / step.tokens
+        least = min(least, float(per_token.min()))
+        leaders += [
+            (float(per_token[i]), float(need[rows[i]]), int(rows[i]), step, int(i))
+            for i in _fastest(per_token, need[rows], fits[rows], top)
+        ]
+    leaders = sorted(leaders, key=lambda one: one[:3])[:top]
+    found = by_category(model, system, job, plans.take(np.array([*(one[2] for one in leaders), int(np.argmin(need))])))
+    best = [
+        _candidate(plans.plan(place), step, i, kept)
+        for (_, _, place, step, i), kept in zip(leaders, found, strict=False)
+    ]
+    return Search(evaluated=len(plans), feasible=int(fits.sum()), seconds=time.perf_counter() - start, best=tuple(best),
+                  unconstrained_s_per_token=least, smallest_B=found[-1], refused=space.refused)  # fmt: skip
+
+
+def _fastest(
+    per_token: NDArray[np.float64], need_B: NDArray[np.float64], fits: NDArray[np.bool_], top: int
+) -> NDArray[np.intp]:
+    """The `top` fastest of those that fit, best first; of equals those with less memory, then the first."""
     runners = np.flatnonzero(fits & np.isfinite(per_token))
     if len(runners) > top:
         limit = np.partition(per_token[runners], top - 1)[top - 1]
         runners = runners[per_token[runners] <= limit]
-    order = runners[np.lexsort((need[runners], per_token[runners]))][:top]
-    best = [candidate(model, system, job, plans.plan(int(i))) for i in order]
-    return Search(
-        evaluated=len(plans), feasible=int(fits.sum()), seconds=time.perf_counter() - start, best=tuple(best),
-        unconstrained_s_per_token=float(per_token.min()),
-        smallest=candidate(model, system, job, plans.plan(int(np.argmin(need)))), refused=space.refused,
-    )  # fmt: skip
+    return runners[np.lexsort((need_B[runners], per_token[runners]))][:top]
 
 
 def memory(model: Model, system: System, job: TrainJob, plans: Plans) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

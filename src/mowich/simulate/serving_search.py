@@ -226,13 +226,12 @@ def search(
             front.append(i)
             best = per_chip[i]
 
-    def answer(i: int) -> Found:
-        return _answer(system, w, job, points, int(i))
-
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
-    return SearchResult(best=tuple(answer(i) for i in good), front=tuple(answer(i) for i in spread_out(front, FRONT)),
+    thinned = spread_out(front, FRONT)
+    answers = _answers(system, w, job, points, [*good, *thinned] if good else [*thinned, int(np.argmin(excess))])
+    return SearchResult(best=tuple(answers[: len(good)]), front=tuple(answers[len(good) : len(good) + len(thinned)]),
                         curve=tuple((float(1.0 / points.tpot[i]), float(per_chip[i])) for i in front), evaluated=len(rows) + pairs, points=len(rows) + len(fits),
-                        fitting=int(meets.sum()), closest=None if len(good) else answer(int(np.argmin(excess))))  # fmt: skip
+                        fitting=int(meets.sum()), closest=None if good else answers[-1])  # fmt: skip
 
 
 def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], top: int) -> list[int]:
@@ -338,22 +337,23 @@ def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], row
                    speed=rate * job.output), len(live)  # fmt: skip
 
 
-def _answer(system: System, w: Worker, job: ServeJob, p: _Points, i: int) -> Found:
-    """Candidate i, with the parts of its times evaluated alone."""
-    row = np.array([int(p.decode[i])])
-    s, c, e, verified, accepted = _repeat(w, row)
-    one = np.ones(1)
-    load = Load(users=one * p.users[i], prompt=one * job.prompt, output=one * job.output, cached=one * job.cached, verify=verified, accepted=accepted,
+def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequence[int]) -> list[Found]:
+    """Those candidates, with the parts of their times."""
+    at = np.array(which, dtype=np.intp)
+    one = np.ones(len(at))
+    s, c, e, verified, accepted = _repeat(w, p.decode[at])
+    load = Load(users=p.users[at], prompt=one * job.prompt, output=one * job.output, cached=one * job.cached, verify=verified, accepted=accepted,
                 rounds=one * math.inf, is_static=one * 0)  # fmt: skip
-    if p.prefill[i] < 0:
-        got = closed_loop(s, c, e, load, w.capacity_B)
-        tpot_parts = {k: float(v[0]) for k, v in got.tpot_parts.items()}
-        ttft_parts = {k: float(v[0]) for k, v in got.ttft_parts.items()}
-    else:
-        d = step(s, c, n=load.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
-        cost = float(np.asarray(e.mtp_cost).ravel()[0]) / float(accepted[0])
-        tpot_parts = {k: float(v[0]) * cost for k, v in d.items()}
-        ttft_parts = {}
+    got = closed_loop(s, c, e, load, w.capacity_B)
+    alone = step(s, c, n=load.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
+    cost = one * e.mtp_cost / accepted
+    return [_answer(system, p, i, *(({k: float(v[j]) for k, v in got.tpot_parts.items()}, {k: float(v[j]) for k, v in got.ttft_parts.items()})
+                                    if p.prefill[i] < 0 else ({k: float(v[j] * cost[j]) for k, v in alone.items()}, {})))
+            for j, i in enumerate(which)]  # fmt: skip
+
+
+def _answer(system: System, p: _Points, i: int, tpot_parts: dict[str, float], ttft_parts: dict[str, float]) -> Found:
+    """Candidate i; what its times have beyond their parts is a part of its own. Decode workers know nothing of the parts of a TTFT."""
     tpot, ttft = float(p.tpot[i]), float(p.ttft[i])
     tpot_parts["correction"] = tpot - sum(tpot_parts.values())
     if ttft_parts:

@@ -7,10 +7,11 @@ The formulas and where their constants come from: docs/theory-training.md. Const
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from statistics import NormalDist
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from mowich.workloads.model import Layer, Model, Moe
 from mowich.workloads.task import Lora
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 WIDTH_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5, "int8": 1.0}
 """Bytes per element of a GEMM operand, by recipe (a definition, not a measurement)."""
@@ -152,7 +154,9 @@ def gemm_s(m: Floats, n: Floats, k: Floats, r: Rates, *, groups: Floats | float 
     width_B = r.width_B if width_B is None else width_B
     flop = 2.0 * groups * m * n * k * (1.0 + r.m_half / m) * (1.0 + r.n_half / n) * (1.0 + r.n_half / k)
     if r.units > 1:
-        idle = sum(waves(a, b, groups, r.units, r.tile) for a, b in ((m, n), (m, k), (n, k))) / 3.0
+        one, two, three = np.broadcast_arrays(m, n, k)
+        sides = np.array([[one, one, two], [two, three, three]])  # of the outputs of the three products
+        idle = waves(sides[0], sides[1], groups, r.units, r.tile).sum(axis=0) / 3.0
         whole = (n % ALIGNED == 0) & (k % ALIGNED == 0)
         flop = flop * (1.0 + r.wave_share * (idle - 1.0)) * np.where(whole, 1.0, 1.0 + r.misaligned)
     bytes_ = groups * (width_B * (m * k + k * n) + 2.0 * m * n)
@@ -182,6 +186,27 @@ def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: fl
     return np.asarray(np.minimum(1.0 + z * np.sqrt(variance), ep))
 
 
+class Once(dict[object, Any]):
+    """What kinds of layers share in one evaluation (a projection, an attention core, the same experts): made when first asked for."""
+
+    def __call__(self, key: object, make: Callable[[], T]) -> T:
+        if key not in self:
+            self[key] = make()
+        return cast(T, self[key])
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Forward seconds of one layer's mixture of experts on its busiest device. exchange: dispatch and combine as far as nothing can hide them; between: the
+    reduction between ranks that share an expert; inputs: elements of GEMM inputs."""
+
+    gemm: Floats
+    routing: Floats
+    exchange: Floats
+    between: Floats
+    inputs: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class LayerTimes:
     """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
@@ -208,67 +233,41 @@ def layer_times(
     p: Plans,
     notes: Notes | None = None,
     kernels: Kernels | None = None,
+    once: Once | None = None,
 ) -> LayerTimes:
-    """Forward times of one layer kind under each plan (columns [n])."""
+    """Forward times of one layer kind under each plan (columns [n]); once: shared with the model's other kinds."""
+    once = Once() if once is None else once
     h = float(model.hidden)
     s, e = system.stack, system.efficiency
     a = layer.attention
-    r = rates(system, p.precision, kernels)
+    r = once("rates", lambda: rates(system, p.precision, kernels))
     t = p.micro_batch * job.seq / p.cp
     stride = p.stride("tp")
     t_seq = np.where(p.sp > 0, t / p.tp, t)  # tokens where sequence parallelism splits them
     by = "" if kernels is None else kernels.note
+
+    def product(g: ops.Gemm) -> tuple[Floats, Floats, Floats, Floats]:
+        """(seconds, m, n, k) of one product."""
+        n, k = g.local(p.tp)
+        m = t_seq if g.split == "none" else t
+        high = g.name == "router"  # in 16 bit
+        P = r.P16 * e.gemm_efficiency if high else None
+        return gemm_s(m, n, k, r, P=P, width_B=2.0 if high else None), m, n, k
+
     gemm, shared = np.zeros_like(t), np.zeros_like(t)
     inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
     for g in ops.dense_gemms(layer, model.hidden):
-        n, k = g.local(p.tp)
-        m = t_seq if g.split == "none" else t
-        in_high = g.name == "router"
-        seconds = gemm_s(m, n, k, r, P=r.P16 * e.gemm_efficiency if in_high else None, width_B=2.0 if in_high else None)
+        seconds, m, n, k = once(g, partial(product, g))
         gemm = gemm + seconds
         shared = shared + (seconds if g.name.startswith("shared") else 0.0)
-        inputs = inputs + (0.0 if in_high else m * k)
+        inputs = inputs + (0.0 if g.name == "router" else m * k)
         if notes is not None:
             notes.add(f"gemm.{g.name}", seconds, "s", "soft_max(2 m n k sat / P, bytes / B), forward, one layer",
                       m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half, note=by,
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"))  # fmt: skip
-    q = ops.attention_width(a) / p.tp
-    ctx = a.context(job.attended)
-    core_flop = a.core_flop_per_token(job.attended) * t / p.tp
-    P16 = r.P16
-    scores = t * job.seq * a.num_heads / p.tp  # of the full square, what an unfused kernel writes and reads
-    if s.unfused_attention or (s.unfused_encoder and not a.causal):
-        attention = 4.0 * t * job.seq * q / (P16 * e.gemm_efficiency) + s.unfused_attention_B * scores / r.B
-        attention_backward = 2.0 * attention
-    else:
-        attention = core_flop * (1.0 + e.attention_s_half / job.attended) / (e.attention_efficiency * P16)
-        attention_backward = s.backward_attention * attention
-        r_mixer = layer.recurrent
-        if r_mixer is not None:  # a chunked scan: matrix products against the bytes that its kernels move
-            scan_flop = r_mixer.chunked_flop_per_token() * t / p.tp
-            moved = s.recurrent_B * r_mixer.core_elements * t / p.tp
-            attention = soft_max(scan_flop / (e.attention_efficiency * P16), moved / r.B, s.roofline_power)
-            attention_backward = s.backward_attention * attention
-        if a.sinks:
-            spill = s.sink_attention_B * scores / r.B
-            attention, attention_backward = attention + spill, attention_backward + 2.0 * spill
-    if kernels is not None:
-        sequences = p.micro_batch * (job.seq / job.attended)
-        attention, attention_backward = kernels.attention(
-            layer,
-            sequences * a.num_heads / p.tp,
-            job.attended,
-            1.0 / p.cp,
-            s.backward_attention,
-            (attention, attention_backward),
-        )
-    if notes is not None:
-        formula, numbers, constants = _core_formula(layer, job, system)
-        beyond: dict[str, object] = (
-            {"scores": scores, "B": r.B} if "/ B" in formula else {"B": r.B} if layer.recurrent else {}
-        )
-        notes.add("attention.core", attention, "s", f"{formula}, forward, one layer", t=t, c=ctx, q=q, P16=P16, **beyond, **numbers, note=by,
-                  facts=_paths(system, "peak_flops.bf16", *constants))  # fmt: skip
+    attention, attention_backward = once(
+        ("core", layer.mixer), lambda: _core_s(layer, system, job, p, r, kernels, notes)
+    )
     width, outputs = ops.ffn_width(layer.ffn)
     h_norm = np.where(p.sp > 0, h / p.tp, h)
     residual = layer.blocks * (5.0 + (4.0 * layer.streams if layer.streams > 1 else 0.0))
@@ -277,51 +276,18 @@ def layer_times(
     if kernels is not None and job.element_B == 2.0:
         norms = 2.0 * layer.blocks * t * h_norm  # elements that the norms themselves read and write
         memory_bound = kernels.passes(t_seq, h, float(layer.blocks), elements / job.element_B - norms, memory_bound)
-    moe, expert_gemm, ep_exposed, experts_again = (np.zeros_like(t) for _ in range(4))
-    ffn = layer.ffn
-    if isinstance(ffn, Moe):
-        w = float(ffn.width(model.hidden))
-        tokens = t * p.ep * p.etp / p.tp  # of all ranks that send to a group of experts
-        load = busiest_load(tokens, ffn, p.ep, 0.0 if job.is_balanced else s.router_skew, s.moe_capacity)
-        rows = load * t * ffn.top_k * p.etp / p.tp  # that the busiest device's experts see, per micro-batch
-        experts = ffn.num_experts / p.ep
-        m_e = np.maximum(rows / experts, 1e-6)
-        up = gemm_s(m_e, ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp, np.full_like(t, w), r, groups=experts)
-        down = gemm_s(m_e, np.full_like(t, w), ffn.ffn / p.etp, r, groups=experts)
-        expert_gemm = up + down
-        expert_inputs = rows * (w + ffn.ffn / p.etp)
-        inputs = inputs + expert_inputs
-        fused = IS_BLOCK[p.precision.astype(np.intp)] & ffn.gated
-        passes = np.where(fused, s.moe_passes_fused, s.moe_passes)
-        moved = 2.0 * passes * rows * w / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
-        moved = (
-            moved + job.element_B * s.memory_passes * outputs * rows * ffn.ffn / p.etp
-        )  # the experts' activation function
-        moe = moved / r.B + s.moe_fixed
-        sent = load * t / p.tp * p.etp  # rows before they are copied to top_k experts
-        one = collectives.all_to_all_s(
-            system, 2.0 * sent * ffn.top_k * w, p.ep, p.etp * stride, top_k=float(ffn.top_k), rows=sent, row_B=2.0 * w
-        )
-        ep_exposed = np.where(
-            p.ep > 1, 2.0 * (s.ep_exposed_inside * one.inside_s + s.ep_exposed_outside * one.outside_s), 0.0
-        )
+    moe, expert_gemm, ep, experts_again = (np.zeros_like(t) for _ in range(4))
+    if isinstance(layer.ffn, Moe):
+        ffn = layer.ffn
+        x = once(("experts", ffn), lambda: _experts_s(ffn, model, system, job, p, r, t_seq, notes, by))
+        moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
         # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
         meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
-        ep_exposed = beside(ep_exposed, s.ep_overlap, meanwhile, e.comm_contention)
-        etp_s = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
-        ep_exposed = ep_exposed + etp_s
-        experts_again = shared + expert_gemm + moe + ep_exposed + r.quantise_B * expert_inputs / r.B
+        ep = beside(x.exchange, s.ep_overlap, meanwhile, e.comm_contention) + x.between
+        experts_again = shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
         if notes is not None:
-            notes.add("moe.load", load, "x", "1 + z(ep) sqrt((1 - 1/ep) (ep (E-k) / ((E-1) tokens k) + skew^2 ep/E)), rows of the busiest device over the mean",
-                      tokens=tokens, ep=p.ep, experts=ffn.num_experts, top_k=ffn.top_k, skew=0.0 if job.is_balanced else s.router_skew,
-                      facts=_paths(system, "stack.router_skew", "stack.moe_capacity"))  # fmt: skip
-            notes.add("moe.experts", expert_gemm, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
-                      experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load, note=by,
-                      facts=_paths(system, "peak", "efficiency.gemm_efficiency"))  # fmt: skip
-            notes.add("moe.permute_route", moe, "s", "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
-                      k_moe=passes, B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
-            notes.add("ep.all_to_all", ep_exposed, "s", "beside(2 x (exposed_in x inside + exposed_out x outside), overlap, shared expert), dispatch and combine, one layer",
-                      send_B=2.0 * sent * ffn.top_k * w, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
+            notes.add("ep.all_to_all", ep, "s", "beside(exposed, overlap, meanwhile) + between ranks that share an expert, dispatch and combine, one layer",
+                      exposed=x.exchange, meanwhile=meanwhile, between=x.between, overlap=s.ep_overlap, ep=p.ep,
                       facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"))  # fmt: skip
     quantise = r.quantise_B * inputs / r.B
     if kernels is not None:
@@ -329,13 +295,25 @@ def layer_times(
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense feed-forward
     reduces = float(layer.has_mixer) + float(width > 0)
     volume = 2.0 * t * h
-    with_sp = 2.0 * collectives.reduce_scatter_s(system, volume, p.tp, stride)
-    without = collectives.all_reduce_s(system, volume, p.tp, stride)
-    tp_all = np.where(p.tp > 1, np.where(p.sp > 0, with_sp, without), 0.0)
+
+    def reduced() -> Floats:
+        if not np.any(p.tp > 1):
+            return np.zeros_like(t)
+        scattered = 2.0 * collectives.reduce_scatter_s(system, volume, p.tp, stride)
+        return np.where(
+            p.tp > 1, np.where(p.sp > 0, scattered, collectives.all_reduce_s(system, volume, p.tp, stride)), 0.0
+        )
+
+    tp_all = once("reduced", reduced)
     tp = beside(reduces * tp_all, s.tp_overlap * p.tp_overlap * (p.sp > 0), gemm, e.comm_contention)
     kv_B = 2.0 * 2.0 * t * np.maximum(ops.kv_width(a) / p.tp, 1.0)
-    cp_all = collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp * stride)
-    cp = np.where(p.cp > 1, beside(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention), 0.0)
+    cp = np.zeros_like(t)
+    if np.any(p.cp > 1):
+        cp_all = once(
+            ("gathered", ops.kv_width(a)),
+            lambda: collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp * stride),
+        )
+        cp = np.where(p.cp > 1, beside(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention), 0.0)
     if notes is not None:
         notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
                   t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=by, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
@@ -346,7 +324,93 @@ def layer_times(
         notes.add("cp.exchange", cp, "s", "beside(all-gather of keys and values, 1 - exposed, attention), forward, one layer", bytes=kv_B, cp=p.cp,
                   facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
     return LayerTimes(gemm=gemm, attention=attention, attention_backward=attention_backward, memory_bound=memory_bound, quantise=quantise, moe=moe,
-                      expert_gemm=expert_gemm, experts_again=experts_again, tp=tp, cp=cp, ep=ep_exposed)  # fmt: skip
+                      expert_gemm=expert_gemm, experts_again=experts_again, tp=tp, cp=cp, ep=ep)  # fmt: skip
+
+
+def _core_s(
+    layer: Layer, system: System, job: TrainJob, p: Plans, r: Rates, kernels: Kernels | None, notes: Notes | None
+) -> tuple[Floats, Floats]:
+    """(forward, backward) of a layer's attention core, or of its recurrence."""
+    s, e, a = system.stack, system.efficiency, layer.attention
+    t = p.micro_batch * job.seq / p.cp
+    q = ops.attention_width(a) / p.tp
+    P16 = r.P16
+    scores = t * job.seq * a.num_heads / p.tp  # of the full square, what an unfused kernel writes and reads
+    if s.unfused_attention or (s.unfused_encoder and not a.causal):
+        attention = 4.0 * t * job.seq * q / (P16 * e.gemm_efficiency) + s.unfused_attention_B * scores / r.B
+        backward = 2.0 * attention
+    else:
+        core_flop = a.core_flop_per_token(job.attended) * t / p.tp
+        attention = core_flop * (1.0 + e.attention_s_half / job.attended) / (e.attention_efficiency * P16)
+        backward = s.backward_attention * attention
+        r_mixer = layer.recurrent
+        if r_mixer is not None:  # a chunked scan: matrix products against the bytes that its kernels move
+            scan_flop = r_mixer.chunked_flop_per_token() * t / p.tp
+            moved = s.recurrent_B * r_mixer.core_elements * t / p.tp
+            attention = soft_max(scan_flop / (e.attention_efficiency * P16), moved / r.B, s.roofline_power)
+            backward = s.backward_attention * attention
+        if a.sinks:
+            spill = s.sink_attention_B * scores / r.B
+            attention, backward = attention + spill, backward + 2.0 * spill
+    if kernels is not None:
+        sequences = p.micro_batch * (job.seq / job.attended)
+        heads = sequences * a.num_heads / p.tp
+        attention, backward = kernels.attention(layer, heads, job.attended, 1.0 / p.cp, s.backward_attention, (attention, backward))  # fmt: skip
+    if notes is not None:
+        formula, numbers, constants = _core_formula(layer, job, system)
+        beyond: dict[str, object] = (
+            {"scores": scores, "B": r.B} if "/ B" in formula else {"B": r.B} if layer.recurrent else {}
+        )
+        notes.add("attention.core", attention, "s", f"{formula}, forward, one layer", t=t, c=a.context(job.attended), q=q, P16=P16, **beyond, **numbers,
+                  note="" if kernels is None else kernels.note, facts=_paths(system, "peak_flops.bf16", *constants))  # fmt: skip
+    return attention, backward
+
+
+def _experts_s(ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, r: Rates, t_seq: Floats, notes: Notes | None, by: str) -> Experts:  # fmt: skip
+    """Times of the experts of one layer, one micro-batch; by: where operators' times are from."""
+    s = system.stack
+    t, stride = p.micro_batch * job.seq / p.cp, p.stride("tp")
+    w = float(ffn.width(model.hidden))
+    _, outputs = ops.ffn_width(ffn)
+    tokens = t * p.ep * p.etp / p.tp  # of all ranks that send to a group of experts
+    load = busiest_load(tokens, ffn, p.ep, 0.0 if job.is_balanced else s.router_skew, s.moe_capacity)
+    rows = load * t * ffn.top_k * p.etp / p.tp  # that the busiest device's experts see, per micro-batch
+    experts = ffn.num_experts / p.ep
+    m_e = np.maximum(rows / experts, 1e-6)
+    up = gemm_s(m_e, ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp, np.full_like(t, w), r, groups=experts)
+    down = gemm_s(m_e, np.full_like(t, w), ffn.ffn / p.etp, r, groups=experts)
+    fused = IS_BLOCK[p.precision.astype(np.intp)] & ffn.gated
+    passes = np.where(fused, s.moe_passes_fused, s.moe_passes)
+    moved = 2.0 * passes * rows * w / p.etp + s.moe_routing_B * t_seq * ffn.num_experts
+    moved = (
+        moved + job.element_B * s.memory_passes * outputs * rows * ffn.ffn / p.etp
+    )  # the experts' activation function
+    routing = moved / r.B + s.moe_fixed
+    sent = load * t / p.tp * p.etp  # rows before they are copied to top_k experts
+    one = collectives.all_to_all_s(
+        system, 2.0 * sent * ffn.top_k * w, p.ep, p.etp * stride, top_k=float(ffn.top_k), rows=sent, row_B=2.0 * w
+    )
+    exchange = np.where(
+        p.ep > 1, 2.0 * (s.ep_exposed_inside * one.inside_s + s.ep_exposed_outside * one.outside_s), 0.0
+    )
+    between = np.zeros_like(t)
+    if np.any(p.etp > 1):
+        between = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
+    if notes is not None:
+        notes.add("moe.load", load, "x", "1 + z(ep) sqrt((1 - 1/ep) (ep (E-k) / ((E-1) tokens k) + skew^2 ep/E)), rows of the busiest device over the mean",
+                  tokens=tokens, ep=p.ep, experts=ffn.num_experts, top_k=ffn.top_k, skew=0.0 if job.is_balanced else s.router_skew,
+                  facts=_paths(system, "stack.router_skew", "stack.moe_capacity"))  # fmt: skip
+        notes.add("moe.experts", up + down, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
+                  experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load, note=by,
+                  facts=_paths(system, "peak", "efficiency.gemm_efficiency"))  # fmt: skip
+        notes.add("moe.permute_route", routing, "s", "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
+                  k_moe=passes, B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
+        notes.add("ep.exchange", exchange, "s", "2 x (exposed_in x inside + exposed_out x outside), dispatch and combine, one layer, before overlap",
+                  send_B=2.0 * sent * ffn.top_k * w, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
+                  facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"))  # fmt: skip
+    return Experts(
+        gemm=up + down, routing=routing, exchange=exchange, between=between, inputs=rows * (w + ffn.ffn / p.etp)
+    )
 
 
 def _core_formula(layer: Layer, job: TrainJob, system: System) -> tuple[str, dict[str, float], tuple[str, ...]]:
@@ -551,9 +615,12 @@ def layer_sums(
         (p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp
     )  # inputs that are kept are not gathered again
     sums = {name: np.zeros(len(p)) for name in (*LAYER_PARTS, "forward", "weights")}
+    once = Once()
     for i, layer in enumerate(model.layers, 1):
         kind = None if notes is None else Notes()
-        x = layer_times(model, layer, system, job, p, kind, kernels)
+        x = layer_times(
+            model, layer, system, job, p, kind, kernels, once if notes is None else None
+        )  # each kind notes all of its terms
         if notes is not None and kind is not None:
             notes.take(
                 kind,

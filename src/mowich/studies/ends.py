@@ -52,6 +52,13 @@ def _stack(values: Sequence[Any], name: str = "") -> Any:
     raise _Differs(name)
 
 
+def _alike(one: System, other: System) -> bool:
+    """Whether a step takes the same time on both: they differ in no more than how many chips the network can join."""
+    levels = tuple(replace(x, devices=0) if x.is_network else x for x in other.levels)
+    mine = tuple(replace(x, devices=0) if x.is_network else x for x in one.levels)
+    return replace(one, max_chips=0, levels=mine) == replace(other, max_chips=0, levels=levels)
+
+
 @dataclass(frozen=True, slots=True)
 class Ends:
     """moved: (fact path, is its high end) of each row of `stacked`, whose row 0 is the system as it is; alone: those that do not stack, each with its system."""
@@ -81,6 +88,8 @@ def ends(facts: Facts, system_id: str, stack_name: str | None) -> Ends:
                 paths=base.paths,
                 is_estimated=base.is_estimated,
             )
+            if _alike(base, system):
+                continue
             try:
                 stack([base, system])
             except _Differs:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_LIMIT_BROKEN, UserError, unknown
@@ -149,9 +148,9 @@ def native_weights(model: Model, system: System) -> str:
 
 def worker(d: Deployment, job: ServeJob) -> Worker:
     """The columns that the search needs."""
-    tpot, ttft = (d.along_load(m, prompt=job.prompt) for m in ("tpot", "ttft"))
+    along = d.along_load(prompt=job.prompt)
     return Worker(plans=d.plans, shapes=d.shapes, costs=d.costs, around=d.around, verified=d.verified, accepted=d.accepted,
-                  capacity_B=d.system.hbm_usable_B, tpot=tpot, ttft=ttft, load=users_scale)  # fmt: skip
+                  capacity_B=d.system.hbm_usable_B, tpot=along["tpot"], ttft=along["ttft"], load=users_scale)  # fmt: skip
 
 
 def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, *, engine: str, fixed: Mapping[str, Sequence[int | str]], top: int,
@@ -226,28 +225,25 @@ def _spread(d: Deployment, f: Found, job: ServeJob, facts: Facts) -> tuple[list[
     """(downs, ups) in ln TPOT of every grade-D fact with a range that the decode plan's step depends on."""
     from mowich.simulate.opcost import step, total
 
-    row = np.array([f.decode])
-    s, one, table = d.shapes.take(row), np.ones(1), d.table.take(row)
-
-    def log_time(constants: NDArray[np.float64]) -> float:
-        costs, _, verified, _ = table.assemble(constants)
-        t = step(
-            s, costs, n=one * f.users / max(1.0, float(s.pp[0])), context=job.prompt + 0.5 * job.output, verify=verified
-        )
-        return math.log(float(total(t)[0]))
-
-    known = [facts.fact(path) for path in table.names]
-    values = np.array([facts.number(path) for path in table.names])
-    base = log_time(values)
-    downs, ups = [], []
-    for fact, here in zip(known, np.eye(len(known), dtype=bool), strict=True):
+    names = d.table.take(np.array([f.decode])).names
+    values = np.array([facts.number(path) for path in names])
+    moved, cases = [], [values]  # each end of a range is a case, after the one without a change
+    for i, fact in enumerate(map(facts.fact, names)):
         if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
-        ends = [log_time(np.where(here, end, values)) - base for end in (fact.low, fact.high)]
-        if max(map(abs, ends)) > 1e-3:
-            downs.append(max(0.0, -min(ends)))
-            ups.append(max(0.0, max(ends)))
-    return downs, ups
+        moved.append(fact.path)
+        for end in (fact.low, fact.high):
+            cases.append(values.copy())
+            cases[-1][i] = end
+    rows = np.full(len(cases), f.decode)
+    s, table = d.shapes.take(rows), d.table.take(rows)
+    costs, _, verified, _ = table.assemble(np.array(cases))
+    t = total(step(s, costs, n=f.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=verified))
+    ends = np.log(t[1:] / t[0]).reshape(len(moved), 2)
+    ends = ends[np.abs(ends).max(axis=1, initial=0.0) > 1e-3]
+    return np.maximum(0.0, -ends.min(axis=1, initial=0.0)).tolist(), np.maximum(
+        0.0, ends.max(axis=1, initial=0.0)
+    ).tolist()
 
 
 def _row(d: Deployment, f: Found, name: str, job: ServeJob, facts: Facts, term: str, feasible: bool, reason: str | None, got: SearchResult,

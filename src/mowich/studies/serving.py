@@ -53,20 +53,16 @@ class Deployment:
         """The engine constants of plan i."""
         return _pick(self.around, i)
 
-    def along_load(self, metric: str, *, prompt: float) -> tuple[Floats, Floats]:
-        """ln factor of every plan as (constant, slope along load); zeros where corrections are not carried over."""
-        n = len(self.plans)
-        table = shipped()
-        if self.has_own or not table.knows(self.system.family):
-            return np.zeros(n), np.zeros(n)
-        known: dict[Class, tuple[float, float]] = {}
-        both = np.zeros((n, 2))
-        for i in range(n):
-            one = self.class_of(i, 1.0, prompt)
-            if one not in known:
-                known[one] = table.along_load(metric, one)
-            both[i] = known[one]
-        return both[:, 0], both[:, 1]
+    def along_load(self, *, prompt: float) -> dict[str, tuple[Floats, Floats]]:
+        """Of TPOT and TTFT: ln factor of every plan as (constant, slope along load); zeros where corrections are not carried over."""
+        n, table = len(self.plans), shipped()
+        both = {metric: np.zeros((2, n)) for metric in ("tpot", "ttft")}
+        if not self.has_own and table.knows(self.system.family):
+            classes = [self.class_of(i, 1.0, prompt) for i in range(n)]
+            for metric, out in both.items():
+                known = {one: table.along_load(metric, one) for one in set(classes)}
+                out[:] = np.array([known[one] for one in classes]).T
+        return {metric: (out[0], out[1]) for metric, out in both.items()}
 
     def corrections(
         self, metric: str, *, users: Floats, prompt: float, only: int | None = None

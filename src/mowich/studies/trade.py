@@ -94,7 +94,7 @@ def pareto(most: Ask, *, fixed: Mapping[str, Sequence[int | str]] | None = None)
         best = [searching.candidate(ask.model, system, ask.job, found.plans.plan(i)) for i in picks]
         summary = searching.Search(
             evaluated=len(found.plans), feasible=int(found.fits.sum()), seconds=0.0, best=tuple(best),
-            unconstrained_s_per_token=float(found.seconds_per_token.min()), smallest=best[-1], refused={},
+            unconstrained_s_per_token=float(found.seconds_per_token.min()), smallest_B=best[-1].memory_B, refused={},
         )  # fmt: skip
         rows += [with_plan(ask, summary, one, True, None) for one in best]
         count //= 2

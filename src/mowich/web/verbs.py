@@ -7,7 +7,7 @@ side. Nothing here opens a file but those that ship.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from mowich.cli.inputs import Problems, read_count, read_settings
@@ -47,7 +47,9 @@ def row(ask: asks.Compare | asks.ServePlans, place: int, facts: Facts) -> Row | 
     one = questions(ask, got).asks[place]
     near = (ask.near or {}).get(got.systems[place])
     if near:
-        found = study.solve(one, fixed=around({str(k): v for k, v in near.items()}, got.fixed, got.model))[0]
+        found = study.solve(one, fixed=around({str(k): v for k, v in near.items()}, got.fixed, got.model), brief=True)[
+            0
+        ]
         if found.plan is not None:
             return found
     return study.solve(one, fixed=got.fixed)[0]
@@ -94,7 +96,10 @@ def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Fa
             answer = replace(
                 answer,
                 complete=False,
-                warnings=(*answer.warnings, "searched only near the plans that were shown; the whole search follows"),
+                warnings=(
+                    *answer.warnings,
+                    "searched only near the plans that were shown, without hand-tuned kernels; the whole search follows",
+                ),
             )
         result = answer.to_dict()
     return reply(
@@ -115,7 +120,12 @@ def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
 
 def as_data(page: Page, *, tables: bool = True) -> dict[str, Any]:
     return {"title": page.title, "headline": page.headline, "assumptions": [a[:2] for a in page.assumptions], "warnings": page.warnings,
-            "tables": [asdict(t) for t in page.tables if tables], "charts": [asdict(c) for c in page.charts]}  # fmt: skip
+            "tables": [_shallow(t) for t in page.tables if tables], "charts": [_shallow(c) for c in page.charts]}  # fmt: skip
+
+
+def _shallow(part: Any) -> dict[str, Any]:
+    """A table's or a chart's fields, which are plain data: `asdict` would copy them all."""
+    return {f.name: getattr(part, f.name) for f in fields(part)}
 
 
 def deepen(result: Mapping[str, Any], ask: asks.Compare | asks.Plan, facts: Facts) -> bytes:
