@@ -9,10 +9,13 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
   - a test that imports its kernel from where it was before (experimental/subkernels) finds it;
   - its simulation mode knows one rank: with several, `mowich.nki.simulate_ranks` runs the kernel;
   - its generator of MX inputs draws four numbers for each block of 32 elements, one by one: the same numbers are drawn at once;
+  - its MX references multiply by an `einsum` that NumPy does element by element: as a product of matrices;
+  - the inputs are written to files that its simulator does not read: they are not;
   - test_attention_block_tkg.py runs its reference a second time for the shapes of the outputs: they are kept from the first;
+  - kernels whose cases are all large get small ones too (small.py), in the tests' own tables;
   - tests marked trace-only want AWS's compiler: they run on the machine instead, their outputs unchecked.
 
-Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, skipped: which cases stay),
+Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, small, skipped: which cases stay),
 MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
 MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out), MOWICH_CONFORMANCE_ONLY (a file of the ids to keep,
 in their order),
@@ -52,6 +55,7 @@ from unittest import mock
 import draws
 import numpy as np
 import pytest
+import small
 
 if not os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
     importlib.import_module("mowich.nki").install(replace=True)
@@ -335,6 +339,13 @@ def draw_at_once() -> None:
         generators.generate_stabilized_mx_data = ours
 
 
+def multiply_as_matrices() -> None:
+    """The product of its MX references (`einsum` over two axes) as one of matrices: the same sum in another order, in a fiftieth of the time."""
+    import test.utils.mx_utils as mx
+
+    mx.np = types.SimpleNamespace(**vars(np) | {"einsum": functools.partial(np.einsum, optimize=True)})
+
+
 def infer_once() -> None:
     """For test_attention_block_tkg.py: shapes and formats of the outputs from the reference's latest run, if it had the same inputs."""
     module: Any = next((m for name, m in sys.modules.items() if name.endswith("test_attention_block_tkg")), None)
@@ -393,6 +404,7 @@ def patch_framework() -> None:
             setattr(compiler, name.rsplit(".", 1)[1], sys.modules[name])
 
     draw_at_once()
+    multiply_as_matrices()
     import test.utils.common_dataclasses as common
     import test.utils.kernel_tracer as tracer
     import test.utils.simulation_setup as setup
@@ -426,6 +438,10 @@ def patch_framework() -> None:
 
         setattr(runner, dump_name, dump_with_folders)
 
+    inputs_name = "__dump_kernel_inputs__"
+    if hasattr(runner, inputs_name):  # its simulator does not read them
+        setattr(runner, inputs_name, lambda self, *args: {})
+
     init = framework.UnitTestFramework.__init__
 
     def init_aliased(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -446,7 +462,14 @@ def patch_framework() -> None:
     tracer.trace_kernel = trace_kernel
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    small.add(metafunc)
+
+
 def set_of(item: pytest.Item) -> str:
+    if "[small" in item.name:
+        return "small"
     if MULTIRANK.search(item.nodeid):
         return "multirank"
     if any(m.name in TRACE_MARKS for m in item.iter_markers()):

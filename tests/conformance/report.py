@@ -24,6 +24,7 @@ SET_TITLES = {
     "multirank": "several ranks",
     "trace": "run, outputs not checked",
     "slow": "large shapes",
+    "small": "small shapes of ours, its references",
     "skipped": "skipped upstream",
     "": "",
 }
@@ -84,33 +85,58 @@ def counts(rows: list[Row]) -> str:
 
 
 def entry_table(rows: list[Row]) -> list[str]:
-    """The kernels under nki.jit in nki-library's sources: do they import, and of the cases that reached each, how many passed."""
+    """The kernels under nki.jit in nki-library's sources: do they import, how many of the cases that reached each passed, and why none did."""
     entries = sorted({r["id"] for r in rows if r["suite"] == "entry"})
     if not entries:
         return []
-    columns = [("trn2", False), ("trn3", False), ("trn2", True), ("trn3", True)]
+    library = [r for r in rows if r["suite"] == "nkilib"]
+    listed: dict[str, set[str]] = {}
     found: dict[tuple[str, str, bool], list[bool]] = {}
-    for r in rows:
-        if r["suite"] == "nkilib" and r["outcome"] in ("passed", "failed"):
-            for kernel in r.get("kernels", ()):
+    reach: dict[str, list[Row]] = {}
+    for r in library:
+        listed.setdefault(r["target"], set()).add(r["id"])
+        for kernel in r.get("kernels", ()):
+            reach.setdefault(kernel, []).append(r)
+            if r["outcome"] in ("passed", "failed"):
                 found.setdefault((kernel, r["target"], r["strict"]), []).append(r["outcome"] == "passed")
     bare = {r["id"] for r in rows if r["suite"] == "entry" and r["strict"] and r["outcome"] == "passed"}
-    lines = []
+    columns = [("trn2", False), ("trn3", False), ("trn2", True), ("trn3", True)]
+
+    def reason(name: str) -> str:
+        """Why a kernel passed nowhere on a target."""
+        said = []
+        for target in ("trn2", "trn3"):
+            if any(any(found.get((name, target, strict), [])) for strict in (False, True)):
+                continue
+            mine = reach.get(name, [])
+            refused = next((r["why"] for r in mine if r["target"] == target and r["outcome"] == "not attempted"), "")
+            if mine and not any(r["id"] in listed.get(target, set()) for r in mine):
+                said.append(f"its tests leave {target} out")
+            else:
+                said.append(f"{target}: {plain(refused)}" if refused else f"{target}: no case that reaches it has run")
+        return "; ".join(said)
+
+    lines, left = [], Counter[str]()
     for name in entries:
         counts = [found.get((name, *c), []) for c in columns]
         cells = [f"{sum(c)} of {len(c)}" if c else "" for c in counts]
-        lines.append(f"| {name.removeprefix('nkilib.')} | {'yes' if name in bare else ''} | {' | '.join(cells)} |")
-    ran = [sum(bool(found.get((name, *c))) for name in entries) for c in columns]
+        why = reason(name)
+        left.update(why.split("; ") if why else [])
+        lines.append(
+            f"| {name.removeprefix('nkilib.')} | {'yes' if name in bare else ''} | {' | '.join(cells)} | {why} |"
+        )
+    ran = [sum(any(found.get((name, *c), [])) for name in entries) for c in columns]
+    others = "".join(f" Of {n}, {why}." for why, n in sorted(left.items()))
     return [
         "",
         "### Entry kernels",
         "",
         f"The {len(entries)} functions under `nki.jit` in the library's sources. Cases that reached a kernel (launched it, or called it from",
         "another) and passed; without repairs: with its dataclasses as published, as a user meets them (`--strict`).",
-        f"{len(bare)} import without the harness; {ran[0]} ran on trn2 and {ran[1]} on trn3, without repairs {ran[2]} and {ran[3]}.",
+        f"{len(bare)} import without the harness. A case passed on trn2 for {ran[0]} and on trn3 for {ran[1]}, without repairs for {ran[2]} and {ran[3]}.{others}",
         "",
-        "| kernel | imports | trn2 | trn3 | trn2, without repairs | trn3, without repairs |",
-        "|--|--|--|--|--|--|",
+        "| kernel | imports | trn2 | trn3 | trn2, without repairs | trn3, without repairs | why not |",
+        "|--|--|--|--|--|--|--|",
         *lines,
     ]
 

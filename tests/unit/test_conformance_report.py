@@ -1,9 +1,9 @@
 """The conformance report: what failed, what was not attempted and what never ran are counted apart, explained failures say whose, and a
-later run can be compared with an earlier one. Inputs drawn at once are those drawn one by one."""
+later run can be compared with an earlier one; each entry kernel has its counts or a reason. Inputs drawn at once are those drawn one by one."""
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +86,45 @@ def test_the_share_of_the_kernels_is_that_of_the_cases_that_tell_it(report: Modu
     assert "kernels themselves" not in report.write([row("a", "passed")])
     text = report.write([row("a", "passed"), row("b", "passed") | {"machine_s": 6.0}])
     assert "in the 1 of which it is known, the kernels themselves took 20%" in text
+
+
+def test_each_entry_kernel_has_its_counts_or_a_reason(report: ModuleType) -> None:
+    entry = row("", "passed") | {"suite": "entry", "target": ""}
+    named = [entry | {"id": f"m:{k}", "strict": strict} for k in ("both", "new", "none") for strict in (False, True)]
+    both, new = (
+        row("a", "passed") | {"kernels": ["m:both"]},
+        row("b", "passed") | {"kernels": ["m:new"], "target": "trn3"},
+    )
+    text = report.write(
+        [*named, both, both | {"target": "trn3", "outcome": "failed"}, both | {"target": "trn3", "strict": True}, new]
+    )
+    assert (
+        "3 import without the harness. A case passed on trn2 for 1 and on trn3 for 1, without repairs for 0 and 1."
+        in text
+    )
+    assert "| m:both | yes | 1 of 1 | 0 of 1 |  | 1 of 1 |  |" in text
+    assert "| m:new | yes |  | 1 of 1 |  |  | its tests leave trn2 out |" in text
+    assert (
+        "| m:none | yes |  |  |  |  | trn2: no case that reaches it has run; trn3: no case that reaches it has run |"
+        in text
+    )
+
+
+def test_small_shapes_are_a_row_of_the_test_s_own_table() -> None:
+    def table(hidden: int, func: str, tokens: int, block_size: int) -> None: ...
+
+    rows = [(4096, "BLOCK", 8192, 256), (2048, "DROPPING", 4096, 512)]
+    ids: list[str | None] = ["a", "b"]
+    table.__name__ = "test_moe_blockwise_mm_kernel_lnc2"
+    names = "hidden, bwmm_func, tokens, block_size"  # as its tests have them
+    marked = pytest.mark.parametrize(names, rows, ids=ids)(table)
+    test = SimpleNamespace(
+        function=table, definition=SimpleNamespace(iter_markers=lambda name: iter(marked.pytestmark))
+    )
+    module("small").add(test)
+    assert [tuple(row.values) for row in rows[2:]] == [(512, "DROPPING", 2048, 1024)]
+    assert rows[2].id == "small-DROPPING"
+    assert ids == ["a", "b", None]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
