@@ -11,6 +11,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field, fields
 from functools import cache
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,15 +124,18 @@ class Core:
     """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by collectives."""
 
     __slots__ = (
+        "accesses",
         "act_acc",
         "arenas",
         "clock",
         "dve_acc",
+        "forms",
         "fresh",
         "grid",
         "grid_index",
         "group",
         "hbm_default",
+        "known",
         "limits",
         "mask",
         "program",
@@ -146,6 +150,7 @@ class Core:
         "serial",
         "shared",
         "signature",
+        "sites",
         "strict",
         "trace",
         "values",
@@ -163,6 +168,10 @@ class Core:
         self.values = values
         self.strict = strict
         self.trace: Trace | None = Trace() if record else None
+        # what `engines.issue` found out: (pattern, form) of an access, number of a form, kind of an instruction on forms that passed its checks
+        self.accesses: dict[Any, tuple[int, int]] = {}
+        self.forms: dict[Any, int] = {}
+        self.known: dict[Any, int] = {}
         self.clock = 0
         self.serial: dict[Any, int] = {}
         self.shared: dict[Any, Any] = {} if shared is None else shared
@@ -179,6 +188,7 @@ class Core:
         self.rank_group: Group | None = None
         self.ring: dict[Any, Any] = {}
         self.signature: Any = None
+        self.sites: dict[tuple[int, int], tuple[tuple[str, int], CodeType]] = {}
         self.hbm_default: str = "private_hbm" if programs == 1 else "shared_hbm"
         self.mask: Any = None
         self.scratch: dict[Any, Any] = {}
@@ -260,15 +270,22 @@ def where() -> str:
 
 
 def site() -> tuple[str, int]:
-    """(file, line) of the kernel, for trace records."""
+    """(file, line) of the kernel, for trace records. Python finds a line by going through the table of its function, which takes longer
+    than an instruction in a function of hundreds of lines: the core keeps what it found."""
     frame: Any = sys._getframe(2)
     while frame is not None:
-        name = frame.f_code.co_filename
+        code = frame.f_code
+        name = code.co_filename
         ours = _IS_OURS.get(name)
         if ours is None:
             ours = _IS_OURS[name] = name.startswith(_OURS)
         if not ours:
-            return name, frame.f_lineno
+            sites = current.sites if current is not None else {}
+            key = (id(code), frame.f_lasti)
+            found = sites.get(key)
+            if found is None:
+                found = sites[key] = ((name, frame.f_lineno), code)  # the code stays alive, and its id its own
+            return found[0]
         frame = frame.f_back
     return "<kernel>", 0
 

@@ -43,21 +43,94 @@ Scalar = Any
 
 F32_MIN = float(np.finfo(np.float32).min)
 _INT32 = ("int32", "uint32")
+_INTEGER = (int, np.integer)
 
 
 def issue(
     name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named], flags: dict[str, Any] | None = None
 ) -> bool:
-    """Check an instruction against its row and record it. engine: "" lets the row choose. False: do not compute."""
+    """Check an instruction against its row and record it. engine: "" lets the row choose. False: do not compute.
+
+    The checks look at the form of each access: memory, shapes, strides, format, first partition. An instruction on forms that it was
+    issued on before has passed them.
+    """
     core = machine.current
     if core is None:
         core = machine.active()
     row = TABLE[name]
     core.clock += 1
-    if row.since > core.limits.generation:
+    operands: Sequence[Named] = (*reads, *writes)
+    for _, tile in operands:
+        if type(tile) is not Tile:
+            _check(core, row, engine, writes, reads)
+        if tile.dynamic is not None:
+            operands = (*reads, *_indices(reads, writes), *writes)
+    trace, accesses = core.trace, core.accesses
+    key: list[Any] = [name, engine, len(reads)]
+    if flags:
+        key += flags.items()
+    touched: list[int] = []
+    for operand, tile in operands:
+        s = tile.storage
+        dynamic = "" if tile.dynamic is None else tile.dynamic.kind
+        access = (s.layout, tile.offset, tile.shape, tile.strides, tile.dtype.name, dynamic)
+        pattern, form = accesses.get(access) or _access(core, tile, access)
+        key += (operand, form)
+        touched += (s.number, pattern)
+        if trace is not None and s.number not in trace.storages:
+            trace.touch(s)
+    known = tuple(key)
+    kind = core.known.get(known)
+    if kind is None:
+        lasts = _check(core, row, engine, writes, reads)
+        kind = -1
+        if trace is not None:
+            before = [t for _, t in operands[: len(operands) - len(writes)]]
+            kind = trace.kind_of(name, engine or row.engines[0], before, [t for _, t in writes], flags)
+        if lasts:
+            core.known[known] = kind
+    is_dma = row.engines[0] == "dma"
+    if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
+        base = core.scratch["base"]
+        core.group.step(base + core.program, base + 1 - core.program)
+    if trace is not None:
+        trace.add(core.clock, kind, touched, machine.site())
+    _sink_loads(core, is_dma, writes, reads)
+    if core.values:
+        return True
+    for _, tile in writes:
+        if tile.dynamic is None:
+            tile.array()
+        tile.storage.record[4] = core.clock if tile.storage.record[4] < 0 else tile.storage.record[4]
+        tile.storage.record[5] = core.clock
+        tile.storage.state = 2
+    for _, tile in reads:
+        tile.storage.record[5] = core.clock
+    return False
+
+
+def _indices(*operands: Sequence[Named]) -> list[Named]:
+    """The tiles that hold the run-time offsets of views: they are read as well."""
+    dynamic = [t.dynamic for named in operands for _, t in named if t.dynamic is not None]
+    return [("index", d.index) for d in dynamic if type(d.index) is Tile]
+
+
+def _access(core: Core, tile: Tile, access: tuple[Any, ...]) -> tuple[int, int]:
+    """Numbers of the pattern and of the form of an access that is new."""
+    layout, _, *rest = access
+    start = tile.start_partition if tile.on_chip else 0
+    form = core.forms.setdefault((layout, start, *rest), len(core.forms))
+    found = core.accesses[access] = (core.trace.pattern_of(tile) if core.trace is not None else 0, form)
+    return found
+
+
+def _check(core: Core, row: Row, engine: str, writes: Sequence[Named], reads: Sequence[Named]) -> bool:
+    """Raise where an instruction breaks its row. True: operands of the same forms would pass as well."""
+    name, generation = row.name, core.limits.generation
+    if row.since > generation:
         raise fail(
             f"{name} needs NeuronCore-v{row.since}",
-            given=f"target v{core.limits.generation}",
+            given=f"target v{generation}",
             fix=f"run with target='{ {3: 'trn2', 4: 'trn3'}[row.since] }'",
         )
     if engine and engine not in row.engines:
@@ -66,14 +139,14 @@ def issue(
             allowed=", ".join(row.engines),
             fix=f"leave engine out, or use the {row.engines[0]} engine",
         )
-    if row.engine_since.get(engine, 0) > core.limits.generation:
+    if row.engine_since.get(engine, 0) > generation:
         raise fail(
             f"{name} on the {engine} engine needs NeuronCore-v{row.engine_since[engine]}",
-            given=f"target v{core.limits.generation}",
+            given=f"target v{generation}",
             fix=f"use the {' or '.join(e for e in row.engines if e not in row.engine_since)} engine",
         )
-    spaces = row.spaces
     is_dma = row.engines[0] == "dma"
+    lasts = True
     for operand, tile in (*writes, *reads):
         if type(tile) is not Tile:
             raise fail(f"{name}: {operand} must be a tile", given=type(tile).__name__)
@@ -82,7 +155,7 @@ def issue(
                 f"{name}: {operand} is empty", tile=tile, fix="leave the instruction out where there is nothing to do"
             )
         space = tile.storage.space
-        allowed = spaces.get(operand) or ("SH" if is_dma else "SP")
+        allowed = row.spaces.get(operand) or ("SH" if is_dma else "SP")
         if space not in allowed:
             raise _wrong_memory(row, operand, tile, allowed)
         if row.dtypes and operand in row.dtypes and tile.dtype.name not in row.dtypes[operand]:
@@ -101,33 +174,17 @@ def issue(
                 tile=tile,
                 allowed=f"at most {core.limits.partitions}",
             )
-        if not is_dma:
-            _check_pattern(name, operand, tile, core.limits)
         if engine == "gpsimd" and space == "P":
             raise fail(
                 f"{name}: the GpSimd engine cannot reach PSUM",
                 tile=tile,
                 fix="copy to SBUF first, or use the vector or scalar engine",
             )
-        if (tile.offset or tile.storage.address is not None) and not is_dma and not operand.endswith("_scale"):
-            _check_start(name, operand, tile, core.limits.quadrant)
-    if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
-        base = core.scratch["base"]
-        core.group.step(base + core.program, base + 1 - core.program)
-    if core.trace is not None:
-        core.trace.add(core.clock, name, engine or row.engines[0], reads, writes, flags, machine.site())
-    _sink_loads(core, is_dma, writes, reads)
-    if core.values:
-        return True
-    for _, tile in writes:
-        if tile.dynamic is None:
-            tile.array()
-        tile.storage.record[4] = core.clock if tile.storage.record[4] < 0 else tile.storage.record[4]
-        tile.storage.record[5] = core.clock
-        tile.storage.state = 2
-    for _, tile in reads:
-        tile.storage.record[5] = core.clock
-    return False
+        if not is_dma:
+            lasts &= _check_pattern(name, operand, tile, core.limits)
+            if not operand.endswith("_scale"):
+                _check_start(name, operand, tile, core.limits.quadrant)
+    return lasts
 
 
 def _sink_loads(core: Core, is_dma: bool, writes: Sequence[Named], reads: Sequence[Named]) -> None:
@@ -174,8 +231,9 @@ def _check_start(name: str, operand: str, tile: Tile, quadrant: int) -> None:
                    fix=f"engines start at quadrants of {quadrant} partitions; move the rows with dma_copy or nc_stream_shuffle")  # fmt: skip
 
 
-def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> None:
-    """What an engine can walk: partitions that follow one another, and few long axes in each."""
+def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> bool:
+    """What an engine can walk: partitions that follow one another, and few long axes in each. False: warned, once per line of the kernel."""
+    fits = True
     s = tile.storage
     if tile.shape[0] > 1 and tile.strides[0] * tile.dtype.itemsize != s.row_B:
         raise fail(
@@ -192,6 +250,7 @@ def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> None:
                 f"{name}: {operand} has {axes} dimensions beside the partition, an access pattern {limits.max_dims - 1}: {tile.describe()}; "
                 "the compiler makes several instructions of this one",
             )
+            fits = False
     if tile.size > limits.max_count and max(tile.shape) > limits.max_count:
         raise fail(
             f"{name}: {operand} has an axis of {max(tile.shape):,} elements",
@@ -199,6 +258,7 @@ def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> None:
             allowed=f"at most {limits.max_count:,}",
             fix="split the axis: an instruction counts its elements in 16 bits",
         )
+    return fits
 
 
 def same_partitions(name: str, dst: Tile, *tiles: tuple[str, Tile]) -> None:
@@ -243,7 +303,7 @@ def column(x: Scalar, tile: Tile, what: str) -> Any:
 
 
 def _scalars(*named: Named) -> list[Named]:
-    return [(n, x) for n, x in named if type(x) is Tile]
+    return [n for n in named if type(n[1]) is Tile]
 
 
 def reduce_last(op: Alu, a: Array) -> Array:
@@ -732,14 +792,15 @@ def tensor_reduce(dst: Tile, op: Any, data: Tile, axis: Any, negate: bool = Fals
     row = ops.alu(op)
     if not issue("tensor_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name}):
         return
-    axes = sorted(int(a) % data.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
+    ndim = len(data.shape)
+    axes = sorted([int(a) % ndim for a in ((axis,) if isinstance(axis, _INTEGER) else axis)])
     if axes[0] == 0:
         raise fail(
             "tensor_reduce cannot reduce the partition dimension",
             tile=data,
             fix="transpose first, use tensor_partition_reduce, or a matmul with ones",
         )
-    if axes != list(range(axes[0], data.ndim)):
+    if axes != list(range(axes[0], ndim)):
         raise fail(
             "tensor_reduce reduces the last free dimensions only",
             tile=data,

@@ -55,9 +55,10 @@ def as_region(buffer: Any) -> MemoryRegion:
 
 
 class Storage:
-    """One allocation. parts: partitions; row_B: bytes in each; pitch_B: bytes from one partition to the next in `bytes`; base_B: first byte."""
+    """One allocation. parts: partitions; row_B: bytes in each; pitch_B: bytes from one partition to the next in `bytes`; base_B: first byte;
+    layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first partition)."""
 
-    __slots__ = ("address", "base_B", "bitmap", "bytes", "core", "dtype", "filled", "granule", "name", "number", "owner", "parts",
+    __slots__ = ("address", "base_B", "bitmap", "bytes", "core", "dtype", "filled", "granule", "layout", "name", "number", "owner", "parts",
                  "pe", "pitch_B", "record", "region", "row_B", "shape", "site", "space", "state", "written")  # fmt: skip
 
     def __init__(self, core: Core, region: MemoryRegion, shape: tuple[int, ...], dtype: DType, *, name: str = "",
@@ -70,6 +71,7 @@ class Storage:
         self.name = name
         self.site = machine.site() if data is None else ("", 0)
         self.address = address
+        self.layout = (self.space, shape, dtype.itemsize, address[0] if address else 0)
         self.granule = dtype.itemsize
         self.bitmap: NDArray[np.bool_] | None = None
         self.written = 0
@@ -431,22 +433,31 @@ class Tile:
         s, d = self.storage, self.dtype
         if self.dynamic is not None:
             raise fail("this view has an offset that only DMA and indirect instructions can follow", tile=self)
-        last = self.offset
-        for n, x in zip(self.shape, self.strides, strict=True):
-            last += (n - 1) * x
-        if self.offset < 0 or (last + 1) * d.itemsize > s.parts * s.row_B or last < 0:
-            raise fail(
-                "out-of-bounds access", tile=self, given=f"element {max(last, self.offset)}",
-                allowed=f"0 .. {s.parts * s.row_B // d.itemsize - 1}", fix="check offset, strides and counts of the pattern",
-            )  # fmt: skip
-        if s.pitch_B == s.row_B:
+        if s.address is None:
             size = d.itemsize
             strides = tuple([x * size for x in self.strides])
-            found = np.ndarray(self.shape, d.dtype, s.bytes, s.base_B + self.offset * size, strides)
+            try:  # NumPy compares the pattern with the bytes of the allocation
+                found = np.ndarray(self.shape, d.dtype, s.bytes, self.offset * size, strides)
+            except ValueError:
+                raise self._outside() from None
         else:
+            last = self._last()
+            if self.offset < 0 or last < 0 or (last + 1) * d.itemsize > s.parts * s.row_B:
+                raise self._outside()
             found = np.ndarray(self.shape, d.dtype, s.bytes, self.byte_offset(), self.byte_strides())
         self._array = found
         return found
+
+    def _last(self) -> int:
+        """The element at which the pattern ends."""
+        return self.offset + sum([(n - 1) * x for n, x in zip(self.shape, self.strides, strict=True)])
+
+    def _outside(self) -> Exception:
+        s = self.storage
+        return fail(
+            "out-of-bounds access", tile=self, given=f"element {max(self._last(), self.offset)}",
+            allowed=f"0 .. {s.parts * s.row_B // self.dtype.itemsize - 1}", fix="check offset, strides and counts of the pattern",
+        )  # fmt: skip
 
     # values ------------------------------------------------------------------------------------------------------------
     def read(self) -> NDArray[Any]:
@@ -476,7 +487,7 @@ class Tile:
             if values.shape != self.shape and values.size == self.size:
                 values = values.reshape(self.shape)
             d = self.dtype
-            if values.dtype != d.dtype and not (d.is_float and values.dtype.kind == "f"):
+            if values.dtype is not d.dtype and not (d.is_float and values.dtype.kind == "f"):
                 values = cast(values, d)
         target[...] = values
 
@@ -529,14 +540,8 @@ class Tile:
         strides: list[int] = []
         offset = self.offset
         on_chip = self.storage.space != "H"
-        dropped: list[int] = []
-        for d in range(ndim):
+        for d, k in enumerate(keys):
             n, s = self.shape[d], self.strides[d]
-            if d >= len(keys):
-                shape.append(n)
-                strides.append(s)
-                continue
-            k = keys[d]
             if type(k) is slice:
                 start = 0 if k.start is None else int(k.start)
                 stop = n if k.stop is None else int(k.stop)
@@ -566,13 +571,13 @@ class Tile:
                 if on_chip and d == 0:
                     shape.append(1)
                     strides.append(s)
-                else:
-                    dropped.append(s)
-        least = 2 if on_chip else 1
-        while len(shape) < least:
+        if len(keys) < ndim:
+            shape += self.shape[len(keys) :]
+            strides += self.strides[len(keys) :]
+        while len(shape) < (2 if on_chip else 1):
             shape.append(1)
             strides.append(1)
-        return self._like(shape, strides, offset)
+        return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         from mowich.neuroncore.dma import assign
@@ -942,7 +947,7 @@ class Tile:
             return self
         i = scalar_value(dyn.index)
         offset = self.offset + i * dyn.scale_B // self.dtype.itemsize
-        reach = offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        reach = self._last() - self.offset + offset
         if i < 0 or offset < 0 or (reach + 1) * self.dtype.itemsize > self.storage.parts * self.storage.row_B:
             return None
         return Tile(self.storage, self.dtype, self.shape, self.strides, offset)

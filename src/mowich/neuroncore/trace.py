@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from mowich.neuroncore.memory import Tile
+    from mowich.neuroncore.memory import Storage, Tile
 
 
 class Operand(NamedTuple):
@@ -114,32 +114,15 @@ class Trace:
         self.meetings: dict[int, Any] = {}
         self.ordered = False
         self.in_order = array("q")
-        self._kind_of: dict[Any, int] = {}
+        self._kind_of: dict[Kind, int] = {}
         self._site_of: dict[tuple[str, int], int] = {}
         self._pattern_of: dict[Pattern, int] = {}
 
     def __len__(self) -> int:
         return len(self.kind)
 
-    def add(self, number: int, name: str, engine: str, reads: Sequence[tuple[str, Tile]], writes: Sequence[tuple[str, Tile]],
-            flags: dict[str, Any] | None, site: tuple[str, int]) -> None:  # fmt: skip
-        """Append one instruction."""
-        is_dma = engine == "dma"
-        key: list[Any] = [name, engine, len(reads)]
-        if flags:
-            key.append(tuple(flags.items()))
-        for _, tile in reads:
-            self._touch(tile, key, is_dma)
-        indices = [i for _, tile in (*reads, *writes) if tile.dynamic is not None for i in _index(tile)]
-        for tile in indices:
-            self._touch(tile, key, False)
-        for _, tile in writes:
-            self._touch(tile, key, is_dma)
-        found = tuple(key)
-        kind = self._kind_of.get(found)
-        if kind is None:
-            kind = self._kind_of[found] = len(self.kinds)
-            self.kinds.append(_kind(name, engine, flags, [*(t for _, t in reads), *indices], [t for _, t in writes]))
+    def add(self, number: int, kind: int, touched: list[int], site: tuple[str, int]) -> None:
+        """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`pattern_of`) of each operand."""
         place = self._site_of.get(site)
         if place is None:
             place = self._site_of[site] = len(self.sites)
@@ -149,30 +132,32 @@ class Trace:
         self.kind.append(kind)
         self.site.append(place)
         self.number.append(number)
+        self.touched.fromlist(touched)
 
-    def _touch(self, tile: Tile, key: list[Any], is_dma: bool) -> None:
-        s = tile.storage
-        number = s.number
-        if number not in self.storages:
-            self._storage(tile)
-        itemsize = tile.dtype.itemsize
-        offset: int | None = tile.offset
-        dynamic = ""
-        if tile.dynamic is not None:
-            dynamic, offset = tile.dynamic.kind, None
-        pattern = (s.shape, s.dtype.itemsize, offset, tile.shape, tile.strides, itemsize)
-        at = self._pattern_of.get(pattern)
-        if at is None:
-            at = self._pattern_of[pattern] = len(self.patterns)
-            self.patterns.append(pattern)
-        self.touched.append(number)
-        self.touched.append(at)
-        key.append((s.space, tile.shape, tile.strides, tile.dtype.name, dynamic))
-        if is_dma and s.space != "H":
-            key.append(tile.start_partition)
+    def kind_of(
+        self, name: str, engine: str, reads: Sequence[Tile], writes: Sequence[Tile], flags: dict[str, Any] | None
+    ) -> int:
+        """Number of a kind of instruction."""
+        made = _kind(name, engine, flags, reads, writes)
+        kind = self._kind_of.get(made)
+        if kind is None:
+            kind = self._kind_of[made] = len(self.kinds)
+            self.kinds.append(made)
+        return kind
 
-    def _storage(self, tile: Tile) -> None:
+    def pattern_of(self, tile: Tile) -> int:
+        """Number of the pattern of a view."""
         s = tile.storage
+        offset = tile.offset if tile.dynamic is None else None
+        made = (s.shape, s.dtype.itemsize, offset, tile.shape, tile.strides, tile.dtype.itemsize)
+        pattern = self._pattern_of.get(made)
+        if pattern is None:
+            pattern = self._pattern_of[made] = len(self.patterns)
+            self.patterns.append(made)
+        return pattern
+
+    def touch(self, s: Storage) -> None:
+        """Note a storage that an instruction touches for the first time."""
         self.storages[s.number] = Allocation(
             number=s.number, space=s.space, parts=s.parts, row_B=s.row_B, shape=s.shape, itemsize=s.dtype.itemsize, address=s.address,
             name=s.name, file=s.site[0], line=s.site[1], is_input=s.owner is not None,
@@ -207,12 +192,6 @@ class Trace:
             )
 
 
-def _index(tile: Tile) -> list[Tile]:
-    """The tile that holds the run-time offsets of a view: it is read as well."""
-    index: Any = tile.dynamic.index if tile.dynamic is not None else None
-    return [index] if hasattr(index, "storage") else []
-
-
 def _operand(tile: Tile, is_dma: bool) -> Operand:
     space = tile.storage.space
     start = tile.start_partition if is_dma and space != "H" else 0
@@ -220,7 +199,7 @@ def _operand(tile: Tile, is_dma: bool) -> Operand:
     return Operand(space, tile.shape, tile.strides, tile.dtype.itemsize, tile.dtype.name, start, dynamic)
 
 
-def _kind(name: str, engine: str, flags: dict[str, Any] | None, reads: list[Tile], writes: list[Tile]) -> Kind:
+def _kind(name: str, engine: str, flags: dict[str, Any] | None, reads: Sequence[Tile], writes: Sequence[Tile]) -> Kind:
     is_dma = engine == "dma"
     operands = (tuple(_operand(t, is_dma) for t in tiles) for tiles in (reads, writes))
     return Kind(name, engine, tuple((flags or {}).items()), *operands)
