@@ -442,6 +442,36 @@ def test_a_pattern_of_a_column_view_counts_its_own_rows():
     np.testing.assert_array_equal(nki.run_kernel(kernel, x).outputs[0], x[:2, 6:8])
 
 
+@pytest.mark.parametrize("parts", [[slice(0, 4)], [slice(0, 2), slice(2, 4)]])
+def test_what_was_written_through_one_tile_is_known_to_others_at_its_address(parts):
+    def kernel(x, columns):
+        a = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.sbuf, address=(0, 0))
+        for part in parts:
+            nisa.memset(a[:, part], 1)
+        b = nl.ndarray((4, 8), dtype=nl.float32, buffer=nl.sbuf, address=(0, 0), name="wider")
+        nisa.tensor_copy(sb(4, columns), b[:, :columns])
+
+    x = np.zeros((1, 1), np.float32)
+    nki.run_kernel(kernel, x, 4)
+    with pytest.raises(NkiValidationError, match=r"reads uninitialised bytes of tile 'wider'.*50%"):
+        nki.run_kernel(kernel, x, 8)
+
+
+def test_an_instruction_that_passed_its_checks_is_checked_again_on_other_forms():
+    def kernel(x, start, columns):
+        a, b = sb(64, 8), sb(64, 8)
+        for first, n in ((0, 4), (32, 4), (start, columns)):
+            nisa.tensor_copy(b[first : first + 32, 0:n], a[first : first + 32, 0:n])
+        nisa.tensor_copy(b[0:32, ::2], a[0:32, 0:4])
+
+    x = np.zeros((1, 1), np.float32)
+    nki.run_kernel(kernel, x, 0, 4)
+    with pytest.raises(NkiValidationError, match="dst of 32 partitions starts at partition 16"):
+        nki.run_kernel(kernel, x, 16, 4)
+    with pytest.raises(NkiValidationError, match="is empty"):
+        nki.run_kernel(kernel, x, 32, 0)
+
+
 def test_manual_addresses_share_bytes():
     def kernel(x):
         a = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.sbuf, address=(0, 0))

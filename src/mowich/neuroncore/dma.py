@@ -120,7 +120,7 @@ def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None =
     if s.state != ALL:
         if not s.filled:
             s.fill()
-        s.state = ALL
+        s.whole()
     values = like(values, where.shape)
     if good.all():
         flat(dst)[where] = values

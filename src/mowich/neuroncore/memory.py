@@ -33,6 +33,7 @@ class MemoryRegion(str, Enum):  # noqa: UP042
         return self.value
 
     __repr__ = __str__
+    __hash__ = str.__hash__  # that of Enum is written in Python, and its values are our names
 
 
 SPACE = {MemoryRegion.sbuf: "S", MemoryRegion.psum: "P", MemoryRegion.private_hbm: "H", MemoryRegion.shared_hbm: "H"}
@@ -110,7 +111,7 @@ class Storage:
             self.site,
             name,
             address,
-            str(dtype),
+            dtype.name,
             shape,
             False,
         ]
@@ -156,15 +157,15 @@ class Storage:
         if record[4] < 0:
             record[4] = clock
         record[5] = clock
-        if self.address is not None:
-            self._mark_arena(tile)
         if self.state == ALL:
             return
         size = tile.size * tile.dtype.itemsize
         total = self.parts * self.row_B
         if self.state == NONE and size == total and 0 not in tile.strides:
-            self.state, self.filled = ALL, True
+            self.whole()
             return
+        if self.address is not None:
+            self._mark_arena(tile)
         if not self.filled:
             self.fill()
         self.flags(tile)[...] = True
@@ -172,9 +173,16 @@ class Storage:
         self.written += size
         if self.written >= total and self.bitmap is not None:
             if self.bitmap.all():
-                self.state, self.bitmap = ALL, None
+                self.whole()
             else:
                 self.written = int(np.count_nonzero(self.bitmap)) * self.granule
+
+    def whole(self) -> None:
+        """Note that all of it is written, or counts as written; what is written to it from now on need not be noted."""
+        self.state, self.filled, self.bitmap = ALL, True, None
+        if self.address is not None:
+            fresh = self.core.fresh[self.space]
+            np.ndarray((self.parts, self.row_B), np.bool_, fresh, self.base_B, (self.pitch_B, 1))[...] = True
 
     def _mark_arena(self, tile: Tile) -> None:
         fresh = self.core.fresh[self.space]
@@ -205,6 +213,7 @@ class Storage:
             )
             if fresh.all():
                 return
+            share = 1.0 - float(fresh.mean())
         if not self.filled:
             self.fill()
         self.core.uninitialised(self, share, returned)
@@ -1234,7 +1243,7 @@ def _scatter(tile: Tile, values: Any) -> None:
     if s.state != ALL:
         if not s.filled:
             s.fill()
-        s.state = ALL
+        s.whole()
     values = cast(np.asarray(values), tile.dtype)
     if values.shape != where.shape and values.size == where.size:
         values = values.reshape(where.shape)
@@ -1270,7 +1279,7 @@ def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str
     dims = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
     d = as_dtype(dtype)
     space = SPACE[region]
-    if any(n < 1 for n in dims) or not dims:
+    if not dims or min(dims) < 1:
         raise fail("a tensor has at least one element in each dimension", given=list(dims))
     limits = core.limits
     if space != "H":

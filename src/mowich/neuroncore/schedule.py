@@ -181,7 +181,8 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
             if waiting[i] == 0:
                 heappush(future[q], (ready[i], i))
 
-    for q in range(nqueues):
+    used = [q for q in range(nqueues) if lines[q]]
+    for q in used:
         for _ in range(window):
             enter(q)
     ncores = len(programs)
@@ -206,15 +207,16 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     idle_since = [-(10**15)] * ncores
     slow = options.throttle and costs.generation >= 3
     ramp = costs.ps("tensor_engine.throttle_window") if slow else 0
+    issues = [q % nq in (LOAD, STORE) for q in range(nqueues)]
     left = n
     while left:
         best, chosen, from_now = -1, -1, False
-        for q in range(nqueues):
+        for q in used:
             f = future[q]
             ready_now = now[q]
             t = free[q]
-            if q % nq in (LOAD, STORE):
-                t = max(t, issuer[q // nq])
+            if issues[q] and issuer[q // nq] > t:
+                t = issuer[q // nq]
             while f and f[0][0] <= t:
                 heappush(ready_now, heappop(f)[1])
             if ready_now:

@@ -155,7 +155,7 @@ class Tensor:
             s.flags(Tile(s, self.dtype, (s.parts, row), (row, 1)))[r, c] = True
             s.state = mem.SOME
             if s.bitmap is not None and s.bitmap.all():
-                s.state, s.bitmap = mem.ALL, None
+                s.whole()
         whole[r, c] = np.broadcast_to(a, self.shape)[keep]
 
     # views -------------------------------------------------------------------------------------------------------------
