@@ -265,6 +265,8 @@ def patch_collectives() -> None:
 
 reached: set[str] = set()
 """Kernels (module:function) that the running case has launched or called from another."""
+ran: set[str] = set()
+"""Of these, those in a launch that came to its end: a case that wants an error passes without."""
 spilled: list[str] = []
 """Launches of the running case whose live tiles exceeded SBUF: AWS's compiler spills there, so it is no failure."""
 machine_s: list[float] = []
@@ -299,12 +301,15 @@ def note_kernels() -> None:
     def noted_launch(self: Any, args: Any, kwargs: Any, **how: Any) -> Any:
         with on_the_machine():
             result = launch(self, args, kwargs, check=False, record=False, **how)
+        ran.update(reached)
         spilled.extend(w for w in result.warnings if "over capacity" in w)
         return result
 
     def noted_ranks(*args: Any, **kwargs: Any) -> Any:
         with on_the_machine():
-            return run_ranks(*args, record=False, **kwargs)
+            result = run_ranks(*args, record=False, **kwargs)
+        ran.update(reached)
+        return result
 
     runtime._bind, runtime.run_ranks = noted_bind, noted_ranks
     runtime.Kernel.__call__, runtime.Kernel.launch = noted_call, noted_launch  # type: ignore[method-assign]
@@ -552,6 +557,7 @@ def out_of_time(*_: Any) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     start = time.process_time()
     reached.clear()
+    ran.clear()
     spilled.clear()
     machine_s.clear()
     signal.signal(signal.SIGPROF, out_of_time)
@@ -563,6 +569,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         item.user_properties.append(("cpu_s", round(time.process_time() - start, 2)))
         item.user_properties.append(("machine_s", round(sum(machine_s), 2)))
         item.user_properties.append(("kernels", sorted(reached)))
+        item.user_properties.append(("ran", sorted(ran)))
         item.user_properties.append(("spilled", "; ".join(spilled[:1])))
 
 
@@ -634,6 +641,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             "cpu_s": dict(report.user_properties).get("cpu_s", 0.0),
             "machine_s": dict(report.user_properties).get("machine_s", 0.0),
             "kernels": dict(report.user_properties).get("kernels", []),
+            "ran": dict(report.user_properties).get("ran", []),
             "spilled": dict(report.user_properties).get("spilled", ""),
         }
         with Path(out).open("a") as f:

@@ -95,8 +95,16 @@ def test_each_entry_kernel_has_its_counts_or_a_reason(report: ModuleType) -> Non
         row("a", "passed") | {"kernels": ["m:both"]},
         row("b", "passed") | {"kernels": ["m:new"], "target": "trn3"},
     )
+    wants_error = both | {"id": "c", "ran": []}
     text = report.write(
-        [*named, both, both | {"target": "trn3", "outcome": "failed"}, both | {"target": "trn3", "strict": True}, new]
+        [
+            *named,
+            wants_error,
+            both,
+            both | {"target": "trn3", "outcome": "failed"},
+            both | {"target": "trn3", "strict": True},
+            new,
+        ]
     )
     assert (
         "3 import without the harness. A case passed on trn2 for 1 and on trn3 for 1, without repairs for 0 and 1."
