@@ -111,7 +111,7 @@ def test_each_entry_kernel_has_its_counts_or_a_reason(report: ModuleType) -> Non
         in text
     )
     assert "| m:both | yes | 1 of 1 | 0 of 1 |  | 1 of 1 |  |" in text
-    assert "| m:new | yes |  | 1 of 1 |  |  | its tests leave trn2 out |" in text
+    assert "| m:new | yes |  | 1 of 1 |  |  | its tests are for trn3 only |" in text
     assert (
         "| m:none | yes |  |  |  |  | trn2: no case that reaches it has run; trn3: no case that reaches it has run |"
         in text
@@ -158,3 +158,30 @@ def test_one_element_of_each_block_is_raised() -> None:
     raised = np.abs(data.reshape(2, 8, 3, 4)).max(axis=(1, 3))
     assert np.count_nonzero(data) == 6
     assert ((raised >= 4) & (raised < 6)).all()
+
+
+def whole(a: np.ndarray, b: np.ndarray, rtol: float, atol: float, verbose: int = 0) -> bool:
+    with np.errstate(invalid="ignore"):
+        close = np.abs(a.astype(float) - b.astype(float)) <= atol + rtol * np.abs(b[np.isfinite(b)]).max()
+    return bool(close.all() and (np.isfinite(a) == np.isfinite(b)).all())
+
+
+@pytest.mark.parametrize("place", [0, 1023, 1024, 4999])
+@pytest.mark.parametrize(
+    ("change", "verdict"), [(0.0, True), (0.9, True), (1.1, False), (np.nan, False), (np.inf, False)]
+)
+def test_arrays_compared_in_pieces_get_the_verdict_of_the_whole(place: int, change: float, verdict: bool) -> None:
+    b = np.random.default_rng(0).uniform(-1, 1, (50, 100)).astype(np.float32)
+    b[17, 3] = -8.0  # the tolerance of every piece follows from this one
+    a = b.copy()
+    a.reshape(-1)[place] += np.float32(change * 8.0 * 0.01)
+    assert whole(a, b, 0.01, 1e-5) is verdict
+    sizes = []
+
+    def counted(a: np.ndarray, b: np.ndarray, *args: float, **kwargs: int) -> bool:
+        sizes.append(a.size)
+        return whole(a, b, *args, **kwargs)
+
+    assert module("pieces").in_pieces(counted, 1024)(a, b, 0.01, 1e-5, verbose=1) is verdict
+    assert sizes == ([1025] * 4 + [905])[: len(sizes)]
+    assert len(sizes) == (5 if verdict else place // 1024 + 1)  # up to the piece that differs
