@@ -23,8 +23,8 @@ in their order),
 MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that a case may have, so that a busy machine fails nothing),
 MOWICH_CONFORMANCE_MEMORY_GB (data of a process: a case that needs more counts as not attempted),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_LISTING (file for a JSON line per case that will run),
-MOWICH_CONFORMANCE_EXTERNAL (test another
-importable `nki`).
+MOWICH_CONFORMANCE_PAIRS (a folder that keeps the pairs of
+parameters that sweeps draw), MOWICH_CONFORMANCE_EXTERNAL (test another importable `nki`).
 """
 
 import ast
@@ -55,6 +55,7 @@ from unittest import mock
 
 import draws
 import numpy as np
+import pairs
 import pieces
 import pytest
 import small
@@ -413,6 +414,7 @@ def patch_framework() -> None:
     draw_at_once()
     multiply_as_matrices()
     import test.utils.common_dataclasses as common
+    import test.utils.coverage_parametrized_tests as sweeps
     import test.utils.kernel_tracer as tracer
     import test.utils.output_validator as validator
     import test.utils.simulation_setup as setup
@@ -446,6 +448,10 @@ def patch_framework() -> None:
 
         setattr(runner, dump_name, dump_with_folders)
 
+    if folder := os.environ.get("MOWICH_CONFORMANCE_PAIRS"):
+        library = Path(sweeps.__file__).parents[2]
+        sources = pairs.stamp([library / "src", library / "test"])
+        sweeps.generate_pairs = pairs.kept(sweeps.generate_pairs, Path(folder), sources)
     validator.maxAllClose = pieces.in_pieces(validator.maxAllClose)
     validator.get_largest_abs_diff = lambda *_, **__: float("nan")  # a metric, of which nobody takes note here
     inputs_name = "__dump_kernel_inputs__"
@@ -590,6 +596,19 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 def pytest_collection(session: pytest.Session) -> None:
     patch_framework()
+
+
+@functools.cache
+def tests_wanted() -> set[str]:
+    """Names of the tests of MOWICH_CONFORMANCE_ONLY, without their parameters; nothing where all are."""
+    return {name.split("[")[0] for name in ids_in(os.environ.get("MOWICH_CONFORMANCE_ONLY"))}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: Any) -> list[Any] | None:
+    """A test of which no case is wanted draws none: its pairs of parameters take most of the time of collecting. Each test seeds its own draws."""
+    test = case_id(f"{collector.nodeid}::{name}")
+    return [] if tests_wanted() and inspect.isfunction(obj) and test not in tests_wanted() else None
 
 
 @pytest.hookimpl(trylast=True)

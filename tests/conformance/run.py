@@ -163,6 +163,7 @@ def run_nkilib_in(
         MOWICH_CONFORMANCE_MEMORY_GB=str(args.memory),
         MOWICH_CONFORMANCE_LISTING=str(listing),
         MOWICH_CONFORMANCE_DONE=str(folder / "done.txt"),
+        MOWICH_CONFORMANCE_PAIRS=str(args.state.parent.resolve() / "conformance_pairs"),
         MOWICH_CONFORMANCE_ONLY=str(folder / "only.txt"),
         PYTHONDONTWRITEBYTECODE="1",
         PYTHONHASHSEED="0",  # ids of some parametrised tests depend on it

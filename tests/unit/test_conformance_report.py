@@ -2,6 +2,8 @@
 later run can be compared with an earlier one; each entry kernel has its counts or a reason. Inputs drawn at once are those drawn one by one."""
 
 import importlib.util
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -185,3 +187,47 @@ def test_arrays_compared_in_pieces_get_the_verdict_of_the_whole(place: int, chan
     assert module("pieces").in_pieces(counted, 1024)(a, b, 0.01, 1e-5, verbose=1) is verdict
     assert sizes == ([1025] * 4 + [905])[: len(sizes)]
     assert len(sizes) == (5 if verdict else place // 1024 + 1)  # up to the piece that differs
+
+
+def accepts(wanted: bool) -> Callable[[list[int]], bool]:
+    def partial(case: list[int]) -> bool:
+        return odd(case) == accept_result
+
+    accept_result = wanted
+    odd = a_filter
+    return partial
+
+
+def a_filter(case: list[int]) -> bool:
+    return sum(case) % 2 == 1
+
+
+def test_pairs_are_drawn_once_for_the_same_parameters_filter_and_sources(tmp_path: Path) -> None:
+    drawn = []
+
+    def generate(params: dict[str, list[int]], filter_func: Callable[[list[int]], bool]) -> list[list[int]]:
+        drawn.append(params)
+        return [list(row) for row in itertools.product(*params.values()) if filter_func(list(row))]
+
+    params = {"a": [1, 2, 3], "b": [10, 11]}
+    pairs = module("pairs")
+    first = pairs.kept(generate, tmp_path, "one")(params, filter_func=accepts(True))
+    assert first == [[1, 10], [2, 11], [3, 10]]
+    assert pairs.kept(generate, tmp_path, "one")(params, filter_func=accepts(True)) == first
+    assert len(drawn) == 1
+    assert pairs.kept(generate, tmp_path, "one")(params, filter_func=accepts(False)) == [[1, 11], [2, 10], [3, 11]]
+    assert pairs.kept(generate, tmp_path, "two")(params, filter_func=accepts(True)) == first
+    assert pairs.kept(generate, tmp_path, "one")({"a": [1], "b": [10, 12]}, filter_func=accepts(True)) == [
+        [1, 10],
+        [1, 12],
+    ]
+    assert len(drawn) == 4
+
+
+def test_the_stamp_of_sources_changes_with_a_file(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("a = 1\n")
+    stamp = module("pairs").stamp
+    before = stamp([tmp_path])
+    assert stamp([tmp_path]) == before
+    (tmp_path / "x.py").write_text("a = 10\n")
+    assert stamp([tmp_path]) != before
