@@ -17,6 +17,8 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import Facts
+from mowich.report.charts import tornado
+from mowich.report.charts import turning as turning_picture
 from mowich.report.command import command_of
 from mowich.report.html import PAGES, render
 from mowich.studies.explain import Explainer
@@ -63,7 +65,7 @@ def compared() -> dict[str, object]:
 
 def test_a_comparison_is_one_offline_file(compared: dict[str, object]) -> None:
     page = read(render(compared))
-    assert page.links == []  # nothing is fetched
+    assert page.links == ["#answer"]  # nothing is fetched
     text = " ".join(page.text)
     assert "Fastest: " in text
     assert "trn3:64" in text
@@ -227,6 +229,37 @@ def test_a_row_scales_with_the_software_that_it_states(facts: Facts) -> None:
     row = result["rows"][0]
     own = next(s for s in scaling(load("llama-3.1-8b"), row, result["inputs"], facts, sizes=[64]))
     assert own.step_s == pytest.approx(row["step_s"]["value"])
+
+
+@pytest.mark.parametrize(("model", "chips", "batch"), [("deepseek-v3", 4096, 16384), ("qwen3-235b-a22b", 1024, 2048)])
+def test_a_line_of_the_scaling_chart_goes_on_where_the_batch_has_to_grow(facts: Facts, model: str, chips: int, batch: int) -> None:  # fmt: skip
+    """No plan near the neighbour's divides this batch over four times its chips: the batch grows."""
+    train = {"tokens": "15T", "seq": 4096, "batch": f"{batch}seqs"}
+    result = json.loads(json.dumps(mowich.compare(model, ["trn2"], train=train, chips=chips).to_dict()))
+    sizes = scaling(load(model), result["rows"][0], result["inputs"], facts)
+    assert [s.chips for s in sizes][-3:] == [65536, 262_144, 1_000_000]
+    assert sizes[-1].batch_scale > 1
+    times = [s.step_s / s.batch_scale for s in sizes]
+    assert all(b < a for a, b in pairwise(times))
+
+
+def test_a_line_ends_at_the_most_chips_that_the_fabric_joins_and_says_so(facts: Facts) -> None:
+    result = json.loads(json.dumps(mowich.compare("llama-3.1-8b", ["gb300:64", "trn3:64"], train=TRAIN).to_dict()))
+    most = round(facts.number("systems.gb300.max_chips"))
+    assert most < 1_000_000
+    sizes = scaling(load("llama-3.1-8b"), result["rows"][0], result["inputs"], facts)
+    assert sizes[-1].chips == most
+    assert f"(systems.*.max_chips): gb300:64 {most:,}." in " ".join(read(render(result, facts=facts)).text)
+
+
+def test_both_ends_of_a_tornado_are_drawn_from_zero() -> None:
+    """Where both ends move an answer the same way, a stack would draw their sum."""
+    bars = [("a", 3.0, 2.0), ("b", -1.0, 4.0)]
+    for chart in (tornado("t", "n", bars, unit="%"), turning_picture("t", "n", [("a", "r", 3.0, 2.0, "x wins"), ("b", "r", -1.0, 4.0, "")], unit="%")):  # fmt: skip
+        series = chart.option["series"]
+        assert all("stack" not in s for s in series)
+        drawn = [[d["value"] if isinstance(d, dict) else d for d in s["data"]] for s in series]
+        assert drawn == [[3.0, -1.0], [2.0, 4.0]]
 
 
 def test_the_command_of_a_page_makes_the_result_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,16 +6,20 @@ are compared with their numbers masked: which numbers they are is the business o
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
 import resource
 import subprocess
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SLACK = 3.0
@@ -73,6 +77,48 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert said.code == 0, said.err
     (folder / "first.txt").write_text(said.out, encoding="utf-8")
     return folder
+
+
+def needed(name: str, found: dict[str, importlib.metadata.Distribution]) -> dict[str, importlib.metadata.Distribution]:
+    """A distribution and all that it needs here, without extras, by name."""
+    if canonicalize_name(name) not in found:
+        found[canonicalize_name(name)] = here = importlib.metadata.distribution(name)
+        for line in here.requires or []:
+            need = Requirement(line)
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                needed(need.name, found)
+    return found
+
+
+def test_0_00_what_pip_fetches_is_small(tmp_path: Path) -> None:
+    """`pip install mowich`: under 40 MB. What others ship is deflated again at the fastest level, which is no smaller than the wheel that they ship; how long it takes is
+    the network's and nothing that a test without one can say."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    made = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    (wheel,) = tmp_path.glob("mowich-*.whl")
+    assert wheel.stat().st_size < 3e6
+    others = {k: v for k, v in needed("mowich", {}).items() if k != "mowich"}
+    files = [f.locate() for d in others.values() for f in d.files or () if "__pycache__" not in f.parts]
+    size = sum(len(zlib.compress(Path(f).read_bytes(), 1)) for f in files if Path(f).is_file())
+    assert 10e6 < wheel.stat().st_size + size < 40e6
+    assert len(others) <= 20
+
+
+def test_0_10_nothing_is_used_that_pip_did_not_fetch(tmp_path: Path) -> None:
+    """A comparison, its explanation and its report import only what the package says that it needs."""
+    script = (
+        "import sys; before = set(sys.modules); from mowich import cli; "
+        f"assert cli.run(['compare', 'llama-3.1-8b', *{JOB!r}, '--on', 'trn3,h100', '--chips', '512', '--out', 'r.json', '--quiet']) == 0; "
+        "assert cli.run(['explain', 'r.json', 'trn3.step_s']) == 0; assert cli.run(['report', 'r.json', '--html', 'r.html', '--quiet']) == 0; "
+        "print('\\n' + ' '.join(sorted({m.partition('.')[0] for m in set(sys.modules) - before})))"
+    )
+    said = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    owners = importlib.metadata.packages_distributions()
+    used = {canonicalize_name(d) for m in said.stdout.splitlines()[-1].split() for d in owners.get(m, [])}
+    assert {"numpy", "pyyaml", "typer"} <= used
+    assert used <= set(needed("mowich", {}))
 
 
 def test_0_40_mowich_alone_says_what_to_paste(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import statistics
@@ -246,6 +247,168 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     context.close()
 
 
+WHERE = (".skip", ".brand", "#tabs", "#tools", "#left", "#centre", "#right", ".foot")
+STOP = """(places) => { const e = document.activeElement; if (!e || e === document.body) return null;
+  const shown = [e, e.nextElementSibling].filter(Boolean).some((x) => { const c = getComputedStyle(x); return c.outlineStyle !== 'none' && parseFloat(c.outlineWidth) > 0; });
+  const r = (e.closest('.pill') ?? e).getBoundingClientRect();
+  return { place: places.findIndex((p) => e.closest(p)), name: e.id || e.dataset.metric || (e.textContent || e.outerHTML).trim().slice(0, 40), tab: e.getAttribute('role') === 'tab',
+    shown, sight: r.width > 0 && r.height > 0 && r.bottom > 0 && r.top < innerHeight && r.right > 0 && r.left < innerWidth }; }"""
+MOST_STOPS = 600
+
+
+def stops(page: Page, places: tuple[str, ...] = WHERE) -> list[dict[str, Any]]:
+    """What has the focus at each press of Tab, from the start of the page to its end."""
+    found = []
+    for _ in range(MOST_STOPS):
+        page.keyboard.press("Tab")
+        stop = page.evaluate(STOP, list(places))
+        if stop is None:
+            break
+        found.append(stop)
+    return found
+
+
+def focus_is_seen(found: list[dict[str, Any]], where: str) -> None:
+    """Every stop has a visible ring and is in the window."""
+    dim = [s["name"] for s in found if not s["shown"]]
+    out = [s["name"] for s in found if not s["sight"]]
+    check(bool(found) and not dim and not out, f"{where}: {len(found)} stops of Tab, each in sight with a ring {dim[:3] or ''} {out[:3] or ''}")  # fmt: skip
+
+
+def pictures_have_text(page: Page, where: str) -> None:
+    """Every chart has a name, and its numbers as a table that the keyboard opens."""
+    figures = page.locator("figure")
+    silent = []
+    for i in range(figures.count()):
+        figure = figures.nth(i)
+        summary = figure.locator("details > summary")
+        named = figure.locator("[role=img][aria-label]").count() == 1 and summary.count() == 1
+        if named:
+            summary.focus()
+            page.keyboard.press("Enter")
+        if not named or not figure.locator("details[open] table tbody tr").count():
+            silent.append(figure.locator("h2").first.inner_text())
+    check(figures.count() > 0 and not silent, f"{where}: {figures.count()} charts with a name and a table {silent[:3] or ''}")  # fmt: skip
+
+
+def focused(page: Page) -> str:
+    """The id or the metric of what has the focus."""
+    return str(page.evaluate("() => document.activeElement.id || document.activeElement.dataset.metric || document.activeElement.tagName"))  # fmt: skip
+
+
+def keyboard(browser: Browser, base: str) -> None:
+    """The page and a report by keyboard alone: order, ring, skip link, tabs, sliders, pills, explanations and their way back, text of charts."""
+    context = opened(browser)
+    page = context.new_page()
+    page.goto(base)
+    page.wait_for_selector("#left[data-ready]")
+    settled(page)
+    found = stops(page)
+    places = [s["place"] for s in found]
+    check(places == sorted(places), f"Tab goes down the page {[s['name'] for a, s in itertools.pairwise(found) if s['place'] < a['place']][:3] or ''}")  # fmt: skip
+    check(
+        {0, 1, 2, 3, 4, 5} <= set(places), "Tab reaches the skip link, the tabs, the tools, the question and the answer"
+    )
+    check(sum(s["tab"] for s in found) == 1, "the tabs are one stop of Tab")
+    focus_is_seen(found, "page")
+
+    page.fill("#text-chips", "8192")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
+    page.wait_for_timeout(500)
+    address = page.url
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    check(focused(page) == "centre", "the skip link leads to the answer")
+    check(
+        page.url == address and page.input_value("#text-chips") == "8192", "the skip link leaves the question as it is"
+    )
+
+    page.locator("#tab-compare").focus()
+    for key, tab in (("ArrowLeft", "accuracy"), ("Home", "compare"), ("End", "accuracy"), ("ArrowRight", "compare"), ("ArrowRight", "serve"), ("ArrowLeft", "compare")):  # fmt: skip
+        page.keyboard.press(key)
+        chosen = page.locator("[role=tab][aria-selected=true]")
+        panel = page.locator("[role=tabpanel]")
+        check(focused(page) == f"tab-{tab}" and chosen.get_attribute("id") == f"tab-{tab}" and panel.get_attribute("aria-labelledby") == f"tab-{tab}"
+              and chosen.get_attribute("aria-controls") == panel.get_attribute("id"), f"tabs: {key} to {tab}")  # fmt: skip
+    settled(page)
+
+    slider = page.locator("#range-chips")
+    slider.focus()
+    before = page.input_value("#text-chips")
+    page.keyboard.press("ArrowRight")
+    after = page.input_value("#text-chips")
+    check(after != before and slider.get_attribute("aria-valuetext") == after, f"a slider by arrows: {before} to {after}, and says so")  # fmt: skip
+    page.wait_for_timeout(300)
+    page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
+    check(focused(page) == "range-chips", "the slider keeps the focus when the answer comes")
+
+    pill = page.locator("label.pill input[value='h200']")
+    pill.focus()
+    page.keyboard.press("Space")
+    page.wait_for_selector("tr[data-system=h200]")
+    check(page.evaluate("() => document.activeElement.value") == "h200", "a pill by the space bar adds a system and keeps the focus")  # fmt: skip
+    page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
+    page.locator("input[name=task][value=train]").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("#strip:has-text('prompt, tokens')")
+    check(
+        page.evaluate("() => document.activeElement.value") == "serve", "the task by arrows, and the focus stays on it"
+    )
+    page.keyboard.press("ArrowUp")
+    settled(page)
+
+    page.locator("#model").focus()
+    page.keyboard.press("Escape")
+    check(focused(page) == "model" and page.get_attribute("#model", "aria-expanded") == "false", "Escape closes the list of models")  # fmt: skip
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    check(page.locator(f"#{page.get_attribute('#model', 'aria-activedescendant') or 'none'}[aria-selected=true]").count() == 1, "the list of models by arrows")  # fmt: skip
+    page.keyboard.press("Escape")
+
+    page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
+    for how in ("Enter", "e"):
+        page.locator("button.number[data-metric='gb300.step_s']").focus()
+        page.keyboard.press(how)
+        page.wait_for_selector("#why .big")
+        check(bool(page.evaluate("() => document.getElementById('why').contains(document.activeElement)")), f"a number explains itself on {how}, and the focus goes there")  # fmt: skip
+        page.keyboard.press("Escape")
+        check(page.locator("#why .big").count() == 0 and focused(page) == "gb300.step_s", "Escape closes it and the focus is back on the number")  # fmt: skip
+    pictures_have_text(page, "page")
+    context.close()
+
+    words = "compare llama-3.1-8b --train --tokens 1T --seq 4096 --batch 256seqs --on trn3:64,h100:64,gb300:64"
+    saved, file = BUILD / "keyboard.json", BUILD / "keyboard.html"
+    subprocess.run([str(MOWICH), *words.split(), "--out", str(saved), "--quiet"], check=True, capture_output=True)
+    subprocess.run([str(MOWICH), "report", str(saved), "--html", str(file), "--quiet"], check=True)
+    context = opened(browser)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_selector(".chart svg")
+    found = stops(page, (".skip", "header", "main"))
+    places = [s["place"] for s in found]
+    check(places == sorted(places) and {0, 1, 2} == set(places), "report: Tab reaches the skip link, the assumptions and the answer in this order")  # fmt: skip
+    focus_is_seen(found, "report")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    check(focused(page) == "answer", "report: the skip link leads to the answer")
+    heading = page.locator("table.sortable").first.locator("th", has_text="step, s")
+    heading.locator("button").focus()
+    page.keyboard.press("Enter")
+    column = heading.evaluate("th => [...th.parentElement.children].indexOf(th)")
+    times = [float(t.split()[0]) for t in page.locator("table.sortable").first.locator(f"tbody td:nth-child({column + 1})").all_inner_texts()]  # fmt: skip
+    check(heading.get_attribute("aria-sort") == "ascending" and times == sorted(times), f"report: a heading sorts by Enter {times}")  # fmt: skip
+    link = page.locator(".strip a").first
+    target = str(link.get_attribute("href"))[1:]
+    link.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"details[open] #{target}")
+    check(page.locator(f"#{target}").is_visible(), "report: an assumption leads to its fact")
+    pictures_have_text(page, "report")
+    context.close()
+
+
 def looks(browser: Browser, base: str, script: str) -> None:
     """Every tab in every size: screenshots, axe, nothing wider than the window."""
     for name, (width, height, scheme) in VIEWS.items():
@@ -265,6 +428,8 @@ def looks(browser: Browser, base: str, script: str) -> None:
             wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
             check(wide <= 0, f"{tab}, {name}: nothing wider than the window ({wide:+} px)")
             audit(page, script, f"{tab}, {name}")
+            if tab == "compare":
+                page.screenshot(path=BUILD / f"explained-{name}.png")
             page.keyboard.press("Escape")
             for _ in range(8):
                 page.mouse.wheel(0, 700)
@@ -354,7 +519,7 @@ def main() -> int:
         httpx.get(f"{base}/first.json", timeout=120)
         httpx.get(f"{base}/api/validate", timeout=120)
         parts = {"times": lambda: (first_paint(browser, base), slider(browser, base, "deepseek-v3", "train"), slider(browser, base, "llama-3.1-405b", "train"), slider(browser, base, "llama-3.1-70b", "serve")),
-                 "through": lambda: goes_through(browser, base, script), "looks": lambda: looks(browser, base, script)}  # fmt: skip
+                 "through": lambda: goes_through(browser, base, script), "looks": lambda: looks(browser, base, script), "keyboard": lambda: keyboard(browser, base)}  # fmt: skip
         for name, act in parts.items():
             if not only or name in only:
                 begin = time.monotonic()

@@ -7,7 +7,7 @@ readers; bars are also told apart by order and legend, lines by symbol. Values a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -69,6 +69,12 @@ def _base(**more: Any) -> dict[str, Any]:
     }
 
 
+def _gap(values: Iterable[float]) -> int:
+    """Pixels between a vertical axis and its name, so that the name stands beside the widest label."""
+    most = max((abs(v) for v in values), default=0.0)
+    return max(48, 18 + 7 * len(f"{most:,.0f}"))
+
+
 def _text(value: float) -> str:
     return f"{value:.4g}"
 
@@ -127,7 +133,7 @@ def points(title: str, note: str, groups: Mapping[str, Sequence[tuple[float, flo
     option = _base(
         legend={"bottom": 0}, grid={"left": 44, "right": 40, "top": 16, "bottom": 72, "containLabel": True},
         xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
-        yAxis={"type": "log" if log_y else "value", "name": y, "nameLocation": "middle", "nameGap": 48, "scale": True}, series=series,
+        yAxis={"type": "log" if log_y else "value", "name": y, "nameLocation": "middle", "nameGap": _gap((10 if log_y else 1) * b for dots in groups.values() for _, b, _ in dots), "scale": True}, series=series,
     )  # fmt: skip
     rows = [[name, label, _text(a), _text(b)] for name, dots in groups.items() for a, b, label in dots]
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380)
@@ -155,13 +161,17 @@ def ranges(
                  rows=[[n, _text(a), _text(b), _text(c)] for n, a, b, c in bars], height=90 + 34 * len(bars))  # fmt: skip
 
 
+SIDE_BY_SIDE: Mapping[str, Any] = {"barGap": "0%", "barCategoryGap": "30%"}
+"""Bars of a tornado's two ends: below one another, as both may move the answer the same way."""
+
+
 def tornado(title: str, note: str, bars: Sequence[tuple[str, float, float]], *, unit: str) -> Chart:
     """What moves an answer: (name, change at the low end, change at the high end), largest first."""
     names = [b[0] for b in bars]
     option = _base(
         legend={"bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
         xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26}, yAxis={"type": "category", "data": names, "inverse": True},
-        series=[{"name": f"at its {end} end", "type": "bar", "stack": "t", "itemStyle": {"color": COLOURS[i - 1], **DECALS[i - 1]}, "data": [b[i] for b in bars]} for i, end in ((1, "low"), (2, "high"))],
+        series=[{"name": f"at its {end} end", "type": "bar", **SIDE_BY_SIDE, "itemStyle": {"color": COLOURS[i - 1], **DECALS[i - 1]}, "data": [b[i] for b in bars]} for i, end in ((1, "low"), (2, "high"))],
     )  # fmt: skip
     return Chart(title=title, note=note, option=option, head=["", f"at its low end, {unit}", f"at its high end, {unit}"], rows=[[n, _text(a), _text(b)] for n, a, b in bars],
                  height=110 + 30 * len(bars))  # fmt: skip
@@ -172,7 +182,7 @@ def turning(title: str, note: str, bars: Sequence[tuple[str, str, float, float, 
     row wins are outlined, and say so behind their name."""
     names = [f"{fact} ({row})" + (f" - {flip}" if flip else "") for fact, row, _, _, flip in bars]
     series: list[dict[str, Any]] = [
-        {"name": f"at its {end} end", "type": "bar", "stack": "t", "itemStyle": {"color": COLOURS[i - 2], **DECALS[i - 2]},
+        {"name": f"at its {end} end", "type": "bar", **SIDE_BY_SIDE, "itemStyle": {"color": COLOURS[i - 2], **DECALS[i - 2]},
          "data": [{"value": b[i], "itemStyle": {"borderColor": "#D55E00", "borderWidth": 2}} if b[4] else b[i] for b in bars]}
         for i, end in ((2, "low"), (3, "high"))
     ]  # fmt: skip
@@ -199,7 +209,7 @@ def scaling(title: str, note: str, lines: Mapping[str, Sequence[tuple[float, flo
     series += [{"name": f"bound by {term}", "type": "scatter", "symbol": "circle", "itemStyle": {"color": colour[term]}, "data": []} for term in terms]  # fmt: skip
     option = _base(
         legend={"bottom": 0}, grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
-        xAxis={"type": "log", "name": x, "nameLocation": "middle", "nameGap": 28, "min": 50, "max": 1_200_000},
+        xAxis={"type": "log", "name": x, "nameLocation": "middle", "nameGap": 28, "min": 50, "max": 1_200_000, "axisLabel": {"showMinLabel": False, "showMaxLabel": False}},
         yAxis={"type": "log", "name": y, "nameLocation": "middle", "nameGap": 48, **({"max": 1, "min": max(0.01, math.floor(20 * least - 0.5) / 20)} if share else {})}, series=series,
     )  # fmt: skip
     return Chart(title=title, note=note, option=option, head=["", x, y, "bound by"], rows=[[name, f"{a:,.0f}", _text(b), term] for name, dots in lines.items() for a, b, term in dots], height=400)  # fmt: skip
@@ -230,7 +240,7 @@ def levels(title: str, note: str, curve: Sequence[tuple[float, float]], *, x: st
         series.append({"name": limit_name, "type": "line", "symbol": "none", "lineStyle": {"type": "dashed"}, "itemStyle": {"color": COLOURS[5]}, "data": [[e, limit] for e in ends]})  # fmt: skip
     option = _base(
         legend={"bottom": 0}, grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True}, tooltip={"trigger": "axis", "confine": True},
-        xAxis={"type": "value", "name": x, "nameLocation": "middle", "nameGap": 26, "max": "dataMax", "axisLabel": {"showMaxLabel": False}}, yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": 48}, series=series,
+        xAxis={"type": "value", "name": x, "nameLocation": "middle", "nameGap": 26, "max": "dataMax", "axisLabel": {"showMaxLabel": False}}, yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": _gap(v for _, v in curve)}, series=series,
     )  # fmt: skip
     peak = max((v for _, v in curve), default=0.0)
     at = next((t for t, v in curve if v == peak), 0.0)
@@ -265,7 +275,7 @@ def over_time(title: str, note: str, periods: Sequence[str], parts: Mapping[str,
     ]  # fmt: skip
     option = _base(
         legend={"bottom": 0}, grid={"left": 44, "right": 16, "top": 16, "bottom": 56, "containLabel": True}, xAxis={"type": "category", "data": list(periods)},
-        yAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 48}, series=series, tooltip={"trigger": "axis", "confine": True},
+        yAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": _gap(map(sum, zip(*parts.values(), strict=True)))}, series=series, tooltip={"trigger": "axis", "confine": True},
     )  # fmt: skip
     return Chart(
         title=title,

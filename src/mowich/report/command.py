@@ -8,7 +8,7 @@ from typing import Any
 
 from mowich.machines.system import STACK_OF_OTHERS, STACK_OF_VENDOR
 from mowich.report.page import Result
-from mowich.units import parse, show
+from mowich.units import parse, parse_count, show, show_count
 
 STACKS = (*STACK_OF_VENDOR.values(), STACK_OF_OTHERS)
 """Software stacks that a vendor's machines have unless --stack says otherwise."""
@@ -36,6 +36,12 @@ def _given(inputs: Mapping[str, Any], **flags: str) -> list[str]:
     return out
 
 
+def _tokens(value: float) -> str:
+    """ "15T" where that says it exactly."""
+    words = show_count(value)
+    return words if parse_count(words, minimum=0) == value else f"{value:.12g}"
+
+
 def _words(verb: str, inputs: Mapping[str, Any], result: Result) -> list[str]:
     model = str(inputs.get("model_given") or inputs.get("model") or "")
     if verb in ("compare", "plan", "fit"):
@@ -59,7 +65,7 @@ def _words(verb: str, inputs: Mapping[str, Any], result: Result) -> list[str]:
             flags += ["--engine", str(engine.pop())] if len(engine) == 1 and verb != "compare" else []
             return [model, "--serve", *flags, "--on", on, *size]
         batch = f"{inputs['batch_seqs']:.12g}seqs"
-        tokens = [] if verb == "fit" else ["--tokens", f"{inputs['tokens']:.12g}"]
+        tokens = [] if verb == "fit" else ["--tokens", _tokens(float(inputs["tokens"]))]
         task = str(inputs.get("train_task", "pretrain"))
         if inputs.get("lora_rank"):
             task = f"lora:{inputs['lora_rank']}:{'+'.join(inputs['lora_targets'])}"

@@ -20,7 +20,7 @@ from mowich.report.page import Page, Table
 from mowich.report.table import number, percent
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.nearest import nearest
-from mowich.studies.scaling import Size, scaling
+from mowich.studies.scaling import SIZES, Size, scaling
 from mowich.studies.turning import Turning, turning
 from mowich.units import show, show_count
 
@@ -31,6 +31,10 @@ MAX_ROWS = 12
 """Rows of a result whose facts are listed."""
 
 METRIC_NAMES = {"usd_per_mtok": "cost per token", "days": "length of the run", "step_s": "step time", "tpot_s": "time per output token", "tokens_per_s_per_chip": "tokens per second and chip"}  # fmt: skip
+
+
+MOVED = {"tpot_s": "time per output token", "time_s": "time", "goodput": "goodput", "total_W": "power of a chip"}
+"""What `moves_charts` draws, in words."""
 
 
 def deepen(page: Page, explainer: Explainer) -> Page:
@@ -50,7 +54,7 @@ def deepen(page: Page, explainer: Explainer) -> Page:
             tables.append(table)
     if training:
         lines = scaled_rows(explainer)
-        pictures += scaling_charts(lines)
+        pictures += scaling_charts(lines, _ends(explainer, lines))
         table = nearest_table(explainer)
         if table is not None:
             tables.append(table)
@@ -193,14 +197,17 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
         paths = [(where[0], i, where[1]) for i in chosen]
     for path in paths:
         told = explainer.at(path)
+        row: Mapping[str, Any] = explainer.result[str(path[0])][path[1]] if len(path) > 1 else {}
+        name = MOVED.get(str(path[-1]), str(path[-1]))
+        of = {"plans": f" of plan {int(path[1]) + 1}" if len(path) > 1 else "", "rows": f", {row.get('strategy') or row.get('system') or told.title.partition(': ')[0]}"}.get(str(path[0]), "")  # fmt: skip
         bars = [(m.fact.path, 100 * m.at_low, 100 * m.at_high) for m in told.moves if not m.is_nudge][:8]
         if bars:
             out.append(
                 charts.tornado(
-                    f"What moves it most: {told.title}",
+                    f"What moves the {name}{of} most",
                     "Change when one fact goes to the ends of its range.",
                     bars,
-                    unit="%",
+                    unit=f"% of the {name}",
                 )
             )
     return out
@@ -226,8 +233,26 @@ def scaled_rows(explainer: Explainer) -> dict[str, tuple[Size, ...]]:
     return out
 
 
-def scaling_charts(lines: Mapping[str, Sequence[Size]]) -> list[Chart]:
-    """Step time, goodput and cost against chips."""
+def _ends(explainer: Explainer, lines: Mapping[str, Sequence[Size]]) -> str:
+    """Why lines begin above the fewest chips and end below the most."""
+    rows = _rows(explainer)
+    late = {n: sizes[0].chips for n, sizes in lines.items() if sizes[0].chips > SIZES[0]}
+    early = {n: sizes[-1].chips for n, sizes in lines.items() if sizes[-1].chips < SIZES[-1]}
+    most = {n: round(explainer.facts.number(f"systems.{rows[n]['system_id']}.max_chips")) for n in early}
+    said = []
+    if late:
+        said.append(f"No plan fits on fewer chips than shown: {', '.join(f'{n} {c:,}' for n, c in late.items())}.")
+    joined = [n for n, c in early.items() if c >= most[n]]
+    if joined:
+        said.append(f"The most that its fabric joins (systems.*.max_chips): {', '.join(f'{n} {most[n]:,}' for n in joined)}.")  # fmt: skip
+    other = [n for n in early if n not in joined]
+    if other:
+        said.append(f"No plan was found on more: {', '.join(f'{n} {early[n]:,}' for n in other)}.")
+    return " ".join(said)
+
+
+def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[Chart]:
+    """Step time, goodput and cost against chips. ends: why lines begin or end where they do."""
     if not lines:
         return []
     grown = {n: min((s.chips for s in sizes if s.batch_scale > 1), default=0) for n, sizes in lines.items()}
@@ -237,6 +262,7 @@ def scaling_charts(lines: Mapping[str, Sequence[Size]]) -> list[Chart]:
         if words
         else ""
     )
+    note = f"{note.strip()} {ends}".strip()
     steps = {n: [(float(s.chips), s.step_s / s.batch_scale, s.binds) for s in sizes] for n, sizes in lines.items()}
     kept = {n: [(float(s.chips), s.goodput, s.binds) for s in sizes if s.goodput] for n, sizes in lines.items()}
     pictures = [

@@ -66,16 +66,30 @@ def fleet_text(result: Fleet, style: Style) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+def counted_units(units: float, chips: float, most: float) -> str:
+    """Units ordered, of `chips` in all: "5"; "up to 7" where never more than `most` chips stand, as what is rented for a period is ordered again for the next."""
+    return count(units) if chips <= most * (1 + 1e-9) else f"up to {count(units * most / chips)}"
+
+
 def headline(result: Fleet) -> str:
     """The decision in one sentence."""
     answer, parts = result.answer, []
+    standing: dict[str, dict[str, float]] = {}
+    for u in answer.uses:
+        here = standing.setdefault(u.system, {})
+        here[u.period] = here.get(u.period, 0.0) + u.there
     for kind, word in (("buy", "Buy"), ("rent", "Rent")):
-        total: dict[str, float] = {}
+        total: dict[str, tuple[float, float]] = {}
         for o in answer.orders:
             if o.kind == kind:
-                total[o.system] = total.get(o.system, 0.0) + o.units
-        if total:
-            parts.append(f"{word} {names([f'{count(n)} {s}' for s, n in total.items()])}")
+                units, chips = total.get(o.system, (0.0, 0.0))
+                total[o.system] = (units + o.units, chips + o.chips)
+        most = {s: max(standing.get(s, {}).values(), default=c) if kind == "rent" else c for s, (_, c) in total.items()}
+        ordered = [f"{counted_units(n, c, most[s])} {s}" for s, (n, c) in total.items()]
+        if ordered:
+            parts.append(
+                f"{word} {names(ordered)}{' at a time' if any(o.startswith('up to') for o in ordered) else ''}"
+            )
     what = "; ".join(parts) or "Order nothing: what is there does the work"
     gap = "" if answer.gap <= 1e-9 else f"; at most {percent(answer.gap)} above the best possible"
     status = "" if answer.status == "optimal" else f" ({answer.status}: the best found)"

@@ -7,6 +7,7 @@ ECharts is inside the file; nothing is fetched. `render` picks the page by the r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -33,6 +34,9 @@ def static(name: str) -> str:
     return resources.files("mowich.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
+RANGE = re.compile(r"(\S+) (\([^()]*\))")
+
+
 def _td(cell: Cell) -> str:
     if isinstance(cell, str):
         return f"<td>{escape(cell)}</td>"
@@ -40,14 +44,18 @@ def _td(cell: Cell) -> str:
     metric = f' data-metric="{escape(cell[2])}"' if len(cell) > 2 and cell[2] else ""
     if not hover and not metric:
         return f"<td>{escape(text)}</td>"
+    found = RANGE.fullmatch(text)  # where room is short the range goes below its value, whole
+    shown = f'{escape(found[1])} <span class="range">{escape(found[2])}</span>' if found else escape(text)
     said = f'<span class="sr">; {escape(hover)}</span>' if hover else ""
     title = f' title="{escape(hover)}"' if hover else ""
-    return f'<td tabindex="0"{metric}{title}>{escape(text)}{said}</td>'
+    kind = ' class="ranged"' if found else ""
+    return f'<td{kind} tabindex="0"{metric}{title}>{shown}{said}</td>'
 
 
 def _table(table: Table) -> str:
     head = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{escape(h)}</button></th>' for h in table.head
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(h).replace("/", "/<wbr>")}</button></th>'
+        for h in table.head
     )
     body = "".join("<tr>" + "".join(_td(c) for c in row) + "</tr>" for row in table.rows)
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""

@@ -59,15 +59,15 @@ def cell(data: Mapping[str, Any] | None, scale: float = 1.0, metric: str = "") -
 def plan_words(plan: Mapping[str, Any] | None) -> str:
     if not plan:
         return "-"
-    keys = ("tp", "pp", "vpp", "dp", "cp", "ep", "zero", "micro_batch")
-    return (
-        " ".join(
-            f"{k.replace('micro_batch', 'mb')}{plan[k]}"
-            for k in keys
-            if plan.get(k, 1) not in (1, None) or k in ("dp",)
-        )
-        + f" {plan.get('precision', '')}"
-    )
+    serving = "kv" in plan
+    keys = ("tp", "pp", "vpp", "dp", "cp", "ep") if serving else ("tp", "pp", "vpp", "dp", "cp", "ep", "zero", "micro_batch")  # fmt: skip
+    degrees = [f"{k.replace('micro_batch', 'mb')}{plan[k]}" for k in keys if plan.get(k, 1) not in (1, None) or k == ("tp" if serving else "dp")]  # fmt: skip
+    return f"{' '.join(degrees)} {plan.get('precision', '')}{'/' + str(plan['kv']) if serving else ''}"
+
+
+def counted(n: float, what: str) -> str:
+    """ "1 chip", "1,024 chips"."""
+    return f"{n:,.6g} {what}{'' if n == 1 else 's'}"
 
 
 def best_row(rows: Sequence[Result], key: str, *, most: bool = False) -> tuple[Result | None, list[str]]:

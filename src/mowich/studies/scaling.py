@@ -2,7 +2,7 @@
 
 The global batch that was asked for stays as long as it gives the chips work (strong scaling); from there on it grows with them (`batch_scale`), as a run of
 that size would have it. Each size is searched near the plan of its neighbour (tensor, pipeline and expert degrees up to twice and down to half of it, its
-precision), which finds the best plan in most cases and takes milliseconds.
+precision), which finds the best plan in most cases and takes milliseconds; where nothing near it runs, among all plans.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mowich.studies.compare import binds, stack_of
 from mowich.workloads.model import Model, Moe, as_trained
 
 SIZES = (64, 256, 1024, 4096, 16384, 65536, 262_144, 1_000_000)
-"""Chips that are tried, as far as the system's fabric joins them."""
+"""Chips that are tried, as far as the system's fabric joins them, and the most that it joins."""
 
 FULL = 0.9
 """A plan that uses fewer of the chips than this has too small a batch for them."""
@@ -70,14 +70,15 @@ def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], fac
     whole = resolve(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
     usable = facts.fact(whole.paths["hbm_usable_B"])
     low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
-
     rate = money.price(facts, whole.id, term=str(inputs.get("price_term", "default"))).rate
+    own, start = int(row["chips_requested"]), Plan.from_dict(row["plan"])
 
-    def at(chips: int, beside: Plan, grown: float = 1.0) -> Size | None:
+    def at(chips: int, beside: Plan | None, grown: float = 1.0) -> Size | None:
         asked = replace(job, batch_seqs=job.batch_seqs * grown)
         system = replace(whole, chips=chips, hbm_usable_B=low)
+        among = near(beside, model) if beside is not None else {"precision": (start.precision,), "offload": ("none",)}
         try:
-            found = search(model, system, asked, fixed=near(beside, model))
+            found = search(model, system, asked, fixed=among)
         except UserError as error:
             if error.code != EXIT_INFEASIBLE:
                 raise
@@ -95,21 +96,23 @@ def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], fac
         )
         return Size(batch_scale=grown, usd_per_mtok=usd, chips=chips, used=used, plan=best.plan, step_s=best.step_s, goodput=share, binds=binds(best, found), days=days)  # fmt: skip
 
-    own, start = int(row["chips_requested"]), Plan.from_dict(row["plan"])
+    tried = sorted({*sizes, whole.max_chips} if max(sizes) > whole.max_chips else {*sizes})
     out: list[Size] = []
     plan = start
-    for chips in sorted((s for s in sizes if s < own), reverse=True):
-        size = at(chips, plan)
-        if size is not None:
-            out.insert(0, size)
-            plan = size.plan
+    for chips in (s for s in reversed(tried) if s < own):
+        size = at(chips, plan) or at(chips, None)
+        if size is None:  # nor on fewer
+            break
+        out.insert(0, size)
+        plan = size.plan
     plan, grown = start, 1.0
-    for chips in (s for s in sizes if own <= s <= whole.max_chips):
-        size = at(chips, plan, grown)
-        while size is not None and size.used < FULL * chips and grown < MOST:  # the batch no longer reaches all chips
-            grown *= 2.0
-            size = at(chips, plan, grown) or size
+    for chips in (s for s in tried if own <= s <= whole.max_chips):
+        size, more = at(chips, plan, grown), grown
+        while (size is None or size.used < FULL * chips) and more < MOST:  # the batch no longer reaches all chips
+            more *= 2.0
+            size = at(chips, plan, more) or size
+        size = size or at(chips, None, grown)
         if size is not None:
             out.append(size)
-            plan = size.plan
+            plan, grown = size.plan, size.batch_scale
     return tuple(out)

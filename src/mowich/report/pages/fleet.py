@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mowich.report import charts
+from mowich.report.fleet import counted_units, dollars
 from mowich.report.page import Page, Result, Table, cell, plan_words
 from mowich.report.table import UNKNOWN, number, percent
 
@@ -19,12 +20,17 @@ def fleet_page(result: Result) -> Page:
             inputs=result["inputs"],
         )
     orders = [(kind, o) for kind in ("buy", "rent") for o in result[kind]]
-    totals: dict[tuple[str, str], float] = {}
+    totals: dict[tuple[str, str], tuple[float, float]] = {}
     for kind, o in orders:
-        totals[kind, o["system"]] = totals.get((kind, o["system"]), 0.0) + o["units"]
-    words = ", ".join(f"{kind} {n:,.0f} {s}" for (kind, s), n in totals.items()) or "order nothing"
+        units, chips = totals.get((kind, o["system"]), (0.0, 0.0))
+        totals[kind, o["system"]] = (units + o["units"], chips + o["chips"])
+    most = {s: max(sum(u["chips"] for u in result["use"] if u["system"] == s and u["period"] == p) for p in periods) for _, s in totals}  # fmt: skip
+    ordered = [
+        f"{kind} {counted_units(n, c, most[s] if kind == 'rent' else c)} {s}" for (kind, s), (n, c) in totals.items()
+    ]
+    words = (", ".join(ordered) or "order nothing") + (" at a time" if any("up to" in o for o in ordered) else "")
     single = [v for v in result["single_vendor"] if v["objective"] is not None]
-    headline = f"{words[0].upper()}{words[1:]}. ${result['objective'] / 1e6:,.1f}M over {len(periods)} periods on {', '.join(result['stacks'])}."
+    headline = f"{words[0].upper()}{words[1:]}. {dollars(result['objective'])} over {len(periods)} periods on {', '.join(result['stacks'])}."
     if single and len(result["stacks"]) > 1:
         best = min(single, key=lambda v: v["objective"])
         headline += f" Mixing saves {percent(best['objective'] / result['objective'] - 1)} over {best['stack']} alone."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mowich.report import charts
-from mowich.report.page import Cell, Page, Result, Table, cell, estimate
+from mowich.report.page import Cell, Page, Result, Table, cell, counted, estimate
 from mowich.report.table import UNKNOWN, interval, number, percent
 from mowich.units import show
 
@@ -63,10 +63,11 @@ def collective_page(result: Result) -> Page:
     table: list[list[Cell]] = [[n, str(r["ranks"]), cell(r["time_s"], us, f"{i}.time_s"), (number(r["busbw_Bps"] / 1e9), "", f"{i}.busbw_Bps"), r["algorithm"], r["binds"], str(r["time_s"]["grade"])]
                                for i, (n, r) in enumerate(zip(names, rows, strict=True), start=1)]  # fmt: skip
     broken = ", ".join(inputs["faults"]) or "none"
+    bound = largest["binds"] if largest["binds"] == "latency" else f"the {largest['binds'].replace('_', '-')} links"
     slow = (
         f"; bytes take {number(result['slowdown'])} times as long as on whole links" if result["slowdown"] > 1 else ""
     )
-    return Page(title=f"{inputs['kind']} on {inputs['on']}", headline=f"{names[-1]} among {largest['ranks']} chips: {time_words(largest['time_s'])}, {number(largest['busbw_Bps'] / 1e9)} GB/s of bus bandwidth, bound by {largest['binds']}{slow}.",
+    return Page(title=f"{inputs['kind']} on {inputs['on']}", headline=f"{names[-1]} among {largest['ranks']} chips: {time_words(largest['time_s'])}, {number(largest['busbw_Bps'] / 1e9)} GB/s of bus bandwidth, bound by {bound}{slow}.",
                 assumptions=[("collective", str(inputs["kind"])), ("system", str(inputs["on"])), ("chips", str(largest["ranks"])), ("network", str(inputs["network"] or "the system's own")), ("failed", broken), ("beside", ", ".join(inputs["beside"]) or "nothing"),
                              ("facts", str(result.get("facts_hash", "")))],
                 tables=[Table(title="Sizes", head=["size", "chips", "time, us", "bus bandwidth, GB/s", "algorithm", "binds", "grade"], rows=table, note="Hover or focus a number for its grade and range.")], charts=pictures,
@@ -95,7 +96,7 @@ def goodput_page(result: Result) -> Page:
     ]  # fmt: skip
     head = ["strategy", "goodput, %", "simulated, %", "hours between failures", "failures", "checkpoint every, s", "recovery, s", "longest recovery for the target, s"]  # fmt: skip
     word = f" ({', '.join(close)} overlap)" if close else ""
-    return Page(title=f"{inputs['days']:g} days on {inputs['chips']:,} chips of {inputs['on']}", headline=f"Highest: {best['strategy']}, {interval(estimate(best['goodput']), 100.0)}% of the time trains{word}; a failure every {number(best['mtbf_s'] / 60)} minutes.",
+    return Page(title=f"{counted(inputs['days'], 'day')} on {counted(inputs['chips'], 'chip')} of {inputs['on'].split(':')[0]}", headline=f"Highest: {best['strategy']}, {interval(estimate(best['goodput']), 100.0)}% of the time trains{word}; a failure every {number(best['mtbf_s'] / 60)} minutes.",
                 assumptions=[("system", str(inputs["on"])), ("chips", f"{inputs['chips']:,}"), ("step", f"{inputs['step_s']:g} s"), ("spare chips", percent(inputs["spare_share"])), ("chips of a replica", f"{inputs['replica_chips']:,}"), ("facts", str(result.get("facts_hash", "")))],
                 tables=[Table(title="Strategies", head=head, rows=table, note="Hover or focus a number for its range.")], charts=pictures, warnings=result.get("warnings", ()), inputs=inputs)  # fmt: skip
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mowich.report import charts
-from mowich.report.page import Cell, Page, Result, Table, cell, estimate, plan_words
+from mowich.report.page import Cell, Page, Result, Table, cell, counted, estimate, plan_words
 from mowich.report.table import UNKNOWN, interval, number, percent
-from mowich.units import show_count
+from mowich.units import show, show_count
 
 GIB = 2**30
 
@@ -16,16 +16,19 @@ def fit_page(result: Result) -> Page:
     serving = inputs.get("task") == "serve"
     word = {True: "Fits", False: "Does not fit", None: "May fit"}[result["fits"]]
     least = (
-        f"; the smallest that fits is {result['smallest_chips']} chips"
+        f"; the smallest that fits is {counted(result['smallest_chips'], 'chip')}"
         if result["smallest_chips"]
         else "; nothing that was tried fits"
     )
     room = (
-        f", with room for {result['requests']:,} requests of {inputs['kv_tokens']:,.0f} tokens"
+        f", with room for {counted(result['requests'], 'request')} of {inputs['kv_tokens']:,.0f} tokens"
         if serving and result["fits"] is not False
         else ""
     )
     reason = f" ({result['reason']})" if result.get("reason") else ""
+    if reason and not serving:
+        reason = f" ({result['reason']} per device)" if result["reason"].endswith("short") else reason
+    where = f"{counted(result['chips'], 'chip')} of {result['system_id']}"
     pictures = []
     used = {k: [v / GIB] for k, v in memory.items()}
     if memory:
@@ -33,7 +36,7 @@ def fit_page(result: Result) -> Page:
                                             marks=[result["memory_capacity_B"] / GIB], mark="usable"))  # fmt: skip
     formats = {w: h for w, h in (result.get("smallest_by_weights") or {}).items() if h}
     if formats:
-        names = [f"{w}: {h['chips']} chips" for w, h in formats.items()]
+        names = [f"{w}: {counted(h['chips'], 'chip')}" for w, h in formats.items()]
         kinds = list(dict.fromkeys(k for h in formats.values() for k in h["memory_B"]))
         pictures.append(charts.stacked_bars("Fewest chips by format of the weights", "Memory of a device there, with the caches of the requests that fit.", names, {k: [h["memory_B"].get(k, 0.0) / GIB for h in formats.values()] for k in kinds},
                                             unit="GiB", marks=[result["memory_capacity_B"] / GIB] * len(names), mark="usable"))  # fmt: skip
@@ -50,9 +53,18 @@ def fit_page(result: Result) -> Page:
         if serving
         else f"sequences of {inputs['seq']}, batch of {inputs['batch_seqs']:g}"
     )
-    return Page(title=f"{inputs['model']} on {result['chips']} chips of {result['system_id']}", headline=f"{word} on {result['chips']} chips of {result['system_id']}{reason}{room}{least}.",
+    return Page(title=f"{inputs['model']} on {where}", headline=f"{word} on {where}{reason}{room}{least}.",
                 assumptions=[("model", str(inputs["model"])), ("work", work), ("plan", plan_words(result["plan"])), ("most of it", str(result["binds"]))], tables=tables, charts=pictures,
                 inputs=inputs)  # fmt: skip
+
+
+def _figure(key: str, value: float) -> str:
+    """A figure of a model with the unit that its name implies."""
+    if key.startswith("flop"):
+        return f"{show_count(value)} FLOP" if value < 1e9 else f"{value / 1e9:,.4g} GFLOP"
+    if "bytes" in key:
+        return f"{value:,.0f} B" if value < 1e6 else f"{value / 2**20:,.4g} MiB"
+    return show_count(value)
 
 
 def model_page(result: Result) -> Page:
@@ -71,10 +83,7 @@ def model_page(result: Result) -> Page:
         charts.stacked_bars("The published checkpoint", str(result.get("weight_bytes_assumed") or "Bytes by component, in the formats that it is published in."), ["checkpoint"], {k: [v / GIB] for k, v in result["weight_bytes"].items()}, unit="GiB"),
     ]  # fmt: skip
     keys = ("params", "params_active", "params_embedding", "params_head", "flop_per_token_forward", "flop_per_token_train", "kv_bytes_per_token", "kv_bytes_at_seq", "state_bytes_per_sequence")  # fmt: skip
-    rows: list[list[Cell]] = [
-        [k, (f"{result[k]:,.6g}" if result[k] < 1e6 else show_count(float(result[k])), f"{result[k]:,}", k)]
-        for k in keys
-    ]
+    rows: list[list[Cell]] = [[k, (_figure(k, float(result[k])), f"{result[k]:,}", k)] for k in keys]
     total = show_count(float(result["params"]))
     active = (
         ""
@@ -133,6 +142,10 @@ def sweep_page(result: Result) -> Page:
                 tables=[Table(title="Points", head=head, rows=table, note=f"Hover or focus a number for its grade and range.{more}")], inputs=inputs)  # fmt: skip
 
 
+VERDICTS = {"holds": "hold", "holds only if": "hold only under a condition", "does not follow": "do not follow"}
+"""Verdicts of several claims."""
+
+
 def claims_page(result: Result) -> Page:
     """Public claims against what facts give."""
     count = result["verdicts"]
@@ -165,20 +178,40 @@ def claims_page(result: Result) -> Page:
         for c in result["claims"]
     ]  # fmt: skip
     tables = [
-        Table(title="Claims", head=["claim", "published", "derived", "verdict", "formula", "why", "source"], rows=rows)
+        Table(
+            title="Claims",
+            head=["claim", "published", "derived", "verdict", "formula", "why", "source"],
+            rows=rows,
+            note="Derived figures are ratios, or in FLOP/s, B, B/s, W and tokens/s without prefix.",
+        )
     ]
     if result.get("memory"):
         tables.append(Table(title="What memory per chip costs", head=["model", "context", "system", "GiB", "chips", "tokens/s/chip", "bandwidth lost to weights", "price ratio"],
                             rows=[[m["model"], f"{m['context']:,}", m["system"], number(m["memory_B"] / GIB), str(m["chips"]), number(m["tokens_per_s"]), percent(m["loss"]), number(m["price_ratio"])] for m in result["memory"]]))  # fmt: skip
-    return Page(title="Public claims, derived again", headline="; ".join(f"{n} {verdict}" for verdict, n in count.items()) + ".", assumptions=[("facts", str(result.get("facts_hash", "")))],
+    return Page(title="Public claims, derived again", headline=f"Of {sum(count.values())} claims " + ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in count.items()) + ".", assumptions=[("facts", str(result.get("facts_hash", "")))],
                 tables=tables, charts=pictures, inputs=result.get("inputs", {}))  # fmt: skip
+
+
+def _measure(table: str, what: str, value: float | None) -> str:
+    """A figure of a profile with the unit that its field has; opcodes and lines are nanoseconds."""
+    if value is None:
+        return UNKNOWN
+    if table != "summary":
+        return f"{number(value, 1e-3)} us"
+    if what.endswith("_time"):
+        return show(value, "s")
+    if what.endswith("_percent"):
+        return f"{number(value)}%"
+    if what.endswith("_bytes"):
+        return show(value, "B")
+    return f"{value:,.0f}" if value == round(value) else number(value)
 
 
 def diff_page(result: Result) -> Page:
     """Two profiles of a kernel, figure by figure."""
     tables = [
         Table(title={"summary": "Figures", "opcodes": "Opcodes", "lines": "Lines"}[name], head=["what", "A", "B", "B/A"],
-              rows=[[str(r["what"]), number(r["a"]), number(r["b"]), number(r["ratio"])] for r in result[name] if r["a"] or r["b"]])
+              rows=[[str(r["what"]), _measure(name, r["what"], r["a"]), _measure(name, r["what"], r["b"]), number(r["ratio"])] for r in result[name] if r["a"] or r["b"]])
         for name in ("summary", "opcodes", "lines") if result.get(name)
     ]  # fmt: skip
     time = next((r for r in result["summary"] if r["what"] == "total_time"), None)
@@ -206,6 +239,13 @@ def diff_page(result: Result) -> Page:
     )
 
 
+METRICS = {
+    "tokens_per_s_per_chip": "tokens/s per chip", "tokens_per_s_total": "tokens/s of all chips", "tflops_per_chip": "TFLOP/s per chip", "seqs_per_s_total": "sequences/s of all chips",
+    "step_time_s": "step time in s", "derived_step_time_s": "step time in s, derived from the source's figures", "mfu_reported_pct": "MFU in %",
+}  # fmt: skip
+"""What rows of measurements give, in words."""
+
+
 def validate_page(result: Result) -> Page:
     answered = [r for r in result["rows"] if r["status"] == "ok"]
     by_metric: dict[str, list[tuple[float, float, str]]] = {}
@@ -228,10 +268,10 @@ def validate_page(result: Result) -> Page:
     ]
     pictures = [
         charts.points(
-            f"Predicted against measured: {metric}",
+            f"Predicted against measured: {METRICS.get(metric, metric)}",
             "On the diagonal a prediction is perfect.",
-            {metric: dots},
-            x="measured",
+            {"published runs": dots},
+            x=f"measured, {METRICS.get(metric, metric)}",
             y="predicted",
             log_x=True,
             log_y=True,

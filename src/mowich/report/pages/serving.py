@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mowich.report import charts
-from mowich.report.page import Cell, Page, Result, Table, best_row, cell, estimate
+from mowich.report.page import Cell, Page, Result, Table, best_row, cell, estimate, plan_words
 from mowich.report.table import UNKNOWN, interval, number, percent
 
 
 def serve_plan_words(row: Result) -> str:
-    def words(p: Mapping[str, Any]) -> str:
-        degrees = [f"{k}{p[k]}" for k in ("tp", "pp", "dp", "cp", "ep") if p.get(k, 1) != 1 or k == "tp"]
-        return f"{' '.join(degrees)} {p['precision']}/{p['kv']}"
-
     if not row.get("decode"):
         return "-"
     count = row["replicas"]
     if row["mode"] == "aggregated":
-        return f"{count['decode']} x ({words(row['decode'])})"
-    return f"{count['prefill']}P x ({words(row['prefill'])}) + {count['decode']}D x ({words(row['decode'])})"
+        return f"{count['decode']} x ({plan_words(row['decode'])})"
+    return f"{count['prefill']}P x ({plan_words(row['prefill'])}) + {count['decode']}D x ({plan_words(row['decode'])})"
 
 
 def serve_page(result: Result) -> Page:
@@ -44,6 +37,9 @@ def serve_page(result: Result) -> Page:
             else ("Cheapest", f"${interval(cost)} per million output tokens")
         )
         headline = f"{first}: {who}, {serve_plan_words(best)}, {interval(estimate(best['tokens_per_s_per_chip']))} tokens/s per chip, {price}{also}."
+    unpriced = [] if is_plan else [name for name, r in ok if estimate(r["usd_per_mtok"]).value is None]
+    if best is not None and unpriced and len(unpriced) < len(ok):
+        headline += f" No price known: {', '.join(unpriced)}."
     pictures = []
     fronts: dict[str, list[tuple[float, float, str]]] = {}
     if result.get("front"):
@@ -114,14 +110,14 @@ def serve_page(result: Result) -> Page:
 
 
 def traffic_page(result: Result) -> Page:
-    times = {"time to first token": "ttft_s", "time per output token": "tpot_s", "end to end": "e2e_s"}
+    times = {"Time to first token": "ttft_s", "Time per output token": "tpot_s", "End to end": "e2e_s"}
     marks = ("mean", "p50", "p90", "p99")
     rows = [[name, *(number(result[key][m], 1e3) for m in marks)] for name, key in times.items()]
     facts = [("requests", f"{result['completed']:,} of {result['requests']:,}"), ("utilisation", percent(result.get("utilisation"))), ("tokens/s/chip", number(result.get("tokens_per_s_per_chip"))),
              ("$/Mtok", number(result.get("usd_per_mtok"))), ("J/token", number(result.get("J_per_token"))), ("facts", str(result.get("facts_hash", "")))]  # fmt: skip
     pictures = [
         charts.stacked_bars(
-            f"{name}: percentiles", "", list(marks), {name: [result[key][m] * 1e3 for m in marks]}, unit="ms"
+            f"{name}: percentiles", "", list(marks), {name.lower(): [result[key][m] * 1e3 for m in marks]}, unit="ms"
         )
         for name, key in times.items()
         if result[key]["mean"] is not None  # nothing was answered

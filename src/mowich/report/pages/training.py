@@ -6,8 +6,8 @@ import math
 
 from mowich.report import charts
 from mowich.report.page import Page, Result, Table, best_row, cell, estimate, plan_words
-from mowich.report.table import interval
-from mowich.units import show_count
+from mowich.report.table import interval, number, percent
+from mowich.units import show_count, show_gib
 
 
 def compare_page(result: Result) -> Page:
@@ -26,13 +26,20 @@ def compare_page(result: Result) -> Page:
             + "."
         )
     if fastest is not None:
+        who = f"plan {label[rows.index(fastest)]} ({plan_words(fastest['plan'])} on {fastest['system']})" if is_plan else fastest["system"]  # fmt: skip
         parts.append(
-            f"Fastest: {'plan ' + label[rows.index(fastest)] if is_plan else fastest['system']}, {interval(estimate(fastest['days']))} days"
+            f"Fastest: {who}, {interval(estimate(fastest['days']))} days"
             + (f" ({', '.join(near)} overlap)" if near and not is_plan else "")
             + "."
         )
+    unpriced = [] if is_plan else [name for name, r in ok if estimate(r["usd_per_mtok"]).value is None]
+    if unpriced:
+        parts.append(f"No price known: {', '.join(unpriced)} (break-even in the table).")
+    short = [] if is_plan else [name for name, r in zip(label, rows, strict=True) if r.get("feasible") is False]
     if not ok:
         parts.append("Nothing fits.")
+    elif short:
+        parts.append(f"Cannot run it: {', '.join(short)}.")
     names = sorted(
         {k for _, r in ok for k in r["step_s"]["breakdown"]},
         key=lambda k: -sum(r["step_s"]["breakdown"].get(k, 0.0) for _, r in ok),
@@ -57,7 +64,7 @@ def compare_page(result: Result) -> Page:
                                       [(n, e.low, float(e), e.high) for n, r in ok if (e := estimate(r["step_s"])).low and e.high], unit="s", log=True))  # fmt: skip
         priced = [(n, r) for n, r in ok if estimate(r["usd_per_mtok"]).value is not None]
         if priced:
-            pictures.append(charts.points("Cost against time", "Down and left is better.", {n: [(float(estimate(r["days"])), float(estimate(r["usd_per_mtok"])), plan_words(r["plan"]))] for n, r in priced},
+            pictures.append(charts.points("Cost against time", "Down and left is better." + (" Rows without a known price are not here." if len(priced) < len(ok) else ""), {n: [(float(estimate(r["days"])), float(estimate(r["usd_per_mtok"])), plan_words(r["plan"]))] for n, r in priced},
                                           x="days", y="$ per million tokens"))  # fmt: skip
         for name, r in ok[:1] if is_plan else ok[:6]:
             spread = r.get("spread") or []
@@ -93,10 +100,29 @@ def compare_page(result: Result) -> Page:
         "grade",
         "binds",
     ]
+    tables = [Table(title="Answers", head=head, rows=table, note="Hover or focus a number for its grade and range. ? is unknown, with the reason.")]  # fmt: skip
+    if result.get("why"):
+        tables.append(_why(result["why"], rows[0]))
     return Page(
         title=f"{inputs.get('model')}: {'plans' if is_plan else 'systems compared'}", headline=" ".join(parts),
         assumptions=[("model", str(inputs.get("model"))), ("tokens", show_count(float(inputs.get("tokens") or 0))), ("sequence", str(inputs.get("seq"))), ("batch, sequences", f"{float(inputs.get('batch_seqs') or 0):g}"),
                      ("price term", str(inputs.get("price_term"))), ("facts", str(result.get("facts_hash", "")))],
-        tables=[Table(title="Answers", head=head, rows=table, note="Hover or focus a number for its grade and range. ? is unknown, with the reason.")], charts=pictures,
+        tables=tables, charts=pictures,
         warnings=result.get("warnings", ()), inputs=inputs,
     )  # fmt: skip
+
+
+def _why(why: Result, best: Result) -> Table:
+    """The neighbours of the best plan: what one choice a step away costs, and what ties."""
+    rows = [
+        [f"{n['field']} {n['value']}", f"{n['slower']:+.1%}" if n["slower"] is not None else f"does not fit, +{show_gib(n['short_B'])}", number(n["memory_B"] / 2**30), n["cause"] or "-", plan_words(n["plan"])]
+        for n in why["neighbours"]
+    ]  # fmt: skip
+    ties = why["ties"]
+    differ = "; ".join(f"{k.replace('_', ' ')} {', '.join(v)}" for k, v in ties["differ_in"].items())
+    note = f"One choice of {plan_words(best['plan'])} a step away, the others made anew. " + (
+        f"{ties['count']} plans lie within {percent(ties['within'])}, less than the model can tell apart; they differ in {differ or 'nothing that is shown'}."
+        if ties["count"] > 1
+        else f"No other plan lies within {percent(ties['within'])}."
+    )
+    return Table(title="Why this plan: its neighbours", head=["with", "step time", "GiB of a device", "because of", "best such plan"], rows=rows, note=note)  # fmt: skip

@@ -3,14 +3,15 @@
   const options = JSON.parse(document.getElementById("options").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   let drawn = [];
+  const SHEET = 660; // pixels of a chart on paper: A4 and Letter with usual margins are wider
   const draw = (paper = false) => {
     drawn.forEach((chart) => chart.dispose());
     drawn = options.map((option, place) => {
       const box = document.getElementById("chart" + place);
       const night = dark.matches && !paper;
-      const [fits, more] = fitted(option, box.clientWidth, night);
-      box.style.height = `${Number(box.dataset.height) + more}px`;
-      const chart = echarts.init(box, night ? "dark" : null, { renderer: "svg" });
+      const [fits, more] = fitted(option, paper ? SHEET : box.clientWidth, night);
+      box.style.height = `${Number(box.dataset.height) * (paper ? 0.8 : 1) + more}px`;
+      const chart = echarts.init(box, night ? "dark" : null, { renderer: "svg", ...(paper ? { width: SHEET } : {}) });
       chart.setOption(fits);
       return chart;
     });
@@ -59,6 +60,8 @@
     [...rows[0].cells].forEach((_, column) => {
       const longest = Math.max(...rows.map((r) => words(r.cells[column]).length));
       const isText = longest > 30 || rows.some((r) => r.cells[column] && value(r.cells[column]) === null && words(r.cells[column]).length > 12);
+      const cells = rows.map((r) => r.cells[column]).filter((c) => c && !["", "?", "-"].includes(words(c).trim()));
+      if (!isText && cells.length && cells.every((c) => value(c) === null)) table.querySelectorAll("tr").forEach((r) => r.cells[column] && r.cells[column].classList.add("words"));
       if (isText) table.querySelectorAll("tr").forEach((r) => r.cells[column] && r.cells[column].classList.add("text", ...(longest > 70 ? ["long"] : longest > 24 ? ["wide"] : [])));
     });
   });

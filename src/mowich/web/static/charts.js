@@ -91,7 +91,7 @@ function numbers(chart) {
   const table = () => h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers of ${chart.title}` },
     h("table", {}, h("thead", {}, h("tr", {}, chart.head.map((t) => h("th", { scope: "col" }, t || "\u00a0")))),
       h("tbody", {}, chart.rows.map((r) => h("tr", {}, r.map((c, i) => (i ? h("td", {}, c) : h("th", { scope: "row" }, c))))))));
-  const made = h("details", { ontoggle: () => made.open && made.childElementCount === 1 && made.append(table()) }, h("summary", {}, "Numbers"));
+  const made = h("details", { ontoggle: () => made.open && made.childElementCount === 1 && made.append(table()) }, h("summary", {}, "Numbers", h("span", { class: "sr" }, ` of ${chart.title}`)));
   return made;
 }
 

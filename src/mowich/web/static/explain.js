@@ -44,6 +44,20 @@ const quantity = (value, unit) => {
 
 let running = null;
 let last = null;
+let opener = null; // {metric, element} that opened the explanation
+
+/** Close the explanation; the focus goes back to what opened it, or to the number that is there in its place. */
+export function close() {
+  const box = $("why");
+  if (!box?.childElementCount && !document.body.classList.contains("why")) return;
+  running?.abort();
+  const held = box?.contains(document.activeElement) || document.activeElement === document.body;
+  box?.replaceChildren();
+  document.body.classList.remove("why");
+  const back = opener?.element?.isConnected ? opener.element : opener && document.querySelector(`#centre [data-metric="${CSS.escape(opener.metric)}"]`);
+  if (held) back?.focus();
+  opener = null;
+}
 
 /** Why: formula, numbers, facts. ask: the request whose result has the number. */
 export async function explain(ask, metric, from = null) {
@@ -51,13 +65,16 @@ export async function explain(ask, metric, from = null) {
   running?.abort();
   const own = new AbortController();
   running = own;
+  if (from && !box.contains(from)) opener = { metric, element: from === document.body ? null : from };
   box.replaceChildren(h("p", { class: "soft" }, `Explaining ${metric} …`));
   document.body.classList.add("why");
   try {
     const answer = await post("/api/explain", { ask, metric }, own.signal);
     if (own.signal.aborted) return;
     last = { ask, metric };
-    draw(box, answer.result, metric, from);
+    draw(box, answer.result, metric);
+    const now = document.activeElement;
+    if (now === from || now === document.body || box.contains(now)) box.querySelector("h2").focus({ preventScroll: true }); // not away from what was begun since
   } catch (error) {
     if (own.signal.aborted) return;
     box.replaceChildren(h("p", { class: "warning" }, error.message));
@@ -75,11 +92,13 @@ function source(f) {
 }
 
 /** One fact on its own, for the table of facts. */
-export function fact(f) {
+export function fact(f, from = null) {
   const [card, box] = boxes();
+  opener = { metric: "", element: from };
   card.replaceChildren();
-  box.replaceChildren(h("h2", {}, "Where it comes from"), source(f));
+  box.replaceChildren(heading("Where it comes from"), source(f));
   document.body.classList.add("why");
+  box.querySelector("h2").focus({ preventScroll: true });
 }
 
 export function clear() {
@@ -87,7 +106,9 @@ export function clear() {
   document.body.classList.remove("why");
 }
 
-function draw(box, e, metric, from) {
+const heading = (title) => h("div", { class: "bar" }, h("h2", { tabindex: -1 }, title), h("button", { type: "button", class: "small quiet", "aria-label": "Close the explanation (Escape)", onclick: close }, "×"));
+
+function draw(box, e, metric) {
   const est = e.estimate ?? e;
   const head = quantity(est.value, est.unit);
   const range = est.low !== null && est.low !== undefined && est.high > est.low ? `90% range ${quantity(est.low, est.unit)} to ${quantity(est.high, est.unit)}` : "";
@@ -95,7 +116,7 @@ function draw(box, e, metric, from) {
   const total = parts.reduce((a, [, v]) => a + v, 0);
   const moves = (e.moves ?? []).slice(0, 6);
   box.replaceChildren(
-    h("div", { class: "bar" }, h("h2", {}, e.title), h("button", { type: "button", class: "small quiet", "aria-label": "Close the explanation", onclick: () => { box.replaceChildren(); document.body.classList.remove("why"); from?.isConnected && from.focus(); } }, "×")),
+    heading(e.title),
     h("p", { class: "big" }, head, " ", est.grade ? h("span", { class: `grade ${est.grade}` }, est.grade) : ""),
     range ? h("p", { class: "soft" }, range) : "", est.reason ? h("p", { class: "warning" }, est.reason) : "", e.says ? h("p", {}, `${e.says[0].toUpperCase()}${e.says.slice(1)}.`) : "",
     e.formula ? h("p", { class: "formula" }, `= ${e.formula}`) : "",

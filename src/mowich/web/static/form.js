@@ -78,8 +78,8 @@ function picker() {
       const chosen = items[Math.max(at, 0)];
       if (chosen) pick(chosen.firstChild.textContent);
     } else if (e.key === "Escape") {
+      if (list.hidden) input.blur();
       open(false);
-      input.blur();
     }
   }
   const pasted = h("textarea", { id: "config", rows: 6, spellcheck: "false", "aria-label": "config.json of a model", placeholder: '{"model_type": "llama", "hidden_size": 4096, ...}' });
@@ -160,6 +160,8 @@ function draw() {
   const set = h("textarea", { id: "set", rows: 3, spellcheck: "false", "aria-label": "Settings, one path=value in a line", placeholder: "prices.trn3=$1.40/chip/h", onchange: () => change({ set: set.value.split("\n").map((s) => s.trim()).filter(Boolean) }) });
   set.value = state.set.join("\n");
   const wide = $("left").querySelector("details.all");
+  const held = $("left").contains(document.activeElement) ? document.activeElement : null;
+  const same = held && (held.id ? `#${CSS.escape(held.id)}` : held.name ? `[name="${held.name}"][value="${held.value}"]` : null);
   $("left").replaceChildren(h("details", { class: "all", open: wide ? wide.open : window.innerWidth > 820 }, h("summary", {}, "What is asked"),
     picker(),
     h("fieldset", { class: "task" }, h("legend", {}, "Task"), radio("train", "Train"), radio("serve", "Serve")),
@@ -171,6 +173,7 @@ function draw() {
     h("details", { class: "yaml", open: true }, h("summary", {}, "Scenario (YAML)"), yaml, apply, h("p", { class: "wrong", id: "wrong-yaml" })),
     h("button", { type: "button", class: "small quiet", onclick: () => { change({ ...structuredClone(EMPTY), tab: state.tab, task: state.task }, true); announce(["all"]); } }, "Start over"),
   ));
+  if (same) $("left").querySelector(same)?.focus(); // made anew under the fingers
   renewYaml();
 }
 

@@ -11,7 +11,7 @@ const TABS = [["compare", "Compare"], ["serve", "Serve"], ["fleet", "Fleet"], ["
 const LATE = { fleet: () => import("./fleet.js"), kernel: () => import("./kernel.js"), facts: () => import("./facts.js"), accuracy: () => import("./accuracy.js") };
 
 function tabs() {
-  const made = TABS.map(([id, label]) => h("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "centre", onclick: () => go(id) }, label));
+  const made = TABS.map(([id, label]) => h("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": "view", onclick: () => go(id) }, label));
   $("tabs").replaceChildren(...made);
   $("tabs").addEventListener("keydown", (e) => {
     const at = made.indexOf(document.activeElement);
@@ -30,6 +30,7 @@ function mark() {
     tab.setAttribute("aria-selected", String(state.tab === id));
     tab.tabIndex = state.tab === id ? 0 : -1;
   }
+  $("view").setAttribute("aria-labelledby", `tab-${state.tab}`);
   $("panes").dataset.tab = state.tab;
 }
 
@@ -125,7 +126,7 @@ function theme() {
 function keys() {
   document.addEventListener("keydown", async (e) => {
     const typing = e.target.matches?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select");
-    if (e.key === "Escape" && document.body.classList.contains("why")) document.body.classList.remove("why");
+    if (e.key === "Escape" && !typing) drawer.close();
     if (typing || e.ctrlKey || e.metaKey || e.altKey) return;
     if (e.key === "/") {
       e.preventDefault();
@@ -148,6 +149,10 @@ async function start() {
   tabs();
   tools();
   keys();
+  document.querySelector(".skip").addEventListener("click", (e) => { // the address behind # is the question, so it stays
+    e.preventDefault();
+    $("centre").focus();
+  });
   mark();
   if (live(state.tab)) {
     if (location.hash.length > 1) results.refresh();
