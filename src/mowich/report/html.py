@@ -108,7 +108,7 @@ def _facts(facts: Sequence[Fact]) -> str:
     return (
         f'<section><h2>Sources</h2><p class="note">{len(facts)} facts stand behind these numbers: {words}. A vendor document, B independent measurement, C derived with its formula, D estimate.</p>'
         '<details class="sources"><summary>All facts with their sources</summary><div class="scroll" tabindex="0" role="region" aria-label="Sources"><table><thead><tr><th scope="col">fact</th>'
-        f'<th scope="col">value (range)</th><th scope="col">grade</th><th scope="col">source</th></tr></thead><tbody>{rows}</tbody></table></div></details></section>'
+        f'<th scope="col">value (range)</th><th scope="col">grade</th><th scope="col" class="words">source</th></tr></thead><tbody>{rows}</tbody></table></div></details></section>'
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def compare_page(result: Result) -> Page:
         )
     unpriced = [] if is_plan else [name for name, r in ok if estimate(r["usd_per_mtok"]).value is None]
     if unpriced:
-        parts.append(f"No price known: {', '.join(unpriced)} (break-even in the table).")
+        parts.append(f"No price known: {', '.join(unpriced)}.")
     short = [] if is_plan else [name for name, r in zip(label, rows, strict=True) if r.get("feasible") is False]
     if not ok:
         parts.append("Nothing fits.")

@@ -14,6 +14,7 @@ function boxes() {
   return [$("card"), $("why")];
 }
 
+const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const degrees = (p) => h("dl", { class: "facts" }, Object.entries(SAYS).filter(([k]) => p[k] !== undefined && p[k] !== null && p[k] !== "none" && p[k] !== false && !(p[k] === 1 && !["tp", "pp", "dp", "micro_batch"].includes(k)) && !(k === "zero" && p[k] === 0))
   .map(([k, label]) => h("div", {}, h("dt", {}, label), h("dd", {}, p[k] === true ? "yes" : String(p[k])))));
 
@@ -26,8 +27,8 @@ export function card(row, result) {
     h("h2", {}, row.display ?? row.system),
     h("p", { class: "soft" }, `${row.chips_used} of ${row.chips_requested} chips${row.chips_idle ? `, ${row.chips_idle} idle` : ""}${row.devices_per_chip > 1 ? `, ${row.devices_per_chip} devices each` : ""}. ${row.price ? `Price: ${row.price}.` : ""}`),
     row.reason ? h("p", { class: "warning" }, row.reason) : "",
-    ...(training ? [row.plan ? degrees(row.plan) : ""] : [row.decode ? h("h3", {}, row.mode === "aggregated" ? `${row.replicas.decode} workers` : `${row.replicas.decode} decode workers`) : "", row.decode ? degrees(row.decode) : "",
-      ...(row.mode === "disaggregated" ? [h("h3", {}, `${row.replicas.prefill} prefill workers`), degrees(row.prefill)] : [])]),
+    ...(training ? [row.plan ? degrees(row.plan) : ""] : [row.decode ? h("h3", {}, row.mode === "aggregated" ? counted(row.replicas.decode, "worker") : counted(row.replicas.decode, "decode worker")) : "", row.decode ? degrees(row.decode) : "",
+      ...(row.mode === "disaggregated" ? [h("h3", {}, counted(row.replicas.prefill, "prefill worker")), degrees(row.prefill)] : [])]),
     memory.length ? h("h3", {}, "Memory of a device") : "",
     memory.length ? h("dl", { class: "facts" }, memory.map(([k, v]) => h("div", {}, h("dt", {}, k.replaceAll("_", " ")), h("dd", {}, bytes(v)))), h("div", {}, h("dt", {}, "usable"), h("dd", {}, bytes(row.memory_capacity_B)))) : "",
     h("p", { class: "soft" }, "Click a number, or press e, for its formula and sources.", result.facts_hash ? ` Facts ${result.facts_hash}.` : ""),
