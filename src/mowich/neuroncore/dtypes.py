@@ -157,14 +157,19 @@ def _find(given: Any) -> DType:
 # conversions ---------------------------------------------------------------------------------------------------------------
 
 
+_WORD = {8: np.uint8, 16: np.uint16}
+
+
 def _table(dtype: DType) -> NDArray[np.float32]:
-    """All 256 values of an 8-bit format as float32: faster than the cast, and the same bits."""
-    values: NDArray[np.float32] = np.arange(256, dtype=np.uint8).view(dtype.dtype).astype(np.float32)
+    """All values of an 8-bit format, or of float16, as float32: faster than the cast (float16: twice), and the same bits."""
+    values: NDArray[np.float32] = (
+        np.arange(1 << dtype.bits).astype(_WORD[dtype.bits]).view(dtype.dtype).astype(np.float32)
+    )
     return values
 
 
 _TABLES: dict[DType, NDArray[np.float32]] = {
-    d: _table(d) for d in (float8_e4m3, float8_e4m3fn, float8_e5m2, float8_e3m4, float8_e8m0fnu)
+    d: _table(d) for d in (float16, float8_e4m3, float8_e4m3fn, float8_e5m2, float8_e3m4, float8_e8m0fnu)
 }
 _LIMITS: dict[np.dtype[Any], tuple[float, float]] = {
     d.dtype: (float(np.iinfo(d.dtype).min), float(np.iinfo(d.dtype).max))
@@ -178,7 +183,7 @@ def to_f32(array: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
         return array
     table = _TABLES.get(dtype)
     if table is not None:
-        return table.take(array.view(np.uint8))
+        return table.take(array.view(_WORD[dtype.bits]))
     if dtype.part is not None:
         raise UserError(
             f"{dtype} elements are packed: only matmul with scales reads them as numbers",
