@@ -76,6 +76,7 @@ export async function explain(ask, metric, from = null) {
     draw(box, answer.result, metric);
     const now = document.activeElement;
     if (now === from || now === document.body || box.contains(now)) box.querySelector("h2").focus({ preventScroll: true }); // not away from what was begun since
+    $("right").scrollTop = box.offsetTop - 8; // below the plan
   } catch (error) {
     if (own.signal.aborted) return;
     box.replaceChildren(h("p", { class: "warning" }, error.message));
