@@ -34,7 +34,7 @@ RENAMED = {
 }
 STYLE = (
     ".md-grid{max-width:90rem}.md-typeset table:not([class]){font-size:.7rem}.md-typeset pre>code{font-size:.72em}\n"
-    ".md-typeset table:not([class]) :is(th,td){padding:.45em .8em;min-width:0}\n"
+    ".md-typeset table:not([class]) :is(th,td){padding:.45em .8em}@media(min-width:60em){.md-typeset table:not([class]) :is(th,td){min-width:0}}\n"
 )
 """Tables and listings are wide: the page is too, and cells are as narrow as what they hold."""
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")

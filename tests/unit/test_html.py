@@ -353,6 +353,6 @@ def test_the_kernel_page_shows_time_roof_and_memory(capsys: pytest.CaptureFixtur
         "Roofline",
         "SBUF in use",
         "PSUM in use",
-        "What moves the time most",
+        "What moves it most: time",
     ):
         assert title in text

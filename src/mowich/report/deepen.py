@@ -204,7 +204,7 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
         if bars:
             out.append(
                 charts.tornado(
-                    f"What moves the {name}{of} most",
+                    f"What moves it most: {name}{of}",
                     "Change when one fact goes to the ends of its range.",
                     bars,
                     unit=f"% of the {name}",
