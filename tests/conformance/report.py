@@ -127,7 +127,7 @@ def entry_table(rows: list[Row]) -> list[str]:
             f"| {name.removeprefix('nkilib.')} | {'yes' if name in bare else ''} | {' | '.join(cells)} | {why} |"
         )
     ran = [sum(any(found.get((name, *c), [])) for name in entries) for c in columns]
-    others = f" Why not: {', '.join(f'{why} ({n})' for why, n in sorted(left.items()))}." if left else ""
+    others = f" For the others: {', '.join(f'{why} ({n})' for why, n in sorted(left.items()))}." if left else ""
     return [
         "",
         "### Entry kernels",
