@@ -157,6 +157,19 @@ def effort(rows: list[Row]) -> str:
     )
 
 
+def failures_by_cause(rows: list[Row]) -> str:
+    """How many failures are whose, and the share that passes without those of others."""
+    done = [r for r in rows if r["outcome"] in ("passed", "failed")]
+    n = Counter(explanation(r).split(":")[0] or "not yet explained" for r in done if r["outcome"] == "failed")
+    passed = sum(r["outcome"] == "passed" for r in done)
+    mine = passed + n.total() - n["theirs"]
+    parts = ", ".join(f"{count:,} {name}" for name, count in sorted(n.items()))
+    return (
+        f"Failures by cause: {parts}. *Theirs* are faults of the tests or kernels, with the evidence below; of the other {mine:,} cases that ran, "
+        f"{100 * passed / mine:.1f}% pass."
+    )
+
+
 def changes(before: list[Row], after: list[Row]) -> list[str]:
     """What became of the cases of an earlier run, those that fail now and passed then first: `passed -> failed: id (target)  why`. Cases that either
     run did not come to are left out."""
@@ -188,6 +201,8 @@ def write(rows: list[Row]) -> str:
     ]
     for (suite, target, which), group in grouped(rows, lambda r: (r["suite"], r["target"], r["set"])).items():
         out.append(f"| {suite} | {target} | {SET_TITLES.get(which, which) or 'all'} | {counts(group)} |")
+    if any(r["outcome"] == "failed" for r in rows) and any(r["outcome"] == "passed" for r in rows):
+        out += ["", failures_by_cause(rows)]
     if any(r["suite"] == "nkilib" for r in rows):
         out += ["", effort(rows)]
     if left := sum(r["outcome"] == "never run" for r in rows):

@@ -57,6 +57,14 @@ def test_an_explanation_is_found_by_id_and_says_whose(report: ModuleType) -> Non
     assert report.explanation(row("x", "failed")) == ""
 
 
+def test_the_share_without_failures_of_others_counts_those_not_explained(report: ModuleType) -> None:
+    theirs = row("x", "failed") | {"id": "beta1/nki_isa_activation", "suite": "beta1"}
+    text = report.write([row("a", "passed"), row("b", "passed"), row("c", "failed", "ValueError: no"), theirs])
+    assert "Failures by cause: 1 not yet explained, 1 theirs." in text
+    assert "of the other 3 cases that ran, 66.7% pass" in text
+    assert "Failures by cause" not in report.write([row("a", "passed")])
+
+
 def test_every_explanation_says_whose_the_failure_is(report: ModuleType) -> None:
     assert {e["whose"] for e in report.known()} <= {"ours", "theirs", "open"}
     assert all(e["ids"] and e["why"] for e in report.known())
