@@ -139,7 +139,10 @@ def test_a_pasted_config_is_the_model_it_describes(client: TestClient) -> None:
 
 def test_near_says_that_it_is_not_the_whole_search(client: TestClient) -> None:
     whole = client.post("/api/compare", json=COMPARE).json()["result"]
-    near = {r["system"]: {k: r["plan"][k] for k in ("tp", "pp", "ep", "cp", "precision")} for r in whole["rows"]}
+    near = {
+        r["system"]: {k: r["plan"][k] for k in ("tp", "pp", "ep", "cp", "micro_batch", "precision")}
+        for r in whole["rows"]
+    }
     first = client.post("/api/compare", json={**COMPARE, "near": near}).json()["result"]
     assert whole["complete"] is True
     assert first["complete"] is False

@@ -156,7 +156,7 @@ class Compare(_Either):
 
     on: tuple[SystemName, ...] = Field(min_length=1, max_length=MAX_SYSTEMS, examples=[["trn2", "trn3", "gb300"]])
     equal: Literal["chips", "units", "usd", "power"] | None = Field(default=None, description="Footing of chips.")
-    near: dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "precision"], Word | int]] | None = Field(
+    near: dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]] | None = Field(
         default=None, max_length=MAX_SYSTEMS,
         description="Search only near these plans, for an answer while a slider moves; it says complete: false.",
     )  # fmt: skip

@@ -58,7 +58,7 @@ def row(ask: asks.Compare | asks.ServePlans, place: int, facts: Facts) -> Row | 
 def around(
     near: Mapping[str, str | int], fixed: Mapping[str, Sequence[int | str]], model: Model
 ) -> dict[str, Sequence[int | str]]:
-    """Choices one step about those of a plan, within `fixed`: halves and doubles of its degrees, the same precision."""
+    """Choices one step about those of a plan, within `fixed`: halves and doubles of its degrees and micro-batch, the same precision."""
     out: dict[str, Sequence[int | str]] = dict(fixed)
     for name, value in near.items():
         if name == "precision":

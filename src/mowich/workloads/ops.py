@@ -6,6 +6,7 @@ This is where a layer's shapes become work. Bytes, times and chips are elsewhere
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -127,6 +128,7 @@ def mlp_gemms(ffn: int, gated: bool, hidden: int, prefix: str = "mlp") -> tuple[
     )
 
 
+@lru_cache(maxsize=1024)
 def dense_gemms(layer: Layer, hidden: int) -> tuple[Gemm, ...]:
     """Every GEMM of the layer that all tokens take: mixer, dense or shared feed-forward, router, latent projections."""
     gemms = mixer_gemms(layer, hidden)

@@ -22,7 +22,7 @@ const QUICK = 120; // a whole search quicker than this needs no first look
 function near() {
   const rows = shown.answer?.result.rows ?? [];
   const out = {};
-  for (const r of rows) if (r.plan && state.on.includes(r.system)) out[r.system] = Object.fromEntries(["tp", "pp", "ep", "cp", "precision"].map((k) => [k, r.plan[k]]));
+  for (const r of rows) if (r.plan && state.on.includes(r.system)) out[r.system] = Object.fromEntries(["tp", "pp", "ep", "cp", "micro_batch", "precision"].map((k) => [k, r.plan[k]]));
   return out;
 }
 
