@@ -256,7 +256,8 @@ def _layer_extremes(model: Model, system: System, job: TrainJob, p: Plans) -> tu
     kept_whole = replace(p, recompute=np.zeros(len(p)))
     for layer in model.layers:
         total = total + layer.count * activation_B_per_layer(model, layer, system, job, p)
-        biggest = np.maximum(biggest, activation_B_per_layer(model, layer, system, job, kept_whole))
+        if np.any(p.recompute >= 2):  # else nobody asks
+            biggest = np.maximum(biggest, activation_B_per_layer(model, layer, system, job, kept_whole))
         if isinstance(layer.ffn, Moe):
             rows = p.micro_batch * job.seq / p.cp * layer.ffn.top_k * p.etp / p.tp
             buffers = np.maximum(buffers, 2.0 * 2.0 * rows * layer.ffn.width(model.hidden))

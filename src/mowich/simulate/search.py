@@ -77,26 +77,20 @@ def survey(
 ) -> Survey:
     """Memory and time of all legal plans, none left out. Raises UserError (exit 3) when no plan is legal."""
     plans = legal_plans(model, system, job, fixed).plans
-    need, fits = memory(model, system, job, plans)
+    need, fits, _ = memory(model, system, job, plans)
     return Survey(plans=plans, need_B=need, fits=fits, seconds_per_token=step_s_per_token(model, system, job, plans))
 
 
 def candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candidate:
     """One plan evaluated alone."""
     columns = Plans.of([plan])
-    step = step_time(model, system, job, columns)
-    return _candidate(plan, step, 0, by_category(model, system, job, columns)[0])
+    found = memory_B(model, system, job, columns, micro_batches(job, columns))
+    return _candidate(plan, step_time(model, system, job, columns), 0, {k: float(found[k][0]) for k in CATEGORIES})
 
 
 def _candidate(plan: Plan, step: StepTime, row: int, memory: Mapping[str, float]) -> Candidate:
     return Candidate(plan=plan, step_s=float(step.total_s[row]), parts={k: float(step.parts[k][row]) for k in PARTS}, memory_B=memory,
                      tokens=float(step.tokens[row]))  # fmt: skip
-
-
-def by_category(model: Model, system: System, job: TrainJob, plans: Plans) -> list[dict[str, float]]:
-    """Bytes per device by category, of each plan."""
-    found = memory_B(model, system, job, plans, micro_batches(job, plans))
-    return [{k: float(found[k][i]) for k in CATEGORIES} for i in range(len(plans))]
 
 
 def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None,
@@ -107,7 +101,7 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
     start, top = time.perf_counter(), max(top, 1)
     space = legal_plans(model, system, job, fixed)
     plans = space.plans
-    need, fits = memory(model, system, job, plans)
+    need, fits, categories = memory(model, system, job, plans)
     # recomputing only adds time: of each run of plans that differ in it alone, the first that fits is the fastest that fits,
     # and the first of all is the fastest if memory were free
     first = np.zeros_like(fits).reshape(-1, space.num_recompute)
@@ -129,13 +123,13 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
             for i in _fastest(per_token, need[rows], fits[rows], top)
         ]
     leaders = sorted(leaders, key=lambda one: one[:3])[:top]
-    found = by_category(model, system, job, plans.take(np.array([*(one[2] for one in leaders), int(np.argmin(need))])))
-    best = [
-        _candidate(plans.plan(place), step, i, kept)
-        for (_, _, place, step, i), kept in zip(leaders, found, strict=False)
-    ]
+
+    def bytes_of(place: int) -> dict[str, float]:
+        return {name: float(column[place]) for name, column in categories.items()}
+
+    best = [_candidate(plans.plan(place), step, i, bytes_of(place)) for _, _, place, step, i in leaders]
     return Search(evaluated=len(plans), feasible=int(fits.sum()), seconds=time.perf_counter() - start, best=tuple(best),
-                  unconstrained_s_per_token=least, smallest_B=found[-1], refused=space.refused)  # fmt: skip
+                  unconstrained_s_per_token=least, smallest_B=bytes_of(int(np.argmin(need))), refused=space.refused)  # fmt: skip
 
 
 def _fastest(
@@ -149,17 +143,24 @@ def _fastest(
     return runners[np.lexsort((need_B[runners], per_token[runners]))][:top]
 
 
-def memory(model: Model, system: System, job: TrainJob, plans: Plans) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(bytes per device, whether that and what lives in the host's memory fit) of every plan, in chunks."""
+def memory(
+    model: Model, system: System, job: TrainJob, plans: Plans
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, NDArray[np.float64]]]:
+    """(bytes per device, whether that and what lives in the host's memory fit, the bytes by category) of every plan, in chunks."""
     need, fits = np.empty(len(plans)), np.empty(len(plans), dtype=bool)
+    categories = {name: np.empty(len(plans)) for name in CATEGORIES}
     for lo in range(0, len(plans), CHUNK):
+        rows = slice(lo, lo + CHUNK)
         part = plans.rows(lo, lo + CHUNK)
         g = micro_batches(job, part)
-        need[lo : lo + CHUNK] = reduce(np.add, memory_B(model, system, job, part, g).values())
-        fits[lo : lo + CHUNK] = need[lo : lo + CHUNK] <= system.hbm_usable_B
+        found = memory_B(model, system, job, part, g)
+        for name, column in categories.items():
+            column[rows] = found[name]
+        need[rows] = reduce(np.add, found.values())
+        fits[rows] = need[rows] <= system.hbm_usable_B
         if np.any(part.offload > 0):
-            fits[lo : lo + CHUNK] &= host_memory_B(model, system, job, part, g) <= system.host_B
-    return need, fits
+            fits[rows] &= host_memory_B(model, system, job, part, g) <= system.host_B
+    return need, fits, categories
 
 
 def step_s_per_token(model: Model, system: System, job: TrainJob, plans: Plans) -> NDArray[np.float64]:

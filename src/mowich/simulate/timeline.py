@@ -16,7 +16,7 @@ from mowich.plans import schedules
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.pipeline import Timeline, Times, play
-from mowich.simulate.train import head_times, layer_sums, step_time
+from mowich.simulate.train import head_times, layer_sums, rates, step_time
 from mowich.workloads.model import Model
 
 MAX_SPANS = 500_000
@@ -64,7 +64,7 @@ def timeline(model: Model, system: System, job: TrainJob, plan: Plan) -> PlanTim
     layer = float(sum(sums[k][0] for k in sums if k not in ("forward", "weights"))) * slower / model.num_layers
     forward = float(sums["forward"][0]) * slower / model.num_layers
     weights = 0.0 if job.frozen_base else float(sums["weights"][0]) * slower / model.num_layers
-    head = [float(x[0]) * slower for x in head_times(model, system, job, p)]
+    head = [float(x[0]) * slower for x in head_times(model, system, job, p, rates(system, p.precision))]
     stages = []
     dealt = stage_layers(model.num_layers, plan.pp * chunks)
     if plan.split == "balanced":

@@ -493,7 +493,7 @@ def step_time(
     imbalance = layers_per_stage(model, p) * p.pp / L  # the fullest stage over the mean one
     per_micro = {k: sums[k] / p.pp * imbalance for k in LAYER_PARTS}
     # on the last stage; where the split is not known, uneven splits hide half of what it adds there
-    head_forward, head_back, head_weights = head_times(model, system, job, p, kernels)
+    head_forward, head_back, head_weights = head_times(model, system, job, p, r)
     head = head_forward + head_back + head_weights
     head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
     if np.any(p.split > 0):
@@ -570,13 +570,10 @@ def step_time(
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
 
 
-def head_times(
-    model: Model, system: System, job: TrainJob, p: Plans, kernels: Kernels | None = None
-) -> tuple[Floats, Floats, Floats]:
+def head_times(model: Model, system: System, job: TrainJob, p: Plans, r: Rates) -> tuple[Floats, Floats, Floats]:
     """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one micro-batch: a 16-bit GEMM each, and
     passes over the logits."""
     s, t = system.stack, p.micro_batch * job.seq / p.cp
-    r = rates(system, p.precision, kernels)
     vocab = float(model.vocab) / p.tp
     high = replace(r, m_half=np.zeros_like(t) + system.efficiency.gemm_m_half)
     gemm = gemm_s(
