@@ -144,7 +144,9 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
             s, c, e, load, n=np.where(e.mixes > 0.5, n / micro, 0.0), context=context, per_step=due
         )
         t_mix = total(mixed)
-        one, one_steps = prefill(s, c, e, load, n=np.where(e.mixes > 0.5, n / micro, 0.0), context=context)
+        one, one_steps = mixed, steps_each
+        if np.any(due > 1.0):  # else no two prompts share a step
+            one, one_steps = prefill(s, c, e, load, n=np.where(e.mixes > 0.5, n / micro, 0.0), context=context)
         # fixed time of a prefill step is shared by the prompts that ride on it
         extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
         extra = np.maximum(extra, 0.0) * steps_each
@@ -155,10 +157,11 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
         n = np.where(static, N, N * stay / (stay + own))
     parts = {name: value * e.mtp_cost / load.accepted for name, value in dec.items()}
     parts["prefill_interference"] = interference
-    # a static batch prefills all its prompts at once
-    whole = step(s, c, n=np.zeros(len(s)), context=context, prompt=new * load.users / micro, prompt_context=0.5 * new + load.prompt * load.cached,
-                 finishing=load.users)  # fmt: skip
-    pre = np.where(static, total(whole) + c.step, own)
+    pre = own
+    if np.any(static):  # a static batch prefills all its prompts at once
+        whole = step(s, c, n=np.zeros(len(s)), context=context, prompt=new * load.users / micro, prompt_context=0.5 * new + load.prompt * load.cached,
+                     finishing=load.users)  # fmt: skip
+        pre = np.where(static, total(whole) + c.step, own)
     batched, batched_steps = prefill(s, c, e, load, n=np.zeros(len(s)), context=context, per_step=load.users)
     each = total(batched) * batched_steps
     per_request = load.output * tpot + pre

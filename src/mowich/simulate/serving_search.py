@@ -220,11 +220,7 @@ def search(
         (points.tpot, stages[points.decode] + np.where(points.prefill >= 0, stages[points.prefill], 0), -per_chip)
     )
     good = _different(points, order[meets[order]], w.plans, top)
-    front, best = [], -1.0
-    for i in np.lexsort((-per_chip, points.tpot)):
-        if per_chip[i] > best * (1 + 1e-9) and points.ttft[i] <= job.ttft_s:
-            front.append(i)
-            best = per_chip[i]
+    front = _rising(np.lexsort((-per_chip, points.tpot)), per_chip, points.ttft <= job.ttft_s, 1 + 1e-9)
 
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
     thinned = spread_out(front, FRONT)
@@ -232,6 +228,19 @@ def search(
     return SearchResult(best=tuple(answers[: len(good)]), front=tuple(answers[len(good) : len(good) + len(thinned)]),
                         curve=tuple((float(1.0 / points.tpot[i]), float(per_chip[i])) for i in front), evaluated=len(rows) + pairs, points=len(rows) + len(fits),
                         fitting=int(meets.sum()), closest=None if good else answers[-1])  # fmt: skip
+
+
+def _rising(
+    order: NDArray[np.intp], values: Floats, may: NDArray[np.bool_] | None = None, step: float = 1.0
+) -> list[int]:
+    """Of places in this order those whose value is above all before them (`step` times that), where they `may` be taken."""
+    taken, best = [], -1.0
+    allowed = np.ones(len(order), dtype=bool) if may is None else may[order]
+    for i, value, ok in zip(order.tolist(), values[order].tolist(), allowed.tolist(), strict=True):
+        if ok and value > best * step:
+            taken.append(i)
+            best = value
+    return taken
 
 
 def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], top: int) -> list[int]:
@@ -305,11 +314,7 @@ def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], row
         here = np.nonzero(devices[rows] == z)[0]
         if pair is not None:
             here = here[rows[here] == pair[1]]
-        best = -1.0
-        for i in here[np.lexsort((-rate_d[here], tpot[here]))]:
-            if rate_d[i] > best:
-                picks.append(int(i))
-                best = rate_d[i]
+        picks += _rising(here[np.lexsort((-rate_d[here], tpot[here]))], rate_d)
     P, D = np.array(best_p, dtype=np.intp), np.array(picks, dtype=np.intp)
     pi, di = (v.ravel() for v in np.meshgrid(np.arange(len(P)), np.arange(len(D)), indexing="ij"))
     rp, rd, zp, zd = rate_p[P][pi], rate_d[D][di], size[P][pi], devices[rows][D][di]
