@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mowich.economics import energy, money
+from mowich.errors import UserError
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.machines.system import resolve
@@ -129,6 +130,8 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         if not together:
             got = search(d.system, w, job, top=64, together=False, pair=(len(plans) - 1, 0))
             points: list[Found] = [*got.best, *got.front, *([got.closest] if got.closest else [])]
+            if not points:
+                raise UserError("these prefill and decode workers keep no limit, or hold no request, with such facts")
             f = min(points, key=lambda f: abs(f.tpot_s - row["tpot_s"]["value"]) / row["tpot_s"]["value"] + abs(f.workers - row["replicas"]["decode"]))  # fmt: skip
             return f.ttft_s, f.tpot_s, f.ttft_parts, f.tpot_parts, f.tokens_per_s
         one = np.ones(1)
