@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from mowich.neuroncore.memory import Storage, Tile
+
+T = TypeVar("T")
 
 
 class Operand(NamedTuple):
@@ -90,6 +92,15 @@ Pattern = tuple[tuple[int, ...], int, int | None, tuple[int, ...], tuple[int, ..
 """(shape and itemsize of the storage, offset (None: anywhere in it), shape, strides, itemsize)"""
 
 
+def _number(known: dict[T, int], listed: list[T], made: T) -> int:
+    """The place of `made` in `listed`, where it is put when it is new; known: value -> place."""
+    place = known.get(made)
+    if place is None:
+        place = known[made] = len(listed)
+        listed.append(made)
+    return place
+
+
 class Trace:
     """The instructions of one core in program order, and the order that `depends_on` adds.
 
@@ -123,10 +134,7 @@ class Trace:
 
     def add(self, number: int, kind: int, touched: list[int], site: tuple[str, int]) -> None:
         """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`pattern_of`) of each operand."""
-        place = self._site_of.get(site)
-        if place is None:
-            place = self._site_of[site] = len(self.sites)
-            self.sites.append(site)
+        place = _number(self._site_of, self.sites, site)
         if self.ordered:
             self.in_order.append(len(self.kind))
         self.kind.append(kind)
@@ -138,23 +146,14 @@ class Trace:
         self, name: str, engine: str, reads: Sequence[Tile], writes: Sequence[Tile], flags: dict[str, Any] | None
     ) -> int:
         """Number of a kind of instruction."""
-        made = _kind(name, engine, flags, reads, writes)
-        kind = self._kind_of.get(made)
-        if kind is None:
-            kind = self._kind_of[made] = len(self.kinds)
-            self.kinds.append(made)
-        return kind
+        return _number(self._kind_of, self.kinds, _kind(name, engine, flags, reads, writes))
 
     def pattern_of(self, tile: Tile) -> int:
         """Number of the pattern of a view."""
         s = tile.storage
         offset = tile.offset if tile.dynamic is None else None
         made = (s.shape, s.dtype.itemsize, offset, tile.shape, tile.strides, tile.dtype.itemsize)
-        pattern = self._pattern_of.get(made)
-        if pattern is None:
-            pattern = self._pattern_of[made] = len(self.patterns)
-            self.patterns.append(made)
-        return pattern
+        return _number(self._pattern_of, self.patterns, made)
 
     def touch(self, s: Storage) -> None:
         """Note a storage that an instruction touches for the first time."""

@@ -66,10 +66,8 @@ class Survey:
     @property
     def best(self) -> int | None:
         """The fastest plan that fits; of equals the one with less memory, then the first."""
-        rows = np.flatnonzero(self.fits)
-        if not len(rows):
-            return None
-        return int(rows[np.lexsort((self.need_B[rows], self.seconds_per_token[rows]))[0]])
+        first = _fastest(self.seconds_per_token, self.need_B, self.fits, 1)
+        return int(first[0]) if len(first) else None
 
 
 def survey(

@@ -352,9 +352,17 @@ def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequen
     got = closed_loop(s, c, e, load, w.capacity_B)
     alone = step(s, c, n=load.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
     cost = one * e.mtp_cost / accepted
-    return [_answer(system, p, i, *(({k: float(v[j]) for k, v in got.tpot_parts.items()}, {k: float(v[j]) for k, v in got.ttft_parts.items()})
-                                    if p.prefill[i] < 0 else ({k: float(v[j] * cost[j]) for k, v in alone.items()}, {})))
-            for j, i in enumerate(which)]  # fmt: skip
+
+    def row(parts: Mapping[str, Floats], j: int) -> dict[str, float]:
+        return {name: float(column[j]) for name, column in parts.items()}
+
+    apart = {name: column * cost for name, column in alone.items()}
+    return [
+        _answer(system, p, i, row(apart, j), {})
+        if p.prefill[i] >= 0
+        else _answer(system, p, i, row(got.tpot_parts, j), row(got.ttft_parts, j))
+        for j, i in enumerate(which)
+    ]
 
 
 def _answer(system: System, p: _Points, i: int, tpot_parts: dict[str, float], ttft_parts: dict[str, float]) -> Found:

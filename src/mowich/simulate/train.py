@@ -106,6 +106,11 @@ class Rates:
     precision: Floats
     kernels: Kernels | None
 
+    @property
+    def by(self) -> str:
+        """What a recorded term says of where operators' times are from."""
+        return "" if self.kernels is None else self.kernels.note
+
 
 def rates(system: System, precision: Floats, kernels: Kernels | None = None) -> Rates:
     """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here."""
@@ -244,7 +249,6 @@ def layer_times(
     t = p.micro_batch * job.seq / p.cp
     stride = p.stride("tp")
     t_seq = np.where(p.sp > 0, t / p.tp, t)  # tokens where sequence parallelism splits them
-    by = "" if kernels is None else kernels.note
 
     def product(g: ops.Gemm) -> tuple[Floats, Floats, Floats, Floats]:
         """(seconds, m, n, k) of one product."""
@@ -263,11 +267,9 @@ def layer_times(
         inputs = inputs + (0.0 if g.name == "router" else m * k)
         if notes is not None:
             notes.add(f"gemm.{g.name}", seconds, "s", "soft_max(2 m n k sat / P, bytes / B), forward, one layer",
-                      m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half, note=by,
+                      m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half, note=r.by,
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"))  # fmt: skip
-    attention, attention_backward = once(
-        ("core", layer.mixer), lambda: _core_s(layer, system, job, p, r, kernels, notes)
-    )
+    attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, job, p, r, notes))
     width, outputs = ops.ffn_width(layer.ffn)
     h_norm = np.where(p.sp > 0, h / p.tp, h)
     residual = layer.blocks * (5.0 + (4.0 * layer.streams if layer.streams > 1 else 0.0))
@@ -279,7 +281,7 @@ def layer_times(
     moe, expert_gemm, ep, experts_again = (np.zeros_like(t) for _ in range(4))
     if isinstance(layer.ffn, Moe):
         ffn = layer.ffn
-        x = once(("experts", ffn), lambda: _experts_s(ffn, model, system, job, p, r, t_seq, notes, by))
+        x = once(("experts", ffn), lambda: _experts_s(ffn, model, system, job, p, r, t_seq, notes))
         moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
         # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
         meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
@@ -316,8 +318,8 @@ def layer_times(
         cp = np.where(p.cp > 1, beside(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention), 0.0)
     if notes is not None:
         notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
-                  t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=by, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
-        notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B, note=by,
+                  t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=r.by, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
+        notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B, note=r.by,
                   facts=_paths(system, "efficiency.quantise_B"))  # fmt: skip
         notes.add("tp.collective", tp, "s", "beside(collectives x T, overlap with sp, gemm), forward, one layer", collectives=reduces, T=tp_all,
                   bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap"))  # fmt: skip
@@ -328,7 +330,7 @@ def layer_times(
 
 
 def _core_s(
-    layer: Layer, system: System, job: TrainJob, p: Plans, r: Rates, kernels: Kernels | None, notes: Notes | None
+    layer: Layer, system: System, job: TrainJob, p: Plans, r: Rates, notes: Notes | None
 ) -> tuple[Floats, Floats]:
     """(forward, backward) of a layer's attention core, or of its recurrence."""
     s, e, a = system.stack, system.efficiency, layer.attention
@@ -352,22 +354,22 @@ def _core_s(
         if a.sinks:
             spill = s.sink_attention_B * scores / r.B
             attention, backward = attention + spill, backward + 2.0 * spill
-    if kernels is not None:
+    if r.kernels is not None:
         sequences = p.micro_batch * (job.seq / job.attended)
         heads = sequences * a.num_heads / p.tp
-        attention, backward = kernels.attention(layer, heads, job.attended, 1.0 / p.cp, s.backward_attention, (attention, backward))  # fmt: skip
+        attention, backward = r.kernels.attention(layer, heads, job.attended, 1.0 / p.cp, s.backward_attention, (attention, backward))  # fmt: skip
     if notes is not None:
         formula, numbers, constants = _core_formula(layer, job, system)
         beyond: dict[str, object] = (
             {"scores": scores, "B": r.B} if "/ B" in formula else {"B": r.B} if layer.recurrent else {}
         )
         notes.add("attention.core", attention, "s", f"{formula}, forward, one layer", t=t, c=a.context(job.attended), q=q, P16=P16, **beyond, **numbers,
-                  note="" if kernels is None else kernels.note, facts=_paths(system, "peak_flops.bf16", *constants))  # fmt: skip
+                  note=r.by, facts=_paths(system, "peak_flops.bf16", *constants))  # fmt: skip
     return attention, backward
 
 
-def _experts_s(ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, r: Rates, t_seq: Floats, notes: Notes | None, by: str) -> Experts:  # fmt: skip
-    """Times of the experts of one layer, one micro-batch; by: where operators' times are from."""
+def _experts_s(ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, r: Rates, t_seq: Floats, notes: Notes | None) -> Experts:  # fmt: skip
+    """Times of the experts of one layer, one micro-batch. t_seq: tokens of a rank where sequence parallelism splits them."""
     s = system.stack
     t, stride = p.micro_batch * job.seq / p.cp, p.stride("tp")
     w = float(ffn.width(model.hidden))
@@ -401,7 +403,7 @@ def _experts_s(ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, 
                   tokens=tokens, ep=p.ep, experts=ffn.num_experts, top_k=ffn.top_k, skew=0.0 if job.is_balanced else s.router_skew,
                   facts=_paths(system, "stack.router_skew", "stack.moe_capacity"))  # fmt: skip
         notes.add("moe.experts", up + down, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
-                  experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load, note=by,
+                  experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load, note=r.by,
                   facts=_paths(system, "peak", "efficiency.gemm_efficiency"))  # fmt: skip
         notes.add("moe.permute_route", routing, "s", "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
                   k_moe=passes, B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
@@ -545,14 +547,13 @@ def step_time(
             "sum of the fullest stage's layers and head share, one micro-batch",
             layers_per_stage=layers_per_stage(model, p),
         )
-        by = "" if kernels is None else kernels.note
         notes.add("head", head, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
-                  t=t, V=model.vocab / p.tp, h=h, note=by, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
+                  t=t, V=model.vocab / p.tp, h=h, note=r.by, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
         formula = schedules.BUBBLE_OF[SCHEDULES[int(p.schedule[0])]]
         notes.add("pp_bubble", parts["pp_bubble"], "s", formula, pp=p.pp, vpp=p.vpp, f=forward, b=back, w=weights)
         notes.add("pp_transfer", parts["pp_transfer"], "s", "transfers that the schedule waits for x T, + g max(0, vpp T - stage)", transfers=num_hops,
                   T=transfer, bytes=hop_B, facts=_paths(system, ".bandwidth", ".latency"))  # fmt: skip
-        notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B, note=by,
+        notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B, note=r.by,
                   facts=_paths(system, "stack.optimizer_B", "hbm_Bps"))  # fmt: skip
         notes.add("offload", parts["offload"], "s", "g x (what travels longer than forward and backward take) + optimizer states, bytes / H", g=g,
                   offload=OFFLOADS[int(p.offload[0])], H=system.host_Bps, owned=owned, facts=_paths(system, "host_Bps"))  # fmt: skip

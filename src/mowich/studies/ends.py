@@ -54,9 +54,12 @@ def _stack(values: Sequence[Any], name: str = "") -> Any:
 
 def _alike(one: System, other: System) -> bool:
     """Whether a step takes the same time on both: they differ in no more than how many chips the network can join."""
-    levels = tuple(replace(x, devices=0) if x.is_network else x for x in other.levels)
-    mine = tuple(replace(x, devices=0) if x.is_network else x for x in one.levels)
-    return replace(one, max_chips=0, levels=mine) == replace(other, max_chips=0, levels=levels)
+
+    def unbounded(system: System) -> System:
+        levels = tuple(replace(x, devices=0) if x.is_network else x for x in system.levels)
+        return replace(system, max_chips=0, levels=levels)
+
+    return unbounded(one) == unbounded(other)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,11 +227,10 @@ def _spread(d: Deployment, f: Found, job: ServeJob, facts: Facts) -> tuple[list[
 
     names = d.table.take(np.array([f.decode])).names
     values = np.array([facts.number(path) for path in names])
-    moved, cases = [], [values]  # each end of a range is a case, after the one without a change
+    cases = [values]  # then each end of each range, all else as it is
     for i, fact in enumerate(map(facts.fact, names)):
         if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
             continue
-        moved.append(fact.path)
         for end in (fact.low, fact.high):
             cases.append(values.copy())
             cases[-1][i] = end
@@ -239,11 +238,10 @@ def _spread(d: Deployment, f: Found, job: ServeJob, facts: Facts) -> tuple[list[
     s, table = d.shapes.take(rows), d.table.take(rows)
     costs, _, verified, _ = table.assemble(np.array(cases))
     t = total(step(s, costs, n=f.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=verified))
-    ends = np.log(t[1:] / t[0]).reshape(len(moved), 2)
-    ends = ends[np.abs(ends).max(axis=1, initial=0.0) > 1e-3]
-    return np.maximum(0.0, -ends.min(axis=1, initial=0.0)).tolist(), np.maximum(
-        0.0, ends.max(axis=1, initial=0.0)
-    ).tolist()
+    moves = np.log(t[1:] / t[0]).reshape(-1, 2)
+    moves = moves[np.abs(moves).max(axis=1, initial=0.0) > 1e-3]
+    downs, ups = (np.maximum(0.0, side.max(axis=1, initial=0.0)).tolist() for side in (-moves, moves))
+    return downs, ups
 
 
 def _row(d: Deployment, f: Found, name: str, job: ServeJob, facts: Facts, term: str, feasible: bool, reason: str | None, got: SearchResult,

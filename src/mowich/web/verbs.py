@@ -47,9 +47,8 @@ def row(ask: asks.Compare | asks.ServePlans, place: int, facts: Facts) -> Row | 
     one = questions(ask, got).asks[place]
     near = (ask.near or {}).get(got.systems[place])
     if near:
-        found = study.solve(one, fixed=around({str(k): v for k, v in near.items()}, got.fixed, got.model), brief=True)[
-            0
-        ]
+        among = around({str(k): v for k, v in near.items()}, got.fixed, got.model)
+        found = study.solve(one, fixed=among, brief=True)[0]
         if found.plan is not None:
             return found
     return study.solve(one, fixed=got.fixed)[0]
