@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+JOBS   ?= 2
 
 .PHONY: demo test test-slow test-web site lint bench docs accuracy conformance lock clean
 
@@ -13,7 +14,7 @@ demo: $(STAMP)
 
 test: $(STAMP) lint
 	$(BIN)/mowich facts check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks
@@ -72,7 +73,6 @@ accuracy: $(STAMP)
 SUITE    ?= docs,samples,beta1,pypi,nkilib
 SET      ?= smoke
 PLATFORM ?= trn2,trn3
-JOBS     ?= 2
 REPORT   ?= docs/conformance.md
 conformance: $(VENV)-conformance/.installed
 	NKI_LIBRARY="$(abspath $(NKI_LIBRARY))" NKI_SAMPLES="$(abspath $(NKI_SAMPLES))" NEURON_SDK="$(abspath $(NEURON_SDK))" \

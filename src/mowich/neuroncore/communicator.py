@@ -41,16 +41,17 @@ class Group:
         self._gates: list[threading.Lock] = []
         self._state: list[str] = []
         self._waits: list[str] = []
+        self._absent: list[set[int]] = []  # by program: whom it waits for
         self._error: BaseException | None = None
         self._meetings: dict[Any, dict[int, Any]] = {}
         self._left: dict[Any, int] = {}
-        self._wanted: dict[int, tuple[Any, tuple[int, ...]]] = {}
+        self._waiting: dict[Any, list[int]] = {}  # by meeting: who came before somebody else
 
     def run(self, programs: Sequence[tuple[Core, Callable[[], Any]]]) -> list[Any]:
         """Run all programs to their end; their results in order. Raises the first error, or a report of a deadlock."""
         n = len(programs)
         self._cores = [c for c, _ in programs]
-        self._state, self._waits = ["ready"] * n, [""] * n
+        self._state, self._waits, self._absent = ["ready"] * n, [""] * n, [set() for _ in range(n)]
         self._gates = [threading.Lock() for _ in programs]
         for gate in self._gates:
             gate.acquire()
@@ -90,12 +91,8 @@ class Group:
         machine.set_current(self._cores[i])
 
     def _ready(self, i: int) -> bool:
-        if self._state[i] == "ready":
-            return True
-        if self._state[i] != "waiting":
-            return False
-        meeting, members = self._wanted[i]
-        return all(m in self._meetings[meeting] for m in members)
+        state = self._state[i]
+        return state == "ready" or (state == "waiting" and not self._absent[i])
 
     def name(self, i: int) -> str:
         """A program as its author knows it: "rank 3", "core 1", "rank 3 core 1"."""
@@ -105,21 +102,23 @@ class Group:
 
     def _pass_on(self, i: int) -> None:
         n = len(self._state)
-        others = [(i + step) % n for step in range(1, n + 1)]
-        able = [j for j in others if self._ready(j)] if self._error is None else []
-        if not able and self._error is None and any(s == "waiting" for s in self._state):
+        others = [*range(i + 1, n), *range(i + 1)]
+        able = next(filter(self._ready, others), None) if self._error is None else None
+        if able is None and self._error is None and any(s == "waiting" for s in self._state):
             lines = [
-                f"{self.name(j)} {'has ended' if s == 'done' else 'waits for ' + self._waits[j]}"
-                for j, s in enumerate(self._state)
+                f"{self.name(j)} {'has ended' if s == 'done' else self._reason(j)}" for j, s in enumerate(self._state)
             ]
             self._error = NkiValidationError(
                 "deadlock: nobody can go on; " + "; ".join(lines),
                 fix="every member must reach the same barrier, sendrecv or collective, in the same order",
             )
         if self._error is not None:  # the others unwind, one after the other
-            able = [j for j in others if self._state[j] != "done"]
-        if able:
-            self._gates[able[0]].release()
+            able = next((j for j in others if self._state[j] != "done"), None)
+        if able is not None:
+            self._gates[able].release()
+
+    def _reason(self, i: int) -> str:
+        return f"waits for {', '.join(map(self.name, sorted(self._absent[i])))} in {self._waits[i]}"
 
     def step(self, me: int, sibling: int) -> None:
         """Give the turn to the other core of a pair, if it can go on: so the stores of both to shared HBM alternate as on the chip."""
@@ -136,15 +135,18 @@ class Group:
         table = self._meetings.setdefault(meeting, {})
         table[me] = payload
         self._left.setdefault(meeting, len(members))
-        absent = [m for m in members if m not in table]
+        for waiting in self._waiting.get(meeting, ()):
+            self._absent[waiting].discard(me)
+        absent = {m for m in members if m not in table}
         if absent:
-            self._state[me] = "waiting"
-            self._waits[me] = f"{', '.join(map(self.name, absent))} in {what or meeting} at {machine.where()}"
-            self._wanted[me] = (meeting, tuple(members))
+            self._state[me], self._absent[me] = "waiting", absent
+            self._waits[me] = f"{what or meeting} at {machine.where()}"
+            self._waiting.setdefault(meeting, []).append(me)
             self._pass_on(me)
             self._await_turn(me)
         found = dict(self._meetings[meeting])
         self._left[meeting] -= 1
         if self._left[meeting] == 0:
             del self._meetings[meeting], self._left[meeting]
+            self._waiting.pop(meeting, None)
         return found
