@@ -39,7 +39,7 @@ def test_the_json_contract(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = profile(capsys, SOFTMAX, "-k", "softmax", "x=float32[256,1024]", "--target", "trn2", "--json")
     assert code == 0
     d = json.loads(out)
-    assert d["schema"] == "mowich/kernel@1"
+    assert (d["schema"], d["kernel"]) == ("mowich/kernel@1", "softmax")
     assert {
         "target",
         "time_s",

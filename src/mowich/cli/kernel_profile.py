@@ -79,7 +79,7 @@ def kernel_profile(
     if as_json:
         print(json.dumps(_finite(result.profile.to_dict(shown)), indent=1, allow_nan=False))
         return
-    _print(kernel or file.name, shown, result, path)
+    _print(shown, result, path)
 
 
 def _last_of_script(file: str, quiet: bool) -> Result:
@@ -105,10 +105,10 @@ def _write(profile: Profile, trace: Path | None, parquet: Path | None) -> None:
         raise UserError(f"cannot be written: {error.strerror}", where=str(error.filename)) from None
 
 
-def _print(name: str, target: str, result: Result, path: bool) -> None:
+def _print(target: str, result: Result, path: bool) -> None:
     p = result.profile
     cores = f", {p.cores} cores" if p.cores > 1 else ""
-    print(f"{name} on {target}{cores}: {p.time_s}, {len(p):,} instructions")
+    print(f"{result.kernel} on {target}{cores}: {p.time_s}, {len(p):,} instructions")
     grade_d = p.time_s.coverage.get("grade D", 0.0)
     roof = f"; {p.intensity:,.0f} FLOP/B against {p.ridge:,.0f} at the ridge: {p.bound} side" if p.flop else ""
     print(f"MFU {p.mfu:.1%}, MBU {p.mbu:.1%}{roof}; {grade_d:.1%} of the time rests on estimated constants (grade D)")

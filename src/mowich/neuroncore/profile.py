@@ -67,10 +67,10 @@ def union(intervals: Iterable[tuple[int, int]]) -> int:
 
 
 class Profile:
-    """Figures of one schedule, each made when asked for."""
+    """Figures of one schedule of a kernel, each made when asked for."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule, kernel: str = "") -> None:
+        self.schedule, self.kernel = schedule, kernel
         self.costs = schedule.costs
         s = schedule
         self.cost: list[Cost] = []
@@ -316,7 +316,7 @@ class Profile:
 
         read, written = self.hbm_B
         return {
-            "schema": "mowich/kernel@1", "target": target or f"v{self.schedule.generation}", "time_s": self.time_s.to_dict(), "cores": self.cores,
+            "schema": "mowich/kernel@1", "kernel": self.kernel, "target": target or f"v{self.schedule.generation}", "time_s": self.time_s.to_dict(), "cores": self.cores,
             "instructions": sum(len(p.trace) for p in self.schedule.programs),
             "engines": {n: {"busy_s": u.busy_s, "wait_s": u.wait_s, "idle_s": u.idle_s, "instructions": u.instructions, "waits_s": u.waits} for n, u in self.engines.items()},
             "mfu": self.mfu, "hfu": self.hfu, "mbu": self.mbu, "flop": self.flop, "hbm_read_B": read, "hbm_write_B": written, "spill_B": self.spill_B,

@@ -43,9 +43,10 @@ class Peers:
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What a run gives. outputs: arrays that the kernel returned; cores: state of each program, with its trace; warnings: lines;
+    """What a run gives. kernel: name of its function; outputs: arrays that it returned; cores: state of each program, with its trace; warnings: lines;
     timed: whether the clock may replay the trace, with `options`; peers: the cores of all ranks of the run."""
 
+    kernel: str
     outputs: list[Any]
     value: Any
     cores: list[Core] = field(repr=False)
@@ -86,7 +87,7 @@ class Result:
         if self._profile is None:
             from mowich.neuroncore.profile import Profile
 
-            self._profile = Profile(self.schedule)
+            self._profile = Profile(self.schedule, self.kernel)
         return self._profile
 
     @property
@@ -328,8 +329,14 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         else [out]
     )
     _release(cores)
-    last_run = Result(outputs=flat, value=out, cores=cores, warnings=[w for c in cores for w in c.warnings])
+    last_run = Result(
+        kernel=_name(func), outputs=flat, value=out, cores=cores, warnings=[w for c in cores for w in c.warnings]
+    )
     return last_run
+
+
+def _name(func: Callable[..., Any]) -> str:
+    return str(getattr(func, "__name__", type(func).__name__))
 
 
 def _release(cores: Sequence[Core]) -> None:
@@ -396,7 +403,15 @@ def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: in
         arguments.finish()
         value = _outputs(found[rank * lnc], arguments.framework, cores)
         flat = list(value) if isinstance(value, tuple | list) else [] if value is None else [value]
-        out.append(Result(outputs=flat, value=value, cores=cores, warnings=[w for c in cores for w in c.warnings]))
+        out.append(
+            Result(
+                kernel=_name(func),
+                outputs=flat,
+                value=value,
+                cores=cores,
+                warnings=[w for c in cores for w in c.warnings],
+            )
+        )
     everyone = Peers([c for r in out for c in r.cores])
     for r in out:
         r.peers = everyone

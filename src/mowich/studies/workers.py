@@ -35,9 +35,7 @@ def _leave_with(asker: int) -> None:
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's process by now
+    except (ProcessLookupError, PermissionError):  # ended; its number is another user's process by now
         return False
     return True
 

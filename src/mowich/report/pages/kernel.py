@@ -66,7 +66,7 @@ def kernel_page(result: Result) -> Page:
     time = estimate(result["time_s"])
     busiest = max(engines, key=lambda name: engines[name]["busy_s"], default="-")
     return Page(
-        title=f"Kernel on {result['target']}", headline=f"{interval(time, us)} us on {result['target']}; the {busiest} engine works most; by its FLOP per byte {roof['bound']} sets the ceiling.",
+        title=f"{result.get('kernel') or 'Kernel'} on {result['target']}", headline=f"{interval(time, us)} us on {result['target']}; the {busiest} engine works most; by its FLOP per byte {roof['bound']} sets the ceiling.",
         assumptions=[("instructions", f"{result['instructions']:,}"), ("MFU", percent(result["mfu"])), ("MBU", percent(result["mbu"])),
                      ("FLOP per byte", f"{number(roof['flop_per_B'])}, ridge {number(roof['ridge_flop_per_B'])}"), ("SBUF peak per partition", f"{result['sbuf_peak_B']:,} B"), ("PSUM banks", str(result["psum_peak_banks"])), ("grade", time.grade)],
         tables=[Table(title="Lines that cost most", head=["line", "us", "cause", "remedy"], rows=rows), Table(title="DMA by size of descriptor", head=["size", "descriptors", "bytes", "efficiency"], rows=sizes)],
