@@ -196,6 +196,8 @@ def test_sizes_and_lengths_that_do_not_hold_are_said(capsys: pytest.CaptureFixtu
     err = capsys.readouterr().err
     assert "is longer than the context" in err
     assert "wins over --chips" in err
+    assert cli.run(["plan", "llama3-8b", "--serve", "--on", "h100", "--chips", "8", "--isl", "1k", "--osl", "1"]) == 0
+    assert "note: --osl 1: an answer ends with its first token" in capsys.readouterr().err
 
 
 def test_json_contracts(capsys: pytest.CaptureFixture[str]) -> None:

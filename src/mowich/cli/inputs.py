@@ -221,8 +221,15 @@ def note_chips(chips: float | None, systems: Sequence[str], note: Callable[[str]
         note("a size in a system's name wins over --chips")
 
 
-def note_context(model: Model | None, job: TrainJob | None, note: Callable[[str], None]) -> None:
-    """Say so when sequences are longer than the model was made for."""
-    limit = 0 if model is None else model.learned_positions or model.max_seq
-    if model is not None and job is not None and limit and job.seq > limit:
-        note(f"--seq {job.seq} is longer than the context of {model.name}, {limit} tokens")
+def note_context(model: Model, tokens: float, flag: str, note: Callable[[str], None]) -> None:
+    """Say so when a sequence, asked for by `flag`, is longer than the model was made for."""
+    limit = model.learned_positions or model.max_seq
+    if limit and tokens > limit:
+        note(f"{flag} {tokens:.0f} is longer than the context of {model.name}, {limit} tokens")
+
+
+def note_answers(model: Model, prompt: float, output: float, note: Callable[[str], None]) -> None:
+    """Say so when prompts and answers of serving are longer than the model was made for, and when an answer has no second token."""
+    note_context(model, prompt + output, "--isl + --osl =", note)
+    if output == 1:
+        note("--osl 1: an answer ends with its first token; TPOT is the time that one more would take")

@@ -129,7 +129,7 @@ def compare(
     problems.stop()
     assert loaded is not None
     assert job is not None
-    note_context(loaded, job, note)
+    note_context(loaded, job.seq, "--seq", note)
     note_chips(count, systems, note)
     with progress(quiet) as line:
         result = study(loaded, systems, train=job, chips=None if count is None else int(count), equal=equal or "chips", facts=chosen.facts, fixed=fixed,
@@ -245,7 +245,7 @@ def plan(
     problems.stop()
     assert loaded is not None
     assert job is not None
-    note_context(loaded, job, note)
+    note_context(loaded, job.seq, "--seq", note)
     note_chips(count, systems, note)
     with progress(quiet) as line:
         line(f"searching {systems[0]}")
@@ -377,7 +377,7 @@ def fit(
     problems.stop()
     assert loaded is not None
     assert job is not None
-    note_context(loaded, job, note)
+    note_context(loaded, job.seq, "--seq", note)
     note_chips(count, systems, note)
     with progress(quiet) as line:
         line(f"fitting on {systems[0]}")

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, note_chips, read_count, read_facts, read_model, read_settings, read_systems
+from mowich.cli.inputs import (
+    Problems,
+    note_answers,
+    note_chips,
+    note_context,
+    read_count,
+    read_facts,
+    read_model,
+    read_settings,
+    read_systems,
+)
 from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Set
 from mowich.cli.output import emit, noter, one_form, overlay, progress, rerun, style
 from mowich.errors import EXIT_INFEASIBLE
@@ -108,9 +118,7 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
     assert tokens is not None
     note = noter(quiet)
     note_chips(count, systems, note)
-    limit = loaded.learned_positions or loaded.max_seq
-    if limit and tokens > limit:
-        note(f"--kv {kv} is longer than the context of {loaded.name}, {limit} tokens")
+    note_context(loaded, tokens, "--kv", note)
     with progress(quiet) as line:
         line(f"fitting on {systems[0]}")
         result = fit_serving(loaded, systems[0], tokens=tokens, facts=chosen.facts, chips=None if count is None else int(count), engine=engine, fixed=fixed)  # fmt: skip
@@ -188,9 +196,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
     assert loaded is not None
     assert job is not None
     note = noter(quiet)
-    limit = loaded.learned_positions or loaded.max_seq
-    if limit and job.prompt + job.output > limit:
-        note(f"--isl + --osl = {job.prompt + job.output:g} is longer than the context of {loaded.name}, {limit} tokens")
+    note_answers(loaded, job.prompt, job.output, note)
     note_chips(count, systems, note)
     number = None if count is None else int(count)
     with progress(quiet) as line:

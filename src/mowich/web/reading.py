@@ -14,7 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mowich.cli.inputs import Problems, Settings, note_context, read_count, read_job, read_settings, read_systems
+from mowich.cli.inputs import (
+    Problems,
+    Settings,
+    note_answers,
+    note_context,
+    read_count,
+    read_job,
+    read_settings,
+    read_systems,
+)
 from mowich.cli.output import rerun
 from mowich.cli.serving import read_serving
 from mowich.errors import UserError, did_you_mean
@@ -147,15 +156,10 @@ def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts:
         fixed = parse_fixed(chosen.plan) if train is not None else parse_serving(chosen.plan)
     problems.stop()
     assert model is not None
-    note_context(model, job, notes.append)
-    if (
-        serving is not None
-        and (limit := model.learned_positions or model.max_seq)
-        and serving.prompt + serving.output > limit
-    ):
-        notes.append(
-            f"isl + osl = {serving.prompt + serving.output:g} is longer than the context of {model.name}, {limit} tokens"
-        )
+    if job is not None:
+        note_context(model, job.seq, "--seq", notes.append)
+    if serving is not None:
+        note_answers(model, serving.prompt, serving.output, notes.append)
     return Read(model=model, settings=chosen, systems=systems, chips=None if count is None else int(count), job=job, serving=serving, fixed=fixed,
                 notes=notes)  # fmt: skip
 
