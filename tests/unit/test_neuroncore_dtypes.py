@@ -41,6 +41,18 @@ def test_every_16_bit_value_rounds_to_8_bits_as_in_ml_dtypes(dtype, source):
     assert same(ours.astype(np.float32), theirs.astype(np.float32))
 
 
+@pytest.mark.parametrize("dtype", SMALL, ids=str)
+@pytest.mark.parametrize("lower", [0, 1, 0x7FFF, 0x8000, 0xFFFF])
+def test_float32_rounds_to_8_bits_as_in_ml_dtypes_many_at_a_time_and_few(dtype, lower):
+    bits = (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)) | np.uint32(lower)
+    wide = bits.view(np.float32).reshape(256, 256)
+    with np.errstate(all="ignore"):
+        theirs = wide.astype(dtype.dtype).view(np.uint8)
+    assert np.array_equal(d.cast(wide, dtype).view(np.uint8), theirs)
+    assert np.array_equal(d.cast(wide.T, dtype).view(np.uint8), theirs.T)  # not contiguous
+    assert np.array_equal(d.cast(wide[5, :7], dtype).view(np.uint8), theirs[5, :7])
+
+
 def test_tfloat32_keeps_ten_bits_and_rounds_ties_to_even():
     x = np.array([1 + 2**-11, 1 + 3 * 2**-11, -(1 + 2**-10), np.inf, np.nan, 0.0], np.float32)
     got = d.round_tf32(x)

@@ -160,6 +160,12 @@ def _find(given: Any) -> DType:
 _WORD = {8: np.uint8, 16: np.uint16}
 
 
+FEW = 1024
+"""Elements up to which a cast takes less than a look-up."""
+BLOCK = 1 << 16
+"""Elements that are converted at a time: they stay in a cache."""
+
+
 def _table(dtype: DType) -> NDArray[np.float32]:
     """All values of an 8-bit format, or of float16, as float32: faster than the cast (float16: twice), and the same bits."""
     values: NDArray[np.float32] = (
@@ -230,7 +236,7 @@ def cast(x: NDArray[Any], dtype: DType) -> NDArray[Any]:
     if dtype.is_float:
         if x.dtype.kind in "iub":
             x = x.astype(np.float32)
-        return x.astype(to)
+        return _narrow(x, dtype) if to.itemsize == 1 and x.size > FEW and x.dtype == F32 else x.astype(to)
     if dtype.kind == "bool":
         return np.asarray(x != 0)
     if dtype.is_int:
@@ -238,6 +244,29 @@ def cast(x: NDArray[Any], dtype: DType) -> NDArray[Any]:
             return x.astype(to)
         return to_int(x, to)
     raise UserError(f"an engine cannot write {dtype}", allowed="quantize_mx writes packed formats")
+
+
+@functools.cache
+def _narrow_words(dtype: DType) -> NDArray[Any]:
+    """An 8-bit format's element for the upper 16 bits of each float32."""
+    with np.errstate(all="ignore"):
+        return (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)).view(np.float32).astype(dtype.dtype)
+
+
+def _narrow(x: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
+    """float32 -> an 8-bit format by look-up, a fifth of the time of the cast, and the same bits.
+
+    The 16 lower bits of a float32 only decide whether it lies above a number or half-way between two, and the last of the upper 16 bits
+    does not reach an 8-bit mantissa: set where any lower bit is (rounding to odd), it decides as they would.
+    """
+    words, bits = _narrow_words(dtype), np.ascontiguousarray(x).view(np.uint32).reshape(-1)
+    out = np.empty(x.size, dtype.dtype)
+    for at in range(0, x.size, BLOCK):
+        part = bits[at : at + BLOCK]
+        upper = (part >> np.uint32(16)).astype(np.uint16)
+        upper |= part.astype(np.uint16) != 0
+        words.take(upper, out=out[at : at + BLOCK], mode="clip")
+    return out.reshape(x.shape)
 
 
 def unpack(words: NDArray[Any], dtype: DType) -> NDArray[np.float32]:

@@ -496,7 +496,7 @@ class Tile:
             if values.shape != self.shape and values.size == self.size:
                 values = values.reshape(self.shape)
             d = self.dtype
-            if values.dtype is not d.dtype and not (d.is_float and values.dtype.kind == "f"):
+            if values.dtype is not d.dtype and not (d.is_float and d.itemsize > 1 and values.dtype.kind == "f"):
                 values = cast(values, d)
         target[...] = values
 

@@ -54,7 +54,9 @@ def static_cast(x: Any, dtype: Any, **_: Any) -> NDArray[Any]:
         with np.errstate(all="ignore"):
             return formats.pack(a.astype(np.float32), target)
     with np.errstate(all="ignore"):
-        return a.astype(target.dtype)
+        if source.is_float and source.itemsize == 1:
+            a = formats.to_f32(a, source)
+        return formats.cast(a, target) if target.is_float and a.dtype == np.float32 else a.astype(target.dtype)
 
 
 def sizeinbytes(dtype: Any) -> int:
