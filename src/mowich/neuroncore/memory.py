@@ -985,6 +985,10 @@ def _fancy_index(tile: Tile, keys: tuple[Any, ...]) -> Tile:
             plain.append(slice(start, start + int(k.size) * k.step, k.step))
         elif isinstance(k, Register):
             plain.append(k.read())
+        elif isinstance(
+            k, range
+        ):  # an index that a loop of one instruction would go through: `x[nl.affine_range(128)]`
+            plain.append(slice(k.start, k.stop, k.step))
         elif isinstance(k, slice):
             plain.append(slice(*(None if x is None else scalar_value(x) for x in (k.start, k.stop, k.step))))
         elif isinstance(k, int | np.integer) or k is Ellipsis:

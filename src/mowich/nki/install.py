@@ -35,6 +35,7 @@ BETA1 = {
     "neuronxcc": "mowich.nki.beta1.package",
     "neuronxcc.nki": "mowich.nki.beta1",
     "neuronxcc.nki.language": "mowich.nki.beta1.language",
+    "neuronxcc.nki.language.constants": "mowich.nki.beta1.language",
     "neuronxcc.nki.isa": "mowich.nki.beta1.isa",
     "neuronxcc.nki.isa.constants": "mowich.nki.beta1.isa",
     "neuronxcc.nki.typing": "mowich.nki.typing",

@@ -215,8 +215,18 @@ def is_on_chip(buffer: Any) -> builtins.bool:
 # tensors --------------------------------------------------------------------------------------------------------------------
 
 
+class par_dim(int):
+    """`nl.par_dim(n)`: the partitions, which are the first dimension. A word of the older interface that early kernels of this one say."""
+
+
 def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address: Any = None, **_: Any) -> Tile:
     """A new tensor; address = (partition, byte) places it by hand."""
+    if isinstance(shape, tuple | list) and any(isinstance(n, par_dim) for n in shape[1:]):
+        raise fail(
+            "par_dim marks a dimension that is not the first",
+            given=list(shape),
+            fix="partitions come first: move the dimensions before them behind, or make a list of tensors",
+        )
     return mem.allocate(
         machine.active(), shape, dtype, sbuf if buffer is None else mem.as_region(buffer), name or "", address
     )

@@ -287,8 +287,8 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ]
     for i, c in enumerate(cores):
         c.scratch["base"] = 0
-        c.grid = sizes if programs > 1 else ()
-        c.grid_index = _index(i, sizes) if programs > 1 else ()
+        c.grid = sizes
+        c.grid_index = _index(i, sizes)
     arguments = _Arguments(cores)
     bound = _bind(func, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
@@ -467,7 +467,7 @@ class Kernel:
     def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
         """Run on the host's arrays, with the details of `run`."""
         how.setdefault("generation", self.generation())
-        grid = self.grid if self.grid is not None else launches.lnc
+        grid = self.grid if self.grid is not None else launches.lnc if launches.lnc != 1 else None
         return run(self.func, args, kwargs, grid=grid, results=self.results, **how)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -241,8 +241,10 @@ def iota(expr: Any, dtype: Any, *, mask: Any = None, **_: Any) -> Tensor:
 def affine_select(
     pred: Any, on_true_tile: Tensor, on_false_value: Any, *, mask: Any = None, dtype: Any = None, **_: Any
 ) -> Tensor:
-    """on_true_tile where the predicate of indices holds, else a number."""
+    """on_true_tile where the predicate of indices holds, else a number. A tile in PSUM, which GpSimd does not reach, is copied to SBUF first."""
     flush()
+    if operand(on_true_tile).space == "P":
+        on_true_tile = tensor_copy(on_true_tile)
     out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
     if engines.issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile)),)):
         out.write(

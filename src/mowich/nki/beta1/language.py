@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,8 @@ from mowich.nki.beta1.tensor import (
 )
 
 __path__: list[str] = []
+constants = sys.modules[__name__]
+"""`from neuronxcc.nki.language.constants import sizeinbytes`: it is here."""
 
 par_dim = ParDim
 sbuf, psum, hbm, private_hbm, shared_hbm = now.sbuf, now.psum, now.hbm, now.private_hbm, now.shared_hbm
@@ -43,6 +46,11 @@ program_id, num_programs, program_ndim, static_assert = (
 for _format in dtypes.PUBLIC:
     globals()[_format.name] = _format
 bool_ = dtypes.bool_
+
+
+def sizeinbytes(dtype: Any) -> int:
+    """Bytes of an element."""
+    return dtypes.as_dtype(dtype).itemsize
 
 
 class nc(int):
@@ -326,6 +334,13 @@ def reduce(
 ) -> Tensor:
     """Reduction over free axes, any of them; elements that a mask leaves out do not count."""
     flush()
+    if isinstance(axis, Tensor):
+        raise fail(
+            "a tensor is no axis",
+            tile=operand(axis),
+            allowed="an integer or a tuple of them",
+            fix=f"nl.{ops.alu(op).name}(a, b) takes two tensors",
+        )
     axes = sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
     row = ops.alu(op)
     valid = None

@@ -160,13 +160,27 @@ class Tensor:
 
     # views -------------------------------------------------------------------------------------------------------------
     def __getitem__(self, key: Any) -> Tensor:
-        keys = _complete(key if isinstance(key, tuple) else (key,), self.ndim, self.tile)
+        if _is_condition(key):
+            keep = np.broadcast_to(np.asarray(key), self.shape)
+            return Chosen(
+                self.tile, self.address, keep if self.valid is None or self.address is not None else keep & self.valid
+            )
+        given = key if isinstance(key, tuple) else (key,)
+        if self.ndim == 1 and len(given) == 2 and self.address is None and self.tile.on_chip and None not in given:
+            return self._column()[given]
+        keys = _complete(given, self.ndim, self.tile)
         if self.address is not None:
             plain = tuple(k for k in keys)
             return Tensor(self.tile, self.address[plain], None if self.valid is None else self.valid[plain])
         if all(isinstance(k, int | np.integer | slice) or k is None for k in keys):
             return self._affine(keys)
         return self._arrays(keys)
+
+    def _column(self) -> Tensor:
+        """A line of partitions [n] as [n, 1]: a tile keeps a free dimension when an integer has chosen its only element."""
+        t = self.tile
+        valid = None if self.valid is None else self.valid.reshape(-1, 1)
+        return Tensor(Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset), None, valid)
 
     def _affine(self, keys: Sequence[Any]) -> Tensor:
         t = self.tile
@@ -243,7 +257,10 @@ class Tensor:
         return Tensor(t, address, np.broadcast_to(inside, address.shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        assign(self[key], value)
+        if _is_condition(key):
+            assign(self, value, key)
+        else:
+            assign(self[key], value)
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape: a view where the layout allows, else a copy in HBM only."""
@@ -290,6 +307,10 @@ class Tensor:
                 t.offset,
             )
         )
+
+    def as_tile(self) -> Tensor:
+        """The tensor itself: as an index of another it stands for its elements."""
+        return self
 
     def astype(self, dtype: Any) -> Tensor:
         """A copy in another format."""
@@ -365,6 +386,20 @@ class Tensor:
     def __imul__(self, other: Any) -> Tensor:
         assign(self, self._do("multiply", self, other))
         return self
+
+
+class Chosen(Tensor):
+    """`tensor[condition]`: the elements where a predicate of indices holds. As an operand the others count as 0, also those out of bounds."""
+
+    __slots__ = ()
+
+    def plain(self) -> Tensor:
+        """The tensor itself where the condition holds everywhere, else a copy with zeros."""
+        if self.valid is None or self.valid.all():
+            return Tensor(self.tile, self.address)
+        copy = new(self.shape, self.dtype)
+        copy.write(np.where(self.valid, self.read(True), self.dtype.dtype.type(0)))
+        return copy
 
 
 _pending: list[Product] = []
@@ -447,6 +482,11 @@ def flush() -> None:
             break
 
 
+def _is_condition(key: Any) -> bool:
+    """True for a predicate of indices, also of numbers."""
+    return isinstance(key, bool | np.bool_) or (isinstance(key, Index) and key.dtype == np.bool_)
+
+
 def _complete(keys: tuple[Any, ...], ndim: int, tile: Tile) -> tuple[Any, ...]:
     used = sum(k is not None and k is not Ellipsis for k in keys)
     if used > ndim:
@@ -511,6 +551,8 @@ def operand(x: Any, mask: Any = None) -> Any:
         if isinstance(x, Index | np.ndarray):
             return as_tensor(x).tile
         return x
+    if isinstance(x, Chosen):
+        x = x.plain()
     t = x.tile
     if x.address is None and t.space != "H":
         row = t.row_elements

@@ -1,0 +1,146 @@
+"""The older front end, `neuronxcc.nki`, and what early kernels of the newer one say: forms that published kernels use."""
+
+import numpy as np
+import pytest
+
+import mowich.nki as nki
+import mowich.nki.beta1 as old
+import mowich.nki.beta1.isa as oisa
+import mowich.nki.beta1.language as onl
+import mowich.nki.isa as nisa
+import mowich.nki.language as nl
+from mowich.nki import NkiValidationError
+
+
+def rnd(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_sizes_in_bytes_and_the_level_that_the_package_gives_to_logging():
+    import logging
+
+    with nki.installed():
+        import neuronxcc.nki  # noqa: F401
+        from neuronxcc.nki.language.constants import sizeinbytes
+
+        assert [sizeinbytes(d) for d in (onl.bfloat16, np.float32, "int8")] == [2, 4, 1]
+        assert logging.OFF > logging.CRITICAL
+
+
+def test_affine_select_of_a_product_in_psum():
+    @old.jit
+    def causal(a, b):
+        out = onl.ndarray((64, 64), dtype=onl.float32, buffer=onl.shared_hbm)
+        scores = oisa.nc_matmul(onl.load(a), onl.load(b))
+        i, j = onl.mgrid[0:64, 0:64]
+        onl.store(out, oisa.affine_select(pred=i >= j, on_true_tile=scores[i, j], on_false_value=-1.0))
+        return out
+
+    a, b = rnd(32, 64), rnd(32, 64, seed=1)
+    want = np.where(np.tri(64, dtype=bool), a.T @ b, -1)
+    np.testing.assert_allclose(causal(a, b), want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_condition_chooses_elements_of_an_operand():
+    """Products leave out columns past the end, of which the index is out of bounds."""
+
+    @old.jit
+    def product(a, b):
+        out = onl.ndarray((48, 64), dtype=onl.float32, buffer=onl.shared_hbm)
+        x, y = onl.load(a), onl.load(b)
+        k, m, n = onl.arange(32)[:, None], onl.arange(64)[None, :], onl.arange(64)[None, :]
+        acc = onl.zeros((64, 64), dtype=onl.float32, buffer=onl.psum)
+        for start in range(0, 64, 32):
+            acc[onl.arange(64)[:, None], n] += oisa.nc_matmul(x[k, m][m < 48][True], y[k, start + n][start + n < 64])
+        onl.store(out, onl.copy(acc)[0:48, :])
+        return out
+
+    a, b = rnd(32, 64), rnd(32, 64, seed=1)
+    want = a[:, :48].T @ b
+    want[:, :32] += want[:, 32:]
+    np.testing.assert_allclose(product(a, b), want, rtol=1e-5, atol=1e-4)
+
+
+def test_a_column_keeps_a_free_dimension():
+    @old.jit
+    def columns(a):
+        out = onl.ndarray((64, 2), dtype=a.dtype, buffer=onl.shared_hbm)
+        t = onl.load(a)
+
+        def swap(left, right):
+            before = onl.copy(left[:, 0:1])
+            left[:, 0] = onl.copy(right[:, 0:1])
+            right[:, 0] = before
+
+        swap(t[:, 0], t[:, 1])
+        onl.store(out, t)
+        return out
+
+    a = rnd(64, 2)
+    np.testing.assert_array_equal(columns(a), a[:, ::-1])
+
+
+def test_a_tile_of_indices_gathers_rows():
+    @old.jit
+    def gather(data, at):
+        out = onl.ndarray((32, 4), dtype=data.dtype, buffer=onl.shared_hbm)
+        rows = onl.load(at)
+        for i in range(4):
+            column = onl.ndarray((32, 1), dtype=data.dtype, buffer=onl.sbuf)
+            column[:, 0] = onl.load(data[1, rows[:, i].as_tile()])
+            onl.store(out[:, i : i + 1], column)
+        return out
+
+    data, at = rnd(2, 100, 1), np.random.default_rng(2).integers(0, 100, (32, 4)).astype(np.int32)
+    np.testing.assert_array_equal(gather(data, at), data[1, at, 0])
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1,), (2, 1), None])
+def test_a_grid_has_the_dimensions_that_it_was_given(grid):
+    @old.jit
+    def count(a):
+        out = onl.ndarray((1, 2), dtype=onl.float32, buffer=onl.shared_hbm)
+        if onl.program_id(0) == 0:
+            t = onl.ndarray((1, 2), dtype=onl.float32, buffer=onl.sbuf)
+            t[:, 0:1], t[:, 1:2] = float(onl.program_ndim()), float(onl.num_programs(0))
+            onl.store(out, t)
+        return out
+
+    got = (count[grid] if grid else count)(np.zeros((1, 1), np.float32))
+    np.testing.assert_array_equal(got[0], [len(grid or ()), grid[0] if grid else 1])
+
+
+def test_a_tensor_given_as_axis_is_named():
+    @old.jit
+    def larger(a):
+        t = onl.load(a)
+        return onl.max(t, t)
+
+    with pytest.raises(NkiValidationError, match=r"a tensor is no axis.*nl\.maximum\(a, b\)"):
+        larger(rnd(4, 4))
+
+
+def test_par_dim_marks_the_first_dimension_only():
+    @nki.jit
+    def double(a, before=()):
+        out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+        t = nl.ndarray((*before, nl.par_dim(a.shape[0]), a.shape[1]), dtype=a.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=t, src=a)
+        nisa.tensor_tensor(dst=t, data1=t, data2=t, op=nl.add)
+        nisa.dma_copy(dst=out, src=t)
+        return out
+
+    np.testing.assert_array_equal(double(rnd(8, 3)), 2 * rnd(8, 3))
+    with pytest.raises(NkiValidationError, match=r"par_dim marks a dimension that is not the first.*\[2, 8, 3\]"):
+        double(rnd(8, 3), before=(2,))
+
+
+def test_a_range_of_a_loop_is_an_index():
+    @nki.jit
+    def part(a):
+        rows, columns = nl.affine_range(8), nl.affine_range(1, 7, 2)
+        out = nl.ndarray((8, 3), dtype=a.dtype, buffer=nl.shared_hbm)
+        nl.store(out[rows, nl.affine_range(3)], nl.load(a[rows, columns]))
+        return out
+
+    np.testing.assert_array_equal(part(rnd(16, 9)), rnd(16, 9)[:8, 1:7:2])
