@@ -10,7 +10,8 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
   - its simulation mode knows one rank: with several, `mowich.nki.simulate_ranks` runs the kernel;
   - its generator of MX inputs draws four numbers for each block of 32 elements, one by one: the same numbers are drawn at once;
   - its MX references multiply by an `einsum` that NumPy does element by element: as a product of matrices;
-  - its comparison makes five copies of the outputs in float64: it is given a piece after the other (pieces.py);
+  - its comparison makes five copies of the outputs in float64: it is given a piece after the other (pieces.py); so is the reference of
+    test_rmsnorm_quant.py, and inputs that are drawn as float64 to be cast (draws.py);
   - the inputs are written to files that its simulator does not read: they are not;
   - test_attention_block_tkg.py runs its reference a second time for the shapes of the outputs: they are kept from the first;
   - kernels whose cases are all large get small ones too (small.py), in the tests' own tables;
@@ -354,9 +355,24 @@ def multiply_as_matrices() -> None:
     mx.np = types.SimpleNamespace(**vars(np) | {"einsum": functools.partial(np.einsum, optimize=True)})
 
 
+def imported(name: str) -> Any:
+    """A module of its tests, where it was collected."""
+    return next((m for n, m in sys.modules.items() if n.endswith(f".{name}")), None)
+
+
+def draw_in_pieces() -> None:
+    """Inputs of gigabytes without arrays of float64 beside them; the reference of test_rmsnorm_quant.py some rows at a time. Tables of parameters hold
+    generators: what makes them has to draw so before tests are imported."""
+    for name in ("tensor_generators", "test_attention_block_tkg", "test_rmsnorm_quant"):
+        if (module := imported(name)) is not None and module.np is np:
+            module.np = draws.piecewise(np)
+    if (module := imported("test_rmsnorm_quant")) is not None:
+        module.rmsnorm_quant_ref = pieces.by_rows(module.rmsnorm_quant_ref)
+
+
 def infer_once() -> None:
     """For test_attention_block_tkg.py: shapes and formats of the outputs from the reference's latest run, if it had the same inputs."""
-    module: Any = next((m for name, m in sys.modules.items() if name.endswith("test_attention_block_tkg")), None)
+    module = imported("test_attention_block_tkg")
     if module is None:
         return
     reference, infer = module._golden_ref_via_torch, module._infer_output_shapes_and_dtypes
@@ -412,7 +428,9 @@ def patch_framework() -> None:
             setattr(compiler, name.rsplit(".", 1)[1], sys.modules[name])
 
     draw_at_once()
+    draw_in_pieces()
     multiply_as_matrices()
+    import test.integration.nkilib.utils.comparators as comparators
     import test.utils.common_dataclasses as common
     import test.utils.coverage_parametrized_tests as sweeps
     import test.utils.kernel_tracer as tracer
@@ -452,7 +470,7 @@ def patch_framework() -> None:
         library = Path(sweeps.__file__).parents[2]
         sources = pairs.stamp([library / "src", library / "test"])
         sweeps.generate_pairs = pairs.kept(sweeps.generate_pairs, Path(folder), sources)
-    validator.maxAllClose = pieces.in_pieces(validator.maxAllClose)
+    comparators.maxAllClose = validator.maxAllClose = pieces.in_pieces(comparators.maxAllClose)
     validator.get_largest_abs_diff = lambda *_, **__: float("nan")  # a metric, of which nobody takes note here
     inputs_name = "__dump_kernel_inputs__"
     if hasattr(runner, inputs_name):  # its simulator does not read them
@@ -638,6 +656,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     patch_collectives()
     infer_once()
+    draw_in_pieces()
     listing = os.environ.get("MOWICH_CONFORMANCE_LISTING")
     if listing and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
         lines = [json.dumps({"id": case_id(item.nodeid), "set": set_of(item)}) + "\n" for item in session.items]

@@ -1,4 +1,4 @@
-"""Comparison of large arrays a piece after the other, by the function that compares them whole."""
+"""Comparisons and references of large arrays a piece after the other, by the functions that take them whole."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,3 +21,14 @@ def in_pieces(compare: Callable[..., bool], size: int = 1 << 20) -> Callable[...
         return all(compare(np.append(x, largest), np.append(y, largest), *tolerances, **options) for x, y in pairs)
 
     return compared
+
+
+def by_rows(reference: Callable[..., Any], size: int = 1 << 20) -> Callable[..., Any]:
+    """A reference `f(x [B, S, H], ...)` that looks at each of B x S rows alone and gives arrays [B, S, .] or None: some of S at a time."""
+
+    def whole(x: Any, *given: Any) -> Any:
+        step = max(1, size // (x.shape[0] * x.shape[2]))
+        parts = [reference(x[:, k : k + step], *given) for k in range(0, x.shape[1], step)]
+        return tuple(None if p[0] is None else np.concatenate(p, axis=1) for p in zip(*parts, strict=True))
+
+    return whole

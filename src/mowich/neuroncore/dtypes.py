@@ -163,7 +163,7 @@ _WORD = {8: np.uint8, 16: np.uint16}
 FEW = 1024
 """Elements up to which a cast takes less than a look-up."""
 BLOCK = 1 << 16
-"""Elements that are converted at a time: they stay in a cache."""
+"""Elements that are looked up at a time: their 64-bit indices stay in a cache."""
 
 
 def _table(dtype: DType) -> NDArray[np.float32]:
@@ -189,7 +189,13 @@ def to_f32(array: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
         return array
     table = _TABLES.get(dtype)
     if table is not None:
-        return table.take(array.view(_WORD[dtype.bits]))
+        words = array.view(_WORD[dtype.bits])
+        if words.size <= BLOCK:
+            return table.take(words)
+        out, flat = np.empty(words.size, np.float32), words.reshape(-1)
+        for at in range(0, words.size, BLOCK):
+            table.take(flat[at : at + BLOCK], out=out[at : at + BLOCK], mode="clip")
+        return out.reshape(words.shape)
     if dtype.part is not None:
         raise UserError(
             f"{dtype} elements are packed: only matmul with scales reads them as numbers",
