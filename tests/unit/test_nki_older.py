@@ -144,3 +144,66 @@ def test_a_range_of_a_loop_is_an_index():
         return out
 
     np.testing.assert_array_equal(part(rnd(16, 9)), rnd(16, 9)[:8, 1:7:2])
+
+
+def test_a_reduction_over_loops_starts_anew_where_they_are_at_zero():
+    @old.jit
+    def sums(a):
+        out = onl.ndarray((2, 64, 3), dtype=a.dtype, buffer=onl.shared_hbm)
+        total = onl.ndarray((64, 3), dtype=a.dtype, buffer=onl.sbuf)
+        again = onl.ndarray((64, 1), dtype=a.dtype, buffer=onl.sbuf)
+        for i in onl.affine_range(3):
+            for j in onl.affine_range(4):
+                column = onl.load(a[:, 4 * i + j : 4 * i + j + 1])
+                total[:, i : i + 1] = onl.loop_reduce(column, op=np.add, loop_indices=[j], dtype=a.dtype)
+                again[:, 0:1] = onl.loop_reduce(column, op=np.add, loop_indices=[j], dtype=a.dtype)
+            onl.store(out[1, :, i : i + 1], again)
+        onl.store(out[0], total)
+        return out
+
+    a = rnd(64, 12)
+    np.testing.assert_allclose(sums(a), [a.reshape(64, 3, 4).sum(-1)] * 2, rtol=1e-5, atol=1e-5)
+
+
+def test_blocks_are_tiles_that_live_while_they_are_used():
+    """Eight blocks of 64 KB per partition, one in use at a time: no spills, and no warning of capacity."""
+
+    def doubled(a):
+        out = onl.ndarray(a.shape, dtype=a.dtype, buffer=onl.shared_hbm)
+        t = onl.ndarray((2, 4, onl.par_dim(128), 16384 // 4), dtype=a.dtype, buffer=onl.sbuf)
+        twice = onl.ndarray((2, 4, onl.par_dim(128), 16384 // 4), dtype=a.dtype, buffer=onl.sbuf)
+        for i in onl.affine_range(2):
+            for j in onl.affine_range(4):
+                t[i, j] = onl.load(a[i, j])
+                row = twice[i]
+                row[j] = onl.add(t[i][j], t[i, j, :, :])
+                onl.store(out[i, j], twice[i, j])
+        return out
+
+    a = rnd(2, 4, 128, 16384 // 4)
+    result = nki.run_kernel(old.jit(doubled), a, target="trn2")
+    np.testing.assert_array_equal(result.outputs[0], 2 * a)
+    assert result.profile.spill_B == 0
+    assert not result.warnings
+
+
+def test_blocks_lie_side_by_side_where_they_are_named_together():
+    @old.jit
+    def together(a, first):
+        out = onl.ndarray((4, 8, 16), dtype=a.dtype, buffer=onl.shared_hbm)
+        t = onl.zeros((4, onl.par_dim(8), 16), dtype=a.dtype, buffer=onl.sbuf)
+        for i in range(first):
+            t[i] = onl.load(a[i])
+        p, j, f = onl.mgrid[0:8, 0:2, 0:16]
+        t[2 + j, p, f] = onl.load(a[2 + j, p, f])
+        t[0, 0:1, 0:1] = 7.0
+        for i in range(4):
+            onl.store(out[i], t[i])
+        return out
+
+    a = rnd(4, 8, 16)
+    for first in (0, 2):
+        want = a.copy()
+        want[first:2] = 0
+        want[0, 0, 0] = 7
+        np.testing.assert_array_equal(together(a, first), want)

@@ -6,6 +6,7 @@ access). `valid` marks the elements that a mask left in. Instructions see tiles:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -432,46 +433,115 @@ class Product(Tensor):
         engines.nc_matmul(dst, accumulate=accumulate, **self.arguments)
 
 
-class Blocks:
-    """More blocks than the memory holds at once: each is allocated when it is first named, and lives as long as it is used."""
+class Blocks(Tensor):
+    """A tensor with dimensions before the partitions. Each block is a tile of its own, allocated when it is first named, which lives as long as
+    it is used: how many there are at once is the compiler's choice. Where anything but one block is named, they lie side by side instead, in
+    SBUF, from then on. `part` names some of the leading dimensions."""
+
+    __slots__ = ("_block", "_counts", "_made", "_name", "_region", "_type", "fill", "part", "whole")
 
     def __init__(
         self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: Any, region: MemoryRegion, name: str
     ) -> None:
         self._made: dict[tuple[int, ...], Tensor] = {}
         self._counts, self._block, self._region, self._name = counts, shape, region, name
-        self.dtype, self.shape, self.fill = as_dtype(dtype), (*counts, *shape), None
-        self.buffer = region
+        self._type, self.fill = as_dtype(dtype), None
+        self.part: tuple[Blocks, tuple[int, ...]] | None = None
+        self.whole: Tensor | None = None
+        self.address = self.valid = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Blocks, then partitions and free dimensions."""
+        return (*self._counts, *self._block)
+
+    @property
+    def dtype(self) -> DType:
+        """Format of the elements."""
+        return self._type
+
+    @property
+    def buffer(self) -> MemoryRegion:
+        """Memory that the blocks lie in."""
+        return self._region
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "tile":
+            return self.together().tile
+        raise AttributeError(name)
 
     def __getitem__(self, key: Any) -> Tensor:
+        if self.part is not None:
+            root, first = self.part
+            return root[(*first, *(key if isinstance(key, tuple) else (key,)))]
         keys = key if isinstance(key, tuple) else (key,)
         n = len(self._counts)
-        if len(keys) < n or not all(isinstance(k, int | np.integer) for k in keys[:n]):
-            raise fail(
-                "blocks of a tensor that is larger than its memory are named one at a time",
-                given=f"shape {list(self.shape)}",
-                fix="index the block dimensions with integers",
-            )
-        at = tuple(int(k) for k in keys[:n])
-        if any(not 0 <= i < c for i, c in zip(at, self._counts, strict=True)):
+        at = tuple(int(k) for k in itertools.takewhile(lambda k: isinstance(k, int | np.integer), keys[:n]))
+        if self.whole is not None or (len(at) < n and len(at) < len(keys)) or _is_condition(key):
+            return self.together()[key]
+        if any(not -c <= i < c for i, c in zip(at, self._counts, strict=False)):
             raise fail("out-of-bounds access", given=at, allowed=f"blocks {self._counts}")
+        at = tuple(i % c for i, c in zip(at, self._counts, strict=False))
+        if len(at) < n:
+            some = Blocks(self._counts[len(at) :], self._block, self._type, self._region, self._name)
+            some.part = (self, at)
+            return some
+        block = self._at(at)
+        return block[tuple(keys[n:])] if keys[n:] else block
+
+    def _at(self, at: tuple[int, ...]) -> Tensor:
         if at not in self._made:
-            block = self._made[at] = new(
-                self._block, self.dtype, self._region, f"{self._name}{list(at)}" if self._name else ""
-            )
+            name = f"{self._name}{list(at)}" if self._name else ""
+            block = self._made[at] = new(self._block, self._type, self._region, name)
             if self.fill is not None:
                 assign(block, self.fill)
-        return self._made[at][tuple(keys[n:])] if keys[n:] else self._made[at]
+        return self._made[at]
+
+    def together(self) -> Tensor:
+        """The blocks side by side, with what those that were made hold."""
+        if self.part is not None:
+            root, first = self.part
+            return root.together()[first]
+        if self.whole is None:
+            core = machine.active()
+            dims = (self._block[0], *self._counts, *self._block[1:])
+            room = core.limits.sbuf_B if mem.SPACE[self._region] == "S" else core.limits.psum_B
+            if math.prod(dims[1:]) * self._type.itemsize > room:
+                raise fail(
+                    "blocks of a tensor that is larger than its memory are named one at a time",
+                    given=f"shape {list(self.shape)}",
+                    fix="index the block dimensions with integers",
+                )
+            t = mem.allocate(core, dims, self._type, self._region, self._name)
+            n = len(self._counts)
+            self.whole = Tensor(
+                Tile(t.storage, t.dtype, self.shape, (*t.strides[1 : n + 1], t.strides[0], *t.strides[n + 1 :]), 0)
+            )
+            if self.fill is not None:
+                engines.memset(t, self.fill)
+            for at, block in self._made.items():
+                if block.tile.storage.state != mem.NONE:
+                    self.whole[at].tile.write(block.tile.array())
+                block.tile.storage.bytes = np.empty(0, np.uint8)  # whoever still holds the block alone is told
+                block.tile._array = None
+        return self.whole
 
     def __setitem__(self, key: Any, value: Any) -> None:
         assign(self[key], value)
 
 
 class Reduction(Tensor):
-    """`nl.loop_reduce`: assigned in each iteration, it adds to what is there."""
+    """`nl.loop_reduce`: assigned in each iteration, it adds to what is there; in the first one (`first`) there is nothing yet."""
 
-    __slots__ = ("op",)
+    __slots__ = ("first", "op")
     op: str
+    first: bool
+
+
+def _is_written(t: Tile) -> bool:
+    """True where all elements of a tile have been written."""
+    s = t.storage
+    return s.state == mem.ALL or (s.state == mem.SOME and bool(s.flags(t).all()))
 
 
 def flush() -> None:
@@ -515,7 +585,7 @@ def _pattern(t: Tile, address: Array) -> Tile | None:
 def new(
     shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: Any = None
 ) -> Tensor:
-    """A new tensor; the dimension given as par_dim is the partitions, block dimensions before it lie side by side."""
+    """A new tensor; the dimension given as par_dim is the partitions. Blocks of a PSUM bank or less lie each in a bank of its own."""
     dims = tuple(shape)
     at = next((i for i, n in enumerate(dims) if isinstance(n, ParDim)), 0)
     plain = tuple(int(n) for n in dims)
@@ -538,8 +608,8 @@ def new(
             return Tensor(Tile(t.storage, t.dtype, plain, (*blocks, t.strides[0], *inner), t.offset))
     room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
     row = math.prod(order[1:]) * as_dtype(dtype).itemsize
-    if row > room:
-        return Blocks(plain[:at], plain[at:], dtype, region, name)  # type: ignore[return-value]  # a tensor, but for whole-tensor use
+    if row > room or (mem.SPACE[region] == "S" and math.prod(plain[:at]) > 1):
+        return Blocks(plain[:at], plain[at:], dtype, region, name)
     t = mem.allocate(core, order, dtype, region, name, address)
     strides = (*t.strides[1 : at + 1], t.strides[0], *t.strides[at + 1 :])
     return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
@@ -620,7 +690,7 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
             machine.active().clock += 1
             dst.write(a, keep)
             return
-        if isinstance(value, Reduction) and dst.tile.storage.state != mem.NONE:
+        if isinstance(value, Reduction) and not value.first and _is_written(dst.tile):
             value = getattr(_language(), value.op)(dst, value, dtype=dst.dtype)
         if dst.address is None and dst.tile.space != "H" and value.tile.space != "H":
             if value.size != dst.size:
