@@ -25,7 +25,8 @@ MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that a case may have, so that a bu
 MOWICH_CONFORMANCE_MEMORY_GB (data of a process: a case that needs more counts as not attempted),
 MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_LISTING (file for a JSON line per case that will run),
 MOWICH_CONFORMANCE_PAIRS (a folder that keeps the pairs of
-parameters that sweeps draw), MOWICH_CONFORMANCE_EXTERNAL (test another importable `nki`).
+parameters that sweeps draw), MOWICH_CONFORMANCE_ROUNDED (references with their kernels' roundings, where known: rounded.py),
+MOWICH_CONFORMANCE_EXTERNAL (test another importable `nki`).
 """
 
 import ast
@@ -59,6 +60,7 @@ import numpy as np
 import pairs
 import pieces
 import pytest
+import rounded
 import small
 
 if not os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
@@ -657,6 +659,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     patch_collectives()
     infer_once()
     draw_in_pieces()
+    if os.environ.get("MOWICH_CONFORMANCE_ROUNDED"):
+        rounded.apply()
     listing = os.environ.get("MOWICH_CONFORMANCE_LISTING")
     if listing and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
         lines = [json.dumps({"id": case_id(item.nodeid), "set": set_of(item)}) + "\n" for item in session.items]
