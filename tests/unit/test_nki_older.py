@@ -207,3 +207,45 @@ def test_blocks_lie_side_by_side_where_they_are_named_together():
         want[first:2] = 0
         want[0, 0, 0] = 7
         np.testing.assert_array_equal(together(a, first), want)
+
+
+def test_a_kernel_to_measure_takes_the_form_of_an_array():
+    @old.benchmark(warmup=1, iters=2)
+    def double(a, scale):
+        out = onl.ndarray(a.shape, dtype=a.dtype, buffer=onl.shared_hbm)
+        onl.store(out, onl.load(a) * scale)
+        return out
+
+    a = double(old.typing.tensor[[64, 32], onl.bfloat16], 2.0)
+    assert a.shape == (64, 32)
+    assert a.dtype == onl.bfloat16.dtype
+    assert double.benchmark_result.nc_latency.get_latency_percentile(99) > 0
+
+
+def test_a_column_is_added_along_all_free_dimensions():
+    @old.jit
+    def biased(a, bias):
+        out = onl.ndarray((32, 6, 4), dtype=a.dtype, buffer=onl.shared_hbm)
+        t, b = onl.load(a), onl.load(bias)
+        onl.store(out, oisa.tensor_tensor(t.reshape(shape=(32, 6, 4)), b[:, 1], onl.add))
+        return out
+
+    a, bias = rnd(32, 24), rnd(32, 2, seed=1)
+    np.testing.assert_array_equal(biased(a, bias), (a + bias[:, 1:]).reshape(32, 6, 4))
+
+
+def test_shapes_that_do_not_fit_are_named():
+    @old.jit
+    def added(a, b):
+        return oisa.tensor_tensor(onl.load(a), onl.load(b), onl.add)
+
+    @old.jit
+    def copied(a, b):
+        oisa.dma_copy(dst=b, src=onl.load(a))
+
+    with pytest.raises(NkiValidationError, match=r"tensor_tensor: shapes differ.*data1 \[8, 4\], data2 \[8, 3\]"):
+        added(rnd(8, 4), rnd(8, 3))
+    with pytest.raises(
+        NkiValidationError, match=r"dma_copy: src has 32 elements and dst 24.*src \[8, 4\], dst \[8, 3\]"
+    ):
+        copied(rnd(8, 4), rnd(8, 3))

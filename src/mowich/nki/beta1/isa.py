@@ -82,7 +82,16 @@ def tensor_tensor(
 ) -> Tensor:
     """data1 op data2, broadcast along free dimensions of size 1."""
     flush()
-    shape = np.broadcast_shapes(data1.shape, data2.shape)
+    data1, data2 = data1.beside(data2), data2.beside(data1)
+    try:
+        shape = np.broadcast_shapes(data1.shape, data2.shape)
+    except ValueError:
+        raise fail(
+            "tensor_tensor: shapes differ",
+            tile=operand(data2),
+            given=f"data1 {list(data1.shape)}, data2 {list(data2.shape)}",
+            allowed="the same shape, or 1 along a free dimension",
+        ) from None
     a, b = (t if t.shape == shape else t.broadcast_to(shape) for t in (data1, data2))
     out = _out(shape, dtype or data1.dtype, mask, data1.valid)
     engines.tensor_tensor(operand(out), operand(a), operand(b), op, _engine(engine))
@@ -384,6 +393,13 @@ def dma_copy(
 ) -> None:
     """dst = src between HBM and SBUF; with dst_rmw_op, dst = dst op src."""
     flush()
+    if src.size != dst.size:
+        raise fail(
+            f"dma_copy: src has {src.size} elements and dst {dst.size}",
+            tile=dst.tile,
+            given=f"src {list(src.shape)}, dst {list(dst.shape)}",
+            fix="slice both to the same shape",
+        )
     if not engines.issue(
         "dma_copy", "", (("dst", dst.tile if dst.tile.space == "H" else operand(dst)),), (("src", src.tile),)
     ):

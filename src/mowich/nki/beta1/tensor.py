@@ -177,6 +177,14 @@ class Tensor:
             return self._affine(keys)
         return self._arrays(keys)
 
+    def beside(self, other: Tensor) -> Tensor:
+        """One element of each partition as [n, 1, ...], with as many dimensions as the tensor that it is combined with."""
+        t = self if self.ndim > 1 or self.address is not None or not self.tile.on_chip else self._column()
+        missing = other.ndim - t.ndim
+        if missing < 1 or any(n != 1 for n in t.shape[1:]):
+            return t
+        return t[(slice(None),) * t.ndim + (None,) * missing]
+
     def _column(self) -> Tensor:
         """A line of partitions [n] as [n, 1]: a tile keeps a free dimension when an integer has chosen its only element."""
         t = self.tile
@@ -263,9 +271,10 @@ class Tensor:
         else:
             assign(self[key], value)
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *dims: Any, shape: Any = None) -> Tensor:
         """The same elements in another shape: a view where the layout allows, else a copy in HBM only."""
-        wanted = tuple(int(n) for n in (shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape))
+        given = dims if shape is None else shape
+        wanted = tuple(int(n) for n in (given[0] if len(given) == 1 and isinstance(given[0], tuple | list) else given))
         if -1 in wanted:
             wanted = tuple(self.size // -math.prod(wanted) if n == -1 else n for n in wanted)
         t = self.tile
