@@ -33,8 +33,9 @@ from mowich.neuroncore.dtypes import (
     unpack,
 )
 from mowich.neuroncore.isa import TABLE, Row
-from mowich.neuroncore.memory import SPACE_NAME, Tile, merged
+from mowich.neuroncore.memory import SPACE_NAME, Tile, merged, same
 from mowich.neuroncore.ops import Alu
+from mowich.neuroncore.search import largest8, occurrences
 
 Array = NDArray[Any]
 Named = tuple[str, Any]
@@ -1007,34 +1008,13 @@ def tensor_copy_predicated(dst: Tile, src: Any, predicate: Tile, reverse_pred: b
 
 
 def max8(dst: Tile, src: Tile) -> None:
-    """dst [P, 8] = the 8 largest of each partition, descending."""
+    """dst [P, 8] = the 8 largest of each partition, descending; NaN counts as -inf, +0 goes before -0."""
     if not issue("max8", "", (("dst", dst),), (("src", src),)):
         return
     _searchable("max8", src)
     if dst.size != 8 * dst.shape[0] or dst.shape[0] != src.shape[0]:
         raise fail("max8: dst holds 8 values in each partition of src", tile=dst, allowed=f"[{src.shape[0]}, 8]")
-    x = as_rows(src.f32())
-    top = np.partition(np.where(np.isnan(x), -np.inf, x), x.shape[1] - 8, axis=1)[:, -8:]
-    dst.write(like(-np.sort(-top, axis=1), dst.shape))
-
-
-def _occurrences(data: Array, values: Array, order: Sequence[int]) -> NDArray[np.int64]:
-    """[P, 8] positions: each value takes its next occurrence not taken by an equal value before it in `order`; -1 where there is none."""
-    p, n = values.shape
-    out = np.full((p, n), -1, np.int64)
-    taken = np.zeros(data.shape, np.bool_)
-    rows = np.arange(p)
-    used: list[int] = []
-    for j in order:
-        hit = data == values[:, j : j + 1]
-        if used and bool((values[:, used] == values[:, j : j + 1]).any()):
-            hit &= ~taken
-        used.append(j)
-        first = hit.argmax(axis=1)
-        found = hit[rows, first]
-        out[found, j] = first[found]
-        taken[rows[found], first[found]] = True
-    return out
+    dst.write(like(largest8(as_rows(src.f32())), dst.shape))
 
 
 def _searchable(name: str, data: Tile) -> None:
@@ -1059,7 +1039,7 @@ def nc_find_index8(dst: Tile, data: Tile, vals: Tile) -> None:
     if not issue("nc_find_index8", "", (("dst", dst),), (("data", data), ("vals", vals))):
         return
     _eight("nc_find_index8", data, vals)
-    at = _occurrences(as_rows(data.f32()), as_rows(vals.f32()), range(8))
+    at = occurrences(as_rows(data.f32()), as_rows(vals.f32()))
     dst.write(like(_wrap(at, dst.dtype) if dst.dtype.is_int else at.astype(np.float32), dst.shape))
 
 
@@ -1070,13 +1050,20 @@ def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Ti
         return
     _eight("nc_match_replace8", data, vals)
     x = as_rows(data.f32())
-    at = _occurrences(x, as_rows(vals.f32()), range(7, -1, -1))
-    out = x.copy()
-    rows = np.arange(x.shape[0])
-    for j in range(at.shape[1]):
-        found = at[:, j] >= 0
-        out[rows[found], at[found, j]] = imm
-    dst.write(like(out, dst.shape))
+    at = occurrences(x, as_rows(vals.f32()), backwards=True)
+    row, value = np.nonzero(at >= 0)
+    column = at[row, value]
+    if dst.dynamic is None:
+        if dst.dtype.is_float and same(dst, data):  # in place: what stays need not be written
+            dst.storage.mark(dst)
+        else:
+            dst.write(like(x, dst.shape))
+        place = np.unravel_index(row * x.shape[1] + column, dst.shape)
+        dst.array()[place] = cast(np.full(1, imm, np.float32), dst.dtype)
+    else:
+        out = x.copy()
+        out[row, column] = imm
+        dst.write(like(out, dst.shape))
     if dst_idx is not None:
         dst_idx.write(like(_wrap(at, dst_idx.dtype) if dst_idx.dtype.is_int else at.astype(np.float32), dst_idx.shape))
 

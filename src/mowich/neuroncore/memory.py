@@ -1082,6 +1082,18 @@ def _infer(shape: tuple[int, ...], size: int, tile: Tile) -> tuple[int, ...]:
     return shape
 
 
+def same(a: Tile, b: Tile) -> bool:
+    """The same elements of the same allocation."""
+    return (
+        a.storage is b.storage
+        and a.offset == b.offset
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.dtype is b.dtype
+        and a.dynamic is b.dynamic
+    )
+
+
 def merged(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
     """(count, stride) of the fewest axes that walk the same elements in the same order."""
     out: list[tuple[int, int]] = []

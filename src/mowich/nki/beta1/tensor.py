@@ -19,7 +19,7 @@ from mowich.neuroncore import dma, engines
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
-from mowich.neuroncore.memory import MemoryRegion, Tile
+from mowich.neuroncore.memory import MemoryRegion, Tile, same
 
 Array = NDArray[Any]
 
@@ -664,17 +664,6 @@ def as_tensor(x: Any) -> Tensor:
     out = new(a.shape, "int32" if a.dtype.kind in "iu" else "uint8" if a.dtype.kind == "b" else "float32")
     out.write(a)
     return out
-
-
-def same(a: Tile, b: Tile) -> bool:
-    """The same elements of the same allocation."""
-    return (
-        a.storage is b.storage
-        and a.offset == b.offset
-        and a.shape == b.shape
-        and a.strides == b.strides
-        and a.dtype is b.dtype
-    )
 
 
 def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
