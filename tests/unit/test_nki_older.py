@@ -249,3 +249,26 @@ def test_shapes_that_do_not_fit_are_named():
         NkiValidationError, match=r"dma_copy: src has 32 elements and dst 24.*src \[8, 4\], dst \[8, 3\]"
     ):
         copied(rnd(8, 4), rnd(8, 3))
+
+
+def test_names_that_the_newer_interface_lacks_say_what_to_do():
+    with pytest.raises(AttributeError, match=r"no nki\.benchmark; `mowich kernel profile"):
+        nki.benchmark(warmup=1)
+    assert not hasattr(nki, "simulate_kernel")
+    assert not hasattr(nki, "nothing")
+
+
+def test_elements_that_a_mask_leaves_out_of_a_load_are_computed_on_and_stand_out():
+    def doubled(a, hide):
+        out = onl.ndarray((128, 8), dtype=a.dtype, buffer=onl.shared_hbm)
+        i, j = onl.mgrid[0:128, 0:8]
+        t = onl.load(a[i, j], mask=i < a.shape[0])
+        onl.store(out[i, j], t * t, mask=i < a.shape[0]) if hide else onl.store(out, onl.copy(t * t))
+        return out
+
+    a = rnd(100, 8)
+    with pytest.raises(NkiValidationError, match="22% of its elements were never written"):
+        nki.run_kernel(old.jit(doubled), a, True)
+    got = nki.run_kernel(old.jit(doubled), a, False).outputs[0]
+    np.testing.assert_array_equal(got[:100], a * a)
+    assert np.isnan(got[100:]).all()

@@ -55,6 +55,21 @@ __all__ = [
     "typing",
 ]
 
+_GONE = {
+    "benchmark": "`mowich kernel profile FILE -k KERNEL` measures; `neuronxcc.nki` has it",
+    "profile": "`mowich kernel profile FILE -k KERNEL` measures; `neuronxcc.nki` has it",
+    "baremetal": "call the kernel; `neuronxcc.nki` has it",
+    "simulate_kernel": "call the kernel, or nki.simulate(kernel)(...); `neuronxcc.nki` has it",
+}
+"""Names of the older interface that AWS took out of this one -> what to do instead."""
+
+
+def __getattr__(name: str) -> object:
+    if name in _GONE:
+        raise AttributeError(f"this generation of the interface has no nki.{name}; {_GONE[name]}")
+    raise AttributeError(f"module 'nki' has no attribute '{name}'")
+
+
 dtype = language
 experimental = language
 tensor = language

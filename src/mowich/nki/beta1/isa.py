@@ -12,7 +12,7 @@ from mowich.neuroncore import dma, engines, ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import isa as now
-from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, wrap
+from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, partial, wrap
 
 __path__: list[str] = []
 constants = sys.modules[__name__]
@@ -35,6 +35,7 @@ def _out(
     shape: Any, dtype: Any, mask: Any = None, valid: Any = None, region: MemoryRegion = MemoryRegion.sbuf
 ) -> Tensor:
     out = new(tuple(shape), dtype, region)
+    mask = partial(mask)
     if mask is not None:
         out.valid = np.broadcast_to(np.asarray(mask), out.shape)
     elif valid is not None and valid.shape == out.shape:

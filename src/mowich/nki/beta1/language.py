@@ -26,6 +26,7 @@ from mowich.nki.beta1.tensor import (
     index,
     new,
     operand,
+    partial,
     unwrap,
     wrap,
 )
@@ -177,8 +178,10 @@ def shared_identity_matrix(n: int, dtype: Any = "uint8", **_: Any) -> Tensor:
 
 
 def load(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
-    """HBM -> a new SBUF tensor. With a mask, the other elements stay unwritten."""
+    """HBM -> a new SBUF tensor. With a mask, the other elements hold what betrays them (NaN): kernels compute on them, and leave them out when
+    they store."""
     flush()
+    mask = partial(mask)
     out = new(src.shape, dtype or src.dtype)
     if mask is None and src.address is None and out.ndim >= 2:
         dma.copy(out.tile, src.tile)
@@ -191,12 +194,15 @@ def load(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
         raise fail("out-of-bounds access by an index that the mask does not hide", tile=src.tile)
     out.write(dma.convert(np.ascontiguousarray(a), src.dtype, out.dtype), keep)
     out.valid = keep
+    if keep is not None:
+        out.tile.storage.whole()
     return out
 
 
 def store(dst: Tensor, value: Any = None, mask: Any = None, **_: Any) -> None:
     """SBUF -> HBM; with a mask, or the mask under which the value was made, only there."""
     flush()
+    mask = partial(mask)
     if not isinstance(value, Tensor):
         value = full(dst.shape if dst.ndim >= 2 else (1, *dst.shape) if dst.ndim else (1, 1), value, dst.dtype)
     if value.tile.space == "P":
@@ -297,6 +303,7 @@ def _lifted(op: Any) -> Callable[..., Any]:
 
     def call(name: str, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
         flush()
+        mask = partial(mask)
         tensors = [a for a in args if isinstance(a, Tensor)]
         if not tensors:
             return ops.alu(name).apply(*args)

@@ -666,8 +666,14 @@ def as_tensor(x: Any) -> Tensor:
     return out
 
 
+def partial(mask: Any) -> Any:
+    """A mask, or None where it leaves nothing out."""
+    return None if mask is None or bool(np.all(mask)) else mask
+
+
 def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
     """dst = value: what an instruction returned goes to its place."""
+    mask = partial(mask)
     if isinstance(value, Product) and not value.done and dst.address is None and dst.tile.space == "P" and mask is None:
         value.into(operand(dst), False)
         return
