@@ -241,9 +241,14 @@ def write(rows: list[Row]) -> str:
             if not chosen:
                 continue
             out += ["", f"### {heading}", "", "| cases | reason | whose | an example |", "|--:|--|--|--|"]
-            by_cause: dict[Hashable, list[Row]] = grouped(chosen, lambda r: (cause(r), explanation(r)))
+            by_cause: dict[Hashable, list[Row]] = grouped(
+                chosen, lambda r: (cause(r), explanation(r) if r["outcome"] == "failed" else "")
+            )
+            notes: dict[str, int] = {}  # explanations, once each below the table
             for (_, why), group in sorted(by_cause.items(), key=lambda kv: -len(kv[1])):  # type: ignore[misc]
                 example = plain(group[0]["id"].split("::")[-1] if suite == "nkilib" else group[0]["id"])[:100]
-                whose = why or ("" if outcome == "not attempted" else "not yet explained")
-                out.append(f"| {len(group)} | {plain(group[0]['why'])[:200]} | {plain(whose)} | `{example}` |")
+                whose = f"{why.split(':')[0]} ({notes.setdefault(why, len(notes) + 1)})" if why else ("" if outcome == "not attempted" else "not yet explained")  # fmt: skip
+                out.append(f"| {len(group)} | {plain(group[0]['why'])[:200]} | {whose} | `{example}` |")
+            if notes:
+                out += ["", *(f"{n}. {plain(why.split(': ', 1)[1])}" for why, n in notes.items())]
     return "\n".join(out) + "\n"
