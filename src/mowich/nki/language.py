@@ -216,7 +216,7 @@ def is_on_chip(buffer: Any) -> builtins.bool:
 
 
 class par_dim(int):
-    """`nl.par_dim(n)`: the partitions, which are the first dimension. A word of the older interface that early kernels of this one say."""
+    """`nl.par_dim(n)`: this dimension is the partitions. A word of the older interface; kernels of this one that say it say it of the first."""
 
 
 def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address: Any = None, **_: Any) -> Tile:

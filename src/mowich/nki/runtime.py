@@ -319,24 +319,23 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         value = group.run([(c, functools.partial(program, c, bound())) for c in cores])[0]
     arguments.finish()
     out = _outputs(value, arguments.framework, cores)
-    flat = (
-        list(out)
-        if isinstance(out, tuple | list)
-        else []
-        if out is None
-        else list(out.values())
-        if isinstance(out, dict)
-        else [out]
-    )
     _release(cores)
-    last_run = Result(
-        kernel=_name(func), outputs=flat, value=out, cores=cores, warnings=[w for c in cores for w in c.warnings]
-    )
+    last_run = _result(func, out, cores)
     return last_run
 
 
-def _name(func: Callable[..., Any]) -> str:
-    return str(getattr(func, "__name__", type(func).__name__))
+def _result(func: Callable[..., Any], value: Any, cores: list[Core]) -> Result:
+    """The result of one logical core. value: what the kernel returned, as arrays."""
+    if isinstance(value, dict):
+        outputs = list(value.values())
+    elif isinstance(value, tuple | list):
+        outputs = list(value)
+    else:
+        outputs = [] if value is None else [value]
+    name = str(getattr(func, "__name__", type(func).__name__))
+    return Result(
+        kernel=name, outputs=outputs, value=value, cores=cores, warnings=[w for c in cores for w in c.warnings]
+    )
 
 
 def _release(cores: Sequence[Core]) -> None:
@@ -401,17 +400,7 @@ def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: in
     out = []
     for rank, (cores, arguments) in enumerate(launches):
         arguments.finish()
-        value = _outputs(found[rank * lnc], arguments.framework, cores)
-        flat = list(value) if isinstance(value, tuple | list) else [] if value is None else [value]
-        out.append(
-            Result(
-                kernel=_name(func),
-                outputs=flat,
-                value=value,
-                cores=cores,
-                warnings=[w for c in cores for w in c.warnings],
-            )
-        )
+        out.append(_result(func, _outputs(found[rank * lnc], arguments.framework, cores), cores))
     everyone = Peers([c for r in out for c in r.cores])
     for r in out:
         r.peers = everyone

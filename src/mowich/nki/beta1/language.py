@@ -17,7 +17,6 @@ from mowich.nki import language as now
 from mowich.nki.beta1.tensor import (
     Blocks,
     Index,
-    ParDim,
     Product,
     Reduction,
     Tensor,
@@ -35,7 +34,7 @@ __path__: list[str] = []
 constants = sys.modules[__name__]
 """`from neuronxcc.nki.language.constants import sizeinbytes`: it is here."""
 
-par_dim = ParDim
+par_dim = now.par_dim
 sbuf, psum, hbm, private_hbm, shared_hbm = now.sbuf, now.psum, now.hbm, now.private_hbm, now.shared_hbm
 tile_size, fp32 = now.tile_size, now.fp32
 program_id, num_programs, program_ndim, static_assert = (

@@ -20,6 +20,7 @@ from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
 from mowich.neuroncore.memory import MemoryRegion, Tile, same
+from mowich.nki.language import par_dim
 
 Array = NDArray[Any]
 
@@ -34,10 +35,6 @@ class Index(np.ndarray):
 def index(values: Any) -> Index:
     """An array as index expression."""
     return np.asarray(values).view(Index)
-
-
-class ParDim(int):
-    """`nl.par_dim(n)`: this dimension is the partitions."""
 
 
 class Tensor:
@@ -596,7 +593,7 @@ def new(
 ) -> Tensor:
     """A new tensor; the dimension given as par_dim is the partitions. Blocks of a PSUM bank or less lie each in a bank of its own."""
     dims = tuple(shape)
-    at = next((i for i, n in enumerate(dims) if isinstance(n, ParDim)), 0)
+    at = next((i for i, n in enumerate(dims) if isinstance(n, par_dim)), 0)
     plain = tuple(int(n) for n in dims)
     core = machine.active()
     if at == 0 or mem.SPACE[region] == "H":
