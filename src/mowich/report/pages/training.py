@@ -41,7 +41,7 @@ def compare_page(result: Result) -> Page:
     elif short:
         parts.append(f"Cannot run it: {', '.join(short)}.")
     names = sorted(
-        {k for _, r in ok for k in r["step_s"]["breakdown"]},
+        dict.fromkeys(k for _, r in ok for k in r["step_s"]["breakdown"]),
         key=lambda k: -sum(r["step_s"]["breakdown"].get(k, 0.0) for _, r in ok),
     )
     pictures = []
