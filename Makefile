@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
-.PHONY: demo test test-slow test-web site lint bench docs accuracy conformance lock clean
+.PHONY: demo test test-slow test-web site lint golden golden-diff bench docs accuracy conformance lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -21,6 +21,14 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# the corpus of kept answers (tests/golden): renew it in a commit of its own; see what moved (ARGS="--since HEAD~1", "--group serving", "--most 500")
+golden golden-diff: export OPENBLAS_NUM_THREADS = 1
+golden: $(STAMP)
+	$(BIN)/python tests/golden/corpus.py renew $(ARGS)
+
+golden-diff: $(STAMP)
+	$(BIN)/python tests/golden/corpus.py diff $(ARGS)
 
 # counts parameters and FLOP again with torch and transformers (docs/parameters.md, docs/flops.md), in an environment of their own
 test-slow: $(STAMP)

@@ -1,0 +1,118 @@
+"""What is answered now is what was kept: every number, every line. A change that moves numbers on purpose runs `make golden` in a commit of
+its own; `make golden-diff` shows what moved and gives the lines for CHANGELOG.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import corpus
+import pytest
+
+from mowich.cli import app
+
+
+@pytest.mark.parametrize("group", corpus.groups())
+def test_nothing_moved(group: str) -> None:
+    moves = corpus.compared(corpus.read(group), corpus.answers(group))
+    assert not moves, corpus.report(moves, 40)
+
+
+def test_every_verb_is_asked_and_the_systems_of_the_readme_too() -> None:
+    asked = corpus.questions()
+    words = " ".join(q.ask for q in asked)
+    verbs = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
+    verbs |= {str(g.name) for g in app.registered_groups}
+    left = {verb for verb in verbs if not any(f"{verb} " in f"{q.ask} " for q in asked)}
+    # report is what the form html runs; web answers what these verbs answer, and runs in processes of its own (tests/unit/test_web.py)
+    assert left == {"report", "web"}
+    for system in (
+        "trn2",
+        "trn3",
+        "trn3-gen1",
+        "trn4",
+        "ironwood",
+        "gb300",
+        "h100",
+        "h200",
+        "b200",
+        "tpu-v5p",
+        "mi300x",
+    ):
+        assert f"{system}:" in words
+    assert len([q for q in asked if q.group != corpus.KERNELS]) >= 250
+    assert len({q.name for q in asked}) == len(asked)
+    assert {q.name for q in asked} | {"arithmetic"} == {n for group in corpus.groups() for n in corpus.read(group)}
+
+
+def test_a_moved_number_is_told_with_both_values_and_its_share() -> None:
+    old = {"plan x": {"answer": {"rows": [{"system": "trn3", "step_s": {"value": 2.0, "grade": "D"}}]}}}
+    new = {"plan x": {"answer": {"rows": [{"system": "trn3", "step_s": {"value": 2.1, "grade": "C"}}]}}}
+    number, grade = corpus.compared(old, new)
+    assert (number.field, number.old, number.new) == ("rows.trn3.step_s.value", 2.0, 2.1)
+    assert number.line().split() == ["+5.00%", "plan", "x", "rows.trn3.step_s.value:", "2", "->", "2.1"]
+    assert grade.field == "rows.trn3.step_s.grade"
+    assert corpus.changelog([grade, number]) == [
+        "- `mowich plan x`: rows.trn3.step_s.value 2 -> 2.1 (+5.0%), and 1 more."
+    ]
+    text = corpus.report([number, grade], 10)
+    assert text.startswith("2 fields of 1 answers moved")
+    assert corpus.report([], 10) == "nothing moved"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "moved"),
+    [
+        (1.0, 1.0 + 5e-10, False),
+        (1.0, 1.0 + 2e-9, True),
+        (0.0, 1e-300, True),
+        (True, 1, False),
+        (None, 0.0, True),
+        (3, 4, True),
+        ("a", "b", True),
+        ([1.0], [1.0, 2.0], True),
+        ({"a": 1}, {"b": 1}, True),
+    ],
+)
+def test_numbers_are_equal_to_a_billionth(a: Any, b: Any, moved: bool) -> None:
+    assert bool(corpus.compared({"q": {"answer": a}}, {"q": {"answer": b}})) is moved
+
+
+def test_lines_of_text_are_told_one_by_one() -> None:
+    old: Mapping[str, Any] = {"q": {"answer": ["one", "two", "three"]}}
+    new: Mapping[str, Any] = {"q": {"answer": ["one", "2", "three", "four"]}}
+    assert [(m.field, m.old, m.new) for m in corpus.compared(old, new)] == [
+        ("line 2", "two", "2"),
+        ("line 4", None, "four"),
+    ]
+
+
+def test_a_question_that_comes_or_goes_is_told() -> None:
+    assert [(m.question, m.old, m.new) for m in corpus.compared({"a": {"answer": 1}}, {"b": {"answer": 1}})] == [
+        ("a", True, None),
+        ("b", None, True),
+    ]
+
+
+def test_bits_of_outputs_count_where_the_arithmetic_is_that_of_the_answers() -> None:
+    def kept(machine: str, bits: str, absolute: float) -> dict[str, Any]:
+        return {"arithmetic": {"answer": machine}, "k": {"answer": {"outputs": [{"bits": bits, "absolute": absolute}]}}}
+
+    one = kept("m", "aa", 1.0)
+    assert [m.field for m in corpus.compared(one, kept("m", "bb", 1.0))] == ["outputs.0.bits"]
+    assert not corpus.compared(one, kept("other", "bb", 1.0 + 1e-6))
+    assert [m.field for m in corpus.compared(one, kept("other", "bb", 1.1))] == ["outputs.0.absolute"]
+
+
+def test_clock_times_hashes_and_places_are_no_answers() -> None:
+    said = "35160 legal plans, 10756 fit; evaluated in 0.053 s."
+    assert corpus.clean(said) == "35160 legal plans, 10756 fit; evaluated in _ s."
+    assert corpus.clean("12 events (5 engine steps) in 0.0653 s of processor time") == "12 events (5 engine steps) in _ s of processor time"  # fmt: skip
+    assert corpus.clean("facts 016f3771e098") == "facts ..."
+    assert corpus.clean(f"{corpus.ROOT}/kernels/add.py:3 step 2 in 5 s") == "kernels/add.py:3 step 2 in 5 s"
+    assert corpus.tidied({"seconds": 1.0, "facts_hash": "x", "a": [0.1 + 0.2]}) == {"a": [0.3]}
+
+
+def test_a_report_is_read_as_its_headline_warnings_and_tables() -> None:
+    page = '<h1>A</h1><p class="headline">Fast <b>one</b>.</p><p class="note">n</p><p class="warning">W</p><table><tr><th>x</th><td>1/<wbr>s</td></tr></table>'  # fmt: skip
+    assert corpus.Read.of(page) == ["A", "Fast one.", "W", "x | 1/s"]
