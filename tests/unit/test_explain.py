@@ -139,10 +139,15 @@ def test_cost_energy_and_days_by_hand(result: dict[str, Any], facts: Facts) -> N
 
 
 def test_goodput_by_hand(result: dict[str, Any], facts: Facts) -> None:
-    t = term(ask(result, "gb300.goodput", facts), "goodput")
+    told = ask(result, "gb300.goodput", facts)
+    t = term(told, "useful")
     tau, mtbf = number(t, "tau"), number(t, "mtbf")
-    by_hand = tau / (mtbf * math.exp(number(t, "recovery") / mtbf) * math.expm1((tau + number(t, "stall")) / mtbf))
+    useful = tau / (mtbf * math.exp(number(t, "recovery") / mtbf) * math.expm1((tau + number(t, "stall")) / mtbf))
+    assert t.value == pytest.approx(useful)
+    t = term(told, "goodput")
+    by_hand = useful * (1 - number(t, "missing")) * (1 - number(t, "silent")) * (1 - number(t, "slow"))
     assert t.value == pytest.approx(by_hand)
+    assert t.value == row(result, "gb300")["goodput"]["value"]
 
 
 def test_break_even_by_hand(result: dict[str, Any], facts: Facts) -> None:

@@ -72,7 +72,7 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
     from mowich.studies.settings import read_value
 
     out = Settings(facts=facts)
-    changes: dict[str, float] = {}
+    changes: dict[str, float | str] = {}
     seen: set[str] = set()
     for item in items or ():
         where = f"--set {item}"

@@ -76,7 +76,7 @@ Stack = Annotated[
     str | None, typer.Option("--stack", metavar="NAME", help="Training software, for its measured overheads.")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', "
-                                               "prices.term=3y, site.pue=1.1, or any fact. Repeatable.")]  # fmt: skip
+                                               "prices.term=3y, site.pue=1.1, survival=memory, or any fact. Repeatable.")]  # fmt: skip
 FactsDir = Annotated[
     list[Path] | None,
     typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices: a directory or one file."),

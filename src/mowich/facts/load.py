@@ -274,16 +274,20 @@ class Facts:
         raise UserError(f"unknown system '{name}'", allowed=known, fix=close or "mowich facts list systems")
 
     # overrides ---------------------------------------------------------------------------------------------------------
-    def with_values(self, values: Mapping[str, float | Fact]) -> Facts:
-        """A view in which some facts have other values (SI floats, or whole facts). A float becomes a fact without range, grade "user"."""
+    def with_values(self, values: Mapping[str, float | str | Fact]) -> Facts:
+        """A view in which some facts have other values (SI floats, words, or whole facts). A float becomes a fact without range, grade "user"."""
         overrides = dict(self._overrides)
         for path, value in values.items():
             if isinstance(value, Fact):
                 overrides[path] = value
             else:
                 old = self.fact(path)
-                overrides[old.path] = replace(old, value=float(value), low=None, high=None, grade="user", reason=None, source=None,
-                                              title="set by the user", locator=None, shown=show(float(value), old.unit), shown_range="")  # fmt: skip
+                is_word = isinstance(value, str)
+                if is_word != (old.unit == "text"):
+                    raise UserError("a fact that is text takes words, another a number", where=path, given=value)
+                new = str(value) if is_word else float(value)
+                overrides[old.path] = replace(old, value=new, low=None, high=None, grade="user", reason=None, source=None,
+                                              title="set by the user", locator=None, shown=new if isinstance(new, str) else show(new, old.unit), shown_range="")  # fmt: skip
         return Facts(self._roots, self._files, self._cache, overrides)
 
     def with_root(self, root: Path) -> Facts:

@@ -99,11 +99,12 @@ def goodput_text(found: GoodputStudy, style: Style) -> str:
     """Goodput by strategy, where the time goes, and the recovery that the target would need."""
     j = found.job
     first = found.rows[0].formula
-    lines = [
-        style.bold(
-            f"{j.chips:,} chips of {found.display} for {j.days:g} days: a failure every {show(first.mtbf_s, 's')}, {first.failures:,.0f} in all"
-        )
-    ]
+    taken = next(r for r in found.rows if r.strategy == found.survival)
+    g = taken.goodput
+    best = "best: " if taken.formula.value >= max(r.formula.value for r in found.rows) else ""
+    title = (f"{j.chips:,} chips of {found.display} for {j.days:g} days: {best}{taken.strategy}, {share(g.value)} ({share(g.low)} .. {share(g.high)}) of the time trains; "
+             f"a failure every {show(first.mtbf_s, 's')}, {first.failures:,.0f} in all")  # fmt: skip
+    lines = [style.bold(line) for line in wrap(title, style, indent=0, hang=0)]
     columns = [Column(name="strategy", right=False), Column(name="goodput"), Column(name="90% range"), Column(name="Monte Carlo", keep=3), Column(name="checkpoint"),
                Column(name="recovery"), Column(name="for 90%: recovery")]  # fmt: skip
     body = []

@@ -185,7 +185,8 @@ def plan_lines(rows: Sequence[Row], style: Style) -> list[str]:
             f"{row.system.ljust(wide)}  {row.plan}; {chips}; batch {row.global_batch_seqs}", style, hang=wide + 2
         )
         said = [f"time: {time_shares(row, top=3)}"] if time_shares(row) else []
-        said += [f"goodput {percent(row.goodput.value)}", f"{interval(row.J_per_token)} J/token"]
+        way = f" ({row.survival})" if row.survival else ""
+        said += [f"goodput {percent(row.goodput.value)}{way}", f"{interval(row.J_per_token)} J/token"]
         out += [style.dim(x) for x in wrap("; ".join(said), style, indent=wide + 4, hang=0)]
     return out
 
@@ -242,7 +243,13 @@ def compare_text(result: Comparison, model: Model, style: Style, *, command_hint
         lines += ["", "Notes"]
         for note in notes:
             lines += wrap(note, style)
-    lines += ["", *price_lines(rows, style), *coverage_lines(rows, inputs, style), *tuned_lines(rows, style)]
+    lines += [
+        "",
+        *price_lines(rows, style),
+        *survival_lines(rows, style),
+        *coverage_lines(rows, inputs, style),
+        *tuned_lines(rows, style),
+    ]
     lines += next_lines(rows, style, str(inputs["model"]), command_hint)
     return "\n".join(lines) + "\n"
 
@@ -295,6 +302,18 @@ def price_lines(rows: Sequence[Row], style: Style) -> list[str]:
             indent=0,
         )
     return lines
+
+
+def survival_lines(rows: Sequence[Row], style: Style) -> list[str]:
+    """Which way of surviving failures the goodput, the days and the costs are of."""
+    ways: dict[str, list[str]] = {}
+    for row in rows:
+        if runs(row) and row.survival:
+            ways.setdefault(row.survival, []).append(row.system)
+    if not ways:
+        return []
+    said = ", ".join(name if len(ways) == 1 else f"{name} ({', '.join(who)})" for name, who in ways.items())
+    return wrap(f"Failures survived by: {said}. Ways and formula: mowich goodput; --set survival=async takes another.", style, indent=0)  # fmt: skip
 
 
 def coverage_lines(rows: Sequence[Row], inputs: Mapping[str, object], style: Style) -> list[str]:
@@ -390,7 +409,7 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
         style,
         indent=0,
     )
-    lines += price_lines(rows[:1], style)
+    lines += [*price_lines(rows[:1], style), *survival_lines(rows[:1], style)]
     lines += wrap(
         "Next: fix a choice with --set plan.tp=8 (or plan.tp=4,8)  |  add --out r.json, then mowich explain r.json 1.step_s",
         style,

@@ -3,7 +3,7 @@
 A way of surviving (`Strategy`) is a stall per checkpoint, a time to detect and one to go on, and whether the whole job or one data-parallel replica
 stops. Failures come by component, Poisson in time; a job that loses hardware lives on spares, shrinks, or waits for repairs. Silent corruption costs
 checks and repeated work, slow chips slow all. Rates: facts `reliability.components.*`; costs: `reliability.strategies.*`, mostly ranges, so
-answers are ranges with a break-even, and no winner is named where the ranges overlap. `longrun.goodput` is the one-number form that plans use.
+answers are ranges with a break-even. `longrun.survival` takes the best of the ways, or the one that is asked for, for the one number that plans use.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.facts import Facts
-from mowich.simulate.longrun import checkpoint_interval_s, mtbf_s
 
 Floats = NDArray[np.float64]
 
 STRATEGIES = ("sync", "async", "memory", "elastic")
 COMPONENTS = ("accelerator", "host", "network", "software")
 """What stops a job, each with a rate per chip and second."""
+
+MOST_EXPONENT = 700.0
+"""Exponents are cut here, where e^x still is a float: the share of useful time is 0 long before."""
 
 PARTS = ("checkpoints", "repeated_work", "recovery", "missing_hardware", "silent_corruption", "slow_chips")
 """Where the time goes that does not train."""
@@ -41,7 +44,7 @@ PER_REPAIR = 8
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What runs. chips; step_s: seconds per step; days; spare_share: spare chips over chips; unit_chips: chips that leave together when one fails (a
-    server, or a replica for an elastic job); checkpoint_s: time between checkpoints (None: Young/Daly)."""
+    server); replica_chips: chips of a data-parallel replica; checkpoint_s: time between checkpoints (None: Young/Daly)."""
 
     chips: int
     step_s: float
@@ -50,6 +53,12 @@ class Job:
     unit_chips: int
     replica_chips: int
     checkpoint_s: float | None = None
+
+    @property
+    def spare_units(self) -> float:
+        """Spare servers: the share of the job's, and one more that every job with spares has ready; 0 for a share of 0. A part of a server counts as that
+        part of the time, so that no size of a job falls just short of a server."""
+        return self.spare_share * self.chips / self.unit_chips + 1.0 if self.spare_share > 0.0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,11 @@ class Rates:
     def total(self) -> float:
         """Failures of all components per chip and second."""
         return sum(self.failures.values())
+
+    @property
+    def hardware(self) -> float:
+        """Failures of hardware per chip and second: all but software's."""
+        return sum(rate for component, rate in self.failures.items() if component != "software")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +104,39 @@ class Strategy:
     def recovery_s(self) -> float:
         """Detection and restart."""
         return self.detect_s + self.restart_s
+
+
+def mtbf_s(rate_per_chip_s: float, chips: float) -> float:
+    """Mean seconds between failures of the whole job: M = 1 / (rate chips). Assumes that any chip's failure stops the job.
+
+    >>> round(mtbf_s(1.973e-5 / 3600, 16384) / 3600, 2)  # Llama 3 405B: 419 in 54 days
+    3.09
+    """
+    return 1.0 / (rate_per_chip_s * chips)
+
+
+def checkpoint_interval_s(stall_s: float, mtbf: float, step_s: float = 0.0) -> float:
+    """Young/Daly interval between checkpoints: tau = sqrt(2 C M), not below one step nor above M.
+
+    C: stall per checkpoint, s; M: mean time between failures, s. Source: Daly 2006, first order; the bound M is where its series ends.
+
+    >>> round(checkpoint_interval_s(5.0, 10000.0), 1)
+    316.2
+    """
+    return max(min(math.sqrt(2.0 * stall_s * mtbf), mtbf), step_s)
+
+
+def useful_of(mtbf: float, recovery_s: float, stall_s: float, tau: float) -> float:
+    """Useful time over total time: u = tau / (M e^(R/M) (e^((tau + C)/M) - 1)).
+
+    M: mean time between failures; R: detection and restart; C: stall per checkpoint; tau: interval; all s. Exact for Poisson failures that may
+    also strike during recovery (Daly 2006), so it lies in [0, 1) for any M; for M >> R it is 1 - R/M - C/tau - (tau + C)/2M.
+
+    >>> round(useful_of(11135.0, 600.0, 5.0, checkpoint_interval_s(5.0, 11135.0)), 3)
+    0.919
+    """
+    recover, work = min(recovery_s / mtbf, MOST_EXPONENT), min((tau + stall_s) / mtbf, MOST_EXPONENT)
+    return tau / (mtbf * math.exp(recover) * math.expm1(work))
 
 
 def rate_paths(kind: str) -> dict[str, str]:
@@ -140,17 +187,21 @@ def slowest_of(n: Any, spread: Any) -> Any:
     return 1.0 + spread * (a - (np.log(np.log(np.maximum(n, 8.0))) + math.log(4.0 * math.pi)) / (2.0 * a) + 0.5772 / a)
 
 
+@lru_cache(maxsize=4096)
 def shortage(mean_out: float, spares: float) -> tuple[float, float]:
-    """(expected units missing beyond the spares, chance that any is): E[max(0, X - s)] and P(X > s), X Poisson.
+    """(expected units missing beyond the spares, chance that any is): E[max(0, X - s)] and P(X > s), X Poisson; the chance of a part of a spare lies between
+    those of whole ones.
 
     Repairs of any length, as many at once as needed (M/G/infinity). Exact up to a mean of EXACT, beyond it normal with the same mean and variance.
 
     >>> [round(x, 4) for x in shortage(2.0, 3.0)]
     [0.218, 0.1429]
+    >>> round(shortage(2.0, 3.5)[1], 4) == round((shortage(2.0, 3.0)[1] + shortage(2.0, 4.0)[1]) / 2, 4)
+    True
     >>> [round(x, 2) for x in shortage(10000.0, 9900.0)]
     [108.33, 0.84]
     """
-    m = float(mean_out)
+    m = mean_out
     if m <= 0.0:
         return 0.0, 0.0
     if m <= EXACT:
@@ -163,7 +214,7 @@ def shortage(mean_out: float, spares: float) -> tuple[float, float]:
             p *= m / (x + 1)
             if x > m and p < 1e-18:
                 break
-        return max(0.0, m - spares + kept), min(1.0, max(0.0, 1.0 - below))
+        return max(0.0, m - spares + kept), min(1.0, max(0.0, 1.0 - below - (spares - whole) * p))
     sigma = math.sqrt(m)
     z = (m - spares) / sigma
     tail = 0.5 * math.erfc(-z / math.sqrt(2.0))
@@ -184,42 +235,41 @@ class Goodput:
     failures: float
 
 
-def closed_form(job: Job, rates: Rates, strategy: Strategy) -> Goodput:
-    """Goodput as a formula: g = u x (1 - missing) x (1 - silent) x (1 - slow).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """What goodput is made of. mtbf_s: M; interval_s: tau between checkpoints; useful: share of time left by checkpoints, repeated work and recovery; of that,
+    the shares lost to missing hardware, silent corruption and slow chips. beyond: servers missing beyond the spares, on average; check_period_s: between checks."""
 
-    u = tau / (M e^(R/M) (e^((tau+C)/M) - 1)) (Daly 2006, exact for Poisson failures that strike during recovery too), M = 1 / (rate chips). missing: chips
-    out of service beyond the spares: the share that is gone if the job shrinks (elastic), or the chance that any unit is, if it waits. silent: checks, and
-    half a check period plus a checkpoint of work for each corruption. slow: a slow chip holds all at its speed until found. Breaks where M is below a step.
-    """
-    lost, M, tau = _losses(job, rates, strategy)
-    u = float(useful_of(M, strategy.recovery_s, strategy.stall_s, tau))
-    keep = 1.0
+    mtbf_s: float
+    interval_s: float
+    useful: float
+    beyond: float
+    missing: float
+    check_period_s: float
+    silent: float
+    slow: float
+
+    @property
+    def share(self) -> float:
+        """Goodput: u x (1 - missing) x (1 - silent) x (1 - slow)."""
+        return self.useful * (1.0 - self.missing) * (1.0 - self.silent) * (1.0 - self.slow)
+
+
+def closed_form(job: Job, rates: Rates, strategy: Strategy) -> Goodput:
+    """Goodput as a formula (`losses`), with the time lost by part: what is left after each is lost to the next."""
+    x = losses(job, rates, strategy)
+    keep = x.useful
     parts: dict[str, float] = {}
-    order = ("missing_hardware", "silent_corruption", "slow_chips")
-    for name in order:
-        parts[name] = u * keep * lost[name]
-        keep *= 1.0 - lost[name]
-    gone = 1.0 - u
-    with np.errstate(over="ignore"):
-        recovery = 1.0 - math.exp(
-            -min(strategy.recovery_s / M, 700.0)
-        )  # time of gaps spent recovering: E[min(gap, R)] / M
-    stalls = u * strategy.stall_s / tau
+    for name, lost in (("missing_hardware", x.missing), ("silent_corruption", x.silent), ("slow_chips", x.slow)):
+        parts[name] = keep * lost
+        keep *= 1.0 - lost
+    gone = 1.0 - x.useful
+    recovery = -math.expm1(-strategy.recovery_s / x.mtbf_s)  # time of gaps spent recovering: E[min(gap, R)] / M
+    stalls = x.useful * strategy.stall_s / x.interval_s
     parts["recovery"] = min(recovery, gone)
     parts["checkpoints"] = min(stalls, gone - parts["recovery"])
     parts["repeated_work"] = max(0.0, gone - parts["recovery"] - parts["checkpoints"])
-    return Goodput(
-        value=u * keep, parts={p: parts[p] for p in PARTS}, mtbf_s=M, interval_s=tau, failures=job.days * 86400.0 / M
-    )
-
-
-def useful_of(mtbf: Any, recovery_s: Any, stall_s: Any, tau: Any) -> Any:
-    """Daly's share for a stated interval tau; `longrun.useful_share` takes the Young/Daly interval."""
-    mtbf = np.asarray(mtbf, dtype=float)
-    with np.errstate(over="ignore"):
-        return tau / (
-            mtbf * np.exp(np.minimum(recovery_s / mtbf, 700.0)) * np.expm1(np.minimum((tau + stall_s) / mtbf, 700.0))
-        )
+    return Goodput(value=x.share, parts={p: parts[p] for p in PARTS}, mtbf_s=x.mtbf_s, interval_s=x.interval_s, failures=job.days * 86400.0 / x.mtbf_s)  # fmt: skip
 
 
 def check_period_s(job: Job, rates: Rates, strategy: Strategy) -> float:
@@ -228,30 +278,27 @@ def check_period_s(job: Job, rates: Rates, strategy: Strategy) -> float:
     return max(strategy.check_s, min(strategy.check_period_s, best), 1e-9)
 
 
-def _losses(job: Job, rates: Rates, strategy: Strategy) -> tuple[dict[str, float], float, float]:
-    M = float(mtbf_s(rates.total, job.chips))
-    tau = (
-        job.checkpoint_s
-        if job.checkpoint_s is not None
-        else float(checkpoint_interval_s(strategy.stall_s, M, job.step_s))
-    )
-    hardware = sum(v for c, v in rates.failures.items() if c != "software") * job.chips
-    out = hardware * rates.replaced * rates.repair_s  # units out of service at a time
-    spares = job.spare_share * job.chips / job.unit_chips
-    beyond, any_missing = shortage(out, spares)
+def losses(job: Job, rates: Rates, strategy: Strategy) -> Losses:
+    """What a job loses, in closed form.
+
+    u = tau / (M e^(R/M) (e^((tau+C)/M) - 1)) (Daly 2006, exact for Poisson failures that strike during recovery too), M = 1 / (rate chips). missing: chips
+    out of service beyond the spares: the share that is gone if the job shrinks (elastic), with replicas that are being rebuilt, or the chance that any is, if
+    it waits. silent: checks, and half a check period plus a checkpoint of work for each corruption. slow: a slow chip holds all at its speed until found.
+    Breaks where M is below a step.
+    """
+    M = mtbf_s(rates.total, job.chips)
+    tau = job.checkpoint_s if job.checkpoint_s is not None else checkpoint_interval_s(strategy.stall_s, M, job.step_s)
+    out = rates.hardware * job.chips * rates.replaced * rates.repair_s  # units out of service at a time
+    beyond, any_missing = shortage(out, job.spare_units)
     if strategy.name == "elastic":
-        per_replica = job.replica_chips / job.chips
-        missing = beyond * job.unit_chips / job.chips + rates.total * job.chips * strategy.rebuild_s * per_replica
+        missing = beyond * job.unit_chips / job.chips + rates.total * strategy.rebuild_s * job.replica_chips
     else:
         missing = any_missing
     period = check_period_s(job, rates, strategy)
     corrupt = rates.silent * job.chips * (period / 2.0 + tau)
-    held = 1.0 - math.exp(
-        -rates.slow * job.chips * strategy.slow_found_s
-    )  # chance that at least one chip is slow and not yet found
-    lost = {"missing_hardware": min(1.0, missing), "silent_corruption": min(1.0, strategy.check_s / period + 1.0 - math.exp(-corrupt)),
-            "slow_chips": held * (1.0 - strategy.slow_speed)}  # fmt: skip
-    return lost, M, tau
+    held = -math.expm1(-rates.slow * job.chips * strategy.slow_found_s)  # chance that a chip is slow and not yet found
+    return Losses(mtbf_s=M, interval_s=tau, useful=useful_of(M, strategy.recovery_s, strategy.stall_s, tau), beyond=beyond, missing=min(1.0, missing),
+                  check_period_s=period, silent=min(1.0, strategy.check_s / period - math.expm1(-corrupt)), slow=held * (1.0 - strategy.slow_speed))  # fmt: skip
 
 
 def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: int = 0) -> Floats:
@@ -261,7 +308,8 @@ def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: 
     out of service is counted in bins of an eighth of the repair time. Corruptions and slow chips are drawn as counts. Deterministic for a seed.
     """
     rng = np.random.default_rng(seed)
-    lost, M, tau = _losses(job, rates, strategy)
+    lost = losses(job, rates, strategy)
+    M, tau = lost.mtbf_s, lost.interval_s
     T = job.days * 86400.0
     per = tau + strategy.stall_s
     expected = T / M
@@ -281,8 +329,7 @@ def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: 
         np.floor(gaps, out=gaps)
         useful[start : start + k] = gaps.sum(axis=1) * tau
     share = useful / T
-    spares = job.spare_share * job.chips / job.unit_chips
-    hardware = sum(v for c, v in rates.failures.items() if c != "software") * job.chips * rates.replaced
+    hardware = rates.hardware * job.chips * rates.replaced
     bins = max(PER_REPAIR, math.ceil(T / rates.repair_s * PER_REPAIR))
     missing = np.empty(samples)
     rows = max(1, BLOCK // bins)
@@ -291,15 +338,16 @@ def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: 
         broken = rng.poisson(hardware * rates.repair_s / PER_REPAIR, (k, bins + PER_REPAIR))
         total = np.cumsum(np.pad(broken, ((0, 0), (1, 0))), axis=1)
         out = (total[:, PER_REPAIR:] - total[:, :-PER_REPAIR])[:, -bins:]
-        beyond = np.maximum(0.0, out - spares) if strategy.name == "elastic" else out > spares
+        beyond = np.maximum(0.0, out - job.spare_units)
+        if strategy.name != "elastic":
+            beyond = np.minimum(beyond, 1.0)  # one server that is missing stops the whole job
         missing[start : start + k] = beyond.mean(axis=1)
     if strategy.name == "elastic":
-        rebuilt = lost["missing_hardware"] - shortage(hardware * rates.repair_s, spares)[0] * job.unit_chips / job.chips
-        missing = missing * job.unit_chips / job.chips + max(0.0, rebuilt)
+        missing = missing * job.unit_chips / job.chips + rates.total * strategy.rebuild_s * job.replica_chips
     events = rng.poisson(rates.silent * job.chips * T, samples)
-    period = check_period_s(job, rates, strategy)
+    period = lost.check_period_s
     corrupt = strategy.check_s / period + 1.0 - np.exp(-events * (period / 2.0 + tau) / T)
-    slow = lost["slow_chips"] * (1.0 + rng.standard_normal(samples) / math.sqrt(max(1.0, rates.slow * job.chips * T)))
+    slow = lost.slow * (1.0 + rng.standard_normal(samples) / math.sqrt(max(1.0, rates.slow * job.chips * T)))
     keep = (1.0 - np.clip(missing, 0, 1)) * (1.0 - np.clip(corrupt, 0, 1)) * (1.0 - np.clip(slow, 0, 1))
     return np.asarray(np.clip(share * keep, 0.0, 1.0))
 

@@ -57,6 +57,7 @@ class Row(Shown):
     may use per device, at the low end of its range.
     hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our kernels run them (`simulate.tuned`), with
     the share of the time that those were timed for in its coverage; Trainium only.
+    survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low and high end)."""
 
     system: str
@@ -81,6 +82,7 @@ class Row(Shown):
     breakeven_W_per_chip: Estimate
     goodput: Estimate
     days: Estimate
+    survival: str = ""
     binds: str = ""
     price_label: str = ""
     estimated: bool = False
@@ -130,6 +132,7 @@ class Row(Shown):
         out["hand_tuned_step_s"] = self.hand_tuned_step_s.to_dict() if self.hand_tuned_step_s else None
         out["memory_B"] = dict(self.memory_B)
         out["memory_capacity_B"] = self.memory_capacity_B
+        out["survival"] = self.survival
         out["binds"] = self.binds
         out["price"] = self.price_label
         out["estimated"] = self.estimated
@@ -280,7 +283,8 @@ def with_plan(
     peak = system.peak_flops[candidate.plan.precision] * system.devices_per_chip
     tokens = candidate.tokens * job.fill  # padding is computed and not counted
     work = model_flop_per_step(ask.model, job, tokens)
-    goodput = longrun.goodput(facts, system.id, chips=used, step_s=step)
+    failures = longrun.survival(facts, system.id, chips=used, step_s=step)
+    goodput = failures.goodput
     price = money.price(facts, system.id, term=ask.term)
     usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=tokens, goodput=goodput)
     joule = energy.joule_per_token(
@@ -293,7 +297,7 @@ def with_plan(
         plan=candidate.plan, step_s=step, tokens_per_s_per_chip=step.inverse(tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
         memory_B=candidate.memory_B, memory_capacity_B=ask.usable_B[0], usd_per_mtok=usd, J_per_token=joule,
         breakeven_usd_per_chip_h=unknown("USD/chip/h", "no other row with a known price"),
-        breakeven_W_per_chip=unknown("W", "no other row with a known power"), goodput=goodput, days=days, binds=binds(candidate, found),
+        breakeven_W_per_chip=unknown("W", "no other row with a known power"), goodput=goodput, days=days, survival=failures.strategy, binds=binds(candidate, found),
         price_label=price.label, estimated=system.is_estimated, hand_tuned_step_s=tuned, spread=moves,
         search_counts={"evaluated": found.evaluated, "feasible": found.feasible, "seconds": found.seconds},
     )  # fmt: skip

@@ -14,16 +14,12 @@ from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.shown import Rows, Shown
-from mowich.simulate import faults
+from mowich.simulate import faults, longrun
 from mowich.simulate.faults import STRATEGIES, Goodput, Job
-from mowich.simulate.longrun import kind_of
+from mowich.simulate.longrun import REPLICA_CHIPS, SPARE_SHARE, kind_of
 
 TARGET = 0.9
 """Goodput that the break-even recovery is given for."""
-
-LARGE_MODEL_CHIPS = 1024
-"""Chips of a data-parallel replica unless --replica says otherwise: what a frontier model's tensor, pipeline and expert parallelism span."""
-
 
 MOST_FAILURES = 1e7
 """Failures of one run that the Monte Carlo draws; a run of 90 days on a million chips has some 10^5."""
@@ -45,13 +41,14 @@ class StrategyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoodputStudy(Shown):
-    """Rows of one job, in the order of STRATEGIES."""
+    """Rows of one job, in the order of STRATEGIES. survival: the row that plans of this job take: the best, or the one that `--set survival=` names."""
 
     system: str
     display: str
     job: Job
     kind: str
     rows: Rows[StrategyRow]
+    survival: str
     warnings: tuple[str, ...]
     samples: int
     seed: int
@@ -68,6 +65,7 @@ class GoodputStudy(Shown):
             "rows": [{"strategy": r.strategy, "goodput": r.goodput.to_dict(), "mtbf_s": r.formula.mtbf_s, "checkpoint_s": r.formula.interval_s,
                       "failures": r.formula.failures, "lost": dict(r.formula.parts), "monte_carlo": {"mean": r.monte_carlo[0], "sd": r.monte_carlo[1]},
                       "recovery_s": r.recovery_s, "breakeven_recovery_s": r.breakeven_s} for r in self.rows],
+            "survival": self.survival,
             "target": TARGET,
             "warnings": list(self.warnings),
         }  # fmt: skip
@@ -75,12 +73,7 @@ class GoodputStudy(Shown):
 
 def job_of(facts: Facts, system_id: str, inputs: Mapping[str, Any]) -> Job:
     """The job that the inputs of a result state."""
-    server = f"systems.{system_id}.chips_per_server"
-    unit = round(facts.number(server)) if facts.get(server) else 8
-    return Job(
-        **{k: inputs[k] for k in ("chips", "days", "step_s", "spare_share", "replica_chips", "checkpoint_s")},
-        unit_chips=unit,
-    )
+    return longrun.job_of(facts, system_id, **{k: inputs[k] for k in ("chips", "days", "step_s", "spare_share", "replica_chips", "checkpoint_s")})  # fmt: skip
 
 
 def estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed: int) -> Estimate:
@@ -93,7 +86,7 @@ def estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed
     )
 
 
-def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Sequence[str] = STRATEGIES, spare_share: float = 0.02, replica: int | None = None,
+def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Sequence[str] = STRATEGIES, spare_share: float = SPARE_SHARE, replica: int | None = None,
             checkpoint_s: float | None = None, samples: int = 1000, seed: int = 0) -> GoodputStudy:  # fmt: skip
     """Goodput of a run of `days` days on a system under each strategy. Raises UserError for an unknown strategy or a share outside 0..1."""
     for name in strategies:
@@ -110,7 +103,7 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
     if checkpoint_s is not None and checkpoint_s <= 0:
         raise UserError("the time between checkpoints is above 0", where="--checkpoint", given=f"{checkpoint_s:g} s")
     system = resolve(facts, on)
-    stated = {"chips": system.chips, "days": days, "step_s": step_s, "spare_share": spare_share, "replica_chips": min(system.chips, replica or LARGE_MODEL_CHIPS),
+    stated = {"chips": system.chips, "days": days, "step_s": step_s, "spare_share": spare_share, "replica_chips": min(system.chips, replica or REPLICA_CHIPS),
               "checkpoint_s": checkpoint_s}  # fmt: skip
     job = job_of(facts, system.id, stated)
     kind = kind_of(facts, system.id)
@@ -126,6 +119,8 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
         rows.append(StrategyRow(strategy=name, display=way.display, goodput=estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
                                 formula=faults.closed_form(job, rates, way), monte_carlo=(float(runs.mean()), float(runs.std())),
                                 recovery_s=way.recovery_s, breakeven_s=faults.breakeven_recovery_s(job, rates, way, TARGET)))  # fmt: skip
+    wanted = [r for r in rows if r.strategy in longrun.choices(facts)]
+    taken = max(wanted or rows, key=lambda r: r.formula.value).strategy
     notes = []
     if kind != "gpu":
         notes.append(
@@ -134,9 +129,9 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
     ends = [r.goodput for r in rows]
     if any(a.overlaps(b) for i, a in enumerate(ends) for b in ends[i + 1 :]):
         notes.append(
-            "the ranges of the strategies overlap: none is named best; the break-even recovery says what each must reach"
+            f"the ranges of the strategies overlap; plans take {taken}, the best at the facts' values: the break-even recovery says what each must reach"
         )
-    return GoodputStudy(system=on, display=system.display, job=job, kind=kind, rows=Rows(rows), warnings=tuple(notes), samples=samples, seed=seed,
+    return GoodputStudy(system=on, display=system.display, job=job, kind=kind, rows=Rows(rows), survival=taken, warnings=tuple(notes), samples=samples, seed=seed,
                         facts_hash=facts.hash())  # fmt: skip
 
 
@@ -195,9 +190,9 @@ def published_runs(facts: Facts, *, samples: int = 400) -> list[Published]:
             chips=chips,
             step_s=5.0,
             days=days,
-            spare_share=0.02,
+            spare_share=SPARE_SHARE,
             unit_chips=8,
-            replica_chips=min(chips, LARGE_MODEL_CHIPS),
+            replica_chips=min(chips, REPLICA_CHIPS),
         )
         out.append(Published(run=run, chips=chips, days=days, strategy=way, published=published, predicted=estimate(facts, kind, way, job, samples=samples, seed=0),
                              what="goodput", note=note))  # fmt: skip

@@ -55,7 +55,7 @@ ESTIMATES = (
 )
 PLAIN: Mapping[str, type] = {
     "system_id": str, "chips_requested": int, "chips_used": int, "chips_idle": int, "devices_per_chip": int, "global_batch_seqs": int,
-    "feasible": bool, "reason": str, "binds": str, "price_label": str, "estimated": bool, "memory_capacity_B": float,
+    "feasible": bool, "reason": str, "survival": str, "binds": str, "price_label": str, "estimated": bool, "memory_capacity_B": float,
 }  # fmt: skip
 SQL = {str: "varchar", int: "bigint", float: "double", bool: "boolean"}
 PLAN_TYPES = {f.name: str if f.name in WORDS else bool if f.name in SWITCHES else int for f in fields(Plan)}

@@ -14,7 +14,6 @@ from typing import Any
 
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.estimate import exact
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.plans.plan import Plan, TrainJob
@@ -87,7 +86,7 @@ def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], fac
             return None
         best = found.best[0]
         used = -(-best.plan.devices // system.devices_per_chip)
-        share = longrun.goodput(facts, system.id, chips=used, step_s=exact(best.step_s, "s")).value
+        share = longrun.kept(facts, system.id, chips=used, step_s=best.step_s)[1] or None
         days = None if not share else job.tokens / (best.tokens * job.fill) * best.step_s / share / 86400.0
         usd = (
             None

@@ -6,14 +6,20 @@ what the fact can be, and is above 0.
 
 from __future__ import annotations
 
-from mowich.errors import UserError, did_you_mean
+from collections.abc import Mapping
+
+from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import Facts
 from mowich.machines.system import machine_id
+from mowich.simulate import longrun
 from mowich.units import parse, parse_count
 
 KEYS = ("plan.tp", "plan.pp", "plan.ep", "plan.precision", "plan.recompute", "prices.term", "prices.trn3", "power.trn3", "site.pue", "site.electricity",
-        "site.idle_power_share")  # fmt: skip
+        "site.idle_power_share", "survival")  # fmt: skip
 """Names to suggest."""
+
+TEXTS: Mapping[str, tuple[str, ...]] = {longrun.CHOSEN: longrun.CHOICES}
+"""Facts that are words and can be set, with the words that they can be."""
 
 WHOLE = ("devices_per_chip", "chips_per_unit", "chips_per_server", "max_chips", "chips", "axes")
 """Names of facts that count things."""
@@ -31,20 +37,26 @@ def fact_path(facts: Facts, key: str, *, where: str) -> str:
         return f"chips.{facts.meta('systems', machine_id(facts, name))['chip']}.power.all_in"
     if root == "site":
         key = f"sites.default.{name}"
+    if key == "survival":
+        key = longrun.CHOSEN
     if facts.get(key) is None:
         raise UserError(
             f"unknown setting '{key}'",
             where=where,
-            allowed="plan.*, prices.*, power.*, site.*, or a path of `mowich facts show`",
+            allowed="plan.*, prices.*, power.*, site.*, survival, or a path of `mowich facts show`",
             fix=did_you_mean(key, KEYS) or _closest_fact(facts, key),
         )
     return key
 
 
-def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, float]:
-    """(path of the fact, SI value) of key = "4.7 TB/s". Raises UserError for an unknown key, a missing or wrong unit, or a value that cannot be."""
+def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, float | str]:
+    """(path of the fact, SI value) of key = "4.7 TB/s", or the word of a fact that is one of a few words. Raises UserError for an unknown key, a missing or wrong unit, or a value that cannot be."""
     path = fact_path(facts, key, where=where)
     fact = facts.fact(path)
+    if path in TEXTS:
+        if value not in TEXTS[path]:
+            raise unknown("choice", value, TEXTS[path], where=where)
+        return path, value
     if fact.unit == "text":
         raise UserError("this fact is a text and cannot be set", where=where)
     if fact.unit in ("", "1") and not value.endswith("%"):

@@ -303,7 +303,10 @@ def _choice(field: str, word: object) -> Choice:
 
 
 def _fact_value(facts: Facts, key: str, word: object) -> float:
-    return read_value(facts, key, str(word), where="")[1]
+    value = read_value(facts, key, str(word), where="")[1]
+    if isinstance(value, str):
+        raise UserError("this fact is a word: a sweep varies numbers", fix=f"--set {key}={value} holds for all points")
+    return value
 
 
 # solving -----------------------------------------------------------------------------------------------------------------

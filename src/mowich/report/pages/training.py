@@ -82,7 +82,7 @@ def compare_page(result: Result) -> Page:
     for name, r in zip(label, rows, strict=True):
         fits = {True: "yes", False: "no", None: "depends"}[r.get("feasible")]
         table.append([name, (fits, r.get("reason") or ""), plan_words(r.get("plan")), str(r.get("chips_used", "")), cell(r["step_s"], metric=f"{name}.step_s"), cell(r["mfu"], 100.0, metric=f"{name}.mfu"), cell(r["tokens_per_s_per_chip"], metric=f"{name}.tokens_per_s_per_chip"),
-                      cell(r["usd_per_mtok"], metric=f"{name}.usd_per_mtok"), cell(r["J_per_token"], metric=f"{name}.J_per_token"), cell(r["goodput"], 100.0, metric=f"{name}.goodput"), cell(r["days"], metric=f"{name}.days"), cell(r["breakeven_usd_per_chip_h"], metric=f"{name}.breakeven_usd_per_chip_h"),
+                      cell(r["usd_per_mtok"], metric=f"{name}.usd_per_mtok"), cell(r["J_per_token"], metric=f"{name}.J_per_token"), cell(r["goodput"], 100.0, metric=f"{name}.goodput"), r.get("survival") or "-", cell(r["days"], metric=f"{name}.days"), cell(r["breakeven_usd_per_chip_h"], metric=f"{name}.breakeven_usd_per_chip_h"),
                       estimate(r["step_s"]).grade if estimate(r["step_s"]).value is not None else "-", r.get("binds", "")])  # fmt: skip
     head = [
         "plan" if is_plan else "system",
@@ -95,6 +95,7 @@ def compare_page(result: Result) -> Page:
         "$/Mtok",
         "J/token",
         "goodput, %",
+        "survives failures by",
         "days",
         "break-even $/chip/h",
         "grade",

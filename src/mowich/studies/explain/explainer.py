@@ -231,7 +231,7 @@ class Explainer:
                                    estimate=Estimate(value=value, unit="1", grade=whole.estimate.grade), parts={})  # fmt: skip
                 sign = "-" if word == "low" else "+"
                 return replace(whole, metric=name, says=f"{word} end of the 90% predictive interval of: {whole.says}", inputs={}, parts={},
-                               formula=f"value x exp({sign} sqrt(sum of squares of ln changes by each ranged fact, and of the error of the fit)), or percentiles of draws; exact where nothing is uncertain",
+                               formula=f"value x exp({sign} sqrt(sum of squares of ln changes by each ranged fact, and of the error of the fit)), the same in log odds for goodput, or percentiles of draws; exact where nothing is uncertain",
                                estimate=Estimate(value=value, unit=whole.estimate.unit, grade=whole.estimate.grade))  # fmt: skip
         return None
 

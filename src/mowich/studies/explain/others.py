@@ -137,20 +137,10 @@ def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) 
     def terms(name: Path, notes: Notes) -> None:
         job = job_of(facts, system.id, inputs)
         rates, way = faults.read_rates(facts, kind), faults.read_strategy(facts, row["strategy"])
-        g = faults.closed_form(job, rates, way)
-        where, own = faults.rate_paths(kind), faults.strategy_paths(row["strategy"])
-        notes.add("failure rate", rates.total, "1/s", "sum of components, per chip (hardware x the factor of the kind of chip)", **{k: v * 3600.0 for k, v in rates.failures.items()}, factor_facts=kind,
-                  facts=tuple(where[c] for c in faults.COMPONENTS) + ((where["factor"],) if "factor" in where else ()), note="inputs per chip-hour")  # fmt: skip
-        notes.add("mtbf", g.mtbf_s, "s", "1 / (failure rate x chips)", chips=job.chips)
-        notes.add("tau", g.interval_s, "s", "time between checkpoints: as given, or sqrt(2 stall mtbf), at least one step", stall=way.stall_s, mtbf=g.mtbf_s, step=job.step_s, facts=(own["stall"],))  # fmt: skip
-        notes.add("recovery", way.recovery_s, "s", "detect + restart", detect=way.detect_s, restart=way.restart_s, facts=(own["detect"], own["restart"]))  # fmt: skip
-        if name[0] in ("goodput", "lost", "monte_carlo", "breakeven_recovery_s"):
-            notes.add("hardware", g.parts["missing_hardware"], "1", "useful share x chance that chips lack beyond the spares (or share that is gone, elastic)", spares=job.spare_share,
-                      repair_s=rates.repair_s, replaced=rates.replaced, facts=(where["repair"], where["replaced_share"], *((own["rebuild"],) if "rebuild" in own else ())))  # fmt: skip
-            notes.add("silent corruption", g.parts["silent_corruption"], "1", "checks, and half a check period and a checkpoint of work for each corruption", rate=rates.silent,
-                      period_s=faults.check_period_s(job, rates, way), facts=(where["silent_corruption"], own["sdc_check_period"], own["sdc_check_cost"]))  # fmt: skip
-            notes.add("slow chips", g.parts["slow_chips"], "1", "chance that a chip is slow and not yet found x (1 - its speed)", rate=rates.slow, found_s=way.slow_found_s, speed=way.slow_speed,
-                      facts=(where["slow_chip"], own["slow_found"], own["slow_speed"]))  # fmt: skip
+        longrun.terms(notes, facts, kind, job, row["strategy"])
+        if name[0] == "lost":
+            g = faults.closed_form(job, rates, way)
+            notes.add("lost", sum(g.parts.values()), "1", "1 - useful x (1 - missing) x (1 - silent) x (1 - slow): hardware first, then silent corruption, then slow chips; the rest is 1 - useful", facts=(), note="", **g.parts)  # fmt: skip
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{inputs['on']}, {row['strategy']}")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mowich.economics import energy, money
-from mowich.estimate import Estimate, Notes, exact
+from mowich.estimate import Estimate, Notes, exact, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.memory import memory_B
@@ -65,7 +65,8 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         step = predict_step(model, machine, job, plan)
         n = step.tokens * job.fill
         t = exact(step.total_s, "s")
-        goodput = longrun.goodput(known, machine.id, chips=used, step_s=t)
+        share = longrun.kept(known, machine.id, chips=used, step_s=step.total_s)[1]
+        goodput = exact(share, "1") if share else unknown("1", "a step does not finish between failures")
         rate = money.price(known, machine.id, term=term).rate
         usd = money.usd_per_mtok(rate, chips=used + idle, step_s=t, tokens=n, goodput=goodput)
         site, watts = energy.site(known), energy.power(known, machine.id)
@@ -115,7 +116,7 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             watts = energy.power(facts, system.id, notes=notes)
             energy.joule_per_token(watts, used=used, idle=idle, step_s=step_now, tokens=tokens, goodput=goodput, site=energy.site(facts), notes=notes)  # fmt: skip
         elif first == "goodput":
-            longrun.goodput(facts, system.id, chips=used, step_s=step_now, notes=notes)
+            longrun.survival(facts, system.id, chips=used, step_s=step_now, notes=notes)
         elif first in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"):
             metric = "usd_per_mtok" if first == "breakeven_usd_per_chip_h" else "J_per_token"
             other = _best(others, metric)
