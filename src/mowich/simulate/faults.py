@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -64,23 +64,19 @@ class Job:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
     """Per chip and second: failures by component, silent corruption, chips that turn slow. repair_s: until hardware is back; replaced: share of failures
-    that take hardware away."""
+    that take hardware away. total: failures of all components; hardware: of all but software."""
 
     failures: Mapping[str, float]
     silent: float
     slow: float
     repair_s: float
     replaced: float
+    total: float = field(init=False)
+    hardware: float = field(init=False)
 
-    @property
-    def total(self) -> float:
-        """Failures of all components per chip and second."""
-        return sum(self.failures.values())
-
-    @property
-    def hardware(self) -> float:
-        """Failures of hardware per chip and second: all but software's."""
-        return sum(rate for component, rate in self.failures.items() if component != "software")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", sum(self.failures.values()))
+        object.__setattr__(self, "hardware", self.total - self.failures["software"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,7 +140,7 @@ def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) 
         longrun.terms(notes, facts, kind, job, row["strategy"])
         if name[0] == "lost":
             g = faults.closed_form(job, rates, way)
-            notes.add("lost", sum(g.parts.values()), "1", "1 - useful x (1 - missing) x (1 - silent) x (1 - slow): hardware first, then silent corruption, then slow chips; the rest is 1 - useful", facts=(), note="", **g.parts)  # fmt: skip
+            notes.add("lost", sum(g.parts.values()), "1", "1 - useful x (1 - missing) x (1 - silent) x (1 - slow): hardware first, then silent corruption, then slow chips; the rest is 1 - useful", facts=(), note="", **{f"share_{k}": v for k, v in g.parts.items()})  # fmt: skip
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{inputs['on']}, {row['strategy']}")
 
