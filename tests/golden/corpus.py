@@ -441,7 +441,9 @@ def report(moves: list[Move], most: int) -> str:
     """The moves by size, and the lines for CHANGELOG."""
     if not moves:
         return "nothing moved"
-    ranked = sorted(moves, key=lambda m: (-abs(m.change), m.question, m.field))
+    ranked = sorted(
+        moves, key=lambda m: (not np.isfinite(m.change), -abs(m.change), m.question, m.field)
+    )  # numbers first
     text = [
         f"{len(moves)} fields of {len({m.question for m in moves})} answers moved",
         *(m.line() for m in ranked[:most]),
