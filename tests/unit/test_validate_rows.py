@@ -8,17 +8,8 @@ import pytest
 
 from mowich import facts as facts_module
 from mowich.facts import Facts
-from mowich.studies.rows import (
-    Case,
-    board_limits,
-    network_speed,
-    per_device_batch,
-    precision_of,
-    read_cases,
-    recompute_of,
-    stack_of,
-    zero_of,
-)
+from mowich.studies.row_words import precision_of, recompute_of, zero_of
+from mowich.studies.rows import Case, board_limits, network_speed, per_device_batch, read_cases, stack_of
 
 LLAMA_8B = {
     "model_name": "Llama 3 8B", "model_ref": "llama3-8b", "n_layers": "32", "hidden": "4096", "n_heads": "32", "n_kv_heads": "8", "head_dim": "128",
@@ -215,10 +206,9 @@ def test_devices_that_share_a_micro_batch_become_tp_and_cp(facts: Facts) -> None
     assert case.job.frozen_base
 
 
-def test_wrong_products_are_mended_from_the_device_count(facts: Facts) -> None:
-    case = read(facts, LLAMA_70B, TP=8, PP=4, DP=1, micro_batch=1, VPP=1)
-    assert case.plan.dp == 2
-    assert "dp" in named(case)
+def test_wrong_products_are_refused(facts: Facts) -> None:
+    assert read(facts, LLAMA_70B, TP=8, PP=4, DP=2, micro_batch=1, VPP=1).plan.dp == 2
+    assert "DP: '1'" in reason(facts, LLAMA_70B, TP=8, PP=4, DP=1, micro_batch=1, VPP=1)
 
 
 def test_rates_become_seconds_per_step(facts: Facts) -> None:
@@ -264,7 +254,7 @@ def test_refusals_say_why(facts: Facts) -> None:
 
 
 @pytest.mark.parametrize(("words", "level"), [("0 (DDP + distributed optimizer)", 1), ("ZeRO-1 within 8", 1), ("FSDP FULL_SHARD, MP mode PURE", 3), ("FSDP2 8", 3),
-                                              ("FSDP SHARD_GRAD_OP, MP mode DEFAULT", 2), ("ZeRO-0", 0), ("data=-1 (pure DP)", 0), ("", None)])  # fmt: skip
+                                              ("FSDP SHARD_GRAD_OP, MP mode DEFAULT", 2), ("ZeRO-0", 0), ("data=-1 (pure DP)", 0), ("ici_tensor_parallelism=8", None), ("", None)])  # fmt: skip
 def test_zero_words(words: str, level: int | None) -> None:
     assert zero_of(words) == level
 

@@ -2,8 +2,9 @@
 
 Sources state different parts of a plan. What a row leaves open is filled in by the rules of `_Reader`, each of which
 names the field and how it was filled in `Case.inferred`; a row that cannot be filled in honestly is refused with a reason.
-The rules are about kinds of software, never about single rows; misprints are data (`facts/published/row_notes.yaml`).
-Nothing here looks at a prediction.
+The rules are about kinds of software, never about single rows; misprints are known by their content (`facts/published/row_notes.yaml`).
+A cell that no rule can read is refused by name: columns with a closed list of words, whole numbers, degrees that do not fill the devices, plans that
+need many times the memory. Nothing here looks at a predicted time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from typing import Any
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve, under_power_cap
-from mowich.plans.plan import Plan, TrainJob
+from mowich.plans.memory import memory_B
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.simulate.train import micro_batches
+from mowich.studies.row_checks import RefusedError, check_whole, has_word, refusal
+from mowich.studies.row_words import precision_of, recompute_of, switch_of, task_of, zero_of
 from mowich.workloads.model import Model, Moe, as_trained
 
 Row = Mapping[str, str]
@@ -40,8 +45,28 @@ METRICS = ("step_time_s", "derived_step_time_s", "tokens_per_s_per_chip", "deriv
            "seqs_per_s_total", "tflops_per_chip", "mfu_reported_pct")  # fmt: skip
 """What `primary_metric` may name."""
 
-STATED_BY_CONVENTION = ("sp=", "etp=", "zero=", "dp=", "model: head_dim", "model: n_kv_heads", "model: plain MLP")
+COUNTS = (
+    "n_chips", "chips_per_scaleup_domain", "n_layers", "hidden", "n_heads", "n_kv_heads", "ffn_hidden", "moe_ffn_hidden", "vocab", "seq_len",
+    "global_batch_seqs", "micro_batch", "grad_accum", "TP", "PP", "VPP", "DP", "CP", "EP", "ETP",
+)  # fmt: skip
+"""Columns that hold a whole number from 1."""
+
+COUNTS_FROM_ZERO = ("n_experts", "top_k", "n_shared_experts", "n_dense_layers")
+"""Columns that hold a whole number, which may be 0: a dense model has no experts."""
+
+STATED_BY_CONVENTION = ("sp=", "etp=", "zero=", "dp=", "task=", "memory=", "model: head_dim", "model: n_kv_heads", "model: plain MLP")  # fmt: skip
 """Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully specified."""
+
+MISREAD_MEMORY = 8.0
+"""Times the device's memory from which a plan is misread and the row is refused. Up to twice the memory the error of published rows does not depend on the need;
+rows at 2 to 6 times are real runs, whose offload and policies are not modelled (refusing from 1.5 on would cost 30 good rows); plans whose layout was
+misprinted lie at 8 to 26 times."""
+
+ONE_STAGE_MEMORY = 1.5
+"""Times the device's memory from which a topology in words, which names no pipeline, must have had one: the pipeline is then filled in."""
+
+TOPOLOGY = re.compile(r"(\d+)\s*x?\s*(?:NC|neuron ?cores?|cores?|GPUs?|chips?)\s*\(TP\)\s*x\s*(\d+)[^()\[\]]*\(DP\)", re.IGNORECASE)  # fmt: skip
+"""A topology printed as "[8xNC(TP)x4(DP)] x 32Nodes(DP)" or "8 cores (TP) x 4 (DP)"."""
 
 
 LONG = 16384
@@ -54,15 +79,12 @@ OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
 """Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an activation."""
 
 
-class RefusedError(Exception):
-    """A row that cannot be modelled; the text is the reason shown."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A row, filled in. measured is in the unit of `metric`; measured_step_s is the same figure as seconds per step of
     `job.batch_seqs` sequences. inferred: "field=value (how)" for every field that the row does not state. fully_specified: the model,
-    layout, batch, precision and recompute were all stated. source, date and kind are the row's own words."""
+    layout, batch, precision and recompute were all stated. memory_share: what the plan needs over what the device has, by `plans.memory`.
+    source, date and kind are the row's own words."""
 
     id: str
     chip: str
@@ -78,6 +100,7 @@ class Case:
     fully_specified: bool
     is_moe: bool
     kind: str
+    memory_share: float
 
 
 def is_time(metric: str) -> bool:
@@ -87,17 +110,12 @@ def is_time(metric: str) -> bool:
 
 @cache
 def notes() -> Mapping[str, Any]:
-    """`row_notes.yaml`: stacks, models and row corrections."""
+    """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a row."""
     import yaml
 
     text = (resources.files("mowich.facts") / "published" / "row_notes.yaml").read_text(encoding="utf-8")
     loaded: Mapping[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return loaded
-
-
-@cache
-def _row_notes() -> Mapping[str, Mapping[str, Any]]:
-    return {row_id: entry for entry in notes()["rows"] for row_id in entry["ids"]}
 
 
 @cache
@@ -121,11 +139,20 @@ def _batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str],
 
 
 @cache
-def _recipe_rules() -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
+def _content_rules(part: str) -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
+    """(patterns by column, columns to set, source or reason) of the entries of one part of `row_notes.yaml`."""
     return tuple(
-        ({column: re.compile(text, re.IGNORECASE) for column, text in e["match"].items()}, e["set"], e["source"])
-        for e in notes()["recipes"]
+        (
+            {column: re.compile(text, re.IGNORECASE) for column, text in e["match"].items()},
+            e.get("set", {}),
+            str(e.get("source") or e["reason"]),
+        )
+        for e in notes()[part]
     )
+
+
+def _fits_all(row: Row, patterns: Mapping[str, re.Pattern[str]]) -> bool:
+    return all(pattern.search(row.get(column, "")) for column, pattern in patterns.items())
 
 
 @cache
@@ -143,74 +170,6 @@ def stack_of(row: Row) -> tuple[str, bool]:
         if any(pattern.search(row.get(column, "")) for column in columns) and (also is None or also.search(source)):
             return stack, True
     return "megatron", False
-
-
-NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvfp4": ("mxfp4",), "mxfp4": ("nvfp4",)}
-"""Recipes of the same width, nearest first."""
-
-
-def precision_of(text: str, system: System) -> tuple[str, str]:
-    """(recipe of the plan, how it was read; "" when stated). 16-bit words of any kind are "bf16"; "fp8 or nvfp4" is the
-    narrowest that the chip has. A recipe that the chip has no rate for is read as the nearest that it has."""
-    word = text.casefold()
-    how = ""
-    if not word:
-        return "bf16", "not stated: 16 bit"
-    if "nvfp4" in word:
-        name = "nvfp4"
-        if "or" in word.split():
-            name = "nvfp4" if "nvfp4" in system.peak_flops else "fp8"
-            how = "the narrowest recipe of the chip among those named"
-    elif "mxfp8" in word or "fp8-mx" in word:
-        name = "mxfp8"
-    elif "mxfp4" in word:
-        name = "mxfp4"
-    elif "fp8" in word and not word.startswith("int8"):
-        name = "fp8"
-        how = "recipe not resolved by the source" if "or lower" in word else ""
-    elif "int8" in word:
-        name = "int8"
-    else:
-        name = "bf16"
-        if word.strip() == "fp32":
-            how = "the compiler casts matrix products to 16 bit"
-    if name not in system.peak_flops:
-        near = next((other for other in NEAREST[name] if other in system.peak_flops), "bf16")
-        how = f"no {name} rate is published for the chip" + (", it multiplies in 16 bit" if near == "bf16" else "")
-        name = near
-    return name, how
-
-
-def zero_of(text: str) -> int | None:
-    """ZeRO level that the row's words mean, None when they say nothing."""
-    word = text.casefold()
-    if not word:
-        return None
-    if "zero-0" in word or "pure dp" in word:
-        return 0
-    if "zero-1" in word or "distributed optimizer" in word or "optimizer offload" in word:
-        return 1
-    if "zero-2" in word or "grad_op" in word or "no reshard" in word:
-        return 2
-    return 3 if re.search(r"fsdp|hsdp|full_shard|zero-3|fully sharded", word) else None
-
-
-def recompute_of(text: str) -> str | None:
-    """none, selective, experts or full as the row's words mean, None when they say nothing. Policies that keep matrix products
-    (MaxText "minimal", "save_dot...") are selective, and so are lists of Megatron's modules unless "moe" is among them; "custom" ones, which keep or offload a few tensors and run the rest again, are
-    full, the nearest of the three; offloading instead of recomputing is none."""
-    word = text.casefold()
-    if not word:
-        return None
-    if "offload" in word:
-        return "full" if "qkv_proj" in word else "none"
-    if word in ("none", "no", "off", "false"):
-        return "none"
-    if re.search(r"\bexperts?\b|\bmoe\b", word):
-        return "experts"
-    if re.search(r"selective|minimal|save_dot|save_out|core_attn|layernorm|moe_act|up_proj", word):
-        return "selective"
-    return "full"
 
 
 def per_device_batch(text: str, seq: int) -> float | None:
@@ -269,6 +228,13 @@ def board_limits(text: str) -> tuple[float | None, float | None]:
     return float(rate[1]) * 1e12 if rate else None, float(watts[1]) if watts else None
 
 
+def memory_share(model: Model, system: System, job: TrainJob, plan: Plan) -> float:
+    """Bytes that the plan needs on its fullest device over those that a program may use there."""
+    columns = Plans.of([plan])
+    need = memory_B(model, system, job, columns, micro_batches(job, columns))
+    return sum(float(v[0]) for v in need.values()) / system.hbm_usable_B
+
+
 class _Reader:
     """Fills in one row. Mutable only while one row is read."""
 
@@ -280,6 +246,8 @@ class _Reader:
         self.systems = systems
         self.models = models
         self.inferred: list[str] = []
+        self.misprinted_pp = ""
+        self.is_topology_read = False
 
     def fill(self, field: str, value: object, how: str) -> None:
         self.inferred.append(f"{field}={value} ({how})")
@@ -294,21 +262,36 @@ class _Reader:
 
     def read(self) -> Case:
         row = self.row
-        correction = _row_notes().get(row["id"])
-        if correction:
-            if correction.get("exclude"):
-                raise RefusedError(str(correction["reason"]))
-            for column, value in correction["set"].items():
-                row[column] = str(value)
-                self.fill(column, value, str(correction["reason"]))
+        check_whole(row, COUNTS)
+        check_whole(row, COUNTS_FROM_ZERO, least=0)
+        if not re.match(r"(\d+$|\d+\.0*$|qk_nope \d|$)", row.get("head_dim", "")):
+            raise refusal("head_dim", row["head_dim"], 'a whole number, or "qk_nope 128 + qk_rope 64, v 128"')
+        if not re.match(r"(yes|compressed|$)", row.get("mla", ""), re.IGNORECASE):
+            if switch_of("mla", row["mla"]):
+                raise refusal(
+                    "mla", row["mla"], '"yes: q_lora 1536, kv_lora 512"', why="does not say how wide the latent is"
+                )
+            row["mla"] = ""
+        for patterns, _, why in _content_rules("refused"):
+            if _fits_all(row, patterns):
+                raise RefusedError(why)
+        for patterns, columns, why in _content_rules("misprints"):
+            if _fits_all(row, patterns):
+                for column, value in columns.items():
+                    row[column] = str(value)
+                    self.fill(column, value, why)
+        task = task_of(row.get("task", ""))
+        if not task:
+            self.fill("task", "pretrain", "not stated")
+        self.topology()
         for pattern, columns, source in _model_rules():
             if not row.get("hidden") and pattern.search(row["model_name"]):
                 for column, value in columns.items():
                     row[column] = row.get(column) or str(value)
                 self.fill("model", row["model_name"], source)
         recipe: dict[str, float] = {}
-        for patterns, columns, source in _recipe_rules():
-            if all(pattern.search(row.get(column, "")) for column, pattern in patterns.items()):
+        for patterns, columns, source in _content_rules("recipes"):
+            if _fits_all(row, patterns):
                 for column, value in columns.items():
                     if column in RECIPE_NUMBERS:
                         recipe[column] = float(str(value))
@@ -327,23 +310,60 @@ class _Reader:
         precision, how = precision_of(row.get("precision", ""), system)
         if how:
             self.fill("precision", precision, how)
-        frozen = "lora" in row.get("task", "").casefold() or "lora" in row["model_name"].casefold()
+        frozen = task == "lora" or has_word(row["model_name"], "lora")
         balanced = bool(re.search(r"force-balanced|balanced gate", row.get("notes", "")))
         if model.mtp_layers and "mtp_layers" in recipe:
             model = as_trained(replace(model, mtp_layers=round(recipe["mtp_layers"])))
         elif model.mtp_layers and "Bridge" in row.get("flop_convention", ""):
             model = as_trained(model)  # its recipes train the multi-token-prediction block
-        plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
-        job = TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced,
-                       task="lora" if frozen else "sft" if row.get("task") == "sft" else "pretrain",
-                       element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0, document=recipe.get("document"))  # fmt: skip
+
+        def planned() -> tuple[Plan, TrainJob]:
+            plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
+            return plan, TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced, task="lora" if frozen else task or "pretrain",
+                                  element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0, document=recipe.get("document"))  # fmt: skip
+
+        before = len(self.inferred)
+        plan, job = planned()
+        if self.is_topology_read and plan.pp == 1 and memory_share(model, system, job, plan) > ONE_STAGE_MEMORY:
+            del self.inferred[before:]
+            row["PP"] = ""  # the words name no pipeline, and one stage cannot hold the model
+            plan, job = planned()
+        share = self.memory(model, system, job, plan)
         metric, measured, step_s = self.measured(model, system, job)
         judged = [item for item in self.inferred if not item.startswith(STATED_BY_CONVENTION)]
         return Case(
             id=row["id"], chip=row["chip"], source=row.get("source_group", ""), system=system, model=model, job=job, plan=plan, metric=metric,
             measured=measured, measured_step_s=step_s, inferred=tuple(self.inferred), fully_specified=not judged, is_moe=is_moe,
-            kind=_kind(row, stack, is_moe, frozen, plan),
+            kind=_kind(row, stack, is_moe, frozen, plan), memory_share=share,
         )  # fmt: skip
+
+    def topology(self) -> None:
+        """The tensor parallelism of a topology that is printed in words, where the columns hold the same cores as data parallel only."""
+        row = self.row
+        printed = TOPOLOGY.search(row.get("notes", ""))
+        if not printed or (self.degree("TP") or 1) == int(printed[1]):
+            return
+        if (self.degree("TP") or 1) > 1:
+            raise refusal("TP", row["TP"], printed[1], why=f"is not that of the topology printed ({printed[0]})")
+        row["TP"], row["DP"] = printed[1], ""
+        self.is_topology_read = True
+        self.fill("TP", printed[1], f"the topology printed: {printed[0]}")
+
+    def memory(self, model: Model, system: System, job: TrainJob, plan: Plan) -> float:
+        """What the plan needs over what the device has. Raises RefusedError for a plan that was misread; names one that does not fit."""
+        share = memory_share(model, system, job, plan)
+        if share > (1.0 if self.misprinted_pp else MISREAD_MEMORY):
+            if self.misprinted_pp:
+                raise refusal("PP", self.misprinted_pp, f"at most the {model.num_layers} layers")
+            printed = ", ".join(
+                f"{c} '{self.row[c]}'" for c in ("TP", "PP", "DP", "EP", "fsdp_zero") if self.row.get(c)
+            )
+            raise RefusedError(
+                f"the plan ({printed or 'as filled in'}) needs {share:.1f} times the memory of the device: it is not the one that ran"
+            )
+        if share > 1.0:
+            self.fill("memory", f"{share:.2f} of the device", "by our memory model the plan does not fit")
+        return share
 
     def system(self, stack: str) -> System:
         chips = self.degree("n_chips")
@@ -421,7 +441,7 @@ class _Reader:
         """Sequences per step: stated, or per-device batch x devices, or tokens per step from rate x time."""
         batch = self.number("global_batch_seqs")
         if batch:
-            return batch
+            return self.misprinted_batch(batch, seq)
         each = per_device_batch(self.row.get("per_device_batch_stated", ""), seq)
         if each:
             return each * devices
@@ -442,6 +462,21 @@ class _Reader:
             raise RefusedError("a time per step says nothing without the batch, which is not stated")
         return None
 
+    def misprinted_batch(self, batch: float, seq: int) -> float:
+        """The batch, or the one that the printed rate and step time give, where the data ranks do not divide the first and do divide the second."""
+        dp, step, rate = self.degree("DP"), self.number("step_time_s"), self.number("tokens_per_s_total")
+        if not dp or not step or not rate or batch % dp == 0:
+            return batch
+        other = dp * round(step * rate / seq / dp)
+        if not other or abs(step * rate / seq / other - 1.0) > 0.01:
+            return batch
+        self.fill(
+            "global_batch_seqs",
+            other,
+            f"printed rate x printed step time; {batch:g}, which DP {dp} does not divide, is a misprint",
+        )
+        return float(other)
+
     def plan(
         self, system: System, model: Model, seq: int, stack: str, precision: str, frozen: bool, is_moe: bool
     ) -> tuple[Plan, float]:
@@ -453,12 +488,14 @@ class _Reader:
         batch, accumulate, mb = self.batch(n, seq), self.degree("grad_accum"), self.degree("micro_batch")
         tp, pp, cp, ep = self.layout(fits, stack, sharded, is_moe, batch, accumulate, mb)
         if pp > model.num_layers:
-            raise RefusedError(f"PP {pp} exceeds the {model.num_layers} layers")
+            if not row.get("PP"):
+                raise RefusedError(f"PP {pp} exceeds the {model.num_layers} layers")
+            self.misprinted_pp, pp = row["PP"], 1
+            self.fill("PP", 1, f"PP {self.misprinted_pp} exceeds the {model.num_layers} layers: a misprint")
         if n % (tp * pp * cp):
             raise RefusedError(f"TP {tp} x PP {pp} x CP {cp} does not divide {n} devices")
         dp = n // (tp * pp * cp)
-        if self.degree("DP") != dp:
-            self.fill("dp", dp, "devices / (TP PP CP)")
+        self.data_ranks(dp, cp, ep or 1, sharded)
         ep, etp = self.experts(tp, cp, dp, ep, is_moe)
         mb, batch = self.micro_batch(fits, mb, batch, accumulate, tp, pp, cp, dp, ep, stack, sharded)
         vpp = self.degree("VPP") if pp > 1 else 1
@@ -466,13 +503,33 @@ class _Reader:
             vpp = self.chunks(model, stack, pp, batch / (mb * dp))
             if stack not in (*OLD_MEGATRON, "neuron"):
                 self.fill("vpp", vpp, "not stated: about 4 where the layers divide" if vpp > 1 else "not stated, 1F1B")
-        words = row.get("SP", "").casefold()
-        sp = words in ("yes", "true", "1") if words else tp > 1 and stack not in OLD_MEGATRON
-        if not words and tp > 1:
+        stated = switch_of("SP", row.get("SP", ""))
+        sp = stated if stated is not None else tp > 1 and stack not in OLD_MEGATRON
+        if stated is None and tp > 1:
             self.fill("sp", "yes" if sp else "no", f"what {stack} does")
         plan = Plan(tp=tp, sp=sp, pp=pp, vpp=vpp, dp=dp, cp=cp, ep=ep, etp=etp, zero=zero, micro_batch=mb, recompute=recompute, precision=precision,
                     schedule="interleaved" if vpp > 1 else "1f1b", pp_scatter=stack in OLD_MEGATRON and tp > 1 and pp > 1)  # fmt: skip
         return plan, batch
+
+    def data_ranks(self, dp: int, cp: int, ep: int, sharded: bool) -> None:
+        """Checks a stated DP against the devices: sources count replicas of the model, ranks that share gradients (x CP), or replicas of the experts
+        (/ EP); where weights are sharded over the data ranks, replicas of a sharded model. Raises RefusedError for any other count."""
+        stated = self.degree("DP")
+        if stated is None or stated == dp:
+            if stated is None:
+                self.fill("dp", dp, "devices / (TP PP CP)")
+            return
+        meanings = {dp * cp: "the row's counts the ranks of CP too"}
+        meanings |= {
+            n // ep: "the row's counts replicas of the experts" for n in (dp * cp, dp) if ep > 1 and n % ep == 0
+        }
+        how = meanings.get(stated)
+        if how is None and sharded and dp * cp % stated == 0:
+            how = "the row's counts replicas of the sharded weights"
+        if how is None:
+            allowed = ", ".join(str(n) for n in sorted({dp, *meanings}))
+            raise refusal("DP", self.row["DP"], allowed + (", or a part of the sharded ranks" if sharded else ""), why="does not fill the devices with the other degrees")  # fmt: skip
+        self.fill("dp", dp, f"devices / (TP PP CP); DP {stated}: {how}")
 
     def policy(self, stack: str) -> tuple[int, str, str]:
         """(ZeRO level, recompute, the recompute that memory is judged by: JAX policies are tuned until the batch fits)."""

@@ -1,0 +1,54 @@
+"""Checks that tables of training and of serving share: words from a closed list, whole numbers, and the refusal that names the cell.
+
+A cell that cannot be read is never replaced by a default: the error would then be that of another run than the one that was measured. Blank cells
+mean "not stated" and are no concern of this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from mowich.errors import did_you_mean
+
+LARGEST = 10**9
+"""The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
+
+
+class RefusedError(Exception):
+    """A row that cannot be modelled; the text is the reason shown."""
+
+
+def refusal(column: str, given: str, allowed: str | Sequence[str], *, why: str = "") -> RefusedError:
+    """The refusal of one cell: its column, what stands there, what is allowed, and the nearest allowed word.
+
+    >>> str(refusal("precision", "bf61", ["bf16", "fp8"]))
+    "precision: 'bf61'; allowed: bf16, fp8; did you mean 'bf16'?"
+    """
+    text = f"{column}: '{given}'" + (f" {why}" if why else "")
+    text += f"; allowed: {allowed if isinstance(allowed, str) else ', '.join(allowed)}"
+    near = None if isinstance(allowed, str) else did_you_mean(given, allowed)
+    return RefusedError(text + (f"; {near}" if near else ""))
+
+
+def has_word(text: str, *words: str) -> bool:
+    """Whether one of `words` (parts of regular expressions) stands in `text`, not inside a longer word.
+
+    >>> has_word("fp8 (delayed)", "fp8"), has_word("fp8x", "fp8"), has_word("fp8_e4m3", "fp8")
+    (True, False, True)
+    """
+    return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
+
+
+def check_whole(row: Mapping[str, str], columns: Sequence[str], *, least: int = 1) -> None:
+    """Raises RefusedError for the first cell of `columns` that is stated and no whole number from `least` to `LARGEST`."""
+    for column in columns:
+        text = (row.get(column) or "").strip()
+        if not text:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not least <= value <= LARGEST or value % 1:
+            raise refusal(column, text, f"a whole number from {least} to {LARGEST:.0e}".replace("+0", ""))
