@@ -48,6 +48,10 @@ p90), and two sources that measure the same model on the same chip by 28%: no mo
 ## In sample, all rows
 """
 
+NO_ROOM = """
+Rows that do not fit by our memory model are runs whose offload or recompute policy is not stated, or plans that we filled in. They are answered, marked
+(`fits_memory` in the JSON) and scored apart; a plan that needs more than eight times the memory is refused."""
+
 TARGETS = {
     "all": (9, 30),
     "dense NVIDIA, plan stated": (6, 18),
@@ -138,7 +142,8 @@ def page(result: Validation) -> str:
     summary = result.summary()
     everything: Summary = summary["all"]
     lines = [INTRODUCTION.format(path=result.path, facts=result.facts_hash), *left_out(result), BETWEEN, HEAD.format("rows of"), line("all", everything),
-             line("all of the plan stated", summary["fully_specified"])]  # fmt: skip
+             line("all of the plan stated", summary["fully_specified"]), line("do not fit by our memory model", summary["does_not_fit_memory"]),
+             line("all others", summary["fits_memory"]), NO_ROOM]  # fmt: skip
     lines += table("By chip", "chip", group(result, lambda r: r.chip))
     lines += table("By kind of run", "model and software", group(result, lambda r: r.kind))
     lines += table("By precision", "recipe", group(result, lambda r: r.case.plan.precision if r.case else "refused"))

@@ -514,6 +514,10 @@ def hand_tuned_lines(result: Validation, style: Style) -> list[str]:
     return ["", *table(columns, body, style)[0]]
 
 
+NO_ROOM = "do not fit by our memory model"
+"""Rows whose plan needs more memory than the device has: what made it fit (offload, a policy) is not stated, and so not predicted."""
+
+
 def validate_text(result: Validation, style: Style, *, worst: Sequence[object] = ()) -> str:
     """The report of `mowich validate`: errors over all rows, by chip and by source."""
     summary = result.summary()
@@ -548,9 +552,10 @@ def validate_text(result: Validation, style: Style, *, worst: Sequence[object] =
             percent(s.interval_coverage),
         ]
 
-    groups: list[tuple[str, list[list[str]]]] = [
-        ("", [cells("all", whole), cells("fully specified", summary["fully_specified"])])
-    ]
+    first = [cells("all", whole), cells("fully specified", summary["fully_specified"])]
+    if summary["does_not_fit_memory"].n:
+        first += [cells(NO_ROOM, summary["does_not_fit_memory"]), cells("all others", summary["fits_memory"])]
+    groups: list[tuple[str, list[list[str]]]] = [("", first)]
     groups += [
         (word, [cells(k or "(none)", v) for k, v in summary[key].items()])
         for word, key in (("by chip", "by_chip"), ("by source", "by_source"))

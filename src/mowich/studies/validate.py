@@ -36,7 +36,8 @@ class Result:
     1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
     grade: D on chips to whose family no constant was fitted, else C.
     hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of that time that they were
-    timed for. Unsupported rows have a reason and no figures."""
+    timed for. fits_memory: whether the plan fits its device by our memory model; where it does not, offload or a policy that is not modelled ran, and
+    the row is scored apart. Unsupported rows have a reason and no figures."""
 
     id: str
     status: str
@@ -58,6 +59,7 @@ class Result:
     hand_tuned: float | None = None
     hand_tuned_coverage: float | None = None
     grade: str | None = None
+    fits_memory: bool | None = None
 
     @property
     def framework_factor(self) -> float | None:
@@ -76,7 +78,7 @@ class Result:
     def to_dict(self) -> dict[str, object]:
         """The row of the JSON contract."""
         keys = ("id", "status", "reason", "metric", "measured", "predicted", "low", "high", "ratio", "abs_error", "chip", "source",
-                "kind", "fully_specified", "grade", "hand_tuned", "hand_tuned_coverage")  # fmt: skip
+                "kind", "fully_specified", "grade", "hand_tuned", "hand_tuned_coverage", "fits_memory")  # fmt: skip
         return {**{key: getattr(self, key) for key in keys}, "inferred": list(self.inferred)}
 
 
@@ -106,10 +108,13 @@ class Validation(Shown):
     rows: Rows[Result]
 
     def summary(self) -> dict[str, Any]:
-        """all, fully_specified, by_chip, by_source and by_metric, the last three sorted by name."""
+        """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three sorted by name. Only answered rows are known to
+        fit or not."""
         return {
             "all": summarise(self.rows),
             "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
+            "fits_memory": summarise([r for r in self.rows if r.fits_memory is True]),
+            "does_not_fit_memory": summarise([r for r in self.rows if r.fits_memory is False]),
             "by_chip": self.by(lambda r: r.chip),
             "by_source": self.by(lambda r: r.source),
             "by_metric": self.by(lambda r: r.metric),
@@ -353,7 +358,7 @@ def predict(case: Case, facts: Facts) -> Result:
     return Result(
         id=case.id, status="ok", reason=None, inferred=case.inferred, metric=case.metric, measured=case.measured, predicted=predicted,
         low=predicted * math.exp(-down), high=predicted * math.exp(up), grade="D" if found else "C", ratio=ratio, abs_error=max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
-        kind=case.kind, fully_specified=case.fully_specified, case=case, parts=step.breakdown,
+        kind=case.kind, fully_specified=case.fully_specified, case=case, parts=step.breakdown, fits_memory=case.memory_share <= 1.0,
     )  # fmt: skip
 
 

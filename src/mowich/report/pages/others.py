@@ -253,7 +253,12 @@ def validate_page(result: Result) -> Page:
         by_metric.setdefault(str(r["metric"]), []).append((float(r["measured"]), float(r["predicted"]), str(r["id"])))
     everything = result["summary"]["all"]
     groups = {**result["summary"].get("by_chip", {})}
-    summary = [["all", everything], *([k, v] for k, v in groups.items())]
+    apart = result["summary"].get("does_not_fit_memory") or {"n": 0}
+    summary = [
+        ["all", everything],
+        *([["do not fit by our memory model", apart]] if apart["n"] else []),
+        *([k, v] for k, v in groups.items()),
+    ]
     rows = [
         [
             str(n),

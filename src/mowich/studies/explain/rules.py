@@ -193,7 +193,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         R("rows * measured", "1", "what was measured, in the metric's unit", "read from the file; training rows: as published"), R("rows * predicted", "1", "what the model says, in the metric's unit", "the step that the terms make, turned into the metric of the row"),
         R("rows * low", "1", "low end of the 90% interval of the prediction", "predicted / exp(half-width of the residual for this kind of row)"), R("rows * high", "1", "high end of the 90% interval of the prediction", "predicted x exp(half-width of the residual for this kind of row)"),
         R("rows * ratio", "1", "predicted time over measured time: above 1 is predicted slower", "predicted / measured for a time, measured / predicted for a rate"), R("rows * abs_error", "1", "error, alike for fast and slow", "= max(ratio, 1 / ratio) - 1"),
-        *_under("summary all", SUMMARY), *_under("summary fully_specified", SUMMARY), *_under("summary * *", SUMMARY),
+        *_under("summary all", SUMMARY), *_under("summary fully_specified", SUMMARY), *_under("summary fits_memory", SUMMARY), *_under("summary does_not_fit_memory", SUMMARY), *_under("summary * *", SUMMARY),
     ),
     "mowich/traffic@1": (
         R("requests", "requests", "requests that arrived", "counted"), R("completed", "requests", "requests that were answered to the end", "counted"), *_under("ttft_s", TIMES), *_under("tpot_s", TIMES), *_under("e2e_s", TIMES), *_under("queue_s", TIMES),
