@@ -27,7 +27,8 @@ from mowich.facts import load
 from mowich.facts.load import shipped
 from mowich.simulate.corrections import LEVELS, METRICS, Table, key, read
 from mowich.studies.serving_cases import Cases, class_of, gather
-from mowich.studies.serving_rows import ServingCase, read_cases
+from mowich.studies.serving_checks import read_cases
+from mowich.studies.serving_rows import ServingCase
 from mowich.units import parse
 
 Floats = NDArray[np.float64]

@@ -26,7 +26,7 @@ tokens/s per chip is users x output / (TTFT + (output - 1) TPOT) / chips on both
 the closed loop included, ten requests a user (thirty for one campaign); above 64 users admission limits that no row states make it longer than predicted.
 Intervals: 90% of held-out rows lie inside by construction of the width, so the column shows where that share comes from.
 
-Repairs, exclusions and their reasons, by id: `facts/published/serving_notes.yaml`. Rows excluded there are not in these figures.
+Repairs, exclusions and their reasons, by the content of rows: `facts/published/serving_notes.yaml`, `studies/serving_checks.py`. Rows excluded there are not in these figures.
 """
 
 

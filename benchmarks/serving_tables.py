@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from mowich.facts import load
 from mowich.simulate.serve import Steady
 from mowich.studies.serving_cases import Cases, gather
-from mowich.studies.serving_rows import ServingCase, read_cases
+from mowich.studies.serving_checks import read_cases
+from mowich.studies.serving_rows import ServingCase
 from mowich.tables import operator_s
 from mowich.workloads import ops
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from mowich.facts import Facts
 from mowich.plans.serving import ServePlans
 from mowich.simulate.corrections import Class
 from mowich.simulate.engines import Columns, Served, columns, has_own
-from mowich.simulate.opcost import Shapes, concat, shapes
-from mowich.simulate.serve import Load, Steady, closed_loop
+from mowich.simulate.opcost import Costs, Shapes, concat, shapes
+from mowich.simulate.serve import Engine, Load, Steady, closed_loop, max_sequences
 from mowich.studies.serving_rows import ServingCase
 
 Floats = NDArray[np.float64]
@@ -35,10 +35,21 @@ class Cases:
 
     def steady(self, constants: Floats) -> Steady:
         """The closed loop of every case with `constants` in the order of `columns.names`."""
+        costs, engine, load = self._around(constants)
+        return closed_loop(self.shapes, costs, engine, load, self.capacity_B)
+
+    def room(self, constants: Floats) -> tuple[Floats, Floats]:
+        """Sequences that the cache of a rank group of every case holds: beside what the engine keeps for itself, and with all of the memory for weights and cache [n]."""
+        _, engine, load = self._around(constants)
+        bare = replace(engine, memory_share=np.ones(len(self.users)), reserve_B=np.zeros(len(self.users)))
+        beside, alone = (max_sequences(self.shapes, load, e, self.capacity_B) for e in (engine, bare))
+        return beside, alone
+
+    def _around(self, constants: Floats) -> tuple[Costs, Engine, Load]:
         costs, engine, verified, accepted = self.columns.assemble(constants)
         load = Load(users=self.users, prompt=self.prompt, output=self.output, cached=self.cached, verify=verified, accepted=accepted,
                     rounds=self.rounds, is_static=self.is_static)  # fmt: skip
-        return closed_loop(self.shapes, costs, engine, load, self.capacity_B)
+        return costs, engine, load
 
 
 def served(case: ServingCase, facts: Facts) -> Served:

@@ -17,7 +17,8 @@ from mowich.simulate.corrections import METRICS as CORRECTED
 from mowich.simulate.corrections import shipped
 from mowich.simulate.serve import Steady
 from mowich.studies.serving_cases import class_of, gather
-from mowich.studies.serving_rows import METRICS, NUMBERS, REQUIRED, Row, ServingCase, read_cases
+from mowich.studies.serving_checks import read_cases
+from mowich.studies.serving_rows import METRICS, NUMBERS, REQUIRED, Row, ServingCase
 from mowich.studies.validate import Result, blank, not_numbers
 
 __all__ = ["NUMBERS", "REQUIRED", "check", "is_serving", "predict", "validate_serving"]
@@ -100,6 +101,7 @@ def _result(case: ServingCase, metric: str, *, measured: float | None = None, pr
         high=None if predicted is None else predicted * math.exp(half), ratio=ratio,
         abs_error=None if ratio is None else max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
         kind=f"{case.arch} {case.engine}", fully_specified=case.fully_specified, parts=parts,
+        fits_memory=None if reason else case.memory_share <= 1.0,
     )  # fmt: skip
 
 
