@@ -57,7 +57,7 @@ def answered(facts: Facts) -> Mapping[str, Mapping[str, str]]:
 
 
 SPOILED = [
-    ("DP", "7"), ("precision", "foo"), ("precision", "bf61"), ("task", "foo"), ("recompute", "foo"), ("fsdp_zero", "foo"), ("SP", "foo"), ("mla", "foo"),
+    ("DP", "7"), ("precision", "foo"), ("precision", "bf61"), ("task", "foo"), ("recompute", "foo"), ("fsdp_zero", "foo"), ("SP", "foo"), ("mla", "foo"), ("stack", "foo"),
     ("TP", "0.5"), ("TP", "0"), ("PP", "1.5"), ("CP", "0.25"), ("EP", "0.5"), ("VPP", "2.5"), ("DP", "0.5"), ("n_layers", "0.5"), ("hidden", "4096.5"),
     ("head_dim", "0.5"), ("head_dim", "foo"), ("vocab", "0"), ("seq_len", "1.5"), ("global_batch_seqs", "8.5"), ("micro_batch", "1e-300"), ("micro_batch", "1e300"),
     ("grad_accum", "0.5"), ("n_experts", "1.5"),

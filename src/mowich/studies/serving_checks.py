@@ -117,6 +117,9 @@ def _marked(case: ServingCase, decoding: float, room: Room) -> ServingCase:
     """The case, with a mark where more sequences decode than our memory model has room for."""
     if decoding <= room.beside:
         return case
-    share = decoding / max(room.beside, 1e-3)
-    how = f"by our memory model {max(0.0, room.beside):.1f} sequences fit, and {decoding:.3g} decode by the row's own figures"
-    return replace(case, memory_share=share, inferred=(*case.inferred, f"memory={share:.2f} of the cache ({how})"))
+    what = f"memory={decoding:.3g} sequences decode, {max(0.0, room.beside):.3g} fit"
+    return replace(
+        case,
+        memory_share=decoding / max(room.beside, 1e-3),
+        inferred=(*case.inferred, f"{what} (the first by the row's own figures, the second by our memory model)"),
+    )
