@@ -32,7 +32,7 @@ BUSY_PROMPTS = 1.5
 Published loops that are busy with prompts lie at 1.0 to 1.3 of the peak alone."""
 SLOW_PROMPTS = 3.0
 """A TTFT is unexplained when it is more than the prompts of all users take one after another, each at 1 / SLOW_PROMPTS of the 16-bit peak and beside one decode step. Published
-rows that wait for LONG_WAIT_S or more reach 0.7 of that; those with a cap lie at 1.9 to 30, the runs with a cold start at 0.3 to 10 (named in `serving_notes.yaml`)."""
+rows that wait for LONG_WAIT_S or more reach 0.7 of that, but for those that wait for something else, found here at 1.9 to 30, and runs with a cold start that `serving_notes.yaml` names, at 0.3 to 10."""
 
 
 def read_cases(rows: Iterable[Row], facts: Facts) -> list[ServingCase | str]:
