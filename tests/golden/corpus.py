@@ -51,7 +51,7 @@ LOOSE = 1e-5
 LEFT_OUT = frozenset({"version", "facts_hash", "hash", "costs_hash", "seconds"})
 """Keys of JSON that hold no answer: versions, hashes, how long it took."""
 CLOCK = re.compile(r"(\b(?:evaluated|the limits,|engine steps\))) in [0-9.e+-]+ s\b")
-HASH = re.compile(r"\bfacts [0-9a-f]{12}\b")
+HASH = re.compile(r"\b[0-9a-f]{12}\b")
 HEADLINES = ("step_s", "hand_tuned_step_s", "days", "usd_per_mtok", "J_per_token", "mfu", "goodput", "ttft_s", "tpot_s",
              "tokens_per_s_per_chip", "time_s", "objective", "total_ps", "median_abs_error")  # fmt: skip
 """What a line for CHANGELOG names first."""
@@ -184,7 +184,7 @@ def clean(line: str, folder: str = "") -> str:
     """Without clock times, hashes and places on this machine."""
     for place in filter(None, (folder, str(ROOT))):
         line = line.replace(f"{place}/", "")
-    return HASH.sub("facts ...", CLOCK.sub(r"\1 in _ s", line)).rstrip()
+    return HASH.sub("(hash)", CLOCK.sub(r"\1 in _ s", line)).rstrip()
 
 
 def tidied(value: Any) -> Any:
@@ -195,7 +195,7 @@ def tidied(value: Any) -> Any:
         return [tidied(v) for v in value]
     if isinstance(value, float):
         return float(f"{value:.12g}")
-    return value.replace(str(ROOT) + "/", "") if isinstance(value, str) else value
+    return clean(value) if isinstance(value, str) else value
 
 
 def ends(front: list[Any]) -> Any:
