@@ -1,8 +1,7 @@
-"""Writes docs/claims.md and tests/golden/claims.json (the verdicts, which a test holds). Run by `make accuracy`."""
+"""Writes docs/claims.md, which tests/unit/test_claims.py compares with what the facts give. Run by `make accuracy`."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from mowich.facts import load
@@ -16,8 +15,6 @@ def main() -> None:
     facts = load()
     found = claims(facts)
     (ROOT / "docs" / "claims.md").write_text(page(found, memory_table(facts)), encoding="utf-8")
-    verdicts = {c.id: c.verdict for c in found}
-    (ROOT / "tests" / "golden" / "claims.json").write_text(json.dumps(verdicts, indent=1) + "\n", encoding="utf-8")
     print(f"wrote docs/claims.md: {len(found)} claims")
 
 

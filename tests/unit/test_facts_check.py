@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 
 from mowich.errors import UserError, UserErrors
-from mowich.facts import Facts, load
+from mowich.facts import Facts, entries, load
 from mowich.facts.check import audit, field_name
 from mowich.facts.load import KINDS, check_files, shipped
+from mowich.facts.schema import Fact
+from mowich.units import Quantity, parse
 
 
 @pytest.fixture
@@ -62,6 +65,59 @@ def test_problems_name_file_and_line(copy: Path) -> None:
     edit(file, "source: trn3,", "source: trn33,")
     line = 1 + next(i for i, text in enumerate(file.read_text().splitlines()) if "trn33" in text)
     assert f"trainium3.yaml:{line} peak_dense.bf16: cites" in problems(copy)
+
+
+# ---- claims and the facts of the machines that they are about
+
+MEMORY = (
+    '  Memory_capacity_vs_Trainium3:\n    published: {ref: "chips.trainium4.relative_to_trainium3.memory_capacity"}'
+)
+TEXT = 'source: nand, locator: "a page", date: "2025-12", grade: B'
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        ("trainium4", MEMORY, '  Memory_capacity_vs_Trainium3:\n    published: {value: null, unit: "x", reason: "not found"}', "is unknown, but chips.trainium4.relative_to_trainium3.memory_capacity states 2 x"),
+        ("trainium4", MEMORY, f'  Memory_capacity_vs_Trainium3:\n    published: {{value: "2 x", {TEXT}}}', "write {ref: chips.trainium4.relative_to_trainium3.memory_capacity}"),
+        ("trainium4", '{ref: "chips.trainium4.relative_to_trainium3.fp4"}', f'{{text: ">=5 x", {TEXT}}}', "and chips.trainium4.relative_to_trainium3.fp4 states >=6 x"),
+        ("ironwood", '{ref: "systems.ironwood.v7_fp8"}', f'{{value: "42 EFLOP/s", {TEXT}}}', "states 42.5 EFLOP/s"),
+        ("trainium3-reinvent-2025", '{ref: "systems.trn3-gen2.chips_per_unit"}', f"{{value: 144, {TEXT}}}", "states 144"),
+        ("gb300", '"1.1 EFLOP/s"', '"1.2 EFLOP/s"', "is 1.2 EFLOP/s, but systems.gb300.fp4_dense states 1080 PFLOP/s"),
+        ("gb300", 'published: {value: "1.1 EFLOP/s"', 'published: {value: null, unit: "EFLOP/s", reason: "not found"}\n    former: {value: "1.1 EFLOP/s"', "is unknown, but systems.gb300.fp4_dense states"),
+        ("gb300", '    states: {ref: "systems.gb300.fp4_dense"}\n', "", "or name it in `states`"),
+        ("trainium3-reinvent-2025", "    explained: ", "    beside: ", "is 20.7 TB, but systems.trn3-gen2.device_memory states 20736 GiB, and no `explained` says why"),
+        ("trainium4", "about: [chips.trainium4, systems.trn4]\n", "", "about: names no chip or system"),
+        ("trainium4", "systems.trn4]", "systems.trn5]", "that has facts: 'systems.trn5'"),
+    ],
+)  # fmt: skip
+def test_a_claim_cannot_contradict_the_fact_that_it_is_about(
+    copy: Path, file: str, old: str, new: str, problem: str
+) -> None:
+    """Not known where a machine's file knows it, a second copy, another number: each is an error with the line."""
+    edit(copy / "claims" / f"{file}.yaml", old, new)
+    found = [e.line() for e in audit(copy, Facts((copy,), {}, {}, {}))]
+    assert any(problem in line for line in found), found
+    assert f"claims/{file}.yaml:" in "\n".join(found)
+
+
+def test_rounding_decides_whether_two_texts_agree() -> None:
+    """Over random numbers: a fact agrees with its own rounding, and not with one that is a unit of the last digit away."""
+    draw = random.Random(7)
+    for _ in range(2000):
+        digits, scale = draw.randint(0, 3), draw.choice(["TB", "GB/s", "PFLOP/s", "x", "%"])
+        value = draw.uniform(0.1, 999.0)
+        rounded = round(value, digits)
+        unit, step = parse(f"1 {scale}"), 10.0**-digits
+
+        def fact(number: float, shown: str, unit: Quantity = unit) -> Fact:
+            return Fact(path="p", value=number * unit.value, unit=unit.unit, shown=shown)
+
+        mine = fact(rounded, f"{rounded:.{digits}f} {scale}")
+        off = fact(rounded + step, f"{rounded + step:.{digits}f} {scale}")
+        theirs = fact(value, f"{value!r} {scale}")
+        assert entries.agree(mine, theirs)
+        assert not entries.agree(off, theirs) or abs(value - rounded) > 0.4999 * step
 
 
 def test_orphan_sources_are_found(copy: Path) -> None:

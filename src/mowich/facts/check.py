@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mowich.errors import UserError, did_you_mean, unknown
+from mowich.facts import entries
 from mowich.facts.load import KINDS, Facts, line_of, read_file
 from mowich.facts.schema import leaves
 
@@ -55,6 +56,10 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
                 for what in _leaf_problems(path, leaf, facts):
                     keys = path.split(".")[2:]
                     problems.append(UserError(what, where=f"{file}:{line_of(file, keys)} {'.'.join(keys)}"))
+    for path, what in entries.problems(facts) if not problems else ():
+        keys = path.split(".")[2:]
+        file = root / "claims" / f"{path.split('.')[1]}.yaml"
+        problems.append(UserError(what, where=f"{file}:{line_of(file, keys)} {'.'.join(keys)}"))
     for system in facts.aliases() if not problems else ():
         file = root / "systems" / f"{system}.yaml"
         problems += [UserError(what, where=str(file)) for what in _system_problems(system, facts)]

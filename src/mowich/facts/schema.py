@@ -29,7 +29,7 @@ LEAF_KEYS = (
     "formula",
     "note",
 )
-IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance", "core", "note", "comment")
+IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance", "core", "note", "comment", "about")
 """Plain keys at the top of a file that say what it is about."""
 
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from mowich.studies.claims import Claim, MemoryRow
 
 
-def value_text(value: float | None) -> str:
-    """A derived number in four digits, large ones by power of ten."""
-    return "-" if value is None else f"{value:.4g}"
+def value_text(value: float | None, unit: str = "") -> str:
+    """A derived number in four digits with its unit: "1.08 EFLOP/s", "4.36 x"."""
+    if value is None:
+        return "-"
+    return f"{value:.4g} {unit}".rstrip() if unit in ("", "x", "tokens/s") else show(value, unit, 4)
 
 
 def claims_text(found: Sequence[Claim], rows: Sequence[MemoryRow], style: Style) -> str:
@@ -23,7 +25,7 @@ def claims_text(found: Sequence[Claim], rows: Sequence[MemoryRow], style: Style)
     for group in dict.fromkeys(c.group for c in found):
         lines.append(style.bold(group))
         for c in (c for c in found if c.group == group):
-            derived = f"; derived {value_text(c.derived)}" if c.derived is not None else ""
+            derived = f"; derived {value_text(c.derived, c.unit)}" if c.derived is not None else ""
             lines += wrap(f"{c.verdict.upper()}: {c.text}: published {c.published}{derived}", style, indent=2)
             if c.formula and c.derived is not None:
                 lines += wrap(f"= {c.formula}", style, indent=6)
@@ -81,14 +83,14 @@ def page(found: Sequence[Claim], rows: Sequence[MemoryRow]) -> str:
         out += [f"## {group}", "", "| claim | published | derived | formula | verdict | why |", "|--|--|--|--|--|--|"]
         for c in (c for c in found if c.group == group):
             span = (
-                f" ({value_text(c.low)} .. {value_text(c.high)})"
+                f" ({value_text(c.low, c.unit)} .. {value_text(c.high, c.unit)})"
                 if c.low is not None and c.high is not None and c.low < c.high
                 else ""
             )
             cells = [
                 c.text,
                 c.published,
-                value_text(c.derived) + span,
+                value_text(c.derived, c.unit) + span,
                 c.formula or "-",
                 f"**{c.verdict}**",
                 c.reason or "-",

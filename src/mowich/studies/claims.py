@@ -2,7 +2,7 @@
 
 Verdicts: `holds` (derived from facts of grade A to C and within TOLERANCE), `holds only if` (true under a stated condition, or for a part of the range of
 an estimated fact), `does not follow` (the facts give another number), `cannot be checked` (something is not published: said what). A claim that
-we have no formula for is still listed, with what is missing. What a test holds fixed is the verdicts: a fact that changes one fails it.
+we have no formula for is still listed, with what is missing. A test holds docs/claims.md to what the facts give.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mowich.facts import Fact, Facts
+from mowich.facts.entries import entries, figure
 from mowich.studies import serve_claims
 from mowich.workloads import load
 from mowich.workloads.model import Model, Moe
@@ -28,7 +29,8 @@ TRN2_CHIPS, TRN3_CHIPS = "systems.trn2.chips_per_unit", "systems.trn3-gen2.chips
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A claim with its check. published, derived: SI or a ratio, None where there is none; low, high: of derived, over the ranges of its inputs."""
+    """A claim with its check. published: in words, with the unit of its source; published_value, derived: SI or a ratio, None where there is none; low, high: of
+    derived, over the ranges of its inputs; unit: of derived, "x" for a ratio."""
 
     id: str
     group: str
@@ -40,6 +42,7 @@ class Claim:
     derived: float | None
     low: float | None
     high: float | None
+    unit: str
     verdict: str
     reason: str
     source: str
@@ -47,25 +50,28 @@ class Claim:
     def to_dict(self) -> dict[str, object]:
         """As in the JSON of `mowich claims`."""
         return {"id": self.id, "group": self.group, "claim": self.text, "published": self.published, "published_value": self.published_value,
-                "formula": self.formula, "inputs": dict(self.inputs), "derived": self.derived, "low": self.low, "high": self.high,
+                "formula": self.formula, "inputs": dict(self.inputs), "derived": self.derived, "low": self.low, "high": self.high, "unit": self.unit,
                 "verdict": self.verdict, "reason": self.reason, "source": self.source}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """How a claim is derived. inputs: symbol -> path of a fact; of: the formula over their values; published: the claim as a number where the fact is text;
-    at_least: the claim is a bound (">4 x"); at_most: a value up to the derived one agrees ("up to"); condition: what makes the derived number the claimed
-    one, if only under a condition, with {value}, {low}, {high} and {need} (derived over published) filled in; spread: ends of the
-    formula itself, where it holds a number that is not a fact; missing: what would have to be published, if nothing is derived."""
+    """How a claim is derived. inputs: symbol -> path of a fact; of: the formula over their values; published: the claim as a number where it is neither a
+    number nor the first one in the claim's text; is_gain: the claim is a share on top ("40 %" is 1.4 times); condition: what makes the derived number the
+    claimed one, if only under a condition; spread: ends of the formula itself, where it holds a number that is not a fact; missing: what would have to be
+    published, if nothing is derived; unknown: facts that this says are not known. condition and missing may hold {value}, {low}, {high}, {need} (derived over
+    published), and where there is `more` the inputs and what it makes of them and of the published number."""
 
     formula: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
     of: Callable[[Mapping[str, float]], float] | None = None
     published: float | None = None
-    at_least: bool = False
+    is_gain: bool = False
     condition: str = ""
     missing: str = ""
+    unknown: tuple[str, ...] = ()
     note: str = ""
+    more: Callable[[Mapping[str, float], float], Mapping[str, float]] | None = None
     spread: Callable[[Mapping[str, float]], tuple[float, float]] | None = None
 
 
@@ -101,11 +107,13 @@ def checks() -> dict[str, Check]:
             formula="(144 x MXFP8 / P3) / (64 x FP8 / P2) with P the power of all chips",
             inputs={"n3": TRN3_CHIPS, "q3": f"{t3}.peak_dense.mxfp8", "p3": f"{t3}.power.all_in", "n2": TRN2_CHIPS, "q2": f"{t2}.peak_dense.fp8", "p2": f"{t2}.power.all_in"},
             of=lambda x: (x["q3"] / x["p3"]) / (x["q2"] / x["p2"]),
-            missing="the power of either UltraServer: with peak FP8 per watt, 144 Trainium 3 would have to draw 1.09 times what 64 Trainium 2 draw, 0.48 per chip",
+            missing="the power of either UltraServer: with peak FP8 per watt, {n3:g} Trainium 3 would have to draw {servers:.2f} times what {n2:g} Trainium 2 draw, {chips:.2f} per chip",
+            unknown=("systems.trn3-gen2.power", "systems.trn2.power"),
+            more=lambda x, claimed: {"servers": x["n3"] * x["q3"] / (x["n2"] * x["q2"]) / claimed, "chips": x["q3"] / x["q2"] / claimed},
         ),
         "trainium3-reinvent-2025.Energy_efficiency_vs_previous": Check(
             formula="(MXFP8 / P) of Trn3 / (FP8 / P) of Trn2", inputs={"q3": f"{t3}.peak_dense.mxfp8", "p3": f"{t3}.power.all_in", "q2": f"{t2}.peak_dense.fp8", "p2": f"{t2}.power.all_in"},
-            of=lambda x: (x["q3"] / x["p3"]) / (x["q2"] / x["p2"]), published=1.4,
+            of=lambda x: (x["q3"] / x["p3"]) / (x["q2"] / x["p2"]), is_gain=True,
             condition="a Trainium 3 draws {need:.2f} times the power of a Trainium 2 (peak MXFP8 against FP8); AWS publishes neither",
         ),
         "trainium3-reinvent-2025.Memory_bandwidth_vs_Trn2": scaled("trainium2", "bandwidth", "144 x HBM bandwidth of Trn3 / (64 x of Trn2)"),
@@ -143,21 +151,23 @@ def checks() -> dict[str, Check]:
         "trainium-later.Trainium2_price": Check(missing=NO_PRICE),
         "trainium-later.Trainium_price": Check(missing=NO_PRICE),
         "trainium-later": Check(missing="accuracy is a property of the arithmetic and the run, not of facts; `mowich.nki` computes MXFP4 bit by bit, the model's weights are not ours"),
-        "trainium4.FP4": ratio(f"{t4}.peak_dense.mxfp4", f"{t3}.peak_dense.mxfp4", "MXFP4 of Trn4 / of Trn3", published=6.0, at_least=True,
+        "trainium4.FP4": ratio(f"{t4}.peak_dense.mxfp4", f"{t3}.peak_dense.mxfp4", "MXFP4 of Trn4 / of Trn3",
                                condition="the rate that AWS announced is built: the fact is derived from this very claim"),
-        "trainium4.FP8": ratio(f"{t4}.peak_dense.mxfp8", f"{t3}.peak_dense.mxfp8", "MXFP8 of Trn4 / of Trn3", published=3.0, at_least=True,
+        "trainium4.FP8": ratio(f"{t4}.peak_dense.mxfp8", f"{t3}.peak_dense.mxfp8", "MXFP8 of Trn4 / of Trn3",
                                condition="the rate that AWS announced is built: the fact is derived from this very claim"),
         "trainium4.Memory_bandwidth": ratio(f"{t4}.memory.hbm_bandwidth", f"{t3}.memory.hbm_bandwidth", "HBM bandwidth of Trn4 / of Trn3",
                                             condition="the bandwidth that AWS announced is built"),
+        "trainium4.Memory_capacity": ratio(f"{t4}.memory.hbm_capacity", f"{t3}.memory.hbm_capacity", "HBM of Trn4 / of Trn3",
+                                           condition="the capacity of the preview is built: the fact is derived from this very claim"),
         "trainium4": Check(missing="details of the chip"),
-        "ironwood.Pod_compute": Check(formula="9,216 x FP8 of Ironwood", inputs={"n": pod, "q": f"{iron}.peak_dense.fp8"}, of=lambda x: x["n"] * x["q"], published=42.5e18),
+        "ironwood.Pod_compute": Check(formula="9,216 x FP8 of Ironwood", inputs={"n": pod, "q": f"{iron}.peak_dense.fp8"}, of=lambda x: x["n"] * x["q"]),
         "ironwood.Perf_per_watt": Check(
             formula="(FP8 / P) of Ironwood / (8-bit / P) of Trillium", inputs={"a": f"{iron}.peak_dense.fp8", "p": f"{iron}.power.all_in", "b": f"{v6e}.peak_dense.fp8", "q": f"{v6e}.power.all_in"},
             of=lambda x: (x["a"] / x["p"]) / (x["b"] / x["q"]), condition="an Ironwood draws {need:.2f} times the power of a Trillium chip; Google publishes neither"),
         "ironwood.HBM_capacity": ratio(f"{iron}.memory.hbm_capacity", f"{v6e}.memory.hbm_capacity", "HBM of Ironwood / of Trillium"),
         "ironwood.HBM_bandwidth": ratio(f"{iron}.memory.hbm_bandwidth", f"{v6e}.memory.hbm_bandwidth", "HBM bandwidth of Ironwood / of Trillium"),
         "ironwood.Peak_vs_v5p": ratio(f"{iron}.peak_dense.fp8", f"{v5p}.peak_dense.bf16", "FP8 of Ironwood / BF16 of v5p (v5p has no FP8)"),
-        "ironwood.Per-chip": ratio(f"{iron}.peak_dense.fp8", f"{v6e}.peak_dense.bf16", "FP8 of Ironwood / BF16 of Trillium", published=4.0, at_least=True),
+        "ironwood.Per-chip": ratio(f"{iron}.peak_dense.fp8", f"{v6e}.peak_dense.bf16", "FP8 of Ironwood / BF16 of Trillium"),
         "ironwood.Directly": Check(formula="9,216 x 192 GB", inputs={"n": pod, "q": f"{iron}.memory.hbm_capacity"}, of=lambda x: x["n"] * x["q"] / 2**30 * 1e9,
                                    condition="the pages' GB are GB: with the 192 GiB of the chip page it is 1.90 PB"),
         "ironwood.FP8_over": fp8_gain(),
@@ -166,8 +176,9 @@ def checks() -> dict[str, Check]:
             inputs={"m": "chips.tpu_8t.scale_up.domain_size", "q": "chips.tpu_8t.peak_dense.fp4", "n": pod, "p": f"{iron}.peak_dense.fp8"},
             of=lambda x: x["m"] * x["q"] / (x["n"] * x["p"]),
             condition="FP4 is set against FP8: at equal precision the gain is not published",
+            unknown=("chips.tpu_8t.peak_dense.fp8",),
         ),
-        "tpu8.8i_pod": Check(missing="the FP8 rate of TPU 8i and what the prior pod is"),
+        "tpu8.8i_pod": Check(missing="the FP8 rate of TPU 8i and what the prior pod is", unknown=("chips.tpu_8i.peak_dense.fp8",)),
         "tpu8": Check(missing=NO_PRICE),
         "gb300.Dense_FP4": ratio("chips.gb300.peak_dense.fp4", "chips.gb200.peak_dense.fp4", "dense FP4 of GB300 / of GB200"),
         "gb300.NVL72_dense": Check(formula="72 x dense FP4", inputs={"n": "systems.gb300.chips_per_unit", "q": "chips.gb300.peak_dense.fp4"}, of=lambda x: x["n"] * x["q"]),
@@ -177,7 +188,7 @@ def checks() -> dict[str, Check]:
             of=lambda x: x["claim"] * x["a"] / x["b"],
             missing="the operating point: the derived figure is how many times the tokens of an H100 a GB300 would have to make",
         ),
-        "gb300.Attention": Check(missing="the rate of exponentials of either chip: said to be doubled, no figure published"),
+        "gb300.Attention": Check(missing="the time of attention on either chip, and its shapes; the rate of exponentials, part of that time, is stated as twice that of B200 (chips.gb300.on_chip.sfu_exp_rate)"),
         "gb300": Check(missing=NO_RUN),
         "vera-rubin.Inference": ratio("chips.vr200_rubin.fp4_inference", "chips.gb200.peak_dense.fp4", "FP4 with adaptive compression of Rubin / dense FP4 of GB200"),
         "vera-rubin.Training": ratio("chips.vr200_rubin.peak_dense.fp4", "chips.gb200.peak_dense.fp4", "dense FP4 of Rubin / of GB200"),
@@ -289,18 +300,26 @@ def derive(facts: Facts, check: Check) -> tuple[float | None, float | None, floa
 
 
 def verdict(
-    check: Check, published: float | None, value: float | None, low: float | None, high: float | None
+    check: Check,
+    published: float | None,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    *,
+    at_least: bool = False,
+    more: Mapping[str, float] | None = None,
 ) -> tuple[str, str]:
-    """(verdict, reason) of a claimed number against a derived one and its range."""
+    """(verdict, reason) of a claimed number against a derived one and its range. at_least: the claim is a bound (">4 x"); more: numbers for the reason."""
     if value is None or low is None or high is None:
         return UNCHECKED, ""
     if published is None:
         return UNCHECKED, "the claim states no number"
+    numbers = {"value": value, "low": low, "high": high, "need": value / published, **(more or {})}
     if check.missing:
-        return UNCHECKED, f"not published: {check.missing}"
-    near = value >= published * (1 - TOLERANCE) if check.at_least else abs(value / published - 1) <= TOLERANCE
-    inside = low * (1 - TOLERANCE) <= published <= high * (1 + TOLERANCE) or (check.at_least and high >= published)
-    condition = check.condition.format(value=value, low=low, high=high, need=value / published)
+        return UNCHECKED, f"not published: {check.missing.format(**numbers)}"
+    near = value >= published * (1 - TOLERANCE) if at_least else abs(value / published - 1) <= TOLERANCE
+    inside = low * (1 - TOLERANCE) <= published <= high * (1 + TOLERANCE) or (at_least and high >= published)
+    condition = check.condition.format(**numbers)
     if near and not condition:
         return HOLDS, ""
     if (near or inside) and condition:
@@ -312,6 +331,34 @@ def verdict(
         if condition
         else (NOT, f"the facts give {value:.3g}, not {published:.3g}" + (f": {check.note}" if check.note else ""))
     )
+
+
+def claimed(check: Check, fact: Fact) -> float | None:
+    """The claim as a number: a share on top is 1 more; the first number of a text only where a formula is set against it."""
+    if check.published is not None:
+        return check.published
+    value = number(fact)
+    if value is None and check.of is not None and (found := figure(fact)) is not None:
+        value = found[0]
+    return value if value is None or not check.is_gain else 1.0 + value
+
+
+_UNIT_IN_NOTE = re.compile(r"(?:(?P<before>press report); )?in (?P<unit>[^;]*)(?:; (?P<after>.*))?")
+
+LONGEST_NOTE = 40
+"""Characters of a note that is shown beside a claim; longer ones are in the facts."""
+
+
+def as_published(fact: Fact) -> str:
+    """A claim as its source has it, with a short note: "100 x (up to)". The unit of a count stands in its note ("in output token/s per box")."""
+    shown, note = fact.as_written, fact.note or ""
+    unit = _UNIT_IN_NOTE.fullmatch(note) if fact.unit == "" and fact.value is not None else None
+    if fact.unit == "" and isinstance(fact.value, float) and fact.value.is_integer() and not fact.shown_range:
+        shown = f"{fact.value:,.0f}"
+    if unit:
+        shown = f"{shown} {unit['unit']}"
+        note = "; ".join(x for x in (unit["before"], unit["after"]) if x)
+    return f"{shown} ({note})" if 0 < len(note) < LONGEST_NOTE else shown
 
 
 def title(key: str) -> str:
@@ -330,7 +377,7 @@ def training_row(facts: Facts, root: str, key: str) -> Claim:
     agrees = abs(value / published - 1) <= 0.01
     return Claim(id=f"{root.split('.')[1]}.{key}", group=root.split(".")[1], text=f"{match[1]}, {chips} chips, {match[5]}: tokens per second and chip",
                  published=f"{published:g} tokens/s", published_value=published, formula="batch x length / (step x chips)",
-                 inputs={"step": f"{step.path} = {step.as_written}", "batch": str(batch), "length": str(seq), "chips": str(chips)}, derived=value, low=value, high=value,
+                 inputs={"step": f"{step.path} = {step.as_written}", "batch": str(batch), "length": str(seq), "chips": str(chips)}, derived=value, low=value, high=value, unit="tokens/s",
                  verdict=HOLDS if agrees else NOT, reason="arithmetic of the row; our own prediction of it is in accuracy.md" if agrees else f"the row's step gives {value:.1f}",
                  source=f"{tokens.title}, {tokens.locator}")  # fmt: skip
 
@@ -339,37 +386,34 @@ def claims(facts: Facts) -> list[Claim]:
     """Every entry of facts/claims with its verdict, in the order of the files."""
     table = checks()
     out: list[Claim] = []
-    for name in facts.ids("claims"):
-        root = f"claims.{name}.claims"
-        grouped = bool(facts.children(root)) if "claims" in facts.children(f"claims.{name}") else False
-        for key in facts.children(root if grouped else f"claims.{name}"):
-            if name == "measured-ironwood-training":
-                out.append(training_row(facts, root, key))
-                continue
-            path = f"{root}.{key}" if grouped else f"claims.{name}.{key}"
-            fact = facts.get(f"{path}.published") or facts.get(f"{path}.output_per_chip") or facts.get(path)
-            if fact is None or (not grouped and key == "context"):
-                continue
-            found = f"{name}.{key}"
-            check = next((c for start, c in table.items() if found.startswith(start)), None)
-            if check is None:
-                check = Check(
-                    missing="concurrency, engine settings and latency of the measured point; `mowich validate` predicts rows that state them"
-                )
-            value, low, high, shown, missing = derive(facts, check)
-            published = check.published if check.published is not None else number(fact)
-            judged, reason = verdict(check, published, value, low, high)
-            if judged == UNCHECKED and not reason:
-                reason = (
-                    f"not published: {missing or check.missing}"
-                    if fact.value is not None
-                    else f"{fact.reason}; not published: {missing or check.missing}"
-                )
-            if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
-                reason += served(serve_claims.gpt_oss(facts), is_response="response" in key)
-            out.append(Claim(id=found, group=name, text=title(key), published=fact.as_written + (f" ({fact.note})" if fact.note and len(fact.note) < 40 else ""),
-                             published_value=published, formula=check.formula, inputs=shown, derived=value, low=low, high=high, verdict=judged, reason=reason,
-                             source=f"{fact.title}, {fact.locator}"))  # fmt: skip
+    for entry in entries(facts):
+        name, key, found = entry.file, entry.key, entry.id
+        if name == "measured-ironwood-training":
+            out.append(training_row(facts, entry.path.rpartition(".")[0], key))
+            continue
+        fact = facts.fact(entry.published)
+        check = next((c for start, c in table.items() if found.startswith(start)), None)
+        if check is None:
+            check = Check(
+                missing="concurrency, engine settings and latency of the measured point; `mowich validate` predicts rows that state them"
+            )
+        value, low, high, shown, missing = derive(facts, check)
+        published = claimed(check, fact)
+        more = None
+        if check.more and value is not None and published:
+            values = {symbol: facts.number(path) for symbol, path in check.inputs.items()}
+            more = {**values, **check.more(values, published)}
+        at_least = isinstance(fact.value, str) and fact.value.startswith(">")
+        judged, reason = verdict(check, published, value, low, high, at_least=at_least, more=more)
+        if judged == UNCHECKED and not reason:
+            reason = f"not published: {missing or check.missing}"
+            if fact.value is None:
+                reason = f"{fact.reason}; {reason}"
+        if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
+            reason += served(serve_claims.gpt_oss(facts), is_response="response" in key)
+        unit = "x" if check.is_gain or fact.unit in ("1", "text") else fact.unit
+        out.append(Claim(id=found, group=name, text=title(key), published=as_published(fact), published_value=published, formula=check.formula, inputs=shown,
+                         derived=value, low=low, high=high, unit=unit, verdict=judged, reason=reason, source=f"{fact.title}, {fact.locator}"))  # fmt: skip
     return out
 
 

@@ -16,7 +16,7 @@ from mowich.workloads import load as load_model
 
 MODEL, OLD, NEW = "gpt-oss-120b", "trn2", "trn3"
 PUBLISHED = "claims.trainium3-reinvent-2025.claims"
-THROUGHPUT = f"{PUBLISHED}.GPT-OSS_throughput_per_chip_vs_Trn2_UltraServer_Trn2_runs_GP.published"
+THROUGHPUT = f"{PUBLISHED}.GPT-OSS_throughput_per_chip_vs_Trn2_UltraServer.published"
 RESPONSE = f"{PUBLISHED}.GPT-OSS_response_time_vs_Trn2_UltraServer.published"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mowich.report import charts
+from mowich.report.claims import value_text
 from mowich.report.page import Cell, Page, Result, Table, cell, counted, estimate, plan_words
 from mowich.report.table import UNKNOWN, interval, number, percent
 from mowich.units import show, show_count
@@ -174,7 +175,7 @@ def claims_page(result: Result) -> Page:
         else []
     )
     rows: list[list[Cell]] = [
-        [c["claim"], c["published"], (UNKNOWN, "nothing is derived") if c["derived"] is None else (number(c["derived"]), c["formula"], f"{c['id']}.derived"), c["verdict"], (c["formula"] or "-"), (c["reason"] or "-"), c["source"]]
+        [c["claim"], c["published"], (UNKNOWN, "nothing is derived") if c["derived"] is None else (value_text(c["derived"], c["unit"]), c["formula"], f"{c['id']}.derived"), c["verdict"], (c["formula"] or "-"), (c["reason"] or "-"), c["source"]]
         for c in result["claims"]
     ]  # fmt: skip
     tables = [
@@ -182,7 +183,6 @@ def claims_page(result: Result) -> Page:
             title="Claims",
             head=["claim", "published", "derived", "verdict", "formula", "why", "source"],
             rows=rows,
-            note="Derived figures are ratios, or in FLOP/s, B, B/s, W and tokens/s without prefix.",
         )
     ]
     if result.get("memory"):

@@ -6,7 +6,6 @@ number is called instead, with what the search chose held fixed.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path as File
@@ -17,6 +16,7 @@ import numpy as np
 from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
+from mowich.facts.entries import entries
 from mowich.machines import collectives
 from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
@@ -186,9 +186,8 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
 
     def terms(name: Path, notes: Notes) -> None:
         if name[0] == "published_value":
-            paths = (p for p in (f"claims.{row['group']}.claims.{row['id'].split('.', 1)[1]}.published", f"claims.{row['id']}.published", f"claims.{row['id']}",
-                                 f"claims.{row['group']}.claims.{row['id'].split('.', 1)[1]}") if facts.get(p))  # fmt: skip
-            notes.add("published", row["published_value"], "1", facts=tuple(itertools.islice(paths, 1)), note=row["published"])  # fmt: skip
+            paths = [e.published for e in entries(facts) if e.id == row["id"]]
+            notes.add("published", row["published_value"], "1", facts=tuple(paths), note=row["published"])  # fmt: skip
             return
         if row["derived"] is None:  # not derived: the reason is told, and there is no term
             return
