@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mowich.fleets.answer import Robustness, _over, flips, robustness, solve
 from mowich.fleets.check import violations
 from mowich.fleets.problem import period_labels, read_problem, read_rates, write_rates
 from mowich.fleets.solve import formulate, optimise
-from mowich.report.fleet import fleet_text
+from mowich.report.fleet import _mixing, dearer, dollars, fleet_text
 from mowich.report.table import Style
 from mowich.simulate.serving_search import ServeJob
 from mowich.studies import serve_plan
@@ -331,6 +332,31 @@ def test_the_verb_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert max(map(len, text.splitlines())) <= 100
     assert cli.run(["fleet", str(file), "--rates", str(rates), "--what-if", "h100", "--plain", "--quiet"]) == 0
     assert "Which property matters" in capsys.readouterr().out
+
+
+def test_a_difference_of_money_has_one_sign_and_no_noise() -> None:
+    """ "More" or "less" with a positive number; nothing below what the solver tells apart. Over random costs."""
+    draw = random.Random(3)
+    for _ in range(2000):
+        before = 10.0 ** draw.uniform(2, 12)
+        after = before * (1 + draw.choice([-1, 1]) * 10.0 ** draw.uniform(-17, 1)) if draw.random() < 0.9 else before
+        said = dearer(after, before)
+        if abs(after - before) <= 1e-6 * max(abs(before), abs(after)):
+            assert said == "costs the same"
+        else:
+            assert said == f"costs {dollars(abs(after - before))} {'more' if after > before else 'less'}"
+        assert "-" not in said
+    assert dearer(8.26e10, 7.678e10) == "costs $5.82B more"
+    assert dearer(1.59e9, 1.59e9 + 2.38e-7) == "costs the same"
+
+
+def test_a_saving_within_the_gap_is_none() -> None:
+    p = problem([serve("chat", [25])], [choice("trn2", 1, offer("trn2", "rent", 3, 1))], 1)
+    found = replace(solve(p, speeds({("chat", "trn2"): 10})), usd=100.0, gap=0.005)
+    assert (
+        _mixing(found, "neuron", 100.4) == "Mixing saves nothing that can be told: neuron alone is within 0.5% of it."
+    )
+    assert _mixing(found, "neuron", 101.0).startswith("Mixing saves $1.00 (1.0%) over neuron alone")
 
 
 def test_a_design_enters_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

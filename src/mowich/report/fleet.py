@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
 from mowich.fleets.answer import Answer, Flip, Robustness, ties
+from mowich.fleets.solve import TIE
 from mowich.report.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
 from mowich.report.text import names
 from mowich.studies.fleet import Fleet, WhatIf
@@ -26,6 +27,17 @@ def dollars(value: float) -> str:
         if abs(value) >= scale * 0.9995:
             return f"${sig(value / scale)}{letter}"
     return f"${sig(value)}"
+
+
+def dearer(after: float, before: float) -> str:
+    """What a change does to a cost: "costs $5.82B more", "costs $1.20k less"; "costs the same" where the two are closer than the solver tells plans apart.
+
+    >>> dearer(7.0e9, 1.18e9), dearer(1.0, 1.0 + 2e-16)
+    ('costs $5.82B more', 'costs the same')
+    """
+    if abs(after - before) <= TIE * max(abs(after), abs(before)):
+        return "costs the same"
+    return f"costs {dollars(abs(after - before))} {'more' if after > before else 'less'}"
 
 
 def count(value: float) -> str:
@@ -172,15 +184,20 @@ def _alone(answer: Answer, style: Style) -> list[str]:
     )[0]
     if known and len(answer.stacks) > 1:
         best = min(known, key=lambda v: v.usd or math.inf)
-        lines += wrap(
-            f"Mixing saves {dollars((best.usd or 0) - answer.usd)} ({percent((best.usd or 0) / answer.usd - 1)}) over {best.stack} alone, and keeps {len(answer.stacks)} stacks.",
-            style,
-        )
+        lines += wrap(_mixing(answer, best.stack, best.usd or 0.0), style)
     elif known:
         lines += wrap("The plan keeps one stack: mixing saves nothing here.", style)
     else:
         lines += wrap("No stack can do all of it alone: the mix is needed, not only cheaper.", style)
     return lines
+
+
+def _mixing(answer: Answer, stack: str, alone_usd: float) -> str:
+    """What several stacks save over the cheapest one alone; nothing where it is within what the plan may be above the best possible."""
+    saved = alone_usd - answer.usd
+    if saved <= max(answer.gap, TIE) * answer.usd:
+        return f"Mixing saves nothing that can be told: {stack} alone is within {percent(max(answer.gap, TIE))} of it."
+    return f"Mixing saves {dollars(saved)} ({percent(alone_usd / answer.usd - 1)}) over {stack} alone, and keeps {len(answer.stacks)} stacks."
 
 
 def _binds(answer: Answer, style: Style) -> list[str]:
@@ -274,7 +291,7 @@ def what_if_text(found: WhatIf, style: Style) -> str:
     text += (
         "; without it there is no plan."
         if found.usd_before is None
-        else f", and the plan costs {dollars(found.usd_before - found.usd_after)} less."
+        else f", and the plan {dearer(found.usd_after, found.usd_before)}."
     )
     lines = [*wrap(text, style, indent=0), "", "  Share of chip-hours:"]
     every = dict.fromkeys([*found.share_before, *found.share_after])
