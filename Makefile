@@ -65,14 +65,12 @@ bench: $(STAMP)
 
 # what the documents show: output of commands, values of facts, accuracy
 docs: accuracy
+	$(BIN)/python benchmarks/fleet_pages.py --speeds
 	$(BIN)/python benchmarks/documents.py
 
-# docs/accuracy.md from the shipped measurements
+# pages that a script writes whole: accuracy, goodput, claims, optimal plans, scaling
 accuracy: $(STAMP)
-	$(BIN)/python benchmarks/accuracy.py
-	$(BIN)/python benchmarks/collectives_accuracy.py
-	$(BIN)/python benchmarks/goodput_page.py
-	$(BIN)/python benchmarks/claims_page.py
+	$(BIN)/python benchmarks/pages.py
 
 # docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
 # (tests/conformance/README.md):

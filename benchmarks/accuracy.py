@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from fit_training import HELD_OUT, classes_of
 from numpy.typing import NDArray
+from pages import write
 
 from mowich.facts import load
 from mowich.studies.validate import Result, Summary, Validation, summarise, validate, worst
@@ -175,6 +176,10 @@ def page(result: Validation) -> str:
     return "\n".join(lines) + "\n"
 
 
+def pages() -> dict[Path, str]:
+    """The page and its text."""
+    return {PAGE: page(validate(None, load()))}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(validate(None, load())), encoding="utf-8")
-    print(f"wrote {PAGE.name}")
+    write(pages())

@@ -1,22 +1,23 @@
-"""Writes docs/claims.md, which tests/unit/test_claims.py compares with what the facts give. Run by `make accuracy`."""
+"""Writes docs/claims.md: each public claim, derived again. Run by `make accuracy`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pages import write
+
 from mowich.facts import load
 from mowich.report.claims import page
 from mowich.studies.claims import claims, memory_table
 
-ROOT = Path(__file__).resolve().parents[1]
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "claims.md"
 
 
-def main() -> None:
+def pages() -> dict[Path, str]:
+    """The page and its text."""
     facts = load()
-    found = claims(facts)
-    (ROOT / "docs" / "claims.md").write_text(page(found, memory_table(facts)), encoding="utf-8")
-    print(f"wrote docs/claims.md: {len(found)} claims")
+    return {PAGE: page(claims(facts), memory_table(facts))}
 
 
 if __name__ == "__main__":
-    main()
+    write(pages())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from pages import write
+
 from mowich.facts import load
 from mowich.studies.collectives import LARGE_B, Compared, compare, measured, median
 from mowich.units import show
@@ -62,6 +64,10 @@ def page() -> str:
     return "\n".join(out) + "\n"
 
 
+def pages() -> dict[Path, str]:
+    """The page and its text."""
+    return {PAGE: page()}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
-    print(f"wrote {PAGE}")
+    write(pages())

@@ -3,13 +3,13 @@
 `run_document` executes the fenced blocks of one Markdown file in order, in an empty directory: a block whose info string names a file
 (```yaml my-facts/chips/acme1.yaml) writes that file, `console` and `bash` blocks run their lines that begin with `mowich`, `python` blocks run as
 they stand. A line may end in `# exit 2` where another code than 0 is right. `<!-- output -->` before a ```text block means "what the last command
-printed"; `from "A" to "B"` keeps the lines from the first that holds A to the next that holds B.
+printed"; `from "A" to "B"` keeps the lines from the first that holds A to the next that holds B, `before "B"` leaves that line out. That holds for every page.
 
 In a table of docs/facts.md, the cell after the path of a fact is the fact as it is written in its file (`renew_facts`).
 
 `make docs` writes output and values back; tests/unit/test_docs.py fails when a command fails or what is shown has changed.
 
-`PAGES` are all pages; `page_commands` finds what each tells a reader to type: lines of shell blocks (console, bash, no language, indented) that begin with a program.
+`PAGES` are all pages; those of `DOCUMENTS` can be followed in an empty directory, the others beside the `scenarios` and `kernels` of a checkout; `page_commands` finds what each tells a reader to type: lines of shell blocks (console, bash, no language, indented) that begin with a program.
 In a block that has `$ ` prompts only those lines are commands. `tests/unit/commands_not_run.yaml` lists those that no test runs, each with its reason.
 """
 
@@ -64,7 +64,7 @@ SHELL = ("", "console", "bash", "sh", "shell")
 FACTS_PAGE = ROOT / "docs" / "facts.md"
 
 FENCE = re.compile(r"^```(\w+)?[ ]*(\S+)?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OUTPUT = re.compile(r'<!-- output(?: from "(?P<start>[^"]*)")?(?: to "(?P<end>[^"]*)")? -->\n\Z')
+OUTPUT = re.compile(r'<!-- output(?: from "(?P<start>[^"]*)")?(?: (?P<kind>to|before) "(?P<end>[^"]*)")? -->\n\Z')
 FACT_ROW = re.compile(r"^\| `(\w+(?:\.[\w-]+)+)` \|[^|\n]*\|", re.MULTILINE)
 EXIT = re.compile(r"#\s*exit (\d+)\s*$")
 
@@ -144,8 +144,9 @@ def call(words: list[str]) -> tuple[int, str, str]:
     return code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
-def excerpt(text: str, start: str | None, end: str | None) -> str:
-    """Lines from the first that holds `start` to the next that holds `end`, both kept. Raises ValueError when there is none."""
+def excerpt(text: str, start: str | None, end: str | None, *, with_end: bool = True) -> str:
+    """Lines from the first that holds `start` to the next that holds `end`, that one kept or (with what is empty before it) not. Raises ValueError when there
+    is none."""
     lines = [line.rstrip() for line in text.rstrip().splitlines()]
     first = 0 if start is None else next((i for i, line in enumerate(lines) if start in line), -1)
     last = (
@@ -153,7 +154,7 @@ def excerpt(text: str, start: str | None, end: str | None) -> str:
     )
     if first < 0 or last < 0:
         raise ValueError(f"the output has no line with {start!r} .. {end!r}")
-    return "\n".join(lines[first : last + 1]) + "\n"
+    return "\n".join(lines[first : last + with_end]).rstrip() + "\n"
 
 
 def run_document(path: Path, folder: Path) -> tuple[list[Ran], str]:
@@ -176,7 +177,12 @@ def run_document(path: Path, folder: Path) -> tuple[list[Ran], str]:
             shown = OUTPUT.search(before)
             if shown and language == "text":
                 if ran and ran[-1].code == ran[-1].expected:
-                    body = excerpt(ran[-1].stdout or ran[-1].stderr, shown["start"], shown["end"])
+                    body = excerpt(
+                        ran[-1].stdout or ran[-1].stderr,
+                        shown["start"],
+                        shown["end"],
+                        with_end=shown["kind"] != "before",
+                    )
                 renewed.append(f"```text\n{body}```")
                 continue
             renewed.append(block[0])
@@ -204,6 +210,18 @@ def run_document(path: Path, folder: Path) -> tuple[list[Ran], str]:
     return ran, "".join(renewed) + text[at:]
 
 
+def follow(path: Path, folder: Path) -> tuple[list[Ran], str]:
+    """`run_document`, with the scenarios and kernels of the checkout in the folder where the page expects them."""
+    for name in () if path in DOCUMENTS else ("scenarios", "kernels"):
+        (folder / name).symlink_to(ROOT / name)
+    return run_document(path, folder)
+
+
+def shows_output(path: Path) -> bool:
+    """Whether a page shows what its commands print."""
+    return re.search(r"^<!-- output[^\n]*-->\n```text$", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
 def renew_facts(text: str) -> str:
     """A page with the value of every fact in its tables renewed: | `path` | value (range) | ... |. Raises UserError for an unknown path."""
     facts = load()
@@ -214,9 +232,9 @@ def main() -> int:
     """Renew the values of docs/facts.md and the shown output of every document; 1 when a command did not end as stated."""
     failed = 0
     FACTS_PAGE.write_text(renew_facts(FACTS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    for path in DOCUMENTS:
+    for path in (*DOCUMENTS, *(p for p in PAGES if p not in DOCUMENTS and shows_output(p))):
         with tempfile.TemporaryDirectory() as folder:
-            ran, text = run_document(path, Path(folder).resolve())
+            ran, text = follow(path, Path(folder).resolve())
         for one in ran:
             if one.code != one.expected:
                 failed = 1

@@ -1,25 +1,31 @@
-"""Answers and pictures of docs/fleet-*.md: what `mowich fleet` prints, and the charts of `mowich report` drawn by a headless browser and kept as SVG.
+"""What the pages docs/fleet-*.md rest on: the speeds beside each scenario, and the charts of `mowich report` drawn by a headless browser and kept as SVG.
 
-`python benchmarks/fleet_pages.py` renews them; `--speeds` predicts the speeds again first.
+`python benchmarks/fleet_pages.py` predicts the speeds anew (seconds) and writes scenarios/SCENARIO.rates.json, then draws the charts whose numbers have moved;
+`--speeds` stops before the charts. The text of the pages is output of their commands: `benchmarks/documents.py` renews it.
 
-Needs Chromium (Debian: apt-get install chromium). The numbers are those of the scenario with its own file of speeds.
+The charts need Chromium (Debian: apt-get install chromium). Each file ends in a digest of the numbers that it was drawn from, so that a test can tell without a
+browser whether it is current (`drawn_from`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mowich import facts
-from mowich.fleets.problem import write_rates
-from mowich.report.fleet import fleet_text
-from mowich.report.html import render
-from mowich.report.table import Style
-from mowich.studies.fleet import fleet
+from mowich.facts import Facts
+from mowich.fleets.problem import Rates, read_problem, read_rates, write_rates
+from mowich.report.html import PAGES, render
+from mowich.studies.fleet import fleet, rates
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,6 +35,12 @@ PICTURES = {
     "rainier": {0: "chips", 2: "work", 4: "draws"},
 }
 """Scenario -> {place of the chart in its report: name}."""
+
+DRAWS = 100
+"""As the pages ask for."""
+
+CLOSE = 1e-6
+"""Speeds this close, relative, are the same: sums of floats come out otherwise on another machine."""
 
 FLAGS = (
     "--headless",
@@ -59,30 +71,90 @@ def svgs(page: str) -> list[str]:
     return [re.sub(r'style="[^"]*"', 'style="background:#fff"', svg, count=1) for svg in found]
 
 
-def shown(text: str) -> str:
-    """The part of a report that a page shows: all but the speeds, which stand in the file."""
-    return text[: text.index("  Speeds that")].rstrip()
+def scenario(name: str) -> Path:
+    """The file of a scenario that has a page."""
+    return ROOT / "scenarios" / f"{name}.yaml"
+
+
+def speeds_file(name: str) -> Path:
+    """Where its speeds are kept."""
+    return ROOT / "scenarios" / f"{name}.rates.json"
+
+
+def predicted(name: str, known: Facts) -> Rates:
+    """The speeds of a scenario as `mowich plan` gives them now."""
+    return rates(read_problem(scenario(name), known), known)
+
+
+def moved(kept: Rates, now: Rates) -> list[str]:
+    """Speeds that are not what they were, in words: "assistant on trn3: 180.3, now 174.8"."""
+    out = []
+    for key in sorted({*kept, *now}):
+        was, is_now = (r[key].tokens_per_s_per_chip if key in r else None for r in (kept, now))
+        pairs = [(getattr(was, end, None), getattr(is_now, end, None)) for end in ("value", "low", "high")]
+        if any(a != b and (a is None or b is None or not math.isclose(a, b, rel_tol=CLOSE)) for a, b in pairs):
+            said = ["?" if x is None or x.value is None else f"{x.value:.4g}" for x in (was, is_now)]
+            out.append(f"{key[0]} on {key[1]}: {said[0]}, now {said[1]}")
+    return out
+
+
+def renew_speeds(name: str, known: Facts) -> list[str]:
+    """Write the speeds of a scenario with the facts that they come from -> what moved. Numbers that only rounding moves stay."""
+    file, now = speeds_file(name), predicted(name, known)
+    kept, _ = read_rates(file)
+    changed = moved(kept, now)
+    write_rates(file, now if changed else kept, facts_hash=known.hash())
+    return changed
+
+
+def _plain(node: Any) -> Any:
+    """Numbers as six digits, so that the last bits of a float do not count."""
+    if isinstance(node, Mapping):
+        return {str(k): _plain(v) for k, v in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(v) for v in node]
+    return f"{round(node, 6) + 0.0:.6g}" if isinstance(node, float) else node
+
+
+def drawn_from(result: Mapping[str, Any]) -> list[str]:
+    """A digest of the numbers of each chart of a report of a fleet, in order."""
+    charts = PAGES["mowich/fleet@1"](result).charts
+    return [
+        hashlib.sha256(json.dumps(_plain(chart.option), sort_keys=True).encode()).hexdigest()[:12] for chart in charts
+    ]
+
+
+def pictures(name: str) -> dict[int, Path]:
+    """Place of a chart in the report -> its file."""
+    return {place: ROOT / "docs" / "images" / f"fleet-{name}-{what}.svg" for place, what in PICTURES[name].items()}
+
+
+def answer(name: str, known: Facts) -> dict[str, object]:
+    """The result that the charts show."""
+    return fleet(scenario(name), known, draws=DRAWS if "draws" in PICTURES[name].values() else 0).to_dict()
+
+
+def is_current(picture: Path, digest: str) -> bool:
+    """Whether a picture was drawn from these numbers."""
+    return picture.is_file() and picture.read_text(encoding="utf-8").rstrip().endswith(f"<!-- {digest} -->")
 
 
 def main() -> None:
-    """Renew docs/fleet-SCENARIO.md, docs/images/fleet-SCENARIO-NAME.svg and, with --speeds, scenarios/SCENARIO.rates.json."""
-    folder = ROOT / "docs" / "images"
-    folder.mkdir(exist_ok=True)
+    """Renew scenarios/SCENARIO.rates.json and docs/images/fleet-SCENARIO-NAME.svg."""
     known = facts.load()
-    for name, wanted in PICTURES.items():
-        speeds = ROOT / "scenarios" / f"{name}.rates.json"
+    for name in PICTURES:
+        for line in renew_speeds(name, known):
+            print(f"{name}: {line}", file=sys.stderr)
         if "--speeds" in sys.argv:
-            speeds.write_text('{"schema": "mowich/rates@1", "facts_hash": "", "rates": []}', encoding="utf-8")
-        result = fleet(ROOT / "scenarios" / f"{name}.yaml", known, draws=100, with_flips=True)
-        write_rates(speeds, result.rates, facts_hash=known.hash())
-        page = ROOT / "docs" / f"fleet-{name}.md"
-        text = re.sub(rf"<!-- fleet {name} -->\n(```text\n.*?```\n)?", lambda _, n=name, r=result: f"<!-- fleet {n} -->\n```text\n{shown(fleet_text(r, Style()))}\n```\n",  # type: ignore[misc]
-                      page.read_text(encoding="utf-8"), flags=re.DOTALL)  # fmt: skip
-        page.write_text(text, encoding="utf-8")
-        drawn = svgs(render(result.to_dict()))
-        for place, what in wanted.items():
-            (folder / f"fleet-{name}-{what}.svg").write_text(drawn[place], encoding="utf-8")
-        print(f"docs/fleet-{name}.md", file=sys.stderr)
+            continue
+        result = answer(name, known)
+        digests = drawn_from(result)
+        stale = {place: file for place, file in pictures(name).items() if not is_current(file, digests[place])}
+        drawn = svgs(render(result)) if stale else []
+        for place, file in stale.items():
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(f"{drawn[place]}<!-- {digests[place]} -->\n", encoding="utf-8")
+            print(file.relative_to(ROOT), file=sys.stderr)
 
 
 if __name__ == "__main__":

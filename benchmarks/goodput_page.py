@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from pages import write
+
 from mowich.facts import load
 from mowich.report.machines import share
 from mowich.simulate import faults
@@ -87,7 +89,8 @@ makes progress. How much depends on seconds of detection that nobody has publish
 """
 
 
-def main() -> None:
+def pages() -> dict[Path, str]:
+    """The page, its chart, and their texts."""
     facts = load()
     rates = faults.read_rates(facts, "gpu")
     ways = {name: faults.read_strategy(facts, name) for name in faults.STRATEGIES}
@@ -147,9 +150,7 @@ def main() -> None:
     ]
     page = TEXT.format(ways="\n".join(way_lines), runs="\n".join(runs), days=90, replica=REPLICA_CHIPS, spares=SPARE_SHARE, names=names, dashes="--|" * len(ways),
                        values="\n".join(values), ranges="\n".join(ranges))  # fmt: skip
-    (DOCS / "goodput.md").write_text(page, encoding="utf-8")
-    (DOCS / "goodput.svg").write_text(plot(curves), encoding="utf-8")
-    print("wrote docs/goodput.md, docs/goodput.svg")
+    return {DOCS / "goodput.md": page, DOCS / "goodput.svg": plot(curves)}
 
 
 def plot(curves: dict[str, list[float]]) -> str:
@@ -188,4 +189,4 @@ def plot(curves: dict[str, list[float]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    write(pages())

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pages import write
+
 from mowich import facts, workloads
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob
@@ -54,10 +56,10 @@ def table(reasons: Why) -> list[str]:
     return lines
 
 
-def main() -> None:
-    PAGE.write_text("\n".join([HEAD, *(section(name) for name in SYSTEMS)]))
-    print(f"wrote {PAGE.name}")
+def pages() -> dict[Path, str]:
+    """The page and its text."""
+    return {PAGE: "\n".join([HEAD, *(section(name) for name in SYSTEMS)])}
 
 
 if __name__ == "__main__":
-    main()
+    write(pages())

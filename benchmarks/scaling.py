@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pages import write
 
 from mowich.facts import load
 from mowich.studies.rows import Case, read_cases
@@ -190,8 +191,11 @@ def llama() -> list[str]:
     return lines
 
 
+def pages() -> dict[Path, str]:
+    """The page, its chart, and their texts."""
+    found = curves()
+    return {DOCS / "scaling.md": page(found), DOCS / "scaling.svg": svg(found)}
+
+
 if __name__ == "__main__":
-    curves_ = curves()
-    (DOCS / "scaling.svg").write_text(svg(curves_), encoding="utf-8")
-    (DOCS / "scaling.md").write_text(page(curves_), encoding="utf-8")
-    print("wrote scaling.md, scaling.svg")
+    write(pages())

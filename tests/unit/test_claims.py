@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from mowich import cli
 from mowich.facts import Facts
 from mowich.facts.entries import entries
-from mowich.report.claims import page, value_text
+from mowich.report.claims import value_text
 from mowich.studies import claims as study
 
-PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
+
+@pytest.fixture(scope="module")
+def found(facts: Facts) -> list[study.Claim]:
+    return study.claims(facts)
 
 
-def test_the_page_is_what_the_facts_give(facts: Facts) -> None:
-    """docs/claims.md holds every verdict and number: a fact that moves one fails here. Kept with `python benchmarks/claims_page.py` where a change is meant."""
-    now = page(study.claims(facts), study.memory_table(facts)).splitlines()
-    kept = PAGE.read_text(encoding="utf-8").splitlines()
-    changed = [f"- {a}\n+ {b}" for a, b in zip(kept, now, strict=False) if a != b]
-    assert kept == now, "docs/claims.md is not what the facts give: run `make accuracy`\n" + "\n".join(changed[:5])
-
-
-def test_every_entry_has_a_verdict_and_a_reason(facts: Facts) -> None:
-    found = study.claims(facts)
+def test_every_entry_has_a_verdict_and_a_reason(facts: Facts, found: list[study.Claim]) -> None:
     assert [c.id for c in found] == [e.id for e in entries(facts)]
     assert len(found) == len({c.id for c in found})
     for c in found:
@@ -35,8 +28,8 @@ def test_every_entry_has_a_verdict_and_a_reason(facts: Facts) -> None:
         assert "{" not in c.reason
 
 
-def test_the_headline_claims_by_hand(facts: Facts) -> None:
-    by = {c.id.removeprefix("trainium3-reinvent-2025.")[:24]: c for c in study.claims(facts)}
+def test_the_headline_claims_by_hand(found: list[study.Claim]) -> None:
+    by = {c.id.removeprefix("trainium3-reinvent-2025.")[:24]: c for c in found}
     compute = by["Trn3_UltraServer_compute"]
     assert compute.derived == pytest.approx(144 * 2517 / (64 * 1299))
     assert compute.verdict == study.HOLDS
@@ -48,10 +41,10 @@ def test_the_headline_claims_by_hand(facts: Facts) -> None:
     assert oss.verdict == study.ONLY_IF
 
 
-def test_a_claim_is_the_fact_of_the_chip_where_that_states_it(facts: Facts) -> None:
+def test_a_claim_is_the_fact_of_the_chip_where_that_states_it(facts: Facts, found: list[study.Claim]) -> None:
     """One number: what the chip file says of Trainium 4's memory is what the claim says, and both move together."""
     path = "chips.trainium4.relative_to_trainium3.memory_capacity"
-    known = {c.id: c for c in study.claims(facts)}["trainium4.Memory_capacity_vs_Trainium3"]
+    known = {c.id: c for c in found}["trainium4.Memory_capacity_vs_Trainium3"]
     assert known.published == facts.fact(path).shown == "2 x"
     assert known.published_value == 2.0
     assert known.derived == pytest.approx(288 / 144)
@@ -76,21 +69,21 @@ def test_a_number_in_the_code_of_a_claim_stands_in_its_text(facts: Facts) -> Non
             assert all(f"{check.published:g}" in text for text in texts), start
 
 
-def test_claims_are_written_as_a_reader_would(facts: Facts) -> None:
+def test_claims_are_written_as_a_reader_would(found: list[study.Claim]) -> None:
     """Units stand behind their numbers, not in a note of the file; both columns have one unit; no name is cut off."""
-    found = {c.id: c for c in study.claims(facts)}
-    for c in found.values():
+    by = {c.id: c for c in found}
+    for c in found:
         assert "(in " not in c.published, c.id
         assert "bool" not in c.published, c.id
         assert "e+" not in value_text(c.derived, c.unit), c.id
-    assert found["trainium3-reinvent-2025.Memory_bandwidth_vs_Trn2_UltraServer"].published == "4 x (almost)"
-    assert found["trainium3-reinvent-2025.Trn3_UltraServer_compute_vs_Trn2_UltraServer"].published == "4.4 x (up to)"
-    assert found["trainium3-reinvent-2025.Cluster_size_with_UltraClusters_3_0"].published == "1,000,000"
-    assert found["measured-trainium2-vs-h200-third-party.p5en_vllm"].published.startswith(
+    assert by["trainium3-reinvent-2025.Memory_bandwidth_vs_Trn2_UltraServer"].published == "4 x (almost)"
+    assert by["trainium3-reinvent-2025.Trn3_UltraServer_compute_vs_Trn2_UltraServer"].published == "4.4 x (up to)"
+    assert by["trainium3-reinvent-2025.Cluster_size_with_UltraClusters_3_0"].published == "1,000,000"
+    assert by["measured-trainium2-vs-h200-third-party.p5en_vllm"].published.startswith(
         "2,359 output token/s per box (8 x H200"
     )
-    assert "NVLink Fusion" in found["trainium4.NVLink_Fusion_support"].published
-    pod = found["ironwood.Pod_compute"]
+    assert "NVLink Fusion" in by["trainium4.NVLink_Fusion_support"].published
+    pod = by["ironwood.Pod_compute"]
     assert (pod.published, value_text(pod.derived, pod.unit)) == ("42.5 EFLOP/s", "42.52 EFLOP/s")
 
 

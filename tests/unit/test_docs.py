@@ -29,32 +29,36 @@ def _module(name: str) -> ModuleType:
 documents = _module("documents")
 
 
-@pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda p: p.name)
-def test_every_command_of_a_document_runs_and_its_output_is_current(path: Path, tmp_path: Path) -> None:
-    ran, text = documents.run_document(path, tmp_path)
-    assert ran
+@pytest.mark.parametrize("path", [p for p in documents.PAGES if documents.has_code(p)], ids=lambda p: p.name)
+def test_every_command_of_a_page_runs_and_its_output_is_current(path: Path, tmp_path: Path) -> None:
+    """README and the tutorial in an empty directory, the other pages beside the scenarios and kernels of a checkout. What is not run is listed with a reason."""
+    ran, text = documents.follow(path, tmp_path)
     for one in ran:
         assert one.code == one.expected, f"{one.line}\n{one.stderr}"
+    if path in documents.DOCUMENTS:
+        assert ran
+    else:
+        wanted = [line for line in documents.page_commands(path) if not documents.is_left_out(line)]
+        assert all(line.startswith("mowich ") for line in wanted), (
+            "no test runs this: list it with a reason in commands_not_run.yaml"
+        )
+        assert [one.line for one in ran if one.line != "python"] == wanted
     shown, now = path.read_text(encoding="utf-8").splitlines(), text.splitlines()
     changed = [f"- {a}\n+ {b}" for a, b in zip(shown, now, strict=False) if a != b]
     assert shown == now, "output shown has changed: run `make docs`\n" + "\n".join(changed[:10])
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in documents.PAGES if p not in documents.DOCUMENTS and documents.has_code(p)], ids=lambda p: p.name
-)
-def test_every_command_of_every_other_page_runs(path: Path, tmp_path: Path) -> None:
-    """In an empty directory beside the scenarios and kernels of a checkout, where they are not listed with a reason."""
-    for name in ("scenarios", "kernels"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    ran, _ = documents.run_document(path, tmp_path)
-    for one in ran:
-        assert one.code == one.expected, f"{one.line}\n{one.stderr}"
-    wanted = [line for line in documents.page_commands(path) if not documents.is_left_out(line)]
-    assert all(line.startswith("mowich ") for line in wanted), (
-        "no test runs this: list it with a reason in commands_not_run.yaml"
-    )
-    assert [one.line for one in ran if one.line != "python"] == wanted
+def test_every_marker_of_output_is_one_that_is_read() -> None:
+    """A misspelt marker would leave its block as it is, unchecked."""
+    for path in documents.PAGES:
+        for marker in re.findall(r"<!-- *output.*?-->", path.read_text(encoding="utf-8"), flags=re.DOTALL):
+            assert documents.OUTPUT.fullmatch(marker + "\n"), f"{path.name}: {marker}"
+
+
+def test_pages_of_fleets_show_what_their_commands_print() -> None:
+    for path in sorted((ROOT / "docs").glob("fleet-*.md")):
+        assert documents.shows_output(path), path.name
+        assert not any(documents.is_left_out(line) for line in documents.page_commands(path)), path.name
 
 
 def test_commands_of_the_first_pages_are_run_or_listed() -> None:
@@ -112,6 +116,7 @@ def test_commands_are_read_as_a_shell_would() -> None:
 def test_an_excerpt_keeps_both_ends_and_refuses_what_is_not_there() -> None:
     assert documents.excerpt("a\nb 1 \nc\nd\n", "b", "c") == "b 1\nc\n"
     assert documents.excerpt("a\nb\n", None, None) == "a\nb\n"
+    assert documents.excerpt("a\nb\n\nc\nd\n", None, "c", with_end=False) == "a\nb\n"
     with pytest.raises(ValueError, match="no line"):
         documents.excerpt("a\n", "z", None)
 

@@ -1,0 +1,42 @@
+"""Pages that a script writes whole: `python benchmarks/pages.py` renews all of them (part of `make docs`), tests/unit/test_pages.py compares them.
+
+Each script of `SCRIPTS` has `pages()`, the files that it is for with their text, from the shipped facts and rows alone and in seconds. Left out, with the reason, in
+`NOT_COMPARED`: what needs minutes, other packages or files that do not ship.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SCRIPTS = ("accuracy", "collectives_accuracy", "goodput_page", "claims_page", "optimal_plans", "scaling")
+
+NOT_COMPARED = {
+    "tables.md": "benchmarks/tables.py runs kernels for half a minute of CPU",
+    "accuracy-serving.md": "benchmarks/fit_serving.py fits for minutes, to rows that do not ship",
+    "kernel-timing.md": "its tables set the clock beside published latencies that tests/unit/test_clock_kernels.py holds",
+    "conformance.md": "runs third-party kernels for hours: `make conformance`",
+    "parameters.md": "counts with torch and transformers: `make test-slow`",
+    "flops.md": "counts with torch and transformers: `make test-slow`",
+}
+"""Page that a script or a run writes -> why no test writes it again."""
+
+
+def pages() -> dict[Path, str]:
+    """Every file of `SCRIPTS` and its text now."""
+    return {path: text for name in SCRIPTS for path, text in importlib.import_module(name).pages().items()}
+
+
+def write(texts: Mapping[Path, str]) -> None:
+    """Write files and say which have changed."""
+    for path, text in texts.items():
+        changed = not path.is_file() or path.read_text(encoding="utf-8") != text
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.relative_to(ROOT)}: {'renewed' if changed else 'as it was'}")
+
+
+if __name__ == "__main__":
+    write(pages())
