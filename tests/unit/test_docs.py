@@ -61,6 +61,36 @@ def test_pages_of_fleets_show_what_their_commands_print() -> None:
         assert not any(documents.is_left_out(line) for line in documents.page_commands(path)), path.name
 
 
+NOTHING_PUBLIC = re.compile(
+    r"\b(no|none|not|nothing|nobody|neither|never)\b[^.]{0,60}\b(published|public|measured)\b", re.IGNORECASE
+)
+MEASURABLE = re.compile(
+    r"\b(serving|served|tokens?|kernels?|latency|steps?|collectives?|all-reduce|profiles?)\b", re.IGNORECASE
+)
+NEW_TRAINIUM = re.compile(r"\b(Trainium ?[234]|Trn[234]|NeuronCore-v[345])\b", re.IGNORECASE)
+DATED = re.compile(r"\b20\d\d\b")
+
+
+def undated(text: str) -> list[str]:
+    """Sentences that say that no measurement of a new Trainium is public, without saying when that was looked for."""
+    blocks = re.split(r"\n\s*\n|\n(?=[|#]|- )", documents.FENCE.sub("\n\n", text))
+    sentences = [s for b in blocks for s in re.split(r"(?<=[.:;!?*|])\s+(?=[A-Z*|`-])", re.sub(r"\s+", " ", b))]
+    wanted = (NOTHING_PUBLIC, MEASURABLE, NEW_TRAINIUM)
+    return [s for s in sentences if all(w.search(s) for w in wanted) and not DATED.search(s)]
+
+
+def test_what_is_not_public_about_new_chips_says_when() -> None:
+    """Measurements appear: "No serving of Trainium3 has been published" was true for some months, and nobody saw when it ended."""
+    assert undated("No serving of Trainium3 has been published: its rows carry the priors.")
+    assert undated("- **Trainium3** has no published kernel latency at all. More.")
+    assert not undated("As of November 2026 no kernel latency of Trainium4 is published. Trainium3 has no price.")
+    for path in (ROOT / "docs").glob("*.md"):
+        assert undated(path.read_text(encoding="utf-8")) == [], path.name
+    for path in sorted((ROOT / "src" / "mowich").rglob("*.py")):
+        for text in re.findall(r'"([^"\n]{20,})"', path.read_text(encoding="utf-8")):
+            assert undated(text) == [], path.name
+
+
 def test_commands_of_the_first_pages_are_run_or_listed() -> None:
     for path in documents.DOCUMENTS:
         for line in documents.page_commands(path):

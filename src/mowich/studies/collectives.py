@@ -23,6 +23,9 @@ from mowich.shown import Rows, Shown
 
 FloatArray = NDArray[np.float64]
 
+PUBLIC_TRN3 = "networks.measured.neuron_collectives.trn3_public"
+"""What is measured in public of the collectives of Trainium 3, in words and with its date."""
+
 LARGE_B = 2**20
 """Sizes of 1 MiB and more are judged apart from smaller ones."""
 
@@ -257,9 +260,7 @@ def collective(facts: Facts, kind: str, on: str, *, sizes: Sequence[int], group:
         )
     notes = []
     if system.vendor == "AWS" and system.family == "neuroncore-v4":
-        notes.append(
-            "no collective on Trainium 3 has been measured in public: its link bandwidth is known to a factor of two, its latency by analogy"
-        )
+        notes.append(f"{facts.text(PUBLIC_TRN3)}; link bandwidth is known to a factor of two, latency by analogy")
     return CollectiveStudy(kind=kind, system=on, display=system.display, network=network, rows=Rows(rows), slowdown=slowdown, faults=tuple(fail),
                            beside=tuple(beside), levels=tuple(describe(system)), warnings=tuple(notes), group=wanted, oversubscription=oversubscription,
                            facts_hash=facts.hash())  # fmt: skip
