@@ -17,7 +17,7 @@ SCRIPTS = ("accuracy", "collectives_accuracy", "goodput_page", "claims_page", "o
 NOT_COMPARED = {
     "tables.md": "benchmarks/tables.py runs kernels for half a minute of CPU",
     "accuracy-serving.md": "benchmarks/fit_serving.py fits for minutes, to rows that do not ship",
-    "kernel-timing.md": "its tables set the clock beside published latencies that tests/unit/test_clock_kernels.py holds",
+    "kernel-timing.md": "benchmarks/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
     "conformance.md": "runs third-party kernels for hours: `make conformance`",
     "parameters.md": "counts with torch and transformers: `make test-slow`",
     "flops.md": "counts with torch and transformers: `make test-slow`",
