@@ -175,7 +175,7 @@ def claims_page(result: Result) -> Page:
         else []
     )
     rows: list[list[Cell]] = [
-        [c["claim"], c["published"], (UNKNOWN, "nothing is derived") if c["derived"] is None else (value_text(c["derived"], c["unit"]), c["formula"], f"{c['id']}.derived"), c["verdict"], (c["formula"] or "-"), (c["reason"] or "-"), c["source"]]
+        [c["claim"], c["published"], (UNKNOWN, "nothing is derived") if c["derived"] is None else (value_text(c["derived"], c.get("unit", "")), c["formula"], f"{c['id']}.derived"), c["verdict"], (c["formula"] or "-"), (c["reason"] or "-"), c["source"]]
         for c in result["claims"]
     ]  # fmt: skip
     tables = [
