@@ -258,7 +258,9 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=30)
     parser.add_argument("--write", action="store_true", help="write facts/serving")
     parser.add_argument("--held-out", type=Path, help="write held-out predictions to this JSON")
-    parser.add_argument("--page", action="store_true", help="write docs/accuracy-serving.md")
+    parser.add_argument(
+        "--page", action="store_true", help="write docs/accuracy-serving.md and facts/published/left_out.json"
+    )
     options = parser.parse_args()
     with options.file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -284,7 +286,10 @@ def main() -> None:
         options.held_out.write_text(json.dumps({c.id: [None if math.isnan(out[m][i]) else math.exp(out[m][i]) for m in METRICS] +
                                                 [float(sd[m][i]) for m in METRICS] for i, c in enumerate(cases)}))  # fmt: skip
     if options.page:
-        from serving_page import page
+        from accuracy import kept
+
+        from mowich.studies.validate import left_out_file
+        from serving_page import figures, page
 
         ratio = {name: {m: got[m] - p.measured[m] for m in METRICS} for name, got in (("in", inside), ("out", out))}
         for name, got in (("in", inside), ("out", out)):
@@ -298,6 +303,7 @@ def main() -> None:
         text = page(file=options.file.name, folds=options.folds, groups=len(set(p.group.tolist())), cases=cases, inside=ratio["in"], outside=ratio["out"],
                     covered=covered, refused=Counter(c for c in read_ if isinstance(c, str)))  # fmt: skip
         (Path(__file__).resolve().parents[1] / "docs" / "accuracy-serving.md").write_text(text, encoding="utf-8")
+        left_out_file().write_text(kept("serving", figures(ratio["out"], covered)), encoding="utf-8")
     if options.write:
         write(p, full, noise, width, everything)
 

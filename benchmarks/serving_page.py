@@ -46,6 +46,21 @@ def cells(r: Floats) -> tuple[str, str]:
     )
 
 
+WHAT = {"tpot": "time per token", "ttft": "time to first token", "tok/s": "tokens per second and chip"}
+
+
+def figures(outside: Mapping[str, Floats], covered: Mapping[str, Floats]) -> list[dict[str, object]]:
+    """The entries of `mowich.studies.validate.LeftOut` of all serving rows; arguments as in `page`."""
+    out: list[dict[str, object]] = []
+    for metric, words in WHAT.items():
+        r = outside[metric][~np.isnan(outside[metric])]
+        e = np.expm1(np.abs(r))
+        inside = round(float(np.nanmean(covered[metric])), 6) if metric in covered else None
+        out.append({"work": "serving", "what": words, "unit": "groups", "of": "chip, model and framework version", "rows": len(r),
+                    "median": round(float(np.median(e)), 6), "p90": round(float(np.quantile(e, 0.9)), 6), "in_range": inside})  # fmt: skip
+    return out
+
+
 def page(*, file: str, folds: int, groups: int, cases: Sequence[ServingCase], refused: Counter[str], inside: Mapping[str, Floats],
          outside: Mapping[str, Floats], covered: Mapping[str, Floats]) -> str:  # fmt: skip
     """inside, outside: ln(predicted / measured) by metric; covered: 1 where the held-out measurement lies in its interval."""

@@ -8,6 +8,7 @@ never fits anything to the file.
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,9 @@ from mowich.studies.residual import half_width
 from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, Row, is_time, read_cases
 
 SCHEMA = "mowich/validate@1"
+
+SHIPPED = "published/training.csv"
+"""How a result names the rows that ship: constants and widths of intervals were fitted to them, so their errors are in sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +168,37 @@ def summarise(rows: Iterable[Result]) -> Summary:
         bias=math.exp(float(np.mean([math.log(r.ratio) for r in answered if r.ratio]))) - 1.0,
         interval_coverage=sum(covered) / len(covered) if covered else None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Errors of rows that were left out of the fit. work: "training" or "serving"; what: the number predicted; unit: what was left out whole, "groups" or
+    "sources"; of: what the rows of a group have in common; median, p90: of max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too (None: not kept)."""
+
+    work: str
+    what: str
+    unit: str
+    of: str = ""
+    rows: int
+    median: float
+    p90: float
+    in_range: float | None = None
+
+    @property
+    def without(self) -> str:
+        """ "whole groups of chip and model", "whole sources"."""
+        return f"whole {self.unit} of {self.of}" if self.of else f"whole {self.unit}"
+
+
+def left_out() -> tuple[LeftOut, ...]:
+    """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off. `make accuracy` writes those of training,
+    `benchmarks/fit_serving.py --page` those of serving."""
+    return tuple(LeftOut(**entry) for entry in json.loads(left_out_file().read_text(encoding="utf-8")))
+
+
+def left_out_file() -> Path:
+    """Where the errors of rows that were left out of the fit stand."""
+    return Path(str(resources.files("mowich.facts") / "published" / "left_out.json"))
 
 
 def published() -> Path:
@@ -309,7 +344,7 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
     measurements of training or of serving; a single row that cannot be modelled is answered with status "unsupported" and its reason."""
     file = published() if path is None else Path(path)
     rows = read_csv(file, facts)
-    shown = str(file) if path is not None else "published/training.csv"
+    shown = str(file) if path is not None else SHIPPED
     from mowich.studies import serving_validate
 
     if serving_validate.is_serving(list(rows[0])):
