@@ -17,6 +17,27 @@ from mowich.units import show
 TERMS = ("default", "on-demand", "spot", "capacity-block", "1y", "3y", "market")
 """Terms of `--set prices.term=`. 1y and 3y are commitments; market is a range of quotes of several sellers."""
 
+TERM_WORDS = {"on-demand": "on demand", "spot": "spot", "capacity-block": "capacity block", "1y": "1-year", "3y": "3-year", "market": "market",
+              "yours": "your own", "other": "other terms"}  # fmt: skip
+"""Terms for a reader. "yours": set by the user; "other": a default price that no named term quotes."""
+
+OWN = "yours"
+"""The term of a price that the user has set: it stands on whatever terms the other rows have."""
+
+SHORT_WORDS = {
+    **TERM_WORDS,
+    "on-demand": "on-demand",
+    "capacity-block": "cap. block",
+    "1y": "1y",
+    "3y": "3y",
+    "yours": "yours",
+    "other": "other",
+}
+"""Terms for a narrow column."""
+
+ESTIMATE = "estimate"
+"""In a label: the price has grade D."""
+
 RATE = "USD/chip/s"
 PER_MTOK = "USD/Mtok"
 
@@ -29,6 +50,45 @@ class Price:
     label: str
     fact_path: str
     term: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """On what terms a row's price stands. is_estimate: the price has grade D, nobody quotes it."""
+
+    term: str
+    is_estimate: bool
+
+    def __str__(self) -> str:
+        """ "capacity block", "3-year estimate"."""
+        words = TERM_WORDS.get(self.term, self.term)
+        return f"{words} estimate" if self.is_estimate else words
+
+    @property
+    def short(self) -> str:
+        """ "cap. block", "3y est."."""
+        words = SHORT_WORDS.get(self.term, self.term)
+        return f"{words} est." if self.is_estimate else words
+
+
+def quote(label: str) -> Quote | None:
+    """The terms in a price's label, which is all that a saved result has of them; None for a price that is not known.
+
+    >>> str(quote("$3.96/chip/h, 3y, estimate, 2026-04-03, an analyst's figure"))
+    '3-year estimate'
+    >>> quote("no published price") is None
+    True
+    """
+    parts = [part.strip() for part in label.split(",")]
+    if len(parts) < 2 or not parts[0].startswith("$"):
+        return None
+    return Quote(term=parts[1], is_estimate=len(parts) > 2 and parts[2] == ESTIMATE)
+
+
+def quoted_terms(facts: Facts, system_id: str) -> dict[str, str]:
+    """Term -> grade of every term at which a system has a price of its own; empty where the user has set one, which wins over all."""
+    found = {term: price(facts, system_id, term=term) for term in TERMS if term != "default"}
+    return {term: p.rate.grade for term, p in found.items() if p.rate.value is not None and p.term != OWN}
 
 
 def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes | None = None) -> Price:
@@ -45,7 +105,7 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
         raise unknown_word("price term", term, TERMS, where="--set prices.term")
     own = facts.get(f"prices.user.{system_id}")
     if own is not None and own.value is not None:
-        return _price(facts, own, "yours", notes)
+        return _price(facts, own, OWN, notes)
     choice = facts.get(f"prices.choices.{system_id}.{term.replace('-', '_')}")
     paths = (
         [] if choice is None or choice.value is None else [p.strip() for p in str(choice.value).split(",") if p.strip()]
@@ -81,7 +141,7 @@ def _price(facts: Facts, fact: Fact, term: str, notes: Notes | None) -> Price:
     scope = where if fact.grade != "user" else ""
     date = str(fact.date or "") if fact.grade != "user" else ""
     label = ", ".join(
-        part for part in (show(value, RATE), term, "estimate" if fact.grade == "D" else "", date, scope) if part
+        part for part in (show(value, RATE), term, ESTIMATE if fact.grade == "D" else "", date, scope) if part
     )
     if notes is not None:
         notes.add("price", value, RATE, facts=(fact.path,), note=label)

@@ -407,10 +407,12 @@ def questions(model: Model, systems: Sequence[str], *, train: TrainJob, chips: i
             "needs chips", where="--equal", given=equal, fix="they count the first system's chips (units with units)"
         )
     counts, notes = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
-    asks, resolved = [], []
+    asks: list[Ask] = []
+    resolved: list[dict[str, object]] = []
     for name in systems:
         system = resolve(facts, name, chips=counts.get(name), stack=stack)
-        resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name})
+        resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name,
+                         "price_terms": money.quoted_terms(facts, system.id)})  # fmt: skip
         asks.append(Ask(name=name, system_id=system.id, chips=system.chips, stack=stack, model=as_trained(model), facts=facts, job=train,
                         term=term))  # fmt: skip
     inputs = {
@@ -512,7 +514,7 @@ def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: 
     rows = solve(ask, fixed=fixed or {}, top=top)  # plans of one system: no break-even against each other
     counts = rows[0].search_counts
     inputs = {"model": name_given, **train.inputs(),
-              "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
+              "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name, "price_terms": money.quoted_terms(facts, system.id)}],
               "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term}  # fmt: skip
     return PlanList(inputs=inputs, evaluated=int(counts.get("evaluated", 0)), feasible=int(counts.get("feasible", 0)),
                     seconds=float(counts.get("seconds", 0.0)), rows=Rows(rows), ask=ask)  # fmt: skip

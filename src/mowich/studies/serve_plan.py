@@ -308,13 +308,14 @@ def _inputs(
     fixed: Mapping[str, Sequence[int | str]],
     term: str,
     systems: Sequence[tuple[str, System, str]],
+    facts: Facts,
 ) -> dict[str, object]:
     def number(x: float) -> float | None:
         return None if math.isinf(x) else x
 
     return {"model": model.name, "task": "serve", "isl": job.prompt, "osl": job.output, "ttft_s": number(job.ttft_s), "tpot_s": number(job.tpot_s),
             "cached": job.cached, "accept": job.accept, "fixed": {k: list(v) for k, v in fixed.items()}, "price_term": term,
-            "systems": [{"system": n, "id": s.id, "chips": s.chips, "engine": e} for n, s, e in systems]}  # fmt: skip
+            "systems": [{"system": n, "id": s.id, "chips": s.chips, "engine": e, "price_terms": money.quoted_terms(facts, s.id)} for n, s, e in systems]}  # fmt: skip
 
 
 def plan(model: Model, spec: str, *, job: ServeJob, facts: Facts, chips: int | None = None, engine: str | None = None, top: int = 5,
@@ -324,7 +325,7 @@ def plan(model: Model, spec: str, *, job: ServeJob, facts: Facts, chips: int | N
     system = resolve(facts, spec, chips=chips)
     name = engine_for(system, engine)
     rows, front, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term)
-    return ServeResult(kind="plan", inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)]), facts_hash=facts.hash(), evaluated=got.evaluated, points=got.points,
+    return ServeResult(kind="plan", inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts), facts_hash=facts.hash(), evaluated=got.evaluated, points=got.points,
                        feasible=got.fitting, seconds=time.process_time() - begin, rows=Rows(rows), front=tuple(front))  # fmt: skip
 
 
@@ -342,7 +343,7 @@ def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, 
         )
         rows.append(found[0])
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
-    return ServeResult(kind="compare", inputs=_inputs(model, job, fixed or {}, term, systems), facts_hash=facts.hash(), evaluated=evaluated, points=points,
+    return ServeResult(kind="compare", inputs=_inputs(model, job, fixed or {}, term, systems, facts), facts_hash=facts.hash(), evaluated=evaluated, points=points,
                        feasible=feasible, seconds=time.process_time() - begin, rows=Rows(rows))  # fmt: skip
 
 
