@@ -287,9 +287,9 @@ def main() -> None:
                                                 [float(sd[m][i]) for m in METRICS] for i, c in enumerate(cases)}))  # fmt: skip
     if options.page:
         from accuracy import kept
+        from serving_page import figures, page
 
         from mowich.studies.validate import left_out_file
-        from serving_page import figures, page
 
         ratio = {name: {m: got[m] - p.measured[m] for m in METRICS} for name, got in (("in", inside), ("out", out))}
         for name, got in (("in", inside), ("out", out)):

@@ -105,6 +105,17 @@ def numbers(page: Page, command: str, where: str) -> None:
     check(bool(shown) and not wrong, f"{where}: {len(shown)} numbers equal to those of `{command}` {wrong[:3] or ''}")
 
 
+def same_words(page: Page, command: str, where: str) -> None:
+    """The first sentences of the page are those of the command line, and nothing is marked as cheapest where it says that cost is not ranked."""
+    done = subprocess.run(
+        [str(MOWICH), *shlex.split(command)[1:], "--quiet"], capture_output=True, text=True, check=False
+    )
+    shown = page.inner_text("#headline")
+    check(" ".join(done.stdout.split()).startswith(shown), f"{where}: the first sentences are those of `{command}`")
+    marked = page.locator("table.answers td.best:has([data-metric$='.usd_per_mtok'])").count()
+    check(marked == int("Cheapest: " in shown), f"{where}: {marked} rows are marked as cheapest")
+
+
 def goes_through(browser: Browser, base: str, script: str) -> None:
     context = opened(browser, permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -117,6 +128,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     settled(page)
     page.wait_for_selector("#left[data-ready]")
     numbers(page, copied(page), "compare, as found")
+    same_words(page, copied(page), "compare, as found")
 
     page.fill("#text-chips", "4096")
     page.keyboard.press("Enter")
@@ -192,6 +204,7 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.wait_for_selector("#strip:has-text('2000')")
     settled(page)
     numbers(page, copied(page), "serve")
+    same_words(page, copied(page), "serve")
 
     page.click("#tab-facts")
     page.wait_for_selector("table.side tbody tr")
@@ -236,6 +249,11 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
     page.click("#tab-accuracy")
     page.wait_for_selector("#view table tbody tr")
     answers = by_command("mowich validate")["summary"]["all"]["n"]
+    shown = page.inner_text("#headline")
+    check(
+        shown.startswith("Left out of the fit: ") and "In sample: " in shown,
+        "accuracy: errors of rows left out come first, the rest is in sample",
+    )
     check(
         page.locator(f"#view table tbody tr:has-text('{answers}')").count() >= 1
         and page.locator("#view figure").count() > 3,

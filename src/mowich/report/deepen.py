@@ -16,10 +16,12 @@ from mowich.machines.system import machine_id, parse_spec
 from mowich.report import charts
 from mowich.report.charts import Chart
 from mowich.report.explain import share
+from mowich.report.headline import terms_cell
 from mowich.report.page import Page, Table
 from mowich.report.table import number, percent
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.nearest import nearest
+from mowich.studies.ranking import ranking
 from mowich.studies.scaling import SIZES, Size, scaling
 from mowich.studies.turning import Turning, turning
 from mowich.units import show, show_count
@@ -119,10 +121,9 @@ def _assumed(explainer: Explainer, facts: Sequence[Fact]) -> list[tuple[str, str
 
 
 def _turning(explainer: Explainer) -> Turning | None:
-    """By cost where two rows have one, else by speed."""
-    rows = explainer.result["rows"]
-    for metric in ("usd_per_mtok", "days", "tpot_s"):
-        if all(metric in r for r in rows) and sum(r[metric]["value"] is not None for r in rows) > 1:
+    """By the first measure by which rows are ranked: cost, length of the run, speed of a chip, time of a token."""
+    for metric in ("usd_per_mtok", "days", "tokens_per_s_per_chip", "tpot_s"):
+        if ranking(explainer.result, metric).best is not None:
             return turning(explainer, metric)
     return None
 
@@ -155,19 +156,22 @@ def flips_table(explainer: Explainer, found: Turning | None) -> Table | None:
                         f"{found.winner} to {t.flips_to}",
                     ]
                 )
-    priced = [
-        r for r in rows if r.get("breakeven_usd_per_chip_h") and r["breakeven_usd_per_chip_h"]["value"] is not None
-    ]
-    cheapest = min(
-        (r for r in priced if r["usd_per_mtok"]["value"] is not None),
-        key=lambda r: float(r["usd_per_mtok"]["value"]),
-        default=None,
-    )
-    for r in priced:
-        even = r["breakeven_usd_per_chip_h"]["value"]
+    found_cost = ranking(explainer.result, "usd_per_mtok")
+    priced = [i for i, r in enumerate(rows) if (r.get("usd_per_mtok") or {}).get("value") is not None]
+    for i, r in enumerate(rows):
+        even = (r.get("breakeven_usd_per_chip_h") or {}).get("value")
+        others = [k for k in priced if k != i]
+        if even is None or not others:
+            continue
         now = r.get("price") or "unknown"
-        what = "stays cheapest up to" if r is cheapest else "is cheapest below"
-        lines.append([f"price of {r['system']}", str(now), f"${number(even)}/chip/h", f"{r['system']} {what} this"])
+        other = rows[min(others, key=lambda k: float(rows[k]["usd_per_mtok"]["value"]))]
+        same = f"{r['system']} costs a token what {other['system']} ({terms_cell(str(other.get('price') or ''))}) does"
+        what = (
+            same
+            if found_cost.best is None
+            else f"{r['system']} {'stays cheapest up to' if i == found_cost.best else 'is cheapest below'} this"
+        )
+        lines.append([f"price of {r['system']}", str(now), f"${number(even)}/chip/h", what])
     if not lines:
         return None
     return Table(title="Flip points", head=["what", "now", "flips at", "then"], rows=lines, note="Within the range of each fact, one at a time; prices at which a row costs what the best other row does.")  # fmt: skip

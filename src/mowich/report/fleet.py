@@ -13,8 +13,8 @@ from mowich.estimate import Estimate
 from mowich.fleets.answer import Answer, Flip, Robustness, ties
 from mowich.fleets.solve import TIE
 from mowich.report.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
-from mowich.report.text import names
 from mowich.studies.fleet import Fleet, WhatIf
+from mowich.studies.ranking import names
 from mowich.units import show, sig
 
 TOP_BINDING = 8

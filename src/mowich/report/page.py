@@ -1,4 +1,4 @@
-"""What a report page is made of, and the small things that every page needs: cells with hovers, plans in words, the best row.
+"""What a report page is made of, and the small things that every page needs: cells with hovers, plans in words.
 
 A `Page` is data: `html` renders it as one file, the web page sends it to the browser. Cells are text, (text, hover) or (text, hover, metric), the last being
 the name under which `explain` tells where the number comes from.
@@ -32,7 +32,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """headline: the answer in a sentence; assumptions: (what, value) or (what, value, path of the fact); facts: all that the numbers rest on."""
+    """headline: the answer in a few sentences; marks: of a comparison, by measure, "best", "close" or "" for each row; beside: words for each row, by what they
+    say (`chips` where a table needs them, `price_terms`); assumptions: (what, value) or (what, value, path of the fact); facts: all that the numbers rest on."""
 
     title: str
     headline: str
@@ -42,18 +43,33 @@ class Page:
     warnings: Sequence[str] = ()
     inputs: Mapping[str, Any] = field(default_factory=dict)
     facts: Sequence[Fact] = ()
+    marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def estimate(data: Mapping[str, Any] | None) -> Estimate:
     return Estimate.from_dict(data or {"value": None, "unit": "", "reason": "not in this result"})
 
 
-def cell(data: Mapping[str, Any] | None, scale: float = 1.0, metric: str = "") -> tuple[str, str, str]:
-    """An estimate as (text, hover, metric): the value with its range, its grade and why it is unknown."""
+MARKS = {"best": " \N{LEFTWARDS ARROW}", "close": " ~", "": ""}
+"""Behind a number: the best of its column, or a range that overlaps with the best."""
+
+
+NOTE = "Hover or focus a number for its grade and range. ? is unknown, with the reason."
+NOTE_MARKED = f"{NOTE} \N{LEFTWARDS ARROW} best, ~ range overlaps with the best: not ranked."
+"""Said above a table of plans, and of rows that are compared."""
+
+
+def cell(data: Mapping[str, Any] | None, scale: float = 1.0, metric: str = "", mark: str = "") -> tuple[str, str, str]:
+    """An estimate as (text, hover, metric): the value with its range and its mark, its grade and why it is unknown."""
     e = estimate(data)
     if e.value is None:
         return UNKNOWN, e.reason or "unknown", metric
-    return interval(e, scale), f"grade {e.grade}; 90% range {number(e.low, scale)} to {number(e.high, scale)}", metric
+    return (
+        interval(e, scale) + MARKS[mark],
+        f"grade {e.grade}; 90% range {number(e.low, scale)} to {number(e.high, scale)}",
+        metric,
+    )
 
 
 def plan_words(plan: Mapping[str, Any] | None) -> str:
@@ -68,11 +84,3 @@ def plan_words(plan: Mapping[str, Any] | None) -> str:
 def counted(n: float, what: str) -> str:
     """ "1 chip", "1,024 chips"."""
     return f"{n:,.6g} {what}{'' if n == 1 else 's'}"
-
-
-def best_row(rows: Sequence[Result], key: str, *, most: bool = False) -> tuple[Result | None, list[str]]:
-    known = [r for r in rows if r.get("feasible") and estimate(r[key]).value is not None]
-    if not known:
-        return None, []
-    best = (max if most else min)(known, key=lambda r: float(estimate(r[key])))
-    return best, [r["system"] for r in known if r is not best and estimate(r[key]).overlaps(estimate(best[key]))]

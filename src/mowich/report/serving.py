@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mowich.estimate import Estimate
+from mowich.report.headline import Headline, chips_cell, chips_differ, headline, layout, terms_cell
 from mowich.report.table import UNKNOWN, Column, Style, gib, interval, number, percent, table, wrap
-from mowich.report.text import short_count
+from mowich.report.text import NOTHING, legend, marked, short_count
 from mowich.studies.serve_fit import ServeFit
 from mowich.studies.serve_plan import ServeResult, ServeRow
 from mowich.studies.traffic import TrafficResult
@@ -56,15 +58,6 @@ def traffic_text(result: TrafficResult, style: Style) -> str:
     return "\n".join([*lines, "", *(line for f in facts for line in wrap(f, style))]) + "\n"
 
 
-def layout(row: ServeRow) -> str:
-    """ "4 x (tp4 fp8/fp8)" or "3P x (tp4 ..) + 5D x (tp8 ..)"."""
-    if row.decode is None:
-        return UNKNOWN
-    if row.mode == "aggregated":
-        return f"{row.replicas['decode']} x ({row.decode})"
-    return f"{row.replicas['prefill']}P x ({row.prefill}) + {row.replicas['decode']}D x ({row.decode})"
-
-
 def _job(inputs: object, style: Style) -> list[str]:
     i = inputs if isinstance(inputs, dict) else {}
     limits = [f"{name} {_ms(i[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if i.get(key)]
@@ -72,67 +65,79 @@ def _job(inputs: object, style: Style) -> list[str]:
     return wrap(text + (f"; {percent(i['cached'])} of prompts cached" if i.get("cached") else ""), style)
 
 
-def _rows(rows: Sequence[ServeRow], style: Style, *, named: bool) -> list[str]:
-    columns = [Column(name="system" if named else "#", right=False), Column(name="plan", right=False), Column(name="batch", keep=3),
-               Column(name="TTFT", keep=9), Column(name="TPOT ms"), Column(name="tok/s/chip"), Column(name="tok/s/user", keep=8),
-               Column(name="$/Mtok", keep=7), Column(name="J/token", keep=6), Column(name="binds", right=False, keep=4)]  # fmt: skip
+def _rows(rows: Sequence[ServeRow], found: Headline, style: Style, *, named: bool) -> tuple[list[str], list[str]]:
+    """Lines of the table, and the columns that had no room. named: one row a system, with price terms and grade; else plans of one system."""
+    sized = named and chips_differ([r.to_dict() for r in rows])
+    columns = [Column(name="system" if named else "#", right=False), Column(name="chips", keep=40), Column(name="plan", right=False, keep=0 if named else 50), Column(name="batch", keep=3),
+               Column(name="TTFT", keep=9), Column(name="TPOT ms", keep=10), Column(name="tok/s/chip"), Column(name="tok/s/user", keep=4),
+               Column(name="$/Mtok", keep=30), Column(name="price", right=False, keep=30), Column(name="J/token", keep=2), Column(name="grade", keep=20), Column(name="binds", right=False, keep=1)]  # fmt: skip
+    hidden = ({"chips"} if not sized else set()) | ({"price", "grade"} if not named else set())
+    shown = [i for i, c in enumerate(columns) if c.name not in hidden]
+
+    def figure(e: Estimate) -> str:
+        return interval(e) if named else number(e.value)
+
     cells = []
-    for n, r in enumerate(rows, start=1):
-        cells.append([r.system if named else str(n), layout(r), str(r.batch) if r.batch else UNKNOWN, _ms(r.ttft_s.value),
-                      number(r.tpot_s.value, 1e3), number(r.tokens_per_s_per_chip.value), number(r.tokens_per_s_per_user.value),
-                      number(r.usd_per_mtok.value), number(r.J_per_token.value), r.binds])  # fmt: skip
-    lines, dropped = table(columns, cells, style)
-    return lines + ([f"  (left out for width: {', '.join(dropped)})"] if dropped else [])
+    for n, r in enumerate(rows):
+        line = [r.system if named else str(n + 1), chips_cell(r.chips_used, r.chips_requested), layout(r.to_dict()), str(r.batch) if r.batch else UNKNOWN, _ms(r.ttft_s.value),
+                number(r.tpot_s.value, 1e3), figure(r.tokens_per_s_per_chip) + marked(found, "tokens_per_s_per_chip", n, style), number(r.tokens_per_s_per_user.value),
+                figure(r.usd_per_mtok) + marked(found, "usd_per_mtok", n, style), terms_cell(r.price_label, short=True), number(r.J_per_token.value),
+                r.tpot_s.grade if r.tpot_s.value is not None else NOTHING, r.binds]  # fmt: skip
+        cells.append([line[i] for i in shown])
+    return table([columns[i] for i in shown], cells, style)
+
+
+def _left_out(dropped: Sequence[str], style: Style) -> list[str]:
+    return wrap(f"Not shown at this width: {', '.join(dropped)} (see --json or --csv).", style) if dropped else []
+
+
+def _plans(rows: Sequence[ServeRow], style: Style) -> list[str]:
+    """Per system: its workers, chips and batch."""
+    wide = max(len(r.system) for r in rows)
+    out = ["", "Plans"]
+    for r in rows:
+        if r.decode is not None:
+            idle = f" of {r.chips_requested}" if r.chips_used != r.chips_requested else ""
+            out += wrap(
+                f"{r.system.ljust(wide)}  {layout(r.to_dict())}; {r.chips_used}{idle} chips; batch {r.batch}; binds: {r.binds}",
+                style,
+                hang=wide + 2,
+            )
+    return out
 
 
 def serve_text(result: ServeResult, style: Style) -> str:
     """The report of `plan --serve` and `compare --serve`."""
     good = [r for r in result.rows if r.feasible]
     named = result.kind == "compare"
-    if not good:
-        head = (
-            f"No plan meets the limits: {result.rows[0].reason}."
-            if not named
-            else "No system has a plan that meets the limits."
-        )
-    elif named:
-        priced = [r for r in good if r.usd_per_mtok.value is not None]
-        best = (
-            min(priced, key=lambda r: r.usd_per_mtok.value or 0.0)
-            if priced
-            else max(good, key=lambda r: r.tokens_per_s_per_chip.value or 0.0)
-        )
-        what = (
-            f"${sig(best.usd_per_mtok.value or 0.0)} per million output tokens"
-            if priced
-            else f"{sig(best.tokens_per_s_per_chip.value or 0.0)} tokens/s per chip"
-        )
-        of = "usd_per_mtok" if priced else "tokens_per_s_per_chip"
-        close = [r.system for r in (priced or good) if r is not best and getattr(r, of).overlaps(getattr(best, of))]
-        head = (
-            f"{best.system} is cheapest at {what}"
-            if priced
-            else f"No price is known; {best.system} serves most, {what}"
-        )
-        head += f"; within ranges also {', '.join(close)}." if close else "."
-    else:
-        b = good[0]
-        head = (f"best: {layout(b)}: {sig((b.tokens_per_s_per_chip.value or 0.0) * b.chips_requested)} tokens/s, TTFT {_ms(b.ttft_s.value)}, "
-                f"TPOT {_ms(b.tpot_s.value)}.")  # fmt: skip
-    lines = [style.bold(head), "", *_job(result.inputs, style), "", *_rows(result.rows, style, named=named)]
+    found = headline(result.to_dict())
+    body, dropped = _rows(result.rows, found, style, named=named)
+    lines = [
+        *(style.bold(x) for x in wrap(str(found), style, indent=0, hang=0)),
+        "",
+        *_job(result.inputs, style),
+        "",
+        *body,
+    ]
+    if named:
+        lines += wrap(legend(found, ("usd_per_mtok", "tokens_per_s_per_chip"), style), style)
+        if "plan" in dropped:
+            lines += _plans(result.rows, style)
+            dropped = [d for d in dropped if d not in ("plan", "batch", "binds")]
+    lines += _left_out(dropped, style)
     for r in result.rows:
-        if r.reason:
+        if r.reason and named:  # of a plan the first line says it
             lines += wrap(f"{r.system}: {r.reason}", style)
     if good and not named:
         b = good[0]
         lines += ["", *wrap(f"ranges (90%): TTFT {interval(b.ttft_s)} s, TPOT {interval(b.tpot_s, 1e3)} ms, {interval(b.tokens_per_s_per_chip)} tokens/s per chip, grade {b.tpot_s.grade}; "
                             f"times rest on {basis(b.tpot_s.coverage)} constants", style)]  # fmt: skip
         if result.front:
-            lines += ["", "  fastest user to cheapest token:", *_rows(_thin(result.front, 8), style, named=False)]
+            front, dropped = _rows(_thin(result.front, 8), Headline(sentences=()), style, named=False)
+            lines += ["", "  fastest user to cheapest token:", *front, *_left_out(dropped, style)]
     lines += ["", *wrap(f"evaluated {result.evaluated} points and pairs of workers, {result.feasible} within the limits, in {sig(result.seconds)} s. "
                         "Steady state of a closed loop; mowich traffic adds queues and tails.", style)]  # fmt: skip
-    if named:
-        lines += wrap("prices: " + "; ".join(f"{r.system} {r.price_label}" for r in result.rows), style)
+    lines += wrap("prices: " + "; ".join(dict.fromkeys(f"{r.system} {r.price_label}" for r in result.rows)), style)
     return "\n".join(lines) + "\n"
 
 

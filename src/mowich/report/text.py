@@ -11,7 +11,10 @@ from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from mowich.estimate import Estimate
+from mowich.report.headline import Headline, accuracy_headline, chips_cell, chips_differ, headline, tenths, terms_cell
 from mowich.report.table import UNKNOWN, Column, Style, gib, interval, number, percent, spread, table, wrap
+from mowich.studies.ranking import rows_of
+from mowich.studies.validate import SHIPPED, left_out
 from mowich.units import show, show_count, show_gib, sig
 
 if TYPE_CHECKING:
@@ -42,26 +45,14 @@ def runs(row: Row) -> bool:
     return row.step_s.value is not None
 
 
-def names(words: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"; "" for none."""
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
-
-
-def best_of(rows: Sequence[Row], pick: Picker) -> tuple[Row | None, list[Row]]:
-    """The feasible row with the lowest known value, and the other feasible rows whose 90% interval meets its own."""
+def lowest_of(rows: Sequence[Row], pick: Picker) -> Row | None:
+    """The feasible row with the lowest known value: what a break-even is told against. It says nothing of who is best (`studies.ranking`)."""
     known = [r for r in rows if r.feasible and pick(r).value is not None]
-    if not known:
-        return None, []
-    best = min(known, key=lambda r: float(pick(r)))
-    return best, [r for r in known if r is not best and pick(r).overlaps(pick(best))]
+    return min(known, key=lambda r: float(pick(r))) if known else None
 
 
 def usd(row: Row) -> Estimate:
     return row.usd_per_mtok
-
-
-def days(row: Row) -> Estimate:
-    return row.days
 
 
 def label(row: Row) -> str:
@@ -69,52 +60,18 @@ def label(row: Row) -> str:
     return f"{row.system} (est.)" if row.estimated else row.system
 
 
-def price_term(row: Row) -> str:
-    """The term in a row's price label ("$2.24/chip/h, capacity-block, 2026-05-21, ..."), or ""."""
-    parts = [p.strip() for p in row.price_label.split(",")]
-    return parts[1] if len(parts) > 1 and parts[0].startswith("$") and parts[1] != "yours" else ""
+def marked(found: Headline, metric: str, place: int, style: Style) -> str:
+    """The mark behind a number: best, "~" for a range that overlaps with the best, a space where another row has one; "" where nobody is ranked."""
+    if metric not in found.rankings or found.rankings[metric].best is None:
+        return ""
+    return " " + {"best": style.best, "close": "~", "": " "}[found.mark(metric, place)]
 
 
-def headline(rows: Sequence[Row]) -> str:
-    """The answer in two or three sentences."""
-    if not any(runs(r) for r in rows):
-        what = "This system" if len(rows) == 1 else f"None of the {len(rows)} systems"
-        return f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated; each row says why."
-    said = []
-    pick: Picker
-    for word, pick in (("Cheapest", usd), ("Fastest", days)):
-        best, ties = best_of(rows, pick)
-        if best is None:
-            said.append("No row that fits has a known price." if pick is usd else "")
-            continue
-        figure = f"${interval(usd(best))} per million tokens" if pick is usd else f"{interval(days(best))} days"
-        sentence = f"{word}: {label(best)}, {figure}"
-        if ties:
-            sentence += f"; {names([r.system for r in ties])} overlap{'s' if len(ties) == 1 else ''} with it and {'is' if len(ties) == 1 else 'are'} not ranked"
-        terms = {price_term(r) for r in rows if runs(r) and price_term(r)}
-        said.append(
-            sentence
-            + (f" ({price_term(best) or 'your'} price; terms differ)." if pick is usd and len(terms) > 1 else ".")
-        )
-    no_price = [r.system for r in rows if runs(r) and r.usd_per_mtok.value is None]
-    if no_price:
-        said.append(f"No price known: {names(no_price)} (break-even below).")
-    not_fit = [r.system for r in rows if r.feasible is False]
-    if not_fit:
-        said.append(f"Cannot run it: {names(not_fit)}.")
-    open_ = [r.system for r in rows if r.feasible is None]
-    if open_:
-        said.append(f"Not known whether it fits: {names(open_)}.")
-    return " ".join(s for s in said if s)
-
-
-def marks(rows: Sequence[Row], pick: Picker, style: Style) -> dict[int, str]:
-    """id(row) -> the mark behind its number: best, or "~" for a range that overlaps with the best."""
-    best, ties = best_of(rows, pick)
-    out = {id(r): "~" for r in ties}
-    if best is not None:
-        out[id(best)] = style.best
-    return {id(r): " " + out.get(id(r), " ") for r in rows} if out else {id(r): "" for r in rows}
+def legend(found: Headline, metrics: Sequence[str], style: Style) -> str:
+    """What the marks of a table mean, and why a measure has none."""
+    shown = any(m in found.rankings and found.rankings[m].best is not None for m in metrics)
+    marks = [f"{style.best} best", "~ range overlaps with the best: not ranked"] if shown else []
+    return "   ".join([*marks, "? unknown", "90% ranges"])
 
 
 def memory_cell(row: Row) -> str:
@@ -123,41 +80,30 @@ def memory_cell(row: Row) -> str:
     return f"{gib(sum(row.memory_B.values()))}/{gib(row.memory_capacity_B)}"
 
 
-def compare_rows(rows: Sequence[Row], style: Style) -> tuple[list[str], list[str]]:
-    """The main table."""
-    cheap, fast = marks(rows, usd, style), marks(rows, days, style)
+def compare_rows(rows: Sequence[Row], found: Headline, sized: bool, style: Style) -> tuple[list[str], list[str]]:
+    """The main table. sized: with the number of chips. A column less goes first from what the lines below say again, last from grade and terms of price."""
     columns = [
-        Column(name="system", right=False), Column(name="plan", right=False, keep=0), Column(name="step s"), Column(name="MFU"),
-        Column(name="GiB/dev"), Column(name="$/Mtok"), Column(name="J/token", keep=1), Column(name="days"), Column(name="goodput", keep=2),
-        Column(name="grade", keep=5), Column(name="binds", right=False),
+        Column(name="system", right=False), Column(name="chips", keep=9), Column(name="plan", right=False, keep=0), Column(name="step s"), Column(name="MFU", keep=4),
+        Column(name="GiB/dev", keep=5), Column(name="$/Mtok"), Column(name="price", right=False, keep=9), Column(name="J/token", keep=1), Column(name="days"),
+        Column(name="goodput", keep=2), Column(name="grade", keep=8), Column(name="binds", right=False, keep=3),
     ]  # fmt: skip
     body = []
-    for row in rows:
+    for place, row in enumerate(rows):
+        chips, terms = chips_cell(row.chips_used, row.chips_requested), terms_cell(row.price_label, short=True)
         if not runs(row):
             why = "does not fit" if row.binds == "hbm capacity" else SHORT_BINDS.get(row.binds, row.binds or "no plan")
             body.append(
-                [
-                    label(row),
-                    NOTHING,
-                    NOTHING,
-                    NOTHING,
-                    memory_cell(row),
-                    NOTHING,
-                    NOTHING,
-                    NOTHING,
-                    NOTHING,
-                    NOTHING,
-                    why,
-                ]
+                [label(row), chips, NOTHING, why, NOTHING, memory_cell(row), NOTHING, terms, *[NOTHING] * 4, why]
             )
             continue
         fits = "?" if row.feasible is None else ""
         body.append([
-            label(row), str(row.plan) if row.plan else NOTHING, spread(row.step_s, style), percent(row.mfu.value), memory_cell(row) + fits,
-            interval(row.usd_per_mtok) + cheap[id(row)], number(row.J_per_token.value), number(row.days.value) + fast[id(row)],
-            percent(row.goodput.value), row.step_s.grade, SHORT_BINDS.get(row.binds, row.binds),
+            label(row), chips, str(row.plan) if row.plan else NOTHING, spread(row.step_s, style), percent(row.mfu.value), memory_cell(row) + fits,
+            interval(row.usd_per_mtok) + marked(found, "usd_per_mtok", place, style), terms, number(row.J_per_token.value),
+            number(row.days.value) + marked(found, "days", place, style), percent(row.goodput.value), row.step_s.grade, SHORT_BINDS.get(row.binds, row.binds),
         ])  # fmt: skip
-    return table(columns, body, style)
+    shown = [i for i, c in enumerate(columns) if c.name != "chips" or sized]
+    return table([columns[i] for i in shown], [[line[i] for i in shown] for line in body], style)
 
 
 def time_shares(row: Row, top: int = 4) -> str:
@@ -169,8 +115,8 @@ def time_shares(row: Row, top: int = 4) -> str:
     return ", ".join(f"{PART_WORDS.get(k, k)} {v / total:.0%}" for k, v in parts if v / total >= 0.005)
 
 
-def plan_lines(rows: Sequence[Row], style: Style) -> list[str]:
-    """Per system: the whole plan, chips, batch, and where the time goes."""
+def plan_lines(rows: Sequence[Row], dropped: Sequence[str], style: Style) -> list[str]:
+    """Per system: the whole plan, chips, batch, where the time goes, and what had no room in the table (`dropped`)."""
     out = []
     wide = max((len(r.system) for r in rows), default=0)
     for row in rows:
@@ -187,6 +133,7 @@ def plan_lines(rows: Sequence[Row], style: Style) -> list[str]:
         said = [f"time: {time_shares(row, top=3)}"] if time_shares(row) else []
         way = f" ({row.survival})" if row.survival else ""
         said += [f"goodput {percent(row.goodput.value)}{way}", f"{interval(row.J_per_token)} J/token"]
+        said += [f"binds: {row.binds}"] if "binds" in dropped else []
         out += [style.dim(x) for x in wrap("; ".join(said), style, indent=wide + 4, hang=0)]
     return out
 
@@ -198,12 +145,12 @@ def breakeven_lines(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if not runs(row) or row.usd_per_mtok.value is not None:
             continue
-        other, _ = best_of([r for r in rows if r is not row], usd)
+        other = lowest_of([r for r in rows if r is not row], usd)
         if other is not None and row.breakeven_usd_per_chip_h.value is not None:
-            text = f"{row.system} has {row.price_label}: equal to {other.system} at ${interval(row.breakeven_usd_per_chip_h)} per chip-hour"
+            text = f"{row.system} has {row.price_label}: equal to {other.system} ({terms_cell(other.price_label)}) at ${interval(row.breakeven_usd_per_chip_h)} per chip-hour"
         else:
             text = f"{row.system} has {row.price_label}, and no other row that fits has one to equal"
-        cool, _ = best_of([r for r in rows if r is not row], lambda r: r.J_per_token)
+        cool = lowest_of([r for r in rows if r is not row], lambda r: r.J_per_token)
         if cool is not None and row.breakeven_W_per_chip.value is not None:
             text += f"; to {cool.system} in energy at {interval(row.breakeven_W_per_chip)} W per chip"
         out.append(text)
@@ -217,22 +164,22 @@ def compare_text(result: Comparison, model: Model, style: Style, *, command_hint
     """The report of `mowich compare`."""
     rows = result.rows
     inputs = result.inputs
-    lines = [*(style.bold(line) for line in wrap(headline(rows), style, indent=0, hang=0)), ""]
+    data = result.to_dict()
+    found, sized = headline(data), chips_differ(rows_of(data))
+    lines = [*(style.bold(line) for line in wrap(str(found), style, indent=0, hang=0)), ""]
     lines += wrap(job_line(inputs, model), style)
-    body, dropped = compare_rows(rows, style)
+    body, dropped = compare_rows(rows, found, sized, style)
     lines += body
-    legend = (
-        f"{style.best} best   ~ range overlaps with the best: not ranked   ? unknown   90% ranges   GiB/dev used/usable"
-    )
-    lines += wrap(legend, style)
+    said = [legend(found, ("usd_per_mtok", "days"), style), "GiB/dev used/usable", *["chips used/paid for"] * sized]
+    lines += wrap("   ".join(said), style)
     known = "MFU against the dense peak of the plan's own precision"
     if any(runs(row) and row.binds == "hbm capacity" for row in rows):
         known += "; HBM size: with more memory another plan would be over 8% faster"
     lines += wrap(known, style)
     if "plan" in dropped:
-        lines += ["", "Plans and where the time goes", *plan_lines(rows, style)]
+        lines += ["", "Plans and where the time goes", *plan_lines(rows, dropped, style)]
         dropped = [d for d in dropped if d != "plan"]
-        dropped = [d for d in dropped if d not in ("goodput", "J/token")]
+        dropped = [d for d in dropped if d not in ("goodput", "J/token", "binds")]
     if dropped:
         lines += wrap(f"Not shown at this width: {', '.join(dropped)} (see --json or --csv).", style)
     notes = [f"{r.system}: {r.reason}" for r in rows if r.reason]
@@ -286,21 +233,13 @@ def job_line(inputs: Mapping[str, object], model: Model) -> str:
 
 
 def price_lines(rows: Sequence[Row], style: Style) -> list[str]:
-    """Which price stands behind each row, and whether the terms differ."""
+    """Which price stands behind each row."""
     shown: dict[str, list[str]] = {}
     for row in rows:
         shown.setdefault(row.price_label or UNKNOWN, []).append(row.system)
     lines = wrap(
         "Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + ".", style, indent=0
     )
-    terms = sorted({price_term(r) for r in rows if price_term(r)})
-    if len(terms) > 1:
-        lines += wrap(
-            f"Price terms differ ({', '.join(terms)}), so costs are not on equal footing; --set prices.term=on-demand asks for one term, "
-            "and a system without it then has no cost.",
-            style,
-            indent=0,
-        )
     return lines
 
 
@@ -374,10 +313,17 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
     """The report of `mowich plan`: the best plans, and what each trades against the first."""
     rows = result.rows
     first = rows[0]
+    lead = str(headline(result.to_dict()))
     if not runs(first):
-        return "\n".join([*wrap(f"{first.system} cannot run this job: {first.reason}", style, indent=0, hang=2),
-                          f"{result.evaluated} legal plans evaluated in {sig(result.seconds)} s"]) + "\n"  # fmt: skip
-    lead = f"Best on {first.display}: {first.plan}: {spread(first.step_s, style)} s per step, MFU {percent(first.mfu.value)}, {number(first.days.value)} days, binds: {first.binds}."
+        return (
+            "\n".join(
+                [
+                    *wrap(lead, style, indent=0, hang=2),
+                    f"{result.evaluated} legal plans evaluated in {sig(result.seconds)} s",
+                ]
+            )
+            + "\n"
+        )
     lines = [
         *(style.bold(x) for x in wrap(lead, style, indent=0, hang=0)),
         "",
@@ -385,7 +331,7 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
     ]
     columns = [
         Column(name="#"), Column(name="plan", right=False), Column(name="step s"), Column(name="MFU"), Column(name="GiB/dev"),
-        Column(name="$/Mtok", keep=3), Column(name="batch", keep=5), Column(name="binds", right=False, keep=4), Column(name="against #1", right=False),
+        Column(name="$/Mtok", keep=6), Column(name="batch", keep=5), Column(name="binds", right=False, keep=4), Column(name="against #1", right=False),
     ]  # fmt: skip
     body = []
     for i, row in enumerate(rows, 1):
@@ -518,24 +464,32 @@ NO_ROOM = "do not fit by our memory model"
 """Rows whose plan needs more memory than the device has: what made it fit (offload, a policy) is not stated, and so not predicted."""
 
 
+def left_out_lines(style: Style) -> list[str]:
+    """The errors of rows that were left out of the fit, training and serving."""
+    columns = [Column(name="left out of the fit", right=False), Column(name="whole", right=False), Column(name="n"), Column(name="median"), Column(name="p90"),
+               Column(name="in 90% range")]  # fmt: skip
+    found = left_out()
+    body = [
+        [f"{e.work}, {e.what}", e.unit, str(e.rows), tenths(e.median), tenths(e.p90), percent(e.in_range)]
+        for e in found
+    ]
+    groups = dict.fromkeys(f"{e.of} ({e.work})" for e in found if e.of)
+    return [*table(columns, body, style)[0], *wrap(f"A group is {'; '.join(groups)}.", style), ""]
+
+
 def validate_text(result: Validation, style: Style, *, worst: Sequence[object] = ()) -> str:
     """The report of `mowich validate`: errors over all rows, by chip and by source."""
+    data = result.to_dict()
     summary = result.summary()
     whole: Summary = summary["all"]
-    total = whole.n + whole.unsupported
-    answer = f"{whole.n} of {total} rows answered" + (
-        f"; median error {percent(whole.median_abs_error)}, 90% of them under {percent(whole.p90_abs_error)}."
-        if whole.n
-        else "."
+    shipped = result.path == SHIPPED
+    lines = [*(style.bold(x) for x in wrap(str(accuracy_headline(data)), style, indent=0, hang=0)), ""]
+    lines += left_out_lines(style) if shipped else []
+    fitted = ", in sample: constants and widths of ranges were fitted to these rows" if shipped else ""
+    lines += wrap(
+        f"file {result.path}{fitted}; error = max(predicted/measured, measured/predicted) - 1; bias above 0: predicted too slow",
+        style,
     )
-    lines = [
-        style.bold(answer),
-        "",
-        *wrap(
-            f"file {result.path}; error = max(predicted/measured, measured/predicted) - 1; bias above 0: predicted too slow",
-            style,
-        ),
-    ]
     columns = [Column(name="rows of", right=False), Column(name="n"), Column(name="refused"), Column(name="median"), Column(name="mean"), Column(name="p90"),
                Column(name="bias"), Column(name="in 90% range")]  # fmt: skip
 

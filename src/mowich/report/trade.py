@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mowich.report.headline import sweep_headline, terms_cell
 from mowich.report.table import Column, Style, number, percent, table, wrap
 from mowich.studies.compare import Row
 from mowich.studies.sweep import Sweep, axes
@@ -56,7 +57,7 @@ def sweep_text(result: Sweep, style: Style) -> str:
     settings = list(result.rows[0][0].settings()) if result.rows else []
     named = [k if k.startswith("plan.") else ".".join(k.split(".")[-2:]) for k in settings]
     columns = [*(Column(name=a, right=a != "model") for a in (*shown, *named)), Column(name="system", right=False), Column(name="chips"), Column(name="step s"),
-               Column(name="MFU"), Column(name="days"), Column(name="$/Mtok", keep=3), Column(name="binds", right=False, keep=4),
+               Column(name="MFU"), Column(name="days"), Column(name="$/Mtok", keep=6), Column(name="price", right=False, keep=6), Column(name="binds", right=False, keep=4),
                Column(name="plan", right=False, keep=5)]  # fmt: skip
     body = []
     for point, row in result.rows:
@@ -72,6 +73,7 @@ def sweep_text(result: Sweep, style: Style) -> str:
             percent(row.mfu.value),
             number(row.days.value),
             number(row.usd_per_mtok.value),
+            terms_cell(row.price_label, short=True),
             row.binds,
         ]
         body.append(
@@ -86,7 +88,7 @@ def sweep_text(result: Sweep, style: Style) -> str:
         )
     drawn, dropped = table(columns, body, style)
     lines = [
-        style.bold(f"{len(result.rows)} points, {sum(row.plan is not None for _, row in result.rows)} with a plan."),
+        *(style.bold(x) for x in wrap(str(sweep_headline(result.to_dict())), style, indent=0, hang=0)),
         "",
         *drawn,
     ]

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from mowich.errors import UserError
 from mowich.facts import Fact, Facts, Watched
 from mowich.studies.explain import Explainer
-from mowich.studies.explain.explainer import LEAST, LESS_IS_BETTER
+from mowich.studies.explain.explainer import LEAST
 from mowich.studies.explain.source import Source
 from mowich.studies.explain.tree import labels
+from mowich.studies.ranking import LESS_IS_BETTER, ranking
 
 FACTS = 8
 """Facts that are looked at: those that move one of the rows most."""
@@ -52,7 +53,9 @@ class Turning:
 
 
 def turning(explainer: Explainer, metric: str) -> Turning | None:
-    """The facts that move `metric` of a comparison's rows, with flip points; None with fewer than two rows that have it."""
+    """The facts that move `metric` of a comparison's rows, with flip points; None where the rows are not ranked by it (`studies.ranking`)."""
+    if ranking(explainer.result, metric).best is None:
+        return None
     rows = explainer.result["rows"]
     names = labels(rows)
     sources = {}

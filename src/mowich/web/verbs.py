@@ -111,7 +111,7 @@ def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Fa
 
 
 def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
-    """What the report shows of a result, as data: headline, assumptions, warnings, tables, and charts as ECharts options."""
+    """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions, warnings, tables, and charts as ECharts options."""
     from mowich.report.html import PAGES
 
     return as_data(PAGES[str(result["schema"])](result), tables=tables)
@@ -119,7 +119,7 @@ def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
 
 def as_data(page: Page, *, tables: bool = True) -> dict[str, Any]:
     return {"title": page.title, "headline": page.headline, "assumptions": [a[:2] for a in page.assumptions], "warnings": page.warnings,
-            "tables": [_shallow(t) for t in page.tables if tables], "charts": [_shallow(c) for c in page.charts]}  # fmt: skip
+            "marks": page.marks, "beside": page.beside, "tables": [_shallow(t) for t in page.tables if tables], "charts": [_shallow(c) for c in page.charts]}  # fmt: skip
 
 
 def _shallow(part: Any) -> dict[str, Any]:

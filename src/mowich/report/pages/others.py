@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from mowich.report import charts
 from mowich.report.claims import value_text
+from mowich.report.headline import accuracy_headline, sweep_headline, tenths, terms_cell
 from mowich.report.page import Cell, Page, Result, Table, cell, counted, estimate, plan_words
-from mowich.report.table import UNKNOWN, interval, number, percent
+from mowich.report.table import UNKNOWN, number, percent
+from mowich.studies.validate import SHIPPED, left_out
 from mowich.units import show, show_count
 
 GIB = 2**30
@@ -123,22 +125,15 @@ def sweep_page(result: Result) -> Page:
         dots = grouped(x, y)
         if dots:
             pictures.append(charts.points(title, note, dots, x=names[0], y=names[1], log_x=True, log_y=y != "mfu", line=x == "chips_requested"))  # fmt: skip
-    head = ["model", "seq", "batch", "system", "chips", "step, s", "MFU, %", "days", "$/Mtok", "binds", "plan"]
+    head = ["model", "seq", "batch", "system", "chips", "step, s", "MFU, %", "days", "$/Mtok", "price", "binds", "plan"]
     table: list[list[Cell]] = [
         [str(r["model"]), str(r["seq"]), f"{r['batch_seqs']:g}", str(r["system"]), str(r["chips_requested"]), cell(r["step_s"], metric=f"{i}.step_s"), cell(r["mfu"], 100.0, f"{i}.mfu"), cell(r["days"], metric=f"{i}.days"),
-         cell(r["usd_per_mtok"], metric=f"{i}.usd_per_mtok"), str(r["binds"]), (plan_words(r["plan"]), r.get("reason") or "")]
+         cell(r["usd_per_mtok"], metric=f"{i}.usd_per_mtok"), (terms_cell(str(r.get("price") or ""), short=True), str(r.get("price") or "")), str(r["binds"]), (plan_words(r["plan"]), r.get("reason") or "")]
         for i, r in enumerate(result["rows"][:1000], start=1)
     ]  # fmt: skip
-    priced = [r for r in rows if estimate(r["usd_per_mtok"]).value is not None]
-    best = min(priced, key=lambda r: float(estimate(r["usd_per_mtok"]))) if priced else None
-    word = (
-        ""
-        if best is None
-        else f" Cheapest: {best['model']} on {best['chips_requested']} {best['system']}, ${interval(estimate(best['usd_per_mtok']))} per million tokens."
-    )
     more = "" if len(result["rows"]) <= 1000 else f" The table shows the first 1,000 of {len(result['rows']):,}."
     inputs = result["inputs"]
-    return Page(title=f"Sweep of {len(result['rows']):,} points", headline=f"{len(result['rows']):,} points, {len(rows):,} with a plan.{word}", charts=pictures,
+    return Page(title=f"Sweep of {len(result['rows']):,} points", headline=str(sweep_headline(result)), charts=pictures,
                 assumptions=[("scenario", str(inputs.get("scenario", ""))), ("price term", str(inputs.get("price_term", ""))), ("facts", str(result.get("facts_hash", "")))],
                 tables=[Table(title="Points", head=head, rows=table, note=f"Hover or focus a number for its grade and range.{more}")], inputs=inputs)  # fmt: skip
 
@@ -246,6 +241,10 @@ METRICS = {
 """What rows of measurements give, in words."""
 
 
+IN_SAMPLE = "Constants and widths of ranges were fitted to these rows: a new run is off by more."
+"""Said of the rows that ship."""
+
+
 def validate_page(result: Result) -> Page:
     answered = [r for r in result["rows"] if r["status"] == "ok"]
     by_metric: dict[str, list[tuple[float, float, str]]] = {}
@@ -271,9 +270,12 @@ def validate_page(result: Result) -> Page:
         ]
         for n, s in summary
     ]
+    shipped = result["file"] == SHIPPED
+    outside = [Table(title="Left out of the fit", head=["what", "without", "n", "median", "p90", "in 90% range"], note="What a prediction of a new run may be off by.",
+                     rows=[[f"{e.work}, {e.what}", e.without, str(e.rows), tenths(e.median), tenths(e.p90), percent(e.in_range)] for e in left_out()])] if shipped else []  # fmt: skip
     pictures = [
         charts.points(
-            f"Predicted against measured: {METRICS.get(metric, metric)}",
+            f"Predicted against measured{', in sample' if shipped else ''}: {METRICS.get(metric, metric)}",
             "On the diagonal a prediction is perfect.",
             {"published runs": dots},
             x=f"measured, {METRICS.get(metric, metric)}",
@@ -284,6 +286,6 @@ def validate_page(result: Result) -> Page:
         )
         for metric, dots in by_metric.items()
     ]
-    return Page(title="Predicted against measured", headline=f"{everything['n']} answers; median error {percent(everything['median_abs_error'])}, 90% of them under {percent(everything['p90_abs_error'])}.",
+    return Page(title="Predicted against measured", headline=str(accuracy_headline(result)),
                 assumptions=[("facts", str(result.get("facts_hash", "")))], charts=pictures,
-                tables=[Table(title="By chip", head=["chip", "n", "refused", "median", "mean", "p90", "bias", "in 90% range"], rows=rows)])  # fmt: skip
+                tables=[*outside, Table(title=f"By chip{', in sample' if shipped else ''}", head=["chip", "n", "refused", "median", "mean", "p90", "bias", "in 90% range"], rows=rows, note=IN_SAMPLE if shipped else "")])  # fmt: skip

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from mowich.report import charts
-from mowich.report.page import Cell, Page, Result, Table, best_row, cell, estimate, plan_words
-from mowich.report.table import UNKNOWN, interval, number, percent
-
-
-def serve_plan_words(row: Result) -> str:
-    if not row.get("decode"):
-        return "-"
-    count = row["replicas"]
-    if row["mode"] == "aggregated":
-        return f"{count['decode']} x ({plan_words(row['decode'])})"
-    return f"{count['prefill']}P x ({plan_words(row['prefill'])}) + {count['decode']}D x ({plan_words(row['decode'])})"
+from mowich.report.headline import beside, chips_cell, headline, layout, terms_cell
+from mowich.report.page import NOTE, NOTE_MARKED, Cell, Page, Result, Table, cell, estimate
+from mowich.report.table import UNKNOWN, number, percent
 
 
 def serve_page(result: Result) -> Page:
@@ -22,24 +14,7 @@ def serve_page(result: Result) -> Page:
     rows = result["plans"] if is_plan else result["rows"]
     label = [f"{i + 1}" if is_plan else r["system"] for i, r in enumerate(rows)]
     ok = [(name, r) for name, r in zip(label, rows, strict=True) if estimate(r["tpot_s"]).value is not None]
-    best, close = best_row(rows, "usd_per_mtok")
-    if best is None:
-        best, close = best_row(rows, "tokens_per_s_per_chip", most=True)
-    if best is None:
-        headline = "No plan meets the limits." if ok else "Nothing fits."
-    else:
-        who = f"plan {label[rows.index(best)]}" if is_plan else best["system"]
-        also = f" ({', '.join(dict.fromkeys(close))} overlap)" if close and not is_plan else ""
-        cost = estimate(best["usd_per_mtok"])
-        first, price = (
-            ("Most per chip", "no price known")
-            if cost.value is None
-            else ("Cheapest", f"${interval(cost)} per million output tokens")
-        )
-        headline = f"{first}: {who}, {serve_plan_words(best)}, {interval(estimate(best['tokens_per_s_per_chip']))} tokens/s per chip, {price}{also}."
-    unpriced = [] if is_plan else [name for name, r in ok if estimate(r["usd_per_mtok"]).value is None]
-    if best is not None and unpriced and len(unpriced) < len(ok):
-        headline += f" No price known: {', '.join(unpriced)}."
+    found = headline(result)
     pictures = []
     fronts: dict[str, list[tuple[float, float, str]]] = {}
     if result.get("front"):
@@ -47,7 +22,7 @@ def serve_page(result: Result) -> Page:
             (
                 float(estimate(r["tokens_per_s_per_user"])),
                 float(estimate(r["tokens_per_s_per_chip"])),
-                serve_plan_words(r),
+                layout(r),
             )
             for r in result["front"]
         ]
@@ -73,21 +48,27 @@ def serve_page(result: Result) -> Page:
                 if (e := estimate(r[key])).low and e.high
             ]
             if bars:
-                pictures.append(charts.ranges(title, "Rows whose ranges overlap are not ranked.", bars, unit="ms"))
+                note = (found.why_not(key) if len(bars) > 1 else "") or "Rows whose ranges overlap are not ranked."
+                pictures.append(charts.ranges(title, note, bars, unit="ms"))
         categories = list(dict.fromkeys(k for _, r in ok for k in r["memory_B"]))
         pictures.append(charts.stacked_bars("Memory of a decoding device against what a program may use", "The mark is the usable capacity.", labels,
                                             {k: [r["memory_B"].get(k, 0.0) / 2**30 for _, r in ok] for k in categories}, unit="GiB",
                                             marks=[r["memory_capacity_B"] / 2**30 for _, r in ok], mark="usable"))  # fmt: skip
-    head = ["plan" if is_plan else "system", "meets limits", "plan", "batch", "TTFT, ms", "TPOT, ms", "tokens/s/chip", "tokens/s/user", "$/Mtok", "J/token", "grade", "rests on", "binds"]  # fmt: skip
+    head = ["plan" if is_plan else "system", "meets limits", "plan", "chips", "batch", "TTFT, ms", "TPOT, ms", "tokens/s/chip", "tokens/s/user", "$/Mtok", "price", "J/token", "grade", "rests on", "binds"]  # fmt: skip
 
-    def line(name: str, r: Result, at: str = "") -> list[Cell]:
+    def line(name: str, r: Result, at: str = "", place: int | None = None) -> list[Cell]:
         tpot = estimate(r["tpot_s"])
         fits = ({True: "yes", False: "no", None: "depends"}[r.get("feasible")], r.get("reason") or "")
-        return [name, fits, serve_plan_words(r), str(r["batch"] or UNKNOWN), cell(r["ttft_s"], 1e3, f"{at}{name}.ttft_s"), cell(r["tpot_s"], 1e3, f"{at}{name}.tpot_s"), cell(r["tokens_per_s_per_chip"], metric=f"{at}{name}.tokens_per_s_per_chip"),
-                cell(r["tokens_per_s_per_user"], metric=f"{at}{name}.tokens_per_s_per_user"), cell(r["usd_per_mtok"], metric=f"{at}{name}.usd_per_mtok"), cell(r["J_per_token"], metric=f"{at}{name}.J_per_token"), tpot.grade if tpot.value is not None else "-",
+
+        def shown(metric: str, scale: float = 1.0) -> Cell:
+            return cell(r[metric], scale, f"{at}{name}.{metric}", "" if place is None else found.mark(metric, place))
+
+        chips = chips_cell(int(r["chips_used"]), int(r["chips_requested"]))
+        return [name, fits, layout(r), (chips, "used / paid for" if "/" in chips else ""), str(r["batch"] or UNKNOWN), shown("ttft_s", 1e3), shown("tpot_s", 1e3), shown("tokens_per_s_per_chip"), shown("tokens_per_s_per_user"),
+                shown("usd_per_mtok"), (terms_cell(str(r.get("price") or ""), short=True), str(r.get("price") or "")), shown("J_per_token"), tpot.grade if tpot.value is not None else "-",
                 ", ".join(f"{share:.0%} {kind}" for kind, share in tpot.coverage.items()) or "-", r["binds"]]  # fmt: skip
 
-    tables = [Table(title="Answers", head=head, rows=[line(n, r) for n, r in zip(label, rows, strict=True)], note="Hover or focus a number for its grade and range. ? is unknown, with the reason.")]  # fmt: skip
+    tables = [Table(title="Answers", head=head, rows=[line(n, r, place=None if is_plan else i) for i, (n, r) in enumerate(zip(label, rows, strict=True))], note=NOTE if is_plan else NOTE_MARKED)]  # fmt: skip
     if result.get("front"):
         tables.append(
             Table(
@@ -101,7 +82,8 @@ def serve_page(result: Result) -> Page:
         return "none" if inputs.get(key) is None else f"{number(inputs[key], 1e3)} ms"
 
     return Page(
-        title=f"{inputs.get('model')}: {'serving plans' if is_plan else 'serving compared'}", headline=headline,
+        title=f"{inputs.get('model')}: {'serving plans' if is_plan else 'serving compared'}", headline=str(found),
+        marks=found.marks(len(rows)), beside=beside(rows),
         assumptions=[("model", str(inputs.get("model"))), ("prompt, tokens", f"{inputs['isl']:g}"), ("output, tokens", f"{inputs['osl']:g}"), ("TTFT limit", limit("ttft_s")), ("TPOT limit", limit("tpot_s")),
                      ("prompts cached", percent(inputs.get("cached") or 0.0)), ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
                      ("price term", str(inputs.get("price_term"))), ("facts", str(result.get("facts_hash", "")))],

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from mowich.report import charts
-from mowich.report.page import Page, Result, Table, best_row, cell, estimate, plan_words
-from mowich.report.table import interval, number, percent
+from mowich.report.headline import beside, chips_cell, headline, terms_cell
+from mowich.report.page import NOTE, NOTE_MARKED, Cell, Page, Result, Table, cell, estimate, plan_words
+from mowich.report.table import number, percent
 from mowich.units import show_count, show_gib
 
 
@@ -16,30 +17,7 @@ def compare_page(result: Result) -> Page:
     is_plan = "plans" in result
     label = [f"{i + 1}" if is_plan else r["system"] for i, r in enumerate(rows)]
     ok = [(name, r) for name, r in zip(label, rows, strict=True) if estimate(r["step_s"]).value is not None]
-    cheapest, close = best_row(rows, "usd_per_mtok")
-    fastest, near = best_row(rows, "days")
-    parts = []
-    if cheapest is not None and not is_plan:
-        parts.append(
-            f"Cheapest: {cheapest['system']}, ${interval(estimate(cheapest['usd_per_mtok']))} per million tokens"
-            + (f" ({', '.join(close)} overlap)" if close else "")
-            + "."
-        )
-    if fastest is not None:
-        who = f"plan {label[rows.index(fastest)]} ({plan_words(fastest['plan'])} on {fastest['system']})" if is_plan else fastest["system"]  # fmt: skip
-        parts.append(
-            f"Fastest: {who}, {interval(estimate(fastest['days']))} days"
-            + (f" ({', '.join(near)} overlap)" if near and not is_plan else "")
-            + "."
-        )
-    unpriced = [] if is_plan else [name for name, r in ok if estimate(r["usd_per_mtok"]).value is None]
-    if unpriced:
-        parts.append(f"No price known: {', '.join(unpriced)}.")
-    short = [] if is_plan else [name for name, r in zip(label, rows, strict=True) if r.get("feasible") is False]
-    if not ok:
-        parts.append("Nothing fits.")
-    elif short:
-        parts.append(f"Cannot run it: {', '.join(short)}.")
+    found = headline(result)
     names = sorted(
         dict.fromkeys(k for _, r in ok for k in r["step_s"]["breakdown"]),
         key=lambda k: -sum(r["step_s"]["breakdown"].get(k, 0.0) for _, r in ok),
@@ -60,11 +38,13 @@ def compare_page(result: Result) -> Page:
         pictures.append(charts.stacked_bars("Memory of a device against what a program may use", "The mark is the usable capacity.", labels,
                                             {k: [r["memory_B"].get(k, 0.0) / 2**30 for _, r in ok] for k in categories}, unit="GiB",
                                             marks=[r.get("memory_capacity_B", 0.0) / 2**30 for _, r in ok], mark="usable"))  # fmt: skip
-        pictures.append(charts.ranges("Step time with its 90% range", "Rows whose ranges overlap are not ranked.",
+        pictures.append(charts.ranges("Step time with its 90% range", (found.why_not("step_s") if len(ok) > 1 else "") or "Rows whose ranges overlap are not ranked.",
                                       [(n, e.low, float(e), e.high) for n, r in ok if (e := estimate(r["step_s"])).low and e.high], unit="s", log=True))  # fmt: skip
         priced = [(n, r) for n, r in ok if estimate(r["usd_per_mtok"]).value is not None]
         if priced:
-            pictures.append(charts.points("Cost against time", "Down and left is better." + (" Rows without a known price are not here." if len(priced) < len(ok) else ""), {n: [(float(estimate(r["days"])), float(estimate(r["usd_per_mtok"])), plan_words(r["plan"]))] for n, r in priced},
+            better = [found.why_not(m) for m in ("usd_per_mtok", "days")] if len(ok) > 1 else []
+            note = " ".join([*(w for w in better if w)] or ["Down and left is better."]) + (" Rows without a known price are not here." if len(priced) < len(ok) else "")  # fmt: skip
+            pictures.append(charts.points("Cost against time", note, {n: [(float(estimate(r["days"])), float(estimate(r["usd_per_mtok"])), plan_words(r["plan"]))] for n, r in priced},
                                           x="days", y="$ per million tokens"))  # fmt: skip
         for name, r in ok[:1] if is_plan else ok[:6]:
             spread = r.get("spread") or []
@@ -78,34 +58,25 @@ def compare_page(result: Result) -> Page:
         dear = [(float(estimate(r["days"])), float(estimate(r["usd_per_mtok"])), plan_words(r["plan"])) for r in result["pareto"] if estimate(r["usd_per_mtok"]).value is not None and estimate(r["days"]).value is not None]  # fmt: skip
         if dear:
             pictures.append(charts.points("Pareto front: time against cost", "The same plans.", {"front": dear}, x="days", y="$ per million tokens", log_x=True))  # fmt: skip
-    table = []
-    for name, r in zip(label, rows, strict=True):
+    table: list[list[Cell]] = []
+    for place, (name, r) in enumerate(zip(label, rows, strict=True)):
         fits = {True: "yes", False: "no", None: "depends"}[r.get("feasible")]
-        table.append([name, (fits, r.get("reason") or ""), plan_words(r.get("plan")), str(r.get("chips_used", "")), cell(r["step_s"], metric=f"{name}.step_s"), cell(r["mfu"], 100.0, metric=f"{name}.mfu"), cell(r["tokens_per_s_per_chip"], metric=f"{name}.tokens_per_s_per_chip"),
-                      cell(r["usd_per_mtok"], metric=f"{name}.usd_per_mtok"), cell(r["J_per_token"], metric=f"{name}.J_per_token"), cell(r["goodput"], 100.0, metric=f"{name}.goodput"), r.get("survival") or "-", cell(r["days"], metric=f"{name}.days"), cell(r["breakeven_usd_per_chip_h"], metric=f"{name}.breakeven_usd_per_chip_h"),
+
+        def shown(metric: str, scale: float = 1.0, row: Result = r, name: str = name, place: int = place) -> Cell:
+            return cell(row[metric], scale, f"{name}.{metric}", found.mark(metric, place))
+
+        chips = chips_cell(int(r.get("chips_used") or 0), int(r.get("chips_requested") or 0))
+        table.append([name, (fits, r.get("reason") or ""), plan_words(r.get("plan")), (chips, "used / paid for" if "/" in chips else ""), shown("step_s"), shown("mfu", 100.0), shown("tokens_per_s_per_chip"),
+                      shown("usd_per_mtok"), (terms_cell(str(r.get("price") or ""), short=True), str(r.get("price") or "")), shown("J_per_token"), shown("goodput", 100.0), r.get("survival") or "-", shown("days"), shown("breakeven_usd_per_chip_h"),
                       estimate(r["step_s"]).grade if estimate(r["step_s"]).value is not None else "-", r.get("binds", "")])  # fmt: skip
-    head = [
-        "plan" if is_plan else "system",
-        "fits",
-        "plan",
-        "chips",
-        "step, s",
-        "MFU, %",
-        "tokens/s/chip",
-        "$/Mtok",
-        "J/token",
-        "goodput, %",
-        "survives failures by",
-        "days",
-        "break-even $/chip/h",
-        "grade",
-        "binds",
-    ]
-    tables = [Table(title="Answers", head=head, rows=table, note="Hover or focus a number for its grade and range. ? is unknown, with the reason.")]  # fmt: skip
+    head = ["plan" if is_plan else "system", "fits", "plan", "chips", "step, s", "MFU, %", "tokens/s/chip", "$/Mtok", "price", "J/token", "goodput, %", "survives failures by", "days",
+            "break-even $/chip/h", "grade", "binds"]  # fmt: skip
+    tables = [Table(title="Answers", head=head, rows=table, note=NOTE if is_plan else NOTE_MARKED)]  # fmt: skip
     if result.get("why"):
         tables.append(_why(result["why"], rows[0]))
     return Page(
-        title=f"{inputs.get('model')}: {'plans' if is_plan else 'systems compared'}", headline=" ".join(parts),
+        title=f"{inputs.get('model')}: {'plans' if is_plan else 'systems compared'}", headline=str(found),
+        marks=found.marks(len(rows)), beside=beside(rows),
         assumptions=[("model", str(inputs.get("model"))), ("tokens", show_count(float(inputs.get("tokens") or 0))), ("sequence", str(inputs.get("seq"))), ("batch, sequences", f"{float(inputs.get('batch_seqs') or 0):g}"),
                      ("price term", str(inputs.get("price_term"))), ("facts", str(result.get("facts_hash", "")))],
         tables=tables, charts=pictures,

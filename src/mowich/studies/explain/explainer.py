@@ -22,6 +22,7 @@ from mowich.studies.explain.formula import UnknownNameError, evaluate, names, pr
 from mowich.studies.explain.rules import Rule, rules_of
 from mowich.studies.explain.source import Result, Source
 from mowich.studies.explain.tree import Path
+from mowich.studies.ranking import LESS_IS_BETTER, ranking
 from mowich.workloads.model import Model
 
 NUDGE = 1.01
@@ -37,12 +38,6 @@ FLIPS = 6
 
 SLOW_MOVES = 8
 """Facts that are moved where each means a simulation or a programme."""
-
-LESS_IS_BETTER: Mapping[str, bool] = {
-    "step_s": True, "days": True, "usd_per_mtok": True, "J_per_token": True, "ttft_s": True, "tpot_s": True, "total_W": True,
-    "tokens_per_s_per_chip": False, "tokens_per_s_per_user": False, "mfu": False, "goodput": False, "tokens_per_s_per_MW": False,
-}  # fmt: skip
-"""Numbers that rows are compared by, and which way."""
 
 DEFAULT = (
     "step_s",
@@ -377,6 +372,8 @@ class Explainer:
             or self.result["schema"] == "mowich/sweep@1"
         ):
             return None  # points of a sweep are different questions
+        if self.result["schema"] == "mowich/compare@1" and ranking(self.result, metric).best is None:
+            return None  # nobody wins now, so nobody wins instead
         rows = self.result["rows"]
         sources = {i: self.source((*path[:1], i, metric)) for i in range(len(rows))}
         if len([s for s in sources.values() if s is not None]) < 2 or any(

@@ -107,16 +107,6 @@ export function serveWords(r) {
   return r.mode === "aggregated" ? `${r.replicas.decode} × (${words(r.decode)})` : `${r.replicas.prefill}P × (${words(r.prefill)}) + ${r.replicas.decode}D × (${words(r.decode)})`;
 }
 
-const overlap = (a, b) => a.low !== null && b.low !== null && a.low <= b.high && b.low <= a.high;
-
-/** Which rows are best in a metric: the best one, and those whose ranges overlap with it. */
-function ranked(rows, key, most = false) {
-  const known = rows.filter((r) => r.feasible && r[key]?.value !== null && r[key]?.value !== undefined);
-  if (!known.length) return new Map();
-  const best = known.reduce((a, b) => ((most ? b[key].value > a[key].value : b[key].value < a[key].value) ? b : a));
-  return new Map(known.filter((r) => r === best || overlap(r[key], best[key])).map((r) => [r, r === best ? "best" : "close"]));
-}
-
 function number_(row, key, title, ...content) {
   return h("button", { type: "button", class: "number", "data-metric": `${row.system}.${key}`, title: `${title}. Click: why`,
     onclick: (event) => { choose(row); drawer.explain(shown.body, `${row.system}.${key}`, event.currentTarget); } }, ...content);
@@ -127,20 +117,22 @@ function memory(row) {
   return h("td", {}, number_(row, "memory_B", "memory of a device", h("span", { class: "value" }, number(used / 2 ** 30)), h("span", { class: "range" }, `of ${number(row.memory_capacity_B / 2 ** 30)}`)));
 }
 
-function cell(row, key, scale, mark) {
+/** One cell. mark: "best", "close" or ""; beside: a word that stands below the number. */
+function cell(row, key, scale, mark, beside) {
   if (key === "memory_B") return memory(row);
   const e = row[key];
   if (!e || e.value === null || e.value === undefined) return h("td", { class: "unknown", title: e?.reason ?? "unknown" }, h("span", { class: "sr" }, `unknown: ${e?.reason ?? ""}`), h("span", { "aria-hidden": "true" }, "?"));
   const range = e.high > e.low ? `${number(e.low * scale)}–${number(e.high * scale)}` : "";
-  const button = number_(row, key, `grade ${e.grade}${range ? `; 90% range ${range}` : ""}`, h("span", { class: "value" }, number(e.value * scale)), range ? h("span", { class: "range" }, range) : null);
+  const button = number_(row, key, `grade ${e.grade}${range ? `; 90% range ${range}` : ""}`, h("span", { class: "value" }, number(e.value * scale)), range ? h("span", { class: "range" }, range) : null, beside ? h("span", { class: "range" }, beside) : null);
   button.dataset.value = String(e.value);
-  return h("td", { class: mark ?? "" }, button, mark === "best" ? h("span", { class: "tick", title: "best" }, " ✓") : mark === "close" ? h("span", { class: "tick", title: "its range overlaps with the best" }, " ~") : null);
+  return h("td", { class: mark }, button, mark === "best" ? h("span", { class: "tick", title: "best" }, " ✓") : mark === "close" ? h("span", { class: "tick", title: "its range overlaps with the best" }, " ~") : null);
 }
 
-function table(rows, training) {
+/** The table of answers. view: marks and words of the server, which are those of the command line. */
+function table(rows, training, view) {
   const columns = training ? TRAIN : SERVE;
-  const marks = Object.fromEntries(columns.map(([, key]) => [key, ["step_s", "usd_per_mtok", "days", "ttft_s", "tpot_s", "J_per_token"].includes(key) ? ranked(rows, key) : ["tokens_per_s_per_chip", "tokens_per_s_per_user"].includes(key) ? ranked(rows, key, true) : new Map()]));
-  const head = ["System and plan", ...columns.map(([name, , , unit]) => (unit ? `${name}, ${unit}` : name)), "Grade", "Binds"];
+  const chips = view.beside.chips;
+  const head = ["System and plan", ...(chips ? ["chips, used/paid for"] : []), ...columns.map(([name, , , unit]) => (unit ? `${name}, ${unit}` : name)), "Grade", "Binds"];
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Answers" }, h("table", { class: "answers" }, h("caption", { class: "sr" }, "One row a system; each number is a button that explains it"),
     h("thead", {}, h("tr", {}, head.map((t) => h("th", { scope: "col" }, t)))),
     h("tbody", {}, rows.map((r, i) => {
@@ -149,8 +141,8 @@ function table(rows, training) {
       const name = h("th", { scope: "row" }, h("button", { type: "button", class: "system", "aria-pressed": String(i === shown.row), onclick: () => choose(r) }, h("span", { class: `mark ${vendor(r.system_id)}`, "aria-hidden": "true" }), r.system, r.estimated ? " (est.)" : ""),
         words === "–" ? "" : h("span", { class: "plan" }, words), main?.value !== null && r.reason ? h("span", { class: "plan warning" }, r.reason) : "");
       const attributes = { class: `${i === shown.row ? "chosen" : ""} ${r.feasible === false ? "infeasible" : ""}`, "data-system": r.system };
-      if (!main || main.value === null) return h("tr", attributes, name, h("td", { class: "reason", colspan: columns.length + 1 }, r.reason ?? "no plan fits"), h("td", { class: "binds" }, r.binds));
-      return h("tr", attributes, name, columns.map(([, key, scale]) => cell(r, key, scale, marks[key].get(r))), h("td", {}, h("span", { class: `grade ${main.grade}` }, main.grade)), h("td", { class: "binds" }, r.binds));
+      if (!main || main.value === null) return h("tr", attributes, name, chips ? h("td", {}, chips[i]) : "", h("td", { class: "reason", colspan: columns.length + 1 }, r.reason ?? "no plan fits"), h("td", { class: "binds" }, r.binds));
+      return h("tr", attributes, name, chips ? h("td", {}, chips[i]) : "", columns.map(([, key, scale]) => cell(r, key, scale, view.marks[key]?.[i] ?? "", key === "usd_per_mtok" ? view.beside.price_terms[i] : "")), h("td", {}, h("span", { class: `grade ${main.grade}` }, main.grade)), h("td", { class: "binds" }, r.binds));
     }))));
 }
 
@@ -209,7 +201,7 @@ export function render() {
   $("strip").replaceChildren(...answer.view.assumptions.filter(([, v]) => v).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v))));
   const scroll = $("table").firstChild?.scrollLeft ?? 0;
   const focus = document.activeElement?.dataset?.metric;
-  $("table").replaceChildren(table(result.rows, training));
+  $("table").replaceChildren(table(result.rows, training, answer.view));
   $("table").firstChild.scrollLeft = scroll;
   if (focus) $("table").querySelector(`[data-metric="${CSS.escape(focus)}"]`)?.focus();
   draw();

@@ -1,0 +1,300 @@
+"""One answer on every surface: the same words as text, HTML, notebook and web page, and no winner where rows cannot be ranked."""
+
+from __future__ import annotations
+
+import html
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from test_report import comparison
+from test_report import row as made_row
+from test_web import Here
+from typer.testing import CliRunner
+
+import mowich
+from mowich import cli
+from mowich.economics import money
+from mowich.facts import Facts
+from mowich.report.html import PAGES, render
+from mowich.studies.validate import left_out
+from mowich.web.server import Options, create_app
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+SERVE = {"isl": "2k", "osl": "500", "ttft": "2s", "tpot": "50ms"}
+TRAIN_WORDS = ["--train", "--tokens", "1T", "--seq", "4096", "--batch", "256seqs"]
+SERVE_WORDS = ["--serve", "--isl", "2k", "--osl", "500", "--ttft", "2s", "--tpot", "50ms"]
+
+
+@pytest.fixture(scope="module")
+def client() -> Any:
+    with TestClient(create_app(Options(warm=False), Here())) as client:
+        yield client
+
+
+def say(*words: str) -> str:
+    """What a command prints, in one line."""
+    done = CliRunner().invoke(cli.app, [*words, "--quiet"])
+    assert done.exit_code in (0, 3, 4), done.output
+    return " ".join(done.stdout.split())
+
+
+_said: dict[tuple[Any, ...], dict[str, str]] = {}
+
+
+def surfaces(
+    verb: str, on: list[str], work: str, client: TestClient, *, chips: int | None = None, term: str = "default"
+) -> dict[str, str]:
+    """The whole of each surface as plain text, and the headline of the web page; asked once for each question."""
+    key = (verb, *on, work, chips, term)
+    if key not in _said:
+        _said[key] = _surfaces(verb, on, work, client, chips, term)
+    return _said[key]
+
+
+def _surfaces(verb: str, on: list[str], work: str, client: TestClient, chips: int | None, term: str) -> dict[str, str]:
+    job: dict[str, Any] = {"train": TRAIN} if work == "train" else {"serve": SERVE}
+    words = TRAIN_WORDS if work == "train" else SERVE_WORDS
+    sized = [] if chips is None else ["--chips", str(chips)]
+    text = say(verb, "llama-3.1-8b", *words, "--on", ",".join(on), *sized, "--set", f"prices.term={term}")
+    ask = {
+        "model": "llama-3.1-8b",
+        "on": on if verb == "compare" else on[0],
+        "chips": chips,
+        "set": [f"prices.term={term}"],
+        **job,
+    }
+    answer = client.post(f"/api/{verb}", json={k: v for k, v in ask.items() if v is not None}).json()
+    if verb == "compare":
+        result = mowich.compare("llama-3.1-8b", on, chips=chips, term=term, **job)
+    else:
+        result = mowich.plan("llama-3.1-8b", on[0], chips=chips, term=term, **job)
+    plain = " ".join(
+        html.unescape(
+            re.sub(r"<[^>]*>", " ", render(json.loads(json.dumps(result.to_dict()))).split("</header>")[0])
+        ).split()
+    )
+    book = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", result._repr_html_())).split())
+    return {"text": text, "html": plain, "notebook": book, "web": answer["view"]["headline"]}
+
+
+CASES = [
+    ("compare", ["trn3", "h200", "gb300", "ironwood"], 64, "default"),
+    ("compare", ["trn3", "h200", "gb300", "ironwood"], 64, "on-demand"),
+    ("compare", ["trn3", "h200", "ironwood"], None, "default"),
+    ("compare", ["h200"], 8, "default"),
+    ("plan", ["h200"], 8, "default"),
+    ("plan", ["trn3"], 16, "default"),
+]
+
+
+@pytest.mark.parametrize("work", ["train", "serve"])
+@pytest.mark.parametrize(("verb", "on", "chips", "term"), CASES)
+def test_every_surface_says_the_same(client: TestClient, work: str, verb: str, on: list[str], chips: int | None, term: str) -> None:  # fmt: skip
+    said = surfaces(verb, on, work, client, chips=chips, term=term)
+    head = said["web"]
+    assert len(head) > 20
+    assert said["text"].startswith(head)
+    assert head in said["html"]
+    assert head in said["notebook"]
+
+
+@pytest.mark.parametrize("work", ["train", "serve"])
+def test_cost_is_not_ranked_across_terms_on_any_surface(client: TestClient, work: str) -> None:
+    said = surfaces("compare", ["trn3", "h200", "gb300", "ironwood"], work, client, chips=64)
+    for name, text in said.items():
+        assert "cheapest" not in text.casefold(), name
+        assert "Cost is not ranked: prices are on different terms (h200 capacity block, gb300 3-year estimate, ironwood on demand)" in text, name  # fmt: skip
+        assert "set one with --set prices.term=on-demand, which h200 and ironwood have" in text, name
+
+
+@pytest.mark.parametrize("work", ["train", "serve"])
+def test_the_term_that_is_advised_gives_a_winner(client: TestClient, work: str) -> None:
+    said = surfaces("compare", ["trn3", "h200", "gb300", "ironwood"], work, client, chips=64)["web"]
+    term = re.search(r"--set prices\.term=([\w-]+)", said)[1]  # type: ignore[index]
+    then = surfaces("compare", ["trn3", "h200", "gb300", "ironwood"], work, client, chips=64, term=term)["web"]
+    assert then.startswith("Cheapest: ")
+    assert "(on demand)" in then
+
+
+@pytest.mark.parametrize("work", [TRAIN_WORDS, SERVE_WORDS])
+@pytest.mark.parametrize("on", ["trn2,ironwood,gb300", "trn3,gb300", "trn3,trn4", "trn2,trn3", "gb300,mi355x"])
+def test_what_is_advised_where_no_term_is_common_gives_a_winner(work: list[str], on: str) -> None:
+    words = ["compare", "llama-3.1-8b", *work, "--on", on, "--chips", "64"]
+    said = say(*words)
+    assert "Cheapest" not in said
+    advice = re.findall(
+        r"--set (prices\.[\w.-]+)='?([\w$/-]+)'?", said.split("Prices:")[0].split("Notes")[0].split("prices:")[0]
+    )
+    if on != "trn3,trn4":  # neither has a price, which the headline says
+        assert advice
+        assert "Cheapest: " in say(*words, *[w for path, value in advice for w in ("--set", f"{path}={value.replace('$N', '$3')}")])  # fmt: skip
+
+
+@pytest.mark.parametrize("work", ["train", "serve"])
+def test_unequal_numbers_of_chips_have_no_fastest_and_a_column(client: TestClient, work: str) -> None:
+    said = surfaces("compare", ["trn3", "h200", "ironwood"], work, client)
+    for name, text in said.items():
+        assert "fastest" not in text.casefold(), name
+        assert "Default sizes: trn3 144, h200 8, ironwood 9,216 chips; set --chips N for equal numbers." in text, name
+        assert "Most per chip: " in text, name
+    assert said["web"].startswith("Default sizes: ")
+    assert "system chips" in said["text"]
+    assert re.search(r"h200 8 ", said["text"])
+    equal = surfaces("compare", ["trn3", "h200", "ironwood"], work, client, chips=64)
+    assert all("sizes:" not in text for text in equal.values())
+    assert "system chips" not in equal["text"]
+    assert ("Fastest: " in equal["web"]) == (work == "train")
+
+
+def answer(rows: list[Any], **inputs: Any) -> dict[str, Any]:
+    """A comparison's JSON of rows made by hand."""
+
+    data = comparison(*rows).to_dict()
+    systems = [
+        {"system": r.system, "id": r.system_id, "chips": r.chips_requested, "stack": "x", "price_terms": {}}
+        for r in rows
+    ]
+    return json.loads(json.dumps({**data, "inputs": {**data["inputs"], "systems": systems, **inputs}}))  # type: ignore[dict-item]
+
+
+def a_label(term: str, estimate: bool) -> str:
+    return f"$2.00/chip/h, {term}{', estimate' if estimate else ''}, 2026-01-01, somewhere"
+
+
+def test_crowns_follow_the_rule_in_random_comparisons() -> None:
+    """Cheapest: two rows or more with a price, one term, no estimate. Fastest: equal numbers of chips, to within 5%."""
+    dice = random.Random(5)
+    seen: set[tuple[bool, bool]] = set()
+    for _ in range(300):
+        terms = dice.sample(["on-demand", "3y", "capacity-block", "market"], k=dice.choice([1, 1, 2]))
+        counts = dice.choice([[64], [64], [100, 104], [64, 72], [8, 9216]])
+        rows, priced, guessed = [], set(), False
+        for i in range(dice.randint(2, 5)):
+            term = dice.choice([*terms, "none"])
+            guess = term != "none" and dice.random() < 0.1
+            own = term != "none" and not guess and dice.random() < 0.15
+            cost = None if term == "none" else dice.uniform(0.1, 2.0)
+            label = "no published price" if cost is None else "$2.00/chip/h, yours" if own else a_label(term, guess)
+            guessed |= guess
+            if cost is not None:
+                priced.add((i, "yours" if own else term))
+            chips = dice.choice(counts)
+            rows.append(made_row(f"s{i}", step=dice.uniform(1, 9), cost=cost, price_label=label, chips_requested=chips, chips_used=chips, chips_idle=0, by=dice.uniform(1.01, 1.4)))  # fmt: skip
+        asked = [r.chips_requested for r in rows]
+        equal = max(asked) <= 1.05 * min(asked)
+        one_term = len({t for _, t in priced} - {"yours"}) <= 1
+        ranked = len(priced) > 1 and one_term and not guessed
+        data = answer(rows)
+        page = PAGES["mowich/compare@1"](data)
+        assert ("Cheapest: " in page.headline) == ranked, page.headline
+        assert ("Fastest: " in page.headline) == equal, page.headline
+        assert ("Cost is not ranked" in page.headline) == (bool(priced) and not ranked), page.headline
+        assert ("best" in page.marks["usd_per_mtok"]) == ranked
+        assert ("best" in page.marks["days"]) == equal == ("best" in page.marks["step_s"])
+        column = page.tables[0].head.index("$/Mtok")
+        cells = [line[column][0] for line in page.tables[0].rows]
+        assert any(c.endswith(("←", "~")) for c in cells) == ranked
+        seen.add((ranked, equal))
+    assert len(seen) == 4
+
+
+def test_a_label_says_on_which_terms_its_price_stands(facts: Facts) -> None:
+    found = 0
+    for system in facts.ids("systems"):
+        for term in money.TERMS:
+            price = money.price(facts, system, term=term)
+            quote = money.quote(price.label)
+            if price.rate.value is None:
+                assert quote is None
+                continue
+            assert quote == money.Quote(price.term, price.rate.grade == "D")
+            found += 1
+        assert money.quoted_terms(facts, system).keys() <= set(money.TERMS) - {"default"}
+    assert found > 30
+
+
+def test_terms_stand_beside_the_dollars_of_every_surface(client: TestClient) -> None:
+    for work, words in (("train", TRAIN_WORDS), ("serve", SERVE_WORDS)):
+        text = say("compare", "llama-3.1-8b", *words, "--on", "h200,gb300,ironwood", "--chips", "64")
+        for term in ("cap. block", "3y est.", "on-demand"):
+            assert term in text
+        job = {"train": TRAIN} if work == "train" else {"serve": SERVE}
+        view = client.post("/api/compare", json={"model": "llama-3.1-8b", "on": ["h200", "gb300", "ironwood"], "chips": 64, **job}).json()["view"]  # fmt: skip
+        assert view["beside"] == {"price_terms": ["cap. block", "3y est.", "on-demand"]}
+        assert set(view["marks"]["usd_per_mtok"]) == {""}
+        page = PAGES["mowich/compare@1"](
+            json.loads(json.dumps(mowich.compare("llama-3.1-8b", ["h200", "gb300"], chips=64, **job).to_dict()))
+        )  # type: ignore[arg-type]
+        at = page.tables[0].head.index("price")
+        assert [line[at][0] for line in page.tables[0].rows] == ["cap. block", "3y est."]
+
+
+def test_flip_points_and_explanations_name_no_winner_on_cost_that_is_not_ranked(facts: Facts) -> None:
+    result = json.loads(
+        json.dumps(mowich.compare("llama-3.1-8b", ["h200", "gb300", "ironwood"], train=TRAIN, chips=64).to_dict())
+    )
+    text = " ".join(re.sub(r"<[^>]*>", " ", render(result, facts=facts)).split())
+    assert not re.search("cheapest", text.split("Make it again")[0], re.IGNORECASE)
+    assert "gb300 costs a token what ironwood (on demand) does" in text
+    told = mowich.compare("llama-3.1-8b", ["h200", "gb300", "ironwood"], train=TRAIN, chips=64).explain(
+        "gb300.usd_per_mtok"
+    )
+    assert "wins" not in told
+
+
+def test_the_page_in_a_browser_takes_its_marks_from_the_server() -> None:
+    script = (ROOT / "src/mowich/web/static/results.js").read_text(encoding="utf-8")
+    assert "overlap(" not in script
+    assert "view.marks" in script
+
+
+# accuracy --------------------------------------------------------------------------------------------------------------
+
+
+def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestClient) -> None:
+    view = client.get("/api/validate").json()["view"]
+    shown = say("validate")
+    for text in (view["headline"], shown):
+        assert text.startswith("Left out of the fit: median error 6.6%, 90% under 26.0%")
+        assert text.index("7.7%") < text.index("In sample: ")
+    assert shown.startswith(view["headline"])
+    assert view["tables"][0]["title"] == "Left out of the fit"
+    assert [line[0] for line in view["tables"][0]["rows"]] == [
+        "training, time of a step", "training, time of a step", "serving, time per token", "serving, time to first token", "serving, tokens per second and chip",
+    ]  # fmt: skip
+    assert "in sample" in view["tables"][1]["title"]
+    assert all("in sample" in chart["title"] for chart in view["charts"])
+
+
+def test_rows_of_ones_own_are_not_called_in_sample(tmp_path: Path) -> None:
+    text = (ROOT / "src/mowich/facts/published/training.csv").read_text(encoding="utf-8").splitlines()
+    own = tmp_path / "own.csv"
+    own.write_text("\n".join(text[:12]) + "\n", encoding="utf-8")
+    assert not re.search("in sample|left out", say("validate", str(own)), re.IGNORECASE)
+
+
+def test_left_out_errors_are_those_of_the_documents() -> None:
+    """One file; the pages are written from the same numbers, and README tells them."""
+    found = {(e.work, e.what, e.unit): e for e in left_out()}
+    step, tokens = "time of a step", "tokens per second and chip"
+    training = (ROOT / "docs/accuracy.md").read_text(encoding="utf-8")
+    line = next(x for x in training.splitlines() if x.startswith("| all | "))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for unit in ("groups", "sources"):
+        e = found["training", step, unit]
+        assert f"{100 * e.median:.1f} / {100 * e.p90:.1f}" in line
+        assert f"{e.in_range:.0%}" in line
+        assert f"{100 * e.median:.1f}%" in readme
+        assert f"{100 * e.p90:.1f}%" in readme
+    serving = (ROOT / "docs/accuracy-serving.md").read_text(encoding="utf-8")
+    line = next(x for x in serving.splitlines() if x.startswith("| all | "))
+    for what in ("time per token", "time to first token", tokens):
+        e = found["serving", what, "groups"]
+        assert f"{100 * e.median:.1f}% / {100 * e.p90:.1f}%" in line
+        assert str(e.rows) in line
