@@ -36,15 +36,8 @@ OFF_GRID: Mapping[str, list[tuple[int, ...]]] = {
 
 
 def flop(op: str, shape: tuple[int, ...]) -> float:
-    """Of the products of an operator: causal attention counts what is seen."""
-    if op in ("matmul", "moe_gemm"):
-        return 2.0 * float(np.prod(shape))
-    if op == "swiglu_mlp":
-        return 6.0 * float(np.prod(shape))
-    if op == "attention_prefill":
-        heads, queries, prefix, d = shape
-        return 4.0 * heads * d * queries * (prefix + (queries + 1) / 2)
-    return 4.0 * float(np.prod(shape)) if op == "attention_decode" else 0.0
+    """Least arithmetic of an operator."""
+    return float(OPERATORS[op].flop(*map(np.float64, shape)))
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

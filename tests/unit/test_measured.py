@@ -50,6 +50,15 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_kernels_timed_above_the_published_rates_give_no_share_above_one(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """A table of a burst clock, or of data that never left a cache."""
+    system = resolve(FACTS, "h200:1")
+    faster = lambda folder, name, framework: (made(name, 3 * system.peak_flops["bf16"], 3 * system.hbm_Bps), f"{framework} 1.0, {name}")  # noqa: E731  # fmt: skip
+    monkeypatch.setattr(measured, "table", faster)
+    for r in measured.reached(system, "vllm"):
+        assert (r.value, r.high) == (1.0, 1.0)
+
+
 def test_medians_are_recovered(tables: Path) -> None:
     got = {r.field: r.value for r in measured.reached(resolve(FACTS, "h200:1"), "vllm")}
     assert got["weights_16"] == pytest.approx(0.8)

@@ -13,13 +13,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.tables.schema import FORMAT_B
+
 Column = NDArray[np.float64]
 
 WEIGHTS = ("bf16", "fp8", "mxfp8", "int8", "nvfp4", "mxfp4", "int4")
 """Formats that weights can be served in; "int4" is weight-only (group-scaled), as in AWQ and Kimi K2.5."""
 
-WEIGHT_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.03125, "int8": 1.0, "nvfp4": 0.5625, "mxfp4": 0.53125, "int4": 0.53125}
-"""Bytes per weight with its scales: 8 bits per 32 (mx), 8 bits per 16 (nvfp4), 16 bits per 64 or less (int4): definitions."""
+WEIGHT_B = FORMAT_B
+"""Bytes per weight with its scales, by format."""
 
 KV = ("bf16", "fp8")
 """Formats of the cache."""

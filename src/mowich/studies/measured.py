@@ -26,6 +26,7 @@ import numpy as np
 from mowich.errors import UserError
 from mowich.facts import Facts, load
 from mowich.machines.system import System, resolve
+from mowich.tables.schema import FORMAT_B, OPERATORS
 
 ROOT = "MOWICH_OPERATOR_TABLES"
 """Environment variable: a folder `systems` of aiconfigurator-core, where it is not installed."""
@@ -33,7 +34,6 @@ ROOT = "MOWICH_OPERATOR_TABLES"
 FRAMEWORKS = {"vllm": "vllm", "trtllm": "trtllm", "sglang": "sglang"}
 FORMATS = {"16": ("bfloat16", "bf16"), "8": ("fp8", "fp8"), "4": ("nvfp4", "nvfp4")}
 """Suffix of a constant -> (format's name in the tables, precision of the peak)."""
-BYTES = {"16": 2.0, "8": 1.0, "4": 0.5625}
 FEW, MANY, WIDE = 32, 2048, 4096
 """Tokens of a skinny and of a large matrix product, and its least width."""
 CACHE_B, PROMPT = 64e6, 4096
@@ -105,6 +105,7 @@ def reached(system: System, engine: str) -> list[Reached]:
     out: list[Reached | None] = []
     t, source = table(folder, "gemm_perf", framework)
     version = source.split(",")[0].split(" ")[1]
+    work = OPERATORS["matmul"].flop
     m, n, k, seconds = t["m"], t["n"], t["k"], t["latency"] * 1e-3
     wide = (n >= WIDE) & (k >= WIDE) & (n <= 8 * WIDE) & (k <= 8 * WIDE)
     for suffix, (name, precision) in FORMATS.items():
@@ -113,8 +114,10 @@ def reached(system: System, engine: str) -> list[Reached]:
             continue
         here = wide & (t["gemm_dtype"] == name)
         few, many = here & (m <= FEW), here & (m >= MANY)
-        out.append(median(f"weights_{suffix}", n[few] * k[few] * BYTES[suffix] / seconds[few] / system.hbm_Bps, source))
-        out.append(median(f"compute_{suffix}", 2.0 * m[many] * n[many] * k[many] / seconds[many] / peak, source))
+        out.append(
+            median(f"weights_{suffix}", n[few] * k[few] * FORMAT_B[precision] / seconds[few] / system.hbm_Bps, source)
+        )
+        out.append(median(f"compute_{suffix}", work(m[many], n[many], k[many]) / seconds[many] / peak, source))
     t, source = table(folder, "generation_attention_perf", framework)
     plain = (
         (t["kv_cache_dtype"] == "bfloat16")

@@ -2,8 +2,13 @@
 
 Time is interpolated linearly along each dimension, as a kernel's work adds up, and in logarithms along the few where it does not (a prompt's
 length). A shape below the smallest, beyond the largest or in a hole of the grid has time nan and `inside` False. Only along a
-dimension in which the kernel repeats the same work do the two largest sizes give what one more unit takes, which is added for each
-beyond them; `scaled` says so.
+dimension in which the kernel repeats the same work do the largest sizes give what one more unit, or one more block, takes, which is added for
+each beyond them; `scaled` says so. Along several such dimensions at once each cell of the grid's corner is continued, so that experts beyond
+the table times rows beyond it take so many blocks for each of so many experts.
+
+No time is below what the hardware allows: an operator's work (`schema`) at the published dense peak of its format, and its bytes at the
+share of HBM bandwidth of who runs it. That holds for seconds, low and high alike, and for what was measured too; `at_limit` says where it was
+needed: a table, or its extension, said less there.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mowich.errors import UserError, unknown
 from mowich.estimate import worst_grade
+from mowich.facts import load
 from mowich.tables import schema
 
 Floats = NDArray[np.float64]
@@ -29,13 +35,15 @@ Bools = NDArray[np.bool_]
 class Times:
     """Answer of `operator_s`, arrays of the shape of its arguments. seconds, low, high: nan where the table does not reach; low..high is the
     90% interval; inside: within the shapes of the table; scaled: beyond its largest in a dimension of repeated work, extended by
-    the time of one more; grade: the weakest of the table ("" without one); kind: "simulated", "measured" or both; hash: of kernel and costs."""
+    the time of one more; at_limit: the table said less than the hardware allows, and `seconds` is what it allows; grade: the weakest of the
+    table ("" without one); kind: "simulated", "measured" or both; hash: of kernel and costs."""
 
     seconds: Floats
     low: Floats
     high: Floats
     inside: Bools
     scaled: Bools
+    at_limit: Bools
     grade: str
     kind: str
     kernel: str
@@ -76,18 +84,18 @@ def operator_s(
     if grid is None:
         nothing = np.full(points.shape[1:], np.nan)
         no = np.zeros(points.shape[1:], np.bool_)
-        return Times(
-            seconds=nothing, low=nothing, high=nothing, inside=no, scaled=no, grade="", kind="", kernel="", hash=""
-        )
+        return Times(seconds=nothing, low=nothing, high=nothing, inside=no, scaled=no, at_limit=no, grade="", kind="", kernel="", hash="")  # fmt: skip
     flat = points.reshape(len(points), -1)
-    seconds, low, high = _interpolate(operator, grid, flat).reshape(3, *points.shape[1:])
+    tabled = _interpolate(operator, grid, flat).reshape(3, *points.shape[1:])
+    least = least_s(chip, op, dtype, points, scope)
+    seconds, low, high = np.maximum(tabled, least)  # nan stays nan
     known = np.isfinite(seconds)
     beyond = np.array([d in operator.repeats for d in operator.dims])[:, None] & (
         flat > np.array([[a[-1]] for a in grid.axes])
     )
     scaled = known & beyond.any(axis=0).reshape(known.shape)
     return Times(seconds=seconds, low=np.minimum(low, seconds), high=np.maximum(high, seconds), inside=known & ~scaled, scaled=scaled,
-                 grade=grid.grade, kind=grid.kind, kernel=grid.kernel, hash=grid.hash)  # fmt: skip
+                 at_limit=known & (tabled[0] < least), grade=grid.grade, kind=grid.kind, kernel=grid.kernel, hash=grid.hash)  # fmt: skip
 
 
 def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", folder: Path = schema.FOLDER) -> float:
@@ -98,6 +106,26 @@ def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", fo
     """
     grid = _grid(op, chip, dtype, scope, folder)
     return float(grid.axes[list(schema.operator(op).dims).index(dim)][-1]) if grid else 0.0
+
+
+def least_s(chip: str, op: str, dtype: str, points: Floats, scope: str) -> Floats:
+    """Seconds [...] below which no device of a chip can run an operator at `points` [dims, ...]: its FLOP at the published dense peak of the
+    format, or its least bytes at the device's share of HBM bandwidth, whichever takes longer. Raises UserError where the chip's facts lack either."""
+    operator, (peak, Bps) = schema.operator(op), _rates(chip, dtype, scope)
+    return np.maximum(operator.flop(*points) / peak, operator.least_B(schema.FORMAT_B[dtype], *points) / Bps)
+
+
+@cache
+def _rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
+    """(FLOP/s, bytes/s) as published, of what a scope runs on. A core or a pair that works alone has the stack of HBM that its data lie in, at
+    least; in scope "chip" every device has an equal share of both."""
+    facts, at = load(), f"chips.{chip}"
+    peak, Bps = facts.number(f"{at}.peak_dense.{dtype}"), facts.number(f"{at}.memory.hbm_bandwidth")
+    if scope == "chip":
+        devices = facts.number(f"{at}.devices_per_chip")
+        return peak / devices, Bps / devices
+    share = {"core": 1.0, "pair": 2.0}[scope] / facts.number(f"{at}.matrix_unit.count")
+    return peak * share, Bps * max(share, 1.0 / facts.number(f"{at}.memory.hbm_stacks"))
 
 
 def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
@@ -131,7 +159,7 @@ class _Grid:
 
 @cache
 def _grid(op: str, chip: str, dtype: str, scope: str, folder: Path) -> _Grid | None:
-    rows = [r for r in schema.read(op, folder) if (r.chip, r.dtype, r.scope) == (chip, dtype, scope)]
+    rows = schema.read(op, folder, chip=chip, dtype=dtype, scope=scope)
     if not rows:
         return None
     sizes = np.array([r.shape for r in rows], np.float64)
@@ -178,17 +206,32 @@ def _linear(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
     """`_interpolate` for an operator without curved dimensions: the corners of each point's cell, weighed."""
     index, share = np.zeros((1, points.shape[1]), np.intp), np.ones((1, points.shape[1]))
     for d, axis, x in zip(op.dims, grid.axes, points, strict=True):
-        top = len(axis) - 1
-        at = np.minimum(np.searchsorted(axis, x, side="right") - 1, max(top - 1, 0))
-        outside = (at < 0) | ((x > axis[-1]) & (d not in op.repeats or top == 0))
-        at = np.maximum(at, 0)
-        above = np.minimum(at + 1, top)
-        w = (x - axis[at]) / np.maximum(axis[above] - axis[at], 1.0)
-        w = np.where(outside, np.nan, w)
-        index = np.concatenate((index * (top + 1) + at, index * (top + 1) + above))
-        share = np.concatenate((share * (1.0 - w), share * w))
+        nodes = _nodes(axis, x, d in op.repeats, op.blocks.get(d))
+        index = np.concatenate([index * len(axis) + at for at, _ in nodes])
+        share = np.concatenate([share * w for _, w in nodes])
     values = grid.flat_s[:, index]
     return np.asarray(np.where(share == 0.0, 0.0, share * values).sum(axis=1))  # a hole counts only where it has weight
+
+
+def _nodes(axis: Floats, x: Floats, repeats: bool, block: float | None) -> list[tuple[NDArray[np.intp], Floats]]:
+    """Along one dimension: (index of a size [n], its weight [n]) of the sizes whose times make the time at x [n]; weights are nan outside.
+
+    The two sizes around x. Beyond the largest, where the work repeats: the last two, continued; or, where the kernel works in blocks, the time as far
+    into a block as x is, and of each whole block the time of the last one.
+    """
+    top = len(axis) - 1
+    beyond = x > axis[-1]
+    outside = (x < axis[0]) | (beyond & (not repeats or top == 0))
+    more: list[tuple[NDArray[np.intp], Floats]] = []
+    if block is not None and repeats and top > 0 and beyond.any() and axis[-1] - block in axis:
+        whole = np.where(beyond, np.ceil((x - axis[-1]) / block), 0.0)
+        x = x - whole * block
+        last = np.full(x.shape, top, np.intp)
+        more = [(last, whole), (np.full(x.shape, np.searchsorted(axis, axis[-1] - block), np.intp), -whole)]
+    at = np.clip(np.searchsorted(axis, x, side="right") - 1, 0, max(top - 1, 0))
+    above = np.minimum(at + 1, top)
+    w = np.where(outside, np.nan, (x - axis[at]) / np.maximum(axis[above] - axis[at], 1.0))
+    return [(at, 1.0 - w), (above, w), *more]
 
 
 def _corners(
