@@ -116,6 +116,22 @@ def test_overlapping_rows_are_marked_and_not_ranked(facts: Facts) -> None:
     assert next(line for line in text.splitlines() if line.startswith("  h100")).count("~") >= 1
 
 
+def test_the_hand_tuned_line_says_what_no_table_covers(facts: Facts) -> None:
+    """Trainium4 has no tables, and no table reaches all of a step: the reader is told the share, and where each term is named."""
+    from mowich.report.table import Style
+    from mowich.report.text import compare_text
+
+    found = on(facts, "trn3", "trn4", chips=256, model="deepseek-v3")
+    some, none = (row.hand_tuned_step_s for row in found.rows)
+    assert some is not None
+    assert none is not None
+    assert 0 < some.coverage["simulated kernels"] < 1
+    assert none.coverage == {"analytic": 1.0}
+    text = " ".join(compare_text(found, load("deepseek-v3"), Style(width=100)).split())
+    assert "from simulated kernels" in text
+    assert "none of trn4; the rest by formulas, named under mowich explain FILE SYSTEM.hand_tuned_step_s" in text
+
+
 def test_equal_footing(facts: Facts) -> None:
     units = on(facts, "trn3", "gb300", chips=2, equal="units")
     assert [r.chips_requested for r in units.rows] == [288, 144]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve
 from mowich.plans.plan import Plan, Plans, TrainJob
@@ -108,6 +109,21 @@ def test_coverage_is_the_share_of_timed_operators(facts: Facts) -> None:
     rest = tuned.coverage * tuned.step.total_s - timed  # of the head and recompute
     assert 0 < rest < parts["head"] + parts["recompute"]
     assert 0.3 < tuned.coverage < 0.95
+
+
+@pytest.mark.parametrize(("chip", "name", "said"), [
+    ("trn3", "gemm.shared_up", "operator tables of trainium3: kernels of ours"), ("trn3", "moe.experts", "operator tables of trainium3: kernels of ours"),
+    ("trn3", "attention.core", "the formula: no operator table of trainium3 reaches this"), ("trn3", "memory_bound", "33% from operator tables of trainium3; the rest"),
+    ("trn4", "moe.experts", "the formula: no operator table of trainium4 reaches this")])  # fmt: skip
+def test_each_term_says_whether_a_table_reaches_it(facts: Facts, chip: str, name: str, said: str) -> None:
+    """Latent attention has no table, and Trainium4 has none at all; of memory-bound work the forward pass was timed, a third of it."""
+    notes = Notes()
+    predict_hand_tuned(
+        builtin("deepseek-v3"), resolve(facts, chip, chips=256), JOB, Plan(dp=1024, ep=64, zero=3), notes
+    )
+    found = [t for key, t in notes.terms.items() if key.startswith(f"{name} x 58 layers")]
+    assert len(found) == 1
+    assert found[0].note.startswith(said)
 
 
 def test_a_chip_without_tables_is_all_formula(facts: Facts) -> None:

@@ -93,6 +93,10 @@ class Efficiency:
     runtime_reserve: float
 
 
+OF_PUBLISHED = ("gemm_efficiency", "attention_efficiency", "hbm_efficiency")
+"""Fields of `Efficiency` that are a share of a published rate: nothing reaches more than all of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
     """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field."""
@@ -329,7 +333,10 @@ def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int 
         raise unknown("software stack", stack_name, known, where="--stack")
     efficiency: dict[str, Any] = {}
     for entry in fields(Efficiency):
-        efficiency[entry.name] = read(f"efficiency.{entry.name}", f"training.{family}.{entry.name}")
+        path = f"training.{family}.{entry.name}"
+        efficiency[entry.name] = read(f"efficiency.{entry.name}", path)
+        if entry.name in OF_PUBLISHED and not 0.0 < efficiency[entry.name] <= 1.0:
+            raise UserError("not a share of the published rate", where=path, given=efficiency[entry.name], allowed="above 0, up to 1")  # fmt: skip
     constants: dict[str, Any] = {"name": stack_name}
     for entry in fields(Stack):
         if entry.name != "name":

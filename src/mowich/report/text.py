@@ -286,7 +286,8 @@ def tuned_lines(rows: Sequence[Row], style: Style) -> list[str]:
     shares = [(r.system, tuned.coverage.get("simulated kernels")) for r, tuned in found]
     covered = ", ".join(f"{share:.0%} of {name} time" if share else f"none of {name}" for name, share in shares)
     return wrap(
-        f"Software on Trainium, s per step: {said}. Coverage, hand-tuned: from simulated kernels {covered}.",
+        f"Software on Trainium, s per step: {said}. Coverage, hand-tuned: from simulated kernels {covered}; the rest by formulas, "
+        "named under mowich explain FILE SYSTEM.hand_tuned_step_s.",
         style,
         indent=0,
     )

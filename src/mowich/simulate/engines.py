@@ -154,7 +154,8 @@ class Columns:
         each = (np.arange(len(values)),) if values.ndim > 1 else ()
         at = {field: values[(*each, index)] for field, index in self.index.items()}
         chip = self.chip
-        costs = Costs(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(Costs)})
+        fitted = Costs(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(Costs)})
+        costs = fitted.within_published()
         plain = ~self.speculates
         at["mtp_cost"] = np.where(plain, 1.0, at["mtp_cost"])
         engine = Engine(**{f.name: at[f.name] for f in fields(Engine)})

@@ -1,7 +1,7 @@
 """Operators of a training step at the times of our own kernels, from the timing tables of a chip (`mowich.tables`).
 
 `simulate.train` asks here when it is given a `Kernels`; where a table does not reach, the fitted formula's time that it brings along stands.
-Which operator takes which table, and what has none: docs/tables.md. Tables are those of devices that all work at once and share HBM.
+Which operator takes which table, and what has none: docs/tables.md. No time of a table is below what the hardware allows (`mowich.tables.lookup`). Tables are those of devices that all work at once and share HBM.
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ class Kernels:
     up: Floats | float = 0.0
     mark: Floats | float = 0.0
 
-    @property
-    def note(self) -> str:
-        """What a recorded term says of where its time is from."""
-        return f"time of our kernels: operator tables of {self.chip} where they reach, the formula elsewhere"
+    def source(self, seconds: Floats) -> str:
+        """What a recorded term says of where its time is from. seconds: the term's, a column for each of `mark`, the first unmarked and the last
+        marked: how much longer the marked is says which share of it a kernel was timed for."""
+        marks, x = np.ravel(self.mark), np.ravel(seconds)
+        if x[0] <= 0 or marks[-1] == 0:
+            return ""
+        share = (x[-1] / x[0] - 1.0) / marks[-1] if x.size == marks.size else 0.0
+        if share < 0.005:
+            return f"the formula: no operator table of {self.chip} reaches this"
+        if share > 0.995:
+            return f"operator tables of {self.chip}: kernels of ours"
+        return f"{share:.0%} from operator tables of {self.chip}; the rest by the formula, or a multiple of a timed forward pass"
 
     def _time(self, op: str, dtype: str, **shape: Floats | float) -> Floats:
         """Seconds, nan where the table does not reach."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +194,17 @@ class Costs:
         return Costs(
             *(v[index] if isinstance(v := getattr(self, f.name), np.ndarray) and v.ndim else v for f in fields(self))
         )
+
+    def within_published(self) -> Costs:
+        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of fitted shares pass 1, and a
+        user's own may. `engines` makes every `Costs` so."""
+        capped = {name: np.minimum(getattr(self, name), 1.0) for name in SHARES}
+        return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
+
+
+SHARES = ("w_linear", "w_expert", "w_16", "c_linear", "c_expert", "c_16", "a_decode", "a_prefill", "mla_compute",
+          "expert_compute")  # fmt: skip
+"""Fields of `Costs` that are shares of a published rate."""
 
 
 def both(a: Floats, b: Floats) -> Floats:

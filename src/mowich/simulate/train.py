@@ -106,20 +106,20 @@ class Rates:
     precision: Floats
     kernels: Kernels | None
 
-    @property
-    def by(self) -> str:
-        """What a recorded term says of where operators' times are from."""
-        return "" if self.kernels is None else self.kernels.note
+    def by(self, seconds: Floats) -> str:
+        """What a recorded term of so many seconds says of where its time is from."""
+        return "" if self.kernels is None else self.kernels.source(seconds)
 
 
 def rates(system: System, precision: Floats, kernels: Kernels | None = None) -> Rates:
-    """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here."""
+    """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here. No recipe runs above the published
+    peak of its format, whatever efficiency and gain make together (both at the high ends of their ranges would)."""
     e, index = system.efficiency, precision.astype(np.intp)
     low, four = IS_LOW[index], IS_FOUR[index]
     peaks = np.broadcast_arrays(*(np.atleast_1d(system.peak_flops.get(name, 0.0)) for name in PRECISIONS))
     peak = np.concatenate(peaks, axis=-1)[..., index]
     gain = np.where(four, e.fp4_gain, np.where(low, e.low_precision_gain, system.power_share))
-    return Rates(P=peak * e.gemm_efficiency * gain, P16=system.peak_flops["bf16"] * system.power_share,
+    return Rates(P=peak * np.minimum(e.gemm_efficiency * gain, 1.0), P16=system.peak_flops["bf16"] * system.power_share,
                  m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0), n_half=e.gemm_n_half,
                  B=system.hbm_Bps * e.hbm_efficiency, width_B=WIDTHS[index],
                  quantise_B=np.where(four, e.fp4_quantise_B, np.where(low, e.quantise_B, 0.0)),
@@ -267,7 +267,7 @@ def layer_times(
         inputs = inputs + (0.0 if g.name == "router" else m * k)
         if notes is not None:
             notes.add(f"gemm.{g.name}", seconds, "s", "soft_max(2 m n k sat / P, bytes / B), forward, one layer",
-                      m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half, note=r.by,
+                      m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half, note=r.by(seconds),
                       facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"))  # fmt: skip
     attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, job, p, r, notes))
     width, outputs = ops.ffn_width(layer.ffn)
@@ -318,8 +318,8 @@ def layer_times(
         cp = np.where(p.cp > 1, beside(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention), 0.0)
     if notes is not None:
         notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
-                  t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=r.by, facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
-        notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B, note=r.by,
+                  t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=r.by(memory_bound), facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
+        notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B, note=r.by(quantise),
                   facts=_paths(system, "efficiency.quantise_B"))  # fmt: skip
         notes.add("tp.collective", tp, "s", "beside(collectives x T, overlap with sp, gemm), forward, one layer", collectives=reduces, T=tp_all,
                   bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap"))  # fmt: skip
@@ -364,7 +364,7 @@ def _core_s(
             {"scores": scores, "B": r.B} if "/ B" in formula else {"B": r.B} if layer.recurrent else {}
         )
         notes.add("attention.core", attention, "s", f"{formula}, forward, one layer", t=t, c=a.context(job.attended), q=q, P16=P16, **beyond, **numbers,
-                  note=r.by, facts=_paths(system, "peak_flops.bf16", *constants))  # fmt: skip
+                  note=r.by(attention), facts=_paths(system, "peak_flops.bf16", *constants))  # fmt: skip
     return attention, backward
 
 
@@ -403,7 +403,7 @@ def _experts_s(ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, 
                   tokens=tokens, ep=p.ep, experts=ffn.num_experts, top_k=ffn.top_k, skew=0.0 if job.is_balanced else s.router_skew,
                   facts=_paths(system, "stack.router_skew", "stack.moe_capacity"))  # fmt: skip
         notes.add("moe.experts", up + down, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
-                  experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load, note=r.by,
+                  experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load, note=r.by(up + down),
                   facts=_paths(system, "peak", "efficiency.gemm_efficiency"))  # fmt: skip
         notes.add("moe.permute_route", routing, "s", "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
                   k_moe=passes, B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
@@ -548,12 +548,12 @@ def step_time(
             layers_per_stage=layers_per_stage(model, p),
         )
         notes.add("head", head, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
-                  t=t, V=model.vocab / p.tp, h=h, note=r.by, facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
+                  t=t, V=model.vocab / p.tp, h=h, note=r.by(head), facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
         formula = schedules.BUBBLE_OF[SCHEDULES[int(p.schedule[0])]]
         notes.add("pp_bubble", parts["pp_bubble"], "s", formula, pp=p.pp, vpp=p.vpp, f=forward, b=back, w=weights)
         notes.add("pp_transfer", parts["pp_transfer"], "s", "transfers that the schedule waits for x T, + g max(0, vpp T - stage)", transfers=num_hops,
                   T=transfer, bytes=hop_B, facts=_paths(system, ".bandwidth", ".latency"))  # fmt: skip
-        notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B, note=r.by,
+        notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B, note=r.by(parts["optimizer"]),
                   facts=_paths(system, "stack.optimizer_B", "hbm_Bps"))  # fmt: skip
         notes.add("offload", parts["offload"], "s", "g x (what travels longer than forward and backward take) + optimizer states, bytes / H", g=g,
                   offload=OFFLOADS[int(p.offload[0])], H=system.host_Bps, owned=owned, facts=_paths(system, "host_Bps"))  # fmt: skip
