@@ -25,7 +25,7 @@ PEAK = {"bf16": 1, "fp8": 2, "mxfp8": 4}
 
 OFF_GRID: Mapping[str, list[tuple[int, ...]]] = {
     "matmul": [(m, n, k) for m in (8, 32, 96, 384, 1536, 4096) for n, k in ((1280, 8192), (8192, 1024), (7168, 8192), (8192, 3584), (3072, 1536), (5120, 5120))],
-    "moe_gemm": [(e, m, n, k) for e in (2, 8) for m in (4, 48, 256) for n, k in ((4096, 7168), (1536, 4096), (4096, 768))],
+    "moe_gemm": [(e, m, n, k) for e in (2, 6, 24) for m in (4, 48, 300, 2177) for n, k in ((1536, 3584), (3584, 768))],
     "swiglu_mlp": [(m, h, f) for m in (16, 256, 2048) for h, f in ((4096, 3584), (8192, 1024), (5120, 4096))],
     "attention_prefill": [(h, q, p, 128) for h, q, p in ((1, 256, 0), (2, 1536, 0), (4, 3072, 0), (1, 1024, 2048), (2, 512, 6144))],
     "attention_decode": [(n, g, c, 128) for n in (2, 6, 24) for g, c in ((4, 1024), (8, 4096), (16, 12288))],
@@ -88,7 +88,8 @@ def matmul_shares() -> list[str]:
 
 def others() -> list[str]:
     """Other operators at one shape each: microseconds, share of the arrays' rate, share of the device's part of HBM bandwidth."""
-    chosen = [("swiglu_mlp", (1024, 4096, 8192)), ("swiglu_mlp", (64, 4096, 8192)), ("moe_gemm", (4, 512, 4096, 4096)), ("moe_gemm", (4, 16, 4096, 4096)),
+    chosen = [("swiglu_mlp", (1024, 4096, 8192)), ("swiglu_mlp", (64, 4096, 8192)), ("moe_gemm", (8, 2048, 4096, 4096)), ("moe_gemm", (8, 512, 4096, 4096)),
+              ("moe_gemm", (8, 16, 4096, 4096)),
               ("attention_prefill", (2, 2048, 0, 128)), ("attention_prefill", (2, 2048, 4096, 128)), ("attention_decode", (16, 8, 8192, 128)),
               ("attention_decode", (16, 8, 512, 128)), ("rmsnorm", (2048, 4096)), ("softmax", (2048, 4096)), ("add", (2048, 4096)), ("adamw", (8388608,))]  # fmt: skip
     from mowich.tables import read

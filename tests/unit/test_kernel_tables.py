@@ -10,7 +10,7 @@ from mowich import cli
 from mowich.errors import EXIT_CHECK_FAILED, UserError
 from mowich.studies import kernel_tables as study
 from mowich.studies.kernel_tables import Sweep, Timer
-from mowich.tables import OPERATORS, Row, read, write
+from mowich.tables import OPERATORS, Row, operator_s, read, write
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 CHIPS = ("trainium1", "trainium2", "trainium3")
@@ -117,6 +117,23 @@ def test_the_tables_that_ship_have_every_shape_once() -> None:
                 assert sum((name, shape) in have for name in names) in (0, len(names))
             assert len(have) >= 0.9 * len(names) * len(sweep.shapes())
             assert {r.hash for r in rows if r.chip == chip} == {next(r.hash for r in rows if r.chip == chip)}
+
+
+ASIDE = [
+    ("trainium2", "bf16", (3, 4096, 1024, 1024), 0.01), ("trainium2", "fp8", (24, 3072, 1024, 1024), 0.08), ("trainium3", "fp8", (16, 4096, 512, 1024), 0.05),
+    ("trainium3", "mxfp8", (12, 3072, 2048, 1024), 0.05), ("trainium1", "bf16", (2, 3072, 1024, 1024), 0.05),
+    ("trainium2", "fp8", (4, 2177, 2048, 2048), 0.08), ("trainium3", "mxfp8", (4, 2177, 2048, 2048), 0.08), ("trainium3", "bf16", (2, 1300, 2048, 2048), 0.08),
+    ("trainium2", "bf16", (24, 64, 1024, 2048), 0.15), ("trainium3", "mxfp8", (32, 200, 1024, 1024), 0.15)]  # fmt: skip
+"""(chip, dtype, (experts, rows, columns, contraction), how near): whole blocks and many experts at once, part of a block, few rows of many experts."""
+
+
+@pytest.mark.parametrize(("chip", "dtype", "shape", "near"), ASIDE)
+def test_experts_and_rows_beyond_the_table_take_what_the_kernel_takes(chip: str, dtype: str, shape: tuple[int, ...], near: float) -> None:  # fmt: skip
+    """Shapes that the table does not hold, timed now: beyond its rows, its experts, or both."""
+    sweep = next(s for s in study.sweeps(["moe_gemm"]) if s.dtype == dtype)
+    for row in Timer(KERNELS).rows(sweep, chip, shape):
+        t = operator_s(chip, "moe_gemm", dtype, dict(zip(sweep.sizes, shape, strict=True)), scope=row.scope)
+        assert float(t.seconds) == pytest.approx(row.seconds, rel=near)
 
 
 def test_large_shapes_of_the_tables_are_near_the_rate_that_binds_them() -> None:

@@ -3,8 +3,8 @@
 Time is interpolated linearly along each dimension, as a kernel's work adds up, and in logarithms along the few where it does not (a prompt's
 length). A shape below the smallest, beyond the largest or in a hole of the grid has time nan and `inside` False. Only along a
 dimension in which the kernel repeats the same work do the largest sizes give what one more unit, or one more block, takes, which is added for
-each beyond them; `scaled` says so. Along several such dimensions at once each cell of the grid's corner is continued, so that experts beyond
-the table times rows beyond it take so many blocks for each of so many experts.
+each beyond them; `scaled` says so. Rows of experts beyond the table are blocks, each of which takes what one takes in the steady state, of every
+expert: nothing is the product of a slope along rows and a slope along experts.
 
 No time is below what the hardware allows: an operator's work (`schema`) at the published dense peak of its format, and its bytes at the
 share of HBM bandwidth of who runs it. That holds for seconds, low and high alike, and for what was measured too; `at_limit` says where it was
@@ -85,7 +85,10 @@ def operator_s(
         nothing = np.full(points.shape[1:], np.nan)
         no = np.zeros(points.shape[1:], np.bool_)
         return Times(seconds=nothing, low=nothing, high=nothing, inside=no, scaled=no, at_limit=no, grade="", kind="", kernel="", hash="")  # fmt: skip
+    tile = np.array([operator.tiles.get(d, 0.0) for d in operator.dims])[:, None]
     flat = points.reshape(len(points), -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flat = np.where((tile > 0) & (flat > tile), np.ceil(flat / tile) * tile, flat)
     tabled = _interpolate(operator, grid, flat).reshape(3, *points.shape[1:])
     least = least_s(chip, op, dtype, points, scope)
     seconds, low, high = np.maximum(tabled, least)  # nan stays nan
@@ -203,35 +206,43 @@ def _interpolate(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
 
 
 def _linear(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
-    """`_interpolate` for an operator without curved dimensions: the corners of each point's cell, weighed."""
+    """`_interpolate` for an operator without curved dimensions. Beyond the largest size along a dimension of blocks, the time as far into a block as the
+    point is, and for each whole block the time of the table's last one, with as many copies at work as the table has: the steady state."""
+    points, more = points.copy(), np.zeros((3, points.shape[1]))
+    at = {d: j for j, d in enumerate(op.dims)}
+    for d, block in op.blocks.items():
+        j, largest = at[d], grid.axes[at[d]][-1]
+        whole = np.maximum(0.0, np.ceil((points[j] - largest) / block))
+        if not whole.any() or largest - block not in grid.axes[j]:
+            continue
+        steady, share = points.copy(), whole
+        if op.copies:
+            most = grid.axes[at[op.copies]][-1]
+            steady[at[op.copies]], share = most, whole * points[at[op.copies]] / most
+        ends = []
+        for size in (largest, largest - block):
+            steady[j] = size
+            ends.append(_cell(op, grid, steady))
+        more += np.where(whole > 0, share * (ends[0] - ends[1]), 0.0)
+        points[j] -= whole * block
+    return _cell(op, grid, points) + more
+
+
+def _cell(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
+    """The corners of each point's cell, weighed; beyond the grid along repeated work, its last cell continued."""
     index, share = np.zeros((1, points.shape[1]), np.intp), np.ones((1, points.shape[1]))
     for d, axis, x in zip(op.dims, grid.axes, points, strict=True):
-        nodes = _nodes(axis, x, d in op.repeats, op.blocks.get(d))
-        index = np.concatenate([index * len(axis) + at for at, _ in nodes])
-        share = np.concatenate([share * w for _, w in nodes])
+        top = len(axis) - 1
+        at = np.minimum(np.searchsorted(axis, x, side="right") - 1, max(top - 1, 0))
+        outside = (at < 0) | ((x > axis[-1]) & (d not in op.repeats or top == 0))
+        at = np.maximum(at, 0)
+        above = np.minimum(at + 1, top)
+        w = (x - axis[at]) / np.maximum(axis[above] - axis[at], 1.0)
+        w = np.where(outside, np.nan, w)
+        index = np.concatenate((index * (top + 1) + at, index * (top + 1) + above))
+        share = np.concatenate((share * (1.0 - w), share * w))
     values = grid.flat_s[:, index]
     return np.asarray(np.where(share == 0.0, 0.0, share * values).sum(axis=1))  # a hole counts only where it has weight
-
-
-def _nodes(axis: Floats, x: Floats, repeats: bool, block: float | None) -> list[tuple[NDArray[np.intp], Floats]]:
-    """Along one dimension: (index of a size [n], its weight [n]) of the sizes whose times make the time at x [n]; weights are nan outside.
-
-    The two sizes around x. Beyond the largest, where the work repeats: the last two, continued; or, where the kernel works in blocks, the time as far
-    into a block as x is, and of each whole block the time of the last one.
-    """
-    top = len(axis) - 1
-    beyond = x > axis[-1]
-    outside = (x < axis[0]) | (beyond & (not repeats or top == 0))
-    more: list[tuple[NDArray[np.intp], Floats]] = []
-    if block is not None and repeats and top > 0 and beyond.any() and axis[-1] - block in axis:
-        whole = np.where(beyond, np.ceil((x - axis[-1]) / block), 0.0)
-        x = x - whole * block
-        last = np.full(x.shape, top, np.intp)
-        more = [(last, whole), (np.full(x.shape, np.searchsorted(axis, axis[-1] - block), np.intp), -whole)]
-    at = np.clip(np.searchsorted(axis, x, side="right") - 1, 0, max(top - 1, 0))
-    above = np.minimum(at + 1, top)
-    w = np.where(outside, np.nan, (x - axis[at]) / np.maximum(axis[above] - axis[at], 1.0))
-    return [(at, 1.0 - w), (above, w), *more]
 
 
 def _corners(

@@ -41,7 +41,9 @@ Work = Callable[..., Floats]
 class Operator:
     """One operator. dims: name -> what it counts; repeats: dims beyond whose largest size the kernel repeats the same work, so that time
     grows by the same amount for each unit; blocks: of these, the dims whose units the kernel takes in blocks of so many: beyond the largest
-    size a whole block more takes what the last one took, and part of a block what that part took there; curved: dims along which work does not simply add up, interpolated in logarithms; from_zero:
+    size a whole block more takes what the last one took, and part of a block what that part took there; copies: the dim whose units each do the
+    same blocks; tiles: dims that the kernel takes in
+    tiles of so many, of which a part takes as long as a whole one: sizes above one tile count as whole tiles; curved: dims along which work does not simply add up, interpolated in logarithms; from_zero:
     dims that may be 0. flop: the least arithmetic, FLOP; least_B: the least bytes that must cross HBM, each input read once and each output
     written once. No kernel does with less, whatever its order of work, so `lookup` answers no time below them."""
 
@@ -52,6 +54,8 @@ class Operator:
     least_B: Work
     repeats: tuple[str, ...] = ()
     blocks: Mapping[str, float] = field(default_factory=dict)
+    copies: str = ""
+    tiles: Mapping[str, float] = field(default_factory=dict)
     curved: tuple[str, ...] = ()
     from_zero: tuple[str, ...] = ()
 
@@ -64,7 +68,7 @@ def _operators() -> dict[str, Operator]:
         Operator(name="matmul", does="out[m, n] = x[m, k] w[k, n], x given transposed", dims=gemm, repeats=("m", "n"),
                  flop=lambda m, n, k: 2.0 * m * n * k, least_B=lambda w, m, n, k: w * (m * k + k * n) + 2.0 * m * n),
         Operator(name="moe_gemm", does="out[e] = x[e] w[e] for each expert, m rows each",
-                 dims={"experts": "experts on the device", **gemm, "m": "rows of each expert"}, repeats=("experts", "m", "n"), blocks={"m": 1024},
+                 dims={"experts": "experts on the device", **gemm, "m": "rows of each expert"}, repeats=("experts", "m", "n"), blocks={"m": 1024}, copies="experts", tiles={"m": 128},
                  flop=lambda e, m, n, k: 2.0 * e * m * n * k, least_B=lambda w, e, m, n, k: e * (w * (m * k + k * n) + 2.0 * m * n)),
         Operator(name="swiglu_mlp", does="y = (silu(x w_gate) * (x w_up)) w_down, x and y transposed",
                  dims={"m": "rows of the input (tokens)", "hidden": "width of x", "ffn": "width between"}, repeats=("m",),
