@@ -59,6 +59,17 @@ def test_kernels_timed_above_the_published_rates_give_no_share_above_one(tables:
         assert (r.value, r.high) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("name", ["h100", "h200", "b200", "gb200", "l40s"])
+def test_measured_tables_give_no_share_above_the_published_rates(name: str) -> None:
+    """The tables of the package itself, where it is installed: single kernels pass the published rates, no constant does."""
+    pytest.importorskip("aiconfigurator_core")
+    pytest.importorskip("pyarrow")
+    found = measured.reached(resolve(FACTS, f"{name}:1"), "vllm")
+    assert found
+    for r in found:
+        assert 0 < r.low <= r.value <= r.high <= 1.0, r.field
+
+
 def test_medians_are_recovered(tables: Path) -> None:
     got = {r.field: r.value for r in measured.reached(resolve(FACTS, "h200:1"), "vllm")}
     assert got["weights_16"] == pytest.approx(0.8)

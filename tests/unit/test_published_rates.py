@@ -11,6 +11,7 @@ from mowich.machines.system import PRECISIONS, System, resolve
 from mowich.plans.plan import TrainJob
 from mowich.plans.serving import WEIGHTS, ServePlan, ServePlans
 from mowich.simulate import engines, opcost
+from mowich.simulate.kernels import Kernels
 from mowich.simulate.train import gemm_s, head_times, rates
 from mowich.workloads.builtin import builtin
 
@@ -83,6 +84,21 @@ def test_head_and_attention_of_a_training_step(facts: Facts, ends: bool) -> None
             assert (2.0 * t * model.vocab * model.hidden / seconds <= peak).all(), system.id
 
 
+@pytest.mark.parametrize("name", ["trn1", "trn2", "trn3", "trn4"])
+def test_products_by_tables_or_by_formula_where_none_reaches(facts: Facts, name: str) -> None:
+    """A training step asks for the mean of three products; also at the low ends of the tables' intervals, and with columns of experts."""
+    rng = np.random.default_rng(3)
+    m, n, k = np.exp(rng.uniform(np.log(16), np.log(1e5), (3, CASES))).round()
+    groups = rng.integers(1, 129, CASES).astype(float)
+    system = resolve(facts, name)
+    for precision in set(system.peak_flops) & set(WIDTH_B):
+        for down in (0.0, 1.0):
+            r = rates(system, np.full(CASES, float(PRECISIONS.index(precision))), Kernels(system.chip, down=down))
+            for experts in (1.0, groups):
+                seconds = gemm_s(m, n, k, r, groups=experts)
+                assert (2.0 * experts * m * n * k / seconds <= system.peak_flops[precision] * (1 + 1e-9)).all()
+
+
 def test_a_share_above_the_published_rate_is_refused(facts: Facts) -> None:
     for name in ("gemm_efficiency", "attention_efficiency", "hbm_efficiency"):
         mine = facts.with_values({f"training.neuroncore-v3.{name}": 1.2})
@@ -105,7 +121,8 @@ def test_terms_of_a_serving_step(facts: Facts, name: str, ends: bool) -> None:
             cases.append(engines.Served(model=model, arch=engines.architecture(model), system=system, engine=engines.engine_for(system, None), plan=plan))  # fmt: skip
     s = opcost.shapes(model, ServePlans.of(plans))
     c, *_ = engines.columns(cases).constants(known.number)
-    n, context, prompt, seen = (np.exp(rng.uniform(*np.log(r), len(cases))) for r in ((1, 4096), (16, 1e5), (1, 32768), (16, 1e5)))  # fmt: skip
+    ranges = ((1, 4096), (16, 1e5), (1, 32768), (16, 1e5))
+    n, context, prompt, seen = (np.exp(rng.uniform(np.log(a), np.log(b), len(cases))) for a, b in ranges)
     x = opcost.step(s, c, n=n, context=context, prompt=prompt, prompt_context=seen)
     m, ok = n + prompt, 1 + 1e-9
     hbm = np.array([case.system.hbm_Bps for case in cases]) * ok

@@ -53,7 +53,9 @@ def rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
 
 def asked(op: str, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return {d: np.exp(rng.uniform(*np.log(LIMITS[d]), CASES)).round() for d in OPERATORS[op].dims}
+    return {
+        d: np.exp(rng.uniform(np.log(LIMITS[d][0]), np.log(LIMITS[d][1]), CASES)).round() for d in OPERATORS[op].dims
+    }
 
 
 @pytest.mark.parametrize("op", OPERATORS)
