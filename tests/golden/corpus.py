@@ -46,6 +46,8 @@ KERNELS = "kernels"
 
 TOLERANCE = 1e-9
 """Of the larger of two numbers."""
+RESIDUE = 1e-12
+"""Of the whole that the parts of a breakdown add up to."""
 LOOSE = 1e-5
 """For sums over a kernel's outputs, on a machine whose arithmetic has other bits."""
 LEFT_OUT = frozenset({"version", "facts_hash", "hash", "costs_hash", "seconds"})
@@ -377,10 +379,13 @@ def _is_rounding(move: Move) -> bool:
     return "outputs" in move.field and (last == "bits" or (last in ("absolute", "weighted") and abs(move.change) < LOOSE))  # fmt: skip
 
 
-def _moves(name: str, path: str, a: Any, b: Any) -> Iterator[Move]:
+def _moves(name: str, path: str, a: Any, b: Any, whole: float = 0.0) -> Iterator[Move]:
+    """Fields below `path` that differ. whole: what the parts of a breakdown add up to; a part of a trillionth of it is a residue of rounding."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
+        total = max((abs(x["value"]) for x in (a, b) if is_number(x.get("value"))), default=0.0)
         for key in dict.fromkeys((*a, *b)):
-            yield from _moves(name, f"{path}.{key}".removeprefix(".").removeprefix("answer."), a.get(key), b.get(key))
+            below = f"{path}.{key}".removeprefix(".").removeprefix("answer.")
+            yield from _moves(name, below, a.get(key), b.get(key), total if key == "breakdown" else whole)
     elif isinstance(a, list) and isinstance(b, list):
         if all(isinstance(x, str) for x in (*a, *b)):
             yield from _lines(name, path, a, b)
@@ -388,8 +393,8 @@ def _moves(name: str, path: str, a: Any, b: Any) -> Iterator[Move]:
         keys_a, keys_b = _keys(a), _keys(b)
         mine, theirs = dict(zip(keys_a, a, strict=True)), dict(zip(keys_b, b, strict=True))
         for key in dict.fromkeys((*keys_a, *keys_b)):
-            yield from _moves(name, f"{path}.{key}", mine.get(key), theirs.get(key))
-    elif not _same(a, b):
+            yield from _moves(name, f"{path}.{key}", mine.get(key), theirs.get(key), whole)
+    elif not _same(a, b, whole):
         yield Move(question=name, field=path, old=a, new=b)
 
 
@@ -405,16 +410,19 @@ def _lines(name: str, path: str, a: list[str], b: list[str]) -> Iterator[Move]:
 
 def _keys(items: list[Any]) -> list[str]:
     """What to call the items of a list: their own name where that tells them apart, else their places."""
-    for key in ("system", "id", "name", "strategy", "claim", "fact"):
-        names = [str(x[key]) if isinstance(x, Mapping) and key in x else "" for x in items]
+    for keys in (("system",), ("id",), ("name",), ("strategy",), ("claim",), ("fact",), ("task", "system")):
+        names = [
+            ",".join(str(x[k]) for k in keys) if isinstance(x, Mapping) and all(k in x for k in keys) else ""
+            for x in items
+        ]
         if all(names) and len(set(names)) == len(names):
             return names
     return [str(i) for i in range(len(items))]
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: Any, b: Any, whole: float) -> bool:
     if is_number(a) and is_number(b):
-        return a == b or abs(a - b) <= TOLERANCE * max(abs(a), abs(b))
+        return a == b or abs(a - b) <= max(TOLERANCE * max(abs(a), abs(b)), RESIDUE * whole)
     return bool(a == b)
 
 

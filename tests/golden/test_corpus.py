@@ -78,6 +78,14 @@ def test_numbers_are_equal_to_a_billionth(a: Any, b: Any, moved: bool) -> None:
     assert bool(corpus.compared({"q": {"answer": a}}, {"q": {"answer": b}})) is moved
 
 
+def test_residues_of_rounding_in_a_breakdown_are_no_moves() -> None:
+    def step(host: float) -> dict[str, Any]:
+        return {"q": {"answer": {"step_s": {"value": 2.0, "breakdown": {"gemm": 2.0, "host": host}}}}}
+
+    assert not corpus.compared(step(2.2e-15), step(2.7e-15))
+    assert [m.field for m in corpus.compared(step(2.2e-9), step(2.7e-9))] == ["step_s.breakdown.host"]
+
+
 def test_lines_of_text_are_told_one_by_one() -> None:
     old: Mapping[str, Any] = {"q": {"answer": ["one", "two", "three"]}}
     new: Mapping[str, Any] = {"q": {"answer": ["one", "2", "three", "four"]}}
