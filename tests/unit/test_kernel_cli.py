@@ -212,7 +212,7 @@ def empty(x):
     code, _, err = run(capsys, *args, "--strict")
     assert code == 2
     assert err.startswith(f"error: {said}")
-    assert machine.current is None  # the next kernel is launched, not taken for a call from this one
+    assert machine.running() is None  # the next kernel is launched, not taken for a call from this one
     assert "x: not an array, got 'float32[2'" in run(capsys, args[0], "-k", "empty", "x=float32[2")[2]
 
 

@@ -7,6 +7,7 @@ waits for what. `Communicator` is what a larger machine would implement instead.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -56,9 +57,9 @@ class Group:
         for gate in self._gates:
             gate.acquire()
         results: list[Any] = [None] * n
-        before = machine.current
 
         def body(i: int) -> None:
+            machine.set_current(self._cores[i])  # in the context of this thread alone
             try:
                 self._await_turn(i)
                 with np.errstate(all="ignore"):
@@ -72,13 +73,16 @@ class Group:
                 self._state[i] = "done"
                 self._pass_on(i)
 
-        threads = [threading.Thread(target=body, args=(i,), daemon=True, name=f"program-{i}") for i in range(n)]
+        # each program runs in a copy of the launch's context, as its one thread would
+        threads = [
+            threading.Thread(target=contextvars.copy_context().run, args=(body, i), daemon=True, name=f"program-{i}")
+            for i in range(n)
+        ]
         for t in threads:
             t.start()
         self._gates[0].release()
         for t in threads:
             t.join()
-        machine.set_current(before)
         if self._error is not None:
             raise self._error
         return results
@@ -88,7 +92,6 @@ class Group:
         if self._error is not None:
             raise Stopped
         self._state[i] = "running"
-        machine.set_current(self._cores[i])
 
     def _ready(self, i: int) -> bool:
         state = self._state[i]

@@ -1,6 +1,7 @@
 """The state of one NeuronCore while a kernel runs: its generation's limits, its memories, registers and clocks; and its errors.
 
-`current` is the core whose program is running. Programs take turns (see `communicator`), so one module variable is enough.
+`running()` is the core whose program runs in this thread. It is a context variable: threads that launch kernels side by side each have
+their own, and so has each program of a launch (see `communicator`). Nothing else that a run writes lies outside its cores.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import mmap
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from functools import cache
 from types import CodeType
@@ -138,6 +141,7 @@ class Core:
         "known",
         "limits",
         "mask",
+        "pending",
         "program",
         "programs",
         "rank",
@@ -191,6 +195,7 @@ class Core:
         self.sites: dict[tuple[int, int], tuple[tuple[str, int], CodeType]] = {}
         self.hbm_default: str = "private_hbm" if programs == 1 else "shared_hbm"
         self.mask: Any = None
+        self.pending: list[Any] = []  # matmuls of the older interface that wait for their destination
         self.scratch: dict[Any, Any] = {}
 
     @property
@@ -238,23 +243,26 @@ class Core:
         self.warn("uninitialised", text, UninitialisedRead, at)
 
 
-current: Core | None = None
+_RUNNING: ContextVar[Core | None] = ContextVar("mowich_core", default=None)
+running: Callable[[], Core | None] = _RUNNING.get
+"""The core whose program runs in this thread, None outside a kernel."""
 
 
 def active() -> Core:
     """The core that is running. Raises UserError outside a kernel."""
-    if current is None:
+    core = running()
+    if core is None:
         raise UserError(
             "this is an instruction of a NeuronCore: it runs inside a kernel only",
             fix="call it from a function under @nki.jit, or use nki.simulate(kernel)(...)",
         )
-    return current
+    return core
 
 
 def set_current(core: Core | None) -> Core | None:
-    """Make a core the running one; returns the one before."""
-    global current
-    before, current = current, core
+    """Make a core the running one of this thread; returns the one before."""
+    before = running()
+    _RUNNING.set(core)
     return before
 
 
@@ -269,8 +277,8 @@ def where() -> str:
     return "<kernel>"
 
 
-def site() -> tuple[str, int]:
-    """(file, line) of the kernel, for trace records. Python finds a line by going through the table of its function, which takes longer
+def site(core: Core) -> tuple[str, int]:
+    """(file, line) of the kernel, for trace records of a core. Python finds a line by going through the table of its function, which takes longer
     than an instruction in a function of hundreds of lines: the core keeps what it found."""
     frame: Any = sys._getframe(2)
     while frame is not None:
@@ -280,11 +288,10 @@ def site() -> tuple[str, int]:
         if ours is None:
             ours = _IS_OURS[name] = name.startswith(_OURS)
         if not ours:
-            sites = current.sites if current is not None else {}
             key = (id(code), frame.f_lasti)
-            found = sites.get(key)
+            found = core.sites.get(key)
             if found is None:
-                found = sites[key] = ((name, frame.f_lineno), code)  # the code stays alive, and its id its own
+                found = core.sites[key] = ((name, frame.f_lineno), code)  # the code stays alive, and its id its own
             return found[0]
         frame = frame.f_back
     return "<kernel>", 0

@@ -55,9 +55,7 @@ def issue(
     The checks look at the form of each access: memory, shapes, strides, format, first partition. An instruction on forms that it was
     issued on before has passed them.
     """
-    core = machine.current
-    if core is None:
-        core = machine.active()
+    core = machine.running() or machine.active()
     row = TABLE[name]
     core.clock += 1
     operands: Sequence[Named] = (*reads, *writes)
@@ -95,7 +93,7 @@ def issue(
         base = core.scratch["base"]
         core.group.step(base + core.program, base + 1 - core.program)
     if trace is not None:
-        trace.add(core.clock, kind, touched, machine.site())
+        trace.add(core.clock, kind, touched, machine.site(core))
     _sink_loads(core, is_dma, writes, reads)
     if core.values:
         return True

@@ -70,7 +70,7 @@ class Storage:
         self.dtype = dtype
         self.shape = shape
         self.name = name
-        self.site = machine.site() if data is None else ("", 0)
+        self.site = machine.site(core) if data is None else ("", 0)
         self.address = address
         self.layout = (self.space, shape, dtype.itemsize, address[0] if address else 0)
         self.granule = dtype.itemsize

@@ -132,7 +132,8 @@ def _oob(mode: Any) -> str:
 
 def get_nc_version() -> nc_version:
     """Generation that the kernel runs on."""
-    return nc_version(machine.current.generation if machine.current is not None else default_generation())
+    core = machine.running()
+    return nc_version(core.generation if core is not None else default_generation())
 
 
 def get_nc_sub_version() -> int:

@@ -105,7 +105,8 @@ def default_generation() -> int:
 
 
 def _limits() -> machine.Limits:
-    return machine.current.limits if machine.current is not None else machine.limits(default_generation())
+    core = machine.running()
+    return core.limits if core is not None else machine.limits(default_generation())
 
 
 class _TileSize:

@@ -12,6 +12,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -259,8 +260,16 @@ def _index(i: int, grid: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(v) for v in np.unravel_index(i, grid)) if grid else ()
 
 
+_LAST: ContextVar[Result | None] = ContextVar("mowich_last_run", default=None)
 last_run: Result | None = None
-"""The latest run of this process."""
+"""The latest run of this process, of whichever thread; `last_latency_us` looks at the thread's own."""
+
+
+def _finished(result: Result | None) -> None:
+    """Note the run that ended last, of this thread and of the process."""
+    global last_run
+    last_run = result
+    _LAST.set(result)
 
 
 @dataclass(slots=True)
@@ -277,7 +286,6 @@ launches = Launches()
 def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, generation: int, grid: Any = None, values: bool = True,
         strict: bool = False, record: bool = True, results: Callable[..., Any] | None = None, check: bool = True) -> Result:  # fmt: skip
     """Run a kernel function once on one logical core."""
-    global last_run
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     shared: dict[Any, Any] = {}
@@ -320,8 +328,9 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     arguments.finish()
     out = _outputs(value, arguments.framework, cores)
     _release(cores)
-    last_run = _result(func, out, cores)
-    return last_run
+    result = _result(func, out, cores)
+    _finished(result)
+    return result
 
 
 def _result(func: Callable[..., Any], value: Any, cores: list[Core]) -> Result:
@@ -368,7 +377,6 @@ def _bind(
 def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: int, lnc: int = 1, values: bool = True, strict: bool = False,
               record: bool = True) -> list[Result]:  # fmt: skip
     """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of arguments."""
-    global last_run
     group = Group()
     every: list[tuple[Core, Callable[[], Any]]] = []
     launches: list[tuple[list[Core], _Arguments]] = []
@@ -404,7 +412,7 @@ def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: in
     everyone = Peers([c for r in out for c in r.cores])
     for r in out:
         r.peers = everyone
-    last_run = out[0] if out else None
+    _finished(out[0] if out else None)
     return out
 
 
@@ -449,7 +457,7 @@ class Kernel:
         return _environment() or self.default_generation or default_generation()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if machine.current is not None:
+        if machine.running() is not None:
             return self.func(*args, **kwargs)
         return self.launch(args, kwargs).value
 
@@ -560,8 +568,9 @@ def _bound_arguments(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapp
 
 
 def last_latency_us() -> float | None:
-    """Latency of the last kernel in microseconds, as a profiler reports it (`Result.device_s`); None before one was timed (`run_kernel`, or any launch of a recorded trace)."""
-    if last_run is None or any(c.trace is None for c in last_run.cores):
+    """Latency of the last kernel of this thread in microseconds, as a profiler reports it (`Result.device_s`); None before one was timed (`run_kernel`, or any launch of a recorded trace)."""
+    last = _LAST.get()
+    if last is None or any(c.trace is None for c in last.cores):
         return None
-    last_run.timed = True
-    return last_run.device_s * 1e6
+    last.timed = True
+    return last.device_s * 1e6

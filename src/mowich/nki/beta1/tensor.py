@@ -409,9 +409,6 @@ class Chosen(Tensor):
         return copy
 
 
-_pending: list[Product] = []
-
-
 class Product(Tensor):
     """A matmul whose destination is not known yet: `psum += nc_matmul(...)` accumulates in the engine."""
 
@@ -421,7 +418,7 @@ class Product(Tensor):
         flush()
         self._shape, self.arguments, self.done = shape, arguments, False
         self.address = self.valid = None
-        _pending.append(self)
+        machine.active().pending.append(self)
 
     def __getattr__(self, name: str) -> Any:
         if name == "tile" and not self.done:
@@ -435,7 +432,7 @@ class Product(Tensor):
     def into(self, dst: Tile, accumulate: bool | None) -> None:
         """Run it."""
         self.done = True
-        _pending.clear()
+        machine.active().pending.clear()
         engines.nc_matmul(dst, accumulate=accumulate, **self.arguments)
 
 
@@ -552,8 +549,9 @@ def _is_written(t: Tile) -> bool:
 
 def flush() -> None:
     """Run a matmul that still waits for its destination, before anything changes its operands."""
-    while _pending:
-        p = _pending[0]
+    core = machine.running()
+    while core is not None and core.pending:
+        p: Product = core.pending[0]
         if p.tile is None:  # pragma: no cover - reading `tile` runs it
             break
 
