@@ -11,6 +11,7 @@ import mowich.nki as nki
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore import dtypes as d
+from mowich.neuroncore import integers, ops
 
 FLOATS = [d.float16, d.bfloat16, d.float8_e4m3, d.float8_e4m3fn, d.float8_e5m2, d.float8_e3m4]
 INTEGERS = [d.int8, d.uint8, d.int16, d.uint16]
@@ -88,8 +89,8 @@ def test_every_midpoint_rounds_to_even(target):
     np.testing.assert_array_equal(got[1], np.where(even, low, high))
 
 
-def computed(body, *arrays, dtype):
-    """The result of body(dst, *tiles) in a tile of the shape of the first array."""
+def run_of(body, *arrays, dtype, shape=None, target="trn3", strict=True):
+    """A run of body(dst, *tiles), whose result is dst: a tile of 0 of the shape of the first array, or of `shape`."""
 
     def kernel(*given):
         tiles = []
@@ -97,13 +98,19 @@ def computed(body, *arrays, dtype):
             t = nl.ndarray(g.shape, dtype=g.dtype, buffer=nl.sbuf)
             nisa.dma_copy(dst=t, src=g)
             tiles.append(t)
-        dst = nl.ndarray(tiles[0].shape, dtype=dtype, buffer=nl.sbuf)
+        dst = nl.ndarray(shape or tiles[0].shape, dtype=dtype, buffer=nl.sbuf)
+        nisa.memset(dst, 0)
         body(dst, *tiles)
         out = nl.ndarray(dst.shape, dtype=dtype, buffer=nl.shared_hbm)
         nisa.dma_copy(dst=out, src=dst)
         return out
 
-    return nki.run_kernel(kernel, *arrays, target="trn3", timed=False).outputs[0]
+    return nki.run_kernel(kernel, *arrays, target=target, timed=False, strict=strict)
+
+
+def computed(body, *arrays, **how):
+    """The result of body(dst, *tiles)."""
+    return run_of(body, *arrays, **how).outputs[0]
 
 
 OPERATORS = {
@@ -126,16 +133,145 @@ def test_all_pairs_of_8_bit_integers(dtype, op):
     np.testing.assert_array_equal(got, np.clip(OPERATORS[op](a.astype(int), b.astype(int)), info.min, info.max))
 
 
-@pytest.mark.parametrize("op", OPERATORS)
-@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
-def test_32_bit_integers_are_exact_and_wrap(dtype, op):
-    rng, info = np.random.default_rng(3), np.iinfo(dtype)
+INTEGER = {
+    **OPERATORS,
+    "abs_max": lambda a, b: np.where(np.abs(a) > np.abs(b), a, b),
+    "mod": np.mod,
+    "equal": np.equal,
+    "less": np.less,
+}
+"""Operators on 32-bit integers, with what they are in whole numbers."""
+
+
+def wide_integers(dtype, seed):
+    """[128, 8] integers of 32 bits over their whole range, most of which float32 does not hold."""
+    info = np.iinfo(dtype)
     edges = np.array([info.min, info.max, 0, 1, 2**24 + 1, 2**31 - 1, info.max - 1, info.min + 1], np.int64)
-    draw = lambda: np.concatenate([rng.integers(info.min, info.max, 1016), edges]).astype(dtype).reshape(128, 8)  # noqa: E731
-    a, b = draw(), draw()[::-1].copy()
-    got = computed(lambda dst, a, b: nisa.tensor_tensor(dst, a, b, getattr(nl, op)), a, b, dtype=dtype)
-    want = OPERATORS[op](a.astype(object), b.astype(object)) % 2**32
-    np.testing.assert_array_equal(got.astype(object) % 2**32, want)
+    drawn = np.random.default_rng(seed).integers(info.min, info.max, 1016)
+    return np.concatenate([drawn, edges]).astype(dtype).reshape(128, 8)
+
+
+def through_float32(op, a, b, dtype):
+    """An operator as the Vector Engine computes it: float32 operands and result, to nearest even and saturating."""
+    return converted(op(a.astype(np.float32), b.astype(np.float32)).astype(np.float32), d.as_dtype(dtype))
+
+
+@pytest.mark.parametrize("op", INTEGER)
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
+@pytest.mark.parametrize("engine", ["gpsimd", "vector", ""])
+def test_tensor_tensor_on_32_bit_integers(dtype, op, engine):
+    """GpSimd: whole numbers modulo 2^32. Vector: float32. No engine: GpSimd for add, subtract and multiply."""
+    a, b = wide_integers(dtype, 3), wide_integers(dtype, 4)[::-1].copy()
+    b[:, 0] = a[:, 0] ^ 1  # neighbours: mostly one number in float32
+    if op == "mod":
+        b = np.maximum(b, 1).astype(dtype)
+    name = {"gpsimd": nisa.engine.gpsimd, "vector": nisa.engine.vector, "": nisa.engine.unknown}[engine]
+    got = computed(lambda dst, a, b: nisa.tensor_tensor(dst, a, b, getattr(nl, op), engine=name), a, b, dtype=dtype)
+    whole = np.asarray(INTEGER[op](a.astype(np.int64), b.astype(np.int64)), np.int64)
+    if engine == "gpsimd" or (not engine and op in ("add", "subtract", "multiply")):
+        np.testing.assert_array_equal(got.view(np.uint32), whole.astype(np.uint32))
+    else:
+        np.testing.assert_array_equal(got, through_float32(INTEGER[op], a, b, dtype))
+        assert (got.astype(np.int64) != whole).any()  # the difference is to be seen here
+
+
+def test_an_integer_operand_in_psum_goes_through_float32():
+    """GpSimd does not reach PSUM: the sum falls back to the Vector Engine."""
+    a, b = wide_integers(np.int32, 5), wide_integers(np.int32, 6)
+
+    def body(dst, a, b):
+        held = nl.ndarray(a.shape, dtype=nl.int32, buffer=nl.psum)
+        nisa.tensor_copy(dst=held, src=a)
+        nisa.tensor_tensor(dst, held, b, nl.add)
+
+    np.testing.assert_array_equal(computed(body, a, b, dtype=np.int32), through_float32(np.add, a, b, np.int32))
+
+
+@pytest.mark.parametrize("op", ["add", "subtract", "multiply", "maximum", "minimum"])
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
+def test_tensor_scalar_on_32_bit_integers_is_float32(dtype, op):
+    a = wide_integers(dtype, 7)
+    scalar = np.full_like(a, 16777219)
+    got = computed(lambda dst, a: nisa.tensor_scalar(dst, a, getattr(nl, op), 16777219), a, dtype=dtype)
+    np.testing.assert_array_equal(got, through_float32(INTEGER[op], a, scalar, dtype))
+
+
+def test_tensor_reduce_on_32_bit_integers_is_float32():
+    a = np.tile(np.array([[16777217, 33554433]], np.int32), (128, 1))
+    got = computed(lambda dst, a: nisa.tensor_reduce(dst[:, 0:1], nl.add, a, axis=1), a, dtype=np.int32)
+    assert (got[:, 0] == 50331648).all()
+    got = computed(lambda dst, a: nisa.tensor_reduce(dst[:, 0:1], nl.maximum, a, axis=1), a, dtype=np.int32)
+    assert (got[:, 0] == 33554432).all()
+
+
+@pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
+@pytest.mark.parametrize("engine", ["vector", "gpsimd", "scalar", "unknown"])
+def test_copies_of_32_bit_integers(engine, target):
+    """Bit by bit between equal formats, but on the Scalar Engine of v2; through float32 between different ones. DMA alike."""
+    a = wide_integers(np.int32, 8)
+    other = np.clip(a, 0, None).astype(np.int32)
+    name = getattr(nisa.engine, engine)
+    got = computed(lambda dst, a: nisa.tensor_copy(dst, a, engine=name), a, dtype=np.int32, target=target)
+    rounds = engine == "scalar" and target == "trn1"
+    np.testing.assert_array_equal(got, converted(a.astype(np.float32), d.int32) if rounds else a)
+    got = computed(lambda dst, a: nisa.tensor_copy(dst, a, engine=name), other, dtype=np.uint32, target=target)
+    np.testing.assert_array_equal(got, converted(other.astype(np.float32), d.uint32))
+    got = computed(lambda dst, a: nisa.dma_copy(dst, a), other, dtype=np.uint32, target=target)
+    np.testing.assert_array_equal(got, converted(other.astype(np.float32), d.uint32))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
+def test_iota_is_exact(dtype):
+    first, step = 2**24 + 1, 3**15
+    got = computed(
+        lambda dst: nisa.iota(dst, [[1, 8]], offset=first, channel_multiplier=step), dtype=dtype, shape=(128, 8)
+    )
+    np.testing.assert_array_equal(got, first + np.arange(128)[:, None] * step + np.arange(8))
+
+
+@pytest.mark.parametrize("generation", [2, 3, 4])
+def test_the_table_of_exact_operators(generation):
+    """Which operators of which engine keep 32-bit integers, from the facts; an instruction that the table does not name keeps none."""
+    three = {"add", "subtract", "multiply"}
+    assert integers.exact(generation, "tensor_tensor", "") == three
+    assert integers.exact(generation, "tensor_tensor", "gpsimd") >= three | {"maximum", "less_equal"}
+    assert integers.exact(generation, "tensor_tensor", "gpsimd").isdisjoint({"divide", "power"})
+    for instruction in ("tensor_tensor", "tensor_scalar", "tensor_reduce"):
+        assert {ops.ALU[o].kind[:3] for o in integers.exact(generation, instruction, "vector")} == {"bit"}
+    assert integers.exact(generation, "tensor_copy", "scalar") == ({"same format"} if generation > 2 else frozenset())
+    assert integers.exact(generation, "scalar_tensor_tensor", "") == frozenset()
+
+
+def rounding(body, *arrays, strict=True):
+    """What a run says float32 rounded."""
+    return [w for w in run_of(body, *arrays, dtype=np.int32, strict=strict).warnings if "float32 rounded" in w]
+
+
+@pytest.mark.parametrize(
+    ("body", "values", "said"),
+    [
+        (lambda dst, a: nisa.tensor_scalar(dst, a, nl.multiply, 3), 16777217, "16777217 to 16777216"),
+        (lambda dst, a: nisa.tensor_scalar(dst, a, nl.add, 1), 16777216, "16777217 to 16777216"),
+        (lambda dst, a: nisa.tensor_scalar(dst, a, nl.multiply, 3, op1=nl.add, operand1=1), 5592405, None),
+        (lambda dst, a: nisa.tensor_tensor(dst, a, a, nl.maximum), 16777217, "16777217 to 16777216"),
+        (lambda dst, a: nisa.tensor_tensor(dst, a, a, nl.add), 16777217, None),
+        (lambda dst, a: nisa.tensor_reduce(dst[:, 0:1], nl.add, a, axis=1), 2097153, "16777224"),
+        (lambda dst, a: nisa.tensor_scalar(dst, a, nl.multiply, 2), 16777216, None),
+        (lambda dst, a: nisa.tensor_copy(dst, a), 16777217, None),
+    ],
+)
+def test_a_strict_run_warns_where_an_integer_was_rounded(body, values, said):
+    """With the kernel's line; not where nothing was lost, nor in a run that is not strict."""
+    a = np.full((128, 8), values, np.int32)
+    if said == "16777224":  # 8 * 2097153, which float32 holds: one more is lost
+        a[:, 0] += 1
+        said = "16777225 to 16777224"
+    found = rounding(body, a)
+    assert len(found) == (said is not None)
+    assert rounding(body, a, strict=False) == []
+    if said is not None:
+        assert said in found[0]
+        assert found[0].startswith(__file__)
 
 
 BITS = {"bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor}

@@ -30,8 +30,6 @@ def convert(a: Array, source: DType, target: DType) -> Array:
         if source.itemsize == target.itemsize:
             return np.ascontiguousarray(a).view(target.dtype)
         raise fail(f"DMA cannot convert {source} to {target}", fix="view() one of them as bytes")
-    if source.is_int and target.is_int:
-        return cast(a, target)
     return cast(to_f32(a, source), target)
 
 

@@ -2,7 +2,7 @@
 
 Every function first calls `issue`, which checks the row of the table (generation, engine, memories, partitions) and records the
 instruction; it returns False in a run without values. Then operands are read to float32, computed on, and written in the format of
-the destination. Integer tiles of 32 bits keep exact integer arithmetic where the engines do.
+the destination. Integer tiles of 32 bits keep exact integer arithmetic where the engines do (`integers`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import ops
+from mowich.neuroncore import integers, ops
 from mowich.neuroncore.core import Core, Limits, fail
 from mowich.neuroncore.dtypes import (
     DType,
@@ -43,7 +43,6 @@ Scalar = Any
 """A number, or a [P, 1] tile with one number per partition."""
 
 F32_MIN = float(np.finfo(np.float32).min)
-_INT32 = ("int32", "uint32")
 _INTEGER = (int, np.integer)
 
 
@@ -329,15 +328,15 @@ _FREE = {"free": True}
 
 
 def tensor_copy(dst: Tile, src: Tile, engine: str = "") -> None:
-    """dst = src; bit-exact between equal formats, through float32 otherwise."""
+    """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise."""
     if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), None if engine else _FREE):
         return
     same_partitions("tensor_copy", dst, ("src", src))
-    if src.dtype is dst.dtype or (src.dtype.pack == 4 and src.itemsize == dst.itemsize):
+    if integers.copies(dst.storage.core, "tensor_copy", engine, src.dtype, dst.dtype) or (
+        src.dtype.pack == 4 and src.itemsize == dst.itemsize
+    ):
         a = src.read()
         dst.write(like(a, dst.shape) if a.dtype == dst.dtype.dtype else np.ascontiguousarray(a).view(dst.dtype.dtype))
-    elif src.dtype.is_int and dst.dtype.is_int:
-        dst.write(src.read())
     else:
         a = src.f32()
         dst.write(round_tf32(np.ascontiguousarray(a)) if dst.dtype is tfloat32 else a)
@@ -394,7 +393,12 @@ def two_operands(name: str, op: Alu, tile: Tile) -> None:
         )
 
 
-_EXACT = ("add", "subtract", "multiply", "maximum", "minimum", "mod", "abs_max", "abs_min")
+_WHOLE = ("add", "subtract", "multiply", "maximum", "minimum", "mod", "abs_max", "abs_min")
+"""Operators that make whole numbers of whole numbers."""
+
+
+def _int64(tile: Tile, shape: tuple[int, ...]) -> Array:
+    return like(tile.read(), shape).astype(np.int64)
 
 
 def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = "") -> None:
@@ -412,9 +416,9 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = ""
     if row.kind.startswith("bit"):
         dst.write(_bits(row, dst, like(data1.read(), dst.shape), like(data2.read(), dst.shape)))
         return
-    if dst.dtype.name in _INT32 and data1.dtype.name in _INT32 and data2.dtype.name in _INT32 and row.name in _EXACT:
-        wide = row.apply(like(data1.read(), dst.shape).astype(np.int64), like(data2.read(), dst.shape).astype(np.int64))
-        dst.write(_wrap(wide, dst.dtype))
+    core = dst.storage.core
+    if integers.keeps(core, "tensor_tensor", engine, row.name, (dst, data1, data2)):
+        dst.write(_wrap(row.apply(_int64(data1, dst.shape), _int64(data2, dst.shape)), dst.dtype))
         return
     a, b = data1.f32(), data2.f32()
     shape = dst.shape
@@ -422,7 +426,10 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = ""
         a = a.reshape(shape)
     if b.shape != shape:
         b = b.reshape(shape)
-    dst.write(row.apply(a, b))
+    r = row.apply(a, b)
+    if core.strict and row.name in _WHOLE and integers.is_wide(dst.dtype) and data1.dtype.is_int and data2.dtype.is_int:
+        integers.note(core, "tensor_tensor", row.apply(_int64(data1, shape), _int64(data2, shape)), r, dst)
+    dst.write(r)
 
 
 def _apply(row: Alu, a: Any, b: Any, reverse: bool) -> Any:
@@ -462,19 +469,6 @@ def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: b
             "tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic",
             given=f"{row0.name}, {row1.name}",
         )
-    if (
-        dst.dtype.name in _INT32
-        and data.dtype.name in _INT32
-        and row0.name in _EXACT
-        and (row1 is None or row1.name in _EXACT)
-    ):
-        b0, b1 = _exact_column(operand0, data), _exact_column(operand1, data) if row1 is not None else 0
-        if b0 is not None and b1 is not None:
-            wide = _apply(row0, data.read().astype(np.int64), b0, reverse0)
-            if row1 is not None:
-                wide = _apply(row1, wide, b1, reverse1)
-            dst.write(_wrap(like(np.asarray(wide), dst.shape), dst.dtype))
-            return
     a = data.f32()
     r = _apply(row0, a, column(operand0, data, "tensor_scalar: operand0") if row0.kind != "unary" else None, reverse0)
     if row1 is not None:
@@ -483,7 +477,23 @@ def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: b
         r = _apply(
             row1, r, column(operand1, data, "tensor_scalar: operand1") if row1.kind != "unary" else None, reverse1
         )
+    core = dst.storage.core
+    if core.strict and integers.is_wide(dst.dtype) and data.dtype.is_int:
+        whole = _whole(data, (row0, operand0, reverse0), *([(row1, operand1, reverse1)] if row1 is not None else []))
+        if whole is not None:
+            integers.note(core, "tensor_scalar", whole, np.asarray(r), dst)
     dst.write(r)
+
+
+def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
+    """What operators with one scalar each make of integers, in whole numbers (int64); None where something is none."""
+    out = data.read().astype(np.int64)
+    for row, x, reverse in steps:
+        b = _exact_column(x, data) if row.name in _WHOLE else None
+        if b is None:
+            return None
+        out = _apply(row, out, b, reverse)
+    return np.asarray(out)
 
 
 def _int_column(x: Scalar, data: Tile) -> Any:
@@ -501,6 +511,8 @@ def _exact_column(x: Scalar, data: Tile) -> Any:
         if x.dtype.is_int and x.size == data.shape[0]:
             return x.read().astype(np.int64).reshape((data.shape[0],) + (1,) * (data.ndim - 1))
         return None
+    if x is None or hasattr(x, "read"):
+        return None if x is None else int(x)
     return int(x) if float(x).is_integer() else None
 
 
@@ -714,7 +726,7 @@ def tensor_scalar_cumulative(dst: Tile, src: Tile, op0: Any, op1: Any, imm0: Sca
             given=row1.name,
             allowed="add, subtract, multiply, maximum, minimum",
         )
-    if {src.dtype.name, dst.dtype.name} & set(_INT32):
+    if integers.is_wide(src.dtype) or integers.is_wide(dst.dtype):
         raise fail("tensor_scalar_cumulative does not take 32-bit integers", tile=src)
     same_partitions("tensor_scalar_cumulative", dst, ("src", src))
     if row0.kind != "unary":
@@ -815,11 +827,15 @@ def tensor_reduce(dst: Tile, op: Any, data: Tile, axis: Any, negate: bool = Fals
         a = data.read()
         if a.dtype.kind not in "iu":
             raise fail(f"'{row.name}' works on integer tiles", tile=data)
-    elif data.dtype.is_int and dst.dtype.is_int and row.name in ("add", "maximum", "minimum", "multiply"):
-        a = data.read().astype(np.int64)
     else:
         a = data.f32()
-    r = reduce_last(row, a.reshape(*data.shape[: axes[0]], -1))
+    flat = (*data.shape[: axes[0]], -1)
+    r = reduce_last(row, a.reshape(flat))
+    core = dst.storage.core
+    if core.strict and row.name in ("add", "maximum", "minimum") and data.dtype.is_int and integers.is_wide(dst.dtype):
+        integers.note(
+            core, "tensor_reduce", reduce_last(row, _int64(data, data.shape).reshape(flat)), np.asarray(r), dst
+        )
     if negate:
         r = -r
     dst.write(like(np.asarray(r), dst.shape))

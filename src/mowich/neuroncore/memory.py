@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore import integers
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, to_f32
 
@@ -482,7 +483,13 @@ class Tile:
     def f32(self) -> NDArray[np.float32]:
         """Elements as float32, for an instruction."""
         a = self.read()
-        return a if a.dtype == F32 else to_f32(a, self.dtype)
+        if a.dtype == F32:
+            return a
+        f = to_f32(a, self.dtype)
+        core = self.storage.core
+        if core.strict and integers.is_wide(self.dtype):
+            integers.note(core, "an operand", a.astype(np.int64), f, self)
+        return f
 
     def write(self, values: Any) -> None:
         """Computed values (any shape of the same size, or one that broadcasts) -> elements, rounded as the engine does."""
