@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import Enum, IntEnum
 from typing import Any
 
+from mowich.errors import did_you_mean
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dma, engines
 from mowich.neuroncore.core import NkiValidationError as NkiValidationError
@@ -115,19 +116,54 @@ def _done() -> NkiInstruction:
     return made
 
 
+def _spelled(kind: type[Enum]) -> dict[Any, str]:
+    """What names a member of an enumeration -> its name: the member, its number, its name. None stands for the first one."""
+    members: list[Enum] = list(kind)
+    return {None: members[0].name} | {word: m.name for m in members for word in (m, m.value, m.name)}
+
+
+_ENGINE, _COMMAND, _DGE, _OOB, _PERF, _PAIR_DMA = (
+    _spelled(kind) for kind in (engine, reduce_cmd, dge_mode, oob_mode, matmul_perf_mode, dma_engine)
+)
+
+
+def _member(kind: type[Enum], spelled: dict[Any, str], given: Any) -> str:
+    """Name of the member that is given as itself, as its number or as its name: older kernels pass numbers. Raises for anything else."""
+    try:
+        if type(given) is not bool:
+            return spelled[given]
+    except (KeyError, TypeError):
+        pass
+    names = {m.name: m.value for m in kind}
+    raise fail(
+        f"no such {kind.__name__}",
+        given=given,
+        allowed=", ".join(n if n == v else f"{n} ({v})" for n, v in names.items()),
+        fix=did_you_mean(str(given), names),
+    )
+
+
 def _engine(e: Any) -> str:
     if e is None or e is engine.unknown:
         return ""
-    return str(getattr(e, "name", e))
+    name = _member(engine, _ENGINE, e)
+    return "" if name == "unknown" else name
 
 
 def _cmd(c: Any) -> str:
-    return str(getattr(c, "name", c)) if c is not None else "idle"
+    return _member(reduce_cmd, _COMMAND, c)
 
 
 def _oob(mode: Any) -> str:
-    name = str(getattr(mode, "name", mode))
-    return "skip" if name in ("skip", "disable") else "error"
+    return "error" if _member(oob_mode, _OOB, mode) == "error" else "skip"
+
+
+def _perf(mode: Any) -> str:
+    return _member(matmul_perf_mode, _PERF, mode).removesuffix("_gen3")
+
+
+def _pair_dma(which: Any) -> str:
+    return _member(dma_engine, _PAIR_DMA, which)
 
 
 def get_nc_version() -> nc_version:
@@ -142,7 +178,7 @@ def get_nc_sub_version() -> int:
 
 
 def _dma_flags(dge: Any, priority: Any, eng: Any) -> dict[str, Any]:
-    name = str(getattr(dge, "name", dge))
+    name = _member(dge_mode, _DGE, dge)
     generation = machine.active().generation
     if name == "hwdge" and generation < 3:
         raise fail("hardware descriptor generation needs NeuronCore-v3", fix="use dge_mode.swdge or dge_mode.none")
@@ -201,9 +237,7 @@ def tensor_copy_predicated(
 def nc_matmul(dst: Any, stationary: Any, moving: Any, is_stationary_onezero: bool = False, is_moving_onezero: bool = False, is_transpose: bool = False,
               accumulate: Any = None, tile_position: Any = (), tile_size: Any = (), perf_mode: Any = matmul_perf_mode.none, name: Any = None) -> NkiInstruction:  # fmt: skip
     """dst (+)= stationary.T @ moving."""
-    mode = str(getattr(perf_mode, "name", perf_mode))
-    if mode == "double_row_gen3":
-        mode = "double_row"
+    mode = _perf(perf_mode)
     engines.nc_matmul(
         dst,
         stationary,
@@ -563,7 +597,7 @@ def sendrecv(src: Any, dst: Any, send_to_rank: Any, recv_from_rank: Any, pipe_id
              use_gpsimd_dma: Any = None) -> NkiInstruction:  # fmt: skip
     """Send src to a core of the pair while receiving dst from one."""
     core = _pair("sendrecv")
-    by_gpsimd = bool(use_gpsimd_dma) or str(getattr(dma_engine, "name", dma_engine)) == "gpsimd_dma"
+    by_gpsimd = bool(use_gpsimd_dma) or _pair_dma(dma_engine) == "gpsimd_dma"
     engines.issue("sendrecv", "gpsimd" if by_gpsimd else "", (("dst", dst),), (("src", src),))
     if by_gpsimd:
         limits = core.limits

@@ -211,7 +211,7 @@ def nc_matmul(stationary: Tensor, moving: Tensor, *, is_stationary_onezero: bool
               tile_position: Any = (), tile_size: Any = (), perf_mode: Any = "none", mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
     """stationary.T @ moving, in PSUM."""
     flush()
-    mode = str(getattr(perf_mode, "name", perf_mode)).removesuffix("_gen3")
+    mode = now._perf(perf_mode)
     a, b = operand(stationary), operand(moving)
     halves = 2 if mode == "double_row" else 1
     shape = (a.size // a.shape[0] // halves, b.size // b.shape[0] // halves)
@@ -382,6 +382,12 @@ def dropout(data: Tensor, prob: Any, *, mask: Any = None, dtype: Any = None, **_
     return out
 
 
+def _dge(mode: Any) -> dict[str, Any] | None:
+    """Flags of a DMA that says who makes its descriptors; none where the compiler chooses."""
+    flags = now._dma_flags(mode, None, None)
+    return None if flags["dge"] == "unknown" else flags
+
+
 def dma_copy(
     *,
     dst: Tensor,
@@ -394,6 +400,7 @@ def dma_copy(
 ) -> None:
     """dst = src between HBM and SBUF; with dst_rmw_op, dst = dst op src."""
     flush()
+    flags = _dge(dge_mode)
     if src.size != dst.size:
         raise fail(
             f"dma_copy: src has {src.size} elements and dst {dst.size}",
@@ -402,7 +409,7 @@ def dma_copy(
             fix="slice both to the same shape",
         )
     if not engines.issue(
-        "dma_copy", "", (("dst", dst.tile if dst.tile.space == "H" else operand(dst)),), (("src", src.tile),)
+        "dma_copy", "", (("dst", dst.tile if dst.tile.space == "H" else operand(dst)),), (("src", src.tile),), flags
     ):
         return
     skip = _oob(oob_mode) == "skip"
@@ -430,11 +437,11 @@ def dma_transpose(
 ) -> Tensor:
     """src transposed by the DMA engines, in SBUF."""
     flush()
-    now._dma_flags(dge_mode, None, None)
+    flags = _dge(dge_mode)
     t = src.tile if src.address is None else operand(src)
     order = tuple(axes) if axes is not None else dma._AXES[len(src.shape)]
     out = _out([src.shape[a] for a in order], dtype or src.dtype)
-    dma.transpose(operand(out), t, order)
+    dma.transpose(operand(out), t, order, flags=flags)
     return out
 
 
