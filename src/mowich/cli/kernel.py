@@ -21,6 +21,7 @@ import typer
 from mowich.cli.app import app
 from mowich.cli.options import CONTEXT
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, unknown
+from mowich.neuroncore.targets import TARGET_HELP, generation_of
 
 if TYPE_CHECKING:
     from mowich.nki import Kernel, Result
@@ -55,7 +56,7 @@ def kernel_run(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option("--target", metavar="NAME", help="trn1, trn2 or trn3 (else the kernel's own, or trn3)."),
+        typer.Option("--target", metavar="NAME", help=TARGET_HELP),
     ] = None,
     lnc: Annotated[
         int | None, typer.Option("--lnc", metavar="N", help="Cores of a launch that names no grid: 1 or 2.")
@@ -71,8 +72,6 @@ def kernel_run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
 ) -> None:
     """Run a script or a kernel, unmodified, and check every instruction."""
-    from mowich.neuroncore.core import generation_of
-
     problems: list[UserError] = []
     if not file.is_file():
         problems.append(UserError("no such file", where=str(file)))

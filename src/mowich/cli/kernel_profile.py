@@ -14,6 +14,7 @@ import typer
 
 from mowich.cli.kernel import _as_scripts_expect, _finite, _run_kernel, _run_script, kernel_app
 from mowich.errors import UserError, UserErrors
+from mowich.neuroncore.targets import TARGET_HELP, generation_of
 from mowich.units import show
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def kernel_profile(
         ),
     ] = None,
     kernel: Annotated[str | None, typer.Option("--kernel", "-k", metavar="NAME", help="The kernel; else the last one that the script launches.")] = None,
-    target: Annotated[str | None, typer.Option("--target", metavar="NAME", help="trn1, trn2 or trn3 (else the kernel's own, or trn3).")] = None,
+    target: Annotated[str | None, typer.Option("--target", metavar="NAME", help=TARGET_HELP)] = None,
     lnc: Annotated[int | None, typer.Option("--lnc", metavar="N", help="Cores of a launch that names no grid: 1 or 2.")] = None,
     values: Annotated[bool, typer.Option("--values", help="Compute as well: for kernels whose control flow reads data.")] = False,
     active_cores: Annotated[int | None, typer.Option("--active-cores", metavar="N", help="Cores of the chip that share HBM (default: those of the launch).")] = None,
@@ -47,7 +48,6 @@ def kernel_profile(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
 ) -> None:  # fmt: skip
     """Time a kernel, and say what binds."""
-    from mowich.neuroncore.core import generation_of
     from mowich.neuroncore.schedule import Options
 
     problems: list[UserError] = []

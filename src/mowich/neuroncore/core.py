@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError
 from mowich.neuroncore.trace import Trace
 
 if TYPE_CHECKING:
@@ -32,11 +32,6 @@ _OURS = tuple(
     for part in ("neuroncore", "nki")
 )
 _IS_OURS: dict[str, bool] = {}
-TARGETS = {
-    "trn1": 2, "inf2": 2, "gen2": 2, "v2": 2, "trn2": 3, "gen3": 3, "v3": 3, "trn3": 4, "gen4": 4, "v4": 4,
-    "trn2-server": 3, "trn3-gen1": 4, "trn3-gen2": 4,
-}  # fmt: skip
-"""Names of targets -> generation of the NeuronCore."""
 
 
 class NkiValidationError(UserError, AssertionError):
@@ -113,14 +108,6 @@ def _pages(size: int) -> NDArray[np.uint8]:
     """Zeros in small pages that take memory when touched: NumPy asks for pages of 2 MiB, of which a few columns of each partition
     touch all, and 144 ranks would not fit."""
     return np.frombuffer(mmap.mmap(-1, size), np.uint8)
-
-
-def generation_of(target: str) -> int:
-    """ "trn3", "gen4", "v4" -> 4. Raises UserError for a name that is none of the targets."""
-    name = target.strip().lower().split(":")[0]
-    if name not in TARGETS:
-        raise unknown("target", target, TARGETS)
-    return TARGETS[name]
 
 
 class Core:

@@ -20,6 +20,7 @@ from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype
 from mowich.neuroncore.memory import DynamicSlice, MemoryRegion, Register, Tile
+from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
 
 __path__: list[str] = []
 
@@ -96,12 +97,12 @@ class NKIObject(metaclass=_Lenient):
 
 
 def default_generation() -> int:
-    """Generation of a kernel that names no target: the environment's, else 4 (trn3)."""
+    """Generation of a kernel that names no target: the environment's, else that of the default target."""
     for variable in ("NEURON_PLATFORM_TARGET_OVERRIDE", "NKI_NC_VERSION"):
         value = os.environ.get(variable)
         if value:
-            return machine.generation_of(value)
-    return 4
+            return generation_of(value)
+    return generation_of(DEFAULT_TARGET)
 
 
 def _limits() -> machine.Limits:

@@ -24,10 +24,11 @@ from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.communicator import Group
-from mowich.neuroncore.core import Core, generation_of
+from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.memory import MemoryRegion, Register, Tile
 from mowich.neuroncore.schedule import Options, Schedule
+from mowich.neuroncore.targets import generation_of
 from mowich.nki.language import NKIObject, default_generation
 
 if TYPE_CHECKING:
@@ -420,13 +421,12 @@ class Kernel:
     """A function under `nki.jit`. `kernel[2](...)` runs it on two cores; inside another kernel it is called as plain Python."""
 
     def __init__(self, func: Callable[..., Any], *, platform_target: str | None = None, grid: Any = None, options: Mapping[str, Any] | None = None,
-                 results: Callable[..., Any] | None = None, generation: int | None = None) -> None:  # fmt: skip
+                 results: Callable[..., Any] | None = None) -> None:  # fmt: skip
         self.func = func
         self.platform_target = platform_target
         self.grid = grid
         self.options = dict(options or {})
         self.results = results
-        self.default_generation = generation
         functools.update_wrapper(self, func, updated=())
 
     def __getitem__(self, grid: Any) -> Kernel:
@@ -436,7 +436,6 @@ class Kernel:
             grid=grid,
             options=self.options,
             results=self.results,
-            generation=self.default_generation,
         )
 
     def with_schedule(self, schedule: Sequence[Any]) -> Kernel:
@@ -445,8 +444,7 @@ class Kernel:
         for later, earlier in schedule:
             for name in [earlier] if isinstance(earlier, str) else earlier:
                 edges.append((str(later), str(name)))
-        return Kernel(self.func, platform_target=self.platform_target, grid=self.grid, options={**self.options, "schedule": edges}, results=self.results,
-                      generation=self.default_generation)  # fmt: skip
+        return Kernel(self.func, platform_target=self.platform_target, grid=self.grid, options={**self.options, "schedule": edges}, results=self.results)  # fmt: skip
 
     def generation(self) -> int:
         """Generation that this kernel runs on when nobody says otherwise."""
@@ -454,7 +452,7 @@ class Kernel:
             return generation_of(launches.target)
         if self.platform_target:
             return generation_of(self.platform_target)
-        return _environment() or self.default_generation or default_generation()
+        return default_generation()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if machine.running() is not None:
@@ -469,14 +467,6 @@ class Kernel:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self.__call__, instance)
-
-
-def _environment() -> int | None:
-    import os
-
-    if os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE") or os.environ.get("NKI_NC_VERSION"):
-        return default_generation()
-    return None
 
 
 def jit(fn: Any = None, **kwargs: Any) -> Any:

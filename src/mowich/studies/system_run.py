@@ -82,7 +82,7 @@ def run(
 
     Raises UserError for a system without NeuronCores or with fewer chips than ranks; mismatched and missing collectives as `nki` reports them.
     """
-    from mowich.neuroncore.core import generation_of
+    from mowich.neuroncore.targets import generation_of
     from mowich.nki.runtime import Kernel, run_ranks
 
     machine = resolve(facts, system)

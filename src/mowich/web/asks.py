@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from mowich.neuroncore.targets import DEFAULT_TARGET
+
 MAX_SYSTEMS = 12
 MAX_CONFIG_NODES = 5000
 MAX_CONFIG_DEPTH = 8
@@ -274,7 +276,9 @@ class KernelProfile(Ask):
     arguments: tuple[
         Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x1f]+$")], ...
     ] = Field(default=(), max_length=32)
-    target: Literal["trn1", "trn2", "trn3"] = "trn3"
+    target: Literal["trn1", "trn2", "trn3"] | None = Field(
+        default=None, description=f"Where left out: the kernel's own, or {DEFAULT_TARGET}."
+    )
     lnc: Literal[1, 2] | None = None
 
 

@@ -22,9 +22,8 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
     with tempfile.TemporaryDirectory(prefix="mowich-kernel-") as folder:
         file, trace = Path(folder) / "kernel.py", Path(folder) / "trace.json"
         file.write_text(ask.source, encoding="utf-8")
-        words = [sys.executable, "-m", "mowich", "kernel", "profile", file.name, *ask.arguments, "-k", ask.kernel, "--target", ask.target, "--json",
+        words = [sys.executable, "-m", "mowich", "kernel", "profile", file.name, *ask.arguments, "-k", ask.kernel, *_options(ask), "--json",
                  "--trace", trace.name]  # fmt: skip
-        words += ["--lnc", str(ask.lnc)] if ask.lnc else []
         process = await asyncio.create_subprocess_exec(
             *words, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
@@ -45,7 +44,14 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
     from mowich.web.verbs import view
 
     return reply(result, view=view(result), trace=events,
-                 command=" ".join(["mowich kernel profile kernel.py", *ask.arguments, "-k", ask.kernel, "--target", ask.target]))  # fmt: skip
+                 command=" ".join(["mowich kernel profile kernel.py", *ask.arguments, "-k", ask.kernel, *_options(ask)]))  # fmt: skip
+
+
+def _options(ask: asks.KernelProfile) -> list[str]:
+    """What the request says beside the kernel, as options of the command."""
+    return [
+        w for option, given in (("--target", ask.target), ("--lnc", ask.lnc)) if given for w in (option, str(given))
+    ]
 
 
 EXAMPLE = {"kernel": "matmul_gelu", "arguments": ("lhsT=bfloat16[512,256]", "rhs=bfloat16[512,2048]")}

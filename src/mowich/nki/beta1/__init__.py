@@ -36,9 +36,7 @@ def _kernel(func: Callable[..., Any], options: dict[str, Any]) -> Kernel:
     def call(*args: Any, **kwargs: Any) -> Any:
         return func(*wrap(list(args)), **wrap(kwargs))
 
-    return Beta1Kernel(
-        call, platform_target=options.get("platform_target"), options=options, results=_results, generation=3
-    )
+    return Beta1Kernel(call, platform_target=options.get("platform_target"), options=options, results=_results)
 
 
 def jit(func: Any = None, **options: Any) -> Any:
@@ -92,7 +90,6 @@ def benchmark(func: Any = None, **options: Any) -> Any:
         grid=kernel.grid,
         options=kernel.options,
         results=kernel.results,
-        generation=kernel.default_generation,
     )
     made.benchmark_result = _Result()
     return made

@@ -346,7 +346,7 @@ def fleet(result: Result, facts: Facts) -> Source | None:
 
 def kernel(result: Result, facts: Facts) -> Source:
     """A profile: its critical path is a sum over facts of the core, so a fact that moves takes its part along (to first order: the path may change)."""
-    from mowich.neuroncore.core import generation_of
+    from mowich.neuroncore.targets import generation_of
 
     root = f"neuroncore.timing-v{generation_of(result['target'].split()[0])}"
     parts: Mapping[str, float] = result["time_s"]["breakdown"]
