@@ -108,7 +108,9 @@ float64 = DType("float64", np.float64, "float")
 
 PUBLIC = (bool_, int8, int16, int32, uint8, uint16, uint32, float16, float32, bfloat16, tfloat32, float8_e4m3, float8_e4m3fn, float8_e5m2,
           float8_e3m4, float8_e8m0fnu, float8_e4m3fn_x4, float8_e5m2_x4, float4_e2m1fn_x4)  # fmt: skip
-"""The formats that kernels name. The 64-bit ones exist on the host only: arrays of them may be passed in, engines do not take them."""
+"""The formats that kernels name."""
+HOST_ONLY: dict[DType, DType] = {float64: float32, int64: int32, uint64: uint32}
+"""Formats that no memory or engine of a NeuronCore has -> what to convert them to. AWS's table of formats ends at 32 bits."""
 
 BY_NAME: dict[str, DType] = {d.name: d for d in (*PUBLIC, float4_e2m1fn, int64, uint64, float64)}
 ALIASES: dict[str, DType] = {
@@ -151,7 +153,9 @@ def _find(given: Any) -> DType:
         return BY_NAME[dtype.names[0]]
     if dtype in _BY_NUMPY:
         return _BY_NUMPY[dtype]
-    raise UserError("an array of this type cannot enter a kernel", given=str(dtype), allowed=", ".join(BY_NAME))
+    raise UserError(
+        "an array of this type cannot enter a kernel", given=str(dtype), allowed=", ".join(map(str, PUBLIC))
+    )
 
 
 # conversions ---------------------------------------------------------------------------------------------------------------

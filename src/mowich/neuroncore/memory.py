@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import integers
-from mowich.neuroncore.core import Core, fail
-from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, to_f32
+from mowich.neuroncore.core import Core, NkiValidationError, fail
+from mowich.neuroncore.dtypes import F32, HOST_ONLY, PUBLIC, DType, as_dtype, cast, to_f32
 
 
 class MemoryRegion(str, Enum):  # noqa: UP042
@@ -54,6 +54,14 @@ def as_region(buffer: Any) -> MemoryRegion:
         return MemoryRegion(name)
     except ValueError:
         raise fail("unknown memory", given=name, allowed=[r.value for r in MemoryRegion]) from None
+
+
+def device_dtype(given: Any, what: str) -> DType:
+    """The format of a tile or view. Raises for those of 64 bits, which the chip does not have."""
+    d = as_dtype(given)
+    if d in HOST_ONLY:
+        raise fail(f"{what} cannot be {d}: the NeuronCore has no format of 64 bits", allowed=", ".join(map(str, PUBLIC)), fix=f"use nl.{HOST_ONLY[d]}")  # fmt: skip
+    return d
 
 
 class Storage:
@@ -849,7 +857,7 @@ class Tile:
 
     def view(self, dtype: Any) -> Tile:
         """The same bytes as another dtype; the last dimension grows or shrinks with the size of an element."""
-        d = as_dtype(dtype)
+        d = device_dtype(dtype, "a view")
         old, new = self.dtype.itemsize, d.itemsize
         if old == new:
             return Tile(self.storage, d, self.shape, self.strides, self.offset, self.dynamic)
@@ -1300,7 +1308,7 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
 def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str = "", address: Any = None) -> Tile:
     """A new tensor. On chip: at most 128 partitions, and a row that fits the memory; address = (partition, byte) places it by hand."""
     dims = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
-    d = as_dtype(dtype)
+    d = device_dtype(dtype, "a tile")
     space = SPACE[region]
     if not dims or min(dims) < 1:
         raise fail("a tensor has at least one element in each dimension", given=list(dims))
@@ -1374,8 +1382,15 @@ def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, n
 
 
 def wrap(core: Core, array: NDArray[Any], region: MemoryRegion, name: str = "") -> Tile:
-    """A host array as an HBM tensor that shares its bytes."""
+    """A host array as an HBM tensor that shares its bytes. Raises for formats of 64 bits."""
     d = as_dtype(array.dtype)
+    if d in HOST_ONLY:
+        to = HOST_ONLY[d]
+        raise NkiValidationError(
+            f"a kernel cannot take {d}: the NeuronCore has no format of 64 bits", where=f"argument '{name}'",
+            given=f"{list(array.shape)} {d}", allowed=", ".join(map(str, PUBLIC)),
+            fix=f"convert it first: {name}.astype(np.{to}), or {name}.to(torch.{to})",
+        )  # fmt: skip
     shape = array.shape or (1,)
     storage = Storage(core, region, shape, d, name=name, data=array)
     return Tile(storage, d, shape, row_major(shape))

@@ -221,9 +221,29 @@ def _to_framework(a: NDArray[Any], framework: str) -> Any:
     return a
 
 
-def _outputs(x: Any, framework: str, cores: Sequence[Core]) -> Any:
-    """What a kernel returned, with tensors as arrays."""
+RETURNED = (MemoryRegion.shared_hbm,)
+"""Memories of the tensors that a kernel may return, beside its own arguments."""
+
+
+def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion]) -> None:
+    """Whether a kernel may return this: AWS's compiler refuses tensors in other memories, its simulator takes them. So an error in strict
+    runs, otherwise a warning."""
+    if s.region in regions or not s.site[0]:  # an argument was allocated at no place of the kernel
+        return
+    what, at = f"the kernel returns {s.describe()}: its buffer is nl.{s.region.value}", f"{s.site[0]}:{s.site[1]}"
+    fix = "copy it to a tensor made with buffer=nl.shared_hbm, and return that"
+    if s.space == "H":
+        fix = "make it with buffer=nl.shared_hbm"
+    if core.strict:
+        allowed = " or ".join(f"nl.{r.value}" for r in regions)
+        raise machine.NkiValidationError(what, where=at, allowed=f"{allowed}, or an argument of the kernel", fix=fix)
+    core.warn(f"returned {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
+
+
+def _outputs(x: Any, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> Any:
+    """What a kernel returned, with tensors as arrays. regions: where these may lie."""
     if isinstance(x, Tile):
+        _check_returned(x.storage, cores[0], regions)
         if not cores[0].values:
             return np.broadcast_to(np.zeros((), x.dtype.dtype).view(x.dtype.dtype), x.shape)
         tile = x.resolved()
@@ -238,11 +258,11 @@ def _outputs(x: Any, framework: str, cores: Sequence[Core]) -> Any:
     if isinstance(x, Register):
         return x.value
     if isinstance(x, tuple):
-        return tuple(_outputs(v, framework, cores) for v in x)
+        return tuple(_outputs(v, framework, cores, regions) for v in x)
     if isinstance(x, list):
-        return [_outputs(v, framework, cores) for v in x]
+        return [_outputs(v, framework, cores, regions) for v in x]
     if isinstance(x, dict):
-        return {k: _outputs(v, framework, cores) for k, v in x.items()}
+        return {k: _outputs(v, framework, cores, regions) for k, v in x.items()}
     return x
 
 
@@ -285,8 +305,9 @@ launches = Launches()
 
 
 def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, generation: int, grid: Any = None, values: bool = True,
-        strict: bool = False, record: bool = True, results: Callable[..., Any] | None = None, check: bool = True) -> Result:  # fmt: skip
-    """Run a kernel function once on one logical core."""
+        strict: bool = False, record: bool = True, results: Callable[..., Any] | None = None, check: bool = True,
+        returned: Sequence[MemoryRegion] = RETURNED) -> Result:  # fmt: skip
+    """Run a kernel function once on one logical core. returned: memories of the tensors that it may return."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     shared: dict[Any, Any] = {}
@@ -327,7 +348,7 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
             c.group = group
         value = group.run([(c, functools.partial(program, c, bound())) for c in cores])[0]
     arguments.finish()
-    out = _outputs(value, arguments.framework, cores)
+    out = _outputs(value, arguments.framework, cores, returned)
     _release(cores)
     result = _result(func, out, cores)
     _finished(result)
@@ -420,6 +441,8 @@ def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: in
 class Kernel:
     """A function under `nki.jit`. `kernel[2](...)` runs it on two cores; inside another kernel it is called as plain Python."""
 
+    returned: Sequence[MemoryRegion] = RETURNED
+
     def __init__(self, func: Callable[..., Any], *, platform_target: str | None = None, grid: Any = None, options: Mapping[str, Any] | None = None,
                  results: Callable[..., Any] | None = None) -> None:  # fmt: skip
         self.func = func
@@ -463,7 +486,7 @@ class Kernel:
         """Run on the host's arrays, with the details of `run`."""
         how.setdefault("generation", self.generation())
         grid = self.grid if self.grid is not None else launches.lnc if launches.lnc != 1 else None
-        return run(self.func, args, kwargs, grid=grid, results=self.results, **how)
+        return run(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self.__call__, instance)
@@ -542,6 +565,7 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
         record=True,
         results=k.results,
         check=check,
+        returned=k.returned,
     )
     result.timed, result.options = timed, options or Options()
     return result

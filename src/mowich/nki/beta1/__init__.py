@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mowich.neuroncore.core import Core
+from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import typing
 from mowich.nki.beta1 import compiler, isa, language
 from mowich.nki.beta1.tensor import unwrap, wrap
@@ -23,7 +24,10 @@ def _results(value: Any, core: Core) -> Any:
 
 
 class Beta1Kernel(Kernel):
-    """A kernel whose loops a compiler would reorder, and whose tensors it would spill: memory over capacity is not an error."""
+    """A kernel whose loops a compiler would reorder, and whose tensors it would spill: memory over capacity is not an error. Its outputs may
+    lie in any HBM: until NKI 0.3 `nl.hbm` was as good as `nl.shared_hbm`."""
+
+    returned = (MemoryRegion.shared_hbm, MemoryRegion.private_hbm)
 
     def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
         """Run on the host's arrays."""
