@@ -258,6 +258,9 @@ def rounding(body, *arrays, strict=True):
         (lambda dst, a: nisa.tensor_reduce(dst[:, 0:1], nl.add, a, axis=1), 2097153, "16777224"),
         (lambda dst, a: nisa.tensor_scalar(dst, a, nl.multiply, 2), 16777216, None),
         (lambda dst, a: nisa.tensor_copy(dst, a), 16777217, None),
+        (lambda dst, a: nisa.dma_copy(dst, a), 16777217, None),
+        (lambda dst, a: nisa.dma_copy(dst.view(nl.float32), a), 16777217, "16777217 to 16777216"),
+        (lambda dst, a: nisa.dma_compute(dst, [a, a], nl.add), 16777217, "16777217 to 16777216"),
     ],
 )
 def test_a_strict_run_warns_where_an_integer_was_rounded(body, values, said):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import ops
+from mowich.neuroncore import integers, ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, cast, to_f32
 from mowich.neuroncore.engines import issue, like, two_operands
@@ -30,7 +30,16 @@ def convert(a: Array, source: DType, target: DType) -> Array:
         if source.itemsize == target.itemsize:
             return np.ascontiguousarray(a).view(target.dtype)
         raise fail(f"DMA cannot convert {source} to {target}", fix="view() one of them as bytes")
-    return cast(to_f32(a, source), target)
+    return cast(_float32(a, source), target)
+
+
+def _float32(a: Array, source: DType) -> Array:
+    """Elements as a DMA computes with them."""
+    f = to_f32(a, source)
+    core = machine.running()
+    if core is not None and core.strict and integers.is_wide(source):
+        integers.note(core, "a DMA", a.astype(np.int64), f)
+    return f
 
 
 def copy(dst: Tile, src: Tile, oob: str = "error", name: str = "dma_copy", flags: dict[str, Any] | None = None) -> None:
@@ -179,7 +188,7 @@ def compute(
         raw, good = found
         if good is not None:
             kept = good if kept is None else kept & good
-        a = to_f32(raw, src.dtype)
+        a = _float32(raw, src.dtype)
         if scales is not None and scales[i] != 1.0:
             a = a * np.float32(scales[i])
         a = like(a, dst.shape)

@@ -63,16 +63,17 @@ def copies(core: Core, instruction: str, engine: str, source: DType, target: DTy
     return source is target and (not is_wide(source) or SAME_FORMAT in exact(core.generation, instruction, engine))
 
 
-def note(core: Core, what: str, true: NDArray[Any], got: NDArray[Any], tile: Tile) -> None:
-    """In a strict run, warn where float32 rounded whole numbers. true: what they are (int64); got: what float32 made of them."""
+def note(core: Core, what: str, true: NDArray[Any], got: NDArray[Any], tile: Tile | None = None) -> None:
+    """In a strict run, warn where float32 rounded whole numbers of a tile. true: what they are (int64); got: what float32 made of them."""
     if not core.strict:
         return
     bad = true.reshape(-1) != got.reshape(-1).astype(np.float64)
     if bad.any():
         at = int(np.argmax(bad))
+        of = f" of {tile.describe()}" if tile is not None else ""
         core.warn(
             "rounded",
             f"{what}: float32 rounded {int(bad.sum()):,} of {bad.size:,} integers above 2^24 ({int(true.reshape(-1)[at])} to "
-            f"{int(got.reshape(-1)[at])}) of {tile.describe()}; exact are add, subtract and multiply of tensor_tensor on GpSimd, with int32 or "
+            f"{int(got.reshape(-1)[at])}){of}; exact are add, subtract and multiply of tensor_tensor on GpSimd, with int32 or "
             "uint32 tiles in SBUF",
         )

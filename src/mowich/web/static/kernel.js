@@ -72,12 +72,12 @@ function sender(wrong) {
   once("/api/kernel/example").then((a) => { source.value ||= a.source; });
   const name = h("input", { type: "text", id: "kernel-name", value: "matmul_gelu", "aria-label": "Kernel" });
   const args = h("input", { type: "text", id: "kernel-args", value: "lhsT=bfloat16[512,256] rhs=bfloat16[512,2048]", "aria-label": "Arguments" });
-  const target = h("select", { id: "kernel-target", "aria-label": "Target" }, ["trn3", "trn2", "trn1"].map((t) => h("option", { value: t }, t)));
+  const target = h("select", { id: "kernel-target", "aria-label": "Target" }, ["", "trn3", "trn2", "trn1"].map((t) => h("option", { value: t }, t || "default target")));
   const go = h("button", { type: "button", onclick: async () => {
     wrong.textContent = "";
     go.disabled = true;
     try {
-      draw(await post("/api/kernel/profile", { source: source.value, kernel: name.value.trim(), arguments: args.value.trim().split(/\s+/).filter(Boolean), target: target.value }));
+      draw(await post("/api/kernel/profile", { source: source.value, kernel: name.value.trim(), arguments: args.value.trim().split(/\s+/).filter(Boolean), target: target.value || null }));
     } catch (error) {
       wrong.textContent = error instanceof Refused ? error.message : `no answer: ${error.message}`;
     }
