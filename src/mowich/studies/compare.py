@@ -476,7 +476,8 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanList(Shown):
-    """The best plans of one system, best first. ask: the question, for what else is put to it (neighbours, the Pareto front, a timeline)."""
+    """The best plans of one system, best first. ask: the question, for what else is put to it (neighbours, the Pareto front, a timeline);
+    seconds: time taken, for the eye: it is no part of `to_dict`."""
 
     inputs: Mapping[str, object]
     evaluated: int
@@ -498,7 +499,7 @@ class PlanList(Shown):
     def to_dict(self) -> dict[str, object]:
         """The `mowich/plan@1` contract."""
         return {"schema": "mowich/plan@1", "inputs": dict(self.inputs), "facts_hash": self.ask.facts.hash() if self.ask else None, "evaluated": self.evaluated,
-                "feasible": self.feasible, "seconds": self.seconds, "plans": [r.to_dict() for r in self.rows]}  # fmt: skip
+                "feasible": self.feasible, "plans": [r.to_dict() for r in self.rows]}  # fmt: skip
 
 
 def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: Facts, top: int = 5,

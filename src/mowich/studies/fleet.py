@@ -90,7 +90,7 @@ class Fleet(Shown):
 
         out: dict[str, object] = {
             "schema": "mowich/fleet@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.robust is None or self.robust.complete,
-            "status": a.status, "objective": number(a.usd), "unit": "USD", "bound": number(a.bound_usd), "gap": number(a.gap), "seconds": a.seconds,
+            "status": a.status, "objective": number(a.usd), "unit": "USD", "bound": number(a.bound_usd), "gap": number(a.gap),
             "energy_J": number(a.energy_J), "stacks": list(a.stacks), "periods": list(self.problem.labels),
             "buy": self.buys, "rent": self.rents,
             "assign": [{"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share} for x in a.assign],

@@ -85,7 +85,7 @@ class ServeRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeResult(Shown):
     """Plans of one system (`plan`) or the best of each (`compare`). points: distinct (worker plan, batch) that were evaluated; evaluated: these and pairs
-    of prefill and decode workers."""
+    of prefill and decode workers; seconds: processor time taken, for the eye: it is no part of `to_dict`."""
 
     kind: str
     inputs: Mapping[str, object]
@@ -101,8 +101,8 @@ class ServeResult(Shown):
     def to_dict(self) -> dict[str, object]:
         """`mowich/plan@1` or `mowich/compare@1`."""
         rows = [r.to_dict() for r in self.rows]
-        base: dict[str, object] = {"inputs": dict(self.inputs), "facts_hash": self.facts_hash, "evaluated": self.evaluated, "points": self.points, "feasible": self.feasible,
-                                   "seconds": self.seconds}  # fmt: skip
+        base: dict[str, object] = {"inputs": dict(self.inputs), "facts_hash": self.facts_hash, "evaluated": self.evaluated, "points": self.points,
+                                   "feasible": self.feasible}  # fmt: skip
         if self.kind == "plan":
             return {
                 "schema": "mowich/plan@1",

@@ -274,15 +274,14 @@ def traffic(result: Result, facts: Facts) -> Source | None:
     scenario = study.read(file, facts)
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
-        made = flat(study.traffic(file, known).to_dict())
-        return {k: v for k, v in made.items() if k != ("seconds",)}
+        return flat(study.traffic(file, known).to_dict())
 
     def terms(name: Path, notes: Notes) -> None:
         from mowich.economics import energy, money
         from mowich.simulate.opcost import step
         from mowich.studies.explain.serving import step_terms
 
-        if name[0] in ("requests", "chips", "seconds", "coverage"):
+        if name[0] in ("requests", "chips", "coverage"):
             return
         d = scenario.serve.deployment
         one = np.zeros(1, dtype=np.intp)
@@ -322,8 +321,7 @@ def fleet(result: Result, facts: Facts) -> Source | None:
     def numbers(known: Facts, wanted: Path) -> Numbers:
         problem = read_problem(file, known)
         answer = solve(problem, speeds, relaxed=True)
-        made = Fleet(problem=problem, rates=speeds, answer=answer).to_dict()
-        return {k: v for k, v in flat(made).items() if k != ("seconds",)}
+        return flat(Fleet(problem=problem, rates=speeds, answer=answer).to_dict())
 
     now = read_problem(file, facts)
 

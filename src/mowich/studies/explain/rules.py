@@ -103,7 +103,6 @@ SERVE_ROW = [
 SEARCHED = [
     R("evaluated", "plans", "plans that were timed or weighed", "counted while searching: legal plans of the model on the devices (serving: plans at each batch, and pairs of workers)"),
     R("points", "points", "distinct plans at each batch", "counted while searching"), R("feasible", "plans", "plans that fit in memory and meet the limits", "counted while searching"),
-    R("seconds", "s", "time of the search on this machine", "processor time, measured"),
 ]  # fmt: skip
 
 WHY = [
@@ -142,7 +141,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/plan@1": (*_under("plans *", TRAIN_ROW), *_under("pareto *", TRAIN_ROW), *_under("why neighbours *", WHY), *SEARCHED,
                       R("why ties within", "1", "plans this close to the best count as ties", "what the model can tell apart"), R("why ties count", "plans", "plans that tie with the best", "counted")),
     "serve": (*_under("rows *", SERVE_ROW), *_under("plans *", SERVE_ROW), *_under("front *", SERVE_ROW), *SEARCHED),
-    "mowich/sweep@1": (*_under("rows *", TRAIN_ROW), R("points", "points", "points of the grid", "counted"), R("seconds", "s", "time of the sweep on this machine", "measured")),
+    "mowich/sweep@1": (*_under("rows *", TRAIN_ROW), R("points", "points", "points of the grid", "counted")),
     "mowich/fit@1": (*_under("smallest_by_weights *", FIT), *FIT),
     "mowich/collective@1": (
         R("slowdown", "1", "time of the bytes on failed or shared links over that on whole ones", "max-min fair flows over the links that are left; 1 where all are whole"),
@@ -202,11 +201,11 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         R("J_per_token", "J/token", "energy at the meter of an output token", "= pue * power * (utilisation + idle_share * (1 - utilisation)) / tokens_per_s_per_chip"), R("usd_per_mtok", "USD/Mtok", "cost of a million output tokens", "= price / tokens_per_s_per_chip * 1e6"),
         R("cached_frac", "1", "share of the prompt tokens found in the prefix cache", "counted"), R("preemptions", "1", "times that a sequence lost its place", "counted"), R("failures", "1", "sequences lost to failed workers and served again", "counted"),
         R("chips", "chips", "chips that the workers use", "devices of all workers / devices of a chip"), R("makespan_s", "s", "from the first arrival to the last token", "read off the simulated clock"), R("events", "1", "events that were simulated", "counted"), R("steps", "1", "engine steps that were simulated", "counted"),
-        R("seconds", "s", "time of the simulation on this machine", "processor time, measured"), R("coverage *", "1", "share of the busy time that rests on this kind of cost", "busy time of workers, by what their constants come from"),
+        R("coverage *", "1", "share of the busy time that rests on this kind of cost", "busy time of workers, by what their constants come from"),
     ),
     "mowich/fleet@1": (
         R("objective", "USD", "cost of the plan over the horizon", "orders x prices (discounted as the scenario says) + energy where it is not in the price; minimised by the integer programme"), R("bound", "USD", "no plan costs less", "best bound of the branch and bound"),
-        R("gap", "1", "how far the plan may be from the best possible", "= (objective - bound) / objective"), R("seconds", "s", "time of the solver on this machine", "measured"), R("energy_J", "J", "energy at the meter over the horizon", "busy and idle chips x power x PUE x time, systems whose power is known"),
+        R("gap", "1", "how far the plan may be from the best possible", "= (objective - bound) / objective"), R("energy_J", "J", "energy at the meter over the horizon", "busy and idle chips x power x PUE x time, systems whose power is known"),
         *(rule for kind in ("buy", "rent") for rule in (R(f"{kind} * units", "units", f"units to {kind} in the period", "a variable of the programme"), R(f"{kind} * chips", "chips", "chips of these units", "units x chips of a unit"), R(f"{kind} * usd", "USD", "what they cost within the horizon, before discounting", "chips x price x time within the horizon"))),
         R("assign * chips", "chips", "chips at work on the task in the period, on average", "a variable of the programme"), R("assign * share", "1", "share of the task's work of the period (or of the run) that they do", "chips x speed x time / work"),
         R("use * chips", "chips", "chips that stand in the period", "bought, rented, committed and already there"), R("use * busy", "chips", "of these at work", "sum of the assignments"), R("use * idle", "chips", "of these idle", "max(0, chips - busy)"), R("use * MWh", "MWh", "energy at the meter in the period", "(busy + idle share x idle) x power x PUE x time"),
