@@ -335,7 +335,7 @@ def test_measured_logs_are_reproduced(tmp_path: Path, log: str, on: str, sched: 
     """Mean TTFT, mean TPOT, and each request's end-to-end time (median and 90th percentile of its error) against vLLM's own timestamps."""
     source = TRACES / "llmservingsim_vllm_groundtruth" / f"{log}_Llama-3.1-8B_requests.jsonl"
     text = (f"mowich: 1\nmodel: llama-3.1-8b\non: {on}\nengine: vllm\nplan: {{tp: 1}}\nscheduler: {{{sched}, max_num_batched_tokens: 2048}}\n"
-            f"traffic: {{trace: {source}}}\n")  # fmt: skip
+            f"traffic: {{trace: {source}}}\nfront_end: false\n")  # fmt: skip
     traffic(write(tmp_path / "s.yaml", text), FACTS, requests_out=tmp_path / "r.csv")
     seen = {r["request_id"]: r for r in map(json.loads, source.read_text().splitlines())}
     ours = list(csv.DictReader((tmp_path / "r.csv").open()))

@@ -46,12 +46,17 @@ def users_scale(users: Floats | float) -> Floats:
     return np.asarray(np.log2(np.maximum(users, 1.0)) / 5.0 - 0.7)
 
 
+def length_scale(log2_prompt: float) -> float:
+    """What corrections that grow with the length of prompts are multiplied by: log2(prompt tokens / 1,024) / 3."""
+    return (log2_prompt - 10.0) / 3.0
+
+
 def _load(c: Class) -> float:
     return float(users_scale(c.users))
 
 
 def _length(c: Class) -> float:
-    return math.log2(c.prompt / 1024.0) / 3.0
+    return length_scale(math.log2(c.prompt))
 
 
 def _ranks(c: Class) -> float:
@@ -96,6 +101,26 @@ def key(c: Class, level: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Along:
+    """ln factor of a class, open along load and length: constant + load x `users_scale` + length x `length_scale`. All zero where corrections are not
+    carried over."""
+
+    constant: float = 0.0
+    load: float = 0.0
+    length: float = 0.0
+
+    def factor(self, users: float, log2_prompt: float) -> float:
+        """What a time is multiplied by. users: per rank group, 1 or more; log2_prompt: mean of log2(prompt tokens)."""
+        if self.load == 0.0 and self.length == 0.0:
+            return math.exp(self.constant)
+        grown = self.load * (math.log2(users) / 5.0 - 0.7) if self.load else 0.0  # `users_scale`, of one number
+        return math.exp(self.constant + grown + self.length * length_scale(log2_prompt))
+
+
+UNCORRECTED = Along()
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Values and standard deviations by (metric, level, class); spread: of a level, by (metric, level); noise: of a row, by metric; width: half-width
     of the 90% interval in units of the standard deviation, by metric, from held-out groups; families: of chips that serving was measured on."""
@@ -106,17 +131,19 @@ class Table:
     width: Mapping[str, float]
     families: frozenset[str]
 
-    def along_load(self, metric: str, one: Class) -> tuple[float, float]:
-        """ln factor of a class as (constant, slope along `users_scale`): what a search over batches needs."""
-        constant = slope = 0.0
+    def along(self, metric: str, one: Class) -> Along:
+        """The correction of a class at any load and length (those of `one` do not matter): what a search over batches and a simulation need."""
+        constant = load = length = 0.0
         for level, (_, covariate) in LEVELS.items():
             if self.spread.get((metric, level), 0.0) > 0.0:
                 value, _ = self.values.get((metric, level, key(one, level) or ""), (0.0, 0.0))
                 if covariate is _load:
-                    slope += value
+                    load += value
+                elif covariate is _length:
+                    length += value
                 else:
                     constant += value * covariate(one)
-        return constant, slope
+        return Along(constant, load, length)
 
     def knows(self, family: str) -> bool:
         """Whether serving was measured on a family of chips: elsewhere corrections are not carried over."""

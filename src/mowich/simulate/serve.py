@@ -8,6 +8,7 @@ first: what does not fit is not ranked. The formulas, with a worked number: docs
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from mowich.simulate.opcost import Costs, Shapes, step, total
 
 Floats = NDArray[np.float64]
+V = TypeVar("V", float, Floats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,40 @@ class Engine:
     memory_share: Floats
     reserve_B: Floats
     mtp_cost: Floats
+
+
+ALONE = 0.25
+"""What a request that is alone waits for the running step, as a share of what one among many waits: part of what the engines' constants were fitted with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front(Generic[V]):
+    """From a request to its first token at the user while no other prompt is before it: the one rule of the steady state (columns [n]) and of the simulated
+    traffic (plain numbers). step_share: of a decode step that a request among many waits for; the rest as in `Engine`."""
+
+    step_share: V
+    front_s: V
+    front_token_s: V
+    visible_tokens: V
+
+    @classmethod
+    def of(cls, e: Engine) -> Front[Floats]:
+        """Of an engine's constants. Where prompts share steps with decodes, the wait for the running step is longer."""
+        return Front(0.5 + 0.25 * np.asarray(e.mixes), e.front_s, e.front_token_s, e.visible_tokens)
+
+    def before(self, prompt: V) -> V:
+        """Seconds between the arrival of a request with a prompt of so many tokens and its place in the queue."""
+        return self.front_s + self.front_token_s * prompt
+
+    def parts(self, *, prompt: V, prefill_s: V, decode_s: V, step_s: V) -> dict[str, V]:
+        """Seconds by name, without corrections. prefill_s: of the prompt's own steps; decode_s: of a decode step of the batch that it joins; step_s: between
+        two tokens of that batch."""
+        return {
+            "prefill": prefill_s,
+            "step_wait": ALONE * self.step_share * decode_s,
+            "front_end": self.before(prompt),
+            "visibility": self.visible_tokens * step_s,
+        }
 
 
 def weights_B(s: Shapes) -> Floats:
@@ -124,9 +160,9 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
                 ) -> Steady:  # fmt: skip
     """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is answered.
 
-    TPOT = t_dec / a + (n / osl) D, D: what one whole prompt adds to the steps it rides on (its own steps where prompts do not mix);
+    TPOT = t_dec / a + (others / osl) D, D: what one whole prompt adds to the steps it rides on (its own steps where prompts do not mix);
     TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + wait for cache + front end + visibility.
-    n decoding users follow from Little's law; users x D is the least time between two answers to one of them. Assumes lengths near their means, first come first served.
+    n decoding users follow from Little's law; a user that decodes meets (N - 1) / N of them as others, and its own prompt does not interrupt its answer; users x D is the least time between two answers to one of them. Assumes lengths near their means, first come first served.
     """
     cap = max_sequences(s, load, e, capacity_B)
     static = load.is_static > 0
@@ -134,27 +170,28 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
     new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
     context = load.prompt + 0.5 * load.output
     micro = np.maximum(1.0, s.pp)
-    n = N
+    n = seen = N
     for _ in range(rounds_of_fixpoint):
-        dec = step(s, c, n=n / micro, context=context, verify=load.verify)
+        dec = step(s, c, n=seen / micro, context=context, verify=load.verify)
         t_dec = total(dec)
         t_step = t_dec * e.mtp_cost / load.accepted
         due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
-        mixed, steps_each = prefill(
-            s, c, e, load, n=np.where(e.mixes > 0.5, n / micro, 0.0), context=context, per_step=due
-        )
+        beside = np.where(e.mixes > 0.5, seen / micro, 0.0)
+        mixed, steps_each = prefill(s, c, e, load, n=beside, context=context, per_step=due)
         t_mix = total(mixed)
         one, one_steps = mixed, steps_each
         if np.any(due > 1.0):  # else no two prompts share a step
-            one, one_steps = prefill(s, c, e, load, n=np.where(e.mixes > 0.5, n / micro, 0.0), context=context)
+            one, one_steps = prefill(s, c, e, load, n=beside, context=context)
         # fixed time of a prefill step is shared by the prompts that ride on it
         extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
         extra = np.maximum(extra, 0.0) * steps_each
-        interference = np.where(static, 0.0, n / load.output * extra)
+        interference = np.where(static, 0.0, np.maximum(seen - 1.0, 0.0) / load.output * extra)
         tpot = t_step + interference
         own = total(one) * one_steps
         stay = load.output * tpot
-        n = np.where(static, N, N * stay / (stay + own))
+        decoding_share = stay / (stay + own)
+        n = np.where(static, N, N * decoding_share)
+        seen = np.where(static, N, 1.0 + (N - 1.0) * decoding_share)  # by a user that decodes, itself included
     parts = {name: value * e.mtp_cost / load.accepted for name, value in dec.items()}
     parts["prefill_interference"] = interference
     pre = own
@@ -173,16 +210,17 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
     wait_kv = np.where(
         static, 0.0, np.maximum(load.users - np.maximum(cap, 1.0), 0.0) / np.maximum(N, 1.0) * per_request
     )
+    rule = Front.of(e)
+    front = rule.parts(prompt=load.prompt, prefill_s=pre, decode_s=t_dec, step_s=t_step)
+    behind = rule.step_share * t_dec * np.clip(N - 1.0, 0.0, 1.0 - ALONE)  # steps of the others
     ttft_parts = {
         "prefill": pre,
-        "step_wait": np.where(
-            static, 0.0, np.where(e.mixes > 0.5, 0.75, 0.5) * t_dec * np.minimum(1.0, N - 1.0 + 0.25)
-        ),
+        "step_wait": np.where(static, 0.0, front["step_wait"] + behind),
         "queue": queue,
         "start_burst": burst,
         "kv_wait": wait_kv,
-        "front_end": np.where(static, 0.0, e.front_s + e.front_token_s * load.prompt),
-        "visibility": np.where(static, 0.0, e.visible_tokens * t_step),
+        "front_end": np.where(static, 0.0, front["front_end"]),
+        "visibility": np.where(static, 0.0, front["visibility"]),
     }
     decoding = np.maximum(load.output - 1.0, 0.0) * tpot
     # what the worker takes for the prompts of all users is the least time between two answers to one of them: it binds where answers are short

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mowich.machines.system import System
 from mowich.plans.serving import ServePlan
 from mowich.simulate.opcost import Costs, Shapes, step, total
-from mowich.simulate.serve import Engine, Load, closed_loop, max_sequences, prefill
+from mowich.simulate.serve import Engine, Front, Load, closed_loop, max_sequences, prefill
 from mowich.workloads.model import Model, Moe
 
 Floats = NDArray[np.float64]
@@ -295,7 +295,7 @@ def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], row
     kv = np.sum(sp.att_layers * sp.kv * np.minimum(job.prompt, sp.held), axis=0) * sp.b_kv * sp.tp
     transfer = kv / (cp.link_Bps * sp.tp)
     service = total(parts) * steps * factor
-    fixed = (ep.front_s + ep.front_token_s * job.prompt) + transfer
+    fixed = Front.of(ep).before(ones * job.prompt) + transfer
     room = job.ttft_s - fixed
     ok = service < room
     if not ok.any():

@@ -3,7 +3,7 @@
 A replica is an engine such as vLLM: each step carries one token of every decoding sequence and chunks of waiting prompts up to a token budget,
 while the cache has blocks. A batch that does not change is advanced to the next arrival, completion or cache limit in one move, exactly: the time
 of k decode steps is a quadratic in k. So cost follows events, not tokens. `StepTimes` holds the step times of one worker as tables made by the same
-formulas as the steady state (`opcost.step`). Requests come from `arrivals`; scenarios are read in `studies.traffic`.
+formulas as the steady state (`opcost.step`), `Seen` its rule for the time to first token (`serve.Front`) with its correction. Requests come from `arrivals`; scenarios are read in `studies.traffic`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mowich.simulate.opcost import Costs, Shapes, concat, step, total
-from mowich.simulate.serve import Engine, kv_B_per_sequence
+from mowich.simulate.corrections import UNCORRECTED, Along
+from mowich.simulate.opcost import Costs, Shapes, step, total
+from mowich.simulate.serve import Engine, Front, kv_B_per_sequence
 
 POLICIES = ("fcfs", "priority")
 PREEMPTIONS = ("recompute", "swap")
@@ -26,9 +27,10 @@ ROUTES = ("round-robin", "least-loaded", "prefix")
 
 class Request:
     """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower goes first;
-    hashes: names of the prompt's blocks, for prefix caching."""
+    hashes: names of the prompt's blocks, for prefix caching; late_s: from the engine's time of a token to the user's (below 0 where the correction says that
+    prompts are faster than the steps)."""
 
-    __slots__ = ("arrival_s", "cached", "decoder", "failures", "first_token_s", "hashes", "id", "last_token_s", "output", "preemptions", "priority",
+    __slots__ = ("arrival_s", "cached", "decoder", "failures", "first_token_s", "hashes", "id", "last_token_s", "late_s", "output", "preemptions", "priority",
                  "prompt", "replica", "scheduled_s")  # fmt: skip
 
     def __init__(
@@ -39,11 +41,13 @@ class Request:
         self.scheduled_s = self.first_token_s = self.last_token_s = -1.0
         self.replica = self.decoder = -1
         self.cached = self.preemptions = self.failures = 0
+        self.late_s = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduler:
-    """How a replica batches. budget: tokens per step; max_sequences: running at once; blocks: of the cache, `block` tokens each; chunks: whether a
+    """How a replica batches. groups: of attention data parallelism, that step together; stages: of a pipeline, each with a batch of its own under way. Of all of these
+    together: budget: tokens per step; max_sequences: running at once; blocks: of the cache, `block` tokens each. chunks: whether a
     prompt may be cut; mixes: whether prompts and decodes share a step; policy, preemption: see POLICIES, PREEMPTIONS; prefix_cache: keep blocks of
     finished prompts; hash_block: tokens that one hash of a request names; host_blocks, host_Bps: cache in host memory and the way to it;
     verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding)."""
@@ -62,14 +66,23 @@ class Scheduler:
     host_Bps: float = math.inf
     verified: float = 1.0
     accepted: float = 1.0
+    groups: int = 1
+    stages: int = 1
+
+    @property
+    def batches(self) -> int:
+        """Batches that a step of the whole worker carries: a sequence is in one of them."""
+        return self.groups * self.stages
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Step times of one worker as plain floats, made once. tokens[m]: matrices, experts, collectives and fixed layers of m tokens; sampled[n]: head
-    for n sequences and host time; per_context: seconds per context token of a decoding sequence in layers without a window; windows:
-    (tokens, seconds per token) of layers with one; prefill_step: of a step with prompt tokens; pair: seconds per (prompt token, attended token);
-    window_pairs: the same for windowed layers; kv_B: bytes per cached token on the worker."""
+    """Step times of one worker as plain floats, made once, without corrections. A rank group that holds m tokens in all its pipeline stages together: tokens[m]:
+    matrices, collectives and fixed layers, and experts where there is one group; experts[m]: experts where all groups together hold m tokens for each group (empty
+    with one group); sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding
+    sequence in layers without a window; windows: (tokens, seconds per token) of layers with one. A prompt in one batch: prefill_step: of a step with prompt tokens;
+    pair: seconds per (prompt token, attended token); window_pairs: the same for windowed layers; prompt_token: of recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time of a step
+    that verifies several tokens over that of a plain one; tpot: the correction of steps."""
 
     tokens: list[float]
     sampled: list[float]
@@ -79,38 +92,39 @@ class StepTimes:
     pair: float
     window_pairs: tuple[tuple[float, float], ...]
     kv_B: float
+    experts: tuple[float, ...] = ()
+    prompt_token: float = 0.0
+    verify: float = 1.0
+    tpot: Along = UNCORRECTED
 
     @classmethod
-    def of(cls, s: Shapes, c: Costs, e: Engine, scheduler: Scheduler, factor: float = 1.0,
-           groups: int = 1) -> StepTimes:  # fmt: skip
-        """Tables of one case (`s`, `c`, `e` of length 1). factor: correction of this engine and model on every step. groups: of attention data
-        parallelism, that share the worker's tokens, sequences and context evenly; pipeline stages share a batch the same way."""
-        v = scheduler.verified
-        limit = int(scheduler.budget + math.ceil(scheduler.max_sequences * v)) + 1
+    def of(cls, s: Shapes, c: Costs, e: Engine, scheduler: Scheduler, tpot: Along | None = None) -> StepTimes:
+        """Tables of one case (`s`, `c`, `e` of length 1): of the batch of the fullest rank group. Pipeline stages share a group's sequences evenly."""
+        v, stages = scheduler.verified, scheduler.stages
+        most = -(-scheduler.max_sequences // scheduler.groups)
+        limit = scheduler.budget // scheduler.groups + math.ceil(most * v) + stages + 1
         m = np.arange(limit + 1, dtype=np.float64)
-        many = concat([s.take(np.zeros(len(m), dtype=np.intp))])
-        wide = c.take(np.zeros(len(m), dtype=np.intp))
-        share = 1.0 / (groups * float(s.pp[0]))
-        ones = step(many, wide, n=0.0, context=0.0, prompt=m * share)
-        body = total({k: x for k, x in ones.items() if k not in ("head", "host", "prefill_attention")}) * factor
-        n = np.arange(scheduler.max_sequences + 1, dtype=np.float64)
-        few, thin = s.take(np.zeros(len(n), dtype=np.intp)), c.take(np.zeros(len(n), dtype=np.intp))
-        decode = step(few, thin, n=n * share, context=0.0, verify=v)
-        sampled = (decode["head"] + decode["host"] + decode["attention"]) * factor * (e.mtp_cost if v > 1 else 1.0)
+        every = np.zeros(len(m), dtype=np.intp)
+        share = 1.0 / stages
+        ones = step(s.take(every), c.take(every), n=0.0, context=0.0, prompt=m * share)
+        apart = {"experts"} if scheduler.groups > 1 else set()
+        body = total({k: x for k, x in ones.items() if k not in {"head", "host", "prefill_attention", *apart}})
+        n = np.arange(most + 1, dtype=np.float64)
+        every = np.zeros(len(n), dtype=np.intp)
+        decode = step(s.take(every), c.take(every), n=n * share, context=0.0, verify=v)
+        sampled = decode["head"] + decode["host"] + decode["attention"]
         one = np.zeros(1)
         base = float(step(s, c, n=one + 1, context=0.0, verify=v)["attention"][0])
+        recurrence = float(step(s, c, n=one, context=0.0, prompt=one + 1, prompt_context=0.0)["prefill_attention"][0])
         open_layers, windows, pair, window_pairs = 0.0, [], 0.0, []
         for k in range(s.window.shape[0]):
             alone = _only(s, k)
-            each = (
-                (float(step(alone, c, n=one + 1, context=one + 1.0, verify=v)["attention"][0]) - base) * factor * share
-            )
+            each = (float(step(alone, c, n=one + 1, context=one + 1.0, verify=v)["attention"][0]) - base) * share
             per_pair = (
                 float(
                     step(alone, c, n=one, context=0.0, prompt=one + 1, prompt_context=one + 1.0)["prefill_attention"][0]
                 )
-                * factor
-                * share
+                - recurrence
             )
             width = float(s.window[k, 0])
             if math.isinf(width):
@@ -120,17 +134,48 @@ class StepTimes:
                 window_pairs.append((width, per_pair))
         return cls(
             tokens=body.tolist(), sampled=sampled.tolist(), per_context=open_layers, windows=tuple(windows),
-            prefill_step=float(np.asarray(c.prefill_step).ravel()[0]) * factor, pair=pair, window_pairs=tuple(window_pairs),
+            prefill_step=float(np.asarray(c.prefill_step).ravel()[0]), pair=pair, window_pairs=tuple(window_pairs),
             kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0]) * float(s.tp[0] * s.cp[0] * s.pp[0]),
+            experts=tuple(ones["experts"].tolist()) if apart else (), prompt_token=recurrence, verify=float(np.asarray(e.mtp_cost).ravel()[0]) if v > 1 else 1.0, tpot=tpot or UNCORRECTED,
         )  # fmt: skip
+
+    def of_tokens(self, fullest: float, mean: float) -> float:
+        """Time of a batch that holds so many tokens in its fullest rank group and in the mean of all."""
+        seconds = _between(self.tokens, fullest)
+        return seconds + _between(self.experts, mean) if self.experts else seconds
 
     def prompt_s(self, start: int, tokens: int) -> float:
         """Attention time of `tokens` prompt tokens after `start` earlier ones: pairs x seconds per pair, windows honoured on average."""
         mean = start + 0.5 * tokens
-        seconds = tokens * mean * self.pair
+        seconds = tokens * (self.prompt_token + mean * self.pair)
         for width, each in self.window_pairs:
             seconds += tokens * min(mean, width) * each
         return seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What lies between the engine's time of a first token and the user's: the rule of the steady state, and the correction of TTFT."""
+
+    front: Front[float]
+    ttft: Along
+
+    @classmethod
+    def of(cls, e: Engine, ttft: Along) -> Seen:
+        """Of one case (`e` of length 1)."""
+        front = Front.of(e)
+        names = ("step_share", "front_s", "front_token_s", "visible_tokens")
+        return cls(front=Front(*(float(np.asarray(getattr(front, name)).ravel()[0]) for name in names)), ttft=ttft)
+
+
+def _between(table: Sequence[float], m: float) -> float:
+    """Entry m of a table, between two where m is no whole number; in proportion beyond its end (a prompt that may not be cut)."""
+    whole = int(m)
+    if whole >= len(table) - 1:
+        return table[-1] * m / (len(table) - 1)
+    if whole == m:
+        return table[whole]
+    return table[whole] + (m - whole) * (table[whole + 1] - table[whole])
 
 
 def _only(s: Shapes, k: int) -> Shapes:
@@ -143,10 +188,11 @@ def _only(s: Shapes, k: int) -> Shapes:
 
 
 class Slot:
-    """A request inside a replica. done: prompt tokens in the cache; need: tokens to prefill (the prompt, and what was generated before a
+    """A request inside a replica. size: log2 of its prompt; began_s: when its prompt last left the queue; done: prompt tokens in the cache; need: tokens to prefill (the prompt, and what was generated before a
     preemption); left: output tokens to come; blocks: private ones held; origin: context minus decode counter while decoding."""
 
     __slots__ = (
+        "began_s",
         "blocks",
         "done",
         "finish",
@@ -158,6 +204,7 @@ class Slot:
         "origin",
         "request",
         "shared",
+        "size",
         "swapped",
     )
 
@@ -165,7 +212,8 @@ class Slot:
         self.request, self.order = request, order
         self.need, self.left = request.prompt, request.output
         self.done = self.blocks = self.hit = 0
-        self.origin = 0.0
+        self.origin = self.began_s = 0.0
+        self.size = math.log2(request.prompt)
         self.finish = 0
         self.shared: tuple[int, ...] = ()
         self.swapped = self.moved = False
@@ -233,15 +281,17 @@ class PrefixCache:
 
 class Replica:
     """One worker and its queue. `submit` at a request's time, `advance` to a time, `drain` to the end. Requests whose prompt is done are handed to
-    `handoff` where decoding is elsewhere."""
+    `handoff` where decoding is elsewhere, which says how long their cache travels. seen: what users see beyond the engine's own times (None: these times)."""
 
-    __slots__ = ("D", "S", "_cap", "_order", "blocks_private", "busy_s", "cache", "decoding", "events", "handoff", "index", "name", "on_done", "prefilling",
-                 "prompt_tokens", "s", "seen", "served", "slots", "spans", "steps", "t", "times", "up_s", "waiting", "window_sums")  # fmt: skip
+    __slots__ = ("D", "S", "_batches", "_cap", "_correction", "_inside", "_is_one_group", "_order", "_own_budget", "_sizes", "blocks_private", "busy_s", "cache", "decoding", "events", "handoff", "index", "name",
+                 "on_done", "prefilling", "prompt_tokens", "s", "seen", "served", "slots", "spans", "steps", "t", "times", "up_s", "waiting",
+                 "window_sums")  # fmt: skip
 
-    def __init__(self, index: int, times: StepTimes, scheduler: Scheduler, *, handoff: Callable[[float, Slot], None] | None = None,
-                 on_done: Callable[[Request], None] | None = None, trace: bool = False, name: str = "replica") -> None:  # fmt: skip
+    def __init__(self, index: int, times: StepTimes, scheduler: Scheduler, *, handoff: Callable[[float, Slot], float] | None = None,
+                 on_done: Callable[[Request], None] | None = None, trace: bool = False, name: str = "replica",
+                 seen: Seen | None = None) -> None:  # fmt: skip
         self.index, self.times, self.s, self.name = index, times, scheduler, name
-        self.handoff, self.on_done = handoff, on_done
+        self.handoff, self.on_done, self.seen = handoff, on_done, seen
         self.t = 0.0
         self.up_s = 0.0
         self.D = 0
@@ -255,8 +305,12 @@ class Replica:
         self.window_sums = [0.0] * len(times.windows)
         self.busy_s = 0.0
         self.steps = self.events = self.prompt_tokens = self.served = 0
-        self.seen = 0
         self._order = 0
+        self._is_one_group = scheduler.groups == 1
+        self._batches = scheduler.batches
+        self._own_budget = scheduler.budget // self._batches
+        self._inside, self._correction = (-1, 0.0), 1.0  # what the correction of steps was last worked out for, and it
+        self._sizes = 0.0  # sum of the sizes of prompts under way and decoding
         self._cap = scheduler.blocks
         self.spans: list[tuple[float, float, int, int, int]] | None = [] if trace else None
 
@@ -337,8 +391,9 @@ class Replica:
         if s.verified > 1 and s.mixes:
             room = int(s.budget - len(self.slots) * s.verified)
         entered = False
+        own = self._own_room() if self._batches > 1 else max(room, 0)
         for one in self.prefilling:
-            room -= one.need - one.done
+            room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
         while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
             one = self._head()
             request = one.request
@@ -359,7 +414,7 @@ class Replica:
             tokens = one.need - hit
             if not s.chunks and tokens > room and (self.prefilling or entered):
                 break
-            first = min(tokens, room) if s.chunks else tokens
+            first = min(tokens, room, own) if s.chunks else tokens
             new = self.cache.new_blocks(shared) if shared else 0
             next_token = (
                 s.accepted if first == tokens else 0.0
@@ -378,11 +433,13 @@ class Replica:
             if shared:
                 self.cache.take(shared)
                 one.hit = len(shared) * self.cache.each
+            one.began_s = self.t
             if loaded:
                 self.t += loaded * self.times.kv_B / s.host_Bps
             self._hold(one, hit + first)
             self.prefilling.append(one)
-            room -= tokens
+            self._sizes += one.size
+            room -= first
         return entered
 
     def _hold(self, one: Slot, tokens: int) -> None:
@@ -404,14 +461,51 @@ class Replica:
             self.cache.shrink(free)
         return True
 
-    def _decode_s(self, n: int) -> float:
-        """Time of one decode step of the present batch."""
-        times = self.times
-        v = n if self.s.verified == 1.0 else math.ceil(n * self.s.verified)
-        seconds = times.tokens[v] + times.sampled[n] + times.per_context * self.S
-        for k, (_, each) in enumerate(times.windows):
-            seconds += each * self.window_sums[k]
-        return seconds
+    def _fullest(self, n: int) -> int:
+        """Sequences of the rank group that holds most, when n are spread evenly."""
+        return -(-n // self.s.groups)
+
+    def _own_room(self) -> int:
+        """Tokens of one prompt that a step takes: it is in one batch, beside the decodes of that batch."""
+        if not self.s.mixes or not self.slots:
+            return max(1, self._own_budget)
+        return max(1, self._own_budget - math.ceil(self._fullest(len(self.slots)) * self.s.verified / self.s.stages))
+
+    def _factor(self) -> float:
+        """The correction of steps at the present load and lengths."""
+        key = (len(self.slots) + len(self.prefilling), self._sizes)
+        if key != self._inside:  # else as it was
+            inside, sizes = self._inside = key
+            self._correction = self.times.tpot.factor(
+                max(1.0, inside / self.s.groups), sizes / inside if inside else 10.0
+            )
+        return self._correction
+
+    def _reading_s(self, n: int, more: float = 0.0) -> float:
+        """Time of reading the cache in a decode step of the n sequences of the present batch, and `more` tokens: of the fullest rank group."""
+        seconds = self.times.per_context * (self.S + more) + self._windows_s(more)
+        return seconds if self._is_one_group else seconds * self._fullest(n) / n
+
+    def _windows_s(self, more: float) -> float:
+        """The part of it in layers with a window."""
+        return sum(
+            each * (held + min(more, width))
+            for (width, each), held in zip(self.times.windows, self.window_sums, strict=True)
+        )
+
+    def _plain_s(self, n: int, more: float = 0.0) -> float:
+        """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context), without correction and without the extra time
+        of verifying."""
+        verified, times = self.s.verified, self.times
+        if self._is_one_group and verified == 1.0:  # the common case, without a call
+            seconds = times.tokens[n] + times.sampled[n] + times.per_context * (self.S + more)
+            return seconds if not times.windows else seconds + self._windows_s(more)
+        fullest = self._fullest(n)
+        return (
+            times.of_tokens(fullest * verified, n / self.s.groups * verified)
+            + times.sampled[fullest]
+            + self._reading_s(n, more)
+        )
 
     def _mixed(self) -> None:
         """One step with prompt tokens."""
@@ -422,22 +516,26 @@ class Replica:
             n = len(self.slots)
         room = s.budget - (n if s.verified == 1.0 else math.ceil(n * s.verified))
         tokens, extra, finishing = 0, 0.0, 0
+        own, longest, slowest = self._own_room() if self._batches > 1 else room, 0, 0.0
         done: list[Slot] = []
         self._admit()
         for one in self.prefilling:
             if room <= 0:
                 break
             take = one.need - one.done
-            if take > room and (s.chunks or tokens):
-                if not s.chunks:
-                    break
-                take = room
+            if s.chunks:
+                take = min(take, room, own)
+            elif take > room and tokens:
+                break
             more = s.accepted if one.done + take >= one.need else 0.0
             hold = -(-math.ceil(one.done + take + more) // s.block) - one.hit - one.blocks
             if hold > 0 and not self._fits(hold):
                 break
             self._hold(one, one.done + take)
-            extra += times.prompt_s(one.done, take)
+            attention = times.prompt_s(one.done, take)
+            extra += attention
+            if self._batches > 1:
+                longest, slowest = max(longest, take), max(slowest, attention)
             one.done += take
             tokens += take
             room -= take
@@ -450,19 +548,26 @@ class Replica:
             elif not self._drop_last():
                 raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
             return
-        v = n if s.verified == 1.0 else math.ceil(n * s.verified)
-        m = min(v + tokens, len(times.tokens) - 1)
-        scale = (v + tokens) / m if v + tokens > m else 1.0
+        v = n if self._is_one_group and s.verified == 1.0 else self._fullest(n) * s.verified
+        if self._batches == 1:
+            body = _between(times.tokens, v + tokens)
+        else:  # prompts are spread over the batches; each is whole in one of them
+            held, extra = max(tokens / self._batches, longest), max(extra / self._batches, slowest)
+            mean = n / s.groups * s.verified + max(tokens / self._batches, longest / s.groups) * s.stages
+            body = times.of_tokens(v + held * s.stages, mean)
+        last = len(times.sampled) - 1
         seconds = (
-            times.tokens[m] * scale
-            + times.sampled[min(n + finishing, len(times.sampled) - 1)]
+            body
+            + times.sampled[min(n + finishing if self._is_one_group else self._fullest(n + finishing), last)]
             + extra
             + times.prefill_step
         )
         if n:
-            seconds += times.per_context * self.S
-            for k, (_, each) in enumerate(times.windows):
-                seconds += each * self.window_sums[k]
+            seconds += self._reading_s(n)
+            if times.verify != 1.0:
+                seconds += (times.verify - 1.0) * self._plain_s(n)
+        factor = self._factor()
+        seconds *= factor
         self.prompt_tokens += tokens
         if self.spans is not None:
             self.spans.append((self.t, seconds, n, tokens, 1))
@@ -472,26 +577,49 @@ class Replica:
         self.events += 1
         if n:
             self._tick(1)
-        for one in done:
-            self.prefilling.remove(one)
-            self._prompt_done(one)
+        travels = [self._prompt_done(one) for one in done]
+        for one, travel in zip(done, travels, strict=True):
+            self._see(one, factor, travel)
+            if one.left <= 0:
+                self._finish(one)
 
-    def _prompt_done(self, one: Slot) -> None:
-        request = one.request
-        if request.first_token_s < 0:
-            request.first_token_s = self.t
+    def _prompt_done(self, one: Slot) -> float:
+        """Let a sequence whose prompt is done decode, here or elsewhere; seconds that its cache travels."""
+        self.prefilling.remove(one)
+        self._sizes -= one.size
         one.left -= 1
         if one.left <= 0:
             self.blocks_private -= one.blocks
-            self._finish(one)
         elif self.handoff is not None:
             self.blocks_private -= one.blocks
             one.blocks = 0
             self._unshare(one)
             self.served += 1
-            self.handoff(self.t, one)
+            return self.handoff(self.t, one)
         else:
             self._join(one)
+        return 0.0
+
+    def _see(self, one: Slot, factor: float, travel: float) -> None:
+        """When the user sees the first token of a prompt that is done: the rule of the steady state, with the prompt's own time and wait from the simulation.
+        factor: what the steps of its prompt were multiplied by; travel: time of its cache to the pool that decodes."""
+        request, seen = one.request, self.seen
+        if request.first_token_s >= 0:
+            return
+        if seen is None:
+            request.first_token_s = self.t
+            return
+        n, more = (len(self.slots), 0.0) if one.left > 0 else (len(self.slots) + 1, float(one.need))
+        correction = seen.ttft.factor(max(1.0, (n + len(self.prefilling)) / self.s.groups), one.size)
+        prefill_s = (self.t - one.began_s) / factor
+        if self.handoff is not None:  # no decode steps are in its way
+            request.first_token_s = one.began_s + correction * prefill_s + travel
+        else:
+            plain = self._plain_s(n, more)
+            parts = seen.front.parts(prompt=float(request.prompt), prefill_s=prefill_s, decode_s=plain,
+                                     step_s=plain * self.times.verify / self.s.accepted)  # fmt: skip
+            request.first_token_s = one.began_s - parts["front_end"] + correction * sum(parts.values())
+        request.late_s = request.first_token_s - travel - self.t
 
     def _join(self, one: Slot) -> None:
         """Start decoding a sequence whose cache is here."""
@@ -501,6 +629,7 @@ class Replica:
         one.origin = context - self.s.accepted * self.D
         one.finish = self.D + max(1, math.ceil(one.left / self.s.accepted - 1e-9))
         self.slots[one.order] = one
+        self._sizes += one.size
         heapq.heappush(self.decoding, (one.finish, one.order, one))
         self.S += context
         for k, (width, _) in enumerate(self.times.windows):
@@ -522,7 +651,7 @@ class Replica:
 
     def _finish(self, one: Slot) -> None:
         request = one.request
-        request.last_token_s = self.t
+        request.last_token_s = self.t + request.late_s
         self._unshare(one)
         self.served += 1
         if self.on_done is not None:
@@ -533,6 +662,7 @@ class Replica:
         context = one.origin + self.s.accepted * self.D
         del self.slots[one.order]
         self.S -= context
+        self._sizes -= one.size
         for k, (width, _) in enumerate(self.times.windows):
             self.window_sums[k] -= min(context, width)
         return context
@@ -554,6 +684,8 @@ class Replica:
             self._finish(one)
         if not self.slots:
             self.S = 0.0
+            if not self.prefilling:
+                self._sizes = 0.0
 
     def _leap(self, until: float) -> None:
         """Advance a batch that does not change: to the next completion, cache limit or window edge, or to the first step that ends at `until`."""
@@ -568,12 +700,14 @@ class Replica:
                 self._make_room()
                 return
         a = self.s.accepted
-        first = self._decode_s(n)
-        grow = self.times.per_context * n * a
+        factor = self._factor() * self.times.verify
+        first = self._plain_s(n) * factor
+        factor *= self._fullest(n) / n
+        grow = self.times.per_context * n * a * factor
         for i, (width, each) in enumerate(self.times.windows):
             inside = [w for one in slots.values() if (w := width - one.origin - a * self.D) > 0]
             if inside:
-                grow += each * len(inside) * a
+                grow += each * len(inside) * a * factor
                 k = min(k, max(1, int(min(inside) / a)))
             del i
         gap = until - self.t
@@ -639,6 +773,7 @@ class Replica:
         if len(self.prefilling) + len(self.slots) <= 1:
             return False
         one = self.prefilling.pop()
+        self._sizes -= one.size
         self.blocks_private -= one.blocks
         one.blocks = one.done = 0
         self._unshare(one)
@@ -659,7 +794,7 @@ class Replica:
         self.prefilling.clear()
         self.waiting.clear()
         self.cache = PrefixCache(self.cache.each, self.cache.host_limit)
-        self.blocks_private, self.S = 0, 0.0
+        self.blocks_private, self.S, self._sizes = 0, 0.0, 0.0
         self.window_sums = [0.0] * len(self.window_sums)
         self.up_s = at + down_s
         self.t = max(self.t, at)
@@ -689,13 +824,13 @@ class Failure:
 @dataclass(slots=True)
 class Fleet:
     """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty); transfer_s: seconds to move the
-    cache of so many tokens between pools; front: (s, s per prompt token) before a request is scheduled."""
+    cache of so many tokens between pools; front: the engine's time before a request is scheduled (None: none)."""
 
     replicas: list[Replica]
     decoders: list[Replica] = field(default_factory=list)
     route: str = "round-robin"
     transfer_s: Callable[[int], float] = lambda tokens: 0.0
-    front: tuple[float, float] = (0.0, 0.0)
+    front: Front[float] | None = None
     failures: tuple[Failure, ...] = ()
     _next: int = 0
     _next_decoder: int = 0
@@ -706,9 +841,11 @@ class Fleet:
         for replica in self.replicas if self.decoders else ():
             replica.handoff = self._hand_off
 
-    def _hand_off(self, at: float, one: Slot) -> None:
+    def _hand_off(self, at: float, one: Slot) -> float:
         self._moved += 1
-        heapq.heappush(self._moving, (at + self.transfer_s(one.need), self._moved, one))
+        travel = self.transfer_s(one.need)
+        heapq.heappush(self._moving, (at + travel, self._moved, one))
+        return travel
 
     def _choose(self, pool: list[Replica], at: float, request: Request, turn: int) -> Replica:
         if len(pool) == 1:
@@ -738,10 +875,10 @@ class Fleet:
         """Serve requests in order of arrival; yields each once it has been given to a replica (its times are filled in later). `events` and times
         live in the replicas. Failures strike in time order."""
         pending = sorted(self.failures, key=lambda f: f.at_s)
-        fixed, each = self.front
+        front = self.front
         single = len(self.replicas) == 1
         for request in requests:
-            at = request.arrival_s + fixed + each * request.prompt
+            at = request.arrival_s + (front.before(float(request.prompt)) if front else 0.0)
             while pending and pending[0].at_s <= at:
                 self._strike(pending.pop(0))
             if self.decoders:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.plans.serving import KV, WEIGHTS, ServePlan, ServePlans
-from mowich.simulate.corrections import Class, shipped
+from mowich.simulate.corrections import METRICS, Along, Class, length_scale, shipped
 from mowich.simulate.engines import Columns, Served, architecture, columns, has_own
 from mowich.simulate.opcost import Costs, Shapes, shapes
 from mowich.simulate.serve import Engine, kv_B_per_sequence, memory_B
@@ -53,27 +54,37 @@ class Deployment:
         """The engine constants of plan i."""
         return _pick(self.around, i)
 
+    @property
+    def is_corrected(self) -> bool:
+        """Whether corrections are carried over: not to chips whose constants come from their own operator tables, nor to families no serving was measured on: what
+        they hold of other chips' kernels would count twice."""
+        return not self.has_own and shipped().knows(self.system.family)
+
+    def along(self, metric: str) -> list[Along]:
+        """ln factor of every plan, open along load and length."""
+        if not self.is_corrected:
+            return [Along()] * len(self.plans)
+        classes = [self.class_of(i, 1.0, 1024.0) for i in range(len(self.plans))]
+        known = {one: shipped().along(metric, one) for one in dict.fromkeys(classes)}
+        return [known[one] for one in classes]
+
     def along_load(self, *, prompt: float) -> dict[str, tuple[Floats, Floats]]:
-        """Of TPOT and TTFT: ln factor of every plan as (constant, slope along load); zeros where corrections are not carried over."""
-        n, table = len(self.plans), shipped()
-        both = {metric: np.zeros((2, n)) for metric in ("tpot", "ttft")}
-        if not self.has_own and table.knows(self.system.family):
-            classes = [self.class_of(i, 1.0, prompt) for i in range(n)]
-            for metric, out in both.items():
-                known = {one: table.along_load(metric, one) for one in set(classes)}
-                out[:] = np.array([known[one] for one in classes]).T
+        """Of TPOT and TTFT: ln factor of every plan as (constant, slope along load) for prompts of one length."""
+        at = length_scale(math.log2(prompt))
+        both = {
+            metric: np.array([(a.constant + a.length * at, a.load) for a in self.along(metric)]).T for metric in METRICS
+        }
         return {metric: (out[0], out[1]) for metric, out in both.items()}
 
     def corrections(
         self, metric: str, *, users: Floats, prompt: float, only: int | None = None
     ) -> tuple[Floats, Floats]:
-        """(ln factor, ln half-width) of each plan, or of plan `only`, at its load. No factor on chips whose constants come from their own operator tables, or whose family
-        no serving was measured on: what corrections hold of other chips' kernels would count twice."""
+        """(ln factor, ln half-width) of each plan, or of plan `only`, at its load. No factor where corrections are not carried over (`is_corrected`)."""
         table = shipped()
         shift, half = table.apply(
             metric, [self.class_of(i if only is None else only, float(u), prompt) for i, u in enumerate(users)]
         )
-        return (shift if table.knows(self.system.family) and not self.has_own else np.zeros(len(shift))), half
+        return (shift if self.is_corrected else np.zeros(len(shift))), half
 
     def class_of(self, i: int, users: float, prompt: float) -> Class:
         """What the corrections of plan i are kept by."""

@@ -35,6 +35,7 @@ from mowich.simulate.traffic import (
     Replica,
     Request,
     Scheduler,
+    Seen,
     StepTimes,
 )
 from mowich.studies.serve_plan import native_weights
@@ -57,8 +58,6 @@ REQUEST_COLUMNS = (
     "cached",
     "preemptions",
 )
-NOMINAL_USERS = 16.0
-"""Load at which the corrections of step times are taken (they hardly move with it)."""
 
 
 class Figures:
@@ -113,11 +112,12 @@ class Pool:
     deployment: Deployment
     scheduler: Scheduler
     times: StepTimes
+    seen: Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A scenario file, resolved. inputs: what was asked and filled in, to run it again."""
+    """A scenario file, resolved. has_front: times are the user's, not the engine's own; inputs: what was asked and filled in, to run it again."""
 
     name: str
     system: System
@@ -127,7 +127,7 @@ class Scenario:
     slo: Mapping[str, float]
     route: str
     failures: tuple[Failure, ...]
-    front: tuple[float, float]
+    has_front: bool
     transfer_Bps: float
     inputs: Mapping[str, object]
 
@@ -258,15 +258,14 @@ def read(path: str | Path, facts: Facts) -> Scenario:
                 given=failure.replica,
                 allowed=f"0 to {(decode_replicas or replicas) - 1}",
             )
-    around = serve.deployment.around
-    front = (float(around.front_s[0]), float(around.front_token_s[0])) if with_front else (0.0, 0.0)
+    front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if with_front else (0.0, 0.0)
     inputs = {
         "scenario": str(path), "name": name, "model": model.name, "system": system.id, "chips": system.chips, "engine": engine, "plan": plan.to_dict(),
         "replicas": replicas, "scheduler": {f: v for f in serve.scheduler.__slots__ if (v := getattr(serve.scheduler, f)) != math.inf}, "route": route, "slo_s": slo,
         "decode_plan": decode_plan.to_dict() if decode_plan else None, "decode_replicas": decode_replicas,
         "traffic": {k: v for k, v in requests.items() if not callable(v)}, "front_s": list(front),
     }  # fmt: skip
-    return Scenario(name=name, system=system, serve=serve, decode=decode, requests=requests, slo=slo, route=route, failures=tuple(failures), front=front,
+    return Scenario(name=name, system=system, serve=serve, decode=decode, requests=requests, slo=slo, route=route, failures=tuple(failures), has_front=with_front,
                     transfer_Bps=transfer or link_Bps(system, 2 * plan.devices), inputs=inputs)  # fmt: skip
 
 
@@ -333,15 +332,15 @@ def _pool(model: Any, system: System, engine: str, plan: ServePlan, replicas: in
     if room < 1:
         raise UserError(f"{model.name} does not fit: weights leave no room for a cache", where=where, given=str(plan),
                         fix="more devices per worker or smaller weights", code=EXIT_INFEASIBLE)  # fmt: skip
-    # a rank group of attention data parallelism has its own sequences and blocks: the worker is dp groups that step together
-    whole = replace(scheduler, blocks=room * plan.dp, max_sequences=scheduler.max_sequences * plan.dp)
+    # a rank group of attention data parallelism has its own sequences, blocks and tokens of a step: the worker is dp groups that step together; each stage of a
+    # pipeline has a batch of its own under way
+    whole = replace(scheduler, blocks=room * plan.dp, max_sequences=scheduler.max_sequences * plan.dp,
+                    budget=scheduler.budget * plan.dp * plan.pp, groups=plan.dp, stages=plan.pp)  # fmt: skip
     if accept is not None:
         whole = replace(whole, verified=float(deployment.verified[0]), accepted=float(deployment.accepted[0]))
-    shift, _ = deployment.corrections("tpot", users=np.array([NOMINAL_USERS]), prompt=1024.0)
-    times = StepTimes.of(
-        deployment.shapes, deployment.costs, deployment.around, whole, math.exp(float(shift[0])), groups=plan.dp
-    )
-    return Pool(plan=plan, replicas=replicas, deployment=deployment, scheduler=whole, times=times)
+    tpot, ttft = (deployment.along(metric)[0] for metric in ("tpot", "ttft"))
+    times = StepTimes.of(deployment.shapes, deployment.costs, deployment.around, whole, tpot)
+    return Pool(plan=plan, replicas=replicas, deployment=deployment, scheduler=whole, times=times, seen=Seen.of(deployment.around, ttft))  # fmt: skip
 
 
 def requests_of(scenario: Scenario) -> Iterator[Request]:
@@ -406,15 +405,26 @@ def simulate(
 
     def pool(p: Pool, word: str) -> list[Replica]:
         return [
-            Replica(i, p.times, p.scheduler, on_done=done, trace=trace_out is not None, name=f"{word} {i}")
+            Replica(
+                i,
+                p.times,
+                p.scheduler,
+                on_done=done,
+                trace=trace_out is not None,
+                name=f"{word} {i}",
+                seen=p.seen if scenario.has_front else None,
+            )
             for i in range(p.replicas)
         ]
 
     serve = pool(scenario.serve, "prefill" if scenario.decode else "replica")
     decode = pool(scenario.decode, "decode") if scenario.decode else []
     kv_B = scenario.serve.times.kv_B
-    rate = scenario.transfer_Bps * min(scenario.serve.plan.devices, (scenario.decode or scenario.serve).plan.devices)
-    fleet = Fleet(replicas=serve, decoders=decode, route=scenario.route, front=scenario.front, failures=scenario.failures,
+    # a request's cache is in one rank group, and every device of it sends its part
+    rate = scenario.transfer_Bps * min(
+        p.plan.devices // p.plan.dp for p in (scenario.serve, scenario.decode or scenario.serve)
+    )
+    fleet = Fleet(replicas=serve, decoders=decode, route=scenario.route, front=scenario.serve.seen.front if scenario.has_front else None, failures=scenario.failures,
                   transfer_s=lambda tokens: tokens * kv_B / rate)  # fmt: skip
     begin, count, first = time.process_time(), 0, None
     try:

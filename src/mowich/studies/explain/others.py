@@ -262,6 +262,8 @@ def validated(at: Path, row: Mapping[str, Any], cells: Mapping[str, str], facts:
 
 
 # traffic ---------------------------------------------------------------------------------------------------------------
+EXAMPLE_USERS = 16.0
+"""Sequences of the step that stands for all steps of a simulation."""
 
 
 def traffic(result: Result, facts: Facts) -> Source | None:
@@ -285,7 +287,7 @@ def traffic(result: Result, facts: Facts) -> Source | None:
             return
         d = scenario.serve.deployment
         one = np.zeros(1, dtype=np.intp)
-        n, context = study.NOMINAL_USERS, 1024.0
+        n, context = EXAMPLE_USERS, 1024.0
         parts = {k: float(v[0]) for k, v in step(d.shapes.take(one), d.costs.take(one), n=n, context=context).items()}
         step_terms(d, 0, parts, notes, users=n, context=context)
         total = sum(parts.values())

@@ -40,7 +40,7 @@ PART_FORMULAS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 """Part of an engine step -> its formula (docs/serving.md), the work and the constants that it reads."""
 
 OTHER_FORMULAS: Mapping[str, str] = {
-    "prefill_interference": "n / output tokens x (step with a prompt - step without) x steps of a prompt",
+    "prefill_interference": "other users that decode / output tokens x (step with a prompt - step without) x steps of a prompt",
     "correction": "(factor - 1) x the sum of the other parts; factor of model family, engine, chip and plan learnt from served rows",
     "prefill": "steps of one prompt, beside the sequences that decode",
     "step_wait": "share of the running step that an arriving prompt waits for",
