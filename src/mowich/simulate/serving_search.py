@@ -1,6 +1,6 @@
 """Search over worker plans, batches and splits of prefill and decode for one system, model and engine.
 
-Every legal worker plan is evaluated at a ladder of batches in one set of columns: aggregated with the closed loop of `serve`, and apart as a prefill
+Every legal worker plan is evaluated at a ladder of batches in one set of columns, at the batch that fills its memory, and at the batch that just keeps a limit: aggregated with the closed loop of `serve`, and apart as a prefill
 worker (prompts one after the other, waiting as in M/D/1) and a decode worker. Workers are then matched: x prefill to y decode such that neither starves.
 Memory is checked first. The result is the best plan under the limits and the Pareto front of tokens/s per chip against tokens/s per user.
 """
@@ -154,6 +154,89 @@ def ladder(limit: float) -> Floats:
     return np.array(steps, dtype=np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Plans by their index, each ready to be evaluated at any number of users."""
+
+    rows: NDArray[np.intp]
+    shapes: Shapes
+    costs: Costs
+    around: Engine
+    verified: Floats
+    accepted: Floats
+    job: ServeJob
+    worker: Worker
+
+    @classmethod
+    def of(cls, w: Worker, job: ServeJob, rows: NDArray[np.intp]) -> _Columns:
+        """The plans at `rows`."""
+        return cls(rows, *_repeat(w, rows), job, w)
+
+    def load(self, users: Floats) -> Load:
+        """So many users for each rank group, in a closed loop without end."""
+        job, zero = self.job, 0 * users
+        return Load(users=users, prompt=zero + job.prompt, output=zero + job.output, cached=zero + job.cached, verify=self.verified, accepted=self.accepted,
+                    rounds=zero + math.inf, is_static=zero)  # fmt: skip
+
+    def factor(self, metric: tuple[Floats, Floats], users: Floats) -> Floats:
+        """What corrections multiply a metric by."""
+        return np.asarray(np.exp(metric[0][self.rows] + metric[1][self.rows] * self.worker.load(users)))
+
+    def together(self, users: Floats) -> tuple[Floats, Floats]:
+        """(TTFT, TPOT) of workers that prefill and decode."""
+        steady = closed_loop(self.shapes, self.costs, self.around, self.load(users), self.worker.capacity_B)
+        return steady.ttft_s * self.factor(self.worker.ttft, users), steady.tpot_s * self.factor(
+            self.worker.tpot, users
+        )
+
+    def alone(self, users: Floats) -> Floats:
+        """TPOT of workers that only decode."""
+        job, s = self.job, self.shapes
+        d = step(
+            s, self.costs, n=users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=self.verified
+        )
+        return np.asarray(total(d) * self.around.mtp_cost / self.accepted * self.factor(self.worker.tpot, users))
+
+
+HALVINGS = 12
+"""Of the gap between two batches, one within a limit and one beyond: 6% of a batch to 0.0015%."""
+
+ROUNDS, FINER = 4, 16
+"""How often the gaps beside a plan's best batch are filled, and with how many batches: 12% of a batch to 0.002%."""
+
+PROMISE = 1.02
+"""A batch between two others may be this much faster than the faster of them, to be safe: else its plan is not among the best, and its gaps are not filled."""
+
+
+def _at_limit(
+    columns: _Columns, low: Floats, high: Floats, meets: Callable[[_Columns, Floats], NDArray[np.bool_]]
+) -> Floats:
+    """The most users of each plan, between `low` that keep a limit and `high` that do not, that keep it."""
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        good = meets(columns, middle)
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    return low
+
+
+def _promising(
+    plans: Sequence[ServePlan], rows: NDArray[np.intp], speed: Floats, keeps: NDArray[np.bool_], top: int
+) -> NDArray[np.intp]:
+    """Where the best batch of each plan stands that may be among the `top` that differ (`_different`: plans that differ in stages alone count as one). Points
+    come by plan and users."""
+    best, hope = np.zeros(len(plans)), np.zeros(len(plans))
+    within = np.where(keeps, speed, 0.0)
+    np.maximum.at(best, rows, within)
+    follows = np.append(rows[1:] == rows[:-1], False)
+    np.maximum.at(
+        hope, rows, np.where(keeps, PROMISE * np.maximum(speed, np.where(follows, np.append(speed[1:], 0.0), 0.0)), 0.0)
+    )
+    wanted = top * len({p.pp for p in plans})
+    enough = float(np.partition(best, -wanted)[-wanted]) if wanted <= len(plans) else 0.0
+    at = np.nonzero(keeps & (within == best[rows]) & (hope[rows] >= enough))[0]
+    return np.asarray(at[np.unique(rows[at], return_index=True)[1]])
+
+
 def _repeat(w: Worker, rows: NDArray[np.intp]) -> tuple[Shapes, Costs, Engine, Floats, Floats]:
     from dataclasses import fields
 
@@ -185,36 +268,36 @@ def search(
     room = max_sequences(w.shapes, load1, w.around, w.capacity_B)
     fits = np.nonzero(room >= 1.0)[0]
     steps = ladder(most_users)
-    rows = np.repeat(fits, len(steps))
-    users = np.tile(steps, len(fits))
-    keep = users <= np.maximum(room[rows], 1.0)
+    most = np.minimum(room, most_users)
+    rows = np.repeat(fits, len(steps) + 1)
+    users = np.append(np.tile(steps, (len(fits), 1)), most[fits, None], axis=1)
+    users = np.sort(users, axis=1).ravel()  # the batch that fills the memory among the steps
+    keep = users <= most[rows]
     rows, users = rows[keep], users[keep]
     if not len(rows):
         return SearchResult(best=(), front=(), evaluated=n, points=n, fitting=0, closest=None)
-    s, c, e, verified, accepted = _repeat(w, rows)
-    load = Load(users=users, prompt=0 * users + job.prompt, output=0 * users + job.output, cached=0 * users + job.cached, verify=verified, accepted=accepted,
-                rounds=0 * users + math.inf, is_static=0 * users)  # fmt: skip
-    x = w.load(users)
-    tpot_factor = np.exp(w.tpot[0][rows] + w.tpot[1][rows] * x)
-    ttft_factor = np.exp(w.ttft[0][rows] + w.ttft[1][rows] * x)
-    steady = closed_loop(s, c, e, load, w.capacity_B)
-    ttft, tpot = steady.ttft_s * ttft_factor, steady.tpot_s * tpot_factor
-    copies = np.floor(system.devices / devices[rows])
-    speed = users * s.dp * job.output / (ttft + (job.output - 1.0) * tpot) * copies
-    found = [_Points(prefill=np.full(len(rows), -1), decode=rows, users=users, prefill_workers=np.zeros(len(rows)), workers=copies, ttft=ttft, tpot=tpot,
-                     speed=speed)]  # fmt: skip
+
+    def kept(ttft: Floats, tpot: Floats) -> NDArray[np.bool_]:
+        return (ttft <= job.ttft_s) & (tpot <= job.tpot_s)
+
+    dp = np.array([p.dp for p in w.plans], dtype=np.float64)
+    found: list[_Points] = []
+    evaluated = len(rows)
+    if together:
+        found.append(_together(system, w, job, rows, users, devices, dp, kept, top))
+        evaluated = len(found[0].users)
     pairs = 0
     if apart and system.devices >= 2:
-        more, pairs = _apart(system, w, job, fits, rows, users, devices, tpot_factor, (s, c, e, load), slack, pair)
+        more, pairs = _apart(system, w, job, fits, rows, users, devices, slack, pair)
         if more is not None:
             found.append(more)
-    points = _Points.join(found if together else found[1:] or found)
-    if not together and len(found) == 1:
+    if not found:
         return SearchResult(
-            best=(), front=(), evaluated=len(rows), points=len(rows) + len(fits), fitting=0, closest=None
+            best=(), front=(), evaluated=evaluated, points=evaluated + len(fits), fitting=0, closest=None
         )
+    points = _Points.join(found)
     per_chip = points.speed / system.chips
-    meets = (points.ttft <= job.ttft_s) & (points.tpot <= job.tpot_s)
+    meets = kept(points.ttft, points.tpot)
     stages = np.array([q.pp for q in w.plans])
     order = np.lexsort(
         (points.tpot, stages[points.decode] + np.where(points.prefill >= 0, stages[points.prefill], 0), -per_chip)
@@ -226,7 +309,7 @@ def search(
     thinned = spread_out(front, FRONT)
     answers = _answers(system, w, job, points, [*good, *thinned] if good else [*thinned, int(np.argmin(excess))])
     return SearchResult(best=tuple(answers[: len(good)]), front=tuple(answers[len(good) : len(good) + len(thinned)]),
-                        curve=tuple((float(1.0 / points.tpot[i]), float(per_chip[i])) for i in front), evaluated=len(rows) + pairs, points=len(rows) + len(fits),
+                        curve=tuple((float(1.0 / points.tpot[i]), float(per_chip[i])) for i in front), evaluated=evaluated + pairs, points=evaluated + len(fits),
                         fitting=int(meets.sum()), closest=None if good else answers[-1])  # fmt: skip
 
 
@@ -258,6 +341,36 @@ def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], 
     return out
 
 
+def _together(system: System, w: Worker, job: ServeJob, rows: NDArray[np.intp], users: Floats, devices: Floats, dp: Floats,
+              kept: Callable[[Floats, Floats], NDArray[np.bool_]], top: int) -> _Points:  # fmt: skip
+    """Workers that prefill and decode, at these batches, and at batches ever closer to the best one of each plan that is among the best.
+
+    A number of users need be no whole one: it is the mean of what is in flight. On whole numbers a faster machine could lose: it answers sooner, users ask
+    sooner, and the last whole number within a limit falls by one.
+    """
+
+    def at(rows: NDArray[np.intp], users: Floats) -> _Points:
+        ttft, tpot = _Columns.of(w, job, rows).together(users)
+        copies = np.floor(system.devices / devices[rows])
+        return _Points(prefill=np.full(len(rows), -1), decode=rows, users=users, prefill_workers=np.zeros(len(rows)), workers=copies, ttft=ttft, tpot=tpot,
+                       speed=users * dp[rows] * job.output / (ttft + (job.output - 1.0) * tpot) * copies)  # fmt: skip
+
+    points = at(rows, users)
+    inside = np.arange(1, FINER + 1) / (FINER + 1.0)
+    for _ in range(ROUNDS if math.isfinite(job.ttft_s) or math.isfinite(job.tpot_s) else 1):
+        best = _promising(w.plans, points.decode, points.speed, kept(points.ttft, points.tpot), top)
+        if not len(best):
+            break
+        plan, here = points.decode, points.users
+        low = here[np.where((best > 0) & (plan[best - 1] == plan[best]), best - 1, best)]
+        after = np.minimum(best + 1, len(plan) - 1)
+        high = here[np.where(plan[after] == plan[best], after, best)]
+        more = (low[:, None] + (high - low)[:, None] * inside).ravel()
+        points = _Points.join([points, at(np.repeat(plan[best], FINER), more)])
+        points = points.take(np.lexsort((points.users, points.decode)))
+    return points
+
+
 @dataclass(frozen=True, slots=True)
 class _Points:
     """Candidates as columns."""
@@ -277,15 +390,26 @@ class _Points:
 
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
+    def take(self, index: NDArray[np.intp]) -> _Points:
+        from dataclasses import fields
 
-def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], rows: NDArray[np.intp], users: Floats, devices: Floats, tpot_factor: Floats,
-           point: tuple[Shapes, Costs, Engine, Load], slack: float, pair: tuple[int, int] | None) -> tuple[_Points | None, int]:  # fmt: skip
+        return _Points(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], rows: NDArray[np.intp], users: Floats, devices: Floats,
+           slack: float, pair: tuple[int, int] | None) -> tuple[_Points | None, int]:  # fmt: skip
     """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival on each worker, so TTFT = T (1 +
     rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit gives the highest rho."""
-    s, c, e, load = point
-    d = step(s, c, n=users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
-    tpot = total(d) * e.mtp_cost / load.accepted * tpot_factor
-    rate_d = users * s.dp / (job.output * tpot)  # requests per second of one decode worker
+    tpot = _Columns.of(w, job, rows).alone(users)
+    last = np.nonzero((tpot[:-1] <= job.tpot_s) & (tpot[1:] > job.tpot_s) & (rows[:-1] == rows[1:]))[0]
+    if len(last):
+        edge = _Columns.of(w, job, rows[last])
+        most = _at_limit(edge, users[last], users[last + 1], lambda columns, n: columns.alone(n) <= job.tpot_s)
+        tpot = np.append(tpot, edge.alone(most))
+        rows, users = np.append(rows, edge.rows), np.append(users, most)
+    rate_d = (
+        users * np.array([p.dp for p in w.plans], dtype=np.float64)[rows] / (job.output * tpot)
+    )  # requests per second of one decode worker
     sp, cp, ep, verified, accepted = _repeat(w, fits)
     ones = np.ones(len(fits))
     one = Load(users=ones, prompt=ones * job.prompt, output=ones * job.output, cached=ones * job.cached, verify=verified, accepted=accepted,
@@ -335,6 +459,7 @@ def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], row
     P_, D_ = P[pi], D[di]
     load_p = np.minimum(rate / (x * rate_p[P_]) * rho[P_], 0.999)
     ttft = fixed[P_] + service[P_] * (1.0 + load_p / (2.0 * (1.0 - load_p)))
+    ttft = np.minimum(ttft, job.ttft_s)  # rho keeps the limit; rounding must not break it
     share = rate / (
         y * rate_d[D_]
     )  # decode workers that are not full run smaller batches: same tpot kept, which errs on the slow side

@@ -36,7 +36,7 @@ LONG_PROMPT = 32_768
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeRow:
-    """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds."""
+    """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on average."""
 
     system: str
     system_id: str
@@ -52,7 +52,7 @@ class ServeRow:
     prefill: ServePlan | None = None
     decode: ServePlan | None = None
     replicas: Mapping[str, int] = field(default_factory=dict)
-    batch: int = 0
+    batch: float = 0.0
     ttft_s: Estimate
     tpot_s: Estimate
     tokens_per_s_per_chip: Estimate
@@ -295,7 +295,7 @@ def _row(d: Deployment, f: Found, name: str, job: ServeJob, facts: Facts, term: 
         system=name, system_id=system.id, display=system.display, engine=d.engine, chips_requested=system.chips, chips_used=used,
         chips_idle=system.chips - used, devices_per_chip=system.devices_per_chip, feasible=feasible, reason=reason,
         mode="aggregated" if f.prefill < 0 else "disaggregated", prefill=d.plans[f.prefill] if f.prefill >= 0 else plan, decode=plan,
-        replicas={"prefill": f.prefill_workers if f.prefill >= 0 else f.workers, "decode": f.workers}, batch=round(f.users * plan.dp), ttft_s=ttft,
+        replicas={"prefill": f.prefill_workers if f.prefill >= 0 else f.workers, "decode": f.workers}, batch=f.users * plan.dp, ttft_s=ttft,
         tpot_s=tpot, tokens_per_s_per_chip=token_s.inverse(1.0 / system.chips, "1/s"), tokens_per_s_per_user=tpot.inverse(1.0, "1/s"), usd_per_mtok=usd,
         J_per_token=joule, memory_B=memory, memory_capacity_B=system.hbm_usable_B, binds=max(shares, key=lambda k: shares[k]),
         price_label=price.label, search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},

@@ -84,7 +84,7 @@ SERVE_ROW = [
     R("chips_used", "chips", "chips that workers run on", "= ceil(replicas.decode * decode.tp * decode.pp * decode.dp * decode.cp / devices_per_chip)", when=("mode", "aggregated")),
     R("chips_used", "chips", "chips that workers run on", "= ceil((replicas.decode * decode.tp * decode.pp * decode.dp * decode.cp + replicas.prefill * prefill.tp * prefill.pp * prefill.dp * prefill.cp) / devices_per_chip)", when=("mode", "disaggregated")),
     R("chips_used", "chips", "chips that workers run on", "none: there is no plan"),
-    R("batch", "sequences", "sequences that a decode worker holds at once", "of a ladder of batches, the one with the most tokens per second and chip within the limits (docs/serving.md)"),
+    R("batch", "sequences", "sequences that a decode worker holds at once, on average", "of a ladder of batches and the gaps beside its best, the one with the most tokens per second and chip within the limits (docs/serving.md)"),
     R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN), R("decode *", "1", "a choice of the plan of decode workers", CHOSEN),
     R("replicas *", "workers", "workers of one kind", "as many as the chips hold; apart, the split of prefill and decode at which neither starves"),
     R("ttft_s", "s", "time from a request to its first token", "= sum(parts)"), R("ttft_s breakdown *", "s", "a part of the time to first token", "the term below"),
