@@ -283,8 +283,8 @@ class Replica:
     """One worker and its queue. `submit` at a request's time, `advance` to a time, `drain` to the end. Requests whose prompt is done are handed to
     `handoff` where decoding is elsewhere, which says how long their cache travels. seen: what users see beyond the engine's own times (None: these times)."""
 
-    __slots__ = ("D", "S", "_batches", "_cap", "_correction", "_inside", "_is_one_group", "_order", "_own_budget", "_sizes", "blocks_private", "busy_s", "cache", "decoding", "events", "handoff", "index", "name",
-                 "on_done", "prefilling", "prompt_tokens", "s", "seen", "served", "slots", "spans", "steps", "t", "times", "up_s", "waiting",
+    __slots__ = ("D", "S", "_batches", "_cap", "_correction", "_inside", "_is_one_group", "_order", "_own_budget", "_sized", "_sizes",
+                 "blocks_private", "busy_s", "cache", "decoding", "events", "handoff", "index", "name", "on_done", "prefilling", "prompt_tokens", "s", "seen", "served", "slots", "spans", "steps", "t", "times", "up_s", "waiting",
                  "window_sums")  # fmt: skip
 
     def __init__(self, index: int, times: StepTimes, scheduler: Scheduler, *, handoff: Callable[[float, Slot], float] | None = None,
@@ -309,7 +309,11 @@ class Replica:
         self._is_one_group = scheduler.groups == 1
         self._batches = scheduler.batches
         self._own_budget = scheduler.budget // self._batches
-        self._inside, self._correction = (-1, 0.0), 1.0  # what the correction of steps was last worked out for, and it
+        self._inside, self._sized, self._correction = (
+            -1,
+            0.0,
+            1.0,
+        )  # what the correction of steps was last worked out for, and it
         self._sizes = 0.0  # sum of the sizes of prompts under way and decoding
         self._cap = scheduler.blocks
         self.spans: list[tuple[float, float, int, int, int]] | None = [] if trace else None
@@ -473,9 +477,9 @@ class Replica:
 
     def _factor(self) -> float:
         """The correction of steps at the present load and lengths."""
-        key = (len(self.slots) + len(self.prefilling), self._sizes)
-        if key != self._inside:  # else as it was
-            inside, sizes = self._inside = key
+        inside, sizes = len(self.slots) + len(self.prefilling), self._sizes
+        if inside != self._inside or sizes != self._sized:  # else as it was
+            self._inside, self._sized = inside, sizes
             self._correction = self.times.tpot.factor(
                 max(1.0, inside / self.s.groups), sizes / inside if inside else 10.0
             )
@@ -483,7 +487,9 @@ class Replica:
 
     def _reading_s(self, n: int, more: float = 0.0) -> float:
         """Time of reading the cache in a decode step of the n sequences of the present batch, and `more` tokens: of the fullest rank group."""
-        seconds = self.times.per_context * (self.S + more) + self._windows_s(more)
+        seconds = self.times.per_context * (self.S + more)
+        if self.times.windows:
+            seconds += self._windows_s(more)
         return seconds if self._is_one_group else seconds * self._fullest(n) / n
 
     def _windows_s(self, more: float) -> float:
