@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
 from mowich.report.headline import Headline, chips_cell, chips_differ, headline, layout, terms_cell
-from mowich.report.table import UNKNOWN, Column, Style, gib, interval, number, percent, table, wrap
+from mowich.report.table import UNKNOWN, Column, Style, gib, in_flight, interval, number, percent, table, wrap
 from mowich.report.text import NOTHING, legend, marked, short_count
 from mowich.studies.serve_fit import ServeFit
 from mowich.studies.serve_plan import ServeResult, ServeRow
@@ -79,7 +79,7 @@ def _rows(rows: Sequence[ServeRow], found: Headline, style: Style, *, named: boo
 
     cells = []
     for n, r in enumerate(rows):
-        line = [r.system if named else str(n + 1), chips_cell(r.chips_used, r.chips_requested), layout(r.to_dict()), sig(r.batch) if r.batch else UNKNOWN, _ms(r.ttft_s.value),
+        line = [r.system if named else str(n + 1), chips_cell(r.chips_used, r.chips_requested), layout(r.to_dict()), in_flight(r.batch), _ms(r.ttft_s.value),
                 number(r.tpot_s.value, 1e3), figure(r.tokens_per_s_per_chip) + marked(found, "tokens_per_s_per_chip", n, style), number(r.tokens_per_s_per_user.value),
                 figure(r.usd_per_mtok) + marked(found, "usd_per_mtok", n, style), terms_cell(r.price_label, short=True), number(r.J_per_token.value),
                 r.tpot_s.grade if r.tpot_s.value is not None else NOTHING, r.binds]  # fmt: skip
@@ -99,7 +99,7 @@ def _plans(rows: Sequence[ServeRow], style: Style) -> list[str]:
         if r.decode is not None:
             idle = f" of {r.chips_requested}" if r.chips_used != r.chips_requested else ""
             out += wrap(
-                f"{r.system.ljust(wide)}  {layout(r.to_dict())}; {r.chips_used}{idle} chips; batch {sig(r.batch)}; binds: {r.binds}",
+                f"{r.system.ljust(wide)}  {layout(r.to_dict())}; {r.chips_used}{idle} chips; batch {in_flight(r.batch)}; binds: {r.binds}",
                 style,
                 hang=wide + 2,
             )

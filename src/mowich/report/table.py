@@ -113,6 +113,15 @@ def number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
     return UNKNOWN if value is None or not math.isfinite(value) else sig(value * scale, digits)
 
 
+def in_flight(value: float | None) -> str:
+    """A mean number of users in flight: whole from 1,000, four digits below, "?" where there is none.
+
+    >>> in_flight(85.0), in_flight(85.256), in_flight(4096.4), in_flight(None)
+    ('85', '85.26', '4096', '?')
+    """
+    return UNKNOWN if not value else f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def percent(value: float | None) -> str:
     """0.384 -> "38%"; one decimal below 10% and near 100%; "?" when unknown.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from mowich.report import charts
 from mowich.report.headline import beside, chips_cell, headline, layout, terms_cell
 from mowich.report.page import NOTE, NOTE_MARKED, Cell, Page, Result, Table, cell, estimate
-from mowich.report.table import UNKNOWN, number, percent
-from mowich.units import sig
+from mowich.report.table import in_flight, number, percent
 
 
 def serve_page(result: Result) -> Page:
@@ -65,7 +64,7 @@ def serve_page(result: Result) -> Page:
             return cell(r[metric], scale, f"{at}{name}.{metric}", "" if place is None else found.mark(metric, place))
 
         chips = chips_cell(int(r["chips_used"]), int(r["chips_requested"]))
-        return [name, fits, layout(r), (chips, "used / paid for" if "/" in chips else ""), sig(float(r["batch"])) if r["batch"] else UNKNOWN, shown("ttft_s", 1e3), shown("tpot_s", 1e3), shown("tokens_per_s_per_chip"), shown("tokens_per_s_per_user"),
+        return [name, fits, layout(r), (chips, "used / paid for" if "/" in chips else ""), in_flight(r["batch"]), shown("ttft_s", 1e3), shown("tpot_s", 1e3), shown("tokens_per_s_per_chip"), shown("tokens_per_s_per_user"),
                 shown("usd_per_mtok"), (terms_cell(str(r.get("price") or ""), short=True), str(r.get("price") or "")), shown("J_per_token"), tpot.grade if tpot.value is not None else "-",
                 ", ".join(f"{share:.0%} {kind}" for kind, share in tpot.coverage.items()) or "-", r["binds"]]  # fmt: skip
 
