@@ -201,10 +201,8 @@ def tidied(value: Any) -> Any:
 
 
 def ends(front: list[Any]) -> Any:
-    """Of the many points of a Pareto front in full, the first and the last; each plan holds the front in two numbers a point as well."""
-    return (
-        {"points": len(front), "first": front[0], "last": front[-1]} if front and isinstance(front[0], dict) else front
-    )
+    """Of the many points of a Pareto front the first and the last, and how many there are."""
+    return {"points": len(front), "first": front[0], "last": front[-1]} if front else front
 
 
 def of_validation(found: dict[str, Any]) -> dict[str, Any]:
