@@ -8,8 +8,9 @@ import pytest
 from mowich.errors import EXIT_BAD_INPUT, EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.plans.enumerate import divisors, legal_plans, tp_degrees
-from mowich.plans.plan import Plan, Plans, TrainJob, pack, parse_fixed
+from mowich.plans import schedules
+from mowich.plans.enumerate import divisors, every_dp, legal_plans, tp_degrees
+from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob, pack, parse_fixed
 from mowich.simulate.train import micro_batches
 from mowich.workloads import load
 
@@ -39,6 +40,78 @@ def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) ->
     assert np.all(np.abs(got / batch - 1) <= job.batch_tolerance + 1e-9)
     rows = {tuple(getattr(p, name)[i] for name in Plans.__slots__) for i in range(len(p))}
     assert len(rows) == len(p), "a plan is there twice"
+
+
+@pytest.mark.parametrize(("model", "spec", "batch"), [
+    ("llama-3.1-8b", "h100:64", 40), ("qwen3-30b-a3b", "trn3:36", 100), ("mixtral-8x7b", "a100:100", 17), ("deepseek-v3", "ironwood:128", 96),
+])  # fmt: skip
+def test_every_dp_is_listed_and_the_largest_first(facts: Facts, model: str, spec: str, batch: int) -> None:
+    """Against all whole numbers up to the devices, tried one by one."""
+    shapes, system = load(model), resolve(facts, spec)
+    job = TrainJob(tokens=1e12, seq=1024, batch_seqs=batch)
+    fixed = parse_fixed(
+        {"precision": "bf16", "recompute": "none", "schedule": "all", "zero": "1", "sp": "off", "order": "tp-dp-pp"}
+    )
+    p = legal_plans(shapes, system, job, fixed).plans
+    dp, of = every_dp(job, p, np.ones(len(p)))
+    names = [name for name in Plans.__slots__ if name != "dp"]
+    listed = {(*(getattr(p, name)[i] for name in names), d) for d, i in zip(dp, of, strict=True)}
+    expected = set()
+    for d in range(1, system.devices + 1):
+        try:
+            one = legal_plans(shapes, system, job, {**fixed, "dp": (d,)}).plans
+        except UserError:
+            continue
+        expected |= {(*(getattr(one, name)[i] for name in names), float(d)) for i in range(len(one))}
+    assert listed == expected
+    assert len({row[:-1] for row in listed}) == len(p)
+    largest = np.zeros(len(p))
+    np.maximum.at(largest, of, dp)
+    assert np.array_equal(largest, p.dp)
+
+
+def test_a_fixed_dp_needs_no_more_devices_than_there_are(facts: Facts) -> None:
+    """tp 8 and pp 3 leave room for two data-parallel ranks on 64 devices, not for three."""
+    fixed = {"tp": "8", "pp": "3", "cp": "1", "micro_batch": "1"}
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=48)
+    p = legal_plans(load("llama-3.1-8b"), resolve(facts, "h100:64"), job, parse_fixed(fixed)).plans
+    assert set(p.dp) == {2.0}
+    assert "no data-parallel degree left" in refusal(facts, "llama-3.1-8b", "h100:64", job, **fixed, dp="3").line()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_fewest_micro_batches_are_legal_and_one_round_less_is_not(schedule: str) -> None:
+    for pp in (1.0, 2.0, 4.0, 6.0, 16.0):
+        code, stages = np.array([float(SCHEDULES.index(schedule))]), np.array([pp])
+        least, step = schedules.fewest(code, stages), schedules.rounds(code, stages)
+        assert all(ok[0] for _, ok in schedules.legal(code, stages, least))
+        assert pp == 1 or not all(ok[0] for _, ok in schedules.legal(code, stages, least - step))
+
+
+def test_a_pipeline_has_the_dp_that_leaves_it_enough_micro_batches(facts: Facts) -> None:
+    """The chips and the batch allow dp 51 and more; with 5 stages only up to 53 leaves as many micro-batches."""
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
+    fixed = parse_fixed({"tp": "4", "pp": "5", "cp": "2", "micro_batch": "1", "schedule": "interleaved"})
+    p = legal_plans(load("llama-3.1-70b"), resolve(facts, "h100:4096"), job, fixed).plans
+    assert set(p.dp) == {53.0}
+
+
+def test_zero_3_with_a_pipeline_is_asked_for_by_both(facts: Facts) -> None:
+    def stages(**fixed: str) -> set[float]:
+        return set(legal_plans(load("llama-3.1-8b"), resolve(facts, "h100:64"), JOB, parse_fixed(fixed)).plans.pp)
+
+    assert stages(zero="3") == {1.0}
+    assert stages(zero="3", pp="4") == {4.0}
+    assert stages(zero="1,3", pp="1,4") == {1.0, 4.0}
+
+
+def test_context_parallelism_goes_up_to_the_devices_of_a_sequence(facts: Facts) -> None:
+    def most(spec: str, batch: float, seq: int = 4096) -> float:
+        job = TrainJob(tokens=1e12, seq=seq, batch_seqs=batch)
+        return float(legal_plans(load("llama-3.1-8b"), resolve(facts, spec), job).plans.cp.max())
+
+    assert [most("h100:256", batch) for batch in (512, 64, 16, 8)] == [4.0, 4.0, 16.0, 32.0]
+    assert most("h100:256", 512, seq=16384) == 32.0
 
 
 def test_fixed_choices_hold(facts: Facts) -> None:

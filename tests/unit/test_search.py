@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
-from mowich.plans.enumerate import legal_plans
+from mowich.plans.enumerate import every_dp, legal_plans
 from mowich.plans.memory import memory_B
-from mowich.plans.plan import Plans, TrainJob, parse_fixed
+from mowich.plans.plan import Plan, Plans, TrainJob, parse_fixed
 from mowich.simulate.search import search
 from mowich.simulate.train import micro_batches, predict_step
 from mowich.workloads import load
@@ -25,15 +26,18 @@ CASES = [
 
 
 def brute_force(model: Model, system: System, job: TrainJob, fixed: dict[str, str]) -> list[tuple[float, float, str]]:
-    """(seconds per token, bytes, plan) of every legal plan that fits, each evaluated alone, fastest first."""
-    found = []
-    for plan in legal_plans(model, system, job, parse_fixed(fixed)).plans:
+    """(seconds per token, bytes, plan) of every legal plan that fits, each evaluated alone, fastest first; of those that differ in dp alone the fastest."""
+    found: dict[Plan, tuple[float, float, str]] = {}
+    largest = legal_plans(model, system, job, parse_fixed(fixed)).plans
+    dp, of = every_dp(job, largest, np.ones(len(largest)))
+    for plan in replace(largest.take(of), dp=dp):
         one = Plans.of([plan])
         need = float(sum(v[0] for v in memory_B(model, system, job, one, micro_batches(job, one)).values()))
         if need <= system.hbm_usable_B:
             step = predict_step(model, system, job, plan)
-            found.append((step.total_s / step.tokens, need, str(plan)))
-    return sorted(found)
+            rest, this = replace(plan, dp=1), (step.total_s / step.tokens, need, str(plan))
+            found[rest] = min(found.get(rest, this), this)
+    return sorted(found.values())
 
 
 @pytest.mark.parametrize(("name", "spec", "batch", "fixed"), CASES)
@@ -42,12 +46,40 @@ def test_search_equals_brute_force(facts: Facts, name: str, spec: str, batch: in
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
     every = brute_force(model, system, job, fixed)
     found = search(model, system, job, fixed=parse_fixed(fixed), top=3)
-    assert found.feasible == len(every) > 10
+    assert found.evaluated >= found.feasible >= len(every) > 10
     assert found.best[0].seconds_per_token == pytest.approx(every[0][0], rel=1e-12)
     assert str(found.best[0].plan) in {plan for time, _, plan in every if time <= every[0][0] * (1 + 1e-9)}
     times = [c.seconds_per_token for c in found.best]
     assert times == pytest.approx([time for time, _, _ in every[:3]], rel=1e-12)
     assert all(sum(c.memory_B.values()) <= system.hbm_usable_B for c in found.best)
+
+
+def test_few_sequences_for_many_chips_are_searched_as_one_by_one(facts: Facts) -> None:
+    """Where the best dp is far below the largest: the bounds must not leave it out. On a torus smaller degrees run on smaller slices."""
+    for name, spec in (("llama-3.1-8b", "h100:256"), ("llama-3.1-8b", "tpu-v5p:200")):
+        model, system = as_trained(load(name)), resolve(facts, spec)
+        job = TrainJob(tokens=1e12, seq=2048, batch_seqs=30)
+        fixed = {
+            "precision": "bf16",
+            "recompute": "none,full",
+            "micro_batch": "1,2",
+            "cp": "1,4",
+            "tp": "1,4",
+            "pp": "1,2,8",
+            "vpp": "1,2",
+        }
+        every = brute_force(model, system, job, fixed)
+        found = search(model, system, job, fixed=parse_fixed(fixed), top=5)
+        assert [c.seconds_per_token for c in found.best] == pytest.approx(
+            [time for time, _, _ in every[:5]], rel=1e-12, abs=0.0
+        )
+        assert search(model, system, job, fixed=parse_fixed(fixed)).best[0].plan == found.best[0].plan
+
+
+def test_more_than_the_best_are_plans_that_differ_in_more_than_dp(facts: Facts) -> None:
+    model, system = load("llama-3.1-8b"), resolve(facts, "h100:64")
+    best = search(model, system, TrainJob(tokens=1e12, seq=4096, batch_seqs=512), top=20).best
+    assert len({replace(c.plan, dp=1) for c in best}) == len(best) == 20
 
 
 def test_the_same_search_gives_the_same_answer(facts: Facts) -> None:

@@ -14,7 +14,7 @@ from mowich.machines import collectives
 from mowich.machines.system import System, resolve
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.train import PARTS, Once, busiest_load, layer_times, predict_step
+from mowich.simulate.train import PARTS, Once, busiest_load, layer_times, predict_step, slice_chips, step_time
 from mowich.studies.validate import Validation, validate
 from mowich.workloads import load as load_model
 from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
@@ -114,6 +114,39 @@ def test_the_bubble_is_pp_minus_1_over_vpp_stages(facts: Facts) -> None:
     )
     assert plain.breakdown["pp_bubble"] == pytest.approx(3 * stage)
     assert woven.breakdown["pp_bubble"] < 0.6 * plain.breakdown["pp_bubble"]
+
+
+@pytest.mark.parametrize("name", ["ironwood", "tpu-v5p", "trn2"])
+def test_a_plan_takes_the_same_time_where_half_of_the_chips_are_idle(facts: Facts, name: str) -> None:
+    """The sides of a torus are those of the slice that the job asks for, not of all that there is; a plan that needs more than half asks for all."""
+    model = load_model("llama-3.1-8b")
+    for chips in (4, 32, 96, 512, 4096):
+        system = resolve(facts, name, chips=chips)
+        twice = replace(system, chips=2 * chips)
+        plan = Plan(tp=4, sp=True, dp=system.devices // 4, zero=3)
+        job = TrainJob(tokens=1e12, seq=4096, batch_seqs=plan.dp)
+        assert predict_step(model, system, job, plan) == predict_step(model, twice, job, plan)
+    torus = resolve(facts, "ironwood", chips=512)
+    wide = Plan(tp=8, sp=True, dp=65, zero=3)
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=65)
+    assert [slice_chips(torus, np.array([float(n)]))[0] for n in (wide.devices, 512, 513, 2, 1)] == [
+        512,
+        256,
+        512,
+        1,
+        1,
+    ]
+    assert predict_step(model, torus, job, wide) != predict_step(model, replace(torus, chips=260), job, wide)
+
+
+def test_plans_of_several_slices_are_what_each_is_alone(facts: Facts) -> None:
+    model, system = load_model("llama-3.1-8b"), resolve(facts, "ironwood", chips=512)
+    plans = [Plan(tp=4, sp=True, dp=dp, zero=3) for dp in (200, 3, 64, 256, 1, 17)]
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
+    together = step_time(model, system, job, Plans.of(plans))
+    assert together.total_s == pytest.approx(
+        [predict_step(model, system, job, plan).total_s for plan in plans], rel=1e-12
+    )
 
 
 def test_full_recompute_adds_the_forward_pass(h100: System) -> None:

@@ -1,7 +1,8 @@
 """Every legal plan of a stated space, as columns, and why the others are not legal.
 
 The space: degrees that divide what they split (heads, experts, scale-up domain), micro-batches and pipeline depths from short
-ladders, and for each the largest data-parallel degree that the chips allow with a legal batch. Feasibility in memory is not decided here.
+ladders, and for each every data-parallel degree that the chips allow with a legal batch. `legal_plans` lists the largest of those degrees,
+`every_dp` all, which are many: a search asks for them where they can win. Feasibility in memory is not decided here.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import numpy as np
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import PRECISIONS, System
 from mowich.plans import schedules
-from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob, constant, pack
+from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob, constant
 from mowich.plans.schedules import micro_batches
 from mowich.workloads import ops
 from mowich.workloads.model import Model, Moe
 
 MICRO_BATCHES = (1, 2, 4, 8, 16)
 CP_DEGREES = (1, 2, 4, 8, 16, 32)
+FEW_CP, LONG = 4, 16384
+"""Context-parallel degrees of sequences shorter than LONG go up to FEW_CP, or to the devices that there are for each sequence."""
 MAX_PP = 64
 MAX_TP = 64
 VPP = (1, 2, 4, 8)
@@ -30,11 +33,12 @@ VPP = (1, 2, 4, 8)
 @dataclass(frozen=True, slots=True)
 class Space:
     """Legal plans, and how many combinations each rule turned away. Each run of `num_recompute` consecutive plans differs in
-    recompute only, from none to full."""
+    recompute only, from none to full. is_dp_free: each plan has the largest legal dp, and `every_dp` has the rest; else dp was fixed."""
 
     plans: Plans
     refused: Mapping[str, int]
     num_recompute: int
+    is_dp_free: bool = True
 
 
 def divisors(n: int, limit: int) -> list[int]:
@@ -149,7 +153,7 @@ def _grid(columns: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
 def legal_plans(
     model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]] | None = None
 ) -> Space:
-    """All legal plans of the space for `system.chips` chips.
+    """All legal plans of the space for `system.chips` chips, each with the largest legal dp, or with each dp that is fixed.
 
     Raises UserError (exit code 3) when nothing is legal, with the rule that turned most combinations away.
     """
@@ -166,14 +170,14 @@ def legal_plans(
     kv = min((layer.attention.num_kv_heads for layer in model.layers if layer.attention.num_kv_heads), default=1)
     L = model.num_layers
     pp_ladder = [d for d in range(1, min(MAX_PP, L) + 1) if d & (d - 1) == 0 or L % d == 0]
-    long = job.seq >= 16384
+    most_cp = CP_DEGREES[-1] if job.seq >= LONG else max(FEW_CP, system.devices / job.batch_seqs)
     ep_default = divisors(moe.num_experts, 1024) if moe else [1]
     recipes = [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops]
     columns = {
         "tp": choice("tp", tp_degrees(model, system)),
         "sp": choice("sp", (0, 1)),
         "pp": choice("pp", pp_ladder),
-        "cp": choice("cp", CP_DEGREES if long else CP_DEGREES[:3]),
+        "cp": choice("cp", [cp for cp in CP_DEGREES if cp <= most_cp]),
         "ep": choice("ep", ep_default),
         "etp": choice("etp", (1,)),
         "order": choice("order", (0, 1) if moe is None else (0,)),  # expert groups want data ranks beside them
@@ -206,12 +210,8 @@ def legal_plans(
             refused[name] = refused.get(name, 0) + gone
         keep = keep & ok
 
-    tp, pp, vpp, cp, ep, etp = (shape[k] for k in ("tp", "pp", "vpp", "cp", "ep", "etp"))
+    tp, pp, vpp, cp, etp = (shape[k] for k in ("tp", "pp", "vpp", "cp", "etp"))
     rule("sequence parallelism needs tp > 1", (shape["sp"] == 0) | (tp > 1))
-    rule(
-        "tp inside one scale-up unit",
-        tp * cp <= max(system.domain_devices, 1) if "tp" not in fixed else tp <= system.devices,
-    )
     rule("every stage holds a layer", (np.ceil(L / pp) * (pp - 1) < L) | (pp == 1))
     rule(
         "interleaving needs pp > 1 and whole chunks",
@@ -229,15 +229,9 @@ def legal_plans(
     shape = {k: v[keep] for k, v in shape.items()}
     if not len(shape["tp"]):
         raise _none(model, system, refused)
-    shape["dp"] = np.zeros_like(shape["tp"])
     shape = _with_dp(shape, system, job, choice("dp", ()) if "dp" in fixed else None, refused)
     keep = np.ones(len(shape["tp"]), dtype=bool)
-    tp, pp, dp, cp, ep, etp = (shape[k] for k in ("tp", "pp", "dp", "cp", "ep", "etp"))
-    rule("experts' ranks divide the stage's ranks", np.mod(tp * cp * dp, ep * etp) == 0)
-    g = micro_batches(job, shape["schedule"], pp, shape["micro_batch"] * dp)
-    off = np.abs(g * shape["micro_batch"] * dp / job.batch_seqs - 1.0)
-    rule(f"a batch within {job.batch_tolerance:.0%} of the target", off <= job.batch_tolerance + 1e-12)
-    for name, ok in schedules.legal(shape["schedule"], pp, g):
+    for name, ok in dp_rules(job, shape):
         rule(name, ok)
     shape = {k: v[keep] for k, v in shape.items()}
     if not len(shape["tp"]):
@@ -246,7 +240,8 @@ def legal_plans(
         shape = _crossed(shape, {name: sorted(columns[name])})
         keep = np.ones(len(shape["tp"]), dtype=bool)
         if name == "zero":
-            fits = (shape["zero"] < 3) | (shape["pp"] == 1) | ("zero" in fixed)
+            asked = min(columns["zero"]) > 2 and min(columns["pp"]) > 1
+            fits = (shape["zero"] < 3) | (shape["pp"] == 1) | asked
             rule("full sharding (zero 3) is not combined with a pipeline", fits)
         elif max(columns["order"]) > 0:
             for said, ok in order_rules(shape, is_moe=moe is not None, unit=system.domain_devices, may_idle="order" in fixed):  # fmt: skip
@@ -260,7 +255,7 @@ def legal_plans(
     plans = plans if keep.all() else plans.take(keep)
     if not len(plans):
         raise _none(model, system, refused)
-    return Space(plans, refused, len(columns["recompute"]))
+    return Space(plans, refused, len(columns["recompute"]), "dp" not in fixed)
 
 
 def _crossed(shape: Mapping[str, np.ndarray], modes: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
@@ -315,48 +310,102 @@ def extra_rules(full: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarra
             yield f"{name} without effect", has_effect | (column == column[0])
 
 
+def dp_rules(job: TrainJob, rows: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """(rule, which rows keep it) of the data-parallel degree."""
+    tp, pp, dp, cp, ep, etp = (rows[k] for k in ("tp", "pp", "dp", "cp", "ep", "etp"))
+    yield "experts' ranks divide the stage's ranks", np.mod(tp * cp * dp, ep * etp) == 0
+    seqs = rows["micro_batch"] * dp
+    g = micro_batches(job, rows["schedule"], pp, seqs)
+    off = np.abs(g * seqs / job.batch_seqs - 1.0)
+    yield f"a batch within {job.batch_tolerance:.0%} of the target", off <= job.batch_tolerance + ROUNDING
+    yield from schedules.legal(rows["schedule"], pp, g)
+
+
+ROUNDING = 1e-12
+"""Share of a batch that is rounding of floats."""
+
+
+def dp_step(tp: np.ndarray, cp: np.ndarray, ep: np.ndarray, etp: np.ndarray) -> np.ndarray:
+    """What dp must be a multiple of, so that a stage holds whole groups of experts.
+
+    >>> [int(dp_step(*(np.array([float(x)]) for x in (4, 1, ep, 1)))[0]) for ep in (2, 8, 3)]
+    [1, 2, 3]
+    """
+    experts, inner = (ep * etp).astype(np.int64), (tp * cp).astype(np.int64)
+    return np.asarray(experts // np.gcd(experts, inner), dtype=np.float64)
+
+
 def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_dp: Sequence[float] | None,
              refused: dict[str, int]) -> dict[str, np.ndarray]:  # fmt: skip
-    """One row per data-parallel degree worth trying: the most that the chips allow in whole blocks per scale-up unit, the most that
-    divides the batch, and the largest power of two. Chips that are left over idle."""
+    """Each row with the largest legal data-parallel degree (where none is legal, with the most that the chips allow: the rules then say
+    why not), or with each of those fixed. Chips that are left over idle."""
     # a stage's ranks come in blocks that hold whole expert groups and whole tp x cp groups; a block does not straddle scale-up
     # units unless it is larger than one
-    experts = shape["ep"] * shape["etp"]
-    inner = shape["tp"] * shape["cp"]
-    block = np.lcm(experts.astype(np.int64), inner.astype(np.int64)).astype(np.float64)
+    step = dp_step(*(shape[k] for k in ("tp", "cp", "ep", "etp")))
+    block = shape["tp"] * shape["cp"] * step
     unit = float(system.domain_devices)
     whole, rest = divmod(float(system.devices), unit)
     # a larger block crosses the network anyway and may start anywhere: it leaves no chip idle
     fits = block <= unit
     per_unit = np.where(fits, np.floor(unit / block) * block, unit)
     usable = whole * per_unit + np.where(fits, np.floor(rest / block) * block, rest)
-    model_ranks = shape["tp"] * shape["cp"] * shape["pp"]
-    most = np.floor(usable / model_ranks)
-    per_dp = np.maximum(1.0, np.floor(job.batch_seqs / shape["micro_batch"]))
-    most = np.minimum(most, per_dp * (1.0 + job.batch_tolerance))
-    candidates = []
-    if fixed_dp is not None:
-        for d in fixed_dp:
-            candidates.append(np.where(d <= most + 0.5, d, 0.0))
+    most = np.floor(usable / (shape["tp"] * shape["cp"] * shape["pp"]))
+    if fixed_dp is None:
+        rows, dp = dict(shape), _largest_dp(job, shape, step, most)
     else:
-        candidates.append(np.floor(most))
-        candidates.append(2.0 ** np.floor(np.log2(np.maximum(most, 1.0))))
-        g = np.maximum(1.0, np.ceil(per_dp / np.maximum(most, 1.0)))
-        candidates.append(np.floor(np.minimum(per_dp / g, most)))
-        ranks = block / inner  # dp must cover whole blocks
-        candidates.append(np.floor(most / ranks) * ranks)
-        candidates.append(np.floor(np.minimum(per_dp / g, most) / ranks) * ranks)
-    rows = {k: np.concatenate([v] * len(candidates)) for k, v in shape.items() if k != "dp"}
-    rows["dp"] = np.concatenate(candidates)
-    ok = rows["dp"] >= 1
+        rows = {k: np.tile(v, len(fixed_dp)) for k, v in shape.items()}
+        dp = np.repeat(np.array(fixed_dp), len(step))
+        dp = np.where(dp <= np.tile(most, len(fixed_dp)), dp, 0.0)
+    rows["dp"] = dp
+    ok = dp >= 1
     if int(np.sum(~ok)):
         refused["no data-parallel degree left"] = int(np.sum(~ok))
-    rows = {k: v[ok] for k, v in rows.items()}
-    if not len(rows["dp"]):
-        return rows
-    key = pack(rows.values())
-    _, first = np.unique(key, return_index=True)
-    return {k: v[first] for k, v in rows.items()}
+    return {k: v[ok] for k, v in rows.items()}
+
+
+def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """The largest legal dp up to `most` of each row, a multiple of `step`; where there is none, the most that the chips and the batch allow.
+
+    Walks down: where dp ranks give too large a batch, to the largest that gives the same number of micro-batches a legal one; where too small
+    a batch or too few micro-batches, to the largest with the next legal number of micro-batches.
+    """
+    high = 1.0 + job.batch_tolerance + ROUNDING
+    schedule, pp, size = shape["schedule"], shape["pp"], shape["micro_batch"]
+    fewest, rounds = schedules.fewest(schedule, pp), schedules.rounds(schedule, pp)
+    target = job.batch_seqs / size
+    # the nearest number of micro-batches is less than the fewest from `rounds` - 1/2 below it on; whole rounds of stages have the batch's rule alone
+    nearest = np.where(schedule == schedules.INTERLEAVED, 0.0, fewest - rounds + 0.5)
+    with np.errstate(divide="ignore"):
+        most = np.minimum(most, target * np.minimum(high / fewest, np.where(nearest > 0, 1.0 / nearest, np.inf)))
+    most = np.floor(most * (1.0 + ROUNDING))
+    dp = np.floor(most / step) * step
+    out = most
+    left = np.flatnonzero(dp >= 1)
+    while len(left):
+        rows = {k: v[left] for k, v in shape.items()} | {"dp": dp[left]}
+        ok = np.logical_and.reduce([kept for _, kept in dp_rules(job, rows)])
+        out[left[ok]] = dp[left[ok]]
+        left = left[~ok]
+        g = micro_batches(job, schedule[left], pp[left], size[left] * dp[left])
+        over = g * dp[left] > target[left] * high
+        g = np.where(over, g, np.maximum(g + rounds[left], fewest[left]))
+        lower = np.minimum(dp[left] - step[left], target[left] * high / g)
+        dp[left] = np.floor(lower / step[left] * (1.0 + ROUNDING)) * step[left]
+        left = left[dp[left] >= 1]
+    return out
+
+
+def every_dp(job: TrainJob, plans: Plans, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(dp, index) of every legal plan that differs from one of `plans`, at that index, in dp alone, of at least `least` and at most its own."""
+    step = dp_step(plans.tp, plans.cp, plans.ep, plans.etp)
+    low = np.maximum(1.0, np.ceil(least / step)) * step
+    count = np.maximum(0.0, (plans.dp - low) / step + 1.0).astype(np.intp)
+    of = np.repeat(np.arange(len(plans)), count)
+    turn = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
+    dp = low[of] + turn * step[of]
+    rows = {name: getattr(plans, name)[of] for name in ("tp", "pp", "cp", "ep", "etp", "schedule", "micro_batch")}
+    ok = np.logical_and.reduce([kept for _, kept in dp_rules(job, rows | {"dp": dp})])
+    return dp[ok], of[ok]
 
 
 def _none(model: Model, system: System, refused: Mapping[str, int]) -> UserError:

@@ -7,7 +7,7 @@ of a stage, etp inside ep.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -184,9 +184,19 @@ class Plans:
     def __len__(self) -> int:
         return len(self.tp)
 
+    @property
+    def devices(self) -> Column:
+        """Devices that each plan runs on."""
+        return self.tp * self.pp * self.cp * self.dp
+
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Plans:
         """The rows at `index` (positions or a mask)."""
         return Plans(*(pick(getattr(self, f.name), index) for f in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Plans]) -> Plans:
+        """The rows of all parts, in turn."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
     def rows(self, low: int, high: int) -> Plans:
         """Rows low .. high - 1, as views."""

@@ -108,6 +108,22 @@ def legal(schedule: Floats, pp: Floats, g: Floats) -> list[tuple[str, NDArray[np
     ]  # fmt: skip
 
 
+def fewest(schedule: Floats, pp: Floats) -> Floats:
+    """The fewest micro-batches that `legal` keeps: pp, 2 pp - 1 for zb-v, 2 pp for the duals; 1 of a lone stage.
+
+    >>> [int(fewest(np.array([float(SCHEDULES.index(s))]), np.array([8.0]))[0]) for s in SCHEDULES]
+    [8, 8, 8, 8, 15, 16, 16]
+    """
+    dual = (schedule == DUALPIPE) | (schedule == DUALPIPE_V)
+    count = np.where(dual, 2.0 * pp, np.where(schedule == ZB_V, 2.0 * pp - 1.0, pp))
+    return np.where(pp > 1, count, 1.0)
+
+
+def rounds(schedule: Floats, pp: Floats) -> Floats:
+    """What `micro_batches` is a multiple of: pp when interleaved, 2 for dualpipe, else 1."""
+    return np.where(schedule == INTERLEAVED, pp, np.where((schedule == DUALPIPE) & (pp > 1), 2.0, 1.0))
+
+
 def micro_batches(job: TrainJob, schedule: Floats, pp: Floats, seqs: Floats) -> Floats:
     """g, micro-batches per rank and step of `seqs` sequences each over all data-parallel ranks: the whole number nearest to batch / seqs, at least 1;
     whole rounds of pp when interleaved, even for dualpipe."""

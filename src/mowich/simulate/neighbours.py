@@ -90,23 +90,23 @@ def neighbours(model: Model, system: System, job: TrainJob, found: Survey) -> tu
         if field not in WORDS and field not in SWITCHES:  # the next on either side
             others = [v for v in (max((o for o in others if o < mine), default=None), min((o for o in others if o > mine), default=None)) if v is not None]  # fmt: skip
         for value in others:
-            rows = np.flatnonzero(column == value)
-            fitting = rows[found.fits[rows]]
-            if len(fitting):
-                row = int(fitting[np.lexsort((found.need_B[fitting], found.seconds_per_token[fitting]))[0]])
-                slower = float(found.seconds_per_token[row] / found.seconds_per_token[best]) - 1.0
-                short = 0.0
+            fastest = found.best_of(field, value)
+            if fastest is not None:
+                plan, need, seconds = fastest
+                slower, short = seconds / float(found.seconds_per_token[best]) - 1.0, 0.0
             else:
+                rows = np.flatnonzero(column == value)
                 row = int(rows[np.argmin(found.need_B[rows])])
-                slower, short = None, float(found.need_B[row]) - system.hbm_usable_B
-            other = candidate(model, system, job, found.plans.plan(row))
+                plan, need = found.plans.plan(row), float(found.need_B[row])
+                slower, short = None, need - system.hbm_usable_B
+            other = candidate(model, system, job, plan)
             change = {
                 k: (v / other.tokens - base.parts[k] / base.tokens) / base.seconds_per_token
                 for k, v in other.parts.items()
                 if k not in ("jitter", "software")
             }
             part = max(change, key=lambda k: change[k])
-            out.append(Neighbour(field=field, value=word(field, value), plan=other.plan, slower=slower, short_B=short, memory_B=float(found.need_B[row]),
+            out.append(Neighbour(field=field, value=word(field, value), plan=other.plan, slower=slower, short_B=short, memory_B=need,
                                  part=part, part_change=change[part], unused=max(0.0, 1.0 - other.plan.devices / base.plan.devices)))  # fmt: skip
     return tuple(out)
 

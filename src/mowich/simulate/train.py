@@ -444,7 +444,7 @@ def _paths(system: System, *wanted: str) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class StepTime:
     """Seconds of one step under each plan. parts: name -> [n], sums to total_s; tokens: tokens of the legal batch [n];
-    num_micro_batches g [n]; model_flop: of the step, forward and backward, no recompute [n]."""
+    num_micro_batches g [n]."""
 
     total_s: Floats
     parts: dict[str, Floats]
@@ -457,20 +457,29 @@ def micro_batches(job: TrainJob, p: Plans) -> Floats:
     return schedules.micro_batches(job, p.schedule, p.pp, p.micro_batch * p.dp)
 
 
-def step_time(
-    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
-) -> StepTime:
-    """Time of one training step. Columns in, columns out; `notes` (one plan only) records every term; `kernels`: operators by their tables.
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel ranks lie between tensor-parallel
+    ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of forward, back (to the input) and weights (gradients) together; bubble_s: idle in a step;
+    sums: all layers' parts, before the pipeline cuts them; head_s: the whole head; imbalance: layers of the fullest stage over the mean one."""
 
-    step = g x T_stage + bubble + pipeline transfers + exposed dp + optimizer + offload + fixed, then x (1 + j log2(n/8)) / software speed; bubble
-    and transfers by schedule (`plans.schedules`), for 1F1B (pp-1) T_stage. Every stage is taken to be as slow as the fullest. No failure.
-    """
+    parts: dict[str, Floats]
+    total_s: Floats
+    forward_s: Floats
+    back_s: Floats
+    weights_s: Floats
+    bubble_s: Floats
+    sums: dict[str, Floats]
+    head_s: Floats
+    imbalance: Floats
+
+
+def stage_times(
+    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
+) -> Stage:
+    """The part of a step that the work of one micro-batch takes. Every stage is taken to be as slow as the fullest."""
     s = system.stack
     L = float(model.num_layers)
-    t = p.micro_batch * job.seq / p.cp
-    h = float(model.hidden)
-    g = micro_batches(job, p)
-    r = rates(system, p.precision, kernels)
     weight_grad = 1.0 if job.frozen_base else 2.0
     if len(p) > 1:
         outside = [p.stride("tp")] if np.any(p.order > 1) else []  # tensor ranks that are not neighbours
@@ -490,12 +499,16 @@ def step_time(
             also=outside,
         )
         sums = {k: v[inverse] for k, v in layer_sums(model, system, job, distinct, None, kernels).items()}
+        of_head = [
+            v[inverse] for v in head_times(model, system, job, distinct, rates(system, distinct.precision, kernels))
+        ]
     else:
         sums = layer_sums(model, system, job, p, notes, kernels)
-    imbalance = layers_per_stage(model, p) * p.pp / L  # the fullest stage over the mean one
+        of_head = list(head_times(model, system, job, p, rates(system, p.precision, kernels)))
+    imbalance = layers_per_stage(model, p) * p.pp / L
     per_micro = {k: sums[k] / p.pp * imbalance for k in LAYER_PARTS}
     # on the last stage; where the split is not known, uneven splits hide half of what it adds there
-    head_forward, head_back, head_weights = head_times(model, system, job, p, r)
+    head_forward, head_back, head_weights = of_head
     head = head_forward + head_back + head_weights
     head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
     if np.any(p.split > 0):
@@ -504,13 +517,84 @@ def step_time(
         head_share = np.where(p.split > 0, np.clip(1.0 - room / head, 0.0, 1.0), head_share)
     per_micro["head"] = head * head_share
     if job.adapters is not None:  # forward, the gradients of inputs and of adapters
-        per_micro["gemm"] = per_micro["gemm"] + 3.0 * adapters_s(model, job, p, r) / p.pp * imbalance
+        per_micro["gemm"] = (
+            per_micro["gemm"] + 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels)) / p.pp * imbalance
+        )
     stage = total_of(per_micro.values())
-    parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
     forward = sums["forward"] / p.pp * imbalance + head_forward * head_share
     weights = (weight_grad - 1.0) * sums["weights"] / p.pp * imbalance + head_weights * head_share
     back = stage - forward - weights
-    parts["pp_bubble"] = schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights)
+    return Stage(parts=per_micro, total_s=stage, forward_s=forward, back_s=back, weights_s=weights,
+                 bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights), sums=sums, head_s=head, imbalance=imbalance)  # fmt: skip
+
+
+def slices(system: System) -> list[int]:
+    """Chips of the parts of a system that a job may ask for, descending: all, half of them, half of that. Only a torus tells them apart: its
+    sides, and so its rings, are those of the slice that the job occupies. So halves that hold a whole torus, and those of other fabrics, are left out.
+    """
+    torus = max((level.devices for level in system.levels if level.axes), default=0)
+    halves = [system.chips >> k for k in range(1, system.chips.bit_length())]
+    return [system.chips, *(chips for chips in halves if chips * system.devices_per_chip < torus)]
+
+
+def slice_chips(system: System, devices: Floats) -> NDArray[np.int64]:
+    """Chips of the smallest of `slices` that holds so many devices. So a plan takes the same time on twice the chips, where it leaves half of them idle."""
+    sizes = np.array(slices(system)[::-1])
+    if len(sizes) == 1:
+        return np.broadcast_to(sizes, devices.shape)
+    return np.asarray(sizes[np.searchsorted(sizes * system.devices_per_chip, devices).clip(max=len(sizes) - 1)])
+
+
+def by_slice(system: System, p: Plans, on: Callable[[System, Plans], dict[str, Floats]]) -> dict[str, Floats]:
+    """Columns that `on` makes of plans and of the slice of the system that they run on, in the order of the plans."""
+    chips = slice_chips(system, p.devices)
+    sizes = np.unique(chips)
+    if len(sizes) == 1:
+        return on(system if sizes[0] == system.chips else replace(system, chips=int(sizes[0])), p)
+    places = [np.flatnonzero(chips == size) for size in sizes]
+    found = [on(replace(system, chips=int(size)), p.take(place)) for size, place in zip(sizes, places, strict=True)]
+    back = np.argsort(np.concatenate(places))
+    return {name: np.concatenate([part[name] for part in found], axis=-1)[..., back] for name in found[0]}
+
+
+def step_time(
+    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
+) -> StepTime:
+    """Time of one training step, each plan on the slice of the system that it asks for. Columns in, columns out; `notes` (one plan only) records
+    every term; `kernels`: operators by their tables."""
+    if slice_chips(system, p.devices).strides == (0,):
+        return _step_time(model, system, job, p, notes, kernels)
+
+    def on(part: System, plans: Plans) -> dict[str, Floats]:
+        step = _step_time(model, part, job, plans, notes, kernels)
+        return {"total": step.total_s, "tokens": step.tokens, "g": step.num_micro_batches, **step.parts}
+
+    found = by_slice(system, p, on)
+    return StepTime(
+        total_s=found["total"],
+        parts={name: found[name] for name in PARTS},
+        tokens=found["tokens"],
+        num_micro_batches=found["g"],
+    )
+
+
+def _step_time(
+    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None
+) -> StepTime:
+    """`step_time` on a slice.
+
+    step = g x T_stage + bubble + pipeline transfers + exposed dp + optimizer + offload + fixed, then x (1 + j log2(n/8)) / software speed; bubble
+    and transfers by schedule (`plans.schedules`), for 1F1B (pp-1) T_stage. Every stage is taken to be as slow as the fullest. No failure.
+    """
+    s = system.stack
+    t = p.micro_batch * job.seq / p.cp
+    h = float(model.hidden)
+    g = micro_batches(job, p)
+    r = rates(system, p.precision, kernels)
+    x = stage_times(model, system, job, p, notes, kernels)
+    per_micro, stage, forward, weights, back = x.parts, x.total_s, x.forward_s, x.weights_s, x.back_s
+    parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
+    parts["pp_bubble"] = x.bubble_s
     hop_B = 2.0 * t * h / np.where((p.sp > 0) | (p.pp_scatter > 0), p.tp, 1.0)
     transfer = collectives.transfer_s(system, hop_B, p.stride("pp"))
     num_hops = schedules.num_hops(p.schedule, p.pp, p.vpp, g)
@@ -525,7 +609,7 @@ def step_time(
     owned = dense / shard + expert / np.where(p.zero >= 1, expert_ranks, 1.0)
     if np.any(p.offload > 0):
         parts["offload"] = _offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward)
-    n_devices = p.tp * p.pp * p.cp * p.dp
+    n_devices = p.devices
     doublings = np.log2(np.maximum(1.0, n_devices / 8.0))
     parts["optimizer"] = s.optimizer_B * (owned if adapters is None else adapters / shard) / r.B
     if kernels is not None:
@@ -539,7 +623,7 @@ def step_time(
     if notes is not None:
         for name in LAYER_PARTS:
             notes.add(f"{name}.step", parts[name], "s", "micro-batches x all layers, forward and backward / pp x fullest stage over mean",
-                      micro_batches=g, all_layers=sums[name], pp=p.pp, fullest_over_mean=imbalance)  # fmt: skip
+                      micro_batches=g, all_layers=x.sums[name], pp=p.pp, fullest_over_mean=x.imbalance)  # fmt: skip
         notes.add(
             "stage",
             stage,
@@ -547,8 +631,8 @@ def step_time(
             "sum of the fullest stage's layers and head share, one micro-batch",
             layers_per_stage=layers_per_stage(model, p),
         )
-        notes.add("head", head, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
-                  t=t, V=model.vocab / p.tp, h=h, note=r.by(head), facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
+        notes.add("head", x.head_s, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
+                  t=t, V=model.vocab / p.tp, h=h, note=r.by(x.head_s), facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
         formula = schedules.BUBBLE_OF[SCHEDULES[int(p.schedule[0])]]
         notes.add("pp_bubble", parts["pp_bubble"], "s", formula, pp=p.pp, vpp=p.vpp, f=forward, b=back, w=weights)
         notes.add("pp_transfer", parts["pp_transfer"], "s", "transfers that the schedule waits for x T, + g max(0, vpp T - stage)", transfers=num_hops,

@@ -15,7 +15,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import System
 from mowich.plans.plan import Plan
 from mowich.simulate import search as searching
-from mowich.simulate.neighbours import Neighbour, Ties, front, neighbours, ties
+from mowich.simulate.neighbours import TIE, Neighbour, Ties, front, neighbours, ties
 from mowich.studies.compare import Ask, Row, with_plan
 from mowich.units import show_gib
 
@@ -65,7 +65,7 @@ def lower_end(ask: Ask) -> System:
 def why(ask: Ask, *, fixed: Mapping[str, Sequence[int | str]] | None = None) -> Why:
     """Neighbours and ties of the best plan."""
     system = lower_end(ask)
-    found = searching.survey(ask.model, system, ask.job, fixed=fixed)
+    found = searching.survey(ask.model, system, ask.job, fixed=fixed, within=TIE)
     best = found.best
     return Why(plan=None if best is None else found.plans.plan(best), neighbours=neighbours(ask.model, system, ask.job, found), ties=ties(found))  # fmt: skip
 
