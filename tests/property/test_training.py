@@ -158,6 +158,23 @@ def test_more_bytes_are_never_faster_and_alone_is_free(
     assert much.inside_s[0] + much.outside_s[0] >= (little.inside_s[0] + little.outside_s[0]) * (1 - 1e-12)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(["h100", "gb300", "b200", "trn2", "trn3", "trn3-gen1", "ironwood", "tpu-v5e"]),
+    st.integers(1, 65536), st.integers(0, 4096), st.integers(0, 6), st.integers(0, 1),
+)  # fmt: skip
+def test_the_least_time_of_a_group_is_below_that_of_all_larger_groups(
+    name: str, size: int, more: int, log_stride: int, times: int
+) -> None:
+    system = resolve(FACTS, name, chips=65536)
+    assert system.levels[-1].is_network
+    stride = np.array([2.0**log_stride * 3**times])
+    bound = collectives.least_linear(system, np.array([float(size)]), stride)
+    real = collectives.linear(system, np.array([float(size + more)]), stride)
+    assert bound[0][0] <= real[0][0] * (1 + 1e-12)
+    assert bound[1][0] <= real[1][0] * (1 + 1e-12)
+
+
 @settings(max_examples=40, deadline=None)
 @given(cases, picks)
 def test_memory_shrinks_with_recompute_and_sharding(i: int, at: int) -> None:

@@ -13,7 +13,8 @@ from mowich.machines.system import System, resolve
 from mowich.plans.enumerate import every_dp, legal_plans
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob, parse_fixed
-from mowich.simulate.search import search
+from mowich.simulate.floor import floor_of, least, least_of_any, with_traffic
+from mowich.simulate.search import search, step_s_per_token
 from mowich.simulate.train import micro_batches, predict_step
 from mowich.workloads import load
 from mowich.workloads.model import Model, as_trained
@@ -74,6 +75,29 @@ def test_few_sequences_for_many_chips_are_searched_as_one_by_one(facts: Facts) -
             [time for time, _, _ in every[:5]], rel=1e-12, abs=0.0
         )
         assert search(model, system, job, fixed=parse_fixed(fixed)).best[0].plan == found.best[0].plan
+
+
+@pytest.mark.parametrize(("name", "spec", "batch", "fixed"), [
+    ("llama-3.1-8b", "h100:512", 300, {"schedule": "all", "order": "all"}),
+    ("llama-3.1-8b", "tpu-v5p:300", 300, {"zero": "0,1,2,3"}),
+    ("qwen3-30b-a3b", "trn2:128", 256, {"zero": "1,3"}),
+    ("deepseek-v3", "ironwood:12000", 2048, {"micro_batch": "1,2"}),
+])  # fmt: skip
+def test_no_dp_takes_less_than_the_bounds_say(facts: Facts, name: str, spec: str, batch: int, fixed: dict[str, str]) -> None:  # fmt: skip
+    """Of plans drawn from all, with every dp: the bound of the plan, that of the dp, and both with the traffic between the ranks that are left."""
+    model, system = as_trained(load(name)), resolve(facts, spec)
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
+    plans = legal_plans(model, system, job, parse_fixed({"precision": "bf16", **fixed})).plans
+    plans = plans.take(np.sort(np.random.default_rng(1).choice(len(plans), 400, replace=False)))
+    lowest = np.ceil(plans.dp * np.random.default_rng(2).uniform(0.02, 1.0, len(plans)))
+    floor = floor_of(model, system, job, plans)
+    for known in (floor, with_traffic(model, system, job, plans, floor, lowest)):
+        dp, of = every_dp(job, plans, lowest)
+        took = step_s_per_token(model, system, job, replace(plans.take(of), dp=dp))
+        bound = least(system, job, plans, known, dp, of)
+        assert len(dp) > 500
+        assert np.all(bound <= took * (1 + 1e-12))
+        assert np.all(least_of_any(system, job, plans, known)[of] <= bound * (1 + 1e-12))
 
 
 def test_more_than_the_best_are_plans_that_differ_in_more_than_dp(facts: Facts) -> None:

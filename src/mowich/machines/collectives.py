@@ -404,6 +404,21 @@ def linear(system: System, n: Floats, stride: Floats, *, all_reduce: bool = Fals
     return first_B, first_s
 
 
+def least_linear(system: System, n: Floats, stride: Floats) -> tuple[Floats, Floats]:
+    """(seconds per byte, latency) that `linear` is not below for a reduce-scatter over n or more devices: what must cross the network, from domains that
+    hold as many members as they can."""
+    f, net = system.fabric, system.levels[-1]
+    inner = max((level.devices for level in system.levels if not level.is_network), default=1)
+    k = np.maximum(1.0, np.floor(inner / stride))
+    N = np.maximum(1.0, n / k)
+    nccl = f.library == "nccl"
+    per_B = (1.0 - 1.0 / N) / (
+        net.bandwidth_Bps * f.network_efficiency * (np.minimum(k, f.network_channels) if nccl else k)
+    )
+    steps = np.where(N > 1, N, 0.0) if nccl else np.log2(N)
+    return per_B, steps * net.latency_s * (1.0 + f.large_network_latency) * (1.0 + f.pipeline_limit)
+
+
 def reduce_scatter_s(system: System, data_B: Floats, n: Floats, stride: Floats) -> Floats:
     """Time to reduce-scatter (or, equal, all-gather) `data_B` bytes, the full unsharded size, over a group."""
     return _time(system, data_B, n, stride, "all-gather")

@@ -1,13 +1,13 @@
 """What a smaller data-parallel degree cannot make faster: lower bounds by which a search leaves plans unevaluated and stays exact.
 
-Most of a step does not depend on dp: the work of a micro-batch and the bubble. The bounds leave out the rest: exposed traffic between data-parallel ranks
-and between stages, which can fall with dp, and the optimizer, which cannot.
+Most of a step does not depend on dp: the work of a micro-batch and the bubble. Of the traffic between data-parallel ranks the bounds know the part that
+must cross the network. They leave out the rest: transfers between stages, which can fall with dp, and the optimizer, which cannot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mowich.machines.system import System
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
-from mowich.simulate.train import by_slice, slice_chips, slices, stage_times, total_of
+from mowich.simulate.train import by_slice, least_dp_s, slice_chips, slices, stage_times, total_of
 from mowich.workloads.model import Model
 
 Floats = NDArray[np.float64]
@@ -26,10 +26,11 @@ MOVING = ("tp", "cp", "ep", "recompute")
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Seconds of plans that every smaller dp takes at least, before jitter and software [n each]. stage: of a micro-batch; once: of the step.
-    still_stage, still_once: the same without transfers, for a dp that changes where they run."""
+    """Seconds of plans that every smaller dp takes at least, before jitter and software [n each]. stage: of a micro-batch, its forward pass among it; once:
+    of the step. still_stage, still_once: the same without transfers, for a dp that changes where they run."""
 
     stage: Floats
+    forward: Floats
     once: Floats
     still_stage: Floats
     still_once: Floats
@@ -50,10 +51,18 @@ def floor_of(model: Model, system: System, job: TrainJob, p: Plans) -> Floor:
         x = stage_times(model, part, job, plans)
         still = x.total_s - total_of(x.parts[name] for name in MOVING)
         between = plans.order > 1  # data-parallel ranks lie between tensor-parallel ones
-        return {"stage": np.where(between, still, x.total_s), "once": np.where(between, 0.0, x.bubble_s) + fixed, "still_stage": still,
+        return {"stage": np.where(between, still, x.total_s), "forward": x.forward_s, "once": np.where(between, 0.0, x.bubble_s) + fixed, "still_stage": still,
                 "still_once": np.full(len(plans), fixed)}  # fmt: skip
 
     return Floor(**by_slice(system, p, on))
+
+
+def with_traffic(model: Model, system: System, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:
+    """The floor of plans, given that a dp below `dp` is out of the question: with the traffic between at least so many data-parallel ranks."""
+    least = least_dp_s(model, system, job, replace(p, dp=dp), floor.forward, floor.stage - floor.forward)
+    least = np.where(p.order > 1, 0.0, least)
+    per_micro = np.where(p.zero == 3, least, 0.0)
+    return replace(floor, stage=floor.stage + per_micro, once=floor.once + (least - per_micro))
 
 
 def _scale(system: System, devices: Floats) -> Floats:

@@ -19,7 +19,7 @@ from mowich.machines.system import System
 from mowich.plans.enumerate import Space, every_dp, legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob
-from mowich.simulate.floor import Floor, floor_of, least, least_of_any, smallest_dp
+from mowich.simulate.floor import Floor, floor_of, least, least_of_any, smallest_dp, with_traffic
 from mowich.simulate.train import PARTS, micro_batches, step_time
 from mowich.workloads.model import Model
 
@@ -218,7 +218,7 @@ def _contenders(
     rows = np.flatnonzero(wanted)
     bound, floor = _bounds(whole, rows)
     order = np.argsort(bound, kind="stable")
-    with_largest, at, size = True, 0, LARGEST
+    is_first, at, size = True, 0, LARGEST
     while at < len(order):
         limit = leaders.limit * (1.0 + within)
         part = order[at : at + size]
@@ -226,9 +226,8 @@ def _contenders(
         if not len(part):
             return
         start, row = space.plans.take(rows[part]), rows[part]
-        if with_largest or not space.is_dp_free:
-            more, with_largest = start, not space.is_dp_free
-            at, size = (at + size, LARGEST) if with_largest else (0, FIRST)
+        if is_first or not space.is_dp_free:
+            more, at = start, at + size
         else:
             at, size = at + size, min(2 * size, MOST)
             own = floor.take(part)
@@ -247,6 +246,18 @@ def _contenders(
             again[again] = ~wanted[row[again] + 1]
             row = row[again] + 1
             more = replace(space.plans.take(row), dp=more.dp[again])
+        if is_first and space.is_dp_free:  # with a limit, traffic between the ranks that are left counts
+            limit = leaders.limit * (1.0 + within)
+            left = np.flatnonzero(bound < limit)
+            rows, floor = rows[left], floor.take(left)
+            start = space.plans.take(rows)
+            floor = with_traffic(
+                model, system, job, start, floor, np.maximum(1.0, smallest_dp(system, job, start, floor, limit))
+            )
+            bound = least_of_any(system, job, start, floor)
+            order = np.argsort(bound, kind="stable")
+            at, size = 0, FIRST
+        is_first = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -754,6 +754,15 @@ def _offload_s(model: Model, system: System, job: TrainJob, p: Plans, g: Floats,
     return np.asarray(g * (first + second) + gone["optimizer"] * s.optimizer_memory_B * owned / H)
 
 
+def least_dp_s(model: Model, system: System, job: TrainJob, p: Plans, forward: Floats, backward: Floats) -> Floats:
+    """Exposed traffic between data-parallel ranks that no larger dp takes less of: with zero 3 of one micro-batch, else of the step. forward, backward:
+    seconds of one micro-batch on the slowest stage."""
+    adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
+    one = np.ones(len(p))
+    return _dp_s(system, p, rates(system, p.precision), dense_params_per_device(model, p), expert_params_per_device(model, p), one, forward, backward,
+                 None, adapters, collectives.least_linear)  # fmt: skip
+
+
 def _dp_s(
     system: System,
     p: Plans,
@@ -765,12 +774,14 @@ def _dp_s(
     backward: Floats,
     notes: Notes | None,
     adapters: Floats | None = None,
+    linear: Callable[[System, Floats, Floats], tuple[Floats, Floats]] = collectives.linear,
 ) -> Floats:
     """Exposed time of gradient and weight traffic, bucket by bucket beside the `forward` and `backward` of one micro-batch.
 
     zero <= 1: once a step a reduce-scatter (grad_B per parameter) beside the last backward and a gather (gather_B) beside the first forward;
     window w of each. zero 2: the reduction runs per micro-batch. zero 3: per micro-batch a gather beside forward, a gather and a scatter beside backward.
-    With `adapters` the base is frozen: their gradients alone are reduced, and zero 3 gathers the base without scattering.
+    With `adapters` the base is frozen: their gradients alone are reduced, and zero 3 gathers the base without scattering. linear: (seconds per byte,
+    latency) of a collective over groups of a size and stride.
     """
     s = system.stack
     gather_B = s.gather_B * np.where(r.width_B < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits
@@ -778,8 +789,8 @@ def _dp_s(
     e_group = np.maximum(1.0, p.tp * p.cp * p.dp * schedules.copies(p) / (p.ep * p.etp))
     e_stride = np.where(p.order == 0, p.ep * p.etp, stride)  # other orders leave expert groups whole (`mode_rules`)
 
-    per_B, latency = collectives.linear(system, group, stride)
-    e_per_B, e_latency = collectives.linear(system, e_group, e_stride)
+    per_B, latency = linear(system, group, stride)
+    e_per_B, e_latency = linear(system, e_group, e_stride)
     lone, e_lone = group <= 1, (e_group <= 1) | (expert <= 0)
 
     def both(bytes_per_param: Floats | float) -> Floats:
