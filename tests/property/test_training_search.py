@@ -147,6 +147,7 @@ def test_twice_the_chips_are_never_slower(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(30, 32))
 def test_more_of_a_resource_never_loses(seed: int) -> None:
+    """Not drawn here: a step that waits for its host, where faster products leave less to hide tensor-parallel traffic behind (docs/search.md)."""
     for rng, case, best in cases(seed, 20):
         paths = case.system.paths
         levels = [path for name, path in paths.items() if name.endswith(".bandwidth")]
