@@ -231,9 +231,18 @@ def test_a_row_scales_with_the_software_that_it_states(facts: Facts) -> None:
     assert own.step_s == pytest.approx(row["step_s"]["value"])
 
 
-@pytest.mark.parametrize(("model", "chips", "batch"), [("deepseek-v3", 4096, 16384), ("qwen3-235b-a22b", 1024, 2048)])
+def test_other_sizes_of_a_row_are_near_what_a_search_of_each_finds(facts: Facts) -> None:
+    """Its best plan has 10 stages of 80 layers; those of fewer chips have 8, 4 and 2."""
+    train = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
+    result = json.loads(json.dumps(mowich.compare("llama-3.1-70b", ["h100:4096"], train=train).to_dict()))
+    for size in scaling(load("llama-3.1-70b"), result["rows"][0], result["inputs"], facts, sizes=[64, 256, 1024]):
+        whole = mowich.plan("llama-3.1-70b", f"h100:{size.chips}", train=train, top=1).rows[0]
+        assert size.step_s <= 1.05 * (whole.step_s.value or 0.0)
+
+
+@pytest.mark.parametrize(("model", "chips", "batch"), [("deepseek-v3", 4096, 4096), ("qwen3-235b-a22b", 1024, 2048)])
 def test_a_line_of_the_scaling_chart_goes_on_where_the_batch_has_to_grow(facts: Facts, model: str, chips: int, batch: int) -> None:  # fmt: skip
-    """No plan near the neighbour's divides this batch over four times its chips: the batch grows."""
+    """No plan spreads this batch over a million chips: the batch grows."""
     train = {"tokens": "15T", "seq": 4096, "batch": f"{batch}seqs"}
     result = json.loads(json.dumps(mowich.compare(model, ["trn2"], train=train, chips=chips).to_dict()))
     sizes = scaling(load(model), result["rows"][0], result["inputs"], facts)

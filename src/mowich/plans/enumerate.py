@@ -57,6 +57,12 @@ def tp_degrees(model: Model, system: System) -> list[int]:
     return [d for d in divisors(common, limit) if d & (d - 1) == 0 or d <= 12]
 
 
+def pp_degrees(model: Model) -> list[int]:
+    """Pipeline depths: powers of two and divisors of the layers."""
+    L = model.num_layers
+    return [d for d in range(1, min(MAX_PP, L) + 1) if d & (d - 1) == 0 or L % d == 0]
+
+
 def tp_splits(model: Model) -> dict[str, list[int]]:
     """What tensor parallelism cuts, by name: query heads and the feed-forward that every token takes (experts are cut by etp)."""
     widths = [round(ops.ffn_width(layer.ffn)[0]) for layer in model.layers]
@@ -169,14 +175,13 @@ def legal_plans(
     moe = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)), None)
     kv = min((layer.attention.num_kv_heads for layer in model.layers if layer.attention.num_kv_heads), default=1)
     L = model.num_layers
-    pp_ladder = [d for d in range(1, min(MAX_PP, L) + 1) if d & (d - 1) == 0 or L % d == 0]
     most_cp = CP_DEGREES[-1] if job.seq >= LONG else max(FEW_CP, system.devices / job.batch_seqs)
     ep_default = divisors(moe.num_experts, 1024) if moe else [1]
     recipes = [PRECISIONS.index(r) for r in system.recipes if r in system.peak_flops]
     columns = {
         "tp": choice("tp", tp_degrees(model, system)),
         "sp": choice("sp", (0, 1)),
-        "pp": choice("pp", pp_ladder),
+        "pp": choice("pp", pp_degrees(model)),
         "cp": choice("cp", [cp for cp in CP_DEGREES if cp <= most_cp]),
         "ep": choice("ep", ep_default),
         "etp": choice("etp", (1,)),

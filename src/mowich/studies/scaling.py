@@ -16,6 +16,7 @@ from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.plans.enumerate import VPP, pp_degrees
 from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate import longrun
 from mowich.simulate.search import search
@@ -49,7 +50,7 @@ class Size:
 
 
 def near(plan: Plan, model: Model) -> dict[str, tuple[int | str, ...]]:
-    """Choices around a plan that the model allows: twice and half of its degrees."""
+    """Choices around a plan that the model allows: twice and half of its degrees, and depths of the pipeline between."""
     experts = math.gcd(*(x.ffn.num_experts for x in model.layers if isinstance(x.ffn, Moe)))
     heads = math.gcd(*(x.attention.num_heads for x in model.layers if x.attention.num_heads))
 
@@ -58,8 +59,10 @@ def near(plan: Plan, model: Model) -> dict[str, tuple[int | str, ...]]:
             sorted({d for d in (degree // 2, degree, degree * 2) if d >= 1 and (d == degree or (of and of % d == 0))})
         )
 
-    return {"tp": around(plan.tp, heads), "pp": around(plan.pp, 2**16), "ep": around(plan.ep, experts), "precision": (plan.precision,), "cp": tuple(sorted({1, plan.cp})), "schedule": (plan.schedule,),
-            "vpp": tuple(sorted({1, plan.vpp})), "zero": tuple(sorted({1, 3, plan.zero})), "offload": ("none",)}  # fmt: skip
+    depths = (d for d in (*pp_degrees(model), plan.pp) if plan.pp <= 2 * d <= 4 * plan.pp)
+    return {"tp": around(plan.tp, heads), "pp": tuple(sorted({*depths})), "ep": around(plan.ep, experts), "precision": (plan.precision,),
+            "cp": tuple(sorted({1, *around(plan.cp, 2**16)})), "schedule": tuple(sorted({"1f1b", "interleaved", plan.schedule})),
+            "vpp": tuple(sorted({*VPP, plan.vpp})), "zero": tuple(sorted({1, 3, plan.zero})), "offload": ("none",)}  # fmt: skip
 
 
 def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], facts: Facts, *, sizes: Sequence[int] = SIZES) -> tuple[Size, ...]:  # fmt: skip
