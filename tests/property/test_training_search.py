@@ -147,7 +147,6 @@ def test_twice_the_chips_are_never_slower(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(30, 32))
 def test_more_of_a_resource_never_loses(seed: int) -> None:
-    """Not drawn here: a step that waits for its host, where faster products leave less to hide tensor-parallel traffic behind (docs/search.md)."""
     for rng, case, best in cases(seed, 20):
         paths = case.system.paths
         levels = [path for name, path in paths.items() if name.endswith(".bandwidth")]
@@ -158,6 +157,19 @@ def test_more_of_a_resource_never_loses(seed: int) -> None:
         more = case.best(system=resolve(better, case.system.id, chips=case.system.chips))
         assert more is not None, (case.said, path)
         assert more.seconds_per_token <= best.seconds_per_token * SAME, (case.said, path, best.plan, more.plan)
+
+
+def test_faster_products_do_not_lose_where_the_step_waits_for_its_host() -> None:
+    """What the products no longer hide runs during the wait."""
+    system = resolve(facts(), "gb300", chips=4096)
+    case = Case(model_of("llama-3.1-8b"), system, TrainJob(tokens=1e12, seq=4096, batch_seqs=16), {"precision": "fp8"})
+    best = case.best()
+    path = system.paths["peak_flops.fp8"]
+    twice = case.best(system=resolve(facts().with_values({path: 2.0 * facts().number(path)}), "gb300", chips=4096))
+    assert best is not None
+    assert twice is not None
+    assert best.parts["host"] > 0
+    assert twice.seconds_per_token <= best.seconds_per_token * SAME, (best.plan, twice.plan)
 
 
 @pytest.mark.parametrize("seed", range(40, 42))

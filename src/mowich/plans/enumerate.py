@@ -21,7 +21,7 @@ from mowich.plans.schedules import micro_batches
 from mowich.workloads import ops
 from mowich.workloads.model import Model, Moe
 
-MICRO_BATCHES = (1, 2, 4, 8, 16)
+MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 CP_DEGREES = (1, 2, 4, 8, 16, 32)
 FEW_CP, LONG = 4, 16384
 """Context-parallel degrees of sequences shorter than LONG go up to FEW_CP, or to the devices that there are for each sequence."""

@@ -140,12 +140,15 @@ def candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candid
 
 
 def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None,
-           top: int = 1) -> Search:  # fmt: skip
+           top: int = 1, smaller_dp: bool = True) -> Search:  # fmt: skip
     """The `top` plans that are fastest per token of all that are legal and fit. Ties go to the plan with less memory, then to
     the order of enumeration. Raises UserError (exit 3) when no plan is legal; `best` is empty when none fits.
+
+    smaller_dp=False: of each plan its largest legal data-parallel degree alone, which is near the best and far quicker where there are many to try.
     """
     start, top = time.perf_counter(), max(top, 1)
-    whole = _of_space(model, system, job, legal_plans(model, system, job, fixed))
+    space = legal_plans(model, system, job, fixed)
+    whole = _of_space(model, system, job, space if smaller_dp else replace(space, is_dp_free=False))
     plans = whole.space.plans
     leaders = Leaders(whole, top)
     evaluated, feasible = len(plans), int(whole.fits.sum())

@@ -67,6 +67,11 @@ def soft_max(a: Floats, b: Floats, power: float) -> Floats:
     return np.asarray(peak * ((a / peak) ** power + (b / peak) ** power) ** (1.0 / power))
 
 
+def without_room(T: Floats, share: Floats | float, window: Floats | float) -> Floats:
+    """What `beside` cannot hide for want of compute: max(share T - window, 0)."""
+    return np.asarray(np.maximum(share * T - window, 0.0))
+
+
 def beside(T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float) -> Floats:
     """Exposed time of a transfer that runs beside compute: T - hidden (1 - contention), hidden = min(share T, window).
 
@@ -215,7 +220,8 @@ class Experts:
 @dataclass(frozen=True, slots=True)
 class LayerTimes:
     """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
-    parts are already the exposed share. experts_again: what repeating the mixture of experts alone takes."""
+    parts are already the exposed share. experts_again: what repeating the mixture of experts alone takes. late: [tp, cp, ep] transfers that the software
+    can issue early and that find no compute to run beside: waits for the host hide them."""
 
     gemm: Floats
     attention: Floats
@@ -228,6 +234,7 @@ class LayerTimes:
     tp: Floats
     cp: Floats
     ep: Floats
+    late: tuple[Floats, Floats, Floats]
 
 
 def layer_times(
@@ -278,7 +285,7 @@ def layer_times(
     if kernels is not None and job.element_B == 2.0:
         norms = 2.0 * layer.blocks * t * h_norm  # elements that the norms themselves read and write
         memory_bound = kernels.passes(t_seq, h, float(layer.blocks), elements / job.element_B - norms, memory_bound)
-    moe, expert_gemm, ep, experts_again = (np.zeros_like(t) for _ in range(4))
+    moe, expert_gemm, ep, experts_again, late_ep = (np.zeros_like(t) for _ in range(5))
     if isinstance(layer.ffn, Moe):
         ffn = layer.ffn
         x = once(("experts", ffn), lambda: _experts_s(ffn, model, system, job, p, r, t_seq, notes))
@@ -286,6 +293,7 @@ def layer_times(
         # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
         meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
         ep = beside(x.exchange, s.ep_overlap, meanwhile, e.comm_contention) + x.between
+        late_ep = without_room(x.exchange, s.ep_overlap, meanwhile)
         experts_again = shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
         if notes is not None:
             notes.add("ep.all_to_all", ep, "s", "beside(exposed, overlap, meanwhile) + between ranks that share an expert, dispatch and combine, one layer",
@@ -307,15 +315,17 @@ def layer_times(
         )
 
     tp_all = once("reduced", reduced)
-    tp = beside(reduces * tp_all, s.tp_overlap * p.tp_overlap * (p.sp > 0), gemm, e.comm_contention)
+    early = s.tp_overlap * p.tp_overlap * (p.sp > 0)
+    tp, late_tp = beside(reduces * tp_all, early, gemm, e.comm_contention), without_room(reduces * tp_all, early, gemm)
     kv_B = 2.0 * 2.0 * t * np.maximum(ops.kv_width(a) / p.tp, 1.0)
-    cp = np.zeros_like(t)
+    cp, late_cp = np.zeros_like(t), np.zeros_like(t)
     if np.any(p.cp > 1):
         cp_all = once(
             ("gathered", ops.kv_width(a)),
             lambda: collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp * stride),
         )
         cp = np.where(p.cp > 1, beside(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention), 0.0)
+        late_cp = np.where(p.cp > 1, without_room(cp_all, 1.0 - s.cp_exposed, attention), 0.0)
     if notes is not None:
         notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
                   t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=r.by(memory_bound), facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
@@ -326,7 +336,7 @@ def layer_times(
         notes.add("cp.exchange", cp, "s", "beside(all-gather of keys and values, 1 - exposed, attention), forward, one layer", bytes=kv_B, cp=p.cp,
                   facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
     return LayerTimes(gemm=gemm, attention=attention, attention_backward=attention_backward, memory_bound=memory_bound, quantise=quantise, moe=moe,
-                      expert_gemm=expert_gemm, experts_again=experts_again, tp=tp, cp=cp, ep=ep)  # fmt: skip
+                      expert_gemm=expert_gemm, experts_again=experts_again, tp=tp, cp=cp, ep=ep, late=(late_tp, late_cp, late_ep))  # fmt: skip
 
 
 def _core_s(
@@ -719,14 +729,20 @@ def layer_sums(
         sums["memory_bound"] = sums["memory_bound"] + n * 3.0 * x.memory_bound
         sums["quantise"] = sums["quantise"] + n * (1.0 + s.backward_quantise) * x.quantise
         sums["moe"] = sums["moe"] + n * 3.0 * x.moe
-        hosted = soft_max(forward, host, s.roofline_power)
-        sums["forward"] = sums["forward"] + n * (hosted + x.tp + x.cp + x.ep)
+        waits = soft_max(forward, host, s.roofline_power) - forward
+        waits_back = soft_max(backward, s.backward_host * host, s.roofline_power) - backward
         sums["weights"] = sums["weights"] + n * lin
-        sums["host"] = sums["host"] + n * (hosted - forward
-                             + soft_max(backward, s.backward_host * host, s.roofline_power) - backward)  # fmt: skip
-        sums["tp"] = sums["tp"] + n * (1.0 + backward_tp) * x.tp
-        sums["cp"] = sums["cp"] + n * 2.0 * x.cp
-        sums["ep"] = sums["ep"] + n * 2.0 * x.ep
+        sums["host"] = sums["host"] + n * (waits + waits_back)
+        sums["forward"] = sums["forward"] + n * (forward + waits)
+        left, left_back = waits, waits_back  # what is left of the waits to hide transfers in
+        once_back = np.ones(len(p))
+        for name, exposed, late, again in zip(
+            ("tp", "cp", "ep"), (x.tp, x.cp, x.ep), x.late, (backward_tp, once_back, once_back), strict=True
+        ):
+            ahead, back = np.minimum(late, left), np.minimum(again * late, left_back)
+            left, left_back = left - ahead, left_back - back
+            sums["forward"] = sums["forward"] + n * (exposed - ahead)
+            sums[name] = sums[name] + n * ((1.0 + again) * exposed - ahead - back)
         redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
         redo = redo + np.where(attention_again, x.attention, 0.0)
         if np.any(p.recompute == EXPERTS_AGAIN):

@@ -1,13 +1,12 @@
 """How a training row scales: the same job on 64 to 1,000,000 chips of its system.
 
 The global batch that was asked for stays as long as it gives the chips work (strong scaling); from there on it grows with them (`batch_scale`), as a run of
-that size would have it. Each size is searched near the plan of its neighbour (tensor, pipeline and expert degrees up to twice and down to half of it, its
-precision), which finds the best plan in most cases and takes milliseconds; where nothing near it runs, among all plans.
+that size would have it. Each size is searched among all plans of the row's precision that keep everything in the device's memory, each with its largest
+legal data-parallel degree: a million chips have too many degrees to try them all here, and a smaller one seldom saves more than a tenth.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,12 +15,11 @@ from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.plans.enumerate import VPP, pp_degrees
 from mowich.plans.plan import Plan, TrainJob
 from mowich.simulate import longrun
 from mowich.simulate.search import search
 from mowich.studies.compare import binds, stack_of
-from mowich.workloads.model import Model, Moe, as_trained
+from mowich.workloads.model import Model, as_trained
 
 SIZES = (64, 256, 1024, 4096, 16384, 65536, 262_144, 1_000_000)
 """Chips that are tried, as far as the system's fabric joins them, and the most that it joins."""
@@ -49,24 +47,8 @@ class Size:
     batch_scale: float = 1.0
 
 
-def near(plan: Plan, model: Model) -> dict[str, tuple[int | str, ...]]:
-    """Choices around a plan that the model allows: twice and half of its degrees, and depths of the pipeline between."""
-    experts = math.gcd(*(x.ffn.num_experts for x in model.layers if isinstance(x.ffn, Moe)))
-    heads = math.gcd(*(x.attention.num_heads for x in model.layers if x.attention.num_heads))
-
-    def around(degree: int, of: int = 0) -> tuple[int | str, ...]:
-        return tuple(
-            sorted({d for d in (degree // 2, degree, degree * 2) if d >= 1 and (d == degree or (of and of % d == 0))})
-        )
-
-    depths = (d for d in (*pp_degrees(model), plan.pp) if plan.pp <= 2 * d <= 4 * plan.pp)
-    return {"tp": around(plan.tp, heads), "pp": tuple(sorted({*depths})), "ep": around(plan.ep, experts), "precision": (plan.precision,),
-            "cp": tuple(sorted({1, *around(plan.cp, 2**16)})), "schedule": tuple(sorted({"1f1b", "interleaved", plan.schedule})),
-            "vpp": tuple(sorted({*VPP, plan.vpp})), "zero": tuple(sorted({1, 3, plan.zero})), "offload": ("none",)}  # fmt: skip
-
-
 def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], facts: Facts, *, sizes: Sequence[int] = SIZES) -> tuple[Size, ...]:  # fmt: skip
-    """The sizes at which the job of a result runs on the system of one of its rows, ascending; sizes where nothing fits or is legal are left out. Each size is searched near the plan of its neighbour, from the row's own size outward."""
+    """The sizes at which the job of a result runs on the system of one of its rows, ascending; sizes where nothing fits or is legal are left out."""
     model, job = as_trained(model), TrainJob.from_inputs(inputs)
     stack = stack_of(inputs, row["system"])
     whole = resolve(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
@@ -75,12 +57,13 @@ def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], fac
     rate = money.price(facts, whole.id, term=str(inputs.get("price_term", "default"))).rate
     own, start = int(row["chips_requested"]), Plan.from_dict(row["plan"])
 
-    def at(chips: int, beside: Plan | None, grown: float = 1.0) -> Size | None:
+    among = {"precision": (start.precision,), "offload": ("none",)}
+
+    def at(chips: int, grown: float = 1.0) -> Size | None:
         asked = replace(job, batch_seqs=job.batch_seqs * grown)
         system = replace(whole, chips=chips, hbm_usable_B=low)
-        among = near(beside, model) if beside is not None else {"precision": (start.precision,), "offload": ("none",)}
         try:
-            found = search(model, system, asked, fixed=among)
+            found = search(model, system, asked, fixed=among, smaller_dp=False)
         except UserError as error:
             if error.code != EXIT_INFEASIBLE:
                 raise
@@ -100,21 +83,18 @@ def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], fac
 
     tried = sorted({*sizes, whole.max_chips} if max(sizes) > whole.max_chips else {*sizes})
     out: list[Size] = []
-    plan = start
     for chips in (s for s in reversed(tried) if s < own):
-        size = at(chips, plan) or at(chips, None)
+        size = at(chips)
         if size is None:  # nor on fewer
             break
         out.insert(0, size)
-        plan = size.plan
-    plan, grown = start, 1.0
+    grown = 1.0
     for chips in (s for s in tried if own <= s <= whole.max_chips):
-        size, more = at(chips, plan, grown), grown
+        size, more = at(chips, grown), grown
         while (size is None or size.used < FULL * chips) and more < MOST:  # the batch no longer reaches all chips
             more *= 2.0
-            size = at(chips, plan, more) or size
-        size = size or at(chips, None, grown)
+            size = at(chips, more) or size
         if size is not None:
             out.append(size)
-            plan, grown = size.plan, size.batch_scale
+            grown = size.batch_scale
     return tuple(out)
