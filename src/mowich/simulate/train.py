@@ -67,6 +67,16 @@ def soft_max(a: Floats, b: Floats, power: float) -> Floats:
     return np.asarray(peak * ((a / peak) ** power + (b / peak) ** power) ** (1.0 / power))
 
 
+def waited(compute: Floats, host: Floats, power: float) -> Floats:
+    """soft_max(compute, host) - compute, in seconds: what the device waits for its host. Without the rounding of that difference.
+
+    >>> f"{waited(np.array([2.0]), np.array([1e-4]), 4.0)[0]:.4g}"
+    '3.125e-18'
+    """
+    ratio = host / np.maximum(compute, 1e-30)
+    return np.asarray(np.where(compute > 0, compute * np.expm1(np.log1p(ratio**power) / power), host))
+
+
 def without_room(T: Floats, share: Floats | float, window: Floats | float) -> Floats:
     """What `beside` cannot hide for want of compute: max(share T - window, 0)."""
     return np.asarray(np.maximum(share * T - window, 0.0))
@@ -729,8 +739,8 @@ def layer_sums(
         sums["memory_bound"] = sums["memory_bound"] + n * 3.0 * x.memory_bound
         sums["quantise"] = sums["quantise"] + n * (1.0 + s.backward_quantise) * x.quantise
         sums["moe"] = sums["moe"] + n * 3.0 * x.moe
-        waits = soft_max(forward, host, s.roofline_power) - forward
-        waits_back = soft_max(backward, s.backward_host * host, s.roofline_power) - backward
+        waits = waited(forward, host, s.roofline_power)
+        waits_back = waited(backward, s.backward_host * host, s.roofline_power)
         sums["weights"] = sums["weights"] + n * lin
         sums["host"] = sums["host"] + n * (waits + waits_back)
         sums["forward"] = sums["forward"] + n * (forward + waits)
