@@ -1,4 +1,4 @@
-"""Where 32-bit integers stay exact. The facts `neuroncore.v*.integers` say, for an instruction and an engine, which operators do; everything else
+"""Where 32-bit integers stay exact. The facts `neuroncore.integers-v*` say, for an instruction and an engine, which operators do; everything else
 computes in float32, which holds every whole number up to 2^24 and rounds those above.
 
 An instruction without an engine has the row `unnamed`: what runs exactly because of the engine that AWS's compiler then chooses.
@@ -45,7 +45,7 @@ def exact(generation: int, instruction: str, engine: str) -> frozenset[str]:
     """
     from mowich.facts.load import load
 
-    fact = load().get(f"neuroncore.v{generation}.integers.{instruction}.{engine or 'unnamed'}")
+    fact = load().get(f"neuroncore.integers-v{generation}.{instruction}.{engine or 'unnamed'}")
     words = str(fact.value) if fact is not None else ""
     return frozenset(w.strip() for w in words.split(",")) - {"", "none"}
 
