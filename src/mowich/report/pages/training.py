@@ -67,10 +67,10 @@ def compare_page(result: Result) -> Page:
 
         chips = chips_cell(int(r.get("chips_used") or 0), int(r.get("chips_requested") or 0))
         table.append([name, (fits, r.get("reason") or ""), plan_words(r.get("plan")), (chips, "used / paid for" if "/" in chips else ""), shown("step_s"), shown("mfu", 100.0), shown("tokens_per_s_per_chip"),
-                      shown("usd_per_mtok"), (terms_cell(str(r.get("price") or ""), short=True), str(r.get("price") or "")), shown("J_per_token"), shown("goodput", 100.0), r.get("survival") or "-", shown("days"), shown("breakeven_usd_per_chip_h"),
-                      estimate(r["step_s"]).grade if estimate(r["step_s"]).value is not None else "-", r.get("binds", "")])  # fmt: skip
-    head = ["plan" if is_plan else "system", "fits", "plan", "chips", "step, s", "MFU, %", "tokens/s/chip", "$/Mtok", "price", "J/token", "goodput, %", "survives failures by", "days",
-            "break-even $/chip/h", "grade", "binds"]  # fmt: skip
+                      shown("usd_per_mtok"), (terms_cell(str(r.get("price") or ""), short=True), str(r.get("price") or "")), shown("J_per_token"), shown("goodput", 100.0), shown("days"), shown("breakeven_usd_per_chip_h"),
+                      estimate(r["step_s"]).grade if estimate(r["step_s"]).value is not None else "-", r.get("binds", ""), r.get("survival") or "-"])  # fmt: skip
+    head = ["plan" if is_plan else "system", "fits", "plan", "chips", "step, s", "MFU, %", "tokens/s/chip", "$/Mtok", "price", "J/token", "goodput, %", "days",
+            "break-even $/chip/h", "grade", "binds", "survives failures by"]  # fmt: skip
     tables = [Table(title="Answers", head=head, rows=table, note=NOTE if is_plan else NOTE_MARKED)]  # fmt: skip
     if result.get("why"):
         tables.append(_why(result["why"], rows[0]))
