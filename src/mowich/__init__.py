@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mowich import shown
+from mowich.version import VERSION
+
+__version__ = VERSION
 
 __all__ = [
     "__version__", "claims", "collective", "compare", "explain", "fit", "fleet", "goodput", "load", "neighbours", "pareto", "plan", "power", "run_kernel", "sweep", "system", "traffic", "validate",
@@ -37,6 +40,16 @@ if TYPE_CHECKING:
         traffic,
         validate,
     )
+
+
+def _notebook() -> shown.Drawer:
+    # Results draw themselves in a notebook with the report, which stands above them; it is loaded when one is drawn.
+    from mowich.report import notebook
+
+    return notebook
+
+
+shown.draw_with(_notebook)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
 """How results show themselves in a notebook: as a small table, as plain rows for any dataframe, as pictures.
 
-Results stand below the report in the order of imports and the report draws them, so `Shown` looks it up by name when a notebook asks. `Rows` is the tuple of a
-result's rows; called, it gives them as plain numbers.
+The report draws results, and it stands above them in the order of imports. So this module imports no report: the public face of the package names the module
+that draws (`draw_with`), and that module is loaded when a notebook first shows a result. `Rows` is the tuple of a result's rows; when called, it gives them as
+plain numbers.
 
 >>> class Two:
 ...     def to_dict(self): return {"system": "trn3", "step_s": {"value": 2.0, "low": 1.0, "high": 3.0, "grade": "C", "unit": "s"}, "plan": {"tp": 4}}
@@ -11,11 +12,9 @@ result's rows; called, it gives them as plain numbers.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T", covariant=True)
 
@@ -45,6 +44,8 @@ class Rows(tuple[T, ...]):
 
 
 def _as_dict(row: Any) -> Mapping[str, Any]:
+    from dataclasses import fields, is_dataclass  # not above: `import mowich` loads this module, and they take 10 ms
+
     if isinstance(row, tuple):  # (the question, its answer)
         return {k: v for part in row for k, v in _as_dict(part).items()}
     if hasattr(row, "to_dict"):
@@ -56,6 +57,8 @@ def _as_dict(row: Any) -> Mapping[str, Any]:
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """One row, nested objects spread over columns; an estimate E becomes E, E_low, E_high and E_grade."""
+    from dataclasses import is_dataclass
+
     out: dict[str, Any] = {}
     for key, value in row.items():
         if key in LEFT_OUT:
@@ -72,6 +75,29 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+class Drawer(Protocol):
+    """What draws results: `mowich.report.notebook` is one."""
+
+    def html(self, result: Any, /) -> str: ...
+    def plot(self, result: Any, which: int | str, /) -> Any: ...
+    def pictures(self, result: Any, /) -> list[str]: ...
+    def explained(self, result: Any, metric: str, facts: Any, /) -> str: ...
+
+
+_find: Callable[[], Drawer] | None = None
+
+
+def draw_with(find: Callable[[], Drawer]) -> None:
+    """Name what draws results. find: gives it, and is called each time that a result is drawn; so it can load it late."""
+    global _find
+    _find = find
+
+
+def _drawer() -> Drawer:
+    assert _find is not None, "importing the package names what draws results"
+    return _find()
+
+
 class Shown:
     """A result that a notebook can show. Needs `to_dict()` with a schema."""
 
@@ -79,20 +105,16 @@ class Shown:
 
     def _repr_html_(self) -> str:
         """Headline, and the main table with ranges and grades."""
-        return str(_notebook().html(self))
+        return _drawer().html(self)
 
     def plot(self, which: int | str = 0) -> Any:
         """A picture of the result, by its place or a word of its title; `pictures()` lists them."""
-        return _notebook().plot(self, which)
+        return _drawer().plot(self, which)
 
     def pictures(self) -> list[str]:
         """Titles of the pictures that there are."""
-        return list(_notebook().pictures(self))
+        return _drawer().pictures(self)
 
     def explain(self, metric: str, *, facts: Any = None) -> Text:
         """Where a number comes from, "trn3.step_s.ep", as `mowich explain` prints it. facts: those that made the result, where they are not the shipped ones."""
-        return Text(_notebook().explained(self, metric, facts))
-
-
-def _notebook() -> Any:
-    return importlib.import_module("mowich.report.notebook")
+        return Text(_drawer().explained(self, metric, facts))

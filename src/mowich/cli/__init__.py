@@ -6,7 +6,7 @@ One module per topic; importing it registers its verbs, in the order of `--help`
 """
 
 # isort: off
-from mowich.cli.app import VERSION, app, main, run
+from mowich.cli.app import app, main, run
 from mowich.cli import (  # noqa: F401  the order of --help
     plan,
     serving,
@@ -22,4 +22,4 @@ from mowich.cli import (  # noqa: F401  the order of --help
 from mowich.cli import kernel_profile, kernel_tables  # noqa: F401  verbs of `kernel`
 from mowich.cli import collective, goodput, claims, power, web  # noqa: F401
 
-__all__ = ["VERSION", "app", "main", "run"]
+__all__ = ["app", "main", "run"]

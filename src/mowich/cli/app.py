@@ -10,14 +10,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-import mowich
 from mowich.cli.options import CONTEXT
 from mowich.cli.output import complain
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean
+from mowich.version import VERSION
 
 EXAMPLE = "mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs --on trn2,trn3,ironwood,gb300 --chips 16384"
-
-VERSION = getattr(mowich, "__version__", "0+unknown")
 
 START = """\
 Trainium 3 in software, beside the machines it competes with. To begin, paste:

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-import mowich
 from mowich.errors import UserError
 from mowich.facts import Facts, PackedFacts
 from mowich.plans.memory import CATEGORIES
@@ -32,6 +31,7 @@ from mowich.shown import Shown
 from mowich.simulate.train import PARTS
 from mowich.studies.compare import Row
 from mowich.studies.sweep import Grid, Point, digest, solve_point
+from mowich.version import VERSION
 from mowich.workloads.model import Model
 
 MANIFEST = "_manifest.json"  # readers of directories of Parquet skip names that begin with an underscore
@@ -120,8 +120,8 @@ class Work:
 @lru_cache(maxsize=4)
 def _open(work: Work) -> Facts:
     """The facts of a work, in this process. Raises UserError where this installation would give other numbers."""
-    if work.version != mowich.__version__:
-        raise UserError("a worker has another version of mowich", given=mowich.__version__, allowed=work.version)
+    if work.version != VERSION:
+        raise UserError("a worker has another version of mowich", given=VERSION, allowed=work.version)
     facts = work.facts.open()
     if facts.hash() != work.facts_hash:
         raise UserError("a worker has other facts", given=facts.hash(), allowed=work.facts_hash)
@@ -216,10 +216,10 @@ def sweep_to(folder: Path, grid: Grid, facts: Facts, *, term: str = "default", s
         "stack": stack,
         "models_hash": {k: _model_digest(m) for k, m in grid.models.items()},
     }
-    manifest = {"schema": SCHEMA, "version": mowich.__version__, "facts_hash": facts.hash(), "inputs": json.loads(json.dumps(inputs)),
+    manifest = {"schema": SCHEMA, "version": VERSION, "facts_hash": facts.hash(), "inputs": json.loads(json.dumps(inputs)),
                 "points": len(grid), "points_per_part": size, "columns": list(names)}  # fmt: skip
     work = Work(key=digest(manifest), grid=grid, facts=facts.pack(), facts_hash=str(manifest["facts_hash"]), term=term, stack=stack,
-                version=mowich.__version__)  # fmt: skip
+                version=VERSION)  # fmt: skip
     with _claimed(folder, manifest):
         parts = {i: (i * size, min(len(grid), (i + 1) * size)) for i in range(-(-len(grid) // size))}
         missing = {i: ends for i, ends in parts.items() if not _part(folder, i).is_file()}

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from mowich.cli.app import VERSION
+from mowich.version import VERSION
 from mowich.web import asks
 from mowich.web.first import FIRST
 from mowich.web.guard import Guard

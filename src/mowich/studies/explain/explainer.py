@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import mowich
 from mowich import workloads
 from mowich.errors import UserError
 from mowich.estimate import GRADES, Estimate, Notes, Term, worst_grade
@@ -23,6 +22,7 @@ from mowich.studies.explain.rules import Rule, rules_of
 from mowich.studies.explain.source import Result, Source
 from mowich.studies.explain.tree import Path
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
+from mowich.version import VERSION
 from mowich.workloads.model import Model
 
 NUDGE = 1.01
@@ -403,8 +403,8 @@ class Explainer:
         out = []
         made, hashed = self.result.get("version"), self.result.get("facts_hash")
         self._hash = self._hash or self.facts.hash()
-        if made is not None and made != mowich.__version__:
-            out.append(f"made by mowich {made}, explained by {mowich.__version__}: formulas are of now")
+        if made is not None and made != VERSION:
+            out.append(f"made by mowich {made}, explained by {VERSION}: formulas are of now")
         if hashed is not None and hashed != self._hash:
             out.append(f"the facts have changed since it was made ({hashed}, now {self._hash}): terms are of now")
         return out
