@@ -8,9 +8,9 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare, equal_chips, plan
 from mowich.studies.fit import fit
-from mowich.studies.settings import read_value
 from mowich.workloads import load
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, one_form, overlay, style
+from mowich.cli.output import emit, one_form, style
+from mowich.requests import Problems, facts_changes, read_facts, read_settings
 
 
 @app.command(
@@ -49,4 +49,4 @@ def claims(
 
         return claims_text(found, rows if word is None else [], style(plain))
 
-    emit(result, text, as_json=as_json, as_csv=as_csv, rows="claims", out=out, inputs=overlay(settings, facts))
+    emit(result, text, as_json=as_json, as_csv=as_csv, rows="claims", out=out, inputs=facts_changes(settings, facts))

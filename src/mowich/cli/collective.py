@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, Out, Plain, Quiet, Set, complete_systems
-from mowich.cli.output import emit, noter, one_form, overlay, style
+from mowich.cli.output import emit, noter, one_form, style
+from mowich.requests import Problems, facts_changes, read_facts, read_settings
 
 SWEEP = tuple(2**k for k in range(10, 35, 3))
 """Sizes without --bytes: 1 KiB to 16 GiB."""
@@ -66,4 +66,12 @@ def collective(
 
         return collective_text(found, style(plain))
 
-    emit(found.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=overlay(settings, facts))
+    emit(
+        found.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows="rows",
+        out=out,
+        inputs=facts_changes(settings, facts),
+    )

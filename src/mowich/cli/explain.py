@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Json, Plain, Quiet
 from mowich.cli.output import noter, progress, style
 from mowich.errors import UserError
+from mowich.requests import Problems, read_facts, read_settings
 
 if TYPE_CHECKING:
     from mowich.facts import Facts

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_dirs, read_facts
 from mowich.cli.options import CONTEXT, Csv, FactsDir, Json, Plain, Quiet, complete_systems
 from mowich.cli.output import complain, emit, one_form, style
 from mowich.errors import EXIT_CHECK_FAILED, unknown
+from mowich.requests import Problems, read_dirs, read_facts
 
 if TYPE_CHECKING:
     from mowich.facts import Facts

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import DrawSeed, FactsDir, Json, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, overlay, progress, style
+from mowich.cli.output import emit, progress, style
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED
+from mowich.requests import Problems, facts_changes, read_facts, read_settings
 
 
 @app.command(
@@ -96,7 +96,7 @@ def fleet(
         report = fleet_text(result, style(plain))
         return report if shown is None else what_if_text(shown, style(plain)) + "\n" + report
 
-    emit(data, text, as_json=as_json, as_csv=False, rows="", out=out, inputs=overlay(settings, facts))
+    emit(data, text, as_json=as_json, as_csv=False, rows="", out=out, inputs=facts_changes(settings, facts))
     if not result.answer.is_feasible:
         raise typer.Exit(EXIT_INFEASIBLE)
     if result.robust is not None and not result.robust.complete:

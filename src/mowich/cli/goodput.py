@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, DrawSeed, FactsDir, Json, Out, Plain, Quiet, Set, complete_systems
-from mowich.cli.output import emit, noter, one_form, overlay, progress, style
+from mowich.cli.output import emit, noter, one_form, progress, style
+from mowich.requests import Problems, facts_changes, read_facts, read_settings
 
 
 @app.command(
@@ -76,7 +76,15 @@ def goodput(
 
         return goodput_text(found, style(plain))
 
-    emit(found.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=overlay(settings, facts))
+    emit(
+        found.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows="rows",
+        out=out,
+        inputs=facts_changes(settings, facts),
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_count, read_model
 from mowich.cli.options import Csv, Json, ModelName, Out, Plain, Quiet, Seq
 from mowich.cli.output import emit, one_form, style
+from mowich.requests import Problems, read_count, read_model
 
 
 @app.command(

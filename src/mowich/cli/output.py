@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mowich.errors import UserError
 
 if TYPE_CHECKING:
-    from mowich.cli.inputs import Problems
     from mowich.report.table import Style
-    from mowich.workloads.model import Model
+    from mowich.requests import Problems
 
 
 class Progress:
@@ -102,23 +101,6 @@ def emit(result: Mapping[str, Any], text: Callable[[], str], *, as_json: bool, a
 def one_form(as_json: bool, as_csv: bool, problems: Problems) -> None:
     if as_json and as_csv:
         problems.add("choose one of --json and --csv")
-
-
-def rerun(
-    model: str, loaded: Model, settings: Sequence[str] | None, dirs: Sequence[Path] | None, seed: int
-) -> dict[str, Any]:
-    """What else is needed to run a result again: the words as they were given, and the size of the model that they named."""
-    return {
-        "model_given": model,
-        "model_params": loaded.params,
-        **overlay(settings, dirs),
-        "seed": seed,
-    }
-
-
-def overlay(settings: Sequence[str] | None, dirs: Sequence[Path] | None) -> dict[str, Any]:
-    """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
-    return {"set": list(settings or ()), "facts_dirs": [str(d) for d in dirs or ()]}
 
 
 def complain(text: str) -> None:

@@ -10,17 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mowich.cli.app import EXAMPLE, app
-from mowich.cli.inputs import (
-    Problems,
-    note_chips,
-    note_context,
-    read_count,
-    read_facts,
-    read_job,
-    read_model,
-    read_settings,
-    read_systems,
-)
 from mowich.cli.options import (
     Accept,
     Batch,
@@ -52,8 +41,20 @@ from mowich.cli.options import (
     Train,
     Ttft,
 )
-from mowich.cli.output import emit, noter, one_form, progress, rerun, style
+from mowich.cli.output import emit, noter, one_form, progress, style
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED, UserError, unknown
+from mowich.requests import (
+    Problems,
+    note_chips,
+    note_context,
+    read_count,
+    read_facts,
+    read_job,
+    read_model,
+    read_settings,
+    read_systems,
+    rerun,
+)
 
 if TYPE_CHECKING:
     from mowich.simulate.timeline import PlanTimeline

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, On, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, one_form, overlay, style
+from mowich.cli.output import emit, one_form, style
+from mowich.requests import Problems, facts_changes, read_facts, read_settings
 
 
 @app.command(
@@ -57,4 +57,4 @@ def power(
 
         return power_text(rows, style(plain))
 
-    emit(result, text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=overlay(settings, facts))
+    emit(result, text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=facts_changes(settings, facts))

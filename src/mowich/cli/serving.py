@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import (
+from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Set
+from mowich.cli.output import emit, noter, one_form, progress, style
+from mowich.errors import EXIT_INFEASIBLE
+from mowich.requests import (
     Problems,
+    check_engine,
+    facts_changes,
     note_answers,
     note_chips,
     note_context,
     read_count,
     read_facts,
     read_model,
+    read_serving,
     read_settings,
     read_systems,
+    rerun,
 )
-from mowich.cli.options import FactsDir, Json, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, noter, one_form, overlay, progress, rerun, style
-from mowich.errors import EXIT_INFEASIBLE
-
-if TYPE_CHECKING:
-    from mowich.simulate.serving_search import ServeJob
 
 
 @app.command(
@@ -68,7 +69,7 @@ def traffic(
 
         return traffic_text(result, style(plain))
 
-    emit(result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out, inputs=overlay(settings, facts))
+    emit(result.to_dict(), text, as_json=as_json, as_csv=False, rows="", out=out, inputs=facts_changes(settings, facts))
 
 
 def only_serving(problems: Problems, **given: object) -> None:
@@ -83,14 +84,6 @@ def _no_training(problems: Problems, unused: dict[str, object]) -> None:
     for flag, value in unused.items():
         if value not in (None, False):
             problems.add("is an option of training", where=flag, fix="leave it out, or use --train")
-
-
-def check_engine(engine: str | None, problems: Problems) -> None:
-    from mowich.errors import unknown
-    from mowich.simulate.engines import ENGINES
-
-    if engine is not None and engine not in ENGINES:
-        problems.found.append(unknown("engine", engine, ENGINES, where="--engine"))
 
 
 def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str | None, settings: Sequence[str] | None, facts: Sequence[Path] | None,
@@ -139,39 +132,6 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
     )
     if result.fits is False:
         raise typer.Exit(EXIT_INFEASIBLE)
-
-
-def read_serving(isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None, engine: str | None,
-                 problems: Problems) -> ServeJob | None:  # fmt: skip
-    """The serving job, or None when something is wrong or missing; the engine is checked too."""
-    from mowich.simulate.serving_search import ServeJob
-    from mowich.units import parse
-
-    for flag, value in (("--isl", isl), ("--osl", osl)):
-        if value is None:
-            problems.add(
-                "is required with --serve", where=flag, fix=f"for example {flag} {'8k' if flag == '--isl' else '1k'}"
-            )
-    prompt, output = read_count(isl, "--isl", problems, maximum=1e8), read_count(osl, "--osl", problems, maximum=1e8)
-    limits = {}
-    for name, flag, value in (("ttft_s", "--ttft", ttft), ("tpot_s", "--tpot", tpot)):
-        if value is not None:
-            with problems.watch():
-                limits[name] = parse(value, "s", where=flag).value
-                if limits[name] <= 0:
-                    problems.add("must be above 0", where=flag, given=value)
-    share = 0.0
-    if cached is not None:
-        with problems.watch():
-            share = parse(cached if cached.strip().endswith("%") else f"{cached} x", "1", where="--cached").value
-            if not 0 <= share < 1:
-                problems.add("must lie in 0 to 1", where="--cached", given=cached, allowed="a share such as 0.6 or 60%")
-    if accept is not None and not 1 <= accept <= 16:
-        problems.add("must lie in 1 to 16", where="--accept", given=accept, allowed="tokens kept per step, such as 2.3")
-    check_engine(engine, problems)
-    if prompt is None or output is None:
-        return None
-    return ServeJob(prompt=prompt, output=output, cached=share, accept=accept, **limits)
 
 
 def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, Plain, Quiet, Set, Stack
-from mowich.cli.output import Progress, emit, one_form, overlay, progress, style
+from mowich.cli.output import Progress, emit, one_form, progress, style
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED
+from mowich.requests import Problems, facts_changes, read_facts, read_settings
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -87,7 +87,7 @@ def sweep(
         else:
             result = study.sweep(grid, chosen.facts, term=chosen.term, stack=stack, executor=pool, tasks=workers * TASKS_PER_WORKER, progress=told)  # fmt: skip
 
-    given = overlay(settings, facts)
+    given = facts_changes(settings, facts)
     if folder is not None:
         emit(written.to_dict(), lambda: _stored(written), as_json=as_json, as_csv=False, rows="", inputs=given)
         feasible = written.done - written.infeasible

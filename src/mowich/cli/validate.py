@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts, read_settings
 from mowich.cli.options import Csv, FactsDir, Json, Out, Plain, Quiet, Set
-from mowich.cli.output import emit, one_form, overlay, progress, style
+from mowich.cli.output import emit, one_form, progress, style
+from mowich.requests import Problems, facts_changes, read_facts, read_settings
 
 
 @app.command(
@@ -53,4 +53,12 @@ def validate(
 
         return validate_text(result, style(plain))
 
-    emit(result.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="rows", out=out, inputs=overlay(settings, facts))
+    emit(
+        result.to_dict(),
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows="rows",
+        out=out,
+        inputs=facts_changes(settings, facts),
+    )

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.inputs import Problems, read_facts
 from mowich.cli.options import FactsDir, Quiet
 from mowich.errors import UserError
+from mowich.requests import Problems, read_facts
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -36,9 +36,9 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.settings import fact_path, read_value
 from mowich.shown import Rows, Shown
 from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
-from mowich.studies.settings import fact_path, read_value
 from mowich.units import parse_batch, parse_count, show_count
 from mowich.workloads.model import Model, as_trained
 

@@ -1,6 +1,6 @@
 """Requests as the studies take them, and answers as they are sent. Runs in a worker process.
 
-Words are read by the readers of the command line (`cli.inputs`), so that a request and a command are judged alike. What has been read, and the facts
+Words are read by `mowich.requests`, which reads those of the command line too, so that a request and a command are judged alike. What has been read, and the facts
 that a request's settings lead to, are kept for a while: a comparison is read once for each of its systems, and a slider asks with the same settings.
 """
 
@@ -14,22 +14,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mowich.cli.inputs import (
+from mowich.errors import UserError, did_you_mean
+from mowich.facts import Facts
+from mowich.facts import load as load_facts
+from mowich.report.json import to_json
+from mowich.requests import (
     Problems,
     Settings,
     note_answers,
     note_context,
     read_count,
     read_job,
+    read_serving,
     read_settings,
     read_systems,
+    rerun,
 )
-from mowich.cli.output import rerun
-from mowich.cli.serving import read_serving
-from mowich.errors import UserError, did_you_mean
-from mowich.facts import Facts
-from mowich.facts import load as load_facts
-from mowich.report.json import to_json
 from mowich.web import asks
 from mowich.workloads import names as model_names
 from mowich.workloads.builtin import aliases, builtin, find

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from mowich.cli.inputs import Problems, read_count, read_settings
-from mowich.cli.output import overlay
 from mowich.errors import UserError
 from mowich.facts import Facts
+from mowich.requests import Problems, check_engine, facts_changes, read_count, read_settings
 from mowich.web import asks, library
 from mowich.web.reading import Read, again, model_of, read, reply, safe_yaml
 from mowich.workloads.model import Model
@@ -190,7 +189,6 @@ def fit(ask: asks.Fit, facts: Facts) -> bytes:
     got = read(ask, facts)
     found: Any
     if ask.kv is not None:
-        from mowich.cli.serving import check_engine
         from mowich.studies.serve_fit import fit_serving
 
         problems = Problems()
@@ -263,7 +261,7 @@ def fleet(ask: asks.Fleet, facts: Facts) -> bytes:
     result = found.to_dict()
     return reply(
         result,
-        inputs=overlay(None, None),
+        inputs=facts_changes(None, None),
         view=view(result),
         command="mowich fleet scenario.yaml" + (" --lp" if ask.relaxed else f" --gap {ask.gap:g}"),
     )
@@ -313,7 +311,7 @@ def collective(ask: asks.Collective, facts: Facts) -> bytes:
     problems.stop()
     found = study(chosen.facts, ask.kind, ask.on, sizes=sizes, group=ask.group, network=ask.network or "", oversubscription=ask.oversubscription,
                   fail=ask.fail, beside=ask.beside)  # fmt: skip
-    return reply(found.to_dict(), inputs=overlay(ask.set, None))
+    return reply(found.to_dict(), inputs=facts_changes(ask.set, None))
 
 
 def goodput(ask: asks.Goodput, facts: Facts) -> bytes:
@@ -334,7 +332,7 @@ def goodput(ask: asks.Goodput, facts: Facts) -> bytes:
     problems.stop()
     found = study(chosen.facts, ask.on, days=ask.days, step_s=step_s, spare_share=ask.spares, replica=ask.replica, checkpoint_s=checkpoint_s,
                   samples=ask.samples, seed=0)  # fmt: skip
-    return reply(found.to_dict(), inputs=overlay(ask.set, None))
+    return reply(found.to_dict(), inputs=facts_changes(ask.set, None))
 
 
 def validate(facts: Facts) -> bytes:
@@ -342,7 +340,7 @@ def validate(facts: Facts) -> bytes:
     from mowich.studies.validate import validate as study
 
     result = study(None, facts).to_dict()
-    return reply(result, inputs=overlay(None, None), view=view(result))
+    return reply(result, inputs=facts_changes(None, None), view=view(result))
 
 
 def report(result: Mapping[str, Any], command: str, ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> bytes:

@@ -1,4 +1,8 @@
-"""What a user typed, read and checked: every problem of one command line is collected and told at once, before anything is computed."""
+"""The words of a question, read and checked before anything is computed. All its problems are told at once.
+
+The command line and the web page read a question with the same functions, so both accept and refuse the same. A question in Python has a reader of its own in
+`api`. A problem names the field by the option of the command line.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from mowich.errors import UserError, UserErrors, unknown
 if TYPE_CHECKING:
     from mowich.facts import Facts
     from mowich.plans.plan import TrainJob
+    from mowich.simulate.serving_search import ServeJob
     from mowich.workloads.model import Model
 
 
@@ -69,7 +74,7 @@ def read_facts(dirs: Sequence[Path] | None, problems: Problems) -> Facts:
 
 def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems) -> Settings:
     """Apply every --set to the facts, or keep it for the search (plan.*) or the prices (prices.term)."""
-    from mowich.studies.settings import read_value
+    from mowich.settings import read_value
 
     out = Settings(facts=facts)
     changes: dict[str, float | str] = {}
@@ -177,6 +182,46 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
     )
 
 
+def check_engine(engine: str | None, problems: Problems) -> None:
+    from mowich.simulate.engines import ENGINES
+
+    if engine is not None and engine not in ENGINES:
+        problems.found.append(unknown("engine", engine, ENGINES, where="--engine"))
+
+
+def read_serving(isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None, engine: str | None,
+                 problems: Problems) -> ServeJob | None:  # fmt: skip
+    """The serving job, or None when something is wrong or missing; the engine is checked too."""
+    from mowich.simulate.serving_search import ServeJob
+    from mowich.units import parse
+
+    for flag, value in (("--isl", isl), ("--osl", osl)):
+        if value is None:
+            problems.add(
+                "is required with --serve", where=flag, fix=f"for example {flag} {'8k' if flag == '--isl' else '1k'}"
+            )
+    prompt, output = read_count(isl, "--isl", problems, maximum=1e8), read_count(osl, "--osl", problems, maximum=1e8)
+    limits = {}
+    for name, flag, value in (("ttft_s", "--ttft", ttft), ("tpot_s", "--tpot", tpot)):
+        if value is not None:
+            with problems.watch():
+                limits[name] = parse(value, "s", where=flag).value
+                if limits[name] <= 0:
+                    problems.add("must be above 0", where=flag, given=value)
+    share = 0.0
+    if cached is not None:
+        with problems.watch():
+            share = parse(cached if cached.strip().endswith("%") else f"{cached} x", "1", where="--cached").value
+            if not 0 <= share < 1:
+                problems.add("must lie in 0 to 1", where="--cached", given=cached, allowed="a share such as 0.6 or 60%")
+    if accept is not None and not 1 <= accept <= 16:
+        problems.add("must lie in 1 to 16", where="--accept", given=accept, allowed="tokens kept per step, such as 2.3")
+    check_engine(engine, problems)
+    if prompt is None or output is None:
+        return None
+    return ServeJob(prompt=prompt, output=output, cached=share, accept=accept, **limits)
+
+
 def read_systems(
     on: str,
     chips: int | None,
@@ -233,3 +278,20 @@ def note_answers(model: Model, prompt: float, output: float, note: Callable[[str
     note_context(model, prompt + output, "--isl + --osl =", note)
     if output == 1:
         note("--osl 1: an answer ends with its first token; TPOT is the time that one more would take")
+
+
+def rerun(
+    model: str, loaded: Model, settings: Sequence[str] | None, dirs: Sequence[Path] | None, seed: int
+) -> dict[str, Any]:
+    """What else is needed to run a result again: the words as they were given, and the size of the model that they named."""
+    return {
+        "model_given": model,
+        "model_params": loaded.params,
+        **facts_changes(settings, dirs),
+        "seed": seed,
+    }
+
+
+def facts_changes(settings: Sequence[str] | None, dirs: Sequence[Path] | None) -> dict[str, Any]:
+    """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
+    return {"set": list(settings or ()), "facts_dirs": [str(d) for d in dirs or ()]}
