@@ -10,8 +10,8 @@ import pytest
 
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts, entries, load
-from mowich.facts.check import audit, field_name
-from mowich.facts.load import KINDS, check_files, shipped
+from mowich.facts.check import audit, check_files, field_name
+from mowich.facts.load import KINDS, shipped
 from mowich.facts.schema import Fact
 from mowich.units import Quantity, parse
 

@@ -140,7 +140,10 @@ def facts_diff(
 @facts_app.command("check", epilog="Example: mowich facts check --facts ./my-facts")
 def facts_check(facts: FactsDir = None, quiet: Quiet = False) -> None:
     """Schema, units, sources and ranges of every fact; exit 5 when one is wrong."""
-    from mowich.facts.load import check_files, load, overlay, shipped
+    from mowich.facts import load
+    from mowich.facts.check import check_files
+    from mowich.facts.load import shipped
+    from mowich.facts.overlay import overlay
 
     problems = Problems()
     read_dirs(facts, problems)

@@ -14,7 +14,7 @@ from typing import Any
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries
-from mowich.facts.load import KINDS, Facts, line_of, read_file
+from mowich.facts.load import KINDS, Facts, file_problems, line_of, read_file
 from mowich.facts.schema import leaves
 
 CHIP_FIELDS = (
@@ -41,6 +41,19 @@ FITTED = ("training.", "serving.")
 
 MEAN_TOLERANCE = 0.02
 """How far the value of an estimate may lie from the geometric mean of its range before its reason has to say why (rounding)."""
+
+
+def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = False) -> list[UserError]:
+    """Every problem of a directory of fact files, with file:line: of each file by itself, and of what the files are to one another. Facts that ship are
+    audited once each file is right by itself."""
+    problems = file_problems(root, known, is_overlay=is_overlay)
+    if known and root.is_dir() and (is_overlay or not problems):
+        try:
+            problems += overlay_names(root, known) if is_overlay else audit(root, known)
+        except UserError:  # a fact that cannot be read, already said with its line
+            if not problems:
+                raise
+    return problems
 
 
 def audit(root: Path, facts: Facts) -> list[UserError]:

@@ -1,6 +1,6 @@
 """Reading facts: YAML files on demand, overlays of the user's own, and overrides that copy nothing.
 
-`load` opens no file; `Facts` parses a file when a path inside it is first asked for. `Facts.with_values` gives a view with some
+`Facts` parses a file when a path inside it is first asked for. `Facts.with_values` gives a view with some
 values replaced: how `--set`, and every uncertainty range, reach the models.
 """
 
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from mowich.errors import UserError, UserErrors, did_you_mean, unknown
+from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts.schema import IDENTITY_KEYS, UNIT_OF_FIELD, Fact, check_unit, is_leaf, leaves, parse_leaf
 from mowich.units import show
 
@@ -369,7 +369,7 @@ _stamps: dict[Path, tuple[tuple[Path, int, int], ...]] = {}
 """Files of the user's directories as they were when they were last loaded: (path, time of change, size)."""
 
 
-def _notice(path: Path) -> None:
+def forget_changed(path: Path) -> None:
     """Forget what was read where a file of the user's has changed since: a notebook edits its chip and loads again."""
     files = [path] if path.is_file() else sorted(path.rglob("*.yaml"))
     stamp = tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)
@@ -391,9 +391,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = False) -> list[UserError]:
-    """Every problem of a directory of fact files, with file:line. An overlay may only use groups and fields that exist, or add whole
-    files; facts that ship are also audited (`check.audit`) once they parse."""
+def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = False) -> list[UserError]:
+    """What is wrong with each file of a directory of fact files by itself, with file:line. An overlay may only use groups and fields that exist, or add
+    whole files."""
     problems: list[UserError] = []
     sources = known.sources if known else {}
     if not root.is_dir():
@@ -413,14 +413,6 @@ def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = Fa
                 problems.append(error)
                 continue
             problems += _check_file(path, kind, data, sources, known if is_overlay else None)
-    if known and (is_overlay or not problems):
-        from mowich.facts.check import audit, overlay_names
-
-        try:
-            problems += overlay_names(root, known) if is_overlay else audit(root, known)
-        except UserError:  # a fact that cannot be read, already said with its line
-            if not problems:
-                raise
     return problems
 
 
@@ -526,44 +518,3 @@ def unfold(file: Path) -> Path:
                 lines = text[first.line : last.line]
             part.write_text("\n" * first.line + "\n".join(lines) + "\n", encoding="utf-8")
     return root
-
-
-def overlay(path: Path, known: Facts) -> tuple[Path, list[UserError]]:
-    """A user's directory or file as a directory, and its problems with file and line."""
-    if not path.is_file():
-        return path, check_files(path, known, is_overlay=True)
-    try:
-        root = unfold(path)
-    except UserErrors as errors:
-        return path, list(errors.errors)
-    except UserError as error:
-        return path, [error]
-    return root, [_in_file(error, root, path) for error in check_files(root, known, is_overlay=True)]
-
-
-def _in_file(error: UserError, root: Path, file: Path) -> UserError:
-    """A problem of an unfolded part, said of the file that was given: its lines are the same."""
-    where = re.sub(rf"{re.escape(str(root))}[^:\s]*", str(file), error.where or str(file))
-    return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
-
-
-def load(overlays: Sequence[Path | str] = ()) -> Facts:
-    """The shipped facts, with the user's own directories laid over them in order.
-
-    An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml), or is one file of it: {chips: {acme1: ...}, systems: {acme: ...},
-    prices: {user: ...}}. It is checked whole before anything is read:
-    raises UserErrors that name file, line and field for an unknown key, a missing unit, or a field that does not exist.
-    """
-    base = Facts((shipped(),), {}, {}, {})
-    if not overlays:
-        return base
-    roots = [shipped()]
-    problems: list[UserError] = []
-    for path in overlays:
-        _notice(Path(path))
-        root, found = overlay(Path(path), Facts(tuple(roots), {}, {}, {}))
-        problems += found
-        roots.append(root)
-    if problems:
-        raise UserErrors(problems) if len(problems) > 1 else problems[0]
-    return Facts(tuple(roots), {}, {}, {})

@@ -95,7 +95,7 @@ class Limits:
 @cache
 def limits(generation: int) -> Limits:
     """Limits of NeuronCore generation 2, 3 or 4."""
-    from mowich.facts.load import load
+    from mowich.facts import load
 
     facts = load()
     found = {f.name: facts.get(f"neuroncore.v{generation}.{f.metadata['fact']}") for f in fields(Limits) if f.metadata}

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from mowich.errors import UserError
-from mowich.facts import Facts
-from mowich.facts.load import load
+from mowich.facts import Facts, load
 from mowich.neuroncore.ops import ACT_RESIDENT
 from mowich.neuroncore.trace import Kind, Operand
 

@@ -43,7 +43,7 @@ def exact(generation: int, instruction: str, engine: str) -> frozenset[str]:
     >>> exact(4, "tensor_scalar", "")
     frozenset()
     """
-    from mowich.facts.load import load
+    from mowich.facts import load
 
     fact = load().get(f"neuroncore.integers-v{generation}.{instruction}.{engine or 'unnamed'}")
     words = str(fact.value) if fact is not None else ""

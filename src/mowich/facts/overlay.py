@@ -1,0 +1,55 @@
+"""Facts as a user has them: those that ship, with the user's own directories or files laid over them.
+
+Stands above `load`, which reads the files, and `check`, which judges them: an overlay is checked whole before a fact of it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mowich.errors import UserError, UserErrors
+from mowich.facts.check import check_files
+from mowich.facts.load import Facts, forget_changed, shipped, unfold
+
+
+def overlay(path: Path, known: Facts) -> tuple[Path, list[UserError]]:
+    """A user's directory or file as a directory, and its problems with file and line."""
+    if not path.is_file():
+        return path, check_files(path, known, is_overlay=True)
+    try:
+        root = unfold(path)
+    except UserErrors as errors:
+        return path, list(errors.errors)
+    except UserError as error:
+        return path, [error]
+    return root, [_in_file(error, root, path) for error in check_files(root, known, is_overlay=True)]
+
+
+def _in_file(error: UserError, root: Path, file: Path) -> UserError:
+    """A problem of an unfolded part, said of the file that was given: its lines are the same."""
+    where = re.sub(rf"{re.escape(str(root))}[^:\s]*", str(file), error.where or str(file))
+    return UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
+
+
+def load(overlays: Sequence[Path | str] = ()) -> Facts:
+    """The shipped facts, with the user's own directories laid over them in order.
+
+    An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml), or is one file of it: {chips: {acme1: ...}, systems: {acme: ...},
+    prices: {user: ...}}. It is checked whole before anything is read:
+    raises UserErrors that name file, line and field for an unknown key, a missing unit, or a field that does not exist.
+    """
+    base = Facts((shipped(),), {}, {}, {})
+    if not overlays:
+        return base
+    roots = [shipped()]
+    problems: list[UserError] = []
+    for path in overlays:
+        forget_changed(Path(path))
+        root, found = overlay(Path(path), Facts(tuple(roots), {}, {}, {}))
+        problems += found
+        roots.append(root)
+    if problems:
+        raise UserErrors(problems) if len(problems) > 1 else problems[0]
+    return Facts(tuple(roots), {}, {}, {})
