@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pages import write
 
 from mowich.facts import load
-from mowich.studies.validate import Result, Summary, Validation, left_out_file, summarise, validate, worst
+from mowich.studies.scores import Result, Summary, Validation, left_out_file, summarise, worst
+from mowich.studies.validate import validate
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 WORST = Path(__file__).with_name("worst_rows.yaml")

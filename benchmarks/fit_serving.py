@@ -301,7 +301,7 @@ def main() -> None:
         from accuracy import kept
         from serving_page import figures, page
 
-        from mowich.studies.validate import left_out_file
+        from mowich.studies.scores import left_out_file
 
         now = shipped_now(cases)
         ratio = {name: {m: got[m] - p.measured[m] for m in METRICS} for name, got in (("in", now), ("out", out))}

@@ -25,7 +25,8 @@ from mowich.plans.plan import Plans
 from mowich.simulate.kernels import Kernels
 from mowich.simulate.train import step_time
 from mowich.studies.rows import Case
-from mowich.studies.validate import Result, validate
+from mowich.studies.scores import Result
+from mowich.studies.validate import validate
 
 Floats = NDArray[np.float64]
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tables.md"

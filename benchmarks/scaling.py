@@ -19,7 +19,8 @@ from pages import write
 
 from mowich.facts import load
 from mowich.studies.rows import Case, read_cases
-from mowich.studies.validate import Result, predict, published, read_csv, validate
+from mowich.studies.scores import Result
+from mowich.studies.validate import predict, published, read_csv, validate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PANELS = (

@@ -50,7 +50,7 @@ WHAT = {"tpot": "time per token", "ttft": "time to first token", "tok/s": "token
 
 
 def figures(outside: Mapping[str, Floats], covered: Mapping[str, Floats]) -> list[dict[str, object]]:
-    """The entries of `mowich.studies.validate.LeftOut` of all serving rows; arguments as in `page`."""
+    """The entries of `mowich.studies.scores.LeftOut` of all serving rows; arguments as in `page`."""
     out: list[dict[str, object]] = []
     for metric, words in WHAT.items():
         r = outside[metric][~np.isnan(outside[metric])]

@@ -30,9 +30,9 @@ from mowich.studies import validate as _validate
 from mowich.studies.compare import Ask, Comparison, PlanList, Row
 from mowich.studies.explain import Explanation
 from mowich.studies.fleet import Fleet
+from mowich.studies.scores import Validation
 from mowich.studies.sweep import Sweep
 from mowich.studies.trade import Why
-from mowich.studies.validate import Validation
 from mowich.units import parse_batch, parse_count
 from mowich.workloads import Model
 from mowich.workloads.task import parse_task

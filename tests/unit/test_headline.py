@@ -21,7 +21,7 @@ from mowich import cli
 from mowich.economics import money
 from mowich.facts import Facts
 from mowich.report.html import PAGES, render
-from mowich.studies.validate import left_out
+from mowich.studies.scores import left_out
 from mowich.web.server import Options, create_app
 
 ROOT = Path(__file__).resolve().parents[2]

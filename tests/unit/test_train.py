@@ -15,7 +15,8 @@ from mowich.machines.system import System, resolve
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.train import PARTS, Once, busiest_load, layer_times, predict_step, slice_chips, step_time
-from mowich.studies.validate import Validation, validate
+from mowich.studies.scores import Validation
+from mowich.studies.validate import validate
 from mowich.workloads import load as load_model
 from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
 from mowich.workloads.task import Lora

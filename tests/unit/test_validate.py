@@ -13,7 +13,8 @@ import pytest
 from mowich import facts as facts_module
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
-from mowich.studies.validate import Result, Validation, predict, published, read_csv, summarise, validate
+from mowich.studies.scores import Result, Validation, summarise
+from mowich.studies.validate import predict, published, read_csv, validate
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ from mowich.facts import Facts
 from mowich.studies import validate as study
 from mowich.studies.rows import Case
 from mowich.studies.rows import read_cases as read_training
+from mowich.studies.scores import Validation
 from mowich.studies.serving_checks import read_cases as read_serving
 from mowich.studies.serving_rows import ServingCase, unfold
-from mowich.studies.validate import Validation, published, read_csv, validate
+from mowich.studies.validate import published, read_csv, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -28,7 +28,7 @@ from mowich.studies.ranking import (
     sizes,
     terms_of,
 )
-from mowich.studies.validate import SHIPPED, left_out
+from mowich.studies.scores import SHIPPED, left_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

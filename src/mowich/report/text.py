@@ -14,13 +14,13 @@ from mowich.estimate import Estimate
 from mowich.report.headline import Headline, accuracy_headline, chips_cell, chips_differ, headline, tenths, terms_cell
 from mowich.report.table import UNKNOWN, Column, Style, gib, interval, number, percent, spread, table, wrap
 from mowich.studies.ranking import rows_of
-from mowich.studies.validate import SHIPPED, left_out
+from mowich.studies.scores import SHIPPED, left_out
 from mowich.units import show, show_count, show_gib, sig
 
 if TYPE_CHECKING:
     from mowich.studies.compare import Comparison, PlanList, Row
     from mowich.studies.fit import Fit
-    from mowich.studies.validate import Result, Summary, Validation
+    from mowich.studies.scores import Result, Summary, Validation
     from mowich.workloads.model import Model
     from mowich.workloads.view import ModelView
 

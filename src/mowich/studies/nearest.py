@@ -15,7 +15,8 @@ from functools import cache
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.studies.rows import read_cases
-from mowich.studies.validate import Result, predict, published
+from mowich.studies.scores import Result
+from mowich.studies.validate import predict, published
 from mowich.workloads.model import Model, Moe
 
 OTHER_KIND = 2.0

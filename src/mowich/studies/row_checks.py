@@ -1,4 +1,4 @@
-"""Checks that tables of training and of serving share: words from a closed list, whole numbers, and the refusal that names the cell.
+"""Checks that tables of training and of serving share: blank cells, numbers, words from a closed list, and the refusal that names the cell.
 
 A cell that cannot be read is never replaced by a default: the error would then be that of another run than the one that was measured. Blank cells
 mean "not stated" and are no concern of this module.
@@ -6,10 +6,11 @@ mean "not stated" and are no concern of this module.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
-from mowich.errors import did_you_mean
+from mowich.errors import UserError, did_you_mean
 
 LARGEST = 10**9
 """The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
@@ -52,3 +53,29 @@ def check_whole(row: Mapping[str, str], columns: Sequence[str], *, least: int = 
             value = -1.0
         if not least <= value <= LARGEST or value % 1:
             raise refusal(column, text, f"a whole number from {least} to {LARGEST:.0e}".replace("+0", ""))
+
+
+def blank(row: Mapping[str, str], columns: Sequence[str], where: str) -> list[UserError]:
+    """Cells that must not be."""
+    return [UserError("must not be blank", where=f"{where}, column {c}") for c in columns if not row[c]]
+
+
+def not_numbers(
+    row: Mapping[str, str], columns: Sequence[str], where: str, *, whole: Sequence[str] = ()
+) -> list[UserError]:
+    """Cells that hold something and no number from 0; of `whole`, no whole number from 1."""
+    errors = []
+    for column in columns:
+        cell, place = row.get(column, ""), f"{where}, column {column}"
+        if not cell:
+            continue
+        try:
+            value = float(cell)
+        except ValueError:
+            errors.append(UserError("not a number", where=place, given=cell))
+            continue
+        if column in whole and (value < 1 or value % 1):
+            errors.append(UserError("out of range", where=place, given=cell, allowed="a whole number from 1"))
+        elif not math.isfinite(value) or value < 0:
+            errors.append(UserError("out of range", where=place, given=cell, allowed="a number from 0"))
+    return errors

@@ -8,197 +8,24 @@ never fits anything to the file.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.facts import Facts
-from mowich.shown import Rows, Shown
+from mowich.shown import Rows
 from mowich.simulate.train import predict_step
 from mowich.simulate.tuned import HandTuned, has_kernels, predict_hand_tuned
+from mowich.studies import serving_validate
 from mowich.studies.ends import moves
 from mowich.studies.residual import half_width
+from mowich.studies.row_checks import blank, not_numbers
 from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, Row, is_time, read_cases
-
-SCHEMA = "mowich/validate@1"
-
-SHIPPED = "published/training.csv"
-"""How a result names the rows that ship: constants and widths of intervals were fitted to them, so their errors are in sample."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error: max(ratio,
-    1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
-    grade: D on chips to whose family no constant was fitted, else C.
-    hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of that time that they were
-    timed for. fits_memory: whether the plan fits its device by our memory model; where it does not, offload or a policy that is not modelled ran, and
-    the row is scored apart. Unsupported rows have a reason and no figures."""
-
-    id: str
-    status: str
-    reason: str | None
-    inferred: tuple[str, ...]
-    metric: str
-    measured: float | None
-    predicted: float | None
-    low: float | None
-    high: float | None
-    ratio: float | None
-    abs_error: float | None
-    chip: str
-    source: str
-    kind: str
-    fully_specified: bool
-    case: Case | None = None
-    parts: Mapping[str, float] | None = None
-    hand_tuned: float | None = None
-    hand_tuned_coverage: float | None = None
-    grade: str | None = None
-    fits_memory: bool | None = None
-
-    @property
-    def framework_factor(self) -> float | None:
-        """Measured time over hand-tuned time: what the framework cost."""
-        if self.hand_tuned is None or self.measured is None:
-            return None
-        return self.measured / self.hand_tuned if is_time(self.metric) else self.hand_tuned / self.measured
-
-    @property
-    def is_covered(self) -> bool | None:
-        """Whether the measured figure lies in the 90% interval."""
-        if self.low is None or self.high is None or self.measured is None:
-            return None
-        return self.low <= self.measured <= self.high
-
-    def to_dict(self) -> dict[str, object]:
-        """The row of the JSON contract."""
-        keys = ("id", "status", "reason", "metric", "measured", "predicted", "low", "high", "ratio", "abs_error", "chip", "source",
-                "kind", "fully_specified", "grade", "hand_tuned", "hand_tuned_coverage", "fits_memory")  # fmt: skip
-        return {**{key: getattr(self, key) for key in keys}, "inferred": list(self.inferred)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """Errors of a set of rows; figures are None when no row was answered. bias: geometric mean of ratio, less 1."""
-
-    n: int
-    unsupported: int
-    median_abs_error: float | None
-    mean_abs_error: float | None
-    p90_abs_error: float | None
-    bias: float | None
-    interval_coverage: float | None
-
-    def to_dict(self) -> dict[str, object]:
-        """The summary of the JSON contract."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation(Shown):
-    """All rows in file order, and their summaries."""
-
-    path: str
-    facts_hash: str
-    rows: Rows[Result]
-
-    def summary(self) -> dict[str, Any]:
-        """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three sorted by name. Only answered rows are known to
-        fit or not."""
-        return {
-            "all": summarise(self.rows),
-            "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
-            "fits_memory": summarise([r for r in self.rows if r.fits_memory is True]),
-            "does_not_fit_memory": summarise([r for r in self.rows if r.fits_memory is False]),
-            "by_chip": self.by(lambda r: r.chip),
-            "by_source": self.by(lambda r: r.source),
-            "by_metric": self.by(lambda r: r.metric),
-        }
-
-    def by(self, key: Callable[[Result], str]) -> dict[str, Summary]:
-        """A summary for each value of `key`, sorted."""
-        groups: dict[str, list[Result]] = {}
-        for row in self.rows:
-            groups.setdefault(key(row), []).append(row)
-        return {name: summarise(groups[name]) for name in sorted(groups)}
-
-    def to_dict(self) -> dict[str, object]:
-        """The `mowich/validate@1` JSON."""
-        shown: dict[str, object] = {}
-        for name, part in self.summary().items():
-            shown[name] = part.to_dict() if isinstance(part, Summary) else {k: v.to_dict() for k, v in part.items()}
-        return {
-            "schema": SCHEMA,
-            "file": self.path,
-            "facts_hash": self.facts_hash,
-            "rows": [r.to_dict() for r in self.rows],
-            "summary": shown,
-        }
-
-
-def summarise(rows: Iterable[Result]) -> Summary:
-    """Error statistics of the answered rows, counts of all.
-
-    Medians and percentiles are of abs_error (linear interpolation); bias averages ln(ratio), so that being 2x fast and 2x
-    slow cancel.
-    """
-    rows = list(rows)
-    answered = [r for r in rows if r.abs_error is not None and r.ratio is not None]
-    unsupported = len(rows) - len(answered)
-    if not answered:
-        return Summary(n=0, unsupported=unsupported, median_abs_error=None, mean_abs_error=None, p90_abs_error=None, bias=None,
-                       interval_coverage=None)  # fmt: skip
-    errors = np.array([r.abs_error for r in answered])
-    covered = [r.is_covered for r in answered if r.is_covered is not None]
-    return Summary(
-        n=len(answered),
-        unsupported=unsupported,
-        median_abs_error=float(np.median(errors)),
-        mean_abs_error=float(errors.mean()),
-        p90_abs_error=float(np.quantile(errors, 0.9)),
-        bias=math.exp(float(np.mean([math.log(r.ratio) for r in answered if r.ratio]))) - 1.0,
-        interval_coverage=sum(covered) / len(covered) if covered else None,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
-    """Errors of rows that were left out of the fit. work: "training" or "serving"; what: the number predicted; unit: what was left out whole, "groups" or
-    "sources"; of: what the rows of a group have in common; median, p90: of max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too (None: not kept)."""
-
-    work: str
-    what: str
-    unit: str
-    of: str = ""
-    rows: int
-    median: float
-    p90: float
-    in_range: float | None = None
-
-    @property
-    def without(self) -> str:
-        """ "whole groups of chip and model", "whole sources"."""
-        return f"whole {self.unit} of {self.of}" if self.of else f"whole {self.unit}"
-
-
-def left_out() -> tuple[LeftOut, ...]:
-    """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off. `make accuracy` writes those of training,
-    `benchmarks/fit_serving.py --page` those of serving."""
-    return tuple(LeftOut(**entry) for entry in json.loads(left_out_file().read_text(encoding="utf-8")))
-
-
-def left_out_file() -> Path:
-    """Where the errors of rows that were left out of the fit stand."""
-    return Path(str(resources.files("mowich.facts") / "published" / "left_out.json"))
+from mowich.studies.scores import SHIPPED, Result, Validation
 
 
 def published() -> Path:
@@ -212,8 +39,6 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
     Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
     columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
     """
-    from mowich.studies import serving_validate
-
     name = str(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -296,30 +121,6 @@ def _checked(name: str, kind: str, columns: Sequence[str], reader: csv.DictReade
     return rows
 
 
-def blank(row: Row, columns: Sequence[str], where: str) -> list[UserError]:
-    """Cells that must not be."""
-    return [UserError("must not be blank", where=f"{where}, column {c}") for c in columns if not row[c]]
-
-
-def not_numbers(row: Row, columns: Sequence[str], where: str, *, whole: Sequence[str] = ()) -> list[UserError]:
-    """Cells that hold something and no number from 0; of `whole`, no whole number from 1."""
-    errors = []
-    for column in columns:
-        cell, place = row.get(column, ""), f"{where}, column {column}"
-        if not cell:
-            continue
-        try:
-            value = float(cell)
-        except ValueError:
-            errors.append(UserError("not a number", where=place, given=cell))
-            continue
-        if column in whole and (value < 1 or value % 1):
-            errors.append(UserError("out of range", where=place, given=cell, allowed="a whole number from 1"))
-        elif not math.isfinite(value) or value < 0:
-            errors.append(UserError("out of range", where=place, given=cell, allowed="a number from 0"))
-    return errors
-
-
 def _check(row: Row, where: str) -> list[UserError]:
     errors = blank(row, ("id", "chip", "primary_metric"), where)
     metric = row["primary_metric"].split(" ")[0]
@@ -345,8 +146,6 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
     file = published() if path is None else Path(path)
     rows = read_csv(file, facts)
     shown = str(file) if path is not None else SHIPPED
-    from mowich.studies import serving_validate
-
     if serving_validate.is_serving(list(rows[0])):
         return Validation(
             path=shown, facts_hash=facts.hash(), rows=Rows(serving_validate.validate_serving(rows, facts))
@@ -411,8 +210,3 @@ def _unsupported(row: Row, reason: str) -> Result:
     return Result(id=row["id"], status="unsupported", reason=reason, inferred=(), metric=row["primary_metric"].split(" ")[0], measured=None,
                   predicted=None, low=None, high=None, ratio=None, abs_error=None, chip=row["chip"], source=row.get("source_group", ""),
                   kind="unsupported", fully_specified=False)  # fmt: skip
-
-
-def worst(validation: Validation, count: int) -> Sequence[Result]:
-    """The rows with the largest errors, largest first."""
-    return sorted((r for r in validation.rows if r.abs_error is not None), key=lambda r: -(r.abs_error or 0.0))[:count]

@@ -18,8 +18,6 @@ from mowich.workloads.storage import Storage, component_params
 __all__ = ["NO_ATTENTION", "NO_FFN", "Attention", "Compressor", "Indexer", "Layer", "Mlp", "Model", "Moe", "Recurrent",
            "as_trained"]  # fmt: skip
 
-SCHEMA = "mowich/model@1"
-
 Mixer = Attention | Recurrent
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from mowich.workloads.model import SCHEMA, Attention, Layer, Mlp, Model, Moe, Recurrent
+from mowich.workloads.attention import Attention
+from mowich.workloads.ffn import Mlp, Moe
+from mowich.workloads.recurrent import Recurrent
+
+if TYPE_CHECKING:  # a model shows itself through this module
+    from mowich.workloads.model import Layer, Model
+
+SCHEMA = "mowich/model@1"
 
 DEFAULT_SEQ = 4096
 """Tokens at which FLOP per token are given when the caller states no length."""

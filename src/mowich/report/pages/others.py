@@ -7,7 +7,7 @@ from mowich.report.claims import value_text
 from mowich.report.headline import accuracy_headline, sweep_headline, tenths, terms_cell
 from mowich.report.page import Cell, Page, Result, Table, cell, counted, estimate, plan_words
 from mowich.report.table import UNKNOWN, number, percent
-from mowich.studies.validate import SHIPPED, left_out
+from mowich.studies.scores import SHIPPED, left_out
 from mowich.units import show, show_count
 
 GIB = 2**30
