@@ -19,6 +19,9 @@ Result = Mapping[str, Any]
 
 Cell = str | tuple[str, str] | tuple[str, str, str]
 
+GIB = 2**30
+"""Bytes of a GiB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:

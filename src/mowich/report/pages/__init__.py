@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mowich.report.page import Page, Result
+from mowich.report.pages.claims import claims_page
+from mowich.report.pages.fit import fit_page
 from mowich.report.pages.fleet import fleet_page
 from mowich.report.pages.kernel import kernel_page
+from mowich.report.pages.kernel_diff import diff_page
 from mowich.report.pages.machines import collective_page, goodput_page, power_page
-from mowich.report.pages.others import claims_page, diff_page, fit_page, model_page, sweep_page, validate_page
+from mowich.report.pages.model import model_page
 from mowich.report.pages.serving import serve_page, traffic_page
+from mowich.report.pages.sweep import sweep_page
 from mowich.report.pages.training import compare_page
+from mowich.report.pages.validate import validate_page
 
 __all__ = ["PAGES"]
 

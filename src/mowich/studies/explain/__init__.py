@@ -1,7 +1,9 @@
 """`mowich explain`: where a number of any result comes from, as data.
 
-`explain(result, "trn3.step_s.ep", facts)` takes the JSON object of any verb. `tree` names its numbers, `rules` says what each is, `training`, `serving`
-and `others` make it again from the inputs that the result holds, through the functions that made it, and `explainer` puts the answer together.
+`explain(result, "trn3.step_s.ep", facts)` takes the JSON object of any verb. `tree` names its numbers, and `rules` says what each is. One module a verb
+makes a number again from the inputs that the result holds: `training` and `serving` for plans, the others by the name of their verb. Most call their study again and
+read the number at the same path. Where that would be slow (a search, a programme, draws), they call the part that made the number, with what the search chose held
+fixed. `explainer` puts the answer together.
 """
 
 from __future__ import annotations

@@ -16,7 +16,20 @@ from mowich import workloads
 from mowich.errors import UserError
 from mowich.estimate import GRADES, Estimate, Notes, Term, worst_grade
 from mowich.facts import Fact, Facts, Watched
-from mowich.studies.explain import others, serving, training, tree
+from mowich.studies.explain import (
+    claims,
+    collective,
+    fit,
+    fleet,
+    goodput,
+    kernel,
+    power,
+    serving,
+    traffic,
+    training,
+    tree,
+    validate,
+)
 from mowich.studies.explain.formula import UnknownNameError, evaluate, names, pretty
 from mowich.studies.explain.rules import Rule, rules_of
 from mowich.studies.explain.source import Result, Source
@@ -468,24 +481,24 @@ class Explainer:
         if schema == "mowich/fit@1":
             if result["inputs"].get("task") == "serve":
                 return serving.serve_fit(result, place, row, self.model(), facts) if row and row.get("plan") else None
-            return others.train_fit(result, self.model(), facts) if result["plan"] else None
+            return fit.train_fit(result, self.model(), facts) if result["plan"] else None
         if schema == "mowich/claims@1":
-            return (others.claim if place[0] == "claims" else others.memory_row)(result, place, row, facts)
+            return (claims.claim if place[0] == "claims" else claims.memory_row)(result, place, row, facts)
         if schema == "mowich/traffic@1":
-            return others.traffic(result, facts)
+            return traffic.traffic(result, facts)
         if schema == "mowich/fleet@1":
-            return others.fleet(result, facts)
+            return fleet.fleet(result, facts)
         if schema == "mowich/kernel@1":
-            return others.kernel(result, facts)
+            return kernel.kernel(result, facts)
         if schema == "mowich/validate@1":
             if self._cells is None:
-                self._cells = others.measured_rows(result, facts)
+                self._cells = validate.measured_rows(result, facts)
             cells = self._cells.get(row["id"])
-            return None if cells is None else others.validated(place, row, cells, facts)
+            return None if cells is None else validate.validated(place, row, cells, facts)
         made = {
-            "mowich/collective@1": others.collective_row,
-            "mowich/goodput@1": others.goodput_row,
-            "mowich/power@1": others.power_row,
+            "mowich/collective@1": collective.collective_row,
+            "mowich/goodput@1": goodput.goodput_row,
+            "mowich/power@1": power.power_row,
         }
         return made[schema](result, place, row, facts)
 

@@ -170,3 +170,14 @@ def _holds_numbers(node: Any) -> bool:
         return True
     children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
     return any(_holds_numbers(c) for c in children)
+
+
+def flat(data: Mapping[str, Any], below: Path = ()) -> dict[Path, float]:
+    """Path -> value of every number of an object."""
+    out: dict[Path, float] = {}
+    for path in numbers(data):
+        node = at(data, path)
+        value = node["value"] if is_estimate(node) else node
+        if value is not None:
+            out[(*below, *path)] = float(value)
+    return out

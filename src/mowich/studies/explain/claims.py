@@ -1,0 +1,61 @@
+"""Claims and their memory table made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mowich.estimate import Notes
+from mowich.facts import Facts
+from mowich.facts.entries import entries
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.tree import Path
+
+
+def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+    """One public claim: its own formula over the facts that it names."""
+    from mowich.studies import claims as study
+
+    check = next((c for start, c in study.checks().items() if row["id"].startswith(start)), None)
+    inputs = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        if row["group"] == "measured-ironwood-training":
+            made = study.training_row(known, f"claims.{row['group']}.claims", row["id"].split(".", 1)[1])
+            value, low, high = made.derived, made.low, made.high
+        elif check is None:
+            return {}
+        else:
+            value, low, high, _, _ = study.derive(known, check)
+        return {(k,): v for k, v in (("derived", value), ("low", low), ("high", high)) if v is not None}
+
+    def terms(name: Path, notes: Notes) -> None:
+        if name[0] == "published_value":
+            paths = [e.published for e in entries(facts) if e.id == row["id"]]
+            notes.add("published", row["published_value"], "1", facts=tuple(paths), note=row["published"])  # fmt: skip
+            return
+        if row["derived"] is None:  # not derived: the reason is told, and there is no term
+            return
+        values = {k: facts.number(p) for k, p in inputs.items()}
+        notes.add(row["id"], row["derived"], "1", row["formula"], facts=tuple(inputs.values()), note=row["reason"], **values)  # fmt: skip
+
+    return Source(at=at, numbers=numbers, terms=terms, title=row["claim"])
+
+
+def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+    """A line of the table of what memory per chip costs."""
+    from mowich.studies import claims as study
+
+    same = ("model", "context", "system")
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        made = next(r for r in study.memory_table(known) if all(getattr(r, k) == row[k] for k in same))
+        return {(f,): float(v) for f in made.__slots__ if isinstance(v := getattr(made, f), int | float)}
+
+    chip = facts.meta("systems", row["system"])["chip"]
+    from mowich.workloads import load
+
+    model = load(row["model"])
+    symbols = {"weights": model.params * study.WEIGHT_B, "kv": model.kv_bytes(row["context"], study.WEIGHT_B), "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth")}  # fmt: skip
+    behind = {"bandwidth": (f"chips.{chip}.memory.hbm_bandwidth",), "memory_B": (f"chips.{chip}.memory.hbm_usable",)}
+    return Source(at=at, numbers=numbers, symbols=symbols, behind=behind, title=f"{row['model']}, {row['context']} tokens, {row['system']}")  # fmt: skip

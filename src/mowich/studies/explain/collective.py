@@ -1,0 +1,60 @@
+"""A row of a collective made again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mowich.estimate import Notes
+from mowich.facts import Facts
+from mowich.machines import collectives
+from mowich.machines.system import resolve
+from mowich.machines.topology import on_network, per_chip
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.tree import Path, flat
+
+
+def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+    """One size of a collective."""
+    from mowich.studies import collectives as study
+
+    inputs = result["inputs"]
+    over = float(inputs.get("oversubscription") or 1.0)
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        found = study.collective(known, inputs["kind"], inputs["on"], sizes=[row["bytes"]], group=inputs.get("group"), network=inputs["network"] or "",
+                                 oversubscription=over, fail=inputs["faults"], beside=inputs["beside"])  # fmt: skip
+        return flat(found.to_dict()["rows"][0])  # type: ignore[index]
+
+    system = resolve(facts, inputs["on"])
+    if inputs["group"] > system.chips:
+        system = resolve(facts, inputs["on"], chips=inputs["group"])
+    machine = per_chip(on_network(facts, system, inputs["network"] or "", oversubscription=over) if inputs["network"] or over != 1.0 else system)  # fmt: skip
+    n, B = float(row["ranks"]), float(row["bytes"])
+
+    def terms(name: Path, notes: Notes) -> None:
+        if name[0] not in ("time_s", "busbw_Bps"):
+            return
+        size, stride = np.array([n]), np.ones(1)
+        for hop in collectives.hops(machine, size, stride):
+            if float(hop.r[0]) > 1:
+                links = tuple(system.paths[f"{hop.level.name}.{x}"] for x in ("bandwidth", "latency") if f"{hop.level.name}.{x}" in system.paths)  # fmt: skip
+                notes.add(f"level {hop.level.name}", hop.Bps, "B/s", "what one chip drives on it, one way", joins=hop.r, step_s=hop.step_s, facts=links)  # fmt: skip
+        f = machine.fabric
+        own = tuple(p for k, p in system.paths.items() if k.startswith("fabric."))
+        if inputs["kind"] not in ("all-to-all", "permute"):
+            for way in collectives.algorithms(machine, size, stride, inputs["kind"]):
+                if math.isfinite(float(way.latency_s[0])):
+                    T = float(collectives.law_s(machine, way.latency_s, way.bulk_s, way.per_B * B, np.array([B]))[0])
+                    mark = "; the least, so it is taken" if way.name == row["algorithm"].split(" + ")[0] else ""
+                    notes.add(way.name, T, "s", "L + min(g sqrt(L b S), r L) + b S" + mark, L=way.latency_s, b=way.per_B, S=B, g=f.pipeline, r=f.pipeline_limit, facts=own)  # fmt: skip
+        else:
+            notes.add(row["algorithm"], row["time_s"]["value"], "s", "latency of the steps + bytes over the links, level by level (docs/collectives.md)", S=B, n=n, facts=own)  # fmt: skip
+        slow = float(result["slowdown"])
+        if slow > 1.0:
+            notes.add("slowdown", slow, "1", "bytes' term over its term on whole links, by max-min fair flows", faults=", ".join(inputs["faults"]) or "-", beside=", ".join(inputs["beside"]) or "-")  # fmt: skip
+
+    return Source(at=at, numbers=numbers, terms=terms, symbols={"bus_factor": study.bus_factor(inputs["kind"], int(n))}, title=f"{inputs['kind']} on {inputs['on']}")  # fmt: skip

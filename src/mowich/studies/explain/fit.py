@@ -1,0 +1,36 @@
+"""A fit of a training job made again: the memory of its plan."""
+
+from __future__ import annotations
+
+from mowich.estimate import Notes
+from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.plans.plan import Plan, TrainJob
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.training import memory
+from mowich.studies.explain.tree import Path
+from mowich.workloads.model import Model, as_trained
+
+
+def train_fit(result: Result, model: Model, facts: Facts) -> Source:
+    """Memory of the plan that needs least of it."""
+    model, job, plan = as_trained(model), TrainJob.from_inputs(result["inputs"]), Plan.from_dict(result["plan"])
+    stack = result["inputs"]["systems"][0]["stack"]
+    chips = int(result["chips"])
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        system = resolve(known, result["system_id"], chips=chips, stack=stack)
+        usable = known.fact(system.paths["hbm_usable_B"])
+        out: dict[Path, float] = {("memory_B", k): v for k, v in memory(model, system, job, plan).items()}
+        out[("memory_capacity_B",)] = (usable.low or known.number(usable.path)) / system.devices_per_chip
+        return out
+
+    def terms(name: Path, notes: Notes) -> None:
+        whole = Notes()
+        memory(model, resolve(facts, result["system_id"], chips=chips, stack=stack), job, plan, whole)
+        if name[0] == "memory_B":
+            notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
+
+    system = resolve(facts, result["system_id"], chips=chips, stack=stack)
+    return Source(at=(), numbers=numbers, terms=terms, symbols={"hbm_usable": result["memory_capacity_B"] * system.devices_per_chip},
+                  behind={"hbm_usable": (system.paths["hbm_usable_B"],)}, title=f"{result['system_id']}: {model.name}")  # fmt: skip

@@ -1,0 +1,45 @@
+"""The programme of a fleet solved again."""
+
+from __future__ import annotations
+
+from pathlib import Path as File
+
+from mowich.estimate import Estimate, Notes
+from mowich.facts import Facts
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.tree import Path, flat
+
+
+def fleet(result: Result, facts: Facts) -> Source | None:
+    """The programme solved again, relaxed, with the speeds that the result states; None where its scenario is not there."""
+    from mowich.economics import money
+    from mowich.fleets.answer import solve
+    from mowich.fleets.problem import Rate, read_problem
+    from mowich.studies.fleet import Fleet
+
+    inputs = result["inputs"]
+    file = File(inputs["scenario"])
+    if not file.is_file():
+        return None
+    speeds = {(r["task"], r["system"]): Rate(task=r["task"], system=r["system"], tokens_per_s_per_chip=Estimate.from_dict(r["tokens_per_s_per_chip"]), chips=r["chips"], plan=r["plan"])
+              for r in result["rates"]}  # fmt: skip
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        problem = read_problem(file, known)
+        answer = solve(problem, speeds, relaxed=True)
+        return flat(Fleet(problem=problem, rates=speeds, answer=answer).to_dict())
+
+    now = read_problem(file, facts)
+
+    def terms(name: Path, notes: Notes) -> None:
+        for choice in now.choices:
+            chip = f"chips.{choice.system.chip}.power.all_in"
+            if choice.power_W.value is not None and facts.get(chip):
+                notes.add(f"power of {choice.name}", choice.power_W.value, "W", facts=(chip,))
+            for offer in choice.offers:
+                if offer.price.value is not None:
+                    price = money.price(facts, choice.system.id)
+                    paths = (price.fact_path,) if price.fact_path and price.label == offer.price_label else ()
+                    notes.add(f"{offer.kind} {choice.name} at {offer.site}", offer.price.value, offer.price.unit, note=offer.price_label, facts=paths)  # fmt: skip
+
+    return Source(at=(), numbers=numbers, terms=terms, title=str(inputs["name"]), is_slow=True)

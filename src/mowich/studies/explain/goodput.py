@@ -1,0 +1,42 @@
+"""A row of goodput made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mowich.estimate import Notes
+from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.simulate import faults, longrun
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.tree import Path
+
+
+def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+    """One way of surviving failures."""
+    from mowich.studies.goodput import TARGET, job_of
+
+    inputs = result["inputs"]
+    system = resolve(facts, inputs["on"])
+    kind = longrun.kind_of(facts, system.id)
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        job = job_of(known, system.id, inputs)
+        rates, way = faults.read_rates(known, kind), faults.read_strategy(known, row["strategy"])
+        g = faults.closed_form(job, rates, way)
+        out: dict[Path, float] = {("goodput",): g.value, ("mtbf_s",): g.mtbf_s, ("checkpoint_s",): g.interval_s, ("failures",): g.failures, ("recovery_s",): way.recovery_s}  # fmt: skip
+        out |= {("lost", k): v for k, v in g.parts.items()}
+        out[("monte_carlo", "mean")] = g.value
+        best = faults.breakeven_recovery_s(job, rates, way, TARGET)
+        return out if best is None else {**out, ("breakeven_recovery_s",): best}
+
+    def terms(name: Path, notes: Notes) -> None:
+        job = job_of(facts, system.id, inputs)
+        rates, way = faults.read_rates(facts, kind), faults.read_strategy(facts, row["strategy"])
+        longrun.terms(notes, facts, kind, job, row["strategy"])
+        if name[0] == "lost":
+            g = faults.closed_form(job, rates, way)
+            notes.add("lost", sum(g.parts.values()), "1", "1 - useful x (1 - missing) x (1 - silent) x (1 - slow): hardware first, then silent corruption, then slow chips; the rest is 1 - useful", facts=(), note="", **{f"share_{k}": v for k, v in g.parts.items()})  # fmt: skip
+
+    return Source(at=at, numbers=numbers, terms=terms, title=f"{inputs['on']}, {row['strategy']}")

@@ -1,0 +1,45 @@
+"""A kernel profile made again from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.estimate import Notes
+from mowich.facts import Facts
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.tree import Path
+
+
+def kernel(result: Result, facts: Facts) -> Source:
+    """A profile: its critical path is a sum over facts of the core, so a fact that moves takes its part along (to first order: the path may change)."""
+    from mowich.neuroncore.targets import generation_of
+
+    root = f"neuroncore.timing-v{generation_of(result['target'].split()[0])}"
+    parts: Mapping[str, float] = result["time_s"]["breakdown"]
+    known_parts = [k for k in parts if facts.get(f"{root}.{k}") is not None]
+    now = {k: facts.number(f"{root}.{k}") for k in known_parts}
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        out: dict[Path, float] = {}
+        total = 0.0
+        for name, seconds in parts.items():
+            factor = known.number(f"{root}.{name}") / now[name] if now.get(name) else 1.0
+            is_rate = name.endswith(("clock", "rate", "bandwidth"))
+            out[("time_s", "breakdown", name)] = seconds / factor if is_rate else seconds * factor
+            total += out[("time_s", "breakdown", name)]
+        out[("time_s",)] = total
+        ratio = total / result["time_s"]["value"] if result["time_s"]["value"] else 1.0
+        return {**out, **{(k,): result[k] / ratio for k in ("mfu", "hfu", "mbu")}}
+
+    def terms(name: Path, notes: Notes) -> None:
+        chosen = [str(name[2])] if name[0] == "time_s" and len(name) > 2 else known_parts if name[0] in ("time_s", "mfu", "hfu", "mbu", "engines", "top") else []  # fmt: skip
+        for k in chosen:
+            paths = (f"{root}.{k}",) if k in now else ()
+            notes.add(k, parts[k], "s", "time on the critical path that this fact sets", facts=paths)
+
+    clock, mbu = f"{root}.tensor_engine.clock", f"{root}.memory.mbu_bandwidth"
+    rate, engines = f"{root}.dma.rate", f"{root}.dma.engines"
+    cores = int(result["cores"])
+    symbols = {"peak": 2.0 * 128 * 128 * facts.number(clock) * cores, "hbm_Bps": facts.number(mbu), "dma_Bps": facts.number(rate) * facts.number(engines) * cores}  # fmt: skip
+    behind = {"peak": (clock,), "hbm_Bps": (mbu,), "dma_Bps": (rate, engines)}
+    return Source(at=(), numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=f"kernel on {result['target']}")  # fmt: skip

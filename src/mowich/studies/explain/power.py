@@ -1,0 +1,27 @@
+"""A row of power made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mowich.facts import Facts
+from mowich.machines.system import resolve
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.tree import Path, flat
+
+
+def power_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+    """Power of one machine."""
+    from mowich.studies.power import study
+
+    inputs = result["inputs"]
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        found = study(known, [row["system"]], cap_W=inputs["cap_W"], spares=inputs["spares"], tokens_per_s=inputs["tokens_per_s_per_chip"])[0]  # fmt: skip
+        return flat(found.to_dict())
+
+    chip = resolve(facts, row["system"]).chip
+    symbols = {"pue": facts.number("sites.default.pue"), "idle_share": facts.number("sites.default.idle_power_share")}
+    behind = {"pue": ("sites.default.pue",), "idle_share": ("sites.default.idle_power_share",), "it_W": (f"chips.{chip}.power.all_in",)}  # fmt: skip
+    return Source(at=at, numbers=numbers, symbols=symbols, behind=behind, title=row["system"])

@@ -1,0 +1,52 @@
+"""A simulation of serving traffic made again."""
+
+from __future__ import annotations
+
+from pathlib import Path as File
+
+import numpy as np
+
+from mowich.estimate import Notes
+from mowich.facts import Facts
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.tree import Path, flat
+
+EXAMPLE_USERS = 16.0
+"""Sequences of the step that stands for all steps of a simulation."""
+
+
+def traffic(result: Result, facts: Facts) -> Source | None:
+    """The simulation once more; None where its scenario is not there."""
+    from mowich.studies import traffic as study
+
+    file = File(result["inputs"]["scenario"])
+    if not file.is_file():
+        return None
+    scenario = study.read(file, facts)
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        return flat(study.traffic(file, known).to_dict())
+
+    def terms(name: Path, notes: Notes) -> None:
+        from mowich.economics import energy, money
+        from mowich.simulate.opcost import step
+        from mowich.studies.explain.serving import step_terms
+
+        if name[0] in ("requests", "chips", "coverage"):
+            return
+        d = scenario.serve.deployment
+        one = np.zeros(1, dtype=np.intp)
+        n, context = EXAMPLE_USERS, 1024.0
+        parts = {k: float(v[0]) for k, v in step(d.shapes.take(one), d.costs.take(one), n=n, context=context).items()}
+        step_terms(d, 0, parts, notes, users=n, context=context)
+        total = sum(parts.values())
+        notes.add("step", total, "s", f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for every batch")  # fmt: skip
+        if name[0] == "usd_per_mtok":
+            money.price(facts, scenario.system.id, notes=notes)
+        elif name[0] == "J_per_token":
+            energy.power(facts, scenario.system.id, notes=notes)
+
+    site = facts.number("sites.default.pue"), facts.number("sites.default.idle_power_share")
+    symbols = {"pue": site[0], "idle_share": site[1]}
+    behind = {"pue": ("sites.default.pue",), "idle_share": ("sites.default.idle_power_share",)}
+    return Source(at=(), numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=str(result["inputs"]["name"]), is_slow=True)  # fmt: skip

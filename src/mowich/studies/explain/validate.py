@@ -1,0 +1,55 @@
+"""A row of predicted against measured made again, from the cells of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path as File
+from typing import Any
+
+from mowich.errors import UserError
+from mowich.estimate import Notes
+from mowich.facts import Facts
+from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.tree import Path
+
+
+def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
+    """The rows of the file that a validation read, by id; empty where it is not there any more."""
+    from mowich.studies import validate as study
+
+    file = study.published() if result["file"] == "published/training.csv" else File(result["file"])
+    try:
+        return {r["id"]: r for r in study.read_csv(file, facts)}
+    except UserError:
+        return {}
+
+
+def validated(at: Path, row: Mapping[str, Any], cells: Mapping[str, str], facts: Facts) -> Source:
+    """One measured row, predicted again. cells: as the file has it."""
+    from mowich.simulate.train import predict_step
+    from mowich.studies import serving_validate
+    from mowich.studies import validate as study
+    from mowich.studies.rows import read_cases
+
+    serving = serving_validate.is_serving(list(cells))
+    rows: list[Mapping[str, str]] = [cells]
+
+    def numbers(known: Facts, wanted: Path) -> Numbers:
+        if serving:
+            made = next(r for r in serving_validate.validate_serving(rows, known) if r.metric == row["metric"])
+        else:
+            case = read_cases(rows, known)[0]
+            if isinstance(case, str):
+                return {}
+            made = study.predict(case, known)
+        keys = ("measured", "predicted", "low", "high", "ratio", "abs_error")
+        return {(k,): float(v) for k in keys if (v := getattr(made, k)) is not None}
+
+    def terms(name: Path, notes: Notes) -> None:
+        if serving or name[0] == "measured":
+            return
+        case = read_cases(rows, facts)[0]
+        if not isinstance(case, str):
+            predict_step(case.model, case.system, case.job, case.plan, notes)
+
+    return Source(at=at, numbers=numbers, terms=terms, title=f"{row['id']}: {row['chip']}, {row['source']}")
