@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,15 @@ def test_the_example_of_a_first_session_runs_as_written() -> None:
     assert isinstance(
         t.fleet(ROOT / "scenarios" / "lab-100mw.yaml", rates=ROOT / "scenarios" / "lab-100mw.rates.json").buys, list
     )
+
+
+def test_naming_what_draws_results_loads_no_report() -> None:
+    code = (
+        "import sys, mowich; before = {m for m in sys.modules if m.startswith('mowich')};"
+        "from mowich.shown import Shown;"
+        "print(sorted(before), 'mowich.report.notebook' in sys.modules);"
+        "found = type('Found', (Shown,), {'to_dict': lambda self: {'schema': 'none', 'x': 2.0}, 'rows': lambda self: [{'x': 2.0}]})();"
+        "print(found._repr_html_().count('<td>'), 'mowich.report.notebook' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert found.splitlines() == ["['mowich', 'mowich.shown', 'mowich.version'] False", "1 True"]
