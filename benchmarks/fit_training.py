@@ -31,7 +31,8 @@ from mowich.machines.system import Efficiency, Stack, System
 from mowich.plans.plan import Plans
 from mowich.simulate.train import step_time
 from mowich.studies.residual import FEATURES, features
-from mowich.studies.rows import Case, Row, read_cases
+from mowich.studies.row_checks import Row
+from mowich.studies.rows import Case, read_cases
 from mowich.studies.validate import published, read_csv
 
 Floats = NDArray[np.float64]

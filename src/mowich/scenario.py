@@ -16,7 +16,7 @@ import yaml
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.units import parse, parse_count
 
-VERSION = 1
+FORMAT = 1
 """`mowich: 1` at the top of every scenario file."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -212,6 +212,6 @@ def parse_text(text: str, where: str) -> Node:
     if node is None:
         raise UserError("an empty scenario", where=where)
     root = Node(where, "", node, data, [])
-    if root.raw("mowich") != VERSION:
-        root.problem("mowich", f"a scenario begins with 'mowich: {VERSION}'", given=root.raw("mowich"))
+    if root.raw("mowich") != FORMAT:
+        root.problem("mowich", f"a scenario begins with 'mowich: {FORMAT}'", given=root.raw("mowich"))
     return root

@@ -12,7 +12,7 @@ from mowich.facts import load
 from mowich.machines.system import resolve
 from mowich.simulate.engines import link_Bps
 from mowich.simulate.serving_search import ServeJob, ladder, worker_plans
-from mowich.studies.serve_claims import gpt_oss
+from mowich.studies.serve_claims import gpt_oss_served
 from mowich.studies.serve_plan import ServeRow, compare, parse_serving, plan
 from mowich.workloads import load as load_model
 
@@ -270,7 +270,7 @@ def test_compare_puts_systems_side_by_side() -> None:
 
 
 def test_gpt_oss_claim_needs_its_precondition() -> None:
-    claim = gpt_oss(FACTS)
+    claim = gpt_oss_served(FACTS)
     assert claim.throughput_claimed == 3.0
     assert claim.response_claimed == 4.0
     assert 2.0 < claim.throughput < 4.5

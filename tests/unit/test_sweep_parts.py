@@ -19,7 +19,7 @@ from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
 from mowich.studies.parts import MANIFEST, columns, solve_part, sweep_to
-from mowich.studies.sweep import read, spread_out, sweep
+from mowich.studies.sweep import read, sweep, values_of
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -253,7 +253,7 @@ def test_facts_of_the_users_own_travel_with_the_work(facts: Facts, tmp_path: Pat
     ("$1/chip/h..$3/chip/h:2", ["$1/chip/h", "$3/chip/h"]), ("8seqs..16seqs:x2", ["8seqs", "16seqs"]), ("5..5:1", ["5"]), ("1k..1000k:x10", ["1k", "10k", "100k", "1000k"]),
 ])  # fmt: skip
 def test_ranges(text: str, values: list[str]) -> None:
-    assert spread_out(text) == values
+    assert values_of(text) == values
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_ranges(text: str, values: list[str]) -> None:
 )
 def test_what_is_no_range_is_said(text: str) -> None:
     with pytest.raises(UserError) as error:
-        spread_out(text)
+        values_of(text)
     assert "64..4096:x2" in error.value.line()
 
 

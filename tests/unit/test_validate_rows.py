@@ -9,7 +9,7 @@ import pytest
 from mowich import facts as facts_module
 from mowich.facts import Facts
 from mowich.studies.row_words import precision_of, recompute_of, zero_of
-from mowich.studies.rows import Case, board_limits, network_speed, per_device_batch, read_cases, stack_of
+from mowich.studies.rows import Case, board_limits, network_speed, per_device_batch, read_cases, stack_of_row
 
 LLAMA_8B = {
     "model_name": "Llama 3 8B", "model_ref": "llama3-8b", "n_layers": "32", "hidden": "4096", "n_heads": "32", "n_kv_heads": "8", "head_dim": "128",
@@ -311,4 +311,4 @@ def test_per_device_batch(words: str, seqs: float | None) -> None:
     ({"chip": "H100", "source_group": "torchtitan", "stack": "jax-gpu"}, "jax-gpu"),
 ])  # fmt: skip
 def test_stack_of_a_row(cells: dict[str, str], stack: str) -> None:
-    assert stack_of(cells)[0] == stack
+    assert stack_of_row(cells)[0] == stack

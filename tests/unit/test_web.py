@@ -19,7 +19,7 @@ from mowich.errors import UserError
 from mowich.web import asks, verbs
 from mowich.web.scenario import read_scenario
 from mowich.web.server import MAX_BODY_B, Cache, Options, create_app
-from mowich.web.workers import RefusedError, Workers, said
+from mowich.web.workers import RefusedRequestError, Workers, said
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 COMPARE = {"model": "llama-3.1-8b", "on": ["trn2-server", "h100"], "chips": 64, "train": TRAIN}
@@ -44,7 +44,7 @@ class Here(Workers):
         try:
             return verbs.VERBS[name](*arguments, self.facts)
         except UserError as error:
-            raise RefusedError(422, said(error)) from error
+            raise RefusedRequestError(422, said(error)) from error
 
     def close(self) -> None:
         pass
@@ -366,10 +366,10 @@ def test_the_cache_is_bounded_and_joins_what_is_under_way() -> None:
         assert made == ["a", "b", "c", "a"]  # a was the oldest
 
         async def broken() -> bytes:
-            raise RefusedError(422, [{"line": "no"}])
+            raise RefusedRequestError(422, [{"line": "no"}])
 
         for _ in range(2):
-            with pytest.raises(RefusedError):
+            with pytest.raises(RefusedRequestError):
                 await cache.get("x", broken)
 
     asyncio.run(scene())
@@ -402,12 +402,12 @@ def test_a_worker_that_overruns_is_replaced() -> None:
             ask = asks.Plan.model_validate({**COMPARE, "on": "h100", "top": 1})
             first = await workers.call("plan", ask)
             workers.timeout_s = 1e-4
-            with pytest.raises(RefusedError, match="took longer"):
+            with pytest.raises(RefusedRequestError, match="took longer"):
                 await workers.call("plan", asks.Plan.model_validate({**COMPARE, "on": "h100", "top": 2}))
             workers.timeout_s = 60
             assert json.loads(await workers.call("plan", ask))["result"] == json.loads(first)["result"]
             workers.max_waiting = 0
-            with pytest.raises(RefusedError, match="too many"):
+            with pytest.raises(RefusedRequestError, match="too many"):
                 await workers.call("models")
         finally:
             workers.close()

@@ -36,7 +36,7 @@ def read_result(result: Path) -> Mapping[str, Any]:
     return data
 
 
-def facts_of(data: Mapping[str, Any]) -> Facts:
+def facts_of_result(data: Mapping[str, Any]) -> Facts:
     """The facts that a result was made with: its --facts directories and its --set."""
     problems = Problems()
     inputs = data.get("inputs")
@@ -71,7 +71,7 @@ def explain(
     where = str(result)
     data = read_result(result)
     try:
-        explainer = Explainer(data, facts_of(data))
+        explainer = Explainer(data, facts_of_result(data))
         if metric is None:
             if as_json:
                 sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data)}))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.explain import facts_of, read_result
+from mowich.cli.explain import facts_of_result, read_result
 from mowich.cli.options import Quiet
 from mowich.errors import UserError
 
@@ -32,7 +32,7 @@ def report(
     where = str(result)
     data = read_result(result)
     try:
-        page = render(data, facts=facts_of(data))
+        page = render(data, facts=facts_of_result(data))
     except UserError as error:
         error.where = error.where or where
         raise

@@ -19,9 +19,8 @@ from functools import lru_cache, reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.machines.system import Level, System
-
-Floats = NDArray[np.float64]
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast", "permute")
 """What `mowich collective` knows. An all-gather and a reduce-scatter of the same full size take the same time."""

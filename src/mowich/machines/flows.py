@@ -17,11 +17,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.errors import UserError, did_you_mean
 from mowich.machines import collectives
 from mowich.machines.system import Level, System
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 MAX_CHIPS = 4096

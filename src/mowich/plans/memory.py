@@ -9,16 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.estimate import Notes
 from mowich.machines.system import PRECISIONS, System
 from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, Plans, TrainJob
 from mowich.plans.schedules import ZB_V, copies, in_flight
 from mowich.workloads import ops
 from mowich.workloads.model import Layer, Model, Moe
-
-Floats = NDArray[np.float64]
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "reserve")
 

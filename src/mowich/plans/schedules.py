@@ -18,9 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.plans.plan import SCHEDULES, Plans, TrainJob
-
-Floats = NDArray[np.float64]
 
 GPIPE, ONE_F_ONE_B, INTERLEAVED, ZB_H1, ZB_V, DUALPIPE, DUALPIPE_V = (
     SCHEDULES.index(name) for name in ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")

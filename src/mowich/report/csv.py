@@ -7,7 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-UNKNOWN = "?"
+from mowich.report.table import UNKNOWN
+
 SKIP = ("spread", "breakdown", "coverage")
 
 

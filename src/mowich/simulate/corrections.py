@@ -15,9 +15,8 @@ from functools import cache
 from importlib import resources
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from mowich.arrays import Floats
 
 METRICS = ("tpot", "ttft")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
@@ -19,8 +20,6 @@ from mowich.plans.serving import ServePlan
 from mowich.simulate.opcost import FOUR_BIT, Costs, quantises_attention
 from mowich.simulate.serve import Engine
 from mowich.workloads.model import Model, Moe
-
-Floats = NDArray[np.float64]
 
 ENGINES = ("vllm", "trtllm", "sglang", "neuron", "jax-tpu", "vllm-2023")
 """Engines with constants of their own."""

@@ -15,11 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.facts import Facts
-
-Floats = NDArray[np.float64]
 
 STRATEGIES = ("sync", "async", "memory", "elastic")
 COMPONENTS = ("accelerator", "host", "network", "software")

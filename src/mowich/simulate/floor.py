@@ -12,13 +12,12 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.machines.system import System
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
 from mowich.simulate.train import by_slice, least_dp_s, slice_chips, slices, stage_times, total_of
 from mowich.workloads.model import Model
-
-Floats = NDArray[np.float64]
 
 MOVING = ("tp", "cp", "ep", "recompute")
 """Parts of a stage with transfers in them."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.machines.system import PRECISIONS
 from mowich.tables import largest, operator_s
 from mowich.workloads.model import Layer
-
-Floats = NDArray[np.float64]
 
 ROW = 4096.0
 """Columns of the view on which elementwise work runs: a kernel sees a flat buffer as it likes."""

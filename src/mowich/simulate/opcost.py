@@ -15,11 +15,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.plans.serving import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
 from mowich.workloads import ops
 from mowich.workloads.model import Attention, Model, Moe
-
-Floats = NDArray[np.float64]
 
 PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers", "host", "tp", "ep", "cp", "pp")
 """Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host: scheduler and sampler."""

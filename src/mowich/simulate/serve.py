@@ -13,9 +13,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.simulate.opcost import Costs, Shapes, step, total
 
-Floats = NDArray[np.float64]
 V = TypeVar("V", float, Floats)
 
 

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.machines.system import System
 from mowich.plans.serving import ServePlan
 from mowich.simulate.opcost import Costs, Shapes, step, total
 from mowich.simulate.serve import Engine, Front, Load, closed_loop, max_sequences, prefill
 from mowich.workloads.model import Model, Moe
-
-Floats = NDArray[np.float64]
-
 
 FRONT = 24
 """Most points of a Pareto front that are answered in full."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.estimate import Notes
 from mowich.machines import collectives
 from mowich.machines.system import PRECISIONS, System
@@ -35,7 +36,6 @@ from mowich.workloads import ops
 from mowich.workloads.model import Layer, Model, Moe
 from mowich.workloads.task import Lora
 
-Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 WIDTH_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5, "int8": 1.0}

@@ -410,7 +410,7 @@ def claims(facts: Facts) -> list[Claim]:
             if fact.value is None:
                 reason = f"{fact.reason}; {reason}"
         if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
-            reason += served(serve_claims.gpt_oss(facts), is_response="response" in key)
+            reason += served(serve_claims.gpt_oss_served(facts), is_response="response" in key)
         unit = "x" if check.is_gain or fact.unit in ("1", "text") else fact.unit
         out.append(Claim(id=found, group=name, text=title(key), published=as_published(fact), published_value=published, formula=check.formula, inputs=shown,
                          derived=value, low=low, high=high, unit=unit, verdict=judged, reason=reason, source=f"{fact.title}, {fact.locator}"))  # fmt: skip

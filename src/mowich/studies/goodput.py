@@ -71,7 +71,7 @@ class GoodputStudy(Shown):
         }  # fmt: skip
 
 
-def job_of(facts: Facts, system_id: str, inputs: Mapping[str, Any]) -> Job:
+def job_of_inputs(facts: Facts, system_id: str, inputs: Mapping[str, Any]) -> Job:
     """The job that the inputs of a result state."""
     return longrun.job_of(facts, system_id, **{k: inputs[k] for k in ("chips", "days", "step_s", "spare_share", "replica_chips", "checkpoint_s")})  # fmt: skip
 
@@ -105,7 +105,7 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
     system = resolve(facts, on)
     stated = {"chips": system.chips, "days": days, "step_s": step_s, "spare_share": spare_share, "replica_chips": min(system.chips, replica or REPLICA_CHIPS),
               "checkpoint_s": checkpoint_s}  # fmt: skip
-    job = job_of(facts, system.id, stated)
+    job = job_of_inputs(facts, system.id, stated)
     kind = kind_of(facts, system.id)
     rates = faults.read_rates(facts, kind)
     rows = []

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 
 from mowich.errors import UserError, did_you_mean
 
+Row = Mapping[str, str]
+"""The cells of one row, by column; "" where nothing is stated."""
+
 LARGEST = 10**9
 """The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
 
@@ -41,7 +44,7 @@ def has_word(text: str, *words: str) -> bool:
     return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
 
 
-def check_whole(row: Mapping[str, str], columns: Sequence[str], *, least: int = 1) -> None:
+def check_whole(row: Row, columns: Sequence[str], *, least: int = 1) -> None:
     """Raises RefusedError for the first cell of `columns` that is stated and no whole number from `least` to `LARGEST`."""
     for column in columns:
         text = (row.get(column) or "").strip()
@@ -55,14 +58,12 @@ def check_whole(row: Mapping[str, str], columns: Sequence[str], *, least: int = 
             raise refusal(column, text, f"a whole number from {least} to {LARGEST:.0e}".replace("+0", ""))
 
 
-def blank(row: Mapping[str, str], columns: Sequence[str], where: str) -> list[UserError]:
+def blank(row: Row, columns: Sequence[str], where: str) -> list[UserError]:
     """Cells that must not be."""
     return [UserError("must not be blank", where=f"{where}, column {c}") for c in columns if not row[c]]
 
 
-def not_numbers(
-    row: Mapping[str, str], columns: Sequence[str], where: str, *, whole: Sequence[str] = ()
-) -> list[UserError]:
+def not_numbers(row: Row, columns: Sequence[str], where: str, *, whole: Sequence[str] = ()) -> list[UserError]:
     """Cells that hold something and no number from 0; of `whole`, no whole number from 1."""
     errors = []
     for column in columns:

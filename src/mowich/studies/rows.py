@@ -23,11 +23,9 @@ from mowich.machines.system import System, resolve, under_power_cap
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.simulate.train import micro_batches
-from mowich.studies.row_checks import RefusedError, check_whole, has_word, refusal
+from mowich.studies.row_checks import RefusedError, Row, check_whole, has_word, refusal
 from mowich.studies.row_words import precision_of, recompute_of, switch_of, task_of, zero_of
 from mowich.workloads.model import Model, Moe, as_trained
-
-Row = Mapping[str, str]
 
 NUMBERS = (
     "n_chips", "chips_per_scaleup_domain", "n_layers", "hidden", "n_heads", "n_kv_heads", "ffn_hidden", "moe_ffn_hidden", "vocab",
@@ -160,7 +158,7 @@ def _model_rules() -> tuple[tuple[re.Pattern[str], Mapping[str, object], str], .
     return tuple((re.compile(e["match"], re.IGNORECASE), e["set"], e["source"]) for e in notes()["models"])
 
 
-def stack_of(row: Row) -> tuple[str, bool]:
+def stack_of_row(row: Row) -> tuple[str, bool]:
     """(software stack, whether the row's own words decide it): a `stack` column, else the first pattern of `row_notes.yaml`
     that fits, else "megatron"."""
     if row.get("stack"):
@@ -181,7 +179,7 @@ def per_device_batch(text: str, seq: int) -> float | None:
     return value / seq if match[3] else value
 
 
-def train_flop_per_token(row: Row, model: Model, seq: int) -> float:
+def stated_flop_per_token(row: Row, model: Model, seq: int) -> float:
     """FLOP per token that the source counts, forward and backward, by the words of `flop_convention`.
 
     halved: 3 x forward with causal attention halved. hardware: 4 x forward of the layers (one recompute) plus 3 x head, full
@@ -299,7 +297,7 @@ class _Reader:
                     elif not row.get(column):
                         row[column] = str(value)
                         self.fill(column, value, source)
-        stack, known = stack_of(row)
+        stack, known = stack_of_row(row)
         if not known:
             self.fill("stack", stack, "the row names no software")
         system = self.system(stack)
@@ -702,7 +700,7 @@ class _Reader:
         flop_s = value * 1e12
         if metric == "mfu_reported_pct":
             flop_s = value / 100.0 * system.peak_flops["bf16"] * system.devices_per_chip
-        return metric, value, tokens * train_flop_per_token(row, model, job.seq) / (flop_s * system.chips)
+        return metric, value, tokens * stated_flop_per_token(row, model, job.seq) / (flop_s * system.chips)
 
 
 def _has_mtp(row: Row, stack: str) -> bool:

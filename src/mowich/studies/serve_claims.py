@@ -41,7 +41,7 @@ def _at_rate(result: ServeResult, rate: float) -> float:
     return min((r.tpot_s.value or 0.0) for r in result.front if (r.tokens_per_s_per_chip.value or 0.0) >= rate)
 
 
-def gpt_oss(facts: Facts, *, prompt: float = 1000, output: float = 1000, tpot_s: float = 0.03) -> ServeClaim:
+def gpt_oss_served(facts: Facts, *, prompt: float = 1000, output: float = 1000, tpot_s: float = 0.03) -> ServeClaim:
     """The claim at one operating point: TPOT limit `tpot_s`, and responses at the throughput that the old machine has there.
 
     A verdict of "consistent" means within a factor of 1.5 of the claim; anything else says how far off.

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
@@ -21,8 +21,6 @@ from mowich.simulate.engines import Columns, Served, architecture, columns, has_
 from mowich.simulate.opcost import Costs, Shapes, shapes
 from mowich.simulate.serve import Engine, kv_B_per_sequence, memory_B
 from mowich.workloads.model import Model, Moe
-
-Floats = NDArray[np.float64]
 
 BLOCK = 16
 """Tokens of a cache block unless a scenario says otherwise."""

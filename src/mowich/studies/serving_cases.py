@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.facts import Facts
 from mowich.plans.serving import ServePlans
 from mowich.simulate.corrections import Class
@@ -15,8 +15,6 @@ from mowich.simulate.engines import Columns, Served, columns, has_own
 from mowich.simulate.opcost import Costs, Shapes, concat, shapes
 from mowich.simulate.serve import Engine, Load, Steady, closed_loop, max_sequences
 from mowich.studies.serving_rows import ServingCase
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.facts import Facts
 from mowich.machines.system import System
-from mowich.studies.row_checks import RefusedError
+from mowich.studies.row_checks import RefusedError, Row
 from mowich.studies.serving_cases import gather
-from mowich.studies.serving_rows import Row, ServingCase, read_case
-
-Floats = NDArray[np.float64]
+from mowich.studies.serving_rows import ServingCase, read_case
 
 LONG_WAIT_S = 5.0
 """A TTFT below this is never called unexplained: fixed times of start, tokeniser and network reach some seconds."""

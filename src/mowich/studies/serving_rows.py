@@ -19,11 +19,9 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.serving import ServePlan
 from mowich.simulate.engines import architecture
-from mowich.studies.row_checks import RefusedError, check_whole, has_word, refusal
+from mowich.studies.row_checks import RefusedError, Row, check_whole, has_word, refusal
 from mowich.workloads import load as load_model
 from mowich.workloads.model import Model, Moe
-
-Row = Mapping[str, str]
 
 METRICS = ("tpot_ms", "ttft_ms", "output_tok_s_per_chip")
 """What a row may state; each gives one result."""

@@ -16,11 +16,11 @@ from mowich.facts import Facts
 from mowich.simulate.corrections import METRICS as CORRECTED
 from mowich.simulate.corrections import shipped
 from mowich.simulate.serve import Steady
-from mowich.studies.row_checks import blank, not_numbers
+from mowich.studies.row_checks import Row, blank, not_numbers
 from mowich.studies.scores import Result
 from mowich.studies.serving_cases import class_of, gather
 from mowich.studies.serving_checks import read_cases
-from mowich.studies.serving_rows import METRICS, NUMBERS, REQUIRED, Row, ServingCase
+from mowich.studies.serving_rows import METRICS, NUMBERS, REQUIRED, ServingCase
 
 __all__ = ["NUMBERS", "REQUIRED", "check", "is_serving", "predict", "validate_serving"]
 

@@ -142,10 +142,10 @@ MAX_RANGE = 100_000
 """Values of one range."""
 
 
-def spread_out(text: str) -> list[str]:
+def values_of(text: str) -> list[str]:
     """Values of a list or a range, as text with their units.
 
-    >>> spread_out("1,2, 4"), spread_out("64..512:x2"), spread_out("4 TB/s..5 TB/s:3")
+    >>> values_of("1,2, 4"), values_of("64..512:x2"), values_of("4 TB/s..5 TB/s:3")
     (['1', '2', '4'], ['64', '128', '256', '512'], ['4 TB/s', '4.5 TB/s', '5 TB/s'])
     """
     form = "64..4096:x2 (times 2), 4 TB/s..6 TB/s:5 (5 values), or values with commas"
@@ -192,7 +192,7 @@ class _Axis:
             if isinstance(value, list | Mapping):
                 self.problem(UserError("not a value", given=value, allowed="words, numbers and ranges in one list"))
             elif isinstance(value, str) and (".." in value or given is not None or node is not root):
-                self.words += self.read(spread_out, value) or ()
+                self.words += self.read(values_of, value) or ()
             else:
                 self.words.append(value)
         if raw == [] or (raw is None and key in node):

@@ -23,8 +23,8 @@ from mowich.simulate.tuned import HandTuned, has_kernels, predict_hand_tuned
 from mowich.studies import serving_validate
 from mowich.studies.ends import moves
 from mowich.studies.residual import half_width
-from mowich.studies.row_checks import blank, not_numbers
-from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, Row, is_time, read_cases
+from mowich.studies.row_checks import Row, blank, not_numbers
+from mowich.studies.rows import METRICS, NUMBERS, REQUIRED, Case, is_time, read_cases
 from mowich.studies.scores import SHIPPED, Result, Validation
 
 

@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mowich.arrays import Floats
 from mowich.errors import UserError, unknown
 from mowich.estimate import worst_grade
 from mowich.facts import load
 from mowich.tables import schema
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mowich.arrays import Floats
 from mowich.errors import UserError, unknown
 
 FOLDER = Path(__file__).parent / "data"
@@ -27,8 +25,6 @@ SCOPES = {
 }
 """Who runs the operator. The shape of a row is that of one device: a core, or a pair."""
 
-
-Floats = NDArray[np.float64]
 
 FORMAT_B = {"bf16": 2.0, "fp8": 1.0, "mxfp8": 1.03125, "int8": 1.0, "nvfp4": 0.5625, "mxfp4": 0.53125, "int4": 0.53125}
 """Bytes per element with its scales: 8 bits per 32 (mx), 8 bits per 16 (nvfp4), 16 bits per 64 or less (int4): definitions."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from mowich.web import asks
-from mowich.web.workers import RefusedError
+from mowich.web.workers import RefusedRequestError
 
 
 async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
-    """`mowich kernel profile` of the source: its JSON, and the events of its timeline. Raises RefusedError with what the command says."""
+    """`mowich kernel profile` of the source: its JSON, and the events of its timeline. Raises RefusedRequestError with what the command says."""
     with tempfile.TemporaryDirectory(prefix="mowich-kernel-") as folder:
         file, trace = Path(folder) / "kernel.py", Path(folder) / "trace.json"
         file.write_text(ask.source, encoding="utf-8")
@@ -63,8 +63,8 @@ async def example(source: str, timeout_s: float) -> bytes:
     return json.dumps({**answer, "source": source, **EXAMPLE}, allow_nan=False).encode()
 
 
-def _refused(*lines: str) -> RefusedError:
-    return RefusedError(
+def _refused(*lines: str) -> RefusedRequestError:
+    return RefusedRequestError(
         422,
         [
             {"where": "source", "what": line, "line": line.removeprefix("error: ")}

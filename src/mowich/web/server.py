@@ -31,7 +31,7 @@ from mowich.web import asks
 from mowich.web.first import FIRST
 from mowich.web.guard import Guard
 from mowich.web.scenario import problems
-from mowich.web.workers import AbandonedError, BugError, RefusedError, Workers
+from mowich.web.workers import AbandonedError, BugError, RefusedRequestError, Workers
 
 MAX_BODY_B = 256 * 1024
 CACHE_B = 96 * 2**20
@@ -210,7 +210,7 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
     async def life(_: FastAPI) -> AsyncIterator[None]:
         async def ahead() -> None:
             """What a visitor sees first, then what takes longest."""
-            with contextlib.suppress(RefusedError, BugError):
+            with contextlib.suppress(RefusedRequestError, BugError):
                 await answers.compare(FIRST)
                 await answers.verb("validate")
 
@@ -240,8 +240,8 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         return Response(json.dumps({"errors": [{"where": None, "what": str(error.detail), "line": str(error.detail)}]}), status_code=error.status_code,
                         media_type=JSON, headers=error.headers)  # fmt: skip
 
-    @app.exception_handler(RefusedError)
-    async def _refused(_: Request, error: RefusedError) -> Response:
+    @app.exception_handler(RefusedRequestError)
+    async def _refused(_: Request, error: RefusedRequestError) -> Response:
         return lines(error.status, error.lines)
 
     @app.exception_handler(AbandonedError)
@@ -389,7 +389,7 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         """How long an NKI kernel takes and what binds: `mowich kernel profile`. Only where the server was started with --kernels."""
         if not options.kernels:
             line = "kernels are code: this server runs none (mowich web --kernels, on loopback, does)"
-            raise RefusedError(403, [{"where": None, "what": line, "line": line}])
+            raise RefusedRequestError(403, [{"where": None, "what": line, "line": line}])
         from mowich.web.kernels import profile
 
         return await send(request, profile(ask, options.timeout_s))

@@ -22,7 +22,7 @@ from typing import Any
 from mowich.errors import UserError, UserErrors
 
 
-class RefusedError(Exception):
+class RefusedRequestError(Exception):
     """A request that is answered with an HTTP status of 4xx. lines: what is wrong, one line each."""
 
     def __init__(self, status: int, lines: list[dict[str, Any]]) -> None:
@@ -112,7 +112,7 @@ class _Worker:
         theirs.close()
 
     def call(self, name: str, arguments: tuple[Any, ...], timeout_s: float) -> Any:
-        """Blocks until the answer. Raises RefusedError, BugError, and AbandonedError when the server ends meanwhile."""
+        """Blocks until the answer. Raises RefusedRequestError, BugError, and AbandonedError when the server ends meanwhile."""
         with self._lock:
             try:
                 if not self._ready and self._pipe.poll(START_S):
@@ -121,16 +121,16 @@ class _Worker:
                 if not self._pipe.poll(timeout_s):
                     self.restart()
                     line = f"took longer than the {timeout_s:g} s that a request may take here; ask for less, or use the command line"
-                    raise RefusedError(422, [{"where": None, "what": line, "line": line}])
+                    raise RefusedRequestError(422, [{"where": None, "what": line, "line": line}])
                 kind, value = pickle.loads(self._pipe.recv_bytes())
             except (EOFError, OSError) as error:  # the process died: out of memory, most likely
                 self.restart()
                 if self._closed:
                     raise AbandonedError from None
                 line = "needs more memory than a request may take here"
-                raise RefusedError(422, [{"where": None, "what": line, "line": line}]) from error
+                raise RefusedRequestError(422, [{"where": None, "what": line, "line": line}]) from error
         if kind == "refused":
-            raise RefusedError(422, value)
+            raise RefusedRequestError(422, value)
         if kind == "bug":
             raise BugError(value)
         return value
@@ -175,14 +175,14 @@ class Workers:
 
     async def call(self, name: str, *arguments: Any, wanted: Callable[[], Awaitable[bool]] | None = None, limit_s: float | None = None) -> Any:  # fmt: skip
         """The value of a verb. wanted: asked when its turn comes; where it says no, nothing is computed; limit_s: in place of `timeout_s`. Raises
-        RefusedError (422; 429 where the queue is full), BugError, AbandonedError."""
+        RefusedRequestError (422; 429 where the queue is full), BugError, AbandonedError."""
         if self._idle is None:
             self._idle = asyncio.Queue()
             for worker in self._all:
                 self._idle.put_nowait(worker)
         if self._waiting >= self.max_waiting:
             line = "too many requests at once; try again in a moment"
-            raise RefusedError(429, [{"where": None, "what": line, "line": line}])
+            raise RefusedRequestError(429, [{"where": None, "what": line, "line": line}])
         self._waiting += 1
         try:
             worker = await self._idle.get()

@@ -10,11 +10,9 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mowich.arrays import Floats
 from mowich.workloads.model import Attention, Layer, Mlp, Moe, Recurrent
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

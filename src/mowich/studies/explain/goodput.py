@@ -15,14 +15,14 @@ from mowich.studies.explain.tree import Path
 
 def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
     """One way of surviving failures."""
-    from mowich.studies.goodput import TARGET, job_of
+    from mowich.studies.goodput import TARGET, job_of_inputs
 
     inputs = result["inputs"]
     system = resolve(facts, inputs["on"])
     kind = longrun.kind_of(facts, system.id)
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
-        job = job_of(known, system.id, inputs)
+        job = job_of_inputs(known, system.id, inputs)
         rates, way = faults.read_rates(known, kind), faults.read_strategy(known, row["strategy"])
         g = faults.closed_form(job, rates, way)
         out: dict[Path, float] = {("goodput",): g.value, ("mtbf_s",): g.mtbf_s, ("checkpoint_s",): g.interval_s, ("failures",): g.failures, ("recovery_s",): way.recovery_s}  # fmt: skip
@@ -32,7 +32,7 @@ def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) 
         return out if best is None else {**out, ("breakeven_recovery_s",): best}
 
     def terms(name: Path, notes: Notes) -> None:
-        job = job_of(facts, system.id, inputs)
+        job = job_of_inputs(facts, system.id, inputs)
         rates, way = faults.read_rates(facts, kind), faults.read_strategy(facts, row["strategy"])
         longrun.terms(notes, facts, kind, job, row["strategy"])
         if name[0] == "lost":
