@@ -13,7 +13,6 @@ plain numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from html import escape
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T", covariant=True)
@@ -31,6 +30,8 @@ class Text(str):
         return str(self)
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         return f"<pre>{escape(self)}</pre>"
 
 
