@@ -8,7 +8,9 @@ Anything else that escapes is our bug (exit code 70).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -68,6 +70,42 @@ class UserErrors(UserError):
 
     def line(self) -> str:
         return "\n".join(error.line() for error in self.errors)
+
+
+class Problems:
+    """Collects `UserError`s so that one run reports every mistake."""
+
+    def __init__(self) -> None:
+        self.found: list[UserError] = []
+
+    @contextmanager
+    def watch(self, where: str | None = None) -> Iterator[None]:
+        """Keep a UserError of the block instead of raising it; `where` is said of those that do not say it themselves."""
+        try:
+            yield
+        except UserErrors as errors:
+            self.found += errors.errors
+        except UserError as error:
+            error.where = error.where or where
+            self.found.append(error)
+
+    def add(self, what: str, **details: Any) -> None:
+        self.found.append(UserError(what, **details))
+
+    def stop(self) -> None:
+        """Raise what was found."""
+        if self.found:
+            raise self.found[0] if len(self.found) == 1 else UserErrors(self.found)
+
+
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Say the place of what the block refuses."""
+    try:
+        yield
+    except UserError as error:
+        error.where = where
+        raise
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

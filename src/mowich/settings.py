@@ -1,18 +1,20 @@
 """What a setting means: the path of the fact that a short name stands for, and its value in SI.
 
-`--set`, and the axes of a sweep, name facts by their paths or by what people call them: `prices.trn3`, `power.trn3`, `site.pue`. A value has its unit, lies in
-what the fact can be, and is above 0.
+`--set`, and the axes of a sweep, name facts by their paths or by what people call them: `prices.trn3`, `power.trn3`, `site.pue`. A value has its unit and
+lies in what the field can hold (`facts.fields`).
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 
-from mowich.errors import UserError, did_you_mean, unknown
-from mowich.facts import Facts
+from mowich.errors import UserError, did_you_mean, placed, unknown
+from mowich.facts import Facts, fields
 from mowich.machines.system import machine_id
 from mowich.simulate import longrun
-from mowich.units import parse, parse_count
+from mowich.units import parse_count
 
 KEYS = ("plan.tp", "plan.pp", "plan.ep", "plan.precision", "plan.recompute", "prices.term", "prices.trn3", "power.trn3", "site.pue", "site.electricity",
         "site.idle_power_share", "survival")  # fmt: skip
@@ -21,11 +23,8 @@ KEYS = ("plan.tp", "plan.pp", "plan.ep", "plan.precision", "plan.recompute", "pr
 TEXTS: Mapping[str, tuple[str, ...]] = {longrun.CHOSEN: longrun.CHOICES}
 """Facts that are words and can be set, with the words that they can be."""
 
-WHOLE = ("devices_per_chip", "chips_per_unit", "chips_per_server", "max_chips", "chips", "axes")
-"""Names of facts that count things."""
-
-SHARES = ("_efficiency", "_overlap", "_exposed", "_share", "exposed_inside", "exposed_outside")
-"""Ends of the names of facts that are shares of a whole."""
+_COUNT = re.compile(r"[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*(?:[kKMGBT]|Ki|Mi)?")
+"""A number without a unit, as people write counts."""
 
 
 def fact_path(facts: Facts, key: str, *, where: str) -> str:
@@ -59,26 +58,16 @@ def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, 
         return path, value
     if fact.unit == "text":
         raise UserError("this fact is a text and cannot be set", where=where)
-    if fact.unit in ("", "1") and not value.endswith("%"):
-        whole = path.rsplit(".", 1)[-1] in WHOLE
-        number = parse_count(value, where=where, minimum=1 if whole else 0, whole=whole)
-    else:
-        number = parse(value, fact.unit or "1", where=where).value
-    if number <= 0:
-        raise UserError("must be above 0", where=where, given=value)
-    low, high = bounds(path)
-    if not low <= number <= high:
-        allowed = f"{low:g} to {high:g}" if high < float("inf") else f"at least {low:g}"
-        raise UserError("out of range", where=where, given=value, allowed=allowed)
+    unit = fields.unit_of(path, fact.unit) or ""
+    with placed(where):
+        if fields.is_number(unit) and _COUNT.fullmatch(value):
+            number, given = parse_count(value, minimum=-math.inf, whole=False), unit
+        else:
+            number, given = fields.quantity(path, value, unit)
+        for at in dict.fromkeys((path, fact.path)):
+            fields.check_unit(at, given, value, unit)
+            fields.check(at, number, given)
     return path, number
-
-
-def bounds(path: str) -> tuple[float, float]:
-    """What a set value may be by its meaning: a share is at most 1, a facility draws at least what its machines do."""
-    name = path.rsplit(".", 1)[-1]
-    if name == "pue":
-        return 1.0, float("inf")
-    return 0.0, 1.0 if name.endswith(SHARES) else float("inf")
 
 
 def _closest_fact(facts: Facts, key: str) -> str | None:

@@ -214,6 +214,24 @@ def show(value: float | None, unit: str, digits: int = 3) -> str:
     return f"{sig(value, digits)} {unit}".removesuffix(" 1")
 
 
+def write(value: float, unit: str) -> str:
+    """SI value -> text of six digits with a readable unit, for what was given and what is allowed.
+
+    >>> write(4.9e12, "B/s"), write(-2.1 / 3600, "USD/chip/s"), write(0.999, "1"), write(0, "B")
+    ('4.9 TB/s', '$-2.1/chip/h', '0.999', '0 B')
+    """
+    if unit == "USD/chip/s":
+        return f"${value * 3600:.6g}/chip/h"
+    if unit == "USD/J":
+        return f"${value * 3.6e6:.6g}/kWh"
+    unit = "" if unit == "1" else unit
+    ladder = _LADDERS.get(unit, ((1.0, unit),))
+    scale, name = next(
+        (rung for rung in ladder if abs(value) >= rung[0] * 0.9999), ladder[-1] if value else (1.0, unit)
+    )
+    return f"{value / scale:.6g} {name}".rstrip()
+
+
 def show_gib(value: float, digits: int = 3) -> str:
     """Bytes as GiB: what drivers report and what a memory fit is decided in."""
     return f"{sig(value / 2**30, digits)} GiB"

@@ -101,9 +101,10 @@ def test_products_by_tables_or_by_formula_where_none_reaches(facts: Facts, name:
 
 def test_a_share_above_the_published_rate_is_refused(facts: Facts) -> None:
     for name in ("gemm_efficiency", "attention_efficiency", "hbm_efficiency"):
-        mine = facts.with_values({f"training.neuroncore-v3.{name}": 1.2})
-        with pytest.raises(UserError, match=rf"training\.neuroncore-v3\.{name}.*not a share of the published rate"):
-            resolve(mine, "trn2")
+        with pytest.raises(
+            UserError, match=rf"training\.neuroncore-v3\.{name}: out of range, got '1.2'; allowed: above 0 to 1"
+        ):
+            facts.with_values({f"training.neuroncore-v3.{name}": 1.2})
 
 
 @pytest.mark.parametrize("ends", [False, True])

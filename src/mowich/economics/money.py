@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mowich.errors import UserError
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, Notes, product, unknown
 from mowich.facts import Fact, Facts
@@ -99,7 +100,7 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
     system with its reason, in which the terms are tried: capacity block (a dated list price for many chips at once), on demand, market
     quotes, three-year rental; never spot, which a job of weeks cannot rely on. Unknown when no fact of the term has a value.
 
-    Raises UserError for an unknown term.
+    Raises UserError for an unknown term, and for a fact that is no price of a chip and time.
     """
     if term not in TERMS:
         raise unknown_word("price term", term, TERMS, where="--set prices.term")
@@ -113,6 +114,8 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
     for path in paths:
         fact = facts.get(path)
         if fact is not None and isinstance(fact.value, float):
+            if fact.unit != RATE:
+                raise UserError(f"measures {fact.unit or 'a count'}", where=path, given=fact.shown, allowed=RATE, fix='a price says of what: "$2.10/chip/h"')  # fmt: skip
             return _price(facts, fact, _term_of(facts, system_id, path) if term == "default" else term, notes)
     wanted = "no published price" if term == "default" else f"no published {term} price"
     return Price(rate=unknown(RATE, wanted), label=wanted, fact_path="", term="")

@@ -14,8 +14,8 @@ from typing import Any
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries
-from mowich.facts.load import KINDS, Facts, file_problems, line_of, read_file
-from mowich.facts.schema import leaves
+from mowich.facts.load import KINDS, Facts, file_problems, known_unit, line_of, read_file
+from mowich.facts.schema import check_fact, leaves
 
 CHIP_FIELDS = (
     *(f"peak_dense.{precision}" for precision in ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4")),
@@ -128,12 +128,20 @@ def overlay_names(root: Path, base: Facts) -> list[UserError]:
         for path in sorted((root / kind).glob("*.yaml")):
             for leaf, node in leaves(_read(path), f"{kind}.{path.stem}"):
                 try:
-                    if "ref" in node:
-                        whole.get(leaf)
+                    if "ref" in node and (fact := whole.get(leaf)) is not None:
+                        check_fact(leaf, fact, known_unit(base, leaf))
                 except UserError as error:
                     keys = leaf.split(".")[2:]
                     where = f"{path}:{line_of(path, keys)} {'.'.join(keys)}"
-                    problems.append(UserError(error.what, where=where, given=error.given))
+                    problems.append(UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix))  # fmt: skip
+    for path in sorted((root / "chips").glob("*.yaml")) if not problems else ():
+        try:
+            whole.check_chip(path.stem)
+        except UserError as error:
+            if error.where is not None:  # a fact that cannot be read, already said with its line
+                continue
+            where = f"{path}:{line_of(path, ['memory', 'hbm_usable'])} memory.hbm_usable"
+            problems.append(UserError(error.what, where=where, given=error.given, fix=error.fix))
     if not problems:
         for path in sorted((root / "systems").glob("*.yaml")):
             if path.stem not in base.ids("systems"):
@@ -160,6 +168,11 @@ def _leaf_problems(path: str, leaf: Mapping[str, Any], facts: Facts) -> Iterator
     if "ref" in leaf:
         if not facts.leaf(str(leaf["ref"])):
             yield f"refers to '{leaf['ref']}', which does not exist"
+            return
+        try:
+            check_fact(path, facts.fact(path))
+        except UserError as error:
+            yield f"refers to '{leaf['ref']}': {error.line()}"
         return
     if "text" not in leaf and leaf["value"] is None:
         if not leaf.get("reason"):
@@ -197,6 +210,10 @@ def _system_problems(system: str, facts: Facts) -> Iterator[str]:
     if chip not in facts.ids("chips") or chip != facts.aliases().get(system, {}).get("chip", chip):
         yield f"its chip '{chip}' has no file, or is not the one of aliases.yaml"
         return
+    try:
+        facts.check_chip(chip)
+    except UserError as error:
+        yield f"chips.{chip}.memory.{error.line()}"
     missing = [key for key in ("family", "vendor") if not facts.meta("chips", chip).get(key)]
     if missing or not facts.meta("systems", system).get("display"):
         yield f"the system needs a display name and its chip '{chip}' a family and a vendor"

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import yaml
 
-from mowich.errors import UserError, did_you_mean, unknown
-from mowich.facts.schema import IDENTITY_KEYS, UNIT_OF_FIELD, Fact, check_unit, is_leaf, leaves, parse_leaf
+from mowich.errors import UserError, did_you_mean, placed, unknown
+from mowich.facts import fields
+from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves, parse_leaf
 from mowich.units import show
 
 KINDS = (
@@ -275,20 +276,41 @@ class Facts:
 
     # overrides ---------------------------------------------------------------------------------------------------------
     def with_values(self, values: Mapping[str, float | str | Fact]) -> Facts:
-        """A view in which some facts have other values (SI floats, words, or whole facts). A float becomes a fact without range, grade "user"."""
+        """A view in which some facts have other values (SI floats, words, or whole facts). A float becomes a fact without range, grade "user".
+
+        Raises UserError for a path without a fact, and for what the field cannot hold: the same checks as `--set` and `--facts`."""
         overrides = dict(self._overrides)
         for path, value in values.items():
             if isinstance(value, Fact):
+                with placed(path):
+                    check_fact(path, value, known_unit(self, path))
                 overrides[path] = value
             else:
                 old = self.fact(path)
                 is_word = isinstance(value, str)
                 if is_word != (old.unit == "text"):
                     raise UserError("a fact that is text takes words, another a number", where=path, given=value)
-                new = str(value) if is_word else float(value)
+                new = value if isinstance(value, str) else _as_float(path, value)
+                if isinstance(new, float):
+                    with placed(path):
+                        for at in dict.fromkeys((path, old.path)):
+                            fields.check(at, new, old.unit)
                 overrides[old.path] = replace(old, value=new, low=None, high=None, grade="user", reason=None, source=None,
                                               title="set by the user", locator=None, shown=new if isinstance(new, str) else show(new, old.unit), shown_range="")  # fmt: skip
-        return Facts(self._roots, self._files, self._cache, overrides)
+        changed = Facts(self._roots, self._files, self._cache, overrides)
+        for path in values:
+            parts = path.split(".")
+            if parts[0] == "chips" and parts[-1].startswith("hbm_"):
+                with placed(path):
+                    changed.check_chip(parts[1])
+        return changed
+
+    def check_chip(self, chip: str) -> None:
+        """Raise UserError, without a place, where a chip could use more memory than it has at the most."""
+        has, usable = (self.get(f"chips.{chip}.memory.{name}") for name in ("hbm_capacity", "hbm_usable"))
+        if has is not None and usable is not None and isinstance(has.value, float) and isinstance(usable.value, float):
+            most = has.value if has.high is None else has.high
+            fields.check_memory(most, usable.value if usable.low is None else usable.low)
 
     def with_root(self, root: Path) -> Facts:
         """These facts with one more directory laid over them, unchecked."""
@@ -379,6 +401,16 @@ def forget_changed(path: Path) -> None:
         _stamps[path] = stamp
 
 
+def _as_float(path: str, value: float) -> float:
+    """A number that was set. Raises UserError for a truth value, or what is no number."""
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        raise UserError("not a number", where=path, given=value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise UserError("not a finite number", where=path, given=str(value)[:40]) from None
+
+
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Overlay: groups merge, leaves and plain keys replace."""
     out = dict(base)
@@ -416,6 +448,12 @@ def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = 
     return problems
 
 
+def known_unit(base: Facts | None, path: str) -> str | None:
+    """The SI unit of the fact at a path; None where there is none, or where it is unknown and says no unit."""
+    fact = None if base is None else base.get(path)
+    return None if fact is None or fact.unit == "text" or (fact.value is None and not fact.unit) else fact.unit
+
+
 def _check_file(
     path: Path, kind: str, data: Mapping[str, Any], sources: Mapping[str, Any], base: Facts | None
 ) -> list[UserError]:
@@ -438,9 +476,8 @@ def _check_file(
         keys = leaf_path.split(".")[2:]
         try:
             if "ref" not in leaf:
-                fact = parse_leaf(leaf_path, leaf, sources)
-                if kind in ("chips", "systems"):
-                    check_unit(fact)
+                known_as = known_unit(base, leaf_path)
+                check_fact(leaf_path, parse_leaf(leaf_path, leaf, sources, known_as), known_as)
             if base is not None and name in base.ids(kind) and base.get(leaf_path) is None and kind not in ("prices",):
                 known = base.paths(root)
                 raise UserError(
@@ -453,7 +490,7 @@ def _check_file(
     for group, value in _plain_values(data, []):
         if len(group) > 1:
             where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
-            wanted = UNIT_OF_FIELD.get(group[-1])
+            wanted = fields.unit_of(".".join([root, *group]))
             if wanted and isinstance(value, int | float):
                 what, example = f"{value} has no unit", f"{value:g} {wanted}"
             else:

@@ -6,13 +6,17 @@ else that is a mapping is a group. Problems are collected with the path of the l
 
 from __future__ import annotations
 
+import datetime
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mowich.errors import UserError, did_you_mean
+from mowich.errors import UserError, did_you_mean, placed
 from mowich.estimate import GRADES
-from mowich.units import UNITS, parse
+from mowich.facts import fields
+from mowich.units import UNITS
 
 LEAF_KEYS = (
     "value",
@@ -29,6 +33,8 @@ LEAF_KEYS = (
     "formula",
     "note",
 )
+MOST = 10**300
+"""A longer whole number of a file is not read: it is no float."""
 IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance", "core", "note", "comment", "about")
 """Plain keys at the top of a file that say what it is about."""
 
@@ -76,8 +82,10 @@ def leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[
             yield from leaves(child, path)
 
 
-def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> Fact:
-    """A leaf that is not a reference -> Fact. Raises UserError for an unknown key, a missing unit, an unknown unit, a range that does not
+def parse_leaf(
+    path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]], known: str | None = None
+) -> Fact:
+    """A leaf that is not a reference -> Fact. `known`: SI unit of the fact that is there, for errors. Raises UserError for an unknown key, a missing unit, an unknown unit, a range that does not
     hold the value, or a grade that does not exist."""
     for key in leaf:
         if key not in LEAF_KEYS:
@@ -87,6 +95,7 @@ def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping
     grade = leaf.get("grade")
     if grade is not None and grade not in (*GRADES, "user"):
         raise UserError("unknown grade", where=path, given=grade, allowed=[*GRADES, "user"])
+    _check_date(path, leaf.get("date"))
     source_id = leaf.get("source")
     source = sources.get(source_id, {}) if source_id else {}
     common: dict[str, Any] = {
@@ -102,14 +111,13 @@ def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping
         if unit is not None and unit not in UNITS:
             raise UserError(f"unknown unit '{unit}'", where=path, fix=did_you_mean(str(unit), UNITS))
         return Fact(value=None, unit=UNITS[unit].unit if unit else "", shown="?", **common)
-    wanted = UNIT_OF_FIELD.get(path.rsplit(".", 1)[-1]) if path.startswith(("chips.", "systems.")) else None
-    value, unit = _number(raw, path, wanted)
+    value, unit = _number(raw, path, known)
     ends: list[float | None] = []
     for end in ("low", "high"):
         if end not in leaf:
             ends.append(None)
             continue
-        number, end_unit = _number(leaf[end], f"{path}.{end}")
+        number, end_unit = _number(leaf[end], f"{path}.{end}", known)
         if end_unit != unit:
             raise UserError(
                 f"{end} measures {end_unit or 'a count'}, the value {unit or 'a count'}", where=path, given=leaf[end]
@@ -124,40 +132,39 @@ def parse_leaf(path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping
     return Fact(value=value, unit=unit, low=low, high=high, shown=str(raw), shown_range=written, **common)
 
 
-def _number(raw: object, where: str, wanted: str | None = None) -> tuple[float, str]:
-    """A count (bare number) or a quantity string -> (SI value, unit). `wanted`: the only SI unit that a string may have."""
+def _number(raw: object, where: str, known: str | None) -> tuple[float, str]:
+    """A count (bare number) or a quantity string -> (SI value, unit)."""
     if isinstance(raw, bool):
         raise UserError("not a number", where=where, given=raw)
     if isinstance(raw, int | float):
+        if (isinstance(raw, int) and abs(raw) > MOST) or not math.isfinite(raw):
+            raise UserError("not a finite number", where=where, given=str(raw)[:40])
         return float(raw), ""
-    quantity = parse(raw, wanted, where=where)
-    return quantity.value, quantity.unit
+    if not isinstance(raw, str):
+        raise UserError("not a quantity", where=where, given=raw, allowed='a number and a unit, "4.9 TB/s"')
+    with placed(where):
+        return fields.quantity(where, raw, known)
+
+
+def _check_date(path: str, date: object) -> None:
+    """Raise UserError for what looks like a day, or a month, that the calendar does not have. Other words ("undated snapshot") may stand there."""
+    match = re.fullmatch(r"(\d{4})-(\d\d)(?:-(\d\d))?", str(date).strip())
+    if match:
+        try:
+            datetime.date(int(match[1]), int(match[2]), int(match[3] or 1))
+        except ValueError:
+            raise UserError("no day of the calendar", where=path, given=str(date), allowed="YYYY-MM-DD") from None
 
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-UNIT_OF_FIELD: Mapping[str, str] = {
-    "bandwidth": "B/s", "latency": "s", "hbm_capacity": "B", "hbm_usable": "B", "hbm_bandwidth": "B/s",
-    "bandwidth_per_direction": "B/s", "tdp": "W", "all_in": "W", "bf16": "FLOP/s", "fp8": "FLOP/s", "mxfp8": "FLOP/s",
-    "nvfp4": "FLOP/s", "mxfp4": "FLOP/s", "clock": "Hz",
-}  # fmt: skip
-"""The unit that a field of a chip or system must have, by its last name: a bare number there is an error."""
-
-
-def check_unit(fact: Fact) -> None:
-    """Raise UserError where a field that needs a unit has none or another one."""
-    wanted = UNIT_OF_FIELD.get(fact.path.rsplit(".", 1)[-1])
-    if wanted and isinstance(fact.value, float) and fact.unit != wanted:
-        if not fact.unit:
-            hint = (
-                f'write "{fact.shown} GiB" or "{fact.shown} GB"; they differ by 7%'
-                if wanted == "B"
-                else f"write its unit ({wanted})"
-            )
-            raise UserError(f"{fact.shown} has no unit", where=fact.path, fix=hint)
-        raise UserError(f"measures {fact.unit}", where=fact.path, given=fact.shown, allowed=wanted)
-    ends = [end for end in (fact.value, fact.low) if isinstance(end, float)]
-    if wanted and ends and (min(ends) < 0 or (min(ends) == 0 and wanted != "s")):
-        raise UserError("must be above 0", where=fact.path, given=fact.shown)
+def check_fact(path: str, fact: Fact, known: str | None = None) -> None:
+    """Raise UserError, without a place, where the field at `path` cannot hold a fact: its unit, its value or an end of its range. `known`: SI unit of
+    the fact that is there. The path is another than the fact's own where it refers to that."""
+    ends = [end for end in (fact.value, fact.low, fact.high) if isinstance(end, float)]
+    if ends or (fact.value is None and fact.unit):
+        fields.check_unit(path, fact.unit, fact.shown if fact.path == path and ends else fact.unit, known)
+    for end in ends:
+        fields.check(path, end, fact.unit)

@@ -93,10 +93,6 @@ class Efficiency:
     runtime_reserve: float
 
 
-OF_PUBLISHED = ("gemm_efficiency", "attention_efficiency", "hbm_efficiency")
-"""Fields of `Efficiency` that are a share of a published rate: nothing reaches more than all of it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
     """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field."""
@@ -335,8 +331,6 @@ def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int 
     for entry in fields(Efficiency):
         path = f"training.{family}.{entry.name}"
         efficiency[entry.name] = read(f"efficiency.{entry.name}", path)
-        if entry.name in OF_PUBLISHED and not 0.0 < efficiency[entry.name] <= 1.0:
-            raise UserError("not a share of the published rate", where=path, given=efficiency[entry.name], allowed="above 0, up to 1")  # fmt: skip
     constants: dict[str, Any] = {"name": stack_name}
     for entry in fields(Stack):
         if entry.name != "name":
