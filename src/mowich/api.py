@@ -15,9 +15,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from mowich import asked, workloads
 from mowich import facts as _facts
-from mowich import workloads
-from mowich.errors import UserError, unknown
+from mowich.errors import Problems, UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.plans.plan import TrainJob, parse_fixed
@@ -33,9 +33,7 @@ from mowich.studies.fleet import Fleet
 from mowich.studies.scores import Validation
 from mowich.studies.sweep import Sweep
 from mowich.studies.trade import Why
-from mowich.units import parse_batch, parse_count
 from mowich.workloads import Model
-from mowich.workloads.task import parse_task
 
 if TYPE_CHECKING:
     from mowich.nki import Result
@@ -66,7 +64,11 @@ def load(model: str) -> Model:
 
 def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
     """ "trn3", "trn3:64", "trn3-gen2*4", "ironwood:4x4x8" -> System."""
-    return resolve(facts or _facts.load(), name, chips=chips)
+    return resolve(facts or _facts.load(), name, chips=asked.chips(chips, "chips"))
+
+
+_TRAIN = '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}'
+_SERVE = '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}'
 
 
 def _job(train: Train) -> TrainJob:
@@ -76,18 +78,25 @@ def _job(train: Train) -> TrainJob:
             raise unknown("key of train", key, keys)
     for key in ("tokens", "seq", "batch"):
         if key not in train:
-            raise UserError(f"train needs {key!r}", allowed='{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}')
-    seq = int(parse_count(train["seq"], where="train.seq"))
-    sequences = parse_batch(train["batch"], seq, where="train.batch")
-    task, lora = parse_task(str(train.get("task", "pretrain")), where="train.task")
-    document = parse_count(train["document"], where="train.document") if train.get("document") is not None else None
-    fill = parse_count(train.get("fill", 1.0), where="train.fill", minimum=0, whole=False)
-    if not 0.0 < fill <= 1.0:
-        raise UserError("a share above 0 and at most 1", where="train.fill", given=train["fill"])
-    if document is not None and not 0.0 < document <= seq:
-        raise UserError("documents are at most as long as a sequence", where="train.document", given=train["document"])
-    return TrainJob(tokens=parse_count(train["tokens"], where="train.tokens"), seq=seq, batch_seqs=sequences, task=task, lora=lora,
-                    document=document, fill=fill)  # fmt: skip
+            raise UserError(f"train needs {key!r}", allowed=_TRAIN)
+    problems = Problems()
+    task = train.get("task")
+    job = asked.train(train["tokens"], train["seq"], train["batch"], problems, lambda key: f"train.{key}", task=None if task is None else str(task),
+                      document=train.get("document"), fill=train.get("fill", 1.0))  # fmt: skip
+    problems.stop()
+    if job is None:
+        raise UserError("train needs 'tokens', 'seq' and 'batch'", given=dict(train), allowed=_TRAIN)
+    return job
+
+
+def _systems(given: Sequence[str | System], chips: int | None, facts: Facts, *, equal: str = "chips", stack: str | None = None) -> list[str]:  # fmt: skip
+    """What the verbs call the systems of a comparison, each checked."""
+    if isinstance(given, str | System):
+        raise UserError("compare takes a list of systems", where="systems", given=_name(given), fix=f"[{_name(given)!r}]")  # fmt: skip
+    problems = Problems()
+    names = asked.systems([_name(s) for s in given], chips, facts, problems, "systems", equal=equal, stack=stack)
+    problems.stop()
+    return names
 
 
 def _name(system: str | System) -> str:
@@ -101,38 +110,21 @@ def _model(model: str | Model) -> Model:
 
 def _serving(serve: Serve) -> tuple[ServeJob, str | None]:
     """The serving job, and the engine asked for."""
-    from mowich.simulate.serving_search import ServeJob
-    from mowich.units import parse
-
     keys = ("isl", "osl", "ttft", "tpot", "cached", "accept", "engine")
     for key in serve:
         if key not in keys:
             raise unknown("key of serve", key, keys)
     for key in ("isl", "osl"):
         if key not in serve:
-            raise UserError(f"serve needs {key!r}", allowed='{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}')
-    more: dict[str, float] = {}
-    for key in ("ttft", "tpot"):
-        value = serve.get(key)
-        if value is None:
-            continue
-        more[f"{key}_s"] = (
-            parse(value, "s", where=f"serve.{key}").value if isinstance(value, str) else float(str(value))
-        )
-        if not more[f"{key}_s"] > 0:
-            raise UserError("must be above 0", where=f"serve.{key}", given=value)
-    cached = serve.get("cached", 0.0)
-    share = parse(cached if cached.strip().endswith("%") else f"{cached} x", "1", where="serve.cached").value if isinstance(cached, str) else float(str(cached))  # fmt: skip
-    if not 0 <= share < 1:
-        raise UserError("must lie in 0 to 1", where="serve.cached", given=cached, allowed="a share such as 0.6 or 60%")
-    accept = None if serve.get("accept") is None else float(str(serve["accept"]))
-    if accept is not None and not 1 <= accept <= 16:
-        raise UserError(
-            "must lie in 1 to 16", where="serve.accept", given=accept, allowed="tokens kept per step, such as 2.3"
-        )
+            raise UserError(f"serve needs {key!r}", allowed=_SERVE)
+    problems = Problems()
     engine = serve.get("engine")
-    return ServeJob(prompt=parse_count(serve["isl"], where="serve.isl"), output=parse_count(serve["osl"], where="serve.osl"),
-                    cached=share, accept=accept, **more), None if engine is None else str(engine)  # fmt: skip
+    job = asked.serve(serve["isl"], serve["osl"], problems, lambda key: f"serve.{key}", ttft=serve.get("ttft"), tpot=serve.get("tpot"),
+                      cached=serve.get("cached"), accept=serve.get("accept"), engine=engine)  # fmt: skip
+    problems.stop()
+    if job is None:
+        raise UserError("serve needs 'isl' and 'osl'", given=dict(serve), allowed=_SERVE)
+    return job, None if engine is None else str(engine)
 
 
 def _one_job(train: Train | None, serve: Serve | None, stack: str | None) -> None:
@@ -154,8 +146,8 @@ def compare(model: str | Model, systems: Sequence[str | System], *, train: Train
             fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> Comparison | ServeResult:  # fmt: skip
     """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"}; stack: training software, "jax-gpu"."""
     _one_job(train, serve, stack)
-    names = [_name(system) for system in systems]
-    known = facts or _facts.load()
+    known, chips = facts or _facts.load(), asked.chips(chips, "chips")
+    names = _systems(systems, chips, known, equal=equal, stack=stack)
     if serve is not None:
         from mowich.studies import serve_plan
 
@@ -187,7 +179,7 @@ def plan(model: str | Model, on: str | System, *, train: Train | None = None, se
          fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> PlanList | ServeResult:  # fmt: skip
     """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front too."""
     _one_job(train, serve, stack)
-    known = facts or _facts.load()
+    known, chips, top = facts or _facts.load(), asked.chips(chips, "chips"), asked.top(top, "top")
     if serve is not None:
         from mowich.studies import serve_plan
 
@@ -267,7 +259,10 @@ def fit(model: str | Model, on: str | System, *, train: Train | None = None, kv:
     from mowich.studies.serve_fit import fit_serving
     from mowich.studies.serve_plan import parse_serving
 
-    tokens, choices = parse_count(kv, where="kv"), parse_serving(fixed or {})
+    chips, tokens, choices = asked.chips(chips, "chips"), asked.count(kv, "kv", maximum=asked.LONGEST_SERVED), parse_serving(fixed or {})  # fmt: skip
+    problems = Problems()
+    asked.check_engine(engine, problems, "engine")
+    problems.stop()
     return fit_serving(_model(model), _name(on), tokens=tokens, facts=facts or _facts.load(), chips=chips, engine=engine, fixed=choices).fits  # fmt: skip
 
 
@@ -294,15 +289,14 @@ def collective(kind: str, on: str, *, sizes: Sequence[int | str], group: int | N
                fail: Sequence[str] = (), beside: Sequence[str] = (), facts: Facts | None = None) -> CollectiveStudy:  # fmt: skip
     """Time of a collective among whole chips for each size (bytes, or "1GiB"), with failed links and jobs beside it."""
     from mowich.studies import collectives as study
-    from mowich.units import parse
 
-    amounts = [round(parse(x, "B", where="sizes").value) if isinstance(x, str) else int(x) for x in sizes]
+    amounts = [asked.size(x, "sizes") for x in sizes]
     return study.collective(
         facts or _facts.load(),
         kind,
         on,
         sizes=amounts,
-        group=group,
+        group=asked.chips(group, "group"),
         network=network,
         oversubscription=oversubscription,
         fail=fail,
@@ -316,7 +310,7 @@ def goodput(on: str, *, days: float = 90.0, step_s: float = 5.0, spare_share: fl
     from mowich.simulate.faults import STRATEGIES
     from mowich.studies import goodput as study
 
-    return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, strategies=STRATEGIES if strategies is None else strategies, spare_share=spare_share, replica=replica, checkpoint_s=checkpoint_s, samples=samples,
+    return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, strategies=STRATEGIES if strategies is None else strategies, spare_share=spare_share, replica=asked.chips(replica, "replica"), checkpoint_s=checkpoint_s, samples=samples,
                          seed=seed)  # fmt: skip
 
 

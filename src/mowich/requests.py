@@ -1,50 +1,25 @@
 """The words of a question, read and checked before anything is computed. All its problems are told at once.
 
-The command line and the web page read a question with the same functions, so both accept and refuse the same. A question in Python has a reader of its own in
-`api`. A problem names the field by the option of the command line.
+The command line and the web page read a question with the same functions, so both accept and refuse the same. Numbers, jobs and names of systems are
+read by `asked`, which the Python functions call too. Here a problem names the field by the option of the command line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mowich.errors import UserError, UserErrors, unknown
+from mowich.errors import Problems as Problems
+from mowich.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
     from mowich.plans.plan import TrainJob
     from mowich.simulate.serving_search import ServeJob
     from mowich.workloads.model import Model
-
-
-class Problems:
-    """Collects `UserError`s so that one run reports every mistake."""
-
-    def __init__(self) -> None:
-        self.found: list[UserError] = []
-
-    @contextmanager
-    def watch(self, where: str | None = None) -> Iterator[None]:
-        """Keep a UserError of the block instead of raising it; `where` is said of those that do not say it themselves."""
-        try:
-            yield
-        except UserErrors as errors:
-            self.found += errors.errors
-        except UserError as error:
-            error.where = error.where or where
-            self.found.append(error)
-
-    def add(self, what: str, **details: Any) -> None:
-        self.found.append(UserError(what, **details))
-
-    def stop(self) -> None:
-        """Raise what was found."""
-        if self.found:
-            raise self.found[0] if len(self.found) == 1 else UserErrors(self.found)
 
 
 @dataclass(slots=True)
@@ -115,24 +90,20 @@ def read_settings(items: Sequence[str] | None, facts: Facts, problems: Problems)
 def read_count(
     text: str | None, flag: str, problems: Problems, *, minimum: float = 1, maximum: float | None = None
 ) -> float | None:
-    from mowich.units import parse_count
+    from mowich import asked
 
     if text is None:
         return None
     with problems.watch():
-        value = parse_count(text.removesuffix("tokens").strip(), where=flag, minimum=minimum)
-        if maximum is not None and value > maximum:
-            raise UserError(f"must be at most {maximum:g}", where=flag, given=text)
-        return value
+        return asked.count(text, flag, minimum=minimum, maximum=maximum)
     return None
 
 
 def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None, problems: Problems, note: Callable[[str], None],
              *, needs_tokens: bool = True, task: str | None = None, document: str | None = None, fill: float = 1.0) -> TrainJob | None:  # fmt: skip
     """The training job, or None when something is wrong or missing."""
-    from mowich.plans.plan import TrainJob
+    from mowich import asked
     from mowich.units import parse_batch
-    from mowich.workloads.task import parse_task
 
     if not train:
         problems.add("say what the work is", where="--train", fix="add --train, or --serve for serving")
@@ -145,81 +116,30 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
     for flag, value in required.items():
         if value is None:
             problems.add("is required with --train", where=flag, fix=f"for example {examples[flag]}")
-    all_tokens = read_count(tokens, "--tokens", problems)
-    per_seq = read_count(seq, "--seq", problems, maximum=1e9)
-    if seq and per_seq and seq.strip()[-1:] in "kK":
-        note(f"--seq {seq} is {per_seq:.0f} tokens (k is 1000); {seq.strip()[:-1]}Ki is a multiple of 1024")
-    seqs: float | None = None
-    if batch is not None:
-        with problems.watch():
-            seqs = parse_batch(batch, per_seq or 1, where="--batch")
-            if per_seq and batch.strip().isdigit():
-                text = batch.strip()
-                note(f"--batch {text} is {text} tokens, {seqs:.6g} sequences; {text} sequences are written {text}seqs")
-    kind, lora = parse_task("pretrain")
-    with problems.watch():
-        kind, lora = parse_task(task or "pretrain", where="--task")
-    packed = read_count(document, "--document", problems)
-    if packed and per_seq and packed > per_seq:
-        problems.add(f"{document} tokens are more than a sequence of {per_seq:.0f}", where="--document")
-    if problems.found or per_seq is None or seqs is None:
-        return None
-    if all_tokens and all_tokens < seqs * per_seq:
-        problems.add(
-            f"{tokens} tokens are less than one step of {seqs * per_seq:.6g}",
-            where="--tokens",
-            fix="train on more, or choose a smaller --batch",
-        )
-        return None
-    return TrainJob(
-        tokens=all_tokens or seqs * per_seq * fill,
-        seq=int(per_seq),
-        batch_seqs=seqs,
-        task=kind,
-        lora=lora,
-        document=packed,
-        fill=fill,
-    )
-
-
-def check_engine(engine: str | None, problems: Problems) -> None:
-    from mowich.simulate.engines import ENGINES
-
-    if engine is not None and engine not in ENGINES:
-        problems.found.append(unknown("engine", engine, ENGINES, where="--engine"))
+    job = asked.train(tokens, seq, batch, problems, task=task, document=document, fill=fill)
+    if seq and seq.strip()[-1:] in "kK":
+        with suppress(UserError):
+            per_seq = asked.count(seq, "--seq", maximum=asked.LONGEST)
+            note(f"--seq {seq} is {per_seq:.0f} tokens (k is 1000); {seq.strip()[:-1]}Ki is a multiple of 1024")
+    if seq and batch and batch.strip().isdigit():
+        with suppress(UserError):
+            text = batch.strip()
+            seqs = parse_batch(text, asked.count(seq, "--seq", maximum=asked.LONGEST))
+            note(f"--batch {text} is {text} tokens, {seqs:.6g} sequences; {text} sequences are written {text}seqs")
+    return None if problems.found else job
 
 
 def read_serving(isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None, engine: str | None,
                  problems: Problems) -> ServeJob | None:  # fmt: skip
     """The serving job, or None when something is wrong or missing; the engine is checked too."""
-    from mowich.simulate.serving_search import ServeJob
-    from mowich.units import parse
+    from mowich import asked
 
     for flag, value in (("--isl", isl), ("--osl", osl)):
         if value is None:
             problems.add(
                 "is required with --serve", where=flag, fix=f"for example {flag} {'8k' if flag == '--isl' else '1k'}"
             )
-    prompt, output = read_count(isl, "--isl", problems, maximum=1e8), read_count(osl, "--osl", problems, maximum=1e8)
-    limits = {}
-    for name, flag, value in (("ttft_s", "--ttft", ttft), ("tpot_s", "--tpot", tpot)):
-        if value is not None:
-            with problems.watch():
-                limits[name] = parse(value, "s", where=flag).value
-                if limits[name] <= 0:
-                    problems.add("must be above 0", where=flag, given=value)
-    share = 0.0
-    if cached is not None:
-        with problems.watch():
-            share = parse(cached if cached.strip().endswith("%") else f"{cached} x", "1", where="--cached").value
-            if not 0 <= share < 1:
-                problems.add("must lie in 0 to 1", where="--cached", given=cached, allowed="a share such as 0.6 or 60%")
-    if accept is not None and not 1 <= accept <= 16:
-        problems.add("must lie in 1 to 16", where="--accept", given=accept, allowed="tokens kept per step, such as 2.3")
-    check_engine(engine, problems)
-    if prompt is None or output is None:
-        return None
-    return ServeJob(prompt=prompt, output=output, cached=share, accept=accept, **limits)
+    return asked.serve(isl, osl, problems, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine)
 
 
 def read_systems(
@@ -233,23 +153,12 @@ def read_systems(
     stack: str | None = None,
 ) -> list[str]:
     """The names of --on, each checked: known, named once, and its number of chips in range."""
-    from mowich.machines.system import resolve
+    from mowich import asked
 
-    words = [w.strip() for w in on.split(",") if w.strip()]
-    if not words:
-        problems.add("names no system", where="--on", fix="for example --on trn3,gb300")
-    if single and len(words) > 1:
+    words = on.split(",")
+    if single and len([w for w in words if w.strip()]) > 1:
         problems.add("takes one system", where="--on", given=on, fix="mowich compare takes several")
-    for word in dict.fromkeys(w for w in words if words.count(w) > 1):
-        problems.add(f"'{word}' is named twice", where="--on")
-    taken: dict[tuple[str, int], str] = {}
-    for word in dict.fromkeys(words):
-        with problems.watch("--on"):
-            system = resolve(facts, word, chips=chips if equal in ("chips", "") else None, stack=stack)
-            other = taken.setdefault((system.id, system.chips), word)
-            if other != word:
-                raise UserError(f"'{other}' and '{word}' are the same {system.chips} chips of {system.id}")
-    return words
+    return asked.systems(words, chips, facts, problems, equal=equal, stack=stack)
 
 
 def read_model(name: str, problems: Problems) -> Model | None:

@@ -37,8 +37,8 @@ def collective(
     out: Out = None,
 ) -> None:  # fmt: skip
     """Time of a collective among whole chips, for each size: algorithm, what binds, bus bandwidth, with failed links or a job beside it."""
+    from mowich import asked
     from mowich.studies.collectives import collective as study
-    from mowich.units import parse, parse_count
 
     problems = Problems()
     one_form(as_json, as_csv, problems)
@@ -49,11 +49,11 @@ def collective(
         amounts = []
         for word in sizes.split(","):
             with problems.watch():
-                amounts.append(max(1, round(parse(word.strip(), "B", where="--bytes").value)))
+                amounts.append(asked.size(word, "--bytes"))
     ranks = None
     if group is not None:
         with problems.watch():
-            ranks = int(parse_count(group, where="--group"))
+            ranks = int(asked.count(group, "--group"))
     problems.stop()
     found = study(chosen.facts, kind, on, sizes=amounts, group=ranks, network=network or "", oversubscription=oversubscription, fail=fail or (),
                   beside=beside or ())  # fmt: skip

@@ -35,9 +35,10 @@ def goodput(
     out: Out = None,
 ) -> None:  # fmt: skip
     """Goodput of a long run by way of surviving failures: formula, Monte Carlo, range, where the time goes, and the recovery that 90% would need."""
+    from mowich import asked
     from mowich.simulate.faults import STRATEGIES
     from mowich.studies.goodput import goodput as study
-    from mowich.units import parse, parse_count
+    from mowich.units import parse
 
     problems = Problems()
     one_form(as_json, as_csv, problems)
@@ -50,18 +51,10 @@ def goodput(
         with problems.watch():
             checkpoint_s = parse(checkpoint, "s", where="--checkpoint").value
     with problems.watch():
-        share = (
-            float(spares[:-1]) / 100
-            if spares.endswith("%") and _is_number(spares[:-1])
-            else float(spares)
-            if _is_number(spares)
-            else -1.0
-        )
-        if share < 0:
-            problems.add("not a share", where="--spares", given=spares, allowed="a share such as 2% or 0.02")
+        share = asked.share(spares, "--spares")
     if replica is not None:
         with problems.watch():
-            chips = int(parse_count(replica, where="--replica"))
+            chips = int(asked.count(replica, "--replica"))
     problems.stop()
     with progress(quiet) as line:
         line("simulating failures")
@@ -85,11 +78,3 @@ def goodput(
         out=out,
         inputs=facts_changes(settings, facts),
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

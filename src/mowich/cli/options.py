@@ -63,7 +63,7 @@ Document = Annotated[
     str | None, typer.Option("--document", metavar="N", help="Mean tokens of documents packed into a sequence.")
 ]
 Fill = Annotated[
-    float, typer.Option("--fill", min=0.01, max=1.0, metavar="SHARE", help="Share of a sequence that is no padding.")
+    float, typer.Option("--fill", metavar="SHARE", help="Share of a sequence that is no padding, 0.01 to 1.")
 ]
 Chips = Annotated[
     str | None,

@@ -180,7 +180,7 @@ def plan(
     document: Document = None,
     fill: Fill = 1.0,
     chips: Chips = None,
-    top: Annotated[int, typer.Option("--top", min=1, max=1000, metavar="K", help="Plans to show.")] = 5,
+    top: Annotated[int, typer.Option("--top", metavar="K", help="Plans to show, at most 1000.")] = 5,
     neighbours: Annotated[
         bool, typer.Option("--neighbours", help="Why it wins: the best with each choice one step away.")
     ] = False,
@@ -223,6 +223,7 @@ def plan(
                         "--timeline": timeline, "--pick": pick != 1})  # fmt: skip
         return
 
+    from mowich import asked
     from mowich.cli.serving import only_serving
     from mowich.plans.plan import parse_fixed
     from mowich.studies.compare import plan as study
@@ -232,6 +233,8 @@ def plan(
     one_form(as_json, as_csv, problems)
     if timeline is not None and timeline.suffix not in (".json", ".svg"):
         problems.add("not a kind of timeline", where="--timeline", given=str(timeline), allowed="FILE.json, FILE.svg")
+    with problems.watch():
+        asked.top(top, "--top")
     if pick > max(top, 1):
         problems.add("is not among the plans", where="--pick", given=pick, allowed=f"1 to {top} (--top)")
     known = read_facts(facts, problems)

@@ -41,8 +41,6 @@ def power(
     if cap is not None:
         with problems.watch():
             watts = parse(cap, "W", where="--cap").value
-    if not 0.0 <= spares < 1.0:
-        problems.add("a share lies between 0 and 1", where="--spares", given=spares)
     problems.stop()
     rows = study(chosen.facts, on.split(","), cap_W=watts, spares=spares, tokens_per_s=tokens)
     result = {

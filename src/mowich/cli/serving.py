@@ -14,7 +14,6 @@ from mowich.cli.output import emit, noter, one_form, progress, style
 from mowich.errors import EXIT_INFEASIBLE
 from mowich.requests import (
     Problems,
-    check_engine,
     facts_changes,
     note_answers,
     note_chips,
@@ -89,6 +88,7 @@ def _no_training(problems: Problems, unused: dict[str, object]) -> None:
 def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str | None, settings: Sequence[str] | None, facts: Sequence[Path] | None,
         as_json: bool, plain: bool, quiet: bool, out: Path | None, unused: dict[str, object]) -> None:  # fmt: skip
     """`fit --serve`. unused: options of training that were given, by flag."""
+    from mowich import asked
     from mowich.studies.serve_fit import fit_serving
     from mowich.studies.serve_plan import parse_serving
 
@@ -96,10 +96,10 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
     _no_training(problems, unused)
-    check_engine(engine, problems)
+    asked.check_engine(engine, problems, "--engine")
     if kv is None:
         problems.add("is required with --serve", where="--kv", fix="for example --kv 128k, the tokens of one request")
-    tokens = read_count(kv, "--kv", problems, maximum=1e8)
+    tokens = read_count(kv, "--kv", problems, maximum=asked.LONGEST_SERVED)
     count = read_count(chips, "--chips", problems)
     loaded = read_model(model, problems)
     systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True)
@@ -138,9 +138,12 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
           engine: str | None, chips: str | None, top: int, settings: Sequence[str] | None, facts: Sequence[Path] | None, as_json: bool, as_csv: bool,
           plain: bool, quiet: bool, out: Path | None, seed: int, unused: dict[str, object]) -> None:  # fmt: skip
     """`plan --serve` (verb "plan") and `compare --serve` (verb "compare"). unused: options of training that were given, by flag."""
+    from mowich import asked
     from mowich.studies import serve_plan
 
     problems = Problems()
+    with problems.watch():
+        asked.top(top, "--top")
     one_form(as_json, as_csv, problems)
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)

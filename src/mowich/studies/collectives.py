@@ -177,7 +177,7 @@ def collective(facts: Facts, kind: str, on: str, *, sizes: Sequence[int], group:
         raise unknown("collective", kind, collectives.KINDS)
     bare = parse_spec(on)[2] is None
     default = resolve(facts, on)
-    wanted = group or default.chips
+    wanted = default.chips if group is None else group
     if wanted < 2:
         raise UserError("a collective needs at least two chips", where="--group", given=wanted)
     spec_chips = default.chips if not bare or wanted <= default.chips else wanted

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mowich import asked
 from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate
 from mowich.facts import Facts
@@ -88,20 +89,19 @@ def estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed
 
 def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Sequence[str] = STRATEGIES, spare_share: float = SPARE_SHARE, replica: int | None = None,
             checkpoint_s: float | None = None, samples: int = 1000, seed: int = 0) -> GoodputStudy:  # fmt: skip
-    """Goodput of a run of `days` days on a system under each strategy. Raises UserError for an unknown strategy or a share outside 0..1."""
+    """Goodput of a run of `days` days on a system under each strategy. Raises UserError for an unknown strategy, a share outside 0..1, and a seed below 0."""
     for name in strategies:
         if name not in STRATEGIES:
             raise unknown("strategy", name, STRATEGIES, where="--strategy")
-    if not 0.0 <= spare_share < 1.0:
-        raise UserError(
-            "a share of spare chips lies between 0 and 100%", where="--spares", given=f"{100 * spare_share:g}%"
-        )
+    asked.share(spare_share, "--spares")
     if not (0 < days < math.inf and 0 < step_s < math.inf) or samples < 10:
         raise UserError(
             "days and step are above 0, samples at least 10", given=f"{days} days, {step_s} s, {samples} samples"
         )
     if checkpoint_s is not None and checkpoint_s <= 0:
         raise UserError("the time between checkpoints is above 0", where="--checkpoint", given=f"{checkpoint_s:g} s")
+    if seed < 0:
+        raise UserError("must be at least 0", where="--seed", given=seed)
     system = resolve(facts, on)
     stated = {"chips": system.chips, "days": days, "step_s": step_s, "spare_share": spare_share, "replica_chips": min(system.chips, replica or REPLICA_CHIPS),
               "checkpoint_s": checkpoint_s}  # fmt: skip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.requests import Problems, check_engine, facts_changes, read_count, read_settings
+from mowich.requests import Problems, facts_changes, read_count, read_settings
 from mowich.web import asks, library
 from mowich.web.reading import Read, again, model_of, read, reply, safe_yaml
 from mowich.workloads.model import Model
@@ -189,11 +189,12 @@ def fit(ask: asks.Fit, facts: Facts) -> bytes:
     got = read(ask, facts)
     found: Any
     if ask.kv is not None:
+        from mowich.asked import LONGEST_SERVED, check_engine
         from mowich.studies.serve_fit import fit_serving
 
         problems = Problems()
-        check_engine(ask.engine, problems)
-        tokens = read_count(ask.kv, "--kv", problems, maximum=1e8)
+        check_engine(ask.engine, problems, "--engine")
+        tokens = read_count(ask.kv, "--kv", problems, maximum=LONGEST_SERVED)
         problems.stop()
         assert tokens is not None
         found = fit_serving(

@@ -1,0 +1,139 @@
+"""The Python functions refuse what the command line refuses, with the same words: both call the same readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import mowich
+from mowich.cli import run
+from mowich.errors import EXIT_BAD_INPUT, UserError
+
+TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
+SERVE = {"isl": "2k", "osl": "500"}
+TRAINED = ["--train", "--tokens", "1T", "--seq", "4096", "--batch", "512seqs"]
+SERVED = ["--serve", "--isl", "2k", "--osl", "500"]
+
+
+def plan(**more: Any) -> Callable[[], object]:
+    """A plan of training; `train` and `serve` replace fields of the job."""
+    job = (
+        {"serve": {**SERVE, **more.pop("serve")}} if "serve" in more else {"train": {**TRAIN, **more.pop("train", {})}}
+    )
+    return lambda: mowich.plan("llama-3.1-8b", "h100:8", **job, **more)
+
+
+def compare(systems: Any, **more: Any) -> Callable[[], object]:
+    return lambda: mowich.compare("llama-3.1-8b", systems, train=TRAIN, **more)
+
+
+def trained(*more: str, on: str = "h100:8", verb: str = "plan") -> list[str]:
+    options = dict(zip(TRAINED[1::2], TRAINED[2::2], strict=True))
+    options |= dict(zip(more[::2], more[1::2], strict=True))
+    return [verb, "llama-3.1-8b", "--train", "--on", on, *(w for pair in options.items() for w in pair)]
+
+
+def served(*more: str) -> list[str]:
+    return ["plan", "llama-3.1-8b", "--on", "h100:8", *SERVED, *more]
+
+
+BOTH: dict[str, tuple[Callable[[], object], list[str], tuple[str, str]]] = {
+    "tokens below a step": (plan(train={"tokens": "1k"}), trained("--tokens", "1k"), ("train.tokens", "--tokens")),
+    "fill": (plan(train={"fill": 1e-300}), trained("--fill", "1e-300"), ("train.fill", "--fill")),
+    "fill above 1": (plan(train={"fill": 1.5}), trained("--fill", "1.5"), ("train.fill", "--fill")),
+    "document": (plan(train={"document": "5000"}), trained("--document", "5000"), ("train.document", "--document")),
+    "seq": (plan(train={"seq": "2e9"}), trained("--seq", "2e9"), ("train.seq", "--seq")),
+    "task": (plan(train={"task": "fine"}), trained("--task", "fine"), ("train.task", "--task")),
+    "no system": (compare([]), trained(on=",", verb="compare"), ("systems", "--on")),
+    "twice": (compare(["h100:8", "h100:8"]), trained(on="h100:8,h100:8", verb="compare"), ("systems", "--on")),
+    "twice by another name": (
+        compare(["trn3:64", "trn3-gen2:64"]), trained(on="trn3:64,trn3-gen2:64", verb="compare"), ("systems", "--on"),
+    ),
+    "top 0": (plan(top=0), trained("--top", "0"), ("top", "--top")),
+    "top -1": (plan(top=-1), trained("--top", "-1"), ("top", "--top")),
+    "top of serving": (plan(serve={}, top=0), served("--top", "0"), ("top", "--top")),
+    "top 1001": (plan(top=1001), trained("--top", "1001"), ("top", "--top")),
+    "chips 1.5": (plan(chips="1.5"), trained("--chips", "1.5"), ("chips", "--chips")),
+    "chips 0": (plan(chips="0"), trained("--chips", "0"), ("chips", "--chips")),
+    "ttft": (plan(serve={"ttft": "0s"}), served("--ttft", "0s"), ("serve.ttft", "--ttft")),
+    "ttft without a unit": (plan(serve={"ttft": "2"}), served("--ttft", "2"), ("serve.ttft", "--ttft")),
+    "cached": (plan(serve={"cached": "150%"}), served("--cached", "150%"), ("serve.cached", "--cached")),
+    "accept": (plan(serve={"accept": 0.5}), served("--accept", "0.5"), ("serve.accept", "--accept")),
+    "isl": (plan(serve={"isl": "1G"}), served("--isl", "1G"), ("serve.isl", "--isl")),
+    "engine": (plan(serve={"engine": "vlm"}), served("--engine", "vlm"), ("serve.engine", "--engine")),
+    "kv": (
+        lambda: mowich.fit("llama-3.1-8b", "h100:1", kv="1G"),
+        ["fit", "llama-3.1-8b", "--serve", "--on", "h100:1", "--kv", "1G"], ("kv", "--kv"),
+    ),
+    "engine of fit": (
+        lambda: mowich.fit("llama-3.1-8b", "h100:1", kv="8k", engine="vlm"),
+        ["fit", "llama-3.1-8b", "--serve", "--on", "h100:1", "--kv", "8k", "--engine", "vlm"], ("engine", "--engine"),
+    ),
+    "size": (
+        lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=["-1B"]),
+        ["collective", "all-reduce", "--on", "trn3-gen2", "--bytes=-1B"], ("sizes", "--bytes"),
+    ),
+    "group": (
+        lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=["1MiB"], group="0"),  # type: ignore[arg-type]
+        ["collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB", "--group", "0"], ("group", "--group"),
+    ),
+    "replica": (
+        lambda: mowich.goodput("h100:1024", samples=20, replica="0"),  # type: ignore[arg-type]
+        ["goodput", "--on", "h100:1024", "--samples", "20", "--replica", "0"], ("replica", "--replica"),
+    ),
+    "seed": (
+        lambda: mowich.goodput("h100:1024", samples=20, seed=-1),
+        ["goodput", "--on", "h100:1024", "--samples", "20", "--seed", "-1"], ("--seed", "--seed"),
+    ),
+    "spares": (
+        lambda: mowich.power(["h100"], spares=-0.5), ["power", "--on", "h100", "--spares", "-0.5"], ("--spares", "--spares"),
+    ),
+    "spares above 1": (
+        lambda: mowich.power(["h100"], spares=1.5), ["power", "--on", "h100", "--spares", "1.5"], ("--spares", "--spares"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_python_and_the_command_line_refuse_alike(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    call, args, (place, flag) = BOTH[name]
+    assert run(args) == EXIT_BAD_INPUT
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(f"error: {flag}: ")
+    with pytest.raises(UserError) as error:
+        call()
+    said, wanted = error.value.line(), told[0].removeprefix("error: ")
+    assert said.replace("train.batch", "--batch").removeprefix(f"{place}: ").replace("'", "") == wanted.removeprefix(f"{flag}: ").replace("'", "")  # fmt: skip
+
+
+@pytest.mark.parametrize("call", [
+    plan(chips=True), plan(chips=1.5), plan(chips=[1]), plan(top=True), plan(top=1.5), plan(top="x"), compare("h100"), compare([], chips=8),
+    plan(train={"fill": True}), plan(train={"fill": float("nan")}), plan(train={"tokens": True}), plan(train={"seq": [1]}),
+    plan(serve={"ttft": True}), plan(serve={"ttft": [1]}), plan(serve={"ttft": float("nan")}), plan(serve={"tpot": float("inf")}),
+    plan(serve={"cached": True}), plan(serve={"cached": [1]}), plan(serve={"accept": True}), plan(serve={"accept": "abc"}),
+    plan(serve={"isl": None}), plan(serve={"engine": 3}),
+    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[-1]),
+    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[0]),
+    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1.5]),  # type: ignore[list-item]
+    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[True]),
+    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1024], group=0),
+    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1024], group=1.5),  # type: ignore[arg-type]
+    lambda: mowich.goodput("h100:1024", samples=20, replica=0),
+    lambda: mowich.goodput("h100:1024", samples=20, replica=-1),
+    lambda: mowich.power(["h100"], spares=float("nan")),
+    lambda: mowich.system("h100", chips=True),
+])  # fmt: skip
+def test_python_values_of_another_kind_are_refused(call: Callable[[], object]) -> None:
+    with pytest.raises(UserError) as error:
+        call()
+    assert len(error.value.line().splitlines()) == 1
+
+
+def test_text_is_a_number_of_chips_as_on_the_command_line() -> None:
+    as_text = mowich.plan("llama-3.1-8b", "h100", train=TRAIN, chips="8", top=1)  # type: ignore[call-overload]
+    assert (
+        as_text.rows[0].step_s.value == mowich.plan("llama-3.1-8b", "h100:8", train=TRAIN, top=1).rows[0].step_s.value
+    )
