@@ -17,8 +17,8 @@ test: $(STAMP) lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -45,9 +45,9 @@ test-slow: $(STAMP)
 site: $(STAMP)
 	$(PYTHON) -m venv $(VENV)-site
 	$(VENV)-site/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-site.txt
-	$(BIN)/python benchmarks/build_site.py
+	$(BIN)/python tools/build_site.py
 	NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --strict --quiet
-	$(BIN)/python benchmarks/build_site.py --check
+	$(BIN)/python tools/build_site.py --check
 
 # the web page in a browser, hostile requests, load: tests/web/README.md; needs Debian's chromium and npm
 test-web: $(STAMP) $(VENV)-web/.installed
@@ -65,12 +65,12 @@ bench: $(STAMP)
 
 # what the documents show: output of commands, values of facts, accuracy
 docs: accuracy
-	$(BIN)/python benchmarks/fleet_pages.py --speeds
-	$(BIN)/python benchmarks/documents.py
+	$(BIN)/python tools/fleet_pages.py --speeds
+	$(BIN)/python tools/documents.py
 
 # pages that a script writes whole: accuracy, goodput, claims, optimal plans, scaling
 accuracy: $(STAMP)
-	$(BIN)/python benchmarks/pages.py
+	$(BIN)/python tools/pages.py
 
 # docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
 # (tests/conformance/README.md):

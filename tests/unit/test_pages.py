@@ -15,7 +15,7 @@ from mowich.facts import Facts
 from mowich.fleets.problem import read_rates
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCHMARKS = ROOT / "benchmarks"
+TOOLS = ROOT / "tools"
 
 FACTS_HASH = re.compile(r"\(facts [0-9a-f]{12}\)")
 """Changes with every edit of any fact, the numbers of a page do not."""
@@ -24,9 +24,9 @@ FACTS_HASH = re.compile(r"\(facts [0-9a-f]{12}\)")
 @pytest.fixture(scope="module", autouse=True)
 def scripts() -> Iterator[None]:
     """The scripts import each other by name, as they do when they are run."""
-    sys.path.insert(0, str(BENCHMARKS))
+    sys.path.insert(0, str(TOOLS))
     yield
-    sys.path.remove(str(BENCHMARKS))
+    sys.path.remove(str(TOOLS))
 
 
 def script(name: str) -> ModuleType:
@@ -34,11 +34,11 @@ def script(name: str) -> ModuleType:
 
 
 def names() -> tuple[str, ...]:
-    sys.path.insert(0, str(BENCHMARKS))
+    sys.path.insert(0, str(TOOLS))
     try:
         found: tuple[str, ...] = script("pages").SCRIPTS
     finally:
-        sys.path.remove(str(BENCHMARKS))
+        sys.path.remove(str(TOOLS))
     return found
 
 
@@ -47,9 +47,7 @@ def test_a_page_is_what_its_script_writes(name: str) -> None:
     for path, text in script(name).pages().items():
         now, kept = (FACTS_HASH.sub("", t).splitlines() for t in (text, path.read_text(encoding="utf-8")))
         changed = [f"- {a[:300]}\n+ {b[:300]}" for a, b in zip(kept, now, strict=False) if a != b]
-        assert kept == now, f"{path.name} is not what benchmarks/{name}.py gives: run `make docs`\n" + "\n".join(
-            changed[:5]
-        )
+        assert kept == now, f"{path.name} is not what tools/{name}.py gives: run `make docs`\n" + "\n".join(changed[:5])
 
 
 def test_every_generated_page_is_compared_or_says_why_not() -> None:
@@ -66,7 +64,7 @@ def test_every_generated_page_is_compared_or_says_why_not() -> None:
 
 def _files(name: str) -> Iterator[Path]:
     """The pages that a script names, without running it."""
-    for word in re.findall(r'"([\w-]+\.md)"', (BENCHMARKS / f"{name}.py").read_text(encoding="utf-8")):
+    for word in re.findall(r'"([\w-]+\.md)"', (TOOLS / f"{name}.py").read_text(encoding="utf-8")):
         yield ROOT / "docs" / word
 
 
@@ -84,7 +82,7 @@ def test_pictures_of_a_fleet_are_drawn_from_its_answer(name: str, facts: Facts) 
     fleets = script("fleet_pages")
     digests = fleets.drawn_from(fleets.answer(name, facts))
     for place, picture in fleets.pictures(name).items():
-        assert fleets.is_current(picture, digests[place]), f"{picture.name}: run `python benchmarks/fleet_pages.py`"
+        assert fleets.is_current(picture, digests[place]), f"{picture.name}: run `python tools/fleet_pages.py`"
 
 
 def test_a_speed_that_moves_is_told(facts: Facts) -> None:
@@ -93,3 +91,43 @@ def test_a_speed_that_moves_is_told(facts: Facts) -> None:
     assert fleets.moved(kept, kept) == []
     less = {key: rate for key, rate in kept.items() if key != ("chat", "trn3")}
     assert [line.split(":")[0] for line in fleets.moved(kept, less)] == ["chat on trn3"]
+
+
+SCRIPT = re.compile(r"(?<![\w/.-])(?:tools|benchmarks)/\w+\.\w+")
+"""A file of one of the two folders, as code, settings and pages name it from the root."""
+SKIPPED = ("tests/golden/answers/", "src/mowich/facts/training/", "src/mowich/tables/data/", "CHANGELOG.md")
+"""Answers that are kept, facts that say where they were fitted, tables, and what was true when it was written."""
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """(path from the root, text) of what may name a script."""
+    for folder in (".", ".github", ".ci", "docs", "src", "tests", "tools", "benchmarks", "scenarios", "kernels"):
+        files = (ROOT / folder).glob("*") if folder == "." else (ROOT / folder).rglob("*")
+        for path in sorted(files):
+            name = path.relative_to(ROOT).as_posix()
+            if name.startswith(SKIPPED) or path.suffix not in ("", ".md", ".py", ".yaml", ".yml", ".toml", ".csv"):
+                continue
+            if path.is_file():
+                yield name, path.read_text(encoding="utf-8")
+
+
+def test_a_script_that_is_named_is_there() -> None:
+    named = {(name, script) for name, text in _texts() for script in SCRIPT.findall(text)}
+    assert len(named) > 30
+    assert [f"{name}: {script}" for name, script in sorted(named) if not (ROOT / script).is_file()] == []
+
+
+@pytest.mark.parametrize("folder", ["tools", "benchmarks"])
+def test_the_page_of_a_folder_of_scripts_names_each(folder: str) -> None:
+    page = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+    missing = [p.name for p in sorted((ROOT / folder).iterdir()) if p.is_file() and f"`{p.name}" not in page]
+    assert [name for name in missing if name != "README.md"] == []
+
+
+def test_timings_and_tools_are_apart() -> None:
+    """A file of benchmarks that imports a tool has something in it that is no timing, and `make bench` runs nothing of tools."""
+    tools = {p.stem for p in TOOLS.glob("*.py")}
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        imported = re.findall(r"^(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not set(imported) & tools, path.name
+    assert not [name for name in tools if name.startswith("test_")]

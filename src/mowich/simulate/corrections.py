@@ -1,7 +1,7 @@
 """What measured serving differs by from the model, by engine, model, chip and release: shrunken factors, and the width of a prediction.
 
 A correction is ln(measured / predicted) that a class of cases shares beyond what its parents explain, pulled towards zero in proportion to how
-little it is supported (a hierarchical, or "random effects", fit: `benchmarks/fit_serving.py`). Classes that the table does not hold count as
+little it is supported (a hierarchical, or "random effects", fit: `tools/fit_serving.py`). Classes that the table does not hold count as
 zero, and widen the interval by the spread of their level. Numbers: `facts/serving/corrections.csv`.
 """
 

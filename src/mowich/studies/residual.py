@@ -2,7 +2,7 @@
 
 Errors on rows left out of the fit grow with some parts of a step (experts, network, host, attention), with the software (tuned, framework, Neuron),
 and with what had to be assumed. Each such feature x_j has a fact w_j of `training.residuals`; they combine as independent errors,
-W = sqrt(sum (w_j x_j)^2). `benchmarks/fit_training.py widths` fits the facts to errors of groups of rows and of whole sources left out.
+W = sqrt(sum (w_j x_j)^2). `tools/fit_training.py cross` fits the facts to errors of groups of rows and of whole sources left out.
 Ranges of facts that no measurement has tested come on top (`studies.compare.spread`).
 """
 

@@ -182,7 +182,7 @@ class LeftOut:
 
 def left_out() -> tuple[LeftOut, ...]:
     """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off. `make accuracy` writes those of training,
-    `benchmarks/fit_serving.py --page` those of serving."""
+    `tools/fit_serving.py --page` those of serving."""
     return tuple(LeftOut(**entry) for entry in json.loads(left_out_file().read_text(encoding="utf-8")))
 
 

@@ -1,7 +1,7 @@
 """Fits the constants of facts/networks/collectives.yaml again, and prints them beside those that ship.
 
     pip install aiconfigurator-core==0.12.* pandas pyarrow scipy
-    python benchmarks/collectives_fit.py
+    python tools/collectives_fit.py
 
 Data: NCCL tables of aiconfigurator (half precision; NCCL 2.29.2, A100 2.27.3; 2, 4 and 8 GPUs) and the multi-node rows of facts/published/collectives.csv, which
 count four times. Loss: soft L1 of the log of predicted over measured, cut at a factor of 1.8. One constant per mechanism and chip family; none for a row.

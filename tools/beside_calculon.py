@@ -1,6 +1,6 @@
 """Mowich beside Calculon, in one run: the same model, system and space; how fast each evaluates it and what each finds best.
 
-    CALCULON=../calculon python benchmarks/beside_calculon.py [--sample 3000] [--top 300] [--json FILE]
+    CALCULON=../calculon python tools/beside_calculon.py [--sample 3000] [--top 300] [--json FILE]
 
 CALCULON is a checkout of github.com/calculon-ai/calculon (Apache-2.0); without it only Mowich runs. Calculon's logging is disabled, which makes it four to
 seven times faster than as shipped, so that the comparison is with its arithmetic. Times are CPU seconds of one process.

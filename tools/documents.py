@@ -39,6 +39,7 @@ PAGES = tuple(
             *ROOT.glob("*.md"),
             *(ROOT / "docs").glob("*.md"),
             ROOT / "benchmarks" / "README.md",
+            ROOT / "tools" / "README.md",
             ROOT / "tests" / "conformance" / "README.md",
         ]
     )

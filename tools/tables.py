@@ -1,7 +1,7 @@
 """Renews the figures of docs/tables.md from the tables that ship: shares of the array's and HBM's rates, what a large matmul is bound by,
 and how far interpolation is from the clock at shapes of real models, which are not in the tables.
 
-    python benchmarks/tables.py
+    python tools/tables.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes docs/optimal-plans.md: the best plan of each system of the README's comparison, why it wins, and what its neighbours take.
 
-python benchmarks/optimal_plans.py
+python tools/optimal_plans.py
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEAD = """# The optimal plans of the main comparison, and their neighbours
 
 DeepSeek-V3, 15T tokens, 4,096 tokens a sequence, 16,384 sequences a step, 16,384 chips of each system. Per system: the best plan, where its time goes, the
 sentence of `mowich plan ... --neighbours` on why it wins, and the neighbours: the best plan with one choice a step away and all others made anew, by how much it is slower
-or does not fit, and the part of the step that grows most. Written by `python benchmarks/optimal_plans.py`.
+or does not fit, and the part of the step that grows most. Written by `python tools/optimal_plans.py`.
 """
 
 

@@ -1,4 +1,4 @@
-"""Pages that a script writes whole: `python benchmarks/pages.py` renews all of them (part of `make docs`), tests/unit/test_pages.py compares them.
+"""Pages that a script writes whole: `python tools/pages.py` renews all of them (part of `make docs`), tests/unit/test_pages.py compares them.
 
 Each script of `SCRIPTS` has `pages()`, the files that it is for with their text, from the shipped facts and rows alone and in seconds. Left out, with the reason, in
 `NOT_COMPARED`: what needs minutes, other packages or files that do not ship.
@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("accuracy", "collectives_accuracy", "goodput_page", "claims_page", "optimal_plans", "scaling")
 
 NOT_COMPARED = {
-    "tables.md": "benchmarks/tables.py runs kernels for half a minute of CPU",
-    "accuracy-serving.md": "benchmarks/fit_serving.py fits for minutes, to rows that do not ship",
-    "kernel-timing.md": "benchmarks/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
+    "tables.md": "tools/tables.py runs kernels for half a minute of CPU",
+    "accuracy-serving.md": "tools/fit_serving.py fits for minutes, to rows that do not ship",
+    "kernel-timing.md": "tools/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
     "conformance.md": "runs third-party kernels for hours: `make conformance`",
     "parameters.md": "counts with torch and transformers: `make test-slow`",
     "flops.md": "counts with torch and transformers: `make test-slow`",

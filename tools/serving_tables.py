@@ -1,6 +1,6 @@
 """Operator timing tables against fitted constants, on measured Trainium serving.
 
-    python benchmarks/serving_tables.py CSV        (../shared/truth/serving_calibration.csv, or rows of your own in that form)
+    python tools/serving_tables.py CSV        (../shared/truth/serving_calibration.csv, or rows of your own in that form)
 
 For each row of Trainium 1, Inferentia2 (the same NeuronCore) and Trainium 2 with 16-bit weights, a step is predicted twice without corrections: matrix products and decode attention from the
 constants of `facts/serving`, and from `mowich.tables`. Each side gets the factor on these operators, and then also on the fixed time per layer, that suits it

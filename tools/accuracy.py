@@ -38,7 +38,7 @@ source with many rows weighs more: read the tables by source too.
 
 ## Left out of the fit
 
-`python benchmarks/fit_training.py cross` fits the constants of `facts/training` again without a fifth of the groups (chip, model, precision, task), then
+`python tools/fit_training.py cross` fits the constants of `facts/training` again without a fifth of the groups (chip, model, precision, task), then
 without a fifth of the sources, and predicts what was left out. Intervals there have widths that were fitted without those rows too. In sample: all rows in
 the fit. The formulas and the rules by which rows are read were chosen with all rows in view, so even the figures left out are somewhat better than a new run will see.
 Trainium's steps are those of the software as shipped, by formulas; the same steps by kernel tables, hand-tuned and with a learned factor, are in [tables.md](tables.md#as-shipped-and-hand-tuned-every-published-run).

@@ -1,6 +1,6 @@
 """Measured times of NKI kernels beside the clock's: the table of docs/kernel-timing.md.
 
-    python benchmarks/kernel_timing.py [CHECKOUT of aws-neuron-sdk [CHECKOUT of nki-library]]
+    python tools/kernel_timing.py [CHECKOUT of aws-neuron-sdk [CHECKOUT of nki-library]]
 
 Without a checkout only the single instructions and the structures of our own are timed. Measured values: AWS's documentation, as cited.
 `MAMBA=all` times longer mamba runs too, a minute more.

@@ -1,7 +1,7 @@
 """What the pages docs/fleet-*.md rest on: the speeds beside each scenario, and the charts of `mowich report` drawn by a headless browser and kept as SVG.
 
-`python benchmarks/fleet_pages.py` predicts the speeds anew (seconds) and writes scenarios/SCENARIO.rates.json, then draws the charts whose numbers have moved;
-`--speeds` stops before the charts. The text of the pages is output of their commands: `benchmarks/documents.py` renews it.
+`python tools/fleet_pages.py` predicts the speeds anew (seconds) and writes scenarios/SCENARIO.rates.json, then draws the charts whose numbers have moved;
+`--speeds` stops before the charts. The text of the pages is output of their commands: `tools/documents.py` renews it.
 
 The charts need Chromium (Debian: apt-get install chromium). Each file ends in a digest of the numbers that it was drawn from, so that a test can tell without a
 browser whether it is current (`drawn_from`).

@@ -4,7 +4,7 @@ Constants start at the priors of `facts/serving/priors.csv` (medians of operator
 with a robust loss finds the constants and the corrections by class together, each pulled to its prior. Held out: whole (chip, model, framework version)
 groups are left out, in turn, and everything is fitted again without them. The constants that ship are fitted to all rows.
 
-    python benchmarks/fit_serving.py FILE.csv [--folds 30] [--write] [--page]
+    python tools/fit_serving.py FILE.csv [--folds 30] [--write] [--page]
 
 One fold takes about two seconds on one core.
 """
@@ -325,7 +325,7 @@ def write(
     p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
 ) -> None:
     """facts/serving: a YAML file for each family and engine, and corrections.csv."""
-    text = "\n".join(["# Corrections of serving times by class, ln(measured / predicted); written by benchmarks/fit_serving.py. Do not edit.",
+    text = "\n".join(["# Corrections of serving times by class, ln(measured / predicted); written by tools/fit_serving.py. Do not edit.",
                       *table_of(p, fit, noise, width, rows)])  # fmt: skip
     (FOLDER / "corrections.csv").write_text(text + "\n", encoding="utf-8")
     position = {name: i for i, name in enumerate(p.table.columns.names)}
@@ -353,7 +353,7 @@ def write(
             leaf = f"{{value: {show(math.exp(middle))}, low: {show(low)}, high: {show(high)}, source: mowich-serving-fit, date: 2026-11-25, {why}}}"
         files.setdefault(name, []).append(f"{field}: {leaf}")
     for name, lines in files.items():
-        head = f"# Constants of serving, written by benchmarks/fit_serving.py from priors.csv and published rows; docs/serving.md says what each means.\nid: {name}\n"
+        head = f"# Constants of serving, written by tools/fit_serving.py from priors.csv and published rows; docs/serving.md says what each means.\nid: {name}\n"
         (FOLDER / f"{name}.yaml").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
 
 

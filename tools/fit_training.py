@@ -4,8 +4,8 @@ A constant is fitted when it has grade C and a range; the range is its prior (lo
 out) and its hard bound. The loss is Huber's on ln(predicted/measured), each source weighed by rows^-1/4. Gauss-Newton steps: one
 evaluation of a case with columns of constants, one perturbed in each, gives its whole gradient.
 
-    python benchmarks/fit_training.py fit      fit all rows, write the constants into facts/training
-    python benchmarks/fit_training.py cross    leave out groups, then sources; write the widths of intervals, and every row's error to held_out.csv
+    python tools/fit_training.py fit      fit all rows, write the constants into facts/training
+    python tools/fit_training.py cross    leave out groups, then sources; write the widths of intervals, and every row's error to held_out.csv
 
 A group is (chip, model, precision, task). Takes about 8 s a fit on one idle core.
 """

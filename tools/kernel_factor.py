@@ -1,6 +1,6 @@
 """What Trainium's software costs over hand-tuned kernels, learned where both are known, and whether that predicts better than a direct fit.
 
-    python benchmarks/kernel_factor.py        renews the figures of docs/tables.md between their marks; about a minute
+    python tools/kernel_factor.py        renews the figures of docs/tables.md between their marks; about a minute
 
 Measured over hand-tuned time of every published Trainium run, then two ways to predict a step as shipped, each fitted without a fifth of the groups
 (chip, model, precision, task) and without whole sources, folds as in `fit_training.py`: the formulas of `simulate.train` with the constants of

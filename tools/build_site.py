@@ -3,8 +3,8 @@
 Pages are those of the repository, and a link from one to a file of the source leads to a copy of that file. Notebooks are run here and become pages with what their
 cells gave; a picture becomes a file of its own beside the page. Nothing on the site is fetched from elsewhere: `check` reads what was built and says what would be.
 
-    python benchmarks/build_site.py            lay out build/site-src
-    python benchmarks/build_site.py --check    after MkDocs: no request leaves the site
+    python tools/build_site.py            lay out build/site-src
+    python tools/build_site.py --check    after MkDocs: no request leaves the site
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ RENAMED = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
+    "tools/README.md": "tools.md",
     "docs/README.md": "pages.md",
 }
 STYLE = (
@@ -131,7 +132,7 @@ def shown(path: Path, number: int, printed: str, value: Any) -> list[str]:
 def build() -> None:
     """Lay out every page, every notebook and every file that a page links to."""
     shutil.rmtree(SOURCE, ignore_errors=True)
-    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+    pages = [ROOT / name for name in RENAMED if not name.startswith("docs/")]
     pages += sorted((ROOT / "docs").rglob("*.md"))
     linked: set[Path] = set()
     for page in pages:
