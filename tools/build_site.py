@@ -29,6 +29,7 @@ RENAMED = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
     "tools/README.md": "tools.md",
     "docs/README.md": "pages.md",

@@ -1,0 +1,126 @@
+"""What stands around the code: the version in every place, the wheel, the workflow, the hooks before a commit, the forms for issues."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+import mowich
+
+ROOT = Path(__file__).resolve().parents[2]
+GITHUB = ROOT / ".github"
+
+
+def check_wheel() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mowich_check_wheel", ROOT / "tools" / "check_wheel.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = read(ROOT / "CITATION.cff")
+    assert str(citation["version"]) == project["version"] == mowich.__version__
+    assert citation["license"] == project["license"]
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == project["version"]
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    wheel = next(tmp_path.glob("*.whl"))
+    check = check_wheel()
+    assert check.problems(wheel) == []
+    worse = tmp_path / "worse.whl"
+    left_out, changed = "mowich/facts/sources.yaml", "mowich/units.py"
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(worse, "w") as new:
+        for name in old.namelist():
+            if name != left_out:
+                new.writestr(name, b"" if name == changed else old.read(name))
+        new.writestr("tests/conftest.py", "")
+    assert check.problems(worse) == [
+        f"not in the wheel: {left_out}",
+        "not in src: tests/conftest.py",
+        f"other bytes than in src: {changed}",
+    ]
+
+
+def test_the_workflow_runs_the_makefile_and_nothing_else() -> None:
+    flow = read(GITHUB / "workflows" / "ci.yml")
+    ran = [step["run"] for job in flow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert ran
+    for line in ran:
+        found = re.fullmatch(r"make ([\w-]+) PYTHON=python", line)
+        assert found is not None, line
+        assert found[1] in targets(), line
+    least = re.search(r">=([\d.]+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("requires-python")[1])
+    assert least is not None
+    assert least[1] in flow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert flow[True]["schedule"]  # YAML 1.1 reads "on" as true
+    assert flow["permissions"] == {"contents": "read"}
+
+
+def test_hooks_before_a_commit_fetch_nothing_and_run_what_lint_runs() -> None:
+    repos = read(ROOT / ".pre-commit-config.yaml")["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    entries = [hook["entry"] for hook in repos[0]["hooks"]]
+    assert all(hook["language"] == "system" for hook in repos[0]["hooks"])
+    assert "make lint" in entries
+    lint = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nlint:")[1].split("\n\n")[0]
+    for verb in ("ruff check", "ruff format"):
+        assert any(entry.startswith(f".venv/bin/{verb}") for entry in entries)
+        folders = re.search(rf"{verb} (?:--check )?([\w ]+)", lint)
+        assert folders is not None
+        wanted = "^(" + "|".join(folders[1].split()) + ")/"
+        assert all(h["files"] == wanted for h in repos[0]["hooks"] if verb in h["entry"])
+
+
+@pytest.mark.parametrize("name", ["bug", "fact", "kernel", "wrong_number"])
+def test_a_form_for_issues_asks_for_what_is_needed(name: str) -> None:
+    form = read(GITHUB / "ISSUE_TEMPLATE" / f"{name}.yml")
+    assert {"name", "description", "title", "body"} <= set(form)
+    fields = [f for f in form["body"] if f["type"] != "markdown"]
+    assert {f["type"] for f in fields} <= {"input", "textarea", "dropdown"}
+    ids = [f["id"] for f in fields]
+    assert len(ids) == len(set(ids))
+    assert all(f["attributes"]["label"] for f in fields)
+    assert sum(f.get("validations", {}).get("required", False) for f in fields) >= 3
+
+
+def test_the_form_of_a_change_asks_for_what_contributing_demands() -> None:
+    form = (GITHUB / "pull_request_template.md").read_text(encoding="utf-8")
+    rules = (
+        (ROOT / "CONTRIBUTING.md")
+        .read_text(encoding="utf-8")
+        .split("\n## What a change must show\n")[1]
+        .split("\n## ")[0]
+    )
+    for command in ("make test", "make golden-diff", "make golden", "make docs", "mowich facts check"):
+        assert f"`{command}`" in form, command
+        assert f"`{command}`" in rules, command
+    assert "CHANGELOG.md" in form
+    assert "failed before" in form

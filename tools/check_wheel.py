@@ -1,0 +1,52 @@
+"""Whether a wheel holds the package, the whole package and nothing else.
+
+    python tools/check_wheel.py dist/mowich-*.whl
+
+A file that .gitignore matches is left out of a wheel without a word, and facts are files: so each file under src/mowich is looked for, and each file
+of the wheel must be one of them or the wheel's own record.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def problems(wheel: Path) -> list[str]:
+    """One line for each thing that is wrong with a wheel of this checkout."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    record = f"{project['name']}-{project['version']}.dist-info/"
+    source = ROOT / "src"
+    wanted = {
+        p.relative_to(source).as_posix(): p
+        for p in (source / "mowich").rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
+    }
+    with zipfile.ZipFile(wheel) as file:
+        held = set(file.namelist())
+        out = [f"not in the wheel: {name}" for name in sorted(set(wanted) - held)]
+        out += [f"not in src: {name}" for name in sorted(held - set(wanted)) if not name.startswith(record)]
+        out += [
+            f"other bytes than in src: {n}"
+            for n in sorted(held & set(wanted))
+            if file.read(n) != wanted[n].read_bytes()
+        ]
+    out += [f"not in the wheel: {n}" for n in (f"{record}licenses/LICENSE", f"{record}METADATA") if n not in held]
+    return out
+
+
+def main() -> int:
+    """Lines of what is wrong; 1 where there are any."""
+    found = [f"{name}: {line}" for name in sys.argv[1:] for line in problems(Path(name))]
+    if len(sys.argv) < 2:
+        found = ["name a wheel: python tools/check_wheel.py dist/mowich-0.1.0-py3-none-any.whl"]
+    print("\n".join(found) or "every file of src/mowich is in the wheel, and nothing else")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
