@@ -219,9 +219,9 @@ def empty(x):
 def test_a_failure_inside_the_simulator_is_our_bug(
     script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mowich.neuroncore import engines
+    from mowich.neuroncore.instructions import TABLE
 
-    monkeypatch.delitem(engines.TABLE, "tensor_scalar")
+    monkeypatch.delitem(TABLE, "tensor_scalar")
     code, _, err = run(capsys, script(), "-k", "double", "x=float32[2,2]")
     assert code == 70
     assert "this is a bug in mowich: KeyError" in err

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dtypes, engines, memory
+from mowich.neuroncore import dtypes, memory
 from mowich.neuroncore.core import Core, NkiValidationError
+from mowich.neuroncore.instructions import vector
 from mowich.neuroncore.memory import MemoryRegion, Tile
 
 
@@ -141,7 +142,7 @@ def test_an_empty_slice_is_a_view_that_no_instruction_takes():
     t, _ = tile((4, 8))
     assert t[:, 3:3].shape == (4, 0)
     with pytest.raises(NkiValidationError, match="is empty"):
-        engines.tensor_copy(t[:, 3:3], t[:, 5:5])
+        vector.tensor_copy(t[:, 3:3], t[:, 5:5])
     with pytest.raises(NkiValidationError, match="backward slice"):
         t[:, 4:3]
 

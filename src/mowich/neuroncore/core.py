@@ -159,7 +159,7 @@ class Core:
         self.values = values
         self.strict = strict
         self.trace: Trace | None = Trace() if record else None
-        # what `engines.issue` found out: (pattern, form) of an access, number of a form, kind of an instruction on forms that passed its checks
+        # what `issue` found out: (pattern, form) of an access, number of a form, kind of an instruction on forms that passed its checks
         self.accesses: dict[Any, tuple[int, int]] = {}
         self.forms: dict[Any, int] = {}
         self.known: dict[Any, int] = {}

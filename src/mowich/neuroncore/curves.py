@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.costs import COLLECTIVE, LOAD, PS, QUEUES, STORE
+from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, PS, QUEUES, STORE
 from mowich.neuroncore.profile import ENGINES, Profile
 
 POINTS = 400

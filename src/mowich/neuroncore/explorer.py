@@ -13,7 +13,7 @@ import numpy as np
 
 from mowich.errors import UserError
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.costs import COLLECTIVE, LOAD, QUEUES, STORE
+from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, QUEUES, STORE
 from mowich.neuroncore.profile import Profile, union
 
 SCHEMA_VERSION = "7.4.0"

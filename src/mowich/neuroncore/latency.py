@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate, from_spreads, worst_grade
-from mowich.neuroncore.costs import LOAD, PS, STORE
+from mowich.neuroncore.instructions.rates import LOAD, PS, STORE
 from mowich.neuroncore.schedule import DATA, ISSUER, START, WEIGHTS, Schedule
 
 MATTERS = 0.05

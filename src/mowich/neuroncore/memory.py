@@ -604,7 +604,7 @@ class Tile:
         return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        from mowich.neuroncore.dma import assign
+        from mowich.neuroncore.instructions.dma import assign
 
         assign(self[key], value)
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mowich.neuroncore.costs import LOAD, QUEUES, STORE
+from mowich.neuroncore.instructions.rates import LOAD, QUEUES, STORE
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.schedule import CAUSES
 

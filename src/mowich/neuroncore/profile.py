@@ -14,7 +14,7 @@ from typing import Any
 
 from mowich.estimate import Estimate
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.costs import COLLECTIVE, LOAD, PS, QUEUES, STORE, TENSOR, Cost
+from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, PS, QUEUES, STORE, TENSOR, Cost
 from mowich.neuroncore.latency import Step, critical_path, estimate
 from mowich.neuroncore.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from mowich.neuroncore.buffers import Policy, Residency, Rotation, columns
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.costs import COLLECTIVE, LOAD, QUEUES, SCALAR, TENSOR, Cost, Costs
+from mowich.neuroncore.costs import Costs
 from mowich.neuroncore.depend import Box, Dependencies
+from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, QUEUES, SCALAR, TENSOR, Cost
 from mowich.neuroncore.trace import Allocation, Trace
 
 READ, DATA, BUFFER, WEIGHTS = range(4)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import engines, ops
+from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast, to_f32
+from mowich.neuroncore.instructions import dma
 from mowich.neuroncore.memory import Register, Tile
 from mowich.nki.language import NKIObject
 
@@ -90,7 +91,7 @@ def _list(x: Any) -> list[Tile]:
 
 
 def _issue(kind: str, srcs: list[Tile], dsts: list[Tile]) -> None:
-    engines.issue("collective", "", [("dst", d) for d in dsts], [("src", s) for s in srcs], {"kind": kind})
+    dma.collective(kind, [("dst", d) for d in dsts], [("src", s) for s in srcs])
     if len(srcs) != len(dsts):
         raise fail(f"{kind}: as many sources as destinations", given=f"{len(srcs)}, {len(dsts)}")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from mowich.errors import did_you_mean
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dma, engines
 from mowich.neuroncore.core import NkiValidationError as NkiValidationError
 from mowich.neuroncore.core import fail
+from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, sync, tensor, vector
 from mowich.neuroncore.memory import Register, Tile
 from mowich.nki.language import NKIObject, default_generation, equal, maximum
 
@@ -216,13 +216,13 @@ def dma_compute(dst: Any, srcs: Any, reduce_op: Any, scales: Any = None, unique_
 
 def tensor_copy(dst: Any, src: Any, engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = src on chip."""
-    engines.tensor_copy(dst, src, _engine(engine))
+    vector.tensor_copy(dst, src, _engine(engine))
     return _done()
 
 
 def memset(dst: Any, value: Any, engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = value."""
-    engines.memset(dst, value, _engine(engine))
+    vector.memset(dst, value, _engine(engine))
     return _done()
 
 
@@ -230,7 +230,7 @@ def tensor_copy_predicated(
     dst: Any, src: Any, predicate: Any, reverse_pred: bool = False, name: Any = None
 ) -> NkiInstruction:
     """dst = src where predicate."""
-    engines.tensor_copy_predicated(dst, src, predicate, reverse_pred)
+    selection.tensor_copy_predicated(dst, src, predicate, reverse_pred)
     return _done()
 
 
@@ -238,7 +238,7 @@ def nc_matmul(dst: Any, stationary: Any, moving: Any, is_stationary_onezero: boo
               accumulate: Any = None, tile_position: Any = (), tile_size: Any = (), perf_mode: Any = matmul_perf_mode.none, name: Any = None) -> NkiInstruction:  # fmt: skip
     """dst (+)= stationary.T @ moving."""
     mode = _perf(perf_mode)
-    engines.nc_matmul(
+    tensor.nc_matmul(
         dst,
         stationary,
         moving,
@@ -255,13 +255,13 @@ def nc_matmul(dst: Any, stationary: Any, moving: Any, is_stationary_onezero: boo
 def nc_matmul_mx(dst: Any, stationary: Any, moving: Any, stationary_scale: Any, moving_scale: Any, tile_position: Any = None, tile_size: Any = None,
                  accumulate: Any = None, name: Any = None) -> NkiInstruction:  # fmt: skip
     """dst (+)= product of two MX tiles with their scales."""
-    engines.nc_matmul_mx(dst, stationary, moving, stationary_scale, moving_scale, tile_position, tile_size, accumulate)
+    tensor.nc_matmul_mx(dst, stationary, moving, stationary_scale, moving_scale, tile_position, tile_size, accumulate)
     return _done()
 
 
 def nc_transpose(dst: Any, data: Any, engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = data transposed."""
-    engines.nc_transpose(dst, data, _engine(engine))
+    tensor.nc_transpose(dst, data, _engine(engine))
     return _done()
 
 
@@ -269,14 +269,14 @@ def tensor_tensor(
     dst: Any, data1: Any, data2: Any, op: Any, engine: Any = None, name: Any = None, dtype: Any = None
 ) -> NkiInstruction:
     """dst = data1 op data2."""
-    engines.tensor_tensor(dst, data1, data2, op, _engine(engine))
+    vector.tensor_tensor(dst, data1, data2, op, _engine(engine))
     return _done()
 
 
 def tensor_scalar(dst: Any, data: Any, op0: Any, operand0: Any = None, reverse0: bool = False, op1: Any = None, operand1: Any = None, reverse1: bool = False,
                   engine: Any = None, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1."""
-    engines.tensor_scalar(dst, data, op0, operand0, reverse0, op1, operand1, reverse1, _engine(engine))
+    vector.tensor_scalar(dst, data, op0, operand0, reverse0, op1, operand1, reverse1, _engine(engine))
     return _done()
 
 
@@ -291,27 +291,27 @@ def tensor_reduce(
     dtype: Any = None,
 ) -> NkiInstruction:
     """dst = data reduced over free axes."""
-    engines.tensor_reduce(dst, op, data, axis, negate)
+    vector.tensor_reduce(dst, op, data, axis, negate)
     return _done()
 
 
 def tensor_partition_reduce(dst: Any, op: Any, data: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = data reduced over partitions."""
-    engines.tensor_partition_reduce(dst, op, data)
+    gpsimd.tensor_partition_reduce(dst, op, data)
     return _done()
 
 
 def tensor_scalar_cumulative(dst: Any, src: Any, op0: Any, op1: Any, imm0: Any, imm1: Any = None, reduce_cmd: Any = reduce_cmd.reset_reduce,
                              name: Any = None, reverse0: bool = False) -> NkiInstruction:  # fmt: skip
     """Running reduction along the free axes."""
-    engines.tensor_scalar_cumulative(dst, src, op0, op1, imm0, imm1, _cmd(reduce_cmd), reverse0)
+    vector.tensor_scalar_cumulative(dst, src, op0, op1, imm0, imm1, _cmd(reduce_cmd), reverse0)
     return _done()
 
 
 def activation(dst: Any, op: Any, data: Any, bias: Any = None, scale: Any = 1.0, reduce_op: Any = None, reduce_res: Any = None,
                reduce_cmd: Any = reduce_cmd.idle, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = op(data * scale + bias), with accumulation."""
-    engines.activation(dst, op, data, bias, scale, reduce_op, reduce_res, _cmd(reduce_cmd))
+    scalar.activation(dst, op, data, bias, scale, reduce_op, reduce_res, _cmd(reduce_cmd))
     return _done()
 
 
@@ -327,14 +327,14 @@ def activation_reduce(
     dtype: Any = None,
 ) -> NkiInstruction:
     """dst = op(data * scale + bias); reduce_res = its reduction."""
-    engines.activation(dst, op, data, bias, scale, reduce_op, reduce_res, "reset_reduce", "activation_reduce")
+    scalar.activation(dst, op, data, bias, scale, reduce_op, reduce_res, "reset_reduce", "activation_reduce")
     return _done()
 
 
 def activate2(dst: Any, op: Any, data: Any, imm0: Any = 0.0, imm1: Any = 0.0, op0: Any = None, op1: Any = None, relu_param: Any = 0.0, reverse0: bool = False,
               reverse1: bool = False, reduce_op: Any = None, reduce_res: Any = None, reduce_cmd: Any = reduce_cmd.idle, name: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = op((data op0 imm0) op1 imm1), with accumulation."""
-    engines.activate2(
+    scalar.activate2(
         dst, op, data, imm0, imm1, op0, op1, relu_param, reverse0, reverse1, reduce_op, reduce_res, _cmd(reduce_cmd)
     )
     return _done()
@@ -344,14 +344,14 @@ def iota(
     dst: Any, pattern: Any, offset: Any = 0, channel_multiplier: Any = 0, name: Any = None, dtype: Any = None
 ) -> NkiInstruction:
     """dst = affine pattern."""
-    engines.iota(dst, pattern, offset, channel_multiplier)
+    gpsimd.iota(dst, pattern, offset, channel_multiplier)
     return _done()
 
 
 def affine_select(dst: Any, pattern: Any, channel_multiplier: Any, on_true_tile: Any, on_false_value: Any, cmp_op: Any = equal, offset: Any = 0,
                   name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = on_true_tile where the affine pattern compares true with 0."""
-    engines.affine_select(dst, pattern, channel_multiplier, on_true_tile, on_false_value, cmp_op, offset)
+    gpsimd.affine_select(dst, pattern, channel_multiplier, on_true_tile, on_false_value, cmp_op, offset)
     return _done()
 
 
@@ -365,123 +365,123 @@ def local_gather(
     dtype: Any = None,
 ) -> NkiInstruction:
     """Gather within groups of 16 partitions."""
-    engines.local_gather(dst, src_buffer, index, num_elem_per_idx, num_valid_indices)
+    gpsimd.local_gather(dst, src_buffer, index, num_elem_per_idx, num_valid_indices)
     return _done()
 
 
 def nc_n_gather(dst: Any, data: Any, indices: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Gather within each partition."""
-    engines.nc_n_gather(dst, data, indices)
+    gpsimd.nc_n_gather(dst, data, indices)
     return _done()
 
 
 def bn_stats(dst: Any, data: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Counts, means and variances of even and odd elements."""
-    engines.bn_stats(dst, data)
+    vector.bn_stats(dst, data)
     return _done()
 
 
 def bn_aggr(dst: Any, data: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Mean and variance from bn_stats."""
-    engines.bn_aggr(dst, data)
+    vector.bn_aggr(dst, data)
     return _done()
 
 
 def tensor_tensor_scan(dst: Any, data0: Any, data1: Any, initial: Any, op0: Any, op1: Any, reverse0: bool = False, reverse1: bool = False,
                        name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """A recurrence along the free axes."""
-    engines.tensor_tensor_scan(dst, data0, data1, initial, op0, op1, reverse0, reverse1)
+    vector.tensor_tensor_scan(dst, data0, data1, initial, op0, op1, reverse0, reverse1)
     return _done()
 
 
 def nc_stream_shuffle(dst: Any, src: Any, shuffle_mask: Any, name: Any = None) -> NkiInstruction:
     """Permute partitions within quadrants."""
-    engines.nc_stream_shuffle(dst, src, shuffle_mask)
+    selection.nc_stream_shuffle(dst, src, shuffle_mask)
     return _done()
 
 
 def rng(dst: Any, engine: Any = engine.vector, name: Any = None) -> NkiInstruction:
     """Random bits."""
-    engines.rng(dst, _engine(engine))
+    generator.rng(dst, _engine(engine))
     return _done()
 
 
 def dropout(dst: Any, data: Any, prob: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """Random zeros."""
-    engines.dropout(dst, data, prob)
+    generator.dropout(dst, data, prob)
     return _done()
 
 
 def set_rng_seed(src_seeds: Any, name: Any = None) -> NkiInstruction:
     """Seed the generator."""
-    engines.set_rng_seed(src_seeds)
+    generator.set_rng_seed(src_seeds)
     return _done()
 
 
 def rand_set_state(src_seeds: Any, engine: Any = engine.gpsimd, name: Any = None) -> NkiInstruction:
     """Load the generator's state."""
-    engines.rand_set_state(src_seeds, _engine(engine))
+    generator.rand_set_state(src_seeds, _engine(engine))
     return _done()
 
 
 def rand_get_state(dst: Any, engine: Any = engine.gpsimd, name: Any = None) -> NkiInstruction:
     """Store the generator's state."""
-    engines.rand_get_state(dst, _engine(engine))
+    generator.rand_get_state(dst, _engine(engine))
     return _done()
 
 
 def rand2(dst: Any, min: Any = 0.0, max: Any = 1.0, name: Any = None) -> NkiInstruction:
     """Uniform numbers."""
-    engines.rand2(dst, min, max)
+    generator.rand2(dst, min, max)
     return _done()
 
 
 def exponential(dst: Any, src: Any, max_value: Any = 0.0, reduce_res: Any = None, reduce_cmd: Any = reduce_cmd.idle, reduce_init: Any = 0.0,
                 name: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = exp(src - max_value), with accumulation."""
-    engines.exponential(dst, src, max_value, reduce_res, _cmd(reduce_cmd), reduce_init)
+    vector.exponential(dst, src, max_value, reduce_res, _cmd(reduce_cmd), reduce_init)
     return _done()
 
 
 def reciprocal(dst: Any, data: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """dst = 1 / data."""
-    engines.reciprocal(dst, data)
+    vector.reciprocal(dst, data)
     return _done()
 
 
 def max8(dst: Any, src: Any, name: Any = None, dtype: Any = None) -> NkiInstruction:
     """The 8 largest of each partition."""
-    engines.max8(dst, src)
+    selection.max8(dst, src)
     return _done()
 
 
 def sequence_bounds(dst: Any, segment_ids: Any, name: Any = None) -> NkiInstruction:
     """Start and end of each element's segment."""
-    engines.sequence_bounds(dst, segment_ids)
+    gpsimd.sequence_bounds(dst, segment_ids)
     return _done()
 
 
 def scalar_tensor_tensor(dst: Any, data: Any, op0: Any, operand0: Any, op1: Any, operand1: Any, reverse0: bool = False, reverse1: bool = False,
                          name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1, operand1 a tile."""
-    engines.scalar_tensor_tensor(dst, data, op0, operand0, op1, operand1, reverse0, reverse1)
+    vector.scalar_tensor_tensor(dst, data, op0, operand0, op1, operand1, reverse0, reverse1)
     return _done()
 
 
 def tensor_scalar_reduce(dst: Any, data: Any, op0: Any, operand0: Any, reduce_op: Any, reduce_res: Any = None, reverse0: bool = False,
                          reduce_cmd: Any = reduce_cmd.reset_reduce, reduce_init: Any = None, reduce_res_negate: bool = False, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = data op0 operand0; reduce_res = its reduction."""
-    engines.tensor_scalar_reduce(
+    vector.tensor_scalar_reduce(
         dst, data, op0, operand0, reduce_op, reduce_res, reverse0, _cmd(reduce_cmd), reduce_init, reduce_res_negate
     )
     return _done()
 
 
 def range_select(dst: Any, on_true_tile: Any, comp_op0: Any, comp_op1: Any, bound0: Any, bound1: Any, reduce_cmd: Any = reduce_cmd.reset_reduce,
-                 reduce_res: Any = None, reduce_op: Any = maximum, range_start: Any = 0, on_false_value: Any = engines.F32_MIN,
+                 reduce_res: Any = None, reduce_op: Any = maximum, range_start: Any = 0, on_false_value: Any = selection.F32_MIN,
                  name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = on_true_tile where its index lies within bounds."""
-    engines.range_select(
+    selection.range_select(
         dst,
         on_true_tile,
         comp_op0,
@@ -500,13 +500,13 @@ def range_select(dst: Any, on_true_tile: Any, comp_op0: Any, comp_op1: Any, boun
 def select_reduce(dst: Any, predicate: Any, on_true: Any, on_false: Any, reduce_res: Any = None, reduce_cmd: Any = reduce_cmd.idle, reduce_op: Any = maximum,
                   reverse_pred: bool = False, name: Any = None, dtype: Any = None) -> NkiInstruction:  # fmt: skip
     """dst = on_true or on_false by predicate, with a running maximum."""
-    engines.select_reduce(dst, predicate, on_true, on_false, reduce_res, _cmd(reduce_cmd), reduce_op, reverse_pred)
+    selection.select_reduce(dst, predicate, on_true, on_false, reduce_res, _cmd(reduce_cmd), reduce_op, reverse_pred)
     return _done()
 
 
 def nc_find_index8(dst: Any, data: Any, vals: Any, name: Any = None) -> NkiInstruction:
     """Positions of 8 values."""
-    engines.nc_find_index8(dst, data, vals)
+    selection.nc_find_index8(dst, data, vals)
     return _done()
 
 
@@ -514,7 +514,7 @@ def nc_match_replace8(
     dst: Any, data: Any, vals: Any, imm: Any, dst_idx: Any = None, name: Any = None
 ) -> NkiInstruction:
     """Replace 8 values, and give their positions."""
-    engines.nc_match_replace8(dst, data, vals, imm, dst_idx)
+    selection.nc_match_replace8(dst, data, vals, imm, dst_idx)
     return _done()
 
 
@@ -522,19 +522,19 @@ def nonzero_with_count(
     dst: Any, src: Any, index_offset: Any = 0, padding_val: Any = -1, name: Any = None
 ) -> NkiInstruction:
     """Indices of nonzero elements, and their count."""
-    engines.nonzero_with_count(dst, src, index_offset, padding_val)
+    gpsimd.nonzero_with_count(dst, src, index_offset, padding_val)
     return _done()
 
 
 def topk(val_dst: Any, idx_dst: Any, src: Any, n: Any, name: Any = None) -> NkiInstruction:
     """The K largest of each group's snake."""
-    engines.topk(val_dst, idx_dst, src, n)
+    gpsimd.topk(val_dst, idx_dst, src, n)
     return _done()
 
 
 def quantize_mx(dst: Any, src: Any, dst_scale: Any, name: Any = None) -> NkiInstruction:
     """MX quantisation: packed data and scales."""
-    engines.quantize_mx(dst, src, dst_scale)
+    vector.quantize_mx(dst, src, dst_scale)
     return _done()
 
 
@@ -545,7 +545,7 @@ def register_alloc(x: Any = None) -> Register:
     """A new register, loaded with an integer, another register or a one-element tile if given."""
     register = Register()
     if isinstance(x, Tile):
-        dma.register_load(register, x)
+        sync.register_load(register, x)
     elif x is not None:
         register.value = int(x)
     return register
@@ -558,73 +558,25 @@ def register_move(dst: Register, src: Any) -> None:
 
 def register_load(dst: Register, src: Any) -> None:
     """dst = a one-element tile."""
-    dma.register_load(dst, src)
+    sync.register_load(dst, src)
 
 
 def register_store(dst: Any, src: Any) -> None:
     """A one-element tile = src."""
-    dma.register_store(dst, src)
-
-
-def _pair(name: str) -> Any:
-    core = machine.active()
-    if core.programs < 2 or core.group is None:
-        raise fail(f"{name} needs two cores", fix="launch the kernel with kernel[2](...)")
-    return core
+    sync.register_store(dst, src)
 
 
 def core_barrier(
     data: Any, cores: Sequence[int] = (0, 1), engine: Any = engine.gpsimd, name: Any = None
 ) -> NkiInstruction:
     """Wait until all the cores are here."""
-    core = _pair("core_barrier")
-    engines.issue("core_barrier", _engine(engine), (), (("data", data),))
-    members = [int(c) for c in cores]
-    if core.program in members:
-        turn = core.serial.get("barrier", 0)
-        core.serial["barrier"] = turn + 1
-        core.group.exchange(
-            core.scratch["base"] + core.program,
-            ("barrier", core.scratch["base"], turn),
-            [core.scratch["base"] + m for m in members],
-            None,
-            "core_barrier",
-        )
+    sync.core_barrier(data, cores, _engine(engine))
     return _done()
 
 
 def sendrecv(src: Any, dst: Any, send_to_rank: Any, recv_from_rank: Any, pipe_id: Any, dma_engine: Any = dma_engine.dma, name: Any = None,
              use_gpsimd_dma: Any = None) -> NkiInstruction:  # fmt: skip
     """Send src to a core of the pair while receiving dst from one."""
-    core = _pair("sendrecv")
     by_gpsimd = bool(use_gpsimd_dma) or _pair_dma(dma_engine) == "gpsimd_dma"
-    engines.issue("sendrecv", "gpsimd" if by_gpsimd else "", (("dst", dst),), (("src", src),))
-    if by_gpsimd:
-        limits = core.limits
-        most = {4: limits.gpsimd_dma_32bit_B, 2: limits.gpsimd_dma_16bit_B}.get(src.itemsize, limits.gpsimd_dma_8bit_B)
-        row_B = src.size // src.shape[0] * src.itemsize
-        if row_B > most:
-            raise fail("sendrecv: more bytes per partition than GpSimd's DMA moves", tile=src, given=f"{row_B:,} bytes", allowed=f"{most:,} bytes for elements of {src.itemsize}",
-                       fix="use dma_engine.dma, or send parts")  # fmt: skip
-    if src.dtype is not dst.dtype or src.size != dst.size or src.shape[0] != dst.shape[0]:
-        raise fail("sendrecv: src and dst have the same dtype and shape", tile=dst)
-    send, receive = int(send_to_rank), int(recv_from_rank)
-    if {send, receive} - {0, 1}:
-        raise fail("sendrecv: ranks are 0 or 1", given=f"to {send}, from {receive}")
-    pipe = ("pipe", int(pipe_id))
-    turn = core.serial.get(pipe, 0)
-    core.serial[pipe] = turn + 1
-    base = core.scratch["base"]
-    found = core.group.exchange(
-        base + core.program,
-        ("sendrecv", base, int(pipe_id), turn),
-        [base, base + 1],
-        (send, src.read().copy() if core.values else None),
-        f"sendrecv on pipe {int(pipe_id)}",
-    )
-    to, data = found[base + receive]
-    if to != core.program:
-        raise fail(f"sendrecv: core {receive} sends to {to}, core {core.program} expects its data")
-    if core.values:
-        dst.write(data.reshape(dst.shape))
+    dma.sendrecv(dst, src, send_to_rank, recv_from_rank, pipe_id, by_gpsimd)
     return _done()

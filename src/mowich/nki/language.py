@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dma, dtypes, engines, ops
+from mowich.neuroncore import dtypes, ops
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype
+from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, tensor, vector
+from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import DynamicSlice, MemoryRegion, Register, Tile
 from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
 
@@ -238,7 +240,7 @@ def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str 
     """A tensor of one value."""
     t = ndarray(shape, dtype, buffer, name)
     if t.on_chip:
-        engines.memset(t, fill_value)
+        vector.memset(t, fill_value)
     else:
         t.write(np.broadcast_to(np.asarray(fill_value).astype(t.dtype.dtype), t.shape))
     return t
@@ -268,7 +270,7 @@ def rand(shape: Any, dtype: Any = float32, buffer: Any = None, name: str = "", *
     """Uniform numbers in [0, 1)."""
     t = ndarray(shape, dtype, buffer, name)
     # the compiler's instruction for it is not published: as long as a memset
-    if t.on_chip and not engines.issue("memset", "", (("dst", t),), ()):
+    if t.on_chip and not issue("memset", "", (("dst", t),), ()):
         return t
     t.write(machine.active().rng.random(t.shape, dtype=np.float32))
     return t
@@ -277,7 +279,7 @@ def rand(shape: Any, dtype: Any = float32, buffer: Any = None, name: str = "", *
 def random_seed(seed: Any) -> None:
     """Seed the generator."""
     if isinstance(seed, Tile):
-        engines.set_rng_seed(seed)
+        generator.set_rng_seed(seed)
     else:
         machine.active().rng = np.random.default_rng(int(seed))
 
@@ -358,11 +360,11 @@ def broadcast_to(x: Tile, shape: Any, dtype: Any = None, **_: Any) -> Tile:
     out = ndarray(wanted, dtype or x.dtype, sbuf)
     core = machine.active()
     if x.space == "H":  # a DMA repeats what it reads
-        engines.issue("dma_copy", "", (("dst", out),), (("src", x),))
+        issue("dma_copy", "", (("dst", out),), (("src", x),))
     elif out.ndim == x.ndim and x.shape[0] == 1 and wanted[0] > 1 and core.trace is not None:
         _record_broadcast(core, out, x)
     elif core.trace is not None:
-        engines.issue("tensor_copy", "", (("dst", out),), (("src", x),))
+        issue("tensor_copy", "", (("dst", out),), (("src", x),))
     else:
         core.clock += 1
     if core.values:
@@ -393,14 +395,14 @@ def _record_broadcast(core: machine.Core, out: Tile, x: Tile) -> None:
         stop = builtins.min(start + bank, out.size // parts)
         product = ndarray((parts, stop - start), float32, psum)
         moving = row.slice(1, start, stop) if row is not None else x
-        engines.issue(
+        issue(
             "nc_matmul",
             "",
             (("dst", product),),
             (("stationary", core.scratch[key]), ("moving", moving)),
             {"broadcast": True},
         )
-        engines.issue("tensor_copy", "scalar", (("dst", flat.slice(1, start, stop)),), (("src", product),))
+        issue("tensor_copy", "scalar", (("dst", flat.slice(1, start, stop)),), (("src", product),))
 
 
 def transpose(x: Tile, dtype: Any = None, **_: Any) -> Tile:
@@ -408,7 +410,7 @@ def transpose(x: Tile, dtype: Any = None, **_: Any) -> Tile:
     out = ndarray((x.size // x.shape[0], x.shape[0]), dtype or x.dtype, psum)
     if x.space == "P":
         x = copy(x)
-    engines.nc_transpose(out, x, "tensor")
+    tensor.nc_transpose(out, x, "tensor")
     return out
 
 
@@ -417,7 +419,7 @@ def matmul(x: Tile, y: Tile, transpose_x: builtins.bool = False, **_: Any) -> Ti
     if not transpose_x:
         x = copy(transpose(x))
     out = ndarray((x.shape[1], y.shape[1]), float32, psum)
-    engines.nc_matmul(out, x, y, accumulate=False)
+    tensor.nc_matmul(out, x, y, accumulate=False)
     return out
 
 
@@ -428,7 +430,7 @@ def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: Any = None
     if indices.dtype is not uint32:
         indices = copy(indices, dtype=uint32)
     out = ndarray(indices.shape, data.dtype, sbuf)
-    engines.nc_n_gather(out, data, indices)
+    gpsimd.nc_n_gather(out, data, indices)
     return out if dtype is None else copy(out, dtype=dtype)
 
 
@@ -507,12 +509,12 @@ def _binary(name: str, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
             raise fail(
                 f"nl.{name} works on SBUF and PSUM tiles", tile=x if x.space == "H" else y, fix="nl.load it first"
             )
-        engines.tensor_tensor(out, x, y, name)
+        vector.tensor_tensor(out, x, y, name)
         out.is_truth = ops.alu(name).kind == "compare"
         return out
     tile, other = (x, y) if isinstance(x, Tile) else (y, x)
     out = ndarray(tile.shape, d, sbuf)
-    engines.tensor_scalar(out, tile, name, other, reverse0=tile is not x)
+    vector.tensor_scalar(out, tile, name, other, reverse0=tile is not x)
     out.is_truth = ops.alu(name).kind == "compare"
     return out
 
@@ -529,11 +531,11 @@ def _unary(name: str, x: Tile, dtype: Any = None, **_: Any) -> Tile:
     if name in ("sin", "cos", "tan"):
         _wrapped_angle(name, out, x)
     elif name == "invert":
-        engines.tensor_scalar(out, x, "invert", 0)
+        vector.tensor_scalar(out, x, "invert", 0)
     elif x.dtype.is_int and name in ("abs", "square", "negative", "logical_not", "relu"):
-        engines.tensor_scalar(out, x, name, 0)
+        vector.tensor_scalar(out, x, name, 0)
     else:
-        engines.activation(out, name, x)
+        scalar.activation(out, name, x)
     return out
 
 
@@ -542,16 +544,16 @@ def _wrapped_angle(name: str, out: Tile, x: Tile) -> None:
     shift = math.pi + (math.pi / 2 if name == "cos" else 0.0)
     angle = ndarray(x.shape, float32, sbuf)
     if name == "tan":
-        engines.activation(out, "tan", x)
+        scalar.activation(out, "tan", x)
         return
-    engines.tensor_scalar(angle, x, "add", shift, op1="mod", operand1=2 * math.pi)
-    engines.tensor_scalar(angle, angle, "subtract", math.pi)
-    engines.activation(out, "sin", angle)
+    vector.tensor_scalar(angle, x, "add", shift, op1="mod", operand1=2 * math.pi)
+    vector.tensor_scalar(angle, angle, "subtract", math.pi)
+    scalar.activation(out, "sin", angle)
 
 
 def _copy(name: str, x: Tile, dtype: Any = None, **_: Any) -> Tile:
     out = ndarray(x.shape, dtype or x.dtype, sbuf)
-    engines.tensor_copy(out, x)
+    vector.tensor_copy(out, x)
     return out
 
 
@@ -637,7 +639,7 @@ def _reduce(op: str, x: Tile, axis: Any, dtype: Any, keepdims: builtins.bool) ->
     if len(shape) < 2:
         shape = (*shape, 1)
     out = ndarray(shape, dtype or x.dtype, sbuf)
-    engines.tensor_reduce(out, op, x, axes)
+    vector.tensor_reduce(out, op, x, axes)
     return out
 
 
@@ -670,7 +672,7 @@ def mean(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False,
     """Mean over the last free axes."""
     total = _reduce("add", x, axis, float32, keepdims)
     out = ndarray(total.shape, dtype or x.dtype, sbuf)
-    engines.tensor_scalar(out, total, "multiply", 1.0 / math.prod(x.shape[a] for a in _axes(x, axis)))
+    vector.tensor_scalar(out, total, "multiply", 1.0 / math.prod(x.shape[a] for a in _axes(x, axis)))
     return out
 
 
@@ -694,7 +696,7 @@ def rms_norm(
     """x / sqrt(sum(x^2) / n + epsilon) * w."""
     total = _reduce("add", _unary("square", x, float32), axis, float32, True)
     scale = ndarray(total.shape, float32, sbuf)
-    engines.tensor_scalar(scale, total, "multiply", 1.0 / n, op1="add", operand1=epsilon)
+    vector.tensor_scalar(scale, total, "multiply", 1.0 / n, op1="add", operand1=epsilon)
     normal = _binary("multiply", x, _unary("rsqrt", scale), compute_dtype or float32)
     return _binary("multiply", normal, w, dtype or x.dtype)
 
@@ -705,24 +707,24 @@ def where(condition: Tile, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
     shape = condition.shape
     out = ndarray(shape, d, sbuf)
     if isinstance(y, Tile):
-        engines.tensor_copy(out, y if y.shape == shape else _spread(y, shape))
+        vector.tensor_copy(out, y if y.shape == shape else _spread(y, shape))
     else:
-        engines.memset(out, y)
+        vector.memset(out, y)
     keep = condition
     if keep.dtype not in (bool_, uint8, uint16, uint32):
         keep = ndarray(shape, uint8, sbuf)
-        engines.tensor_scalar(keep, condition, "not_equal", 0)
+        vector.tensor_scalar(keep, condition, "not_equal", 0)
     if isinstance(x, Tile):
         x = x if x.shape == shape else _spread(x, shape)
         x = x if x.dtype is d else _copy("copy", x, d)
-    engines.tensor_copy_predicated(out, x, keep)
+    selection.tensor_copy_predicated(out, x, keep)
     return out
 
 
 def dropout(x: Tile, rate: Any, dtype: Any = None, **_: Any) -> Tile:
     """x with elements set to 0 at the given rate."""
     out = ndarray(x.shape, x.dtype, sbuf)
-    engines.dropout(out, x, rate)
+    generator.dropout(out, x, rate)
     return out if dtype is None else _copy("copy", out, dtype)
 
 

@@ -221,7 +221,7 @@ class Timer:
 
 def _use(s: Any) -> tuple[float, float, float]:
     """(bytes to and from HBM, of all cores; share of the time that core 0's DMA engines and its Tensor Engine are busy)."""
-    from mowich.neuroncore.costs import TENSOR
+    from mowich.neuroncore.instructions.rates import TENSOR
 
     hbm_B, dma = 0, 0
     for core, program in enumerate(s.programs):

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dma, engines, ops
+from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
+from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, tensor, vector
+from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import isa as now
 from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, partial, wrap
@@ -53,7 +55,7 @@ def activation(op: Any, data: Tensor, *, bias: Any = None, scale: Any = 1.0, red
     """op(data * scale + bias)."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.activation(
+    scalar.activation(
         operand(out), op, operand(data), operand(bias), operand(scale), reduce_op, _given(reduce_res), _cmd(reduce_cmd)
     )
     return out
@@ -64,7 +66,7 @@ def activation_reduce(op: Any, data: Tensor, *, reduce_op: Any, reduce_res: Any 
     """op(data * scale + bias); its reduction to reduce_res."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.activation(
+    scalar.activation(
         operand(out),
         op,
         operand(data),
@@ -95,7 +97,7 @@ def tensor_tensor(
         ) from None
     a, b = (t if t.shape == shape else t.broadcast_to(shape) for t in (data1, data2))
     out = _out(shape, dtype or data1.dtype, mask, data1.valid)
-    engines.tensor_tensor(operand(out), operand(a), operand(b), op, _engine(engine))
+    vector.tensor_tensor(operand(out), operand(a), operand(b), op, _engine(engine))
     return out
 
 
@@ -104,7 +106,7 @@ def tensor_scalar(data: Tensor, op0: Any, operand0: Any, reverse0: bool = False,
     """(data op0 operand0) op1 operand1."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.tensor_scalar(
+    vector.tensor_scalar(
         operand(out), operand(data), op0, operand(operand0), reverse0, op1, operand(operand1), reverse1, _engine(engine)
     )
     return out
@@ -115,7 +117,7 @@ def scalar_tensor_tensor(*, data: Tensor, op0: Any, operand0: Any, op1: Any, ope
     """(data op0 operand0) op1 operand1, operand1 a tensor."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.scalar_tensor_tensor(
+    vector.scalar_tensor_tensor(
         operand(out), operand(data), op0, operand(operand0), op1, operand(operand1), reverse0, reverse1
     )
     return out
@@ -142,7 +144,7 @@ def tensor_partition_reduce(op: Any, data: Tensor, *, mask: Any = None, dtype: A
     """Reduction over partitions."""
     flush()
     out = _out((1, *data.shape[1:]), dtype or data.dtype)
-    engines.tensor_partition_reduce(operand(out), op, operand(data))
+    gpsimd.tensor_partition_reduce(operand(out), op, operand(data))
     return out
 
 
@@ -151,7 +153,7 @@ def tensor_scalar_reduce(*, data: Tensor, op0: Any, operand0: Any, reduce_op: An
     """data op0 operand0; its reduction to reduce_res."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.tensor_scalar_reduce(
+    vector.tensor_scalar_reduce(
         operand(out), operand(data), op0, operand(operand0), reduce_op, _given(reduce_res), reverse0
     )
     return out
@@ -161,7 +163,7 @@ def tensor_scalar_cumulative(*, src: Tensor, dst: Tensor, op0: Any, op1: Any, im
                              **_: Any) -> None:  # fmt: skip
     """Running reduction along the free axes, into dst."""
     flush()
-    engines.tensor_scalar_cumulative(
+    vector.tensor_scalar_cumulative(
         operand(dst), operand(src), op0, op1, operand(imm0), operand(imm1), _cmd(reduce_cmd)
     )
 
@@ -171,7 +173,7 @@ def tensor_tensor_scan(data0: Tensor, data1: Tensor, initial: Any, op0: Any, op1
     """A recurrence along the free axes."""
     flush()
     out = _out(data1.shape, dtype or data1.dtype, mask)
-    engines.tensor_tensor_scan(
+    vector.tensor_tensor_scan(
         operand(out), operand(data0), operand(data1), operand(initial), op0, op1, reverse0, reverse1
     )
     return out
@@ -181,21 +183,21 @@ def tensor_copy(src: Tensor, *, mask: Any = None, dtype: Any = None, engine: Any
     """A copy."""
     flush()
     out = _out(src.shape, dtype or src.dtype, mask, src.valid)
-    engines.tensor_copy(operand(out), operand(src), _engine(engine))
+    vector.tensor_copy(operand(out), operand(src), _engine(engine))
     return out
 
 
 def tensor_copy_predicated(*, src: Any, dst: Tensor, predicate: Tensor, reverse_pred: bool = False, **_: Any) -> None:
     """dst = src where predicate."""
     flush()
-    engines.tensor_copy_predicated(operand(dst), operand(src), operand(predicate), reverse_pred)
+    selection.tensor_copy_predicated(operand(dst), operand(src), operand(predicate), reverse_pred)
 
 
 def memset(shape: Any, value: Any, dtype: Any, *, engine: Any = None, **_: Any) -> Tensor:
     """A tensor of one value."""
     flush()
     out = _out(shape, dtype)
-    engines.memset(operand(out), value, _engine(engine))
+    vector.memset(operand(out), value, _engine(engine))
     return out
 
 
@@ -203,7 +205,7 @@ def reciprocal(data: Tensor, *, dtype: Any = None, mask: Any = None, **_: Any) -
     """1 / data."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    engines.reciprocal(operand(out), operand(data))
+    vector.reciprocal(operand(out), operand(data))
     return out
 
 
@@ -233,7 +235,7 @@ def nc_transpose(data: Tensor, *, mask: Any = None, dtype: Any = None, engine: A
         dtype or data.dtype,
         region=MemoryRegion.psum if name == "tensor" else MemoryRegion.sbuf,
     )
-    engines.nc_transpose(operand(out), t, name)
+    tensor.nc_transpose(operand(out), t, name)
     return out
 
 
@@ -243,7 +245,7 @@ def iota(expr: Any, dtype: Any, *, mask: Any = None, **_: Any) -> Tensor:
     a = np.asarray(expr)
     a = a if a.ndim >= 2 else a.reshape(1, -1)
     out = _out(a.shape, dtype)
-    if engines.issue("iota", "", (("dst", out.tile),), ()):
+    if issue("iota", "", (("dst", out.tile),), ()):
         out.write(a)
     return out
 
@@ -256,7 +258,7 @@ def affine_select(
     if operand(on_true_tile).space == "P":
         on_true_tile = tensor_copy(on_true_tile)
     out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
-    if engines.issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile)),)):
+    if issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile)),)):
         out.write(
             np.where(np.broadcast_to(np.asarray(pred), out.shape), on_true_tile.f32(), np.float32(on_false_value))
         )
@@ -264,12 +266,12 @@ def affine_select(
 
 
 def range_select(*, on_true_tile: Tensor, comp_op0: Any, comp_op1: Any, bound0: Tensor, bound1: Tensor, reduce_cmd: Any = now.reduce_cmd.idle,
-                 reduce_res: Any = None, reduce_op: Any = "maximum", range_start: Any = 0, on_false_value: Any = engines.F32_MIN, dtype: Any = None,
+                 reduce_res: Any = None, reduce_op: Any = "maximum", range_start: Any = 0, on_false_value: Any = selection.F32_MIN, dtype: Any = None,
                  mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
     """on_true_tile where its free index lies in both bounds, else a number."""
     flush()
     out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
-    engines.range_select(operand(out), operand(on_true_tile), comp_op0, comp_op1, operand(bound0), operand(bound1), _cmd(reduce_cmd), _given(reduce_res),
+    selection.range_select(operand(out), operand(on_true_tile), comp_op0, comp_op1, operand(bound0), operand(bound1), _cmd(reduce_cmd), _given(reduce_res),
                          reduce_op, range_start, on_false_value)  # fmt: skip
     return out
 
@@ -278,7 +280,7 @@ def select_reduce(*, dst: Tensor, predicate: Tensor, on_true: Tensor, on_false: 
                   reduce_op: Any = "maximum", reverse_pred: bool = False, **_: Any) -> None:  # fmt: skip
     """dst = on_true where predicate, else on_false."""
     flush()
-    engines.select_reduce(
+    selection.select_reduce(
         operand(dst),
         operand(predicate),
         operand(on_true),
@@ -295,7 +297,7 @@ def bn_stats(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> 
     flush()
     data = box(data, mask)
     out = _out((data.shape[0], 6), dtype or data.dtype)
-    engines.bn_stats(operand(out), operand(data))
+    vector.bn_stats(operand(out), operand(data))
     return out
 
 
@@ -303,7 +305,7 @@ def bn_aggr(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> T
     """Mean and variance from bn_stats."""
     flush()
     out = _out((data.shape[0], 2), dtype or data.dtype)
-    engines.bn_aggr(operand(out), operand(data))
+    vector.bn_aggr(operand(out), operand(data))
     return out
 
 
@@ -312,7 +314,7 @@ def max8(*, src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tenso
     flush()
     src = box(src, mask)
     out = _out((src.shape[0], 8), dtype or src.dtype)
-    engines.max8(operand(out), operand(src))
+    selection.max8(operand(out), operand(src))
     return out
 
 
@@ -320,7 +322,7 @@ def nc_find_index8(*, data: Tensor, vals: Tensor, mask: Any = None, dtype: Any =
     """Position of each of 8 values in its partition."""
     flush()
     out = _out((data.shape[0], 8), dtype or "uint32")
-    engines.nc_find_index8(operand(out), operand(data), operand(vals))
+    selection.nc_find_index8(operand(out), operand(data), operand(vals))
     return out
 
 
@@ -332,14 +334,14 @@ def nc_match_replace8(
     out = _out(data.shape, dtype or data.dtype, mask)
     part, rows = box(data, mask), box(data, mask).shape[0]
     at = None if dst_idx is None else operand(dst_idx[:rows])
-    engines.nc_match_replace8(operand(box(out, mask)), operand(part), operand(vals[:rows]), imm, at)
+    selection.nc_match_replace8(operand(box(out, mask)), operand(part), operand(vals[:rows]), imm, at)
     return out
 
 
 def nc_stream_shuffle(src: Tensor, dst: Tensor, shuffle_mask: Any, **_: Any) -> None:
     """Permute partitions within quadrants, into dst."""
     flush()
-    engines.nc_stream_shuffle(operand(dst), operand(src), shuffle_mask)
+    selection.nc_stream_shuffle(operand(dst), operand(src), shuffle_mask)
 
 
 def local_gather(
@@ -362,7 +364,7 @@ def local_gather(
         else (src_buffer.shape[0], n * num_elem_per_idx)
     )
     out = _out(shape, src_buffer.dtype)
-    engines.local_gather(operand(out), operand(src_buffer), operand(columns), num_elem_per_idx, n)
+    gpsimd.local_gather(operand(out), operand(src_buffer), operand(columns), num_elem_per_idx, n)
     return out
 
 
@@ -370,7 +372,7 @@ def sequence_bounds(*, segment_ids: Tensor, dtype: Any = None, **_: Any) -> Tens
     """First and one-past-last index of each element's segment."""
     flush()
     out = _out((1, 2, segment_ids.size), dtype or segment_ids.dtype)
-    engines.sequence_bounds(operand(out), operand(segment_ids))
+    gpsimd.sequence_bounds(operand(out), operand(segment_ids))
     return out
 
 
@@ -378,7 +380,7 @@ def dropout(data: Tensor, prob: Any, *, mask: Any = None, dtype: Any = None, **_
     """Random zeros."""
     flush()
     out = _out(data.shape, dtype or data.dtype, mask)
-    engines.dropout(operand(out), operand(data), operand(prob))
+    generator.dropout(operand(out), operand(data), operand(prob))
     return out
 
 
@@ -408,7 +410,7 @@ def dma_copy(
             given=f"src {list(src.shape)}, dst {list(dst.shape)}",
             fix="slice both to the same shape",
         )
-    if not engines.issue(
+    if not issue(
         "dma_copy", "", (("dst", dst.tile if dst.tile.space == "H" else operand(dst)),), (("src", src.tile),), flags
     ):
         return

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mowich.neuroncore import dma, dtypes, engines, ops
+from mowich.neuroncore import dtypes, ops
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
+from mowich.neuroncore.instructions import dma, gpsimd, vector
+from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion, Tile
 from mowich.nki import language as now
 from mowich.nki.beta1.tensor import (
@@ -130,7 +132,7 @@ def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str 
         return out
     if out.tile.on_chip:  # the whole allocation, whichever dimension the partitions are of the tensor
         row = out.tile.row_elements
-        engines.memset(Tile(out.tile.storage, out.tile.dtype, (out.tile.storage.parts, row), (row, 1)), fill_value)
+        vector.memset(Tile(out.tile.storage, out.tile.dtype, (out.tile.storage.parts, row), (row, 1)), fill_value)
     else:
         out.tile.write(np.asarray(fill_value, np.float32 if out.tile.dtype.is_float else np.int64))
     return out
@@ -185,7 +187,7 @@ def load(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
     if mask is None and src.address is None and out.ndim >= 2:
         dma.copy(out.tile, src.tile)
         return out
-    if not engines.issue("dma_copy", "", (("dst", out.tile if out.tile.ndim else operand(out)),), (("src", src.tile),)):
+    if not issue("dma_copy", "", (("dst", out.tile if out.tile.ndim else operand(out)),), (("src", src.tile),)):
         return out
     a = src.read(mask)
     keep = None if mask is None else np.broadcast_to(np.asarray(mask), src.shape)
@@ -211,7 +213,7 @@ def store(dst: Tensor, value: Any = None, mask: Any = None, **_: Any) -> None:
     if mask is None and dst.address is None and value.address is None and value.valid is None:
         dma.copy(dst.tile, value.tile)
         return
-    if not engines.issue(
+    if not issue(
         "dma_copy", "", (("dst", dst.tile),), (("src", operand(value) if value.address is None else value.tile),)
     ):
         return
@@ -365,9 +367,9 @@ def reduce(
         axes = [a + t.ndim - len(x.shape) for a in axes]
     if axes and axes[0] == 0:
         line = new((t.shape[0], 1), dtype or x.dtype)
-        engines.tensor_reduce(line.tile, row.name, t, list(range(1, t.ndim)))
+        vector.tensor_reduce(line.tile, row.name, t, list(range(1, t.ndim)))
         out = new((1, 1), dtype or x.dtype)
-        engines.tensor_partition_reduce(out.tile, row.name, line.tile)
+        gpsimd.tensor_partition_reduce(out.tile, row.name, line.tile)
         return out
     rest = [d for d in range(t.ndim) if d not in axes]
     t = t.permute([*rest, *axes])
@@ -375,7 +377,7 @@ def reduce(
     shape = tuple(1 if d in axes else n for d, n in enumerate(x.shape)) if keepdims else kept
     shape = shape if len(shape) >= 2 else (*shape, 1)
     out = new(shape, dtype or x.dtype)
-    engines.tensor_reduce(out.tile, row.name, t, list(range(len(rest), t.ndim)), negate)
+    vector.tensor_reduce(out.tile, row.name, t, list(range(len(rest), t.ndim)), negate)
     if valid is not None:
         out.valid = valid.reshape(shape)
     return out

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dma, engines
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
+from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.memory import MemoryRegion, Tile, same
 from mowich.nki.language import par_dim
 
@@ -433,7 +433,7 @@ class Product(Tensor):
         """Run it."""
         self.done = True
         machine.active().pending.clear()
-        engines.nc_matmul(dst, accumulate=accumulate, **self.arguments)
+        tensor.nc_matmul(dst, accumulate=accumulate, **self.arguments)
 
 
 class Blocks(Tensor):
@@ -521,7 +521,7 @@ class Blocks(Tensor):
                 Tile(t.storage, t.dtype, self.shape, (*t.strides[1 : n + 1], t.strides[0], *t.strides[n + 1 :]), 0)
             )
             if self.fill is not None:
-                engines.memset(t, self.fill)
+                vector.memset(t, self.fill)
             for at, block in self._made.items():
                 if block.tile.storage.state != mem.NONE:
                     self.whole[at].tile.write(block.tile.array())
@@ -694,7 +694,7 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
         if dst.address is None and dst.tile.space != "H" and value.tile.space != "H":
             if value.size != dst.size:
                 value = value.broadcast_to(dst.shape)
-            engines.tensor_copy(operand(dst), operand(value))
+            vector.tensor_copy(operand(dst), operand(value))
         elif dst.address is None and value.address is None:
             source = value if value.tile.space != "P" else _language().copy(value)
             dma.copy(dst.tile, source.tile)
@@ -703,7 +703,7 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
             dst.write(value.f32() if value.dtype is not dst.dtype else value.read())
         return
     if dst.address is None and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
-        engines.memset(operand(dst), value)
+        vector.memset(operand(dst), value)
     else:
         machine.active().clock += 1
         if dst.address is None and mask is None:

@@ -1,0 +1,22 @@
+"""The instructions of a NeuronCore, a module for each engine family. What runs an instruction, what its operands may be, what it does to
+tiles and what it costs stand together; `table` collects them, `issue` checks and records, `rates` holds the numbers of a generation.
+
+A new instruction is its cost and its effect under `@instruction`, in one place.
+"""
+
+from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, sync, tensor, vector
+from mowich.neuroncore.instructions.table import TABLE, Row, instruction
+
+__all__ = [
+    "TABLE",
+    "Row",
+    "dma",
+    "generator",
+    "gpsimd",
+    "instruction",
+    "scalar",
+    "selection",
+    "sync",
+    "tensor",
+    "vector",
+]

@@ -1,0 +1,417 @@
+"""What the DMA engines do: copies between HBM and SBUF with casts, transposes, sums of several sources, gathers and scatters; exchanges
+between cores.
+
+Elements are taken in row-major order of each side's pattern. Equal formats are copied bit by bit; others go through float32. Rows
+whose run-time index is out of bounds raise, or are left out with oob_mode skip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import integers, ops
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.dtypes import DType, cast, to_f32
+from mowich.neuroncore.instructions.issue import Named, issue
+from mowich.neuroncore.instructions.operands import Array, like, two_operands
+from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, PS, STORE, Cost, Rates, elementwise
+from mowich.neuroncore.instructions.sync import pair
+from mowich.neuroncore.instructions.table import instruction
+from mowich.neuroncore.instructions.vector import memset, tensor_copy
+from mowich.neuroncore.memory import ALL, Tile, addresses, flat, out_of_bounds
+from mowich.neuroncore.trace import Kind, Operand
+
+SPACES = {"dst": "SH", "src": "SH"}
+
+
+# what they cost -------------------------------------------------------------------------------------------------------------
+
+
+def _run_B(op: Operand) -> int:
+    """Bytes that follow each other in memory, from the innermost dimension outwards; on chip within a partition."""
+    run, expected = op.itemsize, 1
+    dims = list(zip(op.shape, op.strides, strict=True))
+    if op.space != "H":
+        dims = dims[1:]
+    for size, stride in reversed(dims):
+        if size == 1:
+            continue
+        if stride != expected:
+            break
+        run *= size
+        expected *= size
+    return run
+
+
+def _shorter_run_B(source: Operand, out: Operand, total: int) -> int:
+    """Bytes of a descriptor: the run of the more fragmented side. Rows that follow each other in HBM are one run, whole partitions on
+    the other side do not break it."""
+    if (source.space == "H") == (out.space == "H"):
+        return min(
+            _run_B(out) * max(1, source.itemsize // out.itemsize),
+            _run_B(source) * max(1, out.itemsize // source.itemsize),
+        )
+    memory, tile = (source, out) if source.space == "H" else (out, source)
+    run, inner = _run_B(memory), _run_B(tile)
+    return min(run, inner) if inner < total // max(tile.shape[0], 1) else run
+
+
+def _rows(reads: tuple[Operand, ...], write: Operand) -> tuple[int, int]:
+    """(first partition, partitions) of the side in SBUF; (0, 0) where both are in HBM."""
+    for op in (write, *reads):
+        if op.space != "H":
+            return op.start, op.shape[0]
+    return 0, 0
+
+
+def _transfer(
+    r: Rates, kind: Kind, total: int, run: int, rate: float, per_row: bool = True
+) -> tuple[tuple[int, ...], int]:
+    """Time on each DMA engine, and descriptors in all. A partition belongs to one engine, 8 partitions to each; rows that follow each
+    other in HBM make one descriptor per engine."""
+    engines = int(r.number("dma.engines"))
+    descriptor = r.ps("dma.descriptor")
+    start, rows = _rows(kind.reads, kind.writes[0]) if per_row else (0, 0)
+    if rows == 0:
+        count = max(1, math.ceil(total / run))
+        used = min(engines, max(count, math.ceil(total / 512)))
+        share = total / used
+        each = max(1, math.ceil(count / used))
+        time = each * descriptor + round(share / rate * PS)
+        return tuple(time if e < used else 0 for e in range(engines)), max(count, used)
+    width = 128 // engines
+    row_B = total / rows
+    load = [0] * engines
+    held = [0] * engines
+    for p in range(start, start + rows):
+        held[min(p // width, engines - 1)] += 1
+    count = 0
+    for e, n in enumerate(held):
+        if n:
+            made = max(1, math.ceil(n * row_B / max(run, 1)))
+            count += made
+            load[e] = made * descriptor + round(n * row_B / rate * PS)
+    return tuple(load), count
+
+
+def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = False) -> Cost:
+    out = kind.writes[0]
+    sources = [o for o in kind.reads if math.prod(o.shape) == math.prod(out.shape)] or list(kind.reads[:1]) or [out]
+    source = sources[0]
+    size = math.prod(out.shape)
+    total = size * max(out.itemsize, source.itemsize)
+    run = _shorter_run_B(source, out, total)
+    if any(o.dynamic in ("vector", "columns") for o in (out, source)):
+        run = min(run, total // max(out.shape[0], 1))
+    moved = total * (len(sources) if extra_reads else 1)
+    rate = r.number("dma.rate") * factor
+    transfer, count = _transfer(r, kind, moved, max(run, 1), rate)
+    by_software = kind.flag("dge") == "swdge" or any(o.dynamic == "vector" for o in (*kind.reads, out))
+    issue = r.ps("dma.issue")
+    read = sum(math.prod(o.shape) * o.itemsize for o in sources if o.space == "H")
+    write = size * out.itemsize if out.space == "H" else 0
+    queue = STORE if out.space == "H" and source.space != "H" else LOAD
+    longest = max(transfer)
+    descriptor = r.ps("dma.descriptor") * max(1, count // sum(1 for t in transfer if t))
+    parts = {"dma.rate": max(longest - descriptor, 0), "dma.descriptor": min(descriptor, longest)}
+    if by_software:
+        issue = r.ps("dma.software_issue")
+    return Cost(
+        queue=queue, issue=issue, first_byte=r.ps("dma.first_byte"), transfer=transfer, hbm_read_B=read, hbm_write_B=write, sbuf_B=moved,
+        latency=r.ps("dma.completion"), parts=parts, latency_parts={"dma.completion": r.ps("dma.completion")}, opcode=kind.name,
+        descriptor_B=moved // max(count, 1), descriptors=count, elements=size, dtype=out.dtype, table="swdge" if by_software else "",
+    )  # fmt: skip
+
+
+def copy_cost(r: Rates, kind: Kind) -> Cost:
+    """Bytes as they are."""
+    return _bytes_cost(r, kind)
+
+
+def transpose_cost(r: Rates, kind: Kind) -> Cost:
+    """Bytes at the lower rate of transposes, which depends on where the source lies."""
+    on_chip = kind.reads[0].space != "H"
+    return _bytes_cost(r, kind, r.number("dma.transpose_sbuf" if on_chip else "dma.transpose_hbm"))
+
+
+def compute_cost(r: Rates, kind: Kind) -> Cost:
+    """Bytes of all sources at the lower rate of sums."""
+    return _bytes_cost(r, kind, r.number("dma.compute"), extra_reads=True)
+
+
+def _pair_work(r: Rates, kind: Kind, _: int) -> float:
+    moved = math.prod(kind.reads[0].shape) * kind.reads[0].itemsize
+    fixed = r.number("gpsimd_engine.fixed")
+    return fixed + moved / r.number("gpsimd_engine.dma_bandwidth") * r.number("gpsimd_engine.clock")
+
+
+_pair_cost = elementwise(_pair_work)
+
+
+def sendrecv_cost(r: Rates, kind: Kind) -> Cost:
+    """Bytes between the cores of a pair, by the DMA engines or by GpSimd's own."""
+    return _bytes_cost(r, kind) if kind.engine == "dma" else _pair_cost(r, kind)
+
+
+def collective_cost(r: Rates, kind: Kind) -> Cost:
+    """Ring, mesh or a single step, whichever is fastest, over the links of a chip's neighbours (alpha-beta forms of the Neuron docs)."""
+    ranks = int(kind.flag("ranks", 1))
+    bytes_ = sum(math.prod(o.shape) * o.itemsize for o in kind.reads)
+    hop = r.number("links.hop")
+    rate = r.number("dma.rate") * r.number("dma.engines")
+    name = str(kind.flag("kind", ""))
+    twice = 2 if name == "all_reduce" else 1
+    chunk = bytes_ / ranks if name in ("all_reduce", "reduce_scatter", "all_to_all") else bytes_
+    ring = twice * (ranks - 1) * (hop + chunk / rate)
+    mesh = twice * 2 * hop + twice * (ranks - 1) * chunk / rate
+    time = round((hop + bytes_ / rate if name.startswith("collective_permute") else min(ring, mesh)) * PS)
+    steps = round(min(time, twice * 2 * hop * PS))
+    return Cost(
+        queue=COLLECTIVE,
+        occupancy=time,
+        latency=r.ps("dma.completion"),
+        parts={"links.hop": steps, "dma.rate": time - steps},
+        opcode=name,
+    )
+
+
+# what they do ---------------------------------------------------------------------------------------------------------------
+
+
+def convert(a: Array, source: DType, target: DType) -> Array:
+    """Elements of one format in another, as a DMA writes them: bits where the formats are equal, through float32 where not."""
+    if source is target or a.dtype == target.dtype:
+        return a
+    if source.part is not None or target.part is not None:
+        if source.itemsize == target.itemsize:
+            return np.ascontiguousarray(a).view(target.dtype)
+        raise fail(f"DMA cannot convert {source} to {target}", fix="view() one of them as bytes")
+    return cast(_float32(a, source), target)
+
+
+def _float32(a: Array, source: DType) -> Array:
+    """Elements as a DMA computes with them."""
+    f = to_f32(a, source)
+    core = machine.running()
+    if core is not None and core.strict and integers.is_wide(source):
+        integers.note(core, "a DMA", a.astype(np.int64), f)
+    return f
+
+
+@instruction("dma_copy", engines=("dma",), cost=copy_cost, spaces=SPACES)
+def copy(dst: Tile, src: Tile, oob: str = "error", name: str = "dma_copy", flags: dict[str, Any] | None = None) -> None:
+    """dst = src, both in HBM or SBUF, the same number of elements."""
+    if not issue(name, "", (("dst", dst),), (("src", src),), flags):
+        return
+    _move(dst, src, oob)
+
+
+def _move(dst: Tile, src: Tile, oob: str) -> None:
+    if src.size != dst.size:
+        raise fail(
+            f"dma_copy: src has {src.size} elements and dst {dst.size}",
+            tile=dst,
+            given=f"src {list(src.shape)}, dst {list(dst.shape)}",
+            fix="slice both to the same shape",
+        )
+    if src.dynamic is None and dst.dynamic is None:
+        a = src.read()
+        if src.dtype is not dst.dtype:
+            a = convert(a, src.dtype, dst.dtype)
+        dst.write(a)
+        return
+    found = _take(src, oob)
+    if found is not None:
+        _put(dst, convert(found[0], src.dtype, dst.dtype), oob, found[1])
+
+
+def _take(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None] | None:
+    """The elements of a source, and which of its rows were in bounds (None: all); None where the whole of it is left out."""
+    if src.dynamic is not None and src.dynamic.kind == "vector":
+        return gather(src, oob)
+    found = src.resolved()
+    if found is not None:
+        return found.read(), None
+    if oob == "skip":
+        return None
+    raise out_of_bounds(src)
+
+
+def _put(dst: Tile, a: Array, oob: str, kept: NDArray[np.bool_] | None) -> None:
+    """Write `a` to a destination, of its rows only those in `kept` (None: all); the others stay as they are."""
+    if dst.dynamic is not None and dst.dynamic.kind == "vector":
+        scatter(dst, a, oob, kept)
+        return
+    target = dst.resolved()
+    if target is None:
+        if oob == "skip":
+            return
+        raise out_of_bounds(dst)
+    if kept is None or kept.all():
+        target.write(a)
+    elif target.shape[0] == kept.size and a.shape[0] == kept.size:
+        for i in np.flatnonzero(kept):
+            target.slice(0, int(i), int(i) + 1).write(a[i : i + 1])
+    elif kept.any():
+        if not target.storage.filled:
+            target.storage.fill()
+        mixed = target.array().reshape(kept.size, -1).copy()
+        mixed[kept] = a.reshape(kept.size, -1)[kept]
+        target.write(mixed.reshape(target.shape))
+
+
+def gather(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None]:
+    """Rows of an HBM tensor at run-time indices, and which of them were in bounds (None: all)."""
+    where, good = addresses(src)
+    s = src.storage
+    s.record[5] = s.core.clock
+    if good.all():
+        return flat(src)[where], None
+    if oob != "skip":
+        raise out_of_bounds(src)
+    safe = np.where(good.reshape((-1,) + (1,) * (where.ndim - 1)), where, 0)
+    return flat(src)[safe], good
+
+
+def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None = None) -> None:
+    """Write rows of an HBM tensor at run-time indices, in order: a later row wins."""
+    where, good = addresses(dst)
+    if not good.all() and oob != "skip":
+        raise out_of_bounds(dst)
+    if kept is not None and kept.size == good.size:
+        good = good & kept
+    s = dst.storage
+    if s.state != ALL:
+        if not s.filled:
+            s.fill()
+        s.whole()
+    values = like(values, where.shape)
+    if good.all():
+        flat(dst)[where] = values
+    else:
+        flat(dst)[where[good]] = values[good]
+
+
+_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
+
+
+@instruction("dma_transpose", engines=("dma",), cost=transpose_cost, spaces=SPACES)
+def transpose(
+    dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str = "error", flags: dict[str, Any] | None = None
+) -> None:
+    """dst = src with its outer and inner dimensions exchanged."""
+    if not issue("dma_transpose", "", (("dst", dst),), (("src", src),), flags):
+        return
+    order = tuple(int(a) for a in axes) if axes is not None else _AXES.get(src.ndim, ())
+    if sorted(order) != list(range(src.ndim)):
+        raise fail("dma_transpose: axes", tile=src, given=axes, allowed="(1, 0), (2, 1, 0), (3, 1, 2, 0)")
+    if src.size != dst.size:
+        raise fail(f"dma_transpose: src has {src.size} elements and dst {dst.size}", tile=dst)
+    found = _take(src, oob)
+    if found is None:
+        return
+    a, kept = found
+    a = np.transpose(convert(a, src.dtype, dst.dtype), order)
+    if kept is not None and not kept.all():
+        if not dst.storage.filled:
+            dst.storage.fill()
+        mask = kept.reshape([-1 if ax == 0 else 1 for ax in order])
+        a = np.where(np.broadcast_to(mask, a.shape), a, like(dst.array(), a.shape))
+    _put(dst, np.ascontiguousarray(a).reshape(dst.shape), oob, None)
+
+
+@instruction("dma_compute", engines=("dma",), cost=compute_cost, spaces=SPACES)
+def compute(
+    dst: Tile, srcs: Sequence[Tile], op: Any, scales: Sequence[float] | None = None, oob: str = "error"
+) -> None:
+    """dst = op over the sources, each times its scale, in float32. A source or dst with a vector offset is gathered or scattered."""
+    row = ops.alu(op)
+    if not issue(
+        "dma_compute", "", (("dst", dst),), tuple((f"src{i}", s) for i, s in enumerate(srcs)), {"op": row.name}
+    ):
+        return
+    if scales is not None and len(scales) != len(srcs):
+        raise fail("dma_compute: one scale per source", given=len(scales), allowed=str(len(srcs)))
+    two_operands("dma_compute", row, dst)
+    most = machine.active().limits.compute_sources
+    if not 1 <= len(srcs) <= most:
+        raise fail(f"dma_compute takes 1 to {most} sources", tile=dst, given=len(srcs))
+    total: Any = None
+    kept: NDArray[np.bool_] | None = None
+    for i, src in enumerate(srcs):
+        if src.size != dst.size:
+            raise fail("dma_compute: sources and dst have the same number of elements", tile=src)
+        found = _take(src, oob)
+        if found is None:
+            return
+        raw, good = found
+        if good is not None:
+            kept = good if kept is None else kept & good
+        a = _float32(raw, src.dtype)
+        if scales is not None and scales[i] != 1.0:
+            a = a * np.float32(scales[i])
+        a = like(a, dst.shape)
+        total = a if total is None else row.apply(total, a)
+    _put(dst, cast(np.asarray(total), dst.dtype), oob, kept)
+
+
+def assign(dst: Tile, value: Any) -> None:
+    """dst[...] = value in a kernel of the older front end: a DMA to or from HBM, a copy on chip, a memset for numbers."""
+    if isinstance(value, Tile):
+        if dst.space == "H" or value.space == "H":
+            copy(dst, value)
+        else:
+            if value.shape != dst.shape and value.size != dst.size:
+                value = value.broadcast_to(dst.shape)
+            tensor_copy(dst, value)
+    elif dst.space == "H":
+        machine.active()
+        dst.write(np.full(dst.shape, value, dst.dtype.dtype))
+    else:
+        memset(dst, value)
+
+
+@instruction(engines=("dma", "gpsimd"), cost=sendrecv_cost, since=3, spaces={"dst": "S", "src": "S"})
+def sendrecv(dst: Tile, src: Tile, send: int, receive: int, pipe: int, by_gpsimd: bool = False) -> None:
+    """Send src to core `send` of the pair, and receive dst from core `receive`; by_gpsimd: by GpSimd's own DMA."""
+    core, group = pair("sendrecv")
+    issue("sendrecv", "gpsimd" if by_gpsimd else "", (("dst", dst),), (("src", src),))
+    if by_gpsimd:
+        limits = core.limits
+        most = {4: limits.gpsimd_dma_32bit_B, 2: limits.gpsimd_dma_16bit_B}.get(src.itemsize, limits.gpsimd_dma_8bit_B)
+        row_B = src.size // src.shape[0] * src.itemsize
+        if row_B > most:
+            raise fail("sendrecv: more bytes per partition than GpSimd's DMA moves", tile=src, given=f"{row_B:,} bytes", allowed=f"{most:,} bytes for elements of {src.itemsize}",
+                       fix="use dma_engine.dma, or send parts")  # fmt: skip
+    if src.dtype is not dst.dtype or src.size != dst.size or src.shape[0] != dst.shape[0]:
+        raise fail("sendrecv: src and dst have the same dtype and shape", tile=dst)
+    send, receive = int(send), int(receive)
+    if {send, receive} - {0, 1}:
+        raise fail("sendrecv: ranks are 0 or 1", given=f"to {send}, from {receive}")
+    turn = core.serial.get(("pipe", int(pipe)), 0)
+    core.serial["pipe", int(pipe)] = turn + 1
+    base = core.scratch["base"]
+    found = group.exchange(
+        base + core.program,
+        ("sendrecv", base, int(pipe), turn),
+        [base, base + 1],
+        (send, src.read().copy() if core.values else None),
+        f"sendrecv on pipe {int(pipe)}",
+    )
+    to, data = found[base + receive]
+    if to != core.program:
+        raise fail(f"sendrecv: core {receive} sends to {to}, core {core.program} expects its data")
+    if core.values:
+        dst.write(data.reshape(dst.shape))
+
+
+@instruction(engines=("dma",), cost=collective_cost, spaces=SPACES)
+def collective(kind: str, dsts: Sequence[Named], srcs: Sequence[Named]) -> None:
+    """Check and record an exchange of this kind between ranks; `nki.collectives` computes its result over all of them."""
+    issue("collective", "", dsts, srcs, {"kind": kind})

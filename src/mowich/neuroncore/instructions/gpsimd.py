@@ -1,0 +1,269 @@
+"""Instructions of the GpSimd Engine: patterns of indices, gathers, and the programs that come with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import ops
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.dtypes import cast
+from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.operands import as_rows, like, reduce_last, same_partitions
+from mowich.neuroncore.instructions.rates import Rates, elementwise, free_size
+from mowich.neuroncore.instructions.table import instruction
+from mowich.neuroncore.memory import Tile
+from mowich.neuroncore.trace import Kind
+
+# what they cost -------------------------------------------------------------------------------------------------------------
+
+
+def _pattern_work(r: Rates, _: Kind, n: int) -> float:
+    return r.number("gpsimd_engine.fixed") + n
+
+
+pattern_cost = elementwise(_pattern_work, strided=False)
+
+
+def _program_work(r: Rates, _: Kind, n: int) -> float:
+    return r.number("gpsimd_engine.fixed") + r.number("gpsimd_engine.other_per_element") * n
+
+
+program_cost = elementwise(_program_work)
+
+
+def _partition_reduce_work(r: Rates, kind: Kind, _: int) -> float:
+    p = kind.reads[0].shape[0]
+    return r.number("gpsimd_engine.fixed") + free_size(kind.writes[0]) * max(1.0, math.log2(p))
+
+
+def _topk_work(r: Rates, kind: Kind, n: int) -> float:
+    snake = int(kind.flag("elements", n))  # n of the formula: elements over the 16 partitions of a group
+    return r.number("gpsimd_engine.topk_per_element") * snake + free_size(kind.writes[0])
+
+
+def _local_gather_work(r: Rates, kind: Kind, _: int) -> float:
+    e = int(kind.flag("elements", 1))
+    t = r.number("gpsimd_engine.gather_step")
+    rate = (r.number("gpsimd_engine.gather_base") + t * e) / (t * e) / min(4 / kind.writes[0].itemsize, e)
+    return r.number("gpsimd_engine.fixed") + free_size(kind.writes[0]) / rate
+
+
+# what they do ---------------------------------------------------------------------------------------------------------------
+
+
+def pattern_values(
+    pattern: Sequence[Sequence[Any]], offset: Any, multiplier: Any, partitions: int
+) -> NDArray[np.int64]:
+    """[P, F] = offset + partition * multiplier + the sum over the pattern of index * step (int64)."""
+    dims = [(int(s), int(n)) for s, n in pattern]
+    free: Any = np.zeros((), np.int64)
+    for axis, (s, n) in enumerate(dims):
+        free = free + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (len(dims) - 1 - axis))
+    rows = int(offset) + np.arange(partitions, dtype=np.int64) * int(multiplier)
+    values: NDArray[np.int64] = rows[:, None] + np.asarray(free).reshape(1, -1)
+    return values
+
+
+@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S"})
+def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: Any = 0, channel_multiplier: Any = 0) -> None:
+    """dst = an affine function of partition and free indices (32-bit integers, then the format of dst)."""
+    if not issue("iota", "", (("dst", dst),), ()):
+        return
+    v = pattern_values(pattern, offset, channel_multiplier, dst.shape[0])
+    if v.size != dst.size:
+        raise fail(
+            f"iota: the pattern has {v.shape[1]} elements per partition",
+            tile=dst,
+            given=[list(map(int, p)) for p in pattern],
+        )
+    dst.write(like(v, dst.shape))
+
+
+@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"})
+def affine_select(dst: Tile, pattern: Sequence[Sequence[Any]], channel_multiplier: Any, on_true_tile: Tile, on_false_value: Any, cmp_op: Any,
+                  offset: Any = 0) -> None:  # fmt: skip
+    """dst = on_true_tile where (affine value cmp_op 0), else on_false_value."""
+    row = ops.alu(cmp_op)
+    if not issue("affine_select", "", (("dst", dst),), (("on_true_tile", on_true_tile),)):
+        return
+    same_partitions("affine_select", dst, ("on_true_tile", on_true_tile))
+    v = pattern_values(pattern, offset, channel_multiplier, dst.shape[0])
+    if v.size != dst.size:
+        raise fail(f"affine_select: the pattern has {v.shape[1]} elements per partition", tile=dst)
+    keep = like(np.asarray(row.apply(v, 0)), dst.shape)
+    if on_true_tile.dtype is dst.dtype and not dst.dtype.is_float:
+        a = like(on_true_tile.read(), dst.shape)
+        dst.write(np.where(keep, a, cast(np.asarray([on_false_value], np.float32), dst.dtype)[0]))
+    else:
+        dst.write(np.where(keep, like(on_true_tile.f32(), dst.shape), np.float32(on_false_value)))
+
+
+@instruction(
+    engines=("gpsimd",), cost=elementwise(_partition_reduce_work), spaces={"dst": "S", "src": "S", "data": "S"}
+)
+def tensor_partition_reduce(dst: Tile, op: Any, data: Tile) -> None:
+    """dst [1, F] = data reduced over partitions."""
+    row = ops.alu(op)
+    if not issue("tensor_partition_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name}):
+        return
+    a = data.read() if row.kind == "bit" else data.f32()
+    r = reduce_last(row, np.moveaxis(a, 0, -1))
+    dst.write(like(np.asarray(r), dst.shape))
+
+
+@instruction(
+    engines=("gpsimd",),
+    cost=elementwise(_local_gather_work),
+    spaces={"dst": "S", "src_buffer": "S", "index": "S"},
+    dtypes={"index": ("uint16",)},
+)
+def local_gather(
+    dst: Tile, src_buffer: Tile, index: Tile, num_elem_per_idx: int = 1, num_valid_indices: int | None = None
+) -> None:
+    """In each group of 16 partitions, gather the columns that the group's indices (partition first) name."""
+    if not issue(
+        "local_gather",
+        "",
+        (("dst", dst),),
+        (("src_buffer", src_buffer), ("index", index)),
+        {"elements": num_elem_per_idx},
+    ):
+        return
+    limits, p = machine.active().limits, src_buffer.shape[0]
+    group = limits.gpsimd_group
+    if p % group or index.shape[0] != p:
+        raise fail(f"local_gather: src_buffer and index have the same partitions, a multiple of {group}", tile=index)
+    if dst.dtype is not src_buffer.dtype:
+        raise fail("local_gather keeps the format", tile=dst, given=dst.dtype, allowed=str(src_buffer.dtype))
+    if num_elem_per_idx not in (1, 2, 4, 8, 16, 32):
+        raise fail("local_gather: num_elem_per_idx", given=num_elem_per_idx, allowed="1, 2, 4, 8, 16, 32")
+    a, idx = as_rows(src_buffer.read()), as_rows(index.read()).astype(np.int64)
+    given = idx.shape[1] * group
+    valid = int(num_valid_indices) if num_valid_indices is not None else given
+    if valid > min(given, limits.gather_indices):
+        raise fail(
+            f"local_gather: {valid:,} indices in a group of {group} partitions",
+            tile=index,
+            allowed=f"at most {min(given, limits.gather_indices):,}",
+            fix="gather in several instructions",
+        )
+    out = np.empty((p, valid * num_elem_per_idx), a.dtype)
+    k = np.arange(num_elem_per_idx)
+    for g in range(0, p, group):
+        flat = idx[g : g + group].T.reshape(-1)[:valid]
+        columns = (flat[:, None] * num_elem_per_idx + k).reshape(-1)
+        if (columns < 0).any() or (columns >= a.shape[1]).any():
+            raise fail("out-of-bounds access by local_gather", tile=src_buffer, given=f"index {int(flat.max())}")
+        out[g : g + group] = a[g : g + group][:, columns]
+    dst.write(like(out, dst.shape))
+
+
+@instruction(
+    engines=("gpsimd",),
+    cost=program_cost,
+    spaces={"dst": "S", "data": "S", "indices": "S"},
+    dtypes={"indices": ("uint32",)},
+)
+def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
+    """dst = elements of the same partition at flattened free indices."""
+    if not issue("nc_n_gather", "", (("dst", dst),), (("data", data), ("indices", indices))):
+        return
+    if indices.shape[0] != data.shape[0]:
+        raise fail(f"nc_n_gather: indices span {indices.shape[0]} partitions and data {data.shape[0]}", tile=indices)
+    if dst.dtype is not data.dtype:
+        raise fail("nc_n_gather keeps the format", tile=dst, given=dst.dtype, allowed=str(data.dtype))
+    a, idx = as_rows(data.read()), as_rows(indices.read()).astype(np.int64)
+    if (idx < 0).any() or (idx >= a.shape[1]).any():
+        raise fail(
+            "out-of-bounds access by nc_n_gather",
+            tile=data,
+            given=f"index {int(idx.max())}",
+            allowed=f"0 .. {a.shape[1] - 1}",
+        )
+    dst.write(like(np.take_along_axis(a, idx, axis=1), dst.shape))
+
+
+@instruction(
+    engines=("gpsimd",),
+    cost=program_cost,
+    since=3,
+    spaces={"dst": "S", "src": "S"},
+    dtypes={"dst": ("int32",), "src": ("float32", "int32")},
+)
+def nonzero_with_count(dst: Tile, src: Tile, index_offset: int = 0, padding_val: int = -1) -> None:
+    """In partitions 0, 16, 32 ...: indices of nonzero elements, then padding, then their count."""
+    if not issue("nonzero_with_count", "", (("dst", dst),), (("src", src),)):
+        return
+    x = as_rows(src.read())
+    n = x.shape[1]
+    if dst.size // dst.shape[0] != n + 1:
+        raise fail("nonzero_with_count: dst has one element more than src", tile=dst)
+    for p in range(0, x.shape[0], machine.active().limits.gpsimd_group):
+        at = np.flatnonzero(x[p])
+        line = np.full(n + 1, padding_val, np.int64)
+        line[: at.size] = at + int(index_offset)
+        line[n] = at.size
+        dst[p : p + 1].write(line.reshape((1, *dst.shape[1:])))
+
+
+@instruction(
+    engines=("gpsimd",),
+    cost=elementwise(_topk_work),
+    spaces={"val_dst": "S", "idx_dst": "S", "src": "S"},
+    dtypes={"val_dst": ("bfloat16",), "idx_dst": ("uint32",), "src": ("bfloat16",)},
+)
+def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
+    """In each group of 16 partitions, the K largest of the first n elements of the snake, ascending, with their places in it."""
+    if not issue("topk", "", (("val_dst", val_dst), ("idx_dst", idx_dst)), (("src", src),), {"elements": int(n)}):
+        return
+    limits, p, n = machine.active().limits, src.shape[0], int(n)
+    group, k = limits.gpsimd_group, val_dst.size // val_dst.shape[0]
+    if p % group:
+        raise fail(f"topk: partitions are a multiple of {group}", tile=src)
+    if not limits.topk_min <= n <= min(limits.topk_max, group * src.size // p):
+        raise fail(
+            "topk: n counts the elements of the snake over a group of partitions",
+            tile=src,
+            given=n,
+            allowed=f"{limits.topk_min} .. {min(limits.topk_max, group * src.size // p):,}",
+        )
+    if k > min(limits.topk_results, n):
+        raise fail("topk: too many results", tile=val_dst, given=k, allowed=f"1 .. {min(limits.topk_results, n):,}")
+    x = as_rows(src.f32())
+    values = np.empty((p, k), np.float32)
+    places = np.empty((p, k), np.int64)
+    for g in range(0, p, group):
+        snake = x[g : g + group].T.reshape(-1)[:n]
+        order = np.argsort(-snake, kind="stable")[:k][::-1]
+        values[g : g + group] = snake[order]
+        places[g : g + group] = order
+    val_dst.write(like(values, val_dst.shape))
+    idx_dst.write(like(places, idx_dst.shape))
+
+
+@instruction(
+    engines=("gpsimd",),
+    cost=program_cost,
+    dtypes={"dst": ("float32", "int32"), "segment_ids": ("float32", "int32")},
+)
+def sequence_bounds(dst: Tile, segment_ids: Tile) -> None:
+    """dst [1, 2, n] = first and one-past-last index of each element's run of equal ids; n and -1 where the id is 0."""
+    if not issue("sequence_bounds", "", (("dst", dst),), (("segment_ids", segment_ids),)):
+        return
+    if segment_ids.shape[0] != 1:
+        raise fail("sequence_bounds works on one partition", tile=segment_ids)
+    ids = segment_ids.read().reshape(-1)
+    n = ids.size
+    edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+    run = np.cumsum(np.r_[True, ids[1:] != ids[:-1]]) - 1
+    ends = np.r_[edges[1:], n]
+    start, end = edges[run], ends[run]
+    start[ids == 0], end[ids == 0] = n, -1
+    out = np.stack([start, end])
+    dst.write(like(out, dst.shape) if dst.shape[-1] != 2 else like(np.ascontiguousarray(out.T), dst.shape))

@@ -1,0 +1,226 @@
+"""How an instruction is issued: checked against its row of the table, and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore.core import Core, Limits, fail
+from mowich.neuroncore.instructions.table import TABLE, Row
+from mowich.neuroncore.memory import SPACE_NAME, Tile, merged
+
+Named = tuple[str, Any]
+
+
+def issue(
+    name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named], flags: dict[str, Any] | None = None
+) -> bool:
+    """Check an instruction against its row and record it. engine: "" lets the row choose. False: do not compute.
+
+    The checks look at the form of each access: memory, shapes, strides, format, first partition. An instruction on forms that it was
+    issued on before has passed them.
+    """
+    core = machine.running() or machine.active()
+    row = TABLE[name]
+    core.clock += 1
+    operands: Sequence[Named] = (*reads, *writes)
+    for _, tile in operands:
+        if type(tile) is not Tile:
+            _check(core, row, engine, writes, reads)
+        if tile.dynamic is not None:
+            operands = (*reads, *_indices(reads, writes), *writes)
+    trace, accesses = core.trace, core.accesses
+    key: list[Any] = [name, engine, len(reads)]
+    if flags:
+        key += flags.items()
+    touched: list[int] = []
+    for operand, tile in operands:
+        s = tile.storage
+        dynamic = "" if tile.dynamic is None else tile.dynamic.kind
+        access = (s.layout, tile.offset, tile.shape, tile.strides, tile.dtype.name, dynamic)
+        pattern, form = accesses.get(access) or _access(core, tile, access)
+        key += (operand, form)
+        touched += (s.number, pattern)
+        if trace is not None and s.number not in trace.storages:
+            trace.touch(s)
+    known = tuple(key)
+    kind = core.known.get(known)
+    if kind is None:
+        lasts = _check(core, row, engine, writes, reads)
+        kind = -1
+        if trace is not None:
+            before = [t for _, t in operands[: len(operands) - len(writes)]]
+            kind = trace.kind_of(name, engine or row.engines[0], before, [t for _, t in writes], flags)
+        if lasts:
+            core.known[known] = kind
+    is_dma = row.engines[0] == "dma"
+    if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
+        base = core.scratch["base"]
+        core.group.step(base + core.program, base + 1 - core.program)
+    if trace is not None:
+        trace.add(core.clock, kind, touched, machine.site(core))
+    _sink_loads(core, is_dma, writes, reads)
+    if core.values:
+        return True
+    for _, tile in writes:
+        if tile.dynamic is None:
+            tile.array()
+        tile.storage.record[4] = core.clock if tile.storage.record[4] < 0 else tile.storage.record[4]
+        tile.storage.record[5] = core.clock
+        tile.storage.state = 2
+    for _, tile in reads:
+        tile.storage.record[5] = core.clock
+    return False
+
+
+def _indices(*operands: Sequence[Named]) -> list[Named]:
+    """The tiles that hold the run-time offsets of views: they are read as well."""
+    dynamic = [t.dynamic for named in operands for _, t in named if t.dynamic is not None]
+    return [("index", d.index) for d in dynamic if type(d.index) is Tile]
+
+
+def _access(core: Core, tile: Tile, access: tuple[Any, ...]) -> tuple[int, int]:
+    """Numbers of the pattern and of the form of an access that is new."""
+    layout, _, *rest = access
+    start = tile.start_partition if tile.on_chip else 0
+    form = core.forms.setdefault((layout, start, *rest), len(core.forms))
+    found = core.accesses[access] = (core.trace.pattern_of(tile) if core.trace is not None else 0, form)
+    return found
+
+
+def _check(core: Core, row: Row, engine: str, writes: Sequence[Named], reads: Sequence[Named]) -> bool:
+    """Raise where an instruction breaks its row. True: operands of the same forms would pass as well."""
+    name, generation = row.name, core.limits.generation
+    if row.since > generation:
+        raise fail(
+            f"{name} needs NeuronCore-v{row.since}",
+            given=f"target v{generation}",
+            fix=f"run with target='{ {3: 'trn2', 4: 'trn3'}[row.since] }'",
+        )
+    if engine and engine not in row.engines:
+        raise fail(
+            f"{name} does not run on the {engine} engine",
+            allowed=", ".join(row.engines),
+            fix=f"leave engine out, or use the {row.engines[0]} engine",
+        )
+    if row.engine_since.get(engine, 0) > generation:
+        raise fail(
+            f"{name} on the {engine} engine needs NeuronCore-v{row.engine_since[engine]}",
+            given=f"target v{generation}",
+            fix=f"use the {' or '.join(e for e in row.engines if e not in row.engine_since)} engine",
+        )
+    is_dma = row.engines[0] == "dma"
+    lasts = True
+    for operand, tile in (*writes, *reads):
+        if type(tile) is not Tile:
+            raise fail(f"{name}: {operand} must be a tile", given=type(tile).__name__)
+        if not tile.size:
+            raise fail(
+                f"{name}: {operand} is empty", tile=tile, fix="leave the instruction out where there is nothing to do"
+            )
+        space = tile.storage.space
+        allowed = row.spaces.get(operand) or ("SH" if is_dma else "SP")
+        if space not in allowed:
+            raise _wrong_memory(row, operand, tile, allowed)
+        if row.dtypes and operand in row.dtypes and tile.dtype.name not in row.dtypes[operand]:
+            raise fail(
+                f"{name}: {operand} has a format that the instruction does not take",
+                tile=tile,
+                given=tile.dtype,
+                allowed=", ".join(row.dtypes[operand]),
+                fix="copy it to a tile of one of these with tensor_copy, or view() its bytes",
+            )
+        if space == "H":
+            continue
+        if tile.shape[0] > core.limits.partitions:
+            raise fail(
+                f"{name}: {operand} spans {tile.shape[0]} partitions",
+                tile=tile,
+                allowed=f"at most {core.limits.partitions}",
+            )
+        if engine == "gpsimd" and space == "P":
+            raise fail(
+                f"{name}: the GpSimd engine cannot reach PSUM",
+                tile=tile,
+                fix="copy to SBUF first, or use the vector or scalar engine",
+            )
+        if not is_dma:
+            lasts &= _check_pattern(name, operand, tile, core.limits)
+            if not operand.endswith("_scale"):
+                _check_start(name, operand, tile, core.limits.quadrant)
+    return lasts
+
+
+def _sink_loads(core: Core, is_dma: bool, writes: Sequence[Named], reads: Sequence[Named]) -> None:
+    """A tile that only loads from HBM have written lives from its first read: the compiler may delay the loads until then."""
+    loads = is_dma
+    for _, tile in reads:
+        storage = tile.storage
+        if storage.space == "H":
+            continue
+        loads = False
+        record = storage.record
+        if record[11]:
+            record[4], record[11] = core.clock, False
+    for _, tile in writes:
+        record = tile.storage.record
+        if not loads:
+            record[11] = False
+        elif record[4] < 0 and record[8] is None:
+            record[11] = True
+
+
+def _wrong_memory(row: Row, operand: str, tile: Tile, allowed: str) -> Exception:
+    names = " or ".join(SPACE_NAME[s] for s in allowed)
+    remedy = {
+        "H": "load it to SBUF with dma_copy first",
+        "P": "copy it to SBUF with tensor_copy first",
+        "S": "allocate it with buffer=nl.psum" if allowed == "P" else "put it in " + names,
+    }[tile.storage.space]
+    return fail(
+        f"{row.name}: {operand} is in {SPACE_NAME[tile.storage.space]}, must be in {names}", tile=tile, fix=remedy
+    )
+
+
+def _check_start(name: str, operand: str, tile: Tile, quadrant: int) -> None:
+    start = tile.start_partition
+    if start == 0:
+        return
+    count, step = tile.shape[0], quadrant
+    while step < count:
+        step *= 2
+    if start % step or start + count > tile.storage.core.limits.partitions:
+        legal = range(0, tile.storage.core.limits.partitions - count + 1, step)
+        raise fail(f"{name}: {operand} of {count} partitions starts at partition {start}", tile=tile, allowed=f"start at {', '.join(map(str, legal))}",
+                   fix=f"engines start at quadrants of {quadrant} partitions; move the rows with dma_copy or nc_stream_shuffle")  # fmt: skip
+
+
+def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> bool:
+    """What an engine can walk: partitions that follow one another, and few long axes in each. False: warned, once per line of the kernel."""
+    fits = True
+    s = tile.storage
+    if tile.shape[0] > 1 and tile.strides[0] * tile.dtype.itemsize != s.row_B:
+        raise fail(
+            f"{name}: the partitions of {operand} do not follow one another",
+            tile=tile,
+            given=f"partition stride {tile.strides[0]} elements, a partition has {tile.row_elements}",
+            fix="an engine takes consecutive partitions: gather them with dma_copy first",
+        )
+    if len(tile.shape) > limits.max_dims:
+        axes = len(merged(tile.shape[1:], tile.strides[1:]))
+        if axes >= limits.max_dims:
+            tile.storage.core.warn(
+                "dims",
+                f"{name}: {operand} has {axes} dimensions beside the partition, an access pattern {limits.max_dims - 1}: {tile.describe()}; "
+                "the compiler makes several instructions of this one",
+            )
+            fits = False
+    if tile.size > limits.max_count and max(tile.shape) > limits.max_count:
+        raise fail(
+            f"{name}: {operand} has an axis of {max(tile.shape):,} elements",
+            tile=tile,
+            allowed=f"at most {limits.max_count:,}",
+            fix="split the axis: an instruction counts its elements in 16 bits",
+        )
+    return fits

@@ -1,0 +1,120 @@
+"""Instructions of the Scalar Engine: functions of all elements, from tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import ops
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.operands import (
+    Array,
+    Scalar,
+    applied,
+    column,
+    reduce_into,
+    same_partitions,
+    tiles_of,
+)
+from mowich.neuroncore.instructions.rates import Rates, elementwise
+from mowich.neuroncore.instructions.table import instruction
+from mowich.neuroncore.memory import Tile
+from mowich.neuroncore.trace import Kind
+
+
+def _activation_work(r: Rates, kind: Kind, n: int) -> float:
+    reduces = kind.name == "activation_reduce" or kind.flag("reduce", False)
+    return max(r.number("scalar_engine.least"), n) + (r.number("scalar_engine.accumulate_extra") if reduces else 0)
+
+
+activation_cost = elementwise(_activation_work, table=True)
+
+
+@instruction(engines=("scalar",), cost=activation_cost)
+def activation(dst: Tile | None, op: Any, data: Tile, bias: Scalar = None, scale: Scalar = 1.0, reduce_op: Any = None,
+               reduce_res: Tile | None = None, reduce_cmd: str = "idle", name: str = "activation", slope: Scalar = None) -> None:  # fmt: skip
+    """dst = op(data * scale + bias), the sum of it over the free axes into the accumulators as reduce_cmd says."""
+    f = ops.function(op)
+    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
+    if not issue(
+        name,
+        "",
+        writes,
+        (("data", data), *tiles_of(("bias", bias), ("scale", scale))),
+        {"op": f.name, "reduce": reduce_cmd != "idle"},
+    ):
+        return
+    generation = machine.active().generation
+    if generation < 3 and bias is not None and type(bias) is not Tile and bias != 0:
+        raise fail(f"{name}: a number as bias needs NeuronCore-v3", given=bias, fix="memset a [P, 1] tile and pass it")
+    if reduce_op is not None and ops.alu(reduce_op).name != "add" and (name == "activation" or generation < 3):
+        raise fail(
+            f"{name} reduces with add only", given=ops.alu(reduce_op).name, fix="use tensor_reduce, or activate2"
+        )
+    if dst is not None:
+        same_partitions(name, dst, ("data", data))
+    x = data.f32()
+    if type(scale) is Tile or scale != 1.0:
+        x = x * column(scale, data, f"{name}: scale")
+    if bias is not None and (type(bias) is Tile or bias != 0):
+        x = x + column(bias, data, f"{name}: bias")
+    y = _function(f, x, slope, data)
+    if dst is not None:
+        dst.write(y)
+    reduce_into(name, y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
+
+
+def _function(f: ops.Function, x: Array, slope: Scalar, data: Tile) -> Array:
+    if f.valid is not None and x.size:
+        low, high = f.valid
+        if bool(((x < low) | (x > high)).any()) and f.name in ("sin", "arctan"):
+            machine.active().warn(
+                "range", f"{f.name} of values outside [{low:.4g}, {high:.4g}]: the hardware's result is invalid there"
+            )
+    return f.apply(x, column(slope, data, "relu_param")) if f.name == "prelu" and slope is not None else f.apply(x)  # type: ignore[no-any-return]
+
+
+@instruction(engines=("scalar",), cost=activation_cost, since=4)
+def activate2(dst: Tile, op: Any, data: Tile, imm0: Scalar, imm1: Scalar, op0: Any, op1: Any, relu_param: Scalar = 0.0, reverse0: bool = False,
+              reverse1: bool = False, reduce_op: Any = None, reduce_res: Tile | None = None, reduce_cmd: str = "idle") -> None:  # fmt: skip
+    """dst = op((data op0 imm0) op1 imm1) on v4, with the reduction of `activation`."""
+    f = ops.function(op)
+    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
+    if not issue(
+        "activate2",
+        "",
+        writes,
+        (("data", data), *tiles_of(("imm0", imm0), ("imm1", imm1), ("relu_param", relu_param))),
+        {"op": f.name, "reduce": reduce_cmd != "idle"},
+    ):
+        return
+    row0, row1 = ops.alu(op0 if op0 is not None else "bypass"), ops.alu(op1 if op1 is not None else "bypass")
+    legal = {
+        ("multiply", "add"),
+        ("multiply", "subtract"),
+        ("multiply", "bypass"),
+        ("add", "bypass"),
+        ("subtract", "bypass"),
+        ("bypass", "bypass"),
+    }
+    if (row0.name, row1.name) not in legal:
+        raise fail(
+            "activate2: this pair of operators does not exist",
+            given=f"{row0.name}, {row1.name}",
+            allowed=", ".join(f"{a}+{b}" for a, b in sorted(legal)),
+        )
+    same_partitions("activate2", dst, ("data", data))
+    x: Array = data.f32()
+    if row0.name != "bypass":
+        x = applied(row0, x, column(imm0, data, "activate2: imm0"), reverse0)
+    if row1.name != "bypass":
+        x = applied(row1, x, column(imm1, data, "activate2: imm1"), reverse1)
+    y = _function(f, x, relu_param, data)
+    dst.write(y)
+    reduce_into(
+        "activate2", y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act"
+    )
+
+
+instruction("activation_reduce", engines=("scalar",), cost=activation_cost)(activation)

@@ -1,0 +1,220 @@
+"""Instructions of the Vector Engine that choose: selections, searches and shuffles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import ops
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.dtypes import cast
+from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.operands import (
+    Scalar,
+    as_rows,
+    column,
+    like,
+    reduce_into,
+    same_partitions,
+    tiles_of,
+    wrapped,
+)
+from mowich.neuroncore.instructions.rates import Rates, elementwise, one_pass
+from mowich.neuroncore.instructions.table import BOOL, FLOATS, UNSIGNED, instruction
+from mowich.neuroncore.memory import Tile, same
+from mowich.neuroncore.search import largest8, occurrences
+from mowich.neuroncore.trace import Kind
+
+
+def _predicated_work(r: Rates, kind: Kind, n: int) -> float:
+    both = all(t.space == "S" for t in (*kind.reads, *kind.writes))
+    return (r.number("vector_engine.two_inputs_per_element") if both else 1) * n
+
+
+predicated_cost = elementwise(_predicated_work)
+
+F32_MIN = float(np.finfo(np.float32).min)
+
+
+@instruction(
+    engines=("vector",),
+    cost=one_pass,
+    since=3,
+    dtypes={"on_true_tile": FLOATS, "bound0": ("float32",), "bound1": ("float32",)},
+)
+def range_select(dst: Tile, on_true_tile: Tile, comp_op0: Any, comp_op1: Any, bound0: Tile, bound1: Tile, reduce_cmd: str = "reset_reduce",
+                 reduce_res: Tile | None = None, reduce_op: Any = "maximum", range_start: Any = 0, on_false_value: float = F32_MIN) -> None:  # fmt: skip
+    """dst = on_true_tile where its free index + range_start lies in both bounds, else on_false_value; running maximum."""
+    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
+    if not issue("range_select", "", writes, (("on_true_tile", on_true_tile), ("bound0", bound0), ("bound1", bound1))):
+        return
+    same_partitions("range_select", dst, ("on_true_tile", on_true_tile))
+    c0, c1 = ops.alu(comp_op0), ops.alu(comp_op1)
+    if c0.kind != "compare" or c1.kind != "compare":
+        raise fail(
+            "range_select compares",
+            given=f"{c0.name}, {c1.name}",
+            allowed="equal, less, less_equal, greater, greater_equal",
+        )
+    x = as_rows(on_true_tile.f32())
+    index = (np.arange(x.shape[1]) + int(range_start)).astype(np.float32)[None]
+    b0, b1 = (
+        as_rows(column(b, on_true_tile, f"range_select: bound{i}")).reshape(-1, 1)
+        for i, b in enumerate((bound0, bound1))
+    )
+    y = np.where(c0.apply(index, b0) & c1.apply(index, b1), x, np.float32(on_false_value))
+    dst.write(like(y, dst.shape))
+    reduce_into(
+        "range_select",
+        y,
+        ops.alu(reduce_op),
+        reduce_cmd if reduce_res is not None or reduce_cmd != "idle" else "idle",
+        reduce_res,
+        "dve",
+    )
+
+
+@instruction(
+    engines=("vector",),
+    cost=predicated_cost,
+    dtypes={"predicate": (BOOL, "int8", "uint8", "int16", "uint16"), "reduce_res": FLOATS},
+)
+def select_reduce(dst: Tile, predicate: Tile, on_true: Tile, on_false: Scalar, reduce_res: Tile | None = None, reduce_cmd: str = "idle",
+                  reduce_op: Any = "maximum", reverse_pred: bool = False) -> None:  # fmt: skip
+    """dst = on_true where predicate, else on_false; optional running maximum."""
+    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
+    if not issue(
+        "select_reduce", "", writes, (("predicate", predicate), ("on_true", on_true), *tiles_of(("on_false", on_false)))
+    ):
+        return
+    same_partitions("select_reduce", dst, ("predicate", predicate), ("on_true", on_true))
+    if predicate.storage.space == "P" and on_true.storage.space == "P":
+        raise fail("select_reduce: predicate and on_true cannot both be in PSUM", tile=predicate)
+    keep = like(predicate.read() != 0, dst.shape)
+    if reverse_pred:
+        keep = ~keep
+    y = np.where(keep, like(on_true.f32(), dst.shape), column(on_false, dst, "select_reduce: on_false"))
+    dst.write(y)
+    reduce_into("select_reduce", y, ops.alu(reduce_op), reduce_cmd, reduce_res, "dve")
+
+
+@instruction(engines=("vector",), cost=predicated_cost, dtypes={"predicate": (BOOL, *UNSIGNED)})
+def tensor_copy_predicated(dst: Tile, src: Any, predicate: Tile, reverse_pred: bool = False) -> None:
+    """dst = src where predicate; dst keeps its elements elsewhere."""
+    if not issue("tensor_copy_predicated", "", (("dst", dst),), (("predicate", predicate), *tiles_of(("src", src)))):
+        return
+    same_partitions("tensor_copy_predicated", dst, ("predicate", predicate))
+    keep = like(predicate.read() != 0, dst.shape)
+    if reverse_pred:
+        keep = ~keep
+    old = dst.array() if dst.dynamic is None else dst.read()
+    if not dst.storage.filled:
+        dst.storage.fill()
+    if type(src) is Tile:
+        same_partitions("tensor_copy_predicated", dst, ("src", src))
+        new = like(src.read(), dst.shape) if src.dtype is dst.dtype else cast(like(src.f32(), dst.shape), dst.dtype)
+    else:
+        new = cast(np.asarray([src], np.float32), dst.dtype)[0]
+    dst.write(np.where(keep, new, old))
+
+
+@instruction(engines=("vector",), cost=one_pass)
+def max8(dst: Tile, src: Tile) -> None:
+    """dst [P, 8] = the 8 largest of each partition, descending; NaN counts as -inf, +0 goes before -0."""
+    if not issue("max8", "", (("dst", dst),), (("src", src),)):
+        return
+    _searchable("max8", src)
+    if dst.size != 8 * dst.shape[0] or dst.shape[0] != src.shape[0]:
+        raise fail("max8: dst holds 8 values in each partition of src", tile=dst, allowed=f"[{src.shape[0]}, 8]")
+    dst.write(like(largest8(as_rows(src.f32())), dst.shape))
+
+
+def _searchable(name: str, data: Tile) -> None:
+    limits, count = machine.active().limits, data.size // data.shape[0]
+    if not limits.search_min <= count <= limits.search_max:
+        raise fail(
+            f"{name} takes {limits.search_min} to {limits.search_max:,} elements per partition",
+            tile=data,
+            given=count,
+            fix="search parts of the free dimension, then their results",
+        )
+
+
+def _eight(name: str, data: Tile, vals: Tile) -> None:
+    _searchable(name, data)
+    if vals.shape[0] != data.shape[0] or vals.size != 8 * data.shape[0]:
+        raise fail(f"{name}: vals holds 8 values in each partition of data", tile=vals, allowed=f"[{data.shape[0]}, 8]")
+
+
+@instruction(engines=("vector",), cost=one_pass, dtypes={"dst": ("uint16", "uint32")})
+def nc_find_index8(dst: Tile, data: Tile, vals: Tile) -> None:
+    """dst [P, 8] = position of each of 8 values in its partition; equal values take successive occurrences; all ones where absent."""
+    if not issue("nc_find_index8", "", (("dst", dst),), (("data", data), ("vals", vals))):
+        return
+    _eight("nc_find_index8", data, vals)
+    at = occurrences(as_rows(data.f32()), as_rows(vals.f32()))
+    dst.write(like(wrapped(at, dst.dtype) if dst.dtype.is_int else at.astype(np.float32), dst.shape))
+
+
+@instruction(engines=("vector",), cost=one_pass)
+def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Tile | None = None) -> None:
+    """dst = data with the first occurrence of each of 8 values replaced by imm; positions to dst_idx."""
+    writes = [(n, t) for n, t in (("dst", dst), ("dst_idx", dst_idx)) if t is not None]
+    if not issue("nc_match_replace8", "", writes, (("data", data), ("vals", vals))):
+        return
+    _eight("nc_match_replace8", data, vals)
+    x = as_rows(data.f32())
+    at = occurrences(x, as_rows(vals.f32()), backwards=True)
+    row, value = np.nonzero(at >= 0)
+    column = at[row, value]
+    if dst.dynamic is None:
+        if dst.dtype.is_float and same(dst, data):  # in place: what stays need not be written
+            dst.storage.mark(dst)
+        else:
+            dst.write(like(x, dst.shape))
+        place = np.unravel_index(row * x.shape[1] + column, dst.shape)
+        dst.array()[place] = cast(np.full(1, imm, np.float32), dst.dtype)
+    else:
+        out = x.copy()
+        out[row, column] = imm
+        dst.write(like(out, dst.shape))
+    if dst_idx is not None:
+        dst_idx.write(
+            like(wrapped(at, dst_idx.dtype) if dst_idx.dtype.is_int else at.astype(np.float32), dst_idx.shape)
+        )
+
+
+@instruction(engines=("vector",), cost=one_pass)
+def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[Any]) -> None:
+    """Within each quadrant of 32 partitions, dst partition i = src partition shuffle_mask[i]; 255 leaves it."""
+    if not issue("nc_stream_shuffle", "", (("dst", dst),), (("src", src),)):
+        return
+    mask = np.asarray([int(m) for m in shuffle_mask])
+    quadrant = machine.active().limits.quadrant
+    if mask.size != quadrant or (((mask < 0) | (mask >= quadrant)) & (mask != 255)).any():
+        raise fail(f"shuffle_mask has {quadrant} entries of 0 .. {quadrant - 1}, or 255", given=mask.tolist())
+    if src.dtype is not dst.dtype and src.itemsize != dst.itemsize:
+        raise fail("nc_stream_shuffle keeps the format", tile=dst, given=dst.dtype, allowed=str(src.dtype))
+    a = as_rows(src.read())
+    if not dst.storage.filled and dst.storage.state == 0:
+        dst.storage.fill()
+    out = as_rows(dst.array().copy() if dst.dynamic is None else dst.read())
+    if a.shape[1] != out.shape[1]:
+        raise fail("nc_stream_shuffle: src and dst need the same elements per partition", tile=dst)
+    for q in range(0, max(out.shape[0], 1), quadrant):
+        for i, m in enumerate(mask[: max(out.shape[0] - q, 0)]):
+            if m != 255:
+                if q + m >= a.shape[0]:
+                    if a.shape[0] <= quadrant and q > 0:
+                        continue
+                    raise fail(
+                        "nc_stream_shuffle reads a partition outside src",
+                        tile=src,
+                        given=f"partition {q + m}",
+                        allowed=f"0 .. {a.shape[0] - 1}",
+                    )
+                out[q + i] = a[q + m] if a.dtype == out.dtype else a[q + m].view(out.dtype)
+    dst.write(like(out, dst.shape))

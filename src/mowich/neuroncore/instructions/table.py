@@ -1,0 +1,69 @@
+"""The table of the instructions of a NeuronCore: a row for each, which `@instruction` makes from what stands around its effect.
+
+A row says which engines run the instruction, since which generation, where its operands lie and in which formats, what it computes
+and what it costs. `issue` checks the constraints, the clock asks for the cost. Source of the rows: the reference of `nki.isa` (fact
+source `nkiisa`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mowich.neuroncore.instructions.rates import Cost, Rates
+from mowich.neuroncore.trace import Kind
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+UNSIGNED = ("uint8", "uint16", "uint32")
+BOOL = "bool_"  # a byte of 0 or 1
+INTEGERS = ("int8", "int16", "int32", *UNSIGNED)
+FLOATS = ("float32", "tfloat32", "bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2", "float8_e3m4")
+SCALES = ("float8_e8m0fnu", "uint8")
+PACKED = ("float8_e4m3fn_x4", "float8_e5m2_x4", "float4_e2m1fn_x4")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One instruction. engines: that can run it, first one by default; since: first generation; engine_since: first generation in which an
+    engine runs it, where later; spaces: operand -> letters of the memories it may lie in (S SBUF, P PSUM, H HBM), "SP" where not listed;
+    dtypes: operand -> the formats it may have, any where not listed; effect: what it does to tiles; cost: the time it takes."""
+
+    name: str
+    engines: tuple[str, ...]
+    since: int
+    engine_since: dict[str, int]
+    spaces: dict[str, str]
+    dtypes: dict[str, tuple[str, ...]]
+    effect: Callable[..., Any]
+    cost: Callable[[Rates, Kind], Cost]
+
+
+TABLE: dict[str, Row] = {}
+"""Every instruction by its name in `nki.isa`."""
+
+
+def instruction(
+    name: str = "",
+    *,
+    engines: tuple[str, ...],
+    cost: Callable[[Rates, Kind], Cost],
+    since: int = 2,
+    engine_since: dict[str, int] | None = None,
+    spaces: dict[str, str] | None = None,
+    dtypes: dict[str, tuple[str, ...]] | None = None,
+) -> Callable[[F], F]:
+    """Enter the decorated effect in the table, under its own name unless `name` is given. Arguments: the fields of `Row`."""
+
+    def entered(effect: F) -> F:
+        key = name or effect.__name__
+        if key in TABLE:
+            raise ValueError(f"instruction {key} is in the table already")
+        TABLE[key] = Row(
+            name=key, engines=engines, since=since, engine_since=engine_since or {}, spaces=spaces or {},
+            dtypes=dtypes or {}, effect=effect, cost=cost,
+        )  # fmt: skip
+        return effect
+
+    return entered

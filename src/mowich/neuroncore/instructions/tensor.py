@@ -1,0 +1,390 @@
+"""Instructions of the Tensor Engine: products of tiles in PSUM, and transposes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore.core import Limits, fail
+from mowich.neuroncore.dtypes import (
+    DType,
+    bfloat16,
+    cast,
+    float8_e4m3,
+    float8_e4m3fn,
+    float8_e5m2,
+    float16,
+    float32,
+    round_tf32,
+    tfloat32,
+    to_f32,
+)
+from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.microscaling import dequantise
+from mowich.neuroncore.instructions.operands import Array, as_rows, like
+from mowich.neuroncore.instructions.rates import TENSOR, Cost, Rates, free_size, one_pass
+from mowich.neuroncore.instructions.table import PACKED, SCALES, instruction
+from mowich.neuroncore.memory import Tile
+from mowich.neuroncore.trace import Kind
+
+# what they cost -------------------------------------------------------------------------------------------------------------
+
+
+def _array_cost(
+    r: Rates, kind: Kind, *, columns: int, weights: int, passes: float, instructions: float, flop: int, dtype: str
+) -> Cost:
+    """`columns` of the moving tile through the array, whose stationary tile has `weights` columns, in `passes` passes."""
+    n = r.number
+    work = passes * max(columns, n("tensor_engine.least"))
+    extra = instructions * n("tensor_engine.overhead")
+    load = passes * weights / n("tensor_engine.load_columns")
+    drain = r.cycles("tensor", n("tensor_engine.drain"))
+    parts = {"tensor_engine.clock": r.cycles("tensor", work), "tensor_engine.overhead": r.cycles("tensor", extra)}
+    return Cost(
+        queue=TENSOR, occupancy=sum(parts.values()), latency=drain,
+        weights=r.cycles("tensor", load + n("tensor_engine.load_latency")), load=r.cycles("tensor", load), flop=flop,
+        elements=columns * weights, parts=parts, latency_parts={"tensor_engine.drain": drain}, opcode=kind.name, dtype=dtype,
+        groups=_groups(kind),
+    )  # fmt: skip
+
+
+def _groups(kind: Kind) -> tuple[int, ...]:
+    """Which of the 4 x 4 groups of 32 rows and columns a tiled matmul holds; none: the whole array."""
+    tile = kind.flag("tile")
+    if not tile:
+        return ()
+    r0, c0, r, c = (int(x) // 32 for x in tile)
+    return tuple(4 * i + j for i in range(r0, r0 + r) for j in range(c0, c0 + c)) if r * c < 16 else ()
+
+
+def _fp32_instructions(r: Rates, passes: float) -> float:
+    return r.number("tensor_engine.instructions_fp32") if passes > 1 else 1
+
+
+def matmul_cost(r: Rates, kind: Kind) -> Cost:
+    """Columns of the moving tile, in several passes for float32."""
+    stationary, moving, out = kind.reads[0], kind.reads[1], kind.writes[0]
+    weights, columns = out.shape[0], free_size(out)
+    depth = stationary.shape[0] * (2 if kind.flag("mode") == "double_row" else 1)
+    passes: float = 1
+    if moving.dtype == "float32":
+        passes = r.number("tensor_engine.passes_fp32")
+        if kind.flag("transpose"):
+            passes = r.number("tensor_engine.passes_fp32_transpose")
+        elif kind.flag("onezero"):
+            passes = r.number("tensor_engine.passes_fp32_onezero")
+    return _array_cost(
+        r, kind, columns=columns, weights=weights, passes=passes, instructions=_fp32_instructions(r, passes),
+        flop=0 if kind.flag("transpose") else 2 * depth * weights * columns, dtype=moving.dtype,
+    )  # fmt: skip
+
+
+def matmul_mx_cost(r: Rates, kind: Kind) -> Cost:
+    """Columns of the moving tile; each packed element holds four."""
+    stationary, moving, out = kind.reads[0], kind.reads[1], kind.writes[0]
+    weights, columns = out.shape[0], free_size(out)
+    return _array_cost(
+        r, kind, columns=columns, weights=weights, passes=1, instructions=1,
+        flop=2 * 4 * stationary.shape[0] * weights * columns, dtype=moving.dtype,
+    )  # fmt: skip
+
+
+def transpose_cost(r: Rates, kind: Kind) -> Cost:
+    """A product with an identity on the Tensor Engine, a pass over the elements on the Vector Engine."""
+    if kind.engine != "tensor":
+        return one_pass(r, kind)
+    data = kind.reads[0]
+    p, f = data.shape[0], free_size(data)
+    passes = r.number("tensor_engine.passes_fp32_transpose") if data.itemsize == 4 else 1
+    return _array_cost(
+        r, kind, columns=max(p, min(64, f)), weights=f, passes=passes, instructions=_fp32_instructions(r, passes),
+        flop=0, dtype=data.dtype,
+    )  # fmt: skip
+
+
+# what they do ---------------------------------------------------------------------------------------------------------------
+
+_FP8 = (float8_e4m3, float8_e4m3fn, float8_e5m2)
+
+
+@instruction(engines=("tensor",), cost=matmul_cost, spaces={"dst": "P", "stationary": "S", "moving": "S"})
+def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = False, accumulate: bool | None = None, tile_position: Any = (),
+              tile_size: Any = (), perf_mode: str = "none", onezero: bool = False, name: str = "nc_matmul") -> None:  # fmt: skip
+    """dst [M, N] (+)= stationary [K, M] transposed @ moving [K, N], products and sums in float32."""
+    flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": onezero}
+    if tile_size:
+        flags["tile"] = (*(int(x) for x in tile_position), *(int(x) for x in tile_size))
+    if not issue(
+        name,
+        "tensor" if name != "nc_matmul" else "",
+        (("dst", dst),),
+        (("stationary", stationary), ("moving", moving)),
+        flags,
+    ):
+        return
+    core = machine.active()
+    limits = core.limits
+    k = stationary.shape[0]
+    if moving.shape[0] != k:
+        raise fail(
+            f"{name}: stationary has {k} partitions and moving {moving.shape[0]}: both are the contraction", tile=moving
+        )
+    sd, md = stationary.dtype, moving.dtype
+    double = perf_mode == "double_row"
+    m, n = stationary.size // k, moving.size // k
+    if double:
+        if limits.generation < 3:
+            raise fail("double_row needs NeuronCore-v3", tile=stationary, fix="leave perf_mode out on v2")
+        if sd not in _FP8 or md not in _FP8:
+            raise fail("double_row takes float8 tiles", tile=stationary, given=f"{sd}, {md}")
+        if tile_size and int(tile_size[1]) < limits.stationary_columns:
+            raise fail("double_row cannot be combined with column tiles", given=f"tile_size {tuple(tile_size)}")
+        m, n = m // 2, n // 2
+    if not is_transpose:
+        _check_matmul_dtypes(name, sd, md, stationary, limits.generation)
+    if m > limits.stationary_columns:
+        raise fail(
+            f"{name}: the stationary tile has {m} columns",
+            tile=stationary,
+            allowed=f"at most {limits.stationary_columns}",
+        )
+    _check_tiling(name, tile_position, tile_size, k, m, limits)
+    if dst.shape[0] != m or dst.size != m * n:
+        raise fail(
+            f"{name}: dst must be [{m}, {n}]",
+            tile=dst,
+            given=list(dst.shape),
+            fix="[stationary columns, moving columns]",
+        )
+    _check_psum(name, dst, moving, m, n, limits)
+    if is_transpose:
+        if (
+            limits.generation > 2
+            and dst.dtype is not (md if md.itemsize == dst.itemsize else sd)
+            and dst.dtype.itemsize != sd.itemsize
+        ):
+            raise fail("transposes keep the dtype", tile=dst, allowed=str(sd))
+        data = _transpose_source(stationary, moving)
+        if data is not None:
+            dst.write(data if data.dtype == dst.dtype.dtype else cast(data.astype(np.float32), dst.dtype))
+            return
+    elif dst.dtype is not float32 and not (dst.dtype is bfloat16 and limits.generation >= 4):
+        raise fail(f"{name}: dst must be float32" + (" or bfloat16" if limits.generation >= 4 else f" on NeuronCore-v{limits.generation}"), tile=dst,
+                   fix="accumulate in float32 and cast with tensor_copy")  # fmt: skip
+    a, b = stationary.f32(), moving.f32()
+    if sd is tfloat32:
+        a = round_tf32(np.ascontiguousarray(a))
+    if md is tfloat32:
+        b = round_tf32(np.ascontiguousarray(b))
+    if double:
+        a2, b2 = _halves(a, k, m), _halves(b, k, n)
+        product = a2.reshape(2 * k, m).T @ b2.reshape(2 * k, n)
+    else:
+        product = as_rows(a).T @ as_rows(b)
+    _accumulate_into(dst, product, accumulate)
+
+
+@instruction(
+    engines=("tensor",),
+    cost=matmul_mx_cost,
+    since=4,
+    spaces={"dst": "P", "stationary": "S", "moving": "S", "stationary_scale": "S", "moving_scale": "S"},
+    dtypes={
+        "dst": ("float32", "bfloat16"),
+        "stationary": PACKED,
+        "moving": PACKED,
+        "stationary_scale": SCALES,
+        "moving_scale": SCALES,
+    },
+)
+def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Tile, moving_scale: Tile, tile_position: Any = None,
+                 tile_size: Any = None, accumulate: bool | None = None) -> None:  # fmt: skip
+    """dst [M, N] (+)= dequantised stationary [K, 4, M] transposed @ moving [K, 4, N], one scale per 8 partitions x 4 parts."""
+    reads = (
+        ("stationary", stationary),
+        ("moving", moving),
+        ("stationary_scale", stationary_scale),
+        ("moving_scale", moving_scale),
+    )
+    tile = (*(int(x) for x in tile_position or ()), *(int(x) for x in tile_size)) if tile_size else ()
+    if not issue("nc_matmul_mx", "", (("dst", dst),), reads, {"tile": tile} if tile else None):
+        return
+    limits = machine.active().limits
+    k = stationary.shape[0]
+    for t in (stationary, moving):
+        if t.shape[0] != k or k % limits.quadrant:
+            raise fail(f"nc_matmul_mx: both operands have the same partitions, a multiple of {limits.quadrant}", tile=t)
+    m, n = stationary.size // k, moving.size // k
+    if m > limits.stationary_columns:
+        raise fail(
+            f"nc_matmul_mx: the stationary tile has {m} columns",
+            tile=stationary,
+            allowed=f"at most {limits.stationary_columns}",
+        )
+    _check_tiling("nc_matmul_mx", tile_position, tile_size, k, m, limits)
+    if dst.shape[0] != m or dst.size != m * n:
+        raise fail(f"nc_matmul_mx: dst must be [{m}, {n}]", tile=dst)
+    _check_psum("nc_matmul_mx", dst, moving, m, n, limits)
+    a = np.moveaxis(dequantise(stationary, stationary_scale), 2, 1).reshape(4 * k, m)
+    b = np.moveaxis(dequantise(moving, moving_scale), 2, 1).reshape(4 * k, n)
+    _accumulate_into(dst, a.T @ b, accumulate)
+
+
+@instruction(engines=("tensor", "vector"), cost=transpose_cost)
+def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
+    """dst [F, P] = data [P, F] transposed, bits untouched. Tensor Engine: SBUF to PSUM, up to 128 x 128; Vector Engine: up to 32 x 32."""
+    p, f = data.shape[0], data.size // data.shape[0]
+    limits = machine.active().limits
+    if not engine:
+        small = p <= limits.transpose_rows and f <= limits.transpose_rows
+        engine = (
+            "tensor"
+            if dst.storage.space == "P" and data.storage.space == "S" and not small
+            else "vector"
+            if small
+            else "tensor"
+        )
+    if not issue("nc_transpose", engine, (("dst", dst),), (("data", data),)):
+        return
+    if dst.shape[0] != f or dst.size != p * f:
+        raise fail(f"nc_transpose: dst must be [{f}, {p}]", tile=dst)
+    if engine == "tensor":
+        if data.storage.space != "S" or dst.storage.space != "P":
+            raise fail(
+                "nc_transpose on the Tensor Engine reads SBUF and writes PSUM",
+                tile=dst if dst.storage.space != "P" else data,
+            )
+        most = limits.stationary_columns
+    else:
+        most = limits.transpose_rows
+    if p > most or f > most:
+        raise fail(
+            f"nc_transpose on the {engine} engine takes at most {most} x {most}",
+            tile=data,
+            fix="transpose blocks" + (" or use the tensor engine" if engine == "vector" else ""),
+        )
+    a = as_rows(data.read()).T
+    if data.dtype is not dst.dtype:
+        a = cast(np.ascontiguousarray(to_f32(a, data.dtype)), dst.dtype)
+    dst.write(like(a, dst.shape))
+
+
+def _accumulate_into(dst: Tile, product: Array, accumulate: bool | None) -> None:
+    """Write or add a product to PSUM. None: overwrite elements that nothing wrote since allocation, add to the others."""
+    product = like(product, dst.shape)
+    s = dst.storage
+    if accumulate is None:
+        if s.state == 0:
+            accumulate = False
+        elif s.state == 2:
+            accumulate = True
+        else:
+            flags: Any = s.flags(dst)
+            if flags.ndim > dst.ndim:
+                flags = flags.all(axis=-1)
+            if not flags.any():
+                accumulate = False
+            elif flags.all():
+                accumulate = True
+            else:
+                old = to_f32(dst.array(), dst.dtype)
+                dst.write(np.where(flags, old + product, product))
+                return
+    if accumulate:
+        if dst.dtype is float32 and dst.dynamic is None:
+            s.check(dst) if s.state != 2 else None
+            s.mark(dst)
+            view = dst.array()
+            np.add(view, product, out=view)
+        else:
+            dst.write(dst.f32() + product)
+    else:
+        dst.write(product)
+
+
+def _check_tiling(name: str, position: Any, size: Any, rows: int, columns: int, limits: Limits) -> None:
+    if not size and not position:
+        return
+    if bool(size) != bool(position):
+        raise fail(f"{name}: tile_position and tile_size go together", given=f"{position}, {size}")
+    (r0, c0), (r, c) = (tuple(int(x) for x in position), tuple(int(x) for x in size))
+    most = limits.stationary_columns
+    legal = [limits.tile_rows << i for i in range((most // limits.tile_rows).bit_length())]
+    widths = [most] if name == "nc_matmul_mx" else legal
+    if r not in legal or c not in widths or r0 % r or c0 % c or r0 + r > most or c0 + c > most:
+        raise fail(
+            f"{name}: no such tile of the array",
+            given=f"position {(r0, c0)}, size {(r, c)}",
+            allowed=f"rows {', '.join(map(str, legal))}, columns {', '.join(map(str, widths))}; positions multiples of the size",
+        )
+    if rows > r or columns > c:
+        raise fail(f"{name}: operands [{rows}, {columns}] exceed tile_size {(r, c)}")
+
+
+def _halves(a: Array, k: int, m: int) -> Array:
+    """[K, 2, M] (any split of the free axes) -> [K, 2, M]; a trailing 2 is the other accepted layout."""
+    if a.ndim >= 3 and a.shape[1] != 2 and a.shape[-1] == 2:
+        return np.moveaxis(a.reshape(k, m, 2), 2, 1)
+    return a.reshape(k, 2, m)
+
+
+def _check_matmul_dtypes(name: str, sd: DType, md: DType, tile: Tile, generation: int) -> None:
+    legal = (bfloat16, float16, float32, tfloat32, *_FP8)
+    for d in (sd, md):
+        if d not in legal:
+            raise fail(f"{name} does not take {d}", tile=tile, allowed=", ".join(map(str, legal)))
+        if d is float8_e4m3fn and generation < 4:
+            raise fail(f"{name}: float8_e4m3fn needs NeuronCore-v4", tile=tile, fix="use float8_e4m3 on v2 and v3")
+    wide = (float32, tfloat32)
+    if (sd in wide) != (md in wide):
+        raise fail(
+            f"{name}: float32 goes with float32 only", tile=tile, given=f"{sd}, {md}", fix="cast one of the tiles"
+        )
+    if {sd, md} == {float8_e4m3, float8_e4m3fn}:
+        raise fail(
+            f"{name}: float8_e4m3 and float8_e4m3fn cannot meet in one matmul",
+            tile=tile,
+            given=f"{sd}, {md}",
+            fix="cast one of the tiles",
+        )
+
+
+def _check_psum(name: str, dst: Tile, moving: Tile, m: int, n: int, limits: Any) -> None:
+    most = (
+        limits.moving_columns
+        * limits.banks_per_matmul
+        * (2 if dst.itemsize == 2 and limits.banks_per_matmul > 1 else 1)
+    )
+    if n > most:
+        raise fail(
+            f"{name}: the moving tile has {n} columns",
+            tile=moving,
+            allowed=f"at most {most}",
+            fix="tile the moving free dimension by nl.tile_size.gemm_moving_fmax",
+        )
+    s = dst.storage
+    if limits.banks_per_matmul == 1 and s.row_B:
+        first = (dst.offset * dst.itemsize) % s.row_B + (s.address[1] if s.address else 0)
+        last = (
+            first
+            + sum((c - 1) * t for c, t in zip(dst.shape[1:], dst.strides[1:], strict=True)) * dst.itemsize
+            + dst.itemsize
+            - 1
+        )
+        bank = limits.psum_bank_B
+        if first // bank != last // bank:
+            raise fail(f"{name}: dst crosses a PSUM bank", tile=dst, given=f"bytes {first} .. {last} of the partition", allowed=f"within one bank of {bank} bytes",
+                       fix=f"one matmul writes at most {bank // dst.itemsize} {dst.dtype} values per partition, within a bank")  # fmt: skip
+
+
+def _transpose_source(stationary: Tile, moving: Tile) -> Array | None:
+    """The transpose that a matmul with an identity performs, bits untouched, or None where neither operand is an identity."""
+    for ident, data, flip in ((moving, stationary, True), (stationary, moving, False)):
+        if ident.shape[0] == ident.size // ident.shape[0]:
+            e = as_rows(ident.f32())
+            if np.array_equal(e, np.eye(e.shape[0], dtype=np.float32)):
+                a = as_rows(data.read())
+                return a.T if flip else a
+    return None

@@ -1,0 +1,560 @@
+"""Instructions of the Vector Engine that compute on all elements: copies, arithmetic, scans, reductions, quantisation. Some run on the
+Scalar and GpSimd Engines as well."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import integers, ops
+from mowich.neuroncore.core import fail
+from mowich.neuroncore.dtypes import cast, round_tf32, tfloat32
+from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.microscaling import MX_COLUMNS, quantise, scale_blocks
+from mowich.neuroncore.instructions.operands import (
+    WHOLE,
+    Array,
+    Scalar,
+    applied,
+    as_int64,
+    as_rows,
+    bit_operator,
+    column,
+    exact_column,
+    int_column,
+    like,
+    reduce_into,
+    reduce_last,
+    same_partitions,
+    tiles_of,
+    two_operands,
+    wrapped,
+)
+from mowich.neuroncore.instructions.rates import FP8, SHORT, Rates, Work, contiguous, elementwise, one_pass
+from mowich.neuroncore.instructions.table import SCALES, instruction
+from mowich.neuroncore.memory import Tile
+from mowich.neuroncore.ops import Alu
+from mowich.neuroncore.trace import Kind
+
+# what they cost -------------------------------------------------------------------------------------------------------------
+
+
+def _two_inputs(r: Rates, kind: Kind, n: int) -> float:
+    """tensor_tensor and its like: N with an operand in PSUM or, on v2, 16-bit operands; 2 N with both in SBUF; performance mode on v3+."""
+    a, b, out = kind.reads[0], kind.reads[1], kind.writes[0]
+    both = a.space == "S" and b.space == "S"
+    short = all(o.dtype in SHORT for o in (a, b, out))
+    if r.generation >= 4 and not short:
+        short = all(o.dtype in (*SHORT, *FP8) for o in (a, b, out))
+    if not both:
+        return n
+    if kind.engine == "gpsimd":
+        return 2 * n
+    if r.generation >= 3:
+        base = r.number("vector_engine.two_inputs_per_element") * n
+        if short and kind.name == "tensor_tensor":
+            return base / r.number("vector_engine.fast_tensor_tensor")
+        return base
+    quick = short and all(contiguous(o) for o in (a, b, out)) and kind.flag("op") in ("add", "subtract", "multiply")
+    return n if quick else r.number("vector_engine.two_inputs_per_element") * n
+
+
+def _tensor_tensor_work(r: Rates, kind: Kind, n: int) -> Work:
+    cycles = _two_inputs(r, kind, n)
+    return Work(cycles, is_fast=cycles <= n and r.generation >= 3 and kind.reads[0].itemsize == 2)
+
+
+def _copy_like(r: Rates, kind: Kind, n: int) -> float:
+    """tensor_copy and tensor_scalar: performance modes of the Vector Engine (v3, v4) and of the Scalar Engine (v4)."""
+    tiles = [kind.reads[0], kind.writes[0]] if kind.reads else [kind.writes[0]]
+    formats = (*SHORT, *FP8) if r.generation >= 4 else SHORT
+    if r.generation < 3 or not all(t.dtype in formats for t in tiles):
+        return n
+    flat = all(contiguous(t) for t in tiles)
+    on_chip = all(t.space == "S" for t in tiles)
+    if kind.engine == "scalar":
+        return n / r.number("scalar_engine.fast_copy") if r.generation >= 4 else n
+    if kind.engine != "vector":
+        return n
+    if flat and on_chip:
+        return n / r.number("vector_engine.fast_copy")
+    if flat or on_chip:
+        return n / r.number("vector_engine.fast_copy_other")
+    return n
+
+
+def _copy_work(r: Rates, kind: Kind, n: int) -> Work:
+    if any(t.dynamic == "scalar" for t in (*kind.reads, *kind.writes)):
+        return Work(n, least=r.number("vector_engine.dynamic_least"))
+    cycles = _copy_like(r, kind, n)
+    if kind.engine == "gpsimd" and kind.flag("op") in ("rsqrt", "sqrt"):
+        cycles *= r.number("gpsimd_engine.rsqrt_per_element")
+    return Work(cycles, is_fast=cycles < n)
+
+
+copy_cost = elementwise(_copy_work)
+
+
+def _memset_work(r: Rates, kind: Kind, n: int) -> float:
+    zero = kind.flag("zero", False) and kind.writes[0].dtype in SHORT
+    cycles = _copy_like(r, kind, n) if r.generation >= 3 else n
+    return min(cycles, n / 2 if zero else n)
+
+
+def _scalar_reduce_work(r: Rates, kind: Kind, n: int) -> float:
+    return max(r.number("vector_engine.least"), n) + r.number("vector_engine.reduce_extra")
+
+
+def _scan_work(r: Rates, _: Kind, n: int) -> float:
+    return r.number("vector_engine.scan_per_element") * n
+
+
+def _reduce_work(_: Rates, kind: Kind, n: int) -> float:
+    quick = kind.reads[0].dtype in SHORT and kind.writes[0].dtype in SHORT and kind.flag("op") in ("add", "maximum")
+    return n / 2 if quick else n
+
+
+def _reciprocal_work(r: Rates, _: Kind, n: int) -> float:
+    return r.number("vector_engine.reciprocal_per_element") * n
+
+
+def _bn_aggr_work(r: Rates, _: Kind, n: int) -> float:
+    return r.number("vector_engine.bn_aggr_per_element") * n
+
+
+def _quantize_work(r: Rates, _: Kind, n: int) -> float:
+    return n / r.number("vector_engine.quantize_elements")
+
+
+def _exponential_work(r: Rates, _: Kind, n: int) -> float:
+    return n / r.number("vector_engine.exponential_elements")
+
+
+# what they do ---------------------------------------------------------------------------------------------------------------
+
+_INTEGER = (int, np.integer)
+
+_FREE = {"free": True}
+"""Flag of a copy whose engine the compiler chooses."""
+
+
+@instruction(engines=("vector", "scalar", "gpsimd"), cost=copy_cost)
+def tensor_copy(dst: Tile, src: Tile, engine: str = "") -> None:
+    """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise."""
+    if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), None if engine else _FREE):
+        return
+    same_partitions("tensor_copy", dst, ("src", src))
+    if integers.copies(dst.storage.core, "tensor_copy", engine, src.dtype, dst.dtype) or (
+        src.dtype.pack == 4 and src.itemsize == dst.itemsize
+    ):
+        a = src.read()
+        dst.write(like(a, dst.shape) if a.dtype == dst.dtype.dtype else np.ascontiguousarray(a).view(dst.dtype.dtype))
+    else:
+        a = src.f32()
+        dst.write(round_tf32(np.ascontiguousarray(a)) if dst.dtype is tfloat32 else a)
+
+
+@instruction(engines=("vector", "gpsimd"), cost=elementwise(_memset_work))
+def memset(dst: Tile, value: Any, engine: str = "") -> None:
+    """dst = value."""
+    if not issue("memset", engine, (("dst", dst),), (), {"zero": value == 0}):
+        return
+    if dst.dtype.part is not None:
+        if value != 0:
+            raise fail(f"memset of {dst.dtype} takes 0 only", tile=dst, given=value)
+        dst.write(np.zeros((), dst.dtype.dtype))
+        return
+    if dst.dtype.is_int:
+        dst.write(
+            np.broadcast_to(
+                cast(np.asarray([int(value) if float(value).is_integer() else value]), dst.dtype), dst.shape
+            )
+        )
+    else:
+        dst.write(np.broadcast_to(cast(np.asarray([float(value)], np.float32), dst.dtype), dst.shape))
+
+
+@instruction(engines=("vector", "gpsimd"), cost=elementwise(_tensor_tensor_work))
+def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = "") -> None:
+    """dst = data1 op data2."""
+    row = ops.alu(op)
+    if not issue("tensor_tensor", engine, (("dst", dst),), (("data1", data1), ("data2", data2)), {"op": row.name}):
+        return
+    if data1.storage.space == "P" and data2.storage.space == "P":
+        raise fail("tensor_tensor: data1 and data2 cannot both be in PSUM", tile=data2, fix="copy one of them to SBUF")
+    same_partitions("tensor_tensor", dst, ("data1", data1), ("data2", data2))
+    if row.kind.endswith("unary") and row.name != "copy":
+        raise fail(
+            f"tensor_tensor: '{row.name}' takes one operand", tile=data2, fix="use tensor_scalar or activation for it"
+        )
+    if row.kind.startswith("bit"):
+        dst.write(bit_operator(row, dst, like(data1.read(), dst.shape), like(data2.read(), dst.shape)))
+        return
+    core = dst.storage.core
+    if integers.keeps(core, "tensor_tensor", engine, row.name, (dst, data1, data2)):
+        dst.write(wrapped(row.apply(as_int64(data1, dst.shape), as_int64(data2, dst.shape)), dst.dtype))
+        return
+    a, b = data1.f32(), data2.f32()
+    shape = dst.shape
+    if a.shape != shape:
+        a = a.reshape(shape)
+    if b.shape != shape:
+        b = b.reshape(shape)
+    r = row.apply(a, b)
+    if core.strict and row.name in WHOLE and integers.is_wide(dst.dtype) and data1.dtype.is_int and data2.dtype.is_int:
+        integers.note(core, "tensor_tensor", row.apply(as_int64(data1, shape), as_int64(data2, shape)), r, dst)
+    dst.write(r)
+
+
+@instruction(engines=("vector", "scalar", "gpsimd"), cost=copy_cost, engine_since={"scalar": 3})
+def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: bool = False, op1: Any = None, operand1: Scalar = None,
+                  reverse1: bool = False, engine: str = "") -> None:  # fmt: skip
+    """dst = (data op0 operand0) op1 operand1, the operands one value per partition or one in all."""
+    row0 = ops.alu(op0)
+    row1 = ops.alu(op1) if op1 is not None else None
+    if not issue(
+        "tensor_scalar",
+        engine,
+        (("dst", dst),),
+        (("data", data), *tiles_of(("operand0", operand0), ("operand1", operand1))),
+        {"op": row0.name},
+    ):
+        return
+    same_partitions("tensor_scalar", dst, ("data", data))
+    if row0.kind.startswith("bit"):
+        a = bit_operator(row0, dst, data.read(), int_column(operand0, data) if row0.kind == "bit" else 0)
+        if row1 is not None:
+            if row1.kind.startswith("bit"):
+                a = bit_operator(row1, dst, a, int_column(operand1, data) if row1.kind == "bit" else 0)
+            else:
+                raise fail(
+                    "tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic",
+                    given=f"{row0.name}, {row1.name}",
+                )
+        dst.write(like(a, dst.shape))
+        return
+    if row1 is not None and row1.kind.startswith("bit"):
+        raise fail(
+            "tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic",
+            given=f"{row0.name}, {row1.name}",
+        )
+    a = data.f32()
+    r = applied(row0, a, column(operand0, data, "tensor_scalar: operand0") if row0.kind != "unary" else None, reverse0)
+    if row1 is not None:
+        if r.dtype != np.float32:
+            r = r.astype(np.float32)
+        r = applied(
+            row1, r, column(operand1, data, "tensor_scalar: operand1") if row1.kind != "unary" else None, reverse1
+        )
+    core = dst.storage.core
+    if core.strict and integers.is_wide(dst.dtype) and data.dtype.is_int:
+        whole = _whole(data, (row0, operand0, reverse0), *([(row1, operand1, reverse1)] if row1 is not None else []))
+        if whole is not None:
+            integers.note(core, "tensor_scalar", whole, np.asarray(r), dst)
+    dst.write(r)
+
+
+def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
+    """What operators with one scalar each make of integers, in whole numbers (int64); None where something is none."""
+    out = data.read().astype(np.int64)
+    for row, x, reverse in steps:
+        b = exact_column(x, data) if row.name in WHOLE else None
+        if b is None:
+            return None
+        out = applied(row, out, b, reverse)
+    return np.asarray(out)
+
+
+@instruction(engines=("vector",), cost=elementwise(_two_inputs))
+def scalar_tensor_tensor(dst: Tile, data: Tile, op0: Any, operand0: Scalar, op1: Any, operand1: Tile, reverse0: bool = False,
+                         reverse1: bool = False) -> None:  # fmt: skip
+    """dst = (data op0 operand0) op1 operand1, operand1 a tile of data's shape."""
+    row0, row1 = ops.alu(op0), ops.alu(op1)
+    if not issue(
+        "scalar_tensor_tensor",
+        "",
+        (("dst", dst),),
+        (("data", data), ("operand1", operand1), *tiles_of(("operand0", operand0))),
+        {"op": row0.name},
+    ):
+        return
+    if data.storage.space == "P" and operand1.storage.space == "P":
+        raise fail(
+            "scalar_tensor_tensor: data and operand1 cannot both be in PSUM",
+            tile=operand1,
+            fix="copy one of them to SBUF",
+        )
+    same_partitions("scalar_tensor_tensor", dst, ("data", data), ("operand1", operand1))
+    if row0.kind.startswith("bit") or row1.kind.startswith("bit"):
+        a = (
+            bit_operator(row0, dst, data.read(), int_column(operand0, data))
+            if row0.kind.startswith("bit")
+            else data.read()
+        )
+        dst.write(bit_operator(row1, dst, like(a, dst.shape), like(operand1.read(), dst.shape)))
+        return
+    r = applied(
+        row0,
+        data.f32(),
+        column(operand0, data, "scalar_tensor_tensor: operand0") if row0.kind != "unary" else None,
+        reverse0,
+    )
+    if r.dtype != np.float32:
+        r = r.astype(np.float32)
+    dst.write(applied(row1, like(r, dst.shape), like(operand1.f32(), dst.shape), reverse1))
+
+
+@instruction(engines=("vector",), cost=elementwise(_scalar_reduce_work))
+def tensor_scalar_reduce(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reduce_op: Any, reduce_res: Tile | None = None,
+                         reverse0: bool = False, reduce_cmd: str = "reset_reduce", reduce_init: Scalar = None,
+                         negate: bool = False) -> None:  # fmt: skip
+    """dst = data op0 operand0, reduced over the free axes into the accumulators."""
+    row0, red = ops.alu(op0), ops.alu(reduce_op)
+    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
+    if not issue(
+        "tensor_scalar_reduce",
+        "",
+        writes,
+        (("data", data), *tiles_of(("operand0", operand0), ("reduce_init", reduce_init))),
+        {"op": row0.name},
+    ):
+        return
+    same_partitions("tensor_scalar_reduce", dst, ("data", data))
+    if row0.kind != "unary":
+        two_operands("tensor_scalar_reduce", row0, data)
+    y = applied(row0, data.f32(), column(operand0, data, "operand0") if row0.kind != "unary" else None, reverse0)
+    dst.write(y)
+    start = column(reduce_init, data, "reduce_init") if reduce_cmd == "load_reduce" else None
+    reduce_into("tensor_scalar_reduce", np.asarray(y), red, reduce_cmd, reduce_res, "dve", start, negate)
+
+
+@instruction(engines=("vector",), cost=one_pass)
+def tensor_scalar_cumulative(dst: Tile, src: Tile, op0: Any, op1: Any, imm0: Scalar, imm1: Scalar = None, reduce_cmd: str = "reset_reduce",
+                             reverse0: bool = False) -> None:  # fmt: skip
+    """dst[i] = op1(src[i] op0 imm0, dst[i - 1]) along the free axes; the accumulators carry over between instructions."""
+    row0, row1 = ops.alu(op0), ops.alu(op1)
+    if not issue(
+        "tensor_scalar_cumulative",
+        "",
+        (("dst", dst),),
+        (("src", src), *tiles_of(("imm0", imm0), ("imm1", imm1))),
+        {"op": row0.name},
+    ):
+        return
+    if row1.name not in ("add", "subtract", "multiply", "maximum", "minimum"):
+        raise fail(
+            "tensor_scalar_cumulative: op1 cannot accumulate",
+            given=row1.name,
+            allowed="add, subtract, multiply, maximum, minimum",
+        )
+    if integers.is_wide(src.dtype) or integers.is_wide(dst.dtype):
+        raise fail("tensor_scalar_cumulative does not take 32-bit integers", tile=src)
+    same_partitions("tensor_scalar_cumulative", dst, ("src", src))
+    if row0.kind != "unary":
+        two_operands("tensor_scalar_cumulative", row0, src)
+    x = as_rows(
+        np.asarray(
+            applied(row0, src.f32(), column(imm0, src, "imm0") if row0.kind != "unary" else None, reverse0), np.float32
+        )
+    )
+    core = machine.active()
+    p = x.shape[0]
+    if reduce_cmd == "reset_reduce":
+        state = np.full(p, row1.identity, np.float32)
+    elif reduce_cmd == "load_reduce":
+        state = np.broadcast_to(np.asarray(column(imm1, src, "imm1"), np.float32).reshape(-1), (p,)).copy()
+    else:
+        state = core.dve_acc[:p].copy()
+    out = _scan(np.ascontiguousarray(x.T), state, row1)
+    core.dve_acc[:p] = out[-1]
+    dst.write(like(np.ascontiguousarray(out.T), dst.shape))
+
+
+def _scan(columns: Array, state: Array, op: Alu) -> Array:
+    out = np.empty_like(columns)
+    if op.name == "add":
+        columns = columns.copy()
+        columns[0] += state
+        return np.cumsum(columns, axis=0, dtype=np.float32)
+    for i in range(columns.shape[0]):
+        state = op.apply(columns[i], state)
+        out[i] = state
+    return out
+
+
+@instruction(engines=("vector",), cost=elementwise(_scan_work))
+def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0: Any, op1: Any, reverse0: bool = False,
+                       reverse1: bool = False) -> None:  # fmt: skip
+    """dst[i] = (data0[i] op0 dst[i - 1]) op1 data1[i], from `initial`, along the free axes."""
+    row0, row1 = ops.alu(op0), ops.alu(op1)
+    if not issue(
+        "tensor_tensor_scan",
+        "",
+        (("dst", dst),),
+        (("data0", data0), ("data1", data1), *tiles_of(("initial", initial))),
+        {"op": row0.name},
+    ):
+        return
+    if data0.storage.space == "P" and data1.storage.space == "P":
+        raise fail("tensor_tensor_scan: data0 and data1 cannot both be in PSUM", tile=data1)
+    same_partitions("tensor_tensor_scan", dst, ("data0", data0), ("data1", data1))
+    for row in (row0, row1):
+        two_operands("tensor_tensor_scan", row, data0)
+    a = np.ascontiguousarray(as_rows(data0.f32()).T)
+    b = np.ascontiguousarray(as_rows(data1.f32()).T)
+    p = a.shape[1]
+    state: Any = np.broadcast_to(np.asarray(column(initial, data0, "initial"), np.float32).reshape(-1), (p,))
+    if row0.name == "multiply" and row1.name == "add" and bool((a == 1).all()):
+        b = b.copy()
+        b[0] += state
+        out = np.cumsum(b, axis=0, dtype=np.float32)
+    else:
+        out = np.empty_like(b)
+        for i in range(a.shape[0]):
+            t = row0.apply(state, a[i]) if reverse0 else row0.apply(a[i], state)
+            state = np.asarray(row1.apply(b[i], t) if reverse1 else row1.apply(t, b[i]), np.float32)
+            out[i] = state
+    dst.write(like(np.ascontiguousarray(out.T), dst.shape))
+
+
+@instruction(engines=("vector",), cost=elementwise(_reduce_work))
+def tensor_reduce(dst: Tile, op: Any, data: Tile, axis: Any, negate: bool = False) -> None:
+    """dst = data reduced over its last free axes."""
+    row = ops.alu(op)
+    if not issue("tensor_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name}):
+        return
+    ndim = len(data.shape)
+    axes = sorted([int(a) % ndim for a in ((axis,) if isinstance(axis, _INTEGER) else axis)])
+    if axes[0] == 0:
+        raise fail(
+            "tensor_reduce cannot reduce the partition dimension",
+            tile=data,
+            fix="transpose first, use tensor_partition_reduce, or a matmul with ones",
+        )
+    if axes != list(range(axes[0], ndim)):
+        raise fail(
+            "tensor_reduce reduces the last free dimensions only",
+            tile=data,
+            given=f"axis={axes}",
+            fix="permute the view so that the reduced dimensions come last",
+        )
+    kept = math.prod(data.shape[: axes[0]])
+    if dst.size != kept or dst.shape[0] != data.shape[0]:
+        raise fail(
+            f"tensor_reduce: dst needs {kept // data.shape[0]} elements in each of {data.shape[0]} partitions", tile=dst
+        )
+    if row.kind == "bit":
+        a = data.read()
+        if a.dtype.kind not in "iu":
+            raise fail(f"'{row.name}' works on integer tiles", tile=data)
+    else:
+        a = data.f32()
+    flat = (*data.shape[: axes[0]], -1)
+    r = reduce_last(row, a.reshape(flat))
+    core = dst.storage.core
+    if core.strict and row.name in ("add", "maximum", "minimum") and data.dtype.is_int and integers.is_wide(dst.dtype):
+        integers.note(
+            core, "tensor_reduce", reduce_last(row, as_int64(data, data.shape).reshape(flat)), np.asarray(r), dst
+        )
+    if negate:
+        r = -r
+    dst.write(like(np.asarray(r), dst.shape))
+
+
+@instruction(engines=("vector",), cost=one_pass)
+def bn_stats(dst: Tile, data: Tile) -> None:
+    """dst [P, 6] = count, mean and count * variance of the even elements, then of the odd ones."""
+    if not issue("bn_stats", "", (("dst", dst),), (("data", data),)):
+        return
+    x = as_rows(data.f32()).astype(np.float64)
+    most = machine.active().limits.bn_stats_elements
+    if x.shape[1] > most:
+        raise fail(
+            f"bn_stats takes at most {most} elements per partition",
+            tile=data,
+            fix="split the free dimension, and join with bn_aggr",
+        )
+    out = np.zeros((x.shape[0], 6))
+    for k, part in enumerate((x[:, 0::2], x[:, 1::2])):
+        n = part.shape[1]
+        if n:
+            mean = part.mean(axis=1)
+            out[:, 3 * k] = n
+            out[:, 3 * k + 1] = mean
+            out[:, 3 * k + 2] = ((part - mean[:, None]) ** 2).sum(axis=1)
+    dst.write(like(out.astype(np.float32), dst.shape))
+
+
+@instruction(engines=("vector",), cost=elementwise(_bn_aggr_work))
+def bn_aggr(dst: Tile, data: Tile) -> None:
+    """dst [P, 2] = mean and variance from (count, mean, count * variance) triples."""
+    if not issue("bn_aggr", "", (("dst", dst),), (("data", data),)):
+        return
+    x = as_rows(data.f32()).astype(np.float64)
+    if x.shape[1] % 3:
+        raise fail(
+            "bn_aggr takes triples of count, mean, count * variance",
+            tile=data,
+            given=f"{x.shape[1]} elements per partition",
+        )
+    n, mean, m2 = x[:, 0::3], x[:, 1::3], x[:, 2::3]
+    total = n.sum(axis=1)
+    whole = (n * mean).sum(axis=1) / total
+    var = (m2.sum(axis=1) + (n * (mean - whole[:, None]) ** 2).sum(axis=1)) / total
+    dst.write(like(np.stack([whole, var], axis=1).astype(np.float32), dst.shape))
+
+
+@instruction(engines=("vector",), cost=elementwise(_reciprocal_work))
+def reciprocal(dst: Tile, data: Tile) -> None:
+    """dst = 1 / data."""
+    if not issue("reciprocal", "", (("dst", dst),), (("data", data),)):
+        return
+    same_partitions("reciprocal", dst, ("data", data))
+    dst.write(np.float32(1.0) / data.f32())
+
+
+@instruction(engines=("vector",), cost=elementwise(_exponential_work), since=4)
+def exponential(dst: Tile, src: Tile, max_value: Scalar = 0.0, reduce_res: Tile | None = None, reduce_cmd: str = "idle",
+                reduce_init: Scalar = 0.0) -> None:  # fmt: skip
+    """dst = exp(src - max_value) on the Vector Engine of v4, its sum into the accumulators."""
+    writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
+    if not issue(
+        "exponential", "", writes, (("src", src), *tiles_of(("max_value", max_value), ("reduce_init", reduce_init)))
+    ):
+        return
+    same_partitions("exponential", dst, ("src", src))
+    y = np.exp(src.f32() - column(max_value, src, "exponential: max_value"))
+    dst.write(y)
+    start = column(reduce_init, src, "exponential: reduce_init") if reduce_cmd == "load_reduce" else None
+    reduce_into("exponential", y, ops.ALU["add"], reduce_cmd, reduce_res, "dve", start)
+
+
+@instruction(
+    engines=("vector",),
+    cost=elementwise(_quantize_work),
+    since=4,
+    spaces={"dst": "S", "src": "S", "dst_scale": "S"},
+    dtypes={"dst": ("float8_e4m3fn_x4", "float8_e5m2_x4"), "src": ("float16", "bfloat16"), "dst_scale": SCALES},
+)
+def quantize_mx(dst: Tile, src: Tile, dst_scale: Tile) -> None:
+    """dst (packed fp8) and one e8m0 scale per 8 partitions x 4 columns of src.
+
+    Scale exponent = floor(log2 max |x|) - E_max + headroom; elements are divided by the scale, limited to the format's range and rounded
+    to nearest even. The headroom is the fact `neuroncore.v4.mx.scale_headroom`: 0, as nki-library's hardware-checked references have it;
+    the reference of 2026-08 documents 1.
+    """
+    if not issue("quantize_mx", "", (("dst", dst), ("dst_scale", dst_scale)), (("src", src),)):
+        return
+    limits, p, f = machine.active().limits, src.shape[0], src.size // src.shape[0]
+    if p % limits.quadrant or f % MX_COLUMNS:
+        raise fail(f"quantize_mx: partitions are a multiple of {limits.quadrant}, columns of {MX_COLUMNS}", tile=src)
+    words, scales = quantise(as_rows(src.f32()), dst.dtype, limits.mx_headroom)
+    dst.write(like(words, dst.shape))
+    row = 0
+    for block in scale_blocks(dst_scale, p, limits):
+        part = scales[row : row + block.shape[0]].view(dst_scale.dtype.dtype)
+        block.write(like(part, block.shape))
+        row += block.shape[0]
