@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import mowich
-from mowich.neuroncore.costs import costs
-from mowich.neuroncore.schedule import Options, schedule
+from mowich.neuroncore.clock.costs import costs
+from mowich.neuroncore.clock.schedule import Options, schedule
 from mowich.neuroncore.trace import Trace
 from mowich.nki import hollow
 

@@ -14,9 +14,9 @@ import mowich
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.facts import load
-from mowich.neuroncore.costs import Costs
+from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.schedule import DATA, WEIGHTS, Options, Schedule, schedule
 from mowich.neuroncore.instructions.rates import LOAD, STORE
-from mowich.neuroncore.schedule import DATA, WEIGHTS, Options, Schedule, schedule
 from mowich.neuroncore.trace import Trace
 
 STRICT = Options(window=1, throttle=False)

@@ -13,7 +13,7 @@ import mowich
 import mowich.nki
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
-from mowich.neuroncore.costs import costs
+from mowich.neuroncore.clock.costs import costs
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 

@@ -15,9 +15,9 @@ import pytest
 import mowich
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
-from mowich.neuroncore.costs import costs
+from mowich.neuroncore.clock.costs import costs
+from mowich.neuroncore.clock.schedule import Options
 from mowich.neuroncore.profile import Profile
-from mowich.neuroncore.schedule import Options
 
 GENERATION = {"trn1": 2, "trn2": 3, "trn3": 4}
 TARGETS = sorted(GENERATION)

@@ -14,7 +14,7 @@ import pytest
 
 import mowich
 import mowich.nki
-from mowich.neuroncore.schedule import Options
+from mowich.neuroncore.clock.schedule import Options
 from mowich.nki import hollow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))

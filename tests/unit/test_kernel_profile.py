@@ -172,7 +172,7 @@ def test_a_run_without_the_clock_has_no_time() -> None:
 
 
 def test_cores_that_share_hbm_slow_each_other() -> None:
-    from mowich.neuroncore.schedule import Options
+    from mowich.neuroncore.clock.schedule import Options
 
     def stream(x: Any) -> Any:
         for i in range(16):

@@ -12,7 +12,7 @@ import mowich.nki
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.errors import UserError
-from mowich.neuroncore.costs import costs
+from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.instructions import TABLE, instruction
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import QUEUES, Rates, elementwise

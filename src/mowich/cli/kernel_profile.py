@@ -48,7 +48,7 @@ def kernel_profile(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
 ) -> None:  # fmt: skip
     """Time a kernel, and say what binds."""
-    from mowich.neuroncore.schedule import Options
+    from mowich.neuroncore.clock.schedule import Options
 
     problems: list[UserError] = []
     if not file.is_file():

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mowich.neuroncore.clock.schedule import CAUSES
 from mowich.neuroncore.instructions.rates import LOAD, QUEUES, STORE
 from mowich.neuroncore.profile import Profile
-from mowich.neuroncore.schedule import CAUSES
 
 US = 1_000_000
 _PATH = len(QUEUES)

@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import Any
 
 from mowich.estimate import Estimate
+from mowich.neuroncore.clock.latency import Step, critical_path, estimate
+from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, PS, QUEUES, STORE, TENSOR, Cost
-from mowich.neuroncore.latency import Step, critical_path, estimate
-from mowich.neuroncore.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 
 ENGINES = ("tensor", "vector", "scalar", "gpsimd", "sync", "dma", "collective")
 DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))

@@ -23,11 +23,11 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
+from mowich.neuroncore.clock.schedule import Options, Schedule
 from mowich.neuroncore.communicator import Group
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.memory import MemoryRegion, Register, Tile
-from mowich.neuroncore.schedule import Options, Schedule
 from mowich.neuroncore.targets import generation_of
 from mowich.nki.language import NKIObject, default_generation
 
@@ -63,8 +63,8 @@ class Result:
     def schedule(self) -> Schedule:
         """When each instruction ran; made when first asked for. Raises UserError for a run without times."""
         if self._schedule is None:
-            from mowich.neuroncore.costs import costs
-            from mowich.neuroncore.schedule import schedule
+            from mowich.neuroncore.clock.costs import costs
+            from mowich.neuroncore.clock.schedule import schedule
 
             cores = self.peers.cores if self.peers is not None else self.cores
             traces = [c.trace for c in cores if c.trace is not None]
@@ -542,7 +542,7 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
     target: "trn1", "trn2" or "trn3" (default: the kernel's own, else trn3); lnc: cores of the logical core; ranks: the same arguments
     on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors; values=False runs without arithmetic;
     spill: live tiles that do not fit SBUF are stored and reloaded as a compiler would, with a warning that counts the bytes, instead of
-    an error (None: where values=False); options: how the clock schedules (`neuroncore.schedule.Options`).
+    an error (None: where values=False); options: how the clock schedules (`neuroncore.clock.schedule.Options`).
     """
     check = not (spill if spill is not None else not values)
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)

@@ -192,9 +192,9 @@ class Timer:
             raise
 
     def _rows(self, sweep: Sweep, chip: str, shape: Shape) -> Iterator[Row]:
-        from mowich.neuroncore.costs import costs
-        from mowich.neuroncore.latency import estimate
-        from mowich.neuroncore.schedule import Options, hbm_Bps, schedule
+        from mowich.neuroncore.clock.costs import costs
+        from mowich.neuroncore.clock.latency import estimate
+        from mowich.neuroncore.clock.schedule import Options, hbm_Bps, schedule
         from mowich.nki import run_kernel
 
         kernel, digest = self.kernel(sweep.kernel), self.hash(sweep.kernel, chip)

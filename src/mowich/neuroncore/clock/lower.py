@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from mowich.neuroncore.costs import Costs
+from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.instructions.rates import SCALAR, TENSOR, VECTOR
 from mowich.neuroncore.trace import Kind, Operand, Trace
 

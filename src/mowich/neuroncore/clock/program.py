@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mowich.neuroncore.buffers import Policy, Residency, Rotation, columns
+from mowich.neuroncore.clock.buffers import Policy, Residency, Rotation, columns
+from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.depend import Box, Dependencies
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.costs import Costs
-from mowich.neuroncore.depend import Box, Dependencies
 from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, QUEUES, SCALAR, TENSOR, Cost
 from mowich.neuroncore.trace import Allocation, Trace
 

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate, from_spreads, worst_grade
+from mowich.neuroncore.clock.schedule import DATA, ISSUER, START, WEIGHTS, Schedule
 from mowich.neuroncore.instructions.rates import LOAD, PS, STORE
-from mowich.neuroncore.schedule import DATA, ISSUER, START, WEIGHTS, Schedule
 
 MATTERS = 0.05
 """Share of a latency from which on a grade counts for the grade of the whole."""

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from mowich.neuroncore.buffers import POLICIES, WORTH
+from mowich.neuroncore.clock.buffers import POLICIES, WORTH
+from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.lower import balanced, lowered
+from mowich.neuroncore.clock.program import BUFFER, DATA, READ, WEIGHTS, Options, Program, no_collection, prepare
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.costs import Costs
 from mowich.neuroncore.instructions.rates import COLLECTIVE, GPSIMD, LOAD, PS, QUEUES, STORE, TENSOR, Cost
-from mowich.neuroncore.lower import balanced, lowered
-from mowich.neuroncore.program import BUFFER, DATA, READ, WEIGHTS, Options, Program, no_collection, prepare
 from mowich.neuroncore.trace import Trace
 
 NEEDED = (DATA, WEIGHTS)
