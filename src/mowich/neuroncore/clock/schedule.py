@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
@@ -99,294 +99,405 @@ def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
         return _run(programs, costs, options)
 
 
-def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
+@dataclass(slots=True)
+class _Memory:
+    """HBM of one chip. free: when its last bytes have moved, ps; by: the DMA that moves them."""
+
+    free: int = 0
+    by: int = -1
+
+
+@dataclass(slots=True)
+class _Core:
+    """What the queues of one core share. issuer_free, issuer_by: when the DMA issuer is free, and whom it serves until then; engine_free,
+    engine_by: the same of each DMA engine; ports: port -> (until when, by whom it is held); matmul: the last one; groups: until when each
+    of the 4 x 4 groups of the array is held; is_tiled: some matmul holds only a part of the array; busy_since, idle_since: of the Tensor
+    Engine, for its slow start; hbm: of the chip; gpsimd: the queue of the engine that writes software descriptors."""
+
+    engine_free: list[int]
+    engine_by: list[int]
+    is_tiled: bool
+    hbm: _Memory
+    issuer_free: int = 0
+    issuer_by: int = -1
+    ports: dict[str, tuple[int, int]] = field(default_factory=dict)
+    matmul: int = -1
+    groups: list[int] = field(default_factory=lambda: [0] * 16)
+    busy_since: int = 0
+    idle_since: int = -(10**15)
+    gpsimd: _Line = field(init=False)
+
+
+@dataclass(slots=True)
+class _Line:
+    """One queue of one core: an engine or a kind of DMA triggers. instructions: in program order, of which the first `entered` are inside
+    the window or done; future: (time, instruction) of those inside that wait for nothing but this time; now: those inside that could
+    start; free: when the queue takes the next one, ps; holder: the instruction that it took last; is_fenced: a meeting of cores is inside,
+    and nothing behind it may enter."""
+
+    queue: int
+    core: _Core
+    instructions: list[int]
+    issues: bool
+    entered: int = 0
+    future: list[tuple[int, int]] = field(default_factory=list)
+    now: list[int] = field(default_factory=list)
+    free: int = 0
+    holder: int = -1
+    is_fenced: bool = False
+
+
+@dataclass(slots=True)
+class _Machine:
+    """The state of a run. lines: the queue of each instruction; inside: it has entered its window; waiting: for how many others it waits;
+    after[until[i]:until[i + 1]]: who waits for instruction i, as 4 * successor + kind of edge; ready_cause, ready_by: what made it ready
+    last; weights_ready: matmul -> when its stationary tile is there; meeting_of: instruction -> key of the meeting that it waits at;
+    absent: instructions that have not come to a meeting; arrived: those that have. Times in ps."""
+
+    cores: list[_Core]
+    used: list[_Line]
+    lines: list[_Line]
+    inside: bytearray
+    waiting: list[int]
+    after: array[int]
+    until: array[int]
+    ready_cause: array[int]
+    ready_by: array[int]
+    window: int
+    ps_per_KB: int
+    tile_issue: int
+    ramp: int
+    weights_ready: dict[int, int] = field(default_factory=dict)
+    meeting_of: dict[int, Any] = field(default_factory=dict)
+    absent: dict[Any, int] = field(default_factory=dict)
+    arrived: dict[Any, list[tuple[_Line, int]]] = field(default_factory=dict)
+
+
+def _steps(costs: Costs) -> list[list[int]]:
+    """Delay of an edge beyond the end, ps: [queue of the predecessor][queue of the successor]."""
+    semaphore, trigger = costs.ps("sync.semaphore"), costs.ps("dma.trigger")
+    step = [[0] * len(QUEUES) for _ in QUEUES]
+    for a in range(len(QUEUES)):
+        for b in range(len(QUEUES)):
+            if a != b and a not in (LOAD, STORE, COLLECTIVE):
+                step[a][b] = trigger if b in (LOAD, STORE, COLLECTIVE) else semaphore
+    return step
+
+
+def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
+    """The machine before the first instruction. kinds[which[i]]: cost of instruction i."""
+    programs, costs, options, n = s.programs, s.costs, s.options, len(which)
     nq = len(QUEUES)
     window = int(options.window if options.window is not None else costs.number("model.window"))
-    offset: list[int] = []
-    n = 0
-    for p in programs:
-        offset.append(n)
-        n += len(p.cost)
-    kinds: list[Cost] = []
-    which: list[int] = []
-    for p in programs:
-        base = len(kinds)
-        kinds += p.costs
-        which += [base + c for c in p.cost] if base else list(p.cost)
-    queue = [k.queue for k in kinds]
     # edges -> successors, grouped by predecessor in program order
     counts = (
         np.concatenate([np.diff(np.frombuffer(p.first, np.int64)) for p in programs]) if n else np.zeros(0, np.int64)
     )
     edges = (
-        np.concatenate([np.frombuffer(p.edges, np.int64) + 4 * offset[c] for c, p in enumerate(programs)])
+        np.concatenate([np.frombuffer(p.edges, np.int64) + 4 * s.offset[c] for c, p in enumerate(programs)])
         if n
         else counts
     )
-    waiting = counts.tolist()
     items = 4 * np.repeat(np.arange(n), counts) + (edges & 3)
     order = np.argsort(edges >> 2, kind="stable")
     after = array("q", items[order].tobytes())
-    until = array(
-        "q", np.concatenate([[0], np.cumsum(np.bincount(edges >> 2, minlength=n))]).astype(np.int64).tobytes()
-    )
-    owner = np.repeat(np.arange(len(programs), dtype=np.int32), [len(p.cost) for p in programs])
-    core = array("i", owner.tobytes())
-    nqueues = nq * len(programs)
+    ends = np.concatenate([[0], np.cumsum(np.bincount(edges >> 2, minlength=n))])
+    owner = np.frombuffer(s.core, np.int32) if n else np.zeros(0, np.int32)
+    queue = [k.queue for k in kinds]
     mine = owner * nq + np.asarray(queue, np.int32)[np.asarray(which, np.int64)] if n else owner
     if window == 1:
         # strictly in order: one queue for all DMA
         mine = np.where(mine % nq == STORE, mine - STORE + LOAD, mine)
-    lines = [np.flatnonzero(mine == q).tolist() for q in range(nqueues)]
-    line_of = mine.tolist()
-    # delay of an edge beyond end: by queue of the predecessor and of the successor
-    semaphore, trigger = costs.ps("sync.semaphore"), costs.ps("dma.trigger")
-    step = [[0] * nq for _ in range(nq)]
-    for a in range(nq):
-        for b in range(nq):
-            if a == b or a in (LOAD, STORE, COLLECTIVE):
-                step[a][b] = 0
-            else:
-                step[a][b] = trigger if b in (LOAD, STORE, COLLECTIVE) else semaphore
-    begin, data, end, ready, loading = (array("q", bytes(8 * n)) for _ in range(5))
-    cause, by = array("b", bytes(n)), array("q", bytes(8 * n))
-    data_cause, data_by = array("b", bytes(n)), array("q", bytes(8 * n))
-    wready: dict[int, int] = {}
-    future: list[list[tuple[int, int]]] = [[] for _ in range(nqueues)]
-    now: list[list[int]] = [[] for _ in range(nqueues)]
-    inside = bytearray(n)
-    entered = [0] * nqueues
-    free = [0] * nqueues
-    holder = [-1] * nqueues
-    ready_cause, ready_by = array("b", [START]) * n, array("q", [-1]) * n
-
-    meeting_of: dict[int, Any] = {}
-    absent: dict[Any, int] = {}
-    arrived: dict[Any, list[tuple[int, int]]] = {}
+    # ranks on several chips: each chip has HBM of its own
+    chip_cores = int(costs.number("memory.cores"))
+    hbm = [_Memory() for _ in range(-(-len(programs) // chip_cores))]
+    ndma = int(costs.number("dma.engines"))
+    cores = [
+        _Core([0] * ndma, [-1] * ndma, any(k.groups for k in p.costs), hbm[c // chip_cores])
+        for c, p in enumerate(programs)
+    ]
+    lines = [
+        _Line(q, core, np.flatnonzero(mine == c * nq + q).tolist(), q in (LOAD, STORE))
+        for c, core in enumerate(cores)
+        for q in range(nq)
+    ]
+    for c, core in enumerate(cores):
+        core.gpsimd = lines[c * nq + GPSIMD]
+    slow = options.throttle and costs.generation >= 3
+    m = _Machine(
+        cores=cores, used=[line for line in lines if line.instructions], lines=[lines[x] for x in mine.tolist()],
+        inside=bytearray(n), waiting=counts.tolist(), after=after, until=array("q", ends.astype(np.int64).tobytes()),
+        ready_cause=array("b", [START]) * n, ready_by=array("q", [-1]) * n, window=window,
+        ps_per_KB=round(1024 / hbm_Bps(costs, min(len(programs), chip_cores), options.active_cores) * PS),
+        tile_issue=costs.cycles("tensor", costs.number("tensor_engine.tile_issue")),
+        ramp=costs.ps("tensor_engine.throttle_window") if slow else 0,
+    )  # fmt: skip
     for c, p in enumerate(programs):
         for i, (key, _) in p.meetings.items():
-            meeting_of[offset[c] + i] = key
-            absent[key] = absent.get(key, 0) + 1
-    fenced = [False] * nqueues
+            m.meeting_of[s.offset[c] + i] = key
+            m.absent[key] = m.absent.get(key, 0) + 1
+    return m
 
-    def enter(q: int) -> None:
-        if fenced[q]:
-            return
-        line = lines[q]
-        at = entered[q]
-        if at < len(line):
-            i = line[at]
-            entered[q] = at + 1
-            inside[i] = 1
-            fenced[q] = i in meeting_of
-            if waiting[i] == 0:
-                heappush(future[q], (ready[i], i))
 
-    used = [q for q in range(nqueues) if lines[q]]
-    for q in used:
-        for _ in range(window):
-            enter(q)
-    ncores = len(programs)
-    issuer = [0] * ncores
-    issuer_by = [-1] * ncores
-    ndma = int(costs.number("dma.engines"))
-    engines = [[0] * ndma for _ in range(ncores)]
-    engine_by = [[-1] * ndma for _ in range(ncores)]
-    ports: list[dict[str, tuple[int, int]]] = [{} for _ in range(ncores)]
-    hbm_free, hbm_by = 0, -1
-    ps_per_KB = round(1024 / hbm_Bps(costs, ncores, options.active_cores) * PS)
-    last_pe = [-1] * ncores
-    groups = [[0] * 16 for _ in range(ncores)]
-    tiled = [any(k.groups for k in p.costs) for p in programs]
-    tile_issue = costs.cycles("tensor", costs.number("tensor_engine.tile_issue"))
-    chip_cores = int(costs.number("memory.cores"))
-    if ncores > chip_cores:
-        # ranks on several chips: each chip has HBM of its own
-        ps_per_KB = round(1024 / hbm_Bps(costs, chip_cores, options.active_cores) * PS)
-    hbm = [(hbm_free, hbm_by)] * -(-ncores // chip_cores)
-    period = [0] * ncores
-    idle_since = [-(10**15)] * ncores
-    slow = options.throttle and costs.generation >= 3
-    ramp = costs.ps("tensor_engine.throttle_window") if slow else 0
-    issues = [q % nq in (LOAD, STORE) for q in range(nqueues)]
-    left = n
+def _admit(m: _Machine, s: Schedule, line: _Line) -> None:
+    """The next instruction of a queue enters its window."""
+    if line.is_fenced or line.entered == len(line.instructions):
+        return
+    i = line.instructions[line.entered]
+    line.entered += 1
+    m.inside[i] = 1
+    line.is_fenced = i in m.meeting_of
+    if m.waiting[i] == 0:
+        heappush(line.future, (s.ready[i], i))
+
+
+def _pick(used: list[_Line]) -> tuple[int, int, _Line]:
+    """(time, instruction, queue) of what starts next: the earliest; at one time, the first in program order of those that could start."""
+    best, chosen, from_now = -1, used[0], False
+    for line in used:
+        future, now, t = line.future, line.now, line.free
+        if line.issues and line.core.issuer_free > t:
+            t = line.core.issuer_free
+        while future and future[0][0] <= t:
+            heappush(now, heappop(future)[1])
+        if now:
+            if best < 0 or t < best or (t == best and from_now and now[0] < chosen.now[0]):
+                best, chosen, from_now = t, line, True
+        elif future and (best < 0 or future[0][0] < best):
+            best, chosen, from_now = future[0][0], line, False
+    return best, heappop(chosen.now) if from_now else heappop(chosen.future)[1], chosen
+
+
+def _meet(m: _Machine, s: Schedule, at: int, i: int, line: _Line) -> None:
+    """An instruction waits for the other cores; the last one to come lets all go on."""
+    key = m.meeting_of[i]
+    m.absent[key] -= 1
+    m.arrived.setdefault(key, []).append((line, i))
+    line.free = NEVER
+    if m.absent[key]:
+        return
+    for other, j in m.arrived.pop(key):
+        other.free = at
+        del m.meeting_of[j]
+        if j != i:
+            s.ready[j], m.ready_cause[j], m.ready_by[j] = at, READ, i
+        heappush(other.now, j)
+
+
+def _issue_dma(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) -> int:
+    """A DMA takes the issuer, then each DMA engine moves its part, and HBM all bytes. Returns when its last byte has moved."""
+    core = line.core
+    issuer_free = core.issuer_free
+    by_software = k.table == "swdge"
+    if by_software:
+        if core.gpsimd.free > at:
+            at = core.gpsimd.free
+        core.gpsimd.free = at + k.issue
+    if at == s.ready[i] or issuer_free < at:
+        s.cause[i], s.by[i] = m.ready_cause[i], m.ready_by[i]
+    else:
+        s.cause[i], s.by[i] = ISSUER, core.issuer_by
+    if not by_software:
+        core.issuer_free = at + k.issue
+        core.issuer_by = i
+    line.free = at + k.issue
+    arrive = at + k.issue + k.first_byte
+    moving, finish = -1, arrive
+    engine_free, engine_by = core.engine_free, core.engine_by
+    late, late_by = 0, -1
+    for e, t in enumerate(k.transfer):
+        if t:
+            go = engine_free[e]
+            if go < arrive:
+                go = arrive
+            elif go > late:
+                late, late_by = go, engine_by[e]
+            if moving < 0 or go < moving:
+                moving = go
+            go += t
+            engine_free[e] = go
+            engine_by[e] = i
+            if go > finish:
+                finish = go
+    moved = k.hbm_read_B + k.hbm_write_B
+    waits_for_hbm = False
+    if moved:
+        hbm = core.hbm
+        who = hbm.by
+        hbm.free = max(hbm.free, arrive) + moved * m.ps_per_KB // 1024
+        hbm.by = i
+        if hbm.free > finish:
+            finish = hbm.free
+            waits_for_hbm = True
+            s.data_cause[i], s.data_by[i] = MEMORY, who
+    if late > arrive and not waits_for_hbm:
+        s.data_cause[i], s.data_by[i] = DMA, late_by
+    s.begin[i], s.data[i], s.end[i] = at, max(moving, arrive), finish
+    return finish
+
+
+def _run_engine(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) -> int:
+    """An instruction holds its engine, once its ports are free. Returns when it is done."""
+    start = _after_ports(s, at, i, line.core, k) if k.ports else at
+    if start == at:
+        _begin_cause(m, s, at, i, line)
+    s.begin[i] = s.data[i] = start
+    s.end[i] = line.free = finish = start + k.occupancy
+    for port in k.ports:
+        line.core.ports[port] = (finish, i)
+    return finish
+
+
+def _run_matmul(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) -> int:
+    """An instruction of the Tensor Engine: behind the one before it while its stationary tile is loaded, in a part of the array or in all
+    of it, at half the rate while the engine is cold. Returns when it is done."""
+    core = line.core
+    start = at
+    if core.is_tiled and not k.groups:
+        start = max(start, max(core.groups))
+    held = start
+    alone = 0
+    weights, before = m.weights_ready.get(i, 0), core.matmul
+    began = s.begin[before] if before >= 0 else 0
+    start = max(start, weights + k.weights)
+    if before >= 0 and began + k.load > start:
+        start = began + k.load
+    if before < 0 or weights > began:
+        # not behind the matmul before: the engine loads the stationary tile and does nothing else
+        held = max(weights, held) if weights + k.weights > at else held
+        alone = min(k.weights, start - max(weights, line.free))
+    if start > at:
+        s.cause[i], s.by[i] = WEIGHTS, m.ready_by[i] if weights else before
+    if k.ports:
+        start = _after_ports(s, start, i, core, k)
+    if start == at:
+        _begin_cause(m, s, at, i, line)
+    for g in k.groups:
+        if core.groups[g] > start:
+            start = core.groups[g]
+    held = max(held, start) if k.groups else held
+    occupancy = k.occupancy
+    if m.ramp:
+        if start - core.idle_since > m.ramp // 2:
+            core.busy_since = start
+        age = start - core.busy_since
+        if age < m.ramp:
+            rest = m.ramp - age
+            occupancy = 2 * occupancy if 2 * occupancy <= rest else rest + occupancy - rest // 2
+        core.idle_since = start + occupancy
+    s.begin[i], s.data[i] = held, start
+    s.loading[i] = max(alone, start - held)
+    core.matmul = i
+    s.end[i] = line.free = finish = start + occupancy
+    if k.groups:
+        line.free = min(finish, start + m.tile_issue)
+        for g in k.groups:
+            core.groups[g] = finish
+    elif core.is_tiled:
+        core.groups = [finish] * 16
+    for port in k.ports:
+        core.ports[port] = (finish, i)
+    return finish
+
+
+def _after_ports(s: Schedule, start: int, i: int, core: _Core, k: Cost) -> int:
+    for port in k.ports:
+        t, who = core.ports.get(port, (0, -1))
+        if t > start:
+            start = t
+            s.cause[i], s.by[i] = PORT, who
+    return start
+
+
+def _begin_cause(m: _Machine, s: Schedule, at: int, i: int, line: _Line) -> None:
+    """What decided the begin of an instruction that starts as soon as it is picked: the last that it waited for, or its engine."""
+    if m.ready_by[i] >= 0 and s.ready[i] >= at:
+        s.cause[i], s.by[i] = m.ready_cause[i], m.ready_by[i]
+    else:
+        s.cause[i], s.by[i] = (ENGINE, line.holder) if line.holder >= 0 and line.free == at else (START, -1)
+
+
+def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
+    s, kinds, which = _blank(programs, costs, options)
+    m = _machine(s, kinds, which)
+    step = _steps(costs)
+    for line in m.used:
+        for _ in range(m.window):
+            _admit(m, s, line)
+    # the tables of the inner loop, by names of their own: it runs once for each edge
+    used, lines, inside, waiting, after, until = m.used, m.lines, m.inside, m.waiting, m.after, m.until
+    ready, ready_cause, ready_by, meeting_of = s.ready, m.ready_cause, m.ready_by, m.meeting_of
+    left = len(which)
     while left:
-        best, chosen, from_now = -1, -1, False
-        for q in used:
-            f = future[q]
-            ready_now = now[q]
-            t = free[q]
-            if issues[q] and issuer[q // nq] > t:
-                t = issuer[q // nq]
-            while f and f[0][0] <= t:
-                heappush(ready_now, heappop(f)[1])
-            if ready_now:
-                if best < 0 or t < best or (t == best and from_now and ready_now[0] < now[chosen][0]):
-                    best, chosen, from_now = t, q, True
-            elif f and (best < 0 or f[0][0] < best):
-                best, chosen, from_now = f[0][0], q, False
-        q = chosen
-        i = heappop(now[q]) if from_now else heappop(future[q])[1]
+        at, i, line = _pick(used)
         if i in meeting_of:
-            # wait for the others, then all go on at once
-            key = meeting_of[i]
-            absent[key] -= 1
-            arrived.setdefault(key, []).append((q, i))
-            free[q] = NEVER
-            if absent[key]:
-                continue
-            for other, j in arrived.pop(key):
-                free[other] = best
-                del meeting_of[j]
-                if j != i:
-                    ready[j], ready_cause[j], ready_by[j] = best, READ, i
-                heappush(now[other], j)
+            _meet(m, s, at, i, line)
             continue
-        k = kinds[which[i]]
-        own = q % nq
-        c = q // nq
         left -= 1
-        if own in (LOAD, STORE):
-            s = best
-            at_issuer = issuer[c]
-            if k.table == "swdge":
-                g = c * nq + GPSIMD
-                s = max(s, free[g])
-                free[g] = s + k.issue
-            if s == ready[i] or at_issuer < s:
-                cause[i], by[i] = ready_cause[i], ready_by[i]
-            else:
-                cause[i], by[i] = ISSUER, issuer_by[c]
-            if k.table != "swdge":
-                issuer[c] = s + k.issue
-                issuer_by[c] = i
-            free[q] = s + k.issue
-            arrive = s + k.issue + k.first_byte
-            moving, finish = -1, arrive
-            es, ebs = engines[c], engine_by[c]
-            late, late_by = 0, -1
-            for e, t in enumerate(k.transfer):
-                if t:
-                    go = es[e]
-                    if go < arrive:
-                        go = arrive
-                    elif go > late:
-                        late, late_by = go, ebs[e]
-                    if moving < 0 or go < moving:
-                        moving = go
-                    go += t
-                    es[e] = go
-                    ebs[e] = i
-                    if go > finish:
-                        finish = go
-            moved = k.hbm_read_B + k.hbm_write_B
-            if moved:
-                busy_until, who = hbm[c // chip_cores]
-                busy_until = max(busy_until, arrive) + moved * ps_per_KB // 1024
-                hbm[c // chip_cores] = (busy_until, i)
-                if busy_until > finish:
-                    finish = busy_until
-                    data_cause[i], data_by[i] = MEMORY, who
-            if late > arrive and data_cause[i] != MEMORY:
-                data_cause[i], data_by[i] = DMA, late_by
-            begin[i], data[i], end[i] = s, max(moving, arrive), finish
-            after_data = finish + k.latency
-            after_read = after_data
+        k = kinds[which[i]]
+        own = line.queue
+        if line.issues:
+            finish = _issue_dma(m, s, at, i, line, k)
+            after_data = after_read = finish + k.latency
         else:
-            s = best
-            if own == TENSOR and tiled[c] and not k.groups:
-                s = max(s, max(groups[c]))
-            held = s
-            alone = 0
-            if own == TENSOR:
-                w = wready.get(i, 0)
-                lp = last_pe[c]
-                s = max(s, w + k.weights)
-                if lp >= 0:
-                    s = max(s, begin[lp] + k.load)
-                if lp < 0 or w > begin[lp]:
-                    # not behind the matmul before: the engine loads the stationary tile and does nothing else
-                    held = max(w, held) if w + k.weights > best else held
-                    alone = min(k.weights, s - max(w, free[q]))
-                if s > best:
-                    cause[i], by[i] = WEIGHTS, ready_by[i] if w else lp
-            for port in k.ports:
-                t, who = ports[c].get(port, (0, -1))
-                if t > s:
-                    s = t
-                    cause[i], by[i] = PORT, who
-            if s == best:
-                if ready[i] < s or ready_by[i] < 0:
-                    cause[i], by[i] = (ENGINE, holder[q]) if holder[q] >= 0 and free[q] == s else (START, -1)
-                else:
-                    cause[i], by[i] = ready_cause[i], ready_by[i]
-            occupancy = k.occupancy
-            if own == TENSOR:
-                if k.groups:
-                    held_groups = groups[c]
-                    for g in k.groups:
-                        if held_groups[g] > s:
-                            s = held_groups[g]
-                    held = max(held, s)
-                if slow:
-                    if s - idle_since[c] > ramp // 2:
-                        period[c] = s
-                    age = s - period[c]
-                    if age < ramp:
-                        rest = ramp - age
-                        occupancy = 2 * occupancy if 2 * occupancy <= rest else rest + occupancy - rest // 2
-                    idle_since[c] = s + occupancy
-                begin[i], data[i] = held, s
-                loading[i] = max(alone, s - held)
-                last_pe[c] = i
-            else:
-                begin[i] = data[i] = s
-            finish = s + occupancy
-            end[i] = finish
-            free[q] = finish
-            if k.groups:
-                free[q] = min(finish, s + tile_issue)
-                for g in k.groups:
-                    groups[c][g] = finish
-            elif own == TENSOR and tiled[c]:
-                groups[c] = [finish] * 16
-            for port in k.ports:
-                ports[c][port] = (finish, i)
-            after_data = finish + k.latency
-            after_read = finish
-        holder[q] = i
-        if fenced[q]:
-            fenced[q] = False
-            for _ in range(window):
-                enter(q)
+            finish = (_run_matmul if own == TENSOR else _run_engine)(m, s, at, i, line, k)
+            after_data, after_read = finish + k.latency, finish
+        line.holder = i
+        if line.is_fenced:
+            line.is_fenced = False
+            for _ in range(m.window):
+                _admit(m, s, line)
         else:
-            enter(q)
+            _admit(m, s, line)
+        # release those that wait for it
         first, last = until[i], until[i + 1]
-        if first != last:
-            row = step[own]
-            for item in after[first:last]:
-                j = item >> 2
-                kind = item & 3
-                line = line_of[j]
-                qj = line % nq if ncores > 1 else line
-                if kind in NEEDED:
-                    t = (finish if own == TENSOR and qj == TENSOR else after_data) + row[qj]
-                    if kind == WEIGHTS and t > wready.get(j, 0):
-                        wready[j] = t
-                else:
-                    t = after_read + row[qj]
-                if t > ready[j]:
-                    ready[j] = t
-                    ready_cause[j] = kind
-                    ready_by[j] = i
-                left_to_wait = waiting[j] - 1
-                waiting[j] = left_to_wait
-                if left_to_wait == 0 and inside[j]:
-                    heappush(future[line], (ready[j], j))
+        if first == last:
+            continue
+        delays = step[own]
+        for item in after[first:last]:
+            j = item >> 2
+            kind = item & 3
+            other = lines[j]
+            if kind in NEEDED:
+                t = (finish if own == TENSOR and other.queue == TENSOR else after_data) + delays[other.queue]
+                if kind == WEIGHTS and t > m.weights_ready.get(j, 0):
+                    m.weights_ready[j] = t
+            else:
+                t = after_read + delays[other.queue]
+            if t > ready[j]:
+                ready[j] = t
+                ready_cause[j] = kind
+                ready_by[j] = i
+            left_to_wait = waiting[j] - 1
+            waiting[j] = left_to_wait
+            if left_to_wait == 0 and inside[j]:
+                heappush(other.future, (ready[j], j))
     tail = np.asarray([k.latency if k.queue not in (LOAD, STORE) else 0 for k in kinds], np.int64)
-    total = int((np.frombuffer(end, np.int64) + tail[np.asarray(which, np.int64)]).max()) if n else 0
-    return Schedule(generation=costs.generation, costs=costs, programs=programs, options=options, begin=begin, data=data, end=end, ready=ready, loading=loading,
-                    cause=cause, by=by, data_cause=data_cause, data_by=data_by, core=core, offset=offset, total=total)  # fmt: skip
+    if which:
+        s.total = int((np.frombuffer(s.end, np.int64) + tail[np.asarray(which, np.int64)]).max())
+    return s
+
+
+def _blank(programs: list[Program], costs: Costs, options: Options) -> tuple[Schedule, list[Cost], list[int]]:
+    """A schedule whose times are 0; the costs of all programs; the number of each instruction's cost in them."""
+    kinds: list[Cost] = []
+    which: list[int] = []
+    offset: list[int] = []
+    for p in programs:
+        offset.append(len(which))
+        base = len(kinds)
+        kinds += p.costs
+        which += [base + c for c in p.cost] if base else list(p.cost)
+    n = len(which)
+    owner = np.repeat(np.arange(len(programs), dtype=np.int32), [len(p.cost) for p in programs])
+    begin, data, end, ready, loading, by, data_by = (array("q", bytes(8 * n)) for _ in range(7))
+    cause, data_cause = array("b", bytes(n)), array("b", bytes(n))
+    made = Schedule(
+        generation=costs.generation, costs=costs, programs=programs, options=options, begin=begin, data=data, end=end,
+        ready=ready, loading=loading, cause=cause, by=by, data_cause=data_cause, data_by=data_by,
+        core=array("i", owner.tobytes()), offset=offset, total=0,
+    )  # fmt: skip
+    return made, kinds, which
 
 
 __all__ = [
