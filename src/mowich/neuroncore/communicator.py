@@ -16,6 +16,7 @@ import numpy as np
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, NkiValidationError
+from mowich.neuroncore.trace import Meeting
 
 
 class Communicator(Protocol):
@@ -134,7 +135,7 @@ class Group:
         """Put a contribution down, wait for the other members', and take all of them."""
         trace = self._cores[me].trace
         if trace is not None and len(trace):
-            trace.meetings[len(trace) - 1] = (meeting, tuple(members))
+            trace.meetings[len(trace) - 1] = Meeting(meeting, tuple(members))
         table = self._meetings.setdefault(meeting, {})
         table[me] = payload
         self._left.setdefault(meeting, len(members))

@@ -249,7 +249,7 @@ class Profile:
         changes: list[tuple[int, int]] = []
         level = 0
         usage = p.usage[space]
-        for at, now in zip(usage[::2], usage[1::2], strict=True):
+        for at, now in zip(usage.before, usage.level_B, strict=True):
             change = now - level
             level = now
             if change:

@@ -62,6 +62,13 @@ class Allocation(NamedTuple):
     is_input: bool
 
 
+class Meeting(NamedTuple):
+    """Where an instruction waits for other cores. key: the same for all that come to it; members: their numbers."""
+
+    key: Any
+    members: tuple[int, ...]
+
+
 class Access(NamedTuple):
     """Bytes that an instruction touches. storage: number of the allocation; space: "S", "P" or "H"; offset and strides in elements
     of `itemsize` bytes from the start of the allocation (partitions outermost); shape: elements along each stride."""
@@ -106,7 +113,7 @@ class Trace:
 
     kind, site, number: one entry per instruction; touched: (storage, pattern) for each operand, reads before writes, instruction
     after instruction; kinds, sites, patterns: what those numbers stand for; meetings: index of an instruction -> the meeting at
-    which it waits for other cores, and its members; in_order: instructions that keep their order (while `ordered`).
+    which it waits for other cores; in_order: instructions that keep their order (while `ordered`).
     """
 
     __slots__ = ("_kind_of", "_pattern_of", "_site_of", "edges", "in_order", "kind", "kinds", "meetings", "number", "ordered", "patterns", "site", "sites",
@@ -122,7 +129,7 @@ class Trace:
         self.patterns: list[Pattern] = []
         self.storages: dict[int, Allocation] = {}
         self.edges: list[tuple[int, int]] = []
-        self.meetings: dict[int, Any] = {}
+        self.meetings: dict[int, Meeting] = {}
         self.ordered = False
         self.in_order = array("q")
         self._kind_of: dict[Kind, int] = {}

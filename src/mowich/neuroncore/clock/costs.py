@@ -34,8 +34,8 @@ class Costs(Rates):
         """A tile of `parts` partitions to a buffer in HBM, or back."""
         tile = Operand("S", (parts, row_B), (row_B, 1), 1, "uint8", 0, "")
         memory = Operand("H", (parts, row_B), (row_B, 1), 1, "uint8", 0, "")
-        pair = (memory, tile) if is_load else (tile, memory)
-        made = self.of(Kind("dma_copy", "dma", (), (pair[0],), (pair[1],)))
+        source, target = (memory, tile) if is_load else (tile, memory)
+        made = self.of(Kind("dma_copy", "dma", (), (source,), (target,)))
         return replace(made, opcode="reload" if is_load else "spill")
 
 

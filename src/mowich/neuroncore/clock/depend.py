@@ -8,12 +8,19 @@ give edges; so does `depends_on`. Allocations are kept apart by their number, ti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mowich.neuroncore.trace import Pattern, Trace
 
-Box = tuple[int, int, tuple[tuple[int, int, int], ...] | None]
-"""(first byte, last byte + 1, ((low, high, step) per dimension, bounds inclusive) or None where the view is no box)"""
+
+class Box(NamedTuple):
+    """The bytes of a view. first: byte; end: last byte + 1; ranges: (low, high, step) of each dimension, bounds inclusive; None where the
+    view is no box."""
+
+    first: int
+    end: int
+    ranges: tuple[tuple[int, int, int], ...] | None
+
 
 FEW = 12
 """Entries of an allocation that are compared one by one; beyond, a grid over its coordinates finds the ones to compare."""
@@ -22,7 +29,7 @@ FEW = 12
 def box(pattern: Pattern) -> Box:
     """The bytes of a view as a box in its allocation.
 
-    >>> box(((128, 512), 4, 256, (128, 256), (512, 1), 4))[2]
+    >>> box(((128, 512), 4, 256, (128, 256), (512, 1), 4)).ranges
     ((0, 127, 1), (1024, 2047, 1))
     """
     shape, itemsize, offset, dims, strides, size = pattern
@@ -30,7 +37,7 @@ def box(pattern: Pattern) -> Box:
     for n in shape:
         total *= n
     if offset is None:
-        return 0, total, None
+        return Box(0, total, None)
     pitch: list[int] = []
     step = itemsize
     for n in reversed(shape):
@@ -69,14 +76,15 @@ def box(pattern: Pattern) -> Box:
     if any(h >= n for h, n in zip(high, sizes, strict=True)):
         fits = False
     ranges = tuple(zip(low, high, steps, strict=True)) if fits else None
-    return first, last + size, ranges
+    return Box(first, last + size, ranges)
 
 
 def meet(a: Box, b: Box) -> bool:
     """True where two views of one allocation share bytes."""
-    if a[0] >= b[1] or b[0] >= a[1]:
+    first, end, x = a
+    other_first, other_end, y = b
+    if first >= other_end or other_first >= end:
         return False
-    x, y = a[2], b[2]
     if x is None or y is None:
         return True
     for (l0, h0, s0), (l1, h1, s1) in zip(x, y, strict=True):
@@ -89,7 +97,7 @@ def meet(a: Box, b: Box) -> bool:
 
 def covers(a: Box, b: Box) -> bool:
     """True where view a holds all bytes of view b."""
-    x, y = a[2], b[2]
+    x, y = a.ranges, b.ranges
     if x is None or y is None:
         return False
     for (l0, h0, s0), (l1, h1, s1) in zip(x, y, strict=True):
@@ -99,7 +107,25 @@ def covers(a: Box, b: Box) -> bool:
 
 
 Entry = tuple[int, Box]
-Cells = dict[Any, tuple[list[Entry], list[Entry]]]
+"""An instruction and what it touches."""
+
+
+class _Cell:
+    """The entries of an allocation that touch one cell of its grid."""
+
+    __slots__ = ("readers", "writers")
+
+    def __init__(self) -> None:
+        self.writers: list[Entry] = []
+        self.readers: list[Entry] = []
+
+    def overwrite(self, b: Box, out: list[int]) -> None:
+        """Edges to the entries that meet b; those that b covers entirely are gone."""
+        self.writers[:] = _overwrite(self.writers, b, out, 1)
+        self.readers[:] = _overwrite(self.readers, b, out, 0)
+
+
+Cells = dict[Any, _Cell]
 _NONE: list[Entry] = []
 _NO_CELLS: Cells = {}
 
@@ -119,10 +145,10 @@ class _Store:
 
 def _cells(grid: Sequence[int], b: Box) -> list[tuple[int, ...]] | None:
     """Cells of the grid that a box touches; None where they are too many."""
-    if b[2] is None:
+    if b.ranges is None:
         return None
     cells: list[tuple[int, ...]] = [()]
-    for (low, high, _), size in zip(b[2], grid, strict=True):
+    for (low, high, _), size in zip(b.ranges, grid, strict=True):
         first, last = low // size, high // size
         if (last - first + 1) * len(cells) > 16:
             return None
@@ -168,11 +194,11 @@ class Dependencies:
                     self._spread(s, b)
             return
         cells = _cells(s.grid, b)
-        for j, other in self._candidates(s, cells, 0):
+        for j, other in self._writers(s, cells):
             if meet(other, b):
                 out.append(2 * j + 1)
         if self._writes_left[store] > 0:
-            self._put(s, cells, 1, (i, b))
+            self._put(s, cells, (i, b), False)
 
     def write(self, i: int, store: Any, b: Box, out: list[int]) -> None:
         """Instruction i writes box b of an allocation."""
@@ -191,58 +217,56 @@ class Dependencies:
             return
         cells = _cells(s.grid, b)
         if cells is None:
-            for pair in s.cells.values():
-                pair[0][:] = _overwrite(pair[0], b, out, 1)
-                pair[1][:] = _overwrite(pair[1], b, out, 0)
+            for cell in s.cells.values():
+                cell.overwrite(b, out)
         else:
             for key in (*cells, None):
-                pair_ = s.cells.get(key)
-                if pair_ is not None:
-                    pair_[0][:] = _overwrite(pair_[0], b, out, 1)
-                    pair_[1][:] = _overwrite(pair_[1], b, out, 0)
-        self._put(s, cells, 0, (i, b))
+                found = s.cells.get(key)
+                if found is not None:
+                    found.overwrite(b, out)
+        self._put(s, cells, (i, b), True)
 
     def _spread(self, s: _Store, b: Box) -> None:
         """Put the entries of an allocation on a grid with cells of the size of b."""
-        if b[2] is None:
-            b = next((e[1] for e in (*s.writers, *s.readers) if e[1][2] is not None), b)
-            if b[2] is None:
+        if b.ranges is None:
+            b = next((view for _, view in (*s.writers, *s.readers) if view.ranges is not None), b)
+            if b.ranges is None:
                 return
-        assert b[2] is not None
-        s.grid = tuple(high - low + 1 for low, high, _ in b[2])
+        s.grid = tuple(high - low + 1 for low, high, _ in b.ranges)
         s.cells = {}
-        for which, entries in enumerate((s.writers, s.readers)):
+        for entries, is_write in ((s.writers, True), (s.readers, False)):
             for entry in entries:
-                self._put(s, _cells(s.grid, entry[1]), which, entry)
+                self._put(s, _cells(s.grid, entry[1]), entry, is_write)
         s.writers, s.readers = [], _NONE
 
-    def _put(self, s: _Store, cells: list[tuple[int, ...]] | None, which: int, entry: tuple[int, Box]) -> None:
+    def _put(self, s: _Store, cells: list[tuple[int, ...]] | None, entry: Entry, is_write: bool) -> None:
         for key in cells if cells is not None else (None,):
-            pair = s.cells.get(key)
-            if pair is None:
-                pair = s.cells[key] = ([], [])
-            pair[which].append(entry)
+            cell = s.cells.get(key)
+            if cell is None:
+                cell = s.cells[key] = _Cell()
+            (cell.writers if is_write else cell.readers).append(entry)
 
-    def _candidates(self, s: _Store, cells: list[tuple[int, ...]] | None, which: int) -> list[tuple[int, Box]]:
+    def _writers(self, s: _Store, cells: list[tuple[int, ...]] | None) -> list[Entry]:
+        """Writers that may meet what touches these cells (None: any)."""
         if cells is None:
-            return [e for pair in s.cells.values() for e in pair[which]]
-        found: list[tuple[int, Box]] = []
+            return [e for cell in s.cells.values() for e in cell.writers]
+        found: list[Entry] = []
         for key in (*cells, None):
-            pair = s.cells.get(key)
-            if pair is not None:
-                found += pair[which]
+            cell = s.cells.get(key)
+            if cell is not None:
+                found += cell.writers
         return found
 
 
-def _overwrite(entries: list[tuple[int, Box]], b: Box, out: list[int], needed: int) -> list[tuple[int, Box]]:
+def _overwrite(entries: list[Entry], b: Box, out: list[int], needed: int) -> list[Entry]:
     """Edges to the entries that meet b; those that b covers entirely are gone."""
-    kept: list[tuple[int, Box]] = []
+    kept: list[Entry] = []
     for entry in entries:
-        other = entry[1]
+        j, other = entry
         if other is b:
-            out.append(2 * entry[0] + needed)
+            out.append(2 * j + needed)
         elif meet(other, b):
-            out.append(2 * entry[0] + needed)
+            out.append(2 * j + needed)
             if not covers(b, other):
                 kept.append(entry)
         else:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from mowich.estimate import Estimate, from_spreads, worst_grade
-from mowich.neuroncore.clock.schedule import DATA, ISSUER, START, WEIGHTS, Schedule
+from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHTS, Schedule
 from mowich.neuroncore.instructions.rates import LOAD, PS, STORE
 
 MATTERS = 0.05
@@ -99,7 +99,7 @@ def critical_path(s: Schedule) -> list[Step]:
             if now > 0:
                 path.append(Step(-1, 0, now, START, (("wait", now),)))
             break
-        if cause in (DATA, WEIGHTS, 0, 2):
+        if cause in (READ, DATA, BUFFER, WEIGHTS):
             own, other = s.cost_of(i).queue, s.cost_of(by).queue
             step = 0 if own == other or other in (LOAD, STORE) else trigger if own in (LOAD, STORE) else semaphore
             step = min(step, now)

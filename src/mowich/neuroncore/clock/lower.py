@@ -156,14 +156,14 @@ def balanced(trace: Trace, costs: Costs) -> Trace:
     count = [0] * len(made)
     for k in trace.kind:
         count[k] += 1
-    work = [
+    tensor, vector, scalar = (
         sum(n * c.occupancy for n, c in zip(count, made, strict=True) if c.queue == q) for q in (TENSOR, VECTOR, SCALAR)
-    ]
+    )
     dma = max(
         sum(n * c.issue for n, c in zip(count, made, strict=True)),
         sum(n * sum(c.transfer) for n, c in zip(count, made, strict=True)) / costs.number("dma.engines"),
     )
-    if work[1] <= max(work[0], work[2], dma):
+    if vector <= max(tensor, scalar, dma):
         return trace
     out = Trace()
     out.kinds, out.sites, out.patterns, out.storages = list(trace.kinds), trace.sites, trace.patterns, trace.storages

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.depend import Box, Dependencies
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, QUEUES, SCALAR, TENSOR, Cost
-from mowich.neuroncore.trace import Allocation, Trace
+from mowich.neuroncore.trace import Allocation, Meeting, Trace
 
 READ, DATA, BUFFER, WEIGHTS = range(4)
 """Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the stationary tile."""
@@ -45,10 +45,32 @@ class Options:
 
 
 @dataclass(slots=True)
+class Usage:
+    """How full a memory is. before: the instruction before which it changes; level_B: bytes of a partition in use from there on."""
+
+    before: array[int] = field(default_factory=lambda: array("q"))
+    level_B: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, before: int, level_B: int) -> None:
+        """The level changes before an instruction."""
+        self.before.append(before)
+        self.level_B.append(level_B)
+
+
+class _KindRow(NamedTuple):
+    """What every instruction of a kind shares. reads: operands that it reads, of `operands` in all, the written ones last."""
+
+    cost: Cost
+    queue: int
+    reads: int
+    operands: int
+
+
+@dataclass(slots=True)
 class Program:
     """One core's instructions, ready to be scheduled. cost: index into costs; origin: index in the trace, -1 for loads of tables,
-    -1 - storage for spills and reloads; first: where the edges of an instruction begin; edges: 4 * predecessor + kind; usage: pairs of
-    (instruction before which it changes, bytes of a partition in use), by memory; peak: the most of them; meetings: where an
+    -1 - storage for spills and reloads; first: where the edges of an instruction begin; edges: 4 * predecessor + kind; usage: bytes of a
+    partition in use, by memory; peak: the most of them; meetings: where an
     instruction waits for the other cores that come; overflow_B: bytes of a partition that did not fit; spill_B: bytes moved for that."""
 
     trace: Trace
@@ -58,8 +80,8 @@ class Program:
     first: array[int] = field(default_factory=lambda: array("q"))
     edges: array[int] = field(default_factory=lambda: array("q"))
     peak: dict[str, int] = field(default_factory=dict)
-    usage: dict[str, array[int]] = field(default_factory=dict)
-    meetings: dict[int, tuple[Any, tuple[int, ...]]] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
+    meetings: dict[int, Meeting] = field(default_factory=dict)
     overflow_B: int = 0
     spill_B: int = 0
 
@@ -70,7 +92,8 @@ class _Maker:
     def __init__(self, trace: Trace, costs: Costs, options: Options, policy: Policy | None) -> None:
         self.trace, self.costs, self.options, self.policy = trace, costs, options, policy
         self.p = Program(trace)
-        self.kinds = [(costs.of(k), len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
+        made = [(costs.of(k), k) for k in trace.kinds]
+        self.rows = [_KindRow(c, c.queue, len(k.reads), len(k.reads) + len(k.writes)) for c, k in made]
         self.uses: dict[int, list[int]] = {}
         self.users: dict[int, list[int]] = {}
         self.reload: dict[int, int] = {}
@@ -83,7 +106,6 @@ class _Maker:
         writes: dict[Any, int] = {}
         touched = trace.touched
         self.start = array("q")
-        self.rows = [(cost, cost.queue, nr, nt) for cost, nr, nt in self.kinds]
         self.hbm = {n for n, a in storages.items() if a.space == "H"}
         self.sizes: dict[tuple[int, int], int] = {}
         self.special = bool(trace.edges or trace.meetings or trace.in_order)
@@ -94,14 +116,15 @@ class _Maker:
             n for n, a in storages.items() if a.space == "P" and a.address is None and a.row_B > self.room.psum_bank_B
         }
         kind = np.frombuffer(trace.kind, np.int32) if len(trace.kind) else np.zeros(0, np.int32)
-        reads, count = (np.asarray([row[c] for row in self.rows] or [0], np.int64)[kind] for c in (2, 3))
+        reads = np.asarray([row.reads for row in self.rows] or [0], np.int64)[kind]
+        count = np.asarray([row.operands for row in self.rows] or [0], np.int64)[kind]
         self.start.frombytes((2 * (np.cumsum(count) - count)).astype(np.int64).tobytes())
         numbers, patterns = (
             np.frombuffer(touched, np.int64)[c::2] if len(touched) else np.zeros(0, np.int64) for c in (0, 1)
         )
         whose = np.repeat(np.arange(len(kind)), count)
         written = np.arange(len(numbers)) - np.repeat(np.cumsum(count) - count, count) >= np.repeat(reads, count)
-        loads = np.asarray([cost.queue == LOAD and cost.hbm_read_B > 0 for cost, _, _ in self.kinds] or [False])[kind]
+        loads = np.asarray([row.queue == LOAD and row.cost.hbm_read_B > 0 for row in self.rows] or [False])[kind]
         # of repeated keys, a dict keeps the last: the last use of each tile
         last = self.last_use = dict(zip((numbers * PIECES).tolist(), whose.tolist(), strict=True))
         if self.split:
@@ -116,7 +139,7 @@ class _Maker:
         self.arena: dict[tuple[int, int], Box] = {}
         self.rotation = {"S": Rotation(self.room.sbuf_usable_B), "P": Rotation(self.room.psum_B)}
         self.live = {"S": 0, "P": 0}
-        self.p.usage = {"S": array("q"), "P": array("q")}
+        self.p.usage = {"S": Usage(), "P": Usage()}
         self.explicit = _explicit(trace)
         self.in_order = set(trace.in_order)
         self.ordered: dict[int, int] = {}
@@ -128,7 +151,7 @@ class _Maker:
         if policy is not None:
             for i, k in enumerate(trace.kind):
                 at = self.start[i]
-                for j in range(at, at + 2 * self.kinds[k][2], 2):
+                for j in range(at, at + 2 * self.rows[k].operands, 2):
                     self.uses.setdefault(touched[j], []).append(i)
             auto = [a for a in storages.values() if a.space == "S" and a.address is None]
             self.loaded = {a.number for a in auto if a.number not in dirty}
@@ -143,7 +166,7 @@ class _Maker:
         if pieces is None:
             a = self.trace.storages[number]
             row, bank = max(a.row_B, 1), self.room.psum_bank_B
-            inner = self.deps.box_of(pattern)[2]
+            inner = self.deps.box_of(pattern).ranges
             low, high = (0, row - 1) if inner is None else _row_range(inner, a)
             pieces = self.pieces[pattern] = range(low // bank, min(high, row - 1) // bank + 1)
         return [number * PIECES + p for p in pieces]
@@ -171,15 +194,15 @@ class _Maker:
             for i in waiting:
                 add(i)
         self.p.first.append(len(self.p.edges))
-        self.p.peak = {s: max(u[1::2], default=0) for s, u in self.p.usage.items()}
+        self.p.peak = {s: max(u.level_B, default=0) for s, u in self.p.usage.items()}
         return self.p
 
     def _delayed(self, i: int) -> bool:
         """Hold a load from an unwritten tensor back until its tile is first read, and release the ones that this instruction reads."""
-        cost, nr, nt = self.kinds[self.trace.kind[i]]
+        cost, queue, nr, nt = self.rows[self.trace.kind[i]]
         at, touched = self.start[i], self.trace.touched
         target = touched[at + 2 * nr] if nt > nr else -1
-        loads = cost.queue == LOAD and all(touched[j] in self.never_written for j in range(at, at + 2 * nr, 2))
+        loads = queue == LOAD and all(touched[j] in self.never_written for j in range(at, at + 2 * nr, 2))
         if (
             nt - nr == 1
             and target * PIECES not in self.users
@@ -251,8 +274,8 @@ class _Maker:
             k = kind[i]
             cost, q, nr, nt = rows[k]
             if q == COLLECTIVE and i in meetings:
-                cost = self.costs.of(trace.kinds[k], len(meetings[i][1]))
-                k = -1 - len(meetings[i][1]) * len(trace.kinds) - k
+                cost = self.costs.of(trace.kinds[k], len(meetings[i].members))
+                k = -1 - len(meetings[i].members) * len(trace.kinds) - k
             at = start[i]
             end = at + 2 * nt
             if q == SCALAR and cost.table and cost.table != self.table:
@@ -358,9 +381,7 @@ class _Maker:
         space = a.space
         size = self._size(unit)
         level = self.live[space] = self.live[space] + size
-        usage = self.p.usage[space]
-        usage.append(me)
-        usage.append(level)
+        self.p.usage[space].add(me, level)
         if a.address is None and self.options.rotate and (self.residency is None or space == "P"):
             old: list[int] = []
             missing = self.rotation[space].take(size, old)
@@ -375,9 +396,7 @@ class _Maker:
         space = a.space
         size = self._size(unit)
         level = self.live[space] = self.live[space] - size
-        usage = self.p.usage[space]
-        usage.append(me + 1)
-        usage.append(level)
+        self.p.usage[space].add(me + 1, level)
         who = tuple([u for u in self.users.pop(unit) if u >= 0])
         if self.residency is not None and number in self.residency.sizes:
             self.residency.dead(number, who)
@@ -427,16 +446,15 @@ def _arena_box(deps: Dependencies, found: dict[tuple[int, int], Box], a: Allocat
     key = (a.number, pattern)
     b = found.get(key)
     if b is None:
-        first, end, _ = deps.box_of(pattern)
+        first, end, inner = deps.box_of(pattern)
         row = max(a.row_B, 1)
         part, byte = a.address or (0, 0)
         p0, p1 = first // row, (end - 1) // row
         b0, b1 = (first % row, (end - 1) % row) if p0 == p1 else (0, row - 1)
-        inner = deps.box_of(pattern)[2]
         if inner is not None and p0 != p1:
             b0, b1 = _row_range(inner, a)
         wide = 1 << 20
-        b = (
+        b = Box(
             (part + p0) * wide + byte + b0,
             (part + p1) * wide + byte + b1 + 1,
             ((part + p0, part + p1, 1), (byte + b0, byte + b1, 1)),

@@ -233,9 +233,9 @@ def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
         ramp=costs.ps("tensor_engine.throttle_window") if slow else 0,
     )  # fmt: skip
     for c, p in enumerate(programs):
-        for i, (key, _) in p.meetings.items():
-            m.meeting_of[s.offset[c] + i] = key
-            m.absent[key] = m.absent.get(key, 0) + 1
+        for i, meeting in p.meetings.items():
+            m.meeting_of[s.offset[c] + i] = meeting.key
+            m.absent[meeting.key] = m.absent.get(meeting.key, 0) + 1
     return m
 
 
