@@ -25,7 +25,7 @@ from mowich.neuroncore.trace import Trace
 
 if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group
-    from mowich.neuroncore.memory import Storage
+    from mowich.neuroncore.memory import Record, Storage
 
 _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
@@ -166,7 +166,7 @@ class Core:
         self.clock = 0
         self.serial: dict[Any, int] = {}
         self.shared: dict[Any, Any] = {} if shared is None else shared
-        self.records: list[list[Any]] = []
+        self.records: list[Record] = []
         self.arenas: dict[str, NDArray[np.uint8]] = {}
         self.fresh: dict[str, NDArray[np.bool_]] = {}
         self.act_acc: NDArray[np.float32] = np.zeros(self.limits.partitions, np.float32)

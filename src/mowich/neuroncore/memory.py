@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -64,6 +65,25 @@ def device_dtype(given: Any, what: str) -> DType:
     return d
 
 
+@dataclass(slots=True, eq=False)
+class Record:
+    """What a run keeps of an allocation on chip once its bytes are gone. first: number of the instruction that writes it first, -1 before;
+    last: of the one that uses it last; only_loaded: nothing but loads from HBM has touched it so far. The rest as in `Storage`."""
+
+    number: int
+    space: str
+    parts: int
+    row_B: int
+    site: tuple[str, int]
+    name: str
+    address: tuple[int, int] | None
+    dtype: str
+    shape: tuple[int, ...]
+    first: int = -1
+    last: int = -1
+    only_loaded: bool = False
+
+
 class Storage:
     """One allocation. parts: partitions; row_B: bytes in each; pitch_B: bytes from one partition to the next in `bytes`; base_B: first byte;
     layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first partition)."""
@@ -110,20 +130,9 @@ class Storage:
             self.pitch_B = core.limits.sbuf_B if self.space == "S" else core.limits.psum_B
             self.base_B = address[0] * self.pitch_B + address[1]
             self.state, self.filled = NONE, True
-        self.record: list[Any] = [
-            self.number,
-            self.space,
-            self.parts,
-            self.row_B,
-            -1,
-            -1,
-            self.site,
-            name,
-            address,
-            dtype.name,
-            shape,
-            False,
-        ]
+        self.record = Record(
+            self.number, self.space, self.parts, self.row_B, self.site, name, address, dtype.name, shape
+        )
         if self.space != "H":
             core.records.append(self.record)
 
@@ -163,9 +172,9 @@ class Storage:
         """Note that a tile is about to be written."""
         record = self.record
         clock = self.core.clock
-        if record[4] < 0:
-            record[4] = clock
-        record[5] = clock
+        if record.first < 0:
+            record.first = clock
+        record.last = clock
         if self.state == ALL:
             return
         size = tile.size * tile.dtype.itemsize
@@ -201,7 +210,7 @@ class Storage:
     def check(self, tile: Tile, returned: bool = False) -> None:
         """Report a read of bytes that nothing wrote, or that a kernel returns them."""
         record = self.record
-        record[5] = self.core.clock
+        record.last = self.core.clock
         if self.state == ALL:
             return
         if self.state == SOME:
@@ -481,7 +490,7 @@ class Tile:
     def read(self) -> NDArray[Any]:
         """Elements as stored, for an instruction: checks that they were written."""
         s = self.storage
-        s.record[5] = s.core.clock
+        s.record.last = s.core.clock
         if self.dynamic is not None:
             return _gather(self)
         if s.state != ALL:
@@ -1396,24 +1405,24 @@ def wrap(core: Core, array: NDArray[Any], region: MemoryRegion, name: str = "") 
     return Tile(storage, d, shape, row_major(shape))
 
 
-def place(core: Core, space: str) -> tuple[int, list[list[Any]]]:
+def place(core: Core, space: str) -> tuple[int, list[Record]]:
     """Most bytes of one partition that are live at once, and the records live then (largest first).
 
     Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order. Tiles of few
     partitions share columns by quadrants.
     """
     quadrant = core.limits.quadrant
-    events: list[tuple[int, int, int, list[Any]]] = []
+    events: list[tuple[int, int, int, Record]] = []
     for i, r in enumerate(core.records):
-        if r[1] == space and r[4] >= 0:
-            events.append((r[4], 1, i, r))
-            events.append((r[5] + 1, 0, i, r))
+        if r.space == space and r.first >= 0:
+            events.append((r.first, 1, i, r))
+            events.append((r.last + 1, 0, i, r))
     events.sort(key=lambda e: e[:3])
-    live: dict[int, list[Any]] = {}
+    live: dict[int, Record] = {}
     now = peak = 0
-    at: list[list[Any]] = []
+    at: list[Record] = []
     for _, kind, i, r in events:
-        size = r[3] * -(-r[2] // quadrant)
+        size = r.row_B * -(-r.parts // quadrant)
         if kind:
             live[i] = r
             now += size
@@ -1423,23 +1432,23 @@ def place(core: Core, space: str) -> tuple[int, list[list[Any]]]:
         else:
             live.pop(i, None)
             now -= size
-    return -(-peak * quadrant // core.limits.partitions), sorted(at, key=lambda r: -r[3] * r[2])
+    return -(-peak * quadrant // core.limits.partitions), sorted(at, key=lambda r: -r.row_B * r.parts)
 
 
-def _allocated(record: list[Any]) -> str:
+def _allocated(record: Record) -> str:
     """file:line of a tile's allocation: errors found after the kernel have no line of their own."""
-    return f"{record[6][0]}:{record[6][1]}"
+    return f"{record.site[0]}:{record.site[1]}"
 
 
 def check_capacity(core: Core) -> None:
     """Raise where the tiles live at one moment cannot fit SBUF or PSUM; names the largest of them."""
     for space, room in (("S", core.limits.sbuf_B), ("P", core.limits.psum_B)):
-        if not any(r[8] is None and r[1] == space for r in core.records):
+        if not any(r.address is None and r.space == space for r in core.records):
             continue
         peak, live = place(core, space)
         if peak > room:
             named = "; ".join(
-                f"{r[7] or 'tile'} {list(r[10])} {r[9]} from {str(r[6][0]).rsplit('/', 1)[-1]}:{r[6][1]} ({r[3]:,} B)"
+                f"{r.name or 'tile'} {list(r.shape)} {r.dtype} from {str(r.site[0]).rsplit('/', 1)[-1]}:{r.site[1]} ({r.row_B:,} B)"
                 for r in live[:5]
             )
             raise machine.NkiValidationError(f"{SPACE_NAME[space]} over capacity: {peak:,} bytes per partition are live at once, it has {room:,}", where=_allocated(live[0]), given=f"largest live tiles: {named}",
@@ -1448,18 +1457,16 @@ def check_capacity(core: Core) -> None:
 
 def check_overlap(core: Core) -> None:
     """Raise where a tile placed by hand is written over bytes of another that is still used afterwards."""
-    placed = sorted((r for r in core.records if r[8] is not None and r[4] >= 0), key=lambda r: r[4])
-    live: list[list[Any]] = []
-    for r in placed:
-        live = [q for q in live if q[5] >= r[4]]
-        (p, b), parts, size = r[8], r[2], r[3]
-        for q in live:
-            (qp, qb), q_parts, q_size = q[8], q[2], q[3]
-            if q[1] == r[1] and qp < p + parts and p < qp + q_parts and qb < b + size and b < qb + q_size:
+    placed = [(r.address, r) for r in core.records if r.address is not None and r.first >= 0]
+    live: list[tuple[tuple[int, int], Record]] = []
+    for (p, b), r in sorted(placed, key=lambda x: x[1].first):
+        live = [(at, q) for at, q in live if q.last >= r.first]
+        for (qp, qb), q in live:
+            if q.space == r.space and qp < p + r.parts and p < qp + q.parts and qb < b + r.row_B and b < qb + q.row_B:
                 names = [
-                    f"'{x[7] or 'tile'}' {list(x[10])} {x[9]} at {x[8]} ({str(x[6][0]).rsplit('/', 1)[-1]}:{x[6][1]})"
+                    f"'{x.name or 'tile'}' {list(x.shape)} {x.dtype} at {x.address} ({str(x.site[0]).rsplit('/', 1)[-1]}:{x.site[1]})"
                     for x in (q, r)
                 ]
-                raise machine.NkiValidationError(f"tiles overlap in {SPACE_NAME[r[1]]} while both are in use: {names[0]} and {names[1]}", where=_allocated(r),
-                           fix=f"the second may start at byte {qb + q_size}, or be written after the last use of the first")  # fmt: skip
-        live.append(r)
+                raise machine.NkiValidationError(f"tiles overlap in {SPACE_NAME[r.space]} while both are in use: {names[0]} and {names[1]}", where=_allocated(r),
+                           fix=f"the second may start at byte {qb + q.row_B}, or be written after the last use of the first")  # fmt: skip
+        live.append(((p, b), r))

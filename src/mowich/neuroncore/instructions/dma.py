@@ -270,7 +270,7 @@ def gather(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None]:
     """Rows of an HBM tensor at run-time indices, and which of them were in bounds (None: all)."""
     where, good = addresses(src)
     s = src.storage
-    s.record[5] = s.core.clock
+    s.record.last = s.core.clock
     if good.all():
         return flat(src)[where], None
     if oob != "skip":

@@ -66,11 +66,11 @@ def issue(
     for _, tile in writes:
         if tile.dynamic is None:
             tile.array()
-        tile.storage.record[4] = core.clock if tile.storage.record[4] < 0 else tile.storage.record[4]
-        tile.storage.record[5] = core.clock
+        tile.storage.record.first = core.clock if tile.storage.record.first < 0 else tile.storage.record.first
+        tile.storage.record.last = core.clock
         tile.storage.state = 2
     for _, tile in reads:
-        tile.storage.record[5] = core.clock
+        tile.storage.record.last = core.clock
     return False
 
 
@@ -161,14 +161,14 @@ def _sink_loads(core: Core, is_dma: bool, writes: Sequence[Named], reads: Sequen
             continue
         loads = False
         record = storage.record
-        if record[11]:
-            record[4], record[11] = core.clock, False
+        if record.only_loaded:
+            record.first, record.only_loaded = core.clock, False
     for _, tile in writes:
         record = tile.storage.record
         if not loads:
-            record[11] = False
-        elif record[4] < 0 and record[8] is None:
-            record[11] = True
+            record.only_loaded = False
+        elif record.first < 0 and record.address is None:
+            record.only_loaded = True
 
 
 def _wrong_memory(row: Row, operand: str, tile: Tile, allowed: str) -> Exception:

@@ -110,11 +110,11 @@ class Tensor:
                 return self.tile.read()
             if not s.filled:
                 s.fill()
-            s.record[5] = s.core.clock
+            s.record.last = s.core.clock
             return self.tile.array()
         if not s.filled:
             s.fill()
-        s.record[5] = s.core.clock
+        s.record.last = s.core.clock
         whole, r, c = self._rows()
         if s.state != mem.ALL and mask is None:
             row = self.tile.row_elements
@@ -144,8 +144,8 @@ class Tensor:
         whole, r, c = self._rows()
         r, c = np.broadcast_to(r, self.shape)[keep], np.broadcast_to(c, self.shape)[keep]
         clock = s.core.clock
-        s.record[4] = clock if s.record[4] < 0 else s.record[4]
-        s.record[5] = clock
+        s.record.first = clock if s.record.first < 0 else s.record.first
+        s.record.last = clock
         if s.state != mem.ALL:
             if not s.filled:
                 s.fill()
