@@ -16,8 +16,8 @@ from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.instructions import TABLE, instruction
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import QUEUES, Rates, elementwise
-from mowich.neuroncore.memory import Tile
 from mowich.neuroncore.trace import Kind
+from mowich.neuroncore.views import Tile
 
 ENGINES = {"tensor", "vector", "scalar", "gpsimd", "sync", "dma"}
 

@@ -6,17 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dtypes, memory
+from mowich.neuroncore import dtypes, placement
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.instructions import vector
-from mowich.neuroncore.memory import MemoryRegion, Tile
+from mowich.neuroncore.memory import MemoryRegion
+from mowich.neuroncore.views import Tile
 
 
 def tile(shape, region=MemoryRegion.sbuf, address=None, dtype=dtypes.int32) -> tuple[Tile, np.ndarray]:
     """A tile that counts its elements, and the same in NumPy."""
     core = Core(4, record=False)
     machine.set_current(core)
-    t = memory.allocate(core, shape, dtype, region, address=address)
+    t = placement.allocate(core, shape, dtype, region, address=address)
     a = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype.dtype)
     t.write(a)
     return t, a

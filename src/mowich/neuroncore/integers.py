@@ -16,7 +16,7 @@ from mowich.neuroncore.dtypes import DType
 
 if TYPE_CHECKING:
     from mowich.neuroncore.core import Core
-    from mowich.neuroncore.memory import Tile
+    from mowich.neuroncore.views import Tile
 
 SAME_FORMAT = "same format"
 """What a copy keeps bit by bit, in the words of the facts."""

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from mowich.neuroncore.memory import Storage, Tile
+    from mowich.neuroncore.memory import Storage
+    from mowich.neuroncore.views import Tile
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast, to_f32
 from mowich.neuroncore.instructions import dma
-from mowich.neuroncore.memory import Register, Tile
+from mowich.neuroncore.registers import Register
+from mowich.neuroncore.views import Tile
 from mowich.nki.language import NKIObject
 
 __path__: list[str] = []

@@ -12,7 +12,8 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import NkiValidationError as NkiValidationError
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, sync, tensor, vector
-from mowich.neuroncore.memory import Register, Tile
+from mowich.neuroncore.registers import Register
+from mowich.neuroncore.views import Tile
 from mowich.nki.language import NKIObject, default_generation, equal, maximum
 
 __path__: list[str] = []

@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore import dtypes, ops
+from mowich.neuroncore import dtypes, ops, placement, views
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype
 from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
-from mowich.neuroncore.memory import DynamicSlice, MemoryRegion, Register, Tile
+from mowich.neuroncore.memory import MemoryRegion
+from mowich.neuroncore.registers import Register
 from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
+from mowich.neuroncore.views import DynamicSlice, Tile
 
 __path__: list[str] = []
 
@@ -231,7 +233,7 @@ def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address:
             given=list(shape),
             fix="partitions come first: move the dimensions before them behind, or make a list of tensors",
         )
-    return mem.allocate(
+    return placement.allocate(
         machine.active(), shape, dtype, sbuf if buffer is None else mem.as_region(buffer), name or "", address
     )
 
@@ -292,7 +294,7 @@ def shared_constant(constant: Any, dtype: Any = None, **_: Any) -> Tile:
         data = data.astype(as_dtype(dtype).dtype)
     elif data.dtype in (np.dtype(np.float64), np.dtype(np.int64)):
         data = data.astype(np.float32 if data.dtype.kind == "f" else np.int32)
-    return mem.wrap(core, np.ascontiguousarray(data), shared_hbm, "constant")
+    return placement.wrap(core, np.ascontiguousarray(data), shared_hbm, "constant")
 
 
 def shared_identity_matrix(n: int, dtype: Any = uint8, dst: Tile | None = None, **_: Any) -> Tile:
@@ -737,7 +739,7 @@ def static_cast(value: Any, dtype: Any) -> Any:
 
 
 def _bounds(start: Any, stop: Any, step: Any) -> builtins.range:
-    values = [mem.scalar_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
+    values = [views.scalar_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
     return builtins.range(*values)
 
 

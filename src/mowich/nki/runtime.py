@@ -23,12 +23,15 @@ from mowich.errors import UserError
 from mowich.estimate import Estimate
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
+from mowich.neuroncore import placement, views
 from mowich.neuroncore.clock.schedule import Options, Schedule
 from mowich.neuroncore.communicator import Group
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import as_dtype
-from mowich.neuroncore.memory import MemoryRegion, Register, Tile
+from mowich.neuroncore.memory import MemoryRegion
+from mowich.neuroncore.registers import Register
 from mowich.neuroncore.targets import generation_of
+from mowich.neuroncore.views import Tile
 from mowich.nki.language import NKIObject, default_generation
 
 if TYPE_CHECKING:
@@ -139,13 +142,13 @@ class _Arguments:
                 if array.flags.writeable:
                     self.back.append((array, data))
             self.keep.append(array)
-            self.by_id[key] = mem.wrap(self.cores[0], data, self.region, name).storage
+            self.by_id[key] = placement.wrap(self.cores[0], data, self.region, name).storage
             if isinstance(array, Hollow):
                 if self.cores[0].values:
                     raise UserError(f"argument '{name}' has no values", fix="run with values=False, or pass an array")
                 self.by_id[key].owner = None
         s = self.by_id[key]
-        return Tile(s, s.dtype, s.shape, mem.row_major(s.shape))
+        return Tile(s, s.dtype, s.shape, views.row_major(s.shape))
 
     def convert(self, x: Any, name: str = "") -> Any:
         """Arrays anywhere in lists, dicts and configuration objects -> tensors; the rest as it is."""
@@ -326,13 +329,13 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     def program(core: Core, call: Callable[[], Any]) -> Any:
         value = call()
         try:
-            mem.check_capacity(core)
+            placement.check_capacity(core)
         except machine.NkiValidationError as error:
             if check:
                 raise
             core.warnings.append(f"{error}; timed with spills")
         if check and core.strict:
-            mem.check_overlap(core)
+            placement.check_overlap(core)
         return finish(value, core)
 
     if programs == 1:

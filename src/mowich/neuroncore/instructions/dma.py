@@ -24,8 +24,9 @@ from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, PS, STORE, Co
 from mowich.neuroncore.instructions.sync import pair
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.instructions.vector import memset, tensor_copy
-from mowich.neuroncore.memory import ALL, Tile, addresses, flat, out_of_bounds
+from mowich.neuroncore.memory import ALL
 from mowich.neuroncore.trace import Kind, Operand
+from mowich.neuroncore.views import Tile, addresses, flat, out_of_bounds
 
 SPACES = {"dst": "SH", "src": "SH"}
 

@@ -10,8 +10,8 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import Scalar, as_rows, column, like, same_partitions, tiles_of
 from mowich.neuroncore.instructions.rates import Rates, elementwise, one_pass
 from mowich.neuroncore.instructions.table import INTEGERS, instruction
-from mowich.neuroncore.memory import Tile
 from mowich.neuroncore.trace import Kind
+from mowich.neuroncore.views import Tile
 
 
 def _random_work(r: Rates, kind: Kind, n: int) -> float:

@@ -17,8 +17,8 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import as_rows, like, reduce_last, same_partitions
 from mowich.neuroncore.instructions.rates import Rates, elementwise, free_size
 from mowich.neuroncore.instructions.table import instruction
-from mowich.neuroncore.memory import Tile
 from mowich.neuroncore.trace import Kind
+from mowich.neuroncore.views import Tile
 
 # what they cost -------------------------------------------------------------------------------------------------------------
 

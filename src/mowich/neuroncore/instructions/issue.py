@@ -8,7 +8,8 @@ from typing import Any
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, Limits, fail
 from mowich.neuroncore.instructions.table import TABLE, Row
-from mowich.neuroncore.memory import SPACE_NAME, Tile, merged
+from mowich.neuroncore.memory import SPACE_NAME
+from mowich.neuroncore.views import Tile, merged
 
 Named = tuple[str, Any]
 

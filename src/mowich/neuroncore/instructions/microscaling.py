@@ -11,7 +11,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Limits, fail
 from mowich.neuroncore.dtypes import DType, pack, unpack
 from mowich.neuroncore.instructions.operands import Array, as_rows
-from mowich.neuroncore.memory import Tile
+from mowich.neuroncore.views import Tile
 
 MX_ROWS, MX_COLUMNS = 8, 4
 """A block of 32 elements that share a scale (OCP MX), as the NeuronCore lays it out: partitions and elements of each."""

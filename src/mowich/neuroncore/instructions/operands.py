@@ -12,8 +12,8 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import DType
-from mowich.neuroncore.memory import Tile
 from mowich.neuroncore.ops import Alu
+from mowich.neuroncore.views import Tile
 
 Array = NDArray[Any]
 

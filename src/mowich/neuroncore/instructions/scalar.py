@@ -19,8 +19,8 @@ from mowich.neuroncore.instructions.operands import (
 )
 from mowich.neuroncore.instructions.rates import Rates, elementwise
 from mowich.neuroncore.instructions.table import instruction
-from mowich.neuroncore.memory import Tile
 from mowich.neuroncore.trace import Kind
+from mowich.neuroncore.views import Tile
 
 
 def _activation_work(r: Rates, kind: Kind, n: int) -> float:

@@ -24,9 +24,9 @@ from mowich.neuroncore.instructions.operands import (
 )
 from mowich.neuroncore.instructions.rates import Rates, elementwise, one_pass
 from mowich.neuroncore.instructions.table import BOOL, FLOATS, UNSIGNED, instruction
-from mowich.neuroncore.memory import Tile, same
 from mowich.neuroncore.search import largest8, occurrences
 from mowich.neuroncore.trace import Kind
+from mowich.neuroncore.views import Tile, same
 
 
 def _predicated_work(r: Rates, kind: Kind, n: int) -> float:

@@ -12,7 +12,8 @@ from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.rates import sequencer
 from mowich.neuroncore.instructions.table import instruction
-from mowich.neuroncore.memory import Register, Tile
+from mowich.neuroncore.registers import Register
+from mowich.neuroncore.views import Tile
 
 if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group

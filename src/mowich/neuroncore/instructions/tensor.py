@@ -26,8 +26,8 @@ from mowich.neuroncore.instructions.microscaling import dequantise
 from mowich.neuroncore.instructions.operands import Array, as_rows, like
 from mowich.neuroncore.instructions.rates import TENSOR, Cost, Rates, free_size, one_pass
 from mowich.neuroncore.instructions.table import PACKED, SCALES, instruction
-from mowich.neuroncore.memory import Tile
 from mowich.neuroncore.trace import Kind
+from mowich.neuroncore.views import Tile
 
 # what they cost -------------------------------------------------------------------------------------------------------------
 

@@ -35,9 +35,9 @@ from mowich.neuroncore.instructions.operands import (
 )
 from mowich.neuroncore.instructions.rates import FP8, SHORT, Rates, Work, contiguous, elementwise, one_pass
 from mowich.neuroncore.instructions.table import SCALES, instruction
-from mowich.neuroncore.memory import Tile
 from mowich.neuroncore.ops import Alu
 from mowich.neuroncore.trace import Kind
+from mowich.neuroncore.views import Tile
 
 # what they cost -------------------------------------------------------------------------------------------------------------
 

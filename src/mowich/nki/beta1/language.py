@@ -14,7 +14,8 @@ from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions import dma, gpsimd, vector
 from mowich.neuroncore.instructions.issue import issue
-from mowich.neuroncore.memory import MemoryRegion, Tile
+from mowich.neuroncore.memory import MemoryRegion
+from mowich.neuroncore.views import Tile
 from mowich.nki import language as now
 from mowich.nki.beta1.tensor import (
     Blocks,

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
+from mowich.neuroncore import placement, views
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
 from mowich.neuroncore.instructions import dma, tensor, vector
-from mowich.neuroncore.memory import MemoryRegion, Tile, same
+from mowich.neuroncore.memory import MemoryRegion
+from mowich.neuroncore.views import Tile, same
 from mowich.nki.language import par_dim
 
 Array = NDArray[Any]
@@ -275,7 +277,7 @@ class Tensor:
         if -1 in wanted:
             wanted = tuple(self.size // -math.prod(wanted) if n == -1 else n for n in wanted)
         t = self.tile
-        strides = mem._reshape(t.shape, t.strides, wanted)
+        strides = views.reshaped(t.shape, t.strides, wanted)
         if strides is None or math.prod(wanted) != t.size:
             raise fail("this reshape is not a view", tile=t, given=list(wanted))
         return Tensor(Tile(t.storage, t.dtype, wanted, strides, t.offset))
@@ -515,7 +517,7 @@ class Blocks(Tensor):
                     given=f"shape {list(self.shape)}",
                     fix="index the block dimensions with integers",
                 )
-            t = mem.allocate(core, dims, self._type, self._region, self._name)
+            t = placement.allocate(core, dims, self._type, self._region, self._name)
             n = len(self._counts)
             self.whole = Tensor(
                 Tile(t.storage, t.dtype, self.shape, (*t.strides[1 : n + 1], t.strides[0], *t.strides[n + 1 :]), 0)
@@ -595,7 +597,7 @@ def new(
     plain = tuple(int(n) for n in dims)
     core = machine.active()
     if at == 0 or mem.SPACE[region] == "H":
-        t = mem.allocate(core, plain or (1,), dtype, region, name, address)
+        t = placement.allocate(core, plain or (1,), dtype, region, name, address)
         return (
             Tensor(t)
             if len(plain) >= 2 or mem.SPACE[region] == "H"
@@ -606,15 +608,15 @@ def new(
         bank = core.limits.psum_bank_B // as_dtype(dtype).itemsize
         free = math.prod(plain[at + 1 :])
         if free < bank and math.prod(plain[:at]) * bank * as_dtype(dtype).itemsize <= core.limits.psum_B:
-            t = mem.allocate(core, (plain[at], math.prod(plain[:at]) * bank), dtype, region, name, address)
-            inner = mem.row_major(plain[at + 1 :])
-            blocks = tuple(s * bank for s in mem.row_major(plain[:at]))
+            t = placement.allocate(core, (plain[at], math.prod(plain[:at]) * bank), dtype, region, name, address)
+            inner = views.row_major(plain[at + 1 :])
+            blocks = tuple(s * bank for s in views.row_major(plain[:at]))
             return Tensor(Tile(t.storage, t.dtype, plain, (*blocks, t.strides[0], *inner), t.offset))
     room = core.limits.sbuf_B if mem.SPACE[region] == "S" else core.limits.psum_B
     row = math.prod(order[1:]) * as_dtype(dtype).itemsize
     if row > room or (mem.SPACE[region] == "S" and math.prod(plain[:at]) > 1):
         return Blocks(plain[:at], plain[at:], dtype, region, name)
-    t = mem.allocate(core, order, dtype, region, name, address)
+    t = placement.allocate(core, order, dtype, region, name, address)
     strides = (*t.strides[1 : at + 1], t.strides[0], *t.strides[at + 1 :])
     return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
 
