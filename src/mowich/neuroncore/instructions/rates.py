@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mowich.facts import Facts
-from mowich.facts import load
+from mowich.facts import Facts, load
 from mowich.neuroncore.ops import ACT_RESIDENT
 from mowich.neuroncore.trace import Kind, Operand
 
