@@ -289,9 +289,9 @@ def _issue_dma(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) 
     core = line.core
     issuer_free = core.issuer_free
     by_software = k.table == "swdge"
-    if by_software:
-        if core.gpsimd.free > at:
-            at = core.gpsimd.free
+    if by_software and core.gpsimd.free != NEVER:
+        # while it waits at a meeting of cores, GpSimd has time to write descriptors
+        at = max(at, core.gpsimd.free)
         core.gpsimd.free = at + k.issue
     if at == s.ready[i] or issuer_free < at:
         s.cause[i], s.by[i] = m.ready_cause[i], m.ready_by[i]
