@@ -21,6 +21,23 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 
+MAX_GIVEN = 160
+"""Characters of a value, or of a name, that an error repeats."""
+
+_CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+"""What would break a line, or colour a terminal."""
+
+
+def shorten(text: str, most: int = MAX_GIVEN) -> str:
+    """At most `most` characters of a text: its beginning and its end.
+
+    >>> shorten("abcdefghijklmnop", 11)
+    'abcd...mnop'
+    """
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
 class UserError(Exception):
     """Bad input. `what` says what is wrong, `where` is file:line, flag or field, `given` the value
     received, `allowed` what would be accepted, `fix` the next thing to try."""
@@ -50,13 +67,13 @@ class UserError(Exception):
         """The whole error as one line."""
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.given is not None:
-            text += f", got {self.given!r}"
+            text += f", got {shorten(repr(self.given))}"
         if self.allowed is not None:
             allowed = self.allowed if isinstance(self.allowed, str) else ", ".join(map(str, self.allowed))
             text += f"; allowed: {allowed}"
         if self.fix:
             text += f"; {self.fix}"
-        return text
+        return text.translate(_CONTROL)
 
 
 class UserErrors(UserError):
@@ -114,6 +131,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     >>> did_you_mean("trn3-gen3", ["trn2", "trn3-gen2", "gb300"])
     "did you mean 'trn3-gen2'?"
     """
+    if len(word) > MAX_GIVEN:  # no name is as long, and the search takes the square of the length
+        return None
     close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else None
 
@@ -121,4 +140,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 def unknown(kind: str, word: str, known: Iterable[str], *, where: str | None = None) -> UserError:
     """The error for a name that is not in a list: says the list and the closest name."""
     names = sorted(known)
-    return UserError(f"unknown {kind} '{word}'", where=where, allowed=names, fix=did_you_mean(word, names))
+    return UserError(f"unknown {kind} '{shorten(word)}'", where=where, allowed=names, fix=did_you_mean(word, names))

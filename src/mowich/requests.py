@@ -33,8 +33,10 @@ class Settings:
 
 def read_dirs(dirs: Sequence[Path] | None, problems: Problems) -> None:
     """Note every --facts that is not there."""
+    from mowich.files import exists
+
     for folder in dirs or ():
-        if not folder.exists():
+        if not exists(folder):
             problems.add("no such directory or file", where="--facts", given=str(folder))
 
 

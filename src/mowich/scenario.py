@@ -14,12 +14,11 @@ from typing import Any
 import yaml
 
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
+from mowich.files import parse_yaml, read_text
 from mowich.units import parse, parse_count
 
 FORMAT = 1
 """`mowich: 1` at the top of every scenario file."""
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Node:
@@ -37,12 +36,7 @@ class Node:
         self._asked: set[str] = set()
         self.path = path
         if isinstance(node, yaml.MappingNode) and isinstance(data, dict):
-            words = [str(name.value) for name, _ in node.value]  # as written: YAML reads the key `on` as true
-            if len(set(words)) == len(data):
-                self._data = dict(zip(dict.fromkeys(words), data.values(), strict=True))
-            for place, word in enumerate(words):
-                if word in words[:place]:
-                    self._report(node.value[place][0].start_mark.line, UserError("given twice", where=self.name(word)))
+            self._data = data
         elif node is not None:
             self._report(node.start_mark.line, UserError(f"{path or 'a scenario'} is a mapping", given=data))
 
@@ -191,24 +185,12 @@ class Node:
 
 def read(path: str | Path) -> Node:
     """A scenario file -> its root node. Raises UserError where the file cannot be read or is not YAML."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"cannot be read as UTF-8 text ({type(error).__name__})", where=str(path)) from None
-    return parse_text(text, str(path))
+    return parse_text(read_text(path, "scenario"), str(path))
 
 
 def parse_text(text: str, where: str) -> Node:
     """The text of a scenario -> its root node; `where` names it in errors. Raises UserError where it is not YAML."""
-    try:
-        data, node = yaml.load(text, Loader=_LOADER), yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise UserError(f"not YAML: {error.problem}", where=f"{where}:{line}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"cannot be read as UTF-8 text ({type(error).__name__})", where=where) from None
+    data, node = parse_yaml(text, where)
     if node is None:
         raise UserError("an empty scenario", where=where)
     root = Node(where, "", node, data, [])

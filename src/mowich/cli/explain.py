@@ -21,18 +21,20 @@ if TYPE_CHECKING:
 
 def read_result(result: Path) -> Mapping[str, Any]:
     """The JSON object of a file, or of stdin for "-". Raises UserError where it is none."""
-    import json
+    from mowich.files import parse_json, read_json, read_stream
 
     where = str(result)
-    try:
-        data = json.loads(sys.stdin.read() if where == "-" else result.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=where, fix="mowich compare ... --out FILE writes one") from error  # fmt: skip
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"not JSON: {error}", where=where) from error
-    if not isinstance(data, dict) or not str(data.get("schema", "")).startswith("mowich/"):
-        raise UserError("not a result of mowich", where=where, given=data.get("schema") if isinstance(data, dict) else type(data).__name__,
-                        allowed="what a verb writes with --json or --out")  # fmt: skip
+    if where == "-":
+        data = parse_json(read_stream(sys.stdin, "result", where), where)
+    else:
+        data = read_json(result, "result", fix="mowich compare ... --out FILE writes one")
+    if not str(data.get("schema", "")).startswith("mowich/"):
+        raise UserError(
+            "not a result of mowich",
+            where=where,
+            given=data.get("schema"),
+            allowed="what a verb writes with --json or --out",
+        )
     return data
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries
-from mowich.facts.load import KINDS, Facts, file_problems, known_unit, line_of, read_file
+from mowich.facts.load import KINDS, Facts, file_problems, known_unit, read_file
 from mowich.facts.schema import check_fact, leaves
+from mowich.files import line_of
 
 CHIP_FIELDS = (
     *(f"peak_dense.{precision}" for precision in ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4")),
@@ -83,17 +84,8 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
 
 
 def overlay_names(root: Path, base: Facts) -> list[UserError]:
-    """Names in a user's directory that nothing would read: stray files, fields that no chip or system has, systems without a file."""
+    """Names in a user's directory that nothing would read: fields that no chip or system has, systems without a file."""
     problems: list[UserError] = []
-    for path in sorted(root.glob("*.y*ml")):
-        if path.name not in ("aliases.yaml", "sources.yaml"):
-            problems.append(
-                UserError(
-                    "not a file of facts",
-                    where=str(path),
-                    allowed="aliases.yaml, sources.yaml, or a directory of a kind",
-                )
-            )
     for kind in ("chips", "systems"):
         shipped = base.ids(kind)
         known = sorted({field_name(p) for name in shipped for p in base.paths(f"{kind}.{name}")})

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -21,9 +21,10 @@ from typing import Any, SupportsFloat, TypeVar
 
 import yaml
 
-from mowich.errors import UserError, did_you_mean, placed, unknown
+from mowich.errors import UserError, UserErrors, did_you_mean, placed, unknown
 from mowich.facts import fields
 from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves, parse_leaf
+from mowich.files import line_of, parse_yaml, read_text, read_yaml, shipped_yaml
 from mowich.units import show
 
 KINDS = (
@@ -43,9 +44,11 @@ KINDS = (
 MAX_REFERENCES = 8
 """Longest chain of references that is followed."""
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+TABLES = ("aliases.yaml", "sources.yaml")
+"""Files beside the directories."""
 
 
+@cache
 def shipped() -> Path:
     """The directory of the facts that ship with Mowich."""
     return Path(str(resources.files("mowich.facts")))
@@ -53,33 +56,14 @@ def shipped() -> Path:
 
 @cache
 def read_file(path: Path) -> Mapping[str, Any]:
-    """A YAML file as nested mappings; one line per error, with file:line."""
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise UserError(f"not YAML: {error.problem}", where=f"{path}:{line}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot be read as UTF-8 text ({type(error).__name__})", where=str(path)) from None
+    """A YAML file as nested mappings; one line per error, with file:line. What ships is not checked: tests do that, and it costs time."""
+    if path.is_relative_to(shipped()):
+        data = shipped_yaml(path.read_text(encoding="utf-8"))
+    else:
+        data = read_yaml(path, "facts").data
     if not isinstance(data, dict):
         raise UserError("a fact file is a mapping", where=f"{path}:1")
     return data
-
-
-def line_of(path: Path, keys: Sequence[str]) -> int:
-    """Line of a nested key in a YAML file, for error messages (parses the file again)."""
-    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    line = 1
-    for key in keys:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for name, child in node.value:
-            if name.value == key:
-                line, node = name.start_mark.line + 1, child
-                break
-        else:
-            break
-    return line
 
 
 _FORM = re.compile(r"\b(nvidia|amd|instinct|google|aws|cloud|geforce|hgx|dgx|sxm\d?|hbm\d?e?)\b")
@@ -319,7 +303,7 @@ class Facts:
     def pack(self) -> PackedFacts:
         """These facts in a form that another process or machine can open."""
         over = tuple(
-            (str(root), tuple((p.relative_to(root).as_posix(), p.read_bytes()) for p in sorted(root.rglob("*.yaml"))))
+            (str(root), tuple((p.relative_to(root).as_posix(), p.read_bytes()) for p in fact_files(root)))
             for root in self._roots[1:]
         )
         return PackedFacts(overlays=over, overrides=tuple(sorted(self._overrides.items())))
@@ -348,12 +332,12 @@ class PackedFacts:
     def open(self) -> Facts:
         """The facts; directories that this machine does not have with the same contents are written to a temporary place."""
         roots = [shipped()]
-        for folder, files in self.overlays:
+        for folder, held in self.overlays:
             root = Path(folder)
-            if not all((root / name).is_file() and (root / name).read_bytes() == data for name, data in files):
+            if not all((root / name).is_file() and (root / name).read_bytes() == data for name, data in held):
                 root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
                 atexit.register(shutil.rmtree, root, ignore_errors=True)
-                for name, data in files:
+                for name, data in held:
                     (root / name).parent.mkdir(parents=True, exist_ok=True)
                     (root / name).write_bytes(data)
             roots.append(root)
@@ -381,10 +365,16 @@ def _content(roots: tuple[Path, ...]) -> Any:
     """A digest of every fact file of these directories, read once: like the files themselves (`read_file`)."""
     digest = hashlib.sha256()
     for root in roots:
-        for path in sorted(root.rglob("*.yaml")):
+        for path in sorted(root.rglob("*.yaml")) if root == shipped() else fact_files(root):
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(path.read_bytes())
     return digest
+
+
+def fact_files(root: Path) -> list[Path]:
+    """The files of a directory laid over the facts, sorted: those that are read."""
+    tables = [root / name for name in TABLES if (root / name).is_file()]
+    return sorted([*tables, *(path for kind in KINDS for path in (root / kind).glob("*.yaml"))])
 
 
 _stamps: dict[Path, tuple[tuple[Path, int, int], ...]] = {}
@@ -393,8 +383,8 @@ _stamps: dict[Path, tuple[tuple[Path, int, int], ...]] = {}
 
 def forget_changed(path: Path) -> None:
     """Forget what was read where a file of the user's has changed since: a notebook edits its chip and loads again."""
-    files = [path] if path.is_file() else sorted(path.rglob("*.yaml"))
-    stamp = tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)
+    own = [path] if path.is_file() else fact_files(path)
+    stamp = tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in own if file.is_file())
     if _stamps.setdefault(path, stamp) != stamp:
         read_file.cache_clear()
         _content.cache_clear()
@@ -430,19 +420,19 @@ def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = 
     sources = known.sources if known else {}
     if not root.is_dir():
         return [UserError("no such directory", where="--facts", given=str(root))]
-    for entry in sorted(root.iterdir()):
-        if (
-            entry.is_dir()
-            and entry.name not in (*KINDS, "models", "published")
-            and not entry.name.startswith(("_", "."))
-        ):
-            problems.append(unknown("kind of facts", entry.name, KINDS, where=str(entry)))
+    problems += _strange_names(root, is_overlay)
+    for name in TABLES if is_overlay else ():
+        try:
+            if (root / name).is_symlink() or (root / name).exists():
+                read_file(root / name)
+        except UserError as error:
+            problems += error.errors if isinstance(error, UserErrors) else [error]
     for kind in KINDS:
         for path in sorted((root / kind).glob("*.yaml")):
             try:
                 data = read_file(path)
             except UserError as error:
-                problems.append(error)
+                problems += error.errors if isinstance(error, UserErrors) else [error]
                 continue
             problems += _check_file(path, kind, data, sources, known if is_overlay else None)
     return problems
@@ -452,6 +442,50 @@ def known_unit(base: Facts | None, path: str) -> str | None:
     """The SI unit of the fact at a path; None where there is none, or where it is unknown and says no unit."""
     fact = None if base is None else base.get(path)
     return None if fact is None or fact.unit == "text" or (fact.value is None and not fact.unit) else fact.unit
+
+
+def _strange_names(root: Path, is_overlay: bool) -> list[UserError]:
+    """Names in a directory of facts that nothing would read: another ending, a file where a directory is due, another kind. Names that begin with
+    "." or "_" are the user's own, and so are notes (.md, .txt)."""
+    problems = []
+    kinds = (*KINDS, *(() if is_overlay else ("models", "published")))
+    for entry in _listed(root):
+        where = str(entry)
+        if entry.name in TABLES or (_is_note(entry) and not entry.is_dir()):
+            continue
+        if entry.name in kinds:
+            if not entry.is_dir():
+                problems.append(UserError("is a file", where=where, allowed=f"a directory: {entry.name}/NAME.yaml"))
+        elif entry.is_dir():
+            problems.append(unknown("kind of facts", entry.name, KINDS, where=where))
+        elif is_overlay:
+            allowed = "aliases.yaml, sources.yaml, or a directory of a kind"
+            near = did_you_mean(entry.stem, [Path(name).stem for name in TABLES])
+            if near is None and entry.suffix == ".yaml":
+                near = f"a file of several kinds is given by itself: --facts {entry}"
+            problems.append(UserError("not a file of facts", where=where, allowed=allowed, fix=near))
+    for kind in KINDS if is_overlay else ():
+        for entry in _listed(root / kind) if (root / kind).is_dir() else ():
+            if entry.suffix != ".yaml" and not (_is_note(entry) and not entry.is_dir()):
+                problems.append(_other_ending(entry))
+    return problems
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What a directory holds, sorted, without names that are the user's own."""
+    try:
+        return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(("_", "."))]
+    except OSError as error:
+        raise UserError(f"cannot be read: {(error.strerror or '').lower()}", where=str(folder)) from None
+
+
+def _is_note(entry: Path) -> bool:
+    return entry.suffix.casefold() in {".md", ".txt", ".rst"} or entry.stem.upper() in {"README", "LICENSE"}
+
+
+def _other_ending(entry: Path) -> UserError:
+    what = "is a directory" if entry.is_dir() else "not a file of facts"
+    return UserError(what, where=str(entry), allowed="files NAME.yaml", fix=f"did you mean '{entry.stem}.yaml'?")
 
 
 def _check_file(
@@ -523,13 +557,13 @@ def unfold(file: Path) -> Path:
     """A directory with what one file holds as {kind: {name: facts}}, each part at the lines where it stood, so that errors name them. Raises UserError for
     a file that is not of that form."""
     data = read_file(file)
-    text = file.read_text(encoding="utf-8").splitlines()
+    text = read_text(file, "facts").splitlines()
     root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     for kind in data:
         if kind not in KINDS:
             raise unknown("kind of facts", str(kind), KINDS, where=f"{file}:{line_of(file, [kind])}")
-    whole = yaml.compose("\n".join(text), Loader=yaml.SafeLoader)
+    whole = parse_yaml("\n".join(text), str(file)).node
     assert isinstance(whole, yaml.MappingNode)
     for key, group in whole.value:
         if not isinstance(group, yaml.MappingNode):

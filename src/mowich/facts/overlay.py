@@ -11,15 +11,16 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors
 from mowich.facts.load import Facts, forget_changed, shipped, unfold
+from mowich.files import exists
 
 
 def overlay(path: Path, known: Facts) -> tuple[Path, list[UserError]]:
     """A user's directory or file as a directory, and its problems with file and line."""
     from mowich.facts.check import check_files  # only a user's own files need it
 
-    if not path.is_file():
-        return path, check_files(path, known, is_overlay=True)
     try:
+        if path.is_dir() or not (path.is_symlink() or exists(path)):
+            return path, check_files(path, known, is_overlay=True)
         root = unfold(path)
     except UserErrors as errors:
         return path, list(errors.errors)

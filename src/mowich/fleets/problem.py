@@ -24,6 +24,7 @@ from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate, exact
 from mowich.estimate import unknown as unknown_estimate
 from mowich.facts import Facts
+from mowich.files import read_json
 from mowich.machines.system import System, resolve
 from mowich.scenario import Node, parse_text, read
 from mowich.units import parse
@@ -197,21 +198,9 @@ def write_rates(path: str | Path, rates: Rates, *, facts_hash: str) -> None:
 def read_rates(path: str | Path) -> tuple[dict[tuple[str, str], Rate], str]:
     """A file of speeds -> (rates, hash of the facts they were made from). Raises UserError for anything else."""
     where = str(path)
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", where=where, fix="mowich fleet SCENARIO --rates-out FILE writes one"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}", where=where) from error
-    if not isinstance(data, dict) or data.get("schema") != RATES_SCHEMA:
-        raise UserError(
-            "not a file of speeds",
-            where=where,
-            given=data.get("schema") if isinstance(data, dict) else None,
-            allowed=RATES_SCHEMA,
-        )
+    data = read_json(path, "rates", fix="mowich fleet SCENARIO --rates-out FILE writes one")
+    if data.get("schema") != RATES_SCHEMA:
+        raise UserError("not a file of speeds", where=where, given=data.get("schema"), allowed=RATES_SCHEMA)
     out: dict[tuple[str, str], Rate] = {}
     for place, row in enumerate(data.get("rates", ())):
         try:

@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from mowich.errors import UserError
+from mowich.files import open_lines
 from mowich.simulate.traffic import Request
 from mowich.units import parse_count
 
@@ -58,6 +59,10 @@ LOG_LIMIT = 1_000_000
 """Most lines of a log by request, which is sorted in memory."""
 
 
+MAX_HEADER = 1_000_000
+"""Characters of the first line of a trace."""
+
+
 def read_trace(
     path: Path, *, limit: int | None = None, speed: float = 1.0, from_first: bool = True
 ) -> Iterator[Request]:
@@ -66,9 +71,7 @@ def read_trace(
     Raises UserError with file:line: a missing or empty file, unknown columns, a cell that is not a number, a length below 1 (an output of 0 counts
     as 1), times that go back.
     """
-    if not path.is_file():
-        raise UserError("no such file", where=str(path))
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with open_lines(path) as file:
         rows, form = _rows(file, path)
         if form.is_log:
             yield from _sorted_log(rows, form, path, limit, speed)
@@ -114,7 +117,9 @@ def _sorted_log(
 
 def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, Any]]], Form]:
     """(lines as mappings with their numbers, form)."""
-    first = file.readline()
+    first = file.readline(MAX_HEADER)
+    if len(first) == MAX_HEADER:
+        raise UserError("the first line is too long", where=f"{path}:1", allowed=f"up to {MAX_HEADER} characters")
     if not first.strip():
         raise UserError("the trace is empty", where=f"{path}:1")
     if first.lstrip().startswith("{"):
@@ -146,8 +151,9 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, A
 def _json(text: str, path: Path, line: int) -> Mapping[str, Any]:
     try:
         row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"not JSON: {error.msg}", where=f"{path}:{line}") from None
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", "nested too deep, or a number of too many digits")
+        raise UserError(f"not JSON: {why}", where=f"{path}:{line}") from None
     if not isinstance(row, dict):
         raise UserError("a line is one JSON object", where=f"{path}:{line}", given=text[:40])
     return row
@@ -179,7 +185,7 @@ def _request(row: Mapping[str, Any], form: Form, path: Path, line: int, count: i
         value = row.get(name)
         try:
             number = int(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError("not a whole number", where=f"{where}, column {name}", given=value) from None
         if number < 0 or (number == 0 and name == form.prompt):
             raise UserError("a length must be at least 1", where=f"{where}, column {name}", given=value)

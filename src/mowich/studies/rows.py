@@ -19,6 +19,7 @@ from typing import Any
 
 from mowich.errors import UserError
 from mowich.facts import Facts
+from mowich.files import shipped_yaml
 from mowich.machines.system import System, resolve, under_power_cap
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
@@ -109,10 +110,8 @@ def is_time(metric: str) -> bool:
 @cache
 def notes() -> Mapping[str, Any]:
     """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a row."""
-    import yaml
-
     text = (resources.files("mowich.facts") / "published" / "row_notes.yaml").read_text(encoding="utf-8")
-    loaded: Mapping[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    loaded: Mapping[str, Any] = shipped_yaml(text)
     return loaded
 
 

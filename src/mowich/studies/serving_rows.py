@@ -16,6 +16,7 @@ from typing import Any
 
 from mowich.errors import UserError
 from mowich.facts import Facts
+from mowich.files import shipped_yaml
 from mowich.machines.system import System, resolve
 from mowich.plans.serving import ServePlan
 from mowich.simulate.engines import architecture
@@ -96,10 +97,8 @@ class ServingCase:
 @cache
 def notes() -> Mapping[str, Any]:
     """`serving_notes.yaml`."""
-    import yaml
-
     text = (resources.files("mowich.facts") / "published" / "serving_notes.yaml").read_text(encoding="utf-8")
-    loaded: Mapping[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    loaded: Mapping[str, Any] = shipped_yaml(text)
     return loaded
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.facts import Facts
+from mowich.files import read_text
 from mowich.shown import Rows
 from mowich.simulate.train import predict_step
 from mowich.simulate.tuned import HandTuned, has_kernels, predict_hand_tuned
@@ -40,12 +41,7 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
     columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
     """
     name = str(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError("no such file", where=name) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read as UTF-8 text ({error.__class__.__name__})", where=name) from error
+    text = read_text(path, "table")
     reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
     try:
         columns = reader.fieldnames

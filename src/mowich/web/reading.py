@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts
 from mowich.facts import load as load_facts
+from mowich.files import check_yaml
 from mowich.report.json import to_json
 from mowich.requests import (
     Problems,
@@ -181,22 +182,5 @@ MAX_YAML_DEPTH, MAX_YAML_EVENTS = 12, 8000
 
 
 def safe_yaml(text: str) -> None:
-    """Refuse what plain data does not need: anchors, tags, deep nesting. Raises UserError."""
-    import yaml
-
-    depth, count = 0, 0
-    try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            count += 1
-            opens = isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent)
-            depth += 1 if opens else -1 if isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent) else 0
-            where = f"scenario:{event.start_mark.line + 1}" if event.start_mark else "scenario"
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
-                raise UserError("anchors, aliases and tags are not taken here", where=where)
-            if depth > MAX_YAML_DEPTH or count > MAX_YAML_EVENTS:
-                raise UserError(f"at most {MAX_YAML_EVENTS} values, nested {MAX_YAML_DEPTH} deep", where=where)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise UserError(f"not YAML: {error.problem}", where=f"scenario:{line}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"not YAML ({type(error).__name__})", where="scenario") from None
+    """Refuse what a scenario that is sent here does not need: anchors, tags, deep nesting, many values. Raises UserError."""
+    check_yaml(text, "scenario", depth=MAX_YAML_DEPTH, values=MAX_YAML_EVENTS)

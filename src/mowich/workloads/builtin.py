@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mowich.errors import UserError, did_you_mean
+from mowich.files import exists, shipped_yaml
 from mowich.workloads.config import model_from_config, read_config
 from mowich.workloads.model import Model
 
@@ -32,7 +33,7 @@ def load(name_or_path: str) -> Model:
     entry = None if looks_like_path else find(name_or_path)
     if entry is not None:
         return builtin(entry)
-    if looks_like_path or (name_or_path and path.exists()):
+    if looks_like_path or (name_or_path and exists(path)):
         return read_config(path)
     reason = refused().get(_key(name_or_path))
     if reason:
@@ -102,9 +103,7 @@ def _texts() -> dict[str, str]:
 
 @cache
 def _content(file: str) -> dict[str, Any]:
-    import yaml
-
-    return yaml.load(_texts()[file], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    return shipped_yaml(_texts()[file]) or {}
 
 
 @cache

@@ -8,13 +8,13 @@ Defaults of omitted keys are those of transformers 5.24; `docs/parameters.md` li
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mowich.errors import UserError, did_you_mean
+from mowich.files import read_json
 from mowich.workloads import stacks
 from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
 from mowich.workloads.reader import Flag, Reader
@@ -606,21 +606,7 @@ def _decoder_ffn(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
 def read_config(path: Path) -> Model:
     """Read a `config.json`, or the one in a directory. Raises UserError with file:line:column for broken JSON."""
     file = path / "config.json" if path.is_dir() else path
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError("no such file", where=str(file)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read: {error}", where=str(file)) from None
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        what = f"not valid JSON: {error.msg}"
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
-            what += " (is the file cut off?)"
-        raise UserError(what, where=f"{file}:{error.lineno}:{error.colno}") from None
-    if not isinstance(data, dict):
-        raise UserError("not a JSON object", where=str(file), given=type(data).__name__)
+    data = read_json(file, "config", infinite=True)
     name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
     name = name.removesuffix("_config").rsplit("--", 1)[-1]
     return model_from_config(data, name=name or file.stem, where=str(file), source=str(file))
