@@ -94,6 +94,34 @@ def test_missing_and_wrong_keys_are_named_together() -> None:
     assert "wrong type" in fails({**json.loads((FIXTURES / "mimo_v2_flash.json").read_text()), "moe_layer_freq": [0]})
 
 
+DEEPSEEK = json.loads((FIXTURES / "deepseek_v3.json").read_text())
+MIXTRAL = json.loads((FIXTURES / "mixtral.json").read_text())
+KIMI = json.loads((FIXTURES / "kimi_linear.json").read_text())
+
+
+@pytest.mark.parametrize(("config", "says"), [
+    ({**MIXTRAL, "num_experts_per_tok": 64}, "'num_experts_per_tok' is above the number of experts, got 64; allowed: 1 to "),
+    ({**DEEPSEEK, "q_lora_rank": -4096}, "'q_lora_rank' must be a whole number, at least 0, got -4096"),
+    ({**DEEPSEEK, "q_lora_rank": float("inf")}, "'q_lora_rank' must be a whole number, at least 0, got inf"),
+    ({**DEEPSEEK, "num_nextn_predict_layers": -3}, "'num_nextn_predict_layers' must be a whole number, at least 0, got -3"),
+    ({**DEEPSEEK, "moe_layer_freq": 0}, "'moe_layer_freq' must be a whole number, at least 1, got 0"),
+    ({**LLAMA, "tie_word_embeddings": "false"}, "'tie_word_embeddings' must be true or false, got 'false'"),
+    ({**LLAMA, "attention_bias": []}, "'attention_bias' must be true or false, got []"),
+    ({**LLAMA, "mlp_bias": "no"}, "'mlp_bias' must be true or false, got 'no'"),
+    ({**LLAMA, "max_position_embeddings": "abc"}, "'max_position_embeddings' must be a whole number, at least 0, got 'abc'"),
+    ({**LLAMA, "hidden_size": 10**18}, "'hidden_size' must be at most 1000000000"),
+    ({**LLAMA, "num_hidden_layers": 1e30}, "'num_hidden_layers' must be at most 10000, got 1e+30"),
+    ({**KIMI, "num_hidden_layers": 1e30}, "'num_hidden_layers' must be at most 10000, got 1e+30"),
+    ({**KIMI, "max_position_embeddings": -1}, "'max_position_embeddings' must be a whole number, at least 0, got -1"),
+    ({**KIMI, "linear_attn_config": {"num_heads": -1}}, "'linear_attn_config.num_heads' must be a whole number, at least 1, got -1"),
+    ({**KIMI, "linear_attn_config": {"head_dim": -1}}, "'linear_attn_config.head_dim' must be a whole number, at least 1, got -1"),
+])  # fmt: skip
+def test_what_no_model_has_is_refused_by_its_key(config: dict[str, object], says: str) -> None:
+    line = fails(config)
+    assert says in line
+    assert "\n" not in line
+
+
 def test_files(tmp_path: Path) -> None:
     folder = tmp_path / "my-model"
     folder.mkdir()
@@ -109,6 +137,10 @@ def test_files(tmp_path: Path) -> None:
         load(str(file))
     with pytest.raises(UserError, match="no such file"):
         load(str(tmp_path / "none.json"))
+    with pytest.raises(UserError, match="no such home directory"):
+        load("~nobody-has-this-name/config.json")
+    with pytest.raises(UserError, match="unknown model"):
+        load("7" * 400)
 
 
 def test_known_is_sorted_and_hides_our_own_form() -> None:

@@ -202,7 +202,10 @@ def read_rates(path: str | Path) -> tuple[dict[tuple[str, str], Rate], str]:
     if data.get("schema") != RATES_SCHEMA:
         raise UserError("not a file of speeds", where=where, given=data.get("schema"), allowed=RATES_SCHEMA)
     out: dict[tuple[str, str], Rate] = {}
-    for place, row in enumerate(data.get("rates", ())):
+    rows = data.get("rates", [])
+    if not isinstance(rows, list):
+        raise UserError("'rates' is a list", where=where, given=type(rows).__name__)
+    for place, row in enumerate(rows):
         try:
             estimate = Estimate.from_dict(row["tokens_per_s_per_chip"])
             if estimate.value is not None and not estimate.value > 0:
@@ -211,10 +214,11 @@ def read_rates(path: str | Path) -> tuple[dict[tuple[str, str], Rate], str]:
                 task=row["task"], system=row["system"], tokens_per_s_per_chip=estimate, chips=int(row.get("chips", 0)), plan=row.get("plan") or {},
                 source=row.get("source", ""),
             )  # fmt: skip
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"misses {error}", where=f"{where} rates[{place}]", allowed="task, system, tokens_per_s_per_chip"
-            ) from error
+        except KeyError as error:
+            needs = "task, system, tokens_per_s_per_chip"
+            raise UserError(f"misses {error}", where=f"{where} rates[{place}]", allowed=needs) from error
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise UserError(f"a value has the wrong type: {error}", where=f"{where} rates[{place}]") from error
     return out, str(data.get("facts_hash", ""))
 
 

@@ -28,7 +28,10 @@ def load(name_or_path: str) -> Model:
     A path is what exists on disk, ends in .json, or starts with "." or "/"; anything else is a name
     ("deepseek-v3", "meta-llama/Llama-3.1-8B"). Raises UserError with the closest names.
     """
-    path = Path(name_or_path).expanduser()
+    try:
+        path = Path(name_or_path).expanduser()
+    except RuntimeError:
+        raise UserError("no such home directory", given=name_or_path) from None
     looks_like_path = name_or_path.endswith(".json") or name_or_path[:1] in {".", "/", "~"}
     entry = None if looks_like_path else find(name_or_path)
     if entry is not None:

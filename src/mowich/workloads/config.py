@@ -8,20 +8,21 @@ Defaults of omitted keys are those of transformers 5.24; `docs/parameters.md` li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mowich.errors import UserError, did_you_mean
+from mowich.errors import UserError, did_you_mean, shorten
 from mowich.files import read_json
 from mowich.workloads import stacks
 from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
-from mowich.workloads.reader import Flag, Reader
+from mowich.workloads.reader import MAX_SIZE, Flag, Reader
 from mowich.workloads.storage import read_storage
 
-MAX_LAYERS = 100_000
-"""More layers than this is a typo."""
+MAX_LAYERS = 10_000
+"""More layers than this is a typo, and each is read one by one."""
 
 
 Window = tuple[int | None, bool]
@@ -49,7 +50,7 @@ def _stated(c: Reader, num_layers: int, default: int) -> list[Window]:
 
 def _late_sliding(c: Reader, num_layers: int, default: int) -> list[Window]:
     """Qwen: `use_sliding_window` switches windows on from layer `max_window_layers`."""
-    if not c.get("use_sliding_window", default=False):
+    if not c.flag("use_sliding_window"):
         return _full(c, num_layers, 0)
     first = c.count("max_window_layers", default=28, minimum=0)
     window = c.count("sliding_window", default=4096)
@@ -126,7 +127,10 @@ def _leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
     elif isinstance(freq, list):
         dense = not freq[layer]
     else:
-        dense = layer < c.count("first_k_dense_replace", default=0, minimum=0) or layer % int(freq) != 0
+        dense = (
+            layer < c.count("first_k_dense_replace", default=0, minimum=0)
+            or layer % c.whole(freq, "moe_layer_freq") != 0
+        )
     if dense or c.get("n_routed_experts") is None:
         return mlp
     width = c.count("moe_intermediate_size")
@@ -331,22 +335,50 @@ def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source:
     reader = Reader(filled, where, inner)
     try:
         model = _build(reader, arch, name, source)
+        _possible(reader, model)
         return replace(model, storage=read_storage(data, model, name))
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, re.error) as error:
         # A list where a number belongs, or the reverse, in one of the per-layer keys.
         reader.check()
-        raise UserError(f"a value has the wrong type: {error}", where=where) from error
+        raise UserError(f"a value has the wrong type: {shorten(str(error))}", where=where) from error
+
+
+def _possible(c: Reader, model: Model) -> None:
+    """Refuse shapes that no model has: a token that visits more experts than there are, a size below zero in a key of one layer."""
+    for layer in (*model.layers, *model.mtp):
+        experts = layer.ffn
+        if isinstance(experts, Moe) and experts.top_k > experts.num_experts:
+            key = next((k for k in TOP_K if c.data.get(k) is not None), TOP_K[0])
+            c.errors.append(
+                UserError(
+                    f"'{key}' is above the number of experts",
+                    where=c.where,
+                    given=experts.top_k,
+                    allowed=f"1 to {experts.num_experts}",
+                )
+            )
+            break
+        for part in (layer.mixer, experts):
+            for name in part.__dataclass_fields__:
+                size = getattr(part, name)
+                if isinstance(size, int) and not 0 <= size <= MAX_SIZE**2:
+                    c.errors.append(
+                        UserError(f"a layer's {name} is out of range", where=c.where, given=size, allowed="0 and above")
+                    )
+    c.check()
+
+
+TOP_K = ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
+"""Keys for how many experts a token visits."""
 
 
 def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
     if arch.stack is not None:
         return _from_stack(c, arch, arch.stack, name, source)
     hidden, vocab = c.count("hidden_size"), c.count("vocab_size")
-    num_layers = c.count("num_hidden_layers")
+    num_layers = c.count("num_hidden_layers", maximum=MAX_LAYERS)
     heads = c.count("num_attention_heads")
     c.check()
-    if num_layers > MAX_LAYERS:
-        raise UserError(f"'num_hidden_layers' must be at most {MAX_LAYERS}", where=c.where, given=num_layers)
     norm_bias = c.flag(arch.norm_bias)
     norm = 0 if arch.norm_free else hidden * (2 if norm_bias else 1)
     norms = arch.norms
@@ -393,7 +425,7 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
         )
         for (attention, block), index in kinds.items()
     )
-    tied = bool(c.get("tie_word_embeddings", default=arch.tied))
+    tied = c.flag(("tie_word_embeddings", arch.tied))
     positions = c.count(arch.positions, default=1024 if c.architecture == "gpt2" else None) if arch.positions else 0
     if c.architecture == "decoder":
         positions = c.count("learned_positions", default=0, minimum=0)
@@ -407,8 +439,7 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
         # token types; the masked-token head: one dense layer, a norm and a bias per word
         other_matmul = hidden * hidden
         other += 2 * hidden + other_matmul + hidden + 2 * hidden + vocab
-    c.check()
-    return Model(
+    model = Model(
         name=name,
         architecture=c.architecture,
         hidden=hidden,
@@ -429,23 +460,23 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
         source=source,
         pattern=tuple(pattern),
     )
+    c.check()
+    return model
 
 
 def _from_stack(c: Reader, arch: Architecture, read: Callable[[Reader], stacks.Stack], name: str, source: str) -> Model:
     """A model whose layers a function of `stacks` reads; root-mean-square norms and no biases outside the layers."""
     hidden, vocab = c.count("hidden_size"), c.count("vocab_size")
-    declared = c.get("num_hidden_layers", default=1)
-    if isinstance(declared, int) and declared > MAX_LAYERS:
-        raise UserError(f"'num_hidden_layers' must be at most {MAX_LAYERS}", where=c.where, given=declared)
+    c.count("num_hidden_layers", default=1, maximum=MAX_LAYERS)
     c.check()
     stack = read(c)
     c.check()
     kinds: dict[stacks.Block, int] = {}
     pattern = tuple(kinds.setdefault(block, len(kinds)) for block in stack.blocks)
-    tied = bool(c.get("tie_word_embeddings", default=arch.tied))
+    tied = c.flag(("tie_word_embeddings", arch.tied))
     mtp = c.count("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", default=0, minimum=0)
     c.check()
-    return Model(
+    model = Model(
         name=name,
         architecture=c.architecture,
         hidden=hidden,
@@ -464,6 +495,8 @@ def _from_stack(c: Reader, arch: Architecture, read: Callable[[Reader], stacks.S
         source=source,
         pattern=pattern,
     )
+    c.check()
+    return model
 
 
 def _precision(c: Reader) -> str:
@@ -522,14 +555,13 @@ def _gqa(c: Reader, arch: Architecture, hidden: int, heads: int) -> Attention:
 def _mla(c: Reader, arch: Architecture, heads: int) -> Attention:
     """Multi-head latent attention; a null `q_lora_rank` is a full-rank query."""
     rope = c.count("qk_rope_head_dim")
-    q_lora = c.get("q_lora_rank")
     return Attention(
         kind="mla",
         num_heads=heads,
         num_kv_heads=heads,
         head_dim=c.count("qk_nope_head_dim") + rope,
         v_head_dim=c.count("v_head_dim"),
-        q_lora=int(q_lora) if q_lora else None,
+        q_lora=c.count("q_lora_rank", default=0, minimum=0) or None,
         kv_lora=c.count("kv_lora_rank"),
         rope_head_dim=rope,
         qkv_bias=c.flag(arch.qkv_bias),
@@ -558,19 +590,19 @@ def _gemma4(c: Reader, base: Attention, mlp: Mlp, layer: int, num_layers: int) -
     if base.window is None and overrides:
         # The form that transformers writes: what differs from the other layers, by layer number.
         mine = {int(number): values for number, values in overrides.items()}.get(layer, {})
-        width = int(mine.get("head_dim") or base.head_dim)
-        kv_heads = int(mine.get("num_key_value_heads") or base.num_kv_heads)
-        same = bool(c.get("attention_k_eq_v", default=False)) and not shared
+        width = c.whole(mine.get("head_dim") or base.head_dim, "per_layer_config.head_dim")
+        kv_heads = c.whole(mine.get("num_key_value_heads") or base.num_kv_heads, "per_layer_config.num_key_value_heads")
+        same = c.flag("attention_k_eq_v") and not shared
         attention = replace(attention, head_dim=width, v_head_dim=width, num_kv_heads=kv_heads, k_is_v=same)
     elif base.window is None:
         width = c.count("global_head_dim", default=512)
-        same = bool(c.get("attention_k_eq_v", default=False))
+        same = c.flag("attention_k_eq_v")
         kv_heads = c.count("num_global_key_value_heads", default=base.num_kv_heads) if same else base.num_kv_heads
         same = same and not shared
         attention = replace(attention, head_dim=width, v_head_dim=width, num_kv_heads=kv_heads, k_is_v=same)
-    if shared and c.get("use_double_wide_mlp", default=False):
+    if shared and c.flag("use_double_wide_mlp"):
         mlp = replace(mlp, ffn=2 * mlp.ffn)
-    if not c.get("enable_moe_block", default=False):
+    if not c.flag("enable_moe_block"):
         return attention, mlp
     experts = c.count("num_experts")
     return attention, Moe(num_experts=experts, top_k=c.count("top_k_experts"), ffn=c.count("moe_intermediate_size"),
@@ -580,13 +612,13 @@ def _gemma4(c: Reader, base: Attention, mlp: Mlp, layer: int, num_layers: int) -
 def _falcon(c: Reader) -> int:
     """Fill in Falcon's kv heads and return its norms per layer (parallel blocks share one norm)."""
     data = dict(c.data)
-    grouped = c.get("new_decoder_architecture", default=False)
+    grouped = c.flag("new_decoder_architecture")
     heads = c.count("num_attention_heads")
     if not grouped:
-        data["num_key_value_heads"] = 1 if c.get("multi_query", default=True) else heads
+        data["num_key_value_heads"] = 1 if c.flag(("multi_query", True)) else heads
     c.data = data
-    parallel = c.get("parallel_attn", default=True)
-    return 2 if (grouped and c.get("num_ln_in_parallel_attn", default=2) == 2) or not parallel else 1
+    parallel = c.flag(("parallel_attn", True))
+    return 2 if (grouped and c.count("num_ln_in_parallel_attn", default=2) == 2) or not parallel else 1
 
 
 def _decoder_ffn(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:

@@ -7,6 +7,9 @@ from typing import Any
 
 from mowich.errors import UserError, UserErrors
 
+MAX_SIZE = 10**9
+"""Largest size, count or length that a config may hold: none is a hundredth of it."""
+
 Flag = bool | str | tuple[str, bool]
 """True, False, or the config key that says so (with its default, False when not given)."""
 
@@ -32,9 +35,13 @@ class Reader:
         if isinstance(flag, bool):
             return flag
         key, default = flag if isinstance(flag, tuple) else (flag, False)
-        return bool(self.get(key, default=default))
+        value = self.get(key, default=default)
+        if not isinstance(value, bool):
+            self.errors.append(UserError(f"'{key}' must be true or false", where=self.where, given=value))
+            return default
+        return value
 
-    def count(self, *keys: str, default: int | None = None, minimum: int = 1) -> int:
+    def count(self, *keys: str, default: int | None = None, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
         """A whole number; without a default the key is required."""
         value = self.get(*keys, default=default)
         if value is None:
@@ -42,16 +49,24 @@ class Reader:
                 UserError(f"missing key '{keys[0]}'", where=self.where, fix=f"model_type {self.architecture} needs it")
             )
             return 1
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0 or value < minimum:
-            key = next((k for k in keys if k in self.data), keys[0])
-            self.errors.append(UserError(f"'{key}' must be a whole number, at least {minimum}",
-                                         where=self.where, given=value))  # fmt: skip
-            return 1
-        return int(value)
+        key = next((k for k in keys if self.data.get(k) is not None), keys[0])
+        return self.whole(value, key, minimum=minimum, maximum=maximum)
+
+    def whole(self, value: Any, key: str, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
+        """A whole number that stands under `key`, at the top or inside a group. What is wrong is collected, and `minimum` goes on."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0 or value < minimum:
+            what = f"'{key}' must be a whole number, at least {minimum}"
+        elif value > maximum:
+            what = f"'{key}' must be at most {maximum}"
+        else:
+            return int(value)
+        self.errors.append(UserError(what, where=self.where, given=value))
+        return max(1, minimum)
 
     def check(self) -> None:
-        """Raise what was collected."""
-        if len(self.errors) == 1:
-            raise self.errors[0]
-        if self.errors:
-            raise UserErrors(self.errors)
+        """Raise what was collected, each problem once: a key that two parts of a layer read is wrong once."""
+        found = list({error.line(): error for error in self.errors}.values())
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            raise UserErrors(found)

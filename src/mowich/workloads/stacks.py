@@ -85,9 +85,9 @@ def grouped(c: Reader, head_dim: int = 0) -> Attention:
 
 def latent(c: Reader) -> Attention:
     """Multi-head latent attention; a null `q_lora_rank` is a full-rank query."""
-    rope, heads, q_lora = c.count("qk_rope_head_dim", minimum=0), c.count("num_attention_heads"), c.get("q_lora_rank")
+    rope, heads = c.count("qk_rope_head_dim", minimum=0), c.count("num_attention_heads")
     return Attention(kind="mla", num_heads=heads, num_kv_heads=heads, head_dim=c.count("qk_nope_head_dim") + rope,
-                     v_head_dim=c.count("v_head_dim"), q_lora=int(q_lora) if q_lora else None, kv_lora=c.count("kv_lora_rank"),
+                     v_head_dim=c.count("v_head_dim"), q_lora=c.count("q_lora_rank", default=0, minimum=0) or None, kv_lora=c.count("kv_lora_rank"),
                      rope_head_dim=rope, qkv_bias=c.flag("attention_bias"), out_bias=c.flag("attention_bias"))  # fmt: skip
 
 
@@ -266,7 +266,8 @@ def deepseek_v4(c: Reader) -> Stack:
         cached_once=True, sinks=True, norm_params=head,
     )  # fmt: skip
     rates = c.get("compress_rates", default={})
-    near, far = int(rates.get("compressed_sparse_attention", 4)), int(rates.get("heavily_compressed_attention", 128))
+    near = c.whole(rates.get("compressed_sparse_attention", 4), "compress_rates.compressed_sparse_attention")
+    far = c.whole(rates.get("heavily_compressed_attention", 128), "compress_rates.heavily_compressed_attention")
     indexer = Indexer(num_heads=c.count("index_n_heads", default=64), head_dim=c.count("index_head_dim", default=128),
                       top_k=c.count("index_topk", default=512), query_in=q_lora)  # fmt: skip
     mixers = {
@@ -296,10 +297,10 @@ def minimax_m3(c: Reader) -> Stack:
     n = c.count("num_hidden_layers")
     sparse = c.get("sparse_attention_config", default={})
     full = replace(grouped(c, 128), qk_norm="head", qkv_bias=False, out_bias=False)
-    head, size = int(c.get("index_head_dim", default=sparse.get("sparse_index_dim", 128))), int(
-        c.get("index_block_size", default=sparse.get("sparse_block_size", 128)))  # fmt: skip
-    indexer = Indexer(num_heads=int(c.get("index_n_heads", default=sparse.get("sparse_num_index_heads", 4))), head_dim=head,
-                      top_k=size * int(c.get("index_topk_blocks", default=sparse.get("sparse_topk_blocks", 16))),
+    head = c.count("index_head_dim", default=sparse.get("sparse_index_dim", 128))
+    size = c.count("index_block_size", default=sparse.get("sparse_block_size", 128))
+    indexer = Indexer(num_heads=c.count("index_n_heads", default=sparse.get("sparse_num_index_heads", 4)), head_dim=head,
+                      top_k=size * c.count("index_topk_blocks", default=sparse.get("sparse_topk_blocks", 16)),
                       head_weights=False, norm_params=2 * head)  # fmt: skip
     mixers = {"full_attention": full, "0": full, "minimax_m3_sparse": replace(full, indexer=indexer),
               "1": replace(full, indexer=indexer)}  # fmt: skip
@@ -326,7 +327,7 @@ def step3(c: Reader) -> Stack:
     n, extra = c.count("num_hidden_layers"), c.count("num_nextn_predict_layers", default=0, minimum=0)
     base = replace(grouped(c, 128), qk_norm="head")
     other = c.get("attention_other_setting", default={})
-    heads = c.count("num_sliding_attention_heads", default=int(other.get("num_attention_heads", base.num_heads)))
+    heads = c.count("num_sliding_attention_heads", default=other.get("num_attention_heads", base.num_heads))
     full = replace(base, out_gate=base.num_heads)
     types = per_layer(c, ["layer_types"], ["full_attention"] * n)
     window = c.count("sliding_window") if "sliding_attention" in types else None
@@ -359,11 +360,12 @@ def kimi_linear(c: Reader) -> Stack:
     """
     n, hidden = c.count("num_hidden_layers"), c.count("hidden_size")
     linear = c.get("linear_attn_config", default={})
-    head = int(linear.get("head_dim", c.get("linear_head_dim", default=128)))
-    heads = int(linear.get("num_heads", c.get("linear_num_heads", default=32)))
+    head = c.whole(linear.get("head_dim", c.get("linear_head_dim", default=128)), "linear_attn_config.head_dim")
+    heads = c.whole(linear.get("num_heads", c.get("linear_num_heads", default=32)), "linear_attn_config.num_heads")
+    taps = linear.get("short_conv_kernel_size", c.get("linear_conv_kernel_dim", default=4))
     kda = Recurrent(
         kind="kda", num_heads=heads, head_dim=head, num_groups=heads, state_dim=head,
-        conv=int(linear.get("short_conv_kernel_size", c.get("linear_conv_kernel_dim", default=4))), decay_rank=head,
+        conv=c.whole(taps, "linear_attn_config.short_conv_kernel_size"), decay_rank=head,
         gate_rank=0 if linear.get("use_full_rank_gate") else head,
     )  # fmt: skip
     base = latent(c)
@@ -409,7 +411,10 @@ def nemotron_nas(c: Reader) -> Stack:
         if a.get("replace_with_linear"):
             norms, extra = norms + 1, extra + hidden * hidden
         elif not a.get("no_op"):
-            norms, mixer = norms + 1, replace(base, num_kv_heads=heads // int(a["n_heads_in_group"]))
+            norms, mixer = (
+                norms + 1,
+                replace(base, num_kv_heads=heads // c.whole(a["n_heads_in_group"], "n_heads_in_group")),
+            )
         if f.get("replace_with_linear"):
             norms, extra = norms + 1, extra + hidden * hidden
         elif not f.get("no_op"):
