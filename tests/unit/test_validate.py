@@ -53,7 +53,7 @@ def message(path: Path, facts: Facts) -> str:
 
 
 def test_missing_file_is_one_line(tmp_path: Path, facts: Facts) -> None:
-    assert message(tmp_path / "none.csv", facts).endswith("none.csv: no such file")
+    assert message(tmp_path / "none.csv", facts).endswith("none.csv: cannot be read: no such file")
 
 
 @pytest.mark.parametrize("content", ["", "\n"])
