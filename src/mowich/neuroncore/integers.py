@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 SAME_FORMAT = "same format"
 """What a copy keeps bit by bit, in the words of the facts."""
-WHOLE = 1 << (np.finfo(np.float32).nmant + 1)
-"""2^24: the largest whole number up to which float32 holds all."""
 
 
 def is_wide(dtype: DType) -> bool:
@@ -64,9 +62,7 @@ def copies(core: Core, instruction: str, engine: str, source: DType, target: DTy
 
 
 def note(core: Core, what: str, true: NDArray[Any], got: NDArray[Any], tile: Tile | None = None) -> None:
-    """In a strict run, warn where float32 rounded whole numbers of a tile. true: what they are (int64); got: what float32 made of them."""
-    if not core.strict:
-        return
+    """Warn where float32 rounded whole numbers of a tile; strict runs ask. true: what they are (int64); got: what float32 made of them."""
     bad = true.reshape(-1) != got.reshape(-1).astype(np.float64)
     if bad.any():
         at = int(np.argmax(bad))

@@ -40,7 +40,7 @@ def lowered(trace: Trace, bank_B: int) -> Trace:
         at += 2 * nt
     start[len(trace.kind)] = at
     same = _merged(trace, sizes, start, writers)
-    direct = _forwarded(trace, sizes, start, writers, readers, bank_B)
+    direct = _forwarded(trace, start, writers, readers, bank_B)
     if not same[1] and not direct:
         return trace
     return _rewritten(trace, sizes, start, same, direct)
@@ -78,7 +78,7 @@ def _merged(
     return root, gone
 
 
-def _forwarded(trace: Trace, sizes: Sequence[tuple[int, int]], start: Sequence[int], writers: dict[int, int], readers: dict[int, list[int]],
+def _forwarded(trace: Trace, start: Sequence[int], writers: dict[int, int], readers: dict[int, list[int]],
                bank_B: int) -> dict[int, tuple[int, int, int]]:  # fmt: skip
     """Copy of a repeated row -> (its reader, the tile in SBUF, the tile in PSUM), where the reader may read PSUM instead."""
     out: dict[int, tuple[int, int, int]] = {}

@@ -126,7 +126,7 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     return Cost(
         queue=queue, issue=issue, first_byte=r.ps("dma.first_byte"), transfer=transfer, hbm_read_B=read, hbm_write_B=write, sbuf_B=moved,
         latency=r.ps("dma.completion"), parts=parts, latency_parts={"dma.completion": r.ps("dma.completion")}, opcode=kind.name,
-        descriptor_B=moved // max(count, 1), descriptors=count, elements=size, dtype=out.dtype, table="swdge" if by_software else "",
+        descriptor_B=moved // max(count, 1), descriptors=count, dtype=out.dtype, table="swdge" if by_software else "",
     )  # fmt: skip
 
 

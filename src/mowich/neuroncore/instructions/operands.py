@@ -12,12 +12,11 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import DType
+from mowich.neuroncore.instructions.issue import Named
 from mowich.neuroncore.ops import Alu
 from mowich.neuroncore.views import Tile
 
 Array = NDArray[Any]
-
-Named = tuple[str, Any]
 
 Scalar = Any
 """A number, or a [P, 1] tile with one number per partition."""

@@ -31,8 +31,8 @@ class Cost:
     """Times in ps. occupancy: of the engine; latency: from the end of the occupancy until a dependant may start; weights: until a matmul
     may start after its stationary tile is there; load: of the stationary tile behind the matmul before.
 
-    For DMA: issue; first_byte; transfer: time on each DMA engine, by engine; hbm_B: bytes read and written in HBM; descriptor_B: bytes of
-    a descriptor. parts: share of the times above by fact, ps (occupancy or transfer, and latency, apart).
+    For DMA: issue; first_byte; transfer: time on each DMA engine, by engine; hbm_read_B, hbm_write_B, sbuf_B: bytes moved; descriptors, and descriptor_B:
+    bytes of one. flop, elements: of the Tensor Engine. table: of the Scalar Engine's functions, "swdge" of a DMA by software descriptors. parts: share of the times above by fact, ps (occupancy or transfer, and latency, apart).
     """
 
     queue: int
@@ -148,7 +148,7 @@ def elementwise(
             queue=queue_of(engine), occupancy=sum(parts.values()), latency=latency, parts=parts,
             table="" if function in ACT_RESIDENT else function, latency_parts={f"{engine}_engine.latency": latency},
             ports=_ports(r, engine, tiles, is_fast), opcode=kind.name,
-            elements=max((math.prod(t.shape) for t in tiles), default=0), dtype=kind.reads[0].dtype if kind.reads else "",
+            dtype=kind.reads[0].dtype if kind.reads else "",
         )  # fmt: skip
 
     return cost

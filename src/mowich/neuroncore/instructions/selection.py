@@ -71,7 +71,7 @@ def range_select(dst: Tile, on_true_tile: Tile, comp_op0: Any, comp_op1: Any, bo
         "range_select",
         y,
         ops.alu(reduce_op),
-        reduce_cmd if reduce_res is not None or reduce_cmd != "idle" else "idle",
+        reduce_cmd,
         reduce_res,
         "dve",
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mowich.neuroncore.instructions.rates import Cost, Rates
+from mowich.neuroncore.instructions.rates import FP8, SHORT, Cost, Rates
 from mowich.neuroncore.trace import Kind
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 UNSIGNED = ("uint8", "uint16", "uint32")
 BOOL = "bool_"  # a byte of 0 or 1
 INTEGERS = ("int8", "int16", "int32", *UNSIGNED)
-FLOATS = ("float32", "tfloat32", "bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2", "float8_e3m4")
+FLOATS = ("float32", "tfloat32", *SHORT, *FP8)
 SCALES = ("float8_e8m0fnu", "uint8")
 PACKED = ("float8_e4m3fn_x4", "float8_e5m2_x4", "float4_e2m1fn_x4")
 

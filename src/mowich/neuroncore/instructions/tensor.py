@@ -158,7 +158,7 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
             given=list(dst.shape),
             fix="[stationary columns, moving columns]",
         )
-    _check_psum(name, dst, moving, m, n, limits)
+    _check_psum(name, dst, moving, n, limits)
     if is_transpose:
         if (
             limits.generation > 2
@@ -226,7 +226,7 @@ def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Ti
     _check_tiling("nc_matmul_mx", tile_position, tile_size, k, m, limits)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(f"nc_matmul_mx: dst must be [{m}, {n}]", tile=dst)
-    _check_psum("nc_matmul_mx", dst, moving, m, n, limits)
+    _check_psum("nc_matmul_mx", dst, moving, n, limits)
     a = np.moveaxis(dequantise(stationary, stationary_scale), 2, 1).reshape(4 * k, m)
     b = np.moveaxis(dequantise(moving, moving_scale), 2, 1).reshape(4 * k, n)
     _accumulate_into(dst, a.T @ b, accumulate)
@@ -351,7 +351,7 @@ def _check_matmul_dtypes(name: str, sd: DType, md: DType, tile: Tile, generation
         )
 
 
-def _check_psum(name: str, dst: Tile, moving: Tile, m: int, n: int, limits: Any) -> None:
+def _check_psum(name: str, dst: Tile, moving: Tile, n: int, limits: Any) -> None:
     most = (
         limits.moving_columns
         * limits.banks_per_matmul
