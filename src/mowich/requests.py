@@ -101,6 +101,15 @@ def read_count(
     return None
 
 
+def read_chips(text: str | None, problems: Problems) -> int | None:
+    """What --chips says; None where it is not given or wrong."""
+    from mowich import asked
+
+    with problems.watch():
+        return asked.chips(text, "--chips")
+    return None
+
+
 def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None, problems: Problems, note: Callable[[str], None],
              *, needs_tokens: bool = True, task: str | None = None, document: str | None = None, fill: float = 1.0) -> TrainJob | None:  # fmt: skip
     """The training job, or None when something is wrong or missing."""
@@ -171,7 +180,7 @@ def read_model(name: str, problems: Problems) -> Model | None:
     return None
 
 
-def note_chips(chips: float | None, systems: Sequence[str], note: Callable[[str], None]) -> None:
+def note_chips(chips: int | None, systems: Sequence[str], note: Callable[[str], None]) -> None:
     """Say so when --chips is not what a system gets."""
     if chips is not None and any(":" in s or "*" in s for s in systems):
         note("a size in a system's name wins over --chips")

@@ -189,6 +189,11 @@ def clean(line: str, folder: str = "") -> str:
     return HASH.sub("(hash)", CLOCK.sub(r"\1 in _ s", line)).rstrip()
 
 
+def rounded(x: float) -> float:
+    """A number of 12 digits."""
+    return float(f"{x:.12g}")
+
+
 def tidied(value: Any) -> Any:
     """JSON with numbers of 12 digits, without what is no answer."""
     if isinstance(value, dict):
@@ -196,7 +201,7 @@ def tidied(value: Any) -> Any:
     if isinstance(value, list):
         return [tidied(v) for v in value]
     if isinstance(value, float):
-        return float(f"{value:.12g}")
+        return rounded(value)
     return clean(value) if isinstance(value, str) else value
 
 
@@ -293,8 +298,8 @@ def of_kernel(entry: Mapping[str, Any]) -> dict[str, Any]:
     profile, time_s = result.profile, result.time_s
     return {
         "total_ps": profile.schedule.total,
-        "low_s": float(f"{time_s.low:.12g}"),
-        "high_s": float(f"{time_s.high:.12g}"),
+        "low_s": rounded(time_s.low),
+        "high_s": rounded(time_s.high),
         "instructions": len(profile),
         "busy_ps": {name: round(use.busy_s * 1e12, 3) for name, use in profile.engines.items()},
         "hbm_read_B": profile.hbm_B[0],
@@ -311,13 +316,12 @@ def of_output(x: np.ndarray) -> dict[str, Any]:
     """Shape, type, a hash of the bits, and two sums: of the absolute values, and of those times 1, 2, ... 97, 1, 2, ..."""
     bits = np.ascontiguousarray(x)
     flat = np.abs(np.asarray(x, np.float64).reshape(-1))
-    weighted = float((flat * (1 + np.arange(len(flat)) % 97)).sum())
     return {
         "shape": list(x.shape),
         "dtype": str(x.dtype),
         "bits": hashlib.sha256(bits.tobytes()).hexdigest()[:16],
-        "absolute": float(f"{flat.sum():.12g}"),
-        "weighted": float(f"{weighted:.12g}"),
+        "absolute": rounded(flat.sum()),
+        "weighted": rounded((flat * (1 + np.arange(len(flat)) % 97)).sum()),
     }
 
 

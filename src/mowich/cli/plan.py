@@ -47,7 +47,7 @@ from mowich.requests import (
     Problems,
     note_chips,
     note_context,
-    read_count,
+    read_chips,
     read_facts,
     read_job,
     read_model,
@@ -118,12 +118,10 @@ def compare(
         problems.add(
             "needs --chips", where="--equal", fix="--chips counts the first system's chips (units with --equal units)"
         )
-    count = read_count(chips, "--chips", problems)
+    count = read_chips(chips, problems)
     loaded = read_model(model, problems)
     job = read_job(train, tokens, seq, batch, problems, note, task=task, document=document, fill=fill)
-    systems = read_systems(
-        on, None if count is None else int(count), chosen.facts, problems, equal=equal or "chips", stack=stack
-    )
+    systems = read_systems(on, count, chosen.facts, problems, equal=equal or "chips", stack=stack)
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
@@ -133,7 +131,7 @@ def compare(
     note_context(loaded, job.seq, "--seq", note)
     note_chips(count, systems, note)
     with progress(quiet) as line:
-        result = study(loaded, systems, train=job, chips=None if count is None else int(count), equal=equal or "chips", facts=chosen.facts, fixed=fixed,
+        result = study(loaded, systems, train=job, chips=count, equal=equal or "chips", facts=chosen.facts, fixed=fixed,
                        term=chosen.term, stack=stack, progress=line)  # fmt: skip
 
     def text() -> str:
@@ -239,10 +237,10 @@ def plan(
         problems.add("is not among the plans", where="--pick", given=pick, allowed=f"1 to {top} (--top)")
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
-    count = read_count(chips, "--chips", problems)
+    count = read_chips(chips, problems)
     loaded = read_model(model, problems)
     job = read_job(train, tokens, seq, batch, problems, note, task=task, document=document, fill=fill)
-    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True, stack=stack)
+    systems = read_systems(on, count, chosen.facts, problems, single=True, stack=stack)
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
@@ -253,7 +251,7 @@ def plan(
     note_chips(count, systems, note)
     with progress(quiet) as line:
         line(f"searching {systems[0]}")
-        result = study(loaded, systems[0], train=job, chips=None if count is None else int(count), facts=chosen.facts, top=top, fixed=fixed, term=chosen.term,
+        result = study(loaded, systems[0], train=job, chips=count, facts=chosen.facts, top=top, fixed=fixed, term=chosen.term,
                        stack=stack)  # fmt: skip
         extras = trades(result, fixed, neighbours=neighbours, pareto=pareto, say=line)
     played = played_plan(result, timeline, pick) if timeline is not None else None
@@ -371,10 +369,10 @@ def fit(
     only_serving(problems, kv=kv, engine=engine)
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
-    count = read_count(chips, "--chips", problems)
+    count = read_chips(chips, problems)
     loaded = read_model(model, problems)
     job = read_job(train, None, seq, batch, problems, note, needs_tokens=False, task=task, document=document, fill=fill)
-    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True, stack=stack)
+    systems = read_systems(on, count, chosen.facts, problems, single=True, stack=stack)
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
         fixed = parse_fixed(chosen.plan)
@@ -390,7 +388,7 @@ def fit(
             systems[0],
             train=job,
             facts=chosen.facts,
-            chips=None if count is None else int(count),
+            chips=count,
             fixed=fixed,
             stack=stack,
         )

@@ -18,6 +18,7 @@ from mowich.requests import (
     note_answers,
     note_chips,
     note_context,
+    read_chips,
     read_count,
     read_facts,
     read_model,
@@ -100,9 +101,9 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
     if kv is None:
         problems.add("is required with --serve", where="--kv", fix="for example --kv 128k, the tokens of one request")
     tokens = read_count(kv, "--kv", problems, maximum=asked.LONGEST_SERVED)
-    count = read_count(chips, "--chips", problems)
+    count = read_chips(chips, problems)
     loaded = read_model(model, problems)
-    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=True)
+    systems = read_systems(on, count, chosen.facts, problems, single=True)
     fixed: dict[str, tuple[int | str, ...]] = {}
     with problems.watch():
         fixed = parse_serving(chosen.plan)
@@ -114,7 +115,7 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
     note_context(loaded, tokens, "--kv", note)
     with progress(quiet) as line:
         line(f"fitting on {systems[0]}")
-        result = fit_serving(loaded, systems[0], tokens=tokens, facts=chosen.facts, chips=None if count is None else int(count), engine=engine, fixed=fixed)  # fmt: skip
+        result = fit_serving(loaded, systems[0], tokens=tokens, facts=chosen.facts, chips=count, engine=engine, fixed=fixed)  # fmt: skip
 
     def text() -> str:
         from mowich.report.serving import serve_fit_text
@@ -149,9 +150,9 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
     chosen = read_settings(settings, known, problems)
     _no_training(problems, unused)
     job = read_serving(isl, osl, ttft, tpot, cached, accept, engine, problems)
-    count = read_count(chips, "--chips", problems)
+    count = read_chips(chips, problems)
     loaded = read_model(model, problems)
-    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, single=verb == "plan")
+    systems = read_systems(on, count, chosen.facts, problems, single=verb == "plan")
     fixed: dict[str, tuple[int | str, ...]] = {}
     with problems.watch():
         fixed = serve_plan.parse_serving(chosen.plan)
@@ -161,7 +162,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
     note = noter(quiet)
     note_answers(loaded, job.prompt, job.output, note)
     note_chips(count, systems, note)
-    number = None if count is None else int(count)
+
     with progress(quiet) as line:
         line(f"searching {', '.join(systems)}")
         if verb == "plan":
@@ -170,7 +171,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
                 systems[0],
                 job=job,
                 facts=chosen.facts,
-                chips=number,
+                chips=count,
                 engine=engine,
                 top=top,
                 fixed=fixed,
@@ -178,7 +179,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
             )
         else:
             result = serve_plan.compare(
-                loaded, systems, job=job, facts=chosen.facts, chips=number, engine=engine, fixed=fixed, term=chosen.term
+                loaded, systems, job=job, facts=chosen.facts, chips=count, engine=engine, fixed=fixed, term=chosen.term
             )
 
     def text() -> str:

@@ -219,6 +219,8 @@ class Plans:
     def unique(self, *names: str, also: Iterable[Column] = ()) -> tuple[Plans, NDArray[np.intp]]:
         """Rows that differ in `names` (or in the columns `also`), and for each row the index of its representative: a formula of those fields alone
         is evaluated once per distinct combination, then expanded with the index."""
+        if len(self) == 1:
+            return self, np.zeros(1, dtype=np.intp)
         key = pack([*(getattr(self, name) for name in names), *also])
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         return self.take(first), inverse

@@ -126,11 +126,8 @@ def rounds(schedule: Floats, pp: Floats) -> Floats:
 def micro_batches(job: TrainJob, schedule: Floats, pp: Floats, seqs: Floats) -> Floats:
     """g, micro-batches per rank and step of `seqs` sequences each over all data-parallel ranks: the whole number nearest to batch / seqs, at least 1;
     whole rounds of pp when interleaved, even for dualpipe."""
-    g = np.maximum(1.0, np.rint(job.batch_seqs / seqs))
-    out = np.where(schedule == INTERLEAVED, np.maximum(pp, np.rint(g / pp) * pp), g)
-    if np.any(schedule == DUALPIPE):
-        out = np.where((schedule == DUALPIPE) & (pp > 1), 2.0 * np.maximum(1.0, np.rint(g / 2.0)), out)
-    return np.asarray(out)
+    g, whole = np.maximum(1.0, np.rint(job.batch_seqs / seqs)), rounds(schedule, pp)
+    return np.asarray(np.maximum(whole, np.rint(g / whole) * whole))
 
 
 def _one_f_one_b(pp: int, g: int, r: int) -> list[Op]:

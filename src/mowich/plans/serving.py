@@ -7,8 +7,9 @@ the ranks cutting each expert (etp). cp cuts one sequence's tokens and cache. `S
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,12 @@ class ServePlan:
     def etp(self) -> int:
         """Ranks that cut one expert: tp x dp / ep."""
         return max(1, self.tp * self.dp // self.ep)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ServePlan:
+        """The plan that `to_dict` wrote. Raises KeyError for a field that is not there."""
+        degrees = {name: int(data[name]) for name in ("tp", "pp", "dp", "cp", "ep")}
+        return cls(**degrees, weights=str(data["precision"]), kv=str(data["kv"]))
 
     def to_dict(self) -> dict[str, int | bool | str]:
         """The JSON contract of a plan; fields that serving has no use for keep their neutral values."""

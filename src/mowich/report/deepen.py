@@ -261,7 +261,7 @@ def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[
         return []
     grown = {n: min((s.chips for s in sizes if s.batch_scale > 1), default=0) for n, sizes in lines.items()}
     words = ", ".join(f"{n} from {c:,}" for n, c in grown.items() if c)
-    note = "The same job on more chips, each size at the best plan near its neighbour's. " + (
+    note = "The same job on more chips, each size at its own best plan. " + (
         f"Where the batch would leave chips without work it grows with them ({words}); the time is of the batch asked for."
         if words
         else ""

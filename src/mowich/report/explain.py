@@ -124,7 +124,7 @@ def moves_lines(moves: Sequence[Move], style: Style, top: int = 6) -> list[str]:
     return lines
 
 
-def parts_lines(parts: Mapping[str, float], unit: str, style: Style) -> list[str]:
+def parts_lines(parts: Mapping[str, float], unit: str) -> list[str]:
     """What the number is the sum of, largest first, with shares."""
     total = sum(parts.values())
     rows = sorted(((k, v) for k, v in parts.items() if abs(v) > 1e-6 * abs(total)), key=lambda kv: -abs(kv[1]))
@@ -153,7 +153,7 @@ def explain_text(e: Explanation, style: Style) -> str:
     if e.inputs:
         lines += wrap(inputs_line(e.inputs), style, indent=4)
     if len(e.parts) > 1:
-        lines += ["", "Sum of", *parts_lines(e.parts, value.unit, style)]
+        lines += ["", "Sum of", *parts_lines(e.parts, value.unit)]
     if e.terms:
         lines += ["", "Formulas", *tree_lines(e.terms, style)]
     if e.facts:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from mowich.economics.money import quote
 from mowich.estimate import Estimate
@@ -68,9 +67,14 @@ def headline(result: Result) -> Headline:
 # comparisons -----------------------------------------------------------------------------------------------------------
 
 
+def label_of(system: str, estimated: bool) -> str:
+    """The name of a system as the user wrote it, marked when everything about it is an estimate."""
+    return f"{system} (est.)" if estimated else system
+
+
 def label(row: Result) -> str:
-    """The name of a row as the user wrote it, marked when everything about it is an estimate."""
-    return f"{row['system']} (est.)" if row.get("estimated") else str(row["system"])
+    """`label_of` a row."""
+    return label_of(str(row["system"]), bool(row.get("estimated")))
 
 
 def _compared(result: Result, serving: bool) -> Headline:
@@ -88,9 +92,9 @@ def _compared(result: Result, serving: bool) -> Headline:
     if len(alive) == 1:
         said.append(_alone(alive[0], serving))
     elif alive:
-        cost, speed = _cost(result, made["usd_per_mtok"], serving), _speed(result, serving)
+        cost, speed = _cost(result, made["usd_per_mtok"], serving), _speed(result, made, serving)
         said += [speed, cost] if made["usd_per_mtok"].best is None else [cost, speed]  # an answer before what has none
-    said += _left_over(rows, len(alive))
+    said += _left_over(rows)
     return Headline(sentences=tuple(s for s in said if s), rankings=made)
 
 
@@ -120,15 +124,15 @@ def _cost(result: Result, found: Ranking, serving: bool) -> str:
     return f"Cheapest: {label(best)}, {_dollars(best, serving)}{_ties(rows, found)}."
 
 
-def _speed(result: Result, serving: bool) -> str:
+def _speed(result: Result, made: Mapping[str, Ranking], serving: bool) -> str:
     """Who is fastest where the numbers of chips are equal, else per chip; serving always per chip, because its limits bound the time."""
     rows = rows_of(result)
-    found = ranking(result, "days")
-    if not serving and found.best is not None:
+    found = None if serving else made.get("days")
+    if found is not None and found.best is not None:
         best = rows[found.best]
         return f"Fastest: {label(best)}, {interval(estimate(best, 'days'))} days{_ties(rows, found)}."
-    found = ranking(result, "tokens_per_s_per_chip")
-    if found.best is None:
+    found = made.get("tokens_per_s_per_chip")
+    if found is None or found.best is None:
         return ""
     best = rows[found.best]
     return f"Most per chip: {label(best)}, {_rate(best)}{_ties(rows, found)}."
@@ -158,7 +162,7 @@ def _alone(row: Result, serving: bool) -> str:
     return f"{label(row)}: {', '.join(parts)}."
 
 
-def _left_over(rows: Sequence[Result], alive: int) -> list[str]:
+def _left_over(rows: Sequence[Result]) -> list[str]:
     """Rows that have no price, do not fit, miss a limit, or may not fit."""
 
     def of(keep: Callable[[Result], bool]) -> str:
@@ -222,15 +226,10 @@ def layout(row: Result) -> str:
     """Workers of a serving row: "4 x (tp4 fp8/fp8)", or "3P x (tp4 ..) + 5D x (tp8 ..)" with prefill apart; "?" without a plan."""
     if not row.get("decode"):
         return UNKNOWN
-    count, decode = row["replicas"], _worker(row["decode"])
+    count, decode = row["replicas"], ServePlan.from_dict(row["decode"])
     if row["mode"] == "aggregated":
         return f"{count['decode']} x ({decode})"
-    return f"{count['prefill']}P x ({_worker(row['prefill'])}) + {count['decode']}D x ({decode})"
-
-
-def _worker(plan: Mapping[str, Any]) -> ServePlan:
-    degrees = {name: int(plan.get(name, 1)) for name in ("tp", "pp", "dp", "cp", "ep")}
-    return ServePlan(**degrees, weights=str(plan["precision"]), kv=str(plan["kv"]))
+    return f"{count['prefill']}P x ({ServePlan.from_dict(row['prefill'])}) + {count['decode']}D x ({decode})"
 
 
 def _plan_sentence(row: Result, serving: bool) -> str:

@@ -11,7 +11,16 @@ from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from mowich.estimate import Estimate
-from mowich.report.headline import Headline, accuracy_headline, chips_cell, chips_differ, headline, tenths, terms_cell
+from mowich.report.headline import (
+    Headline,
+    accuracy_headline,
+    chips_cell,
+    chips_differ,
+    headline,
+    label_of,
+    tenths,
+    terms_cell,
+)
 from mowich.report.table import UNKNOWN, Column, Style, gib, interval, number, percent, spread, table, wrap
 from mowich.studies.ranking import rows_of
 from mowich.studies.scores import SHIPPED, left_out
@@ -56,8 +65,8 @@ def usd(row: Row) -> Estimate:
 
 
 def label(row: Row) -> str:
-    """The name of a row as the user wrote it, marked when everything about it is an estimate."""
-    return f"{row.system} (est.)" if row.estimated else row.system
+    """`label_of` a row."""
+    return label_of(row.system, row.estimated)
 
 
 def marked(found: Headline, metric: str, place: int, style: Style) -> str:
@@ -478,7 +487,7 @@ def left_out_lines(style: Style) -> list[str]:
     return [*table(columns, body, style)[0], *wrap(f"A group is {'; '.join(groups)}.", style), ""]
 
 
-def validate_text(result: Validation, style: Style, *, worst: Sequence[object] = ()) -> str:
+def validate_text(result: Validation, style: Style) -> str:
     """The report of `mowich validate`: errors over all rows, by chip and by source."""
     data = result.to_dict()
     summary = result.summary()

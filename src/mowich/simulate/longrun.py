@@ -76,19 +76,18 @@ def choices(facts: Facts) -> tuple[str, ...]:
     return STRATEGIES if name == BEST else (name,)
 
 
-def best(job: Job, rates: Rates, ways: Mapping[str, Strategy]) -> tuple[str, float]:
-    """(name, goodput) of the way that keeps most of the time."""
+def best(job: Job, rates: Rates, ways: Mapping[str, Strategy]) -> tuple[str, dict[str, float]]:
+    """(the way of surviving that keeps most of the time, goodput of every way)."""
     shares = {name: faults.losses(job, rates, way).share for name, way in ways.items()}
-    name = max(shares, key=lambda n: shares[n])
-    return name, shares[name]
+    return max(shares, key=lambda name: shares[name]), shares
 
 
 def kept(facts: Facts, system_id: str, *, chips: int, step_s: float) -> tuple[str, float]:
     """(way of surviving, goodput) at the facts' values. A goodput below `LEAST_SHARE` is 0: a step does not finish between failures."""
     ways = {name: faults.read_strategy(facts, name) for name in choices(facts)}
     job = job_of(facts, system_id, chips=chips, step_s=step_s)
-    name, value = best(job, faults.read_rates(facts, kind_of(facts, system_id)), ways)
-    return name, value if value >= LEAST_SHARE else 0.0
+    name, shares = best(job, faults.read_rates(facts, kind_of(facts, system_id)), ways)
+    return name, shares[name] if shares[name] >= LEAST_SHARE else 0.0
 
 
 def _ends(facts: Facts, kind: str) -> _Ends:
@@ -133,8 +132,7 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
     found: _Ends = facts.once(("survival", kind), lambda: _ends(facts, kind))
     step = step_s.value or 0.0
     job = job_of(facts, system_id, chips=chips, step_s=step)
-    shares = {name: faults.losses(job, found.rates, way).share for name, way in found.ways.items()}
-    name = max(shares, key=lambda n: shares[n])
+    name, shares = best(job, found.rates, found.ways)
     way, value, mtbf = found.ways[name], shares[name], faults.mtbf_s(found.rates.total, chips)
     if value < LEAST_SHARE:
         why = f"a step of {show(step, 's')} is too long to finish between failures, {show(mtbf, 's')} apart on average"

@@ -229,7 +229,8 @@ def _contenders(
         if not len(part):
             return
         start, row = space.plans.take(rows[part]), rows[part]
-        if is_first or not space.is_dp_free:
+        known = is_first or not space.is_dp_free  # the plans of the space themselves, whose memory is known
+        if known:
             more, at = start, at + size
         else:
             at, size = at + size, min(2 * size, MOST)
@@ -238,7 +239,7 @@ def _contenders(
             may = least(system, job, start, own, dp, of) < limit
             more, row = replace(start.take(of[may]), dp=dp[may]), row[of[may]]
         while len(row):
-            need, fits, _ = memory(model, system, job, more)
+            need, fits = (whole.need_B[row], whole.fits[row]) if known else memory(model, system, job, more)[:2]
             per_token = np.full(len(row), np.inf)
             fitting = np.flatnonzero(fits)
             per_token[fitting] = step_s_per_token(model, system, job, more.take(fitting))
@@ -248,7 +249,7 @@ def _contenders(
             again = ~fits & (np.mod(row + 1, space.num_recompute) > 0)
             again[again] = ~wanted[row[again] + 1]
             row = row[again] + 1
-            more = replace(space.plans.take(row), dp=more.dp[again])
+            more, known = replace(space.plans.take(row), dp=more.dp[again]), False
         if is_first and space.is_dp_free:  # with a limit, traffic between the ranks that are left counts
             limit = leaders.limit * (1.0 + within)
             left = np.flatnonzero(bound < limit)

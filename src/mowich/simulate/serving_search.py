@@ -1,7 +1,8 @@
 """Search over worker plans, batches and splits of prefill and decode for one system, model and engine.
 
-Every legal worker plan is evaluated at a ladder of batches in one set of columns, at the batch that fills its memory, and at the batch that just keeps a limit: aggregated with the closed loop of `serve`, and apart as a prefill
-worker (prompts one after the other, waiting as in M/D/1) and a decode worker. Workers are then matched: x prefill to y decode such that neither starves.
+Every legal worker plan is evaluated at a ladder of batches in one set of columns and at the batch that fills its memory: aggregated with the closed loop of `serve`, and apart
+as a prefill worker (prompts one after the other, waiting as in M/D/1) and a decode worker, which is evaluated at the batch that just keeps the TPOT limit too. Of aggregated plans the promising ones
+are evaluated again at batches beside their best. Workers are then matched: x prefill to y decode such that neither starves.
 Memory is checked first. The result is the best plan under the limits and the Pareto front of tokens/s per chip against tokens/s per user.
 """
 
@@ -278,11 +279,10 @@ def search(
     def kept(ttft: Floats, tpot: Floats) -> NDArray[np.bool_]:
         return (ttft <= job.ttft_s) & (tpot <= job.tpot_s)
 
-    dp = np.array([p.dp for p in w.plans], dtype=np.float64)
     found: list[_Points] = []
     evaluated = len(rows)
     if together:
-        found.append(_together(system, w, job, rows, users, devices, dp, kept, top))
+        found.append(_together(system, w, job, rows, users, devices, kept, top))
         evaluated = len(found[0].users)
     pairs = 0
     if apart and system.devices >= 2:
@@ -339,7 +339,7 @@ def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], 
     return out
 
 
-def _together(system: System, w: Worker, job: ServeJob, rows: NDArray[np.intp], users: Floats, devices: Floats, dp: Floats,
+def _together(system: System, w: Worker, job: ServeJob, rows: NDArray[np.intp], users: Floats, devices: Floats,
               kept: Callable[[Floats, Floats], NDArray[np.bool_]], top: int) -> _Points:  # fmt: skip
     """Workers that prefill and decode, at these batches, and at batches ever closer to the best one of each plan that is among the best.
 
@@ -351,7 +351,7 @@ def _together(system: System, w: Worker, job: ServeJob, rows: NDArray[np.intp], 
         ttft, tpot = _Columns.of(w, job, rows).together(users)
         copies = np.floor(system.devices / devices[rows])
         return _Points(prefill=np.full(len(rows), -1), decode=rows, users=users, prefill_workers=np.zeros(len(rows)), workers=copies, ttft=ttft, tpot=tpot,
-                       speed=users * dp[rows] * job.output / (ttft + (job.output - 1.0) * tpot) * copies)  # fmt: skip
+                       speed=users * w.shapes.dp[rows] * job.output / (ttft + (job.output - 1.0) * tpot) * copies)  # fmt: skip
 
     points = at(rows, users)
     inside = np.arange(1, FINER + 1) / (FINER + 1.0)
@@ -405,9 +405,7 @@ def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], row
         most = _at_limit(edge, users[last], users[last + 1], lambda columns, n: columns.alone(n) <= job.tpot_s)
         tpot = np.append(tpot, edge.alone(most))
         rows, users = np.append(rows, edge.rows), np.append(users, most)
-    rate_d = (
-        users * np.array([p.dp for p in w.plans], dtype=np.float64)[rows] / (job.output * tpot)
-    )  # requests per second of one decode worker
+    rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
     sp, cp, ep, verified, accepted = _repeat(w, fits)
     ones = np.ones(len(fits))
     one = Load(users=ones, prompt=ones * job.prompt, output=ones * job.output, cached=ones * job.cached, verify=verified, accepted=accepted,

@@ -77,11 +77,6 @@ def waited(compute: Floats, host: Floats, power: float) -> Floats:
     return np.asarray(np.where(compute > 0, compute * np.expm1(np.log1p(ratio**power) / power), host))
 
 
-def without_room(T: Floats, share: Floats | float, window: Floats | float) -> Floats:
-    """What `beside` cannot hide for want of compute: max(share T - window, 0)."""
-    return np.asarray(np.maximum(share * T - window, 0.0))
-
-
 def beside(T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float) -> Floats:
     """Exposed time of a transfer that runs beside compute: T - hidden (1 - contention), hidden = min(share T, window).
 
@@ -93,6 +88,13 @@ def beside(T: Floats, share: Floats | float, window: Floats | float, contention:
     4.6
     """
     return np.asarray(T - np.minimum(share * T, window) * (1.0 - contention))
+
+
+def beside_with_rest(
+    T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float
+) -> tuple[Floats, Floats]:
+    """(what `beside` leaves exposed, the part of it that could be issued early and finds no compute: max(share T - window, 0))."""
+    return beside(T, share, window, contention), np.asarray(np.maximum(share * T - window, 0.0))
 
 
 def total_of(parts: Iterable[Floats]) -> Floats:
@@ -302,8 +304,8 @@ def layer_times(
         moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
         # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
         meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
-        ep = beside(x.exchange, s.ep_overlap, meanwhile, e.comm_contention) + x.between
-        late_ep = without_room(x.exchange, s.ep_overlap, meanwhile)
+        ep, late_ep = beside_with_rest(x.exchange, s.ep_overlap, meanwhile, e.comm_contention)
+        ep = ep + x.between
         experts_again = shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
         if notes is not None:
             notes.add("ep.all_to_all", ep, "s", "beside(exposed, overlap, meanwhile) + between ranks that share an expert, dispatch and combine, one layer",
@@ -326,7 +328,7 @@ def layer_times(
 
     tp_all = once("reduced", reduced)
     early = s.tp_overlap * p.tp_overlap * (p.sp > 0)
-    tp, late_tp = beside(reduces * tp_all, early, gemm, e.comm_contention), without_room(reduces * tp_all, early, gemm)
+    tp, late_tp = beside_with_rest(reduces * tp_all, early, gemm, e.comm_contention)
     kv_B = 2.0 * 2.0 * t * np.maximum(ops.kv_width(a) / p.tp, 1.0)
     cp, late_cp = np.zeros_like(t), np.zeros_like(t)
     if np.any(p.cp > 1):
@@ -334,8 +336,8 @@ def layer_times(
             ("gathered", ops.kv_width(a)),
             lambda: collectives.reduce_scatter_s(system, kv_B * p.cp, p.cp, p.tp * stride),
         )
-        cp = np.where(p.cp > 1, beside(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention), 0.0)
-        late_cp = np.where(p.cp > 1, without_room(cp_all, 1.0 - s.cp_exposed, attention), 0.0)
+        exposed, rest = beside_with_rest(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention)
+        cp, late_cp = np.where(p.cp > 1, exposed, 0.0), np.where(p.cp > 1, rest, 0.0)
     if notes is not None:
         notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
                   t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=r.by(memory_bound), facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
@@ -582,7 +584,7 @@ def step_time(
 ) -> StepTime:
     """Time of one training step, each plan on the slice of the system that it asks for. Columns in, columns out; `notes` (one plan only) records
     every term; `kernels`: operators by their tables."""
-    if slice_chips(system, p.devices).strides == (0,):
+    if len(slices(system)) == 1:
         return _step_time(model, system, job, p, notes, kernels)
 
     def on(part: System, plans: Plans) -> dict[str, Floats]:

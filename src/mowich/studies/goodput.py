@@ -111,13 +111,14 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
     rows = []
     for name in strategies:
         way = faults.read_strategy(facts, name)
-        expected = faults.closed_form(job, rates, way).failures
+        formula = faults.closed_form(job, rates, way)
+        expected = formula.failures
         if expected > MOST_FAILURES:
             raise UserError("too many failures to draw one by one", where="--days", given=f"{expected:.3g} failures", allowed=f"at most {MOST_FAILURES:.0g}",
                             fix="a shorter run has the same goodput")  # fmt: skip
         runs = faults.simulate(job, rates, way, samples=samples, seed=seed)
         rows.append(StrategyRow(strategy=name, display=way.display, goodput=estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
-                                formula=faults.closed_form(job, rates, way), monte_carlo=(float(runs.mean()), float(runs.std())),
+                                formula=formula, monte_carlo=(float(runs.mean()), float(runs.std())),
                                 recovery_s=way.recovery_s, breakeven_s=faults.breakeven_recovery_s(job, rates, way, TARGET)))  # fmt: skip
     wanted = [r for r in rows if r.strategy in longrun.choices(facts)]
     taken = max(wanted or rows, key=lambda r: r.formula.value).strategy

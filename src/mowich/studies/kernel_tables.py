@@ -19,6 +19,7 @@ import numpy as np
 from mowich.errors import UserError, did_you_mean
 from mowich.estimate import worst_grade
 from mowich.facts.load import shipped
+from mowich.files import shipped_yaml
 from mowich.tables import OPERATORS, Row, read, schema, write
 
 GENERATIONS = {"trainium1": 2, "trainium2": 3, "trainium3": 4}
@@ -47,14 +48,12 @@ class Sweep:
 
 def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[Sweep]:
     """The tables of `kernel_sweep.yaml`, of the operators and chips asked for. Raises UserError for names that are none."""
-    import yaml
-
     for kind, given, known in (("operator", ops, list(OPERATORS)), ("chip", chips, list(GENERATIONS))):
         for name in given:
             if name not in known:
                 raise UserError(f"unknown {kind} '{name}'", allowed=known, fix=did_you_mean(name, known))
     found = []
-    for item in yaml.safe_load(SWEEP.read_text(encoding="utf-8")):
+    for item in shipped_yaml(SWEEP.read_text(encoding="utf-8")):
         some = tuple(c for c in item["chips"] if not chips or c in chips)
         if some and (not ops or item["op"] in ops):
             sizes = {d: tuple(v) for d, v in item["sizes"].items()}

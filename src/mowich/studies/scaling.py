@@ -55,9 +55,9 @@ def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], fac
     usable = facts.fact(whole.paths["hbm_usable_B"])
     low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
     rate = money.price(facts, whole.id, term=str(inputs.get("price_term", "default"))).rate
-    own, start = int(row["chips_requested"]), Plan.from_dict(row["plan"])
+    own = int(row["chips_requested"])
 
-    among = {"precision": (start.precision,), "offload": ("none",)}
+    among = {"precision": (str(row["plan"]["precision"]),), "offload": ("none",)}
 
     def at(chips: int, grown: float = 1.0) -> Size | None:
         asked = replace(job, batch_seqs=job.batch_seqs * grown)

@@ -16,7 +16,7 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.plans.serving import KV, WEIGHTS, ServePlan, ServePlans
-from mowich.simulate.corrections import METRICS, Along, Class, length_scale, shipped
+from mowich.simulate.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped
 from mowich.simulate.engines import Columns, Served, architecture, columns, has_own
 from mowich.simulate.opcost import Costs, Shapes, shapes
 from mowich.simulate.serve import Engine, kv_B_per_sequence, memory_B
@@ -61,7 +61,7 @@ class Deployment:
     def along(self, metric: str) -> list[Along]:
         """ln factor of every plan, open along load and length."""
         if not self.is_corrected:
-            return [Along()] * len(self.plans)
+            return [UNCORRECTED] * len(self.plans)
         classes = [self.class_of(i, 1.0, 1024.0) for i in range(len(self.plans))]
         known = {one: shipped().along(metric, one) for one in dict.fromkeys(classes)}
         return [known[one] for one in classes]

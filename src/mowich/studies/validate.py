@@ -19,7 +19,7 @@ from mowich.errors import UserError, UserErrors, unknown
 from mowich.facts import Facts
 from mowich.files import read_text
 from mowich.shown import Rows
-from mowich.simulate.train import predict_step
+from mowich.simulate.train import OneStep, predict_step
 from mowich.simulate.tuned import HandTuned, has_kernels, predict_hand_tuned
 from mowich.studies import serving_validate
 from mowich.studies.ends import moves
@@ -150,11 +150,23 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
     usable = [row for row in rows if reasons[row["chip"]] is None]
     cases = iter(read_cases(usable, facts))
     results = []
+    steps: dict[object, OneStep] = {}  # several rows may repeat a run
     for row in rows:
         reason = reasons[row["chip"]]
         case = reason if reason is not None else next(cases)
-        results.append(_unsupported(row, case) if isinstance(case, str) else predict(case, facts))
+        if isinstance(case, str):
+            results.append(_unsupported(row, case))
+            continue
+        run = run_of(case)
+        if run not in steps:
+            steps[run] = predict_step(case.model, case.system, case.job, case.plan)
+        results.append(predict(case, facts, steps[run]))
     return Validation(path=shown, facts_hash=facts.hash(), rows=Rows(with_hand_tuned(results)))
+
+
+def run_of(case: Case) -> object:
+    """What cases that are the same run share. Good while the cases are kept: system and model are told by their identity."""
+    return (id(case.system), id(case.model), case.job, case.plan)
 
 
 def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
@@ -164,7 +176,7 @@ def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
     for row in rows:
         case = row.case
         if case is not None and row.measured is not None and has_kernels(case.system):
-            run = (id(case.system), case.model, case.job, case.plan)
+            run = run_of(case)
             found = known[run] = known.get(run) or predict_hand_tuned(case.model, case.system, case.job, case.plan)
             factor = case.measured_step_s / (found.step.total_s * case.job.tokens_per_step / found.step.tokens)
             figure = row.measured / factor if is_time(row.metric) else row.measured * factor
@@ -173,9 +185,9 @@ def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
     return tuple(out)
 
 
-def predict(case: Case, facts: Facts) -> Result:
-    """One case: the predicted step, scaled from the legal batch to the row's per token, in the row's own metric."""
-    step = predict_step(case.model, case.system, case.job, case.plan)
+def predict(case: Case, facts: Facts, step: OneStep | None = None) -> Result:
+    """One case: the predicted step (`step` where it is known), scaled from the legal batch to the row's per token, in the row's own metric."""
+    step = step or predict_step(case.model, case.system, case.job, case.plan)
     seconds = step.total_s * case.job.tokens_per_step / step.tokens
     ratio = seconds / case.measured_step_s
     width = half_width(step.breakdown, case.model, case.system, facts, case.inferred)

@@ -24,7 +24,7 @@ from mowich.requests import (
     Settings,
     note_answers,
     note_context,
-    read_count,
+    read_chips,
     read_job,
     read_serving,
     read_settings,
@@ -123,7 +123,7 @@ def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts:
 
     problems, notes = Problems(), cast("list[str]", [])
     chosen = _settings(ask.set, facts, problems)
-    count = read_count(ask.chips, "--chips", problems)
+    count = read_chips(ask.chips, problems)
     model: Model | None = None
     with problems.watch("MODEL"):
         model = model_of(ask.model)
@@ -150,7 +150,7 @@ def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts:
             "needs --chips", where="--equal", fix="--chips counts the first system's chips (units with --equal units)"
         )
     on = ask.on if isinstance(ask.on, str) else ",".join(ask.on)
-    systems = read_systems(on, None if count is None else int(count), chosen.facts, problems, equal=equal or "chips", single=isinstance(ask.on, str),
+    systems = read_systems(on, count, chosen.facts, problems, equal=equal or "chips", single=isinstance(ask.on, str),
                            stack=ask.stack)  # fmt: skip
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
@@ -161,7 +161,7 @@ def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts:
         note_context(model, job.seq, "--seq", notes.append)
     if serving is not None:
         note_answers(model, serving.prompt, serving.output, notes.append)
-    return Read(model=model, settings=chosen, systems=systems, chips=None if count is None else int(count), job=job, serving=serving, fixed=fixed,
+    return Read(model=model, settings=chosen, systems=systems, chips=count, job=job, serving=serving, fixed=fixed,
                 notes=notes)  # fmt: skip
 
 

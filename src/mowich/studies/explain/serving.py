@@ -61,12 +61,6 @@ def _job(inputs: Mapping[str, Any]) -> ServeJob:
                     cached=float(inputs.get("cached") or 0.0), accept=inputs.get("accept"))  # fmt: skip
 
 
-def plan_of(data: Mapping[str, Any]) -> ServePlan:
-    """A worker plan from a result."""
-    degrees = {k: int(data[k]) for k in ("tp", "pp", "dp", "cp", "ep")}
-    return ServePlan(**degrees, weights=str(data["precision"]), kv=str(data["kv"]))
-
-
 def chip_paths(d: Deployment) -> dict[str, tuple[str, ...]]:
     """Constant that the chip gives -> the facts behind it."""
     paths = d.system.paths
@@ -114,7 +108,7 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
     """The source of a serving row with a plan."""
     inputs, job = result["inputs"], _job(result["inputs"])
     term = str(inputs.get("price_term", "default"))
-    pair = [plan_of(row["decode"]), plan_of(row["prefill"])]
+    pair = [ServePlan.from_dict(row["decode"]), ServePlan.from_dict(row["prefill"])]
     plans = pair[:1] if pair[0] == pair[1] else pair
     together = row["mode"] == "aggregated"
     chips = int(row["chips_requested"])
@@ -212,7 +206,7 @@ def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
 def serve_fit(result: Result, at: Path, held: Mapping[str, Any], model: Model, facts: Facts) -> Source:
     """The source of one way of holding a served model: the result itself, or one of smallest_by_weights."""
     inputs = result["inputs"]
-    plan, chips, tokens = plan_of(held["plan"]), int(held["chips"]), float(inputs["kv_tokens"])
+    plan, chips, tokens = ServePlan.from_dict(held["plan"]), int(held["chips"]), float(inputs["kv_tokens"])
 
     def deployment(known: Facts) -> Deployment:
         return deploy(model, resolve(known, result["system_id"], chips=chips), result["engine"], [plan], known)
