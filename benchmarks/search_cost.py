@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mowich import facts, workloads
+from mowich import facts, models
 from mowich.machines.system import resolve
+from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob
-from mowich.simulate.search import search
-from mowich.workloads.model import as_trained
+from mowich.training.search import search
 
 CHIPS = (64, 256, 1024, 4096, 16384, 65536, 262144, 1_000_000)
 MODELS = (("llama-3.1-405b", "trn3"), ("deepseek-v3", "trn3"))
@@ -26,7 +26,7 @@ MODELS = (("llama-3.1-405b", "trn3"), ("deepseek-v3", "trn3"))
 def measure(model_name: str, system_name: str) -> list[tuple[int, int, float]]:
     """(chips, plans, CPU seconds) of each size."""
     known = facts.load()
-    model = as_trained(workloads.load(model_name))
+    model = as_trained(models.load(model_name))
     out = []
     for chips in CHIPS:
         system = resolve(known, system_name, chips=chips)

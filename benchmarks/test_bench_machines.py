@@ -13,7 +13,7 @@ from mowich.facts import load
 from mowich.machines import collectives, flows
 from mowich.machines.system import resolve
 from mowich.machines.topology import per_chip
-from mowich.simulate import faults
+from mowich.training import faults
 
 FACTS = load()
 ONE_GIB = np.array([2.0**30])

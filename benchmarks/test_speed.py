@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mowich import facts, workloads
+from mowich import facts, models
+from mowich.evidence.validate import validate
 from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob
-from mowich.simulate.search import search
-from mowich.studies.validate import validate
+from mowich.training.search import search
 
 SLACK = 2.5
 """Machines of continuous integration are slower and shared."""
@@ -52,7 +52,7 @@ def test_compare_two_dense_process(benchmark: Any) -> None:
 def test_search_plans_per_second(benchmark: Any) -> None:
     """All legal plans of DeepSeek-V3 on 16,384 Trainium3 chips; `plans_per_s` is in the table of extra information."""
     known = facts.load()
-    model, job = workloads.load("deepseek-v3"), TrainJob(tokens=15e12, seq=4096, batch_seqs=16384)
+    model, job = models.load("deepseek-v3"), TrainJob(tokens=15e12, seq=4096, batch_seqs=16384)
     system = resolve(known, "trn3", chips=16384)
     found = timed(benchmark, lambda: search(model, system, job), rounds=5, limit_s=0.5)
     rate = found.evaluated / benchmark.stats.stats.median

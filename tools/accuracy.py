@@ -18,9 +18,9 @@ from fit_training import HELD_OUT, classes_of
 from numpy.typing import NDArray
 from pages import write
 
+from mowich.evidence.scores import Result, Summary, Validation, left_out_file, summarise, worst
+from mowich.evidence.validate import validate
 from mowich.facts import load
-from mowich.studies.scores import Result, Summary, Validation, left_out_file, summarise, worst
-from mowich.studies.validate import validate
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 WORST = Path(__file__).with_name("worst_rows.yaml")

@@ -28,14 +28,14 @@ from typing import Any
 
 import numpy as np
 
-from mowich import facts, workloads
+from mowich import facts, models
 from mowich.errors import UserError
 from mowich.machines.system import System, resolve
+from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.plan import OFFLOADS, ORDERS, Plan, Plans, TrainJob, constant
-from mowich.simulate.search import memory, search, step_s_per_token
-from mowich.simulate.train import micro_batches
-from mowich.workloads.model import Model
+from mowich.training.search import memory, search, step_s_per_token
+from mowich.training.step import micro_batches
 
 CASES = (("turing-530B", "megatron-530b", 5128, 2520), ("megatron-1T", "megatron-1t", 4096, 4096))
 """(Calculon's name, ours, A100s, largest batch in sequences)."""
@@ -198,7 +198,7 @@ def row_of(model: Model, at: tuple[int, int, int, int], i: int) -> tuple[dict[st
 def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample: int, top: int) -> dict[str, Any]:
     """One case: counts, rates, optima."""
     known = facts.load()
-    model = workloads.load(ours)
+    model = models.load(ours)
     system = replace(resolve(known, "a100", chips=num, stack="megatron-2021"), host_Bps=HOST_BPS, host_B=HOST_B)
     mowich_space(model, system, num, 64)  # warm
     found = mowich_space(model, system, num, most)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pages import write
 
 from mowich.facts import load
-from mowich.report.claims import page
+from mowich.show.claims import page
 from mowich.studies.claims import claims, memory_table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "claims.md"

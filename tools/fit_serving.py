@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.evidence.serving_cases import Cases, class_of, gather
+from mowich.evidence.serving_checks import read_cases
+from mowich.evidence.serving_rows import ServingCase
+from mowich.evidence.serving_validate import predict
 from mowich.facts import load
 from mowich.facts.load import shipped
-from mowich.simulate.corrections import LEVELS, METRICS, Table, key, read
-from mowich.studies.serving_cases import Cases, class_of, gather
-from mowich.studies.serving_checks import read_cases
-from mowich.studies.serving_rows import ServingCase
-from mowich.studies.serving_validate import predict
+from mowich.serving.corrections import LEVELS, METRICS, Table, key, read
 from mowich.units import parse
 
 Floats = NDArray[np.float64]
@@ -301,7 +301,7 @@ def main() -> None:
         from accuracy import kept
         from serving_page import figures, page
 
-        from mowich.studies.scores import left_out_file
+        from mowich.evidence.scores import left_out_file
 
         now = shipped_now(cases)
         ratio = {name: {m: got[m] - p.measured[m] for m in METRICS} for name, got in (("in", now), ("out", out))}

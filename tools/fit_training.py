@@ -25,15 +25,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.evidence.residual import FEATURES, features
+from mowich.evidence.row_checks import Row
+from mowich.evidence.rows import Case, read_cases
+from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts, load
 from mowich.facts.load import shipped
 from mowich.machines.system import Efficiency, Stack, System
 from mowich.plans.plan import Plans
-from mowich.simulate.train import step_time
-from mowich.studies.residual import FEATURES, features
-from mowich.studies.row_checks import Row
-from mowich.studies.rows import Case, read_cases
-from mowich.studies.validate import published, read_csv
+from mowich.training.step import step_time
 
 Floats = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ from typing import Any
 from mowich import facts
 from mowich.facts import Facts
 from mowich.fleets.problem import Rates, read_problem, read_rates, write_rates
-from mowich.report.html import PAGES, render
+from mowich.show.html import PAGES, render
 from mowich.studies.fleet import fleet, rates
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,10 +8,10 @@ from pathlib import Path
 from pages import write
 
 from mowich.facts import load
-from mowich.report.machines import share
-from mowich.simulate import faults
-from mowich.simulate.longrun import REPLICA_CHIPS, SPARE_SHARE
+from mowich.show.machines import share
 from mowich.studies.goodput import published_runs
+from mowich.training import faults
+from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)

@@ -3,7 +3,7 @@
     python tools/kernel_factor.py        renews the figures of docs/tables.md between their marks; about a minute
 
 Measured over hand-tuned time of every published Trainium run, then two ways to predict a step as shipped, each fitted without a fifth of the groups
-(chip, model, precision, task) and without whole sources, folds as in `fit_training.py`: the formulas of `simulate.train` with the constants of
+(chip, model, precision, task) and without whole sources, folds as in `fit_training.py`: the formulas of `training.step` with the constants of
 `facts/training` that only Trainium reads, and operators by the kernel tables with the same constants or with the factor alone.
 """
 
@@ -19,14 +19,14 @@ import fit_training as ft
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.evidence.rows import Case
+from mowich.evidence.scores import Result
+from mowich.evidence.validate import validate
 from mowich.facts import Facts, load
 from mowich.machines.system import System
+from mowich.operators.kernels import Kernels
 from mowich.plans.plan import Plans
-from mowich.simulate.kernels import Kernels
-from mowich.simulate.train import step_time
-from mowich.studies.rows import Case
-from mowich.studies.scores import Result
-from mowich.studies.validate import validate
+from mowich.training.step import step_time
 
 Floats = NDArray[np.float64]
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tables.md"

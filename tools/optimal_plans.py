@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pages import write
 
-from mowich import facts, workloads
+from mowich import facts, models
 from mowich.machines.system import resolve
+from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob
 from mowich.studies.compare import Ask, solve
 from mowich.studies.trade import Why, why
 from mowich.units import show_gib
-from mowich.workloads.model import as_trained
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "optimal-plans.md"
 SYSTEMS = ("trn2", "trn3", "trn3-gen1", "trn4", "ironwood", "gb300")
@@ -33,7 +33,7 @@ def section(name: str) -> str:
     """One system."""
     known = facts.load()
     system = resolve(known, name, chips=CHIPS)
-    ask = Ask(name=name, system_id=system.id, chips=CHIPS, stack=None, model=as_trained(workloads.load("deepseek-v3")), facts=known,
+    ask = Ask(name=name, system_id=system.id, chips=CHIPS, stack=None, model=as_trained(models.load("deepseek-v3")), facts=known,
               job=TrainJob(tokens=15e12, seq=4096, batch_seqs=16384), term="default")  # fmt: skip
     row, reasons = solve(ask, fixed={})[0], why(ask)
     total = row.step_s.value or 1.0

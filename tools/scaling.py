@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from pages import write
 
+from mowich.evidence.rows import Case, read_cases
+from mowich.evidence.scores import Result
+from mowich.evidence.validate import predict, published, read_csv, validate
 from mowich.facts import load
-from mowich.studies.rows import Case, read_cases
-from mowich.studies.scores import Result
-from mowich.studies.validate import predict, published, read_csv, validate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PANELS = (

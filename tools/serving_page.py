@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.studies.serving_rows import ServingCase
+from mowich.evidence.serving_rows import ServingCase
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ tokens/s per chip is users x output / (TTFT + (output - 1) TPOT) / chips on both
 the closed loop included, ten requests a user (thirty for one campaign); above 64 users admission limits that no row states make it longer than predicted.
 Intervals: 90% of held-out rows lie inside by construction of the width, so the column shows where that share comes from.
 
-Repairs, exclusions and their reasons, by the content of rows: `facts/published/serving_notes.yaml`, `studies/serving_checks.py`. Rows excluded there are not in these figures.
+Repairs, exclusions and their reasons, by the content of rows: `facts/published/serving_notes.yaml`, `evidence/serving_checks.py`. Rows excluded there are not in these figures.
 """
 
 
@@ -50,7 +50,7 @@ WHAT = {"tpot": "time per token", "ttft": "time to first token", "tok/s": "token
 
 
 def figures(outside: Mapping[str, Floats], covered: Mapping[str, Floats]) -> list[dict[str, object]]:
-    """The entries of `mowich.studies.scores.LeftOut` of all serving rows; arguments as in `page`."""
+    """The entries of `mowich.evidence.scores.LeftOut` of all serving rows; arguments as in `page`."""
     out: list[dict[str, object]] = []
     for metric, words in WHAT.items():
         r = outside[metric][~np.isnan(outside[metric])]

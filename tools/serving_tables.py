@@ -3,7 +3,7 @@
     python tools/serving_tables.py CSV        (../shared/truth/serving_calibration.csv, or rows of your own in that form)
 
 For each row of Trainium 1, Inferentia2 (the same NeuronCore) and Trainium 2 with 16-bit weights, a step is predicted twice without corrections: matrix products and decode attention from the
-constants of `facts/serving`, and from `mowich.tables`. Each side gets the factor on these operators, and then also on the fixed time per layer, that suits it
+constants of `facts/serving`, and from `mowich.operators.tables`. Each side gets the factor on these operators, and then also on the fixed time per layer, that suits it
 best: what is left is what its shape gets wrong. Prompts: measured TTFT over the tables' time of the prompt's matrix products and attention.
 """
 
@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.evidence.serving_cases import Cases, gather
+from mowich.evidence.serving_checks import read_cases
+from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import load
-from mowich.simulate.serve import Steady
-from mowich.studies.serving_cases import Cases, gather
-from mowich.studies.serving_checks import read_cases
-from mowich.studies.serving_rows import ServingCase
-from mowich.tables import operator_s
-from mowich.workloads import ops
+from mowich.models import ops
+from mowich.operators.tables import operator_s
+from mowich.serving.steady import Steady
 
 CHIPS = {"trainium1": "trainium1", "inferentia2": "trainium1", "trainium2": "trainium2"}
 """Chip of a row -> chip of the tables."""

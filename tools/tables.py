@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mowich.facts import load
+from mowich.operators.tables import OPERATORS, operator_s
 from mowich.studies.kernel_tables import GENERATIONS, Sweep, Timer, scopes, sweeps
-from mowich.tables import OPERATORS, operator_s
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tables.md"
@@ -92,7 +92,7 @@ def others() -> list[str]:
               ("moe_gemm", (8, 16, 4096, 4096)),
               ("attention_prefill", (2, 2048, 0, 128)), ("attention_prefill", (2, 2048, 4096, 128)), ("attention_decode", (16, 8, 8192, 128)),
               ("attention_decode", (16, 8, 512, 128)), ("rmsnorm", (2048, 4096)), ("softmax", (2048, 4096)), ("add", (2048, 4096)), ("adamw", (8388608,))]  # fmt: skip
-    from mowich.tables import read
+    from mowich.operators.tables import read
 
     lines = []
     for op, shape in chosen:

@@ -15,35 +15,35 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from mowich import asked, workloads
+from mowich import asked, models
 from mowich import facts as _facts
 from mowich.errors import Problems, UserError, unknown
+from mowich.evidence import validate as _validate
+from mowich.evidence.scores import Validation
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.models import Model
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.studies import compare as _compare
 from mowich.studies import explain as _explain
 from mowich.studies import fleet as _fleet
 from mowich.studies import sweep as _sweep
 from mowich.studies import trade as _trade
-from mowich.studies import validate as _validate
 from mowich.studies.compare import Ask, Comparison, PlanList, Row
 from mowich.studies.explain import Explanation
 from mowich.studies.fleet import Fleet
-from mowich.studies.scores import Validation
 from mowich.studies.sweep import Sweep
 from mowich.studies.trade import Why
-from mowich.workloads import Model
 
 if TYPE_CHECKING:
     from mowich.nki import Result
-    from mowich.simulate.serving_search import ServeJob
+    from mowich.serving.search import ServeJob
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
-    from mowich.studies.parts import Parts
     from mowich.studies.power import PowerRow
-    from mowich.studies.serve_plan import ServeResult
+    from mowich.studies.serving_plan import ServeResult
+    from mowich.studies.sweep_store import Parts
     from mowich.studies.system_run import SystemRun
     from mowich.studies.traffic import TrafficResult
 
@@ -59,7 +59,7 @@ prompts in the prefix cache, 0.6 or "60%", "accept": tokens kept per speculative
 
 def load(model: str) -> Model:
     """A built-in name, a Hugging Face `config.json` or a directory holding one -> Model."""
-    return workloads.load(model)
+    return models.load(model)
 
 
 def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
@@ -149,12 +149,12 @@ def compare(model: str | Model, systems: Sequence[str | System], *, train: Train
     known, chips = facts or _facts.load(), asked.chips(chips, "chips")
     names = _systems(systems, chips, known, equal=equal, stack=stack)
     if serve is not None:
-        from mowich.studies import serve_plan
+        from mowich.studies import serving_plan
 
         if equal != "chips":
             raise UserError("serving compares on equal chips", where="equal", given=equal)
         job, engine = _serving(serve)
-        return serve_plan.compare(_model(model), names, job=job, facts=known, chips=chips, engine=engine, fixed=serve_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
+        return serving_plan.compare(_model(model), names, job=job, facts=known, chips=chips, engine=engine, fixed=serving_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
     assert train is not None
     return _compare.compare(
         _model(model),
@@ -181,10 +181,10 @@ def plan(model: str | Model, on: str | System, *, train: Train | None = None, se
     _one_job(train, serve, stack)
     known, chips, top = facts or _facts.load(), asked.chips(chips, "chips"), asked.top(top, "top")
     if serve is not None:
-        from mowich.studies import serve_plan
+        from mowich.studies import serving_plan
 
         job, engine = _serving(serve)
-        return serve_plan.plan(_model(model), _name(on), job=job, facts=known, chips=chips, engine=engine, top=top, fixed=serve_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
+        return serving_plan.plan(_model(model), _name(on), job=job, facts=known, chips=chips, engine=engine, top=top, fixed=serving_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
     assert train is not None
     return _compare.plan(
         _model(model),
@@ -239,7 +239,7 @@ def sweep(scenario: str | Path, *, out: str | Path | None = None, vary: Mapping[
     if out is None:
         grid = _sweep.read(scenario, known, vary=vary, stack=stack)
         return _sweep.sweep(grid, known, term=term, stack=stack, executor=executor, tasks=tasks)
-    from mowich.studies.parts import sweep_to
+    from mowich.studies.sweep_store import sweep_to
 
     grid = _sweep.read(scenario, known, vary=vary, most=_sweep.MAX_STORED, stack=stack)
     return sweep_to(Path(out), grid, known, term=term, stack=stack, executor=executor, workers=tasks)
@@ -256,8 +256,8 @@ def fit(model: str | Model, on: str | System, *, train: Train | None = None, kv:
             raise UserError(f"is an option of {'serving' if name == 'engine' else 'training'}", where=name, given=given)
     if train is not None:
         return plan(model, on, train=train, chips=chips, top=1, fixed=fixed, stack=stack, facts=facts).rows[0].feasible
-    from mowich.studies.serve_fit import fit_serving
-    from mowich.studies.serve_plan import parse_serving
+    from mowich.studies.serving_fit import fit_serving
+    from mowich.studies.serving_plan import parse_serving
 
     chips, tokens, choices = asked.chips(chips, "chips"), asked.count(kv, "kv", maximum=asked.LONGEST_SERVED), parse_serving(fixed or {})  # fmt: skip
     problems = Problems()
@@ -307,8 +307,8 @@ def collective(kind: str, on: str, *, sizes: Sequence[int | str], group: int | N
 def goodput(on: str, *, days: float = 90.0, step_s: float = 5.0, spare_share: float = 0.02, replica: int | None = None, checkpoint_s: float | None = None,
             strategies: Sequence[str] | None = None, samples: int = 1000, seed: int = 0, facts: Facts | None = None) -> GoodputStudy:  # fmt: skip
     """Goodput of a long run by way of surviving failures ("sync", "async", "memory", "elastic"; None: all): formula, Monte Carlo and range."""
-    from mowich.simulate.faults import STRATEGIES
     from mowich.studies import goodput as study
+    from mowich.training.faults import STRATEGIES
 
     return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, strategies=STRATEGIES if strategies is None else strategies, spare_share=spare_share, replica=asked.chips(replica, "replica"), checkpoint_s=checkpoint_s, samples=samples,
                          seed=seed)  # fmt: skip

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from mowich.errors import Problems, UserError, unknown
 from mowich.machines.system import resolve
+from mowich.models.task import parse_task
 from mowich.plans.plan import TrainJob
 from mowich.units import parse, parse_batch, parse_count
-from mowich.workloads.task import parse_task
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
-    from mowich.simulate.serving_search import ServeJob
+    from mowich.serving.search import ServeJob
 
 Place = Callable[[str], str]
 LONGEST = 1e9
@@ -130,7 +130,7 @@ def train(tokens: object, seq: object, batch: object, problems: Problems, place:
 def serve(isl: object, osl: object, problems: Problems, place: Place = flag, *, ttft: object = None, tpot: object = None, cached: object = None,
           accept: object = None, engine: object = None) -> ServeJob | None:  # fmt: skip
     """The serving job, or None when a length is wrong or missing; the engine is checked too."""
-    from mowich.simulate.serving_search import ServeJob
+    from mowich.serving.search import ServeJob
 
     lengths: dict[str, float] = {}
     for name, length in (("isl", isl), ("osl", osl)):
@@ -159,7 +159,7 @@ def serve(isl: object, osl: object, problems: Problems, place: Place = flag, *, 
 
 def check_engine(engine: object, problems: Problems, where: str) -> None:
     """Add a problem for serving software that is not known."""
-    from mowich.simulate.engines import ENGINES
+    from mowich.serving.engines import ENGINES
 
     if engine is not None and engine not in ENGINES:
         problems.found.append(unknown("engine", str(engine), ENGINES, where=where))

@@ -17,9 +17,9 @@ from mowich.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
+    from mowich.models.model import Model
     from mowich.plans.plan import TrainJob
-    from mowich.simulate.serving_search import ServeJob
-    from mowich.workloads.model import Model
+    from mowich.serving.search import ServeJob
 
 
 @dataclass(slots=True)
@@ -173,7 +173,7 @@ def read_systems(
 
 
 def read_model(name: str, problems: Problems) -> Model | None:
-    from mowich.workloads import load
+    from mowich.models import load
 
     with problems.watch("MODEL"):
         return load(name)

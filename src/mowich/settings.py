@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.facts import Facts, fields
 from mowich.machines.system import machine_id
-from mowich.simulate import longrun
+from mowich.training import longrun
 from mowich.units import parse_count
 
 KEYS = ("plan.tp", "plan.pp", "plan.ep", "plan.precision", "plan.recompute", "prices.term", "prices.trn3", "power.trn3", "site.pue", "site.electricity",

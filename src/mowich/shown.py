@@ -77,7 +77,7 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Drawer(Protocol):
-    """What draws results: `mowich.report.notebook` is one."""
+    """What draws results: `mowich.show.notebook` is one."""
 
     def html(self, result: Any, /) -> str: ...
     def plot(self, result: Any, which: int | str, /) -> Any: ...

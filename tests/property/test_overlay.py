@@ -14,9 +14,9 @@ from mowich.errors import UserError
 from mowich.facts import load
 from mowich.facts.load import shipped
 from mowich.machines.system import resolve
+from mowich.models import load as load_model
 from mowich.plans.plan import TrainJob
 from mowich.studies.compare import compare
-from mowich.workloads import load as load_model
 
 MODEL = load_model("llama-3.1-8b")
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=128)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mowich.plans import schedules
 from mowich.plans.plan import SCHEDULES, Plan, Plans
-from mowich.simulate.pipeline import Timeline, Times, play
+from mowich.training.pipeline import Timeline, Times, play
 
 CASES = [(name, 3 if name == "interleaved" else 1) for name in SCHEDULES]
 

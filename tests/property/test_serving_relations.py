@@ -14,9 +14,9 @@ import pytest
 
 from mowich.facts import Facts, load
 from mowich.machines.system import System, resolve
-from mowich.simulate.serving_search import ServeJob
-from mowich.studies.serve_plan import compare
-from mowich.workloads import load as load_model
+from mowich.models import load as load_model
+from mowich.serving.search import ServeJob
+from mowich.studies.serving_plan import compare
 
 FACTS = load()
 MODELS = (

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from mowich.facts import load
 from mowich.machines import collectives
 from mowich.machines.system import System, resolve
+from mowich.models import Model
+from mowich.models import load as load_model
+from mowich.models.model import as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.train import PARTS, micro_batches, predict_step, step_time
-from mowich.workloads import Model
-from mowich.workloads import load as load_model
-from mowich.workloads.model import as_trained
+from mowich.training.step import PARTS, micro_batches, predict_step, step_time
 
 FACTS = load()
 CASES = [

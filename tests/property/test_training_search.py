@@ -15,11 +15,11 @@ import pytest
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts, load
 from mowich.machines.system import System, resolve
+from mowich.models import load as load_model
+from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.enumerate import MICRO_BATCHES, divisors, tp_degrees
 from mowich.plans.plan import RECOMPUTE, TrainJob, parse_fixed
-from mowich.simulate.search import Candidate, search
-from mowich.workloads import load as load_model
-from mowich.workloads.model import Model, Moe, as_trained
+from mowich.training.search import Candidate, search
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b", "qwen3-next-80b-a3b")  # fmt: skip
 """Dense, mixtures of experts, latent attention, recurrent layers."""

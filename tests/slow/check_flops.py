@@ -49,7 +49,7 @@ def torch_count(data: dict[str, Any], seq: int) -> float:
 
 def executed(model: Any, seq: int) -> float:
     """Mowich's count per token of what that run executes."""
-    from mowich.workloads.model import Layer, Moe
+    from mowich.models.model import Layer, Moe
 
     def core(layer: Layer) -> float:
         r, a = layer.recurrent, layer.attention
@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
         print("skipped: torch and transformers are not installed")
         return 0
     transformers.logging.set_verbosity_error()
-    from mowich.workloads.config import read_config
+    from mowich.models.config import read_config
 
     files = [Path(a) for a in arguments if not a.startswith("--")] or [FIXTURES / f"{name}.json" for name in NAMES]
     rows = []

@@ -45,7 +45,7 @@ def build(data: dict[str, Any]) -> tuple[Any, Any]:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM
 
-    from mowich.workloads.config import WRAPPERS
+    from mowich.models.config import WRAPPERS
 
     text = dict(data)
     if isinstance(data.get("text_config"), dict):
@@ -96,8 +96,8 @@ def _step(data: dict[str, Any]) -> dict[str, Any]:
 
 def builtin_rows() -> list[tuple[str, str, int | None, int | str]]:
     """Built-in models that are stated in the words of a Hugging Face config, compared the same way."""
-    from mowich.workloads import load, names
-    from mowich.workloads.builtin import config_of
+    from mowich.models import load, names
+    from mowich.models.builtin import config_of
 
     rows: list[tuple[str, str, int | None, int | str]] = []
     for name in names():
@@ -125,7 +125,7 @@ def main(arguments: list[str]) -> int:
         return 0
     transformers.logging.set_verbosity_error()
     from mowich.errors import UserError
-    from mowich.workloads.config import read_config
+    from mowich.models.config import read_config
 
     write = "--write" in arguments
     files = [Path(a) for a in arguments if not a.startswith("--")]

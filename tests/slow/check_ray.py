@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 from mowich.facts import load
-from mowich.studies.parts import MANIFEST, sweep_to
 from mowich.studies.sweep import MAX_STORED, read
+from mowich.studies.sweep_store import MANIFEST, sweep_to
 
 SCENARIO = Path(__file__).with_name("sweep_small.yaml")
 PORT, CLIENT_PORT = 26379, 26001

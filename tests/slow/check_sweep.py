@@ -92,7 +92,7 @@ def main() -> int:
 def same(folder: Path, scenario: Path, draw: random.Random) -> None:
     """Some parts computed again, here and in one process."""
     from mowich.facts import load
-    from mowich.studies import parts as study
+    from mowich.studies import sweep_store as study
     from mowich.studies.sweep import MAX_STORED, read
 
     facts = load()

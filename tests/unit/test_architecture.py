@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "mowich"
 PAGE = ROOT / "docs" / "architecture.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 NAMED = re.compile(r"`([\w.][\w./<>-]*(?:/[\w<>.-]+|\.(?:py|yaml|csv|md|cff)))(?::(\w+))?`")
-"""A path, and perhaps a name in that file: `simulate/train.py:step_time`, `facts/systems`, `.importlinter` is none."""
+"""A path, and perhaps a name in that file: `training/step.py:step_time`, `facts/systems`, `.importlinter` is none."""
 
 
 def contract(name: str) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import pytest
 from mowich import cli
 from mowich.facts import Facts
 from mowich.facts.entries import entries
-from mowich.report.claims import value_text
+from mowich.show.claims import value_text
 from mowich.studies import claims as study
 
 

@@ -7,11 +7,11 @@ import pytest
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models import load
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare, equal_chips, plan
 from mowich.studies.fit import fit
-from mowich.workloads import load
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
 
@@ -104,8 +104,8 @@ def test_idle_chips_are_counted_and_paid_for(facts: Facts) -> None:
 
 
 def test_overlapping_rows_are_marked_and_not_ranked(facts: Facts) -> None:
-    from mowich.report.table import Style
-    from mowich.report.text import compare_text
+    from mowich.show.table import Style
+    from mowich.show.text import compare_text
 
     found = on(facts, "h100", "h200", "a100")
     h100, h200, a100 = found.rows
@@ -118,8 +118,8 @@ def test_overlapping_rows_are_marked_and_not_ranked(facts: Facts) -> None:
 
 def test_the_hand_tuned_line_says_what_no_table_covers(facts: Facts) -> None:
     """Trainium4 has no tables, and no table reaches all of a step: the reader is told the share, and where each term is named."""
-    from mowich.report.table import Style
-    from mowich.report.text import compare_text
+    from mowich.show.table import Style
+    from mowich.show.text import compare_text
 
     found = on(facts, "trn3", "trn4", chips=256, model="deepseek-v3")
     some, none = (row.hand_tuned_step_s for row in found.rows)

@@ -10,11 +10,11 @@ import pytest
 
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models import load
+from mowich.models.model import as_trained
 from mowich.plans.plan import Plan, TrainJob
-from mowich.simulate.train import predict_step
-from mowich.studies.ends import ends, moves, stack
-from mowich.workloads import load
-from mowich.workloads.model import as_trained
+from mowich.training.sensitivity import ends, moves, stack
+from mowich.training.step import predict_step
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=1024)
 DENSE = Plan(tp=4, sp=True, pp=2, dp=8, zero=3, micro_batch=2, recompute="selective")

@@ -8,11 +8,11 @@ import pytest
 from mowich.errors import EXIT_BAD_INPUT, EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models import load
 from mowich.plans import schedules
 from mowich.plans.enumerate import divisors, every_dp, legal_plans, tp_degrees
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob, pack, parse_fixed
-from mowich.simulate.train import micro_batches
-from mowich.workloads import load
+from mowich.training.step import micro_batches
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
 

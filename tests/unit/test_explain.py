@@ -14,15 +14,15 @@ import mowich
 from mowich.errors import UserError
 from mowich.estimate import Term
 from mowich.facts import Facts
+from mowich.models import load
 from mowich.plans.plan import TrainJob
-from mowich.report.explain import explain_text
-from mowich.report.table import Style
+from mowich.show.explain import explain_text
+from mowich.show.table import Style
 from mowich.studies.compare import compare
 from mowich.studies.explain import Explainer, Explanation, explain, metrics
 from mowich.studies.explain.formula import evaluate, names
 from mowich.studies.explain.training import TERMS_OF_PART
 from mowich.studies.sweep import read, sweep
-from mowich.workloads import load
 
 MODEL = load("deepseek-v3")
 METRICS = ("step_s", "memory_B", "mfu", "tokens_per_s_per_chip", "usd_per_mtok", "J_per_token", "days", "goodput", "breakeven_usd_per_chip_h",
@@ -262,7 +262,7 @@ def test_formulas_are_arithmetic_and_nothing_else() -> None:
 
 
 def test_every_part_of_a_step_has_terms() -> None:
-    from mowich.simulate.train import PARTS
+    from mowich.training.step import PARTS
 
     assert set(TERMS_OF_PART) == set(PARTS)
 

@@ -16,8 +16,8 @@ import pytest
 
 from mowich import cli
 from mowich.errors import UserError
+from mowich.evidence import validate
 from mowich.facts import Facts
-from mowich.studies import validate
 from mowich.studies.explain import Explainer, metrics, tree
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from mowich import cli
 from mowich.facts import Facts, load
-from mowich.simulate import faults
-from mowich.simulate.faults import STRATEGIES, Job, Rates, Strategy
 from mowich.studies.goodput import goodput, published_runs
+from mowich.training import faults
+from mowich.training.faults import STRATEGIES, Job, Rates, Strategy
 
 JOB = Job(chips=16384, step_s=5.0, days=54.0, spare_share=0.02, unit_chips=8, replica_chips=1024)
 FACTS = load()

@@ -18,8 +18,8 @@ from mowich.facts import Facts
 from mowich.facts import load as load_facts
 from mowich.files import LIMIT_B, MAX_DEPTH, MAX_DIGITS, check_yaml, parse_json, parse_yaml
 from mowich.fleets.problem import read_problem, read_rates
+from mowich.models import load as load_model
 from mowich.studies import sweep, traffic
-from mowich.workloads import load as load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_S = 1.0
@@ -180,7 +180,7 @@ def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
     """What a first command imports is no part of the second."""
-    import mowich.report.html
+    import mowich.show.html
     import mowich.studies.fleet  # noqa: F401
 
     for args in (["facts", "check"], ["model", "no-such-model"]):

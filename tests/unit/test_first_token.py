@@ -13,12 +13,12 @@ import pytest
 
 from mowich.facts import load
 from mowich.machines.system import resolve
+from mowich.models import load as load_model
 from mowich.plans.serving import ServePlan
-from mowich.simulate.engines import ENGINES
-from mowich.simulate.serve import Load, closed_loop
+from mowich.serving.engines import ENGINES
+from mowich.serving.steady import Load, closed_loop
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import traffic
-from mowich.workloads import load as load_model
 
 FACTS = load()
 

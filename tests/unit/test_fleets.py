@@ -18,12 +18,12 @@ from mowich.fleets.answer import Robustness, _over, flips, robustness, solve
 from mowich.fleets.check import violations
 from mowich.fleets.problem import period_labels, read_problem, read_rates, write_rates
 from mowich.fleets.solve import formulate, optimise
-from mowich.report.fleet import _mixing, dearer, dollars, fleet_text
-from mowich.report.table import Style
-from mowich.simulate.serving_search import ServeJob
-from mowich.studies import serve_plan
+from mowich.models import load
+from mowich.serving.search import ServeJob
+from mowich.show.fleet import _mixing, dearer, dollars, fleet_text
+from mowich.show.table import Style
+from mowich.studies import serving_plan
 from mowich.studies.fleet import Fleet, rate
-from mowich.workloads import load
 
 
 def test_serving_takes_the_cheaper_token() -> None:
@@ -402,7 +402,7 @@ def test_serving_speeds_count_idle_chips_once() -> None:
     p = read_problem("s.yaml", known, text=text)
     task, on_h100 = p.tasks[0], next(c for c in p.choices if c.name == "h100")
     job = ServeJob(prompt=1000, output=200)
-    row = serve_plan.plan(load("llama-3.1-70b"), "h100", job=job, facts=known, chips=7, top=1).rows[0]
+    row = serving_plan.plan(load("llama-3.1-70b"), "h100", job=job, facts=known, chips=7, top=1).rows[0]
     assert row.chips_idle > 0
     assert rate(task, on_h100, known).tokens_per_s_per_chip.value == row.tokens_per_s_per_chip.value
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from mowich.estimate import Notes
+from mowich.evidence.rows import read_cases
+from mowich.evidence.validate import predict as predict_case
+from mowich.evidence.validate import published, read_csv, with_hand_tuned
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, resolve
+from mowich.models.builtin import builtin
+from mowich.operators.kernels import ROW, Kernels
+from mowich.operators.tables import operator_s
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.kernels import ROW, Kernels
-from mowich.simulate.train import predict_step, step_time
-from mowich.simulate.tuned import has_kernels, predict_hand_tuned
-from mowich.studies.rows import read_cases
-from mowich.studies.validate import predict as predict_case
-from mowich.studies.validate import published, read_csv, with_hand_tuned
-from mowich.tables import operator_s
-from mowich.workloads.builtin import builtin
+from mowich.training.step import predict_step, step_time
+from mowich.training.tuned import has_kernels, predict_hand_tuned
 
 BF16, FP8, MXFP8 = (float(PRECISIONS.index(name)) for name in ("bf16", "fp8", "mxfp8"))
 JOB = TrainJob(tokens=1e9, seq=4096, batch_seqs=64)

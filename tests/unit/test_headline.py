@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 import mowich
 from mowich import cli
 from mowich.economics import money
+from mowich.evidence.scores import left_out
 from mowich.facts import Facts
-from mowich.report.html import PAGES, render
-from mowich.studies.scores import left_out
+from mowich.show.html import PAGES, render
 from mowich.web.server import Options, create_app
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,14 +17,14 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.report.charts import tornado
-from mowich.report.charts import turning as turning_picture
-from mowich.report.command import command_of
-from mowich.report.html import PAGES, render
+from mowich.models import load
+from mowich.show.charts import tornado
+from mowich.show.charts import turning as turning_picture
+from mowich.show.command import command_of
+from mowich.show.html import PAGES, render
 from mowich.studies.explain import Explainer
+from mowich.studies.flip_points import turning
 from mowich.studies.scaling import scaling
-from mowich.studies.turning import turning
-from mowich.workloads import load
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 

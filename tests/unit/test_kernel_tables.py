@@ -8,9 +8,9 @@ import pytest
 
 from mowich import cli
 from mowich.errors import EXIT_CHECK_FAILED, UserError
+from mowich.operators.tables import OPERATORS, Row, operator_s, read, write
 from mowich.studies import kernel_tables as study
 from mowich.studies.kernel_tables import Sweep, Timer
-from mowich.tables import OPERATORS, Row, operator_s, read, write
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 CHIPS = ("trainium1", "trainium2", "trainium3")

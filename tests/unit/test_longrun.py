@@ -17,11 +17,11 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.estimate import Notes, exact
 from mowich.facts import load
-from mowich.simulate import faults, longrun
-from mowich.simulate.faults import STRATEGIES, Job, Rates
-from mowich.simulate.longrun import CHOSEN, kept, survival
 from mowich.studies.explain import Explainer
 from mowich.studies.goodput import goodput as study
+from mowich.training import faults, longrun
+from mowich.training.faults import STRATEGIES, Job, Rates
+from mowich.training.longrun import CHOSEN, kept, survival
 
 FACTS = load()
 SYSTEMS = ("trn1", "trn2", "trn3-gen2", "trn4", "tpu-v5p", "ironwood", "h100", "gb300", "gh200")
@@ -260,7 +260,7 @@ def test_a_way_that_does_not_exist_is_refused_in_one_line(verb: str, capsys: pyt
 
 
 def test_a_page_names_the_way() -> None:
-    from mowich.report.pages.training import compare_page
+    from mowich.show.pages.training import compare_page
 
     found = mowich.compare("llama-3.1-8b", ["trn3"], train=TRAIN, chips=256)
     [table] = [t for t in compare_page(found.to_dict()).tables if t.title == "Answers"]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mowich.errors import UserError
+from mowich.evidence import measured
 from mowich.facts import load
 from mowich.machines.system import resolve
+from mowich.models import load as load_model
 from mowich.plans.serving import ServePlan
-from mowich.studies import measured
 from mowich.studies.serving import deploy
-from mowich.workloads import load as load_model
 
 FACTS = load()
 

@@ -7,10 +7,10 @@ import pytest
 
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models import load
+from mowich.models.model import Attention, Layer, Mlp, Model
 from mowich.plans.memory import dense_params_per_device, expert_params_per_device, in_flight, memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.workloads import load
-from mowich.workloads.model import Attention, Layer, Mlp, Model
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.1-405b", "deepseek-v3", "qwen3-235b-a22b", "mixtral-8x7b"])

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from mowich.evidence.rows import Case, read_cases
+from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models.builtin import builtin
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.train import micro_batches
-from mowich.studies.rows import Case, read_cases
-from mowich.studies.validate import published, read_csv
-from mowich.workloads.builtin import builtin
+from mowich.training.step import micro_batches
 
 NOT_MET = {
     "M01134": "the layout of a 700B mixture's experts is not stated",

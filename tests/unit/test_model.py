@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mowich.workloads import Attention, Layer, Mlp, Model, Moe, load
-from mowich.workloads.view import model_view
+from mowich.models import Attention, Layer, Mlp, Model, Moe, load
+from mowich.models.view import model_view
 
 
 def gqa(**kwargs: object) -> Attention:

@@ -99,7 +99,7 @@ def test_pictures_carry_everything_that_they_need(results: dict[str, Any], kind:
     assert shown.startswith("<p><b>")
     assert 'sandbox="allow-scripts"' in shown
     document = picture.html()
-    own = document.replace((ROOT / "src/mowich/report/static/echarts.min.js").read_text(encoding="utf-8"), "")
+    own = document.replace((ROOT / "src/mowich/show/static/echarts.min.js").read_text(encoding="utf-8"), "")
     assert not re.search(r'(?:src|href)="|https?://', own)
     assert "<details><summary>Numbers</summary><table>" in document
     assert "aria-label" in document
@@ -156,9 +156,9 @@ def test_naming_what_draws_results_loads_no_report() -> None:
     code = (
         "import sys, mowich; before = {m for m in sys.modules if m.startswith('mowich')};"
         "from mowich.shown import Shown;"
-        "print(sorted(before), 'mowich.report.notebook' in sys.modules);"
+        "print(sorted(before), 'mowich.show.notebook' in sys.modules);"
         "found = type('Found', (Shown,), {'to_dict': lambda self: {'schema': 'none', 'x': 2.0}, 'rows': lambda self: [{'x': 2.0}]})();"
-        "print(found._repr_html_().count('<td>'), 'mowich.report.notebook' in sys.modules)"
+        "print(found._repr_html_().count('<td>'), 'mowich.show.notebook' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
     assert found.splitlines() == ["['mowich', 'mowich.shown', 'mowich.version'] False", "1 True"]

@@ -41,7 +41,7 @@ def test_every_cell_runs_and_shows_itself_without_the_network(
     monkeypatch.setattr(sys, "path", [*sys.path])
     ran = run(path)
     assert len(ran) > 3
-    library = (ROOT / "src/mowich/report/static/echarts.min.js").read_text(encoding="utf-8")
+    library = (ROOT / "src/mowich/show/static/echarts.min.js").read_text(encoding="utf-8")
     for _, value in ran:
         shown = html.unescape(getattr(value, "_repr_html_", lambda: "")()).replace(library, "")
         assert not re.search(r'(?:src|href)="|https?://', re.sub(r"<pre>.*</pre>", "", shown, flags=re.DOTALL))

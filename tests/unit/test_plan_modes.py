@@ -11,14 +11,14 @@ import pytest
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.models import load
+from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import host_memory_B, memory_B
 from mowich.plans.plan import ORDERS, SCHEDULES, Plan, Plans, TrainJob, parse_fixed
-from mowich.simulate.search import memory, search
-from mowich.simulate.train import micro_batches, predict_step
-from mowich.workloads import load
-from mowich.workloads.model import Model
+from mowich.training.search import memory, search
+from mowich.training.step import micro_batches, predict_step
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
 

@@ -8,12 +8,13 @@ import pytest
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, System, resolve
+from mowich.models.builtin import builtin
+from mowich.operators.kernels import Kernels
 from mowich.plans.plan import TrainJob
 from mowich.plans.serving import WEIGHTS, ServePlan, ServePlans
-from mowich.simulate import engines, opcost
-from mowich.simulate.kernels import Kernels
-from mowich.simulate.train import gemm_s, head_times, rates
-from mowich.workloads.builtin import builtin
+from mowich.serving import engines
+from mowich.serving import step as serving_step
+from mowich.training.step import gemm_s, head_times, rates
 
 SYSTEMS = (
     "a100-80g",
@@ -68,7 +69,7 @@ def test_products_of_a_training_step(facts: Facts, ends: bool) -> None:
 def test_head_and_attention_of_a_training_step(facts: Facts, ends: bool) -> None:
     """Of llama3-8b, one rank: attention's forward is 4 x half the square, the backward twice as much work; the head is one product in 16 bit."""
     from mowich.plans.plan import Plan, Plans
-    from mowich.simulate.train import layer_times
+    from mowich.training.step import layer_times
 
     model, seq = builtin("llama3-8b"), 8192.0
     job, p = TrainJob(tokens=1e9, seq=seq, batch_seqs=64), Plans.of([Plan(dp=8, micro_batch=b) for b in (1, 2, 8)])
@@ -120,11 +121,11 @@ def test_terms_of_a_serving_step(facts: Facts, name: str, ends: bool) -> None:
             plan = ServePlan(tp=int(2 ** rng.integers(0, 4)), weights=weights)
             plans.append(plan)
             cases.append(engines.Served(model=model, arch=engines.architecture(model), system=system, engine=engines.engine_for(system, None), plan=plan))  # fmt: skip
-    s = opcost.shapes(model, ServePlans.of(plans))
+    s = serving_step.shapes(model, ServePlans.of(plans))
     c, *_ = engines.columns(cases).constants(known.number)
     ranges = ((1, 4096), (16, 1e5), (1, 32768), (16, 1e5))
     n, context, prompt, seen = (np.exp(rng.uniform(np.log(a), np.log(b), len(cases))) for a, b in ranges)
-    x = opcost.step(s, c, n=n, context=context, prompt=prompt, prompt_context=seen)
+    x = serving_step.step(s, c, n=n, context=context, prompt=prompt, prompt_context=seen)
     m, ok = n + prompt, 1 + 1e-9
     hbm = np.array([case.system.hbm_Bps for case in cases]) * ok
     top = (

@@ -12,16 +12,16 @@ import pytest
 
 from mowich.estimate import Estimate, Term, exact, unknown
 from mowich.facts import Fact
+from mowich.models import load
 from mowich.plans.plan import Plan
-from mowich.report import table as t
-from mowich.report.csv import to_csv
-from mowich.report.explain import moves_lines, tree_lines
-from mowich.report.headline import Headline, headline
-from mowich.report.json import to_json
-from mowich.report.text import compare_text, plan_text
+from mowich.show import table as t
+from mowich.show.csv import to_csv
+from mowich.show.explain import moves_lines, tree_lines
+from mowich.show.headline import Headline, headline
+from mowich.show.json import to_json
+from mowich.show.text import compare_text, plan_text
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.explain import Move
-from mowich.workloads import load
 
 WIDE = Plan(
     tp=8,

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from mowich.evidence.residual import FEATURES, features, half_width
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.simulate.train import beside
-from mowich.studies.residual import FEATURES, features, half_width
-from mowich.workloads.builtin import builtin
+from mowich.models.builtin import builtin
+from mowich.training.step import beside
 
 PARTS = {"gemm": 6.0, "attention": 1.0, "moe": 1.0, "ep": 1.0, "tp": 0.5, "host": 0.5}
 

@@ -16,7 +16,7 @@ from test_explain_everything import ROOT, VERBS
 from typer.main import get_command
 
 from mowich import cli
-from mowich.studies import validate
+from mowich.evidence import validate
 
 MORE: dict[str, tuple[str, ...]] = {
     "facts": ("facts", "list"),

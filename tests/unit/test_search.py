@@ -10,14 +10,14 @@ import pytest
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.models import load
+from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import every_dp, legal_plans
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob, parse_fixed
-from mowich.simulate.floor import floor_of, least, least_of_any, with_traffic
-from mowich.simulate.search import search, step_s_per_token
-from mowich.simulate.train import micro_batches, predict_step
-from mowich.workloads import load
-from mowich.workloads.model import Model, as_trained
+from mowich.training.floor import floor_of, least, least_of_any, with_traffic
+from mowich.training.search import search, step_s_per_token
+from mowich.training.step import micro_batches, predict_step
 
 CASES = [
     ("llama-3.1-8b", "h100:16", 64, {"cp": "1", "micro_batch": "1,2"}),

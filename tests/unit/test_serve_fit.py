@@ -10,8 +10,8 @@ import mowich
 from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import load
-from mowich.studies.serve_fit import fit_serving
-from mowich.workloads import load as load_model
+from mowich.models import load as load_model
+from mowich.studies.serving_fit import fit_serving
 
 FACTS = load()
 LLAMA = load_model("llama-3.1-70b")

@@ -10,11 +10,11 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.facts import load
 from mowich.machines.system import resolve
-from mowich.simulate.engines import link_Bps
-from mowich.simulate.serving_search import ServeJob, ladder, worker_plans
-from mowich.studies.serve_claims import gpt_oss_served
-from mowich.studies.serve_plan import ServeRow, compare, parse_serving, plan
-from mowich.workloads import load as load_model
+from mowich.models import load as load_model
+from mowich.serving.engines import link_Bps
+from mowich.serving.search import ServeJob, ladder, worker_plans
+from mowich.studies.serving_claims import gpt_oss_served
+from mowich.studies.serving_plan import ServeRow, compare, parse_serving, plan
 
 FACTS = load()
 JOB = ServeJob(prompt=4000, output=1000, ttft_s=2.0, tpot_s=0.03)

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from mowich import cli
 from mowich.errors import UserError, UserErrors
+from mowich.evidence.serving_rows import unfold
+from mowich.evidence.validate import validate
 from mowich.facts import load
 from mowich.machines.system import resolve
+from mowich.models import load as load_model
 from mowich.plans.serving import ServePlan, ServePlans
-from mowich.simulate.corrections import Class, read, shipped
-from mowich.simulate.engines import Served, architecture, columns
-from mowich.simulate.opcost import active_experts, shapes, step, total
-from mowich.simulate.serve import Load, closed_loop, kv_B_per_sequence, max_sequences
-from mowich.studies.serving_rows import unfold
-from mowich.studies.validate import validate
-from mowich.workloads import load as load_model
+from mowich.serving.corrections import Class, read, shipped
+from mowich.serving.engines import Served, architecture, columns
+from mowich.serving.steady import Load, closed_loop, kv_B_per_sequence, max_sequences
+from mowich.serving.step import active_experts, shapes, step, total
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"
 FACTS = load()

@@ -15,9 +15,9 @@ from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.simulate.search import search
+from mowich.models import load
 from mowich.studies.sweep import read, sweep
-from mowich.workloads import load
+from mowich.training.search import search
 
 TEXT = """\
 mowich: 1

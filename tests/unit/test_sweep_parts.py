@@ -18,8 +18,8 @@ import pytest
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
-from mowich.studies.parts import MANIFEST, columns, solve_part, sweep_to
 from mowich.studies.sweep import read, sweep, values_of
+from mowich.studies.sweep_store import MANIFEST, columns, solve_part, sweep_to
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -207,10 +207,10 @@ def test_a_worker_with_other_facts_or_another_version_refuses(
     scenario: Path, facts: Facts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import mowich
-    from mowich.studies import parts
+    from mowich.studies import sweep_store
 
     grid = read(scenario, facts)
-    work = parts.Work(
+    work = sweep_store.Work(
         key="a",
         grid=grid,
         facts=facts.pack(),
@@ -223,7 +223,7 @@ def test_a_worker_with_other_facts_or_another_version_refuses(
         solve_part(work, 0, 1)
     with pytest.raises(UserError, match="another version"):
         solve_part(
-            parts.Work(
+            sweep_store.Work(
                 key="b", grid=grid, facts=facts.pack(), facts_hash=facts.hash(), term="default", stack=None, version="0"
             ),
             0,
@@ -334,7 +334,7 @@ def test_workers_end_with_the_process_that_asks_them(tmp_path: Path) -> None:
     """Whatever starts the workers: a fork of the process, or a server that forks for it."""
     code = """
 import multiprocessing, os, sys, time
-from mowich.studies.workers import processes
+from mowich.studies.sweep_workers import processes
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     pool = processes(1)

@@ -10,7 +10,7 @@ import pytest
 
 from mowich.errors import UserError
 from mowich.facts import load
-from mowich.tables import OPERATORS, Row, Times, operator_s, read, schema, write
+from mowich.operators.tables import OPERATORS, Row, Times, operator_s, read, schema, write
 
 FORMATS = {"trainium1": ("bf16",), "trainium2": ("bf16", "fp8"), "trainium3": ("bf16", "fp8", "mxfp8")}
 LIMITS = {"experts": (1, 512), "m": (1, 65536), "n": (128, 65536), "k": (256, 8192), "hidden": (2048, 16384), "ffn": (512, 8192), "heads": (1, 4096),

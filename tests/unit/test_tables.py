@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mowich.errors import UserError
-from mowich.tables import OPERATORS, SCOPES, Row, operator_s, read, schema, write
+from mowich.operators.tables import OPERATORS, SCOPES, Row, operator_s, read, schema, write
 
 M, N, K = (1, 128, 2048), (512, 4096), (512, 8192)
 CHIP = "trainium2"

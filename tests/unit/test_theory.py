@@ -12,10 +12,10 @@ import pytest
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve
-from mowich.simulate.faults import useful_of
-from mowich.simulate.train import busiest_load, gemm_s, rates, waves
-from mowich.workloads import load
-from mowich.workloads.model import Moe
+from mowich.models import load
+from mowich.models.model import Moe
+from mowich.training.faults import useful_of
+from mowich.training.step import busiest_load, gemm_s, rates, waves
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ONE = np.ones(1)

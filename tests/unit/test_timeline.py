@@ -12,12 +12,12 @@ import pytest
 from mowich.cli import run
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models import load
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
-from mowich.report import timeline as drawing
-from mowich.report.table import Style
-from mowich.simulate.timeline import PlanTimeline, stage_layers, timeline
-from mowich.workloads import load
+from mowich.show import timeline as drawing
+from mowich.show.table import Style
+from mowich.training.timeline import PlanTimeline, stage_layers, timeline
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
 CHUNKS = {"interleaved": 2, "zb-v": 2, "dualpipe-v": 2}

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from mowich.cli import run
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models import load
 from mowich.plans.plan import TrainJob, parse_fixed
-from mowich.simulate.neighbours import front, neighbours, ties
-from mowich.simulate.search import search, survey
-from mowich.workloads import load
+from mowich.training.neighbours import front, neighbours, ties
+from mowich.training.search import search, survey
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
 FIXED = parse_fixed({"cp": "1", "micro_batch": "1,2"})

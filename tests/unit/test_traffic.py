@@ -17,13 +17,13 @@ from mowich import cli
 from mowich.errors import UserError, UserErrors
 from mowich.facts import load
 from mowich.machines.system import resolve
+from mowich.models import load as load_model
 from mowich.plans.serving import ServePlan
-from mowich.simulate.arrivals import draw, lengths, read_trace
-from mowich.simulate.serve import Load, closed_loop
-from mowich.simulate.traffic import Failure, Fleet, PrefixCache, Replica, Request, Scheduler, StepTimes
+from mowich.serving.arrivals import draw, lengths, read_trace
+from mowich.serving.steady import Load, closed_loop
+from mowich.serving.traffic import Failure, Fleet, PrefixCache, Replica, Request, Scheduler, StepTimes
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import EXACT, Figures, traffic
-from mowich.workloads import load as load_model
 
 FACTS = load()
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"

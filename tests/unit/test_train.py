@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from mowich.estimate import Notes
+from mowich.evidence.scores import Validation
+from mowich.evidence.validate import validate
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import System, resolve
+from mowich.models import load as load_model
+from mowich.models.model import Attention, Layer, Mlp, Model, Moe
+from mowich.models.task import Lora
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.train import PARTS, Once, busiest_load, layer_times, predict_step, slice_chips, step_time
-from mowich.studies.scores import Validation
-from mowich.studies.validate import validate
-from mowich.workloads import load as load_model
-from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe
-from mowich.workloads.task import Lora
+from mowich.training.step import PARTS, Once, busiest_load, layer_times, predict_step, slice_chips, step_time
 
 H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
 

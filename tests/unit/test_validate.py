@@ -1,4 +1,4 @@
-"""`studies.validate`: errors at the edge, the contract of the summary, and that nothing is fitted."""
+"""`evidence.validate`: errors at the edge, the contract of the summary, and that nothing is fitted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from mowich import facts as facts_module
 from mowich.errors import EXIT_BAD_INPUT, UserError
+from mowich.evidence.scores import Result, Validation, summarise
+from mowich.evidence.validate import predict, published, read_csv, validate
 from mowich.facts import Facts
-from mowich.studies.scores import Result, Validation, summarise
-from mowich.studies.validate import predict, published, read_csv, validate
 
 
 @pytest.fixture(scope="module")

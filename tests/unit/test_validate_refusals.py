@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from mowich import facts as facts_module
+from mowich.evidence import validate as study
+from mowich.evidence.rows import Case
+from mowich.evidence.rows import read_cases as read_training
+from mowich.evidence.scores import Validation
+from mowich.evidence.serving_checks import read_cases as read_serving
+from mowich.evidence.serving_rows import ServingCase, unfold
+from mowich.evidence.validate import published, read_csv, validate
 from mowich.facts import Facts
-from mowich.studies import validate as study
-from mowich.studies.rows import Case
-from mowich.studies.rows import read_cases as read_training
-from mowich.studies.scores import Validation
-from mowich.studies.serving_checks import read_cases as read_serving
-from mowich.studies.serving_rows import ServingCase, unfold
-from mowich.studies.validate import published, read_csv, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,4 +1,4 @@
-"""`studies.rows`: each rule that fills a gap, on a row made for it."""
+"""`evidence.rows`: each rule that fills a gap, on a row made for it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mowich import facts as facts_module
+from mowich.evidence.row_words import precision_of, recompute_of, zero_of
+from mowich.evidence.rows import Case, board_limits, network_speed, per_device_batch, read_cases, stack_of_row
 from mowich.facts import Facts
-from mowich.studies.row_words import precision_of, recompute_of, zero_of
-from mowich.studies.rows import Case, board_limits, network_speed, per_device_batch, read_cases, stack_of_row
 
 LLAMA_8B = {
     "model_name": "Llama 3 8B", "model_ref": "llama3-8b", "n_layers": "32", "hidden": "4096", "n_heads": "32", "n_kv_heads": "8", "head_dim": "128",

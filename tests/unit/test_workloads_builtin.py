@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.workloads import load, names
-from mowich.workloads.builtin import aliases, find, refused
+from mowich.models import load, names
+from mowich.models.builtin import aliases, find, refused
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden" / "params.json").read_text())
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"

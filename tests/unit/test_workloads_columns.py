@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.workloads import load
-from mowich.workloads.columns import model_from_columns
+from mowich.models import load
+from mowich.models.columns import model_from_columns
 
 TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mowich.errors import UserError
-from mowich.workloads import Moe, load
-from mowich.workloads.config import ARCHITECTURES, WRAPPERS, known, model_from_config
+from mowich.models import Moe, load
+from mowich.models.config import ARCHITECTURES, WRAPPERS, known, model_from_config
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "configs"

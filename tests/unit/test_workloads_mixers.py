@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mowich.workloads import ops
-from mowich.workloads.attention import NO_ATTENTION, Attention, Compressor, Indexer, mean_of_min
-from mowich.workloads.ffn import NO_FFN, Mlp, Moe
-from mowich.workloads.model import Layer
-from mowich.workloads.recurrent import Recurrent
+from mowich.models import ops
+from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer, mean_of_min
+from mowich.models.ffn import NO_FFN, Mlp, Moe
+from mowich.models.model import Layer
+from mowich.models.recurrent import Recurrent
 
 SPARSE = Attention(kind="mla", num_heads=8, num_kv_heads=8, head_dim=96, v_head_dim=64, q_lora=128, kv_lora=64, rope_head_dim=32,
                    indexer=Indexer(num_heads=4, head_dim=16, top_k=256, query_in=128, norm_params=32))  # fmt: skip

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mowich.workloads import load, names
-from mowich.workloads.config import model_from_config
-from mowich.workloads.storage import component_params
+from mowich.models import load, names
+from mowich.models.config import model_from_config
+from mowich.models.storage import component_params
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 LLAMA = {

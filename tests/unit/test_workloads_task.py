@@ -10,11 +10,11 @@ import mowich
 from mowich.errors import UserError
 from mowich.facts import load as load_facts
 from mowich.machines.system import resolve
+from mowich.models import load
+from mowich.models.task import Lora, parse_task, train_flop_per_token
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate.train import micro_batches, step_time
-from mowich.workloads import load
-from mowich.workloads.task import Lora, parse_task, train_flop_per_token
+from mowich.training.step import micro_batches, step_time
 
 JOB = TrainJob(tokens=1e9, seq=4096, batch_seqs=32)
 LORA = replace(JOB, task="lora", lora=Lora(rank=16))

@@ -45,7 +45,7 @@ def claims(
     }  # fmt: skip
 
     def text() -> str:
-        from mowich.report.claims import claims_text
+        from mowich.show.claims import claims_text
 
         return claims_text(found, rows if word is None else [], style(plain))
 

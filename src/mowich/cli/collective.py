@@ -62,7 +62,7 @@ def collective(
         note(warning)
 
     def text() -> str:
-        from mowich.report.machines import collective_text
+        from mowich.show.machines import collective_text
 
         return collective_text(found, style(plain))
 

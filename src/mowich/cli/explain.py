@@ -66,8 +66,8 @@ def explain(
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what would change it most."""
-    from mowich.report.explain import explain_text, metrics_text
-    from mowich.report.json import to_json
+    from mowich.show.explain import explain_text, metrics_text
+    from mowich.show.json import to_json
     from mowich.studies.explain import Explainer, metrics
 
     where = str(result)

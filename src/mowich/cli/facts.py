@@ -27,7 +27,7 @@ app.add_typer(facts_app, name="facts")
 def fact_rows(facts: Facts, paths: Sequence[str]) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from mowich.report.facts import leaves
+    from mowich.show.facts import leaves
 
     return [asdict(fact) for path in paths for fact in leaves(facts, path)]
 
@@ -46,8 +46,8 @@ def facts_list(
     plain: Plain = False,
 ) -> None:
     """What is known: chips, systems, prices, models and the rest."""
-    from mowich.report.facts import KINDS, list_text
-    from mowich.workloads import names
+    from mowich.models import names
+    from mowich.show.facts import KINDS, list_text
 
     problems = Problems()
     one_form(as_json, as_csv, problems)
@@ -67,7 +67,7 @@ def facts_list(
     def text() -> str:
         shown = list_text(known, chosen, style(plain)) if chosen else ""
         if kind in (None, "models"):
-            from mowich.report.table import wrap
+            from mowich.show.table import wrap
 
             models = "\n".join(wrap(", ".join(names()), style(plain), hang=0))
             shown = f"  models (mowich model NAME)\n{models}\n" + ("\n" + shown if shown else "")
@@ -93,7 +93,7 @@ def facts_show(
     plain: Plain = False,
 ) -> None:
     """Every number of one thing: value, range, grade, source, locator, date."""
-    from mowich.report.facts import locate, show_text
+    from mowich.show.facts import locate, show_text
 
     problems = Problems()
     one_form(as_json, as_csv, problems)
@@ -123,7 +123,7 @@ def facts_diff(
     plain: Plain = False,
 ) -> None:
     """Two chips or systems side by side."""
-    from mowich.report.facts import diff_paths, diff_text
+    from mowich.show.facts import diff_paths, diff_text
 
     problems = Problems()
     one_form(as_json, as_csv, problems)
@@ -169,6 +169,6 @@ def facts_schema() -> None:
     """JSON Schema of the files in --facts DIR, for editors."""
     import json
 
-    from mowich.report.facts import json_schema
+    from mowich.show.facts import json_schema
 
     sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")

@@ -62,7 +62,7 @@ def fleet(
 ) -> None:
     """Which systems for which work in each period: orders, assignment, what binds, one stack alone, and how sure that is."""
     from mowich.fleets.problem import read_problem, write_rates
-    from mowich.report.fleet import fleet_text, what_if_text
+    from mowich.show.fleet import fleet_text, what_if_text
     from mowich.studies import fleet as study
 
     problems = Problems()

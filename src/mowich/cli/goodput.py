@@ -36,8 +36,8 @@ def goodput(
 ) -> None:  # fmt: skip
     """Goodput of a long run by way of surviving failures: formula, Monte Carlo, range, where the time goes, and the recovery that 90% would need."""
     from mowich import asked
-    from mowich.simulate.faults import STRATEGIES
     from mowich.studies.goodput import goodput as study
+    from mowich.training.faults import STRATEGIES
     from mowich.units import parse
 
     problems = Problems()
@@ -65,7 +65,7 @@ def goodput(
         note(warning)
 
     def text() -> str:
-        from mowich.report.machines import goodput_text
+        from mowich.show.machines import goodput_text
 
         return goodput_text(found, style(plain))
 

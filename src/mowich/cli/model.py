@@ -30,7 +30,7 @@ def model_(
     out: Out = None,
 ) -> None:
     """Parameters (total, active), FLOP and bytes per token, by kind of layer."""
-    from mowich.workloads.view import DEFAULT_SEQ, model_view
+    from mowich.models.view import DEFAULT_SEQ, model_view
 
     problems = Problems()
     one_form(as_json, as_csv, problems)
@@ -41,7 +41,7 @@ def model_(
     view = model_view(loaded, seq=int(length or DEFAULT_SEQ), bytes_per_element=kv_bytes)
 
     def text() -> str:
-        from mowich.report.text import model_text
+        from mowich.show.text import model_text
 
         return model_text(view, style(plain))
 

@@ -12,7 +12,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def complete_model(incomplete: str) -> list[str]:
     """Built-in model names that start with what is typed."""
-    from mowich.workloads import names
+    from mowich.models import names
 
     return [n for n in names() if n.startswith(incomplete.casefold())]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mowich.errors import UserError
 
 if TYPE_CHECKING:
-    from mowich.report.table import Style
     from mowich.requests import Problems
+    from mowich.show.table import Style
 
 
 class Progress:
@@ -68,7 +68,7 @@ def noter(quiet: bool) -> Callable[[str], None]:
 def style(plain: bool) -> Style:
     from dataclasses import replace
 
-    from mowich.report.table import style_for_stdout
+    from mowich.show.table import style_for_stdout
 
     found = style_for_stdout(plain=plain)
     if sys.stdout.isatty() and not plain:
@@ -81,7 +81,7 @@ def style(plain: bool) -> Style:
 def emit(result: Mapping[str, Any], text: Callable[[], str], *, as_json: bool, as_csv: bool, rows: str, out: Path | None = None,
          inputs: Mapping[str, Any] | None = None) -> None:  # fmt: skip
     """Print a result in the form asked for, and save it when asked."""
-    from mowich.report.json import to_json
+    from mowich.show.json import to_json
 
     if out is not None:
         try:
@@ -91,7 +91,7 @@ def emit(result: Mapping[str, Any], text: Callable[[], str], *, as_json: bool, a
     if as_json:
         sys.stdout.write(to_json(result, inputs=inputs))
     elif as_csv:
-        from mowich.report.csv import to_csv
+        from mowich.show.csv import to_csv
 
         sys.stdout.write(to_csv(result[rows]))
     else:

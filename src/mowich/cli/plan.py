@@ -57,8 +57,8 @@ from mowich.requests import (
 )
 
 if TYPE_CHECKING:
-    from mowich.simulate.timeline import PlanTimeline
     from mowich.studies.compare import PlanList
+    from mowich.training.timeline import PlanTimeline
 
 
 @app.command(short_help="One training job on several systems: the main job.", epilog=f"Example: {EXAMPLE}")
@@ -135,7 +135,7 @@ def compare(
                        term=chosen.term, stack=stack, progress=line)  # fmt: skip
 
     def text() -> str:
-        from mowich.report.text import compare_text
+        from mowich.show.text import compare_text
 
         return compare_text(result, loaded, style(plain), command_hint=str(out or ""))
 
@@ -257,9 +257,9 @@ def plan(
     played = played_plan(result, timeline, pick) if timeline is not None else None
 
     def text() -> str:
-        from mowich.report import timeline as drawing
-        from mowich.report.text import plan_text
-        from mowich.report.trade import pareto_text, why_text
+        from mowich.show import timeline as drawing
+        from mowich.show.text import plan_text
+        from mowich.show.trade import pareto_text, why_text
 
         parts = [plan_text(result, loaded, style(plain))]
         if "why" in extras:
@@ -306,8 +306,8 @@ def trades(result: PlanList, fixed: Mapping[str, Sequence[int | str]], *, neighb
 
 def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
     """Play the pipeline of a plan and write it; None when no plan runs."""
-    from mowich.report import timeline as drawing
-    from mowich.simulate.timeline import timeline
+    from mowich.show import timeline as drawing
+    from mowich.training.timeline import timeline
 
     if result.ask is None or result.rows[0].plan is None:
         return None
@@ -394,7 +394,7 @@ def fit(
         )
 
     def text() -> str:
-        from mowich.report.text import fit_text
+        from mowich.show.text import fit_text
 
         return fit_text(result, loaded, style(plain), given=model)
 

@@ -51,7 +51,7 @@ def power(
     }
 
     def text() -> str:
-        from mowich.report.machines import power_text
+        from mowich.show.machines import power_text
 
         return power_text(rows, style(plain))
 

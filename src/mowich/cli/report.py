@@ -27,7 +27,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """One self-contained file: headline, table, charts, sources, inputs. It needs no network, prints, and can be mailed."""
-    from mowich.report.html import render
+    from mowich.show.html import render
 
     where = str(result)
     data = read_result(result)

@@ -65,7 +65,7 @@ def traffic(
         result = study(scenario, chosen.facts, requests_out=requests_out, trace_out=trace_out)
 
     def text() -> str:
-        from mowich.report.serving import traffic_text
+        from mowich.show.serving import traffic_text
 
         return traffic_text(result, style(plain))
 
@@ -90,8 +90,8 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
         as_json: bool, plain: bool, quiet: bool, out: Path | None, unused: dict[str, object]) -> None:  # fmt: skip
     """`fit --serve`. unused: options of training that were given, by flag."""
     from mowich import asked
-    from mowich.studies.serve_fit import fit_serving
-    from mowich.studies.serve_plan import parse_serving
+    from mowich.studies.serving_fit import fit_serving
+    from mowich.studies.serving_plan import parse_serving
 
     problems = Problems()
     known = read_facts(facts, problems)
@@ -118,7 +118,7 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
         result = fit_serving(loaded, systems[0], tokens=tokens, facts=chosen.facts, chips=count, engine=engine, fixed=fixed)  # fmt: skip
 
     def text() -> str:
-        from mowich.report.serving import serve_fit_text
+        from mowich.show.serving import serve_fit_text
 
         return serve_fit_text(result, loaded, style(plain), given=model)
 
@@ -140,7 +140,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
           plain: bool, quiet: bool, out: Path | None, seed: int, unused: dict[str, object]) -> None:  # fmt: skip
     """`plan --serve` (verb "plan") and `compare --serve` (verb "compare"). unused: options of training that were given, by flag."""
     from mowich import asked
-    from mowich.studies import serve_plan
+    from mowich.studies import serving_plan
 
     problems = Problems()
     with problems.watch():
@@ -155,7 +155,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
     systems = read_systems(on, count, chosen.facts, problems, single=verb == "plan")
     fixed: dict[str, tuple[int | str, ...]] = {}
     with problems.watch():
-        fixed = serve_plan.parse_serving(chosen.plan)
+        fixed = serving_plan.parse_serving(chosen.plan)
     problems.stop()
     assert loaded is not None
     assert job is not None
@@ -166,7 +166,7 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
     with progress(quiet) as line:
         line(f"searching {', '.join(systems)}")
         if verb == "plan":
-            result = serve_plan.plan(
+            result = serving_plan.plan(
                 loaded,
                 systems[0],
                 job=job,
@@ -178,12 +178,12 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
                 term=chosen.term,
             )
         else:
-            result = serve_plan.compare(
+            result = serving_plan.compare(
                 loaded, systems, job=job, facts=chosen.facts, chips=count, engine=engine, fixed=fixed, term=chosen.term
             )
 
     def text() -> str:
-        from mowich.report.serving import serve_text
+        from mowich.show.serving import serve_text
 
         return serve_text(result, style(plain))
 
@@ -197,6 +197,6 @@ def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, t
         out=out,
         inputs=rerun(model, loaded, settings, facts, seed),
     )
-    code = serve_plan.exit_code(result)
+    code = serving_plan.exit_code(result)
     if code:
         raise typer.Exit(code)

@@ -79,7 +79,7 @@ def sweep(
     with pool or nullcontext(), progress(quiet) as line:
         told = _Meter(line, len(grid))
         if folder is not None:
-            from mowich.studies.parts import sweep_to
+            from mowich.studies.sweep_store import sweep_to
 
             written = sweep_to(
                 folder, grid, chosen.facts, term=chosen.term, stack=stack, executor=pool, workers=workers, progress=told
@@ -95,7 +95,7 @@ def sweep(
     else:
 
         def text() -> str:
-            from mowich.report.trade import sweep_text
+            from mowich.show.trade import sweep_text
 
             return sweep_text(result, style(plain))
 
@@ -125,7 +125,7 @@ def _axes(items: list[str] | None, problems: Problems) -> dict[str, str]:
 
 def _pool(executor: str | None, jobs: int | None, grid: Grid) -> tuple[Executor | None, int]:
     """Where tasks run, and how many at a time."""
-    from mowich.studies.workers import RayExecutor, processes
+    from mowich.studies.sweep_workers import RayExecutor, processes
 
     if executor is not None:
         cluster = RayExecutor(executor)

@@ -35,7 +35,7 @@ def validate(
     out: Out = None,
 ) -> None:
     """Predicted against measured: errors by chip and by source."""
-    from mowich.studies.validate import validate as study
+    from mowich.evidence.validate import validate as study
 
     problems = Problems()
     one_form(as_json, as_csv, problems)
@@ -49,7 +49,7 @@ def validate(
         result = study(file, chosen.facts)
 
     def text() -> str:
-        from mowich.report.text import validate_text
+        from mowich.show.text import validate_text
 
         return validate_text(result, style(plain))
 

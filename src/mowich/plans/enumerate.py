@@ -15,11 +15,11 @@ import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import PRECISIONS, System
+from mowich.models import ops
+from mowich.models.model import Model, Moe
 from mowich.plans import schedules
 from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob, constant
 from mowich.plans.schedules import micro_batches
-from mowich.workloads import ops
-from mowich.workloads.model import Model, Moe
 
 MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 CP_DEGREES = (1, 2, 4, 8, 16, 32)

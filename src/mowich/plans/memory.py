@@ -13,10 +13,10 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.estimate import Notes
 from mowich.machines.system import PRECISIONS, System
+from mowich.models import ops
+from mowich.models.model import Layer, Model, Moe
 from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, Plans, TrainJob
 from mowich.plans.schedules import ZB_V, copies, in_flight
-from mowich.workloads import ops
-from mowich.workloads.model import Layer, Model, Moe
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "reserve")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mowich.errors import UserError, unknown
 from mowich.machines.system import PRECISIONS
-from mowich.workloads.task import TASKS, Lora, Task
+from mowich.models.task import TASKS, Lora, Task
 
 RECOMPUTE = ("none", "selective", "full", "experts")
 """What backward computes again: nothing; norms, activation functions and MLA up-projections; whole layers; mixtures of experts, dispatch included."""

@@ -1,6 +1,6 @@
 """Pipeline schedules: in which order each stage runs its micro-batches, what that costs, and what it holds.
 
-Each schedule exists twice. `order` lists what every device runs, so that `simulate.pipeline` can play it event by event. `bubble_s`,
+Each schedule exists twice. `order` lists what every device runs, so that `training.pipeline` can play it event by event. `bubble_s`,
 `num_hops`, `in_flight` and `copies` are the closed forms of the same thing that the search evaluates in columns. Tests hold the two together:
 equal for equal stages with w <= f <= b (f, b, w: forward, backward to the input, backward to the weights), which is what a transformer's layers give.
 
@@ -274,7 +274,7 @@ def bubble_s(schedule: Floats, pp: Floats, vpp: Floats, f: Floats, b: Floats, w:
 
     gpipe, 1f1b, interleaved: (pp-1)/vpp (f+b+w). zb-h1: (pp-1)(f+b-w). zb-v: (pp-1)/2 max(b, 2(b-w)). dualpipe: (pp/2-1)(f+2b-w), with a forward
     and a backward as one block of f+b+w (DeepSeek-V3 prints (PP/2-1)(F&B + B - 3W), B whole). dualpipe-v: (pp-1)/2 (f+2b-w). Exact for equal stages,
-    w <= f <= b and enough micro-batches (`legal`); where b < f or w > f a lower bound. For unequal stages see `simulate.pipeline`.
+    w <= f <= b and enough micro-batches (`legal`); where b < f or w > f a lower bound. For unequal stages see `training.pipeline`.
 
     >>> one = np.array([1.0])
     >>> [float(bubble_s(one * SCHEDULES.index(s), 8 * one, 2 * one if s == "interleaved" else one, one, one, one)[0]) for s in SCHEDULES]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.tables.schema import FORMAT_B
+from mowich.operators.tables.schema import FORMAT_B
 
 Column = NDArray[np.float64]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from mowich.facts import Fact, Facts
 from mowich.facts.entries import entries, figure
-from mowich.studies import serve_claims
-from mowich.workloads import load
-from mowich.workloads.model import Model, Moe
+from mowich.models import load
+from mowich.models.model import Model, Moe
+from mowich.studies import serving_claims
 
 TOLERANCE = 0.055
 """A derived value this close to the published one agrees: published figures are rounded to one or two digits."""
@@ -410,14 +410,14 @@ def claims(facts: Facts) -> list[Claim]:
             if fact.value is None:
                 reason = f"{fact.reason}; {reason}"
         if found.startswith("trainium3-reinvent-2025.GPT-OSS"):
-            reason += served(serve_claims.gpt_oss_served(facts), is_response="response" in key)
+            reason += served(serving_claims.gpt_oss_served(facts), is_response="response" in key)
         unit = "x" if check.is_gain or fact.unit in ("1", "text") else fact.unit
         out.append(Claim(id=found, group=name, text=title(key), published=as_published(fact), published_value=published, formula=check.formula, inputs=shown,
                          derived=value, low=low, high=high, unit=unit, verdict=judged, reason=reason, source=f"{fact.title}, {fact.locator}"))  # fmt: skip
     return out
 
 
-def served(claim: serve_claims.ServeClaim, *, is_response: bool) -> str:
+def served(claim: serving_claims.ServeClaim, *, is_response: bool) -> str:
     """What the serving model adds to the bound of bandwidth: the same claim with engines, links and batches."""
     if is_response:
         said = f"responses {claim.response:.2g} times as fast at equal throughput per chip ({claim.response_alone:.2g} times for a lone user)"

@@ -1,7 +1,7 @@
 """`mowich compare` and `mowich plan`: the same training job on several systems, each at its best plan.
 
 Puts the layers below together and adds nothing of its own but the interval of the answer: facts with a range that no fit has tested
-are moved to the ends of their ranges one at a time, and the error of steps left out of the fit (`studies.residual`) is added.
+are moved to the ends of their ranges one at a time, and the error of steps left out of the fit (`evidence.residual`) is added.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, from_spreads, log_spread, product, unknown
+from mowich.evidence.residual import half_width
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.models.model import Model, as_trained
+from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import Plan, TrainJob
 from mowich.shown import Rows, Shown
-from mowich.simulate import longrun
-from mowich.simulate.search import Candidate, Search, search
-from mowich.simulate.tuned import has_kernels, predict_hand_tuned
-from mowich.studies.ends import moves
-from mowich.studies.residual import half_width
+from mowich.training import longrun
+from mowich.training.search import Candidate, Search, search
+from mowich.training.sensitivity import moves
+from mowich.training.tuned import has_kernels, predict_hand_tuned
 from mowich.units import show_gib
-from mowich.workloads.model import Model, as_trained
-from mowich.workloads.task import train_flop_per_token
 
 if TYPE_CHECKING:
     from mowich.shown import Text
@@ -55,7 +55,7 @@ BINDS: Mapping[str, tuple[str, ...]] = {
 class Row(Shown):
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
     may use per device, at the low end of its range.
-    hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our kernels run them (`simulate.tuned`), with
+    hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our kernels run them (`training.tuned`), with
     the share of the time that those were timed for in its coverage; Trainium only.
     survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
     feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low and high end)."""
@@ -195,7 +195,7 @@ class Ask:
 def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
     """How ln(seconds per token) of a fixed plan moves when each fact with a range goes to its low and high end; largest first.
 
-    See `studies.ends`."""
+    See `training.sensitivity`."""
     return moves(
         ask.model, ask.job, plan, facts=ask.facts, system_id=ask.system_id, chips=ask.chips, stack_name=ask.stack
     )

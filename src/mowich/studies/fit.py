@@ -14,12 +14,12 @@ import numpy as np
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import Plan, TrainJob
-from mowich.simulate.train import micro_batches
+from mowich.training.step import micro_batches
 from mowich.units import show_gib
-from mowich.workloads.model import Model, as_trained
 
 MAX_TRIED = 65536
 """Largest count tried in the search for the smallest that fits, unless more chips were asked for."""

@@ -35,17 +35,17 @@ from mowich.fleets.problem import (
     read_rates,
 )
 from mowich.machines.system import resolve
+from mowich.models import load as load_model
+from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.scenario import read as read_scenario
+from mowich.serving.search import ServeJob
 from mowich.shown import Shown
-from mowich.simulate.serving_search import ServeJob
-from mowich.studies import serve_plan
+from mowich.studies import serving_plan
 from mowich.studies.compare import Ask
 from mowich.studies.compare import solve as best_plans
-from mowich.studies.serve_plan import parse_serving
+from mowich.studies.serving_plan import parse_serving
 from mowich.units import parse, parse_batch, parse_count
-from mowich.workloads import load as load_model
-from mowich.workloads.model import as_trained
 
 PER_CHIP = "1/s"
 
@@ -198,7 +198,7 @@ def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     )
     chips = int(ask.get("chips") or choice.unit_chips)
     fixed = parse_serving({"weights": ",".join(ask["precision"])} if ask.get("precision") else {})
-    row = serve_plan.plan(
+    row = serving_plan.plan(
         load_model(str(ask["model"])), choice.system.id, job=job, facts=facts, chips=chips, top=1, fixed=fixed
     ).rows[0]
     if row.feasible is not True or row.decode is None:

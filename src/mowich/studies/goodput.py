@@ -15,9 +15,9 @@ from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.shown import Rows, Shown
-from mowich.simulate import faults, longrun
-from mowich.simulate.faults import STRATEGIES, Goodput, Job
-from mowich.simulate.longrun import REPLICA_CHIPS, SPARE_SHARE, kind_of
+from mowich.training import faults, longrun
+from mowich.training.faults import STRATEGIES, Goodput, Job
+from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE, kind_of
 
 TARGET = 0.9
 """Goodput that the break-even recovery is given for."""

@@ -20,7 +20,7 @@ from mowich.errors import UserError, did_you_mean
 from mowich.estimate import worst_grade
 from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
-from mowich.tables import OPERATORS, Row, read, schema, write
+from mowich.operators.tables import OPERATORS, Row, read, schema, write
 
 GENERATIONS = {"trainium1": 2, "trainium2": 3, "trainium3": 4}
 """Chip -> generation of its NeuronCores."""

@@ -15,11 +15,11 @@ from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
-from mowich.simulate import longrun
-from mowich.simulate.search import search
 from mowich.studies.compare import binds, stack_of
-from mowich.workloads.model import Model, as_trained
+from mowich.training import longrun
+from mowich.training.search import search
 
 SIZES = (64, 256, 1024, 4096, 16384, 65536, 262_144, 1_000_000)
 """Chips that are tried, as far as the system's fabric joins them, and the most that it joins."""

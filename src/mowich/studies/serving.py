@@ -15,12 +15,12 @@ from mowich.arrays import Floats
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
+from mowich.models.model import Model, Moe
 from mowich.plans.serving import KV, WEIGHTS, ServePlan, ServePlans
-from mowich.simulate.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped
-from mowich.simulate.engines import Columns, Served, architecture, columns, has_own
-from mowich.simulate.opcost import Costs, Shapes, shapes
-from mowich.simulate.serve import Engine, kv_B_per_sequence, memory_B
-from mowich.workloads.model import Model, Moe
+from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped
+from mowich.serving.engines import Columns, Served, architecture, columns, has_own
+from mowich.serving.steady import Engine, kv_B_per_sequence, memory_B
+from mowich.serving.step import Costs, Shapes, shapes
 
 BLOCK = 16
 """Tokens of a cache block unless a scenario says otherwise."""

@@ -1,7 +1,7 @@
 """`mowich sweep SCENARIO`: the best plan at every point of a grid of models, systems, chips, sequence lengths, batches, plans and facts.
 
 Points are independent, so any `concurrent.futures.Executor` runs them; results come in the order of the grid, whatever finished first, and the same
-scenario gives the same rows. `sweep` keeps the rows; `studies.parts` writes them to a directory and goes on after a kill. The scenario names the values
+scenario gives the same rows. `sweep` keeps the rows; `studies.sweep_store` writes them to a directory and goes on after a kill. The scenario names the values
 of each axis, as a list, "64,128", or a range: "64..4096:x2" doubles, "4 TB/s..6 TB/s:5" takes five values evenly spaced, both ends included.
 
     mowich: 1
@@ -31,16 +31,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mowich import scenario, workloads
+from mowich import models, scenario
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models.model import Model, as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.settings import fact_path, read_value
 from mowich.shown import Rows, Shown
 from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
 from mowich.units import parse_batch, parse_count, show_count
-from mowich.workloads.model import Model, as_trained
 
 MAX_POINTS = 100_000
 """Points of a sweep whose rows are kept in memory."""
@@ -236,8 +236,8 @@ def read(
             return _Axis(root, inside, key, more.get(key))
         return _Axis(root, root, key, more.get(key))
 
-    models, systems, counts, lengths, batches, amounts = map(axis, AXES)
-    loaded = {str(w): m for w in models.words if (m := models.read(lambda w: workloads.load(str(w)), w)) is not None}
+    named, systems, counts, lengths, batches, amounts = map(axis, AXES)
+    loaded = {str(w): m for w in named.words if (m := named.read(lambda w: models.load(str(w)), w)) is not None}
     names = systems.all(lambda w: (resolve(facts, str(w), stack=stack), str(w))[1])
     chips = counts.all(lambda w: int(parse_count(w)))
     tokens = amounts.all(parse_count)

@@ -14,9 +14,9 @@ import numpy as np
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import System
 from mowich.plans.plan import Plan
-from mowich.simulate import search as searching
-from mowich.simulate.neighbours import TIE, Neighbour, Ties, front, neighbours, ties
 from mowich.studies.compare import Ask, Row, with_plan
+from mowich.training import search as searching
+from mowich.training.neighbours import TIE, Neighbour, Ties, front, neighbours, ties
 from mowich.units import show_gib
 
 PER_CHIPS = 3

@@ -19,13 +19,13 @@ from mowich.economics import energy
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.models import load as load_model
 from mowich.plans.serving import KV, WEIGHTS, ServePlan
 from mowich.scenario import Node
 from mowich.scenario import read as read_scenario
-from mowich.shown import Shown, plain
-from mowich.simulate.arrivals import ARRIVALS, draw, lengths, read_trace
-from mowich.simulate.engines import ENGINES, engine_for, link_Bps
-from mowich.simulate.traffic import (
+from mowich.serving.arrivals import ARRIVALS, draw, lengths, read_trace
+from mowich.serving.engines import ENGINES, engine_for, link_Bps
+from mowich.serving.traffic import (
     POLICIES,
     PREEMPTIONS,
     ROUTES,
@@ -38,9 +38,9 @@ from mowich.simulate.traffic import (
     Seen,
     StepTimes,
 )
-from mowich.studies.serve_plan import native_weights
+from mowich.shown import Shown, plain
 from mowich.studies.serving import BLOCK, Deployment, check, deploy
-from mowich.workloads import load as load_model
+from mowich.studies.serving_plan import native_weights
 
 SCHEMA = "mowich/traffic@1"
 EXACT = 200_000

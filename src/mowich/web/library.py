@@ -8,8 +8,8 @@ from typing import Any
 
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
+from mowich.models import names as model_names
 from mowich.web.reading import model_of, reply
-from mowich.workloads import names as model_names
 
 
 def models(_: Facts) -> bytes:
@@ -23,7 +23,7 @@ def models(_: Facts) -> bytes:
 
 def model(given: str | Mapping[str, Any], _: Facts) -> bytes:
     """Parameters, FLOP and bytes per token."""
-    from mowich.workloads.view import DEFAULT_SEQ, model_view
+    from mowich.models.view import DEFAULT_SEQ, model_view
 
     return reply(model_view(model_of(given), seq=DEFAULT_SEQ).to_dict())
 
@@ -45,7 +45,7 @@ def systems(facts: Facts) -> bytes:
 
 def facts_list(facts: Facts) -> bytes:
     """What is known, by kind."""
-    from mowich.report.facts import KINDS
+    from mowich.show.facts import KINDS
 
     entries = [
         {"kind": k, "id": i, **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"}}
@@ -58,7 +58,7 @@ def facts_list(facts: Facts) -> bytes:
 
 def facts_show(names: Sequence[str], facts: Facts) -> bytes:
     """Every number of some things."""
-    from mowich.report.facts import leaves, locate
+    from mowich.show.facts import leaves, locate
 
     paths = [p for name in names for p in locate(facts, name)]
     rows = [asdict(fact) for path in paths for fact in leaves(facts, path)]
@@ -67,7 +67,7 @@ def facts_show(names: Sequence[str], facts: Facts) -> bytes:
 
 def facts_side(names: Sequence[str], facts: Facts) -> bytes:
     """Chips of systems (or chips) side by side: every field with the fact that each has."""
-    from mowich.report.facts import leaves, locate
+    from mowich.show.facts import leaves, locate
 
     columns: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []

@@ -18,7 +18,9 @@ from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts
 from mowich.facts import load as load_facts
 from mowich.files import check_yaml
-from mowich.report.json import to_json
+from mowich.models import names as model_names
+from mowich.models.builtin import aliases, builtin, find
+from mowich.models.model import Model
 from mowich.requests import (
     Problems,
     Settings,
@@ -31,14 +33,12 @@ from mowich.requests import (
     read_systems,
     rerun,
 )
+from mowich.show.json import to_json
 from mowich.web import asks
-from mowich.workloads import names as model_names
-from mowich.workloads.builtin import aliases, builtin, find
-from mowich.workloads.model import Model
 
 if TYPE_CHECKING:
     from mowich.plans.plan import TrainJob
-    from mowich.simulate.serving_search import ServeJob
+    from mowich.serving.search import ServeJob
 
 MOST = {"seq": 1e7, "tokens": 1e18, "batch_seqs": 1e8}
 """Larger jobs are not computed here."""
@@ -52,7 +52,7 @@ def facts_of(dirs: tuple[str, ...]) -> Facts:
 
 @lru_cache(maxsize=32)
 def _pasted(text: str) -> Model:
-    from mowich.workloads.config import model_from_config
+    from mowich.models.config import model_from_config
 
     config = json.loads(text)
     given = str(config.get("_name_or_path") or config.get("model_type") or "pasted")
@@ -119,7 +119,7 @@ _kept_settings: OrderedDict[tuple[str, ...], Settings] = OrderedDict()
 
 def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts: Facts) -> Read:
     from mowich.plans.plan import parse_fixed
-    from mowich.studies.serve_plan import parse_serving
+    from mowich.studies.serving_plan import parse_serving
 
     problems, notes = Problems(), cast("list[str]", [])
     chosen = _settings(ask.set, facts, problems)

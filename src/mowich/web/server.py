@@ -177,7 +177,7 @@ async def _all(*waits: Awaitable[Any]) -> list[Any]:
 def _static() -> dict[str, tuple[bytes, bytes, str, str]]:
     """name -> (bytes, gzipped, type, tag) of every file of the page, read once: no request names a path of the disk."""
     out = {}
-    for package, names in (("mowich.web", None), ("mowich.report", ("echarts.min.js", "fitted.js"))):
+    for package, names in (("mowich.web", None), ("mowich.show", ("echarts.min.js", "fitted.js"))):
         for file in sorted((resources.files(package) / "static").iterdir(), key=lambda f: f.name):
             if names is not None and file.name not in names:
                 continue

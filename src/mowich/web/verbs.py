@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
 from mowich.facts import Facts
+from mowich.models.model import Model
 from mowich.requests import Problems, facts_changes, read_count, read_settings
 from mowich.web import asks, library
 from mowich.web.reading import Read, again, model_of, read, reply, safe_yaml
-from mowich.workloads.model import Model
 
 if TYPE_CHECKING:
-    from mowich.report.page import Page
+    from mowich.show.page import Page
     from mowich.studies.compare import Questions, Row
     from mowich.studies.explain import Explainer
-    from mowich.studies.serve_plan import ServeResult
+    from mowich.studies.serving_plan import ServeResult
 
 
 # ---- compare, plan, serve, fit ----------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def around(
 
 
 def _experts(model: Model) -> int:
-    from mowich.workloads.model import Moe
+    from mowich.models.model import Moe
 
     return next((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), 1)
 
@@ -81,11 +81,11 @@ def _experts(model: Model) -> int:
 def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Facts) -> bytes:
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
-    from mowich.studies import serve_plan
+    from mowich.studies import serving_plan
 
     got = read(ask, facts)
     if got.serving is not None:
-        result = serve_plan.joined(rows).to_dict()
+        result = serving_plan.joined(rows).to_dict()
     else:
         assert isinstance(ask, asks.Compare)
         asked = questions(ask, got)
@@ -111,7 +111,7 @@ def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Fa
 
 def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
     """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions, warnings, tables, and charts as ECharts options."""
-    from mowich.report.html import PAGES
+    from mowich.show.html import PAGES
 
     return as_data(PAGES[str(result["schema"])](result), tables=tables)
 
@@ -128,8 +128,8 @@ def _shallow(part: Any) -> dict[str, Any]:
 
 def deepen(result: Mapping[str, Any], ask: asks.Compare | asks.Plan, facts: Facts) -> bytes:
     """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest measured points."""
-    from mowich.report.deepen import deepen as report
-    from mowich.report.html import PAGES
+    from mowich.show.deepen import deepen as report
+    from mowich.show.html import PAGES
 
     page = PAGES[str(result["schema"])](result)
     more = report(page, explainer(result, ask, facts))
@@ -153,22 +153,22 @@ def explainer(result: Mapping[str, Any], ask: asks.Compare | asks.Plan | asks.Fl
 
 
 def _serving(ask: Any, got: Read, systems: Sequence[str]) -> ServeResult:
-    from mowich.studies import serve_plan
+    from mowich.studies import serving_plan
 
     assert got.serving is not None
-    return serve_plan.compare(got.model, systems, job=got.serving, facts=got.settings.facts, chips=got.chips, engine=ask.serve.engine, fixed=got.fixed,
+    return serving_plan.compare(got.model, systems, job=got.serving, facts=got.settings.facts, chips=got.chips, engine=ask.serve.engine, fixed=got.fixed,
                               term=got.settings.term)  # fmt: skip
 
 
 def plan(ask: asks.Plan, facts: Facts) -> bytes:
     """The best plans of one system."""
     from mowich.studies import compare as study
-    from mowich.studies import serve_plan, trade
+    from mowich.studies import serving_plan, trade
 
     got = read(ask, facts)
     if got.serving is not None:
         assert ask.serve is not None
-        served = serve_plan.plan(got.model, got.systems[0], job=got.serving, facts=got.settings.facts, chips=got.chips, engine=ask.serve.engine, top=ask.top,
+        served = serving_plan.plan(got.model, got.systems[0], job=got.serving, facts=got.settings.facts, chips=got.chips, engine=ask.serve.engine, top=ask.top,
                                  fixed=got.fixed, term=got.settings.term)  # fmt: skip
         result = served.to_dict()
     else:
@@ -190,7 +190,7 @@ def fit(ask: asks.Fit, facts: Facts) -> bytes:
     found: Any
     if ask.kv is not None:
         from mowich.asked import LONGEST_SERVED, check_engine
-        from mowich.studies.serve_fit import fit_serving
+        from mowich.studies.serving_fit import fit_serving
 
         problems = Problems()
         check_engine(ask.engine, problems, "--engine")
@@ -338,7 +338,7 @@ def goodput(ask: asks.Goodput, facts: Facts) -> bytes:
 
 def validate(facts: Facts) -> bytes:
     """Predicted against measured, for the published rows that ship."""
-    from mowich.studies.validate import validate as study
+    from mowich.evidence.validate import validate as study
 
     result = study(None, facts).to_dict()
     return reply(result, inputs=facts_changes(None, None), view=view(result))
@@ -346,7 +346,7 @@ def validate(facts: Facts) -> bytes:
 
 def report(result: Mapping[str, Any], command: str, ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> bytes:
     """A result as one HTML file; of a fleet without what would need its scenario again."""
-    from mowich.report.html import render
+    from mowich.show.html import render
 
     return render(
         result, command=command, explainer=None if isinstance(ask, asks.Fleet) else explainer(result, ask, facts)
@@ -355,8 +355,8 @@ def report(result: Mapping[str, Any], command: str, ask: asks.Compare | asks.Pla
 
 def explain(result: Mapping[str, Any], metric: str, ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
-    from mowich.report.explain import explain_text
-    from mowich.report.table import Style
+    from mowich.show.explain import explain_text
+    from mowich.show.table import Style
 
     by = explainer(result, ask, facts)
     found = by.explain(metric)

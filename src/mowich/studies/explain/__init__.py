@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mowich.facts import Facts
+from mowich.models.model import Model
 from mowich.studies.explain.explainer import Explainer, Explanation, Move
 from mowich.studies.explain.tree import name_of, numbers
-from mowich.workloads.model import Model
 
 __all__ = ["Explainer", "Explanation", "Move", "explain", "metrics"]
 

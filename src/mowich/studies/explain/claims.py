@@ -53,7 +53,7 @@ def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -
         return {(f,): float(v) for f in made.__slots__ if isinstance(v := getattr(made, f), int | float)}
 
     chip = facts.meta("systems", row["system"])["chip"]
-    from mowich.workloads import load
+    from mowich.models import load
 
     model = load(row["model"])
     symbols = {"weights": model.params * study.WEIGHT_B, "kv": model.kv_bytes(row["context"], study.WEIGHT_B), "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth")}  # fmt: skip

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mowich import workloads
+from mowich import models
 from mowich.errors import UserError
 from mowich.estimate import GRADES, Estimate, Notes, Term, worst_grade
 from mowich.facts import Fact, Facts, Watched
+from mowich.models.model import Model
 from mowich.studies.explain import (
     claims,
     collective,
@@ -36,7 +37,6 @@ from mowich.studies.explain.source import Result, Source
 from mowich.studies.explain.tree import Path
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
 from mowich.version import VERSION
-from mowich.workloads.model import Model
 
 NUDGE = 1.01
 """A fact without a range is moved by this to see whether a number rests on it at all."""
@@ -425,10 +425,10 @@ class Explainer:
     def model(self, name: str | None = None) -> Model:
         """The model of the result, or of one row of a sweep. Raises UserError where it is another than the result's."""
         if name is not None:
-            return workloads.load(name)
+            return models.load(name)
         if self._model is None:
             inputs = self.result["inputs"]
-            self._model = workloads.load(str(inputs.get("model_given") or inputs.get("model")))
+            self._model = models.load(str(inputs.get("model_given") or inputs.get("model")))
         wanted = self.result["inputs"].get("model_params")
         if wanted is not None and wanted != self._model.params:
             raise UserError(f"'{self._model.name}' is not the model of this result", given=f"{self._model.params} parameters", allowed=f"{wanted}", fix="run explain where the result was made")  # fmt: skip

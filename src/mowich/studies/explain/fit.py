@@ -5,11 +5,11 @@ from __future__ import annotations
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.training import memory
 from mowich.studies.explain.tree import Path
-from mowich.workloads.model import Model, as_trained
 
 
 def train_fit(result: Result, model: Model, facts: Facts) -> Source:

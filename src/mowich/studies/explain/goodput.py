@@ -8,9 +8,9 @@ from typing import Any
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.simulate import faults, longrun
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
+from mowich.training import faults, longrun
 
 
 def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:

@@ -13,15 +13,15 @@ from mowich.errors import UserError
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.models.model import Model
 from mowich.plans.serving import ServePlan
-from mowich.simulate.opcost import Costs, Shapes
-from mowich.simulate.serve import Load, closed_loop, kv_B_per_sequence, memory_B
-from mowich.simulate.serving_search import Found, ServeJob, search
+from mowich.serving.search import Found, ServeJob, search
+from mowich.serving.steady import Load, closed_loop, kv_B_per_sequence, memory_B
+from mowich.serving.step import Costs, Shapes
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
-from mowich.studies.serve_plan import worker
 from mowich.studies.serving import Deployment, deploy
-from mowich.workloads.model import Model
+from mowich.studies.serving_plan import worker
 
 PART_FORMULAS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "linear": ("(tc^3 + tm^3)^(1/3), tc = 2 (m + m_half) W / (peak c), tm = W b / (B w)", ("W_linear", "b_linear"), ("peak_linear", "c_linear", "m_half", "hbm_Bps", "w_linear")),

@@ -29,7 +29,7 @@ def traffic(result: Result, facts: Facts) -> Source | None:
 
     def terms(name: Path, notes: Notes) -> None:
         from mowich.economics import energy, money
-        from mowich.simulate.opcost import step
+        from mowich.serving.step import step
         from mowich.studies.explain.serving import step_terms
 
         if name[0] in ("requests", "chips", "coverage"):

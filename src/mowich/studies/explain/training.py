@@ -9,16 +9,16 @@ from mowich.economics import energy, money
 from mowich.estimate import Estimate, Notes, exact, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
+from mowich.models.model import Model, as_trained
+from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.simulate import longrun
-from mowich.simulate.train import micro_batches, predict_step
-from mowich.simulate.tuned import predict_hand_tuned
 from mowich.studies.compare import stack_of
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
-from mowich.workloads.model import Model, as_trained
-from mowich.workloads.task import train_flop_per_token
+from mowich.training import longrun
+from mowich.training.step import micro_batches, predict_step
+from mowich.training.tuned import predict_hand_tuned
 
 TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
     "gemm": ("gemm.", "moe.experts"), "attention": ("attention.",), "memory_bound": ("memory_bound",), "quantise": ("quantise",),

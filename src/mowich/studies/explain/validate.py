@@ -15,7 +15,7 @@ from mowich.studies.explain.tree import Path
 
 def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
     """The rows of the file that a validation read, by id; empty where it is not there any more."""
-    from mowich.studies import validate as study
+    from mowich.evidence import validate as study
 
     file = study.published() if result["file"] == "published/training.csv" else File(result["file"])
     try:
@@ -26,10 +26,10 @@ def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
 
 def validated(at: Path, row: Mapping[str, Any], cells: Mapping[str, str], facts: Facts) -> Source:
     """One measured row, predicted again. cells: as the file has it."""
-    from mowich.simulate.train import predict_step
-    from mowich.studies import serving_validate
-    from mowich.studies import validate as study
-    from mowich.studies.rows import read_cases
+    from mowich.evidence import serving_validate
+    from mowich.evidence import validate as study
+    from mowich.evidence.rows import read_cases
+    from mowich.training.step import predict_step
 
     serving = serving_validate.is_serving(list(cells))
     rows: list[Mapping[str, str]] = [cells]

@@ -1,0 +1,112 @@
+"""The measured points nearest to a training row, predicted again: how far to trust a figure is best seen where its like was measured.
+
+Near means the same chip, then dense or mixture of experts, then the size of the model and of the machine, in logarithms. The published rows ship; what is
+shown of each is its own error, not that of a fit without it (docs/accuracy.md has those).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from mowich.errors import UserError
+from mowich.evidence.rows import read_cases
+from mowich.evidence.scores import Result
+from mowich.evidence.validate import predict, published
+from mowich.facts import Facts
+from mowich.models.model import Model, Moe
+
+OTHER_KIND = 2.0
+"""A dense row beside a mixture of experts is as far as a model e^2 times larger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Near:
+    """A measured point: what it was, its error (`result`), and how far it is from the row; is_chip: of the same chip, else of another of its vendor."""
+
+    model: str
+    is_chip: bool
+    chips: int
+    params: float
+    distance: float
+    result: Result
+
+
+@cache
+def _rows() -> tuple[Mapping[str, str], ...]:
+    with published().open(encoding="utf-8", newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
+def nearest(model: Model, system_id: str, chips: int, facts: Facts, *, count: int = 3) -> tuple[Near, ...]:
+    """The nearest published rows of the same system or chip, one of each model and size; where its chip was never
+    measured, of the vendor's other chips; none where those were not either."""
+    own = str(facts.meta("systems", system_id)["chip"])
+    of = _nearest(model, chips, facts, count, lambda chip: chip == own)
+    if of:
+        return of
+    vendor = facts.meta("chips", own)["vendor"]
+    return _nearest(
+        model, chips, facts, count, lambda chip: facts.meta("chips", chip)["vendor"] == vendor, is_chip=False
+    )
+
+
+def _nearest(
+    model: Model, chips: int, facts: Facts, count: int, takes: Callable[[str], bool], *, is_chip: bool = True
+) -> tuple[Near, ...]:
+    """The nearest rows on chips that `takes` accepts."""
+    is_moe = any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    names: dict[str, bool] = {}
+
+    def same_chip(name: str) -> bool:
+        if name not in names:
+            try:
+                names[name] = takes(str(facts.meta("systems", facts.resolve_system(name))["chip"]))
+            except (UserError, KeyError):  # an unknown chip in a published table is nobody's neighbour
+                names[name] = False
+        return names[name]
+
+    scored = []
+    for row in _rows():
+        if not same_chip(row["chip"]):
+            continue
+        params = _number(row.get("params_total")) or _estimate(row)
+        size = _number(row.get("n_chips"))
+        if not params or not size:
+            continue
+        kind = OTHER_KIND if is_moe != bool(_number(row.get("n_experts"))) else 0.0
+        scored.append((kind + abs(math.log(params / model.params)) + 0.5 * abs(math.log(size / chips)), row, params, int(size)))  # fmt: skip
+    scored.sort(key=lambda item: (item[0], item[1]["id"]))
+    out: list[Near] = []
+    seen: set[tuple[str, int]] = set()
+    for distance, row, params, size in scored:
+        key = (row["model_name"], size)
+        if key in seen or len(seen) > 4 * count:
+            continue
+        seen.add(key)
+        case = read_cases([row], facts)[0]
+        if not isinstance(case, str):
+            out.append(Near(is_chip=is_chip, model=row["model_name"], chips=size, params=params, distance=distance, result=predict(case, facts)))  # fmt: skip
+        if len(out) == count:
+            break
+    return tuple(out)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0.0)
+    except ValueError:
+        return 0.0
+
+
+def _estimate(row: Mapping[str, str]) -> float:
+    """Parameters from the columns of a row that states no total: 12 L h^2 and the token table, gated feed-forwards and experts by their width."""
+    L, h = _number(row.get("n_layers")), _number(row.get("hidden"))
+    ffn, experts, width = (_number(row.get(k)) for k in ("ffn_hidden", "n_experts", "moe_ffn_hidden"))
+    if not L or not h:
+        return 0.0
+    each = 4.0 * h * h + 3.0 * h * ((experts * width) if experts and width else (ffn or 4.0 * h))
+    return L * each + 2.0 * _number(row.get("vocab")) * h

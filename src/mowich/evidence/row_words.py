@@ -1,0 +1,152 @@
+"""Words of a training row -> what they mean: precision, task, weight sharding, recompute, yes and no.
+
+Each column has a closed list of words (and free text beside them: "fp8 (delayed)", "ZeRO-1 within 8"). A word that is not in the list is refused; a default in its
+place would be the answer to another run.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from mowich.evidence.row_checks import has_word, refusal
+from mowich.machines.system import System
+
+NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvfp4": ("mxfp4",), "mxfp4": ("nvfp4",)}
+"""Recipes of the same width, nearest first."""
+
+
+PRECISION_WORDS = ("bf16", "fp16", "16-bit", "fp32", "amp", "fp8", "fp8-mx", "mxfp8", "nvfp4", "mxfp4", "fp4", "int8")
+"""Words for the recipe of matrix products; what stands beside them ("fp8 (delayed)", "Autocast:BF16+SR") is free text."""
+
+
+def precision_of(text: str, system: System) -> tuple[str, str]:
+    """(recipe of the plan, how it was read; "" when stated). 16-bit words of any kind are "bf16"; "fp8 or nvfp4" is the
+    narrowest that the chip has. A recipe that the chip has no rate for is read as the nearest that it has. Raises RefusedError for other words."""
+    word = text.casefold()
+    how = ""
+    if not word:
+        return "bf16", "not stated: 16 bit"
+    if has_word(word, "nvfp4"):
+        name = "nvfp4"
+        if "or" in word.split():
+            name = "nvfp4" if "nvfp4" in system.peak_flops else "fp8"
+            how = "the narrowest recipe of the chip among those named"
+    elif has_word(word, "mxfp8", "fp8[-_]mx"):
+        name = "mxfp8"
+    elif has_word(word, "mxfp4"):
+        name = "mxfp4"
+    elif has_word(word, "fp4"):
+        name = "nvfp4" if "nvfp4" in system.peak_flops else "mxfp4"
+        how = "which 4-bit recipe is not stated: the one of the chip"
+    elif has_word(word, "fp8(?:e4m3|e5m2)?", "float8", "e4m3", "e5m2") and not word.startswith("int8"):
+        name = "fp8"
+        how = "recipe not resolved by the source" if "or lower" in word else ""
+    elif has_word(word, "int8"):
+        name = "int8"
+    elif has_word(word, "bf16", "bfloat16", "fp16", "float16", "half", "16[- ]?bits?", "fp32", "float32", "amp", "mixed"):  # fmt: skip
+        name = "bf16"
+        if word.strip() in ("fp32", "float32"):
+            how = "the compiler casts matrix products to 16 bit"
+    else:
+        raise refusal("precision", text, PRECISION_WORDS)
+    if name not in system.peak_flops:
+        near = next((other for other in NEAREST[name] if other in system.peak_flops), "bf16")
+        how = f"no {name} rate is published for the chip" + (", it multiplies in 16 bit" if near == "bf16" else "")
+        name = near
+    return name, how
+
+
+TASK_WORDS = ("pretrain", "sft", "lora")
+"""What trains: every weight from scratch or on, every weight on packed examples, or adapters."""
+
+
+Task = Literal["pretrain", "sft", "lora"]
+
+
+def task_of(text: str) -> Task | None:
+    """pretrain, sft or lora as the row's words mean; None when they say nothing. Raises RefusedError for other words."""
+    if not text:
+        return None
+    if has_word(text, "lora", "peft"):
+        return "lora"
+    if has_word(text, "sft", "fine[- ]?tun(?:e|ing)"):
+        return "sft"
+    if has_word(text, "(?:pre-?|mid-?)?train(?:ing)?"):
+        return "pretrain"
+    raise refusal("task", text, TASK_WORDS)
+
+
+ZERO_WORDS = (
+    "ZeRO-0",
+    "ZeRO-1",
+    "ZeRO-2",
+    "ZeRO-3",
+    "DDP",
+    "distributed optimizer",
+    "FSDP",
+    "HSDP",
+    "FULL_SHARD",
+    "SHARD_GRAD_OP",
+)
+"""Words for what the data ranks share of weights, gradients and optimizer."""
+
+
+def zero_of(text: str) -> int | None:
+    """ZeRO level that the row's words mean, None when they say nothing. Raises RefusedError for other words."""
+    word = text.casefold().strip()
+    if not word:
+        return None
+    level = re.search(r"\b(?:zero|stage)(?:[-_ ]?stage)?[-_ ]?([0-3])\b", word) or re.fullmatch(
+        r"([0-3])(?:\.0)?", word
+    )
+    if (level and level[1] == "0") or "pure dp" in word or "no_shard" in word:
+        return 0
+    if (level and level[1] == "1") or "distributed optimizer" in word or "optimizer offload" in word:
+        return 1
+    if (level and level[1] == "2") or "grad_op" in word or "no reshard" in word:
+        return 2
+    if level or re.search(r"fsdp|hsdp|full_shard|hybrid_shard|fully[-_ ]shard", word):
+        return 3
+    if has_word(word, "ddp", "none", "no", "off", "replicated"):
+        return 0
+    if re.search(r"\w=-?\d", word):
+        return None  # axes of a mesh, none of which shards weights: what the software does by default is filled in
+    raise refusal("fsdp_zero", text, ZERO_WORDS)
+
+
+RECOMPUTE_WORDS = ("none", "selective", "experts", "full", "minimal", "custom", "offload")
+"""Words for what is computed again in the backward pass; policies of MaxText and modules of Megatron are read too."""
+
+
+def recompute_of(text: str) -> str | None:
+    """none, selective, experts or full as the row's words mean, None when they say nothing. Policies that keep matrix products
+    (MaxText "minimal", "save_dot...") are selective, and so are lists of Megatron's modules unless "moe" is among them; "custom" ones, which keep or offload a few tensors and run the rest again, are
+    full, the nearest of the three; offloading instead of recomputing is none. Raises RefusedError for other words."""
+    word = text.casefold().strip()
+    if not word:
+        return None
+    if "offload" in word:
+        return "full" if "qkv_proj" in word else "none"
+    if word in ("none", "no", "off", "false", "0"):
+        return "none"
+    if re.search(r"\bexperts?\b|\bmoe\b", word):
+        return "experts"
+    if re.search(r"selective|minimal|save_|core_attn|layernorm|moe_act|up_proj|shared_experts|^mlp$", word):
+        return "selective"
+    if re.search(r"checkpoint|remat|recompute", word) or has_word(word, "full", "yes", "true", "on", "1", "all", "block", "uniform", "custom"):  # fmt: skip
+        return "full"
+    raise refusal("recompute", text, RECOMPUTE_WORDS)
+
+
+YES, NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
+
+
+def switch_of(column: str, text: str) -> bool | None:
+    """What a column of yes and no says, None when it says nothing. Raises RefusedError for other words."""
+    word = text.casefold().strip()
+    if not word:
+        return None
+    if word not in (*YES, *NO):
+        raise refusal(column, text, (*YES, *NO))
+    return word in YES

@@ -1,0 +1,792 @@
+"""One published training row -> one `Case`: what was run, how it was spread, and what was measured.
+
+Sources state different parts of a plan. What a row leaves open is filled in by the rules of `_Reader`, each of which
+names the field and how it was filled in `Case.inferred`; a row that cannot be filled in honestly is refused with a reason.
+The rules are about kinds of software, never about single rows; misprints are known by their content (`facts/published/row_notes.yaml`).
+A cell that no rule can read is refused by name: columns with a closed list of words, whole numbers, degrees that do not fill the devices, plans that
+need many times the memory. Nothing here looks at a predicted time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from mowich.errors import UserError
+from mowich.evidence.row_checks import RefusedError, Row, check_whole, has_word, refusal
+from mowich.evidence.row_words import precision_of, recompute_of, switch_of, task_of, zero_of
+from mowich.facts import Facts
+from mowich.files import shipped_yaml
+from mowich.machines.system import System, resolve, under_power_cap
+from mowich.models.model import Model, Moe, as_trained
+from mowich.plans.memory import memory_B
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.training.step import micro_batches
+
+NUMBERS = (
+    "n_chips", "chips_per_scaleup_domain", "n_layers", "hidden", "n_heads", "n_kv_heads", "ffn_hidden", "moe_ffn_hidden", "vocab",
+    "n_experts", "top_k", "n_shared_experts", "n_dense_layers", "seq_len", "global_batch_seqs", "micro_batch", "grad_accum", "TP", "PP",
+    "VPP", "DP", "CP", "EP", "ETP", "step_time_s", "tokens_per_s_per_chip", "tokens_per_s_total", "seqs_per_s_total", "tflops_per_chip",
+    "mfu_reported_pct", "derived_step_time_s", "derived_tokens_per_s_per_chip",
+)  # fmt: skip
+"""Columns that hold a number or nothing."""
+
+REQUIRED = ("id", "chip", "n_chips", "model_name", "n_layers", "hidden", "seq_len", "precision", "global_batch_seqs",
+            "TP", "PP", "primary_metric")  # fmt: skip
+"""Columns without which a file is not a table of training measurements."""
+
+METRICS = ("step_time_s", "derived_step_time_s", "tokens_per_s_per_chip", "derived_tokens_per_s_per_chip", "tokens_per_s_total",
+           "seqs_per_s_total", "tflops_per_chip", "mfu_reported_pct")  # fmt: skip
+"""What `primary_metric` may name."""
+
+COUNTS = (
+    "n_chips", "chips_per_scaleup_domain", "n_layers", "hidden", "n_heads", "n_kv_heads", "ffn_hidden", "moe_ffn_hidden", "vocab", "seq_len",
+    "global_batch_seqs", "micro_batch", "grad_accum", "TP", "PP", "VPP", "DP", "CP", "EP", "ETP",
+)  # fmt: skip
+"""Columns that hold a whole number from 1."""
+
+COUNTS_FROM_ZERO = ("n_experts", "top_k", "n_shared_experts", "n_dense_layers")
+"""Columns that hold a whole number, which may be 0: a dense model has no experts."""
+
+STATED_BY_CONVENTION = ("sp=", "etp=", "zero=", "dp=", "task=", "memory=", "model: head_dim", "model: n_kv_heads", "model: plain MLP")  # fmt: skip
+"""Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully specified."""
+
+MISREAD_MEMORY = 8.0
+"""Times the device's memory from which a plan is misread and the row is refused. Up to twice the memory the error of published rows does not depend on the need;
+rows at 2 to 6 times are real runs, whose offload and policies are not modelled (refusing from 1.5 on would cost 30 good rows); plans whose layout was
+misprinted lie at 8 to 26 times."""
+
+ONE_STAGE_MEMORY = 1.5
+"""Times the device's memory from which a topology in words, which names no pipeline, must have had one: the pipeline is then filled in."""
+
+TOPOLOGY = re.compile(r"(\d+)\s*x?\s*(?:NC|neuron ?cores?|cores?|GPUs?|chips?)\s*\(TP\)\s*x\s*(\d+)[^()\[\]]*\(DP\)", re.IGNORECASE)  # fmt: skip
+"""A topology printed as "[8xNC(TP)x4(DP)] x 32Nodes(DP)" or "8 cores (TP) x 4 (DP)"."""
+
+
+LONG = 16384
+"""Tokens of a sequence from which context parallelism, and not a pipeline, spreads it over devices that no batch feeds."""
+
+RECIPE_NUMBERS = ("document", "mtp_layers", "optimizer_memory_B")
+"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, bytes of optimizer states per parameter."""
+
+OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
+"""Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an activation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A row, filled in. measured is in the unit of `metric`; measured_step_s is the same figure as seconds per step of
+    `job.batch_seqs` sequences. inferred: "field=value (how)" for every field that the row does not state. fully_specified: the model,
+    layout, batch, precision and recompute were all stated. memory_share: what the plan needs over what the device has, by `plans.memory`.
+    source, date and kind are the row's own words."""
+
+    id: str
+    chip: str
+    source: str
+    system: System
+    model: Model
+    job: TrainJob
+    plan: Plan
+    metric: str
+    measured: float
+    measured_step_s: float
+    inferred: tuple[str, ...]
+    fully_specified: bool
+    is_moe: bool
+    kind: str
+    memory_share: float
+
+
+def is_time(metric: str) -> bool:
+    """True when a larger figure is slower."""
+    return metric.endswith("step_time_s")
+
+
+@cache
+def notes() -> Mapping[str, Any]:
+    """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a row."""
+    text = (resources.files("mowich.facts") / "published" / "row_notes.yaml").read_text(encoding="utf-8")
+    loaded: Mapping[str, Any] = shipped_yaml(text)
+    return loaded
+
+
+@cache
+def _stack_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Pattern[str] | None], ...]:
+    return tuple(
+        (
+            e["stack"],
+            tuple(e["columns"]),
+            re.compile(e["pattern"], re.IGNORECASE),
+            re.compile(e["and"], re.IGNORECASE) if "and" in e else None,
+        )
+        for e in notes()["stacks"]
+    )
+
+
+@cache
+def _batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str], ...]:
+    return tuple(
+        (re.compile(e["match"]), re.compile(e["notes"]), float(e["batch"]), e["source"]) for e in notes()["batches"]
+    )
+
+
+@cache
+def _content_rules(part: str) -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
+    """(patterns by column, columns to set, source or reason) of the entries of one part of `row_notes.yaml`."""
+    return tuple(
+        (
+            {column: re.compile(text, re.IGNORECASE) for column, text in e["match"].items()},
+            e.get("set", {}),
+            str(e.get("source") or e["reason"]),
+        )
+        for e in notes()[part]
+    )
+
+
+def _fits_all(row: Row, patterns: Mapping[str, re.Pattern[str]]) -> bool:
+    return all(pattern.search(row.get(column, "")) for column, pattern in patterns.items())
+
+
+@cache
+def _model_rules() -> tuple[tuple[re.Pattern[str], Mapping[str, object], str], ...]:
+    return tuple((re.compile(e["match"], re.IGNORECASE), e["set"], e["source"]) for e in notes()["models"])
+
+
+def stack_of_row(row: Row) -> tuple[str, bool]:
+    """(software stack, whether the row's own words decide it): a `stack` column, else the first pattern of `row_notes.yaml`
+    that fits, else "megatron"."""
+    if row.get("stack"):
+        return row["stack"], True
+    source = f"{row.get('source_group', '')} {row.get('source_title', '')}"
+    for stack, columns, pattern, also in _stack_rules():
+        if any(pattern.search(row.get(column, "")) for column in columns) and (also is None or also.search(source)):
+            return stack, True
+    return "megatron", False
+
+
+def per_device_batch(text: str, seq: int) -> float | None:
+    """Sequences per device from "2 per chip", "0.125 per JAX device" or "8k tokens/device"."""
+    match = re.match(r"\s*([\d.]+)\s*(k?)\s*(tokens)?", text)
+    if not match:
+        return None
+    value = float(match[1]) * (1024 if match[2] else 1)
+    return value / seq if match[3] else value
+
+
+def stated_flop_per_token(row: Row, model: Model, seq: int) -> float:
+    """FLOP per token that the source counts, forward and backward, by the words of `flop_convention`.
+
+    halved: 3 x forward with causal attention halved. hardware: 4 x forward of the layers (one recompute) plus 3 x head, full
+    attention. Otherwise 3 x forward with the full attention square, the older habit.
+    """
+    words = row.get("flop_convention", "").casefold()
+    forward, attention = model.flop_per_token(seq), model.attention_flop_per_token(seq)
+    causal = 1.0 if any(layer.attention.causal for layer in model.layers) else 0.0
+    head = 2.0 * model.vocab * model.hidden
+    if "hardware" in words or "= 4x forward" in words:
+        return 4.0 * (forward - head + causal * attention) + 3.0 * head
+    halved = re.search(r"causal[- ](attention )?halved", words) and not re.search(
+        r"not causal|without causal|not halved", words
+    )
+    return 3.0 * (forward + (0.0 if halved else causal * attention))
+
+
+def network_speed(text: str) -> tuple[float, bool] | None:
+    """(B/s one way, whether it is per chip) of the scale-out network that a `system_note` states, None when it states none.
+
+    Reads "4 x Omni-Path 100 Gb/s links per node", "1600 Gbps node-node", "400 Gb/s RDMA per GPU" and MLPerf's
+    "Compute: 8x ConnectX-7 IB NDR 400Gb/s"; storage and management links are left out.
+
+    >>> network_speed("4 x Omni-Path 100 Gb/s links per node"), network_speed("RoCE 400 Gb/s per GPU")
+    ((50000000000.0, False), (50000000000.0, True))
+    """
+    part = re.search(r"compute: ([^,]*)", text, re.IGNORECASE)
+    found = re.search(
+        r"(?:(\d+)\s*x\s+)?[^,;]*?\b(\d+)\s*(?:Gb/s(?:ec)?|Gbps|Gb\b)", part[1] if part else text, re.IGNORECASE
+    )
+    if not found or not (found[1] or part or re.search(r"per gpu|node", text, re.IGNORECASE)):
+        return None
+    return int(found[1] or 1) * int(found[2]) * 1e9 / 8, "per gpu" in text.casefold()
+
+
+def board_limits(text: str) -> tuple[float | None, float | None]:
+    """(memory bandwidth in B/s, power limit in W) of a board that a `chip_detail` states to differ from the standard one, None where it says nothing.
+
+    >>> board_limits("H100 96GB HBM2e 2.4 TB/s, 500 W limit (Grand Teton)"), board_limits("H100 80GB HBM3, 700 W TDP")
+    ((2400000000000.0, 500.0), (None, None))
+    """
+    rate = re.search(r"([\d.]+)\s*TB/s", text)
+    watts = re.search(r"(\d+)\s*W (?:limit|cap)", text, re.IGNORECASE)
+    return float(rate[1]) * 1e12 if rate else None, float(watts[1]) if watts else None
+
+
+def memory_share(model: Model, system: System, job: TrainJob, plan: Plan) -> float:
+    """Bytes that the plan needs on its fullest device over those that a program may use there."""
+    columns = Plans.of([plan])
+    need = memory_B(model, system, job, columns, micro_batches(job, columns))
+    return sum(float(v[0]) for v in need.values()) / system.hbm_usable_B
+
+
+class _Reader:
+    """Fills in one row. Mutable only while one row is read."""
+
+    def __init__(
+        self, row: Row, facts: Facts, systems: dict[tuple[object, ...], System], models: dict[tuple[str, ...], Any]
+    ) -> None:
+        self.row = dict(row)
+        self.facts = facts
+        self.systems = systems
+        self.models = models
+        self.inferred: list[str] = []
+        self.misprinted_pp = ""
+        self.is_topology_read = False
+
+    def fill(self, field: str, value: object, how: str) -> None:
+        self.inferred.append(f"{field}={value} ({how})")
+
+    def number(self, column: str) -> float | None:
+        text = self.row.get(column, "")
+        return float(text) if text else None
+
+    def degree(self, column: str) -> int | None:
+        value = self.number(column)
+        return None if value is None else max(1, round(value))
+
+    def read(self) -> Case:
+        row = self.row
+        check_whole(row, COUNTS)
+        check_whole(row, COUNTS_FROM_ZERO, least=0)
+        if not re.match(r"(\d+$|\d+\.0*$|qk_nope \d|$)", row.get("head_dim", "")):
+            raise refusal("head_dim", row["head_dim"], 'a whole number, or "qk_nope 128 + qk_rope 64, v 128"')
+        if not re.match(r"(yes|compressed|$)", row.get("mla", ""), re.IGNORECASE):
+            if switch_of("mla", row["mla"]):
+                raise refusal(
+                    "mla", row["mla"], '"yes: q_lora 1536, kv_lora 512"', why="does not say how wide the latent is"
+                )
+            row["mla"] = ""
+        for patterns, _, why in _content_rules("refused"):
+            if _fits_all(row, patterns):
+                raise RefusedError(why)
+        for patterns, columns, why in _content_rules("misprints"):
+            if _fits_all(row, patterns):
+                for column, value in columns.items():
+                    row[column] = str(value)
+                    self.fill(column, value, why)
+        task = task_of(row.get("task", ""))
+        if not task:
+            self.fill("task", "pretrain", "not stated")
+        self.topology()
+        for pattern, columns, source in _model_rules():
+            if not row.get("hidden") and pattern.search(row["model_name"]):
+                for column, value in columns.items():
+                    row[column] = row.get(column) or str(value)
+                self.fill("model", row["model_name"], source)
+        recipe: dict[str, float] = {}
+        for patterns, columns, source in _content_rules("recipes"):
+            if _fits_all(row, patterns):
+                for column, value in columns.items():
+                    if column in RECIPE_NUMBERS:
+                        recipe[column] = float(str(value))
+                        self.fill(column, value, source)
+                    elif not row.get(column):
+                        row[column] = str(value)
+                        self.fill(column, value, source)
+        stack, known = stack_of_row(row)
+        if not known:
+            self.fill("stack", stack, "the row names no software")
+        system = self.system(stack)
+        if "optimizer_memory_B" in recipe:
+            system = replace(system, stack=replace(system.stack, optimizer_memory_B=recipe["optimizer_memory_B"]))
+        model, is_moe = self.model(stack)
+        seq = self.seq()
+        precision, how = precision_of(row.get("precision", ""), system)
+        if how:
+            self.fill("precision", precision, how)
+        frozen = task == "lora" or has_word(row["model_name"], "lora")
+        balanced = bool(re.search(r"force-balanced|balanced gate", row.get("notes", "")))
+        if model.mtp_layers and "mtp_layers" in recipe:
+            model = as_trained(replace(model, mtp_layers=round(recipe["mtp_layers"])))
+        elif model.mtp_layers and "Bridge" in row.get("flop_convention", ""):
+            model = as_trained(model)  # its recipes train the multi-token-prediction block
+
+        def planned() -> tuple[Plan, TrainJob]:
+            plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
+            return plan, TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced, task="lora" if frozen else task or "pretrain",
+                                  element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0, document=recipe.get("document"))  # fmt: skip
+
+        before = len(self.inferred)
+        plan, job = planned()
+        if self.is_topology_read and plan.pp == 1 and memory_share(model, system, job, plan) > ONE_STAGE_MEMORY:
+            del self.inferred[before:]
+            row["PP"] = ""  # the words name no pipeline, and one stage cannot hold the model
+            plan, job = planned()
+        share = self.memory(model, system, job, plan)
+        metric, measured, step_s = self.measured(model, system, job)
+        judged = [item for item in self.inferred if not item.startswith(STATED_BY_CONVENTION)]
+        return Case(
+            id=row["id"], chip=row["chip"], source=row.get("source_group", ""), system=system, model=model, job=job, plan=plan, metric=metric,
+            measured=measured, measured_step_s=step_s, inferred=tuple(self.inferred), fully_specified=not judged, is_moe=is_moe,
+            kind=_kind(row, stack, is_moe, frozen, plan), memory_share=share,
+        )  # fmt: skip
+
+    def topology(self) -> None:
+        """The tensor parallelism of a topology that is printed in words, where the columns hold the same cores as data parallel only."""
+        row = self.row
+        printed = TOPOLOGY.search(row.get("notes", ""))
+        if not printed or (self.degree("TP") or 1) == int(printed[1]):
+            return
+        if (self.degree("TP") or 1) > 1:
+            raise refusal("TP", row["TP"], printed[1], why=f"is not that of the topology printed ({printed[0]})")
+        row["TP"], row["DP"] = printed[1], ""
+        self.is_topology_read = True
+        self.fill("TP", printed[1], f"the topology printed: {printed[0]}")
+
+    def memory(self, model: Model, system: System, job: TrainJob, plan: Plan) -> float:
+        """What the plan needs over what the device has. Raises RefusedError for a plan that was misread; names one that does not fit."""
+        share = memory_share(model, system, job, plan)
+        if share > (1.0 if self.misprinted_pp else MISREAD_MEMORY):
+            if self.misprinted_pp:
+                raise refusal("PP", self.misprinted_pp, f"at most the {model.num_layers} layers")
+            printed = ", ".join(
+                f"{c} '{self.row[c]}'" for c in ("TP", "PP", "DP", "EP", "fsdp_zero") if self.row.get(c)
+            )
+            raise RefusedError(
+                f"the plan ({printed or 'as filled in'}) needs {share:.1f} times the memory of the device: it is not the one that ran"
+            )
+        if share > 1.0:
+            self.fill("memory", f"{share:.2f} of the device", "by our memory model the plan does not fit")
+        return share
+
+    def system(self, stack: str) -> System:
+        chips = self.degree("n_chips")
+        if chips is None:
+            chips = self.chips_of_degrees()
+        domain = self.degree("chips_per_scaleup_domain")
+        network = network_speed(self.row.get("system_note", "")) if domain == 8 else None
+        detail = self.row.get("chip_detail", "")
+        variant = re.match(r"[AH]800\b", detail)  # export versions, listed under the chip that they cut down
+        chip = variant[0] if variant else self.row["chip"]
+        board = board_limits(detail)
+        key = (chip, chips, domain, stack, network, board)
+        if key not in self.systems:
+            try:
+                system = resolve(
+                    self.facts, self.facts.resolve_system(chip), chips=chips, stack=stack, domain_chips=domain
+                )
+            except UserError as error:
+                if self.row.get("stack") and error.where == "--stack":  # the same mistake, in the words of a table
+                    raise refusal("stack", stack, error.allowed or ()) from error
+                raise RefusedError(error.line()) from error
+            if network:  # the row states the network between its servers
+                each = network[0] if network[1] else network[0] / (domain or 1)
+                system = replace(
+                    system,
+                    levels=tuple(replace(at, bandwidth_Bps=each) if at.is_network else at for at in system.levels),
+                )
+            memory_Bps, watts = board
+            if memory_Bps:
+                system = replace(system, hbm_Bps=memory_Bps / system.devices_per_chip)
+            if watts:
+                system = under_power_cap(self.facts, system, watts)
+            self.systems[key] = system
+        return self.systems[key]
+
+    def chips_of_degrees(self) -> int:
+        """Chips that the stated degrees fill. Raises RefusedError when DP or the chip is not stated."""
+        dp = self.degree("DP")
+        if dp is None:
+            raise RefusedError("the number of chips is not stated")
+        devices = dp * math.prod(self.degree(c) or 1 for c in ("TP", "PP", "CP"))
+        each = resolve(self.facts, self.facts.resolve_system(self.row["chip"])).devices_per_chip
+        chips = max(1, devices // each)
+        self.fill("n_chips", chips, "TP x PP x CP x DP")
+        return chips
+
+    def model(self, stack: str) -> tuple[Model, bool]:
+        from mowich.models.columns import model_from_columns
+
+        row = self.row
+        key = tuple(row.get(c, "") for c in ("model_ref", "model_name", "n_layers", "hidden", "n_heads", "n_kv_heads", "head_dim", "ffn_hidden",
+                                             "moe_ffn_hidden", "vocab", "n_experts", "top_k", "n_shared_experts", "n_dense_layers", "mla"))  # fmt: skip
+        if key not in self.models:
+            try:
+                self.models[key] = model_from_columns(row)
+            except UserError as error:
+                self.models[key] = error
+        found = self.models[key]
+        if isinstance(found, UserError):
+            raise RefusedError(found.what)
+        model, guesses = found
+        for guess in guesses:
+            self.inferred.append(f"model: {guess}")
+        if model.mtp_layers and not _has_mtp(row, stack):
+            model = replace(model, mtp_layers=0)
+        return model, any(isinstance(layer.ffn, Moe) for layer in model.layers)
+
+    def seq(self) -> int:
+        seq = self.degree("seq_len")
+        if seq is None:
+            printed = re.search(r"seq(?:_len)?\s+(\d{3,7})\b", self.row.get("notes", ""))
+            seq = int(printed[1]) if printed else 4096
+            self.fill("seq", seq, "from the notes" if printed else "not stated: the most common length")
+        return seq
+
+    def batch(self, devices: int, seq: int) -> float | None:
+        """Sequences per step: stated, or per-device batch x devices, or tokens per step from rate x time."""
+        batch = self.number("global_batch_seqs")
+        if batch:
+            return self.misprinted_batch(batch, seq)
+        each = per_device_batch(self.row.get("per_device_batch_stated", ""), seq)
+        if each:
+            return each * devices
+        for match, words, sequences, source in _batch_rules():
+            if match.search(self.row["model_name"]) and words.search(self.row.get("notes", "")):
+                self.fill("batch", f"{sequences:g}", source)
+                return sequences
+        step, chips = self.number("step_time_s"), self.number("n_chips")
+        rate, each_chip, seqs = (
+            self.number(c) for c in ("tokens_per_s_total", "tokens_per_s_per_chip", "seqs_per_s_total")
+        )
+        per_s = rate / seq if rate else each_chip * chips / seq if each_chip and chips else seqs
+        if step and per_s:
+            batch = max(1.0, float(round(step * per_s)))
+            self.fill("batch", f"{batch:g}", "printed rate x printed step time")
+            return batch
+        if is_time(self.row["primary_metric"].split(" ")[0]) and not self.number("grad_accum"):
+            raise RefusedError("a time per step says nothing without the batch, which is not stated")
+        return None
+
+    def misprinted_batch(self, batch: float, seq: int) -> float:
+        """The batch, or the one that the printed rate and step time give, where the data ranks do not divide the first and do divide the second."""
+        dp, step, rate = self.degree("DP"), self.number("step_time_s"), self.number("tokens_per_s_total")
+        if not dp or not step or not rate or batch % dp == 0:
+            return batch
+        other = dp * round(step * rate / seq / dp)
+        if not other or abs(step * rate / seq / other - 1.0) > 0.01:
+            return batch
+        self.fill(
+            "global_batch_seqs",
+            other,
+            f"printed rate x printed step time; {batch:g}, which DP {dp} does not divide, is a misprint",
+        )
+        return float(other)
+
+    def plan(
+        self, system: System, model: Model, seq: int, stack: str, precision: str, frozen: bool, is_moe: bool
+    ) -> tuple[Plan, float]:
+        """(the plan, sequences per step): what the row states, the rest by the rules of the methods below."""
+        row, n = self.row, system.devices
+        zero, recompute, tightest = self.policy(stack)
+        sharded = zero == 3 or stack.startswith("jax") or stack == "pytorch-fsdp"
+        fits = _Fit(system=system, model=model, seq=seq, frozen=frozen, zero=zero, recompute=tightest)
+        batch, accumulate, mb = self.batch(n, seq), self.degree("grad_accum"), self.degree("micro_batch")
+        tp, pp, cp, ep = self.layout(fits, stack, sharded, is_moe, batch, accumulate, mb)
+        if pp > model.num_layers:
+            if not row.get("PP"):
+                raise RefusedError(f"PP {pp} exceeds the {model.num_layers} layers")
+            self.misprinted_pp, pp = row["PP"], 1
+            self.fill("PP", 1, f"PP {self.misprinted_pp} exceeds the {model.num_layers} layers: a misprint")
+        if n % (tp * pp * cp):
+            raise RefusedError(f"TP {tp} x PP {pp} x CP {cp} does not divide {n} devices")
+        dp = n // (tp * pp * cp)
+        self.data_ranks(dp, cp, ep or 1, sharded)
+        ep, etp = self.experts(tp, cp, dp, ep, is_moe)
+        mb, batch = self.micro_batch(fits, mb, batch, accumulate, tp, pp, cp, dp, ep, stack, sharded)
+        vpp = self.degree("VPP") if pp > 1 else 1
+        if vpp is None:
+            vpp = self.chunks(model, stack, pp, batch / (mb * dp))
+            if stack not in (*OLD_MEGATRON, "neuron"):
+                self.fill("vpp", vpp, "not stated: about 4 where the layers divide" if vpp > 1 else "not stated, 1F1B")
+        stated = switch_of("SP", row.get("SP", ""))
+        sp = stated if stated is not None else tp > 1 and stack not in OLD_MEGATRON
+        if stated is None and tp > 1:
+            self.fill("sp", "yes" if sp else "no", f"what {stack} does")
+        plan = Plan(tp=tp, sp=sp, pp=pp, vpp=vpp, dp=dp, cp=cp, ep=ep, etp=etp, zero=zero, micro_batch=mb, recompute=recompute, precision=precision,
+                    schedule="interleaved" if vpp > 1 else "1f1b", pp_scatter=stack in OLD_MEGATRON and tp > 1 and pp > 1)  # fmt: skip
+        return plan, batch
+
+    def data_ranks(self, dp: int, cp: int, ep: int, sharded: bool) -> None:
+        """Checks a stated DP against the devices: sources count replicas of the model, ranks that share gradients (x CP), or replicas of the experts
+        (/ EP); where weights are sharded over the data ranks, replicas of a sharded model. Raises RefusedError for any other count."""
+        stated = self.degree("DP")
+        if stated is None or stated == dp:
+            if stated is None:
+                self.fill("dp", dp, "devices / (TP PP CP)")
+            return
+        meanings = {dp * cp: "the row's counts the ranks of CP too"}
+        meanings |= {
+            n // ep: "the row's counts replicas of the experts" for n in (dp * cp, dp) if ep > 1 and n % ep == 0
+        }
+        how = meanings.get(stated)
+        if how is None and sharded and dp * cp % stated == 0:
+            how = "the row's counts replicas of the sharded weights"
+        if how is None:
+            allowed = ", ".join(str(n) for n in sorted({dp, *meanings}))
+            raise refusal("DP", self.row["DP"], allowed + (", or a part of the sharded ranks" if sharded else ""), why="does not fill the devices with the other degrees")  # fmt: skip
+        self.fill("dp", dp, f"devices / (TP PP CP); DP {stated}: {how}")
+
+    def policy(self, stack: str) -> tuple[int, str, str]:
+        """(ZeRO level, recompute, the recompute that memory is judged by: JAX policies are tuned until the batch fits)."""
+        row = self.row
+        zero = zero_of(row.get("fsdp_zero", ""))
+        if zero is None:
+            zero = {"megatron": 1, "megatron-2025": 1, "megatron-2021": 0, "deepspeed-2022": 1, "neuron": 0}.get(
+                stack, 3
+            )
+            if stack == "neuron" and re.search(
+                "axlearn|jax", row["model_name"] + row.get("source_group", ""), re.IGNORECASE
+            ):
+                zero = 3
+            self.fill("zero", zero, f"what {stack} does")
+        recompute = recompute_of(row.get("recompute", ""))
+        if recompute is not None:
+            return zero, recompute, recompute
+        recompute = {"jax-tpu": "full", "jax-gpu": "selective"}.get(stack, "none")
+        how = "not stated: the default policy of MaxText" if recompute == "full" else "not stated"
+        self.fill("recompute", recompute, how)
+        return zero, recompute, "full" if stack.startswith("jax") else recompute
+
+    def layout(
+        self,
+        fits: _Fit,
+        stack: str,
+        sharded: bool,
+        is_moe: bool,
+        batch: float | None,
+        accumulate: int | None,
+        mb: int | None,
+    ) -> tuple[int, int, int, int]:
+        """(tp, pp, cp, ep). Weight-sharding stacks need none of them; Megatron takes the least tensor and pipeline parallelism
+        that fits, and expert parallelism across the scale-up domain. Where batch, accumulation and micro-batch are known, so is the
+        number of devices that share a micro-batch, and TP, PP and CP split just that."""
+        n, domain = fits.system.devices, fits.system.domain_devices
+        tp, pp, cp, ep = (self.degree(c) for c in ("TP", "PP", "CP", "EP"))
+        dp = None if sharded else self.degree("DP")  # FSDP sources print replicas only
+        if tp is None and pp and dp and dp > 1 and n % (pp * dp * (cp or 1)) == 0:
+            tp = n // (pp * dp * (cp or 1))
+            self.fill("tp", tp, "devices / (PP DP CP)")
+        together = n * accumulate * (mb or 1) / batch if batch and accumulate and not sharded else 0.0
+        if tp is None and together >= 1 and n % together == 0:
+            most = int(together) // (pp or 1)
+            tp = fits.smallest_tp(math.gcd(most, 8), pp or 1, 1, n)
+            self.fill("tp", tp, "the smallest that fits, of the devices that share a micro-batch")
+            rest = most // tp
+            if pp is None:
+                pp = 1 if (accumulate or 1) < rest or fits.fits(tp, 1, 1, n, cp=rest) else rest
+                self.fill("pp", pp, "what TP leaves of them, when micro-batches fill it and the model needs it")
+            if cp is None:
+                cp = max(1, int(together) // (tp * pp))
+                self.fill("cp", cp, "what TP and PP leave of the devices that share a micro-batch")
+        elif tp is None and (sharded or is_moe):
+            tp = 1
+            self.fill(
+                "tp",
+                tp,
+                f"not stated: {stack} shards weights over the data ranks"
+                if sharded
+                else "not stated: experts are spread instead",
+            )
+        elif tp is None:
+            most = min(n, 8, max(1, domain))
+            tp = fits.smallest_tp(
+                most, pp or 1, ep or 1, n, least=n / ((pp or 1) * (cp or 1) * batch) if batch else 1.0
+            )
+            self.fill("tp", tp, "not stated: the smallest that fits and that the sequences of a batch feed")
+        if ep is None and is_moe:
+            if stack.startswith("jax"):
+                ep, how = 1, f"{stack} shards experts over the data ranks"
+            elif sharded:
+                ep, how = fits.widest_ep(pp or 1, n // tp, 64), "experts spread over the ranks, at most 64"
+            else:
+                ep, how = fits.widest_ep(pp or 1, n, domain), "as wide as the scale-up domain, at most 64"
+            self.fill("ep", ep, f"not stated: {how}")
+        ep = ep or 1
+        shared = n // (tp * (pp or 1) * max(1, round(batch))) if batch and not sharded else 1
+        if cp is None and shared > 1 and fits.seq >= LONG and n % (tp * (pp or 1) * shared) == 0:
+            cp = shared
+            self.fill("cp", cp, "fewer sequences than data ranks")
+        if pp is None:
+            pp = 1 if sharded else fits.smallest_pp(tp, ep, n // (tp * (cp or 1)), cp or 1)
+            self.fill("pp", pp, "not stated: the smallest that fits")
+        if cp is None:
+            cp = 1
+            if sharded and batch and batch < n // (tp * pp):
+                cp = max(1, round(n / (tp * pp) / batch))
+                self.fill("cp", cp, "fewer sequences than data ranks")
+        return tp, pp, cp, ep
+
+    def experts(self, tp: int, cp: int, dp: int, ep: int, is_moe: bool) -> tuple[int, int]:
+        """(ep, etp). Older NeMo tables cut experts by TP as well; Megatron-Bridge and the others do not."""
+        ranks, etp = tp * cp * dp, self.degree("ETP")
+        if etp is None:
+            older = re.search(r"dgxc|nemo perf docs", self.row.get("source_group", "").casefold())
+            etp = tp if is_moe and ep > 1 and older and ep * tp <= ranks else 1
+            if is_moe and tp > 1:
+                self.fill("etp", etp, "older NeMo shards experts by TP too" if etp > 1 else "experts are not cut")
+        if ranks % (ep * etp):
+            raise RefusedError(f"EP {ep} x ETP {etp} does not divide the {ranks} ranks of a stage")
+        return ep, etp
+
+    def micro_batch(self, fits: _Fit, mb: int | None, batch: float | None, accumulate: int | None, tp: int, pp: int, cp: int, dp: int, ep: int,
+                    stack: str, sharded: bool) -> tuple[int, float]:  # fmt: skip
+        """(micro-batch, sequences per step), whichever of the two the row states."""
+        local = batch / dp if batch else None
+        if mb and local and pp > 1 and sharded and not accumulate and local / mb <= 1:
+            mb = 1  # PyTorch pipelines print the batch of a data rank
+            self.fill("micro_batch", mb, "the batch printed is that of a data rank, fed to a pipeline")
+        if mb is None:
+            if pp > 1 or (local is not None and local < 1):
+                mb = 1
+            elif stack.startswith("jax") and local is not None and not accumulate:
+                mb = round(local)  # no accumulation: the whole local batch at once
+            elif local is not None and accumulate:
+                mb = max(1, round(local / accumulate))
+            else:
+                mb = fits.micro_batch(tp, pp, cp, dp, ep, round(local) if local else 8)
+            if not (stack.startswith("jax") and self.row.get("per_device_batch_stated")):
+                self.fill(
+                    "micro_batch", mb, "1 in a pipeline; else the local batch, or the largest part of it that fits"
+                )
+        if batch is None:
+            rounds = 1 if sharded and pp == 1 else max(32, 8 * pp)
+            batch = float(mb * dp * rounds)
+            self.fill("batch", f"{batch:g}", f"not stated: {rounds} micro-batches per replica")
+        if batch < mb * dp:
+            mb = max(1, int(batch // dp))
+        return mb, batch
+
+    @staticmethod
+    def chunks(model: Model, stack: str, pp: int, rounds: float) -> int:
+        """Model chunks per stage where the row does not say: modern Megatron interleaves about 4 deep from PP 4 on."""
+        if stack not in ("megatron", "megatron-2025") or pp < 4 or rounds < pp:
+            return 1
+        for vpp in (4, 5, 3, 6, 2, 7):  # Megatron may count the embedding and the loss as layers
+            if any((model.num_layers + extra) % (pp * vpp) == 0 for extra in (0, 2)):
+                return vpp
+        return 1
+
+    def measured(self, model: Model, system: System, job: TrainJob) -> tuple[str, float, float]:
+        """(metric, its figure, the same as seconds per step)."""
+        row = self.row
+        metric = row["primary_metric"].split(" ")[0]
+        if metric not in METRICS:
+            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(METRICS)}")
+        value = self.number(metric)
+        if value is None or value <= 0:
+            raise RefusedError(f"{metric} is blank")
+        tokens = job.tokens_per_step
+        if is_time(metric):
+            return metric, value, value
+        if metric in ("tokens_per_s_per_chip", "derived_tokens_per_s_per_chip"):
+            return metric, value, tokens / (value * system.chips)
+        if metric == "tokens_per_s_total":
+            return metric, value, tokens / value
+        if metric == "seqs_per_s_total":
+            return metric, value, job.batch_seqs / value
+        rate = self.number("tokens_per_s_per_chip") or self.number("derived_tokens_per_s_per_chip")
+        total = self.number("tokens_per_s_total")
+        if total:
+            return metric, value, tokens / total
+        if rate:
+            return metric, value, tokens / (rate * system.chips)
+        if self.number("step_time_s"):
+            return metric, value, float(row["step_time_s"])
+        flop_s = value * 1e12
+        if metric == "mfu_reported_pct":
+            flop_s = value / 100.0 * system.peak_flops["bf16"] * system.devices_per_chip
+        return metric, value, tokens * stated_flop_per_token(row, model, job.seq) / (flop_s * system.chips)
+
+
+def _has_mtp(row: Row, stack: str) -> bool:
+    """Megatron trains the prediction blocks of a model that has them; other stacks, and rows labelled "w/o MTP", do not."""
+    return stack in ("megatron", "megatron-2025") and "w/o mtp" not in row.get("notes", "").casefold()
+
+
+def _kind(row: Row, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:
+    return "lora" if frozen else f"{'moe' if is_moe else 'dense'} {stack}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fit:
+    """A coarse memory test for layouts that a row leaves open: 2 B weights, 4 B gradients and 12 B optimizer per parameter, sharded
+    as ZeRO says, plus activations of fused kernels (about 34 B per token and hidden unit and layer, 2 B when recomputed)."""
+
+    system: System
+    model: Model
+    seq: int
+    frozen: bool
+    zero: int
+    recompute: str
+
+    def bytes_(self, tp: int, pp: int, ep: int, n: int, mb: int = 1, cp: int = 1) -> float:
+        experts = 0
+        for layer in self.model.layers:
+            if isinstance(layer.ffn, Moe):
+                experts += layer.count * layer.ffn.num_experts * layer.ffn.expert_matmul_params(self.model.hidden)
+        dense = (self.model.params - experts) / (tp * pp)
+        expert = experts / (ep * pp)
+        dp = max(1, n // (tp * pp))
+        e_dp = max(1, n // (ep * pp))
+
+        def stored(each: float, level: int) -> float:
+            cut = self.zero >= level
+            return each * (dense / (dp if cut else 1) + expert / (e_dp if cut else 1))
+
+        state = stored(2, 3)
+        if not self.frozen:
+            state += stored(4, 2) + stored(12, 1)
+        width = (
+            max(layer.attention.num_heads * layer.attention.head_dim for layer in self.model.layers) / self.model.hidden
+        )
+        each = {"full": 2.0, "selective": 24.0, "experts": 24.0, "none": 34.0}[self.recompute] * (0.5 + 0.5 * width)
+        layers = self.model.num_layers / pp * min(pp, 8)
+        activations = mb * self.seq / cp * self.model.hidden * each * layers / tp
+        return state + activations + 6.0 * mb * self.seq / cp * self.model.vocab / tp / pp
+
+    def fits(self, tp: int, pp: int, ep: int, n: int, mb: int = 1, cp: int = 1) -> bool:
+        room = self.system.hbm_usable_B - self.system.efficiency.runtime_reserve
+        return self.bytes_(tp, pp, ep, n, mb, cp) <= room
+
+    def smallest_tp(self, most: int, pp: int, ep: int, n: int, least: float = 1.0) -> int:
+        """least: devices that must share a sequence for the batch to feed all; the nearest that the heads allow."""
+        heads = math.gcd(*(layer.attention.num_heads for layer in self.model.layers))
+        choices = [t for t in _powers(most) if heads % t == 0 and most % t == 0] or [1]
+        choices = [t for t in choices if t >= least] or choices[-1:]
+        return next((t for t in choices if self.fits(t, pp, ep, n, cp=max(1, most // (t * pp)))), choices[-1])
+
+    def widest_ep(self, pp: int, n: int, most: int) -> int:
+        experts = next(layer.ffn.num_experts for layer in self.model.layers if isinstance(layer.ffn, Moe))
+        choices = _powers(min(n // pp, most, experts, 64))
+        return max((e for e in choices if experts % e == 0 and (n // pp) % e == 0), default=1)
+
+    def smallest_pp(self, tp: int, ep: int, most: int, cp: int = 1) -> int:
+        choices = [
+            p for p in range(1, most + 1) if most % p == 0 and p <= self.model.num_layers and (most // p) * tp % ep == 0
+        ] or [1]
+        return next((p for p in choices if self.fits(tp, p, ep, most * tp * cp, cp=cp)), choices[-1])
+
+    def micro_batch(self, tp: int, pp: int, cp: int, dp: int, ep: int, local: int) -> int:
+        choices = [m for m in range(local, 0, -1) if local % m == 0]
+        return next((m for m in choices if self.fits(tp, pp, ep, tp * pp * cp * dp, m, cp)), 1)
+
+
+def _powers(most: int) -> list[int]:
+    return [2**i for i in range(max(1, most).bit_length()) if 2**i <= most]
+
+
+def read_cases(rows: list[Row], facts: Facts) -> list[Case | str]:
+    """A `Case` for each row, or the reason why there is none, in order."""
+    systems: dict[tuple[object, ...], System] = {}
+    models: dict[tuple[str, ...], Any] = {}
+    out: list[Case | str] = []
+    for row in rows:
+        try:
+            out.append(_Reader(row, facts, systems, models).read())
+        except RefusedError as refusal:
+            out.append(str(refusal))
+    return out

@@ -1,0 +1,196 @@
+"""How far predictions are from measurements: the score of one row, statistics of many, and the errors of rows that were left out of the fit.
+
+Training and serving are scored in the same form. What is predicted, and from which rows, is the work of `validate` and `serving_validate`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mowich.evidence.rows import Case, is_time
+from mowich.shown import Rows, Shown
+
+SCHEMA = "mowich/validate@1"
+
+SHIPPED = "published/training.csv"
+"""How a result names the rows that ship: constants and widths of intervals were fitted to them, so their errors are in sample."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error: max(ratio,
+    1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
+    grade: D on chips to whose family no constant was fitted, else C.
+    hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of that time that they were
+    timed for. fits_memory: whether the plan fits its device by our memory model; where it does not, offload or a policy that is not modelled ran, and
+    the row is scored apart. Unsupported rows have a reason and no figures."""
+
+    id: str
+    status: str
+    reason: str | None
+    inferred: tuple[str, ...]
+    metric: str
+    measured: float | None
+    predicted: float | None
+    low: float | None
+    high: float | None
+    ratio: float | None
+    abs_error: float | None
+    chip: str
+    source: str
+    kind: str
+    fully_specified: bool
+    case: Case | None = None
+    parts: Mapping[str, float] | None = None
+    hand_tuned: float | None = None
+    hand_tuned_coverage: float | None = None
+    grade: str | None = None
+    fits_memory: bool | None = None
+
+    @property
+    def framework_factor(self) -> float | None:
+        """Measured time over hand-tuned time: what the framework cost."""
+        if self.hand_tuned is None or self.measured is None:
+            return None
+        return self.measured / self.hand_tuned if is_time(self.metric) else self.hand_tuned / self.measured
+
+    @property
+    def is_covered(self) -> bool | None:
+        """Whether the measured figure lies in the 90% interval."""
+        if self.low is None or self.high is None or self.measured is None:
+            return None
+        return self.low <= self.measured <= self.high
+
+    def to_dict(self) -> dict[str, object]:
+        """The row of the JSON contract."""
+        keys = ("id", "status", "reason", "metric", "measured", "predicted", "low", "high", "ratio", "abs_error", "chip", "source",
+                "kind", "fully_specified", "grade", "hand_tuned", "hand_tuned_coverage", "fits_memory")  # fmt: skip
+        return {**{key: getattr(self, key) for key in keys}, "inferred": list(self.inferred)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Errors of a set of rows; figures are None when no row was answered. bias: geometric mean of ratio, less 1."""
+
+    n: int
+    unsupported: int
+    median_abs_error: float | None
+    mean_abs_error: float | None
+    p90_abs_error: float | None
+    bias: float | None
+    interval_coverage: float | None
+
+    def to_dict(self) -> dict[str, object]:
+        """The summary of the JSON contract."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation(Shown):
+    """All rows in file order, and their summaries."""
+
+    path: str
+    facts_hash: str
+    rows: Rows[Result]
+
+    def summary(self) -> dict[str, Any]:
+        """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three sorted by name. Only answered rows are known to
+        fit or not."""
+        return {
+            "all": summarise(self.rows),
+            "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
+            "fits_memory": summarise([r for r in self.rows if r.fits_memory is True]),
+            "does_not_fit_memory": summarise([r for r in self.rows if r.fits_memory is False]),
+            "by_chip": self.by(lambda r: r.chip),
+            "by_source": self.by(lambda r: r.source),
+            "by_metric": self.by(lambda r: r.metric),
+        }
+
+    def by(self, key: Callable[[Result], str]) -> dict[str, Summary]:
+        """A summary for each value of `key`, sorted."""
+        groups: dict[str, list[Result]] = {}
+        for row in self.rows:
+            groups.setdefault(key(row), []).append(row)
+        return {name: summarise(groups[name]) for name in sorted(groups)}
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/validate@1` JSON."""
+        shown: dict[str, object] = {}
+        for name, part in self.summary().items():
+            shown[name] = part.to_dict() if isinstance(part, Summary) else {k: v.to_dict() for k, v in part.items()}
+        return {
+            "schema": SCHEMA,
+            "file": self.path,
+            "facts_hash": self.facts_hash,
+            "rows": [r.to_dict() for r in self.rows],
+            "summary": shown,
+        }
+
+
+def summarise(rows: Iterable[Result]) -> Summary:
+    """Error statistics of the answered rows, counts of all.
+
+    Medians and percentiles are of abs_error (linear interpolation); bias averages ln(ratio), so that being 2x fast and 2x
+    slow cancel.
+    """
+    rows = list(rows)
+    answered = [r for r in rows if r.abs_error is not None and r.ratio is not None]
+    unsupported = len(rows) - len(answered)
+    if not answered:
+        return Summary(n=0, unsupported=unsupported, median_abs_error=None, mean_abs_error=None, p90_abs_error=None, bias=None,
+                       interval_coverage=None)  # fmt: skip
+    errors = np.array([r.abs_error for r in answered])
+    covered = [r.is_covered for r in answered if r.is_covered is not None]
+    return Summary(
+        n=len(answered),
+        unsupported=unsupported,
+        median_abs_error=float(np.median(errors)),
+        mean_abs_error=float(errors.mean()),
+        p90_abs_error=float(np.quantile(errors, 0.9)),
+        bias=math.exp(float(np.mean([math.log(r.ratio) for r in answered if r.ratio]))) - 1.0,
+        interval_coverage=sum(covered) / len(covered) if covered else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Errors of rows that were left out of the fit. work: "training" or "serving"; what: the number predicted; unit: what was left out whole, "groups" or
+    "sources"; of: what the rows of a group have in common; median, p90: of max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too (None: not kept)."""
+
+    work: str
+    what: str
+    unit: str
+    of: str = ""
+    rows: int
+    median: float
+    p90: float
+    in_range: float | None = None
+
+    @property
+    def without(self) -> str:
+        """ "whole groups of chip and model", "whole sources"."""
+        return f"whole {self.unit} of {self.of}" if self.of else f"whole {self.unit}"
+
+
+def left_out() -> tuple[LeftOut, ...]:
+    """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off. `make accuracy` writes those of training,
+    `tools/fit_serving.py --page` those of serving."""
+    return tuple(LeftOut(**entry) for entry in json.loads(left_out_file().read_text(encoding="utf-8")))
+
+
+def left_out_file() -> Path:
+    """Where the errors of rows that were left out of the fit stand."""
+    return Path(str(resources.files("mowich.facts") / "published" / "left_out.json"))
+
+
+def worst(validation: Validation, count: int) -> Sequence[Result]:
+    """The rows with the largest errors, largest first."""
+    return sorted((r for r in validation.rows if r.abs_error is not None), key=lambda r: -(r.abs_error or 0.0))[:count]

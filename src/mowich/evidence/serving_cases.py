@@ -1,0 +1,85 @@
+"""Published serving cases as columns: what the fit of the constants, `validate` and the accuracy page all evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.evidence.serving_rows import ServingCase
+from mowich.facts import Facts
+from mowich.plans.serving import ServePlans
+from mowich.serving.corrections import Class
+from mowich.serving.engines import Columns, Served, columns, has_own
+from mowich.serving.steady import Engine, Load, Steady, closed_loop, max_sequences
+from mowich.serving.step import Costs, Shapes, concat, shapes
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """Columns of cases: work, table of constants, load, memory of a device."""
+
+    shapes: Shapes
+    columns: Columns
+    users: Floats
+    prompt: Floats
+    output: Floats
+    rounds: Floats
+    is_static: Floats
+    cached: Floats
+    capacity_B: Floats
+
+    def steady(self, constants: Floats) -> Steady:
+        """The closed loop of every case with `constants` in the order of `columns.names`."""
+        costs, engine, load = self._around(constants)
+        return closed_loop(self.shapes, costs, engine, load, self.capacity_B)
+
+    def room(self, constants: Floats) -> tuple[Floats, Floats]:
+        """Sequences that the cache of a rank group of every case holds: beside what the engine keeps for itself, and with all of the memory for weights and cache [n]."""
+        _, engine, load = self._around(constants)
+        bare = replace(engine, memory_share=np.ones(len(self.users)), reserve_B=np.zeros(len(self.users)))
+        beside, alone = (max_sequences(self.shapes, load, e, self.capacity_B) for e in (engine, bare))
+        return beside, alone
+
+    def _around(self, constants: Floats) -> tuple[Costs, Engine, Load]:
+        costs, engine, verified, accepted = self.columns.assemble(constants)
+        load = Load(users=self.users, prompt=self.prompt, output=self.output, cached=self.cached, verify=verified, accepted=accepted,
+                    rounds=self.rounds, is_static=self.is_static)  # fmt: skip
+        return costs, engine, load
+
+
+def served(case: ServingCase, facts: Facts) -> Served:
+    """The part of a case that its constants depend on."""
+    return Served(model=case.model, arch=case.arch, system=case.system, engine=case.engine, plan=case.plan, speculates=case.speculates,
+                  accept=case.accept, has_own=has_own(facts, case.system))  # fmt: skip
+
+
+def gather(cases: Sequence[ServingCase], facts: Facts) -> Cases:
+    """Columns of cases, in their order; cases of one model are shaped together."""
+    groups: dict[int, list[int]] = {}
+    for i, case in enumerate(cases):
+        groups.setdefault(id(case.model), []).append(i)
+    parts = [shapes(cases[rows[0]].model, ServePlans.of([cases[i].plan for i in rows])) for rows in groups.values()]
+    order = np.argsort(np.concatenate([np.array(rows) for rows in groups.values()]), kind="stable")
+
+    def column(pick: object) -> Floats:
+        return np.array([pick(c) for c in cases], dtype=np.float64)  # type: ignore[operator]
+
+    return Cases(
+        shapes=concat(parts).take(order), columns=columns([served(c, facts) for c in cases]), users=column(lambda c: c.users),
+        prompt=column(lambda c: c.prompt * c.mean_length), output=column(lambda c: c.output * c.mean_length), rounds=column(lambda c: c.rounds),
+        is_static=column(lambda c: c.is_static), cached=column(lambda c: c.cached), capacity_B=column(lambda c: c.system.hbm_usable_B),
+    )  # fmt: skip
+
+
+def class_of(case: ServingCase) -> Class:
+    """What the corrections of a case are kept by; a release of a model under another name is that model."""
+    plan = "dp" if case.plan.dp > 1 else "ep" if case.plan.ep > 1 else "tp"
+    name = {"deepseek-r1": "deepseek-v3"}.get(case.model.name, case.model.name)
+    return Class(
+        engine=case.engine, arch=case.arch, model=name, family=case.system.family, chip=case.system.chip, weights=case.plan.weights,
+        plan=plan, users=case.users, prompt=case.prompt, ranks=float(case.plan.tp * case.plan.dp), campaign=case.campaign,
+        version=case.version,
+    )  # fmt: skip

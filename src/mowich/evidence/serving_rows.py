@@ -1,0 +1,367 @@
+"""One row of serving measurements -> one `ServingCase`: what served, how it was spread, under which load, and what was measured.
+
+Tables fold plans (tp already multiplied by ep), leave the cache format, the rounds and speculation open, and mix campaigns. Each rule here
+names what it repaired or filled in (`inferred`); a row that cannot be read honestly is refused with a reason, by a rule about its content
+(here, in `serving_checks` and in `facts/published/serving_notes.yaml`), never by its id. Nothing here looks at a predicted time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from mowich.errors import UserError
+from mowich.evidence.row_checks import RefusedError, Row, check_whole, has_word, refusal
+from mowich.facts import Facts
+from mowich.files import shipped_yaml
+from mowich.machines.system import System, resolve
+from mowich.models import load as load_model
+from mowich.models.model import Model, Moe
+from mowich.plans.serving import ServePlan
+from mowich.serving.engines import architecture
+
+METRICS = ("tpot_ms", "ttft_ms", "output_tok_s_per_chip")
+"""What a row may state; each gives one result."""
+
+REQUIRED = ("id", "chip", "n_chips", "framework", "model", "precision", "mode", "tp", "isl", "osl", "concurrency")
+"""Columns without which a file is not a table of serving measurements."""
+
+NUMBERS = ("n_chips", "tp", "pp", "dp", "ep", "isl", "osl", "concurrency", "batch", "ttft_ms", "tpot_ms", "output_tok_s",
+           "output_tok_s_per_chip", "moe_tp")  # fmt: skip
+
+
+COUNTS = ("n_chips", "tp", "pp", "isl", "osl", "concurrency", "batch")
+"""Columns that hold a whole number from 1."""
+
+COUNTS_FROM_ZERO = ("dp", "ep", "moe_tp")
+"""Columns that hold a whole number; sources write 0 for a parallelism that is not used."""
+
+CONCURRENCY_FACTOR = 1.5
+"""How far throughput x latency may lie from the concurrency (Little's law). The published rows that print all of them lie between 0.72 and 1.01: a closed
+loop of R rounds that drains at its end holds R / (R + 1) of its users on average, 0.67 with two rounds. Rows that count several replicas, or whose rate is another run's, are
+off by twice or more."""
+
+MODES = ("online", "aggregated", "disaggregated", "static batch", "offline", "MLPerf", "agentic", "trace", "embedding")
+"""Words of `mode`: how the requests were made, and whether one worker does both phases."""
+MODE_PATTERNS = (
+    "online",
+    "closed[- ]loop",
+    "(?:dis)?agg(?:regated)?",
+    "static",
+    "offline",
+    "mlperf",
+    "agentic",
+    "traces?",
+    "embedding",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingCase:
+    """A row, read. users: requests in flight per rank group; chips: of the worker; mean_length: mean over nominal length; rounds: requests
+    per user; speculates: whether several tokens are verified per step, accept: tokens per step if stated; skip: metrics not to score; memory_share: above 1, sequences that decode by the
+    row's own figures over those that the cache holds by our memory model."""
+
+    id: str
+    chip: str
+    source: str
+    campaign: str
+    engine: str
+    version: str
+    date: str
+    model: Model
+    arch: str
+    system: System
+    chips: int
+    plan: ServePlan
+    prompt: float
+    output: float
+    users: float
+    mean_length: float
+    rounds: float
+    is_static: bool
+    speculates: bool
+    accept: float | None
+    cached: float
+    measured: Mapping[str, float]
+    inferred: tuple[str, ...]
+    skip: Mapping[str, str]
+    fully_specified: bool
+    memory_share: float = 1.0
+
+
+@cache
+def notes() -> Mapping[str, Any]:
+    """`serving_notes.yaml`."""
+    text = (resources.files("mowich.facts") / "published" / "serving_notes.yaml").read_text(encoding="utf-8")
+    loaded: Mapping[str, Any] = shipped_yaml(text)
+    return loaded
+
+
+_SUFFIX = re.compile(r"[-_](fp8|nvfp4|fp4|mxfp4|bf16|int4|awq|gptq|w8a8|hf|v0\.\d)([-_].*)?$", re.IGNORECASE)
+
+
+@cache
+def find_model(name: str) -> Model:
+    """A model by the name that a table uses, with suffixes of precision taken off. Raises UserError."""
+    tried = name
+    while True:
+        try:
+            return load_model(tried)
+        except UserError as error:
+            shorter = _SUFFIX.sub("", tried)
+            if shorter == tried:
+                other = notes().get("models", {}).get(name.rsplit("/", 1)[-1].casefold())
+                if other and other != tried:
+                    tried = other
+                    continue
+                raise error
+            tried = shorter
+
+
+def engine_of(framework: str) -> str:
+    """The engine whose constants a framework's name asks for. Raises RefusedError for one that is not known."""
+    for entry in notes()["engines"]:
+        if re.search(entry["pattern"], framework, re.IGNORECASE):
+            return str(entry["engine"])
+    raise refusal("framework", framework, sorted({str(entry["engine"]) for entry in notes()["engines"]}))
+
+
+def _number(row: Row, key: str) -> float | None:
+    text = (row.get(key) or "").strip()
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _degree(row: Row, key: str) -> int:
+    return max(1, int(_number(row, key) or 1))
+
+
+def unfold(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int, int, int, str]:
+    """(tp, dp, ep, what was repaired): undoes plans whose tp or dp was already multiplied by ep or dp. domain: devices of a scale-up domain.
+
+    (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) attention DP 4 with EP4. But (4, 1, 2, 2) stays TP4,
+    whose experts are cut by EP2 and TP2: inside a domain tp = ep moe_tp is how engines state such a plan; beyond it no engine cuts a layer so.
+    """
+    if ep > 1 and moe_tp == ep:
+        if dp == 1 and tp == ep * moe_tp and tp > domain:
+            return ep, 1, ep, f"tp={ep} (folded: tp {tp} counts ep {ep} twice)"
+        if tp == 1 and dp == ep * moe_tp:
+            return 1, ep, ep, f"dp={ep} (folded: dp {dp} counts ep {ep} twice)"
+    if tp == dp > 1 and ep == tp * dp:
+        return 1, dp, dp, f"tp=1, ep={dp} (folded: attention is data-parallel over {dp})"
+    return tp, dp, ep, ""
+
+
+PRECISION_WORDS = ("bf16", "fp16", "fp8", "mxfp8", "fp4", "nvfp4", "mxfp4", "int8", "int4")
+"""Words for the format of the weights; what stands beside them is free text."""
+PRECISION_PATTERNS = ("bf16", "bfloat16", "fp16", "float16", "half", "16[- ]?bits?", "(?:mx)?fp8(?:_?e4m3)?", "float8", "(?:nv|mx)?fp4", "int8", "int4",
+                      "w8a8", "w8a16", "w4a16", "awq", "gptq")  # fmt: skip
+KV_WORDS = ("fp8", "int8", "bf16", "fp16", "auto")
+"""Words for the format of the cache."""
+SPECULATION_WORDS = ("none", "MTP", "EAGLE", "Medusa", "ngram", "draft", "acceptance")
+"""Words for speculative decoding; lengths and rates beside them are read where they are stated."""
+
+
+def speculates_by(text: str) -> bool:
+    """Whether `spec_decode` says that several tokens are verified per step. Raises RefusedError for words that say neither."""
+    word = text.casefold().strip()
+    if word in ("", "none", "no", "off", "false", "0"):
+        return False
+    if re.search(r"mtp|eagle|medusa|n-?gram|lookahead|draft|specul|accept", word) or word in ("yes", "true", "on", "1"):
+        return True
+    raise refusal("spec_decode", text, SPECULATION_WORDS)
+
+
+def weights_of(row: Row, model: Model, system: System) -> tuple[str, str]:
+    """(format of the weights, how it was read, "" when stated)."""
+    word = (row.get("precision") or "").casefold()
+    if word and not has_word(word, *PRECISION_PATTERNS):
+        raise refusal("precision", row["precision"], PRECISION_WORDS)
+    note = (row.get("notes") or "").casefold()
+    tail = word.partition("weights ")[2] or word
+    tail = re.sub(r"\(.*?\)", "", tail).strip() or tail  # "BF16 (dequantised from FP8)" holds 16-bit weights
+    native = "mxfp4" if model.architecture.startswith("gpt_oss") or "gpt-oss" in model.name else ""
+    if has_word(tail, "int4", "w4a16", "awq", "gptq") or "int4_wo" in note:
+        return "int4", ""
+    if "int8" in tail or "w8a8" in tail or "w8a16" in tail:
+        return "int8", ""
+    if native and ("fp4" in tail or not word):
+        return native, "" if word else "precision not stated: the checkpoint's own"
+    if "mxfp4" in tail:
+        return "mxfp4", ""
+    if "fp4" in tail:
+        name = "nvfp4" if "nvfp4" in system.peak_flops or system.vendor == "NVIDIA" else "mxfp4"
+        return name, ""
+    if "mxfp8" in tail:
+        return "mxfp8", ""
+    if "fp8" in tail:
+        return "fp8", ""
+    if not word:
+        return "bf16", "precision not stated: 16 bit, the checkpoint's own"
+    return "bf16", ""
+
+
+def kv_of(row: Row, weights: str, campaign: str, engine: str, model: Model, system: System) -> tuple[str, str]:
+    """(format of the cache, how it was read)."""
+    word = (row.get("kv_precision") or "").casefold()
+    if has_word(word, "(?:mx)?fp8(?:_?e[45]m[23])?", "int8"):
+        return "fp8", ""
+    if has_word(word, "bf16", "bfloat16", "fp16", "float16", "half", "16[- ]?bits?"):
+        return "bf16", ""
+    if word not in ("", "auto"):
+        raise refusal("kv_precision", row["kv_precision"], KV_WORDS)
+    if campaign == "ix" and weights != "bf16":
+        hopper_vllm = engine == "vllm" and architecture(model) != "dense" and system.family == "hopper"
+        if not hopper_vllm:
+            return "fp8", "kv=fp8 (quantised checkpoints of this campaign saturate as with 8-bit caches)"
+    return "bf16", "kv=bf16 (not stated)"
+
+
+def read_case(
+    row: Row, facts: Facts, systems: dict[tuple[str, int], System] | None = None, *, folds: bool = True
+) -> ServingCase:
+    """One row by itself; `serving_checks.read_cases` also asks whether it fits and agrees with itself. folds: whether a plan that reads as folded is
+    unfolded. Raises RefusedError with the reason."""
+    table = notes()
+    row_id, mode = row["id"], row.get("mode") or ""
+    check_whole(row, COUNTS)
+    check_whole(row, COUNTS_FROM_ZERO, least=0)
+    inferred: list[str] = [] if mode else ["mode=online (not stated)"]
+    if mode and not has_word(mode, *MODE_PATTERNS):
+        raise refusal("mode", mode, MODES)
+    skip: dict[str, str] = {}
+    for entry in table["rules"]:
+        hit = all(
+            re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE)
+            for key in ("source", "chip", "mode", "framework", "model", "date")
+        )
+        if hit and _degree(row, "tp") >= entry.get("min_tp", 0):
+            if "exclude" in entry:
+                raise RefusedError(f"excluded: {entry['exclude']}")
+            skip |= dict.fromkeys(entry["skip"], str(entry["reason"]))
+    if "disagg" in mode:
+        raise RefusedError(
+            "disaggregated, and the row does not state the workers of each pool, their batch and transfer path"
+        )
+    if mode.startswith("MLPerf"):
+        raise RefusedError("the row states no plan and no concurrency")
+    if any(word in mode for word in ("agentic", "trace", "embedding", "prefix caching", "workload", "offline")):
+        raise RefusedError(f"the load ({mode}) is not stated as lengths and concurrency")
+    prompt, output = _number(row, "isl"), _number(row, "osl")
+    if not prompt or not output:
+        raise RefusedError("the lengths are not stated")
+    if not (row.get("tp") or "").strip():
+        raise RefusedError("the plan is not stated")
+    engine = engine_of(row["framework"])
+    try:
+        model = find_model(row["model"])
+    except UserError as error:
+        raise RefusedError(error.what) from error
+    campaign = next(
+        e
+        for e in table["campaigns"]
+        if re.search(e["pattern"], row.get("source") or "") and e.get("engine", engine) == engine
+    )
+    try:
+        one = _system(row["chip"], 1, facts, systems)
+    except UserError as error:
+        raise RefusedError(error.what) from error
+    tp, dp, ep, how = _degree(row, "tp"), _degree(row, "dp"), _degree(row, "ep"), ""
+    chips_stated, pp = _number(row, "n_chips"), _degree(row, "pp")
+    is_own_count = chips_stated == -(-tp * dp * pp // one.devices_per_chip) and "n_chips" not in (
+        row.get("derived_fields") or ""
+    )
+    if folds and not is_own_count:
+        tp, dp, ep, how = unfold(tp, dp, ep, _degree(row, "moe_tp"), one.domain_devices)
+    if how:
+        inferred.append(how)
+    is_static = mode.startswith("static")
+    concurrency, batch = _number(row, "concurrency"), _number(row, "batch")
+    if not concurrency and (not batch or mode.startswith("online")):
+        raise RefusedError(
+            "concurrency is not stated"
+            + (": a batch alone does not say how many users wait" if batch else ", nor a batch")
+        )
+    if concurrency and batch and not is_static:
+        check_replicas(row, concurrency, batch, (_degree(row, "dp"), dp))
+    users = (
+        max(1.0, concurrency / dp) if concurrency else float(batch or 0.0)
+    )  # fewer users than ranks: some ranks rest
+    devices = tp * dp * pp
+    chips = -(-devices // one.devices_per_chip)
+    if chips_stated and not how and chips != chips_stated:
+        more = ": replicas, whose share of the concurrency is not stated" if chips < chips_stated else ""
+        raise RefusedError(
+            f"n_chips: tp {tp} x dp {dp} x pp {pp} needs {chips} chips and the row states {chips_stated:g}{more}"
+        )
+    if chips > one.max_chips:
+        raise RefusedError(f"needs {chips} chips; the fabric joins {one.max_chips}")
+    system = _system(row["chip"], chips, facts, systems)
+    weights, how = weights_of(row, model, system)
+    if how:
+        inferred.append(how)
+    kv, how = kv_of(row, weights, campaign["campaign"], engine, model, system)
+    if how:
+        inferred.append(how)
+    if not any(isinstance(layer.ffn, Moe) for layer in model.layers):
+        ep = 1
+    spec = (row.get("spec_decode") or "").strip()
+    speculates = speculates_by(spec)
+    accept = re.search(r"accept\w* (?:length )?([\d.]+)", spec)
+    if not spec and campaign["campaign"] == "ix":
+        for entry in table["speculation"]:
+            if (re.search(entry["model"], row["model"], re.IGNORECASE) and re.search(entry["framework"], row["framework"])
+                    and re.search(entry.get("date", ""), row.get("date") or "")):  # fmt: skip
+                speculates = True
+                inferred.append("speculative (releases of this engine and date predict several tokens)")
+    measured = {m: v for m in METRICS if (v := _number(row, m))}
+    if concurrency and not is_static:
+        check_concurrency(row, concurrency, output)
+    return ServingCase(
+        id=row_id, chip=row["chip"], source=row.get("source") or "", campaign=campaign["campaign"], engine=engine,
+        version=row["framework"], date=(row.get("date") or ""), model=model, arch=architecture(model), system=system, chips=chips,
+        plan=ServePlan(tp=tp, pp=pp, dp=dp, ep=ep, weights=weights, kv=kv), prompt=prompt, output=output, users=users,
+        mean_length=1.0 if is_static else float(campaign["mean_length"]), rounds=float(campaign["rounds"]), is_static=is_static,
+        speculates=speculates, accept=float(accept[1]) if accept else None, cached=0.0, measured=measured, inferred=tuple(inferred), skip=skip,
+        fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
+    )  # fmt: skip
+
+
+def check_replicas(row: Row, concurrency: float, batch: float, data_ranks: Iterable[int]) -> None:
+    """Raises RefusedError where the concurrency is more than the batch of a rank times the ranks of attention data parallelism: the rest belongs to replicas
+    that the row does not count, or waits for a cap on the batch. data_ranks: dp as printed and as unfolded; a batch may be rounded."""
+    if all(concurrency - batch * dp >= max(dp, 0.01 * concurrency) for dp in data_ranks):
+        raise RefusedError(f"concurrency: '{row['concurrency']}' is not batch '{row['batch']}' x dp '{row.get('dp') or 1}': it counts several replicas, whose number is not stated, or a cap on the batch")  # fmt: skip
+
+
+def check_concurrency(row: Row, concurrency: float, output: float) -> None:
+    """Raises RefusedError where Little's law does not hold: concurrency = requests/s x (TTFT + (output - 1) x TPOT), within `CONCURRENCY_FACTOR`, of a row that
+    prints a throughput and both latencies."""
+    ttft, tpot, rate = (_number(row, key) for key in ("ttft_ms", "tpot_ms", "output_tok_s"))
+    each, chips = _number(row, "output_tok_s_per_chip"), _number(row, "n_chips")
+    rate = rate or (each * chips if each and chips else None)
+    if not (ttft and tpot and rate):
+        return
+    users = rate / output * (ttft + (output - 1.0) * tpot) / 1e3
+    decoding = rate * tpot / 1e3  # some sources print the rate of decoding alone
+    if not any(1.0 / CONCURRENCY_FACTOR <= found / concurrency <= CONCURRENCY_FACTOR for found in (users, decoding)):
+        raise RefusedError(f"concurrency: '{row['concurrency']}' contradicts the row's own rate and latencies: {rate:g} tokens/s x (TTFT {ttft:g} ms + TPOT {tpot:g} ms "
+                           f"x {output - 1:g}) / {output:g} tokens is {users:.3g} users (Little's law)")  # fmt: skip
+
+
+def _system(chip: str, chips: int, facts: Facts, known: dict[tuple[str, int], System] | None) -> System:
+    """A machine by the name of a chip; remembered in `known`. A chip that holds fewer devices than a unit is a part of it."""
+    key = (chip, chips)
+    if known is not None and key in known:
+        return known[key]
+    system = resolve(facts, facts.resolve_system(chip), chips=chips)
+    if known is not None:
+        known[key] = system
+    return system

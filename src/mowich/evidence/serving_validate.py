@@ -1,0 +1,112 @@
+"""Predicted against measured for tables of serving: `validate` hands a file with serving columns to this module.
+
+Every row that states a model, a chip, a plan, lengths and a load is predicted with the shipped constants and corrections; each metric that it states is
+one result. Rows that cannot be read are refused with a reason. Nothing is fitted to the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mowich.errors import UserError
+from mowich.evidence.row_checks import Row, blank, not_numbers
+from mowich.evidence.scores import Result
+from mowich.evidence.serving_cases import class_of, gather
+from mowich.evidence.serving_checks import read_cases
+from mowich.evidence.serving_rows import METRICS, NUMBERS, REQUIRED, ServingCase
+from mowich.facts import Facts
+from mowich.serving.corrections import METRICS as CORRECTED
+from mowich.serving.corrections import shipped
+from mowich.serving.steady import Steady
+
+__all__ = ["NUMBERS", "REQUIRED", "check", "is_serving", "predict", "validate_serving"]
+
+
+def is_serving(columns: Sequence[str]) -> bool:
+    """Whether a table's columns are those of serving measurements."""
+    return any(metric in columns for metric in METRICS)
+
+
+def check(row: Row, where: str) -> list[UserError]:
+    """What is wrong with a row: blank cells, cells that are no number."""
+    return blank(row, ("id", "chip"), where) + not_numbers(row, NUMBERS, where)
+
+
+def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:
+    """Results of every row in order: one for each metric that it states (one, without figures, for a row that is refused)."""
+    read = read_cases(rows, facts)
+    cases = [c for c in read if not isinstance(c, str)]
+    predicted = iter(predict(cases, facts) if cases else ())
+    out: list[Result] = []
+    for row, case in zip(rows, read, strict=True):
+        if isinstance(case, str):
+            out += [_refused(row, metric, case) for metric in METRICS if row.get(metric)] or [
+                _refused(row, "none", case)
+            ]
+        else:
+            out += next(predicted)
+    return out
+
+
+def predict(cases: Sequence[ServingCase], facts: Facts) -> list[list[Result]]:
+    """Results of cases, by case."""
+    table = gather(cases, facts)
+    steady = table.steady(np.array([facts.number(path) for path in table.columns.names]))
+    classes = [class_of(c) for c in cases]
+    corrections = shipped()
+    shift, width = {}, {}
+    for metric in CORRECTED:
+        shift[metric], width[metric] = corrections.apply(metric, classes)
+    tpot, ttft = steady.tpot_s * np.exp(shift["tpot"]), steady.ttft_s * np.exp(shift["ttft"])
+    out = []
+    for i, case in enumerate(cases):
+        request_s = float(ttft[i]) + (float(table.output[i]) - 1.0) * float(tpot[i])
+        share = float(ttft[i]) / request_s
+        speed = case.users * case.plan.dp * float(table.output[i]) / request_s / case.chips
+        value = {"tpot_ms": 1e3 * float(tpot[i]), "ttft_ms": 1e3 * float(ttft[i]), "output_tok_s_per_chip": speed}
+        half = {"tpot_ms": float(width["tpot"][i]), "ttft_ms": float(width["ttft"][i])}
+        half["output_tok_s_per_chip"] = math.hypot(share * half["ttft_ms"], (1.0 - share) * half["tpot_ms"])
+        parts = _parts(steady, i, float(shift["tpot"][i]))
+        results = []
+        for metric in METRICS:
+            measured = case.measured.get(metric)
+            if measured is None:
+                continue
+            if metric in case.skip:
+                results.append(_result(case, metric, reason=f"excluded: {case.skip[metric]}"))
+                continue
+            results.append(
+                _result(case, metric, measured=measured, predicted=value[metric], half=half[metric], parts=parts)
+            )
+        out.append(results or [_result(case, "none", reason="the row states no metric that is predicted")])
+    return out
+
+
+def _parts(steady: Steady, i: int, shift: float) -> dict[str, float]:
+    """Seconds of TPOT by part; correction: what the class of the case differs by."""
+    parts = {name: float(value[i]) for name, value in steady.tpot_parts.items()}
+    return {**parts, "correction": math.expm1(shift) * float(steady.tpot_s[i])}
+
+
+def _result(case: ServingCase, metric: str, *, measured: float | None = None, predicted: float | None = None, half: float = 0.0,
+            parts: Mapping[str, float] | None = None, reason: str | None = None) -> Result:  # fmt: skip
+    ratio = None
+    if measured and predicted:
+        ratio = predicted / measured if metric.endswith("_ms") else measured / predicted
+    return Result(
+        id=case.id, status="unsupported" if reason else "ok", reason=reason, inferred=case.inferred, metric=metric, measured=measured,
+        predicted=predicted, low=None if predicted is None else predicted * math.exp(-half),
+        high=None if predicted is None else predicted * math.exp(half), ratio=ratio,
+        abs_error=None if ratio is None else max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
+        kind=f"{case.arch} {case.engine}", fully_specified=case.fully_specified, parts=parts,
+        fits_memory=None if reason else case.memory_share <= 1.0,
+    )  # fmt: skip
+
+
+def _refused(row: Row, metric: str, reason: str) -> Result:
+    return Result(id=row["id"], status="unsupported", reason=reason, inferred=(), metric=metric, measured=None, predicted=None, low=None,
+                  high=None, ratio=None, abs_error=None, chip=row["chip"], source=row.get("source", ""), kind="unsupported",
+                  fully_specified=False)  # fmt: skip

@@ -1,0 +1,220 @@
+"""Predicted against measured: every row of a table of published training steps, and how far off we are.
+
+`validate` reads a CSV (the shipped one by default), turns each row into a case (`rows`), predicts it with the plan that
+the row states, and summarises the errors by chip and source. It refuses rows that it cannot model, with a reason, and
+never fits anything to the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from mowich.errors import UserError, UserErrors, unknown
+from mowich.evidence import serving_validate
+from mowich.evidence.residual import half_width
+from mowich.evidence.row_checks import Row, blank, not_numbers
+from mowich.evidence.rows import METRICS, NUMBERS, REQUIRED, Case, is_time, read_cases
+from mowich.evidence.scores import SHIPPED, Result, Validation
+from mowich.facts import Facts
+from mowich.files import read_text
+from mowich.shown import Rows
+from mowich.training.sensitivity import moves
+from mowich.training.step import OneStep, predict_step
+from mowich.training.tuned import HandTuned, has_kernels, predict_hand_tuned
+
+
+def published() -> Path:
+    """The measurements that ship."""
+    return Path(str(resources.files("mowich.facts") / "published" / "training.csv"))
+
+
+def read_csv(path: Path, facts: Facts) -> list[Row]:
+    """Rows of a table of training measurements, or of serving ones (told apart by their columns), checked at the edge.
+
+    Raises UserError (one) or UserErrors (all at once), each with file:line: missing file, empty file, no rows, missing
+    columns, a cell that is not a number, a repeated id, an unknown metric, no chip that is known.
+    """
+    name = str(path)
+    text = read_text(path, "table")
+    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    try:
+        columns = reader.fieldnames
+        if not columns:
+            raise UserError(
+                "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(REQUIRED)}"
+            )
+        if serving_validate.is_serving(columns):
+            return _checked(
+                name,
+                "serving",
+                columns,
+                reader,
+                serving_validate.REQUIRED,
+                serving_validate.NUMBERS,
+                serving_validate.check,
+            )
+        rows = _checked(name, "training", columns, reader, REQUIRED, NUMBERS, _check)
+    except csv.Error as error:
+        raise UserError(f"not a CSV table: {error}", where=f"{name}:{reader.line_num}") from error
+    if not any(_chip_reason(row["chip"], facts) is None for row in rows):
+        try:
+            facts.resolve_system(rows[0]["chip"])
+        except UserError as error:
+            raise UserError(error.what, where=f"{name}:2, column chip", allowed=error.allowed, fix=error.fix) from error
+    return rows
+
+
+NOT_STATED = frozenset({"-", "--", "?", "n/a", "na", "nan", "none", "null", "unknown", "not stated", "tbd"})
+"""Words that people and programs write for a cell that holds nothing."""
+
+
+def plain_number(text: str) -> str:
+    """A cell of numbers as `float` reads it: "" for a word that means nothing is stated, without commas between thousands.
+
+    >>> plain_number("16,384"), plain_number("n/a"), plain_number("8.0"), plain_number("many")
+    ('16384', '', '8.0', 'many')
+    """
+    if text.casefold() in NOT_STATED:
+        return ""
+    return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
+
+
+def _checked(name: str, kind: str, columns: Sequence[str], reader: csv.DictReader[str], required: Sequence[str], numbers: Sequence[str],
+             check: Callable[[Row, str], list[UserError]]) -> list[Row]:  # fmt: skip
+    """Rows of a table behind its header; numbers: columns read by `plain_number`. Raises UserError or UserErrors, each with file:line: missing columns, a ragged
+    row, what `check` finds, a repeated id, no rows."""
+    missing = [c for c in required if c not in columns]
+    if missing:
+        raise UserError(
+            f"missing columns: {', '.join(missing)}",
+            where=f"{name}:1",
+            fix=f"a table of {kind} measurements needs them",
+        )
+    errors: list[UserError] = []
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    for cells in reader:
+        where = f"{name}:{reader.line_num}"
+        if None in cells or any(value is None for value in cells.values()):
+            errors.append(UserError("wrong number of cells", where=where, given=sum(v is not None for v in cells.values()), allowed=str(len(columns))))  # fmt: skip
+            continue
+        row = {key: plain_number(value.strip()) if key in numbers else value.strip() for key, value in cells.items()}
+        errors += check(row, where)
+        if row["id"] in seen:
+            errors.append(UserError(f"id '{row['id']}' is repeated (first on line {seen[row['id']]})", where=where))
+        seen.setdefault(row["id"], reader.line_num)
+        rows.append(row)
+    if errors:
+        raise errors[0] if len(errors) == 1 else UserErrors(errors)
+    if not rows:
+        raise UserError("no rows after the header", where=f"{name}:1")
+    return rows
+
+
+def _check(row: Row, where: str) -> list[UserError]:
+    errors = blank(row, ("id", "chip", "primary_metric"), where)
+    metric = row["primary_metric"].split(" ")[0]
+    if metric and metric not in METRICS:
+        errors.append(unknown("metric", metric, METRICS, where=f"{where}, column primary_metric"))
+    return errors + not_numbers(row, NUMBERS, where, whole=("n_chips",))
+
+
+def _chip_reason(chip: str, facts: Facts) -> str | None:
+    """None when the chip is known, else why not."""
+    try:
+        facts.resolve_system(chip)
+    except UserError as error:
+        return f"no facts for it: {error.what}; --facts adds a chip and its system" + (
+            f"; {error.fix}" if error.fix else ""
+        )
+    return None
+
+
+def validate(path: str | Path | None, facts: Facts) -> Validation:
+    """Predict every row of `path` (None: the published training rows that ship). Raises UserError for a file that is not a table of
+    measurements of training or of serving; a single row that cannot be modelled is answered with status "unsupported" and its reason."""
+    file = published() if path is None else Path(path)
+    rows = read_csv(file, facts)
+    shown = str(file) if path is not None else SHIPPED
+    if serving_validate.is_serving(list(rows[0])):
+        return Validation(
+            path=shown, facts_hash=facts.hash(), rows=Rows(serving_validate.validate_serving(rows, facts))
+        )
+    reasons = {chip: _chip_reason(chip, facts) for chip in {row["chip"] for row in rows}}
+    usable = [row for row in rows if reasons[row["chip"]] is None]
+    cases = iter(read_cases(usable, facts))
+    results = []
+    steps: dict[object, OneStep] = {}  # several rows may repeat a run
+    for row in rows:
+        reason = reasons[row["chip"]]
+        case = reason if reason is not None else next(cases)
+        if isinstance(case, str):
+            results.append(_unsupported(row, case))
+            continue
+        run = run_of(case)
+        if run not in steps:
+            steps[run] = predict_step(case.model, case.system, case.job, case.plan)
+        results.append(predict(case, facts, steps[run]))
+    return Validation(path=shown, facts_hash=facts.hash(), rows=Rows(with_hand_tuned(results)))
+
+
+def run_of(case: Case) -> object:
+    """What cases that are the same run share. Good while the cases are kept: system and model are told by their identity."""
+    return (id(case.system), id(case.model), case.job, case.plan)
+
+
+def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
+    """The rows, those of Trainium with what hand-tuned kernels would take; a run that several rows repeat is evaluated once."""
+    known: dict[object, HandTuned] = {}
+    out = []
+    for row in rows:
+        case = row.case
+        if case is not None and row.measured is not None and has_kernels(case.system):
+            run = run_of(case)
+            found = known[run] = known.get(run) or predict_hand_tuned(case.model, case.system, case.job, case.plan)
+            factor = case.measured_step_s / (found.step.total_s * case.job.tokens_per_step / found.step.tokens)
+            figure = row.measured / factor if is_time(row.metric) else row.measured * factor
+            row = replace(row, hand_tuned=figure, hand_tuned_coverage=found.coverage)
+        out.append(row)
+    return tuple(out)
+
+
+def predict(case: Case, facts: Facts, step: OneStep | None = None) -> Result:
+    """One case: the predicted step (`step` where it is known), scaled from the legal batch to the row's per token, in the row's own metric."""
+    step = step or predict_step(case.model, case.system, case.job, case.plan)
+    seconds = step.total_s * case.job.tokens_per_step / step.tokens
+    ratio = seconds / case.measured_step_s
+    width = half_width(step.breakdown, case.model, case.system, facts, case.inferred)
+    found = untested(case, facts)
+    down = math.hypot(width, *(max(0.0, -min(move)) for move in found))
+    up = math.hypot(width, *(max(0.0, max(move)) for move in found))
+    if not is_time(case.metric):
+        down, up = up, down
+    predicted = case.measured * ratio if is_time(case.metric) else case.measured / ratio
+    return Result(
+        id=case.id, status="ok", reason=None, inferred=case.inferred, metric=case.metric, measured=case.measured, predicted=predicted,
+        low=predicted * math.exp(-down), high=predicted * math.exp(up), grade="D" if found else "C", ratio=ratio, abs_error=max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
+        kind=case.kind, fully_specified=case.fully_specified, case=case, parts=step.breakdown, fits_memory=case.memory_share <= 1.0,
+    )  # fmt: skip
+
+
+def untested(case: Case, facts: Facts) -> list[tuple[float, float]]:
+    """What ln(step time) changes by, at both ends of each uncertain fact, for a chip to whose family no constant was fitted (its `gemm_efficiency` is an
+    estimate): on top of the error of the formulas. Empty for others, whose error on rows left out holds it already."""
+    if facts.fact(f"training.{case.system.family}.gemm_efficiency").grade != "D":
+        return []
+    found = moves(case.model, case.job, case.plan, facts=facts, system_id=case.system.id, chips=case.system.chips,
+                  stack_name=case.system.stack.name)  # fmt: skip
+    return [(low, high) for _, low, high in found]
+
+
+def _unsupported(row: Row, reason: str) -> Result:
+    return Result(id=row["id"], status="unsupported", reason=reason, inferred=(), metric=row["primary_metric"].split(" ")[0], measured=None,
+                  predicted=None, low=None, high=None, ratio=None, abs_error=None, chip=row["chip"], source=row.get("source_group", ""),
+                  kind="unsupported", fully_specified=False)  # fmt: skip

@@ -1,0 +1,141 @@
+"""Built-in models by name, and `load`, the one way in.
+
+`facts/models/*.yaml` hold the shapes in the words of a Hugging Face config, with where they come from; entries under
+`aliases` are other names for them. Names compare without case, and dots, underscores and hyphens are alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mowich.errors import UserError, did_you_mean
+from mowich.files import exists, shipped_yaml
+from mowich.models.config import model_from_config, read_config
+from mowich.models.model import Model
+
+EXAMPLES = ("deepseek-v3", "llama-3.1-405b", "qwen3-235b-a22b", "kimi-k2", "gpt-oss-120b", "gpt3-175b")
+"""A few names for the error that shows what a name looks like; `names()` has them all."""
+
+
+def load(name_or_path: str) -> Model:
+    """A Model from a built-in name, a `config.json`, or a directory that holds one.
+
+    A path is what exists on disk, ends in .json, or starts with "." or "/"; anything else is a name
+    ("deepseek-v3", "meta-llama/Llama-3.1-8B"). Raises UserError with the closest names.
+    """
+    try:
+        path = Path(name_or_path).expanduser()
+    except RuntimeError:
+        raise UserError("no such home directory", given=name_or_path) from None
+    looks_like_path = name_or_path.endswith(".json") or name_or_path[:1] in {".", "/", "~"}
+    entry = None if looks_like_path else find(name_or_path)
+    if entry is not None:
+        return builtin(entry)
+    if looks_like_path or (name_or_path and exists(path)):
+        return read_config(path)
+    reason = refused().get(_key(name_or_path))
+    if reason:
+        raise UserError(f"model '{name_or_path}' is not supported: {reason}")
+    close = did_you_mean(name_or_path.rsplit("/", 1)[-1], [*names(), *aliases()])
+    allowed = f"a config.json, a directory with one, or a built-in name such as {', '.join(EXAMPLES)}"
+    raise UserError(f"unknown model '{name_or_path}'", allowed=allowed, fix=close)
+
+
+@cache
+def builtin(name: str) -> Model:
+    """The built-in model of this exact name."""
+    config = dict(config_of(name))
+    source = str(config.pop("source", ""))
+    return model_from_config(config, name=name, where=f"built-in model {name}", source=source)
+
+
+def config_of(name: str) -> Mapping[str, Any]:
+    """The stored config of a built-in model, in the words of a Hugging Face config, with its `source`."""
+    file = _file_of(name)
+    return _entries(file)[name] if file else _tables()[0][name]
+
+
+def find(name: str) -> str | None:
+    """The built-in name that `name` means, or None."""
+    if _file_of(name):
+        return name
+    for candidate in (name, name.rsplit("/", 1)[-1]):
+        found = _index().get(_key(candidate))
+        if found:
+            return found
+    return None
+
+
+def names() -> list[str]:
+    """Built-in names, sorted, without aliases."""
+    return sorted(_tables()[0])
+
+
+def aliases() -> Mapping[str, str]:
+    """Other names -> built-in name."""
+    return _tables()[1]
+
+
+def refused() -> Mapping[str, str]:
+    """Names that are known and not supported (as compared) -> why."""
+    return {_key(name): reason for name, reason in _tables()[2].items()}
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+@cache
+def _index() -> dict[str, str]:
+    models, others, _ = _tables()
+    return {**{_key(alias): name for alias, name in others.items()}, **{_key(name): name for name in models}}
+
+
+@cache
+def _texts() -> dict[str, str]:
+    """File name -> text."""
+    folder = resources.files("mowich.facts") / "models"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda item: item.name)
+    return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+
+@cache
+def _content(file: str) -> dict[str, Any]:
+    return shipped_yaml(_texts()[file]) or {}
+
+
+@cache
+def _entries(file: str) -> dict[str, dict[str, Any]]:
+    """Models of one file, each with the file's source."""
+    content = _content(file)
+    return {
+        name: {"source": content.get("source", ""), **config} for name, config in (content.get("models") or {}).items()
+    }
+
+
+@cache
+def _file_of(name: str) -> str | None:
+    """The file of a model by its exact name, found without parsing the others; None where no file has it, written as YAML keys are."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        return None
+    key = re.compile(rf"^ +{re.escape(name)}:", re.MULTILINE)
+    return next((file for file, text in _texts().items() if key.search(text) and name in _entries(file)), None)
+
+
+@cache
+def _tables() -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, str]]:
+    """(models, aliases, refused) over all files."""
+    models: dict[str, dict[str, Any]] = {}
+    others: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    for file in _texts():
+        content = _content(file)
+        models |= _entries(file)
+        others.update(content.get("aliases") or {})
+        reasons.update(content.get("refused") or {})
+    return models, others, reasons

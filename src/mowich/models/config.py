@@ -1,0 +1,644 @@
+"""Hugging Face `config.json` -> `Model`.
+
+Each architecture is one row of `ARCHITECTURES`: which keys mean what, what an omitted key means, which layers are
+windowed, which hold experts. One builder reads them all, so that a new architecture is a new row. An architecture that
+is not in the table is refused by name: a wrong guess would look like an answer. Missing keys are reported all at once.
+Defaults of omitted keys are those of transformers 5.24; `docs/parameters.md` lists the counts that were compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mowich.errors import UserError, did_you_mean, shorten
+from mowich.files import read_json
+from mowich.models import stacks
+from mowich.models.model import Attention, Layer, Mlp, Model, Moe
+from mowich.models.reader import MAX_SIZE, Flag, Reader
+from mowich.models.storage import read_storage
+
+MAX_LAYERS = 10_000
+"""More layers than this is a typo, and each is read one by one."""
+
+
+Window = tuple[int | None, bool]
+WindowRule = Callable[[Reader, int, int], list[Window]]
+FfnRule = Callable[[Reader, int, Mlp], "Mlp | Moe"]
+
+
+def _full(c: Reader, num_layers: int, default: int) -> list[Window]:
+    """Every layer attends to everything."""
+    return [(None, False)] * num_layers
+
+
+def _all_sliding(c: Reader, num_layers: int, default: int) -> list[Window]:
+    """One window for all layers; a null or absent `sliding_window` is none (absent means `default` if that is set)."""
+    given = c.data.get("sliding_window", default or None)
+    return [(c.count("sliding_window", default=default or None) if given else None, False)] * num_layers
+
+
+def _stated(c: Reader, num_layers: int, default: int) -> list[Window]:
+    """Our plain form: `sliding_window` on all layers, or on all but each `sliding_window_pattern`-th."""
+    if c.get("sliding_window_pattern"):
+        return _every(1)(c, num_layers, 0)
+    return _all_sliding(c, num_layers, 0)
+
+
+def _late_sliding(c: Reader, num_layers: int, default: int) -> list[Window]:
+    """Qwen: `use_sliding_window` switches windows on from layer `max_window_layers`."""
+    if not c.flag("use_sliding_window"):
+        return _full(c, num_layers, 0)
+    first = c.count("max_window_layers", default=28, minimum=0)
+    window = c.count("sliding_window", default=4096)
+    return [(window if i >= first else None, False) for i in range(num_layers)]
+
+
+def _every(period: int) -> WindowRule:
+    """Windowed layers with a full one at the end of each `period` (config key sliding_window_pattern)."""
+
+    def rule(c: Reader, num_layers: int, default: int) -> list[Window]:
+        window = c.count("sliding_window", default=default or None)
+        step = c.count("sliding_window_pattern", "_sliding_window_pattern", default=period)
+        return [(None if (i + 1) % step == 0 else window, False) for i in range(num_layers)]
+
+    return rule
+
+
+def _chunks(c: Reader, num_layers: int, default: int) -> list[Window]:
+    """Llama 4: layers with rope attend inside chunks of `attention_chunk_size`; each fourth one to everything."""
+    chunk = c.count("attention_chunk_size", default=8192)
+    step = c.count("no_rope_layer_interval", default=4)
+    rope = c.get("no_rope_layers") or [int((i + 1) % step != 0) for i in range(num_layers)]
+    return [(chunk, True) if on else (None, False) for on in rope[:num_layers]]
+
+
+def _hybrid_pattern(c: Reader, num_layers: int, default: int) -> list[Window]:
+    """MiMo V2: `hybrid_layer_pattern` marks windowed layers with 1."""
+    window = c.count("sliding_window_size", "sliding_window", default=128)
+    default_pattern = [int(i > 0 and (i + 1) % 6 != 0) for i in range(num_layers)]
+    pattern = c.get("hybrid_layer_pattern", default=default_pattern)
+    return [(window if on else None, False) for on in pattern[:num_layers]]
+
+
+def _dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+    """No experts."""
+    return mlp
+
+
+def _all_experts(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+    """Experts in every layer, as wide as `intermediate_size` (or `moe_intermediate_size` if given)."""
+    return Moe(
+        num_experts=c.count("num_local_experts", "num_experts"),
+        top_k=c.count("num_experts_per_tok", "experts_per_token"),
+        ffn=c.count("intermediate_size"),
+        shared_ffn=c.count("shared_intermediate_size", default=0, minimum=0),
+        gated=mlp.gated,
+    )
+
+
+def _gpt_oss_experts(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+    """Experts and router with biases."""
+    experts = _all_experts(c, layer, mlp)
+    return replace(experts, bias=True, router_bias=True)  # type: ignore[arg-type]
+
+
+def _sparse_step(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+    """Qwen: experts in each `decoder_sparse_step`-th layer except `mlp_only_layers`; a gated shared expert if stated."""
+    experts = c.count("num_experts", "num_local_experts", minimum=0)
+    dense = layer in c.get("mlp_only_layers", default=[])
+    if not experts or dense or (layer + 1) % c.count("decoder_sparse_step", default=1):
+        return mlp
+    shared = c.count("shared_expert_intermediate_size", default=0, minimum=0)
+    return Moe(num_experts=experts, top_k=c.count("num_experts_per_tok"), ffn=c.count("moe_intermediate_size"),
+               shared_ffn=shared, shared_gate=shared > 0)  # fmt: skip
+
+
+def _leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+    """DeepSeek: experts from layer `first_k_dense_replace` on; `n_shared_experts` always-on experts.
+    `mlp_layer_types`, or `moe_layer_freq` as a list, may say so layer by layer."""
+    freq = c.get("moe_layer_freq", default=1)
+    types = c.get("mlp_layer_types")
+    if types:
+        dense = types[layer] == "dense"
+    elif isinstance(freq, list):
+        dense = not freq[layer]
+    else:
+        dense = (
+            layer < c.count("first_k_dense_replace", default=0, minimum=0)
+            or layer % c.whole(freq, "moe_layer_freq") != 0
+        )
+    if dense or c.get("n_routed_experts") is None:
+        return mlp
+    width = c.count("moe_intermediate_size")
+    return Moe(num_experts=c.count("n_routed_experts"), top_k=c.count("num_experts_per_tok"), ffn=width,
+               shared_ffn=width * c.count("n_shared_experts", default=0, minimum=0))  # fmt: skip
+
+
+def _interleaved(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+    """Llama 4: every `interleave_moe_layer_step`-th layer has experts and one shared expert; the others a wider MLP."""
+    step = c.count("interleave_moe_layer_step", default=1)
+    chosen = c.get("moe_layers")
+    if (layer in chosen) if chosen else (layer + 1) % step == 0:
+        width = c.count("intermediate_size")
+        return Moe(num_experts=c.count("num_local_experts"), top_k=c.count("num_experts_per_tok", default=1),
+                   ffn=width, shared_ffn=width)  # fmt: skip
+    return replace(mlp, ffn=c.count("intermediate_size_mlp"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """How to read one `model_type`. Fields name config keys or fixed choices; `norms` counts norms per layer. `stack`: a function
+    of `stacks` that reads the layers instead."""
+
+    stack: Callable[[Reader], stacks.Stack] | None = None
+    windows: WindowRule = _full
+    ffn: FfnRule = _dense
+    attention: Literal["gqa", "mla"] = "gqa"
+    window_default: int = 0
+    tied: bool = False
+    qkv_bias: Flag = False
+    out_bias: Flag = False
+    mlp_bias: Flag = False
+    gated: Flag = True
+    qk_norm: Literal["none", "head", "full"] = "none"
+    qk_norm_if: Flag = True
+    sinks: Literal["none", "all", "windowed"] = "none"
+    norms: int = 2
+    norm_bias: Flag = False
+    norm_free: bool = False
+    embedding_norm: bool = False
+    head_bias: bool = False
+    positions: str = ""
+    position_offset: int = 0
+    causal: bool = True
+    rename: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
+
+
+_GPT = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
+        "n_inner": "intermediate_size", "n_positions": "max_position_embeddings"}  # fmt: skip
+_QWEN = Architecture(windows=_late_sliding)
+_LLAMA = Architecture(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias")
+_DEEPSEEK = Architecture(attention="mla", ffn=_leading_dense, qkv_bias="attention_bias", out_bias="attention_bias",
+                         defaults={"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+                                   "v_head_dim": 128})  # fmt: skip
+_GEMMA = Architecture(tied=True, qkv_bias="attention_bias", out_bias="attention_bias", defaults={"head_dim": 256})
+_QWEN3 = replace(
+    _QWEN, qk_norm="head", qkv_bias="attention_bias", out_bias="attention_bias", defaults={"head_dim": 128}
+)
+_QWEN3_MOE = replace(_QWEN3, ffn=_sparse_step, defaults={"num_key_value_heads": 4})
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": _LLAMA,
+    "mistral": Architecture(windows=_all_sliding, window_default=4096, defaults={"num_key_value_heads": 8}),
+    "ministral": Architecture(windows=_all_sliding, window_default=4096, defaults={"num_key_value_heads": 8}),
+    "mixtral": Architecture(windows=_all_sliding, ffn=_all_experts, defaults={"num_key_value_heads": 8}),
+    "qwen2": replace(_QWEN, qkv_bias=True),
+    "qwen2_moe": replace(_QWEN, qkv_bias=("qkv_bias", True), ffn=_sparse_step),
+    "qwen3": _QWEN3,
+    "qwen3_moe": _QWEN3_MOE,
+    "qwen3_vl_text": replace(_QWEN3, windows=_full),
+    "qwen3_vl_moe_text": replace(_QWEN3, windows=_full, ffn=_sparse_step),
+    "gpt_oss": Architecture(windows=_every(2), window_default=128, ffn=_gpt_oss_experts, sinks="all",
+                            qkv_bias=("attention_bias", True), out_bias=("attention_bias", True),
+                            defaults={"head_dim": 64, "num_key_value_heads": 8}),
+    "deepseek_v2": _DEEPSEEK,
+    "deepseek_v3": _DEEPSEEK,
+    "kimi_k2": _DEEPSEEK,
+    "mimo": replace(_QWEN, qkv_bias=("attention_bias", True)),
+    "mimo_v2_flash": Architecture(windows=_hybrid_pattern, ffn=_leading_dense, qkv_bias="attention_bias",
+                                  sinks="windowed", defaults={"first_k_dense_replace": 1}),
+    "minimax_m2": Architecture(ffn=_all_experts, qk_norm="full", defaults={"head_dim": 128}),
+    "glm4": replace(_LLAMA, norms=4, qkv_bias=("attention_bias", True), out_bias=False, mlp_bias=False,
+                    defaults={"head_dim": 128, "num_key_value_heads": 2}),
+    "glm": replace(_LLAMA, qkv_bias=("attention_bias", True), out_bias=False, mlp_bias=False,
+                   defaults={"head_dim": 128, "num_key_value_heads": 2}),
+    "glm4_moe": Architecture(ffn=_leading_dense, qkv_bias="attention_bias", qk_norm="head", qk_norm_if="use_qk_norm",
+                             defaults={"first_k_dense_replace": 1, "n_shared_experts": 1}),
+    "gemma": _GEMMA,
+    "gemma2": replace(_GEMMA, norms=4, windows=_every(2), window_default=4096),
+    "gemma3_text": replace(_GEMMA, norms=4, qk_norm="head", windows=_every(6), window_default=4096,
+                           defaults={"head_dim": 256, "vocab_size": 262208, "num_attention_heads": 8,
+                                     "num_key_value_heads": 4}),
+    "gemma4_text": replace(_GEMMA, norms=4, qk_norm="head", windows=_every(6), window_default=512),
+    "llama4_text": Architecture(windows=_chunks, ffn=_interleaved, qkv_bias="attention_bias", out_bias="attention_bias",
+                                defaults={"head_dim": 128}),
+    "olmo": replace(_LLAMA, mlp_bias=False, norms=0, norm_free=True),
+    "olmo2": replace(_LLAMA, mlp_bias=False, qk_norm="full"),
+    "olmo3": replace(_LLAMA, mlp_bias=False, qk_norm="full", windows=_every(4), window_default=4096),
+    "olmoe": replace(_LLAMA, mlp_bias=False, qk_norm="full", ffn=_all_experts),
+    "phi3": Architecture(windows=_all_sliding),
+    "granite": _LLAMA,
+    "smollm3": replace(_LLAMA, tied=True, windows=_late_sliding, defaults={"num_key_value_heads": 4}),
+    "cohere2": Architecture(tied=True, norms=1, windows=_every(4), window_default=4096, qkv_bias="attention_bias",
+                            out_bias="attention_bias", defaults={"head_dim": 128}),
+    "nemotron": replace(_LLAMA, gated=False, norm_bias=True),
+    "gpt2": Architecture(tied=True, qkv_bias=True, out_bias=True, mlp_bias=True, gated=False, norm_bias=True,
+                         positions="max_position_embeddings", rename=_GPT),
+    "gpt_neox": Architecture(qkv_bias=("attention_bias", True), out_bias=("attention_bias", True), mlp_bias=True,
+                             gated=False, norm_bias=True),
+    "opt": Architecture(tied=True, qkv_bias=("enable_bias", True), out_bias=("enable_bias", True),
+                        mlp_bias=("enable_bias", True), gated=False, norm_bias=True, positions="max_position_embeddings",
+                        position_offset=2, rename={"ffn_dim": "intermediate_size"}),
+    "bloom": Architecture(tied=True, qkv_bias=True, out_bias=True, mlp_bias=True, gated=False, norm_bias=True,
+                          embedding_norm=True, rename={**_GPT, "n_embed": "hidden_size"}),
+    "mpt": Architecture(tied=True, gated=False,
+                        rename={"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
+                                "max_seq_len": "max_position_embeddings"}),
+    "starcoder2": Architecture(tied=True, qkv_bias=("use_bias", True), out_bias=("use_bias", True), gated=False,
+                               mlp_bias=("use_bias", True), norm_bias=True, windows=_all_sliding,
+                               defaults={"num_key_value_heads": 2}),
+    "falcon": Architecture(tied=True, qkv_bias="bias", out_bias="bias", mlp_bias="bias", gated=False, norm_bias=True,
+                           rename={**_GPT, "ffn_hidden_size": "intermediate_size",
+                                   "num_kv_heads": "num_key_value_heads"}),
+    "bert": Architecture(tied=True, qkv_bias=True, out_bias=True, mlp_bias=True, gated=False, norm_bias=True, causal=False,
+                         embedding_norm=True, positions="max_position_embeddings"),
+    "qwen3_next": Architecture(stack=stacks.qwen_next, defaults={"num_experts": 512, "num_experts_per_tok": 10,
+                                                                 "moe_intermediate_size": 512, "num_key_value_heads": 2}),
+    "qwen3_5_text": Architecture(stack=stacks.qwen_next, defaults={"num_key_value_heads": 4}),
+    "qwen3_5_moe_text": Architecture(stack=stacks.qwen_next, defaults={
+        "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512, "num_key_value_heads": 2}),
+    "nemotron_h": Architecture(stack=stacks.nemotron_h, defaults={"num_key_value_heads": 8}),
+    "mamba2": Architecture(stack=stacks.mamba2),
+    "bamba": Architecture(stack=stacks.bamba, defaults={"num_key_value_heads": 8}),
+    "minimax": Architecture(stack=stacks.minimax, defaults={"num_key_value_heads": 8}),
+    "deepseek_v32": Architecture(stack=stacks.deepseek_sparse),
+    "glm_moe_dsa": Architecture(stack=stacks.deepseek_sparse, defaults={"index_n_heads": 32}),
+    "deepseek_v4": Architecture(stack=stacks.deepseek_v4),
+    "deepseek_ref": Architecture(stack=stacks.deepseek_v4),
+    "minimax_m3": Architecture(stack=stacks.minimax_m3),
+    "minimax_m3_vl_text": Architecture(stack=stacks.minimax_m3),
+    "step3p5": Architecture(stack=stacks.step3),
+    "step3p7": Architecture(stack=stacks.step3),
+    "kimi_linear": Architecture(stack=stacks.kimi_linear, defaults={
+        "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}),
+    "nemotron-nas": Architecture(stack=stacks.nemotron_nas),
+    "decoder": Architecture(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias",
+                            gated=("gated", True), norm_bias="norm_bias", windows=_stated),
+}  # fmt: skip
+"""model_type -> how to read it. "decoder" is our own plain form: MLP kind, biases and windows are stated by keys."""
+
+WRAPPERS = {"qwen3_vl": "qwen3_vl_text", "qwen3_vl_moe": "qwen3_vl_moe_text", "gemma3": "gemma3_text", "gemma4": "gemma4_text",
+            "llama4": "llama4_text", "kimi_k25": "kimi_k2", "mistral3": "mistral", "qwen3_5": "qwen3_5_text",
+            "qwen3_5_moe": "qwen3_5_moe_text", "minimax_m3_vl": "minimax_m3_vl_text", "kimi_k3": "kimi_linear"}  # fmt: skip
+"""Multimodal model_type -> its text model, read from `text_config`."""
+
+REFUSED = {
+    "mamba": "state-space layers of the first Mamba are not modelled", "jamba": "its Mamba layers are not modelled",
+    "zamba2": "its shared attention blocks are not modelled", "t5": "encoder-decoder models are not modelled",
+    "falcon_h1": "attention and Mamba side by side in one layer are not modelled",
+    "granitemoehybrid": "its hybrid layers are not modelled",
+}  # fmt: skip
+"""model_type that is known and not supported -> why."""
+
+
+def known() -> list[str]:
+    """Every model_type that `model_from_config` reads."""
+    return sorted((set(ARCHITECTURES) | set(WRAPPERS)) - {"decoder"})
+
+
+def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source: str = "") -> Model:
+    """Build a Model from the parsed `data` of a config.
+
+    `where` names the file in errors. Raises UserError for an architecture that is not known (with the list), for
+    missing keys and for sizes that contradict each other.
+    """
+    model_type = str(data.get("model_type") or "")
+    if not model_type:
+        raise UserError("missing key 'model_type'", where=where, allowed=known())
+    text = data
+    if isinstance(data.get("text_config"), Mapping):
+        text = {**data["text_config"]}
+        inner = str(text.get("model_type") or WRAPPERS.get(model_type, ""))
+        for key in ("torch_dtype", "dtype", "quantization_config"):
+            text.setdefault(key, data.get(key))
+        if data.get("tie_word_embeddings") is not None:
+            text["tie_word_embeddings"] = data["tie_word_embeddings"]
+    else:
+        inner = WRAPPERS.get(model_type, model_type)
+    for kind in (model_type, inner):
+        if kind in REFUSED:
+            raise UserError(f"model_type '{kind}' is not supported: {REFUSED[kind]}", where=where, allowed=known())
+    arch = ARCHITECTURES.get(inner)
+    if arch is None:
+        raise UserError(f"unknown model_type '{inner or model_type}'", where=where, allowed=known(),
+                        fix=did_you_mean(inner or model_type, known()))  # fmt: skip
+    renamed = {
+        arch.rename.get(key, key): value for key, value in text.items() if value is not None or key not in arch.rename
+    }
+    filled = dict(arch.defaults)
+    filled.update({k: v for k, v in renamed.items() if v is not None or k not in filled})
+    reader = Reader(filled, where, inner)
+    try:
+        model = _build(reader, arch, name, source)
+        _possible(reader, model)
+        return replace(model, storage=read_storage(data, model, name))
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, re.error) as error:
+        # A list where a number belongs, or the reverse, in one of the per-layer keys.
+        reader.check()
+        raise UserError(f"a value has the wrong type: {shorten(str(error))}", where=where) from error
+
+
+def _possible(c: Reader, model: Model) -> None:
+    """Refuse shapes that no model has: a token that visits more experts than there are, a size below zero in a key of one layer."""
+    for layer in (*model.layers, *model.mtp):
+        experts = layer.ffn
+        if isinstance(experts, Moe) and experts.top_k > experts.num_experts:
+            key = next((k for k in TOP_K if c.data.get(k) is not None), TOP_K[0])
+            c.errors.append(
+                UserError(
+                    f"'{key}' is above the number of experts",
+                    where=c.where,
+                    given=experts.top_k,
+                    allowed=f"1 to {experts.num_experts}",
+                )
+            )
+            break
+        for part in (layer.mixer, experts):
+            for name in part.__dataclass_fields__:
+                size = getattr(part, name)
+                if isinstance(size, int) and not 0 <= size <= MAX_SIZE**2:
+                    c.errors.append(
+                        UserError(f"a layer's {name} is out of range", where=c.where, given=size, allowed="0 and above")
+                    )
+    c.check()
+
+
+TOP_K = ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
+"""Keys for how many experts a token visits."""
+
+
+def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
+    if arch.stack is not None:
+        return _from_stack(c, arch, arch.stack, name, source)
+    hidden, vocab = c.count("hidden_size"), c.count("vocab_size")
+    num_layers = c.count("num_hidden_layers", maximum=MAX_LAYERS)
+    heads = c.count("num_attention_heads")
+    c.check()
+    norm_bias = c.flag(arch.norm_bias)
+    norm = 0 if arch.norm_free else hidden * (2 if norm_bias else 1)
+    norms = arch.norms
+    if c.architecture == "falcon":
+        norms = _falcon(c)
+    if c.architecture in ("gpt2", "falcon", "bloom", "mpt", "opt") and c.get("intermediate_size") is None:
+        ratio = c.count("expansion_ratio", default=4)
+        c.data = {**c.data, "intermediate_size": ratio * hidden}
+    moe_only = arch.ffn in (_sparse_step, _leading_dense) and c.get("intermediate_size") is None
+    mlp = Mlp(ffn=1 if moe_only else c.count("intermediate_size"), gated=c.flag(arch.gated), bias=c.flag(arch.mlp_bias))
+    latent = arch.attention == "mla" or (c.architecture == "decoder" and c.get("kv_lora_rank") is not None)
+    base = _mla(c, arch, heads) if latent else _gqa(c, arch, hidden, heads)
+    windows = _windows(c, arch, num_layers)
+    ffn = _decoder_ffn if c.architecture == "decoder" else arch.ffn
+    kinds: dict[tuple[Attention, Mlp | Moe], int] = {}
+    pattern: list[int] = []
+    for i in range(num_layers):
+        window, chunked = windows[i]
+        attention = replace(base, window=window, chunked=chunked)
+        if arch.sinks == "all" or (arch.sinks == "windowed" and window is not None):
+            attention = replace(attention, sinks=True)
+        if c.architecture == "mimo_v2_flash" and window is not None:
+            attention = _mimo_windowed(c, attention)
+        block = ffn(c, i, mlp)
+        if c.architecture == "gemma4_text":
+            attention, block = _gemma4(c, attention, mlp, i, num_layers)
+        if moe_only and block is mlp:
+            c.count("intermediate_size")
+        c.check()
+        pattern.append(kinds.setdefault((attention, block), len(kinds)))
+    inputs = c.count("hidden_size_per_layer_input", default=0, minimum=0) if c.architecture == "gemma4_text" else 0
+    layers = tuple(
+        Layer(
+            count=pattern.count(index),
+            mixer=attention,
+            ffn=block,
+            # Gemma 4: three more norms around the experts, one after the per-layer input
+            norm_params=(
+                norms + (3 if c.architecture == "gemma4_text" and isinstance(block, Moe) else 0) + (1 if inputs else 0)
+            )
+            * norm,
+            hidden=hidden,
+            extra_matmul_params=3 * hidden * inputs,
+        )
+        for (attention, block), index in kinds.items()
+    )
+    tied = c.flag(("tie_word_embeddings", arch.tied))
+    positions = c.count(arch.positions, default=1024 if c.architecture == "gpt2" else None) if arch.positions else 0
+    if c.architecture == "decoder":
+        positions = c.count("learned_positions", default=0, minimum=0)
+    rows = positions + (arch.position_offset if positions else 0)
+    embed_width = c.count("word_embed_proj_dim", default=hidden) if c.architecture == "opt" else hidden
+    other = norm if arch.embedding_norm else 0
+    other_matmul = 2 * embed_width * hidden if embed_width != hidden else 0
+    other += other_matmul
+    other += inputs
+    if c.architecture == "bert":
+        # token types; the masked-token head: one dense layer, a norm and a bias per word
+        other_matmul = hidden * hidden
+        other += 2 * hidden + other_matmul + hidden + 2 * hidden + vocab
+    model = Model(
+        name=name,
+        architecture=c.architecture,
+        hidden=hidden,
+        vocab=vocab,
+        layers=layers,
+        tied_embeddings=tied,
+        learned_positions=positions,
+        embedding_params=vocab * embed_width
+        + rows * hidden
+        + num_layers * inputs * c.count("vocab_size_per_layer_input", default=vocab),
+        head_params=0 if tied else vocab * embed_width,
+        final_norm_params=0 if c.architecture == "bert" else norm,
+        other_params=other,
+        other_matmul_params=other_matmul,
+        mtp_layers=c.count("num_nextn_predict_layers", "num_mtp_modules", default=0, minimum=0),
+        max_seq=c.count("max_position_embeddings", default=0, minimum=0),
+        config_precision=_precision(c),
+        source=source,
+        pattern=tuple(pattern),
+    )
+    c.check()
+    return model
+
+
+def _from_stack(c: Reader, arch: Architecture, read: Callable[[Reader], stacks.Stack], name: str, source: str) -> Model:
+    """A model whose layers a function of `stacks` reads; root-mean-square norms and no biases outside the layers."""
+    hidden, vocab = c.count("hidden_size"), c.count("vocab_size")
+    c.count("num_hidden_layers", default=1, maximum=MAX_LAYERS)
+    c.check()
+    stack = read(c)
+    c.check()
+    kinds: dict[stacks.Block, int] = {}
+    pattern = tuple(kinds.setdefault(block, len(kinds)) for block in stack.blocks)
+    tied = c.flag(("tie_word_embeddings", arch.tied))
+    mtp = c.count("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", default=0, minimum=0)
+    c.check()
+    model = Model(
+        name=name,
+        architecture=c.architecture,
+        hidden=hidden,
+        vocab=vocab,
+        layers=tuple(block.layer(pattern.count(index), hidden) for block, index in kinds.items()),
+        tied_embeddings=tied,
+        embedding_params=vocab * hidden,
+        head_params=0 if tied else vocab * hidden,
+        final_norm_params=hidden,
+        other_params=stack.other_params,
+        other_matmul_params=stack.other_matmul_params,
+        mtp_layers=mtp,
+        mtp=tuple(block.layer(1, hidden) for block in stack.mtp) if mtp else (),
+        max_seq=c.count("max_position_embeddings", "model_max_length", default=0, minimum=0),
+        config_precision=_precision(c),
+        source=source,
+        pattern=pattern,
+    )
+    c.check()
+    return model
+
+
+def _precision(c: Reader) -> str:
+    """The word of the config for how its weights are stored."""
+    quantization = c.get("quantization_config")
+    quant = quantization if isinstance(quantization, Mapping) else {}
+    return str(quant.get("quant_method") or c.get("dtype", "torch_dtype", default=""))
+
+
+def _windows(c: Reader, arch: Architecture, num_layers: int) -> list[Window]:
+    """Windows by layer: `layer_types` where the config lists it, else the architecture's rule."""
+    types = c.get("layer_types")
+    if types and arch.windows is not _full:
+        if len(types) < num_layers:
+            c.errors.append(
+                UserError("'layer_types' is shorter than num_hidden_layers", where=c.where, given=len(types))
+            )
+            return [(None, False)] * num_layers
+        window = None
+        if "sliding_attention" in types:
+            window = c.count("sliding_window", default=arch.window_default or 4096)
+        chunk = c.count("attention_chunk_size", default=8192)
+        table: dict[str, Window] = {"full_attention": (None, False), "sliding_attention": (window, False),
+                                    "chunked_attention": (chunk, True)}  # fmt: skip
+        unknown = sorted({str(t) for t in types} - set(table))
+        if unknown:
+            c.errors.append(UserError(f"unknown layer type '{unknown[0]}'", where=c.where, allowed=list(table)))
+            return [(None, False)] * num_layers
+        return [table[t] for t in types[:num_layers]]
+    return arch.windows(c, num_layers, arch.window_default)
+
+
+def _gqa(c: Reader, arch: Architecture, hidden: int, heads: int) -> Attention:
+    """Attention with `num_key_value_heads` (as many as heads when omitted) of `head_dim` (h / heads when omitted)."""
+    kv_heads = c.count("num_key_value_heads", default=heads)
+    head_dim = c.count("head_dim", default=hidden // heads)
+    if c.get("head_dim") is None and hidden % heads:
+        c.errors.append(UserError("'hidden_size' is not a multiple of 'num_attention_heads'", where=c.where,
+                                  given=f"{hidden} and {heads}", fix="state 'head_dim'"))  # fmt: skip
+    if heads % kv_heads:
+        c.errors.append(UserError("'num_attention_heads' is not a multiple of 'num_key_value_heads'", where=c.where,
+                                  given=f"{heads} and {kv_heads}"))  # fmt: skip
+    return Attention(
+        kind="gqa",
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        v_head_dim=c.count("v_head_dim", default=head_dim),
+        qkv_bias=c.flag(arch.qkv_bias),
+        out_bias=c.flag(arch.out_bias),
+        qk_norm=arch.qk_norm if c.flag(arch.qk_norm_if) else "none",
+        causal=arch.causal,
+    )
+
+
+def _mla(c: Reader, arch: Architecture, heads: int) -> Attention:
+    """Multi-head latent attention; a null `q_lora_rank` is a full-rank query."""
+    rope = c.count("qk_rope_head_dim")
+    return Attention(
+        kind="mla",
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=c.count("qk_nope_head_dim") + rope,
+        v_head_dim=c.count("v_head_dim"),
+        q_lora=c.count("q_lora_rank", default=0, minimum=0) or None,
+        kv_lora=c.count("kv_lora_rank"),
+        rope_head_dim=rope,
+        qkv_bias=c.flag(arch.qkv_bias),
+        out_bias=c.flag(arch.out_bias),
+    )
+
+
+def _mimo_windowed(c: Reader, full: Attention) -> Attention:
+    """MiMo V2's windowed layers have head counts and widths of their own."""
+    return replace(
+        full,
+        num_heads=c.count("swa_num_attention_heads", default=full.num_heads),
+        num_kv_heads=c.count("swa_num_key_value_heads", default=full.num_kv_heads),
+        head_dim=c.count("swa_head_dim", default=full.head_dim),
+        v_head_dim=c.count("swa_v_head_dim", default=full.v_head_dim),
+    )
+
+
+def _gemma4(c: Reader, base: Attention, mlp: Mlp, layer: int, num_layers: int) -> tuple[Attention, Mlp | Moe]:
+    """Gemma 4: full layers have heads of `global_head_dim` and may use the key as value; the last
+    `num_kv_shared_layers` read earlier keys and values (and may have MLPs of double width); with
+    `enable_moe_block` a dense MLP runs beside the experts, whose router has a scale per input and per expert."""
+    shared = layer >= num_layers - c.count("num_kv_shared_layers", default=0, minimum=0)
+    attention = replace(base, shares_kv=shared)
+    overrides = c.get("per_layer_config", default={})
+    if base.window is None and overrides:
+        # The form that transformers writes: what differs from the other layers, by layer number.
+        mine = {int(number): values for number, values in overrides.items()}.get(layer, {})
+        width = c.whole(mine.get("head_dim") or base.head_dim, "per_layer_config.head_dim")
+        kv_heads = c.whole(mine.get("num_key_value_heads") or base.num_kv_heads, "per_layer_config.num_key_value_heads")
+        same = c.flag("attention_k_eq_v") and not shared
+        attention = replace(attention, head_dim=width, v_head_dim=width, num_kv_heads=kv_heads, k_is_v=same)
+    elif base.window is None:
+        width = c.count("global_head_dim", default=512)
+        same = c.flag("attention_k_eq_v")
+        kv_heads = c.count("num_global_key_value_heads", default=base.num_kv_heads) if same else base.num_kv_heads
+        same = same and not shared
+        attention = replace(attention, head_dim=width, v_head_dim=width, num_kv_heads=kv_heads, k_is_v=same)
+    if shared and c.flag("use_double_wide_mlp"):
+        mlp = replace(mlp, ffn=2 * mlp.ffn)
+    if not c.flag("enable_moe_block"):
+        return attention, mlp
+    experts = c.count("num_experts")
+    return attention, Moe(num_experts=experts, top_k=c.count("top_k_experts"), ffn=c.count("moe_intermediate_size"),
+                          shared_ffn=mlp.ffn, router_params=c.count("hidden_size") + experts)  # fmt: skip
+
+
+def _falcon(c: Reader) -> int:
+    """Fill in Falcon's kv heads and return its norms per layer (parallel blocks share one norm)."""
+    data = dict(c.data)
+    grouped = c.flag("new_decoder_architecture")
+    heads = c.count("num_attention_heads")
+    if not grouped:
+        data["num_key_value_heads"] = 1 if c.flag(("multi_query", True)) else heads
+    c.data = data
+    parallel = c.flag(("parallel_attn", True))
+    return 2 if (grouped and c.count("num_ln_in_parallel_attn", default=2) == 2) or not parallel else 1
+
+
+def _decoder_ffn(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
+    """Our plain form: with `num_experts`, experts from layer `first_k_dense_replace` on, in each
+    `interleave_moe_layer_step`-th layer, and a shared expert of `shared_ffn`."""
+    if not c.get("num_experts"):
+        return mlp
+    if layer < c.count("first_k_dense_replace", default=0, minimum=0):
+        return mlp
+    if (layer + 1) % c.count("interleave_moe_layer_step", default=1):
+        return mlp
+    return Moe(num_experts=c.count("num_experts"), top_k=c.count("num_experts_per_tok"),
+               ffn=c.count("moe_intermediate_size", "intermediate_size"), gated=mlp.gated,
+               shared_ffn=c.count("shared_ffn", default=0, minimum=0))  # fmt: skip
+
+
+def read_config(path: Path) -> Model:
+    """Read a `config.json`, or the one in a directory. Raises UserError with file:line:column for broken JSON."""
+    file = path / "config.json" if path.is_dir() else path
+    data = read_json(file, "config", infinite=True)
+    name = file.parent.name if file.name == "config.json" and file.parent.name else file.stem
+    name = name.removesuffix("_config").rsplit("--", 1)[-1]
+    return model_from_config(data, name=name or file.stem, where=str(file), source=str(file))

@@ -1,0 +1,217 @@
+"""What is computed, with no hardware in it: a `Model` is a stack of layer kinds with exact shapes.
+
+A layer is a mixer (attention, or a recurrence) and a feed-forward block; either may be absent, as in hybrids that stack
+single blocks. Parameters are counted from the shapes, so the counts are exact; FLOP, cache and state bytes follow from the same
+shapes. How a model is split over devices (plans) and how long it takes (training, serving) are other modules' work.
+Notation: h hidden width, s sequence length, one FLOP = one addition or one multiplication.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from mowich.models.attention import NO_ATTENTION, Attention, Compressor, Indexer
+from mowich.models.ffn import NO_FFN, Mlp, Moe
+from mowich.models.recurrent import Recurrent
+from mowich.models.storage import Storage, component_params
+
+__all__ = ["NO_ATTENTION", "NO_FFN", "Attention", "Compressor", "Indexer", "Layer", "Mlp", "Model", "Moe", "Recurrent",
+           "as_trained"]  # fmt: skip
+
+Mixer = Attention | Recurrent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer kind and how many of them: mixer then feed-forward, with `norm_params` for its norms
+    (and any other small vectors). `hidden` is the model's h. `extra_matmul_params`: weights of further
+    matrices that each token uses once (Gemma's per-layer inputs, the mixing weights of hyper-connections).
+    streams: residual streams; above 1 (hyper-connections) every block collapses them, and mixes them with its output.
+    side_flop: FLOP per token of small products beside blocks and projections (attention over residuals of earlier layers)."""
+
+    count: int
+    mixer: Mixer
+    ffn: Mlp | Moe
+    norm_params: int
+    hidden: int
+    extra_matmul_params: int = 0
+    streams: int = 1
+    side_flop: float = 0.0
+
+    @property
+    def attention(self) -> Attention:
+        """The mixer where it is attention, else an attention of zero heads, whose widths, FLOP and cache are all zero."""
+        return self.mixer if isinstance(self.mixer, Attention) else NO_ATTENTION
+
+    @property
+    def recurrent(self) -> Recurrent | None:
+        """The mixer where it is a recurrence."""
+        return self.mixer if isinstance(self.mixer, Recurrent) else None
+
+    @property
+    def has_mixer(self) -> bool:
+        return self.mixer != NO_ATTENTION
+
+    @property
+    def has_ffn(self) -> bool:
+        return isinstance(self.ffn, Moe) or self.ffn.ffn > 0
+
+    @property
+    def blocks(self) -> int:
+        """Residual blocks, 1 or 2: each reads the residual stream once and adds to it once."""
+        return int(self.has_mixer) + int(self.has_ffn)
+
+    @property
+    def params(self) -> int:
+        """Weights of one layer of this kind."""
+        h = self.hidden
+        return self.mixer.params(h) + self.ffn.params(h) + self.norm_params + self.extra_matmul_params
+
+    @property
+    def params_active(self) -> int:
+        """Weights that one token uses in one layer of this kind."""
+        h = self.hidden
+        return self.mixer.params(h) + self.ffn.params_active(h) + self.norm_params + self.extra_matmul_params
+
+    @property
+    def matmul_params(self) -> int:
+        """Weights of the matrices that one token uses in one layer of this kind."""
+        h = self.hidden
+        return self.mixer.matmul_params(h) + self.ffn.matmul_params(h) + self.extra_matmul_params
+
+    @property
+    def residual_flop(self) -> float:
+        """FLOP per token of mixing n > 1 residual streams, 2 n^2 h a block (collapse and expansion are elementwise), and
+        `side_flop`."""
+        mixing = 2.0 * self.blocks * self.streams**2 * self.hidden if self.streams > 1 else 0.0
+        return mixing + self.side_flop
+
+    def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
+        """Bytes that one recurrent layer keeps of one sequence, whatever its length: the state (32 bits in shipped engines) and
+        the last inputs of the convolution; 0 for attention."""
+        r = self.recurrent
+        return bytes_per_state * r.state_elements + bytes_per_element * r.conv_elements if r else 0.0
+
+    def flop_per_token(self, seq: float) -> float:
+        """Forward FLOP per token of one layer of this kind: 2 * matrix weights + mixer core + residual mixing."""
+        return 2 * self.matmul_params + self.mixer.core_flop_per_token(seq) + self.residual_flop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A decoder (or BERT-like encoder) as a stack of layer kinds, unsharded.
+
+    layers: kinds in order of first appearance, with counts. embedding_params: token (and learned position)
+    tables; head_params: the output matrix, 0 when tied to the embedding; other_params: anything else outside
+    the layers; other_matmul_params: those of them that are matrices each token uses once. mtp_layers: multi-token-prediction
+    blocks, each the layers of `mtp` (the last layer kind when that is empty), a 2h x h projection and three norms; not in
+    `params`. storage: bytes per weight of the checkpoint, by component. heads: times that the head runs per token (see `as_trained`). source: where the shapes were read.
+    """
+
+    name: str
+    architecture: str
+    hidden: int
+    vocab: int
+    layers: tuple[Layer, ...]
+    tied_embeddings: bool
+    embedding_params: int
+    head_params: int
+    final_norm_params: int
+    learned_positions: int = 0
+    other_params: int = 0
+    other_matmul_params: int = 0
+    mtp_layers: int = 0
+    mtp: tuple[Layer, ...] = ()
+    heads: int = 1
+    max_seq: int = 0
+    config_precision: str = ""
+    storage: Storage = field(default_factory=Storage)
+    source: str = ""
+    pattern: tuple[int, ...] = field(default=())
+    """Index into `layers` of every layer in order; empty when the order is not known."""
+
+    @property
+    def num_layers(self) -> int:
+        """Layers, multi-token-prediction blocks left out."""
+        return sum(layer.count for layer in self.layers)
+
+    @property
+    def params(self) -> int:
+        """Every weight once: tied weights once, multi-token-prediction blocks and buffers left out."""
+        inner = sum(layer.count * layer.params for layer in self.layers)
+        return inner + self.embedding_params + self.head_params + self.final_norm_params + self.other_params
+
+    @property
+    def params_active(self) -> int:
+        """Weights with only the experts that one token visits; embeddings and head included."""
+        return self.params - sum(layer.count * (layer.params - layer.params_active) for layer in self.layers)
+
+    @property
+    def params_embedding(self) -> int:
+        """Token and position tables."""
+        return self.embedding_params
+
+    @property
+    def mtp_block(self) -> tuple[Layer, ...]:
+        """The layers of one multi-token-prediction block, each with its count in one block."""
+        return self.mtp or (replace(self.layers[-1], count=1),)
+
+    @property
+    def mtp_params(self) -> int:
+        """Weights of the multi-token-prediction blocks (embedding and head are shared with the model)."""
+        block = sum(layer.count * layer.params for layer in self.mtp_block)
+        return self.mtp_layers * (block + 2 * self.hidden**2 + 3 * self.hidden)
+
+    def flop_per_token(self, seq: float, *, mtp: bool = False) -> float:
+        """Forward model FLOP per token: what the model asks for, whatever the machine does.
+
+        flop = 2 * (matrix weights that a token uses, router and head included, embedding lookup left out)
+             + sum over layers of the mixer's core: 2 * context(seq) * heads * (qk + v), or the recurrence.
+        Causal attention is halved, windows, sparse choices and compression are honoured; norms, softmax and activations are left
+        out. With `mtp` each prediction block adds its layers, its projection and the head. Training is 3 times this.
+        """
+        flop = 2.0 * (self.vocab * self.hidden * self.heads + self.other_matmul_params)
+        flop += sum(layer.count * layer.flop_per_token(seq) for layer in self.layers)
+        if mtp and self.mtp_layers:
+            block = sum(layer.count * layer.flop_per_token(seq) for layer in self.mtp_block)
+            flop += self.mtp_layers * (block + 2 * (2 * self.hidden**2 + self.vocab * self.hidden))
+        return flop
+
+    def attention_flop_per_token(self, seq: float) -> float:
+        """The part of `flop_per_token` that is no matrix of weights: attention cores (which grow with context) and recurrences."""
+        return sum(layer.count * layer.mixer.core_flop_per_token(seq) for layer in self.layers)
+
+    def kv_bytes_per_token(self, bytes_per_element: float = 2.0) -> float:
+        """Bytes of cache that each token writes, over all layers (windows do not reduce it)."""
+        elements = sum(layer.count * layer.attention.kv_elements_per_token for layer in self.layers)
+        return bytes_per_element * elements
+
+    def kv_bytes(self, seq: float, bytes_per_element: float = 2.0) -> float:
+        """Bytes of cache of one sequence of `seq` tokens: windowed layers keep their window only, compressed ones their entries.
+        What recurrent layers keep instead is `state_bytes`."""
+        elements = sum(layer.count * layer.attention.cached_elements(seq) for layer in self.layers)
+        return bytes_per_element * elements
+
+    def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
+        """Bytes that recurrent layers keep of one sequence, whatever its length (`Layer.state_bytes`)."""
+        return sum(layer.count * layer.state_bytes(bytes_per_state, bytes_per_element) for layer in self.layers)
+
+    def weight_bytes(self) -> dict[str, float]:
+        """Bytes of the checkpoint by component (`storage.COMPONENTS`), scales included; prediction blocks left out."""
+        return {name: params * self.storage.of(name) for name, params in component_params(self).items()}
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/model@1` JSON, with FLOP at 4,096 tokens or the model's context if that is shorter."""
+        from mowich.models.view import model_view
+
+        return model_view(self).to_dict()
+
+
+def as_trained(model: Model) -> Model:
+    """The model with its multi-token-prediction blocks as layers of their own and the head run once more for each: what a
+    training step computes. Unchanged when the model has none."""
+    if not model.mtp_layers:
+        return model
+    first, *rest = (replace(layer, count=model.mtp_layers * layer.count) for layer in model.mtp_block)
+    first = replace(first, extra_matmul_params=first.extra_matmul_params + 2 * model.hidden**2)
+    return replace(model, layers=(*model.layers, first, *rest), heads=1 + model.mtp_layers, mtp_layers=0, pattern=())

@@ -1,0 +1,215 @@
+"""How a checkpoint stores its weights: bytes per weight by component, scales included, as its config says.
+
+Quantised checkpoints leave modules out (heads, routers, often attention), by name, layer by layer. A config is read into one number per
+component: the mean over the layers that have it. Embedding, norms, routers and latent projections stay in 16 bits in every checkpoint read.
+Where the config says nothing and only the name ends in -FP8 or -NVFP4, the usual exclusions are assumed and said to be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from mowich.models.ffn import Mlp, Moe
+
+if TYPE_CHECKING:
+    from mowich.models.model import Layer, Model
+
+COMPONENTS = ("mixer", "indexer", "mlp", "experts", "shared", "router", "embedding", "head", "other")
+"""mixer: attention or recurrence; shared: shared experts; router: routers, their gates, latent projections; other: norms and small vectors."""
+
+BITS_16 = 2.0
+FORMAT_B = {
+    "bf16": BITS_16, "fp8": 1.0, "fp8_block": 1.0 + 4.0 / 128**2, "mxfp8": 1.0 + 1.0 / 32, "mxfp4": 0.5 + 1.0 / 32,
+    "nvfp4": 0.5 + 1.0 / 16, "int4": 0.5 + 2.0 / 32,
+}  # fmt: skip
+"""Format -> bytes per weight with its scales (a definition): one fp32 per 128 x 128, one byte per 32 (mx) or 16 (nv), 16 bits per 32 (int4)."""
+
+ALGORITHMS = {"FP8": "fp8", "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "MXFP8": "mxfp8", "MXFP4": "mxfp4", "INT4": "int4",
+              "FP8_PB_WO": "fp8_block", "FP8_BLOCK_SCALES": "fp8_block"}  # fmt: skip
+
+TAILS: Mapping[str, tuple[str, ...]] = {
+    "mixer": ("self_attn.q_proj", "self_attn.q_a_proj", "self_attn.o_proj", "self_attn", "attn.wq_a", "linear_attn.in_proj_qkv", "linear_attn",
+              "mixer.in_proj", "mixer.q_proj"),
+    "mlp": ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "mlp", "mixer.up_proj"),
+    "experts": ("mlp.experts.0.gate_proj", "mlp.experts.0.down_proj", "mlp.experts", "block_sparse_moe.experts.0.w1", "block_sparse_moe.experts",
+                "ffn.experts", "mixer.experts.0.up_proj", "moe.experts", "experts"),
+    "shared": ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj", "mlp.shared_experts", "mlp.shared_expert",
+               "block_sparse_moe.shared_experts", "ffn.shared_experts.w1", "mixer.shared_experts.up_proj"),
+}  # fmt: skip
+"""Component -> module names after "layers.N." that published checkpoints use for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Bytes per weight by component, 16 bits where not said. assumed: what was assumed where the config does not say. form: the format of most
+    weights of experts and MLPs."""
+
+    bytes_per_weight: tuple[tuple[str, float], ...] = ()
+    assumed: str = ""
+    form: str = "bf16"
+
+    def of(self, component: str) -> float:
+        """Bytes per weight of a component."""
+        return dict(self.bytes_per_weight).get(component, BITS_16)
+
+
+def component_params(model: Model) -> dict[str, int]:
+    """Weights by component; they sum to `model.params`."""
+    out = dict.fromkeys(COMPONENTS, 0)
+    for layer in model.layers:
+        for name, params in layer_params(layer).items():
+            out[name] += layer.count * params
+    out["embedding"] = model.embedding_params
+    out["head"] = model.head_params
+    out["other"] += model.final_norm_params + model.other_params
+    return out
+
+
+def layer_params(layer: Layer) -> dict[str, int]:
+    """Weights of one layer by component."""
+    h, a = layer.hidden, layer.attention
+    out = {"mixer": layer.mixer.params(h), "other": layer.norm_params + layer.extra_matmul_params}
+    if a.indexer:
+        out["indexer"] = a.indexer.params(h, a.compressor)
+        out["mixer"] -= out["indexer"]
+    if isinstance(layer.ffn, Mlp):
+        return {**out, "mlp": layer.ffn.params(h)}
+    f: Moe = layer.ffn
+    shared = f.matrices * h * f.shared_ffn
+    return {
+        **out,
+        "experts": f.num_experts * f.expert_params(h),
+        "shared": shared,
+        "router": f.shared_params(h) - shared,
+    }
+
+
+def read_storage(data: Mapping[str, Any], model: Model, name: str = "") -> Storage:
+    """The storage of a checkpoint from its parsed config (the outer one of a multimodal model), or by its name's ending."""
+    inner = data.get("text_config")
+    text: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}
+    config = data.get("quantization_config") or text.get("quantization_config")
+    if not isinstance(config, Mapping):
+        return _by_name(model, name)
+    base, expert = _base(config), None
+    if data.get("expert_dtype") == "fp4" or text.get("expert_dtype") == "fp4":
+        expert = "mxfp4"
+    listed = config.get("quantized_layers")
+    mixed = isinstance(listed, Mapping)
+    native = (
+        config.get("quant_method") == "fp8"
+    )  # what a list of 4-bit layers leaves out stays in the checkpoint's own 8 bits
+    excluded = [] if mixed and native else list(
+        config.get("modules_to_not_convert") or config.get("ignore") or config.get("exclude_modules") or ()
+    )  # fmt: skip
+    rules = _rules(p for p in excluded if not p.startswith("mtp"))  # prediction blocks number their layers anew
+    tails = GEMMA_TAILS if model.architecture == "gemma4_text" else TAILS
+    chosen = (
+        {_tail(k): ALGORITHMS.get(str(v.get("quant_algo")), "bf16") for k, v in listed.items()}
+        if isinstance(listed, Mapping)
+        else {}
+    )
+    sums: dict[str, tuple[float, float]] = {}
+    in_form: dict[str, int] = {}
+    pattern = model.pattern or tuple(i for i, layer in enumerate(model.layers) for _ in range(layer.count))
+    for number, kind in enumerate(pattern):
+        for component, params in layer_params(model.layers[kind]).items():
+            if component not in tails or not params:
+                continue
+            names = [f"layers.{number}.{tail}" for tail in tails[component]]
+            if mixed:
+                found = next((chosen[n] for n in names if n in chosen), None) or next(
+                    (f for n in names for k, f in chosen.items() if k.startswith(n + ".")), None
+                )
+                form = found or ("fp8_block" if native else "bf16")
+            else:
+                form = "bf16" if any(rule(n) for n in names for rule in rules) else base
+            if component == "experts" and expert and not found_in(chosen, names):
+                form = expert
+            total, weight = sums.get(component, (0.0, 0.0))
+            sums[component] = (total + params * FORMAT_B[form], weight + params)
+            if component in ("experts", "mlp"):
+                form = form.removesuffix("_block")
+                in_form[form] = in_form.get(form, 0) + params
+    means = {c: total / weight for c, (total, weight) in sums.items()}
+    means["indexer"] = means.get("mixer", BITS_16)
+    head = "bf16" if not mixed else next((f for k, f in chosen.items() if k == "lm_head"), "bf16")
+    means["head"] = FORMAT_B[head]
+    most = max(in_form, key=lambda form: in_form[form], default="bf16")
+    return Storage(tuple((c, means.get(c, BITS_16)) for c in COMPONENTS), form=most)
+
+
+def found_in(chosen: Mapping[str, str], names: Iterable[str]) -> bool:
+    """Whether one of `names` is listed."""
+    return any(n in chosen for n in names)
+
+
+def _base(config: Mapping[str, Any]) -> str:
+    """The format of what is quantised."""
+    method, algorithm = str(config.get("quant_method", "")), str(config.get("quant_algo", ""))
+    if algorithm in ALGORITHMS:
+        return ALGORITHMS[algorithm]
+    if method == "fp8":
+        return "fp8_block" if config.get("weight_block_size") else "fp8"
+    if method == "mxfp4":
+        return "mxfp4"
+    groups: Mapping[str, Any] = config.get("config_groups") or {}
+    first: Mapping[str, Any] = next(iter(groups.values()), {})
+    group: Mapping[str, Any] = first.get("weights") or {}
+    if group.get("num_bits") == 4:
+        return "int4" if group.get("type") == "int" else "mxfp4" if group.get("group_size") == 32 else "nvfp4"
+    return "fp8" if group.get("num_bits") == 8 else "bf16"
+
+
+GEMMA_TAILS = {**TAILS, "experts": ("experts.0.gate_proj", "experts", "moe"), "shared": ("mlp.gate_proj", "mlp")}
+"""Gemma 4 has its dense MLP (our shared expert) beside the experts, not around them."""
+
+
+def _tail(module: str) -> str:
+    """A module's name from "layers." on: wrappers put "model.", "language_model." and the like before it."""
+    at = module.find("layers.")
+    return module[at:] if at >= 0 else module.rsplit(".", 1)[-1]
+
+
+def _rules(patterns: Iterable[str]) -> list[Any]:
+    """Exclusions as predicates of a name: "re:" expressions, globs, module names (with all below them), bare words."""
+    exact: set[str] = set()
+    out: list[Any] = []
+    for pattern in patterns:
+        if pattern.startswith("re:"):
+            expression = re.compile(pattern[3:])
+            out.append(
+                lambda n, e=expression: (
+                    e.match("model." + n) is not None or e.match("language_model.model." + n) is not None
+                )
+            )
+        elif "*" in pattern:
+            glob = _tail(pattern) if "layers." in pattern else pattern
+            out.append(lambda n, g=glob: fnmatchcase(n, g) or fnmatchcase("model." + n, g))
+        else:
+            exact.add(_tail(pattern) if "layers." in pattern else pattern)
+
+    def named(n: str) -> bool:
+        parts = n.split(".")
+        return any(".".join(parts[:i]) in exact for i in range(1, len(parts) + 1))
+
+    return [*out, named]
+
+
+def _by_name(model: Model, name: str) -> Storage:
+    """16 bits, or what a name that ends in -FP8 or -NVFP4 usually means: the head in 16 bits, in 4-bit mixtures of experts the mixers as well."""
+    ending = next((e for e in ("nvfp4", "fp8") if re.search(rf"[-_]{e}(?:[-_]|$)", name.casefold())), None)
+    means = dict.fromkeys(COMPONENTS, BITS_16)
+    if ending is None:
+        return Storage(tuple(means.items()))
+    keeps_mixers = ending == "nvfp4" and any(isinstance(layer.ffn, Moe) for layer in model.layers)
+    for component in ("mlp", "experts", "shared", *(() if keeps_mixers else ("mixer", "indexer"))):
+        means[component] = FORMAT_B[ending]
+    kept = "head and mixers" if keeps_mixers else "head"
+    return Storage(
+        tuple(means.items()), assumed=f"{ending} by the name alone: {kept} taken to stay in 16 bits", form=ending
+    )

@@ -1,0 +1,192 @@
+"""The figures of `mowich model`: one row per layer kind, and the totals. Data only; `report` draws it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from mowich.models.attention import Attention
+from mowich.models.ffn import Mlp, Moe
+from mowich.models.recurrent import Recurrent
+
+if TYPE_CHECKING:  # a model shows itself through this module
+    from mowich.models.model import Layer, Model
+
+SCHEMA = "mowich/model@1"
+
+DEFAULT_SEQ = 4096
+"""Tokens at which FLOP per token are given when the caller states no length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerView:
+    """One layer kind; params, FLOP and bytes are of one layer. FLOP are forward, per token, at `seq` of the view.
+
+    attention: the mixer in words, also where it is a recurrence. flop_per_token_forward = mixer projections + core
+    (`attention_flop_...`: scores and values, indexer, or the recurrence) + feed-forward + rest (residual mixing, extra matrices).
+    """
+
+    count: int
+    attention: str
+    ffn: str
+    params: int
+    params_active: int
+    params_mixer: int
+    params_ffn: int
+    flop_per_token_forward: float
+    mixer_flop_per_token_forward: float
+    attention_flop_per_token_forward: float
+    ffn_flop_per_token_forward: float
+    kv_bytes_per_token: float
+    kv_bytes_at_seq: float
+    state_bytes_per_sequence: float
+    window: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """All that `mowich model` shows. kv_bytes are for 2-byte elements unless `bytes_per_element` says otherwise."""
+
+    name: str
+    architecture: str
+    source: str
+    seq: int
+    num_layers: int
+    hidden: int
+    vocab: int
+    max_seq: int
+    tied_embeddings: bool
+    mtp_layers: int
+    params: int
+    params_active: int
+    params_embedding: int
+    params_head: int
+    params_other: int
+    mtp_params: int
+    flop_per_token_forward: float
+    flop_per_token_train: float
+    attention_flop_per_token_forward: float
+    head_flop_per_token_forward: float
+    kv_bytes_per_token: float
+    kv_bytes_at_seq: float
+    state_bytes_per_sequence: float
+    bytes_per_element: float
+    weight_bytes: dict[str, float]
+    weight_bytes_assumed: str
+    layers: tuple[LayerView, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/model@1` JSON."""
+        return {"schema": SCHEMA, **asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+
+
+RECURRENT_NAMES = {
+    "mamba2": "Mamba-2",
+    "gdn": "gated delta net",
+    "kda": "Kimi delta attention",
+    "lightning": "lightning attention",
+}
+
+
+def mixer_name(layer: Layer) -> str:
+    """Short words for a layer's mixer: "GQA 32/8 x 128", "Mamba-2 64 x 64, state 128", "-" where there is none."""
+    if layer.recurrent is not None:
+        return recurrent_name(layer.recurrent)
+    return attention_name(layer.attention) if layer.has_mixer else "-"
+
+
+def recurrent_name(r: Recurrent) -> str:
+    """Short words for a recurrence: heads x width, state, groups of keys where fewer than heads."""
+    groups = f", {r.num_groups} groups" if r.num_groups != r.num_heads else ""
+    return f"{RECURRENT_NAMES[r.kind]} {r.num_heads} x {r.head_dim}, state {r.state_dim}{groups}"
+
+
+def attention_name(a: Attention) -> str:
+    """Short words for an attention block: "GQA 32/8 x 128, window 4096", with what it reads of the past.
+
+    >>> attention_name(Attention(kind="gqa", num_heads=32, num_kv_heads=8, head_dim=128, v_head_dim=128))
+    'GQA 32/8 x 128'
+    """
+    if a.kind == "mla":
+        text = f"MLA {a.num_heads} x {a.head_dim}/{a.v_head_dim}, kv {a.kv_lora}+{a.rope_head_dim}"
+    else:
+        word = "MHA" if a.num_heads == a.num_kv_heads else "MQA" if a.num_kv_heads == 1 else "GQA"
+        heads = f"{a.num_heads}" if word == "MHA" else f"{a.num_heads}/{a.num_kv_heads}"
+        width = f"{a.head_dim}" if a.head_dim == a.v_head_dim else f"{a.head_dim}/{a.v_head_dim}"
+        text = f"{word} {heads} x {width}"
+    if a.window is not None:
+        text += f", {'chunk' if a.chunked else 'window'} {a.window}"
+    if a.compressor:
+        text += f", past 1/{a.compressor.ratio}"
+    if a.indexer:
+        text += f", top {a.indexer.top_k}" + (" (shared)" if a.indexer.shared else "")
+    if a.shares_kv:
+        text += ", earlier layer's k and v"
+    return text if a.causal else text + ", not causal"
+
+
+def ffn_name(f: Mlp | Moe) -> str:
+    """Short words for a feed-forward block: "MoE 8 of 256 x 2048 + shared 2048", "gated 14336".
+
+    >>> ffn_name(Mlp(ffn=14336))
+    'gated 14336'
+    """
+    if isinstance(f, Mlp):
+        return f"{'gated' if f.gated else 'plain'} {f.ffn}" if f.ffn else "-"
+    shared = f" + shared {f.shared_ffn}" if f.shared_ffn else ""
+    latent = f" in {f.latent}" if f.latent else ""
+    return f"MoE {f.top_k} of {f.num_experts} x {f.ffn}{latent}{shared}"
+
+
+def model_view(model: Model, *, seq: int | None = None, bytes_per_element: float = 2.0) -> ModelView:
+    """The figures of `model` for sequences of `seq` tokens (4,096, or the model's context if that is shorter)."""
+    tokens = seq or min(DEFAULT_SEQ, model.max_seq or DEFAULT_SEQ)
+
+    def row(layer: Layer) -> LayerView:
+        return LayerView(
+            count=layer.count,
+            attention=mixer_name(layer),
+            ffn=ffn_name(layer.ffn),
+            params=layer.params,
+            params_active=layer.params_active,
+            params_mixer=layer.mixer.params(layer.hidden),
+            params_ffn=layer.ffn.params(layer.hidden),
+            flop_per_token_forward=layer.flop_per_token(tokens),
+            mixer_flop_per_token_forward=2.0 * layer.mixer.matmul_params(layer.hidden),
+            attention_flop_per_token_forward=layer.mixer.core_flop_per_token(tokens),
+            ffn_flop_per_token_forward=2.0 * layer.ffn.matmul_params(layer.hidden),
+            kv_bytes_per_token=bytes_per_element * layer.attention.kv_elements_per_token,
+            kv_bytes_at_seq=bytes_per_element * layer.attention.cached_elements(tokens),
+            state_bytes_per_sequence=layer.state_bytes(),
+            window=layer.attention.window,
+        )
+
+    return ModelView(
+        name=model.name,
+        architecture=model.architecture,
+        source=model.source,
+        seq=tokens,
+        num_layers=model.num_layers,
+        hidden=model.hidden,
+        vocab=model.vocab,
+        max_seq=model.max_seq,
+        tied_embeddings=model.tied_embeddings,
+        mtp_layers=model.mtp_layers,
+        params=model.params,
+        params_active=model.params_active,
+        params_embedding=model.params_embedding,
+        params_head=model.head_params,
+        params_other=model.final_norm_params + model.other_params,
+        mtp_params=model.mtp_params,
+        flop_per_token_forward=model.flop_per_token(tokens),
+        flop_per_token_train=3 * model.flop_per_token(tokens),
+        attention_flop_per_token_forward=model.attention_flop_per_token(tokens),
+        head_flop_per_token_forward=2.0 * model.hidden * model.vocab,
+        kv_bytes_per_token=model.kv_bytes_per_token(bytes_per_element),
+        kv_bytes_at_seq=model.kv_bytes(tokens, bytes_per_element),
+        state_bytes_per_sequence=model.state_bytes(),
+        bytes_per_element=bytes_per_element,
+        weight_bytes={name: size for name, size in model.weight_bytes().items() if size},
+        weight_bytes_assumed=model.storage.assumed,
+        layers=tuple(row(layer) for layer in model.layers),
+    )

@@ -1,0 +1,1 @@
+"""Operators: how long one piece of work takes, from timing tables of kernels."""

@@ -1,0 +1,270 @@
+"""Times from tables, for arrays of shapes: interpolation between the shapes that were timed, and nothing outside them.
+
+Time is interpolated linearly along each dimension, as a kernel's work adds up, and in logarithms along the few where it does not (a prompt's
+length). A shape below the smallest, beyond the largest or in a hole of the grid has time nan and `inside` False. Only along a
+dimension in which the kernel repeats the same work do the largest sizes give what one more unit, or one more block, takes, which is added for
+each beyond them; `scaled` says so. Rows of experts beyond the table are blocks, each of which takes what one takes in the steady state, of every
+expert: nothing is the product of a slope along rows and a slope along experts.
+
+No time is below what the hardware allows: an operator's work (`schema`) at the published dense peak of its format, and its bytes at the
+share of HBM bandwidth of who runs it. That holds for seconds, low and high alike, and for what was measured too; `at_limit` says where it was
+needed: a table, or its extension, said less there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mowich.arrays import Floats
+from mowich.errors import UserError, unknown
+from mowich.estimate import worst_grade
+from mowich.facts import load
+from mowich.operators.tables import schema
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Answer of `operator_s`, arrays of the shape of its arguments. seconds, low, high: nan where the table does not reach; low..high is the
+    90% interval; inside: within the shapes of the table; scaled: beyond its largest in a dimension of repeated work, extended by
+    the time of one more; at_limit: the table said less than the hardware allows, and `seconds` is what it allows; grade: the weakest of the
+    table ("" without one); kind: "simulated", "measured" or both; hash: of kernel and costs."""
+
+    seconds: Floats
+    low: Floats
+    high: Floats
+    inside: Bools
+    scaled: Bools
+    at_limit: Bools
+    grade: str
+    kind: str
+    kernel: str
+    hash: str
+
+    @property
+    def known(self) -> Bools:
+        """Where there is a time: inside or scaled."""
+        return self.inside | self.scaled
+
+    def share(self, weight: ArrayLike = 1.0) -> float:
+        """Coverage: share of the weight (seconds, FLOP; one each by default) of shapes whose time is known, 0 to 1."""
+        w = np.broadcast_to(np.asarray(weight, float), self.seconds.shape)
+        total = float(w.sum())
+        return float(w[self.known].sum()) / total if total > 0 else 0.0
+
+
+def operator_s(
+    chip: str, op: str, dtype: str, shape: Mapping[str, ArrayLike], *, scope: str = "chip", folder: Path = schema.FOLDER
+) -> Times:
+    """Seconds that one device of a chip takes for an operator, for arrays of shapes.
+
+    chip: id in facts/chips ("trainium2"); op: name in OPERATORS; dtype: "bf16", "fp8", "mxfp8"; shape: dimension -> number or array,
+    all that the operator has, broadcast together, the sizes on one device; scope: "core", "pair", or "chip" (default: all devices of
+    the chip work at once and share HBM, as in training and serving). A chip, dtype or scope without a table gives
+    nan everywhere and `share()` 0. Raises UserError for an unknown operator or scope and for dimensions that are missing,
+    unknown or not positive.
+
+    >>> t = operator_s("no-such-chip", "matmul", "bf16", {"m": [1, 8192], "n": 4096, "k": 4096})
+    >>> t.share(), t.seconds.shape
+    (0.0, (2,))
+    """
+    operator = schema.operator(op)
+    if scope not in schema.SCOPES:
+        raise unknown("scope", scope, schema.SCOPES)
+    points = _points(operator, shape)
+    grid = _grid(op, chip, dtype, scope, folder)
+    if grid is None:
+        nothing = np.full(points.shape[1:], np.nan)
+        no = np.zeros(points.shape[1:], np.bool_)
+        return Times(seconds=nothing, low=nothing, high=nothing, inside=no, scaled=no, at_limit=no, grade="", kind="", kernel="", hash="")  # fmt: skip
+    tile = np.array([operator.tiles.get(d, 0.0) for d in operator.dims])[:, None]
+    flat = points.reshape(len(points), -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flat = np.where((tile > 0) & (flat > tile), np.ceil(flat / tile) * tile, flat)
+    tabled = _interpolate(operator, grid, flat).reshape(3, *points.shape[1:])
+    least = least_s(chip, op, dtype, points, scope)
+    seconds, low, high = np.maximum(tabled, least)  # nan stays nan
+    known = np.isfinite(seconds)
+    beyond = np.array([d in operator.repeats for d in operator.dims])[:, None] & (
+        flat > np.array([[a[-1]] for a in grid.axes])
+    )
+    scaled = known & beyond.any(axis=0).reshape(known.shape)
+    return Times(seconds=seconds, low=np.minimum(low, seconds), high=np.maximum(high, seconds), inside=known & ~scaled, scaled=scaled,
+                 at_limit=known & (tabled[0] < least), grade=grid.grade, kind=grid.kind, kernel=grid.kernel, hash=grid.hash)  # fmt: skip
+
+
+def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", folder: Path = schema.FOLDER) -> float:
+    """The largest size along `dim` in the table of a chip and dtype; 0 without a table.
+
+    >>> largest("trainium3", "matmul", "bf16", "k")
+    16384.0
+    """
+    grid = _grid(op, chip, dtype, scope, folder)
+    return float(grid.axes[list(schema.operator(op).dims).index(dim)][-1]) if grid else 0.0
+
+
+def least_s(chip: str, op: str, dtype: str, points: Floats, scope: str) -> Floats:
+    """Seconds [...] below which no device of a chip can run an operator at `points` [dims, ...]: its FLOP at the published dense peak of the
+    format, or its least bytes at the device's share of HBM bandwidth, whichever takes longer. Raises UserError where the chip's facts lack either."""
+    operator, (peak, Bps) = schema.operator(op), _rates(chip, dtype, scope)
+    return np.maximum(operator.flop(*points) / peak, operator.least_B(schema.FORMAT_B[dtype], *points) / Bps)
+
+
+@cache
+def _rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
+    """(FLOP/s, bytes/s) as published, of what a scope runs on. A core or a pair that works alone has the stack of HBM that its data lie in, at
+    least; in scope "chip" every device has an equal share of both."""
+    facts, at = load(), f"chips.{chip}"
+    peak, Bps = facts.number(f"{at}.peak_dense.{dtype}"), facts.number(f"{at}.memory.hbm_bandwidth")
+    if scope == "chip":
+        devices = facts.number(f"{at}.devices_per_chip")
+        return peak / devices, Bps / devices
+    share = {"core": 1.0, "pair": 2.0}[scope] / facts.number(f"{at}.matrix_unit.count")
+    return peak * share, Bps * max(share, 1.0 / facts.number(f"{at}.memory.hbm_stacks"))
+
+
+def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
+    """[dims, ...] sizes in the operator's order."""
+    for name in shape:
+        if name not in op.dims:
+            raise unknown(f"dimension of {op.name}", name, op.dims)
+    if missing := [d for d in op.dims if d not in shape]:
+        raise UserError(f"{op.name} needs every dimension", given=", ".join(shape), allowed=", ".join(op.dims), fix=f"add {', '.join(missing)}")  # fmt: skip
+    arrays = np.broadcast_arrays(*(np.asarray(shape[d], np.float64) for d in op.dims))
+    for d, a in zip(op.dims, arrays, strict=True):
+        least = 0.0 if d in op.from_zero else np.finfo(float).tiny
+        if a.size and not (a >= least).all():
+            raise UserError(f"{op.name}: {d} is {'negative' if least == 0 else 'not positive'}", given=float(np.min(a)))
+    return np.stack(arrays)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grid:
+    """axes: sizes along each dimension, ascending; log_s: [3, ...] logarithms of seconds, low and high, nan in holes; flat_s: [3, cells] the
+    seconds themselves."""
+
+    axes: tuple[Floats, ...]
+    log_s: Floats
+    flat_s: Floats
+    grade: str
+    kind: str
+    kernel: str
+    hash: str
+
+
+@cache
+def _grid(op: str, chip: str, dtype: str, scope: str, folder: Path) -> _Grid | None:
+    rows = schema.read(op, folder, chip=chip, dtype=dtype, scope=scope)
+    if not rows:
+        return None
+    sizes = np.array([r.shape for r in rows], np.float64)
+    axes = tuple(np.unique(column) for column in sizes.T)
+    log_s = np.full((3, *map(len, axes)), np.nan)
+    index = tuple(np.searchsorted(axis, column) for axis, column in zip(axes, sizes.T, strict=True))
+    for i, name in enumerate(("seconds", "low_s", "high_s")):
+        log_s[(i, *index)] = np.log([getattr(r, name) for r in rows])
+    return _Grid(axes=axes, log_s=log_s, flat_s=np.exp(log_s).reshape(3, -1), grade=worst_grade(r.grade for r in rows), kind=_one(r.kind for r in rows),
+                 kernel=_one(r.kernel for r in rows), hash=_one(r.hash for r in rows))  # fmt: skip
+
+
+def _one(words: object) -> str:
+    return ", ".join(sorted(set(words)))  # type: ignore[call-overload]
+
+
+def _interpolate(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
+    """[3, n] seconds, low and high at points [dims, n]; nan outside the grid."""
+    n = points.shape[1]
+    if not op.curved:
+        return _linear(op, grid, points)
+    lower, upper, weight = np.empty_like(points, np.intp), np.empty_like(points, np.intp), np.empty_like(points)
+    is_linear = np.zeros(points.shape, np.bool_)
+    outside = np.zeros(n, np.bool_)
+    for j, (d, axis, x) in enumerate(zip(op.dims, grid.axes, points, strict=True)):
+        extends = d in op.repeats and len(axis) > 1
+        is_linear[j] = (d not in op.curved) | (x > axis[-1])
+        outside |= (x < axis[0]) | ((x > axis[-1]) & (not extends))
+        lower[j] = np.clip(np.searchsorted(axis, x, side="right") - 1, 0, max(len(axis) - 2, 0))
+        upper[j] = np.minimum(lower[j] + 1, len(axis) - 1)
+        a, b = axis[lower[j]], axis[upper[j]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            w = np.where(is_linear[j], (x - a) / (b - a), np.log(x / a) / np.log(b / a))
+        weight[j] = np.where(b > a, w, 0.0)
+    total = np.full((3, n), np.nan)
+    patterns, which = np.unique(is_linear, axis=1, return_inverse=True)
+    for at, pattern in enumerate(patterns.T):
+        some = np.flatnonzero((which.reshape(-1) == at) & ~outside)
+        total[:, some] = _corners(grid.log_s, pattern, lower[:, some], upper[:, some], weight[:, some])
+    return total
+
+
+def _linear(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
+    """`_interpolate` for an operator without curved dimensions. Beyond the largest size along a dimension of blocks, the time as far into a block as the
+    point is, and for each whole block the time of the table's last one, with as many copies at work as the table has: the steady state."""
+    points, more = points.copy(), np.zeros((3, points.shape[1]))
+    at = {d: j for j, d in enumerate(op.dims)}
+    for d, block in op.blocks.items():
+        j, largest = at[d], grid.axes[at[d]][-1]
+        whole = np.maximum(0.0, np.ceil((points[j] - largest) / block))
+        if not whole.any() or largest - block not in grid.axes[j]:
+            continue
+        steady, share = points.copy(), whole
+        if op.copies:
+            most = grid.axes[at[op.copies]][-1]
+            steady[at[op.copies]], share = most, whole * points[at[op.copies]] / most
+        ends = []
+        for size in (largest, largest - block):
+            steady[j] = size
+            ends.append(_cell(op, grid, steady))
+        more += np.where(whole > 0, share * (ends[0] - ends[1]), 0.0)
+        points[j] -= whole * block
+    return _cell(op, grid, points) + more
+
+
+def _cell(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
+    """The corners of each point's cell, weighed; beyond the grid along repeated work, its last cell continued."""
+    index, share = np.zeros((1, points.shape[1]), np.intp), np.ones((1, points.shape[1]))
+    for d, axis, x in zip(op.dims, grid.axes, points, strict=True):
+        top = len(axis) - 1
+        at = np.minimum(np.searchsorted(axis, x, side="right") - 1, max(top - 1, 0))
+        outside = (at < 0) | ((x > axis[-1]) & (d not in op.repeats or top == 0))
+        at = np.maximum(at, 0)
+        above = np.minimum(at + 1, top)
+        w = (x - axis[at]) / np.maximum(axis[above] - axis[at], 1.0)
+        w = np.where(outside, np.nan, w)
+        index = np.concatenate((index * (top + 1) + at, index * (top + 1) + above))
+        share = np.concatenate((share * (1.0 - w), share * w))
+    values = grid.flat_s[:, index]
+    return np.asarray(np.where(share == 0.0, 0.0, share * values).sum(axis=1))  # a hole counts only where it has weight
+
+
+def _corners(
+    log_s: Floats, is_linear: Bools, lower: NDArray[np.intp], upper: NDArray[np.intp], weight: Floats
+) -> Floats:
+    """Sum over the corners of each point's cell: along the linear dimensions of times, along the others of their logarithms."""
+    total = np.zeros((3, weight.shape[1]))
+    for along in itertools.product(*[(0, 1) if linear else (0,) for linear in is_linear]):
+        inner, share = np.zeros_like(total), np.ones(weight.shape[1])
+        for corner in itertools.product(
+            *[(c,) if linear else (0, 1) for linear, c in zip(is_linear, along, strict=True)]
+        ):
+            part = np.ones(weight.shape[1])
+            for w, linear, c in zip(weight, is_linear, corner, strict=True):
+                if not linear:
+                    part = part * (w if c else 1.0 - w)
+            index = tuple(np.where(c, up, low) for up, low, c in zip(upper, lower, corner, strict=True))
+            inner += np.where(
+                part == 0.0, 0.0, part * log_s[(slice(None), *index)]
+            )  # a hole counts only where it has weight
+        for w, linear, c in zip(weight, is_linear, along, strict=True):
+            if linear:
+                share = share * (w if c else 1.0 - w)
+        total += np.where(share == 0.0, 0.0, share * np.exp(inner))
+    return total

@@ -1,0 +1,274 @@
+"""Where requests come from: public traces, read line by line in bounded memory, or distributions.
+
+Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens), processed CSV (arrived_at, num_prefill_tokens, num_decode_tokens), Mooncake JSONL
+(timestamp in ms, input_length, output_length, hash_ids), logs of vLLM benchmarks as JSONL (input_toks, output_toks, arrival_time or queued_ts or
+arrival_time_ns). The format is told by the first line. Every complaint names file and line.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import NormalDist
+from typing import IO, Any
+
+import numpy as np
+
+from mowich.errors import UserError
+from mowich.files import open_lines
+from mowich.serving.traffic import Request
+from mowich.units import parse_count
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of trace: the columns for time, prompt and output, seconds per unit of time, the column of block hashes, whether lines may be out of
+    order because they are a log by request (read whole and sorted)."""
+
+    name: str
+    time: tuple[str, ...]
+    prompt: str
+    output: str
+    unit_s: tuple[float, ...]
+    hashes: str | None = None
+    is_log: bool = False
+
+
+FORMS = (
+    Form("azure", ("TIMESTAMP",), "ContextTokens", "GeneratedTokens", (1.0,)),
+    Form("processed", ("arrived_at",), "num_prefill_tokens", "num_decode_tokens", (1.0,)),
+    Form("mooncake", ("timestamp",), "input_length", "output_length", (1e-3,), hashes="hash_ids"),
+    Form(
+        "vllm-log",
+        ("queued_ts", "arrival_time", "arrival_time_ns"),
+        "input_toks",
+        "output_toks",
+        (1.0, 1.0, 1e-9),
+        is_log=True,
+    ),
+)
+"""In the order tried; the first whose columns the first line has."""
+
+LOG_LIMIT = 1_000_000
+"""Most lines of a log by request, which is sorted in memory."""
+
+
+MAX_HEADER = 1_000_000
+"""Characters of the first line of a trace."""
+
+
+def read_trace(
+    path: Path, *, limit: int | None = None, speed: float = 1.0, from_first: bool = True
+) -> Iterator[Request]:
+    """Requests of a trace in order of arrival, times from 0 at the first one, `speed` times as fast as recorded.
+
+    Raises UserError with file:line: a missing or empty file, unknown columns, a cell that is not a number, a length below 1 (an output of 0 counts
+    as 1), times that go back.
+    """
+    with open_lines(path) as file:
+        rows, form = _rows(file, path)
+        if form.is_log:
+            yield from _sorted_log(rows, form, path, limit, speed)
+            return
+        start = last = -math.inf
+        count = 0
+        for line, row in rows:
+            request = _request(row, form, path, line, count)
+            if request.arrival_s < last:
+                raise UserError(
+                    "times go back", where=f"{path}:{line}", given=row[form.time[0]], fix="sort the trace by time"
+                )
+            if start == -math.inf:
+                start = request.arrival_s if from_first else 0.0
+            last = request.arrival_s
+            request.arrival_s = (request.arrival_s - start) / speed
+            yield request
+            count += 1
+            if limit is not None and count >= limit:
+                return
+        if not count:
+            raise UserError("no requests after the header", where=f"{path}:1")
+
+
+def _sorted_log(
+    rows: Iterator[tuple[int, Mapping[str, Any]]], form: Form, path: Path, limit: int | None, speed: float
+) -> Iterator[Request]:
+    out: list[Request] = []
+    for line, row in rows:
+        out.append(_request(row, form, path, line, len(out)))
+        if len(out) > LOG_LIMIT:
+            raise UserError(
+                f"a log of more than {LOG_LIMIT} requests cannot be sorted in memory",
+                where=str(path),
+                fix="write it as a trace in order of time",
+            )
+    out.sort(key=lambda r: r.arrival_s)
+    start = out[0].arrival_s
+    for request in out[:limit]:
+        request.arrival_s = (request.arrival_s - start) / speed
+        yield request
+
+
+def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, Any]]], Form]:
+    """(lines as mappings with their numbers, form)."""
+    first = file.readline(MAX_HEADER)
+    if len(first) == MAX_HEADER:
+        raise UserError("the first line is too long", where=f"{path}:1", allowed=f"up to {MAX_HEADER} characters")
+    if not first.strip():
+        raise UserError("the trace is empty", where=f"{path}:1")
+    if first.lstrip().startswith("{"):
+        columns = list(_json(first, path, 1))
+        form = _form(columns, path)
+
+        def lines() -> Iterator[tuple[int, Mapping[str, Any]]]:
+            yield 1, _json(first, path, 1)
+            for number, text in enumerate(file, start=2):
+                if text.strip():
+                    yield number, _json(text, path, number)
+
+        return lines(), form
+    columns = next(csv.reader([first]))
+    form = _form(columns, path)
+    width = len(columns)
+
+    def cells() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for number, row in enumerate(csv.reader(file), start=2):
+            if not row:
+                continue
+            if len(row) != width:
+                raise UserError("wrong number of cells", where=f"{path}:{number}", given=len(row), allowed=str(width))
+            yield number, dict(zip(columns, row, strict=True))
+
+    return cells(), form
+
+
+def _json(text: str, path: Path, line: int) -> Mapping[str, Any]:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", "nested too deep, or a number of too many digits")
+        raise UserError(f"not JSON: {why}", where=f"{path}:{line}") from None
+    if not isinstance(row, dict):
+        raise UserError("a line is one JSON object", where=f"{path}:{line}", given=text[:40])
+    return row
+
+
+def _form(columns: list[str], path: Path) -> Form:
+    for form in FORMS:
+        if form.prompt in columns and form.output in columns and any(name in columns for name in form.time):
+            return form
+    best = max(FORMS, key=lambda f: sum(name in columns for name in (*f.time, f.prompt, f.output)))
+    needed = (best.time[0], best.prompt, best.output)
+    missing = [name for name in needed if name not in columns]
+    if len(missing) < len(needed):
+        raise UserError(
+            f"missing columns: {', '.join(missing)}", where=f"{path}:1", allowed=f"{best.name}: {', '.join(needed)}"
+        )
+    known = "; ".join(f"{f.name}: {f.time[0]}, {f.prompt}, {f.output}" for f in FORMS)
+    raise UserError("not a trace that is known", where=f"{path}:1", given=", ".join(columns[:8]), allowed=known)
+
+
+def _request(row: Mapping[str, Any], form: Form, path: Path, line: int, count: int) -> Request:
+    where = f"{path}:{line}"
+    at = next((i for i, name in enumerate(form.time) if row.get(name) not in (None, "")), None)
+    if at is None:
+        raise UserError(f"missing {form.time[0]}", where=where)
+    arrival = _time(row[form.time[at]], where, form.time[at]) * form.unit_s[at]
+    lengths = []
+    for name in (form.prompt, form.output):
+        value = row.get(name)
+        try:
+            number = int(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            raise UserError("not a whole number", where=f"{where}, column {name}", given=value) from None
+        if number < 0 or (number == 0 and name == form.prompt):
+            raise UserError("a length must be at least 1", where=f"{where}, column {name}", given=value)
+        lengths.append(max(1, number))
+    hashes = row.get(form.hashes, ()) if form.hashes else ()
+    return Request(str(row.get("request_id", count)), arrival, lengths[0], lengths[1], tuple(hashes))
+
+
+def _time(value: Any, where: str, name: str) -> float:
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    text = str(value)
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    whole, _, fraction = text.partition(".")
+    try:
+        return datetime.fromisoformat(whole).timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+    except ValueError:
+        raise UserError(
+            "not a time", where=f"{where}, column {name}", given=value, allowed="seconds, or 2023-11-16 18:17:03.97"
+        ) from None
+
+
+# distributions ----------------------------------------------------------------------------------------------------------
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+
+def lengths(text: object, where: str) -> Draw:
+    """A distribution of token counts: "1k", "uniform(512, 2k)", "lognormal(8k, p95 32k)" (median and 95th percentile), "exponential(300)".
+
+    Raises UserError for anything else.
+    """
+    match = re.fullmatch(r"\s*(uniform|lognormal|exponential)\s*\(([^)]*)\)\s*", str(text))
+    if not match:
+        fixed = int(parse_count(text, where=where))
+        return lambda rng, n: np.full(n, fixed)
+    kind, words = match[1], [w.strip().removeprefix("p95").strip() for w in match[2].split(",")]
+    if len(words) != (1 if kind == "exponential" else 2):
+        raise UserError(
+            "not a distribution",
+            where=where,
+            given=text,
+            allowed="uniform(512, 2k), lognormal(8k, p95 32k), exponential(300)",
+        )
+    a, *rest = (parse_count(w, where=where) for w in words)
+    if kind == "exponential":
+        return lambda rng, n: np.maximum(1, np.rint(rng.exponential(a, n)))
+    b = rest[0]
+    if b < a:
+        raise UserError("the second number is below the first", where=where, given=text)
+    if kind == "uniform":
+        return lambda rng, n: rng.integers(int(a), int(b) + 1, n)
+    sigma = math.log(b / a) / NormalDist().inv_cdf(0.95)
+    return lambda rng, n: np.maximum(1, np.rint(a * np.exp(sigma * rng.standard_normal(n))))
+
+
+ARRIVALS = ("poisson", "fixed", "gamma")
+
+
+def draw(*, rate: float, requests: int, prompt: Draw, output: Draw, arrivals: str = "poisson", cv: float = 1.0, seed: int = 0,
+         shared_prefix: int = 0, priorities: int = 1, block: int = 512) -> Iterator[Request]:  # fmt: skip
+    """`requests` requests at `rate` per second. fixed: even gaps; poisson: exponential gaps; gamma: gaps of coefficient of variation `cv`.
+
+    shared_prefix: tokens at the start of every prompt that are the same for all; priorities: classes drawn evenly.
+    """
+    rng = np.random.default_rng(seed)
+    now, made, chunk = 0.0, 0, 4096
+    prefix = tuple(range(shared_prefix // block))
+    while made < requests:
+        n = min(chunk, requests - made)
+        if arrivals == "fixed":
+            gaps = np.full(n, 1.0 / rate)
+        elif arrivals == "poisson":
+            gaps = rng.exponential(1.0 / rate, n)
+        else:
+            shape = 1.0 / cv**2
+            gaps = rng.gamma(shape, 1.0 / (rate * shape), n)
+        ins, outs = prompt(rng, n), output(rng, n)
+        ranks = rng.integers(0, priorities, n) if priorities > 1 else np.zeros(n, dtype=int)
+        for gap, i, o, rank in zip(gaps.tolist(), ins.tolist(), outs.tolist(), ranks.tolist(), strict=True):
+            now += gap
+            yield Request(str(made), now, int(i), max(1, int(o)), prefix if i > shared_prefix else (), int(rank))
+            made += 1

@@ -1,0 +1,198 @@
+"""Which fact each constant of a served case comes from, and the constants as columns.
+
+A case is (machine, engine, architecture, formats). Efficiencies belong to the chip's family, fixed times to the engine, the rest to
+`facts/serving/common`. The fit of the constants uses the same table of paths (`columns`), with its own values in place of the facts'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.errors import unknown
+from mowich.facts import Facts
+from mowich.machines.system import System
+from mowich.models.model import Model, Moe
+from mowich.plans.serving import ServePlan
+from mowich.serving.steady import Engine
+from mowich.serving.step import FOUR_BIT, Costs, quantises_attention
+
+ENGINES = ("vllm", "trtllm", "sglang", "neuron", "jax-tpu", "vllm-2023")
+"""Engines with constants of their own."""
+
+
+_FAMILY = {"w_16": "weights_16", "c_16": "compute_16", "a_decode": "decode_attention", "a_prefill": "prefill_attention",
+           "tp_link": "tp_link"}  # fmt: skip
+_ENGINE = {"tp_latency": "tp_latency", "step": "step", "per_sequence": "per_sequence", "prefill_step": "prefill_step"}
+_COMMON = ("mla_compute", "m_half", "expert_compute", "expert_half", "expert_spread", "ep_imbalance", "ep_latency", "ep_link",
+           "tp_doubling")  # fmt: skip
+_AROUND = {"budget": "prompt_budget", "mixes": "mixes_prompts", "front_s": "front_end", "front_token_s": "front_end_per_token",
+           "memory_share": "memory_share", "reserve_B": "reserve"}  # fmt: skip
+
+
+def architecture(model: Model) -> str:
+    """The class that fixed times per layer are kept by: hybrid (recurrent layers), mla, moe, dense."""
+    if any(layer.recurrent is not None for layer in model.layers):
+        return "hybrid"
+    if any(layer.attention.kind == "mla" for layer in model.layers):
+        return "mla"
+    return "moe" if any(isinstance(layer.ffn, Moe) for layer in model.layers) else "dense"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables), instead of its family's."""
+
+    model: Model
+    arch: str
+    system: System
+    engine: str
+    plan: ServePlan
+    speculates: bool = False
+    accept: float | None = None
+    has_own: bool = False
+
+
+def engine_for(system: System, name: str | None) -> str:
+    """The engine to use: the named one, or the vendor's. Raises UserError for a name that is not known."""
+    if name is None:
+        return {"AWS": "neuron", "Google": "jax-tpu"}.get(system.vendor, "vllm")
+    if name not in ENGINES:
+        raise unknown("engine", name, ENGINES, where="--engine")
+    return name
+
+
+def arithmetic(weights: str, system: System) -> str:
+    """How a format is multiplied: "16", "8" or "4" bit, or "w4" (4-bit weights expanded to 16 bit where the chip has no 4-bit unit)."""
+    if weights == "bf16":
+        return "16"
+    if weights in FOUR_BIT:
+        return "4" if weights != "int4" and system.peak_flops.get(weights) else "w4"
+    if weights == "int8" or not system.peak_flops.get(weights, system.peak_flops.get("fp8", 0.0)):
+        return "w8"
+    return "8"
+
+
+def peak(weights: str, system: System) -> float:
+    """Matrix rate that a format runs at: its own where the chip has it, else the nearest wider one."""
+    how = arithmetic(weights, system)
+    if how in ("16", "w4", "w8"):
+        return system.peak_flops["bf16"]
+    return system.peak_flops.get(weights) or system.peak_flops["fp8"]
+
+
+def link_Bps(system: System, devices: int, *, reduces: bool = True) -> float:
+    """One-way bandwidth per device that a group of neighbours has: what a flat fabric would need for the same time.
+
+    Level by level, innermost first: a reduction sends 1/m of the data beyond a domain that holds m of the group (reduces), an exchange (all-to-all)
+    the share of partners that lie beyond it. On one level this is the link itself.
+    """
+    inside, per_B = 1.0, 0.0
+    for level in system.levels:
+        held = float(devices) if level.is_network else max(inside, min(float(devices), float(level.devices)))
+        if held > inside:
+            share = (1.0 - inside / held) / inside if reduces else (held - inside) / devices
+            per_B += share / level.bandwidth_Bps
+            inside = held
+        if held >= devices:
+            break
+    return (1.0 - 1.0 / devices) / per_B if per_B else system.levels[0].bandwidth_Bps
+
+
+def paths(case: Served) -> dict[str, str]:
+    """Constant -> path of its fact: fields of `Costs` and of `Engine`."""
+    whose = case.system.chip if case.has_own else case.system.family
+    family, engine, common = (f"serving.{x}" for x in (whose, case.engine, "common"))
+    weights = case.plan.weights
+    linear = weights if quantises_attention(case.model, weights) else "bf16"
+    out = {field: f"{family}.{name}" for field, name in _FAMILY.items()}
+    for role, fmt in (("linear", linear), ("expert", weights)):
+        how = arithmetic(fmt, case.system)
+        out[f"w_{role}"] = f"{family}.weights_{how.replace('w4', '4').replace('w8', '8')}"
+        out[f"c_{role}"] = f"{family}.compute_{how.replace('w8', '16')}"
+    out |= {field: f"{engine}.{name}" for field, name in _ENGINE.items()}
+    out |= {name: f"{common}.{name}" for name in _COMMON}
+    out["layer"] = f"{engine}.layer_{case.arch}"
+    out |= {field: f"{engine}.{name}" for field, name in _AROUND.items()}
+    out["visible_tokens"] = f"{engine}.visible_{case.arch}"
+    out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
+    out["mtp_cost"] = f"{common}.speculation_cost"
+    out["mtp_accepted"], out["mtp_verified"] = f"{common}.speculation_accepted", f"{common}.speculation_verified"
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names` [n];
+    chip: what the facts of chips give, field -> [n]; speculates [n]."""
+
+    names: tuple[str, ...]
+    index: Mapping[str, NDArray[np.intp]]
+    chip: Mapping[str, Floats]
+    speculates: NDArray[np.bool_]
+    accept: Floats
+
+    def take(self, rows: NDArray[np.intp]) -> Columns:
+        """The cases at `rows`, with the names that they use."""
+        used = np.unique(np.concatenate([index[rows] for index in self.index.values()]))
+        position = np.zeros(len(self.names), dtype=np.intp)
+        position[used] = np.arange(len(used))
+        return Columns(names=tuple(self.names[i] for i in used), index={k: position[v[rows]] for k, v in self.index.items()},
+                       chip={k: v[rows] for k, v in self.chip.items()}, speculates=self.speculates[rows], accept=self.accept[rows])  # fmt: skip
+
+    def constants(self, value: Callable[[str], float]) -> tuple[Costs, Engine, Floats, Floats]:
+        """(costs, engine, verified tokens, accepted tokens) with `value(path)` for every constant."""
+        return self.assemble(np.array([value(name) for name in self.names]))
+
+    def assemble(self, values: Floats) -> tuple[Costs, Engine, Floats, Floats]:
+        """The same from values in the order of `names`: one row for all cases, or a row for each [n, names]."""
+        each = (np.arange(len(values)),) if values.ndim > 1 else ()
+        at = {field: values[(*each, index)] for field, index in self.index.items()}
+        chip = self.chip
+        fitted = Costs(**{f.name: chip[f.name] if f.name in chip else at[f.name] for f in fields(Costs)})
+        costs = fitted.within_published()
+        plain = ~self.speculates
+        at["mtp_cost"] = np.where(plain, 1.0, at["mtp_cost"])
+        engine = Engine(**{f.name: at[f.name] for f in fields(Engine)})
+        verified = np.where(plain, 1.0, at["mtp_verified"])
+        accepted = np.where(plain, 1.0, np.where(np.isnan(self.accept), at["mtp_accepted"], self.accept))
+        return costs, engine, verified, accepted
+
+
+def columns(cases: Sequence[Served]) -> Columns:
+    """The table of paths of many cases."""
+    names: dict[str, int] = {}
+    kinds: dict[tuple[object, ...], int] = {}  # cases whose constants have the same paths
+    rows: list[dict[str, str]] = []
+    kind = np.empty(len(cases), dtype=np.intp)
+    for i, case in enumerate(cases):
+        key = (id(case.model), id(case.system), case.arch, case.engine, case.plan.weights, case.has_own)
+        if key not in kinds:
+            kinds[key] = len(rows)
+            rows.append(paths(case))
+        kind[i] = kinds[key]
+    index = {
+        field: np.array([names.setdefault(row[field], len(names)) for row in rows], dtype=np.intp)[kind]
+        for field in rows[0]
+    }
+    chip = {
+        "hbm_Bps": [c.system.hbm_Bps for c in cases],
+        "link_Bps": [link_Bps(c.system, c.plan.tp * c.plan.cp) for c in cases],
+        "exchange_Bps": [link_Bps(c.system, c.plan.tp * c.plan.dp, reduces=False) for c in cases],
+        "peak_linear": [peak(c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16", c.system) for c in cases],
+        "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
+        "peak_16": [c.system.peak_flops["bf16"] for c in cases],
+    }  # fmt: skip
+    return Columns(
+        names=tuple(names), index=index, chip={k: np.array(v) for k, v in chip.items()},
+        speculates=np.array([c.speculates for c in cases]), accept=np.array([c.accept or np.nan for c in cases]),
+    )  # fmt: skip
+
+
+def has_own(facts: Facts, system: System) -> bool:
+    """Whether the chip has constants of its own, from operator tables measured on it."""
+    return system.chip in facts.ids("serving")

@@ -1,0 +1,499 @@
+"""Search over worker plans, batches and splits of prefill and decode for one system, model and engine.
+
+Every legal worker plan is evaluated at a ladder of batches in one set of columns and at the batch that fills its memory: aggregated with the closed loop of `serve`, and apart
+as a prefill worker (prompts one after the other, waiting as in M/D/1) and a decode worker, which is evaluated at the batch that just keeps the TPOT limit too. Of aggregated plans the promising ones
+are evaluated again at batches beside their best. Workers are then matched: x prefill to y decode such that neither starves.
+Memory is checked first. The result is the best plan under the limits and the Pareto front of tokens/s per chip against tokens/s per user.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.machines.system import System
+from mowich.models.model import Model, Moe
+from mowich.plans.serving import ServePlan
+from mowich.serving.steady import Engine, Front, Load, closed_loop, max_sequences, prefill
+from mowich.serving.step import Costs, Shapes, step, total
+
+FRONT = 24
+"""Most points of a Pareto front that are answered in full."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeJob:
+    """What is to be served. prompt, output: mean tokens; ttft_s, tpot_s: limits (inf: none); cached: share of a prompt in the prefix cache; accept:
+    tokens kept per step of speculative decoding (None: none)."""
+
+    prompt: float
+    output: float
+    ttft_s: float = math.inf
+    tpot_s: float = math.inf
+    cached: float = 0.0
+    accept: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). tpot, ttft: corrections of each plan as ln factor =
+    (constant, per unit of load), load a function of users per rank group."""
+
+    plans: tuple[ServePlan, ...]
+    shapes: Shapes
+    costs: Costs
+    around: Engine
+    verified: Floats
+    accepted: Floats
+    capacity_B: float
+    tpot: tuple[Floats, Floats]
+    ttft: tuple[Floats, Floats]
+    load: Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One answer. prefill: index of the plan of prefill workers (-1: aggregated); decode: of the others; users: per rank group; prefill_workers and
+    workers: counts; speeds as named; parts: of TPOT and of TTFT."""
+
+    prefill: int
+    decode: int
+    users: float
+    prefill_workers: int
+    workers: int
+    ttft_s: float
+    tpot_s: float
+    tokens_per_s: float
+    tokens_per_s_per_chip: float
+    tpot_parts: Mapping[str, float]
+    ttft_parts: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """best: meets the limits, cheapest first; front: Pareto front of all that fit, fastest user first, thinned to `FRONT` points; curve: (tokens/s per user, per chip) of all of it;
+    evaluated: (plan, batch) points and pairs of
+    workers; points: distinct (plan, batch) points."""
+
+    best: tuple[Found, ...]
+    front: tuple[Found, ...]
+    curve: tuple[tuple[float, float], ...] = ()
+    evaluated: int
+    points: int
+    fitting: int
+    closest: Found | None
+
+
+def spread_out(items: Sequence[int], most: int) -> list[int]:
+    """At most `most` items, evenly along the list, both ends kept."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def powers(limit: int) -> list[int]:
+    """1, 2, 4, ... up to `limit`."""
+    return [2**i for i in range(limit.bit_length()) if 2**i <= limit]
+
+
+def worker_plans(
+    model: Model,
+    system: System,
+    *,
+    weights: Sequence[str],
+    kv: Sequence[str],
+    fixed: Mapping[str, Sequence[int]],
+    long_prompt: bool,
+) -> list[ServePlan]:
+    """Every worker plan that can be laid out: tp divides the heads of every layer and stays in the scale-up domain; dp for attention with a cache that
+    tp would copy (MLA, or fewer kv heads than ranks) or experts; ep divides experts and ranks; cp for long prompts; pp up to 8 stages. tp and cp stay in the scale-up domain, attention data parallelism and wide expert
+    parallelism may cross it."""
+    heads = [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads]
+    moe = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
+    experts = math.gcd(*(f.num_experts for f in moe)) if moe else 1
+    domain = min(system.domain_devices, system.devices)
+
+    def choices(name: str, options: Sequence[int]) -> list[int]:
+        return [v for v in fixed[name] if v >= 1] if name in fixed else list(options)
+
+    out = []
+    for tp in choices("tp", powers(domain)):
+        if any(h % tp for h in heads):
+            continue
+        for dp in choices("dp", powers(system.devices // tp) if moe else [1]):
+            ranks = tp * dp
+            if ranks > system.devices:
+                continue
+            eps = [e for e in powers(ranks) if experts % e == 0] if moe else [1]
+            if dp > 1 and "ep" not in fixed:
+                eps = [e for e in eps if e == max(eps)]
+            for ep in choices("ep", eps):
+                if ranks % ep or (moe and experts % ep):
+                    continue
+                for cp in choices("cp", [1, 2, 4, 8] if long_prompt else [1]):
+                    for pp in choices("pp", [1, 2, 4, 8]):
+                        if tp * cp > domain or ranks * cp * pp > system.devices or pp > model.num_layers:
+                            continue
+                        out += [
+                            ServePlan(tp=tp, dp=dp, ep=ep, cp=cp, pp=pp, weights=w, kv=k)
+                            for w, k in itertools.product(weights, kv)
+                        ]
+    return out
+
+
+def ladder(limit: float) -> Floats:
+    """Users per rank group to try: every number to 12, then steps of 6%, up to `limit`."""
+    steps = sorted({max(1, round(2 ** (i / 12))) for i in range(int(12 * math.log2(max(limit, 1.0))) + 1)})
+    return np.array(steps, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Plans by their index, each ready to be evaluated at any number of users."""
+
+    rows: NDArray[np.intp]
+    shapes: Shapes
+    costs: Costs
+    around: Engine
+    verified: Floats
+    accepted: Floats
+    job: ServeJob
+    worker: Worker
+
+    @classmethod
+    def of(cls, w: Worker, job: ServeJob, rows: NDArray[np.intp]) -> _Columns:
+        """The plans at `rows`."""
+        return cls(rows, *_repeat(w, rows), job, w)
+
+    def load(self, users: Floats) -> Load:
+        """So many users for each rank group, in a closed loop without end."""
+        job, zero = self.job, 0 * users
+        return Load(users=users, prompt=zero + job.prompt, output=zero + job.output, cached=zero + job.cached, verify=self.verified, accepted=self.accepted,
+                    rounds=zero + math.inf, is_static=zero)  # fmt: skip
+
+    def factor(self, metric: tuple[Floats, Floats], users: Floats) -> Floats:
+        """What corrections multiply a metric by."""
+        return np.asarray(np.exp(metric[0][self.rows] + metric[1][self.rows] * self.worker.load(users)))
+
+    def together(self, users: Floats) -> tuple[Floats, Floats]:
+        """(TTFT, TPOT) of workers that prefill and decode."""
+        steady = closed_loop(self.shapes, self.costs, self.around, self.load(users), self.worker.capacity_B)
+        return steady.ttft_s * self.factor(self.worker.ttft, users), steady.tpot_s * self.factor(
+            self.worker.tpot, users
+        )
+
+    def alone(self, users: Floats) -> Floats:
+        """TPOT of workers that only decode."""
+        job, s = self.job, self.shapes
+        d = step(
+            s, self.costs, n=users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=self.verified
+        )
+        return np.asarray(total(d) * self.around.mtp_cost / self.accepted * self.factor(self.worker.tpot, users))
+
+
+HALVINGS = 12
+"""Of the gap between two batches, one within a limit and one beyond: 6% of a batch to 0.0015%."""
+
+ROUNDS, FINER = 4, 16
+"""How often the gaps beside a plan's best batch are filled, and with how many batches: 12% of a batch to 0.002%."""
+
+PROMISE = 1.02
+"""A batch between two others may be this much faster than the faster of them, to be safe: else its plan is not among the best, and its gaps are not filled."""
+
+
+def _at_limit(
+    columns: _Columns, low: Floats, high: Floats, meets: Callable[[_Columns, Floats], NDArray[np.bool_]]
+) -> Floats:
+    """The most users of each plan, between `low` that keep a limit and `high` that do not, that keep it."""
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        good = meets(columns, middle)
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    return low
+
+
+def _promising(
+    plans: Sequence[ServePlan], rows: NDArray[np.intp], speed: Floats, keeps: NDArray[np.bool_], top: int
+) -> NDArray[np.intp]:
+    """Where the best batch of each plan stands that may be among the `top` that differ (`_different`: plans that differ in stages alone count as one). Points
+    come by plan and users."""
+    best, hope = np.zeros(len(plans)), np.zeros(len(plans))
+    within = np.where(keeps, speed, 0.0)
+    np.maximum.at(best, rows, within)
+    follows = np.append(rows[1:] == rows[:-1], False)
+    np.maximum.at(
+        hope, rows, np.where(keeps, PROMISE * np.maximum(speed, np.where(follows, np.append(speed[1:], 0.0), 0.0)), 0.0)
+    )
+    wanted = top * len({p.pp for p in plans})
+    enough = float(np.partition(best, -wanted)[-wanted]) if wanted <= len(plans) else 0.0
+    at = np.nonzero(keeps & (within == best[rows]) & (hope[rows] >= enough))[0]
+    return np.asarray(at[np.unique(rows[at], return_index=True)[1]])
+
+
+def _repeat(w: Worker, rows: NDArray[np.intp]) -> tuple[Shapes, Costs, Engine, Floats, Floats]:
+    from dataclasses import fields
+
+    around = Engine(
+        *(v[rows] if isinstance(v := getattr(w.around, f.name), np.ndarray) and v.ndim else v for f in fields(Engine))
+    )
+    return w.shapes.take(rows), w.costs.take(rows), around, w.verified[rows], w.accepted[rows]
+
+
+def search(
+    system: System,
+    w: Worker,
+    job: ServeJob,
+    *,
+    top: int = 5,
+    apart: bool = True,
+    together: bool = True,
+    most_users: float = 512.0,
+    slack: float = 0.9,
+    pair: tuple[int, int] | None = None,
+) -> SearchResult:
+    """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it; apart, together: whether
+    disaggregated and aggregated plans are among the candidates; pair: the only plans of prefill and of decode workers apart (None: all)."""
+    n = len(w.plans)
+    ones = np.ones(n)
+    devices = np.array([p.devices for p in w.plans], dtype=np.float64)
+    load1 = Load(users=ones, prompt=ones * job.prompt, output=ones * job.output, cached=ones * job.cached, verify=w.verified, accepted=w.accepted,
+                 rounds=ones * math.inf, is_static=ones * 0)  # fmt: skip
+    room = max_sequences(w.shapes, load1, w.around, w.capacity_B)
+    fits = np.nonzero(room >= 1.0)[0]
+    steps = ladder(most_users)
+    most = np.minimum(room, most_users)
+    rows = np.repeat(fits, len(steps) + 1)
+    users = np.append(np.tile(steps, (len(fits), 1)), most[fits, None], axis=1)
+    users = np.sort(users, axis=1).ravel()  # the batch that fills the memory among the steps
+    keep = users <= most[rows]
+    rows, users = rows[keep], users[keep]
+    if not len(rows):
+        return SearchResult(best=(), front=(), evaluated=n, points=n, fitting=0, closest=None)
+
+    def kept(ttft: Floats, tpot: Floats) -> NDArray[np.bool_]:
+        return (ttft <= job.ttft_s) & (tpot <= job.tpot_s)
+
+    found: list[_Points] = []
+    evaluated = len(rows)
+    if together:
+        found.append(_together(system, w, job, rows, users, devices, kept, top))
+        evaluated = len(found[0].users)
+    pairs = 0
+    if apart and system.devices >= 2:
+        more, pairs = _apart(system, w, job, fits, rows, users, devices, slack, pair)
+        if more is not None:
+            found.append(more)
+    if not found:
+        return SearchResult(
+            best=(), front=(), evaluated=evaluated, points=evaluated + len(fits), fitting=0, closest=None
+        )
+    points = _Points.join(found)
+    per_chip = points.speed / system.chips
+    meets = kept(points.ttft, points.tpot)
+    stages = np.array([q.pp for q in w.plans])
+    order = np.lexsort(
+        (points.tpot, stages[points.decode] + np.where(points.prefill >= 0, stages[points.prefill], 0), -per_chip)
+    )
+    good = _different(points, order[meets[order]], w.plans, top)
+    front = _rising(np.lexsort((-per_chip, points.tpot)), per_chip, points.ttft <= job.ttft_s, 1 + 1e-9)
+
+    excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
+    thinned = spread_out(front, FRONT)
+    answers = _answers(system, w, job, points, [*good, *thinned] if good else [*thinned, int(np.argmin(excess))])
+    return SearchResult(best=tuple(answers[: len(good)]), front=tuple(answers[len(good) : len(good) + len(thinned)]),
+                        curve=tuple((float(1.0 / points.tpot[i]), float(per_chip[i])) for i in front), evaluated=evaluated + pairs, points=evaluated + len(fits),
+                        fitting=int(meets.sum()), closest=None if good else answers[-1])  # fmt: skip
+
+
+def _rising(
+    order: NDArray[np.intp], values: Floats, may: NDArray[np.bool_] | None = None, step: float = 1.0
+) -> list[int]:
+    """Of places in this order those whose value is above all before them (`step` times that), where they `may` be taken."""
+    taken, best = [], -1.0
+    allowed = np.ones(len(order), dtype=bool) if may is None else may[order]
+    for i, value, ok in zip(order.tolist(), values[order].tolist(), allowed.tolist(), strict=True):
+        if ok and value > best * step:
+            taken.append(i)
+            best = value
+    return taken
+
+
+def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], top: int) -> list[int]:
+    """The first `top` candidates that differ in more than pipeline stages or batch."""
+    seen: set[tuple[object, ...]] = set()
+    out: list[int] = []
+    for i in order.tolist():
+        names = [(q.tp, q.dp, q.ep, q.cp, q.weights, q.kv) for q in (plans[int(p.decode[i])], plans[int(p.prefill[i])])]
+        name = (p.prefill[i] >= 0, *names[: 2 if p.prefill[i] >= 0 else 1])
+        if name not in seen:
+            seen.add(name)
+            out.append(i)
+            if len(out) == top:
+                break
+    return out
+
+
+def _together(system: System, w: Worker, job: ServeJob, rows: NDArray[np.intp], users: Floats, devices: Floats,
+              kept: Callable[[Floats, Floats], NDArray[np.bool_]], top: int) -> _Points:  # fmt: skip
+    """Workers that prefill and decode, at these batches, and at batches ever closer to the best one of each plan that is among the best.
+
+    A number of users need be no whole one: it is the mean of what is in flight. On whole numbers a faster machine could lose: it answers sooner, users ask
+    sooner, and the last whole number within a limit falls by one.
+    """
+
+    def at(rows: NDArray[np.intp], users: Floats) -> _Points:
+        ttft, tpot = _Columns.of(w, job, rows).together(users)
+        copies = np.floor(system.devices / devices[rows])
+        return _Points(prefill=np.full(len(rows), -1), decode=rows, users=users, prefill_workers=np.zeros(len(rows)), workers=copies, ttft=ttft, tpot=tpot,
+                       speed=users * w.shapes.dp[rows] * job.output / (ttft + (job.output - 1.0) * tpot) * copies)  # fmt: skip
+
+    points = at(rows, users)
+    inside = np.arange(1, FINER + 1) / (FINER + 1.0)
+    for _ in range(ROUNDS if math.isfinite(job.ttft_s) or math.isfinite(job.tpot_s) else 1):
+        best = _promising(w.plans, points.decode, points.speed, kept(points.ttft, points.tpot), top)
+        if not len(best):
+            break
+        plan, here = points.decode, points.users
+        low = here[np.where((best > 0) & (plan[best - 1] == plan[best]), best - 1, best)]
+        after = np.minimum(best + 1, len(plan) - 1)
+        high = here[np.where(plan[after] == plan[best], after, best)]
+        more = (low[:, None] + (high - low)[:, None] * inside).ravel()
+        points = _Points.join([points, at(np.repeat(plan[best], FINER), more)])
+        points = points.take(np.lexsort((points.users, points.decode)))
+    return points
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Candidates as columns."""
+
+    prefill: NDArray[np.int_]
+    decode: NDArray[np.intp]
+    users: Floats
+    prefill_workers: Floats
+    workers: Floats
+    ttft: Floats
+    tpot: Floats
+    speed: Floats
+
+    @classmethod
+    def join(cls, parts: Sequence[_Points]) -> _Points:
+        from dataclasses import fields
+
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    def take(self, index: NDArray[np.intp]) -> _Points:
+        from dataclasses import fields
+
+        return _Points(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], rows: NDArray[np.intp], users: Floats, devices: Floats,
+           slack: float, pair: tuple[int, int] | None) -> tuple[_Points | None, int]:  # fmt: skip
+    """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival on each worker, so TTFT = T (1 +
+    rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit gives the highest rho."""
+    tpot = _Columns.of(w, job, rows).alone(users)
+    last = np.nonzero((tpot[:-1] <= job.tpot_s) & (tpot[1:] > job.tpot_s) & (rows[:-1] == rows[1:]))[0]
+    if len(last):
+        edge = _Columns.of(w, job, rows[last])
+        most = _at_limit(edge, users[last], users[last + 1], lambda columns, n: columns.alone(n) <= job.tpot_s)
+        tpot = np.append(tpot, edge.alone(most))
+        rows, users = np.append(rows, edge.rows), np.append(users, most)
+    rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
+    sp, cp, ep, verified, accepted = _repeat(w, fits)
+    ones = np.ones(len(fits))
+    one = Load(users=ones, prompt=ones * job.prompt, output=ones * job.output, cached=ones * job.cached, verify=verified, accepted=accepted,
+               rounds=ones * math.inf, is_static=ones * 0)  # fmt: skip
+    parts, steps = prefill(sp, cp, ep, one, n=0 * ones, context=0 * ones)
+    factor = np.exp(w.ttft[0][fits] + w.ttft[1][fits] * w.load(ones))
+    kv = np.sum(sp.att_layers * sp.kv * np.minimum(job.prompt, sp.held), axis=0) * sp.b_kv * sp.tp
+    transfer = kv / (cp.link_Bps * sp.tp)
+    service = total(parts) * steps * factor
+    fixed = Front.of(ep).before(ones * job.prompt) + transfer
+    room = job.ttft_s - fixed
+    ok = service < room
+    if not ok.any():
+        return None, 0
+    w2 = 2.0 * (room / service - 1.0) if math.isfinite(job.ttft_s) else np.full(len(fits), slack / (1.0 - slack))
+    rho = np.where(ok, np.minimum(w2 / (1.0 + w2), slack), 0.0)
+    rate_p = rho * sp.dp * np.maximum(1.0, sp.pp) / service
+    # the best prefill worker of each size, and the decode points that are on the front of their size
+    size = devices[fits]
+    best_p = [int(np.nonzero(size == z)[0][np.argmax(rate_p[size == z])]) for z in np.unique(size[ok])]
+    if pair is not None:
+        best_p = [int(i) for i in np.nonzero(fits == pair[0])[0]]
+    best_p = [i for i in best_p if rate_p[i] > 0]
+    picks = []
+    for z in np.unique(devices[rows]):
+        here = np.nonzero(devices[rows] == z)[0]
+        if pair is not None:
+            here = here[rows[here] == pair[1]]
+        picks += _rising(here[np.lexsort((-rate_d[here], tpot[here]))], rate_d)
+    P, D = np.array(best_p, dtype=np.intp), np.array(picks, dtype=np.intp)
+    pi, di = (v.ravel() for v in np.meshgrid(np.arange(len(P)), np.arange(len(D)), indexing="ij"))
+    rp, rd, zp, zd = rate_p[P][pi], rate_d[D][di], size[P][pi], devices[rows][D][di]
+    total_devices = float(system.devices)
+    # x prefill and y decode workers, whole numbers: balance x rp = y rd on all devices, then the neighbours of x
+    ideal = total_devices * rd / (zp * rd + zd * rp)
+    columns = []
+    for shift in (0.0, 1.0):
+        x = np.maximum(1.0, np.floor(ideal) + shift)
+        y = np.floor((total_devices - x * zp) / zd)
+        columns.append((x, y, np.where((y >= 1) & (x * zp < total_devices), np.minimum(x * rp, y * rd), 0.0)))
+    better = columns[0][2] >= columns[1][2]
+    x, y, rate = (np.where(better, a, b) for a, b in zip(*columns, strict=True))
+    live = rate > 0
+    pi, di, x, y, rate = pi[live], di[live], x[live], y[live], rate[live]
+    if not len(rate):
+        return None, len(live)
+    P_, D_ = P[pi], D[di]
+    load_p = np.minimum(rate / (x * rate_p[P_]) * rho[P_], 0.999)
+    ttft = fixed[P_] + service[P_] * (1.0 + load_p / (2.0 * (1.0 - load_p)))
+    ttft = np.minimum(ttft, job.ttft_s)  # rho keeps the limit; rounding must not break it
+    share = rate / (
+        y * rate_d[D_]
+    )  # decode workers that are not full run smaller batches: same tpot kept, which errs on the slow side
+    return _Points(prefill=fits[P_], decode=rows[D_], users=users[D_] * share, prefill_workers=x, workers=y, ttft=ttft, tpot=tpot[D_],
+                   speed=rate * job.output), len(live)  # fmt: skip
+
+
+def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequence[int]) -> list[Found]:
+    """Those candidates, with the parts of their times."""
+    at = np.array(which, dtype=np.intp)
+    one = np.ones(len(at))
+    s, c, e, verified, accepted = _repeat(w, p.decode[at])
+    load = Load(users=p.users[at], prompt=one * job.prompt, output=one * job.output, cached=one * job.cached, verify=verified, accepted=accepted,
+                rounds=one * math.inf, is_static=one * 0)  # fmt: skip
+    got = closed_loop(s, c, e, load, w.capacity_B)
+    alone = step(s, c, n=load.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
+    cost = one * e.mtp_cost / accepted
+
+    def row(parts: Mapping[str, Floats], j: int) -> dict[str, float]:
+        return {name: float(column[j]) for name, column in parts.items()}
+
+    apart = {name: column * cost for name, column in alone.items()}
+    return [
+        _answer(system, p, i, row(apart, j), {})
+        if p.prefill[i] >= 0
+        else _answer(system, p, i, row(got.tpot_parts, j), row(got.ttft_parts, j))
+        for j, i in enumerate(which)
+    ]
+
+
+def _answer(system: System, p: _Points, i: int, tpot_parts: dict[str, float], ttft_parts: dict[str, float]) -> Found:
+    """Candidate i; what its times have beyond their parts is a part of its own. Decode workers know nothing of the parts of a TTFT."""
+    tpot, ttft = float(p.tpot[i]), float(p.ttft[i])
+    tpot_parts["correction"] = tpot - sum(tpot_parts.values())
+    if ttft_parts:
+        ttft_parts["correction"] = ttft - sum(ttft_parts.values())
+    else:
+        ttft_parts = {"prefill_queue_transfer": ttft}
+    return Found(prefill=int(p.prefill[i]), decode=int(p.decode[i]), users=float(p.users[i]), prefill_workers=int(p.prefill_workers[i]),
+                 workers=int(p.workers[i]), ttft_s=ttft, tpot_s=tpot, tokens_per_s=float(p.speed[i]),
+                 tokens_per_s_per_chip=float(p.speed[i]) / system.chips, tpot_parts=tpot_parts, ttft_parts=ttft_parts)  # fmt: skip

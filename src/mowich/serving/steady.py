@@ -1,0 +1,233 @@
+"""Steady state of one serving worker: memory, then TTFT, TPOT and throughput of a closed loop of users, for columns of cases.
+
+A worker decodes n sequences per rank group; prompts enter as chunks mixed into decode steps (vLLM, TensorRT-LLM) or as steps of their own
+(SGLang). `closed_loop` is the closed form of that system; `traffic` simulates it event by event and agrees at low load. Memory comes
+first: what does not fit is not ranked. The formulas, with a worked number: docs/serving.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.serving.step import Costs, Shapes, step, total
+
+V = TypeVar("V", float, Floats)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens; cached: share of the
+    prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1 without speculation); rounds: requests per
+    user, for the start burst (inf: none); is_static: 1 for a static batch that starts together and is not refilled."""
+
+    users: Floats
+    prompt: Floats
+    output: Floats
+    cached: Floats
+    verify: Floats
+    accepted: Floats
+    rounds: Floats
+    is_static: Floats
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Load:
+        """The cases at `index`."""
+        return Load(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; mixes: 1 when prompts share a step with
+    decodes; front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token and its arrival at the user;
+    queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's share of the memory and what it keeps;
+    mtp_cost: time of a verifying step over a plain one."""
+
+    budget: Floats
+    mixes: Floats
+    front_s: Floats
+    front_token_s: Floats
+    visible_tokens: Floats
+    queue_share: Floats
+    burst_share: Floats
+    memory_share: Floats
+    reserve_B: Floats
+    mtp_cost: Floats
+
+
+ALONE = 0.25
+"""What a request that is alone waits for the running step, as a share of what one among many waits: part of what the engines' constants were fitted with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front(Generic[V]):
+    """From a request to its first token at the user while no other prompt is before it: the one rule of the steady state (columns [n]) and of the simulated
+    traffic (plain numbers). step_share: of a decode step that a request among many waits for; the rest as in `Engine`."""
+
+    step_share: V
+    front_s: V
+    front_token_s: V
+    visible_tokens: V
+
+    @classmethod
+    def of(cls, e: Engine) -> Front[Floats]:
+        """Of an engine's constants. Where prompts share steps with decodes, the wait for the running step is longer."""
+        return Front(0.5 + 0.25 * np.asarray(e.mixes), e.front_s, e.front_token_s, e.visible_tokens)
+
+    def before(self, prompt: V) -> V:
+        """Seconds between the arrival of a request with a prompt of so many tokens and its place in the queue."""
+        return self.front_s + self.front_token_s * prompt
+
+    def parts(self, *, prompt: V, prefill_s: V, decode_s: V, step_s: V) -> dict[str, V]:
+        """Seconds by name, without corrections. prefill_s: of the prompt's own steps; decode_s: of a decode step of the batch that it joins; step_s: between
+        two tokens of that batch."""
+        return {
+            "prefill": prefill_s,
+            "step_wait": ALONE * self.step_share * decode_s,
+            "front_end": self.before(prompt),
+            "visibility": self.visible_tokens * step_s,
+        }
+
+
+def weights_B(s: Shapes) -> Floats:
+    """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like the head."""
+    experts = np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert
+    return np.asarray(
+        (s.W_linear * s.b_linear + experts / (s.tp * s.dp)) / s.pp + 2.0 * 2.0 * s.W_head / np.minimum(s.pp, 2.0)
+    )
+
+
+def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
+    """Bytes of cache and state on one device that one sequence of `tokens` tokens holds: windowed layers keep their window."""
+    kept = np.minimum(tokens, s.held)
+    cache = np.sum(s.att_layers * s.kv * kept, axis=0) * s.b_kv / s.cp
+    return np.asarray((cache + s.state_B) / s.pp)
+
+
+def memory_B(s: Shapes, e: Engine, capacity_B: Floats | float) -> dict[str, Floats]:
+    """Bytes of one device by category: weights, engine reserve, and the cache that is left (negative: does not fit)."""
+    w = weights_B(s)
+    kept = capacity_B * (1.0 - e.memory_share) + e.reserve_B + np.zeros(len(s))
+    return {"weights": w, "reserve": kept, "kv": capacity_B - w - kept}
+
+
+def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) -> Floats:
+    """Sequences per rank group whose caches fit at their mean length (prompt + 0.7 output, as sequences are of all ages).
+
+    Below 1 a single sequence does not fit.
+    """
+    free = memory_B(s, e, capacity_B)["kv"]
+    each = kv_B_per_sequence(s, load.prompt + 0.7 * load.output)
+    return np.asarray(np.maximum(free, 0.0) / np.maximum(each, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """Answers per case [n]. ttft_parts and tpot_parts are named times that sum to ttft_s and tpot_s; running: sequences decoding per rank
+    group; capacity: sequences that fit; tokens_per_s: output tokens of the whole worker."""
+
+    ttft_s: Floats
+    tpot_s: Floats
+    ttft_parts: dict[str, Floats]
+    tpot_parts: dict[str, Floats]
+    running: Floats
+    capacity: Floats
+    tokens_per_s: Floats
+
+
+def prefill(s: Shapes, c: Costs, e: Engine, load: Load, *, n: Floats, context: Floats, per_step: Floats | float = 1.0
+            ) -> tuple[dict[str, Floats], Floats]:  # fmt: skip
+    """(parts of one step that carries prompt tokens beside n decodes, steps per prompt).
+
+    A prompt of p new tokens takes ceil(p / budget) steps; `per_step` prompts that are due together share a step up to the budget.
+    """
+    new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
+    chunks = np.maximum(1.0, np.ceil(new / e.budget - 1e-9))
+    share = np.clip(per_step, 1.0, np.maximum(1.0, e.budget / new))
+    tokens = np.where(chunks > 1, new / chunks, new * share)
+    mean_context = load.prompt * load.cached + 0.5 * new
+    done = np.where(chunks > 1, 1.0 / chunks, share)
+    parts = step(
+        s, c, n=n, context=context, verify=load.verify, prompt=tokens, prompt_context=mean_context, finishing=done
+    )
+    return parts, 1.0 / done
+
+
+def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats | float, *, rounds_of_fixpoint: int = 2
+                ) -> Steady:  # fmt: skip
+    """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is answered.
+
+    TPOT = t_dec / a + (others / osl) D, D: what one whole prompt adds to the steps it rides on (its own steps where prompts do not mix);
+    TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + wait for cache + front end + visibility.
+    n decoding users follow from Little's law; a user that decodes meets (N - 1) / N of them as others, and its own prompt does not interrupt its answer; users x D is the least time between two answers to one of them. Assumes lengths near their means, first come first served.
+    """
+    cap = max_sequences(s, load, e, capacity_B)
+    static = load.is_static > 0
+    N = np.where(static, load.users, np.minimum(load.users, np.maximum(cap, 1.0)))
+    new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
+    context = load.prompt + 0.5 * load.output
+    micro = np.maximum(1.0, s.pp)
+    n = seen = N
+    for _ in range(rounds_of_fixpoint):
+        dec = step(s, c, n=seen / micro, context=context, verify=load.verify)
+        t_dec = total(dec)
+        t_step = t_dec * e.mtp_cost / load.accepted
+        due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
+        beside = np.where(e.mixes > 0.5, seen / micro, 0.0)
+        mixed, steps_each = prefill(s, c, e, load, n=beside, context=context, per_step=due)
+        t_mix = total(mixed)
+        one, one_steps = mixed, steps_each
+        if np.any(due > 1.0):  # else no two prompts share a step
+            one, one_steps = prefill(s, c, e, load, n=beside, context=context)
+        # fixed time of a prefill step is shared by the prompts that ride on it
+        extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
+        extra = np.maximum(extra, 0.0) * steps_each
+        interference = np.where(static, 0.0, np.maximum(seen - 1.0, 0.0) / load.output * extra)
+        tpot = t_step + interference
+        own = total(one) * one_steps
+        stay = load.output * tpot
+        decoding_share = stay / (stay + own)
+        n = np.where(static, N, N * decoding_share)
+        seen = np.where(static, N, 1.0 + (N - 1.0) * decoding_share)  # by a user that decodes, itself included
+    parts = {name: value * e.mtp_cost / load.accepted for name, value in dec.items()}
+    parts["prefill_interference"] = interference
+    pre = own
+    if np.any(static):  # a static batch prefills all its prompts at once
+        whole = step(s, c, n=np.zeros(len(s)), context=context, prompt=new * load.users / micro, prompt_context=0.5 * new + load.prompt * load.cached,
+                     finishing=load.users)  # fmt: skip
+        pre = np.where(static, total(whole) + c.step, own)
+    batched, batched_steps = prefill(s, c, e, load, n=np.zeros(len(s)), context=context, per_step=load.users)
+    each = total(batched) * batched_steps
+    per_request = load.output * tpot + pre
+    busy = np.minimum(1.0, np.where(static, 0.0, (N - 1.0) * np.maximum(each, extra) / per_request))
+    queue = np.where(
+        static, 0.0, e.queue_share * busy * np.maximum(each, extra) * 0.5 / np.maximum(1.0 - 0.7 * busy, 0.1)
+    )
+    burst = np.where(static, 0.0, e.burst_share * np.maximum(load.users - 1.0, 0.0) * each / (2.0 * load.rounds))
+    wait_kv = np.where(
+        static, 0.0, np.maximum(load.users - np.maximum(cap, 1.0), 0.0) / np.maximum(N, 1.0) * per_request
+    )
+    rule = Front.of(e)
+    front = rule.parts(prompt=load.prompt, prefill_s=pre, decode_s=t_dec, step_s=t_step)
+    behind = rule.step_share * t_dec * np.clip(N - 1.0, 0.0, 1.0 - ALONE)  # steps of the others
+    ttft_parts = {
+        "prefill": pre,
+        "step_wait": np.where(static, 0.0, front["step_wait"] + behind),
+        "queue": queue,
+        "start_burst": burst,
+        "kv_wait": wait_kv,
+        "front_end": np.where(static, 0.0, front["front_end"]),
+        "visibility": np.where(static, 0.0, front["visibility"]),
+    }
+    decoding = np.maximum(load.output - 1.0, 0.0) * tpot
+    # what the worker takes for the prompts of all users is the least time between two answers to one of them: it binds where answers are short
+    least = np.where(static, 0.0, load.users * extra)
+    ttft_parts["queue"] = queue + np.maximum(least - sum(ttft_parts.values()) - decoding, 0.0)
+    ttft = np.asarray(sum(ttft_parts.values()))
+    tokens = load.users * s.dp * load.output / (ttft + decoding)
+    return Steady(
+        ttft_s=ttft, tpot_s=tpot, ttft_parts=ttft_parts, tpot_parts=parts, running=n, capacity=cap, tokens_per_s=tokens
+    )

@@ -1,0 +1,297 @@
+"""Time of one engine step (decode tokens, prompt tokens, or both) on one rank, in closed form, for columns of cases.
+
+`Shapes` is the work: what a model asks of one rank under a plan, without hardware. `Costs` is the machine and the engine: peak rates of
+the chip and the fitted efficiencies and latencies of `facts/serving`. `step` puts them together into named times that sum. Everything is
+an array over cases [n] (kinds of layers: [k, n]), so one deployment, a search and the fit of the constants evaluate the same code.
+Symbols: m tokens, W weights, P FLOP/s, B bytes/s, S context tokens, L layers, d hidden width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.models import ops
+from mowich.models.model import Attention, Model, Moe
+from mowich.plans.serving import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
+
+PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers", "host", "tp", "ep", "cp", "pp")
+"""Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host: scheduler and sampler."""
+
+FOUR_BIT = frozenset({"nvfp4", "mxfp4", "int4"})
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """Work of one rank. Columns [n]; rows of layer kinds [k, n], zero where a model has fewer kinds.
+
+    W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank; window: tokens of it
+    that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query token, context token) and layer; state_B: bytes of
+    recurrent state per sequence, f_token: FLOP of recurrences per prompt token, over all layers.
+    """
+
+    d: Floats
+    L: Floats
+    tp: Floats
+    dp: Floats
+    cp: Floats
+    pp: Floats
+    ep: Floats
+    W_linear: Floats
+    W_head: Floats
+    b_linear: Floats
+    b_expert: Floats
+    b_kv: Floats
+    state_B: Floats
+    f_token: Floats
+    moe_layers: Floats
+    experts: Floats
+    top_k: Floats
+    W_expert: Floats
+    att_layers: Floats
+    kv: Floats
+    window: Floats
+    held: Floats
+    f_dec: Floats
+    f_pre: Floats
+
+    def __len__(self) -> int:
+        return len(self.d)
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Shapes:
+        """The cases at `index`."""
+        return Shapes(*(getattr(self, f.name)[..., index] for f in fields(self)))
+
+
+def quantises_attention(model: Model, weights: str) -> bool:
+    """Whether a checkpoint in `weights` also quantises attention: 4-bit mixtures of experts keep it in 16 bit (published checkpoints)."""
+    return not (weights in FOUR_BIT and any(isinstance(layer.ffn, Moe) for layer in model.layers))
+
+
+def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> Shapes:
+    """The work that each plan leaves to one rank. attention: format of attention and shared weights (None: by `quantises_attention`)."""
+    n = len(plans)
+    tp, dp, h = plans.tp, plans.dp, model.hidden
+    names = [WEIGHTS[int(w)] for w in plans.weights]
+    linear_names = [attention or (w if quantises_attention(model, w) else "bf16") for w in names]
+    W_linear, state = np.zeros(n), np.zeros(n)
+    moe: list[list[Floats]] = []
+    att: list[list[Floats]] = []
+    one = np.ones(n)
+    b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
+    flop_token = np.zeros(n)
+    for layer in model.layers:
+        count = float(layer.count)
+        for g in ops.dense_gemms(layer, h):
+            n_loc, k_loc = g.local(tp)
+            W_linear = W_linear + count * n_loc * k_loc
+        att += [[one * count, *row] for row in _attention_kinds(layer.attention, tp, b_kv)]
+        r = layer.recurrent
+        if r is not None:
+            state = state + count * (4.0 * r.state_elements + 2.0 * r.conv_elements) / tp
+            flop_token = flop_token + count * r.chunked_flop_per_token() / tp
+        if isinstance(layer.ffn, Moe):
+            f = layer.ffn
+            moe.append([one * count, one * f.num_experts, one * f.top_k, one * f.expert_params(h)])
+    K = max(1, len(moe))
+    moe_rows = np.zeros((4, K, n))
+    for i, row in enumerate(moe):
+        moe_rows[:, i] = row
+    att_rows = np.array(att or [[one * 0.0] * 6]).transpose(1, 0, 2)
+    return Shapes(
+        d=one * h, L=one * sum(layer.count * layer.blocks for layer in model.layers) / 2.0, tp=tp, dp=dp, cp=plans.cp, pp=plans.pp, ep=plans.ep, W_linear=W_linear,
+        W_head=model.vocab * h / tp, b_linear=np.array([WEIGHT_B[w] for w in linear_names]),
+        b_expert=np.array([WEIGHT_B[w] for w in names]), b_kv=b_kv, state_B=state, f_token=flop_token,
+        moe_layers=moe_rows[0], experts=moe_rows[1], top_k=moe_rows[2], W_expert=moe_rows[3],
+        att_layers=att_rows[0], kv=att_rows[1], window=att_rows[2], held=att_rows[3], f_dec=att_rows[4], f_pre=att_rows[5],
+    )  # fmt: skip
+
+
+def _attention_kinds(a: Attention, tp: Floats, b_kv: Floats) -> list[list[Floats]]:
+    """What one layer reads of its cache, as rows (elements per token, tokens read at most, tokens kept at most, FLOP per context token of a
+    decoding and of a prompt token): the cache itself, compressed entries, keys of an indexer; none where a layer has no attention."""
+    if not a.num_heads:
+        return []
+    one = np.ones_like(tp)
+    heads = np.maximum(1.0, a.num_heads / tp)
+    cut = one if a.kind == "mla" else np.minimum(tp, max(1, a.num_kv_heads))
+    width = 2.0 * a.kv_lora + a.rope_head_dim if a.kind == "mla" else float(a.head_dim + a.v_head_dim)
+    f_dec, f_pre = 2.0 * heads * width, 2.0 * heads * (a.head_dim + a.v_head_dim)
+    top_k = float(a.indexer.top_k) if a.indexer else math.inf
+    kept = float(a.window or math.inf)
+    read = kept / 2.0 if a.chunked else kept
+    entry = a.entry_elements / cut
+    if a.compressor:
+        ratio = float(a.compressor.ratio)
+        rows = [[entry, one * read, one * kept, f_dec, f_pre],
+                [entry / ratio, one * top_k * ratio, one * math.inf, f_dec / ratio, f_pre / ratio]]  # fmt: skip
+    else:
+        rows = [[entry, one * min(read, top_k), one * kept, f_dec, f_pre]]
+    if a.indexer and a.index_elements:  # its keys are kept in 8 bits whatever the cache is in, whole on every rank
+        scores = one * a.indexer.flop_per_entry() * a.scored(1.0)
+        rows.append([a.index_elements / b_kv, one * math.inf, one * math.inf, scores, scores])
+    return rows
+
+
+def concat(parts: Sequence[Shapes]) -> Shapes:
+    """Cases of several models as one set of columns."""
+    out = []
+    for f in fields(Shapes):
+        arrays = [getattr(p, f.name) for p in parts]
+        if arrays[0].ndim == 2:
+            k = max(a.shape[0] for a in arrays)
+            arrays = [np.pad(a, ((0, k - a.shape[0]), (0, 0))) for a in arrays]
+        out.append(np.concatenate(arrays, axis=-1))
+    return Shapes(*out)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
+
+    hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that reading weights reaches; c_*: share of the matrix
+    peak; a_decode, a_prefill: attention; the rest is explained in docs/serving.md and in facts/serving.
+    """
+
+    hbm_Bps: Floats
+    link_Bps: Floats
+    exchange_Bps: Floats
+    peak_linear: Floats
+    peak_expert: Floats
+    peak_16: Floats
+    w_linear: Floats
+    w_expert: Floats
+    w_16: Floats
+    c_linear: Floats
+    c_expert: Floats
+    c_16: Floats
+    a_decode: Floats
+    a_prefill: Floats
+    mla_compute: Floats
+    m_half: Floats
+    expert_compute: Floats
+    expert_half: Floats
+    expert_spread: Floats
+    ep_imbalance: Floats
+    ep_latency: Floats
+    ep_link: Floats
+    tp_latency: Floats
+    tp_doubling: Floats
+    tp_link: Floats
+    layer: Floats
+    step: Floats
+    per_sequence: Floats
+    prefill_step: Floats
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Costs:
+        """The cases at `index` (shared floats stay)."""
+        return Costs(
+            *(v[index] if isinstance(v := getattr(self, f.name), np.ndarray) and v.ndim else v for f in fields(self))
+        )
+
+    def within_published(self) -> Costs:
+        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of fitted shares pass 1, and a
+        user's own may. `engines` makes every `Costs` so."""
+        capped = {name: np.minimum(getattr(self, name), 1.0) for name in SHARES}
+        return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
+
+
+SHARES = ("w_linear", "w_expert", "w_16", "c_linear", "c_expert", "c_16", "a_decode", "a_prefill", "mla_compute",
+          "expert_compute")  # fmt: skip
+"""Fields of `Costs` that are shares of a published rate."""
+
+
+def both(a: Floats, b: Floats) -> Floats:
+    """(a^3 + b^3)^(1/3): the larger of two times that overlap, rounded where they are close; the exponent is the pre-study's."""
+    return np.asarray(np.cbrt(a * a * a + b * b * b))
+
+
+def roof(W: Floats, bytes_: Floats, m: Floats, P: Floats, B: Floats, m_half: Floats | float) -> Floats:
+    """Time of m tokens through W weights: (tc^3 + tm^3)^(1/3), tc = 2 (m + m_half) W / P, tm = bytes / B.
+
+    m_half tokens stand for the part of a matrix tile that few tokens leave empty. Nothing to do takes no time.
+
+    >>> float(roof(np.array([1e9]), np.array([1e9]), np.array([1.0]), np.array([1e15]), np.array([1e12]), 0.0)[0].round(6))
+    0.001
+    """
+    tc = np.where(m > 0, 2.0 * (m + m_half) * W / P, 0.0)
+    tm = np.where(m > 0, bytes_ / B, 0.0)
+    return both(tc, tm)
+
+
+def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
+    """Experts that at least one of `tokens` tokens visits when each picks top_k evenly: E (1 - (1 - k/E)^tokens).
+
+    >>> float(active_experts(np.array([256.0]), np.array([8.0]), np.array([1.0]))[0].round(6))
+    8.0
+    """
+    share = np.where(experts > 0, top_k / np.maximum(experts, 1.0), 0.0)
+    return np.asarray(experts * -np.expm1(tokens * np.log1p(-np.minimum(share, 1.0 - 1e-9))))
+
+
+def _experts_s(s: Shapes, c: Costs, m: Floats) -> Floats:
+    """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp groups."""
+    ranks, M = s.tp * s.dp, m * s.dp
+    A = np.maximum(active_experts(s.experts, s.top_k, np.maximum(M, 1e-9) ** c.expert_spread), 1e-9)
+    rows = M * s.top_k
+    per = np.maximum(rows / A, 1e-9)
+    slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
+    P = c.peak_expert * c.c_expert * c.expert_compute * per / (per + c.expert_half)
+    tc = 2.0 * rows * s.W_expert / ranks / P * slow
+    tm = A * s.W_expert * s.b_expert / ranks / (c.hbm_Bps * c.w_expert) * slow
+    return np.where(m > 0, np.sum(s.moe_layers * both(tc, tm), axis=0), 0.0)
+
+
+def step(s: Shapes, c: Costs, *, n: Floats | float, context: Floats | float, verify: Floats | float = 1.0, prompt: Floats | float = 0.0,
+         prompt_context: Floats | float = 0.0, finishing: Floats | float = 0.0) -> dict[str, Floats]:  # fmt: skip
+    """Seconds of one engine step by part, on one rank of a worker (all columns [n]).
+
+    n: sequences decoding on this rank, each verifying `verify` tokens against `context` tokens of cache. prompt: new prompt tokens in the
+    step, that attend to `prompt_context` tokens on average (their own prefix included); finishing: prompts whose first token is sampled.
+    Assumes even lengths and experts routed as `expert_spread` says; no overlap between parts. Breaks for batches so uneven that one long
+    sequence decides the attention time.
+    """
+    zero = np.zeros(len(s))
+    n, prompt, context = zero + n, zero + prompt, zero + context
+    v = zero + verify
+    mp = prompt / s.cp
+    m = n * v + mp
+    B = c.hbm_Bps
+    linear = roof(s.W_linear, s.W_linear * s.b_linear, m, c.peak_linear * c.c_linear, B * c.w_linear, c.m_half)
+    m_head = n * v + finishing
+    head = roof(s.W_head, 2.0 * s.W_head, m_head, c.peak_16 * c.c_16, B * c.w_16, c.m_half)
+    ranks = s.tp * s.dp
+    experts = _experts_s(s, c, m) if np.any(s.moe_layers) else zero
+    # attention
+    seen = np.minimum(context, s.window)
+    kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * n * s.b_kv / s.cp
+    flop = np.sum(s.att_layers * s.f_dec * seen, axis=0) * n * v / s.cp
+    attention = np.hypot(kv_B / (B * c.a_decode), flop / (c.peak_16 * c.mla_compute)) + 2.0 * n * s.state_B / (
+        B * c.a_decode
+    )
+    pairs = np.sum(s.att_layers * s.f_pre * np.minimum(prompt_context, s.window), axis=0) * mp
+    prefill_attention = (pairs + mp * s.f_token) / (c.peak_16 * c.a_prefill)
+    # communication
+    moved = 2.0 * m * s.d
+    latency = c.tp_latency * (1.0 + c.tp_doubling * (np.log2(np.maximum(s.tp, 2.0)) - 1.0))
+    tp = np.where(s.tp > 1, 2.0 * s.L * (latency + 2.0 * (s.tp - 1.0) / s.tp * moved / (c.link_Bps * c.tp_link)), 0.0)
+    moe_layers = np.sum(s.moe_layers, axis=0)
+    fan = np.minimum(np.max(s.top_k, axis=0), np.maximum(ranks, 1.0))
+    ep = np.where(s.dp > 1, 2.0 * moe_layers * (c.ep_latency + 0.75 * moved * fan / (c.exchange_Bps * c.ep_link)), 0.0)
+    cp = np.where(
+        s.cp > 1, s.L * (c.tp_latency * np.log2(np.maximum(s.cp, 2.0)) + moved / (c.link_Bps * c.tp_link)), 0.0
+    )
+    pp = np.where(s.pp > 1, (s.pp - 1.0) * (c.tp_latency + moved / s.tp / (c.link_Bps * c.tp_link)), 0.0)
+    host = c.step + c.per_sequence * n + np.where(prompt > 0, c.prefill_step, 0.0)
+    return {"linear": linear, "head": head, "experts": experts, "attention": attention, "prefill_attention": prefill_attention,
+            "layers": s.L * c.layer, "host": host, "tp": tp, "ep": ep, "cp": cp, "pp": pp}  # fmt: skip
+
+
+def total(parts: dict[str, Floats]) -> Floats:
+    """Sum of the parts of a step."""
+    return np.asarray(sum(parts.values()))

@@ -1,0 +1,321 @@
+"""What a page gains where its result can be made again: the facts behind it, what would change the answer, how it scales, and the nearest measured points.
+
+`PAGES` need nothing but the JSON; this needs the facts (and for training the model) that made it, and some tenths of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mowich.economics.money import price
+from mowich.errors import UserError
+from mowich.evidence.nearest import nearest
+from mowich.facts import Fact
+from mowich.machines.system import machine_id, parse_spec
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.explain import share
+from mowich.show.headline import terms_cell
+from mowich.show.page import Page, Table
+from mowich.show.table import number, percent
+from mowich.studies.explain import Explainer, tree
+from mowich.studies.flip_points import Turning, turning
+from mowich.studies.ranking import ranking
+from mowich.studies.scaling import SIZES, Size, scaling
+from mowich.units import show, show_count
+
+SOURCED = ("step_s", "usd_per_mtok", "J_per_token", "goodput", "mfu", "memory_capacity_B", "memory_B", "tpot_s", "ttft_s", "time_s", "total_W", "it_W", "parts_W", "lost", "derived", "objective", "requests")  # fmt: skip
+"""Numbers whose facts a page lists: what the others are made of."""
+
+MAX_ROWS = 12
+"""Rows of a result whose facts are listed."""
+
+METRIC_NAMES = {"usd_per_mtok": "cost per token", "days": "length of the run", "step_s": "step time", "tpot_s": "time per output token", "tokens_per_s_per_chip": "tokens per second and chip"}  # fmt: skip
+
+
+MOVED = {"tpot_s": "time per output token", "time_s": "time", "goodput": "goodput", "total_W": "power of a chip"}
+"""What `moves_charts` draws, in words."""
+
+
+def deepen(page: Page, explainer: Explainer) -> Page:
+    """The page with its facts, and with what only a result that is made again can say."""
+    result = explainer.result
+    page = replace(page, facts=tuple(facts_behind(explainer)))
+    page = replace(page, assumptions=[*page.assumptions, *_assumed(explainer, page.facts)])
+    training = result["schema"] in ("mowich/compare@1", "mowich/plan@1") and result["inputs"].get("task") != "serve"
+    pictures, tables = list(page.charts), list(page.tables)
+    if result["schema"] == "mowich/compare@1":
+        found = _turning(explainer)
+        if found is not None and found.turns:  # in the place of what moves each row's step
+            pictures = [c for c in pictures if not c.title.startswith("What moves")]
+            pictures.append(turning_chart(found))
+        table = flips_table(explainer, found)
+        if table is not None:
+            tables.append(table)
+    if training:
+        lines = scaled_rows(explainer)
+        pictures += scaling_charts(lines, _ends(explainer, lines))
+        table = nearest_table(explainer)
+        if table is not None:
+            tables.append(table)
+    elif result["schema"] != "mowich/compare@1":
+        pictures += moves_charts(explainer)
+    return replace(page, charts=pictures, tables=tables)
+
+
+# facts -----------------------------------------------------------------------------------------------------------------
+
+
+def _places(explainer: Explainer) -> Iterable[tree.Path]:
+    """Numbers of the result whose facts are listed: of each kind, in the first rows."""
+    for path in tree.numbers(explainer.result):
+        if len(path) > 1 and isinstance(path[1], int) and path[1] >= MAX_ROWS:
+            continue
+        if (
+            "breakdown" not in path
+            and path[0] not in ("pareto", "why", "front")
+            and any(step in SOURCED for step in path)
+        ):
+            yield path
+
+
+def facts_behind(explainer: Explainer) -> list[Fact]:
+    """Every fact behind the main numbers of a result, by path."""
+    found: dict[str, Fact] = {}
+    for path in _places(explainer):
+        for fact in explainer.at(path, sensitivity=False).facts:
+            found[fact.path] = fact
+    return [found[p] for p in sorted(found)]
+
+
+def _assumed(explainer: Explainer, facts: Sequence[Fact]) -> list[tuple[str, str, str]]:
+    """The assumptions that decide costs, each with its fact: price and power of each system, the site."""
+    known = {f.path: f for f in facts}
+    out: dict[str, tuple[str, str, str]] = {}
+    rows = explainer.result.get("rows") or explainer.result.get("plans") or ()
+    for row in rows[:MAX_ROWS] if isinstance(rows, list) else ():
+        system = row.get("system_id") or row.get("system")
+        if not isinstance(system, str):
+            continue
+        try:
+            chip = explainer.facts.meta("systems", machine_id(explainer.facts, parse_spec(system)[0]))["chip"]
+        except UserError:
+            continue
+        power = known.get(f"chips.{chip}.power.all_in")
+        if row.get("price") and "usd_per_mtok" in row:
+            path = next((f.path for f in facts if f.path == price(explainer.facts, machine_id(explainer.facts, parse_spec(system)[0]), term=str(explainer.result["inputs"].get("price_term", "default"))).fact_path), "")  # fmt: skip
+            out.setdefault(
+                f"price, {row['system']}", (f"price, {row['system']}", str(row["price"]).split(",")[0], path)
+            )
+        if power is not None and power.value is not None:
+            out.setdefault(power.path, (f"power of a chip, {row['system']}", f"{power.as_written} [{power.grade}]", power.path))  # fmt: skip
+    pue = known.get("sites.default.pue")
+    if pue is not None:
+        out["pue"] = ("PUE", f"{pue.as_written} [{pue.grade}]", pue.path)
+    return list(out.values())[:16]
+
+
+# what would change the answer ------------------------------------------------------------------------------------------
+
+
+def _turning(explainer: Explainer) -> Turning | None:
+    """By the first measure by which rows are ranked: cost, length of the run, speed of a chip, time of a token."""
+    for metric in ("usd_per_mtok", "days", "tokens_per_s_per_chip", "tpot_s"):
+        if ranking(explainer.result, metric).best is not None:
+            return turning(explainer, metric)
+    return None
+
+
+def turning_chart(found: Turning) -> Chart:
+    """The tornado of a comparison."""
+    bars = []
+    for t in found.turns:
+        row = max(t.changes, key=lambda n, t=t: max(map(abs, t.changes[n])))  # type: ignore[misc]
+        low, high = t.changes[row]
+        flip = "" if t.flip is None else f"{t.flips_to} wins from {show(t.flip, t.fact.unit or '1')}"
+        bars.append((t.fact.path, row, 100 * low, 100 * high, flip))
+    name = METRIC_NAMES.get(found.metric, found.metric)
+    return charts.turning("What would change the answer", f"Change of the {name} of the row that a fact moves most, at the ends of its range, plans fixed. {found.winner} is best now; outlined bars change that.",
+                          bars, unit=f"% of the {name}")  # fmt: skip
+
+
+def flips_table(explainer: Explainer, found: Turning | None) -> Table | None:
+    """Values at which the best row changes: facts within their ranges, and the break-even prices of all rows."""
+    rows = explainer.result["rows"]
+    lines: list[list[str]] = []
+    if found is not None:
+        for t in found.turns:
+            if t.flip is not None:
+                lines.append(
+                    [
+                        t.fact.path,
+                        t.fact.as_written,
+                        f"{show(t.flip, t.fact.unit or '1')}",
+                        f"{found.winner} to {t.flips_to}",
+                    ]
+                )
+    found_cost = ranking(explainer.result, "usd_per_mtok")
+    priced = [i for i, r in enumerate(rows) if (r.get("usd_per_mtok") or {}).get("value") is not None]
+    for i, r in enumerate(rows):
+        even = (r.get("breakeven_usd_per_chip_h") or {}).get("value")
+        others = [k for k in priced if k != i]
+        if even is None or not others:
+            continue
+        now = r.get("price") or "unknown"
+        other = rows[min(others, key=lambda k: float(rows[k]["usd_per_mtok"]["value"]))]
+        same = f"{r['system']} costs a token what {other['system']} ({terms_cell(str(other.get('price') or ''))}) does"
+        what = (
+            same
+            if found_cost.best is None
+            else f"{r['system']} {'stays cheapest up to' if i == found_cost.best else 'is cheapest below'} this"
+        )
+        lines.append([f"price of {r['system']}", str(now), f"${number(even)}/chip/h", what])
+    if not lines:
+        return None
+    return Table(title="Flip points", head=["what", "now", "flips at", "then"], rows=lines, note="Within the range of each fact, one at a time; prices at which a row costs what the best other row does.")  # fmt: skip
+
+
+def moves_charts(explainer: Explainer) -> list[Chart]:
+    """A tornado of the first main number of the first rows."""
+    out: list[Chart] = []
+    first = {
+        "mowich/plan@1": ("plans", "tpot_s"),
+        "mowich/collective@1": ("rows", "time_s"),
+        "mowich/goodput@1": ("rows", "goodput"),
+        "mowich/power@1": ("rows", "total_W"),
+    }
+    where = first.get(str(explainer.result["schema"]))
+    paths: list[tree.Path] = [("time_s",)] if explainer.result["schema"] == "mowich/kernel@1" else []
+    if where is not None:
+        rows = explainer.result[where[0]]
+        best = max(range(len(rows)), key=lambda i: rows[i][where[1]]["value"] or 0.0) if where[1] == "goodput" else 0
+        chosen = (
+            [len(rows) - 1]
+            if where[1] == "time_s"
+            else [best]
+            if where[1] == "goodput" or where[0] == "plans"
+            else range(min(4, len(rows)))
+        )
+        paths = [(where[0], i, where[1]) for i in chosen]
+    for path in paths:
+        told = explainer.at(path)
+        row: Mapping[str, Any] = explainer.result[str(path[0])][path[1]] if len(path) > 1 else {}
+        name = MOVED.get(str(path[-1]), str(path[-1]))
+        of = {"plans": f" of plan {int(path[1]) + 1}" if len(path) > 1 else "", "rows": f", {row.get('strategy') or row.get('system') or told.title.partition(': ')[0]}"}.get(str(path[0]), "")  # fmt: skip
+        bars = [(m.fact.path, 100 * m.at_low, 100 * m.at_high) for m in told.moves if not m.is_nudge][:8]
+        if bars:
+            out.append(
+                charts.tornado(
+                    f"What moves it most: {name}{of}",
+                    "Change when one fact goes to the ends of its range.",
+                    bars,
+                    unit=f"% of the {name}",
+                )
+            )
+    return out
+
+
+# scale and accuracy ----------------------------------------------------------------------------------------------------
+
+
+def _rows(explainer: Explainer) -> Mapping[str, Mapping[str, Any]]:
+    """Name -> row with a plan: of a comparison all, of plans the best."""
+    result = explainer.result
+    rows = result["rows"] if "rows" in result else result["plans"][:1]
+    return {str(r["system"]): r for r in rows if r.get("plan")}
+
+
+def scaled_rows(explainer: Explainer) -> dict[str, tuple[Size, ...]]:
+    """Each system's job on 64 to 1,000,000 chips."""
+    out = {}
+    for name, row in list(_rows(explainer).items())[:MAX_ROWS]:
+        sizes = scaling(explainer.model(), row, explainer.result["inputs"], explainer.facts)
+        if len(sizes) > 1:
+            out[name] = sizes
+    return out
+
+
+def _ends(explainer: Explainer, lines: Mapping[str, Sequence[Size]]) -> str:
+    """Why lines begin above the fewest chips and end below the most."""
+    rows = _rows(explainer)
+    late = {n: sizes[0].chips for n, sizes in lines.items() if sizes[0].chips > SIZES[0]}
+    early = {n: sizes[-1].chips for n, sizes in lines.items() if sizes[-1].chips < SIZES[-1]}
+    most = {n: round(explainer.facts.number(f"systems.{rows[n]['system_id']}.max_chips")) for n in early}
+    said = []
+    if late:
+        said.append(f"No plan fits on fewer chips than shown: {', '.join(f'{n} {c:,}' for n, c in late.items())}.")
+    joined = [n for n, c in early.items() if c >= most[n]]
+    if joined:
+        said.append(f"The most that its fabric joins (systems.*.max_chips): {', '.join(f'{n} {most[n]:,}' for n in joined)}.")  # fmt: skip
+    other = [n for n in early if n not in joined]
+    if other:
+        said.append(f"No plan was found on more: {', '.join(f'{n} {early[n]:,}' for n in other)}.")
+    return " ".join(said)
+
+
+def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[Chart]:
+    """Step time, goodput and cost against chips. ends: why lines begin or end where they do."""
+    if not lines:
+        return []
+    grown = {n: min((s.chips for s in sizes if s.batch_scale > 1), default=0) for n, sizes in lines.items()}
+    words = ", ".join(f"{n} from {c:,}" for n, c in grown.items() if c)
+    note = "The same job on more chips, each size at its own best plan. " + (
+        f"Where the batch would leave chips without work it grows with them ({words}); the time is of the batch asked for."
+        if words
+        else ""
+    )
+    note = f"{note.strip()} {ends}".strip()
+    steps = {n: [(float(s.chips), s.step_s / s.batch_scale, s.binds) for s in sizes] for n, sizes in lines.items()}
+    kept = {n: [(float(s.chips), s.goodput, s.binds) for s in sizes if s.goodput] for n, sizes in lines.items()}
+    pictures = [
+        charts.scaling("Scaling: time of a step", note, steps, x="chips", y="s per batch asked for"),
+        charts.scaling("Scaling: goodput", "Share of the time that trains after failures, with the closed form of docs/goodput.md.", {n: d for n, d in kept.items() if d}, x="chips", y="goodput", share=True),
+    ]  # fmt: skip
+    front = {
+        n: [(s.days, s.usd_per_mtok, f"{s.chips:,} chips, {s.plan}") for s in sizes if s.days and s.usd_per_mtok]
+        for n, sizes in lines.items()
+    }
+    front = {n: d for n, d in front.items() if len(d) > 1}
+    if front:
+        pictures.append(charts.points("Pareto: cost against time, over the number of chips", "Down and left is better; each line is one system on 64 to 1,000,000 chips.", front, x="days", y="$ per million tokens", log_x=True, log_y=True, line=True))  # fmt: skip
+    return pictures
+
+
+def nearest_table(explainer: Explainer) -> Table | None:
+    """Measured points like each row, with our error."""
+    lines: list[list[str]] = []
+    model = explainer.model()
+    for name, row in list(_rows(explainer).items())[:MAX_ROWS]:
+        found = nearest(model, str(row["system_id"]), int(row["chips_used"]), explainer.facts)
+        if not found:
+            lines.append([name, "none was published", "-", "-", "-", "-", "-", "-"])
+        for n in found:
+            r = n.result
+            assert r.ratio is not None
+            inside = "yes" if r.is_covered else "no"
+            lines.append(
+                [
+                    name,
+                    r.chip if n.is_chip else f"{r.chip} (no step of the row's chip is published)",
+                    n.model,
+                    show_count(n.params),
+                    f"{n.chips:,}",
+                    f"{share(r.ratio - 1)} ({percent(r.abs_error)})",
+                    inside,
+                    f"{r.source}, {r.id}",
+                ]
+            )
+    if not lines:
+        return None
+    return Table(title="Accuracy of the nearest measured points", head=["row", "measured chip", "model", "parameters", "chips", "predicted time over measured", "in the 90% range", "source"], rows=lines,
+                 note="Published training steps on the same chip (or one of its vendor's), nearest in kind and size of the model and in chips, predicted now. Constants are fitted to such rows; docs/accuracy.md has errors of rows left out.")  # fmt: skip
+
+
+def explainer_of(result: Mapping[str, Any], facts: Any) -> Explainer | None:
+    """An explainer, or None where the result has nothing to make again."""
+    try:
+        return Explainer(result, facts)
+    except UserError:
+        return None

@@ -1,0 +1,285 @@
+"""The answer of a result in a few sentences, made once: text, HTML report, notebook and web page show the same words and the same marks.
+
+Sentences are ASCII, so that every surface can show them. Who is best, and why nobody is, comes from `studies.ranking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mowich.economics.money import quote
+from mowich.estimate import Estimate
+from mowich.evidence.scores import SHIPPED, left_out
+from mowich.plans.plan import Plan
+from mowich.plans.serving import ServePlan
+from mowich.show.table import UNKNOWN, interval, percent
+from mowich.studies.ranking import (
+    COSTS,
+    Ranking,
+    Result,
+    estimate,
+    names,
+    ranking,
+    rankings,
+    rows_of,
+    runs,
+    same_chips,
+    sizes,
+    terms_of,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """sentences: the answer, most important first. rankings: by measure, who is best or why nobody is; empty where rows are not rivals."""
+
+    sentences: tuple[str, ...]
+    rankings: Mapping[str, Ranking] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join(self.sentences)
+
+    def mark(self, metric: str, place: int) -> str:
+        """ "best", "close" or "" for a measure of the row at a place."""
+        return self.rankings[metric].mark(place) if metric in self.rankings else ""
+
+    def marks(self, rows: int) -> dict[str, list[str]]:
+        """By measure the mark of each of `rows` rows."""
+        return {metric: [found.mark(place) for place in range(rows)] for metric, found in self.rankings.items()}
+
+    def why_not(self, metric: str) -> str:
+        """Why nobody is best by a measure, as a sentence; "" where somebody is."""
+        found = self.rankings.get(metric)
+        if found is None or not found.why_not:
+            return ""
+        return f"{'Cost is' if metric in COSTS else 'Times are'} not ranked: {found.why_not}."
+
+
+def headline(result: Result) -> Headline:
+    """The answer of a training or serving comparison, or of a list of plans, from its JSON."""
+    serving = result["inputs"].get("task") == "serve"
+    if "plans" in result:
+        return Headline(sentences=(_plan_sentence(rows_of(result)[0], serving),))
+    return _compared(result, serving)
+
+
+# comparisons -----------------------------------------------------------------------------------------------------------
+
+
+def label_of(system: str, estimated: bool) -> str:
+    """The name of a system as the user wrote it, marked when everything about it is an estimate."""
+    return f"{system} (est.)" if estimated else system
+
+
+def label(row: Result) -> str:
+    """`label_of` a row."""
+    return label_of(str(row["system"]), bool(row.get("estimated")))
+
+
+def _compared(result: Result, serving: bool) -> Headline:
+    rows = rows_of(result)
+    alive = [row for row in rows if row.get("feasible")]
+    made = rankings(result)
+    said: list[str] = []
+    if not any(runs(row) for row in rows):
+        what = "This system" if len(rows) == 1 else f"None of the {len(rows)} systems"
+        return Headline(
+            sentences=(f"{what} can{'not' if len(rows) == 1 else ''} run this job as stated; each row says why.",)
+        )
+    if len(rows) > 1:
+        said += _sizes(result, rows)
+    if len(alive) == 1:
+        said.append(_alone(alive[0], serving))
+    elif alive:
+        cost, speed = _cost(result, made["usd_per_mtok"], serving), _speed(result, made, serving)
+        said += [speed, cost] if made["usd_per_mtok"].best is None else [cost, speed]  # an answer before what has none
+    said += _left_over(rows)
+    return Headline(sentences=tuple(s for s in said if s), rankings=made)
+
+
+def _sizes(result: Result, rows: Sequence[Result]) -> list[str]:
+    """What the numbers of chips are, where they are unequal."""
+    if same_chips(rows):
+        return []
+    equal = str(result["inputs"].get("equal") or "chips")
+    if equal != "chips":
+        return [f"Sizes for equal {equal}: {sizes(rows)} chips."]
+    named = [row for row in rows if ":" in str(row["system"]) or "*" in str(row["system"])]
+    if named:
+        return [
+            f"Sizes are unequal: {sizes(rows)} chips; leave them out of the names and set --chips N for equal numbers."
+        ]
+    return [f"Default sizes: {sizes(rows)} chips; set --chips N for equal numbers."]
+
+
+def _cost(result: Result, found: Ranking, serving: bool) -> str:
+    """Who is cheapest, or why nobody is."""
+    rows = rows_of(result)
+    if found.best is None:
+        if not any(estimate(row, "usd_per_mtok").value is not None for row in rows):
+            return ""  # said with the rows that have no price
+        return f"Cost is not ranked: {found.why_not}{'; ' + found.fix if found.fix else ''}."
+    best = rows[found.best]
+    return f"Cheapest: {label(best)}, {_dollars(best, serving)}{_ties(rows, found)}."
+
+
+def _speed(result: Result, made: Mapping[str, Ranking], serving: bool) -> str:
+    """Who is fastest where the numbers of chips are equal, else per chip; serving always per chip, because its limits bound the time."""
+    rows = rows_of(result)
+    found = None if serving else made.get("days")
+    if found is not None and found.best is not None:
+        best = rows[found.best]
+        return f"Fastest: {label(best)}, {interval(estimate(best, 'days'))} days{_ties(rows, found)}."
+    found = made.get("tokens_per_s_per_chip")
+    if found is None or found.best is None:
+        return ""
+    best = rows[found.best]
+    return f"Most per chip: {label(best)}, {_rate(best)}{_ties(rows, found)}."
+
+
+def _ties(rows: Sequence[Result], found: Ranking) -> str:
+    close = [label(rows[i]) for i in found.close]
+    if not close:
+        return ""
+    many = len(close) > 1
+    return f"; {names(close)} overlap{'' if many else 's'} with it and {'are' if many else 'is'} not ranked"
+
+
+def _dollars(row: Result, serving: bool) -> str:
+    return f"${interval(estimate(row, 'usd_per_mtok'))} per million {'output ' if serving else ''}tokens ({terms_of(row) or 'its terms not stated'})"
+
+
+def _rate(row: Result) -> str:
+    return f"{interval(estimate(row, 'tokens_per_s_per_chip'))} tokens/s per chip"
+
+
+def _alone(row: Result, serving: bool) -> str:
+    """The answer of the only row that runs: its numbers, and no rank."""
+    parts = [_rate(row)] if serving else [f"{interval(estimate(row, 'days'))} days"]
+    if estimate(row, "usd_per_mtok").value is not None:
+        parts.append(_dollars(row, serving))
+    return f"{label(row)}: {', '.join(parts)}."
+
+
+def _left_over(rows: Sequence[Result]) -> list[str]:
+    """Rows that have no price, do not fit, miss a limit, or may not fit."""
+
+    def of(keep: Callable[[Result], bool]) -> str:
+        return names([label(row) for row in rows if keep(row)])
+
+    said = (
+        (
+            "No price known",
+            lambda r: runs(r) and r.get("feasible") is not False and estimate(r, "usd_per_mtok").value is None,
+        ),
+        ("Misses the limits", lambda r: r.get("feasible") is False and bool(r.get("decode"))),
+        ("Cannot run it", lambda r: r.get("feasible") is False and not r.get("decode")),
+        ("Not known whether it fits", lambda r: r.get("feasible") is None),
+    )
+    return [f"{word}: {who}." for word, keep in said if (who := of(keep))]
+
+
+def sweep_headline(result: Result) -> Headline:
+    """How many points of a sweep have a plan, and the cheapest where all are one job and their prices stand on one term."""
+    rows = rows_of(result)
+    said = [f"{len(rows):,} points, {sum(map(runs, rows)):,} with a plan."]
+    jobs = {tuple(row.get(k) for k in ("model", "seq", "batch_seqs", "tokens")) for row in rows}
+    found = ranking(result, "usd_per_mtok")
+    if len(jobs) == 1 and found.best is not None:
+        best = rows[found.best]
+        ties = f"; {len(found.close):,} points overlap with it and are not ranked" if found.close else ""
+        said.append(
+            f"Cheapest: {label(best)} with {int(best['chips_requested']):,} chips, {_dollars(best, False)}{ties}."
+        )
+    elif len(jobs) == 1 and found.why_not and any(estimate(row, "usd_per_mtok").value is not None for row in rows):
+        said.append(f"Cost is not ranked: {found.why_not}.")
+    return Headline(sentences=tuple(said))
+
+
+def accuracy_headline(result: Result) -> Headline:
+    """How far predictions are off. Of the rows that ship the errors of rows left out of the fit come first: their own are in sample."""
+    everything = result["summary"]["all"]
+    total = everything["n"] + everything["unsupported"]
+    answered = f"{everything['n']} of {total} rows answered"
+    if everything["n"]:
+        answered += f"; median error {percent(everything['median_abs_error'])}, 90% of them under {percent(everything['p90_abs_error'])}"
+    if result["file"] != SHIPPED:
+        return Headline(sentences=(f"{answered}.",))
+    groups = [
+        f"median error {tenths(e.median)}, 90% under {tenths(e.p90)} (without {e.without})"
+        for e in left_out()
+        if e.work == "training"
+    ]
+    return Headline(sentences=(f"Left out of the fit: {'; '.join(groups)}.", f"In sample: {answered}."))
+
+
+def tenths(share: float | None) -> str:
+    """0.066 -> "6.6%"."""
+    return UNKNOWN if share is None else f"{100 * share:.1f}%"
+
+
+# plans -----------------------------------------------------------------------------------------------------------------
+
+
+def layout(row: Result) -> str:
+    """Workers of a serving row: "4 x (tp4 fp8/fp8)", or "3P x (tp4 ..) + 5D x (tp8 ..)" with prefill apart; "?" without a plan."""
+    if not row.get("decode"):
+        return UNKNOWN
+    count, decode = row["replicas"], ServePlan.from_dict(row["decode"])
+    if row["mode"] == "aggregated":
+        return f"{count['decode']} x ({decode})"
+    return f"{count['prefill']}P x ({ServePlan.from_dict(row['prefill'])}) + {count['decode']}D x ({decode})"
+
+
+def _plan_sentence(row: Result, serving: bool) -> str:
+    """The best plan of one system and its numbers."""
+    where = f"{row['display']}, {int(row['chips_requested']):,} chip{'s' * (row['chips_requested'] != 1)}"
+    if not runs(row) or (serving and not row.get("feasible")):
+        return f"{where}: {row.get('reason') or 'no plan is legal'}."
+    cost = estimate(row, "usd_per_mtok")
+    price = "" if cost.value is None else f", {_dollars(row, serving)}"
+    if serving:
+        return (f"Best on {where}: {layout(row)}: {_rate(row)}, TTFT {seconds(estimate(row, 'ttft_s'))}, TPOT {seconds(estimate(row, 'tpot_s'))}{price}.")  # fmt: skip
+    return (f"Best on {where}: {Plan.from_dict(row['plan'])}: {interval(estimate(row, 'step_s'))} s per step, MFU {percent(estimate(row, 'mfu').value)}, "
+            f"{interval(estimate(row, 'days'))} days{price}; binds: {row.get('binds', '')}.")  # fmt: skip
+
+
+def seconds(e: Estimate) -> str:
+    """ "1.73 s", "106 ms"; "?" when unknown."""
+    if e.value is None:
+        return UNKNOWN
+    return f"{interval(e)} s" if e.value >= 1 else f"{interval(e, 1e3)} ms"
+
+
+# what stands beside the numbers of a row -------------------------------------------------------------------------------
+
+
+def chips_cell(used: int, asked: int) -> str:
+    """ "144", or "140/144" where fewer are used than asked for and paid for; used is 0 without a plan."""
+    return str(asked) if used in (0, asked) else f"{used}/{asked}"
+
+
+def terms_cell(price: str, *, short: bool = False) -> str:
+    """On what terms the price of a label stands, for a cell; "?" for a price that is not known."""
+    found = quote(price)
+    if found is None:
+        return UNKNOWN
+    return found.short if short else str(found)
+
+
+def chips_differ(rows: Sequence[Result]) -> bool:
+    """Whether a narrow table needs a column of chips: other numbers were asked for, or those in use differ by more than the rounding of a plan."""
+    asked = {row.get("chips_requested") for row in rows}
+    used = [{"chips_requested": row["chips_used"]} for row in rows if row.get("chips_used")]
+    return len(asked) > 1 or not same_chips(used)
+
+
+def beside(rows: Sequence[Result]) -> dict[str, list[str]]:
+    """Words that a table shows beside the numbers of each row: the terms of its price, and chips where they differ."""
+    out = {"price_terms": [terms_cell(str(row.get("price") or ""), short=True) for row in rows]}
+    if chips_differ(rows):
+        out["chips"] = [
+            chips_cell(int(row.get("chips_used") or 0), int(row.get("chips_requested") or 0)) for row in rows
+        ]
+    return out

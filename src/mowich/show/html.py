@@ -1,0 +1,182 @@
+"""One result as one HTML file: offline, printable, readable without pictures, mailable.
+
+A page is what the text report says, the same numbers, then charts of them (show/charts.py), the facts they rest on, and the inputs that make it again.
+ECharts is inside the file; nothing is fetched. `render` picks the page by the result's schema, `deepen` adds what needs the facts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from mowich.errors import UserError
+from mowich.facts import Fact
+from mowich.show.charts import Chart
+from mowich.show.command import command_of
+from mowich.show.deepen import deepen, explainer_of
+from mowich.show.page import Cell, Page, Result, Table
+from mowich.show.pages import PAGES
+from mowich.studies.explain import Explainer
+
+__all__ = ["PAGES", "Page", "Table", "render"]
+
+
+@cache
+def static(name: str) -> str:
+    """A file that goes into every page."""
+    return resources.files("mowich.show").joinpath("static", name).read_text(encoding="utf-8")
+
+
+RANGE = re.compile(r"(\S+) (\([^()]*\))")
+
+
+def _td(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return f"<td>{escape(cell)}</td>"
+    text, hover = cell[0], cell[1]
+    metric = f' data-metric="{escape(cell[2])}"' if len(cell) > 2 and cell[2] else ""
+    if not hover and not metric:
+        return f"<td>{escape(text)}</td>"
+    found = RANGE.fullmatch(text)  # where room is short the range goes below its value, whole
+    shown = f'{escape(found[1])} <span class="range">{escape(found[2])}</span>' if found else escape(text)
+    said = f'<span class="sr">; {escape(hover)}</span>' if hover else ""
+    title = f' title="{escape(hover)}"' if hover else ""
+    kind = ' class="ranged"' if found else ""
+    return f'<td{kind} tabindex="0"{metric}{title}>{shown}{said}</td>'
+
+
+def _table(table: Table) -> str:
+    head = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(h).replace("/", "/<wbr>")}</button></th>'
+        for h in table.head
+    )
+    body = "".join("<tr>" + "".join(_td(c) for c in row) + "</tr>" for row in table.rows)
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    name = escape(table.title)
+    return (
+        f'<section><h2>{name}</h2>{note}<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+        "</table></div></section>"
+    )  # fmt: skip
+
+
+def _chart(place: int, chart: Chart) -> str:
+    rows = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in chart.rows)
+    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in chart.head)
+    name = escape(chart.title)
+    return (
+        f'<figure><h2>{name}</h2><p class="note">{escape(chart.note)}</p>'
+        f'<div class="chart" id="chart{place}" role="img" aria-label="{name}; the numbers follow as a table" data-height="{chart.height}" style="height:{chart.height}px"></div>'
+        f'<details><summary>Numbers<span class="sr"> of {name}</span></summary><div class="scroll" tabindex="0" role="region" aria-label="Numbers of {name}"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details></figure>"
+    )  # fmt: skip
+
+
+def anchor(path: str) -> str:
+    """The id of a fact on the page."""
+    return "fact-" + "".join(c if c.isalnum() else "-" for c in path)
+
+
+def _source(fact: Fact) -> str:
+    """Where a fact comes from; the address is a link that a reader may follow, nothing is loaded."""
+    title = escape(fact.title or fact.source or "")
+    address = str(fact.address or "")
+    if address.startswith(("https://", "http://")):
+        title = f'<a href="{escape(address)}" rel="noreferrer noopener">{title or escape(address)}</a>'
+    where = ", ".join(x for x in (title, escape(fact.locator or ""), escape(str(fact.date or ""))) if x)
+    more = "; ".join(
+        f"{w}: {escape(t)}" for w, t in (("formula", fact.formula), ("reason", fact.reason), ("note", fact.note)) if t
+    )
+    return where + (f'<br><span class="note">{more}</span>' if more else "")
+
+
+def _facts(facts: Sequence[Fact]) -> str:
+    if not facts:
+        return ""
+    rows = "".join(
+        f'<tr id="{anchor(f.path)}"><td>{escape(f.path)}</td><td>{escape(f.as_written)}</td><td>{escape(f.grade or "?")}</td><td class="wrap">{_source(f)}</td></tr>'
+        for f in facts
+    )
+    count = {g: sum(f.grade == g for f in facts) for g in ("A", "B", "C", "D", "user")}
+    words = ", ".join(f"{n} of grade {g}" if g != "user" else f"{n} of the user" for g, n in count.items() if n)
+    return (
+        f'<section><h2>Sources</h2><p class="note">{len(facts)} facts stand behind these numbers: {words}. A vendor document, B independent measurement, C derived with its formula, D estimate.</p>'
+        '<details class="sources"><summary>All facts with their sources</summary><div class="scroll" tabindex="0" role="region" aria-label="Sources"><table><thead><tr><th scope="col">fact</th>'
+        f'<th scope="col">value (range)</th><th scope="col">grade</th><th scope="col" class="words">source</th></tr></thead><tbody>{rows}</tbody></table></div></details></section>'
+    )  # fmt: skip
+
+
+def _inputs(page: Page, command: str) -> str:
+    text = (
+        yaml.safe_dump(json.loads(json.dumps(page.inputs)), sort_keys=False, allow_unicode=True, width=120)
+        if page.inputs
+        else ""
+    )
+    made = (
+        f'<h3>Command</h3><div class="copy"><pre>{escape(command)}</pre><button type="button">Copy</button></div>'
+        if command
+        else ""
+    )
+    given = (
+        f'<details open><summary>Inputs as YAML, fully resolved</summary><div class="copy"><pre>{escape(text)}</pre><button type="button">Copy</button></div></details>'
+        if text
+        else ""
+    )
+    return f"<section><h2>Make it again</h2>{made}{given}</section>" if made or given else ""
+
+
+def _assumption(page: Page, item: Sequence[str]) -> str:
+    what, value = item[0], item[1]
+    known = {f.path for f in page.facts}
+    said = f'<a href="#{anchor(item[2])}">{escape(value)}</a>' if len(item) > 2 and item[2] in known else escape(value)
+    return f"<div><dt>{escape(what)}</dt><dd>{said}</dd></div>" if value else ""
+
+
+def script_json(data: Any) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def render(result: Result, *, command: str = "", facts: Any = None, explainer: Explainer | None = None) -> str:
+    """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds (None: the page of the JSON alone);
+    explainer: in their place, where the model is not to be loaded by its name. Raises UserError for a schema without a page."""
+    make = PAGES.get(str(result.get("schema")))
+    if make is None:
+        raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
+    page = make(result)
+    if explainer is None and facts is not None:
+        explainer = explainer_of(result, facts)
+    warnings = list(page.warnings)
+    if explainer is not None:
+        warnings += explainer.warnings()
+        try:
+            page = deepen(page, explainer)
+        except UserError as error:  # the model or the scenario is not here
+            warnings.append(f"without facts and sensitivities: {error.line()}")
+    command = command or command_of(result)
+    assumptions = "".join(_assumption(page, a) for a in page.assumptions)
+    said = "".join(f'<p class="warning">{escape(w)}</p>' for w in warnings)
+    body = (
+        "".join(_table(t) for t in page.tables[:1])
+        + "".join(_chart(i, c) for i, c in enumerate(page.charts))
+        + "".join(_table(t) for t in page.tables[1:])
+        + _facts(page.facts)
+    )
+    parts = {
+        "title": escape(page.title), "style": static("report.css"), "headline": escape(page.headline), "assumptions": assumptions, "warnings": said, "body": body, "inputs": _inputs(page, command),
+        "options": script_json([c.option for c in page.charts]), "script": static("report.js"), "echarts": static("echarts.min.js") + static("fitted.js") if page.charts else "",
+    }  # fmt: skip
+    out = []
+    for i, piece in enumerate(static("report.html").split("{{")):  # one pass: what is filled in is never a template
+        if i == 0:
+            out.append(piece)
+            continue
+        name, _, rest = piece.partition("}}")
+        out += [parts[name], rest]
+    return "".join(out)

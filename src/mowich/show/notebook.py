@@ -1,0 +1,142 @@
+"""Results in a notebook: the report's table and charts, one at a time, with everything that they need inside them.
+
+Nothing is fetched: a picture carries ECharts in a frame of its own, and its numbers as a table beside it. Used through `mowich.shown.Shown`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from html import escape
+from typing import Any
+
+from mowich.errors import UserError, did_you_mean
+from mowich.facts import Facts, load
+from mowich.show.charts import Chart
+from mowich.show.explain import explain_text
+from mowich.show.html import script_json, static
+from mowich.show.page import Page, Table
+from mowich.show.pages import PAGES
+from mowich.show.table import Style, number
+from mowich.shown import Rows, plain
+from mowich.studies.explain import explain
+
+MOST_ROWS = 20
+"""Rows of a table in a notebook; `rows()` has them all."""
+
+STYLE = (
+    "<style>.mowich table{border-collapse:collapse;font-size:90%}.mowich th,.mowich td{padding:.2em .6em;text-align:right;white-space:nowrap}"
+    ".mowich th:first-child,.mowich td:first-child{text-align:left}.mowich caption{text-align:left;padding:.2em 0}</style>"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """A chart that shows itself. chart: what it draws (`option` for ECharts, `head` and `rows` the same as a table)."""
+
+    chart: Chart
+
+    def html(self) -> str:
+        """The picture as a whole document that needs nothing else."""
+        option = script_json(dict(self.chart.option))
+        script = (
+            "const box=document.getElementById('c'),dark=matchMedia('(prefers-color-scheme: dark)').matches;"
+            f"const [fits,more]=fitted({option},box.clientWidth,dark);box.style.height={self.chart.height}+more+'px';"
+            "const chart=echarts.init(box,dark?'dark':null,{renderer:'svg'});"
+            "chart.setOption(fits);addEventListener('resize',()=>chart.resize());"
+        )
+        title = escape(self.chart.title)
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body style="margin:0;font-family:sans-serif">'
+            f'<div id="c" role="img" aria-label="{title}; the numbers follow as a table" style="height:{self.chart.height}px"></div>'
+            f"<details><summary>Numbers</summary>{_table(self.chart.title, self.chart.head, self.chart.rows)}</details>"
+            f"<script>{static('echarts.min.js')}{static('fitted.js')}</script><script>{script}</script></body></html>"
+        )
+
+    def _repr_html_(self) -> str:
+        height = self.chart.height + 60
+        title = escape(self.chart.title)
+        return (
+            f"<p><b>{title}</b> {escape(self.chart.note)}</p>"
+            f'<iframe title="{title}" sandbox="allow-scripts" style="width:100%;height:{height}px;border:0" srcdoc="{escape(self.html())}"></iframe>'
+        )
+
+
+def page(result: Any) -> Page | None:
+    """The report's page of a result, where its kind has one."""
+    data = result.to_dict()
+    make = PAGES.get(str(data.get("schema")))
+    return None if make is None else make(json.loads(json.dumps(data, default=_plain)))
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if hasattr(value, "to_dict") else value.item() if hasattr(value, "item") else str(value)
+
+
+def html(result: Any) -> str:
+    """Headline and main table of a result; a result without a page is a table of its rows."""
+    made = page(result)
+    if made is not None and made.tables:
+        first: Table = made.tables[0]
+        table = _table(first.title, first.head, first.rows[:MOST_ROWS], len(first.rows))
+        return f'{STYLE}<div class="mowich"><p><b>{escape(made.headline)}</b></p>{table}</div>'
+    found = getattr(result, "rows", None)
+    rows = found()[:MOST_ROWS] if callable(found) else [plain(result.to_dict())]
+    head = list(dict.fromkeys(k for row in rows for k, v in row.items() if v not in (None, "")))
+    body = [[_cell(row.get(k)) for k in head] for row in rows]
+    total = len(found) if isinstance(found, Rows) else len(rows)
+    return f'{STYLE}<div class="mowich">{_table(str(result.to_dict().get("schema", "")), head, body, total)}</div>'
+
+
+def _cell(value: Any) -> str:
+    return number(value) if isinstance(value, float) else "?" if value is None else str(value)
+
+
+def _table(title: str, head: Any, rows: Any, total: int | None = None) -> str:
+    def cell(content: Any) -> str:
+        text, hover = content[:2] if isinstance(content, tuple) else (content, "")
+        return (
+            f'<td title="{escape(str(hover))}">{escape(str(text))}</td>' if hover else f"<td>{escape(str(text))}</td>"
+        )
+
+    heads = "".join(f'<th scope="col">{escape(str(h))}</th>' for h in head)
+    body = "".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
+    more = f", the first {len(rows)} of {total}" if total is not None and total > len(rows) else ""
+    return (
+        f"<table><caption>{escape(title)}{more}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _charts(result: Any) -> list[Chart]:
+    made = page(result)
+    return [] if made is None else list(made.charts)
+
+
+def pictures(result: Any) -> list[str]:
+    """Titles of a result's charts."""
+    return [chart.title for chart in _charts(result)]
+
+
+def plot(result: Any, which: int | str) -> Picture:
+    """One chart of a result, by place or by a part of its title. Raises UserError, with the titles, where there is none."""
+    charts = _charts(result)
+    titles = [chart.title for chart in charts]
+    if isinstance(which, int) and -len(charts) <= which < len(charts):
+        return Picture(charts[which])
+    if isinstance(which, str):
+        for chart in charts:
+            if which.casefold() in chart.title.casefold():
+                return Picture(chart)
+    raise UserError(
+        "no such picture",
+        given=which,
+        allowed=titles or "none: this kind of result has no pictures",
+        fix=did_you_mean(str(which), titles),
+    )
+
+
+def explained(result: Any, metric: str, facts: Facts | None) -> str:
+    """`mowich explain` of a number of a result."""
+    return explain_text(
+        explain(result.to_dict(), metric, facts or load()), Style(colour=False, unicode=True, width=120)
+    )

@@ -1,0 +1,55 @@
+"""The page of two profiles of a kernel, side by side."""
+
+from __future__ import annotations
+
+from mowich.show import charts
+from mowich.show.page import Page, Result, Table
+from mowich.show.table import UNKNOWN, number
+from mowich.units import show
+
+
+def _measure(table: str, what: str, value: float | None) -> str:
+    """A figure of a profile with the unit that its field has; opcodes and lines are nanoseconds."""
+    if value is None:
+        return UNKNOWN
+    if table != "summary":
+        return f"{number(value, 1e-3)} us"
+    if what.endswith("_time"):
+        return show(value, "s")
+    if what.endswith("_percent"):
+        return f"{number(value)}%"
+    if what.endswith("_bytes"):
+        return show(value, "B")
+    return f"{value:,.0f}" if value == round(value) else number(value)
+
+
+def diff_page(result: Result) -> Page:
+    """Two profiles of a kernel, figure by figure."""
+    tables = [
+        Table(title={"summary": "Figures", "opcodes": "Opcodes", "lines": "Lines"}[name], head=["what", "A", "B", "B/A"],
+              rows=[[str(r["what"]), _measure(name, r["what"], r["a"]), _measure(name, r["what"], r["b"]), number(r["ratio"])] for r in result[name] if r["a"] or r["b"]])
+        for name in ("summary", "opcodes", "lines") if result.get(name)
+    ]  # fmt: skip
+    time = next((r for r in result["summary"] if r["what"] == "total_time"), None)
+    moved = [r for r in result["opcodes"] if r["ratio"] and r["a"]][:20]
+    pictures = (
+        [
+            charts.stacked_bars(
+                "Time of opcodes, B over A",
+                "1 is unchanged.",
+                [str(r["what"]) for r in moved],
+                {"B/A": [r["ratio"] for r in moved]},
+                unit="ratio",
+            )
+        ]
+        if moved
+        else []
+    )
+    word = "" if time is None or not time["ratio"] else f"B takes {number(time['ratio'])} times the time of A."
+    return Page(
+        title="Two profiles compared",
+        headline=word or "Two profiles, figure by figure.",
+        assumptions=[("A", str(result["a"])), ("B", str(result["b"]))],
+        tables=tables,
+        charts=pictures,
+    )

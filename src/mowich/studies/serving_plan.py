@@ -1,0 +1,365 @@
+"""`plan --serve` and `compare --serve`: the best way to serve a model on one system, and several systems side by side.
+
+Puts search, prices and energy together, and gives every figure its interval: the corrections' own width, and the facts of grade D moved to the ends of
+their ranges one at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mowich.economics import energy, money
+from mowich.errors import EXIT_LIMIT_BROKEN, UserError, unknown
+from mowich.estimate import Estimate, exact, from_spreads, worst_grade
+from mowich.estimate import unknown as unknown_estimate
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.models.model import Model
+from mowich.plans.serving import KV, WEIGHTS, ServePlan
+from mowich.serving.corrections import users_scale
+from mowich.serving.engines import arithmetic, engine_for
+from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search, worker_plans
+from mowich.serving.steady import memory_B
+from mowich.shown import Rows, Shown
+from mowich.studies.serving import Deployment, deploy
+from mowich.units import show_gib
+
+DEGREES = ("tp", "pp", "dp", "cp", "ep")
+LONG_PROMPT = 32_768
+"""Prompt from which context parallelism is searched too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeRow:
+    """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on average."""
+
+    system: str
+    system_id: str
+    display: str
+    engine: str
+    chips_requested: int
+    chips_used: int
+    chips_idle: int
+    devices_per_chip: int
+    feasible: bool | None
+    reason: str | None
+    mode: str = ""
+    prefill: ServePlan | None = None
+    decode: ServePlan | None = None
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    batch: float = 0.0
+    ttft_s: Estimate
+    tpot_s: Estimate
+    tokens_per_s_per_chip: Estimate
+    tokens_per_s_per_user: Estimate
+    usd_per_mtok: Estimate
+    J_per_token: Estimate
+    memory_B: Mapping[str, float] = field(default_factory=dict)
+    memory_capacity_B: float = 0.0
+    binds: str = ""
+    price_label: str = ""
+    front: tuple[tuple[float, float], ...] = ()
+    search_counts: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front."""
+        names = ("system", "system_id", "display", "engine", "chips_requested", "chips_used", "chips_idle", "devices_per_chip", "feasible", "reason",
+                 "mode", "batch", "memory_capacity_B", "binds")  # fmt: skip
+        out: dict[str, object] = {k: getattr(self, k) for k in names}
+        out["prefill"] = self.prefill.to_dict() if self.prefill else None
+        out["decode"] = self.decode.to_dict() if self.decode else None
+        out["replicas"] = dict(self.replicas)
+        for k in ("ttft_s", "tpot_s", "tokens_per_s_per_chip", "tokens_per_s_per_user", "usd_per_mtok", "J_per_token"):
+            out[k] = getattr(self, k).to_dict()
+        out["memory_B"] = dict(self.memory_B)
+        out["price"] = self.price_label
+        out["front"] = [list(p) for p in self.front]
+        return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeResult(Shown):
+    """Plans of one system (`plan`) or the best of each (`compare`). points: distinct (worker plan, batch) that were evaluated; evaluated: these and pairs
+    of prefill and decode workers; seconds: processor time taken, for the eye: it is no part of `to_dict`."""
+
+    kind: str
+    inputs: Mapping[str, object]
+    facts_hash: str
+    evaluated: int
+    points: int
+    feasible: int
+    seconds: float
+    rows: Rows[ServeRow]
+    front: tuple[ServeRow, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """`mowich/plan@1` or `mowich/compare@1`."""
+        rows = [r.to_dict() for r in self.rows]
+        base: dict[str, object] = {"inputs": dict(self.inputs), "facts_hash": self.facts_hash, "evaluated": self.evaluated, "points": self.points,
+                                   "feasible": self.feasible}  # fmt: skip
+        if self.kind == "plan":
+            return {
+                "schema": "mowich/plan@1",
+                **base,
+                "plans": rows,
+                "front": [r.to_dict() for r in self.front],
+                "warnings": list(self.warnings),
+            }
+        return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
+
+
+def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
+    """{"tp": "4,8", "weights": "fp8"} -> choices. Raises UserError."""
+    out: dict[str, tuple[int | str, ...]] = {}
+    known = (*DEGREES, "weights", "kv", "mode")
+    for key, text in settings.items():
+        where = f"--set plan.{key}"
+        key = "weights" if key == "precision" else key
+        if key not in known:
+            raise unknown("field of a serving plan", key, known, where="--set plan")
+        words = [w.strip() for w in str(text).split(",")]
+        if key in DEGREES:
+            for w in words:
+                if not w.isdigit() or not 1 <= int(w) <= 4096:
+                    raise UserError("not a legal degree", where=where, given=w, allowed="whole numbers from 1 to 4096")
+            out[key] = tuple(int(w) for w in words)
+        else:
+            allowed = {"weights": WEIGHTS, "kv": KV, "mode": ("aggregated", "disaggregated", "any")}[key]
+            for w in words:
+                if w not in allowed:
+                    raise unknown(key, w, allowed, where=where)
+            out[key] = tuple(words)
+    return out
+
+
+def native_weights(model: Model, system: System) -> str:
+    """The format that the checkpoint's config says; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4 rows at a time, not 2), the weights
+    scaled again offline."""
+    name = model.storage.form
+    faster = system.peak_flops.get("mxfp8", 0.0) > system.peak_flops.get("fp8", 0.0)
+    return "mxfp8" if name == "fp8" and faster else name
+
+
+def worker(d: Deployment, job: ServeJob) -> Worker:
+    """The columns that the search needs."""
+    along = d.along_load(prompt=job.prompt)
+    return Worker(plans=d.plans, shapes=d.shapes, costs=d.costs, around=d.around, verified=d.verified, accepted=d.accepted,
+                  capacity_B=d.system.hbm_usable_B, tpot=along["tpot"], ttft=along["ttft"], load=users_scale)  # fmt: skip
+
+
+def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, *, engine: str, fixed: Mapping[str, Sequence[int | str]], top: int,
+          term: str, with_front: bool = True) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:  # fmt: skip
+    """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only `with_front`), and the search."""
+    weights = [str(w) for w in fixed.get("weights", (native_weights(model, system),))]
+    kv = [
+        str(k)
+        for k in fixed.get(
+            "kv", KV if arithmetic("fp8", system) == "8" or system.peak_flops.get("mxfp8") else ("bf16",)
+        )
+    ]
+    degrees = {k: [int(v) for v in fixed[k]] for k in DEGREES if k in fixed}
+    plans = worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=job.prompt >= LONG_PROMPT)
+    modes = set(fixed.get("mode", ("any",)))
+    together, apart = (bool(modes & {"any", m}) for m in ("aggregated", "disaggregated"))
+    if not plans:
+        return (
+            [_without(name, system, engine, "no worker plan is legal here (heads, experts, devices)", facts, term)],
+            [],
+            _nothing(),
+        )
+    d = deploy(model, system, engine, plans, facts, accept=job.accept)
+    w = worker(d, job)
+    got = search(system, w, job, top=top, apart=apart, together=together)
+    if got.best:
+        front = [_row(d, f, name, job, facts, term, True, None, got, light=True) for f in got.front if with_front]
+        rows = [
+            replace(_row(d, f, name, job, facts, term, True, None, got), front=got.curve if i == 0 else ())
+            for i, f in enumerate(got.best)
+        ]
+        return rows, front, got
+    if got.closest is None:
+        memory = memory_B(d.shapes, d.around, system.hbm_usable_B)
+        short = float(-memory["kv"].max())
+        reason = f"does not fit: {show_gib(max(short, 0.0))} short per device at best (weights {show_gib(float(memory['weights'].min()))}; usable {show_gib(system.hbm_usable_B)})"
+        if short <= 0 and not together:
+            reason = "no split into prefill and decode workers fits these chips and keeps the TTFT limit"
+        elif short <= 0:
+            reason = "does not fit: not one request of this length has room for its cache"
+        return [_without(name, system, engine, reason, facts, term)], [], got
+    f = got.closest
+    reason = f"no plan meets the limits; the closest has TTFT {f.ttft_s:.3g} s and TPOT {1e3 * f.tpot_s:.3g} ms"
+    return [_row(d, f, name, job, facts, term, False, reason, got)], [], got
+
+
+def _nothing() -> SearchResult:
+    return SearchResult(best=(), front=(), evaluated=0, points=0, fitting=0, closest=None)
+
+
+def _without(name: str, system: System, engine: str, reason: str, facts: Facts, term: str) -> ServeRow:
+    def none(unit: str) -> Estimate:
+        return unknown_estimate(unit, reason)
+
+    return ServeRow(system=name, system_id=system.id, display=system.display, engine=engine, chips_requested=system.chips, chips_used=0, chips_idle=0,
+                    devices_per_chip=system.devices_per_chip, feasible=False, reason=reason, ttft_s=none("s"), tpot_s=none("s"),
+                    tokens_per_s_per_chip=none("1/s"), tokens_per_s_per_user=none("1/s"), usd_per_mtok=none("USD/Mtok"), J_per_token=none("J/token"),
+                    memory_capacity_B=system.hbm_usable_B, binds="memory", price_label=money.price(facts, system.id, term=term).label)  # fmt: skip
+
+
+BINDS: Mapping[str, tuple[str, ...]] = {
+    "weights and matrices": ("linear", "head", "experts"),
+    "reading the cache": ("attention",),
+    "fixed time of layers": ("layers",),
+    "host": ("host",),
+    "links": ("tp", "ep", "cp", "pp"),
+    "prompts between decodes": ("prefill_interference",),
+}
+
+
+def _spread(d: Deployment, f: Found, job: ServeJob, facts: Facts) -> tuple[list[float], list[float]]:
+    """(downs, ups) in ln TPOT of every grade-D fact with a range that the decode plan's step depends on."""
+    from mowich.serving.step import step, total
+
+    names = d.table.take(np.array([f.decode])).names
+    values = np.array([facts.number(path) for path in names])
+    cases = [values]  # then each end of each range, all else as it is
+    for i, fact in enumerate(map(facts.fact, names)):
+        if fact.grade != "D" or fact.low is None or fact.high is None or fact.low == fact.high:
+            continue
+        for end in (fact.low, fact.high):
+            cases.append(values.copy())
+            cases[-1][i] = end
+    rows = np.full(len(cases), f.decode)
+    s, table = d.shapes.take(rows), d.table.take(rows)
+    costs, _, verified, _ = table.assemble(np.array(cases))
+    t = total(step(s, costs, n=f.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=verified))
+    moves = np.log(t[1:] / t[0]).reshape(-1, 2)
+    moves = moves[np.abs(moves).max(axis=1, initial=0.0) > 1e-3]
+    downs, ups = (np.maximum(0.0, side.max(axis=1, initial=0.0)).tolist() for side in (-moves, moves))
+    return downs, ups
+
+
+def _row(d: Deployment, f: Found, name: str, job: ServeJob, facts: Facts, term: str, feasible: bool, reason: str | None, got: SearchResult,
+         light: bool = False) -> ServeRow:  # fmt: skip
+    """A row of one answer. light: without the ranges of single facts (points of a front)."""
+    system = d.system
+    plan = d.plans[f.decode]
+    half = {
+        m: float(d.corrections(m, users=np.array([f.users]), prompt=job.prompt, only=f.decode)[1][0])
+        for m in ("tpot", "ttft")
+    }
+    downs, ups = ([], []) if light else _spread(d, f, job, facts)
+    grade = "D" if max([0.0, *downs, *ups]) > 0.1 else worst_grade(("C",))
+    tpot = from_spreads(
+        f.tpot_s,
+        "s",
+        [half["tpot"], *downs],
+        [half["tpot"], *ups],
+        grade=grade,
+        coverage=d.coverage,
+        breakdown=f.tpot_parts,
+    )
+    ttft = from_spreads(
+        f.ttft_s,
+        "s",
+        [half["ttft"], *downs],
+        [half["ttft"], *ups],
+        grade=grade,
+        coverage=d.coverage,
+        breakdown=f.ttft_parts,
+    )
+    prefill_devices = d.plans[f.prefill].devices * f.prefill_workers if f.prefill >= 0 else 0
+    used = math.ceil((plan.devices * f.workers + prefill_devices) / system.devices_per_chip)
+    token_s = from_spreads(1.0 / f.tokens_per_s, "s", [half["tpot"], *downs], [half["tpot"], *ups], grade=grade)
+    price, site = money.price(facts, system.id, term=term), energy.site(facts)
+    certain = exact(1.0, "1")
+    usd = money.usd_per_mtok(price.rate, chips=system.chips, step_s=token_s, tokens=1.0, goodput=certain)
+    joule = energy.joule_per_token(
+        energy.power(facts, system.id),
+        used=used,
+        idle=system.chips - used,
+        step_s=token_s,
+        tokens=1.0,
+        goodput=certain,
+        site=site,
+    )
+    one = d.shapes.take(np.array([f.decode]))
+    memory = {k: float(v[0]) for k, v in memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
+    shares = {word: sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in BINDS.items()}
+    return ServeRow(
+        system=name, system_id=system.id, display=system.display, engine=d.engine, chips_requested=system.chips, chips_used=used,
+        chips_idle=system.chips - used, devices_per_chip=system.devices_per_chip, feasible=feasible, reason=reason,
+        mode="aggregated" if f.prefill < 0 else "disaggregated", prefill=d.plans[f.prefill] if f.prefill >= 0 else plan, decode=plan,
+        replicas={"prefill": f.prefill_workers if f.prefill >= 0 else f.workers, "decode": f.workers}, batch=f.users * plan.dp, ttft_s=ttft,
+        tpot_s=tpot, tokens_per_s_per_chip=token_s.inverse(1.0 / system.chips, "1/s"), tokens_per_s_per_user=tpot.inverse(1.0, "1/s"), usd_per_mtok=usd,
+        J_per_token=joule, memory_B=memory, memory_capacity_B=system.hbm_usable_B, binds=max(shares, key=lambda k: shares[k]),
+        price_label=price.label, search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
+    )  # fmt: skip
+
+
+def _inputs(
+    model: Model,
+    job: ServeJob,
+    fixed: Mapping[str, Sequence[int | str]],
+    term: str,
+    systems: Sequence[tuple[str, System, str]],
+    facts: Facts,
+) -> dict[str, object]:
+    def number(x: float) -> float | None:
+        return None if math.isinf(x) else x
+
+    return {"model": model.name, "task": "serve", "isl": job.prompt, "osl": job.output, "ttft_s": number(job.ttft_s), "tpot_s": number(job.tpot_s),
+            "cached": job.cached, "accept": job.accept, "fixed": {k: list(v) for k, v in fixed.items()}, "price_term": term,
+            "systems": [{"system": n, "id": s.id, "chips": s.chips, "engine": e, "price_terms": money.quoted_terms(facts, s.id)} for n, s, e in systems]}  # fmt: skip
+
+
+def plan(model: Model, spec: str, *, job: ServeJob, facts: Facts, chips: int | None = None, engine: str | None = None, top: int = 5,
+         fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default") -> ServeResult:  # fmt: skip
+    """The `top` cheapest plans of one system that meet the limits, and the Pareto front."""
+    begin = time.process_time()
+    system = resolve(facts, spec, chips=chips)
+    name = engine_for(system, engine)
+    rows, front, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term)
+    return ServeResult(kind="plan", inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts), facts_hash=facts.hash(), evaluated=got.evaluated, points=got.points,
+                       feasible=got.fitting, seconds=time.process_time() - begin, rows=Rows(rows), front=tuple(front))  # fmt: skip
+
+
+def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, chips: int | None = None, engine: str | None = None,
+            fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default") -> ServeResult:  # fmt: skip
+    """The cheapest plan of each system that meets the limits, in the order given."""
+    begin = time.process_time()
+    rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
+    for spec in specs:
+        system = resolve(facts, spec, chips=chips)
+        name = engine_for(system, engine)
+        systems.append((spec, system, name))
+        found, _, got = solve(
+            model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=1, term=term, with_front=False
+        )
+        rows.append(found[0])
+        evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
+    return ServeResult(kind="compare", inputs=_inputs(model, job, fixed or {}, term, systems, facts), facts_hash=facts.hash(), evaluated=evaluated, points=points,
+                       feasible=feasible, seconds=time.process_time() - begin, rows=Rows(rows))  # fmt: skip
+
+
+def joined(results: Sequence[ServeResult]) -> ServeResult:
+    """Comparisons of one job on one system each, as one comparison of all: the same as asking at once."""
+    first, *rest = results
+    systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]
+    return replace(first, inputs={**first.inputs, "systems": systems}, evaluated=sum(r.evaluated for r in results), points=sum(r.points for r in results),
+                   feasible=sum(r.feasible for r in results), seconds=sum(r.seconds for r in results),
+                   rows=Rows(row for r in results for row in r.rows)) if rest else first  # fmt: skip
+
+
+def exit_code(result: ServeResult) -> int:
+    """0 where some system has a plan that meets the limits; 4 where plans exist and a limit is broken; 3 where nothing fits."""
+    from mowich.errors import EXIT_INFEASIBLE, EXIT_OK
+
+    if any(r.feasible for r in result.rows):
+        return EXIT_OK
+    return EXIT_LIMIT_BROKEN if any(r.decode is not None for r in result.rows) else EXIT_INFEASIBLE

@@ -1,0 +1,388 @@
+"""A sweep on disk: part files of Parquet in a directory, written whole or not at all, so that a killed sweep goes on where it was.
+
+The grid is cut into parts of consecutive points, by its size alone; a part is computed as one task, written under another name and renamed when it is safe on
+the disk. What is there is done: a second run computes the parts that are missing. `_manifest.json` keeps the inputs, the facts' hash and the version;
+a run with others is refused. Rows stand in the order of the grid, and the bytes do not depend on who computed them, in which order, or on kills.
+Names of columns: those of `--csv` with `_` for `.`; numbers are SI as there, unknown is null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mowich.errors import UserError
+from mowich.facts import Facts, PackedFacts
+from mowich.models.model import Model
+from mowich.plans.memory import CATEGORIES
+from mowich.plans.plan import SWITCHES, WORDS, Plan
+from mowich.shown import Shown
+from mowich.studies.compare import Row
+from mowich.studies.sweep import Grid, Point, digest, solve_point
+from mowich.training.step import PARTS
+from mowich.version import VERSION
+
+MANIFEST = "_manifest.json"  # readers of directories of Parquet skip names that begin with an underscore
+SCHEMA = "mowich/sweep-parts@1"
+MAX_PART = 250
+"""Points of a part at most: what a kill can cost each worker."""
+MIN_PARTS = 32
+"""Parts of a sweep at least, where it has as many points: enough to even out points of different size."""
+WAITING = 3
+"""Parts handed to an executor per worker: enough that none waits, few enough that results are written as they come."""
+
+ESTIMATES = (
+    "step_s",
+    "hand_tuned_step_s",
+    "tokens_per_s_per_chip",
+    "mfu",
+    "usd_per_mtok",
+    "J_per_token",
+    "goodput",
+    "days",
+)
+PLAIN: Mapping[str, type] = {
+    "system_id": str, "chips_requested": int, "chips_used": int, "chips_idle": int, "devices_per_chip": int, "global_batch_seqs": int,
+    "feasible": bool, "reason": str, "survival": str, "binds": str, "price_label": str, "estimated": bool, "memory_capacity_B": float,
+}  # fmt: skip
+SQL = {str: "varchar", int: "bigint", float: "double", bool: "boolean"}
+PLAN_TYPES = {f.name: str if f.name in WORDS else bool if f.name in SWITCHES else int for f in fields(Plan)}
+
+
+# columns -----------------------------------------------------------------------------------------------------------------
+def columns(grid: Grid) -> dict[str, type]:
+    """Name and type of every column: the point, the answer with 90% ranges and grades, its plan, the parts of the step and the memory per device."""
+    out: dict[str, type] = {
+        "id": str,
+        "model": str,
+        "system": str,
+        "chips": int,
+        "seq": int,
+        "batch_seqs": float,
+        "tokens": float,
+    }
+    out |= {_name("set", key): str for key in (f"plan.{k}" for k in grid.plans)}
+    out |= {_name("set", key): float for key in grid.facts}
+    out |= PLAIN
+    for name in ESTIMATES:
+        out |= {name: float, f"{name}_low": float, f"{name}_high": float, f"{name}_grade": str}
+    out |= {f"plan_{k}": t for k, t in PLAN_TYPES.items()}
+    out |= {f"step_s_{part}": float for part in PARTS}
+    return out | {f"memory_B_{name}": float for name in CATEGORIES}
+
+
+def _name(*words: str) -> str:
+    return "_".join(words).replace(".", "_").replace("-", "_")
+
+
+def record(point: Point, row: Row, key: str) -> dict[str, Any]:
+    """One row of the table; what is unknown is left out."""
+    out: dict[str, Any] = {"id": key, "model": point.model, "system": point.system, "chips": point.chips, "seq": point.job.seq,
+                           "batch_seqs": point.job.batch_seqs, "tokens": point.job.tokens}  # fmt: skip
+    out |= {_name("set", k): v if k in dict(point.facts) else str(v) for k, v in point.settings().items()}
+    out |= {name: getattr(row, name) for name in PLAIN}
+    for name in ESTIMATES:
+        e = getattr(row, name)
+        if e is not None and e.value is not None:
+            out |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high, f"{name}_grade": e.grade}
+    if row.plan is not None:
+        out |= {f"plan_{k}": v for k, v in row.plan.to_dict().items()}
+        out |= {f"step_s_{part}": row.step_s.breakdown[part] for part in PARTS}
+    return out | {f"memory_B_{name}": value for name, value in row.memory_B.items()}
+
+
+# work --------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a worker needs, on this machine or another. Two are equal when they have the same key, so that a process opens one once."""
+
+    key: str
+    grid: Grid = field(compare=False)
+    facts: PackedFacts = field(compare=False)
+    facts_hash: str = field(compare=False)
+    term: str = field(compare=False)
+    stack: str | None = field(compare=False)
+    version: str = field(compare=False)
+
+
+@lru_cache(maxsize=4)
+def _open(work: Work) -> Facts:
+    """The facts of a work, in this process. Raises UserError where this installation would give other numbers."""
+    if work.version != VERSION:
+        raise UserError("a worker has another version of mowich", given=VERSION, allowed=work.version)
+    facts = work.facts.open()
+    if facts.hash() != work.facts_hash:
+        raise UserError("a worker has other facts", given=facts.hash(), allowed=work.facts_hash)
+    return facts
+
+
+@lru_cache(maxsize=64)
+def _model_digest(model: Model) -> str:
+    return hashlib.sha256(repr(model).encode()).hexdigest()[:12]
+
+
+def point_id(point: Point, work: Work) -> str:
+    """16 hex digits of the point's resolved inputs: the model itself and not its name, the system, the job, choices, and every value set by the user. Facts
+    as shipped and the version are not in it, so that two sweeps can be joined."""
+    fixed = {k: list(v) for k, v in {**work.grid.fixed, **dict(point.plan)}.items()}
+    return digest([_model_digest(work.grid.models[point.model]), point.system, point.chips, point.job.inputs(), point.job.tokens, fixed,
+                   work.facts.settings | dict(point.facts), work.term, work.stack])  # fmt: skip
+
+
+def solve_part(work: Work, low: int, high: int) -> list[dict[str, Any]]:
+    """Rows of the points low .. high - 1: one task of an executor."""
+    facts = _open(work)
+    points = [work.grid.point(i) for i in range(low, high)]
+    return [record(p, solve_point(p, work.grid, facts, work.term, work.stack), point_id(p, work)) for p in points]
+
+
+# directory ---------------------------------------------------------------------------------------------------------------
+def duckdb() -> Any:
+    """The DuckDB module, or one line that says how to get it."""
+    try:
+        import duckdb as module
+    except ImportError:
+        raise UserError("Parquet files need DuckDB", fix="pip install 'mowich[tables]'") from None
+    return module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts(Shown):
+    """A sweep in a directory. points: in the grid; done: on disk; complete: False when interrupted."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    points: int
+    done: int
+    infeasible: int
+
+    @property
+    def complete(self) -> bool:
+        return self.done == self.points
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            **self.manifest,
+            "folder": str(self.folder),
+            "done": self.done,
+            "infeasible": self.infeasible,
+            "complete": self.complete,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row, in the order of the grid."""
+        connection = duckdb().connect()
+        try:
+            found = connection.execute(
+                f"select * from '{_quoted(self.folder / 'part-*.parquet')}'"
+            )  # files by name, rows as written
+            names = [d[0] for d in found.description]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        finally:
+            connection.close()
+
+
+def part_size(points: int) -> int:
+    """Points of a part, by the size of the grid alone.
+
+    >>> part_size(18), part_size(1000), part_size(100_000)
+    (1, 32, 250)
+    """
+    return max(1, min(MAX_PART, -(-points // MIN_PARTS)))
+
+
+def sweep_to(folder: Path, grid: Grid, facts: Facts, *, term: str = "default", stack: str | None = None, executor: Executor | None = None,
+             workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Parts:  # fmt: skip
+    """Compute the parts that are missing in `folder`. executor: any of `concurrent.futures` with that many workers (None: here); progress: told (points on disk,
+    points computed by this run). A KeyboardInterrupt ends it with what is on disk. Raises UserError where the folder holds another sweep or is in use.
+    """
+    db = duckdb()
+    size, names = part_size(len(grid)), columns(grid)
+    inputs = {
+        **{k: v for k, v in grid.inputs.items() if k != "scenario"},  # what was asked, not the file that asked it
+        "price_term": term,
+        "stack": stack,
+        "models_hash": {k: _model_digest(m) for k, m in grid.models.items()},
+    }
+    manifest = {"schema": SCHEMA, "version": VERSION, "facts_hash": facts.hash(), "inputs": json.loads(json.dumps(inputs)),
+                "points": len(grid), "points_per_part": size, "columns": list(names)}  # fmt: skip
+    work = Work(key=digest(manifest), grid=grid, facts=facts.pack(), facts_hash=str(manifest["facts_hash"]), term=term, stack=stack,
+                version=VERSION)  # fmt: skip
+    with _claimed(folder, manifest):
+        parts = {i: (i * size, min(len(grid), (i + 1) * size)) for i in range(-(-len(grid) // size))}
+        missing = {i: ends for i, ends in parts.items() if not _part(folder, i).is_file()}
+        on_disk = len(grid) - sum(high - low for low, high in missing.values())
+        computed = 0
+        with contextlib.suppress(KeyboardInterrupt):
+            for i, rows in _solved(missing, work, executor, workers * WAITING):
+                _write(db, _part(folder, i), rows, names)
+                computed += len(rows)
+                if progress:
+                    progress(on_disk + computed, computed)
+        return _count(db, folder, manifest)
+
+
+def _solved(
+    missing: Mapping[int, tuple[int, int]], work: Work, executor: Executor | None, ahead: int
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """(part, its rows) as they are ready."""
+    if executor is None:
+        yield from ((i, solve_part(work, *ends)) for i, ends in missing.items())
+        return
+    todo = iter(missing.items())
+    running: dict[Future[list[dict[str, Any]]], int] = {}
+    try:
+        while True:
+            for i, ends in todo:
+                running[executor.submit(solve_part, work, *ends)] = i
+                if len(running) >= ahead:
+                    break
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    except BrokenExecutor:
+        raise UserError(
+            "a worker process died (out of memory?)",
+            fix="the same command goes on where it was; --jobs takes fewer processes",
+        ) from None
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _part(folder: Path, i: int) -> Path:
+    return folder / f"part-{i:06d}.parquet"
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, manifest: Mapping[str, Any]) -> Iterator[None]:
+    """The folder, with its manifest, for this process alone; what a killed run left half-written is removed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UserError(f"cannot be made ({error.strerror})", where=f"--out {folder}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError("another sweep is writing there", where=f"--out {folder}") from None
+        path = folder / MANIFEST
+        if path.is_file():
+            _refuse_other(folder, path, manifest)
+        elif any(folder.glob("part-*.parquet")):
+            raise UserError(
+                f"has part files and no {MANIFEST}", where=f"--out {folder}", fix="choose another directory"
+            )
+        else:
+            _replace(path, json.dumps(manifest, indent=1).encode() + b"\n")
+        for stale in folder.glob(".*.tmp"):
+            stale.unlink()
+        yield
+    finally:
+        os.close(handle)
+
+
+def _refuse_other(folder: Path, path: Path, manifest: Mapping[str, Any]) -> None:
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        old, new = {**there, **there["inputs"]}, {**manifest, **manifest["inputs"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UserError("is not the manifest of a sweep", where=str(path)) from None
+    if there == manifest:
+        return
+    key = next(
+        (k for k in (*manifest["inputs"], "version", "facts_hash", *manifest) if old.get(k) != new.get(k)), "inputs"
+    )
+    raise UserError(f"holds another sweep: {key} {_short(old.get(key))} there, {_short(new.get(key))} now", where=f"--out {folder}",
+                    fix="choose another directory, or remove it")  # fmt: skip
+
+
+def _short(value: object, most: int = 60) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    _settle(Path(name), path)
+
+
+def _settle(temporary: Path, path: Path) -> None:
+    """Rename a finished file: first its bytes are on the disk, then its name is."""
+    temporary.chmod(0o644)
+    _sync(temporary)
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _write(db: Any, path: Path, rows: Sequence[Mapping[str, Any]], names: Mapping[str, type]) -> None:
+    """One part, in the order of its rows."""
+    temporary = path.parent / f".{path.name}.tmp"
+    part = {name: _column(rows, name, kind) for name, kind in names.items()}  # noqa: F841 - DuckDB reads it by its name
+    casts = ", ".join(
+        f'"{name}"::{SQL[kind]} as "{name}"' for name, kind in names.items()
+    )  # a part without a value has its type too
+    connection = db.connect(config={"threads": 1})
+    try:
+        connection.execute(
+            f"copy (select {casts} from part) to '{_quoted(temporary)}' (format parquet, compression zstd)"
+        )
+    finally:
+        connection.close()
+    _settle(temporary, path)
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str, kind: type) -> Any:
+    values = [row.get(name) for row in rows]
+    if kind is str:
+        return np.array(values, dtype=object)
+    none = [v is None for v in values]
+    dtype: Any = {int: np.int64, bool: np.bool_, float: np.float64}[kind]
+    filled = np.array([kind(0) if v is None else kind(v) for v in values], dtype=dtype)
+    return np.ma.array(filled, mask=none) if any(none) else filled
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _count(db: Any, folder: Path, manifest: Mapping[str, Any]) -> Parts:
+    """What is on disk, counted in the files themselves."""
+    done = infeasible = 0
+    if any(folder.glob("part-*.parquet")):
+        connection = db.connect()
+        try:
+            query = f"select count(distinct id), count(*), count(*) filter (plan_tp is null) from '{_quoted(folder / 'part-*.parquet')}'"
+            done, rows, infeasible = connection.execute(query).fetchone()
+        finally:
+            connection.close()
+        if done != rows:
+            raise UserError(
+                f"{rows - done} points are there twice",
+                where=str(folder),
+                fix="axes that name the same thing in two ways?",
+            )
+    return Parts(folder=folder, manifest=manifest, points=int(manifest["points"]), done=done, infeasible=infeasible)

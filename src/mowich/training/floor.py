@@ -1,0 +1,109 @@
+"""What a smaller data-parallel degree cannot make faster: lower bounds by which a search leaves plans unevaluated and stays exact.
+
+Most of a step does not depend on dp: the work of a micro-batch and the bubble. Of the traffic between data-parallel ranks the bounds know the part that
+must cross the network. They leave out the rest: transfers between stages, which can fall with dp, and the optimizer, which cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.machines.system import System
+from mowich.models.model import Model
+from mowich.plans import schedules
+from mowich.plans.plan import Plans, TrainJob
+from mowich.training.step import by_slice, least_dp_s, slice_chips, slices, stage_times, total_of
+
+MOVING = ("tp", "cp", "ep", "recompute")
+"""Parts of a stage with transfers in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Seconds of plans that every smaller dp takes at least, before jitter and software [n each]. stage: of a micro-batch, its forward pass among it; once:
+    of the step. still_stage, still_once: the same without transfers, for a dp that changes where they run."""
+
+    stage: Floats
+    forward: Floats
+    once: Floats
+    still_stage: Floats
+    still_once: Floats
+
+    def take(self, index: NDArray[np.intp]) -> Floor:
+        return Floor(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Floor]) -> Floor:
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts] or [np.empty(0)]) for f in fields(cls)))
+
+
+def floor_of(model: Model, system: System, job: TrainJob, p: Plans) -> Floor:
+    """The floor of plans."""
+    fixed = system.stack.step_fixed
+
+    def on(part: System, plans: Plans) -> dict[str, Floats]:
+        x = stage_times(model, part, job, plans)
+        still = x.total_s - total_of(x.parts[name] for name in MOVING)
+        between = plans.order > 1  # data-parallel ranks lie between tensor-parallel ones
+        return {"stage": np.where(between, still, x.total_s), "forward": x.forward_s, "once": np.where(between, 0.0, x.bubble_s) + fixed, "still_stage": still,
+                "still_once": np.full(len(plans), fixed)}  # fmt: skip
+
+    return Floor(**by_slice(system, p, on))
+
+
+def with_traffic(model: Model, system: System, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:
+    """The floor of plans, given that a dp below `dp` is out of the question: with the traffic between at least so many data-parallel ranks."""
+    least = least_dp_s(model, system, job, replace(p, dp=dp), floor.forward, floor.stage - floor.forward)
+    least = np.where(p.order > 1, 0.0, least)
+    per_micro = np.where(p.zero == 3, least, 0.0)
+    return replace(floor, stage=floor.stage + per_micro, once=floor.once + (least - per_micro))
+
+
+def _scale(system: System, devices: Floats) -> Floats:
+    """Jitter and software: a step over its time without them. It grows less than the devices do."""
+    jitter = 1.0 + system.stack.jitter_per_doubling * np.log2(np.maximum(1.0, devices / 8.0))
+    return np.asarray(jitter / (system.stack.speed * system.efficiency.framework_carry))
+
+
+def least_of_any(system: System, job: TrainJob, p: Plans, floor: Floor) -> Floats:
+    """Seconds per token that these plans take at least with any legal dp up to theirs.
+
+    stage / (mb dp seq), least at the largest dp, + once / (the largest legal batch), least jitter.
+    """
+    most = job.batch_seqs * (1.0 + job.batch_tolerance) * job.seq
+    ranks = p.tp * p.pp * p.cp
+    lone = _scale(system, np.ones(1))
+
+    def at(dp: Floats, stage: Floats, once: Floats) -> Floats:
+        return np.asarray(stage * _scale(system, ranks * dp) / (p.micro_batch * dp * job.seq) + once * lone / most)
+
+    out = at(p.dp, floor.stage, floor.once)
+    sizes = np.array(slices(system))
+    if len(sizes) > 1:  # a smaller slice has other rings
+        below = np.append(sizes, 0)[np.searchsorted(-sizes, -slice_chips(system, p.devices)) + 1]
+        dp = np.floor(below * system.devices_per_chip / ranks)
+        smaller = at(np.maximum(dp, 1.0), floor.still_stage, floor.still_once)
+        out = np.where(dp >= 1, np.minimum(out, smaller), out)
+    return out
+
+
+def least(system: System, job: TrainJob, p: Plans, floor: Floor, dp: Floats, of: NDArray[np.intp]) -> Floats:
+    """Seconds per token that plans take at least which differ from p, at the indices `of`, in a smaller dp."""
+    size, ranks = p.micro_batch[of], (p.tp * p.pp * p.cp)[of]
+    g = schedules.micro_batches(job, p.schedule[of], p.pp[of], size * dp)
+    stage, once = floor.stage[of], floor.once[of]
+    if len(slices(system)) > 1:
+        moved = slice_chips(system, ranks * dp) != slice_chips(system, p.devices)[of]
+        stage, once = np.where(moved, floor.still_stage[of], stage), np.where(moved, floor.still_once[of], once)
+    return np.asarray((g * stage + once) * _scale(system, ranks * dp) / (g * size * dp * job.seq))
+
+
+def smallest_dp(system: System, job: TrainJob, p: Plans, floor: Floor, limit: float) -> Floats:
+    """The dp below which a plan takes `limit` seconds per token or more, whatever else: from its work alone."""
+    work = floor.stage if len(slices(system)) == 1 else floor.still_stage
+    return np.asarray(work * _scale(system, np.ones(1)) / (p.micro_batch * job.seq * limit))

@@ -1,0 +1,359 @@
+"""The best plans of one system: exact over the space that `plans.enumerate` states.
+
+Memory first, of every plan with its largest legal dp. Then time, of every dp of the plans, those with the least lower bound (`training.floor`) first, until the
+bound of the rest is no better than what was found. Ranked by seconds per token. The winner's interval comes from evaluating the
+same formulas with each uncertain fact at its ends (`spread`), and from the residuals of validation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.machines.system import System
+from mowich.models.model import Model
+from mowich.plans.enumerate import Space, every_dp, legal_plans
+from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
+from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob
+from mowich.training.floor import Floor, floor_of, least, least_of_any, smallest_dp, with_traffic
+from mowich.training.step import PARTS, micro_batches, step_time
+
+CHUNK = 32768
+"""Rows per evaluation: a working set that stays in cache; results do not depend on it."""
+
+FLOORS = 4 * CHUNK
+"""Rows whose floors are computed at once: many, for what layers take is evaluated once for all plans that differ elsewhere."""
+
+LARGEST, FIRST, MOST = 1024, 64, 512
+"""Plans that are timed at a time, best bound first: those tried with their largest dp alone, for a first limit; then with every dp, few while the limit still
+falls. Results do not depend on it."""
+
+FREE = 4096
+"""The same, where memory is free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One plan with its step: seconds, their parts, bytes per device by category, the legal batch in sequences."""
+
+    plan: Plan
+    step_s: float
+    parts: Mapping[str, float]
+    memory_B: Mapping[str, float]
+    tokens: float
+
+    @property
+    def seconds_per_token(self) -> float:
+        return self.step_s / self.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """evaluated: plans whose memory was evaluated; feasible: those of them that fit; best: the top ones by seconds per token, each with its best dp (of plans
+    that differ in dp alone the fastest); unconstrained: the best if memory were free; smallest_B: the least memory that any legal plan needs, by category."""
+
+    evaluated: int
+    feasible: int
+    seconds: float
+    best: tuple[Candidate, ...]
+    unconstrained_s_per_token: float
+    smallest_B: Mapping[str, float]
+    refused: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """The plans of a space, each with its largest legal dp: bytes per device, in all and by category, and whether that fits [n]."""
+
+    model: Model
+    system: System
+    job: TrainJob
+    space: Space
+    need_B: NDArray[np.float64]
+    fits: NDArray[np.bool_]
+    categories: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def runs(self) -> tuple[int, int]:
+        """Shape of the plans by runs that differ in recompute only."""
+        return -1, self.space.num_recompute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """Plans with what they take: need_B per device, whether it fits, seconds per token [n each]; row: the plan of the space that each is, or differs
+    from in a smaller dp."""
+
+    plans: Plans
+    row: NDArray[np.intp]
+    need_B: NDArray[np.float64]
+    fits: NDArray[np.bool_]
+    seconds_per_token: NDArray[np.float64]
+
+
+class Leaders:
+    """The fastest dp so far of each plan of a space that fits, and so the `top` fastest plans."""
+
+    def __init__(self, whole: Whole, top: int) -> None:
+        self.seconds_per_token = np.full(len(whole.need_B), np.inf)
+        self.need_B = whole.need_B.copy()
+        self.dp = np.array(whole.space.plans.dp)
+        self.top = top
+
+    @property
+    def limit(self) -> float:
+        """Seconds per token that a plan must beat to be among the top."""
+        known = self.seconds_per_token[np.isfinite(self.seconds_per_token)]
+        return float(np.partition(known, self.top - 1)[self.top - 1]) if len(known) >= self.top else np.inf
+
+    def offer(self, found: Evaluated) -> None:
+        """Take those of `found` that are faster, or as fast with less memory."""
+        order = np.lexsort((found.need_B, found.seconds_per_token))
+        order = order[found.fits[order]]
+        rows, first = np.unique(found.row[order], return_index=True)
+        at = order[first]
+        time, need = found.seconds_per_token[at], found.need_B[at]
+        mine = self.seconds_per_token[rows]
+        better = (time < mine) | ((time == mine) & (need < self.need_B[rows]))
+        rows, at = rows[better], at[better]
+        self.seconds_per_token[rows], self.need_B[rows] = found.seconds_per_token[at], found.need_B[at]
+        self.dp[rows] = found.plans.dp[at]
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """The `top` rows, fastest first; of equals those with less memory, then the first."""
+        return _fastest(self.seconds_per_token, self.need_B, np.isfinite(self.seconds_per_token), self.top)
+
+
+def candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candidate:
+    """One plan evaluated alone."""
+    columns = Plans.of([plan])
+    step = step_time(model, system, job, columns)
+    found = memory_B(model, system, job, columns, micro_batches(job, columns))
+    return Candidate(plan=plan, step_s=float(step.total_s[0]), parts={k: float(step.parts[k][0]) for k in PARTS},
+                     memory_B={k: float(found[k][0]) for k in CATEGORIES}, tokens=float(step.tokens[0]))  # fmt: skip
+
+
+def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None,
+           top: int = 1, smaller_dp: bool = True) -> Search:  # fmt: skip
+    """The `top` plans that are fastest per token of all that are legal and fit. Ties go to the plan with less memory, then to
+    the order of enumeration. Raises UserError (exit 3) when no plan is legal; `best` is empty when none fits.
+
+    smaller_dp=False: of each plan its largest legal data-parallel degree alone, which is near the best and far quicker where there are many to try.
+    """
+    start, top = time.perf_counter(), max(top, 1)
+    space = legal_plans(model, system, job, fixed)
+    whole = _of_space(model, system, job, space if smaller_dp else replace(space, is_dp_free=False))
+    plans = whole.space.plans
+    leaders = Leaders(whole, top)
+    evaluated, feasible = len(plans), int(whole.fits.sum())
+    for found in _contenders(whole, leaders, _worth(whole, every=top > 1)):
+        smaller = found.plans.dp < plans.dp[found.row]
+        evaluated += int(smaller.sum())
+        feasible += int((found.fits & smaller).sum())
+    best = tuple(
+        candidate(model, system, job, replace(plans.plan(int(row)), dp=int(leaders.dp[row]))) for row in leaders.rows
+    )
+    smallest = int(np.argmin(whole.need_B))  # fewer ranks need no less memory each
+    return Search(evaluated=evaluated, feasible=feasible, seconds=time.perf_counter() - start, best=best, unconstrained_s_per_token=_if_free(whole),
+                  smallest_B={name: float(column[smallest]) for name, column in whole.categories.items()}, refused=whole.space.refused)  # fmt: skip
+
+
+def _of_space(model: Model, system: System, job: TrainJob, space: Space) -> Whole:
+    """The plans of a space with their memory."""
+    need, fits, categories = memory(model, system, job, space.plans)
+    return Whole(model=model, system=system, job=job, space=space, need_B=need, fits=fits, categories=categories)
+
+
+def _worth(whole: Whole, *, every: bool) -> NDArray[np.bool_]:
+    """Which plans fit and can be the fastest (every: or among the first few)."""
+    if every or np.any(whole.space.plans.recompute == EXPERTS_AGAIN):
+        return whole.fits
+    # recomputing only adds time: of each run of plans that differ in it alone, the first that fits is the fastest that fits
+    fits = whole.fits.reshape(whole.runs)
+    first = np.zeros_like(fits)
+    first[np.arange(len(first)), fits.argmax(axis=1)] = True
+    # but where activations travel to the host: then recomputing spares the link
+    first |= (np.mod(np.floor(whole.space.plans.offload / 2.0), 2.0) > 0).reshape(whole.runs)
+    return (first & fits).ravel()
+
+
+def _if_free(whole: Whole) -> float:
+    """The least seconds per token if memory were free, of plans with their largest dp."""
+    rows = np.flatnonzero(np.arange(len(whole.need_B)) % whole.space.num_recompute == 0)
+    bound, _ = _bounds(whole, rows)
+    order = np.argsort(bound, kind="stable")
+    found, at = np.inf, 0
+    while at < len(order) and bound[order[at]] < found:
+        part = order[at : at + FREE]
+        found = min(
+            found,
+            float(step_s_per_token(whole.model, whole.system, whole.job, whole.space.plans.take(rows[part])).min()),
+        )
+        at += FREE
+    return found
+
+
+def _bounds(whole: Whole, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], Floor]:
+    """(seconds per token that no dp of these plans goes below, their floor) [len(rows)]."""
+    bound, parts = np.empty(len(rows)), []
+    for lo in range(0, len(rows), FLOORS):
+        plans = whole.space.plans.take(rows[lo : lo + FLOORS])
+        parts.append(floor_of(whole.model, whole.system, whole.job, plans))
+        bound[lo : lo + FLOORS] = least_of_any(whole.system, whole.job, plans, parts[-1])
+    return bound, Floor.joined(parts)
+
+
+def _contenders(
+    whole: Whole, leaders: Leaders, wanted: NDArray[np.bool_], *, within: float = 0.0
+) -> Iterator[Evaluated]:
+    """Every dp of the plans `wanted` (a mask) that may be among the leaders, or within that share of them, in blocks.
+
+    The leaders are kept up to date, so that later blocks are smaller. Where a dp does not fit, plans of its run that recompute more and are not
+    wanted themselves take its place.
+    """
+    model, system, job, space = whole.model, whole.system, whole.job, whole.space
+    rows = np.flatnonzero(wanted)
+    bound, floor = _bounds(whole, rows)
+    order = np.argsort(bound, kind="stable")
+    is_first, at, size = True, 0, LARGEST
+    while at < len(order):
+        limit = leaders.limit * (1.0 + within)
+        part = order[at : at + size]
+        part = part[bound[part] < limit]
+        if not len(part):
+            return
+        start, row = space.plans.take(rows[part]), rows[part]
+        known = is_first or not space.is_dp_free  # the plans of the space themselves, whose memory is known
+        if known:
+            more, at = start, at + size
+        else:
+            at, size = at + size, min(2 * size, MOST)
+            own = floor.take(part)
+            dp, of = every_dp(job, start, smallest_dp(system, job, start, own, limit))
+            may = least(system, job, start, own, dp, of) < limit
+            more, row = replace(start.take(of[may]), dp=dp[may]), row[of[may]]
+        while len(row):
+            need, fits = (whole.need_B[row], whole.fits[row]) if known else memory(model, system, job, more)[:2]
+            per_token = np.full(len(row), np.inf)
+            fitting = np.flatnonzero(fits)
+            per_token[fitting] = step_s_per_token(model, system, job, more.take(fitting))
+            found = Evaluated(plans=more, row=row, need_B=need, fits=fits, seconds_per_token=per_token)
+            leaders.offer(found)
+            yield found
+            again = ~fits & (np.mod(row + 1, space.num_recompute) > 0)
+            again[again] = ~wanted[row[again] + 1]
+            row = row[again] + 1
+            more, known = replace(space.plans.take(row), dp=more.dp[again]), False
+        if is_first and space.is_dp_free:  # with a limit, traffic between the ranks that are left counts
+            limit = leaders.limit * (1.0 + within)
+            left = np.flatnonzero(bound < limit)
+            rows, floor = rows[left], floor.take(left)
+            start = space.plans.take(rows)
+            floor = with_traffic(
+                model, system, job, start, floor, np.maximum(1.0, smallest_dp(system, job, start, floor, limit))
+            )
+            bound = least_of_any(system, job, start, floor)
+            order = np.argsort(bound, kind="stable")
+            at, size = 0, FIRST
+        is_first = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey(Evaluated):
+    """All plans of a space, each with its largest legal dp, then the smaller degrees that may be the best, or as near to it as was asked."""
+
+    whole: Whole
+
+    @property
+    def best(self) -> int | None:
+        """The fastest plan that fits; of equals the one with less memory, then the first."""
+        first = _fastest(self.seconds_per_token, self.need_B, self.fits, 1)
+        return int(first[0]) if len(first) else None
+
+    def best_of(self, name: str, value: float) -> tuple[Plan, float, float] | None:
+        """(plan, bytes per device, seconds per token) of the fastest plan that fits with that value of a field; None where none fits."""
+        leaders = Leaders(self.whole, 1)
+        for _ in _contenders(self.whole, leaders, self.whole.fits & (getattr(self.whole.space.plans, name) == value)):
+            pass
+        for row in leaders.rows:
+            plan = replace(self.whole.space.plans.plan(int(row)), dp=int(leaders.dp[row]))
+            return plan, float(leaders.need_B[row]), float(leaders.seconds_per_token[row])
+        return None
+
+
+def survey(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None,
+           within: float = 0.0) -> Survey:  # fmt: skip
+    """Memory and time of all plans of the space, with every dp that may be within that share of the best. Raises UserError (exit 3) when no plan is legal."""
+    whole = _of_space(model, system, job, legal_plans(model, system, job, fixed))
+    plans = whole.space.plans
+    parts = [
+        Evaluated(
+            plans=plans,
+            row=np.arange(len(plans)),
+            need_B=whole.need_B,
+            fits=whole.fits,
+            seconds_per_token=step_s_per_token(model, system, job, plans),
+        )
+    ]
+    for found in _contenders(whole, Leaders(whole, 1), whole.fits, within=within):
+        new = found.plans.dp < plans.dp[found.row]
+        parts.append(
+            Evaluated(
+                plans=found.plans.take(new),
+                row=found.row[new],
+                need_B=found.need_B[new],
+                fits=found.fits[new],
+                seconds_per_token=found.seconds_per_token[new],
+            )
+        )
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("row", "need_B", "fits", "seconds_per_token")
+    }
+    return Survey(plans=Plans.joined([part.plans for part in parts]), whole=whole, **columns)
+
+
+def _fastest(
+    per_token: NDArray[np.float64], need_B: NDArray[np.float64], fits: NDArray[np.bool_], top: int
+) -> NDArray[np.intp]:
+    """The `top` fastest of those that fit, best first; of equals those with less memory, then the first."""
+    runners = np.flatnonzero(fits & np.isfinite(per_token))
+    if len(runners) > top:
+        limit = np.partition(per_token[runners], top - 1)[top - 1]
+        runners = runners[per_token[runners] <= limit]
+    return runners[np.lexsort((need_B[runners], per_token[runners]))][:top]
+
+
+def memory(
+    model: Model, system: System, job: TrainJob, plans: Plans
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, NDArray[np.float64]]]:
+    """(bytes per device, whether that and what lives in the host's memory fit, the bytes by category) of every plan, in chunks."""
+    need, fits = np.empty(len(plans)), np.empty(len(plans), dtype=bool)
+    categories = {name: np.empty(len(plans)) for name in CATEGORIES}
+    for lo in range(0, len(plans), CHUNK):
+        rows = slice(lo, lo + CHUNK)
+        part = plans.rows(lo, lo + CHUNK)
+        g = micro_batches(job, part)
+        found = memory_B(model, system, job, part, g)
+        for name, column in categories.items():
+            column[rows] = found[name]
+        need[rows] = reduce(np.add, found.values())
+        fits[rows] = need[rows] <= system.hbm_usable_B
+        if np.any(part.offload > 0):
+            fits[rows] &= host_memory_B(model, system, job, part, g) <= system.host_B
+    return need, fits, categories
+
+
+def step_s_per_token(model: Model, system: System, job: TrainJob, plans: Plans) -> NDArray[np.float64]:
+    """Seconds per token of every plan, in chunks."""
+    out = np.empty(len(plans))
+    for lo in range(0, len(plans), CHUNK):
+        step = step_time(model, system, job, plans.rows(lo, lo + CHUNK))
+        out[lo : lo + CHUNK] = step.total_s / step.tokens
+    return out

@@ -1,0 +1,133 @@
+"""Uncertain facts at the ends of their ranges, all in one system: numbers that differ become columns, and one evaluation of a step gives all moves.
+
+A fact that changes something a formula branches on, and not only a number that it computes with, is evaluated by itself (`BRANCHES`). What is stacked depends on
+the facts and the machine, not on the job or the number of chips, and is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.models.model import Model
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.training.step import step_time
+
+BRANCHES = ("gemm_units", "unfused_attention", "unfused_encoder", "moe_capacity", "name", "paths")
+"""Fields that decide which formula is taken."""
+
+Moves = tuple[tuple[str, float, float], ...]
+
+
+class _Differs(Exception):
+    """Two systems differ in more than numbers."""
+
+
+def stack(systems: Sequence[System]) -> System:
+    """One system whose numbers that differ are columns of shape [k, 1], one row a system. Raises `_Differs` where something else differs."""
+    return _stack(systems)  # type: ignore[no-any-return]
+
+
+def _stack(values: Sequence[Any], name: str = "") -> Any:
+    first = values[0]
+    if all(v == first for v in values):
+        return first
+    if name in BRANCHES or any(type(v) is not type(first) for v in values):
+        raise _Differs(name)
+    if isinstance(first, float):
+        return np.array(values)[:, None]
+    if is_dataclass(first):
+        return replace(first, **{f.name: _stack([getattr(v, f.name) for v in values], f.name) for f in fields(first)})  # type: ignore[type-var]
+    if isinstance(first, Mapping) and all(v.keys() == first.keys() for v in values):
+        return {key: _stack([v[key] for v in values], key) for key in first}
+    if isinstance(first, tuple) and all(len(v) == len(first) for v in values):
+        return tuple(map(_stack, zip(*values, strict=True)))
+    raise _Differs(name)
+
+
+def _alike(one: System, other: System) -> bool:
+    """Whether a step takes the same time on both: they differ in no more than how many chips the network can join."""
+
+    def unbounded(system: System) -> System:
+        levels = tuple(replace(x, devices=0) if x.is_network else x for x in system.levels)
+        return replace(system, max_chips=0, levels=levels)
+
+    return unbounded(one) == unbounded(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """moved: (fact path, is its high end) of each row of `stacked`, whose row 0 is the system as it is; alone: those that do not stack, each with its system."""
+
+    stacked: System
+    moved: tuple[tuple[str, bool], ...]
+    alone: tuple[tuple[str, bool, System], ...]
+
+
+@lru_cache(maxsize=32)
+def ends(facts: Facts, system_id: str, stack_name: str | None) -> Ends:
+    """Every fact of a system with a range, at both ends that differ from its value. Training constants of grade C were fitted to measured steps: their error is
+    in the residual and is not counted twice."""
+    base = resolve(facts, system_id, stack=stack_name)
+    rows, moved, alone = [base], [], []
+    for path, fact in {
+        f.path: f for f in map(facts.fact, base.paths.values())
+    }.items():  # several paths may refer to one fact
+        fitted = path.startswith("training.") and fact.grade == "C"
+        if fitted or fact.low is None or fact.high is None or fact.low == fact.high:
+            continue
+        for is_high, value in enumerate((fact.low, fact.high)):
+            if value == fact.value:
+                continue
+            system = replace(
+                resolve(facts.with_values({path: value}), system_id, stack=stack_name),
+                paths=base.paths,
+                is_estimated=base.is_estimated,
+            )
+            if _alike(base, system):
+                continue
+            try:
+                stack([base, system])
+            except _Differs:
+                alone.append((path, bool(is_high), system))
+            else:
+                rows.append(system)
+                moved.append((path, bool(is_high)))
+    return Ends(stack(rows), tuple(moved), tuple(alone))
+
+
+def moves(
+    model: Model,
+    job: TrainJob,
+    plan: Plan,
+    *,
+    facts: Facts,
+    system_id: str,
+    chips: int,
+    stack_name: str | None,
+    least: float = 1e-4,
+) -> Moves:
+    """(fact path, change of ln seconds per token at its low end, at its high end) of a fixed plan, largest first; changes below `least` are left out."""
+    found = ends(facts, system_id, stack_name)
+    plans = Plans.of([plan])
+
+    def log_times(system: System) -> list[float]:
+        step = step_time(model, replace(system, chips=chips), job, plans)
+        return [math.log(x) for x in np.ravel(step.total_s / step.tokens)]  # a column only where a row moves it
+
+    times = log_times(found.stacked)
+    times = times * (1 + len(found.moved)) if len(times) == 1 else times
+    change: dict[str, list[float]] = {}
+    for (path, is_high), time in zip(found.moved, times[1:], strict=True):
+        change.setdefault(path, [0.0, 0.0])[is_high] = time - times[0]
+    for path, is_high, system in found.alone:
+        change.setdefault(path, [0.0, 0.0])[is_high] = log_times(system)[0] - times[0]
+    out = [(path, low, high) for path, (low, high) in change.items() if max(abs(low), abs(high)) > least]
+    return tuple(sorted(out, key=lambda item: -max(abs(item[1]), abs(item[2]))))

@@ -1,6 +1,0 @@
-"""Models: what is computed. `load` turns a built-in name, a `config.json` or a directory into a `Model`."""
-
-from mowich.workloads.builtin import load, names
-from mowich.workloads.model import Attention, Layer, Mlp, Model, Moe, Recurrent
-
-__all__ = ["Attention", "Layer", "Mlp", "Model", "Moe", "Recurrent", "load", "names"]
