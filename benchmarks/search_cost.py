@@ -1,8 +1,10 @@
-"""What a search costs against the number of chips, 64 to 1,000,000: python benchmarks/search_cost.py [--svg docs/search-cost.svg]
+"""What a search costs against the number of chips, 64 to 1,000,000: python benchmarks/search_cost.py [--svg
+docs/search-cost.svg]
 
-One system whose fabric reaches a million chips, two models, weak scaling (one sequence per chip, so that larger clusters have more to spread).
-CPU seconds of one process, least of three; also the plans evaluated, which is what the cost follows. The exponent is the slope of ln cost over
-ln log2(chips): below 2 the cost is less than quadratic in the logarithm of the chips.
+One system whose fabric reaches a million chips, two models, weak scaling (one sequence per chip, so that larger
+clusters have more to spread). CPU seconds of one process, least of three; also the plans evaluated, which is what the
+cost follows. The exponent is the slope of ln cost over ln log2(chips): below 2 the cost is less than quadratic in the
+logarithm of the chips.
 """
 
 from __future__ import annotations
@@ -53,27 +55,49 @@ def svg(series: dict[str, list[tuple[int, int, float]]]) -> str:
     x0, x1 = np.log2(CHIPS[0]), np.log2(CHIPS[-1])
 
     def at(chips: float, seconds: float) -> tuple[float, float]:
-        return (left + (np.log2(chips) - x0) / (x1 - x0) * (width - left - 20), height - bottom - seconds / most * (height - bottom - top))  # fmt: skip
+        return (
+            left + (np.log2(chips) - x0) / (x1 - x0) * (width - left - 20),
+            height - bottom - seconds / most * (height - bottom - top),
+        )
 
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="11">',
-           f'<rect width="{width}" height="{height}" fill="white"/>']  # fmt: skip
+    out = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"'
+            ' font-size="11">'
+        ),
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
     for chips in CHIPS:
         x, y = at(chips, 0)
-        out.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{y:.1f}" stroke="#ddd"/><text x="{x - 14:.1f}" y="{y + 15:.1f}">{chips:,}</text>')  # fmt: skip
+        out.append(
+            f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{y:.1f}" stroke="#ddd"/><text x="{x - 14:.1f}"'
+            f' y="{y + 15:.1f}">{chips:,}</text>'
+        )
     for i in range(5):
         value = most * i / 4
         _, y = at(CHIPS[0], value)
-        out.append(f'<line x1="{left}" y1="{y:.1f}" x2="{width - 20}" y2="{y:.1f}" stroke="#eee"/><text x="6" y="{y + 4:.1f}">{value * 1e3:.0f} ms</text>')  # fmt: skip
+        out.append(
+            f'<line x1="{left}" y1="{y:.1f}" x2="{width - 20}" y2="{y:.1f}" stroke="#eee"/><text x="6"'
+            f' y="{y + 4:.1f}">{value * 1e3:.0f} ms</text>'
+        )
     for (name, rows), colour in zip(series.items(), ("#4e79a7", "#e15759"), strict=False):
         line = " ".join("{:.1f},{:.1f}".format(*at(c, s)) for c, _, s in rows)
-        bound = " ".join("{:.1f},{:.1f}".format(*at(c, min(most, rows[0][2] * (np.log2(c) / x0) ** 2))) for c, _, _ in rows)  # fmt: skip
-        out += [f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>', f'<polyline points="{bound}" fill="none" stroke="{colour}" stroke-dasharray="4 4"/>']  # fmt: skip
+        bound = " ".join(
+            "{:.1f},{:.1f}".format(*at(c, min(most, rows[0][2] * (np.log2(c) / x0) ** 2))) for c, _, _ in rows
+        )
+        out += [
+            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>',
+            f'<polyline points="{bound}" fill="none" stroke="{colour}" stroke-dasharray="4 4"/>',
+        ]
         for chips, _, seconds in rows:
             x, y = at(chips, seconds)
             out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
         x, y = at(*[rows[-1][k] for k in (0, 2)])
         out.append(f'<text x="{x - 150:.1f}" y="{y - 8:.1f}" fill="{colour}">{name}</text>')
-    out.append(f'<text x="{width / 2 - 120:.0f}" y="{height - 6}">chips (logarithmic); dashed: quadratic in log chips</text></svg>')  # fmt: skip
+    out.append(
+        f'<text x="{width / 2 - 120:.0f}" y="{height - 6}">chips (logarithmic); dashed: quadratic in log'
+        " chips</text></svg>"
+    )
     return "\n".join(out) + "\n"
 
 

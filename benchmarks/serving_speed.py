@@ -2,10 +2,11 @@
 
     python benchmarks/serving_speed.py [--python PYTHON_WITH_AICONFIGURATOR]
 
-Searches, both programs in fresh processes, processor time of the whole process (import included): Llama-3.1-70B and DeepSeek-V3 on 32 H200, ISL 4000,
-OSL 1000, TTFT 2 s, TPOT 30 ms. AIConfigurator (PyPI `aiconfigurator`, 0.12.0 when this was written) is skipped where the given interpreter lacks it.
-Distinct worker configurations: (plan, batch) points that were evaluated; AIConfigurator's 476 and 3,811 were counted by a study of its sweep and are not counted
-again here. Traffic: Llama-2-70B on four A100 at 2 requests/s, lengths of chat (median 1,000 in and 200 out).
+Searches, both programs in fresh processes, processor time of the whole process (import included): Llama-3.1-70B and
+DeepSeek-V3 on 32 H200, ISL 4000, OSL 1000, TTFT 2 s, TPOT 30 ms. AIConfigurator (PyPI `aiconfigurator`, 0.12.0 when
+this was written) is skipped where the given interpreter lacks it. Distinct worker configurations: (plan, batch) points
+that were evaluated; AIConfigurator's 476 and 3,811 were counted by a study of its sweep and are not counted again here.
+Traffic: Llama-2-70B on four A100 at 2 requests/s, lengths of chat (median 1,000 in and 200 out).
 """
 
 from __future__ import annotations
@@ -54,21 +55,72 @@ def main() -> int:
         print("aiconfigurator is not installed there: its side is skipped")
     for ours, theirs, extra, points in SEARCHES:
         run = "import sys; from mowich import cli; sys.exit(cli.run(sys.argv[1:]))"
-        seconds, wall, done = cpu([sys.executable, "-c", run, "plan", ours, "--serve", "--on", "h200:32", "--isl", "4000", "--osl", "1000",
-                                   "--ttft", "2 s", "--tpot", "30 ms", "--engine", "trtllm", "--json", *extra])  # fmt: skip
+        seconds, wall, done = cpu(
+            [
+                sys.executable,
+                "-c",
+                run,
+                "plan",
+                ours,
+                "--serve",
+                "--on",
+                "h200:32",
+                "--isl",
+                "4000",
+                "--osl",
+                "1000",
+                "--ttft",
+                "2 s",
+                "--tpot",
+                "30 ms",
+                "--engine",
+                "trtllm",
+                "--json",
+                *extra,
+            ]
+        )
         answer = json.loads(done.stdout)
         best = answer["plans"][0]
-        print(f"{ours}: mowich {seconds:.2f} s of processor time ({wall:.2f} s wall), {answer['points']} distinct worker points, {answer['evaluated']} with pairs; "
-              f"best {best['tokens_per_s_per_chip']['value']:.0f} tokens/s/chip")  # fmt: skip
+        print(
+            f"{ours}: mowich {seconds:.2f} s of processor time ({wall:.2f} s wall), {answer['points']} distinct worker"
+            f" points, {answer['evaluated']} with pairs; best"
+            f" {best['tokens_per_s_per_chip']['value']:.0f} tokens/s/chip"
+        )
         if has:
             with tempfile.TemporaryDirectory() as folder:
-                slow, wall, done = cpu([options.python, "-m", "aiconfigurator.main", "cli", "default", "--model-path", theirs, "--total-gpus", "32", "--system",
-                                        "h200_sxm", "--backend", "trtllm", "--isl", "4000", "--osl", "1000", "--ttft", "2000", "--tpot", "30", "--save-dir", folder])  # fmt: skip
+                slow, wall, done = cpu(
+                    [
+                        options.python,
+                        "-m",
+                        "aiconfigurator.main",
+                        "cli",
+                        "default",
+                        "--model-path",
+                        theirs,
+                        "--total-gpus",
+                        "32",
+                        "--system",
+                        "h200_sxm",
+                        "--backend",
+                        "trtllm",
+                        "--isl",
+                        "4000",
+                        "--osl",
+                        "1000",
+                        "--ttft",
+                        "2000",
+                        "--tpot",
+                        "30",
+                        "--save-dir",
+                        folder,
+                    ]
+                )
             if done.returncode:
                 print(f"  aiconfigurator failed: {(done.stderr or done.stdout).strip().splitlines()[-1][:200]}")
             else:
                 print(
-                    f"  aiconfigurator {slow:.2f} s ({wall:.2f} s wall), {points} distinct worker points: {slow / seconds:.0f} times ours"
+                    f"  aiconfigurator {slow:.2f} s ({wall:.2f} s wall), {points} distinct worker points:"
+                    f" {slow / seconds:.0f} times ours"
                 )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "traffic.yaml"
@@ -78,7 +130,8 @@ def main() -> int:
 
         result = traffic(path, load())
         print(
-            f"traffic: {result.requests / result.seconds:.0f} requests per processor second ({result.events} events, busy {result.utilisation:.0%})"
+            f"traffic: {result.requests / result.seconds:.0f} requests per processor second ({result.events} events,"
+            f" busy {result.utilisation:.0%})"
         )
     return 0
 

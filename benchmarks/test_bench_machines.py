@@ -1,5 +1,5 @@
-"""Speed of fabrics, faults and long runs. Targets: an all-reduce over a million chips in 10 ms on every fabric; a failed link, or an all-to-all of 144, in 1 s;
-90 days on a million chips a thousand times in 10 s on one core."""
+"""Speed of fabrics, faults and long runs. Targets: an all-reduce over a million chips in 10 ms on every fabric; a
+failed link, or an all-to-all of 144, in 1 s; 90 days on a million chips a thousand times in 10 s on one core."""
 
 from __future__ import annotations
 

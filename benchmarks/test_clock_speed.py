@@ -1,7 +1,8 @@
 """Speed of the clock: instructions scheduled per second beside the front end, and that the cost grows linearly.
 
-`pytest benchmarks/test_clock_speed.py -s` prints the figures and checks the limits. `CLOCK_LARGEST=10000000` adds the largest trace (about
-8 GB of memory and some minutes). Times are of the process, best of two, so that a busy machine does not fail it.
+`pytest benchmarks/test_clock_speed.py -s` prints the figures and checks the limits. `CLOCK_LARGEST=10000000` adds the
+largest trace (about 8 GB of memory and some minutes). Times are of the process, best of two, so that a busy machine
+does not fail it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """How fast fleets solve: 20 workloads x 8 systems x 12 periods, the size of a large planning exercise. `make bench`.
 
-The problem is drawn at random with a fixed seed: serving, training, batch and RL in turn, buying and renting, one capped site, three stacks.
+The problem is drawn at random with a fixed seed: serving, training, batch and RL in turn, buying and renting, one
+capped site, three stacks.
 """
 
 from __future__ import annotations
@@ -60,12 +61,39 @@ def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tupl
         system = resolve(known, name, chips=None)
         price = rng.uniform(1, 4)
         chips = system.chips_per_unit if system.chips_per_unit < 200 else 64
-        buy = Offer(system=name, kind="buy", site="iowa", price=about(price * chips * 8766 * 2.2, 1.2, "USD"), price_label="drawn", term=16,
-                    supply=np.full(periods, float(rng.integers(5, 60)) * 64 // chips), delay=int(rng.integers(0, 3)))  # fmt: skip
-        rent = Offer(system=name, kind="rent", site=CLOUD, price=about(price / 3600, 1.2, RATE), price_label="drawn", term=int(rng.choice([1, 4])),
-                     supply=np.full(periods, 40.0 * 64 // chips), delay=0)  # fmt: skip
-        choices.append(Choice(name=name, system=system, stack=STACKS[system.vendor], unit_chips=chips, power_W=exact(rng.uniform(500, 2000), "W"), have={},
-                              committed=np.zeros(periods), committed_price=exact(0.0, RATE), offers=(buy, rent)))  # fmt: skip
+        buy = Offer(
+            system=name,
+            kind="buy",
+            site="iowa",
+            price=about(price * chips * 8766 * 2.2, 1.2, "USD"),
+            price_label="drawn",
+            term=16,
+            supply=np.full(periods, float(rng.integers(5, 60)) * 64 // chips),
+            delay=int(rng.integers(0, 3)),
+        )
+        rent = Offer(
+            system=name,
+            kind="rent",
+            site=CLOUD,
+            price=about(price / 3600, 1.2, RATE),
+            price_label="drawn",
+            term=int(rng.choice([1, 4])),
+            supply=np.full(periods, 40.0 * 64 // chips),
+            delay=0,
+        )
+        choices.append(
+            Choice(
+                name=name,
+                system=system,
+                stack=STACKS[system.vendor],
+                unit_chips=chips,
+                power_W=exact(rng.uniform(500, 2000), "W"),
+                have={},
+                committed=np.zeros(periods),
+                committed_price=exact(0.0, RATE),
+                offers=(buy, rent),
+            )
+        )
     works, speeds = [], {}
     for i in range(workloads):
         name, kind = f"w{i}", ("train", "serve", "batch", "rl")[i % 4]
@@ -95,16 +123,42 @@ def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tupl
             )
         else:
             tasks = (Task(name=name, workload=name, kind=kind, tokens=tokens, tokens_per_s=none, ask={}),)
-        works.append(Workload(name=name, kind=kind, tasks=tasks, first=first, last=last, one_system=i % 8 == 0, systems=(),
-                              porting_usd={k: rng.uniform(1e6, 1e7) for k in ("neuron", "tpu", "cuda")}, max_chips=0.0))  # fmt: skip
+        works.append(
+            Workload(
+                name=name,
+                kind=kind,
+                tasks=tasks,
+                first=first,
+                last=last,
+                one_system=i % 8 == 0,
+                systems=(),
+                porting_usd={k: rng.uniform(1e6, 1e7) for k in ("neuron", "tpu", "cuda")},
+                max_chips=0.0,
+            )
+        )
         for task in tasks:
             for system_name in SYSTEMS:
                 speed = 1000 * rng.uniform(0.5, 2.5)
                 runs = rng.random() > 0.1
-                speeds[task.name, system_name] = Rate(task=task.name, system=system_name, tokens_per_s_per_chip=about(speed, 1.5, "1/s") if runs else unknown("1/s", "does not fit"))  # fmt: skip
-    problem = Problem(name="large", labels=tuple(f"p{i}" for i in range(periods)), length_s=quarter, periods_per_year=4, workloads=tuple(works), choices=tuple(choices),
-                      sites=(site("iowa", 60e6 * workloads / 4), site(CLOUD, np.inf)), budget_usd=np.inf, budget_per_period=np.full(periods, np.inf), stack_usd=2e6,
-                      discount=0.08, goals=GOALS)  # fmt: skip
+                speeds[task.name, system_name] = Rate(
+                    task=task.name,
+                    system=system_name,
+                    tokens_per_s_per_chip=about(speed, 1.5, "1/s") if runs else unknown("1/s", "does not fit"),
+                )
+    problem = Problem(
+        name="large",
+        labels=tuple(f"p{i}" for i in range(periods)),
+        length_s=quarter,
+        periods_per_year=4,
+        workloads=tuple(works),
+        choices=tuple(choices),
+        sites=(site("iowa", 60e6 * workloads / 4), site(CLOUD, np.inf)),
+        budget_usd=np.inf,
+        budget_per_period=np.full(periods, np.inf),
+        stack_usd=2e6,
+        discount=0.08,
+        goals=GOALS,
+    )
     return problem, speeds
 
 

@@ -1,8 +1,9 @@
-"""Speed and size of the simulated NeuronCore: overhead of an instruction, a tiled matrix product against NumPy, 144 ranks in memory.
+"""Speed and size of the simulated NeuronCore: overhead of an instruction, a tiled matrix product against NumPy, 144
+ranks in memory.
 
 `pytest benchmarks -s` prints the figures and checks the limits. BLAS must run on one thread:
-set OPENBLAS_NUM_THREADS=1 (and OMP_NUM_THREADS, MKL_NUM_THREADS) before Python starts. A limit is judged on the best of a few rounds
-in one process, in processor time, so that a busy machine does not fail it.
+set OPENBLAS_NUM_THREADS=1 (and OMP_NUM_THREADS, MKL_NUM_THREADS) before Python starts. A limit is judged on the best of
+a few rounds in one process, in processor time, so that a busy machine does not fail it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ MOST_US = 30.0
 LEAST_RATIO = 1 / 3
 """Smallest speed of the 4096 x 4096 x 4096 kernel over NumPy's float32 product."""
 REPEAT, ROUNDS = 250, 40
-"""Instructions of a round, and rounds, the best of which counts: short ones, so that some of them fall into quiet moments of a busy machine."""
+"""Instructions of a round, and rounds, the best of which counts: short ones, so that some of them fall into quiet
+moments of a busy machine."""
 RANKS, MOST_GB = 144, 6.0
 """Ranks of one core each in one process, and the memory that they may take."""
 
@@ -81,7 +83,10 @@ def _matmul(a: Any, b: Any, p: Any) -> None:
     nisa.nc_matmul(dst=p, stationary=a, moving=a, accumulate=False)
 
 
-INSTRUCTIONS = {f.__name__.strip("_"): f for f in (_copy, _tensor_tensor, _tensor_scalar, _sliced, _activation, _reduce, _dma, _matmul)}  # fmt: skip
+INSTRUCTIONS = {
+    f.__name__.strip("_"): f
+    for f in (_copy, _tensor_tensor, _tensor_scalar, _sliced, _activation, _reduce, _dma, _matmul)
+}
 
 
 def overhead_us(name: str, record: bool = True) -> float:
@@ -109,7 +114,8 @@ def test_overhead_of_an_instruction(name: str, record_property: Callable[[str, o
     us = overhead_us(name)
     record_property("us_per_instruction", us)
     print(
-        f"{name}: {us:.1f} us per instruction, checks and trace on; {overhead_us(name, record=False):.1f} us without trace"
+        f"{name}: {us:.1f} us per instruction, checks and trace on; {overhead_us(name, record=False):.1f} us without"
+        " trace"
     )
     assert us <= MOST_US
 

@@ -19,8 +19,21 @@ from mowich.training.search import search
 SLACK = 2.5
 """Machines of continuous integration are slower and shared."""
 
-DEMO = ("compare", "deepseek-v3", "--train", "--tokens", "15T", "--seq", "4096", "--batch", "16384seqs",
-        "--on", "trn2,trn3,trn3-gen1,trn4,ironwood,gb300", "--chips", "16384")  # fmt: skip
+DEMO = (
+    "compare",
+    "deepseek-v3",
+    "--train",
+    "--tokens",
+    "15T",
+    "--seq",
+    "4096",
+    "--batch",
+    "16384seqs",
+    "--on",
+    "trn2,trn3,trn3-gen1,trn4,ironwood,gb300",
+    "--chips",
+    "16384",
+)
 
 
 def process(*args: str) -> None:
@@ -45,7 +58,21 @@ def test_compare_six_systems_process(benchmark: Any) -> None:
 
 
 def test_compare_two_dense_process(benchmark: Any) -> None:
-    args = ("compare", "llama-3.1-70b", "--train", "--tokens", "1T", "--seq", "8192", "--batch", "1024seqs", "--on", "trn3,gb300", "--chips", "1024")  # fmt: skip
+    args = (
+        "compare",
+        "llama-3.1-70b",
+        "--train",
+        "--tokens",
+        "1T",
+        "--seq",
+        "8192",
+        "--batch",
+        "1024seqs",
+        "--on",
+        "trn3,gb300",
+        "--chips",
+        "1024",
+    )
     timed(benchmark, lambda: process(*args), rounds=5, limit_s=2.0)
 
 

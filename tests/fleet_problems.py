@@ -27,8 +27,19 @@ def site(name: str, periods: int, *, cap_W: float = np.inf, usd_per_J: float = 0
     )
 
 
-def offer(system: str, kind: str, usd: float, periods: int, *, supply: float = np.inf, term: int = 1, delay: int = 0, where: str = CLOUD, low: float | None = None,
-          high: float | None = None) -> Offer:  # fmt: skip
+def offer(
+    system: str,
+    kind: str,
+    usd: float,
+    periods: int,
+    *,
+    supply: float = np.inf,
+    term: int = 1,
+    delay: int = 0,
+    where: str = CLOUD,
+    low: float | None = None,
+    high: float | None = None,
+) -> Offer:
     """usd: per unit to buy; per unit and period to rent."""
     scale = 1.0 if kind == "buy" else 1 / LENGTH_S
     unit = "USD" if kind == "buy" else RATE
@@ -53,8 +64,17 @@ def choice(
     """A system whose unit is one chip, so that units and chips are the same."""
     found = resolve(facts.load(), system, chips=None)
     there = {at: np.full(periods, have)} if have else {}
-    return Choice(name=system, system=found, stack=stack or system, unit_chips=1, power_W=exact(power_W, "W"), have=there, committed=np.zeros(periods),
-                  committed_price=exact(0.0, RATE), offers=offers)  # fmt: skip
+    return Choice(
+        name=system,
+        system=found,
+        stack=stack or system,
+        unit_chips=1,
+        power_W=exact(power_W, "W"),
+        have=there,
+        committed=np.zeros(periods),
+        committed_price=exact(0.0, RATE),
+        offers=offers,
+    )
 
 
 def serve(name: str, rate: Sequence[float], **more: object) -> Workload:
@@ -77,8 +97,18 @@ def reinforce(name: str, rollouts: float, updates: float, periods: int) -> Workl
     return workload(name, "rl", tasks, 0, periods - 1)
 
 
-def workload(name: str, kind: str, tasks: tuple[Task, ...], first: int, last: int, *, one_system: bool = False, porting: Mapping[str, float] | None = None,
-             max_chips: float = 0.0, systems: tuple[str, ...] = ()) -> Workload:  # fmt: skip
+def workload(
+    name: str,
+    kind: str,
+    tasks: tuple[Task, ...],
+    first: int,
+    last: int,
+    *,
+    one_system: bool = False,
+    porting: Mapping[str, float] | None = None,
+    max_chips: float = 0.0,
+    systems: tuple[str, ...] = (),
+) -> Workload:
     return Workload(
         name=name,
         kind=kind,
@@ -101,17 +131,34 @@ def problem(
     budget: float = np.inf,
     stack_usd: float = 0.0,
 ) -> Problem:
-    return Problem(name="test", labels=tuple(f"p{i}" for i in range(periods)), length_s=LENGTH_S, periods_per_year=4, workloads=tuple(workloads), choices=tuple(choices),
-                   sites=(*sites, site(CLOUD, periods)), budget_usd=budget, budget_per_period=np.full(periods, np.inf), stack_usd=stack_usd, discount=0.0, goals=GOALS)  # fmt: skip
+    return Problem(
+        name="test",
+        labels=tuple(f"p{i}" for i in range(periods)),
+        length_s=LENGTH_S,
+        periods_per_year=4,
+        workloads=tuple(workloads),
+        choices=tuple(choices),
+        sites=(*sites, site(CLOUD, periods)),
+        budget_usd=budget,
+        budget_per_period=np.full(periods, np.inf),
+        stack_usd=stack_usd,
+        discount=0.0,
+        goals=GOALS,
+    )
 
 
 def speeds(table: Mapping[tuple[str, str], float | None], spread: float = 1.0) -> Rates:
     """(task, system) -> tokens per second and chip; None where it does not run."""
     return {
-        key: Rate(task=key[0], system=key[1], tokens_per_s_per_chip=unknown("1/s", "does not fit") if v is None
-                  else Estimate(value=float(v), unit="1/s", low=v / spread, high=v * spread))
+        key: Rate(
+            task=key[0],
+            system=key[1],
+            tokens_per_s_per_chip=unknown("1/s", "does not fit")
+            if v is None
+            else Estimate(value=float(v), unit="1/s", low=v / spread, high=v * spread),
+        )
         for key, v in table.items()
-    }  # fmt: skip
+    }
 
 
 def random_problem(
@@ -121,10 +168,29 @@ def random_problem(
     names = ("trn2", "h100", "ironwood", "gb300", "h200", "b200", "trn3-gen2", "tpu-v6e")[:systems]
     home = site("home", periods, cap_W=float(rng.integers(3, 9)) * 1000 if capped else np.inf, usd_per_J=1e-9)
     choices = [
-        choice(n, periods, offer(n, "buy", float(rng.integers(5, 30)), periods, term=2 * periods, where="home", supply=float(rng.integers(1, 4))),
-               offer(n, "rent", float(rng.integers(2, 20)), periods, term=int(rng.integers(1, 3)), supply=float(rng.integers(1, 4))))
+        choice(
+            n,
+            periods,
+            offer(
+                n,
+                "buy",
+                float(rng.integers(5, 30)),
+                periods,
+                term=2 * periods,
+                where="home",
+                supply=float(rng.integers(1, 4)),
+            ),
+            offer(
+                n,
+                "rent",
+                float(rng.integers(2, 20)),
+                periods,
+                term=int(rng.integers(1, 3)),
+                supply=float(rng.integers(1, 4)),
+            ),
+        )
         for n in names
-    ]  # fmt: skip
+    ]
     works, table = [], {}
     for i in range(tasks):
         porting = {n: float(rng.integers(0, 5)) for n in names}

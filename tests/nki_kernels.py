@@ -1,4 +1,5 @@
-"""Kernels for the fuzzers: settings, random arrays of any format, NumPy's casts, comparison bit by bit, and tiles in and out."""
+"""Kernels for the fuzzers: settings, random arrays of any format, NumPy's casts, comparison bit by bit, and tiles in
+and out."""
 
 from __future__ import annotations
 

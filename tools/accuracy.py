@@ -1,4 +1,5 @@
-"""Writes docs/accuracy.md and facts/published/left_out.json: how far the model is from the published training steps that ship.
+"""Writes docs/accuracy.md and facts/published/left_out.json: how far the model is from the published training steps
+that ship.
 
 Run by `make accuracy`. The page is generated so that it cannot drift from the code; nothing is fitted here.
 """
@@ -62,7 +63,8 @@ TARGETS = {
     "dense TPU": (10, 25),
     "Trn1 LLM": (20, 40),
 }
-"""Median and p90 of the error, in per cent, that were set for rows of groups left out; of sources left out: 12 and 40 over all."""
+"""Median and p90 of the error, in per cent, that were set for rows of groups left out; of sources left out: 12 and 40
+over all."""
 
 
 def left_out(result: Validation) -> list[str]:
@@ -89,7 +91,10 @@ def left_out(result: Validation) -> list[str]:
     return [
         *lines,
         "",
-        "Median / 90th percentile of the error, in per cent. Over all rows with whole sources left out the target was 12 / 40.",
+        (
+            "Median / 90th percentile of the error, in per cent. Over all rows with whole sources left out the target"
+            " was 12 / 40."
+        ),
     ]
 
 
@@ -109,13 +114,23 @@ def figures(result: Validation) -> list[dict[str, object]]:
     for kind, words in LEFT_OUT.items():
         e = np.expm1(np.abs(np.array([float(row[f"error_{kind}"]) for row in held])))
         inside = float(np.mean([int(row[f"inside_{kind}"]) for row in held]))
-        out.append({"work": "training", "what": "time of a step", **words, "rows": len(held), "median": round(float(np.median(e)), 6),
-                    "p90": round(float(np.quantile(e, 0.9)), 6), "in_range": round(inside, 6)})  # fmt: skip
+        out.append(
+            {
+                "work": "training",
+                "what": "time of a step",
+                **words,
+                "rows": len(held),
+                "median": round(float(np.median(e)), 6),
+                "p90": round(float(np.quantile(e, 0.9)), 6),
+                "in_range": round(inside, 6),
+            }
+        )
     return out
 
 
 def kept(work: str, entries: list[dict[str, object]]) -> str:
-    """The file that ships with the entries of one kind of work put into it; text, web page and README tell its figures."""
+    """The file that ships with the entries of one kind of work put into it; text, web page and README tell its
+    figures."""
     others = [e for e in json.loads(left_out_file().read_text(encoding="utf-8")) if e["work"] != work]
     found = sorted([*others, *entries], key=lambda e: str(e["work"]), reverse=True)  # training, then serving
     return "[\n" + ",\n".join(f" {json.dumps(e)}" for e in found) + "\n]\n"
@@ -134,8 +149,16 @@ def percent(value: float | None, *, signed: bool = False) -> str:
 
 def line(name: str, s: Summary) -> str:
     """One row of a table."""
-    cells = (name, str(s.n), str(s.unsupported), percent(s.median_abs_error), percent(s.mean_abs_error), percent(s.p90_abs_error),
-             percent(s.bias, signed=True), percent(s.interval_coverage))  # fmt: skip
+    cells = (
+        name,
+        str(s.n),
+        str(s.unsupported),
+        percent(s.median_abs_error),
+        percent(s.mean_abs_error),
+        percent(s.p90_abs_error),
+        percent(s.bias, signed=True),
+        percent(s.interval_coverage),
+    )
     return "| " + " | ".join(cells) + " |"
 
 
@@ -164,17 +187,36 @@ def group(result: Validation, key: Callable[[Result], str]) -> dict[str, list[Re
 def size(row: Result) -> str:
     """Chips of the run, in classes."""
     chips = row.case.system.chips if row.case else 0
-    return next(name for top, name in ((0, "refused"), (8, "1-8"), (64, "9-64"), (256, "65-256"), (1024, "257-1,024"),
-                                       (4096, "1,025-4,096"), (10**9, "above 4,096")) if chips <= top)  # fmt: skip
+    return next(
+        name
+        for top, name in (
+            (0, "refused"),
+            (8, "1-8"),
+            (64, "9-64"),
+            (256, "65-256"),
+            (1024, "257-1,024"),
+            (4096, "1,025-4,096"),
+            (10**9, "above 4,096"),
+        )
+        if chips <= top
+    )
 
 
 def page(result: Validation) -> str:
     """The whole page."""
     summary = result.summary()
     everything: Summary = summary["all"]
-    lines = [INTRODUCTION.format(path=result.path, facts=result.facts_hash), *left_out(result), BETWEEN, HEAD.format("rows of"), line("all", everything),
-             line("all of the plan stated", summary["fully_specified"]), line("do not fit by our memory model", summary["does_not_fit_memory"]),
-             line("all others", summary["fits_memory"]), NO_ROOM]  # fmt: skip
+    lines = [
+        INTRODUCTION.format(path=result.path, facts=result.facts_hash),
+        *left_out(result),
+        BETWEEN,
+        HEAD.format("rows of"),
+        line("all", everything),
+        line("all of the plan stated", summary["fully_specified"]),
+        line("do not fit by our memory model", summary["does_not_fit_memory"]),
+        line("all others", summary["fits_memory"]),
+        NO_ROOM,
+    ]
     lines += table("By chip", "chip", group(result, lambda r: r.chip))
     lines += table("By kind of run", "model and software", group(result, lambda r: r.kind))
     lines += table("By precision", "recipe", group(result, lambda r: r.case.plan.precision if r.case else "refused"))
@@ -191,13 +233,21 @@ def page(result: Validation) -> str:
     why = {
         row_id: entry["why"] for entry in yaml.safe_load(WORST.read_text(encoding="utf-8")) for row_id in entry["ids"]
     }
-    lines += ["", "## Largest errors", "", "The worst 20 rows, each looked into.", "",
-              "| row | chip | chips | model | plan | source | predicted / measured time | what is behind it |", "|--|--|--:|--|--|--|--:|--|"]  # fmt: skip
+    lines += [
+        "",
+        "## Largest errors",
+        "",
+        "The worst 20 rows, each looked into.",
+        "",
+        "| row | chip | chips | model | plan | source | predicted / measured time | what is behind it |",
+        "|--|--|--:|--|--|--|--:|--|",
+    ]
     for row in worst(result, 20):
         assert row.case is not None
         assert row.ratio is not None
         lines.append(
-            f"| {row.id} | {row.chip} | {row.case.system.chips} | {row.case.model.name} | {row.case.plan} | {row.source} | {row.ratio:.2f} | {why.get(row.id, 'not looked into')} |"
+            f"| {row.id} | {row.chip} | {row.case.system.chips} | {row.case.model.name} | {row.case.plan} |"
+            f" {row.source} | {row.ratio:.2f} | {why.get(row.id, 'not looked into')} |"
         )
     lines += [
         "",

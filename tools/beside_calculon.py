@@ -1,15 +1,19 @@
-"""Mowich beside Calculon, in one run: the same model, system and space; how fast each evaluates it and what each finds best.
+"""Mowich beside Calculon, in one run: the same model, system and space; how fast each evaluates it and what each finds
+best.
 
     CALCULON=../calculon python tools/beside_calculon.py [--sample 3000] [--top 300] [--json FILE]
 
-CALCULON is a checkout of github.com/calculon-ai/calculon (Apache-2.0); without it only Mowich runs. Calculon's logging is disabled, which makes it four to
-seven times faster than as shipped, so that the comparison is with its arithmetic. Times are CPU seconds of one process.
+CALCULON is a checkout of github.com/calculon-ai/calculon (Apache-2.0); without it only Mowich runs. Calculon's logging
+is disabled, which makes it four to seven times faster than as shipped, so that the comparison is with its arithmetic.
+Times are CPU seconds of one process.
 
-Calculon's options as columns of a plan: tensor, pipeline, data -> tp, pp, dp; interleaving -> vpp; recompute full, attn_only, none -> full, selective,
-none (the stack is megatron-2021, where selective recomputes the attention core); optimizer sharding -> zero 1 or 0; ar -> sp off; p2p_rs_ag -> sp
-off, pp_scatter; rs_ag -> sp; seq_par_ag_redo -> regather; overlap of tensor or data parallelism -> tp_overlap, dp_overlap ("ring" and "pipe" differ only
-in Calculon, which has a formula for each); offload of weights, activations, optimizer -> offload; network tier of each dimension -> order, that which
-puts the dimensions on the first tier inside the others. One value each in its search, and no column: fused activation, attention type.
+Calculon's options as columns of a plan: tensor, pipeline, data -> tp, pp, dp; interleaving -> vpp; recompute full,
+attn_only, none -> full, selective, none (the stack is megatron-2021, where selective recomputes the attention core);
+optimizer sharding -> zero 1 or 0; ar -> sp off; p2p_rs_ag -> sp off, pp_scatter; rs_ag -> sp; seq_par_ag_redo ->
+regather; overlap of tensor or data parallelism -> tp_overlap, dp_overlap ("ring" and "pipe" differ only in Calculon,
+which has a formula for each); offload of weights, activations, optimizer -> offload; network tier of each dimension ->
+order, that which puts the dimensions on the first tier inside the others. One value each in its search, and no column:
+fused activation, attention type.
 """
 
 from __future__ import annotations
@@ -46,7 +50,8 @@ HOST_B, HOST_BPS = 512 * 2**30, 32e9
 """The second memory tier of Calculon's A100 system file; our own facts give a GPU a third of that."""
 
 TIERS = {(0, 1, 1): 0, (0, 1, 0): 0, (0, 0, 1): 1, (1, 1, 0): 2, (1, 0, 1): 4, (1, 0, 0): 5, (0, 0, 0): 0, (1, 1, 1): 0}
-"""Network tier of (tensor, pipeline, data) -> order of ranks. All on the second tier has no counterpart: some dimension is always innermost."""
+"""Network tier of (tensor, pipeline, data) -> order of ranks. All on the second tier has no counterpart: some dimension
+is always innermost."""
 
 
 def divisors(n: int) -> list[int]:
@@ -67,8 +72,22 @@ def blocks(model: Model, num: int, most: int) -> Iterator[tuple[int, int, int, i
                 yield tp, pp, dp, most // dp * dp
 
 
-FIELDS = ("vpp", "recompute", "zero", "comm", "regather", "dp_overlap", "tp_overlap", "weights", "activations", "optimizer", "micro_batch", "tier_tp",
-          "tier_pp", "tier_dp")  # fmt: skip
+FIELDS = (
+    "vpp",
+    "recompute",
+    "zero",
+    "comm",
+    "regather",
+    "dp_overlap",
+    "tp_overlap",
+    "weights",
+    "activations",
+    "optimizer",
+    "micro_batch",
+    "tier_tp",
+    "tier_pp",
+    "tier_dp",
+)
 """Calculon's inner loops, in its order. comm: ar, p2p_rs_ag, rs_ag; tp_overlap: none, ring, pipe."""
 
 
@@ -105,15 +124,28 @@ def as_plans(rows: dict[str, np.ndarray], tp: int, pp: int, dp: int) -> Plans:
     for tiers, code in TIERS.items():
         order[tiers] = code
     return Plans(
-        tp=constant(tp, n), sp=(rows["comm"] == 2) * 1.0, pp=constant(pp, n), vpp=rows["vpp"] * 1.0, dp=constant(dp, n), cp=constant(1, n),
-        ep=constant(1, n), etp=constant(1, n), zero=rows["zero"] * 1.0, micro_batch=rows["micro_batch"] * 1.0, recompute=rows["recompute"] * 1.0,
-        precision=constant(0, n), schedule=(rows["vpp"] > 1) * 1.0, order=order[rows["tier_tp"], rows["tier_pp"], rows["tier_dp"]],
+        tp=constant(tp, n),
+        sp=(rows["comm"] == 2) * 1.0,
+        pp=constant(pp, n),
+        vpp=rows["vpp"] * 1.0,
+        dp=constant(dp, n),
+        cp=constant(1, n),
+        ep=constant(1, n),
+        etp=constant(1, n),
+        zero=rows["zero"] * 1.0,
+        micro_batch=rows["micro_batch"] * 1.0,
+        recompute=rows["recompute"] * 1.0,
+        precision=constant(0, n),
+        schedule=(rows["vpp"] > 1) * 1.0,
+        order=order[rows["tier_tp"], rows["tier_pp"], rows["tier_dp"]],
         split=constant(0, n),
-        offload=1.0 * rows["optimizer"] + 2.0 * rows["activations"] + 4.0 * rows["weights"], tp_overlap=(rows["tp_overlap"] > 0) * 1.0,
-        dp_overlap=rows["dp_overlap"] * 1.0, pp_scatter=(rows["comm"] == 1) * 1.0,
+        offload=1.0 * rows["optimizer"] + 2.0 * rows["activations"] + 4.0 * rows["weights"],
+        tp_overlap=(rows["tp_overlap"] > 0) * 1.0,
+        dp_overlap=rows["dp_overlap"] * 1.0,
+        pp_scatter=(rows["comm"] == 1) * 1.0,
         # without sequence parallelism, or with full recompute, there is nothing to keep
         regather=((rows["regather"] == 1) | (rows["comm"] < 2) | (rows["recompute"] == 2)) * 1.0,
-    )  # fmt: skip
+    )
 
 
 def of_calculon(
@@ -121,10 +153,31 @@ def of_calculon(
 ) -> tuple[Any, ...]:
     """Row i as the arguments of Calculon's Execution."""
     r = {name: int(column[i]) for name, column in rows.items()}
-    return (num, tp, pp, dp, r["tier_tp"], r["tier_pp"], r["tier_dp"], batch, r["micro_batch"], "float16", True, "multihead",
-            ("none", "attn_only", "full")[r["recompute"]], r["vpp"], bool(r["zero"]), ("ar", "p2p_rs_ag", "rs_ag")[r["comm"]],
-            ("none", "ring", "pipe")[r["tp_overlap"]], bool(r["regather"]), bool(r["dp_overlap"]), bool(r["weights"]), bool(r["activations"]),
-            bool(r["optimizer"]), True)  # fmt: skip
+    return (
+        num,
+        tp,
+        pp,
+        dp,
+        r["tier_tp"],
+        r["tier_pp"],
+        r["tier_dp"],
+        batch,
+        r["micro_batch"],
+        "float16",
+        True,
+        "multihead",
+        ("none", "attn_only", "full")[r["recompute"]],
+        r["vpp"],
+        bool(r["zero"]),
+        ("ar", "p2p_rs_ag", "rs_ag")[r["comm"]],
+        ("none", "ring", "pipe")[r["tp_overlap"]],
+        bool(r["regather"]),
+        bool(r["dp_overlap"]),
+        bool(r["weights"]),
+        bool(r["activations"]),
+        bool(r["optimizer"]),
+        True,
+    )
 
 
 class Calculon:
@@ -160,7 +213,8 @@ class Calculon:
 
 
 def runs(job: TrainJob, plans: Plans) -> np.ndarray:
-    """Which plans have the micro-batches that their schedule needs at the batch asked for: interleaved ones run in whole rounds here, not in Calculon."""
+    """Which plans have the micro-batches that their schedule needs at the batch asked for: interleaved ones run in
+    whole rounds here, not in Calculon."""
     g = micro_batches(job, plans)
     ok = np.abs(g * plans.micro_batch * plans.dp / job.batch_seqs - 1.0) <= job.batch_tolerance
     for _, legal in schedules.legal(plans.schedule, plans.pp, g):
@@ -169,7 +223,8 @@ def runs(job: TrainJob, plans: Plans) -> np.ndarray:
 
 
 def mowich_space(model: Model, system: System, num: int, most: int) -> dict[str, Any]:
-    """Evaluate Calculon's space with Mowich's formulas: rows, CPU seconds, the best that fits, and where each row was."""
+    """Evaluate Calculon's space with Mowich's formulas: rows, CPU seconds, the best that fits, and where each row
+    was."""
     start, count, fitting = time.process_time(), 0, 0
     tops: list[tuple[float, int, tuple[int, int, int, int], int]] = []
     for tp, pp, dp, batch in blocks(model, num, most):
@@ -204,8 +259,14 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
     found = mowich_space(model, system, num, most)
     if found["count"] < 10**6:  # a space of milliseconds is timed over many rounds
         found["seconds"] = sum(mowich_space(model, system, num, most)["seconds"] for _ in range(50)) / 50
-    out: dict[str, Any] = {"case": name, "chips": num, "configurations": found["count"], "fit": found["fitting"], "mowich_cpu_s": found["seconds"],
-                           "mowich_per_s": found["count"] / found["seconds"]}  # fmt: skip
+    out: dict[str, Any] = {
+        "case": name,
+        "chips": num,
+        "configurations": found["count"],
+        "fit": found["fitting"],
+        "mowich_cpu_s": found["seconds"],
+        "mowich_per_s": found["count"] / found["seconds"],
+    }
     seconds_per_token, _, at, index = found["tops"][0]
     out |= {"mowich_best": str(row_of(model, at, index)[1]), "mowich_best_seqs_per_s": 1.0 / (seconds_per_token * SEQ)}
     own_start = time.process_time()
@@ -219,8 +280,12 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
     }
     try:
         own = search(model, system, TrainJob(tokens=1e12, seq=SEQ, batch_seqs=most), fixed=wide)
-        out |= {"own_space": own.evaluated, "own_cpu_s": time.process_time() - own_start, "own_best": str(own.best[0].plan),
-                "own_best_seqs_per_s": 1.0 / (own.best[0].seconds_per_token * SEQ)}  # fmt: skip
+        out |= {
+            "own_space": own.evaluated,
+            "own_cpu_s": time.process_time() - own_start,
+            "own_best": str(own.best[0].plan),
+            "own_best_seqs_per_s": 1.0 / (own.best[0].seconds_per_token * SEQ),
+        }
     except UserError as error:
         out["own_best"] = error.line()
     if root is None:
@@ -259,8 +324,15 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
         _, fits, _ = memory(model, system, job, columns)
         fits &= runs(job, columns)
         ours_of_it = 1.0 / (float(step_s_per_token(model, system, job, columns)[0]) * SEQ)
-        out |= {"calculon_best": str(plan), "calculon_best_seqs_per_s": rate, "under_mowich_seqs_per_s": ours_of_it, "under_mowich_fits": bool(fits[0]),
-                "calculon_says_of_mowich_best": theirs.rate(of_calculon(row_of(model, found["tops"][0][2], index)[0], 0, num, *found["tops"][0][2]))}  # fmt: skip
+        out |= {
+            "calculon_best": str(plan),
+            "calculon_best_seqs_per_s": rate,
+            "under_mowich_seqs_per_s": ours_of_it,
+            "under_mowich_fits": bool(fits[0]),
+            "calculon_says_of_mowich_best": theirs.rate(
+                of_calculon(row_of(model, found["tops"][0][2], index)[0], 0, num, *found["tops"][0][2])
+            ),
+        }
     return out
 
 

@@ -1,7 +1,8 @@
 """Lays out the documentation for the site: `make site` runs this and then MkDocs, strictly, into build/site.
 
-Pages are those of the repository, and a link from one to a file of the source leads to a copy of that file. Notebooks are run here and become pages with what their
-cells gave; a picture becomes a file of its own beside the page. Nothing on the site is fetched from elsewhere: `check` reads what was built and says what would be.
+Pages are those of the repository, and a link from one to a file of the source leads to a copy of that file. Notebooks
+are run here and become pages with what their cells gave; a picture becomes a file of its own beside the page. Nothing
+on the site is fetched from elsewhere: `check` reads what was built and says what would be.
 
     python tools/build_site.py            lay out build/site-src
     python tools/build_site.py --check    after MkDocs: no request leaves the site
@@ -35,8 +36,9 @@ RENAMED = {
     "docs/README.md": "pages.md",
 }
 STYLE = (
-    ".md-grid{max-width:90rem}.md-typeset table:not([class]){font-size:.7rem}.md-typeset pre>code{font-size:.72em}\n"
-    ".md-typeset table:not([class]) :is(th,td){padding:.45em .8em}@media(min-width:60em){.md-typeset table:not([class]) :is(th,td){min-width:0}}\n"
+    ".md-grid{max-width:90rem}.md-typeset table:not([class]){font-size:.7rem}.md-typeset"
+    " pre>code{font-size:.72em}\n.md-typeset table:not([class]) :is(th,td){padding:.45em"
+    " .8em}@media(min-width:60em){.md-typeset table:not([class]) :is(th,td){min-width:0}}\n"
 )
 """Tables and listings are wide: the page is too, and cells are as narrow as what they hold."""
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
@@ -60,7 +62,8 @@ def place(path: Path) -> Path:
 
 
 def lay(path: Path, wanted: Callable[[Path], None]) -> None:
-    """Write one page to the site's source, its links led to where their targets stand; `wanted` is told of every file that it links to."""
+    """Write one page to the site's source, its links led to where their targets stand; `wanted` is told of every file
+    that it links to."""
     at = place(path)
 
     def link(match: re.Match[str]) -> str:
@@ -121,7 +124,8 @@ def shown(path: Path, number: int, printed: str, value: Any) -> list[str]:
         write(file, value.html())
         title = html.escape(value.chart.title)
         out.append(
-            f'<iframe src="{file.name}" title="{title}" style="width:100%;height:{value.chart.height + 60}px;border:0"></iframe>'
+            f'<iframe src="{file.name}" title="{title}"'
+            f' style="width:100%;height:{value.chart.height + 60}px;border:0"></iframe>'
         )
     elif hasattr(value, "_repr_html_"):
         out.append(f'<div style="overflow-x:auto">{value._repr_html_()}</div>'.replace("\n\n", "\n&#8203;\n"))

@@ -2,8 +2,8 @@
 
     python tools/check_wheel.py dist/mowich-*.whl
 
-A file that .gitignore matches is left out of a wheel without a word, and facts are files: so each file under src/mowich is looked for, and each file
-of the wheel must be one of them or the wheel's own record.
+A file that .gitignore matches is left out of a wheel without a word, and facts are files: so each file under src/mowich
+is looked for, and each file of the wheel must be one of them or the wheel's own record.
 """
 
 from __future__ import annotations

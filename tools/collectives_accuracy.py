@@ -1,4 +1,5 @@
-"""Writes docs/accuracy-collectives.md: published collective times beside ours. Run by `make accuracy`; nothing is fitted here."""
+"""Writes docs/accuracy-collectives.md: published collective times beside ours. Run by `make accuracy`; nothing is
+fitted here."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def line(name: str, rows: list[Compared]) -> str:
 def page() -> str:
     facts = load()
     rows = compare(facts, measured())
-    head = "| | rows of 1 MiB and more | median error | worst | rows below 1 MiB | median error | worst |\n|--|--|--|--|--|--|--|"
+    head = (
+        "| | rows of 1 MiB and more | median error | worst | rows below 1 MiB | median error | worst"
+        " |\n|--|--|--|--|--|--|--|"
+    )
     out = [INTRODUCTION, "## Summary", "", head, line("all", rows)]
     out.append(line("without the Neuron documentation samples", [r for r in rows if r.row.source != "nccom"]))
     groups: dict[str, list[Compared]] = defaultdict(list)
@@ -59,7 +63,8 @@ def page() -> str:
         x = r.row
         machine = x.system + (f", {x.network}" if x.network else "")
         out.append(
-            f"| {x.id} | {machine} | {x.group} | {x.kind} | {show(x.data_B, 'B')} | {show(x.time_s, 's')} | {show(r.predicted_s, 's')} | {r.ratio:.2f} | {r.algorithm} | {r.binds} |"
+            f"| {x.id} | {machine} | {x.group} | {x.kind} | {show(x.data_B, 'B')} | {show(x.time_s, 's')} |"
+            f" {show(r.predicted_s, 's')} | {r.ratio:.2f} | {r.algorithm} | {r.binds} |"
         )
     return "\n".join(out) + "\n"
 

@@ -3,8 +3,9 @@
     pip install aiconfigurator-core==0.12.* pandas pyarrow scipy
     python tools/collectives_fit.py
 
-Data: NCCL tables of aiconfigurator (half precision; NCCL 2.29.2, A100 2.27.3; 2, 4 and 8 GPUs) and the multi-node rows of facts/published/collectives.csv, which
-count four times. Loss: soft L1 of the log of predicted over measured, cut at a factor of 1.8. One constant per mechanism and chip family; none for a row.
+Data: NCCL tables of aiconfigurator (half precision; NCCL 2.29.2, A100 2.27.3; 2, 4 and 8 GPUs) and the multi-node rows
+of facts/published/collectives.csv, which count four times. Loss: soft L1 of the log of predicted over measured, cut at
+a factor of 1.8. One constant per mechanism and chip family; none for a row.
 """
 
 from __future__ import annotations
@@ -38,12 +39,26 @@ KINDS = {
     "alltoall": "all-to-all",
 }
 FITTED = [
-    *(f"{ROOT}.{family}.{name}" for family in ("ampere", "hopper", "blackwell") for name in ("base", "step", "ring_efficiency", "all_to_all_efficiency")),
+    *(
+        f"{ROOT}.{family}.{name}"
+        for family in ("ampere", "hopper", "blackwell")
+        for name in ("base", "step", "ring_efficiency", "all_to_all_efficiency")
+    ),
     *(f"{ROOT}.{family}.switch_reduce_efficiency" for family in ("hopper", "blackwell")),
-    *(f"{ROOT}.common.{name}" for name in ("pipeline", "pipeline_limit", "local_step", "all_to_all_steps", "switch_reduce_latency", "large_network_latency",
-                                           "network_channels")),
+    *(
+        f"{ROOT}.common.{name}"
+        for name in (
+            "pipeline",
+            "pipeline_limit",
+            "local_step",
+            "all_to_all_steps",
+            "switch_reduce_latency",
+            "large_network_latency",
+            "network_channels",
+        )
+    ),
     *(f"{ROOT}.scale_out.{name}.step" for name in ("efa", "efa_v1", "infiniband")),
-]  # fmt: skip
+]
 
 
 def points() -> list[tuple[str, str, str, int, float, float, float]]:

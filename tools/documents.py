@@ -1,16 +1,20 @@
 """Runs what the documents tell a reader to run, and keeps the output that they show true.
 
-`run_document` executes the fenced blocks of one Markdown file in order, in an empty directory: a block whose info string names a file
-(```yaml my-facts/chips/acme1.yaml) writes that file, `console` and `bash` blocks run their lines that begin with `mowich`, `python` blocks run as
-they stand. A line may end in `# exit 2` where another code than 0 is right. `<!-- output -->` before a ```text block means "what the last command
-printed"; `from "A" to "B"` keeps the lines from the first that holds A to the next that holds B, `before "B"` leaves that line out. That holds for every page.
+`run_document` executes the fenced blocks of one Markdown file in order, in an empty directory: a block whose info
+string names a file (```yaml my-facts/chips/acme1.yaml) writes that file, `console` and `bash` blocks run their lines
+that begin with `mowich`, `python` blocks run as they stand. A line may end in `# exit 2` where another code than 0 is
+right. `<!-- output -->` before a ```text block means "what the last command printed"; `from "A" to "B"` keeps the lines
+from the first that holds A to the next that holds B, `before "B"` leaves that line out. That holds for every page.
 
 In a table of docs/facts.md, the cell after the path of a fact is the fact as it is written in its file (`renew_facts`).
 
-`make docs` writes output and values back; tests/unit/test_docs.py fails when a command fails or what is shown has changed.
+`make docs` writes output and values back; tests/unit/test_docs.py fails when a command fails or what is shown has
+changed.
 
-`PAGES` are all pages; those of `DOCUMENTS` can be followed in an empty directory, the others beside the `scenarios` and `kernels` of a checkout; `page_commands` finds what each tells a reader to type: lines of shell blocks (console, bash, no language, indented) that begin with a program.
-In a block that has `$ ` prompts only those lines are commands. `tests/unit/commands_not_run.yaml` lists those that no test runs, each with its reason.
+`PAGES` are all pages; those of `DOCUMENTS` can be followed in an empty directory, the others beside the `scenarios` and
+`kernels` of a checkout; `page_commands` finds what each tells a reader to type: lines of shell blocks (console, bash,
+no language, indented) that begin with a program. In a block that has `$ ` prompts only those lines are commands.
+`tests/unit/commands_not_run.yaml` lists those that no test runs, each with its reason.
 """
 
 from __future__ import annotations
@@ -72,7 +76,8 @@ EXIT = re.compile(r"#\s*exit (\d+)\s*$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """One command: the line as written, the exit code that the document states, the code it gave, and what it printed."""
+    """One command: the line as written, the exit code that the document states, the code it gave, and what it
+    printed."""
 
     line: str
     expected: int
@@ -82,7 +87,8 @@ class Ran:
 
 
 def commands(block: str) -> Iterator[tuple[list[str], int, str]]:
-    """(words, stated exit code, line) of each `mowich` line of a block; a backslash continues a line, `$ ` may precede it."""
+    """(words, stated exit code, line) of each `mowich` line of a block; a backslash continues a line, `$ ` may precede
+    it."""
     for line in re.sub(r"\\\n\s*", "", block).splitlines():
         text = line.removeprefix("$ ")
         if text.startswith("mowich "):
@@ -91,7 +97,8 @@ def commands(block: str) -> Iterator[tuple[list[str], int, str]]:
 
 
 def shell_lines(block: str) -> Iterator[str]:
-    """Commands of a shell block, each on one line: `a && b` are two, comments and prompts are left out but for the stated exit code."""
+    """Commands of a shell block, each on one line: `a && b` are two, comments and prompts are left out but for the
+    stated exit code."""
     lines = re.sub(r"\\\n\s*", "", block).splitlines()
     prompted = any(line.startswith("$ ") for line in lines)
     for line in lines:
@@ -146,8 +153,8 @@ def call(words: list[str]) -> tuple[int, str, str]:
 
 
 def excerpt(text: str, start: str | None, end: str | None, *, with_end: bool = True) -> str:
-    """Lines from the first that holds `start` to the next that holds `end`, that one kept or (with what is empty before it) not. Raises ValueError when there
-    is none."""
+    """Lines from the first that holds `start` to the next that holds `end`, that one kept or (with what is empty before
+    it) not. Raises ValueError when there is none."""
     lines = [line.rstrip() for line in text.rstrip().splitlines()]
     first = 0 if start is None else next((i for i, line in enumerate(lines) if start in line), -1)
     last = (
@@ -224,13 +231,15 @@ def shows_output(path: Path) -> bool:
 
 
 def renew_facts(text: str) -> str:
-    """A page with the value of every fact in its tables renewed: | `path` | value (range) | ... |. Raises UserError for an unknown path."""
+    """A page with the value of every fact in its tables renewed: | `path` | value (range) | ... |. Raises UserError for
+    an unknown path."""
     facts = load()
     return FACT_ROW.sub(lambda row: f"| `{row[1]}` | {facts.fact(row[1]).as_written} |", text)
 
 
 def main() -> int:
-    """Renew the values of docs/facts.md and the shown output of every document; 1 when a command did not end as stated."""
+    """Renew the values of docs/facts.md and the shown output of every document; 1 when a command did not end as
+    stated."""
     failed = 0
     FACTS_PAGE.write_text(renew_facts(FACTS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     for path in (*DOCUMENTS, *(p for p in PAGES if p not in DOCUMENTS and shows_output(p))):

@@ -1,8 +1,10 @@
-"""Fits the constants of serving: writes facts/serving/*.yaml and corrections.csv, and the held-out errors of docs/accuracy-serving.md.
+"""Fits the constants of serving: writes facts/serving/*.yaml and corrections.csv, and the held-out errors of
+docs/accuracy-serving.md.
 
-Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on the log error of TPOT and TTFT
-with a robust loss finds the constants and the corrections by class together, each pulled to its prior. Held out: whole (chip, model, framework version)
-groups are left out, in turn, and everything is fitted again without them. The constants that ship are fitted to all rows.
+Constants start at the priors of `facts/serving/priors.csv` (medians of operator tables, the pre-study). Gauss-Newton on
+the log error of TPOT and TTFT with a robust loss finds the constants and the corrections by class together, each pulled
+to its prior. Held out: whole (chip, model, framework version) groups are left out, in turn, and everything is fitted
+again without them. The constants that ship are fitted to all rows.
 
     python tools/fit_serving.py FILE.csv [--folds 30] [--write] [--page]
 
@@ -43,7 +45,8 @@ NAIL = 1e-9
 
 @dataclass(frozen=True)
 class Prior:
-    """ln of the middle and its standard deviation: a 90% range of low..high. A constant whose range is a point is given, not fitted."""
+    """ln of the middle and its standard deviation: a 90% range of low..high. A constant whose range is a point is
+    given, not fitted."""
 
     unit: str
     value: float
@@ -92,9 +95,12 @@ class Problem:
         self.sd = np.array([p.sd for p in self.prior])
         self.free = np.nonzero([p.is_free for p in self.prior])[0]
         self.measured = {
-            m: np.log(np.array([math.nan if f"{m}_ms" in c.skip else c.measured.get(f"{m}_ms", math.nan) for c in cases]) / 1e3)
+            m: np.log(
+                np.array([math.nan if f"{m}_ms" in c.skip else c.measured.get(f"{m}_ms", math.nan) for c in cases])
+                / 1e3
+            )
             for m in METRICS
-        }  # fmt: skip
+        }
         spread = spreads()
         classes = [class_of(c) for c in cases]
         self.keys: dict[tuple[str, str], int] = {}
@@ -134,7 +140,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Fit:
-    """Constants (ln), corrections by metric, their standard deviations, those of the constants, and the share of each prior that the data left."""
+    """Constants (ln), corrections by metric, their standard deviations, those of the constants, and the share of each
+    prior that the data left."""
 
     theta: Floats
     effects: Mapping[str, Floats]
@@ -142,9 +149,15 @@ class Fit:
     effect_sd: Mapping[str, Floats]
 
 
-def solve(p: Problem, train: NDArray[np.bool_], start: Fit | None = None, rounds: int = 5,
-          slopes: tuple[dict[str, Floats], dict[str, Floats]] | None = None) -> Fit:  # fmt: skip
-    """Constants and corrections together. Each round is one linear solve of robust least squares with the priors as rows."""
+def solve(
+    p: Problem,
+    train: NDArray[np.bool_],
+    start: Fit | None = None,
+    rounds: int = 5,
+    slopes: tuple[dict[str, Floats], dict[str, Floats]] | None = None,
+) -> Fit:
+    """Constants and corrections together. Each round is one linear solve of robust least squares with the priors as
+    rows."""
     theta = p.mu.copy() if start is None else start.theta.copy()
     effects = {m: np.zeros(len(p.keys)) if start is None else start.effects[m].copy() for m in METRICS}
     live = {m: np.nonzero((np.abs(p.Z[train]) > 0).any(axis=0) & (p.level_sd[m] > 0))[0] for m in METRICS}
@@ -190,7 +203,8 @@ def corrected(p: Problem, fit: Fit) -> dict[str, Floats]:
 
 
 def shipped_now(cases: Sequence[ServingCase]) -> dict[str, Floats]:
-    """ln predictions with the constants and corrections that ship, as `mowich validate` has them; nan where a row does not state the metric."""
+    """ln predictions with the constants and corrections that ship, as `mowich validate` has them; nan where a row does
+    not state the metric."""
     out = {m: np.full(len(cases), math.nan) for m in METRICS}
     for i, results in enumerate(predict(cases, load())):
         for found in results:
@@ -220,7 +234,8 @@ def table_of(
 def held_out(
     p: Problem, full: Fit, folds: int, noise: Mapping[str, float]
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """(ln predictions, ln standard deviations) of every row from a fit without its group; groups are dealt over the folds by size."""
+    """(ln predictions, ln standard deviations) of every row from a fit without its group; groups are dealt over the
+    folds by size."""
     size = Counter(p.group.tolist())
     load_of, fold_of = [0] * folds, {}
     for g, n in sorted(size.items(), key=lambda kv: (-kv[1], kv[0])):
@@ -295,8 +310,17 @@ def main() -> None:
         print(f"{name:10s} tok/s n={n} median {median:.1%} p90 {high:.1%}")
     print("width in standard deviations", width, "noise", noise)
     if options.held_out:
-        options.held_out.write_text(json.dumps({c.id: [None if math.isnan(out[m][i]) else math.exp(out[m][i]) for m in METRICS] +
-                                                [float(sd[m][i]) for m in METRICS] for i, c in enumerate(cases)}))  # fmt: skip
+        options.held_out.write_text(
+            json.dumps(
+                {
+                    c.id: (
+                        [None if math.isnan(out[m][i]) else math.exp(out[m][i]) for m in METRICS]
+                        + [float(sd[m][i]) for m in METRICS]
+                    )
+                    for i, c in enumerate(cases)
+                }
+            )
+        )
     if options.page:
         from accuracy import kept
         from serving_page import figures, page
@@ -313,8 +337,16 @@ def main() -> None:
             m: np.where(np.isnan(ratio["out"][m]), math.nan, np.abs(ratio["out"][m]) <= width[m] * sd[m])
             for m in METRICS
         }
-        text = page(file=options.file.name, folds=options.folds, groups=len(set(p.group.tolist())), cases=cases, inside=ratio["in"], outside=ratio["out"],
-                    covered=covered, refused=Counter(c for c in read_ if isinstance(c, str)))  # fmt: skip
+        text = page(
+            file=options.file.name,
+            folds=options.folds,
+            groups=len(set(p.group.tolist())),
+            cases=cases,
+            inside=ratio["in"],
+            outside=ratio["out"],
+            covered=covered,
+            refused=Counter(c for c in read_ if isinstance(c, str)),
+        )
         (Path(__file__).resolve().parents[1] / "docs" / "accuracy-serving.md").write_text(text, encoding="utf-8")
         left_out_file().write_text(kept("serving", figures(ratio["out"], covered)), encoding="utf-8")
     if options.write:
@@ -325,8 +357,15 @@ def write(
     p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
 ) -> None:
     """facts/serving: a YAML file for each family and engine, and corrections.csv."""
-    text = "\n".join(["# Corrections of serving times by class, ln(measured / predicted); written by tools/fit_serving.py. Do not edit.",
-                      *table_of(p, fit, noise, width, rows)])  # fmt: skip
+    text = "\n".join(
+        [
+            (
+                "# Corrections of serving times by class, ln(measured / predicted); written by tools/fit_serving.py. Do"
+                " not edit."
+            ),
+            *table_of(p, fit, noise, width, rows),
+        ]
+    )
     (FOLDER / "corrections.csv").write_text(text + "\n", encoding="utf-8")
     position = {name: i for i, name in enumerate(p.table.columns.names)}
     files: dict[str, list[str]] = {}
@@ -341,19 +380,35 @@ def write(
             return number if unit in ("", "1") else f'"{number} {unit}"'
 
         if not prior.is_free:
-            leaf = f'{{value: {show(prior.value)}, source: mowich-serving-fit, date: 2026-11-25, grade: C, note: "{prior.why}"}}'
+            leaf = (
+                f"{{value: {show(prior.value)}, source: mowich-serving-fit, date: 2026-11-25, grade: C, note:"
+                f' "{prior.why}"}}'
+            )
         else:
             learned = i is not None and fit.theta_sd[i] < 0.75 * prior.sd
             middle, sd = (
                 (float(fit.theta[i]), float(fit.theta_sd[i])) if i is not None else (math.log(prior.value), prior.sd)
             )
             low, high = math.exp(middle - 1.645 * sd), math.exp(middle + 1.645 * sd)
-            why = (f'grade: C, formula: "fit of published serving rows; prior {show(prior.value).strip(chr(34))} ({prior.why})"' if learned
-                   else f'grade: D, reason: "few or no published rows depend on it; value = the prior, moved little ({prior.why})"')  # fmt: skip
-            leaf = f"{{value: {show(math.exp(middle))}, low: {show(low)}, high: {show(high)}, source: mowich-serving-fit, date: 2026-11-25, {why}}}"
+            why = (
+                'grade: C, formula: "fit of published serving rows; prior'
+                f' {show(prior.value).strip(chr(34))} ({prior.why})"'
+                if learned
+                else (
+                    'grade: D, reason: "few or no published rows depend on it; value = the prior, moved little'
+                    f' ({prior.why})"'
+                )
+            )
+            leaf = (
+                f"{{value: {show(math.exp(middle))}, low: {show(low)}, high: {show(high)}, source: mowich-serving-fit,"
+                f" date: 2026-11-25, {why}}}"
+            )
         files.setdefault(name, []).append(f"{field}: {leaf}")
     for name, lines in files.items():
-        head = f"# Constants of serving, written by tools/fit_serving.py from priors.csv and published rows; docs/serving.md says what each means.\nid: {name}\n"
+        head = (
+            "# Constants of serving, written by tools/fit_serving.py from priors.csv and published rows;"
+            f" docs/serving.md says what each means.\nid: {name}\n"
+        )
         (FOLDER / f"{name}.yaml").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -1,11 +1,13 @@
-"""Fits the constants of `facts/training` to the published training steps, and measures how far off they are on rows left out.
+"""Fits the constants of `facts/training` to the published training steps, and measures how far off they are on rows
+left out.
 
-A constant is fitted when it has grade C and a range; the range is its prior (log-normal, its ends two standard deviations
-out) and its hard bound. The loss is Huber's on ln(predicted/measured), each source weighed by rows^-1/4. Gauss-Newton steps: one
-evaluation of a case with columns of constants, one perturbed in each, gives its whole gradient.
+A constant is fitted when it has grade C and a range; the range is its prior (log-normal, its ends two standard
+deviations out) and its hard bound. The loss is Huber's on ln(predicted/measured), each source weighed by rows^-1/4.
+Gauss-Newton steps: one evaluation of a case with columns of constants, one perturbed in each, gives its whole gradient.
 
     python tools/fit_training.py fit      fit all rows, write the constants into facts/training
-    python tools/fit_training.py cross    leave out groups, then sources; write the widths of intervals, and every row's error to held_out.csv
+    python tools/fit_training.py cross    leave out groups, then sources; write the widths of intervals, and every row's
+    error to held_out.csv
 
 A group is (chip, model, precision, task). Takes about 8 s a fit on one idle core.
 """
@@ -42,7 +44,8 @@ HELD_OUT = Path(__file__).with_name("held_out.csv")
 HUBER = 0.08
 """Log error at which the loss turns from quadratic to linear."""
 PRIOR_WEIGHT = 1.0
-"""Squared log error that one standard deviation of a prior costs, in units of HUBER^2 times the mean weight of a row."""
+"""Squared log error that one standard deviation of a prior costs, in units of HUBER^2 times the mean weight of a
+row."""
 CROSS_ROUNDS = 5
 """Rounds of a fit with rows left out, from the middle of the ranges: the loss is then within 1% of where it ends."""
 DELTA = 1e-3
@@ -99,8 +102,8 @@ class Problem:
         self.columns = [Plans.of([case.plan]) for case in self.cases]
 
     def residual(self, theta: Floats, rows: Sequence[int], *, gradient: bool) -> tuple[Floats, Floats]:
-        """ln(predicted/measured) of the rows [m], and its gradient [m, n] (zeros unless asked for). Rows that repeat a run, in another
-        release or source, are evaluated once."""
+        """ln(predicted/measured) of the rows [m], and its gradient [m, n] (zeros unless asked for). Rows that repeat a
+        run, in another release or source, are evaluated once."""
         r, J = np.zeros(len(rows)), np.zeros((len(rows), len(theta)))
         seen: dict[object, int] = {}
         for k, row in enumerate(rows):
@@ -271,7 +274,8 @@ def cross(problem: Problem, keys: Sequence[str], folds: int, *, say: bool = Fals
         out[held], _ = problem.residual(theta, held.tolist(), gradient=False)
         if say:
             print(
-                f"fold {fold}: {len(held)} rows, median {np.median(np.expm1(np.abs(out[held]))):.1%}, {time.perf_counter() - began:.0f} s",
+                f"fold {fold}: {len(held)} rows, median {np.median(np.expm1(np.abs(out[held]))):.1%},"
+                f" {time.perf_counter() - began:.0f} s",
                 flush=True,
             )
     return out
@@ -286,13 +290,15 @@ def summary(cases: Sequence[Case], r: Floats, key=None) -> str:
     for name, xs in sorted(groups.items(), key=lambda kv: -len(kv[1])):
         e = np.expm1(np.abs(xs))
         lines.append(
-            f"{name:36s} {len(xs):5d}  {100 * np.median(e):5.1f} / {100 * np.quantile(e, 0.9):5.1f}  bias {100 * np.median(xs):+5.1f}"
+            f"{name:36s} {len(xs):5d}  {100 * np.median(e):5.1f} / {100 * np.quantile(e, 0.9):5.1f}  bias"
+            f" {100 * np.median(xs):+5.1f}"
         )
     return "\n".join(lines)
 
 
 def put(path: str, value: float, facts: Facts) -> bool:
-    """Write the SI value of a fact into its file, in the unit and place that it has there; whether that changed the file."""
+    """Write the SI value of a fact into its file, in the unit and place that it has there; whether that changed the
+    file."""
     _, family, name = path.split(".")
     file = shipped() / "training" / f"{family}.yaml"
     text = file.read_text(encoding="utf-8")
@@ -308,8 +314,8 @@ def put(path: str, value: float, facts: Facts) -> bool:
 
 
 def write(facts: Facts, known: Constants, theta: Floats, J: Floats) -> int:
-    """Put the fitted values into the files of `facts/training`; how many changed. A constant on which no row depends (gradient J [rows,
-    constants]) stays as it is."""
+    """Put the fitted values into the files of `facts/training`; how many changed. A constant on which no row depends
+    (gradient J [rows, constants]) stays as it is."""
     seen = np.abs(J).max(axis=0) > 1e-9
     return sum(
         put(path, math.exp(log), facts) for path, log, used in zip(known.paths, theta, seen, strict=True) if used
@@ -328,8 +334,8 @@ def case_features(problem: Problem, theta: Floats) -> Floats:
 
 
 def fit_widths(x: Floats, e: Floats, weight: Floats) -> Floats:
-    """w_j >= 0 of W = sqrt(sum (w_j x_j)^2): most likely under a Student t (4 degrees of freedom) of scale W / 2.13, so that W is its 90% half-width;
-    then all scaled so that 90% of |e| (by weight) lie within."""
+    """w_j >= 0 of W = sqrt(sum (w_j x_j)^2): most likely under a Student t (4 degrees of freedom) of scale W / 2.13, so
+    that W is its 90% half-width; then all scaled so that 90% of |e| (by weight) lie within."""
     v = np.full(x.shape[1], 0.1) ** 2
 
     def loss(v: Floats) -> float:
@@ -363,8 +369,8 @@ def fit_widths(x: Floats, e: Floats, weight: Floats) -> Floats:
 def widths(
     x: Floats, errors: dict[str, Floats], groups: Sequence[str], sources: Sequence[str], folds: int = 5
 ) -> tuple[Floats, dict[str, Floats]]:
-    """(w_j from all rows, for each kind of error whether each row lies inside a width fitted without its group or source). Rows of a group share a weight
-    of rows^1/2."""
+    """(w_j from all rows, for each kind of error whether each row lies inside a width fitted without its group or
+    source). Rows of a group share a weight of rows^1/2."""
     sizes = Counter(groups)
     weight = np.array([sizes[g] ** -0.5 for g in groups])
     pooled = (np.vstack([x] * len(errors)), np.concatenate(list(errors.values())), np.tile(weight, len(errors)))

@@ -1,10 +1,12 @@
-"""What the pages docs/fleet-*.md rest on: the speeds beside each scenario, and the charts of `mowich report` drawn by a headless browser and kept as SVG.
+"""What the pages docs/fleet-*.md rest on: the speeds beside each scenario, and the charts of `mowich report` drawn by a
+headless browser and kept as SVG.
 
-`python tools/fleet_pages.py` predicts the speeds anew (seconds) and writes scenarios/SCENARIO.rates.json, then draws the charts whose numbers have moved;
-`--speeds` stops before the charts. The text of the pages is output of their commands: `tools/documents.py` renews it.
+`python tools/fleet_pages.py` predicts the speeds anew (seconds) and writes scenarios/SCENARIO.rates.json, then draws
+the charts whose numbers have moved; `--speeds` stops before the charts. The text of the pages is output of their
+commands: `tools/documents.py` renews it.
 
-The charts need Chromium (Debian: apt-get install chromium). Each file ends in a digest of the numbers that it was drawn from, so that a test can tell without a
-browser whether it is current (`drawn_from`).
+The charts need Chromium (Debian: apt-get install chromium). Each file ends in a digest of the numbers that it was drawn
+from, so that a test can tell without a browser whether it is current (`drawn_from`).
 """
 
 from __future__ import annotations
@@ -99,7 +101,8 @@ def moved(kept: Rates, now: Rates) -> list[str]:
 
 
 def renew_speeds(name: str, known: Facts) -> list[str]:
-    """Write the speeds of a scenario with the facts that they come from -> what moved. Numbers that only rounding moves stay."""
+    """Write the speeds of a scenario with the facts that they come from -> what moved. Numbers that only rounding moves
+    stay."""
     file, now = speeds_file(name), predicted(name, known)
     kept, _ = read_rates(file)
     changed = moved(kept, now)

@@ -1,4 +1,5 @@
-"""Writes docs/goodput.md and docs/goodput.svg: long runs against published ones, and goodput against scale. Run by `make accuracy`."""
+"""Writes docs/goodput.md and docs/goodput.svg: long runs against published ones, and goodput against scale. Run by
+`make accuracy`."""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def pages() -> dict[Path, str]:
             ]
             ratio = f"{(1 - (r.predicted.value or 0)) / (1 - r.published):.2f}"
         runs.append(
-            f"| {r.run} | {r.chips:,} | {r.strategy} | {' | '.join(cells)} | {'yes' if r.inside else 'no'} | {ratio} | {r.note} |"
+            f"| {r.run} | {r.chips:,} | {r.strategy} | {' | '.join(cells)} | {'yes' if r.inside else 'no'} | {ratio} |"
+            f" {r.note} |"
         )
     values, ranges, curves = [], [], {name: [] for name in ways}
     for chips in SIZES:
@@ -148,8 +150,17 @@ def pages() -> dict[Path, str]:
         f"| {w.name} | {w.display} | {w.stall_s:.3g} s | {w.detect_s:.3g} s | {w.restart_s:.3g} s |"
         for w in ways.values()
     ]
-    page = TEXT.format(ways="\n".join(way_lines), runs="\n".join(runs), days=90, replica=REPLICA_CHIPS, spares=SPARE_SHARE, names=names, dashes="--|" * len(ways),
-                       values="\n".join(values), ranges="\n".join(ranges))  # fmt: skip
+    page = TEXT.format(
+        ways="\n".join(way_lines),
+        runs="\n".join(runs),
+        days=90,
+        replica=REPLICA_CHIPS,
+        spares=SPARE_SHARE,
+        names=names,
+        dashes="--|" * len(ways),
+        values="\n".join(values),
+        ranges="\n".join(ranges),
+    )
     return {DOCS / "goodput.md": page, DOCS / "goodput.svg": plot(curves)}
 
 
@@ -164,12 +175,16 @@ def plot(curves: dict[str, list[float]]) -> str:
         return height - bottom - value * (height - bottom - 20)
 
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
+            ' font-size="12">'
+        ),
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for tick in (0, 0.25, 0.5, 0.75, 1.0):
         out.append(
-            f'<line x1="{left}" y1="{y(tick):.0f}" x2="{width - 110}" y2="{y(tick):.0f}" stroke="#ddd"/><text x="{left - 8}" y="{y(tick) + 4:.0f}" text-anchor="end">{tick:.0%}</text>'
+            f'<line x1="{left}" y1="{y(tick):.0f}" x2="{width - 110}" y2="{y(tick):.0f}" stroke="#ddd"/><text'
+            f' x="{left - 8}" y="{y(tick) + 4:.0f}" text-anchor="end">{tick:.0%}</text>'
         )
     for chips in (1e3, 1e4, 1e5, 1e6):
         out.append(f'<text x="{x(chips):.0f}" y="{height - bottom + 18}" text-anchor="middle">{chips:,.0f}</text>')
@@ -183,7 +198,8 @@ def plot(curves: dict[str, list[float]]) -> str:
     for name, values in curves.items():
         points = " ".join(f"{x(c):.1f},{y(v):.1f}" for c, v in zip(SIZES, values, strict=True))
         out.append(
-            f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/><text x="{width - 104}" y="{place[name]:.0f}" fill="{COLOURS[name]}">{name}</text>'
+            f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/><text'
+            f' x="{width - 104}" y="{place[name]:.0f}" fill="{COLOURS[name]}">{name}</text>'
         )
     return "\n".join([*out, "</svg>"]) + "\n"
 

@@ -1,10 +1,12 @@
-"""What Trainium's software costs over hand-tuned kernels, learned where both are known, and whether that predicts better than a direct fit.
+"""What Trainium's software costs over hand-tuned kernels, learned where both are known, and whether that predicts
+better than a direct fit.
 
     python tools/kernel_factor.py        renews the figures of docs/tables.md between their marks; about a minute
 
-Measured over hand-tuned time of every published Trainium run, then two ways to predict a step as shipped, each fitted without a fifth of the groups
-(chip, model, precision, task) and without whole sources, folds as in `fit_training.py`: the formulas of `training.step` with the constants of
-`facts/training` that only Trainium reads, and operators by the kernel tables with the same constants or with the factor alone.
+Measured over hand-tuned time of every published Trainium run, then two ways to predict a step as shipped, each fitted
+without a fifth of the groups (chip, model, precision, task) and without whole sources, folds as in `fit_training.py`:
+the formulas of `training.step` with the constants of `facts/training` that only Trainium reads, and operators by the
+kernel tables with the same constants or with the factor alone.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def runs(facts: Facts) -> list[list[Result]]:
 
 
 def both_values(found: Sequence[Sequence[Result]]) -> list[str]:
-    """Each run: seconds a step measured (median of its rows), as shipped, hand-tuned; what the software costs; how much was timed."""
+    """Each run: seconds a step measured (median of its rows), as shipped, hand-tuned; what the software costs; how much
+    was timed."""
     lines = [
         "| run | rows | measured, s | as shipped (90%) | hand-tuned | measured / hand-tuned | from kernels |",
         "|--|--:|--:|--:|--:|--:|--:|",
@@ -57,8 +60,9 @@ def both_values(found: Sequence[Sequence[Result]]) -> list[str]:
         width = math.sqrt((r.high or 1.0) / (r.low or 1.0))
         tuned = case.measured_step_s / (r.framework_factor or 1.0)
         lines.append(
-            f"| {r.chip} x {case.system.chips}, {case.model.name}, seq {case.job.seq:g}, {case.plan} | {len(rows)} | {measured:.3g} | {shipped:.3g} ({shipped / width:.3g}-{shipped * width:.3g}) | "
-            f"{tuned:.3g} | {measured / tuned:.2f} | {100 * (r.hand_tuned_coverage or 0):.0f}% |"
+            f"| {r.chip} x {case.system.chips}, {case.model.name}, seq {case.job.seq:g}, {case.plan} | {len(rows)} |"
+            f" {measured:.3g} | {shipped:.3g} ({shipped / width:.3g}-{shipped * width:.3g}) | {tuned:.3g} |"
+            f" {measured / tuned:.2f} | {100 * (r.hand_tuned_coverage or 0):.0f}% |"
         )
     return lines
 
@@ -77,8 +81,11 @@ def factor(found: Sequence[Sequence[Result]]) -> list[str]:
         math.exp(math.hypot(math.log(high / mean), carry)),
     )
     return [
-        f"Measured over hand-tuned time on Trainium1, {len(logs)} runs: x{mean:.2f}, 90% of them x{low:.2f} to x{high:.2f}. Carried to Trainium2 with 0.75 to 1.33 more: "
-        f"x{mean * down:.2f} to x{mean * up:.2f}; its one published run has x{at['Trn2'][0]:.2f}.",
+        (
+            f"Measured over hand-tuned time on Trainium1, {len(logs)} runs: x{mean:.2f}, 90% of them x{low:.2f} to"
+            f" x{high:.2f}. Carried to Trainium2 with 0.75 to 1.33 more: x{mean * down:.2f} to x{mean * up:.2f}; its"
+            f" one published run has x{at['Trn2'][0]:.2f}."
+        ),
     ]
 
 
@@ -117,10 +124,16 @@ def held_out(facts: Facts) -> list[str]:
 
     own = some(lambda path: path.startswith(OWN))
     chosen = neutral([cases[i] for i in keep], own, facts)
-    ways = [("formulas, every constant of Trainium", own, ft.log_error), ("tables, every constant of Trainium", own, tabled),
-            ("tables, the factor alone", some(lambda path: path == SPEED), tabled)]  # fmt: skip
+    ways = [
+        ("formulas, every constant of Trainium", own, ft.log_error),
+        ("tables, every constant of Trainium", own, tabled),
+        ("tables, the factor alone", some(lambda path: path == SPEED), tabled),
+    ]
     lines = [
-        "| as shipped by | fitted | in sample | groups left out | sources left out | LLM alone: groups, sources | Trn2 row, predicted / measured |",
+        (
+            "| as shipped by | fitted | in sample | groups left out | sources left out | LLM alone: groups, sources |"
+            " Trn2 row, predicted / measured |"
+        ),
         "|--|--:|--:|--:|--:|--:|--:|",
     ]
     everything, shipped = range(len(chosen)), ft.log_error
@@ -157,7 +170,12 @@ def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in (("both", both_values(found)), ("factor", factor(found)), ("ways", held_out(facts))):
         print("\n".join(lines), end="\n\n")
-        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, lines=lines: m[1] + "\n".join(lines) + "\n" + m[2], text, flags=re.S)  # fmt: skip
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+            lambda m, lines=lines: m[1] + "\n".join(lines) + "\n" + m[2],
+            text,
+            flags=re.S,
+        )
     PAGE.write_text(text, encoding="utf-8")
 
 

@@ -2,8 +2,8 @@
 
     python tools/kernel_timing.py [CHECKOUT of aws-neuron-sdk [CHECKOUT of nki-library]]
 
-Without a checkout only the single instructions and the structures of our own are timed. Measured values: AWS's documentation, as cited.
-`MAMBA=all` times longer mamba runs too, a minute more.
+Without a checkout only the single instructions and the structures of our own are timed. Measured values: AWS's
+documentation, as cited. `MAMBA=all` times longer mamba runs too, a minute more.
 """
 
 from __future__ import annotations
@@ -125,9 +125,17 @@ def published() -> None:
 
 
 MAMBA_MS = (
-    ("v1", 512, 2.34), ("v2", 512, 1.61), ("v2", 1024, 4.4), ("v3", 1024, 3.3), ("v2", 2048, 8.9), ("v3", 2048, 6.6),
-    ("v2", 4096, 17.6), ("v3", 4096, 13.3), ("v2", 8192, 53.33), ("v3", 8192, 27.8),
-)  # fmt: skip
+    ("v1", 512, 2.34),
+    ("v2", 512, 1.61),
+    ("v2", 1024, 4.4),
+    ("v3", 1024, 3.3),
+    ("v2", 2048, 8.9),
+    ("v3", 2048, 6.6),
+    ("v2", 4096, 17.6),
+    ("v3", 4096, 13.3),
+    ("v2", 8192, 53.33),
+    ("v3", 8192, 27.8),
+)
 """Version, length, ms: fused_mamba.rst, text and table of scaling. Of two figures for v2 at 8,192 the text's."""
 
 
@@ -137,7 +145,8 @@ def scan(kernel: Any, channels: int, length: int) -> Any:
 
 
 def library(checkout: str) -> None:
-    """Row quantisation after a norm, 160 x 16384 on a pair of cores: read off the figures of design-rmsnorm-quant.rst, 0.3 us at best."""
+    """Row quantisation after a norm, 160 x 16384 on a pair of cores: read off the figures of design-rmsnorm-quant.rst,
+    0.3 us at best."""
     from mowich.nki import hollow, installed
 
     sys.path.insert(0, str(Path(checkout) / "src/nkilib_src"))

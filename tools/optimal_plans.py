@@ -1,4 +1,5 @@
-"""Writes docs/optimal-plans.md: the best plan of each system of the README's comparison, why it wins, and what its neighbours take.
+"""Writes docs/optimal-plans.md: the best plan of each system of the README's comparison, why it wins, and what its
+neighbours take.
 
 python tools/optimal_plans.py
 """
@@ -33,13 +34,31 @@ def section(name: str) -> str:
     """One system."""
     known = facts.load()
     system = resolve(known, name, chips=CHIPS)
-    ask = Ask(name=name, system_id=system.id, chips=CHIPS, stack=None, model=as_trained(models.load("deepseek-v3")), facts=known,
-              job=TrainJob(tokens=15e12, seq=4096, batch_seqs=16384), term="default")  # fmt: skip
+    ask = Ask(
+        name=name,
+        system_id=system.id,
+        chips=CHIPS,
+        stack=None,
+        model=as_trained(models.load("deepseek-v3")),
+        facts=known,
+        job=TrainJob(tokens=15e12, seq=4096, batch_seqs=16384),
+        term="default",
+    )
     row, reasons = solve(ask, fixed={})[0], why(ask)
     total = row.step_s.value or 1.0
     shares = sorted(((v / total, k) for k, v in row.step_s.breakdown.items()), reverse=True)[:7]
-    lines = [f"## {name}: `{row.plan}`", "", f"{total:.3g} s a step, MFU {row.mfu.value or 0:.1%}, {sum(row.memory_B.values()) / 2**30:.0f} GiB per device of"
-             f" {row.memory_capacity_B / 2**30:.0f}, binds: {row.binds}. Time: {', '.join(f'{k} {s:.0%}' for s, k in shares)}.", "", f"Why: {reasons.sentence}.", ""]  # fmt: skip
+    lines = [
+        f"## {name}: `{row.plan}`",
+        "",
+        (
+            f"{total:.3g} s a step, MFU {row.mfu.value or 0:.1%}, {sum(row.memory_B.values()) / 2**30:.0f} GiB per"
+            f" device of {row.memory_capacity_B / 2**30:.0f}, binds: {row.binds}. Time:"
+            f" {', '.join(f'{k} {s:.0%}' for s, k in shares)}."
+        ),
+        "",
+        f"Why: {reasons.sentence}.",
+        "",
+    ]
     return "\n".join([*lines, *table(reasons)]) + "\n"
 
 

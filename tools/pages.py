@@ -1,6 +1,8 @@
-"""Pages that a script writes whole: `python tools/pages.py` renews all of them (part of `make docs`), tests/unit/test_pages.py compares them.
+"""Pages that a script writes whole: `python tools/pages.py` renews all of them (part of `make docs`),
+tests/unit/test_pages.py compares them.
 
-Each script of `SCRIPTS` has `pages()`, the files that it is for with their text, from the shipped facts and rows alone and in seconds. Left out, with the reason, in
+Each script of `SCRIPTS` has `pages()`, the files that it is for with their text, from the shipped facts and rows alone
+and in seconds. Left out, with the reason, in
 `NOT_COMPARED`: what needs minutes, other packages or files that do not ship.
 """
 

@@ -1,7 +1,8 @@
 """Writes docs/scaling.md and docs/scaling.svg: scaling curves, measured and predicted, in level and in slope.
 
-A curve is a `scaling_group` of the shipped training rows with three sizes or more. Throughput per chip against chips, the measured points, our
-prediction with its 90% interval; the slope is the change of ln(tokens/s per chip) per doubling of the chips, by least squares. Nothing is fitted here.
+A curve is a `scaling_group` of the shipped training rows with three sizes or more. Throughput per chip against chips,
+the measured points, our prediction with its 90% interval; the slope is the change of ln(tokens/s per chip) per doubling
+of the chips, by least squares. Nothing is fitted here.
 
     python tools/scaling.py
 """
@@ -26,15 +27,27 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 PANELS = (
     ("MaxText on TPU v5e, weak scaling", ("maxtext-v5e-16b-weak", "maxtext-v5e-32b-weak", "maxtext-v5e-64b-weak")),
     ("175B on A100, fixed batch (MegaScale paper)", ("megascale-MegaScale-gbs6144", "megascale-Megatron-LM-gbs6144")),
-    ("Megatron-Core, weak scaling on H100; MaxText on TPU v5p", ("megatron-core-weak-H100", "maxtext-v5p-128b", "maxtext-v5p-readme")),
-    ("MLPerf: Llama 3.1 405B and GPT-3, submitted sizes", ("mlperf-v5.0-llama31_405b-H100", "mlperf-v5.0-llama31_405b-GB200", "mlperf-v4.0-gpt3-H100")),
-    ("Llama 3.1 405B and Nemotron-4 on H100 (DGX Cloud)", ("dgxc-25.04.02-Llama_3.1_405B-H100-fp8-pretrain", "dgxc-25.04.02-Nemotron-4_15B-H100-fp8-pretrain")),
-    ("SC21 Megatron (growing models) and InternEvo on A100", ("megatron-sc21-weak-A100", "internevo-7b-tp1-ZeRO-1overallDP", "internevo-7b-tp1-ZeRO-1within8GPUs")),
-)  # fmt: skip
+    (
+        "Megatron-Core, weak scaling on H100; MaxText on TPU v5p",
+        ("megatron-core-weak-H100", "maxtext-v5p-128b", "maxtext-v5p-readme"),
+    ),
+    (
+        "MLPerf: Llama 3.1 405B and GPT-3, submitted sizes",
+        ("mlperf-v5.0-llama31_405b-H100", "mlperf-v5.0-llama31_405b-GB200", "mlperf-v4.0-gpt3-H100"),
+    ),
+    (
+        "Llama 3.1 405B and Nemotron-4 on H100 (DGX Cloud)",
+        ("dgxc-25.04.02-Llama_3.1_405B-H100-fp8-pretrain", "dgxc-25.04.02-Nemotron-4_15B-H100-fp8-pretrain"),
+    ),
+    (
+        "SC21 Megatron (growing models) and InternEvo on A100",
+        ("megatron-sc21-weak-A100", "internevo-7b-tp1-ZeRO-1overallDP", "internevo-7b-tp1-ZeRO-1within8GPUs"),
+    ),
+)
 LLAMA_ROW = "M01507"
 LLAMA_405B = ((8192, 64, 1, 2048, 8192, 430), (16384, 128, 1, 2048, 8192, 400), (16384, 8, 16, 128, 131072, 380))
-"""Llama 3 405B as it was trained, Table 4 of The Llama 3 Herd of Models: GPUs, DP, CP, sequences, length, TFLOP/s per GPU. DP of the last is what its devices leave (the
-table prints 4)."""
+"""Llama 3 405B as it was trained, Table 4 of The Llama 3 Herd of Models: GPUs, DP, CP, sequences, length, TFLOP/s per
+GPU. DP of the last is what its devices leave (the table prints 4)."""
 COLOURS = ("#1b6ca8", "#c05621", "#2f855a")
 
 
@@ -78,8 +91,13 @@ def curves() -> dict[str, list[Point]]:
 
 def svg(found: dict[str, list[Point]]) -> str:
     width, height, pad = 460, 300, 52
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width}" height="{3 * height}" font-family="sans-serif" font-size="11">',
-             f'<rect width="{2 * width}" height="{3 * height}" fill="white"/>']  # fmt: skip
+    parts = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * width}" height="{3 * height}"'
+            ' font-family="sans-serif" font-size="11">'
+        ),
+        f'<rect width="{2 * width}" height="{3 * height}" fill="white"/>',
+    ]
     for i, (title, names) in enumerate(PANELS):
         parts += panel(
             title, {n: found[n] for n in names if n in found}, i % 2 * width, i // 2 * height, width, height, pad
@@ -103,7 +121,10 @@ def panel(
         )
 
     yield f'<text x="{x0 + pad}" y="{y0 + 18}" font-size="12" font-weight="bold">{title}</text>'
-    yield f'<rect x="{x0 + pad}" y="{y0 + 36}" width="{width - pad - 20}" height="{height - 70}" fill="none" stroke="#999"/>'
+    yield (
+        f'<rect x="{x0 + pad}" y="{y0 + 36}" width="{width - pad - 20}" height="{height - 70}" fill="none"'
+        ' stroke="#999"/>'
+    )
     for chips in sorted({2**k for k in range(1, 15) if lo <= 2**k <= hi} | {lo, hi}):
         if chips in (lo, hi) or min(abs(math.log2(chips / end)) for end in (lo, hi)) > 0.7:
             yield f'<text x="{x(chips):.0f}" y="{y0 + height - 20}" text-anchor="middle">{chips:,}</text>'
@@ -111,7 +132,10 @@ def panel(
         for m in (1, 2, 5):
             rate = m * 10.0**k
             if bottom < rate < top:
-                yield f'<line x1="{x0 + pad}" x2="{x0 + width - 20}" y1="{y(rate):.1f}" y2="{y(rate):.1f}" stroke="#eee"/>'
+                yield (
+                    f'<line x1="{x0 + pad}" x2="{x0 + width - 20}" y1="{y(rate):.1f}" y2="{y(rate):.1f}"'
+                    ' stroke="#eee"/>'
+                )
                 yield f'<text x="{x0 + pad - 5}" y="{y(rate) + 4:.0f}" text-anchor="end">{rate:,.0f}</text>'
     yield f'<text x="{x0 + width / 2:.0f}" y="{y0 + height - 6}" text-anchor="middle">chips</text>'
     for j, (name, ps) in enumerate(found.items()):
@@ -120,7 +144,10 @@ def panel(
             f"{x(p.chips):.1f},{y(p.low):.1f}" for p in reversed(ps)
         ]
         yield f'<polygon points="{" ".join(band)}" fill="{colour}" opacity="0.08"/>'
-        yield f'<polyline points="{" ".join(f"{x(p.chips):.1f},{y(p.predicted):.1f}" for p in ps)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+        yield (
+            f'<polyline points="{" ".join(f"{x(p.chips):.1f},{y(p.predicted):.1f}" for p in ps)}" fill="none"'
+            f' stroke="{colour}" stroke-width="1.5"/>'
+        )
         yield from (f'<circle cx="{x(p.chips):.1f}" cy="{y(p.measured):.1f}" r="3.2" fill="{colour}"/>' for p in ps)
         yield f'<text x="{x0 + pad + 6}" y="{y0 + 50 + 13 * j}" fill="{colour}">{name}</text>'
 
@@ -135,7 +162,10 @@ def page(found: dict[str, list[Point]]) -> str:
         "",
         "![Scaling curves, measured and predicted](scaling.svg)",
         "",
-        "Slope: change of ln(tokens/s per chip) per doubling of chips, by least squares over the curve. Level: geometric mean of predicted over measured",
+        (
+            "Slope: change of ln(tokens/s per chip) per doubling of chips, by least squares over the curve. Level:"
+            " geometric mean of predicted over measured"
+        ),
         "throughput. Curves with three sizes or more over at least a factor of four in chips.",
         "",
         "| curve | chips | points | slope measured | slope predicted | difference | level |",
@@ -150,18 +180,31 @@ def page(found: dict[str, list[Point]]) -> str:
         level = math.exp(float(np.mean([math.log(p.predicted / p.measured) for p in ps]))) - 1
         gaps.append(abs(b - a))
         lines.append(
-            f"| {name} | {sizes[0]:,}-{sizes[-1]:,} | {len(ps)} | {100 * a:+.1f}% | {100 * b:+.1f}% | {100 * (b - a):+.1f} | {100 * level:+.0f}% |"
+            f"| {name} | {sizes[0]:,}-{sizes[-1]:,} | {len(ps)} | {100 * a:+.1f}% | {100 * b:+.1f}% |"
+            f" {100 * (b - a):+.1f} | {100 * level:+.0f}% |"
         )
     lines += [
         "",
-        f"Over {len(gaps)} curves the slope is off by {100 * np.median(gaps):.1f} points (median; {100 * np.quantile(gaps, 0.9):.1f} at p90).",
+        (
+            f"Over {len(gaps)} curves the slope is off by {100 * np.median(gaps):.1f} points (median;"
+            f" {100 * np.quantile(gaps, 0.9):.1f} at p90)."
+        ),
         "",
-        "Llama 3 405B as it was trained (Table 4 of The Llama 3 Herd of Models; the shipped table answers the first of these):",
+        (
+            "Llama 3 405B as it was trained (Table 4 of The Llama 3 Herd of Models; the shipped table answers the first"
+            " of these):"
+        ),
         "",
         *llama(),
         "",
-        "Missed: MaxText on v5e loses 1.5 to 3.1% per doubling between slices and Mowich says 0.6 to 0.7% (level within 5%); ZeRO-1 over all 1,024 ranks of InternEvo's",
-        "cluster falls off a cliff that no plan explains; MLPerf's GPT-3 on 512 H100s is a fifth faster than its own larger sizes would have it.",
+        (
+            "Missed: MaxText on v5e loses 1.5 to 3.1% per doubling between slices and Mowich says 0.6 to 0.7% (level"
+            " within 5%); ZeRO-1 over all 1,024 ranks of InternEvo's"
+        ),
+        (
+            "cluster falls off a cliff that no plan explains; MLPerf's GPT-3 on 512 H100s is a fifth faster than its"
+            " own larger sizes would have it."
+        ),
     ]
     return "\n".join(lines) + "\n"
 

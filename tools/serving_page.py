@@ -1,4 +1,5 @@
-"""Text of docs/accuracy-serving.md: errors of serving, held out beside in sample, by class; written by `fit_serving.py --page`."""
+"""Text of docs/accuracy-serving.md: errors of serving, held out beside in sample, by class; written by `fit_serving.py
+--page`."""
 
 from __future__ import annotations
 
@@ -56,20 +57,49 @@ def figures(outside: Mapping[str, Floats], covered: Mapping[str, Floats]) -> lis
         r = outside[metric][~np.isnan(outside[metric])]
         e = np.expm1(np.abs(r))
         inside = round(float(np.nanmean(covered[metric])), 6) if metric in covered else None
-        out.append({"work": "serving", "what": words, "unit": "groups", "of": "chip, model and framework version", "rows": len(r),
-                    "median": round(float(np.median(e)), 6), "p90": round(float(np.quantile(e, 0.9)), 6), "in_range": inside})  # fmt: skip
+        out.append(
+            {
+                "work": "serving",
+                "what": words,
+                "unit": "groups",
+                "of": "chip, model and framework version",
+                "rows": len(r),
+                "median": round(float(np.median(e)), 6),
+                "p90": round(float(np.quantile(e, 0.9)), 6),
+                "in_range": inside,
+            }
+        )
     return out
 
 
-def page(*, file: str, folds: int, groups: int, cases: Sequence[ServingCase], refused: Counter[str], inside: Mapping[str, Floats],
-         outside: Mapping[str, Floats], covered: Mapping[str, Floats]) -> str:  # fmt: skip
-    """inside, outside: ln(predicted / measured) by metric; covered: 1 where the held-out measurement lies in its interval."""
+def page(
+    *,
+    file: str,
+    folds: int,
+    groups: int,
+    cases: Sequence[ServingCase],
+    refused: Counter[str],
+    inside: Mapping[str, Floats],
+    outside: Mapping[str, Floats],
+    covered: Mapping[str, Floats],
+) -> str:
+    """inside, outside: ln(predicted / measured) by metric; covered: 1 where the held-out measurement lies in its
+    interval."""
     lines = [HEAD.format(file=file, folds=folds, groups=groups)]
 
     def table(title: str, key: Callable[[ServingCase], str]) -> None:
         labels = np.array([key(c) for c in cases])
-        lines.extend([f"## {title}", "", "| | rows | TPOT held out | bias | TPOT in sample | TTFT held out | bias | TTFT in sample | tok/s/chip held out | in range TPOT, TTFT |",
-                      "|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|"])  # fmt: skip
+        lines.extend(
+            [
+                f"## {title}",
+                "",
+                (
+                    "| | rows | TPOT held out | bias | TPOT in sample | TTFT held out | bias | TTFT in sample |"
+                    " tok/s/chip held out | in range TPOT, TTFT |"
+                ),
+                "|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+            ]
+        )
         for name, n in sorted(Counter(labels.tolist()).items(), key=lambda kv: (-kv[1], kv[0])):
             at = labels == name
             if n < 5:
@@ -81,7 +111,8 @@ def page(*, file: str, folds: int, groups: int, cases: Sequence[ServingCase], re
                 for m in ("tpot", "ttft")
             )
             lines.append(
-                f"| {name} | {n} | {p} | {pb} | {cells(inside['tpot'][at])[0]} | {t} | {tb} | {cells(inside['ttft'][at])[0]} | {cells(outside['tok/s'][at])[0]} | {share} |"
+                f"| {name} | {n} | {p} | {pb} | {cells(inside['tpot'][at])[0]} | {t} | {tb} |"
+                f" {cells(inside['ttft'][at])[0]} | {cells(outside['tok/s'][at])[0]} | {share} |"
             )
         lines.append("")
 
@@ -103,10 +134,19 @@ def page(*, file: str, folds: int, groups: int, cases: Sequence[ServingCase], re
         ).replace("-1000000", " and more"),
     )
     lines += ["## Refused rows", "", *(f"- {n} x {why}" for why, n in refused.most_common()), ""]
-    lines += ["## Largest held-out errors", "",
-              "One row per group and metric. A whole group that is off in one direction is a release or kernel generation that its neighbours do not foretell; a TTFT far above the "
-              "prediction at many users is an admission limit or a cold start that the row does not state; one far below a prediction is a queue that the real scheduler avoided.", "",
-              "| row | chip | model | framework | plan | users | metric | predicted / measured |", "|--|--|--|--|--|--:|--|--:|"]  # fmt: skip
+    lines += [
+        "## Largest held-out errors",
+        "",
+        (
+            "One row per group and metric. A whole group that is off in one direction is a release or kernel generation"
+            " that its neighbours do not foretell; a TTFT far above the prediction at many users is an admission limit"
+            " or a cold start that the row does not state; one far below a prediction is a queue that the real"
+            " scheduler avoided."
+        ),
+        "",
+        "| row | chip | model | framework | plan | users | metric | predicted / measured |",
+        "|--|--|--|--|--|--:|--|--:|",
+    ]
     seen: set[tuple[str, str, str, str]] = set()
     ranked = sorted(
         ((abs(r), i, m) for m in ("tpot", "ttft") for i, r in enumerate(outside[m]) if not np.isnan(r)), reverse=True
@@ -118,7 +158,8 @@ def page(*, file: str, folds: int, groups: int, cases: Sequence[ServingCase], re
             continue
         seen.add(name)
         lines.append(
-            f"| {c.id} | {c.chip} | {c.model.name} | {c.version} | {c.plan} | {c.users:g} | {m.upper()} | {np.exp(outside[m][i]):.2f} |"
+            f"| {c.id} | {c.chip} | {c.model.name} | {c.version} | {c.plan} | {c.users:g} | {m.upper()} |"
+            f" {np.exp(outside[m][i]):.2f} |"
         )
         if len(seen) == 25:
             break

@@ -1,10 +1,14 @@
 """Operator timing tables against fitted constants, on measured Trainium serving.
 
-    python tools/serving_tables.py CSV        (../shared/truth/serving_calibration.csv, or rows of your own in that form)
+    python tools/serving_tables.py CSV        (../shared/truth/serving_calibration.csv, or rows of your own in that
+    form)
 
-For each row of Trainium 1, Inferentia2 (the same NeuronCore) and Trainium 2 with 16-bit weights, a step is predicted twice without corrections: matrix products and decode attention from the
-constants of `facts/serving`, and from `mowich.operators.tables`. Each side gets the factor on these operators, and then also on the fixed time per layer, that suits it
-best: what is left is what its shape gets wrong. Prompts: measured TTFT over the tables' time of the prompt's matrix products and attention.
+For each row of Trainium 1, Inferentia2 (the same NeuronCore) and Trainium 2 with 16-bit weights, a step is predicted
+twice without corrections: matrix products and decode attention from the constants of `facts/serving`, and from
+`mowich.operators.tables`. Each side gets the factor on these operators, and then also on the fixed time per layer, that
+suits it
+best: what is left is what its shape gets wrong. Prompts: measured TTFT over the tables' time of the prompt's matrix
+products and attention.
 """
 
 from __future__ import annotations
@@ -31,7 +35,8 @@ FACTORS, LAYERS = np.linspace(0.3, 3.0, 28), np.linspace(0.0, 2.0, 21)
 
 
 def tabled(case: ServingCase, n: float, context: float, prompt: float) -> tuple[float, float]:
-    """(seconds of a decode step's, of a prompt's products and attention) on one device; nan where a table does not reach."""
+    """(seconds of a decode step's, of a prompt's products and attention) on one device; nan where a table does not
+    reach."""
     chip, tp = CHIPS[case.chip], float(case.plan.tp)
     decode = whole = 0.0
     for layer in case.model.layers:

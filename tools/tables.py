@@ -1,5 +1,5 @@
-"""Renews the figures of docs/tables.md from the tables that ship: shares of the array's and HBM's rates, what a large matmul is bound by,
-and how far interpolation is from the clock at shapes of real models, which are not in the tables.
+"""Renews the figures of docs/tables.md from the tables that ship: shares of the array's and HBM's rates, what a large
+matmul is bound by, and how far interpolation is from the clock at shapes of real models, which are not in the tables.
 
     python tools/tables.py
 """
@@ -24,15 +24,21 @@ PEAK = {"bf16": 1, "fp8": 2, "mxfp8": 4}
 """Rows of K in one pass of the array."""
 
 OFF_GRID: Mapping[str, list[tuple[int, ...]]] = {
-    "matmul": [(m, n, k) for m in (8, 32, 96, 384, 1536, 4096) for n, k in ((1280, 8192), (8192, 1024), (7168, 8192), (8192, 3584), (3072, 1536), (5120, 5120))],
+    "matmul": [
+        (m, n, k)
+        for m in (8, 32, 96, 384, 1536, 4096)
+        for n, k in ((1280, 8192), (8192, 1024), (7168, 8192), (8192, 3584), (3072, 1536), (5120, 5120))
+    ],
     "moe_gemm": [(e, m, n, k) for e in (2, 6, 24) for m in (4, 48, 300, 2177) for n, k in ((1536, 3584), (3584, 768))],
     "swiglu_mlp": [(m, h, f) for m in (16, 256, 2048) for h, f in ((4096, 3584), (8192, 1024), (5120, 4096))],
-    "attention_prefill": [(h, q, p, 128) for h, q, p in ((1, 256, 0), (2, 1536, 0), (4, 3072, 0), (1, 1024, 2048), (2, 512, 6144))],
+    "attention_prefill": [
+        (h, q, p, 128) for h, q, p in ((1, 256, 0), (2, 1536, 0), (4, 3072, 0), (1, 1024, 2048), (2, 512, 6144))
+    ],
     "attention_decode": [(n, g, c, 128) for n in (2, 6, 24) for g, c in ((4, 1024), (8, 4096), (16, 12288))],
     "rmsnorm": [(r, c) for r in (32, 256, 4096) for c in (1536, 5120, 7168)],
     "add": [(r, c) for r in (32, 256, 4096) for c in (1536, 5120, 7168)],
     "adamw": [(262144,), (3145728,), (16777216,)],
-}  # fmt: skip
+}
 
 
 def flop(op: str, shape: tuple[int, ...]) -> float:
@@ -87,11 +93,23 @@ def matmul_shares() -> list[str]:
 
 
 def others() -> list[str]:
-    """Other operators at one shape each: microseconds, share of the arrays' rate, share of the device's part of HBM bandwidth."""
-    chosen = [("swiglu_mlp", (1024, 4096, 8192)), ("swiglu_mlp", (64, 4096, 8192)), ("moe_gemm", (8, 2048, 4096, 4096)), ("moe_gemm", (8, 512, 4096, 4096)),
-              ("moe_gemm", (8, 16, 4096, 4096)),
-              ("attention_prefill", (2, 2048, 0, 128)), ("attention_prefill", (2, 2048, 4096, 128)), ("attention_decode", (16, 8, 8192, 128)),
-              ("attention_decode", (16, 8, 512, 128)), ("rmsnorm", (2048, 4096)), ("softmax", (2048, 4096)), ("add", (2048, 4096)), ("adamw", (8388608,))]  # fmt: skip
+    """Other operators at one shape each: microseconds, share of the arrays' rate, share of the device's part of HBM
+    bandwidth."""
+    chosen = [
+        ("swiglu_mlp", (1024, 4096, 8192)),
+        ("swiglu_mlp", (64, 4096, 8192)),
+        ("moe_gemm", (8, 2048, 4096, 4096)),
+        ("moe_gemm", (8, 512, 4096, 4096)),
+        ("moe_gemm", (8, 16, 4096, 4096)),
+        ("attention_prefill", (2, 2048, 0, 128)),
+        ("attention_prefill", (2, 2048, 4096, 128)),
+        ("attention_decode", (16, 8, 8192, 128)),
+        ("attention_decode", (16, 8, 512, 128)),
+        ("rmsnorm", (2048, 4096)),
+        ("softmax", (2048, 4096)),
+        ("add", (2048, 4096)),
+        ("adamw", (8388608,)),
+    ]
     from mowich.operators.tables import read
 
     lines = []
@@ -103,7 +121,8 @@ def others() -> list[str]:
             hbm = load().number(f"chips.{chip}.memory.hbm_bandwidth") * cores / row.cores
             share = flop(op, shape) / rate(chip, "bf16", cores) / row.seconds
             cells.append(
-                f"{row.seconds * 1e6:.1f} us, {f'{100 * share:.0f}% array, ' if share > 0.1 else ''}{100 * row.hbm_B / hbm / row.seconds:.0f}% HBM"
+                f"{row.seconds * 1e6:.1f} us,"
+                f" {f'{100 * share:.0f}% array, ' if share > 0.1 else ''}{100 * row.hbm_B / hbm / row.seconds:.0f}% HBM"
             )
         lines.append([f"{op}({', '.join(f'{d} {x}' for d, x in zip(OPERATORS[op].dims, shape, strict=True))})", *cells])
     return table(("bf16, on a full chip", *(SHORT[c] for c in CHIPS)), lines)

@@ -17,11 +17,28 @@ from mowich.version import VERSION
 __version__ = VERSION
 
 __all__ = [
-    "__version__", "claims", "collective", "compare", "explain", "fit", "fleet", "goodput", "load", "neighbours", "pareto", "plan", "power", "run_kernel", "sweep", "system", "traffic", "validate",
-]  # fmt: skip
+    "__version__",
+    "claims",
+    "collective",
+    "compare",
+    "explain",
+    "fit",
+    "fleet",
+    "goodput",
+    "load",
+    "neighbours",
+    "pareto",
+    "plan",
+    "power",
+    "run_kernel",
+    "sweep",
+    "system",
+    "traffic",
+    "validate",
+]
 
 if TYPE_CHECKING:
-    from mowich.api import (  # fmt: skip
+    from mowich.api import (
         claims,
         collective,
         compare,

@@ -48,13 +48,14 @@ if TYPE_CHECKING:
     from mowich.studies.traffic import TrafficResult
 
 Train = Mapping[str, object]
-"""{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}; also "task": "sft", "lora:16:attention", "document": mean tokens of
-packed documents, "fill": share of a sequence that is no padding."""
+"""{"tokens": "15T", "seq": 4096, "batch": "16384seqs" or "64M" (tokens)}; also "task": "sft", "lora:16:attention",
+"document": mean tokens of packed documents, "fill": share of a sequence that is no padding."""
 
 
 Serve = Mapping[str, object]
-"""{"isl": "8k", "osl": "1k"}: tokens of a prompt and of an answer; also "ttft": "2s" and "tpot": "30ms" (limits; numbers are seconds), "cached": share of
-prompts in the prefix cache, 0.6 or "60%", "accept": tokens kept per speculative step, "engine": "vllm"."""
+"""{"isl": "8k", "osl": "1k"}: tokens of a prompt and of an answer; also "ttft": "2s" and "tpot": "30ms" (limits;
+numbers are seconds), "cached": share of prompts in the prefix cache, 0.6 or "60%", "accept": tokens kept per
+speculative step, "engine": "vllm"."""
 
 
 def load(model: str) -> Model:
@@ -81,18 +82,30 @@ def _job(train: Train) -> TrainJob:
             raise UserError(f"train needs {key!r}", allowed=_TRAIN)
     problems = Problems()
     task = train.get("task")
-    job = asked.train(train["tokens"], train["seq"], train["batch"], problems, lambda key: f"train.{key}", task=None if task is None else str(task),
-                      document=train.get("document"), fill=train.get("fill", 1.0))  # fmt: skip
+    job = asked.train(
+        train["tokens"],
+        train["seq"],
+        train["batch"],
+        problems,
+        lambda key: f"train.{key}",
+        task=None if task is None else str(task),
+        document=train.get("document"),
+        fill=train.get("fill", 1.0),
+    )
     problems.stop()
     if job is None:
         raise UserError("train needs 'tokens', 'seq' and 'batch'", given=dict(train), allowed=_TRAIN)
     return job
 
 
-def _systems(given: Sequence[str | System], chips: int | None, facts: Facts, *, equal: str = "chips", stack: str | None = None) -> list[str]:  # fmt: skip
+def _systems(
+    given: Sequence[str | System], chips: int | None, facts: Facts, *, equal: str = "chips", stack: str | None = None
+) -> list[str]:
     """What the verbs call the systems of a comparison, each checked."""
     if isinstance(given, str | System):
-        raise UserError("compare takes a list of systems", where="systems", given=_name(given), fix=f"[{_name(given)!r}]")  # fmt: skip
+        raise UserError(
+            "compare takes a list of systems", where="systems", given=_name(given), fix=f"[{_name(given)!r}]"
+        )
     problems = Problems()
     names = asked.systems([_name(s) for s in given], chips, facts, problems, "systems", equal=equal, stack=stack)
     problems.stop()
@@ -119,8 +132,17 @@ def _serving(serve: Serve) -> tuple[ServeJob, str | None]:
             raise UserError(f"serve needs {key!r}", allowed=_SERVE)
     problems = Problems()
     engine = serve.get("engine")
-    job = asked.serve(serve["isl"], serve["osl"], problems, lambda key: f"serve.{key}", ttft=serve.get("ttft"), tpot=serve.get("tpot"),
-                      cached=serve.get("cached"), accept=serve.get("accept"), engine=engine)  # fmt: skip
+    job = asked.serve(
+        serve["isl"],
+        serve["osl"],
+        problems,
+        lambda key: f"serve.{key}",
+        ttft=serve.get("ttft"),
+        tpot=serve.get("tpot"),
+        cached=serve.get("cached"),
+        accept=serve.get("accept"),
+        engine=engine,
+    )
     problems.stop()
     if job is None:
         raise UserError("serve needs 'isl' and 'osl'", given=dict(serve), allowed=_SERVE)
@@ -137,14 +159,48 @@ def _one_job(train: Train | None, serve: Serve | None, stack: str | None) -> Non
 
 
 @overload
-def compare(model: str | Model, systems: Sequence[str | System], *, train: Train, serve: None = None, chips: int | None = None, equal: str = "chips",
-            fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> Comparison: ...  # fmt: skip
+def compare(
+    model: str | Model,
+    systems: Sequence[str | System],
+    *,
+    train: Train,
+    serve: None = None,
+    chips: int | None = None,
+    equal: str = "chips",
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> Comparison: ...
 @overload
-def compare(model: str | Model, systems: Sequence[str | System], *, serve: Serve, train: None = None, chips: int | None = None, equal: str = "chips",
-            fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
-def compare(model: str | Model, systems: Sequence[str | System], *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, equal: str = "chips",
-            fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> Comparison | ServeResult:  # fmt: skip
-    """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"}; stack: training software, "jax-gpu"."""
+def compare(
+    model: str | Model,
+    systems: Sequence[str | System],
+    *,
+    serve: Serve,
+    train: None = None,
+    chips: int | None = None,
+    equal: str = "chips",
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> ServeResult: ...
+def compare(
+    model: str | Model,
+    systems: Sequence[str | System],
+    *,
+    train: Train | None = None,
+    serve: Serve | None = None,
+    chips: int | None = None,
+    equal: str = "chips",
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> Comparison | ServeResult:
+    """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"};
+    stack: training software, "jax-gpu"."""
     _one_job(train, serve, stack)
     known, chips = facts or _facts.load(), asked.chips(chips, "chips")
     names = _systems(systems, chips, known, equal=equal, stack=stack)
@@ -154,7 +210,16 @@ def compare(model: str | Model, systems: Sequence[str | System], *, train: Train
         if equal != "chips":
             raise UserError("serving compares on equal chips", where="equal", given=equal)
         job, engine = _serving(serve)
-        return serving_plan.compare(_model(model), names, job=job, facts=known, chips=chips, engine=engine, fixed=serving_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
+        return serving_plan.compare(
+            _model(model),
+            names,
+            job=job,
+            facts=known,
+            chips=chips,
+            engine=engine,
+            fixed=serving_plan.parse_serving(fixed or {}),
+            term=term,
+        )
     assert train is not None
     return _compare.compare(
         _model(model),
@@ -170,21 +235,65 @@ def compare(model: str | Model, systems: Sequence[str | System], *, train: Train
 
 
 @overload
-def plan(model: str | Model, on: str | System, *, train: Train, serve: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
-         term: str = "default", stack: str | None = None, facts: Facts | None = None) -> PlanList: ...  # fmt: skip
+def plan(
+    model: str | Model,
+    on: str | System,
+    *,
+    train: Train,
+    serve: None = None,
+    chips: int | None = None,
+    top: int = 5,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> PlanList: ...
 @overload
-def plan(model: str | Model, on: str | System, *, serve: Serve, train: None = None, chips: int | None = None, top: int = 5, fixed: Mapping[str, str] | None = None,
-         term: str = "default", stack: str | None = None, facts: Facts | None = None) -> ServeResult: ...  # fmt: skip
-def plan(model: str | Model, on: str | System, *, train: Train | None = None, serve: Serve | None = None, chips: int | None = None, top: int = 5,
-         fixed: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None) -> PlanList | ServeResult:  # fmt: skip
-    """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front too."""
+def plan(
+    model: str | Model,
+    on: str | System,
+    *,
+    serve: Serve,
+    train: None = None,
+    chips: int | None = None,
+    top: int = 5,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> ServeResult: ...
+def plan(
+    model: str | Model,
+    on: str | System,
+    *,
+    train: Train | None = None,
+    serve: Serve | None = None,
+    chips: int | None = None,
+    top: int = 5,
+    fixed: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> PlanList | ServeResult:
+    """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front
+    too."""
     _one_job(train, serve, stack)
     known, chips, top = facts or _facts.load(), asked.chips(chips, "chips"), asked.top(top, "top")
     if serve is not None:
         from mowich.studies import serving_plan
 
         job, engine = _serving(serve)
-        return serving_plan.plan(_model(model), _name(on), job=job, facts=known, chips=chips, engine=engine, top=top, fixed=serving_plan.parse_serving(fixed or {}), term=term)  # fmt: skip
+        return serving_plan.plan(
+            _model(model),
+            _name(on),
+            job=job,
+            facts=known,
+            chips=chips,
+            engine=engine,
+            top=top,
+            fixed=serving_plan.parse_serving(fixed or {}),
+            term=term,
+        )
     assert train is not None
     return _compare.plan(
         _model(model),
@@ -199,8 +308,15 @@ def plan(model: str | Model, on: str | System, *, train: Train | None = None, se
     )
 
 
-def traffic(scenario: str | Path, *, requests_out: str | Path | None = None, trace_out: str | Path | None = None, facts: Facts | None = None) -> TrafficResult:  # fmt: skip
-    """Simulate the serving traffic of a scenario file; requests_out: one CSV line per request, trace_out: a timeline for ui.perfetto.dev."""
+def traffic(
+    scenario: str | Path,
+    *,
+    requests_out: str | Path | None = None,
+    trace_out: str | Path | None = None,
+    facts: Facts | None = None,
+) -> TrafficResult:
+    """Simulate the serving traffic of a scenario file; requests_out: one CSV line per request, trace_out: a timeline
+    for ui.perfetto.dev."""
     from mowich.studies import traffic as study
 
     def file(path: str | Path | None) -> Path | None:
@@ -210,12 +326,14 @@ def traffic(scenario: str | Path, *, requests_out: str | Path | None = None, tra
 
 
 def neighbours(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> Why:
-    """Why the best plan of `plan` wins: the best with each choice a step away, ties, and a sentence. Give the `fixed` that `plan` had."""
+    """Why the best plan of `plan` wins: the best with each choice a step away, ties, and a sentence. Give the `fixed`
+    that `plan` had."""
     return _trade.why(_ask(result), fixed=parse_fixed(fixed or {}))
 
 
 def pareto(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> tuple[Row, ...]:
-    """Plans that nothing beats in time, memory, cost and energy at once, on the chips of `plan` and halves of them, fastest first."""
+    """Plans that nothing beats in time, memory, cost and energy at once, on the chips of `plan` and halves of them,
+    fastest first."""
     return _trade.pareto(_ask(result), fixed=parse_fixed(fixed or {}))
 
 
@@ -226,14 +344,42 @@ def _ask(result: PlanList) -> Ask:
 
 
 @overload
-def sweep(scenario: str | Path, *, out: None = None, vary: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None,
-          executor: Executor | None = None, tasks: int = 1) -> Sweep: ...  # fmt: skip
+def sweep(
+    scenario: str | Path,
+    *,
+    out: None = None,
+    vary: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+    executor: Executor | None = None,
+    tasks: int = 1,
+) -> Sweep: ...
 @overload
-def sweep(scenario: str | Path, *, out: str | Path, vary: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None,
-          executor: Executor | None = None, tasks: int = 1) -> Parts: ...  # fmt: skip
-def sweep(scenario: str | Path, *, out: str | Path | None = None, vary: Mapping[str, str] | None = None, term: str = "default", stack: str | None = None, facts: Facts | None = None,
-          executor: Executor | None = None, tasks: int = 1) -> Sweep | Parts:  # fmt: skip
-    """The best plan at every point of a scenario's grid. vary: further axes, {"chips": "64..4096:x2"}; out: a directory for Parquet, where a killed sweep goes on;
+def sweep(
+    scenario: str | Path,
+    *,
+    out: str | Path,
+    vary: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+    executor: Executor | None = None,
+    tasks: int = 1,
+) -> Parts: ...
+def sweep(
+    scenario: str | Path,
+    *,
+    out: str | Path | None = None,
+    vary: Mapping[str, str] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    facts: Facts | None = None,
+    executor: Executor | None = None,
+    tasks: int = 1,
+) -> Sweep | Parts:
+    """The best plan at every point of a scenario's grid. vary: further axes, {"chips": "64..4096:x2"}; out: a directory
+    for Parquet, where a killed sweep goes on;
     executor: any of `concurrent.futures`, with about `tasks` pieces of work for it (out: that many workers)."""
     known = facts or _facts.load()
     if out is None:
@@ -245,10 +391,21 @@ def sweep(scenario: str | Path, *, out: str | Path | None = None, vary: Mapping[
     return sweep_to(Path(out), grid, known, term=term, stack=stack, executor=executor, workers=tasks)
 
 
-def fit(model: str | Model, on: str | System, *, train: Train | None = None, kv: int | str | None = None, chips: int | None = None, engine: str | None = None,
-        fixed: Mapping[str, str] | None = None, stack: str | None = None, facts: Facts | None = None) -> bool | None:  # fmt: skip
-    """Whether a training job fits with any plan, or, with kv ("128k": tokens of a request), a served model with the cache of one request; None where the
-    range of the memory itself decides. stack: software of training, engine: of serving."""
+def fit(
+    model: str | Model,
+    on: str | System,
+    *,
+    train: Train | None = None,
+    kv: int | str | None = None,
+    chips: int | None = None,
+    engine: str | None = None,
+    fixed: Mapping[str, str] | None = None,
+    stack: str | None = None,
+    facts: Facts | None = None,
+) -> bool | None:
+    """Whether a training job fits with any plan, or, with kv ("128k": tokens of a request), a served model with the
+    cache of one request; None where the range of the memory itself decides. stack: software of training, engine: of
+    serving."""
     if (train is None) == (kv is None):
         raise UserError("fit takes one of train and kv", allowed='train={"tokens": "15T", ...} or kv="128k"')
     for name, given, job in (("engine", engine, train), ("stack", stack, kv)):
@@ -259,16 +416,24 @@ def fit(model: str | Model, on: str | System, *, train: Train | None = None, kv:
     from mowich.studies.serving_fit import fit_serving
     from mowich.studies.serving_plan import parse_serving
 
-    chips, tokens, choices = asked.chips(chips, "chips"), asked.count(kv, "kv", maximum=asked.LONGEST_SERVED), parse_serving(fixed or {})  # fmt: skip
+    chips, tokens, choices = (
+        asked.chips(chips, "chips"),
+        asked.count(kv, "kv", maximum=asked.LONGEST_SERVED),
+        parse_serving(fixed or {}),
+    )
     problems = Problems()
     asked.check_engine(engine, problems, "engine")
     problems.stop()
-    return fit_serving(_model(model), _name(on), tokens=tokens, facts=facts or _facts.load(), chips=chips, engine=engine, fixed=choices).fits  # fmt: skip
+    return fit_serving(
+        _model(model), _name(on), tokens=tokens, facts=facts or _facts.load(), chips=chips, engine=engine, fixed=choices
+    ).fits
 
 
 def explain(result: Any, metric: str, *, model: str | Model | None = None, facts: Facts | None = None) -> Explanation:
-    """Where a number of a result comes from: formula, inputs, facts, and what would move it most. result: what a verb returned, or its JSON object;
-    metric: "trn3.step_s.ep", "1.mfu", "ttft_s.p99"; give the model and the facts that made it where they are not the shipped ones."""
+    """Where a number of a result comes from: formula, inputs, facts, and what would move it most. result: what a verb
+    returned, or its JSON object;
+    metric: "trn3.step_s.ep", "1.mfu", "ttft_s.p99"; give the model and the facts that made it where they are not the
+    shipped ones."""
     data = result if isinstance(result, Mapping) else result.to_dict()
     return _explain.explain(data, metric, facts or _facts.load(), model=None if model is None else _model(model))
 
@@ -278,15 +443,43 @@ def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> V
     return _validate.validate(path, facts or _facts.load())
 
 
-def fleet(scenario: str | Path, *, rates: str | Path | None = None, draws: int = 0, flips: bool = False, relaxed: bool = False, gap: float = 0.005,
-          seed: int = 0, facts: Facts | None = None) -> Fleet:  # fmt: skip
-    """What to buy, rent and assign in each period of a scenario file; rates: speeds from a file instead of predicting them."""
-    return _fleet.fleet(scenario, facts or _facts.load(), rates_file=None if rates is None else Path(rates), draws=draws, with_flips=flips, relaxed=relaxed, gap=gap,
-                        seed=seed)  # fmt: skip
+def fleet(
+    scenario: str | Path,
+    *,
+    rates: str | Path | None = None,
+    draws: int = 0,
+    flips: bool = False,
+    relaxed: bool = False,
+    gap: float = 0.005,
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> Fleet:
+    """What to buy, rent and assign in each period of a scenario file; rates: speeds from a file instead of predicting
+    them."""
+    return _fleet.fleet(
+        scenario,
+        facts or _facts.load(),
+        rates_file=None if rates is None else Path(rates),
+        draws=draws,
+        with_flips=flips,
+        relaxed=relaxed,
+        gap=gap,
+        seed=seed,
+    )
 
 
-def collective(kind: str, on: str, *, sizes: Sequence[int | str], group: int | None = None, network: str = "", oversubscription: float = 1.0,
-               fail: Sequence[str] = (), beside: Sequence[str] = (), facts: Facts | None = None) -> CollectiveStudy:  # fmt: skip
+def collective(
+    kind: str,
+    on: str,
+    *,
+    sizes: Sequence[int | str],
+    group: int | None = None,
+    network: str = "",
+    oversubscription: float = 1.0,
+    fail: Sequence[str] = (),
+    beside: Sequence[str] = (),
+    facts: Facts | None = None,
+) -> CollectiveStudy:
     """Time of a collective among whole chips for each size (bytes, or "1GiB"), with failed links and jobs beside it."""
     from mowich.studies import collectives as study
 
@@ -304,14 +497,36 @@ def collective(kind: str, on: str, *, sizes: Sequence[int | str], group: int | N
     )
 
 
-def goodput(on: str, *, days: float = 90.0, step_s: float = 5.0, spare_share: float = 0.02, replica: int | None = None, checkpoint_s: float | None = None,
-            strategies: Sequence[str] | None = None, samples: int = 1000, seed: int = 0, facts: Facts | None = None) -> GoodputStudy:  # fmt: skip
-    """Goodput of a long run by way of surviving failures ("sync", "async", "memory", "elastic"; None: all): formula, Monte Carlo and range."""
+def goodput(
+    on: str,
+    *,
+    days: float = 90.0,
+    step_s: float = 5.0,
+    spare_share: float = 0.02,
+    replica: int | None = None,
+    checkpoint_s: float | None = None,
+    strategies: Sequence[str] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    facts: Facts | None = None,
+) -> GoodputStudy:
+    """Goodput of a long run by way of surviving failures ("sync", "async", "memory", "elastic"; None: all): formula,
+    Monte Carlo and range."""
     from mowich.studies import goodput as study
     from mowich.training.faults import STRATEGIES
 
-    return study.goodput(facts or _facts.load(), on, days=days, step_s=step_s, strategies=STRATEGIES if strategies is None else strategies, spare_share=spare_share, replica=asked.chips(replica, "replica"), checkpoint_s=checkpoint_s, samples=samples,
-                         seed=seed)  # fmt: skip
+    return study.goodput(
+        facts or _facts.load(),
+        on,
+        days=days,
+        step_s=step_s,
+        strategies=STRATEGIES if strategies is None else strategies,
+        spare_share=spare_share,
+        replica=asked.chips(replica, "replica"),
+        checkpoint_s=checkpoint_s,
+        samples=samples,
+        seed=seed,
+    )
 
 
 def claims(*, facts: Facts | None = None) -> list[Claim]:
@@ -344,17 +559,29 @@ def _copied(arrays: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     return [a.copy() if hasattr(a, "copy") else a for a in arrays]
 
 
-def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, timed: bool = True, system: str | None = None,
-               inputs: Sequence[Any] | None = None, facts: Facts | None = None, **kwargs: Any) -> Result | list[Result] | SystemRun:  # fmt: skip
-    """Run an NKI kernel on a simulated NeuronCore; `.outputs` are what it returned, `.warnings` what it should not do, `.time_s` how long
-    it takes (an Estimate in seconds, made when asked for).
+def run_kernel(
+    kernel: Any,
+    *arrays: Any,
+    target: str | None = None,
+    lnc: int = 1,
+    values: bool = True,
+    ranks: int = 1,
+    timed: bool = True,
+    system: str | None = None,
+    inputs: Sequence[Any] | None = None,
+    facts: Facts | None = None,
+    **kwargs: Any,
+) -> Result | list[Result] | SystemRun:
+    """Run an NKI kernel on a simulated NeuronCore; `.outputs` are what it returned, `.warnings` what it should not do,
+    `.time_s` how long it takes (an Estimate in seconds, made when asked for).
 
-    target: trn1, trn2 or trn3 (default: the kernel's own, else trn3); lnc: cores of the logical core, 1 or 2; values=False times a
-    kernel and checks its instructions without arithmetic; timed=False: no clock; ranks=N runs the same arguments on N ranks and gives a
-    list. For other arguments on each rank there is `mowich.nki.simulate_ranks`.
+    target: trn1, trn2 or trn3 (default: the kernel's own, else trn3); lnc: cores of the logical core, 1 or 2;
+    values=False times a kernel and checks its instructions without arithmetic; timed=False: no clock; ranks=N runs the
+    same arguments on N ranks and gives a list. For other arguments on each rank there is `mowich.nki.simulate_ranks`.
 
-    system="trn3-gen2", ranks=144: the kernel on 144 chips of that machine, one core of each; gives a `SystemRun` with the results of all ranks and the time
-    of every collective on the fabric, by level. inputs: arguments of each rank, instead of the same `arrays` on all.
+    system="trn3-gen2", ranks=144: the kernel on 144 chips of that machine, one core of each; gives a `SystemRun` with
+    the results of all ranks and the time of every collective on the fabric, by level. inputs: arguments of each rank,
+    instead of the same `arrays` on all.
     """
     if system is not None:
         from mowich.studies import system_run

@@ -1,6 +1,8 @@
-"""What may be asked: numbers, jobs and machines as people write them, read and checked once for the command line, the web page and the Python functions.
+"""What may be asked: numbers, jobs and machines as people write them, read and checked once for the command line, the
+web page and the Python functions.
 
-Each reader adds what is wrong to `Problems`, so that all mistakes are told at once. `place` makes the place of a field: "--tokens", or "train.tokens".
+Each reader adds what is wrong to `Problems`, so that all mistakes are told at once. `place` makes the place of a field:
+"--tokens", or "train.tokens".
 """
 
 from __future__ import annotations
@@ -90,8 +92,17 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def train(tokens: object, seq: object, batch: object, problems: Problems, place: Place = flag, *, task: str | None = None, document: object = None,
-          fill: object = 1.0) -> TrainJob | None:  # fmt: skip
+def train(
+    tokens: object,
+    seq: object,
+    batch: object,
+    problems: Problems,
+    place: Place = flag,
+    *,
+    task: str | None = None,
+    document: object = None,
+    fill: object = 1.0,
+) -> TrainJob | None:
     """The training job, or None when something is wrong. tokens: None where only the memory is asked for."""
     found = len(problems.found)
     all_tokens = per_seq = seqs = packed = None
@@ -120,15 +131,35 @@ def train(tokens: object, seq: object, batch: object, problems: Problems, place:
     if len(problems.found) > found or per_seq is None or seqs is None:
         return None
     if all_tokens and all_tokens < seqs * per_seq:
-        problems.add(f"{tokens} tokens are less than one step of {seqs * per_seq:.6g}", where=place("tokens"),
-                     fix=f"train on more, or choose a smaller {place('batch')}")  # fmt: skip
+        problems.add(
+            f"{tokens} tokens are less than one step of {seqs * per_seq:.6g}",
+            where=place("tokens"),
+            fix=f"train on more, or choose a smaller {place('batch')}",
+        )
         return None
-    return TrainJob(tokens=all_tokens or seqs * per_seq * filled, seq=int(per_seq), batch_seqs=seqs, task=kind, lora=lora, document=packed,
-                    fill=filled)  # fmt: skip
+    return TrainJob(
+        tokens=all_tokens or seqs * per_seq * filled,
+        seq=int(per_seq),
+        batch_seqs=seqs,
+        task=kind,
+        lora=lora,
+        document=packed,
+        fill=filled,
+    )
 
 
-def serve(isl: object, osl: object, problems: Problems, place: Place = flag, *, ttft: object = None, tpot: object = None, cached: object = None,
-          accept: object = None, engine: object = None) -> ServeJob | None:  # fmt: skip
+def serve(
+    isl: object,
+    osl: object,
+    problems: Problems,
+    place: Place = flag,
+    *,
+    ttft: object = None,
+    tpot: object = None,
+    cached: object = None,
+    accept: object = None,
+    engine: object = None,
+) -> ServeJob | None:
     """The serving job, or None when a length is wrong or missing; the engine is checked too."""
     from mowich.serving.search import ServeJob
 
@@ -150,7 +181,12 @@ def serve(isl: object, osl: object, problems: Problems, place: Place = flag, *, 
         with problems.watch():
             tokens = parse_count(accept, where=place("accept"), minimum=-math.inf, whole=False)
             if not 1 <= tokens <= 16:
-                raise UserError("must lie in 1 to 16", where=place("accept"), given=accept, allowed="tokens kept per step, such as 2.3")  # fmt: skip
+                raise UserError(
+                    "must lie in 1 to 16",
+                    where=place("accept"),
+                    given=accept,
+                    allowed="tokens kept per step, such as 2.3",
+                )
     check_engine(engine, problems, place("engine"))
     if len(lengths) < 2:
         return None
@@ -165,8 +201,16 @@ def check_engine(engine: object, problems: Problems, where: str) -> None:
         problems.found.append(unknown("engine", str(engine), ENGINES, where=where))
 
 
-def systems(names: Sequence[str], number: int | None, facts: Facts, problems: Problems, where: str = "--on", *, equal: str = "chips",
-            stack: str | None = None) -> list[str]:  # fmt: skip
+def systems(
+    names: Sequence[str],
+    number: int | None,
+    facts: Facts,
+    problems: Problems,
+    where: str = "--on",
+    *,
+    equal: str = "chips",
+    stack: str | None = None,
+) -> list[str]:
     """Names of systems, each checked: known, named once, and its number of chips in range."""
     words = [w.strip() for w in names if w.strip()]
     if not words:

@@ -97,7 +97,8 @@ class Problems:
 
     @contextmanager
     def watch(self, where: str | None = None) -> Iterator[None]:
-        """Keep a UserError of the block instead of raising it; `where` is said of those that do not say it themselves."""
+        """Keep a UserError of the block instead of raising it; `where` is said of those that do not say it
+        themselves."""
         try:
             yield
         except UserErrors as errors:

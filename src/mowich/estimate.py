@@ -45,8 +45,17 @@ class Notes:
     def __init__(self) -> None:
         self.terms: dict[str, Term] = {}
 
-    def add(self, name: str, value: object, unit: str, formula: str = "", *, note: str = "",
-            facts: Iterable[str] = (), **inputs: object) -> None:  # fmt: skip
+    def add(
+        self,
+        name: str,
+        value: object,
+        unit: str,
+        formula: str = "",
+        *,
+        note: str = "",
+        facts: Iterable[str] = (),
+        **inputs: object,
+    ) -> None:
         """Record one term. Arrays of length one are accepted for `value` and `inputs`."""
         self.terms[name] = Term(
             name=name,
@@ -139,9 +148,14 @@ class Estimate:
     def to_dict(self) -> dict[str, object]:
         """The JSON contract of an estimate."""
         out: dict[str, object] = {
-            "value": self.value, "unit": self.unit, "low": self.low, "high": self.high,
-            "grade": self.grade, "coverage": dict(self.coverage), "breakdown": dict(self.breakdown),
-        }  # fmt: skip
+            "value": self.value,
+            "unit": self.unit,
+            "low": self.low,
+            "high": self.high,
+            "grade": self.grade,
+            "coverage": dict(self.coverage),
+            "breakdown": dict(self.breakdown),
+        }
         if self.value is None or self.reason is not None:
             out["reason"] = self.reason
         return out
@@ -167,9 +181,16 @@ def log_spread(value: float, low: float, high: float) -> tuple[float, float]:
     return max(0.0, math.log(value / low)), max(0.0, math.log(high / value))
 
 
-def from_spreads(value: float, unit: str, downs: Iterable[float], ups: Iterable[float], *, grade: str,
-                 coverage: Mapping[str, float] | None = None,
-                 breakdown: Mapping[str, float] | None = None) -> Estimate:  # fmt: skip
+def from_spreads(
+    value: float,
+    unit: str,
+    downs: Iterable[float],
+    ups: Iterable[float],
+    *,
+    grade: str,
+    coverage: Mapping[str, float] | None = None,
+    breakdown: Mapping[str, float] | None = None,
+) -> Estimate:
     """Combine independent log half-widths in quadrature, each side on its own:
     low = value exp(-sqrt(sum down^2)), high = value exp(+sqrt(sum up^2)).
 
@@ -181,8 +202,15 @@ def from_spreads(value: float, unit: str, downs: Iterable[float], ups: Iterable[
     """
     down = math.sqrt(sum(d * d for d in downs))
     up = math.sqrt(sum(u * u for u in ups))
-    return Estimate(value=value, unit=unit, low=value * math.exp(-down), high=value * math.exp(up),
-                    grade=grade, coverage=coverage or {}, breakdown=breakdown or {})  # fmt: skip
+    return Estimate(
+        value=value,
+        unit=unit,
+        low=value * math.exp(-down),
+        high=value * math.exp(up),
+        grade=grade,
+        coverage=coverage or {},
+        breakdown=breakdown or {},
+    )
 
 
 def product(parts: Iterable[tuple[Estimate, float]], unit: str) -> Estimate:

@@ -1,8 +1,9 @@
 """Reading a file that a user gives: the one place where its bytes become text, YAML or JSON.
 
-Whatever is wrong with the file is a `UserError` of one line: not a regular file (a pipe, a device, a directory), too large, not UTF-8, nested too
-deep, a key given twice, a number of thousands of digits, YAML's anchors and tags. So a reader above works with plain mappings, lists, words and
-finite numbers, and a broken file is never a bug of ours. Files that ship with Mowich are read by `shipped_yaml`, without these checks.
+Whatever is wrong with the file is a `UserError` of one line: not a regular file (a pipe, a device, a directory), too
+large, not UTF-8, nested too deep, a key given twice, a number of thousands of digits, YAML's anchors and tags. So a
+reader above works with plain mappings, lists, words and finite numbers, and a broken file is never a bug of ours. Files
+that ship with Mowich are read by `shipped_yaml`, without these checks.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 Kind = Literal["facts", "scenario", "config", "table", "result", "rates"]
 
 LIMIT_B: Mapping[Kind, int] = {
-    "facts": 8_000_000, "scenario": 4_000_000, "config": 32_000_000, "table": 256_000_000, "result": 512_000_000, "rates": 64_000_000,
-}  # fmt: skip
+    "facts": 8_000_000,
+    "scenario": 4_000_000,
+    "config": 32_000_000,
+    "table": 256_000_000,
+    "result": 512_000_000,
+    "rates": 64_000_000,
+}
 """Largest file of each kind, in bytes: a hundred times what is usual."""
 
 MAX_DEPTH = 40
@@ -40,15 +46,21 @@ MAX_VALUES = 400_000
 """Keys, words and brackets of a YAML file."""
 
 
-# files ---------------------------------------------------------------------------------------------------------------------
+# files
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _what(mode: int) -> str:
     """What stands at a path, in words; "" for a regular file."""
     if stat.S_ISREG(mode):
         return ""
-    names = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
-             (stat.S_ISSOCK, "a socket"))  # fmt: skip
+    names = (
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISSOCK, "a socket"),
+    )
     return next((name for test, name in names if test(mode)), "no regular file")
 
 
@@ -66,8 +78,8 @@ def _unreadable(error: OSError | ValueError, where: str) -> UserError:
 
 
 def exists(path: Path) -> bool:
-    """Whether something stands at a path. A path that the system refuses (not permitted) counts, so that reading it says why; a name that is too long
-    does not."""
+    """Whether something stands at a path. A path that the system refuses (not permitted) counts, so that reading it
+    says why; a name that is too long does not."""
     try:
         return path.exists()
     except OSError as error:
@@ -94,7 +106,8 @@ def open_bytes(path: str | Path, fix: str | None = None) -> IO[bytes]:
 
 @contextmanager
 def open_lines(path: str | Path) -> Iterator[IO[str]]:
-    """A table of any length, open as UTF-8 text to be read line by line. What turns out not to be UTF-8, or no CSV, is a UserError too."""
+    """A table of any length, open as UTF-8 text to be read line by line. What turns out not to be UTF-8, or no CSV, is
+    a UserError too."""
     import csv
 
     with TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
@@ -157,7 +170,8 @@ def decode(data: bytes, where: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-# JSON ----------------------------------------------------------------------------------------------------------------------
+# JSON
+# ----------------------------------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}:,]', re.DOTALL)
 
@@ -176,7 +190,8 @@ def read_json(path: str | Path, kind: Kind, *, infinite: bool = False, fix: str 
 
 
 def parse_json(text: str, where: str, *, infinite: bool = False) -> dict[str, Any]:
-    """The object that a text holds. Raises UserError with the line: no JSON, a key given twice, nested too deep, a number too long or too large."""
+    """The object that a text holds. Raises UserError with the line: no JSON, a key given twice, nested too deep, a
+    number too long or too large."""
     import json
 
     twice = False
@@ -258,7 +273,8 @@ def _deeper(data: object) -> bool:
 
 
 def _json_keys(text: str) -> Iterator[tuple[int, tuple[int, str] | None, int]]:
-    """(line, (object, key) or None at a bracket, depth) of each key and opening bracket, in the order of the text: for errors, which need the line."""
+    """(line, (object, key) or None at a bracket, depth) of each key and opening bracket, in the order of the text: for
+    errors, which need the line."""
     import json
 
     opened, count, line, at = [0], 0, 1, 0
@@ -316,11 +332,13 @@ def _too_deep(where: str, line: int, most: int) -> UserError:
     return UserError("nested too deep", where=f"{where}:{line}", allowed=f"up to {most} levels")
 
 
-# YAML ----------------------------------------------------------------------------------------------------------------------
+# YAML
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 class Document(NamedTuple):
-    """A YAML text: its values, with keys as they are written, and its nodes, which have the lines. Both None where the text holds nothing."""
+    """A YAML text: its values, with keys as they are written, and its nodes, which have the lines. Both None where the
+    text holds nothing."""
 
     data: Any
     node: yaml.Node | None
@@ -335,7 +353,8 @@ def _loader() -> Any:
 
 
 def shipped_yaml(text: str) -> Any:
-    """What a YAML text holds that ships with Mowich: no checks, as tests read these files, and every command would pay."""
+    """What a YAML text holds that ships with Mowich: no checks, as tests read these files, and every command would
+    pay."""
     import yaml
 
     return yaml.load(text, Loader=_loader())
@@ -365,7 +384,8 @@ def parse_yaml(text: str, where: str) -> Document:
 
 
 def check_yaml(text: str, where: str, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES) -> None:
-    """Refuse what plain data does not need: anchors, aliases, tags, deep nesting, more than `values` keys, words and brackets. Raises UserError."""
+    """Refuse what plain data does not need: anchors, aliases, tags, deep nesting, more than `values` keys, words and
+    brackets. Raises UserError."""
     import yaml
 
     level, count = 0, 0

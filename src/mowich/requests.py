@@ -1,7 +1,8 @@
 """The words of a question, read and checked before anything is computed. All its problems are told at once.
 
-The command line and the web page read a question with the same functions, so both accept and refuse the same. Numbers, jobs and names of systems are
-read by `asked`, which the Python functions call too. Here a problem names the field by the option of the command line.
+The command line and the web page read a question with the same functions, so both accept and refuse the same. Numbers,
+jobs and names of systems are read by `asked`, which the Python functions call too. Here a problem names the field by
+the option of the command line.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def read_dirs(dirs: Sequence[Path] | None, problems: Problems) -> None:
 
 
 def read_facts(dirs: Sequence[Path] | None, problems: Problems) -> Facts:
-    """The shipped facts with the user's directories over them. Stops at once when one is missing: nothing else can be checked."""
+    """The shipped facts with the user's directories over them. Stops at once when one is missing: nothing else can be
+    checked."""
     from mowich.facts import load
 
     read_dirs(dirs, problems)
@@ -110,8 +112,19 @@ def read_chips(text: str | None, problems: Problems) -> int | None:
     return None
 
 
-def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None, problems: Problems, note: Callable[[str], None],
-             *, needs_tokens: bool = True, task: str | None = None, document: str | None = None, fill: float = 1.0) -> TrainJob | None:  # fmt: skip
+def read_job(
+    train: bool,
+    tokens: str | None,
+    seq: str | None,
+    batch: str | None,
+    problems: Problems,
+    note: Callable[[str], None],
+    *,
+    needs_tokens: bool = True,
+    task: str | None = None,
+    document: str | None = None,
+    fill: float = 1.0,
+) -> TrainJob | None:
     """The training job, or None when something is wrong or missing."""
     from mowich import asked
     from mowich.units import parse_batch
@@ -140,8 +153,16 @@ def read_job(train: bool, tokens: str | None, seq: str | None, batch: str | None
     return None if problems.found else job
 
 
-def read_serving(isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None, engine: str | None,
-                 problems: Problems) -> ServeJob | None:  # fmt: skip
+def read_serving(
+    isl: str | None,
+    osl: str | None,
+    ttft: str | None,
+    tpot: str | None,
+    cached: str | None,
+    accept: float | None,
+    engine: str | None,
+    problems: Problems,
+) -> ServeJob | None:
     """The serving job, or None when something is wrong or missing; the engine is checked too."""
     from mowich import asked
 
@@ -194,7 +215,8 @@ def note_context(model: Model, tokens: float, flag: str, note: Callable[[str], N
 
 
 def note_answers(model: Model, prompt: float, output: float, note: Callable[[str], None]) -> None:
-    """Say so when prompts and answers of serving are longer than the model was made for, and when an answer has no second token."""
+    """Say so when prompts and answers of serving are longer than the model was made for, and when an answer has no
+    second token."""
     note_context(model, prompt + output, "--isl + --osl =", note)
     if output == 1:
         note("--osl 1: an answer ends with its first token; TPOT is the time that one more would take")
@@ -203,7 +225,8 @@ def note_answers(model: Model, prompt: float, output: float, note: Callable[[str
 def rerun(
     model: str, loaded: Model, settings: Sequence[str] | None, dirs: Sequence[Path] | None, seed: int
 ) -> dict[str, Any]:
-    """What else is needed to run a result again: the words as they were given, and the size of the model that they named."""
+    """What else is needed to run a result again: the words as they were given, and the size of the model that they
+    named."""
     return {
         "model_given": model,
         "model_params": loaded.params,

@@ -1,7 +1,8 @@
 """Reading a scenario file: YAML whose every key is asked for, with file:line in every error.
 
-`read(path)` gives a `Node`. Whoever reads it asks for keys by name and kind; `done()` reports keys that nobody asked for, with the closest
-name. Problems are collected, not raised, so that a file with five mistakes says five; `stop()` on the root raises them in file order.
+`read(path)` gives a `Node`. Whoever reads it asks for keys by name and kind; `done()` reports keys that nobody asked
+for, with the closest name. Problems are collected, not raised, so that a file with five mistakes says five; `stop()` on
+the root raises them in file order.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Node:
         elif node is not None:
             self._report(node.start_mark.line, UserError(f"{path or 'a scenario'} is a mapping", given=data))
 
-    # places and problems -----------------------------------------------------------------------------------------------
+    # places and problems
+    # -----------------------------------------------------------------------------------------------
     def _report(self, line: int, error: UserError) -> None:
         error.where = f"{self._file}:{line + 1}" + (f" {error.where}" if error.where else "")
         self._found.append((line, error))
@@ -71,7 +73,8 @@ class Node:
             errors = [e for _, e in sorted(self._found, key=lambda item: item[0])]
             raise errors[0] if len(errors) == 1 else UserErrors(errors)
 
-    # asking ------------------------------------------------------------------------------------------------------------
+    # asking
+    # ------------------------------------------------------------------------------------------------------------
     def __contains__(self, key: str) -> bool:
         return key in self._data
 

@@ -1,7 +1,7 @@
 """What a setting means: the path of the fact that a short name stands for, and its value in SI.
 
-`--set`, and the axes of a sweep, name facts by their paths or by what people call them: `prices.trn3`, `power.trn3`, `site.pue`. A value has its unit and
-lies in what the field can hold (`facts.fields`).
+`--set`, and the axes of a sweep, name facts by their paths or by what people call them: `prices.trn3`, `power.trn3`,
+`site.pue`. A value has its unit and lies in what the field can hold (`facts.fields`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,20 @@ from mowich.machines.system import machine_id
 from mowich.training import longrun
 from mowich.units import parse_count
 
-KEYS = ("plan.tp", "plan.pp", "plan.ep", "plan.precision", "plan.recompute", "prices.term", "prices.trn3", "power.trn3", "site.pue", "site.electricity",
-        "site.idle_power_share", "survival")  # fmt: skip
+KEYS = (
+    "plan.tp",
+    "plan.pp",
+    "plan.ep",
+    "plan.precision",
+    "plan.recompute",
+    "prices.term",
+    "prices.trn3",
+    "power.trn3",
+    "site.pue",
+    "site.electricity",
+    "site.idle_power_share",
+    "survival",
+)
 """Names to suggest."""
 
 TEXTS: Mapping[str, tuple[str, ...]] = {longrun.CHOSEN: longrun.CHOICES}
@@ -28,7 +40,8 @@ _COUNT = re.compile(r"[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*(?:[kKMGBT]|Ki|Mi)?")
 
 
 def fact_path(facts: Facts, key: str, *, where: str) -> str:
-    """ "prices.trn3" -> the path of the fact that it stands for. Raises UserError, with the closest name, when there is none."""
+    """ "prices.trn3" -> the path of the fact that it stands for. Raises UserError, with the closest name, when there is
+    none."""
     root, _, name = key.partition(".")
     if root == "prices" and name and "." not in name:
         return f"prices.user.{machine_id(facts, name)}"
@@ -49,7 +62,8 @@ def fact_path(facts: Facts, key: str, *, where: str) -> str:
 
 
 def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, float | str]:
-    """(path of the fact, SI value) of key = "4.7 TB/s", or the word of a fact that is one of a few words. Raises UserError for an unknown key, a missing or wrong unit, or a value that cannot be."""
+    """(path of the fact, SI value) of key = "4.7 TB/s", or the word of a fact that is one of a few words. Raises
+    UserError for an unknown key, a missing or wrong unit, or a value that cannot be."""
     path = fact_path(facts, key, where=where)
     fact = facts.fact(path)
     if path in TEXTS:

@@ -1,11 +1,13 @@
 """How results show themselves in a notebook: as a small table, as plain rows for any dataframe, as pictures.
 
-The report draws results, and it stands above them in the order of imports. So this module imports no report: the public face of the package names the module
-that draws (`draw_with`), and that module is loaded when a notebook first shows a result. `Rows` is the tuple of a result's rows; when called, it gives them as
-plain numbers.
+The report draws results, and it stands above them in the order of imports. So this module imports no report: the public
+face of the package names the module that draws (`draw_with`), and that module is loaded when a notebook first shows a
+result. `Rows` is the tuple of a result's rows; when called, it gives them as plain numbers.
 
 >>> class Two:
-...     def to_dict(self): return {"system": "trn3", "step_s": {"value": 2.0, "low": 1.0, "high": 3.0, "grade": "C", "unit": "s"}, "plan": {"tp": 4}}
+...     def to_dict(self):
+...         step = {"value": 2.0, "low": 1.0, "high": 3.0, "grade": "C", "unit": "s"}
+...         return {"system": "trn3", "step_s": step, "plan": {"tp": 4}}
 >>> Rows([Two()])()
 [{'system': 'trn3', 'step_s': 2.0, 'step_s_low': 1.0, 'step_s_high': 3.0, 'step_s_grade': 'C', 'plan_tp': 4}]
 """
@@ -89,7 +91,8 @@ _find: Callable[[], Drawer] | None = None
 
 
 def draw_with(find: Callable[[], Drawer]) -> None:
-    """Name what draws results. find: gives it, and is called each time that a result is drawn; so it can load it late."""
+    """Name what draws results. find: gives it, and is called each time that a result is drawn; so it can load it
+    late."""
     global _find
     _find = find
 
@@ -117,5 +120,6 @@ class Shown:
         return _drawer().pictures(self)
 
     def explain(self, metric: str, *, facts: Any = None) -> Text:
-        """Where a number comes from, "trn3.step_s.ep", as `mowich explain` prints it. facts: those that made the result, where they are not the shipped ones."""
+        """Where a number comes from, "trn3.step_s.ep", as `mowich explain` prints it. facts: those that made the
+        result, where they are not the shipped ones."""
         return Text(_drawer().explained(self, metric, facts))

@@ -17,9 +17,23 @@ _SI = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E
 _SMALL = {"m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9, "p": 1e-12}
 _MONEY = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
-_TIME = {"s": 1.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0,
-         "day": 86400.0, "days": 86400.0, "month": 2629800.0, "months": 2629800.0, "quarter": 7889400.0, "quarters": 7889400.0,
-         "y": 31557600.0, "year": 31557600.0, "years": 31557600.0}  # fmt: skip
+_TIME = {
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+    "hours": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "days": 86400.0,
+    "month": 2629800.0,
+    "months": 2629800.0,
+    "quarter": 7889400.0,
+    "quarters": 7889400.0,
+    "y": 31557600.0,
+    "year": 31557600.0,
+    "years": 31557600.0,
+}
 
 
 class Quantity(NamedTuple):
@@ -114,8 +128,9 @@ def parse(text: object, unit: str | None = None, *, where: str | None = None) ->
         known = sorted(k for k, q in UNITS.items() if unit is None or q.unit == unit)
         from mowich.errors import did_you_mean
 
-        raise UserError(f"unknown unit '{name}'", where=where, given=text,
-                        allowed=known[:24], fix=did_you_mean(name, known))  # fmt: skip
+        raise UserError(
+            f"unknown unit '{name}'", where=where, given=text, allowed=known[:24], fix=did_you_mean(name, known)
+        )
     if unit is not None and quantity.unit != unit:
         raise UserError(f"unit '{name}' measures {quantity.unit}", where=where, given=text, allowed=unit)
     return Quantity(number * quantity.value, quantity.unit)
@@ -159,7 +174,11 @@ def parse_batch(text: object, seq: float, *, where: str | None = None) -> float:
     tokens = word.removesuffix("tokens").strip()
     sequences = parse_count(tokens, where=where) / seq
     if sequences < 1:
-        raise UserError(f"{word} tokens are less than one sequence of {seq:.0f}", where=where, fix=f"sequences are written {tokens}seqs")  # fmt: skip
+        raise UserError(
+            f"{word} tokens are less than one sequence of {seq:.0f}",
+            where=where,
+            fix=f"sequences are written {tokens}seqs",
+        )
     return sequences
 
 
@@ -174,7 +193,7 @@ _LADDERS: dict[str, tuple[tuple[float, str], ...]] = {
     "J": ((3.6e15, "TWh"), (3.6e12, "GWh"), (3.6e9, "MWh"), (3.6e6, "kWh"), (1, "J"), (1e-3, "mJ"), (1e-6, "uJ")),
     "s": ((86400, "d"), (3600, "h"), (1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")),
     "USD": ((1e9, "G$"), (1e6, "M$"), (1, "$")),
-}  # fmt: skip
+}
 
 
 def sig(value: float, digits: int = 3) -> str:

@@ -1,5 +1,6 @@
-"""Random numbers of nki-library's tests, drawn otherwise: the same numbers, and the same generator afterwards. What it draws one by one is drawn
-at once; what it draws as whole arrays of float64, to cast them, is drawn and cast a piece after the other."""
+"""Random numbers of nki-library's tests, drawn otherwise: the same numbers, and the same generator afterwards. What it
+draws one by one is drawn at once; what it draws as whole arrays of float64, to cast them, is drawn and cast a piece
+after the other."""
 
 import operator
 from collections.abc import Callable
@@ -22,8 +23,9 @@ def following(good: np.ndarray) -> np.ndarray:
 
 
 def block_draws(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """randint(0, 7), randint(0, 3), randint(0, 2) and random() of NumPy's global generator, n times in this order: the same numbers, and the
-    same state afterwards. A bounded integer takes words of 32 bits until their lowest bits are in range, random() the next two words."""
+    """randint(0, 7), randint(0, 3), randint(0, 2) and random() of NumPy's global generator, n times in this order: the
+    same numbers, and the same state afterwards. A bounded integer takes words of 32 bits until their lowest bits are in
+    range, random() the next two words."""
     state, size = np.random.get_state(), 6 * n + 64
     while True:
         words = np.random.randint(0, 1 << 32, size=size, dtype=np.uint32)
@@ -45,7 +47,8 @@ def block_draws(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def raise_blocks(data: np.ndarray, largest: int) -> None:
-    """In each block of 8 x 4 elements one at random becomes +- (1 .. 1.5) * 2^largest, as the loop of `generate_stabilized_mx_data` does."""
+    """In each block of 8 x 4 elements one at random becomes +- (1 .. 1.5) * 2^largest, as the loop of
+    `generate_stabilized_mx_data` does."""
     blocks = np.moveaxis(data.reshape(data.shape[0] // 8, 8, data.shape[1] // 4, 4), 1, 2)
     rows, columns = blocks.shape[:2]
     for start in range(0, rows * columns, BLOCKS):
@@ -55,8 +58,8 @@ def raise_blocks(data: np.ndarray, largest: int) -> None:
 
 
 class Drawn:
-    """Numbers of a generator that are drawn when they are cast, before anything else is drawn: `rng.normal(size=shape) * std + mean` of which only the
-    cast is kept."""
+    """Numbers of a generator that are drawn when they are cast, before anything else is drawn: `rng.normal(size=shape)
+    * std + mean` of which only the cast is kept."""
 
     def __init__(self, draw: Callable[[int], np.ndarray], shape: tuple[int, ...], steps: tuple[Any, ...] = ()) -> None:
         self.draw, self.shape, self.steps = draw, shape, steps

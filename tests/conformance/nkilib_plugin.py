@@ -8,25 +8,27 @@ Nothing of nki-library is copied; what its public snapshot leaves out or gets wr
   - `@dataclass` classes that only AWS's front end accepts (README.md, "Defects of the snapshot");
   - a test that imports its kernel from where it was before (experimental/subkernels) finds it;
   - its simulation mode knows one rank: with several, `mowich.nki.simulate_ranks` runs the kernel;
-  - its generator of MX inputs draws four numbers for each block of 32 elements, one by one: the same numbers are drawn at once;
+  - its generator of MX inputs draws four numbers for each block of 32 elements, one by one: the same numbers are drawn
+    at once;
   - its MX references multiply by an `einsum` that NumPy does element by element: as a product of matrices;
-  - its comparison makes five copies of the outputs in float64: it is given a piece after the other (pieces.py); so is the reference of
+  - its comparison makes five copies of the outputs in float64: it is given a piece after the other (pieces.py); so is
+    the reference of
     test_rmsnorm_quant.py, and inputs that are drawn as float64 to be cast (draws.py);
   - the inputs are written to files that its simulator does not read: they are not;
-  - test_attention_block_tkg.py runs its reference a second time for the shapes of the outputs: they are kept from the first;
+  - test_attention_block_tkg.py runs its reference a second time for the shapes of the outputs: they are kept from the
+    first;
   - kernels whose cases are all large get small ones too (small.py), in the tests' own tables;
   - tests marked trace-only want AWS's compiler: they run on the machine instead, their outputs unchecked.
 
 Environment: MOWICH_CONFORMANCE_SETS (comma list of regular, multirank, trace, slow, small, skipped: which cases stay),
 MOWICH_CONFORMANCE_WITHOUT (a platform mark: cases that carry it are left out),
-MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out), MOWICH_CONFORMANCE_ONLY (a file of the ids to keep,
-in their order),
-MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that a case may have, so that a busy machine fails nothing),
-MOWICH_CONFORMANCE_MEMORY_GB (data of a process: a case that needs more counts as not attempted),
-MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended), MOWICH_CONFORMANCE_LISTING (file for a JSON line per case that will run),
-MOWICH_CONFORMANCE_PAIRS (a folder that keeps the pairs of
-parameters that sweeps draw), MOWICH_CONFORMANCE_ROUNDED (references with their kernels' roundings, where known: rounded.py),
-MOWICH_CONFORMANCE_EXTERNAL (test another importable `nki`).
+MOWICH_CONFORMANCE_EVERY (a sample: every n-th case), MOWICH_CONFORMANCE_DONE (a file of ids to leave out),
+MOWICH_CONFORMANCE_ONLY (a file of the ids to keep, in their order), MOWICH_CONFORMANCE_CPU_S (seconds of CPU time that
+a case may have, so that a busy machine fails nothing), MOWICH_CONFORMANCE_MEMORY_GB (data of a process: a case that
+needs more counts as not attempted), MOWICH_CONFORMANCE_RESULTS (file to which a JSON line per case is appended),
+MOWICH_CONFORMANCE_LISTING (file for a JSON line per case that will run), MOWICH_CONFORMANCE_PAIRS (a folder that keeps
+the pairs of parameters that sweeps draw), MOWICH_CONFORMANCE_ROUNDED (references with their kernels' roundings, where
+known: rounded.py), MOWICH_CONFORMANCE_EXTERNAL (test another importable `nki`).
 """
 
 import ast
@@ -192,8 +194,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def lenient_dataclasses() -> None:
-    """For NKIObject subclasses only: a required field that nobody passes is None; a keyword that names a class attribute
-    without annotation sets it. nki-library relies on both (MLPTKGConstantsDimensionSizes, SectionParams)."""
+    """For NKIObject subclasses only: a required field that nobody passes is None; a keyword that names a class
+    attribute without annotation sets it. nki-library relies on both (MLPTKGConstantsDimensionSizes, SectionParams)."""
     original = dataclasses.dataclass
 
     def dataclass(cls: Any = None, /, **options: Any) -> Any:
@@ -276,7 +278,8 @@ ran: set[str] = set()
 spilled: list[str] = []
 """Launches of the running case whose live tiles exceeded SBUF: AWS's compiler spills there, so it is no failure."""
 machine_s: list[float] = []
-"""Processor time of each launch of the running case; the rest of the case is its inputs, its reference and the comparison."""
+"""Processor time of each launch of the running case; the rest of the case is its inputs, its reference and the
+comparison."""
 
 
 @contextlib.contextmanager
@@ -326,7 +329,8 @@ if not os.environ.get("MOWICH_CONFORMANCE_EXTERNAL"):
 
 
 def draw_at_once() -> None:
-    """Give `generate_stabilized_mx_data` a loop that takes no time, if it then gives the same arrays and leaves the same state."""
+    """Give `generate_stabilized_mx_data` a loop that takes no time, if it then gives the same arrays and leaves the
+    same state."""
     import test.integration.nkilib.utils.tensor_generators as generators
 
     theirs = generators.generate_stabilized_mx_data
@@ -351,7 +355,8 @@ def draw_at_once() -> None:
 
 
 def multiply_as_matrices() -> None:
-    """The product of its MX references (`einsum` over two axes) as one of matrices: the same sum in another order, in a fiftieth of the time."""
+    """The product of its MX references (`einsum` over two axes) as one of matrices: the same sum in another order, in a
+    fiftieth of the time."""
     import test.utils.mx_utils as mx
 
     mx.np = types.SimpleNamespace(**vars(np) | {"einsum": functools.partial(np.einsum, optimize=True)})
@@ -363,7 +368,8 @@ def imported(name: str) -> Any:
 
 
 def draw_in_pieces() -> None:
-    """Inputs of gigabytes without arrays of float64 beside them; the reference of test_rmsnorm_quant.py some rows at a time. Tables of parameters hold
+    """Inputs of gigabytes without arrays of float64 beside them; the reference of test_rmsnorm_quant.py some rows at a
+    time. Tables of parameters hold
     generators: what makes them has to draw so before tests are imported."""
     for name in ("tensor_generators", "test_attention_block_tkg", "test_rmsnorm_quant"):
         if (module := imported(name)) is not None and module.np is np:
@@ -373,7 +379,8 @@ def draw_in_pieces() -> None:
 
 
 def infer_once() -> None:
-    """For test_attention_block_tkg.py: shapes and formats of the outputs from the reference's latest run, if it had the same inputs."""
+    """For test_attention_block_tkg.py: shapes and formats of the outputs from the reference's latest run, if it had the
+    same inputs."""
     module = imported("test_attention_block_tkg")
     if module is None:
         return
@@ -397,7 +404,8 @@ def infer_once() -> None:
 
 
 class Packed:
-    """An output in a packed x4 format. A test that holds its reference as the same bits in float32 (test_mxfp_load) gets bits, not numbers."""
+    """An output in a packed x4 format. A test that holds its reference as the same bits in float32 (test_mxfp_load)
+    gets bits, not numbers."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -534,7 +542,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 HELD_B = 2e9
-"""Memory that a worker may keep between cases for the next one's arrays (run.py has malloc keep it: fresh pages cost more than the arithmetic)."""
+"""Memory that a worker may keep between cases for the next one's arrays (run.py has malloc keep it: fresh pages cost
+more than the arithmetic)."""
 
 
 def give_back() -> None:
@@ -559,7 +568,9 @@ refused: list[str] = []
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
-    if refused:  # pytest and the interpreter keep the last exception, and with it every array of its frames: the next case needs the room
+    # pytest and the interpreter keep the last exception, and with it every array of its frames: the next case needs the
+    # room
+    if refused:
         refused.clear()
         for name in ("last_type", "last_value", "last_traceback", "last_exc"):
             vars(sys).pop(name, None)
@@ -573,7 +584,8 @@ def pytest_runtest_teardown() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """A case that needs more memory than it may have was not attempted: some compare arrays of 30 GB as float64. The reason says who asked last."""
+    """A case that needs more memory than it may have was not attempted: some compare arrays of 30 GB as float64. The
+    reason says who asked last."""
     report = yield
     error, most = call.excinfo, os.environ.get("MOWICH_CONFORMANCE_MEMORY_GB")
     if (
@@ -619,19 +631,22 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 DRAWN_BEFORE = re.compile(r"/test_(rmsnorm_quant|router_topk|moe_bwmm_mx_cte)\.py::")
-"""Files that draw sizes while they are imported, from a generator that the tests of every file before them have drawn from."""
+"""Files that draw sizes while they are imported, from a generator that the tests of every file before them have drawn
+from."""
 
 
 @functools.cache
 def tests_wanted() -> set[str]:
-    """Names of the tests of MOWICH_CONFORMANCE_ONLY, without their parameters; nothing where all are, or have to draw."""
+    """Names of the tests of MOWICH_CONFORMANCE_ONLY, without their parameters; nothing where all are, or have to
+    draw."""
     names = ids_in(os.environ.get("MOWICH_CONFORMANCE_ONLY"))
     return set() if any(map(DRAWN_BEFORE.search, names)) else {name.split("[")[0] for name in names}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: Any) -> list[Any] | None:
-    """A test of which no case is wanted draws none: its pairs of parameters take most of the time of collecting. Each test seeds its own draws."""
+    """A test of which no case is wanted draws none: its pairs of parameters take most of the time of collecting. Each
+    test seeds its own draws."""
     test = case_id(f"{collector.nodeid}::{name}")
     return [] if tests_wanted() and inspect.isfunction(obj) and test not in tests_wanted() else None
 

@@ -1,4 +1,5 @@
-"""Pairs of parameters that nki-library's sweeps draw while they are collected (minutes), kept from one run to the next."""
+"""Pairs of parameters that nki-library's sweeps draw while they are collected (minutes), kept from one run to the
+next."""
 
 import hashlib
 import inspect
@@ -22,8 +23,9 @@ def place(values: list[Any], value: Any) -> int:
 
 
 def kept(generate: Generate, folder: Path, sources: str) -> Generate:
-    """`generate_pairs(params, filter_func)`, whose result follows from its parameters and the sources: written to a folder as places in the lists
-    of values, and read again. What has no name of its own (an address in its text) is drawn anew."""
+    """`generate_pairs(params, filter_func)`, whose result follows from its parameters and the sources: written to a
+    folder as places in the lists of values, and read again. What has no name of its own (an address in its text) is
+    drawn anew."""
 
     def pairs(params: dict[str, Any], filter_func: Any = None) -> list[Any]:
         values = {name: list(v) for name, v in params.items()}

@@ -7,8 +7,8 @@ import numpy as np
 
 
 def in_pieces(compare: Callable[..., bool], size: int = 1 << 20) -> Callable[..., bool]:
-    """nki-library's `maxAllClose`, whose tolerance follows from the reference's largest element: each piece is given that element too. The
-    verdict is the same, without five copies of all in float64."""
+    """nki-library's `maxAllClose`, whose tolerance follows from the reference's largest element: each piece is given
+    that element too. The verdict is the same, without five copies of all in float64."""
 
     def compared(a: Any, b: Any, *tolerances: Any, **options: Any) -> bool:
         alike = a.shape == b.shape and a.dtype == b.dtype and len(tolerances) <= 2
@@ -24,7 +24,8 @@ def in_pieces(compare: Callable[..., bool], size: int = 1 << 20) -> Callable[...
 
 
 def by_rows(reference: Callable[..., Any], size: int = 1 << 20) -> Callable[..., Any]:
-    """A reference `f(x [B, S, H], ...)` that looks at each of B x S rows alone and gives arrays [B, S, .] or None: some of S at a time."""
+    """A reference `f(x [B, S, H], ...)` that looks at each of B x S rows alone and gives arrays [B, S, .] or None: some
+    of S at a time."""
 
     def whole(x: Any, *given: Any) -> Any:
         step = max(1, size // (x.shape[0] * x.shape[2]))

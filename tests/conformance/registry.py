@@ -100,11 +100,15 @@ def rst_blocks(path: Path) -> list[str]:
     return blocks
 
 
-IMPORTS = "from dataclasses import dataclass\nimport nki\nimport nki.isa as nisa\nimport nki.language as nl\nfrom nki.language import NKIObject\n"
+IMPORTS = (
+    "from dataclasses import dataclass\nimport nki\nimport nki.isa as nisa\nimport nki.language as nl\nfrom"
+    " nki.language import NKIObject\n"
+)
 
 
 def load_rst(path: Path, pattern: str, nth: int = 0, preamble: str = "") -> ModuleType:
-    """The nth code block that matches, as a module of its own; `preamble` has the imports that the text takes as read."""
+    """The nth code block that matches, as a module of its own; `preamble` has the imports that the text takes as
+    read."""
     if not path.exists():
         raise Skip(f"not in this checkout: {path.name}")
     matching = [b for b in rst_blocks(path) if re.search(pattern, b)]

@@ -1,4 +1,5 @@
-"""docs/conformance.md from the results: per suite and kernel passed, failed, not attempted and never run, with the reasons."""
+"""docs/conformance.md from the results: per suite and kernel passed, failed, not attempted and never run, with the
+reasons."""
 
 import fnmatch
 import functools
@@ -39,8 +40,8 @@ def grouped(rows: list[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
 
 @functools.cache
 def known() -> list[dict[str, str]]:
-    """known.yaml: entries with `ids` (a glob), `whose` (ours, theirs), `why`, perhaps `says` (words of the failure) and `target`; the first that
-    matches explains a failure."""
+    """known.yaml: entries with `ids` (a glob), `whose` (ours, theirs), `why`, perhaps `says` (words of the failure) and
+    `target`; the first that matches explains a failure."""
     return yaml.safe_load((HERE / "known.yaml").read_text()) or []
 
 
@@ -85,7 +86,8 @@ def counts(rows: list[Row]) -> str:
 
 
 def entry_table(rows: list[Row]) -> list[str]:
-    """The kernels under nki.jit in nki-library's sources: do they import, how many of the cases that reached each passed, and why none did."""
+    """The kernels under nki.jit in nki-library's sources: do they import, how many of the cases that reached each
+    passed, and why none did."""
     entries = sorted({r["id"] for r in rows if r["suite"] == "entry"})
     if not entries:
         return []
@@ -132,9 +134,18 @@ def entry_table(rows: list[Row]) -> list[str]:
         "",
         "### Entry kernels",
         "",
-        f"The {len(entries)} functions under `nki.jit` in the library's sources. Cases that reached a kernel (launched it, or called it from",
-        "another) and passed, but for those that want an error of it; without repairs: with its dataclasses as published, as a user meets them (`--strict`).",
-        f"{len(bare)} import without the harness. A case passed on trn2 for {ran[0]} and on trn3 for {ran[1]}, without repairs for {ran[2]} and {ran[3]}.{others}",
+        (
+            f"The {len(entries)} functions under `nki.jit` in the library's sources. Cases that reached a kernel"
+            " (launched it, or called it from"
+        ),
+        (
+            "another) and passed, but for those that want an error of it; without repairs: with its dataclasses as"
+            " published, as a user meets them (`--strict`)."
+        ),
+        (
+            f"{len(bare)} import without the harness. A case passed on trn2 for {ran[0]} and on trn3 for {ran[1]},"
+            f" without repairs for {ran[2]} and {ran[3]}.{others}"
+        ),
         "",
         "| kernel | imports | trn2 | trn3 | trn2, without repairs | trn3, without repairs | why not |",
         "|--|--|--|--|--|--|--|",
@@ -151,9 +162,10 @@ def effort(rows: list[Row]) -> str:
     share = sum(r["machine_s"] for r in told) / (sum(r["cpu_s"] for r in told) or 1.0)
     kernels = f"; in the {len(told):,} of which it is known, the kernels themselves took {share:.0%}" if told else ""
     return (
-        f"nki-library's {len(done):,} cases took {minutes:.0f} minutes of processor time, its inputs, references and comparisons included: "
-        f"about {minutes / 2:.0f} minutes on two cores{kernels}. {spills or 'None'} of them had more live tiles than SBUF holds at some moment: an error "
-        "for an author, unless `spill=True`; here, as in AWS's compiler, they spill."
+        f"nki-library's {len(done):,} cases took {minutes:.0f} minutes of processor time, its inputs, references and"
+        f" comparisons included: about {minutes / 2:.0f} minutes on two cores{kernels}. {spills or 'None'} of them had"
+        " more live tiles than SBUF holds at some moment: an error for an author, unless `spill=True`; here, as in"
+        " AWS's compiler, they spill."
     )
 
 
@@ -165,14 +177,14 @@ def failures_by_cause(rows: list[Row]) -> str:
     mine = passed + n.total() - n["theirs"]
     parts = ", ".join(f"{count:,} {name}" for name, count in sorted(n.items()))
     return (
-        f"Failures by cause: {parts}. *Theirs* are faults of the tests or kernels, with the evidence below; of the other {mine:,} cases that ran, "
-        f"{100 * passed / mine:.1f}% pass."
+        f"Failures by cause: {parts}. *Theirs* are faults of the tests or kernels, with the evidence below; of the"
+        f" other {mine:,} cases that ran, {100 * passed / mine:.1f}% pass."
     )
 
 
 def changes(before: list[Row], after: list[Row]) -> list[str]:
-    """What became of the cases of an earlier run, those that fail now and passed then first: `passed -> failed: id (target)  why`. Cases that either
-    run did not come to are left out."""
+    """What became of the cases of an earlier run, those that fail now and passed then first: `passed -> failed: id
+    (target)  why`. Cases that either run did not come to are left out."""
     ran = [r for r in before if r["outcome"] != "never run"]
     then = {(r["suite"], r["target"], r["id"], r["strict"]): r["outcome"] for r in ran}
     found = []
@@ -190,10 +202,22 @@ def left_out(rows: list[Row]) -> list[str]:
     out = []
     if skipped:
         large = sum("GB of memory" in r["why"] for r in skipped)
-        out += ["", f"Of its {len(skipped):,} cases not attempted, {large:,} need more memory than they had; its own suite skips the others."]  # fmt: skip
+        out += [
+            "",
+            (
+                f"Of its {len(skipped):,} cases not attempted, {large:,} need more memory than they had; its own suite"
+                " skips the others."
+            ),
+        ]
     if left:
         fail = sum(bool(explanation(r)) for r in left)
-        out += ["", f"{len(left):,} cases of nki-library never ran, the largest: nothing is claimed for them. {fail:,} are of kinds whose failures are explained below."]  # fmt: skip
+        out += [
+            "",
+            (
+                f"{len(left):,} cases of nki-library never ran, the largest: nothing is claimed for them. {fail:,} are"
+                " of kinds whose failures are explained below."
+            ),
+        ]
     return out
 
 
@@ -205,9 +229,18 @@ def write(rows: list[Row]) -> str:
         "# Conformance",
         "",
         "Published NKI kernels, unmodified, on Mowich's NeuronCore, against references that are not ours. Written by",
-        "`make conformance`; edit nothing here. How it runs, and what had to be stood in for: `tests/conformance/README.md`.",
-        "A case is *not attempted* when what it needs is missing from the checkout or it needs more memory than it may have, or when",
-        "its own suite skips it; it was *never run* when its suite lists it, and no run has come to it yet. The last column is passed",
+        (
+            "`make conformance`; edit nothing here. How it runs, and what had to be stood in for:"
+            " `tests/conformance/README.md`."
+        ),
+        (
+            "A case is *not attempted* when what it needs is missing from the checkout or it needs more memory than it"
+            " may have, or when"
+        ),
+        (
+            "its own suite skips it; it was *never run* when its suite lists it, and no run has come to it yet. The"
+            " last column is passed"
+        ),
         "of passed and failed.",
         "",
         "| suite | target | cases | passed | failed | not attempted | never run | passed of run |",
@@ -247,7 +280,11 @@ def write(rows: list[Row]) -> str:
             notes: dict[str, int] = {}  # explanations, once each below the table
             for (_, why), group in sorted(by_cause.items(), key=lambda kv: -len(kv[1])):  # type: ignore[misc]
                 example = plain(group[0]["id"].split("::")[-1] if suite == "nkilib" else group[0]["id"])[:100]
-                whose = f"{why.split(':')[0]} ({notes.setdefault(why, len(notes) + 1)})" if why else ("" if outcome == "not attempted" else "not yet explained")  # fmt: skip
+                whose = (
+                    f"{why.split(':')[0]} ({notes.setdefault(why, len(notes) + 1)})"
+                    if why
+                    else ("" if outcome == "not attempted" else "not yet explained")
+                )
                 out.append(f"| {len(group)} | {plain(group[0]['why'])[:200]} | {whose} | `{example}` |")
             if notes:
                 out += ["", *(f"{n}. {plain(why.split(': ', 1)[1])}" for why, n in notes.items())]

@@ -1,10 +1,12 @@
-"""The reference of nki-library's attention block with its kernel's roundings: what differs then differs by the machine, or by the arithmetic.
+"""The reference of nki-library's attention block with its kernel's roundings: what differs then differs by the machine,
+or by the arithmetic.
 
-`AttentionBlockTkgTorchRef` computes in float32 throughout; the kernel (attention_block_tkg.py and what it calls) keeps the result of each stage
-in a tile of bfloat16 or float8_e4m3. `apply` replaces or wraps the stages of the reference by those below, which round where the named file of
-the kernel writes such a tile. In between they compute in float32, as PSUM and the engines do; the order of a float32 sum is not followed. Two
-stages, the projections, are rounded only for static fp8 weights without bias, of any batch; with other weights they stay as they are.
-Not followed: flash attention takes exponentials against the largest score so far, whose bfloat16 has the same relative error.
+`AttentionBlockTkgTorchRef` computes in float32 throughout; the kernel (attention_block_tkg.py and what it calls) keeps
+the result of each stage in a tile of bfloat16 or float8_e4m3. `apply` replaces or wraps the stages of the reference by
+those below, which round where the named file of the kernel writes such a tile. In between they compute in float32, as
+PSUM and the engines do; the order of a float32 sum is not followed. Two stages, the projections, are rounded only for
+static fp8 weights without bias, of any batch; with other weights they stay as they are. Not followed: flash attention
+takes exponentials against the largest score so far, whose bfloat16 has the same relative error.
 """
 
 import importlib
@@ -43,10 +45,12 @@ def fp8(x: Any) -> Array:
 
 
 def normalised(x: Array, gamma: Array, eps: float, size: int, scale: Any) -> Array:
-    """The fp8 input of the QKV product, (rows, H), from x, (rows, H): its RMSNorm over `size` elements, divided by the input's scale.
+    """The fp8 input of the QKV product, (rows, H), from x, (rows, H): its RMSNorm over `size` elements, divided by the
+    input's scale.
 
-    Up to 128 rows: rmsnorm_tkg.py writes x * gamma / rms as bfloat16; qkv_tkg.py writes its product with 1 / scale as bfloat16, then as fp8.
-    More rows: qkv_cte.py writes x / rms as bfloat16, its product with gamma as bfloat16, that with 1 / scale as fp8; its eps is in an fp8 tile."""
+    Up to 128 rows: rmsnorm_tkg.py writes x * gamma / rms as bfloat16; qkv_tkg.py writes its product with 1 / scale as
+    bfloat16, then as fp8. More rows: qkv_cte.py writes x / rms as bfloat16, its product with gamma as bfloat16, that
+    with 1 / scale as fp8; its eps is in an fp8 tile."""
     small = len(x) <= ROWS
     mean = np.square(x).sum(-1, keepdims=True) * np.float32(1 / size)
     rsqrt = 1 / np.sqrt(mean + np.float32(eps if small else fp8(eps)))
@@ -55,11 +59,12 @@ def normalised(x: Array, gamma: Array, eps: float, size: int, scale: Any) -> Arr
 
 
 def projected(x: Array, w: Array, scales: Array) -> Array:
-    """Q, K and V of all heads in bfloat16, (rows, I), from fp8 x, (rows, H), fp8 w, (H, I), and a scale for each column, (I,).
+    """Q, K and V of all heads in bfloat16, (rows, I), from fp8 x, (rows, H), fp8 w, (H, I), and a scale for each
+    column, (I,).
 
-    qkv_cte.py (over 128 rows) writes the product as bfloat16, then times the scale. qkv_tkg.py adds partial sums in a bfloat16 tile: up to 32 (64)
-    rows use 4 (2) parts of the systolic array, and a core's tile t of 128 of the hidden dimension goes to part t mod 4 (2). Each core then
-    applies the scale, and adds what the other core sends."""
+    qkv_cte.py (over 128 rows) writes the product as bfloat16, then times the scale. qkv_tkg.py adds partial sums in a
+    bfloat16 tile: up to 32 (64) rows use 4 (2) parts of the systolic array, and a core's tile t of 128 of the hidden
+    dimension goes to part t mod 4 (2). Each core then applies the scale, and adds what the other core sends."""
     rows, hidden = x.shape
     if rows > ROWS:
         return bf16(bf16(x @ w) * scales)
@@ -114,7 +119,8 @@ def apply() -> None:
         return {"out": torch.from_numpy(out).reshape(batch, tokens, heads + 2, d).permute(2, 0, 1, 3).contiguous()}
 
     def output(**given: Any) -> Any:
-        """output_projection_tkg.py writes its input times 1 / scale as bfloat16, then as fp8; the product times both scales as bfloat16."""
+        """output_projection_tkg.py writes its input times 1 / scale as bfloat16, then as fp8; the product times both
+        scales as bfloat16."""
         if given["quantization_type"] != static or given["bias"] is not None:
             return project_out(**given)
         scale = given["input_scale"][0, 0]
@@ -123,8 +129,8 @@ def apply() -> None:
         return {"out": held(out * (given["weight_scale"][0, 0] * scale))}
 
     def run(self: Any, q: torch.Tensor, *rest: Any, **given: Any) -> torch.Tensor:
-        """attention_block_tkg.py scales Q in its bfloat16 tile; attention_tkg.py writes the exponentials, before they are summed, and the
-        attention's output as bfloat16."""
+        """attention_block_tkg.py scales Q in its bfloat16 tile; attention_tkg.py writes the exponentials, before they
+        are summed, and the attention's output as bfloat16."""
         *others, softmax_scale, heads = rest
         q = held(q * np.float32(len(q) ** -0.5 if softmax_scale is None else softmax_scale))
         rounding = types.SimpleNamespace(**vars(torch) | {"exp": lambda x: held(torch.exp(x))})

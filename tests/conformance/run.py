@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Run published NKI kernels on Mowich and write docs/conformance.md (README.md says how; `make conformance` calls this).
+"""Run published NKI kernels on Mowich and write docs/conformance.md (README.md says how; `make conformance` calls
+this).
 
-Each result is appended to --state as it comes, so that a long suite may be run in parts, cut off and resumed; the report
-shows the last result of each case. Exit status 1 if a case failed that known.yaml does not explain, 2 if nothing could be run.
+Each result is appended to --state as it comes, so that a long suite may be run in parts, cut off and resumed; the
+report shows the last result of each case. Exit status 1 if a case failed that known.yaml does not explain, 2 if nothing
+could be run.
 """
 
 import argparse
@@ -41,7 +43,8 @@ SETS = {
     "slow": "slow",
     "small": "small",  # of ours: small.py
     "all": "regular,multirank,trace,slow,small,skipped",
-    "entry": "regular,multirank,trace,slow,small",  # of these, the cheapest that reach each entry kernel (see `entry_cases`)
+    # of these, the cheapest that reach each entry kernel (see `entry_cases`)
+    "entry": "regular,multirank,trace,slow,small",
 }
 TRN3_ONLY = (  # where nki-library has cases that trn2 cannot run
     "core/mlp/test_mlp_proj_mxfp4.py",
@@ -55,7 +58,8 @@ TRN3_ONLY = (  # where nki-library has cases that trn2 cannot run
     "experimental/mxfp_subkernels/test_mxfp_load.py",
 )
 RECORD = HERE / "results.jsonl.gz"
-"""The last result of each case in the runs that were recorded: what --state begins with, so that a run of hours goes on on another machine."""
+"""The last result of each case in the runs that were recorded: what --state begins with, so that a run of hours goes on
+on another machine."""
 FOLDERS = re.compile(
     r"/\S*?/(?=(?:site-packages|nki-library|nki-samples|aws-neuron-sdk|src/mowich|tests/conformance)/)"
 )
@@ -135,7 +139,8 @@ def nkilib_command(library: Path, args: argparse.Namespace, platform: str, name:
 def run_nkilib(
     library: Path, args: argparse.Namespace, platform: str, name: str, done: list[str], only: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """nki-library's suite in a pytest of its own, without the cases `done`, or `only` these: each as never run, then rows as they come."""
+    """nki-library's suite in a pytest of its own, without the cases `done`, or `only` these: each as never run, then
+    rows as they come."""
     with tempfile.TemporaryDirectory(prefix="conformance_", ignore_cleanup_errors=True) as folder:
         (Path(folder) / "done.txt").write_text("\n".join(done))
         (Path(folder) / "only.txt").write_text("\n".join(only))
@@ -195,9 +200,19 @@ def run_nkilib_in(
                 if listing.exists():
                     for row in map(json.loads, listing.read_text().splitlines()):
                         yield {
-                            "suite": "nkilib", "target": platform, "id": row["id"], "set": row["set"], "strict": args.strict,
-                            "outcome": "never run", "seconds": 0.0, "cpu_s": 0.0, "kernels": [], "spilled": "", "why": "", "where": "",
-                        }  # fmt: skip
+                            "suite": "nkilib",
+                            "target": platform,
+                            "id": row["id"],
+                            "set": row["set"],
+                            "strict": args.strict,
+                            "outcome": "never run",
+                            "seconds": 0.0,
+                            "cpu_s": 0.0,
+                            "kernels": [],
+                            "spilled": "",
+                            "why": "",
+                            "where": "",
+                        }
                     listing.unlink()
                 while line := lines.readline():
                     row = json.loads(line)
@@ -249,7 +264,8 @@ def entry_kernels(library: Path) -> Iterator[tuple[str, str]]:
 
 
 def imports(library: Path, strict: bool) -> Iterator[dict[str, Any]]:
-    """A row for each entry kernel of the library: whether it imports, with the stand-ins of nkilib_plugin.py or (strict) without."""
+    """A row for each entry kernel of the library: whether it imports, with the stand-ins of nkilib_plugin.py or
+    (strict) without."""
     code = (
         "import importlib, sys\n"
         "for line in sys.stdin:\n"
@@ -261,15 +277,27 @@ def imports(library: Path, strict: bool) -> Iterator[dict[str, Any]]:
     path = ":".join(map(str, (library, library / "src", ROOT / "src", HERE, HERE / "shims")))
     names = list(entry_kernels(library))
     found = subprocess.run(
-        [sys.executable, "-c", first + code], input="\n".join(map(" ".join, names)), text=True, capture_output=True,
+        [sys.executable, "-c", first + code],
+        input="\n".join(map(" ".join, names)),
+        text=True,
+        capture_output=True,
         env=dict(os.environ, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1"),
-    )  # fmt: skip
+    )
     for (module, name), said in zip(names, found.stdout.splitlines(), strict=True):
         outcome = "passed" if said == "True" else "failed"
         yield {
-            "suite": "entry", "target": "", "id": f"{module}:{name}", "set": "", "strict": strict, "outcome": outcome, "seconds": 0.0,
-            "cpu_s": 0.0, "why": "" if outcome == "passed" else said, "where": "", "kernels": [],
-        }  # fmt: skip
+            "suite": "entry",
+            "target": "",
+            "id": f"{module}:{name}",
+            "set": "",
+            "strict": strict,
+            "outcome": outcome,
+            "seconds": 0.0,
+            "cpu_s": 0.0,
+            "why": "" if outcome == "passed" else said,
+            "where": "",
+            "kernels": [],
+        }
 
 
 def entry_cases(rows: list[dict[str, Any]]) -> list[str]:
@@ -322,7 +350,10 @@ def main() -> int:
     p.add_argument(
         "--rounded",
         action="store_true",
-        help="nki-library's references with their kernels' roundings, where known (rounded.py); results are printed, and not kept",
+        help=(
+            "nki-library's references with their kernels' roundings, where known (rounded.py); results are printed, and"
+            " not kept"
+        ),
     )
     p.add_argument("--every", type=int, default=1, metavar="N", help="of nki-library's set, a sample: every N-th case")
     p.add_argument("--paths", nargs="*", help="folders or files of nki-library's tests instead of all")

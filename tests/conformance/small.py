@@ -1,4 +1,5 @@
-"""Small shapes for kernels of nki-library whose own cases are all large: further rows in its tests' own tables, against their own references."""
+"""Small shapes for kernels of nki-library whose own cases are all large: further rows in its tests' own tables, against
+their own references."""
 
 from typing import Any
 

@@ -1,15 +1,17 @@
-"""The corpus: some 250 questions with the answers that are kept, so that a change shows every number and every line that it moves.
+"""The corpus: some 250 questions with the answers that are kept, so that a change shows every number and every line
+that it moves.
 
     python tests/golden/corpus.py renew            write what is answered now            (make golden)
     python tests/golden/corpus.py diff             kept against what is answered now     (make golden-diff)
     python tests/golden/corpus.py diff --since REV kept at a commit against what is kept now
     python tests/golden/corpus.py time             seconds of each group, and of the slowest questions
 
-questions.yaml and kernels.yaml ask; answers/GROUP.jsonl keeps one line for each question. Numbers are kept with 12 digits and compared at 1e-9
-of the larger; text, and headline and tables of HTML, line by line. Left out: clock times, hashes of code and of facts, the version.
+questions.yaml and kernels.yaml ask; answers/GROUP.jsonl keeps one line for each question. Numbers are kept with 12
+digits and compared at 1e-9 of the larger; text, and headline and tables of HTML, line by line. Left out: clock times,
+hashes of code and of facts, the version.
 
-Outputs of kernels are kept as a hash of their bits. Where NumPy's own arithmetic has other bits than on the machine that wrote the answers (another
-processor, another release), sums over the outputs are compared instead, at 1e-5.
+Outputs of kernels are kept as a hash of their bits. Where NumPy's own arithmetic has other bits than on the machine
+that wrote the answers (another processor, another release), sums over the outputs are compared instead, at 1e-5.
 """
 
 from __future__ import annotations
@@ -54,14 +56,29 @@ LEFT_OUT = frozenset({"version", "facts_hash", "hash", "costs_hash", "seconds"})
 """Keys of JSON that hold no answer: versions, hashes, how long it took."""
 CLOCK = re.compile(r"(\b(?:evaluated|the limits,|engine steps\))) in [0-9.e+-]+ s\b")
 HASH = re.compile(r"\b[0-9a-f]{12}\b")
-HEADLINES = ("step_s", "hand_tuned_step_s", "days", "usd_per_mtok", "J_per_token", "mfu", "goodput", "ttft_s", "tpot_s",
-             "tokens_per_s_per_chip", "time_s", "objective", "total_ps", "median_abs_error")  # fmt: skip
+HEADLINES = (
+    "step_s",
+    "hand_tuned_step_s",
+    "days",
+    "usd_per_mtok",
+    "J_per_token",
+    "mfu",
+    "goodput",
+    "ttft_s",
+    "tpot_s",
+    "tokens_per_s_per_chip",
+    "time_s",
+    "objective",
+    "total_ps",
+    "median_abs_error",
+)
 """What a line for CHANGELOG names first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """ask: the command line without "mowich", or "kernel FILE NAME ..." of the group of kernels; form: json, text, html, csv or kernel."""
+    """ask: the command line without "mowich", or "kernel FILE NAME ..." of the group of kernels; form: json, text,
+    html, csv or kernel."""
 
     group: str
     ask: str
@@ -106,7 +123,8 @@ def shown(x: Any) -> str:
     return "nothing" if x is None else f"{x:.6g}" if isinstance(x, float) else str(x) if is_number(x) else repr(x)
 
 
-# questions ---------------------------------------------------------------------------------------------------------------
+# questions
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def questions() -> list[Question]:
@@ -135,7 +153,8 @@ def groups() -> list[str]:
     return list(dict.fromkeys(q.group for q in questions()))
 
 
-# answers -----------------------------------------------------------------------------------------------------------------
+# answers
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def answer(question: Question) -> dict[str, Any]:
@@ -168,7 +187,8 @@ def answer(question: Question) -> dict[str, Any]:
 
 
 def said(words: list[str], *, notes: bool = False) -> tuple[int, str]:
-    """(exit code, what one command line prints), in this process and from the root of the project; notes: with what goes to stderr.
+    """(exit code, what one command line prints), in this process and from the root of the project; notes: with what
+    goes to stderr.
 
     A command that prints nothing but an error, where notes were not asked for, is a mistake in questions.yaml.
     """
@@ -257,7 +277,8 @@ class Read(HTMLParser):
             self.text.append(data)
 
 
-# kernels -----------------------------------------------------------------------------------------------------------------
+# kernels
+# -----------------------------------------------------------------------------------------------------------------
 
 _modules: dict[str, ModuleType] = {}
 
@@ -286,7 +307,9 @@ def of_kernel(entry: Mapping[str, Any]) -> dict[str, Any]:
     module = module_of(entry["file"])
     kernel = getattr(module, entry["kernel"])
     grid = entry.get("grid")
-    given: Any = module.inputs(**(entry.get("inputs") or {})) if hasattr(module, "inputs") else module.INPUTS[entry["kernel"]]()  # fmt: skip
+    given: Any = (
+        module.inputs(**(entry.get("inputs") or {})) if hasattr(module, "inputs") else module.INPUTS[entry["kernel"]]()
+    )
     arrays, named, ranks = (given, {}, 1) if isinstance(given, tuple) else ((), given, 1)
     if isinstance(given, list):  # arguments of each rank
         named, ranks = given[0], len(given)
@@ -313,7 +336,8 @@ def of_kernel(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_output(x: np.ndarray) -> dict[str, Any]:
-    """Shape, type, a hash of the bits, and two sums: of the absolute values, and of those times 1, 2, ... 97, 1, 2, ..."""
+    """Shape, type, a hash of the bits, and two sums: of the absolute values, and of those times 1, 2, ... 97, 1, 2,
+    ..."""
     bits = np.ascontiguousarray(x)
     flat = np.abs(np.asarray(x, np.float64).reshape(-1))
     return {
@@ -333,7 +357,8 @@ def arithmetic() -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()[:16]
 
 
-# kept answers ------------------------------------------------------------------------------------------------------------
+# kept answers
+# ------------------------------------------------------------------------------------------------------------
 
 
 def read(group: str, text: str | None = None) -> dict[str, dict[str, Any]]:
@@ -359,7 +384,8 @@ def answers(group: str) -> dict[str, dict[str, Any]]:
     return {"arithmetic": {"answer": arithmetic()}, **found} if group == KERNELS else found
 
 
-# comparison --------------------------------------------------------------------------------------------------------------
+# comparison
+# --------------------------------------------------------------------------------------------------------------
 
 
 def compared(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]) -> list[Move]:
@@ -376,13 +402,17 @@ def compared(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str
 
 
 def _is_rounding(move: Move) -> bool:
-    """Whether other bits of the machine's arithmetic explain it: the hash of an output, or its sums but for rounding."""
+    """Whether other bits of the machine's arithmetic explain it: the hash of an output, or its sums but for
+    rounding."""
     last = move.field.rpartition(".")[2]
-    return "outputs" in move.field and (last == "bits" or (last in ("absolute", "weighted") and abs(move.change) < LOOSE))  # fmt: skip
+    return "outputs" in move.field and (
+        last == "bits" or (last in ("absolute", "weighted") and abs(move.change) < LOOSE)
+    )
 
 
 def _moves(name: str, path: str, a: Any, b: Any, whole: float = 0.0) -> Iterator[Move]:
-    """Fields below `path` that differ. whole: what the parts of a breakdown add up to; a part of a trillionth of it is a residue of rounding."""
+    """Fields below `path` that differ. whole: what the parts of a breakdown add up to; a part of a trillionth of it is
+    a residue of rounding."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         total = max((abs(x["value"]) for x in (a, b) if is_number(x.get("value"))), default=0.0)
         for key in dict.fromkeys((*a, *b)):
@@ -463,7 +493,8 @@ def report(moves: list[Move], most: int) -> str:
     return "\n".join([*text, "", 'For CHANGELOG.md, "Numbers that moved", each with its reason:', *changelog(moves)])
 
 
-# commands ----------------------------------------------------------------------------------------------------------------
+# commands
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def kept_at(revision: str) -> dict[str, dict[str, dict[str, Any]]]:

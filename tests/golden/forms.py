@@ -1,5 +1,6 @@
-"""Kernels in the forms that AWS's samples use, small and our own: tiles indexed by grids and by masks (older interface), tiles as
-slices with destinations (newer interface). The corpus runs each on trn1, trn2 and trn3. `INPUTS[name]()` gives the arguments."""
+"""Kernels in the forms that AWS's samples use, small and our own: tiles indexed by grids and by masks (older
+interface), tiles as slices with destinations (newer interface). The corpus runs each on trn1, trn2 and trn3.
+`INPUTS[name]()` gives the arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ import mowich.nki.beta1.language as onl
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 
-# older interface ---------------------------------------------------------------------------------------------------------
+# older interface
+# ---------------------------------------------------------------------------------------------------------
 
 
 @old.jit
@@ -95,7 +97,8 @@ def causal_scores(q_t: Any, k_t: Any) -> Any:
     return out
 
 
-# newer interface ---------------------------------------------------------------------------------------------------------
+# newer interface
+# ---------------------------------------------------------------------------------------------------------
 
 
 @nki.jit
@@ -129,7 +132,8 @@ def decayed_sums(a: Any, b: Any) -> Any:
 
 
 def whole(seed: int, *shape: int) -> np.ndarray:
-    """Small whole numbers as float32: sums of their products are exact in any order, so that outputs have the same bits everywhere."""
+    """Small whole numbers as float32: sums of their products are exact in any order, so that outputs have the same bits
+    everywhere."""
     return np.random.default_rng(seed).integers(-8, 9, shape).astype(np.float32)
 
 

@@ -1,5 +1,5 @@
-"""What is answered now is what was kept: every number, every line. A change that moves numbers on purpose runs `make golden` in a commit of
-its own; `make golden-diff` shows what moved and gives the lines for CHANGELOG.md."""
+"""What is answered now is what was kept: every number, every line. A change that moves numbers on purpose runs `make
+golden` in a commit of its own; `make golden-diff` shows what moved and gives the lines for CHANGELOG.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def test_every_verb_is_asked_and_the_systems_of_the_readme_too() -> None:
     verbs = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
     verbs |= {str(g.name) for g in app.registered_groups}
     left = {verb for verb in verbs if not any(f"{verb} " in f"{q.ask} " for q in asked)}
-    # report is what the form html runs; web answers what these verbs answer, and runs in processes of its own (tests/unit/test_web.py)
+    # report is what the form html runs; web answers what these verbs answer, and runs in processes of its own
+    # (tests/unit/test_web.py)
     assert left == {"report", "web"}
     for system in (
         "trn2",
@@ -115,12 +116,18 @@ def test_bits_of_outputs_count_where_the_arithmetic_is_that_of_the_answers() -> 
 def test_clock_times_hashes_and_places_are_no_answers() -> None:
     said = "35160 legal plans, 10756 fit; evaluated in 0.053 s."
     assert corpus.clean(said) == "35160 legal plans, 10756 fit; evaluated in _ s."
-    assert corpus.clean("12 events (5 engine steps) in 0.0653 s of processor time") == "12 events (5 engine steps) in _ s of processor time"  # fmt: skip
+    assert (
+        corpus.clean("12 events (5 engine steps) in 0.0653 s of processor time")
+        == "12 events (5 engine steps) in _ s of processor time"
+    )
     assert corpus.clean("facts 016f3771e098") == "facts (hash)"
     assert corpus.clean(f"{corpus.ROOT}/kernels/add.py:3 step 2 in 5 s") == "kernels/add.py:3 step 2 in 5 s"
     assert corpus.tidied({"seconds": 1.0, "facts_hash": "x", "a": [0.1 + 0.2]}) == {"a": [0.3]}
 
 
 def test_a_report_is_read_as_its_headline_warnings_and_tables() -> None:
-    page = '<h1>A</h1><p class="headline">Fast <b>one</b>.</p><p class="note">n</p><p class="warning">W</p><table><tr><th>x</th><td>1/<wbr>s</td></tr></table>'  # fmt: skip
+    page = (
+        '<h1>A</h1><p class="headline">Fast <b>one</b>.</p><p class="note">n</p><p'
+        ' class="warning">W</p><table><tr><th>x</th><td>1/<wbr>s</td></tr></table>'
+    )
     assert corpus.Read.of(page) == ["A", "Fast one.", "W", "x | 1/s"]

@@ -1,4 +1,5 @@
-"""Fleets on random small problems: every plan passes the independent check, no enumeration beats it, more of anything never costs more."""
+"""Fleets on random small problems: every plan passes the independent check, no enumeration beats it, more of anything
+never costs more."""
 
 from __future__ import annotations
 
@@ -83,8 +84,12 @@ def test_a_plan_passes_the_check_or_the_conflict_is_irreducible(case: tuple[Prob
     rows = conflict(programme)
     assert rows
     for left_out in rows:
-        loose = [(-np.inf, np.inf) if s == left_out or (s not in rows and s.kind not in ("use", "capacity", "port", "pick", "stack", "step")) else (lo, hi)
-                 for s, lo, hi in zip(programme.says, programme.row_low, programme.row_high, strict=True)]  # fmt: skip
+        loose = [
+            (-np.inf, np.inf)
+            if s == left_out or (s not in rows and s.kind not in ("use", "capacity", "port", "pick", "stack", "step"))
+            else (lo, hi)
+            for s, lo, hi in zip(programme.says, programme.row_low, programme.row_high, strict=True)
+        ]
         low, high = map(np.array, zip(*loose, strict=True))
         optimise(replace(programme, row_low=low, row_high=high))  # without any one of them there is a plan
 

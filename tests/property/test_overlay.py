@@ -1,4 +1,5 @@
-"""A user's own chip in a --facts directory: it runs, it answers like the chip that it copies, and its numbers are what it says."""
+"""A user's own chip in a --facts directory: it runs, it answers like the chip that it copies, and its numbers are what
+it says."""
 
 from __future__ import annotations
 
@@ -75,16 +76,19 @@ def test_the_overlays_numbers_are_the_ones_used(hbm: float, price: float) -> Non
         shutil.rmtree(root.with_name(root.name + "-over"), ignore_errors=True)
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("memory:\n  hbm_capacity: {value: 144}\n", "144 has no unit"),
-    ('memory:\n  hbm_capacty: {value: "144 GiB"}\n', "did you mean 'chips.trainium3.memory.hbm_capacity'?"),
-    ('memory:\n  hbm_capacity: {value: "144 GiB", sorce: mine}\n', "unknown key 'sorce'"),
-    ('memory:\n  hbm_usable: {value: "-5 GiB"}\n', "must be above 0"),
-    ('memory:\n  hbm_bandwidth: {value: "0 TB/s"}\n', "must be above 0"),
-    ('memory:\n  hbm_bandwidth: {value: "nan TB/s"}\n', "not a quantity"),
-    ("memory:\n  - [x\n", "not YAML"),
-    ("- a\n", "a fact file is a mapping"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("memory:\n  hbm_capacity: {value: 144}\n", "144 has no unit"),
+        ('memory:\n  hbm_capacty: {value: "144 GiB"}\n', "did you mean 'chips.trainium3.memory.hbm_capacity'?"),
+        ('memory:\n  hbm_capacity: {value: "144 GiB", sorce: mine}\n', "unknown key 'sorce'"),
+        ('memory:\n  hbm_usable: {value: "-5 GiB"}\n', "must be above 0"),
+        ('memory:\n  hbm_bandwidth: {value: "0 TB/s"}\n', "must be above 0"),
+        ('memory:\n  hbm_bandwidth: {value: "nan TB/s"}\n', "not a quantity"),
+        ("memory:\n  - [x\n", "not YAML"),
+        ("- a\n", "a fact file is a mapping"),
+    ],
+)
 def test_a_wrong_overlay_is_refused_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "chips").mkdir()
     (tmp_path / "chips" / "trainium3.yaml").write_text(text, encoding="utf-8")

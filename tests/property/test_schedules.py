@@ -39,7 +39,9 @@ def closed(name: str, pp: int, vpp: int, g: int, f: float, b: float, w: float, h
     over=st.floats(1.0, 3.0),
     under=st.floats(0.0, 1.0),
 )
-def test_equal_stages_take_what_the_closed_form_says(name: str, vpp: int, half: int, rounds: int, f: float, over: float, under: float) -> None:  # fmt: skip
+def test_equal_stages_take_what_the_closed_form_says(
+    name: str, vpp: int, half: int, rounds: int, f: float, over: float, under: float
+) -> None:
     pp, b, w = 2 * half, f * over, f * under
     line = play(name, pp, vpp, rounds * pp, stages(name, pp, vpp, f, b, w))
     assert line.makespan_s == pytest.approx(closed(name, pp, vpp, rounds * pp, f, b, w), rel=1e-9)
@@ -122,17 +124,26 @@ def test_lists_are_those_of_the_papers() -> None:
     assert shape(play("1f1b", 1, 1, 2, one[:1])) == "F0 BW0 F1 BW1"
 
 
-@pytest.mark.parametrize(("name", "pp", "vpp", "g", "said"), [
-    ("interleaved", 4, 1, 8, "vpp above 1"), ("1f1b", 4, 2, 8, "vpp 1"), ("interleaved", 4, 2, 6, "whole rounds"),
-    ("zb-v", 4, 1, 6, "less one"), ("dualpipe", 3, 1, 6, "even number"), ("dualpipe", 4, 1, 6, "twice as many"), ("1f1b", 4, 1, 3, "at least as many"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "pp", "vpp", "g", "said"),
+    [
+        ("interleaved", 4, 1, 8, "vpp above 1"),
+        ("1f1b", 4, 2, 8, "vpp 1"),
+        ("interleaved", 4, 2, 6, "whole rounds"),
+        ("zb-v", 4, 1, 6, "less one"),
+        ("dualpipe", 3, 1, 6, "even number"),
+        ("dualpipe", 4, 1, 6, "twice as many"),
+        ("1f1b", 4, 1, 3, "at least as many"),
+    ],
+)
 def test_a_schedule_that_does_not_exist_says_what_it_lacks(name: str, pp: int, vpp: int, g: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         schedules.order(name, pp, vpp, g)
 
 
 def test_deepseeks_bubbles() -> None:
-    """Table 2 of the DeepSeek-V3 report, with F&B = F + B, B whole: 1F1B (PP-1)(F+B), ZB1P (PP-1)(F+B-2W), DualPipe (PP/2-1)(F&B+B-3W)."""
+    """Table 2 of the DeepSeek-V3 report, with F&B = F + B, B whole: 1F1B (PP-1)(F+B), ZB1P (PP-1)(F+B-2W), DualPipe
+    (PP/2-1)(F&B+B-3W)."""
     F, W = 1.0, 0.9
     B = 2.1  # of which W is for the weights
     one = np.ones(1)

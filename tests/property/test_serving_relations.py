@@ -1,4 +1,5 @@
-"""What must hold between answers of the serving search: more of a resource never loses, a looser limit never loses, a restriction never wins.
+"""What must hold between answers of the serving search: more of a resource never loses, a looser limit never loses, a
+restriction never wins.
 
 Output tokens per second of the whole system are compared. Seeded: the same jobs every time.
 """
@@ -28,8 +29,21 @@ MODELS = (
     "deepseek-v3",
     "qwen3.5-397b-a17b",
 )
-SYSTEMS = ("h100:8", "h100:16", "h200:8", "h200:32", "b200:8", "gb300:8", "mi355x:8", "trn2:16", "trn3:16", "trn3:32", "ironwood:8", "v6e:8",
-           "rtx-pro-6000:4")  # fmt: skip
+SYSTEMS = (
+    "h100:8",
+    "h100:16",
+    "h200:8",
+    "h200:32",
+    "b200:8",
+    "gb300:8",
+    "mi355x:8",
+    "trn2:16",
+    "trn3:16",
+    "trn3:32",
+    "ironwood:8",
+    "v6e:8",
+    "rtx-pro-6000:4",
+)
 SLACK = 2e-4
 """Batches at a limit are found to a few 0.001% of a batch."""
 
@@ -72,17 +86,28 @@ RESOURCES: dict[str, Callable[[System, float], Facts]] = {
     "links": links,
 }
 LOOSER = ("ttft_s", "tpot_s", "chips")
-RESTRICTIONS: tuple[dict[str, tuple[int | str, ...]], ...] = ({"tp": (1,)}, {"tp": (4,)}, {"pp": (1,)}, {"dp": (1,)}, {"kv": ("bf16",)},
-                                                              {"mode": ("aggregated",)}, {"mode": ("disaggregated",)})  # fmt: skip
+RESTRICTIONS: tuple[dict[str, tuple[int | str, ...]], ...] = (
+    {"tp": (1,)},
+    {"tp": (4,)},
+    {"pp": (1,)},
+    {"dp": (1,)},
+    {"kv": ("bf16",)},
+    {"mode": ("aggregated",)},
+    {"mode": ("disaggregated",)},
+)
 
 
 def draw(rng: random.Random) -> Question:
-    """A job. Answers of 128 tokens and more: with fewer, prompts crowd the steps, where the closed form of TPOT is no longer monotone."""
+    """A job. Answers of 128 tokens and more: with fewer, prompts crowd the steps, where the closed form of TPOT is no
+    longer monotone."""
     job = ServeJob(
-        prompt=rng.choice((200, 512, 1000, 2000, 8000, 32_000)), output=rng.choice((128, 500, 1000, 4000)),
-        ttft_s=rng.choice((0.3, 1.0, 3.0, 10.0, math.inf)), tpot_s=rng.choice((0.01, 0.02, 0.05, 0.1, math.inf)),
-        cached=rng.choice((0.0, 0.0, 0.5)), accept=rng.choice((None, None, 2.3)),
-    )  # fmt: skip
+        prompt=rng.choice((200, 512, 1000, 2000, 8000, 32_000)),
+        output=rng.choice((128, 500, 1000, 4000)),
+        ttft_s=rng.choice((0.3, 1.0, 3.0, 10.0, math.inf)),
+        tpot_s=rng.choice((0.01, 0.02, 0.05, 0.1, math.inf)),
+        cached=rng.choice((0.0, 0.0, 0.5)),
+        accept=rng.choice((None, None, 2.3)),
+    )
     return rng.choice(MODELS), rng.choice(SYSTEMS), rng.choice((None, "vllm", "trtllm", "sglang")), job
 
 
@@ -113,16 +138,20 @@ def test_more_never_loses_and_a_restriction_never_wins(part: int) -> None:
     assert answered > 25
 
 
-@pytest.mark.parametrize(("model", "on", "prompt", "output", "ttft_s", "resource"), [
-    ("qwen3-32b", "trn3:16", 8000, 128, 1.0, "HBM bandwidth"),
-    ("llama-3.1-70b", "trn3:16", 8000, 128, 10.0, "HBM bandwidth"),
-    ("gpt-oss-120b", "h200:8", 32_000, 4000, 3.0, "HBM bandwidth"),
-    ("deepseek-v3", "ironwood:8", 512, 128, 1.0, "peak rates"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "on", "prompt", "output", "ttft_s", "resource"),
+    [
+        ("qwen3-32b", "trn3:16", 8000, 128, 1.0, "HBM bandwidth"),
+        ("llama-3.1-70b", "trn3:16", 8000, 128, 10.0, "HBM bandwidth"),
+        ("gpt-oss-120b", "h200:8", 32_000, 4000, 3.0, "HBM bandwidth"),
+        ("deepseek-v3", "ironwood:8", 512, 128, 1.0, "peak rates"),
+    ],
+)
 def test_a_better_chip_keeps_what_just_keeps_a_limit(
     model: str, on: str, prompt: int, output: int, ttft_s: float, resource: str
 ) -> None:
-    """A whole number of users within a limit fell by one, and a plan that fills its limit exactly was refused for the last bit of its TTFT."""
+    """A whole number of users within a limit fell by one, and a plan that fills its limit exactly was refused for the
+    last bit of its TTFT."""
     question = (model, on, None, ServeJob(prompt=prompt, output=output, ttft_s=ttft_s, tpot_s=0.05))
     before = speed(question)
     for times in (1.01, 1.1, 1.5, 2.0):

@@ -139,8 +139,11 @@ def test_generated_plans_are_legal(i: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(["h100", "trn2", "trn3", "trn3-gen1", "ironwood", "tpu-v5e", "gb300"]),
-    st.integers(0, 12), st.integers(0, 6), st.floats(1.0, 1e10), st.floats(1.0, 100.0),
-)  # fmt: skip
+    st.integers(0, 12),
+    st.integers(0, 6),
+    st.floats(1.0, 1e10),
+    st.floats(1.0, 100.0),
+)
 def test_more_bytes_are_never_faster_and_alone_is_free(
     name: str, log_n: int, log_stride: int, data: float, factor: float
 ) -> None:
@@ -161,8 +164,11 @@ def test_more_bytes_are_never_faster_and_alone_is_free(
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(["h100", "gb300", "b200", "trn2", "trn3", "trn3-gen1", "ironwood", "tpu-v5e"]),
-    st.integers(1, 65536), st.integers(0, 4096), st.integers(0, 6), st.integers(0, 1),
-)  # fmt: skip
+    st.integers(1, 65536),
+    st.integers(0, 4096),
+    st.integers(0, 6),
+    st.integers(0, 1),
+)
 def test_the_least_time_of_a_group_is_below_that_of_all_larger_groups(
     name: str, size: int, more: int, log_stride: int, times: int
 ) -> None:

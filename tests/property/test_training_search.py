@@ -1,4 +1,5 @@
-"""What must hold between searches of training plans, whatever the job: a restriction never wins, and more of anything never loses.
+"""What must hold between searches of training plans, whatever the job: a restriction never wins, and more of anything
+never loses.
 
 Times are seconds per token, for the batch of a plan may lie within the tolerance of the one asked for.
 """
@@ -21,7 +22,16 @@ from mowich.plans.enumerate import MICRO_BATCHES, divisors, tp_degrees
 from mowich.plans.plan import RECOMPUTE, TrainJob, parse_fixed
 from mowich.training.search import Candidate, search
 
-MODELS = ("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b", "qwen3-next-80b-a3b")  # fmt: skip
+MODELS = (
+    "llama-3.1-8b",
+    "llama-3.1-70b",
+    "llama-3.1-405b",
+    "mixtral-8x7b",
+    "qwen3-30b-a3b",
+    "deepseek-v3",
+    "gpt-oss-120b",
+    "qwen3-next-80b-a3b",
+)
 """Dense, mixtures of experts, latent attention, recurrent layers."""
 SYSTEMS = (
     "trn2",
@@ -62,7 +72,10 @@ class Case:
 
     @property
     def said(self) -> str:
-        return f"{self.model.name} {self.system.id}:{self.system.chips} batch {self.job.batch_seqs} seq {self.job.seq} {self.frame}"
+        return (
+            f"{self.model.name} {self.system.id}:{self.system.chips} batch {self.job.batch_seqs} seq"
+            f" {self.job.seq} {self.frame}"
+        )
 
     def best(self, *, system: System | None = None, job: TrainJob | None = None, **fixed: object) -> Candidate | None:
         """The best plan of this case with something else in it; None where nothing is legal or fits."""
@@ -120,7 +133,13 @@ def test_a_restriction_never_wins(seed: int) -> None:
         name = rng.choice(tuple(tried))
         for field, value in [*(("dp", dp) for dp in sorted(degrees)), (name, tried[name])]:
             restricted = case.best(**{field: value})
-            assert restricted is None or restricted.seconds_per_token * SAME >= best.seconds_per_token, (case.said, field, value, best.plan, restricted.plan)  # fmt: skip
+            assert restricted is None or restricted.seconds_per_token * SAME >= best.seconds_per_token, (
+                case.said,
+                field,
+                value,
+                best.plan,
+                restricted.plan,
+            )
 
 
 def test_a_fixed_recipe_never_wins() -> None:
@@ -174,8 +193,9 @@ def test_faster_products_do_not_lose_where_the_step_waits_for_its_host() -> None
 
 @pytest.mark.parametrize("seed", range(40, 42))
 def test_a_step_of_twice_the_batch_never_takes_less_time(seed: int) -> None:
-    """Half of a plan's micro-batches, where they are even and the pipeline can do with so few, is half of its batch in no more time. Else the batch is
-    halved another way (an odd dp loses a rank), and both batches may lie at opposite ends of the tolerance."""
+    """Half of a plan's micro-batches, where they are even and the pipeline can do with so few, is half of its batch in
+    no more time. Else the batch is halved another way (an odd dp loses a rank), and both batches may lie at opposite
+    ends of the tolerance."""
     for _, case, best in cases(seed, 20):
         job = replace(case.job, batch_seqs=2 * case.job.batch_seqs)
         twice = case.best(job=job)
@@ -191,8 +211,12 @@ def test_a_step_of_twice_the_batch_never_takes_less_time(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(50, 52))
 def test_twice_the_length_at_equal_tokens_is_never_faster(seed: int) -> None:
-    """A plan of the long sequences cuts each over half of the context ranks and twice the data ranks, or takes two of the short ones at a time: the same
-    tokens on each device, and less attention."""
+    """A plan of the long sequences cuts each over half of the context ranks and twice the data ranks, or takes two of
+    the short ones at a time: the same tokens on each device, and less attention."""
     for _, case, best in cases(seed, 20):
         longer = case.best(job=replace(case.job, seq=2 * case.job.seq, batch_seqs=case.job.batch_seqs / 2))
-        assert longer is None or longer.seconds_per_token * SAME >= best.seconds_per_token, (case.said, best.plan, longer.plan)  # fmt: skip
+        assert longer is None or longer.seconds_per_token * SAME >= best.seconds_per_token, (
+            case.said,
+            best.plan,
+            longer.plan,
+        )

@@ -1,9 +1,10 @@
 """Compare FLOP per token with torch's FlopCounterMode: `python tests/slow/check_flops.py [--write] [CONFIG ...]`.
 
-Runs only where torch and transformers can be imported; skips otherwise. Each small config of tests/fixtures/configs is built on the meta
-device and run forward once; what torch counts (matrix products and convolutions) is compared with Mowich's count of the same work: 2 x the
-matrices that a token uses, and the mixers' cores as eager code executes them, which computes the whole square where a causal kernel
-computes half of it, masks what a window or an indexer leaves out, and runs recurrences in chunks. `--write` renews docs/flops.md and tests/golden/flops.json.
+Runs only where torch and transformers can be imported; skips otherwise. Each small config of tests/fixtures/configs is
+built on the meta device and run forward once; what torch counts (matrix products and convolutions) is compared with
+Mowich's count of the same work: 2 x the matrices that a token uses, and the mixers' cores as eager code executes them,
+which computes the whole square where a causal kernel computes half of it, masks what a window or an indexer leaves out,
+and runs recurrences in chunks. `--write` renews docs/flops.md and tests/golden/flops.json.
 """
 
 from __future__ import annotations
@@ -20,14 +21,39 @@ sys.path.insert(0, str(ROOT / "tests" / "slow"))
 FIXTURES = ROOT / "tests" / "fixtures" / "configs"
 TOKENS = 512
 NAMES = (
-    "llama", "bert", "gpt2", "gemma2", "gpt_oss", "mixtral", "qwen3_moe", "qwen2_moe", "deepseek_v3", "llama4_text", "mimo_v2_flash", "minimax_m2",
-    "gemma4_text-small", "gemma4_text-experts", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "nemotron_h", "nemotron_h-latent", "mamba2", "bamba", "minimax",
-    "deepseek_v32", "glm_moe_dsa-types", "deepseek_v4", "minimax_m3", "kimi_linear",
-)  # fmt: skip
+    "llama",
+    "bert",
+    "gpt2",
+    "gemma2",
+    "gpt_oss",
+    "mixtral",
+    "qwen3_moe",
+    "qwen2_moe",
+    "deepseek_v3",
+    "llama4_text",
+    "mimo_v2_flash",
+    "minimax_m2",
+    "gemma4_text-small",
+    "gemma4_text-experts",
+    "qwen3_next",
+    "qwen3_5_text",
+    "qwen3_5_moe_text",
+    "nemotron_h",
+    "nemotron_h-latent",
+    "mamba2",
+    "bamba",
+    "minimax",
+    "deepseek_v32",
+    "glm_moe_dsa-types",
+    "deepseek_v4",
+    "minimax_m3",
+    "kimi_linear",
+)
 
 
 def torch_count(data: dict[str, Any], seq: int) -> float:
-    """FLOP per token that FlopCounterMode counts in one forward pass of one sequence, eager attention, experts as one batched product."""
+    """FLOP per token that FlopCounterMode counts in one forward pass of one sequence, eager attention, experts as one
+    batched product."""
     import torch
     from check_params import build
     from torch.utils.flop_counter import FlopCounterMode
@@ -129,31 +155,55 @@ def write(rows: list[Any], torch_version: str, version: str) -> None:
     out = [
         "# FLOP per token",
         "",
-        "What a model computes, per token and forward, is counted from its shapes (`Model.flop_per_token`, `mowich model`); one FLOP is one",
+        (
+            "What a model computes, per token and forward, is counted from its shapes (`Model.flop_per_token`, `mowich"
+            " model`); one FLOP is one"
+        ),
         "addition or one multiplication, and a training step is three times the forward pass, recompute left out.",
         "",
         "| part | FLOP per token, forward |",
         "|--|--|",
-        "| every matrix that the token meets (projections, feed-forward, router, shared and chosen experts, head) | 2 per weight |",
+        (
+            "| every matrix that the token meets (projections, feed-forward, router, shared and chosen experts, head) |"
+            " 2 per weight |"
+        ),
         "| attention, causal, length s | 2 H (d_qk + d_v) s/2 |",
         "| attention in a window or to the best w of an indexer | the same with w - w^2/(2s) for s/2 |",
         "| attention in chunks of w | the same with the chunks' mean, w/2 |",
-        "| attention with a compressed past, ratio r | window and past together: min(context, w) + min(context/r, kept) entries |",
+        (
+            "| attention with a compressed past, ratio r | window and past together: min(context, w) + min(context/r,"
+            " kept) entries |"
+        ),
         "| indexer | 2 H_i (d_i + 1) per entry that it scores; s/2 entries, s/(2r) with a compressed past |",
         "| Mamba-2 | 7 H N P (the convention of Megatron-LM), and 2 taps per convolved channel |",
         "| gated delta net, Kimi delta attention | 8 H N P, and the convolution |",
         "| lightning attention | 4 H N P |",
         "| n > 1 residual streams (hyper-connections) | 2 n^2 h a block, and the matrices that weigh them |",
         "",
-        "H heads of width d or P, N state columns per head. Norms, softmax, activations and the embedding lookup are left out. A decode step",
-        "at context c counts `Attention.decode_flop(c)`: MLA then works on the cached latent, 2 H (2 kv_lora + rope) per entry. Chunked kernels of recurrences compute",
+        (
+            "H heads of width d or P, N state columns per head. Norms, softmax, activations and the embedding lookup"
+            " are left out. A decode step"
+        ),
+        (
+            "at context c counts `Attention.decode_flop(c)`: MLA then works on the cached latent, 2 H (2 kv_lora +"
+            " rope) per entry. Chunked kernels of recurrences compute"
+        ),
         "`Recurrent.chunked_flop_per_token`, more than the recurrence asks for: that is what times are predicted from.",
         "",
         "## Against torch",
         "",
-        f"Small configs of our own (tests/fixtures/configs) run forward once on the meta device by transformers {version}, torch {torch_version}, under",
-        "FlopCounterMode, which counts matrix products and convolutions. Eager code computes the whole square of an attention that is causal, windowed or",
-        'sparse, and recurrences in chunks; "ours, executed" counts the same. "model" is what Mowich reports. Renew with',
+        (
+            "Small configs of our own (tests/fixtures/configs) run forward once on the meta device by transformers"
+            f" {version}, torch {torch_version}, under"
+        ),
+        (
+            "FlopCounterMode, which counts matrix products and convolutions. Eager code computes the whole square of an"
+            " attention that is causal, windowed or"
+        ),
+        (
+            'sparse, and recurrences in chunks; "ours, executed" counts the same. "model" is what Mowich reports. Renew'
+            " with"
+        ),
         "",
         "    python tests/slow/check_flops.py --write",
         "",

@@ -1,8 +1,8 @@
 """Compare parameter counts with transformers: `python tests/slow/check_params.py [--write] [CONFIG ...]`.
 
-Runs only where torch and transformers can be imported (they are no dependencies of Mowich); skips otherwise. Each config is
-built on the meta device, tied weights are counted once, multi-token-prediction layers and buffers are left out. Without
-arguments it takes our own configs in tests/fixtures/configs and those of ../shared/models where present.
+Runs only where torch and transformers can be imported (they are no dependencies of Mowich); skips otherwise. Each
+config is built on the meta device, tied weights are counted once, multi-token-prediction layers and buffers are left
+out. Without arguments it takes our own configs in tests/fixtures/configs and those of ../shared/models where present.
 `--write` renews docs/parameters.md and tests/golden/params.json.
 """
 
@@ -24,7 +24,9 @@ SAME = {"kimi_k2": "deepseek_v3", "mimo": "qwen2", "deepseek_ref": "deepseek_v4"
 """The same structure under another name: kimi_k2 names DeepSeek-V3's class in its config, mimo extends Qwen2's."""
 
 DERIVED = {
-    "kimi_k3": "derived from Kimi Linear, the config and public descriptions; published total 2.78 T, active 104 B (grade C)",
+    "kimi_k3": (
+        "derived from Kimi Linear, the config and public descriptions; published total 2.78 T, active 104 B (grade C)"
+    ),
     "nemotron-nas": "derived from the published modeling code's rule for widths; published total 49.9 B (grade C)",
 }
 """Architectures that no released transformers builds -> how their count was found."""
@@ -89,7 +91,8 @@ def build_whole(data: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _step(data: dict[str, Any]) -> dict[str, Any]:
-    """The multimodal config around Step's text config, whose class is built only so; keys as the published checkpoint has them."""
+    """The multimodal config around Step's text config, whose class is built only so; keys as the published checkpoint
+    has them."""
     text = {"n_routed_experts" if k == "num_experts" else k: v for k, v in data.items() if k != "quantization_config"}
     return {"model_type": "step3p7", "text_config": {**text, "model_type": "step3p5"}, "tie_word_embeddings": False}
 
@@ -157,8 +160,10 @@ def main(arguments: list[str]) -> int:
     answered = [r for r in rows if r[2] is not None]
     known = [r for r in answered if not (isinstance(r[3], str) and any(r[3].endswith(why) for why in DERIVED.values()))]
     equal = [r for r in known if r[2] == r[3]]
-    print(f"{len(equal)} of {len(known)} equal; {len(answered) - len(known)} that transformers does not have; "
-          f"{len(rows) - len(answered)} refused")  # fmt: skip
+    print(
+        f"{len(equal)} of {len(known)} equal; {len(answered) - len(known)} that transformers does not have; "
+        f"{len(rows) - len(answered)} refused"
+    )
     if write:
         _write(rows, torch.__version__, transformers.__version__)
     return 0 if len(equal) == len(known) else 1
@@ -172,15 +177,24 @@ def _write(rows: list[tuple[str, str, int | None, int | str]], torch_version: st
     out = [
         "# Parameter counts",
         "",
-        f"Counted by Mowich from the config, and by transformers {version} (torch {torch_version}) on the meta device: the text",
+        (
+            f"Counted by Mowich from the config, and by transformers {version} (torch {torch_version}) on the meta"
+            " device: the text"
+        ),
         "model, tied weights once, multi-token-prediction layers and buffers left out. Renew with",
         "",
         "    python tests/slow/check_params.py --write",
         "",
-        "where torch and transformers can be imported (Mowich itself needs neither). Small configs of our own cover each",
+        (
+            "where torch and transformers can be imported (Mowich itself needs neither). Small configs of our own cover"
+            " each"
+        ),
         "architecture with its options switched on; the others are published configs.",
         f"Of {len(shared)} published configs {len(done)} are read; {equal} equal transformers.",
-        f"Of {len(built)} built-in models in the words of a Hugging Face config {sum(r[2] == r[3] for r in built)} equal transformers.",
+        (
+            f"Of {len(built)} built-in models in the words of a Hugging Face config"
+            f" {sum(r[2] == r[3] for r in built)} equal transformers."
+        ),
         "Where transformers has no such architecture the row says what the count was derived from.",
         "",
         "| config | model_type | ours | transformers | equal |",

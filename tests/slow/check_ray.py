@@ -1,10 +1,12 @@
-"""A sweep on a real Ray cluster of two nodes on this machine, one of which is killed in the middle, gives the bytes of a sweep on local processes.
+"""A sweep on a real Ray cluster of two nodes on this machine, one of which is killed in the middle, gives the bytes of
+a sweep on local processes.
 
     python tests/slow/check_ray.py [SCENARIO] [--local DIR] [--address client]
 
-Runs in an environment of its own that has Ray (requirements-ray.txt). Two `ray start`s make the cluster: a head without processors of its own for tasks, so that all
-work is on the two other nodes; when a third of the parts is there, the processes of one node are killed and a fresh node joins. --local: the finished folder of
-the same sweep, else it is computed here. Prints what it measured; ends with an AssertionError when something does not hold.
+Runs in an environment of its own that has Ray (requirements-ray.txt). Two `ray start`s make the cluster: a head without
+processors of its own for tasks, so that all work is on the two other nodes; when a third of the parts is there, the
+processes of one node are killed and a fresh node joins. --local: the finished folder of the same sweep, else it is
+computed here. Prints what it measured; ends with an AssertionError when something does not hold.
 """
 
 from __future__ import annotations
@@ -86,7 +88,8 @@ def main() -> int:
         assert said["complete"], said
         assert said["done"] == points, said
         print(
-            f"Ray, two nodes of {given.cpus} processors: {points} points, {seconds:.0f} s, {points / seconds:.0f} points/s",
+            f"Ray, two nodes of {given.cpus} processors: {points} points, {seconds:.0f} s,"
+            f" {points / seconds:.0f} points/s",
             flush=True,
         )
         local = given.local

@@ -1,9 +1,11 @@
-"""A sweep of 100,000 points that is killed three times: every point once, nothing computed again, and the bytes of an undisturbed run.
+"""A sweep of 100,000 points that is killed three times: every point once, nothing computed again, and the bytes of an
+undisturbed run.
 
     python tests/slow/check_sweep.py [SCENARIO] [--folder DIR] [--jobs N]
 
-The process group is killed by SIGKILL at moments drawn at random; the same command goes on. At the end some parts are computed again elsewhere and compared byte
-for byte. Prints what it measured; ends with an AssertionError when something does not hold.
+The process group is killed by SIGKILL at moments drawn at random; the same command goes on. At the end some parts are
+computed again elsewhere and compared byte for byte. Prints what it measured; ends with an AssertionError when something
+does not hold.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ def main() -> int:
         assert rows == POINTS
     size = sum(p.stat().st_size for p in folder.glob("*.parquet"))
     print(
-        f"{rows} points, {ids} distinct, {feasible} with a plan; {seconds:.0f} s, {rows / seconds:.0f} points/s with {given.jobs} processes; {size / 1e6:.1f} MB"
+        f"{rows} points, {ids} distinct, {feasible} with a plan; {seconds:.0f} s, {rows / seconds:.0f} points/s with"
+        f" {given.jobs} processes; {size / 1e6:.1f} MB"
     )
     same(folder, given.scenario, draw)
     return 0

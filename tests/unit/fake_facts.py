@@ -34,5 +34,20 @@ def fact(
     high: float | None = None,
     grade: str = "A",
 ) -> Fact:
-    return Fact(path=path, value=value, unit=unit, low=low, high=high, grade=grade, source="s", title="t", address="", locator="", date="2026-10-08",
-                reason=None if value is not None else "not published", formula=None, note=None, shown=str(value))  # fmt: skip
+    return Fact(
+        path=path,
+        value=value,
+        unit=unit,
+        low=low,
+        high=high,
+        grade=grade,
+        source="s",
+        title="t",
+        address="",
+        locator="",
+        date="2026-10-08",
+        reason=None if value is not None else "not published",
+        formula=None,
+        note=None,
+        shown=str(value),
+    )

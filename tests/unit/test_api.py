@@ -96,13 +96,16 @@ def test_fixed_choices_and_results_do_not_change() -> None:
         row.chips_used = 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("train", "said"), [
-    ({"tokens": "1T", "seq": 4096}, "train needs 'batch'"),
-    ({**TRAIN, "sequence": 1}, "unknown key of train 'sequence'"),
-    ({**TRAIN, "tokens": "-1"}, "train.tokens: must be at least 1"),
-    ({**TRAIN, "seq": "many"}, "train.seq: not a count"),
-    ({**TRAIN, "tokens": float("nan")}, "train.tokens"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"tokens": "1T", "seq": 4096}, "train needs 'batch'"),
+        ({**TRAIN, "sequence": 1}, "unknown key of train 'sequence'"),
+        ({**TRAIN, "tokens": "-1"}, "train.tokens: must be at least 1"),
+        ({**TRAIN, "seq": "many"}, "train.seq: not a count"),
+        ({**TRAIN, "tokens": float("nan")}, "train.tokens"),
+    ],
+)
 def test_bad_input_is_a_user_error(train: dict[str, object], said: str) -> None:
     with pytest.raises(UserError) as error:
         mowich.compare("gpt2", ["h100:8"], train=train)

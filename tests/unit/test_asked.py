@@ -49,7 +49,9 @@ BOTH: dict[str, tuple[Callable[[], object], list[str], tuple[str, str]]] = {
     "no system": (compare([]), trained(on=",", verb="compare"), ("systems", "--on")),
     "twice": (compare(["h100:8", "h100:8"]), trained(on="h100:8,h100:8", verb="compare"), ("systems", "--on")),
     "twice by another name": (
-        compare(["trn3:64", "trn3-gen2:64"]), trained(on="trn3:64,trn3-gen2:64", verb="compare"), ("systems", "--on"),
+        compare(["trn3:64", "trn3-gen2:64"]),
+        trained(on="trn3:64,trn3-gen2:64", verb="compare"),
+        ("systems", "--on"),
     ),
     "top 0": (plan(top=0), trained("--top", "0"), ("top", "--top")),
     "top -1": (plan(top=-1), trained("--top", "-1"), ("top", "--top")),
@@ -65,35 +67,45 @@ BOTH: dict[str, tuple[Callable[[], object], list[str], tuple[str, str]]] = {
     "engine": (plan(serve={"engine": "vlm"}), served("--engine", "vlm"), ("serve.engine", "--engine")),
     "kv": (
         lambda: mowich.fit("llama-3.1-8b", "h100:1", kv="1G"),
-        ["fit", "llama-3.1-8b", "--serve", "--on", "h100:1", "--kv", "1G"], ("kv", "--kv"),
+        ["fit", "llama-3.1-8b", "--serve", "--on", "h100:1", "--kv", "1G"],
+        ("kv", "--kv"),
     ),
     "engine of fit": (
         lambda: mowich.fit("llama-3.1-8b", "h100:1", kv="8k", engine="vlm"),
-        ["fit", "llama-3.1-8b", "--serve", "--on", "h100:1", "--kv", "8k", "--engine", "vlm"], ("engine", "--engine"),
+        ["fit", "llama-3.1-8b", "--serve", "--on", "h100:1", "--kv", "8k", "--engine", "vlm"],
+        ("engine", "--engine"),
     ),
     "size": (
         lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=["-1B"]),
-        ["collective", "all-reduce", "--on", "trn3-gen2", "--bytes=-1B"], ("sizes", "--bytes"),
+        ["collective", "all-reduce", "--on", "trn3-gen2", "--bytes=-1B"],
+        ("sizes", "--bytes"),
     ),
     "group": (
         lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=["1MiB"], group="0"),  # type: ignore[arg-type]
-        ["collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB", "--group", "0"], ("group", "--group"),
+        ["collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB", "--group", "0"],
+        ("group", "--group"),
     ),
     "replica": (
         lambda: mowich.goodput("h100:1024", samples=20, replica="0"),  # type: ignore[arg-type]
-        ["goodput", "--on", "h100:1024", "--samples", "20", "--replica", "0"], ("replica", "--replica"),
+        ["goodput", "--on", "h100:1024", "--samples", "20", "--replica", "0"],
+        ("replica", "--replica"),
     ),
     "seed": (
         lambda: mowich.goodput("h100:1024", samples=20, seed=-1),
-        ["goodput", "--on", "h100:1024", "--samples", "20", "--seed", "-1"], ("--seed", "--seed"),
+        ["goodput", "--on", "h100:1024", "--samples", "20", "--seed", "-1"],
+        ("--seed", "--seed"),
     ),
     "spares": (
-        lambda: mowich.power(["h100"], spares=-0.5), ["power", "--on", "h100", "--spares", "-0.5"], ("--spares", "--spares"),
+        lambda: mowich.power(["h100"], spares=-0.5),
+        ["power", "--on", "h100", "--spares", "-0.5"],
+        ("--spares", "--spares"),
     ),
     "spares above 1": (
-        lambda: mowich.power(["h100"], spares=1.5), ["power", "--on", "h100", "--spares", "1.5"], ("--spares", "--spares"),
+        lambda: mowich.power(["h100"], spares=1.5),
+        ["power", "--on", "h100", "--spares", "1.5"],
+        ("--spares", "--spares"),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -106,26 +118,48 @@ def test_python_and_the_command_line_refuse_alike(name: str, capsys: pytest.Capt
     with pytest.raises(UserError) as error:
         call()
     said, wanted = error.value.line(), told[0].removeprefix("error: ")
-    assert said.replace("train.batch", "--batch").removeprefix(f"{place}: ").replace("'", "") == wanted.removeprefix(f"{flag}: ").replace("'", "")  # fmt: skip
+    assert said.replace("train.batch", "--batch").removeprefix(f"{place}: ").replace("'", "") == wanted.removeprefix(
+        f"{flag}: "
+    ).replace("'", "")
 
 
-@pytest.mark.parametrize("call", [
-    plan(chips=True), plan(chips=1.5), plan(chips=[1]), plan(top=True), plan(top=1.5), plan(top="x"), compare("h100"), compare([], chips=8),
-    plan(train={"fill": True}), plan(train={"fill": float("nan")}), plan(train={"tokens": True}), plan(train={"seq": [1]}),
-    plan(serve={"ttft": True}), plan(serve={"ttft": [1]}), plan(serve={"ttft": float("nan")}), plan(serve={"tpot": float("inf")}),
-    plan(serve={"cached": True}), plan(serve={"cached": [1]}), plan(serve={"accept": True}), plan(serve={"accept": "abc"}),
-    plan(serve={"isl": None}), plan(serve={"engine": 3}),
-    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[-1]),
-    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[0]),
-    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1.5]),  # type: ignore[list-item]
-    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[True]),
-    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1024], group=0),
-    lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1024], group=1.5),  # type: ignore[arg-type]
-    lambda: mowich.goodput("h100:1024", samples=20, replica=0),
-    lambda: mowich.goodput("h100:1024", samples=20, replica=-1),
-    lambda: mowich.power(["h100"], spares=float("nan")),
-    lambda: mowich.system("h100", chips=True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        plan(chips=True),
+        plan(chips=1.5),
+        plan(chips=[1]),
+        plan(top=True),
+        plan(top=1.5),
+        plan(top="x"),
+        compare("h100"),
+        compare([], chips=8),
+        plan(train={"fill": True}),
+        plan(train={"fill": float("nan")}),
+        plan(train={"tokens": True}),
+        plan(train={"seq": [1]}),
+        plan(serve={"ttft": True}),
+        plan(serve={"ttft": [1]}),
+        plan(serve={"ttft": float("nan")}),
+        plan(serve={"tpot": float("inf")}),
+        plan(serve={"cached": True}),
+        plan(serve={"cached": [1]}),
+        plan(serve={"accept": True}),
+        plan(serve={"accept": "abc"}),
+        plan(serve={"isl": None}),
+        plan(serve={"engine": 3}),
+        lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[-1]),
+        lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[0]),
+        lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1.5]),  # type: ignore[list-item]
+        lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[True]),
+        lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1024], group=0),
+        lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=[1024], group=1.5),  # type: ignore[arg-type]
+        lambda: mowich.goodput("h100:1024", samples=20, replica=0),
+        lambda: mowich.goodput("h100:1024", samples=20, replica=-1),
+        lambda: mowich.power(["h100"], spares=float("nan")),
+        lambda: mowich.system("h100", chips=True),
+    ],
+)
 def test_python_values_of_another_kind_are_refused(call: Callable[[], object]) -> None:
     with pytest.raises(UserError) as error:
         call()

@@ -60,7 +60,8 @@ def test_what_a_reason_calls_unknown_is_unknown(facts: Facts) -> None:
 
 
 def test_a_number_in_the_code_of_a_claim_stands_in_its_text(facts: Facts) -> None:
-    """A claim is read from its fact; where its text holds several numbers the formula picks one, and may not invent it."""
+    """A claim is read from its fact; where its text holds several numbers the formula picks one, and may not invent
+    it."""
     by = {e.id: facts.fact(e.published) for e in entries(facts)}
     for start, check in study.checks().items():
         if check.published is not None:

@@ -1,4 +1,5 @@
-"""The command line as a new user meets it: errors of one line with the right exit code, help on one screen, results on stdout only."""
+"""The command line as a new user meets it: errors of one line with the right exit code, help on one screen, results on
+stdout only."""
 
 from __future__ import annotations
 
@@ -22,29 +23,53 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-@pytest.mark.parametrize(("args", "said"), [
-    (["compare", "--chps", "3"], ["no such option: --chps", "did you mean '--chips'?"]),
-    (["comapre"], ["no such command 'comapre'", "did you mean 'compare'?"]),
-    (["compare"], ["missing argument 'MODEL'"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3-gen3"], ["unknown system 'trn3-gen3'", "did you mean 'trn3-gen2'?"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--chips", "0"], ["--chips: must be at least 1, got '0'"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--chips", "10M"], ["number of chips out of range", "10000000", "allowed: 1 to 1 000 000"]),
-    (["compare", "llama-3.1-8b", "--train", "--tokens=-5", "--seq", "4096", "--batch", "8seqs", "--on", "trn3"], ["--tokens: must be at least 1, got '-5'"]),
-    (["compare", "llama-3.1-8b", "--on", "trn3"], ["--train", "--seq: is required", "--batch: is required", "--tokens: is required"]),
-    (["compare", "llama-3.1-8b", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "512", "--on", "trn3"], ["less than one sequence", "512seqs"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "power.trn3=900"], ["900 has no unit"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "plan.tpp=8"], ["unknown plan field 'tpp'"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "prices.term=4y"], ["unknown price term '4y'", "capacity-block"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "chips.trainium3.memory.hbm_capacty=1 GiB"], ["unknown setting", "hbm_capacity"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "oops"], ["not a setting"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--equal", "money"], ["unknown footing 'money'"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--json", "--csv"], ["choose one of --json and --csv"]),
-    (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--facts", "/nowhere"], ["no such directory"]),
-    (["compare", "lama-3.1-8b", *JOB, "--on", "trn3"], ["unknown model", "did you mean 'llama-3.1-8b'?"]),
-    (["plan", "llama-3.1-8b", *JOB, "--on", "trn3,gb300"], ["takes one system"]),
-    (["facts", "show", "trainum3"], ["unknown name 'trainum3'", "trainium3"]),
-    (["explain", "/nowhere.json", "x.step_s"], ["cannot be read"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["compare", "--chps", "3"], ["no such option: --chps", "did you mean '--chips'?"]),
+        (["comapre"], ["no such command 'comapre'", "did you mean 'compare'?"]),
+        (["compare"], ["missing argument 'MODEL'"]),
+        (
+            ["compare", "llama-3.1-8b", *JOB, "--on", "trn3-gen3"],
+            ["unknown system 'trn3-gen3'", "did you mean 'trn3-gen2'?"],
+        ),
+        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--chips", "0"], ["--chips: must be at least 1, got '0'"]),
+        (
+            ["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--chips", "10M"],
+            ["number of chips out of range", "10000000", "allowed: 1 to 1 000 000"],
+        ),
+        (
+            ["compare", "llama-3.1-8b", "--train", "--tokens=-5", "--seq", "4096", "--batch", "8seqs", "--on", "trn3"],
+            ["--tokens: must be at least 1, got '-5'"],
+        ),
+        (
+            ["compare", "llama-3.1-8b", "--on", "trn3"],
+            ["--train", "--seq: is required", "--batch: is required", "--tokens: is required"],
+        ),
+        (
+            ["compare", "llama-3.1-8b", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "512", "--on", "trn3"],
+            ["less than one sequence", "512seqs"],
+        ),
+        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "power.trn3=900"], ["900 has no unit"]),
+        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "plan.tpp=8"], ["unknown plan field 'tpp'"]),
+        (
+            ["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "prices.term=4y"],
+            ["unknown price term '4y'", "capacity-block"],
+        ),
+        (
+            ["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "chips.trainium3.memory.hbm_capacty=1 GiB"],
+            ["unknown setting", "hbm_capacity"],
+        ),
+        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--set", "oops"], ["not a setting"]),
+        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--equal", "money"], ["unknown footing 'money'"]),
+        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--json", "--csv"], ["choose one of --json and --csv"]),
+        (["compare", "llama-3.1-8b", *JOB, "--on", "trn3", "--facts", "/nowhere"], ["no such directory"]),
+        (["compare", "lama-3.1-8b", *JOB, "--on", "trn3"], ["unknown model", "did you mean 'llama-3.1-8b'?"]),
+        (["plan", "llama-3.1-8b", *JOB, "--on", "trn3,gb300"], ["takes one system"]),
+        (["facts", "show", "trainum3"], ["unknown name 'trainum3'", "trainium3"]),
+        (["explain", "/nowhere.json", "x.step_s"], ["cannot be read"]),
+    ],
+)
 def test_bad_input_is_one_clear_line_each_and_exit_2(
     args: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,8 +255,13 @@ def test_help_is_one_screen_each_with_an_example(capsys: pytest.CaptureFixture[s
 
 def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     root = Path(cli.__file__).resolve().parents[1]
-    return subprocess.run([sys.executable, "-m", "mowich", *args], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(root), **env})  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "mowich", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(root), **env},
+    )
 
 
 def test_help_is_instant_and_loads_nothing_heavy() -> None:

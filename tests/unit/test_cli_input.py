@@ -1,4 +1,5 @@
-"""Bad input as a new user would try it, beyond names and flags: broken files, impossible numbers, choices that contradict each other."""
+"""Bad input as a new user would try it, beyond names and flags: broken files, impossible numbers, choices that
+contradict each other."""
 
 from __future__ import annotations
 
@@ -10,8 +11,15 @@ import pytest
 
 from mowich import cli
 
-LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8,
-         "intermediate_size": 128, "vocab_size": 100}  # fmt: skip
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "intermediate_size": 128,
+    "vocab_size": 100,
+}
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, list[str]]:
@@ -26,47 +34,56 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
     return ["compare", model, "--train", *(w for k, v in given.items() for w in (f"--{k}={v}",)), "--on", on, *more]
 
 
-@pytest.mark.parametrize(("args", "said"), [
-    (compare(on=""), "--on: names no system"),
-    (compare(on="trn3,trn3"), "'trn3' is named twice"),
-    (compare(on="trn3,trn3-gen2"), "--on: 'trn3' and 'trn3-gen2' are the same 144 chips of trn3-gen2"),
-    (compare(on="gb300:4x4"), "a shape needs a torus"),
-    (compare(on="ironwood:4x4x4x4"), "this torus has 3 axes"),
-    (compare(on="efa"), "--on: 'efa' has facts but is not a machine"),
-    (compare(on="trn9"), "--on: unknown system 'trn9'"),
-    (compare("no-such-model"), "MODEL: unknown model 'no-such-model'"),
-    (compare("", "trn3"), "MODEL: unknown model ''"),
-    (compare("llama-3.1-8b", "trn3", "--chips", "1.5"), "--chips: must be a whole number"),
-    (compare("llama-3.1-8b", "trn3", "--chips", "10000000"), "number of chips out of range"),
-    (["goodput", "--on", "h100:16384", "--checkpoint", "0s"], "--checkpoint: the time between checkpoints is above 0"),
-    (["goodput", "--on", "h100:16384", "--days", "1e9"], "--days: too many failures to draw one by one"),
-    (compare("llama-3.1-8b", "trn3", "--stack", "foo"), "--stack: unknown software stack 'foo'"),
-    (compare("llama-3.1-8b", "trn3", "--equal", "usd"), "--equal: needs --chips"),
-    (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=24"), "tp=24 does not divide the 32 query heads"),
-    (compare("llama-3.1-8b", "trn3", "--set", "plan.ep=4"), "llama-3.1-8b is dense"),
-    (compare("llama-3.1-8b", "h100", "--set", "plan.precision=nvfp4"), "has no nvfp4 matrix rate"),
-    (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=²"), "not a legal degree"),
-    (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=2", "--set", "plan.tp=4"), "plan.tp is set twice"),
-    (compare("llama-3.1-8b", "trn3", "--set", "prices.trn3=1.4"), "1.4 has no unit; write"),
-    (compare("llama-3.1-8b", "trn3", "--set", "prices.trn3=$1e999/chip/h"), "too large a number"),
-    (compare("llama-3.1-8b", "trn3", "--set", "prices.efa=$1/chip/h"), "not a machine"),
-    (compare("llama-3.1-8b", "trn3", "--set", "site.pue=0.5"), "out of range"),
-    (compare("llama-3.1-8b", "trn3", "--set", "training.neuroncore-v4.gemm_efficiency=300%"), "out of range"),
-    (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=0.5"), "must be at least 1"),
-    (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=2.5"), "must be a whole number"),
-    (compare("llama-3.1-8b", "trn3", "--set", "foo.bar=3"), "unknown setting 'foo.bar'"),
-    (compare("llama-3.1-8b", "trn3", "--out", "/nonexistent/r.json"), "--out /nonexistent/r.json: cannot be written"),
-    (compare(batch="100"), "100 tokens are less than one sequence of 4096"),
-    (compare(batch="1e15seqs"), "less than one step"),
-    (compare(tokens="5"), "5 tokens are less than one step"),
-    (compare(tokens="-5"), "--tokens: must be at least 1"),
-    (compare(tokens="nan"), "--tokens: not a count"),
-    (compare(tokens="1e400"), "--tokens: too large a number"),
-    (compare(seq="1e12"), "--seq: must be at most 1e+09"),
-    (["facts", "check", "--facts", "/nowhere"], "--facts: no such directory"),
-    (["validate", "/nowhere.csv"], "no such file"),
-    (["plan", *compare()[1:], "--top", "0"], "--top"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (compare(on=""), "--on: names no system"),
+        (compare(on="trn3,trn3"), "'trn3' is named twice"),
+        (compare(on="trn3,trn3-gen2"), "--on: 'trn3' and 'trn3-gen2' are the same 144 chips of trn3-gen2"),
+        (compare(on="gb300:4x4"), "a shape needs a torus"),
+        (compare(on="ironwood:4x4x4x4"), "this torus has 3 axes"),
+        (compare(on="efa"), "--on: 'efa' has facts but is not a machine"),
+        (compare(on="trn9"), "--on: unknown system 'trn9'"),
+        (compare("no-such-model"), "MODEL: unknown model 'no-such-model'"),
+        (compare("", "trn3"), "MODEL: unknown model ''"),
+        (compare("llama-3.1-8b", "trn3", "--chips", "1.5"), "--chips: must be a whole number"),
+        (compare("llama-3.1-8b", "trn3", "--chips", "10000000"), "number of chips out of range"),
+        (
+            ["goodput", "--on", "h100:16384", "--checkpoint", "0s"],
+            "--checkpoint: the time between checkpoints is above 0",
+        ),
+        (["goodput", "--on", "h100:16384", "--days", "1e9"], "--days: too many failures to draw one by one"),
+        (compare("llama-3.1-8b", "trn3", "--stack", "foo"), "--stack: unknown software stack 'foo'"),
+        (compare("llama-3.1-8b", "trn3", "--equal", "usd"), "--equal: needs --chips"),
+        (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=24"), "tp=24 does not divide the 32 query heads"),
+        (compare("llama-3.1-8b", "trn3", "--set", "plan.ep=4"), "llama-3.1-8b is dense"),
+        (compare("llama-3.1-8b", "h100", "--set", "plan.precision=nvfp4"), "has no nvfp4 matrix rate"),
+        (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=²"), "not a legal degree"),
+        (compare("llama-3.1-8b", "trn3", "--set", "plan.tp=2", "--set", "plan.tp=4"), "plan.tp is set twice"),
+        (compare("llama-3.1-8b", "trn3", "--set", "prices.trn3=1.4"), "1.4 has no unit; write"),
+        (compare("llama-3.1-8b", "trn3", "--set", "prices.trn3=$1e999/chip/h"), "too large a number"),
+        (compare("llama-3.1-8b", "trn3", "--set", "prices.efa=$1/chip/h"), "not a machine"),
+        (compare("llama-3.1-8b", "trn3", "--set", "site.pue=0.5"), "out of range"),
+        (compare("llama-3.1-8b", "trn3", "--set", "training.neuroncore-v4.gemm_efficiency=300%"), "out of range"),
+        (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=0.5"), "must be at least 1"),
+        (compare("llama-3.1-8b", "trn3", "--set", "chips.trainium3.devices_per_chip=2.5"), "must be a whole number"),
+        (compare("llama-3.1-8b", "trn3", "--set", "foo.bar=3"), "unknown setting 'foo.bar'"),
+        (
+            compare("llama-3.1-8b", "trn3", "--out", "/nonexistent/r.json"),
+            "--out /nonexistent/r.json: cannot be written",
+        ),
+        (compare(batch="100"), "100 tokens are less than one sequence of 4096"),
+        (compare(batch="1e15seqs"), "less than one step"),
+        (compare(tokens="5"), "5 tokens are less than one step"),
+        (compare(tokens="-5"), "--tokens: must be at least 1"),
+        (compare(tokens="nan"), "--tokens: not a count"),
+        (compare(tokens="1e400"), "--tokens: too large a number"),
+        (compare(seq="1e12"), "--seq: must be at most 1e+09"),
+        (["facts", "check", "--facts", "/nowhere"], "--facts: no such directory"),
+        (["validate", "/nowhere.csv"], "no such file"),
+        (["plan", *compare()[1:], "--top", "0"], "--top"),
+    ],
+)
 def test_bad_input_is_one_line_and_exit_2(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, *args)
     assert code == 2
@@ -76,15 +93,18 @@ def test_bad_input_is_one_line_and_exit_2(args: list[str], said: str, capsys: py
     assert said in err[0]
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"model_type": "foo"}, "unknown model_type 'foo'"),
-    ({"hidden_size": 0}, "'hidden_size' must be a whole number"),
-    ({"hidden_size": float("nan")}, "'hidden_size' must be a whole number"),
-    ({"hidden_size": "big"}, "'hidden_size' must be a whole number"),
-    ({"hidden_size": None}, "missing key 'hidden_size'"),
-    ({"num_hidden_layers": 10**9}, "'num_hidden_layers' must be at most"),
-    ({"num_key_value_heads": 3}, "not a multiple of 'num_key_value_heads'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model_type": "foo"}, "unknown model_type 'foo'"),
+        ({"hidden_size": 0}, "'hidden_size' must be a whole number"),
+        ({"hidden_size": float("nan")}, "'hidden_size' must be a whole number"),
+        ({"hidden_size": "big"}, "'hidden_size' must be a whole number"),
+        ({"hidden_size": None}, "missing key 'hidden_size'"),
+        ({"num_hidden_layers": 10**9}, "'num_hidden_layers' must be at most"),
+        ({"num_key_value_heads": 3}, "not a multiple of 'num_key_value_heads'"),
+    ],
+)
 def test_a_config_that_is_wrong_is_refused_by_key(
     tmp_path: Path, change: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,8 +126,18 @@ def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: bytes, capsys
     assert str(path) in err[0]
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"schema": "mowich/compare@1", "rows": [', '{"a": 1}', '{"schema": "mowich/compare@1"}',
-                                  '{"schema": "mowich/compare@1", "rows": 5, "inputs": 7}', '{"schema": "mowich/plan@1", "plans": [{"system": "x"}], "inputs": {}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]",
+        '{"schema": "mowich/compare@1", "rows": [',
+        '{"a": 1}',
+        '{"schema": "mowich/compare@1"}',
+        '{"schema": "mowich/compare@1", "rows": 5, "inputs": 7}',
+        '{"schema": "mowich/plan@1", "plans": [{"system": "x"}], "inputs": {}}',
+    ],
+)
 def test_explain_of_something_else_is_refused(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "r.json"
     path.write_text(text, encoding="utf-8")

@@ -81,10 +81,15 @@ def test_facts_show_tells_a_machine_level_by_level(capsys: pytest.CaptureFixture
     assert "6.52 TB/s" in head[4]
 
 
-@pytest.mark.parametrize("words", [
-    ("collective", "all-reduce", "--on", "trn3", "--bytes", "1MiB", "--oversubscription", "nan"), ("goodput", "--on", "trn3:1000", "--days", "nan"),
-    ("goodput", "--on", "trn3:1000", "--days", "inf"), ("power", "--on", "trn3", "--tokens-per-s", "nan"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("collective", "all-reduce", "--on", "trn3", "--bytes", "1MiB", "--oversubscription", "nan"),
+        ("goodput", "--on", "trn3:1000", "--days", "nan"),
+        ("goodput", "--on", "trn3:1000", "--days", "inf"),
+        ("power", "--on", "trn3", "--tokens-per-s", "nan"),
+    ],
+)
 def test_what_is_no_finite_number_is_refused(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")

@@ -16,10 +16,23 @@ from mowich.studies.collectives import LARGE_B, compare, measured, median
 GB = 1e9
 ONE = np.array([1.0])
 IDEAL = Fabric(
-    library="xla", base_s=0.0, ring_efficiency=1.0, switch_reduce_efficiency=1.0, all_to_all_efficiency=1.0, network_efficiency=1.0,
-    pipeline=0.0, pipeline_limit=0.0, local_step=0.0, all_to_all_steps=1.0, switch_reduce_latency=1.0, large_network_latency=0.0,
-    large_B=1.0, network_channels=1e9, tree_domain=8, switch_reduce_from=5,
-)  # fmt: skip
+    library="xla",
+    base_s=0.0,
+    ring_efficiency=1.0,
+    switch_reduce_efficiency=1.0,
+    all_to_all_efficiency=1.0,
+    network_efficiency=1.0,
+    pipeline=0.0,
+    pipeline_limit=0.0,
+    local_step=0.0,
+    all_to_all_steps=1.0,
+    switch_reduce_latency=1.0,
+    large_network_latency=0.0,
+    large_B=1.0,
+    network_channels=1e9,
+    tree_domain=8,
+    switch_reduce_from=5,
+)
 """Links that reach what they promise, and no pipeline: what a sum by hand assumes."""
 
 
@@ -80,7 +93,8 @@ def test_a_switch_that_adds_takes_its_own_efficiency_and_only_from_5_members_on(
 
 
 def test_nccl_overlaps_the_network_with_the_links(facts: Facts) -> None:
-    """4 servers of 8, 100 GB/s inside, 10 GB/s a NIC. A tree's inner node sends up and down: 2 D over 8 NICs = 25 ms; links: 2 x 31/32 D / 100 GB/s."""
+    """4 servers of 8, 100 GB/s inside, 10 GB/s a NIC. A tree's inner node sends up and down: 2 D over 8 NICs = 25 ms;
+    links: 2 x 31/32 D / 100 GB/s."""
     system = machine(facts, switch(8, 100), network(10), library="nccl")
     assert collectives.all_reduce_s(system, at(1e9), at(32.0), ONE)[0] == pytest.approx(25e-3)
     fast = machine(facts, switch(8, 100), network(1000), library="nccl")
@@ -88,13 +102,15 @@ def test_nccl_overlaps_the_network_with_the_links(facts: Facts) -> None:
 
 
 def test_nccl_tree_latency_grows_with_the_logarithm_of_servers(facts: Facts) -> None:
-    """64 servers: 2 x 7 steps inside and 2 x log2 64 outside, against 2 x 64 outside and 2 x 448 inside for the ring."""
+    """64 servers: 2 x 7 steps inside and 2 x log2 64 outside, against 2 x 64 outside and 2 x 448 inside for the
+    ring."""
     system = machine(facts, switch(8, 100, latency=1e-6), network(10, latency=10e-6), library="nccl")
     assert collectives.all_reduce_s(system, at(1.0), at(512.0), ONE)[0] == pytest.approx(14e-6 + 120e-6, rel=1e-3)
 
 
 def test_reduce_scatter_on_two_levels(facts: Facts) -> None:
-    """32 devices, 8 to a switch. Inside 7/8 of 1 GB at 100 GB/s; outside 3/4 of the eighth that is left at 10 GB/s, in 2 steps."""
+    """32 devices, 8 to a switch. Inside 7/8 of 1 GB at 100 GB/s; outside 3/4 of the eighth that is left at 10 GB/s, in
+    2 steps."""
     system = machine(facts, switch(8, 100, latency=10e-6), network(10, latency=30e-6))
     by_hand = 1e9 * (7 / 8) / 100e9 + 70e-6 + (1e9 / 8) * (3 / 4) / 10e9 + 60e-6
     assert collectives.reduce_scatter_s(system, at(1e9), at(32.0), ONE)[0] == pytest.approx(by_hand)
@@ -129,7 +145,8 @@ def test_an_axis_that_does_not_close_has_half_the_bandwidth(facts: Facts) -> Non
 
 
 def test_all_to_all_on_a_torus_is_bound_by_its_bisection(facts: Facts) -> None:
-    """16^3 devices with 6 links of b: bisection 2 x 16^2 links, so n S / 4 bytes take 16 S / (8 b) = 0.75 x 16 S / (6 b)."""
+    """16^3 devices with 6 links of b: bisection 2 x 16^2 links, so n S / 4 bytes take 16 S / (8 b) = 0.75 x 16 S / (6
+    b)."""
     level = Level(name="pod", kind="torus3d", devices=4096, bandwidth_Bps=600 * GB, latency_s=0.0, axes=3)
     system = replace(machine(facts, level, network(10)), chips=4096, devices_per_chip=1)
     n, send = 4096.0, 1e9
@@ -157,7 +174,8 @@ def test_expert_rows_cross_once_to_each_remote_domain(facts: Facts) -> None:
 
 
 def test_same_position_links_load_the_level_inside_too(facts: Facts) -> None:
-    """Two racks of 4 joined by same-position links: half of the bytes cross them, and 3/4 of those change their position inside. Levels work at once."""
+    """Two racks of 4 joined by same-position links: half of the bytes cross them, and 3/4 of those change their
+    position inside. Levels work at once."""
     plain = machine(facts, switch(4, 20), switch(8, 50), network(10))
     via = machine(facts, switch(4, 20), switch(8, 50, via_inner=True), network(10))
     one, two = (collectives.all_to_all_s(s, at(1e9), at(8.0), ONE).inside_s[0] for s in (plain, via))
@@ -249,7 +267,8 @@ def test_a_faster_link_never_slows_a_collective(facts: Facts, name: str, kind: s
 
 
 def test_whole_clusters_resolve(facts: Facts) -> None:
-    """Project Rainier (about 500,000 Trainium 2), an EC2 UltraCluster of 1,000,000 Trainium 3, and any other fabric where its facts' limit is raised."""
+    """Project Rainier (about 500,000 Trainium 2), an EC2 UltraCluster of 1,000,000 Trainium 3, and any other fabric
+    where its facts' limit is raised."""
     for spec in ("trn2:500000", "trn3:1000000"):
         assert resolve(facts, spec).chips == int(spec.split(":")[1])
     for name in ("ironwood", "h100", "gb300"):

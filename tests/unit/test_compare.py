@@ -16,7 +16,15 @@ from mowich.studies.fit import fit
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
 
 
-def on(facts: Facts, *systems: str, chips: int | None = 64, model: str = "llama-3.1-8b", train: TrainJob = JOB, fixed: dict[str, str] | None = None, **more: str) -> Comparison:  # fmt: skip
+def on(
+    facts: Facts,
+    *systems: str,
+    chips: int | None = 64,
+    model: str = "llama-3.1-8b",
+    train: TrainJob = JOB,
+    fixed: dict[str, str] | None = None,
+    **more: str,
+) -> Comparison:
     return compare(load(model), systems, train=train, chips=chips, facts=facts, fixed=parse_fixed(fixed or {}), **more)
 
 
@@ -117,7 +125,8 @@ def test_overlapping_rows_are_marked_and_not_ranked(facts: Facts) -> None:
 
 
 def test_the_hand_tuned_line_says_what_no_table_covers(facts: Facts) -> None:
-    """Trainium4 has no tables, and no table reaches all of a step: the reader is told the share, and where each term is named."""
+    """Trainium4 has no tables, and no table reaches all of a step: the reader is told the share, and where each term is
+    named."""
     from mowich.show.table import Style
     from mowich.show.text import compare_text
 

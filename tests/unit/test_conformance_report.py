@@ -1,5 +1,6 @@
-"""The conformance report: what failed, what was not attempted and what never ran are counted apart, explained failures say whose, and a
-later run can be compared with an earlier one; each entry kernel has its counts or a reason. Inputs drawn at once are those drawn one by one."""
+"""The conformance report: what failed, what was not attempted and what never ran are counted apart, explained failures
+say whose, and a later run can be compared with an earlier one; each entry kernel has its counts or a reason. Inputs
+drawn at once are those drawn one by one."""
 
 import importlib.util
 import itertools
@@ -29,9 +30,19 @@ def report() -> ModuleType:
 
 def row(name: str, outcome: str, why: str = "") -> dict[str, object]:
     return {
-        "suite": "nkilib", "target": "trn2", "id": f"nkilib/core/x/test_x.py::T::{name}", "set": "regular", "strict": False,
-        "outcome": outcome, "seconds": 1.0, "cpu_s": 30.0, "kernels": [], "spilled": "", "why": why, "where": "",
-    }  # fmt: skip
+        "suite": "nkilib",
+        "target": "trn2",
+        "id": f"nkilib/core/x/test_x.py::T::{name}",
+        "set": "regular",
+        "strict": False,
+        "outcome": outcome,
+        "seconds": 1.0,
+        "cpu_s": 30.0,
+        "kernels": [],
+        "spilled": "",
+        "why": why,
+        "where": "",
+    }
 
 
 def test_a_case_that_never_ran_counts_neither_as_passed_nor_as_failed(report: ModuleType) -> None:

@@ -1,4 +1,5 @@
-"""The kernel's roundings that `run.py --rounded` puts into nki-library's reference of the attention block, on numbers that show each of them."""
+"""The kernel's roundings that `run.py --rounded` puts into nki-library's reference of the attention block, on numbers
+that show each of them."""
 
 import importlib.util
 from pathlib import Path
@@ -27,8 +28,8 @@ def test_a_tile_holds_the_nearest_number_of_its_format(rounded: ModuleType) -> N
     ("rows", "expected"), [(1, 256), (32, 256), (33, 258), (64, 258), (65, 260), (128, 260), (129, 260)]
 )
 def test_partial_sums_are_added_in_bfloat16(rounded: ModuleType, rows: int, expected: int) -> None:
-    """256 + 1 + 1 + 1 from four tiles: a bfloat16 tile stays at 256 where it takes one at a time; two parts give 257 -> 256, then 258; one sum
-    gives 259 -> 260."""
+    """256 + 1 + 1 + 1 from four tiles: a bfloat16 tile stays at 256 where it takes one at a time; two parts give 257 ->
+    256, then 258; one sum gives 259 -> 260."""
     w = np.zeros((2, 128, 4, 1), np.float32)  # core, row, tile, column
     w[0, 0, :, 0] = 256, 1, 1, 1
     out = rounded.projected(np.ones((rows, 1024), np.float32), w.reshape(-1, 1), np.ones(1, np.float32))

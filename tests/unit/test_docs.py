@@ -1,4 +1,5 @@
-"""What the documents say: their commands run, the output they show is what is printed, and their links lead somewhere."""
+"""What the documents say: their commands run, the output they show is what is printed, and their links lead
+somewhere."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ documents = _module("documents")
 
 @pytest.mark.parametrize("path", [p for p in documents.PAGES if documents.has_code(p)], ids=lambda p: p.name)
 def test_every_command_of_a_page_runs_and_its_output_is_current(path: Path, tmp_path: Path) -> None:
-    """README and the tutorial in an empty directory, the other pages beside the scenarios and kernels of a checkout. What is not run is listed with a reason."""
+    """README and the tutorial in an empty directory, the other pages beside the scenarios and kernels of a checkout.
+    What is not run is listed with a reason."""
     ran, text = documents.follow(path, tmp_path)
     for one in ran:
         assert one.code == one.expected, f"{one.line}\n{one.stderr}"
@@ -87,7 +89,8 @@ def undated(text: str) -> list[str]:
 
 
 def test_what_is_not_public_about_new_chips_says_when() -> None:
-    """Measurements appear: "No serving of Trainium3 has been published" was true for some months, and nobody saw when it ended."""
+    """Measurements appear: "No serving of Trainium3 has been published" was true for some months, and nobody saw when
+    it ended."""
     assert undated("No serving of Trainium3 has been published: its rows carry the priors.")
     assert undated("- **Trainium3** has no published kernel latency at all. More.")
     assert not undated("As of November 2026 no kernel latency of Trainium4 is published. Trainium3 has no price.")

@@ -91,8 +91,12 @@ def test_breakeven_price_gives_the_best_rows_cost_back() -> None:
     assert notes.terms["breakeven_usd_per_chip_h"].value == even.value
 
 
-SITE = energy.Site(name="s", pue=Estimate(value=1.2, unit="1", low=1.1, high=1.3, grade="D"), electricity=exact(0.1 / 3.6e6, "USD/J"),
-                   idle_share=Estimate(value=0.3, unit="1", low=0.1, high=0.5, grade="D"))  # fmt: skip
+SITE = energy.Site(
+    name="s",
+    pue=Estimate(value=1.2, unit="1", low=1.1, high=1.3, grade="D"),
+    electricity=exact(0.1 / 3.6e6, "USD/J"),
+    idle_share=Estimate(value=0.3, unit="1", low=0.1, high=0.5, grade="D"),
+)
 
 
 def test_breakeven_watts_give_the_best_rows_energy_back_and_pue_cancels() -> None:

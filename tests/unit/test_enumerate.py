@@ -23,7 +23,15 @@ def refusal(facts: Facts, model: str, spec: str, job: TrainJob = JOB, **fixed: s
     return error.value
 
 
-@pytest.mark.parametrize(("model", "spec", "batch"), [("llama-3.1-8b", "h100:64", 256), ("deepseek-v3", "trn3:1152", 2048), ("qwen3-30b-a3b", "ironwood:100", 512), ("gpt2", "trn1:7", 64)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "spec", "batch"),
+    [
+        ("llama-3.1-8b", "h100:64", 256),
+        ("deepseek-v3", "trn3:1152", 2048),
+        ("qwen3-30b-a3b", "ironwood:100", 512),
+        ("gpt2", "trn1:7", 64),
+    ],
+)
 def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) -> None:
     shapes, system = load(model), resolve(facts, spec)
     job = TrainJob(tokens=1e12, seq=1024, batch_seqs=batch)
@@ -42,9 +50,15 @@ def test_every_plan_is_legal(facts: Facts, model: str, spec: str, batch: int) ->
     assert len(rows) == len(p), "a plan is there twice"
 
 
-@pytest.mark.parametrize(("model", "spec", "batch"), [
-    ("llama-3.1-8b", "h100:64", 40), ("qwen3-30b-a3b", "trn3:36", 100), ("mixtral-8x7b", "a100:100", 17), ("deepseek-v3", "ironwood:128", 96),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "spec", "batch"),
+    [
+        ("llama-3.1-8b", "h100:64", 40),
+        ("qwen3-30b-a3b", "trn3:36", 100),
+        ("mixtral-8x7b", "a100:100", 17),
+        ("deepseek-v3", "ironwood:128", 96),
+    ],
+)
 def test_every_dp_is_listed_and_the_largest_first(facts: Facts, model: str, spec: str, batch: int) -> None:
     """Against all whole numbers up to the devices, tried one by one."""
     shapes, system = load(model), resolve(facts, spec)
@@ -124,15 +138,18 @@ def test_fixed_choices_hold(facts: Facts) -> None:
     assert {plan.precision for plan in p} == {"bf16"}
 
 
-@pytest.mark.parametrize(("model", "fixed", "said"), [
-    ("llama-3.1-8b", {"tp": "24"}, "tp=24 does not divide the 32 query heads"),
-    ("llama-3.1-8b", {"ep": "4"}, "llama-3.1-8b is dense"),
-    ("llama-3.1-8b", {"etp": "2"}, "llama-3.1-8b is dense"),
-    ("mixtral-8x7b", {"ep": "3"}, "ep=3 does not divide the 8 experts"),
-    ("mixtral-8x7b", {"etp": "3"}, "etp=3 does not divide the expert width"),
-    ("llama-3.1-8b", {"pp": "99"}, "pp=99 exceeds the 32 layers"),
-    ("llama-3.1-8b", {"precision": "nvfp4"}, "has no nvfp4 matrix rate"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "fixed", "said"),
+    [
+        ("llama-3.1-8b", {"tp": "24"}, "tp=24 does not divide the 32 query heads"),
+        ("llama-3.1-8b", {"ep": "4"}, "llama-3.1-8b is dense"),
+        ("llama-3.1-8b", {"etp": "2"}, "llama-3.1-8b is dense"),
+        ("mixtral-8x7b", {"ep": "3"}, "ep=3 does not divide the 8 experts"),
+        ("mixtral-8x7b", {"etp": "3"}, "etp=3 does not divide the expert width"),
+        ("llama-3.1-8b", {"pp": "99"}, "pp=99 exceeds the 32 layers"),
+        ("llama-3.1-8b", {"precision": "nvfp4"}, "has no nvfp4 matrix rate"),
+    ],
+)
 def test_a_choice_that_no_plan_can_have_is_bad_input(
     facts: Facts, model: str, fixed: dict[str, str], said: str
 ) -> None:
@@ -142,7 +159,21 @@ def test_a_choice_that_no_plan_can_have_is_bad_input(
     assert "allowed: " in error.line()
 
 
-@pytest.mark.parametrize(("key", "text"), [("tp", "0"), ("tp", "-1"), ("tp", "²"), ("tp", ""), ("tp", "1.5"), ("tp", "9" * 300), ("zero", "4"), ("sp", "2"), ("recompute", "some"), ("tpp", "4")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("tp", "0"),
+        ("tp", "-1"),
+        ("tp", "²"),
+        ("tp", ""),
+        ("tp", "1.5"),
+        ("tp", "9" * 300),
+        ("zero", "4"),
+        ("sp", "2"),
+        ("recompute", "some"),
+        ("tpp", "4"),
+    ],
+)
 def test_words_that_are_no_degree_are_refused(key: str, text: str) -> None:
     with pytest.raises(UserError) as error:
         parse_fixed({key: text})

@@ -1,4 +1,5 @@
-"""`explain`: the number that it gives is the number of the result, and its formula reproduces it from what it prints."""
+"""`explain`: the number that it gives is the number of the result, and its formula reproduces it from what it
+prints."""
 
 from __future__ import annotations
 
@@ -25,8 +26,18 @@ from mowich.studies.explain.training import TERMS_OF_PART
 from mowich.studies.sweep import read, sweep
 
 MODEL = load("deepseek-v3")
-METRICS = ("step_s", "memory_B", "mfu", "tokens_per_s_per_chip", "usd_per_mtok", "J_per_token", "days", "goodput", "breakeven_usd_per_chip_h",
-           "breakeven_W_per_chip")  # fmt: skip
+METRICS = (
+    "step_s",
+    "memory_B",
+    "mfu",
+    "tokens_per_s_per_chip",
+    "usd_per_mtok",
+    "J_per_token",
+    "days",
+    "goodput",
+    "breakeven_usd_per_chip_h",
+    "breakeven_W_per_chip",
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +90,8 @@ def test_every_part_of_the_step_can_be_asked_for(result: dict[str, Any], facts: 
 
 
 def test_expert_traffic_adds_up_from_layer_to_step(result: dict[str, Any], facts: Facts) -> None:
-    """Forward and backward of every layer with experts, the prediction block too, times micro-batches, over stages, fullest over mean."""
+    """Forward and backward of every layer with experts, the prediction block too, times micro-batches, over stages,
+    fullest over mean."""
     found = ask(result, "trn3.step_s.ep", facts)
     layers = [t for t in found.terms if t.name.startswith("ep.all_to_all")]
     counts = [int(t.name.split(" x ")[1].split()[0]) for t in layers]
@@ -167,7 +179,8 @@ def test_every_fact_that_is_named_exists_and_is_shown_with_its_source(result: di
 
 
 def test_what_moves_it_most_is_the_spread_of_the_row(result: dict[str, Any], facts: Facts) -> None:
-    """The facts that `compare` moved for its interval, by the same amounts, largest first; fitted constants are in the residual."""
+    """The facts that `compare` moved for its interval, by the same amounts, largest first; fitted constants are in the
+    residual."""
     found = explain(result, "trn3.step_s", facts, model=MODEL)
     spread = {s["fact"]: s for s in row(result, "trn3")["spread"]}
     assert found.moves
@@ -198,15 +211,18 @@ def test_rows_by_number_id_and_name(result: dict[str, Any], facts: Facts) -> Non
     assert len({ask(result, name, facts).estimate.value for name in names}) == 1
 
 
-@pytest.mark.parametrize(("metric", "said"), [
-    ("trn9.step_s", "unknown metric 'trn9'"),
-    ("trn3.stepp_s", "did you mean 'step_s'?"),
-    ("trn3.step_s.gem", "did you mean 'gemm'?"),
-    ("trn3.memory_B.kv", "unknown metric 'kv' of trn3.memory_B"),
-    ("trn3.mfu.gemm", "unknown metric 'gemm' of trn3.mfu"),
-    ("trn3.step_s.ep.x", "no part"),
-    ("h100:8.step_s", "no plan to explain: does not fit"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("trn9.step_s", "unknown metric 'trn9'"),
+        ("trn3.stepp_s", "did you mean 'step_s'?"),
+        ("trn3.step_s.gem", "did you mean 'gemm'?"),
+        ("trn3.memory_B.kv", "unknown metric 'kv' of trn3.memory_B"),
+        ("trn3.mfu.gemm", "unknown metric 'gemm' of trn3.mfu"),
+        ("trn3.step_s.ep.x", "no part"),
+        ("h100:8.step_s", "no plan to explain: does not fit"),
+    ],
+)
 def test_what_cannot_be_explained_is_said_in_one_line(
     result: dict[str, Any], facts: Facts, metric: str, said: str
 ) -> None:
@@ -233,7 +249,8 @@ def test_a_point_of_a_sweep_is_explained_with_what_it_sets(tmp_path: Path, facts
     path = "chips.trainium3.memory.hbm_bandwidth"
     file = tmp_path / "s.yaml"
     file.write_text(
-        f"mowich: 1\nmodels: llama-3.1-8b\non: trn3\nchips: 64\nseq: 4096\nbatch: 1024seqs\ntokens: 1T\nvary:\n  {path}: 2 TB/s,4 TB/s\n"
+        "mowich: 1\nmodels: llama-3.1-8b\non: trn3\nchips: 64\nseq: 4096\nbatch: 1024seqs\ntokens: 1T\nvary:\n "
+        f" {path}: 2 TB/s,4 TB/s\n"
     )
     made = json.loads(json.dumps(sweep(read(file, facts), facts).to_dict()))
     for place, bandwidth in (("1", 2e12), ("2", 4e12)):
@@ -268,7 +285,8 @@ def test_every_part_of_a_step_has_terms() -> None:
 
 
 def test_where_a_fact_stands_at_an_end_no_split_of_workers_may_serve(facts: Facts) -> None:
-    """Prefill and decode apart, close to the limits: an end of a range leaves no room, and the number is explained all the same."""
+    """Prefill and decode apart, close to the limits: an end of a range leaves no room, and the number is explained all
+    the same."""
     result = mowich.compare("deepseek-v3", ["trn2"], chips=64, serve={"isl": 8000, "osl": 1000}).to_dict()
     assert result["rows"][0]["mode"] == "disaggregated"
     found = Explainer(result, facts, None).explain("trn2.usd_per_mtok")

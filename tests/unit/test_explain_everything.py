@@ -1,7 +1,7 @@
 """Every number of every verb's JSON can be explained: a formula, and sources where there is hardware behind it.
 
-Each verb runs once, small, and every number of its JSON (ends of ranges, shares and inputs included) is asked for. Where the formula is arithmetic over the
-result, it must give the number.
+Each verb runs once, small, and every number of its JSON (ends of ranges, shares and inputs included) is asked for.
+Where the formula is arithmetic over the result, it must give the number.
 """
 
 from __future__ import annotations
@@ -35,11 +35,30 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fit-serve": ("fit", "llama-3.1-405b", "--serve", "--kv", "128k", "--on", "trn3"),
     "sweep": ("sweep", "{tmp}/sweep.yaml", "--jobs", "1"),
     "traffic": ("traffic", str(ROOT / "scenarios" / "chat-llama-70b.yaml")),
-    "fleet": ("fleet", str(ROOT / "scenarios" / "startup.yaml"), "--rates", str(ROOT / "scenarios" / "startup.rates.json"), "--draws", "3", "--flips"),
+    "fleet": (
+        "fleet",
+        str(ROOT / "scenarios" / "startup.yaml"),
+        "--rates",
+        str(ROOT / "scenarios" / "startup.rates.json"),
+        "--draws",
+        "3",
+        "--flips",
+    ),
     "collective": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1MiB,1GiB"),
     "collective-nccl": ("collective", "all-reduce", "--on", "h100:64", "--bytes", "1GiB"),
     "collective-a2a": ("collective", "all-to-all", "--on", "ironwood:64", "--bytes", "1MiB"),
-    "collective-fail": ("collective", "all-reduce", "--on", "trn3-gen2", "--bytes", "1GiB", "--group", "64", "--fail", "link:3"),
+    "collective-fail": (
+        "collective",
+        "all-reduce",
+        "--on",
+        "trn3-gen2",
+        "--bytes",
+        "1GiB",
+        "--group",
+        "64",
+        "--fail",
+        "link:3",
+    ),
     "goodput": ("goodput", "--on", "trn3:16384", "--days", "10", "--samples", "50"),
     "power": ("power", "--on", "trn3,gb300", "--cap", "100MW", "--tokens-per-s", "1000"),
     "claims": ("claims", "trainium3"),
@@ -47,17 +66,44 @@ VERBS: dict[str, tuple[str, ...]] = {
     "model": ("model", "deepseek-v3"),
     "validate": ("validate", "{tmp}/rows.csv"),
     "kernel-profile": ("kernel", "profile", str(ROOT / "kernels" / "matmul.py"), "-k", "matmul", "--target", "trn2"),
-    "kernel-run": ("kernel", "run", str(ROOT / "kernels" / "softmax.py"), "-k", "softmax", "x=float32[128,64]", "--target", "trn2"),
+    "kernel-run": (
+        "kernel",
+        "run",
+        str(ROOT / "kernels" / "softmax.py"),
+        "-k",
+        "softmax",
+        "x=float32[128,64]",
+        "--target",
+        "trn2",
+    ),
     "kernel-diff": ("kernel", "diff", "{tmp}/a", "{tmp}/b"),
-}  # fmt: skip
+}
 
 HARDWARE = {
-    "compare": ("h100:64.days", "h100:64.mfu", "trn3:64.J_per_token", "trn3:64.step_s.gemm", "trn3:64.memory_capacity_B"), "compare-serve": ("trn2:4.tpot_s", "h100:8.usd_per_mtok", "h100:8.memory_B"), "plan": ("1.goodput",),
-    "plan-serve": ("1.tpot_s.linear",), "fit": ("memory_capacity_B",), "fit-serve": ("requests", "smallest_by_weights.bf16.memory_B.reserve"), "collective": ("1.time_s", "2.busbw_Bps"), "collective-nccl": ("1.time_s",),
-    "goodput": ("sync.goodput", "sync.mtbf_s", "elastic.lost.missing_hardware"), "power": ("trn3.total_W", "gb300.parts_W.network", "trn3.chips_under_cap"),
-    "traffic": ("ttft_s.p99", "usd_per_mtok"), "validate": ("1.predicted",), "kernel-profile": ("time_s", "mfu"), "sweep": ("1.tokens_per_s_per_chip",), "fleet": ("objective",),
-    "claims": ("1.derived",), "plan-apart": ("1.ttft_s",),
-}  # fmt: skip
+    "compare": (
+        "h100:64.days",
+        "h100:64.mfu",
+        "trn3:64.J_per_token",
+        "trn3:64.step_s.gemm",
+        "trn3:64.memory_capacity_B",
+    ),
+    "compare-serve": ("trn2:4.tpot_s", "h100:8.usd_per_mtok", "h100:8.memory_B"),
+    "plan": ("1.goodput",),
+    "plan-serve": ("1.tpot_s.linear",),
+    "fit": ("memory_capacity_B",),
+    "fit-serve": ("requests", "smallest_by_weights.bf16.memory_B.reserve"),
+    "collective": ("1.time_s", "2.busbw_Bps"),
+    "collective-nccl": ("1.time_s",),
+    "goodput": ("sync.goodput", "sync.mtbf_s", "elastic.lost.missing_hardware"),
+    "power": ("trn3.total_W", "gb300.parts_W.network", "trn3.chips_under_cap"),
+    "traffic": ("ttft_s.p99", "usd_per_mtok"),
+    "validate": ("1.predicted",),
+    "kernel-profile": ("time_s", "mfu"),
+    "sweep": ("1.tokens_per_s_per_chip",),
+    "fleet": ("objective",),
+    "claims": ("1.derived",),
+    "plan-apart": ("1.ttft_s",),
+}
 """Numbers of each verb that rest on hardware: at least one fact with source and grade."""
 
 
@@ -73,7 +119,22 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with (tmp / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows[:4])
     for name in ("a", "b"):
-        assert cli.run(["kernel", "profile", str(ROOT / "kernels" / "softmax.py"), "-k", "softmax", "x=float32[128,64]", "--parquet", str(tmp / name), "-q"]) == 0  # fmt: skip
+        assert (
+            cli.run(
+                [
+                    "kernel",
+                    "profile",
+                    str(ROOT / "kernels" / "softmax.py"),
+                    "-k",
+                    "softmax",
+                    "x=float32[128,64]",
+                    "--parquet",
+                    str(tmp / name),
+                    "-q",
+                ]
+            )
+            == 0
+        )
     return {"tmp": tmp}
 
 
@@ -119,7 +180,8 @@ def test_every_number_has_a_formula(
 def test_formulas_give_the_numbers(
     results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where a formula is arithmetic over the result, evaluating it on what the result holds gives what the result says."""
+    """Where a formula is arithmetic over the result, evaluating it on what the result holds gives what the result
+    says."""
     result = result_of(results, verb, capsys)
     explainer = Explainer(result, facts)
     for path in tree.numbers(result):
@@ -158,7 +220,14 @@ def test_names_of_a_result_are_listed_and_each_is_known(
     assert told["moves"][0]["fact"].startswith("reliability.")
 
 
-@pytest.mark.parametrize(("metric", "said"), [("asynch.goodput", "did you mean 'async'?"), ("sync.godput", "did you mean 'goodput'?"), ("sync.lost.x", "unknown metric 'x' of sync.lost")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("asynch.goodput", "did you mean 'async'?"),
+        ("sync.godput", "did you mean 'goodput'?"),
+        ("sync.lost.x", "unknown metric 'x' of sync.lost"),
+    ],
+)
 def test_an_unknown_name_is_one_line_with_the_closest(
     results: dict[str, Any], metric: str, said: str, facts: Facts, capsys: pytest.CaptureFixture[str]
 ) -> None:

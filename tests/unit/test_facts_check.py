@@ -1,4 +1,5 @@
-"""The fact check: what ships passes it, and each rule fails a file that breaks it. Overlays: what a user may add, and the errors."""
+"""The fact check: what ships passes it, and each rule fails a file that breaks it. Overlays: what a user may add, and
+the errors."""
 
 from __future__ import annotations
 
@@ -78,19 +79,49 @@ TEXT = 'source: nand, locator: "a page", date: "2025-12", grade: B'
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [
-        ("trainium4", MEMORY, '  Memory_capacity_vs_Trainium3:\n    published: {value: null, unit: "x", reason: "not found"}', "is unknown, but chips.trainium4.relative_to_trainium3.memory_capacity states 2 x"),
-        ("trainium4", MEMORY, f'  Memory_capacity_vs_Trainium3:\n    published: {{value: "2 x", {TEXT}}}', "write {ref: chips.trainium4.relative_to_trainium3.memory_capacity}"),
-        ("trainium4", '{ref: "chips.trainium4.relative_to_trainium3.fp4"}', f'{{text: ">=5 x", {TEXT}}}', "and chips.trainium4.relative_to_trainium3.fp4 states >=6 x"),
+        (
+            "trainium4",
+            MEMORY,
+            '  Memory_capacity_vs_Trainium3:\n    published: {value: null, unit: "x", reason: "not found"}',
+            "is unknown, but chips.trainium4.relative_to_trainium3.memory_capacity states 2 x",
+        ),
+        (
+            "trainium4",
+            MEMORY,
+            f'  Memory_capacity_vs_Trainium3:\n    published: {{value: "2 x", {TEXT}}}',
+            "write {ref: chips.trainium4.relative_to_trainium3.memory_capacity}",
+        ),
+        (
+            "trainium4",
+            '{ref: "chips.trainium4.relative_to_trainium3.fp4"}',
+            f'{{text: ">=5 x", {TEXT}}}',
+            "and chips.trainium4.relative_to_trainium3.fp4 states >=6 x",
+        ),
         ("ironwood", '{ref: "systems.ironwood.v7_fp8"}', f'{{value: "42 EFLOP/s", {TEXT}}}', "states 42.5 EFLOP/s"),
-        ("trainium3-reinvent-2025", '{ref: "systems.trn3-gen2.chips_per_unit"}', f"{{value: 144, {TEXT}}}", "states 144"),
+        (
+            "trainium3-reinvent-2025",
+            '{ref: "systems.trn3-gen2.chips_per_unit"}',
+            f"{{value: 144, {TEXT}}}",
+            "states 144",
+        ),
         ("gb300", '"1.1 EFLOP/s"', '"1.2 EFLOP/s"', "is 1.2 EFLOP/s, but systems.gb300.fp4_dense states 1080 PFLOP/s"),
-        ("gb300", 'published: {value: "1.1 EFLOP/s"', 'published: {value: null, unit: "EFLOP/s", reason: "not found"}\n    former: {value: "1.1 EFLOP/s"', "is unknown, but systems.gb300.fp4_dense states"),
+        (
+            "gb300",
+            'published: {value: "1.1 EFLOP/s"',
+            'published: {value: null, unit: "EFLOP/s", reason: "not found"}\n    former: {value: "1.1 EFLOP/s"',
+            "is unknown, but systems.gb300.fp4_dense states",
+        ),
         ("gb300", '    states: {ref: "systems.gb300.fp4_dense"}\n', "", "or name it in `states`"),
-        ("trainium3-reinvent-2025", "    explained: ", "    beside: ", "is 20.7 TB, but systems.trn3-gen2.device_memory states 20736 GiB, and no `explained` says why"),
+        (
+            "trainium3-reinvent-2025",
+            "    explained: ",
+            "    beside: ",
+            "is 20.7 TB, but systems.trn3-gen2.device_memory states 20736 GiB, and no `explained` says why",
+        ),
         ("trainium4", "about: [chips.trainium4, systems.trn4]\n", "", "about: names no chip or system"),
         ("trainium4", "systems.trn4]", "systems.trn5]", "that has facts: 'systems.trn5'"),
     ],
-)  # fmt: skip
+)
 def test_a_claim_cannot_contradict_the_fact_that_it_is_about(
     copy: Path, file: str, old: str, new: str, problem: str
 ) -> None:
@@ -102,7 +133,8 @@ def test_a_claim_cannot_contradict_the_fact_that_it_is_about(
 
 
 def test_rounding_decides_whether_two_texts_agree() -> None:
-    """Over random numbers: a fact agrees with its own rounding, and not with one that is a unit of the last digit away."""
+    """Over random numbers: a fact agrees with its own rounding, and not with one that is a unit of the last digit
+    away."""
     draw = random.Random(7)
     for _ in range(2000):
         digits, scale = draw.randint(0, 3), draw.choice(["TB", "GB/s", "PFLOP/s", "x", "%"])

@@ -95,14 +95,17 @@ def test_a_file_is_the_directory_that_it_stands_for(file: Path, tmp_path: Path) 
             assert one.fact(path) == many.fact(path)
 
 
-@pytest.mark.parametrize(("old", "new", "extra", "said"), [
-    ('hbm_bandwidth: {value: "6 TB/s", grade: user}', 'hbm_bandwidth: {value: "6", grade: user}', 0, "has no unit"),
-    ('tdp: {value: "900 W"', 'tdp: {value: "900 TB"', 0, "W"),
-    ("chips:\n  acme1", "chip:\n  acme1", 0, "did you mean 'chips'"),
-    ('  user: {acme: {value: "$2.10/chip/h", grade: user}}', "  user: 3", 0, "holds facts"),
-    ("systems:\n  acme:", "systems: 3\nx:\n  acme:", 1, "kind of facts"),
-    ('latency: {value: "10 us", grade: user}', "latency: 10", 0, "latency"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "extra", "said"),
+    [
+        ('hbm_bandwidth: {value: "6 TB/s", grade: user}', 'hbm_bandwidth: {value: "6", grade: user}', 0, "has no unit"),
+        ('tdp: {value: "900 W"', 'tdp: {value: "900 TB"', 0, "W"),
+        ("chips:\n  acme1", "chip:\n  acme1", 0, "did you mean 'chips'"),
+        ('  user: {acme: {value: "$2.10/chip/h", grade: user}}', "  user: 3", 0, "holds facts"),
+        ("systems:\n  acme:", "systems: 3\nx:\n  acme:", 1, "kind of facts"),
+        ('latency: {value: "10 us", grade: user}', "latency: 10", 0, "latency"),
+    ],
+)
 def test_mistakes_are_said_with_the_lines_of_the_file(
     file: Path, old: str, new: str, extra: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

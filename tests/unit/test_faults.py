@@ -26,7 +26,8 @@ WAYS = {name: faults.read_strategy(FACTS, name) for name in STRATEGIES}
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("chips", [4096, 65536, 1_000_000])
 def test_formula_and_monte_carlo_agree(name: str, chips: int) -> None:
-    """Where failures are many the mean of the runs is the formula's, within four standard errors and half a percent of losses by counting bins."""
+    """Where failures are many the mean of the runs is the formula's, within four standard errors and half a percent of
+    losses by counting bins."""
     job = replace(JOB, chips=chips)
     runs = faults.simulate(job, RATES, WAYS[name], samples=200)
     g = faults.closed_form(job, RATES, WAYS[name])
@@ -42,7 +43,8 @@ def test_parts_and_value_sum_to_one(name: str) -> None:
 
 
 def test_by_hand() -> None:
-    """One failure in 1e4 s, 100 s to recover, checkpoints of 1 s each 100 s: 100 / (1e4 e^0.01 (e^0.0101 - 1)) = 0.97539."""
+    """One failure in 1e4 s, 100 s to recover, checkpoints of 1 s each 100 s: 100 / (1e4 e^0.01 (e^0.0101 - 1)) =
+    0.97539."""
     rates = Rates(
         failures={"accelerator": 1e-6, "host": 0.0, "network": 0.0, "software": 0.0},
         silent=0.0,
@@ -50,7 +52,18 @@ def test_by_hand() -> None:
         repair_s=1.0,
         replaced=0.0,
     )
-    way = Strategy(name="async", display="", stall_s=1.0, detect_s=60.0, restart_s=40.0, rebuild_s=0.0, check_period_s=1e9, check_s=0.0, slow_found_s=0.0, slow_speed=1.0)  # fmt: skip
+    way = Strategy(
+        name="async",
+        display="",
+        stall_s=1.0,
+        detect_s=60.0,
+        restart_s=40.0,
+        rebuild_s=0.0,
+        check_period_s=1e9,
+        check_s=0.0,
+        slow_found_s=0.0,
+        slow_speed=1.0,
+    )
     g = faults.closed_form(replace(JOB, chips=100, checkpoint_s=100.0), rates, way)
     assert g.value == pytest.approx(100 / (1e4 * np.exp(0.01) * np.expm1(0.0101)), rel=1e-9)
     assert g.interval_s == 100.0
@@ -110,7 +123,8 @@ def test_breakeven_recovery_reaches_the_target() -> None:
 
 
 def test_published_runs_from_rates_of_others(facts: Facts) -> None:
-    """419 interruptions within a factor of two; every published figure inside its range; losses of time within a factor of two."""
+    """419 interruptions within a factor of two; every published figure inside its range; losses of time within a factor
+    of two."""
     for run in published_runs(facts, samples=200):
         assert run.inside, run.run
         value = float(run.predicted)

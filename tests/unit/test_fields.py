@@ -96,7 +96,7 @@ BAD = [
     ("training.neuroncore-v4.gemm_efficiency", "1.2", "out of range, got '1.2'; allowed: above 0 to 1"),
     ("training.neuron.dp_overlap", "1.5", "out of range"),
     ("reliability.components.accelerator", "-1 1/s", "must be above 0"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("path", "written", "said"), BAD, ids=[f"{p}={w}" for p, w, _ in BAD])
@@ -109,19 +109,26 @@ def test_every_way_in_refuses_with_the_same_words(tmp_path: Path, path: str, wri
     assert words == [words[0]] * 3
 
 
-@pytest.mark.parametrize(("path", "written", "said"), [
-    ("prices.user.h100", "2 W", "measures W, got '2 W'; allowed: USD/chip/s"),
-    ("prices.user.h100", "$2.10/h", "measures USD/s, got '$2.10/h'; allowed: USD/chip/s; write it as in \"$1.40/chip/h\""),
-    ("prices.user.h100", "2.10", "2.10 has no unit"),
-    (f"{TRN3}.memory.hbm_bandwidth", "6 TB", "measures B, got '6 TB'"),
-    (f"{TRN3}.memory.hbm_bandwidth", "6", '6 has no unit; write its unit, as in "4.9 TB/s"'),
-    (f"{TRN3}.memory.hbm_usable", "140", "they differ by 7%"),
-    (f"{TRN3}.devices_per_chip", "2 W", "measures W, got '2 W'; allowed: a number without a unit"),
-    ("sites.default.pue", "3 s", "measures s"),
-    ("training.hopper.runtime_reserve", "3 s", "measures s, got '3 s'; allowed: B"),
-    ("sites.default.electricity", "0.08 USD", "measures USD"),
-    (f"{TRN3}.memory.hbm_bandwidth", "nan TB/s", "not a quantity"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "written", "said"),
+    [
+        ("prices.user.h100", "2 W", "measures W, got '2 W'; allowed: USD/chip/s"),
+        (
+            "prices.user.h100",
+            "$2.10/h",
+            "measures USD/s, got '$2.10/h'; allowed: USD/chip/s; write it as in \"$1.40/chip/h\"",
+        ),
+        ("prices.user.h100", "2.10", "2.10 has no unit"),
+        (f"{TRN3}.memory.hbm_bandwidth", "6 TB", "measures B, got '6 TB'"),
+        (f"{TRN3}.memory.hbm_bandwidth", "6", '6 has no unit; write its unit, as in "4.9 TB/s"'),
+        (f"{TRN3}.memory.hbm_usable", "140", "they differ by 7%"),
+        (f"{TRN3}.devices_per_chip", "2 W", "measures W, got '2 W'; allowed: a number without a unit"),
+        ("sites.default.pue", "3 s", "measures s"),
+        ("training.hopper.runtime_reserve", "3 s", "measures s, got '3 s'; allowed: B"),
+        ("sites.default.electricity", "0.08 USD", "measures USD"),
+        (f"{TRN3}.memory.hbm_bandwidth", "nan TB/s", "not a quantity"),
+    ],
+)
 def test_a_file_and_the_command_line_refuse_another_unit(tmp_path: Path, path: str, written: str, said: str) -> None:
     words = [
         refusal(lambda: read_value(FACTS, path, written, where="--set")),
@@ -159,7 +166,9 @@ def test_what_one_way_in_accepts_all_accept(tmp_path: Path) -> None:
     ):
         unit = fields.unit_of(path, known[path])
         middle = FACTS.fact(path).value
-        value = rng.choice([-1.0, 0.0, 1e-9, 0.3, 1.0, 1.5, 7.0, 1e4, 1e30, *([middle] * 3 if isinstance(middle, float) else [])])  # fmt: skip
+        value = rng.choice(
+            [-1.0, 0.0, 1e-9, 0.3, 1.0, 1.5, 7.0, 1e4, 1e30, *([middle] * 3 if isinstance(middle, float) else [])]
+        )
         name, scale = SCALES.get(str(unit), ("", 1.0))
         bare = fields.is_number(unit)
         written = f"{value!r}" if bare else f"{value / scale!r} {name}"
@@ -174,16 +183,31 @@ def test_what_one_way_in_accepts_all_accept(tmp_path: Path) -> None:
 FILE = (Path(__file__).parents[2] / "docs" / "how-to.md").read_text().split("```yaml acme.yaml\n")[1].split("```")[0]
 
 
-@pytest.mark.parametrize(("old", "new", "line"), [
-    ("{ref: chips.acme1.scale_up.bandwidth_per_direction}", "{ref: chips.acme1.power.tdp}", "domain.bandwidth: measures W"),
-    ('"$2.10/chip/h"', '"2 W"', "acme: measures W"),
-    ('"$2.10/chip/h"', '"$2.10/h"', "acme: measures USD/s"),
-    ('"178 GiB"', '"1780 GiB"', "memory.hbm_usable: hbm_usable is more than hbm_capacity, 192 GB"),
-    ("chips: {value: 16, grade", "chips: {value: 0, grade", "levels.domain.chips: must be at least 1"),
-    ("max_chips: {value: 4096", "max_chips: {value: .nan", "not a finite number"),
-    ('value: "30 us", grade: user', 'value: "30 us", date: "2026-99-99", grade: user', "scale_out.latency: no day of the calendar"),
-    ('value: "900 W", grade', 'value: "900 W", low: "1 W", high: "950 W", grade', "power.tdp: out of range, got '1 W'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            "{ref: chips.acme1.scale_up.bandwidth_per_direction}",
+            "{ref: chips.acme1.power.tdp}",
+            "domain.bandwidth: measures W",
+        ),
+        ('"$2.10/chip/h"', '"2 W"', "acme: measures W"),
+        ('"$2.10/chip/h"', '"$2.10/h"', "acme: measures USD/s"),
+        ('"178 GiB"', '"1780 GiB"', "memory.hbm_usable: hbm_usable is more than hbm_capacity, 192 GB"),
+        ("chips: {value: 16, grade", "chips: {value: 0, grade", "levels.domain.chips: must be at least 1"),
+        ("max_chips: {value: 4096", "max_chips: {value: .nan", "not a finite number"),
+        (
+            'value: "30 us", grade: user',
+            'value: "30 us", date: "2026-99-99", grade: user',
+            "scale_out.latency: no day of the calendar",
+        ),
+        (
+            'value: "900 W", grade',
+            'value: "900 W", low: "1 W", high: "950 W", grade',
+            "power.tdp: out of range, got '1 W'",
+        ),
+    ],
+)
 def test_a_chip_of_ones_own_is_checked_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, line: str
 ) -> None:
@@ -191,7 +215,9 @@ def test_a_chip_of_ones_own_is_checked_whole(
     file.write_text(FILE.replace(old, new, 1))
     assert run(["facts", "check", "--facts", str(file)]) == 5
     said = capsys.readouterr().err
-    number = 1 + next(i for i, (a, b) in enumerate(zip(FILE.splitlines(), file.read_text().splitlines(), strict=True)) if a != b)  # fmt: skip
+    number = 1 + next(
+        i for i, (a, b) in enumerate(zip(FILE.splitlines(), file.read_text().splitlines(), strict=True)) if a != b
+    )
     assert re.search(rf"{re.escape(str(file))}:{number}[ :]", said)
     assert line in said
     assert len(said.strip().splitlines()) == 1
@@ -208,7 +234,8 @@ def test_a_price_is_never_taken_from_a_fact_of_another_unit(tmp_path: Path) -> N
 
 
 def test_a_field_holds_what_the_fact_that_it_refers_to_may_be() -> None:
-    """Else a value would be good in a file, where it replaces the reference, and not with --set, which changes the fact itself."""
+    """Else a value would be good in a file, where it replaces the reference, and not with --set, which changes the fact
+    itself."""
     for path in numbers():
         fact = FACTS.fact(path)
         if fact.path != path and path.startswith(("chips.", "systems.")):
@@ -221,7 +248,8 @@ def test_a_field_holds_what_the_fact_that_it_refers_to_may_be() -> None:
 
 @pytest.mark.parametrize("on", ["h100:64", "trn3:64"])
 def test_the_ends_of_what_a_field_may_hold_are_answered_or_refused(on: str) -> None:
-    """A number that every way in accepts never ends in a bug: the step is a finite time above 0, or the plan says why there is none."""
+    """A number that every way in accepts never ends in a bug: the step is a finite time above 0, or the plan says why
+    there is none."""
     job = {"tokens": "1T", "seq": 4096, "batch": "64seqs"}
     rng = random.Random(8)
     watched = Watched(FACTS)

@@ -1,4 +1,5 @@
-"""Files as nobody should give them, to every command that reads one: one line, exit code 2, at once. Never "a bug in mowich", never a wait."""
+"""Files as nobody should give them, to every command that reads one: one line, exit code 2, at once. Never "a bug in
+mowich", never a wait."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def _never_waits() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-# ---- every reader with every hostile file -----------------------------------------------------------------------------------------------
+# ---- every reader with every hostile file
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def as_given(*words: str, name: str) -> Callable[[Path], tuple[Path, list[str]]]:
@@ -73,7 +75,10 @@ def rates_of_scenario(folder: Path) -> tuple[Path, list[str]]:
 
 
 def trace_of_scenario(folder: Path) -> tuple[Path, list[str]]:
-    scenario = "mowich: 1\nmodel: llama-3.1-8b\non: h200:1\nengine: vllm\nplan: {tp: 1}\ntraffic: {trace: t.csv}\nslo: {ttft: 2 s, tpot: 50 ms}\n"
+    scenario = (
+        "mowich: 1\nmodel: llama-3.1-8b\non: h200:1\nengine: vllm\nplan: {tp: 1}\ntraffic: {trace: t.csv}\nslo: {ttft:"
+        " 2 s, tpot: 50 ms}\n"
+    )
     (folder / "s.yaml").write_text(scenario, encoding="utf-8")
     return folder / "t.csv", ["traffic", str(folder / "s.yaml")]
 
@@ -95,7 +100,14 @@ READERS = {
 }
 """Reader -> (form, how to make its file and its command line)."""
 
-KIND = {"sweep": "scenario", "config.json": "config", "explain": "result", "report": "result", "rates": "rates", "validate": "table"}  # fmt: skip
+KIND = {
+    "sweep": "scenario",
+    "config.json": "config",
+    "explain": "result",
+    "report": "result",
+    "rates": "rates",
+    "validate": "table",
+}
 
 
 def link_to(target: str) -> Callable[[Path], None]:
@@ -108,13 +120,20 @@ SPECIAL: dict[str, tuple[Callable[[Path], None], str]] = {
     "a link to itself": (lambda file: file.symlink_to(file), "link to itself|no such directory"),
     "a directory": (lambda file: file.mkdir(), "is a directory|no such file"),
     "nothing there": (lambda file: None, "no such (file|directory)"),
-    "latin-1": (lambda file: _write(file, "name: caf\xe9\n".encode("latin-1")), "cannot be read as UTF-8 text.*0xe9|as UTF-8"),
+    "latin-1": (
+        lambda file: _write(file, "name: caf\xe9\n".encode("latin-1")),
+        "cannot be read as UTF-8 text.*0xe9|as UTF-8",
+    ),
     "empty": (lambda file: _write(file, b""), "empty|not valid JSON|a fact file is a mapping"),
-}  # fmt: skip
+}
 
-BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
-    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n".encode() for old, new in zip("abcdefg", "bcdefgh", strict=True)
-) + b"models: *h\n"  # fmt: skip
+BOMB = (
+    b"a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + b"".join(
+        f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n".encode() for old, new in zip("abcdefg", "bcdefgh", strict=True)
+    )
+    + b"models: *h\n"
+)
 DIGITS = b"7" * 5000
 
 TEXTS: dict[str, dict[str, tuple[bytes, str]]] = {
@@ -156,7 +175,7 @@ TEXTS: dict[str, dict[str, tuple[bytes, str]]] = {
         "a long line": (b"id," + b"x" * 3_000_000, ""),
         "a long cell": (b'id,chip\n"' + b"x" * 3_000_000 + b'",b\n', ""),
     },
-}  # fmt: skip
+}
 
 
 def _write(file: Path, data: bytes) -> None:
@@ -232,20 +251,24 @@ def test_a_result_from_stdin_is_read_as_carefully(
     assert "-:2 schema: given twice" in refused(["explain", "-"], capsys)
 
 
-# ---- names in a directory of facts ------------------------------------------------------------------------------------------------------
+# ---- names in a directory of facts
+# ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "says"), [
-    ("chips/trainium3.yml", "not a file of facts; allowed: files NAME.yaml; did you mean 'trainium3.yaml'?"),
-    ("chips/trainium3.YAML", "did you mean 'trainium3.yaml'?"),
-    ("chips/trainium3.json", "did you mean 'trainium3.yaml'?"),
-    ("chips/more/trainium3.yaml", "is a directory; allowed: files NAME.yaml"),
-    ("chips", "is a file; allowed: a directory: chips/NAME.yaml"),
-    ("chip/trainium3.yaml", "unknown kind of facts 'chip'"),
-    ("acme.yaml", "by itself: --facts "),
-    ("aliases.yml", "did you mean 'aliases'?"),
-    ("models/mine.yaml", "unknown kind of facts 'models'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("chips/trainium3.yml", "not a file of facts; allowed: files NAME.yaml; did you mean 'trainium3.yaml'?"),
+        ("chips/trainium3.YAML", "did you mean 'trainium3.yaml'?"),
+        ("chips/trainium3.json", "did you mean 'trainium3.yaml'?"),
+        ("chips/more/trainium3.yaml", "is a directory; allowed: files NAME.yaml"),
+        ("chips", "is a file; allowed: a directory: chips/NAME.yaml"),
+        ("chip/trainium3.yaml", "unknown kind of facts 'chip'"),
+        ("acme.yaml", "by itself: --facts "),
+        ("aliases.yml", "did you mean 'aliases'?"),
+        ("models/mine.yaml", "unknown kind of facts 'models'"),
+    ],
+)
 def test_a_file_that_nothing_would_read_is_refused(
     name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,7 +286,8 @@ def test_notes_and_hidden_files_may_lie_beside_facts(tmp_path: Path) -> None:
     assert load_facts((tmp_path,)).ids("chips") == load_facts().ids("chips")
 
 
-# ---- what is read stays what was written ------------------------------------------------------------------------------------------------
+# ---- what is read stays what was written
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_yaml_keys_stay_words_and_values_what_yaml_says() -> None:
@@ -301,10 +325,47 @@ def test_infinity_in_a_config_is_json_as_python_writes_it() -> None:
         parse_json('{"a": NaN}', "x")
 
 
-# ---- spoiled files ----------------------------------------------------------------------------------------------------------------------
+# ---- spoiled files
+# ----------------------------------------------------------------------------------------------------------------------
 
-WORDS = ["", "-1", "0", "1.5", "1e400", "9" * 400, "null", "[]", "{}", "{a: b}", "[1, [2]]", "true", '"\\u0007"', "2026-02-30", "&a x", "*a", "!!int x", ".nan",
-         "1:30", "x" * 300, "{value: 3}", "\t", "'", "{", "é", "~", "@", "nan", "-inf", "1e308", "0x10", "trn3", "tokens", "<<", "\x0b", "\u2028"]  # fmt: skip
+WORDS = [
+    "",
+    "-1",
+    "0",
+    "1.5",
+    "1e400",
+    "9" * 400,
+    "null",
+    "[]",
+    "{}",
+    "{a: b}",
+    "[1, [2]]",
+    "true",
+    '"\\u0007"',
+    "2026-02-30",
+    "&a x",
+    "*a",
+    "!!int x",
+    ".nan",
+    "1:30",
+    "x" * 300,
+    "{value: 3}",
+    "\t",
+    "'",
+    "{",
+    "é",
+    "~",
+    "@",
+    "nan",
+    "-inf",
+    "1e308",
+    "0x10",
+    "trn3",
+    "tokens",
+    "<<",
+    "\x0b",
+    "\u2028",
+]
 PIECE = re.compile(r"[A-Za-z0-9_.$/%-]+|[\[\]{}:,]")
 
 
@@ -346,8 +407,12 @@ SPOILED: list[tuple[str, str, Callable[[Path, Facts], object]]] = [
     of_scenarios("chat-llama-70b.yaml", traffic.read),
     of_scenarios("startup.rates.json", lambda file, _: read_rates(file)),
     ("acme.yaml", acme(), lambda file, _: load_facts((file,))),
-    ("deepseek_v3.json", (ROOT / "tests" / "fixtures" / "configs" / "deepseek_v3.json").read_text(encoding="utf-8"), lambda file, _: load_model(str(file))),
-]  # fmt: skip
+    (
+        "deepseek_v3.json",
+        (ROOT / "tests" / "fixtures" / "configs" / "deepseek_v3.json").read_text(encoding="utf-8"),
+        lambda file, _: load_model(str(file)),
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "text", "read"), SPOILED, ids=[s[0] for s in SPOILED])

@@ -1,4 +1,5 @@
-"""One time to first token and one per token: the steady state and the simulated traffic answer alike where one request at a time is served."""
+"""One time to first token and one per token: the steady state and the simulated traffic answer alike where one request
+at a time is served."""
 
 from __future__ import annotations
 
@@ -41,8 +42,16 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 LENGTHS = ((1000, 500), (8000, 128), (200, 1000), (30_000, 300))
 
 
-def steady(case: str, engine: str, prompt: int, output: int, *, users: float = 1.0, cached: float = 0.0, accept: float | None = None
-           ) -> tuple[float, float]:  # fmt: skip
+def steady(
+    case: str,
+    engine: str,
+    prompt: int,
+    output: int,
+    *,
+    users: float = 1.0,
+    cached: float = 0.0,
+    accept: float | None = None,
+) -> tuple[float, float]:
     """(TTFT, TPOT) of so many users for each rank group, corrections applied."""
     model, on, plan = CASES[case]
     d = deploy(
@@ -54,16 +63,33 @@ def steady(case: str, engine: str, prompt: int, output: int, *, users: float = 1
         accept=accept,
     )
     one = np.ones(1)
-    load_ = Load(users=users * one, prompt=prompt * one, output=output * one, cached=cached * one, verify=d.verified, accepted=d.accepted,
-                 rounds=math.inf * one, is_static=0 * one)  # fmt: skip
+    load_ = Load(
+        users=users * one,
+        prompt=prompt * one,
+        output=output * one,
+        cached=cached * one,
+        verify=d.verified,
+        accepted=d.accepted,
+        rounds=math.inf * one,
+        is_static=0 * one,
+    )
     got = closed_loop(d.shapes, d.costs, d.around, load_, d.system.hbm_usable_B)
-    ttft, tpot = (float(v[0]) * math.exp(float(d.corrections(m, users=users * one, prompt=prompt)[0][0]))
-                  for m, v in (("ttft", got.ttft_s), ("tpot", got.tpot_s)))  # fmt: skip
+    ttft, tpot = (
+        float(v[0]) * math.exp(float(d.corrections(m, users=users * one, prompt=prompt)[0][0]))
+        for m, v in (("ttft", got.ttft_s), ("tpot", got.tpot_s))
+    )
     return ttft, tpot
 
 
-def served(folder: Path, case: str, engine: str, requests: list[tuple[float, int, int]], *, hashes: list[list[int]] | None = None, **more: Any
-           ) -> list[dict[str, float]]:  # fmt: skip
+def served(
+    folder: Path,
+    case: str,
+    engine: str,
+    requests: list[tuple[float, int, int]],
+    *,
+    hashes: list[list[int]] | None = None,
+    **more: Any,
+) -> list[dict[str, float]]:
     """What the users of a trace of (arrival, prompt, output) see."""
     model, on, plan = CASES[case]
     hashes = hashes or [[] for _ in requests]
@@ -72,8 +98,16 @@ def served(folder: Path, case: str, engine: str, requests: list[tuple[float, int
         for (at, p, o), h in zip(requests, hashes, strict=True)
     ]
     (folder / "t.jsonl").write_text("\n".join(lines) + "\n")
-    asked = {"mowich": 1, "model": model, "on": on, "engine": engine, "plan": {"weights": "bf16", "kv": "bf16", **plan}, "replicas": 1,
-             "traffic": {"trace": "t.jsonl"}, **more}  # fmt: skip
+    asked = {
+        "mowich": 1,
+        "model": model,
+        "on": on,
+        "engine": engine,
+        "plan": {"weights": "bf16", "kv": "bf16", **plan},
+        "replicas": 1,
+        "traffic": {"trace": "t.jsonl"},
+        **more,
+    }
     (folder / "s.yaml").write_text(json.dumps(asked))
     traffic(folder / "s.yaml", FACTS, requests_out=folder / "r.csv")
     with (folder / "r.csv").open() as file:
@@ -92,7 +126,8 @@ def tpot(row: dict[str, float]) -> float:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("case", CASES)
 def test_plan_and_traffic_agree_on_one_request_at_a_time(tmp_path: Path, case: str, engine: str) -> None:
-    """TTFT and TPOT within 5%. With rank groups, one request for each of them at a time: that is what the steady state calls one user."""
+    """TTFT and TPOT within 5%. With rank groups, one request for each of them at a time: that is what the steady state
+    calls one user."""
     groups = CASES[case][2].get("dp", 1)
     requests = [(1000.0 * (1 + i), *sizes) for i, sizes in enumerate(LENGTHS) for _ in range(groups)]
     rows = served(tmp_path, case, engine, requests)
@@ -159,7 +194,8 @@ def test_the_engines_own_times_have_no_front_end_and_no_correction(tmp_path: Pat
 
 
 def test_each_rank_group_has_a_step_of_its_own(tmp_path: Path) -> None:
-    """Eight prompts on eight rank groups take as long as one on one, and sixteen about twice that: a prompt is not spread over groups."""
+    """Eight prompts on eight rank groups take as long as one on one, and sixteen about twice that: a prompt is not
+    spread over groups."""
     case, prompt = "mla, rank groups", 8192
     budget = {"max_num_batched_tokens": prompt}
     times = {
@@ -182,8 +218,16 @@ def test_a_lone_user_is_not_interrupted_by_its_own_prompt() -> None:
         FACTS,
     )
     one = np.ones(2)
-    load_ = Load(users=np.array([1.0, 8.0]), prompt=8000 * one, output=128 * one, cached=0 * one, verify=one, accepted=one, rounds=math.inf * one,
-                 is_static=0 * one)  # fmt: skip
+    load_ = Load(
+        users=np.array([1.0, 8.0]),
+        prompt=8000 * one,
+        output=128 * one,
+        cached=0 * one,
+        verify=one,
+        accepted=one,
+        rounds=math.inf * one,
+        is_static=0 * one,
+    )
     got = closed_loop(d.shapes, d.costs, d.around, load_, d.system.hbm_usable_B)
     assert got.tpot_parts["prefill_interference"][0] == 0.0
     assert got.tpot_parts["prefill_interference"][1] > 0.1 * got.tpot_s[1]

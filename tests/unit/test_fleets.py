@@ -47,7 +47,8 @@ def test_whole_units_cost_more_than_fractions() -> None:
 
 
 def test_buying_pays_when_held_long_enough() -> None:
-    """A chip bought for 12 and written off over 8 periods costs 6 for four periods; rented at 2 it costs 8. Bought late, renting wins."""
+    """A chip bought for 12 and written off over 8 periods costs 6 for four periods; rented at 2 it costs 8. Bought
+    late, renting wins."""
     offers = (offer("trn2", "buy", 12, 4, term=8, where="home"), offer("trn2", "rent", 2, 4))
     home = site("home", 4)
     long = solve(
@@ -87,7 +88,8 @@ def test_training_fills_its_window_and_no_other() -> None:
 
 
 def test_one_system_is_kept_to() -> None:
-    """Two systems of 60 chips each could share 100 chips of work; a run that must stay on one takes the larger, dearer supply."""
+    """Two systems of 60 chips each could share 100 chips of work; a run that must stay on one takes the larger, dearer
+    supply."""
     choices = [
         choice("trn2", 1, offer("trn2", "rent", 1, 1, supply=60)),
         choice("h100", 1, offer("h100", "rent", 2, 1, supply=100)),
@@ -114,7 +116,8 @@ def test_porting_and_stacks_are_paid_once() -> None:
 
 
 def test_rollouts_and_updates_keep_step() -> None:
-    """Each period does the same share of both; 10 chip-periods of one and 20 of the other over two periods, 15 chips supplied in each."""
+    """Each period does the same share of both; 10 chip-periods of one and 20 of the other over two periods, 15 chips
+    supplied in each."""
     p = problem(
         [reinforce("rl", 10 * LENGTH_S, 20 * LENGTH_S, 2)],
         [choice("trn2", 2, offer("trn2", "rent", 1, 2, supply=15))],
@@ -128,7 +131,8 @@ def test_rollouts_and_updates_keep_step() -> None:
 
 
 def test_power_binds_and_its_price_is_what_a_megawatt_saves() -> None:
-    """Owned chips draw 1 kW each under a cap of 5 kW; the rest is rented at 4: one more kW saves 4 less the 1 that owning costs."""
+    """Owned chips draw 1 kW each under a cap of 5 kW; the rest is rented at 4: one more kW saves 4 less the 1 that
+    owning costs."""
     p = problem(
         [serve("chat", [10])],
         [choice("trn2", 1, offer("trn2", "buy", 1, 1, term=1, where="home"), offer("trn2", "rent", 4, 1))],
@@ -143,7 +147,8 @@ def test_power_binds_and_its_price_is_what_a_megawatt_saves() -> None:
 
 
 def test_a_conflict_is_named_in_words() -> None:
-    """10 chips are needed; 4 fit under the power cap and 3 are supplied to rent. The budget has nothing to do with it."""
+    """10 chips are needed; 4 fit under the power cap and 3 are supplied to rent. The budget has nothing to do with
+    it."""
     choices = [choice("trn2", 1, offer("trn2", "buy", 1, 1, where="home"), offer("trn2", "rent", 1, 1, supply=3))]
     p = problem([serve("chat", [10])], choices, 1, sites=[site("home", 1, cap_W=4000)], budget=1000)
     a = solve(p, speeds({("chat", "trn2"): 1}))
@@ -292,8 +297,14 @@ def test_a_scenario_becomes_a_problem(tmp_path: Path) -> None:
 
 
 def test_mistakes_of_a_scenario_are_told_at_once(tmp_path: Path) -> None:
-    text = (SCENARIO.replace("count: 4", "count: 0").replace("on_chips: 64", "on_chip: 64").replace("trn2:", "trn9:").replace("site: home", "site: hme")
-            .replace("discount: 8%", "discount: 800%").replace("seq: 4096, ", ""))  # fmt: skip
+    text = (
+        SCENARIO.replace("count: 4", "count: 0")
+        .replace("on_chips: 64", "on_chip: 64")
+        .replace("trn2:", "trn9:")
+        .replace("site: home", "site: hme")
+        .replace("discount: 8%", "discount: 800%")
+        .replace("seq: 4096, ", "")
+    )
     with pytest.raises(UserError) as caught:
         read_problem(scenario(tmp_path, text), facts.load())
     said = caught.value.line()
@@ -363,7 +374,8 @@ def test_a_design_enters_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixt
     file = scenario(tmp_path)
     design = tmp_path / "chip.yaml"
     design.write_text(
-        "mowich: 1\nlike: trn4\nmemory: 192 GiB\nbandwidth: 12 TB/s\ncompute: {bf16: 2 PFLOP/s}\npower: 1.5 kW\nprice: $2.5/chip/h\nsilicon: 1400 mm2\n"
+        "mowich: 1\nlike: trn4\nmemory: 192 GiB\nbandwidth: 12 TB/s\ncompute: {bf16: 2 PFLOP/s}\npower: 1.5 kW\nprice:"
+        " $2.5/chip/h\nsilicon: 1400 mm2\n"
     )
     assert cli.run(["fleet", str(file), "--what-if", f"chip={design}", "--lp", "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)["what_if"]
@@ -397,8 +409,10 @@ def test_the_scenarios_that_ship_have_plans(name: str, capsys: pytest.CaptureFix
 
 def test_serving_speeds_count_idle_chips_once() -> None:
     known = facts.load()
-    text = SCENARIO.replace("    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}\n    on_chips: 64\n",
-                            "    serve: {model: llama-3.1-70b, isl: 1000, osl: 200, tokens_per_s: 100k}\n    on_chips: 7\n")  # fmt: skip
+    text = SCENARIO.replace(
+        "    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}\n    on_chips: 64\n",
+        "    serve: {model: llama-3.1-70b, isl: 1000, osl: 200, tokens_per_s: 100k}\n    on_chips: 7\n",
+    )
     p = read_problem("s.yaml", known, text=text)
     task, on_h100 = p.tasks[0], next(c for c in p.choices if c.name == "h100")
     job = ServeJob(prompt=1000, output=200)
@@ -432,8 +446,11 @@ def test_what_costs_nothing_has_no_share() -> None:
 
 
 def test_serving_speeds_are_those_of_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = SCENARIO.replace("    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}\n    on_chips: 64\n",
-                            "    serve: {model: llama-3.1-8b, isl: 1000, osl: 200, tokens_per_s: 100k, ttft: 1s, tpot: 20ms}\n    on_chips: 8\n")  # fmt: skip
+    text = SCENARIO.replace(
+        "    train: {model: llama-3.1-8b, tokens: 1T, seq: 4096, batch: 512seqs}\n    on_chips: 64\n",
+        "    serve: {model: llama-3.1-8b, isl: 1000, osl: 200, tokens_per_s: 100k, ttft: 1s, tpot: 20ms}\n   "
+        " on_chips: 8\n",
+    )
     assert cli.run(["fleet", str(scenario(tmp_path, text)), "--lp", "--json", "--quiet"]) == 0
     rate = {r["system"]: r for r in json.loads(capsys.readouterr().out)["rates"]}["h100"]["tokens_per_s_per_chip"]
     plan = [

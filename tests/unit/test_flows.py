@@ -26,10 +26,18 @@ def machine(facts: Facts, spec: str) -> System:
 @pytest.mark.parametrize("kind", ["all-reduce", "all-to-all"])
 @pytest.mark.parametrize("spec", ["trn3-gen2", "trn3-gen1", "trn2", "ironwood:4x4x4", "gb300", "h100:64"])
 def test_flows_and_closed_forms_agree_on_a_whole_machine(facts: Facts, spec: str, kind: str) -> None:
-    """The seconds per byte of the busiest link, with links that reach what they promise: the two differ by at most 2%."""
+    """The seconds per byte of the busiest link, with links that reach what they promise: the two differ by at most
+    2%."""
     system = machine(facts, spec)
-    ideal = replace(system.fabric, ring_efficiency=1.0, all_to_all_efficiency=1.0, network_efficiency=1.0, switch_reduce_efficiency=1e-3,
-                    local_step=0.0, network_channels=1e9)  # fmt: skip
+    ideal = replace(
+        system.fabric,
+        ring_efficiency=1.0,
+        all_to_all_efficiency=1.0,
+        network_efficiency=1.0,
+        switch_reduce_efficiency=1e-3,
+        local_step=0.0,
+        network_channels=1e9,
+    )
     closed = flows.bytes_term(replace(system, fabric=ideal), kind, np.array([1.0]), system.chips)[0]
     graph = flows.build(system)
     routes = flows.Routes(graph, graph.capacity_Bps)
@@ -40,7 +48,8 @@ def test_flows_and_closed_forms_agree_on_a_whole_machine(facts: Facts, spec: str
 
 
 def test_a_route_of_gen2_changes_rack_over_same_positions_only(facts: Facts) -> None:
-    """Chip 0 to chip 73 (position 1 of the other rack): half by chip 1 and across, half across to 72 and then inside."""
+    """Chip 0 to chip 73 (position 1 of the other rack): half by chip 1 and across, half across to 72 and then
+    inside."""
     graph = flows.build(machine(facts, "trn3-gen2"))
     paths = flows.Routes(graph, graph.capacity_Bps)(0, 73)
     crossings = [
@@ -84,7 +93,8 @@ def test_a_chip_without_any_link_is_an_error(facts: Facts) -> None:
 
 
 def test_two_jobs_on_one_link_get_half_each(facts: Facts) -> None:
-    """All-to-all of the whole NVLink domain beside another one: each port is shared by two jobs, however many flows they have."""
+    """All-to-all of the whole NVLink domain beside another one: each port is shared by two jobs, however many flows
+    they have."""
     system = machine(facts, "gb300")
     both = flows.asymmetric(system, "all-to-all", ONE_GIB, range(72), beside=[("all-reduce", list(range(72)))])
     assert both.slowdown == pytest.approx(2.0, rel=0.03)
@@ -136,7 +146,8 @@ def test_failing_a_link_never_speeds_up_and_mending_one_never_slows(
 
 
 def test_asymmetric_cases_are_answered_within_a_second(facts: Facts) -> None:
-    """The target is one second for a failed link or an all-to-all of 144; judged by processor time, with room for a busy machine."""
+    """The target is one second for a failed link or an all-to-all of 144; judged by processor time, with room for a
+    busy machine."""
     system = machine(facts, "trn3-gen2")
     for kind in ("all-reduce", "all-to-all"):
         start = time.process_time()

@@ -1,4 +1,5 @@
-"""The hand-tuned step: operators by the kernel tables, the formulas where a table does not reach, and the share that was timed."""
+"""The hand-tuned step: operators by the kernel tables, the formulas where a table does not reach, and the share that
+was timed."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def matmul_s(chip: str, dtype: str, m: float, n: float, k: float) -> float:
     return float(operator_s(chip, "matmul", dtype, {"m": m, "n": n, "k": k}).seconds)
 
 
-@pytest.mark.parametrize(("chip", "index", "dtype"), [("trainium1", BF16, "bf16"), ("trainium2", FP8, "fp8"), ("trainium3", MXFP8, "mxfp8")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("chip", "index", "dtype"), [("trainium1", BF16, "bf16"), ("trainium2", FP8, "fp8"), ("trainium3", MXFP8, "mxfp8")]
+)
 def test_a_product_takes_the_mean_of_its_three(chip: str, index: float, dtype: str) -> None:
     m, n, k = 4096.0, 3584.0, 5120.0
     got = Kernels(chip).products(one(m), one(n), one(k), 1.0, one(index), one(7.0))
@@ -111,12 +114,19 @@ def test_coverage_is_the_share_of_timed_operators(facts: Facts) -> None:
     assert 0.3 < tuned.coverage < 0.95
 
 
-@pytest.mark.parametrize(("chip", "name", "said"), [
-    ("trn3", "gemm.shared_up", "operator tables of trainium3: kernels of ours"), ("trn3", "moe.experts", "operator tables of trainium3: kernels of ours"),
-    ("trn3", "attention.core", "the formula: no operator table of trainium3 reaches this"), ("trn3", "memory_bound", "33% from operator tables of trainium3; the rest"),
-    ("trn4", "moe.experts", "the formula: no operator table of trainium4 reaches this")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("chip", "name", "said"),
+    [
+        ("trn3", "gemm.shared_up", "operator tables of trainium3: kernels of ours"),
+        ("trn3", "moe.experts", "operator tables of trainium3: kernels of ours"),
+        ("trn3", "attention.core", "the formula: no operator table of trainium3 reaches this"),
+        ("trn3", "memory_bound", "33% from operator tables of trainium3; the rest"),
+        ("trn4", "moe.experts", "the formula: no operator table of trainium4 reaches this"),
+    ],
+)
 def test_each_term_says_whether_a_table_reaches_it(facts: Facts, chip: str, name: str, said: str) -> None:
-    """Latent attention has no table, and Trainium4 has none at all; of memory-bound work the forward pass was timed, a third of it."""
+    """Latent attention has no table, and Trainium4 has none at all; of memory-bound work the forward pass was timed, a
+    third of it."""
     notes = Notes()
     predict_hand_tuned(
         builtin("deepseek-v3"), resolve(facts, chip, chips=256), JOB, Plan(dp=1024, ep=64, zero=3), notes
@@ -137,7 +147,10 @@ def test_a_chip_without_tables_is_all_formula(facts: Facts) -> None:
 def test_many_plans_are_as_each_alone(facts: Facts) -> None:
     model, system = builtin("qwen3-30b-a3b"), resolve(facts, "trn3", chips=64)
     kernels = Kernels(system.chip)
-    plans = [Plan(tp=t, sp=t > 1, dp=256 // t, ep=e, zero=1, micro_batch=b, precision=f) for t, e, b, f in ((1, 32, 1, "bf16"), (4, 64, 2, "mxfp8"), (2, 128, 1, "fp8"))]  # fmt: skip
+    plans = [
+        Plan(tp=t, sp=t > 1, dp=256 // t, ep=e, zero=1, micro_batch=b, precision=f)
+        for t, e, b, f in ((1, 32, 1, "bf16"), (4, 64, 2, "mxfp8"), (2, 128, 1, "fp8"))
+    ]
     job = TrainJob(tokens=1e9, seq=ROW, batch_seqs=1024)
     together = step_time(model, system, job, Plans.of(plans), kernels=kernels).total_s
     alone = [float(step_time(model, system, job, Plans.of([p]), kernels=kernels).total_s[0]) for p in plans]

@@ -1,4 +1,5 @@
-"""One answer on every surface: the same words as text, HTML, notebook and web page, and no winner where rows cannot be ranked."""
+"""One answer on every surface: the same words as text, HTML, notebook and web page, and no winner where rows cannot be
+ranked."""
 
 from __future__ import annotations
 
@@ -95,7 +96,9 @@ CASES = [
 
 @pytest.mark.parametrize("work", ["train", "serve"])
 @pytest.mark.parametrize(("verb", "on", "chips", "term"), CASES)
-def test_every_surface_says_the_same(client: TestClient, work: str, verb: str, on: list[str], chips: int | None, term: str) -> None:  # fmt: skip
+def test_every_surface_says_the_same(
+    client: TestClient, work: str, verb: str, on: list[str], chips: int | None, term: str
+) -> None:
     said = surfaces(verb, on, work, client, chips=chips, term=term)
     head = said["web"]
     assert len(head) > 20
@@ -109,7 +112,10 @@ def test_cost_is_not_ranked_across_terms_on_any_surface(client: TestClient, work
     said = surfaces("compare", ["trn3", "h200", "gb300", "ironwood"], work, client, chips=64)
     for name, text in said.items():
         assert "cheapest" not in text.casefold(), name
-        assert "Cost is not ranked: prices are on different terms (h200 capacity block, gb300 3-year estimate, ironwood on demand)" in text, name  # fmt: skip
+        assert (
+            "Cost is not ranked: prices are on different terms (h200 capacity block, gb300 3-year estimate, ironwood on"
+            " demand)" in text
+        ), name
         assert "set one with --set prices.term=on-demand, which h200 and ironwood have" in text, name
 
 
@@ -133,7 +139,9 @@ def test_what_is_advised_where_no_term_is_common_gives_a_winner(work: list[str],
     )
     if on != "trn3,trn4":  # neither has a price, which the headline says
         assert advice
-        assert "Cheapest: " in say(*words, *[w for path, value in advice for w in ("--set", f"{path}={value.replace('$N', '$3')}")])  # fmt: skip
+        assert "Cheapest: " in say(
+            *words, *[w for path, value in advice for w in ("--set", f"{path}={value.replace('$N', '$3')}")]
+        )
 
 
 @pytest.mark.parametrize("work", ["train", "serve"])
@@ -185,7 +193,18 @@ def test_crowns_follow_the_rule_in_random_comparisons() -> None:
             if cost is not None:
                 priced.add((i, "yours" if own else term))
             chips = dice.choice(counts)
-            rows.append(made_row(f"s{i}", step=dice.uniform(1, 9), cost=cost, price_label=label, chips_requested=chips, chips_used=chips, chips_idle=0, by=dice.uniform(1.01, 1.4)))  # fmt: skip
+            rows.append(
+                made_row(
+                    f"s{i}",
+                    step=dice.uniform(1, 9),
+                    cost=cost,
+                    price_label=label,
+                    chips_requested=chips,
+                    chips_used=chips,
+                    chips_idle=0,
+                    by=dice.uniform(1.01, 1.4),
+                )
+            )
         asked = [r.chips_requested for r in rows]
         equal = max(asked) <= 1.05 * min(asked)
         one_term = len({t for _, t in priced} - {"yours"}) <= 1
@@ -225,7 +244,9 @@ def test_terms_stand_beside_the_dollars_of_every_surface(client: TestClient) -> 
         for term in ("cap. block", "3y est.", "on-demand"):
             assert term in text
         job = {"train": TRAIN} if work == "train" else {"serve": SERVE}
-        view = client.post("/api/compare", json={"model": "llama-3.1-8b", "on": ["h200", "gb300", "ironwood"], "chips": 64, **job}).json()["view"]  # fmt: skip
+        view = client.post(
+            "/api/compare", json={"model": "llama-3.1-8b", "on": ["h200", "gb300", "ironwood"], "chips": 64, **job}
+        ).json()["view"]
         assert view["beside"] == {"price_terms": ["cap. block", "3y est.", "on-demand"]}
         assert set(view["marks"]["usd_per_mtok"]) == {""}
         page = PAGES["mowich/compare@1"](
@@ -254,7 +275,8 @@ def test_the_page_in_a_browser_takes_its_marks_from_the_server() -> None:
     assert "view.marks" in script
 
 
-# accuracy --------------------------------------------------------------------------------------------------------------
+# accuracy
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestClient) -> None:
@@ -267,8 +289,12 @@ def test_left_out_errors_come_first_and_shipped_rows_are_in_sample(client: TestC
     assert shown.startswith(view["headline"])
     assert view["tables"][0]["title"] == "Left out of the fit"
     assert [line[0] for line in view["tables"][0]["rows"]] == [
-        "training, time of a step", "training, time of a step", "serving, time per token", "serving, time to first token", "serving, tokens per second and chip",
-    ]  # fmt: skip
+        "training, time of a step",
+        "training, time of a step",
+        "serving, time per token",
+        "serving, time to first token",
+        "serving, tokens per second and chip",
+    ]
     assert "in sample" in view["tables"][1]["title"]
     assert all("in sample" in chart["title"] for chart in view["charts"])
 

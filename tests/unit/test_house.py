@@ -1,4 +1,5 @@
-"""What stands around the code: the version in every place, the wheel, the workflow, the hooks before a commit, the forms for issues."""
+"""What stands around the code: the version in every place, the wheel, the workflow, the hooks before a commit, the
+forms for issues."""
 
 from __future__ import annotations
 

@@ -182,7 +182,8 @@ def test_every_kind_of_result_has_a_page_with_its_sources(
 
 
 def links_lead_somewhere(document: str, page: Reader) -> None:
-    """Every link inside the page has its target; the others are sources that a reader may follow. Nothing is loaded from anywhere."""
+    """Every link inside the page has its target; the others are sources that a reader may follow. Nothing is loaded
+    from anywhere."""
     assert page.loads == []
     for link in page.links:
         assert link.startswith(("#", "https://", "http://")), link
@@ -241,7 +242,9 @@ def test_other_sizes_of_a_row_are_near_what_a_search_of_each_finds(facts: Facts)
 
 
 @pytest.mark.parametrize(("model", "chips", "batch"), [("deepseek-v3", 4096, 4096), ("qwen3-235b-a22b", 1024, 2048)])
-def test_a_line_of_the_scaling_chart_goes_on_where_the_batch_has_to_grow(facts: Facts, model: str, chips: int, batch: int) -> None:  # fmt: skip
+def test_a_line_of_the_scaling_chart_goes_on_where_the_batch_has_to_grow(
+    facts: Facts, model: str, chips: int, batch: int
+) -> None:
     """No plan spreads this batch over a million chips: the batch grows."""
     train = {"tokens": "15T", "seq": 4096, "batch": f"{batch}seqs"}
     result = json.loads(json.dumps(mowich.compare(model, ["trn2"], train=train, chips=chips).to_dict()))
@@ -264,7 +267,10 @@ def test_a_line_ends_at_the_most_chips_that_the_fabric_joins_and_says_so(facts: 
 def test_both_ends_of_a_tornado_are_drawn_from_zero() -> None:
     """Where both ends move an answer the same way, a stack would draw their sum."""
     bars = [("a", 3.0, 2.0), ("b", -1.0, 4.0)]
-    for chart in (tornado("t", "n", bars, unit="%"), turning_picture("t", "n", [("a", "r", 3.0, 2.0, "x wins"), ("b", "r", -1.0, 4.0, "")], unit="%")):  # fmt: skip
+    for chart in (
+        tornado("t", "n", bars, unit="%"),
+        turning_picture("t", "n", [("a", "r", 3.0, 2.0, "x wins"), ("b", "r", -1.0, 4.0, "")], unit="%"),
+    ):
         series = chart.option["series"]
         assert all("stack" not in s for s in series)
         drawn = [[d["value"] if isinstance(d, dict) else d for d in s["data"]] for s in series]

@@ -1,4 +1,5 @@
-"""`mowich kernel run`: scripts and kernels as they are, results on stdout, errors of one line with the kernel's file and line."""
+"""`mowich kernel run`: scripts and kernels as they are, results on stdout, errors of one line with the kernel's file
+and line."""
 
 from __future__ import annotations
 
@@ -101,16 +102,40 @@ programs[1](np.ones(1, np.float32))
     assert run(capsys, script(body), "--lnc", "2")[1] == "2\n1\n"
 
 
-@pytest.mark.parametrize(("body", "line", "said", "code"), [
-    ("@nki.jit\ndef bad(x):\n    nl.ndarray((256, 4), dtype=nl.float32, buffer=nl.sbuf)\nbad(np.ones(1, np.float32))\n", 2, "exceeds 128 partitions", 2),
-    ("@nki.jit\ndef bad(x):\n    nisa.tensor_cpy(dst=x, src=x)\nbad(np.ones(1, np.float32))\n", 2, "tensor_cpy", 2),
-    ("@nki.jit\ndef bad(x):\n    t = nl.ndarray((1, 1), dtype=nl.float32, buffer=nl.sbuf)\n    nisa.activation(dst=t, op=nl.exp, dta=t)\nbad(np.ones(1, np.float32))\n", 3, "dta", 2),
-    ("@nki.jit\ndef bad(x):\n    nisa.tensor_copy(dst=x, src=x)\nbad(np.ones((1, 1), np.float32))\n", 2, "must be in SBUF or PSUM", 2),
-    ("x = 1\nassert x == 2, 'x is 1'\n", 1, "AssertionError: x is 1", 5),
-    ("np.testing.assert_allclose(1.0, 2.0)\n", 0, "Not equal to tolerance", 5),
-    ("open('/nowhere/at/all')\n", 0, "FileNotFoundError", 2),
-    ("x = = 1\n", 0, "SyntaxError", 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "line", "said", "code"),
+    [
+        (
+            (
+                "@nki.jit\ndef bad(x):\n    nl.ndarray((256, 4), dtype=nl.float32, buffer=nl.sbuf)\nbad(np.ones(1,"
+                " np.float32))\n"
+            ),
+            2,
+            "exceeds 128 partitions",
+            2,
+        ),
+        ("@nki.jit\ndef bad(x):\n    nisa.tensor_cpy(dst=x, src=x)\nbad(np.ones(1, np.float32))\n", 2, "tensor_cpy", 2),
+        (
+            (
+                "@nki.jit\ndef bad(x):\n    t = nl.ndarray((1, 1), dtype=nl.float32, buffer=nl.sbuf)\n   "
+                " nisa.activation(dst=t, op=nl.exp, dta=t)\nbad(np.ones(1, np.float32))\n"
+            ),
+            3,
+            "dta",
+            2,
+        ),
+        (
+            "@nki.jit\ndef bad(x):\n    nisa.tensor_copy(dst=x, src=x)\nbad(np.ones((1, 1), np.float32))\n",
+            2,
+            "must be in SBUF or PSUM",
+            2,
+        ),
+        ("x = 1\nassert x == 2, 'x is 1'\n", 1, "AssertionError: x is 1", 5),
+        ("np.testing.assert_allclose(1.0, 2.0)\n", 0, "Not equal to tolerance", 5),
+        ("open('/nowhere/at/all')\n", 0, "FileNotFoundError", 2),
+        ("x = = 1\n", 0, "SyntaxError", 2),
+    ],
+)
 def test_an_error_is_one_line_with_file_and_line(
     body: str, line: int, said: str, code: int, script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,7 +165,9 @@ def test_a_file_that_launches_nothing_names_its_kernels(script: Script, capsys: 
 def test_a_kernel_on_described_arrays(script: Script, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.full((2, 3), 1.5, np.float32))
     saved = tmp_path / "out.npz"
-    code, out, err = run(capsys, script(), "-k", "double", f"x={tmp_path}/x.npy", "factor=4", "--json", "--out", str(saved))  # fmt: skip
+    code, out, err = run(
+        capsys, script(), "-k", "double", f"x={tmp_path}/x.npy", "factor=4", "--json", "--out", str(saved)
+    )
     assert (code, err) == (0, "")
     made = json.loads(out)
     assert made["schema"] == "mowich/kernel-run@1"
@@ -156,14 +183,20 @@ def test_random_arrays_follow_the_seed(script: Script, capsys: pytest.CaptureFix
     assert "bfloat16[8, 4]" in first[1]
 
 
-@pytest.mark.parametrize(("args", "said"), [
-    (["-k", "doubel", "x=float32[2,2]"], ["unknown kernel 'doubel'", "did you mean 'double'?"]),
-    (["-k", "double"], ["double needs x", "x=float32[128,512]"]),
-    (["-k", "double", "y=float32[2,2]", "z"], ["unknown argument of double 'y'", "NAME=VALUE, got 'z'"]),
-    (["-k", "double", "x=flot32[2,2]"], ["unknown dtype 'flot32'"]),
-    (["-k", "double", "x=/nowhere/x.npy"], ["cannot be read"]),
-    (["--target", "trn9", "--lnc", "3", "--json"], ["unknown target 'trn9'", "--lnc, got 3; allowed: 1 or 2", "--json goes with -k"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["-k", "doubel", "x=float32[2,2]"], ["unknown kernel 'doubel'", "did you mean 'double'?"]),
+        (["-k", "double"], ["double needs x", "x=float32[128,512]"]),
+        (["-k", "double", "y=float32[2,2]", "z"], ["unknown argument of double 'y'", "NAME=VALUE, got 'z'"]),
+        (["-k", "double", "x=flot32[2,2]"], ["unknown dtype 'flot32'"]),
+        (["-k", "double", "x=/nowhere/x.npy"], ["cannot be read"]),
+        (
+            ["--target", "trn9", "--lnc", "3", "--json"],
+            ["unknown target 'trn9'", "--lnc, got 3; allowed: 1 or 2", "--json goes with -k"],
+        ),
+    ],
+)
 def test_bad_input_all_at_once(
     args: list[str], said: list[str], script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:

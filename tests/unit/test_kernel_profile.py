@@ -70,8 +70,20 @@ def test_without_throttling_the_tensor_engine_starts_at_full_rate(capsys: pytest
 
 def test_text_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("duckdb")
-    code, out, _ = profile(capsys, SOFTMAX, "-k", "softmax", "x=float32[256,1024]", "--target", "trn2", "--path", "--trace",
-                           str(tmp_path / "t.json"), "--parquet", str(tmp_path / "a"))  # fmt: skip
+    code, out, _ = profile(
+        capsys,
+        SOFTMAX,
+        "-k",
+        "softmax",
+        "x=float32[256,1024]",
+        "--target",
+        "trn2",
+        "--path",
+        "--trace",
+        str(tmp_path / "t.json"),
+        "--parquet",
+        str(tmp_path / "a"),
+    )
     assert code == 0
     assert "MBU" in out
     assert "costliest lines" in out
@@ -84,11 +96,14 @@ def test_text_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["no.py", "-k", "x"], "no such file"), ([SOFTMAX, "-k", "soft"], "softmax"), ([SOFTMAX, "-k", "softmax", "--target", "trn9"], "trn9"),
-        ([SOFTMAX, "-k", "softmax", "--lnc", "3"], "1 or 2"), ([SOFTMAX, "-k", "softmax", "--window", "0"], "1 or more"),
+        (["no.py", "-k", "x"], "no such file"),
+        ([SOFTMAX, "-k", "soft"], "softmax"),
+        ([SOFTMAX, "-k", "softmax", "--target", "trn9"], "trn9"),
+        ([SOFTMAX, "-k", "softmax", "--lnc", "3"], "1 or 2"),
+        ([SOFTMAX, "-k", "softmax", "--window", "0"], "1 or more"),
         ([SOFTMAX, "-k", "softmax", "y=1"], "argument of softmax"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], text: str) -> None:
     code, out, err = profile(capsys, *words)
     assert code == 2
@@ -123,7 +138,8 @@ def test_tables_have_neuron_explorers_names_and_join(tmp_path: Path) -> None:
     assert row[0] == pytest.approx(float(one.time_s))
     assert row[2] == 512 * 1024 * 4
     spans = duckdb.sql(
-        f"select engine, opcode, start_ts, end_ts, duration_ns, nki_source_location from '{tmp_path}/a/Instruction.parquet'"
+        "select engine, opcode, start_ts, end_ts, duration_ns, nki_source_location from"
+        f" '{tmp_path}/a/Instruction.parquet'"
     ).fetchall()
     assert len(spans) == len(one.profile)
     assert all(e[3] - e[2] == e[4] for e in spans)

@@ -38,7 +38,8 @@ def test_every_operator_has_a_sweep_and_every_sweep_a_kernel() -> None:
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_times_of_a_matmul(chip: str) -> None:
-    """More work takes longer, a pair is faster than a core, sharing HBM never helps, and the time is within its interval."""
+    """More work takes longer, a pair is faster than a core, sharing HBM never helps, and the time is within its
+    interval."""
     rows = timed(small("matmul", "bf16", "matmul.py:matmul", m=(1, 128), n=(512, 1024), k=(256, 1024)), chip)
     scopes = [s.name for s in study.scopes(chip)]
     assert scopes == (["core", "chip"] if chip == "trainium1" else ["core", "pair", "chip"])
@@ -59,7 +60,8 @@ def test_times_of_a_matmul(chip: str) -> None:
 
 @pytest.mark.parametrize("chip", ["trainium2", "trainium3"])
 def test_a_large_matmul_reaches_the_rate_of_the_array(chip: str) -> None:
-    """At least 85% of the array's rate, the target for Trainium 2; what is missing is start-up and the last tiles (docs/tables.md)."""
+    """At least 85% of the array's rate, the target for Trainium 2; what is missing is start-up and the last tiles
+    (docs/tables.md)."""
     from mowich.facts import load
 
     m, n, k = 2048, 2048, 2048
@@ -73,7 +75,9 @@ def test_a_shape_that_does_not_fit_has_no_row() -> None:
     assert timed(wide, "trainium1") == {}
 
 
-def test_what_was_written_checks_and_what_was_changed_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_what_was_written_checks_and_what_was_changed_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tiny = small("add", "bf16", "add.py:add", rows=(1, 256), columns=(512, 2048))
     monkeypatch.setattr(study, "sweeps", lambda ops=(), chips=(): [tiny])
     flags = ["kernel", "tables", "--kernels", str(KERNELS), "--out", str(tmp_path)]
@@ -98,8 +102,11 @@ def test_what_was_written_checks_and_what_was_changed_does_not(tmp_path: Path, m
 
 
 def test_bad_names_and_folders_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for flags, words in ((["--op", "matmull"], "did you mean 'matmul'"), (["--chip", "trainium9"], "trainium1, trainium2, trainium3"),
-                         (["--kernels", str(tmp_path / "none")], "no folder of kernels")):  # fmt: skip
+    for flags, words in (
+        (["--op", "matmull"], "did you mean 'matmul'"),
+        (["--chip", "trainium9"], "trainium1, trainium2, trainium3"),
+        (["--kernels", str(tmp_path / "none")], "no folder of kernels"),
+    ):
         assert cli.run(["kernel", "tables", "--out", str(tmp_path), *flags]) == 2
         assert words in capsys.readouterr().err
     with pytest.raises(UserError, match="no such kernel"):
@@ -107,7 +114,8 @@ def test_bad_names_and_folders_are_one_line(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_tables_that_ship_have_every_shape_once() -> None:
-    """Whole grids, or less what does not fit. That their times are today's is for `mowich kernel tables --check`, which CI runs."""
+    """Whole grids, or less what does not fit. That their times are today's is for `mowich kernel tables --check`, which
+    CI runs."""
     for sweep in study.sweeps():
         rows = [r for r in read(sweep.op) if r.dtype == sweep.dtype]
         for chip in sweep.chips:
@@ -120,15 +128,25 @@ def test_the_tables_that_ship_have_every_shape_once() -> None:
 
 
 ASIDE = [
-    ("trainium2", "bf16", (3, 4096, 1024, 1024), 0.01), ("trainium2", "fp8", (24, 3072, 1024, 1024), 0.08), ("trainium3", "fp8", (16, 4096, 512, 1024), 0.05),
-    ("trainium3", "mxfp8", (12, 3072, 2048, 1024), 0.05), ("trainium1", "bf16", (2, 3072, 1024, 1024), 0.05),
-    ("trainium2", "fp8", (4, 2177, 2048, 2048), 0.08), ("trainium3", "mxfp8", (4, 2177, 2048, 2048), 0.08), ("trainium3", "bf16", (2, 1300, 2048, 2048), 0.08),
-    ("trainium2", "bf16", (24, 64, 1024, 2048), 0.15), ("trainium3", "mxfp8", (32, 200, 1024, 1024), 0.15)]  # fmt: skip
-"""(chip, dtype, (experts, rows, columns, contraction), how near): whole blocks and many experts at once, part of a block, few rows of many experts."""
+    ("trainium2", "bf16", (3, 4096, 1024, 1024), 0.01),
+    ("trainium2", "fp8", (24, 3072, 1024, 1024), 0.08),
+    ("trainium3", "fp8", (16, 4096, 512, 1024), 0.05),
+    ("trainium3", "mxfp8", (12, 3072, 2048, 1024), 0.05),
+    ("trainium1", "bf16", (2, 3072, 1024, 1024), 0.05),
+    ("trainium2", "fp8", (4, 2177, 2048, 2048), 0.08),
+    ("trainium3", "mxfp8", (4, 2177, 2048, 2048), 0.08),
+    ("trainium3", "bf16", (2, 1300, 2048, 2048), 0.08),
+    ("trainium2", "bf16", (24, 64, 1024, 2048), 0.15),
+    ("trainium3", "mxfp8", (32, 200, 1024, 1024), 0.15),
+]
+"""(chip, dtype, (experts, rows, columns, contraction), how near): whole blocks and many experts at once, part of a
+block, few rows of many experts."""
 
 
 @pytest.mark.parametrize(("chip", "dtype", "shape", "near"), ASIDE)
-def test_experts_and_rows_beyond_the_table_take_what_the_kernel_takes(chip: str, dtype: str, shape: tuple[int, ...], near: float) -> None:  # fmt: skip
+def test_experts_and_rows_beyond_the_table_take_what_the_kernel_takes(
+    chip: str, dtype: str, shape: tuple[int, ...], near: float
+) -> None:
     """Shapes that the table does not hold, timed now: beyond its rows, its experts, or both."""
     sweep = next(s for s in study.sweeps(["moe_gemm"]) if s.dtype == dtype)
     for row in Timer(KERNELS).rows(sweep, chip, shape):

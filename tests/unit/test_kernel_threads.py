@@ -1,4 +1,5 @@
-"""Launches from several threads at once: each run keeps its state to itself, so outputs and times are those of one launch after the other."""
+"""Launches from several threads at once: each run keeps its state to itself, so outputs and times are those of one
+launch after the other."""
 
 import itertools
 import sys
@@ -80,7 +81,8 @@ CASES: list[tuple[Any, tuple[int, int], dict[str, Any]]] = [
 
 
 def in_threads(work: Callable[[Any], list[str]], parts: Sequence[Any]) -> list[str]:
-    """What `work` says of each part, each in a thread of its own. A thread that hangs fails the test and does not hold it."""
+    """What `work` says of each part, each in a thread of its own. A thread that hangs fails the test and does not hold
+    it."""
     said: list[str] = []
     threads = [threading.Thread(target=lambda p=p: said.extend(work(p)), daemon=True) for p in parts]
     for t in threads:
@@ -143,7 +145,8 @@ def test_the_latency_of_the_last_kernel_is_that_of_the_thread():
 
 
 def test_a_thread_beside_a_launch_is_not_inside_its_kernel():
-    """What a kernel starts in a thread of its own is outside the run: its instructions are refused, not recorded on somebody's core."""
+    """What a kernel starts in a thread of its own is outside the run: its instructions are refused, not recorded on
+    somebody's core."""
     seen: list[str] = []
 
     def kernel(x: Any) -> Any:

@@ -1,8 +1,9 @@
 """The order of imports in src: what import-linter does not see, and circles between files.
 
-import-linter reads every `import` statement, those inside functions too, and holds the layers of `.importlinter` to them. It does not see a module that is
-imported by a name in a string (`importlib.import_module`), nor a circle of files inside one layer. Here every file is parsed, and both are found. Imports
-under `if TYPE_CHECKING` do not run: they may close a circle, but import-linter holds them to the layers like all others.
+import-linter reads every `import` statement, those inside functions too, and holds the layers of `.importlinter` to
+them. It does not see a module that is imported by a name in a string (`importlib.import_module`), nor a circle of files
+inside one layer. Here every file is parsed, and both are found. Imports under `if TYPE_CHECKING` do not run: they may
+close a circle, but import-linter holds them to the layers like all others.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ WITH_CIRCLES = ("mowich.neuroncore", "mowich.nki")
 """Packages whose files may still import one another in a circle. This list may only become shorter."""
 
 DYNAMIC = {"mowich.nki.install"}
-"""Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the layer rule for its names is tested below."""
+"""Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the
+layer rule for its names is tested below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ def is_loader(call: ast.Call) -> bool:
 
 
 def read(name: str, text: str, known: Iterable[str], *, is_package: bool = False) -> Iterator[Import]:
-    """Every import of a module of the package in a file: statements anywhere in it, and strings given to what imports by name. A target that is computed
-    has the name "?"."""
+    """Every import of a module of the package in a file: statements anywhere in it, and strings given to what imports
+    by name. A target that is computed has the name "?"."""
     known = set(known)
     tree = ast.parse(text)
     typing = {

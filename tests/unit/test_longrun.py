@@ -1,4 +1,5 @@
-"""Goodput as plans take it: the best way of surviving, the same as `mowich goodput`, with bounds, monotony and what large runs report."""
+"""Goodput as plans take it: the best way of surviving, the same as `mowich goodput`, with bounds, monotony and what
+large runs report."""
 
 from __future__ import annotations
 
@@ -56,12 +57,14 @@ def test_first_order_when_failures_are_rare() -> None:
     )
 
 
-# one choice ------------------------------------------------------------------------------------------------------------
+# one choice
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("system", "chips", "step_s"), JOBS)
 def test_plans_and_the_goodput_verb_say_the_same(system: str, chips: int, step_s: float) -> None:
-    """For the same system, chips and step, of every way and of the best: the formula of the verb's rows, on as many chips as are asked for."""
+    """For the same system, chips and step, of every way and of the best: the formula of the verb's rows, on as many
+    chips as are asked for."""
     kind = longrun.kind_of(FACTS, system)
     job = longrun.job_of(FACTS, system, chips=chips, step_s=step_s)
     by = {
@@ -104,15 +107,21 @@ def test_a_million_chips_have_an_answer(model: str) -> None:
     assert row.days.low < float(row.days) < row.days.high  # type: ignore[operator]
 
 
-# what must always hold -------------------------------------------------------------------------------------------------
+# what must always hold
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def rates_of(rng: random.Random) -> Rates:
     """Rates of a site up to ten times better or worse than the facts."""
     base = faults.read_rates(FACTS, rng.choice(("gpu", "tpu", "trainium")))
     by = [10.0 ** rng.uniform(-1, 1) for _ in range(5)]
-    return Rates(failures={k: v * by[0] for k, v in base.failures.items()}, silent=base.silent * by[1], slow=base.slow * by[2], repair_s=base.repair_s * by[3],
-                 replaced=min(1.0, base.replaced * by[4]))  # fmt: skip
+    return Rates(
+        failures={k: v * by[0] for k, v in base.failures.items()},
+        silent=base.silent * by[1],
+        slow=base.slow * by[2],
+        repair_s=base.repair_s * by[3],
+        replaced=min(1.0, base.replaced * by[4]),
+    )
 
 
 def test_more_chips_with_as_many_spares_never_raise_goodput() -> None:
@@ -122,8 +131,21 @@ def test_more_chips_with_as_many_spares_never_raise_goodput() -> None:
         few, many = sorted(round(10.0 ** rng.uniform(1.9, 6)) for _ in range(2))
         unit, spares = rng.choice((1, 4, 8, 16)), rng.uniform(1.001, 50.0)
 
-        def job(chips: int, unit: int = unit, spares: float = spares, few: int = few, step: float = 10.0 ** rng.uniform(-1, 2)) -> Job:  # fmt: skip
-            return Job(chips=chips, step_s=step, days=1.0, spare_share=(spares - 1) * unit / chips, unit_chips=unit, replica_chips=min(few, 1024))  # fmt: skip
+        def job(
+            chips: int,
+            unit: int = unit,
+            spares: float = spares,
+            few: int = few,
+            step: float = 10.0 ** rng.uniform(-1, 2),
+        ) -> Job:
+            return Job(
+                chips=chips,
+                step_s=step,
+                days=1.0,
+                spare_share=(spares - 1) * unit / chips,
+                unit_chips=unit,
+                replica_chips=min(few, 1024),
+            )
 
         assert faults.losses(job(many), rates, way).share <= faults.losses(job(few), rates, way).share + 1e-12
 
@@ -181,7 +203,9 @@ def test_the_interval_holds_the_value_and_follows_the_best_way_at_each_end() -> 
     # where elastic is slow, memory is taken: how slow no longer counts
     slow = {f"reliability.strategies.elastic.{f}": s for f, s in (("detect", 300.0), ("restart", 300.0))}
     found = survival(FACTS.with_values(slow), "h100", chips=16_384, step_s=exact(1.0, "s"))
-    slower = survival(FACTS.with_values({k: 10 * v for k, v in slow.items()}), "h100", chips=16_384, step_s=exact(1.0, "s"))  # fmt: skip
+    slower = survival(
+        FACTS.with_values({k: 10 * v for k, v in slow.items()}), "h100", chips=16_384, step_s=exact(1.0, "s")
+    )
     assert found == slower
     assert found.strategy == "memory"
 
@@ -215,7 +239,8 @@ def test_says_when_the_formula_is_not_valid() -> None:
     assert "too long to finish between failures" in (never.reason or "")
 
 
-# asked for, shown, explained --------------------------------------------------------------------------------------------
+# asked for, shown, explained
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def asked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -224,7 +249,21 @@ def asked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
     return code, said.out, said.err
 
 
-JOB = ("llama-3.1-8b", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "4M", "--on", "trn3,h100", "--chips", "256", "-q")  # fmt: skip
+JOB = (
+    "llama-3.1-8b",
+    "--train",
+    "--tokens",
+    "1T",
+    "--seq",
+    "4096",
+    "--batch",
+    "4M",
+    "--on",
+    "trn3,h100",
+    "--chips",
+    "256",
+    "-q",
+)
 
 
 def test_a_way_can_be_asked_for_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +311,9 @@ def test_the_job_of_a_plan_is_that_of_the_verbs_defaults() -> None:
 
     parameters = inspect.signature(mowich.goodput).parameters
     assert parameters["spare_share"].default == Goodput(on="trn3").spares == longrun.SPARE_SHARE
-    assert study(FACTS, "h100:4096", days=1, step_s=5.0, samples=10).job == longrun.job_of(FACTS, "h100", chips=4096, step_s=5.0)  # fmt: skip
+    assert study(FACTS, "h100:4096", days=1, step_s=5.0, samples=10).job == longrun.job_of(
+        FACTS, "h100", chips=4096, step_s=5.0
+    )
 
 
 def test_a_word_is_no_number_and_a_number_no_word() -> None:
@@ -287,11 +328,18 @@ def test_a_word_is_no_number_and_a_number_no_word() -> None:
 def test_terms_give_the_number_by_hand(name: str, chips: int) -> None:
     notes = Notes()
     found = survival(FACTS.with_values({CHOSEN: name}), "trn3-gen2", chips=chips, step_s=exact(1.0, "s"), notes=notes)
-    t = {k: {**{n: x for n, x in v.inputs.items() if not isinstance(x, str)}, "": v.value} for k, v in notes.terms.items()}  # fmt: skip
+    t = {
+        k: {**{n: x for n, x in v.inputs.items() if not isinstance(x, str)}, "": v.value}
+        for k, v in notes.terms.items()
+    }
     u = t["useful"]
-    assert u[""] == pytest.approx(u["tau"] / (u["mtbf"] * math.exp(u["recovery"] / u["mtbf"]) * math.expm1((u["tau"] + u["stall"]) / u["mtbf"])))  # fmt: skip
+    assert u[""] == pytest.approx(
+        u["tau"] / (u["mtbf"] * math.exp(u["recovery"] / u["mtbf"]) * math.expm1((u["tau"] + u["stall"]) / u["mtbf"]))
+    )
     s, w, g = t["silent"], t["slow"], t["goodput"]
-    assert s[""] == pytest.approx(s["check"] / s["period"] - math.expm1(-s["rate"] * s["chips"] * (s["period"] / 2 + s["tau"])))  # fmt: skip
+    assert s[""] == pytest.approx(
+        s["check"] / s["period"] - math.expm1(-s["rate"] * s["chips"] * (s["period"] / 2 + s["tau"]))
+    )
     assert w[""] == pytest.approx(-math.expm1(-w["rate"] * w["chips"] * w["found"]) * (1 - w["speed"]))
     m = t["missing"]
     if found.strategy == "elastic":

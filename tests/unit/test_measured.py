@@ -19,7 +19,8 @@ FACTS = load()
 
 
 def made(name: str, peak: float, hbm: float) -> dict[str, np.ndarray]:
-    """A table of kernels that reach 80% of the bandwidth and 60% of the peak, decode attention 70%, prefill attention 50%."""
+    """A table of kernels that reach 80% of the bandwidth and 60% of the peak, decode attention 70%, prefill attention
+    50%."""
     if name == "gemm_perf":
         m, n, k = (
             x.ravel() for x in np.meshgrid([1, 8, 32, 2048, 4096, 8192], [4096, 8192, 512], [4096, 8192], indexing="ij")
@@ -27,8 +28,16 @@ def made(name: str, peak: float, hbm: float) -> dict[str, np.ndarray]:
         seconds = np.maximum(n * k * 2.0 / (0.8 * hbm), 2.0 * m * n * k / (0.6 * peak))
         return {"m": m, "n": n, "k": k, "gemm_dtype": np.array(["bfloat16"] * len(m)), "latency": seconds * 1e3}
     b = np.array([32, 64, 128, 256, 512, 1024.0])
-    base = {"batch_size": b, "num_heads": b * 0 + 32, "num_key_value_heads": b * 0 + 8, "head_dim": b * 0 + 128, "step": b * 0,
-            "attn_dtype": np.array(["bfloat16"] * 6), "kv_cache_dtype": np.array(["bfloat16"] * 6), "isl": b * 0 + 8192}  # fmt: skip
+    base = {
+        "batch_size": b,
+        "num_heads": b * 0 + 32,
+        "num_key_value_heads": b * 0 + 8,
+        "head_dim": b * 0 + 128,
+        "step": b * 0,
+        "attn_dtype": np.array(["bfloat16"] * 6),
+        "kv_cache_dtype": np.array(["bfloat16"] * 6),
+        "isl": b * 0 + 8192,
+    }
     if name == "generation_attention_perf":
         return {**base, "latency": 4.0 * b * 8192 * 8 * 128 / (0.7 * hbm) * 1e3}
     return {**base, "latency": 2.0 * b * 8192.0**2 * 32 * 128 / (0.5 * peak) * 1e3}
@@ -50,10 +59,15 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_kernels_timed_above_the_published_rates_give_no_share_above_one(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_kernels_timed_above_the_published_rates_give_no_share_above_one(
+    tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A table of a burst clock, or of data that never left a cache."""
     system = resolve(FACTS, "h200:1")
-    faster = lambda folder, name, framework: (made(name, 3 * system.peak_flops["bf16"], 3 * system.hbm_Bps), f"{framework} 1.0, {name}")  # noqa: E731  # fmt: skip
+
+    def faster(folder: Path, name: str, framework: str) -> tuple[dict[str, np.ndarray], str]:
+        return made(name, 3 * system.peak_flops["bf16"], 3 * system.hbm_Bps), f"{framework} 1.0, {name}"
+
     monkeypatch.setattr(measured, "table", faster)
     for r in measured.reached(system, "vllm"):
         assert (r.value, r.high) == (1.0, 1.0)
@@ -61,7 +75,8 @@ def test_kernels_timed_above_the_published_rates_give_no_share_above_one(tables:
 
 @pytest.mark.parametrize("name", ["h100", "h200", "b200", "gb200", "l40s"])
 def test_measured_tables_give_no_share_above_the_published_rates(name: str) -> None:
-    """The tables of the package itself, where it is installed: single kernels pass the published rates, no constant does."""
+    """The tables of the package itself, where it is installed: single kernels pass the published rates, no constant
+    does."""
     pytest.importorskip("aiconfigurator_core")
     pytest.importorskip("pyarrow")
     found = measured.reached(resolve(FACTS, f"{name}:1"), "vllm")

@@ -27,8 +27,17 @@ def gpt(hidden: int, layers: int, heads: int) -> Model:
     layer = Layer(
         count=layers, mixer=attention, ffn=Mlp(ffn=4 * hidden, gated=False), norm_params=4 * hidden, hidden=hidden
     )
-    return Model(name="gpt", architecture="gpt2", hidden=hidden, vocab=51200, layers=(layer,), tied_embeddings=False,
-                 embedding_params=51200 * hidden, head_params=0, final_norm_params=2 * hidden)  # fmt: skip
+    return Model(
+        name="gpt",
+        architecture="gpt2",
+        hidden=hidden,
+        vocab=51200,
+        layers=(layer,),
+        tied_embeddings=False,
+        embedding_params=51200 * hidden,
+        head_params=0,
+        final_norm_params=2 * hidden,
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +52,8 @@ def gpt(hidden: int, layers: int, heads: int) -> Model:
 def test_activations_of_the_sequence_parallel_runs(
     facts: Facts, hidden: int, layers: int, heads: int, pp: int, vpp: int, mb: int, batch: int, measured_gib: float
 ) -> None:
-    """Korthikanti et al. 2022, figure 1: GiB of activations with sequence parallelism and selective recompute, 22B to 1T."""
+    """Korthikanti et al. 2022, figure 1: GiB of activations with sequence parallelism and selective recompute, 22B to
+    1T."""
     system = resolve(facts, "a100", chips=8 * pp, stack="megatron-2021")
     job = TrainJob(tokens=1e9, seq=2048, batch_seqs=batch)
     plan = Plan(

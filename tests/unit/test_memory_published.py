@@ -31,8 +31,8 @@ NOT_MET = {
 
 
 def tightest(case: Case, recompute_words: str) -> Plan:
-    """The plan, with what the row leaves open at its most frugal: recompute that is not stated, or whose policy is only named; activations in
-    host memory where the words say so or say nothing."""
+    """The plan, with what the row leaves open at its most frugal: recompute that is not stated, or whose policy is only
+    named; activations in host memory where the words say so or say nothing."""
     filled = {item.split("=")[0] for item in case.inferred}
     jax = case.system.stack.name.startswith("jax")
     named = jax or (case.system.stack.name == "pytorch-fsdp" and case.plan.recompute == "selective")
@@ -59,14 +59,22 @@ def test_every_published_plan_fits(facts: Facts) -> None:
     assert set(over) <= set(NOT_MET), sorted(set(over) - set(NOT_MET))
 
 
-@pytest.mark.parametrize(("model", "system", "chips", "plan"), [
-    ("llama3-70b", "h100", 8, Plan(dp=8, zero=3, recompute="full")),  # 16 B x 70 B parameters are more than 8 x 80 GB
-    ("llama-3.1-405b", "h100", 64, Plan(tp=8, pp=8, recompute="full")),
-    ("gpt3-175b", "a100", 8, Plan(tp=8, recompute="full")),
-    ("deepseek-v3", "h100", 64, Plan(dp=64, ep=64, recompute="full")),
-    ("llama3-8b", "h100", 1, Plan(recompute="full")),
-    ("llama3-8b", "h100", 8, Plan(dp=8, zero=3, micro_batch=32)),  # activations of 256k tokens, none recomputed
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "system", "chips", "plan"),
+    [
+        (
+            "llama3-70b",
+            "h100",
+            8,
+            Plan(dp=8, zero=3, recompute="full"),
+        ),  # 16 B x 70 B parameters are more than 8 x 80 GB
+        ("llama-3.1-405b", "h100", 64, Plan(tp=8, pp=8, recompute="full")),
+        ("gpt3-175b", "a100", 8, Plan(tp=8, recompute="full")),
+        ("deepseek-v3", "h100", 64, Plan(dp=64, ep=64, recompute="full")),
+        ("llama3-8b", "h100", 1, Plan(recompute="full")),
+        ("llama3-8b", "h100", 8, Plan(dp=8, zero=3, micro_batch=32)),  # activations of 256k tokens, none recomputed
+    ],
+)
 def test_what_cannot_fit_does_not(facts: Facts, model: str, system: str, chips: int, plan: Plan) -> None:
     on = resolve(facts, system, chips=chips)
     job = TrainJob(

@@ -14,9 +14,20 @@ def gqa(**kwargs: object) -> Attention:
 
 def model(attention: Attention, ffn: Mlp | Moe, **kwargs: object) -> Model:
     layer = Layer(count=3, mixer=attention, ffn=ffn, norm_params=256, hidden=128)
-    return Model(**{"name": "t", "architecture": "decoder", "hidden": 128, "vocab": 1000, "layers": (layer,),
-                    "tied_embeddings": False, "embedding_params": 128000, "head_params": 128000,
-                    "final_norm_params": 128, **kwargs})  # fmt: skip
+    return Model(
+        **{
+            "name": "t",
+            "architecture": "decoder",
+            "hidden": 128,
+            "vocab": 1000,
+            "layers": (layer,),
+            "tied_embeddings": False,
+            "embedding_params": 128000,
+            "head_params": 128000,
+            "final_norm_params": 128,
+            **kwargs,
+        }
+    )
 
 
 def test_params_by_hand() -> None:
@@ -45,9 +56,15 @@ def test_mla_projections() -> None:
 
 @pytest.mark.parametrize(
     ("kwargs", "seq", "expected"),
-    [({}, 1000, 500.0), ({"causal": False}, 1000, 1000.0), ({"window": 100}, 1000, 95.0), ({"window": 2000}, 1000, 500.0),
-     ({"window": 100, "chunked": True}, 1000, 50.0), ({"window": 400, "chunked": True}, 1000, 180.0)],
-)  # fmt: skip
+    [
+        ({}, 1000, 500.0),
+        ({"causal": False}, 1000, 1000.0),
+        ({"window": 100}, 1000, 95.0),
+        ({"window": 2000}, 1000, 500.0),
+        ({"window": 100, "chunked": True}, 1000, 50.0),
+        ({"window": 400, "chunked": True}, 1000, 180.0),
+    ],
+)
 def test_context(kwargs: dict[str, object], seq: int, expected: float) -> None:
     assert gqa(**kwargs).context(seq) == pytest.approx(expected)
 
@@ -59,10 +76,16 @@ def test_window_joins_full_attention_smoothly() -> None:
 
 @pytest.mark.parametrize(
     ("name", "seq", "tflop"),
-    [("llama-3.1-405b", 8192, 2.524), ("llama-3.1-70b", 8192, 0.4492), ("llama-3.1-8b", 8192, 0.05147),
-     ("deepseek-v3", 4096, 0.25045), ("gemma4-26b", 4096, 0.0250386), ("gemma4-e2b", 8192, 0.0154274),
-     ("gemma4-e4b", 8192, 0.0296991)],
-)  # fmt: skip
+    [
+        ("llama-3.1-405b", 8192, 2.524),
+        ("llama-3.1-70b", 8192, 0.4492),
+        ("llama-3.1-8b", 8192, 0.05147),
+        ("deepseek-v3", 4096, 0.25045),
+        ("gemma4-26b", 4096, 0.0250386),
+        ("gemma4-e2b", 8192, 0.0154274),
+        ("gemma4-e4b", 8192, 0.0296991),
+    ],
+)
 def test_training_flop_per_token_as_published(name: str, seq: int, tflop: float) -> None:
     """Model TFLOP per trained token as printed by the frameworks (Megatron-Bridge, MaxText; causal half)."""
     assert 3 * load(name).flop_per_token(seq) / 1e12 == pytest.approx(tflop, rel=2e-4)

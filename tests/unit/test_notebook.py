@@ -1,5 +1,6 @@
 # ruff: noqa: C408 - the first session is tested as it is written
-"""Results in a notebook: tables, plain rows, pictures without the network, and the example of a first session as it is written."""
+"""Results in a notebook: tables, plain rows, pictures without the network, and the example of a first session as it is
+written."""
 
 from __future__ import annotations
 
@@ -154,11 +155,10 @@ def test_the_example_of_a_first_session_runs_as_written() -> None:
 
 def test_naming_what_draws_results_loads_no_report() -> None:
     code = (
-        "import sys, mowich; before = {m for m in sys.modules if m.startswith('mowich')};"
-        "from mowich.shown import Shown;"
-        "print(sorted(before), 'mowich.show.notebook' in sys.modules);"
-        "found = type('Found', (Shown,), {'to_dict': lambda self: {'schema': 'none', 'x': 2.0}, 'rows': lambda self: [{'x': 2.0}]})();"
-        "print(found._repr_html_().count('<td>'), 'mowich.show.notebook' in sys.modules)"
+        "import sys, mowich; before = {m for m in sys.modules if m.startswith('mowich')};from mowich.shown import"
+        " Shown;print(sorted(before), 'mowich.show.notebook' in sys.modules);found = type('Found', (Shown,),"
+        " {'to_dict': lambda self: {'schema': 'none', 'x': 2.0}, 'rows': lambda self: [{'x':"
+        " 2.0}]})();print(found._repr_html_().count('<td>'), 'mowich.show.notebook' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
     assert found.splitlines() == ["['mowich', 'mowich.shown', 'mowich.version'] False", "1 True"]

@@ -1,4 +1,5 @@
-"""The notebooks of the documentation: every code cell runs, in order, in one namespace, as a reader's kernel would run them."""
+"""The notebooks of the documentation: every code cell runs, in order, in one namespace, as a reader's kernel would run
+them."""
 
 from __future__ import annotations
 

@@ -125,7 +125,8 @@ def test_the_page_of_a_folder_of_scripts_names_each(folder: str) -> None:
 
 
 def test_timings_and_tools_are_apart() -> None:
-    """A file of benchmarks that imports a tool has something in it that is no timing, and `make bench` runs nothing of tools."""
+    """A file of benchmarks that imports a tool has something in it that is no timing, and `make bench` runs nothing of
+    tools."""
     tools = {p.stem for p in TOOLS.glob("*.py")}
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
         imported = re.findall(r"^(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)

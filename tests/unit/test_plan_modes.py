@@ -1,4 +1,5 @@
-"""What orders of ranks, offload, overlap and schedules do to memory and time, and that the search stays exact over them."""
+"""What orders of ranks, offload, overlap and schedules do to memory and time, and that the search stays exact over
+them."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_strides_are_those_of_the_layout(order: str) -> None:
-    """Number the devices as the words say, the first word fastest, and measure how far apart neighbours of each group lie."""
+    """Number the devices as the words say, the first word fastest, and measure how far apart neighbours of each group
+    lie."""
     sizes = {"tp": 4, "dp": 3, "pp": 2}
     words = order.split("-")
     table = {}
@@ -45,8 +47,15 @@ def needs(system: System, model: Model, plan: Plan) -> tuple[dict[str, float], f
     return held, float(host_memory_B(model, system, JOB, p, g)[0]), predict_step(model, system, JOB, plan).total_s
 
 
-@pytest.mark.parametrize(("what", "categories"), [("optimizer", {"optimizer"}), ("activations", {"activations"}), ("weights", {"weights", "gradients"}),
-                                                  ("optimizer+weights", {"optimizer", "weights", "gradients"})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "categories"),
+    [
+        ("optimizer", {"optimizer"}),
+        ("activations", {"activations"}),
+        ("weights", {"weights", "gradients"}),
+        ("optimizer+weights", {"optimizer", "weights", "gradients"}),
+    ],
+)
 def test_offload_frees_its_part_and_never_speeds_up(facts: Facts, what: str, categories: set[str]) -> None:
     model, system = load("llama-3.1-8b"), resolve(facts, "a100:16")
     base = Plan(tp=2, sp=True, pp=2, dp=4)
@@ -57,7 +66,9 @@ def test_offload_frees_its_part_and_never_speeds_up(facts: Facts, what: str, cat
     freed = sum(plain[k] - held[k] for k in categories)
     assert host >= freed > 0  # two layers' worth stays as a copy
     assert slow >= fast
-    assert predict_step(model, replace(system, host_Bps=1e30), JOB, replace(base, offload=what)).total_s == pytest.approx(fast, rel=1e-6)  # fmt: skip
+    assert predict_step(
+        model, replace(system, host_Bps=1e30), JOB, replace(base, offload=what)
+    ).total_s == pytest.approx(fast, rel=1e-6)
 
 
 def test_offload_needs_a_known_link(facts: Facts) -> None:
@@ -131,9 +142,18 @@ def test_the_search_is_exact_over_all_modes(facts: Facts, extra: dict[str, str])
 
 
 def test_every_legal_pipeline_can_be_played(facts: Facts) -> None:
-    plans = legal_plans(load("llama-3.1-8b"), resolve(facts, "h100:64"), TrainJob(tokens=1e12, seq=4096, batch_seqs=128), parse_fixed({"schedule": "all", "cp": "1"})).plans  # fmt: skip
+    plans = legal_plans(
+        load("llama-3.1-8b"),
+        resolve(facts, "h100:64"),
+        TrainJob(tokens=1e12, seq=4096, batch_seqs=128),
+        parse_fixed({"schedule": "all", "cp": "1"}),
+    ).plans
     g = micro_batches(TrainJob(tokens=1e12, seq=4096, batch_seqs=128), plans)
-    shapes = {(SCHEDULES[int(s)], int(pp), int(v), int(n)) for s, pp, v, n in zip(plans.schedule, plans.pp, plans.vpp, g, strict=True) if pp > 1}  # fmt: skip
+    shapes = {
+        (SCHEDULES[int(s)], int(pp), int(v), int(n))
+        for s, pp, v, n in zip(plans.schedule, plans.pp, plans.vpp, g, strict=True)
+        if pp > 1
+    }
     assert {name for name, *_ in shapes} == set(SCHEDULES)
     assert not [shape for shape in shapes if schedules.needs(*shape)]
     assert np.all(plans.pp[plans.schedule == schedules.DUALPIPE] % 2 == 0)

@@ -1,4 +1,5 @@
-"""No term of the planner runs above the published rates, with the constants as they are and with all of them at the high ends of their ranges."""
+"""No term of the planner runs above the published rates, with the constants as they are and with all of them at the
+high ends of their ranges."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def test_products_of_a_training_step(facts: Facts, ends: bool) -> None:
 
 @pytest.mark.parametrize("ends", [False, True])
 def test_head_and_attention_of_a_training_step(facts: Facts, ends: bool) -> None:
-    """Of llama3-8b, one rank: attention's forward is 4 x half the square, the backward twice as much work; the head is one product in 16 bit."""
+    """Of llama3-8b, one rank: attention's forward is 4 x half the square, the backward twice as much work; the head is
+    one product in 16 bit."""
     from mowich.plans.plan import Plan, Plans
     from mowich.training.step import layer_times
 
@@ -87,7 +89,8 @@ def test_head_and_attention_of_a_training_step(facts: Facts, ends: bool) -> None
 
 @pytest.mark.parametrize("name", ["trn1", "trn2", "trn3", "trn4"])
 def test_products_by_tables_or_by_formula_where_none_reaches(facts: Facts, name: str) -> None:
-    """A training step asks for the mean of three products; also at the low ends of the tables' intervals, and with columns of experts."""
+    """A training step asks for the mean of three products; also at the low ends of the tables' intervals, and with
+    columns of experts."""
     rng = np.random.default_rng(3)
     m, n, k = np.exp(rng.uniform(np.log(16), np.log(1e5), (3, CASES))).round()
     groups = rng.integers(1, 129, CASES).astype(float)
@@ -111,7 +114,8 @@ def test_a_share_above_the_published_rate_is_refused(facts: Facts) -> None:
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("name", ["llama3-8b", "deepseek-v3", "qwen3-30b-a3b"])
 def test_terms_of_a_serving_step(facts: Facts, name: str, ends: bool) -> None:
-    """Weights read once at HBM's rate, products at the peak of the format that multiplies, attention at the 16-bit peak or its cache's way."""
+    """Weights read once at HBM's rate, products at the peak of the format that multiplies, attention at the 16-bit peak
+    or its cache's way."""
     rng = np.random.default_rng(2)
     model = builtin(name)
     known = at_high_ends(facts, "serving") if ends else facts
@@ -120,7 +124,15 @@ def test_terms_of_a_serving_step(facts: Facts, name: str, ends: bool) -> None:
         for weights in ("bf16", "fp8", "nvfp4", "mxfp8", "int4"):
             plan = ServePlan(tp=int(2 ** rng.integers(0, 4)), weights=weights)
             plans.append(plan)
-            cases.append(engines.Served(model=model, arch=engines.architecture(model), system=system, engine=engines.engine_for(system, None), plan=plan))  # fmt: skip
+            cases.append(
+                engines.Served(
+                    model=model,
+                    arch=engines.architecture(model),
+                    system=system,
+                    engine=engines.engine_for(system, None),
+                    plan=plan,
+                )
+            )
     s = serving_step.shapes(model, ServePlans.of(plans))
     c, *_ = engines.columns(cases).constants(known.number)
     ranges = ((1, 4096), (16, 1e5), (1, 32768), (16, 1e5))

@@ -1,4 +1,5 @@
-"""Collectives between 2, 16 and 64 simulated ranks, in every format that they carry, bit for bit what NumPy gives in rank order."""
+"""Collectives between 2, 16 and 64 simulated ranks, in every format that they carry, bit for bit what NumPy gives in
+rank order."""
 
 import ml_dtypes
 import numpy as np

@@ -46,20 +46,48 @@ def ranged(value: float, unit: str, by: float = 1.2, grade: str = "C", **more: A
 def row(name: str, *, step: float = 4.0, cost: float | None = 0.3, by: float = 1.05, **more: Any) -> Row:
     parts = {"gemm": 0.5 * step, "ep": 0.3 * step, "pp_bubble": 0.2 * step}
     given: dict[str, Any] = {
-        "system": name, "system_id": name, "display": f"The {name}", "chips_requested": 16384, "chips_used": 16272, "chips_idle": 112, "devices_per_chip": 4,
-        "global_batch_seqs": 16272, "feasible": True, "plan": WIDE, "step_s": ranged(step, "s", by, breakdown=parts, coverage={"analytic": 1.0}),
-        "tokens_per_s_per_chip": exact(1000, "1/s"), "mfu": ranged(0.38, "1"), "memory_B": {"weights": 50 * 2**30, "activations": 60.5 * 2**30},
-        "memory_capacity_B": 144 * 2**30, "usd_per_mtok": unknown("USD/Mtok", "no published price") if cost is None else ranged(cost, "USD/Mtok", by),
-        "J_per_token": ranged(0.51, "J/token"), "breakeven_usd_per_chip_h": ranged(1.95, "USD/chip/h"), "breakeven_W_per_chip": ranged(1100.0, "W"),
-        "goodput": ranged(0.93, "1", 1.02), "days": ranged(2 * step, "d", by), "binds": "expert all-to-all",
+        "system": name,
+        "system_id": name,
+        "display": f"The {name}",
+        "chips_requested": 16384,
+        "chips_used": 16272,
+        "chips_idle": 112,
+        "devices_per_chip": 4,
+        "global_batch_seqs": 16272,
+        "feasible": True,
+        "plan": WIDE,
+        "step_s": ranged(step, "s", by, breakdown=parts, coverage={"analytic": 1.0}),
+        "tokens_per_s_per_chip": exact(1000, "1/s"),
+        "mfu": ranged(0.38, "1"),
+        "memory_B": {"weights": 50 * 2**30, "activations": 60.5 * 2**30},
+        "memory_capacity_B": 144 * 2**30,
+        "usd_per_mtok": unknown("USD/Mtok", "no published price") if cost is None else ranged(cost, "USD/Mtok", by),
+        "J_per_token": ranged(0.51, "J/token"),
+        "breakeven_usd_per_chip_h": ranged(1.95, "USD/chip/h"),
+        "breakeven_W_per_chip": ranged(1100.0, "W"),
+        "goodput": ranged(0.93, "1", 1.02),
+        "days": ranged(2 * step, "d", by),
+        "binds": "expert all-to-all",
         "price_label": "no published price" if cost is None else "$2.24/chip/h, capacity-block, 2026-05-21, us-east-2",
-    }  # fmt: skip
+    }
     return Row(**{**given, **more})
 
 
 def infeasible(name: str) -> Row:
-    nothing = {k: unknown(u, "no plan fits") for k, u in (("step_s", "s"), ("tokens_per_s_per_chip", "1/s"), ("mfu", "1"), ("usd_per_mtok", "USD/Mtok"),
-               ("J_per_token", "J/token"), ("breakeven_usd_per_chip_h", "USD/chip/h"), ("breakeven_W_per_chip", "W"), ("goodput", "1"), ("days", "d"))}  # fmt: skip
+    nothing = {
+        k: unknown(u, "no plan fits")
+        for k, u in (
+            ("step_s", "s"),
+            ("tokens_per_s_per_chip", "1/s"),
+            ("mfu", "1"),
+            ("usd_per_mtok", "USD/Mtok"),
+            ("J_per_token", "J/token"),
+            ("breakeven_usd_per_chip_h", "USD/chip/h"),
+            ("breakeven_W_per_chip", "W"),
+            ("goodput", "1"),
+            ("days", "d"),
+        )
+    }
     return row(
         name,
         feasible=False,
@@ -87,8 +115,14 @@ def comparison(*rows: Row) -> Comparison:
     )
 
 
-ROWS = (row("trn2", cost=0.24), row("trn3-gen2", cost=None, step=3.0), row("ironwood", cost=0.25), row("gb300", cost=0.6, step=2.0),
-        row("trn4", cost=None, feasible=None, estimated=True, by=3.0, reason="fits only if a chip has at least 230 GiB"), infeasible("trn2-server"))  # fmt: skip
+ROWS = (
+    row("trn2", cost=0.24),
+    row("trn3-gen2", cost=None, step=3.0),
+    row("ironwood", cost=0.25),
+    row("gb300", cost=0.6, step=2.0),
+    row("trn4", cost=None, feasible=None, estimated=True, by=3.0, reason="fits only if a chip has at least 230 GiB"),
+    infeasible("trn2-server"),
+)
 
 
 def head(*rows: Row) -> Headline:
@@ -194,8 +228,19 @@ def test_csv_has_a_line_per_row_and_question_marks() -> None:
 
 
 def test_tree_draws_each_term_once_below_what_reads_it() -> None:
-    terms = [Term(name="a", value=2.0, unit="s"), Term(name="b", value=3.0, unit="s", formula="a + 1", inputs={"a": 2.0}),
-             Term(name="total", value=5.0, unit="s", formula="a + b", inputs={"a": 2.0, "b": 3.0}, facts=("chips.x.y",), note="why")]  # fmt: skip
+    terms = [
+        Term(name="a", value=2.0, unit="s"),
+        Term(name="b", value=3.0, unit="s", formula="a + 1", inputs={"a": 2.0}),
+        Term(
+            name="total",
+            value=5.0,
+            unit="s",
+            formula="a + b",
+            inputs={"a": 2.0, "b": 3.0},
+            facts=("chips.x.y",),
+            note="why",
+        ),
+    ]
     lines = tree_lines(terms, t.Style())
     assert lines[0].strip().startswith("total  5.00 s")
     assert sum(line.strip().startswith("a  2.00") for line in lines) == 1

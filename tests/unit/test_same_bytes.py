@@ -1,4 +1,5 @@
-"""The same question gives the same bytes: no clock, no hash seed, no locale, no time zone, no folder and no width is in an answer.
+"""The same question gives the same bytes: no clock, no hash seed, no locale, no time zone, no folder and no width is in
+an answer.
 
 Every verb runs once in each of three processes that differ in all of these, and in the order of the questions.
 """
@@ -22,9 +23,23 @@ MORE: dict[str, tuple[str, ...]] = {
     "facts": ("facts", "list"),
     "facts-show": ("facts", "show", "trn3"),
     "facts-diff": ("facts", "diff", "trn3", "gb300"),
-    "plan-timeline": ("plan", "llama-3.2-1b", "--train", "--seq", "4096", "--batch", "256seqs", "--tokens", "1T", "--on", "trn3:64", "--top", "2"),
+    "plan-timeline": (
+        "plan",
+        "llama-3.2-1b",
+        "--train",
+        "--seq",
+        "4096",
+        "--batch",
+        "256seqs",
+        "--tokens",
+        "1T",
+        "--on",
+        "trn3:64",
+        "--top",
+        "2",
+    ),
     "traffic-apart": ("traffic", "{tmp}/apart.yaml"),
-}  # fmt: skip
+}
 """Questions beside those whose every number is explained."""
 
 SAVED = ("compare", "compare-serve", "plan-serve", "traffic", "fleet")
@@ -69,9 +84,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
         "mowich: 1\nmodels: llama-3.1-8b\non: [h100]\nchips: [64]\nseq: 4096\nbatch: 256seqs\ntokens: 1T\n"
     )
     (tmp / "apart.yaml").write_text(
-        "mowich: 1\nmodel: llama-3.1-8b\non: h200:8\nplan: {tp: 2}\ndisaggregated: {prefill: 1, decode: 2}\nroute: least-loaded\n"
-        "scheduler: {prefix_cache: true}\nfailures: {one: {at: 3 s, replica: 1, down: 2 s}}\n"
-        'traffic: {rate: 20, requests: 100, prompt: "lognormal(1k, p95 4k)", output: 100, shared_prefix: 512}\n'
+        "mowich: 1\nmodel: llama-3.1-8b\non: h200:8\nplan: {tp: 2}\ndisaggregated: {prefill: 1, decode: 2}\nroute:"
+        " least-loaded\nscheduler: {prefix_cache: true}\nfailures: {one: {at: 3 s, replica: 1, down: 2 s}}\ntraffic:"
+        ' {rate: 20, requests: 100, prompt: "lognormal(1k, p95 4k)", output: 100, shared_prefix: 512}\n'
     )
     with validate.published().open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
@@ -85,9 +100,16 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     for i, environment in enumerate(ENVIRONMENTS):
         folder = tmp / f"from {i}"
         folder.mkdir()
-        done = subprocess.run([sys.executable, "-c", DRIVER], input=json.dumps([verbs, SAVED, str(tmp), i % 2]), cwd=folder,
-                              env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-                              capture_output=True, text=True, encoding="utf-8", check=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", DRIVER],
+            input=json.dumps([verbs, SAVED, str(tmp), i % 2]),
+            cwd=folder,
+            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+        )
         out.append(json.loads(done.stdout))
     return out
 
@@ -99,7 +121,11 @@ def test_every_verb_is_asked() -> None:
 
 def test_every_question_has_the_same_bytes_everywhere(answers: list[dict[str, str]]) -> None:
     first, *others = answers
-    assert {name: text.partition("\n")[0] for name, text in first.items() if text.startswith("exit") and text.partition("\n")[0] != "exit 0"} == {}  # fmt: skip
+    assert {
+        name: text.partition("\n")[0]
+        for name, text in first.items()
+        if text.startswith("exit") and text.partition("\n")[0] != "exit 0"
+    } == {}
     for other in others:
         assert other.keys() == first.keys()
         assert [name for name in first if other[name] != first[name]] == []

@@ -27,7 +27,8 @@ CASES = [
 
 
 def brute_force(model: Model, system: System, job: TrainJob, fixed: dict[str, str]) -> list[tuple[float, float, str]]:
-    """(seconds per token, bytes, plan) of every legal plan that fits, each evaluated alone, fastest first; of those that differ in dp alone the fastest."""
+    """(seconds per token, bytes, plan) of every legal plan that fits, each evaluated alone, fastest first; of those
+    that differ in dp alone the fastest."""
     found: dict[Plan, tuple[float, float, str]] = {}
     largest = legal_plans(model, system, job, parse_fixed(fixed)).plans
     dp, of = every_dp(job, largest, np.ones(len(largest)))
@@ -56,7 +57,8 @@ def test_search_equals_brute_force(facts: Facts, name: str, spec: str, batch: in
 
 
 def test_few_sequences_for_many_chips_are_searched_as_one_by_one(facts: Facts) -> None:
-    """Where the best dp is far below the largest: the bounds must not leave it out. On a torus smaller degrees run on smaller slices."""
+    """Where the best dp is far below the largest: the bounds must not leave it out. On a torus smaller degrees run on
+    smaller slices."""
     for name, spec in (("llama-3.1-8b", "h100:256"), ("llama-3.1-8b", "tpu-v5p:200")):
         model, system = as_trained(load(name)), resolve(facts, spec)
         job = TrainJob(tokens=1e12, seq=2048, batch_seqs=30)
@@ -77,14 +79,20 @@ def test_few_sequences_for_many_chips_are_searched_as_one_by_one(facts: Facts) -
         assert search(model, system, job, fixed=parse_fixed(fixed)).best[0].plan == found.best[0].plan
 
 
-@pytest.mark.parametrize(("name", "spec", "batch", "fixed"), [
-    ("llama-3.1-8b", "h100:512", 300, {"schedule": "all", "order": "all"}),
-    ("llama-3.1-8b", "tpu-v5p:300", 300, {"zero": "0,1,2,3"}),
-    ("qwen3-30b-a3b", "trn2:128", 256, {"zero": "1,3"}),
-    ("deepseek-v3", "ironwood:12000", 2048, {"micro_batch": "1,2"}),
-])  # fmt: skip
-def test_no_dp_takes_less_than_the_bounds_say(facts: Facts, name: str, spec: str, batch: int, fixed: dict[str, str]) -> None:  # fmt: skip
-    """Of plans drawn from all, with every dp: the bound of the plan, that of the dp, and both with the traffic between the ranks that are left."""
+@pytest.mark.parametrize(
+    ("name", "spec", "batch", "fixed"),
+    [
+        ("llama-3.1-8b", "h100:512", 300, {"schedule": "all", "order": "all"}),
+        ("llama-3.1-8b", "tpu-v5p:300", 300, {"zero": "0,1,2,3"}),
+        ("qwen3-30b-a3b", "trn2:128", 256, {"zero": "1,3"}),
+        ("deepseek-v3", "ironwood:12000", 2048, {"micro_batch": "1,2"}),
+    ],
+)
+def test_no_dp_takes_less_than_the_bounds_say(
+    facts: Facts, name: str, spec: str, batch: int, fixed: dict[str, str]
+) -> None:
+    """Of plans drawn from all, with every dp: the bound of the plan, that of the dp, and both with the traffic between
+    the ranks that are left."""
     model, system = as_trained(load(name)), resolve(facts, spec)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
     plans = legal_plans(model, system, job, parse_fixed({"precision": "bf16", **fixed})).plans

@@ -18,7 +18,8 @@ LLAMA = load_model("llama-3.1-70b")
 
 
 def test_bytes_by_hand() -> None:
-    """Llama 3.1 70B, 16 bit, 80 layers, 8 kv heads of 128: 2 x 2 x 80 x 8 x 128 B of cache a token, over the ranks of tp."""
+    """Llama 3.1 70B, 16 bit, 80 layers, 8 kv heads of 128: 2 x 2 x 80 x 8 x 128 B of cache a token, over the ranks of
+    tp."""
     found = fit_serving(LLAMA, "h100:8", tokens=32_000, facts=FACTS)
     assert found.fits
     assert found.held is not None
@@ -36,7 +37,11 @@ def test_smallest_holds_a_request_and_half_of_it_does_not() -> None:
     for weights, least in found.smallest.items():
         assert least is not None
         assert least.requests >= 1
-        half = fit_serving(LLAMA, f"trn3:{least.chips // 2}", tokens=100_000, facts=FACTS, fixed={"weights": (weights,)}) if least.chips > 1 else None  # fmt: skip
+        half = (
+            fit_serving(LLAMA, f"trn3:{least.chips // 2}", tokens=100_000, facts=FACTS, fixed={"weights": (weights,)})
+            if least.chips > 1
+            else None
+        )
         assert half is None or half.fits is not True
     chips = [least.chips for least in found.smallest.values() if least]
     assert chips == sorted(chips, reverse=True), "narrower weights never need more chips"
@@ -99,7 +104,8 @@ def test_python() -> None:
 
 
 def test_weights_are_served_in_the_format_of_the_checkpoint() -> None:
-    """Kimi K3 is published in MXFP4, which MI355X multiplies; it has no NVFP4. An FP8 checkpoint is MXFP8 on Trainium3."""
+    """Kimi K3 is published in MXFP4, which MI355X multiplies; it has no NVFP4. An FP8 checkpoint is MXFP8 on
+    Trainium3."""
     found = fit_serving(load_model("kimi-k3"), "mi355x:8", tokens=32_000, facts=FACTS)
     assert list(found.smallest) == ["mxfp4"]
     assert next(iter(fit_serving(load_model("deepseek-v3.2"), "trn3", tokens=32_000, facts=FACTS).smallest)) == "mxfp8"

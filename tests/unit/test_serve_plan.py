@@ -281,7 +281,8 @@ def test_gpt_oss_claim_needs_its_precondition() -> None:
 
 @pytest.mark.parametrize("output", [1, 2, 8])
 def test_short_answers_cannot_outrun_the_chip(output: int) -> None:
-    """Prompts of 2,000 tokens cost 2 x 8e9 FLOP a token: the FLOP of the answered requests stay under the peak, and users under Little's law."""
+    """Prompts of 2,000 tokens cost 2 x 8e9 FLOP a token: the FLOP of the answered requests stay under the peak, and
+    users under Little's law."""
     model = load_model("llama-3.1-8b")
     row = plan(
         model,

@@ -40,8 +40,16 @@ def case(model: str = "llama-3.1-70b", on: str = "h200:8", engine: str = "vllm",
 
 def load_of(users: float, prompt: float = 1024, output: float = 512) -> Load:
     ones = np.ones(1)
-    return Load(users=ones * users, prompt=ones * prompt, output=ones * output, cached=ones * 0, verify=ones, accepted=ones,
-                rounds=ones * 10, is_static=ones * 0)  # fmt: skip
+    return Load(
+        users=ones * users,
+        prompt=ones * prompt,
+        output=ones * output,
+        cached=ones * 0,
+        verify=ones,
+        accepted=ones,
+        rounds=ones * 10,
+        is_static=ones * 0,
+    )
 
 
 @settings(deadline=None)
@@ -105,8 +113,16 @@ def test_cache_limits_what_runs() -> None:
     assert got.ttft_parts["kv_wait"][0] > got.ttft_parts["prefill"][0]
 
 
-@pytest.mark.parametrize(("given_", "real"), [((16, 1, 4, 4), (4, 1, 4)), ((1, 64, 8, 8), (1, 8, 8)), ((4, 4, 16, 1), (1, 4, 4)),
-                                             ((8, 1, 8, 1), (8, 1, 8)), ((8, 1, 1, 8), (8, 1, 1))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given_", "real"),
+    [
+        ((16, 1, 4, 4), (4, 1, 4)),
+        ((1, 64, 8, 8), (1, 8, 8)),
+        ((4, 4, 16, 1), (1, 4, 4)),
+        ((8, 1, 8, 1), (8, 1, 8)),
+        ((8, 1, 1, 8), (8, 1, 1)),
+    ],
+)
 def test_folded_plans(given_: tuple[int, int, int, int], real: tuple[int, int, int]) -> None:
     tp, dp, ep, how = unfold(*given_)
     assert (tp, dp, ep) == real
@@ -141,11 +157,20 @@ def test_corrections_of_unknown_classes_are_zero_and_wider() -> None:
 
 
 ROWS = {
-    "id": ["a1", "a2", "a3"], "chip": ["h200", "h200", "h200"], "n_chips": ["8", "8", ""], "framework": ["vllm 0.18.0"] * 3,
-    "model": ["meta-llama/Llama-3.1-70B", "no-such-model", "meta-llama/Llama-3.1-70B"], "precision": ["fp8"] * 3,
-    "mode": ["online agg", "online agg", "online disagg"], "tp": ["8"] * 3, "isl": ["1024"] * 3, "osl": ["1024"] * 3,
-    "concurrency": ["16"] * 3, "ttft_ms": ["90", "90", "90"], "tpot_ms": ["9", "9", "9"],
-}  # fmt: skip
+    "id": ["a1", "a2", "a3"],
+    "chip": ["h200", "h200", "h200"],
+    "n_chips": ["8", "8", ""],
+    "framework": ["vllm 0.18.0"] * 3,
+    "model": ["meta-llama/Llama-3.1-70B", "no-such-model", "meta-llama/Llama-3.1-70B"],
+    "precision": ["fp8"] * 3,
+    "mode": ["online agg", "online agg", "online disagg"],
+    "tp": ["8"] * 3,
+    "isl": ["1024"] * 3,
+    "osl": ["1024"] * 3,
+    "concurrency": ["16"] * 3,
+    "ttft_ms": ["90", "90", "90"],
+    "tpot_ms": ["9", "9", "9"],
+}
 
 
 def table(tmp_path: Path, **changes: list[str]) -> Path:
@@ -161,8 +186,13 @@ def table(tmp_path: Path, **changes: list[str]) -> Path:
 def test_validate_gives_one_result_per_metric(tmp_path: Path) -> None:
     got = validate(table(tmp_path), FACTS)
     assert [(r.id, r.metric, r.status) for r in got.rows] == [
-        ("a1", "tpot_ms", "ok"), ("a1", "ttft_ms", "ok"), ("a2", "tpot_ms", "unsupported"), ("a2", "ttft_ms", "unsupported"),
-        ("a3", "tpot_ms", "unsupported"), ("a3", "ttft_ms", "unsupported")]  # fmt: skip
+        ("a1", "tpot_ms", "ok"),
+        ("a1", "ttft_ms", "ok"),
+        ("a2", "tpot_ms", "unsupported"),
+        ("a2", "ttft_ms", "unsupported"),
+        ("a3", "tpot_ms", "unsupported"),
+        ("a3", "ttft_ms", "unsupported"),
+    ]
     first = got.rows[0]
     assert first.low is not None
     assert first.low < first.predicted < first.high  # type: ignore[operator]

@@ -1,7 +1,8 @@
 """The first ten minutes of a new user, command by command, each within its time.
 
-Times are processor time of the command and its children, allowed `SLACK` times what is meant on an idle machine, so that a busy one does not fail them. Lines
-are compared with their numbers masked: which numbers they are is the business of other tests.
+Times are processor time of the command and its children, allowed `SLACK` times what is meant on an idle machine, so
+that a busy one does not fail them. Lines are compared with their numbers masked: which numbers they are is the business
+of other tests.
 """
 
 from __future__ import annotations
@@ -26,9 +27,16 @@ SLACK = 3.0
 JOB = ["--train", "--tokens", "1T", "--seq", "8192", "--batch", "512seqs"]
 ON = ["--on", "trn3,ironwood,gb300", "--chips", "4096"]
 CONFIG = {
-    "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
-    "vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": False,
-}  # fmt: skip
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "tie_word_embeddings": False,
+}
 
 
 @dataclass(frozen=True)
@@ -91,8 +99,8 @@ def needed(name: str, found: dict[str, importlib.metadata.Distribution]) -> dict
 
 
 def test_0_00_what_pip_fetches_is_small(tmp_path: Path) -> None:
-    """`pip install mowich`: under 40 MB. What others ship is deflated again at the fastest level, which is no smaller than the wheel that they ship; how long it takes is
-    the network's and nothing that a test without one can say."""
+    """`pip install mowich`: under 40 MB. What others ship is deflated again at the fastest level, which is no smaller
+    than the wheel that they ship; how long it takes is the network's and nothing that a test without one can say."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     made = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
@@ -108,10 +116,11 @@ def test_0_00_what_pip_fetches_is_small(tmp_path: Path) -> None:
 def test_0_10_nothing_is_used_that_pip_did_not_fetch(tmp_path: Path) -> None:
     """A comparison, its explanation and its report import only what the package says that it needs."""
     script = (
-        "import sys; before = set(sys.modules); from mowich import cli; "
-        f"assert cli.run(['compare', 'llama-3.1-8b', *{JOB!r}, '--on', 'trn3,h100', '--chips', '512', '--out', 'r.json', '--quiet']) == 0; "
-        "assert cli.run(['explain', 'r.json', 'trn3.step_s']) == 0; assert cli.run(['report', 'r.json', '--html', 'r.html', '--quiet']) == 0; "
-        "print('\\n' + ' '.join(sorted({m.partition('.')[0] for m in set(sys.modules) - before})))"
+        "import sys; before = set(sys.modules); from mowich import cli; assert cli.run(['compare', 'llama-3.1-8b',"
+        f" *{JOB!r}, '--on', 'trn3,h100', '--chips', '512', '--out', 'r.json', '--quiet']) == 0; assert"
+        " cli.run(['explain', 'r.json', 'trn3.step_s']) == 0; assert cli.run(['report', 'r.json', '--html', 'r.html',"
+        " '--quiet']) == 0; print('\\n' + ' '.join(sorted({m.partition('.')[0] for m in set(sys.modules) -"
+        " before})))"
     )
     said = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
@@ -267,7 +276,8 @@ def test_9_00_predicted_beside_published(desk: Path) -> None:
 
 def test_10_00_a_scenario_to_edit(desk: Path) -> None:
     (desk / "scenario.yaml").write_text(
-        "mowich: 1\nmodels: llama-3.1-8b\non: [trn3, h100]\nchips: [64]\nseq: 4096\nbatch: 256seqs\ntokens: 1T\nplan: {precision: bf16}\n"
+        "mowich: 1\nmodels: llama-3.1-8b\non: [trn3, h100]\nchips: [64]\nseq: 4096\nbatch: 256seqs\ntokens: 1T\nplan:"
+        " {precision: bf16}\n"
     )
     said = mowich("sweep", "scenario.yaml", "--jobs", "1", at=desk, within=2.0)
     assert said.code == 0

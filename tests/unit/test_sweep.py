@@ -99,14 +99,23 @@ def test_a_point_that_cannot_be_is_a_row_with_a_reason(tmp_path: Path, facts: Fa
     assert "out of range" in (rows[2][1].reason or "")
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ("gpt2", "gpt22", ["s.yaml:2", "unknown model 'gpt22'", "gpt2"]), ("chips: [8]", "chips: [8, 0]", ["s.yaml:4", "at least 1"]),
-    ("trn3", "trn33", ["s.yaml:3", "unknown system"]), ("chips:", "chipz:", ["s.yaml:4", "unknown key", "did you mean 'chips'"]),
-    ("64seqs", "64", ["s.yaml:6", "less than one sequence", "64seqs"]), ("tokens: 1T", "tokens: 5", ["less than one step"]),
-    ("cp: 1", "cpp: 1", ["s.yaml:8", "unknown plan field"]), ("seq: [1024, 2048]\n", "", ["seq is missing"]), ("mowich: 1\n", "", ["mowich: 1"]),
-    ("64seqs", "[[1, 2]]", ["s.yaml:6", "not a value"]), ("seq: [1024, 2048]", "seq: 1..1e999:x2", ["s.yaml:5", "too large"]),
-    ("tokens: 1T", "tokens: [1T, 1k]", ["s.yaml:7", "1000 are less than one step"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("gpt2", "gpt22", ["s.yaml:2", "unknown model 'gpt22'", "gpt2"]),
+        ("chips: [8]", "chips: [8, 0]", ["s.yaml:4", "at least 1"]),
+        ("trn3", "trn33", ["s.yaml:3", "unknown system"]),
+        ("chips:", "chipz:", ["s.yaml:4", "unknown key", "did you mean 'chips'"]),
+        ("64seqs", "64", ["s.yaml:6", "less than one sequence", "64seqs"]),
+        ("tokens: 1T", "tokens: 5", ["less than one step"]),
+        ("cp: 1", "cpp: 1", ["s.yaml:8", "unknown plan field"]),
+        ("seq: [1024, 2048]\n", "", ["seq is missing"]),
+        ("mowich: 1\n", "", ["mowich: 1"]),
+        ("64seqs", "[[1, 2]]", ["s.yaml:6", "not a value"]),
+        ("seq: [1024, 2048]", "seq: 1..1e999:x2", ["s.yaml:5", "too large"]),
+        ("tokens: 1T", "tokens: [1T, 1k]", ["s.yaml:7", "1000 are less than one step"]),
+    ],
+)
 def test_mistakes_are_said_with_their_line(tmp_path: Path, facts: Facts, old: str, new: str, said: list[str]) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(TEXT.replace(old, new))

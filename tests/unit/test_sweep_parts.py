@@ -1,4 +1,5 @@
-"""Sweeps on disk: each point once and the same bytes, whatever was killed and whoever computed it; what is refused, and what the axes mean."""
+"""Sweeps on disk: each point once and the same bytes, whatever was killed and whoever computed it; what is refused, and
+what the axes mean."""
 
 from __future__ import annotations
 
@@ -247,11 +248,20 @@ def test_facts_of_the_users_own_travel_with_the_work(facts: Facts, tmp_path: Pat
     assert packed.settings == {"sites.default.pue": 1.3}
 
 
-# axes --------------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("text", "values"), [
-    ("1, 2,4", ["1", "2", "4"]), ("64..600:x2", ["64", "128", "256", "512"]), ("4 TB/s..5 TB/s:3", ["4 TB/s", "4.5 TB/s", "5 TB/s"]),
-    ("$1/chip/h..$3/chip/h:2", ["$1/chip/h", "$3/chip/h"]), ("8seqs..16seqs:x2", ["8seqs", "16seqs"]), ("5..5:1", ["5"]), ("1k..1000k:x10", ["1k", "10k", "100k", "1000k"]),
-])  # fmt: skip
+# axes
+# --------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("1, 2,4", ["1", "2", "4"]),
+        ("64..600:x2", ["64", "128", "256", "512"]),
+        ("4 TB/s..5 TB/s:3", ["4 TB/s", "4.5 TB/s", "5 TB/s"]),
+        ("$1/chip/h..$3/chip/h:2", ["$1/chip/h", "$3/chip/h"]),
+        ("8seqs..16seqs:x2", ["8seqs", "16seqs"]),
+        ("5..5:1", ["5"]),
+        ("1k..1000k:x10", ["1k", "10k", "100k", "1000k"]),
+    ],
+)
 def test_ranges(text: str, values: list[str]) -> None:
     assert values_of(text) == values
 
@@ -278,12 +288,22 @@ def test_what_is_no_range_is_said(text: str) -> None:
     assert "64..4096:x2" in error.value.line()
 
 
-@pytest.mark.parametrize(("vary", "said"), [
-    ({"plan.tp": "1,x"}, "--vary plan.tp: not a legal degree"), ({"chips": "8,0"}, "--vary chips: must be at least 1"), ({"plan.tpp": "1"}, "did you mean 'tp'"),
-    ({"prices.trn9": "$1/chip/h"}, "unknown system"), ({"chips.trainium3.memory.hbm_bandwith": "4 TB/s"}, "did you mean"), ({"seqs": "4"}, "did you mean 'seq'"),
-    ({"prices.trn3": "1.4"}, "--vary prices.trn3"), ({"plan.zero": "1,2"}, "both varied and fixed"), ({"tokens": "5"}, "less than one step"),
-    ({"batch": "1seqs..200000seqs:200000"}, "more than 100000 values, got"), ({"batch": "1seqs..90000seqs:90000"}, "points are more than a sweep takes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("vary", "said"),
+    [
+        ({"plan.tp": "1,x"}, "--vary plan.tp: not a legal degree"),
+        ({"chips": "8,0"}, "--vary chips: must be at least 1"),
+        ({"plan.tpp": "1"}, "did you mean 'tp'"),
+        ({"prices.trn9": "$1/chip/h"}, "unknown system"),
+        ({"chips.trainium3.memory.hbm_bandwith": "4 TB/s"}, "did you mean"),
+        ({"seqs": "4"}, "did you mean 'seq'"),
+        ({"prices.trn3": "1.4"}, "--vary prices.trn3"),
+        ({"plan.zero": "1,2"}, "both varied and fixed"),
+        ({"tokens": "5"}, "less than one step"),
+        ({"batch": "1seqs..200000seqs:200000"}, "more than 100000 values, got"),
+        ({"batch": "1seqs..90000seqs:90000"}, "points are more than a sweep takes"),
+    ],
+)
 def test_mistakes_in_axes_are_said(scenario: Path, facts: Facts, vary: dict[str, str], said: str) -> None:
     with pytest.raises((UserError, UserErrors)) as error:
         read(scenario, facts, vary=vary)

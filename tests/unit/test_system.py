@@ -10,22 +10,55 @@ from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import PRECISIONS, machine_id, parse_spec, resolve
 
-MACHINES = ("trn1", "trn2-server", "trn2", "trn3-gen1", "trn3-gen2", "trn4", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "ironwood",
-            "a100-40g", "a100", "h100", "h200", "b200", "b300", "gb200", "gb300")  # fmt: skip
+MACHINES = (
+    "trn1",
+    "trn2-server",
+    "trn2",
+    "trn3-gen1",
+    "trn3-gen2",
+    "trn4",
+    "tpu-v4",
+    "tpu-v5e",
+    "tpu-v5p",
+    "tpu-v6e",
+    "ironwood",
+    "a100-40g",
+    "a100",
+    "h100",
+    "h200",
+    "b200",
+    "b300",
+    "gb200",
+    "gb300",
+)
 
 
-@pytest.mark.parametrize(("spec", "parts"), [
-    ("trn3", ("trn3", None, None)),
-    (" trn3:64 ", ("trn3", ":", "64")),
-    ("trn3-gen2*4", ("trn3-gen2", "*", "4")),
-    ("ironwood:4x4x8", ("ironwood", ":", "4x4x8")),
-    ("DGX H100:16", ("DGX H100", ":", "16")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("trn3", ("trn3", None, None)),
+        (" trn3:64 ", ("trn3", ":", "64")),
+        ("trn3-gen2*4", ("trn3-gen2", "*", "4")),
+        ("ironwood:4x4x8", ("ironwood", ":", "4x4x8")),
+        ("DGX H100:16", ("DGX H100", ":", "16")),
+    ],
+)
 def test_a_spec_is_a_name_and_a_size(spec: str, parts: tuple[str, str | None, str | None]) -> None:
     assert parse_spec(spec) == parts
 
 
-@pytest.mark.parametrize(("spec", "chips"), [("trn3", 144), ("trn3:64", 64), ("trn3-gen2*4", 576), ("trn3:1k", 1000), ("ironwood:4x4x8", 128), ("gb300*2", 144), ("tpu-v5e:4x8", 32)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "chips"),
+    [
+        ("trn3", 144),
+        ("trn3:64", 64),
+        ("trn3-gen2*4", 576),
+        ("trn3:1k", 1000),
+        ("ironwood:4x4x8", 128),
+        ("gb300*2", 144),
+        ("tpu-v5e:4x8", 32),
+    ],
+)
 def test_a_size_counts_chips_units_or_the_sides_of_a_torus(facts: Facts, spec: str, chips: int) -> None:
     assert resolve(facts, spec).chips == chips
 
@@ -35,20 +68,23 @@ def test_a_size_in_the_name_wins_over_a_given_count(facts: Facts) -> None:
     assert resolve(facts, "trn3", chips=1024).chips == 1024
 
 
-@pytest.mark.parametrize(("spec", "said"), [
-    ("trn3:0", "must be at least 1"),
-    ("trn3:-4", "not a system"),
-    ("trn3:1.5", "whole number"),
-    ("trn3*0", "must be at least 1"),
-    ("trn3:10M", "1 to 1 000 000"),
-    ("trn3:x", "not a count"),
-    ("ironwood:0x4x4", "out of range"),
-    ("ironwood:4x4", "3 axes"),
-    ("gb300:4x4", "a shape needs a torus"),
-    ("trn9", "did you mean 'trn"),
-    ("efa", "not a machine"),
-    ("", "not a system"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("trn3:0", "must be at least 1"),
+        ("trn3:-4", "not a system"),
+        ("trn3:1.5", "whole number"),
+        ("trn3*0", "must be at least 1"),
+        ("trn3:10M", "1 to 1 000 000"),
+        ("trn3:x", "not a count"),
+        ("ironwood:0x4x4", "out of range"),
+        ("ironwood:4x4", "3 axes"),
+        ("gb300:4x4", "a shape needs a torus"),
+        ("trn9", "did you mean 'trn"),
+        ("efa", "not a machine"),
+        ("", "not a system"),
+    ],
+)
 def test_a_bad_size_or_name_is_refused(facts: Facts, spec: str, said: str) -> None:
     with pytest.raises(UserError) as error:
         resolve(facts, spec)

@@ -1,4 +1,5 @@
-"""Kernels and a transformer layer on 144 ranks of a Trn3 UltraServer: values bit by bit, times by level, and what goes wrong told."""
+"""Kernels and a transformer layer on 144 ranks of a Trn3 UltraServer: values bit by bit, times by level, and what goes
+wrong told."""
 
 from __future__ import annotations
 
@@ -20,8 +21,15 @@ from mowich.nki import isa as nisa
 from mowich.nki import language as nl
 
 RANKS = 144
-DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float8_e4m3": ml_dtypes.float8_e4m3,
-          "float8_e5m2": ml_dtypes.float8_e5m2, "int32": np.int32, "uint8": np.uint8}  # fmt: skip
+DTYPES = {
+    "float32": np.float32,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float16": np.float16,
+    "float8_e4m3": ml_dtypes.float8_e4m3,
+    "float8_e5m2": ml_dtypes.float8_e5m2,
+    "int32": np.int32,
+    "uint8": np.uint8,
+}
 KINDS = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "permute")
 
 
@@ -123,7 +131,8 @@ def test_what_goes_wrong_is_told() -> None:
 
 @pytest.mark.parametrize("tp", [1, 4, 8])
 def test_a_layer_on_144_ranks_is_the_layer_on_one_device(gen2: System, tp: int) -> None:
-    """Equal to 1e-12 in 64 bits: only the order of sums differs. Communication by level sums to that of its collectives."""
+    """Equal to 1e-12 in 64 bits: only the order of sums differs. Communication by level sums to that of its
+    collectives."""
     w = ranks.weights(hidden=32, heads=8, head=8, experts=RANKS, ffn=16, top_k=4, dtype=np.float64)
     x = np.random.default_rng(3).standard_normal((RANKS // tp, 16, 32))
     found = ranks.spread(w, x, gen2, ranks=RANKS, tp=tp)

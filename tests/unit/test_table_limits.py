@@ -1,4 +1,5 @@
-"""No time of a table is below what the hardware allows: FLOP at the published dense peak, bytes at the published bandwidth."""
+"""No time of a table is below what the hardware allows: FLOP at the published dense peak, bytes at the published
+bandwidth."""
 
 from __future__ import annotations
 
@@ -13,9 +14,24 @@ from mowich.facts import load
 from mowich.operators.tables import OPERATORS, Row, Times, operator_s, read, schema, write
 
 FORMATS = {"trainium1": ("bf16",), "trainium2": ("bf16", "fp8"), "trainium3": ("bf16", "fp8", "mxfp8")}
-LIMITS = {"experts": (1, 512), "m": (1, 65536), "n": (128, 65536), "k": (256, 8192), "hidden": (2048, 16384), "ffn": (512, 8192), "heads": (1, 4096),
-          "queries": (128, 8192), "prefix": (1, 1e6), "head_dim": (64, 128), "sequences": (1, 1e5), "group": (1, 32), "context": (128, 1e6),
-          "rows": (1, 1e6), "columns": (256, 16384), "elements": (131072, 1e11)}  # fmt: skip
+LIMITS = {
+    "experts": (1, 512),
+    "m": (1, 65536),
+    "n": (128, 65536),
+    "k": (256, 8192),
+    "hidden": (2048, 16384),
+    "ffn": (512, 8192),
+    "heads": (1, 4096),
+    "queries": (128, 8192),
+    "prefix": (1, 1e6),
+    "head_dim": (64, 128),
+    "sequences": (1, 1e5),
+    "group": (1, 32),
+    "context": (128, 1e6),
+    "rows": (1, 1e6),
+    "columns": (256, 16384),
+    "elements": (131072, 1e11),
+}
 """Range of the random sizes, far beyond the tables where they can be extended."""
 
 CASES = 400
@@ -43,7 +59,8 @@ def work(op: str, width: float, s: dict[str, np.ndarray]) -> tuple[np.ndarray, n
 
 
 def rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
-    """(FLOP/s, bytes/s) as published: a chip of 2 cores and 2 devices, or of 8 cores and 4; data of one that works alone lie in its stack of HBM."""
+    """(FLOP/s, bytes/s) as published: a chip of 2 cores and 2 devices, or of 8 cores and 4; data of one that works
+    alone lie in its stack of HBM."""
     facts = load()
     peak = facts.number(f"chips.{chip}.peak_dense.{dtype}")
     hbm = facts.number(f"chips.{chip}.memory.hbm_bandwidth")
@@ -91,13 +108,35 @@ def test_products_of_experts_are_never_above_the_peak(chip: str) -> None:
 
 def fast(chip: str, dtype: str, kind: str, seconds: float) -> list[Row]:
     return [
-        Row(op="matmul", chip=chip, dtype=dtype, scope="chip", cores=1, shape=(m, n, k), seconds=seconds, low_s=0.5 * seconds, high_s=2 * seconds, grade="C",
-            hbm_B=1.0, dma_busy=0.5, tensor_busy=0.5, kind=kind, kernel="none", hash="0", source="test")
-        for m in (16, 4096) for n in (512, 4096) for k in (512, 8192)
-    ]  # fmt: skip
+        Row(
+            op="matmul",
+            chip=chip,
+            dtype=dtype,
+            scope="chip",
+            cores=1,
+            shape=(m, n, k),
+            seconds=seconds,
+            low_s=0.5 * seconds,
+            high_s=2 * seconds,
+            grade="C",
+            hbm_B=1.0,
+            dma_busy=0.5,
+            tensor_busy=0.5,
+            kind=kind,
+            kernel="none",
+            hash="0",
+            source="test",
+        )
+        for m in (16, 4096)
+        for n in (512, 4096)
+        for k in (512, 8192)
+    ]
 
 
-@pytest.mark.parametrize(("chip", "dtype"), [("h100_sxm", "bf16"), ("h100_sxm", "fp8"), ("b200_sxm", "nvfp4"), ("gb300", "mxfp8"), ("trainium3", "mxfp8")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("chip", "dtype"),
+    [("h100_sxm", "bf16"), ("h100_sxm", "fp8"), ("b200_sxm", "nvfp4"), ("gb300", "mxfp8"), ("trainium3", "mxfp8")],
+)
 @pytest.mark.parametrize("kind", ["measured", "simulated"])
 def test_a_table_that_is_faster_than_the_chip_is_held(tmp_path: Path, chip: str, dtype: str, kind: str) -> None:
     """Whatever a table says, also a measured one, and also of 4 bits: the dense peak, not the sparse one."""
@@ -131,7 +170,8 @@ def test_a_table_of_a_chip_without_a_published_rate_is_refused(tmp_path: Path) -
 
 @pytest.mark.parametrize("op", OPERATORS)
 def test_no_kernel_moves_less_than_the_least_bytes(op: str) -> None:
-    """The formula beside each operator against what the simulated kernels moved: never more, and within a thousandth of it somewhere."""
+    """The formula beside each operator against what the simulated kernels moved: never more, and within a thousandth of
+    it somewhere."""
     rows = read(op)
     sizes = np.array([r.shape for r in rows], np.float64).T
     width = np.array([schema.FORMAT_B[r.dtype] for r in rows])

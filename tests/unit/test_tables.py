@@ -21,10 +21,24 @@ CHIP = "trainium2"
 
 def row(op: str, shape: tuple[int, ...], seconds: float, **other: object) -> Row:
     made: dict[str, object] = {
-        "op": op, "chip": CHIP, "dtype": "bf16", "scope": "chip", "cores": 8, "shape": shape, "seconds": seconds,
-        "low_s": 0.8 * seconds, "high_s": 1.5 * seconds, "grade": "D", "hbm_B": 1e6, "dma_busy": 0.5, "tensor_busy": 0.25,
-        "kind": "simulated", "kernel": "matmul.py:matmul", "hash": "0123", "source": "test",
-    }  # fmt: skip
+        "op": op,
+        "chip": CHIP,
+        "dtype": "bf16",
+        "scope": "chip",
+        "cores": 8,
+        "shape": shape,
+        "seconds": seconds,
+        "low_s": 0.8 * seconds,
+        "high_s": 1.5 * seconds,
+        "grade": "D",
+        "hbm_B": 1e6,
+        "dma_busy": 0.5,
+        "tensor_busy": 0.25,
+        "kind": "simulated",
+        "kernel": "matmul.py:matmul",
+        "hash": "0123",
+        "source": "test",
+    }
     return Row(**{**made, **other})  # type: ignore[arg-type]
 
 
@@ -94,7 +108,13 @@ def test_powers_are_exact_along_a_curved_dimension(
     if not folder.exists():
         shapes = itertools.product((1, 8), (128, 1024), (0, 4096))
         write(folder, "attention_prefill", [row("attention_prefill", (*s, 128), time(*s)) for s in shapes])
-    t = operator_s(CHIP, "attention_prefill", "bf16", {"heads": 4, "queries": queries, "prefix": prefix, "head_dim": 128}, folder=folder)  # fmt: skip
+    t = operator_s(
+        CHIP,
+        "attention_prefill",
+        "bf16",
+        {"heads": 4, "queries": queries, "prefix": prefix, "head_dim": 128},
+        folder=folder,
+    )
     assert t.seconds == pytest.approx(time(4, queries, prefix), rel=1e-3)
     assert bool(t.scaled) == (prefix > 4096)
 
@@ -127,7 +147,8 @@ def test_repeated_work_with_a_start_up_is_extended_exactly(
 def test_rows_and_experts_beyond_the_table_are_so_many_blocks_of_so_many_experts(
     tmp_path_factory: pytest.TempPathFactory, experts: float, m: int
 ) -> None:
-    """A block of 1024 rows takes 5 us of an expert for its weights, whole or not, and 2 us for each tile of 128 rows; starting takes 7 us."""
+    """A block of 1024 rows takes 5 us of an expert for its weights, whole or not, and 2 us for each tile of 128 rows;
+    starting takes 7 us."""
 
     def time(e: float, m: float) -> float:
         return float(7e-6 + e * (5e-6 * np.ceil(m / 1024) + 2e-6 * np.ceil(m / 128)))
@@ -151,7 +172,13 @@ def test_no_table_is_no_coverage(folder: Path) -> None:
 
 def test_a_hole_of_the_grid_has_no_time_and_its_edges_do(tmp_path: Path) -> None:
     write(tmp_path, "matmul", [r for r in rows(power) if r.shape != (2048, 4096, 8192)])
-    t = operator_s(CHIP, "matmul", "bf16", {"m": [2048, 2048, 300], "n": [4096, 512, 4096], "k": [8000, 8192, 512]}, folder=tmp_path)  # fmt: skip
+    t = operator_s(
+        CHIP,
+        "matmul",
+        "bf16",
+        {"m": [2048, 2048, 300], "n": [4096, 512, 4096], "k": [8000, 8192, 512]},
+        folder=tmp_path,
+    )
     assert t.known.tolist() == [False, True, True]
 
 

@@ -1,4 +1,5 @@
-"""The worked numbers of the theory pages, computed again: a page that shows another number than its formula gives fails."""
+"""The worked numbers of the theory pages, computed again: a page that shows another number than its formula gives
+fails."""
 
 from __future__ import annotations
 

@@ -40,7 +40,9 @@ def test_a_trace_holds_every_operation_once_and_none_overlap(facts: Facts, sched
         mine = sorted((e["ts"], e["ts"] + e["dur"]) for e in slices if e["tid"] == device)
         assert all(one[1] <= two[0] + 1e-3 for one, two in pairwise(mine))
     assert max(e["ts"] + e["dur"] for e in slices) == pytest.approx(found.step_s * 1e6)
-    assert {e["args"]["name"] for e in events if e.get("name") == "thread_name"} == {f"stage device {i}" for i in range(4)}  # fmt: skip
+    assert {e["args"]["name"] for e in events if e.get("name") == "thread_name"} == {
+        f"stage device {i}" for i in range(4)
+    }
 
 
 def test_even_stages_without_a_head_take_what_the_step_says(facts: Facts) -> None:
@@ -72,11 +74,29 @@ def test_an_svg_has_one_box_per_operation(facts: Facts) -> None:
 def test_too_many_operations_are_refused(facts: Facts) -> None:
     plan = Plan(pp=32, vpp=1, micro_batch=1)
     with pytest.raises(ValueError, match="more than a timeline holds"):
-        timeline(load("llama-3.1-8b"), resolve(facts, "h100:32"), TrainJob(tokens=1e12, seq=4096, batch_seqs=10000), plan)  # fmt: skip
+        timeline(
+            load("llama-3.1-8b"), resolve(facts, "h100:32"), TrainJob(tokens=1e12, seq=4096, batch_seqs=10000), plan
+        )
 
 
-ARGS = ("plan", "llama-3.1-8b", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "64seqs", "--on", "h100:16", "--set", "plan.pp=2,4",
-        "--set", "plan.cp=1", "--quiet")  # fmt: skip
+ARGS = (
+    "plan",
+    "llama-3.1-8b",
+    "--train",
+    "--tokens",
+    "1T",
+    "--seq",
+    "4096",
+    "--batch",
+    "64seqs",
+    "--on",
+    "h100:16",
+    "--set",
+    "plan.pp=2,4",
+    "--set",
+    "plan.cp=1",
+    "--quiet",
+)
 
 
 def test_plan_writes_the_timeline_of_the_picked_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,10 +108,17 @@ def test_plan_writes_the_timeline_of_the_picked_plan(tmp_path: Path, capsys: pyt
     assert json.loads(file.read_text())["traceEvents"]
 
 
-@pytest.mark.parametrize(("args", "said"), [
-    (("--timeline", "t.png"), "allowed: FILE.json, FILE.svg"), (("--timeline", "no/such/dir/t.json"), "cannot be written"), (("--pick", "9"), "1 to 5"),
-])  # fmt: skip
-def test_a_timeline_that_cannot_be_is_one_line(args: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--timeline", "t.png"), "allowed: FILE.json, FILE.svg"),
+        (("--timeline", "no/such/dir/t.json"), "cannot be written"),
+        (("--pick", "9"), "1 to 5"),
+    ],
+)
+def test_a_timeline_that_cannot_be_is_one_line(
+    args: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([*ARGS, *args]) == 2
     error = capsys.readouterr().err
     assert said in error
@@ -100,8 +127,8 @@ def test_a_timeline_that_cannot_be_is_one_line(args: tuple[str, ...], said: str,
 
 @pytest.mark.parametrize(("model", "pp"), [("llama-3.1-8b", 4), ("llama-3.1-8b", 8), ("llama-3.1-70b", 8), ("gpt2", 4)])
 def test_a_balanced_split_makes_room_for_the_head(facts: Facts, model: str, pp: int) -> None:
-    """Fewer layers on the last stage: never slower than an even deal played out. The closed form bounds it from above, by 6% at most unless the
-    head weighs a third of the model, as in gpt2."""
+    """Fewer layers on the last stage: never slower than an even deal played out. The closed form bounds it from above,
+    by 6% at most unless the head weighs a third of the model, as in gpt2."""
     job, system, shapes = TrainJob(tokens=1e12, seq=4096, batch_seqs=64), resolve(facts, "h100:32"), load(model)
     even, balanced = (timeline(shapes, system, job, Plan(pp=pp, dp=2, split=split)) for split in ("even", "balanced"))
     assert balanced.line.makespan_s <= even.line.makespan_s * (1 + 1e-9)

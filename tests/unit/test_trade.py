@@ -66,8 +66,24 @@ def test_ties_are_counted_with_what_they_differ_in(facts: Facts) -> None:
 
 
 def test_plan_prints_neighbours_and_front(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["plan", "llama-3.1-8b", "--train", "--tokens", "1T", "--seq", "4096", "--batch", "64seqs", "--on", "h100:16", "--neighbours", "--pareto",
-            "--set", "plan.cp=1", "--quiet"]  # fmt: skip
+    args = [
+        "plan",
+        "llama-3.1-8b",
+        "--train",
+        "--tokens",
+        "1T",
+        "--seq",
+        "4096",
+        "--batch",
+        "64seqs",
+        "--on",
+        "h100:16",
+        "--neighbours",
+        "--pareto",
+        "--set",
+        "plan.cp=1",
+        "--quiet",
+    ]
     assert run(args) == 0
     out = capsys.readouterr().out
     assert "Why " in out

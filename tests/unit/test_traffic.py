@@ -31,8 +31,16 @@ TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
 
 def flat(step_s: float = 0.01, per_context: float = 0.0, prompt_token_s: float = 0.0, limit: int = 70000) -> StepTimes:
     """A worker whose steps take `step_s`, and `prompt_token_s` more for each prompt token."""
-    return StepTimes(tokens=[step_s + prompt_token_s * max(0, m - 1) for m in range(limit)], sampled=[0.0] * 5000, per_context=per_context, windows=(),
-                     prefill_step=0.0, pair=0.0, window_pairs=(), kv_B=1.0)  # fmt: skip
+    return StepTimes(
+        tokens=[step_s + prompt_token_s * max(0, m - 1) for m in range(limit)],
+        sampled=[0.0] * 5000,
+        per_context=per_context,
+        windows=(),
+        prefill_step=0.0,
+        pair=0.0,
+        window_pairs=(),
+        kv_B=1.0,
+    )
 
 
 def run(requests: list[Request], times: StepTimes, scheduler: Scheduler, replicas: int = 1, **fleet: object) -> Fleet:
@@ -55,12 +63,31 @@ def test_m_d_1(load_: float) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 10_000), blocks=st.integers(40, 400), policy=st.sampled_from(["fcfs", "priority"]),
-    preemption=st.sampled_from(["recompute", "swap"]), cache=st.booleans(), mixes=st.booleans(), chunks=st.booleans(),
-    apart=st.booleans(), fails=st.booleans(), route=st.sampled_from(["round-robin", "least-loaded", "prefix"]), accepted=st.sampled_from([1.0, 1.7]),
-)  # fmt: skip
-def test_requests_tokens_and_blocks_are_conserved(seed: int, blocks: int, policy: str, preemption: str, cache: bool, mixes: bool, chunks: bool, apart: bool,
-                                                  fails: bool, route: str, accepted: float) -> None:  # fmt: skip
+    seed=st.integers(0, 10_000),
+    blocks=st.integers(40, 400),
+    policy=st.sampled_from(["fcfs", "priority"]),
+    preemption=st.sampled_from(["recompute", "swap"]),
+    cache=st.booleans(),
+    mixes=st.booleans(),
+    chunks=st.booleans(),
+    apart=st.booleans(),
+    fails=st.booleans(),
+    route=st.sampled_from(["round-robin", "least-loaded", "prefix"]),
+    accepted=st.sampled_from([1.0, 1.7]),
+)
+def test_requests_tokens_and_blocks_are_conserved(
+    seed: int,
+    blocks: int,
+    policy: str,
+    preemption: str,
+    cache: bool,
+    mixes: bool,
+    chunks: bool,
+    apart: bool,
+    fails: bool,
+    route: str,
+    accepted: float,
+) -> None:
     rng = np.random.default_rng(seed)
     requests = list(
         draw(
@@ -75,9 +102,22 @@ def test_requests_tokens_and_blocks_are_conserved(seed: int, blocks: int, policy
     for r in requests:
         shared = int(rng.integers(0, 4))
         r.hashes = tuple(range(min(shared, r.prompt // 32)))
-    scheduler = Scheduler(budget=64 if chunks else 256, max_sequences=16, blocks=blocks, block=16, policy=policy, preemption=preemption, prefix_cache=cache,
-                          hash_block=32, host_blocks=40, host_Bps=1e5, mixes=mixes, chunks=chunks, verified=1.0 if accepted == 1.0 else 2.0,
-                          accepted=accepted)  # fmt: skip
+    scheduler = Scheduler(
+        budget=64 if chunks else 256,
+        max_sequences=16,
+        blocks=blocks,
+        block=16,
+        policy=policy,
+        preemption=preemption,
+        prefix_cache=cache,
+        hash_block=32,
+        host_blocks=40,
+        host_Bps=1e5,
+        mixes=mixes,
+        chunks=chunks,
+        verified=1.0 if accepted == 1.0 else 2.0,
+        accepted=accepted,
+    )
     times = flat(0.01, 1e-6, 1e-5)
     done: list[Request] = []
     pool = [Replica(i, times, scheduler, on_done=done.append) for i in range(2)]
@@ -199,7 +239,8 @@ def test_agrees_with_the_steady_state_at_low_load() -> None:
     assert prefill == pytest.approx(steady.ttft_parts["prefill"][0], rel=0.05)
 
 
-# traces -----------------------------------------------------------------------------------------------------------------
+# traces
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def write(path: Path, text: str) -> Path:
@@ -218,23 +259,29 @@ def test_traces_are_told_apart(tmp_path: Path) -> None:
     mooncake = '{"timestamp": 3000, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}\n'
     one = next(read_trace(write(tmp_path / "m.jsonl", mooncake)))
     assert (one.prompt, one.output, one.hashes) == (6758, 500, (0, 1))
-    log = '{"request_id": "b", "input_toks": 5, "output_toks": 6, "arrival_time": 9.5}\n{"request_id": "a", "input_toks": 5, "output_toks": 6, "arrival_time": 9.0}\n'
+    log = (
+        '{"request_id": "b", "input_toks": 5, "output_toks": 6, "arrival_time": 9.5}\n{"request_id": "a", "input_toks":'
+        ' 5, "output_toks": 6, "arrival_time": 9.0}\n'
+    )
     assert [(r.id, r.arrival_s) for r in read_trace(write(tmp_path / "l.jsonl", log))] == [("a", 0.0), ("b", 0.5)]
     assert [r.id for r in read_trace(tmp_path / "a.csv", limit=1)] == ["0"]
 
 
-@pytest.mark.parametrize(("text", "complaint"), [
-    ("", "t.csv:1: the trace is empty"),
-    ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "t.csv:1: no requests"),
-    ("TIMESTAMP,ContextTokens\n1,2\n", "missing columns: GeneratedTokens"),
-    ("a,b\n1,2\n", "not a trace that is known"),
-    (AZURE + "2023-11-16 18:17:00,5,5\n", "t.csv:4: times go back"),
-    (AZURE + "2023-11-16 18:18:00,-5,5\n", "t.csv:4, column ContextTokens: a length must be at least 1"),
-    (AZURE + "2023-11-16 18:18:00,x,5\n", "t.csv:4, column ContextTokens: not a whole number"),
-    (AZURE + "yesterday,5,5\n", "t.csv:4, column TIMESTAMP: not a time"),
-    (AZURE + "1,2\n", "t.csv:4: wrong number of cells"),
-    ('{"timestamp": 1, "input_length": 5, "output_length": 2}\n{oops\n', "t.csv:2: not JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "t.csv:1: the trace is empty"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "t.csv:1: no requests"),
+        ("TIMESTAMP,ContextTokens\n1,2\n", "missing columns: GeneratedTokens"),
+        ("a,b\n1,2\n", "not a trace that is known"),
+        (AZURE + "2023-11-16 18:17:00,5,5\n", "t.csv:4: times go back"),
+        (AZURE + "2023-11-16 18:18:00,-5,5\n", "t.csv:4, column ContextTokens: a length must be at least 1"),
+        (AZURE + "2023-11-16 18:18:00,x,5\n", "t.csv:4, column ContextTokens: not a whole number"),
+        (AZURE + "yesterday,5,5\n", "t.csv:4, column TIMESTAMP: not a time"),
+        (AZURE + "1,2\n", "t.csv:4: wrong number of cells"),
+        ('{"timestamp": 1, "input_length": 5, "output_length": 2}\n{oops\n', "t.csv:2: not JSON"),
+    ],
+)
 def test_bad_traces_say_where(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(UserError) as caught:
         list(read_trace(write(tmp_path / "t.csv", text)))
@@ -271,7 +318,8 @@ def test_distributions() -> None:
         lengths("about 5", "traffic.prompt")
 
 
-# scenarios --------------------------------------------------------------------------------------------------------------
+# scenarios
+# ----------------------------------------------------------------------------------------------------------------------
 
 SCENARIO = """mowich: 1
 model: llama-3.1-8b
@@ -311,14 +359,17 @@ def test_scenario_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert "requests served" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("old", "new", "complaint"), [
-    ("engine: vllm", "engine: vlm", "did you mean 'vllm'"),
-    ("tp: 1", "tp: 3", "tp=3 does not divide"),
-    ("rate: 4", "rte: 4", "traffic.rate is missing"),
-    ("slo:", "slos:", "unknown key"),
-    ("on: h100:2", "on: h100:2\nreplicas: 5", "more devices than the system has"),
-    ("model: llama-3.1-8b", "model: llama-3.1-405b", "does not fit"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("engine: vllm", "engine: vlm", "did you mean 'vllm'"),
+        ("tp: 1", "tp: 3", "tp=3 does not divide"),
+        ("rate: 4", "rte: 4", "traffic.rate is missing"),
+        ("slo:", "slos:", "unknown key"),
+        ("on: h100:2", "on: h100:2\nreplicas: 5", "more devices than the system has"),
+        ("model: llama-3.1-8b", "model: llama-3.1-405b", "does not fit"),
+    ],
+)
 def test_bad_scenarios_say_where(tmp_path: Path, old: str, new: str, complaint: str) -> None:
     with pytest.raises((UserError, UserErrors)) as caught:
         traffic(write(tmp_path / "s.yaml", SCENARIO.replace(old, new)), FACTS)
@@ -327,15 +378,21 @@ def test_bad_scenarios_say_where(tmp_path: Path, old: str, new: str, complaint: 
 
 
 @pytest.mark.skipif(not TRACES.is_dir(), reason="the shared traces are not beside the project")
-@pytest.mark.parametrize(("log", "on", "sched", "limits"), [
-    ("RTXPRO6000", "rtx-pro-6000:1", "max_num_seqs: 128", (0.20, 0.08, 0.10, 0.20)),
-    ("RTX4090", "rtx-4090:1", "max_num_seqs: 256, kv_blocks: 2588", (0.20, 0.15, 0.17, 0.30)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("log", "on", "sched", "limits"),
+    [
+        ("RTXPRO6000", "rtx-pro-6000:1", "max_num_seqs: 128", (0.20, 0.08, 0.10, 0.20)),
+        ("RTX4090", "rtx-4090:1", "max_num_seqs: 256, kv_blocks: 2588", (0.20, 0.15, 0.17, 0.30)),
+    ],
+)
 def test_measured_logs_are_reproduced(tmp_path: Path, log: str, on: str, sched: str, limits: tuple[float, ...]) -> None:
-    """Mean TTFT, mean TPOT, and each request's end-to-end time (median and 90th percentile of its error) against vLLM's own timestamps."""
+    """Mean TTFT, mean TPOT, and each request's end-to-end time (median and 90th percentile of its error) against vLLM's
+    own timestamps."""
     source = TRACES / "llmservingsim_vllm_groundtruth" / f"{log}_Llama-3.1-8B_requests.jsonl"
-    text = (f"mowich: 1\nmodel: llama-3.1-8b\non: {on}\nengine: vllm\nplan: {{tp: 1}}\nscheduler: {{{sched}, max_num_batched_tokens: 2048}}\n"
-            f"traffic: {{trace: {source}}}\nfront_end: false\n")  # fmt: skip
+    text = (
+        f"mowich: 1\nmodel: llama-3.1-8b\non: {on}\nengine: vllm\nplan: {{tp: 1}}\nscheduler: {{{sched},"
+        f" max_num_batched_tokens: 2048}}\ntraffic: {{trace: {source}}}\nfront_end: false\n"
+    )
     traffic(write(tmp_path / "s.yaml", text), FACTS, requests_out=tmp_path / "r.csv")
     seen = {r["request_id"]: r for r in map(json.loads, source.read_text().splitlines())}
     ours = list(csv.DictReader((tmp_path / "r.csv").open()))

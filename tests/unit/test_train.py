@@ -27,8 +27,17 @@ H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
 def one_layer(count: int = 1) -> Model:
     attention = Attention(kind="gqa", num_heads=HEADS, num_kv_heads=HEADS, head_dim=HEAD, v_head_dim=HEAD)
     layer = Layer(count=count, mixer=attention, ffn=Mlp(ffn=FFN, gated=True), norm_params=2 * H, hidden=H)
-    return Model(name="one", architecture="llama", hidden=H, vocab=VOCAB, layers=(layer,), tied_embeddings=False,
-                 embedding_params=VOCAB * H, head_params=VOCAB * H, final_norm_params=H)  # fmt: skip
+    return Model(
+        name="one",
+        architecture="llama",
+        hidden=H,
+        vocab=VOCAB,
+        layers=(layer,),
+        tied_embeddings=False,
+        embedding_params=VOCAB * H,
+        head_params=VOCAB * H,
+        final_norm_params=H,
+    )
 
 
 def job(seqs: int) -> TrainJob:
@@ -45,7 +54,8 @@ def larger(a: float, b: float, power: float) -> float:
 
 
 def last_wave(system: System, m: float, n: float) -> float:
-    """Tiles of 256 x 128, 128 x 256 or (at 0.92 of the rate) 128 x 128 dealt to the units of an H100: slots used over slots needed."""
+    """Tiles of 256 x 128, 128 x 256 or (at 0.92 of the rate) 128 x 128 dealt to the units of an H100: slots used over
+    slots needed."""
     units = 132
     assert system.efficiency.gemm_units == units
     turns = {
@@ -55,7 +65,8 @@ def last_wave(system: System, m: float, n: float) -> float:
 
 
 def gemm_s(system: System, m: float, n: float, k: float) -> float:
-    """2 m n k over the rate that is reached at this shape, or its bytes over the memory's, whichever is larger, rounded."""
+    """2 m n k over the rate that is reached at this shape, or its bytes over the memory's, whichever is larger,
+    rounded."""
     e = system.efficiency
     rate = system.peak_flops["bf16"] * e.gemm_efficiency
     flop = 2 * m * n * k * (1 + e.gemm_m_half / m) * (1 + e.gemm_n_half / n) * (1 + e.gemm_n_half / k)
@@ -88,9 +99,14 @@ def test_a_dense_layer_by_hand(h100: System) -> None:
     host += larger(backward, s.backward_host * s.host_per_layer, s.roofline_power) - backward
     params = 4 * H * H + 3 * H * FFN + 2 * H + 2 * VOCAB * H
     by_hand = {
-        "gemm": 2 * 3 * linear, "attention": 2 * (1 + s.backward_attention) * core, "memory_bound": 2 * 3 * norms, "head": 2 * head, "host": 2 * host,
-        "optimizer": s.optimizer_B * params / B, "fixed": s.step_fixed,
-    }  # fmt: skip
+        "gemm": 2 * 3 * linear,
+        "attention": 2 * (1 + s.backward_attention) * core,
+        "memory_bound": 2 * 3 * norms,
+        "head": 2 * head,
+        "host": 2 * host,
+        "optimizer": s.optimizer_B * params / B,
+        "fixed": s.step_fixed,
+    }
     base = sum(by_hand.values())
     by_hand["software"] = base * (1 / s.speed - 1)
     for part in PARTS:
@@ -119,7 +135,8 @@ def test_the_bubble_is_pp_minus_1_over_vpp_stages(facts: Facts) -> None:
 
 @pytest.mark.parametrize("name", ["ironwood", "tpu-v5p", "trn2"])
 def test_a_plan_takes_the_same_time_where_half_of_the_chips_are_idle(facts: Facts, name: str) -> None:
-    """The sides of a torus are those of the slice that the job asks for, not of all that there is; a plan that needs more than half asks for all."""
+    """The sides of a torus are those of the slice that the job asks for, not of all that there is; a plan that needs
+    more than half asks for all."""
     model = load_model("llama-3.1-8b")
     for chips in (4, 32, 96, 512, 4096):
         system = resolve(facts, name, chips=chips)
@@ -199,7 +216,8 @@ def test_published_steps_lie_in_the_stated_interval(published: Validation, ancho
 
 
 def test_the_shipped_rows_are_answered_and_close(published: Validation) -> None:
-    """Loose floors under what docs/accuracy.md states; coverage there is of rows left out, and higher for rows in the fit."""
+    """Loose floors under what docs/accuracy.md states; coverage there is of rows left out, and higher for rows in the
+    fit."""
     everything = published.summary()["all"]
     assert everything.n >= 0.95 * len(published.rows)
     assert everything.median_abs_error < 0.08

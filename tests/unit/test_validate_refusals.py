@@ -1,4 +1,5 @@
-"""What `validate` refuses by name: cells that it cannot read, degrees and loads that contradict each other, plans that no device holds."""
+"""What `validate` refuses by name: cells that it cannot read, degrees and loads that contradict each other, plans that
+no device holds."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def facts() -> Facts:
     return facts_module.load()
 
 
-# a published row with one cell spoiled ------------------------------------------------------------------------------------
+# a published row with one cell spoiled
+# ----------------------------------------------------------------------------------------------------------------------
 
 KINDS = {
     "H100, Megatron": {"chip": "H100", "source_group": "Megatron-Bridge", "task": "pretrain"},
@@ -58,11 +60,34 @@ def answered(facts: Facts) -> Mapping[str, Mapping[str, str]]:
 
 
 SPOILED = [
-    ("DP", "7"), ("precision", "foo"), ("precision", "bf61"), ("task", "foo"), ("recompute", "foo"), ("fsdp_zero", "foo"), ("SP", "foo"), ("mla", "foo"), ("stack", "foo"),
-    ("TP", "0.5"), ("TP", "0"), ("PP", "1.5"), ("CP", "0.25"), ("EP", "0.5"), ("VPP", "2.5"), ("DP", "0.5"), ("n_layers", "0.5"), ("hidden", "4096.5"),
-    ("head_dim", "0.5"), ("head_dim", "foo"), ("vocab", "0"), ("seq_len", "1.5"), ("global_batch_seqs", "8.5"), ("micro_batch", "1e-300"), ("micro_batch", "1e300"),
-    ("grad_accum", "0.5"), ("n_experts", "1.5"),
-]  # fmt: skip
+    ("DP", "7"),
+    ("precision", "foo"),
+    ("precision", "bf61"),
+    ("task", "foo"),
+    ("recompute", "foo"),
+    ("fsdp_zero", "foo"),
+    ("SP", "foo"),
+    ("mla", "foo"),
+    ("stack", "foo"),
+    ("TP", "0.5"),
+    ("TP", "0"),
+    ("PP", "1.5"),
+    ("CP", "0.25"),
+    ("EP", "0.5"),
+    ("VPP", "2.5"),
+    ("DP", "0.5"),
+    ("n_layers", "0.5"),
+    ("hidden", "4096.5"),
+    ("head_dim", "0.5"),
+    ("head_dim", "foo"),
+    ("vocab", "0"),
+    ("seq_len", "1.5"),
+    ("global_batch_seqs", "8.5"),
+    ("micro_batch", "1e-300"),
+    ("micro_batch", "1e300"),
+    ("grad_accum", "0.5"),
+    ("n_experts", "1.5"),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,13 +134,35 @@ def test_words_of_other_tables_are_read(facts: Facts) -> None:
     assert case(facts, task="SFT").job.task == "sft"  # type: ignore[union-attr]
 
 
-# degrees ------------------------------------------------------------------------------------------------------------------
+# degrees
+# ----------------------------------------------------------------------------------------------------------------------
 
-MODEL = {"model_name": "fixture", "n_layers": "32", "hidden": "4096", "n_heads": "32", "n_kv_heads": "8", "head_dim": "128", "ffn_hidden": "14336", "vocab": "128256",
-         "seq_len": "8192"}  # fmt: skip
+MODEL = {
+    "model_name": "fixture",
+    "n_layers": "32",
+    "hidden": "4096",
+    "n_heads": "32",
+    "n_kv_heads": "8",
+    "head_dim": "128",
+    "ffn_hidden": "14336",
+    "vocab": "128256",
+    "seq_len": "8192",
+}
 EXPERTS = MODEL | {"n_experts": "64", "top_k": "4", "moe_ffn_hidden": "1536", "ffn_hidden": "", "n_layers": "16"}
-RUN = {"id": "x", "chip": "H100", "n_chips": "64", "chips_per_scaleup_domain": "8", "source_group": "Megatron-Bridge", "precision": "bf16", "task": "pretrain",
-       "global_batch_seqs": "128", "micro_batch": "1", "recompute": "full", "primary_metric": "step_time_s", "step_time_s": "10"}  # fmt: skip
+RUN = {
+    "id": "x",
+    "chip": "H100",
+    "n_chips": "64",
+    "chips_per_scaleup_domain": "8",
+    "source_group": "Megatron-Bridge",
+    "precision": "bf16",
+    "task": "pretrain",
+    "global_batch_seqs": "128",
+    "micro_batch": "1",
+    "recompute": "full",
+    "primary_metric": "step_time_s",
+    "step_time_s": "10",
+}
 
 
 def case(facts: Facts, base: Mapping[str, str] = MODEL, **cells: object) -> Case | str:
@@ -145,7 +192,14 @@ def test_dp_may_count_the_ranks_of_context_parallelism(facts: Facts) -> None:
     assert "CP" in how
 
 
-@pytest.mark.parametrize(("degrees", "stated"), [({"TP": 2, "PP": 2, "EP": 8}, 2), ({"TP": 2, "PP": 2, "CP": 2, "EP": 8}, 2), ({"TP": 2, "PP": 2, "CP": 2, "EP": 4}, 2)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("degrees", "stated"),
+    [
+        ({"TP": 2, "PP": 2, "EP": 8}, 2),
+        ({"TP": 2, "PP": 2, "CP": 2, "EP": 8}, 2),
+        ({"TP": 2, "PP": 2, "CP": 2, "EP": 4}, 2),
+    ],
+)
 def test_dp_may_count_replicas_of_the_experts(facts: Facts, degrees: dict[str, int], stated: int) -> None:
     dp, how = dp_note(facts, EXPERTS, **degrees, DP=stated)
     assert dp == 64 // (degrees["TP"] * degrees["PP"] * degrees.get("CP", 1))
@@ -170,9 +224,17 @@ def test_dp_of_no_convention_is_refused(facts: Facts) -> None:
         assert "allowed: 4, 8" in refused
 
 
-# misprints ----------------------------------------------------------------------------------------------------------------
+# misprints
+# ----------------------------------------------------------------------------------------------------------------------
 
-CORES = {"chip": "Trn1", "chips_per_scaleup_domain": "16", "n_chips": "256", "source_group": "Neuron", "precision": "Autocast:BF16+SR", "recompute": "none"}  # fmt: skip
+CORES = {
+    "chip": "Trn1",
+    "chips_per_scaleup_domain": "16",
+    "n_chips": "256",
+    "source_group": "Neuron",
+    "precision": "Autocast:BF16+SR",
+    "recompute": "none",
+}
 
 
 @pytest.mark.parametrize(
@@ -238,19 +300,26 @@ def shipped(facts: Facts) -> Validation:
     return validate(None, facts)
 
 
-# no rule names a row ------------------------------------------------------------------------------------------------------
+# no rule names a row
+# ----------------------------------------------------------------------------------------------------------------------
 
 ALLOWED_KEYS = {
     "row_notes.yaml": {
-        "stacks": {"stack", "columns", "pattern", "and"}, "models": {"match", "set", "source"}, "recipes": {"match", "set", "source"},
-        "batches": {"match", "notes", "batch", "source"}, "misprints": {"match", "set", "reason"}, "refused": {"match", "reason"},
+        "stacks": {"stack", "columns", "pattern", "and"},
+        "models": {"match", "set", "source"},
+        "recipes": {"match", "set", "source"},
+        "batches": {"match", "notes", "batch", "source"},
+        "misprints": {"match", "set", "reason"},
+        "refused": {"match", "reason"},
     },
     "serving_notes.yaml": {
-        "engines": {"engine", "pattern"}, "campaigns": {"campaign", "pattern", "engine", "rounds", "mean_length"}, "models": None,
+        "engines": {"engine", "pattern"},
+        "campaigns": {"campaign", "pattern", "engine", "rounds", "mean_length"},
+        "models": None,
         "rules": {"source", "chip", "mode", "framework", "model", "date", "min_tp", "skip", "exclude", "reason"},
         "speculation": {"model", "framework", "date"},
     },
-}  # fmt: skip
+}
 """The whole schema: entries match what a row says, and `id` is no column of it."""
 
 
@@ -287,20 +356,52 @@ def test_rules_read_a_row_under_another_id_the_same(facts: Facts) -> None:
             assert (mine.plan, mine.job, mine.inferred) == (theirs.plan, theirs.job, theirs.inferred)
 
 
-# serving ------------------------------------------------------------------------------------------------------------------
+# serving
+# ----------------------------------------------------------------------------------------------------------------------
 
-SERVED = {"id": "x", "source": "mine", "chip": "h200", "n_chips": "8", "framework": "vllm 0.18.0", "model": "llama-3.1-70b", "precision": "fp8", "kv_precision": "fp8",
-          "mode": "online", "tp": "8", "isl": "1024", "osl": "1024", "concurrency": "16", "ttft_ms": "90", "tpot_ms": "9"}  # fmt: skip
+SERVED = {
+    "id": "x",
+    "source": "mine",
+    "chip": "h200",
+    "n_chips": "8",
+    "framework": "vllm 0.18.0",
+    "model": "llama-3.1-70b",
+    "precision": "fp8",
+    "kv_precision": "fp8",
+    "mode": "online",
+    "tp": "8",
+    "isl": "1024",
+    "osl": "1024",
+    "concurrency": "16",
+    "ttft_ms": "90",
+    "tpot_ms": "9",
+}
 
 
 def served(facts: Facts, **cells: object) -> ServingCase | str:
     return read_serving([{**SERVED, **{k: str(v) for k, v in cells.items()}}], facts)[0]
 
 
-@pytest.mark.parametrize(("column", "value"), [
-    ("precision", "foo"), ("kv_precision", "foo"), ("mode", "foo"), ("framework", "foo"), ("spec_decode", "foo"), ("tp", "0.5"), ("dp", "1.5"), ("ep", "0.5"),
-    ("moe_tp", "0.5"), ("pp", "1.5"), ("isl", "1.5"), ("osl", "0.5"), ("concurrency", "8.5"), ("batch", "1e-300"), ("n_chips", "1.5"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("precision", "foo"),
+        ("kv_precision", "foo"),
+        ("mode", "foo"),
+        ("framework", "foo"),
+        ("spec_decode", "foo"),
+        ("tp", "0.5"),
+        ("dp", "1.5"),
+        ("ep", "0.5"),
+        ("moe_tp", "0.5"),
+        ("pp", "1.5"),
+        ("isl", "1.5"),
+        ("osl", "0.5"),
+        ("concurrency", "8.5"),
+        ("batch", "1e-300"),
+        ("n_chips", "1.5"),
+    ],
+)
 def test_a_spoiled_cell_of_serving_is_refused_with_its_column_and_value(facts: Facts, column: str, value: str) -> None:
     assert isinstance(served(facts), ServingCase)
     got = served(facts, **{column: value})
@@ -387,7 +488,10 @@ def test_more_decoding_users_than_fit_are_marked(facts: Facts) -> None:
     assert any(item.startswith("memory=") for item in many.inferred)
 
 
-@pytest.mark.parametrize(("printed", "real"), [((4, 1, 2, 2), (4, 1, 2)), ((8, 1, 4, 2), (8, 1, 4)), ((16, 1, 4, 4), (4, 1, 4)), ((64, 1, 8, 8), (8, 1, 8))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("printed", "real"),
+    [((4, 1, 2, 2), (4, 1, 2)), ((8, 1, 4, 2), (8, 1, 4)), ((16, 1, 4, 4), (4, 1, 4)), ((64, 1, 8, 8), (8, 1, 8))],
+)
 def test_a_plan_that_an_engine_can_run_is_not_unfolded(
     printed: tuple[int, int, int, int], real: tuple[int, int, int]
 ) -> None:
@@ -407,6 +511,17 @@ def test_the_reading_of_a_folded_plan_is_the_one_that_fits(facts: Facts) -> None
     own = served(facts, model="deepseek-v3", n_chips=16, tp=16, dp=1, ep=4, moe_tp=4)  # the row counts its chips itself
     assert isinstance(own, ServingCase)
     assert own.plan.tp == 16
-    derived = served(facts, model="deepseek-v3", n_chips=16, tp=16, dp=1, ep=4, moe_tp=4, chip="b300", precision="fp4", derived_fields="n_chips")  # fmt: skip
+    derived = served(
+        facts,
+        model="deepseek-v3",
+        n_chips=16,
+        tp=16,
+        dp=1,
+        ep=4,
+        moe_tp=4,
+        chip="b300",
+        precision="fp4",
+        derived_fields="n_chips",
+    )
     assert isinstance(derived, ServingCase)
     assert derived.plan.tp == 4

@@ -12,9 +12,19 @@ from mowich.evidence.rows import Case, board_limits, network_speed, per_device_b
 from mowich.facts import Facts
 
 LLAMA_8B = {
-    "model_name": "Llama 3 8B", "model_ref": "llama3-8b", "n_layers": "32", "hidden": "4096", "n_heads": "32", "n_kv_heads": "8", "head_dim": "128",
-    "ffn_hidden": "14336", "vocab": "128256", "seq_len": "8192", "precision": "bf16", "task": "pretrain",
-}  # fmt: skip
+    "model_name": "Llama 3 8B",
+    "model_ref": "llama3-8b",
+    "n_layers": "32",
+    "hidden": "4096",
+    "n_heads": "32",
+    "n_kv_heads": "8",
+    "head_dim": "128",
+    "ffn_hidden": "14336",
+    "vocab": "128256",
+    "seq_len": "8192",
+    "precision": "bf16",
+    "task": "pretrain",
+}
 LLAMA_70B = LLAMA_8B | {
     "model_name": "Llama 3 70B",
     "model_ref": "llama3-70b",
@@ -31,16 +41,34 @@ def facts() -> Facts:
 
 
 def read(facts: Facts, base: dict[str, str], **cells: object) -> Case:
-    row = {"id": "x", "chip": "H100", "n_chips": "64", "chips_per_scaleup_domain": "8", "source_group": "Megatron-Bridge", "global_batch_seqs": "128",
-           "primary_metric": "step_time_s", "step_time_s": "10", **base, **{k: str(v) for k, v in cells.items()}}  # fmt: skip
+    row = {
+        "id": "x",
+        "chip": "H100",
+        "n_chips": "64",
+        "chips_per_scaleup_domain": "8",
+        "source_group": "Megatron-Bridge",
+        "global_batch_seqs": "128",
+        "primary_metric": "step_time_s",
+        "step_time_s": "10",
+        **base,
+        **{k: str(v) for k, v in cells.items()},
+    }
     case = read_cases([row], facts)[0]
     assert isinstance(case, Case), case
     return case
 
 
 def reason(facts: Facts, base: dict[str, str], **cells: object) -> str:
-    row = {"id": "x", "chip": "H100", "n_chips": "64", "primary_metric": "step_time_s", "step_time_s": "10", "global_batch_seqs": "128", **base,
-           **{k: str(v) for k, v in cells.items()}}  # fmt: skip
+    row = {
+        "id": "x",
+        "chip": "H100",
+        "n_chips": "64",
+        "primary_metric": "step_time_s",
+        "step_time_s": "10",
+        "global_batch_seqs": "128",
+        **base,
+        **{k: str(v) for k, v in cells.items()},
+    }
     case = read_cases([row], facts)[0]
     assert isinstance(case, str)
     return case
@@ -76,8 +104,18 @@ def test_unstated_recompute_is_never_full_on_gpus(facts: Facts) -> None:
 
 
 def test_recipes_state_what_tables_leave_out(facts: Facts) -> None:
-    nemotron = {"model_name": "Nemotron_3_Super", "model_ref": "nemotron-3-super", "seq_len": "8192", "precision": "fp8-mx", "chip": "GB200",
-                "source_group": "Megatron-Bridge perf summary", "TP": "1", "PP": "1", "EP": "64", "micro_batch": "1"}  # fmt: skip
+    nemotron = {
+        "model_name": "Nemotron_3_Super",
+        "model_ref": "nemotron-3-super",
+        "seq_len": "8192",
+        "precision": "fp8-mx",
+        "chip": "GB200",
+        "source_group": "Megatron-Bridge perf summary",
+        "TP": "1",
+        "PP": "1",
+        "EP": "64",
+        "micro_batch": "1",
+    }
     case = read(facts, nemotron)
     assert case.plan.recompute == "experts"
     assert any(item.startswith("recompute=experts (recipe") for item in case.inferred)
@@ -90,8 +128,18 @@ def test_recipes_state_what_tables_leave_out(facts: Facts) -> None:
 
 
 def test_recipes_say_what_else_is_trained_and_kept(facts: Facts) -> None:
-    nemotron = {"model_name": "Nemotron_3_Super", "model_ref": "nemotron-3-super", "seq_len": "8192", "precision": "fp8-mx", "chip": "B300",
-                "TP": "1", "PP": "1", "EP": "8", "micro_batch": "1", "flop_convention": "Megatron-Bridge"}  # fmt: skip
+    nemotron = {
+        "model_name": "Nemotron_3_Super",
+        "model_ref": "nemotron-3-super",
+        "seq_len": "8192",
+        "precision": "fp8-mx",
+        "chip": "B300",
+        "TP": "1",
+        "PP": "1",
+        "EP": "8",
+        "micro_batch": "1",
+        "flop_convention": "Megatron-Bridge",
+    }
     once, twice = read(facts, nemotron, source_group="elsewhere"), read(facts, nemotron, source_group="Megatron-Bridge")
     assert (once.model.heads, twice.model.heads) == (2, 3)
     assert twice.model.num_layers - once.model.num_layers == 2  # attention and experts of one more prediction
@@ -132,18 +180,71 @@ def test_boards_that_differ_from_the_standard_one(facts: Facts) -> None:
     )
 
 
-@pytest.mark.parametrize(("cells", "plan"), [
-    ({"chip": "NVIDIA H100 SXM5 80GB", "TP": "2", "PP": "4", "CP": "1", "micro_batch": "1"}, "tp2 pp4v4 dp8 z1 mb1 bf16"),
-    ({"chip": "h100", "precision": "FP8 (current scaling)", "TP": "4.0", "PP": "1.0"}, "tp4 dp16 z1 mb4 fp8"),
-    ({"chip": "NVIDIA GB300", "chips_per_scaleup_domain": "72", "precision": "MXFP8", "TP": "1", "PP": "1", "micro_batch": "2"}, "dp64 z1 mb2 mxfp8"),
-    ({"chip": "H800", "precision": "fp8", "TP": "8", "PP": "1", "micro_batch": "4"}, "tp8 dp8 z1 mb4 fp8"),
-    ({"chip": "AMD Instinct MI300X", "precision": "bf16", "fsdp_zero": "FSDP2 64", "micro_batch": "2", "recompute": "none"}, "dp64 z3 mb2 bf16"),
-    ({"chip": "H100", "precision": "fp8", "seq_len": "131072", "global_batch_seqs": "4"}, "tp8 cp2 dp4 z1 mb1 fp8"),
-    ({"chip": "A100-80GB", "precision": "fp16", "global_batch_seqs": "16", "micro_batch": "1", "seq_len": "2048"}, "tp4 dp16 z1 mb1 bf16"),
-    ({"chip": "TPU v5p", "chips_per_scaleup_domain": "64", "source_group": "MaxText", "global_batch_seqs": "", "per_device_batch_stated": "4 per chip",
-      "recompute": "minimal"}, "dp64 z3 mb4 bf16 rc-sel"),
-    ({"chip": "Trn1", "chips_per_scaleup_domain": "16", "precision": "Autocast:BF16+SR", "TP": "8", "PP": "1", "micro_batch": "1"}, "tp8 dp16 z0 mb1 bf16"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cells", "plan"),
+    [
+        (
+            {"chip": "NVIDIA H100 SXM5 80GB", "TP": "2", "PP": "4", "CP": "1", "micro_batch": "1"},
+            "tp2 pp4v4 dp8 z1 mb1 bf16",
+        ),
+        ({"chip": "h100", "precision": "FP8 (current scaling)", "TP": "4.0", "PP": "1.0"}, "tp4 dp16 z1 mb4 fp8"),
+        (
+            {
+                "chip": "NVIDIA GB300",
+                "chips_per_scaleup_domain": "72",
+                "precision": "MXFP8",
+                "TP": "1",
+                "PP": "1",
+                "micro_batch": "2",
+            },
+            "dp64 z1 mb2 mxfp8",
+        ),
+        ({"chip": "H800", "precision": "fp8", "TP": "8", "PP": "1", "micro_batch": "4"}, "tp8 dp8 z1 mb4 fp8"),
+        (
+            {
+                "chip": "AMD Instinct MI300X",
+                "precision": "bf16",
+                "fsdp_zero": "FSDP2 64",
+                "micro_batch": "2",
+                "recompute": "none",
+            },
+            "dp64 z3 mb2 bf16",
+        ),
+        ({"chip": "H100", "precision": "fp8", "seq_len": "131072", "global_batch_seqs": "4"}, "tp8 cp2 dp4 z1 mb1 fp8"),
+        (
+            {
+                "chip": "A100-80GB",
+                "precision": "fp16",
+                "global_batch_seqs": "16",
+                "micro_batch": "1",
+                "seq_len": "2048",
+            },
+            "tp4 dp16 z1 mb1 bf16",
+        ),
+        (
+            {
+                "chip": "TPU v5p",
+                "chips_per_scaleup_domain": "64",
+                "source_group": "MaxText",
+                "global_batch_seqs": "",
+                "per_device_batch_stated": "4 per chip",
+                "recompute": "minimal",
+            },
+            "dp64 z3 mb4 bf16 rc-sel",
+        ),
+        (
+            {
+                "chip": "Trn1",
+                "chips_per_scaleup_domain": "16",
+                "precision": "Autocast:BF16+SR",
+                "TP": "8",
+                "PP": "1",
+                "micro_batch": "1",
+            },
+            "tp8 dp16 z0 mb1 bf16",
+        ),
+    ],
+)
 def test_rows_in_the_words_of_others_are_read_as_a_person_would(facts: Facts, cells: dict[str, str], plan: str) -> None:
     assert str(read(facts, LLAMA_8B, **cells).plan) == plan
 
@@ -253,15 +354,40 @@ def test_refusals_say_why(facts: Facts) -> None:
     assert "blank" in reason(facts, LLAMA_8B, TP=1, PP=1, micro_batch=1, step_time_s="")
 
 
-@pytest.mark.parametrize(("words", "level"), [("0 (DDP + distributed optimizer)", 1), ("ZeRO-1 within 8", 1), ("FSDP FULL_SHARD, MP mode PURE", 3), ("FSDP2 8", 3),
-                                              ("FSDP SHARD_GRAD_OP, MP mode DEFAULT", 2), ("ZeRO-0", 0), ("data=-1 (pure DP)", 0), ("ici_tensor_parallelism=8", None), ("", None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [
+        ("0 (DDP + distributed optimizer)", 1),
+        ("ZeRO-1 within 8", 1),
+        ("FSDP FULL_SHARD, MP mode PURE", 3),
+        ("FSDP2 8", 3),
+        ("FSDP SHARD_GRAD_OP, MP mode DEFAULT", 2),
+        ("ZeRO-0", 0),
+        ("data=-1 (pure DP)", 0),
+        ("ici_tensor_parallelism=8", None),
+        ("", None),
+    ],
+)
 def test_zero_words(words: str, level: int | None) -> None:
     assert zero_of(words) == level
 
 
-@pytest.mark.parametrize(("words", "mode"), [("full (recompute_all)", "full"), ("selective (per-op SAC)", "selective"), ("none", "none"), ("activation offload", "none"),
-                                             ("remat_policy save_dot_except_logits", "selective"), ("remat_policy custom", "full"), ("", None), ("moe_act, layernorm", "selective"),
-                                             ("moe, layernorm", "experts"), ("mla_up_proj", "selective"), ("No", "none")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ("full (recompute_all)", "full"),
+        ("selective (per-op SAC)", "selective"),
+        ("none", "none"),
+        ("activation offload", "none"),
+        ("remat_policy save_dot_except_logits", "selective"),
+        ("remat_policy custom", "full"),
+        ("", None),
+        ("moe_act, layernorm", "selective"),
+        ("moe, layernorm", "experts"),
+        ("mla_up_proj", "selective"),
+        ("No", "none"),
+    ],
+)
 def test_recompute_words(words: str, mode: str | None) -> None:
     assert recompute_of(words) == mode
 
@@ -294,21 +420,27 @@ def test_per_device_batch(words: str, seqs: float | None) -> None:
     assert per_device_batch(words, 4096) == seqs
 
 
-@pytest.mark.parametrize(("cells", "stack"), [
-    ({"chip": "Trn2", "source_group": "AXLearn paper"}, "neuron"),
-    ({"chip": "TPU v5p", "source_group": "MaxText"}, "jax-tpu"),
-    ({"chip": "H100", "source_group": "AXLearn paper", "model_name": "Llama2-7B (Megatron-LM)"}, "megatron-2025"),
-    ({"chip": "A100", "source_group": "MegaScale paper", "model_name": "175B (Megatron-LM)"}, "megatron-2021"),
-    ({"chip": "GB200", "source_group": "Megatron-Bridge perf summary", "date": "2026-04"}, "megatron-2025"),
-    ({"chip": "GB200", "source_group": "Megatron-Bridge perf summary", "date": "2026-06"}, "megatron"),
-    ({"chip": "H100", "source_group": "torchtitan"}, "pytorch-fsdp"),
-    ({"chip": "A100-80GB", "source_group": "BLOOM / BigScience"}, "deepspeed-2022"),
-    ({"chip": "H100", "source_group": "dgxc-benchmarking", "source_title": "maxtext/README_70b.md"}, "jax-gpu"),
-    ({"chip": "H100", "source_group": "mine", "fsdp_zero": "FSDP 8"}, "pytorch-fsdp"),
-    ({"chip": "H100", "source_group": "NeMo AutoModel perf summary"}, "pytorch-fsdp"),
-    ({"chip": "H100", "source_group": "NeMo AutoModel perf summary", "notes": "kernels: TE + DeepEP; LBS 2"}, "megatron-2025"),
-    ({"chip": "H100", "source_group": "mine"}, "megatron"),
-    ({"chip": "H100", "source_group": "torchtitan", "stack": "jax-gpu"}, "jax-gpu"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cells", "stack"),
+    [
+        ({"chip": "Trn2", "source_group": "AXLearn paper"}, "neuron"),
+        ({"chip": "TPU v5p", "source_group": "MaxText"}, "jax-tpu"),
+        ({"chip": "H100", "source_group": "AXLearn paper", "model_name": "Llama2-7B (Megatron-LM)"}, "megatron-2025"),
+        ({"chip": "A100", "source_group": "MegaScale paper", "model_name": "175B (Megatron-LM)"}, "megatron-2021"),
+        ({"chip": "GB200", "source_group": "Megatron-Bridge perf summary", "date": "2026-04"}, "megatron-2025"),
+        ({"chip": "GB200", "source_group": "Megatron-Bridge perf summary", "date": "2026-06"}, "megatron"),
+        ({"chip": "H100", "source_group": "torchtitan"}, "pytorch-fsdp"),
+        ({"chip": "A100-80GB", "source_group": "BLOOM / BigScience"}, "deepspeed-2022"),
+        ({"chip": "H100", "source_group": "dgxc-benchmarking", "source_title": "maxtext/README_70b.md"}, "jax-gpu"),
+        ({"chip": "H100", "source_group": "mine", "fsdp_zero": "FSDP 8"}, "pytorch-fsdp"),
+        ({"chip": "H100", "source_group": "NeMo AutoModel perf summary"}, "pytorch-fsdp"),
+        (
+            {"chip": "H100", "source_group": "NeMo AutoModel perf summary", "notes": "kernels: TE + DeepEP; LBS 2"},
+            "megatron-2025",
+        ),
+        ({"chip": "H100", "source_group": "mine"}, "megatron"),
+        ({"chip": "H100", "source_group": "torchtitan", "stack": "jax-gpu"}, "jax-gpu"),
+    ],
+)
 def test_stack_of_a_row(cells: dict[str, str], stack: str) -> None:
     assert stack_of_row(cells)[0] == stack

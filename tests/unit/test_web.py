@@ -1,4 +1,5 @@
-"""`mowich web`: every endpoint gives what the command line gives, hostile requests are refused in words, and the headers hold."""
+"""`mowich web`: every endpoint gives what the command line gives, hostile requests are refused in words, and the
+headers hold."""
 
 from __future__ import annotations
 
@@ -116,9 +117,16 @@ def test_the_other_verbs(client: TestClient) -> None:
 
 def test_a_pasted_config_is_the_model_it_describes(client: TestClient) -> None:
     config = {
-        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
-        "vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": False,
-    }  # fmt: skip
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": False,
+    }
     ours = client.post("/api/model", json={"model": config}).json()["result"]
     assert ours["params"] == client.post("/api/model", json={"model": "llama-3.1-8b"}).json()["result"]["params"]
     rows = [
@@ -179,10 +187,18 @@ def test_fleet_takes_no_file_and_agrees_with_the_command(client: TestClient, tmp
 
 
 def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
-    text = "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {tokens: 1T, seq: 4096, batch: 256seqs}\nsystems: [trn2-server, h100]\nchips: 64\nset:\n  prices.term: 3y\n"
+    text = (
+        "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {tokens: 1T, seq: 4096, batch: 256seqs}\nsystems:"
+        " [trn2-server, h100]\nchips: 64\nset:\n  prices.term: 3y\n"
+    )
     answer = client.post("/api/scenario", json={"yaml": text}).json()
-    assert answer["result"]["ask"] == {"model": "llama-3.1-8b", "on": ["trn2-server", "h100"], "chips": "64", "set": ["prices.term=3y"],
-                                       "train": {"tokens": "1T", "seq": "4096", "batch": "256seqs"}}  # fmt: skip
+    assert answer["result"]["ask"] == {
+        "model": "llama-3.1-8b",
+        "on": ["trn2-server", "h100"],
+        "chips": "64",
+        "set": ["prices.term=3y"],
+        "train": {"tokens": "1T", "seq": "4096", "batch": "256seqs"},
+    }
     assert read_scenario(text).chips == "64"
     for bad, line in (
         ("sytems: [trn3]", "sytems"),
@@ -228,7 +244,7 @@ def test_a_scenario_is_the_request_that_it_means(client: TestClient) -> None:
         ("text", "dict"),
         ([1, 2], "dict"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_in_a_line(client: TestClient, ask: Any, word: str) -> None:
     refused = client.post("/api/compare", json=ask)
     assert refused.status_code == 422

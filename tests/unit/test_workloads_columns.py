@@ -1,4 +1,5 @@
-"""Rows of a measurement table to models: built-ins when they agree, filled in and listed when not, refused with a reason."""
+"""Rows of a measurement table to models: built-ins when they agree, filled in and listed when not, refused with a
+reason."""
 
 from __future__ import annotations
 
@@ -48,8 +49,12 @@ def test_columns_alone() -> None:
 
 
 def test_latent_attention_from_words() -> None:
-    line = row("my-mla|61|7168|128|128|qk_nope 128 + qk_rope 64, v 128|18432|2048|129280|256|8",
-               n_shared_experts="1", n_dense_layers="3", mla="yes: q_lora 1536, kv_lora 512")  # fmt: skip
+    line = row(
+        "my-mla|61|7168|128|128|qk_nope 128 + qk_rope 64, v 128|18432|2048|129280|256|8",
+        n_shared_experts="1",
+        n_dense_layers="3",
+        mla="yes: q_lora 1536, kv_lora 512",
+    )
     model, _ = model_from_columns(line)
     assert model.params == load("deepseek-v3").params
     with pytest.raises(UserError, match="is not modelled"):
@@ -58,10 +63,14 @@ def test_latent_attention_from_words() -> None:
 
 @pytest.mark.parametrize(
     ("given", "reason"),
-    [({"model_name": "Jamba Large"}, "a hybrid that no built-in"), ({"model_ref": "marin-535b"}, "latent experts"),
-     ({"model_name": "MaxText 1160B"}, "not stated"), ({"model_name": "X", "hidden": "1024"}, "number of layers"),
-     ({"model_name": "X", "hidden": "1024", "n_layers": "2", "n_experts": "8"}, "width of its experts")],
-)  # fmt: skip
+    [
+        ({"model_name": "Jamba Large"}, "a hybrid that no built-in"),
+        ({"model_ref": "marin-535b"}, "latent experts"),
+        ({"model_name": "MaxText 1160B"}, "not stated"),
+        ({"model_name": "X", "hidden": "1024"}, "number of layers"),
+        ({"model_name": "X", "hidden": "1024", "n_layers": "2", "n_experts": "8"}, "width of its experts"),
+    ],
+)
 def test_refused_with_a_reason(given: dict[str, str], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         model_from_columns(given)

@@ -33,8 +33,17 @@ def test_published_counts_equal_transformers(name: str) -> None:
 
 def test_every_architecture_has_a_golden_count() -> None:
     covered = {json.loads((FIXTURES / n).read_text())["model_type"] for n in GOLDEN if (FIXTURES / n).exists()}
-    vision_or_same = {"qwen3_vl_text", "qwen3_vl_moe_text", "mimo", "ministral", "decoder", "minimax_m3", "deepseek_ref", "step3p7",
-                      "nemotron-nas"}  # fmt: skip
+    vision_or_same = {
+        "qwen3_vl_text",
+        "qwen3_vl_moe_text",
+        "mimo",
+        "ministral",
+        "decoder",
+        "minimax_m3",
+        "deepseek_ref",
+        "step3p7",
+        "nemotron-nas",
+    }
     assert set(ARCHITECTURES) - covered <= vision_or_same
     assert set(WRAPPERS.values()) <= set(ARCHITECTURES)
 
@@ -86,8 +95,10 @@ def test_unknown_architecture_is_refused_with_the_list() -> None:
 
 def test_missing_and_wrong_keys_are_named_together() -> None:
     line = fails({k: v for k, v in LLAMA.items() if k not in ("hidden_size", "vocab_size")})
-    assert line.splitlines() == ["config.json: missing key 'hidden_size'; model_type llama needs it",
-                                 "config.json: missing key 'vocab_size'; model_type llama needs it"]  # fmt: skip
+    assert line.splitlines() == [
+        "config.json: missing key 'hidden_size'; model_type llama needs it",
+        "config.json: missing key 'vocab_size'; model_type llama needs it",
+    ]
     assert "'vocab_size' must be a whole number, at least 1, got '32k'" in fails({**LLAMA, "vocab_size": "32k"})
     assert "not a multiple" in fails({**LLAMA, "num_key_value_heads": 3})
     assert "at most" in fails({**LLAMA, "num_hidden_layers": 10**9})
@@ -99,23 +110,44 @@ MIXTRAL = json.loads((FIXTURES / "mixtral.json").read_text())
 KIMI = json.loads((FIXTURES / "kimi_linear.json").read_text())
 
 
-@pytest.mark.parametrize(("config", "says"), [
-    ({**MIXTRAL, "num_experts_per_tok": 64}, "'num_experts_per_tok' is above the number of experts, got 64; allowed: 1 to "),
-    ({**DEEPSEEK, "q_lora_rank": -4096}, "'q_lora_rank' must be a whole number, at least 0, got -4096"),
-    ({**DEEPSEEK, "q_lora_rank": float("inf")}, "'q_lora_rank' must be a whole number, at least 0, got inf"),
-    ({**DEEPSEEK, "num_nextn_predict_layers": -3}, "'num_nextn_predict_layers' must be a whole number, at least 0, got -3"),
-    ({**DEEPSEEK, "moe_layer_freq": 0}, "'moe_layer_freq' must be a whole number, at least 1, got 0"),
-    ({**LLAMA, "tie_word_embeddings": "false"}, "'tie_word_embeddings' must be true or false, got 'false'"),
-    ({**LLAMA, "attention_bias": []}, "'attention_bias' must be true or false, got []"),
-    ({**LLAMA, "mlp_bias": "no"}, "'mlp_bias' must be true or false, got 'no'"),
-    ({**LLAMA, "max_position_embeddings": "abc"}, "'max_position_embeddings' must be a whole number, at least 0, got 'abc'"),
-    ({**LLAMA, "hidden_size": 10**18}, "'hidden_size' must be at most 1000000000"),
-    ({**LLAMA, "num_hidden_layers": 1e30}, "'num_hidden_layers' must be at most 10000, got 1e+30"),
-    ({**KIMI, "num_hidden_layers": 1e30}, "'num_hidden_layers' must be at most 10000, got 1e+30"),
-    ({**KIMI, "max_position_embeddings": -1}, "'max_position_embeddings' must be a whole number, at least 0, got -1"),
-    ({**KIMI, "linear_attn_config": {"num_heads": -1}}, "'linear_attn_config.num_heads' must be a whole number, at least 1, got -1"),
-    ({**KIMI, "linear_attn_config": {"head_dim": -1}}, "'linear_attn_config.head_dim' must be a whole number, at least 1, got -1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (
+            {**MIXTRAL, "num_experts_per_tok": 64},
+            "'num_experts_per_tok' is above the number of experts, got 64; allowed: 1 to ",
+        ),
+        ({**DEEPSEEK, "q_lora_rank": -4096}, "'q_lora_rank' must be a whole number, at least 0, got -4096"),
+        ({**DEEPSEEK, "q_lora_rank": float("inf")}, "'q_lora_rank' must be a whole number, at least 0, got inf"),
+        (
+            {**DEEPSEEK, "num_nextn_predict_layers": -3},
+            "'num_nextn_predict_layers' must be a whole number, at least 0, got -3",
+        ),
+        ({**DEEPSEEK, "moe_layer_freq": 0}, "'moe_layer_freq' must be a whole number, at least 1, got 0"),
+        ({**LLAMA, "tie_word_embeddings": "false"}, "'tie_word_embeddings' must be true or false, got 'false'"),
+        ({**LLAMA, "attention_bias": []}, "'attention_bias' must be true or false, got []"),
+        ({**LLAMA, "mlp_bias": "no"}, "'mlp_bias' must be true or false, got 'no'"),
+        (
+            {**LLAMA, "max_position_embeddings": "abc"},
+            "'max_position_embeddings' must be a whole number, at least 0, got 'abc'",
+        ),
+        ({**LLAMA, "hidden_size": 10**18}, "'hidden_size' must be at most 1000000000"),
+        ({**LLAMA, "num_hidden_layers": 1e30}, "'num_hidden_layers' must be at most 10000, got 1e+30"),
+        ({**KIMI, "num_hidden_layers": 1e30}, "'num_hidden_layers' must be at most 10000, got 1e+30"),
+        (
+            {**KIMI, "max_position_embeddings": -1},
+            "'max_position_embeddings' must be a whole number, at least 0, got -1",
+        ),
+        (
+            {**KIMI, "linear_attn_config": {"num_heads": -1}},
+            "'linear_attn_config.num_heads' must be a whole number, at least 1, got -1",
+        ),
+        (
+            {**KIMI, "linear_attn_config": {"head_dim": -1}},
+            "'linear_attn_config.head_dim' must be a whole number, at least 1, got -1",
+        ),
+    ],
+)
 def test_what_no_model_has_is_refused_by_its_key(config: dict[str, object], says: str) -> None:
     line = fails(config)
     assert says in line
@@ -206,10 +238,23 @@ def test_lists_that_miss_layers_and_unknown_kinds() -> None:
 
 def test_searched_blocks() -> None:
     """Widths follow the published rule: the multiple of 256 at or above 2/3 of ffn_mult x 2 x h."""
-    blocks = [{"attention": {"n_heads_in_group": 4}, "ffn": {"ffn_mult": 2.625}}, {"attention": {"no_op": True}, "ffn": {"ffn_mult": 1.0}},
-              {"attention": {"replace_with_linear": True}, "ffn": {"no_op": True}}]  # fmt: skip
-    m = model_from_config({"model_type": "nemotron-nas", "hidden_size": 1024, "num_hidden_layers": 3, "num_attention_heads": 8,
-                           "vocab_size": 1000, "block_configs": blocks}, name="t", where="t")  # fmt: skip
+    blocks = [
+        {"attention": {"n_heads_in_group": 4}, "ffn": {"ffn_mult": 2.625}},
+        {"attention": {"no_op": True}, "ffn": {"ffn_mult": 1.0}},
+        {"attention": {"replace_with_linear": True}, "ffn": {"no_op": True}},
+    ]
+    m = model_from_config(
+        {
+            "model_type": "nemotron-nas",
+            "hidden_size": 1024,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 8,
+            "vocab_size": 1000,
+            "block_configs": blocks,
+        },
+        name="t",
+        where="t",
+    )
     h, attention = 1024, 1024 * (1024 + 2 * 256 + 1024)
     first, second, third = (m.layers[i] for i in m.pattern)
     assert (first.params, second.params, third.params) == (attention + 3 * h * 1792 + 2 * h, 3 * h * 768 + h, h * h + h)
@@ -219,7 +264,8 @@ def test_searched_blocks() -> None:
     ("name", "counted"), json.loads((ROOT / "tests" / "golden" / "flops.json").read_text()).items()
 )
 def test_flop_equal_torch(name: str, counted: dict[str, float]) -> None:
-    """What torch's FlopCounterMode counted of the same config (tests/slow/check_flops.py), against our count of what that run executes."""
+    """What torch's FlopCounterMode counted of the same config (tests/slow/check_flops.py), against our count of what
+    that run executes."""
     spec = importlib.util.spec_from_file_location("check_flops", ROOT / "tests" / "slow" / "check_flops.py")
     assert spec is not None
     assert spec.loader is not None

@@ -10,24 +10,51 @@ from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.model import Layer
 from mowich.models.recurrent import Recurrent
 
-SPARSE = Attention(kind="mla", num_heads=8, num_kv_heads=8, head_dim=96, v_head_dim=64, q_lora=128, kv_lora=64, rope_head_dim=32,
-                   indexer=Indexer(num_heads=4, head_dim=16, top_k=256, query_in=128, norm_params=32))  # fmt: skip
-COMPRESSED = Attention(kind="gqa", num_heads=8, num_kv_heads=1, head_dim=64, v_head_dim=64, window=32, q_lora=48, o_lora=24,
-                       o_groups=2, k_is_v=True, cached_once=True, norm_params=64, compressor=Compressor(ratio=4, overlap=True),
-                       indexer=Indexer(num_heads=4, head_dim=16, top_k=100, query_in=48, norm_params=0))  # fmt: skip
+SPARSE = Attention(
+    kind="mla",
+    num_heads=8,
+    num_kv_heads=8,
+    head_dim=96,
+    v_head_dim=64,
+    q_lora=128,
+    kv_lora=64,
+    rope_head_dim=32,
+    indexer=Indexer(num_heads=4, head_dim=16, top_k=256, query_in=128, norm_params=32),
+)
+COMPRESSED = Attention(
+    kind="gqa",
+    num_heads=8,
+    num_kv_heads=1,
+    head_dim=64,
+    v_head_dim=64,
+    window=32,
+    q_lora=48,
+    o_lora=24,
+    o_groups=2,
+    k_is_v=True,
+    cached_once=True,
+    norm_params=64,
+    compressor=Compressor(ratio=4, overlap=True),
+    indexer=Indexer(num_heads=4, head_dim=16, top_k=100, query_in=48, norm_params=0),
+)
 MIXERS = {
-    "sparse": SPARSE, "compressed": COMPRESSED,
-    "gated": Attention(kind="gqa", num_heads=8, num_kv_heads=2, head_dim=64, v_head_dim=64, out_gate=512, qk_norm="head"),
+    "sparse": SPARSE,
+    "compressed": COMPRESSED,
+    "gated": Attention(
+        kind="gqa", num_heads=8, num_kv_heads=2, head_dim=64, v_head_dim=64, out_gate=512, qk_norm="head"
+    ),
     "mamba2": Recurrent(kind="mamba2", num_heads=8, head_dim=32, num_groups=2, state_dim=16, conv_bias=True),
     "gdn": Recurrent(kind="gdn", num_heads=8, head_dim=32, num_groups=4, state_dim=16),
     "kda": Recurrent(kind="kda", num_heads=8, head_dim=32, num_groups=8, state_dim=32, gate_rank=32, decay_rank=32),
     "lightning": Recurrent(kind="lightning", num_heads=8, head_dim=32, num_groups=8, state_dim=32, conv=0),
     "none": NO_ATTENTION,
-}  # fmt: skip
+}
 FFNS = {
-    "gated": Mlp(ffn=512), "none": NO_FFN, "moe": Moe(num_experts=16, top_k=3, ffn=64, shared_ffn=32, shared_gate=True),
+    "gated": Mlp(ffn=512),
+    "none": NO_FFN,
+    "moe": Moe(num_experts=16, top_k=3, ffn=64, shared_ffn=32, shared_gate=True),
     "latent": Moe(num_experts=16, top_k=3, ffn=64, shared_ffn=96, gated=False, latent=40, latent_norm=True),
-}  # fmt: skip
+}
 
 
 def layer(mixer: str, ffn: str) -> Layer:
@@ -48,7 +75,8 @@ def test_gemms_hold_every_matrix(mixer: str, ffn: str) -> None:
 @pytest.mark.parametrize("mixer", [m for m in MIXERS if isinstance(MIXERS[m], Attention) and m != "none"])
 @pytest.mark.parametrize("seq", [16, 200, 1000, 4096])
 def test_mean_context_is_the_mean_of_contexts(mixer: str, seq: int) -> None:
-    """The closed form over a sequence against the sum over its tokens (half a token of the diagonal apart, as stated)."""
+    """The closed form over a sequence against the sum over its tokens (half a token of the diagonal apart, as
+    stated)."""
     a = MIXERS[mixer]
     assert isinstance(a, Attention)
     summed = sum(a.attended(i + 0.5) for i in range(seq)) / seq

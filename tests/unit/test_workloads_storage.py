@@ -19,10 +19,26 @@ LLAMA = {
     "intermediate_size": 128,
     "vocab_size": 1000,
 }
-MOE = {"model_type": "deepseek_v3", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 1000,
-       "moe_intermediate_size": 32, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1, "first_k_dense_replace": 1}  # fmt: skip
-NVFP4 = {"config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}, "targets": ["Linear"]}}, "quant_algo": "NVFP4",
-         "quant_method": "modelopt"}  # fmt: skip
+MOE = {
+    "model_type": "deepseek_v3",
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 1000,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 1,
+}
+NVFP4 = {
+    "config_groups": {
+        "group_0": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}, "targets": ["Linear"]}
+    },
+    "quant_algo": "NVFP4",
+    "quant_method": "modelopt",
+}
 
 
 def stored(config: dict[str, object], name: str = "t", **quantization: object) -> dict[str, float]:
@@ -86,7 +102,8 @@ def test_exclusions_by_expression_and_by_name() -> None:
 
 def test_listed_layers() -> None:
     layers = {f"model.layers.{i}.self_attn.q_proj": {"quant_algo": "FP8"} for i in range(4)} | {
-        f"model.layers.{i}.mlp.gate_proj": {"quant_algo": "NVFP4"} for i in range(2)}  # fmt: skip
+        f"model.layers.{i}.mlp.gate_proj": {"quant_algo": "NVFP4"} for i in range(2)
+    }
     got = stored(LLAMA, quant_algo="MIXED_PRECISION", quantized_layers=layers, quant_method="modelopt")
     assert got["mixer"] == 1.0
     assert got["mlp"] == pytest.approx((2 * 0.5625 + 2 * 2.0) / 4)
@@ -108,7 +125,8 @@ def test_by_the_name_alone_and_said_so() -> None:
     ],
 )
 def test_published_sizes(file: str, gigabytes: float) -> None:
-    """Checkpoints as published: the gpt-oss model card (60.8 and 12.8 GiB), total_size of Kimi K3's index (with its vision tower)."""
+    """Checkpoints as published: the gpt-oss model card (60.8 and 12.8 GiB), total_size of Kimi K3's index (with its
+    vision tower)."""
     path = SHARED / f"{file}_config.json"
     if not path.exists():
         pytest.skip("the published configs are not here")
@@ -124,8 +142,9 @@ def test_the_form_is_that_of_most_weights() -> None:
     assert form(LLAMA, quant_method="fp8", weight_block_size=[128, 128]) == "fp8"
     assert form(MOE, **NVFP4, ignore=["lm_head", "re:.*self_attn.*"]) == "nvfp4"
     assert form(LLAMA, **NVFP4, ignore=["*"]) == "bf16"
-    assert [load(n).storage.form for n in ("gpt-oss-120b", "deepseek-v3", "deepseek-v4-pro", "kimi-k2.5", "kimi-k3")] == [
-        "mxfp4", "fp8", "mxfp4", "int4", "mxfp4"]  # fmt: skip
+    assert [
+        load(n).storage.form for n in ("gpt-oss-120b", "deepseek-v3", "deepseek-v4-pro", "kimi-k2.5", "kimi-k3")
+    ] == ["mxfp4", "fp8", "mxfp4", "int4", "mxfp4"]
 
 
 @pytest.mark.parametrize("name", ["gpt-oss-120b", "gpt-oss-20b", "mimo-v2-flash"])

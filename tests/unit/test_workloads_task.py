@@ -62,7 +62,8 @@ def test_recurrent_and_latent_layers_have_adapters() -> None:
 
 
 def test_flop_of_a_frozen_base() -> None:
-    """No gradient of frozen matrices: 4 per weight instead of 6; attention's own backward stays; adapters cost 6 a weight."""
+    """No gradient of frozen matrices: 4 per weight instead of 6; attention's own backward stays; adapters cost 6 a
+    weight."""
     model = load("llama2-70b")
     full = train_flop_per_token(model, 8192, "pretrain", None)
     frozen = train_flop_per_token(model, 8192, "lora", Lora(rank=16))

@@ -1,7 +1,8 @@
-"""Malformed, huge and hostile requests get 4xx, never 5xx: schemathesis on the OpenAPI, then requests that are nearly right. Exits 1 where one was not.
+"""Malformed, huge and hostile requests get 4xx, never 5xx: schemathesis on the OpenAPI, then requests that are nearly
+right. Exits 1 where one was not.
 
-schemathesis mostly sends names that do not exist; the second part starts from requests that are answered and spoils a field or two, so that it gets past
-the reader and into the models.
+schemathesis mostly sends names that do not exist; the second part starts from requests that are answered and spoils a
+field or two, so that it gets past the reader and into the models.
 """
 
 from __future__ import annotations
@@ -22,29 +23,152 @@ from serving import BUILD, server
 
 NEARLY = 1500
 EXAMPLES = 8
-"""Requests that schemathesis makes up for each operation, beside those of its coverage phase, which takes every border of every field once."""
+"""Requests that schemathesis makes up for each operation, beside those of its coverage phase, which takes every border
+of every field once."""
 MOST_SECONDS = 1500
 SEED = 9
 
 WORDS: list[Any] = [
-    0, -1, 1, 2, 3, 7, 1e-300, 1e300, 2**63, 10**30, 0.1, True, None, "", " ", "0", "-0", "1e400", "NaN", "inf", "1T", "15Ti", "0.5seqs", "1seqs", "16384 seqs", "4k", "4Ki", "999999999", "1e18",
-    "é", "\u0000", "a" * 33, "a" * 5000, "..", "/etc/passwd", "../../x", "config.json", "~", "%00", "${x}", "'; --", "<script>", [], {}, [1], {"a": 1}, "trn3", "trn3:0", "trn3:1", "trn3:7", "trn3*0", "trn3*99999999",
-    "ironwood:4x4x8", "ironwood:1x1x1", "ironwood:0x4x4", "gb300:1", "trn4", "h100:3", "all-reduce", "plan.tp=3", "plan.zero=9", "plan.tp=all", "prices.term=3y", "site.pue=1", "chips.trainium3.memory.hbm_capacity=1 GiB",
-    "chips.trainium3.memory.hbm_bandwidth=1 B/s", "systems.trn3-gen2.max_chips=1", "prices.trn3=$0.0000001/chip/h", "100%", "99.9%", "0.999999", "1ns", "1e9 s", "lora:1", "lora:99999999", "sft", "link:3", "chip:5", "link:999999",
-]  # fmt: skip
+    0,
+    -1,
+    1,
+    2,
+    3,
+    7,
+    1e-300,
+    1e300,
+    2**63,
+    10**30,
+    0.1,
+    True,
+    None,
+    "",
+    " ",
+    "0",
+    "-0",
+    "1e400",
+    "NaN",
+    "inf",
+    "1T",
+    "15Ti",
+    "0.5seqs",
+    "1seqs",
+    "16384 seqs",
+    "4k",
+    "4Ki",
+    "999999999",
+    "1e18",
+    "é",
+    "\u0000",
+    "a" * 33,
+    "a" * 5000,
+    "..",
+    "/etc/passwd",
+    "../../x",
+    "config.json",
+    "~",
+    "%00",
+    "${x}",
+    "'; --",
+    "<script>",
+    [],
+    {},
+    [1],
+    {"a": 1},
+    "trn3",
+    "trn3:0",
+    "trn3:1",
+    "trn3:7",
+    "trn3*0",
+    "trn3*99999999",
+    "ironwood:4x4x8",
+    "ironwood:1x1x1",
+    "ironwood:0x4x4",
+    "gb300:1",
+    "trn4",
+    "h100:3",
+    "all-reduce",
+    "plan.tp=3",
+    "plan.zero=9",
+    "plan.tp=all",
+    "prices.term=3y",
+    "site.pue=1",
+    "chips.trainium3.memory.hbm_capacity=1 GiB",
+    "chips.trainium3.memory.hbm_bandwidth=1 B/s",
+    "systems.trn3-gen2.max_chips=1",
+    "prices.trn3=$0.0000001/chip/h",
+    "100%",
+    "99.9%",
+    "0.999999",
+    "1ns",
+    "1e9 s",
+    "lora:1",
+    "lora:99999999",
+    "sft",
+    "link:3",
+    "chip:5",
+    "link:999999",
+]
 
-AMOUNTS = ["1", "2", "3", "7", "63", "64", "100", "1000", "4099", "65536", "1000000", "1M", "1G", "1T", "100T", "1e15", "1seqs", "3seqs", "1000000seqs", "100000000seqs", "1ns", "1us", "1ms", "100 s", "1e6 s", "0%", "50%", "1B", "1PiB", "0.001"]  # fmt: skip
+AMOUNTS = [
+    "1",
+    "2",
+    "3",
+    "7",
+    "63",
+    "64",
+    "100",
+    "1000",
+    "4099",
+    "65536",
+    "1000000",
+    "1M",
+    "1G",
+    "1T",
+    "100T",
+    "1e15",
+    "1seqs",
+    "3seqs",
+    "1000000seqs",
+    "100000000seqs",
+    "1ns",
+    "1us",
+    "1ms",
+    "100 s",
+    "1e6 s",
+    "0%",
+    "50%",
+    "1B",
+    "1PiB",
+    "0.001",
+]
 
 TRAIN = {"tokens": "15T", "seq": 4096, "batch": "1024seqs"}
 CONFIG = {
-    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
     "max_position_embeddings": 131072,
-}  # fmt: skip
+}
 MOE = {
-    "model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8,
+    "model_type": "mixtral",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 32000,
+    "num_local_experts": 8,
     "num_experts_per_tok": 2,
-}  # fmt: skip
-YAML = "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {tokens: 1T, seq: 4096, batch: 256seqs}\nsystems: [trn3, h100]\nchips: 64\n"
+}
+YAML = (
+    "mowich: 1\nworkload:\n  model: llama-3.1-8b\n  train: {tokens: 1T, seq: 4096, batch: 256seqs}\nsystems: [trn3,"
+    " h100]\nchips: 64\n"
+)
 FLEET = Path(__file__).parents[2] / "src" / "mowich" / "web" / "static" / "fleet.yaml"
 
 
@@ -67,12 +191,38 @@ def right() -> list[tuple[str, dict[str, Any]]]:
     }
     near = {"h100": {"tp": 2, "pp": 1, "ep": 1, "cp": 1, "precision": "fp8"}}
     return [
-        ("compare", base), ("compare", {**base, "equal": None, "near": near}), ("compare", serve), ("compare", {**base, "model": CONFIG, "equal": "power"}), ("compare", {**base, "model": MOE}), ("serve", {**serve, "model": MOE}),
-        ("plan", {k: v for k, v in base.items() if k != "equal"} | {"on": "h100", "top": 3, "pareto": True, "neighbours": True}), ("fit", {"model": CONFIG, "on": "trn3", "kv": "64k"}), ("fit", {"model": MOE, "on": "h100:8", "train": TRAIN}),
-        ("collective", {"kind": "all-reduce", "on": "trn3-gen2", "sizes": ["1MiB"], "group": 64, "fail": ["link:3"], "beside": ["all-to-all:72-143"], "oversubscription": 2}), ("goodput", {"on": "h100:1024", "days": 90, "step": "5 s", "samples": 10}),
-        ("explain", {"ask": {k: v for k, v in base.items() if k != "equal"}, "metric": "h100.step_s.dp"}), ("model", {"model": CONFIG}), ("scenario", {"yaml": YAML}), ("fleet", {"yaml": fleet, "relaxed": True}),
+        ("compare", base),
+        ("compare", {**base, "equal": None, "near": near}),
+        ("compare", serve),
+        ("compare", {**base, "model": CONFIG, "equal": "power"}),
+        ("compare", {**base, "model": MOE}),
+        ("serve", {**serve, "model": MOE}),
+        (
+            "plan",
+            {k: v for k, v in base.items() if k != "equal"}
+            | {"on": "h100", "top": 3, "pareto": True, "neighbours": True},
+        ),
+        ("fit", {"model": CONFIG, "on": "trn3", "kv": "64k"}),
+        ("fit", {"model": MOE, "on": "h100:8", "train": TRAIN}),
+        (
+            "collective",
+            {
+                "kind": "all-reduce",
+                "on": "trn3-gen2",
+                "sizes": ["1MiB"],
+                "group": 64,
+                "fail": ["link:3"],
+                "beside": ["all-to-all:72-143"],
+                "oversubscription": 2,
+            },
+        ),
+        ("goodput", {"on": "h100:1024", "days": 90, "step": "5 s", "samples": 10}),
+        ("explain", {"ask": {k: v for k, v in base.items() if k != "equal"}, "metric": "h100.step_s.dp"}),
+        ("model", {"model": CONFIG}),
+        ("scenario", {"yaml": YAML}),
+        ("fleet", {"yaml": fleet, "relaxed": True}),
         ("report", {k: v for k, v in base.items() if k != "equal"}),
-    ]  # fmt: skip
+    ]
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -166,16 +316,38 @@ def nearly(base: str) -> int:
         if http.get("/api/about").status_code != 200:
             bad += 1
     print(
-        f"nearly right, seed {SEED}: {sum(codes.values())} requests, by status {dict(sorted(codes.items()))}; slowest {slow:.1f} s; failed {bad}"
+        f"nearly right, seed {SEED}: {sum(codes.values())} requests, by status {dict(sorted(codes.items()))}; slowest"
+        f" {slow:.1f} s; failed {bad}"
     )
     return bad
 
 
 def fuzzed(base: str) -> int:
-    """schemathesis on every operation of the OpenAPI, bounded so that it ends; 1 where it found something, ran out of time or left an operation out."""
+    """schemathesis on every operation of the OpenAPI, bounded so that it ends; 1 where it found something, ran out of
+    time or left an operation out."""
     tool = Path(sys.executable).with_name("schemathesis")
-    words = [str(tool), "run", f"{base}/openapi.json", "--url", base, "--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES), "--seed", str(SEED), "--request-timeout", "120",
-             "--no-shrink", "--generation-database", "none", "--workers", "1", "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]  # fmt: skip
+    words = [
+        str(tool),
+        "run",
+        f"{base}/openapi.json",
+        "--url",
+        base,
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--max-examples",
+        str(EXAMPLES),
+        "--seed",
+        str(SEED),
+        "--request-timeout",
+        "120",
+        "--no-shrink",
+        "--generation-database",
+        "none",
+        "--workers",
+        "1",
+        "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]
     httpx.get(f"{base}/api/validate", timeout=300)  # predicted once, then kept
     operations = sum(len(verbs) for verbs in httpx.get(f"{base}/openapi.json").json()["paths"].values())
     begin = time.monotonic()
@@ -190,7 +362,10 @@ def fuzzed(base: str) -> int:
     tested = int(found[1]) if found else 0
     cases = re.search(r"(\d[\d,]*) generated", done.stdout)
     good = done.returncode == 0 and tested == operations
-    print(f"{'ok    ' if good else 'FAILED'} schemathesis, seed {SEED}: {tested} of {operations} operations, {cases[1] if cases else '?'} requests in {took:.0f} s")  # fmt: skip
+    print(
+        f"{'ok    ' if good else 'FAILED'} schemathesis, seed {SEED}: {tested} of {operations} operations,"
+        f" {cases[1] if cases else '?'} requests in {took:.0f} s"
+    )
     if not good:
         print(done.stdout[:4000], "...", done.stdout[-4000:], sep="\n")
     return 0 if good else 1

@@ -1,4 +1,5 @@
-"""50 clients at once for a minute, each moving sliders: no request is lost, and small requests are not held up by large ones. Exits 1 where one was lost."""
+"""50 clients at once for a minute, each moving sliders: no request is lost, and small requests are not held up by large
+ones. Exits 1 where one was lost."""
 
 from __future__ import annotations
 
@@ -30,7 +31,16 @@ def some(draw: random.Random) -> tuple[str, str, dict[str, Any] | None]:
             {"model": model, "on": on, "chips": draw.choice([256, 512, 1024, 2048, 4096]), "train": train},
         )
     if kind < 0.75:
-        return "POST", "/api/compare", {"model": model, "on": on, "chips": draw.choice([16, 32, 64]), "serve": {"isl": draw.choice(["1k", "4k", "8k"]), "osl": "1k"}}  # fmt: skip
+        return (
+            "POST",
+            "/api/compare",
+            {
+                "model": model,
+                "on": on,
+                "chips": draw.choice([16, 32, 64]),
+                "serve": {"isl": draw.choice(["1k", "4k", "8k"]), "osl": "1k"},
+            },
+        )
     if kind < 0.8:
         return "POST", "/api/fit", {"model": model, "on": "trn3", "kv": "64k"}
     if kind < 0.85:
@@ -98,11 +108,13 @@ def main() -> int:
     for path, _, seconds in seen:
         times[path.split("?")[0]].append(seconds)
     print(
-        f"{CLIENTS} clients, {took:.0f} s: {len(seen)} requests, {len(seen) / took:.0f}/s, by status {dict(sorted(codes.items()))}; lost or 5xx: {len(lost)}"
+        f"{CLIENTS} clients, {took:.0f} s: {len(seen)} requests, {len(seen) / took:.0f}/s, by status"
+        f" {dict(sorted(codes.items()))}; lost or 5xx: {len(lost)}"
     )
     for path, all_s in sorted(times.items(), key=lambda item: -len(item[1])):
         print(
-            f"  {path:<18} {len(all_s):>6}  median {1e3 * statistics.median(all_s):8.0f} ms   worst {1e3 * max(all_s):8.0f} ms"
+            f"  {path:<18} {len(all_s):>6}  median {1e3 * statistics.median(all_s):8.0f} ms   worst"
+            f" {1e3 * max(all_s):8.0f} ms"
         )
     return 1 if lost or alive != 200 else 0
 

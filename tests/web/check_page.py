@@ -1,4 +1,5 @@
-"""A browser goes through the page: numbers against the command line, accessibility, no other host, times. Exits 1 where something failed."""
+"""A browser goes through the page: numbers against the command line, accessibility, no other host, times. Exits 1 where
+something failed."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def audit(page: Page, script: str, where: str) -> None:
     """No serious finding of axe-core in what is shown."""
     page.evaluate(script)
     found = page.evaluate(
-        "async () => (await axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})).violations.map(v => ({id: v.id, impact: v.impact, nodes: v.nodes.map(n => n.html.slice(0, 120) + ' | ' + (n.any[0]?.message ?? n.failureSummary ?? '').slice(0, 160))}))"
+        "async () => (await axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa',"
+        " 'wcag22aa']})).violations.map(v => ({id: v.id, impact: v.impact, nodes: v.nodes.map(n => n.html.slice(0, 120)"
+        " + ' | ' + (n.any[0]?.message ?? n.failureSummary ?? '').slice(0, 160))}))"
     )
     bad = [v for v in found if v["impact"] in SERIOUS]
     check(not bad, f"axe on {where}: {len(bad)} serious, {len(found) - len(bad)} lesser")
@@ -106,7 +109,8 @@ def numbers(page: Page, command: str, where: str) -> None:
 
 
 def same_words(page: Page, command: str, where: str) -> None:
-    """The first sentences of the page are those of the command line, and nothing is marked as cheapest where it says that cost is not ranked."""
+    """The first sentences of the page are those of the command line, and nothing is marked as cheapest where it says
+    that cost is not ranked."""
     done = subprocess.run(
         [str(MOWICH), *shlex.split(command)[1:], "--quiet"], capture_output=True, text=True, check=False
     )
@@ -171,7 +175,8 @@ def goes_through(browser: Browser, base: str, script: str) -> None:
 
     page.fill(
         "#yaml",
-        "mowich: 1\nworkload:\n  model: llama-3.1-70b\n  train: {tokens: 2T, seq: 8192, batch: 1024seqs}\nsystems: [trn3, h200]\nchips: 512\n",
+        "mowich: 1\nworkload:\n  model: llama-3.1-70b\n  train: {tokens: 2T, seq: 8192, batch: 1024seqs}\nsystems:"
+        " [trn3, h200]\nchips: 512\n",
     )
     page.click("#apply")
     page.wait_for_selector("#strip:has-text('llama-3.1-70b')")
@@ -290,7 +295,10 @@ def focus_is_seen(found: list[dict[str, Any]], where: str) -> None:
     """Every stop has a visible ring and is in the window."""
     dim = [s["name"] for s in found if not s["shown"]]
     out = [s["name"] for s in found if not s["sight"]]
-    check(bool(found) and not dim and not out, f"{where}: {len(found)} stops of Tab, each in sight with a ring {dim[:3] or ''} {out[:3] or ''}")  # fmt: skip
+    check(
+        bool(found) and not dim and not out,
+        f"{where}: {len(found)} stops of Tab, each in sight with a ring {dim[:3] or ''} {out[:3] or ''}",
+    )
 
 
 def pictures_have_text(page: Page, where: str) -> None:
@@ -306,16 +314,24 @@ def pictures_have_text(page: Page, where: str) -> None:
             page.keyboard.press("Enter")
         if not named or not figure.locator("details[open] table tbody tr").count():
             silent.append(figure.locator("h2").first.inner_text())
-    check(figures.count() > 0 and not silent, f"{where}: {figures.count()} charts with a name and a table {silent[:3] or ''}")  # fmt: skip
+    check(
+        figures.count() > 0 and not silent,
+        f"{where}: {figures.count()} charts with a name and a table {silent[:3] or ''}",
+    )
 
 
 def focused(page: Page) -> str:
     """The id or the metric of what has the focus."""
-    return str(page.evaluate("() => document.activeElement.id || document.activeElement.dataset.metric || document.activeElement.tagName"))  # fmt: skip
+    return str(
+        page.evaluate(
+            "() => document.activeElement.id || document.activeElement.dataset.metric || document.activeElement.tagName"
+        )
+    )
 
 
 def keyboard(browser: Browser, base: str) -> None:
-    """The page and a report by keyboard alone: order, ring, skip link, tabs, sliders, pills, explanations and their way back, text of charts."""
+    """The page and a report by keyboard alone: order, ring, skip link, tabs, sliders, pills, explanations and their way
+    back, text of charts."""
     context = opened(browser)
     page = context.new_page()
     page.goto(base)
@@ -323,7 +339,11 @@ def keyboard(browser: Browser, base: str) -> None:
     settled(page)
     found = stops(page)
     places = [s["place"] for s in found]
-    check(places == sorted(places), f"Tab goes down the page {[s['name'] for a, s in itertools.pairwise(found) if s['place'] < a['place']][:3] or ''}")  # fmt: skip
+    check(
+        places == sorted(places),
+        "Tab goes down the page"
+        f" {[s['name'] for a, s in itertools.pairwise(found) if s['place'] < a['place']][:3] or ''}",
+    )
     check(
         {0, 1, 2, 3, 4, 5} <= set(places), "Tab reaches the skip link, the tabs, the tools, the question and the answer"
     )
@@ -344,12 +364,24 @@ def keyboard(browser: Browser, base: str) -> None:
     )
 
     page.locator("#tab-compare").focus()
-    for key, tab in (("ArrowLeft", "accuracy"), ("Home", "compare"), ("End", "accuracy"), ("ArrowRight", "compare"), ("ArrowRight", "serve"), ("ArrowLeft", "compare")):  # fmt: skip
+    for key, tab in (
+        ("ArrowLeft", "accuracy"),
+        ("Home", "compare"),
+        ("End", "accuracy"),
+        ("ArrowRight", "compare"),
+        ("ArrowRight", "serve"),
+        ("ArrowLeft", "compare"),
+    ):
         page.keyboard.press(key)
         chosen = page.locator("[role=tab][aria-selected=true]")
         panel = page.locator("[role=tabpanel]")
-        check(focused(page) == f"tab-{tab}" and chosen.get_attribute("id") == f"tab-{tab}" and panel.get_attribute("aria-labelledby") == f"tab-{tab}"
-              and chosen.get_attribute("aria-controls") == panel.get_attribute("id"), f"tabs: {key} to {tab}")  # fmt: skip
+        check(
+            focused(page) == f"tab-{tab}"
+            and chosen.get_attribute("id") == f"tab-{tab}"
+            and panel.get_attribute("aria-labelledby") == f"tab-{tab}"
+            and chosen.get_attribute("aria-controls") == panel.get_attribute("id"),
+            f"tabs: {key} to {tab}",
+        )
     settled(page)
 
     slider = page.locator("#range-chips")
@@ -357,7 +389,10 @@ def keyboard(browser: Browser, base: str) -> None:
     before = page.input_value("#text-chips")
     page.keyboard.press("ArrowRight")
     after = page.input_value("#text-chips")
-    check(after != before and slider.get_attribute("aria-valuetext") == after, f"a slider by arrows: {before} to {after}, and says so")  # fmt: skip
+    check(
+        after != before and slider.get_attribute("aria-valuetext") == after,
+        f"a slider by arrows: {before} to {after}, and says so",
+    )
     page.wait_for_timeout(300)
     page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
     check(focused(page) == "range-chips", "the slider keeps the focus when the answer comes")
@@ -366,7 +401,10 @@ def keyboard(browser: Browser, base: str) -> None:
     pill.focus()
     page.keyboard.press("Space")
     page.wait_for_selector("tr[data-system=h200]")
-    check(page.evaluate("() => document.activeElement.value") == "h200", "a pill by the space bar adds a system and keeps the focus")  # fmt: skip
+    check(
+        page.evaluate("() => document.activeElement.value") == "h200",
+        "a pill by the space bar adds a system and keeps the focus",
+    )
     page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
     page.locator("input[name=task][value=train]").focus()
     page.keyboard.press("ArrowDown")
@@ -379,10 +417,17 @@ def keyboard(browser: Browser, base: str) -> None:
 
     page.locator("#model").focus()
     page.keyboard.press("Escape")
-    check(focused(page) == "model" and page.get_attribute("#model", "aria-expanded") == "false", "Escape closes the list of models")  # fmt: skip
+    check(
+        focused(page) == "model" and page.get_attribute("#model", "aria-expanded") == "false",
+        "Escape closes the list of models",
+    )
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    check(page.locator(f"#{page.get_attribute('#model', 'aria-activedescendant') or 'none'}[aria-selected=true]").count() == 1, "the list of models by arrows")  # fmt: skip
+    check(
+        page.locator(f"#{page.get_attribute('#model', 'aria-activedescendant') or 'none'}[aria-selected=true]").count()
+        == 1,
+        "the list of models by arrows",
+    )
     page.keyboard.press("Escape")
 
     page.wait_for_selector("#centre[aria-busy=false][data-complete=true]")
@@ -390,9 +435,15 @@ def keyboard(browser: Browser, base: str) -> None:
         page.locator("button.number[data-metric='gb300.step_s']").focus()
         page.keyboard.press(how)
         page.wait_for_selector("#why .big")
-        check(bool(page.evaluate("() => document.getElementById('why').contains(document.activeElement)")), f"a number explains itself on {how}, and the focus goes there")  # fmt: skip
+        check(
+            bool(page.evaluate("() => document.getElementById('why').contains(document.activeElement)")),
+            f"a number explains itself on {how}, and the focus goes there",
+        )
         page.keyboard.press("Escape")
-        check(page.locator("#why .big").count() == 0 and focused(page) == "gb300.step_s", "Escape closes it and the focus is back on the number")  # fmt: skip
+        check(
+            page.locator("#why .big").count() == 0 and focused(page) == "gb300.step_s",
+            "Escape closes it and the focus is back on the number",
+        )
     pictures_have_text(page, "page")
     context.close()
 
@@ -406,7 +457,10 @@ def keyboard(browser: Browser, base: str) -> None:
     page.wait_for_selector(".chart svg")
     found = stops(page, (".skip", "header", "main"))
     places = [s["place"] for s in found]
-    check(places == sorted(places) and {0, 1, 2} == set(places), "report: Tab reaches the skip link, the assumptions and the answer in this order")  # fmt: skip
+    check(
+        places == sorted(places) and {0, 1, 2} == set(places),
+        "report: Tab reaches the skip link, the assumptions and the answer in this order",
+    )
     focus_is_seen(found, "report")
     page.locator(".skip").focus()
     page.keyboard.press("Enter")
@@ -415,8 +469,14 @@ def keyboard(browser: Browser, base: str) -> None:
     heading.locator("button").focus()
     page.keyboard.press("Enter")
     column = heading.evaluate("th => [...th.parentElement.children].indexOf(th)")
-    times = [float(t.split()[0]) for t in page.locator("table.sortable").first.locator(f"tbody td:nth-child({column + 1})").all_inner_texts()]  # fmt: skip
-    check(heading.get_attribute("aria-sort") == "ascending" and times == sorted(times), f"report: a heading sorts by Enter {times}")  # fmt: skip
+    times = [
+        float(t.split()[0])
+        for t in page.locator("table.sortable").first.locator(f"tbody td:nth-child({column + 1})").all_inner_texts()
+    ]
+    check(
+        heading.get_attribute("aria-sort") == "ascending" and times == sorted(times),
+        f"report: a heading sorts by Enter {times}",
+    )
     link = page.locator(".strip a").first
     target = str(link.get_attribute("href"))[1:]
     link.focus()
@@ -467,7 +527,8 @@ def first_paint(browser: Browser, base: str) -> None:
         page.wait_for_selector("table.answers tbody tr")
         page.wait_for_timeout(200)
         times = page.evaluate(
-            "() => ({paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime, answer: performance.getEntriesByName('answer')[0]?.startTime})"
+            "() => ({paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime, answer:"
+            " performance.getEntriesByName('answer')[0]?.startTime})"
         )
         painted.append(times["paint"])
         answered.append(times["answer"])
@@ -478,7 +539,8 @@ def first_paint(browser: Browser, base: str) -> None:
     )
     check(
         max(answered) < 1000,
-        f"the finished comparison: median {statistics.median(answered):.0f} ms, worst {max(answered):.0f} ms of 7 (limit 1000)",
+        f"the finished comparison: median {statistics.median(answered):.0f} ms, worst {max(answered):.0f} ms of 7"
+        " (limit 1000)",
     )
 
 
@@ -509,8 +571,10 @@ def slider(browser: Browser, base: str, model: str, task: str) -> None:
     page.wait_for_timeout(1500)
     assert page.locator("table.answers tbody tr").count() == 5
     page.evaluate(WATCH)
-    stops = {"train": [("range-chips", [7, 6, 5, 9, 10, 4]), ("range-seq", [2, 0, 3]), ("range-batch", [5, 7, 4])],
-             "serve": [("range-serve_chips", [4, 5, 6, 7]), ("range-isl", [4, 3, 6]), ("range-tpot", [6, 4, 3])]}[task]  # fmt: skip
+    stops = {
+        "train": [("range-chips", [7, 6, 5, 9, 10, 4]), ("range-seq", [2, 0, 3]), ("range-batch", [5, 7, 4])],
+        "serve": [("range-serve_chips", [4, 5, 6, 7]), ("range-isl", [4, 3, 6]), ("range-tpot", [6, 4, 3])],
+    }[task]
     first = []
     for key, places in stops:
         for place in places:
@@ -522,8 +586,9 @@ def slider(browser: Browser, base: str, model: str, task: str) -> None:
     median = statistics.median(all_ms)
     check(
         median < 150,
-        f"slider to result, {model}, {task}, five systems: numbers drawn after median {median:.0f} ms, worst {all_ms[-1]:.0f} ms of {len(all_ms)}; charts in sight after {charts:.0f} ms; "
-        f"{near} near the last plans first (limit 150)",
+        f"slider to result, {model}, {task}, five systems: numbers drawn after median {median:.0f} ms, worst"
+        f" {all_ms[-1]:.0f} ms of {len(all_ms)}; charts in sight after {charts:.0f} ms; {near} near the last plans"
+        " first (limit 150)",
     )
     context.close()
 
@@ -536,8 +601,17 @@ def main() -> int:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         httpx.get(f"{base}/first.json", timeout=120)
         httpx.get(f"{base}/api/validate", timeout=120)
-        parts = {"times": lambda: (first_paint(browser, base), slider(browser, base, "deepseek-v3", "train"), slider(browser, base, "llama-3.1-405b", "train"), slider(browser, base, "llama-3.1-70b", "serve")),
-                 "through": lambda: goes_through(browser, base, script), "looks": lambda: looks(browser, base, script), "keyboard": lambda: keyboard(browser, base)}  # fmt: skip
+        parts = {
+            "times": lambda: (
+                first_paint(browser, base),
+                slider(browser, base, "deepseek-v3", "train"),
+                slider(browser, base, "llama-3.1-405b", "train"),
+                slider(browser, base, "llama-3.1-70b", "serve"),
+            ),
+            "through": lambda: goes_through(browser, base, script),
+            "looks": lambda: looks(browser, base, script),
+            "keyboard": lambda: keyboard(browser, base),
+        }
         for name, act in parts.items():
             if not only or name in only:
                 begin = time.monotonic()

@@ -1,8 +1,9 @@
 """The command line: reads words, calls one study, prints one report.
 
-Everything a user types is checked here, all problems at once, before anything is computed. Results go to stdout, the rest to stderr. Nothing
-heavy is imported until a verb runs, so that `mowich --help` is instant. `main` is the only place that turns exceptions into exit codes.
-One module per topic; importing it registers its verbs, in the order of `--help`.
+Everything a user types is checked here, all problems at once, before anything is computed. Results go to stdout, the
+rest to stderr. Nothing heavy is imported until a verb runs, so that `mowich --help` is instant. `main` is the only
+place that turns exceptions into exit codes. One module per topic; importing it registers its verbs, in the order of
+`--help`.
 """
 
 # isort: off

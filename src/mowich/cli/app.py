@@ -15,7 +15,10 @@ from mowich.cli.output import complain
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean
 from mowich.version import VERSION
 
-EXAMPLE = "mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs --on trn2,trn3,ironwood,gb300 --chips 16384"
+EXAMPLE = (
+    "mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs --on trn2,trn3,ironwood,gb300 --chips"
+    " 16384"
+)
 
 START = """\
 Trainium 3 in software, beside the machines it competes with. To begin, paste:
@@ -29,9 +32,14 @@ then `mowich explain`, `fit`, `plan`, `traffic`, `fleet`, `kernel`; every comman
 HELP = "Trainium 3 in software, beside the machines it competes with: what fits, how fast, what it costs, and why."
 
 app = typer.Typer(
-    name="mowich", help=HELP, epilog=f"Example: {EXAMPLE}", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    name="mowich",
+    help=HELP,
+    epilog=f"Example: {EXAMPLE}",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings=CONTEXT,
-)  # fmt: skip
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -68,7 +76,8 @@ def usage_line(error: Any) -> str:
 
 
 def _only(words: Sequence[str]) -> typer.Typer:
-    """The application with nothing but the verb that `words` begin with, as making the parsers of all takes longer than a verb needs; whole for anything else."""
+    """The application with nothing but the verb that `words` begin with, as making the parsers of all takes longer than
+    a verb needs; whole for anything else."""
     verbs = [c for c in app.registered_commands if words[:1] == [c.name or (c.callback.__name__ if c.callback else "")]]
     if not verbs:
         return app

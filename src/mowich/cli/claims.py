@@ -16,7 +16,12 @@ from mowich.requests import Problems, facts_changes, read_facts, read_settings
     short_help="Each public claim, derived again, with a verdict.", epilog="Example: mowich claims trainium3 --json"
 )
 def claims(
-    word: Annotated[str | None, typer.Argument(metavar="[WORD]", help="Only claims whose id holds this: trainium3, ironwood, gb300.", show_default=False)] = None,
+    word: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WORD]", help="Only claims whose id holds this: trainium3, ironwood, gb300.", show_default=False
+        ),
+    ] = None,
     settings: Set = None,
     facts: FactsDir = None,
     as_json: Json = False,
@@ -24,7 +29,7 @@ def claims(
     plain: Plain = False,
     quiet: Quiet = False,
     out: Out = None,
-) -> None:  # fmt: skip
+) -> None:
     """Each public claim: formula, inputs, result and verdict; then what memory per chip costs by model and context."""
     from mowich.errors import UserError
     from mowich.studies import claims as study
@@ -40,9 +45,12 @@ def claims(
     rows = study.memory_table(chosen.facts)
     count = {v: sum(c.verdict == v for c in found) for v in (study.HOLDS, study.ONLY_IF, study.NOT, study.UNCHECKED)}
     result = {
-        "schema": "mowich/claims@1", "facts_hash": chosen.facts.hash(), "verdicts": count, "claims": [c.to_dict() for c in found],
+        "schema": "mowich/claims@1",
+        "facts_hash": chosen.facts.hash(),
+        "verdicts": count,
+        "claims": [c.to_dict() for c in found],
         "memory": [{f: getattr(r, f) for f in r.__slots__} for r in rows],
-    }  # fmt: skip
+    }
 
     def text() -> str:
         from mowich.show.claims import claims_text

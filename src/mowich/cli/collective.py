@@ -20,14 +20,48 @@ SWEEP = tuple(2**k for k in range(10, 35, 3))
     epilog="Example: mowich collective all-reduce --on trn3-gen2 --bytes 1GiB --group 144 --fail link:3",
 )
 def collective(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="all-reduce, all-gather, reduce-scatter, all-to-all, broadcast or permute.")],
-    on: Annotated[str, typer.Option("--on", metavar="SYSTEM", help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips.", autocompletion=complete_systems)],
-    sizes: Annotated[str | None, typer.Option("--bytes", metavar="SIZES", help="1GiB, or several with commas: full buffer; of an all-to-all, what each sends.")] = None,
-    group: Annotated[str | None, typer.Option("--group", metavar="N", help="Chips that take part, neighbours (default: all).")] = None,
-    network: Annotated[str | None, typer.Option("--network", metavar="NAME", help="Scale-out network: efa, infiniband, ethernet, ...")] = None,
-    oversubscription: Annotated[float, typer.Option("--oversubscription", metavar="X", help="Bandwidth below the leaves over that above.")] = 1.0,
-    fail: Annotated[list[str] | None, typer.Option("--fail", metavar="WHAT", help="link:3, link:rack:7, link:3=0.5 (share left), chip:5. Repeatable.")] = None,
-    beside: Annotated[list[str] | None, typer.Option("--beside", metavar="JOB", help="Another collective all the time: all-to-all:72-143. Repeatable.")] = None,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="all-reduce, all-gather, reduce-scatter, all-to-all, broadcast or permute."
+        ),
+    ],
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            metavar="SYSTEM",
+            help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips.",
+            autocompletion=complete_systems,
+        ),
+    ],
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--bytes",
+            metavar="SIZES",
+            help="1GiB, or several with commas: full buffer; of an all-to-all, what each sends.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="N", help="Chips that take part, neighbours (default: all).")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="NAME", help="Scale-out network: efa, infiniband, ethernet, ...")
+    ] = None,
+    oversubscription: Annotated[
+        float, typer.Option("--oversubscription", metavar="X", help="Bandwidth below the leaves over that above.")
+    ] = 1.0,
+    fail: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail", metavar="WHAT", help="link:3, link:rack:7, link:3=0.5 (share left), chip:5. Repeatable."
+        ),
+    ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option("--beside", metavar="JOB", help="Another collective all the time: all-to-all:72-143. Repeatable."),
+    ] = None,
     settings: Set = None,
     facts: FactsDir = None,
     as_json: Json = False,
@@ -35,8 +69,9 @@ def collective(
     plain: Plain = False,
     quiet: Quiet = False,
     out: Out = None,
-) -> None:  # fmt: skip
-    """Time of a collective among whole chips, for each size: algorithm, what binds, bus bandwidth, with failed links or a job beside it."""
+) -> None:
+    """Time of a collective among whole chips, for each size: algorithm, what binds, bus bandwidth, with failed links or
+    a job beside it."""
     from mowich import asked
     from mowich.studies.collectives import collective as study
 
@@ -55,8 +90,17 @@ def collective(
         with problems.watch():
             ranks = int(asked.count(group, "--group"))
     problems.stop()
-    found = study(chosen.facts, kind, on, sizes=amounts, group=ranks, network=network or "", oversubscription=oversubscription, fail=fail or (),
-                  beside=beside or ())  # fmt: skip
+    found = study(
+        chosen.facts,
+        kind,
+        on,
+        sizes=amounts,
+        group=ranks,
+        network=network or "",
+        oversubscription=oversubscription,
+        fail=fail or (),
+        beside=beside or (),
+    )
     note = noter(quiet)
     for warning in found.warnings:
         note(warning)

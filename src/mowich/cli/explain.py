@@ -54,18 +54,26 @@ def facts_of_result(data: Mapping[str, Any]) -> Facts:
     epilog="Example: mowich explain r.json trn3-gen2.step_s.ep   (r.json from mowich compare ... --out r.json)",
 )
 def explain(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="JSON of any verb (--out or --json); - reads stdin.")],
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="JSON of any verb (--out or --json); - reads stdin.")
+    ],
     metric: Annotated[
         str | None,
         typer.Argument(
-            metavar="[METRIC]", help="trn3.step_s, trn3.step_s.ep, 1.mfu (row number), ttft_s.p99, gb300.usd_per_mtok.high; without it: all names.", show_default=False
+            metavar="[METRIC]",
+            help=(
+                "trn3.step_s, trn3.step_s.ep, 1.mfu (row number), ttft_s.p99, gb300.usd_per_mtok.high; without it: all"
+                " names."
+            ),
+            show_default=False,
         ),
     ] = None,
     as_json: Json = False,
     plain: Plain = False,
     quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what would change it most."""
+) -> None:
+    """Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what would
+    change it most."""
     from mowich.show.explain import explain_text, metrics_text
     from mowich.show.json import to_json
     from mowich.studies.explain import Explainer, metrics
@@ -87,7 +95,11 @@ def explain(
         error.where = error.where or where
         raise
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, StopIteration) as error:
-        raise UserError(f"not a whole result: {type(error).__name__} {error}", where=where, fix="make it again with its verb and --out FILE") from error  # fmt: skip
+        raise UserError(
+            f"not a whole result: {type(error).__name__} {error}",
+            where=where,
+            fix="make it again with its verb and --out FILE",
+        ) from error
     if as_json:
         sys.stdout.write(to_json(found.to_dict()))
         return

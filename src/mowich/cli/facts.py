@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from mowich.facts import Facts
 
 facts_app = typer.Typer(
-    help="Chips, systems, prices, models: numbers with sources.", epilog="Example: mowich facts diff trn3 gb300", no_args_is_help=True,
-    rich_markup_mode=None, context_settings=CONTEXT,
-)  # fmt: skip
+    help="Chips, systems, prices, models: numbers with sources.",
+    epilog="Example: mowich facts diff trn3 gb300",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=CONTEXT,
+)
 app.add_typer(facts_app, name="facts")
 
 
@@ -130,8 +133,17 @@ def facts_diff(
     known = read_facts(facts, problems)
     rows = []
     with problems.watch():
-        rows = [{"field": name, **{f"{side}_{k}": getattr(fact, k, None) for side, fact in (("a", x), ("b", y)) for k in ("value", "unit", "low", "high", "grade")}}
-                for name, x, y in diff_paths(known, one, two)]  # fmt: skip
+        rows = [
+            {
+                "field": name,
+                **{
+                    f"{side}_{k}": getattr(fact, k, None)
+                    for side, fact in (("a", x), ("b", y))
+                    for k in ("value", "unit", "low", "high", "grade")
+                },
+            }
+            for name, x, y in diff_paths(known, one, two)
+        ]
     problems.stop()
     result = {"schema": "mowich/facts-diff@1", "facts_hash": known.hash(), "a": one, "b": two, "rows": rows}
     emit(result, lambda: diff_text(known, one, two, style(plain)), as_json=as_json, as_csv=as_csv, rows="rows")

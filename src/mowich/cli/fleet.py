@@ -17,7 +17,9 @@ from mowich.requests import Problems, facts_changes, read_facts, read_settings
 
 @app.command(
     short_help="What to buy, rent and assign, per period.",
-    epilog="Example: mowich fleet scenarios/startup.yaml   or   mowich fleet scenarios/rainier.yaml --draws 200 --flips",
+    epilog=(
+        "Example: mowich fleet scenarios/startup.yaml   or   mowich fleet scenarios/rainier.yaml --draws 200 --flips"
+    ),
 )
 def fleet(
     scenario: Annotated[
@@ -60,7 +62,8 @@ def fleet(
     out: Out = None,
     seed: DrawSeed = 0,
 ) -> None:
-    """Which systems for which work in each period: orders, assignment, what binds, one stack alone, and how sure that is."""
+    """Which systems for which work in each period: orders, assignment, what binds, one stack alone, and how sure that
+    is."""
     from mowich.fleets.problem import read_problem, write_rates
     from mowich.show.fleet import fleet_text, what_if_text
     from mowich.studies import fleet as study
@@ -83,8 +86,19 @@ def fleet(
             design = study.read_design(Path(what_if.removeprefix("chip=")), use, asked)
             use = use.with_values(design.values)
             asked, system, silicon = study.with_design(asked, design, use), design.system, design.silicon_m2
-        result = study.fleet(scenario, use, rates_file=rates, relaxed=relaxed, gap=gap, time_limit_s=time_limit, draws=draws, with_flips=flips, seed=seed,
-                             problem=asked, progress=line)  # fmt: skip
+        result = study.fleet(
+            scenario,
+            use,
+            rates_file=rates,
+            relaxed=relaxed,
+            gap=gap,
+            time_limit_s=time_limit,
+            draws=draws,
+            with_flips=flips,
+            seed=seed,
+            problem=asked,
+            progress=line,
+        )
         shown = None if system is None else study.what_if(result, system, use, silicon_m2=silicon, progress=line)
     if rates_out is not None:
         write_rates(rates_out, result.rates, facts_hash=use.hash())

@@ -17,13 +17,33 @@ from mowich.requests import Problems, facts_changes, read_facts, read_settings
     epilog="Example: mowich goodput --on trn3:1000000 --days 90",
 )
 def goodput(
-    on: Annotated[str, typer.Option("--on", metavar="SYSTEM", help="trn3:1000000 (chips), h100:16384, ironwood*4.", autocompletion=complete_systems)],
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            metavar="SYSTEM",
+            help="trn3:1000000 (chips), h100:16384, ironwood*4.",
+            autocompletion=complete_systems,
+        ),
+    ],
     days: Annotated[float, typer.Option("--days", metavar="N", help="Length of the run.")] = 90.0,
     step: Annotated[str, typer.Option("--step", metavar="TIME", help="Time of a training step: '5 s'.")] = "5 s",
-    strategy: Annotated[str | None, typer.Option("--strategy", metavar="NAMES", help="sync, async, memory, elastic; commas between (default: all).")] = None,
-    spares: Annotated[str, typer.Option("--spares", metavar="SHARE", help="Spare chips over chips of the job: 2%.")] = "2%",
-    replica: Annotated[str | None, typer.Option("--replica", metavar="N", help="Chips of a data-parallel replica (elastic), default 1024.")] = None,
-    checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="TIME", help="Time between checkpoints (default: Young/Daly).")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy", metavar="NAMES", help="sync, async, memory, elastic; commas between (default: all)."
+        ),
+    ] = None,
+    spares: Annotated[
+        str, typer.Option("--spares", metavar="SHARE", help="Spare chips over chips of the job: 2%.")
+    ] = "2%",
+    replica: Annotated[
+        str | None,
+        typer.Option("--replica", metavar="N", help="Chips of a data-parallel replica (elastic), default 1024."),
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", metavar="TIME", help="Time between checkpoints (default: Young/Daly).")
+    ] = None,
     samples: Annotated[int, typer.Option("--samples", metavar="N", help="Runs of the Monte Carlo.")] = 1000,
     seed: DrawSeed = 0,
     settings: Set = None,
@@ -33,8 +53,9 @@ def goodput(
     plain: Plain = False,
     quiet: Quiet = False,
     out: Out = None,
-) -> None:  # fmt: skip
-    """Goodput of a long run by way of surviving failures: formula, Monte Carlo, range, where the time goes, and the recovery that 90% would need."""
+) -> None:
+    """Goodput of a long run by way of surviving failures: formula, Monte Carlo, range, where the time goes, and the
+    recovery that 90% would need."""
     from mowich import asked
     from mowich.studies.goodput import goodput as study
     from mowich.training.faults import STRATEGIES
@@ -58,8 +79,18 @@ def goodput(
     problems.stop()
     with progress(quiet) as line:
         line("simulating failures")
-        found = study(chosen.facts, on, days=days, step_s=step_s, strategies=tuple(strategy.split(",")) if strategy else STRATEGIES, spare_share=share,
-                      replica=chips, checkpoint_s=checkpoint_s, samples=samples, seed=seed)  # fmt: skip
+        found = study(
+            chosen.facts,
+            on,
+            days=days,
+            step_s=step_s,
+            strategies=tuple(strategy.split(",")) if strategy else STRATEGIES,
+            spare_share=share,
+            replica=chips,
+            checkpoint_s=checkpoint_s,
+            samples=samples,
+            seed=seed,
+        )
     note = noter(quiet)
     for warning in found.warnings:
         note(warning)

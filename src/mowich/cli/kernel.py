@@ -1,7 +1,8 @@
 """`mowich kernel`: NKI kernels and scripts, unmodified, on a simulated NeuronCore.
 
-A script runs as Python would run it, with `nki` and `neuronxcc.nki` resolving to `mowich.nki`. With `-k NAME` one kernel of the file
-runs on arrays described on the command line. What a kernel does wrong is one line with its file and line.
+A script runs as Python would run it, with `nki` and `neuronxcc.nki` resolving to `mowich.nki`. With `-k NAME` one
+kernel of the file runs on arrays described on the command line. What a kernel does wrong is one line with its file and
+line.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 
 
 kernel_app = typer.Typer(
-    help="NKI kernels on a simulated NeuronCore.", epilog="Example: mowich kernel run kernels/matmul.py", no_args_is_help=True,
-    rich_markup_mode=None, context_settings=CONTEXT,
-)  # fmt: skip
+    help="NKI kernels on a simulated NeuronCore.",
+    epilog="Example: mowich kernel run kernels/matmul.py",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=CONTEXT,
+)
 app.add_typer(kernel_app, name="kernel")
 
 
@@ -99,8 +103,11 @@ def kernel_run(
 
 
 @contextmanager
-def _as_scripts_expect(file: str, arguments: Sequence[str], target: str | None, lnc: int | None, quiet: bool) -> Iterator[None]:  # fmt: skip
-    """The process as a script finds it on a machine with NKI: modules, sys.argv, sys.path, environment. All is put back."""
+def _as_scripts_expect(
+    file: str, arguments: Sequence[str], target: str | None, lnc: int | None, quiet: bool
+) -> Iterator[None]:
+    """The process as a script finds it on a machine with NKI: modules, sys.argv, sys.path, environment. All is put
+    back."""
     import mowich.nki
     from mowich.nki.runtime import launches
 
@@ -131,7 +138,9 @@ def _as_scripts_expect(file: str, arguments: Sequence[str], target: str | None, 
                 os.environ[k] = v
 
 
-def _warning(message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:  # fmt: skip
+def _warning(
+    message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
     text = " ".join(str(message).split())
     place = "" if filename.startswith(_OURS) else f"{filename}:{lineno}: "
     print(f"warning: {place}{text}", file=sys.stderr)
@@ -141,7 +150,8 @@ def _warning_quiet(*_: Any, **__: Any) -> None:
     pass
 
 
-# ---- a script -------------------------------------------------------------------------------------------------------------------------
+# ---- a script
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _run_script(file: str, quiet: bool) -> None:
@@ -176,7 +186,8 @@ _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # 
 
 @contextmanager
 def _one_line(file: str) -> Iterator[None]:
-    """Exceptions of the user's code as a `UserError` with its file and line. A failed assertion has the exit code of a check."""
+    """Exceptions of the user's code as a `UserError` with its file and line. A failed assertion has the exit code of a
+    check."""
     try:
         yield
     except (UserError, KeyboardInterrupt):
@@ -223,7 +234,8 @@ def _exit(stop: SystemExit) -> None:
         raise typer.Exit(int(stop.code))
 
 
-# ---- one kernel -----------------------------------------------------------------------------------------------------------------------
+# ---- one kernel
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _kernels(names: dict[str, Any]) -> dict[str, Kernel]:
@@ -234,8 +246,8 @@ def _kernels(names: dict[str, Any]) -> dict[str, Kernel]:
 
 
 def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, seed: int, values: bool = True) -> Result:
-    """One kernel of a file; without values, arrays described by shape have none, and live tiles that do not fit are left to the clock.
-    No arguments at all: what `inputs()` of the file gives."""
+    """One kernel of a file; without values, arrays described by shape have none, and live tiles that do not fit are
+    left to the clock. No arguments at all: what `inputs()` of the file gives."""
     names = _execute(file, Path(file).stem)
     kernels = _kernels(names)
     found: Any = kernels.get(name)
@@ -342,9 +354,14 @@ def _print_result(name: str, result: Result, out: Path | None, as_json: bool) ->
         import json
 
         made = {
-            "schema": "mowich/kernel-run@1", "kernel": name, "generation": generation, "cores": len(result.cores),
-            "instructions": result.instructions, "outputs": rows, "warnings": result.warnings,
-        }  # fmt: skip
+            "schema": "mowich/kernel-run@1",
+            "kernel": name,
+            "generation": generation,
+            "cores": len(result.cores),
+            "instructions": result.instructions,
+            "outputs": rows,
+            "warnings": result.warnings,
+        }
         print(json.dumps(_finite(made), indent=1, allow_nan=False))
         return
     cores = f", {len(result.cores)} cores" if len(result.cores) > 1 else ""

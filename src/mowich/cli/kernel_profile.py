@@ -1,7 +1,9 @@
-"""`mowich kernel profile` and `mowich kernel diff`: how long a kernel takes on the simulated NeuronCore, what binds, and which lines cost.
+"""`mowich kernel profile` and `mowich kernel diff`: how long a kernel takes on the simulated NeuronCore, what binds,
+and which lines cost.
 
-A profile needs no values: arrays are described by format and shape, and the kernel runs without arithmetic unless its control flow reads
-data. Two simulations, or a simulation and a profile that was measured, are compared field by field and line by line.
+A profile needs no values: arrays are described by format and shape, and the kernel runs without arithmetic unless its
+control flow reads data. Two simulations, or a simulation and a profile that was measured, are compared field by field
+and line by line.
 """
 
 from __future__ import annotations
@@ -27,26 +29,53 @@ if TYPE_CHECKING:
     epilog='Example: mowich kernel profile kernels/softmax.py -k softmax "x=float32[4096,2048]" --target trn2',
 )
 def kernel_profile(
-    file: Annotated[Path, typer.Argument(metavar="FILE.py", help="A file with kernels, or a script that launches one.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.py", help="A file with kernels, or a script that launches one.")
+    ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ARGS]...", help="With -k: NAME=float32[128,512], NAME=FILE.npy, NAME=literal; default: what inputs() of the file gives. Of the script after --."
+            metavar="[ARGS]...",
+            help=(
+                "With -k: NAME=float32[128,512], NAME=FILE.npy, NAME=literal; default: what inputs() of the file gives."
+                " Of the script after --."
+            ),
         ),
     ] = None,
-    kernel: Annotated[str | None, typer.Option("--kernel", "-k", metavar="NAME", help="The kernel; else the last one that the script launches.")] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option("--kernel", "-k", metavar="NAME", help="The kernel; else the last one that the script launches."),
+    ] = None,
     target: Annotated[str | None, typer.Option("--target", metavar="NAME", help=TARGET_HELP)] = None,
-    lnc: Annotated[int | None, typer.Option("--lnc", metavar="N", help="Cores of a launch that names no grid: 1 or 2.")] = None,
-    values: Annotated[bool, typer.Option("--values", help="Compute as well: for kernels whose control flow reads data.")] = False,
-    active_cores: Annotated[int | None, typer.Option("--active-cores", metavar="N", help="Cores of the chip that share HBM (default: those of the launch).")] = None,
-    window: Annotated[int | None, typer.Option("--window", metavar="N", help="Instructions that an engine may look ahead; 1: strictly in order.")] = None,
-    throttle: Annotated[bool, typer.Option("--throttle/--no-throttle", help="The Tensor Engine starts at half rate (trn2, trn3).")] = True,
-    trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE.json", help="Write a trace for Perfetto.")] = None,
-    parquet: Annotated[Path | None, typer.Option("--parquet", metavar="DIR", help="Write the tables of Neuron Explorer.")] = None,
+    lnc: Annotated[
+        int | None, typer.Option("--lnc", metavar="N", help="Cores of a launch that names no grid: 1 or 2.")
+    ] = None,
+    values: Annotated[
+        bool, typer.Option("--values", help="Compute as well: for kernels whose control flow reads data.")
+    ] = False,
+    active_cores: Annotated[
+        int | None,
+        typer.Option(
+            "--active-cores", metavar="N", help="Cores of the chip that share HBM (default: those of the launch)."
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", metavar="N", help="Instructions that an engine may look ahead; 1: strictly in order."),
+    ] = None,
+    throttle: Annotated[
+        bool, typer.Option("--throttle/--no-throttle", help="The Tensor Engine starts at half rate (trn2, trn3).")
+    ] = True,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE.json", help="Write a trace for Perfetto.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="DIR", help="Write the tables of Neuron Explorer.")
+    ] = None,
     path: Annotated[bool, typer.Option("--path", help="Print the critical path by cost.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout (mowich/kernel@1).")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Time a kernel, and say what binds."""
     from mowich.neuroncore.clock.schedule import Options
 
@@ -120,12 +149,14 @@ def _print(target: str, result: Result, path: bool) -> None:
         if use.instructions:
             waits = ", ".join(f"{who} {show(seconds, 's')}" for who, seconds in list(use.waits.items())[:3])
             print(
-                f"{engine:<10} {show(use.busy_s, 's'):>10} {show(use.wait_s, 's'):>10} {show(use.idle_s, 's'):>10}  {waits}"
+                f"{engine:<10} {show(use.busy_s, 's'):>10} {show(use.wait_s, 's'):>10} {show(use.idle_s, 's'):>10} "
+                f" {waits}"
             )
     for d in p.descriptors:
         high = f"{d.high_B:,}" if d.high_B < 1 << 62 else "more"
         print(
-            f"DMA descriptors of {d.low_B:,} .. {high} B: {d.bytes:,} bytes at {d.efficiency:.0%} of the DMA engines' rate"
+            f"DMA descriptors of {d.low_B:,} .. {high} B: {d.bytes:,} bytes at {d.efficiency:.0%} of the DMA engines'"
+            " rate"
         )
     if path:
         print("critical path:")

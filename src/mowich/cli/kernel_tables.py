@@ -15,7 +15,9 @@ from mowich.errors import EXIT_CHECK_FAILED, UserError
 
 @kernel_app.command(
     "tables",
-    epilog="Example: mowich kernel tables --op matmul --chip trainium2 --out tables   or   mowich kernel tables --check",
+    epilog=(
+        "Example: mowich kernel tables --op matmul --chip trainium2 --out tables   or   mowich kernel tables --check"
+    ),
 )
 def kernel_tables(
     op: Annotated[str | None, typer.Option("--op", metavar="OPS", help="Only these operators, commas between.")] = None,
@@ -47,7 +49,12 @@ def kernel_tables(
         for text in found.wrong:
             print(text, file=sys.stderr)
         if found.wrong:
-            raise UserError(f"{len(found.wrong)} differences in {found.rows} rows timed again", where=str(folder), fix="mowich kernel tables", code=EXIT_CHECK_FAILED)  # fmt: skip
+            raise UserError(
+                f"{len(found.wrong)} differences in {found.rows} rows timed again",
+                where=str(folder),
+                fix="mowich kernel tables",
+                code=EXIT_CHECK_FAILED,
+            )
         print(f"{found.rows} rows timed again: the same")
         return
     with progress(quiet) as line:

@@ -1,4 +1,5 @@
-"""The options and arguments that several verbs share, with their help and their completion. Completion reads local data only."""
+"""The options and arguments that several verbs share, with their help and their completion. Completion reads local data
+only."""
 
 from __future__ import annotations
 
@@ -31,8 +32,15 @@ ModelName = Annotated[
         metavar="MODEL", help="Built-in name, config.json, or a directory with one.", autocompletion=complete_model
     ),
 ]
-On = Annotated[str, typer.Option("--on", metavar="SYSTEMS", help="trn3, trn3:64 (chips), trn3-gen2*4 (units), ironwood:4x4x8; commas between.",
-                                 autocompletion=complete_systems)]  # fmt: skip
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="SYSTEMS",
+        help="trn3, trn3:64 (chips), trn3-gen2*4 (units), ironwood:4x4x8; commas between.",
+        autocompletion=complete_systems,
+    ),
+]
 Train = Annotated[bool, typer.Option("--train", help="The work is training.")]
 Serve = Annotated[bool, typer.Option("--serve", help="The work is serving.")]
 Isl = Annotated[str | None, typer.Option("--isl", metavar="N", help="Serving: prompt tokens, 8k.")]
@@ -75,8 +83,15 @@ Equal = Annotated[
 Stack = Annotated[
     str | None, typer.Option("--stack", metavar="NAME", help="Training software, for its measured overheads.")
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', "
-                                               "prices.term=3y, site.pue=1.1, survival=memory, or any fact. Repeatable.")]  # fmt: skip
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', "
+        "prices.term=3y, site.pue=1.1, survival=memory, or any fact. Repeatable.",
+    ),
+]
 FactsDir = Annotated[
     list[Path] | None,
     typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices: a directory or one file."),

@@ -78,8 +78,16 @@ def style(plain: bool) -> Style:
     return found
 
 
-def emit(result: Mapping[str, Any], text: Callable[[], str], *, as_json: bool, as_csv: bool, rows: str, out: Path | None = None,
-         inputs: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+def emit(
+    result: Mapping[str, Any],
+    text: Callable[[], str],
+    *,
+    as_json: bool,
+    as_csv: bool,
+    rows: str,
+    out: Path | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> None:
     """Print a result in the form asked for, and save it when asked."""
     from mowich.show.json import to_json
 

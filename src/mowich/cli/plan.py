@@ -96,10 +96,39 @@ def compare(
     if serve:
         from mowich.cli.serving import serve as serving
 
-        serving("compare", model, on, isl=isl, osl=osl, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine, chips=chips, top=1,
-                settings=settings, facts=facts, as_json=as_json, as_csv=as_csv, plain=plain, quiet=quiet, out=out, seed=seed,
-                unused={"--train": train, "--tokens": tokens, "--seq": seq, "--batch": batch, "--stack": stack, "--task": task,
-                        "--document": document, "--fill": fill != 1.0, "--equal": equal})  # fmt: skip
+        serving(
+            "compare",
+            model,
+            on,
+            isl=isl,
+            osl=osl,
+            ttft=ttft,
+            tpot=tpot,
+            cached=cached,
+            accept=accept,
+            engine=engine,
+            chips=chips,
+            top=1,
+            settings=settings,
+            facts=facts,
+            as_json=as_json,
+            as_csv=as_csv,
+            plain=plain,
+            quiet=quiet,
+            out=out,
+            seed=seed,
+            unused={
+                "--train": train,
+                "--tokens": tokens,
+                "--seq": seq,
+                "--batch": batch,
+                "--stack": stack,
+                "--task": task,
+                "--document": document,
+                "--fill": fill != 1.0,
+                "--equal": equal,
+            },
+        )
         return
 
     from mowich.cli.serving import only_serving
@@ -131,8 +160,18 @@ def compare(
     note_context(loaded, job.seq, "--seq", note)
     note_chips(count, systems, note)
     with progress(quiet) as line:
-        result = study(loaded, systems, train=job, chips=count, equal=equal or "chips", facts=chosen.facts, fixed=fixed,
-                       term=chosen.term, stack=stack, progress=line)  # fmt: skip
+        result = study(
+            loaded,
+            systems,
+            train=job,
+            chips=count,
+            equal=equal or "chips",
+            facts=chosen.facts,
+            fixed=fixed,
+            term=chosen.term,
+            stack=stack,
+            progress=line,
+        )
 
     def text() -> str:
         from mowich.show.text import compare_text
@@ -157,7 +196,9 @@ def compare(
 
 @app.command(
     short_help="The best plans of one system, and what they trade.",
-    epilog="Example: mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5",
+    epilog=(
+        "Example: mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5"
+    ),
 )
 def plan(
     model: ModelName,
@@ -214,11 +255,42 @@ def plan(
     if serve:
         from mowich.cli.serving import serve as serving
 
-        serving("plan", model, on, isl=isl, osl=osl, ttft=ttft, tpot=tpot, cached=cached, accept=accept, engine=engine, chips=chips, top=top,
-                settings=settings, facts=facts, as_json=as_json, as_csv=as_csv, plain=plain, quiet=quiet, out=out, seed=seed,
-                unused={"--train": train, "--tokens": tokens, "--seq": seq, "--batch": batch, "--stack": stack, "--task": task,
-                        "--document": document, "--fill": fill != 1.0, "--neighbours": neighbours, "--pareto": pareto,
-                        "--timeline": timeline, "--pick": pick != 1})  # fmt: skip
+        serving(
+            "plan",
+            model,
+            on,
+            isl=isl,
+            osl=osl,
+            ttft=ttft,
+            tpot=tpot,
+            cached=cached,
+            accept=accept,
+            engine=engine,
+            chips=chips,
+            top=top,
+            settings=settings,
+            facts=facts,
+            as_json=as_json,
+            as_csv=as_csv,
+            plain=plain,
+            quiet=quiet,
+            out=out,
+            seed=seed,
+            unused={
+                "--train": train,
+                "--tokens": tokens,
+                "--seq": seq,
+                "--batch": batch,
+                "--stack": stack,
+                "--task": task,
+                "--document": document,
+                "--fill": fill != 1.0,
+                "--neighbours": neighbours,
+                "--pareto": pareto,
+                "--timeline": timeline,
+                "--pick": pick != 1,
+            },
+        )
         return
 
     from mowich import asked
@@ -251,8 +323,17 @@ def plan(
     note_chips(count, systems, note)
     with progress(quiet) as line:
         line(f"searching {systems[0]}")
-        result = study(loaded, systems[0], train=job, chips=count, facts=chosen.facts, top=top, fixed=fixed, term=chosen.term,
-                       stack=stack)  # fmt: skip
+        result = study(
+            loaded,
+            systems[0],
+            train=job,
+            chips=count,
+            facts=chosen.facts,
+            top=top,
+            fixed=fixed,
+            term=chosen.term,
+            stack=stack,
+        )
         extras = trades(result, fixed, neighbours=neighbours, pareto=pareto, say=line)
     played = played_plan(result, timeline, pick) if timeline is not None else None
 
@@ -288,7 +369,14 @@ def plan(
         raise typer.Exit(EXIT_INFEASIBLE)
 
 
-def trades(result: PlanList, fixed: Mapping[str, Sequence[int | str]], *, neighbours: bool, pareto: bool, say: Callable[[str], None]) -> dict[str, Any]:  # fmt: skip
+def trades(
+    result: PlanList,
+    fixed: Mapping[str, Sequence[int | str]],
+    *,
+    neighbours: bool,
+    pareto: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     """What --neighbours and --pareto ask for, by name."""
     from mowich.studies import trade
 
@@ -320,7 +408,11 @@ def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
         found = timeline(ask.model, ask.system, ask.job, chosen)
         text = drawing.to_svg(found) if file.suffix == ".svg" else drawing.to_trace(found)
     except ValueError as error:
-        raise UserError(str(error), where=f"--timeline {file}", fix="choose a plan with fewer micro-batches, with --pick or --set plan.micro_batch") from error  # fmt: skip
+        raise UserError(
+            str(error),
+            where=f"--timeline {file}",
+            fix="choose a plan with fewer micro-batches, with --pick or --set plan.micro_batch",
+        ) from error
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -330,7 +422,10 @@ def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
 
 @app.command(
     short_help="Does it fit, what binds, how few chips would do.",
-    epilog="Example: mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3   or   mowich fit llama-3.1-405b --serve --kv 128k --on trn3",
+    epilog=(
+        "Example: mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3   or   mowich fit"
+        " llama-3.1-405b --serve --kv 128k --on trn3"
+    ),
 )
 def fit(
     model: ModelName,
@@ -353,12 +448,33 @@ def fit(
     quiet: Quiet = False,
     out: Out = None,
 ) -> None:
-    """Does a training job, or a served model with its caches, fit; what takes the memory; and how few chips would do."""
+    """Does a training job, or a served model with its caches, fit; what takes the memory; and how few chips would
+    do."""
     if serve:
         from mowich.cli.serving import fit as serving
 
-        serving(model, on, kv=kv, engine=engine, chips=chips, settings=settings, facts=facts, as_json=as_json, plain=plain, quiet=quiet, out=out,
-                unused={"--train": train, "--seq": seq, "--batch": batch, "--task": task, "--document": document, "--fill": fill != 1.0, "--stack": stack})  # fmt: skip
+        serving(
+            model,
+            on,
+            kv=kv,
+            engine=engine,
+            chips=chips,
+            settings=settings,
+            facts=facts,
+            as_json=as_json,
+            plain=plain,
+            quiet=quiet,
+            out=out,
+            unused={
+                "--train": train,
+                "--seq": seq,
+                "--batch": batch,
+                "--task": task,
+                "--document": document,
+                "--fill": fill != 1.0,
+                "--stack": stack,
+            },
+        )
         return
 
     from mowich.cli.serving import only_serving

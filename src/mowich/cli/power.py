@@ -18,9 +18,16 @@ from mowich.requests import Problems, facts_changes, read_facts, read_settings
 )
 def power(
     on: On,
-    cap: Annotated[str | None, typer.Option("--cap", metavar="POWER", help="Power of the site at the meter: 100MW.")] = None,
-    spares: Annotated[float, typer.Option("--spares", metavar="SHARE", help="Share of the chips that is idle: 0.02.")] = 0.0,
-    tokens: Annotated[float | None, typer.Option("--tokens-per-s", metavar="N", help="Tokens per second of one chip, for tokens per megawatt.")] = None,
+    cap: Annotated[
+        str | None, typer.Option("--cap", metavar="POWER", help="Power of the site at the meter: 100MW.")
+    ] = None,
+    spares: Annotated[
+        float, typer.Option("--spares", metavar="SHARE", help="Share of the chips that is idle: 0.02.")
+    ] = 0.0,
+    tokens: Annotated[
+        float | None,
+        typer.Option("--tokens-per-s", metavar="N", help="Tokens per second of one chip, for tokens per megawatt."),
+    ] = None,
     settings: Set = None,
     facts: FactsDir = None,
     as_json: Json = False,
@@ -28,7 +35,7 @@ def power(
     plain: Plain = False,
     quiet: Quiet = False,
     out: Out = None,
-) -> None:  # fmt: skip
+) -> None:
     """Provisioned power of a chip by part (chip, server, network, cooling), of the machine, and what a cap feeds."""
     from mowich.studies.power import study
     from mowich.units import parse

@@ -26,7 +26,8 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """One self-contained file: headline, table, charts, sources, inputs. It needs no network, prints, and can be mailed."""
+    """One self-contained file: headline, table, charts, sources, inputs. It needs no network, prints, and can be
+    mailed."""
     from mowich.show.html import render
 
     where = str(result)

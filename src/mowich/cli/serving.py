@@ -86,8 +86,21 @@ def _no_training(problems: Problems, unused: dict[str, object]) -> None:
             problems.add("is an option of training", where=flag, fix="leave it out, or use --train")
 
 
-def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str | None, settings: Sequence[str] | None, facts: Sequence[Path] | None,
-        as_json: bool, plain: bool, quiet: bool, out: Path | None, unused: dict[str, object]) -> None:  # fmt: skip
+def fit(
+    model: str,
+    on: str,
+    *,
+    kv: str | None,
+    engine: str | None,
+    chips: str | None,
+    settings: Sequence[str] | None,
+    facts: Sequence[Path] | None,
+    as_json: bool,
+    plain: bool,
+    quiet: bool,
+    out: Path | None,
+    unused: dict[str, object],
+) -> None:
     """`fit --serve`. unused: options of training that were given, by flag."""
     from mowich import asked
     from mowich.studies.serving_fit import fit_serving
@@ -115,7 +128,9 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
     note_context(loaded, tokens, "--kv", note)
     with progress(quiet) as line:
         line(f"fitting on {systems[0]}")
-        result = fit_serving(loaded, systems[0], tokens=tokens, facts=chosen.facts, chips=count, engine=engine, fixed=fixed)  # fmt: skip
+        result = fit_serving(
+            loaded, systems[0], tokens=tokens, facts=chosen.facts, chips=count, engine=engine, fixed=fixed
+        )
 
     def text() -> str:
         from mowich.show.serving import serve_fit_text
@@ -135,10 +150,32 @@ def fit(model: str, on: str, *, kv: str | None, engine: str | None, chips: str |
         raise typer.Exit(EXIT_INFEASIBLE)
 
 
-def serve(verb: str, model: str, on: str, *, isl: str | None, osl: str | None, ttft: str | None, tpot: str | None, cached: str | None, accept: float | None,
-          engine: str | None, chips: str | None, top: int, settings: Sequence[str] | None, facts: Sequence[Path] | None, as_json: bool, as_csv: bool,
-          plain: bool, quiet: bool, out: Path | None, seed: int, unused: dict[str, object]) -> None:  # fmt: skip
-    """`plan --serve` (verb "plan") and `compare --serve` (verb "compare"). unused: options of training that were given, by flag."""
+def serve(
+    verb: str,
+    model: str,
+    on: str,
+    *,
+    isl: str | None,
+    osl: str | None,
+    ttft: str | None,
+    tpot: str | None,
+    cached: str | None,
+    accept: float | None,
+    engine: str | None,
+    chips: str | None,
+    top: int,
+    settings: Sequence[str] | None,
+    facts: Sequence[Path] | None,
+    as_json: bool,
+    as_csv: bool,
+    plain: bool,
+    quiet: bool,
+    out: Path | None,
+    seed: int,
+    unused: dict[str, object],
+) -> None:
+    """`plan --serve` (verb "plan") and `compare --serve` (verb "compare"). unused: options of training that were given,
+    by flag."""
     from mowich import asked
     from mowich.studies import serving_plan
 

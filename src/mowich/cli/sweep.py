@@ -1,4 +1,5 @@
-"""`mowich sweep`: a scenario of many points, on all cores or on a Ray cluster, printed or written to a directory of Parquet."""
+"""`mowich sweep`: a scenario of many points, on all cores or on a Ray cluster, printed or written to a directory of
+Parquet."""
 
 from __future__ import annotations
 
@@ -36,7 +37,14 @@ def sweep(
     ],
     vary: Annotated[
         list[str] | None,
-        typer.Option("--vary", metavar="PATH=VALUES", help="An axis: chips=64..4096:x2, plan.tp=1,2,4, or a fact: prices.trn3='$1/chip/h..$3/chip/h:5'. Repeatable."),
+        typer.Option(
+            "--vary",
+            metavar="PATH=VALUES",
+            help=(
+                "An axis: chips=64..4096:x2, plan.tp=1,2,4, or a fact: prices.trn3='$1/chip/h..$3/chip/h:5'."
+                " Repeatable."
+            ),
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, max=1024, metavar="N", help="Processes (else one per core; 1: none).")
@@ -52,10 +60,16 @@ def sweep(
     plain: Plain = False,
     quiet: Quiet = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write Parquet files to a directory and go on there after a kill; FILE.json: one JSON file.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write Parquet files to a directory and go on there after a kill; FILE.json: one JSON file.",
+        ),
     ] = None,
-) -> None:  # fmt: skip
-    """The best plan at every point of a grid of models, systems, chips, sequence lengths, batches, plan fields and facts."""
+) -> None:
+    """The best plan at every point of a grid of models, systems, chips, sequence lengths, batches, plan fields and
+    facts."""
     from mowich.studies import sweep as study
 
     folder = out if out is not None and out.suffix != ".json" else None
@@ -70,7 +84,11 @@ def sweep(
     known = read_facts(facts, problems)
     chosen = read_settings(settings, known, problems)
     if chosen.plan:
-        problems.add("a sweep takes choices of plans from its scenario", where="--set plan", fix="write plan: {tp: 8} there, or --vary plan.tp=8")  # fmt: skip
+        problems.add(
+            "a sweep takes choices of plans from its scenario",
+            where="--set plan",
+            fix="write plan: {tp: 8} there, or --vary plan.tp=8",
+        )
     axes = _axes(vary, problems)
     problems.stop()
     most = study.MAX_STORED if folder is not None else study.MAX_POINTS
@@ -85,7 +103,15 @@ def sweep(
                 folder, grid, chosen.facts, term=chosen.term, stack=stack, executor=pool, workers=workers, progress=told
             )
         else:
-            result = study.sweep(grid, chosen.facts, term=chosen.term, stack=stack, executor=pool, tasks=workers * TASKS_PER_WORKER, progress=told)  # fmt: skip
+            result = study.sweep(
+                grid,
+                chosen.facts,
+                term=chosen.term,
+                stack=stack,
+                executor=pool,
+                tasks=workers * TASKS_PER_WORKER,
+                progress=told,
+            )
 
     given = facts_changes(settings, facts)
     if folder is not None:
@@ -118,7 +144,9 @@ def _axes(items: list[str] | None, problems: Problems) -> dict[str, str]:
         if not equals or not key or not values:
             problems.add("not an axis", where="--vary", given=item, allowed="path=values, as in chips=64..4096:x2")
         elif key in out:
-            problems.add(f"{key} is varied twice", where="--vary", fix=f"write its values with commas: {key}={out[key]},{values}")  # fmt: skip
+            problems.add(
+                f"{key} is varied twice", where="--vary", fix=f"write its values with commas: {key}={out[key]},{values}"
+            )
         out[key] = values
     return out
 
@@ -157,7 +185,10 @@ def _stored(written: Any) -> str:
     """What is in the directory, and how to read it."""
     folder = f"{written.folder}".rstrip("/")
     lines = [
-        f"{written.done:,} of {written.points:,} points in {folder}/, {written.done - written.infeasible:,} with a plan.",
+        (
+            f"{written.done:,} of {written.points:,} points in {folder}/, {written.done - written.infeasible:,} with a"
+            " plan."
+        ),
         "",
         f"  {len(written.manifest['columns'])} columns, one row a point; any reader of Parquet opens it:",
         f"""  duckdb -c "select system, chips, min(step_s) from '{folder}/*.parquet' group by all order by all\"""",

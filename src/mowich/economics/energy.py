@@ -1,7 +1,8 @@
 """What a chip draws, and the energy of a token.
 
-Power is per chip with its share of host, network and cooling, before PUE. Idle chips of a job are powered too, at the share of full power
-that the site's facts give. `joule_per_token` counts the time lost to failures at full power: chips wait, they are not switched off.
+Power is per chip with its share of host, network and cooling, before PUE. Idle chips of a job are powered too, at the
+share of full power that the site's facts give. `joule_per_token` counts the time lost to failures at full power: chips
+wait, they are not switched off.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ PER_TOKEN = "J/token"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """pue: facility power over IT power. electricity: USD per J. idle_share: power of an idle chip over that of a busy one."""
+    """pue: facility power over IT power. electricity: USD per J. idle_share: power of an idle chip over that of a busy
+    one."""
 
     name: str
     pue: Estimate
@@ -29,8 +31,13 @@ def of_fact(fact: Fact, unit: str) -> Estimate:
     if fact.value is None:
         return unknown(unit, fact.reason or f"{fact.path} is not published")
     value = float(fact.value)
-    return Estimate(value=value, unit=unit, low=fact.low if fact.low is not None else value,
-                    high=fact.high if fact.high is not None else value, grade=fact.grade or "A")  # fmt: skip
+    return Estimate(
+        value=value,
+        unit=unit,
+        low=fact.low if fact.low is not None else value,
+        high=fact.high if fact.high is not None else value,
+        grade=fact.grade or "A",
+    )
 
 
 def power(facts: Facts, system_id: str, *, notes: Notes | None = None) -> Estimate:
@@ -68,19 +75,35 @@ def powered_chips(used: float, idle: float, idle_share: Estimate) -> Estimate:
     if idle_share.value is None:
         return unknown("chips", idle_share.reason or "idle power unknown")
     low, high = idle_share.low or idle_share.value, idle_share.high or idle_share.value
-    return Estimate(value=used + idle_share.value * idle, unit="chips", low=used + low * idle, high=used + high * idle,
-                    grade=idle_share.grade if idle else "A")  # fmt: skip
+    return Estimate(
+        value=used + idle_share.value * idle,
+        unit="chips",
+        low=used + low * idle,
+        high=used + high * idle,
+        grade=idle_share.grade if idle else "A",
+    )
 
 
-def joule_per_token(power_W: Estimate, *, used: int, idle: int, step_s: Estimate, tokens: float, goodput: Estimate, site: Site,
-                    notes: Notes | None = None) -> Estimate:  # fmt: skip
+def joule_per_token(
+    power_W: Estimate,
+    *,
+    used: int,
+    idle: int,
+    step_s: Estimate,
+    tokens: float,
+    goodput: Estimate,
+    site: Site,
+    notes: Notes | None = None,
+) -> Estimate:
     """Energy at the meter per trained token: e = PUE P (used + share idle) t / (n g).
 
-    P: W per busy chip; t: seconds per step; n: tokens per step; g: goodput. Assumes full power during the step and while recovering.
+    P: W per busy chip; t: seconds per step; n: tokens per step; g: goodput. Assumes full power during the step and
+    while recovering.
 
     >>> from mowich.estimate import exact
     >>> s = Site(name="s", pue=exact(1.2, "1"), electricity=exact(0.0, "USD/J"), idle_share=exact(0.25, "1"))
-    >>> e = joule_per_token(exact(1000.0, "W"), used=96, idle=4, step_s=exact(2.0, "s"), tokens=1e6, goodput=exact(0.97, "1"), site=s)
+    >>> step, kept = exact(2.0, "s"), exact(0.97, "1")
+    >>> e = joule_per_token(exact(1000.0, "W"), used=96, idle=4, step_s=step, tokens=1e6, goodput=kept, site=s)
     >>> round(e.value, 9)
     0.24
     """
@@ -89,22 +112,45 @@ def joule_per_token(power_W: Estimate, *, used: int, idle: int, step_s: Estimate
         1 / tokens, PER_TOKEN
     )
     if notes is not None and energy.value is not None:
-        notes.add("J_per_token", energy.value, PER_TOKEN, "pue x power x (used + idle_share x idle) x step_s / (tokens x goodput)",
-                  pue=site.pue.value, power=power_W.value, used=used, idle=idle, idle_share=site.idle_share.value, step_s=step_s.value,
-                  tokens=tokens, goodput=goodput.value, facts=(f"sites.{site.name}.pue", f"sites.{site.name}.idle_power_share"))  # fmt: skip
+        notes.add(
+            "J_per_token",
+            energy.value,
+            PER_TOKEN,
+            "pue x power x (used + idle_share x idle) x step_s / (tokens x goodput)",
+            pue=site.pue.value,
+            power=power_W.value,
+            used=used,
+            idle=idle,
+            idle_share=site.idle_share.value,
+            step_s=step_s.value,
+            tokens=tokens,
+            goodput=goodput.value,
+            facts=(f"sites.{site.name}.pue", f"sites.{site.name}.idle_power_share"),
+        )
     return energy
 
 
-def breakeven_W_per_chip(best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate, site: Site, idle: int = 0,
-                         notes: Notes | None = None) -> Estimate:  # fmt: skip
-    """The watts per chip, before PUE, at which a row uses the energy per token of the best row: P = e s g / (PUE (used + share idle)).
+def breakeven_W_per_chip(
+    best: Estimate,
+    *,
+    chips: int,
+    tokens_per_s: Estimate,
+    goodput: Estimate,
+    site: Site,
+    idle: int = 0,
+    notes: Notes | None = None,
+) -> Estimate:
+    """The watts per chip, before PUE, at which a row uses the energy per token of the best row: P = e s g / (PUE (used
+    + share idle)).
 
-    e: the best row's J/token; s: this row's tokens per second, all chips; g: its goodput; chips: used and idle, of which `idle` are idle. PUE is the
-    same in both rows and cancels, so its range is taken out of `best`'s, not added a second time.
+    e: the best row's J/token; s: this row's tokens per second, all chips; g: its goodput; chips: used and idle, of
+    which `idle` are idle. PUE is the same in both rows and cancels, so its range is taken out of `best`'s, not added a
+    second time.
 
     >>> from mowich.estimate import exact
     >>> s = Site(name="s", pue=exact(1.2, "1"), electricity=exact(0.0, "USD/J"), idle_share=exact(0.25, "1"))
-    >>> w = breakeven_W_per_chip(exact(0.24, "J/token"), chips=100, idle=4, tokens_per_s=exact(5e5, "1/s"), goodput=exact(0.97, "1"), site=s)
+    >>> rate, kept = exact(5e5, "1/s"), exact(0.97, "1")
+    >>> w = breakeven_W_per_chip(exact(0.24, "J/token"), chips=100, idle=4, tokens_per_s=rate, goodput=kept, site=s)
     >>> round(w.value, 6)
     1000.0
     """
@@ -112,11 +158,25 @@ def breakeven_W_per_chip(best: Estimate, *, chips: int, tokens_per_s: Estimate, 
         return unknown("W", best.reason or site.pue.reason or "no row with a known power")
     down, up = log_spread(best.value, best.low or best.value, best.high or best.value)
     pue_down, pue_up = log_spread(site.pue.value, site.pue.low or site.pue.value, site.pue.high or site.pue.value)
-    without = from_spreads(best.value / site.pue.value, PER_TOKEN, [max(0.0, down**2 - pue_down**2) ** 0.5], [max(0.0, up**2 - pue_up**2) ** 0.5],
-                           grade=worst_grade((best.grade,)))  # fmt: skip
+    without = from_spreads(
+        best.value / site.pue.value,
+        PER_TOKEN,
+        [max(0.0, down**2 - pue_down**2) ** 0.5],
+        [max(0.0, up**2 - pue_up**2) ** 0.5],
+        grade=worst_grade((best.grade,)),
+    )
     powered = powered_chips(chips - idle, idle, site.idle_share)
     watts = product([(without, 1.0), (tokens_per_s, 1.0), (goodput, 1.0), (powered, -1.0)], "W")
     if notes is not None and watts.value is not None:
-        notes.add("breakeven_W_per_chip", watts.value, "W", "best J/token x tokens/s x goodput / (pue x (used + idle_share x idle))", best=best.value,
-                  tokens_per_s=tokens_per_s.value, goodput=goodput.value, pue=site.pue.value, powered_chips=powered.value)  # fmt: skip
+        notes.add(
+            "breakeven_W_per_chip",
+            watts.value,
+            "W",
+            "best J/token x tokens/s x goodput / (pue x (used + idle_share x idle))",
+            best=best.value,
+            tokens_per_s=tokens_per_s.value,
+            goodput=goodput.value,
+            pue=site.pue.value,
+            powered_chips=powered.value,
+        )
     return watts

@@ -1,8 +1,8 @@
 """What a chip-hour costs, and what a token costs then.
 
-`price` reads facts: which price stands for a system under a term, and says which one it took. The rest is pure formulas on estimates.
-A price that is not published stays unknown; `breakeven_usd_per_chip_h` then says which price would equal the best known row.
-Rental prices include power, so electricity is never added to them.
+`price` reads facts: which price stands for a system under a term, and says which one it took. The rest is pure formulas
+on estimates. A price that is not published stays unknown; `breakeven_usd_per_chip_h` then says which price would equal
+the best known row. Rental prices include power, so electricity is never added to them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,16 @@ from mowich.units import show
 TERMS = ("default", "on-demand", "spot", "capacity-block", "1y", "3y", "market")
 """Terms of `--set prices.term=`. 1y and 3y are commitments; market is a range of quotes of several sellers."""
 
-TERM_WORDS = {"on-demand": "on demand", "spot": "spot", "capacity-block": "capacity block", "1y": "1-year", "3y": "3-year", "market": "market",
-              "yours": "your own", "other": "other terms"}  # fmt: skip
+TERM_WORDS = {
+    "on-demand": "on demand",
+    "spot": "spot",
+    "capacity-block": "capacity block",
+    "1y": "1-year",
+    "3y": "3-year",
+    "market": "market",
+    "yours": "your own",
+    "other": "other terms",
+}
 """Terms for a reader. "yours": set by the user; "other": a default price that no named term quotes."""
 
 OWN = "yours"
@@ -45,7 +53,8 @@ PER_MTOK = "USD/Mtok"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """rate: USD per chip and second. label: term, date and scope, for a reader. fact_path: where the number stands ("" when unknown)."""
+    """rate: USD per chip and second. label: term, date and scope, for a reader. fact_path: where the number stands (""
+    when unknown)."""
 
     rate: Estimate
     label: str
@@ -87,7 +96,8 @@ def quote(label: str) -> Quote | None:
 
 
 def quoted_terms(facts: Facts, system_id: str) -> dict[str, str]:
-    """Term -> grade of every term at which a system has a price of its own; empty where the user has set one, which wins over all."""
+    """Term -> grade of every term at which a system has a price of its own; empty where the user has set one, which
+    wins over all."""
     found = {term: price(facts, system_id, term=term) for term in TERMS if term != "default"}
     return {term: p.rate.grade for term, p in found.items() if p.rate.value is not None and p.term != OWN}
 
@@ -96,9 +106,10 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
     """The price of one chip of a system.
 
     The user's own (`prices.user.<system>`, from --set prices.<system>=) wins over any term. Otherwise
-    `prices.choices.<system>.<term>` names the facts that quote that term, the preferred first. `default` is the order, written per
-    system with its reason, in which the terms are tried: capacity block (a dated list price for many chips at once), on demand, market
-    quotes, three-year rental; never spot, which a job of weeks cannot rely on. Unknown when no fact of the term has a value.
+    `prices.choices.<system>.<term>` names the facts that quote that term, the preferred first. `default` is the order,
+    written per system with its reason, in which the terms are tried: capacity block (a dated list price for many chips
+    at once), on demand, market quotes, three-year rental; never spot, which a job of weeks cannot rely on. Unknown when
+    no fact of the term has a value.
 
     Raises UserError for an unknown term, and for a fact that is no price of a chip and time.
     """
@@ -115,7 +126,13 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
         fact = facts.get(path)
         if fact is not None and isinstance(fact.value, float):
             if fact.unit != RATE:
-                raise UserError(f"measures {fact.unit or 'a count'}", where=path, given=fact.shown, allowed=RATE, fix='a price says of what: "$2.10/chip/h"')  # fmt: skip
+                raise UserError(
+                    f"measures {fact.unit or 'a count'}",
+                    where=path,
+                    given=fact.shown,
+                    allowed=RATE,
+                    fix='a price says of what: "$2.10/chip/h"',
+                )
             return _price(facts, fact, _term_of(facts, system_id, path) if term == "default" else term, notes)
     wanted = "no published price" if term == "default" else f"no published {term} price"
     return Price(rate=unknown(RATE, wanted), label=wanted, fact_path="", term="")
@@ -136,8 +153,13 @@ def _term_of(facts: Facts, system_id: str, path: str) -> str:
 
 def _price(facts: Facts, fact: Fact, term: str, notes: Notes | None) -> Price:
     value = float(fact.value)  # type: ignore[arg-type]
-    rate = Estimate(value=value, unit=RATE, low=fact.low if fact.low is not None else value,
-                    high=fact.high if fact.high is not None else value, grade=fact.grade or "A")  # fmt: skip
+    rate = Estimate(
+        value=value,
+        unit=RATE,
+        low=fact.low if fact.low is not None else value,
+        high=fact.high if fact.high is not None else value,
+        grade=fact.grade or "A",
+    )
     region = facts.get(fact.path.rsplit(".", 1)[0] + ".region")
     where = str(region.value) if region is not None and region.value else fact.note or "scope not stated"
     where = f"region {where}" if where.startswith("not stated") else where
@@ -156,19 +178,30 @@ def usd_per_mtok(
 ) -> Estimate:
     """USD per million trained tokens: c = chips r t / (n g) x 1e6.
 
-    chips: all that are paid for, used and idle; r: USD per chip and second; t: seconds per step; n: tokens per step; g: goodput, the share
-    of time that is useful. Assumes that price, time and goodput err independently.
+    chips: all that are paid for, used and idle; r: USD per chip and second; t: seconds per step; n: tokens per step; g:
+    goodput, the share of time that is useful. Assumes that price, time and goodput err independently.
 
     >>> from mowich.estimate import exact
-    >>> c = usd_per_mtok(exact(3.6 / 3600, "USD/chip/s"), chips=1000, step_s=exact(4.0, "s"), tokens=4e6, goodput=exact(0.8, "1"))
+    >>> price, step, kept = exact(3.6 / 3600, "USD/chip/s"), exact(4.0, "s"), exact(0.8, "1")
+    >>> c = usd_per_mtok(price, chips=1000, step_s=step, tokens=4e6, goodput=kept)
     >>> round(c.value, 9), c.unit
     (1.25, 'USD/Mtok')
     """
     cost = product([(rate, 1.0), (step_s, 1.0), (goodput, -1.0)], PER_MTOK)
     cost = cost.scaled(chips / tokens * 1e6, PER_MTOK)
     if notes is not None and cost.value is not None:
-        notes.add("usd_per_mtok", cost.value, PER_MTOK, "chips x price x step_s / (tokens x goodput) x 1e6", chips=chips, price=rate.value,
-                  step_s=step_s.value, tokens=tokens, goodput=goodput.value, note="chips used and idle are paid for")  # fmt: skip
+        notes.add(
+            "usd_per_mtok",
+            cost.value,
+            PER_MTOK,
+            "chips x price x step_s / (tokens x goodput) x 1e6",
+            chips=chips,
+            price=rate.value,
+            step_s=step_s.value,
+            tokens=tokens,
+            goodput=goodput.value,
+            note="chips used and idle are paid for",
+        )
     return cost
 
 
@@ -177,11 +210,12 @@ def breakeven_usd_per_chip_h(
 ) -> Estimate:
     """The price per chip-hour at which a row costs what the best row does: r = c s g / chips x 3600 / 1e6.
 
-    c: the best row's USD per million tokens; s: this row's tokens per second, all chips, without failures; g: its goodput; chips: used and idle.
-    The interval carries that of both rows.
+    c: the best row's USD per million tokens; s: this row's tokens per second, all chips, without failures; g: its
+    goodput; chips: used and idle. The interval carries that of both rows.
 
     >>> from mowich.estimate import exact
-    >>> r = breakeven_usd_per_chip_h(exact(1.25, "USD/Mtok"), chips=1000, tokens_per_s=exact(1e6, "1/s"), goodput=exact(0.8, "1"))
+    >>> cost, rate, kept = exact(1.25, "USD/Mtok"), exact(1e6, "1/s"), exact(0.8, "1")
+    >>> r = breakeven_usd_per_chip_h(cost, chips=1000, tokens_per_s=rate, goodput=kept)
     >>> round(r.value, 9)
     3.6
     """
@@ -189,6 +223,14 @@ def breakeven_usd_per_chip_h(
         3600 / 1e6 / chips, "USD/chip/h"
     )
     if notes is not None and rate.value is not None:
-        notes.add("breakeven_usd_per_chip_h", rate.value, "USD/chip/h", "best $/Mtok x tokens/s x goodput / chips x 3600 / 1e6",
-                  best=best.value, tokens_per_s=tokens_per_s.value, goodput=goodput.value, chips=chips)  # fmt: skip
+        notes.add(
+            "breakeven_usd_per_chip_h",
+            rate.value,
+            "USD/chip/h",
+            "best $/Mtok x tokens/s x goodput / chips x 3600 / 1e6",
+            best=best.value,
+            tokens_per_s=tokens_per_s.value,
+            goodput=goodput.value,
+            chips=chips,
+        )
     return rate

@@ -1,8 +1,9 @@
 """Power of a machine by part, and what a site's power cap makes of it.
 
-Provisioned power of a busy chip, before the meter: chip (its TDP, published or estimated), network (scale-out ports), server (host, fans, scale-up switches: what is left
-of the all-in figure), then cooling and losses by PUE. All-in figures are provisioned: metered runs draw less (GPT-3 on HGX H100 0.84 kW a GPU
-against 1.73). Parts sum to the total at their values; idle is what an idle chip draws of all that. No time in here.
+Provisioned power of a busy chip, before the meter: chip (its TDP, published or estimated), network (scale-out ports),
+server (host, fans, scale-up switches: what is left of the all-in figure), then cooling and losses by PUE. All-in
+figures are provisioned: metered runs draw less (GPT-3 on HGX H100 0.84 kW a GPU against 1.73). Parts sum to the total
+at their values; idle is what an idle chip draws of all that. No time in here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ PARTS = ("chip", "server", "network", "cooling")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """Watts per chip. parts: name of PARTS -> Estimate; total: at the meter, the sum of their values; it: before PUE (all-in); idle: of an idle chip, at the meter."""
+    """Watts per chip. parts: name of PARTS -> Estimate; total: at the meter, the sum of their values; it: before PUE
+    (all-in); idle: of an idle chip, at the meter."""
 
     parts: dict[str, Estimate]
     it: Estimate
@@ -31,8 +33,9 @@ class Power:
 def by_part(facts: Facts, system_id: str, site: Site) -> Power:
     """Power of a chip of a system by part: chip + server + network = all-in, cooling = (PUE - 1) all-in.
 
-    network = scale-out bandwidth / port bandwidth x watts of a port. server = all-in - chip - network, not below 0 (then network, then chip, are cut so that the sum
-    stays). An unknown all-in power makes everything unknown, with its reason.
+    network = scale-out bandwidth / port bandwidth x watts of a port. server = all-in - chip - network, not below 0
+    (then network, then chip, are cut so that the sum stays). An unknown all-in power makes everything unknown, with its
+    reason.
     """
     chip_id = str(facts.meta("systems", system_id)["chip"])
     root = f"chips.{chip_id}"
@@ -66,12 +69,22 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
         high=max(network, ports * (port.high or 0.0)),
         grade=port.grade,
     )
-    rest = Estimate(value=server, unit="W", low=max(0.0, min(server, low - chip_high - (net.high or 0.0))), high=max(server, high - chip_low - (net.low or 0.0)),
-                    grade=worst_grade((it.grade, chip.grade, net.grade)))  # fmt: skip
+    rest = Estimate(
+        value=server,
+        unit="W",
+        low=max(0.0, min(server, low - chip_high - (net.high or 0.0))),
+        high=max(server, high - chip_low - (net.low or 0.0)),
+        grade=worst_grade((it.grade, chip.grade, net.grade)),
+    )
     total = product([(it, 1.0), (site.pue, 1.0)], "W")
     pue_low, pue_high = site.pue.low or site.pue.value, site.pue.high or site.pue.value
-    cooling = Estimate(value=it.value * (site.pue.value - 1.0), unit="W", low=low * (pue_low - 1.0), high=high * (pue_high - 1.0),
-                       grade=worst_grade((it.grade, site.pue.grade)))  # fmt: skip
+    cooling = Estimate(
+        value=it.value * (site.pue.value - 1.0),
+        unit="W",
+        low=low * (pue_low - 1.0),
+        high=high * (pue_high - 1.0),
+        grade=worst_grade((it.grade, site.pue.grade)),
+    )
     idle = product([(total, 1.0), (site.idle_share, 1.0)], "W")
     return Power(
         parts={"chip": chip, "server": rest, "network": net, "cooling": cooling}, it=it, total=total, idle=idle
@@ -79,7 +92,8 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
 
 
 def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
-    """Chips that a site's power cap feeds, `spares` of them (a share) idle: n = cap / (P (1 - s) + P_idle s), rounded down.
+    """Chips that a site's power cap feeds, `spares` of them (a share) idle: n = cap / (P (1 - s) + P_idle s), rounded
+    down.
 
     >>> from mowich.estimate import exact
     >>> p = Power(parts={}, it=exact(1000.0, "W"), total=exact(1200.0, "W"), idle=exact(300.0, "W"))
@@ -93,8 +107,13 @@ def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
         return float(math.floor(cap_W / (busy * (1.0 - spares) + idle * spares)))
 
     t, i = power.total, power.idle
-    return Estimate(value=count(power.total.value, power.idle.value), unit="chips", low=count(t.high or power.total.value, i.high or power.idle.value),
-                    high=count(t.low or power.total.value, i.low or power.idle.value), grade=worst_grade((t.grade, i.grade if spares else "A")))  # fmt: skip
+    return Estimate(
+        value=count(power.total.value, power.idle.value),
+        unit="chips",
+        low=count(t.high or power.total.value, i.high or power.idle.value),
+        high=count(t.low or power.total.value, i.low or power.idle.value),
+        grade=worst_grade((t.grade, i.grade if spares else "A")),
+    )
 
 
 def tokens_per_MW(tokens_per_s_per_chip: Estimate, power: Power) -> Estimate:

@@ -1,7 +1,7 @@
 """What an accelerator package costs to make, as a wide range: what a price can be set against.
 
-Only the package: logic, HBM, assembly, losses, test. Boards, racks, networks, design and margin are not in it, so it is a floor, and no
-forecast of a price.
+Only the package: logic, HBM, assembly, losses, test. Boards, racks, networks, design and margin are not in it, so it is
+a floor, and no forecast of a price.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from mowich.facts import Facts
 
 
 def unit_cost(facts: Facts, *, hbm_B: float, silicon_m2: float | None = None) -> Estimate:
-    """USD for one package: (silicon x logic + hbm x price + packaging) x (1 + losses) + other; facts `prices.unit-cost.*`.
+    """USD for one package: (silicon x logic + hbm x price + packaging) x (1 + losses) + other; facts
+    `prices.unit-cost.*`.
 
-    hbm_B: capacity; silicon_m2: logic area (None: the fact's range of one to two reticles). The parts are taken as independent.
+    hbm_B: capacity; silicon_m2: logic area (None: the fact's range of one to two reticles). The parts are taken as
+    independent.
 
     >>> from mowich.facts import load
     >>> cost = unit_cost(load(), hbm_B=192e9, silicon_m2=1600e-6)
@@ -44,5 +46,11 @@ def unit_cost(facts: Facts, *, hbm_B: float, silicon_m2: float | None = None) ->
         ups.append(up * share)
     for end, target in ((losses.low, downs), (losses.high, ups)):
         target.append(abs((end or float(losses)) - float(losses)) / factor)
-    return from_spreads(total, "USD", downs, ups, grade=worst_grade(e.grade for e, _ in parts.values()),
-                        breakdown={name: float(e) * f for name, (e, f) in parts.items()})  # fmt: skip
+    return from_spreads(
+        total,
+        "USD",
+        downs,
+        ups,
+        grade=worst_grade(e.grade for e, _ in parts.values()),
+        breakdown={name: float(e) * f for name, (e, f) in parts.items()},
+    )

@@ -1,13 +1,15 @@
 """Measured operator tables of GPUs -> serving constants of a chip, as an overlay of facts.
 
-Reads the Parquet files of `aiconfigurator-core` (extra `[measured]`, Apache-2.0) directly, without its SDK, whose import path changes between releases:
+Reads the Parquet files of `aiconfigurator-core` (extra `[measured]`, Apache-2.0) directly, without its SDK, whose
+import path changes between releases:
 
     python -m mowich.evidence.measured h200 --engine vllm --out my-facts
     mowich plan llama-3.1-70b --serve --on h200:8 --isl 4k --osl 1k --facts my-facts
 
-The constants are medians of what kernels reach of the published rates: few-token matrices for reading weights, many-token ones for multiplying, decode attention
-over more than 64 MB of cache, prefill attention of 4,096 tokens or more. One framework per chip, never mixed; the host-launch bound fp8_block tables of vLLM 0.24.0
-are left out. Results computed with them say "operator tables". Kernels are not engines: host and layer constants stay those of the fit.
+The constants are medians of what kernels reach of the published rates: few-token matrices for reading weights,
+many-token ones for multiplying, decode attention over more than 64 MB of cache, prefill attention of 4,096 tokens or
+more. One framework per chip, never mixed; the host-launch bound fp8_block tables of vLLM 0.24.0 are left out. Results
+computed with them say "operator tables". Kernels are not engines: host and layer constants stay those of the fit.
 """
 
 from __future__ import annotations
@@ -93,7 +95,8 @@ def median(field: str, shares: Any, source: str) -> Reached | None:
 
 
 def reached(system: System, engine: str) -> list[Reached]:
-    """What measured kernels of a chip reach, for each constant that the tables can tell. Raises UserError where there is no table."""
+    """What measured kernels of a chip reach, for each constant that the tables can tell. Raises UserError where there
+    is no table."""
     framework = FRAMEWORKS.get(engine)
     folder = root() / "data" / system.chip
     if framework is None or not folder.is_dir():
@@ -143,7 +146,8 @@ def reached(system: System, engine: str) -> list[Reached]:
 
 
 def overlay(system: System, engine: str, facts: Facts, folder: Path) -> Path:
-    """Write `serving/<chip>.yaml` into a directory for --facts: measured constants, and those of the family where the tables are silent."""
+    """Write `serving/<chip>.yaml` into a directory for --facts: measured constants, and those of the family where the
+    tables are silent."""
     found = {r.field: r for r in reached(system, engine)}
     lines = [f"id: {system.chip}"]
     for path in facts.paths(f"serving.{system.family}"):
@@ -151,7 +155,8 @@ def overlay(system: System, engine: str, facts: Facts, folder: Path) -> Path:
         if field in found:
             r = found[field]
             lines.append(
-                f'{field}: {{value: {r.value:.4g}, low: {r.low:.4g}, high: {r.high:.4g}, grade: B, note: "median of {r.points} measured kernels: {r.source}"}}'
+                f'{field}: {{value: {r.value:.4g}, low: {r.low:.4g}, high: {r.high:.4g}, grade: B, note: "median of'
+                f' {r.points} measured kernels: {r.source}"}}'
             )
         else:
             lines.append(f'{field}: {{ref: "{path}"}}')

@@ -1,7 +1,9 @@
-"""The measured points nearest to a training row, predicted again: how far to trust a figure is best seen where its like was measured.
+"""The measured points nearest to a training row, predicted again: how far to trust a figure is best seen where its like
+was measured.
 
-Near means the same chip, then dense or mixture of experts, then the size of the model and of the machine, in logarithms. The published rows ship; what is
-shown of each is its own error, not that of a fit without it (docs/accuracy.md has those).
+Near means the same chip, then dense or mixture of experts, then the size of the model and of the machine, in
+logarithms. The published rows ship; what is shown of each is its own error, not that of a fit without it
+(docs/accuracy.md has those).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ OTHER_KIND = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Near:
-    """A measured point: what it was, its error (`result`), and how far it is from the row; is_chip: of the same chip, else of another of its vendor."""
+    """A measured point: what it was, its error (`result`), and how far it is from the row; is_chip: of the same chip,
+    else of another of its vendor."""
 
     model: str
     is_chip: bool
@@ -78,7 +81,9 @@ def _nearest(
         if not params or not size:
             continue
         kind = OTHER_KIND if is_moe != bool(_number(row.get("n_experts"))) else 0.0
-        scored.append((kind + abs(math.log(params / model.params)) + 0.5 * abs(math.log(size / chips)), row, params, int(size)))  # fmt: skip
+        scored.append(
+            (kind + abs(math.log(params / model.params)) + 0.5 * abs(math.log(size / chips)), row, params, int(size))
+        )
     scored.sort(key=lambda item: (item[0], item[1]["id"]))
     out: list[Near] = []
     seen: set[tuple[str, int]] = set()
@@ -89,7 +94,16 @@ def _nearest(
         seen.add(key)
         case = read_cases([row], facts)[0]
         if not isinstance(case, str):
-            out.append(Near(is_chip=is_chip, model=row["model_name"], chips=size, params=params, distance=distance, result=predict(case, facts)))  # fmt: skip
+            out.append(
+                Near(
+                    is_chip=is_chip,
+                    model=row["model_name"],
+                    chips=size,
+                    params=params,
+                    distance=distance,
+                    result=predict(case, facts),
+                )
+            )
         if len(out) == count:
             break
     return tuple(out)
@@ -103,7 +117,8 @@ def _number(text: str | None) -> float:
 
 
 def _estimate(row: Mapping[str, str]) -> float:
-    """Parameters from the columns of a row that states no total: 12 L h^2 and the token table, gated feed-forwards and experts by their width."""
+    """Parameters from the columns of a row that states no total: 12 L h^2 and the token table, gated feed-forwards and
+    experts by their width."""
     L, h = _number(row.get("n_layers")), _number(row.get("hidden"))
     ffn, experts, width = (_number(row.get(k)) for k in ("ffn_hidden", "n_experts", "moe_ffn_hidden"))
     if not L or not h:

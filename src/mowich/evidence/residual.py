@@ -1,9 +1,10 @@
 """How far a predicted step may be off: the 90% half-width of ln(predicted/measured), from what the step is made of.
 
-Errors on rows left out of the fit grow with some parts of a step (experts, network, host, attention), with the software (tuned, framework, Neuron),
-and with what had to be assumed. Each such feature x_j has a fact w_j of `training.residuals`; they combine as independent errors,
-W = sqrt(sum (w_j x_j)^2). `tools/fit_training.py cross` fits the facts to errors of groups of rows and of whole sources left out.
-Ranges of facts that no measurement has tested come on top (`studies.compare.spread`).
+Errors on rows left out of the fit grow with some parts of a step (experts, network, host, attention), with the software
+(tuned, framework, Neuron), and with what had to be assumed. Each such feature x_j has a fact w_j of
+`training.residuals`; they combine as independent errors, W = sqrt(sum (w_j x_j)^2). `tools/fit_training.py cross` fits
+the facts to errors of groups of rows and of whole sources left out. Ranges of facts that no measurement has tested come
+on top (`studies.compare.spread`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ FEATURES = (
 def features(
     parts: Mapping[str, float], model: Model, system: System, inferred: Iterable[str] = ()
 ) -> dict[str, float]:
-    """x_j of a step. parts: seconds by name; inferred: names of plan fields that were filled in, "recompute" among them."""
+    """x_j of a step. parts: seconds by name; inferred: names of plan fields that were filled in, "recompute" among
+    them."""
     total = sum(parts.values())
     filled = {item.split("=")[0] for item in inferred}
     stack = system.stack.name

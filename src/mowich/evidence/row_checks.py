@@ -1,7 +1,8 @@
-"""Checks that tables of training and of serving share: blank cells, numbers, words from a closed list, and the refusal that names the cell.
+"""Checks that tables of training and of serving share: blank cells, numbers, words from a closed list, and the refusal
+that names the cell.
 
-A cell that cannot be read is never replaced by a default: the error would then be that of another run than the one that was measured. Blank cells
-mean "not stated" and are no concern of this module.
+A cell that cannot be read is never replaced by a default: the error would then be that of another run than the one that
+was measured. Blank cells mean "not stated" and are no concern of this module.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def has_word(text: str, *words: str) -> bool:
 
 
 def check_whole(row: Row, columns: Sequence[str], *, least: int = 1) -> None:
-    """Raises RefusedError for the first cell of `columns` that is stated and no whole number from `least` to `LARGEST`."""
+    """Raises RefusedError for the first cell of `columns` that is stated and no whole number from `least` to
+    `LARGEST`."""
     for column in columns:
         text = (row.get(column) or "").strip()
         if not text:

@@ -1,7 +1,7 @@
 """Words of a training row -> what they mean: precision, task, weight sharding, recompute, yes and no.
 
-Each column has a closed list of words (and free text beside them: "fp8 (delayed)", "ZeRO-1 within 8"). A word that is not in the list is refused; a default in its
-place would be the answer to another run.
+Each column has a closed list of words (and free text beside them: "fp8 (delayed)", "ZeRO-1 within 8"). A word that is
+not in the list is refused; a default in its place would be the answer to another run.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ NEAREST = {"mxfp8": ("fp8",), "fp8": ("mxfp8",), "int8": ("fp8", "mxfp8"), "nvfp
 
 
 PRECISION_WORDS = ("bf16", "fp16", "16-bit", "fp32", "amp", "fp8", "fp8-mx", "mxfp8", "nvfp4", "mxfp4", "fp4", "int8")
-"""Words for the recipe of matrix products; what stands beside them ("fp8 (delayed)", "Autocast:BF16+SR") is free text."""
+"""Words for the recipe of matrix products; what stands beside them ("fp8 (delayed)", "Autocast:BF16+SR") is free
+text."""
 
 
 def precision_of(text: str, system: System) -> tuple[str, str]:
     """(recipe of the plan, how it was read; "" when stated). 16-bit words of any kind are "bf16"; "fp8 or nvfp4" is the
-    narrowest that the chip has. A recipe that the chip has no rate for is read as the nearest that it has. Raises RefusedError for other words."""
+    narrowest that the chip has. A recipe that the chip has no rate for is read as the nearest that it has. Raises
+    RefusedError for other words."""
     word = text.casefold()
     how = ""
     if not word:
@@ -44,7 +46,9 @@ def precision_of(text: str, system: System) -> tuple[str, str]:
         how = "recipe not resolved by the source" if "or lower" in word else ""
     elif has_word(word, "int8"):
         name = "int8"
-    elif has_word(word, "bf16", "bfloat16", "fp16", "float16", "half", "16[- ]?bits?", "fp32", "float32", "amp", "mixed"):  # fmt: skip
+    elif has_word(
+        word, "bf16", "bfloat16", "fp16", "float16", "half", "16[- ]?bits?", "fp32", "float32", "amp", "mixed"
+    ):
         name = "bf16"
         if word.strip() in ("fp32", "float32"):
             how = "the compiler casts matrix products to 16 bit"
@@ -65,7 +69,8 @@ Task = Literal["pretrain", "sft", "lora"]
 
 
 def task_of(text: str) -> Task | None:
-    """pretrain, sft or lora as the row's words mean; None when they say nothing. Raises RefusedError for other words."""
+    """pretrain, sft or lora as the row's words mean; None when they say nothing. Raises RefusedError for other
+    words."""
     if not text:
         return None
     if has_word(text, "lora", "peft"):
@@ -120,9 +125,10 @@ RECOMPUTE_WORDS = ("none", "selective", "experts", "full", "minimal", "custom", 
 
 
 def recompute_of(text: str) -> str | None:
-    """none, selective, experts or full as the row's words mean, None when they say nothing. Policies that keep matrix products
-    (MaxText "minimal", "save_dot...") are selective, and so are lists of Megatron's modules unless "moe" is among them; "custom" ones, which keep or offload a few tensors and run the rest again, are
-    full, the nearest of the three; offloading instead of recomputing is none. Raises RefusedError for other words."""
+    """none, selective, experts or full as the row's words mean, None when they say nothing. Policies that keep matrix
+    products (MaxText "minimal", "save_dot...") are selective, and so are lists of Megatron's modules unless "moe" is
+    among them; "custom" ones, which keep or offload a few tensors and run the rest again, are full, the nearest of the
+    three; offloading instead of recomputing is none. Raises RefusedError for other words."""
     word = text.casefold().strip()
     if not word:
         return None
@@ -134,7 +140,9 @@ def recompute_of(text: str) -> str | None:
         return "experts"
     if re.search(r"selective|minimal|save_|core_attn|layernorm|moe_act|up_proj|shared_experts|^mlp$", word):
         return "selective"
-    if re.search(r"checkpoint|remat|recompute", word) or has_word(word, "full", "yes", "true", "on", "1", "all", "block", "uniform", "custom"):  # fmt: skip
+    if re.search(r"checkpoint|remat|recompute", word) or has_word(
+        word, "full", "yes", "true", "on", "1", "all", "block", "uniform", "custom"
+    ):
         return "full"
     raise refusal("recompute", text, RECOMPUTE_WORDS)
 

@@ -1,10 +1,11 @@
 """One published training row -> one `Case`: what was run, how it was spread, and what was measured.
 
 Sources state different parts of a plan. What a row leaves open is filled in by the rules of `_Reader`, each of which
-names the field and how it was filled in `Case.inferred`; a row that cannot be filled in honestly is refused with a reason.
-The rules are about kinds of software, never about single rows; misprints are known by their content (`facts/published/row_notes.yaml`).
-A cell that no rule can read is refused by name: columns with a closed list of words, whole numbers, degrees that do not fill the devices, plans that
-need many times the memory. Nothing here looks at a predicted time.
+names the field and how it was filled in `Case.inferred`; a row that cannot be filled in honestly is refused with a
+reason. The rules are about kinds of software, never about single rows; misprints are known by their content
+(`facts/published/row_notes.yaml`). A cell that no rule can read is refused by name: columns with a closed list of
+words, whole numbers, degrees that do not fill the devices, plans that need many times the memory. Nothing here looks at
+a predicted time.
 """
 
 from __future__ import annotations
@@ -29,61 +30,144 @@ from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.training.step import micro_batches
 
 NUMBERS = (
-    "n_chips", "chips_per_scaleup_domain", "n_layers", "hidden", "n_heads", "n_kv_heads", "ffn_hidden", "moe_ffn_hidden", "vocab",
-    "n_experts", "top_k", "n_shared_experts", "n_dense_layers", "seq_len", "global_batch_seqs", "micro_batch", "grad_accum", "TP", "PP",
-    "VPP", "DP", "CP", "EP", "ETP", "step_time_s", "tokens_per_s_per_chip", "tokens_per_s_total", "seqs_per_s_total", "tflops_per_chip",
-    "mfu_reported_pct", "derived_step_time_s", "derived_tokens_per_s_per_chip",
-)  # fmt: skip
+    "n_chips",
+    "chips_per_scaleup_domain",
+    "n_layers",
+    "hidden",
+    "n_heads",
+    "n_kv_heads",
+    "ffn_hidden",
+    "moe_ffn_hidden",
+    "vocab",
+    "n_experts",
+    "top_k",
+    "n_shared_experts",
+    "n_dense_layers",
+    "seq_len",
+    "global_batch_seqs",
+    "micro_batch",
+    "grad_accum",
+    "TP",
+    "PP",
+    "VPP",
+    "DP",
+    "CP",
+    "EP",
+    "ETP",
+    "step_time_s",
+    "tokens_per_s_per_chip",
+    "tokens_per_s_total",
+    "seqs_per_s_total",
+    "tflops_per_chip",
+    "mfu_reported_pct",
+    "derived_step_time_s",
+    "derived_tokens_per_s_per_chip",
+)
 """Columns that hold a number or nothing."""
 
-REQUIRED = ("id", "chip", "n_chips", "model_name", "n_layers", "hidden", "seq_len", "precision", "global_batch_seqs",
-            "TP", "PP", "primary_metric")  # fmt: skip
+REQUIRED = (
+    "id",
+    "chip",
+    "n_chips",
+    "model_name",
+    "n_layers",
+    "hidden",
+    "seq_len",
+    "precision",
+    "global_batch_seqs",
+    "TP",
+    "PP",
+    "primary_metric",
+)
 """Columns without which a file is not a table of training measurements."""
 
-METRICS = ("step_time_s", "derived_step_time_s", "tokens_per_s_per_chip", "derived_tokens_per_s_per_chip", "tokens_per_s_total",
-           "seqs_per_s_total", "tflops_per_chip", "mfu_reported_pct")  # fmt: skip
+METRICS = (
+    "step_time_s",
+    "derived_step_time_s",
+    "tokens_per_s_per_chip",
+    "derived_tokens_per_s_per_chip",
+    "tokens_per_s_total",
+    "seqs_per_s_total",
+    "tflops_per_chip",
+    "mfu_reported_pct",
+)
 """What `primary_metric` may name."""
 
 COUNTS = (
-    "n_chips", "chips_per_scaleup_domain", "n_layers", "hidden", "n_heads", "n_kv_heads", "ffn_hidden", "moe_ffn_hidden", "vocab", "seq_len",
-    "global_batch_seqs", "micro_batch", "grad_accum", "TP", "PP", "VPP", "DP", "CP", "EP", "ETP",
-)  # fmt: skip
+    "n_chips",
+    "chips_per_scaleup_domain",
+    "n_layers",
+    "hidden",
+    "n_heads",
+    "n_kv_heads",
+    "ffn_hidden",
+    "moe_ffn_hidden",
+    "vocab",
+    "seq_len",
+    "global_batch_seqs",
+    "micro_batch",
+    "grad_accum",
+    "TP",
+    "PP",
+    "VPP",
+    "DP",
+    "CP",
+    "EP",
+    "ETP",
+)
 """Columns that hold a whole number from 1."""
 
 COUNTS_FROM_ZERO = ("n_experts", "top_k", "n_shared_experts", "n_dense_layers")
 """Columns that hold a whole number, which may be 0: a dense model has no experts."""
 
-STATED_BY_CONVENTION = ("sp=", "etp=", "zero=", "dp=", "task=", "memory=", "model: head_dim", "model: n_kv_heads", "model: plain MLP")  # fmt: skip
-"""Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully specified."""
+STATED_BY_CONVENTION = (
+    "sp=",
+    "etp=",
+    "zero=",
+    "dp=",
+    "task=",
+    "memory=",
+    "model: head_dim",
+    "model: n_kv_heads",
+    "model: plain MLP",
+)
+"""Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully
+specified."""
 
 MISREAD_MEMORY = 8.0
-"""Times the device's memory from which a plan is misread and the row is refused. Up to twice the memory the error of published rows does not depend on the need;
-rows at 2 to 6 times are real runs, whose offload and policies are not modelled (refusing from 1.5 on would cost 30 good rows); plans whose layout was
-misprinted lie at 8 to 26 times."""
+"""Times the device's memory from which a plan is misread and the row is refused. Up to twice the memory the error of
+published rows does not depend on the need; rows at 2 to 6 times are real runs, whose offload and policies are not
+modelled (refusing from 1.5 on would cost 30 good rows); plans whose layout was misprinted lie at 8 to 26 times."""
 
 ONE_STAGE_MEMORY = 1.5
-"""Times the device's memory from which a topology in words, which names no pipeline, must have had one: the pipeline is then filled in."""
+"""Times the device's memory from which a topology in words, which names no pipeline, must have had one: the pipeline is
+then filled in."""
 
-TOPOLOGY = re.compile(r"(\d+)\s*x?\s*(?:NC|neuron ?cores?|cores?|GPUs?|chips?)\s*\(TP\)\s*x\s*(\d+)[^()\[\]]*\(DP\)", re.IGNORECASE)  # fmt: skip
+TOPOLOGY = re.compile(
+    r"(\d+)\s*x?\s*(?:NC|neuron ?cores?|cores?|GPUs?|chips?)\s*\(TP\)\s*x\s*(\d+)[^()\[\]]*\(DP\)", re.IGNORECASE
+)
 """A topology printed as "[8xNC(TP)x4(DP)] x 32Nodes(DP)" or "8 cores (TP) x 4 (DP)"."""
 
 
 LONG = 16384
-"""Tokens of a sequence from which context parallelism, and not a pipeline, spreads it over devices that no batch feeds."""
+"""Tokens of a sequence from which context parallelism, and not a pipeline, spreads it over devices that no batch
+feeds."""
 
 RECIPE_NUMBERS = ("document", "mtp_layers", "optimizer_memory_B")
-"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, bytes of optimizer states per parameter."""
+"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, bytes of
+optimizer states per parameter."""
 
 OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
-"""Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an activation."""
+"""Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an
+activation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A row, filled in. measured is in the unit of `metric`; measured_step_s is the same figure as seconds per step of
-    `job.batch_seqs` sequences. inferred: "field=value (how)" for every field that the row does not state. fully_specified: the model,
-    layout, batch, precision and recompute were all stated. memory_share: what the plan needs over what the device has, by `plans.memory`.
-    source, date and kind are the row's own words."""
+    `job.batch_seqs` sequences. inferred: "field=value (how)" for every field that the row does not state.
+    fully_specified: the model, layout, batch, precision and recompute were all stated. memory_share: what the plan
+    needs over what the device has, by `plans.memory`. source, date and kind are the row's own words."""
 
     id: str
     chip: str
@@ -109,7 +193,8 @@ def is_time(metric: str) -> bool:
 
 @cache
 def notes() -> Mapping[str, Any]:
-    """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a row."""
+    """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a
+    row."""
     text = (resources.files("mowich.facts") / "published" / "row_notes.yaml").read_text(encoding="utf-8")
     loaded: Mapping[str, Any] = shipped_yaml(text)
     return loaded
@@ -158,8 +243,8 @@ def _model_rules() -> tuple[tuple[re.Pattern[str], Mapping[str, object], str], .
 
 
 def stack_of_row(row: Row) -> tuple[str, bool]:
-    """(software stack, whether the row's own words decide it): a `stack` column, else the first pattern of `row_notes.yaml`
-    that fits, else "megatron"."""
+    """(software stack, whether the row's own words decide it): a `stack` column, else the first pattern of
+    `row_notes.yaml` that fits, else "megatron"."""
     if row.get("stack"):
         return row["stack"], True
     source = f"{row.get('source_group', '')} {row.get('source_title', '')}"
@@ -181,8 +266,8 @@ def per_device_batch(text: str, seq: int) -> float | None:
 def stated_flop_per_token(row: Row, model: Model, seq: int) -> float:
     """FLOP per token that the source counts, forward and backward, by the words of `flop_convention`.
 
-    halved: 3 x forward with causal attention halved. hardware: 4 x forward of the layers (one recompute) plus 3 x head, full
-    attention. Otherwise 3 x forward with the full attention square, the older habit.
+    halved: 3 x forward with causal attention halved. hardware: 4 x forward of the layers (one recompute) plus 3 x head,
+    full attention. Otherwise 3 x forward with the full attention square, the older habit.
     """
     words = row.get("flop_convention", "").casefold()
     forward, attention = model.flop_per_token(seq), model.attention_flop_per_token(seq)
@@ -197,7 +282,8 @@ def stated_flop_per_token(row: Row, model: Model, seq: int) -> float:
 
 
 def network_speed(text: str) -> tuple[float, bool] | None:
-    """(B/s one way, whether it is per chip) of the scale-out network that a `system_note` states, None when it states none.
+    """(B/s one way, whether it is per chip) of the scale-out network that a `system_note` states, None when it states
+    none.
 
     Reads "4 x Omni-Path 100 Gb/s links per node", "1600 Gbps node-node", "400 Gb/s RDMA per GPU" and MLPerf's
     "Compute: 8x ConnectX-7 IB NDR 400Gb/s"; storage and management links are left out.
@@ -215,7 +301,8 @@ def network_speed(text: str) -> tuple[float, bool] | None:
 
 
 def board_limits(text: str) -> tuple[float | None, float | None]:
-    """(memory bandwidth in B/s, power limit in W) of a board that a `chip_detail` states to differ from the standard one, None where it says nothing.
+    """(memory bandwidth in B/s, power limit in W) of a board that a `chip_detail` states to differ from the standard
+    one, None where it says nothing.
 
     >>> board_limits("H100 96GB HBM2e 2.4 TB/s, 500 W limit (Grand Teton)"), board_limits("H100 80GB HBM3, 700 W TDP")
     ((2400000000000.0, 500.0), (None, None))
@@ -316,8 +403,15 @@ class _Reader:
 
         def planned() -> tuple[Plan, TrainJob]:
             plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
-            return plan, TrainJob(tokens=batch * seq, seq=seq, batch_seqs=batch, is_balanced=balanced, task="lora" if frozen else task or "pretrain",
-                                  element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0, document=recipe.get("document"))  # fmt: skip
+            return plan, TrainJob(
+                tokens=batch * seq,
+                seq=seq,
+                batch_seqs=batch,
+                is_balanced=balanced,
+                task="lora" if frozen else task or "pretrain",
+                element_B=4.0 if row.get("precision", "").strip().casefold() == "fp32" else 2.0,
+                document=recipe.get("document"),
+            )
 
         before = len(self.inferred)
         plan, job = planned()
@@ -329,13 +423,26 @@ class _Reader:
         metric, measured, step_s = self.measured(model, system, job)
         judged = [item for item in self.inferred if not item.startswith(STATED_BY_CONVENTION)]
         return Case(
-            id=row["id"], chip=row["chip"], source=row.get("source_group", ""), system=system, model=model, job=job, plan=plan, metric=metric,
-            measured=measured, measured_step_s=step_s, inferred=tuple(self.inferred), fully_specified=not judged, is_moe=is_moe,
-            kind=_kind(row, stack, is_moe, frozen, plan), memory_share=share,
-        )  # fmt: skip
+            id=row["id"],
+            chip=row["chip"],
+            source=row.get("source_group", ""),
+            system=system,
+            model=model,
+            job=job,
+            plan=plan,
+            metric=metric,
+            measured=measured,
+            measured_step_s=step_s,
+            inferred=tuple(self.inferred),
+            fully_specified=not judged,
+            is_moe=is_moe,
+            kind=_kind(row, stack, is_moe, frozen, plan),
+            memory_share=share,
+        )
 
     def topology(self) -> None:
-        """The tensor parallelism of a topology that is printed in words, where the columns hold the same cores as data parallel only."""
+        """The tensor parallelism of a topology that is printed in words, where the columns hold the same cores as data
+        parallel only."""
         row = self.row
         printed = TOPOLOGY.search(row.get("notes", ""))
         if not printed or (self.degree("TP") or 1) == int(printed[1]):
@@ -347,7 +454,8 @@ class _Reader:
         self.fill("TP", printed[1], f"the topology printed: {printed[0]}")
 
     def memory(self, model: Model, system: System, job: TrainJob, plan: Plan) -> float:
-        """What the plan needs over what the device has. Raises RefusedError for a plan that was misread; names one that does not fit."""
+        """What the plan needs over what the device has. Raises RefusedError for a plan that was misread; names one that
+        does not fit."""
         share = memory_share(model, system, job, plan)
         if share > (1.0 if self.misprinted_pp else MISREAD_MEMORY):
             if self.misprinted_pp:
@@ -356,7 +464,8 @@ class _Reader:
                 f"{c} '{self.row[c]}'" for c in ("TP", "PP", "DP", "EP", "fsdp_zero") if self.row.get(c)
             )
             raise RefusedError(
-                f"the plan ({printed or 'as filled in'}) needs {share:.1f} times the memory of the device: it is not the one that ran"
+                f"the plan ({printed or 'as filled in'}) needs {share:.1f} times the memory of the device: it is not"
+                " the one that ran"
             )
         if share > 1.0:
             self.fill("memory", f"{share:.2f} of the device", "by our memory model the plan does not fit")
@@ -411,8 +520,26 @@ class _Reader:
         from mowich.models.columns import model_from_columns
 
         row = self.row
-        key = tuple(row.get(c, "") for c in ("model_ref", "model_name", "n_layers", "hidden", "n_heads", "n_kv_heads", "head_dim", "ffn_hidden",
-                                             "moe_ffn_hidden", "vocab", "n_experts", "top_k", "n_shared_experts", "n_dense_layers", "mla"))  # fmt: skip
+        key = tuple(
+            row.get(c, "")
+            for c in (
+                "model_ref",
+                "model_name",
+                "n_layers",
+                "hidden",
+                "n_heads",
+                "n_kv_heads",
+                "head_dim",
+                "ffn_hidden",
+                "moe_ffn_hidden",
+                "vocab",
+                "n_experts",
+                "top_k",
+                "n_shared_experts",
+                "n_dense_layers",
+                "mla",
+            )
+        )
         if key not in self.models:
             try:
                 self.models[key] = model_from_columns(row)
@@ -462,7 +589,8 @@ class _Reader:
         return None
 
     def misprinted_batch(self, batch: float, seq: int) -> float:
-        """The batch, or the one that the printed rate and step time give, where the data ranks do not divide the first and do divide the second."""
+        """The batch, or the one that the printed rate and step time give, where the data ranks do not divide the first
+        and do divide the second."""
         dp, step, rate = self.degree("DP"), self.number("step_time_s"), self.number("tokens_per_s_total")
         if not dp or not step or not rate or batch % dp == 0:
             return batch
@@ -506,13 +634,28 @@ class _Reader:
         sp = stated if stated is not None else tp > 1 and stack not in OLD_MEGATRON
         if stated is None and tp > 1:
             self.fill("sp", "yes" if sp else "no", f"what {stack} does")
-        plan = Plan(tp=tp, sp=sp, pp=pp, vpp=vpp, dp=dp, cp=cp, ep=ep, etp=etp, zero=zero, micro_batch=mb, recompute=recompute, precision=precision,
-                    schedule="interleaved" if vpp > 1 else "1f1b", pp_scatter=stack in OLD_MEGATRON and tp > 1 and pp > 1)  # fmt: skip
+        plan = Plan(
+            tp=tp,
+            sp=sp,
+            pp=pp,
+            vpp=vpp,
+            dp=dp,
+            cp=cp,
+            ep=ep,
+            etp=etp,
+            zero=zero,
+            micro_batch=mb,
+            recompute=recompute,
+            precision=precision,
+            schedule="interleaved" if vpp > 1 else "1f1b",
+            pp_scatter=stack in OLD_MEGATRON and tp > 1 and pp > 1,
+        )
         return plan, batch
 
     def data_ranks(self, dp: int, cp: int, ep: int, sharded: bool) -> None:
-        """Checks a stated DP against the devices: sources count replicas of the model, ranks that share gradients (x CP), or replicas of the experts
-        (/ EP); where weights are sharded over the data ranks, replicas of a sharded model. Raises RefusedError for any other count."""
+        """Checks a stated DP against the devices: sources count replicas of the model, ranks that share gradients (x
+        CP), or replicas of the experts (/ EP); where weights are sharded over the data ranks, replicas of a sharded
+        model. Raises RefusedError for any other count."""
         stated = self.degree("DP")
         if stated is None or stated == dp:
             if stated is None:
@@ -527,11 +670,17 @@ class _Reader:
             how = "the row's counts replicas of the sharded weights"
         if how is None:
             allowed = ", ".join(str(n) for n in sorted({dp, *meanings}))
-            raise refusal("DP", self.row["DP"], allowed + (", or a part of the sharded ranks" if sharded else ""), why="does not fill the devices with the other degrees")  # fmt: skip
+            raise refusal(
+                "DP",
+                self.row["DP"],
+                allowed + (", or a part of the sharded ranks" if sharded else ""),
+                why="does not fill the devices with the other degrees",
+            )
         self.fill("dp", dp, f"devices / (TP PP CP); DP {stated}: {how}")
 
     def policy(self, stack: str) -> tuple[int, str, str]:
-        """(ZeRO level, recompute, the recompute that memory is judged by: JAX policies are tuned until the batch fits)."""
+        """(ZeRO level, recompute, the recompute that memory is judged by: JAX policies are tuned until the batch
+        fits)."""
         row = self.row
         zero = zero_of(row.get("fsdp_zero", ""))
         if zero is None:
@@ -561,9 +710,10 @@ class _Reader:
         accumulate: int | None,
         mb: int | None,
     ) -> tuple[int, int, int, int]:
-        """(tp, pp, cp, ep). Weight-sharding stacks need none of them; Megatron takes the least tensor and pipeline parallelism
-        that fits, and expert parallelism across the scale-up domain. Where batch, accumulation and micro-batch are known, so is the
-        number of devices that share a micro-batch, and TP, PP and CP split just that."""
+        """(tp, pp, cp, ep). Weight-sharding stacks need none of them; Megatron takes the least tensor and pipeline
+        parallelism that fits, and expert parallelism across the scale-up domain. Where batch, accumulation and
+        micro-batch are known, so is the number of devices that share a micro-batch, and TP, PP and CP split just
+        that."""
         n, domain = fits.system.devices, fits.system.domain_devices
         tp, pp, cp, ep = (self.degree(c) for c in ("TP", "PP", "CP", "EP"))
         dp = None if sharded else self.degree("DP")  # FSDP sources print replicas only
@@ -587,9 +737,11 @@ class _Reader:
             self.fill(
                 "tp",
                 tp,
-                f"not stated: {stack} shards weights over the data ranks"
-                if sharded
-                else "not stated: experts are spread instead",
+                (
+                    f"not stated: {stack} shards weights over the data ranks"
+                    if sharded
+                    else "not stated: experts are spread instead"
+                ),
             )
         elif tp is None:
             most = min(n, 8, max(1, domain))
@@ -632,8 +784,20 @@ class _Reader:
             raise RefusedError(f"EP {ep} x ETP {etp} does not divide the {ranks} ranks of a stage")
         return ep, etp
 
-    def micro_batch(self, fits: _Fit, mb: int | None, batch: float | None, accumulate: int | None, tp: int, pp: int, cp: int, dp: int, ep: int,
-                    stack: str, sharded: bool) -> tuple[int, float]:  # fmt: skip
+    def micro_batch(
+        self,
+        fits: _Fit,
+        mb: int | None,
+        batch: float | None,
+        accumulate: int | None,
+        tp: int,
+        pp: int,
+        cp: int,
+        dp: int,
+        ep: int,
+        stack: str,
+        sharded: bool,
+    ) -> tuple[int, float]:
         """(micro-batch, sequences per step), whichever of the two the row states."""
         local = batch / dp if batch else None
         if mb and local and pp > 1 and sharded and not accumulate and local / mb <= 1:
@@ -703,7 +867,8 @@ class _Reader:
 
 
 def _has_mtp(row: Row, stack: str) -> bool:
-    """Megatron trains the prediction blocks of a model that has them; other stacks, and rows labelled "w/o MTP", do not."""
+    """Megatron trains the prediction blocks of a model that has them; other stacks, and rows labelled "w/o MTP", do
+    not."""
     return stack in ("megatron", "megatron-2025") and "w/o mtp" not in row.get("notes", "").casefold()
 
 
@@ -713,8 +878,9 @@ def _kind(row: Row, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fit:
-    """A coarse memory test for layouts that a row leaves open: 2 B weights, 4 B gradients and 12 B optimizer per parameter, sharded
-    as ZeRO says, plus activations of fused kernels (about 34 B per token and hidden unit and layer, 2 B when recomputed)."""
+    """A coarse memory test for layouts that a row leaves open: 2 B weights, 4 B gradients and 12 B optimizer per
+    parameter, sharded as ZeRO says, plus activations of fused kernels (about 34 B per token and hidden unit and layer,
+    2 B when recomputed)."""
 
     system: System
     model: Model

@@ -1,6 +1,8 @@
-"""How far predictions are from measurements: the score of one row, statistics of many, and the errors of rows that were left out of the fit.
+"""How far predictions are from measurements: the score of one row, statistics of many, and the errors of rows that were
+left out of the fit.
 
-Training and serving are scored in the same form. What is predicted, and from which rows, is the work of `validate` and `serving_validate`.
+Training and serving are scored in the same form. What is predicted, and from which rows, is the work of `validate` and
+`serving_validate`.
 """
 
 from __future__ import annotations
@@ -21,17 +23,20 @@ from mowich.shown import Rows, Shown
 SCHEMA = "mowich/validate@1"
 
 SHIPPED = "published/training.csv"
-"""How a result names the rows that ship: constants and widths of intervals were fitted to them, so their errors are in sample."""
+"""How a result names the rows that ship: constants and widths of intervals were fitted to them, so their errors are in
+sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error: max(ratio,
-    1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted, are per step.
+    """One row. ratio: predicted time over measured time (above 1: predicted slower), whatever the metric; abs_error:
+    max(ratio, 1/ratio) - 1. measured, predicted, low, high are in the metric's unit. seconds, measured and predicted,
+    are per step.
     grade: D on chips to whose family no constant was fitted, else C.
-    hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of that time that they were
-    timed for. fits_memory: whether the plan fits its device by our memory model; where it does not, offload or a policy that is not modelled ran, and
-    the row is scored apart. Unsupported rows have a reason and no figures."""
+    hand_tuned: on Trainium, the figure that the plan would have with hand-tuned kernels; hand_tuned_coverage: share of
+    that time that they were timed for. fits_memory: whether the plan fits its device by our memory model; where it does
+    not, offload or a policy that is not modelled ran, and the row is scored apart. Unsupported rows have a reason and
+    no figures."""
 
     id: str
     status: str
@@ -71,8 +76,26 @@ class Result:
 
     def to_dict(self) -> dict[str, object]:
         """The row of the JSON contract."""
-        keys = ("id", "status", "reason", "metric", "measured", "predicted", "low", "high", "ratio", "abs_error", "chip", "source",
-                "kind", "fully_specified", "grade", "hand_tuned", "hand_tuned_coverage", "fits_memory")  # fmt: skip
+        keys = (
+            "id",
+            "status",
+            "reason",
+            "metric",
+            "measured",
+            "predicted",
+            "low",
+            "high",
+            "ratio",
+            "abs_error",
+            "chip",
+            "source",
+            "kind",
+            "fully_specified",
+            "grade",
+            "hand_tuned",
+            "hand_tuned_coverage",
+            "fits_memory",
+        )
         return {**{key: getattr(self, key) for key in keys}, "inferred": list(self.inferred)}
 
 
@@ -102,8 +125,8 @@ class Validation(Shown):
     rows: Rows[Result]
 
     def summary(self) -> dict[str, Any]:
-        """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three sorted by name. Only answered rows are known to
-        fit or not."""
+        """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
+        sorted by name. Only answered rows are known to fit or not."""
         return {
             "all": summarise(self.rows),
             "fully_specified": summarise([r for r in self.rows if r.fully_specified]),
@@ -138,15 +161,22 @@ class Validation(Shown):
 def summarise(rows: Iterable[Result]) -> Summary:
     """Error statistics of the answered rows, counts of all.
 
-    Medians and percentiles are of abs_error (linear interpolation); bias averages ln(ratio), so that being 2x fast and 2x
-    slow cancel.
+    Medians and percentiles are of abs_error (linear interpolation); bias averages ln(ratio), so that being 2x fast and
+    2x slow cancel.
     """
     rows = list(rows)
     answered = [r for r in rows if r.abs_error is not None and r.ratio is not None]
     unsupported = len(rows) - len(answered)
     if not answered:
-        return Summary(n=0, unsupported=unsupported, median_abs_error=None, mean_abs_error=None, p90_abs_error=None, bias=None,
-                       interval_coverage=None)  # fmt: skip
+        return Summary(
+            n=0,
+            unsupported=unsupported,
+            median_abs_error=None,
+            mean_abs_error=None,
+            p90_abs_error=None,
+            bias=None,
+            interval_coverage=None,
+        )
     errors = np.array([r.abs_error for r in answered])
     covered = [r.is_covered for r in answered if r.is_covered is not None]
     return Summary(
@@ -162,8 +192,10 @@ def summarise(rows: Iterable[Result]) -> Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """Errors of rows that were left out of the fit. work: "training" or "serving"; what: the number predicted; unit: what was left out whole, "groups" or
-    "sources"; of: what the rows of a group have in common; median, p90: of max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too (None: not kept)."""
+    """Errors of rows that were left out of the fit. work: "training" or "serving"; what: the number predicted; unit:
+    what was left out whole, "groups" or "sources"; of: what the rows of a group have in common; median, p90: of
+    max(ratio, 1/ratio) - 1; in_range: share inside the 90% intervals, whose widths were fitted without the rows too
+    (None: not kept)."""
 
     work: str
     what: str
@@ -181,8 +213,8 @@ class LeftOut:
 
 
 def left_out() -> tuple[LeftOut, ...]:
-    """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off. `make accuracy` writes those of training,
-    `tools/fit_serving.py --page` those of serving."""
+    """The errors of published rows that were left out of the fit: those that tell how far a new prediction may be off.
+    `make accuracy` writes those of training, `tools/fit_serving.py --page` those of serving."""
     return tuple(LeftOut(**entry) for entry in json.loads(left_out_file().read_text(encoding="utf-8")))
 
 

@@ -37,7 +37,8 @@ class Cases:
         return closed_loop(self.shapes, costs, engine, load, self.capacity_B)
 
     def room(self, constants: Floats) -> tuple[Floats, Floats]:
-        """Sequences that the cache of a rank group of every case holds: beside what the engine keeps for itself, and with all of the memory for weights and cache [n]."""
+        """Sequences that the cache of a rank group of every case holds: beside what the engine keeps for itself, and
+        with all of the memory for weights and cache [n]."""
         _, engine, load = self._around(constants)
         bare = replace(engine, memory_share=np.ones(len(self.users)), reserve_B=np.zeros(len(self.users)))
         beside, alone = (max_sequences(self.shapes, load, e, self.capacity_B) for e in (engine, bare))
@@ -45,15 +46,31 @@ class Cases:
 
     def _around(self, constants: Floats) -> tuple[Costs, Engine, Load]:
         costs, engine, verified, accepted = self.columns.assemble(constants)
-        load = Load(users=self.users, prompt=self.prompt, output=self.output, cached=self.cached, verify=verified, accepted=accepted,
-                    rounds=self.rounds, is_static=self.is_static)  # fmt: skip
+        load = Load(
+            users=self.users,
+            prompt=self.prompt,
+            output=self.output,
+            cached=self.cached,
+            verify=verified,
+            accepted=accepted,
+            rounds=self.rounds,
+            is_static=self.is_static,
+        )
         return costs, engine, load
 
 
 def served(case: ServingCase, facts: Facts) -> Served:
     """The part of a case that its constants depend on."""
-    return Served(model=case.model, arch=case.arch, system=case.system, engine=case.engine, plan=case.plan, speculates=case.speculates,
-                  accept=case.accept, has_own=has_own(facts, case.system))  # fmt: skip
+    return Served(
+        model=case.model,
+        arch=case.arch,
+        system=case.system,
+        engine=case.engine,
+        plan=case.plan,
+        speculates=case.speculates,
+        accept=case.accept,
+        has_own=has_own(facts, case.system),
+    )
 
 
 def gather(cases: Sequence[ServingCase], facts: Facts) -> Cases:
@@ -68,10 +85,16 @@ def gather(cases: Sequence[ServingCase], facts: Facts) -> Cases:
         return np.array([pick(c) for c in cases], dtype=np.float64)  # type: ignore[operator]
 
     return Cases(
-        shapes=concat(parts).take(order), columns=columns([served(c, facts) for c in cases]), users=column(lambda c: c.users),
-        prompt=column(lambda c: c.prompt * c.mean_length), output=column(lambda c: c.output * c.mean_length), rounds=column(lambda c: c.rounds),
-        is_static=column(lambda c: c.is_static), cached=column(lambda c: c.cached), capacity_B=column(lambda c: c.system.hbm_usable_B),
-    )  # fmt: skip
+        shapes=concat(parts).take(order),
+        columns=columns([served(c, facts) for c in cases]),
+        users=column(lambda c: c.users),
+        prompt=column(lambda c: c.prompt * c.mean_length),
+        output=column(lambda c: c.output * c.mean_length),
+        rounds=column(lambda c: c.rounds),
+        is_static=column(lambda c: c.is_static),
+        cached=column(lambda c: c.cached),
+        capacity_B=column(lambda c: c.system.hbm_usable_B),
+    )
 
 
 def class_of(case: ServingCase) -> Class:
@@ -79,7 +102,16 @@ def class_of(case: ServingCase) -> Class:
     plan = "dp" if case.plan.dp > 1 else "ep" if case.plan.ep > 1 else "tp"
     name = {"deepseek-r1": "deepseek-v3"}.get(case.model.name, case.model.name)
     return Class(
-        engine=case.engine, arch=case.arch, model=name, family=case.system.family, chip=case.system.chip, weights=case.plan.weights,
-        plan=plan, users=case.users, prompt=case.prompt, ranks=float(case.plan.tp * case.plan.dp), campaign=case.campaign,
+        engine=case.engine,
+        arch=case.arch,
+        model=name,
+        family=case.system.family,
+        chip=case.system.chip,
+        weights=case.plan.weights,
+        plan=plan,
+        users=case.users,
+        prompt=case.prompt,
+        ranks=float(case.plan.tp * case.plan.dp),
+        campaign=case.campaign,
         version=case.version,
-    )  # fmt: skip
+    )

@@ -1,9 +1,11 @@
-"""Rows of serving measurements, read and checked as a whole: whether a plan fits its device, and whether a row agrees with itself.
+"""Rows of serving measurements, read and checked as a whole: whether a plan fits its device, and whether a row agrees
+with itself.
 
-`serving_rows` reads a row alone. Memory needs the constants of an engine, which are evaluated for all rows at once; so what asks for memory stands here.
-Users of a closed loop either decode or wait: of `users` users the share TTFT / (TTFT + (output - 1) TPOT) waits, by Little's law. A row whose users wait for
-longer than the prompts of all of them could take, with room in the cache, waits for something that it does not state. A reader's error statistics are
-protected by refusing such rows with the reason, not by counting them: no model of the plan that is stated can meet them.
+`serving_rows` reads a row alone. Memory needs the constants of an engine, which are evaluated for all rows at once; so
+what asks for memory stands here. Users of a closed loop either decode or wait: of `users` users the share TTFT / (TTFT
++ (output - 1) TPOT) waits, by Little's law. A row whose users wait for longer than the prompts of all of them could
+take, with room in the cache, waits for something that it does not state. A reader's error statistics are protected by
+refusing such rows with the reason, not by counting them: no model of the plan that is stated can meet them.
 """
 
 from __future__ import annotations
@@ -22,14 +24,17 @@ from mowich.machines.system import System
 LONG_WAIT_S = 5.0
 """A TTFT below this is never called unexplained: fixed times of start, tokeniser and network reach some seconds."""
 DECODING_SHARE = 0.45
-"""Share of the users with room in the cache who must decode on average. Published rows that prompts keep busy lie from 0.54 up; rows with a cap on the running batch, or with the
-warm-up inside the TTFT, at 0.16 to 0.35."""
+"""Share of the users with room in the cache who must decode on average. Published rows that prompts keep busy lie from
+0.54 up; rows with a cap on the running batch, or with the warm-up inside the TTFT, at 0.16 to 0.35."""
 BUSY_PROMPTS = 1.5
-"""A wait is not one for prompts when it is longer than those of all users take one after another, each at 1 / BUSY_PROMPTS of the 16-bit peak and beside one decode step.
-Published loops that are busy with prompts lie at 1.0 to 1.3 of the peak alone."""
+"""A wait is not one for prompts when it is longer than those of all users take one after another, each at 1 /
+BUSY_PROMPTS of the 16-bit peak and beside one decode step. Published loops that are busy with prompts lie at 1.0 to 1.3
+of the peak alone."""
 SLOW_PROMPTS = 3.0
-"""A TTFT is unexplained when it is more than the prompts of all users take one after another, each at 1 / SLOW_PROMPTS of the 16-bit peak and beside one decode step. Published
-rows that wait for LONG_WAIT_S or more reach 0.7 of that, but for those that wait for something else, found here at 1.9 to 30, and runs with a cold start that `serving_notes.yaml` names, at 0.3 to 10."""
+"""A TTFT is unexplained when it is more than the prompts of all users take one after another, each at 1 / SLOW_PROMPTS
+of the 16-bit peak and beside one decode step. Published rows that wait for LONG_WAIT_S or more reach 0.7 of that, but
+for those that wait for something else, found here at 1.9 to 30, and runs with a cold start that `serving_notes.yaml`
+names, at 0.3 to 10."""
 
 
 def read_cases(rows: Iterable[Row], facts: Facts) -> list[ServingCase | str]:
@@ -57,7 +62,8 @@ def read_cases(rows: Iterable[Row], facts: Facts) -> list[ServingCase | str]:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Sequences that the cache of a rank group holds: beside what the engine keeps for itself by its constants, and with all of the memory for weights and cache."""
+    """Sequences that the cache of a rank group holds: beside what the engine keeps for itself by its constants, and
+    with all of the memory for weights and cache."""
 
     beside: float
     alone: float
@@ -74,8 +80,8 @@ def _rooms(cases: Sequence[ServingCase | str], facts: Facts) -> list[tuple[int, 
 
 
 def decoding_share(case: ServingCase) -> float | None:
-    """Share of the users who decode, on average, by the row's own TTFT and TPOT; None where one is missing or a batch starts together, as the compiled
-    batches of Neuron do: there all wait for the prompts, and then all decode."""
+    """Share of the users who decode, on average, by the row's own TTFT and TPOT; None where one is missing or a batch
+    starts together, as the compiled batches of Neuron do: there all wait for the prompts, and then all decode."""
     ttft, tpot = case.measured.get("ttft_ms"), case.measured.get("tpot_ms")
     if case.is_static or case.engine == "neuron" or not ttft or not tpot:
         return None
@@ -86,26 +92,40 @@ def decoding_share(case: ServingCase) -> float | None:
 def _checked(case: ServingCase, room: Room) -> ServingCase | str:
     """The case with what is known about its memory and its waits, or why it is refused.
 
-    Refused for memory is what no engine can hold: weights and one sequence above all the memory that programs may use. What fits there and not beside the reserve of
-    our constants is answered and marked (`memory_share`): that room is a small difference of large numbers.
+    Refused for memory is what no engine can hold: weights and one sequence above all the memory that programs may use.
+    What fits there and not beside the reserve of our constants is answered and marked (`memory_share`): that room is a
+    small difference of large numbers.
     """
     if room.alone < 1.0:
-        return (f"the plan (tp {case.plan.tp}, pp {case.plan.pp}, dp {case.plan.dp}, ep {case.plan.ep}, weights {case.plan.weights}) has no room for one sequence of "
-                f"{case.prompt + case.output:g} tokens beside its weights on {case.chips} x {case.chip}")  # fmt: skip
+        return (
+            f"the plan (tp {case.plan.tp}, pp {case.plan.pp}, dp {case.plan.dp}, ep {case.plan.ep}, weights"
+            f" {case.plan.weights}) has no room for one sequence of {case.prompt + case.output:g} tokens beside its"
+            f" weights on {case.chips} x {case.chip}"
+        )
     share = decoding_share(case)
     if share is None:
         return _marked(case, min(case.users, 1.0), room)
     ttft_s, tpot_s = case.measured["ttft_ms"] / 1e3, case.measured["tpot_ms"] / 1e3
-    one_s = case.prompt * case.model.flop_per_token(case.prompt) / (case.plan.tp * case.plan.pp * case.system.peak_flops["bf16"])  # fmt: skip
+    one_s = (
+        case.prompt
+        * case.model.flop_per_token(case.prompt)
+        / (case.plan.tp * case.plan.pp * case.system.peak_flops["bf16"])
+    )
     busy_s, explained_s = (case.users * (slow * one_s + tpot_s) for slow in (BUSY_PROMPTS, SLOW_PROMPTS))
     decoding = case.users * share
     waits = case.users > 1.0 and ttft_s > LONG_WAIT_S  # a lone user waits for nobody
     if waits and ttft_s > busy_s and decoding < DECODING_SHARE * min(case.users, room.beside):
-        return (f"ttft_ms: '{case.measured['ttft_ms']:g}' beside a TPOT of {case.measured['tpot_ms']:g} ms means that {decoding:.0f} of {case.users:g} users decode (Little's law), "
-                f"and the cache holds {room.beside:.0f}: a cap on the running batch or a warm-up that is not stated")  # fmt: skip
+        return (
+            f"ttft_ms: '{case.measured['ttft_ms']:g}' beside a TPOT of {case.measured['tpot_ms']:g} ms means that"
+            f" {decoding:.0f} of {case.users:g} users decode (Little's law), and the cache holds {room.beside:.0f}: a"
+            " cap on the running batch or a warm-up that is not stated"
+        )
     if waits and ttft_s > explained_s and room.beside >= case.users and "ttft_ms" not in case.skip:
-        why = (f"ttft_ms: '{case.measured['ttft_ms']:g}' is {ttft_s / explained_s:.1f} times what the prompts of all {case.users:g} users take one after another, and the cache "
-               f"holds them all: a cold start or a cap that is not stated")  # fmt: skip
+        why = (
+            f"ttft_ms: '{case.measured['ttft_ms']:g}' is {ttft_s / explained_s:.1f} times what the prompts of all"
+            f" {case.users:g} users take one after another, and the cache holds them all: a cold start or a cap that is"
+            " not stated"
+        )
         case = replace(case, skip={**case.skip, "ttft_ms": why})
     return _marked(case, decoding, room)
 

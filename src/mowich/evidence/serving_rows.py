@@ -1,8 +1,10 @@
-"""One row of serving measurements -> one `ServingCase`: what served, how it was spread, under which load, and what was measured.
+"""One row of serving measurements -> one `ServingCase`: what served, how it was spread, under which load, and what was
+measured.
 
-Tables fold plans (tp already multiplied by ep), leave the cache format, the rounds and speculation open, and mix campaigns. Each rule here
-names what it repaired or filled in (`inferred`); a row that cannot be read honestly is refused with a reason, by a rule about its content
-(here, in `serving_checks` and in `facts/published/serving_notes.yaml`), never by its id. Nothing here looks at a predicted time.
+Tables fold plans (tp already multiplied by ep), leave the cache format, the rounds and speculation open, and mix
+campaigns. Each rule here names what it repaired or filled in (`inferred`); a row that cannot be read honestly is
+refused with a reason, by a rule about its content (here, in `serving_checks` and in
+`facts/published/serving_notes.yaml`), never by its id. Nothing here looks at a predicted time.
 """
 
 from __future__ import annotations
@@ -30,8 +32,22 @@ METRICS = ("tpot_ms", "ttft_ms", "output_tok_s_per_chip")
 REQUIRED = ("id", "chip", "n_chips", "framework", "model", "precision", "mode", "tp", "isl", "osl", "concurrency")
 """Columns without which a file is not a table of serving measurements."""
 
-NUMBERS = ("n_chips", "tp", "pp", "dp", "ep", "isl", "osl", "concurrency", "batch", "ttft_ms", "tpot_ms", "output_tok_s",
-           "output_tok_s_per_chip", "moe_tp")  # fmt: skip
+NUMBERS = (
+    "n_chips",
+    "tp",
+    "pp",
+    "dp",
+    "ep",
+    "isl",
+    "osl",
+    "concurrency",
+    "batch",
+    "ttft_ms",
+    "tpot_ms",
+    "output_tok_s",
+    "output_tok_s_per_chip",
+    "moe_tp",
+)
 
 
 COUNTS = ("n_chips", "tp", "pp", "isl", "osl", "concurrency", "batch")
@@ -41,9 +57,9 @@ COUNTS_FROM_ZERO = ("dp", "ep", "moe_tp")
 """Columns that hold a whole number; sources write 0 for a parallelism that is not used."""
 
 CONCURRENCY_FACTOR = 1.5
-"""How far throughput x latency may lie from the concurrency (Little's law). The published rows that print all of them lie between 0.72 and 1.01: a closed
-loop of R rounds that drains at its end holds R / (R + 1) of its users on average, 0.67 with two rounds. Rows that count several replicas, or whose rate is another run's, are
-off by twice or more."""
+"""How far throughput x latency may lie from the concurrency (Little's law). The published rows that print all of them
+lie between 0.72 and 1.01: a closed loop of R rounds that drains at its end holds R / (R + 1) of its users on average,
+0.67 with two rounds. Rows that count several replicas, or whose rate is another run's, are off by twice or more."""
 
 MODES = ("online", "aggregated", "disaggregated", "static batch", "offline", "MLPerf", "agentic", "trace", "embedding")
 """Words of `mode`: how the requests were made, and whether one worker does both phases."""
@@ -62,9 +78,10 @@ MODE_PATTERNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingCase:
-    """A row, read. users: requests in flight per rank group; chips: of the worker; mean_length: mean over nominal length; rounds: requests
-    per user; speculates: whether several tokens are verified per step, accept: tokens per step if stated; skip: metrics not to score; memory_share: above 1, sequences that decode by the
-    row's own figures over those that the cache holds by our memory model."""
+    """A row, read. users: requests in flight per rank group; chips: of the worker; mean_length: mean over nominal
+    length; rounds: requests per user; speculates: whether several tokens are verified per step, accept: tokens per step
+    if stated; skip: metrics not to score; memory_share: above 1, sequences that decode by the row's own figures over
+    those that the cache holds by our memory model."""
 
     id: str
     chip: str
@@ -144,10 +161,12 @@ def _degree(row: Row, key: str) -> int:
 
 
 def unfold(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int, int, int, str]:
-    """(tp, dp, ep, what was repaired): undoes plans whose tp or dp was already multiplied by ep or dp. domain: devices of a scale-up domain.
+    """(tp, dp, ep, what was repaired): undoes plans whose tp or dp was already multiplied by ep or dp. domain: devices
+    of a scale-up domain.
 
-    (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) attention DP 4 with EP4. But (4, 1, 2, 2) stays TP4,
-    whose experts are cut by EP2 and TP2: inside a domain tp = ep moe_tp is how engines state such a plan; beyond it no engine cuts a layer so.
+    (16, 1, 4, 4) is TP4 with EP4 on 4 chips; (1, 64, 8, 8) attention DP 8 with EP8; (4, 4, 16, 1) attention DP 4 with
+    EP4. But (4, 1, 2, 2) stays TP4, whose experts are cut by EP2 and TP2: inside a domain tp = ep moe_tp is how engines
+    state such a plan; beyond it no engine cuts a layer so.
     """
     if ep > 1 and moe_tp == ep:
         if dp == 1 and tp == ep * moe_tp and tp > domain:
@@ -161,8 +180,24 @@ def unfold(tp: int, dp: int, ep: int, moe_tp: int, domain: int = 8) -> tuple[int
 
 PRECISION_WORDS = ("bf16", "fp16", "fp8", "mxfp8", "fp4", "nvfp4", "mxfp4", "int8", "int4")
 """Words for the format of the weights; what stands beside them is free text."""
-PRECISION_PATTERNS = ("bf16", "bfloat16", "fp16", "float16", "half", "16[- ]?bits?", "(?:mx)?fp8(?:_?e4m3)?", "float8", "(?:nv|mx)?fp4", "int8", "int4",
-                      "w8a8", "w8a16", "w4a16", "awq", "gptq")  # fmt: skip
+PRECISION_PATTERNS = (
+    "bf16",
+    "bfloat16",
+    "fp16",
+    "float16",
+    "half",
+    "16[- ]?bits?",
+    "(?:mx)?fp8(?:_?e4m3)?",
+    "float8",
+    "(?:nv|mx)?fp4",
+    "int8",
+    "int4",
+    "w8a8",
+    "w8a16",
+    "w4a16",
+    "awq",
+    "gptq",
+)
 KV_WORDS = ("fp8", "int8", "bf16", "fp16", "auto")
 """Words for the format of the cache."""
 SPECULATION_WORDS = ("none", "MTP", "EAGLE", "Medusa", "ngram", "draft", "acceptance")
@@ -170,7 +205,8 @@ SPECULATION_WORDS = ("none", "MTP", "EAGLE", "Medusa", "ngram", "draft", "accept
 
 
 def speculates_by(text: str) -> bool:
-    """Whether `spec_decode` says that several tokens are verified per step. Raises RefusedError for words that say neither."""
+    """Whether `spec_decode` says that several tokens are verified per step. Raises RefusedError for words that say
+    neither."""
     word = text.casefold().strip()
     if word in ("", "none", "no", "off", "false", "0"):
         return False
@@ -227,8 +263,8 @@ def kv_of(row: Row, weights: str, campaign: str, engine: str, model: Model, syst
 def read_case(
     row: Row, facts: Facts, systems: dict[tuple[str, int], System] | None = None, *, folds: bool = True
 ) -> ServingCase:
-    """One row by itself; `serving_checks.read_cases` also asks whether it fits and agrees with itself. folds: whether a plan that reads as folded is
-    unfolded. Raises RefusedError with the reason."""
+    """One row by itself; `serving_checks.read_cases` also asks whether it fits and agrees with itself. folds: whether a
+    plan that reads as folded is unfolded. Raises RefusedError with the reason."""
     table = notes()
     row_id, mode = row["id"], row.get("mode") or ""
     check_whole(row, COUNTS)
@@ -317,33 +353,59 @@ def read_case(
     accept = re.search(r"accept\w* (?:length )?([\d.]+)", spec)
     if not spec and campaign["campaign"] == "ix":
         for entry in table["speculation"]:
-            if (re.search(entry["model"], row["model"], re.IGNORECASE) and re.search(entry["framework"], row["framework"])
-                    and re.search(entry.get("date", ""), row.get("date") or "")):  # fmt: skip
+            if (
+                re.search(entry["model"], row["model"], re.IGNORECASE)
+                and re.search(entry["framework"], row["framework"])
+                and re.search(entry.get("date", ""), row.get("date") or "")
+            ):
                 speculates = True
                 inferred.append("speculative (releases of this engine and date predict several tokens)")
     measured = {m: v for m in METRICS if (v := _number(row, m))}
     if concurrency and not is_static:
         check_concurrency(row, concurrency, output)
     return ServingCase(
-        id=row_id, chip=row["chip"], source=row.get("source") or "", campaign=campaign["campaign"], engine=engine,
-        version=row["framework"], date=(row.get("date") or ""), model=model, arch=architecture(model), system=system, chips=chips,
-        plan=ServePlan(tp=tp, pp=pp, dp=dp, ep=ep, weights=weights, kv=kv), prompt=prompt, output=output, users=users,
-        mean_length=1.0 if is_static else float(campaign["mean_length"]), rounds=float(campaign["rounds"]), is_static=is_static,
-        speculates=speculates, accept=float(accept[1]) if accept else None, cached=0.0, measured=measured, inferred=tuple(inferred), skip=skip,
+        id=row_id,
+        chip=row["chip"],
+        source=row.get("source") or "",
+        campaign=campaign["campaign"],
+        engine=engine,
+        version=row["framework"],
+        date=(row.get("date") or ""),
+        model=model,
+        arch=architecture(model),
+        system=system,
+        chips=chips,
+        plan=ServePlan(tp=tp, pp=pp, dp=dp, ep=ep, weights=weights, kv=kv),
+        prompt=prompt,
+        output=output,
+        users=users,
+        mean_length=1.0 if is_static else float(campaign["mean_length"]),
+        rounds=float(campaign["rounds"]),
+        is_static=is_static,
+        speculates=speculates,
+        accept=float(accept[1]) if accept else None,
+        cached=0.0,
+        measured=measured,
+        inferred=tuple(inferred),
+        skip=skip,
         fully_specified=not any("not stated" in i or "speculative" in i for i in inferred),
-    )  # fmt: skip
+    )
 
 
 def check_replicas(row: Row, concurrency: float, batch: float, data_ranks: Iterable[int]) -> None:
-    """Raises RefusedError where the concurrency is more than the batch of a rank times the ranks of attention data parallelism: the rest belongs to replicas
-    that the row does not count, or waits for a cap on the batch. data_ranks: dp as printed and as unfolded; a batch may be rounded."""
+    """Raises RefusedError where the concurrency is more than the batch of a rank times the ranks of attention data
+    parallelism: the rest belongs to replicas that the row does not count, or waits for a cap on the batch. data_ranks:
+    dp as printed and as unfolded; a batch may be rounded."""
     if all(concurrency - batch * dp >= max(dp, 0.01 * concurrency) for dp in data_ranks):
-        raise RefusedError(f"concurrency: '{row['concurrency']}' is not batch '{row['batch']}' x dp '{row.get('dp') or 1}': it counts several replicas, whose number is not stated, or a cap on the batch")  # fmt: skip
+        raise RefusedError(
+            f"concurrency: '{row['concurrency']}' is not batch '{row['batch']}' x dp '{row.get('dp') or 1}': it counts"
+            " several replicas, whose number is not stated, or a cap on the batch"
+        )
 
 
 def check_concurrency(row: Row, concurrency: float, output: float) -> None:
-    """Raises RefusedError where Little's law does not hold: concurrency = requests/s x (TTFT + (output - 1) x TPOT), within `CONCURRENCY_FACTOR`, of a row that
-    prints a throughput and both latencies."""
+    """Raises RefusedError where Little's law does not hold: concurrency = requests/s x (TTFT + (output - 1) x TPOT),
+    within `CONCURRENCY_FACTOR`, of a row that prints a throughput and both latencies."""
     ttft, tpot, rate = (_number(row, key) for key in ("ttft_ms", "tpot_ms", "output_tok_s"))
     each, chips = _number(row, "output_tok_s_per_chip"), _number(row, "n_chips")
     rate = rate or (each * chips if each and chips else None)
@@ -352,12 +414,16 @@ def check_concurrency(row: Row, concurrency: float, output: float) -> None:
     users = rate / output * (ttft + (output - 1.0) * tpot) / 1e3
     decoding = rate * tpot / 1e3  # some sources print the rate of decoding alone
     if not any(1.0 / CONCURRENCY_FACTOR <= found / concurrency <= CONCURRENCY_FACTOR for found in (users, decoding)):
-        raise RefusedError(f"concurrency: '{row['concurrency']}' contradicts the row's own rate and latencies: {rate:g} tokens/s x (TTFT {ttft:g} ms + TPOT {tpot:g} ms "
-                           f"x {output - 1:g}) / {output:g} tokens is {users:.3g} users (Little's law)")  # fmt: skip
+        raise RefusedError(
+            f"concurrency: '{row['concurrency']}' contradicts the row's own rate and latencies: {rate:g} tokens/s x"
+            f" (TTFT {ttft:g} ms + TPOT {tpot:g} ms x {output - 1:g}) / {output:g} tokens is {users:.3g} users"
+            " (Little's law)"
+        )
 
 
 def _system(chip: str, chips: int, facts: Facts, known: dict[tuple[str, int], System] | None) -> System:
-    """A machine by the name of a chip; remembered in `known`. A chip that holds fewer devices than a unit is a part of it."""
+    """A machine by the name of a chip; remembered in `known`. A chip that holds fewer devices than a unit is a part of
+    it."""
     key = (chip, chips)
     if known is not None and key in known:
         return known[key]

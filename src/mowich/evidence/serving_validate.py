@@ -1,7 +1,8 @@
 """Predicted against measured for tables of serving: `validate` hands a file with serving columns to this module.
 
-Every row that states a model, a chip, a plan, lengths and a load is predicted with the shipped constants and corrections; each metric that it states is
-one result. Rows that cannot be read are refused with a reason. Nothing is fitted to the file.
+Every row that states a model, a chip, a plan, lengths and a load is predicted with the shipped constants and
+corrections; each metric that it states is one result. Rows that cannot be read are refused with a reason. Nothing is
+fitted to the file.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def check(row: Row, where: str) -> list[UserError]:
 
 
 def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:
-    """Results of every row in order: one for each metric that it states (one, without figures, for a row that is refused)."""
+    """Results of every row in order: one for each metric that it states (one, without figures, for a row that is
+    refused)."""
     read = read_cases(rows, facts)
     cases = [c for c in read if not isinstance(c, str)]
     predicted = iter(predict(cases, facts) if cases else ())
@@ -91,22 +93,55 @@ def _parts(steady: Steady, i: int, shift: float) -> dict[str, float]:
     return {**parts, "correction": math.expm1(shift) * float(steady.tpot_s[i])}
 
 
-def _result(case: ServingCase, metric: str, *, measured: float | None = None, predicted: float | None = None, half: float = 0.0,
-            parts: Mapping[str, float] | None = None, reason: str | None = None) -> Result:  # fmt: skip
+def _result(
+    case: ServingCase,
+    metric: str,
+    *,
+    measured: float | None = None,
+    predicted: float | None = None,
+    half: float = 0.0,
+    parts: Mapping[str, float] | None = None,
+    reason: str | None = None,
+) -> Result:
     ratio = None
     if measured and predicted:
         ratio = predicted / measured if metric.endswith("_ms") else measured / predicted
     return Result(
-        id=case.id, status="unsupported" if reason else "ok", reason=reason, inferred=case.inferred, metric=metric, measured=measured,
-        predicted=predicted, low=None if predicted is None else predicted * math.exp(-half),
-        high=None if predicted is None else predicted * math.exp(half), ratio=ratio,
-        abs_error=None if ratio is None else max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
-        kind=f"{case.arch} {case.engine}", fully_specified=case.fully_specified, parts=parts,
+        id=case.id,
+        status="unsupported" if reason else "ok",
+        reason=reason,
+        inferred=case.inferred,
+        metric=metric,
+        measured=measured,
+        predicted=predicted,
+        low=None if predicted is None else predicted * math.exp(-half),
+        high=None if predicted is None else predicted * math.exp(half),
+        ratio=ratio,
+        abs_error=None if ratio is None else max(ratio, 1.0 / ratio) - 1.0,
+        chip=case.chip,
+        source=case.source,
+        kind=f"{case.arch} {case.engine}",
+        fully_specified=case.fully_specified,
+        parts=parts,
         fits_memory=None if reason else case.memory_share <= 1.0,
-    )  # fmt: skip
+    )
 
 
 def _refused(row: Row, metric: str, reason: str) -> Result:
-    return Result(id=row["id"], status="unsupported", reason=reason, inferred=(), metric=metric, measured=None, predicted=None, low=None,
-                  high=None, ratio=None, abs_error=None, chip=row["chip"], source=row.get("source", ""), kind="unsupported",
-                  fully_specified=False)  # fmt: skip
+    return Result(
+        id=row["id"],
+        status="unsupported",
+        reason=reason,
+        inferred=(),
+        metric=metric,
+        measured=None,
+        predicted=None,
+        low=None,
+        high=None,
+        ratio=None,
+        abs_error=None,
+        chip=row["chip"],
+        source=row.get("source", ""),
+        kind="unsupported",
+        fully_specified=False,
+    )

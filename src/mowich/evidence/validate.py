@@ -75,7 +75,8 @@ NOT_STATED = frozenset({"-", "--", "?", "n/a", "na", "nan", "none", "null", "unk
 
 
 def plain_number(text: str) -> str:
-    """A cell of numbers as `float` reads it: "" for a word that means nothing is stated, without commas between thousands.
+    """A cell of numbers as `float` reads it: "" for a word that means nothing is stated, without commas between
+    thousands.
 
     >>> plain_number("16,384"), plain_number("n/a"), plain_number("8.0"), plain_number("many")
     ('16384', '', '8.0', 'many')
@@ -85,10 +86,17 @@ def plain_number(text: str) -> str:
     return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
 
 
-def _checked(name: str, kind: str, columns: Sequence[str], reader: csv.DictReader[str], required: Sequence[str], numbers: Sequence[str],
-             check: Callable[[Row, str], list[UserError]]) -> list[Row]:  # fmt: skip
-    """Rows of a table behind its header; numbers: columns read by `plain_number`. Raises UserError or UserErrors, each with file:line: missing columns, a ragged
-    row, what `check` finds, a repeated id, no rows."""
+def _checked(
+    name: str,
+    kind: str,
+    columns: Sequence[str],
+    reader: csv.DictReader[str],
+    required: Sequence[str],
+    numbers: Sequence[str],
+    check: Callable[[Row, str], list[UserError]],
+) -> list[Row]:
+    """Rows of a table behind its header; numbers: columns read by `plain_number`. Raises UserError or UserErrors, each
+    with file:line: missing columns, a ragged row, what `check` finds, a repeated id, no rows."""
     missing = [c for c in required if c not in columns]
     if missing:
         raise UserError(
@@ -102,7 +110,14 @@ def _checked(name: str, kind: str, columns: Sequence[str], reader: csv.DictReade
     for cells in reader:
         where = f"{name}:{reader.line_num}"
         if None in cells or any(value is None for value in cells.values()):
-            errors.append(UserError("wrong number of cells", where=where, given=sum(v is not None for v in cells.values()), allowed=str(len(columns))))  # fmt: skip
+            errors.append(
+                UserError(
+                    "wrong number of cells",
+                    where=where,
+                    given=sum(v is not None for v in cells.values()),
+                    allowed=str(len(columns)),
+                )
+            )
             continue
         row = {key: plain_number(value.strip()) if key in numbers else value.strip() for key, value in cells.items()}
         errors += check(row, where)
@@ -137,8 +152,9 @@ def _chip_reason(chip: str, facts: Facts) -> str | None:
 
 
 def validate(path: str | Path | None, facts: Facts) -> Validation:
-    """Predict every row of `path` (None: the published training rows that ship). Raises UserError for a file that is not a table of
-    measurements of training or of serving; a single row that cannot be modelled is answered with status "unsupported" and its reason."""
+    """Predict every row of `path` (None: the published training rows that ship). Raises UserError for a file that is
+    not a table of measurements of training or of serving; a single row that cannot be modelled is answered with status
+    "unsupported" and its reason."""
     file = published() if path is None else Path(path)
     rows = read_csv(file, facts)
     shown = str(file) if path is not None else SHIPPED
@@ -165,12 +181,14 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
 
 
 def run_of(case: Case) -> object:
-    """What cases that are the same run share. Good while the cases are kept: system and model are told by their identity."""
+    """What cases that are the same run share. Good while the cases are kept: system and model are told by their
+    identity."""
     return (id(case.system), id(case.model), case.job, case.plan)
 
 
 def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
-    """The rows, those of Trainium with what hand-tuned kernels would take; a run that several rows repeat is evaluated once."""
+    """The rows, those of Trainium with what hand-tuned kernels would take; a run that several rows repeat is evaluated
+    once."""
     known: dict[object, HandTuned] = {}
     out = []
     for row in rows:
@@ -186,7 +204,8 @@ def with_hand_tuned(rows: Iterable[Result]) -> tuple[Result, ...]:
 
 
 def predict(case: Case, facts: Facts, step: OneStep | None = None) -> Result:
-    """One case: the predicted step (`step` where it is known), scaled from the legal batch to the row's per token, in the row's own metric."""
+    """One case: the predicted step (`step` where it is known), scaled from the legal batch to the row's per token, in
+    the row's own metric."""
     step = step or predict_step(case.model, case.system, case.job, case.plan)
     seconds = step.total_s * case.job.tokens_per_step / step.tokens
     ratio = seconds / case.measured_step_s
@@ -198,23 +217,61 @@ def predict(case: Case, facts: Facts, step: OneStep | None = None) -> Result:
         down, up = up, down
     predicted = case.measured * ratio if is_time(case.metric) else case.measured / ratio
     return Result(
-        id=case.id, status="ok", reason=None, inferred=case.inferred, metric=case.metric, measured=case.measured, predicted=predicted,
-        low=predicted * math.exp(-down), high=predicted * math.exp(up), grade="D" if found else "C", ratio=ratio, abs_error=max(ratio, 1.0 / ratio) - 1.0, chip=case.chip, source=case.source,
-        kind=case.kind, fully_specified=case.fully_specified, case=case, parts=step.breakdown, fits_memory=case.memory_share <= 1.0,
-    )  # fmt: skip
+        id=case.id,
+        status="ok",
+        reason=None,
+        inferred=case.inferred,
+        metric=case.metric,
+        measured=case.measured,
+        predicted=predicted,
+        low=predicted * math.exp(-down),
+        high=predicted * math.exp(up),
+        grade="D" if found else "C",
+        ratio=ratio,
+        abs_error=max(ratio, 1.0 / ratio) - 1.0,
+        chip=case.chip,
+        source=case.source,
+        kind=case.kind,
+        fully_specified=case.fully_specified,
+        case=case,
+        parts=step.breakdown,
+        fits_memory=case.memory_share <= 1.0,
+    )
 
 
 def untested(case: Case, facts: Facts) -> list[tuple[float, float]]:
-    """What ln(step time) changes by, at both ends of each uncertain fact, for a chip to whose family no constant was fitted (its `gemm_efficiency` is an
-    estimate): on top of the error of the formulas. Empty for others, whose error on rows left out holds it already."""
+    """What ln(step time) changes by, at both ends of each uncertain fact, for a chip to whose family no constant was
+    fitted (its `gemm_efficiency` is an estimate): on top of the error of the formulas. Empty for others, whose error on
+    rows left out holds it already."""
     if facts.fact(f"training.{case.system.family}.gemm_efficiency").grade != "D":
         return []
-    found = moves(case.model, case.job, case.plan, facts=facts, system_id=case.system.id, chips=case.system.chips,
-                  stack_name=case.system.stack.name)  # fmt: skip
+    found = moves(
+        case.model,
+        case.job,
+        case.plan,
+        facts=facts,
+        system_id=case.system.id,
+        chips=case.system.chips,
+        stack_name=case.system.stack.name,
+    )
     return [(low, high) for _, low, high in found]
 
 
 def _unsupported(row: Row, reason: str) -> Result:
-    return Result(id=row["id"], status="unsupported", reason=reason, inferred=(), metric=row["primary_metric"].split(" ")[0], measured=None,
-                  predicted=None, low=None, high=None, ratio=None, abs_error=None, chip=row["chip"], source=row.get("source_group", ""),
-                  kind="unsupported", fully_specified=False)  # fmt: skip
+    return Result(
+        id=row["id"],
+        status="unsupported",
+        reason=reason,
+        inferred=(),
+        metric=row["primary_metric"].split(" ")[0],
+        measured=None,
+        predicted=None,
+        low=None,
+        high=None,
+        ratio=None,
+        abs_error=None,
+        chip=row["chip"],
+        source=row.get("source_group", ""),
+        kind="unsupported",
+        fully_specified=False,
+    )

@@ -1,7 +1,9 @@
-"""The rules that every shipped fact keeps, beyond the schema of one leaf: where it comes from, how sure it is, that nothing dangles.
+"""The rules that every shipped fact keeps, beyond the schema of one leaf: where it comes from, how sure it is, that
+nothing dangles.
 
-`audit` is what `mowich facts check` adds for the facts that ship. A user's overlay need not cite sources: `overlay_names` only asks that its
-new files, systems and fields bear names that something reads. Problems are listed all at once, each with file:line.
+`audit` is what `mowich facts check` adds for the facts that ship. A user's overlay need not cite sources:
+`overlay_names` only asks that its new files, systems and fields bear names that something reads. Problems are listed
+all at once, each with file:line.
 """
 
 from __future__ import annotations
@@ -38,15 +40,17 @@ OWN = "mowich-"
 """Sources that are our own arithmetic: the formula or reason says what a locator would."""
 
 FITTED = ("training.", "serving.")
-"""Fitted constants: the value is where the fit ends, its range is what other fits gave, so the mean rule does not hold there."""
+"""Fitted constants: the value is where the fit ends, its range is what other fits gave, so the mean rule does not hold
+there."""
 
 MEAN_TOLERANCE = 0.02
-"""How far the value of an estimate may lie from the geometric mean of its range before its reason has to say why (rounding)."""
+"""How far the value of an estimate may lie from the geometric mean of its range before its reason has to say why
+(rounding)."""
 
 
 def check_files(root: Path, known: Facts | None = None, *, is_overlay: bool = False) -> list[UserError]:
-    """Every problem of a directory of fact files, with file:line: of each file by itself, and of what the files are to one another. Facts that ship are
-    audited once each file is right by itself."""
+    """Every problem of a directory of fact files, with file:line: of each file by itself, and of what the files are to
+    one another. Facts that ship are audited once each file is right by itself."""
     problems = file_problems(root, known, is_overlay=is_overlay)
     if known and root.is_dir() and (is_overlay or not problems):
         try:
@@ -84,7 +88,8 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
 
 
 def overlay_names(root: Path, base: Facts) -> list[UserError]:
-    """Names in a user's directory that nothing would read: fields that no chip or system has, systems without a file."""
+    """Names in a user's directory that nothing would read: fields that no chip or system has, systems without a
+    file."""
     problems: list[UserError] = []
     for kind in ("chips", "systems"):
         shipped = base.ids(kind)
@@ -125,7 +130,9 @@ def overlay_names(root: Path, base: Facts) -> list[UserError]:
                 except UserError as error:
                     keys = leaf.split(".")[2:]
                     where = f"{path}:{line_of(path, keys)} {'.'.join(keys)}"
-                    problems.append(UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix))  # fmt: skip
+                    problems.append(
+                        UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
+                    )
     for path in sorted((root / "chips").glob("*.yaml")) if not problems else ():
         try:
             whole.check_chip(path.stem)

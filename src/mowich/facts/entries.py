@@ -1,14 +1,17 @@
 """The entries of facts/claims, and which facts of chips and systems speak of the same quantity.
 
-A file of claims names in `about` the chips and systems that it speaks of. An entry is a leaf, or a group whose `published` (for a measured row
-`output_per_chip` or `tokens_per_chip`) is what was claimed. Where a file of a chip or a system states the same quantity there is one number:
+A file of claims names in `about` the chips and systems that it speaks of. An entry is a leaf, or a group whose
+`published` (for a measured row `output_per_chip` or `tokens_per_chip`) is what was claimed. Where a file of a chip or a
+system states the same quantity there is one number:
 
 - `published: {ref: PATH}`: the claim is that fact;
-- `states: {ref: PATH}` beside a `published` of its own: another text, rounded in another way, which the fact must bear out;
+- `states: {ref: PATH}` beside a `published` of its own: another text, rounded in another way, which the fact must bear
+  out;
 - `explained: {text: ...}` beside them: why the two differ, or why a fact of a similar name is another quantity.
 
-`problems` finds entries that break this. It knows a fact of the same quantity by its words (each word of the claim's name stands in the fact's
-path, or each of the fact's name in the claim's) and by its size (one unit and at most `NEAR` apart, or equal counts).
+`problems` finds entries that break this. It knows a fact of the same quantity by its words (each word of the claim's
+name stands in the fact's path, or each of the fact's name in the claim's) and by its size (one unit and at most `NEAR`
+apart, or equal counts).
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ COMPARED = ("chips.", "systems.")
 SMALL_WORDS = frozenset(("vs", "of", "per", "the", "to", "with", "on", "by", "at"))
 
 NEAR = 0.10
-"""Two figures of one unit this close, of one machine, are taken for the same quantity until a word says that they are not. Counts must be equal."""
+"""Two figures of one unit this close, of one machine, are taken for the same quantity until a word says that they are
+not. Counts must be equal."""
 
 LEAST_COUNT = 100
 """Smaller counts are the same too often by chance."""
@@ -66,7 +70,8 @@ def entries(facts: Facts) -> Iterator[Entry]:
 
 
 def problems(facts: Facts) -> Iterator[tuple[str, str]]:
-    """(path, what is wrong) of each claim that states again, contradicts or does not know what the fact of a chip or a system states."""
+    """(path, what is wrong) of each claim that states again, contradicts or does not know what the fact of a chip or a
+    system states."""
     for file in facts.ids("claims"):
         for about in facts.meta("claims", file).get("about") or ("",):
             if not facts.paths(str(about)):
@@ -97,7 +102,10 @@ def problems(facts: Facts) -> Iterator[tuple[str, str]]:
             else:
                 yield (
                     entry.published,
-                    f"is {published.shown}, and {fact.path} states {fact.shown}: write {{ref: {fact.path}}}, or name it in `states`",
+                    (
+                        f"is {published.shown}, and {fact.path} states {fact.shown}: write {{ref: {fact.path}}}, or"
+                        " name it in `states`"
+                    ),
                 )
             break
 
@@ -142,7 +150,8 @@ _FIGURE = re.compile(r"(\d[\d,]*\.?\d*) *([A-Za-z%/]*)")
 
 
 def figure(fact: Fact) -> tuple[float, float] | None:
-    """(SI value, half a unit of its last digit) of a number, or of the first number in a text; None where there is none."""
+    """(SI value, half a unit of its last digit) of a number, or of the first number in a text; None where there is
+    none."""
     written = _FIGURE.search(fact.shown)
     if fact.value is None or written is None:
         return None
@@ -154,7 +163,8 @@ def figure(fact: Fact) -> tuple[float, float] | None:
 
 
 def agree(published: Fact, fact: Fact) -> bool:
-    """Whether a fact, rounded as the claim is rounded, is the claimed number. Texts without a number agree when they are the same."""
+    """Whether a fact, rounded as the claim is rounded, is the claimed number. Texts without a number agree when they
+    are the same."""
     mine, theirs = figure(published), figure(fact)
     if mine is None or theirs is None:
         return published.value == fact.value

@@ -1,7 +1,8 @@
 """What each field of the facts may hold: its unit, its least and greatest value, whether it is a whole number.
 
-One table for every way in: the files that ship, `--facts`, `--set`, the axes of a sweep and `Facts.with_values`. `check` refuses a number, with the same
-words wherever it came from; the caller says the place. The ranges are wide: they hold what a machine could be, and keep out slips of unit and of sign.
+One table for every way in: the files that ship, `--facts`, `--set`, the axes of a sweep and `Facts.with_values`.
+`check` refuses a number, with the same words wherever it came from; the caller says the place. The ranges are wide:
+they hold what a machine could be, and keep out slips of unit and of sign.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from mowich.units import Quantity, parse, write
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """unit: SI unit, "" for a number without one, None: as the fact that ships has it. low..high: SI; with `above`, low itself is refused."""
+    """unit: SI unit, "" for a number without one, None: as the fact that ships has it. low..high: SI; with `above`, low
+    itself is refused."""
 
     unit: str | None = None
     low: float = 0.0
@@ -63,26 +65,58 @@ TABLE: tuple[tuple[str, Field], ...] = (
     (MACHINE + r"\.in_network_reduction", _share(zero=True)),
     # shares and ratios
     (r"(prices|sites)\..*\.pue(_\w+)?", Field(low=1.0, high=10.0, above=False)),
-    (r"serving\.common\.(queue_share|burst_share)|networks\.collectives\..*\.switch_reduce_efficiency", Field(high=10.0)),
-    (r".*(_overlap|_exposed|exposed_inside|exposed_outside|wave_share|idle_power_share|unfused_attention|unfused_encoder|comm_contention|moe_capacity|mixes_prompts)",
-     _share(zero=True)),
+    (
+        r"serving\.common\.(queue_share|burst_share)|networks\.collectives\..*\.switch_reduce_efficiency",
+        Field(high=10.0),
+    ),
+    (
+        r".*(_overlap|_exposed|exposed_inside|exposed_outside|wave_share|idle_power_share|unfused_attention|"
+        r"unfused_encoder|comm_contention|moe_capacity|mixes_prompts)",
+        _share(zero=True),
+    ),
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\.residuals\..*", Field(high=10.0)),  # spread of a logarithm
     (r"training\..*\.(speed|framework_carry|low_precision_gain|fp4_gain)", Field(high=100.0)),
     (r".*\.(fp4_)?quantise_B|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom)", Field(above=False)),
-)  # fmt: skip
+)
 """A pattern of paths -> what it may hold; the first that matches the whole path counts."""
 
 HIGHEST: Mapping[str, float] = {
-    "": 1e15, "1": 1e15, "s": 1e11, "B": 1e21, "B/s": 1e21, "FLOP/s": 1e24, "OP/s": 1e24, "W": 1e12, "J": 1e21, "Hz": 1e14, "1/s": 1e3,
-    "USD": 1e15, "USD/s": 1e7, "USD/chip/s": PRICE.high, "USD/J": 1e-4, "USD/B": 1.0, "USD/m2": 1e12, "m2": 1e3, "tokens": 1e12, "cycles": 1e12,
-    "passes": 1e6, "B/element": 1e6, "B/param": 1e6,
-}  # fmt: skip
+    "": 1e15,
+    "1": 1e15,
+    "s": 1e11,
+    "B": 1e21,
+    "B/s": 1e21,
+    "FLOP/s": 1e24,
+    "OP/s": 1e24,
+    "W": 1e12,
+    "J": 1e21,
+    "Hz": 1e14,
+    "1/s": 1e3,
+    "USD": 1e15,
+    "USD/s": 1e7,
+    "USD/chip/s": PRICE.high,
+    "USD/J": 1e-4,
+    "USD/B": 1.0,
+    "USD/m2": 1e12,
+    "m2": 1e3,
+    "tokens": 1e12,
+    "cycles": 1e12,
+    "passes": 1e6,
+    "B/element": 1e6,
+    "B/param": 1e6,
+}
 """SI unit -> the greatest value of a field of which the table says none."""
 
 EXAMPLES: Mapping[str, str] = {
-    "B/s": "4.9 TB/s", "FLOP/s": "2500 TFLOP/s", "W": "900 W", "s": "1.3 us", "Hz": "1.4 GHz", "USD/chip/s": "$1.40/chip/h", "USD/J": "$0.08/kWh",
-}  # fmt: skip
+    "B/s": "4.9 TB/s",
+    "FLOP/s": "2500 TFLOP/s",
+    "W": "900 W",
+    "s": "1.3 us",
+    "Hz": "1.4 GHz",
+    "USD/chip/s": "$1.40/chip/h",
+    "USD/J": "$0.08/kWh",
+}
 """How a quantity of a unit is written."""
 
 NOMINAL = 2**30 / 1e9
@@ -96,7 +130,8 @@ def field_of(path: str) -> Field:
 
 
 def unit_of(path: str, unit: str | None = None) -> str | None:
-    """The SI unit that a field must have: the table's, else `unit`, that of the fact that is there; None where nothing says it."""
+    """The SI unit that a field must have: the table's, else `unit`, that of the fact that is there; None where nothing
+    says it."""
     known = field_of(path).unit
     return unit if known is None else known
 
@@ -107,27 +142,39 @@ def is_number(unit: str | None) -> bool:
 
 
 def check_unit(path: str, unit: str, shown: str, known: str | None = None) -> None:
-    """Raise UserError where a number has no unit, or another one than its field (`known`: that of the fact that is there). shown: as it is written."""
+    """Raise UserError where a number has no unit, or another one than its field (`known`: that of the fact that is
+    there). shown: as it is written."""
     wanted = unit_of(path, known)
     if wanted is None or unit == wanted or (is_number(unit) and is_number(wanted)):
         return
     if is_number(unit):
         raise no_unit(shown, wanted)
     example = EXAMPLES.get(wanted)
-    raise UserError(f"measures {unit}", given=shown, allowed="a number without a unit" if is_number(wanted) else wanted,
-                    fix=f'write it as in "{example}"' if example else None)  # fmt: skip
+    raise UserError(
+        f"measures {unit}",
+        given=shown,
+        allowed="a number without a unit" if is_number(wanted) else wanted,
+        fix=f'write it as in "{example}"' if example else None,
+    )
 
 
 def no_unit(shown: str, wanted: str) -> UserError:
     """The error for a bare number where a field needs a unit."""
     example = EXAMPLES.get(wanted)
     number = shown.split()[0]
-    fix = f'write "{number} GiB" or "{number} GB"; they differ by 7%' if wanted == "B" else f'write its unit, as in "{example}"' if example else f"write its unit ({wanted})"  # fmt: skip
+    fix = (
+        f'write "{number} GiB" or "{number} GB"; they differ by 7%'
+        if wanted == "B"
+        else f'write its unit, as in "{example}"'
+        if example
+        else f"write its unit ({wanted})"
+    )
     return UserError(f"{number} has no unit", fix=fix)
 
 
 def quantity(path: str, text: str, known: str | None = None) -> Quantity:
-    """A quantity as it is written in a file or after `--set`. Raises UserError, without a place, for what is none; `check_unit` and `check` come after."""
+    """A quantity as it is written in a file or after `--set`. Raises UserError, without a place, for what is none;
+    `check_unit` and `check` come after."""
     wanted = unit_of(path, known)
     if wanted and not is_number(wanted) and re.fullmatch(r"\s*[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*", text):
         raise no_unit(text.strip(), wanted)
@@ -155,6 +202,9 @@ def check(path: str, value: float, unit: str) -> None:
 
 
 def check_memory(capacity: float, usable: float) -> None:
-    """Raise UserError where more memory is usable than there is. Bytes; of ranges, the high end of the capacity and the low end of what is usable."""
+    """Raise UserError where more memory is usable than there is. Bytes; of ranges, the high end of the capacity and the
+    low end of what is usable."""
     if usable > capacity * NOMINAL * (1 + 1e-9):
-        raise UserError(f"hbm_usable is more than hbm_capacity, {write(capacity, 'B')}", given=write(usable, "B"), fix="give both")  # fmt: skip
+        raise UserError(
+            f"hbm_usable is more than hbm_capacity, {write(capacity, 'B')}", given=write(usable, "B"), fix="give both"
+        )

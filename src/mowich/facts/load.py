@@ -56,7 +56,8 @@ def shipped() -> Path:
 
 @cache
 def read_file(path: Path) -> Mapping[str, Any]:
-    """A YAML file as nested mappings; one line per error, with file:line. What ships is not checked: tests do that, and it costs time."""
+    """A YAML file as nested mappings; one line per error, with file:line. What ships is not checked: tests do that, and
+    it costs time."""
     if path.is_relative_to(shipped()):
         data = shipped_yaml(path.read_text(encoding="utf-8"))
     else:
@@ -71,7 +72,8 @@ _FORM = re.compile(r"\b(nvidia|amd|instinct|google|aws|cloud|geforce|hgx|dgx|sxm
 
 
 def _bare(name: str) -> str:
-    """The name without vendor and form: "nvidia h100-sxm5-80gb" -> "h100 80gb". What tells variants apart (PCIe, NVL, memory) stays."""
+    """The name without vendor and form: "nvidia h100-sxm5-80gb" -> "h100 80gb". What tells variants apart (PCIe, NVL,
+    memory) stays."""
     words = re.sub(r"[-_\s]+", " ", name.casefold())
     return " ".join(_FORM.sub(" ", words).split())
 
@@ -84,8 +86,13 @@ class Facts:
 
     __slots__ = ("_cache", "_files", "_made", "_overrides", "_roots")
 
-    def __init__(self, roots: tuple[Path, ...], files: dict[tuple[str, str], Mapping[str, Any]], parsed: dict[str, Fact],
-                 overrides: Mapping[str, Fact]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        roots: tuple[Path, ...],
+        files: dict[tuple[str, str], Mapping[str, Any]],
+        parsed: dict[str, Fact],
+        overrides: Mapping[str, Fact],
+    ) -> None:
         self._roots = roots
         self._files = files
         self._cache = parsed
@@ -99,7 +106,8 @@ class Facts:
         made: T = self._made[key]
         return made
 
-    # files -------------------------------------------------------------------------------------------------------------
+    # files
+    # -------------------------------------------------------------------------------------------------------------
     def ids(self, kind: str) -> tuple[str, ...]:
         """Names of the files of a kind, sorted."""
         return tuple(sorted({p.stem for root in self._roots for p in (root / kind).glob("*.yaml")}))
@@ -143,9 +151,11 @@ class Facts:
             node = node[part]
         return node
 
-    # facts -------------------------------------------------------------------------------------------------------------
+    # facts
+    # -------------------------------------------------------------------------------------------------------------
     def get(self, path: str) -> Fact | None:
-        """The fact at a path, or None. A reference is followed: the fact returned carries the path that it stands at."""
+        """The fact at a path, or None. A reference is followed: the fact returned carries the path that it stands
+        at."""
         at = path
         for _ in range(MAX_REFERENCES):
             found = self._overrides.get(at) or self._cache.get(at)
@@ -221,9 +231,11 @@ class Facts:
         """Identity keys of a file: id, name, vendor, chip, family, display."""
         return {k: v for k, v in self._file(kind, name).items() if k in IDENTITY_KEYS}
 
-    # names -------------------------------------------------------------------------------------------------------------
+    # names
+    # -------------------------------------------------------------------------------------------------------------
     def aliases(self) -> Mapping[str, Mapping[str, Any]]:
-        """Canonical system id -> display, chip, aliases (names people use), in_data (names in measured tables). Overlays add names."""
+        """Canonical system id -> display, chip, aliases (names people use), in_data (names in measured tables).
+        Overlays add names."""
         merged: dict[str, dict[str, Any]] = {}
         for root in self._roots:
             path = root / "aliases.yaml"
@@ -234,8 +246,8 @@ class Facts:
         return merged
 
     def resolve_system(self, name: str) -> str:
-        """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2", "NVIDIA H100 SXM5 80GB" -> "h100". Raises UserError with the nearest name and
-        the list."""
+        """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2", "NVIDIA H100 SXM5 80GB" -> "h100". Raises
+        UserError with the nearest name and the list."""
         return self.once(("system", name), lambda: self._named_system(name))
 
     def _named_system(self, name: str) -> str:
@@ -258,12 +270,15 @@ class Facts:
         close = did_you_mean(wanted, names)
         raise UserError(f"unknown system '{name}'", allowed=known, fix=close or "mowich facts list systems")
 
-    # overrides ---------------------------------------------------------------------------------------------------------
+    # overrides
+    # ---------------------------------------------------------------------------------------------------------
     def with_values(self, values: Mapping[str, float | str | Fact]) -> Facts:
-        """A view in which some facts have other values (SI floats, words, or whole facts). A float becomes a fact without range, grade "user".
+        """A view in which some facts have other values (SI floats, words, or whole facts). A float becomes a fact
+        without range, grade "user".
 
-        Raises UserError for a path without a fact, and for what the field cannot hold: the same checks as `--set` and `--facts`. Setting `hbm_usable` alone asks
-        what more memory would be worth, so it may be more than the chip's `hbm_capacity`; a file must give both."""
+        Raises UserError for a path without a fact, and for what the field cannot hold: the same checks as `--set` and
+        `--facts`. Setting `hbm_usable` alone asks what more memory would be worth, so it may be more than the chip's
+        `hbm_capacity`; a file must give both."""
         overrides = dict(self._overrides)
         for path, value in values.items():
             if isinstance(value, Fact):
@@ -280,8 +295,19 @@ class Facts:
                     with placed(path):
                         for at in dict.fromkeys((path, old.path)):
                             fields.check(at, new, old.unit)
-                overrides[old.path] = replace(old, value=new, low=None, high=None, grade="user", reason=None, source=None,
-                                              title="set by the user", locator=None, shown=new if isinstance(new, str) else show(new, old.unit), shown_range="")  # fmt: skip
+                overrides[old.path] = replace(
+                    old,
+                    value=new,
+                    low=None,
+                    high=None,
+                    grade="user",
+                    reason=None,
+                    source=None,
+                    title="set by the user",
+                    locator=None,
+                    shown=new if isinstance(new, str) else show(new, old.unit),
+                    shown_range="",
+                )
         return Facts(self._roots, self._files, self._cache, overrides)
 
     def check_chip(self, chip: str) -> None:
@@ -313,8 +339,8 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedFacts:
-    """Facts to send elsewhere: the files laid over the shipped ones, each directory's path with its files' contents, and the values set. The shipped files
-    are those of the receiver: compare `Facts.hash`."""
+    """Facts to send elsewhere: the files laid over the shipped ones, each directory's path with its files' contents,
+    and the values set. The shipped files are those of the receiver: compare `Facts.hash`."""
 
     overlays: tuple[tuple[str, tuple[tuple[str, bytes], ...]], ...]
     overrides: tuple[tuple[str, Fact], ...]
@@ -325,7 +351,8 @@ class PackedFacts:
         return {path: fact.value for path, fact in self.overrides}
 
     def open(self) -> Facts:
-        """The facts; directories that this machine does not have with the same contents are written to a temporary place."""
+        """The facts; directories that this machine does not have with the same contents are written to a temporary
+        place."""
         roots = [shipped()]
         for folder, held in self.overlays:
             root = Path(folder)
@@ -340,7 +367,8 @@ class PackedFacts:
 
 
 class Watched(Facts):
-    """The same facts, noting in `read` which of them are asked for: what a number rests on is what its making has read."""
+    """The same facts, noting in `read` which of them are asked for: what a number rests on is what its making has
+    read."""
 
     __slots__ = ("read",)
 
@@ -409,8 +437,8 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = False) -> list[UserError]:
-    """What is wrong with each file of a directory of fact files by itself, with file:line. An overlay may only use groups and fields that exist, or add
-    whole files."""
+    """What is wrong with each file of a directory of fact files by itself, with file:line. An overlay may only use
+    groups and fields that exist, or add whole files."""
     problems: list[UserError] = []
     sources = known.sources if known else {}
     if not root.is_dir():
@@ -440,8 +468,8 @@ def known_unit(base: Facts | None, path: str) -> str | None:
 
 
 def _strange_names(root: Path, is_overlay: bool) -> list[UserError]:
-    """Names in a directory of facts that nothing would read: another ending, a file where a directory is due, another kind. Names that begin with
-    "." or "_" are the user's own, and so are notes (.md, .txt)."""
+    """Names in a directory of facts that nothing would read: another ending, a file where a directory is due, another
+    kind. Names that begin with "." or "_" are the user's own, and so are notes (.md, .txt)."""
     problems = []
     kinds = (*KINDS, *(() if is_overlay else ("models", "published")))
     for entry in _listed(root):
@@ -514,8 +542,15 @@ def _check_file(
                     fix=did_you_mean(leaf_path, known) or f"mowich facts show {name} lists what there is",
                 )
         except UserError as error:
-            problems.append(UserError(error.what, where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}", given=error.given,
-                                      allowed=error.allowed, fix=error.fix))  # fmt: skip
+            problems.append(
+                UserError(
+                    error.what,
+                    where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}",
+                    given=error.given,
+                    allowed=error.allowed,
+                    fix=error.fix,
+                )
+            )
     for group, value in _plain_values(data, []):
         if len(group) > 1:
             where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
@@ -549,8 +584,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 def unfold(file: Path) -> Path:
-    """A directory with what one file holds as {kind: {name: facts}}, each part at the lines where it stood, so that errors name them. Raises UserError for
-    a file that is not of that form."""
+    """A directory with what one file holds as {kind: {name: facts}}, each part at the lines where it stood, so that
+    errors name them. Raises UserError for a file that is not of that form."""
     data = read_file(file)
     text = read_text(file, "facts").splitlines()
     root = Path(tempfile.mkdtemp(prefix="mowich-facts-"))

@@ -1,6 +1,7 @@
 """Facts as a user has them: those that ship, with the user's own directories or files laid over them.
 
-Stands above `load`, which reads the files, and `check`, which judges them: an overlay is checked whole before a fact of it is read.
+Stands above `load`, which reads the files, and `check`, which judges them: an overlay is checked whole before a fact of
+it is read.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def _in_file(error: UserError, root: Path, file: Path) -> UserError:
 def load(overlays: Sequence[Path | str] = ()) -> Facts:
     """The shipped facts, with the user's own directories laid over them in order.
 
-    An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml), or is one file of it: {chips: {acme1: ...}, systems: {acme: ...},
+    An overlay has the same layout (chips/, systems/, prices/, aliases.yaml, sources.yaml), or is one file of it:
+    {chips: {acme1: ...}, systems: {acme: ...},
     prices: {user: ...}}. It is checked whole before anything is read:
     raises UserErrors that name file, line and field for an unknown key, a missing unit, or a field that does not exist.
     """

@@ -1,7 +1,8 @@
 """What a fact file may contain, and the parsing of one leaf.
 
-A leaf is a mapping with `value` (a count, or a string with a unit), `text`, or `ref` (the path of another fact). Everything
-else that is a mapping is a group. Problems are collected with the path of the leaf; `load` adds file and line.
+A leaf is a mapping with `value` (a count, or a string with a unit), `text`, or `ref` (the path of another fact).
+Everything else that is a mapping is a group. Problems are collected with the path of the leaf; `load` adds file and
+line.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ IDENTITY_KEYS = ("id", "name", "vendor", "family", "display", "chip", "instance"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A number with its source. value: SI float, text, or None when unknown (`reason` says why). unit: SI unit, "" for a count,
-    "text" for words. low..high: range, where the number is disputed or estimated. grade: A to D, or "user". shown, shown_range: as written."""
+    """A number with its source. value: SI float, text, or None when unknown (`reason` says why). unit: SI unit, "" for
+    a count, "text" for words. low..high: range, where the number is disputed or estimated. grade: A to D, or "user".
+    shown, shown_range: as written."""
 
     path: str
     value: float | str | None
@@ -85,8 +87,9 @@ def leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[
 def parse_leaf(
     path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]], known: str | None = None
 ) -> Fact:
-    """A leaf that is not a reference -> Fact. `known`: SI unit of the fact that is there, for errors. Raises UserError for an unknown key, a missing unit, an unknown unit, a range that does not
-    hold the value, or a grade that does not exist."""
+    """A leaf that is not a reference -> Fact. `known`: SI unit of the fact that is there, for errors. Raises UserError
+    for an unknown key, a missing unit, an unknown unit, a range that does not hold the value, or a grade that does not
+    exist."""
     for key in leaf:
         if key not in LEAF_KEYS:
             raise UserError(
@@ -99,10 +102,17 @@ def parse_leaf(
     source_id = leaf.get("source")
     source = sources.get(source_id, {}) if source_id else {}
     common: dict[str, Any] = {
-        "path": path, "grade": grade, "source": source_id, "title": source.get("title", ""), "address": source.get("address", ""),
-        "locator": _text(leaf.get("locator")), "date": _text(leaf.get("date")), "reason": _text(leaf.get("reason")),
-        "formula": _text(leaf.get("formula")), "note": _text(leaf.get("note")),
-    }  # fmt: skip
+        "path": path,
+        "grade": grade,
+        "source": source_id,
+        "title": source.get("title", ""),
+        "address": source.get("address", ""),
+        "locator": _text(leaf.get("locator")),
+        "date": _text(leaf.get("date")),
+        "reason": _text(leaf.get("reason")),
+        "formula": _text(leaf.get("formula")),
+        "note": _text(leaf.get("note")),
+    }
     if "text" in leaf:
         return Fact(value=str(leaf["text"]), unit="text", shown=str(leaf["text"]), **common)
     raw = leaf["value"]
@@ -147,7 +157,8 @@ def _number(raw: object, where: str, known: str | None) -> tuple[float, str]:
 
 
 def _check_date(path: str, date: object) -> None:
-    """Raise UserError for what looks like a day, or a month, that the calendar does not have. Other words ("undated snapshot") may stand there."""
+    """Raise UserError for what looks like a day, or a month, that the calendar does not have. Other words ("undated
+    snapshot") may stand there."""
     match = re.fullmatch(r"(\d{4})-(\d\d)(?:-(\d\d))?", str(date).strip())
     if match:
         try:
@@ -161,8 +172,9 @@ def _text(value: object) -> str | None:
 
 
 def check_fact(path: str, fact: Fact, known: str | None = None) -> None:
-    """Raise UserError, without a place, where the field at `path` cannot hold a fact: its unit, its value or an end of its range. `known`: SI unit of
-    the fact that is there. The path is another than the fact's own where it refers to that."""
+    """Raise UserError, without a place, where the field at `path` cannot hold a fact: its unit, its value or an end of
+    its range. `known`: SI unit of the fact that is there. The path is another than the fact's own where it refers to
+    that."""
     ends = [end for end in (fact.value, fact.low, fact.high) if isinstance(end, float)]
     if ends or (fact.value is None and fact.unit):
         fields.check_unit(path, fact.unit, fact.shown if fact.path == path and ends else fact.unit, known)

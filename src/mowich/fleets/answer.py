@@ -1,8 +1,9 @@
-"""From a solved programme to an answer: orders, assignment, what binds and what one more of it is worth, one vendor alone, and how robust it is.
+"""From a solved programme to an answer: orders, assignment, what binds and what one more of it is worth, one vendor
+alone, and how robust it is.
 
-Each study is a function of a `Problem` and its `Rates`. Shadow prices are those of the linear relaxation, where they are defined. Draws take every
-price and speed from its own 90% range, log-normal on either side; the error of a speed is common to all tasks of a system, because it mostly comes
-from what is not known of the chip.
+Each study is a function of a `Problem` and its `Rates`. Shadow prices are those of the linear relaxation, where they
+are defined. Draws take every price and speed from its own 90% range, log-normal on either side; the error of a speed is
+common to all tasks of a system, because it mostly comes from what is not known of the chip.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """chips at work on a task in one period, and the share of its work of that period (or of all its tokens) that they do."""
+    """chips at work on a task in one period, and the share of its work of that period (or of all its tokens) that they
+    do."""
 
     task: str
     system: str
@@ -63,7 +65,8 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """A constraint that holds the cost up. shadow_price: USD saved by one more `unit` of it (a demand: one per cent less)."""
+    """A constraint that holds the cost up. shadow_price: USD saved by one more `unit` of it (a demand: one per cent
+    less)."""
 
     constraint: str
     shadow_price: float
@@ -93,7 +96,8 @@ class Use:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What to buy, rent and assign. usd: net present cost; bound: no plan is cheaper; energy_J: at the meter, of systems whose power is known."""
+    """What to buy, rent and assign. usd: net present cost; bound: no plan is cheaper; energy_J: at the meter, of
+    systems whose power is known."""
 
     status: str
     usd: float
@@ -115,10 +119,13 @@ class Answer:
         return self.status in ("optimal", "time limit")
 
 
-# ---- one answer -----------------------------------------------------------------------------------------------------------------------
+# ---- one answer
+# ----------------------------------------------------------------------------------------------------------------------
 
 
-def taken(programme: Programme, problem: Problem, x: Any) -> tuple[dict[tuple[str, str, str, int], float], dict[tuple[str, str, int], float], dict[tuple[str, str], float]]:  # fmt: skip
+def taken(
+    programme: Programme, problem: Problem, x: Any
+) -> tuple[dict[tuple[str, str, str, int], float], dict[tuple[str, str, int], float], dict[tuple[str, str], float]]:
     """(orders, work, keeps) of a solution, as `check.violations` takes them."""
     layout = programme.layout
     orders = {
@@ -132,7 +139,8 @@ def taken(programme: Programme, problem: Problem, x: Any) -> tuple[dict[tuple[st
 
 
 def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: Solution, *, whole: bool) -> Answer:
-    """An answer from a solution, checked again without the programme. Raises RuntimeError (our bug) where it is no plan."""
+    """An answer from a solution, checked again without the programme. Raises RuntimeError (our bug) where it is no
+    plan."""
     orders, work, keeps = taken(programme, problem, solution.x)
     if whole:
         orders = {k: float(round(v)) if abs(v - round(v)) < 1e-4 else v for k, v in orders.items()}
@@ -152,8 +160,18 @@ def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: So
                     else max(0, min(problem.num_periods, t + offer.delay + offer.term) - t - offer.delay)
                 )
                 each = float(offer.price) * (1 if offer.kind == "buy" else chips * problem.length_s * periods)
-                lines.append(Order(system=offer.system, kind=offer.kind, site=offer.site, period=problem.labels[t], units=units, chips=units * chips, usd=units * each,
-                                   price=offer.price_label))  # fmt: skip
+                lines.append(
+                    Order(
+                        system=offer.system,
+                        kind=offer.kind,
+                        site=offer.site,
+                        period=problem.labels[t],
+                        units=units,
+                        chips=units * chips,
+                        usd=units * each,
+                        price=offer.price_label,
+                    )
+                )
     assign = []
     for task in problem.tasks:
         for (n, s, t), units in work.items():
@@ -163,10 +181,22 @@ def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: So
                 share = speed / task.tokens_per_s[t] if task.kind == "serve" else speed * problem.length_s / task.tokens
                 assign.append(Assignment(task=n, system=s, period=problem.labels[t], chips=at_work, share=float(share)))
     return Answer(
-        status=solution.status, usd=solution.goals["cost"] * programme.money_usd, bound_usd=solution.bound * programme.money_usd, gap=solution.gap, seconds=solution.seconds,
-        energy_J=solution.goals["energy"] * 3.6e12, stacks=tuple(k for k, c in programme.layout.stacks.items() if solution.x[c] > 0.5 or any(keeps[w, j] > SMALL and j == k for w, j in keeps)),
-        orders=tuple(lines), assign=tuple(assign), uses=uses(problem, programme, solution.x), warnings=problem.warnings,
-    )  # fmt: skip
+        status=solution.status,
+        usd=solution.goals["cost"] * programme.money_usd,
+        bound_usd=solution.bound * programme.money_usd,
+        gap=solution.gap,
+        seconds=solution.seconds,
+        energy_J=solution.goals["energy"] * 3.6e12,
+        stacks=tuple(
+            k
+            for k, c in programme.layout.stacks.items()
+            if solution.x[c] > 0.5 or any(keeps[w, j] > SMALL and j == k for w, j in keeps)
+        ),
+        orders=tuple(lines),
+        assign=tuple(assign),
+        uses=uses(problem, programme, solution.x),
+        warnings=problem.warnings,
+    )
 
 
 def uses(problem: Problem, programme: Programme, x: Any) -> tuple[Use, ...]:
@@ -194,16 +224,29 @@ def uses(problem: Problem, programme: Programme, x: Any) -> tuple[Use, ...]:
                         * (at_work + share * max(0.0, units - at_work))
                     )
             if there > SMALL:
-                out.append(Use(system=choice.name, period=problem.labels[t], there=there * choice.unit_chips, busy=busy * choice.unit_chips,
-                               mwh=None if choice.power_W.value is None else joule / 3.6e9))  # fmt: skip
+                out.append(
+                    Use(
+                        system=choice.name,
+                        period=problem.labels[t],
+                        there=there * choice.unit_chips,
+                        busy=busy * choice.unit_chips,
+                        mwh=None if choice.power_W.value is None else joule / 3.6e9,
+                    )
+                )
     return tuple(out)
 
 
 WORDS: Mapping[str, str] = {
-    "power": "power at {subject}", "supply to buy": "supply of {subject} to buy", "supply to rent": "supply of {subject} to rent", "budget": "the budget",
-    "demand": "demand of {subject}", "work": "work of {subject} by its deadline", "chips at once": "chips at once of {subject}",
-    "one system": "{subject} on one system", "capacity": "units of {subject}",
-}  # fmt: skip
+    "power": "power at {subject}",
+    "supply to buy": "supply of {subject} to buy",
+    "supply to rent": "supply of {subject} to rent",
+    "budget": "the budget",
+    "demand": "demand of {subject}",
+    "work": "work of {subject} by its deadline",
+    "chips at once": "chips at once of {subject}",
+    "one system": "{subject} on one system",
+    "capacity": "units of {subject}",
+}
 
 
 def words(says: Says, labels: Sequence[str]) -> str:
@@ -253,8 +296,15 @@ def bindings(problem: Problem, programme: Programme, duals: Any) -> tuple[Bindin
     return tuple(sorted(out, key=lambda b: (-b.shadow_price, b.constraint)))
 
 
-def solve(problem: Problem, rates: Rates, *, relaxed: bool = False, gap: float = 0.005, time_limit_s: float = 60.0,
-          progress: Callable[[str], None] | None = None) -> Answer:  # fmt: skip
+def solve(
+    problem: Problem,
+    rates: Rates,
+    *,
+    relaxed: bool = False,
+    gap: float = 0.005,
+    time_limit_s: float = 60.0,
+    progress: Callable[[str], None] | None = None,
+) -> Answer:
     """The best plan, with shadow prices and the best plan of each single stack. relaxed: fractions of units allowed.
 
     Where no plan exists the answer has status "infeasible" and `conflict` names a smallest set of constraints in words.
@@ -270,8 +320,17 @@ def solve(problem: Problem, rates: Rates, *, relaxed: bool = False, gap: float =
     except Infeasible:
         say("finding what conflicts")
         rows = conflict(programme)
-        return Answer(status="infeasible", usd=math.nan, bound_usd=math.nan, gap=math.nan, seconds=0.0, energy_J=math.nan, stacks=(),
-                      conflict=together(rows, problem.labels), warnings=problem.warnings)  # fmt: skip
+        return Answer(
+            status="infeasible",
+            usd=math.nan,
+            bound_usd=math.nan,
+            gap=math.nan,
+            seconds=0.0,
+            energy_J=math.nan,
+            stacks=(),
+            conflict=together(rows, problem.labels),
+            warnings=problem.warnings,
+        )
     alone: dict[str, Solution | str] = {}
     for stack in problem.stacks:
         say(f"solving with {stack} alone")
@@ -312,12 +371,14 @@ def solve(problem: Problem, rates: Rates, *, relaxed: bool = False, gap: float =
 
 
 def _over(cost: float, best: float) -> float:
-    """How much more a plan costs than the best, as a share of it; infinite where the best costs nothing and the other something."""
+    """How much more a plan costs than the best, as a share of it; infinite where the best costs nothing and the other
+    something."""
     return cost / best - 1 if best > 0 else math.inf if cost > SMALL else 0.0
 
 
 def _why_not(problem: Problem, programme: Programme, stack: str) -> str:
-    """Why one stack alone cannot do it: a workload that runs on none of its systems, else the constraints that conflict."""
+    """Why one stack alone cannot do it: a workload that runs on none of its systems, else the constraints that
+    conflict."""
     for task in problem.tasks:
         mine = [c.name for c in problem.choices if c.stack == stack]
         if not any((task.name, s) in programme.layout.work for s in mine):
@@ -326,7 +387,8 @@ def _why_not(problem: Problem, programme: Programme, stack: str) -> str:
     return " and ".join(together(rows, problem.labels))
 
 
-# ---- how robust -----------------------------------------------------------------------------------------------------------------------
+# ---- how robust
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estimate:
@@ -346,16 +408,22 @@ def perturbed(problem: Problem, rates: Rates, rng: np.random.Generator) -> tuple
         offers = tuple(replace(o, price=drawn(rng, o.price, float(rng.standard_normal()))) for o in choice.offers)
         choices.append(replace(choice, offers=offers))
     moved = {
-        key: replace(r, tokens_per_s_per_chip=drawn(rng, r.tokens_per_s_per_chip, speed[r.system])) if r.tokens_per_s_per_chip.value is not None and r.system in speed else r
+        key: (
+            replace(r, tokens_per_s_per_chip=drawn(rng, r.tokens_per_s_per_chip, speed[r.system]))
+            if r.tokens_per_s_per_chip.value is not None and r.system in speed
+            else r
+        )
         for key, r in rates.items()
-    }  # fmt: skip
+    }
     return replace(problem, choices=tuple(choices)), moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Robustness:
-    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of all chip-hours at work in the optimum of each draw;
-    wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of what keeping the plan's stacks costs over the optimum of the draw;
+    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of all chip-hours at work
+    in the optimum of each draw;
+    wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of what keeping the plan's stacks
+    costs over the optimum of the draw;
     regret: stack alone -> the same; draws: done."""
 
     draws: int
@@ -386,7 +454,8 @@ def robustness(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Robustness:
-    """Solve the relaxation again for draws of prices and speeds; keep the plan's choice of stack per workload, or one stack alone, and see what it costs.
+    """Solve the relaxation again for draws of prices and speeds; keep the plan's choice of stack per workload, or one
+    stack alone, and see what it costs.
 
     An interrupt keeps the draws that are done. Deterministic for a seed.
     """
@@ -439,11 +508,18 @@ def robustness(
         )
 
     return Robustness(
-        draws=done, asked=draws, infeasible=infeasible, complete=complete,
-        share={s: tuple(float(q) for q in np.quantile(v, (0.05, 0.5, 0.95))) if v else (math.nan,) * 3 for s, v in table.items()},  # type: ignore[misc]
-        wins={s: winners.count(s) / len(winners) if winners else math.nan for s in names}, kept=ends(kept) or (math.nan, math.nan),
+        draws=done,
+        asked=draws,
+        infeasible=infeasible,
+        complete=complete,
+        share={
+            s: tuple(float(q) for q in np.quantile(v, (0.05, 0.5, 0.95))) if v else (math.nan,) * 3  # type: ignore[misc]
+            for s, v in table.items()
+        },
+        wins={s: winners.count(s) / len(winners) if winners else math.nan for s in names},
+        kept=ends(kept) or (math.nan, math.nan),
         regret={k: ends(v) for k, v in alone.items()},
-    )  # fmt: skip
+    )
 
 
 def _regret(session: Session, best: Solution) -> float:
@@ -454,19 +530,22 @@ def _regret(session: Session, best: Solution) -> float:
         return math.inf
 
 
-# ---- flip points ----------------------------------------------------------------------------------------------------------------------
+# ---- flip points
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def ties(found: Sequence[Flip]) -> dict[str, str]:
-    """Task -> the other system, where the leader changes at the first step of something that belongs to neither: today they tie."""
+    """Task -> the other system, where the leader changes at the first step of something that belongs to neither: today
+    they tie."""
     near = 1.03
     return {f.task: f.after for f in reversed(found) if 1 / near < f.at < near and f.system not in (f.before, f.after)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """Where a task changes hands as one thing moves. what: "price" or "speed" of `system`; at: multiple of today's value where it happens; value: that
-    value (USD per chip-hour, or tokens per second and chip); before, after: the system that does most of the task."""
+    """Where a task changes hands as one thing moves. what: "price" or "speed" of `system`; at: multiple of today's
+    value where it happens; value: that value (USD per chip-hour, or tokens per second and chip); before, after: the
+    system that does most of the task."""
 
     task: str
     system: str
@@ -486,14 +565,22 @@ def scaled(problem: Problem, rates: Rates, system: str, what: str, factor: float
     """The problem with one system's price, or speed on every task, times a factor."""
     if what == "price":
         choices = tuple(
-            replace(c, offers=tuple(replace(o, price=o.price.scaled(factor, o.price.unit)) for o in c.offers)) if c.name == system else c
+            (
+                replace(c, offers=tuple(replace(o, price=o.price.scaled(factor, o.price.unit)) for o in c.offers))
+                if c.name == system
+                else c
+            )
             for c in problem.choices
-        )  # fmt: skip
+        )
         return replace(problem, choices=choices), rates
     moved = {
-        k: replace(r, tokens_per_s_per_chip=r.tokens_per_s_per_chip.scaled(factor, r.tokens_per_s_per_chip.unit)) if k[1] == system else r
+        k: (
+            replace(r, tokens_per_s_per_chip=r.tokens_per_s_per_chip.scaled(factor, r.tokens_per_s_per_chip.unit))
+            if k[1] == system
+            else r
+        )
         for k, r in rates.items()
-    }  # fmt: skip
+    }
     return problem, moved
 
 
@@ -511,12 +598,20 @@ def leaders(programme: Programme, problem: Problem, rates: Rates, x: Any) -> dic
     return out
 
 
-def flips(problem: Problem, rates: Rates, *, steps: int = 16, only_system: str = "", what: Sequence[str] = ("price", "speed"),
-          progress: Callable[[str], None] | None = None) -> tuple[Flip, ...]:  # fmt: skip
-    """For each system's price and speed: the nearest multiple of it, either way, at which a task's largest share changes hands; nearest first.
+def flips(
+    problem: Problem,
+    rates: Rates,
+    *,
+    steps: int = 16,
+    only_system: str = "",
+    what: Sequence[str] = ("price", "speed"),
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Flip, ...]:
+    """For each system's price and speed: the nearest multiple of it, either way, at which a task's largest share
+    changes hands; nearest first.
 
-    The relaxation is solved at `steps` factors to either side, and between two that differ at their quarters: a factor is known to
-    RANGE^(1 / 4 steps), 2.2%. Systems without an offer have no price to move.
+    The relaxation is solved at `steps` factors to either side, and between two that differ at their quarters: a factor
+    is known to RANGE^(1 / 4 steps), 2.2%. Systems without an offer have no price to move.
     """
     session = Session(formulate(problem, rates), integer=False)
     out = []
@@ -606,8 +701,10 @@ def _value(choice: Choice, rates: Rates, task: str, what: str, factor: float) ->
         )
     rate = rates.get((task, choice.name))
     return (
-        float(rate.tokens_per_s_per_chip) * factor
-        if rate is not None and rate.tokens_per_s_per_chip.value is not None
-        else math.nan,
+        (
+            float(rate.tokens_per_s_per_chip) * factor
+            if rate is not None and rate.tokens_per_s_per_chip.value is not None
+            else math.nan
+        ),
         "tokens/s/chip",
     )

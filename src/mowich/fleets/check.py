@@ -1,6 +1,8 @@
-"""Is this answer a plan at all? Recomputed from the problem alone, with loops and no matrix: an independent check of every solution.
+"""Is this answer a plan at all? Recomputed from the problem alone, with loops and no matrix: an independent check of
+every solution.
 
-Takes what the answer says (orders, units at work, stacks kept) and goes through the rules one by one. It shares no code with `solve`.
+Takes what the answer says (orders, units at work, stacks kept) and goes through the rules one by one. It shares no code
+with `solve`.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ def violations(
 ) -> list[str]:
     """Every rule that an answer breaks, in words; empty for a plan.
 
-    orders: (system, kind, site, period) -> units ordered; work: (task, system, period) -> units at work; keeps: (workload, stack) -> 1 where
-    kept. whole: orders must be whole units.
+    orders: (system, kind, site, period) -> units ordered; work: (task, system, period) -> units at work; keeps:
+    (workload, stack) -> 1 where kept. whole: orders must be whole units.
     """
     wrong: list[str] = []
     periods = range(problem.num_periods)
@@ -55,7 +57,8 @@ def violations(
                 units = orders.get((choice.name, offer.kind, offer.site, ordered), 0.0)
                 if above(units, float(offer.supply[ordered])):
                     wrong.append(
-                        f"{choice.name}: {units:g} units to {offer.kind} in {problem.labels[ordered]}, {offer.supply[ordered]:g} are supplied"
+                        f"{choice.name}: {units:g} units to {offer.kind} in {problem.labels[ordered]},"
+                        f" {offer.supply[ordered]:g} are supplied"
                     )
                 if offer.kind == "buy":
                     cash[ordered] += units * float(offer.price)
@@ -94,11 +97,13 @@ def violations(
                 for t in window:
                     if above(float(task.tokens_per_s[t]), done[task.name][t]):
                         wrong.append(
-                            f"{task.name} in {problem.labels[t]}: {done[task.name][t]:g} of {task.tokens_per_s[t]:g} tokens/s"
+                            f"{task.name} in {problem.labels[t]}: {done[task.name][t]:g} of"
+                            f" {task.tokens_per_s[t]:g} tokens/s"
                         )
             elif above(1.0, sum(done[task.name]) * problem.length_s / task.tokens):
                 wrong.append(
-                    f"{task.name}: {sum(done[task.name]) * problem.length_s:g} of {task.tokens:g} tokens by {problem.labels[workload.last]}"
+                    f"{task.name}: {sum(done[task.name]) * problem.length_s:g} of {task.tokens:g} tokens by"
+                    f" {problem.labels[workload.last]}"
                 )
         if workload.max_chips:
             for t in window:
@@ -133,7 +138,8 @@ def violations(
                 )
             if above(drawn, float(site.cap_W[t])):
                 wrong.append(
-                    f"{site.name} in {problem.labels[t]}: draws at least {drawn / 1e6:g} MW of {site.cap_W[t] / 1e6:g} MW"
+                    f"{site.name} in {problem.labels[t]}: draws at least {drawn / 1e6:g} MW of"
+                    f" {site.cap_W[t] / 1e6:g} MW"
                 )
     for (name, _), kept in keeps.items():
         if kept > 1 + SLACK:

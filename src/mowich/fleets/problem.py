@@ -1,8 +1,10 @@
-"""The fleet question as data: periods, workloads, systems on offer, sites and money. No optimisation here and no speed typed in.
+"""The fleet question as data: periods, workloads, systems on offer, sites and money. No optimisation here and no speed
+typed in.
 
-`read_problem` turns a scenario file into a `Problem`; how fast each task runs on each system arrives apart, as `Rates` (a file that
-`studies.fleet` writes from `plan`, for training, and `plan --serve`, for serving). Periods are counted from 0; a vector over periods has shape
-[T]. Chips are counted in chips, purchases and rentals in units (an UltraServer, a rack, a pod slice), money in USD, energy in J.
+`read_problem` turns a scenario file into a `Problem`; how fast each task runs on each system arrives apart, as `Rates`
+(a file that `studies.fleet` writes from `plan`, for training, and `plan --serve`, for serving). Periods are counted
+from 0; a vector over periods has shape [T]. Chips are counted in chips, purchases and rentals in units (an UltraServer,
+a rack, a pod slice), money in USD, energy in J.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ GOALS = ("cost", "energy", "stacks")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One thing that runs on chips. tokens: over the whole window (0 where a rate is asked for); tokens_per_s: [T], at the peak of the day
-    (0 outside the window); ask: what `plan` is asked to find its speed."""
+    """One thing that runs on chips. tokens: over the whole window (0 where a rate is asked for); tokens_per_s: [T], at
+    the peak of the day (0 outside the window); ask: what `plan` is asked to find its speed."""
 
     name: str
     workload: str
@@ -61,7 +63,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """first, last: periods of its window, both inside. systems: names allowed (empty: all). porting_usd: cost per stack that it runs on.
+    """first, last: periods of its window, both inside. systems: names allowed (empty: all). porting_usd: cost per stack
+    that it runs on.
     max_chips: at one time, all tasks together (0: no limit)."""
 
     name: str
@@ -77,8 +80,9 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """Units for money. kind: "buy" or "rent". price: USD per unit to buy, USD per chip and second to rent. term: periods that a rental runs, or that a
-    purchase is written off over; supply: [T] units that can be ordered in each period; delay: periods from order to use; site: where they stand."""
+    """Units for money. kind: "buy" or "rent". price: USD per unit to buy, USD per chip and second to rent. term:
+    periods that a rental runs, or that a purchase is written off over; supply: [T] units that can be ordered in each
+    period; delay: periods from order to use; site: where they stand."""
 
     system: str
     kind: str
@@ -92,8 +96,9 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A system on the table. have: site -> [T] units that are there already, sunk: nothing more is paid but power. committed: [T] units of rent that
-    are paid whether used or not, at committed_price. power_W: per chip, before PUE."""
+    """A system on the table. have: site -> [T] units that are there already, sunk: nothing more is paid but power.
+    committed: [T] units of rent that are paid whether used or not, at committed_price. power_W: per chip, before
+    PUE."""
 
     name: str
     system: System
@@ -120,7 +125,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Everything but speeds. labels: of the periods. length_s: of one period. budget: USD in all, and [T] per period (inf: none).
+    """Everything but speeds. labels: of the periods. length_s: of one period. budget: USD in all, and [T] per period
+    (inf: none).
     stack_usd: USD per period for every stack kept."""
 
     name: str
@@ -161,12 +167,14 @@ class Problem:
         return np.asarray((1 + self.discount) ** (-np.arange(self.num_periods) / self.periods_per_year))
 
 
-# ---- speeds ---------------------------------------------------------------------------------------------------------------------------
+# ---- speeds
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """How fast a task runs on a system: tokens per second and chip, all chips of the plan counted, failures included. None where it does not run."""
+    """How fast a task runs on a system: tokens per second and chip, all chips of the plan counted, failures included.
+    None where it does not run."""
 
     task: str
     system: str
@@ -185,9 +193,16 @@ RATES_SCHEMA = "mowich/rates@1"
 def write_rates(path: str | Path, rates: Rates, *, facts_hash: str) -> None:
     """Speeds as a file that a scenario names. Raises UserError where it cannot be written."""
     rows = [
-        {"task": r.task, "system": r.system, "chips": r.chips, "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(), "plan": dict(r.plan), "source": r.source}
+        {
+            "task": r.task,
+            "system": r.system,
+            "chips": r.chips,
+            "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(),
+            "plan": dict(r.plan),
+            "source": r.source,
+        }
         for r in rates.values()
-    ]  # fmt: skip
+    ]
     data = {"schema": RATES_SCHEMA, "facts_hash": facts_hash, "rates": rows}
     try:
         Path(path).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -211,9 +226,13 @@ def read_rates(path: str | Path) -> tuple[dict[tuple[str, str], Rate], str]:
             if estimate.value is not None and not estimate.value > 0:
                 raise UserError("a speed must be above 0", where=f"{where} rates[{place}]", given=estimate.value)
             out[row["task"], row["system"]] = Rate(
-                task=row["task"], system=row["system"], tokens_per_s_per_chip=estimate, chips=int(row.get("chips", 0)), plan=row.get("plan") or {},
+                task=row["task"],
+                system=row["system"],
+                tokens_per_s_per_chip=estimate,
+                chips=int(row.get("chips", 0)),
+                plan=row.get("plan") or {},
                 source=row.get("source", ""),
-            )  # fmt: skip
+            )
         except KeyError as error:
             needs = "task, system, tokens_per_s_per_chip"
             raise UserError(f"misses {error}", where=f"{where} rates[{place}]", allowed=needs) from error
@@ -222,7 +241,8 @@ def read_rates(path: str | Path) -> tuple[dict[tuple[str, str], Rate], str]:
     return out, str(data.get("facts_hash", ""))
 
 
-# ---- reading a scenario ---------------------------------------------------------------------------------------------------------------
+# ---- reading a scenario
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def period_labels(start: str, count: int, length: str) -> tuple[str, ...]:
@@ -298,7 +318,8 @@ class _Reader:
         return max(minimum, round(number))
 
     def series(self, node: Node, key: str, default: float, *, unit: str | None = None, whole: bool = False) -> Vector:
-        """[T] from one value, a list with one value per period, {PERIOD: value} (from then on), or {first: value, growth: 5%} (per period)."""
+        """[T] from one value, a list with one value per period, {PERIOD: value} (from then on), or {first: value,
+        growth: 5%} (per period)."""
         value = node.raw(key)
         if value is None:
             return np.full(self.num_periods, default)
@@ -356,7 +377,8 @@ class _Reader:
             return None
         return Estimate(value=middle, unit=unit, low=low, high=high, grade="user")
 
-    # parts -------------------------------------------------------------------------------------------------------------
+    # parts
+    # -------------------------------------------------------------------------------------------------------------
     def read_periods(self) -> None:
         node = self.root.node("periods")
         node.need("start", "count")
@@ -375,7 +397,8 @@ class _Reader:
         node.done()
 
     def read_tasks(self, kind: str, name: str, node: Node, chips: int, active: Vector) -> list[Task]:
-        """What a workload puts on chips: one task, or of reinforcement learning its rollouts and its updates. active: [T] 1 inside the window."""
+        """What a workload puts on chips: one task, or of reinforcement learning its rollouts and its updates. active:
+        [T] 1 inside the window."""
 
         def train(tokens: str) -> dict[str, Any]:
             words = {"tokens": node.raw(tokens), "seq": node.raw("seq"), "batch": node.raw("batch")}
@@ -431,8 +454,17 @@ class _Reader:
         cost = {stack: porting.quantity(stack, "USD", 0.0) or 0.0 for stack in stacks}
         porting.done(stacks)
         allowed = node.names("systems", choices)
-        out = Workload(name=name, kind=kind, tasks=tuple(tasks), first=first, last=last, one_system=node.flag("one_system"), systems=allowed,
-                       porting_usd=cost, max_chips=node.count("max_chips", 0.0))  # fmt: skip
+        out = Workload(
+            name=name,
+            kind=kind,
+            tasks=tuple(tasks),
+            first=first,
+            last=last,
+            one_system=node.flag("one_system"),
+            systems=allowed,
+            porting_usd=cost,
+            max_chips=node.count("max_chips", 0.0),
+        )
         node.done()
         return out
 
@@ -511,8 +543,17 @@ class _Reader:
                 offers.append(self.read_offer(kind, name, node.node(kind), system, sites))
         stack = node.text("stack", STACKS.get(system.vendor, system.vendor.casefold()))
         node.done()
-        return Choice(name=name, system=system, stack=stack, unit_chips=unit_chips, power_W=power, have=have, committed=committed, committed_price=committed_price,
-                      offers=tuple(offers))  # fmt: skip
+        return Choice(
+            name=name,
+            system=system,
+            stack=stack,
+            unit_chips=unit_chips,
+            power_W=power,
+            have=have,
+            committed=committed,
+            committed_price=committed_price,
+            offers=tuple(offers),
+        )
 
     def read_site(self, name: str, node: Node, systems: Sequence[str]) -> Site:
         default = site_facts(self.facts)
@@ -521,8 +562,14 @@ class _Reader:
         electricity = self.estimate(node, "electricity", "USD/J")
         allowed = node.names("systems", systems)
         node.done()
-        return Site(name=name, cap_W=cap, pue=default.pue if pue is None else exact(pue, "1", "user"), electricity=electricity or default.electricity,
-                    idle_share=float(default.idle_share), systems=allowed)  # fmt: skip
+        return Site(
+            name=name,
+            cap_W=cap,
+            pue=default.pue if pue is None else exact(pue, "1", "user"),
+            electricity=electricity or default.electricity,
+            idle_share=float(default.idle_share),
+            systems=allowed,
+        )
 
     def read(self) -> Problem:
         root = self.root
@@ -560,10 +607,21 @@ class _Reader:
         stack_usd = root.quantity("stack_cost", "USD", 0.0) or 0.0
         goals = root.names("goals", GOALS) or GOALS
         out = Problem(
-            name=root.text("name"), labels=self.labels, length_s=LENGTHS[self.length], periods_per_year=PER_YEAR[self.length], workloads=workloads,
-            choices=tuple(choices), sites=tuple(sites), budget_usd=np.inf if budget is None else budget, budget_per_period=per_period, stack_usd=stack_usd,
-            discount=discount, goals=goals, rates_file=root.text("rates"), warnings=tuple(self.warnings),
-        )  # fmt: skip
+            name=root.text("name"),
+            labels=self.labels,
+            length_s=LENGTHS[self.length],
+            periods_per_year=PER_YEAR[self.length],
+            workloads=workloads,
+            choices=tuple(choices),
+            sites=tuple(sites),
+            budget_usd=np.inf if budget is None else budget,
+            budget_per_period=per_period,
+            stack_usd=stack_usd,
+            discount=discount,
+            goals=goals,
+            rates_file=root.text("rates"),
+            warnings=tuple(self.warnings),
+        )
         root.text("note")
         self.check(out)
         root.done()
@@ -590,5 +648,6 @@ class _Reader:
 
 
 def read_problem(path: str | Path, facts: Facts, *, text: str | None = None) -> Problem:
-    """A scenario file -> Problem. Raises UserError (all mistakes at once, with file:line). text: the scenario itself, where there is no file; `path` names it."""
+    """A scenario file -> Problem. Raises UserError (all mistakes at once, with file:line). text: the scenario itself,
+    where there is no file; `path` names it."""
     return _Reader(read(path) if text is None else parse_text(text, str(path)), facts).read()

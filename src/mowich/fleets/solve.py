@@ -1,9 +1,9 @@
 """The fleet question as a linear or mixed-integer programme, solved with HiGHS.
 
-`formulate` writes a `Problem` and its `Rates` as arrays: what is ordered, which units work on which task, which stacks are kept. Work is
-measured as a share of what is asked, chips in units of purchase, money in what a typical order costs, so that the numbers are of like size. Every row knows
-in words what it says: shadow prices and conflicts speak with those words. `optimise` solves; goals come one after another (lexicographic).
-Nothing here knows how an answer is shown.
+`formulate` writes a `Problem` and its `Rates` as arrays: what is ordered, which units work on which task, which stacks
+are kept. Work is measured as a share of what is asked, chips in units of purchase, money in what a typical order costs,
+so that the numbers are of like size. Every row knows in words what it says: shadow prices and conflicts speak with
+those words. `optimise` solves; goals come one after another (lexicographic). Nothing here knows how an answer is shown.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ TIE = 1e-6
 """A later goal may worsen an earlier one by this share, no more."""
 
 HEADROOM = 1.01
-"""Work on a stack may be this share of what is asked: a hair over one, so that the shadow price of a demand is the demand's alone."""
+"""Work on a stack may be this share of what is asked: a hair over one, so that the shadow price of a demand is the
+demand's alone."""
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Says:
-    """What a row of the programme says. kind and subject make the group; period: index or -1; unit: what one more of it is called;
+    """What a row of the programme says. kind and subject make the group; period: index or -1; unit: what one more of it
+    is called;
     scale: how many units the right-hand side counts in (power in MW, units as they are)."""
 
     kind: str
@@ -47,7 +49,8 @@ class Says:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Units of one system at one site. owned: electricity is ours to pay (at a site of ours); offers: which orders fill it."""
+    """Units of one system at one site. owned: electricity is ours to pay (at a site of ours); offers: which orders fill
+    it."""
 
     choice: Choice
     site: Site
@@ -58,7 +61,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else -1)."""
+    """Where each variable stands. work[task, system]: [T] columns, only where the task runs there and then (else
+    -1)."""
 
     work: Mapping[tuple[str, str], Ints]
     busy: Ints
@@ -72,7 +76,8 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programme:
-    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> cost vector (USD over money_usd, J in GWh, stacks);
+    """min cost.x, row_low <= A x <= row_high, low <= x <= high; A by columns. goals: name -> cost vector (USD over
+    money_usd, J in GWh, stacks);
     money_usd: the unit of money, chosen so that a typical order costs one."""
 
     layout: Layout
@@ -147,8 +152,8 @@ def standing(offer: Offer, period: int, num_periods: int) -> list[int]:
 def order_cost(problem: Problem, offer: Offer, unit_chips: int, ordered: int) -> tuple[float, Vector]:
     """(net present USD of one unit, [T] cash of each period).
 
-    Bought: the price when ordered, less what is not yet written off at the end (straight line over its life). Rented: price x chips x
-    hours of the periods inside the horizon; what a term runs past the horizon is not charged.
+    Bought: the price when ordered, less what is not yet written off at the end (straight line over its life). Rented:
+    price x chips x hours of the periods inside the horizon; what a term runs past the horizon is not charged.
     """
     discounts, cash = problem.discounts(), np.zeros(problem.num_periods)
     price = float(offer.price)
@@ -206,10 +211,19 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
     busy = np.array([build.columns(problem.num_periods) for _ in pools], dtype=np.int64).reshape(
         len(pools), problem.num_periods
     )
-    keeps = {(w.name, k): int(build.columns(1, high=1.0, integer=True)[0]) for w in problem.workloads for k in problem.stacks
-             if any((t.name, c.name) in work for t in w.tasks for c in problem.choices if c.stack == k)}  # fmt: skip
-    picks = {(w.name, c.name): int(build.columns(1, high=1.0, integer=True)[0]) for w in problem.workloads if w.one_system
-             for c in problem.choices if any((t.name, c.name) in work for t in w.tasks)}  # fmt: skip
+    keeps = {
+        (w.name, k): int(build.columns(1, high=1.0, integer=True)[0])
+        for w in problem.workloads
+        for k in problem.stacks
+        if any((t.name, c.name) in work for t in w.tasks for c in problem.choices if c.stack == k)
+    }
+    picks = {
+        (w.name, c.name): int(build.columns(1, high=1.0, integer=True)[0])
+        for w in problem.workloads
+        if w.one_system
+        for c in problem.choices
+        if any((t.name, c.name) in work for t in w.tasks)
+    }
     stacks = {k: int(build.columns(1, high=1.0, integer=True)[0]) for k in problem.stacks}
 
     # rows
@@ -321,11 +335,22 @@ def formulate(problem: Problem, rates: Rates) -> Programme:
         build.add(row, nonzero := np.flatnonzero(total), total[nonzero])
     starts, index, value = build.matrix()
     return Programme(
-        layout=Layout(work=work, busy=busy, orders=orders, keeps=keeps, picks=picks, stacks=stacks, pools=pools, offers=offers),
-        money_usd=money, goals={"cost": cost, "energy": energy, "stacks": kept}, offset=offset, low=np.array(build.low), high=np.array(build.high), integer=np.array(build.integer),
-        row_low=np.array([r[0] for r in build.rows]), row_high=np.array([r[1] for r in build.rows]), says=tuple(r[2] for r in build.rows),
-        starts=starts, index=index, value=value,
-    )  # fmt: skip
+        layout=Layout(
+            work=work, busy=busy, orders=orders, keeps=keeps, picks=picks, stacks=stacks, pools=pools, offers=offers
+        ),
+        money_usd=money,
+        goals={"cost": cost, "energy": energy, "stacks": kept},
+        offset=offset,
+        low=np.array(build.low),
+        high=np.array(build.high),
+        integer=np.array(build.integer),
+        row_low=np.array([r[0] for r in build.rows]),
+        row_high=np.array([r[1] for r in build.rows]),
+        says=tuple(r[2] for r in build.rows),
+        starts=starts,
+        index=index,
+        value=value,
+    )
 
 
 def _several(errors: Sequence[UserError]) -> UserError:
@@ -355,9 +380,18 @@ def _pools(problem: Problem, offers: Sequence[Offer], sites: Mapping[str, Site])
     return tuple(out)
 
 
-def _demand(build: _Builder, problem: Problem, workload: Workload, work: Mapping[tuple[str, str], Ints], rates: Rates, by_name: Mapping[str, Choice],
-            keeps: Mapping[tuple[str, str], int], picks: Mapping[tuple[str, str], int]) -> None:  # fmt: skip
-    """What a workload asks, as shares of it: all tokens by its deadline, or its rate in every period; on which stacks; on how many chips."""
+def _demand(
+    build: _Builder,
+    problem: Problem,
+    workload: Workload,
+    work: Mapping[tuple[str, str], Ints],
+    rates: Rates,
+    by_name: Mapping[str, Choice],
+    keeps: Mapping[tuple[str, str], int],
+    picks: Mapping[tuple[str, str], int],
+) -> None:
+    """What a workload asks, as shares of it: all tokens by its deadline, or its rate in every period; on which stacks;
+    on how many chips."""
     window = range(workload.first, workload.last + 1)
     progress = build.columns(len(window)) if workload.kind == "rl" else None
     if progress is not None:
@@ -414,7 +448,8 @@ def _demand(build: _Builder, problem: Problem, workload: Workload, work: Mapping
 
 
 def share_per_unit(problem: Problem, task: Task, choice: Choice, rates: Rates) -> Vector:
-    """[T] share of what a task asks that one unit does in each period: of all its tokens, or of the rate asked for then."""
+    """[T] share of what a task asks that one unit does in each period: of all its tokens, or of the rate asked for
+    then."""
     rate = float(rates[task.name, choice.name].tokens_per_s_per_chip) * choice.unit_chips
     if task.kind == "serve":
         with np.errstate(divide="ignore"):
@@ -422,10 +457,19 @@ def share_per_unit(problem: Problem, task: Task, choice: Choice, rates: Rates) -
     return np.full(problem.num_periods, rate * problem.length_s / task.tokens)
 
 
-def _links(build: _Builder, workload: Workload, task: Task, period: int, mine: Sequence[tuple[str, Ints]], shares: Mapping[str, Vector],
-           by_name: Mapping[str, Choice], keeps: Mapping[tuple[str, str], int], picks: Mapping[tuple[str, str], int]) -> None:  # fmt: skip
-    """Work on a stack only where the stack is kept; on a system only where it is the one picked. Work and demand are shares of one, so `HEADROOM` is
-    as tight as a bound can be."""
+def _links(
+    build: _Builder,
+    workload: Workload,
+    task: Task,
+    period: int,
+    mine: Sequence[tuple[str, Ints]],
+    shares: Mapping[str, Vector],
+    by_name: Mapping[str, Choice],
+    keeps: Mapping[tuple[str, str], int],
+    picks: Mapping[tuple[str, str], int],
+) -> None:
+    """Work on a stack only where the stack is kept; on a system only where it is the one picked. Work and demand are
+    shares of one, so `HEADROOM` is as tight as a bound can be."""
     window = slice(workload.first, workload.last + 1)
 
     def put(row: int, s: str, columns: Ints) -> None:
@@ -473,12 +517,14 @@ def _mw(pool: Pool) -> float:
     return float(pool.choice.power_W) * pool.choice.unit_chips * float(pool.site.pue) / 1e6
 
 
-# ---- solving --------------------------------------------------------------------------------------------------------------------------
+# ---- solving
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """x: the variables; goals: value of each goal (money, GWh, stacks); bound, gap: of the first goal; duals: money per unit of each row's right-hand side."""
+    """x: the variables; goals: value of each goal (money, GWh, stacks); bound, gap: of the first goal; duals: money per
+    unit of each row's right-hand side."""
 
     status: str
     x: Vector
@@ -583,12 +629,19 @@ def only(programme: Programme, problem: Problem, stacks: Sequence[str]) -> Vecto
     return high
 
 
-def optimise(programme: Programme, *, goals: Sequence[str] = ("cost",), integer: bool = True, gap: float = 0.005, time_limit_s: float = 60.0,
-             high: Vector | None = None) -> Solution:  # fmt: skip
+def optimise(
+    programme: Programme,
+    *,
+    goals: Sequence[str] = ("cost",),
+    integer: bool = True,
+    gap: float = 0.005,
+    time_limit_s: float = 60.0,
+    high: Vector | None = None,
+) -> Solution:
     """The best plan by the first goal, and among the plans that keep it (within `TIE`) the best by the next goals.
 
-    gap: relative, of the integer programme of the first goal. Later goals improve the plan found: `stacks` leaves out every stack that can
-    go; any other keeps the whole numbers and moves the rest. Raises Infeasible.
+    gap: relative, of the integer programme of the first goal. Later goals improve the plan found: `stacks` leaves out
+    every stack that can go; any other keeps the whole numbers and moves the rest. Raises Infeasible.
     """
     limits = programme.high if high is None else high
     session = Session(programme, integer=integer, gap=gap, time_limit_s=time_limit_s, goal=goals[0])
@@ -651,11 +704,13 @@ def _fewer_stacks(
 
 
 def conflict(programme: Programme) -> tuple[Says, ...]:
-    """A smallest set of constraints that cannot hold together, as rows of the programme (irreducible: without any one of them there is a plan).
+    """A smallest set of constraints that cannot hold together, as rows of the programme (irreducible: without any one
+    of them there is a plan).
 
-    Groups of rows (a site's power, a system's supply, a workload's demand) are left out one after another; what cannot be left out without a
-    plan appearing is part of the conflict. Several orders are tried and the smallest set is kept. Then the same within the groups, period by period.
-    The rows that only tie variables together (use, capacity, ports) always stay.
+    Groups of rows (a site's power, a system's supply, a workload's demand) are left out one after another; what cannot
+    be left out without a plan appearing is part of the conflict. Several orders are tried and the smallest set is kept.
+    Then the same within the groups, period by period. The rows that only tie variables together (use, capacity, ports)
+    always stay.
     """
     structure = {"use", "capacity", "port", "pick", "stack", "step"}
     groups: dict[tuple[str, str], list[int]] = {}

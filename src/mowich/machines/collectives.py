@@ -1,13 +1,15 @@
 """Time of a collective on a hierarchy of fabric levels, in closed form, for floats or arrays of groups alike.
 
-A group is (size n, stride s): its members are every s-th device, so level l holds m_l = min(n, devices_l / s) of them. Each algorithm that the
-fabric's library has is a pair (L, b): latency, and seconds per byte on the link that binds. One law turns it into a time,
+A group is (size n, stride s): its members are every s-th device, so level l holds m_l = min(n, devices_l / s) of them.
+Each algorithm that the fabric's library has is a pair (L, b): latency, and seconds per byte on the link that binds. One
+law turns it into a time,
 
     T(S) = L + min(g sqrt(L b S), r L) + b S,
 
-the cost of a pipeline whose chunks grow with the root of the message until the buffers are full; the library takes the algorithm with the least
-T. Constants: facts `networks.collectives.*`, few and common to all sizes. Formulas and errors: docs/collectives.md, docs/accuracy-collectives.md.
-Symmetric groups only: failed links, shared links and uneven groups are `machines.flows`.
+the cost of a pipeline whose chunks grow with the root of the message until the buffers are full; the library takes the
+algorithm with the least T. Constants: facts `networks.collectives.*`, few and common to all sizes. Formulas and errors:
+docs/collectives.md, docs/accuracy-collectives.md. Symmetric groups only: failed links, shared links and uneven groups
+are `machines.flows`.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "broadcast"
 def members(level_devices: float, n: Floats, stride: Floats) -> Floats:
     """How many of a group's n members fall in one domain of `level_devices` devices.
 
-    m = the largest divisor-like share: min(n, max(1, floor(devices / stride))). A group that the domain does not hold in
-    whole parts is spread as evenly as it goes.
+    m = the largest divisor-like share: min(n, max(1, floor(devices / stride))). A group that the domain does not hold
+    in whole parts is spread as evenly as it goes.
 
     >>> float(members(72.0, np.array([64.0]), np.array([2.0]))[0])
     32.0
@@ -43,8 +45,8 @@ def members(level_devices: float, n: Floats, stride: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One level's part of a group: members inside (m), members inside the level below (below), bandwidth that one device of
-    this group drives (Bps, as published), steps of a ring over the level, and latency per step."""
+    """One level's part of a group: members inside (m), members inside the level below (below), bandwidth that one
+    device of this group drives (Bps, as published), steps of a ring over the level, and latency per step."""
 
     level: Level
     m: Floats
@@ -87,8 +89,8 @@ def torus_chips(system: System, level: Level) -> float:
 def torus_span(level: Level, r: Floats, nodes: float) -> tuple[Floats, Floats]:
     """(axes that a group of r members spans, members along each): k = ceil(ln r / ln side), side = nodes^(1/axes).
 
-    A group is laid along as few axes as hold it, and a slice is taken as a near-cube, whatever its shape (so a group up to 10% above a whole
-    number of axes counts as that number).
+    A group is laid along as few axes as hold it, and a slice is taken as a near-cube, whatever its shape (so a group up
+    to 10% above a whole number of axes counts as that number).
 
     >>> level = Level(name="pod", kind="torus3d", devices=4096, bandwidth_Bps=1.0, latency_s=0.0, axes=3)
     >>> [x.round(3).tolist() for x in torus_span(level, np.array([4.0, 4096.0]), 4096)]
@@ -101,8 +103,9 @@ def torus_span(level: Level, r: Floats, nodes: float) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """One way of doing a collective: L = latency_s (and bulk_s more for messages that leave the low-latency protocol), b = per_B seconds per byte;
-    inf where the library does not have it. binds: index of the level with the largest b, into `system.levels`; parts: b of each level."""
+    """One way of doing a collective: L = latency_s (and bulk_s more for messages that leave the low-latency protocol),
+    b = per_B seconds per byte; inf where the library does not have it. binds: index of the level with the largest b,
+    into `system.levels`; parts: b of each level."""
 
     name: str
     latency_s: Floats
@@ -117,7 +120,8 @@ FEW = 512
 
 
 class _Groups:
-    """Groups on a system, equal where their algorithms are: the same fabric (by identity, for its numbers may be columns) and the same groups."""
+    """Groups on a system, equal where their algorithms are: the same fabric (by identity, for its numbers may be
+    columns) and the same groups."""
 
     __slots__ = ("key", "n", "stride", "system", "two")
 
@@ -142,7 +146,8 @@ class _Groups:
 
 
 def algorithms(system: System, n: Floats, stride: Floats, kind: str) -> tuple[Algorithm, ...]:
-    """The algorithms of the system's library for all-reduce, all-gather (= reduce-scatter) or broadcast over groups (n, stride)."""
+    """The algorithms of the system's library for all-reduce, all-gather (= reduce-scatter) or broadcast over groups (n,
+    stride)."""
     groups = _Groups(system, n, stride, kind == "all-reduce")
     return _kept(groups) if n.size <= FEW else _laid_out(groups)
 
@@ -157,8 +162,8 @@ def _laid_out(groups: _Groups) -> tuple[Algorithm, ...]:
 
 
 _kept = lru_cache(maxsize=1024)(_laid_out)
-"""A step asks for the same groups at every kind of layer, a search at every plan that it looks at again. An entry holds its system, so that no
-identity is given to another object while it is in use."""
+"""A step asks for the same groups at every kind of layer, a search at every plan that it looks at again. An entry holds
+its system, so that no identity is given to another object while it is in use."""
 
 
 def _worst(parts: Sequence[Floats]) -> NDArray[np.intp]:
@@ -171,11 +176,13 @@ def _sum(parts: Sequence[Floats], like: Floats) -> Floats:
 
 
 def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorithm]:
-    """NCCL: ring over all members; double binary tree over servers with a chain inside each; in-switch reduction (NVLS), alone or with that tree.
+    """NCCL: ring over all members; double binary tree over servers with a chain inside each; in-switch reduction
+    (NVLS), alone or with that tree.
 
-    k members in a domain, N = n / k domains. Ring: 2 (n-1) steps (n-1 for a gather), each over the link or the network; tree: 2 (k-1) steps inside
-    and 2 log2 N over the network. Bytes inside: (2 (n-1) + c) / n of S; over the network: S (N = 2) or 2 S (a node of a binary tree sends up and
-    down) for an all-reduce, (N-1)/N S for a gather, over min(k, channels) NICs of a domain. Phases overlap, so the slower binds.
+    k members in a domain, N = n / k domains. Ring: 2 (n-1) steps (n-1 for a gather), each over the link or the network;
+    tree: 2 (k-1) steps inside and 2 log2 N over the network. Bytes inside: (2 (n-1) + c) / n of S; over the network: S
+    (N = 2) or 2 S (a node of a binary tree sends up and down) for an all-reduce, (N-1)/N S for a gather, over min(k,
+    channels) NICs of a domain. Phases overlap, so the slower binds.
     """
     f = system.fabric
     inner, net = walk[:-1], walk[-1]
@@ -237,10 +244,12 @@ def _nccl(system: System, walk: list[Hop], n: Floats, two: bool) -> list[Algorit
 
 
 def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
-    """Neuron and XLA: level by level, innermost first; what an inner level has reduced is not sent again outside, so level l carries S / m_(l-1).
+    """Neuron and XLA: level by level, innermost first; what an inner level has reduced is not sent again outside, so
+    level l carries S / m_(l-1).
 
-    Phases run in turn: b = sum over levels of passes (r-1) / r / m_(l-1) / B. Steps per level: ring r-1 (on a torus: half of the way round, per axis);
-    mesh 1, where each sends to each, which on a torus costs the mean distance in bandwidth; over the network log2 r (recursive halving and doubling).
+    Phases run in turn: b = sum over levels of passes (r-1) / r / m_(l-1) / B. Steps per level: ring r-1 (on a torus:
+    half of the way round, per axis); mesh 1, where each sends to each, which on a torus costs the mean distance in
+    bandwidth; over the network log2 r (recursive halving and doubling).
     """
     f = system.fabric
     passes = 2.0 if two else 1.0
@@ -295,8 +304,8 @@ class Chosen:
 
 
 def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats) -> Chosen:
-    """Time, algorithm and binding level of a collective. `kind`: one of KINDS; bytes as in `mowich collective`: the full buffer (for an
-    all-to-all, what each member sends)."""
+    """Time, algorithm and binding level of a collective. `kind`: one of KINDS; bytes as in `mowich collective`: the
+    full buffer (for an all-to-all, what each member sends)."""
     data_B, n, stride = np.broadcast_arrays(data_B, n, stride)
     names = [level.name for level in system.levels]
     if kind == "all-to-all":
@@ -328,7 +337,8 @@ def choose(system: System, kind: str, data_B: Floats, n: Floats, stride: Floats)
 
 
 def by_level(system: System, kind: str, data_B: float, n: int, stride: int = 1) -> dict[str, float]:
-    """Seconds of one collective by level: the bytes' time on each level that it uses, and "latency" for steps and pipeline; they sum to its time.
+    """Seconds of one collective by level: the bytes' time on each level that it uses, and "latency" for steps and
+    pipeline; they sum to its time.
 
     Where levels work at once (all-to-all, and all of NCCL's) the one that binds has the bytes' time.
     """
@@ -385,8 +395,8 @@ def _time(system: System, data_B: Floats, n: Floats, stride: Floats, kind: str) 
 
 
 def linear(system: System, n: Floats, stride: Floats, *, all_reduce: bool = False) -> tuple[Floats, Floats]:
-    """(seconds per byte, latency) of a large reduce-scatter or all-reduce: the law beyond S where its pipeline is full, T = (1 + r) L + b S, of the
-    algorithm with the least b (then the least L)."""
+    """(seconds per byte, latency) of a large reduce-scatter or all-reduce: the law beyond S where its pipeline is full,
+    T = (1 + r) L + b S, of the algorithm with the least b (then the least L)."""
     pick: NDArray[np.intp] | slice = slice(None)
     if len(n) > 1:
         first, pick = _distinct(n, stride)
@@ -404,8 +414,8 @@ def linear(system: System, n: Floats, stride: Floats, *, all_reduce: bool = Fals
 
 
 def least_linear(system: System, n: Floats, stride: Floats) -> tuple[Floats, Floats]:
-    """(seconds per byte, latency) that `linear` is not below for a reduce-scatter over n or more devices: what must cross the network, from domains that
-    hold as many members as they can."""
+    """(seconds per byte, latency) that `linear` is not below for a reduce-scatter over n or more devices: what must
+    cross the network, from domains that hold as many members as they can."""
     f, net = system.fabric, system.levels[-1]
     inner = max((level.devices for level in system.levels if not level.is_network), default=1)
     k = np.maximum(1.0, np.floor(inner / stride))
@@ -424,7 +434,8 @@ def reduce_scatter_s(system: System, data_B: Floats, n: Floats, stride: Floats) 
 
 
 def all_reduce_s(system: System, data_B: Floats, n: Floats, stride: Floats) -> Floats:
-    """Time to all-reduce `data_B` bytes: least over ring, double binary tree and in-switch reduction (NCCL), or over mesh and ring level by level."""
+    """Time to all-reduce `data_B` bytes: least over ring, double binary tree and in-switch reduction (NCCL), or over
+    mesh and ring level by level."""
     return _time(system, data_B, n, stride, "all-reduce")
 
 
@@ -444,8 +455,9 @@ def all_to_all_binds(system: System, n: Floats, stride: Floats) -> NDArray[np.in
 
 
 def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
-    """Seconds per byte that a device sends which level i needs for the bytes that cross it: those that leave the level below and stay inside, and,
-    where the next level joins same positions only, those of its bytes that must change their position first."""
+    """Seconds per byte that a device sends which level i needs for the bytes that cross it: those that leave the level
+    below and stay inside, and, where the next level joins same positions only, those of its bytes that must change
+    their position first."""
     f = system.fabric
     hop = walk[i]
     share = (hop.m - hop.below) / n
@@ -464,13 +476,21 @@ def _all_to_all_x(system: System, walk: list[Hop], i: int, n: Floats) -> Floats:
     return np.asarray(x)
 
 
-def all_to_all_s(system: System, send_B: Floats, n: Floats, stride: Floats, *, top_k: Floats | float | None = None,
-                 row_B: Floats | float | None = None, rows: Floats | float | None = None) -> AllToAll:  # fmt: skip
+def all_to_all_s(
+    system: System,
+    send_B: Floats,
+    n: Floats,
+    stride: Floats,
+    *,
+    top_k: Floats | float | None = None,
+    row_B: Floats | float | None = None,
+    rows: Floats | float | None = None,
+) -> AllToAll:
     """Time of an all-to-all in which each device sends `send_B` bytes in all, evenly over the n members.
 
-    A level carries the share that leaves the level below and stays inside this one; the levels inside a domain are other links and work at the same
-    time, so the slowest binds. With top_k, rows and row_B (MoE
-    dispatch) a row goes once to each remote domain of the network, not once per expert: N (1 - (1-1/N)^top_k) domains. On a torus the
+    A level carries the share that leaves the level below and stays inside this one; the levels inside a domain are
+    other links and work at the same time, so the slowest binds. With top_k, rows and row_B (MoE dispatch) a row goes
+    once to each remote domain of the network, not once per expert: N (1 - (1-1/N)^top_k) domains. On a torus the
     bisection binds. Each of the two parts follows the law of the module, L = base + steps.
     """
     send_B, n, stride = np.broadcast_arrays(send_B, n, stride)

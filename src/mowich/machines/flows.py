@@ -1,10 +1,11 @@
 """Max-min fair flows on the links of a machine: what the closed forms cannot do, because the pattern is not symmetric.
 
-A failed or slow link, a missing chip, two jobs that share links, an all-to-all across the cut of two racks. Chips are joined by directed links with a
-capacity; a collective is a list of phases, each a set of flows that start together; flows share links max-min fairly and speed up when others end.
-The library's efficiencies, latencies and its choice of algorithm stay those of `collectives`: flows give the factor by which an asymmetry stretches the
-bytes' term, T = L + extra + x f, f = T_flow(asymmetric) / T_flow(whole) >= 1, so a whole machine has the same time in both.
-Sized for one UltraServer, rack or pod slice (MAX_CHIPS); a larger machine is as slow as the part that holds the fault.
+A failed or slow link, a missing chip, two jobs that share links, an all-to-all across the cut of two racks. Chips are
+joined by directed links with a capacity; a collective is a list of phases, each a set of flows that start together;
+flows share links max-min fairly and speed up when others end. The library's efficiencies, latencies and its choice of
+algorithm stay those of `collectives`: flows give the factor by which an asymmetry stretches the bytes' term, T = L +
+extra + x f, f = T_flow(asymmetric) / T_flow(whole) >= 1, so a whole machine has the same time in both. Sized for one
+UltraServer, rack or pod slice (MAX_CHIPS); a larger machine is as slow as the part that holds the fault.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ TOLERANCE = 0.02
 """Shares and ends that lie within this of each other are taken together: classes of flows instead of single ones."""
 
 EVENTS = 4
-"""Ends of flows after which rates are not shared out anew: what is left keeps the busiest link busy, which then tells the time."""
+"""Ends of flows after which rates are not shared out anew: what is left keeps the busiest link busy, which then tells
+the time."""
 
 Path = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One physical link, both directions. level: its name; chip: where it starts; number: which of the chip's links of that level; ends: the two
-    directed capacities (indices into `Graph.capacity_Bps`) that it is a part of; share: of each of them."""
+    """One physical link, both directions. level: its name; chip: where it starts; number: which of the chip's links of
+    that level; ends: the two directed capacities (indices into `Graph.capacity_Bps`) that it is a part of; share: of
+    each of them."""
 
     level: str
     chip: int
@@ -53,8 +56,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """Directed links between nodes. Nodes below `chips` are chips, the others switches. tail, head: [links]; capacity_Bps: [links], as published;
-    links: the physical ones, in the order in which `--fail link:N` counts them; sizes: chips joined by each level, innermost first."""
+    """Directed links between nodes. Nodes below `chips` are chips, the others switches. tail, head: [links];
+    capacity_Bps: [links], as published;
+    links: the physical ones, in the order in which `--fail link:N` counts them; sizes: chips joined by each level,
+    innermost first."""
 
     chips: int
     levels: tuple[Level, ...]
@@ -90,8 +95,8 @@ def _torus_sides(level: Level, r: int) -> tuple[int, ...]:
 def build(system: System) -> Graph:
     """The links of a machine whose ranks are whole chips (`topology.per_chip`).
 
-    Switch level: a chip has a port up and a port down. Direct links: one to each same position of the other domains. Torus: one to each neighbour;
-    an axis shorter than `wrap_from` is not closed. Raises UserError above MAX_CHIPS.
+    Switch level: a chip has a port up and a port down. Direct links: one to each same position of the other domains.
+    Torus: one to each neighbour; an axis shorter than `wrap_from` is not closed. Raises UserError above MAX_CHIPS.
     """
     chips = system.chips
     if system.devices_per_chip != 1:
@@ -180,8 +185,17 @@ def build(system: System) -> Graph:
         used.append(level)
         sizes.append(joins)
         below = joins
-    return Graph(chips=chips, levels=tuple(used), sizes=tuple(sizes), tail=np.array(tail), head=np.array(head), capacity_Bps=np.array(capacity),
-                 links=tuple(links), of=of, switch_of=switches)  # fmt: skip
+    return Graph(
+        chips=chips,
+        levels=tuple(used),
+        sizes=tuple(sizes),
+        tail=np.array(tail),
+        head=np.array(head),
+        capacity_Bps=np.array(capacity),
+        links=tuple(links),
+        of=of,
+        switch_of=switches,
+    )
 
 
 def damage(graph: Graph, faults: Mapping[int, float]) -> Floats:
@@ -236,15 +250,24 @@ def parse_fault(graph: Graph, text: str) -> tuple[str, int, float]:
             index = at[index]
         damage(graph, {index: share})
         return "link", index, share
-    raise UserError("not a fault", where="--fail", given=text,
-                    allowed=f"link:N (0 to {len(graph.links) - 1}), link:LEVEL:N, either with =SHARE left, or chip:N (0 to {graph.chips - 1})")  # fmt: skip
+    raise UserError(
+        "not a fault",
+        where="--fail",
+        given=text,
+        allowed=(
+            f"link:N (0 to {len(graph.links) - 1}), link:LEVEL:N, either with =SHARE left, or chip:N (0 to"
+            f" {graph.chips - 1})"
+        ),
+    )
 
 
-# routes ----------------------------------------------------------------------------------------------------------------
+# routes
+# ----------------------------------------------------------------------------------------------------------------------
 class Routes:
-    """Paths between chips, made once per pair. A pair goes over the innermost level that joins both; where that level has direct links only, half of
-    the bytes change the inner position first and half last; a torus is walked axis by axis, halves both ways round where they are equally far.
-    A path over a dead link is replaced by a shortest living one. whole: routes of the undamaged machine, if they are at hand."""
+    """Paths between chips, made once per pair. A pair goes over the innermost level that joins both; where that level
+    has direct links only, half of the bytes change the inner position first and half last; a torus is walked axis by
+    axis, halves both ways round where they are equally far. A path over a dead link is replaced by a shortest living
+    one. whole: routes of the undamaged machine, if they are at hand."""
 
     def __init__(self, graph: Graph, capacity_Bps: Floats, whole: Routes | None = None) -> None:
         self._graph = graph
@@ -256,7 +279,8 @@ class Routes:
         self._out: dict[int, list[int]] = {}
 
     def __call__(self, u: int, v: int) -> list[tuple[float, Path]]:
-        """[(share of the bytes, directed links)] from chip u to chip v; shares sum to 1. Raises UserError where no path is left."""
+        """[(share of the bytes, directed links)] from chip u to chip v; shares sum to 1. Raises UserError where no path
+        is left."""
         found = self._known.get((u, v))
         if found is None:
             found = self._base(u, v) if self._base is not None else self._whole(u, v)
@@ -341,13 +365,14 @@ class Routes:
         return tuple(reversed(path))
 
 
-# max-min fairness --------------------------------------------------------------------------------------------------------
+# max-min fairness
+# ----------------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flows:
     """Flows that start together. bytes_, weight: [n]; flow, link: the pairs (flow, directed link on its path).
 
-    Weights are shares of the bytes on the job's busiest link: a job's flows progress together, and two jobs on one link get a share each, however
-    many flows they have there.
+    Weights are shares of the bytes on the job's busiest link: a job's flows progress together, and two jobs on one link
+    get a share each, however many flows they have there.
     """
 
     bytes_: Floats
@@ -374,9 +399,11 @@ def lay(routes: Routes, pairs: Iterable[tuple[int, int, float]]) -> Flows:
 
 
 def rates(capacity_Bps: Floats, flows: Flows, active: NDArray[np.bool_]) -> Floats:
-    """Weighted max-min fair bytes per second of the active flows: progressive filling, all flows of a bottleneck frozen at once.
+    """Weighted max-min fair bytes per second of the active flows: progressive filling, all flows of a bottleneck frozen
+    at once.
 
-    >>> f = Flows(bytes_=np.ones(3), weight=np.ones(3), flow=np.array([0, 0, 1, 2]), link=np.array([0, 1, 0, 1]))  # one flow over both links
+    >>> flow, link = np.array([0, 0, 1, 2]), np.array([0, 1, 0, 1])  # one flow over both links
+    >>> f = Flows(bytes_=np.ones(3), weight=np.ones(3), flow=flow, link=link)
     >>> rates(np.array([10.0, 4.0]), f, np.ones(3, bool)).tolist()
     [2.0, 8.0, 2.0]
     """
@@ -404,15 +431,21 @@ def rates(capacity_Bps: Floats, flows: Flows, active: NDArray[np.bool_]) -> Floa
 
 
 def finish_s(capacity_Bps: Floats, flows: Flows, background: Flows | None = None) -> float:
-    """Seconds until the last flow has ended; flows that end leave their share to the others. background: flows that never end.
+    """Seconds until the last flow has ended; flows that end leave their share to the others. background: flows that
+    never end.
 
-    Max-min sharing keeps a full link full, so after EVENTS ends the bytes left on the busiest link over its capacity are the time left."""
+    Max-min sharing keeps a full link full, so after EVENTS ends the bytes left on the busiest link over its capacity
+    are the time left."""
     n = len(flows.bytes_)
     if n == 0:
         return 0.0
     if background is not None and len(background.bytes_):
-        flows = Flows(bytes_=np.concatenate([flows.bytes_, np.full(len(background.bytes_), np.inf)]), weight=np.concatenate([flows.weight, background.weight]),
-                      flow=np.concatenate([flows.flow, background.flow + n]), link=np.concatenate([flows.link, background.link]))  # fmt: skip
+        flows = Flows(
+            bytes_=np.concatenate([flows.bytes_, np.full(len(background.bytes_), np.inf)]),
+            weight=np.concatenate([flows.weight, background.weight]),
+            flow=np.concatenate([flows.flow, background.flow + n]),
+            link=np.concatenate([flows.link, background.link]),
+        )
     left = flows.bytes_.copy()
     active = left > 0
     time = 0.0
@@ -451,13 +484,14 @@ def busiest(graph: Graph, capacity_Bps: Floats, flows: Sequence[Flows]) -> str:
     return f"{level}: {graph.name(edge)}"
 
 
-# collectives as phases ----------------------------------------------------------------------------------------------------
+# collectives as phases
+# ----------------------------------------------------------------------------------------------------------------------
 def phases(graph: Graph, library: str, kind: str, members: Sequence[int]) -> list[list[tuple[int, int, float]]]:
     """The flows of a collective on one byte, phase by phase: (from, to, bytes).
 
-    all-to-all: every pair 1/n. Level by level (Neuron, XLA) where the group fills whole domains: on a switch or over direct links each to each of the
-    same inner position, on a torus to both neighbours of each axis. Else, and for NCCL: as many rings as a domain has members, each crossing
-    between domains at another one of them.
+    all-to-all: every pair 1/n. Level by level (Neuron, XLA) where the group fills whole domains: on a switch or over
+    direct links each to each of the same inner position, on a torus to both neighbours of each axis. Else, and for
+    NCCL: as many rings as a domain has members, each crossing between domains at another one of them.
     """
     n = len(members)
     passes = 2.0 if kind == "all-reduce" else 1.0
@@ -489,7 +523,8 @@ def phases(graph: Graph, library: str, kind: str, members: Sequence[int]) -> lis
 
 
 def _torus(graph: Graph, at: int, below: int, members: Sequence[int], carried: float) -> list[tuple[int, int, float]]:
-    """Both neighbours on every axis that the group spans; an open line passes its bytes along one way each, so they count twice."""
+    """Both neighbours on every axis that the group spans; an open line passes its bytes along one way each, so they
+    count twice."""
     group = set(members)
     ends = [
         (int(graph.tail[e]), int(graph.head[e]))
@@ -523,7 +558,8 @@ def _rings(graph: Graph, members: Sequence[int], passes: float) -> list[tuple[in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asymmetric:
-    """A collective on a machine that is not whole or not alone. slowdown: of the bytes' term, at least 1; binds: the busiest link."""
+    """A collective on a machine that is not whole or not alone. slowdown: of the bytes' term, at least 1; binds: the
+    busiest link."""
 
     time_s: Floats
     slowdown: float
@@ -531,12 +567,21 @@ class Asymmetric:
     binds: list[str]
 
 
-def asymmetric(system: System, kind: str, data_B: Floats, members: Sequence[int], *, faults: Mapping[int, float] | None = None,
-               beside: Sequence[tuple[str, Sequence[int]]] = ()) -> Asymmetric:  # fmt: skip
-    """Time of a collective among some chips, with damaged links and with other collectives running beside it all the time.
+def asymmetric(
+    system: System,
+    kind: str,
+    data_B: Floats,
+    members: Sequence[int],
+    *,
+    faults: Mapping[int, float] | None = None,
+    beside: Sequence[tuple[str, Sequence[int]]] = (),
+) -> Asymmetric:
+    """Time of a collective among some chips, with damaged links and with other collectives running beside it all the
+    time.
 
-    data_B: [sizes], as in `collectives.choose`; members: chips (ranks); faults: {link: share left}; beside: (kind, members) of other jobs.
-    An uneven group goes round in rings and is compared with the next larger even one as the library would run it. Raises UserError where the group falls apart.
+    data_B: [sizes], as in `collectives.choose`; members: chips (ranks); faults: {link: share left}; beside: (kind,
+    members) of other jobs. An uneven group goes round in rings and is compared with the next larger even one as the
+    library would run it. Raises UserError where the group falls apart.
     """
     graph = build(system)
     n = len(members)

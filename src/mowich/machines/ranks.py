@@ -1,7 +1,9 @@
-"""A transformer layer spread over the chips of a machine: tensor-parallel attention, expert-parallel feed-forward, run rank by rank in NumPy.
+"""A transformer layer spread over the chips of a machine: tensor-parallel attention, expert-parallel feed-forward, run
+rank by rank in NumPy.
 
-`single` is the layer on one device; `spread` runs the same layer on tp x (ranks / tp) ranks, each holding its heads and its experts, with collectives between them,
-and says what each collective moved and how long it takes on the machine's fabric, by level. The two agree to the rounding of sums in another order.
+`single` is the layer on one device; `spread` runs the same layer on tp x (ranks / tp) ranks, each holding its heads and
+its experts, with collectives between them, and says what each collective moved and how long it takes on the machine's
+fabric, by level. The two agree to the rounding of sums in another order.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """One layer. q, k, v: [heads, hidden, head]; o: [heads, head, hidden]; router: [hidden, experts]; up: [experts, hidden, ffn]; down: [experts, ffn, hidden]."""
+    """One layer. q, k, v: [heads, hidden, head]; o: [heads, head, hidden]; router: [hidden, experts]; up: [experts,
+    hidden, ffn]; down: [experts, ffn, hidden]."""
 
     q: Array
     k: Array
@@ -43,8 +46,16 @@ def weights(
     def draw(*shape: int) -> Array:
         return np.asarray(rng.standard_normal(shape) / np.sqrt(shape[-2]), dtype=dtype)
 
-    return Weights(q=draw(heads, hidden, head), k=draw(heads, hidden, head), v=draw(heads, hidden, head), o=draw(heads, head, hidden) / heads**0.5,
-                   router=draw(hidden, experts), up=draw(experts, hidden, ffn), down=draw(experts, ffn, hidden), top_k=top_k)  # fmt: skip
+    return Weights(
+        q=draw(heads, hidden, head),
+        k=draw(heads, hidden, head),
+        v=draw(heads, hidden, head),
+        o=draw(heads, head, hidden) / heads**0.5,
+        router=draw(hidden, experts),
+        up=draw(experts, hidden, ffn),
+        down=draw(experts, ffn, hidden),
+        top_k=top_k,
+    )
 
 
 def _attention(w: Weights, x: Array, heads: Sequence[int]) -> Array:
@@ -88,7 +99,8 @@ def single(w: Weights, x: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """One collective of the layer: what it is for, kind, members of a group, bytes as `collectives.choose` counts them, seconds by level."""
+    """One collective of the layer: what it is for, kind, members of a group, bytes as `collectives.choose` counts them,
+    seconds by level."""
 
     name: str
     kind: str
@@ -104,7 +116,8 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Result of a layer on ranks. output: [sequences, tokens, hidden]; sent: its collectives in order; by_level_s: their seconds summed by level."""
+    """Result of a layer on ranks. output: [sequences, tokens, hidden]; sent: its collectives in order; by_level_s:
+    their seconds summed by level."""
 
     output: Array
     sent: tuple[Sent, ...]
@@ -122,8 +135,9 @@ class Spread:
 def spread(w: Weights, x: Array, system: System, *, ranks: int, tp: int, algorithm: str = "ring") -> Spread:
     """The layer on `ranks` chips of a machine whose ranks are chips (`topology.per_chip`), in groups of tp neighbours.
 
-    Group g computes sequence g: each rank its heads, a reduce-scatter leaves it tokens/tp of the sum; experts lie experts/ranks to a rank, and tokens go to theirs
-    and back by all-to-all over all ranks; an all-gather in the group ends the layer. Raises UserError where heads, tokens, experts or sequences do not divide.
+    Group g computes sequence g: each rank its heads, a reduce-scatter leaves it tokens/tp of the sum; experts lie
+    experts/ranks to a rank, and tokens go to theirs and back by all-to-all over all ranks; an all-gather in the group
+    ends the layer. Raises UserError where heads, tokens, experts or sequences do not divide.
     """
     groups = ranks // tp if tp else 0
     sequences, tokens, hidden = x.shape
@@ -165,8 +179,12 @@ def spread(w: Weights, x: Array, system: System, *, ranks: int, tp: int, algorit
         results[r][token] += rows
     output = np.stack([np.concatenate(results[g * tp : (g + 1) * tp]) for g in range(groups)])
     whole = float(tokens * hidden * size)
-    sent = [("sum of heads", "reduce-scatter", tp, whole), ("tokens to experts", "all-to-all", ranks, float(most * hidden * size)),
-            ("tokens back", "all-to-all", ranks, float(most * hidden * size)), ("tokens of the group", "all-gather", tp, whole)]  # fmt: skip
+    sent = [
+        ("sum of heads", "reduce-scatter", tp, whole),
+        ("tokens to experts", "all-to-all", ranks, float(most * hidden * size)),
+        ("tokens back", "all-to-all", ranks, float(most * hidden * size)),
+        ("tokens of the group", "all-gather", tp, whole),
+    ]
     told = [
         Sent(name=name, kind=kind, group=n, data_B=data, by_level_s=collectives.by_level(system, kind, data, n))
         for name, kind, n, data in sent

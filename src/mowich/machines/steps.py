@@ -1,7 +1,9 @@
-"""Collectives as lists of steps, which ranks execute on arrays and the fabric times: the same algorithm is both run and timed.
+"""Collectives as lists of steps, which ranks execute on arrays and the fabric times: the same algorithm is both run and
+timed.
 
-A step moves one chunk from one rank to another in a round, and either replaces what is there or is added to it. `run` plays the rounds on NumPy arrays, so that
-the order in which values are added is the algorithm's own; `time_s` sends the same moves over the links of a machine as max-min fair flows, round by round.
+A step moves one chunk from one rank to another in a round, and either replaces what is there or is added to it. `run`
+plays the rounds on NumPy arrays, so that the order in which values are added is the algorithm's own; `time_s` sends the
+same moves over the links of a machine as max-min fair flows, round by round.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ ALGORITHMS = ("ring", "halving-doubling", "mesh", "level by level")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """In round `round` rank `src` sends chunk `chunk` (of n) to rank `dst`, which replaces its own or, with `adds`, adds it: own + received."""
+    """In round `round` rank `src` sends chunk `chunk` (of n) to rank `dst`, which replaces its own or, with `adds`,
+    adds it: own + received."""
 
     round: int
     src: int
@@ -36,8 +39,9 @@ class Step:
 def all_reduce(n: int, algorithm: str, *, domain: int | None = None) -> list[Step]:
     """The steps of an all-reduce among n ranks on a buffer of n chunks.
 
-    ring: n-1 rounds of reduce-scatter and n-1 of all-gather; halving-doubling: 2 log2 n rounds, n a power of two; mesh: each to each, 2 rounds; level by level:
-    a mesh among the `domain` ranks of each domain, then among the ranks of the same place in it, and back (n a multiple of domain).
+    ring: n-1 rounds of reduce-scatter and n-1 of all-gather; halving-doubling: 2 log2 n rounds, n a power of two; mesh:
+    each to each, 2 rounds; level by level: a mesh among the `domain` ranks of each domain, then among the ranks of the
+    same place in it, and back (n a multiple of domain).
     """
     if algorithm == "ring":
         down = [Step(r, i, (i + 1) % n, (i - r) % n, True) for r in range(n - 1) for i in range(n)]
@@ -94,8 +98,9 @@ def all_reduce(n: int, algorithm: str, *, domain: int | None = None) -> list[Ste
 def run(steps: Sequence[Step], inputs: Sequence[Array], *, widen: type | None = None) -> list[Array]:
     """Play the steps on one array per rank [all of one shape] and give each rank's result.
 
-    Values of a round are those before it; several that are added in one round come in the order of the list. widen: the dtype in which sums are kept on the way
-    (None: the arrays' own). Arrays are cut into n chunks along their flat order.
+    Values of a round are those before it; several that are added in one round come in the order of the list. widen: the
+    dtype in which sums are kept on the way (None: the arrays' own). Arrays are cut into n chunks along their flat
+    order.
     """
     n = len(inputs)
     dtype = inputs[0].dtype
@@ -110,8 +115,9 @@ def run(steps: Sequence[Step], inputs: Sequence[Array], *, widen: type | None = 
 
 
 def time_s(steps: Sequence[Step], system: System, data_B: float) -> float:
-    """Seconds of the steps on ranks that are the system's chips 0 to n-1, on links at the library's reached share: each round's flows, plus a step's
-    latency of the outermost level that the round crosses, plus the base of a call. No pipelining between rounds."""
+    """Seconds of the steps on ranks that are the system's chips 0 to n-1, on links at the library's reached share: each
+    round's flows, plus a step's latency of the outermost level that the round crosses, plus the base of a call. No
+    pipelining between rounds."""
     graph = flows.build(system)
     routes = flows.Routes(graph, graph.capacity_Bps)
     n = 1 + max(max(s.src, s.dst) for s in steps)

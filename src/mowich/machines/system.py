@@ -27,10 +27,11 @@ PRECISIONS = ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8")
 class Level:
     """One level of the fabric, innermost first.
 
-    devices: size of the domain that it joins. bandwidth_Bps: per device, one way, before efficiency. latency_s: per step of a
-    collective, from one device's memory to the next one's. is_network: scale-out. reduces: the switch adds in the network. via_inner: its
-    traffic also crosses the next inner level (links that join same positions only). axes: of a torus (0: none); wrap_from: the shortest
-    axis that closes to a ring (a shorter one is a line); links: physical links of a chip (of a torus: one to each neighbour, whatever it says).
+    devices: size of the domain that it joins. bandwidth_Bps: per device, one way, before efficiency. latency_s: per
+    step of a collective, from one device's memory to the next one's. is_network: scale-out. reduces: the switch adds in
+    the network. via_inner: its traffic also crosses the next inner level (links that join same positions only). axes:
+    of a torus (0: none); wrap_from: the shortest axis that closes to a ring (a shorter one is a line); links: physical
+    links of a chip (of a torus: one to each neighbour, whatever it says).
     """
 
     name: str
@@ -152,9 +153,10 @@ STACK_OF_OTHERS = "megatron"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """Chips joined by links. peak_flops: precision -> FLOP/s per device, dense, as published. schedules: pipeline schedules that the stack ships.
-    host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share: of the rate of 16-bit matrix work,
-    what a power cap below the board's own limit leaves (`under_power_cap`)."""
+    """Chips joined by links. peak_flops: precision -> FLOP/s per device, dense, as published. schedules: pipeline
+    schedules that the stack ships.
+    host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share:
+    of the rate of 16-bit matrix work, what a power cap below the board's own limit leaves (`under_power_cap`)."""
 
     id: str
     display: str
@@ -199,8 +201,8 @@ def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
 
 
 def machine_id(facts: Facts, name: str) -> str:
-    """The id of a system that a job can run on. Raises UserError for an unknown name, and for a file of facts about something else (a network,
-    a purchase, a machine whose fabric is not described)."""
+    """The id of a system that a job can run on. Raises UserError for an unknown name, and for a file of facts about
+    something else (a network, a purchase, a machine whose fabric is not described)."""
     system_id = facts.resolve_system(name)
     if "chip" not in facts.meta("systems", system_id) or facts.get(f"systems.{system_id}.chips_per_unit") is None:
         known = [s for s in facts.ids("systems") if facts.get(f"systems.{s}.chips_per_unit") is not None]
@@ -234,27 +236,42 @@ def _chips(spec: str, kind: str | None, size: str | None, per_unit: int, chips: 
 
 
 def fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str], float]) -> Fabric:
-    """What the library of a chip family reaches on this system; `read(name, path)` notes where each number comes from."""
+    """What the library of a chip family reaches on this system; `read(name, path)` notes where each number comes
+    from."""
     own, common = f"networks.collectives.{family}", "networks.collectives.common"
     stated = f"systems.{system_id}.levels.scale_out.efficiency"
     nic = stated if facts.get(stated) else "networks.collectives.scale_out.ethernet.efficiency"
-    names = ("pipeline", "pipeline_limit", "local_step", "all_to_all_steps", "switch_reduce_latency", "large_network_latency", "network_channels",
-             "tree_domain", "switch_reduce_from")  # fmt: skip
+    names = (
+        "pipeline",
+        "pipeline_limit",
+        "local_step",
+        "all_to_all_steps",
+        "switch_reduce_latency",
+        "large_network_latency",
+        "network_channels",
+        "tree_domain",
+        "switch_reduce_from",
+    )
     return Fabric(
-        library=facts.text(f"{own}.library"), base_s=read("fabric.base", f"{own}.base"),
+        library=facts.text(f"{own}.library"),
+        base_s=read("fabric.base", f"{own}.base"),
         large_B=read("fabric.large_message", f"{common}.large_message"),
         network_efficiency=read("fabric.network_efficiency", nic),
-        **{name: read(f"fabric.{name}", f"{own}.{name}") for name in ("ring_efficiency", "switch_reduce_efficiency", "all_to_all_efficiency")},
+        **{
+            name: read(f"fabric.{name}", f"{own}.{name}")
+            for name in ("ring_efficiency", "switch_reduce_efficiency", "all_to_all_efficiency")
+        },
         **{name: read(f"fabric.{name}", f"{common}.{name}") for name in names},
-    )  # fmt: skip
+    )
 
 
-def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | None = None,
-            domain_chips: int | None = None) -> System:  # fmt: skip
+def resolve(
+    facts: Facts, spec: str, *, chips: int | None = None, stack: str | None = None, domain_chips: int | None = None
+) -> System:
     """The system that `spec` names, with `chips` chips (a size inside `spec` wins; else one unit).
 
-    domain_chips overrides the size of the scale-up unit (a TPU slice, a rack used in part). Raises UserError for an unknown
-    name, a size that is not a positive whole number, or one above what the fabric joins.
+    domain_chips overrides the size of the scale-up unit (a TPU slice, a rack used in part). Raises UserError for an
+    unknown name, a size that is not a positive whole number, or one above what the fabric joins.
     """
     name, kind, size = parse_spec(spec)
     system_id = machine_id(facts, name)
@@ -263,8 +280,12 @@ def resolve(facts: Facts, spec: str, *, chips: int | None = None, stack: str | N
     )
     count = _chips(spec, kind, size, machine.chips, chips)
     if not 1 <= count <= machine.max_chips:
-        raise UserError("number of chips out of range", where=f"system '{spec}'", given=count,
-                        allowed=f"1 to {machine.max_chips:,} (systems.{system_id}.max_chips)".replace(",", " "))  # fmt: skip
+        raise UserError(
+            "number of chips out of range",
+            where=f"system '{spec}'",
+            given=count,
+            allowed=f"1 to {machine.max_chips:,} (systems.{system_id}.max_chips)".replace(",", " "),
+        )
     check_shape(spec, size, max(level.axes for level in machine.levels))
     return replace(machine, chips=count)
 
@@ -310,14 +331,21 @@ def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int 
         }
         levels.append(
             Level(
-                name=key, kind=kind_text, devices=level_chips * per_chip,
-                bandwidth_Bps=facts.number(f"{at}.bandwidth") / per_chip, latency_s=facts.number(f"{at}.latency"),
-                is_network=key == "scale_out", reduces=flags["in_network_reduction"], via_inner=flags["via_inner"],
-                axes=round(facts.number(f"{at}.axes")) if axes else {"torus3d": 3, "torus2d": 2, "ring": 1}.get(kind_text, 0),
+                name=key,
+                kind=kind_text,
+                devices=level_chips * per_chip,
+                bandwidth_Bps=facts.number(f"{at}.bandwidth") / per_chip,
+                latency_s=facts.number(f"{at}.latency"),
+                is_network=key == "scale_out",
+                reduces=flags["in_network_reduction"],
+                via_inner=flags["via_inner"],
+                axes=round(facts.number(f"{at}.axes"))
+                if axes
+                else {"torus3d": 3, "torus2d": 2, "ring": 1}.get(kind_text, 0),
                 wrap_from=round(facts.number(f"{at}.wrap_from")) if facts.get(f"{at}.wrap_from") else 4,
                 links=round(facts.number(f"{at}.links")) if facts.get(f"{at}.links") else 1,
             )
-        )  # fmt: skip
+        )
 
     def host(what: str) -> float:
         path = f"{chip_root}.host.{what}"
@@ -339,22 +367,37 @@ def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int 
                 f"stack.{entry.name}", own if facts.get(own) else f"training.common.{entry.name}"
             )
     return System(
-        id=system_id, display=str(meta["display"]), chip=chip, vendor=vendor, family=family, chips=per_unit,
-        devices_per_chip=per_chip, chips_per_unit=domain_chips or per_unit, max_chips=max_chips, peak_flops=peak,
+        id=system_id,
+        display=str(meta["display"]),
+        chip=chip,
+        vendor=vendor,
+        family=family,
+        chips=per_unit,
+        devices_per_chip=per_chip,
+        chips_per_unit=domain_chips or per_unit,
+        max_chips=max_chips,
+        peak_flops=peak,
         hbm_Bps=read("hbm_Bps", f"{chip_root}.memory.hbm_bandwidth") / per_chip,
         hbm_usable_B=read("hbm_usable_B", f"{chip_root}.memory.hbm_usable") / per_chip,
-        levels=tuple(levels), fabric=fabric(facts, system_id, family, read), efficiency=Efficiency(**efficiency), stack=Stack(**constants),
+        levels=tuple(levels),
+        fabric=fabric(facts, system_id, family, read),
+        efficiency=Efficiency(**efficiency),
+        stack=Stack(**constants),
         recipes=tuple(r.strip() for r in facts.text(f"training.{family}.recipes").split(",")),
         schedules=tuple(word.strip() for word in facts.text(f"training.{stack_name}.schedules").split(",")),
-        host_Bps=host("bandwidth"), host_B=host("memory"), is_estimated=estimated, paths=paths,
-    )  # fmt: skip
+        host_Bps=host("bandwidth"),
+        host_B=host("memory"),
+        is_estimated=estimated,
+        paths=paths,
+    )
 
 
 def under_power_cap(facts: Facts, system: System, watts: float) -> System:
-    """The system with its boards capped at `watts`: 16-bit matrix work slows down to what that power sustains, ((C - P0) / (limit - P0))^(1/x) of its rate.
+    """The system with its boards capped at `watts`: 16-bit matrix work slows down to what that power sustains, ((C -
+    P0) / (limit - P0))^(1/x) of its rate.
 
-    P0 and x (`training.<family>.power_floor`, `power_exponent`) are fits of measured 16-bit products; families without them, and caps at or above the
-    board's own limit, change nothing. Docs: theory-training.md, clock and power.
+    P0 and x (`training.<family>.power_floor`, `power_exponent`) are fits of measured 16-bit products; families without
+    them, and caps at or above the board's own limit, change nothing. Docs: theory-training.md, clock and power.
     """
     floor, exponent = (facts.get(f"training.{system.family}.{name}") for name in ("power_floor", "power_exponent"))
     limit = facts.get(f"chips.{system.chip}.power.tdp")

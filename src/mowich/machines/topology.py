@@ -1,7 +1,8 @@
 """Machines as a reader asks for them: whole chips as ranks, a named data-centre network, levels with hops and cuts.
 
-`system.resolve` makes the machine that the cost models see, with every logical device a rank. Here the same facts are looked at from outside:
-`per_chip` joins the devices of a chip into one rank, `on_network` replaces the scale-out level, `describe` tells a fabric level by level.
+`system.resolve` makes the machine that the cost models see, with every logical device a rank. Here the same facts are
+looked at from outside: `per_chip` joins the devices of a chip into one rank, `on_network` replaces the scale-out level,
+`describe` tells a fabric level by level.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from mowich.machines.system import Level, System
 
 
 def per_chip(system: System) -> System:
-    """The same machine with one rank per chip: the levels inside a chip are gone, and a rank drives all that its devices drive.
+    """The same machine with one rank per chip: the levels inside a chip are gone, and a rank drives all that its
+    devices drive.
 
     Used for published collectives (one rank per GPU or chip); the cost models divide a chip among its devices instead.
     """
@@ -28,9 +30,13 @@ def per_chip(system: System) -> System:
         if level.devices > per
     )
     return replace(
-        system, levels=levels, devices_per_chip=1, hbm_Bps=system.hbm_Bps * per, hbm_usable_B=system.hbm_usable_B * per,
+        system,
+        levels=levels,
+        devices_per_chip=1,
+        hbm_Bps=system.hbm_Bps * per,
+        hbm_usable_B=system.hbm_usable_B * per,
         peak_flops={name: flops * per for name, flops in system.peak_flops.items()},
-    )  # fmt: skip
+    )
 
 
 def networks(facts: Facts) -> tuple[str, ...]:
@@ -39,10 +45,11 @@ def networks(facts: Facts) -> tuple[str, ...]:
 
 
 def on_network(facts: Facts, system: System, name: str, *, oversubscription: float = 1.0) -> System:
-    """The system with its scale-out level on another network: latency per step, reached share, and bandwidth where the network states one.
+    """The system with its scale-out level on another network: latency per step, reached share, and bandwidth where the
+    network states one.
 
-    name: one of `networks`, or "" for the system's own. oversubscription: bandwidth below a leaf switch over that above it; a rail-optimised fat
-    tree has 1.
+    name: one of `networks`, or "" for the system's own. oversubscription: bandwidth below a leaf switch over that above
+    it; a rail-optimised fat tree has 1.
     """
     if not 1.0 <= oversubscription < math.inf:
         raise UserError("oversubscription is at least 1", where="--oversubscription", given=oversubscription)
@@ -68,8 +75,9 @@ def on_network(facts: Facts, system: System, name: str, *, oversubscription: flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One level as a reader sees it, in chips. joins: chips in one domain; of: domains in the machine; Bps: per chip, one way; hops: links between
-    the two chips that are furthest apart inside the domain, this level's own; cut_Bps: one way through the middle of the domain; latency_s per step."""
+    """One level as a reader sees it, in chips. joins: chips in one domain; of: domains in the machine; Bps: per chip,
+    one way; hops: links between the two chips that are furthest apart inside the domain, this level's own; cut_Bps: one
+    way through the middle of the domain; latency_s per step."""
 
     name: str
     kind: str
@@ -83,7 +91,8 @@ class Row:
 
 
 def _hops(level: Level, r: float) -> int:
-    """Links between the two furthest members of a level, each member counted as one node: a switch is two links, a torus half way round each axis."""
+    """Links between the two furthest members of a level, each member counted as one node: a switch is two links, a
+    torus half way round each axis."""
     if level.is_network:
         return 6  # leaf, spine and core of a three-tier fat tree, up and down
     if level.axes:
@@ -93,9 +102,11 @@ def _hops(level: Level, r: float) -> int:
 
 
 def _cut(level: Level, joins: int, r: float) -> float:
-    """Bandwidth, one way, through the worst even cut of a domain of `joins` chips: half of its chips send across with what they have at this level.
+    """Bandwidth, one way, through the worst even cut of a domain of `joins` chips: half of its chips send across with
+    what they have at this level.
 
-    On a torus the cut crosses the longest axis: 2 (1 where it does not close) x nodes / side links of Bps / (2 axes) each.
+    On a torus the cut crosses the longest axis: 2 (1 where it does not close) x nodes / side links of Bps / (2 axes)
+    each.
     """
     if level.axes:
         nodes = max(1.0, r)
@@ -107,7 +118,8 @@ def _cut(level: Level, joins: int, r: float) -> float:
 
 
 def describe(system: System) -> list[Row]:
-    """The levels of a machine outside the chip, innermost first, in chips, for the number of chips that the system has."""
+    """The levels of a machine outside the chip, innermost first, in chips, for the number of chips that the system
+    has."""
     chips = per_chip(system)
     rows = []
     below = 1
@@ -124,9 +136,21 @@ def describe(system: System) -> list[Row]:
         if level.axes:
             side = r ** (1 / level.axes)
             notes.append(
-                f"{level.axes} axes of about {side:.3g}, {'closed to rings' if side > level.wrap_from - 1e-6 else 'open lines'}"
+                f"{level.axes} axes of about {side:.3g},"
+                f" {'closed to rings' if side > level.wrap_from - 1e-6 else 'open lines'}"
             )
-        rows.append(Row(name=level.name, kind=level.kind, joins=joins, of=math.ceil(chips.chips / joins), Bps=level.bandwidth_Bps,
-                        hops=_hops(level, r), cut_Bps=_cut(level, joins, r), latency_s=level.latency_s, note="; ".join(notes)))  # fmt: skip
+        rows.append(
+            Row(
+                name=level.name,
+                kind=level.kind,
+                joins=joins,
+                of=math.ceil(chips.chips / joins),
+                Bps=level.bandwidth_Bps,
+                hops=_hops(level, r),
+                cut_Bps=_cut(level, joins, r),
+                latency_s=level.latency_s,
+                note="; ".join(notes),
+            )
+        )
         below = joins
     return rows

@@ -1,8 +1,9 @@
 """Attention of every kind in use, as shapes: what it projects, what a token attends to, what it caches.
 
-One block covers multi-head, grouped, multi-query and latent (MLA) attention, each with a window, chunks, a sparse choice of
-what it reads (an indexer) or a compressed past; the options combine as published models combine them. Counts are per layer
-and unsharded. Notation: h hidden width, c context (earlier tokens, the token itself included), s sequence length.
+One block covers multi-head, grouped, multi-query and latent (MLA) attention, each with a window, chunks, a sparse
+choice of what it reads (an indexer) or a compressed past; the options combine as published models combine them. Counts
+are per layer and unsharded. Notation: h hidden width, c context (earlier tokens, the token itself included), s sequence
+length.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def mean_of_min(seq: float, limit: float | None) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compressor:
-    """Merges each `ratio` tokens of the past into one cached entry by a learned softmax; with `overlap` an entry draws on its
-    own group and the one before (two projections instead of one). DeepSeek-V4's CSA (overlap) and HCA."""
+    """Merges each `ratio` tokens of the past into one cached entry by a learned softmax; with `overlap` an entry draws
+    on its own group and the one before (two projections instead of one). DeepSeek-V4's CSA (overlap) and HCA."""
 
     ratio: int
     overlap: bool = False
@@ -43,12 +44,12 @@ class Compressor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexer:
-    """Chooses what a sparse attention reads: `num_heads` small heads of `head_dim` score every earlier entry, the best `top_k`
-    are kept (counted in entries, also where whole blocks are chosen).
+    """Chooses what a sparse attention reads: `num_heads` small heads of `head_dim` score every earlier entry, the best
+    `top_k` are kept (counted in entries, also where whole blocks are chosen).
 
-    query_in: width that its queries are projected from (MLA's low-rank query; 0: h). head_weights: a projection from h weighs
-    the heads. norm_params: weights of its norms. shared: takes the choice of an earlier layer, so it has no weights,
-    scores and cache of its own.
+    query_in: width that its queries are projected from (MLA's low-rank query; 0: h). head_weights: a projection from h
+    weighs the heads. norm_params: weights of its norms. shared: takes the choice of an earlier layer, so it has no
+    weights, scores and cache of its own.
     """
 
     num_heads: int
@@ -87,8 +88,8 @@ class Indexer:
 class Attention:
     """One attention block.
 
-    kind "gqa" covers MHA (num_kv_heads == num_heads), GQA and MQA; "mla" is multi-head latent attention with kv_lora and
-    rope_head_dim; there head_dim = qk_nope + qk_rope and v_head_dim is the value's.
+    kind "gqa" covers MHA (num_kv_heads == num_heads), GQA and MQA; "mla" is multi-head latent attention with kv_lora
+    and rope_head_dim; there head_dim = qk_nope + qk_rope and v_head_dim is the value's.
     q_lora: rank of a low-rank query (None: full). o_lora, o_groups: rank of each group's low-rank output (0: full).
     window: tokens attended at most (sliding window), None for full. With `chunked` the sequence is cut into
     blocks of `window` tokens and a token attends inside its block only.
@@ -146,8 +147,8 @@ class Attention:
     def matmul_params(self, hidden: int) -> int:
         """Weights of the projections, each used once per token.
 
-        gqa: h (q + k + v) + o h; mla: h q_lora + q_lora q (or h q), h (kv_lora + rope), kv_lora * heads * (nope + v), o h; with
-        o_groups groups a low-rank output is o * o_lora + groups * o_lora * h. Compressor and indexer are added.
+        gqa: h (q + k + v) + o h; mla: h q_lora + q_lora q (or h q), h (kv_lora + rope), kv_lora * heads * (nope + v), o
+        h; with o_groups groups a low-rank output is o * o_lora + groups * o_lora * h. Compressor and indexer are added.
         """
         query = hidden * self.q_width if self.q_lora is None else self.q_lora * (hidden + self.q_width)
         if self.kind == "mla":
@@ -194,11 +195,12 @@ class Attention:
     def attended(self, context: float) -> float:
         """Entries that one token attends to when it sees `context` tokens: a decode step's length.
 
-        Full: c. Window: min(c, w); in chunks the mean position of a chunk. Sparse: min(c, top_k). Compressed: min(c, w) tokens
-        and min(c / ratio, top_k) entries.
+        Full: c. Window: min(c, w); in chunks the mean position of a chunk. Sparse: min(c, top_k). Compressed: min(c, w)
+        tokens and min(c / ratio, top_k) entries.
 
         >>> sparse = Indexer(num_heads=64, head_dim=128, top_k=2048)
-        >>> Attention(kind="gqa", num_heads=8, num_kv_heads=8, head_dim=64, v_head_dim=64, indexer=sparse).attended(100_000)
+        >>> heads = {"num_heads": 8, "num_kv_heads": 8, "head_dim": 64, "v_head_dim": 64}
+        >>> Attention(kind="gqa", **heads, indexer=sparse).attended(100_000)
         2048.0
         """
         raw = float(context)
@@ -238,15 +240,18 @@ class Attention:
         return context / (self.compressor.ratio if self.compressor else 1)
 
     def core_flop_per_token(self, seq: float) -> float:
-        """Forward FLOP of scores and weighted values: 2 * context * heads * (head_dim + v_head_dim), and the indexer's."""
+        """Forward FLOP of scores and weighted values: 2 * context * heads * (head_dim + v_head_dim), and the
+        indexer's."""
         flop = 2 * self.context(seq) * self.num_heads * (self.head_dim + self.v_head_dim)
         return flop + (self.indexer.flop_per_entry() * self.scored(seq) / 2 if self.indexer else 0.0)
 
     def decode_flop(self, context: float) -> float:
-        """FLOP of the attention core for one new token that sees `context` tokens, read from the cache as it lies there.
+        """FLOP of the attention core for one new token that sees `context` tokens, read from the cache as it lies
+        there.
 
         MLA works on the latent itself (queries and outputs pass through kv_up, whose FLOP are the projection's):
-        2 * attended * heads * (2 kv_lora + rope); else 2 * attended * heads * (head_dim + v_head_dim). And the indexer's.
+        2 * attended * heads * (2 kv_lora + rope); else 2 * attended * heads * (head_dim + v_head_dim). And the
+        indexer's.
         """
         width = 2 * self.kv_lora + self.rope_head_dim if self.kind == "mla" else self.head_dim + self.v_head_dim
         index = self.indexer.flop_per_entry() * self.scored(context) if self.indexer else 0.0
@@ -263,7 +268,8 @@ class Attention:
 
     @property
     def index_elements(self) -> float:
-        """Elements of the indexer's key cache that each token adds (often stored in 8 bits whatever the cache is in)."""
+        """Elements of the indexer's key cache that each token adds (often stored in 8 bits whatever the cache is
+        in)."""
         if self.indexer is None or self.indexer.shared:
             return 0.0
         return self.indexer.head_dim / (self.compressor.ratio if self.compressor else 1)
@@ -275,8 +281,8 @@ class Attention:
         return self.entry_elements + compressed + self.index_elements
 
     def cached_elements(self, context: float) -> float:
-        """Elements that the cache of one sequence of `context` tokens holds: windows keep their window, a compressor its
-        entries, an indexer its keys; sparse attention alone keeps everything."""
+        """Elements that the cache of one sequence of `context` tokens holds: windows keep their window, a compressor
+        its entries, an indexer its keys; sparse attention alone keeps everything."""
         kept = min(float(context), self.window) if self.window is not None else float(context)
         if self.compressor:
             kept += context / self.compressor.ratio

@@ -120,7 +120,8 @@ def _entries(file: str) -> dict[str, dict[str, Any]]:
 
 @cache
 def _file_of(name: str) -> str | None:
-    """The file of a model by its exact name, found without parsing the others; None where no file has it, written as YAML keys are."""
+    """The file of a model by its exact name, found without parsing the others; None where no file has it, written as
+    YAML keys are."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         return None
     key = re.compile(rf"^ +{re.escape(name)}:", re.MULTILINE)

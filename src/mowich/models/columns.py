@@ -16,8 +16,21 @@ from mowich.models import builtin
 from mowich.models.config import model_from_config
 from mowich.models.model import Model
 
-COLUMNS = ("n_layers", "hidden", "n_heads", "n_kv_heads", "head_dim", "ffn_hidden", "moe_ffn_hidden", "vocab",
-           "n_experts", "top_k", "n_shared_experts", "n_dense_layers", "mla")  # fmt: skip
+COLUMNS = (
+    "n_layers",
+    "hidden",
+    "n_heads",
+    "n_kv_heads",
+    "head_dim",
+    "ffn_hidden",
+    "moe_ffn_hidden",
+    "vocab",
+    "n_experts",
+    "top_k",
+    "n_shared_experts",
+    "n_dense_layers",
+    "mla",
+)
 """The columns that describe the shape."""
 
 _PLAIN = re.compile(r"\b(gpt|bloom|megatron|opt|mpt|bert|mt-nlg|nemotron)", re.IGNORECASE)
@@ -97,8 +110,12 @@ def _from_builtin(name: str, row: Mapping[str, str], *, stated: bool) -> tuple[M
     if config != builtin.config_of(name):
         source = str(config.pop("source", ""))
         model = model_from_config(config, name=name, where=f"model {name}", source=source)
-    for column, value in (("hidden", model.hidden), ("vocab", model.vocab), ("head_dim", first.head_dim),
-                          ("n_heads", first.num_heads)):  # fmt: skip
+    for column, value in (
+        ("hidden", model.hidden),
+        ("vocab", model.vocab),
+        ("head_dim", first.head_dim),
+        ("n_heads", first.num_heads),
+    ):
         given = _number(row, column)
         if given is None:
             if stated and not _text(row, column):
@@ -146,10 +163,16 @@ def _from_columns(row: Mapping[str, str], name: str) -> tuple[Model, list[str]]:
         ffn = 4 * hidden if plain else 128 * round(8 * hidden / 3 / 128)
         inferred.append(f"ffn_hidden {ffn}")
     config: dict[str, Any] = {
-        "model_type": "decoder", "hidden_size": hidden, "num_hidden_layers": layers, "vocab_size": vocab,
-        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim, "gated": not plain,
+        "model_type": "decoder",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "vocab_size": vocab,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "gated": not plain,
         "intermediate_size": ffn or hidden,
-    }  # fmt: skip
+    }
     if plain:
         # Megatron's own GPT runs with the padded Llama-sized vocabulary of 131,072 keep a separate head.
         config.update(attention_bias=True, mlp_bias=True, norm_bias=True, tie_word_embeddings=vocab != 131072)
@@ -169,8 +192,15 @@ def _from_columns(row: Mapping[str, str], name: str) -> tuple[Model, list[str]]:
     return model, inferred
 
 
-def _add_experts(config: dict[str, Any], row: Mapping[str, str], name: str, experts: int, ffn: int | None,
-                 marin: bool, inferred: list[str]) -> None:  # fmt: skip
+def _add_experts(
+    config: dict[str, Any],
+    row: Mapping[str, str],
+    name: str,
+    experts: int,
+    ffn: int | None,
+    marin: bool,
+    inferred: list[str],
+) -> None:
     width = _number(row, "moe_ffn_hidden")
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     size = _size(row)
@@ -183,8 +213,13 @@ def _add_experts(config: dict[str, Any], row: Mapping[str, str], name: str, expe
     if top_k is None:
         raise UserError(f"model '{name}': top_k is not stated")
     shared = (_number(row, "n_shared_experts") or 0) * (ffn if marin and ffn else width)
-    config.update(num_experts=experts, num_experts_per_tok=top_k, moe_intermediate_size=width, shared_ffn=shared,
-                  first_k_dense_replace=_number(row, "n_dense_layers") or 0)  # fmt: skip
+    config.update(
+        num_experts=experts,
+        num_experts_per_tok=top_k,
+        moe_intermediate_size=width,
+        shared_ffn=shared,
+        first_k_dense_replace=_number(row, "n_dense_layers") or 0,
+    )
 
 
 def _add_latent(config: dict[str, Any], row: Mapping[str, str], name: str) -> None:
@@ -193,9 +228,16 @@ def _add_latent(config: dict[str, Any], row: Mapping[str, str], name: str) -> No
     found = {key: re.search(rf"\b{key} (\d+)", text) for key in ("q_lora", "kv_lora", "qk_nope", "qk_rope", "v")}
     missing = [key for key, match in found.items() if match is None and key != "q_lora"]
     if missing:
-        raise UserError(f"model '{name}': attention '{_text(row, 'mla')}' is not modelled",
-                        allowed='"yes: q_lora 1536, kv_lora 512" with head_dim "qk_nope 128 + qk_rope 64, v 128"')  # fmt: skip
+        raise UserError(
+            f"model '{name}': attention '{_text(row, 'mla')}' is not modelled",
+            allowed='"yes: q_lora 1536, kv_lora 512" with head_dim "qk_nope 128 + qk_rope 64, v 128"',
+        )
     value = {key: int(match[1]) for key, match in found.items() if match}
-    config.update(q_lora_rank=value.get("q_lora"), kv_lora_rank=value["kv_lora"], qk_nope_head_dim=value["qk_nope"],
-                  qk_rope_head_dim=value["qk_rope"], v_head_dim=value["v"])  # fmt: skip
+    config.update(
+        q_lora_rank=value.get("q_lora"),
+        kv_lora_rank=value["kv_lora"],
+        qk_nope_head_dim=value["qk_nope"],
+        qk_rope_head_dim=value["qk_rope"],
+        v_head_dim=value["v"],
+    )
     del config["head_dim"]

@@ -107,14 +107,20 @@ def _gpt_oss_experts(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
 
 
 def _sparse_step(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
-    """Qwen: experts in each `decoder_sparse_step`-th layer except `mlp_only_layers`; a gated shared expert if stated."""
+    """Qwen: experts in each `decoder_sparse_step`-th layer except `mlp_only_layers`; a gated shared expert if
+    stated."""
     experts = c.count("num_experts", "num_local_experts", minimum=0)
     dense = layer in c.get("mlp_only_layers", default=[])
     if not experts or dense or (layer + 1) % c.count("decoder_sparse_step", default=1):
         return mlp
     shared = c.count("shared_expert_intermediate_size", default=0, minimum=0)
-    return Moe(num_experts=experts, top_k=c.count("num_experts_per_tok"), ffn=c.count("moe_intermediate_size"),
-               shared_ffn=shared, shared_gate=shared > 0)  # fmt: skip
+    return Moe(
+        num_experts=experts,
+        top_k=c.count("num_experts_per_tok"),
+        ffn=c.count("moe_intermediate_size"),
+        shared_ffn=shared,
+        shared_gate=shared > 0,
+    )
 
 
 def _leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
@@ -134,8 +140,12 @@ def _leading_dense(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
     if dense or c.get("n_routed_experts") is None:
         return mlp
     width = c.count("moe_intermediate_size")
-    return Moe(num_experts=c.count("n_routed_experts"), top_k=c.count("num_experts_per_tok"), ffn=width,
-               shared_ffn=width * c.count("n_shared_experts", default=0, minimum=0))  # fmt: skip
+    return Moe(
+        num_experts=c.count("n_routed_experts"),
+        top_k=c.count("num_experts_per_tok"),
+        ffn=width,
+        shared_ffn=width * c.count("n_shared_experts", default=0, minimum=0),
+    )
 
 
 def _interleaved(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
@@ -144,15 +154,19 @@ def _interleaved(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
     chosen = c.get("moe_layers")
     if (layer in chosen) if chosen else (layer + 1) % step == 0:
         width = c.count("intermediate_size")
-        return Moe(num_experts=c.count("num_local_experts"), top_k=c.count("num_experts_per_tok", default=1),
-                   ffn=width, shared_ffn=width)  # fmt: skip
+        return Moe(
+            num_experts=c.count("num_local_experts"),
+            top_k=c.count("num_experts_per_tok", default=1),
+            ffn=width,
+            shared_ffn=width,
+        )
     return replace(mlp, ffn=c.count("intermediate_size_mlp"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """How to read one `model_type`. Fields name config keys or fixed choices; `norms` counts norms per layer. `stack`: a function
-    of `stacks` that reads the layers instead."""
+    """How to read one `model_type`. Fields name config keys or fixed choices; `norms` counts norms per layer. `stack`:
+    a function of `stacks` that reads the layers instead."""
 
     stack: Callable[[Reader], stacks.Stack] | None = None
     windows: WindowRule = _full
@@ -179,13 +193,22 @@ class Architecture:
     defaults: Mapping[str, object] = field(default_factory=dict)
 
 
-_GPT = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
-        "n_inner": "intermediate_size", "n_positions": "max_position_embeddings"}  # fmt: skip
+_GPT = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_inner": "intermediate_size",
+    "n_positions": "max_position_embeddings",
+}
 _QWEN = Architecture(windows=_late_sliding)
 _LLAMA = Architecture(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias")
-_DEEPSEEK = Architecture(attention="mla", ffn=_leading_dense, qkv_bias="attention_bias", out_bias="attention_bias",
-                         defaults={"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
-                                   "v_head_dim": 128})  # fmt: skip
+_DEEPSEEK = Architecture(
+    attention="mla",
+    ffn=_leading_dense,
+    qkv_bias="attention_bias",
+    out_bias="attention_bias",
+    defaults={"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128},
+)
 _GEMMA = Architecture(tied=True, qkv_bias="attention_bias", out_bias="attention_bias", defaults={"head_dim": 256})
 _QWEN3 = replace(
     _QWEN, qk_norm="head", qkv_bias="attention_bias", out_bias="attention_bias", defaults={"head_dim": 128}
@@ -203,30 +226,67 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3_moe": _QWEN3_MOE,
     "qwen3_vl_text": replace(_QWEN3, windows=_full),
     "qwen3_vl_moe_text": replace(_QWEN3, windows=_full, ffn=_sparse_step),
-    "gpt_oss": Architecture(windows=_every(2), window_default=128, ffn=_gpt_oss_experts, sinks="all",
-                            qkv_bias=("attention_bias", True), out_bias=("attention_bias", True),
-                            defaults={"head_dim": 64, "num_key_value_heads": 8}),
+    "gpt_oss": Architecture(
+        windows=_every(2),
+        window_default=128,
+        ffn=_gpt_oss_experts,
+        sinks="all",
+        qkv_bias=("attention_bias", True),
+        out_bias=("attention_bias", True),
+        defaults={"head_dim": 64, "num_key_value_heads": 8},
+    ),
     "deepseek_v2": _DEEPSEEK,
     "deepseek_v3": _DEEPSEEK,
     "kimi_k2": _DEEPSEEK,
     "mimo": replace(_QWEN, qkv_bias=("attention_bias", True)),
-    "mimo_v2_flash": Architecture(windows=_hybrid_pattern, ffn=_leading_dense, qkv_bias="attention_bias",
-                                  sinks="windowed", defaults={"first_k_dense_replace": 1}),
+    "mimo_v2_flash": Architecture(
+        windows=_hybrid_pattern,
+        ffn=_leading_dense,
+        qkv_bias="attention_bias",
+        sinks="windowed",
+        defaults={"first_k_dense_replace": 1},
+    ),
     "minimax_m2": Architecture(ffn=_all_experts, qk_norm="full", defaults={"head_dim": 128}),
-    "glm4": replace(_LLAMA, norms=4, qkv_bias=("attention_bias", True), out_bias=False, mlp_bias=False,
-                    defaults={"head_dim": 128, "num_key_value_heads": 2}),
-    "glm": replace(_LLAMA, qkv_bias=("attention_bias", True), out_bias=False, mlp_bias=False,
-                   defaults={"head_dim": 128, "num_key_value_heads": 2}),
-    "glm4_moe": Architecture(ffn=_leading_dense, qkv_bias="attention_bias", qk_norm="head", qk_norm_if="use_qk_norm",
-                             defaults={"first_k_dense_replace": 1, "n_shared_experts": 1}),
+    "glm4": replace(
+        _LLAMA,
+        norms=4,
+        qkv_bias=("attention_bias", True),
+        out_bias=False,
+        mlp_bias=False,
+        defaults={"head_dim": 128, "num_key_value_heads": 2},
+    ),
+    "glm": replace(
+        _LLAMA,
+        qkv_bias=("attention_bias", True),
+        out_bias=False,
+        mlp_bias=False,
+        defaults={"head_dim": 128, "num_key_value_heads": 2},
+    ),
+    "glm4_moe": Architecture(
+        ffn=_leading_dense,
+        qkv_bias="attention_bias",
+        qk_norm="head",
+        qk_norm_if="use_qk_norm",
+        defaults={"first_k_dense_replace": 1, "n_shared_experts": 1},
+    ),
     "gemma": _GEMMA,
     "gemma2": replace(_GEMMA, norms=4, windows=_every(2), window_default=4096),
-    "gemma3_text": replace(_GEMMA, norms=4, qk_norm="head", windows=_every(6), window_default=4096,
-                           defaults={"head_dim": 256, "vocab_size": 262208, "num_attention_heads": 8,
-                                     "num_key_value_heads": 4}),
+    "gemma3_text": replace(
+        _GEMMA,
+        norms=4,
+        qk_norm="head",
+        windows=_every(6),
+        window_default=4096,
+        defaults={"head_dim": 256, "vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4},
+    ),
     "gemma4_text": replace(_GEMMA, norms=4, qk_norm="head", windows=_every(6), window_default=512),
-    "llama4_text": Architecture(windows=_chunks, ffn=_interleaved, qkv_bias="attention_bias", out_bias="attention_bias",
-                                defaults={"head_dim": 128}),
+    "llama4_text": Architecture(
+        windows=_chunks,
+        ffn=_interleaved,
+        qkv_bias="attention_bias",
+        out_bias="attention_bias",
+        defaults={"head_dim": 128},
+    ),
     "olmo": replace(_LLAMA, mlp_bias=False, norms=0, norm_free=True),
     "olmo2": replace(_LLAMA, mlp_bias=False, qk_norm="full"),
     "olmo3": replace(_LLAMA, mlp_bias=False, qk_norm="full", windows=_every(4), window_default=4096),
@@ -234,34 +294,104 @@ ARCHITECTURES: dict[str, Architecture] = {
     "phi3": Architecture(windows=_all_sliding),
     "granite": _LLAMA,
     "smollm3": replace(_LLAMA, tied=True, windows=_late_sliding, defaults={"num_key_value_heads": 4}),
-    "cohere2": Architecture(tied=True, norms=1, windows=_every(4), window_default=4096, qkv_bias="attention_bias",
-                            out_bias="attention_bias", defaults={"head_dim": 128}),
+    "cohere2": Architecture(
+        tied=True,
+        norms=1,
+        windows=_every(4),
+        window_default=4096,
+        qkv_bias="attention_bias",
+        out_bias="attention_bias",
+        defaults={"head_dim": 128},
+    ),
     "nemotron": replace(_LLAMA, gated=False, norm_bias=True),
-    "gpt2": Architecture(tied=True, qkv_bias=True, out_bias=True, mlp_bias=True, gated=False, norm_bias=True,
-                         positions="max_position_embeddings", rename=_GPT),
-    "gpt_neox": Architecture(qkv_bias=("attention_bias", True), out_bias=("attention_bias", True), mlp_bias=True,
-                             gated=False, norm_bias=True),
-    "opt": Architecture(tied=True, qkv_bias=("enable_bias", True), out_bias=("enable_bias", True),
-                        mlp_bias=("enable_bias", True), gated=False, norm_bias=True, positions="max_position_embeddings",
-                        position_offset=2, rename={"ffn_dim": "intermediate_size"}),
-    "bloom": Architecture(tied=True, qkv_bias=True, out_bias=True, mlp_bias=True, gated=False, norm_bias=True,
-                          embedding_norm=True, rename={**_GPT, "n_embed": "hidden_size"}),
-    "mpt": Architecture(tied=True, gated=False,
-                        rename={"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
-                                "max_seq_len": "max_position_embeddings"}),
-    "starcoder2": Architecture(tied=True, qkv_bias=("use_bias", True), out_bias=("use_bias", True), gated=False,
-                               mlp_bias=("use_bias", True), norm_bias=True, windows=_all_sliding,
-                               defaults={"num_key_value_heads": 2}),
-    "falcon": Architecture(tied=True, qkv_bias="bias", out_bias="bias", mlp_bias="bias", gated=False, norm_bias=True,
-                           rename={**_GPT, "ffn_hidden_size": "intermediate_size",
-                                   "num_kv_heads": "num_key_value_heads"}),
-    "bert": Architecture(tied=True, qkv_bias=True, out_bias=True, mlp_bias=True, gated=False, norm_bias=True, causal=False,
-                         embedding_norm=True, positions="max_position_embeddings"),
-    "qwen3_next": Architecture(stack=stacks.qwen_next, defaults={"num_experts": 512, "num_experts_per_tok": 10,
-                                                                 "moe_intermediate_size": 512, "num_key_value_heads": 2}),
+    "gpt2": Architecture(
+        tied=True,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        gated=False,
+        norm_bias=True,
+        positions="max_position_embeddings",
+        rename=_GPT,
+    ),
+    "gpt_neox": Architecture(
+        qkv_bias=("attention_bias", True), out_bias=("attention_bias", True), mlp_bias=True, gated=False, norm_bias=True
+    ),
+    "opt": Architecture(
+        tied=True,
+        qkv_bias=("enable_bias", True),
+        out_bias=("enable_bias", True),
+        mlp_bias=("enable_bias", True),
+        gated=False,
+        norm_bias=True,
+        positions="max_position_embeddings",
+        position_offset=2,
+        rename={"ffn_dim": "intermediate_size"},
+    ),
+    "bloom": Architecture(
+        tied=True,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        gated=False,
+        norm_bias=True,
+        embedding_norm=True,
+        rename={**_GPT, "n_embed": "hidden_size"},
+    ),
+    "mpt": Architecture(
+        tied=True,
+        gated=False,
+        rename={
+            "d_model": "hidden_size",
+            "n_layers": "num_hidden_layers",
+            "n_heads": "num_attention_heads",
+            "max_seq_len": "max_position_embeddings",
+        },
+    ),
+    "starcoder2": Architecture(
+        tied=True,
+        qkv_bias=("use_bias", True),
+        out_bias=("use_bias", True),
+        gated=False,
+        mlp_bias=("use_bias", True),
+        norm_bias=True,
+        windows=_all_sliding,
+        defaults={"num_key_value_heads": 2},
+    ),
+    "falcon": Architecture(
+        tied=True,
+        qkv_bias="bias",
+        out_bias="bias",
+        mlp_bias="bias",
+        gated=False,
+        norm_bias=True,
+        rename={**_GPT, "ffn_hidden_size": "intermediate_size", "num_kv_heads": "num_key_value_heads"},
+    ),
+    "bert": Architecture(
+        tied=True,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        gated=False,
+        norm_bias=True,
+        causal=False,
+        embedding_norm=True,
+        positions="max_position_embeddings",
+    ),
+    "qwen3_next": Architecture(
+        stack=stacks.qwen_next,
+        defaults={
+            "num_experts": 512,
+            "num_experts_per_tok": 10,
+            "moe_intermediate_size": 512,
+            "num_key_value_heads": 2,
+        },
+    ),
     "qwen3_5_text": Architecture(stack=stacks.qwen_next, defaults={"num_key_value_heads": 4}),
-    "qwen3_5_moe_text": Architecture(stack=stacks.qwen_next, defaults={
-        "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512, "num_key_value_heads": 2}),
+    "qwen3_5_moe_text": Architecture(
+        stack=stacks.qwen_next,
+        defaults={"num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512, "num_key_value_heads": 2},
+    ),
     "nemotron_h": Architecture(stack=stacks.nemotron_h, defaults={"num_key_value_heads": 8}),
     "mamba2": Architecture(stack=stacks.mamba2),
     "bamba": Architecture(stack=stacks.bamba, defaults={"num_key_value_heads": 8}),
@@ -274,25 +404,45 @@ ARCHITECTURES: dict[str, Architecture] = {
     "minimax_m3_vl_text": Architecture(stack=stacks.minimax_m3),
     "step3p5": Architecture(stack=stacks.step3),
     "step3p7": Architecture(stack=stacks.step3),
-    "kimi_linear": Architecture(stack=stacks.kimi_linear, defaults={
-        "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}),
+    "kimi_linear": Architecture(
+        stack=stacks.kimi_linear,
+        defaults={"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128},
+    ),
     "nemotron-nas": Architecture(stack=stacks.nemotron_nas),
-    "decoder": Architecture(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias",
-                            gated=("gated", True), norm_bias="norm_bias", windows=_stated),
-}  # fmt: skip
+    "decoder": Architecture(
+        qkv_bias="attention_bias",
+        out_bias="attention_bias",
+        mlp_bias="mlp_bias",
+        gated=("gated", True),
+        norm_bias="norm_bias",
+        windows=_stated,
+    ),
+}
 """model_type -> how to read it. "decoder" is our own plain form: MLP kind, biases and windows are stated by keys."""
 
-WRAPPERS = {"qwen3_vl": "qwen3_vl_text", "qwen3_vl_moe": "qwen3_vl_moe_text", "gemma3": "gemma3_text", "gemma4": "gemma4_text",
-            "llama4": "llama4_text", "kimi_k25": "kimi_k2", "mistral3": "mistral", "qwen3_5": "qwen3_5_text",
-            "qwen3_5_moe": "qwen3_5_moe_text", "minimax_m3_vl": "minimax_m3_vl_text", "kimi_k3": "kimi_linear"}  # fmt: skip
+WRAPPERS = {
+    "qwen3_vl": "qwen3_vl_text",
+    "qwen3_vl_moe": "qwen3_vl_moe_text",
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "llama4": "llama4_text",
+    "kimi_k25": "kimi_k2",
+    "mistral3": "mistral",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
+    "minimax_m3_vl": "minimax_m3_vl_text",
+    "kimi_k3": "kimi_linear",
+}
 """Multimodal model_type -> its text model, read from `text_config`."""
 
 REFUSED = {
-    "mamba": "state-space layers of the first Mamba are not modelled", "jamba": "its Mamba layers are not modelled",
-    "zamba2": "its shared attention blocks are not modelled", "t5": "encoder-decoder models are not modelled",
+    "mamba": "state-space layers of the first Mamba are not modelled",
+    "jamba": "its Mamba layers are not modelled",
+    "zamba2": "its shared attention blocks are not modelled",
+    "t5": "encoder-decoder models are not modelled",
     "falcon_h1": "attention and Mamba side by side in one layer are not modelled",
     "granitemoehybrid": "its hybrid layers are not modelled",
-}  # fmt: skip
+}
 """model_type that is known and not supported -> why."""
 
 
@@ -325,8 +475,12 @@ def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source:
             raise UserError(f"model_type '{kind}' is not supported: {REFUSED[kind]}", where=where, allowed=known())
     arch = ARCHITECTURES.get(inner)
     if arch is None:
-        raise UserError(f"unknown model_type '{inner or model_type}'", where=where, allowed=known(),
-                        fix=did_you_mean(inner or model_type, known()))  # fmt: skip
+        raise UserError(
+            f"unknown model_type '{inner or model_type}'",
+            where=where,
+            allowed=known(),
+            fix=did_you_mean(inner or model_type, known()),
+        )
     renamed = {
         arch.rename.get(key, key): value for key, value in text.items() if value is not None or key not in arch.rename
     }
@@ -344,7 +498,8 @@ def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source:
 
 
 def _possible(c: Reader, model: Model) -> None:
-    """Refuse shapes that no model has: a token that visits more experts than there are, a size below zero in a key of one layer."""
+    """Refuse shapes that no model has: a token that visits more experts than there are, a size below zero in a key of
+    one layer."""
     for layer in (*model.layers, *model.mtp):
         experts = layer.ffn
         if isinstance(experts, Moe) and experts.top_k > experts.num_experts:
@@ -519,8 +674,11 @@ def _windows(c: Reader, arch: Architecture, num_layers: int) -> list[Window]:
         if "sliding_attention" in types:
             window = c.count("sliding_window", default=arch.window_default or 4096)
         chunk = c.count("attention_chunk_size", default=8192)
-        table: dict[str, Window] = {"full_attention": (None, False), "sliding_attention": (window, False),
-                                    "chunked_attention": (chunk, True)}  # fmt: skip
+        table: dict[str, Window] = {
+            "full_attention": (None, False),
+            "sliding_attention": (window, False),
+            "chunked_attention": (chunk, True),
+        }
         unknown = sorted({str(t) for t in types} - set(table))
         if unknown:
             c.errors.append(UserError(f"unknown layer type '{unknown[0]}'", where=c.where, allowed=list(table)))
@@ -534,11 +692,22 @@ def _gqa(c: Reader, arch: Architecture, hidden: int, heads: int) -> Attention:
     kv_heads = c.count("num_key_value_heads", default=heads)
     head_dim = c.count("head_dim", default=hidden // heads)
     if c.get("head_dim") is None and hidden % heads:
-        c.errors.append(UserError("'hidden_size' is not a multiple of 'num_attention_heads'", where=c.where,
-                                  given=f"{hidden} and {heads}", fix="state 'head_dim'"))  # fmt: skip
+        c.errors.append(
+            UserError(
+                "'hidden_size' is not a multiple of 'num_attention_heads'",
+                where=c.where,
+                given=f"{hidden} and {heads}",
+                fix="state 'head_dim'",
+            )
+        )
     if heads % kv_heads:
-        c.errors.append(UserError("'num_attention_heads' is not a multiple of 'num_key_value_heads'", where=c.where,
-                                  given=f"{heads} and {kv_heads}"))  # fmt: skip
+        c.errors.append(
+            UserError(
+                "'num_attention_heads' is not a multiple of 'num_key_value_heads'",
+                where=c.where,
+                given=f"{heads} and {kv_heads}",
+            )
+        )
     return Attention(
         kind="gqa",
         num_heads=heads,
@@ -605,8 +774,13 @@ def _gemma4(c: Reader, base: Attention, mlp: Mlp, layer: int, num_layers: int) -
     if not c.flag("enable_moe_block"):
         return attention, mlp
     experts = c.count("num_experts")
-    return attention, Moe(num_experts=experts, top_k=c.count("top_k_experts"), ffn=c.count("moe_intermediate_size"),
-                          shared_ffn=mlp.ffn, router_params=c.count("hidden_size") + experts)  # fmt: skip
+    return attention, Moe(
+        num_experts=experts,
+        top_k=c.count("top_k_experts"),
+        ffn=c.count("moe_intermediate_size"),
+        shared_ffn=mlp.ffn,
+        router_params=c.count("hidden_size") + experts,
+    )
 
 
 def _falcon(c: Reader) -> int:
@@ -630,9 +804,13 @@ def _decoder_ffn(c: Reader, layer: int, mlp: Mlp) -> Mlp | Moe:
         return mlp
     if (layer + 1) % c.count("interleave_moe_layer_step", default=1):
         return mlp
-    return Moe(num_experts=c.count("num_experts"), top_k=c.count("num_experts_per_tok"),
-               ffn=c.count("moe_intermediate_size", "intermediate_size"), gated=mlp.gated,
-               shared_ffn=c.count("shared_ffn", default=0, minimum=0))  # fmt: skip
+    return Moe(
+        num_experts=c.count("num_experts"),
+        top_k=c.count("num_experts_per_tok"),
+        ffn=c.count("moe_intermediate_size", "intermediate_size"),
+        gated=mlp.gated,
+        shared_ffn=c.count("shared_ffn", default=0, minimum=0),
+    )
 
 
 def read_config(path: Path) -> Model:

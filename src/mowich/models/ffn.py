@@ -1,4 +1,5 @@
-"""Feed-forward blocks as shapes: dense, or a mixture of experts. Counts are per layer and unsharded; h is the hidden width."""
+"""Feed-forward blocks as shapes: dense, or a mixture of experts. Counts are per layer and unsharded; h is the hidden
+width."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ class Moe:
     """A mixture of experts: each token visits `top_k` of `num_experts` experts of width `ffn`, and one
     dense shared expert of width `shared_ffn` (0: none). `router_params` are weights of the router beyond its
     matrix and bias; `shared_gate` a sigmoid gate (h weights) on the shared expert.
-    `latent` is the width that routed experts work in (0: h): two matrices that every token takes lead there and back, with a
-    norm on the way back if `latent_norm`; what is sent between devices is latent as well."""
+    `latent` is the width that routed experts work in (0: h): two matrices that every token takes lead there and back,
+    with a norm on the way back if `latent_norm`; what is sent between devices is latent as well."""
 
     num_experts: int
     top_k: int
@@ -77,7 +78,8 @@ class Moe:
         return total + 2 * hidden * self.latent + (self.latent if self.latent_norm else 0)
 
     def matmul_params(self, hidden: int) -> int:
-        """Weights of the matrices that one token uses: top_k experts, shared expert, gate, router, latent projections."""
+        """Weights of the matrices that one token uses: top_k experts, shared expert, gate, router, latent
+        projections."""
         dense = self.matrices * self.shared_ffn + self.num_experts + (1 if self.shared_gate else 0) + 2 * self.latent
         return self.top_k * self.expert_matmul_params(hidden) + hidden * dense
 

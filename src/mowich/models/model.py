@@ -1,8 +1,9 @@
 """What is computed, with no hardware in it: a `Model` is a stack of layer kinds with exact shapes.
 
 A layer is a mixer (attention, or a recurrence) and a feed-forward block; either may be absent, as in hybrids that stack
-single blocks. Parameters are counted from the shapes, so the counts are exact; FLOP, cache and state bytes follow from the same
-shapes. How a model is split over devices (plans) and how long it takes (training, serving) are other modules' work.
+single blocks. Parameters are counted from the shapes, so the counts are exact; FLOP, cache and state bytes follow from
+the same shapes. How a model is split over devices (plans) and how long it takes (training, serving) are other modules'
+work.
 Notation: h hidden width, s sequence length, one FLOP = one addition or one multiplication.
 """
 
@@ -15,8 +16,19 @@ from mowich.models.ffn import NO_FFN, Mlp, Moe
 from mowich.models.recurrent import Recurrent
 from mowich.models.storage import Storage, component_params
 
-__all__ = ["NO_ATTENTION", "NO_FFN", "Attention", "Compressor", "Indexer", "Layer", "Mlp", "Model", "Moe", "Recurrent",
-           "as_trained"]  # fmt: skip
+__all__ = [
+    "NO_ATTENTION",
+    "NO_FFN",
+    "Attention",
+    "Compressor",
+    "Indexer",
+    "Layer",
+    "Mlp",
+    "Model",
+    "Moe",
+    "Recurrent",
+    "as_trained",
+]
 
 Mixer = Attention | Recurrent
 
@@ -27,7 +39,8 @@ class Layer:
     (and any other small vectors). `hidden` is the model's h. `extra_matmul_params`: weights of further
     matrices that each token uses once (Gemma's per-layer inputs, the mixing weights of hyper-connections).
     streams: residual streams; above 1 (hyper-connections) every block collapses them, and mixes them with its output.
-    side_flop: FLOP per token of small products beside blocks and projections (attention over residuals of earlier layers)."""
+    side_flop: FLOP per token of small products beside blocks and projections (attention over residuals of earlier
+    layers)."""
 
     count: int
     mixer: Mixer
@@ -40,7 +53,8 @@ class Layer:
 
     @property
     def attention(self) -> Attention:
-        """The mixer where it is attention, else an attention of zero heads, whose widths, FLOP and cache are all zero."""
+        """The mixer where it is attention, else an attention of zero heads, whose widths, FLOP and cache are all
+        zero."""
         return self.mixer if isinstance(self.mixer, Attention) else NO_ATTENTION
 
     @property
@@ -81,14 +95,14 @@ class Layer:
 
     @property
     def residual_flop(self) -> float:
-        """FLOP per token of mixing n > 1 residual streams, 2 n^2 h a block (collapse and expansion are elementwise), and
-        `side_flop`."""
+        """FLOP per token of mixing n > 1 residual streams, 2 n^2 h a block (collapse and expansion are elementwise),
+        and `side_flop`."""
         mixing = 2.0 * self.blocks * self.streams**2 * self.hidden if self.streams > 1 else 0.0
         return mixing + self.side_flop
 
     def state_bytes(self, bytes_per_state: float = 4.0, bytes_per_element: float = 2.0) -> float:
-        """Bytes that one recurrent layer keeps of one sequence, whatever its length: the state (32 bits in shipped engines) and
-        the last inputs of the convolution; 0 for attention."""
+        """Bytes that one recurrent layer keeps of one sequence, whatever its length: the state (32 bits in shipped
+        engines) and the last inputs of the convolution; 0 for attention."""
         r = self.recurrent
         return bytes_per_state * r.state_elements + bytes_per_element * r.conv_elements if r else 0.0
 
@@ -103,9 +117,10 @@ class Model:
 
     layers: kinds in order of first appearance, with counts. embedding_params: token (and learned position)
     tables; head_params: the output matrix, 0 when tied to the embedding; other_params: anything else outside
-    the layers; other_matmul_params: those of them that are matrices each token uses once. mtp_layers: multi-token-prediction
-    blocks, each the layers of `mtp` (the last layer kind when that is empty), a 2h x h projection and three norms; not in
-    `params`. storage: bytes per weight of the checkpoint, by component. heads: times that the head runs per token (see `as_trained`). source: where the shapes were read.
+    the layers; other_matmul_params: those of them that are matrices each token uses once. mtp_layers:
+    multi-token-prediction blocks, each the layers of `mtp` (the last layer kind when that is empty), a 2h x h
+    projection and three norms; not in `params`. storage: bytes per weight of the checkpoint, by component. heads: times
+    that the head runs per token (see `as_trained`). source: where the shapes were read.
     """
 
     name: str
@@ -167,8 +182,9 @@ class Model:
 
         flop = 2 * (matrix weights that a token uses, router and head included, embedding lookup left out)
              + sum over layers of the mixer's core: 2 * context(seq) * heads * (qk + v), or the recurrence.
-        Causal attention is halved, windows, sparse choices and compression are honoured; norms, softmax and activations are left
-        out. With `mtp` each prediction block adds its layers, its projection and the head. Training is 3 times this.
+        Causal attention is halved, windows, sparse choices and compression are honoured; norms, softmax and activations
+        are left out. With `mtp` each prediction block adds its layers, its projection and the head. Training is 3 times
+        this.
         """
         flop = 2.0 * (self.vocab * self.hidden * self.heads + self.other_matmul_params)
         flop += sum(layer.count * layer.flop_per_token(seq) for layer in self.layers)
@@ -178,7 +194,8 @@ class Model:
         return flop
 
     def attention_flop_per_token(self, seq: float) -> float:
-        """The part of `flop_per_token` that is no matrix of weights: attention cores (which grow with context) and recurrences."""
+        """The part of `flop_per_token` that is no matrix of weights: attention cores (which grow with context) and
+        recurrences."""
         return sum(layer.count * layer.mixer.core_flop_per_token(seq) for layer in self.layers)
 
     def kv_bytes_per_token(self, bytes_per_element: float = 2.0) -> float:
@@ -187,8 +204,8 @@ class Model:
         return bytes_per_element * elements
 
     def kv_bytes(self, seq: float, bytes_per_element: float = 2.0) -> float:
-        """Bytes of cache of one sequence of `seq` tokens: windowed layers keep their window only, compressed ones their entries.
-        What recurrent layers keep instead is `state_bytes`."""
+        """Bytes of cache of one sequence of `seq` tokens: windowed layers keep their window only, compressed ones their
+        entries. What recurrent layers keep instead is `state_bytes`."""
         elements = sum(layer.count * layer.attention.cached_elements(seq) for layer in self.layers)
         return bytes_per_element * elements
 
@@ -208,8 +225,8 @@ class Model:
 
 
 def as_trained(model: Model) -> Model:
-    """The model with its multi-token-prediction blocks as layers of their own and the head run once more for each: what a
-    training step computes. Unchanged when the model has none."""
+    """The model with its multi-token-prediction blocks as layers of their own and the head run once more for each: what
+    a training step computes. Unchanged when the model has none."""
     if not model.mtp_layers:
         return model
     first, *rest = (replace(layer, count=model.mtp_layers * layer.count) for layer in model.mtp_block)

@@ -44,14 +44,16 @@ class Gemm:
 
 
 def attention_gemms(a: Attention, hidden: int) -> tuple[Gemm, ...]:
-    """Projections of one attention block: fused q, k, v (and gate) and the output, or the low-rank chains of latent and compressed
-    attention. Compressors and indexers are small and whole on every rank."""
+    """Projections of one attention block: fused q, k, v (and gate) and the output, or the low-rank chains of latent and
+    compressed attention. Compressors and indexers are small and whole on every rank."""
     if not a.num_heads:
         return ()
     out: tuple[Gemm, ...] = (Gemm(name="attn_out", n=hidden, k=a.out_width, split="k"),)
     if a.o_lora:
-        out = (Gemm(name="out_down", n=a.o_groups * a.o_lora, k=a.out_width // a.o_groups),
-               Gemm(name="out_up", n=hidden, k=a.o_groups * a.o_lora, split="k"))  # fmt: skip
+        out = (
+            Gemm(name="out_down", n=a.o_groups * a.o_lora, k=a.out_width // a.o_groups),
+            Gemm(name="out_up", n=hidden, k=a.o_groups * a.o_lora, split="k"),
+        )
     gate = ((a.out_gate, 1),) if a.out_gate else ()
     if a.kind == "gqa" and a.q_lora is None:
         kv = ((a.kv_width, a.kv_width // a.num_kv_heads),)
@@ -96,7 +98,8 @@ def _sparse_gemms(a: Attention, hidden: int) -> tuple[Gemm, ...]:
 
 
 def recurrent_gemms(r: Recurrent, hidden: int) -> tuple[Gemm, ...]:
-    """Projections of a recurrent mixer: everything that comes from the hidden state in one call, low ranks, the output."""
+    """Projections of a recurrent mixer: everything that comes from the hidden state in one call, low ranks, the
+    output."""
     low = tuple(
         gemm
         for i, (rank, columns) in enumerate(r.low_rank_params)
@@ -137,8 +140,10 @@ def dense_gemms(layer: Layer, hidden: int) -> tuple[Gemm, ...]:
         return gemms + mlp_gemms(f.ffn, f.gated, hidden) if f.ffn else gemms
     gemms += (Gemm(name="router", n=f.num_experts + f.shared_gate, k=hidden, split="none"),)
     if f.latent:
-        gemms += (Gemm(name="latent_down", n=f.latent, k=hidden, split="none"),
-                  Gemm(name="latent_up", n=hidden, k=f.latent, split="none"))  # fmt: skip
+        gemms += (
+            Gemm(name="latent_down", n=f.latent, k=hidden, split="none"),
+            Gemm(name="latent_up", n=hidden, k=f.latent, split="none"),
+        )
     if f.shared_ffn:
         gemms += mlp_gemms(f.shared_ffn, f.gated, hidden, "shared")
     return gemms
@@ -157,7 +162,8 @@ def kv_width(a: Attention) -> float:
 
 
 def mixer_width(layer: Layer) -> float:
-    """Elements that the mixer keeps or moves per token before sharding: q and twice `kv_width`, or what a recurrence projects."""
+    """Elements that the mixer keeps or moves per token before sharding: q and twice `kv_width`, or what a recurrence
+    projects."""
     r = layer.recurrent
     if r is not None:
         return float(r.in_width)

@@ -53,7 +53,8 @@ class Reader:
         return self.whole(value, key, minimum=minimum, maximum=maximum)
 
     def whole(self, value: Any, key: str, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
-        """A whole number that stands under `key`, at the top or inside a group. What is wrong is collected, and `minimum` goes on."""
+        """A whole number that stands under `key`, at the top or inside a group. What is wrong is collected, and
+        `minimum` goes on."""
         if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0 or value < minimum:
             what = f"'{key}' must be a whole number, at least {minimum}"
         elif value > maximum:

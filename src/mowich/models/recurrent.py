@@ -1,7 +1,8 @@
-"""Mixers with a state of fixed size in place of a cache: Mamba-2, gated delta nets, Kimi delta attention, lightning attention.
+"""Mixers with a state of fixed size in place of a cache: Mamba-2, gated delta nets, Kimi delta attention, lightning
+attention.
 
-Per layer and unsharded. H heads with values of P and keys of N columns, G groups of heads that share keys. The state is H N P
-elements per sequence whatever the context, so FLOP and bytes per token do not grow with it.
+Per layer and unsharded. H heads with values of P and keys of N columns, G groups of heads that share keys. The state is
+H N P elements per sequence whatever the context, so FLOP and bytes per token do not grow with it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Literal
 class Recurrent:
     """One recurrent mixer.
 
-    num_heads H, head_dim P, num_groups G, state_dim N. conv: taps of the causal convolution over values and keys (0: none).
-    gate_rank: rank of the output gate's projection (0: full). decay_rank: rank of the per-channel decay's projection (kda).
+    num_heads H, head_dim P, num_groups G, state_dim N. conv: taps of the causal convolution over values and keys (0:
+    none).
+    gate_rank: rank of the output gate's projection (0: full). decay_rank: rank of the per-channel decay's projection
+    (kda).
     conv_bias, proj_bias: biases. chunk: tokens that kernels process as one block (`chunked_flop_per_token`).
     """
 
@@ -48,7 +51,8 @@ class Recurrent:
 
     @property
     def in_width(self) -> int:
-        """Columns projected from the hidden state: values, keys, queries, the output gate (unless low-rank) and what steers the
+        """Columns projected from the hidden state: values, keys, queries, the output gate (unless low-rank) and what
+        steers the
         state: one step per head (mamba2), decay and learning rate (gdn), learning rate (kda), nothing (lightning)."""
         steer = {"mamba2": 1, "gdn": 2, "kda": 1, "lightning": 0}[self.kind] * self.num_heads
         gate = 0 if self.gate_rank else self.value_width
@@ -56,7 +60,8 @@ class Recurrent:
 
     @property
     def low_rank_params(self) -> tuple[tuple[int, int], ...]:
-        """(rank, columns) of each projection h -> rank -> columns: a low-rank output gate, kda's decay per key channel."""
+        """(rank, columns) of each projection h -> rank -> columns: a low-rank output gate, kda's decay per key
+        channel."""
         gate = ((self.gate_rank, self.value_width),) if self.gate_rank else ()
         decay = ((self.decay_rank, self.num_heads * self.state_dim),) if self.decay_rank else ()
         return gate + decay
@@ -69,19 +74,24 @@ class Recurrent:
     def params(self, hidden: int) -> int:
         """All weights: projections, convolution, norm of the output and what the state's dynamics learn.
 
-        mamba2: norm H P; A, D and dt per head. gdn: norm P; A, dt per head. kda: norm P; A per head, dt per key channel.
+        mamba2: norm H P; A, D and dt per head. gdn: norm P; A, dt per head. kda: norm P; A per head, dt per key
+        channel.
         lightning: norm H P.
         """
-        own = {"mamba2": self.value_width + 3 * self.num_heads, "gdn": self.head_dim + 2 * self.num_heads,
-               "kda": self.head_dim + self.num_heads * (1 + self.state_dim), "lightning": self.value_width}[self.kind]  # fmt: skip
+        own = {
+            "mamba2": self.value_width + 3 * self.num_heads,
+            "gdn": self.head_dim + 2 * self.num_heads,
+            "kda": self.head_dim + self.num_heads * (1 + self.state_dim),
+            "lightning": self.value_width,
+        }[self.kind]
         bias = self.in_width + hidden if self.proj_bias else 0
         return self.matmul_params(hidden) + self.conv_width * (self.conv + self.conv_bias) + own + bias
 
     def core_flop_per_token(self, seq: float = 0.0) -> float:
         """Model FLOP of the recurrence, forward, whatever `seq`: the count of published MFU figures, token by token.
 
-        mamba2: 7 H N P; delta rules (decay, read, correct, write, query): 8 H N P; lightning: 4 H N P. The convolution adds 2 taps
-        per channel. What a chunked kernel computes is `chunked_flop_per_token`.
+        mamba2: 7 H N P; delta rules (decay, read, correct, write, query): 8 H N P; lightning: 4 H N P. The convolution
+        adds 2 taps per channel. What a chunked kernel computes is `chunked_flop_per_token`.
         """
         steps = {"mamba2": 7, "gdn": 8, "kda": 8, "lightning": 4}[self.kind]
         return float(steps * self.num_heads * self.state_dim * self.head_dim + 2 * self.conv * self.conv_width)
@@ -90,7 +100,8 @@ class Recurrent:
         """FLOP of the matrix products that the chunked algorithm executes, forward; Q = chunk tokens.
 
         mamba2, lightning: 2 Q (groups N + H P) + 4 H N P (within the chunk; its state written and read). Delta rules:
-        2 Q H (3 N + 2 P) + 6 H N P (the chunk's triangular system as well; its inversion, about 2 Q^2/3 per head, is left out).
+        2 Q H (3 N + 2 P) + 6 H N P (the chunk's triangular system as well; its inversion, about 2 Q^2/3 per head, is
+        left out).
         """
         H, P, N, Q = self.num_heads, self.head_dim, self.state_dim, self.chunk
         if self.kind in ("gdn", "kda"):
@@ -113,8 +124,9 @@ class Recurrent:
 
     @property
     def core_elements(self) -> int:
-        """Elements per token that pass through memory if each step of the core is a kernel: the convolution in and out, the scan's
-        inputs and output, the gated norm's two inputs and output. What a fused kernel saves is left to the caller."""
+        """Elements per token that pass through memory if each step of the core is a kernel: the convolution in and out,
+        the scan's inputs and output, the gated norm's two inputs and output. What a fused kernel saves is left to the
+        caller."""
         scan = (
             self.value_width * 2
             + 2 * self.key_width

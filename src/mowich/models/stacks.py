@@ -1,8 +1,10 @@
-"""Architectures that are read layer by layer: hybrids of recurrences and attention, sparse and compressed attention, searched blocks.
+"""Architectures that are read layer by layer: hybrids of recurrences and attention, sparse and compressed attention,
+searched blocks.
 
-Each function takes a config and returns a `Stack`: the blocks of every layer in order, those of a multi-token-prediction block,
-and what lies outside the layers. Plainer architectures are rows of the table in `config`. Shapes follow transformers 5.24 where it
-knows the architecture; docs/parameters.md lists the counts that were compared, and says what the others were read from.
+Each function takes a config and returns a `Stack`: the blocks of every layer in order, those of a
+multi-token-prediction block, and what lies outside the layers. Plainer architectures are rows of the table in `config`.
+Shapes follow transformers 5.24 where it knows the architecture; docs/parameters.md lists the counts that were compared,
+and says what the others were read from.
 """
 
 from __future__ import annotations
@@ -30,14 +32,22 @@ class Block:
 
     def layer(self, count: int, hidden: int) -> Layer:
         """`count` layers of this kind."""
-        return Layer(count=count, mixer=self.mixer, ffn=self.ffn, norm_params=self.norms * hidden + self.vectors, hidden=hidden,
-                     extra_matmul_params=self.extra_matmul_params, streams=self.streams, side_flop=self.side_flop)  # fmt: skip
+        return Layer(
+            count=count,
+            mixer=self.mixer,
+            ffn=self.ffn,
+            norm_params=self.norms * hidden + self.vectors,
+            hidden=hidden,
+            extra_matmul_params=self.extra_matmul_params,
+            streams=self.streams,
+            side_flop=self.side_flop,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """Every layer in order; the layers of one multi-token-prediction block (empty: the last layer's kind); weights outside
-    the layers beside embedding, head and last norm (`other_matmul_params`: the matrices among them)."""
+    """Every layer in order; the layers of one multi-token-prediction block (empty: the last layer's kind); weights
+    outside the layers beside embedding, head and last norm (`other_matmul_params`: the matrices among them)."""
 
     blocks: tuple[Block, ...]
     mtp: tuple[Block, ...] = ()
@@ -46,12 +56,18 @@ class Stack:
 
 
 def per_layer(c: Reader, keys: Sequence[str], default: list[Any]) -> list[Any]:
-    """A list with one entry per layer under the first of `keys` that is present; longer lists go on for prediction blocks."""
+    """A list with one entry per layer under the first of `keys` that is present; longer lists go on for prediction
+    blocks."""
     given = c.get(*keys, default=default)
     if not isinstance(given, (list, str)) or len(given) < len(default):
         key = next((k for k in keys if c.get(k) is not None), keys[0])
-        c.errors.append(UserError(f"'{key}' must list all {len(default)} layers", where=c.where,
-                                  given=len(given) if isinstance(given, (list, str)) else given))  # fmt: skip
+        c.errors.append(
+            UserError(
+                f"'{key}' must list all {len(default)} layers",
+                where=c.where,
+                given=len(given) if isinstance(given, (list, str)) else given,
+            )
+        )
         return default
     return list(given)
 
@@ -68,29 +84,48 @@ def grouped(c: Reader, head_dim: int = 0) -> Attention:
     """Grouped attention with `num_key_value_heads` heads of `head_dim`."""
     heads = c.count("num_attention_heads")
     size = c.count("head_dim", default=head_dim or c.count("hidden_size") // heads)
-    return Attention(kind="gqa", num_heads=heads, num_kv_heads=c.count("num_key_value_heads", default=heads), head_dim=size,
-                     v_head_dim=size, qkv_bias=c.flag("attention_bias"), out_bias=c.flag("attention_bias"))  # fmt: skip
+    return Attention(
+        kind="gqa",
+        num_heads=heads,
+        num_kv_heads=c.count("num_key_value_heads", default=heads),
+        head_dim=size,
+        v_head_dim=size,
+        qkv_bias=c.flag("attention_bias"),
+        out_bias=c.flag("attention_bias"),
+    )
 
 
 def latent(c: Reader) -> Attention:
     """Multi-head latent attention; a null `q_lora_rank` is a full-rank query."""
     rope, heads = c.count("qk_rope_head_dim", minimum=0), c.count("num_attention_heads")
-    return Attention(kind="mla", num_heads=heads, num_kv_heads=heads, head_dim=c.count("qk_nope_head_dim") + rope,
-                     v_head_dim=c.count("v_head_dim"), q_lora=c.count("q_lora_rank", default=0, minimum=0) or None, kv_lora=c.count("kv_lora_rank"),
-                     rope_head_dim=rope, qkv_bias=c.flag("attention_bias"), out_bias=c.flag("attention_bias"))  # fmt: skip
+    return Attention(
+        kind="mla",
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=c.count("qk_nope_head_dim") + rope,
+        v_head_dim=c.count("v_head_dim"),
+        q_lora=c.count("q_lora_rank", default=0, minimum=0) or None,
+        kv_lora=c.count("kv_lora_rank"),
+        rope_head_dim=rope,
+        qkv_bias=c.flag("attention_bias"),
+        out_bias=c.flag("attention_bias"),
+    )
 
 
 def qwen_next(c: Reader) -> Stack:
-    """Qwen3-Next and Qwen3.5: gated delta nets, and attention with an output gate in each `full_attention_interval`-th layer;
-    dense or with experts and a gated shared expert."""
+    """Qwen3-Next and Qwen3.5: gated delta nets, and attention with an output gate in each `full_attention_interval`-th
+    layer; dense or with experts and a gated shared expert."""
     n = c.count("num_hidden_layers")
     base = grouped(c, 256)
     full = replace(base, qk_norm="head", out_gate=base.out_width)
     linear = Recurrent(
-        kind="gdn", num_heads=c.count("linear_num_value_heads", default=32), head_dim=c.count("linear_value_head_dim", default=128),
-        num_groups=c.count("linear_num_key_heads", default=16), state_dim=c.count("linear_key_head_dim", default=128),
+        kind="gdn",
+        num_heads=c.count("linear_num_value_heads", default=32),
+        head_dim=c.count("linear_value_head_dim", default=128),
+        num_groups=c.count("linear_num_key_heads", default=16),
+        state_dim=c.count("linear_key_head_dim", default=128),
         conv=c.count("linear_conv_kernel_dim", default=4),
-    )  # fmt: skip
+    )
     period = c.count("full_attention_interval", default=4)
     types = per_layer(
         c, ["layer_types"], ["linear_attention" if (i + 1) % period else "full_attention" for i in range(n)]
@@ -106,8 +141,13 @@ def _qwen_ffn(c: Reader, layer: int) -> Mlp | Moe:
     if not experts or dense:
         return Mlp(ffn=c.count("intermediate_size"))
     shared = c.count("shared_expert_intermediate_size", default=512, minimum=0)
-    return Moe(num_experts=experts, top_k=c.count("num_experts_per_tok"), ffn=c.count("moe_intermediate_size"),
-               shared_ffn=shared, shared_gate=shared > 0)  # fmt: skip
+    return Moe(
+        num_experts=experts,
+        top_k=c.count("num_experts_per_tok"),
+        ffn=c.count("moe_intermediate_size"),
+        shared_ffn=shared,
+        shared_gate=shared > 0,
+    )
 
 
 NEMOTRON_BLOCKS = {
@@ -122,8 +162,8 @@ NEMOTRON_BLOCKS = {
 
 
 def nemotron_h(c: Reader) -> Stack:
-    """Nemotron-H and Nemotron 3: single blocks of Mamba-2, attention, MLP or experts, one norm each; experts may work in a
-    latent width."""
+    """Nemotron-H and Nemotron 3: single blocks of Mamba-2, attention, MLP or experts, one norm each; experts may work
+    in a latent width."""
     pattern = c.get("layers_block_type", "layer_types", "hybrid_override_pattern")
     if not pattern:
         c.errors.append(UserError("missing key 'layers_block_type'", where=c.where, fix="or 'hybrid_override_pattern'"))
@@ -132,18 +172,27 @@ def nemotron_h(c: Reader) -> Stack:
     base = grouped(c, 128)
     size = c.count("attention_head_dim", "head_dim", default=128)
     mamba = Recurrent(
-        kind="mamba2", num_heads=c.count("mamba_num_heads"), head_dim=c.count("mamba_head_dim"),
-        num_groups=c.count("n_groups", "mamba_n_groups", default=8), state_dim=c.count("ssm_state_size"),
-        conv=c.count("conv_kernel", "mamba_d_conv", default=4), conv_bias=c.flag(("use_conv_bias", True)),
-        proj_bias=c.flag("use_bias"), chunk=c.count("chunk_size", "mamba_chunk_size", default=128),
-    )  # fmt: skip
+        kind="mamba2",
+        num_heads=c.count("mamba_num_heads"),
+        head_dim=c.count("mamba_head_dim"),
+        num_groups=c.count("n_groups", "mamba_n_groups", default=8),
+        state_dim=c.count("ssm_state_size"),
+        conv=c.count("conv_kernel", "mamba_d_conv", default=4),
+        conv_bias=c.flag(("use_conv_bias", True)),
+        proj_bias=c.flag("use_bias"),
+        chunk=c.count("chunk_size", "mamba_chunk_size", default=128),
+    )
 
     def experts() -> Moe:
         return Moe(
-            num_experts=c.count("n_routed_experts"), top_k=c.count("num_experts_per_tok"), ffn=c.count("moe_intermediate_size"),
-            shared_ffn=c.count("moe_shared_expert_intermediate_size", default=0, minimum=0), gated=False, bias=bias,
+            num_experts=c.count("n_routed_experts"),
+            top_k=c.count("num_experts_per_tok"),
+            ffn=c.count("moe_intermediate_size"),
+            shared_ffn=c.count("moe_shared_expert_intermediate_size", default=0, minimum=0),
+            gated=False,
+            bias=bias,
             latent=c.count("moe_latent_size", default=0, minimum=0),
-        )  # fmt: skip
+        )
 
     def block(kind: str) -> Block:
         word = NEMOTRON_BLOCKS.get(kind, kind)
@@ -170,10 +219,16 @@ def nemotron_h(c: Reader) -> Stack:
 def mamba2(c: Reader) -> Stack:
     """Mamba-2 alone: one block and one norm a layer."""
     mixer = Recurrent(
-        kind="mamba2", num_heads=c.count("num_heads"), head_dim=c.count("head_dim"), num_groups=c.count("n_groups", default=8),
-        state_dim=c.count("state_size", default=128), conv=c.count("conv_kernel", default=4),
-        conv_bias=c.flag(("use_conv_bias", True)), proj_bias=c.flag("use_bias"), chunk=c.count("chunk_size", default=256),
-    )  # fmt: skip
+        kind="mamba2",
+        num_heads=c.count("num_heads"),
+        head_dim=c.count("head_dim"),
+        num_groups=c.count("n_groups", default=8),
+        state_dim=c.count("state_size", default=128),
+        conv=c.count("conv_kernel", default=4),
+        conv_bias=c.flag(("use_conv_bias", True)),
+        proj_bias=c.flag("use_bias"),
+        chunk=c.count("chunk_size", default=256),
+    )
     return Stack(blocks=(Block(mixer=mixer, ffn=NO_FFN, norms=1),) * c.count("num_hidden_layers"))
 
 
@@ -183,22 +238,35 @@ def bamba(c: Reader) -> Stack:
     heads = c.count("mamba_n_heads", default=128)
     given = c.get("mamba_d_head", default="auto")
     mamba = Recurrent(
-        kind="mamba2", num_heads=heads, num_groups=c.count("mamba_n_groups", default=1), conv=c.count("mamba_d_conv", default=4),
+        kind="mamba2",
+        num_heads=heads,
+        num_groups=c.count("mamba_n_groups", default=1),
+        conv=c.count("mamba_d_conv", default=4),
         head_dim=c.count("mamba_expand", default=2) * hidden // heads if given == "auto" else c.count("mamba_d_head"),
-        state_dim=c.count("mamba_d_state", default=256), conv_bias=c.flag(("mamba_conv_bias", True)),
-        proj_bias=c.flag("mamba_proj_bias"), chunk=c.count("mamba_chunk_size", default=256),
-    )  # fmt: skip
+        state_dim=c.count("mamba_d_state", default=256),
+        conv_bias=c.flag(("mamba_conv_bias", True)),
+        proj_bias=c.flag("mamba_proj_bias"),
+        chunk=c.count("mamba_chunk_size", default=256),
+    )
     attention, mlp = grouped(c), Mlp(ffn=c.count("intermediate_size"), bias=c.flag("mlp_bias"))
     chosen = set(c.get("attn_layer_indices", default=[]))
     return Stack(blocks=tuple(Block(mixer=attention if i in chosen else mamba, ffn=mlp) for i in range(n)))
 
 
 def minimax(c: Reader) -> Stack:
-    """MiniMax-Text-01: lightning attention and, where `layer_types` (or `attn_type_list`) says so, full attention; experts."""
+    """MiniMax-Text-01: lightning attention and, where `layer_types` (or `attn_type_list`) says so, full attention;
+    experts."""
     n = c.count("num_hidden_layers")
     full = grouped(c)
-    linear = Recurrent(kind="lightning", num_heads=full.num_heads, head_dim=full.head_dim, num_groups=full.num_heads,
-                       state_dim=full.head_dim, conv=0, chunk=c.count("block_size", default=256))  # fmt: skip
+    linear = Recurrent(
+        kind="lightning",
+        num_heads=full.num_heads,
+        head_dim=full.head_dim,
+        num_groups=full.num_heads,
+        state_dim=full.head_dim,
+        conv=0,
+        chunk=c.count("block_size", default=256),
+    )
     moe = Moe(
         num_experts=c.count("num_local_experts"), top_k=c.count("num_experts_per_tok"), ffn=c.count("intermediate_size")
     )
@@ -217,18 +285,27 @@ def _deepseek_ffn(c: Reader, layer: int) -> Mlp | Moe:
     if dense:
         return Mlp(ffn=c.count("intermediate_size"))
     width = c.count("moe_intermediate_size")
-    return Moe(num_experts=c.count("n_routed_experts"), top_k=c.count("num_experts_per_tok"), ffn=width,
-               shared_ffn=width * c.count("n_shared_experts", default=1, minimum=0))  # fmt: skip
+    return Moe(
+        num_experts=c.count("n_routed_experts"),
+        top_k=c.count("num_experts_per_tok"),
+        ffn=width,
+        shared_ffn=width * c.count("n_shared_experts", default=1, minimum=0),
+    )
 
 
 def deepseek_sparse(c: Reader) -> Stack:
-    """DeepSeek-V3.2 and GLM-5: latent attention to the `index_topk` tokens that an indexer keeps. In GLM-5.2 most layers take the
-    choice of an earlier layer (`indexer_types`, or `index_topk_freq`)."""
+    """DeepSeek-V3.2 and GLM-5: latent attention to the `index_topk` tokens that an indexer keeps. In GLM-5.2 most
+    layers take the choice of an earlier layer (`indexer_types`, or `index_topk_freq`)."""
     n = c.count("num_hidden_layers")
     base = latent(c)
     head = c.count("index_head_dim", default=128)
-    own = Indexer(num_heads=c.count("index_n_heads", default=64), head_dim=head, top_k=c.count("index_topk", default=2048),
-                  query_in=base.q_lora or 0, norm_params=2 * head)  # fmt: skip
+    own = Indexer(
+        num_heads=c.count("index_n_heads", default=64),
+        head_dim=head,
+        top_k=c.count("index_topk", default=2048),
+        query_in=base.q_lora or 0,
+        norm_params=2 * head,
+    )
     frequency, offset = c.count("index_topk_freq", default=1), c.count("index_skip_topk_offset", default=2, minimum=0)
     rule = ["full" if max(i - offset + 1, 0) % frequency == 0 else "shared" for i in range(n)]
     types = per_layer(c, ["indexer_types", "index_topk_pattern"], rule)
@@ -245,20 +322,35 @@ V4_TYPES = {"0": "sliding_attention", "4": "compressed_sparse_attention", "128":
 
 
 def deepseek_v4(c: Reader) -> Stack:
-    """DeepSeek-V4: one shared key-value head whose past beyond a window is compressed, all of it read (ratio 128) or what an
-    indexer keeps (ratio 4); low-rank queries, grouped low-rank outputs; experts in every layer; hyper-connections."""
+    """DeepSeek-V4: one shared key-value head whose past beyond a window is compressed, all of it read (ratio 128) or
+    what an indexer keeps (ratio 4); low-rank queries, grouped low-rank outputs; experts in every layer;
+    hyper-connections."""
     n, hidden, head = c.count("num_hidden_layers"), c.count("hidden_size"), c.count("head_dim", default=512)
     q_lora, heads, streams = c.count("q_lora_rank"), c.count("num_attention_heads"), c.count("hc_mult", default=4)
     plain = Attention(
-        kind="gqa", num_heads=heads, num_kv_heads=1, head_dim=head, v_head_dim=head, window=c.count("sliding_window", default=128),
-        q_lora=q_lora, o_lora=c.count("o_lora_rank", default=1024), o_groups=c.count("o_groups", default=8), k_is_v=True,
-        cached_once=True, sinks=True, norm_params=head,
-    )  # fmt: skip
+        kind="gqa",
+        num_heads=heads,
+        num_kv_heads=1,
+        head_dim=head,
+        v_head_dim=head,
+        window=c.count("sliding_window", default=128),
+        q_lora=q_lora,
+        o_lora=c.count("o_lora_rank", default=1024),
+        o_groups=c.count("o_groups", default=8),
+        k_is_v=True,
+        cached_once=True,
+        sinks=True,
+        norm_params=head,
+    )
     rates = c.get("compress_rates", default={})
     near = c.whole(rates.get("compressed_sparse_attention", 4), "compress_rates.compressed_sparse_attention")
     far = c.whole(rates.get("heavily_compressed_attention", 128), "compress_rates.heavily_compressed_attention")
-    indexer = Indexer(num_heads=c.count("index_n_heads", default=64), head_dim=c.count("index_head_dim", default=128),
-                      top_k=c.count("index_topk", default=512), query_in=q_lora)  # fmt: skip
+    indexer = Indexer(
+        num_heads=c.count("index_n_heads", default=64),
+        head_dim=c.count("index_head_dim", default=128),
+        top_k=c.count("index_topk", default=512),
+        query_in=q_lora,
+    )
     mixers = {
         "sliding_attention": plain,
         "compressed_sparse_attention": replace(plain, compressor=Compressor(ratio=near, overlap=True), indexer=indexer),
@@ -267,40 +359,62 @@ def deepseek_v4(c: Reader) -> Stack:
     ratios = c.get("compress_ratios", default=[128 if i < 2 or i % 2 else 4 for i in range(n)])
     types = per_layer(c, ["layer_types"], [V4_TYPES.get(str(r), str(r)) for r in ratios])
     width = c.count("moe_intermediate_size")
-    moe = Moe(num_experts=c.count("n_routed_experts"), top_k=c.count("num_experts_per_tok"), ffn=width,
-              shared_ffn=width * c.count("n_shared_experts", default=1, minimum=0))  # fmt: skip
+    moe = Moe(
+        num_experts=c.count("n_routed_experts"),
+        top_k=c.count("num_experts_per_tok"),
+        ffn=width,
+        shared_ffn=width * c.count("n_shared_experts", default=1, minimum=0),
+    )
     # Hyper-connections, before each block: (2 + n) n weights of mixing from all streams, as many biases, three scales.
     mixing = (2 + streams) * streams
     blocks = tuple(
-        Block(mixer=choose(c, "compress_ratios", kind, mixers), ffn=moe, vectors=2 * (mixing + 3), streams=streams,
-              extra_matmul_params=2 * mixing * streams * hidden)
+        Block(
+            mixer=choose(c, "compress_ratios", kind, mixers),
+            ffn=moe,
+            vectors=2 * (mixing + 3),
+            streams=streams,
+            extra_matmul_params=2 * mixing * streams * hidden,
+        )
         for kind in types
-    )  # fmt: skip
+    )
     outside = streams * streams * hidden
     mtp = blocks[n:] or (replace(blocks[-1], mixer=plain),)
     return Stack(blocks=blocks[:n], mtp=mtp[:1], other_params=outside + streams + 1, other_matmul_params=outside)
 
 
 def minimax_m3(c: Reader) -> Stack:
-    """MiniMax-M3: grouped attention to the best blocks of keys by an indexer; leading layers dense and fully attending."""
+    """MiniMax-M3: grouped attention to the best blocks of keys by an indexer; leading layers dense and fully
+    attending."""
     n = c.count("num_hidden_layers")
     sparse = c.get("sparse_attention_config", default={})
     full = replace(grouped(c, 128), qk_norm="head", qkv_bias=False, out_bias=False)
     head = c.count("index_head_dim", default=sparse.get("sparse_index_dim", 128))
     size = c.count("index_block_size", default=sparse.get("sparse_block_size", 128))
-    indexer = Indexer(num_heads=c.count("index_n_heads", default=sparse.get("sparse_num_index_heads", 4)), head_dim=head,
-                      top_k=size * c.count("index_topk_blocks", default=sparse.get("sparse_topk_blocks", 16)),
-                      head_weights=False, norm_params=2 * head)  # fmt: skip
-    mixers = {"full_attention": full, "0": full, "minimax_m3_sparse": replace(full, indexer=indexer),
-              "1": replace(full, indexer=indexer)}  # fmt: skip
+    indexer = Indexer(
+        num_heads=c.count("index_n_heads", default=sparse.get("sparse_num_index_heads", 4)),
+        head_dim=head,
+        top_k=size * c.count("index_topk_blocks", default=sparse.get("sparse_topk_blocks", 16)),
+        head_weights=False,
+        norm_params=2 * head,
+    )
+    mixers = {
+        "full_attention": full,
+        "0": full,
+        "minimax_m3_sparse": replace(full, indexer=indexer),
+        "1": replace(full, indexer=indexer),
+    }
     default = sparse.get("sparse_attention_freq") or ["full_attention"] * n
     types = per_layer(c, ["layer_types"], [str(int(x)) if isinstance(x, (int, bool)) else x for x in default])
     expert = per_layer(c, ["mlp_layer_types", "moe_layer_freq"], ["sparse"] * n)
     shared = c.count("shared_intermediate_size", default=3072, minimum=0) * c.count(
         "n_shared_experts", default=1, minimum=0
     )
-    moe = Moe(num_experts=c.count("num_local_experts"), top_k=c.count("num_experts_per_tok"), ffn=c.count("intermediate_size"),
-              shared_ffn=shared)  # fmt: skip
+    moe = Moe(
+        num_experts=c.count("num_local_experts"),
+        top_k=c.count("num_experts_per_tok"),
+        ffn=c.count("intermediate_size"),
+        shared_ffn=shared,
+    )
     mlp = Mlp(ffn=c.count("dense_intermediate_size", default=12288))
     ffns: dict[str, Mlp | Moe] = {"sparse": moe, "1": moe, "dense": mlp, "0": mlp}
     blocks = tuple(
@@ -311,8 +425,8 @@ def minimax_m3(c: Reader) -> Stack:
 
 
 def step3(c: Reader) -> Stack:
-    """Step 3.5 and 3.7: windowed layers between full ones, a gate per head on the attention output, experts from the fourth
-    layer on with one shared expert."""
+    """Step 3.5 and 3.7: windowed layers between full ones, a gate per head on the attention output, experts from the
+    fourth layer on with one shared expert."""
     n, extra = c.count("num_hidden_layers"), c.count("num_nextn_predict_layers", default=0, minimum=0)
     base = replace(grouped(c, 128), qk_norm="head")
     other = c.get("attention_other_setting", default={})
@@ -324,9 +438,12 @@ def step3(c: Reader) -> Stack:
         "full_attention": full,
         "sliding_attention": replace(base, num_heads=heads, out_gate=heads, window=window),
     }
-    moe = Moe(num_experts=c.count("n_routed_experts", "num_experts", "moe_num_experts"), ffn=c.count("moe_intermediate_size"),
-              top_k=c.count("num_experts_per_tok", "moe_top_k"),
-              shared_ffn=c.count("share_expert_dim", "share_expert_dims", default=1280, minimum=0))  # fmt: skip
+    moe = Moe(
+        num_experts=c.count("n_routed_experts", "num_experts", "moe_num_experts"),
+        ffn=c.count("moe_intermediate_size"),
+        top_k=c.count("num_experts_per_tok", "moe_top_k"),
+        shared_ffn=c.count("share_expert_dim", "share_expert_dims", default=1280, minimum=0),
+    )
     mlp = Mlp(ffn=c.count("intermediate_size"))
     listed = c.get("moe_layers_enum")
     chosen = {int(i) for i in (listed.split(",") if isinstance(listed, str) else listed)} if listed else None
@@ -342,10 +459,12 @@ def step3(c: Reader) -> Stack:
 
 
 def kimi_linear(c: Reader) -> Stack:
-    """Kimi Linear and Kimi K3: Kimi delta attention with latent attention in the listed layers, experts after the first layer.
+    """Kimi Linear and Kimi K3: Kimi delta attention with latent attention in the listed layers, experts after the first
+    layer.
 
-    K3 adds output gates of full rank, experts in a latent width, and residuals that attend to the sums of earlier blocks of
-    `attn_res_block_size` layers; each of the two modules of a layer, and the output, has a query of h weights and a norm.
+    K3 adds output gates of full rank, experts in a latent width, and residuals that attend to the sums of earlier
+    blocks of `attn_res_block_size` layers; each of the two modules of a layer, and the output, has a query of h weights
+    and a norm.
     """
     n, hidden = c.count("num_hidden_layers"), c.count("hidden_size")
     linear = c.get("linear_attn_config", default={})
@@ -353,10 +472,15 @@ def kimi_linear(c: Reader) -> Stack:
     heads = c.whole(linear.get("num_heads", c.get("linear_num_heads", default=32)), "linear_attn_config.num_heads")
     taps = linear.get("short_conv_kernel_size", c.get("linear_conv_kernel_dim", default=4))
     kda = Recurrent(
-        kind="kda", num_heads=heads, head_dim=head, num_groups=heads, state_dim=head,
-        conv=c.whole(taps, "linear_attn_config.short_conv_kernel_size"), decay_rank=head,
+        kind="kda",
+        num_heads=heads,
+        head_dim=head,
+        num_groups=heads,
+        state_dim=head,
+        conv=c.whole(taps, "linear_attn_config.short_conv_kernel_size"),
+        decay_rank=head,
         gate_rank=0 if linear.get("use_full_rank_gate") else head,
-    )  # fmt: skip
+    )
     base = latent(c)
     mla = replace(base, out_gate=base.out_width) if c.flag("mla_use_output_gate") else base
     chosen = linear.get("full_attn_layers")  # numbered from 1
@@ -368,27 +492,34 @@ def kimi_linear(c: Reader) -> Stack:
     mixers: dict[str, Mixer] = {"full_attention": mla, "linear_attention": kda}
     width, first = c.count("moe_intermediate_size"), c.count("first_k_dense_replace", default=1, minimum=0)
     moe = Moe(
-        num_experts=c.count("num_experts", "num_local_experts"), top_k=c.count("num_experts_per_token", "num_experts_per_tok"),
-        ffn=width, shared_ffn=width * c.count("num_shared_experts", "n_shared_experts", default=1, minimum=0),
-        latent=c.count("routed_expert_hidden_size", default=0, minimum=0), latent_norm=c.flag("latent_moe_use_norm"),
-    )  # fmt: skip
+        num_experts=c.count("num_experts", "num_local_experts"),
+        top_k=c.count("num_experts_per_token", "num_experts_per_tok"),
+        ffn=width,
+        shared_ffn=width * c.count("num_shared_experts", "n_shared_experts", default=1, minimum=0),
+        latent=c.count("routed_expert_hidden_size", default=0, minimum=0),
+        latent_norm=c.flag("latent_moe_use_norm"),
+    )
     mlp = Mlp(ffn=c.count("intermediate_size"))
     given = c.get("mlp_layer_types")
     depth = c.count("attn_res_block_size", default=0, minimum=0)
-    # Sources that a module attends to, mean over layers: finished blocks and the running sum. A score and a weighted sum each.
+    # Sources that a module attends to, mean over layers: finished blocks and the running sum. A score and a weighted
+    # sum each.
     sources = sum(i // depth + 2 for i in range(n)) / n if depth else 0.0
     blocks = tuple(
-        Block(mixer=choose(c, "layer_types", types[i], mixers), vectors=4 * hidden if depth else 0,
-              side_flop=2 * sources * 4.0 * hidden,
-              ffn=mlp if (given[i] == "dense" if given else i < first) else moe)
+        Block(
+            mixer=choose(c, "layer_types", types[i], mixers),
+            vectors=4 * hidden if depth else 0,
+            side_flop=2 * sources * 4.0 * hidden,
+            ffn=mlp if (given[i] == "dense" if given else i < first) else moe,
+        )
         for i in range(n)
-    )  # fmt: skip
+    )
     return Stack(blocks=blocks, other_params=2 * hidden if depth else 0)
 
 
 def nemotron_nas(c: Reader) -> Stack:
-    """Nemotron Super and Ultra of 2025: Llama blocks searched one by one (`block_configs`): attention may be missing or a
-    matrix, feed-forward blocks have widths of their own."""
+    """Nemotron Super and Ultra of 2025: Llama blocks searched one by one (`block_configs`): attention may be missing or
+    a matrix, feed-forward blocks have widths of their own."""
     n, hidden = c.count("num_hidden_layers"), c.count("hidden_size")
     configs = per_layer(c, ["block_configs"], [{}] * n)
     heads = c.count("num_attention_heads")

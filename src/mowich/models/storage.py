@@ -1,8 +1,10 @@
 """How a checkpoint stores its weights: bytes per weight by component, scales included, as its config says.
 
-Quantised checkpoints leave modules out (heads, routers, often attention), by name, layer by layer. A config is read into one number per
-component: the mean over the layers that have it. Embedding, norms, routers and latent projections stay in 16 bits in every checkpoint read.
-Where the config says nothing and only the name ends in -FP8 or -NVFP4, the usual exclusions are assumed and said to be.
+Quantised checkpoints leave modules out (heads, routers, often attention), by name, layer by layer. A config is read
+into one number per
+component: the mean over the layers that have it. Embedding, norms, routers and latent projections stay in 16 bits in
+every checkpoint read. Where the config says nothing and only the name ends in -FP8 or -NVFP4, the usual exclusions are
+assumed and said to be.
 """
 
 from __future__ import annotations
@@ -19,34 +21,74 @@ if TYPE_CHECKING:
     from mowich.models.model import Layer, Model
 
 COMPONENTS = ("mixer", "indexer", "mlp", "experts", "shared", "router", "embedding", "head", "other")
-"""mixer: attention or recurrence; shared: shared experts; router: routers, their gates, latent projections; other: norms and small vectors."""
+"""mixer: attention or recurrence; shared: shared experts; router: routers, their gates, latent projections; other:
+norms and small vectors."""
 
 BITS_16 = 2.0
 FORMAT_B = {
-    "bf16": BITS_16, "fp8": 1.0, "fp8_block": 1.0 + 4.0 / 128**2, "mxfp8": 1.0 + 1.0 / 32, "mxfp4": 0.5 + 1.0 / 32,
-    "nvfp4": 0.5 + 1.0 / 16, "int4": 0.5 + 2.0 / 32,
-}  # fmt: skip
-"""Format -> bytes per weight with its scales (a definition): one fp32 per 128 x 128, one byte per 32 (mx) or 16 (nv), 16 bits per 32 (int4)."""
+    "bf16": BITS_16,
+    "fp8": 1.0,
+    "fp8_block": 1.0 + 4.0 / 128**2,
+    "mxfp8": 1.0 + 1.0 / 32,
+    "mxfp4": 0.5 + 1.0 / 32,
+    "nvfp4": 0.5 + 1.0 / 16,
+    "int4": 0.5 + 2.0 / 32,
+}
+"""Format -> bytes per weight with its scales (a definition): one fp32 per 128 x 128, one byte per 32 (mx) or 16 (nv),
+16 bits per 32 (int4)."""
 
-ALGORITHMS = {"FP8": "fp8", "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "MXFP8": "mxfp8", "MXFP4": "mxfp4", "INT4": "int4",
-              "FP8_PB_WO": "fp8_block", "FP8_BLOCK_SCALES": "fp8_block"}  # fmt: skip
+ALGORITHMS = {
+    "FP8": "fp8",
+    "NVFP4": "nvfp4",
+    "W4A16_NVFP4": "nvfp4",
+    "MXFP8": "mxfp8",
+    "MXFP4": "mxfp4",
+    "INT4": "int4",
+    "FP8_PB_WO": "fp8_block",
+    "FP8_BLOCK_SCALES": "fp8_block",
+}
 
 TAILS: Mapping[str, tuple[str, ...]] = {
-    "mixer": ("self_attn.q_proj", "self_attn.q_a_proj", "self_attn.o_proj", "self_attn", "attn.wq_a", "linear_attn.in_proj_qkv", "linear_attn",
-              "mixer.in_proj", "mixer.q_proj"),
+    "mixer": (
+        "self_attn.q_proj",
+        "self_attn.q_a_proj",
+        "self_attn.o_proj",
+        "self_attn",
+        "attn.wq_a",
+        "linear_attn.in_proj_qkv",
+        "linear_attn",
+        "mixer.in_proj",
+        "mixer.q_proj",
+    ),
     "mlp": ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "mlp", "mixer.up_proj"),
-    "experts": ("mlp.experts.0.gate_proj", "mlp.experts.0.down_proj", "mlp.experts", "block_sparse_moe.experts.0.w1", "block_sparse_moe.experts",
-                "ffn.experts", "mixer.experts.0.up_proj", "moe.experts", "experts"),
-    "shared": ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj", "mlp.shared_experts", "mlp.shared_expert",
-               "block_sparse_moe.shared_experts", "ffn.shared_experts.w1", "mixer.shared_experts.up_proj"),
-}  # fmt: skip
+    "experts": (
+        "mlp.experts.0.gate_proj",
+        "mlp.experts.0.down_proj",
+        "mlp.experts",
+        "block_sparse_moe.experts.0.w1",
+        "block_sparse_moe.experts",
+        "ffn.experts",
+        "mixer.experts.0.up_proj",
+        "moe.experts",
+        "experts",
+    ),
+    "shared": (
+        "mlp.shared_experts.gate_proj",
+        "mlp.shared_expert.gate_proj",
+        "mlp.shared_experts",
+        "mlp.shared_expert",
+        "block_sparse_moe.shared_experts",
+        "ffn.shared_experts.w1",
+        "mixer.shared_experts.up_proj",
+    ),
+}
 """Component -> module names after "layers.N." that published checkpoints use for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Bytes per weight by component, 16 bits where not said. assumed: what was assumed where the config does not say. form: the format of most
-    weights of experts and MLPs."""
+    """Bytes per weight by component, 16 bits where not said. assumed: what was assumed where the config does not say.
+    form: the format of most weights of experts and MLPs."""
 
     bytes_per_weight: tuple[tuple[str, float], ...] = ()
     assumed: str = ""
@@ -89,7 +131,8 @@ def layer_params(layer: Layer) -> dict[str, int]:
 
 
 def read_storage(data: Mapping[str, Any], model: Model, name: str = "") -> Storage:
-    """The storage of a checkpoint from its parsed config (the outer one of a multimodal model), or by its name's ending."""
+    """The storage of a checkpoint from its parsed config (the outer one of a multimodal model), or by its name's
+    ending."""
     inner = data.get("text_config")
     text: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}
     config = data.get("quantization_config") or text.get("quantization_config")
@@ -103,9 +146,11 @@ def read_storage(data: Mapping[str, Any], model: Model, name: str = "") -> Stora
     native = (
         config.get("quant_method") == "fp8"
     )  # what a list of 4-bit layers leaves out stays in the checkpoint's own 8 bits
-    excluded = [] if mixed and native else list(
-        config.get("modules_to_not_convert") or config.get("ignore") or config.get("exclude_modules") or ()
-    )  # fmt: skip
+    excluded = (
+        []
+        if mixed and native
+        else list(config.get("modules_to_not_convert") or config.get("ignore") or config.get("exclude_modules") or ())
+    )
     rules = _rules(p for p in excluded if not p.startswith("mtp"))  # prediction blocks number their layers anew
     tails = GEMMA_TAILS if model.architecture == "gemma4_text" else TAILS
     chosen = (
@@ -201,7 +246,8 @@ def _rules(patterns: Iterable[str]) -> list[Any]:
 
 
 def _by_name(model: Model, name: str) -> Storage:
-    """16 bits, or what a name that ends in -FP8 or -NVFP4 usually means: the head in 16 bits, in 4-bit mixtures of experts the mixers as well."""
+    """16 bits, or what a name that ends in -FP8 or -NVFP4 usually means: the head in 16 bits, in 4-bit mixtures of
+    experts the mixers as well."""
     ending = next((e for e in ("nvfp4", "fp8") if re.search(rf"[-_]{e}(?:[-_]|$)", name.casefold())), None)
     means = dict.fromkeys(COMPONENTS, BITS_16)
     if ending is None:

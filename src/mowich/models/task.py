@@ -1,7 +1,8 @@
 """What is trained of a model: everything (pretrain, sft), or low-rank adapters beside frozen weights (LoRA).
 
-An adapter of rank r on out[m,n] = in[m,k] w[k,n] adds in a b with a [k,r] and b [r,n]: r (k + n) weights. The frozen w needs no
-gradient and no optimizer state, so its backward pass is one product (of the input's gradient) where training it takes two.
+An adapter of rank r on out[m,n] = in[m,k] w[k,n] adds in a b with a [k,r] and b [r,n]: r (k + n) weights. The frozen w
+needs no gradient and no optimizer state, so its backward pass is one product (of the input's gradient) where training
+it takes two.
 """
 
 from __future__ import annotations
@@ -26,12 +27,24 @@ GROUPS = {
 """A target -> the matrices of `ops` that it means. Routed experts are not adapted."""
 
 WORDS = {
-    "attention": ("qkv", "attn_out"), "mlp": ("mlp_up", "mlp_down"), "all": tuple(GROUPS),
-    "q_proj": ("qkv",), "k_proj": ("qkv",), "v_proj": ("qkv",), "o_proj": ("attn_out",), "gate_proj": ("mlp_up",),
-    "up_proj": ("mlp_up",), "down_proj": ("mlp_down",), "linear_qkv": ("qkv",), "linear_proj": ("attn_out",),
-    "linear_fc1": ("mlp_up",), "linear_fc2": ("mlp_down",), **{name: (name,) for name in GROUPS},
-}  # fmt: skip
-"""Words for targets, those of PEFT and NeMo included. Keys, queries and values share one fused matrix and one adapter."""
+    "attention": ("qkv", "attn_out"),
+    "mlp": ("mlp_up", "mlp_down"),
+    "all": tuple(GROUPS),
+    "q_proj": ("qkv",),
+    "k_proj": ("qkv",),
+    "v_proj": ("qkv",),
+    "o_proj": ("attn_out",),
+    "gate_proj": ("mlp_up",),
+    "up_proj": ("mlp_up",),
+    "down_proj": ("mlp_down",),
+    "linear_qkv": ("qkv",),
+    "linear_proj": ("attn_out",),
+    "linear_fc1": ("mlp_up",),
+    "linear_fc2": ("mlp_down",),
+    **{name: (name,) for name in GROUPS},
+}
+"""Words for targets, those of PEFT and NeMo included. Keys, queries and values share one fused matrix and one
+adapter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +110,11 @@ def parse_task(text: str, *, where: str = "task") -> tuple[Task, Lora | None]:
 
 
 def train_flop_per_token(model: Model, seq: float, task: Task, lora: Lora | None) -> float:
-    """Model FLOP per token of a training step, no recompute: forward, the gradients of inputs and, where weights train, of weights.
+    """Model FLOP per token of a training step, no recompute: forward, the gradients of inputs and, where weights train,
+    of weights.
 
-    pretrain, sft: 3 x forward. lora: 2 x forward of the frozen model (attention's backward included at 2 x its core) + 6 per adapter
-    weight.
+    pretrain, sft: 3 x forward. lora: 2 x forward of the frozen model (attention's backward included at 2 x its core) +
+    6 per adapter weight.
     """
     forward = model.flop_per_token(seq)
     if task != "lora":

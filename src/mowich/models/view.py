@@ -23,7 +23,8 @@ class LayerView:
     """One layer kind; params, FLOP and bytes are of one layer. FLOP are forward, per token, at `seq` of the view.
 
     attention: the mixer in words, also where it is a recurrence. flop_per_token_forward = mixer projections + core
-    (`attention_flop_...`: scores and values, indexer, or the recurrence) + feed-forward + rest (residual mixing, extra matrices).
+    (`attention_flop_...`: scores and values, indexer, or the recurrence) + feed-forward + rest (residual mixing, extra
+    matrices).
     """
 
     count: int

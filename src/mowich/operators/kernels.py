@@ -1,7 +1,10 @@
-"""Operators of a training step at the times of our own kernels, from the timing tables of a chip (`mowich.operators.tables`).
+"""Operators of a training step at the times of our own kernels, from the timing tables of a chip
+(`mowich.operators.tables`).
 
-`training.step` asks here when it is given a `Kernels`; where a table does not reach, the fitted formula's time that it brings along stands.
-Which operator takes which table, and what has none: docs/tables.md. No time of a table is below what the hardware allows (`mowich.operators.tables.lookup`). Tables are those of devices that all work at once and share HBM.
+`training.step` asks here when it is given a `Kernels`; where a table does not reach, the fitted formula's time that it
+brings along stands. Which operator takes which table, and what has none: docs/tables.md. No time of a table is below
+what the hardware allows (`mowich.operators.tables.lookup`). Tables are those of devices that all work at once and share
+HBM.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ ROW = 4096.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kernels:
-    """The tables of one chip. Each number may be a column: down, up: how far times move towards the low and the high end of their 90%
-    intervals, 0 to 1; mark: relative change of the times that a kernel of ours was timed for, and of nothing that is derived from them."""
+    """The tables of one chip. Each number may be a column: down, up: how far times move towards the low and the high
+    end of their 90% intervals, 0 to 1; mark: relative change of the times that a kernel of ours was timed for, and of
+    nothing that is derived from them."""
 
     chip: str
     down: Floats | float = 0.0
@@ -30,7 +34,8 @@ class Kernels:
     mark: Floats | float = 0.0
 
     def source(self, seconds: Floats) -> str:
-        """What a recorded term says of where its time is from. seconds: the term's, a column for each of `mark`, the first unmarked and the last
+        """What a recorded term says of where its time is from. seconds: the term's, a column for each of `mark`, the
+        first unmarked and the last
         marked: how much longer the marked is says which share of it a kernel was timed for."""
         marks, x = np.ravel(self.mark), np.ravel(seconds)
         if x[0] <= 0 or marks[-1] == 0:
@@ -40,7 +45,10 @@ class Kernels:
             return f"the formula: no operator table of {self.chip} reaches this"
         if share > 0.995:
             return f"operator tables of {self.chip}: kernels of ours"
-        return f"{share:.0%} from operator tables of {self.chip}; the rest by the formula, or a multiple of a timed forward pass"
+        return (
+            f"{share:.0%} from operator tables of {self.chip}; the rest by the formula, or a multiple of a timed"
+            " forward pass"
+        )
 
     def _time(self, op: str, dtype: str, **shape: Floats | float) -> Floats:
         """Seconds, nan where the table does not reach."""
@@ -51,9 +59,12 @@ class Kernels:
         """`tabled` where there is a time, of which the share `timed` is of kernels that ran; else `fitted`."""
         return np.where(np.isnan(tabled), fitted, tabled * (1.0 + timed * self.mark))
 
-    def products(self, m: Floats, n: Floats, k: Floats, groups: Floats | float, precision: Floats | float, fitted: Floats) -> Floats:  # fmt: skip
-        """Mean time of the three products of a training step, out[m,n] = in[m,k] w[k,n] and the gradients of its input [m,n] x [n,k] and of its
-        weight [k,m] x [m,n]; of `groups` experts in one call where that is a column. A contraction beyond the table's largest is done in equal parts, each written out.
+    def products(
+        self, m: Floats, n: Floats, k: Floats, groups: Floats | float, precision: Floats | float, fitted: Floats
+    ) -> Floats:
+        """Mean time of the three products of a training step, out[m,n] = in[m,k] w[k,n] and the gradients of its input
+        [m,n] x [n,k] and of its weight [k,m] x [m,n]; of `groups` experts in one call where that is a column. A
+        contraction beyond the table's largest is done in equal parts, each written out.
 
         Every product that no table has takes `fitted`, the forward time of the formula.
         """
@@ -73,13 +84,21 @@ class Kernels:
         return seconds
 
     def attention(
-        self, layer: Layer, heads: Floats, tokens: float, share: Floats, again: Floats | float, fitted: tuple[Floats, Floats]
-    ) -> tuple[Floats, Floats]:  # fmt: skip
-        """(forward, backward) of causal attention of `tokens` on themselves, `heads` query heads x sequences, of which a rank does `share`.
+        self,
+        layer: Layer,
+        heads: Floats,
+        tokens: float,
+        share: Floats,
+        again: Floats | float,
+        fitted: tuple[Floats, Floats],
+    ) -> tuple[Floats, Floats]:
+        """(forward, backward) of causal attention of `tokens` on themselves, `heads` query heads x sequences, of which
+        a rank does `share`.
 
-        Beyond the longest prompt of the table the prompt runs in equal chunks, each on the ones before. Other kinds than grouped-query
-        (latent, windowed, sparse, with sinks, both ways), heads wider than the table's, and layers without attention have none. Nor has the backward pass: it
-        is the forward's time x `again`, and is not counted as timed.
+        Beyond the longest prompt of the table the prompt runs in equal chunks, each on the ones before. Other kinds
+        than grouped-query (latent, windowed, sparse, with sinks, both ways), heads wider than the table's, and layers
+        without attention have none. Nor has the backward pass: it is the forward's time x `again`, and is not counted
+        as timed.
         """
         a = layer.attention
         special = (
@@ -97,18 +116,24 @@ class Kernels:
         chunks = np.ceil(tokens / longest)
         queries = tokens / chunks
         prefix = queries * (chunks - 1.0) / 2.0  # the mean over the chunks: time is linear in it
-        t = share * chunks * self._time("attention_prefill", "bf16", heads=heads, queries=queries, prefix=prefix, head_dim=a.head_dim)  # fmt: skip
+        t = (
+            share
+            * chunks
+            * self._time("attention_prefill", "bf16", heads=heads, queries=queries, prefix=prefix, head_dim=a.head_dim)
+        )
         return self._or(t, fitted[0]), self._or(again * t, fitted[1], 0.0)
 
     def passes(self, rows: Floats, columns: float, norms: float, elements: Floats, fitted: Floats) -> Floats:
-        """Mean of the forward and the two backward parts of what is bound by memory: `norms` RMSNorms of [rows, columns], and `elements` that
-        elementwise work reads or writes, three each time (two in, one out). Backward takes twice the forward's, as in the formula, and is not counted as timed."""
+        """Mean of the forward and the two backward parts of what is bound by memory: `norms` RMSNorms of [rows,
+        columns], and `elements` that elementwise work reads or writes, three each time (two in, one out). Backward
+        takes twice the forward's, as in the formula, and is not counted as timed."""
         t = norms * self._time("rmsnorm", "bf16", rows=rows, columns=columns)
         t = t + self._time("add", "bf16", rows=elements / 3.0 / ROW, columns=ROW)
         return self._or(t, fitted, 1.0 / 3.0)
 
     def quantise(self, elements: Floats, precision: Floats, again: float, fitted: Floats) -> Floats:
-        """Casting `elements` of products' inputs with their scales; the backward pass takes `again` times as long and is not counted as timed."""
+        """Casting `elements` of products' inputs with their scales; the backward pass takes `again` times as long and
+        is not counted as timed."""
         out = np.array(fitted)
         for code in np.unique(precision):
             dtype = PRECISIONS[int(code)]

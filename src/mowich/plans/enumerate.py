@@ -1,8 +1,9 @@
 """Every legal plan of a stated space, as columns, and why the others are not legal.
 
-The space: degrees that divide what they split (heads, experts, scale-up domain), micro-batches and pipeline depths from short
-ladders, and for each every data-parallel degree that the chips allow with a legal batch. `legal_plans` lists the largest of those degrees,
-`every_dp` all, which are many: a search asks for them where they can win. Feasibility in memory is not decided here.
+The space: degrees that divide what they split (heads, experts, scale-up domain), micro-batches and pipeline depths from
+short ladders, and for each every data-parallel degree that the chips allow with a legal batch. `legal_plans` lists the
+largest of those degrees, `every_dp` all, which are many: a search asks for them where they can win. Feasibility in
+memory is not decided here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from mowich.plans.schedules import micro_batches
 MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 CP_DEGREES = (1, 2, 4, 8, 16, 32)
 FEW_CP, LONG = 4, 16384
-"""Context-parallel degrees of sequences shorter than LONG go up to FEW_CP, or to the devices that there are for each sequence."""
+"""Context-parallel degrees of sequences shorter than LONG go up to FEW_CP, or to the devices that there are for each
+sequence."""
 MAX_PP = 64
 MAX_TP = 64
 VPP = (1, 2, 4, 8)
@@ -32,8 +34,9 @@ VPP = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Legal plans, and how many combinations each rule turned away. Each run of `num_recompute` consecutive plans differs in
-    recompute only, from none to full. is_dp_free: each plan has the largest legal dp, and `every_dp` has the rest; else dp was fixed."""
+    """Legal plans, and how many combinations each rule turned away. Each run of `num_recompute` consecutive plans
+    differs in recompute only, from none to full. is_dp_free: each plan has the largest legal dp, and `every_dp` has the
+    rest; else dp was fixed."""
 
     plans: Plans
     refused: Mapping[str, int]
@@ -51,7 +54,8 @@ def divisors(n: int, limit: int) -> list[int]:
 
 
 def tp_degrees(model: Model, system: System) -> list[int]:
-    """Tensor-parallel degrees: divide every layer's query heads and its feed-forward, and stay inside one scale-up unit."""
+    """Tensor-parallel degrees: divide every layer's query heads and its feed-forward, and stay inside one scale-up
+    unit."""
     limit = min(MAX_TP, system.domain_devices, system.devices)
     common = math.gcd(*(size for sizes in tp_splits(model).values() for size in sizes))
     return [d for d in divisors(common, limit) if d & (d - 1) == 0 or d <= 12]
@@ -64,7 +68,8 @@ def pp_degrees(model: Model) -> list[int]:
 
 
 def tp_splits(model: Model) -> dict[str, list[int]]:
-    """What tensor parallelism cuts, by name: query heads and the feed-forward that every token takes (experts are cut by etp)."""
+    """What tensor parallelism cuts, by name: query heads and the feed-forward that every token takes (experts are cut
+    by etp)."""
     widths = [round(ops.ffn_width(layer.ffn)[0]) for layer in model.layers]
     return {
         "query heads": [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads],
@@ -80,8 +85,13 @@ def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int |
     for tp in fixed.get("tp", ()):
         for what, size in sizes.items():
             if size % int(tp):
-                raise UserError(f"tp={tp} does not divide the {size} {what} of {model.name}" if what.endswith("s") else f"tp={tp} does not divide the {what} {size} of {model.name}",
-                                where=f"{where}tp", allowed=" ".join(map(str, divisors(math.gcd(*sizes.values()), MAX_TP))))  # fmt: skip
+                raise UserError(
+                    f"tp={tp} does not divide the {size} {what} of {model.name}"
+                    if what.endswith("s")
+                    else f"tp={tp} does not divide the {what} {size} of {model.name}",
+                    where=f"{where}tp",
+                    allowed=" ".join(map(str, divisors(math.gcd(*sizes.values()), MAX_TP))),
+                )
     moes = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
     if "ep" in fixed:
         experts = moes[0].num_experts if moes else 1
@@ -120,8 +130,11 @@ def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int |
                 allowed=f"1 to {model.num_layers}",
             )
     if any(word != "none" for word in fixed.get("offload", ())) and not system.host_Bps:
-        raise UserError(f"the link of {system.display} to its host's memory is not known", where=f"{where}offload",
-                        fix=f"set chips.{system.chip}.host in a --facts directory")  # fmt: skip
+        raise UserError(
+            f"the link of {system.display} to its host's memory is not known",
+            where=f"{where}offload",
+            fix=f"set chips.{system.chip}.host in a --facts directory",
+        )
     for precision in fixed.get("precision", ()):
         if precision not in system.peak_flops:
             raise UserError(
@@ -159,7 +172,8 @@ def _grid(columns: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
 def legal_plans(
     model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]] | None = None
 ) -> Space:
-    """All legal plans of the space for `system.chips` chips, each with the largest legal dp, or with each dp that is fixed.
+    """All legal plans of the space for `system.chips` chips, each with the largest legal dp, or with each dp that is
+    fixed.
 
     Raises UserError (exit code 3) when nothing is legal, with the rule that turned most combinations away.
     """
@@ -249,7 +263,9 @@ def legal_plans(
             fits = (shape["zero"] < 3) | (shape["pp"] == 1) | asked
             rule("full sharding (zero 3) is not combined with a pipeline", fits)
         elif max(columns["order"]) > 0:
-            for said, ok in order_rules(shape, is_moe=moe is not None, unit=system.domain_devices, may_idle="order" in fixed):  # fmt: skip
+            for said, ok in order_rules(
+                shape, is_moe=moe is not None, unit=system.domain_devices, may_idle="order" in fixed
+            ):
                 rule(said, ok)
         shape = {k: v[keep] for k, v in shape.items()}
     full = _crossed(shape, {k: sorted(columns[k]) for k in ("precision", *EXTRAS, "recompute")})
@@ -264,7 +280,8 @@ def legal_plans(
 
 
 def _crossed(shape: Mapping[str, np.ndarray], modes: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
-    """Every row of `shape` with every combination of modes, the last mode running fastest; a mode of one value takes no memory."""
+    """Every row of `shape` with every combination of modes, the last mode running fastest; a mode of one value takes no
+    memory."""
     grid = _grid(modes)
     n, m = len(next(iter(shape.values()))), math.prod(len(v) for v in modes.values())
     out = {k: np.repeat(v, m) if m > 1 and v.strides != (0,) else v for k, v in shape.items()}
@@ -285,8 +302,11 @@ def _same_orders() -> np.ndarray:
 SAME_ORDER = _same_orders()
 
 
-def order_rules(rows: Mapping[str, np.ndarray], *, is_moe: bool, unit: int, may_idle: bool) -> Iterator[tuple[str, np.ndarray]]:  # fmt: skip
-    """(rule, which rows keep it) of the order of ranks: those that cannot be laid out, and those that are the same plan twice (unless may_idle)."""
+def order_rules(
+    rows: Mapping[str, np.ndarray], *, is_moe: bool, unit: int, may_idle: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(rule, which rows keep it) of the order of ranks: those that cannot be laid out, and those that are the same plan
+    twice (unless may_idle)."""
     other = rows["order"] > 0
     whole = (rows["cp"] == 1) & ((rows["ep"] * rows["etp"] == rows["tp"]) | (not is_moe))
     yield "orders of ranks other than tp-dp-pp leave context and expert groups whole", ~other | whole
@@ -340,12 +360,17 @@ def dp_step(tp: np.ndarray, cp: np.ndarray, ep: np.ndarray, etp: np.ndarray) -> 
     return np.asarray(experts // np.gcd(experts, inner), dtype=np.float64)
 
 
-def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_dp: Sequence[float] | None,
-             refused: dict[str, int]) -> dict[str, np.ndarray]:  # fmt: skip
-    """Each row with the largest legal data-parallel degree (where none is legal, with the most that the chips allow: the rules then say
-    why not), or with each of those fixed. Chips that are left over idle."""
-    # a stage's ranks come in blocks that hold whole expert groups and whole tp x cp groups; a block does not straddle scale-up
-    # units unless it is larger than one
+def _with_dp(
+    shape: dict[str, np.ndarray],
+    system: System,
+    job: TrainJob,
+    fixed_dp: Sequence[float] | None,
+    refused: dict[str, int],
+) -> dict[str, np.ndarray]:
+    """Each row with the largest legal data-parallel degree (where none is legal, with the most that the chips allow:
+    the rules then say why not), or with each of those fixed. Chips that are left over idle."""
+    # a stage's ranks come in blocks that hold whole expert groups and whole tp x cp groups; a block does not straddle
+    # scale-up units unless it is larger than one
     step = dp_step(*(shape[k] for k in ("tp", "cp", "ep", "etp")))
     block = shape["tp"] * shape["cp"] * step
     unit = float(system.domain_devices)
@@ -369,16 +394,19 @@ def _with_dp(shape: dict[str, np.ndarray], system: System, job: TrainJob, fixed_
 
 
 def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """The largest legal dp up to `most` of each row, a multiple of `step`; where there is none, the most that the chips and the batch allow.
+    """The largest legal dp up to `most` of each row, a multiple of `step`; where there is none, the most that the chips
+    and the batch allow.
 
-    Walks down: where dp ranks give too large a batch, to the largest that gives the same number of micro-batches a legal one; where too small
-    a batch or too few micro-batches, to the largest with the next legal number of micro-batches.
+    Walks down: where dp ranks give too large a batch, to the largest that gives the same number of micro-batches a
+    legal one; where too small a batch or too few micro-batches, to the largest with the next legal number of
+    micro-batches.
     """
     high = 1.0 + job.batch_tolerance + ROUNDING
     schedule, pp, size = shape["schedule"], shape["pp"], shape["micro_batch"]
     fewest, rounds = schedules.fewest(schedule, pp), schedules.rounds(schedule, pp)
     target = job.batch_seqs / size
-    # the nearest number of micro-batches is less than the fewest from `rounds` - 1/2 below it on; whole rounds of stages have the batch's rule alone
+    # the nearest number of micro-batches is less than the fewest from `rounds` - 1/2 below it on; whole rounds of
+    # stages have the batch's rule alone
     nearest = np.where(schedule == schedules.INTERLEAVED, 0.0, fewest - rounds + 0.5)
     with np.errstate(divide="ignore"):
         most = np.minimum(most, target * np.minimum(high / fewest, np.where(nearest > 0, 1.0 / nearest, np.inf)))
@@ -401,7 +429,8 @@ def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray
 
 
 def every_dp(job: TrainJob, plans: Plans, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(dp, index) of every legal plan that differs from one of `plans`, at that index, in dp alone, of at least `least` and at most its own."""
+    """(dp, index) of every legal plan that differs from one of `plans`, at that index, in dp alone, of at least `least`
+    and at most its own."""
     step = dp_step(plans.tp, plans.cp, plans.ep, plans.etp)
     low = np.maximum(1.0, np.ceil(least / step)) * step
     count = np.maximum(0.0, (plans.dp - low) / step + 1.0).astype(np.intp)
@@ -416,5 +445,10 @@ def every_dp(job: TrainJob, plans: Plans, least: np.ndarray) -> tuple[np.ndarray
 def _none(model: Model, system: System, refused: Mapping[str, int]) -> UserError:
     top = sorted(refused.items(), key=lambda item: -item[1])[:3]
     why = "; ".join(f"{count} by '{name}'" for name, count in top)
-    return UserError(f"no legal plan for {model.name} on {system.chips} chips of {system.display}", given=None,
-                     allowed=None, fix=f"turned away: {why}", code=EXIT_INFEASIBLE)  # fmt: skip
+    return UserError(
+        f"no legal plan for {model.name} on {system.chips} chips of {system.display}",
+        given=None,
+        allowed=None,
+        fix=f"turned away: {why}",
+        code=EXIT_INFEASIBLE,
+    )

@@ -1,7 +1,7 @@
 """Bytes per device of a training plan, by category, for the fullest stage.
 
-Columns of plans in, columns of bytes out. A plan fits when the sum is at most what a program may use on the device. Activation
-bytes follow from the layer's shapes with fused attention (no seq x seq matrix is kept).
+Columns of plans in, columns of bytes out. A plan fits when the sum is at most what a program may use on the device.
+Activation bytes follow from the layer's shapes with fused attention (no seq x seq matrix is kept).
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "
 
 
 def layers_per_stage(model: Model, p: Plans) -> Floats:
-    """Layers of the fullest stage: whole chunks of ceil(L / (pp vpp)) layers, vpp of them a stage, at most what is there."""
+    """Layers of the fullest stage: whole chunks of ceil(L / (pp vpp)) layers, vpp of them a stage, at most what is
+    there."""
     L = float(model.num_layers)
     even = np.minimum(np.ceil(L / (p.pp * p.vpp)) * p.vpp, np.ceil(L / p.pp) + (p.vpp > 1))
     return np.asarray(np.where(p.split > 0, stage_split(model, p)[0], even) if np.any(p.split > 0) else even)
 
 
 def head_layers(model: Model) -> float:
-    """What the head weighs in layers, by the parameters that a token meets: the unit in which a balanced split makes room for it."""
+    """What the head weighs in layers, by the parameters that a token meets: the unit in which a balanced split makes
+    room for it."""
     outside = model.embedding_params + model.head_params
     return model.heads * float(model.vocab) * model.hidden * model.num_layers / (model.params_active - outside)
 
 
 def stage_split(model: Model, p: Plans) -> tuple[Floats, Floats]:
-    """(layers of every stage but the last, layers of the last) of a balanced split: k and L - k (pp-1), of k = ceil(L/pp) and k = ceil((L+H)/pp) the
-    one whose slowest stage, max(k, last + H), is the faster; H: `head_layers`."""
+    """(layers of every stage but the last, layers of the last) of a balanced split: k and L - k (pp-1), of k =
+    ceil(L/pp) and k = ceil((L+H)/pp) the one whose slowest stage, max(k, last + H), is the faster; H: `head_layers`."""
     L, H = float(model.num_layers), head_layers(model)
     few, more = np.ceil(L / p.pp), np.ceil((L + H) / p.pp)
 
@@ -81,8 +83,8 @@ def expert_params_per_device(model: Model, p: Plans) -> Floats:
 
 
 def adapter_params_per_device(model: Model, job: TrainJob, p: Plans) -> Floats:
-    """Adapter weights on one device of the fullest stage; zero when every weight trains. The factor on the side that tensor
-    parallelism cuts is cut with it."""
+    """Adapter weights on one device of the fullest stage; zero when every weight trains. The factor on the side that
+    tensor parallelism cuts is cut with it."""
     lora = job.adapters
     total = np.zeros_like(p.tp)
     if lora is None:
@@ -97,10 +99,11 @@ def adapter_params_per_device(model: Model, job: TrainJob, p: Plans) -> Floats:
 def activation_B_per_layer(model: Model, layer: Layer, system: System, job: TrainJob, p: Plans) -> Floats:
     """Bytes that one layer keeps for backward, one micro-batch, by recompute mode.
 
-    none: inputs of every matrix multiplication and norm, q, k, v, the attention output and its statistics, and the feed-forward's
-    intermediate values, 2 B each (GEMM inputs of 8-bit recipes less). selective: norms, activation functions and MLA up-projections are
-    recomputed. full: the layer's input only. experts: of a mixture of experts its input only.
-    Before fused attention "selective" recomputes the attention core only, and "none" keeps 5 B per score (Korthikanti et al. 2022).
+    none: inputs of every matrix multiplication and norm, q, k, v, the attention output and its statistics, and the
+    feed-forward's intermediate values, 2 B each (GEMM inputs of 8-bit recipes less). selective: norms, activation
+    functions and MLA up-projections are recomputed. full: the layer's input only. experts: of a mixture of experts its
+    input only. Before fused attention "selective" recomputes the attention core only, and "none" keeps 5 B per score
+    (Korthikanti et al. 2022).
     """
     h, a = float(model.hidden), layer.attention
     t = p.micro_batch * job.seq / p.cp
@@ -166,9 +169,10 @@ def host_memory_B(model: Model, system: System, job: TrainJob, p: Plans, g: Floa
     e_shard = np.where(p.zero >= 1, np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp)), 1.0)
     kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p) * in_flight(p, g)
     return np.asarray(
-        gone["weights"] * (s.weight_B + s.grad_memory_B) * (dense + expert) + gone["activations"] * kept
+        gone["weights"] * (s.weight_B + s.grad_memory_B) * (dense + expert)
+        + gone["activations"] * kept
         + gone["optimizer"] * s.optimizer_memory_B * (dense / shard + expert / e_shard)
-    )  # fmt: skip
+    )
 
 
 def memory_B(
@@ -220,11 +224,11 @@ def memory_B(
         "gradients": here["weights"] * trained(s.grad_memory_B, 2),
         "optimizer": here["optimizer"] * trained(s.optimizer_memory_B, 1),
         "activations": activations,
-        "temporary": np.maximum(
-            again, np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp)))
-        )
-        + gathered
-        + widest_rows,
+        "temporary": (
+            np.maximum(again, np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp))))
+            + gathered
+            + widest_rows
+        ),
         "reserve": np.full_like(t, system.efficiency.runtime_reserve),
     }
     if notes is not None:
@@ -235,21 +239,47 @@ def memory_B(
             ("optimizer", "optimizer_memory_B", 1),
         ):
             notes.add(
-                f"memory.{name}", out[name], "B", params, bytes=getattr(s, field), dense=dense, experts=expert, zero=p.zero,
-                sharded_from_zero=start, dense_ranks=d_ranks, expert_ranks=e_ranks, facts=(system.paths[f"stack.{field}"],),
-            )  # fmt: skip
+                f"memory.{name}",
+                out[name],
+                "B",
+                params,
+                bytes=getattr(s, field),
+                dense=dense,
+                experts=expert,
+                zero=p.zero,
+                sharded_from_zero=start,
+                dense_ranks=d_ranks,
+                expert_ranks=e_ranks,
+                facts=(system.paths[f"stack.{field}"],),
+            )
         notes.add(
-            "memory.activations", activations, "B", "bytes kept per layer x layers per stage x micro-batches in flight",
-            per_layer=per_layer / model.num_layers, layers_per_stage=layers_per_stage(model, p), in_flight=in_flight(p, g), tokens=t,
-        )  # fmt: skip
-        notes.add("memory.temporary", out["temporary"], "B", "larger of a recomputed layer and the logits beyond what the last stage has free + gathered weights + expert buffers",
-                  recomputed=again, logits=logits, gathered=gathered, expert_buffers=widest_rows)  # fmt: skip
+            "memory.activations",
+            activations,
+            "B",
+            "bytes kept per layer x layers per stage x micro-batches in flight",
+            per_layer=per_layer / model.num_layers,
+            layers_per_stage=layers_per_stage(model, p),
+            in_flight=in_flight(p, g),
+            tokens=t,
+        )
+        notes.add(
+            "memory.temporary",
+            out["temporary"],
+            "B",
+            "larger of a recomputed layer and the logits beyond what the last stage has free + gathered weights +"
+            " expert buffers",
+            recomputed=again,
+            logits=logits,
+            gathered=gathered,
+            expert_buffers=widest_rows,
+        )
         notes.add("memory.reserve", out["reserve"], "B", facts=(system.paths["efficiency.runtime_reserve"],))
     return out
 
 
 def _layer_extremes(model: Model, system: System, job: TrainJob, p: Plans) -> tuple[Floats, Floats, Floats]:
-    """Bytes kept by all layers together; by the largest layer while it is recomputed; in its expert dispatch buffers."""
+    """Bytes kept by all layers together; by the largest layer while it is recomputed; in its expert dispatch
+    buffers."""
     total, biggest, buffers = np.zeros(len(p)), np.zeros(len(p)), np.zeros(len(p))
     kept_whole = replace(p, recompute=np.zeros(len(p)))
     for layer in model.layers:

@@ -1,8 +1,8 @@
 """A `Plan`: how a model is spread over devices. No times and no hardware in it.
 
 `Plans` is the same thing as columns, one row per plan: what the memory and time formulas take, so that one plan and a
-million are the same code. Ranks are laid out tp, cp, dp, pp from the inside out; experts are spread over the tp x cp x dp ranks
-of a stage, etp inside ep.
+million are the same code. Ranks are laid out tp, cp, dp, pp from the inside out; experts are spread over the tp x cp x
+dp ranks of a stage, etp inside ep.
 """
 
 from __future__ import annotations
@@ -19,21 +19,29 @@ from mowich.machines.system import PRECISIONS
 from mowich.models.task import TASKS, Lora, Task
 
 RECOMPUTE = ("none", "selective", "full", "experts")
-"""What backward computes again: nothing; norms, activation functions and MLA up-projections; whole layers; mixtures of experts, dispatch included."""
+"""What backward computes again: nothing; norms, activation functions and MLA up-projections; whole layers; mixtures of
+experts, dispatch included."""
 EXPERTS_AGAIN = RECOMPUTE.index("experts")
 SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")
 ORDERS = ("tp-dp-pp", "tp-pp-dp", "dp-tp-pp", "dp-pp-tp", "pp-tp-dp", "pp-dp-tp")
-"""Order of ranks from the inside out, and so which dimension lands on which level of the fabric; context ranks go with tensor ranks."""
+"""Order of ranks from the inside out, and so which dimension lands on which level of the fabric; context ranks go with
+tensor ranks."""
 SPLITS = ("even", "balanced")
-"""How layers are dealt to stages: evenly, or with fewer on the last stage, which also computes the head and the loss (`plans.memory.stage_split`)."""
+"""How layers are dealt to stages: evenly, or with fewer on the last stage, which also computes the head and the loss
+(`plans.memory.stage_split`)."""
 OFFLOAD_BITS = ("optimizer", "activations", "weights")
 OFFLOADS = tuple(
     "+".join(name for bit, name in enumerate(OFFLOAD_BITS) if code >> bit & 1) or "none" for code in range(8)
 )
 """What lives in the host's memory: the code counts in bits of OFFLOAD_BITS. Gradients go with the weights."""
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "recompute": RECOMPUTE, "precision": PRECISIONS, "schedule": SCHEDULES, "order": ORDERS, "split": SPLITS, "offload": OFFLOADS,
-}  # fmt: skip
+    "recompute": RECOMPUTE,
+    "precision": PRECISIONS,
+    "schedule": SCHEDULES,
+    "order": ORDERS,
+    "split": SPLITS,
+    "offload": OFFLOADS,
+}
 """Plan fields whose values are words; columns hold the index of the word."""
 SWITCHES = ("sp", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
 """Plan fields that are on or off."""
@@ -42,9 +50,12 @@ SWITCHES = ("sp", "tp_overlap", "dp_overlap", "pp_scatter", "regather")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Parallel degrees count devices. zero: 0 replicated optimizer, 1 sharded, 2 also gradients, 3 also weights (FSDP).
-    vpp: model chunks per stage (1 unless interleaved or a V). ep: experts' groups, etp: tensor parallel inside an expert.
-    order, split, offload: see ORDERS, SPLITS, OFFLOADS. tp_overlap, dp_overlap: those collectives run beside compute, as far as the stack does it.
-    pp_scatter: stages exchange 1/tp of an activation and gather it again. regather: sequence-parallel inputs are gathered again for backward, not kept."""
+    vpp: model chunks per stage (1 unless interleaved or a V). ep: experts' groups, etp: tensor parallel inside an
+    expert.
+    order, split, offload: see ORDERS, SPLITS, OFFLOADS. tp_overlap, dp_overlap: those collectives run beside compute,
+    as far as the stack does it.
+    pp_scatter: stages exchange 1/tp of an activation and gather it again. regather: sequence-parallel inputs are
+    gathered again for backward, not kept."""
 
     tp: int = 1
     sp: bool = False
@@ -217,8 +228,8 @@ class Plans:
         return out
 
     def unique(self, *names: str, also: Iterable[Column] = ()) -> tuple[Plans, NDArray[np.intp]]:
-        """Rows that differ in `names` (or in the columns `also`), and for each row the index of its representative: a formula of those fields alone
-        is evaluated once per distinct combination, then expanded with the index."""
+        """Rows that differ in `names` (or in the columns `also`), and for each row the index of its representative: a
+        formula of those fields alone is evaluated once per distinct combination, then expanded with the index."""
         if len(self) == 1:
             return self, np.zeros(1, dtype=np.intp)
         key = pack([*(getattr(self, name) for name in names), *also])
@@ -251,13 +262,15 @@ class Plans:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
-    """One training job. tokens: to train on in all; seq: tokens per sequence; batch_seqs: sequences per step (a target);
-    is_balanced: expert load forced equal, as in benchmarks; batch_tolerance: how far a legal batch may lie from the target; element_B: bytes of an
-    activation between matrix products (4: everything but the products in fp32).
+    """One training job. tokens: to train on in all; seq: tokens per sequence; batch_seqs: sequences per step (a
+    target);
+    is_balanced: expert load forced equal, as in benchmarks; batch_tolerance: how far a legal batch may lie from the
+    target; element_B: bytes of an activation between matrix products (4: everything but the products in fp32).
 
-    task: pretrain and sft train every weight; lora trains adapters (`lora`: which) beside a frozen base, whose weight gradients are not
-    computed. document: mean tokens of the documents packed into a sequence, where each attends to itself only (None: the sequence is one
-    document). fill: share of positions that hold tokens; the rest is padding, computed like the others and not counted as trained.
+    task: pretrain and sft train every weight; lora trains adapters (`lora`: which) beside a frozen base, whose weight
+    gradients are not computed. document: mean tokens of the documents packed into a sequence, where each attends to
+    itself only (None: the sequence is one document). fill: share of positions that hold tokens; the rest is padding,
+    computed like the others and not counted as trained.
     """
 
     tokens: float
@@ -319,8 +332,15 @@ class TrainJob:
         }
         words = inputs.get("lora_targets")
         lora = Lora.of(int(str(inputs["lora_rank"])), words) if isinstance(words, (list, tuple)) else None
-        return cls(tokens=number["tokens"], seq=int(str(inputs["seq"])), batch_seqs=number["batch_seqs"], task=task, lora=lora,
-                   document=number.get("document"), fill=number.get("fill", 1.0))  # fmt: skip
+        return cls(
+            tokens=number["tokens"],
+            seq=int(str(inputs["seq"])),
+            batch_seqs=number["batch_seqs"],
+            task=task,
+            lora=lora,
+            document=number.get("document"),
+            fill=number.get("fill", 1.0),
+        )
 
 
 MAX_DEGREE = 10**8
@@ -366,6 +386,10 @@ def _degree(key: str, word: str, where: str) -> int:
         or len(word) > len(str(MAX_DEGREE))
         or not lowest <= int(word) <= highest
     ):
-        raise UserError("not a legal degree", where=where, given=word if len(word) < 40 else word[:36] + "...",
-                        allowed="0 to 3" if key == "zero" else f"whole numbers from 1 to {MAX_DEGREE}")  # fmt: skip
+        raise UserError(
+            "not a legal degree",
+            where=where,
+            given=word if len(word) < 40 else word[:36] + "...",
+            allowed="0 to 3" if key == "zero" else f"whole numbers from 1 to {MAX_DEGREE}",
+        )
     return int(word)

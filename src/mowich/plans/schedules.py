@@ -1,12 +1,14 @@
 """Pipeline schedules: in which order each stage runs its micro-batches, what that costs, and what it holds.
 
-Each schedule exists twice. `order` lists what every device runs, so that `training.pipeline` can play it event by event. `bubble_s`,
-`num_hops`, `in_flight` and `copies` are the closed forms of the same thing that the search evaluates in columns. Tests hold the two together:
-equal for equal stages with w <= f <= b (f, b, w: forward, backward to the input, backward to the weights), which is what a transformer's layers give.
+Each schedule exists twice. `order` lists what every device runs, so that `training.pipeline` can play it event by
+event. `bubble_s`, `num_hops`, `in_flight` and `copies` are the closed forms of the same thing that the search evaluates
+in columns. Tests hold the two together: equal for equal stages with w <= f <= b (f, b, w: forward, backward to the
+input, backward to the weights), which is what a transformer's layers give.
 
-Sources: GPipe (Huang et al. 2019), 1F1B (Narayanan et al. 2019), interleaved (Narayanan et al. 2021), ZB-H1 (Qi et al. 2024), ZB-V (Qi et al. 2024,
-"controllable memory"), DualPipe (DeepSeek-V3 2024, section 3.2.1), DualPipeV (its cut-in-half form). Optimizer steps are synchronous: the idle time of
-the first and last device counts, also for schedules called zero-bubble.
+Sources: GPipe (Huang et al. 2019), 1F1B (Narayanan et al. 2019), interleaved (Narayanan et al. 2021), ZB-H1 (Qi et al.
+2024), ZB-V (Qi et al. 2024, "controllable memory"), DualPipe (DeepSeek-V3 2024, section 3.2.1), DualPipeV (its
+cut-in-half form). Optimizer steps are synchronous: the idle time of the first and last device counts, also for
+schedules called zero-bubble.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ PLAIN = max(GPIPE, ONE_F_ONE_B, INTERLEAVED)
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One entry of a device's list. kind: forward (F), backward to the input (B), to the weights (W), or both at once (BW); micro: number of the
-    micro-batch within its direction; stage: 0 .. pp vpp - 1 in the order that data takes; direction: 1 for DualPipe's second stream;
+    """One entry of a device's list. kind: forward (F), backward to the input (B), to the weights (W), or both at once
+    (BW); micro: number of the micro-batch within its direction; stage: 0 .. pp vpp - 1 in the order that data takes;
+    direction: 1 for DualPipe's second stream;
     joint: runs as one block with the entry after it, neither ending before the other."""
 
     kind: Literal["F", "B", "W", "BW"]
@@ -55,7 +58,8 @@ def num_chunks(schedule: str, vpp: int) -> int:
 
 
 def device_of(schedule: str, pp: int, stage: int, direction: int = 0) -> int:
-    """The device that holds a stage: round robin when interleaved, there and back in a V, reversed for DualPipe's second stream.
+    """The device that holds a stage: round robin when interleaved, there and back in a V, reversed for DualPipe's
+    second stream.
 
     >>> [device_of("zb-v", 2, s) for s in range(4)], [device_of("interleaved", 2, s) for s in range(4)]
     ([0, 1, 1, 0], [0, 1, 0, 1])
@@ -66,7 +70,8 @@ def device_of(schedule: str, pp: int, stage: int, direction: int = 0) -> int:
 
 
 def order(schedule: str, pp: int, vpp: int, g: int) -> Order:
-    """What each of pp devices runs, in order, for g micro-batches a step. Raises ValueError where the schedule does not exist (see `needs`)."""
+    """What each of pp devices runs, in order, for g micro-batches a step. Raises ValueError where the schedule does not
+    exist (see `needs`)."""
     lacking = needs(schedule, pp, vpp, g)
     if lacking:
         raise ValueError(f"{schedule} needs {lacking}")
@@ -102,9 +107,12 @@ def legal(schedule: Floats, pp: Floats, g: Floats) -> list[tuple[str, NDArray[np
         ("at least as many micro-batches as stages", lone | (g >= pp)),
         ("micro-batches in whole rounds of the stages", lone | (is_ != INTERLEAVED) | (np.mod(g, pp) == 0)),
         ("twice as many micro-batches as stages, less one, for zb-v", lone | (is_ != ZB_V) | (g >= 2 * pp - 1)),
-        ("an even number of stages and of micro-batches for dualpipe", lone | ~dual | ((np.mod(pp, 2) == 0) & (np.mod(g, 2) == 0))),
+        (
+            "an even number of stages and of micro-batches for dualpipe",
+            lone | ~dual | ((np.mod(pp, 2) == 0) & (np.mod(g, 2) == 0)),
+        ),
         ("twice as many micro-batches as stages for dualpipe", lone | ~(dual | (is_ == DUALPIPE_V)) | (g >= 2 * pp)),
-    ]  # fmt: skip
+    ]
 
 
 def fewest(schedule: Floats, pp: Floats) -> Floats:
@@ -124,8 +132,8 @@ def rounds(schedule: Floats, pp: Floats) -> Floats:
 
 
 def micro_batches(job: TrainJob, schedule: Floats, pp: Floats, seqs: Floats) -> Floats:
-    """g, micro-batches per rank and step of `seqs` sequences each over all data-parallel ranks: the whole number nearest to batch / seqs, at least 1;
-    whole rounds of pp when interleaved, even for dualpipe."""
+    """g, micro-batches per rank and step of `seqs` sequences each over all data-parallel ranks: the whole number
+    nearest to batch / seqs, at least 1; whole rounds of pp when interleaved, even for dualpipe."""
     g, whole = np.maximum(1.0, np.rint(job.batch_seqs / seqs)), rounds(schedule, pp)
     return np.asarray(np.maximum(whole, np.rint(g / whole) * whole))
 
@@ -163,7 +171,8 @@ def _interleaved(pp: int, vpp: int, g: int, r: int) -> list[Op]:
 
 
 def _zb_h1(pp: int, g: int, r: int) -> list[Op]:
-    """1F1B whose weight gradients lag r micro-batches behind, to fill the drain; every stage holds pp micro-batches at most."""
+    """1F1B whose weight gradients lag r micro-batches behind, to fill the drain; every stage holds pp micro-batches at
+    most."""
     warm = min(g, pp - r - 1)
     out = [Op("F", m, r) for m in range(warm)]
     done = 0
@@ -178,7 +187,8 @@ def _zb_h1(pp: int, g: int, r: int) -> list[Op]:
 
 
 def _zb_v(pp: int, g: int, r: int) -> list[Op]:
-    """Two chunks per device, down and up a V: device 0 holds the first and the last, so losses are where backward begins."""
+    """Two chunks per device, down and up a V: device 0 holds the first and the last, so losses are where backward
+    begins."""
     stages = (r, 2 * pp - 1 - r)
     out: list[Op] = []
     count = {kind + str(c): 0 for kind in "FBW" for c in (0, 1)}
@@ -210,13 +220,15 @@ def _zb_v(pp: int, g: int, r: int) -> list[Op]:
 
 
 def _two_streams(pp: int, r: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(stage, direction) of the two halves of the model on a DualPipe device: first the one whose data enters nearer."""
+    """(stage, direction) of the two halves of the model on a DualPipe device: first the one whose data enters
+    nearer."""
     down, up = (r, 0), (pp - 1 - r, 1)
     return (down, up) if r < pp // 2 else (up, down)
 
 
 def _dual(half: int, g: int, rank: int, near: tuple[int, int], far: tuple[int, int]) -> list[Op]:
-    """DualPipe's eight phases for g micro-batches of each kind; `half` devices from an end of the pipe to where the streams meet."""
+    """DualPipe's eight phases for g micro-batches of each kind; `half` devices from an end of the pipe to where the
+    streams meet."""
     r = rank if near[1] == far[1] else min(rank, 2 * half - 1 - rank)
     at = (near, far)
     out: list[Op] = []
@@ -266,18 +278,22 @@ def _dual(half: int, g: int, rank: int, near: tuple[int, int], far: tuple[int, i
     return out
 
 
-# ---- closed forms ---------------------------------------------------------------------------------------------------------------------
+# ---- closed forms
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def bubble_s(schedule: Floats, pp: Floats, vpp: Floats, f: Floats, b: Floats, w: Floats) -> Floats:
-    """Idle seconds of the busiest device in one step; f, b, w: seconds of one micro-batch on one device (all its chunks).
+    """Idle seconds of the busiest device in one step; f, b, w: seconds of one micro-batch on one device (all its
+    chunks).
 
-    gpipe, 1f1b, interleaved: (pp-1)/vpp (f+b+w). zb-h1: (pp-1)(f+b-w). zb-v: (pp-1)/2 max(b, 2(b-w)). dualpipe: (pp/2-1)(f+2b-w), with a forward
-    and a backward as one block of f+b+w (DeepSeek-V3 prints (PP/2-1)(F&B + B - 3W), B whole). dualpipe-v: (pp-1)/2 (f+2b-w). Exact for equal stages,
-    w <= f <= b and enough micro-batches (`legal`); where b < f or w > f a lower bound. For unequal stages see `training.pipeline`.
+    gpipe, 1f1b, interleaved: (pp-1)/vpp (f+b+w). zb-h1: (pp-1)(f+b-w). zb-v: (pp-1)/2 max(b, 2(b-w)). dualpipe:
+    (pp/2-1)(f+2b-w), with a forward and a backward as one block of f+b+w (DeepSeek-V3 prints (PP/2-1)(F&B + B - 3W), B
+    whole). dualpipe-v: (pp-1)/2 (f+2b-w). Exact for equal stages, w <= f <= b and enough micro-batches (`legal`); where
+    b < f or w > f a lower bound. For unequal stages see `training.pipeline`.
 
     >>> one = np.array([1.0])
-    >>> [float(bubble_s(one * SCHEDULES.index(s), 8 * one, 2 * one if s == "interleaved" else one, one, one, one)[0]) for s in SCHEDULES]
+    >>> chunks = [2 * one if s == "interleaved" else one for s in SCHEDULES]
+    >>> [float(bubble_s(one * i, 8 * one, v, one, one, one)[0]) for i, v in enumerate(chunks)]
     [21.0, 10.5, 21.0, 7.0, 3.5, 6.0, 7.0]
     """
     whole = (pp - 1.0) / vpp * (f + b + w)
@@ -298,24 +314,34 @@ def bubble_s(schedule: Floats, pp: Floats, vpp: Floats, f: Floats, b: Floats, w:
 
 
 BUBBLE_OF = {
-    "gpipe": "(pp-1)(f+b+w)", "1f1b": "(pp-1)(f+b+w)", "interleaved": "(pp-1)/vpp (f+b+w)", "zb-h1": "(pp-1)(f+b-w)",
-    "zb-v": "(pp-1)/2 max(f, b, 2(b-w))", "dualpipe": "(pp/2-1)(f+2b-w)", "dualpipe-v": "(pp-1)/2 (f+2b-w)",
-}  # fmt: skip
+    "gpipe": "(pp-1)(f+b+w)",
+    "1f1b": "(pp-1)(f+b+w)",
+    "interleaved": "(pp-1)/vpp (f+b+w)",
+    "zb-h1": "(pp-1)(f+b-w)",
+    "zb-v": "(pp-1)/2 max(f, b, 2(b-w))",
+    "dualpipe": "(pp/2-1)(f+2b-w)",
+    "dualpipe-v": "(pp-1)/2 (f+2b-w)",
+}
 """`bubble_s` in words, for explain."""
 
 
 def num_hops(schedule: Floats, pp: Floats, vpp: Floats, g: Floats) -> Floats:
-    """How many times one transfer between neighbouring stages delays the step, when transfers run beside compute and each is shorter than a chunk.
+    """How many times one transfer between neighbouring stages delays the step, when transfers run beside compute and
+    each is shorter than a chunk.
 
-    1f1b waits for an answer in every round: 2 g (pp-1)/pp + 2 (pp-2). gpipe and interleaved only pay to fill and drain: 2 (pp-1) and 2 (pp vpp - 1).
-    zb-h1: 4 (pp-1). zb-v: 5 pp - 7. dualpipe: half of 1f1b's rounds, g (pp-1)/pp + max(1, 2 (pp-2)). dualpipe-v: 2 g (pp-1)/pp + 4 pp - 6.
-    Exact for equal stages and g a multiple of pp.
+    1f1b waits for an answer in every round: 2 g (pp-1)/pp + 2 (pp-2). gpipe and interleaved only pay to fill and drain:
+    2 (pp-1) and 2 (pp vpp - 1). zb-h1: 4 (pp-1). zb-v: 5 pp - 7. dualpipe: half of 1f1b's rounds, g (pp-1)/pp + max(1,
+    2 (pp-2)). dualpipe-v: 2 g (pp-1)/pp + 4 pp - 6. Exact for equal stages and g a multiple of pp.
     """
     per_round = np.ceil(g * (pp - 1.0) / pp)
     hops = np.where(schedule == ONE_F_ONE_B, 2.0 * per_round + 2.0 * (pp - 2.0), 2.0 * (pp * vpp - 1.0))
     if np.any(schedule > PLAIN):
-        forms = {ZB_H1: 4.0 * (pp - 1.0), ZB_V: 5.0 * pp - 7.0, DUALPIPE: per_round + np.maximum(1.0, 2.0 * (pp - 2.0)),
-                 DUALPIPE_V: 2.0 * per_round + 4.0 * pp - 6.0}  # fmt: skip
+        forms = {
+            ZB_H1: 4.0 * (pp - 1.0),
+            ZB_V: 5.0 * pp - 7.0,
+            DUALPIPE: per_round + np.maximum(1.0, 2.0 * (pp - 2.0)),
+            DUALPIPE_V: 2.0 * per_round + 4.0 * pp - 6.0,
+        }
         for code, count in forms.items():
             hops = np.where(schedule == code, count, hops)
     return np.asarray(np.where(pp > 1, hops, 0.0))
@@ -324,7 +350,8 @@ def num_hops(schedule: Floats, pp: Floats, vpp: Floats, g: Floats) -> Floats:
 def in_flight(p: Plans, g: Floats) -> Floats:
     """Micro-batches whose activations the fullest device holds, in units of all its layers.
 
-    gpipe: g. 1f1b: min(g, pp), on the first stage. interleaved: (pp (vpp+1) - 1)/vpp (Narayanan et al. 2021). zb-h1, zb-v: pp, on every stage.
+    gpipe: g. 1f1b: min(g, pp), on the first stage. interleaved: (pp (vpp+1) - 1)/vpp (Narayanan et al. 2021). zb-h1,
+    zb-v: pp, on every stage.
     dualpipe: pp + 1. dualpipe-v: pp + 1/2. An activation is held until its weight gradient is done.
     """
     chunked = np.minimum(g, (p.pp * (p.vpp + 1.0) - 1.0) / p.vpp)
@@ -337,7 +364,8 @@ def in_flight(p: Plans, g: Floats) -> Floats:
 
 
 def pairs(schedule: Floats) -> Floats:
-    """1 where forward of one micro-batch runs beside backward of another on the same device (DualPipe), so that each may hide the other's transfers."""
+    """1 where forward of one micro-batch runs beside backward of another on the same device (DualPipe), so that each
+    may hide the other's transfers."""
     return np.where((schedule == DUALPIPE) | (schedule == DUALPIPE_V), 1.0, 0.0)
 
 

@@ -1,8 +1,9 @@
 """A `ServePlan`: how one worker (one copy of a model) is spread over devices to serve. No times and no hardware in it.
 
-A worker has tp x dp x cp ranks in each of pp stages. dp is attention data parallelism: each dp rank holds whole attention
-weights and its own sequences, while experts are spread over all tp x dp ranks of the stage, ep groups of them, the rest of
-the ranks cutting each expert (etp). cp cuts one sequence's tokens and cache. `ServePlans` is the same thing as columns.
+A worker has tp x dp x cp ranks in each of pp stages. dp is attention data parallelism: each dp rank holds whole
+attention weights and its own sequences, while experts are spread over all tp x dp ranks of the stage, ep groups of
+them, the rest of the ranks cutting each expert (etp). cp cuts one sequence's tokens and cache. `ServePlans` is the same
+thing as columns.
 """
 
 from __future__ import annotations
@@ -60,8 +61,22 @@ class ServePlan:
 
     def to_dict(self) -> dict[str, int | bool | str]:
         """The JSON contract of a plan; fields that serving has no use for keep their neutral values."""
-        return {"tp": self.tp, "sp": False, "pp": self.pp, "vpp": 1, "dp": self.dp, "cp": self.cp, "ep": self.ep, "etp": self.etp,
-                "zero": 0, "micro_batch": 1, "recompute": "none", "precision": self.weights, "schedule": "1f1b", "kv": self.kv}  # fmt: skip
+        return {
+            "tp": self.tp,
+            "sp": False,
+            "pp": self.pp,
+            "vpp": 1,
+            "dp": self.dp,
+            "cp": self.cp,
+            "ep": self.ep,
+            "etp": self.etp,
+            "zero": 0,
+            "micro_batch": 1,
+            "recompute": "none",
+            "precision": self.weights,
+            "schedule": "1f1b",
+            "kv": self.kv,
+        }
 
     def __str__(self) -> str:
         """ "tp4 dp2 ep8 fp8/bf16": degrees above 1, then weights / cache format."""
@@ -103,9 +118,14 @@ class ServePlans:
     def plan(self, i: int) -> ServePlan:
         """Row i."""
         return ServePlan(
-            tp=int(self.tp[i]), pp=int(self.pp[i]), dp=int(self.dp[i]), cp=int(self.cp[i]), ep=int(self.ep[i]),
-            weights=WEIGHTS[int(self.weights[i])], kv=KV[int(self.kv[i])],
-        )  # fmt: skip
+            tp=int(self.tp[i]),
+            pp=int(self.pp[i]),
+            dp=int(self.dp[i]),
+            cp=int(self.cp[i]),
+            ep=int(self.ep[i]),
+            weights=WEIGHTS[int(self.weights[i])],
+            kv=KV[int(self.kv[i])],
+        )
 
     @property
     def devices(self) -> Column:

@@ -1,8 +1,9 @@
 """Where requests come from: public traces, read line by line in bounded memory, or distributions.
 
-Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens), processed CSV (arrived_at, num_prefill_tokens, num_decode_tokens), Mooncake JSONL
-(timestamp in ms, input_length, output_length, hash_ids), logs of vLLM benchmarks as JSONL (input_toks, output_toks, arrival_time or queued_ts or
-arrival_time_ns). The format is told by the first line. Every complaint names file and line.
+Traces: Azure LLM CSV (TIMESTAMP, ContextTokens, GeneratedTokens), processed CSV (arrived_at, num_prefill_tokens,
+num_decode_tokens), Mooncake JSONL (timestamp in ms, input_length, output_length, hash_ids), logs of vLLM benchmarks as
+JSONL (input_toks, output_toks, arrival_time or queued_ts or arrival_time_ns). The format is told by the first line.
+Every complaint names file and line.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from mowich.units import parse_count
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of trace: the columns for time, prompt and output, seconds per unit of time, the column of block hashes, whether lines may be out of
-    order because they are a log by request (read whole and sorted)."""
+    """A form of trace: the columns for time, prompt and output, seconds per unit of time, the column of block hashes,
+    whether lines may be out of order because they are a log by request (read whole and sorted)."""
 
     name: str
     time: tuple[str, ...]
@@ -68,8 +69,8 @@ def read_trace(
 ) -> Iterator[Request]:
     """Requests of a trace in order of arrival, times from 0 at the first one, `speed` times as fast as recorded.
 
-    Raises UserError with file:line: a missing or empty file, unknown columns, a cell that is not a number, a length below 1 (an output of 0 counts
-    as 1), times that go back.
+    Raises UserError with file:line: a missing or empty file, unknown columns, a cell that is not a number, a length
+    below 1 (an output of 0 counts as 1), times that go back.
     """
     with open_lines(path) as file:
         rows, form = _rows(file, path)
@@ -211,13 +212,15 @@ def _time(value: Any, where: str, name: str) -> float:
         ) from None
 
 
-# distributions ----------------------------------------------------------------------------------------------------------
+# distributions
+# ----------------------------------------------------------------------------------------------------------
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def lengths(text: object, where: str) -> Draw:
-    """A distribution of token counts: "1k", "uniform(512, 2k)", "lognormal(8k, p95 32k)" (median and 95th percentile), "exponential(300)".
+    """A distribution of token counts: "1k", "uniform(512, 2k)", "lognormal(8k, p95 32k)" (median and 95th percentile),
+    "exponential(300)".
 
     Raises UserError for anything else.
     """
@@ -248,9 +251,21 @@ def lengths(text: object, where: str) -> Draw:
 ARRIVALS = ("poisson", "fixed", "gamma")
 
 
-def draw(*, rate: float, requests: int, prompt: Draw, output: Draw, arrivals: str = "poisson", cv: float = 1.0, seed: int = 0,
-         shared_prefix: int = 0, priorities: int = 1, block: int = 512) -> Iterator[Request]:  # fmt: skip
-    """`requests` requests at `rate` per second. fixed: even gaps; poisson: exponential gaps; gamma: gaps of coefficient of variation `cv`.
+def draw(
+    *,
+    rate: float,
+    requests: int,
+    prompt: Draw,
+    output: Draw,
+    arrivals: str = "poisson",
+    cv: float = 1.0,
+    seed: int = 0,
+    shared_prefix: int = 0,
+    priorities: int = 1,
+    block: int = 512,
+) -> Iterator[Request]:
+    """`requests` requests at `rate` per second. fixed: even gaps; poisson: exponential gaps; gamma: gaps of coefficient
+    of variation `cv`.
 
     shared_prefix: tokens at the start of every prompt that are the same for all; priorities: classes drawn evenly.
     """

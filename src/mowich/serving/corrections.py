@@ -1,8 +1,10 @@
-"""What measured serving differs by from the model, by engine, model, chip and release: shrunken factors, and the width of a prediction.
+"""What measured serving differs by from the model, by engine, model, chip and release: shrunken factors, and the width
+of a prediction.
 
-A correction is ln(measured / predicted) that a class of cases shares beyond what its parents explain, pulled towards zero in proportion to how
-little it is supported (a hierarchical, or "random effects", fit: `tools/fit_serving.py`). Classes that the table does not hold count as
-zero, and widen the interval by the spread of their level. Numbers: `facts/serving/corrections.csv`.
+A correction is ln(measured / predicted) that a class of cases shares beyond what its parents explain, pulled towards
+zero in proportion to how little it is supported (a hierarchical, or "random effects", fit: `tools/fit_serving.py`).
+Classes that the table does not hold count as zero, and widen the interval by the spread of their level. Numbers:
+`facts/serving/corrections.csv`.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ METRICS = ("tpot", "ttft")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Class:
-    """What corrections are kept by. campaign: who measured ("" for a question of one's own); version: the framework's release as named in
-    tables; users: per rank group; plan: "tp", "ep" or "dp" (attention data parallel)."""
+    """What corrections are kept by. campaign: who measured ("" for a question of one's own); version: the framework's
+    release as named in tables; users: per rank group; plan: "tp", "ep" or "dp" (attention data parallel)."""
 
     engine: str
     arch: str
@@ -90,7 +92,8 @@ LEVELS: Mapping[str, tuple[tuple[str, ...], Callable[[Class], float]]] = {
     "engine_model*ranks": (("engine", "model"), _ranks),
     "release*ranks": (("version", "model", "chip"), _ranks),
 }
-"""Level -> (what a class is named by, what multiplies its value). load, length, ranks: log2 of users, prompt tokens, ranks, centred."""
+"""Level -> (what a class is named by, what multiplies its value). load, length, ranks: log2 of users, prompt tokens,
+ranks, centred."""
 
 
 def key(c: Class, level: str) -> str | None:
@@ -101,8 +104,8 @@ def key(c: Class, level: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Along:
-    """ln factor of a class, open along load and length: constant + load x `users_scale` + length x `length_scale`. All zero where corrections are not
-    carried over."""
+    """ln factor of a class, open along load and length: constant + load x `users_scale` + length x `length_scale`. All
+    zero where corrections are not carried over."""
 
     constant: float = 0.0
     load: float = 0.0
@@ -121,8 +124,9 @@ UNCORRECTED = Along()
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Values and standard deviations by (metric, level, class); spread: of a level, by (metric, level); noise: of a row, by metric; width: half-width
-    of the 90% interval in units of the standard deviation, by metric, from held-out groups; families: of chips that serving was measured on."""
+    """Values and standard deviations by (metric, level, class); spread: of a level, by (metric, level); noise: of a
+    row, by metric; width: half-width of the 90% interval in units of the standard deviation, by metric, from held-out
+    groups; families: of chips that serving was measured on."""
 
     values: Mapping[tuple[str, str, str], tuple[float, float]]
     spread: Mapping[tuple[str, str], float]
@@ -131,7 +135,8 @@ class Table:
     families: frozenset[str]
 
     def along(self, metric: str, one: Class) -> Along:
-        """The correction of a class at any load and length (those of `one` do not matter): what a search over batches and a simulation need."""
+        """The correction of a class at any load and length (those of `one` do not matter): what a search over batches
+        and a simulation need."""
         constant = load = length = 0.0
         for level, (_, covariate) in LEVELS.items():
             if self.spread.get((metric, level), 0.0) > 0.0:
@@ -172,8 +177,8 @@ def shipped() -> Table:
 
 
 def read(lines: Sequence[str]) -> Table:
-    """A table from the lines of its CSV: metric, level, class, value, sd, cases; class "*" holds the level's spread; levels "noise" and "width"
-    hold those of the metric."""
+    """A table from the lines of its CSV: metric, level, class, value, sd, cases; class "*" holds the level's spread;
+    levels "noise" and "width" hold those of the metric."""
     values, spread, single = {}, {}, {}
     for row in csv.DictReader(line for line in lines if not line.startswith("#")):
         metric, level, name = row["metric"], row["level"], row["class"]
@@ -183,6 +188,10 @@ def read(lines: Sequence[str]) -> Table:
             spread[metric, level] = float(row["sd"])
         else:
             values[metric, level, name] = (float(row["value"]), float(row["sd"]))
-    return Table(values=values, spread=spread, noise={m: single.get(("noise", m), 0.0) for m in METRICS},
-                 width={m: single.get(("width", m), 1.645) for m in METRICS},
-                 families=frozenset(name.rsplit("|", 1)[-1] for _, level, name in values if level == "model_family"))  # fmt: skip
+    return Table(
+        values=values,
+        spread=spread,
+        noise={m: single.get(("noise", m), 0.0) for m in METRICS},
+        width={m: single.get(("width", m), 1.645) for m in METRICS},
+        families=frozenset(name.rsplit("|", 1)[-1] for _, level, name in values if level == "model_family"),
+    )

@@ -1,7 +1,8 @@
 """Which fact each constant of a served case comes from, and the constants as columns.
 
-A case is (machine, engine, architecture, formats). Efficiencies belong to the chip's family, fixed times to the engine, the rest to
-`facts/serving/common`. The fit of the constants uses the same table of paths (`columns`), with its own values in place of the facts'.
+A case is (machine, engine, architecture, formats). Efficiencies belong to the chip's family, fixed times to the engine,
+the rest to `facts/serving/common`. The fit of the constants uses the same table of paths (`columns`), with its own
+values in place of the facts'.
 """
 
 from __future__ import annotations
@@ -25,13 +26,33 @@ ENGINES = ("vllm", "trtllm", "sglang", "neuron", "jax-tpu", "vllm-2023")
 """Engines with constants of their own."""
 
 
-_FAMILY = {"w_16": "weights_16", "c_16": "compute_16", "a_decode": "decode_attention", "a_prefill": "prefill_attention",
-           "tp_link": "tp_link"}  # fmt: skip
+_FAMILY = {
+    "w_16": "weights_16",
+    "c_16": "compute_16",
+    "a_decode": "decode_attention",
+    "a_prefill": "prefill_attention",
+    "tp_link": "tp_link",
+}
 _ENGINE = {"tp_latency": "tp_latency", "step": "step", "per_sequence": "per_sequence", "prefill_step": "prefill_step"}
-_COMMON = ("mla_compute", "m_half", "expert_compute", "expert_half", "expert_spread", "ep_imbalance", "ep_latency", "ep_link",
-           "tp_doubling")  # fmt: skip
-_AROUND = {"budget": "prompt_budget", "mixes": "mixes_prompts", "front_s": "front_end", "front_token_s": "front_end_per_token",
-           "memory_share": "memory_share", "reserve_B": "reserve"}  # fmt: skip
+_COMMON = (
+    "mla_compute",
+    "m_half",
+    "expert_compute",
+    "expert_half",
+    "expert_spread",
+    "ep_imbalance",
+    "ep_latency",
+    "ep_link",
+    "tp_doubling",
+)
+_AROUND = {
+    "budget": "prompt_budget",
+    "mixes": "mixes_prompts",
+    "front_s": "front_end",
+    "front_token_s": "front_end_per_token",
+    "memory_share": "memory_share",
+    "reserve_B": "reserve",
+}
 
 
 def architecture(model: Model) -> str:
@@ -45,7 +66,8 @@ def architecture(model: Model) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables), instead of its family's."""
+    """What decides the constants of a case. has_own: the chip has constants of its own (from its operator tables),
+    instead of its family's."""
 
     model: Model
     arch: str
@@ -67,7 +89,8 @@ def engine_for(system: System, name: str | None) -> str:
 
 
 def arithmetic(weights: str, system: System) -> str:
-    """How a format is multiplied: "16", "8" or "4" bit, or "w4" (4-bit weights expanded to 16 bit where the chip has no 4-bit unit)."""
+    """How a format is multiplied: "16", "8" or "4" bit, or "w4" (4-bit weights expanded to 16 bit where the chip has no
+    4-bit unit)."""
     if weights == "bf16":
         return "16"
     if weights in FOUR_BIT:
@@ -88,8 +111,8 @@ def peak(weights: str, system: System) -> float:
 def link_Bps(system: System, devices: int, *, reduces: bool = True) -> float:
     """One-way bandwidth per device that a group of neighbours has: what a flat fabric would need for the same time.
 
-    Level by level, innermost first: a reduction sends 1/m of the data beyond a domain that holds m of the group (reduces), an exchange (all-to-all)
-    the share of partners that lie beyond it. On one level this is the link itself.
+    Level by level, innermost first: a reduction sends 1/m of the data beyond a domain that holds m of the group
+    (reduces), an exchange (all-to-all) the share of partners that lie beyond it. On one level this is the link itself.
     """
     inside, per_B = 1.0, 0.0
     for level in system.levels:
@@ -127,7 +150,8 @@ def paths(case: Served) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names` [n];
+    """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names`
+    [n];
     chip: what the facts of chips give, field -> [n]; speculates [n]."""
 
     names: tuple[str, ...]
@@ -141,8 +165,13 @@ class Columns:
         used = np.unique(np.concatenate([index[rows] for index in self.index.values()]))
         position = np.zeros(len(self.names), dtype=np.intp)
         position[used] = np.arange(len(used))
-        return Columns(names=tuple(self.names[i] for i in used), index={k: position[v[rows]] for k, v in self.index.items()},
-                       chip={k: v[rows] for k, v in self.chip.items()}, speculates=self.speculates[rows], accept=self.accept[rows])  # fmt: skip
+        return Columns(
+            names=tuple(self.names[i] for i in used),
+            index={k: position[v[rows]] for k, v in self.index.items()},
+            chip={k: v[rows] for k, v in self.chip.items()},
+            speculates=self.speculates[rows],
+            accept=self.accept[rows],
+        )
 
     def constants(self, value: Callable[[str], float]) -> tuple[Costs, Engine, Floats, Floats]:
         """(costs, engine, verified tokens, accepted tokens) with `value(path)` for every constant."""
@@ -183,14 +212,19 @@ def columns(cases: Sequence[Served]) -> Columns:
         "hbm_Bps": [c.system.hbm_Bps for c in cases],
         "link_Bps": [link_Bps(c.system, c.plan.tp * c.plan.cp) for c in cases],
         "exchange_Bps": [link_Bps(c.system, c.plan.tp * c.plan.dp, reduces=False) for c in cases],
-        "peak_linear": [peak(c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16", c.system) for c in cases],
+        "peak_linear": [
+            peak(c.plan.weights if quantises_attention(c.model, c.plan.weights) else "bf16", c.system) for c in cases
+        ],
         "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
         "peak_16": [c.system.peak_flops["bf16"] for c in cases],
-    }  # fmt: skip
+    }
     return Columns(
-        names=tuple(names), index=index, chip={k: np.array(v) for k, v in chip.items()},
-        speculates=np.array([c.speculates for c in cases]), accept=np.array([c.accept or np.nan for c in cases]),
-    )  # fmt: skip
+        names=tuple(names),
+        index=index,
+        chip={k: np.array(v) for k, v in chip.items()},
+        speculates=np.array([c.speculates for c in cases]),
+        accept=np.array([c.accept or np.nan for c in cases]),
+    )
 
 
 def has_own(facts: Facts, system: System) -> bool:

@@ -1,9 +1,11 @@
 """Search over worker plans, batches and splits of prefill and decode for one system, model and engine.
 
-Every legal worker plan is evaluated at a ladder of batches in one set of columns and at the batch that fills its memory: aggregated with the closed loop of `serve`, and apart
-as a prefill worker (prompts one after the other, waiting as in M/D/1) and a decode worker, which is evaluated at the batch that just keeps the TPOT limit too. Of aggregated plans the promising ones
-are evaluated again at batches beside their best. Workers are then matched: x prefill to y decode such that neither starves.
-Memory is checked first. The result is the best plan under the limits and the Pareto front of tokens/s per chip against tokens/s per user.
+Every legal worker plan is evaluated at a ladder of batches in one set of columns and at the batch that fills its
+memory: aggregated with the closed loop of `serve`, and apart as a prefill worker (prompts one after the other, waiting
+as in M/D/1) and a decode worker, which is evaluated at the batch that just keeps the TPOT limit too. Of aggregated
+plans the promising ones are evaluated again at batches beside their best. Workers are then matched: x prefill to y
+decode such that neither starves. Memory is checked first. The result is the best plan under the limits and the Pareto
+front of tokens/s per chip against tokens/s per user.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ FRONT = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeJob:
-    """What is to be served. prompt, output: mean tokens; ttft_s, tpot_s: limits (inf: none); cached: share of a prompt in the prefix cache; accept:
-    tokens kept per step of speculative decoding (None: none)."""
+    """What is to be served. prompt, output: mean tokens; ttft_s, tpot_s: limits (inf: none); cached: share of a prompt
+    in the prefix cache; accept: tokens kept per step of speculative decoding (None: none)."""
 
     prompt: float
     output: float
@@ -42,8 +44,8 @@ class ServeJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). tpot, ttft: corrections of each plan as ln factor =
-    (constant, per unit of load), load a function of users per rank group."""
+    """The arrays that a search needs of a set of plans (see `studies.serving.Deployment`). tpot, ttft: corrections of
+    each plan as ln factor = (constant, per unit of load), load a function of users per rank group."""
 
     plans: tuple[ServePlan, ...]
     shapes: Shapes
@@ -59,7 +61,8 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One answer. prefill: index of the plan of prefill workers (-1: aggregated); decode: of the others; users: per rank group; prefill_workers and
+    """One answer. prefill: index of the plan of prefill workers (-1: aggregated); decode: of the others; users: per
+    rank group; prefill_workers and
     workers: counts; speeds as named; parts: of TPOT and of TTFT."""
 
     prefill: int
@@ -77,7 +80,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """best: meets the limits, cheapest first; front: Pareto front of all that fit, fastest user first, thinned to `FRONT` points; curve: (tokens/s per user, per chip) of all of it;
+    """best: meets the limits, cheapest first; front: Pareto front of all that fit, fastest user first, thinned to
+    `FRONT` points; curve: (tokens/s per user, per chip) of all of it;
     evaluated: (plan, batch) points and pairs of
     workers; points: distinct (plan, batch) points."""
 
@@ -111,9 +115,10 @@ def worker_plans(
     fixed: Mapping[str, Sequence[int]],
     long_prompt: bool,
 ) -> list[ServePlan]:
-    """Every worker plan that can be laid out: tp divides the heads of every layer and stays in the scale-up domain; dp for attention with a cache that
-    tp would copy (MLA, or fewer kv heads than ranks) or experts; ep divides experts and ranks; cp for long prompts; pp up to 8 stages. tp and cp stay in the scale-up domain, attention data parallelism and wide expert
-    parallelism may cross it."""
+    """Every worker plan that can be laid out: tp divides the heads of every layer and stays in the scale-up domain; dp
+    for attention with a cache that tp would copy (MLA, or fewer kv heads than ranks) or experts; ep divides experts and
+    ranks; cp for long prompts; pp up to 8 stages. tp and cp stay in the scale-up domain, attention data parallelism and
+    wide expert parallelism may cross it."""
     heads = [layer.attention.num_heads for layer in model.layers if layer.attention.num_heads]
     moe = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
     experts = math.gcd(*(f.num_experts for f in moe)) if moe else 1
@@ -174,8 +179,16 @@ class _Columns:
     def load(self, users: Floats) -> Load:
         """So many users for each rank group, in a closed loop without end."""
         job, zero = self.job, 0 * users
-        return Load(users=users, prompt=zero + job.prompt, output=zero + job.output, cached=zero + job.cached, verify=self.verified, accepted=self.accepted,
-                    rounds=zero + math.inf, is_static=zero)  # fmt: skip
+        return Load(
+            users=users,
+            prompt=zero + job.prompt,
+            output=zero + job.output,
+            cached=zero + job.cached,
+            verify=self.verified,
+            accepted=self.accepted,
+            rounds=zero + math.inf,
+            is_static=zero,
+        )
 
     def factor(self, metric: tuple[Floats, Floats], users: Floats) -> Floats:
         """What corrections multiply a metric by."""
@@ -204,7 +217,8 @@ ROUNDS, FINER = 4, 16
 """How often the gaps beside a plan's best batch are filled, and with how many batches: 12% of a batch to 0.002%."""
 
 PROMISE = 1.02
-"""A batch between two others may be this much faster than the faster of them, to be safe: else its plan is not among the best, and its gaps are not filled."""
+"""A batch between two others may be this much faster than the faster of them, to be safe: else its plan is not among
+the best, and its gaps are not filled."""
 
 
 def _at_limit(
@@ -221,8 +235,8 @@ def _at_limit(
 def _promising(
     plans: Sequence[ServePlan], rows: NDArray[np.intp], speed: Floats, keeps: NDArray[np.bool_], top: int
 ) -> NDArray[np.intp]:
-    """Where the best batch of each plan stands that may be among the `top` that differ (`_different`: plans that differ in stages alone count as one). Points
-    come by plan and users."""
+    """Where the best batch of each plan stands that may be among the `top` that differ (`_different`: plans that differ
+    in stages alone count as one). Points come by plan and users."""
     best, hope = np.zeros(len(plans)), np.zeros(len(plans))
     within = np.where(keeps, speed, 0.0)
     np.maximum.at(best, rows, within)
@@ -257,13 +271,22 @@ def search(
     slack: float = 0.9,
     pair: tuple[int, int] | None = None,
 ) -> SearchResult:
-    """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it; apart, together: whether
-    disaggregated and aggregated plans are among the candidates; pair: the only plans of prefill and of decode workers apart (None: all)."""
+    """The best plans of one system. slack: highest load of prefill workers where no TTFT limit sets it; apart,
+    together: whether disaggregated and aggregated plans are among the candidates; pair: the only plans of prefill and
+    of decode workers apart (None: all)."""
     n = len(w.plans)
     ones = np.ones(n)
     devices = np.array([p.devices for p in w.plans], dtype=np.float64)
-    load1 = Load(users=ones, prompt=ones * job.prompt, output=ones * job.output, cached=ones * job.cached, verify=w.verified, accepted=w.accepted,
-                 rounds=ones * math.inf, is_static=ones * 0)  # fmt: skip
+    load1 = Load(
+        users=ones,
+        prompt=ones * job.prompt,
+        output=ones * job.output,
+        cached=ones * job.cached,
+        verify=w.verified,
+        accepted=w.accepted,
+        rounds=ones * math.inf,
+        is_static=ones * 0,
+    )
     room = max_sequences(w.shapes, load1, w.around, w.capacity_B)
     fits = np.nonzero(room >= 1.0)[0]
     steps = ladder(most_users)
@@ -306,15 +329,22 @@ def search(
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
     thinned = spread_out(front, FRONT)
     answers = _answers(system, w, job, points, [*good, *thinned] if good else [*thinned, int(np.argmin(excess))])
-    return SearchResult(best=tuple(answers[: len(good)]), front=tuple(answers[len(good) : len(good) + len(thinned)]),
-                        curve=tuple((float(1.0 / points.tpot[i]), float(per_chip[i])) for i in front), evaluated=evaluated + pairs, points=evaluated + len(fits),
-                        fitting=int(meets.sum()), closest=None if good else answers[-1])  # fmt: skip
+    return SearchResult(
+        best=tuple(answers[: len(good)]),
+        front=tuple(answers[len(good) : len(good) + len(thinned)]),
+        curve=tuple((float(1.0 / points.tpot[i]), float(per_chip[i])) for i in front),
+        evaluated=evaluated + pairs,
+        points=evaluated + len(fits),
+        fitting=int(meets.sum()),
+        closest=None if good else answers[-1],
+    )
 
 
 def _rising(
     order: NDArray[np.intp], values: Floats, may: NDArray[np.bool_] | None = None, step: float = 1.0
 ) -> list[int]:
-    """Of places in this order those whose value is above all before them (`step` times that), where they `may` be taken."""
+    """Of places in this order those whose value is above all before them (`step` times that), where they `may` be
+    taken."""
     taken, best = [], -1.0
     allowed = np.ones(len(order), dtype=bool) if may is None else may[order]
     for i, value, ok in zip(order.tolist(), values[order].tolist(), allowed.tolist(), strict=True):
@@ -339,19 +369,36 @@ def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], 
     return out
 
 
-def _together(system: System, w: Worker, job: ServeJob, rows: NDArray[np.intp], users: Floats, devices: Floats,
-              kept: Callable[[Floats, Floats], NDArray[np.bool_]], top: int) -> _Points:  # fmt: skip
-    """Workers that prefill and decode, at these batches, and at batches ever closer to the best one of each plan that is among the best.
+def _together(
+    system: System,
+    w: Worker,
+    job: ServeJob,
+    rows: NDArray[np.intp],
+    users: Floats,
+    devices: Floats,
+    kept: Callable[[Floats, Floats], NDArray[np.bool_]],
+    top: int,
+) -> _Points:
+    """Workers that prefill and decode, at these batches, and at batches ever closer to the best one of each plan that
+    is among the best.
 
-    A number of users need be no whole one: it is the mean of what is in flight. On whole numbers a faster machine could lose: it answers sooner, users ask
-    sooner, and the last whole number within a limit falls by one.
+    A number of users need be no whole one: it is the mean of what is in flight. On whole numbers a faster machine could
+    lose: it answers sooner, users ask sooner, and the last whole number within a limit falls by one.
     """
 
     def at(rows: NDArray[np.intp], users: Floats) -> _Points:
         ttft, tpot = _Columns.of(w, job, rows).together(users)
         copies = np.floor(system.devices / devices[rows])
-        return _Points(prefill=np.full(len(rows), -1), decode=rows, users=users, prefill_workers=np.zeros(len(rows)), workers=copies, ttft=ttft, tpot=tpot,
-                       speed=users * w.shapes.dp[rows] * job.output / (ttft + (job.output - 1.0) * tpot) * copies)  # fmt: skip
+        return _Points(
+            prefill=np.full(len(rows), -1),
+            decode=rows,
+            users=users,
+            prefill_workers=np.zeros(len(rows)),
+            workers=copies,
+            ttft=ttft,
+            tpot=tpot,
+            speed=users * w.shapes.dp[rows] * job.output / (ttft + (job.output - 1.0) * tpot) * copies,
+        )
 
     points = at(rows, users)
     inside = np.arange(1, FINER + 1) / (FINER + 1.0)
@@ -394,10 +441,20 @@ class _Points:
         return _Points(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
-def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], rows: NDArray[np.intp], users: Floats, devices: Floats,
-           slack: float, pair: tuple[int, int] | None) -> tuple[_Points | None, int]:  # fmt: skip
-    """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival on each worker, so TTFT = T (1 +
-    rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit gives the highest rho."""
+def _apart(
+    system: System,
+    w: Worker,
+    job: ServeJob,
+    fits: NDArray[np.intp],
+    rows: NDArray[np.intp],
+    users: Floats,
+    devices: Floats,
+    slack: float,
+    pair: tuple[int, int] | None,
+) -> tuple[_Points | None, int]:
+    """Prefill and decode on workers of their own. Decode: steps without prompts. Prefill: prompts in order of arrival
+    on each worker, so TTFT = T (1 + rho / (2 (1 - rho))) with T the time of one prompt and its transfer; the TTFT limit
+    gives the highest rho."""
     tpot = _Columns.of(w, job, rows).alone(users)
     last = np.nonzero((tpot[:-1] <= job.tpot_s) & (tpot[1:] > job.tpot_s) & (rows[:-1] == rows[1:]))[0]
     if len(last):
@@ -408,8 +465,16 @@ def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], row
     rate_d = users * w.shapes.dp[rows] / (job.output * tpot)  # requests per second of one decode worker
     sp, cp, ep, verified, accepted = _repeat(w, fits)
     ones = np.ones(len(fits))
-    one = Load(users=ones, prompt=ones * job.prompt, output=ones * job.output, cached=ones * job.cached, verify=verified, accepted=accepted,
-               rounds=ones * math.inf, is_static=ones * 0)  # fmt: skip
+    one = Load(
+        users=ones,
+        prompt=ones * job.prompt,
+        output=ones * job.output,
+        cached=ones * job.cached,
+        verify=verified,
+        accepted=accepted,
+        rounds=ones * math.inf,
+        is_static=ones * 0,
+    )
     parts, steps = prefill(sp, cp, ep, one, n=0 * ones, context=0 * ones)
     factor = np.exp(w.ttft[0][fits] + w.ttft[1][fits] * w.load(ones))
     kv = np.sum(sp.att_layers * sp.kv * np.minimum(job.prompt, sp.held), axis=0) * sp.b_kv * sp.tp
@@ -459,8 +524,16 @@ def _apart(system: System, w: Worker, job: ServeJob, fits: NDArray[np.intp], row
     share = rate / (
         y * rate_d[D_]
     )  # decode workers that are not full run smaller batches: same tpot kept, which errs on the slow side
-    return _Points(prefill=fits[P_], decode=rows[D_], users=users[D_] * share, prefill_workers=x, workers=y, ttft=ttft, tpot=tpot[D_],
-                   speed=rate * job.output), len(live)  # fmt: skip
+    return _Points(
+        prefill=fits[P_],
+        decode=rows[D_],
+        users=users[D_] * share,
+        prefill_workers=x,
+        workers=y,
+        ttft=ttft,
+        tpot=tpot[D_],
+        speed=rate * job.output,
+    ), len(live)
 
 
 def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequence[int]) -> list[Found]:
@@ -468,8 +541,16 @@ def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequen
     at = np.array(which, dtype=np.intp)
     one = np.ones(len(at))
     s, c, e, verified, accepted = _repeat(w, p.decode[at])
-    load = Load(users=p.users[at], prompt=one * job.prompt, output=one * job.output, cached=one * job.cached, verify=verified, accepted=accepted,
-                rounds=one * math.inf, is_static=one * 0)  # fmt: skip
+    load = Load(
+        users=p.users[at],
+        prompt=one * job.prompt,
+        output=one * job.output,
+        cached=one * job.cached,
+        verify=verified,
+        accepted=accepted,
+        rounds=one * math.inf,
+        is_static=one * 0,
+    )
     got = closed_loop(s, c, e, load, w.capacity_B)
     alone = step(s, c, n=load.users / np.maximum(1.0, s.pp), context=job.prompt + 0.5 * job.output, verify=load.verify)
     cost = one * e.mtp_cost / accepted
@@ -487,13 +568,24 @@ def _answers(system: System, w: Worker, job: ServeJob, p: _Points, which: Sequen
 
 
 def _answer(system: System, p: _Points, i: int, tpot_parts: dict[str, float], ttft_parts: dict[str, float]) -> Found:
-    """Candidate i; what its times have beyond their parts is a part of its own. Decode workers know nothing of the parts of a TTFT."""
+    """Candidate i; what its times have beyond their parts is a part of its own. Decode workers know nothing of the
+    parts of a TTFT."""
     tpot, ttft = float(p.tpot[i]), float(p.ttft[i])
     tpot_parts["correction"] = tpot - sum(tpot_parts.values())
     if ttft_parts:
         ttft_parts["correction"] = ttft - sum(ttft_parts.values())
     else:
         ttft_parts = {"prefill_queue_transfer": ttft}
-    return Found(prefill=int(p.prefill[i]), decode=int(p.decode[i]), users=float(p.users[i]), prefill_workers=int(p.prefill_workers[i]),
-                 workers=int(p.workers[i]), ttft_s=ttft, tpot_s=tpot, tokens_per_s=float(p.speed[i]),
-                 tokens_per_s_per_chip=float(p.speed[i]) / system.chips, tpot_parts=tpot_parts, ttft_parts=ttft_parts)  # fmt: skip
+    return Found(
+        prefill=int(p.prefill[i]),
+        decode=int(p.decode[i]),
+        users=float(p.users[i]),
+        prefill_workers=int(p.prefill_workers[i]),
+        workers=int(p.workers[i]),
+        ttft_s=ttft,
+        tpot_s=tpot,
+        tokens_per_s=float(p.speed[i]),
+        tokens_per_s_per_chip=float(p.speed[i]) / system.chips,
+        tpot_parts=tpot_parts,
+        ttft_parts=ttft_parts,
+    )

@@ -1,7 +1,9 @@
-"""Steady state of one serving worker: memory, then TTFT, TPOT and throughput of a closed loop of users, for columns of cases.
+"""Steady state of one serving worker: memory, then TTFT, TPOT and throughput of a closed loop of users, for columns of
+cases.
 
-A worker decodes n sequences per rank group; prompts enter as chunks mixed into decode steps (vLLM, TensorRT-LLM) or as steps of their own
-(SGLang). `closed_loop` is the closed form of that system; `traffic` simulates it event by event and agrees at low load. Memory comes
+A worker decodes n sequences per rank group; prompts enter as chunks mixed into decode steps (vLLM, TensorRT-LLM) or as
+steps of their own (SGLang). `closed_loop` is the closed form of that system; `traffic` simulates it event by event and
+agrees at low load. Memory comes
 first: what does not fit is not ranked. The formulas, with a worked number: docs/serving.md.
 """
 
@@ -21,9 +23,10 @@ V = TypeVar("V", float, Floats)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens; cached: share of the
-    prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1 without speculation); rounds: requests per
-    user, for the start burst (inf: none); is_static: 1 for a static batch that starts together and is not refilled."""
+    """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens;
+    cached: share of the prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1
+    without speculation); rounds: requests per user, for the start burst (inf: none); is_static: 1 for a static batch
+    that starts together and is not refilled."""
 
     users: Floats
     prompt: Floats
@@ -41,9 +44,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; mixes: 1 when prompts share a step with
-    decodes; front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token and its arrival at the user;
-    queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's share of the memory and what it keeps;
+    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; mixes: 1 when prompts
+    share a step with decodes; front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token
+    and its arrival at the user;
+    queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's share of the
+    memory and what it keeps;
     mtp_cost: time of a verifying step over a plain one."""
 
     budget: Floats
@@ -59,13 +64,15 @@ class Engine:
 
 
 ALONE = 0.25
-"""What a request that is alone waits for the running step, as a share of what one among many waits: part of what the engines' constants were fitted with."""
+"""What a request that is alone waits for the running step, as a share of what one among many waits: part of what the
+engines' constants were fitted with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Front(Generic[V]):
-    """From a request to its first token at the user while no other prompt is before it: the one rule of the steady state (columns [n]) and of the simulated
-    traffic (plain numbers). step_share: of a decode step that a request among many waits for; the rest as in `Engine`."""
+    """From a request to its first token at the user while no other prompt is before it: the one rule of the steady
+    state (columns [n]) and of the simulated traffic (plain numbers). step_share: of a decode step that a request among
+    many waits for; the rest as in `Engine`."""
 
     step_share: V
     front_s: V
@@ -82,8 +89,8 @@ class Front(Generic[V]):
         return self.front_s + self.front_token_s * prompt
 
     def parts(self, *, prompt: V, prefill_s: V, decode_s: V, step_s: V) -> dict[str, V]:
-        """Seconds by name, without corrections. prefill_s: of the prompt's own steps; decode_s: of a decode step of the batch that it joins; step_s: between
-        two tokens of that batch."""
+        """Seconds by name, without corrections. prefill_s: of the prompt's own steps; decode_s: of a decode step of the
+        batch that it joins; step_s: between two tokens of that batch."""
         return {
             "prefill": prefill_s,
             "step_wait": ALONE * self.step_share * decode_s,
@@ -93,7 +100,8 @@ class Front(Generic[V]):
 
 
 def weights_B(s: Shapes) -> Floats:
-    """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like the head."""
+    """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like
+    the head."""
     experts = np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert
     return np.asarray(
         (s.W_linear * s.b_linear + experts / (s.tp * s.dp)) / s.pp + 2.0 * 2.0 * s.W_head / np.minimum(s.pp, 2.0)
@@ -101,7 +109,8 @@ def weights_B(s: Shapes) -> Floats:
 
 
 def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
-    """Bytes of cache and state on one device that one sequence of `tokens` tokens holds: windowed layers keep their window."""
+    """Bytes of cache and state on one device that one sequence of `tokens` tokens holds: windowed layers keep their
+    window."""
     kept = np.minimum(tokens, s.held)
     cache = np.sum(s.att_layers * s.kv * kept, axis=0) * s.b_kv / s.cp
     return np.asarray((cache + s.state_B) / s.pp)
@@ -115,7 +124,8 @@ def memory_B(s: Shapes, e: Engine, capacity_B: Floats | float) -> dict[str, Floa
 
 
 def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) -> Floats:
-    """Sequences per rank group whose caches fit at their mean length (prompt + 0.7 output, as sequences are of all ages).
+    """Sequences per rank group whose caches fit at their mean length (prompt + 0.7 output, as sequences are of all
+    ages).
 
     Below 1 a single sequence does not fit.
     """
@@ -126,8 +136,8 @@ def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """Answers per case [n]. ttft_parts and tpot_parts are named times that sum to ttft_s and tpot_s; running: sequences decoding per rank
-    group; capacity: sequences that fit; tokens_per_s: output tokens of the whole worker."""
+    """Answers per case [n]. ttft_parts and tpot_parts are named times that sum to ttft_s and tpot_s; running: sequences
+    decoding per rank group; capacity: sequences that fit; tokens_per_s: output tokens of the whole worker."""
 
     ttft_s: Floats
     tpot_s: Floats
@@ -138,11 +148,13 @@ class Steady:
     tokens_per_s: Floats
 
 
-def prefill(s: Shapes, c: Costs, e: Engine, load: Load, *, n: Floats, context: Floats, per_step: Floats | float = 1.0
-            ) -> tuple[dict[str, Floats], Floats]:  # fmt: skip
+def prefill(
+    s: Shapes, c: Costs, e: Engine, load: Load, *, n: Floats, context: Floats, per_step: Floats | float = 1.0
+) -> tuple[dict[str, Floats], Floats]:
     """(parts of one step that carries prompt tokens beside n decodes, steps per prompt).
 
-    A prompt of p new tokens takes ceil(p / budget) steps; `per_step` prompts that are due together share a step up to the budget.
+    A prompt of p new tokens takes ceil(p / budget) steps; `per_step` prompts that are due together share a step up to
+    the budget.
     """
     new = np.maximum(load.prompt * (1.0 - load.cached), 1.0)
     chunks = np.maximum(1.0, np.ceil(new / e.budget - 1e-9))
@@ -156,13 +168,17 @@ def prefill(s: Shapes, c: Costs, e: Engine, load: Load, *, n: Floats, context: F
     return parts, 1.0 / done
 
 
-def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats | float, *, rounds_of_fixpoint: int = 2
-                ) -> Steady:  # fmt: skip
-    """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is answered.
+def closed_loop(
+    s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats | float, *, rounds_of_fixpoint: int = 2
+) -> Steady:
+    """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is
+    answered.
 
-    TPOT = t_dec / a + (others / osl) D, D: what one whole prompt adds to the steps it rides on (its own steps where prompts do not mix);
-    TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + wait for cache + front end + visibility.
-    n decoding users follow from Little's law; a user that decodes meets (N - 1) / N of them as others, and its own prompt does not interrupt its answer; users x D is the least time between two answers to one of them. Assumes lengths near their means, first come first served.
+    TPOT = t_dec / a + (others / osl) D, D: what one whole prompt adds to the steps it rides on (its own steps where
+    prompts do not mix); TTFT = prefill + wait for the running step + queue + start burst (N - 1) T / (2 rounds) + wait
+    for cache + front end + visibility. n decoding users follow from Little's law; a user that decodes meets (N - 1) / N
+    of them as others, and its own prompt does not interrupt its answer; users x D is the least time between two answers
+    to one of them. Assumes lengths near their means, first come first served.
     """
     cap = max_sequences(s, load, e, capacity_B)
     static = load.is_static > 0
@@ -196,8 +212,15 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
     parts["prefill_interference"] = interference
     pre = own
     if np.any(static):  # a static batch prefills all its prompts at once
-        whole = step(s, c, n=np.zeros(len(s)), context=context, prompt=new * load.users / micro, prompt_context=0.5 * new + load.prompt * load.cached,
-                     finishing=load.users)  # fmt: skip
+        whole = step(
+            s,
+            c,
+            n=np.zeros(len(s)),
+            context=context,
+            prompt=new * load.users / micro,
+            prompt_context=0.5 * new + load.prompt * load.cached,
+            finishing=load.users,
+        )
         pre = np.where(static, total(whole) + c.step, own)
     batched, batched_steps = prefill(s, c, e, load, n=np.zeros(len(s)), context=context, per_step=load.users)
     each = total(batched) * batched_steps
@@ -223,7 +246,8 @@ def closed_loop(s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats |
         "visibility": np.where(static, 0.0, front["visibility"]),
     }
     decoding = np.maximum(load.output - 1.0, 0.0) * tpot
-    # what the worker takes for the prompts of all users is the least time between two answers to one of them: it binds where answers are short
+    # what the worker takes for the prompts of all users is the least time between two answers to one of them: it binds
+    # where answers are short
     least = np.where(static, 0.0, load.users * extra)
     ttft_parts["queue"] = queue + np.maximum(least - sum(ttft_parts.values()) - decoding, 0.0)
     ttft = np.asarray(sum(ttft_parts.values()))

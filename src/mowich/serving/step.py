@@ -1,8 +1,9 @@
 """Time of one engine step (decode tokens, prompt tokens, or both) on one rank, in closed form, for columns of cases.
 
-`Shapes` is the work: what a model asks of one rank under a plan, without hardware. `Costs` is the machine and the engine: peak rates of
-the chip and the fitted efficiencies and latencies of `facts/serving`. `step` puts them together into named times that sum. Everything is
-an array over cases [n] (kinds of layers: [k, n]), so one deployment, a search and the fit of the constants evaluate the same code.
+`Shapes` is the work: what a model asks of one rank under a plan, without hardware. `Costs` is the machine and the
+engine: peak rates of the chip and the fitted efficiencies and latencies of `facts/serving`. `step` puts them together
+into named times that sum. Everything is an array over cases [n] (kinds of layers: [k, n]), so one deployment, a search
+and the fit of the constants evaluate the same code.
 Symbols: m tokens, W weights, P FLOP/s, B bytes/s, S context tokens, L layers, d hidden width.
 """
 
@@ -21,7 +22,8 @@ from mowich.models.model import Attention, Model, Moe
 from mowich.plans.serving import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
 
 PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers", "host", "tp", "ep", "cp", "pp")
-"""Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host: scheduler and sampler."""
+"""Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host:
+scheduler and sampler."""
 
 FOUR_BIT = frozenset({"nvfp4", "mxfp4", "int4"})
 
@@ -30,9 +32,10 @@ FOUR_BIT = frozenset({"nvfp4", "mxfp4", "int4"})
 class Shapes:
     """Work of one rank. Columns [n]; rows of layer kinds [k, n], zero where a model has fewer kinds.
 
-    W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank; window: tokens of it
-    that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query token, context token) and layer; state_B: bytes of
-    recurrent state per sequence, f_token: FLOP of recurrences per prompt token, over all layers.
+    W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank;
+    window: tokens of it that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query
+    token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
+    prompt token, over all layers.
     """
 
     d: Floats
@@ -69,12 +72,14 @@ class Shapes:
 
 
 def quantises_attention(model: Model, weights: str) -> bool:
-    """Whether a checkpoint in `weights` also quantises attention: 4-bit mixtures of experts keep it in 16 bit (published checkpoints)."""
+    """Whether a checkpoint in `weights` also quantises attention: 4-bit mixtures of experts keep it in 16 bit
+    (published checkpoints)."""
     return not (weights in FOUR_BIT and any(isinstance(layer.ffn, Moe) for layer in model.layers))
 
 
 def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> Shapes:
-    """The work that each plan leaves to one rank. attention: format of attention and shared weights (None: by `quantises_attention`)."""
+    """The work that each plan leaves to one rank. attention: format of attention and shared weights (None: by
+    `quantises_attention`)."""
     n = len(plans)
     tp, dp, h = plans.tp, plans.dp, model.hidden
     names = [WEIGHTS[int(w)] for w in plans.weights]
@@ -104,17 +109,37 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
         moe_rows[:, i] = row
     att_rows = np.array(att or [[one * 0.0] * 6]).transpose(1, 0, 2)
     return Shapes(
-        d=one * h, L=one * sum(layer.count * layer.blocks for layer in model.layers) / 2.0, tp=tp, dp=dp, cp=plans.cp, pp=plans.pp, ep=plans.ep, W_linear=W_linear,
-        W_head=model.vocab * h / tp, b_linear=np.array([WEIGHT_B[w] for w in linear_names]),
-        b_expert=np.array([WEIGHT_B[w] for w in names]), b_kv=b_kv, state_B=state, f_token=flop_token,
-        moe_layers=moe_rows[0], experts=moe_rows[1], top_k=moe_rows[2], W_expert=moe_rows[3],
-        att_layers=att_rows[0], kv=att_rows[1], window=att_rows[2], held=att_rows[3], f_dec=att_rows[4], f_pre=att_rows[5],
-    )  # fmt: skip
+        d=one * h,
+        L=one * sum(layer.count * layer.blocks for layer in model.layers) / 2.0,
+        tp=tp,
+        dp=dp,
+        cp=plans.cp,
+        pp=plans.pp,
+        ep=plans.ep,
+        W_linear=W_linear,
+        W_head=model.vocab * h / tp,
+        b_linear=np.array([WEIGHT_B[w] for w in linear_names]),
+        b_expert=np.array([WEIGHT_B[w] for w in names]),
+        b_kv=b_kv,
+        state_B=state,
+        f_token=flop_token,
+        moe_layers=moe_rows[0],
+        experts=moe_rows[1],
+        top_k=moe_rows[2],
+        W_expert=moe_rows[3],
+        att_layers=att_rows[0],
+        kv=att_rows[1],
+        window=att_rows[2],
+        held=att_rows[3],
+        f_dec=att_rows[4],
+        f_pre=att_rows[5],
+    )
 
 
 def _attention_kinds(a: Attention, tp: Floats, b_kv: Floats) -> list[list[Floats]]:
-    """What one layer reads of its cache, as rows (elements per token, tokens read at most, tokens kept at most, FLOP per context token of a
-    decoding and of a prompt token): the cache itself, compressed entries, keys of an indexer; none where a layer has no attention."""
+    """What one layer reads of its cache, as rows (elements per token, tokens read at most, tokens kept at most, FLOP
+    per context token of a decoding and of a prompt token): the cache itself, compressed entries, keys of an indexer;
+    none where a layer has no attention."""
     if not a.num_heads:
         return []
     one = np.ones_like(tp)
@@ -128,8 +153,10 @@ def _attention_kinds(a: Attention, tp: Floats, b_kv: Floats) -> list[list[Floats
     entry = a.entry_elements / cut
     if a.compressor:
         ratio = float(a.compressor.ratio)
-        rows = [[entry, one * read, one * kept, f_dec, f_pre],
-                [entry / ratio, one * top_k * ratio, one * math.inf, f_dec / ratio, f_pre / ratio]]  # fmt: skip
+        rows = [
+            [entry, one * read, one * kept, f_dec, f_pre],
+            [entry / ratio, one * top_k * ratio, one * math.inf, f_dec / ratio, f_pre / ratio],
+        ]
     else:
         rows = [[entry, one * min(read, top_k), one * kept, f_dec, f_pre]]
     if a.indexer and a.index_elements:  # its keys are kept in 8 bits whatever the cache is in, whole on every rank
@@ -154,8 +181,9 @@ def concat(parts: Sequence[Shapes]) -> Shapes:
 class Costs:
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
-    hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that reading weights reaches; c_*: share of the matrix
-    peak; a_decode, a_prefill: attention; the rest is explained in docs/serving.md and in facts/serving.
+    hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that
+    reading weights reaches; c_*: share of the matrix peak; a_decode, a_prefill: attention; the rest is explained in
+    docs/serving.md and in facts/serving.
     """
 
     hbm_Bps: Floats
@@ -195,19 +223,30 @@ class Costs:
         )
 
     def within_published(self) -> Costs:
-        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of fitted shares pass 1, and a
-        user's own may. `engines` makes every `Costs` so."""
+        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
+        fitted shares pass 1, and a user's own may. `engines` makes every `Costs` so."""
         capped = {name: np.minimum(getattr(self, name), 1.0) for name in SHARES}
         return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
 
 
-SHARES = ("w_linear", "w_expert", "w_16", "c_linear", "c_expert", "c_16", "a_decode", "a_prefill", "mla_compute",
-          "expert_compute")  # fmt: skip
+SHARES = (
+    "w_linear",
+    "w_expert",
+    "w_16",
+    "c_linear",
+    "c_expert",
+    "c_16",
+    "a_decode",
+    "a_prefill",
+    "mla_compute",
+    "expert_compute",
+)
 """Fields of `Costs` that are shares of a published rate."""
 
 
 def both(a: Floats, b: Floats) -> Floats:
-    """(a^3 + b^3)^(1/3): the larger of two times that overlap, rounded where they are close; the exponent is the pre-study's."""
+    """(a^3 + b^3)^(1/3): the larger of two times that overlap, rounded where they are close; the exponent is the
+    pre-study's."""
     return np.asarray(np.cbrt(a * a * a + b * b * b))
 
 
@@ -216,7 +255,8 @@ def roof(W: Floats, bytes_: Floats, m: Floats, P: Floats, B: Floats, m_half: Flo
 
     m_half tokens stand for the part of a matrix tile that few tokens leave empty. Nothing to do takes no time.
 
-    >>> float(roof(np.array([1e9]), np.array([1e9]), np.array([1.0]), np.array([1e15]), np.array([1e12]), 0.0)[0].round(6))
+    >>> columns = [np.array([x]) for x in (1e9, 1e9, 1.0, 1e15, 1e12)]
+    >>> float(roof(*columns, 0.0)[0].round(6))
     0.001
     """
     tc = np.where(m > 0, 2.0 * (m + m_half) * W / P, 0.0)
@@ -235,7 +275,8 @@ def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
 
 
 def _experts_s(s: Shapes, c: Costs, m: Floats) -> Floats:
-    """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp groups."""
+    """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp
+    groups."""
     ranks, M = s.tp * s.dp, m * s.dp
     A = np.maximum(active_experts(s.experts, s.top_k, np.maximum(M, 1e-9) ** c.expert_spread), 1e-9)
     rows = M * s.top_k
@@ -247,14 +288,23 @@ def _experts_s(s: Shapes, c: Costs, m: Floats) -> Floats:
     return np.where(m > 0, np.sum(s.moe_layers * both(tc, tm), axis=0), 0.0)
 
 
-def step(s: Shapes, c: Costs, *, n: Floats | float, context: Floats | float, verify: Floats | float = 1.0, prompt: Floats | float = 0.0,
-         prompt_context: Floats | float = 0.0, finishing: Floats | float = 0.0) -> dict[str, Floats]:  # fmt: skip
+def step(
+    s: Shapes,
+    c: Costs,
+    *,
+    n: Floats | float,
+    context: Floats | float,
+    verify: Floats | float = 1.0,
+    prompt: Floats | float = 0.0,
+    prompt_context: Floats | float = 0.0,
+    finishing: Floats | float = 0.0,
+) -> dict[str, Floats]:
     """Seconds of one engine step by part, on one rank of a worker (all columns [n]).
 
-    n: sequences decoding on this rank, each verifying `verify` tokens against `context` tokens of cache. prompt: new prompt tokens in the
-    step, that attend to `prompt_context` tokens on average (their own prefix included); finishing: prompts whose first token is sampled.
-    Assumes even lengths and experts routed as `expert_spread` says; no overlap between parts. Breaks for batches so uneven that one long
-    sequence decides the attention time.
+    n: sequences decoding on this rank, each verifying `verify` tokens against `context` tokens of cache. prompt: new
+    prompt tokens in the step, that attend to `prompt_context` tokens on average (their own prefix included); finishing:
+    prompts whose first token is sampled. Assumes even lengths and experts routed as `expert_spread` says; no overlap
+    between parts. Breaks for batches so uneven that one long sequence decides the attention time.
     """
     zero = np.zeros(len(s))
     n, prompt, context = zero + n, zero + prompt, zero + context
@@ -288,8 +338,19 @@ def step(s: Shapes, c: Costs, *, n: Floats | float, context: Floats | float, ver
     )
     pp = np.where(s.pp > 1, (s.pp - 1.0) * (c.tp_latency + moved / s.tp / (c.link_Bps * c.tp_link)), 0.0)
     host = c.step + c.per_sequence * n + np.where(prompt > 0, c.prefill_step, 0.0)
-    return {"linear": linear, "head": head, "experts": experts, "attention": attention, "prefill_attention": prefill_attention,
-            "layers": s.L * c.layer, "host": host, "tp": tp, "ep": ep, "cp": cp, "pp": pp}  # fmt: skip
+    return {
+        "linear": linear,
+        "head": head,
+        "experts": experts,
+        "attention": attention,
+        "prefill_attention": prefill_attention,
+        "layers": s.L * c.layer,
+        "host": host,
+        "tp": tp,
+        "ep": ep,
+        "cp": cp,
+        "pp": pp,
+    }
 
 
 def total(parts: dict[str, Floats]) -> Floats:

@@ -1,9 +1,12 @@
-"""Serving traffic, iteration by iteration: continuous batching on one replica, many replicas, prefill and decode apart, and failures.
+"""Serving traffic, iteration by iteration: continuous batching on one replica, many replicas, prefill and decode apart,
+and failures.
 
-A replica is an engine such as vLLM: each step carries one token of every decoding sequence and chunks of waiting prompts up to a token budget,
-while the cache has blocks. A batch that does not change is advanced to the next arrival, completion or cache limit in one move, exactly: the time
-of k decode steps is a quadratic in k. So cost follows events, not tokens. `StepTimes` holds the step times of one worker as tables made by the same
-formulas as the steady state (`opcost.step`), `Seen` its rule for the time to first token (`serve.Front`) with its correction. Requests come from `arrivals`; scenarios are read in `studies.traffic`.
+A replica is an engine such as vLLM: each step carries one token of every decoding sequence and chunks of waiting
+prompts up to a token budget, while the cache has blocks. A batch that does not change is advanced to the next arrival,
+completion or cache limit in one move, exactly: the time of k decode steps is a quadratic in k. So cost follows events,
+not tokens. `StepTimes` holds the step times of one worker as tables made by the same formulas as the steady state
+(`opcost.step`), `Seen` its rule for the time to first token (`serve.Front`) with its correction. Requests come from
+`arrivals`; scenarios are read in `studies.traffic`.
 """
 
 from __future__ import annotations
@@ -26,12 +29,28 @@ ROUTES = ("round-robin", "least-loaded", "prefix")
 
 
 class Request:
-    """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower goes first;
-    hashes: names of the prompt's blocks, for prefix caching; late_s: from the engine's time of a token to the user's (below 0 where the correction says that
-    prompts are faster than the steps)."""
+    """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
+    goes first;
+    hashes: names of the prompt's blocks, for prefix caching; late_s: from the engine's time of a token to the user's
+    (below 0 where the correction says that prompts are faster than the steps)."""
 
-    __slots__ = ("arrival_s", "cached", "decoder", "failures", "first_token_s", "hashes", "id", "last_token_s", "late_s", "output", "preemptions", "priority",
-                 "prompt", "replica", "scheduled_s")  # fmt: skip
+    __slots__ = (
+        "arrival_s",
+        "cached",
+        "decoder",
+        "failures",
+        "first_token_s",
+        "hashes",
+        "id",
+        "last_token_s",
+        "late_s",
+        "output",
+        "preemptions",
+        "priority",
+        "prompt",
+        "replica",
+        "scheduled_s",
+    )
 
     def __init__(
         self, id: str, arrival_s: float, prompt: int, output: int, hashes: tuple[int, ...] = (), priority: int = 0
@@ -46,10 +65,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduler:
-    """How a replica batches. groups: of attention data parallelism, that step together; stages: of a pipeline, each with a batch of its own under way. Of all of these
-    together: budget: tokens per step; max_sequences: running at once; blocks: of the cache, `block` tokens each. chunks: whether a
-    prompt may be cut; mixes: whether prompts and decodes share a step; policy, preemption: see POLICIES, PREEMPTIONS; prefix_cache: keep blocks of
-    finished prompts; hash_block: tokens that one hash of a request names; host_blocks, host_Bps: cache in host memory and the way to it;
+    """How a replica batches. groups: of attention data parallelism, that step together; stages: of a pipeline, each
+    with a batch of its own under way. Of all of these
+    together: budget: tokens per step; max_sequences: running at once; blocks: of the cache, `block` tokens each.
+    chunks: whether a prompt may be cut; mixes: whether prompts and decodes share a step; policy, preemption: see
+    POLICIES, PREEMPTIONS; prefix_cache: keep blocks of finished prompts; hash_block: tokens that one hash of a request
+    names; host_blocks, host_Bps: cache in host memory and the way to it;
     verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding)."""
 
     budget: int = 8192
@@ -77,12 +98,15 @@ class Scheduler:
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Step times of one worker as plain floats, made once, without corrections. A rank group that holds m tokens in all its pipeline stages together: tokens[m]:
-    matrices, collectives and fixed layers, and experts where there is one group; experts[m]: experts where all groups together hold m tokens for each group (empty
-    with one group); sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding
-    sequence in layers without a window; windows: (tokens, seconds per token) of layers with one. A prompt in one batch: prefill_step: of a step with prompt tokens;
-    pair: seconds per (prompt token, attended token); window_pairs: the same for windowed layers; prompt_token: of recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time of a step
-    that verifies several tokens over that of a plain one; tpot: the correction of steps."""
+    """Step times of one worker as plain floats, made once, without corrections. A rank group that holds m tokens in all
+    its pipeline stages together: tokens[m]: matrices, collectives and fixed layers, and experts where there is one
+    group; experts[m]: experts where all groups together hold m tokens for each group (empty with one group);
+    sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding sequence in
+    layers without a window; windows: (tokens, seconds per token) of layers with one. A prompt in one batch:
+    prefill_step: of a step with prompt tokens;
+    pair: seconds per (prompt token, attended token); window_pairs: the same for windowed layers; prompt_token: of
+    recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time of a step that verifies
+    several tokens over that of a plain one; tpot: the correction of steps."""
 
     tokens: list[float]
     sampled: list[float]
@@ -99,7 +123,8 @@ class StepTimes:
 
     @classmethod
     def of(cls, s: Shapes, c: Costs, e: Engine, scheduler: Scheduler, tpot: Along | None = None) -> StepTimes:
-        """Tables of one case (`s`, `c`, `e` of length 1): of the batch of the fullest rank group. Pipeline stages share a group's sequences evenly."""
+        """Tables of one case (`s`, `c`, `e` of length 1): of the batch of the fullest rank group. Pipeline stages share
+        a group's sequences evenly."""
         v, stages = scheduler.verified, scheduler.stages
         most = -(-scheduler.max_sequences // scheduler.groups)
         limit = scheduler.budget // scheduler.groups + math.ceil(most * v) + stages + 1
@@ -133,11 +158,20 @@ class StepTimes:
                 windows.append((width, each))
                 window_pairs.append((width, per_pair))
         return cls(
-            tokens=body.tolist(), sampled=sampled.tolist(), per_context=open_layers, windows=tuple(windows),
-            prefill_step=float(np.asarray(c.prefill_step).ravel()[0]), pair=pair, window_pairs=tuple(window_pairs),
-            kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0]) * float(s.tp[0] * s.cp[0] * s.pp[0]),
-            experts=tuple(ones["experts"].tolist()) if apart else (), prompt_token=recurrence, verify=float(np.asarray(e.mtp_cost).ravel()[0]) if v > 1 else 1.0, tpot=tpot or UNCORRECTED,
-        )  # fmt: skip
+            tokens=body.tolist(),
+            sampled=sampled.tolist(),
+            per_context=open_layers,
+            windows=tuple(windows),
+            prefill_step=float(np.asarray(c.prefill_step).ravel()[0]),
+            pair=pair,
+            window_pairs=tuple(window_pairs),
+            kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0])
+            * float(s.tp[0] * s.cp[0] * s.pp[0]),
+            experts=tuple(ones["experts"].tolist()) if apart else (),
+            prompt_token=recurrence,
+            verify=float(np.asarray(e.mtp_cost).ravel()[0]) if v > 1 else 1.0,
+            tpot=tpot or UNCORRECTED,
+        )
 
     def of_tokens(self, fullest: float, mean: float) -> float:
         """Time of a batch that holds so many tokens in its fullest rank group and in the mean of all."""
@@ -145,7 +179,8 @@ class StepTimes:
         return seconds + _between(self.experts, mean) if self.experts else seconds
 
     def prompt_s(self, start: int, tokens: int) -> float:
-        """Attention time of `tokens` prompt tokens after `start` earlier ones: pairs x seconds per pair, windows honoured on average."""
+        """Attention time of `tokens` prompt tokens after `start` earlier ones: pairs x seconds per pair, windows
+        honoured on average."""
         mean = start + 0.5 * tokens
         seconds = tokens * (self.prompt_token + mean * self.pair)
         for width, each in self.window_pairs:
@@ -155,7 +190,8 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What lies between the engine's time of a first token and the user's: the rule of the steady state, and the correction of TTFT."""
+    """What lies between the engine's time of a first token and the user's: the rule of the steady state, and the
+    correction of TTFT."""
 
     front: Front[float]
     ttft: Along
@@ -169,7 +205,8 @@ class Seen:
 
 
 def _between(table: Sequence[float], m: float) -> float:
-    """Entry m of a table, between two where m is no whole number; in proportion beyond its end (a prompt that may not be cut)."""
+    """Entry m of a table, between two where m is no whole number; in proportion beyond its end (a prompt that may not
+    be cut)."""
     whole = int(m)
     if whole >= len(table) - 1:
         return table[-1] * m / (len(table) - 1)
@@ -188,8 +225,9 @@ def _only(s: Shapes, k: int) -> Shapes:
 
 
 class Slot:
-    """A request inside a replica. size: log2 of its prompt; began_s: when its prompt last left the queue; done: prompt tokens in the cache; need: tokens to prefill (the prompt, and what was generated before a
-    preemption); left: output tokens to come; blocks: private ones held; origin: context minus decode counter while decoding."""
+    """A request inside a replica. size: log2 of its prompt; began_s: when its prompt last left the queue; done: prompt
+    tokens in the cache; need: tokens to prefill (the prompt, and what was generated before a preemption); left: output
+    tokens to come; blocks: private ones held; origin: context minus decode counter while decoding."""
 
     __slots__ = (
         "began_s",
@@ -220,7 +258,8 @@ class Slot:
 
 
 class PrefixCache:
-    """Blocks of prompts by hash: those in use (counted), those free to evict (oldest first), and those in host memory."""
+    """Blocks of prompts by hash: those in use (counted), those free to evict (oldest first), and those in host
+    memory."""
 
     __slots__ = ("each", "host", "host_limit", "idle", "used")
 
@@ -280,16 +319,58 @@ class PrefixCache:
 
 
 class Replica:
-    """One worker and its queue. `submit` at a request's time, `advance` to a time, `drain` to the end. Requests whose prompt is done are handed to
-    `handoff` where decoding is elsewhere, which says how long their cache travels. seen: what users see beyond the engine's own times (None: these times)."""
+    """One worker and its queue. `submit` at a request's time, `advance` to a time, `drain` to the end. Requests whose
+    prompt is done are handed to `handoff` where decoding is elsewhere, which says how long their cache travels. seen:
+    what users see beyond the engine's own times (None: these times)."""
 
-    __slots__ = ("D", "S", "_batches", "_cap", "_correction", "_inside", "_is_one_group", "_order", "_own_budget", "_sized", "_sizes",
-                 "blocks_private", "busy_s", "cache", "decoding", "events", "handoff", "index", "name", "on_done", "prefilling", "prompt_tokens", "s", "seen", "served", "slots", "spans", "steps", "t", "times", "up_s", "waiting",
-                 "window_sums")  # fmt: skip
+    __slots__ = (
+        "D",
+        "S",
+        "_batches",
+        "_cap",
+        "_correction",
+        "_inside",
+        "_is_one_group",
+        "_order",
+        "_own_budget",
+        "_sized",
+        "_sizes",
+        "blocks_private",
+        "busy_s",
+        "cache",
+        "decoding",
+        "events",
+        "handoff",
+        "index",
+        "name",
+        "on_done",
+        "prefilling",
+        "prompt_tokens",
+        "s",
+        "seen",
+        "served",
+        "slots",
+        "spans",
+        "steps",
+        "t",
+        "times",
+        "up_s",
+        "waiting",
+        "window_sums",
+    )
 
-    def __init__(self, index: int, times: StepTimes, scheduler: Scheduler, *, handoff: Callable[[float, Slot], float] | None = None,
-                 on_done: Callable[[Request], None] | None = None, trace: bool = False, name: str = "replica",
-                 seen: Seen | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        index: int,
+        times: StepTimes,
+        scheduler: Scheduler,
+        *,
+        handoff: Callable[[float, Slot], float] | None = None,
+        on_done: Callable[[Request], None] | None = None,
+        trace: bool = False,
+        name: str = "replica",
+        seen: Seen | None = None,
+    ) -> None:
         self.index, self.times, self.s, self.name = index, times, scheduler, name
         self.handoff, self.on_done, self.seen = handoff, on_done, seen
         self.t = 0.0
@@ -318,7 +399,8 @@ class Replica:
         self._cap = scheduler.blocks
         self.spans: list[tuple[float, float, int, int, int]] | None = [] if trace else None
 
-    # queue -------------------------------------------------------------------------------------------------------------
+    # queue
+    # -------------------------------------------------------------------------------------------------------------
     @property
     def load(self) -> int:
         """Requests inside."""
@@ -352,7 +434,8 @@ class Replica:
     def _pop(self) -> Slot:
         return self.waiting.popleft() if isinstance(self.waiting, deque) else heapq.heappop(self.waiting)[2]
 
-    # blocks ------------------------------------------------------------------------------------------------------------
+    # blocks
+    # ------------------------------------------------------------------------------------------------------------
     def _used(self, D: int) -> int:
         """Blocks in use when the decode counter is D, exactly."""
         block, a = self.s.block, self.s.accepted
@@ -367,7 +450,8 @@ class Replica:
         context = self.S + n * self.s.accepted * (D - self.D)
         return self.blocks_private + self.cache.used_blocks + context / self.s.block + n
 
-    # time --------------------------------------------------------------------------------------------------------------
+    # time
+    # --------------------------------------------------------------------------------------------------------------
     def advance(self, until: float) -> None:
         """Run every step that starts before `until`."""
         s, slots = self.s, self.slots
@@ -453,7 +537,8 @@ class Replica:
         one.blocks = want
 
     def _fits(self, more: int) -> bool:
-        """Whether `more` blocks are free beside the next token of every decoding sequence; idle cached blocks are evicted for them."""
+        """Whether `more` blocks are free beside the next token of every decoding sequence; idle cached blocks are
+        evicted for them."""
         D = self.D + 1
         if self._bound(D) + more > self._cap:
             free = self._cap - self._used(D) - more
@@ -486,7 +571,8 @@ class Replica:
         return self._correction
 
     def _reading_s(self, n: int, more: float = 0.0) -> float:
-        """Time of reading the cache in a decode step of the n sequences of the present batch, and `more` tokens: of the fullest rank group."""
+        """Time of reading the cache in a decode step of the n sequences of the present batch, and `more` tokens: of the
+        fullest rank group."""
         seconds = self.times.per_context * (self.S + more)
         if self.times.windows:
             seconds += self._windows_s(more)
@@ -500,8 +586,8 @@ class Replica:
         )
 
     def _plain_s(self, n: int, more: float = 0.0) -> float:
-        """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context), without correction and without the extra time
-        of verifying."""
+        """Time of one decode step of n sequences, those of the present batch (and one of `more` tokens of context),
+        without correction and without the extra time of verifying."""
         verified, times = self.s.verified, self.times
         if self._is_one_group and verified == 1.0:  # the common case, without a call
             seconds = times.tokens[n] + times.sampled[n] + times.per_context * (self.S + more)
@@ -607,7 +693,8 @@ class Replica:
         return 0.0
 
     def _see(self, one: Slot, factor: float, travel: float) -> None:
-        """When the user sees the first token of a prompt that is done: the rule of the steady state, with the prompt's own time and wait from the simulation.
+        """When the user sees the first token of a prompt that is done: the rule of the steady state, with the prompt's
+        own time and wait from the simulation.
         factor: what the steps of its prompt were multiplied by; travel: time of its cache to the pool that decodes."""
         request, seen = one.request, self.seen
         if request.first_token_s >= 0:
@@ -622,8 +709,12 @@ class Replica:
             request.first_token_s = one.began_s + correction * prefill_s + travel
         else:
             plain = self._plain_s(n, more)
-            parts = seen.front.parts(prompt=float(request.prompt), prefill_s=prefill_s, decode_s=plain,
-                                     step_s=plain * self.times.verify / self.s.accepted)  # fmt: skip
+            parts = seen.front.parts(
+                prompt=float(request.prompt),
+                prefill_s=prefill_s,
+                decode_s=plain,
+                step_s=plain * self.times.verify / self.s.accepted,
+            )
             request.first_token_s = one.began_s - parts["front_end"] + correction * sum(parts.values())
         request.late_s = request.first_token_s - travel - self.t
 
@@ -694,7 +785,8 @@ class Replica:
                 self._sizes = 0.0
 
     def _leap(self, until: float) -> None:
-        """Advance a batch that does not change: to the next completion, cache limit or window edge, or to the first step that ends at `until`."""
+        """Advance a batch that does not change: to the next completion, cache limit or window edge, or to the first
+        step that ends at `until`."""
         decoding, slots = self.decoding, self.slots
         while slots.get(decoding[0][1]) is not decoding[0][2] or decoding[0][2].finish != decoding[0][0]:
             heapq.heappop(decoding)
@@ -829,8 +921,9 @@ class Failure:
 
 @dataclass(slots=True)
 class Fleet:
-    """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty); transfer_s: seconds to move the
-    cache of so many tokens between pools; front: the engine's time before a request is scheduled (None: none)."""
+    """Replicas that serve one stream. decoders: a pool of their own when prefill and decode are apart (else empty);
+    transfer_s: seconds to move the cache of so many tokens between pools; front: the engine's time before a request is
+    scheduled (None: none)."""
 
     replicas: list[Replica]
     decoders: list[Replica] = field(default_factory=list)
@@ -878,8 +971,8 @@ class Fleet:
             target.submit(one.request, when, one)
 
     def run(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """Serve requests in order of arrival; yields each once it has been given to a replica (its times are filled in later). `events` and times
-        live in the replicas. Failures strike in time order."""
+        """Serve requests in order of arrival; yields each once it has been given to a replica (its times are filled in
+        later). `events` and times live in the replicas. Failures strike in time order."""
         pending = sorted(self.failures, key=lambda f: f.at_s)
         front = self.front
         single = len(self.replicas) == 1

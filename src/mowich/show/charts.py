@@ -1,7 +1,8 @@
 """Charts as ECharts options: plain dictionaries, so that a page needs no code but ECharts itself.
 
-Every chart carries its numbers as a table too, for readers without pictures. Colours are the eight of Okabe and Ito, told apart by colour-blind
-readers; bars are also told apart by order and legend, lines by symbol. Values are SI; `scale` and the axis name say what is drawn.
+Every chart carries its numbers as a table too, for readers without pictures. Colours are the eight of Okabe and Ito,
+told apart by colour-blind readers; bars are also told apart by order and legend, lines by symbol. Values are SI;
+`scale` and the axis name say what is drawn.
 """
 
 from __future__ import annotations
@@ -42,7 +43,16 @@ DECALS: Sequence[Mapping[str, Any]] = (
 )
 """Fill patterns of two ends, told apart without colour."""
 
-SYMBOLS = ("circle", "rect", "triangle", "diamond", "path://M0 0L10 0L5 8.7Z", "path://M0 3L3 3L3 0L7 0L7 3L10 3L10 7L7 7L7 10L3 10L3 7L0 7Z", "emptyCircle", "emptyTriangle")  # fmt: skip
+SYMBOLS = (
+    "circle",
+    "rect",
+    "triangle",
+    "diamond",
+    "path://M0 0L10 0L5 8.7Z",
+    "path://M0 3L3 3L3 0L7 0L7 3L10 3L10 7L7 7L7 10L3 10L3 7L0 7Z",
+    "emptyCircle",
+    "emptyTriangle",
+)
 """The fifth and sixth are a triangle upside down and a cross; each has its point in the middle."""
 
 
@@ -79,26 +89,69 @@ def _text(value: float) -> str:
     return f"{value:.4g}"
 
 
-def stacked_bars(title: str, note: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str, marks: Sequence[float | None] = (),
-                 mark: str = "") -> Chart:  # fmt: skip
-    """One horizontal bar for each name, made of parts; marks: a limit for each bar, drawn as a line (None: it has none)."""
+def stacked_bars(
+    title: str,
+    note: str,
+    names: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    *,
+    unit: str,
+    marks: Sequence[float | None] = (),
+    mark: str = "",
+) -> Chart:
+    """One horizontal bar for each name, made of parts; marks: a limit for each bar, drawn as a line (None: it has
+    none)."""
     drawn = _with_other(parts)
     series: list[dict[str, Any]] = [
-        {"name": part, "type": "bar", "stack": "all", "data": list(values), "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}, "emphasis": {"focus": "series"}}
+        {
+            "name": part,
+            "type": "bar",
+            "stack": "all",
+            "data": list(values),
+            "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]},
+            "emphasis": {"focus": "series"},
+        }
         for i, (part, values) in enumerate(drawn.items())
-    ]  # fmt: skip
+    ]
     if marks:
-        series.append({"name": mark, "type": "scatter", "symbol": "rect", "symbolSize": [5, 28], "itemStyle": {"color": "#000", "borderColor": "#fff", "borderWidth": 1}, "z": 5,
-                       "data": [[m, i] for i, m in enumerate(marks) if m is not None]})  # fmt: skip
+        series.append(
+            {
+                "name": mark,
+                "type": "scatter",
+                "symbol": "rect",
+                "symbolSize": [5, 28],
+                "itemStyle": {"color": "#000", "borderColor": "#fff", "borderWidth": 1},
+                "z": 5,
+                "data": [[m, i] for i, m in enumerate(marks) if m is not None],
+            }
+        )
     option = _base(
-        legend={"bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, **({"max": 100} if unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0 else {})},
-        yAxis={"type": "category", "data": list(names), "inverse": True}, series=series,
-    )  # fmt: skip
+        legend={"bottom": 0},
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
+        xAxis={
+            "type": "value",
+            "name": unit,
+            "nameLocation": "middle",
+            "nameGap": 26,
+            **(
+                {"max": 100}
+                if unit.startswith("% of the") and max(map(sum, zip(*parts.values(), strict=True)), default=0.0) > 99.0
+                else {}
+            ),
+        },
+        yAxis={"type": "category", "data": list(names), "inverse": True},
+        series=series,
+    )
     limits = [["-" if m is None else _text(m)] for m in marks] or [[] for _ in names]
     rows = [[name, *(_text(values[i]) for values in parts.values()), *limits[i]] for i, name in enumerate(names)]
-    return Chart(title=title, note=note, option=option, head=["", *(f"{p}, {unit}" for p in parts), *([f"{mark}, {unit}"] if marks else [])], rows=rows,
-                 height=120 + 42 * len(names))  # fmt: skip
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", *(f"{p}, {unit}" for p in parts), *([f"{mark}, {unit}"] if marks else [])],
+        rows=rows,
+        height=120 + 42 * len(names),
+    )
 
 
 SMALL = 0.015
@@ -120,21 +173,54 @@ def _with_other(parts: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     return {**full, "other": rest}
 
 
-def points(title: str, note: str, groups: Mapping[str, Sequence[tuple[float, float, str]]], *, x: str, y: str, log_x: bool = False, log_y: bool = False,
-           line: bool = False, diagonal: str = "") -> Chart:  # fmt: skip
+def points(
+    title: str,
+    note: str,
+    groups: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    x: str,
+    y: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    line: bool = False,
+    diagonal: str = "",
+) -> Chart:
     """Dots (x, y, label) by group; with `line` joined in the order given; diagonal: name of a line where y is x."""
     series: list[dict[str, Any]] = [
-        {"name": name, "type": "line" if line else "scatter", "symbol": SYMBOLS[i % len(SYMBOLS)], "symbolSize": 9, "data": [{"value": [a, b], "name": label} for a, b, label in dots]}
+        {
+            "name": name,
+            "type": "line" if line else "scatter",
+            "symbol": SYMBOLS[i % len(SYMBOLS)],
+            "symbolSize": 9,
+            "data": [{"value": [a, b], "name": label} for a, b, label in dots],
+        }
         for i, (name, dots) in enumerate(groups.items())
-    ]  # fmt: skip
+    ]
     both = [v for dots in groups.values() for a, b, _ in dots for v in (a, b)]
     if diagonal and both:
-        series.append({"name": diagonal, "type": "line", "symbol": "none", "lineStyle": {"color": "#888", "type": "dashed", "width": 1}, "itemStyle": {"color": "#888"}, "data": [[v, v] for v in (min(both), max(both))]})  # fmt: skip
+        series.append(
+            {
+                "name": diagonal,
+                "type": "line",
+                "symbol": "none",
+                "lineStyle": {"color": "#888", "type": "dashed", "width": 1},
+                "itemStyle": {"color": "#888"},
+                "data": [[v, v] for v in (min(both), max(both))],
+            }
+        )
     option = _base(
-        legend={"bottom": 0}, grid={"left": 44, "right": 40, "top": 16, "bottom": 72, "containLabel": True},
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 40, "top": 16, "bottom": 72, "containLabel": True},
         xAxis={"type": "log" if log_x else "value", "name": x, "nameLocation": "middle", "nameGap": 28, "scale": True},
-        yAxis={"type": "log" if log_y else "value", "name": y, "nameLocation": "middle", "nameGap": _gap((10 if log_y else 1) * b for dots in groups.values() for _, b, _ in dots), "scale": True}, series=series,
-    )  # fmt: skip
+        yAxis={
+            "type": "log" if log_y else "value",
+            "name": y,
+            "nameLocation": "middle",
+            "nameGap": _gap((10 if log_y else 1) * b for dots in groups.values() for _, b, _ in dots),
+            "scale": True,
+        },
+        series=series,
+    )
     rows = [[name, label, _text(a), _text(b)] for name, dots in groups.items() for a, b, label in dots]
     return Chart(title=title, note=note, option=option, head=["", "", x, y], rows=rows, height=380)
 
@@ -153,12 +239,33 @@ def ranges(
         xAxis={"type": "log" if log else "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "scale": True},
         yAxis={"type": "category", "data": [b[0] for b in bars], "inverse": True},
         series=[
-            {"name": "90% range", "type": "line", "data": [[low, i], [high, i]], "symbol": "none", "lineStyle": {"width": 7, "opacity": 0.7, "color": COLOURS[4]}}
+            {
+                "name": "90% range",
+                "type": "line",
+                "data": [[low, i], [high, i]],
+                "symbol": "none",
+                "lineStyle": {"width": 7, "opacity": 0.7, "color": COLOURS[4]},
+            }
             for i, (_, low, _, high) in enumerate(bars)
-        ] + [{"name": "value", "type": "scatter", "symbolSize": 11, "data": [[value, i] for i, (_, _, value, _) in enumerate(bars)], "itemStyle": {"color": COLOURS[0], "borderColor": "#fff", "borderWidth": 1}}],
-    )  # fmt: skip
-    return Chart(title=title, note=note, option=option, head=["", f"low, {unit}", f"value, {unit}", f"high, {unit}"],
-                 rows=[[n, _text(a), _text(b), _text(c)] for n, a, b, c in bars], height=90 + 34 * len(bars))  # fmt: skip
+        ]
+        + [
+            {
+                "name": "value",
+                "type": "scatter",
+                "symbolSize": 11,
+                "data": [[value, i] for i, (_, _, value, _) in enumerate(bars)],
+                "itemStyle": {"color": COLOURS[0], "borderColor": "#fff", "borderWidth": 1},
+            }
+        ],
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", f"low, {unit}", f"value, {unit}", f"high, {unit}"],
+        rows=[[n, _text(a), _text(b), _text(c)] for n, a, b, c in bars],
+        height=90 + 34 * len(bars),
+    )
 
 
 SIDE_BY_SIDE: Mapping[str, Any] = {"barGap": "0%", "barCategoryGap": "30%"}
@@ -169,50 +276,139 @@ def tornado(title: str, note: str, bars: Sequence[tuple[str, float, float]], *, 
     """What moves an answer: (name, change at the low end, change at the high end), largest first."""
     names = [b[0] for b in bars]
     option = _base(
-        legend={"bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
-        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26}, yAxis={"type": "category", "data": names, "inverse": True},
-        series=[{"name": f"at its {end} end", "type": "bar", **SIDE_BY_SIDE, "itemStyle": {"color": COLOURS[i - 1], **DECALS[i - 1]}, "data": [b[i] for b in bars]} for i, end in ((1, "low"), (2, "high"))],
-    )  # fmt: skip
-    return Chart(title=title, note=note, option=option, head=["", f"at its low end, {unit}", f"at its high end, {unit}"], rows=[[n, _text(a), _text(b)] for n, a, b in bars],
-                 height=110 + 30 * len(bars))  # fmt: skip
+        legend={"bottom": 0},
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
+        xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
+        yAxis={"type": "category", "data": names, "inverse": True},
+        series=[
+            {
+                "name": f"at its {end} end",
+                "type": "bar",
+                **SIDE_BY_SIDE,
+                "itemStyle": {"color": COLOURS[i - 1], **DECALS[i - 1]},
+                "data": [b[i] for b in bars],
+            }
+            for i, end in ((1, "low"), (2, "high"))
+        ],
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", f"at its low end, {unit}", f"at its high end, {unit}"],
+        rows=[[n, _text(a), _text(b)] for n, a, b in bars],
+        height=110 + 30 * len(bars),
+    )
 
 
 def turning(title: str, note: str, bars: Sequence[tuple[str, str, float, float, str]], *, unit: str) -> Chart:
-    """A tornado of a comparison: (fact, row that it moves most, change at the low end, at the high end, flip in words), largest first. Bars at which another
-    row wins are outlined, and say so behind their name."""
+    """A tornado of a comparison: (fact, row that it moves most, change at the low end, at the high end, flip in words),
+    largest first. Bars at which another row wins are outlined, and say so behind their name."""
     names = [f"{fact} ({row})" + (f" - {flip}" if flip else "") for fact, row, _, _, flip in bars]
     series: list[dict[str, Any]] = [
-        {"name": f"at its {end} end", "type": "bar", **SIDE_BY_SIDE, "itemStyle": {"color": COLOURS[i - 2], **DECALS[i - 2]},
-         "data": [{"value": b[i], "itemStyle": {"borderColor": "#D55E00", "borderWidth": 2}} if b[4] else b[i] for b in bars]}
+        {
+            "name": f"at its {end} end",
+            "type": "bar",
+            **SIDE_BY_SIDE,
+            "itemStyle": {"color": COLOURS[i - 2], **DECALS[i - 2]},
+            "data": [
+                {"value": b[i], "itemStyle": {"borderColor": "#D55E00", "borderWidth": 2}} if b[4] else b[i]
+                for b in bars
+            ],
+        }
         for i, end in ((2, "low"), (3, "high"))
-    ]  # fmt: skip
+    ]
     option = _base(
-        legend={"bottom": 0}, grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
+        legend={"bottom": 0},
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 64, "containLabel": True},
         xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26},
-        yAxis={"type": "category", "data": names, "inverse": True, "axisLabel": {"width": 330, "overflow": "break", "fontSize": 11}}, series=series,
-    )  # fmt: skip
-    return Chart(title=title, note=note, option=option, head=["fact", "moves most", f"at its low end, {unit}", f"at its high end, {unit}", "winner changes"],
-                 rows=[[fact, row, _text(a), _text(b), flip or "no"] for fact, row, a, b, flip in bars], height=110 + 38 * len(bars))  # fmt: skip
+        yAxis={
+            "type": "category",
+            "data": names,
+            "inverse": True,
+            "axisLabel": {"width": 330, "overflow": "break", "fontSize": 11},
+        },
+        series=series,
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["fact", "moves most", f"at its low end, {unit}", f"at its high end, {unit}", "winner changes"],
+        rows=[[fact, row, _text(a), _text(b), flip or "no"] for fact, row, a, b, flip in bars],
+        height=110 + 38 * len(bars),
+    )
 
 
-def scaling(title: str, note: str, lines: Mapping[str, Sequence[tuple[float, float, str]]], *, x: str, y: str, share: bool = False) -> Chart:  # fmt: skip
-    """Lines (x, y, what binds) on logarithmic axes: rows told apart by symbol and dash, what binds by the colour of the point. share: y ends at 1."""
+def scaling(
+    title: str,
+    note: str,
+    lines: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    x: str,
+    y: str,
+    share: bool = False,
+) -> Chart:
+    """Lines (x, y, what binds) on logarithmic axes: rows told apart by symbol and dash, what binds by the colour of the
+    point. share: y ends at 1."""
     least = min((b for dots in lines.values() for _, b, _ in dots), default=0.1)
     terms = list(dict.fromkeys(term for dots in lines.values() for _, _, term in dots))
     colour = dict(zip(terms, cycle(c for c in COLOURS if c != "#F0E442"), strict=False))
     dashes = ("solid", "dashed", "dotted")
     series: list[dict[str, Any]] = [
-        {"name": name, "type": "line", "symbol": SYMBOLS[i % len(SYMBOLS)], "symbolSize": 11, "lineStyle": {"color": "#888", "type": dashes[i % 3], "width": 1.5}, "itemStyle": {"color": "#888"},
-         "data": [{"value": [a, b], "name": f"{name}: {term}", "itemStyle": {"color": colour[term]}} for a, b, term in dots]}
+        {
+            "name": name,
+            "type": "line",
+            "symbol": SYMBOLS[i % len(SYMBOLS)],
+            "symbolSize": 11,
+            "lineStyle": {"color": "#888", "type": dashes[i % 3], "width": 1.5},
+            "itemStyle": {"color": "#888"},
+            "data": [
+                {"value": [a, b], "name": f"{name}: {term}", "itemStyle": {"color": colour[term]}}
+                for a, b, term in dots
+            ],
+        }
         for i, (name, dots) in enumerate(lines.items())
-    ]  # fmt: skip
-    series += [{"name": f"bound by {term}", "type": "scatter", "symbol": "circle", "itemStyle": {"color": colour[term]}, "data": []} for term in terms]  # fmt: skip
+    ]
+    series += [
+        {
+            "name": f"bound by {term}",
+            "type": "scatter",
+            "symbol": "circle",
+            "itemStyle": {"color": colour[term]},
+            "data": [],
+        }
+        for term in terms
+    ]
     option = _base(
-        legend={"bottom": 0}, grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
-        xAxis={"type": "log", "name": x, "nameLocation": "middle", "nameGap": 28, "min": 50, "max": 1_200_000, "axisLabel": {"showMinLabel": False, "showMaxLabel": False}},
-        yAxis={"type": "log", "name": y, "nameLocation": "middle", "nameGap": 48, **({"max": 1, "min": max(0.01, math.floor(20 * least - 0.5) / 20)} if share else {})}, series=series,
-    )  # fmt: skip
-    return Chart(title=title, note=note, option=option, head=["", x, y, "bound by"], rows=[[name, f"{a:,.0f}", _text(b), term] for name, dots in lines.items() for a, b, term in dots], height=400)  # fmt: skip
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 32, "top": 16, "bottom": 76, "containLabel": True},
+        xAxis={
+            "type": "log",
+            "name": x,
+            "nameLocation": "middle",
+            "nameGap": 28,
+            "min": 50,
+            "max": 1_200_000,
+            "axisLabel": {"showMinLabel": False, "showMaxLabel": False},
+        },
+        yAxis={
+            "type": "log",
+            "name": y,
+            "nameLocation": "middle",
+            "nameGap": 48,
+            **({"max": 1, "min": max(0.01, math.floor(20 * least - 0.5) / 20)} if share else {}),
+        },
+        series=series,
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", x, y, "bound by"],
+        rows=[[name, f"{a:,.0f}", _text(b), term] for name, dots in lines.items() for a, b, term in dots],
+        height=400,
+    )
 
 
 def timeline(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
@@ -222,26 +418,99 @@ def timeline(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, fl
         data: list[Any] = []
         for a, b in spans:
             data += [[a, i], [b, i], [None, None]]
-        series.append({"name": name, "type": "line", "symbol": "none", "lineStyle": {"width": 16, "color": COLOURS[i % len(COLOURS)], "cap": "butt"}, "data": data, "connectNulls": False})  # fmt: skip
+        series.append(
+            {
+                "name": name,
+                "type": "line",
+                "symbol": "none",
+                "lineStyle": {"width": 16, "color": COLOURS[i % len(COLOURS)], "cap": "butt"},
+                "data": data,
+                "connectNulls": False,
+            }
+        )
     option = _base(
-        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True}, xAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": 26, "max": "dataMax", "axisLabel": {"showMaxLabel": False}},
-        yAxis={"type": "category", "data": list(lanes), "inverse": True}, series=series, tooltip={"show": False},
-    )  # fmt: skip
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True},
+        xAxis={
+            "type": "value",
+            "name": unit,
+            "nameLocation": "middle",
+            "nameGap": 26,
+            "max": "dataMax",
+            "axisLabel": {"showMaxLabel": False},
+        },
+        yAxis={"type": "category", "data": list(lanes), "inverse": True},
+        series=series,
+        tooltip={"show": False},
+    )
     busy = {name: sum(b - a for a, b in spans) for name, spans in lanes.items()}
-    return Chart(title=title, note=note, option=option, head=["", f"first begins, {unit}", f"last ends, {unit}", f"at work, {unit}", "spans"],
-                 rows=[[n, _text(min((a for a, _ in s), default=0.0)), _text(max((b for _, b in s), default=0.0)), _text(busy[n]), str(len(s))] for n, s in lanes.items()], height=80 + 34 * len(lanes))  # fmt: skip
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", f"first begins, {unit}", f"last ends, {unit}", f"at work, {unit}", "spans"],
+        rows=[
+            [
+                n,
+                _text(min((a for a, _ in s), default=0.0)),
+                _text(max((b for _, b in s), default=0.0)),
+                _text(busy[n]),
+                str(len(s)),
+            ]
+            for n, s in lanes.items()
+        ],
+        height=80 + 34 * len(lanes),
+    )
 
 
-def levels(title: str, note: str, curve: Sequence[tuple[float, float]], *, x: str, y: str, limit: float | None = None, limit_name: str = "capacity") -> Chart:  # fmt: skip
+def levels(
+    title: str,
+    note: str,
+    curve: Sequence[tuple[float, float]],
+    *,
+    x: str,
+    y: str,
+    limit: float | None = None,
+    limit_name: str = "capacity",
+) -> Chart:
     """One amount over time, in steps, against a limit."""
-    series: list[dict[str, Any]] = [{"name": y, "type": "line", "step": "end", "symbol": "none", "areaStyle": {"opacity": 0.35}, "itemStyle": {"color": COLOURS[0]}, "data": [list(p) for p in curve]}]  # fmt: skip
+    series: list[dict[str, Any]] = [
+        {
+            "name": y,
+            "type": "line",
+            "step": "end",
+            "symbol": "none",
+            "areaStyle": {"opacity": 0.35},
+            "itemStyle": {"color": COLOURS[0]},
+            "data": [list(p) for p in curve],
+        }
+    ]
     if limit is not None:
         ends = [curve[0][0], curve[-1][0]] if curve else [0, 1]
-        series.append({"name": limit_name, "type": "line", "symbol": "none", "lineStyle": {"type": "dashed"}, "itemStyle": {"color": COLOURS[5]}, "data": [[e, limit] for e in ends]})  # fmt: skip
+        series.append(
+            {
+                "name": limit_name,
+                "type": "line",
+                "symbol": "none",
+                "lineStyle": {"type": "dashed"},
+                "itemStyle": {"color": COLOURS[5]},
+                "data": [[e, limit] for e in ends],
+            }
+        )
     option = _base(
-        legend={"bottom": 0}, grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True}, tooltip={"trigger": "axis", "confine": True},
-        xAxis={"type": "value", "name": x, "nameLocation": "middle", "nameGap": 26, "max": "dataMax", "axisLabel": {"showMaxLabel": False}}, yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": _gap(v for _, v in curve)}, series=series,
-    )  # fmt: skip
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True},
+        tooltip={"trigger": "axis", "confine": True},
+        xAxis={
+            "type": "value",
+            "name": x,
+            "nameLocation": "middle",
+            "nameGap": 26,
+            "max": "dataMax",
+            "axisLabel": {"showMaxLabel": False},
+        },
+        yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": _gap(v for _, v in curve)},
+        series=series,
+    )
     peak = max((v for _, v in curve), default=0.0)
     at = next((t for t, v in curve if v == peak), 0.0)
     rows = [["peak", _text(at), _text(peak)], *([[limit_name, "-", _text(limit)]] if limit is not None else [])]
@@ -249,34 +518,81 @@ def levels(title: str, note: str, curve: Sequence[tuple[float, float]], *, x: st
 
 
 def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: float, achieved: float) -> Chart:
-    """FLOP/s that a kernel may reach at its work per byte, and what it reaches. peak: FLOP/s; bandwidth: B/s; work: FLOP/B; achieved: FLOP/s."""
+    """FLOP/s that a kernel may reach at its work per byte, and what it reaches. peak: FLOP/s; bandwidth: B/s; work:
+    FLOP/B; achieved: FLOP/s."""
     ridge = peak / bandwidth
     low, high = min(work, ridge) / 8, max(work, ridge) * 8
     T = 1e-12
     roof = [[low, low * bandwidth * T], [ridge, peak * T], [high, peak * T]]
     series = [
-        {"name": "roof: DMA rate, then Tensor Engine", "type": "line", "symbol": "none", "lineStyle": {"width": 2.5}, "itemStyle": {"color": COLOURS[0]}, "data": roof},
-        {"name": "this kernel", "type": "scatter", "symbol": "diamond", "symbolSize": 18, "itemStyle": {"color": COLOURS[5]}, "data": [[work, achieved * T]]},
-        {"name": "its ceiling", "type": "scatter", "symbol": "emptyCircle", "symbolSize": 12, "itemStyle": {"color": COLOURS[0]}, "data": [[work, min(peak, work * bandwidth) * T]]},
-    ]  # fmt: skip
+        {
+            "name": "roof: DMA rate, then Tensor Engine",
+            "type": "line",
+            "symbol": "none",
+            "lineStyle": {"width": 2.5},
+            "itemStyle": {"color": COLOURS[0]},
+            "data": roof,
+        },
+        {
+            "name": "this kernel",
+            "type": "scatter",
+            "symbol": "diamond",
+            "symbolSize": 18,
+            "itemStyle": {"color": COLOURS[5]},
+            "data": [[work, achieved * T]],
+        },
+        {
+            "name": "its ceiling",
+            "type": "scatter",
+            "symbol": "emptyCircle",
+            "symbolSize": 12,
+            "itemStyle": {"color": COLOURS[0]},
+            "data": [[work, min(peak, work * bandwidth) * T]],
+        },
+    ]
     option = _base(
-        legend={"bottom": 0}, grid={"left": 44, "right": 32, "top": 16, "bottom": 72, "containLabel": True},
-        xAxis={"type": "log", "name": "FLOP per byte of HBM", "nameLocation": "middle", "nameGap": 26}, yAxis={"type": "log", "name": "TFLOP/s", "nameLocation": "middle", "nameGap": 44}, series=series,
-    )  # fmt: skip
-    rows = [["this kernel", _text(work), _text(achieved * T)], ["its ceiling", _text(work), _text(min(peak, work * bandwidth) * T)], ["ridge", _text(ridge), _text(peak * T)]]  # fmt: skip
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 32, "top": 16, "bottom": 72, "containLabel": True},
+        xAxis={"type": "log", "name": "FLOP per byte of HBM", "nameLocation": "middle", "nameGap": 26},
+        yAxis={"type": "log", "name": "TFLOP/s", "nameLocation": "middle", "nameGap": 44},
+        series=series,
+    )
+    rows = [
+        ["this kernel", _text(work), _text(achieved * T)],
+        ["its ceiling", _text(work), _text(min(peak, work * bandwidth) * T)],
+        ["ridge", _text(ridge), _text(peak * T)],
+    ]
     return Chart(title=title, note=note, option=option, head=["", "FLOP/B", "TFLOP/s"], rows=rows, height=340)
 
 
-def over_time(title: str, note: str, periods: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str) -> Chart:  # fmt: skip
+def over_time(
+    title: str, note: str, periods: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str
+) -> Chart:
     """Amounts in each period, stacked."""
     series: list[dict[str, Any]] = [
-        {"name": name, "type": "bar", "stack": "all", "barCategoryGap": "8%", "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]}, "data": list(values)}
+        {
+            "name": name,
+            "type": "bar",
+            "stack": "all",
+            "barCategoryGap": "8%",
+            "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]},
+            "data": list(values),
+        }
         for i, (name, values) in enumerate(parts.items())
-    ]  # fmt: skip
+    ]
     option = _base(
-        legend={"bottom": 0}, grid={"left": 44, "right": 16, "top": 16, "bottom": 56, "containLabel": True}, xAxis={"type": "category", "data": list(periods)},
-        yAxis={"type": "value", "name": unit, "nameLocation": "middle", "nameGap": _gap(map(sum, zip(*parts.values(), strict=True)))}, series=series, tooltip={"trigger": "axis", "confine": True},
-    )  # fmt: skip
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 16, "top": 16, "bottom": 56, "containLabel": True},
+        xAxis={"type": "category", "data": list(periods)},
+        yAxis={
+            "type": "value",
+            "name": unit,
+            "nameLocation": "middle",
+            "nameGap": _gap(map(sum, zip(*parts.values(), strict=True))),
+        },
+        series=series,
+        tooltip={"trigger": "axis", "confine": True},
+    )
     return Chart(
         title=title,
         note=note,
@@ -293,11 +609,20 @@ def heat(title: str, note: str, columns: Sequence[str], rows: Mapping[str, Seque
         [x, y, round(100 * value, 1)] for y, name in enumerate(names) for x, value in enumerate(rows[name]) if value > 0
     ]
     option = _base(
-        grid={"left": 8, "right": 16, "top": 8, "bottom": 72, "containLabel": True}, xAxis={"type": "category", "data": list(columns)},
+        grid={"left": 8, "right": 16, "top": 8, "bottom": 72, "containLabel": True},
+        xAxis={"type": "category", "data": list(columns)},
         yAxis={"type": "category", "data": names, "inverse": True},
-        visualMap={"min": 0, "max": 100, "orient": "horizontal", "left": "center", "bottom": 0, "inRange": {"color": ["#f0f4f8", "#0072B2"]}, "text": [unit, ""]},
+        visualMap={
+            "min": 0,
+            "max": 100,
+            "orient": "horizontal",
+            "left": "center",
+            "bottom": 0,
+            "inRange": {"color": ["#f0f4f8", "#0072B2"]},
+            "text": [unit, ""],
+        },
         series=[{"type": "heatmap", "data": data, "label": {"show": True}}],
-    )  # fmt: skip
+    )
     return Chart(
         title=title,
         note=note,

@@ -15,7 +15,8 @@ STACKS = (*STACK_OF_VENDOR.values(), STACK_OF_OTHERS)
 
 
 def command_of(result: Result) -> str:
-    """ "mowich compare deepseek-v3 --train ... --on trn3,gb300"; "" where the inputs do not say (a kernel's arguments)."""
+    """ "mowich compare deepseek-v3 --train ... --on trn3,gb300"; "" where the inputs do not say (a kernel's
+    arguments)."""
     inputs: Mapping[str, Any] = result.get("inputs") or {}
     verb = str(result["schema"]).removeprefix("mowich/").partition("@")[0]
     words = _words(verb, inputs, result)
@@ -59,8 +60,11 @@ def _words(verb: str, inputs: Mapping[str, Any], result: Result) -> list[str]:
         if inputs.get("task") == "serve":
             engine = {s.get("engine") for s in inputs["systems"]}
             flags = _given(inputs, isl="--isl", osl="--osl", kv_tokens="--kv", accept="--accept") + [
-                w for key, flag in (("ttft_s", "--ttft"), ("tpot_s", "--tpot")) if inputs.get(key) is not None for w in (flag, f"{1e3 * inputs[key]:g} ms")
-            ]  # fmt: skip
+                w
+                for key, flag in (("ttft_s", "--ttft"), ("tpot_s", "--tpot"))
+                if inputs.get(key) is not None
+                for w in (flag, f"{1e3 * inputs[key]:g} ms")
+            ]
             flags += ["--cached", f"{inputs['cached']:g}"] if inputs.get("cached") else []
             flags += ["--engine", str(engine.pop())] if len(engine) == 1 and verb != "compare" else []
             return [model, "--serve", *flags, "--on", on, *size]
@@ -105,8 +109,25 @@ def _words(verb: str, inputs: Mapping[str, Any], result: Result) -> list[str]:
     if verb == "goodput":
         names = ",".join(r["strategy"] for r in result["rows"])
         every = [] if inputs.get("checkpoint_s") is None else ["--checkpoint", f"{inputs['checkpoint_s']:g} s"]
-        return ["--on", inputs["on"], "--days", f"{inputs['days']:g}", "--step", f"{inputs['step_s']:g} s", "--strategy", names, "--spares", f"{inputs['spare_share']:g}", "--replica", str(inputs["replica_chips"]),
-                "--samples", str(inputs.get("samples", 1000)), "--seed", str(inputs.get("seed", 0)), *every]  # fmt: skip
+        return [
+            "--on",
+            inputs["on"],
+            "--days",
+            f"{inputs['days']:g}",
+            "--step",
+            f"{inputs['step_s']:g} s",
+            "--strategy",
+            names,
+            "--spares",
+            f"{inputs['spare_share']:g}",
+            "--replica",
+            str(inputs["replica_chips"]),
+            "--samples",
+            str(inputs.get("samples", 1000)),
+            "--seed",
+            str(inputs.get("seed", 0)),
+            *every,
+        ]
     if verb == "power":
         watts = inputs["cap_W"]
         cap = (

@@ -1,4 +1,5 @@
-"""Results as CSV: one line per row of a result; an estimate E becomes the columns E, E_low, E_high and E_grade. Unknown is "?"."""
+"""Results as CSV: one line per row of a result; an estimate E becomes the columns E, E_low, E_high and E_grade. Unknown
+is "?"."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""What a page gains where its result can be made again: the facts behind it, what would change the answer, how it scales, and the nearest measured points.
+"""What a page gains where its result can be made again: the facts behind it, what would change the answer, how it
+scales, and the nearest measured points.
 
-`PAGES` need nothing but the JSON; this needs the facts (and for training the model) that made it, and some tenths of a second.
+`PAGES` need nothing but the JSON; this needs the facts (and for training the model) that made it, and some tenths of a
+second.
 """
 
 from __future__ import annotations
@@ -26,13 +28,37 @@ from mowich.studies.ranking import ranking
 from mowich.studies.scaling import SIZES, Size, scaling
 from mowich.units import show, show_count
 
-SOURCED = ("step_s", "usd_per_mtok", "J_per_token", "goodput", "mfu", "memory_capacity_B", "memory_B", "tpot_s", "ttft_s", "time_s", "total_W", "it_W", "parts_W", "lost", "derived", "objective", "requests")  # fmt: skip
+SOURCED = (
+    "step_s",
+    "usd_per_mtok",
+    "J_per_token",
+    "goodput",
+    "mfu",
+    "memory_capacity_B",
+    "memory_B",
+    "tpot_s",
+    "ttft_s",
+    "time_s",
+    "total_W",
+    "it_W",
+    "parts_W",
+    "lost",
+    "derived",
+    "objective",
+    "requests",
+)
 """Numbers whose facts a page lists: what the others are made of."""
 
 MAX_ROWS = 12
 """Rows of a result whose facts are listed."""
 
-METRIC_NAMES = {"usd_per_mtok": "cost per token", "days": "length of the run", "step_s": "step time", "tpot_s": "time per output token", "tokens_per_s_per_chip": "tokens per second and chip"}  # fmt: skip
+METRIC_NAMES = {
+    "usd_per_mtok": "cost per token",
+    "days": "length of the run",
+    "step_s": "step time",
+    "tpot_s": "time per output token",
+    "tokens_per_s_per_chip": "tokens per second and chip",
+}
 
 
 MOVED = {"tpot_s": "time per output token", "time_s": "time", "goodput": "goodput", "total_W": "power of a chip"}
@@ -65,7 +91,8 @@ def deepen(page: Page, explainer: Explainer) -> Page:
     return replace(page, charts=pictures, tables=tables)
 
 
-# facts -----------------------------------------------------------------------------------------------------------------
+# facts
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _places(explainer: Explainer) -> Iterable[tree.Path]:
@@ -105,19 +132,34 @@ def _assumed(explainer: Explainer, facts: Sequence[Fact]) -> list[tuple[str, str
             continue
         power = known.get(f"chips.{chip}.power.all_in")
         if row.get("price") and "usd_per_mtok" in row:
-            path = next((f.path for f in facts if f.path == price(explainer.facts, machine_id(explainer.facts, parse_spec(system)[0]), term=str(explainer.result["inputs"].get("price_term", "default"))).fact_path), "")  # fmt: skip
+            path = next(
+                (
+                    f.path
+                    for f in facts
+                    if f.path
+                    == price(
+                        explainer.facts,
+                        machine_id(explainer.facts, parse_spec(system)[0]),
+                        term=str(explainer.result["inputs"].get("price_term", "default")),
+                    ).fact_path
+                ),
+                "",
+            )
             out.setdefault(
                 f"price, {row['system']}", (f"price, {row['system']}", str(row["price"]).split(",")[0], path)
             )
         if power is not None and power.value is not None:
-            out.setdefault(power.path, (f"power of a chip, {row['system']}", f"{power.as_written} [{power.grade}]", power.path))  # fmt: skip
+            out.setdefault(
+                power.path, (f"power of a chip, {row['system']}", f"{power.as_written} [{power.grade}]", power.path)
+            )
     pue = known.get("sites.default.pue")
     if pue is not None:
         out["pue"] = ("PUE", f"{pue.as_written} [{pue.grade}]", pue.path)
     return list(out.values())[:16]
 
 
-# what would change the answer ------------------------------------------------------------------------------------------
+# what would change the answer
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _turning(explainer: Explainer) -> Turning | None:
@@ -137,8 +179,13 @@ def turning_chart(found: Turning) -> Chart:
         flip = "" if t.flip is None else f"{t.flips_to} wins from {show(t.flip, t.fact.unit or '1')}"
         bars.append((t.fact.path, row, 100 * low, 100 * high, flip))
     name = METRIC_NAMES.get(found.metric, found.metric)
-    return charts.turning("What would change the answer", f"Change of the {name} of the row that a fact moves most, at the ends of its range, plans fixed. {found.winner} is best now; outlined bars change that.",
-                          bars, unit=f"% of the {name}")  # fmt: skip
+    return charts.turning(
+        "What would change the answer",
+        f"Change of the {name} of the row that a fact moves most, at the ends of its range, plans fixed."
+        f" {found.winner} is best now; outlined bars change that.",
+        bars,
+        unit=f"% of the {name}",
+    )
 
 
 def flips_table(explainer: Explainer, found: Turning | None) -> Table | None:
@@ -174,7 +221,12 @@ def flips_table(explainer: Explainer, found: Turning | None) -> Table | None:
         lines.append([f"price of {r['system']}", str(now), f"${number(even)}/chip/h", what])
     if not lines:
         return None
-    return Table(title="Flip points", head=["what", "now", "flips at", "then"], rows=lines, note="Within the range of each fact, one at a time; prices at which a row costs what the best other row does.")  # fmt: skip
+    return Table(
+        title="Flip points",
+        head=["what", "now", "flips at", "then"],
+        rows=lines,
+        note="Within the range of each fact, one at a time; prices at which a row costs what the best other row does.",
+    )
 
 
 def moves_charts(explainer: Explainer) -> list[Chart]:
@@ -203,7 +255,10 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
         told = explainer.at(path)
         row: Mapping[str, Any] = explainer.result[str(path[0])][path[1]] if len(path) > 1 else {}
         name = MOVED.get(str(path[-1]), str(path[-1]))
-        of = {"plans": f" of plan {int(path[1]) + 1}" if len(path) > 1 else "", "rows": f", {row.get('strategy') or row.get('system') or told.title.partition(': ')[0]}"}.get(str(path[0]), "")  # fmt: skip
+        of = {
+            "plans": f" of plan {int(path[1]) + 1}" if len(path) > 1 else "",
+            "rows": f", {row.get('strategy') or row.get('system') or told.title.partition(': ')[0]}",
+        }.get(str(path[0]), "")
         bars = [(m.fact.path, 100 * m.at_low, 100 * m.at_high) for m in told.moves if not m.is_nudge][:8]
         if bars:
             out.append(
@@ -217,7 +272,8 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
     return out
 
 
-# scale and accuracy ----------------------------------------------------------------------------------------------------
+# scale and accuracy
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _rows(explainer: Explainer) -> Mapping[str, Mapping[str, Any]]:
@@ -248,7 +304,9 @@ def _ends(explainer: Explainer, lines: Mapping[str, Sequence[Size]]) -> str:
         said.append(f"No plan fits on fewer chips than shown: {', '.join(f'{n} {c:,}' for n, c in late.items())}.")
     joined = [n for n, c in early.items() if c >= most[n]]
     if joined:
-        said.append(f"The most that its fabric joins (systems.*.max_chips): {', '.join(f'{n} {most[n]:,}' for n in joined)}.")  # fmt: skip
+        said.append(
+            f"The most that its fabric joins (systems.*.max_chips): {', '.join(f'{n} {most[n]:,}' for n in joined)}."
+        )
     other = [n for n in early if n not in joined]
     if other:
         said.append(f"No plan was found on more: {', '.join(f'{n} {early[n]:,}' for n in other)}.")
@@ -262,7 +320,8 @@ def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[
     grown = {n: min((s.chips for s in sizes if s.batch_scale > 1), default=0) for n, sizes in lines.items()}
     words = ", ".join(f"{n} from {c:,}" for n, c in grown.items() if c)
     note = "The same job on more chips, each size at its own best plan. " + (
-        f"Where the batch would leave chips without work it grows with them ({words}); the time is of the batch asked for."
+        f"Where the batch would leave chips without work it grows with them ({words}); the time is of the batch asked"
+        " for."
         if words
         else ""
     )
@@ -271,15 +330,33 @@ def scaling_charts(lines: Mapping[str, Sequence[Size]], ends: str = "") -> list[
     kept = {n: [(float(s.chips), s.goodput, s.binds) for s in sizes if s.goodput] for n, sizes in lines.items()}
     pictures = [
         charts.scaling("Scaling: time of a step", note, steps, x="chips", y="s per batch asked for"),
-        charts.scaling("Scaling: goodput", "Share of the time that trains after failures, with the closed form of docs/goodput.md.", {n: d for n, d in kept.items() if d}, x="chips", y="goodput", share=True),
-    ]  # fmt: skip
+        charts.scaling(
+            "Scaling: goodput",
+            "Share of the time that trains after failures, with the closed form of docs/goodput.md.",
+            {n: d for n, d in kept.items() if d},
+            x="chips",
+            y="goodput",
+            share=True,
+        ),
+    ]
     front = {
         n: [(s.days, s.usd_per_mtok, f"{s.chips:,} chips, {s.plan}") for s in sizes if s.days and s.usd_per_mtok]
         for n, sizes in lines.items()
     }
     front = {n: d for n, d in front.items() if len(d) > 1}
     if front:
-        pictures.append(charts.points("Pareto: cost against time, over the number of chips", "Down and left is better; each line is one system on 64 to 1,000,000 chips.", front, x="days", y="$ per million tokens", log_x=True, log_y=True, line=True))  # fmt: skip
+        pictures.append(
+            charts.points(
+                "Pareto: cost against time, over the number of chips",
+                "Down and left is better; each line is one system on 64 to 1,000,000 chips.",
+                front,
+                x="days",
+                y="$ per million tokens",
+                log_x=True,
+                log_y=True,
+                line=True,
+            )
+        )
     return pictures
 
 
@@ -309,8 +386,25 @@ def nearest_table(explainer: Explainer) -> Table | None:
             )
     if not lines:
         return None
-    return Table(title="Accuracy of the nearest measured points", head=["row", "measured chip", "model", "parameters", "chips", "predicted time over measured", "in the 90% range", "source"], rows=lines,
-                 note="Published training steps on the same chip (or one of its vendor's), nearest in kind and size of the model and in chips, predicted now. Constants are fitted to such rows; docs/accuracy.md has errors of rows left out.")  # fmt: skip
+    return Table(
+        title="Accuracy of the nearest measured points",
+        head=[
+            "row",
+            "measured chip",
+            "model",
+            "parameters",
+            "chips",
+            "predicted time over measured",
+            "in the 90% range",
+            "source",
+        ],
+        rows=lines,
+        note=(
+            "Published training steps on the same chip (or one of its vendor's), nearest in kind and size of the model"
+            " and in chips, predicted now. Constants are fitted to such rows; docs/accuracy.md has errors of rows left"
+            " out."
+        ),
+    )
 
 
 def explainer_of(result: Mapping[str, Any], facts: Any) -> Explainer | None:

@@ -1,7 +1,8 @@
-"""The text of `mowich explain`: a number, what it is the sum of, the formulas with their numbers, and the facts behind them.
+"""The text of `mowich explain`: a number, what it is the sum of, the formulas with their numbers, and the facts behind
+them.
 
-Renders what `studies.explain` returns. Every fact shows value, range, grade, title, locator and date, and the facts whose ranges move the answer
-most come last, largest first.
+Renders what `studies.explain` returns. Every fact shows value, range, grade, title, locator and date, and the facts
+whose ranges move the answer most come last, largest first.
 """
 
 from __future__ import annotations
@@ -113,12 +114,17 @@ def share(change: float) -> str:
 
 
 def moves_lines(moves: Sequence[Move], style: Style, top: int = 6) -> list[str]:
-    """What each fact does to the number at the ends of its range; of facts without a range, what one per cent more does."""
+    """What each fact does to the number at the ends of its range; of facts without a range, what one per cent more
+    does."""
     lines: list[str] = []
     ranged = [m for m in moves if not m.is_nudge]
     for m in ranged[:top]:
         flips = f"; best then: {m.flips}" if m.flips else ""
-        lines += wrap(f"{m.fact.path}, {m.fact.shown_range}: {share(m.at_low)} at its low end, {share(m.at_high)} at its high end{flips}", style)  # fmt: skip
+        lines += wrap(
+            f"{m.fact.path}, {m.fact.shown_range}: {share(m.at_low)} at its low end, {share(m.at_high)} at its high"
+            f" end{flips}",
+            style,
+        )
     for m in [m for m in moves if m.is_nudge][: max(0, top - len(ranged))]:
         lines += wrap(f"{m.fact.path}: {share(m.at_high)} for {m.high / m.low - 1:+.0%}", style)
     return lines
@@ -176,7 +182,9 @@ def metrics_text(explainer: Explainer, style: Style) -> str:
         rule = explainer.rule(path)
         unit = e.unit if e is not None else rule.unit if rule else "1"
         value = e.value if e is not None else node
-        rows.append((name_of(result, path), "?" if value is None else quantity(float(value), unit), rule.says if rule else ""))  # fmt: skip
+        rows.append(
+            (name_of(result, path), "?" if value is None else quantity(float(value), unit), rule.says if rule else "")
+        )
     wide = min(48, max((len(r[0]) for r in rows), default=0))
     cells = max((len(r[1]) for r in rows), default=0)
     lines = [f"{len(rows)} numbers; mowich explain RESULT NAME explains one", ""]

@@ -40,7 +40,8 @@ def leaves(facts: Facts, prefix: str) -> Iterator[Fact]:
 
 
 def locate(facts: Facts, name: str) -> list[str]:
-    """The paths that a name means: a path of facts, "kind.id", a chip, a system (with its chip), or a file of any kind."""
+    """The paths that a name means: a path of facts, "kind.id", a chip, a system (with its chip), or a file of any
+    kind."""
     kind = name.split(".")[0]
     if kind in KINDS and "." in name:
         if facts.get(name) is None and not facts.children(name):
@@ -57,8 +58,13 @@ def locate(facts: Facts, name: str) -> list[str]:
         system = facts.resolve_system(name)
     except UserError as error:
         known = [i for k in KINDS for i in facts.ids(k)]
-        raise UserError(f"unknown name '{name}'", allowed="a path such as chips.trainium3.memory.hbm_capacity, a chip, a system, or an id of `mowich facts list`",
-                        fix=did_you_mean(name, known) or error.fix) from error  # fmt: skip
+        raise UserError(
+            f"unknown name '{name}'",
+            allowed=(
+                "a path such as chips.trainium3.memory.hbm_capacity, a chip, a system, or an id of `mowich facts list`"
+            ),
+            fix=did_you_mean(name, known) or error.fix,
+        ) from error
     return [f"systems.{system}", f"chips.{facts.meta('systems', system)['chip']}"]
 
 
@@ -99,7 +105,8 @@ def show_text(facts: Facts, name: str, style: Style) -> str:
 
 
 def fabric_lines(facts: Facts, path: str, style: Style) -> list[str]:
-    """A system level by level, with hops and cuts, of one scale-up unit; nothing for what is not a machine that can be simulated."""
+    """A system level by level, with hops and cuts, of one scale-up unit; nothing for what is not a machine that can be
+    simulated."""
     kind, name = path.split(".")
     if kind != "systems" or facts.get(f"{path}.chips_per_unit") is None or "chip" not in facts.meta(kind, name):
         return []
@@ -112,7 +119,8 @@ def fabric_lines(facts: Facts, path: str, style: Style) -> list[str]:
 
 
 def short(fact: Fact | None) -> str:
-    """Value, range mark and grade of a fact in a narrow cell; "-" where a chip has no such fact, "?" where it is unknown."""
+    """Value, range mark and grade of a fact in a narrow cell; "-" where a chip has no such fact, "?" where it is
+    unknown."""
     if fact is None:
         return "-"
     if fact.value is None:
@@ -175,11 +183,24 @@ def json_schema() -> dict[str, Any]:
     }
     words: dict[str, Any] = {"type": "string"}
     special: dict[str, Any] = {
-        "value": {"type": ["string", "number", "null"], "description": "null when unknown (then say the reason)"}, "low": quantity_or_count,
-        "high": quantity_or_count, "grade": {"enum": list(GRADES)}, "date": {"type": ["string", "number"]},
-    }  # fmt: skip
-    leaf = {"type": "object", "properties": {k: special.get(k, words) for k in LEAF_KEYS}, "additionalProperties": False,
-            "anyOf": [{"required": [k]} for k in ("value", "text", "ref")]}  # fmt: skip
+        "value": {"type": ["string", "number", "null"], "description": "null when unknown (then say the reason)"},
+        "low": quantity_or_count,
+        "high": quantity_or_count,
+        "grade": {"enum": list(GRADES)},
+        "date": {"type": ["string", "number"]},
+    }
+    leaf = {
+        "type": "object",
+        "properties": {k: special.get(k, words) for k in LEAF_KEYS},
+        "additionalProperties": False,
+        "anyOf": [{"required": [k]} for k in ("value", "text", "ref")],
+    }
     node = {"anyOf": [{"$ref": "#/$defs/fact"}, {"type": "object", "additionalProperties": {"$ref": "#/$defs/node"}}]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Mowich facts", "type": "object",
-            "properties": {k: {} for k in IDENTITY_KEYS}, "additionalProperties": {"$ref": "#/$defs/node"}, "$defs": {"fact": leaf, "node": node}}  # fmt: skip
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Mowich facts",
+        "type": "object",
+        "properties": {k: {} for k in IDENTITY_KEYS},
+        "additionalProperties": {"$ref": "#/$defs/node"},
+        "$defs": {"fact": leaf, "node": node},
+    }

@@ -1,7 +1,7 @@
 """The text report of `mowich fleet`: what to do first, then when, why, and how sure.
 
-Money is net present cost over the horizon unless a line says otherwise; a stack alone is compared with the mixed plan; shadow prices
-are of the relaxation. Nothing is computed here but sums over periods.
+Money is net present cost over the horizon unless a line says otherwise; a stack alone is compared with the mixed plan;
+shadow prices are of the relaxation. Nothing is computed here but sums over periods.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def dollars(value: float) -> str:
 
 
 def dearer(after: float, before: float) -> str:
-    """What a change does to a cost: "costs $5.82B more", "costs $1.20k less"; "costs the same" where the two are closer than the solver tells plans apart.
+    """What a change does to a cost: "costs $5.82B more", "costs $1.20k less"; "costs the same" where the two are closer
+    than the solver tells plans apart.
 
     >>> dearer(7.0e9, 1.18e9), dearer(1.0, 1.0 + 2e-16)
     ('costs $5.82B more', 'costs the same')
@@ -79,7 +80,8 @@ def fleet_text(result: Fleet, style: Style) -> str:
 
 
 def counted_units(units: float, chips: float, most: float) -> str:
-    """Units ordered, of `chips` in all: "5"; "up to 7" where never more than `most` chips stand, as what is rented for a period is ordered again for the next."""
+    """Units ordered, of `chips` in all: "5"; "up to 7" where never more than `most` chips stand, as what is rented for
+    a period is ordered again for the next."""
     return count(units) if chips <= most * (1 + 1e-9) else f"up to {count(units * most / chips)}"
 
 
@@ -105,7 +107,10 @@ def headline(result: Fleet) -> str:
     what = "; ".join(parts) or "Order nothing: what is there does the work"
     gap = "" if answer.gap <= 1e-9 else f"; at most {percent(answer.gap)} above the best possible"
     status = "" if answer.status == "optimal" else f" ({answer.status}: the best found)"
-    return f"{what}. {dollars(answer.usd)} over {len(result.problem.labels)} periods, {names(list(answer.stacks)) or 'no'} stack{'s' if len(answer.stacks) != 1 else ''}{gap}{status}."  # fmt: skip
+    return (
+        f"{what}. {dollars(answer.usd)} over {len(result.problem.labels)} periods,"
+        f" {names(list(answer.stacks)) or 'no'} stack{'s' if len(answer.stacks) != 1 else ''}{gap}{status}."
+    )
 
 
 def _no_plan(result: Fleet, style: Style) -> str:
@@ -165,9 +170,11 @@ def _alone(answer: Answer, style: Style) -> list[str]:
         [
             v.stack,
             dollars(v.usd) if v.usd is not None else UNKNOWN,
-            f"{v.over + 0.0:+.1%}".replace("-0.0%", "+0.0%")
-            if v.over is not None and math.isfinite(v.over)
-            else UNKNOWN,
+            (
+                f"{v.over + 0.0:+.1%}".replace("-0.0%", "+0.0%")
+                if v.over is not None and math.isfinite(v.over)
+                else UNKNOWN
+            ),
             v.reason or "-",
         ]
         for v in answer.vendors
@@ -193,11 +200,15 @@ def _alone(answer: Answer, style: Style) -> list[str]:
 
 
 def _mixing(answer: Answer, stack: str, alone_usd: float) -> str:
-    """What several stacks save over the cheapest one alone; nothing where it is within what the plan may be above the best possible."""
+    """What several stacks save over the cheapest one alone; nothing where it is within what the plan may be above the
+    best possible."""
     saved = alone_usd - answer.usd
     if saved <= max(answer.gap, TIE) * answer.usd:
         return f"Mixing saves nothing that can be told: {stack} alone is within {percent(max(answer.gap, TIE))} of it."
-    return f"Mixing saves {dollars(saved)} ({percent(alone_usd / answer.usd - 1)}) over {stack} alone, and keeps {len(answer.stacks)} stacks."
+    return (
+        f"Mixing saves {dollars(saved)} ({percent(alone_usd / answer.usd - 1)}) over {stack} alone, and keeps"
+        f" {len(answer.stacks)} stacks."
+    )
 
 
 def _binds(answer: Answer, style: Style) -> list[str]:
@@ -227,7 +238,10 @@ def _robust(r: Robustness, style: Style) -> list[str]:
     lines += table(
         [Column(name="system", right=False), Column(name="share of chip-hours"), Column(name="leads in")], rows, style
     )[0]
-    text = f"Keeping this plan's stack for every workload costs {percent(r.kept[0])} over the best of the draw at the median, {percent(r.kept[1])} in one of ten."
+    text = (
+        f"Keeping this plan's stack for every workload costs {percent(r.kept[0])} over the best of the draw at the"
+        f" median, {percent(r.kept[1])} in one of ten."
+    )
     for stack, regret in r.regret.items():
         text += f" {stack} alone: " + (
             "no plan in most draws." if regret is None else f"{percent(regret[0])} and {percent(regret[1])}."
@@ -271,7 +285,15 @@ def _flips(found: Sequence[Flip], style: Style) -> list[str]:
     more = len(left) - TOP_FLIPS
     lines += [f"  and {more} more (--json)"] if more > 0 else []
     if tied:
-        lines += wrap("Tied today, so anything moves them: " + "; ".join(f"{task} ({names(sorted({f.before for f in found if f.task == task} | {other}))})" for task, other in tied.items()) + ".", style)  # fmt: skip
+        lines += wrap(
+            "Tied today, so anything moves them: "
+            + "; ".join(
+                f"{task} ({names(sorted({f.before for f in found if f.task == task} | {other}))})"
+                for task, other in tied.items()
+            )
+            + ".",
+            style,
+        )
     return lines
 
 
@@ -280,7 +302,13 @@ def _speeds(result: Fleet, style: Style) -> list[str]:
     for r in result.rates.values():
         e: Estimate = r.tokens_per_s_per_chip
         rows.append([r.task, r.system, interval(e), e.grade if e.value is not None else "-", e.reason or "-"])
-    columns = [Column(name="task", right=False), Column(name="system", right=False), Column(name="tokens/s/chip"), Column(name="grade"), Column(name="why not", right=False)]  # fmt: skip
+    columns = [
+        Column(name="task", right=False),
+        Column(name="system", right=False),
+        Column(name="tokens/s/chip"),
+        Column(name="grade"),
+        Column(name="why not", right=False),
+    ]
     return ["  Speeds that the plan rests on (90% ranges, failures included):"] + table(columns, rows, style)[0]
 
 
@@ -305,12 +333,32 @@ def what_if_text(found: WhatIf, style: Style) -> str:
     ]
     lines += table([Column(name="system", right=False), Column(name="without"), Column(name="with")], rows, style)[0]
     lines += ["", "  Which property matters (share of chip-hours at 90% and 110% of it):"]
-    lines += table([Column(name="property", right=False), Column(name="at 90%"), Column(name="at 110%"), Column(name="points per %")],
-                   [[k.name, percent(k.share_low), percent(k.share_high), f"{k.elasticity:+.2f}"] for k in found.knobs], style)[0]  # fmt: skip
+    lines += table(
+        [
+            Column(name="property", right=False),
+            Column(name="at 90%"),
+            Column(name="at 110%"),
+            Column(name="points per %"),
+        ],
+        [[k.name, percent(k.share_low), percent(k.share_high), f"{k.elasticity:+.2f}"] for k in found.knobs],
+        style,
+    )[0]
     if found.win_price:
         lines += ["", "  Price at which it takes most of a task (from a quarter to four times the scenario's):"]
-        lines += table([Column(name="task", right=False), Column(name="price")],
-                       [[task, "already, at the scenario's" if price is None else f"${sig(price)}/chip/h"] for task, price in found.win_price.items()], style)[0]  # fmt: skip
-    lines += ["", *wrap(f"Making one package costs about {interval(found.unit_cost)} USD (grade {found.unit_cost.grade}): logic, HBM, packaging, losses and test; boards, racks, "
-                         "network, design and margin are not in it.", style)]  # fmt: skip
+        lines += table(
+            [Column(name="task", right=False), Column(name="price")],
+            [
+                [task, "already, at the scenario's" if price is None else f"${sig(price)}/chip/h"]
+                for task, price in found.win_price.items()
+            ],
+            style,
+        )[0]
+    lines += [
+        "",
+        *wrap(
+            f"Making one package costs about {interval(found.unit_cost)} USD (grade {found.unit_cost.grade}): logic,"
+            " HBM, packaging, losses and test; boards, racks, network, design and margin are not in it.",
+            style,
+        ),
+    ]
     return "\n".join(line.rstrip() for line in lines) + "\n"

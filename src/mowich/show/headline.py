@@ -1,4 +1,5 @@
-"""The answer of a result in a few sentences, made once: text, HTML report, notebook and web page show the same words and the same marks.
+"""The answer of a result in a few sentences, made once: text, HTML report, notebook and web page show the same words
+and the same marks.
 
 Sentences are ASCII, so that every surface can show them. Who is best, and why nobody is, comes from `studies.ranking`.
 """
@@ -32,7 +33,8 @@ from mowich.studies.ranking import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """sentences: the answer, most important first. rankings: by measure, who is best or why nobody is; empty where rows are not rivals."""
+    """sentences: the answer, most important first. rankings: by measure, who is best or why nobody is; empty where rows
+    are not rivals."""
 
     sentences: tuple[str, ...]
     rankings: Mapping[str, Ranking] = field(default_factory=dict)
@@ -64,7 +66,8 @@ def headline(result: Result) -> Headline:
     return _compared(result, serving)
 
 
-# comparisons -----------------------------------------------------------------------------------------------------------
+# comparisons
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def label_of(system: str, estimated: bool) -> str:
@@ -125,7 +128,8 @@ def _cost(result: Result, found: Ranking, serving: bool) -> str:
 
 
 def _speed(result: Result, made: Mapping[str, Ranking], serving: bool) -> str:
-    """Who is fastest where the numbers of chips are equal, else per chip; serving always per chip, because its limits bound the time."""
+    """Who is fastest where the numbers of chips are equal, else per chip; serving always per chip, because its limits
+    bound the time."""
     rows = rows_of(result)
     found = None if serving else made.get("days")
     if found is not None and found.best is not None:
@@ -147,7 +151,10 @@ def _ties(rows: Sequence[Result], found: Ranking) -> str:
 
 
 def _dollars(row: Result, serving: bool) -> str:
-    return f"${interval(estimate(row, 'usd_per_mtok'))} per million {'output ' if serving else ''}tokens ({terms_of(row) or 'its terms not stated'})"
+    return (
+        f"${interval(estimate(row, 'usd_per_mtok'))} per million {'output ' if serving else ''}tokens"
+        f" ({terms_of(row) or 'its terms not stated'})"
+    )
 
 
 def _rate(row: Result) -> str:
@@ -181,7 +188,8 @@ def _left_over(rows: Sequence[Result]) -> list[str]:
 
 
 def sweep_headline(result: Result) -> Headline:
-    """How many points of a sweep have a plan, and the cheapest where all are one job and their prices stand on one term."""
+    """How many points of a sweep have a plan, and the cheapest where all are one job and their prices stand on one
+    term."""
     rows = rows_of(result)
     said = [f"{len(rows):,} points, {sum(map(runs, rows)):,} with a plan."]
     jobs = {tuple(row.get(k) for k in ("model", "seq", "batch_seqs", "tokens")) for row in rows}
@@ -198,12 +206,16 @@ def sweep_headline(result: Result) -> Headline:
 
 
 def accuracy_headline(result: Result) -> Headline:
-    """How far predictions are off. Of the rows that ship the errors of rows left out of the fit come first: their own are in sample."""
+    """How far predictions are off. Of the rows that ship the errors of rows left out of the fit come first: their own
+    are in sample."""
     everything = result["summary"]["all"]
     total = everything["n"] + everything["unsupported"]
     answered = f"{everything['n']} of {total} rows answered"
     if everything["n"]:
-        answered += f"; median error {percent(everything['median_abs_error'])}, 90% of them under {percent(everything['p90_abs_error'])}"
+        answered += (
+            f"; median error {percent(everything['median_abs_error'])}, 90% of them under"
+            f" {percent(everything['p90_abs_error'])}"
+        )
     if result["file"] != SHIPPED:
         return Headline(sentences=(f"{answered}.",))
     groups = [
@@ -219,11 +231,13 @@ def tenths(share: float | None) -> str:
     return UNKNOWN if share is None else f"{100 * share:.1f}%"
 
 
-# plans -----------------------------------------------------------------------------------------------------------------
+# plans
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def layout(row: Result) -> str:
-    """Workers of a serving row: "4 x (tp4 fp8/fp8)", or "3P x (tp4 ..) + 5D x (tp8 ..)" with prefill apart; "?" without a plan."""
+    """Workers of a serving row: "4 x (tp4 fp8/fp8)", or "3P x (tp4 ..) + 5D x (tp8 ..)" with prefill apart; "?" without
+    a plan."""
     if not row.get("decode"):
         return UNKNOWN
     count, decode = row["replicas"], ServePlan.from_dict(row["decode"])
@@ -240,9 +254,15 @@ def _plan_sentence(row: Result, serving: bool) -> str:
     cost = estimate(row, "usd_per_mtok")
     price = "" if cost.value is None else f", {_dollars(row, serving)}"
     if serving:
-        return (f"Best on {where}: {layout(row)}: {_rate(row)}, TTFT {seconds(estimate(row, 'ttft_s'))}, TPOT {seconds(estimate(row, 'tpot_s'))}{price}.")  # fmt: skip
-    return (f"Best on {where}: {Plan.from_dict(row['plan'])}: {interval(estimate(row, 'step_s'))} s per step, MFU {percent(estimate(row, 'mfu').value)}, "
-            f"{interval(estimate(row, 'days'))} days{price}; binds: {row.get('binds', '')}.")  # fmt: skip
+        return (
+            f"Best on {where}: {layout(row)}: {_rate(row)}, TTFT {seconds(estimate(row, 'ttft_s'))}, TPOT"
+            f" {seconds(estimate(row, 'tpot_s'))}{price}."
+        )
+    return (
+        f"Best on {where}: {Plan.from_dict(row['plan'])}: {interval(estimate(row, 'step_s'))} s per step, MFU"
+        f" {percent(estimate(row, 'mfu').value)}, {interval(estimate(row, 'days'))} days{price}; binds:"
+        f" {row.get('binds', '')}."
+    )
 
 
 def seconds(e: Estimate) -> str:
@@ -252,7 +272,8 @@ def seconds(e: Estimate) -> str:
     return f"{interval(e)} s" if e.value >= 1 else f"{interval(e, 1e3)} ms"
 
 
-# what stands beside the numbers of a row -------------------------------------------------------------------------------
+# what stands beside the numbers of a row
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def chips_cell(used: int, asked: int) -> str:
@@ -269,7 +290,8 @@ def terms_cell(price: str, *, short: bool = False) -> str:
 
 
 def chips_differ(rows: Sequence[Result]) -> bool:
-    """Whether a narrow table needs a column of chips: other numbers were asked for, or those in use differ by more than the rounding of a plan."""
+    """Whether a narrow table needs a column of chips: other numbers were asked for, or those in use differ by more than
+    the rounding of a plan."""
     asked = {row.get("chips_requested") for row in rows}
     used = [{"chips_requested": row["chips_used"]} for row in rows if row.get("chips_used")]
     return len(asked) > 1 or not same_chips(used)

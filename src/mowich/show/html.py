@@ -1,7 +1,8 @@
 """One result as one HTML file: offline, printable, readable without pictures, mailable.
 
-A page is what the text report says, the same numbers, then charts of them (show/charts.py), the facts they rest on, and the inputs that make it again.
-ECharts is inside the file; nothing is fetched. `render` picks the page by the result's schema, `deepen` adds what needs the facts.
+A page is what the text report says, the same numbers, then charts of them (show/charts.py), the facts they rest on, and
+the inputs that make it again. ECharts is inside the file; nothing is fetched. `render` picks the page by the result's
+schema, `deepen` adds what needs the facts.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ def _table(table: Table) -> str:
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     name = escape(table.title)
     return (
-        f'<section><h2>{name}</h2>{note}<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
-        "</table></div></section>"
-    )  # fmt: skip
+        f'<section><h2>{name}</h2>{note}<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table'
+        f' class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>'
+    )
 
 
 def _chart(place: int, chart: Chart) -> str:
@@ -71,11 +72,12 @@ def _chart(place: int, chart: Chart) -> str:
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in chart.head)
     name = escape(chart.title)
     return (
-        f'<figure><h2>{name}</h2><p class="note">{escape(chart.note)}</p>'
-        f'<div class="chart" id="chart{place}" role="img" aria-label="{name}; the numbers follow as a table" data-height="{chart.height}" style="height:{chart.height}px"></div>'
-        f'<details><summary>Numbers<span class="sr"> of {name}</span></summary><div class="scroll" tabindex="0" role="region" aria-label="Numbers of {name}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details></figure>"
-    )  # fmt: skip
+        f'<figure><h2>{name}</h2><p class="note">{escape(chart.note)}</p><div class="chart" id="chart{place}"'
+        f' role="img" aria-label="{name}; the numbers follow as a table" data-height="{chart.height}"'
+        f' style="height:{chart.height}px"></div><details><summary>Numbers<span class="sr"> of'
+        f' {name}</span></summary><div class="scroll" tabindex="0" role="region" aria-label="Numbers of'
+        f' {name}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details></figure>'
+    )
 
 
 def anchor(path: str) -> str:
@@ -100,16 +102,20 @@ def _facts(facts: Sequence[Fact]) -> str:
     if not facts:
         return ""
     rows = "".join(
-        f'<tr id="{anchor(f.path)}"><td>{escape(f.path)}</td><td>{escape(f.as_written)}</td><td>{escape(f.grade or "?")}</td><td class="wrap">{_source(f)}</td></tr>'
+        f'<tr id="{anchor(f.path)}"><td>{escape(f.path)}</td><td>{escape(f.as_written)}</td>'
+        f'<td>{escape(f.grade or "?")}</td><td class="wrap">{_source(f)}</td></tr>'
         for f in facts
     )
     count = {g: sum(f.grade == g for f in facts) for g in ("A", "B", "C", "D", "user")}
     words = ", ".join(f"{n} of grade {g}" if g != "user" else f"{n} of the user" for g, n in count.items() if n)
     return (
-        f'<section><h2>Sources</h2><p class="note">{len(facts)} facts stand behind these numbers: {words}. A vendor document, B independent measurement, C derived with its formula, D estimate.</p>'
-        '<details class="sources"><summary>All facts with their sources</summary><div class="scroll" tabindex="0" role="region" aria-label="Sources"><table><thead><tr><th scope="col">fact</th>'
-        f'<th scope="col">value (range)</th><th scope="col">grade</th><th scope="col" class="words">source</th></tr></thead><tbody>{rows}</tbody></table></div></details></section>'
-    )  # fmt: skip
+        f'<section><h2>Sources</h2><p class="note">{len(facts)} facts stand behind these numbers: {words}. A vendor'
+        " document, B independent measurement, C derived with its formula, D estimate.</p><details"
+        ' class="sources"><summary>All facts with their sources</summary><div class="scroll" tabindex="0"'
+        ' role="region" aria-label="Sources"><table><thead><tr><th scope="col">fact</th><th scope="col">value'
+        ' (range)</th><th scope="col">grade</th><th scope="col"'
+        f' class="words">source</th></tr></thead><tbody>{rows}</tbody></table></div></details></section>'
+    )
 
 
 def _inputs(page: Page, command: str) -> str:
@@ -124,7 +130,8 @@ def _inputs(page: Page, command: str) -> str:
         else ""
     )
     given = (
-        f'<details open><summary>Inputs as YAML, fully resolved</summary><div class="copy"><pre>{escape(text)}</pre><button type="button">Copy</button></div></details>'
+        "<details open><summary>Inputs as YAML, fully resolved</summary><div"
+        f' class="copy"><pre>{escape(text)}</pre><button type="button">Copy</button></div></details>'
         if text
         else ""
     )
@@ -144,8 +151,10 @@ def script_json(data: Any) -> str:
 
 
 def render(result: Result, *, command: str = "", facts: Any = None, explainer: Explainer | None = None) -> str:
-    """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds (None: the page of the JSON alone);
-    explainer: in their place, where the model is not to be loaded by its name. Raises UserError for a schema without a page."""
+    """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds
+    (None: the page of the JSON alone);
+    explainer: in their place, where the model is not to be loaded by its name. Raises UserError for a schema without a
+    page."""
     make = PAGES.get(str(result.get("schema")))
     if make is None:
         raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
@@ -169,9 +178,17 @@ def render(result: Result, *, command: str = "", facts: Any = None, explainer: E
         + _facts(page.facts)
     )
     parts = {
-        "title": escape(page.title), "style": static("report.css"), "headline": escape(page.headline), "assumptions": assumptions, "warnings": said, "body": body, "inputs": _inputs(page, command),
-        "options": script_json([c.option for c in page.charts]), "script": static("report.js"), "echarts": static("echarts.min.js") + static("fitted.js") if page.charts else "",
-    }  # fmt: skip
+        "title": escape(page.title),
+        "style": static("report.css"),
+        "headline": escape(page.headline),
+        "assumptions": assumptions,
+        "warnings": said,
+        "body": body,
+        "inputs": _inputs(page, command),
+        "options": script_json([c.option for c in page.charts]),
+        "script": static("report.js"),
+        "echarts": static("echarts.min.js") + static("fitted.js") if page.charts else "",
+    }
     out = []
     for i, piece in enumerate(static("report.html").split("{{")):  # one pass: what is filled in is never a template
         if i == 0:

@@ -10,7 +10,8 @@ from mowich.version import VERSION
 
 
 def to_json(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None, indent: int | None = 1) -> str:
-    """The text of a result's `to_dict()`; indent None: in one line. `inputs` are added to its inputs: what else is needed to run it again."""
+    """The text of a result's `to_dict()`; indent None: in one line. `inputs` are added to its inputs: what else is
+    needed to run it again."""
     out: dict[str, Any] = {"schema": result["schema"], "version": VERSION, **result}
     if inputs:
         out["inputs"] = {**out.get("inputs", {}), **inputs}

@@ -25,9 +25,18 @@ def size_text(value: int) -> str:
 
 
 def levels_lines(rows: Sequence[Row], style: Style) -> list[str]:
-    """The levels of a machine: chips joined, how many such domains, bandwidth of a chip, hops between the furthest two, bandwidth of the worst cut."""
-    columns = [Column(name="level", right=False), Column(name="kind", right=False), Column(name="joins"), Column(name="domains"), Column(name="per chip, one way"),
-               Column(name="step"), Column(name="hops"), Column(name="cut, one way")]  # fmt: skip
+    """The levels of a machine: chips joined, how many such domains, bandwidth of a chip, hops between the furthest two,
+    bandwidth of the worst cut."""
+    columns = [
+        Column(name="level", right=False),
+        Column(name="kind", right=False),
+        Column(name="joins"),
+        Column(name="domains"),
+        Column(name="per chip, one way"),
+        Column(name="step"),
+        Column(name="hops"),
+        Column(name="cut, one way"),
+    ]
     body = [
         [
             r.name,
@@ -57,8 +66,15 @@ def collective_text(found: CollectiveStudy, style: Style) -> str:
         )
     ]
     lines += levels_lines(found.levels, style)
-    columns = [Column(name="size"), Column(name="time"), Column(name="90% interval", keep=2), Column(name="grade"), Column(name="bus bandwidth"),
-               Column(name="algorithm", right=False), Column(name="binds", right=False)]  # fmt: skip
+    columns = [
+        Column(name="size"),
+        Column(name="time"),
+        Column(name="90% interval", keep=2),
+        Column(name="grade"),
+        Column(name="bus bandwidth"),
+        Column(name="algorithm", right=False),
+        Column(name="binds", right=False),
+    ]
     body = []
     for r in found.rows:
         t = r.time_s
@@ -87,7 +103,8 @@ def collective_text(found: CollectiveStudy, style: Style) -> str:
     lines += [
         "",
         *wrap(
-            "bus bandwidth: 2 (n-1)/n x bytes / time for an all-reduce, (n-1)/n for gathers, scatters and all-to-all. Formulas: docs/collectives.md",
+            "bus bandwidth: 2 (n-1)/n x bytes / time for an all-reduce, (n-1)/n for gathers, scatters and all-to-all."
+            " Formulas: docs/collectives.md",
             style,
             indent=2,
         ),
@@ -102,16 +119,35 @@ def goodput_text(found: GoodputStudy, style: Style) -> str:
     taken = next(r for r in found.rows if r.strategy == found.survival)
     g = taken.goodput
     best = "best: " if taken.formula.value >= max(r.formula.value for r in found.rows) else ""
-    title = (f"{j.chips:,} chips of {found.display} for {j.days:g} days: {best}{taken.strategy}, {share(g.value)} ({share(g.low)} .. {share(g.high)}) of the time trains; "
-             f"a failure every {show(first.mtbf_s, 's')}, {first.failures:,.0f} in all")  # fmt: skip
+    title = (
+        f"{j.chips:,} chips of {found.display} for {j.days:g} days: {best}{taken.strategy},"
+        f" {share(g.value)} ({share(g.low)} .. {share(g.high)}) of the time trains; a failure every"
+        f" {show(first.mtbf_s, 's')}, {first.failures:,.0f} in all"
+    )
     lines = [style.bold(line) for line in wrap(title, style, indent=0, hang=0)]
-    columns = [Column(name="strategy", right=False), Column(name="goodput"), Column(name="90% range"), Column(name="Monte Carlo", keep=3), Column(name="checkpoint"),
-               Column(name="recovery"), Column(name="for 90%: recovery")]  # fmt: skip
+    columns = [
+        Column(name="strategy", right=False),
+        Column(name="goodput"),
+        Column(name="90% range"),
+        Column(name="Monte Carlo", keep=3),
+        Column(name="checkpoint"),
+        Column(name="recovery"),
+        Column(name="for 90%: recovery"),
+    ]
     body = []
     for r in found.rows:
         need = "not reachable" if r.breakeven_s is None else f"<= {show(r.breakeven_s, 's')}"
-        body.append([r.strategy, share(r.goodput.value), f"{share(r.goodput.low)} .. {share(r.goodput.high)}", f"{share(r.monte_carlo[0])} {style.plus_minus} {share(r.monte_carlo[1])}",
-                     f"each {show(r.formula.interval_s, 's')}", show(r.recovery_s, "s"), need])  # fmt: skip
+        body.append(
+            [
+                r.strategy,
+                share(r.goodput.value),
+                f"{share(r.goodput.low)} .. {share(r.goodput.high)}",
+                f"{share(r.monte_carlo[0])} {style.plus_minus} {share(r.monte_carlo[1])}",
+                f"each {show(r.formula.interval_s, 's')}",
+                show(r.recovery_s, "s"),
+                need,
+            ]
+        )
     lines += table(columns, body, style)[0]
     names = {
         "checkpoints": "checkpoints",
@@ -132,7 +168,8 @@ def goodput_text(found: GoodputStudy, style: Style) -> str:
     lines += [
         "",
         *wrap(
-            "range: 90% over what is known of rates and costs, and a run's luck; Monte Carlo: mean and spread at the facts' values. Formulas: docs/goodput.md",
+            "range: 90% over what is known of rates and costs, and a run's luck; Monte Carlo: mean and spread at the"
+            " facts' values. Formulas: docs/goodput.md",
             style,
             indent=2,
         ),
@@ -156,8 +193,15 @@ def power_text(rows: Sequence[PowerRow], style: Style) -> str:
     def span(e: Estimate) -> str:
         return "?" if e.value is None else f"{show(e.low, 'W')} .. {show(e.high, 'W')}"
 
-    columns = [Column(name="system", right=False), *(Column(name=p) for p in rows[0].power.parts), Column(name="at the meter"), Column(name="90% interval"), Column(name="grade"),
-               Column(name="idle"), Column(name="machine")]  # fmt: skip
+    columns = [
+        Column(name="system", right=False),
+        *(Column(name=p) for p in rows[0].power.parts),
+        Column(name="at the meter"),
+        Column(name="90% interval"),
+        Column(name="grade"),
+        Column(name="idle"),
+        Column(name="machine"),
+    ]
     body = [
         [
             r.system,
@@ -186,7 +230,8 @@ def power_text(rows: Sequence[PowerRow], style: Style) -> str:
     lines += [
         "",
         *wrap(
-            "server: host, fans and scale-up switches, what the all-in figure leaves; cooling: PUE less 1. All-in figures are provisioned: metered runs draw less.",
+            "server: host, fans and scale-up switches, what the all-in figure leaves; cooling: PUE less 1. All-in"
+            " figures are provisioned: metered runs draw less.",
             style,
         ),
     ]

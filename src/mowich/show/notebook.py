@@ -1,6 +1,7 @@
 """Results in a notebook: the report's table and charts, one at a time, with everything that they need inside them.
 
-Nothing is fetched: a picture carries ECharts in a frame of its own, and its numbers as a table beside it. Used through `mowich.shown.Shown`.
+Nothing is fetched: a picture carries ECharts in a frame of its own, and its numbers as a table beside it. Used through
+`mowich.shown.Shown`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ MOST_ROWS = 20
 """Rows of a table in a notebook; `rows()` has them all."""
 
 STYLE = (
-    "<style>.mowich table{border-collapse:collapse;font-size:90%}.mowich th,.mowich td{padding:.2em .6em;text-align:right;white-space:nowrap}"
-    ".mowich th:first-child,.mowich td:first-child{text-align:left}.mowich caption{text-align:left;padding:.2em 0}</style>"
+    "<style>.mowich table{border-collapse:collapse;font-size:90%}.mowich th,.mowich td{padding:.2em"
+    " .6em;text-align:right;white-space:nowrap}.mowich th:first-child,.mowich td:first-child{text-align:left}.mowich"
+    " caption{text-align:left;padding:.2em 0}</style>"
 )
 
 
@@ -47,8 +49,10 @@ class Picture:
         )
         title = escape(self.chart.title)
         return (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body style="margin:0;font-family:sans-serif">'
-            f'<div id="c" role="img" aria-label="{title}; the numbers follow as a table" style="height:{self.chart.height}px"></div>'
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body'
+            ' style="margin:0;font-family:sans-serif">'
+            f'<div id="c" role="img" aria-label="{title}; the numbers follow as a table"'
+            f' style="height:{self.chart.height}px"></div>'
             f"<details><summary>Numbers</summary>{_table(self.chart.title, self.chart.head, self.chart.rows)}</details>"
             f"<script>{static('echarts.min.js')}{static('fitted.js')}</script><script>{script}</script></body></html>"
         )
@@ -58,7 +62,8 @@ class Picture:
         title = escape(self.chart.title)
         return (
             f"<p><b>{title}</b> {escape(self.chart.note)}</p>"
-            f'<iframe title="{title}" sandbox="allow-scripts" style="width:100%;height:{height}px;border:0" srcdoc="{escape(self.html())}"></iframe>'
+            f'<iframe title="{title}" sandbox="allow-scripts" style="width:100%;height:{height}px;border:0"'
+            f' srcdoc="{escape(self.html())}"></iframe>'
         )
 
 
@@ -118,7 +123,8 @@ def pictures(result: Any) -> list[str]:
 
 
 def plot(result: Any, which: int | str) -> Picture:
-    """One chart of a result, by place or by a part of its title. Raises UserError, with the titles, where there is none."""
+    """One chart of a result, by place or by a part of its title. Raises UserError, with the titles, where there is
+    none."""
     charts = _charts(result)
     titles = [chart.title for chart in charts]
     if isinstance(which, int) and -len(charts) <= which < len(charts):

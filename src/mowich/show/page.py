@@ -1,7 +1,7 @@
 """What a report page is made of, and the small things that every page needs: cells with hovers, plans in words.
 
-A `Page` is data: `html` renders it as one file, the web page sends it to the browser. Cells are text, (text, hover) or (text, hover, metric), the last being
-the name under which `explain` tells where the number comes from.
+A `Page` is data: `html` renders it as one file, the web page sends it to the browser. Cells are text, (text, hover) or
+(text, hover, metric), the last being the name under which `explain` tells where the number comes from.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """headline: the answer in a few sentences; marks: of a comparison, by measure, "best", "close" or "" for each row; beside: words for each row, by what they
-    say (`chips` where a table needs them, `price_terms`); assumptions: (what, value) or (what, value, path of the fact); facts: all that the numbers rest on."""
+    """headline: the answer in a few sentences; marks: of a comparison, by measure, "best", "close" or "" for each row;
+    beside: words for each row, by what they say (`chips` where a table needs them, `price_terms`); assumptions: (what,
+    value) or (what, value, path of the fact); facts: all that the numbers rest on."""
 
     title: str
     headline: str
@@ -79,8 +80,16 @@ def plan_words(plan: Mapping[str, Any] | None) -> str:
     if not plan:
         return "-"
     serving = "kv" in plan
-    keys = ("tp", "pp", "vpp", "dp", "cp", "ep") if serving else ("tp", "pp", "vpp", "dp", "cp", "ep", "zero", "micro_batch")  # fmt: skip
-    degrees = [f"{k.replace('micro_batch', 'mb')}{plan[k]}" for k in keys if plan.get(k, 1) not in (1, None) or k == ("tp" if serving else "dp")]  # fmt: skip
+    keys = (
+        ("tp", "pp", "vpp", "dp", "cp", "ep")
+        if serving
+        else ("tp", "pp", "vpp", "dp", "cp", "ep", "zero", "micro_batch")
+    )
+    degrees = [
+        f"{k.replace('micro_batch', 'mb')}{plan[k]}"
+        for k in keys
+        if plan.get(k, 1) not in (1, None) or k == ("tp" if serving else "dp")
+    ]
     return f"{' '.join(degrees)} {plan.get('precision', '')}{'/' + str(plan['kv']) if serving else ''}"
 
 

@@ -1,7 +1,7 @@
 """Plain text tables and number formats: what every text report is drawn with.
 
-No colour and no box drawing by default, so that output is the same in a terminal, a pipe and a file. A table never exceeds its width: columns are
-dropped from the right of a stated order, and the caller is told which.
+No colour and no box drawing by default, so that output is the same in a terminal, a pipe and a file. A table never
+exceeds its width: columns are dropped from the right of a stated order, and the caller is told which.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Style:
 
 
 def style_for_stdout(*, plain: bool = False) -> Style:
-    """The style that stdout can show: colour only on a terminal, without NO_COLOR and --plain; arrows only where they can be encoded."""
+    """The style that stdout can show: colour only on a terminal, without NO_COLOR and --plain; arrows only where they
+    can be encoded."""
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").casefold().replace("-", "")
     is_tty = sys.stdout.isatty()
     colour = is_tty and not plain and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -64,7 +65,8 @@ def table(
 ) -> tuple[list[str], list[str]]:
     """Lines of a table, at most `style.width` wide, and the names of the columns that did not fit.
 
-    An empty cell is a bug of the caller: an unknown is "?". The last column left is cut with an ellipsis as a last resort.
+    An empty cell is a bug of the caller: an unknown is "?". The last column left is cut with an ellipsis as a last
+    resort.
     """
     index = list(range(len(columns)))
 

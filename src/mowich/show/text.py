@@ -1,7 +1,8 @@
 """The text reports: answer first, then the table, then what stands behind it.
 
-Each function takes a result of the studies and returns the whole text. Nothing is computed here but shares, marks and words: a number that
-a report shows stands in the result. Unknown is "?", never 0 and never blank; a row that cannot run stays, with its reason.
+Each function takes a result of the studies and returns the whole text. Nothing is computed here but shares, marks and
+words: a number that a report shows stands in the result. Unknown is "?", never 0 and never blank; a row that cannot run
+stays, with its reason.
 """
 
 from __future__ import annotations
@@ -37,14 +38,26 @@ NOTHING = "-"
 """In a row that cannot run: there is no number, known or unknown."""
 
 SHORT_BINDS: Mapping[str, str] = {
-    "hbm capacity": "HBM size", "hbm bandwidth": "HBM rate", "expert all-to-all": "EP links", "tensor-parallel links": "TP links",
-    "data-parallel network": "DP network", "no legal plan": "no plan",
-}  # fmt: skip
+    "hbm capacity": "HBM size",
+    "hbm bandwidth": "HBM rate",
+    "expert all-to-all": "EP links",
+    "tensor-parallel links": "TP links",
+    "data-parallel network": "DP network",
+    "no legal plan": "no plan",
+}
 
 PART_WORDS: Mapping[str, str] = {
-    "gemm": "matmul", "memory_bound": "HBM-bound", "pp_bubble": "bubble", "pp_transfer": "PP transfer", "ep": "EP", "tp": "TP", "dp": "DP", "cp": "CP",
-    "moe": "MoE routing", "quantise": "quantise",
-}  # fmt: skip
+    "gemm": "matmul",
+    "memory_bound": "HBM-bound",
+    "pp_bubble": "bubble",
+    "pp_transfer": "PP transfer",
+    "ep": "EP",
+    "tp": "TP",
+    "dp": "DP",
+    "cp": "CP",
+    "moe": "MoE routing",
+    "quantise": "quantise",
+}
 
 Picker = Callable[["Row"], Estimate]
 
@@ -55,7 +68,8 @@ def runs(row: Row) -> bool:
 
 
 def lowest_of(rows: Sequence[Row], pick: Picker) -> Row | None:
-    """The feasible row with the lowest known value: what a break-even is told against. It says nothing of who is best (`studies.ranking`)."""
+    """The feasible row with the lowest known value: what a break-even is told against. It says nothing of who is best
+    (`studies.ranking`)."""
     known = [r for r in rows if r.feasible and pick(r).value is not None]
     return min(known, key=lambda r: float(pick(r))) if known else None
 
@@ -70,7 +84,8 @@ def label(row: Row) -> str:
 
 
 def marked(found: Headline, metric: str, place: int, style: Style) -> str:
-    """The mark behind a number: best, "~" for a range that overlaps with the best, a space where another row has one; "" where nobody is ranked."""
+    """The mark behind a number: best, "~" for a range that overlaps with the best, a space where another row has one;
+    "" where nobody is ranked."""
     if metric not in found.rankings or found.rankings[metric].best is None:
         return ""
     return " " + {"best": style.best, "close": "~", "": " "}[found.mark(metric, place)]
@@ -90,12 +105,23 @@ def memory_cell(row: Row) -> str:
 
 
 def compare_rows(rows: Sequence[Row], found: Headline, sized: bool, style: Style) -> tuple[list[str], list[str]]:
-    """The main table. sized: with the number of chips. A column less goes first from what the lines below say again, last from grade and terms of price."""
+    """The main table. sized: with the number of chips. A column less goes first from what the lines below say again,
+    last from grade and terms of price."""
     columns = [
-        Column(name="system", right=False), Column(name="chips", keep=9), Column(name="plan", right=False, keep=0), Column(name="step s"), Column(name="MFU", keep=4),
-        Column(name="GiB/dev", keep=5), Column(name="$/Mtok"), Column(name="price", right=False, keep=9), Column(name="J/token", keep=1), Column(name="days"),
-        Column(name="goodput", keep=2), Column(name="grade", keep=8), Column(name="binds", right=False, keep=3),
-    ]  # fmt: skip
+        Column(name="system", right=False),
+        Column(name="chips", keep=9),
+        Column(name="plan", right=False, keep=0),
+        Column(name="step s"),
+        Column(name="MFU", keep=4),
+        Column(name="GiB/dev", keep=5),
+        Column(name="$/Mtok"),
+        Column(name="price", right=False, keep=9),
+        Column(name="J/token", keep=1),
+        Column(name="days"),
+        Column(name="goodput", keep=2),
+        Column(name="grade", keep=8),
+        Column(name="binds", right=False, keep=3),
+    ]
     body = []
     for place, row in enumerate(rows):
         chips, terms = chips_cell(row.chips_used, row.chips_requested), terms_cell(row.price_label, short=True)
@@ -106,11 +132,23 @@ def compare_rows(rows: Sequence[Row], found: Headline, sized: bool, style: Style
             )
             continue
         fits = "?" if row.feasible is None else ""
-        body.append([
-            label(row), chips, str(row.plan) if row.plan else NOTHING, spread(row.step_s, style), percent(row.mfu.value), memory_cell(row) + fits,
-            interval(row.usd_per_mtok) + marked(found, "usd_per_mtok", place, style), terms, number(row.J_per_token.value),
-            number(row.days.value) + marked(found, "days", place, style), percent(row.goodput.value), row.step_s.grade, SHORT_BINDS.get(row.binds, row.binds),
-        ])  # fmt: skip
+        body.append(
+            [
+                label(row),
+                chips,
+                str(row.plan) if row.plan else NOTHING,
+                spread(row.step_s, style),
+                percent(row.mfu.value),
+                memory_cell(row) + fits,
+                interval(row.usd_per_mtok) + marked(found, "usd_per_mtok", place, style),
+                terms,
+                number(row.J_per_token.value),
+                number(row.days.value) + marked(found, "days", place, style),
+                percent(row.goodput.value),
+                row.step_s.grade,
+                SHORT_BINDS.get(row.binds, row.binds),
+            ]
+        )
     shown = [i for i, c in enumerate(columns) if c.name != "chips" or sized]
     return table([columns[i] for i in shown], [[line[i] for i in shown] for line in body], style)
 
@@ -156,7 +194,10 @@ def breakeven_lines(rows: Sequence[Row]) -> list[str]:
             continue
         other = lowest_of([r for r in rows if r is not row], usd)
         if other is not None and row.breakeven_usd_per_chip_h.value is not None:
-            text = f"{row.system} has {row.price_label}: equal to {other.system} ({terms_cell(other.price_label)}) at ${interval(row.breakeven_usd_per_chip_h)} per chip-hour"
+            text = (
+                f"{row.system} has {row.price_label}: equal to {other.system} ({terms_cell(other.price_label)}) at"
+                f" ${interval(row.breakeven_usd_per_chip_h)} per chip-hour"
+            )
         else:
             text = f"{row.system} has {row.price_label}, and no other row that fits has one to equal"
         cool = lowest_of([r for r in rows if r is not row], lambda r: r.J_per_token)
@@ -221,7 +262,10 @@ def job_line(inputs: Mapping[str, object], model: Model) -> str:
         f", {short_count(model.params_active)} active" if model.params_active != model.params else ""
     )
     tokens = f"{show_count(float(str(inputs['tokens'])))} tokens, " if inputs.get("tokens") else ""
-    what = f"{model.name} ({size}): train {tokens}seq {inputs['seq']}, batch {show_count(round(float(str(inputs['batch_seqs']))))}"
+    what = (
+        f"{model.name} ({size}): train {tokens}seq {inputs['seq']}, batch"
+        f" {show_count(round(float(str(inputs['batch_seqs']))))}"
+    )
     if inputs.get("lora_rank"):
         what += f", LoRA rank {inputs['lora_rank']} on {' '.join(map(str, cast(list[str], inputs['lora_targets'])))}"
     elif inputs.get("train_task"):
@@ -261,7 +305,11 @@ def survival_lines(rows: Sequence[Row], style: Style) -> list[str]:
     if not ways:
         return []
     said = ", ".join(name if len(ways) == 1 else f"{name} ({', '.join(who)})" for name, who in ways.items())
-    return wrap(f"Failures survived by: {said}. Ways and formula: mowich goodput; --set survival=async takes another.", style, indent=0)  # fmt: skip
+    return wrap(
+        f"Failures survived by: {said}. Ways and formula: mowich goodput; --set survival=async takes another.",
+        style,
+        indent=0,
+    )
 
 
 def coverage_lines(rows: Sequence[Row], inputs: Mapping[str, object], style: Style) -> list[str]:
@@ -295,8 +343,8 @@ def tuned_lines(rows: Sequence[Row], style: Style) -> list[str]:
     shares = [(r.system, tuned.coverage.get("simulated kernels")) for r, tuned in found]
     covered = ", ".join(f"{share:.0%} of {name} time" if share else f"none of {name}" for name, share in shares)
     return wrap(
-        f"Software on Trainium, s per step: {said}. Coverage, hand-tuned: from simulated kernels {covered}; the rest by formulas, "
-        "named under mowich explain FILE SYSTEM.hand_tuned_step_s.",
+        f"Software on Trainium, s per step: {said}. Coverage, hand-tuned: from simulated kernels {covered}; the rest by"
+        " formulas, named under mowich explain FILE SYSTEM.hand_tuned_step_s.",
         style,
         indent=0,
     )
@@ -313,7 +361,8 @@ def next_lines(rows: Sequence[Row], style: Style, model: str, command_hint: str)
     save = "" if command_hint else "add --out r.json, then "
     where = command_hint or "r.json"
     return wrap(
-        f"Next: {save}mowich explain {where} {first.system}.step_s  |  mowich plan {model} --on {first.system} ... --top 5",
+        f"Next: {save}mowich explain {where} {first.system}.step_s  |  mowich plan {model} --on {first.system} ..."
+        " --top 5",
         style,
         indent=0,
     )
@@ -340,15 +389,31 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
         *wrap(job_line(result.inputs, model), style),
     ]
     columns = [
-        Column(name="#"), Column(name="plan", right=False), Column(name="step s"), Column(name="MFU"), Column(name="GiB/dev"),
-        Column(name="$/Mtok", keep=6), Column(name="batch", keep=5), Column(name="binds", right=False, keep=4), Column(name="against #1", right=False),
-    ]  # fmt: skip
+        Column(name="#"),
+        Column(name="plan", right=False),
+        Column(name="step s"),
+        Column(name="MFU"),
+        Column(name="GiB/dev"),
+        Column(name="$/Mtok", keep=6),
+        Column(name="batch", keep=5),
+        Column(name="binds", right=False, keep=4),
+        Column(name="against #1", right=False),
+    ]
     body = []
     for i, row in enumerate(rows, 1):
-        body.append([
-            str(i), str(row.plan), number(row.step_s.value), percent(row.mfu.value), memory_cell(row), number(row.usd_per_mtok.value),
-            str(row.global_batch_seqs), SHORT_BINDS.get(row.binds, row.binds), trade(row, first) if i > 1 else NOTHING,
-        ])  # fmt: skip
+        body.append(
+            [
+                str(i),
+                str(row.plan),
+                number(row.step_s.value),
+                percent(row.mfu.value),
+                memory_cell(row),
+                number(row.usd_per_mtok.value),
+                str(row.global_batch_seqs),
+                SHORT_BINDS.get(row.binds, row.binds),
+                trade(row, first) if i > 1 else NOTHING,
+            ]
+        )
     drawn, dropped = table(columns, body, style)
     lines += drawn
     if dropped:
@@ -361,13 +426,15 @@ def plan_text(result: PlanList, model: Model, style: Style) -> str:
         lines += wrap(first.reason, style, indent=0)
     idle = f", {first.chips_idle} idle and paid for" if first.chips_idle else ""
     lines += wrap(
-        f"#1 uses {first.chips_used} of {first.chips_requested} chips{idle}; {result.evaluated} legal plans, {result.feasible} fit; evaluated in {sig(result.seconds, 2)} s.",
+        f"#1 uses {first.chips_used} of {first.chips_requested} chips{idle}; {result.evaluated} legal plans,"
+        f" {result.feasible} fit; evaluated in {sig(result.seconds, 2)} s.",
         style,
         indent=0,
     )
     lines += [*price_lines(rows[:1], style), *survival_lines(rows[:1], style)]
     lines += wrap(
-        "Next: fix a choice with --set plan.tp=8 (or plan.tp=4,8)  |  add --out r.json, then mowich explain r.json 1.step_s",
+        "Next: fix a choice with --set plan.tp=8 (or plan.tp=4,8)  |  add --out r.json, then mowich explain r.json"
+        " 1.step_s",
         style,
         indent=0,
     )
@@ -389,31 +456,64 @@ def model_text(view: ModelView, style: Style) -> str:
     lines = [style.bold(f"{view.name} ({view.architecture}): {show_count(view.params)} parameters{active}."), ""]
     tied = "tied with the head" if view.tied_embeddings else f"head {view.params_head:,}"
     lines += [
-        f"  parameters           {view.params:,} in all; {view.params_active:,} active; embedding {view.params_embedding:,} ({tied})",
-        f"  layers               {view.num_layers}, hidden {view.hidden}, vocabulary {view.vocab:,}, longest sequence {view.max_seq:,}",
-        f"  FLOP per token       {show(view.flop_per_token_forward, 'FLOP')} forward at {view.seq} tokens"
-        f" ({show(view.attention_flop_per_token_forward, 'FLOP')} attention), {show(view.flop_per_token_train, 'FLOP')} to train",
-        f"  KV cache             {show(view.kv_bytes_per_token, 'B')} per token at {view.bytes_per_element:g} B per element,"
-        f" {show_gib(view.kv_bytes_at_seq)} for {view.seq} tokens",
+        (
+            f"  parameters           {view.params:,} in all; {view.params_active:,} active; embedding"
+            f" {view.params_embedding:,} ({tied})"
+        ),
+        (
+            f"  layers               {view.num_layers}, hidden {view.hidden}, vocabulary {view.vocab:,}, longest"
+            f" sequence {view.max_seq:,}"
+        ),
+        (
+            f"  FLOP per token       {show(view.flop_per_token_forward, 'FLOP')} forward at {view.seq} tokens"
+            f" ({show(view.attention_flop_per_token_forward, 'FLOP')} attention),"
+            f" {show(view.flop_per_token_train, 'FLOP')} to train"
+        ),
+        (
+            f"  KV cache             {show(view.kv_bytes_per_token, 'B')} per token at {view.bytes_per_element:g} B per"
+            f" element, {show_gib(view.kv_bytes_at_seq)} for {view.seq} tokens"
+        ),
     ]
     total = sum(view.weight_bytes.values())
     largest = sorted(view.weight_bytes.items(), key=lambda item: -item[1])[:3]
-    lines.insert(3, f"  checkpoint           {show(total, 'B')}, {total / view.params:.2f} B per weight ("
-                 + ", ".join(f"{name} {show(size, 'B')}" for name, size in largest) + ")")  # fmt: skip
+    lines.insert(
+        3,
+        f"  checkpoint           {show(total, 'B')}, {total / view.params:.2f} B per weight ("
+        + ", ".join(f"{name} {show(size, 'B')}" for name, size in largest)
+        + ")",
+    )
     if view.weight_bytes_assumed:
         lines.insert(4, f"                       {view.weight_bytes_assumed}")
     if view.state_bytes_per_sequence:
         lines.append(
-            f"  recurrent state      {show(view.state_bytes_per_sequence, 'B')} per sequence, whatever its length (state 4 B per element, convolution 2 B)"
+            f"  recurrent state      {show(view.state_bytes_per_sequence, 'B')} per sequence, whatever its length"
+            " (state 4 B per element, convolution 2 B)"
         )
     if view.mtp_layers:
         lines.append(
             f"  multi-token head     {view.mtp_layers} layer(s), {view.mtp_params:,} parameters, not in the count"
         )
-    columns = [Column(name="layers"), Column(name="mixer", right=False), Column(name="feed-forward", right=False), Column(name="params"),
-               Column(name="active", keep=3), Column(name="FLOP/token", keep=2), Column(name="KV B/token", keep=1)]  # fmt: skip
-    body = [[str(x.count), x.attention, x.ffn, show_count(x.params), show_count(x.params_active), show(x.flop_per_token_forward, "FLOP"), f"{x.kv_bytes_per_token:,.0f}"]
-            for x in view.layers]  # fmt: skip
+    columns = [
+        Column(name="layers"),
+        Column(name="mixer", right=False),
+        Column(name="feed-forward", right=False),
+        Column(name="params"),
+        Column(name="active", keep=3),
+        Column(name="FLOP/token", keep=2),
+        Column(name="KV B/token", keep=1),
+    ]
+    body = [
+        [
+            str(x.count),
+            x.attention,
+            x.ffn,
+            show_count(x.params),
+            show_count(x.params_active),
+            show(x.flop_per_token_forward, "FLOP"),
+            f"{x.kv_bytes_per_token:,.0f}",
+        ]
+        for x in view.layers
+    ]
     lines += ["", *table(columns, body, style)[0]]
     if view.source:
         lines += ["", *wrap(f"Shape from: {view.source}", style, indent=0)]
@@ -429,7 +529,8 @@ def fit_text(fit: Fit, model: Model, style: Style, *, given: str = "") -> str:
         used = sum(fit.memory_B.values())
         parts = " | ".join(f"{k} {gib(v)}" for k, v in fit.memory_B.items() if v)
         lines += wrap(
-            f"{parts} | free {gib(capacity - used) if used <= capacity else 'none'}  of {gib(capacity)} GiB usable per device",
+            f"{parts} | free {gib(capacity - used) if used <= capacity else 'none'}  of {gib(capacity)} GiB usable per"
+            " device",
             style,
         )
     if fit.plan is not None:
@@ -439,7 +540,8 @@ def fit_text(fit: Fit, model: Model, style: Style, *, given: str = "") -> str:
     lines += [
         "",
         *wrap(
-            f"Next: mowich plan {given or model.name} --on {fit.system_id}:{fit.smallest_chips or fit.chips} --train ... --top 5",
+            f"Next: mowich plan {given or model.name} --on {fit.system_id}:{fit.smallest_chips or fit.chips} --train"
+            " ... --top 5",
             style,
             indent=0,
         ),
@@ -448,15 +550,21 @@ def fit_text(fit: Fit, model: Model, style: Style, *, given: str = "") -> str:
 
 
 def hand_tuned_lines(result: Validation, style: Style) -> list[str]:
-    """Trainium by chip and model: predicted as shipped, and with hand-tuned kernels, against measured; none without such rows."""
+    """Trainium by chip and model: predicted as shipped, and with hand-tuned kernels, against measured; none without
+    such rows."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for row in result.rows:
         if row.case is not None and row.framework_factor is not None:
             groups.setdefault((row.chip, row.case.model.name), []).append(row)
     if not groups:
         return []
-    columns = [Column(name="Trainium, median of rows", right=False), Column(name="n"), Column(name="as shipped / measured"),
-               Column(name="measured / hand-tuned"), Column(name="from kernels")]  # fmt: skip
+    columns = [
+        Column(name="Trainium, median of rows", right=False),
+        Column(name="n"),
+        Column(name="as shipped / measured"),
+        Column(name="measured / hand-tuned"),
+        Column(name="from kernels"),
+    ]
     body = [
         [
             f"{chip} {model}",
@@ -471,13 +579,20 @@ def hand_tuned_lines(result: Validation, style: Style) -> list[str]:
 
 
 NO_ROOM = "do not fit by our memory model"
-"""Rows whose plan needs more memory than the device has: what made it fit (offload, a policy) is not stated, and so not predicted."""
+"""Rows whose plan needs more memory than the device has: what made it fit (offload, a policy) is not stated, and so not
+predicted."""
 
 
 def left_out_lines(style: Style) -> list[str]:
     """The errors of rows that were left out of the fit, training and serving."""
-    columns = [Column(name="left out of the fit", right=False), Column(name="whole", right=False), Column(name="n"), Column(name="median"), Column(name="p90"),
-               Column(name="in 90% range")]  # fmt: skip
+    columns = [
+        Column(name="left out of the fit", right=False),
+        Column(name="whole", right=False),
+        Column(name="n"),
+        Column(name="median"),
+        Column(name="p90"),
+        Column(name="in 90% range"),
+    ]
     found = left_out()
     body = [
         [f"{e.work}, {e.what}", e.unit, str(e.rows), tenths(e.median), tenths(e.p90), percent(e.in_range)]
@@ -497,11 +612,20 @@ def validate_text(result: Validation, style: Style) -> str:
     lines += left_out_lines(style) if shipped else []
     fitted = ", in sample: constants and widths of ranges were fitted to these rows" if shipped else ""
     lines += wrap(
-        f"file {result.path}{fitted}; error = max(predicted/measured, measured/predicted) - 1; bias above 0: predicted too slow",
+        f"file {result.path}{fitted}; error = max(predicted/measured, measured/predicted) - 1; bias above 0: predicted"
+        " too slow",
         style,
     )
-    columns = [Column(name="rows of", right=False), Column(name="n"), Column(name="refused"), Column(name="median"), Column(name="mean"), Column(name="p90"),
-               Column(name="bias"), Column(name="in 90% range")]  # fmt: skip
+    columns = [
+        Column(name="rows of", right=False),
+        Column(name="n"),
+        Column(name="refused"),
+        Column(name="median"),
+        Column(name="mean"),
+        Column(name="p90"),
+        Column(name="bias"),
+        Column(name="in 90% range"),
+    ]
 
     def cells(name: str, s: Summary) -> list[str]:
         bias = UNKNOWN if s.bias is None else f"{s.bias:+.0%}"

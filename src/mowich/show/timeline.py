@@ -1,4 +1,5 @@
-"""A pipeline's timeline as text, as SVG, and as a trace that ui.perfetto.dev and chrome://tracing open (JSON trace events, microseconds)."""
+"""A pipeline's timeline as text, as SVG, and as a trace that ui.perfetto.dev and chrome://tracing open (JSON trace
+events, microseconds)."""
 
 from __future__ import annotations
 
@@ -28,16 +29,36 @@ def to_trace(found: PlanTimeline) -> str:
         {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"pipeline of {found.plan}"}}
     ]
     for device in range(found.line.num_devices):
-        events.append({"ph": "M", "pid": 1, "tid": device, "name": "thread_name", "args": {"name": f"stage device {device}"}})  # fmt: skip
+        events.append(
+            {"ph": "M", "pid": 1, "tid": device, "name": "thread_name", "args": {"name": f"stage device {device}"}}
+        )
     for span in found.line.spans:
-        events.append({
-            "ph": "X", "pid": 1, "tid": span.device, "name": label(span), "cat": NAMES[span.op.kind], "ts": span.start_s * 1e6,
-            "dur": (span.end_s - span.start_s) * 1e6, "args": {"micro_batch": span.op.micro, "stage": span.op.stage, "direction": span.op.direction},
-        })  # fmt: skip
+        events.append(
+            {
+                "ph": "X",
+                "pid": 1,
+                "tid": span.device,
+                "name": label(span),
+                "cat": NAMES[span.op.kind],
+                "ts": span.start_s * 1e6,
+                "dur": (span.end_s - span.start_s) * 1e6,
+                "args": {"micro_batch": span.op.micro, "stage": span.op.stage, "direction": span.op.direction},
+            }
+        )
     start = found.line.makespan_s
     for part, seconds in found.tail_s.items():
         for device in range(found.line.num_devices):
-            events.append({"ph": "X", "pid": 1, "tid": device, "name": part, "cat": "step", "ts": start * 1e6, "dur": seconds * 1e6})  # fmt: skip
+            events.append(
+                {
+                    "ph": "X",
+                    "pid": 1,
+                    "tid": device,
+                    "name": part,
+                    "cat": "step",
+                    "ts": start * 1e6,
+                    "dur": seconds * 1e6,
+                }
+            )
         start += seconds
     return json.dumps({"displayTimeUnit": "ms", "traceEvents": events}, separators=(",", ":")) + "\n"
 
@@ -47,14 +68,15 @@ def summary(found: PlanTimeline) -> str:
     line = found.line
     idle = 1.0 - line.busiest_s / line.makespan_s
     return (
-        f"{line.schedule}, {line.num_devices} devices, {found.num_micro_batches} micro-batches: {sig(line.makespan_s)} s of pipeline "
-        f"(closed form {sig(found.closed_s)} s), idle {idle:.1%} of the busiest device; holds {sig(max(line.peak))} micro-batches at most"
+        f"{line.schedule}, {line.num_devices} devices, {found.num_micro_batches} micro-batches:"
+        f" {sig(line.makespan_s)} s of pipeline (closed form {sig(found.closed_s)} s), idle {idle:.1%} of the busiest"
+        f" device; holds {sig(max(line.peak))} micro-batches at most"
     )
 
 
 def draw(found: PlanTimeline, style: Style) -> list[str]:
-    """One row of characters per device: what runs most of each slice of time. F forward, B backward, W weights, "." idle; lower case: a later
-    chunk or the second direction. Very deep pipelines show their first and last devices."""
+    """One row of characters per device: what runs most of each slice of time. F forward, B backward, W weights, "."
+    idle; lower case: a later chunk or the second direction. Very deep pipelines show their first and last devices."""
     line = found.line
     width = max(20, style.width - 8)
     cell = line.makespan_s / width
@@ -74,7 +96,13 @@ def draw(found: PlanTimeline, style: Style) -> list[str]:
     if len(devices) > 16:
         devices = [*devices[:8], *devices[-8:]]
     out = [f"  {d:>4} {''.join(shown(here) for here in time[d])}" for d in devices]
-    return [*out, f"  F forward, B backward, W weight gradients, . idle; lower case: a later chunk or the second direction; {sig(line.makespan_s)} s across"]  # fmt: skip
+    return [
+        *out,
+        (
+            "  F forward, B backward, W weight gradients, . idle; lower case: a later chunk or the second direction;"
+            f" {sig(line.makespan_s)} s across"
+        ),
+    ]
 
 
 def to_svg(found: PlanTimeline, *, width: int = 1200, row: int = 22) -> str:
@@ -90,8 +118,14 @@ def to_svg(found: PlanTimeline, *, width: int = 1200, row: int = 22) -> str:
 
 def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, height: int, row: int) -> Iterator[str]:
     line = found.line
-    yield f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="10">'
-    yield f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="16" font-size="12">{summary(found)}</text>'
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"'
+        ' font-size="10">'
+    )
+    yield (
+        f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="16"'
+        f' font-size="12">{summary(found)}</text>'
+    )
     for device in range(line.num_devices):
         yield f'<text x="4" y="{top + row * device + 14}">{device}</text>'
     for span in line.spans:
@@ -100,17 +134,28 @@ def _svg(found: PlanTimeline, left: int, top: int, scale: float, width: int, hei
         later = span.op.direction or span.op.stage >= line.num_devices
         faint = ' fill-opacity="0.6"' if later else ""
         name = f"{NAMES[span.op.kind]}, micro-batch {span.op.micro}, stage {span.op.stage}"
-        yield (f'<rect x="{x:.2f}" y="{y}" width="{max(w, 0.1):.2f}" height="{row - 4}" fill="{FILL[span.op.kind]}"'
-               f'{faint} stroke="white" stroke-width="0.3"><title>{name}</title></rect>')  # fmt: skip
+        yield (
+            f'<rect x="{x:.2f}" y="{y}" width="{max(w, 0.1):.2f}" height="{row - 4}" fill="{FILL[span.op.kind]}"'
+            f'{faint} stroke="white" stroke-width="0.3"><title>{name}</title></rect>'
+        )
         if w > 14:
             yield f'<text x="{x + 2:.2f}" y="{y + 13}" fill="white">{span.op.micro}</text>'
     start = line.makespan_s
     for part, seconds in found.tail_s.items():
-        yield (f'<rect x="{left + start * scale:.2f}" y="{top}" width="{seconds * scale:.2f}" height="{row * line.num_devices - 4}" fill="{FILL["tail"]}"'
-               f' fill-opacity="0.5"><title>{part}</title></rect>')  # fmt: skip
+        yield (
+            f'<rect x="{left + start * scale:.2f}" y="{top}" width="{seconds * scale:.2f}"'
+            f' height="{row * line.num_devices - 4}" fill="{FILL["tail"]}"'
+            f' fill-opacity="0.5"><title>{part}</title></rect>'
+        )
         start += seconds
     x, y = left, height - 16
     for kind, name in NAMES.items():
-        yield f'<rect x="{x}" y="{y}" width="10" height="10" fill="{FILL[kind]}"/><text x="{x + 14}" y="{y + 9}">{name}</text>'
+        yield (
+            f'<rect x="{x}" y="{y}" width="10" height="10" fill="{FILL[kind]}"/><text x="{x + 14}"'
+            f' y="{y + 9}">{name}</text>'
+        )
         x += 120
-    yield f'<rect x="{x}" y="{y}" width="10" height="10" fill="{FILL["tail"]}"/><text x="{x + 14}" y="{y + 9}">{", ".join(found.tail_s)}</text></svg>'
+    yield (
+        f'<rect x="{x}" y="{y}" width="10" height="10" fill="{FILL["tail"]}"/><text x="{x + 14}"'
+        f' y="{y + 9}">{", ".join(found.tail_s)}</text></svg>'
+    )

@@ -14,8 +14,13 @@ from mowich.units import show_count, show_gib
 
 def why_text(why: Why, style: Style) -> str:
     """Neighbours of the best plan as a table, what ties with it, and the sentence."""
-    columns = [Column(name="with", right=False), Column(name="time"), Column(name="GiB/dev"), Column(name="because", right=False, keep=7),
-               Column(name="best such plan", right=False, keep=6)]  # fmt: skip
+    columns = [
+        Column(name="with", right=False),
+        Column(name="time"),
+        Column(name="GiB/dev"),
+        Column(name="because", right=False, keep=7),
+        Column(name="best such plan", right=False, keep=6),
+    ]
     body = []
     for n in why.neighbours:
         time = f"{n.slower:+.1%}" if n.slower is not None else f"no fit, +{show_gib(n.short_B)}"
@@ -28,7 +33,12 @@ def why_text(why: Why, style: Style) -> str:
         lines += wrap(f"Not shown at this width: {', '.join(dropped)} (see --json).", style)
     if why.ties.count > 1:
         differ = "; ".join(f"{k} {', '.join(v)}" for k, v in why.ties.differ_in.items()) or "nothing that is shown"
-        lines += wrap(f"{why.ties.count} plans lie within 0.1%, which is less than the model can tell apart; they differ in {differ}.", style, indent=0)  # fmt: skip
+        lines += wrap(
+            f"{why.ties.count} plans lie within 0.1%, which is less than the model can tell apart; they differ in"
+            f" {differ}.",
+            style,
+            indent=0,
+        )
     else:
         lines += wrap("No other plan lies within 0.1%.", style, indent=0)
     return "\n".join(lines) + "\n"
@@ -36,15 +46,31 @@ def why_text(why: Why, style: Style) -> str:
 
 def pareto_text(rows: Sequence[Row], style: Style) -> str:
     """The front as a table, fastest first."""
-    columns = [Column(name="chips"), Column(name="days"), Column(name="GiB/dev"), Column(name="$/Mtok"), Column(name="J/token"),
-               Column(name="plan", right=False)]  # fmt: skip
+    columns = [
+        Column(name="chips"),
+        Column(name="days"),
+        Column(name="GiB/dev"),
+        Column(name="$/Mtok"),
+        Column(name="J/token"),
+        Column(name="plan", right=False),
+    ]
     body = [
-        [str(r.chips_used + r.chips_idle), number(r.days.value), number(sum(r.memory_B.values()) / 2**30), number(r.usd_per_mtok.value),
-         number(r.J_per_token.value), str(r.plan)]
+        [
+            str(r.chips_used + r.chips_idle),
+            number(r.days.value),
+            number(sum(r.memory_B.values()) / 2**30),
+            number(r.usd_per_mtok.value),
+            number(r.J_per_token.value),
+            str(r.plan),
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     drawn, _ = table(columns, body, style)
-    unknown = [name for name, key in (("cost", "usd_per_mtok"), ("energy", "J_per_token")) if any(getattr(r, key).value is None for r in rows)]  # fmt: skip
+    unknown = [
+        name
+        for name, key in (("cost", "usd_per_mtok"), ("energy", "J_per_token"))
+        if any(getattr(r, key).value is None for r in rows)
+    ]
     lines = wrap("Pareto front: no other plan is better in time, memory, cost and energy at once.", style, indent=0)
     if unknown:
         lines += wrap(f"{' and '.join(unknown)} not known, and left out.", style, indent=0)
@@ -56,9 +82,18 @@ def sweep_text(result: Sweep, style: Style) -> str:
     shown = axes(result.rows)
     settings = list(result.rows[0][0].settings()) if result.rows else []
     named = [k if k.startswith("plan.") else ".".join(k.split(".")[-2:]) for k in settings]
-    columns = [*(Column(name=a, right=a != "model") for a in (*shown, *named)), Column(name="system", right=False), Column(name="chips"), Column(name="step s"),
-               Column(name="MFU"), Column(name="days"), Column(name="$/Mtok", keep=6), Column(name="price", right=False, keep=6), Column(name="binds", right=False, keep=4),
-               Column(name="plan", right=False, keep=5)]  # fmt: skip
+    columns = [
+        *(Column(name=a, right=a != "model") for a in (*shown, *named)),
+        Column(name="system", right=False),
+        Column(name="chips"),
+        Column(name="step s"),
+        Column(name="MFU"),
+        Column(name="days"),
+        Column(name="$/Mtok", keep=6),
+        Column(name="price", right=False, keep=6),
+        Column(name="binds", right=False, keep=4),
+        Column(name="plan", right=False, keep=5),
+    ]
     body = []
     for point, row in result.rows:
         values = {

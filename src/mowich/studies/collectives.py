@@ -1,6 +1,8 @@
-"""One collective on one machine, with its interval (`mowich collective`), and published times against ours (docs/accuracy-collectives.md).
+"""One collective on one machine, with its interval (`mowich collective`), and published times against ours
+(docs/accuracy-collectives.md).
 
-Ranks are whole chips (GPUs). Published rows: facts/published/collectives.csv, each a measured time with its source; nothing is fitted here.
+Ranks are whole chips (GPUs). Published rows: facts/published/collectives.csv, each a measured time with its source;
+nothing is fitted here.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ LARGE_B = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One published time. group: ranks, one per chip; data_B: full buffer (what each rank sends, for an all-to-all); network: "" inside one domain."""
+    """One published time. group: ranks, one per chip; data_B: full buffer (what each rank sends, for an all-to-all);
+    network: "" inside one domain."""
 
     id: str
     system: str
@@ -68,10 +71,20 @@ def measured() -> list[Measured]:
     """The published rows that ship."""
     with (shipped() / "published" / "collectives.csv").open(encoding="utf-8", newline="") as file:
         return [
-            Measured(id=r["id"], system=r["system"], network=r["network"], group=int(r["group"]), kind=r["kind"], data_B=int(r["bytes"]),
-                     time_s=float(r["time_us"]) * 1e-6, source=r["source"], locator=r["locator"], note=r["note"])
+            Measured(
+                id=r["id"],
+                system=r["system"],
+                network=r["network"],
+                group=int(r["group"]),
+                kind=r["kind"],
+                data_B=int(r["bytes"]),
+                time_s=float(r["time_us"]) * 1e-6,
+                source=r["source"],
+                locator=r["locator"],
+                note=r["note"],
+            )
             for r in csv.DictReader(file)
-        ]  # fmt: skip
+        ]
 
 
 def compare(facts: Facts, rows: Sequence[Measured]) -> list[Compared]:
@@ -97,12 +110,14 @@ def median(rows: Sequence[Compared]) -> float:
     return float(np.median([r.error for r in rows]))
 
 
-# what `mowich collective` asks -----------------------------------------------------------------------------------------
+# what `mowich collective` asks
+# -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveRow:
-    """One size of a collective. time_s: Estimate; busbw_Bps: nccl-tests' bus bandwidth; binds: level or link, or "latency"."""
+    """One size of a collective. time_s: Estimate; busbw_Bps: nccl-tests' bus bandwidth; binds: level or link, or
+    "latency"."""
 
     bytes: int
     ranks: int
@@ -114,7 +129,8 @@ class CollectiveRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveStudy(Shown):
-    """Time against size of one collective among whole chips. slowdown: of the bytes' term by faults and by what runs beside; 1 where whole."""
+    """Time against size of one collective among whole chips. slowdown: of the bytes' term by faults and by what runs
+    beside; 1 where whole."""
 
     kind: str
     system: str
@@ -134,17 +150,35 @@ class CollectiveStudy(Shown):
         """The JSON contract mowich/collective@1."""
         return {
             "schema": "mowich/collective@1",
-            "inputs": {"kind": self.kind, "on": self.system, "network": self.network or None, "group": self.group, "oversubscription": self.oversubscription, "faults": list(self.faults), "beside": list(self.beside)},
+            "inputs": {
+                "kind": self.kind,
+                "on": self.system,
+                "network": self.network or None,
+                "group": self.group,
+                "oversubscription": self.oversubscription,
+                "faults": list(self.faults),
+                "beside": list(self.beside),
+            },
             "facts_hash": self.facts_hash,
             "slowdown": self.slowdown,
-            "rows": [{"bytes": r.bytes, "ranks": r.ranks, "time_s": r.time_s.to_dict(), "busbw_Bps": r.busbw_Bps, "algorithm": r.algorithm,
-                      "binds": r.binds} for r in self.rows],
+            "rows": [
+                {
+                    "bytes": r.bytes,
+                    "ranks": r.ranks,
+                    "time_s": r.time_s.to_dict(),
+                    "busbw_Bps": r.busbw_Bps,
+                    "algorithm": r.algorithm,
+                    "binds": r.binds,
+                }
+                for r in self.rows
+            ],
             "warnings": list(self.warnings),
-        }  # fmt: skip
+        }
 
 
 def bus_factor(kind: str, n: int) -> float:
-    """Bus bandwidth = bytes / time x this: 2 (n-1)/n for an all-reduce, 1 for a broadcast or a copy, else (n-1)/n (nccl-tests' definition)."""
+    """Bus bandwidth = bytes / time x this: 2 (n-1)/n for an all-reduce, 1 for a broadcast or a copy, else (n-1)/n
+    (nccl-tests' definition)."""
     return {"all-reduce": 2.0 * (n - 1) / n, "broadcast": 1.0, "permute": 1.0}.get(kind, (n - 1) / n)
 
 
@@ -166,12 +200,24 @@ def _moved(facts: Facts, paths: Sequence[str], worse: bool, bandwidth: bool) -> 
     return facts.with_values(values) if values else facts
 
 
-def collective(facts: Facts, kind: str, on: str, *, sizes: Sequence[int], group: int | None = None, network: str = "", oversubscription: float = 1.0,
-               fail: Sequence[str] = (), beside: Sequence[str] = ()) -> CollectiveStudy:  # fmt: skip
-    """Time of a collective among `group` neighbouring chips (default: all of the system) for each size, with its interval.
+def collective(
+    facts: Facts,
+    kind: str,
+    on: str,
+    *,
+    sizes: Sequence[int],
+    group: int | None = None,
+    network: str = "",
+    oversubscription: float = 1.0,
+    fail: Sequence[str] = (),
+    beside: Sequence[str] = (),
+) -> CollectiveStudy:
+    """Time of a collective among `group` neighbouring chips (default: all of the system) for each size, with its
+    interval.
 
-    fail: "link:3", "link:rack:7=0.5", "chip:5"; beside: "all-to-all:72-143", a collective that runs all the time on those chips. Raises UserError for an
-    unknown kind, a group larger than the system, a fault that does not exist, and faults on a machine too large to lay out.
+    fail: "link:3", "link:rack:7=0.5", "chip:5"; beside: "all-to-all:72-143", a collective that runs all the time on
+    those chips. Raises UserError for an unknown kind, a group larger than the system, a fault that does not exist, and
+    faults on a machine too large to lay out.
     """
     if kind not in collectives.KINDS:
         raise unknown("collective", kind, collectives.KINDS)
@@ -261,9 +307,21 @@ def collective(facts: Facts, kind: str, on: str, *, sizes: Sequence[int], group:
     notes = []
     if system.vendor == "AWS" and system.family == "neuroncore-v4":
         notes.append(f"{facts.text(PUBLIC_TRN3)}; link bandwidth is known to a factor of two, latency by analogy")
-    return CollectiveStudy(kind=kind, system=on, display=system.display, network=network, rows=Rows(rows), slowdown=slowdown, faults=tuple(fail),
-                           beside=tuple(beside), levels=tuple(describe(system)), warnings=tuple(notes), group=wanted, oversubscription=oversubscription,
-                           facts_hash=facts.hash())  # fmt: skip
+    return CollectiveStudy(
+        kind=kind,
+        system=on,
+        display=system.display,
+        network=network,
+        rows=Rows(rows),
+        slowdown=slowdown,
+        faults=tuple(fail),
+        beside=tuple(beside),
+        levels=tuple(describe(system)),
+        warnings=tuple(notes),
+        group=wanted,
+        oversubscription=oversubscription,
+        facts_hash=facts.hash(),
+    )
 
 
 def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> dict[str, float]:
@@ -276,8 +334,12 @@ def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> d
 def _part(system: System, group: int) -> System:
     """One scale-up unit of a machine too large to lay out: where a fault inside it is felt."""
     if group > system.chips_per_unit or system.chips_per_unit > flows.MAX_CHIPS:
-        raise UserError("a fault is laid out link by link", where="--fail", given=f"{group:,} chips".replace(",", " "),
-                        allowed=f"groups of up to {min(flows.MAX_CHIPS, system.chips_per_unit):,} chips".replace(",", " "))  # fmt: skip
+        raise UserError(
+            "a fault is laid out link by link",
+            where="--fail",
+            given=f"{group:,} chips".replace(",", " "),
+            allowed=f"groups of up to {min(flows.MAX_CHIPS, system.chips_per_unit):,} chips".replace(",", " "),
+        )
     return replace(system, chips=system.chips_per_unit)
 
 

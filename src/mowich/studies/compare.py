@@ -1,7 +1,8 @@
 """`mowich compare` and `mowich plan`: the same training job on several systems, each at its best plan.
 
-Puts the layers below together and adds nothing of its own but the interval of the answer: facts with a range that no fit has tested
-are moved to the ends of their ranges one at a time, and the error of steps left out of the fit (`evidence.residual`) is added.
+Puts the layers below together and adds nothing of its own but the interval of the answer: facts with a range that no
+fit has tested are moved to the ends of their ranges one at a time, and the error of steps left out of the fit
+(`evidence.residual`) is added.
 """
 
 from __future__ import annotations
@@ -48,17 +49,20 @@ BINDS: Mapping[str, tuple[str, ...]] = {
     "host": ("host", "fixed"),
     "host memory link": ("offload",),
 }
-"""What a step is said to be bound by: the group of parts with the largest share; software and jitter scale all alike."""
+"""What a step is said to be bound by: the group of parts with the largest share; software and jitter scale all
+alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(Shown):
     """One system's answer. memory_B: bytes per device by category; memory_capacity_B: what a program
     may use per device, at the low end of its range.
-    hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our kernels run them (`training.tuned`), with
-    the share of the time that those were timed for in its coverage; Trainium only.
+    hand_tuned_step_s: beside `step_s`, which is with the software as shipped, the same plan with operators as our
+    kernels run them (`training.tuned`), with the share of the time that those were timed for in its coverage; Trainium
+    only.
     survival: the way of surviving failures that `goodput` is of (docs/goodput.md), "" without a plan.
-    feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low and high end)."""
+    feasible: None where the range of the memory itself decides. spread: (fact path, change of ln step time at its low
+    and high end)."""
 
     system: str
     system_id: str
@@ -97,7 +101,8 @@ class Row(Shown):
         return {name: float(part) for name, part in self.step_s.breakdown.items()}
 
     def alone(self) -> PlanList:
-        """The list of this plan alone, for what is shown of it. Raises UserError for a row that was not taken from a list of plans."""
+        """The list of this plan alone, for what is shown of it. Raises UserError for a row that was not taken from a
+        list of plans."""
         if self.of is None:
             raise UserError(
                 "this row does not say what was asked",
@@ -113,19 +118,39 @@ class Row(Shown):
         )
 
     def explain(self, metric: str, *, facts: Facts | None = None) -> Text:
-        """Where a number of this plan comes from, "step_s" or "step_s.ep"; facts: those that made it, where they are not the ones asked with."""
+        """Where a number of this plan comes from, "step_s" or "step_s.ep"; facts: those that made it, where they are
+        not the ones asked with."""
         one = self.alone()
         return one.explain(f"1.{metric}", facts=facts or (one.ask.facts if one.ask else None))
 
     def to_dict(self) -> dict[str, object]:
         """A row of the `mowich/compare@1` contract."""
-        estimates = ("step_s", "tokens_per_s_per_chip", "mfu", "usd_per_mtok", "J_per_token", "breakeven_usd_per_chip_h",
-                     "breakeven_W_per_chip", "goodput", "days")  # fmt: skip
+        estimates = (
+            "step_s",
+            "tokens_per_s_per_chip",
+            "mfu",
+            "usd_per_mtok",
+            "J_per_token",
+            "breakeven_usd_per_chip_h",
+            "breakeven_W_per_chip",
+            "goodput",
+            "days",
+        )
         out: dict[str, object] = {
             k: getattr(self, k)
-            for k in ("system", "system_id", "display", "chips_requested", "chips_used", "chips_idle", "devices_per_chip",
-                      "global_batch_seqs", "feasible", "reason")
-        }  # fmt: skip
+            for k in (
+                "system",
+                "system_id",
+                "display",
+                "chips_requested",
+                "chips_used",
+                "chips_idle",
+                "devices_per_chip",
+                "global_batch_seqs",
+                "feasible",
+                "reason",
+            )
+        }
         out["plan"] = self.plan.to_dict() if self.plan else None
         for name in estimates:
             out[name] = getattr(self, name).to_dict()
@@ -152,8 +177,14 @@ class Comparison(Shown):
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/compare@1` contract."""
-        return {"schema": "mowich/compare@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.complete,
-                "rows": [row.to_dict() for row in self.rows], "warnings": list(self.warnings)}  # fmt: skip
+        return {
+            "schema": "mowich/compare@1",
+            "inputs": dict(self.inputs),
+            "facts_hash": self.facts_hash,
+            "complete": self.complete,
+            "rows": [row.to_dict() for row in self.rows],
+            "warnings": list(self.warnings),
+        }
 
 
 @lru_cache(maxsize=64)
@@ -193,7 +224,8 @@ class Ask:
 
 
 def spread(ask: Ask, plan: Plan) -> tuple[tuple[str, float, float], ...]:
-    """How ln(seconds per token) of a fixed plan moves when each fact with a range goes to its low and high end; largest first.
+    """How ln(seconds per token) of a fixed plan moves when each fact with a range goes to its low and high end; largest
+    first.
 
     See `training.sensitivity`."""
     return moves(
@@ -217,8 +249,9 @@ def step_estimate(ask: Ask, candidate: Candidate) -> tuple[Estimate, tuple[tuple
 def hand_tuned_estimate(ask: Ask, plan: Plan, spread: Sequence[tuple[str, float, float]]) -> Estimate:
     """The step of a plan with hand-tuned kernels, with the share of it that they were timed for.
 
-    Its interval: the kernels' own, all at one end together; the residual of training steps; and the facts that move the step as shipped. Of
-    those the framework's factor has no part here, and constants of training move only what no kernel was timed for.
+    Its interval: the kernels' own, all at one end together; the residual of training steps; and the facts that move the
+    step as shipped. Of those the framework's factor has no part here, and constants of training move only what no
+    kernel was timed for.
     """
     found = predict_hand_tuned(ask.model, ask.system, ask.job, plan)
     step, rest = found.step, 1.0 - found.coverage
@@ -233,7 +266,8 @@ def hand_tuned_estimate(ask: Ask, plan: Plan, spread: Sequence[tuple[str, float,
 
 
 def binds(candidate: Candidate, found: Search) -> str:
-    """What limits the plan: memory, when a plan that does not fit would be over 8% faster; else the largest group of parts."""
+    """What limits the plan: memory, when a plan that does not fit would be over 8% faster; else the largest group of
+    parts."""
     if found.unconstrained_s_per_token < candidate.seconds_per_token / 1.08:
         return "hbm capacity"
     shares = {name: sum(candidate.parts[part] for part in parts) for name, parts in BINDS.items()}
@@ -241,7 +275,8 @@ def binds(candidate: Candidate, found: Search) -> str:
 
 
 def model_flop_per_step(model: Model, job: TrainJob, tokens: float) -> float:
-    """FLOP of the step as MFU counts them: 3 x forward, causal attention halved, no recompute; `train_flop_per_token` for adapters."""
+    """FLOP of the step as MFU counts them: 3 x forward, causal attention halved, no recompute; `train_flop_per_token`
+    for adapters."""
     return train_flop_per_token(model, job.attended, job.task, job.lora) * tokens
 
 
@@ -263,18 +298,34 @@ def without_plan(ask: Ask, reason: str) -> Row:
 
     system = ask.system
     return Row(
-        system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.chips, feasible=False, reason=reason,
-        devices_per_chip=system.devices_per_chip, memory_capacity_B=ask.usable_B[0], binds="no legal plan",
-        price_label=money.price(ask.facts, system.id, term=ask.term).label, estimated=system.is_estimated, step_s=none("s"),
-        tokens_per_s_per_chip=none("1/s"), mfu=none("1"), usd_per_mtok=none("USD/Mtok"), J_per_token=none("J/token"),
-        breakeven_usd_per_chip_h=none("USD/chip/h"), breakeven_W_per_chip=none("W"), goodput=none("1"), days=none("d"),
-    )  # fmt: skip
+        system=ask.name,
+        system_id=system.id,
+        display=system.display,
+        chips_requested=ask.chips,
+        feasible=False,
+        reason=reason,
+        devices_per_chip=system.devices_per_chip,
+        memory_capacity_B=ask.usable_B[0],
+        binds="no legal plan",
+        price_label=money.price(ask.facts, system.id, term=ask.term).label,
+        estimated=system.is_estimated,
+        step_s=none("s"),
+        tokens_per_s_per_chip=none("1/s"),
+        mfu=none("1"),
+        usd_per_mtok=none("USD/Mtok"),
+        J_per_token=none("J/token"),
+        breakeven_usd_per_chip_h=none("USD/chip/h"),
+        breakeven_W_per_chip=none("W"),
+        goodput=none("1"),
+        days=none("d"),
+    )
 
 
 def with_plan(
     ask: Ask, found: Search, candidate: Candidate, feasible: bool | None, reason: str | None, *, brief: bool = False
 ) -> Row:
-    """The row of a system from one of the plans that its search kept; brief: without the step with hand-tuned kernels."""
+    """The row of a system from one of the plans that its search kept; brief: without the step with hand-tuned
+    kernels."""
     system, facts, job = ask.system, ask.facts, ask.job
     step, moves = step_estimate(ask, candidate)
     tuned = hand_tuned_estimate(ask, candidate.plan, moves) if has_kernels(system) and not brief else None
@@ -288,26 +339,53 @@ def with_plan(
     price = money.price(facts, system.id, term=ask.term)
     usd = money.usd_per_mtok(price.rate, chips=used + idle, step_s=step, tokens=tokens, goodput=goodput)
     joule = energy.joule_per_token(
-        energy.power(facts, system.id), used=used, idle=idle, step_s=step, tokens=tokens, goodput=goodput, site=energy.site(facts)
-    )  # fmt: skip
+        energy.power(facts, system.id),
+        used=used,
+        idle=idle,
+        step_s=step,
+        tokens=tokens,
+        goodput=goodput,
+        site=energy.site(facts),
+    )
     days = product([(step, 1.0), (goodput, -1.0)], "d").scaled(job.tokens / tokens / 86400.0, "d")
     return Row(
-        system=ask.name, system_id=system.id, display=system.display, chips_requested=ask.chips, chips_used=used, chips_idle=idle,
-        devices_per_chip=system.devices_per_chip, global_batch_seqs=round(candidate.tokens / job.seq), feasible=feasible, reason=reason,
-        plan=candidate.plan, step_s=step, tokens_per_s_per_chip=step.inverse(tokens / used, "1/s"), mfu=step.inverse(work / (used * peak), "1"),
-        memory_B=candidate.memory_B, memory_capacity_B=ask.usable_B[0], usd_per_mtok=usd, J_per_token=joule,
+        system=ask.name,
+        system_id=system.id,
+        display=system.display,
+        chips_requested=ask.chips,
+        chips_used=used,
+        chips_idle=idle,
+        devices_per_chip=system.devices_per_chip,
+        global_batch_seqs=round(candidate.tokens / job.seq),
+        feasible=feasible,
+        reason=reason,
+        plan=candidate.plan,
+        step_s=step,
+        tokens_per_s_per_chip=step.inverse(tokens / used, "1/s"),
+        mfu=step.inverse(work / (used * peak), "1"),
+        memory_B=candidate.memory_B,
+        memory_capacity_B=ask.usable_B[0],
+        usd_per_mtok=usd,
+        J_per_token=joule,
         breakeven_usd_per_chip_h=unknown("USD/chip/h", "no other row with a known price"),
-        breakeven_W_per_chip=unknown("W", "no other row with a known power"), goodput=goodput, days=days, survival=failures.strategy, binds=binds(candidate, found),
-        price_label=price.label, estimated=system.is_estimated, hand_tuned_step_s=tuned, spread=moves,
+        breakeven_W_per_chip=unknown("W", "no other row with a known power"),
+        goodput=goodput,
+        days=days,
+        survival=failures.strategy,
+        binds=binds(candidate, found),
+        price_label=price.label,
+        estimated=system.is_estimated,
+        hand_tuned_step_s=tuned,
+        spread=moves,
         search_counts={"evaluated": found.evaluated, "feasible": found.feasible, "seconds": found.seconds},
-    )  # fmt: skip
+    )
 
 
 def solve(ask: Ask, *, fixed: Mapping[str, Sequence[int | str]], top: int = 1, brief: bool = False) -> tuple[Row, ...]:
     """Best rows for one system, best first; one infeasible row when nothing fits.
 
-    Where the usable memory is a range, a plan must fit at its low end; if none does but one fits at the high end, `feasible` is None. brief: rows
-    without the step with hand-tuned kernels, a fifth of the time of a small search.
+    Where the usable memory is a range, a plan must fit at its low end; if none does but one fits at the high end,
+    `feasible` is None. brief: rows without the step with hand-tuned kernels, a fifth of the time of a small search.
     """
     system = ask.system
     low, high = (replace(system, hbm_usable_B=end) for end in ask.usable_B)
@@ -336,8 +414,8 @@ def equal_chips(
 ) -> tuple[dict[str, int], list[str]]:
     """Chips of each system for an equal footing with the first system's `chips`.
 
-    chips: the same count. units: `chips` counts scale-up units. usd, power: as many chips as cost, or draw, what the first one's do; a system
-    whose price or power is unknown keeps the count and gets its break-even instead.
+    chips: the same count. units: `chips` counts scale-up units. usd, power: as many chips as cost, or draw, what the
+    first one's do; a system whose price or power is unknown keeps the count and gets its break-even instead.
     """
     if equal not in EQUAL:
         raise unknown_word("footing", equal, EQUAL, where="--equal")
@@ -364,7 +442,8 @@ def equal_chips(
 
 
 def with_breakeven(rows: Sequence[Row], facts: Facts) -> tuple[Row, ...]:
-    """Add to every row the price per chip-hour and the watts per chip at which it equals the best other row that is known."""
+    """Add to every row the price per chip-hour and the watts per chip at which it equals the best other row that is
+    known."""
     site = energy.site(facts)
     out = []
     for row in rows:
@@ -381,8 +460,13 @@ def with_breakeven(rows: Sequence[Row], facts: Facts) -> tuple[Row, ...]:
                 row = replace(row, breakeven_usd_per_chip_h=rate)
             if powered:
                 watts = energy.breakeven_W_per_chip(
-                    min(powered, key=float), chips=paid, idle=row.chips_idle, tokens_per_s=speed, goodput=row.goodput, site=site
-                )  # fmt: skip
+                    min(powered, key=float),
+                    chips=paid,
+                    idle=row.chips_idle,
+                    tokens_per_s=speed,
+                    goodput=row.goodput,
+                    site=site,
+                )
                 row = replace(row, breakeven_W_per_chip=watts)
         out.append(row)
     return tuple(out)
@@ -399,9 +483,20 @@ class Questions:
     notes: tuple[str, ...]
 
 
-def questions(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int | None, facts: Facts, equal: str = "chips",
-              fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None) -> Questions:  # fmt: skip
-    """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad input."""
+def questions(
+    model: Model,
+    systems: Sequence[str],
+    *,
+    train: TrainJob,
+    chips: int | None,
+    facts: Facts,
+    equal: str = "chips",
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+) -> Questions:
+    """What `compare` asks of each system; rows may be solved elsewhere, in any order. Raises UserError for bad
+    input."""
     if chips is None and equal != "chips":
         raise UserError(
             "needs chips", where="--equal", given=equal, fix="they count the first system's chips (units with units)"
@@ -411,19 +506,42 @@ def questions(model: Model, systems: Sequence[str], *, train: TrainJob, chips: i
     resolved: list[dict[str, object]] = []
     for name in systems:
         system = resolve(facts, name, chips=counts.get(name), stack=stack)
-        resolved.append({"system": name, "id": system.id, "chips": system.chips, "stack": system.stack.name,
-                         "price_terms": money.quoted_terms(facts, system.id)})  # fmt: skip
-        asks.append(Ask(name=name, system_id=system.id, chips=system.chips, stack=stack, model=as_trained(model), facts=facts, job=train,
-                        term=term))  # fmt: skip
+        resolved.append(
+            {
+                "system": name,
+                "id": system.id,
+                "chips": system.chips,
+                "stack": system.stack.name,
+                "price_terms": money.quoted_terms(facts, system.id),
+            }
+        )
+        asks.append(
+            Ask(
+                name=name,
+                system_id=system.id,
+                chips=system.chips,
+                stack=stack,
+                model=as_trained(model),
+                facts=facts,
+                job=train,
+                term=term,
+            )
+        )
     inputs = {
-        "model": model.name, **train.inputs(),
-        "systems": resolved, "chips": chips, "equal": equal, "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term,
-    }  # fmt: skip
+        "model": model.name,
+        **train.inputs(),
+        "systems": resolved,
+        "chips": chips,
+        "equal": equal,
+        "fixed": {k: list(v) for k, v in (fixed or {}).items()},
+        "price_term": term,
+    }
     return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes))
 
 
 def stack_of(inputs: Mapping[str, Any], system: str) -> str | None:
-    """The training software that a result's inputs state for its row of a system, as `resolve` takes it; a sweep states one for all points."""
+    """The training software that a result's inputs state for its row of a system, as `resolve` takes it; a sweep states
+    one for all points."""
     stated = (s["stack"] for s in inputs["systems"] if isinstance(s, Mapping) and s["system"] == system)
     return inputs.get("stack") or next(stated, None)
 
@@ -438,7 +556,8 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
             if "bandwidth" in f and "hbm" not in f and max(abs(lo), abs(hi)) > 0.05
         ]
         warnings += [
-            f"{row.system}: the range of {f} alone moves the step by {math.expm1(min(lo, hi)):+.0%} to {math.expm1(max(lo, hi)):+.0%}"
+            f"{row.system}: the range of {f} alone moves the step by {math.expm1(min(lo, hi)):+.0%} to"
+            f" {math.expm1(max(lo, hi)):+.0%}"
             for f, lo, hi in links[:1]
         ]
     return Comparison(
@@ -450,13 +569,24 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
     )
 
 
-def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int | None, facts: Facts, equal: str = "chips",
-            fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None,
-            progress: Callable[[str], None] | None = None) -> Comparison:  # fmt: skip
+def compare(
+    model: Model,
+    systems: Sequence[str],
+    *,
+    train: TrainJob,
+    chips: int | None,
+    facts: Facts,
+    equal: str = "chips",
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
     """The best plan of each system for one training job, in the order given.
 
-    chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit. Raises UserError for bad input;
-    a system on which nothing fits is a row with a reason. An interrupt after the first system keeps the rows that are done (`complete` False).
+    chips: of each system (see `equal_chips`); None takes the size written in each system's name, or one unit. Raises
+    UserError for bad input; a system on which nothing fits is a row with a reason. An interrupt after the first system
+    keeps the rows that are done (`complete` False).
     """
     asked = questions(
         model, systems, train=train, chips=chips, facts=facts, equal=equal, fixed=fixed, term=term, stack=stack
@@ -476,7 +606,8 @@ def compare(model: Model, systems: Sequence[str], *, train: TrainJob, chips: int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanList(Shown):
-    """The best plans of one system, best first. ask: the question, for what else is put to it (neighbours, the Pareto front, a timeline);
+    """The best plans of one system, best first. ask: the question, for what else is put to it (neighbours, the Pareto
+    front, a timeline);
     seconds: time taken, for the eye: it is no part of `to_dict`."""
 
     inputs: Mapping[str, object]
@@ -498,12 +629,28 @@ class PlanList(Shown):
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/plan@1` contract."""
-        return {"schema": "mowich/plan@1", "inputs": dict(self.inputs), "facts_hash": self.ask.facts.hash() if self.ask else None, "evaluated": self.evaluated,
-                "feasible": self.feasible, "plans": [r.to_dict() for r in self.rows]}  # fmt: skip
+        return {
+            "schema": "mowich/plan@1",
+            "inputs": dict(self.inputs),
+            "facts_hash": self.ask.facts.hash() if self.ask else None,
+            "evaluated": self.evaluated,
+            "feasible": self.feasible,
+            "plans": [r.to_dict() for r in self.rows],
+        }
 
 
-def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: Facts, top: int = 5,
-         fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default", stack: str | None = None) -> PlanList:  # fmt: skip
+def plan(
+    model: Model,
+    spec: str,
+    *,
+    train: TrainJob,
+    chips: int | None,
+    facts: Facts,
+    top: int = 5,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    term: str = "default",
+    stack: str | None = None,
+) -> PlanList:
     """The `top` best plans of one system for one training job."""
 
     name_given, model = model.name, as_trained(model)
@@ -514,8 +661,26 @@ def plan(model: Model, spec: str, *, train: TrainJob, chips: int | None, facts: 
     )
     rows = solve(ask, fixed=fixed or {}, top=top)  # plans of one system: no break-even against each other
     counts = rows[0].search_counts
-    inputs = {"model": name_given, **train.inputs(),
-              "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name, "price_terms": money.quoted_terms(facts, system.id)}],
-              "fixed": {k: list(v) for k, v in (fixed or {}).items()}, "price_term": term}  # fmt: skip
-    return PlanList(inputs=inputs, evaluated=int(counts.get("evaluated", 0)), feasible=int(counts.get("feasible", 0)),
-                    seconds=float(counts.get("seconds", 0.0)), rows=Rows(rows), ask=ask)  # fmt: skip
+    inputs = {
+        "model": name_given,
+        **train.inputs(),
+        "systems": [
+            {
+                "system": spec,
+                "id": system.id,
+                "chips": system.chips,
+                "stack": system.stack.name,
+                "price_terms": money.quoted_terms(facts, system.id),
+            }
+        ],
+        "fixed": {k: list(v) for k, v in (fixed or {}).items()},
+        "price_term": term,
+    }
+    return PlanList(
+        inputs=inputs,
+        evaluated=int(counts.get("evaluated", 0)),
+        feasible=int(counts.get("feasible", 0)),
+        seconds=float(counts.get("seconds", 0.0)),
+        rows=Rows(rows),
+        ask=ask,
+    )

@@ -1,7 +1,7 @@
 """`mowich fit`: does a training job fit on a system, what takes the memory, and how few chips would do.
 
-Memory only: no plan is timed here. Counts tried are powers of two inside a scale-up unit, the unit, and doublings of it; "smallest" is
-the smallest of those.
+Memory only: no plan is timed here. Counts tried are powers of two inside a scale-up unit, the unit, and doublings of
+it; "smallest" is the smallest of those.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ MAX_TRIED = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """fits: None where the range of the memory itself decides. plan, memory_B: the legal plan with the least memory per device.
+    """fits: None where the range of the memory itself decides. plan, memory_B: the legal plan with the least memory per
+    device.
     smallest_chips: None when no count that was tried fits."""
 
     inputs: Mapping[str, object]
@@ -59,23 +60,38 @@ class Fit:
         )
         if self.plan is None:
             return f"No legal plan on {self.chips} chips of {self.display}: {self.reason}{least}."
-        room = f"needs at least {show_gib(used)} per device, most of it {self.binds}, and {show_gib(self.capacity_B)} are usable"
+        room = (
+            f"needs at least {show_gib(used)} per device, most of it {self.binds}, and {show_gib(self.capacity_B)} are"
+            " usable"
+        )
         word = {True: "Fits", False: "Does not fit", None: "May fit"}[self.fits]
         why = f" ({self.reason})" if self.reason else ""
         return f"{word} on {self.chips} chips of {self.display}: {room}{why}{least}."
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/fit@1` JSON."""
-        return {"schema": "mowich/fit@1", "inputs": dict(self.inputs), "system_id": self.system_id, "chips": self.chips,
-                "devices_per_chip": self.devices_per_chip, "fits": self.fits, "reason": self.reason,
-                "plan": self.plan.to_dict() if self.plan else None, "memory_B": dict(self.memory_B), "memory_capacity_B": self.capacity_B,
-                "binds": self.binds, "smallest_chips": self.smallest_chips, "notes": list(self.notes)}  # fmt: skip
+        return {
+            "schema": "mowich/fit@1",
+            "inputs": dict(self.inputs),
+            "system_id": self.system_id,
+            "chips": self.chips,
+            "devices_per_chip": self.devices_per_chip,
+            "fits": self.fits,
+            "reason": self.reason,
+            "plan": self.plan.to_dict() if self.plan else None,
+            "memory_B": dict(self.memory_B),
+            "memory_capacity_B": self.capacity_B,
+            "binds": self.binds,
+            "smallest_chips": self.smallest_chips,
+            "notes": list(self.notes),
+        }
 
 
 def least_memory(
     model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]
 ) -> tuple[Plan, dict[str, float]]:
-    """The legal plan with the least memory per device whose offloads the host holds. Raises UserError (exit 3) when there is none."""
+    """The legal plan with the least memory per device whose offloads the host holds. Raises UserError (exit 3) when
+    there is none."""
     plans = legal_plans(model, system, job, fixed).plans
     g = micro_batches(job, plans)
     parts = memory_B(model, system, job, plans, g)
@@ -108,7 +124,8 @@ def fit(
     fixed: Mapping[str, Sequence[int | str]] | None = None,
     stack: str | None = None,
 ) -> Fit:
-    """Whether a training job fits on `spec` (its size, `chips`, or one scale-up unit), and the smallest count that does."""
+    """Whether a training job fits on `spec` (its size, `chips`, or one scale-up unit), and the smallest count that
+    does."""
     fixed = fixed or {}
     name_given, model = model.name, as_trained(model)
     system = resolve(facts, spec, chips=chips, stack=stack)
@@ -146,8 +163,23 @@ def fit(
             break
     if fits and (smallest is None or smallest > system.chips):
         smallest = system.chips
-    inputs = {"model": name_given, **train.inputs(),
-              "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
-              "fixed": {k: list(v) for k, v in fixed.items()}}  # fmt: skip
-    return Fit(inputs=inputs, system_id=system.id, display=system.display, chips=system.chips, devices_per_chip=system.devices_per_chip, fits=fits,
-               plan=plan, memory_B=memory, capacity_B=high if fits is None else low, smallest_chips=smallest, largest_tried=limit, reason=reason)  # fmt: skip
+    inputs = {
+        "model": name_given,
+        **train.inputs(),
+        "systems": [{"system": spec, "id": system.id, "chips": system.chips, "stack": system.stack.name}],
+        "fixed": {k: list(v) for k, v in fixed.items()},
+    }
+    return Fit(
+        inputs=inputs,
+        system_id=system.id,
+        display=system.display,
+        chips=system.chips,
+        devices_per_chip=system.devices_per_chip,
+        fits=fits,
+        plan=plan,
+        memory_B=memory,
+        capacity_B=high if fits is None else low,
+        smallest_chips=smallest,
+        largest_tried=limit,
+        reason=reason,
+    )

@@ -1,7 +1,9 @@
-"""`mowich fleet`: speeds of every workload on every system from `plan`, then what to buy, rent and assign, and how sure that is.
+"""`mowich fleet`: speeds of every workload on every system from `plan`, then what to buy, rent and assign, and how sure
+that is.
 
-The speeds are files: `rates` writes what `mowich plan` and `mowich plan --serve` answer for each task on each system, with their ranges, and the
-optimiser reads that. So nothing in a fleet's answer was typed in but prices, supply and power that a scenario gives as its own.
+The speeds are files: `rates` writes what `mowich plan` and `mowich plan --serve` answer for each task on each system,
+with their ranges, and the optimiser reads that. So nothing in a fleet's answer was typed in but prices, supply and
+power that a scenario gives as its own.
 """
 
 from __future__ import annotations
@@ -89,24 +91,85 @@ class Fleet(Shown):
             return value if math.isfinite(value) else None  # no plan, or no draw with one
 
         out: dict[str, object] = {
-            "schema": "mowich/fleet@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.robust is None or self.robust.complete,
-            "status": a.status, "objective": number(a.usd), "unit": "USD", "bound": number(a.bound_usd), "gap": number(a.gap),
-            "energy_J": number(a.energy_J), "stacks": list(a.stacks), "periods": list(self.problem.labels),
-            "buy": self.buys, "rent": self.rents,
-            "assign": [{"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share} for x in a.assign],
-            "use": [{"system": u.system, "period": u.period, "chips": u.there, "busy": u.busy, "idle": max(0.0, u.there - u.busy), "MWh": u.mwh} for u in a.uses],
-            "binding": [{"constraint": b.constraint, "shadow_price": b.shadow_price, "unit": f"USD/{b.unit}"} for b in a.binding],
-            "single_vendor": [{"stack": v.stack, "objective": v.usd, "over": None if v.over is None else number(v.over), "reason": v.reason or None} for v in a.vendors],
+            "schema": "mowich/fleet@1",
+            "inputs": dict(self.inputs),
+            "facts_hash": self.facts_hash,
+            "complete": self.robust is None or self.robust.complete,
+            "status": a.status,
+            "objective": number(a.usd),
+            "unit": "USD",
+            "bound": number(a.bound_usd),
+            "gap": number(a.gap),
+            "energy_J": number(a.energy_J),
+            "stacks": list(a.stacks),
+            "periods": list(self.problem.labels),
+            "buy": self.buys,
+            "rent": self.rents,
+            "assign": [
+                {"task": x.task, "system": x.system, "period": x.period, "chips": x.chips, "share": x.share}
+                for x in a.assign
+            ],
+            "use": [
+                {
+                    "system": u.system,
+                    "period": u.period,
+                    "chips": u.there,
+                    "busy": u.busy,
+                    "idle": max(0.0, u.there - u.busy),
+                    "MWh": u.mwh,
+                }
+                for u in a.uses
+            ],
+            "binding": [
+                {"constraint": b.constraint, "shadow_price": b.shadow_price, "unit": f"USD/{b.unit}"} for b in a.binding
+            ],
+            "single_vendor": [
+                {
+                    "stack": v.stack,
+                    "objective": v.usd,
+                    "over": None if v.over is None else number(v.over),
+                    "reason": v.reason or None,
+                }
+                for v in a.vendors
+            ],
             "conflict": list(a.conflict),
-            "rates": [{"task": r.task, "system": r.system, "chips": r.chips, "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(), "plan": dict(r.plan)} for r in self.rates.values()],
+            "rates": [
+                {
+                    "task": r.task,
+                    "system": r.system,
+                    "chips": r.chips,
+                    "tokens_per_s_per_chip": r.tokens_per_s_per_chip.to_dict(),
+                    "plan": dict(r.plan),
+                }
+                for r in self.rates.values()
+            ],
             "warnings": [*self.warnings, *a.warnings],
-        }  # fmt: skip
+        }
         if self.robust is not None:
             r = self.robust
-            out["robust"] = {"draws": r.draws, "asked": r.asked, "infeasible": r.infeasible, "share": {k: list(map(number, v)) for k, v in r.share.items()}, "wins": {k: number(v) for k, v in r.wins.items()},
-                             "kept_regret": list(map(number, r.kept)), "single_vendor_regret": {k: None if v is None else list(v) for k, v in r.regret.items()}}  # fmt: skip
+            out["robust"] = {
+                "draws": r.draws,
+                "asked": r.asked,
+                "infeasible": r.infeasible,
+                "share": {k: list(map(number, v)) for k, v in r.share.items()},
+                "wins": {k: number(v) for k, v in r.wins.items()},
+                "kept_regret": list(map(number, r.kept)),
+                "single_vendor_regret": {k: None if v is None else list(v) for k, v in r.regret.items()},
+            }
         if self.flips:
-            out["flips"] = [{"task": f.task, "system": f.system, "what": f.what, "at": f.at, "value": number(f.value), "unit": f.unit, "before": f.before, "after": f.after} for f in self.flips]  # fmt: skip
+            out["flips"] = [
+                {
+                    "task": f.task,
+                    "system": f.system,
+                    "what": f.what,
+                    "at": f.at,
+                    "value": number(f.value),
+                    "unit": f.unit,
+                    "before": f.before,
+                    "after": f.after,
+                }
+                for f in self.flips
+            ]
         return out
 
 
@@ -122,11 +185,13 @@ def _order(o: Any) -> dict[str, object]:
     }
 
 
-# ---- speeds ---------------------------------------------------------------------------------------------------------------------------
+# ---- speeds
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def rates(problem: Problem, facts: Facts, *, progress: Progress | None = None) -> dict[tuple[str, str], Rate]:
-    """The speed of every task on every system allowed to it, from the best plan; unknown with the reason where it does not run."""
+    """The speed of every task on every system allowed to it, from the best plan; unknown with the reason where it does
+    not run."""
     out: dict[tuple[str, str], Rate] = {}
     for workload in problem.workloads:
         for task in workload.tasks:
@@ -215,14 +280,15 @@ def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     )
 
 
-# ---- the study ------------------------------------------------------------------------------------------------------------------------
+# ---- the study
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def known_rates(
     problem: Problem, facts: Facts, scenario: Path, given: Path | None, *, progress: Progress | None = None
 ) -> tuple[Rates, list[str]]:
-    """The speeds of a problem: from the file given, from the file that the scenario names, else predicted now. A file made from other facts is
-    used and said; tasks or systems that a file lacks are predicted."""
+    """The speeds of a problem: from the file given, from the file that the scenario names, else predicted now. A file
+    made from other facts is used and said; tasks or systems that a file lacks are predicted."""
     warnings = []
     found: dict[tuple[str, str], Rate] = {}
     file = given or (scenario.parent / problem.rates_file if problem.rates_file else None)
@@ -246,9 +312,23 @@ def known_rates(
     return {key: found[key] for key in found if key in names}, warnings
 
 
-def fleet(scenario: str | Path, facts: Facts, *, rates_file: Path | None = None, relaxed: bool = False, gap: float = 0.005, time_limit_s: float = 60.0, draws: int = 0,
-          with_flips: bool = False, seed: int = 0, problem: Problem | None = None, speeds: Rates | None = None, progress: Progress | None = None) -> Fleet:  # fmt: skip
-    """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points; speeds: those of `problem`, where they are known.
+def fleet(
+    scenario: str | Path,
+    facts: Facts,
+    *,
+    rates_file: Path | None = None,
+    relaxed: bool = False,
+    gap: float = 0.005,
+    time_limit_s: float = 60.0,
+    draws: int = 0,
+    with_flips: bool = False,
+    seed: int = 0,
+    problem: Problem | None = None,
+    speeds: Rates | None = None,
+    progress: Progress | None = None,
+) -> Fleet:
+    """The answer to a scenario file. draws: of prices and speeds (0: none); with_flips: look for flip points; speeds:
+    those of `problem`, where they are known.
 
     Raises UserError for bad input, and (exit 3) where a workload runs on no system allowed to it.
     """
@@ -285,7 +365,8 @@ def fleet(scenario: str | Path, facts: Facts, *, rates_file: Path | None = None,
     )
 
 
-# ---- a chip as design -----------------------------------------------------------------------------------------------------------------
+# ---- a chip as design
+# ----------------------------------------------------------------------------------------------------------------------
 
 KNOBS: Mapping[str, Sequence[str]] = {
     "memory": ("memory.hbm_capacity", "memory.hbm_usable"),
@@ -302,7 +383,8 @@ STEP = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """A chip that may come: a known system with some of its numbers replaced, at a price. values: paths of facts -> SI."""
+    """A chip that may come: a known system with some of its numbers replaced, at a price. values: paths of facts ->
+    SI."""
 
     system: str
     values: Mapping[str, float]
@@ -312,8 +394,8 @@ class Design:
 
 
 def read_design(path: Path, facts: Facts, problem: Problem) -> Design:
-    """A file such as `like: trn4`, `memory: 288 GiB`, `bandwidth: 18 TB/s`, `compute: {mxfp8: 7.5 PFLOP/s}`, `links:`, `power:`, `price:`, `supply:`,
-    `silicon:` -> Design. Raises UserError (all mistakes at once)."""
+    """A file such as `like: trn4`, `memory: 288 GiB`, `bandwidth: 18 TB/s`, `compute: {mxfp8: 7.5 PFLOP/s}`, `links:`,
+    `power:`, `price:`, `supply:`, `silicon:` -> Design. Raises UserError (all mistakes at once)."""
     root = read_scenario(path)
     root.need("like", "price")
     like = root.text("like")
@@ -378,11 +460,21 @@ def read_design(path: Path, facts: Facts, problem: Problem) -> Design:
 
 
 def with_design(problem: Problem, design: Design, facts: Facts) -> Problem:
-    """The problem with a design on the table, in place of a system of the same name. facts: with the design's values."""
+    """The problem with a design on the table, in place of a system of the same name. facts: with the design's
+    values."""
     system = resolve(facts, design.system, chips=None)
     zero = np.zeros(problem.num_periods)
-    choice = Choice(name=design.system, system=system, stack=STACKS.get(system.vendor, system.vendor.casefold()), unit_chips=system.chips_per_unit,
-                    power_W=design.power_W or chip_power(facts, system.id), have={}, committed=zero, committed_price=exact(0.0, RATE), offers=(design.offer,))  # fmt: skip
+    choice = Choice(
+        name=design.system,
+        system=system,
+        stack=STACKS.get(system.vendor, system.vendor.casefold()),
+        unit_chips=system.chips_per_unit,
+        power_W=design.power_W or chip_power(facts, system.id),
+        have={},
+        committed=zero,
+        committed_price=exact(0.0, RATE),
+        offers=(design.offer,),
+    )
     return replace(problem, choices=(*(c for c in problem.choices if c.name != design.system), choice))
 
 
@@ -402,8 +494,8 @@ class Knob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
-    """A chip put on the table: share of chip-hours without and with it, its knobs, the price at which it would take most of each task (None: it does at
-    today's), and what its package costs to make."""
+    """A chip put on the table: share of chip-hours without and with it, its knobs, the price at which it would take
+    most of each task (None: it does at today's), and what its package costs to make."""
 
     system: str
     usd_before: float | None
@@ -416,10 +508,23 @@ class WhatIf:
 
     def to_dict(self) -> dict[str, object]:
         return {
-            "system": self.system, "objective_before": self.usd_before, "objective_after": self.usd_after, "share_before": dict(self.share_before),
-            "share_after": dict(self.share_after), "win_price": dict(self.win_price), "unit_cost": self.unit_cost.to_dict(),
-            "knobs": [{"name": k.name, "share_at_90": k.share_low, "share_at_110": k.share_high, "points_per_percent": k.elasticity} for k in self.knobs],
-        }  # fmt: skip
+            "system": self.system,
+            "objective_before": self.usd_before,
+            "objective_after": self.usd_after,
+            "share_before": dict(self.share_before),
+            "share_after": dict(self.share_after),
+            "win_price": dict(self.win_price),
+            "unit_cost": self.unit_cost.to_dict(),
+            "knobs": [
+                {
+                    "name": k.name,
+                    "share_at_90": k.share_low,
+                    "share_at_110": k.share_high,
+                    "points_per_percent": k.elasticity,
+                }
+                for k in self.knobs
+            ],
+        }
 
 
 def shares_of(problem: Problem, answer: Answer) -> dict[str, float]:
@@ -434,7 +539,8 @@ def shares_of(problem: Problem, answer: Answer) -> dict[str, float]:
 def what_if(
     result: Fleet, system: str, facts: Facts, *, silicon_m2: float | None = None, progress: Progress | None = None
 ) -> WhatIf:
-    """How demand shifts when a system of the scenario is there or not, which of its properties matter, and what price would win. Relaxed throughout.
+    """How demand shifts when a system of the scenario is there or not, which of its properties matter, and what price
+    would win. Relaxed throughout.
 
     Raises UserError where it is not in the scenario, or where there is no plan even with it.
     """
@@ -510,12 +616,21 @@ def what_if(
         if isinstance(hbm.value, float)
         else unknown("USD", "memory unknown")
     )
-    return WhatIf(system=system, usd_before=None if without is None else without.usd, usd_after=with_it.usd, share_before={} if without is None else shares_of(others, without),
-                  share_after=shares_of(problem, with_it), knobs=tuple(sorted(knobs, key=lambda k: (-abs(k.elasticity), k.name))), win_price=wins, unit_cost=cost)  # fmt: skip
+    return WhatIf(
+        system=system,
+        usd_before=None if without is None else without.usd,
+        usd_after=with_it.usd,
+        share_before={} if without is None else shares_of(others, without),
+        share_after=shares_of(problem, with_it),
+        knobs=tuple(sorted(knobs, key=lambda k: (-abs(k.elasticity), k.name))),
+        win_price=wins,
+        unit_cost=cost,
+    )
 
 
 def _without(workload: Workload, system: str) -> Workload:
-    """The workload allowed everything but one system (one that is left with nothing runs nowhere: its list names it still)."""
+    """The workload allowed everything but one system (one that is left with nothing runs nowhere: its list names it
+    still)."""
     left = tuple(s for s in workload.systems if s != system)
     return replace(workload, systems=left) if left else workload
 

@@ -1,7 +1,9 @@
-"""What would change the answer of a comparison: each fact moved to the ends of its range, and the value at which another system wins.
+"""What would change the answer of a comparison: each fact moved to the ends of its range, and the value at which
+another system wins.
 
-All rows are made again under the moved fact, with plans fixed; where the winner at an end is another than now, the value in between at which
-they tie is found by bisection. Prices and power have their break-evens in the rows themselves.
+All rows are made again under the moved fact, with plans fixed; where the winner at an end is another than now, the
+value in between at which they tie is found by bisection. Prices and power have their break-evens in the rows
+themselves.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ STEPS = 14
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One fact. changes: row -> (relative change of the metric at the low end, at the high end); winner: who is best at the low end, at the high end;
+    """One fact. changes: row -> (relative change of the metric at the low end, at the high end); winner: who is best at
+    the low end, at the high end;
     flip: the value at which the winner changes, SI (None: it does not within the range)."""
 
     fact: Fact
@@ -53,7 +56,8 @@ class Turning:
 
 
 def turning(explainer: Explainer, metric: str) -> Turning | None:
-    """The facts that move `metric` of a comparison's rows, with flip points; None where the rows are not ranked by it (`studies.ranking`)."""
+    """The facts that move `metric` of a comparison's rows, with flip points; None where the rows are not ranked by it
+    (`studies.ranking`)."""
     if ranking(explainer.result, metric).best is None:
         return None
     rows = explainer.result["rows"]
@@ -67,7 +71,11 @@ def turning(explainer: Explainer, metric: str) -> Turning | None:
         return None
 
     def values(facts: Facts, which: Mapping[str, object] | None = None) -> dict[str, float]:
-        return {n: v for n, s in sources.items() if (which is None or n in which) and (v := s.numbers(facts, (metric,)).get((metric,))) is not None}  # fmt: skip
+        return {
+            n: v
+            for n, s in sources.items()
+            if (which is None or n in which) and (v := s.numbers(facts, (metric,)).get((metric,))) is not None
+        }
 
     sign = 1.0 if LESS_IS_BETTER[metric] else -1.0
 
@@ -83,7 +91,9 @@ def turning(explainer: Explainer, metric: str) -> Turning | None:
             ends = [values(explainer.facts.with_values({fact.path: end})) for end in (fact.low, fact.high)]
         except (UserError, ZeroDivisionError):
             continue
-        changes = {n: (ends[0][n] / now[n] - 1.0, ends[1][n] / now[n] - 1.0) for n in now if n in ends[0] and n in ends[1]}  # fmt: skip
+        changes = {
+            n: (ends[0][n] / now[n] - 1.0, ends[1][n] / now[n] - 1.0) for n in now if n in ends[0] and n in ends[1]
+        }
         if not changes:  # at an end no row has the metric any more: failures leave no time to train
             continue
         winners = (best(ends[0]), best(ends[1]))
@@ -99,7 +109,9 @@ def turning(explainer: Explainer, metric: str) -> Turning | None:
                 )
                 to = who
                 break
-        turns.append(Turn(fact=fact, low=fact.low, high=fact.high, changes=changes, winner=winners, flip=flip, flips_to=to))  # fmt: skip
+        turns.append(
+            Turn(fact=fact, low=fact.low, high=fact.high, changes=changes, winner=winners, flip=flip, flips_to=to)
+        )
     moving = sorted((t for t in turns if t.size > LEAST), key=lambda t: -t.size)
     return Turning(metric=metric, winner=best(now), turns=tuple(moving))
 
@@ -107,8 +119,8 @@ def turning(explainer: Explainer, metric: str) -> Turning | None:
 def candidates(
     explainer: Explainer, sources: Mapping[str, Source], metric: str, now: Mapping[str, float]
 ) -> list[Fact]:
-    """Facts with a range that may move the metric, those that move a row most first: what `compare` moved for the step (its `spread`), and what the metric
-    rests on besides (price, power, failures, site)."""
+    """Facts with a range that may move the metric, those that move a row most first: what `compare` moved for the step
+    (its `spread`), and what the metric rests on besides (price, power, failures, site)."""
     rows = dict(zip(labels(explainer.result["rows"]), explainer.result["rows"], strict=True))
     sizes: dict[str, float] = {}
     order = labels(explainer.result["rows"])

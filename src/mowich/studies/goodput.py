@@ -1,4 +1,5 @@
-"""Which way of surviving failures keeps how much of a long run (`mowich goodput`), and published goodputs against ours (docs/goodput.md)."""
+"""Which way of surviving failures keeps how much of a long run (`mowich goodput`), and published goodputs against ours
+(docs/goodput.md)."""
 
 from __future__ import annotations
 
@@ -28,8 +29,10 @@ MOST_FAILURES = 1e7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyRow:
-    """One way of surviving. goodput: Estimate over the ranges of the facts and the luck of a run; formula: at the values of the facts;
-    monte_carlo: mean and standard deviation of simulated runs at the same values; breakeven_s: longest recovery for TARGET, None if none is short enough."""
+    """One way of surviving. goodput: Estimate over the ranges of the facts and the luck of a run; formula: at the
+    values of the facts;
+    monte_carlo: mean and standard deviation of simulated runs at the same values; breakeven_s: longest recovery for
+    TARGET, None if none is short enough."""
 
     strategy: str
     display: str
@@ -42,7 +45,8 @@ class StrategyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoodputStudy(Shown):
-    """Rows of one job, in the order of STRATEGIES. survival: the row that plans of this job take: the best, or the one that `--set survival=` names."""
+    """Rows of one job, in the order of STRATEGIES. survival: the row that plans of this job take: the best, or the one
+    that `--set survival=` names."""
 
     system: str
     display: str
@@ -60,25 +64,50 @@ class GoodputStudy(Shown):
         j = self.job
         return {
             "schema": "mowich/goodput@1",
-            "inputs": {"on": self.system, "chips": j.chips, "days": j.days, "step_s": j.step_s, "spare_share": j.spare_share, "replica_chips": j.replica_chips,
-                       "checkpoint_s": j.checkpoint_s, "samples": self.samples, "seed": self.seed},
+            "inputs": {
+                "on": self.system,
+                "chips": j.chips,
+                "days": j.days,
+                "step_s": j.step_s,
+                "spare_share": j.spare_share,
+                "replica_chips": j.replica_chips,
+                "checkpoint_s": j.checkpoint_s,
+                "samples": self.samples,
+                "seed": self.seed,
+            },
             "facts_hash": self.facts_hash,
-            "rows": [{"strategy": r.strategy, "goodput": r.goodput.to_dict(), "mtbf_s": r.formula.mtbf_s, "checkpoint_s": r.formula.interval_s,
-                      "failures": r.formula.failures, "lost": dict(r.formula.parts), "monte_carlo": {"mean": r.monte_carlo[0], "sd": r.monte_carlo[1]},
-                      "recovery_s": r.recovery_s, "breakeven_recovery_s": r.breakeven_s} for r in self.rows],
+            "rows": [
+                {
+                    "strategy": r.strategy,
+                    "goodput": r.goodput.to_dict(),
+                    "mtbf_s": r.formula.mtbf_s,
+                    "checkpoint_s": r.formula.interval_s,
+                    "failures": r.formula.failures,
+                    "lost": dict(r.formula.parts),
+                    "monte_carlo": {"mean": r.monte_carlo[0], "sd": r.monte_carlo[1]},
+                    "recovery_s": r.recovery_s,
+                    "breakeven_recovery_s": r.breakeven_s,
+                }
+                for r in self.rows
+            ],
             "survival": self.survival,
             "target": TARGET,
             "warnings": list(self.warnings),
-        }  # fmt: skip
+        }
 
 
 def job_of_inputs(facts: Facts, system_id: str, inputs: Mapping[str, Any]) -> Job:
     """The job that the inputs of a result state."""
-    return longrun.job_of(facts, system_id, **{k: inputs[k] for k in ("chips", "days", "step_s", "spare_share", "replica_chips", "checkpoint_s")})  # fmt: skip
+    return longrun.job_of(
+        facts,
+        system_id,
+        **{k: inputs[k] for k in ("chips", "days", "step_s", "spare_share", "replica_chips", "checkpoint_s")},
+    )
 
 
 def estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed: int) -> Estimate:
-    """Goodput with its 90% interval: the value is the formula at the facts' values, the ends are percentiles over their ranges and a run's luck."""
+    """Goodput with its 90% interval: the value is the formula at the facts' values, the ends are percentiles over their
+    ranges and a run's luck."""
     value = faults.closed_form(job, faults.read_rates(facts, kind), faults.read_strategy(facts, name)).value
     drawn = faults.sampled(facts, kind, name, job, samples=samples, seed=seed)
     low, high = (float(x) for x in np.quantile(drawn, (0.05, 0.95)))
@@ -87,9 +116,21 @@ def estimate(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed
     )
 
 
-def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Sequence[str] = STRATEGIES, spare_share: float = SPARE_SHARE, replica: int | None = None,
-            checkpoint_s: float | None = None, samples: int = 1000, seed: int = 0) -> GoodputStudy:  # fmt: skip
-    """Goodput of a run of `days` days on a system under each strategy. Raises UserError for an unknown strategy, a share outside 0..1, and a seed below 0."""
+def goodput(
+    facts: Facts,
+    on: str,
+    *,
+    days: float,
+    step_s: float,
+    strategies: Sequence[str] = STRATEGIES,
+    spare_share: float = SPARE_SHARE,
+    replica: int | None = None,
+    checkpoint_s: float | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> GoodputStudy:
+    """Goodput of a run of `days` days on a system under each strategy. Raises UserError for an unknown strategy, a
+    share outside 0..1, and a seed below 0."""
     for name in strategies:
         if name not in STRATEGIES:
             raise unknown("strategy", name, STRATEGIES, where="--strategy")
@@ -103,8 +144,14 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
     if seed < 0:
         raise UserError("must be at least 0", where="--seed", given=seed)
     system = resolve(facts, on)
-    stated = {"chips": system.chips, "days": days, "step_s": step_s, "spare_share": spare_share, "replica_chips": min(system.chips, replica or REPLICA_CHIPS),
-              "checkpoint_s": checkpoint_s}  # fmt: skip
+    stated = {
+        "chips": system.chips,
+        "days": days,
+        "step_s": step_s,
+        "spare_share": spare_share,
+        "replica_chips": min(system.chips, replica or REPLICA_CHIPS),
+        "checkpoint_s": checkpoint_s,
+    }
     job = job_of_inputs(facts, system.id, stated)
     kind = kind_of(facts, system.id)
     rates = faults.read_rates(facts, kind)
@@ -114,31 +161,57 @@ def goodput(facts: Facts, on: str, *, days: float, step_s: float, strategies: Se
         formula = faults.closed_form(job, rates, way)
         expected = formula.failures
         if expected > MOST_FAILURES:
-            raise UserError("too many failures to draw one by one", where="--days", given=f"{expected:.3g} failures", allowed=f"at most {MOST_FAILURES:.0g}",
-                            fix="a shorter run has the same goodput")  # fmt: skip
+            raise UserError(
+                "too many failures to draw one by one",
+                where="--days",
+                given=f"{expected:.3g} failures",
+                allowed=f"at most {MOST_FAILURES:.0g}",
+                fix="a shorter run has the same goodput",
+            )
         runs = faults.simulate(job, rates, way, samples=samples, seed=seed)
-        rows.append(StrategyRow(strategy=name, display=way.display, goodput=estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
-                                formula=formula, monte_carlo=(float(runs.mean()), float(runs.std())),
-                                recovery_s=way.recovery_s, breakeven_s=faults.breakeven_recovery_s(job, rates, way, TARGET)))  # fmt: skip
+        rows.append(
+            StrategyRow(
+                strategy=name,
+                display=way.display,
+                goodput=estimate(facts, kind, name, job, samples=min(samples, 400), seed=seed),
+                formula=formula,
+                monte_carlo=(float(runs.mean()), float(runs.std())),
+                recovery_s=way.recovery_s,
+                breakeven_s=faults.breakeven_recovery_s(job, rates, way, TARGET),
+            )
+        )
     wanted = [r for r in rows if r.strategy in longrun.choices(facts)]
     taken = max(wanted or rows, key=lambda r: r.formula.value).strategy
     notes = []
     if kind != "gpu":
         notes.append(
-            f"no failure rate of a {'Trainium' if kind == 'trainium' else 'TPU'} is published: the GPUs' rates times a factor known to about ten either way"
+            f"no failure rate of a {'Trainium' if kind == 'trainium' else 'TPU'} is published: the GPUs' rates times a"
+            " factor known to about ten either way"
         )
     ends = [r.goodput for r in rows]
     if any(a.overlaps(b) for i, a in enumerate(ends) for b in ends[i + 1 :]):
         notes.append(
-            f"the ranges of the strategies overlap; plans take {taken}, the best at the facts' values: the break-even recovery says what each must reach"
+            f"the ranges of the strategies overlap; plans take {taken}, the best at the facts' values: the break-even"
+            " recovery says what each must reach"
         )
-    return GoodputStudy(system=on, display=system.display, job=job, kind=kind, rows=Rows(rows), survival=taken, warnings=tuple(notes), samples=samples, seed=seed,
-                        facts_hash=facts.hash())  # fmt: skip
+    return GoodputStudy(
+        system=on,
+        display=system.display,
+        job=job,
+        kind=kind,
+        rows=Rows(rows),
+        survival=taken,
+        warnings=tuple(notes),
+        samples=samples,
+        seed=seed,
+        facts_hash=facts.hash(),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A run whose goodput or number of failures was published, and what the component rates of other runs say about it."""
+    """A run whose goodput or number of failures was published, and what the component rates of other runs say about
+    it."""
 
     run: str
     chips: int
@@ -156,7 +229,8 @@ class Published:
 
 
 def interruptions(facts: Facts, kind: str, chips: int, days: float) -> Estimate:
-    """Failures that stop a job, from component rates; all ranges at one end together: a site is good or bad as a whole."""
+    """Failures that stop a job, from component rates; all ranges at one end together: a site is good or bad as a
+    whole."""
     hours = chips * days * 24.0
 
     def count(end: str) -> float:
@@ -176,16 +250,56 @@ def published_runs(facts: Facts, *, samples: int = 400) -> list[Published]:
     """Published runs against component rates that were not taken from them."""
     llama = "reliability.llama3-405b"
     gpus, hours = round(facts.number(f"{llama}.gpus")), facts.number(f"{llama}.period") / 3600.0
-    out = [Published(run="Llama 3 405B: unexpected interruptions", chips=gpus, days=hours / 24, strategy="-",
-                     published=facts.number(f"{llama}.interruptions_unexpected"), predicted=interruptions(facts, "gpu", gpus, hours / 24), what="failures",
-                     note="rates from Crusoe and Lablup, not from Llama")]  # fmt: skip
+    out = [
+        Published(
+            run="Llama 3 405B: unexpected interruptions",
+            chips=gpus,
+            days=hours / 24,
+            strategy="-",
+            published=facts.number(f"{llama}.interruptions_unexpected"),
+            predicted=interruptions(facts, "gpu", gpus, hours / 24),
+            what="failures",
+            note="rates from Crusoe and Lablup, not from Llama",
+        )
+    ]
     runs: list[tuple[str, str, int, float, str, float, str]] = [
-        ("Llama 3 405B: effective time, above 90%", "gpu", gpus, hours / 24, "async", 0.9, "a lower bound: the paper says over 90%"),
-        ("ByteRobust: effective time", "gpu", round(facts.number("reliability.bytedance-byterobust.gpus")), 90.0, "memory",
-         facts.number("reliability.bytedance-byterobust.ettr"), "over three months; warm standbys and replicas in memory"),
-        ("Gemini Ultra: goodput with replicas in memory", "tpu", GEMINI_CHIPS, 50.0, "memory", 0.97, "chips not published: two pods of TPU v4 taken"),
-        ("Gemini's predecessors: goodput before", "tpu", GEMINI_CHIPS, 50.0, "sync", 0.85, "chips not published: two pods of TPU v4 taken"),
-    ]  # fmt: skip
+        (
+            "Llama 3 405B: effective time, above 90%",
+            "gpu",
+            gpus,
+            hours / 24,
+            "async",
+            0.9,
+            "a lower bound: the paper says over 90%",
+        ),
+        (
+            "ByteRobust: effective time",
+            "gpu",
+            round(facts.number("reliability.bytedance-byterobust.gpus")),
+            90.0,
+            "memory",
+            facts.number("reliability.bytedance-byterobust.ettr"),
+            "over three months; warm standbys and replicas in memory",
+        ),
+        (
+            "Gemini Ultra: goodput with replicas in memory",
+            "tpu",
+            GEMINI_CHIPS,
+            50.0,
+            "memory",
+            0.97,
+            "chips not published: two pods of TPU v4 taken",
+        ),
+        (
+            "Gemini's predecessors: goodput before",
+            "tpu",
+            GEMINI_CHIPS,
+            50.0,
+            "sync",
+            0.85,
+            "chips not published: two pods of TPU v4 taken",
+        ),
+    ]
     for run, kind, chips, days, way, published, note in runs:
         job = Job(
             chips=chips,
@@ -195,8 +309,18 @@ def published_runs(facts: Facts, *, samples: int = 400) -> list[Published]:
             unit_chips=8,
             replica_chips=min(chips, REPLICA_CHIPS),
         )
-        out.append(Published(run=run, chips=chips, days=days, strategy=way, published=published, predicted=estimate(facts, kind, way, job, samples=samples, seed=0),
-                             what="goodput", note=note))  # fmt: skip
+        out.append(
+            Published(
+                run=run,
+                chips=chips,
+                days=days,
+                strategy=way,
+                published=published,
+                predicted=estimate(facts, kind, way, job, samples=samples, seed=0),
+                what="goodput",
+                note=note,
+            )
+        )
     return out
 
 

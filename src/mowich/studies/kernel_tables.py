@@ -1,7 +1,8 @@
 """Timing tables of the simulated NeuronCore: our kernels over the shapes of `kernel_sweep.yaml`, timed without values.
 
-A kernel is traced once for one core and once for the two of a logical core, and each trace is scheduled with the share of HBM that its
-scope leaves. A time is derived, so its grade is C at best. Nothing depends on the machine that runs it: `check` times a few shapes of each table again and expects the same text.
+A kernel is traced once for one core and once for the two of a logical core, and each trace is scheduled with the share
+of HBM that its scope leaves. A time is derived, so its grade is C at best. Nothing depends on the machine that runs it:
+`check` times a few shapes of each table again and expects the same text.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """One table to be: an operator in a format, its kernel (file:name), the chips that can run it, sizes along each dimension."""
+    """One table to be: an operator in a format, its kernel (file:name), the chips that can run it, sizes along each
+    dimension."""
 
     op: str
     dtype: str
@@ -47,7 +49,8 @@ class Sweep:
 
 
 def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[Sweep]:
-    """The tables of `kernel_sweep.yaml`, of the operators and chips asked for. Raises UserError for names that are none."""
+    """The tables of `kernel_sweep.yaml`, of the operators and chips asked for. Raises UserError for names that are
+    none."""
     for kind, given, known in (("operator", ops, list(OPERATORS)), ("chip", chips, list(GENERATIONS))):
         for name in given:
             if name not in known:
@@ -61,7 +64,8 @@ def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[Sweep]:
     return found
 
 
-# arguments of the kernels, without values: NumPy does not touch the memory of zeros ------------------------------------------------------
+# arguments of the kernels, without values: NumPy does not touch the memory of zeros
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _zeros(dtype: str, *shape: int) -> Any:
@@ -76,8 +80,12 @@ _ELEMENT = {"bf16": "bfloat16", "fp8": "float8_e4m3"}
 def _matmul(dtype: str, m: int, n: int, k: int, *experts: int) -> dict[str, Any]:
     if dtype == "mxfp8":
         words, scale = "float8_e4m3fn_x4", "uint8"
-        return {"lhsT": _zeros(words, *experts, k // 4, m), "lhsT_scale": _zeros(scale, *experts, k // 32, m),
-                "rhs": _zeros(words, *experts, k // 4, n), "rhs_scale": _zeros(scale, *experts, k // 32, n)}  # fmt: skip
+        return {
+            "lhsT": _zeros(words, *experts, k // 4, m),
+            "lhsT_scale": _zeros(scale, *experts, k // 32, m),
+            "rhs": _zeros(words, *experts, k // 4, n),
+            "rhs_scale": _zeros(scale, *experts, k // 32, n),
+        }
     t = _ELEMENT[dtype]
     return {"lhsT": _zeros(t, *experts, k, m), "rhs": _zeros(t, *experts, k, n)}
 
@@ -125,7 +133,8 @@ ARGUMENTS: Mapping[str, Callable[..., dict[str, Any]]] = {
 """Operator -> arguments of its kernel for a dtype and a shape."""
 
 
-# timing ---------------------------------------------------------------------------------------------------------------------------------------
+# timing
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,14 +221,29 @@ class Timer:
                 hbm_B, dma, tensor = _use(s)
                 for scope in alike:
                     yield Row(
-                        op=sweep.op, chip=chip, dtype=sweep.dtype, scope=scope.name, cores=scope.active if scope.name == "chip" else scope.cores,
-                        shape=shape, seconds=time.value, low_s=time.low, high_s=time.high, grade=worst_grade((time.grade, "C")), hbm_B=hbm_B,
-                        dma_busy=dma, tensor_busy=tensor, kind="simulated", kernel=sweep.kernel, hash=digest, source=SOURCE,
-                    )  # fmt: skip
+                        op=sweep.op,
+                        chip=chip,
+                        dtype=sweep.dtype,
+                        scope=scope.name,
+                        cores=scope.active if scope.name == "chip" else scope.cores,
+                        shape=shape,
+                        seconds=time.value,
+                        low_s=time.low,
+                        high_s=time.high,
+                        grade=worst_grade((time.grade, "C")),
+                        hbm_B=hbm_B,
+                        dma_busy=dma,
+                        tensor_busy=tensor,
+                        kind="simulated",
+                        kernel=sweep.kernel,
+                        hash=digest,
+                        source=SOURCE,
+                    )
 
 
 def _use(s: Any) -> tuple[float, float, float]:
-    """(bytes to and from HBM, of all cores; share of the time that core 0's DMA engines and its Tensor Engine are busy)."""
+    """(bytes to and from HBM, of all cores; share of the time that core 0's DMA engines and its Tensor Engine are
+    busy)."""
     from mowich.neuroncore.instructions.rates import TENSOR
 
     hbm_B, dma = 0, 0
@@ -241,7 +265,8 @@ def _use(s: Any) -> tuple[float, float, float]:
     return float(hbm_B), dma / int(s.costs.number("dma.engines")) / s.total, busy / s.total
 
 
-# the study ------------------------------------------------------------------------------------------------------------------------------------
+# the study
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,9 +311,16 @@ class Checked:
     wrong: tuple[str, ...]
 
 
-def check(kernels: Path, folder: Path = schema.FOLDER, ops: Sequence[str] = (), chips: Sequence[str] = (), sample: int = 1,
-          progress: Progress = lambda _: None) -> Checked:  # fmt: skip
-    """Time `sample` small shapes of each table and chip again and compare them with the file, to the digit; look at every row's hash."""
+def check(
+    kernels: Path,
+    folder: Path = schema.FOLDER,
+    ops: Sequence[str] = (),
+    chips: Sequence[str] = (),
+    sample: int = 1,
+    progress: Progress = lambda _: None,
+) -> Checked:
+    """Time `sample` small shapes of each table and chip again and compare them with the file, to the digit; look at
+    every row's hash."""
     timer, wrong, count = Timer(kernels), [], 0
     for sweep in sweeps(ops, chips):
         have = {r.key(): r for r in read(sweep.op, folder) if r.dtype == sweep.dtype}
@@ -301,7 +333,8 @@ def check(kernels: Path, folder: Path = schema.FOLDER, ops: Sequence[str] = (), 
                 continue
             if any(r.hash != digest for r in mine):
                 wrong.append(
-                    f"{name}: made of another kernel or other costs than {sweep.kernel} and today's facts: make it again"
+                    f"{name}: made of another kernel or other costs than {sweep.kernel} and today's facts: make it"
+                    " again"
                 )
             for shape in _some(sweep.shapes(), sample):
                 for row in timer.rows(sweep, chip, shape):

@@ -16,7 +16,8 @@ from mowich.machines.system import machine_id, parse_spec, resolve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerRow:
-    """One machine. chips: as named; power: per chip; machine_W: of all its chips at the meter; chips_under_cap, tokens_per_MW: None where not asked for."""
+    """One machine. chips: as named; power: per chip; machine_W: of all its chips at the meter; chips_under_cap,
+    tokens_per_MW: None where not asked for."""
 
     system: str
     display: str
@@ -29,9 +30,17 @@ class PowerRow:
     def to_dict(self) -> dict[str, object]:
         """A row of mowich/power@1."""
         p = self.power
-        return {"system": self.system, "chips": self.chips, "parts_W": {k: v.to_dict() for k, v in p.parts.items()}, "it_W": _summed(p.it, p, ("chip", "server", "network")), "total_W": _summed(p.total, p, power.PARTS),
-                "idle_W": p.idle.to_dict(), "machine_W": self.machine_W.to_dict(), "chips_under_cap": self.chips_under_cap.to_dict() if self.chips_under_cap else None,
-                "tokens_per_s_per_MW": self.tokens_per_MW.to_dict() if self.tokens_per_MW else None}  # fmt: skip
+        return {
+            "system": self.system,
+            "chips": self.chips,
+            "parts_W": {k: v.to_dict() for k, v in p.parts.items()},
+            "it_W": _summed(p.it, p, ("chip", "server", "network")),
+            "total_W": _summed(p.total, p, power.PARTS),
+            "idle_W": p.idle.to_dict(),
+            "machine_W": self.machine_W.to_dict(),
+            "chips_under_cap": self.chips_under_cap.to_dict() if self.chips_under_cap else None,
+            "tokens_per_s_per_MW": self.tokens_per_MW.to_dict() if self.tokens_per_MW else None,
+        }
 
 
 def _summed(whole: Estimate, found: power.Power, names: Sequence[str]) -> dict[str, object]:
@@ -49,7 +58,8 @@ def study(
     spares: float = 0.0,
     tokens_per_s: float | None = None,
 ) -> list[PowerRow]:
-    """Power of each system by part. tokens_per_s: of one chip. Raises UserError for a cap or rate that is not above 0, and for a share of spares outside 0..1."""
+    """Power of each system by part. tokens_per_s: of one chip. Raises UserError for a cap or rate that is not above 0,
+    and for a share of spares outside 0..1."""
     if cap_W is not None and not 0 < cap_W < math.inf:
         raise UserError("a power cap is above 0", where="--cap", given=cap_W)
     if tokens_per_s is not None and not 0 < tokens_per_s < math.inf:
@@ -60,7 +70,15 @@ def study(
     for spec in systems:
         machine = resolve(facts, spec)
         found = power.by_part(facts, machine_id(facts, parse_spec(spec)[0]), site)
-        rows.append(PowerRow(system=spec, display=machine.display, chips=machine.chips, power=found, machine_W=found.total.scaled(machine.chips, "W"),
-                             chips_under_cap=power.chips_under(cap_W, found, spares=spares) if cap_W else None,
-                             tokens_per_MW=power.tokens_per_MW(exact(tokens_per_s, "1/s", "user"), found) if tokens_per_s else None))  # fmt: skip
+        rows.append(
+            PowerRow(
+                system=spec,
+                display=machine.display,
+                chips=machine.chips,
+                power=found,
+                machine_W=found.total.scaled(machine.chips, "W"),
+                chips_under_cap=power.chips_under(cap_W, found, spares=spares) if cap_W else None,
+                tokens_per_MW=power.tokens_per_MW(exact(tokens_per_s, "1/s", "user"), found) if tokens_per_s else None,
+            )
+        )
     return rows

@@ -1,10 +1,13 @@
-"""Who is best of a comparison's rows by one measure, and why nobody is: the one rule behind headlines, marks in tables and flip points.
+"""Who is best of a comparison's rows by one measure, and why nobody is: the one rule behind headlines, marks in tables
+and flip points.
 
 Rows are those of the JSON contract. Three things keep rows from being ranked:
 
-- **Costs** on different price terms (a capacity block beside on demand), or with a price of grade D, which nobody quotes; and a cost that only one
+- **Costs** on different price terms (a capacity block beside on demand), or with a price of grade D, which nobody
+  quotes; and a cost that only one
   row has. A price that the user has set stands on the terms of the others.
-- **Times** on different numbers of chips. Chips that are asked for count, because idle ones are paid for; a difference of at most 5% is equal, the
+- **Times** on different numbers of chips. Chips that are asked for count, because idle ones are paid for; a difference
+  of at most 5% is equal, the
   rounding of a plan (`chips_used`) is no difference.
 - Intervals that overlap with the best row's: those rows are close, not worse.
 """
@@ -24,9 +27,19 @@ EQUAL_WITHIN = 1.05
 """The largest number of chips over the smallest, up to which numbers count as equal."""
 
 LESS_IS_BETTER: Mapping[str, bool] = {
-    "step_s": True, "days": True, "usd_per_mtok": True, "J_per_token": True, "ttft_s": True, "tpot_s": True, "total_W": True,
-    "tokens_per_s_per_chip": False, "tokens_per_s_per_user": False, "mfu": False, "goodput": False, "tokens_per_s_per_MW": False,
-}  # fmt: skip
+    "step_s": True,
+    "days": True,
+    "usd_per_mtok": True,
+    "J_per_token": True,
+    "ttft_s": True,
+    "tpot_s": True,
+    "total_W": True,
+    "tokens_per_s_per_chip": False,
+    "tokens_per_s_per_user": False,
+    "mfu": False,
+    "goodput": False,
+    "tokens_per_s_per_MW": False,
+}
 """Numbers that rows are compared by, and which way."""
 
 COSTS = ("usd_per_mtok",)
@@ -53,8 +66,10 @@ TERM_ORDER = ("on-demand", "capacity-block", "market", "1y", "3y")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """metric: the measure. best: place of the best row, None where nobody is; close: places of rows whose intervals overlap with its own.
-    why_not: why nobody is best, as the end of a sentence ("" where somebody is); fix: what would make it a ranking ("" where nothing would)."""
+    """metric: the measure. best: place of the best row, None where nobody is; close: places of rows whose intervals
+    overlap with its own.
+    why_not: why nobody is best, as the end of a sentence ("" where somebody is); fix: what would make it a ranking (""
+    where nothing would)."""
 
     metric: str
     best: int | None = None
@@ -151,23 +166,27 @@ def _cost_obstacle(result: Result, rows: Sequence[Result]) -> tuple[str, str]:
     terms = {"" if q is None else q.term for q in quotes.values()} - {OWN}
     if len(rows) == 1:
         others = sum(runs(row) for row in rows_of(result)) - 1
-        return f"only {rows[0]['system']} has a known price ({quotes[0] or 'its terms not stated'})", _advice(
-            result
-        ) if others else ""
+        return f"only {rows[0]['system']} has a known price ({quotes[0] or 'its terms not stated'})", (
+            _advice(result) if others else ""
+        )
     if len(terms) > 1:
         return f"prices are on different terms ({said})", _advice(result)
     guessed = list(dict.fromkeys(str(rows[i]["system"]) for i, q in quotes.items() if q is not None and q.is_estimate))
     if guessed:
         many = len(guessed) > 1
         return (
-            f"the price{'s' * many} of {names(guessed)} {'are estimates' if many else 'is an estimate'} that nobody quotes",
+            (
+                f"the price{'s' * many} of {names(guessed)} {'are estimates' if many else 'is an estimate'} that nobody"
+                " quotes"
+            ),
             _advice(result),
         )
     return "", ""
 
 
 def _advice(result: Result) -> str:
-    """What puts two of the rows that run or more on one term: a term at which they have a price that is quoted, or a term and prices of one's own."""
+    """What puts two of the rows that run or more on one term: a term at which they have a price that is quoted, or a
+    term and prices of one's own."""
     systems = result["inputs"].get("systems", ())
     running = [
         (row, s) for row, s in zip(rows_of(result), systems, strict=False) if runs(row) and isinstance(s, Mapping)

@@ -1,8 +1,9 @@
 """How a training row scales: the same job on 64 to 1,000,000 chips of its system.
 
-The global batch that was asked for stays as long as it gives the chips work (strong scaling); from there on it grows with them (`batch_scale`), as a run of
-that size would have it. Each size is searched among all plans of the row's precision that keep everything in the device's memory, each with its largest
-legal data-parallel degree: a million chips have too many degrees to try them all here, and a smaller one seldom saves more than a tenth.
+The global batch that was asked for stays as long as it gives the chips work (strong scaling); from there on it grows
+with them (`batch_scale`), as a run of that size would have it. Each size is searched among all plans of the row's
+precision that keep everything in the device's memory, each with its largest legal data-parallel degree: a million chips
+have too many degrees to try them all here, and a smaller one seldom saves more than a tenth.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ MOST = 1024.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """The job on `chips` chips, of which `used` have work. goodput: None where a step does not finish between failures; days of the whole run; usd_per_mtok: with all `chips` paid for (None: no price);
+    """The job on `chips` chips, of which `used` have work. goodput: None where a step does not finish between failures;
+    days of the whole run; usd_per_mtok: with all `chips` paid for (None: no price);
     batch_scale: sequences of its step over those asked for."""
 
     chips: int
@@ -47,8 +49,11 @@ class Size:
     batch_scale: float = 1.0
 
 
-def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], facts: Facts, *, sizes: Sequence[int] = SIZES) -> tuple[Size, ...]:  # fmt: skip
-    """The sizes at which the job of a result runs on the system of one of its rows, ascending; sizes where nothing fits or is legal are left out."""
+def scaling(
+    model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], facts: Facts, *, sizes: Sequence[int] = SIZES
+) -> tuple[Size, ...]:
+    """The sizes at which the job of a result runs on the system of one of its rows, ascending; sizes where nothing fits
+    or is legal are left out."""
     model, job = as_trained(model), TrainJob.from_inputs(inputs)
     stack = stack_of(inputs, row["system"])
     whole = resolve(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
@@ -79,7 +84,17 @@ def scaling(model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], fac
             if not share or rate.value is None
             else rate.value * chips * best.step_s / (best.tokens * job.fill * share) * 1e6
         )
-        return Size(batch_scale=grown, usd_per_mtok=usd, chips=chips, used=used, plan=best.plan, step_s=best.step_s, goodput=share, binds=binds(best, found), days=days)  # fmt: skip
+        return Size(
+            batch_scale=grown,
+            usd_per_mtok=usd,
+            chips=chips,
+            used=used,
+            plan=best.plan,
+            step_s=best.step_s,
+            goodput=share,
+            binds=binds(best, found),
+            days=days,
+        )
 
     tried = sorted({*sizes, whole.max_chips} if max(sizes) > whole.max_chips else {*sizes})
     out: list[Size] = []

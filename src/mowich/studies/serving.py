@@ -44,7 +44,8 @@ class Deployment:
 
     @property
     def coverage(self) -> dict[str, float]:
-        """Which share of the times rests on what: constants fitted to served rows, operator tables of the chip, or neither."""
+        """Which share of the times rests on what: constants fitted to served rows, operator tables of the chip, or
+        neither."""
         kind = "operator tables" if self.has_own else "fitted" if shipped().knows(self.system.family) else "analytic"
         return {kind: 1.0}
 
@@ -54,8 +55,8 @@ class Deployment:
 
     @property
     def is_corrected(self) -> bool:
-        """Whether corrections are carried over: not to chips whose constants come from their own operator tables, nor to families no serving was measured on: what
-        they hold of other chips' kernels would count twice."""
+        """Whether corrections are carried over: not to chips whose constants come from their own operator tables, nor
+        to families no serving was measured on: what they hold of other chips' kernels would count twice."""
         return not self.has_own and shipped().knows(self.system.family)
 
     def along(self, metric: str) -> list[Along]:
@@ -77,7 +78,8 @@ class Deployment:
     def corrections(
         self, metric: str, *, users: Floats, prompt: float, only: int | None = None
     ) -> tuple[Floats, Floats]:
-        """(ln factor, ln half-width) of each plan, or of plan `only`, at its load. No factor where corrections are not carried over (`is_corrected`)."""
+        """(ln factor, ln half-width) of each plan, or of plan `only`, at its load. No factor where corrections are not
+        carried over (`is_corrected`)."""
         table = shipped()
         shift, half = table.apply(
             metric, [self.class_of(i if only is None else only, float(u), prompt) for i, u in enumerate(users)]
@@ -89,11 +91,22 @@ class Deployment:
         plan = self.plans[i]
         name = {"deepseek-r1": "deepseek-v3"}.get(self.model.name, self.model.name)
         kind = "dp" if plan.dp > 1 else "ep" if plan.ep > 1 else "tp"
-        return Class(engine=self.engine, arch=architecture(self.model), model=name, family=self.system.family, chip=self.system.chip,
-                     weights=plan.weights, plan=kind, users=users, prompt=prompt, ranks=float(plan.tp * plan.dp))  # fmt: skip
+        return Class(
+            engine=self.engine,
+            arch=architecture(self.model),
+            model=name,
+            family=self.system.family,
+            chip=self.system.chip,
+            weights=plan.weights,
+            plan=kind,
+            users=users,
+            prompt=prompt,
+            ranks=float(plan.tp * plan.dp),
+        )
 
     def blocks(self, i: int, tokens: float, block: int = BLOCK) -> int:
-        """Blocks of cache of one rank group of plan i, for sequences of about `tokens` tokens (windows keep less than that of each)."""
+        """Blocks of cache of one rank group of plan i, for sequences of about `tokens` tokens (windows keep less than
+        that of each)."""
         one = self.shapes.take(np.array([i]))
         free = float(memory_B(one, _pick(self.around, i), self.system.hbm_usable_B)["kv"][0])
         each = float(kv_B_per_sequence(one, np.array([float(tokens)]))[0]) / tokens
@@ -116,11 +129,35 @@ def deploy(
     The checks of legality are `check`'s; here plans are trusted.
     """
     own, arch = has_own(facts, system), architecture(model)
-    table = columns([Served(model=model, arch=arch, system=system, engine=engine, plan=p, speculates=accept is not None, accept=accept, has_own=own)
-                     for p in plans])  # fmt: skip
+    table = columns(
+        [
+            Served(
+                model=model,
+                arch=arch,
+                system=system,
+                engine=engine,
+                plan=p,
+                speculates=accept is not None,
+                accept=accept,
+                has_own=own,
+            )
+            for p in plans
+        ]
+    )
     costs, around, verified, accepted = table.constants(facts.number)
-    return Deployment(model=model, system=system, engine=engine, plans=tuple(plans), shapes=shapes(model, ServePlans.of(plans)), costs=costs,
-                      around=around, verified=verified, accepted=accepted, table=table, has_own=own)  # fmt: skip
+    return Deployment(
+        model=model,
+        system=system,
+        engine=engine,
+        plans=tuple(plans),
+        shapes=shapes(model, ServePlans.of(plans)),
+        costs=costs,
+        around=around,
+        verified=verified,
+        accepted=accepted,
+        table=table,
+        has_own=own,
+    )
 
 
 def head_counts(model: Model) -> tuple[int, ...]:

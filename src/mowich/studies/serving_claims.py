@@ -1,8 +1,10 @@
 """A public claim about serving, derived: GPT-OSS on a Trn3 UltraServer against a Trn2 UltraServer.
 
-AWS (re:Invent 2025) claims 3 times the throughput per chip and 4 times faster responses. Neither the formats nor the operating points were published. Derived
-here: the precondition that makes the ratios come out, which is that Trainium3 serves the checkpoint's own MXFP4 weights while Trainium2, whose matrix unit
-has no block-scaled format, serves them expanded to 16 bit; throughput compared at one TPOT, and speed of responses at one throughput per chip.
+AWS (re:Invent 2025) claims 3 times the throughput per chip and 4 times faster responses. Neither the formats nor the
+operating points were published. Derived
+here: the precondition that makes the ratios come out, which is that Trainium3 serves the checkpoint's own MXFP4 weights
+while Trainium2, whose matrix unit has no block-scaled format, serves them expanded to 16 bit; throughput compared at
+one TPOT, and speed of responses at one throughput per chip.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ RESPONSE = f"{PUBLISHED}.GPT-OSS_response_time_vs_Trn2_UltraServer.published"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeClaim:
-    """claimed and derived ratios (new over old). same_format: what is left of the throughput ratio when both serve 16-bit weights. tpot_s: where
-    throughput is compared; rate: tokens/s per chip at which responses are. verdict: in words."""
+    """claimed and derived ratios (new over old). same_format: what is left of the throughput ratio when both serve
+    16-bit weights. tpot_s: where throughput is compared; rate: tokens/s per chip at which responses are. verdict: in
+    words."""
 
     throughput_claimed: float
     throughput: float
@@ -42,7 +45,8 @@ def _at_rate(result: ServeResult, rate: float) -> float:
 
 
 def gpt_oss_served(facts: Facts, *, prompt: float = 1000, output: float = 1000, tpot_s: float = 0.03) -> ServeClaim:
-    """The claim at one operating point: TPOT limit `tpot_s`, and responses at the throughput that the old machine has there.
+    """The claim at one operating point: TPOT limit `tpot_s`, and responses at the throughput that the old machine has
+    there.
 
     A verdict of "consistent" means within a factor of 1.5 of the claim; anything else says how far off.
     """
@@ -69,7 +73,15 @@ def gpt_oss_served(facts: Facts, *, prompt: float = 1000, output: float = 1000, 
             f"{name}: {'consistent' if near else 'not reproduced'} ({ours:.1f}x derived, {theirs:.0f}x claimed)"
         )
     return ServeClaim(
-        throughput_claimed=claimed[0], throughput=throughput, throughput_same_format=best[NEW, "bf16"] / best[OLD, "bf16"], response_claimed=claimed[1],
-        response=response, response_alone=alone, tpot_s=tpot_s, rate=rate,
-        verdict="; ".join(words) + "; needs MXFP4 weights on Trainium3 against 16-bit weights on Trainium2, and responses compared at equal throughput",
-    )  # fmt: skip
+        throughput_claimed=claimed[0],
+        throughput=throughput,
+        throughput_same_format=best[NEW, "bf16"] / best[OLD, "bf16"],
+        response_claimed=claimed[1],
+        response=response,
+        response_alone=alone,
+        tpot_s=tpot_s,
+        rate=rate,
+        verdict="; ".join(words)
+        + "; needs MXFP4 weights on Trainium3 against 16-bit weights on Trainium2, and responses compared at equal"
+        " throughput",
+    )

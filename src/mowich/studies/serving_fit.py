@@ -1,7 +1,9 @@
-"""`mowich fit --serve`: does a served model fit with the caches of its requests, how many requests, and how few chips would do.
+"""`mowich fit --serve`: does a served model fit with the caches of its requests, how many requests, and how few chips
+would do.
 
-Memory only: no step is timed here. A worker's memory is its weights, what the engine keeps, and caches; every legal worker plan is tried, and
-the one whose workers together hold most requests is shown, though it may not be the fastest (`plan --serve` times them). Chip counts are those of `studies.fit`.
+Memory only: no step is timed here. A worker's memory is its weights, what the engine keeps, and caches; every legal
+worker plan is tried, and the one whose workers together hold most requests is shown, though it may not be the fastest
+(`plan --serve` times them). Chip counts are those of `studies.fit`.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from mowich.units import show_gib
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A worker plan on `chips` chips. requests: whole requests that all its workers together hold; memory_B: bytes of one device by category
-    (weights, reserve, kv: caches of the requests held), the rest being free; short_B: what one request lacks on a device (0: it fits)."""
+    """A worker plan on `chips` chips. requests: whole requests that all its workers together hold; memory_B: bytes of
+    one device by category (weights, reserve, kv: caches of the requests held), the rest being free; short_B: what one
+    request lacks on a device (0: it fits)."""
 
     plan: ServePlan
     chips: int
@@ -50,8 +53,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeFit:
-    """fits: None where the range of the usable memory decides. held: the plan shown (None: none is legal); smallest: by format of the weights, the
-    fewest chips tried that hold one request (None: none of those tried)."""
+    """fits: None where the range of the usable memory decides. held: the plan shown (None: none is legal); smallest: by
+    format of the weights, the fewest chips tried that hold one request (None: none of those tried)."""
 
     inputs: Mapping[str, object]
     system_id: str
@@ -96,14 +99,26 @@ class ServeFit:
     def to_dict(self) -> dict[str, object]:
         """The `mowich/fit@1` JSON."""
         held = self.held.to_dict() if self.held else {"plan": None, "workers": 0, "requests": 0, "memory_B": {}}
-        return {"schema": "mowich/fit@1", "inputs": dict(self.inputs), "system_id": self.system_id, "engine": self.engine, **held, "chips": self.chips,
-                "devices_per_chip": self.devices_per_chip, "fits": self.fits, "reason": self.reason, "memory_capacity_B": self.capacity_B,
-                "binds": self.binds, "smallest_chips": self.smallest_chips,
-                "smallest_by_weights": {w: h.to_dict() if h else None for w, h in self.smallest.items()}}  # fmt: skip
+        return {
+            "schema": "mowich/fit@1",
+            "inputs": dict(self.inputs),
+            "system_id": self.system_id,
+            "engine": self.engine,
+            **held,
+            "chips": self.chips,
+            "devices_per_chip": self.devices_per_chip,
+            "fits": self.fits,
+            "reason": self.reason,
+            "memory_capacity_B": self.capacity_B,
+            "binds": self.binds,
+            "smallest_chips": self.smallest_chips,
+            "smallest_by_weights": {w: h.to_dict() if h else None for w, h in self.smallest.items()},
+        }
 
 
 def _narrower(native: str, system: System) -> list[str]:
-    """Formats with fewer bytes per weight than `native` that the chip multiplies in: an 8-bit and a 4-bit one, as far as it has them."""
+    """Formats with fewer bytes per weight than `native` that the chip multiplies in: an 8-bit and a 4-bit one, as far
+    as it has them."""
     out: list[str] = []
     for family in (("mxfp8", "fp8"), ("nvfp4", "mxfp4")):
         own = [w for w in family if WEIGHT_B[w] < WEIGHT_B[native] and system.peak_flops.get(w)]
@@ -111,9 +126,19 @@ def _narrower(native: str, system: System) -> list[str]:
     return out
 
 
-def fullest(model: Model, system: System, engine: str, facts: Facts, *, tokens: float, weights: Sequence[str], fixed: Mapping[str, Sequence[int | str]],
-            capacity_B: float) -> Held | None:  # fmt: skip
-    """The worker plan whose copies hold most requests of `tokens` tokens; where none holds one, the plan that lacks least; None: none is legal."""
+def fullest(
+    model: Model,
+    system: System,
+    engine: str,
+    facts: Facts,
+    *,
+    tokens: float,
+    weights: Sequence[str],
+    fixed: Mapping[str, Sequence[int | str]],
+    capacity_B: float,
+) -> Held | None:
+    """The worker plan whose copies hold most requests of `tokens` tokens; where none holds one, the plan that lacks
+    least; None: none is legal."""
     degrees = {k: [int(v) for v in fixed[k]] for k in DEGREES if k in fixed}
     kv = [str(k) for k in fixed.get("kv", ("bf16",))]
     plans = worker_plans(model, system, weights=weights, kv=kv, fixed=degrees, long_prompt=tokens >= LONG_PROMPT)
@@ -140,10 +165,19 @@ def fullest(model: Model, system: System, engine: str, facts: Facts, *, tokens: 
     )
 
 
-def fit_serving(model: Model, spec: str, *, tokens: float, facts: Facts, chips: int | None = None, engine: str | None = None,
-                fixed: Mapping[str, Sequence[int | str]] | None = None) -> ServeFit:  # fmt: skip
-    """Whether requests of `tokens` tokens (prompt and answer) fit beside the weights on `spec` (its size, `chips`, or one scale-up unit), and the
-    fewest chips that hold one, for the checkpoint's format and for narrower ones that the engines serve."""
+def fit_serving(
+    model: Model,
+    spec: str,
+    *,
+    tokens: float,
+    facts: Facts,
+    chips: int | None = None,
+    engine: str | None = None,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+) -> ServeFit:
+    """Whether requests of `tokens` tokens (prompt and answer) fit beside the weights on `spec` (its size, `chips`, or
+    one scale-up unit), and the fewest chips that hold one, for the checkpoint's format and for narrower ones that the
+    engines serve."""
     fixed = fixed or {}
     for name in fixed:
         if name == "mode":
@@ -189,7 +223,24 @@ def fit_serving(model: Model, spec: str, *, tokens: float, facts: Facts, chips: 
     smallest = {
         w: next((h for c in counts(system, limit) if (h := try_on(c, [w], low)) and h.requests), None) for w in formats
     }
-    inputs = {"model": model.name, "task": "serve", "kv_tokens": tokens, "fixed": {k: list(v) for k, v in fixed.items()},
-              "systems": [{"system": spec, "id": system.id, "chips": system.chips, "engine": engine}]}  # fmt: skip
-    return ServeFit(inputs=inputs, system_id=system.id, display=system.display, engine=engine, chips=system.chips, devices_per_chip=system.devices_per_chip,
-                    fits=fits, held=held, capacity_B=capacity, smallest=smallest, largest_tried=limit, reason=reason)  # fmt: skip
+    inputs = {
+        "model": model.name,
+        "task": "serve",
+        "kv_tokens": tokens,
+        "fixed": {k: list(v) for k, v in fixed.items()},
+        "systems": [{"system": spec, "id": system.id, "chips": system.chips, "engine": engine}],
+    }
+    return ServeFit(
+        inputs=inputs,
+        system_id=system.id,
+        display=system.display,
+        engine=engine,
+        chips=system.chips,
+        devices_per_chip=system.devices_per_chip,
+        fits=fits,
+        held=held,
+        capacity_B=capacity,
+        smallest=smallest,
+        largest_tried=limit,
+        reason=reason,
+    )

@@ -1,7 +1,7 @@
 """`plan --serve` and `compare --serve`: the best way to serve a model on one system, and several systems side by side.
 
-Puts search, prices and energy together, and gives every figure its interval: the corrections' own width, and the facts of grade D moved to the ends of
-their ranges one at a time.
+Puts search, prices and energy together, and gives every figure its interval: the corrections' own width, and the facts
+of grade D moved to the ends of their ranges one at a time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ LONG_PROMPT = 32_768
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeRow:
-    """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on average."""
+    """One plan of one system. mode: "aggregated" or "disaggregated"; batch: sequences that a decode worker holds, on
+    average."""
 
     system: str
     system_id: str
@@ -68,8 +69,22 @@ class ServeRow:
 
     def to_dict(self) -> dict[str, object]:
         """A row of the contract; front: (tokens/s per user, tokens/s per chip) of the Pareto front."""
-        names = ("system", "system_id", "display", "engine", "chips_requested", "chips_used", "chips_idle", "devices_per_chip", "feasible", "reason",
-                 "mode", "batch", "memory_capacity_B", "binds")  # fmt: skip
+        names = (
+            "system",
+            "system_id",
+            "display",
+            "engine",
+            "chips_requested",
+            "chips_used",
+            "chips_idle",
+            "devices_per_chip",
+            "feasible",
+            "reason",
+            "mode",
+            "batch",
+            "memory_capacity_B",
+            "binds",
+        )
         out: dict[str, object] = {k: getattr(self, k) for k in names}
         out["prefill"] = self.prefill.to_dict() if self.prefill else None
         out["decode"] = self.decode.to_dict() if self.decode else None
@@ -84,8 +99,9 @@ class ServeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeResult(Shown):
-    """Plans of one system (`plan`) or the best of each (`compare`). points: distinct (worker plan, batch) that were evaluated; evaluated: these and pairs
-    of prefill and decode workers; seconds: processor time taken, for the eye: it is no part of `to_dict`."""
+    """Plans of one system (`plan`) or the best of each (`compare`). points: distinct (worker plan, batch) that were
+    evaluated; evaluated: these and pairs of prefill and decode workers; seconds: processor time taken, for the eye: it
+    is no part of `to_dict`."""
 
     kind: str
     inputs: Mapping[str, object]
@@ -101,8 +117,13 @@ class ServeResult(Shown):
     def to_dict(self) -> dict[str, object]:
         """`mowich/plan@1` or `mowich/compare@1`."""
         rows = [r.to_dict() for r in self.rows]
-        base: dict[str, object] = {"inputs": dict(self.inputs), "facts_hash": self.facts_hash, "evaluated": self.evaluated, "points": self.points,
-                                   "feasible": self.feasible}  # fmt: skip
+        base: dict[str, object] = {
+            "inputs": dict(self.inputs),
+            "facts_hash": self.facts_hash,
+            "evaluated": self.evaluated,
+            "points": self.points,
+            "feasible": self.feasible,
+        }
         if self.kind == "plan":
             return {
                 "schema": "mowich/plan@1",
@@ -139,8 +160,8 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
 
 
 def native_weights(model: Model, system: System) -> str:
-    """The format that the checkpoint's config says; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4 rows at a time, not 2), the weights
-    scaled again offline."""
+    """The format that the checkpoint's config says; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4
+    rows at a time, not 2), the weights scaled again offline."""
     name = model.storage.form
     faster = system.peak_flops.get("mxfp8", 0.0) > system.peak_flops.get("fp8", 0.0)
     return "mxfp8" if name == "fp8" and faster else name
@@ -149,13 +170,35 @@ def native_weights(model: Model, system: System) -> str:
 def worker(d: Deployment, job: ServeJob) -> Worker:
     """The columns that the search needs."""
     along = d.along_load(prompt=job.prompt)
-    return Worker(plans=d.plans, shapes=d.shapes, costs=d.costs, around=d.around, verified=d.verified, accepted=d.accepted,
-                  capacity_B=d.system.hbm_usable_B, tpot=along["tpot"], ttft=along["ttft"], load=users_scale)  # fmt: skip
+    return Worker(
+        plans=d.plans,
+        shapes=d.shapes,
+        costs=d.costs,
+        around=d.around,
+        verified=d.verified,
+        accepted=d.accepted,
+        capacity_B=d.system.hbm_usable_B,
+        tpot=along["tpot"],
+        ttft=along["ttft"],
+        load=users_scale,
+    )
 
 
-def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, *, engine: str, fixed: Mapping[str, Sequence[int | str]], top: int,
-          term: str, with_front: bool = True) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:  # fmt: skip
-    """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only `with_front`), and the search."""
+def solve(
+    model: Model,
+    name: str,
+    system: System,
+    job: ServeJob,
+    facts: Facts,
+    *,
+    engine: str,
+    fixed: Mapping[str, Sequence[int | str]],
+    top: int,
+    term: str,
+    with_front: bool = True,
+) -> tuple[list[ServeRow], list[ServeRow], SearchResult]:
+    """Rows of one system, best first (one infeasible row when nothing meets the limits), its front (in full only
+    `with_front`), and the search."""
     weights = [str(w) for w in fixed.get("weights", (native_weights(model, system),))]
     kv = [
         str(k)
@@ -186,7 +229,10 @@ def solve(model: Model, name: str, system: System, job: ServeJob, facts: Facts, 
     if got.closest is None:
         memory = memory_B(d.shapes, d.around, system.hbm_usable_B)
         short = float(-memory["kv"].max())
-        reason = f"does not fit: {show_gib(max(short, 0.0))} short per device at best (weights {show_gib(float(memory['weights'].min()))}; usable {show_gib(system.hbm_usable_B)})"
+        reason = (
+            f"does not fit: {show_gib(max(short, 0.0))} short per device at best (weights"
+            f" {show_gib(float(memory['weights'].min()))}; usable {show_gib(system.hbm_usable_B)})"
+        )
         if short <= 0 and not together:
             reason = "no split into prefill and decode workers fits these chips and keeps the TTFT limit"
         elif short <= 0:
@@ -205,10 +251,27 @@ def _without(name: str, system: System, engine: str, reason: str, facts: Facts, 
     def none(unit: str) -> Estimate:
         return unknown_estimate(unit, reason)
 
-    return ServeRow(system=name, system_id=system.id, display=system.display, engine=engine, chips_requested=system.chips, chips_used=0, chips_idle=0,
-                    devices_per_chip=system.devices_per_chip, feasible=False, reason=reason, ttft_s=none("s"), tpot_s=none("s"),
-                    tokens_per_s_per_chip=none("1/s"), tokens_per_s_per_user=none("1/s"), usd_per_mtok=none("USD/Mtok"), J_per_token=none("J/token"),
-                    memory_capacity_B=system.hbm_usable_B, binds="memory", price_label=money.price(facts, system.id, term=term).label)  # fmt: skip
+    return ServeRow(
+        system=name,
+        system_id=system.id,
+        display=system.display,
+        engine=engine,
+        chips_requested=system.chips,
+        chips_used=0,
+        chips_idle=0,
+        devices_per_chip=system.devices_per_chip,
+        feasible=False,
+        reason=reason,
+        ttft_s=none("s"),
+        tpot_s=none("s"),
+        tokens_per_s_per_chip=none("1/s"),
+        tokens_per_s_per_user=none("1/s"),
+        usd_per_mtok=none("USD/Mtok"),
+        J_per_token=none("J/token"),
+        memory_capacity_B=system.hbm_usable_B,
+        binds="memory",
+        price_label=money.price(facts, system.id, term=term).label,
+    )
 
 
 BINDS: Mapping[str, tuple[str, ...]] = {
@@ -244,8 +307,18 @@ def _spread(d: Deployment, f: Found, job: ServeJob, facts: Facts) -> tuple[list[
     return downs, ups
 
 
-def _row(d: Deployment, f: Found, name: str, job: ServeJob, facts: Facts, term: str, feasible: bool, reason: str | None, got: SearchResult,
-         light: bool = False) -> ServeRow:  # fmt: skip
+def _row(
+    d: Deployment,
+    f: Found,
+    name: str,
+    job: ServeJob,
+    facts: Facts,
+    term: str,
+    feasible: bool,
+    reason: str | None,
+    got: SearchResult,
+    light: bool = False,
+) -> ServeRow:
     """A row of one answer. light: without the ranges of single facts (points of a front)."""
     system = d.system
     plan = d.plans[f.decode]
@@ -292,14 +365,33 @@ def _row(d: Deployment, f: Found, name: str, job: ServeJob, facts: Facts, term: 
     memory = {k: float(v[0]) for k, v in memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
     shares = {word: sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in BINDS.items()}
     return ServeRow(
-        system=name, system_id=system.id, display=system.display, engine=d.engine, chips_requested=system.chips, chips_used=used,
-        chips_idle=system.chips - used, devices_per_chip=system.devices_per_chip, feasible=feasible, reason=reason,
-        mode="aggregated" if f.prefill < 0 else "disaggregated", prefill=d.plans[f.prefill] if f.prefill >= 0 else plan, decode=plan,
-        replicas={"prefill": f.prefill_workers if f.prefill >= 0 else f.workers, "decode": f.workers}, batch=f.users * plan.dp, ttft_s=ttft,
-        tpot_s=tpot, tokens_per_s_per_chip=token_s.inverse(1.0 / system.chips, "1/s"), tokens_per_s_per_user=tpot.inverse(1.0, "1/s"), usd_per_mtok=usd,
-        J_per_token=joule, memory_B=memory, memory_capacity_B=system.hbm_usable_B, binds=max(shares, key=lambda k: shares[k]),
-        price_label=price.label, search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
-    )  # fmt: skip
+        system=name,
+        system_id=system.id,
+        display=system.display,
+        engine=d.engine,
+        chips_requested=system.chips,
+        chips_used=used,
+        chips_idle=system.chips - used,
+        devices_per_chip=system.devices_per_chip,
+        feasible=feasible,
+        reason=reason,
+        mode="aggregated" if f.prefill < 0 else "disaggregated",
+        prefill=d.plans[f.prefill] if f.prefill >= 0 else plan,
+        decode=plan,
+        replicas={"prefill": f.prefill_workers if f.prefill >= 0 else f.workers, "decode": f.workers},
+        batch=f.users * plan.dp,
+        ttft_s=ttft,
+        tpot_s=tpot,
+        tokens_per_s_per_chip=token_s.inverse(1.0 / system.chips, "1/s"),
+        tokens_per_s_per_user=tpot.inverse(1.0, "1/s"),
+        usd_per_mtok=usd,
+        J_per_token=joule,
+        memory_B=memory,
+        memory_capacity_B=system.hbm_usable_B,
+        binds=max(shares, key=lambda k: shares[k]),
+        price_label=price.label,
+        search_counts={"evaluated": got.evaluated, "points": got.points, "feasible": got.fitting},
+    )
 
 
 def _inputs(
@@ -313,24 +405,65 @@ def _inputs(
     def number(x: float) -> float | None:
         return None if math.isinf(x) else x
 
-    return {"model": model.name, "task": "serve", "isl": job.prompt, "osl": job.output, "ttft_s": number(job.ttft_s), "tpot_s": number(job.tpot_s),
-            "cached": job.cached, "accept": job.accept, "fixed": {k: list(v) for k, v in fixed.items()}, "price_term": term,
-            "systems": [{"system": n, "id": s.id, "chips": s.chips, "engine": e, "price_terms": money.quoted_terms(facts, s.id)} for n, s, e in systems]}  # fmt: skip
+    return {
+        "model": model.name,
+        "task": "serve",
+        "isl": job.prompt,
+        "osl": job.output,
+        "ttft_s": number(job.ttft_s),
+        "tpot_s": number(job.tpot_s),
+        "cached": job.cached,
+        "accept": job.accept,
+        "fixed": {k: list(v) for k, v in fixed.items()},
+        "price_term": term,
+        "systems": [
+            {"system": n, "id": s.id, "chips": s.chips, "engine": e, "price_terms": money.quoted_terms(facts, s.id)}
+            for n, s, e in systems
+        ],
+    }
 
 
-def plan(model: Model, spec: str, *, job: ServeJob, facts: Facts, chips: int | None = None, engine: str | None = None, top: int = 5,
-         fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default") -> ServeResult:  # fmt: skip
+def plan(
+    model: Model,
+    spec: str,
+    *,
+    job: ServeJob,
+    facts: Facts,
+    chips: int | None = None,
+    engine: str | None = None,
+    top: int = 5,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    term: str = "default",
+) -> ServeResult:
     """The `top` cheapest plans of one system that meet the limits, and the Pareto front."""
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
     name = engine_for(system, engine)
     rows, front, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term)
-    return ServeResult(kind="plan", inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts), facts_hash=facts.hash(), evaluated=got.evaluated, points=got.points,
-                       feasible=got.fitting, seconds=time.process_time() - begin, rows=Rows(rows), front=tuple(front))  # fmt: skip
+    return ServeResult(
+        kind="plan",
+        inputs=_inputs(model, job, fixed or {}, term, [(spec, system, name)], facts),
+        facts_hash=facts.hash(),
+        evaluated=got.evaluated,
+        points=got.points,
+        feasible=got.fitting,
+        seconds=time.process_time() - begin,
+        rows=Rows(rows),
+        front=tuple(front),
+    )
 
 
-def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, chips: int | None = None, engine: str | None = None,
-            fixed: Mapping[str, Sequence[int | str]] | None = None, term: str = "default") -> ServeResult:  # fmt: skip
+def compare(
+    model: Model,
+    specs: Sequence[str],
+    *,
+    job: ServeJob,
+    facts: Facts,
+    chips: int | None = None,
+    engine: str | None = None,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    term: str = "default",
+) -> ServeResult:
     """The cheapest plan of each system that meets the limits, in the order given."""
     begin = time.process_time()
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
@@ -343,21 +476,40 @@ def compare(model: Model, specs: Sequence[str], *, job: ServeJob, facts: Facts, 
         )
         rows.append(found[0])
         evaluated, points, feasible = evaluated + got.evaluated, points + got.points, feasible + got.fitting
-    return ServeResult(kind="compare", inputs=_inputs(model, job, fixed or {}, term, systems, facts), facts_hash=facts.hash(), evaluated=evaluated, points=points,
-                       feasible=feasible, seconds=time.process_time() - begin, rows=Rows(rows))  # fmt: skip
+    return ServeResult(
+        kind="compare",
+        inputs=_inputs(model, job, fixed or {}, term, systems, facts),
+        facts_hash=facts.hash(),
+        evaluated=evaluated,
+        points=points,
+        feasible=feasible,
+        seconds=time.process_time() - begin,
+        rows=Rows(rows),
+    )
 
 
 def joined(results: Sequence[ServeResult]) -> ServeResult:
     """Comparisons of one job on one system each, as one comparison of all: the same as asking at once."""
     first, *rest = results
     systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]
-    return replace(first, inputs={**first.inputs, "systems": systems}, evaluated=sum(r.evaluated for r in results), points=sum(r.points for r in results),
-                   feasible=sum(r.feasible for r in results), seconds=sum(r.seconds for r in results),
-                   rows=Rows(row for r in results for row in r.rows)) if rest else first  # fmt: skip
+    return (
+        replace(
+            first,
+            inputs={**first.inputs, "systems": systems},
+            evaluated=sum(r.evaluated for r in results),
+            points=sum(r.points for r in results),
+            feasible=sum(r.feasible for r in results),
+            seconds=sum(r.seconds for r in results),
+            rows=Rows(row for r in results for row in r.rows),
+        )
+        if rest
+        else first
+    )
 
 
 def exit_code(result: ServeResult) -> int:
-    """0 where some system has a plan that meets the limits; 4 where plans exist and a limit is broken; 3 where nothing fits."""
+    """0 where some system has a plan that meets the limits; 4 where plans exist and a limit is broken; 3 where nothing
+    fits."""
     from mowich.errors import EXIT_INFEASIBLE, EXIT_OK
 
     if any(r.feasible for r in result.rows):

@@ -1,8 +1,10 @@
-"""`mowich sweep SCENARIO`: the best plan at every point of a grid of models, systems, chips, sequence lengths, batches, plans and facts.
+"""`mowich sweep SCENARIO`: the best plan at every point of a grid of models, systems, chips, sequence lengths, batches,
+plans and facts.
 
-Points are independent, so any `concurrent.futures.Executor` runs them; results come in the order of the grid, whatever finished first, and the same
-scenario gives the same rows. `sweep` keeps the rows; `studies.sweep_store` writes them to a directory and goes on after a kill. The scenario names the values
-of each axis, as a list, "64,128", or a range: "64..4096:x2" doubles, "4 TB/s..6 TB/s:5" takes five values evenly spaced, both ends included.
+Points are independent, so any `concurrent.futures.Executor` runs them; results come in the order of the grid, whatever
+finished first, and the same scenario gives the same rows. `sweep` keeps the rows; `studies.sweep_store` writes them to
+a directory and goes on after a kill. The scenario names the values of each axis, as a list, "64,128", or a range:
+"64..4096:x2" doubles, "4 TB/s..6 TB/s:5" takes five values evenly spaced, both ends included.
 
     mowich: 1
     models: [deepseek-v3, llama-3.1-405b]
@@ -56,7 +58,8 @@ Choice = tuple[int | str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One point of the grid; chips None: the size in the system's name, or one unit. plan: choices of varied plan fields; facts: (path, SI value)."""
+    """One point of the grid; chips None: the size in the system's name, or one unit. plan: choices of varied plan
+    fields; facts: (path, SI value)."""
 
     model: str
     system: str
@@ -85,7 +88,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A sweep as read from its scenario: the product of its axes, facts outermost and plans innermost. fixed: choices of plan fields that hold everywhere;
+    """A sweep as read from its scenario: the product of its axes, facts outermost and plans innermost. fixed: choices
+    of plan fields that hold everywhere;
     models: name -> what it names, so that a worker elsewhere needs no file."""
 
     models: Mapping[str, Model]
@@ -112,8 +116,14 @@ class Grid:
         values.reverse()
         n = len(self.facts)
         model, system, chips, job = values[n : n + 4]
-        return Point(model=model, system=system, chips=chips, job=job, plan=tuple(zip(self.plans, values[n + 4 :], strict=True)),
-                     facts=tuple(zip(self.facts, values[:n], strict=True)))  # fmt: skip
+        return Point(
+            model=model,
+            system=system,
+            chips=chips,
+            job=job,
+            plan=tuple(zip(self.plans, values[n + 4 :], strict=True)),
+            facts=tuple(zip(self.facts, values[:n], strict=True)),
+        )
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -132,10 +142,17 @@ class Sweep(Shown):
     def to_dict(self) -> dict[str, object]:
         """The `mowich/sweep@1` contract: a row of `mowich/compare@1` behind the point that it answers."""
         rows = [{**point.to_dict(), **row.to_dict()} for point, row in self.rows]
-        return {"schema": "mowich/sweep@1", "inputs": dict(self.inputs), "facts_hash": self.facts_hash, "complete": self.complete, "rows": rows}  # fmt: skip
+        return {
+            "schema": "mowich/sweep@1",
+            "inputs": dict(self.inputs),
+            "facts_hash": self.facts_hash,
+            "complete": self.complete,
+            "rows": rows,
+        }
 
 
-# reading -----------------------------------------------------------------------------------------------------------------
+# reading
+# -----------------------------------------------------------------------------------------------------------------
 _RANGE = re.compile(r"^(.+?)\s*\.\.\s*(.+?)\s*:\s*(x?)\s*([\d.]+)$")
 _END = re.compile(r"^(\$?\s*)([+-]?[\d._]+(?:[eE][+-]?\d+)?)(.*)$")
 MAX_RANGE = 100_000
@@ -202,7 +219,11 @@ class _Axis:
         if self._given is None:
             self._node.problem(self.key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
         else:
-            self._root.report(UserError(error.what, where=f"--vary {self.key}", given=error.given, allowed=error.allowed, fix=error.fix))  # fmt: skip
+            self._root.report(
+                UserError(
+                    error.what, where=f"--vary {self.key}", given=error.given, allowed=error.allowed, fix=error.fix
+                )
+            )
 
     def read(self, reader: Callable[[Any], Any], word: Any) -> Any:
         """reader(word), or None with its problem said."""
@@ -225,7 +246,8 @@ def read(
     most: int = MAX_POINTS,
     stack: str | None = None,
 ) -> Grid:
-    """A scenario file, and axes given beside it (name -> "1,2,4" or a range) -> its grid. Raises UserError with every mistake and its line."""
+    """A scenario file, and axes given beside it (name -> "1,2,4" or a range) -> its grid. Raises UserError with every
+    mistake and its line."""
     root = scenario.read(path)
     more = dict(vary or {})
     root.need(*(key for key in AXES if key not in more and key != "chips"))
@@ -277,10 +299,20 @@ def read(
             if path_of is not None:
                 values[path_of] = tuple(one.all(partial(_fact_value, facts, key)))
     root.done()
-    inputs = {"scenario": str(path), "models": list(loaded), "systems": list(names), "chips": chips or [None], "seq": list(dict.fromkeys(j.seq for j in jobs)),
-              "batch": [str(w) for w in dict.fromkeys(batches.words)], "tokens": tokens[0] if len(tokens) == 1 else tokens,
-              "fixed": {k: list(v) for k, v in fixed.items()}, "vary": {**{f"plan.{k}": [",".join(map(str, c)) for c in v] for k, v in plans.items()},
-                                                                      **{k: list(v) for k, v in values.items()}}}  # fmt: skip
+    inputs = {
+        "scenario": str(path),
+        "models": list(loaded),
+        "systems": list(names),
+        "chips": chips or [None],
+        "seq": list(dict.fromkeys(j.seq for j in jobs)),
+        "batch": [str(w) for w in dict.fromkeys(batches.words)],
+        "tokens": tokens[0] if len(tokens) == 1 else tokens,
+        "fixed": {k: list(v) for k, v in fixed.items()},
+        "vary": {
+            **{f"plan.{k}": [",".join(map(str, c)) for c in v] for k, v in plans.items()},
+            **{k: list(v) for k, v in values.items()},
+        },
+    }
     grid = Grid(
         models=loaded,
         systems=tuple(names),
@@ -309,7 +341,8 @@ def _fact_value(facts: Facts, key: str, word: object) -> float:
     return value
 
 
-# solving -----------------------------------------------------------------------------------------------------------------
+# solving
+# -----------------------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=64)
 def _view(facts: Facts, values: tuple[tuple[str, float], ...]) -> Facts:
     """The facts of a point: neighbouring points have the same, and with them what has been read of them."""
@@ -323,11 +356,29 @@ def solve_point(point: Point, grid: Grid, facts: Facts, term: str, stack: str | 
     fixed = {**grid.fixed, **dict(point.plan)}
     try:
         system = resolved(facts, point.system, point.chips, stack)
-        ask = Ask(name=point.system, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=point.job, term=term)  # fmt: skip
+        ask = Ask(
+            name=point.system,
+            system_id=system.id,
+            chips=system.chips,
+            stack=stack,
+            model=model,
+            facts=facts,
+            job=point.job,
+            term=term,
+        )
         return solve(ask, fixed=fixed)[0]
     except UserError as error:  # more chips than the fabric joins, a choice that this model cannot have
         unit = resolve(facts, point.system, stack=stack)
-        ask = Ask(name=point.system, system_id=unit.id, chips=unit.chips, stack=stack, model=model, facts=facts, job=point.job, term=term)  # fmt: skip
+        ask = Ask(
+            name=point.system,
+            system_id=unit.id,
+            chips=unit.chips,
+            stack=stack,
+            model=model,
+            facts=facts,
+            job=point.job,
+            term=term,
+        )
         row = without_plan(ask, error.line())
         return replace(row, chips_requested=point.chips or unit.chips)
 
@@ -337,10 +388,19 @@ def solve_points(points: Sequence[Point], grid: Grid, facts: Facts, term: str, s
     return [solve_point(point, grid, facts, term, stack) for point in points]
 
 
-def sweep(grid: Grid, facts: Facts, *, term: str = "default", stack: str | None = None, executor: Executor | None = None, tasks: int = 1,
-          progress: Callable[[int], None] | None = None) -> Sweep:  # fmt: skip
-    """Every point of a grid. executor: any of `concurrent.futures` (None: here, one after the other); tasks: into how many the points are cut for it,
-    at best a few per worker; progress: told how many points are done. The rows do not depend on any of them.
+def sweep(
+    grid: Grid,
+    facts: Facts,
+    *,
+    term: str = "default",
+    stack: str | None = None,
+    executor: Executor | None = None,
+    tasks: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Sweep:
+    """Every point of a grid. executor: any of `concurrent.futures` (None: here, one after the other); tasks: into how
+    many the points are cut for it, at best a few per worker; progress: told how many points are done. The rows do not
+    depend on any of them.
     """
     done: list[tuple[Point, Row]] = []
     complete = True
@@ -360,7 +420,9 @@ def sweep(grid: Grid, facts: Facts, *, term: str = "default", stack: str | None 
     return Sweep(inputs=inputs, facts_hash=facts.hash(), rows=Rows(done), complete=complete)
 
 
-def _run(pieces: Sequence[Sequence[Point]], grid: Grid, facts: Facts, term: str, stack: str | None, executor: Executor | None) -> Iterator[list[Row]]:  # fmt: skip
+def _run(
+    pieces: Sequence[Sequence[Point]], grid: Grid, facts: Facts, term: str, stack: str | None, executor: Executor | None
+) -> Iterator[list[Row]]:
     """Rows of each piece, in order."""
     if executor is None:
         yield from (solve_points(piece, grid, facts, term, stack) for piece in pieces)

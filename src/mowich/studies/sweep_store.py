@@ -1,9 +1,11 @@
-"""A sweep on disk: part files of Parquet in a directory, written whole or not at all, so that a killed sweep goes on where it was.
+"""A sweep on disk: part files of Parquet in a directory, written whole or not at all, so that a killed sweep goes on
+where it was.
 
-The grid is cut into parts of consecutive points, by its size alone; a part is computed as one task, written under another name and renamed when it is safe on
-the disk. What is there is done: a second run computes the parts that are missing. `_manifest.json` keeps the inputs, the facts' hash and the version;
-a run with others is refused. Rows stand in the order of the grid, and the bytes do not depend on who computed them, in which order, or on kills.
-Names of columns: those of `--csv` with `_` for `.`; numbers are SI as there, unknown is null.
+The grid is cut into parts of consecutive points, by its size alone; a part is computed as one task, written under
+another name and renamed when it is safe on the disk. What is there is done: a second run computes the parts that are
+missing. `_manifest.json` keeps the inputs, the facts' hash and the version; a run with others is refused. Rows stand in
+the order of the grid, and the bytes do not depend on who computed them, in which order, or on kills. Names of columns:
+those of `--csv` with `_` for `.`; numbers are SI as there, unknown is null.
 """
 
 from __future__ import annotations
@@ -54,16 +56,29 @@ ESTIMATES = (
     "days",
 )
 PLAIN: Mapping[str, type] = {
-    "system_id": str, "chips_requested": int, "chips_used": int, "chips_idle": int, "devices_per_chip": int, "global_batch_seqs": int,
-    "feasible": bool, "reason": str, "survival": str, "binds": str, "price_label": str, "estimated": bool, "memory_capacity_B": float,
-}  # fmt: skip
+    "system_id": str,
+    "chips_requested": int,
+    "chips_used": int,
+    "chips_idle": int,
+    "devices_per_chip": int,
+    "global_batch_seqs": int,
+    "feasible": bool,
+    "reason": str,
+    "survival": str,
+    "binds": str,
+    "price_label": str,
+    "estimated": bool,
+    "memory_capacity_B": float,
+}
 SQL = {str: "varchar", int: "bigint", float: "double", bool: "boolean"}
 PLAN_TYPES = {f.name: str if f.name in WORDS else bool if f.name in SWITCHES else int for f in fields(Plan)}
 
 
-# columns -----------------------------------------------------------------------------------------------------------------
+# columns
+# ----------------------------------------------------------------------------------------------------------------------
 def columns(grid: Grid) -> dict[str, type]:
-    """Name and type of every column: the point, the answer with 90% ranges and grades, its plan, the parts of the step and the memory per device."""
+    """Name and type of every column: the point, the answer with 90% ranges and grades, its plan, the parts of the step
+    and the memory per device."""
     out: dict[str, type] = {
         "id": str,
         "model": str,
@@ -89,8 +104,15 @@ def _name(*words: str) -> str:
 
 def record(point: Point, row: Row, key: str) -> dict[str, Any]:
     """One row of the table; what is unknown is left out."""
-    out: dict[str, Any] = {"id": key, "model": point.model, "system": point.system, "chips": point.chips, "seq": point.job.seq,
-                           "batch_seqs": point.job.batch_seqs, "tokens": point.job.tokens}  # fmt: skip
+    out: dict[str, Any] = {
+        "id": key,
+        "model": point.model,
+        "system": point.system,
+        "chips": point.chips,
+        "seq": point.job.seq,
+        "batch_seqs": point.job.batch_seqs,
+        "tokens": point.job.tokens,
+    }
     out |= {_name("set", k): v if k in dict(point.facts) else str(v) for k, v in point.settings().items()}
     out |= {name: getattr(row, name) for name in PLAIN}
     for name in ESTIMATES:
@@ -103,10 +125,12 @@ def record(point: Point, row: Row, key: str) -> dict[str, Any]:
     return out | {f"memory_B_{name}": value for name, value in row.memory_B.items()}
 
 
-# work --------------------------------------------------------------------------------------------------------------------
+# work
+# ----------------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a worker needs, on this machine or another. Two are equal when they have the same key, so that a process opens one once."""
+    """What a worker needs, on this machine or another. Two are equal when they have the same key, so that a process
+    opens one once."""
 
     key: str
     grid: Grid = field(compare=False)
@@ -134,11 +158,23 @@ def _model_digest(model: Model) -> str:
 
 
 def point_id(point: Point, work: Work) -> str:
-    """16 hex digits of the point's resolved inputs: the model itself and not its name, the system, the job, choices, and every value set by the user. Facts
-    as shipped and the version are not in it, so that two sweeps can be joined."""
+    """16 hex digits of the point's resolved inputs: the model itself and not its name, the system, the job, choices,
+    and every value set by the user. Facts as shipped and the version are not in it, so that two sweeps can be
+    joined."""
     fixed = {k: list(v) for k, v in {**work.grid.fixed, **dict(point.plan)}.items()}
-    return digest([_model_digest(work.grid.models[point.model]), point.system, point.chips, point.job.inputs(), point.job.tokens, fixed,
-                   work.facts.settings | dict(point.facts), work.term, work.stack])  # fmt: skip
+    return digest(
+        [
+            _model_digest(work.grid.models[point.model]),
+            point.system,
+            point.chips,
+            point.job.inputs(),
+            point.job.tokens,
+            fixed,
+            work.facts.settings | dict(point.facts),
+            work.term,
+            work.stack,
+        ]
+    )
 
 
 def solve_part(work: Work, low: int, high: int) -> list[dict[str, Any]]:
@@ -148,7 +184,8 @@ def solve_part(work: Work, low: int, high: int) -> list[dict[str, Any]]:
     return [record(p, solve_point(p, work.grid, facts, work.term, work.stack), point_id(p, work)) for p in points]
 
 
-# directory ---------------------------------------------------------------------------------------------------------------
+# directory
+# ----------------------------------------------------------------------------------------------------------------------
 def duckdb() -> Any:
     """The DuckDB module, or one line that says how to get it."""
     try:
@@ -203,10 +240,20 @@ def part_size(points: int) -> int:
     return max(1, min(MAX_PART, -(-points // MIN_PARTS)))
 
 
-def sweep_to(folder: Path, grid: Grid, facts: Facts, *, term: str = "default", stack: str | None = None, executor: Executor | None = None,
-             workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Parts:  # fmt: skip
-    """Compute the parts that are missing in `folder`. executor: any of `concurrent.futures` with that many workers (None: here); progress: told (points on disk,
-    points computed by this run). A KeyboardInterrupt ends it with what is on disk. Raises UserError where the folder holds another sweep or is in use.
+def sweep_to(
+    folder: Path,
+    grid: Grid,
+    facts: Facts,
+    *,
+    term: str = "default",
+    stack: str | None = None,
+    executor: Executor | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Parts:
+    """Compute the parts that are missing in `folder`. executor: any of `concurrent.futures` with that many workers
+    (None: here); progress: told (points on disk, points computed by this run). A KeyboardInterrupt ends it with what is
+    on disk. Raises UserError where the folder holds another sweep or is in use.
     """
     db = duckdb()
     size, names = part_size(len(grid)), columns(grid)
@@ -216,10 +263,24 @@ def sweep_to(folder: Path, grid: Grid, facts: Facts, *, term: str = "default", s
         "stack": stack,
         "models_hash": {k: _model_digest(m) for k, m in grid.models.items()},
     }
-    manifest = {"schema": SCHEMA, "version": VERSION, "facts_hash": facts.hash(), "inputs": json.loads(json.dumps(inputs)),
-                "points": len(grid), "points_per_part": size, "columns": list(names)}  # fmt: skip
-    work = Work(key=digest(manifest), grid=grid, facts=facts.pack(), facts_hash=str(manifest["facts_hash"]), term=term, stack=stack,
-                version=VERSION)  # fmt: skip
+    manifest = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "facts_hash": facts.hash(),
+        "inputs": json.loads(json.dumps(inputs)),
+        "points": len(grid),
+        "points_per_part": size,
+        "columns": list(names),
+    }
+    work = Work(
+        key=digest(manifest),
+        grid=grid,
+        facts=facts.pack(),
+        facts_hash=str(manifest["facts_hash"]),
+        term=term,
+        stack=stack,
+        version=VERSION,
+    )
     with _claimed(folder, manifest):
         parts = {i: (i * size, min(len(grid), (i + 1) * size)) for i in range(-(-len(grid) // size))}
         missing = {i: ends for i, ends in parts.items() if not _part(folder, i).is_file()}
@@ -307,8 +368,11 @@ def _refuse_other(folder: Path, path: Path, manifest: Mapping[str, Any]) -> None
     key = next(
         (k for k in (*manifest["inputs"], "version", "facts_hash", *manifest) if old.get(k) != new.get(k)), "inputs"
     )
-    raise UserError(f"holds another sweep: {key} {_short(old.get(key))} there, {_short(new.get(key))} now", where=f"--out {folder}",
-                    fix="choose another directory, or remove it")  # fmt: skip
+    raise UserError(
+        f"holds another sweep: {key} {_short(old.get(key))} there, {_short(new.get(key))} now",
+        where=f"--out {folder}",
+        fix="choose another directory, or remove it",
+    )
 
 
 def _short(value: object, most: int = 60) -> str:
@@ -375,7 +439,10 @@ def _count(db: Any, folder: Path, manifest: Mapping[str, Any]) -> Parts:
     if any(folder.glob("part-*.parquet")):
         connection = db.connect()
         try:
-            query = f"select count(distinct id), count(*), count(*) filter (plan_tp is null) from '{_quoted(folder / 'part-*.parquet')}'"
+            query = (
+                "select count(distinct id), count(*), count(*) filter (plan_tp is null) from"
+                f" '{_quoted(folder / 'part-*.parquet')}'"
+            )
             done, rows, infeasible = connection.execute(query).fetchone()
         finally:
             connection.close()

@@ -1,7 +1,9 @@
-"""Where the tasks of a sweep run: processes of this machine, or a Ray cluster, both behind `concurrent.futures.Executor`.
+"""Where the tasks of a sweep run: processes of this machine, or a Ray cluster, both behind
+`concurrent.futures.Executor`.
 
-Tasks are functions of plain data and give the same answer wherever they run, so Ray may run one again when its machine is lost. Ray is an extra
-(`pip install 'mowich[ray]'`) and is imported when it is asked for; every node needs the same version of Mowich.
+Tasks are functions of plain data and give the same answer wherever they run, so Ray may run one again when its machine
+is lost. Ray is an extra (`pip install 'mowich[ray]'`) and is imported when it is asked for; every node needs the same
+version of Mowich.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ RETRIES = 20
 
 
 def _leave_with(asker: int) -> None:
-    """End this process when the one that asks it is gone: the workers of a killed pool would wait for work forever. Where a server forks the workers, their
-    parent is that server, which ends with the asker."""
+    """End this process when the one that asks it is gone: the workers of a killed pool would wait for work forever.
+    Where a server forks the workers, their parent is that server, which ends with the asker."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -46,9 +48,11 @@ def processes(count: int) -> ProcessPoolExecutor:
 
 
 class RayExecutor(Executor):
-    """A Ray cluster. address: "ray" (the cluster that this machine is part of) or "ray://HOST:PORT" (one elsewhere, by way of its client server).
+    """A Ray cluster. address: "ray" (the cluster that this machine is part of) or "ray://HOST:PORT" (one elsewhere, by
+    way of its client server).
 
-    workers: processors of the cluster when it was joined. An argument that is passed again and again is sent to the cluster once.
+    workers: processors of the cluster when it was joined. An argument that is passed again and again is sent to the
+    cluster once.
     """
 
     def __init__(self, address: str) -> None:
@@ -63,7 +67,11 @@ class RayExecutor(Executor):
             ray.init(address="auto" if address == "ray" else address, log_to_driver=False, logging_level="warning")
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             words = " ".join(str(error).split())[:120]
-            raise UserError(f"no Ray cluster answers ({words})", where=f"--executor {address}", fix="ray start --head starts one here") from None  # fmt: skip
+            raise UserError(
+                f"no Ray cluster answers ({words})",
+                where=f"--executor {address}",
+                fix="ray start --head starts one here",
+            ) from None
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._remote = ray.remote(max_retries=RETRIES)(_call)
         self._sent: tuple[Any, Any] | None = None

@@ -1,6 +1,8 @@
-"""NKI kernels on the chips of a whole machine: one rank per chip, exchanges for their values, and how long the fabric needs for each.
+"""NKI kernels on the chips of a whole machine: one rank per chip, exchanges for their values, and how long the fabric
+needs for each.
 
-`nki.runtime` runs the ranks; here the collectives that they met in are found again in the trace of rank 0 and timed on the machine's fabric.
+`nki.runtime` runs the ranks; here the collectives that they met in are found again in the trace of rank 0 and timed on
+the machine's fabric.
 """
 
 from __future__ import annotations
@@ -20,9 +22,16 @@ if TYPE_CHECKING:
     from mowich.nki import Result
 
 KIND_OF = {
-    "all_reduce": "all-reduce", "all_gather": "all-gather", "reduce_scatter": "reduce-scatter", "all_to_all": "all-to-all", "all_to_all_v": "all-to-all",
-    "all_gather_v": "all-gather", "collective_permute": "permute", "collective_permute_implicit": "permute", "collective_permute_implicit_reduce": "permute",
-}  # fmt: skip
+    "all_reduce": "all-reduce",
+    "all_gather": "all-gather",
+    "reduce_scatter": "reduce-scatter",
+    "all_to_all": "all-to-all",
+    "all_to_all_v": "all-to-all",
+    "all_gather_v": "all-gather",
+    "collective_permute": "permute",
+    "collective_permute_implicit": "permute",
+    "collective_permute_implicit_reduce": "permute",
+}
 """Collectives of `nki.collectives` as the fabric knows them."""
 
 TARGET_OF = {"trainium1": "trn1", "trainium2": "trn2", "trainium3": "trn3"}
@@ -30,7 +39,8 @@ TARGET_OF = {"trainium1": "trn1", "trainium2": "trn2", "trainium3": "trn3"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One collective of rank 0. group: members; data_B: full buffer (all-to-all: what a rank sends); by_level_s: seconds by level; file, line: where it stands."""
+    """One collective of rank 0. group: members; data_B: full buffer (all-to-all: what a rank sends); by_level_s:
+    seconds by level; file, line: where it stands."""
 
     kind: str
     group: int
@@ -42,7 +52,8 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemRun:
-    """A kernel on ranks of a machine. results: one per rank, as `run_kernel` gives; exchanges: of rank 0 in order; by_level_s: their seconds by level."""
+    """A kernel on ranks of a machine. results: one per rank, as `run_kernel` gives; exchanges: of rank 0 in order;
+    by_level_s: their seconds by level."""
 
     system: str
     results: tuple[Result, ...]
@@ -78,9 +89,11 @@ def run(
     values: bool = True,
     strict: bool = True,
 ) -> SystemRun:
-    """Run a kernel on len(inputs) ranks, rank r being chip r of `system` (one core per chip). inputs: arguments of each rank, a sequence or a dict.
+    """Run a kernel on len(inputs) ranks, rank r being chip r of `system` (one core per chip). inputs: arguments of each
+    rank, a sequence or a dict.
 
-    Raises UserError for a system without NeuronCores or with fewer chips than ranks; mismatched and missing collectives as `nki` reports them.
+    Raises UserError for a system without NeuronCores or with fewer chips than ranks; mismatched and missing collectives
+    as `nki` reports them.
     """
     from mowich.neuroncore.targets import generation_of
     from mowich.nki.runtime import Kernel, run_ranks

@@ -1,7 +1,8 @@
 """`mowich plan --neighbours` and `--pareto`: why the best plan wins, and what can be had instead of its speed.
 
-The Pareto front runs over plans and over numbers of chips (the given one, and halves of it down to the fewest that fit): the plans that no other
-plan beats in time, memory per device, cost and energy at once. A cost that is not known does not take part.
+The Pareto front runs over plans and over numbers of chips (the given one, and halves of it down to the fewest that
+fit): the plans that no other plan beats in time, memory per device, cost and energy at once. A cost that is not known
+does not take part.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Why:
 
     @property
     def sentence(self) -> str:
-        """ "pp 4: pp 2 does not fit (+12.3 GiB), pp 8 is 2.1% slower (pp_bubble); ..." for the choices that matter, the closest first."""
+        """ "pp 4: pp 2 does not fit (+12.3 GiB), pp 8 is 2.1% slower (pp_bubble); ..." for the choices that matter, the
+        closest first."""
         if self.plan is None:
             return "no plan fits"
         phrases: dict[str, list[tuple[float, str]]] = {}
@@ -54,7 +56,11 @@ class Why:
         return "; ".join(", ".join(text for _, text in found) for found in ordered) or "every neighbour ties"
 
     def to_dict(self) -> dict[str, object]:
-        return {"sentence": self.sentence, "neighbours": [n.to_dict() for n in self.neighbours], "ties": self.ties.to_dict()}  # fmt: skip
+        return {
+            "sentence": self.sentence,
+            "neighbours": [n.to_dict() for n in self.neighbours],
+            "ties": self.ties.to_dict(),
+        }
 
 
 def lower_end(ask: Ask) -> System:
@@ -67,11 +73,16 @@ def why(ask: Ask, *, fixed: Mapping[str, Sequence[int | str]] | None = None) -> 
     system = lower_end(ask)
     found = searching.survey(ask.model, system, ask.job, fixed=fixed, within=TIE)
     best = found.best
-    return Why(plan=None if best is None else found.plans.plan(best), neighbours=neighbours(ask.model, system, ask.job, found), ties=ties(found))  # fmt: skip
+    return Why(
+        plan=None if best is None else found.plans.plan(best),
+        neighbours=neighbours(ask.model, system, ask.job, found),
+        ties=ties(found),
+    )
 
 
 def pareto(most: Ask, *, fixed: Mapping[str, Sequence[int | str]] | None = None) -> tuple[Row, ...]:
-    """Rows of the front, fastest first: seconds per token of the whole job, memory per device, USD/Mtok and J/token; `most.chips` and halves of it."""
+    """Rows of the front, fastest first: seconds per token of the whole job, memory per device, USD/Mtok and J/token;
+    `most.chips` and halves of it."""
     rows: list[Row] = []
     count = most.chips
     while count >= 1:
@@ -90,12 +101,19 @@ def pareto(most: Ask, *, fixed: Mapping[str, Sequence[int | str]] | None = None)
         times = found.seconds_per_token[fitting]
         fitting = fitting[times <= times.min() * SLOWEST]
         edge = fitting[front(found.seconds_per_token[fitting], found.need_B[fitting])]
-        picks = dict.fromkeys(int(edge[i]) for i in np.linspace(0, len(edge) - 1, min(PER_CHIPS, len(edge))).round().astype(int))  # fmt: skip
+        picks = dict.fromkeys(
+            int(edge[i]) for i in np.linspace(0, len(edge) - 1, min(PER_CHIPS, len(edge))).round().astype(int)
+        )
         best = [searching.candidate(ask.model, system, ask.job, found.plans.plan(i)) for i in picks]
         summary = searching.Search(
-            evaluated=len(found.plans), feasible=int(found.fits.sum()), seconds=0.0, best=tuple(best),
-            unconstrained_s_per_token=float(found.seconds_per_token.min()), smallest_B=best[-1].memory_B, refused={},
-        )  # fmt: skip
+            evaluated=len(found.plans),
+            feasible=int(found.fits.sum()),
+            seconds=0.0,
+            best=tuple(best),
+            unconstrained_s_per_token=float(found.seconds_per_token.min()),
+            smallest_B=best[-1].memory_B,
+            refused={},
+        )
         rows += [with_plan(ask, summary, one, True, None) for one in best]
         count //= 2
     if not rows:

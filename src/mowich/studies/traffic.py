@@ -1,7 +1,7 @@
 """`mowich traffic`: a scenario file read, its traffic simulated, and what its users would have seen.
 
-The keys of a scenario are documented in docs/serving.md. Figures are kept in bounded memory: exact percentiles up to `EXACT` requests, then a
-histogram of 0.25% bins, so that a trace of any length streams through.
+The keys of a scenario are documented in docs/serving.md. Figures are kept in bounded memory: exact percentiles up to
+`EXACT` requests, then a histogram of 0.25% bins, so that a trace of any length streams through.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A scenario file, resolved. has_front: times are the user's, not the engine's own; inputs: what was asked and filled in, to run it again."""
+    """A scenario file, resolved. has_front: times are the user's, not the engine's own; inputs: what was asked and
+    filled in, to run it again."""
 
     name: str
     system: System
@@ -139,7 +140,8 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficResult(Shown):
-    """What the users saw and what the machines did. seconds: processor time taken, for the eye: it is no part of `to_dict`."""
+    """What the users saw and what the machines did. seconds: processor time taken, for the eye: it is no part of
+    `to_dict`."""
 
     inputs: Mapping[str, object]
     facts_hash: str
@@ -242,8 +244,12 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     used = decode_plan.devices * decode_replicas if decode_plan else 0
     replicas = prefill_replicas if decode_plan else replicas_asked or max(1, system.devices // plan.devices)
     if replicas * plan.devices + used > system.devices:
-        raise UserError("more devices than the system has", where=str(path), given=replicas * plan.devices + used,
-                        allowed=f"{system.devices} ({system.chips} chips)")  # fmt: skip
+        raise UserError(
+            "more devices than the system has",
+            where=str(path),
+            given=replicas * plan.devices + used,
+            allowed=f"{system.devices} ({system.chips} chips)",
+        )
     serve = replace(serve, replicas=replicas)
     decode = (
         _pool(model, system, engine, decode_plan, decode_replicas, scheduler, facts, tokens, blocks, accept, f"{path}")
@@ -260,13 +266,35 @@ def read(path: str | Path, facts: Facts) -> Scenario:
             )
     front = (serve.seen.front.front_s, serve.seen.front.front_token_s) if with_front else (0.0, 0.0)
     inputs = {
-        "scenario": str(path), "name": name, "model": model.name, "system": system.id, "chips": system.chips, "engine": engine, "plan": plan.to_dict(),
-        "replicas": replicas, "scheduler": {f: v for f in serve.scheduler.__slots__ if (v := getattr(serve.scheduler, f)) != math.inf}, "route": route, "slo_s": slo,
-        "decode_plan": decode_plan.to_dict() if decode_plan else None, "decode_replicas": decode_replicas,
-        "traffic": {k: v for k, v in requests.items() if not callable(v)}, "front_s": list(front),
-    }  # fmt: skip
-    return Scenario(name=name, system=system, serve=serve, decode=decode, requests=requests, slo=slo, route=route, failures=tuple(failures), has_front=with_front,
-                    transfer_Bps=transfer or link_Bps(system, 2 * plan.devices), inputs=inputs)  # fmt: skip
+        "scenario": str(path),
+        "name": name,
+        "model": model.name,
+        "system": system.id,
+        "chips": system.chips,
+        "engine": engine,
+        "plan": plan.to_dict(),
+        "replicas": replicas,
+        "scheduler": {f: v for f in serve.scheduler.__slots__ if (v := getattr(serve.scheduler, f)) != math.inf},
+        "route": route,
+        "slo_s": slo,
+        "decode_plan": decode_plan.to_dict() if decode_plan else None,
+        "decode_replicas": decode_replicas,
+        "traffic": {k: v for k, v in requests.items() if not callable(v)},
+        "front_s": list(front),
+    }
+    return Scenario(
+        name=name,
+        system=system,
+        serve=serve,
+        decode=decode,
+        requests=requests,
+        slo=slo,
+        route=route,
+        failures=tuple(failures),
+        has_front=with_front,
+        transfer_Bps=transfer or link_Bps(system, 2 * plan.devices),
+        inputs=inputs,
+    )
 
 
 def _plan(node: Node, start: ServePlan) -> ServePlan:
@@ -284,13 +312,19 @@ def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:
         node.problem("host_bandwidth", "is needed to move cache to host memory", allowed='a quantity such as "50 GB/s"')
     budget = facts.number(f"serving.{engine}.prompt_budget")
     return replace(
-        chosen, budget=int(node.count("max_num_batched_tokens", budget)), max_sequences=int(node.count("max_num_seqs", chosen.max_sequences)),
-        block=int(node.count("block_size", BLOCK)), chunks=node.flag("chunked_prefill", True),
-        mixes=node.flag("mix_prefill", facts.number(f"serving.{engine}.mixes_prompts") > 0.5), policy=node.text("policy", "fcfs", allowed=POLICIES),
-        preemption=node.text("preemption", "recompute", allowed=PREEMPTIONS), prefix_cache=node.flag("prefix_cache", False),
-        hash_block=int(node.count("hash_block", chosen.hash_block)), host_blocks=int(node.count("host_blocks", 0, minimum=0)),
+        chosen,
+        budget=int(node.count("max_num_batched_tokens", budget)),
+        max_sequences=int(node.count("max_num_seqs", chosen.max_sequences)),
+        block=int(node.count("block_size", BLOCK)),
+        chunks=node.flag("chunked_prefill", True),
+        mixes=node.flag("mix_prefill", facts.number(f"serving.{engine}.mixes_prompts") > 0.5),
+        policy=node.text("policy", "fcfs", allowed=POLICIES),
+        preemption=node.text("preemption", "recompute", allowed=PREEMPTIONS),
+        prefix_cache=node.flag("prefix_cache", False),
+        hash_block=int(node.count("hash_block", chosen.hash_block)),
+        host_blocks=int(node.count("host_blocks", 0, minimum=0)),
         host_Bps=node.quantity("host_bandwidth", "B/s", chosen.host_Bps) or chosen.host_Bps,
-    )  # fmt: skip
+    )
 
 
 def _traffic(node: Node, folder: Path) -> dict[str, Any]:
@@ -325,22 +359,51 @@ def _traffic(node: Node, folder: Path) -> dict[str, Any]:
     return out
 
 
-def _pool(model: Any, system: System, engine: str, plan: ServePlan, replicas: int, scheduler: Scheduler, facts: Facts, tokens: float,
-          blocks: int | None, accept: float | None, where: str) -> Pool:  # fmt: skip
+def _pool(
+    model: Any,
+    system: System,
+    engine: str,
+    plan: ServePlan,
+    replicas: int,
+    scheduler: Scheduler,
+    facts: Facts,
+    tokens: float,
+    blocks: int | None,
+    accept: float | None,
+    where: str,
+) -> Pool:
     deployment = deploy(model, system, engine, [plan], facts, accept=accept)
     room = blocks if blocks is not None else deployment.blocks(0, tokens, scheduler.block)
     if room < 1:
-        raise UserError(f"{model.name} does not fit: weights leave no room for a cache", where=where, given=str(plan),
-                        fix="more devices per worker or smaller weights", code=EXIT_INFEASIBLE)  # fmt: skip
-    # a rank group of attention data parallelism has its own sequences, blocks and tokens of a step: the worker is dp groups that step together; each stage of a
-    # pipeline has a batch of its own under way
-    whole = replace(scheduler, blocks=room * plan.dp, max_sequences=scheduler.max_sequences * plan.dp,
-                    budget=scheduler.budget * plan.dp * plan.pp, groups=plan.dp, stages=plan.pp)  # fmt: skip
+        raise UserError(
+            f"{model.name} does not fit: weights leave no room for a cache",
+            where=where,
+            given=str(plan),
+            fix="more devices per worker or smaller weights",
+            code=EXIT_INFEASIBLE,
+        )
+    # a rank group of attention data parallelism has its own sequences, blocks and tokens of a step: the worker is dp
+    # groups that step together; each stage of a pipeline has a batch of its own under way
+    whole = replace(
+        scheduler,
+        blocks=room * plan.dp,
+        max_sequences=scheduler.max_sequences * plan.dp,
+        budget=scheduler.budget * plan.dp * plan.pp,
+        groups=plan.dp,
+        stages=plan.pp,
+    )
     if accept is not None:
         whole = replace(whole, verified=float(deployment.verified[0]), accepted=float(deployment.accepted[0]))
     tpot, ttft = (deployment.along(metric)[0] for metric in ("tpot", "ttft"))
     times = StepTimes.of(deployment.shapes, deployment.costs, deployment.around, whole, tpot)
-    return Pool(plan=plan, replicas=replicas, deployment=deployment, scheduler=whole, times=times, seen=Seen.of(deployment.around, ttft))  # fmt: skip
+    return Pool(
+        plan=plan,
+        replicas=replicas,
+        deployment=deployment,
+        scheduler=whole,
+        times=times,
+        seen=Seen.of(deployment.around, ttft),
+    )
 
 
 def requests_of(scenario: Scenario) -> Iterator[Request]:
@@ -348,9 +411,18 @@ def requests_of(scenario: Scenario) -> Iterator[Request]:
     r = scenario.requests
     if r["trace"]:
         return read_trace(Path(r["trace"]), limit=r["limit"], speed=r["speed"])
-    return draw(rate=r["rate"], requests=r["requests"], prompt=r["prompt_lengths"], output=r["output_lengths"], arrivals=r["arrivals"], cv=r["cv"],
-                seed=r["seed"], shared_prefix=r["shared_prefix"], priorities=r["priorities"],
-                block=scenario.serve.scheduler.hash_block)  # fmt: skip
+    return draw(
+        rate=r["rate"],
+        requests=r["requests"],
+        prompt=r["prompt_lengths"],
+        output=r["output_lengths"],
+        arrivals=r["arrivals"],
+        cv=r["cv"],
+        seed=r["seed"],
+        shared_prefix=r["shared_prefix"],
+        priorities=r["priorities"],
+        block=scenario.serve.scheduler.hash_block,
+    )
 
 
 @dataclass(slots=True)
@@ -373,8 +445,8 @@ class _Tally:
 def simulate(
     scenario: Scenario, facts: Facts, *, requests_out: Path | None = None, trace_out: Path | None = None
 ) -> TrafficResult:
-    """Run a scenario. requests_out: one CSV line per finished request; trace_out: a timeline (Chrome trace events). Raises UserError for a bad
-    trace or a request that the cache cannot hold."""
+    """Run a scenario. requests_out: one CSV line per finished request; trace_out: a timeline (Chrome trace events).
+    Raises UserError for a bad trace or a request that the cache cannot hold."""
     tally = _Tally()
     slo = scenario.slo
     file: IO[str] | None = None
@@ -400,8 +472,10 @@ def simulate(
         tally.failures += r.failures
         tally.last_s = max(tally.last_s, r.last_token_s)
         if file is not None:
-            file.write(f"{r.id},{r.arrival_s:.6f},{r.scheduled_s:.6f},{r.first_token_s:.6f},{r.last_token_s:.6f},{r.prompt},{r.output},"
-                       f"{r.replica},{r.cached},{r.preemptions}\n")  # fmt: skip
+            file.write(
+                f"{r.id},{r.arrival_s:.6f},{r.scheduled_s:.6f},{r.first_token_s:.6f},{r.last_token_s:.6f},"
+                f"{r.prompt},{r.output},{r.replica},{r.cached},{r.preemptions}\n"
+            )
 
     def pool(p: Pool, word: str) -> list[Replica]:
         return [
@@ -424,8 +498,14 @@ def simulate(
     rate = scenario.transfer_Bps * min(
         p.plan.devices // p.plan.dp for p in (scenario.serve, scenario.decode or scenario.serve)
     )
-    fleet = Fleet(replicas=serve, decoders=decode, route=scenario.route, front=scenario.serve.seen.front if scenario.has_front else None, failures=scenario.failures,
-                  transfer_s=lambda tokens: tokens * kv_B / rate)  # fmt: skip
+    fleet = Fleet(
+        replicas=serve,
+        decoders=decode,
+        route=scenario.route,
+        front=scenario.serve.seen.front if scenario.has_front else None,
+        failures=scenario.failures,
+        transfer_s=lambda tokens: tokens * kv_B / rate,
+    )
     begin, count, first = time.process_time(), 0, None
     try:
         for request in fleet.run(requests_of(scenario)):
@@ -450,17 +530,34 @@ def simulate(
     chips = math.ceil(scenario.devices / scenario.system.devices_per_chip)
     joule, usd = _costs(scenario, facts, chips, span, busy, tally.tokens)
     return TrafficResult(
-        inputs=scenario.inputs, facts_hash=facts.hash(), requests=count, completed=tally.e2e.count, ttft_s=tally.ttft.to_dict(),
-        tpot_s=tally.tpot.to_dict(), e2e_s=tally.e2e.to_dict(), queue_s=tally.queue.to_dict(),
-        goodput_frac=tally.good / count if slo and count else None, tokens_per_s_per_chip=tally.tokens / span / chips, utilisation=busy,
-        J_per_token=joule, usd_per_mtok=usd, cached_frac=tally.cached / max(1, tally.prompt), preemptions=tally.preemptions,
-        failures=tally.failures, chips=chips, makespan_s=span, events=sum(r.events for r in everyone), steps=sum(r.steps for r in everyone),
-        seconds=seconds, coverage=_coverage([(scenario.serve, serve), (scenario.decode, decode)]),
-    )  # fmt: skip
+        inputs=scenario.inputs,
+        facts_hash=facts.hash(),
+        requests=count,
+        completed=tally.e2e.count,
+        ttft_s=tally.ttft.to_dict(),
+        tpot_s=tally.tpot.to_dict(),
+        e2e_s=tally.e2e.to_dict(),
+        queue_s=tally.queue.to_dict(),
+        goodput_frac=tally.good / count if slo and count else None,
+        tokens_per_s_per_chip=tally.tokens / span / chips,
+        utilisation=busy,
+        J_per_token=joule,
+        usd_per_mtok=usd,
+        cached_frac=tally.cached / max(1, tally.prompt),
+        preemptions=tally.preemptions,
+        failures=tally.failures,
+        chips=chips,
+        makespan_s=span,
+        events=sum(r.events for r in everyone),
+        steps=sum(r.steps for r in everyone),
+        seconds=seconds,
+        coverage=_coverage([(scenario.serve, serve), (scenario.decode, decode)]),
+    )
 
 
 def _coverage(pools: Sequence[tuple[Pool | None, Sequence[Replica]]]) -> dict[str, float]:
-    """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none was)."""
+    """What the step times rest on, as shares of the time that the replicas were busy (of the replicas, when none
+    was)."""
     busy = sum(r.busy_s for _, replicas in pools for r in replicas)
     everyone = sum(len(replicas) for _, replicas in pools)
     out: dict[str, float] = {}
@@ -491,7 +588,8 @@ def _costs(
 
 
 def write_timeline(path: Path, replicas: list[Replica]) -> None:
-    """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one slice."""
+    """Steps of every replica as Chrome trace events (ui.perfetto.dev reads them); a leap over an unchanged batch is one
+    slice."""
     import json
 
     with path.open("w", encoding="utf-8") as file:

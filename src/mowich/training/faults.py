@@ -1,9 +1,12 @@
-"""Long runs on machines that fail: which way of surviving failures keeps how much of the time, in closed form and by Monte Carlo.
+"""Long runs on machines that fail: which way of surviving failures keeps how much of the time, in closed form and by
+Monte Carlo.
 
-A way of surviving (`Strategy`) is a stall per checkpoint, a time to detect and one to go on, and whether the whole job or one data-parallel replica
-stops. Failures come by component, Poisson in time; a job that loses hardware lives on spares, shrinks, or waits for repairs. Silent corruption costs
-checks and repeated work, slow chips slow all. Rates: facts `reliability.components.*`; costs: `reliability.strategies.*`, mostly ranges, so
-answers are ranges with a break-even. `longrun.survival` takes the best of the ways, or the one that is asked for, for the one number that plans use.
+A way of surviving (`Strategy`) is a stall per checkpoint, a time to detect and one to go on, and whether the whole job
+or one data-parallel replica stops. Failures come by component, Poisson in time; a job that loses hardware lives on
+spares, shrinks, or waits for repairs. Silent corruption costs checks and repeated work, slow chips slow all. Rates:
+facts `reliability.components.*`; costs: `reliability.strategies.*`, mostly ranges, so answers are ranges with a
+break-even. `longrun.survival` takes the best of the ways, or the one that is asked for, for the one number that plans
+use.
 """
 
 from __future__ import annotations
@@ -41,8 +44,9 @@ PER_REPAIR = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What runs. chips; step_s: seconds per step; days; spare_share: spare chips over chips; unit_chips: chips that leave together when one fails (a
-    server); replica_chips: chips of a data-parallel replica; checkpoint_s: time between checkpoints (None: Young/Daly)."""
+    """What runs. chips; step_s: seconds per step; days; spare_share: spare chips over chips; unit_chips: chips that
+    leave together when one fails (a server); replica_chips: chips of a data-parallel replica; checkpoint_s: time
+    between checkpoints (None: Young/Daly)."""
 
     chips: int
     step_s: float
@@ -54,15 +58,16 @@ class Job:
 
     @property
     def spare_units(self) -> float:
-        """Spare servers: the share of the job's, and one more that every job with spares has ready; 0 for a share of 0. A part of a server counts as that
-        part of the time, so that no size of a job falls just short of a server."""
+        """Spare servers: the share of the job's, and one more that every job with spares has ready; 0 for a share of 0.
+        A part of a server counts as that part of the time, so that no size of a job falls just short of a server."""
         return self.spare_share * self.chips / self.unit_chips + 1.0 if self.spare_share > 0.0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Per chip and second: failures by component, silent corruption, chips that turn slow. repair_s: until hardware is back; replaced: share of failures
-    that take hardware away. total: failures of all components; hardware: of all but software."""
+    """Per chip and second: failures by component, silent corruption, chips that turn slow. repair_s: until hardware is
+    back; replaced: share of failures that take hardware away. total: failures of all components; hardware: of all but
+    software."""
 
     failures: Mapping[str, float]
     silent: float
@@ -79,9 +84,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
-    """A way of surviving. stall_s: per checkpoint; detect_s, restart_s: from the failure until the job trains again; rebuild_s: of a lost replica
-    (elastic; 0 else); check_period_s: longest time
-    between checks for silent corruption; check_s: time of one; slow_found_s, slow_speed: a slow chip holds the job at that speed until found."""
+    """A way of surviving. stall_s: per checkpoint; detect_s, restart_s: from the failure until the job trains again;
+    rebuild_s: of a lost replica (elastic; 0 else); check_period_s: longest time between checks for silent corruption;
+    check_s: time of one; slow_found_s, slow_speed: a slow chip holds the job at that speed until found."""
 
     name: str
     display: str
@@ -101,7 +106,8 @@ class Strategy:
 
 
 def mtbf_s(rate_per_chip_s: float, chips: float) -> float:
-    """Mean seconds between failures of the whole job: M = 1 / (rate chips). Assumes that any chip's failure stops the job.
+    """Mean seconds between failures of the whole job: M = 1 / (rate chips). Assumes that any chip's failure stops the
+    job.
 
     >>> round(mtbf_s(1.973e-5 / 3600, 16384) / 3600, 2)  # Llama 3 405B: 419 in 54 days
     3.09
@@ -112,7 +118,8 @@ def mtbf_s(rate_per_chip_s: float, chips: float) -> float:
 def checkpoint_interval_s(stall_s: float, mtbf: float, step_s: float = 0.0) -> float:
     """Young/Daly interval between checkpoints: tau = sqrt(2 C M), not below one step nor above M.
 
-    C: stall per checkpoint, s; M: mean time between failures, s. Source: Daly 2006, first order; the bound M is where its series ends.
+    C: stall per checkpoint, s; M: mean time between failures, s. Source: Daly 2006, first order; the bound M is where
+    its series ends.
 
     >>> round(checkpoint_interval_s(5.0, 10000.0), 1)
     316.2
@@ -123,8 +130,9 @@ def checkpoint_interval_s(stall_s: float, mtbf: float, step_s: float = 0.0) -> f
 def useful_of(mtbf: float, recovery_s: float, stall_s: float, tau: float) -> float:
     """Useful time over total time: u = tau / (M e^(R/M) (e^((tau + C)/M) - 1)).
 
-    M: mean time between failures; R: detection and restart; C: stall per checkpoint; tau: interval; all s. Exact for Poisson failures that may
-    also strike during recovery (Daly 2006), so it lies in [0, 1) for any M; for M >> R it is 1 - R/M - C/tau - (tau + C)/2M.
+    M: mean time between failures; R: detection and restart; C: stall per checkpoint; tau: interval; all s. Exact for
+    Poisson failures that may also strike during recovery (Daly 2006), so it lies in [0, 1) for any M; for M >> R it is
+    1 - R/M - C/tau - (tau + C)/2M.
 
     >>> round(useful_of(11135.0, 600.0, 5.0, checkpoint_interval_s(5.0, 11135.0)), 3)
     0.919
@@ -148,8 +156,13 @@ def read_rates(facts: Facts, kind: str, ends: Mapping[str, float] | None = None)
 def rates_of(x: Mapping[str, float]) -> Rates:
     """Rates from numbers by the names of `rate_paths`: hardware's times the factor of the kind of machine."""
     factor = x.get("factor", 1.0)
-    return Rates(failures={c: x[c] * (factor if c != "software" else 1.0) for c in COMPONENTS}, silent=x["silent_corruption"] * factor,
-                 slow=x["slow_chip"] * factor, repair_s=x["repair"], replaced=x["replaced_share"])  # fmt: skip
+    return Rates(
+        failures={c: x[c] * (factor if c != "software" else 1.0) for c in COMPONENTS},
+        silent=x["silent_corruption"] * factor,
+        slow=x["slow_chip"] * factor,
+        repair_s=x["repair"],
+        replaced=x["replaced_share"],
+    )
 
 
 def strategy_paths(name: str) -> dict[str, str]:
@@ -164,15 +177,26 @@ def strategy_paths(name: str) -> dict[str, str]:
 def read_strategy(facts: Facts, name: str, ends: Mapping[str, float] | None = None) -> Strategy:
     """A way of surviving failures; `ends` replaces facts by field."""
     x = {field: facts.number(path) for field, path in strategy_paths(name).items()} | dict(ends or {})
-    return Strategy(name=name, display=facts.text(f"reliability.strategies.{name}.display"), stall_s=x["stall"], detect_s=x["detect"], restart_s=x["restart"],
-                    rebuild_s=x.get("rebuild", 0.0), check_period_s=x["sdc_check_period"], check_s=x["sdc_check_cost"], slow_found_s=x["slow_found"],
-                    slow_speed=x["slow_speed"])  # fmt: skip
+    return Strategy(
+        name=name,
+        display=facts.text(f"reliability.strategies.{name}.display"),
+        stall_s=x["stall"],
+        detect_s=x["detect"],
+        restart_s=x["restart"],
+        rebuild_s=x.get("rebuild", 0.0),
+        check_period_s=x["sdc_check_period"],
+        check_s=x["sdc_check_cost"],
+        slow_found_s=x["slow_found"],
+        slow_speed=x["slow_speed"],
+    )
 
 
 def slowest_of(n: Any, spread: Any) -> Any:
-    """Expected slowest of n ranks over the mean when each step's time spreads normally: 1 + s (a - (ln ln n + ln 4 pi) / 2a + 0.5772/a), a = sqrt(2 ln n).
+    """Expected slowest of n ranks over the mean when each step's time spreads normally: 1 + s (a - (ln ln n + ln 4 pi)
+    / 2a + 0.5772/a), a = sqrt(2 ln n).
 
-    s: standard deviation over the mean. The expected maximum of n normal values (extreme-value theory, first order; n of 8 or more).
+    s: standard deviation over the mean. The expected maximum of n normal values (extreme-value theory, first order; n
+    of 8 or more).
 
     >>> round(float(slowest_of(1e6, 0.01)), 4)
     1.0488
@@ -183,10 +207,11 @@ def slowest_of(n: Any, spread: Any) -> Any:
 
 @lru_cache(maxsize=4096)
 def shortage(mean_out: float, spares: float) -> tuple[float, float]:
-    """(expected units missing beyond the spares, chance that any is): E[max(0, X - s)] and P(X > s), X Poisson; the chance of a part of a spare lies between
-    those of whole ones.
+    """(expected units missing beyond the spares, chance that any is): E[max(0, X - s)] and P(X > s), X Poisson; the
+    chance of a part of a spare lies between those of whole ones.
 
-    Repairs of any length, as many at once as needed (M/G/infinity). Exact up to a mean of EXACT, beyond it normal with the same mean and variance.
+    Repairs of any length, as many at once as needed (M/G/infinity). Exact up to a mean of EXACT, beyond it normal with
+    the same mean and variance.
 
     >>> [round(x, 4) for x in shortage(2.0, 3.0)]
     [0.218, 0.1429]
@@ -219,7 +244,8 @@ def shortage(mean_out: float, spares: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goodput:
-    """Share of time that trains. parts: name of PARTS -> share lost; with `value` they sum to 1. mtbf_s: of the whole job; interval_s: between checkpoints;
+    """Share of time that trains. parts: name of PARTS -> share lost; with `value` they sum to 1. mtbf_s: of the whole
+    job; interval_s: between checkpoints;
     failures: expected over the run."""
 
     value: float
@@ -231,8 +257,9 @@ class Goodput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """What goodput is made of. mtbf_s: M; interval_s: tau between checkpoints; useful: share of time left by checkpoints, repeated work and recovery; of that,
-    the shares lost to missing hardware, silent corruption and slow chips. beyond: servers missing beyond the spares, on average; check_period_s: between checks."""
+    """What goodput is made of. mtbf_s: M; interval_s: tau between checkpoints; useful: share of time left by
+    checkpoints, repeated work and recovery; of that, the shares lost to missing hardware, silent corruption and slow
+    chips. beyond: servers missing beyond the spares, on average; check_period_s: between checks."""
 
     mtbf_s: float
     interval_s: float
@@ -263,11 +290,18 @@ def closed_form(job: Job, rates: Rates, strategy: Strategy) -> Goodput:
     parts["recovery"] = min(recovery, gone)
     parts["checkpoints"] = min(stalls, gone - parts["recovery"])
     parts["repeated_work"] = max(0.0, gone - parts["recovery"] - parts["checkpoints"])
-    return Goodput(value=x.share, parts={p: parts[p] for p in PARTS}, mtbf_s=x.mtbf_s, interval_s=x.interval_s, failures=job.days * 86400.0 / x.mtbf_s)  # fmt: skip
+    return Goodput(
+        value=x.share,
+        parts={p: parts[p] for p in PARTS},
+        mtbf_s=x.mtbf_s,
+        interval_s=x.interval_s,
+        failures=job.days * 86400.0 / x.mtbf_s,
+    )
 
 
 def check_period_s(job: Job, rates: Rates, strategy: Strategy) -> float:
-    """Time between checks for silent corruption: sqrt(2 c M_s), M_s the mean time between corruptions, at most the strategy's period, at least a check's time."""
+    """Time between checks for silent corruption: sqrt(2 c M_s), M_s the mean time between corruptions, at most the
+    strategy's period, at least a check's time."""
     best = math.sqrt(2.0 * strategy.check_s / max(rates.silent * job.chips, 1e-300))
     return max(strategy.check_s, min(strategy.check_period_s, best), 1e-9)
 
@@ -275,9 +309,10 @@ def check_period_s(job: Job, rates: Rates, strategy: Strategy) -> float:
 def losses(job: Job, rates: Rates, strategy: Strategy) -> Losses:
     """What a job loses, in closed form.
 
-    u = tau / (M e^(R/M) (e^((tau+C)/M) - 1)) (Daly 2006, exact for Poisson failures that strike during recovery too), M = 1 / (rate chips). missing: chips
-    out of service beyond the spares: the share that is gone if the job shrinks (elastic), with replicas that are being rebuilt, or the chance that any is, if
-    it waits. silent: checks, and half a check period plus a checkpoint of work for each corruption. slow: a slow chip holds all at its speed until found.
+    u = tau / (M e^(R/M) (e^((tau+C)/M) - 1)) (Daly 2006, exact for Poisson failures that strike during recovery too), M
+    = 1 / (rate chips). missing: chips out of service beyond the spares: the share that is gone if the job shrinks
+    (elastic), with replicas that are being rebuilt, or the chance that any is, if it waits. silent: checks, and half a
+    check period plus a checkpoint of work for each corruption. slow: a slow chip holds all at its speed until found.
     Breaks where M is below a step.
     """
     M = mtbf_s(rates.total, job.chips)
@@ -291,15 +326,24 @@ def losses(job: Job, rates: Rates, strategy: Strategy) -> Losses:
     period = check_period_s(job, rates, strategy)
     corrupt = rates.silent * job.chips * (period / 2.0 + tau)
     held = -math.expm1(-rates.slow * job.chips * strategy.slow_found_s)  # chance that a chip is slow and not yet found
-    return Losses(mtbf_s=M, interval_s=tau, useful=useful_of(M, strategy.recovery_s, strategy.stall_s, tau), beyond=beyond, missing=min(1.0, missing),
-                  check_period_s=period, silent=min(1.0, strategy.check_s / period - math.expm1(-corrupt)), slow=held * (1.0 - strategy.slow_speed))  # fmt: skip
+    return Losses(
+        mtbf_s=M,
+        interval_s=tau,
+        useful=useful_of(M, strategy.recovery_s, strategy.stall_s, tau),
+        beyond=beyond,
+        missing=min(1.0, missing),
+        check_period_s=period,
+        silent=min(1.0, strategy.check_s / period - math.expm1(-corrupt)),
+        slow=held * (1.0 - strategy.slow_speed),
+    )
 
 
 def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: int = 0) -> Floats:
     """Goodput of `samples` runs [samples], failure by failure.
 
-    Gaps between failures are exponential; a gap g shorter than the recovery R trains nothing, else floor((g - R) / (tau + C)) intervals are kept. Hardware
-    out of service is counted in bins of an eighth of the repair time. Corruptions and slow chips are drawn as counts. Deterministic for a seed.
+    Gaps between failures are exponential; a gap g shorter than the recovery R trains nothing, else floor((g - R) / (tau
+    + C)) intervals are kept. Hardware out of service is counted in bins of an eighth of the repair time. Corruptions
+    and slow chips are drawn as counts. Deterministic for a seed.
     """
     rng = np.random.default_rng(seed)
     lost = losses(job, rates, strategy)
@@ -347,8 +391,9 @@ def simulate(job: Job, rates: Rates, strategy: Strategy, *, samples: int, seed: 
 
 
 def sampled(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed: int = 0) -> Floats:
-    """Goodput over the ranges of the facts and the luck of the run [samples]: each sample draws every ranged fact log-normally (its ends are the 5th and 95th
-    percentile), components together, and then one run by the closed form with its Poisson luck."""
+    """Goodput over the ranges of the facts and the luck of the run [samples]: each sample draws every ranged fact
+    log-normally (its ends are the 5th and 95th percentile), components together, and then one run by the closed form
+    with its Poisson luck."""
     rng = np.random.default_rng(seed + 1)
     paths = {f"rate.{k}": p for k, p in rate_paths(kind).items()} | {
         f"way.{k}": p for k, p in strategy_paths(name).items()
@@ -378,7 +423,8 @@ def sampled(facts: Facts, kind: str, name: str, job: Job, *, samples: int, seed:
 
 
 def breakeven_recovery_s(job: Job, rates: Rates, strategy: Strategy, target: float) -> float | None:
-    """The longest detection and restart with which goodput still reaches `target`; None where even none at all does not."""
+    """The longest detection and restart with which goodput still reaches `target`; None where even none at all does
+    not."""
 
     def value(seconds: float) -> float:
         return closed_form(job, rates, replace(strategy, detect_s=0.0, restart_s=seconds)).value

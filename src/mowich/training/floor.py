@@ -1,7 +1,9 @@
-"""What a smaller data-parallel degree cannot make faster: lower bounds by which a search leaves plans unevaluated and stays exact.
+"""What a smaller data-parallel degree cannot make faster: lower bounds by which a search leaves plans unevaluated and
+stays exact.
 
-Most of a step does not depend on dp: the work of a micro-batch and the bubble. Of the traffic between data-parallel ranks the bounds know the part that
-must cross the network. They leave out the rest: transfers between stages, which can fall with dp, and the optimizer, which cannot.
+Most of a step does not depend on dp: the work of a micro-batch and the bubble. Of the traffic between data-parallel
+ranks the bounds know the part that must cross the network. They leave out the rest: transfers between stages, which can
+fall with dp, and the optimizer, which cannot.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ MOVING = ("tp", "cp", "ep", "recompute")
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Seconds of plans that every smaller dp takes at least, before jitter and software [n each]. stage: of a micro-batch, its forward pass among it; once:
-    of the step. still_stage, still_once: the same without transfers, for a dp that changes where they run."""
+    """Seconds of plans that every smaller dp takes at least, before jitter and software [n each]. stage: of a
+    micro-batch, its forward pass among it; once: of the step. still_stage, still_once: the same without transfers, for
+    a dp that changes where they run."""
 
     stage: Floats
     forward: Floats
@@ -50,14 +53,20 @@ def floor_of(model: Model, system: System, job: TrainJob, p: Plans) -> Floor:
         x = stage_times(model, part, job, plans)
         still = x.total_s - total_of(x.parts[name] for name in MOVING)
         between = plans.order > 1  # data-parallel ranks lie between tensor-parallel ones
-        return {"stage": np.where(between, still, x.total_s), "forward": x.forward_s, "once": np.where(between, 0.0, x.bubble_s) + fixed, "still_stage": still,
-                "still_once": np.full(len(plans), fixed)}  # fmt: skip
+        return {
+            "stage": np.where(between, still, x.total_s),
+            "forward": x.forward_s,
+            "once": np.where(between, 0.0, x.bubble_s) + fixed,
+            "still_stage": still,
+            "still_once": np.full(len(plans), fixed),
+        }
 
     return Floor(**by_slice(system, p, on))
 
 
 def with_traffic(model: Model, system: System, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:
-    """The floor of plans, given that a dp below `dp` is out of the question: with the traffic between at least so many data-parallel ranks."""
+    """The floor of plans, given that a dp below `dp` is out of the question: with the traffic between at least so many
+    data-parallel ranks."""
     least = least_dp_s(model, system, job, replace(p, dp=dp), floor.forward, floor.stage - floor.forward)
     least = np.where(p.order > 1, 0.0, least)
     per_micro = np.where(p.zero == 3, least, 0.0)

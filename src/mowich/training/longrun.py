@@ -1,8 +1,9 @@
-"""Goodput as plans take it: one number for a job, of the best way of surviving failures, or of the one that is asked for.
+"""Goodput as plans take it: one number for a job, of the best way of surviving failures, or of the one that is asked
+for.
 
-The ways, their facts and their formula are those of `faults`, so that comparisons, plans and sweeps say what `mowich goodput` says. No failure is drawn here.
-The job is one of `mowich goodput` with its defaults: spare chips are at hand and not among those that are paid for. Planned maintenance and evaluation are
-left out.
+The ways, their facts and their formula are those of `faults`, so that comparisons, plans and sweeps say what `mowich
+goodput` says. No failure is drawn here. The job is one of `mowich goodput` with its defaults: spare chips are at hand
+and not among those that are paid for. Planned maintenance and evaluation are left out.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ SPARE_SHARE = 0.02
 """Spare chips over the chips of a job, unless stated."""
 
 REPLICA_CHIPS = 1024
-"""Chips of a data-parallel replica unless stated: what a frontier model's tensor, pipeline and expert parallelism span."""
+"""Chips of a data-parallel replica unless stated: what a frontier model's tensor, pipeline and expert parallelism
+span."""
 
 VALID_RATIO = 3.0
-"""Below this many recoveries per mean time between failures the closed form is an extrapolation: real jobs of that size restart in part."""
+"""Below this many recoveries per mean time between failures the closed form is an extrapolation: real jobs of that size
+restart in part."""
 
 LEAST_SHARE = 1e-6
 """A share of useful time below this is reported as a run that never ends."""
@@ -38,7 +41,8 @@ LEAST_SHARE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survival:
-    """strategy: the way of surviving, of `faults.STRATEGIES`; goodput: share of the time that trains, with its 90% interval."""
+    """strategy: the way of surviving, of `faults.STRATEGIES`; goodput: share of the time that trains, with its 90%
+    interval."""
 
     strategy: str
     goodput: Estimate
@@ -59,17 +63,35 @@ def kind_of(facts: Facts, system_id: str) -> str:
     return {"AWS": "trainium", "Google": "tpu"}.get(vendor, "gpu")
 
 
-def job_of(facts: Facts, system_id: str, *, chips: int, step_s: float, days: float = 1.0, spare_share: float = SPARE_SHARE, replica_chips: int | None = None,
-           checkpoint_s: float | None = None) -> Job:  # fmt: skip
-    """A job on `chips` chips of a system; step_s: s per step. What leaves together when a chip fails is a server, or the job where it is smaller."""
+def job_of(
+    facts: Facts,
+    system_id: str,
+    *,
+    chips: int,
+    step_s: float,
+    days: float = 1.0,
+    spare_share: float = SPARE_SHARE,
+    replica_chips: int | None = None,
+    checkpoint_s: float | None = None,
+) -> Job:
+    """A job on `chips` chips of a system; step_s: s per step. What leaves together when a chip fails is a server, or
+    the job where it is smaller."""
     server = f"systems.{system_id}.chips_per_server"
     unit = round(facts.number(server)) if facts.get(server) else 8
-    return Job(chips=chips, step_s=step_s, days=days, spare_share=spare_share, unit_chips=min(unit, chips), replica_chips=min(replica_chips or REPLICA_CHIPS, chips),
-               checkpoint_s=checkpoint_s)  # fmt: skip
+    return Job(
+        chips=chips,
+        step_s=step_s,
+        days=days,
+        spare_share=spare_share,
+        unit_chips=min(unit, chips),
+        replica_chips=min(replica_chips or REPLICA_CHIPS, chips),
+        checkpoint_s=checkpoint_s,
+    )
 
 
 def choices(facts: Facts) -> tuple[str, ...]:
-    """The ways of surviving among which plans take the best: all, or the one that is asked for. Raises UserError for a way that does not exist."""
+    """The ways of surviving among which plans take the best: all, or the one that is asked for. Raises UserError for a
+    way that does not exist."""
     name = facts.text(CHOSEN)
     if name not in CHOICES:
         raise unknown_word("way to survive failures", name, CHOICES, where=CHOSEN)
@@ -83,7 +105,8 @@ def best(job: Job, rates: Rates, ways: Mapping[str, Strategy]) -> tuple[str, dic
 
 
 def kept(facts: Facts, system_id: str, *, chips: int, step_s: float) -> tuple[str, float]:
-    """(way of surviving, goodput) at the facts' values. A goodput below `LEAST_SHARE` is 0: a step does not finish between failures."""
+    """(way of surviving, goodput) at the facts' values. A goodput below `LEAST_SHARE` is 0: a step does not finish
+    between failures."""
     ways = {name: faults.read_strategy(facts, name) for name in choices(facts)}
     job = job_of(facts, system_id, chips=chips, step_s=step_s)
     name, shares = best(job, faults.read_rates(facts, kind_of(facts, system_id)), ways)
@@ -123,10 +146,12 @@ def _logit(g: float) -> float:
 
 
 def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, notes: Notes | None = None) -> Survival:
-    """The best way of surviving failures for a job of `chips` chips, and its goodput with the interval that the ranges of the facts make.
+    """The best way of surviving failures for a job of `chips` chips, and its goodput with the interval that the ranges
+    of the facts make.
 
-    Each fact goes to its ends alone, the components' rates together, and at each end the way is taken that is best there: the operator would. The moves are
-    combined in quadrature as log odds, so that the interval stays inside (0, 1). `reason` says when the formula is used beyond MTBF >> recovery.
+    Each fact goes to its ends alone, the components' rates together, and at each end the way is taken that is best
+    there: the operator would. The moves are combined in quadrature as log odds, so that the interval stays inside (0,
+    1). `reason` says when the formula is used beyond MTBF >> recovery.
     """
     kind = kind_of(facts, system_id)
     found: _Ends = facts.once(("survival", kind), lambda: _ends(facts, kind))
@@ -139,23 +164,42 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
         return Survival(strategy=name, goodput=unknown("1", why))
     middle, downs, ups = _logit(value), [0.0], [0.0]
     for ends in found.moves:
-        to = [_logit(max(shares[n] if rates is found.rates and w is found.ways[n] else faults.losses(job, rates, w).share for n, w in ways.items())) - middle
-              for rates, ways in ends]  # fmt: skip
+        to = [
+            _logit(
+                max(
+                    shares[n] if rates is found.rates and w is found.ways[n] else faults.losses(job, rates, w).share
+                    for n, w in ways.items()
+                )
+            )
+            - middle
+            for rates, ways in ends
+        ]
         downs.append(min([0.0, *to]))
         ups.append(max([0.0, *to]))
     low, high = (1.0 / (1.0 + math.exp(-x)) for x in (middle - math.hypot(*downs), middle + math.hypot(*ups)))
     reason = None
     if mtbf < VALID_RATIO * way.recovery_s:
-        reason = (f"beyond the formula's validity: a failure every {show(mtbf, 's')} against {show(way.recovery_s, 's')} to recover with {name};"
-                  " a job of this size must survive failures in part")  # fmt: skip
+        reason = (
+            f"beyond the formula's validity: a failure every {show(mtbf, 's')} against {show(way.recovery_s, 's')} to"
+            f" recover with {name}; a job of this size must survive failures in part"
+        )
     if notes is not None:
         terms(notes, facts, kind, job, name)
         others = ", ".join(f"{n} {100 * share:.3g}%" for n, share in shares.items() if n != name)
-        notes.add("goodput", value, "1", "useful x (1 - missing) x (1 - silent) x (1 - slow)", **{k: notes.terms[k].value for k in ("useful", "missing", "silent", "slow")},
-                  facts=(CHOSEN,), note=f"{name}: {way.display}" + (f"; the best way to survive, before {others}" if others else ""))  # fmt: skip
+        notes.add(
+            "goodput",
+            value,
+            "1",
+            "useful x (1 - missing) x (1 - silent) x (1 - slow)",
+            **{k: notes.terms[k].value for k in ("useful", "missing", "silent", "slow")},
+            facts=(CHOSEN,),
+            note=f"{name}: {way.display}" + (f"; the best way to survive, before {others}" if others else ""),
+        )
     paths = {**faults.rate_paths(kind), **faults.strategy_paths(name)}
     grade = "D" if reason else worst_grade(facts.fact(path).grade or "D" for path in paths.values())
-    return Survival(strategy=name, goodput=Estimate(value=value, unit="1", low=low, high=high, grade=grade, reason=reason))  # fmt: skip
+    return Survival(
+        strategy=name, goodput=Estimate(value=value, unit="1", low=low, high=high, grade=grade, reason=reason)
+    )
 
 
 def terms(notes: Notes, facts: Facts, kind: str, job: Job, name: str) -> None:
@@ -163,20 +207,95 @@ def terms(notes: Notes, facts: Facts, kind: str, job: Job, name: str) -> None:
     rates, way = faults.read_rates(facts, kind), faults.read_strategy(facts, name)
     x = faults.losses(job, rates, way)
     where, own = faults.rate_paths(kind), faults.strategy_paths(name)
-    notes.add("failure rate", rates.total, "1/s", "sum of components, per chip (hardware x the factor of the kind of chip)", **{k: v * 3600.0 for k, v in rates.failures.items()}, factor_facts=kind,
-              facts=tuple(where[c] for c in faults.COMPONENTS) + ((where["factor"],) if "factor" in where else ()), note="inputs per chip-hour")  # fmt: skip
+    notes.add(
+        "failure rate",
+        rates.total,
+        "1/s",
+        "sum of components, per chip (hardware x the factor of the kind of chip)",
+        **{k: v * 3600.0 for k, v in rates.failures.items()},
+        factor_facts=kind,
+        facts=tuple(where[c] for c in faults.COMPONENTS) + ((where["factor"],) if "factor" in where else ()),
+        note="inputs per chip-hour",
+    )
     notes.add("mtbf", x.mtbf_s, "s", "1 / (failure rate x chips)", chips=job.chips)
-    notes.add("tau", x.interval_s, "s", "time between checkpoints: as given, or sqrt(2 x stall x mtbf), at least one step, at most mtbf", stall=way.stall_s, mtbf=x.mtbf_s, step=job.step_s, facts=(own["stall"],))  # fmt: skip
-    notes.add("recovery", way.recovery_s, "s", "detect + restart", detect=way.detect_s, restart=way.restart_s, facts=(own["detect"], own["restart"]))  # fmt: skip
-    notes.add("useful", x.useful, "1", "tau / (mtbf e^(recovery/mtbf) (e^((tau + stall)/mtbf) - 1))", tau=x.interval_s, recovery=way.recovery_s, stall=way.stall_s, mtbf=x.mtbf_s)  # fmt: skip
+    notes.add(
+        "tau",
+        x.interval_s,
+        "s",
+        "time between checkpoints: as given, or sqrt(2 x stall x mtbf), at least one step, at most mtbf",
+        stall=way.stall_s,
+        mtbf=x.mtbf_s,
+        step=job.step_s,
+        facts=(own["stall"],),
+    )
+    notes.add(
+        "recovery",
+        way.recovery_s,
+        "s",
+        "detect + restart",
+        detect=way.detect_s,
+        restart=way.restart_s,
+        facts=(own["detect"], own["restart"]),
+    )
+    notes.add(
+        "useful",
+        x.useful,
+        "1",
+        "tau / (mtbf e^(recovery/mtbf) (e^((tau + stall)/mtbf) - 1))",
+        tau=x.interval_s,
+        recovery=way.recovery_s,
+        stall=way.stall_s,
+        mtbf=x.mtbf_s,
+    )
     out = {"spares": job.spare_units, "repair_s": rates.repair_s, "replaced": rates.replaced}
     hardware = (where["repair"], where["replaced_share"])
     if name == "elastic":
-        notes.add("missing", x.missing, "1", "beyond x server / chips + rate x rebuild x replica: servers missing beyond the spares, and replicas that are rebuilt", beyond=x.beyond,
-                  server=job.unit_chips, chips=job.chips, rate=rates.total, rebuild=way.rebuild_s, replica=job.replica_chips, facts=(*hardware, own["rebuild"]), note="", **out)  # fmt: skip
+        notes.add(
+            "missing",
+            x.missing,
+            "1",
+            "beyond x server / chips + rate x rebuild x replica: servers missing beyond the spares, and replicas that"
+            " are rebuilt",
+            beyond=x.beyond,
+            server=job.unit_chips,
+            chips=job.chips,
+            rate=rates.total,
+            rebuild=way.rebuild_s,
+            replica=job.replica_chips,
+            facts=(*hardware, own["rebuild"]),
+            note="",
+            **out,
+        )
     else:
-        notes.add("missing", x.missing, "1", "chance that a server is missing beyond the spares: the job waits for it", facts=hardware, note="", **out)  # fmt: skip
-    notes.add("silent", x.silent, "1", "check / period + 1 - e^(-rate x chips x (period / 2 + tau)): checks, and work that is done again", check=way.check_s, period=x.check_period_s,
-              rate=rates.silent, chips=job.chips, tau=x.interval_s, facts=(where["silent_corruption"], own["sdc_check_period"], own["sdc_check_cost"]))  # fmt: skip
-    notes.add("slow", x.slow, "1", "(1 - e^(-rate x chips x found)) x (1 - speed): chance that a chip is slow and not yet found", rate=rates.slow, chips=job.chips, found=way.slow_found_s,
-              speed=way.slow_speed, facts=(where["slow_chip"], own["slow_found"], own["slow_speed"]))  # fmt: skip
+        notes.add(
+            "missing",
+            x.missing,
+            "1",
+            "chance that a server is missing beyond the spares: the job waits for it",
+            facts=hardware,
+            note="",
+            **out,
+        )
+    notes.add(
+        "silent",
+        x.silent,
+        "1",
+        "check / period + 1 - e^(-rate x chips x (period / 2 + tau)): checks, and work that is done again",
+        check=way.check_s,
+        period=x.check_period_s,
+        rate=rates.silent,
+        chips=job.chips,
+        tau=x.interval_s,
+        facts=(where["silent_corruption"], own["sdc_check_period"], own["sdc_check_cost"]),
+    )
+    notes.add(
+        "slow",
+        x.slow,
+        "1",
+        "(1 - e^(-rate x chips x found)) x (1 - speed): chance that a chip is slow and not yet found",
+        rate=rates.slow,
+        chips=job.chips,
+        found=way.slow_found_s,
+        speed=way.slow_speed,
+        facts=(where["slow_chip"], own["slow_found"], own["slow_speed"]),
+    )

@@ -1,7 +1,7 @@
 """Why the best plan is the best: what its neighbours cost, which plans tie with it, and what trades time for memory.
 
-A neighbour differs in one choice, taken to the next value on either side, with all other choices made anew: "the best plan with pp 8". So its
-time is what insisting on that value costs, not the accident of keeping the other choices.
+A neighbour differs in one choice, taken to the next value on either side, with all other choices made anew: "the best
+plan with pp 8". So its time is what insisting on that value costs, not the accident of keeping the other choices.
 """
 
 from __future__ import annotations
@@ -17,8 +17,27 @@ from mowich.models.model import Model
 from mowich.plans.plan import SWITCHES, WORDS, Plan, Plans, TrainJob
 from mowich.training.search import Survey, candidate
 
-FIELDS = ("tp", "sp", "cp", "pp", "vpp", "schedule", "ep", "etp", "zero", "micro_batch", "recompute", "precision", "order", "split", "offload", "tp_overlap",
-          "dp_overlap", "pp_scatter", "regather")  # fmt: skip
+FIELDS = (
+    "tp",
+    "sp",
+    "cp",
+    "pp",
+    "vpp",
+    "schedule",
+    "ep",
+    "etp",
+    "zero",
+    "micro_batch",
+    "recompute",
+    "precision",
+    "order",
+    "split",
+    "offload",
+    "tp_overlap",
+    "dp_overlap",
+    "pp_scatter",
+    "regather",
+)
 """Choices whose neighbours are shown; dp follows from the others."""
 
 TIE = 1e-3
@@ -27,9 +46,9 @@ TIE = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """The best plan with another value of one choice. slower: share of the best plan's time per token that it takes more, or None when nothing
-    with that value fits; then short_B says by how much. part: the part of the step that grows most, and by what share of the step. unused: share of the
-    best plan's devices that this one leaves idle."""
+    """The best plan with another value of one choice. slower: share of the best plan's time per token that it takes
+    more, or None when nothing with that value fits; then short_B says by how much. part: the part of the step that
+    grows most, and by what share of the step. unused: share of the best plan's devices that this one leaves idle."""
 
     field: str
     value: str
@@ -43,7 +62,8 @@ class Neighbour:
 
     @property
     def cause(self) -> str:
-        """What makes it slower, in words: idle chips where they explain a good part of it, else the part that grows most, else nothing."""
+        """What makes it slower, in words: idle chips where they explain a good part of it, else the part that grows
+        most, else nothing."""
         if self.slower is None or self.slower <= TIE:
             return ""
         if self.unused > self.slower / 4.0:
@@ -52,10 +72,17 @@ class Neighbour:
 
     def to_dict(self) -> dict[str, object]:
         return {
-            "field": self.field, "value": self.value, "plan": self.plan.to_dict(), "slower": self.slower, "short_B": self.short_B,
-            "memory_B": self.memory_B, "part": self.part, "part_change": self.part_change,
-            "unused": self.unused, "cause": self.cause,
-        }  # fmt: skip
+            "field": self.field,
+            "value": self.value,
+            "plan": self.plan.to_dict(),
+            "slower": self.slower,
+            "short_B": self.short_B,
+            "memory_B": self.memory_B,
+            "part": self.part,
+            "part_change": self.part_change,
+            "unused": self.unused,
+            "cause": self.cause,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +115,14 @@ def neighbours(model: Model, system: System, job: TrainJob, found: Survey) -> tu
         mine = float(column[best])
         others = sorted(set(np.unique(column).tolist()) - {mine})
         if field not in WORDS and field not in SWITCHES:  # the next on either side
-            others = [v for v in (max((o for o in others if o < mine), default=None), min((o for o in others if o > mine), default=None)) if v is not None]  # fmt: skip
+            others = [
+                v
+                for v in (
+                    max((o for o in others if o < mine), default=None),
+                    min((o for o in others if o > mine), default=None),
+                )
+                if v is not None
+            ]
         for value in others:
             fastest = found.best_of(field, value)
             if fastest is not None:
@@ -106,8 +140,19 @@ def neighbours(model: Model, system: System, job: TrainJob, found: Survey) -> tu
                 if k not in ("jitter", "software")
             }
             part = max(change, key=lambda k: change[k])
-            out.append(Neighbour(field=field, value=word(field, value), plan=other.plan, slower=slower, short_B=short, memory_B=need,
-                                 part=part, part_change=change[part], unused=max(0.0, 1.0 - other.plan.devices / base.plan.devices)))  # fmt: skip
+            out.append(
+                Neighbour(
+                    field=field,
+                    value=word(field, value),
+                    plan=other.plan,
+                    slower=slower,
+                    short_B=short,
+                    memory_B=need,
+                    part=part,
+                    part_change=change[part],
+                    unused=max(0.0, 1.0 - other.plan.devices / base.plan.devices),
+                )
+            )
     return tuple(out)
 
 
@@ -123,7 +168,8 @@ def ties(found: Survey) -> Ties:
 
 
 def front(*costs: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Rows that no other row beats in every cost (lower is better), in order of the first cost. Of equal rows the first is kept.
+    """Rows that no other row beats in every cost (lower is better), in order of the first cost. Of equal rows the first
+    is kept.
 
     >>> front(np.array([1.0, 2.0, 3.0]), np.array([3.0, 3.0, 1.0])).tolist()
     [0, 2]

@@ -1,9 +1,10 @@
 """One training step of a pipeline, event by event: when each device runs each piece of each micro-batch.
 
-An operation starts when its device is free and what it needs has arrived; a transfer between devices takes `hop_s` and runs beside compute.
-Every stage may have its own times, so uneven stages, the embedding and the head are exact here. The search uses the closed forms of
-`plans.schedules` instead: for stages of unequal times those lie between `busiest` and what they give with every stage as slow as the slowest
-(an order's makespan grows with each of its durations), and tests hold both to that.
+An operation starts when its device is free and what it needs has arrived; a transfer between devices takes `hop_s` and
+runs beside compute. Every stage may have its own times, so uneven stages, the embedding and the head are exact here.
+The search uses the closed forms of `plans.schedules` instead: for stages of unequal times those lie between `busiest`
+and what they give with every stage as slow as the slowest (an order's makespan grows with each of its durations), and
+tests hold both to that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from mowich.plans.schedules import Op
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Seconds of one stage (one chunk of a device) and one micro-batch: forward, backward to the input, backward to the weights."""
+    """Seconds of one stage (one chunk of a device) and one micro-batch: forward, backward to the input, backward to the
+    weights."""
 
     f: float
     b: float
@@ -44,7 +46,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """A step of a pipeline. spans: in order of device and start; peak: micro-batches held at most, per device, in units of its chunks."""
+    """A step of a pipeline. spans: in order of device and start; peak: micro-batches held at most, per device, in units
+    of its chunks."""
 
     schedule: str
     num_devices: int
@@ -121,8 +124,13 @@ def play(schedule: str, pp: int, vpp: int, g: int, stages: Sequence[Times], hop_
     if any(at[d] < len(lists[d]) for d in range(pp)):
         raise ValueError(f"{schedule} with pp {pp}, vpp {vpp} and {g} micro-batches waits for itself")
     per_device = 1 if schedule == "dualpipe" else chunks
-    return Timeline(schedule=schedule, num_devices=pp, num_chunks=chunks, spans=tuple(sorted(spans, key=lambda s: (s.device, s.start_s))),
-                    peak=tuple(_peak(ops) / per_device for ops in lists))  # fmt: skip
+    return Timeline(
+        schedule=schedule,
+        num_devices=pp,
+        num_chunks=chunks,
+        spans=tuple(sorted(spans, key=lambda s: (s.device, s.start_s))),
+        peak=tuple(_peak(ops) / per_device for ops in lists),
+    )
 
 
 def _peak(ops: Sequence[Op]) -> int:

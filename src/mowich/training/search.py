@@ -1,8 +1,9 @@
 """The best plans of one system: exact over the space that `plans.enumerate` states.
 
-Memory first, of every plan with its largest legal dp. Then time, of every dp of the plans, those with the least lower bound (`training.floor`) first, until the
-bound of the rest is no better than what was found. Ranked by seconds per token. The winner's interval comes from evaluating the
-same formulas with each uncertain fact at its ends (`spread`), and from the residuals of validation.
+Memory first, of every plan with its largest legal dp. Then time, of every dp of the plans, those with the least lower
+bound (`training.floor`) first, until the bound of the rest is no better than what was found. Ranked by seconds per
+token. The winner's interval comes from evaluating the same formulas with each uncertain fact at its ends (`spread`),
+and from the residuals of validation.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ CHUNK = 32768
 """Rows per evaluation: a working set that stays in cache; results do not depend on it."""
 
 FLOORS = 4 * CHUNK
-"""Rows whose floors are computed at once: many, for what layers take is evaluated once for all plans that differ elsewhere."""
+"""Rows whose floors are computed at once: many, for what layers take is evaluated once for all plans that differ
+elsewhere."""
 
 LARGEST, FIRST, MOST = 1024, 64, 512
-"""Plans that are timed at a time, best bound first: those tried with their largest dp alone, for a first limit; then with every dp, few while the limit still
-falls. Results do not depend on it."""
+"""Plans that are timed at a time, best bound first: those tried with their largest dp alone, for a first limit; then
+with every dp, few while the limit still falls. Results do not depend on it."""
 
 FREE = 4096
 """The same, where memory is free."""
@@ -54,8 +56,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """evaluated: plans whose memory was evaluated; feasible: those of them that fit; best: the top ones by seconds per token, each with its best dp (of plans
-    that differ in dp alone the fastest); unconstrained: the best if memory were free; smallest_B: the least memory that any legal plan needs, by category."""
+    """evaluated: plans whose memory was evaluated; feasible: those of them that fit; best: the top ones by seconds per
+    token, each with its best dp (of plans that differ in dp alone the fastest); unconstrained: the best if memory were
+    free; smallest_B: the least memory that any legal plan needs, by category."""
 
     evaluated: int
     feasible: int
@@ -68,7 +71,8 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """The plans of a space, each with its largest legal dp: bytes per device, in all and by category, and whether that fits [n]."""
+    """The plans of a space, each with its largest legal dp: bytes per device, in all and by category, and whether that
+    fits [n]."""
 
     model: Model
     system: System
@@ -86,8 +90,8 @@ class Whole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """Plans with what they take: need_B per device, whether it fits, seconds per token [n each]; row: the plan of the space that each is, or differs
-    from in a smaller dp."""
+    """Plans with what they take: need_B per device, whether it fits, seconds per token [n each]; row: the plan of the
+    space that each is, or differs from in a smaller dp."""
 
     plans: Plans
     row: NDArray[np.intp]
@@ -135,16 +139,29 @@ def candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candid
     columns = Plans.of([plan])
     step = step_time(model, system, job, columns)
     found = memory_B(model, system, job, columns, micro_batches(job, columns))
-    return Candidate(plan=plan, step_s=float(step.total_s[0]), parts={k: float(step.parts[k][0]) for k in PARTS},
-                     memory_B={k: float(found[k][0]) for k in CATEGORIES}, tokens=float(step.tokens[0]))  # fmt: skip
+    return Candidate(
+        plan=plan,
+        step_s=float(step.total_s[0]),
+        parts={k: float(step.parts[k][0]) for k in PARTS},
+        memory_B={k: float(found[k][0]) for k in CATEGORIES},
+        tokens=float(step.tokens[0]),
+    )
 
 
-def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None,
-           top: int = 1, smaller_dp: bool = True) -> Search:  # fmt: skip
-    """The `top` plans that are fastest per token of all that are legal and fit. Ties go to the plan with less memory, then to
-    the order of enumeration. Raises UserError (exit 3) when no plan is legal; `best` is empty when none fits.
+def search(
+    model: Model,
+    system: System,
+    job: TrainJob,
+    *,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    top: int = 1,
+    smaller_dp: bool = True,
+) -> Search:
+    """The `top` plans that are fastest per token of all that are legal and fit. Ties go to the plan with less memory,
+    then to the order of enumeration. Raises UserError (exit 3) when no plan is legal; `best` is empty when none fits.
 
-    smaller_dp=False: of each plan its largest legal data-parallel degree alone, which is near the best and far quicker where there are many to try.
+    smaller_dp=False: of each plan its largest legal data-parallel degree alone, which is near the best and far quicker
+    where there are many to try.
     """
     start, top = time.perf_counter(), max(top, 1)
     space = legal_plans(model, system, job, fixed)
@@ -160,8 +177,15 @@ def search(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, S
         candidate(model, system, job, replace(plans.plan(int(row)), dp=int(leaders.dp[row]))) for row in leaders.rows
     )
     smallest = int(np.argmin(whole.need_B))  # fewer ranks need no less memory each
-    return Search(evaluated=evaluated, feasible=feasible, seconds=time.perf_counter() - start, best=best, unconstrained_s_per_token=_if_free(whole),
-                  smallest_B={name: float(column[smallest]) for name, column in whole.categories.items()}, refused=whole.space.refused)  # fmt: skip
+    return Search(
+        evaluated=evaluated,
+        feasible=feasible,
+        seconds=time.perf_counter() - start,
+        best=best,
+        unconstrained_s_per_token=_if_free(whole),
+        smallest_B={name: float(column[smallest]) for name, column in whole.categories.items()},
+        refused=whole.space.refused,
+    )
 
 
 def _of_space(model: Model, system: System, job: TrainJob, space: Space) -> Whole:
@@ -174,7 +198,8 @@ def _worth(whole: Whole, *, every: bool) -> NDArray[np.bool_]:
     """Which plans fit and can be the fastest (every: or among the first few)."""
     if every or np.any(whole.space.plans.recompute == EXPERTS_AGAIN):
         return whole.fits
-    # recomputing only adds time: of each run of plans that differ in it alone, the first that fits is the fastest that fits
+    # recomputing only adds time: of each run of plans that differ in it alone, the first that fits is the fastest that
+    # fits
     fits = whole.fits.reshape(whole.runs)
     first = np.zeros_like(fits)
     first[np.arange(len(first)), fits.argmax(axis=1)] = True
@@ -214,8 +239,8 @@ def _contenders(
 ) -> Iterator[Evaluated]:
     """Every dp of the plans `wanted` (a mask) that may be among the leaders, or within that share of them, in blocks.
 
-    The leaders are kept up to date, so that later blocks are smaller. Where a dp does not fit, plans of its run that recompute more and are not
-    wanted themselves take its place.
+    The leaders are kept up to date, so that later blocks are smaller. Where a dp does not fit, plans of its run that
+    recompute more and are not wanted themselves take its place.
     """
     model, system, job, space = whole.model, whole.system, whole.job, whole.space
     rows = np.flatnonzero(wanted)
@@ -266,7 +291,8 @@ def _contenders(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey(Evaluated):
-    """All plans of a space, each with its largest legal dp, then the smaller degrees that may be the best, or as near to it as was asked."""
+    """All plans of a space, each with its largest legal dp, then the smaller degrees that may be the best, or as near
+    to it as was asked."""
 
     whole: Whole
 
@@ -277,7 +303,8 @@ class Survey(Evaluated):
         return int(first[0]) if len(first) else None
 
     def best_of(self, name: str, value: float) -> tuple[Plan, float, float] | None:
-        """(plan, bytes per device, seconds per token) of the fastest plan that fits with that value of a field; None where none fits."""
+        """(plan, bytes per device, seconds per token) of the fastest plan that fits with that value of a field; None
+        where none fits."""
         leaders = Leaders(self.whole, 1)
         for _ in _contenders(self.whole, leaders, self.whole.fits & (getattr(self.whole.space.plans, name) == value)):
             pass
@@ -287,9 +314,16 @@ class Survey(Evaluated):
         return None
 
 
-def survey(model: Model, system: System, job: TrainJob, *, fixed: Mapping[str, Sequence[int | str]] | None = None,
-           within: float = 0.0) -> Survey:  # fmt: skip
-    """Memory and time of all plans of the space, with every dp that may be within that share of the best. Raises UserError (exit 3) when no plan is legal."""
+def survey(
+    model: Model,
+    system: System,
+    job: TrainJob,
+    *,
+    fixed: Mapping[str, Sequence[int | str]] | None = None,
+    within: float = 0.0,
+) -> Survey:
+    """Memory and time of all plans of the space, with every dp that may be within that share of the best. Raises
+    UserError (exit 3) when no plan is legal."""
     whole = _of_space(model, system, job, legal_plans(model, system, job, fixed))
     plans = whole.space.plans
     parts = [
@@ -333,7 +367,8 @@ def _fastest(
 def memory(
     model: Model, system: System, job: TrainJob, plans: Plans
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, NDArray[np.float64]]]:
-    """(bytes per device, whether that and what lives in the host's memory fit, the bytes by category) of every plan, in chunks."""
+    """(bytes per device, whether that and what lives in the host's memory fit, the bytes by category) of every plan, in
+    chunks."""
     need, fits = np.empty(len(plans)), np.empty(len(plans), dtype=bool)
     categories = {name: np.empty(len(plans)) for name in CATEGORIES}
     for lo in range(0, len(plans), CHUNK):

@@ -1,7 +1,8 @@
-"""Uncertain facts at the ends of their ranges, all in one system: numbers that differ become columns, and one evaluation of a step gives all moves.
+"""Uncertain facts at the ends of their ranges, all in one system: numbers that differ become columns, and one
+evaluation of a step gives all moves.
 
-A fact that changes something a formula branches on, and not only a number that it computes with, is evaluated by itself (`BRANCHES`). What is stacked depends on
-the facts and the machine, not on the job or the number of chips, and is kept.
+A fact that changes something a formula branches on, and not only a number that it computes with, is evaluated by itself
+(`BRANCHES`). What is stacked depends on the facts and the machine, not on the job or the number of chips, and is kept.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class _Differs(Exception):
 
 
 def stack(systems: Sequence[System]) -> System:
-    """One system whose numbers that differ are columns of shape [k, 1], one row a system. Raises `_Differs` where something else differs."""
+    """One system whose numbers that differ are columns of shape [k, 1], one row a system. Raises `_Differs` where
+    something else differs."""
     return _stack(systems)  # type: ignore[no-any-return]
 
 
@@ -64,7 +66,8 @@ def _alike(one: System, other: System) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """moved: (fact path, is its high end) of each row of `stacked`, whose row 0 is the system as it is; alone: those that do not stack, each with its system."""
+    """moved: (fact path, is its high end) of each row of `stacked`, whose row 0 is the system as it is; alone: those
+    that do not stack, each with its system."""
 
     stacked: System
     moved: tuple[tuple[str, bool], ...]
@@ -73,8 +76,8 @@ class Ends:
 
 @lru_cache(maxsize=32)
 def ends(facts: Facts, system_id: str, stack_name: str | None) -> Ends:
-    """Every fact of a system with a range, at both ends that differ from its value. Training constants of grade C were fitted to measured steps: their error is
-    in the residual and is not counted twice."""
+    """Every fact of a system with a range, at both ends that differ from its value. Training constants of grade C were
+    fitted to measured steps: their error is in the residual and is not counted twice."""
     base = resolve(facts, system_id, stack=stack_name)
     rows, moved, alone = [base], [], []
     for path, fact in {
@@ -114,7 +117,8 @@ def moves(
     stack_name: str | None,
     least: float = 1e-4,
 ) -> Moves:
-    """(fact path, change of ln seconds per token at its low end, at its high end) of a fixed plan, largest first; changes below `least` are left out."""
+    """(fact path, change of ln seconds per token at its low end, at its high end) of a fixed plan, largest first;
+    changes below `least` are left out."""
     found = ends(facts, system_id, stack_name)
     plans = Plans.of([plan])
 

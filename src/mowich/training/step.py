@@ -1,8 +1,9 @@
 """One training step, in closed form, for one plan or for columns of plans.
 
-Every duration is a named part, and the parts sum to the step: the search, `explain` and `validate` evaluate this code and no
-other. Symbols: t tokens per micro-batch and rank, h hidden width, L layers, g micro-batches per step, P peak FLOP/s, B bytes/s.
-The formulas and where their constants come from: docs/theory-training.md. Constants live in facts/training.
+Every duration is a named part, and the parts sum to the step: the search, `explain` and `validate` evaluate this code
+and no other. Symbols: t tokens per micro-batch and rank, h hidden width, L layers, g micro-batches per step, P peak
+FLOP/s, B bytes/s. The formulas and where their constants come from: docs/theory-training.md. Constants live in
+facts/training.
 """
 
 from __future__ import annotations
@@ -48,8 +49,27 @@ IS_FOUR = np.array([name.endswith("fp4") for name in PRECISIONS])
 IS_BLOCK = np.array([name in ("mxfp8", "mxfp4", "nvfp4") for name in PRECISIONS])
 """Recipes with a scale for each block of elements: those that fused kernels of experts are written for."""
 
-PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "head", "recompute", "host", "tp", "cp", "ep",
-         "pp_transfer", "pp_bubble", "dp", "optimizer", "offload", "fixed", "jitter", "software")  # fmt: skip
+PARTS = (
+    "gemm",
+    "attention",
+    "memory_bound",
+    "quantise",
+    "moe",
+    "head",
+    "recompute",
+    "host",
+    "tp",
+    "cp",
+    "ep",
+    "pp_transfer",
+    "pp_bubble",
+    "dp",
+    "optimizer",
+    "offload",
+    "fixed",
+    "jitter",
+    "software",
+)
 """Names of the parts of a step, in print order. software: what the stack costs beyond the tuned reference."""
 
 
@@ -68,7 +88,8 @@ def soft_max(a: Floats, b: Floats, power: float) -> Floats:
 
 
 def waited(compute: Floats, host: Floats, power: float) -> Floats:
-    """soft_max(compute, host) - compute, in seconds: what the device waits for its host. Without the rounding of that difference.
+    """soft_max(compute, host) - compute, in seconds: what the device waits for its host. Without the rounding of that
+    difference.
 
     >>> f"{waited(np.array([2.0]), np.array([1e-4]), 4.0)[0]:.4g}"
     '3.125e-18'
@@ -80,9 +101,10 @@ def waited(compute: Floats, host: Floats, power: float) -> Floats:
 def beside(T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float) -> Floats:
     """Exposed time of a transfer that runs beside compute: T - hidden (1 - contention), hidden = min(share T, window).
 
-    share: the part that the software can issue early enough (buckets, chunks of a fused product); window: the compute that may hide it;
-    contention: the part of a hidden transfer that its copy kernels take from that compute: the multiprocessors of a GPU's collective
-    channels; 0 on Trainium (collective cores of their own) and TPU (ICI).
+    share: the part that the software can issue early enough (buckets, chunks of a fused product); window: the compute
+    that may hide it;
+    contention: the part of a hidden transfer that its copy kernels take from that compute: the multiprocessors of a
+    GPU's collective channels; 0 on Trainium (collective cores of their own) and TPU (ICI).
 
     >>> float(beside(np.array([10.0]), 0.8, 6.0, 0.1)[0])
     4.6
@@ -93,7 +115,8 @@ def beside(T: Floats, share: Floats | float, window: Floats | float, contention:
 def beside_with_rest(
     T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float
 ) -> tuple[Floats, Floats]:
-    """(what `beside` leaves exposed, the part of it that could be issued early and finds no compute: max(share T - window, 0))."""
+    """(what `beside` leaves exposed, the part of it that could be issued early and finds no compute: max(share T -
+    window, 0))."""
     return beside(T, share, window, contention), np.asarray(np.maximum(share * T - window, 0.0))
 
 
@@ -105,7 +128,8 @@ def total_of(parts: Iterable[Floats]) -> Floats:
 @dataclass(frozen=True, slots=True)
 class Rates:
     """What one device does per second under each plan's recipe. P, P16: FLOP/s after efficiency, before shape; m_half:
-    tokens; B: bytes/s; width_B: bytes per GEMM operand; quantise_B: bytes moved per GEMM input element; units, tile, wave_share: see `waves`;
+    tokens; B: bytes/s; width_B: bytes per GEMM operand; quantise_B: bytes moved per GEMM input element; units, tile,
+    wave_share: see `waves`;
     power: of the roofline's rounding; precision: index of the recipe; kernels: tables that operators are read from."""
 
     P: Floats
@@ -129,19 +153,30 @@ class Rates:
 
 
 def rates(system: System, precision: Floats, kernels: Kernels | None = None) -> Rates:
-    """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here. No recipe runs above the published
-    peak of its format, whatever efficiency and gain make together (both at the high ends of their ranges would)."""
+    """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here. No recipe
+    runs above the published peak of its format, whatever efficiency and gain make together (both at the high ends of
+    their ranges would)."""
     e, index = system.efficiency, precision.astype(np.intp)
     low, four = IS_LOW[index], IS_FOUR[index]
     peaks = np.broadcast_arrays(*(np.atleast_1d(system.peak_flops.get(name, 0.0)) for name in PRECISIONS))
     peak = np.concatenate(peaks, axis=-1)[..., index]
     gain = np.where(four, e.fp4_gain, np.where(low, e.low_precision_gain, system.power_share))
-    return Rates(P=peak * np.minimum(e.gemm_efficiency * gain, 1.0), P16=system.peak_flops["bf16"] * system.power_share,
-                 m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0), n_half=e.gemm_n_half,
-                 B=system.hbm_Bps * e.hbm_efficiency, width_B=WIDTHS[index],
-                 quantise_B=np.where(four, e.fp4_quantise_B, np.where(low, e.quantise_B, 0.0)),
-                 units=e.gemm_units, tile=system.stack.gemm_tile, wave_share=e.wave_share, misaligned=system.stack.misaligned, power=system.stack.roofline_power,
-                 precision=precision, kernels=kernels)  # fmt: skip
+    return Rates(
+        P=peak * np.minimum(e.gemm_efficiency * gain, 1.0),
+        P16=system.peak_flops["bf16"] * system.power_share,
+        m_half=e.gemm_m_half * np.where(low, e.low_precision_m_half, 1.0),
+        n_half=e.gemm_n_half,
+        B=system.hbm_Bps * e.hbm_efficiency,
+        width_B=WIDTHS[index],
+        quantise_B=np.where(four, e.fp4_quantise_B, np.where(low, e.quantise_B, 0.0)),
+        units=e.gemm_units,
+        tile=system.stack.gemm_tile,
+        wave_share=e.wave_share,
+        misaligned=system.stack.misaligned,
+        power=system.stack.roofline_power,
+        precision=precision,
+        kernels=kernels,
+    )
 
 
 ALIGNED = 64
@@ -149,8 +184,9 @@ ALIGNED = 64
 
 
 def waves(m: Floats, n: Floats, groups: Floats | float, units: float, tile: float) -> Floats:
-    """Work of the busiest of `units` equal compute units over the mean one, for `groups` outputs [m, n] cut into tiles of 2 tile x tile, or of
-    tile x tile at 0.92 of the rate, whichever is better. 1 where units is 1: one systolic array has no waves.
+    """Work of the busiest of `units` equal compute units over the mean one, for `groups` outputs [m, n] cut into tiles
+    of 2 tile x tile, or of tile x tile at 0.92 of the rate, whichever is better. 1 where units is 1: one systolic array
+    has no waves.
 
     >>> float(waves(np.array([2048.0]), np.array([5376.0]), 1.0, 108.0, 128.0)[0].round(3))
     1.223
@@ -163,13 +199,23 @@ def waves(m: Floats, n: Floats, groups: Floats | float, units: float, tile: floa
     return np.asarray(np.maximum(1.0, best * one / (groups * m * n)))
 
 
-def gemm_s(m: Floats, n: Floats, k: Floats, r: Rates, *, groups: Floats | float = 1.0, P: Floats | float | None = None,
-           width_B: Floats | float | None = None) -> Floats:  # fmt: skip
-    """Forward time of `groups` products out[m,n] = in[m,k] w[k,n] in one call, by the rates of a recipe (P, width_B: of another precision).
+def gemm_s(
+    m: Floats,
+    n: Floats,
+    k: Floats,
+    r: Rates,
+    *,
+    groups: Floats | float = 1.0,
+    P: Floats | float | None = None,
+    width_B: Floats | float | None = None,
+) -> Floats:
+    """Forward time of `groups` products out[m,n] = in[m,k] w[k,n] in one call, by the rates of a recipe (P, width_B: of
+    another precision).
 
-    T = soft_max(2 m n k (1 + m_half/m)(1 + n_half/n)(1 + n_half/k) Q / P, (w (m k + k n) + 2 m n) / B). The saturations stand for the
-    start and end of every tile; Q = 1 + w_q (mean of `waves` over the three products of a training step - 1) for compute units that idle in the
-    last wave, times 1 + misaligned where a row of a matrix is no multiple of `ALIGNED` elements.
+    T = soft_max(2 m n k (1 + m_half/m)(1 + n_half/n)(1 + n_half/k) Q / P, (w (m k + k n) + 2 m n) / B). The saturations
+    stand for the start and end of every tile; Q = 1 + w_q (mean of `waves` over the three products of a training step -
+    1) for compute units that idle in the last wave, times 1 + misaligned where a row of a matrix is no multiple of
+    `ALIGNED` elements.
     """
     recipe = r.precision if P is None else BF16
     P = r.P if P is None else P
@@ -189,10 +235,11 @@ def gemm_s(m: Floats, n: Floats, k: Floats, r: Rates, *, groups: Floats | float 
 def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: float = 0.0) -> Floats:
     """Rows that the busiest of `ep` devices gets, over the mean, when `tokens` tokens each choose top_k of the experts.
 
-    Experts' popularities are independent with a coefficient of variation `skew`, and each token draws top_k distinct ones; a device holds
-    experts / ep of them. Its load then has the relative variance s^2 = (1 - 1/ep) (ep (E-k) / ((E-1) tokens k) + skew^2 ep/E), and the largest of ep
-    such loads, nearly normal, is 1 + z s, z the expected largest of ep standard normals (Blom 1958). A capacity above 0 pads
-    every expert to capacity times the mean and drops the rest.
+    Experts' popularities are independent with a coefficient of variation `skew`, and each token draws top_k distinct
+    ones; a device holds experts / ep of them. Its load then has the relative variance s^2 = (1 - 1/ep) (ep (E-k) /
+    ((E-1) tokens k) + skew^2 ep/E), and the largest of ep such loads, nearly normal, is 1 + z s, z the expected largest
+    of ep standard normals (Blom 1958). A capacity above 0 pads every expert to capacity times the mean and drops the
+    rest.
 
     >>> moe = Moe(ffn=2048, num_experts=256, top_k=8)
     >>> busiest_load(np.array([65536.0, 65536.0]), moe, np.array([64.0, 64.0]), 0.05).round(3)
@@ -209,7 +256,8 @@ def busiest_load(tokens: Floats, moe: Moe, ep: Floats, skew: float, capacity: fl
 
 
 class Once(dict[object, Any]):
-    """What kinds of layers share in one evaluation (a projection, an attention core, the same experts): made when first asked for."""
+    """What kinds of layers share in one evaluation (a projection, an attention core, the same experts): made when first
+    asked for."""
 
     def __call__(self, key: object, make: Callable[[], T]) -> T:
         if key not in self:
@@ -219,8 +267,9 @@ class Once(dict[object, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """Forward seconds of one layer's mixture of experts on its busiest device. exchange: dispatch and combine as far as nothing can hide them; between: the
-    reduction between ranks that share an expert; inputs: elements of GEMM inputs."""
+    """Forward seconds of one layer's mixture of experts on its busiest device. exchange: dispatch and combine as far as
+    nothing can hide them; between: the reduction between ranks that share an expert; inputs: elements of GEMM
+    inputs."""
 
     gemm: Floats
     routing: Floats
@@ -232,8 +281,9 @@ class Experts:
 @dataclass(frozen=True, slots=True)
 class LayerTimes:
     """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
-    parts are already the exposed share. experts_again: what repeating the mixture of experts alone takes. late: [tp, cp, ep] transfers that the software
-    can issue early and that find no compute to run beside: waits for the host hide them."""
+    parts are already the exposed share. experts_again: what repeating the mixture of experts alone takes. late: [tp,
+    cp, ep] transfers that the software can issue early and that find no compute to run beside: waits for the host hide
+    them."""
 
     gemm: Floats
     attention: Floats
@@ -285,9 +335,21 @@ def layer_times(
         shared = shared + (seconds if g.name.startswith("shared") else 0.0)
         inputs = inputs + (0.0 if g.name == "router" else m * k)
         if notes is not None:
-            notes.add(f"gemm.{g.name}", seconds, "s", "soft_max(2 m n k sat / P, bytes / B), forward, one layer",
-                      m=m, n=n, k=k, P=r.P, B=r.B, m_half=r.m_half, n_half=r.n_half, note=r.by(seconds),
-                      facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"))  # fmt: skip
+            notes.add(
+                f"gemm.{g.name}",
+                seconds,
+                "s",
+                "soft_max(2 m n k sat / P, bytes / B), forward, one layer",
+                m=m,
+                n=n,
+                k=k,
+                P=r.P,
+                B=r.B,
+                m_half=r.m_half,
+                n_half=r.n_half,
+                note=r.by(seconds),
+                facts=_paths(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"),
+            )
     attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, job, p, r, notes))
     width, outputs = ops.ffn_width(layer.ffn)
     h_norm = np.where(p.sp > 0, h / p.tp, h)
@@ -308,13 +370,24 @@ def layer_times(
         ep = ep + x.between
         experts_again = shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
         if notes is not None:
-            notes.add("ep.all_to_all", ep, "s", "beside(exposed, overlap, meanwhile) + between ranks that share an expert, dispatch and combine, one layer",
-                      exposed=x.exchange, meanwhile=meanwhile, between=x.between, overlap=s.ep_overlap, ep=p.ep,
-                      facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"))  # fmt: skip
+            notes.add(
+                "ep.all_to_all",
+                ep,
+                "s",
+                "beside(exposed, overlap, meanwhile) + between ranks that share an expert, dispatch and combine, one"
+                " layer",
+                exposed=x.exchange,
+                meanwhile=meanwhile,
+                between=x.between,
+                overlap=s.ep_overlap,
+                ep=p.ep,
+                facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
+            )
     quantise = r.quantise_B * inputs / r.B
     if kernels is not None:
         quantise = kernels.quantise(inputs, p.precision, s.backward_quantise, quantise)
-    # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense feed-forward
+    # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense
+    # feed-forward
     reduces = float(layer.has_mixer) + float(width > 0)
     volume = 2.0 * t * h
 
@@ -339,16 +412,62 @@ def layer_times(
         exposed, rest = beside_with_rest(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention)
         cp, late_cp = np.where(p.cp > 1, exposed, 0.0), np.where(p.cp > 1, rest, 0.0)
     if notes is not None:
-        notes.add("memory_bound", memory_bound, "s", "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
-                  t=t, h=h_norm, passes=s.memory_passes, B=r.B, note=r.by(memory_bound), facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"))  # fmt: skip
-        notes.add("quantise", quantise, "s", "b_q x GEMM input elements / B, forward, one layer", elements=inputs, b_q=r.quantise_B, note=r.by(quantise),
-                  facts=_paths(system, "efficiency.quantise_B"))  # fmt: skip
-        notes.add("tp.collective", tp, "s", "beside(collectives x T, overlap with sp, gemm), forward, one layer", collectives=reduces, T=tp_all,
-                  bytes=volume, overlap=s.tp_overlap, facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap"))  # fmt: skip
-        notes.add("cp.exchange", cp, "s", "beside(all-gather of keys and values, 1 - exposed, attention), forward, one layer", bytes=kv_B, cp=p.cp,
-                  facts=_paths(system, ".bandwidth", "stack.cp_exposed"))  # fmt: skip
-    return LayerTimes(gemm=gemm, attention=attention, attention_backward=attention_backward, memory_bound=memory_bound, quantise=quantise, moe=moe,
-                      expert_gemm=expert_gemm, experts_again=experts_again, tp=tp, cp=cp, ep=ep, late=(late_tp, late_cp, late_ep))  # fmt: skip
+        notes.add(
+            "memory_bound",
+            memory_bound,
+            "s",
+            "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
+            t=t,
+            h=h_norm,
+            passes=s.memory_passes,
+            B=r.B,
+            note=r.by(memory_bound),
+            facts=_paths(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"),
+        )
+        notes.add(
+            "quantise",
+            quantise,
+            "s",
+            "b_q x GEMM input elements / B, forward, one layer",
+            elements=inputs,
+            b_q=r.quantise_B,
+            note=r.by(quantise),
+            facts=_paths(system, "efficiency.quantise_B"),
+        )
+        notes.add(
+            "tp.collective",
+            tp,
+            "s",
+            "beside(collectives x T, overlap with sp, gemm), forward, one layer",
+            collectives=reduces,
+            T=tp_all,
+            bytes=volume,
+            overlap=s.tp_overlap,
+            facts=_paths(system, ".bandwidth", ".latency", "stack.tp_overlap"),
+        )
+        notes.add(
+            "cp.exchange",
+            cp,
+            "s",
+            "beside(all-gather of keys and values, 1 - exposed, attention), forward, one layer",
+            bytes=kv_B,
+            cp=p.cp,
+            facts=_paths(system, ".bandwidth", "stack.cp_exposed"),
+        )
+    return LayerTimes(
+        gemm=gemm,
+        attention=attention,
+        attention_backward=attention_backward,
+        memory_bound=memory_bound,
+        quantise=quantise,
+        moe=moe,
+        expert_gemm=expert_gemm,
+        experts_again=experts_again,
+        tp=tp,
+        cp=cp,
+        ep=ep,
+        late=(late_tp, late_cp, late_ep),
+    )
 
 
 def _core_s(
@@ -379,19 +498,36 @@ def _core_s(
     if r.kernels is not None:
         sequences = p.micro_batch * (job.seq / job.attended)
         heads = sequences * a.num_heads / p.tp
-        attention, backward = r.kernels.attention(layer, heads, job.attended, 1.0 / p.cp, s.backward_attention, (attention, backward))  # fmt: skip
+        attention, backward = r.kernels.attention(
+            layer, heads, job.attended, 1.0 / p.cp, s.backward_attention, (attention, backward)
+        )
     if notes is not None:
         formula, numbers, constants = _core_formula(layer, job, system)
         beyond: dict[str, object] = (
             {"scores": scores, "B": r.B} if "/ B" in formula else {"B": r.B} if layer.recurrent else {}
         )
-        notes.add("attention.core", attention, "s", f"{formula}, forward, one layer", t=t, c=a.context(job.attended), q=q, P16=P16, **beyond, **numbers,
-                  note=r.by(attention), facts=_paths(system, "peak_flops.bf16", *constants))  # fmt: skip
+        notes.add(
+            "attention.core",
+            attention,
+            "s",
+            f"{formula}, forward, one layer",
+            t=t,
+            c=a.context(job.attended),
+            q=q,
+            P16=P16,
+            **beyond,
+            **numbers,
+            note=r.by(attention),
+            facts=_paths(system, "peak_flops.bf16", *constants),
+        )
     return attention, backward
 
 
-def _experts_s(ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, r: Rates, t_seq: Floats, notes: Notes | None) -> Experts:  # fmt: skip
-    """Times of the experts of one layer, one micro-batch. t_seq: tokens of a rank where sequence parallelism splits them."""
+def _experts_s(
+    ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, r: Rates, t_seq: Floats, notes: Notes | None
+) -> Experts:
+    """Times of the experts of one layer, one micro-batch. t_seq: tokens of a rank where sequence parallelism splits
+    them."""
     s = system.stack
     t, stride = p.micro_batch * job.seq / p.cp, p.stride("tp")
     w = float(ffn.width(model.hidden))
@@ -421,17 +557,54 @@ def _experts_s(ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, 
     if np.any(p.etp > 1):
         between = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
     if notes is not None:
-        notes.add("moe.load", load, "x", "1 + z(ep) sqrt((1 - 1/ep) (ep (E-k) / ((E-1) tokens k) + skew^2 ep/E)), rows of the busiest device over the mean",
-                  tokens=tokens, ep=p.ep, experts=ffn.num_experts, top_k=ffn.top_k, skew=0.0 if job.is_balanced else s.router_skew,
-                  facts=_paths(system, "stack.router_skew", "stack.moe_capacity"))  # fmt: skip
-        notes.add("moe.experts", up + down, "s", "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
-                  experts=experts, m_e=m_e, ffn=ffn.ffn / p.etp, h=w, load=load, note=r.by(up + down),
-                  facts=_paths(system, "peak", "efficiency.gemm_efficiency"))  # fmt: skip
-        notes.add("moe.permute_route", routing, "s", "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer", rows=rows, h=w,
-                  k_moe=passes, B=r.B, facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"))  # fmt: skip
-        notes.add("ep.exchange", exchange, "s", "2 x (exposed_in x inside + exposed_out x outside), dispatch and combine, one layer, before overlap",
-                  send_B=2.0 * sent * ffn.top_k * w, inside_s=one.inside_s, outside_s=one.outside_s, ep=p.ep,
-                  facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"))  # fmt: skip
+        notes.add(
+            "moe.load",
+            load,
+            "x",
+            "1 + z(ep) sqrt((1 - 1/ep) (ep (E-k) / ((E-1) tokens k) + skew^2 ep/E)), rows of the busiest device over"
+            " the mean",
+            tokens=tokens,
+            ep=p.ep,
+            experts=ffn.num_experts,
+            top_k=ffn.top_k,
+            skew=0.0 if job.is_balanced else s.router_skew,
+            facts=_paths(system, "stack.router_skew", "stack.moe_capacity"),
+        )
+        notes.add(
+            "moe.experts",
+            up + down,
+            "s",
+            "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
+            experts=experts,
+            m_e=m_e,
+            ffn=ffn.ffn / p.etp,
+            h=w,
+            load=load,
+            note=r.by(up + down),
+            facts=_paths(system, "peak", "efficiency.gemm_efficiency"),
+        )
+        notes.add(
+            "moe.permute_route",
+            routing,
+            "s",
+            "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer",
+            rows=rows,
+            h=w,
+            k_moe=passes,
+            B=r.B,
+            facts=_paths(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"),
+        )
+        notes.add(
+            "ep.exchange",
+            exchange,
+            "s",
+            "2 x (exposed_in x inside + exposed_out x outside), dispatch and combine, one layer, before overlap",
+            send_B=2.0 * sent * ffn.top_k * w,
+            inside_s=one.inside_s,
+            outside_s=one.outside_s,
+            ep=p.ep,
+            facts=_paths(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
+        )
     return Experts(
         gemm=up + down, routing=routing, exchange=exchange, between=between, inputs=rows * (w + ffn.ffn / p.etp)
     )
@@ -441,12 +614,18 @@ def _core_formula(layer: Layer, job: TrainJob, system: System) -> tuple[str, dic
     """(formula of a layer's attention core, its constants, their names), as `layer_times` computes it."""
     a, s, e = layer.attention, system.stack, system.efficiency
     if s.unfused_attention or (s.unfused_encoder and not a.causal):
-        return ("unfused: 4 t s q / (e_g P16) + b_u scores / B; scores = t s heads / tp", {"s": job.seq, "e_g": e.gemm_efficiency, "b_u": s.unfused_attention_B},
-                ("efficiency.gemm_efficiency", "stack.unfused_attention_B", "hbm_Bps"))  # fmt: skip
+        return (
+            "unfused: 4 t s q / (e_g P16) + b_u scores / B; scores = t s heads / tp",
+            {"s": job.seq, "e_g": e.gemm_efficiency, "b_u": s.unfused_attention_B},
+            ("efficiency.gemm_efficiency", "stack.unfused_attention_B", "hbm_Bps"),
+        )
     if layer.recurrent is not None:
         flop, elements = layer.recurrent.chunked_flop_per_token(), layer.recurrent.core_elements
-        return ("chunked scan: soft_max(t F / (tp e_a P16), b_r t elements / (tp B)); F, elements: of a token", {"F": flop, "elements": elements, "b_r": s.recurrent_B, "e_a": e.attention_efficiency},
-                ("efficiency.attention_efficiency", "stack.recurrent_B", "hbm_Bps"))  # fmt: skip
+        return (
+            "chunked scan: soft_max(t F / (tp e_a P16), b_r t elements / (tp B)); F, elements: of a token",
+            {"F": flop, "elements": elements, "b_r": s.recurrent_B, "e_a": e.attention_efficiency},
+            ("efficiency.attention_efficiency", "stack.recurrent_B", "hbm_Bps"),
+        )
     formula = "fused: 4 t c q (1 + s_half/s) / (e_a P16)"
     numbers = {"s": job.attended, "s_half": e.attention_s_half, "e_a": e.attention_efficiency}
     constants = ["efficiency.attention_efficiency", "efficiency.attention_s_half"]
@@ -481,9 +660,11 @@ def micro_batches(job: TrainJob, p: Plans) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel ranks lie between tensor-parallel
-    ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of forward, back (to the input) and weights (gradients) together; bubble_s: idle in a step;
-    sums: all layers' parts, before the pipeline cuts them; head_s: the whole head; imbalance: layers of the fullest stage over the mean one."""
+    """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel
+    ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of forward, back (to
+    the input) and weights (gradients) together; bubble_s: idle in a step;
+    sums: all layers' parts, before the pipeline cuts them; head_s: the whole head; imbalance: layers of the fullest
+    stage over the mean one."""
 
     parts: dict[str, Floats]
     total_s: Floats
@@ -546,13 +727,23 @@ def stage_times(
     forward = sums["forward"] / p.pp * imbalance + head_forward * head_share
     weights = (weight_grad - 1.0) * sums["weights"] / p.pp * imbalance + head_weights * head_share
     back = stage - forward - weights
-    return Stage(parts=per_micro, total_s=stage, forward_s=forward, back_s=back, weights_s=weights,
-                 bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights), sums=sums, head_s=head, imbalance=imbalance)  # fmt: skip
+    return Stage(
+        parts=per_micro,
+        total_s=stage,
+        forward_s=forward,
+        back_s=back,
+        weights_s=weights,
+        bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights),
+        sums=sums,
+        head_s=head,
+        imbalance=imbalance,
+    )
 
 
 def slices(system: System) -> list[int]:
-    """Chips of the parts of a system that a job may ask for, descending: all, half of them, half of that. Only a torus tells them apart: its
-    sides, and so its rings, are those of the slice that the job occupies. So halves that hold a whole torus, and those of other fabrics, are left out.
+    """Chips of the parts of a system that a job may ask for, descending: all, half of them, half of that. Only a torus
+    tells them apart: its sides, and so its rings, are those of the slice that the job occupies. So halves that hold a
+    whole torus, and those of other fabrics, are left out.
     """
     torus = max((level.devices for level in system.levels if level.axes), default=0)
     halves = [system.chips >> k for k in range(1, system.chips.bit_length())]
@@ -560,7 +751,8 @@ def slices(system: System) -> list[int]:
 
 
 def slice_chips(system: System, devices: Floats) -> NDArray[np.int64]:
-    """Chips of the smallest of `slices` that holds so many devices. So a plan takes the same time on twice the chips, where it leaves half of them idle."""
+    """Chips of the smallest of `slices` that holds so many devices. So a plan takes the same time on twice the chips,
+    where it leaves half of them idle."""
     sizes = np.array(slices(system)[::-1])
     if len(sizes) == 1:
         return np.broadcast_to(sizes, devices.shape)
@@ -582,8 +774,8 @@ def by_slice(system: System, p: Plans, on: Callable[[System, Plans], dict[str, F
 def step_time(
     model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
 ) -> StepTime:
-    """Time of one training step, each plan on the slice of the system that it asks for. Columns in, columns out; `notes` (one plan only) records
-    every term; `kernels`: operators by their tables."""
+    """Time of one training step, each plan on the slice of the system that it asks for. Columns in, columns out;
+    `notes` (one plan only) records every term; `kernels`: operators by their tables."""
     if len(slices(system)) == 1:
         return _step_time(model, system, job, p, notes, kernels)
 
@@ -605,8 +797,9 @@ def _step_time(
 ) -> StepTime:
     """`step_time` on a slice.
 
-    step = g x T_stage + bubble + pipeline transfers + exposed dp + optimizer + offload + fixed, then x (1 + j log2(n/8)) / software speed; bubble
-    and transfers by schedule (`plans.schedules`), for 1F1B (pp-1) T_stage. Every stage is taken to be as slow as the fullest. No failure.
+    step = g x T_stage + bubble + pipeline transfers + exposed dp + optimizer + offload + fixed, then x (1 + j
+    log2(n/8)) / software speed; bubble and transfers by schedule (`plans.schedules`), for 1F1B (pp-1) T_stage. Every
+    stage is taken to be as slow as the fullest. No failure.
     """
     s = system.stack
     t = p.micro_batch * job.seq / p.cp
@@ -644,8 +837,16 @@ def _step_time(
     total = base + parts["jitter"] + parts["software"]
     if notes is not None:
         for name in LAYER_PARTS:
-            notes.add(f"{name}.step", parts[name], "s", "micro-batches x all layers, forward and backward / pp x fullest stage over mean",
-                      micro_batches=g, all_layers=x.sums[name], pp=p.pp, fullest_over_mean=x.imbalance)  # fmt: skip
+            notes.add(
+                f"{name}.step",
+                parts[name],
+                "s",
+                "micro-batches x all layers, forward and backward / pp x fullest stage over mean",
+                micro_batches=g,
+                all_layers=x.sums[name],
+                pp=p.pp,
+                fullest_over_mean=x.imbalance,
+            )
         notes.add(
             "stage",
             stage,
@@ -653,20 +854,69 @@ def _step_time(
             "sum of the fullest stage's layers and head share, one micro-batch",
             layers_per_stage=layers_per_stage(model, p),
         )
-        notes.add("head", x.head_s, "s", "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
-                  t=t, V=model.vocab / p.tp, h=h, note=r.by(x.head_s), facts=_paths(system, "stack.head_exposed", "stack.head_passes"))  # fmt: skip
+        notes.add(
+            "head",
+            x.head_s,
+            "s",
+            "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
+            t=t,
+            V=model.vocab / p.tp,
+            h=h,
+            note=r.by(x.head_s),
+            facts=_paths(system, "stack.head_exposed", "stack.head_passes"),
+        )
         formula = schedules.BUBBLE_OF[SCHEDULES[int(p.schedule[0])]]
         notes.add("pp_bubble", parts["pp_bubble"], "s", formula, pp=p.pp, vpp=p.vpp, f=forward, b=back, w=weights)
-        notes.add("pp_transfer", parts["pp_transfer"], "s", "transfers that the schedule waits for x T, + g max(0, vpp T - stage)", transfers=num_hops,
-                  T=transfer, bytes=hop_B, facts=_paths(system, ".bandwidth", ".latency"))  # fmt: skip
-        notes.add("optimizer", parts["optimizer"], "s", "b_opt x owned parameters / B", owned=owned, b_opt=s.optimizer_B, B=r.B, note=r.by(parts["optimizer"]),
-                  facts=_paths(system, "stack.optimizer_B", "hbm_Bps"))  # fmt: skip
-        notes.add("offload", parts["offload"], "s", "g x (what travels longer than forward and backward take) + optimizer states, bytes / H", g=g,
-                  offload=OFFLOADS[int(p.offload[0])], H=system.host_Bps, owned=owned, facts=_paths(system, "host_Bps"))  # fmt: skip
-        notes.add("jitter", parts["jitter"], "s", "j log2(devices/8) x base", j=s.jitter_per_doubling, devices=n_devices,
-                  facts=_paths(system, "stack.jitter_per_doubling"))  # fmt: skip
-        notes.add("software", parts["software"], "s", "(1/speed - 1) x (base + jitter)", speed=speed, stack=s.name,
-                  facts=_paths(system, "stack.speed", "efficiency.framework_carry"))  # fmt: skip
+        notes.add(
+            "pp_transfer",
+            parts["pp_transfer"],
+            "s",
+            "transfers that the schedule waits for x T, + g max(0, vpp T - stage)",
+            transfers=num_hops,
+            T=transfer,
+            bytes=hop_B,
+            facts=_paths(system, ".bandwidth", ".latency"),
+        )
+        notes.add(
+            "optimizer",
+            parts["optimizer"],
+            "s",
+            "b_opt x owned parameters / B",
+            owned=owned,
+            b_opt=s.optimizer_B,
+            B=r.B,
+            note=r.by(parts["optimizer"]),
+            facts=_paths(system, "stack.optimizer_B", "hbm_Bps"),
+        )
+        notes.add(
+            "offload",
+            parts["offload"],
+            "s",
+            "g x (what travels longer than forward and backward take) + optimizer states, bytes / H",
+            g=g,
+            offload=OFFLOADS[int(p.offload[0])],
+            H=system.host_Bps,
+            owned=owned,
+            facts=_paths(system, "host_Bps"),
+        )
+        notes.add(
+            "jitter",
+            parts["jitter"],
+            "s",
+            "j log2(devices/8) x base",
+            j=s.jitter_per_doubling,
+            devices=n_devices,
+            facts=_paths(system, "stack.jitter_per_doubling"),
+        )
+        notes.add(
+            "software",
+            parts["software"],
+            "s",
+            "(1/speed - 1) x (base + jitter)",
+            speed=speed,
+            stack=s.name,
+            facts=_paths(system, "stack.speed", "efficiency.framework_carry"),
+        )
         notes.add(
             "step",
             total,
@@ -678,8 +928,8 @@ def _step_time(
 
 
 def head_times(model: Model, system: System, job: TrainJob, p: Plans, r: Rates) -> tuple[Floats, Floats, Floats]:
-    """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one micro-batch: a 16-bit GEMM each, and
-    passes over the logits."""
+    """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one
+    micro-batch: a 16-bit GEMM each, and passes over the logits."""
     s, t = system.stack, p.micro_batch * job.seq / p.cp
     vocab = float(model.vocab) / p.tp
     high = replace(r, m_half=np.zeros_like(t) + system.efficiency.gemm_m_half)
@@ -692,9 +942,11 @@ def head_times(model: Model, system: System, job: TrainJob, p: Plans, r: Rates) 
 
 
 def adapters_s(model: Model, job: TrainJob, p: Plans, r: Rates) -> Floats:
-    """Forward seconds of the adapters of all layers, one micro-batch, on one of tp ranks: narrow products that move bytes.
+    """Forward seconds of the adapters of all layers, one micro-batch, on one of tp ranks: narrow products that move
+    bytes.
 
-    T = 2 B x t (k + 2 r + 3 n) / B a matrix: the input read, rank r written and read, the output written, read and added. In 16 bit.
+    T = 2 B x t (k + 2 r + 3 n) / B a matrix: the input read, rank r written and read, the output written, read and
+    added. In 16 bit.
     """
     lora = job.adapters or Lora()
     t = p.micro_batch * job.seq / p.cp
@@ -709,7 +961,8 @@ def adapters_s(model: Model, job: TrainJob, p: Plans, r: Rates) -> Floats:
 def layer_sums(
     model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None = None
 ) -> dict[str, Floats]:
-    """Forward, backward and recompute seconds of one micro-batch through every layer, by part, before the pipeline cuts them."""
+    """Forward, backward and recompute seconds of one micro-batch through every layer, by part, before the pipeline cuts
+    them."""
     s = system.stack
     weight_grad = 1.0 if job.frozen_base else 2.0
     full, selective = p.recompute == 2, p.recompute == 1
@@ -732,8 +985,13 @@ def layer_sums(
             )
         lin = x.gemm + x.expert_gemm
         forward = lin + x.attention + x.memory_bound + x.quantise + x.moe
-        backward = (weight_grad * lin + x.attention_backward + 2.0 * x.memory_bound
-                    + s.backward_quantise * x.quantise + 2.0 * x.moe)  # fmt: skip
+        backward = (
+            weight_grad * lin
+            + x.attention_backward
+            + 2.0 * x.memory_bound
+            + s.backward_quantise * x.quantise
+            + 2.0 * x.moe
+        )
         host = np.zeros(len(p)) + s.host_per_layer * layer.blocks / 2.0
         n = float(layer.count)
         sums["gemm"] = sums["gemm"] + n * (1.0 + weight_grad) * lin
@@ -763,13 +1021,22 @@ def layer_sums(
     return sums
 
 
-def _offload_s(model: Model, system: System, job: TrainJob, p: Plans, g: Floats, params: Floats, owned: Floats, forward: Floats,
-               backward: Floats) -> Floats:  # fmt: skip
+def _offload_s(
+    model: Model,
+    system: System,
+    job: TrainJob,
+    p: Plans,
+    g: Floats,
+    params: Floats,
+    owned: Floats,
+    forward: Floats,
+    backward: Floats,
+) -> Floats:
     """Exposed time of what travels to and from the host's memory in a step.
 
-    Per micro-batch, beside compute, what takes longer than forward or backward: forward max(weights in, activations out) / H, backward
-    max(weights and activations in, gradients out) / H. Once: optimizer states in and out at the same time, bytes / H, with nothing to hide
-    behind. H: bytes/s of the link, one way.
+    Per micro-batch, beside compute, what takes longer than forward or backward: forward max(weights in, activations
+    out) / H, backward max(weights and activations in, gradients out) / H. Once: optimizer states in and out at the same
+    time, bytes / H, with nothing to hide behind. H: bytes/s of the link, one way.
     """
     s, gone = system.stack, away(p)
     weights = gone["weights"] * s.weight_B * params
@@ -783,12 +1050,23 @@ def _offload_s(model: Model, system: System, job: TrainJob, p: Plans, g: Floats,
 
 
 def least_dp_s(model: Model, system: System, job: TrainJob, p: Plans, forward: Floats, backward: Floats) -> Floats:
-    """Exposed traffic between data-parallel ranks that no larger dp takes less of: with zero 3 of one micro-batch, else of the step. forward, backward:
-    seconds of one micro-batch on the slowest stage."""
+    """Exposed traffic between data-parallel ranks that no larger dp takes less of: with zero 3 of one micro-batch, else
+    of the step. forward, backward: seconds of one micro-batch on the slowest stage."""
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
     one = np.ones(len(p))
-    return _dp_s(system, p, rates(system, p.precision), dense_params_per_device(model, p), expert_params_per_device(model, p), one, forward, backward,
-                 None, adapters, collectives.least_linear)  # fmt: skip
+    return _dp_s(
+        system,
+        p,
+        rates(system, p.precision),
+        dense_params_per_device(model, p),
+        expert_params_per_device(model, p),
+        one,
+        forward,
+        backward,
+        None,
+        adapters,
+        collectives.least_linear,
+    )
 
 
 def _dp_s(
@@ -804,12 +1082,14 @@ def _dp_s(
     adapters: Floats | None = None,
     linear: Callable[[System, Floats, Floats], tuple[Floats, Floats]] = collectives.linear,
 ) -> Floats:
-    """Exposed time of gradient and weight traffic, bucket by bucket beside the `forward` and `backward` of one micro-batch.
+    """Exposed time of gradient and weight traffic, bucket by bucket beside the `forward` and `backward` of one
+    micro-batch.
 
-    zero <= 1: once a step a reduce-scatter (grad_B per parameter) beside the last backward and a gather (gather_B) beside the first forward;
-    window w of each. zero 2: the reduction runs per micro-batch. zero 3: per micro-batch a gather beside forward, a gather and a scatter beside backward.
-    With `adapters` the base is frozen: their gradients alone are reduced, and zero 3 gathers the base without scattering. linear: (seconds per byte,
-    latency) of a collective over groups of a size and stride.
+    zero <= 1: once a step a reduce-scatter (grad_B per parameter) beside the last backward and a gather (gather_B)
+    beside the first forward; window w of each. zero 2: the reduction runs per micro-batch. zero 3: per micro-batch a
+    gather beside forward, a gather and a scatter beside backward. With `adapters` the base is frozen: their gradients
+    alone are reduced, and zero 3 gathers the base without scattering. linear: (seconds per byte, latency) of a
+    collective over groups of a size and stride.
     """
     s = system.stack
     gather_B = s.gather_B * np.where(r.width_B < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits
@@ -841,9 +1121,27 @@ def _dp_s(
     three = g * (beside(gather_base, f, forward, busy) + beside(behind, f, backward, busy))
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
     if notes is not None:
-        notes.add("dp", result, "s", "zero 0-1: beside(scatter, o, w backward) + beside(gather, o, w forward); zero 3: per micro-batch",
-                  scatter=scatter, gather=gather, window=w, overlap=o, dense_params=dense, expert_params=expert, dp_group=group,
-                  facts=_paths(system, ".bandwidth", "stack.dp_overlap", "stack.fsdp_overlap", "fabric.network_efficiency", "stack.grad_B"))  # fmt: skip
+        notes.add(
+            "dp",
+            result,
+            "s",
+            "zero 0-1: beside(scatter, o, w backward) + beside(gather, o, w forward); zero 3: per micro-batch",
+            scatter=scatter,
+            gather=gather,
+            window=w,
+            overlap=o,
+            dense_params=dense,
+            expert_params=expert,
+            dp_group=group,
+            facts=_paths(
+                system,
+                ".bandwidth",
+                "stack.dp_overlap",
+                "stack.fsdp_overlap",
+                "fabric.network_efficiency",
+                "stack.grad_B",
+            ),
+        )
     return np.asarray(result)
 
 
@@ -860,5 +1158,9 @@ class OneStep:
 def predict_step(model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None) -> OneStep:
     """One plan's step. Raises nothing: legality and memory are checked by `plans`."""
     step = step_time(model, system, job, Plans.of([plan]), notes)
-    return OneStep(float(step.total_s[0]), {k: float(v[0]) for k, v in step.parts.items()}, float(step.tokens[0]),
-                   float(step.num_micro_batches[0]))  # fmt: skip
+    return OneStep(
+        float(step.total_s[0]),
+        {k: float(v[0]) for k, v in step.parts.items()},
+        float(step.tokens[0]),
+        float(step.num_micro_batches[0]),
+    )

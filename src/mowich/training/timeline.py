@@ -1,7 +1,8 @@
 """The pipeline of one plan, played out: `training.pipeline` with the times that `training.step` gives each stage.
 
-Layers are dealt evenly, the first stages taking what does not divide, or as a balanced split says. The head and the loss are whole on the last stage,
-where the closed form of an even split takes a share of them. So the two differ where stages are uneven, and `closed_s` says by how much.
+Layers are dealt evenly, the first stages taking what does not divide, or as a balanced split says. The head and the
+loss are whole on the last stage, where the closed form of an even split takes a share of them. So the two differ where
+stages are uneven, and `closed_s` says by how much.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ MAX_SPANS = 500_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanTimeline:
-    """A step of one plan. line: its pipeline; closed_s: the same stretch by the closed form; tail_s: what follows on every device, by part of the
-    step (exposed data-parallel traffic, optimizer, offload, fixed), so that the step is the makespan and the tail."""
+    """A step of one plan. line: its pipeline; closed_s: the same stretch by the closed form; tail_s: what follows on
+    every device, by part of the step (exposed data-parallel traffic, optimizer, offload, fixed), so that the step is
+    the makespan and the tail."""
 
     plan: Plan
     num_micro_batches: int
@@ -50,7 +52,8 @@ def stage_layers(num_layers: int, num_stages: int) -> list[int]:
 
 
 def timeline(model: Model, system: System, job: TrainJob, plan: Plan) -> PlanTimeline:
-    """Play one step of a plan. Raises ValueError when it has more than `MAX_SPANS` operations, or a schedule that does not exist."""
+    """Play one step of a plan. Raises ValueError when it has more than `MAX_SPANS` operations, or a schedule that does
+    not exist."""
     p = Plans.of([plan])
     step = step_time(model, system, job, p)
     g = int(step.num_micro_batches[0])
@@ -81,4 +84,6 @@ def timeline(model: Model, system: System, job: TrainJob, plan: Plan) -> PlanTim
     tail = {
         k: float(step.parts[k][0]) * slower for k in ("dp", "optimizer", "offload", "fixed") if step.parts[k][0] > 0
     }
-    return PlanTimeline(plan=plan, num_micro_batches=g, line=line, closed_s=float(step.total_s[0]) - sum(tail.values()), tail_s=tail)  # fmt: skip
+    return PlanTimeline(
+        plan=plan, num_micro_batches=g, line=line, closed_s=float(step.total_s[0]) - sum(tail.values()), tail_s=tail
+    )

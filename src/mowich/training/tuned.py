@@ -1,7 +1,8 @@
-"""A training step with hand-tuned kernels: the plan and its network as they are, operators by the tables of our own kernels, software that adds nothing.
+"""A training step with hand-tuned kernels: the plan and its network as they are, operators by the tables of our own
+kernels, software that adds nothing.
 
-The other end of the framework-to-kernel factor: what a step with the software as shipped takes, over this, is what the software costs. Only
-Trainium has such tables; on other chips operators were measured with the software that ships.
+The other end of the framework-to-kernel factor: what a step with the software as shipped takes, over this, is what the
+software costs. Only Trainium has such tables; on other chips operators were measured with the software that ships.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def hand_tuned(system: System) -> System:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandTuned:
-    """step: at the tables' times; low_s, high_s: with all of them at an end of their 90% intervals (one clock is behind all, so they move
-    together); coverage: share of the step that kernels of ours were timed for, backward passes that are multiples of a
-    timed forward not included."""
+    """step: at the tables' times; low_s, high_s: with all of them at an end of their 90% intervals (one clock is behind
+    all, so they move together); coverage: share of the step that kernels of ours were timed for, backward passes that
+    are multiples of a timed forward not included."""
 
     step: OneStep
     low_s: float
@@ -50,10 +51,12 @@ class HandTuned:
 def predict_hand_tuned(
     model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None
 ) -> HandTuned:
-    """The step of one plan, in one evaluation of four columns: as it is, kernels at their low and high ends, kernels marked.
+    """The step of one plan, in one evaluation of four columns: as it is, kernels at their low and high ends, kernels
+    marked.
 
-    The share of the step that comes from kernels is how much longer its parts get for a small change of the kernels' times; what then hides
-    more of a transfer makes nothing less timed, and a pipeline bubble counts like the work that it waits for. `notes` records the terms.
+    The share of the step that comes from kernels is how much longer its parts get for a small change of the kernels'
+    times; what then hides more of a transfer makes nothing less timed, and a pipeline bubble counts like the work that
+    it waits for. `notes` records the terms.
     """
     kernels = Kernels(
         system.chip,

@@ -1,6 +1,8 @@
-"""What a request may hold. Every field is bounded, and no field is a path of the file system: models are built-in names or a pasted config.
+"""What a request may hold. Every field is bounded, and no field is a path of the file system: models are built-in names
+or a pasted config.
 
-Values are words as the command line takes them ("15T", "64M", "2s"), so that one reader judges both; what these types refuse is answered with 422.
+Values are words as the command line takes them ("15T", "64M", "2s"), so that one reader judges both; what these types
+refuse is answered with 422.
 """
 
 from __future__ import annotations
@@ -32,8 +34,11 @@ def _amount(value: Any) -> Any:
     return f"{value:g}" if isinstance(value, float) and value % 1 == 0 and abs(value) < 1e15 else str(value)
 
 
-Amount = Annotated[str, BeforeValidator(_amount, json_schema_input_type=str | float),
-                   StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+ _-]+$")]  # fmt: skip
+Amount = Annotated[
+    str,
+    BeforeValidator(_amount, json_schema_input_type=str | float),
+    StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+ _-]+$"),
+]
 """15T, 4096, 16384seqs, 2 s."""
 Share = Annotated[
     str,
@@ -43,8 +48,11 @@ Share = Annotated[
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:,+-]*$")]
 SystemName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:*-]*$")]
 ModelName = Annotated[
-    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
-]  # fmt: skip
+    str,
+    StringConstraints(
+        min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+    ),
+]
 Setting = Annotated[
     str, StringConstraints(min_length=3, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]* ?=[^\x00-\x1f=]+$")
 ]
@@ -158,10 +166,13 @@ class Compare(_Either):
 
     on: tuple[SystemName, ...] = Field(min_length=1, max_length=MAX_SYSTEMS, examples=[["trn2", "trn3", "gb300"]])
     equal: Literal["chips", "units", "usd", "power"] | None = Field(default=None, description="Footing of chips.")
-    near: dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]] | None = Field(
-        default=None, max_length=MAX_SYSTEMS,
-        description="Search only near these plans, for an answer while a slider moves; it says complete: false.",
-    )  # fmt: skip
+    near: dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]] | None = (
+        Field(
+            default=None,
+            max_length=MAX_SYSTEMS,
+            description="Search only near these plans, for an answer while a slider moves; it says complete: false.",
+        )
+    )
 
     @model_validator(mode="after")
     def _footing(self) -> Compare:

@@ -17,8 +17,8 @@ FIRST = asks.Compare(
 
 
 def warm_up(facts: Facts) -> None:
-    """Import what the verbs need, parse facts and models, stack the facts of the systems that are asked for first: a small job of each kind. A user's
-    own facts may refuse one, which is no matter here."""
+    """Import what the verbs need, parse facts and models, stack the facts of the systems that are asked for first: a
+    small job of each kind. A user's own facts may refuse one, which is no matter here."""
     train, serve = asks.Train(tokens="1T", seq="4096", batch="256seqs"), asks.Serve(isl="8k", osl="1k")
     for on in FIRST.on:
         for ask in (

@@ -1,7 +1,10 @@
-"""What stands before every request: size of the body, headers of every answer, names that this server goes by, and pages that may write to it.
+"""What stands before every request: size of the body, headers of every answer, names that this server goes by, and
+pages that may write to it.
 
-Plain ASGI. A page of another site may send a body without asking first (a form, a fetch that cannot read the answer): such requests are refused by what
-browsers say of where they come from, so that a page elsewhere starts no work here, and no kernel. The policy lets the page load from its own origin only, runs no inline script, and may not be framed; nothing is cached that was computed.
+Plain ASGI. A page of another site may send a body without asking first (a form, a fetch that cannot read the answer):
+such requests are refused by what browsers say of where they come from, so that a page elsewhere starts no work here,
+and no kernel. The policy lets the page load from its own origin only, runs no inline script, and may not be framed;
+nothing is cached that was computed.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 POLICY = (
-    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; object-src 'none'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self';"
+    " object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 HEADERS = (
@@ -40,7 +43,8 @@ DRAIN_B = 16 * 2**20
 
 
 class Guard:
-    """Wraps an application. max_body_B: larger bodies are answered 413; hosts: names that a request may ask for (empty: any)."""
+    """Wraps an application. max_body_B: larger bodies are answered 413; hosts: names that a request may ask for (empty:
+    any)."""
 
     def __init__(self, app: App, *, max_body_B: int, hosts: Sequence[str] = ()) -> None:
         self.app, self.max_body_B, self.hosts = app, max_body_B, frozenset(hosts)
@@ -102,7 +106,8 @@ class Guard:
 def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a browser says that a request comes from a page of another origin; other clients say nothing of it.
 
-    >>> is_foreign({b"host": b"localhost:8000", b"origin": b"https://example.org"}), is_foreign({b"host": b"localhost:8000"})
+    >>> host = {b"host": b"localhost:8000"}
+    >>> is_foreign({**host, b"origin": b"https://example.org"}), is_foreign(host)
     (True, False)
     """
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")

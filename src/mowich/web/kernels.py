@@ -1,6 +1,7 @@
 """`POST /api/kernel/profile`: a kernel that was sent, timed by the command line in a process and a folder of its own.
 
-Runs code that the request brings, as its sender could run it here anyway: only on loopback, and only where the server was started with --kernels.
+Runs code that the request brings, as its sender could run it here anyway: only on loopback, and only where the server
+was started with --kernels.
 """
 
 from __future__ import annotations
@@ -18,12 +19,26 @@ from mowich.web.workers import RefusedRequestError
 
 
 async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
-    """`mowich kernel profile` of the source: its JSON, and the events of its timeline. Raises RefusedRequestError with what the command says."""
+    """`mowich kernel profile` of the source: its JSON, and the events of its timeline. Raises RefusedRequestError with
+    what the command says."""
     with tempfile.TemporaryDirectory(prefix="mowich-kernel-") as folder:
         file, trace = Path(folder) / "kernel.py", Path(folder) / "trace.json"
         file.write_text(ask.source, encoding="utf-8")
-        words = [sys.executable, "-m", "mowich", "kernel", "profile", file.name, *ask.arguments, "-k", ask.kernel, *_options(ask), "--json",
-                 "--trace", trace.name]  # fmt: skip
+        words = [
+            sys.executable,
+            "-m",
+            "mowich",
+            "kernel",
+            "profile",
+            file.name,
+            *ask.arguments,
+            "-k",
+            ask.kernel,
+            *_options(ask),
+            "--json",
+            "--trace",
+            trace.name,
+        ]
         process = await asyncio.create_subprocess_exec(
             *words, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
@@ -43,8 +58,12 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
     from mowich.web.reading import reply
     from mowich.web.verbs import view
 
-    return reply(result, view=view(result), trace=events,
-                 command=" ".join(["mowich kernel profile kernel.py", *ask.arguments, "-k", ask.kernel, *_options(ask)]))  # fmt: skip
+    return reply(
+        result,
+        view=view(result),
+        trace=events,
+        command=" ".join(["mowich kernel profile kernel.py", *ask.arguments, "-k", ask.kernel, *_options(ask)]),
+    )
 
 
 def _options(ask: asks.KernelProfile) -> list[str]:

@@ -17,7 +17,15 @@ def models(_: Facts) -> bytes:
     rows = []
     for name in model_names():
         model = model_of(name)
-        rows.append({"name": name, "params": model.params, "params_active": model.params_active, "layers": model.num_layers, "context": model.max_seq or model.learned_positions})  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "params": model.params,
+                "params_active": model.params_active,
+                "layers": model.num_layers,
+                "context": model.max_seq or model.learned_positions,
+            }
+        )
     return reply({"schema": "mowich/models@1", "models": rows})
 
 
@@ -38,8 +46,18 @@ def systems(facts: Facts) -> bytes:
             one = resolve(facts, name)
         except UserError:
             continue  # a fabric without levels: not for jobs
-        rows.append({"id": name, "display": one.display, "vendor": one.vendor, "chip": one.chip, "chips_per_unit": one.chips_per_unit, "max_chips": one.max_chips,
-                     "estimated": one.is_estimated, "aliases": list(facts.aliases().get(name, {}).get("aliases", ()))})  # fmt: skip
+        rows.append(
+            {
+                "id": name,
+                "display": one.display,
+                "vendor": one.vendor,
+                "chip": one.chip,
+                "chips_per_unit": one.chips_per_unit,
+                "max_chips": one.max_chips,
+                "estimated": one.is_estimated,
+                "aliases": list(facts.aliases().get(name, {}).get("aliases", ())),
+            }
+        )
     return reply({"schema": "mowich/systems@1", "systems": rows})
 
 

@@ -1,7 +1,8 @@
 """Requests as the studies take them, and answers as they are sent. Runs in a worker process.
 
-Words are read by `mowich.requests`, which reads those of the command line too, so that a request and a command are judged alike. What has been read, and the facts
-that a request's settings lead to, are kept for a while: a comparison is read once for each of its systems, and a slider asks with the same settings.
+Words are read by `mowich.requests`, which reads those of the command line too, so that a request and a command are
+judged alike. What has been read, and the facts that a request's settings lead to, are kept for a while: a comparison is
+read once for each of its systems, and a slider asks with the same settings.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ _read: OrderedDict[str, Read] = OrderedDict()
 
 
 def read(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts: Facts) -> Read:
-    """A request as the studies take it. Raises UserErrors with every mistake at once, as the command line would say them."""
+    """A request as the studies take it. Raises UserErrors with every mistake at once, as the command line would say
+    them."""
     key = f"{type(ask).__name__}:{facts.hash()}:{asks.canonical(ask)}"
     if key not in _read:
         _read[key] = _read_now(ask, facts)
@@ -131,8 +133,18 @@ def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts:
     job, serving = None, None
     if train is not None:
         needs = not isinstance(ask, asks.Fit)
-        job = read_job(True, train.tokens, train.seq, train.batch, problems, notes.append, needs_tokens=needs, task=train.task, document=train.document,
-                       fill=train.fill)  # fmt: skip
+        job = read_job(
+            True,
+            train.tokens,
+            train.seq,
+            train.batch,
+            problems,
+            notes.append,
+            needs_tokens=needs,
+            task=train.task,
+            document=train.document,
+            fill=train.fill,
+        )
         for name, most in MOST.items():
             if job is not None and getattr(job, name) > most:
                 problems.add(
@@ -150,8 +162,9 @@ def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts:
             "needs --chips", where="--equal", fix="--chips counts the first system's chips (units with --equal units)"
         )
     on = ask.on if isinstance(ask.on, str) else ",".join(ask.on)
-    systems = read_systems(on, count, chosen.facts, problems, equal=equal or "chips", single=isinstance(ask.on, str),
-                           stack=ask.stack)  # fmt: skip
+    systems = read_systems(
+        on, count, chosen.facts, problems, equal=equal or "chips", single=isinstance(ask.on, str), stack=ask.stack
+    )
     fixed: Mapping[str, Sequence[int | str]] = {}
     with problems.watch():
         fixed = parse_fixed(chosen.plan) if train is not None else parse_serving(chosen.plan)
@@ -161,8 +174,9 @@ def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts:
         note_context(model, job.seq, "--seq", notes.append)
     if serving is not None:
         note_answers(model, serving.prompt, serving.output, notes.append)
-    return Read(model=model, settings=chosen, systems=systems, chips=count, job=job, serving=serving, fixed=fixed,
-                notes=notes)  # fmt: skip
+    return Read(
+        model=model, settings=chosen, systems=systems, chips=count, job=job, serving=serving, fixed=fixed, notes=notes
+    )
 
 
 def reply(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None, **more: Any) -> bytes:
@@ -182,5 +196,6 @@ MAX_YAML_DEPTH, MAX_YAML_EVENTS = 12, 8000
 
 
 def safe_yaml(text: str) -> None:
-    """Refuse what a scenario that is sent here does not need: anchors, tags, deep nesting, many values. Raises UserError."""
+    """Refuse what a scenario that is sent here does not need: anchors, tags, deep nesting, many values. Raises
+    UserError."""
     check_yaml(text, "scenario", depth=MAX_YAML_DEPTH, values=MAX_YAML_EVENTS)

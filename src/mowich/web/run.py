@@ -13,7 +13,18 @@ from mowich.web.server import Options, create_app
 NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
-def serve(uvicorn: Any, *, host: str, port: int, browse: bool, kernels: bool, workers: int, timeout_s: float, dirs: tuple[str, ...], say: Callable[[str], None]) -> None:  # fmt: skip
+def serve(
+    uvicorn: Any,
+    *,
+    host: str,
+    port: int,
+    browse: bool,
+    kernels: bool,
+    workers: int,
+    timeout_s: float,
+    dirs: tuple[str, ...],
+    say: Callable[[str], None],
+) -> None:
     """Listen until interrupted. Raises UserError where the address cannot be had."""
     try:
         # with the protocol named, as asyncio turns Nagle's delay off only then: 40 ms of every answer

@@ -1,7 +1,8 @@
 """The application: one endpoint a verb, the page, and a cache of answers bounded in bytes.
 
-Every answer is made in a worker process (`workers`); this process only waits. A comparison is cut into its systems, which run side by side, and
-each system's row is kept: to add a system to a comparison computes one row. Requests that are the same and under way are computed once.
+Every answer is made in a worker process (`workers`); this process only waits. A comparison is cut into its systems,
+which run side by side, and each system's row is kept: to add a system to a comparison computes one row. Requests that
+are the same and under way are computed once.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a server was started. hosts: names that it answers to (empty: any); kernels: NKI kernels that are sent may run here."""
+    """How a server was started. hosts: names that it answers to (empty: any); kernels: NKI kernels that are sent may
+    run here."""
 
     dirs: tuple[str, ...] = ()
     workers: int = 2
@@ -134,8 +136,18 @@ class Answers:
     ) -> Any:
         """One system's row: of a comparison on equal chips it does not depend on the other systems."""
         own = getattr(ask, "equal", None) in (None, "chips")
-        one = ask.model_copy(update={"on": (ask.on[place],)} | ({"near": {k: v for k, v in ask.near.items() if k == ask.on[place]} or None}
-                                                               if isinstance(ask, asks.Compare) and ask.near else {})) if own else ask  # fmt: skip
+        one = (
+            ask.model_copy(
+                update={"on": (ask.on[place],)}
+                | (
+                    {"near": {k: v for k, v in ask.near.items() if k == ask.on[place]} or None}
+                    if isinstance(ask, asks.Compare) and ask.near
+                    else {}
+                )
+            )
+            if own
+            else ask
+        )
         key = _key("row", one, 0 if own else place)
 
         async def make() -> bytes:
@@ -155,12 +167,17 @@ class Answers:
     async def result(
         self, ask: asks.Compare | asks.Plan | asks.Fleet, wanted: Callable[[], Awaitable[bool]] | None
     ) -> dict[str, Any]:
-        body = await (self.compare(ask, wanted) if isinstance(ask, asks.Compare) else self.verb("fleet" if isinstance(ask, asks.Fleet) else "plan", ask, wanted=wanted))  # fmt: skip
+        body = await (
+            self.compare(ask, wanted)
+            if isinstance(ask, asks.Compare)
+            else self.verb("fleet" if isinstance(ask, asks.Fleet) else "plan", ask, wanted=wanted)
+        )
         return dict(json.loads(body))
 
 
 def _key(*question: Any) -> str:
-    """The same digits for the same question: what is asked may be long (a pasted config, a result to explain) and is not kept."""
+    """The same digits for the same question: what is asked may be long (a pasted config, a result to explain) and is
+    not kept."""
     asked = [type(a).__name__ + asks.canonical(a) if isinstance(a, BaseModel) else a for a in question]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -220,9 +237,17 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
             begin.cancel()
         pool.close()
 
-    app = FastAPI(title="Mowich", version=VERSION, description="The verbs of `mowich` over HTTP. Every answer has `result`, the object that `--json` prints.",
-                  docs_url=None, redoc_url=None, lifespan=life, responses=FOUR, redirect_slashes=False,
-                  middleware=[Middleware(Guard, max_body_B=MAX_BODY_B, hosts=options.hosts)])  # fmt: skip
+    app = FastAPI(
+        title="Mowich",
+        version=VERSION,
+        description="The verbs of `mowich` over HTTP. Every answer has `result`, the object that `--json` prints.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
+        responses=FOUR,
+        redirect_slashes=False,
+        middleware=[Middleware(Guard, max_body_B=MAX_BODY_B, hosts=options.hosts)],
+    )
 
     def lines(status: int, errors: list[dict[str, Any]]) -> Response:
         return Response(
@@ -237,8 +262,12 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
-        return Response(json.dumps({"errors": [{"where": None, "what": str(error.detail), "line": str(error.detail)}]}), status_code=error.status_code,
-                        media_type=JSON, headers=error.headers)  # fmt: skip
+        return Response(
+            json.dumps({"errors": [{"where": None, "what": str(error.detail), "line": str(error.detail)}]}),
+            status_code=error.status_code,
+            media_type=JSON,
+            headers=error.headers,
+        )
 
     @app.exception_handler(RefusedRequestError)
     async def _refused(_: Request, error: RefusedRequestError) -> Response:
@@ -386,7 +415,8 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
 
     @app.post("/api/kernel/profile", responses=ok, tags=["kernels"])
     async def kernel_profile(request: Request, ask: asks.KernelProfile) -> Response:
-        """How long an NKI kernel takes and what binds: `mowich kernel profile`. Only where the server was started with --kernels."""
+        """How long an NKI kernel takes and what binds: `mowich kernel profile`. Only where the server was started with
+        --kernels."""
         if not options.kernels:
             line = "kernels are code: this server runs none (mowich web --kernels, on loopback, does)"
             raise RefusedRequestError(403, [{"where": None, "what": line, "line": line}])
@@ -406,8 +436,22 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
     @app.get("/api/about", responses=ok, tags=["results"])
     async def about(request: Request) -> Response:
         """Version of this server, and what it allows."""
-        return Response(json.dumps({"result": {"schema": "mowich/about@1", "version": VERSION, "kernels": options.kernels, "workers": len(pool), "timeout_s": options.timeout_s,
-                                               "max_body_B": MAX_BODY_B, "first": FIRST.model_dump(mode="json", exclude_none=True, exclude_defaults=True)}}), media_type=JSON)  # fmt: skip
+        return Response(
+            json.dumps(
+                {
+                    "result": {
+                        "schema": "mowich/about@1",
+                        "version": VERSION,
+                        "kernels": options.kernels,
+                        "workers": len(pool),
+                        "timeout_s": options.timeout_s,
+                        "max_body_B": MAX_BODY_B,
+                        "first": FIRST.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+                    }
+                }
+            ),
+            media_type=JSON,
+        )
 
     def asset(request: Request, name: str) -> Response:
         if name not in files:

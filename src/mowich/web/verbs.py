@@ -1,7 +1,8 @@
-"""One function for each verb: a checked request in, its result as the command line's JSON has it out. Runs in a worker process.
+"""One function for each verb: a checked request in, its result as the command line's JSON has it out. Runs in a worker
+process.
 
-The same studies compute as behind the command line. `row` and `together` are `compare` in pieces, one for each system, so that they can run side by
-side. Nothing here opens a file but those that ship.
+The same studies compute as behind the command line. `row` and `together` are `compare` in pieces, one for each system,
+so that they can run side by side. Nothing here opens a file but those that ship.
 """
 
 from __future__ import annotations
@@ -24,15 +25,25 @@ if TYPE_CHECKING:
     from mowich.studies.serving_plan import ServeResult
 
 
-# ---- compare, plan, serve, fit ----------------------------------------------------------------------------------------------------------
+# ---- compare, plan, serve, fit
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def questions(ask: asks.Compare, got: Read) -> Questions:
     from mowich.studies import compare as study
 
     assert got.job is not None
-    return study.questions(got.model, got.systems, train=got.job, chips=got.chips, facts=got.settings.facts, equal=ask.equal or "chips", fixed=got.fixed,
-                           term=got.settings.term, stack=ask.stack)  # fmt: skip
+    return study.questions(
+        got.model,
+        got.systems,
+        train=got.job,
+        chips=got.chips,
+        facts=got.settings.facts,
+        equal=ask.equal or "chips",
+        fixed=got.fixed,
+        term=got.settings.term,
+        stack=ask.stack,
+    )
 
 
 def row(ask: asks.Compare | asks.ServePlans, place: int, facts: Facts) -> Row | ServeResult:
@@ -56,7 +67,8 @@ def row(ask: asks.Compare | asks.ServePlans, place: int, facts: Facts) -> Row | 
 def around(
     near: Mapping[str, str | int], fixed: Mapping[str, Sequence[int | str]], model: Model
 ) -> dict[str, Sequence[int | str]]:
-    """Choices one step about those of a plan, within `fixed`: halves and doubles of its degrees and micro-batch, the same precision."""
+    """Choices one step about those of a plan, within `fixed`: halves and doubles of its degrees and micro-batch, the
+    same precision."""
     out: dict[str, Sequence[int | str]] = dict(fixed)
     for name, value in near.items():
         if name == "precision":
@@ -96,7 +108,10 @@ def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Fa
                 complete=False,
                 warnings=(
                     *answer.warnings,
-                    "searched only near the plans that were shown, without hand-tuned kernels; the whole search follows",
+                    (
+                        "searched only near the plans that were shown, without hand-tuned kernels; the whole search"
+                        " follows"
+                    ),
                 ),
             )
         result = answer.to_dict()
@@ -110,15 +125,24 @@ def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Fa
 
 
 def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
-    """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions, warnings, tables, and charts as ECharts options."""
+    """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions,
+    warnings, tables, and charts as ECharts options."""
     from mowich.show.html import PAGES
 
     return as_data(PAGES[str(result["schema"])](result), tables=tables)
 
 
 def as_data(page: Page, *, tables: bool = True) -> dict[str, Any]:
-    return {"title": page.title, "headline": page.headline, "assumptions": [a[:2] for a in page.assumptions], "warnings": page.warnings,
-            "marks": page.marks, "beside": page.beside, "tables": [_shallow(t) for t in page.tables if tables], "charts": [_shallow(c) for c in page.charts]}  # fmt: skip
+    return {
+        "title": page.title,
+        "headline": page.headline,
+        "assumptions": [a[:2] for a in page.assumptions],
+        "warnings": page.warnings,
+        "marks": page.marks,
+        "beside": page.beside,
+        "tables": [_shallow(t) for t in page.tables if tables],
+        "charts": [_shallow(c) for c in page.charts],
+    }
 
 
 def _shallow(part: Any) -> dict[str, Any]:
@@ -127,7 +151,8 @@ def _shallow(part: Any) -> dict[str, Any]:
 
 
 def deepen(result: Mapping[str, Any], ask: asks.Compare | asks.Plan, facts: Facts) -> bytes:
-    """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest measured points."""
+    """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest
+    measured points."""
     from mowich.show.deepen import deepen as report
     from mowich.show.html import PAGES
 
@@ -156,8 +181,16 @@ def _serving(ask: Any, got: Read, systems: Sequence[str]) -> ServeResult:
     from mowich.studies import serving_plan
 
     assert got.serving is not None
-    return serving_plan.compare(got.model, systems, job=got.serving, facts=got.settings.facts, chips=got.chips, engine=ask.serve.engine, fixed=got.fixed,
-                              term=got.settings.term)  # fmt: skip
+    return serving_plan.compare(
+        got.model,
+        systems,
+        job=got.serving,
+        facts=got.settings.facts,
+        chips=got.chips,
+        engine=ask.serve.engine,
+        fixed=got.fixed,
+        term=got.settings.term,
+    )
 
 
 def plan(ask: asks.Plan, facts: Facts) -> bytes:
@@ -168,13 +201,31 @@ def plan(ask: asks.Plan, facts: Facts) -> bytes:
     got = read(ask, facts)
     if got.serving is not None:
         assert ask.serve is not None
-        served = serving_plan.plan(got.model, got.systems[0], job=got.serving, facts=got.settings.facts, chips=got.chips, engine=ask.serve.engine, top=ask.top,
-                                 fixed=got.fixed, term=got.settings.term)  # fmt: skip
+        served = serving_plan.plan(
+            got.model,
+            got.systems[0],
+            job=got.serving,
+            facts=got.settings.facts,
+            chips=got.chips,
+            engine=ask.serve.engine,
+            top=ask.top,
+            fixed=got.fixed,
+            term=got.settings.term,
+        )
         result = served.to_dict()
     else:
         assert got.job is not None
-        plans = study.plan(got.model, got.systems[0], train=got.job, chips=got.chips, facts=got.settings.facts, top=ask.top, fixed=got.fixed,
-                           term=got.settings.term, stack=ask.stack)  # fmt: skip
+        plans = study.plan(
+            got.model,
+            got.systems[0],
+            train=got.job,
+            chips=got.chips,
+            facts=got.settings.facts,
+            top=ask.top,
+            fixed=got.fixed,
+            term=got.settings.term,
+            stack=ask.stack,
+        )
         result = plans.to_dict()
         if plans.ask is not None and plans.rows[0].plan is not None:
             if ask.neighbours:
@@ -228,7 +279,8 @@ def fit(ask: asks.Fit, facts: Facts) -> bytes:
     )
 
 
-# ---- the other verbs --------------------------------------------------------------------------------------------------------------------
+# ---- the other verbs
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 SENT = "scenario (as sent)"
@@ -310,8 +362,17 @@ def collective(ask: asks.Collective, facts: Facts) -> bytes:
             if sizes[-1] > 2**50:
                 problems.add("at most 1 PiB", where="--bytes", given=word)
     problems.stop()
-    found = study(chosen.facts, ask.kind, ask.on, sizes=sizes, group=ask.group, network=ask.network or "", oversubscription=ask.oversubscription,
-                  fail=ask.fail, beside=ask.beside)  # fmt: skip
+    found = study(
+        chosen.facts,
+        ask.kind,
+        ask.on,
+        sizes=sizes,
+        group=ask.group,
+        network=ask.network or "",
+        oversubscription=ask.oversubscription,
+        fail=ask.fail,
+        beside=ask.beside,
+    )
     return reply(found.to_dict(), inputs=facts_changes(ask.set, None))
 
 
@@ -331,8 +392,17 @@ def goodput(ask: asks.Goodput, facts: Facts) -> bytes:
         with problems.watch():
             checkpoint_s = parse(ask.checkpoint, "s", where="--checkpoint").value
     problems.stop()
-    found = study(chosen.facts, ask.on, days=ask.days, step_s=step_s, spare_share=ask.spares, replica=ask.replica, checkpoint_s=checkpoint_s,
-                  samples=ask.samples, seed=0)  # fmt: skip
+    found = study(
+        chosen.facts,
+        ask.on,
+        days=ask.days,
+        step_s=step_s,
+        spare_share=ask.spares,
+        replica=ask.replica,
+        checkpoint_s=checkpoint_s,
+        samples=ask.samples,
+        seed=0,
+    )
     return reply(found.to_dict(), inputs=facts_changes(ask.set, None))
 
 
@@ -367,7 +437,8 @@ def explain(result: Mapping[str, Any], metric: str, ask: asks.Compare | asks.Pla
     return reply(data, text=explain_text(found, Style(unicode=True, colour=False, width=96)))
 
 
-# ---- scenarios --------------------------------------------------------------------------------------------------------------------------
+# ---- scenarios
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def scenario(ask: asks.Scenario, facts: Facts) -> bytes:
@@ -377,10 +448,31 @@ def scenario(ask: asks.Scenario, facts: Facts) -> bytes:
     safe_yaml(ask.yaml)
     compare = read_scenario(ask.yaml)
     got = read(compare, facts)
-    return reply({"schema": "mowich/scenario@1", "ask": compare.model_dump(mode="json", exclude_none=True, exclude_defaults=True)}, notes=got.notes,
-                 command=asks.command(compare))  # fmt: skip
+    return reply(
+        {
+            "schema": "mowich/scenario@1",
+            "ask": compare.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+        },
+        notes=got.notes,
+        command=asks.command(compare),
+    )
 
 
 VERBS: Mapping[str, Callable[..., Any]] = {
-    f.__name__: f for f in (row, together, plan, fit, fleet, collective, goodput, validate, report, deepen, explain, scenario, *library.ALL)
-}  # fmt: skip
+    f.__name__: f
+    for f in (
+        row,
+        together,
+        plan,
+        fit,
+        fleet,
+        collective,
+        goodput,
+        validate,
+        report,
+        deepen,
+        explain,
+        scenario,
+        *library.ALL,
+    )
+}

@@ -1,7 +1,8 @@
 """Processes that compute: warm, bounded in time and memory, and replaced when they overrun.
 
-A pool of threads could not be stopped, and one interpreter cannot use two cores. A worker takes one task at a time over a pipe; a task that
-takes longer than `timeout_s` has its process ended and a fresh one started. Tasks wait in order; more than `max_waiting` of them are refused.
+A pool of threads could not be stopped, and one interpreter cannot use two cores. A worker takes one task at a time over
+a pipe; a task that takes longer than `timeout_s` has its process ended and a fresh one started. Tasks wait in order;
+more than `max_waiting` of them are refused.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
 
 
 START_S = 300.0
-"""Most seconds that a process may take to import and warm up; it counts against no request, so that a busy machine does not end one process after another."""
+"""Most seconds that a process may take to import and warm up; it counts against no request, so that a busy machine does
+not end one process after another."""
 
 
 class _Worker:
@@ -112,7 +114,8 @@ class _Worker:
         theirs.close()
 
     def call(self, name: str, arguments: tuple[Any, ...], timeout_s: float) -> Any:
-        """Blocks until the answer. Raises RefusedRequestError, BugError, and AbandonedError when the server ends meanwhile."""
+        """Blocks until the answer. Raises RefusedRequestError, BugError, and AbandonedError when the server ends
+        meanwhile."""
         with self._lock:
             try:
                 if not self._ready and self._pipe.poll(START_S):
@@ -120,7 +123,10 @@ class _Worker:
                 self._pipe.send((name, arguments))
                 if not self._pipe.poll(timeout_s):
                     self.restart()
-                    line = f"took longer than the {timeout_s:g} s that a request may take here; ask for less, or use the command line"
+                    line = (
+                        f"took longer than the {timeout_s:g} s that a request may take here; ask for less, or use the"
+                        " command line"
+                    )
                     raise RefusedRequestError(422, [{"where": None, "what": line, "line": line}])
                 kind, value = pickle.loads(self._pipe.recv_bytes())
             except (EOFError, OSError) as error:  # the process died: out of memory, most likely
@@ -173,9 +179,16 @@ class Workers:
     def __len__(self) -> int:
         return len(self._all)
 
-    async def call(self, name: str, *arguments: Any, wanted: Callable[[], Awaitable[bool]] | None = None, limit_s: float | None = None) -> Any:  # fmt: skip
-        """The value of a verb. wanted: asked when its turn comes; where it says no, nothing is computed; limit_s: in place of `timeout_s`. Raises
-        RefusedRequestError (422; 429 where the queue is full), BugError, AbandonedError."""
+    async def call(
+        self,
+        name: str,
+        *arguments: Any,
+        wanted: Callable[[], Awaitable[bool]] | None = None,
+        limit_s: float | None = None,
+    ) -> Any:
+        """The value of a verb. wanted: asked when its turn comes; where it says no, nothing is computed; limit_s: in
+        place of `timeout_s`. Raises RefusedRequestError (422; 429 where the queue is full), BugError,
+        AbandonedError."""
         if self._idle is None:
             self._idle = asyncio.Queue()
             for worker in self._all:

@@ -1,8 +1,9 @@
 """Operator timing tables: how long an operator takes on a chip, at the shapes where it was simulated or measured.
 
-The seam between kernels and plans is a file. `mowich kernel tables` times the kernels of `kernels/` on the simulated NeuronCore and
-writes `data/*.csv`; the formulas of a step read them with `operator_s`, which interpolates between the shapes of a table and
-answers nothing outside. This package knows neither kernels nor models: it has operators, files and interpolation. docs/tables.md.
+The seam between kernels and plans is a file. `mowich kernel tables` times the kernels of `kernels/` on the simulated
+NeuronCore and writes `data/*.csv`; the formulas of a step read them with `operator_s`, which interpolates between the
+shapes of a table and answers nothing outside. This package knows neither kernels nor models: it has operators, files
+and interpolation. docs/tables.md.
 """
 
 from mowich.operators.tables.lookup import Times, largest, operator_s

@@ -1,13 +1,15 @@
 """Times from tables, for arrays of shapes: interpolation between the shapes that were timed, and nothing outside them.
 
-Time is interpolated linearly along each dimension, as a kernel's work adds up, and in logarithms along the few where it does not (a prompt's
-length). A shape below the smallest, beyond the largest or in a hole of the grid has time nan and `inside` False. Only along a
-dimension in which the kernel repeats the same work do the largest sizes give what one more unit, or one more block, takes, which is added for
-each beyond them; `scaled` says so. Rows of experts beyond the table are blocks, each of which takes what one takes in the steady state, of every
+Time is interpolated linearly along each dimension, as a kernel's work adds up, and in logarithms along the few where it
+does not (a prompt's length). A shape below the smallest, beyond the largest or in a hole of the grid has time nan and
+`inside` False. Only along a dimension in which the kernel repeats the same work do the largest sizes give what one more
+unit, or one more block, takes, which is added for each beyond them; `scaled` says so. Rows of experts beyond the table
+are blocks, each of which takes what one takes in the steady state, of every
 expert: nothing is the product of a slope along rows and a slope along experts.
 
-No time is below what the hardware allows: an operator's work (`schema`) at the published dense peak of its format, and its bytes at the
-share of HBM bandwidth of who runs it. That holds for seconds, low and high alike, and for what was measured too; `at_limit` says where it was
+No time is below what the hardware allows: an operator's work (`schema`) at the published dense peak of its format, and
+its bytes at the share of HBM bandwidth of who runs it. That holds for seconds, low and high alike, and for what was
+measured too; `at_limit` says where it was
 needed: a table, or its extension, said less there.
 """
 
@@ -33,10 +35,11 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Answer of `operator_s`, arrays of the shape of its arguments. seconds, low, high: nan where the table does not reach; low..high is the
-    90% interval; inside: within the shapes of the table; scaled: beyond its largest in a dimension of repeated work, extended by
-    the time of one more; at_limit: the table said less than the hardware allows, and `seconds` is what it allows; grade: the weakest of the
-    table ("" without one); kind: "simulated", "measured" or both; hash: of kernel and costs."""
+    """Answer of `operator_s`, arrays of the shape of its arguments. seconds, low, high: nan where the table does not
+    reach; low..high is the 90% interval; inside: within the shapes of the table; scaled: beyond its largest in a
+    dimension of repeated work, extended by the time of one more; at_limit: the table said less than the hardware
+    allows, and `seconds` is what it allows; grade: the weakest of the table ("" without one); kind: "simulated",
+    "measured" or both; hash: of kernel and costs."""
 
     seconds: Floats
     low: Floats
@@ -66,11 +69,11 @@ def operator_s(
 ) -> Times:
     """Seconds that one device of a chip takes for an operator, for arrays of shapes.
 
-    chip: id in facts/chips ("trainium2"); op: name in OPERATORS; dtype: "bf16", "fp8", "mxfp8"; shape: dimension -> number or array,
-    all that the operator has, broadcast together, the sizes on one device; scope: "core", "pair", or "chip" (default: all devices of
-    the chip work at once and share HBM, as in training and serving). A chip, dtype or scope without a table gives
-    nan everywhere and `share()` 0. Raises UserError for an unknown operator or scope and for dimensions that are missing,
-    unknown or not positive.
+    chip: id in facts/chips ("trainium2"); op: name in OPERATORS; dtype: "bf16", "fp8", "mxfp8"; shape: dimension ->
+    number or array, all that the operator has, broadcast together, the sizes on one device; scope: "core", "pair", or
+    "chip" (default: all devices of the chip work at once and share HBM, as in training and serving). A chip, dtype or
+    scope without a table gives nan everywhere and `share()` 0. Raises UserError for an unknown operator or scope and
+    for dimensions that are missing, unknown or not positive.
 
     >>> t = operator_s("no-such-chip", "matmul", "bf16", {"m": [1, 8192], "n": 4096, "k": 4096})
     >>> t.share(), t.seconds.shape
@@ -84,7 +87,18 @@ def operator_s(
     if grid is None:
         nothing = np.full(points.shape[1:], np.nan)
         no = np.zeros(points.shape[1:], np.bool_)
-        return Times(seconds=nothing, low=nothing, high=nothing, inside=no, scaled=no, at_limit=no, grade="", kind="", kernel="", hash="")  # fmt: skip
+        return Times(
+            seconds=nothing,
+            low=nothing,
+            high=nothing,
+            inside=no,
+            scaled=no,
+            at_limit=no,
+            grade="",
+            kind="",
+            kernel="",
+            hash="",
+        )
     tile = np.array([operator.tiles.get(d, 0.0) for d in operator.dims])[:, None]
     flat = points.reshape(len(points), -1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,8 +111,18 @@ def operator_s(
         flat > np.array([[a[-1]] for a in grid.axes])
     )
     scaled = known & beyond.any(axis=0).reshape(known.shape)
-    return Times(seconds=seconds, low=np.minimum(low, seconds), high=np.maximum(high, seconds), inside=known & ~scaled, scaled=scaled,
-                 at_limit=known & (tabled[0] < least), grade=grid.grade, kind=grid.kind, kernel=grid.kernel, hash=grid.hash)  # fmt: skip
+    return Times(
+        seconds=seconds,
+        low=np.minimum(low, seconds),
+        high=np.maximum(high, seconds),
+        inside=known & ~scaled,
+        scaled=scaled,
+        at_limit=known & (tabled[0] < least),
+        grade=grid.grade,
+        kind=grid.kind,
+        kernel=grid.kernel,
+        hash=grid.hash,
+    )
 
 
 def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", folder: Path = schema.FOLDER) -> float:
@@ -112,16 +136,17 @@ def largest(chip: str, op: str, dtype: str, dim: str, *, scope: str = "chip", fo
 
 
 def least_s(chip: str, op: str, dtype: str, points: Floats, scope: str) -> Floats:
-    """Seconds [...] below which no device of a chip can run an operator at `points` [dims, ...]: its FLOP at the published dense peak of the
-    format, or its least bytes at the device's share of HBM bandwidth, whichever takes longer. Raises UserError where the chip's facts lack either."""
+    """Seconds [...] below which no device of a chip can run an operator at `points` [dims, ...]: its FLOP at the
+    published dense peak of the format, or its least bytes at the device's share of HBM bandwidth, whichever takes
+    longer. Raises UserError where the chip's facts lack either."""
     operator, (peak, Bps) = schema.operator(op), _rates(chip, dtype, scope)
     return np.maximum(operator.flop(*points) / peak, operator.least_B(schema.FORMAT_B[dtype], *points) / Bps)
 
 
 @cache
 def _rates(chip: str, dtype: str, scope: str) -> tuple[float, float]:
-    """(FLOP/s, bytes/s) as published, of what a scope runs on. A core or a pair that works alone has the stack of HBM that its data lie in, at
-    least; in scope "chip" every device has an equal share of both."""
+    """(FLOP/s, bytes/s) as published, of what a scope runs on. A core or a pair that works alone has the stack of HBM
+    that its data lie in, at least; in scope "chip" every device has an equal share of both."""
     facts, at = load(), f"chips.{chip}"
     peak, Bps = facts.number(f"{at}.peak_dense.{dtype}"), facts.number(f"{at}.memory.hbm_bandwidth")
     if scope == "chip":
@@ -137,7 +162,12 @@ def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
         if name not in op.dims:
             raise unknown(f"dimension of {op.name}", name, op.dims)
     if missing := [d for d in op.dims if d not in shape]:
-        raise UserError(f"{op.name} needs every dimension", given=", ".join(shape), allowed=", ".join(op.dims), fix=f"add {', '.join(missing)}")  # fmt: skip
+        raise UserError(
+            f"{op.name} needs every dimension",
+            given=", ".join(shape),
+            allowed=", ".join(op.dims),
+            fix=f"add {', '.join(missing)}",
+        )
     arrays = np.broadcast_arrays(*(np.asarray(shape[d], np.float64) for d in op.dims))
     for d, a in zip(op.dims, arrays, strict=True):
         least = 0.0 if d in op.from_zero else np.finfo(float).tiny
@@ -148,8 +178,8 @@ def _points(op: schema.Operator, shape: Mapping[str, ArrayLike]) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grid:
-    """axes: sizes along each dimension, ascending; log_s: [3, ...] logarithms of seconds, low and high, nan in holes; flat_s: [3, cells] the
-    seconds themselves."""
+    """axes: sizes along each dimension, ascending; log_s: [3, ...] logarithms of seconds, low and high, nan in holes;
+    flat_s: [3, cells] the seconds themselves."""
 
     axes: tuple[Floats, ...]
     log_s: Floats
@@ -171,8 +201,15 @@ def _grid(op: str, chip: str, dtype: str, scope: str, folder: Path) -> _Grid | N
     index = tuple(np.searchsorted(axis, column) for axis, column in zip(axes, sizes.T, strict=True))
     for i, name in enumerate(("seconds", "low_s", "high_s")):
         log_s[(i, *index)] = np.log([getattr(r, name) for r in rows])
-    return _Grid(axes=axes, log_s=log_s, flat_s=np.exp(log_s).reshape(3, -1), grade=worst_grade(r.grade for r in rows), kind=_one(r.kind for r in rows),
-                 kernel=_one(r.kernel for r in rows), hash=_one(r.hash for r in rows))  # fmt: skip
+    return _Grid(
+        axes=axes,
+        log_s=log_s,
+        flat_s=np.exp(log_s).reshape(3, -1),
+        grade=worst_grade(r.grade for r in rows),
+        kind=_one(r.kind for r in rows),
+        kernel=_one(r.kernel for r in rows),
+        hash=_one(r.hash for r in rows),
+    )
 
 
 def _one(words: object) -> str:
@@ -206,8 +243,9 @@ def _interpolate(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
 
 
 def _linear(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
-    """`_interpolate` for an operator without curved dimensions. Beyond the largest size along a dimension of blocks, the time as far into a block as the
-    point is, and for each whole block the time of the table's last one, with as many copies at work as the table has: the steady state."""
+    """`_interpolate` for an operator without curved dimensions. Beyond the largest size along a dimension of blocks,
+    the time as far into a block as the point is, and for each whole block the time of the table's last one, with as
+    many copies at work as the table has: the steady state."""
     points, more = points.copy(), np.zeros((3, points.shape[1]))
     at = {d: j for j, d in enumerate(op.dims)}
     for d, block in op.blocks.items():
@@ -248,7 +286,8 @@ def _cell(op: schema.Operator, grid: _Grid, points: Floats) -> Floats:
 def _corners(
     log_s: Floats, is_linear: Bools, lower: NDArray[np.intp], upper: NDArray[np.intp], weight: Floats
 ) -> Floats:
-    """Sum over the corners of each point's cell: along the linear dimensions of times, along the others of their logarithms."""
+    """Sum over the corners of each point's cell: along the linear dimensions of times, along the others of their
+    logarithms."""
     total = np.zeros((3, weight.shape[1]))
     for along in itertools.product(*[(0, 1) if linear else (0,) for linear in is_linear]):
         inner, share = np.zeros_like(total), np.ones(weight.shape[1])

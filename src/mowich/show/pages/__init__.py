@@ -26,7 +26,18 @@ def job_page(result: Result) -> Page:
 
 
 PAGES: Mapping[str, Callable[[Result], Page]] = {
-    "mowich/compare@1": job_page, "mowich/plan@1": job_page, "mowich/sweep@1": sweep_page, "mowich/fit@1": fit_page, "mowich/model@1": model_page, "mowich/fleet@1": fleet_page,
-    "mowich/traffic@1": traffic_page, "mowich/collective@1": collective_page, "mowich/goodput@1": goodput_page, "mowich/power@1": power_page, "mowich/claims@1": claims_page,
-    "mowich/validate@1": validate_page, "mowich/kernel@1": kernel_page, "mowich/kernel-diff@1": diff_page,
-}  # fmt: skip
+    "mowich/compare@1": job_page,
+    "mowich/plan@1": job_page,
+    "mowich/sweep@1": sweep_page,
+    "mowich/fit@1": fit_page,
+    "mowich/model@1": model_page,
+    "mowich/fleet@1": fleet_page,
+    "mowich/traffic@1": traffic_page,
+    "mowich/collective@1": collective_page,
+    "mowich/goodput@1": goodput_page,
+    "mowich/power@1": power_page,
+    "mowich/claims@1": claims_page,
+    "mowich/validate@1": validate_page,
+    "mowich/kernel@1": kernel_page,
+    "mowich/kernel-diff@1": diff_page,
+}

@@ -39,9 +39,19 @@ def claims_page(result: Result) -> Page:
         else []
     )
     rows: list[list[Cell]] = [
-        [c["claim"], c["published"], (UNKNOWN, "nothing is derived") if c["derived"] is None else (value_text(c["derived"], c.get("unit", "")), c["formula"], f"{c['id']}.derived"), c["verdict"], (c["formula"] or "-"), (c["reason"] or "-"), c["source"]]
+        [
+            c["claim"],
+            c["published"],
+            (UNKNOWN, "nothing is derived")
+            if c["derived"] is None
+            else (value_text(c["derived"], c.get("unit", "")), c["formula"], f"{c['id']}.derived"),
+            c["verdict"],
+            (c["formula"] or "-"),
+            (c["reason"] or "-"),
+            c["source"],
+        ]
         for c in result["claims"]
-    ]  # fmt: skip
+    ]
     tables = [
         Table(
             title="Claims",
@@ -50,7 +60,41 @@ def claims_page(result: Result) -> Page:
         )
     ]
     if result.get("memory"):
-        tables.append(Table(title="What memory per chip costs", head=["model", "context", "system", "GiB", "chips", "tokens/s/chip", "bandwidth lost to weights", "price ratio"],
-                            rows=[[m["model"], f"{m['context']:,}", m["system"], number(m["memory_B"] / GIB), str(m["chips"]), number(m["tokens_per_s"]), percent(m["loss"]), number(m["price_ratio"])] for m in result["memory"]]))  # fmt: skip
-    return Page(title="Public claims, derived again", headline=f"Of {sum(count.values())} claims " + ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in count.items()) + ".", assumptions=[("facts", str(result.get("facts_hash", "")))],
-                tables=tables, charts=pictures, inputs=result.get("inputs", {}))  # fmt: skip
+        tables.append(
+            Table(
+                title="What memory per chip costs",
+                head=[
+                    "model",
+                    "context",
+                    "system",
+                    "GiB",
+                    "chips",
+                    "tokens/s/chip",
+                    "bandwidth lost to weights",
+                    "price ratio",
+                ],
+                rows=[
+                    [
+                        m["model"],
+                        f"{m['context']:,}",
+                        m["system"],
+                        number(m["memory_B"] / GIB),
+                        str(m["chips"]),
+                        number(m["tokens_per_s"]),
+                        percent(m["loss"]),
+                        number(m["price_ratio"]),
+                    ]
+                    for m in result["memory"]
+                ],
+            )
+        )
+    return Page(
+        title="Public claims, derived again",
+        headline=f"Of {sum(count.values())} claims "
+        + ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in count.items())
+        + ".",
+        assumptions=[("facts", str(result.get("facts_hash", "")))],
+        tables=tables,
+        charts=pictures,
+        inputs=result.get("inputs", {}),
+    )

@@ -22,18 +22,42 @@ def kernel_page(result: Result) -> Page:
     curves, roof = result.get("over_time"), result["roofline"]
     if curves:
         lanes = {name: [(a * us, b * us) for a, b in spans] for name, spans in curves["engines"].items()}
-        pictures.append(charts.timeline("Who is at work when", f"Core {curves['core']}; gaps too short to see are closed. --trace writes every instruction for ui.perfetto.dev.", lanes, unit="us"))  # fmt: skip
+        pictures.append(
+            charts.timeline(
+                "Who is at work when",
+                f"Core {curves['core']}; gaps too short to see are closed. --trace writes every instruction for"
+                " ui.perfetto.dev.",
+                lanes,
+                unit="us",
+            )
+        )
     seconds = float(estimate(result["time_s"]))
     if result["flop"] and result["mfu"]:
         achieved = result["flop"] / seconds
         peak = achieved / result["mfu"]
-        pictures.append(charts.roofline("Roofline", "What the kernel does per second, at its work per byte, under the roof of its core's DMA engines and Tensor Engine (bf16).",
-                                        peak=peak, bandwidth=peak / roof["ridge_flop_per_B"], work=roof["flop_per_B"], achieved=achieved))  # fmt: skip
+        pictures.append(
+            charts.roofline(
+                "Roofline",
+                "What the kernel does per second, at its work per byte, under the roof of its core's DMA engines and"
+                " Tensor Engine (bf16).",
+                peak=peak,
+                bandwidth=peak / roof["ridge_flop_per_B"],
+                work=roof["flop_per_B"],
+                achieved=achieved,
+            )
+        )
     pictures += [
-        charts.stacked_bars("Engines: busy, waiting, idle", "The three sum to the time of the kernel.", list(engines), states, unit="us"),
-        charts.stacked_bars("Where the time rests", "Parts of the critical path by the fact that sets them.", ["latency"],
-                            {k: [v * us] for k, v in result["time_s"]["breakdown"].items()}, unit="us"),
-    ]  # fmt: skip
+        charts.stacked_bars(
+            "Engines: busy, waiting, idle", "The three sum to the time of the kernel.", list(engines), states, unit="us"
+        ),
+        charts.stacked_bars(
+            "Where the time rests",
+            "Parts of the critical path by the fact that sets them.",
+            ["latency"],
+            {k: [v * us] for k, v in result["time_s"]["breakdown"].items()},
+            unit="us",
+        ),
+    ]
     if waits:
         pictures.append(
             charts.stacked_bars(
@@ -46,17 +70,32 @@ def kernel_page(result: Result) -> Page:
         )
     if curves:
         sbuf = whole([(t * us, v / 1024) for t, v in curves["sbuf_B"]], seconds * us)
-        pictures.append(charts.levels("SBUF in use", "KiB of one partition: a tile lives from its first write to its last use.", sbuf, x="us", y="KiB of a partition", limit=curves["sbuf_capacity_B"] / 1024))  # fmt: skip
+        pictures.append(
+            charts.levels(
+                "SBUF in use",
+                "KiB of one partition: a tile lives from its first write to its last use.",
+                sbuf,
+                x="us",
+                y="KiB of a partition",
+                limit=curves["sbuf_capacity_B"] / 1024,
+            )
+        )
         banks = whole([(t * us, v) for t, v in curves["psum_banks"]], seconds * us)
-        pictures.append(charts.levels("PSUM in use", "Banks of one partition.", banks, x="us", y="banks", limit=curves["psum_capacity_banks"]))  # fmt: skip
+        pictures.append(
+            charts.levels(
+                "PSUM in use", "Banks of one partition.", banks, x="us", y="banks", limit=curves["psum_capacity_banks"]
+            )
+        )
     rows = [
         [f"{r['file']}:{r['line']}", number(r["seconds"] * us), r["cause"], r.get("remedy", "")] for r in result["top"]
     ]
     sizes = [
         [
-            f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B"
-            if d["descriptor_high_B"] is not None
-            else f"from {d['descriptor_low_B']:,} B",
+            (
+                f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B"
+                if d["descriptor_high_B"] is not None
+                else f"from {d['descriptor_low_B']:,} B"
+            ),
             f"{d['descriptors']:,}",
             f"{d['bytes']:,}",
             percent(d["efficiency"]),
@@ -66,9 +105,25 @@ def kernel_page(result: Result) -> Page:
     time = estimate(result["time_s"])
     busiest = max(engines, key=lambda name: engines[name]["busy_s"], default="-")
     return Page(
-        title=f"{result.get('kernel') or 'Kernel'} on {result['target']}", headline=f"{interval(time, us)} us on {result['target']}; the {busiest} engine works most; by its FLOP per byte {roof['bound']} sets the ceiling.",
-        assumptions=[("instructions", f"{result['instructions']:,}"), ("MFU", percent(result["mfu"])), ("MBU", percent(result["mbu"])),
-                     ("FLOP per byte", f"{number(roof['flop_per_B'])}, ridge {number(roof['ridge_flop_per_B'])}"), ("SBUF peak per partition", f"{result['sbuf_peak_B']:,} B"), ("PSUM banks", str(result["psum_peak_banks"])), ("grade", time.grade)],
-        tables=[Table(title="Lines that cost most", head=["line", "us", "cause", "remedy"], rows=rows), Table(title="DMA by size of descriptor", head=["size", "descriptors", "bytes", "efficiency"], rows=sizes)],
-        charts=pictures, warnings=result.get("warnings", ()), inputs=result.get("inputs", {}),
-    )  # fmt: skip
+        title=f"{result.get('kernel') or 'Kernel'} on {result['target']}",
+        headline=(
+            f"{interval(time, us)} us on {result['target']}; the {busiest} engine works most; by its FLOP per byte"
+            f" {roof['bound']} sets the ceiling."
+        ),
+        assumptions=[
+            ("instructions", f"{result['instructions']:,}"),
+            ("MFU", percent(result["mfu"])),
+            ("MBU", percent(result["mbu"])),
+            ("FLOP per byte", f"{number(roof['flop_per_B'])}, ridge {number(roof['ridge_flop_per_B'])}"),
+            ("SBUF peak per partition", f"{result['sbuf_peak_B']:,} B"),
+            ("PSUM banks", str(result["psum_peak_banks"])),
+            ("grade", time.grade),
+        ],
+        tables=[
+            Table(title="Lines that cost most", head=["line", "us", "cause", "remedy"], rows=rows),
+            Table(title="DMA by size of descriptor", head=["size", "descriptors", "bytes", "efficiency"], rows=sizes),
+        ],
+        charts=pictures,
+        warnings=result.get("warnings", ()),
+        inputs=result.get("inputs", {}),
+    )

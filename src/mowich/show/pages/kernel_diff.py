@@ -26,10 +26,23 @@ def _measure(table: str, what: str, value: float | None) -> str:
 def diff_page(result: Result) -> Page:
     """Two profiles of a kernel, figure by figure."""
     tables = [
-        Table(title={"summary": "Figures", "opcodes": "Opcodes", "lines": "Lines"}[name], head=["what", "A", "B", "B/A"],
-              rows=[[str(r["what"]), _measure(name, r["what"], r["a"]), _measure(name, r["what"], r["b"]), number(r["ratio"])] for r in result[name] if r["a"] or r["b"]])
-        for name in ("summary", "opcodes", "lines") if result.get(name)
-    ]  # fmt: skip
+        Table(
+            title={"summary": "Figures", "opcodes": "Opcodes", "lines": "Lines"}[name],
+            head=["what", "A", "B", "B/A"],
+            rows=[
+                [
+                    str(r["what"]),
+                    _measure(name, r["what"], r["a"]),
+                    _measure(name, r["what"], r["b"]),
+                    number(r["ratio"]),
+                ]
+                for r in result[name]
+                if r["a"] or r["b"]
+            ],
+        )
+        for name in ("summary", "opcodes", "lines")
+        if result.get(name)
+    ]
     time = next((r for r in result["summary"] if r["what"] == "total_time"), None)
     moved = [r for r in result["opcodes"] if r["ratio"] and r["a"]][:20]
     pictures = (

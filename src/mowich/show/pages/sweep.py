@@ -32,15 +32,42 @@ def sweep_page(result: Result) -> Page:
     ):
         dots = grouped(x, y)
         if dots:
-            pictures.append(charts.points(title, note, dots, x=names[0], y=names[1], log_x=True, log_y=y != "mfu", line=x == "chips_requested"))  # fmt: skip
+            pictures.append(
+                charts.points(
+                    title, note, dots, x=names[0], y=names[1], log_x=True, log_y=y != "mfu", line=x == "chips_requested"
+                )
+            )
     head = ["model", "seq", "batch", "system", "chips", "step, s", "MFU, %", "days", "$/Mtok", "price", "binds", "plan"]
     table: list[list[Cell]] = [
-        [str(r["model"]), str(r["seq"]), f"{r['batch_seqs']:g}", str(r["system"]), str(r["chips_requested"]), cell(r["step_s"], metric=f"{i}.step_s"), cell(r["mfu"], 100.0, f"{i}.mfu"), cell(r["days"], metric=f"{i}.days"),
-         cell(r["usd_per_mtok"], metric=f"{i}.usd_per_mtok"), (terms_cell(str(r.get("price") or ""), short=True), str(r.get("price") or "")), str(r["binds"]), (plan_words(r["plan"]), r.get("reason") or "")]
+        [
+            str(r["model"]),
+            str(r["seq"]),
+            f"{r['batch_seqs']:g}",
+            str(r["system"]),
+            str(r["chips_requested"]),
+            cell(r["step_s"], metric=f"{i}.step_s"),
+            cell(r["mfu"], 100.0, f"{i}.mfu"),
+            cell(r["days"], metric=f"{i}.days"),
+            cell(r["usd_per_mtok"], metric=f"{i}.usd_per_mtok"),
+            (terms_cell(str(r.get("price") or ""), short=True), str(r.get("price") or "")),
+            str(r["binds"]),
+            (plan_words(r["plan"]), r.get("reason") or ""),
+        ]
         for i, r in enumerate(result["rows"][:1000], start=1)
-    ]  # fmt: skip
+    ]
     more = "" if len(result["rows"]) <= 1000 else f" The table shows the first 1,000 of {len(result['rows']):,}."
     inputs = result["inputs"]
-    return Page(title=f"Sweep of {len(result['rows']):,} points", headline=str(sweep_headline(result)), charts=pictures,
-                assumptions=[("scenario", str(inputs.get("scenario", ""))), ("price term", str(inputs.get("price_term", ""))), ("facts", str(result.get("facts_hash", "")))],
-                tables=[Table(title="Points", head=head, rows=table, note=f"Hover or focus a number for its grade and range.{more}")], inputs=inputs)  # fmt: skip
+    return Page(
+        title=f"Sweep of {len(result['rows']):,} points",
+        headline=str(sweep_headline(result)),
+        charts=pictures,
+        assumptions=[
+            ("scenario", str(inputs.get("scenario", ""))),
+            ("price term", str(inputs.get("price_term", ""))),
+            ("facts", str(result.get("facts_hash", ""))),
+        ],
+        tables=[
+            Table(title="Points", head=head, rows=table, note=f"Hover or focus a number for its grade and range.{more}")
+        ],
+        inputs=inputs,
+    )

@@ -9,9 +9,14 @@ from mowich.show.page import Page, Result, Table
 from mowich.show.table import percent
 
 METRICS = {
-    "tokens_per_s_per_chip": "tokens/s per chip", "tokens_per_s_total": "tokens/s of all chips", "tflops_per_chip": "TFLOP/s per chip", "seqs_per_s_total": "sequences/s of all chips",
-    "step_time_s": "step time in s", "derived_step_time_s": "step time in s, derived from the source's figures", "mfu_reported_pct": "MFU in %",
-}  # fmt: skip
+    "tokens_per_s_per_chip": "tokens/s per chip",
+    "tokens_per_s_total": "tokens/s of all chips",
+    "tflops_per_chip": "TFLOP/s per chip",
+    "seqs_per_s_total": "sequences/s of all chips",
+    "step_time_s": "step time in s",
+    "derived_step_time_s": "step time in s, derived from the source's figures",
+    "mfu_reported_pct": "MFU in %",
+}
 """What rows of measurements give, in words."""
 
 
@@ -46,8 +51,28 @@ def validate_page(result: Result) -> Page:
         for n, s in summary
     ]
     shipped = result["file"] == SHIPPED
-    outside = [Table(title="Left out of the fit", head=["what", "without", "n", "median", "p90", "in 90% range"], note="What a prediction of a new run may be off by.",
-                     rows=[[f"{e.work}, {e.what}", e.without, str(e.rows), tenths(e.median), tenths(e.p90), percent(e.in_range)] for e in left_out()])] if shipped else []  # fmt: skip
+    outside = (
+        [
+            Table(
+                title="Left out of the fit",
+                head=["what", "without", "n", "median", "p90", "in 90% range"],
+                note="What a prediction of a new run may be off by.",
+                rows=[
+                    [
+                        f"{e.work}, {e.what}",
+                        e.without,
+                        str(e.rows),
+                        tenths(e.median),
+                        tenths(e.p90),
+                        percent(e.in_range),
+                    ]
+                    for e in left_out()
+                ],
+            )
+        ]
+        if shipped
+        else []
+    )
     pictures = [
         charts.points(
             f"Predicted against measured{', in sample' if shipped else ''}: {METRICS.get(metric, metric)}",
@@ -61,6 +86,18 @@ def validate_page(result: Result) -> Page:
         )
         for metric, dots in by_metric.items()
     ]
-    return Page(title="Predicted against measured", headline=str(accuracy_headline(result)),
-                assumptions=[("facts", str(result.get("facts_hash", "")))], charts=pictures,
-                tables=[*outside, Table(title=f"By chip{', in sample' if shipped else ''}", head=["chip", "n", "refused", "median", "mean", "p90", "bias", "in 90% range"], rows=rows, note=IN_SAMPLE if shipped else "")])  # fmt: skip
+    return Page(
+        title="Predicted against measured",
+        headline=str(accuracy_headline(result)),
+        assumptions=[("facts", str(result.get("facts_hash", "")))],
+        charts=pictures,
+        tables=[
+            *outside,
+            Table(
+                title=f"By chip{', in sample' if shipped else ''}",
+                head=["chip", "n", "refused", "median", "mean", "p90", "bias", "in 90% range"],
+                rows=rows,
+                note=IN_SAMPLE if shipped else "",
+            ),
+        ],
+    )

@@ -1,9 +1,10 @@
 """`mowich explain`: where a number of any result comes from, as data.
 
-`explain(result, "trn3.step_s.ep", facts)` takes the JSON object of any verb. `tree` names its numbers, and `rules` says what each is. One module a verb
-makes a number again from the inputs that the result holds: `training` and `serving` for plans, the others by the name of their verb. Most call their study again and
-read the number at the same path. Where that would be slow (a search, a programme, draws), they call the part that made the number, with what the search chose held
-fixed. `explainer` puts the answer together.
+`explain(result, "trn3.step_s.ep", facts)` takes the JSON object of any verb. `tree` names its numbers, and `rules` says
+what each is. One module a verb makes a number again from the inputs that the result holds: `training` and `serving` for
+plans, the others by the name of their verb. Most call their study again and read the number at the same path. Where
+that would be slow (a search, a programme, draws), they call the part that made the number, with what the search chose
+held fixed. `explainer` puts the answer together.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ __all__ = ["Explainer", "Explanation", "Move", "explain", "metrics"]
 def explain(
     result: Mapping[str, Any], metric: str, facts: Facts, *, model: Model | None = None, sensitivity: bool = True
 ) -> Explanation:
-    """The number called `metric` of a result: "trn3.step_s", "trn3.step_s.ep", "1.goodput", "ttft_s.p99", "DEEPSEEK.memory_B.weights".
+    """The number called `metric` of a result: "trn3.step_s", "trn3.step_s.ep", "1.goodput", "ttft_s.p99",
+    "DEEPSEEK.memory_B.weights".
 
-    facts: those that the result was made with; model: as loaded (None: by the name in the result); sensitivity: move the facts. Raises UserError for
-    an unknown name with the closest one, and for a row that has no plan.
+    facts: those that the result was made with; model: as loaded (None: by the name in the result); sensitivity: move
+    the facts. Raises UserError for an unknown name with the closest one, and for a row that has no plan.
     """
     return Explainer(result, facts, model).explain(metric, sensitivity=sensitivity)
 

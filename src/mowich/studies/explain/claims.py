@@ -32,12 +32,14 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
     def terms(name: Path, notes: Notes) -> None:
         if name[0] == "published_value":
             paths = [e.published for e in entries(facts) if e.id == row["id"]]
-            notes.add("published", row["published_value"], "1", facts=tuple(paths), note=row["published"])  # fmt: skip
+            notes.add("published", row["published_value"], "1", facts=tuple(paths), note=row["published"])
             return
         if row["derived"] is None:  # not derived: the reason is told, and there is no term
             return
         values = {k: facts.number(p) for k, p in inputs.items()}
-        notes.add(row["id"], row["derived"], "1", row["formula"], facts=tuple(inputs.values()), note=row["reason"], **values)  # fmt: skip
+        notes.add(
+            row["id"], row["derived"], "1", row["formula"], facts=tuple(inputs.values()), note=row["reason"], **values
+        )
 
     return Source(at=at, numbers=numbers, terms=terms, title=row["claim"])
 
@@ -56,6 +58,16 @@ def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -
     from mowich.models import load
 
     model = load(row["model"])
-    symbols = {"weights": model.params * study.WEIGHT_B, "kv": model.kv_bytes(row["context"], study.WEIGHT_B), "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth")}  # fmt: skip
+    symbols = {
+        "weights": model.params * study.WEIGHT_B,
+        "kv": model.kv_bytes(row["context"], study.WEIGHT_B),
+        "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth"),
+    }
     behind = {"bandwidth": (f"chips.{chip}.memory.hbm_bandwidth",), "memory_B": (f"chips.{chip}.memory.hbm_usable",)}
-    return Source(at=at, numbers=numbers, symbols=symbols, behind=behind, title=f"{row['model']}, {row['context']} tokens, {row['system']}")  # fmt: skip
+    return Source(
+        at=at,
+        numbers=numbers,
+        symbols=symbols,
+        behind=behind,
+        title=f"{row['model']}, {row['context']} tokens, {row['system']}",
+    )

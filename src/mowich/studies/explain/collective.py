@@ -25,14 +25,27 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
     over = float(inputs.get("oversubscription") or 1.0)
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
-        found = study.collective(known, inputs["kind"], inputs["on"], sizes=[row["bytes"]], group=inputs.get("group"), network=inputs["network"] or "",
-                                 oversubscription=over, fail=inputs["faults"], beside=inputs["beside"])  # fmt: skip
+        found = study.collective(
+            known,
+            inputs["kind"],
+            inputs["on"],
+            sizes=[row["bytes"]],
+            group=inputs.get("group"),
+            network=inputs["network"] or "",
+            oversubscription=over,
+            fail=inputs["faults"],
+            beside=inputs["beside"],
+        )
         return flat(found.to_dict()["rows"][0])  # type: ignore[index]
 
     system = resolve(facts, inputs["on"])
     if inputs["group"] > system.chips:
         system = resolve(facts, inputs["on"], chips=inputs["group"])
-    machine = per_chip(on_network(facts, system, inputs["network"] or "", oversubscription=over) if inputs["network"] or over != 1.0 else system)  # fmt: skip
+    machine = per_chip(
+        on_network(facts, system, inputs["network"] or "", oversubscription=over)
+        if inputs["network"] or over != 1.0
+        else system
+    )
     n, B = float(row["ranks"]), float(row["bytes"])
 
     def terms(name: Path, notes: Notes) -> None:
@@ -41,8 +54,20 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
         size, stride = np.array([n]), np.ones(1)
         for hop in collectives.hops(machine, size, stride):
             if float(hop.r[0]) > 1:
-                links = tuple(system.paths[f"{hop.level.name}.{x}"] for x in ("bandwidth", "latency") if f"{hop.level.name}.{x}" in system.paths)  # fmt: skip
-                notes.add(f"level {hop.level.name}", hop.Bps, "B/s", "what one chip drives on it, one way", joins=hop.r, step_s=hop.step_s, facts=links)  # fmt: skip
+                links = tuple(
+                    system.paths[f"{hop.level.name}.{x}"]
+                    for x in ("bandwidth", "latency")
+                    if f"{hop.level.name}.{x}" in system.paths
+                )
+                notes.add(
+                    f"level {hop.level.name}",
+                    hop.Bps,
+                    "B/s",
+                    "what one chip drives on it, one way",
+                    joins=hop.r,
+                    step_s=hop.step_s,
+                    facts=links,
+                )
         f = machine.fabric
         own = tuple(p for k, p in system.paths.items() if k.startswith("fabric."))
         if inputs["kind"] not in ("all-to-all", "permute"):
@@ -50,11 +75,43 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
                 if math.isfinite(float(way.latency_s[0])):
                     T = float(collectives.law_s(machine, way.latency_s, way.bulk_s, way.per_B * B, np.array([B]))[0])
                     mark = "; the least, so it is taken" if way.name == row["algorithm"].split(" + ")[0] else ""
-                    notes.add(way.name, T, "s", "L + min(g sqrt(L b S), r L) + b S" + mark, L=way.latency_s, b=way.per_B, S=B, g=f.pipeline, r=f.pipeline_limit, facts=own)  # fmt: skip
+                    notes.add(
+                        way.name,
+                        T,
+                        "s",
+                        "L + min(g sqrt(L b S), r L) + b S" + mark,
+                        L=way.latency_s,
+                        b=way.per_B,
+                        S=B,
+                        g=f.pipeline,
+                        r=f.pipeline_limit,
+                        facts=own,
+                    )
         else:
-            notes.add(row["algorithm"], row["time_s"]["value"], "s", "latency of the steps + bytes over the links, level by level (docs/collectives.md)", S=B, n=n, facts=own)  # fmt: skip
+            notes.add(
+                row["algorithm"],
+                row["time_s"]["value"],
+                "s",
+                "latency of the steps + bytes over the links, level by level (docs/collectives.md)",
+                S=B,
+                n=n,
+                facts=own,
+            )
         slow = float(result["slowdown"])
         if slow > 1.0:
-            notes.add("slowdown", slow, "1", "bytes' term over its term on whole links, by max-min fair flows", faults=", ".join(inputs["faults"]) or "-", beside=", ".join(inputs["beside"]) or "-")  # fmt: skip
+            notes.add(
+                "slowdown",
+                slow,
+                "1",
+                "bytes' term over its term on whole links, by max-min fair flows",
+                faults=", ".join(inputs["faults"]) or "-",
+                beside=", ".join(inputs["beside"]) or "-",
+            )
 
-    return Source(at=at, numbers=numbers, terms=terms, symbols={"bus_factor": study.bus_factor(inputs["kind"], int(n))}, title=f"{inputs['kind']} on {inputs['on']}")  # fmt: skip
+    return Source(
+        at=at,
+        numbers=numbers,
+        terms=terms,
+        symbols={"bus_factor": study.bus_factor(inputs["kind"], int(n))},
+        title=f"{inputs['kind']} on {inputs['on']}",
+    )

@@ -1,7 +1,9 @@
-"""One number of a result explained: what it is, its formula with the numbers put in, the facts behind it, and what would change it most.
+"""One number of a result explained: what it is, its formula with the numbers put in, the facts behind it, and what
+would change it most.
 
-The answer is put together from four things that know nothing of each other: the name of the number (`tree`), the line that says what it is (`rules`),
-the model asked to make it again with its formulas recorded (`source`), and the facts, moved to the ends of their ranges one at a time.
+The answer is put together from four things that know nothing of each other: the name of the number (`tree`), the line
+that says what it is (`rules`), the model asked to make it again with its formulas recorded (`source`), and the facts,
+moved to the ends of their ranges one at a time.
 """
 
 from __future__ import annotations
@@ -68,8 +70,9 @@ DEFAULT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """What one fact does to the number. low, high: where it is moved to, SI; at_low, at_high: relative change of the number there. A fact
-    without a range that says anything goes from its value to `NUDGE` times it; flips: who wins instead, and at which end."""
+    """What one fact does to the number. low, high: where it is moved to, SI; at_low, at_high: relative change of the
+    number there. A fact without a range that says anything goes from its value to `NUDGE` times it; flips: who wins
+    instead, and at which end."""
 
     fact: Fact
     low: float
@@ -90,8 +93,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """says: what the number is; formula: as printed; inputs: the numbers put in; estimate: the number (grade "" where nothing graded is behind it);
-    parts: what it is the sum of; terms: formulas that the model recorded, in order of evaluation; facts: all behind it; moves: largest first."""
+    """says: what the number is; formula: as printed; inputs: the numbers put in; estimate: the number (grade "" where
+    nothing graded is behind it);
+    parts: what it is the sum of; terms: formulas that the model recorded, in order of evaluation; facts: all behind it;
+    moves: largest first."""
 
     metric: str
     title: str
@@ -108,19 +113,68 @@ class Explanation:
     def to_dict(self) -> dict[str, object]:
         """The `mowich/explain@1` contract."""
         e = self.estimate
-        keys = ("path", "shown", "shown_range", "value", "unit", "low", "high", "grade", "title", "address", "locator", "date", "formula", "reason", "note")  # fmt: skip
+        keys = (
+            "path",
+            "shown",
+            "shown_range",
+            "value",
+            "unit",
+            "low",
+            "high",
+            "grade",
+            "title",
+            "address",
+            "locator",
+            "date",
+            "formula",
+            "reason",
+            "note",
+        )
         return {
-            "schema": "mowich/explain@1", "metric": self.metric, "title": self.title, "says": self.says, "formula": self.formula, "inputs": dict(self.inputs),
-            "value": e.value, "unit": e.unit, "low": e.low, "high": e.high, "grade": e.grade or None, "reason": e.reason, "parts": dict(self.parts),
-            "terms": [{"name": t.name, "value": t.value, "unit": t.unit, "formula": t.formula, "inputs": dict(t.inputs), "facts": list(t.facts), "note": t.note} for t in self.terms],
+            "schema": "mowich/explain@1",
+            "metric": self.metric,
+            "title": self.title,
+            "says": self.says,
+            "formula": self.formula,
+            "inputs": dict(self.inputs),
+            "value": e.value,
+            "unit": e.unit,
+            "low": e.low,
+            "high": e.high,
+            "grade": e.grade or None,
+            "reason": e.reason,
+            "parts": dict(self.parts),
+            "terms": [
+                {
+                    "name": t.name,
+                    "value": t.value,
+                    "unit": t.unit,
+                    "formula": t.formula,
+                    "inputs": dict(t.inputs),
+                    "facts": list(t.facts),
+                    "note": t.note,
+                }
+                for t in self.terms
+            ],
             "facts": [{k: getattr(f, k) for k in keys} for f in self.facts],
-            "moves": [{"fact": m.fact.path, "low": m.low, "high": m.high, "at_low": m.at_low, "at_high": m.at_high, "flips": m.flips} for m in self.moves],
+            "moves": [
+                {
+                    "fact": m.fact.path,
+                    "low": m.low,
+                    "high": m.high,
+                    "at_low": m.at_low,
+                    "at_high": m.at_high,
+                    "flips": m.flips,
+                }
+                for m in self.moves
+            ],
             "warnings": list(self.warnings),
-        }  # fmt: skip
+        }
 
 
 class Explainer:
-    """Explains numbers of one result. facts: those that it was made with; model: as loaded (None: loaded by the name in the result)."""
+    """Explains numbers of one result. facts: those that it was made with; model: as loaded (None: loaded by the name in
+    the result)."""
 
     def __init__(self, result: Result, facts: Facts, model: Model | None = None) -> None:
         self.result = result
@@ -132,9 +186,14 @@ class Explainer:
         self._cells: Mapping[str, Mapping[str, str]] | None = None
         self.rules = rules_of(result)
         if not self.rules:
-            raise UserError("not a result that can be explained", given=result.get("schema"), allowed="what a verb writes with --json or --out")  # fmt: skip
+            raise UserError(
+                "not a result that can be explained",
+                given=result.get("schema"),
+                allowed="what a verb writes with --json or --out",
+            )
 
-    # the number --------------------------------------------------------------------------------------------------------
+    # the number
+    # --------------------------------------------------------------------------------------------------------
     def explain(self, metric: str, *, sensitivity: bool = True) -> Explanation:
         """The number of a name. Raises UserError for an unknown name, and for a row without a plan."""
         path = self._number(tree.find(self.result, metric))
@@ -189,8 +248,15 @@ class Explainer:
         if path[0] == "inputs":
             if not tree.is_number(node):
                 raise UserError(f"'{name}' is not a number")
-            return Explanation(metric=name, title=name, says="an input of the result", formula="as given, or the default of the verb", inputs={},
-                               estimate=Estimate(value=node, unit="1", grade="user"), warnings=tuple(warnings))  # fmt: skip
+            return Explanation(
+                metric=name,
+                title=name,
+                says="an input of the result",
+                formula="as given, or the default of the verb",
+                inputs={},
+                estimate=Estimate(value=node, unit="1", grade="user"),
+                warnings=tuple(warnings),
+            )
         rule = self.rule(path)
         if rule is None:
             raise UserError(f"nothing is known of '{name}'", fix="this is a gap of mowich: please report it")
@@ -199,7 +265,10 @@ class Explainer:
         if source is not None:
             source.terms(path[len(source.at) :], notes)
         elif self._needs_source(path):
-            warnings.append("its scenario or file is not here: facts and sensitivities are left out; run explain where the result was made")  # fmt: skip
+            warnings.append(
+                "its scenario or file is not here: facts and sensitivities are left out; run explain where the result"
+                " was made"
+            )
         if tree.is_estimate(node):
             estimate, parts = Estimate.from_dict(node), node.get("breakdown") or {}
         elif isinstance(node, Mapping):
@@ -217,10 +286,28 @@ class Explainer:
             for m in moves:
                 found.setdefault(m.fact.path, m.fact)
         if not estimate.grade and found:
-            estimate = replace(estimate, grade=worst_grade(f.grade for f in found.values()) if any(f.grade and f.grade in GRADES for f in found.values()) else "user")  # fmt: skip
+            estimate = replace(
+                estimate,
+                grade=(
+                    worst_grade(f.grade for f in found.values())
+                    if any(f.grade and f.grade in GRADES for f in found.values())
+                    else "user"
+                ),
+            )
         title = source.title if source is not None and source.title else ""
-        return Explanation(metric=name, title=f"{title}: {self._short(path, source)}" if title else name, says=rule.says, formula=formula, inputs=inputs, estimate=estimate,
-                           parts=parts, terms=tuple(notes.terms.values()), facts=tuple(found.values()), moves=moves, warnings=tuple(warnings))  # fmt: skip
+        return Explanation(
+            metric=name,
+            title=f"{title}: {self._short(path, source)}" if title else name,
+            says=rule.says,
+            formula=formula,
+            inputs=inputs,
+            estimate=estimate,
+            parts=parts,
+            terms=tuple(notes.terms.values()),
+            facts=tuple(found.values()),
+            moves=moves,
+            warnings=tuple(warnings),
+        )
 
     def _short(self, path: Path, source: Source | None) -> str:
         words = [str(p) for p in path[len(source.at) if source else 0 :] if p != "breakdown"]
@@ -235,15 +322,33 @@ class Explainer:
                     return whole
                 name, value = tree.name_of(self.result, path), tree.at(self.result, path)
                 if word == "coverage":
-                    return replace(whole, metric=name, says=f"share of the number that rests on this kind of cost: {path[-1]}", formula="cost of this kind / all, by what its constants come from", inputs={},
-                                   estimate=Estimate(value=value, unit="1", grade=whole.estimate.grade), parts={})  # fmt: skip
+                    return replace(
+                        whole,
+                        metric=name,
+                        says=f"share of the number that rests on this kind of cost: {path[-1]}",
+                        formula="cost of this kind / all, by what its constants come from",
+                        inputs={},
+                        estimate=Estimate(value=value, unit="1", grade=whole.estimate.grade),
+                        parts={},
+                    )
                 sign = "-" if word == "low" else "+"
-                return replace(whole, metric=name, says=f"{word} end of the 90% predictive interval of: {whole.says}", inputs={}, parts={},
-                               formula=f"value x exp({sign} sqrt(sum of squares of ln changes by each ranged fact, and of the error of the fit)), the same in log odds for goodput, or percentiles of draws; exact where nothing is uncertain",
-                               estimate=Estimate(value=value, unit=whole.estimate.unit, grade=whole.estimate.grade))  # fmt: skip
+                return replace(
+                    whole,
+                    metric=name,
+                    says=f"{word} end of the 90% predictive interval of: {whole.says}",
+                    inputs={},
+                    parts={},
+                    formula=(
+                        f"value x exp({sign} sqrt(sum of squares of ln changes by each ranged fact, and of the error of"
+                        " the fit)), the same in log odds for goodput, or percentiles of draws; exact where nothing is"
+                        " uncertain"
+                    ),
+                    estimate=Estimate(value=value, unit=whole.estimate.unit, grade=whole.estimate.grade),
+                )
         return None
 
-    # formula -----------------------------------------------------------------------------------------------------------
+    # formula
+    # -----------------------------------------------------------------------------------------------------------
     def _formula(
         self, rule: Rule, path: Path, source: Source | None, notes: Notes
     ) -> tuple[str, dict[str, float | str], list[str]]:
@@ -262,7 +367,8 @@ class Explainer:
         return pretty(rule.formula), inputs, behind
 
     def evaluate(self, path: Path) -> float | None:
-        """The number by its own formula, from the names of the result; None where the formula is in words or something in it is unknown."""
+        """The number by its own formula, from the names of the result; None where the formula is in words or something
+        in it is unknown."""
         rule, source, notes = self.rule(path), self.source(path), Notes()
         if rule is None or not rule.formula:
             return None
@@ -303,7 +409,8 @@ class Explainer:
             return inputs[name]
         raise UnknownNameError(name)
 
-    # facts -------------------------------------------------------------------------------------------------------------
+    # facts
+    # -------------------------------------------------------------------------------------------------------------
     def _facts(self, rule: Rule, notes: Notes, behind: Sequence[str], path: Path) -> dict[str, Fact]:
         """Facts that the terms, the symbols and the rule name."""
         paths = [p for t in notes.terms.values() for p in t.facts] + list(behind)
@@ -344,7 +451,9 @@ class Explainer:
         if not now:
             return ()
         if abs(now / value - 1.0) > 1e-6 and self.result.get("facts_hash") in (None, self._hash) and not source.is_slow:
-            warnings.append(f"made again it is {now:.6g}: this version of mowich differs from the one that made the result")  # fmt: skip
+            warnings.append(
+                f"made again it is {now:.6g}: this version of mowich differs from the one that made the result"
+            )
 
         def change(path_: str, to: float) -> float | None:
             try:
@@ -366,13 +475,19 @@ class Explainer:
         read = [f for f in watched.read.values() if isinstance(f.value, float) and f.value]
         wide = [f for f in read if f.low is not None and f.high is not None and f.low != f.high and not is_fitted(f)]
         if source.is_slow:  # those that the terms name, the widest first
-            wide = sorted((f for f in wide if f.path in found), key=lambda f: -(f.high or 1.0) / max(f.low or 0.0, 1e-30))[:SLOW_MOVES]  # fmt: skip
+            wide = sorted(
+                (f for f in wide if f.path in found), key=lambda f: -(f.high or 1.0) / max(f.low or 0.0, 1e-30)
+            )[:SLOW_MOVES]
         ranged = sizes(moved(f, f.low, f.high) for f in wide if f.low is not None and f.high is not None)
         if (ranged and found) or source.is_slow:
             return tuple(
                 replace(m, flips=self._winner_at(m, path)) if i < FLIPS and winners else m for i, m in enumerate(ranged)
             )
-        others_ = sizes(moved(f, float(f.value or 0.0), float(f.value or 0.0) * NUDGE) for f in read if (f.low == f.high or is_fitted(f)) and not _is_count(f))  # fmt: skip
+        others_ = sizes(
+            moved(f, float(f.value or 0.0), float(f.value or 0.0) * NUDGE)
+            for f in read
+            if (f.low == f.high or is_fitted(f)) and not _is_count(f)
+        )
         return (*ranged, *others_[: SHOWN_MOVES - len(ranged)])
 
     def _winner_at(self, move: Move, path: Path) -> str | None:
@@ -410,7 +525,8 @@ class Explainer:
                 words.append(f"{tree.label(rows, other)} at its {end} end")
         return ", ".join(words) or None
 
-    # sources -----------------------------------------------------------------------------------------------------------
+    # sources
+    # -----------------------------------------------------------------------------------------------------------
     def warnings(self) -> list[str]:
         """What is not as it was when the result was made."""
         out = []
@@ -431,11 +547,17 @@ class Explainer:
             self._model = models.load(str(inputs.get("model_given") or inputs.get("model")))
         wanted = self.result["inputs"].get("model_params")
         if wanted is not None and wanted != self._model.params:
-            raise UserError(f"'{self._model.name}' is not the model of this result", given=f"{self._model.params} parameters", allowed=f"{wanted}", fix="run explain where the result was made")  # fmt: skip
+            raise UserError(
+                f"'{self._model.name}' is not the model of this result",
+                given=f"{self._model.params} parameters",
+                allowed=f"{wanted}",
+                fix="run explain where the result was made",
+            )
         return self._model
 
     def facts_of(self, path: Path) -> Facts:
-        """The facts that the number at a path was made with: those of the result, and what its point of a sweep sets."""
+        """The facts that the number at a path was made with: those of the result, and what its point of a sweep
+        sets."""
         row = tree.at(self.result, path[:2]) if path[0] == "rows" and len(path) > 1 else None
         settings = row.get("set") if isinstance(row, Mapping) else None
         values = tuple((k, float(v)) for k, v in (settings or {}).items() if not k.startswith("plan."))
@@ -455,7 +577,11 @@ class Explainer:
         return self._sources[place]
 
     def _needs_source(self, path: Path) -> bool:
-        return self._place(path) is not None and self.result["schema"] in ("mowich/traffic@1", "mowich/fleet@1", "mowich/validate@1")  # fmt: skip
+        return self._place(path) is not None and self.result["schema"] in (
+            "mowich/traffic@1",
+            "mowich/fleet@1",
+            "mowich/validate@1",
+        )
 
     def _place(self, path: Path) -> Path | None:
         """The part of the result that one source stands for."""
@@ -504,7 +630,8 @@ class Explainer:
 
 
 def is_fitted(fact: Fact) -> bool:
-    """Whether a fact was fitted to measurements: its error is in the residual of the fit, and its ends are not what is unknown of it."""
+    """Whether a fact was fitted to measurements: its error is in the residual of the fit, and its ends are not what is
+    unknown of it."""
     return fact.path.startswith(("training.", "serving.")) and fact.grade == "C"
 
 

@@ -32,5 +32,11 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
             notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 
     system = resolve(facts, result["system_id"], chips=chips, stack=stack)
-    return Source(at=(), numbers=numbers, terms=terms, symbols={"hbm_usable": result["memory_capacity_B"] * system.devices_per_chip},
-                  behind={"hbm_usable": (system.paths["hbm_usable_B"],)}, title=f"{result['system_id']}: {model.name}")  # fmt: skip
+    return Source(
+        at=(),
+        numbers=numbers,
+        terms=terms,
+        symbols={"hbm_usable": result["memory_capacity_B"] * system.devices_per_chip},
+        behind={"hbm_usable": (system.paths["hbm_usable_B"],)},
+        title=f"{result['system_id']}: {model.name}",
+    )

@@ -11,7 +11,8 @@ from mowich.studies.explain.tree import Path, flat
 
 
 def fleet(result: Result, facts: Facts) -> Source | None:
-    """The programme solved again, relaxed, with the speeds that the result states; None where its scenario is not there."""
+    """The programme solved again, relaxed, with the speeds that the result states; None where its scenario is not
+    there."""
     from mowich.economics import money
     from mowich.fleets.answer import solve
     from mowich.fleets.problem import Rate, read_problem
@@ -21,8 +22,16 @@ def fleet(result: Result, facts: Facts) -> Source | None:
     file = File(inputs["scenario"])
     if not file.is_file():
         return None
-    speeds = {(r["task"], r["system"]): Rate(task=r["task"], system=r["system"], tokens_per_s_per_chip=Estimate.from_dict(r["tokens_per_s_per_chip"]), chips=r["chips"], plan=r["plan"])
-              for r in result["rates"]}  # fmt: skip
+    speeds = {
+        (r["task"], r["system"]): Rate(
+            task=r["task"],
+            system=r["system"],
+            tokens_per_s_per_chip=Estimate.from_dict(r["tokens_per_s_per_chip"]),
+            chips=r["chips"],
+            plan=r["plan"],
+        )
+        for r in result["rates"]
+    }
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
         problem = read_problem(file, known)
@@ -40,6 +49,12 @@ def fleet(result: Result, facts: Facts) -> Source | None:
                 if offer.price.value is not None:
                     price = money.price(facts, choice.system.id)
                     paths = (price.fact_path,) if price.fact_path and price.label == offer.price_label else ()
-                    notes.add(f"{offer.kind} {choice.name} at {offer.site}", offer.price.value, offer.price.unit, note=offer.price_label, facts=paths)  # fmt: skip
+                    notes.add(
+                        f"{offer.kind} {choice.name} at {offer.site}",
+                        offer.price.value,
+                        offer.price.unit,
+                        note=offer.price_label,
+                        facts=paths,
+                    )
 
     return Source(at=(), numbers=numbers, terms=terms, title=str(inputs["name"]), is_slow=True)

@@ -1,8 +1,9 @@
 """Formulas as data: arithmetic over the names of a result, evaluated on the very numbers that the result holds.
 
-`tokens / (chips_used * step_s)` reads `chips_used` and `step_s` beside the number that is explained, `tokens` further out or in the inputs. Attribute
-access walks into objects and over lists (`layers.params` of a list is an array), so `sum(layers.count * layers.params)` is a formula too. Nothing but
-arithmetic and the functions of `FUNCTIONS` is allowed: a formula is text in a table, never code.
+`tokens / (chips_used * step_s)` reads `chips_used` and `step_s` beside the number that is explained, `tokens` further
+out or in the inputs. Attribute access walks into objects and over lists (`layers.params` of a list is an array), so
+`sum(layers.count * layers.params)` is a formula too. Nothing but arithmetic and the functions of `FUNCTIONS` is
+allowed: a formula is text in a table, never code.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ import numpy as np
 Lookup = Callable[[str], Any]
 
 OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Pow: operator.pow, ast.USub: operator.neg,
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+}
 
 
 def total(x: Any) -> float:
@@ -29,9 +35,18 @@ def total(x: Any) -> float:
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "sum": total, "max": max, "min": min, "sqrt": math.sqrt, "exp": math.exp, "ln": math.log, "floor": math.floor, "ceil": math.ceil, "round": round,
-    "median": lambda x: float(np.median(x)), "count": len,
-}  # fmt: skip
+    "sum": total,
+    "max": max,
+    "min": min,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "ln": math.log,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "round": round,
+    "median": lambda x: float(np.median(x)),
+    "count": len,
+}
 
 
 class UnknownNameError(KeyError):
@@ -75,7 +90,8 @@ def _dotted(node: ast.expr) -> str:
 
 
 def evaluate(text: str, lookup: Lookup) -> float:
-    """The value of a formula. Raises UnknownNameError for a name that `lookup` does not know, and SyntaxError for what is not arithmetic.
+    """The value of a formula. Raises UnknownNameError for a name that `lookup` does not know, and SyntaxError for what
+    is not arithmetic.
 
     >>> evaluate("a / (b * 2)", {"a": 6.0, "b": 3.0}.__getitem__)
     1.0

@@ -25,7 +25,13 @@ def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) 
         job = job_of_inputs(known, system.id, inputs)
         rates, way = faults.read_rates(known, kind), faults.read_strategy(known, row["strategy"])
         g = faults.closed_form(job, rates, way)
-        out: dict[Path, float] = {("goodput",): g.value, ("mtbf_s",): g.mtbf_s, ("checkpoint_s",): g.interval_s, ("failures",): g.failures, ("recovery_s",): way.recovery_s}  # fmt: skip
+        out: dict[Path, float] = {
+            ("goodput",): g.value,
+            ("mtbf_s",): g.mtbf_s,
+            ("checkpoint_s",): g.interval_s,
+            ("failures",): g.failures,
+            ("recovery_s",): way.recovery_s,
+        }
         out |= {("lost", k): v for k, v in g.parts.items()}
         out[("monte_carlo", "mean")] = g.value
         best = faults.breakeven_recovery_s(job, rates, way, TARGET)
@@ -37,6 +43,15 @@ def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) 
         longrun.terms(notes, facts, kind, job, row["strategy"])
         if name[0] == "lost":
             g = faults.closed_form(job, rates, way)
-            notes.add("lost", sum(g.parts.values()), "1", "1 - useful x (1 - missing) x (1 - silent) x (1 - slow): hardware first, then silent corruption, then slow chips; the rest is 1 - useful", facts=(), note="", **{f"share_{k}": v for k, v in g.parts.items()})  # fmt: skip
+            notes.add(
+                "lost",
+                sum(g.parts.values()),
+                "1",
+                "1 - useful x (1 - missing) x (1 - silent) x (1 - slow): hardware first, then silent corruption, then"
+                " slow chips; the rest is 1 - useful",
+                facts=(),
+                note="",
+                **{f"share_{k}": v for k, v in g.parts.items()},
+            )
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{inputs['on']}, {row['strategy']}")

@@ -11,7 +11,8 @@ from mowich.studies.explain.tree import Path
 
 
 def kernel(result: Result, facts: Facts) -> Source:
-    """A profile: its critical path is a sum over facts of the core, so a fact that moves takes its part along (to first order: the path may change)."""
+    """A profile: its critical path is a sum over facts of the core, so a fact that moves takes its part along (to first
+    order: the path may change)."""
     from mowich.neuroncore.targets import generation_of
 
     root = f"neuroncore.timing-v{generation_of(result['target'].split()[0])}"
@@ -32,7 +33,13 @@ def kernel(result: Result, facts: Facts) -> Source:
         return {**out, **{(k,): result[k] / ratio for k in ("mfu", "hfu", "mbu")}}
 
     def terms(name: Path, notes: Notes) -> None:
-        chosen = [str(name[2])] if name[0] == "time_s" and len(name) > 2 else known_parts if name[0] in ("time_s", "mfu", "hfu", "mbu", "engines", "top") else []  # fmt: skip
+        chosen = (
+            [str(name[2])]
+            if name[0] == "time_s" and len(name) > 2
+            else known_parts
+            if name[0] in ("time_s", "mfu", "hfu", "mbu", "engines", "top")
+            else []
+        )
         for k in chosen:
             paths = (f"{root}.{k}",) if k in now else ()
             notes.add(k, parts[k], "s", "time on the critical path that this fact sets", facts=paths)
@@ -40,6 +47,12 @@ def kernel(result: Result, facts: Facts) -> Source:
     clock, mbu = f"{root}.tensor_engine.clock", f"{root}.memory.mbu_bandwidth"
     rate, engines = f"{root}.dma.rate", f"{root}.dma.engines"
     cores = int(result["cores"])
-    symbols = {"peak": 2.0 * 128 * 128 * facts.number(clock) * cores, "hbm_Bps": facts.number(mbu), "dma_Bps": facts.number(rate) * facts.number(engines) * cores}  # fmt: skip
+    symbols = {
+        "peak": 2.0 * 128 * 128 * facts.number(clock) * cores,
+        "hbm_Bps": facts.number(mbu),
+        "dma_Bps": facts.number(rate) * facts.number(engines) * cores,
+    }
     behind = {"peak": (clock,), "hbm_Bps": (mbu,), "dma_Bps": (rate, engines)}
-    return Source(at=(), numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=f"kernel on {result['target']}")  # fmt: skip
+    return Source(
+        at=(), numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=f"kernel on {result['target']}"
+    )

@@ -18,10 +18,20 @@ def power_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) ->
     inputs = result["inputs"]
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
-        found = study(known, [row["system"]], cap_W=inputs["cap_W"], spares=inputs["spares"], tokens_per_s=inputs["tokens_per_s_per_chip"])[0]  # fmt: skip
+        found = study(
+            known,
+            [row["system"]],
+            cap_W=inputs["cap_W"],
+            spares=inputs["spares"],
+            tokens_per_s=inputs["tokens_per_s_per_chip"],
+        )[0]
         return flat(found.to_dict())
 
     chip = resolve(facts, row["system"]).chip
     symbols = {"pue": facts.number("sites.default.pue"), "idle_share": facts.number("sites.default.idle_power_share")}
-    behind = {"pue": ("sites.default.pue",), "idle_share": ("sites.default.idle_power_share",), "it_W": (f"chips.{chip}.power.all_in",)}  # fmt: skip
+    behind = {
+        "pue": ("sites.default.pue",),
+        "idle_share": ("sites.default.idle_power_share",),
+        "it_W": (f"chips.{chip}.power.all_in",),
+    }
     return Source(at=at, numbers=numbers, symbols=symbols, behind=behind, title=row["system"])

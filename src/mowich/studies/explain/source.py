@@ -1,7 +1,8 @@
 """What can make a number of a result once more: with other facts, and with its formulas written down.
 
-A `Source` belongs to a part of a result (a row, or the whole). It evaluates the functions that made the numbers, at the plan and the inputs that the
-result states: `numbers` under any facts, `terms` with a recorder. So no explanation is told twice: it is the model itself, asked to show its work.
+A `Source` belongs to a part of a result (a row, or the whole). It evaluates the functions that made the numbers, at the
+plan and the inputs that the result states: `numbers` under any facts, `terms` with a recorder. So no explanation is
+told twice: it is the model itself, asked to show its work.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ def _no_terms(name: Path, notes: Notes) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at least the one whose path is given;
-    terms: record the formulas of one number; symbols: further names that formulas may read; behind: the facts of each symbol; is_slow: made again once for
-    each end of a range and no more often."""
+    """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at
+    least the one whose path is given;
+    terms: record the formulas of one number; symbols: further names that formulas may read; behind: the facts of each
+    symbol; is_slow: made again once for each end of a range and no more often."""
 
     at: Path
     numbers: Callable[[Facts, Path], Numbers]

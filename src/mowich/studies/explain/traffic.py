@@ -40,7 +40,13 @@ def traffic(result: Result, facts: Facts) -> Source | None:
         parts = {k: float(v[0]) for k, v in step(d.shapes.take(one), d.costs.take(one), n=n, context=context).items()}
         step_terms(d, 0, parts, notes, users=n, context=context)
         total = sum(parts.values())
-        notes.add("step", total, "s", f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for every batch")  # fmt: skip
+        notes.add(
+            "step",
+            total,
+            "s",
+            f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for every"
+            " batch",
+        )
         if name[0] == "usd_per_mtok":
             money.price(facts, scenario.system.id, notes=notes)
         elif name[0] == "J_per_token":
@@ -49,4 +55,12 @@ def traffic(result: Result, facts: Facts) -> Source | None:
     site = facts.number("sites.default.pue"), facts.number("sites.default.idle_power_share")
     symbols = {"pue": site[0], "idle_share": site[1]}
     behind = {"pue": ("sites.default.pue",), "idle_share": ("sites.default.idle_power_share",)}
-    return Source(at=(), numbers=numbers, terms=terms, symbols=symbols, behind=behind, title=str(result["inputs"]["name"]), is_slow=True)  # fmt: skip
+    return Source(
+        at=(),
+        numbers=numbers,
+        terms=terms,
+        symbols=symbols,
+        behind=behind,
+        title=str(result["inputs"]["name"]),
+        is_slow=True,
+    )

@@ -1,4 +1,5 @@
-"""Training rows (compare, plan, sweep) made again: one plan on one system, through the functions that the search evaluated."""
+"""Training rows (compare, plan, sweep) made again: one plan on one system, through the functions that the search
+evaluated."""
 
 from __future__ import annotations
 
@@ -21,11 +22,26 @@ from mowich.training.step import micro_batches, predict_step
 from mowich.training.tuned import predict_hand_tuned
 
 TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
-    "gemm": ("gemm.", "moe.experts"), "attention": ("attention.",), "memory_bound": ("memory_bound",), "quantise": ("quantise",),
-    "moe": ("moe.",), "head": ("head",), "tp": ("tp.",), "cp": ("cp.",), "ep": ("ep.",), "dp": ("dp",), "pp_bubble": ("pp_bubble", "stage"),
-    "pp_transfer": ("pp_transfer",), "optimizer": ("optimizer",), "offload": ("offload",), "jitter": ("jitter",), "software": ("software",), "recompute": ("recompute.", "gemm.", "attention."),
-    "host": ("host.", "stage"), "fixed": ("step",),
-}  # fmt: skip
+    "gemm": ("gemm.", "moe.experts"),
+    "attention": ("attention.",),
+    "memory_bound": ("memory_bound",),
+    "quantise": ("quantise",),
+    "moe": ("moe.",),
+    "head": ("head",),
+    "tp": ("tp.",),
+    "cp": ("cp.",),
+    "ep": ("ep.",),
+    "dp": ("dp",),
+    "pp_bubble": ("pp_bubble", "stage"),
+    "pp_transfer": ("pp_transfer",),
+    "optimizer": ("optimizer",),
+    "offload": ("offload",),
+    "jitter": ("jitter",),
+    "software": ("software",),
+    "recompute": ("recompute.", "gemm.", "attention."),
+    "host": ("host.", "stage"),
+    "fixed": ("step",),
+}
 """Which recorded terms make each part of the step."""
 
 
@@ -75,9 +91,11 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         work = train_flop_per_token(model, job.attended, job.task, job.lora) * n
         usable = known.fact(machine.paths["hbm_usable_B"])
         out: dict[Path, float] = {
-            ("step_s",): step.total_s, ("tokens_per_s_per_chip",): n / used / step.total_s, ("mfu",): work / (used * peak * step.total_s),
+            ("step_s",): step.total_s,
+            ("tokens_per_s_per_chip",): n / used / step.total_s,
+            ("mfu",): work / (used * peak * step.total_s),
             ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip,
-        }  # fmt: skip
+        }
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
         for name, e in (("goodput", goodput), ("usd_per_mtok", usd), ("J_per_token", joule)):
             if e.value is not None:
@@ -89,8 +107,13 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
                 other = _best(others, metric)
                 if other is not None:
                     best = other[1]
-                    e = (money.breakeven_usd_per_chip_h(best, chips=used + idle, tokens_per_s=speed, goodput=goodput) if metric == "usd_per_mtok" else
-                         energy.breakeven_W_per_chip(best, chips=used + idle, idle=idle, tokens_per_s=speed, goodput=goodput, site=site))  # fmt: skip
+                    e = (
+                        money.breakeven_usd_per_chip_h(best, chips=used + idle, tokens_per_s=speed, goodput=goodput)
+                        if metric == "usd_per_mtok"
+                        else energy.breakeven_W_per_chip(
+                            best, chips=used + idle, idle=idle, tokens_per_s=speed, goodput=goodput, site=site
+                        )
+                    )
                     if e.value is not None:
                         out[(name,)] = e.value
         return out
@@ -114,7 +137,16 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             money.usd_per_mtok(rate, chips=used + idle, step_s=step_now, tokens=tokens, goodput=goodput, notes=notes)
         elif first == "J_per_token":
             watts = energy.power(facts, system.id, notes=notes)
-            energy.joule_per_token(watts, used=used, idle=idle, step_s=step_now, tokens=tokens, goodput=goodput, site=energy.site(facts), notes=notes)  # fmt: skip
+            energy.joule_per_token(
+                watts,
+                used=used,
+                idle=idle,
+                step_s=step_now,
+                tokens=tokens,
+                goodput=goodput,
+                site=energy.site(facts),
+                notes=notes,
+            )
         elif first == "goodput":
             longrun.survival(facts, system.id, chips=used, step_s=step_now, notes=notes)
         elif first in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"):
@@ -124,19 +156,38 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
                 return
             name_of_best, best = other
             if metric == "usd_per_mtok":
-                money.breakeven_usd_per_chip_h(best, chips=used + idle, tokens_per_s=speed, goodput=goodput, notes=notes)  # fmt: skip
+                money.breakeven_usd_per_chip_h(
+                    best, chips=used + idle, tokens_per_s=speed, goodput=goodput, notes=notes
+                )
             else:
-                energy.breakeven_W_per_chip(best, chips=used + idle, idle=idle, tokens_per_s=speed, goodput=goodput, site=energy.site(facts), notes=notes)  # fmt: skip
+                energy.breakeven_W_per_chip(
+                    best,
+                    chips=used + idle,
+                    idle=idle,
+                    tokens_per_s=speed,
+                    goodput=goodput,
+                    site=energy.site(facts),
+                    notes=notes,
+                )
             notes.add(f"best.{metric}", best.value, best.unit, note=f"of {name_of_best}, the best other row")
 
     usable = facts.fact(system.paths["hbm_usable_B"])
     peak_path = system.paths[f"peak_flops.{plan.precision}"]
     symbols = {
-        "tokens_per_step": tokens, "tokens": job.tokens, "flop_per_token": train_flop_per_token(model, job.attended, job.task, job.lora),
-        "peak": system.peak_flops[plan.precision] * system.devices_per_chip, "hbm_usable": usable.low or facts.number(usable.path),
-    }  # fmt: skip
-    return Source(at=at, numbers=numbers, terms=terms, symbols=symbols, title=str(row["display"]),
-                  behind={"peak": (peak_path,), "hbm_usable": (usable.path,)})  # fmt: skip
+        "tokens_per_step": tokens,
+        "tokens": job.tokens,
+        "flop_per_token": train_flop_per_token(model, job.attended, job.task, job.lora),
+        "peak": system.peak_flops[plan.precision] * system.devices_per_chip,
+        "hbm_usable": usable.low or facts.number(usable.path),
+    }
+    return Source(
+        at=at,
+        numbers=numbers,
+        terms=terms,
+        symbols=symbols,
+        title=str(row["display"]),
+        behind={"peak": (peak_path,), "hbm_usable": (usable.path,)},
+    )
 
 
 def _best(rows: Any, metric: str) -> tuple[str, Estimate] | None:

@@ -1,7 +1,8 @@
 """Names of the numbers of a result: `trn3.step_s.ep`, `1.goodput`, `ttft_s.p99`.
 
-A name is a path through the JSON of a verb with three shortenings: the main list (rows, plans, claims) is left out, an item of a list goes by what
-identifies it (system, id, strategy, ...) or by its number from 1, and the parts of an estimate follow it directly.
+A name is a path through the JSON of a verb with three shortenings: the main list (rows, plans, claims) is left out, an
+item of a list goes by what identifies it (system, id, strategy, ...) or by its number from 1, and the parts of an
+estimate follow it directly.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def at(result: Mapping[str, Any], path: Path) -> Any:
 
 def labels(items: Sequence[Any]) -> list[str]:
     """What each item of a list is called: the first identity that no other item has, else its number from 1."""
-    count = Counter((k, w) for item in items if isinstance(item, Mapping) for k in IDENTITY if isinstance(w := item.get(k), str))  # fmt: skip
+    count = Counter(
+        (k, w) for item in items if isinstance(item, Mapping) for k in IDENTITY if isinstance(w := item.get(k), str)
+    )
     return [_called(item, i, lambda key, word: count[key, word]) for i, item in enumerate(items)]
 
 
@@ -97,7 +100,8 @@ def numbers(result: Mapping[str, Any], *, inputs: bool = False) -> Iterator[Path
 
 
 def find(result: Mapping[str, Any], name: str) -> Path:
-    """The path that a name stands for: of a number, an estimate, or an object that holds numbers. Raises UserError with the closest name."""
+    """The path that a name stands for: of a number, an estimate, or an object that holds numbers. Raises UserError with
+    the closest name."""
     starts = [()] if (main := main_list(result)) is None else [(main,), ()]
     best: tuple[int, Path, str] = (-1, (), name)
     for start in starts:

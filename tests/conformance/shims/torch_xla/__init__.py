@@ -1,4 +1,4 @@
-"""Stand-in for torch_xla: the device is the CPU, so that a package's device path hands its CPU tensors to the kernel."""
+"""Stand-in for torch_xla: the device is the CPU, so a package's device path hands CPU tensors to the kernel."""
 
 from typing import Any
 
