@@ -225,21 +225,28 @@ def _to_framework(a: NDArray[Any], framework: str) -> Any:
 
 
 RETURNED = (MemoryRegion.shared_hbm,)
-"""Memories of the tensors that a kernel may return, beside its own arguments."""
+"""Memories of the tensors that a kernel returns, beside its own arguments, as AWS's documentation has it."""
 
 
 def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion]) -> None:
-    """Whether a kernel may return this: AWS's compiler refuses tensors in other memories, its simulator takes them. So an error in strict
-    runs, otherwise a warning."""
+    """Whether a kernel may return this. The host cannot read SBUF and PSUM: an error in strict runs, otherwise a warning, since AWS's
+    simulator takes them. Another HBM than the documented one is a warning: published kernels return `nl.hbm` and run on hardware."""
     if s.region in regions or not s.site[0]:  # an argument was allocated at no place of the kernel
         return
     what, at = f"the kernel returns {s.describe()}: its buffer is nl.{s.region.value}", f"{s.site[0]}:{s.site[1]}"
-    fix = "copy it to a tensor made with buffer=nl.shared_hbm, and return that"
     if s.space == "H":
-        fix = "make it with buffer=nl.shared_hbm"
+        asked = " or ".join(f"nl.{r.value}" for r in regions)
+        core.warn(
+            f"returned {s.number}",
+            f"{what}, AWS's documentation asks for {asked}; make it with buffer=nl.shared_hbm",
+            at=at,
+        )
+        return
+    fix = "copy it to a tensor made with buffer=nl.shared_hbm, and return that"
     if core.strict:
-        allowed = " or ".join(f"nl.{r.value}" for r in regions)
-        raise machine.NkiValidationError(what, where=at, allowed=f"{allowed}, or an argument of the kernel", fix=fix)
+        raise machine.NkiValidationError(
+            what, where=at, allowed="a tensor in HBM (nl.shared_hbm), or an argument of the kernel", fix=fix
+        )
     core.warn(f"returned {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
 
 
