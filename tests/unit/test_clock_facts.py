@@ -562,9 +562,9 @@ NOT_REPRODUCED = {
     "ActReadAccumulator, about 64 cycles": "not an instruction of the interface: it is the 64 cycles of activation_reduce",
     "reciprocal on the Scalar Engine, max(64, N)": "the interface has it as an activation, whose cost is tested",
     "background transpose (v4)": "no rate and no example is published",
-    "four classes of DMA priority (v4), 16 rings per engine": "no rate by class is published: one issuer and two queues per core stand for them",
+    "four classes of DMA priority (v4), 16 rings per engine": "no rate by class is published: two rings of hardware descriptors, one of static and one of software ones stand for them",
     "two engines in one bank of PSUM (v3, v4)": "only that they exclude each other is published, not for how long, nor the bank that a compiler gives a tile",
-    "software descriptors cost GpSimd time, precomputed ones none": "no figure is published for the first (dma.software_issue, grade D)",
+    "precomputed descriptors cost no engine time": "kernels with many of them are then timed too fast (dma.static_issue, grade D)",
     "core_barrier": "no figure is published (sync.barrier, grade D)",
     "links of Trainium3 by level, 15 us a step between servers, halving and doubling": "machines.collectives, not the core's clock",
 }

@@ -66,6 +66,13 @@ def kernel_profile(
     throttle: Annotated[
         bool, typer.Option("--throttle/--no-throttle", help="The Tensor Engine starts at half rate (trn2, trn3).")
     ] = True,
+    disable_dge: Annotated[
+        bool,
+        typer.Option(
+            "--disable-dge",
+            help="DMA descriptors are made before the launch, as with the compiler's option of this name.",
+        ),
+    ] = False,
     trace: Annotated[
         Path | None, typer.Option("--trace", metavar="FILE.json", help="Write a trace for Perfetto.")
     ] = None,
@@ -96,7 +103,7 @@ def kernel_profile(
     ]
     if problems:
         raise UserErrors(problems)
-    options = Options(window=window, active_cores=active_cores, throttle=throttle)
+    options = Options(window=window, active_cores=active_cores, throttle=throttle, dge=False if disable_dge else None)
     with _as_scripts_expect(str(file), arguments or [] if kernel is None else [], target, lnc, quiet):
         if kernel is None:
             result = _last_of_script(str(file), quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, PS, QUEUES, STORE
+from mowich.neuroncore.instructions.rates import PS, unit_of
 from mowich.neuroncore.profile import ENGINES, Profile
 
 POINTS = 400
@@ -32,7 +32,7 @@ def spans(profile: Profile, core: int) -> dict[str, list[list[float]]]:
     order = sorted(range(s.offset[core], last), key=lambda i: (s.begin[i], i))
     for i in order:
         queue = cost[i].queue
-        name = "dma" if queue in (LOAD, STORE) else "collective" if queue == COLLECTIVE else QUEUES[queue]
+        name = unit_of(queue)
         start, end = s.begin[i] / PS, s.end[i] / PS
         mine = found[name]
         if mine and start - mine[-1][1] <= gap:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mowich.errors import UserError
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, QUEUES, STORE
+from mowich.neuroncore.instructions.rates import COLLECTIVE, DMA, QUEUES, SCALAR_LOAD, SCALAR_STORE, SOFTWARE, Cost
 from mowich.neuroncore.profile import Profile, union
 
 SCHEMA_VERSION = "7.4.0"
@@ -30,8 +30,16 @@ def duckdb() -> Any:
     return module
 
 
+_TRIGGERS = {SOFTWARE: "gpsimd", SCALAR_LOAD: "scalar", SCALAR_STORE: "scalar", COLLECTIVE: "cc"}
+
+
 def _engine_name(queue: int) -> str:
-    return "sync" if queue in (LOAD, STORE) else "cc" if queue == COLLECTIVE else QUEUES[queue]
+    """The engine of an instruction: of a DMA, the one that triggers it."""
+    return _TRIGGERS.get(queue) or ("sync" if queue in DMA else QUEUES[queue])
+
+
+def _stores(k: Cost) -> bool:
+    return k.hbm_write_B > 0 and not k.hbm_read_B
 
 
 def tables(profile: Profile) -> dict[str, Table]:
@@ -61,7 +69,7 @@ def _instructions(p: Profile) -> Table:
         file, line = p.site(i)
         key = (s.core[i], k.queue)
         counter[key] = counter.get(key, 0) + 1
-        is_dma = k.queue in (LOAD, STORE)
+        is_dma = k.queue in DMA
         # a DMA's instruction is its trigger; the transfer is a row of DmaPacketAggregated
         end = s.begin[i] + k.issue if is_dma else s.end[i]
         rows.append({
@@ -75,10 +83,10 @@ def _instructions(p: Profile) -> Table:
     return _columns(rows)
 
 
-def _queue_type(k: Any) -> str:
-    if k.table == "swdge":
+def _queue_type(k: Cost) -> str:
+    if k.queue == SOFTWARE:
         return "software_dynamic"
-    return "output" if k.queue == STORE else "input"
+    return "output" if _stores(k) else "input"
 
 
 def _transfers(p: Profile) -> Table:
@@ -95,7 +103,7 @@ def _transfers(p: Profile) -> Table:
             name = s.programs[c].trace.storages[-1 - origin].name
         rows.append({
             "start_ts": _ns(s.data[i]), "end_ts": _ns(s.end[i]), "duration_ns": time, "id": i, "pcore_idx": c, "block_id": i, "queue_idx": k.queue,
-            "queue_name": f"q{'Store' if k.queue == STORE else 'Load'}" + ("SpillReload0" if k.opcode in ("spill", "reload") else "IO0"),
+            "queue_name": f"q{'Store' if _stores(k) else 'Load'}" + ("SpillReload0" if k.opcode in ("spill", "reload") else "IO0"),
             "queue_type": _queue_type(k), "op": k.opcode, "variable": name, "read_bytes": k.sbuf_B, "write_bytes": k.sbuf_B, "transfer_bytes": k.sbuf_B,
             "throughput": k.sbuf_B / (time * 1e-9), "trigger": i,
         })  # fmt: skip
@@ -189,7 +197,7 @@ def _active(p: Profile) -> Table:
     rows: list[dict[str, Any]] = []
     spans: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for i, k in enumerate(p.cost):
-        if k.queue not in (LOAD, STORE):
+        if k.queue not in DMA:
             spans.setdefault((s.core[i], _engine_name(k.queue)), []).append((s.begin[i], s.end[i]))
     for (core, engine), found in sorted(spans.items()):
         merged: list[list[int]] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mowich.neuroncore.clock.schedule import CAUSES
-from mowich.neuroncore.instructions.rates import LOAD, QUEUES, STORE
+from mowich.neuroncore.instructions.rates import DMA, QUEUES
 from mowich.neuroncore.profile import Profile
 
 US = 1_000_000
@@ -27,7 +27,7 @@ def events(profile: Profile) -> list[dict[str, Any]]:
             {"ph": "M", "pid": core, "name": "process_name", "args": {"name": f"NeuronCore-v{s.generation} {core}"}}
         )
         for queue, name in enumerate((*QUEUES, "critical path")):
-            label = f"DMA {name}" if queue in (LOAD, STORE) else name
+            label = f"DMA {name}" if queue in DMA else name
             out.append({"ph": "M", "pid": core, "tid": queue, "name": "thread_name", "args": {"name": label}})
             out.append(
                 {"ph": "M", "pid": core, "tid": queue, "name": "thread_sort_index", "args": {"sort_index": queue}}

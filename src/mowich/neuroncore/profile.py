@@ -16,7 +16,7 @@ from mowich.estimate import Estimate
 from mowich.neuroncore.clock.latency import Step, critical_path, estimate
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, PS, QUEUES, STORE, TENSOR, Cost
+from mowich.neuroncore.instructions.rates import PS, SOFTWARE, TENSOR, Cost, unit_of
 
 ENGINES = ("tensor", "vector", "scalar", "gpsimd", "sync", "dma", "collective")
 DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))
@@ -25,7 +25,7 @@ DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 <<
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """Seconds of an engine. busy: at work; wait: it had work that was not ready; idle: it had none; waits: for whom."""
+    """Seconds of an engine. busy: at work (GpSimd: also at the descriptors of software DMAs); wait: it had work that was not ready; idle: it had none; waits: for whom."""
 
     busy_s: float
     wait_s: float
@@ -136,9 +136,13 @@ class Profile:
         mine: dict[str, list[int]] = {name: [] for name in ENGINES}
         last = s.offset[core + 1] if core + 1 < self.cores else len(s.begin)
         for i in range(s.offset[core], last):
-            mine[_engine(self.cost[i].queue)].append(i)
+            mine[unit_of(self.cost[i].queue)].append(i)
+        writes = self.costs.ps("dma.software_active")
         out = {}
         for name, instructions in mine.items():
+            count = len(instructions)
+            if name == "gpsimd":
+                instructions += [i for i in mine["dma"] if self.cost[i].queue == SOFTWARE]
             instructions.sort(key=lambda i: (s.begin[i], i))
             busy = wait = reach = 0
             waits: dict[str, int] = {}
@@ -153,10 +157,11 @@ class Profile:
                 if name == "tensor" and s.data[i] - s.loading[i] > reach:
                     wait += s.data[i] - s.loading[i] - reach
                     reach = s.data[i] - s.loading[i]
-                if s.end[i] > reach:
-                    busy += s.end[i] - reach
-                    reach = s.end[i]
-            out[name] = Use(busy_s=busy / PS, wait_s=wait / PS, idle_s=(total - busy - wait) / PS, instructions=len(instructions),
+                end = s.begin[i] + writes if name == "gpsimd" and self.cost[i].queue == SOFTWARE else s.end[i]
+                if end > reach:
+                    busy += end - reach
+                    reach = end
+            out[name] = Use(busy_s=busy / PS, wait_s=wait / PS, idle_s=(total - busy - wait) / PS, instructions=count,
                             waits={k: v / PS for k, v in waits.items()})  # fmt: skip
         return out
 
@@ -167,10 +172,10 @@ class Profile:
         if by < 0 or cause == START:
             return "start"
         if cause == BUFFER:
-            return f"buffer of {_engine(self.cost[by].queue)}"
+            return f"buffer of {unit_of(self.cost[by].queue)}"
         if cause == ENGINE:
             return "itself"
-        return _engine(self.cost[by].queue)
+        return unit_of(self.cost[by].queue)
 
     # work --------------------------------------------------------------------------------------------------------------
     @cached_property
@@ -329,10 +334,6 @@ class Profile:
         }  # fmt: skip
 
 
-def _engine(queue: int) -> str:
-    return "dma" if queue in (LOAD, STORE) else "collective" if queue == COLLECTIVE else QUEUES[queue]
-
-
 def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer: int) -> tuple[str, str]:
     """Cause and remedy of a line, one line each, from what its time on the critical path is made of."""
     name = max(parts, key=lambda n: parts[n])
@@ -343,12 +344,17 @@ def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer:
             "waits for SBUF or PSUM that earlier tiles hold",
             "smaller or fewer live tiles, so that the next load finds room before this one is used up",
         )
-    if name == "dma.issue":
+    if name == "dma.software_issue":
+        return (
+            f"{share} descriptors of dma_copy by GpSimd ({k.sbuf_B:,} B each)",
+            "dge_mode=hwdge where the indices are scalars, equal formats on both sides, or fewer, larger DMAs",
+        )
+    if name in ("dma.issue", "dma.static_issue"):
         return (
             f"{share} issue of dma_copy ({k.sbuf_B:,} B each)",
             "fewer, larger dma_copy: the core issues one at a time",
         )
-    if name == "dma.descriptor" or (name == "dma.rate" and 0 < k.descriptor_B < 512):
+    if name in ("dma.descriptor", "dma.dynamic_descriptor") or (name == "dma.rate" and 0 < k.descriptor_B < 512):
         return (
             f"{share} DMA of short descriptors ({size})",
             "runs of 2 KiB or more in HBM: another layout, or wider tiles",
@@ -358,7 +364,7 @@ def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer:
             f"{share} bytes through the DMA engines ({size} descriptors)",
             "keep tiles in SBUF and reuse them, or move fewer bytes per element",
         )
-    if name in ("dma.first_byte", "dma.completion", "dma.trigger", "dma.software_issue"):
+    if name in ("dma.first_byte", "dma.completion", "dma.trigger", "dma.software_first_byte"):
         return (
             f"{share} latency of a DMA that nothing overlaps",
             "load the next tile before this one is used (more buffers), or fuse small DMAs",

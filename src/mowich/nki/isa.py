@@ -188,7 +188,10 @@ def _dma_flags(dge: Any, priority: Any, eng: Any) -> dict[str, Any]:
             raise fail("DMA priority needs NeuronCore-v4")
         if not 0 <= int(priority) <= 3:
             raise fail("DMA priority", given=priority, allowed="0 .. 3")
-    return {"dge": name, "priority": priority, "queue": _engine(eng)}
+    trigger = _engine(eng)
+    if name == "hwdge" and trigger not in ("", "scalar", "sync"):
+        raise fail("hwdge: the engine that triggers a DMA", given=trigger, allowed="scalar, sync")
+    return {"dge": name, "priority": priority, "queue": trigger}
 
 
 def dma_copy(dst: Any, src: Any, priority: Any = None, oob_mode: Any = oob_mode.error, dge_mode: Any = dge_mode.unknown, engine: Any = None,

@@ -13,7 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +49,8 @@ class Peers:
 @dataclass(slots=True, kw_only=True)
 class Result:
     """What a run gives. kernel: name of its function; outputs: arrays that it returned; cores: state of each program, with its trace; warnings: lines;
-    timed: whether the clock may replay the trace, with `options`; peers: the cores of all ranks of the run."""
+    timed: whether the clock may replay the trace, with `options`; static_dma: compiled with --disable-dge; peers: the cores of all ranks of
+    the run."""
 
     kernel: str
     outputs: list[Any]
@@ -58,6 +59,7 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     timed: bool = False
     options: Options = field(default_factory=Options, repr=False)
+    static_dma: bool = False
     peers: Peers | None = field(default=None, repr=False)
     _schedule: Schedule | None = field(default=None, repr=False)
     _profile: Profile | None = field(default=None, repr=False)
@@ -76,7 +78,10 @@ class Result:
             if self.peers is not None and self.peers.schedule is not None:
                 self._schedule = self.peers.schedule
             else:
-                self._schedule = schedule(traces, costs(self.cores[0].generation), self.options)
+                options = self.options
+                if options.dge is None:
+                    options = replace(options, dge=not self.static_dma)
+                self._schedule = schedule(traces, costs(self.cores[0].generation), options)
             if self.peers is not None:
                 self.peers.schedule = self._schedule
         return self._schedule
@@ -479,6 +484,12 @@ class Kernel:
                 edges.append((str(later), str(name)))
         return Kernel(self.func, platform_target=self.platform_target, grid=self.grid, options={**self.options, "schedule": edges}, results=self.results)  # fmt: skip
 
+    @property
+    def static_dma(self) -> bool:
+        """Compiled with --disable-dge (`additional_compile_opt`): the descriptors of DMAs are made before the launch."""
+        given = self.options.get("additional_compile_opt") or ""
+        return "--disable-dge" in (given.split() if isinstance(given, str) else [str(word) for word in given])
+
     def generation(self) -> int:
         """Generation that this kernel runs on when nobody says otherwise."""
         if launches.target:
@@ -496,7 +507,9 @@ class Kernel:
         """Run on the host's arrays, with the details of `run`."""
         how.setdefault("generation", self.generation())
         grid = self.grid if self.grid is not None else launches.lnc if launches.lnc != 1 else None
-        return run(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
+        result = run(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
+        result.static_dma = self.static_dma
+        return result
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self.__call__, instance)
@@ -561,7 +574,7 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
         inputs = [_bound_arguments(k.func, _copies(arrays), _copies(kwargs)) for _ in range(ranks)]
         results = run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict)
         for r in results:
-            r.timed, r.options = timed, options or Options()
+            r.timed, r.options, r.static_dma = timed, options or Options(), k.static_dma
         return results
     grid = k.grid if k.grid is not None else (lnc if lnc > 1 else None)
     result = run(
@@ -577,7 +590,7 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
         check=check,
         returned=k.returned,
     )
-    result.timed, result.options = timed, options or Options()
+    result.timed, result.options, result.static_dma = timed, options or Options(), k.static_dma
     return result
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHTS, Schedule
-from mowich.neuroncore.instructions.rates import LOAD, PS, STORE
+from mowich.neuroncore.instructions.rates import DMA, PS
 
 MATTERS = 0.05
 """Share of a latency from which on a grade counts for the grade of the whole."""
@@ -41,14 +41,12 @@ def _segments(s: Schedule, i: int) -> list[tuple[str, int, int]]:
             out.append((name, at, at + length))
             at += length
 
-    if k.queue in (LOAD, STORE):
-        add("dma.software_issue" if k.table == "swdge" else "dma.issue", k.issue)
-        add("dma.first_byte", k.first_byte)
+    if k.queue in DMA:
+        for name, length in k.lead_parts.items():
+            add(name, length)
         add("dma.wait", s.data[i] - at)
-        moving = s.end[i] - at
-        descriptor = min(k.parts.get("dma.descriptor", 0), moving)
-        add("dma.descriptor", descriptor)
-        add("dma.rate", min(moving - descriptor, k.parts.get("dma.rate", 0)))
+        for name, length in k.parts.items():
+            add(name, min(length, s.end[i] - at))
         add("dma.wait", s.end[i] - at)
     else:
         add("tensor_engine.load_latency", s.data[i] - at)
@@ -69,9 +67,7 @@ def critical_path(s: Schedule) -> list[Step]:
         return []
     costs = s.costs
     finish = [s.end[i] for i in range(n)]
-    i = max(
-        range(n), key=lambda j: (finish[j] + (0 if s.cost_of(j).queue in (LOAD, STORE) else s.cost_of(j).latency), -j)
-    )
+    i = max(range(n), key=lambda j: (finish[j] + (0 if s.cost_of(j).queue in DMA else s.cost_of(j).latency), -j))
     now = s.total
     path: list[Step] = []
     semaphore, trigger = costs.ps("sync.semaphore"), costs.ps("dma.trigger")
@@ -101,7 +97,7 @@ def critical_path(s: Schedule) -> list[Step]:
             break
         if cause in (READ, DATA, BUFFER, WEIGHTS):
             own, other = s.cost_of(i).queue, s.cost_of(by).queue
-            step = 0 if own == other or other in (LOAD, STORE) else trigger if own in (LOAD, STORE) else semaphore
+            step = 0 if own == other or other in DMA else trigger if own in DMA else semaphore
             step = min(step, now)
             if step:
                 path.append(
@@ -110,12 +106,14 @@ def critical_path(s: Schedule) -> list[Step]:
                         now - step,
                         now,
                         cause,
-                        (("dma.trigger" if own in (LOAD, STORE) else "sync.semaphore", step),),
+                        (("dma.trigger" if own in DMA else "sync.semaphore", step),),
                     )
                 )
                 now -= step
         elif cause == ISSUER:
-            now = min(now, s.begin[by] + s.cost_of(by).issue)
+            # the issuer of software descriptors is GpSimd, which runs instructions too
+            issuer_free = s.begin[by] + s.cost_of(by).issue if s.cost_of(by).queue in DMA else s.end[by]
+            now = min(now, issuer_free)
         i = by
     return path
 

@@ -2,7 +2,7 @@
 
 A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). A row repeated over the
 partitions by the Tensor Engine is read in PSUM by its one consumer, where it fits a bank; several consumers read the copy in SBUF.
-A `tensor_copy` that names no engine goes to the Scalar Engine where the Vector Engine is the busiest one and has more to do ("engine
+With `--disable-dge` the descriptors of a DMA are made before the launch, where its addresses are known then. A `tensor_copy` that names no engine goes to the Scalar Engine where the Vector Engine is the busiest one and has more to do ("engine
 workload", nki.isa).
 """
 
@@ -147,6 +147,24 @@ def _in_psum(kind: Kind, n: int) -> Kind:
     return kind._replace(reads=tuple(reads))
 
 
+def _with_kinds(trace: Trace, kinds: list[Kind]) -> Trace:
+    """The same instructions, of other kinds."""
+    out = Trace()
+    out.kinds, out.sites, out.patterns, out.storages = kinds, trace.sites, trace.patterns, trace.storages
+    out.edges, out.meetings, out.in_order = trace.edges, trace.meetings, trace.in_order
+    out.kind, out.site, out.number, out.touched = trace.kind, trace.site, trace.number, trace.touched
+    return out
+
+
+def without_dge(trace: Trace) -> Trace:
+    """A trace as the compiler makes it with --disable-dge: no DMA asks for descriptors at run time but by a run-time index."""
+    kinds = [
+        k._replace(flags=(*(f for f in k.flags if f[0] != "dge"), ("dge", "none"))) if k.engine == "dma" else k
+        for k in trace.kinds
+    ]
+    return _with_kinds(trace, kinds)
+
+
 def balanced(trace: Trace, costs: Costs) -> Trace:
     """A trace whose free copies are shared between the Vector and the Scalar Engine, where the Vector Engine binds."""
     free = [k.name == "tensor_copy" and bool(k.flag("free")) for k in trace.kinds]
@@ -165,10 +183,8 @@ def balanced(trace: Trace, costs: Costs) -> Trace:
     )
     if vector <= max(tensor, scalar, dma):
         return trace
-    out = Trace()
-    out.kinds, out.sites, out.patterns, out.storages = list(trace.kinds), trace.sites, trace.patterns, trace.storages
-    out.edges, out.meetings, out.in_order = trace.edges, trace.meetings, trace.in_order
-    out.site, out.number, out.touched = trace.site, trace.number, trace.touched
+    out = _with_kinds(trace, list(trace.kinds))
+    out.kind = array("i")
     other: dict[int, int] = {}
     for k, is_free in enumerate(free):
         if is_free:

@@ -35,13 +35,15 @@ class Options:
     """How to schedule. window: instructions that an engine or queue may look ahead (None: the fact; 1: in order, with one queue for all
     DMA); rotate: tiles without an address share the memory's bytes (False: each has bytes of its own); throttle: the Tensor Engine
     starts at half rate where its generation does; optimise: leave out what the compiler leaves out (`lower`); active_cores: cores of
-    the chip that use HBM at the same time (None: the cores simulated)."""
+    the chip that use HBM at the same time (None: the cores simulated); dge: descriptors are made while the kernel runs (False:
+    before the launch, as with the compiler's --disable-dge; None: as the kernel asks)."""
 
     window: int | None = None
     rotate: bool = True
     throttle: bool = True
     optimise: bool = True
     active_cores: int | None = None
+    dge: bool | None = None
 
 
 @dataclass(slots=True)
@@ -124,7 +126,7 @@ class _Maker:
         )
         whose = np.repeat(np.arange(len(kind)), count)
         written = np.arange(len(numbers)) - np.repeat(np.cumsum(count) - count, count) >= np.repeat(reads, count)
-        loads = np.asarray([row.queue == LOAD and row.cost.hbm_read_B > 0 for row in self.rows] or [False])[kind]
+        loads = np.asarray([row.cost.hbm_read_B > 0 for row in self.rows] or [False])[kind]
         # of repeated keys, a dict keeps the last: the last use of each tile
         last = self.last_use = dict(zip((numbers * PIECES).tolist(), whose.tolist(), strict=True))
         if self.split:
@@ -199,10 +201,10 @@ class _Maker:
 
     def _delayed(self, i: int) -> bool:
         """Hold a load from an unwritten tensor back until its tile is first read, and release the ones that this instruction reads."""
-        cost, queue, nr, nt = self.rows[self.trace.kind[i]]
+        cost, _, nr, nt = self.rows[self.trace.kind[i]]
         at, touched = self.start[i], self.trace.touched
         target = touched[at + 2 * nr] if nt > nr else -1
-        loads = queue == LOAD and all(touched[j] in self.never_written for j in range(at, at + 2 * nr, 2))
+        loads = cost.hbm_read_B > 0 and all(touched[j] in self.never_written for j in range(at, at + 2 * nr, 2))
         if (
             nt - nr == 1
             and target * PIECES not in self.users
@@ -348,7 +350,7 @@ class _Maker:
         residency = self.residency
         assert residency is not None
         trace = self.trace
-        cost, q, nr, nt = self.rows[trace.kind[i]]
+        cost, _, nr, nt = self.rows[trace.kind[i]]
         mine = {u // PIECES: None for u in units if u // PIECES in residency.sizes}
         residency.need(mine, i, self._users_of)
         for number in mine:
@@ -359,7 +361,7 @@ class _Maker:
         at = self.start[i]
         for j in range(at + 2 * nr, at + 2 * nt, 2):
             if trace.touched[j] in residency.sizes:
-                residency.written(trace.touched[j], q == LOAD and cost.hbm_read_B > 0)
+                residency.written(trace.touched[j], cost.hbm_read_B > 0)
 
     def _order(self, i: int, me: int, q: int, edges: list[int]) -> None:
         """What `depends_on`, `no_reorder` and meetings of cores add."""

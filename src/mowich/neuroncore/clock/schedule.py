@@ -1,8 +1,10 @@
-"""When each instruction runs: a trace replayed through in-order engines, DMA queues, one DMA issuer, 16 DMA engines and the memories.
+"""When each instruction runs: a trace replayed through in-order engines, DMA queues, an issuer for each ring, 16 DMA engines and the
+memories.
 
 Rules. An instruction is ready when those that it waits for are done: `end + latency`, and a semaphore where the engines differ. An
 engine or DMA queue takes, among the next `window` instructions of its program order, the first that is ready (window 1: strictly in
-order). A DMA first holds the core's issuer, then its bytes follow `first_byte` later, each DMA engine first in, first out. Tiles without
+order). A DMA first holds the issuer of its ring (of software descriptors: GpSimd), then its bytes arrive at the DMA engines `first_byte`
+later. A DMA engine takes what arrives first, of whichever ring: a DMA of a slow ring holds up none that arrives before it. Tiles without
 an address of their own rotate through SBUF and PSUM: a new one takes the bytes that were freed longest ago, and waits for their last
 users. Everything is integer arithmetic in time order: the same trace gives the same times everywhere.
 """
@@ -19,10 +21,11 @@ import numpy as np
 
 from mowich.neuroncore.clock.buffers import POLICIES, WORTH
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.lower import balanced, lowered
+from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
 from mowich.neuroncore.clock.program import BUFFER, DATA, READ, WEIGHTS, Options, Program, no_collection, prepare
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import COLLECTIVE, GPSIMD, LOAD, PS, QUEUES, STORE, TENSOR, Cost
+from mowich.neuroncore.instructions.rates import COLLECTIVE, GPSIMD, PS, QUEUES, RINGS, TENSOR, Cost
+from mowich.neuroncore.instructions.rates import DMA as DMA_QUEUES
 from mowich.neuroncore.trace import Trace
 
 NEEDED = (DATA, WEIGHTS)
@@ -67,6 +70,8 @@ class Schedule:
 def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = None) -> Schedule:
     """Schedule the traces of the cores of one launch together: they share HBM and meet at barriers."""
     options = options or Options()
+    if options.dge is False:
+        traces = [without_dge(t) for t in traces]
     if options.optimise:
         bank = limits(costs.generation).psum_bank_B
         traces = [balanced(lowered(t, bank), costs) for t in traces]
@@ -109,36 +114,42 @@ class _Memory:
 
 @dataclass(slots=True)
 class _Core:
-    """What the queues of one core share. issuer_free, issuer_by: when the DMA issuer is free, and whom it serves until then; engine_free,
-    engine_by: the same of each DMA engine; ports: port -> (until when, by whom it is held); matmul: the last one; groups: until when each
+    """What the queues of one core share. engine_free, engine_by: when each DMA engine is free, and whom it serves until then; ports: port -> (until when, by whom it is held); matmul: the last one; groups: until when each
     of the 4 x 4 groups of the array is held; is_tiled: some matmul holds only a part of the array; busy_since, idle_since: of the Tensor
-    Engine, for its slow start; hbm: of the chip; gpsimd: the queue of the engine that writes software descriptors."""
+    Engine, for its slow start; hbm: of the chip."""
 
     engine_free: list[int]
     engine_by: list[int]
     is_tiled: bool
     hbm: _Memory
-    issuer_free: int = 0
-    issuer_by: int = -1
     ports: dict[str, tuple[int, int]] = field(default_factory=dict)
     matmul: int = -1
     groups: list[int] = field(default_factory=lambda: [0] * 16)
     busy_since: int = 0
     idle_since: int = -(10**15)
-    gpsimd: _Line = field(init=False)
+
+
+@dataclass(slots=True)
+class _Server:
+    """What several queues of a core take in turn: the issuer of a ring, or GpSimd, which runs instructions and writes descriptors. free:
+    when it takes the next one, ps; by: the instruction that it took last."""
+
+    free: int = 0
+    by: int = -1
 
 
 @dataclass(slots=True)
 class _Line:
     """One queue of one core: an engine or a kind of DMA triggers. instructions: in program order, of which the first `entered` are inside
     the window or done; future: (time, instruction) of those inside that wait for nothing but this time; now: those inside that could
-    start; free: when the queue takes the next one, ps; holder: the instruction that it took last; is_fenced: a meeting of cores is inside,
-    and nothing behind it may enter."""
+    start; server: what it shares with other queues; free: when the queue takes the next one, ps; holder: the instruction that it took
+    last; is_fenced: a meeting of cores is inside, and nothing behind it may enter."""
 
     queue: int
     core: _Core
     instructions: list[int]
     issues: bool
+    server: _Server | None
     entered: int = 0
     future: list[tuple[int, int]] = field(default_factory=list)
     now: list[int] = field(default_factory=list)
@@ -152,7 +163,8 @@ class _Machine:
     """The state of a run. lines: the queue of each instruction; inside: it has entered its window; waiting: for how many others it waits;
     after[until[i]:until[i + 1]]: who waits for instruction i, as 4 * successor + kind of edge; ready_cause, ready_by: what made it ready
     last; weights_ready: matmul -> when its stationary tile is there; meeting_of: instruction -> key of the meeting that it waits at;
-    absent: instructions that have not come to a meeting; arrived: those that have. Times in ps."""
+    absent: instructions that have not come to a meeting; arrived: those that have; arriving: DMAs that were issued and wait for the DMA
+    engines, as (time of their first byte, turn, instruction); turn: DMAs issued so far. Times in ps."""
 
     cores: list[_Core]
     used: list[_Line]
@@ -171,6 +183,8 @@ class _Machine:
     meeting_of: dict[int, Any] = field(default_factory=dict)
     absent: dict[Any, int] = field(default_factory=dict)
     arrived: dict[Any, list[tuple[_Line, int]]] = field(default_factory=dict)
+    arriving: list[tuple[int, int, int]] = field(default_factory=list)
+    turn: int = 0
 
 
 def _steps(costs: Costs) -> list[list[int]]:
@@ -179,8 +193,8 @@ def _steps(costs: Costs) -> list[list[int]]:
     step = [[0] * len(QUEUES) for _ in QUEUES]
     for a in range(len(QUEUES)):
         for b in range(len(QUEUES)):
-            if a != b and a not in (LOAD, STORE, COLLECTIVE):
-                step[a][b] = trigger if b in (LOAD, STORE, COLLECTIVE) else semaphore
+            if a != b and a not in DMA_QUEUES and a != COLLECTIVE:
+                step[a][b] = trigger if b in DMA_QUEUES or b == COLLECTIVE else semaphore
     return step
 
 
@@ -206,8 +220,9 @@ def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
     queue = [k.queue for k in kinds]
     mine = owner * nq + np.asarray(queue, np.int32)[np.asarray(which, np.int64)] if n else owner
     if window == 1:
-        # strictly in order: one queue for all DMA
-        mine = np.where(mine % nq == STORE, mine - STORE + LOAD, mine)
+        # strictly in order: one queue for all DMA of a ring
+        for load, store in RINGS.values():
+            mine = np.where(mine % nq == store, mine - store + load, mine)
     # ranks on several chips: each chip has HBM of its own
     chip_cores = int(costs.number("memory.cores"))
     hbm = [_Memory() for _ in range(-(-len(programs) // chip_cores))]
@@ -216,13 +231,14 @@ def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
         _Core([0] * ndma, [-1] * ndma, any(k.groups for k in p.costs), hbm[c // chip_cores])
         for c, p in enumerate(programs)
     ]
-    lines = [
-        _Line(q, core, np.flatnonzero(mine == c * nq + q).tolist(), q in (LOAD, STORE))
-        for c, core in enumerate(cores)
-        for q in range(nq)
-    ]
+    lines: list[_Line] = []
     for c, core in enumerate(cores):
-        core.gpsimd = lines[c * nq + GPSIMD]
+        servers = {q: server for ring in RINGS.values() for server in [_Server()] for q in ring}
+        servers[GPSIMD] = servers[RINGS["software"][0]]
+        lines += [
+            _Line(q, core, np.flatnonzero(mine == c * nq + q).tolist(), q in DMA_QUEUES, servers.get(q))
+            for q in range(nq)
+        ]
     slow = options.throttle and costs.generation >= 3
     m = _Machine(
         cores=cores, used=[line for line in lines if line.instructions], lines=[lines[x] for x in mine.tolist()],
@@ -251,13 +267,14 @@ def _admit(m: _Machine, s: Schedule, line: _Line) -> None:
         heappush(line.future, (s.ready[i], i))
 
 
-def _pick(used: list[_Line]) -> tuple[int, int, _Line]:
-    """(time, instruction, queue) of what starts next: the earliest; at one time, the first in program order of those that could start."""
+def _next(used: list[_Line]) -> tuple[int, _Line, bool]:
+    """(time, queue, from its heap `now`) of what starts next: the earliest; at one time, the first in program order of those that could
+    start. Time -1: nothing."""
     best, chosen, from_now = -1, used[0], False
     for line in used:
         future, now, t = line.future, line.now, line.free
-        if line.issues and line.core.issuer_free > t:
-            t = line.core.issuer_free
+        if line.server is not None and line.server.free > t:
+            t = line.server.free
         while future and future[0][0] <= t:
             heappush(now, heappop(future)[1])
         if now:
@@ -265,7 +282,7 @@ def _pick(used: list[_Line]) -> tuple[int, int, _Line]:
                 best, chosen, from_now = t, line, True
         elif future and (best < 0 or future[0][0] < best):
             best, chosen, from_now = future[0][0], line, False
-    return best, heappop(chosen.now) if from_now else heappop(chosen.future)[1], chosen
+    return best, chosen, from_now
 
 
 def _meet(m: _Machine, s: Schedule, at: int, i: int, line: _Line) -> None:
@@ -284,24 +301,23 @@ def _meet(m: _Machine, s: Schedule, at: int, i: int, line: _Line) -> None:
         heappush(other.now, j)
 
 
-def _issue_dma(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) -> int:
-    """A DMA takes the issuer, then each DMA engine moves its part, and HBM all bytes. Returns when its last byte has moved."""
-    core = line.core
-    issuer_free = core.issuer_free
-    by_software = k.table == "swdge"
-    if by_software and core.gpsimd.free != NEVER:
-        # while it waits at a meeting of cores, GpSimd has time to write descriptors
-        at = max(at, core.gpsimd.free)
-        core.gpsimd.free = at + k.issue
-    if at == s.ready[i] or issuer_free < at:
+def _issue_dma(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) -> None:
+    """A DMA takes the issuer of its ring; its first byte arrives later."""
+    server = line.server
+    assert server is not None
+    if at == s.ready[i] or server.free < at:
         s.cause[i], s.by[i] = m.ready_cause[i], m.ready_by[i]
     else:
-        s.cause[i], s.by[i] = ISSUER, core.issuer_by
-    if not by_software:
-        core.issuer_free = at + k.issue
-        core.issuer_by = i
-    line.free = at + k.issue
-    arrive = at + k.issue + k.first_byte
+        s.cause[i], s.by[i] = ISSUER, server.by
+    server.free = line.free = at + k.issue
+    server.by = i
+    s.begin[i] = at
+    m.turn += 1
+    heappush(m.arriving, (at + k.issue + k.first_byte, m.turn, i))
+
+
+def _move(m: _Machine, s: Schedule, arrive: int, i: int, core: _Core, k: Cost) -> int:
+    """The bytes of a DMA arrive: each DMA engine moves its part, and HBM all of them. Returns when the last byte has moved."""
     moving, finish = -1, arrive
     engine_free, engine_by = core.engine_free, core.engine_by
     late, late_by = 0, -1
@@ -332,7 +348,7 @@ def _issue_dma(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) 
             s.data_cause[i], s.data_by[i] = MEMORY, who
     if late > arrive and not waits_for_hbm:
         s.data_cause[i], s.data_by[i] = DMA, late_by
-    s.begin[i], s.data[i], s.end[i] = at, max(moving, arrive), finish
+    s.data[i], s.end[i] = max(moving, arrive), finish
     return finish
 
 
@@ -343,6 +359,8 @@ def _run_engine(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost)
         _begin_cause(m, s, at, i, line)
     s.begin[i] = s.data[i] = start
     s.end[i] = line.free = finish = start + k.occupancy
+    if line.server is not None:
+        line.server.free, line.server.by = finish, i
     for port in k.ports:
         line.core.ports[port] = (finish, i)
     return finish
@@ -411,8 +429,11 @@ def _after_ports(s: Schedule, start: int, i: int, core: _Core, k: Cost) -> int:
 
 def _begin_cause(m: _Machine, s: Schedule, at: int, i: int, line: _Line) -> None:
     """What decided the begin of an instruction that starts as soon as it is picked: the last that it waited for, or its engine."""
+    server = line.server
     if m.ready_by[i] >= 0 and s.ready[i] >= at:
         s.cause[i], s.by[i] = m.ready_cause[i], m.ready_by[i]
+    elif server is not None and server.by >= 0 and server.free == at:
+        s.cause[i], s.by[i] = ENGINE, server.by
     else:
         s.cause[i], s.by[i] = (ENGINE, line.holder) if line.holder >= 0 and line.free == at else (START, -1)
 
@@ -427,28 +448,41 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     # the tables of the inner loop, by names of their own: it runs once for each edge
     used, lines, inside, waiting, after, until = m.used, m.lines, m.inside, m.waiting, m.after, m.until
     ready, ready_cause, ready_by, meeting_of = s.ready, m.ready_cause, m.ready_by, m.meeting_of
+    arriving = m.arriving
     left = len(which)
     while left:
-        at, i, line = _pick(used)
-        if i in meeting_of:
-            _meet(m, s, at, i, line)
-            continue
-        left -= 1
-        k = kinds[which[i]]
-        own = line.queue
-        if line.issues:
-            finish = _issue_dma(m, s, at, i, line, k)
+        at, line, from_now = _next(used)
+        if arriving and (at < 0 or arriving[0][0] <= at):
+            # the bytes of a DMA come before the next instruction
+            arrive, _, i = heappop(arriving)
+            left -= 1
+            k = kinds[which[i]]
+            line = lines[i]
+            own = line.queue
+            finish = _move(m, s, arrive, i, line.core, k)
             after_data = after_read = finish + k.latency
         else:
-            finish = (_run_matmul if own == TENSOR else _run_engine)(m, s, at, i, line, k)
-            after_data, after_read = finish + k.latency, finish
-        line.holder = i
-        if line.is_fenced:
-            line.is_fenced = False
-            for _ in range(m.window):
+            i = heappop(line.now) if from_now else heappop(line.future)[1]
+            if i in meeting_of:
+                _meet(m, s, at, i, line)
+                continue
+            k = kinds[which[i]]
+            own = line.queue
+            if line.issues:
+                _issue_dma(m, s, at, i, line, k)
+            else:
+                left -= 1
+                finish = (_run_matmul if own == TENSOR else _run_engine)(m, s, at, i, line, k)
+                after_data, after_read = finish + k.latency, finish
+            line.holder = i
+            if line.is_fenced:
+                line.is_fenced = False
+                for _ in range(m.window):
+                    _admit(m, s, line)
+            else:
                 _admit(m, s, line)
-        else:
-            _admit(m, s, line)
+            if line.issues:
+                continue
         # release those that wait for it
         first, last = until[i], until[i + 1]
         if first == last:
@@ -472,7 +506,7 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
             waiting[j] = left_to_wait
             if left_to_wait == 0 and inside[j]:
                 heappush(other.future, (ready[j], j))
-    tail = np.asarray([k.latency if k.queue not in (LOAD, STORE) else 0 for k in kinds], np.int64)
+    tail = np.asarray([0 if k.queue in DMA_QUEUES else k.latency for k in kinds], np.int64)
     if which:
         s.total = int((np.frombuffer(s.end, np.int64) + tail[np.asarray(which, np.int64)]).max())
     return s

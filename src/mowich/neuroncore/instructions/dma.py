@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, cast, to_f32
 from mowich.neuroncore.instructions.issue import Named, issue
 from mowich.neuroncore.instructions.operands import Array, like, two_operands
-from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, PS, STORE, Cost, Rates, elementwise
+from mowich.neuroncore.instructions.rates import COLLECTIVE, PS, RINGS, Cost, Rates, elementwise
 from mowich.neuroncore.instructions.sync import pair
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.instructions.vector import memset, tensor_copy
@@ -71,34 +71,60 @@ def _rows(reads: tuple[Operand, ...], write: Operand) -> tuple[int, int]:
     return 0, 0
 
 
-def _transfer(
-    r: Rates, kind: Kind, total: int, run: int, rate: float, per_row: bool = True
-) -> tuple[tuple[int, ...], int]:
-    """Time on each DMA engine, and descriptors in all. A partition belongs to one engine, 8 partitions to each; rows that follow each
-    other in HBM make one descriptor per engine."""
+class _Share(NamedTuple):
+    """What falls to each DMA engine. transfer: ps; descriptors: in all; rate_ps: of the longest transfer, the bytes; fact: what the rest of
+    it is."""
+
+    transfer: tuple[int, ...]
+    descriptors: int
+    rate_ps: int
+    fact: str
+
+
+def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, fact: str) -> _Share:
+    """A partition belongs to one engine, 8 partitions to each; rows that follow each other in HBM make one descriptor per engine. fact:
+    the time that a descriptor costs beside its bytes."""
     engines = int(r.number("dma.engines"))
-    descriptor = r.ps("dma.descriptor")
-    start, rows = _rows(kind.reads, kind.writes[0]) if per_row else (0, 0)
+    start, rows = _rows(kind.reads, kind.writes[0])
     if rows == 0:
         count = max(1, math.ceil(total / run))
         used = min(engines, max(count, math.ceil(total / 512)))
-        share = total / used
-        each = max(1, math.ceil(count / used))
-        time = each * descriptor + round(share / rate * PS)
-        return tuple(time if e < used else 0 for e in range(engines)), max(count, used)
-    width = 128 // engines
-    row_B = total / rows
-    load = [0] * engines
-    held = [0] * engines
-    for p in range(start, start + rows):
-        held[min(p // width, engines - 1)] += 1
-    count = 0
-    for e, n in enumerate(held):
-        if n:
-            made = max(1, math.ceil(n * row_B / max(run, 1)))
-            count += made
-            load[e] = made * descriptor + round(n * row_B / rate * PS)
-    return tuple(load), count
+        held = [total / used] * used + [0.0] * (engines - used)
+        made = [math.ceil(count / used)] * used
+        count = max(count, used)
+    else:
+        width = 128 // engines
+        row_B = total / rows
+        on = [0] * engines
+        for p in range(start, start + rows):
+            on[min(p // width, engines - 1)] += 1
+        held = [n * row_B for n in on]
+        made = [math.ceil(b / run) if b else 0 for b in held]
+        count = sum(made)
+    made = [max(1, n) for n in made]
+    load = [n * r.ps(fact) + round(b / rate * PS) if b else 0 for b, n in zip(held, made, strict=False)]
+    longest = max(range(len(load)), key=lambda e: load[e])
+    return _Share(tuple(load), count, load[longest] - made[longest] * r.ps(fact), fact)
+
+
+def ring_of(r: Rates, kind: Kind) -> str:
+    """The ring (`rates.RINGS`) that a DMA is triggered on.
+
+    GpSimd writes the descriptors for `swdge`, for a vector of indices, and where the compiler chooses and an address is known at run time
+    only or the tensors differ in format. Descriptors made before the launch serve `none`. The hardware's generators serve the rest, that of
+    the Scalar Engine what names this engine. NeuronCore-v2 has no such generators: the first ring stands for its descriptors.
+    """
+    mode = kind.flag("dge", "unknown")
+    dynamic = {o.dynamic for o in (*kind.reads, *kind.writes)}
+    if mode == "swdge" or "vector" in dynamic:
+        return "software"
+    if mode in ("unknown", "none") and "scalar" in dynamic:
+        return "software"
+    if mode == "unknown" and kind.flag("cast") and r.generation >= 3:
+        return "software"
+    if mode == "none" and r.generation >= 3:
+        return "static"
+    return "scalar" if kind.flag("queue") == "scalar" else "sync"
 
 
 def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = False) -> Cost:
@@ -111,22 +137,25 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     if any(o.dynamic in ("vector", "columns") for o in (out, source)):
         run = min(run, total // max(out.shape[0], 1))
     moved = total * (len(sources) if extra_reads else 1)
-    rate = r.number("dma.rate") * factor
-    transfer, count = _transfer(r, kind, moved, max(run, 1), rate)
-    by_software = kind.flag("dge") == "swdge" or any(o.dynamic == "vector" for o in (*kind.reads, out))
-    issue = r.ps("dma.issue")
+    ring = ring_of(r, kind)
+    at_run_time = ring == "software" or any(o.dynamic for o in (out, source))
+    share = _transfer(
+        r, kind, moved, max(run, 1), r.number("dma.rate") * factor,
+        "dma.dynamic_descriptor" if at_run_time else "dma.descriptor",
+    )  # fmt: skip
     read = sum(math.prod(o.shape) * o.itemsize for o in sources if o.space == "H")
     write = size * out.itemsize if out.space == "H" else 0
-    queue = STORE if out.space == "H" and source.space != "H" else LOAD
-    longest = max(transfer)
-    descriptor = r.ps("dma.descriptor") * max(1, count // sum(1 for t in transfer if t))
-    parts = {"dma.rate": max(longest - descriptor, 0), "dma.descriptor": min(descriptor, longest)}
-    if by_software:
-        issue = r.ps("dma.software_issue")
+    load, store = RINGS[ring]
+    issue = {"software": "dma.software_issue", "static": "dma.static_issue"}.get(ring, "dma.issue")
+    lead = {issue: r.ps(issue), "dma.first_byte": r.ps("dma.first_byte")}
+    if ring == "software":
+        lead["dma.software_first_byte"] = r.ps("dma.software_first_byte")
+    longest = max(share.transfer)
     return Cost(
-        queue=queue, issue=issue, first_byte=r.ps("dma.first_byte"), transfer=transfer, hbm_read_B=read, hbm_write_B=write, sbuf_B=moved,
-        latency=r.ps("dma.completion"), parts=parts, latency_parts={"dma.completion": r.ps("dma.completion")}, opcode=kind.name,
-        descriptor_B=moved // max(count, 1), descriptors=count, dtype=out.dtype, table="swdge" if by_software else "",
+        queue=store if out.space == "H" and source.space != "H" else load, issue=lead[issue], first_byte=sum(lead.values()) - lead[issue],
+        transfer=share.transfer, hbm_read_B=read, hbm_write_B=write, sbuf_B=moved, latency=r.ps("dma.completion"),
+        parts={share.fact: longest - share.rate_ps, "dma.rate": share.rate_ps}, latency_parts={"dma.completion": r.ps("dma.completion")},
+        lead_parts=lead, opcode=kind.name, descriptor_B=moved // max(share.descriptors, 1), descriptors=share.descriptors, dtype=out.dtype,
     )  # fmt: skip
 
 

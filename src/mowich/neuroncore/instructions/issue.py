@@ -32,6 +32,9 @@ def issue(
         if tile.dynamic is not None:
             operands = (*reads, *_indices(reads, writes), *writes)
     trace, accesses = core.trace, core.accesses
+    is_dma = row.engines[0] == "dma"
+    if is_dma and reads and writes and reads[0][1].storage.dtype is not writes[0][1].storage.dtype:
+        flags = {**(flags or {}), "cast": True}
     key: list[Any] = [name, engine, len(reads)]
     if flags:
         key += flags.items()
@@ -55,7 +58,6 @@ def issue(
             kind = trace.kind_of(name, engine or row.engines[0], before, [t for _, t in writes], flags)
         if lasts:
             core.known[known] = kind
-    is_dma = row.engines[0] == "dma"
     if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
         base = core.scratch["base"]
         core.group.step(base + core.program, base + 1 - core.program)

@@ -18,9 +18,20 @@ from mowich.facts import Facts, load
 from mowich.neuroncore.ops import ACT_RESIDENT
 from mowich.neuroncore.trace import Kind, Operand
 
-QUEUES = ("tensor", "vector", "scalar", "gpsimd", "sync", "load", "store", "collective")
-"""In-order queues of a core: five engines, the DMA triggers of loads and of stores, and the collective cores."""
-TENSOR, VECTOR, SCALAR, GPSIMD, SYNC, LOAD, STORE, COLLECTIVE = range(len(QUEUES))
+QUEUES = (
+    "tensor", "vector", "scalar", "gpsimd", "sync", "load", "store", "collective",
+    "load by scalar", "store by scalar", "static load", "static store", "software",
+)  # fmt: skip
+"""In-order queues of a core: five engines, the collective cores, and the DMA triggers of each ring, loads apart from stores. Rings: two
+instances of the hardware's descriptor generator (of the Sync and of the Scalar Engine), descriptors made before the launch, and those
+that GpSimd writes (loads and stores in one queue)."""
+TENSOR, VECTOR, SCALAR, GPSIMD, SYNC, LOAD, STORE, COLLECTIVE, SCALAR_LOAD, SCALAR_STORE, STATIC_LOAD, STATIC_STORE, SOFTWARE = range(
+    len(QUEUES)
+)  # fmt: skip
+RINGS = {"sync": (LOAD, STORE), "scalar": (SCALAR_LOAD, SCALAR_STORE), "static": (STATIC_LOAD, STATIC_STORE), "software": (SOFTWARE, SOFTWARE)}  # fmt: skip
+"""Queues of the loads and of the stores of a ring. The queues of a ring share its issuer."""
+DMA = frozenset(queue for ring in RINGS.values() for queue in ring)
+"""Queues of DMA triggers."""
 PS = 1_000_000_000_000
 SHORT = ("bfloat16", "float16")
 FP8 = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2", "float8_e3m4")
@@ -32,7 +43,8 @@ class Cost:
     may start after its stationary tile is there; load: of the stationary tile behind the matmul before.
 
     For DMA: issue; first_byte; transfer: time on each DMA engine, by engine; hbm_read_B, hbm_write_B, sbuf_B: bytes moved; descriptors, and descriptor_B:
-    bytes of one. flop, elements: of the Tensor Engine. table: of the Scalar Engine's functions, "swdge" of a DMA by software descriptors. parts: share of the times above by fact, ps (occupancy or transfer, and latency, apart).
+    bytes of one. flop, elements: of the Tensor Engine. table: of the Scalar Engine's functions. parts: share of the times above by fact, ps (occupancy
+    or transfer; latency, and what comes before the first byte, apart).
     """
 
     queue: int
@@ -55,6 +67,7 @@ class Cost:
     groups: tuple[int, ...] = ()
     parts: Mapping[str, int] = field(default_factory=dict)
     latency_parts: Mapping[str, int] = field(default_factory=dict)
+    lead_parts: Mapping[str, int] = field(default_factory=dict)
     opcode: str = ""
     dtype: str = ""
 
@@ -87,6 +100,11 @@ class Rates:
 def queue_of(engine: str) -> int:
     """Number of an engine's queue."""
     return QUEUES.index(engine)
+
+
+def unit_of(queue: int) -> str:
+    """The unit that a queue feeds: an engine, "dma" or "collective"."""
+    return "dma" if queue in DMA else QUEUES[queue]
 
 
 def free_size(op: Operand) -> int:
