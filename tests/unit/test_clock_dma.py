@@ -120,10 +120,31 @@ def test_the_first_byte_of_a_software_dma_comes_later() -> None:
 
 
 def test_a_descriptor_made_at_run_time_costs_its_dma_engine_16_ns() -> None:
-    """Eight partitions on each engine, 128 bytes each: 8 x 16 ns + 1,024 B / 23 GB/s = 172.522 ns, against 8 x 5 ns + 44.522 ns."""
-    software, hardware = (run(loads(1, dge_mode=mode), X).schedule for mode in (1, 2))
-    assert software.end[0] - software.data[0] == pytest.approx(172_522, abs=1)
-    assert hardware.end[0] - hardware.data[0] == pytest.approx(84_522, abs=1)
+    """Eight partitions on each engine, 512 bytes each: 8 x 16 ns + 4,096 B / 23 GB/s = 306.087 ns, against 8 x 5 ns + 178.087 ns."""
+    software, hardware = (run(loads(1, 256, dge_mode=mode), X).schedule for mode in (1, 2))
+    assert software.end[0] - software.data[0] == pytest.approx(306_087, abs=1)
+    assert hardware.end[0] - hardware.data[0] == pytest.approx(218_087, abs=1)
+
+
+def test_a_descriptor_takes_a_dma_engine_at_least_13_ns() -> None:
+    """A load that transposes 2-byte elements makes a descriptor of each: 8 partitions x 64 x 13 ns = 6.656 us, although 5 ns and 2 B / 23
+    GB/s would be 2.605 us."""
+
+    def kernel(x: Any) -> None:
+        nisa.dma_copy(dst=tile(64), src=x.ap([[1, 128], [128, 64]], 0))
+
+    s = run(kernel, hollow((64, 128), "bfloat16")).schedule
+    assert s.end[0] - s.data[0] == 6_656_000
+
+
+def test_long_static_descriptors_move_at_25_6_GB_a_second() -> None:
+    """8 rows of 8 KiB on each DMA engine: 65,536 B and one descriptor of 5 ns; from 4 KiB on at 25.6 GB/s, by hardware at 23."""
+    wide = hollow((128, 4096), "bfloat16")
+    static, hardware = (run(loads(1, 4096, dge_mode=mode), wide).schedule for mode in (3, 2))
+    assert static.end[0] - static.data[0] == pytest.approx(5_000 + 65_536 / 25.6e9 * 1e12, abs=1)
+    assert hardware.end[0] - hardware.data[0] == pytest.approx(5_000 + 65_536 / 23e9 * 1e12, abs=1)
+    short = run(loads(1, 512, dge_mode=3), wide).schedule
+    assert short.end[0] - short.data[0] == pytest.approx(8 * 5_000 + 8_192 / 23e9 * 1e12, abs=1)
 
 
 def test_gpsimd_writes_descriptors_in_turn_with_its_instructions() -> None:

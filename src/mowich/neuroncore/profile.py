@@ -354,12 +354,14 @@ def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer:
             f"{share} issue of dma_copy ({k.sbuf_B:,} B each)",
             "fewer, larger dma_copy: the core issues one at a time",
         )
-    if name in ("dma.descriptor", "dma.dynamic_descriptor") or (name == "dma.rate" and 0 < k.descriptor_B < 512):
+    if name in ("dma.descriptor", "dma.dynamic_descriptor", "dma.descriptor_least") or (
+        name == "dma.rate" and 0 < k.descriptor_B < 512
+    ):
         return (
             f"{share} DMA of short descriptors ({size})",
             "runs of 2 KiB or more in HBM: another layout, or wider tiles",
         )
-    if name in ("dma.rate", "dma.wait"):
+    if name in ("dma.rate", "dma.static_rate", "dma.wait"):
         return (
             f"{share} bytes through the DMA engines ({size} descriptors)",
             "keep tiles in SBUF and reuse them, or move fewer bytes per element",
@@ -384,7 +386,7 @@ def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer:
             f"{share} fixed cost of small or dependent instructions",
             "fewer, wider instructions; fuse; independent work in between",
         )
-    if name.endswith("_engine.clock"):
+    if name.endswith(("_engine.clock", "_per_element")):
         engine = name.split("_")[0]
         return f"{share} {engine} engine at work ({k.opcode})", {
             "vector": "16-bit tiles in SBUF (performance mode), one operand in PSUM, fused operators, or another engine",

@@ -29,6 +29,8 @@ from mowich.neuroncore.trace import Kind, Operand
 from mowich.neuroncore.views import Tile, addresses, flat, out_of_bounds
 
 SPACES = {"dst": "SH", "src": "SH"}
+LONG_B = 4096
+"""Bytes from which on a descriptor is long: the DMA bandwidth guide has the full rate from here on."""
 
 
 # what they cost -------------------------------------------------------------------------------------------------------------
@@ -83,7 +85,7 @@ class _Share(NamedTuple):
 
 def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, fact: str) -> _Share:
     """A partition belongs to one engine, 8 partitions to each; rows that follow each other in HBM make one descriptor per engine. fact:
-    the time that a descriptor costs beside its bytes."""
+    the time that a descriptor costs beside its bytes; however short, it takes `dma.descriptor_least`."""
     engines = int(r.number("dma.engines"))
     start, rows = _rows(kind.reads, kind.writes[0])
     if rows == 0:
@@ -102,9 +104,12 @@ def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, fact: str
         made = [math.ceil(b / run) if b else 0 for b in held]
         count = sum(made)
     made = [max(1, n) for n in made]
-    load = [n * r.ps(fact) + round(b / rate * PS) if b else 0 for b, n in zip(held, made, strict=False)]
+    each, least = r.ps(fact), r.ps("dma.descriptor_least")
+    bytes_ps = [round(b / rate * PS) for b in held]
+    load = [max(n * each + t, n * least) if t else 0 for n, t in zip(made, bytes_ps, strict=False)]
     longest = max(range(len(load)), key=lambda e: load[e])
-    return _Share(tuple(load), count, load[longest] - made[longest] * r.ps(fact), fact)
+    short = load[longest] > made[longest] * each + bytes_ps[longest]
+    return _Share(tuple(load), count, bytes_ps[longest], "dma.descriptor_least" if short else fact)
 
 
 def ring_of(r: Rates, kind: Kind) -> str:
@@ -139,8 +144,9 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     moved = total * (len(sources) if extra_reads else 1)
     ring = ring_of(r, kind)
     at_run_time = ring == "software" or any(o.dynamic for o in (out, source))
+    rate = "dma.static_rate" if ring == "static" and run >= LONG_B else "dma.rate"
     share = _transfer(
-        r, kind, moved, max(run, 1), r.number("dma.rate") * factor,
+        r, kind, moved, max(run, 1), r.number(rate) * factor,
         "dma.dynamic_descriptor" if at_run_time else "dma.descriptor",
     )  # fmt: skip
     read = sum(math.prod(o.shape) * o.itemsize for o in sources if o.space == "H")
@@ -154,7 +160,7 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     return Cost(
         queue=store if out.space == "H" and source.space != "H" else load, issue=lead[issue], first_byte=sum(lead.values()) - lead[issue],
         transfer=share.transfer, hbm_read_B=read, hbm_write_B=write, sbuf_B=moved, latency=r.ps("dma.completion"),
-        parts={share.fact: longest - share.rate_ps, "dma.rate": share.rate_ps}, latency_parts={"dma.completion": r.ps("dma.completion")},
+        parts={share.fact: longest - share.rate_ps, rate: share.rate_ps}, latency_parts={"dma.completion": r.ps("dma.completion")},
         lead_parts=lead, opcode=kind.name, descriptor_B=moved // max(share.descriptors, 1), descriptors=share.descriptors, dtype=out.dtype,
     )  # fmt: skip
 

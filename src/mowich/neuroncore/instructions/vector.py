@@ -42,8 +42,12 @@ from mowich.neuroncore.views import Tile
 # what they cost -------------------------------------------------------------------------------------------------------------
 
 
+TWO_INPUTS = "vector_engine.two_inputs_per_element"
+
+
 def _two_inputs(r: Rates, kind: Kind, n: int) -> float:
-    """tensor_tensor and its like: N with an operand in PSUM or, on v2, 16-bit operands; 2 N with both in SBUF; performance mode on v3+."""
+    """tensor_tensor and its like: N with an operand in PSUM; with both in SBUF what the generation takes, N in performance mode (v3, v4)
+    and for 16-bit operands (v2)."""
     a, b, out = kind.reads[0], kind.reads[1], kind.writes[0]
     both = a.space == "S" and b.space == "S"
     short = all(o.dtype in SHORT for o in (a, b, out))
@@ -54,25 +58,30 @@ def _two_inputs(r: Rates, kind: Kind, n: int) -> float:
     if kind.engine == "gpsimd":
         return 2 * n
     if r.generation >= 3:
-        base = r.number("vector_engine.two_inputs_per_element") * n
+        slow = r.number(TWO_INPUTS) * n
         if short and kind.name == "tensor_tensor":
-            return base / r.number("vector_engine.fast_tensor_tensor")
-        return base
+            return max(n, slow / r.number("vector_engine.fast_tensor_tensor"))
+        return slow
     quick = short and all(contiguous(o) for o in (a, b, out)) and kind.flag("op") in ("add", "subtract", "multiply")
-    return n if quick else r.number("vector_engine.two_inputs_per_element") * n
+    return n if quick else r.number(TWO_INPUTS) * n
 
 
-def _tensor_tensor_work(r: Rates, kind: Kind, n: int) -> Work:
+def _two_inputs_work(r: Rates, kind: Kind, n: int) -> Work:
     cycles = _two_inputs(r, kind, n)
-    return Work(cycles, is_fast=cycles <= n and r.generation >= 3 and kind.reads[0].itemsize == 2)
+    is_fast = kind.name == "tensor_tensor" and cycles <= n and r.generation >= 3 and kind.reads[0].itemsize == 2
+    both = kind.engine == "vector" and all(t.space == "S" for t in kind.reads[:2])
+    return Work(cycles, is_fast=is_fast, fact=TWO_INPUTS if both else "")
 
 
 def _copy_like(r: Rates, kind: Kind, n: int) -> float:
-    """tensor_copy and tensor_scalar: performance modes of the Vector Engine (v3, v4) and of the Scalar Engine (v4)."""
+    """tensor_copy and tensor_scalar: performance modes of the Vector Engine (v3, v4; copies of fp8 on v4 as measured) and of the
+    Scalar Engine (v4)."""
     tiles = [kind.reads[0], kind.writes[0]] if kind.reads else [kind.writes[0]]
     formats = (*SHORT, *FP8) if r.generation >= 4 else SHORT
     if r.generation < 3 or not all(t.dtype in formats for t in tiles):
         return n
+    if kind.engine == "vector" and kind.name == "tensor_copy" and any(t.dtype in FP8 for t in tiles):
+        return n / r.number("vector_engine.fast_copy_fp8")
     flat = all(contiguous(t) for t in tiles)
     on_chip = all(t.space == "S" for t in tiles)
     if kind.engine == "scalar":
@@ -99,9 +108,9 @@ copy_cost = elementwise(_copy_work)
 
 
 def _memset_work(r: Rates, kind: Kind, n: int) -> float:
-    zero = kind.flag("zero", False) and kind.writes[0].dtype in SHORT
-    cycles = _copy_like(r, kind, n) if r.generation >= 3 else n
-    return min(cycles, n / 2 if zero else n)
+    """N; on v2 half of it for zeros of 16 bits. Later there is no performance mode for it, as profiles show."""
+    quick = r.generation < 3 and kind.flag("zero", False) and kind.writes[0].dtype in SHORT
+    return n / 2 if quick else n
 
 
 def _scalar_reduce_work(r: Rates, kind: Kind, n: int) -> float:
@@ -177,7 +186,7 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
         dst.write(np.broadcast_to(cast(np.asarray([float(value)], np.float32), dst.dtype), dst.shape))
 
 
-@instruction(engines=("vector", "gpsimd"), cost=elementwise(_tensor_tensor_work))
+@instruction(engines=("vector", "gpsimd"), cost=elementwise(_two_inputs_work))
 def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = "") -> None:
     """dst = data1 op data2."""
     row = ops.alu(op)
@@ -268,7 +277,7 @@ def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
     return np.asarray(out)
 
 
-@instruction(engines=("vector",), cost=elementwise(_two_inputs))
+@instruction(engines=("vector",), cost=elementwise(_two_inputs_work))
 def scalar_tensor_tensor(dst: Tile, data: Tile, op0: Any, operand0: Scalar, op1: Any, operand1: Tile, reverse0: bool = False,
                          reverse1: bool = False) -> None:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1, operand1 a tile of data's shape."""
