@@ -74,8 +74,12 @@ def __getattr__(name: str) -> Any:
         from mowich import api
 
         return getattr(api, name)
+    if name == "nki":
+        import importlib
+
+        return importlib.import_module("mowich.nki")
     raise AttributeError(f"module 'mowich' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "nki"]
