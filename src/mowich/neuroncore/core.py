@@ -253,12 +253,17 @@ def set_current(core: Core | None) -> Core | None:
     return before
 
 
+def is_ours(filename: str) -> bool:
+    """Whether a frame of this file is the simulator's, not the kernel's."""
+    return filename.startswith((*_OURS, "<frozen"))
+
+
 def where() -> str:
     """file:line of the kernel: the innermost frame that is not ours, nor generated."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_OURS) and not name.startswith("<frozen"):
+        if not is_ours(name):
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return "<kernel>"

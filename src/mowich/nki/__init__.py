@@ -18,8 +18,8 @@
 
 from __future__ import annotations
 
-from mowich.neuroncore.core import NkiValidationError
-from mowich.nki import collectives, compiler, isa, language, typing
+from mowich.neuroncore.core import NkiValidationError, where
+from mowich.nki import collectives, compiler, isa, language, typing, words
 from mowich.nki.install import install, installed
 from mowich.nki.language import NKIObject
 from mowich.nki.runtime import (
@@ -66,8 +66,8 @@ _GONE = {
 
 def __getattr__(name: str) -> object:
     if name in _GONE:
-        raise AttributeError(f"this generation of the interface has no nki.{name}; {_GONE[name]}")
-    raise AttributeError(f"module 'nki' has no attribute '{name}'")
+        raise words.UnknownName(f"this generation of the interface has no nki.{name}", where=where(), fix=_GONE[name])
+    words.missing(__name__)(name)
 
 
 dtype = language

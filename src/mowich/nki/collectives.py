@@ -15,9 +15,11 @@ from mowich.neuroncore.dtypes import cast, to_f32
 from mowich.neuroncore.instructions import dma
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile
+from mowich.nki import words
 from mowich.nki.language import NKIObject
 
 __path__: list[str] = []
+__getattr__ = words.missing(__name__)
 Array = NDArray[Any]
 
 
@@ -101,9 +103,7 @@ def _signature(srcs: list[Tile]) -> tuple[Any, ...]:
     return tuple((s.shape, s.dtype.name) for s in srcs)
 
 
-def all_reduce(
-    srcs: Any, dsts: Any, replica_group: Any, op: Any, priority: Any = None, name: Any = None, **_: Any
-) -> None:
+def all_reduce(srcs: Any, dsts: Any, replica_group: Any, op: Any, priority: Any = None, name: Any = None) -> None:
     """Every rank gets the reduction over the group."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_reduce", srcs, dsts)
@@ -136,7 +136,7 @@ def _reduced(arrays: list[Array], src: Tile, dst: Tile, row: ops.Alu) -> Array:
 
 
 def all_gather(
-    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None, **_: Any
+    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None
 ) -> None:
     """Every rank gets all sources, joined along a dimension."""
     srcs, dsts = _list(srcs), _list(dsts)
@@ -171,7 +171,6 @@ def reduce_scatter(
     op: Any = "add",
     priority: Any = None,
     name: Any = None,
-    **_: Any,
 ) -> None:
     """Each rank gets its part of the reduction over the group."""
     srcs, dsts = _list(srcs), _list(dsts)
@@ -186,7 +185,7 @@ def reduce_scatter(
 
 
 def all_to_all(
-    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None, **_: Any
+    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None
 ) -> None:
     """Part i of each source goes to rank i of the group; the parts received are joined."""
     srcs, dsts = _list(srcs), _list(dsts)
@@ -318,7 +317,7 @@ def collective_permute_implicit_reduce(srcs0_by_channel: Any, srcs1_by_channel: 
 
 
 def collective_permute_implicit_current_processing_rank_id(
-    iteration_id: Any, replica_group: Any, channel_id: Any = 0, name: Any = None, **_: Any
+    iteration_id: Any, replica_group: Any, channel_id: Any = 0, name: Any = None
 ) -> Register:
     """Rank whose data is at hand in an iteration of the ring: one's own first, then the predecessors'."""
     core = machine.active()
@@ -326,6 +325,6 @@ def collective_permute_implicit_current_processing_rank_id(
     return Register(members[(members.index(core.rank) - int(iteration_id)) % len(members)])
 
 
-def rank_id(**_: Any) -> Register:
+def rank_id(name: Any = None) -> Register:
     """Rank of this logical core."""
     return Register(machine.active().rank)

@@ -14,9 +14,11 @@ from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, sync, tensor, vector
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile
+from mowich.nki import words
 from mowich.nki.language import NKIObject, default_generation, equal, maximum
 
 __path__: list[str] = []
+__getattr__ = words.missing(__name__)
 constants = sys.modules[__name__]
 """`from nki.isa import constants`: the enumerations are here."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,10 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
 from mowich.neuroncore.views import DynamicSlice, Tile
+from mowich.nki import words
 
 __path__: list[str] = []
+__getattr__ = words.missing(__name__)
 
 NkiTensor = Tile
 bool_ = dtypes.bool_
@@ -225,7 +228,7 @@ class par_dim(int):
     """`nl.par_dim(n)`: this dimension is the partitions. A word of the older interface; kernels of this one that say it say it of the first."""
 
 
-def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address: Any = None, **_: Any) -> Tile:
+def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address: Any = None) -> Tile:
     """A new tensor; address = (partition, byte) places it by hand."""
     if isinstance(shape, tuple | list) and any(isinstance(n, par_dim) for n in shape[1:]):
         raise fail(
@@ -238,7 +241,7 @@ def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address:
     )
 
 
-def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "") -> Tile:
     """A tensor of one value."""
     t = ndarray(shape, dtype, buffer, name)
     if t.on_chip:
@@ -248,27 +251,27 @@ def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str 
     return t
 
 
-def zeros(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+def zeros(shape: Any, dtype: Any, buffer: Any = None, name: str = "") -> Tile:
     """A tensor of zeros."""
     return full(shape, 0, dtype, buffer, name)
 
 
-def ones(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+def ones(shape: Any, dtype: Any, buffer: Any = None, name: str = "") -> Tile:
     """A tensor of ones."""
     return full(shape, 1, dtype, buffer, name)
 
 
-def zeros_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+def zeros_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "") -> Tile:
     """Zeros of the shape of x."""
     return full(x.shape, 0, dtype or x.dtype, buffer or x.buffer, name)
 
 
-def empty_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+def empty_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "") -> Tile:
     """A new tensor of the shape of x."""
     return ndarray(x.shape, dtype or x.dtype, buffer or x.buffer, name)
 
 
-def rand(shape: Any, dtype: Any = float32, buffer: Any = None, name: str = "", **_: Any) -> Tile:
+def rand(shape: Any, dtype: Any = float32, buffer: Any = None, name: str = "") -> Tile:
     """Uniform numbers in [0, 1)."""
     t = ndarray(shape, dtype, buffer, name)
     # the compiler's instruction for it is not published: as long as a memset
@@ -286,7 +289,7 @@ def random_seed(seed: Any) -> None:
         machine.active().rng = np.random.default_rng(int(seed))
 
 
-def shared_constant(constant: Any, dtype: Any = None, **_: Any) -> Tile:
+def shared_constant(constant: Any, dtype: Any = None) -> Tile:
     """An HBM tensor with the data of an array, or of an .npy file."""
     core = machine.active()
     data = np.load(constant) if isinstance(constant, str | os.PathLike) else np.asarray(constant)
@@ -297,7 +300,7 @@ def shared_constant(constant: Any, dtype: Any = None, **_: Any) -> Tile:
     return placement.wrap(core, np.ascontiguousarray(data), shared_hbm, "constant")
 
 
-def shared_identity_matrix(n: int, dtype: Any = uint8, dst: Tile | None = None, **_: Any) -> Tile:
+def shared_identity_matrix(n: int, dtype: Any = uint8, dst: Tile | None = None) -> Tile:
     """An identity matrix in SBUF."""
     core = machine.active()
     if dst is not None:
@@ -324,14 +327,14 @@ def ds(start: Any, size: Any) -> Any:
 dslice = ds
 
 
-def load(src: Tile, dtype: Any = None, **_: Any) -> Tile:
+def load(src: Tile, dtype: Any = None) -> Tile:
     """HBM -> a new SBUF tile."""
     out = ndarray(src.shape, dtype or src.dtype, sbuf)
     dma.copy(out, src)
     return out
 
 
-def store(dst: Tile, value: Any = None, **_: Any) -> None:
+def store(dst: Tile, value: Any = None) -> None:
     """SBUF tile -> HBM."""
     if not isinstance(value, Tile):
         value = full(dst.shape, value, dst.dtype)
@@ -340,7 +343,7 @@ def store(dst: Tile, value: Any = None, **_: Any) -> None:
     dma.copy(dst, value)
 
 
-def load_transpose2d(src: Tile, dtype: Any = None, **_: Any) -> Tile:
+def load_transpose2d(src: Tile, dtype: Any = None) -> Tile:
     """HBM [A, B] -> SBUF [B, A]."""
     if src.ndim > 2:
         src = src.reshape((src.shape[0], src.size // src.shape[0]))
@@ -354,7 +357,7 @@ def expand_dims(x: Tile, axis: int) -> Tile:
     return x.expand_dim(axis)
 
 
-def broadcast_to(x: Tile, shape: Any, dtype: Any = None, **_: Any) -> Tile:
+def broadcast_to(x: Tile, shape: Any, dtype: Any = None) -> Tile:
     """A tile repeated along its dimensions of size 1; partitions are repeated by copying."""
     wanted = tuple(int(n) for n in shape)
     if x.shape == wanted:
@@ -407,7 +410,7 @@ def _record_broadcast(core: machine.Core, out: Tile, x: Tile) -> None:
         issue("tensor_copy", "scalar", (("dst", flat.slice(1, start, stop)),), (("src", product),))
 
 
-def transpose(x: Tile, dtype: Any = None, **_: Any) -> Tile:
+def transpose(x: Tile, dtype: Any = None) -> Tile:
     """x transposed, in PSUM."""
     out = ndarray((x.size // x.shape[0], x.shape[0]), dtype or x.dtype, psum)
     if x.space == "P":
@@ -416,7 +419,7 @@ def transpose(x: Tile, dtype: Any = None, **_: Any) -> Tile:
     return out
 
 
-def matmul(x: Tile, y: Tile, transpose_x: builtins.bool = False, **_: Any) -> Tile:
+def matmul(x: Tile, y: Tile, transpose_x: builtins.bool = False) -> Tile:
     """x @ y, or x.T @ y with transpose_x, in PSUM (float32)."""
     if not transpose_x:
         x = copy(transpose(x))
@@ -425,7 +428,7 @@ def matmul(x: Tile, y: Tile, transpose_x: builtins.bool = False, **_: Any) -> Ti
     return out
 
 
-def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: Any = None, **_: Any) -> Tile:
+def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: Any = None) -> Tile:
     """Elements of each partition at flattened indices."""
     if data.space == "P":
         data = copy(data)
@@ -436,7 +439,7 @@ def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: Any = None
     return out if dtype is None else copy(out, dtype=dtype)
 
 
-def device_print(print_prefix: str, tensor: Any = None, **_: Any) -> None:
+def device_print(print_prefix: str, tensor: Any = None) -> None:
     """Print a tile."""
     print(print_prefix, tensor.array() if isinstance(tensor, Tile) else tensor)
 
@@ -455,6 +458,10 @@ class Op:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(self.op_name, *args, **kwargs)
+
+    def signature(self) -> list[inspect.Parameter]:
+        """Its parameters as a function of tiles."""
+        return list(inspect.signature(self._call).parameters.values())[1:]
 
     def __repr__(self) -> str:
         return f"nl.{self.op_name}"
@@ -488,7 +495,7 @@ def _on_sbuf(t: Any) -> Any:
     return copy(t) if isinstance(t, Tile) and t.space == "P" else t
 
 
-def _binary(name: str, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
+def _binary(name: str, x: Any, y: Any, dtype: Any = None) -> Tile:
     """Element by element, with broadcasting, in a new SBUF tile."""
     if not isinstance(x, Tile) and not isinstance(y, Tile):
         return ops.alu(name).apply(x, y)  # type: ignore[no-any-return]
@@ -527,7 +534,7 @@ def _spread(t: Tile, shape: tuple[int, ...]) -> Tile:
     return t.broadcast_to(shape)
 
 
-def _unary(name: str, x: Tile, dtype: Any = None, **_: Any) -> Tile:
+def _unary(name: str, x: Tile, dtype: Any = None) -> Tile:
     """Element by element in a new SBUF tile."""
     out = ndarray(x.shape, dtype or x.dtype, sbuf)
     if name in ("sin", "cos", "tan"):
@@ -553,7 +560,7 @@ def _wrapped_angle(name: str, out: Tile, x: Tile) -> None:
     scalar.activation(out, "sin", angle)
 
 
-def _copy(name: str, x: Tile, dtype: Any = None, **_: Any) -> Tile:
+def _copy(name: str, x: Tile, dtype: Any = None) -> Tile:
     out = ndarray(x.shape, dtype or x.dtype, sbuf)
     vector.tensor_copy(out, x)
     return out
@@ -645,32 +652,32 @@ def _reduce(op: str, x: Tile, axis: Any, dtype: Any, keepdims: builtins.bool) ->
     return out
 
 
-def sum(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+def sum(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
     """Sum over the last free axes."""
     return _reduce("add", x, axis, dtype, keepdims)
 
 
-def prod(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+def prod(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
     """Product over the last free axes."""
     return _reduce("multiply", x, axis, dtype, keepdims)
 
 
-def max(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+def max(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
     """Maximum over the last free axes."""
     return _reduce("maximum", x, axis, dtype, keepdims)
 
 
-def min(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+def min(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
     """Minimum over the last free axes."""
     return _reduce("minimum", x, axis, dtype, keepdims)
 
 
-def all(x: Tile, axis: Any, dtype: Any = None, **_: Any) -> Tile:
+def all(x: Tile, axis: Any, dtype: Any = None) -> Tile:
     """1 where every element along the axes is nonzero."""
     return _reduce("logical_and", x, axis, dtype, False)
 
 
-def mean(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+def mean(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
     """Mean over the last free axes."""
     total = _reduce("add", x, axis, float32, keepdims)
     out = ndarray(total.shape, dtype or x.dtype, sbuf)
@@ -678,13 +685,13 @@ def mean(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False,
     return out
 
 
-def var(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tile:
+def var(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
     """Variance over the last free axes; the axes stay with size 1."""
     m = mean(x, axis, float32, keepdims=True)
     return mean(square(_binary("subtract", x, m, float32)), axis, dtype or x.dtype, keepdims=True)
 
 
-def softmax(x: Tile, axis: Any = -1, dtype: Any = None, **_: Any) -> Tile:
+def softmax(x: Tile, axis: Any = -1, dtype: Any = None) -> Tile:
     """exp(x - max) / sum."""
     top = _reduce("maximum", x, axis, float32, True)
     e = _unary("exp", _binary("subtract", x, top, float32))
@@ -693,7 +700,7 @@ def softmax(x: Tile, axis: Any = -1, dtype: Any = None, **_: Any) -> Tile:
 
 
 def rms_norm(
-    x: Tile, w: Tile, axis: Any, n: int, epsilon: float = 1e-6, dtype: Any = None, compute_dtype: Any = None, **_: Any
+    x: Tile, w: Tile, axis: Any, n: int, epsilon: float = 1e-6, dtype: Any = None, compute_dtype: Any = None
 ) -> Tile:
     """x / sqrt(sum(x^2) / n + epsilon) * w."""
     total = _reduce("add", _unary("square", x, float32), axis, float32, True)
@@ -703,7 +710,7 @@ def rms_norm(
     return _binary("multiply", normal, w, dtype or x.dtype)
 
 
-def where(condition: Tile, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
+def where(condition: Tile, x: Any, y: Any, dtype: Any = None) -> Tile:
     """x where the condition is nonzero, else y."""
     d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
     shape = condition.shape
@@ -723,7 +730,7 @@ def where(condition: Tile, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tile:
     return out
 
 
-def dropout(x: Tile, rate: Any, dtype: Any = None, **_: Any) -> Tile:
+def dropout(x: Tile, rate: Any, dtype: Any = None) -> Tile:
     """x with elements set to 0 at the given rate."""
     out = ndarray(x.shape, x.dtype, sbuf)
     generator.dropout(out, x, rate)

@@ -32,6 +32,7 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile
+from mowich.nki import words
 from mowich.nki.language import NKIObject, default_generation
 
 if TYPE_CHECKING:
@@ -406,9 +407,14 @@ def _bind(
     def make() -> Callable[[], Any]:
         a = [arguments.convert(v, n) for n, v in named]
         k = {n: arguments.convert(v, n) for n, v in kwargs.items()}
-        return functools.partial(func, *a, **k)
+        return functools.partial(_called, func, a, k)
 
     return make
+
+
+def _called(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    with words.explained():
+        return func(*args, **kwargs)
 
 
 def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: int, lnc: int = 1, values: bool = True, strict: bool = False,

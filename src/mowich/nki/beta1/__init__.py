@@ -11,12 +11,13 @@ from typing import Any
 
 from mowich.neuroncore.core import Core
 from mowich.neuroncore.memory import MemoryRegion
-from mowich.nki import typing
+from mowich.nki import typing, words
 from mowich.nki.beta1 import compiler, isa, language
 from mowich.nki.beta1.tensor import unwrap, wrap
 from mowich.nki.runtime import Kernel, Result
 
 tensor = typing.tensor
+__getattr__ = words.missing(__name__)
 
 
 def _results(value: Any, core: Core) -> Any:

@@ -14,9 +14,11 @@ from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selec
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import isa as now
+from mowich.nki import words
 from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, partial, wrap
 
 __path__: list[str] = []
+__getattr__ = words.missing(__name__)
 constants = sys.modules[__name__]
 """`from neuronxcc.nki.isa import constants`: the enumerations are here."""
 

@@ -17,6 +17,7 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile
 from mowich.nki import language as now
+from mowich.nki import words
 from mowich.nki.beta1.tensor import (
     Blocks,
     Index,
@@ -34,6 +35,7 @@ from mowich.nki.beta1.tensor import (
 )
 
 __path__: list[str] = []
+__getattr__ = words.missing(__name__)
 constants = sys.modules[__name__]
 """`from neuronxcc.nki.language.constants import sizeinbytes`: it is here."""
 
@@ -300,6 +302,10 @@ def _operand_of(x: Any) -> Any:
     return operand(x)
 
 
+_OP_WORDS = ("x", "y", "dtype")
+"""Keywords that reach an operator: functions of the older interface take any others, and leave them out."""
+
+
 def _lifted(op: Any) -> Callable[..., Any]:
     """A function of tiles as a function of tensors; the result keeps the mask that it was made under."""
 
@@ -310,7 +316,10 @@ def _lifted(op: Any) -> Callable[..., Any]:
         if not tensors:
             return ops.alu(name).apply(*args)
         out: Any = wrap(
-            op(*[_operand_of(a) for a in args], **{k: v if k == "dtype" else operand(v) for k, v in kwargs.items()})
+            op(
+                *[_operand_of(a) for a in args],
+                **{k: v if k == "dtype" else operand(v) for k, v in kwargs.items() if k in _OP_WORDS},
+            )
         )
         valid = next((t.valid for t in tensors if t.valid is not None and t.shape == out.shape), None)
         if mask is not None:
