@@ -30,6 +30,19 @@ def big(x):
         nisa.tensor_copy(tiles[0], t)
 
 
+def banks(x):
+    sums = [psum(128, 512) for _ in range(7)]
+    rest = [psum(128, 512) for _ in range(2)]
+    for t in sums + rest:
+        nisa.memset(t, 0)
+    for t in sums + rest:
+        nisa.tensor_copy(zeros(128, 512), t)
+
+
+def huge(*shape):
+    return lambda x: nl.ndarray(shape, dtype=F32, buffer=nl.shared_hbm)
+
+
 def overlapping(x):
     first = zeros(128, 64, name="first", address=(0, 1024))
     second = zeros(128, 64, name="second", address=(0, 1152))
@@ -56,7 +69,13 @@ CASES = {
                   [r"view \[128, 512\] float32 of tile \[128, 1024\] float32 in PSUM", "one bank of 2048 bytes", "at most 512 float32"]),
     "columns of a moving tile": ("trn2", lambda x: nisa.nc_matmul(psum(128, 1024), zeros(128, 128), zeros(128, 1024)),
                                  [r"tile \[128, 1024\]", "at most 512", "gemm_moving_fmax"]),
-    "SBUF over capacity": ("trn2", big, ["327,680 bytes per partition are live", "it has 229,376", r"big\d \[128, 16384\] float32 from test_nki_errors.py:\d+ \(65,536 B\)", "smaller tiles"]),
+    "SBUF over capacity": ("trn2", big, ["327,680 bytes per partition are live", "it has 229,376", r": 5 like big\d \[128, 16384\] float32 from test_nki_errors.py:\d+ \(65,536 B each\); use", "smaller tiles"]),
+    "PSUM over capacity": ("trn2", banks, ["9 banks are live at once, it has 8 of 2,048 bytes", r": 9 like tile \[128, 512\] float32 from test_nki_errors.py:\d+ \(2,048 B each\); copy results to SBUF"]),
+    "contraction of a stationary tile": ("trn2", lambda x: nisa.nc_matmul(psum(64, 512), zeros(64, 128), zeros(128, 512)),
+                                         ["64 partitions and moving 128", "the same number of partitions", "if stationary has K along its free axis, transpose", "with K = 128 on partitions"]),
+    "contraction of a moving tile": ("trn2", lambda x: nisa.nc_matmul(psum(128, 32), zeros(64, 128), zeros(32, 64)),
+                                     ["64 partitions and moving 32", r"stationary \[64, 128\], moving \[32, 64\]", "if moving has K along its free axis, transpose", "with K = 64 on partitions"]),
+    "HBM of the chip": ("trn2", huge(1 << 18, 1 << 17), ["tensor of 128 GiB exceeds the HBM of the chip", "at most 96 GiB", "split"]),
     "overlap": ("trn2", overlapping, [r"'second' \[128, 64\] float32 at \(0, 1152\)", "'first'", "may start at byte 1280"]),
     "alignment": ("trn2", lambda x: nl.ndarray((128, 4), dtype=F32, buffer=nl.sbuf, address=(0, 6)), ["address 6", "multiple of 4 bytes", "byte 4 or 8"]),
     "alignment in PSUM": ("trn2", lambda x: nl.ndarray((128, 4), dtype=BF16, buffer=PSUM, address=(0, 6)), ["address 6", "multiple of 4 bytes", "byte 4 or 8"]),
@@ -141,6 +160,36 @@ def test_collectives_that_do_not_match(name):
     for word in words:
         assert re.search(word, str(caught.value)), (word, str(caught.value))
     assert "test_nki_errors.py" in str(caught.value)
+
+
+def test_a_deadlock_of_many_ranks_is_a_short_line():
+    everyone = ncc.ReplicaGroup([list(range(144))])
+
+    def body(x, out, rank):
+        if rank != 3:
+            ncc.all_reduce([x], [out], replica_group=everyone, op=nl.add)
+
+    with pytest.raises(NkiValidationError) as caught:
+        nki.run_kernel(rank_kernel(body), np.zeros((4, 4), np.float32), target="trn2", ranks=144)
+    text = str(caught.value)
+    assert re.search(
+        r"rank 0, rank 1, rank 2, rank 4 and 139 more wait for rank 3 in all_reduce number 0 at \S+:\d+; rank 3 has ended",
+        text,
+    ), text
+    assert len(text) < 400
+
+
+def test_a_tensor_that_this_machine_cannot_hold(monkeypatch):
+    from mowich.neuroncore import memory
+
+    def empty(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(memory.np, "empty", empty)
+    with pytest.raises(
+        NkiValidationError, match=r"test_nki_errors.py:\d+: this machine has no memory for a tensor of 64 GiB"
+    ):
+        nki.run_kernel(huge(1 << 17, 1 << 17), np.zeros((4, 4), np.float32), target="trn2")
 
 
 def test_every_limit_is_a_fact():

@@ -18,6 +18,9 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, NkiValidationError
 from mowich.neuroncore.trace import Meeting
 
+NAMED = 4
+"""Programs that are at the same place and that a report of a deadlock names; the others it counts."""
+
 
 class Communicator(Protocol):
     """What crosses programs: `exchange` blocks until every member has come to the same meeting, then gives all contributions."""
@@ -109,11 +112,8 @@ class Group:
         others = [*range(i + 1, n), *range(i + 1)]
         able = next(filter(self._ready, others), None) if self._error is None else None
         if able is None and self._error is None and any(s == "waiting" for s in self._state):
-            lines = [
-                f"{self.name(j)} {'has ended' if s == 'done' else self._reason(j)}" for j, s in enumerate(self._state)
-            ]
             self._error = NkiValidationError(
-                "deadlock: nobody can go on; " + "; ".join(lines),
+                "deadlock: nobody can go on; " + "; ".join(self._stuck()),
                 fix="every member must reach the same barrier, sendrecv or collective, in the same order",
             )
         if self._error is not None:  # the others unwind, one after the other
@@ -121,8 +121,25 @@ class Group:
         if able is not None:
             self._gates[able].release()
 
-    def _reason(self, i: int) -> str:
-        return f"waits for {', '.join(map(self.name, sorted(self._absent[i])))} in {self._waits[i]}"
+    def _stuck(self) -> list[str]:
+        """What each program is at, those at the same together."""
+        alike: dict[tuple[tuple[int, ...], str], list[int]] = {}
+        for i, state in enumerate(self._state):
+            key = ((), "") if state == "done" else (tuple(sorted(self._absent[i])), self._waits[i])
+            alike.setdefault(key, []).append(i)
+        out = []
+        for (absent, waits), who in alike.items():
+            one = len(who) == 1
+            if not waits:
+                out.append(f"{self._names(who)} {'has' if one else 'have'} ended")
+            else:
+                out.append(f"{self._names(who)} {'waits' if one else 'wait'} for {self._names(absent)} in {waits}")
+        return out
+
+    def _names(self, who: Sequence[int]) -> str:
+        """Programs by name; of many the first few, and how many more."""
+        named = ", ".join(self.name(i) for i in who[:NAMED])
+        return named if len(who) <= NAMED else f"{named} and {len(who) - NAMED} more"
 
     def step(self, me: int, sibling: int) -> None:
         """Give the turn to the other core of a pair, if it can go on: so the stores of both to shared HBM alternate as on the chip."""

@@ -42,14 +42,14 @@ class UninitialisedRead(UserWarning):
     """A kernel read bytes that nothing wrote; the value is NaN, or 4 in integers, as in AWS's simulator."""
 
 
-def fact(path: str) -> Any:
-    """A field of `Limits` that holds the fact `neuroncore.v*.PATH`."""
-    return field(metadata={"fact": path})
+def fact(path: str, file: str = "v") -> Any:
+    """A field of `Limits` that holds the fact `neuroncore.FILE*.PATH`, * for the generation."""
+    return field(metadata={"fact": path, "file": file})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one generation can hold, from the facts `neuroncore.v*`: bytes per partition (`_B`), partitions, columns, elements; 0 where the
+    """What one generation can hold, from the facts `neuroncore.v*` and `chip-v*`: bytes per partition (`_B`; `hbm_B`: of the chip), partitions, columns, elements; 0 where the
     generation has no such thing. Each field's metadata names its fact."""
 
     generation: int
@@ -83,6 +83,7 @@ class Limits:
     transpose_columns: int = fact("dma.transpose_columns")
     max_dims: int = fact("access.max_dims")
     max_count: int = fact("access.max_count")
+    hbm_B: int = fact("hbm.capacity", "chip-v")
     mx_scale_rows: int = fact("mx.scale_rows")
     mx_headroom: int = fact("mx.scale_headroom")
 
@@ -98,7 +99,11 @@ def limits(generation: int) -> Limits:
     from mowich.facts import load
 
     facts = load()
-    found = {f.name: facts.get(f"neuroncore.v{generation}.{f.metadata['fact']}") for f in fields(Limits) if f.metadata}
+    found = {
+        f.name: facts.get(f"neuroncore.{f.metadata['file']}{generation}.{f.metadata['fact']}")
+        for f in fields(Limits)
+        if f.metadata
+    }
     return Limits(
         generation=generation, **{n: int(float(f.value or 0)) if f is not None else 0 for n, f in found.items()}
     )

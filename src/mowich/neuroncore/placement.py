@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, NkiValidationError, fail
 from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
 from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Record, Storage, device_dtype
@@ -38,10 +37,29 @@ def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str
             address = _address(core, address, dims, row, d.itemsize, space)
     else:
         address = None
+        _check_hbm(dims, d, limits.hbm_B)
     if region is MemoryRegion.shared_hbm and core.programs > 1:
         return _shared(core, dims, d, region, name)
-    storage = Storage(core, region, dims, d, name=name, address=address)
+    storage = _stored(core, region, dims, d, name, address)
     return Tile(storage, d, dims, row_major(dims))
+
+
+def _check_hbm(dims: tuple[int, ...], d: DType, room_B: int) -> None:
+    """Raise for a tensor that is larger than the HBM of the chip."""
+    size_B = math.prod(dims) * d.itemsize
+    if size_B > room_B:
+        raise fail(f"a tensor of {size_B / 2**30:,.4g} GiB exceeds the HBM of the chip", given=f"{list(dims)} {d}",
+                   allowed=f"at most {room_B / 2**30:,.4g} GiB", fix="check the shape, or split the tensor over chips")  # fmt: skip
+
+
+def _stored(core: Core, region: MemoryRegion, dims: tuple[int, ...], d: DType, name: str, address: tuple[int, int] | None = None) -> Storage:  # fmt: skip
+    """An allocation. Raises where this machine has no memory for its bytes."""
+    try:
+        return Storage(core, region, dims, d, name=name, address=address)
+    except MemoryError:
+        size_B = math.prod(dims) * d.itemsize
+        raise fail(f"this machine has no memory for a tensor of {size_B / 2**30:,.4g} GiB", given=f"{list(dims)} {d}",
+                   fix="use a smaller shape: the simulator holds the bytes of every tensor of a kernel") from None  # fmt: skip
 
 
 def _address(
@@ -80,7 +98,7 @@ def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, n
     key = (*kind, turn)
     found = core.shared.get(key)
     if found is None:
-        found = core.shared[key] = Storage(core, region, dims, d, name=name)
+        found = core.shared[key] = _stored(core, region, dims, d, name)
     elif found.shape != dims or found.dtype is not d:
         raise fail(
             "the programs of this kernel create different shared tensors in the same place",
@@ -141,19 +159,54 @@ def _allocated(record: Record) -> str:
     return f"{record.site[0]}:{record.site[1]}"
 
 
+SHOWN = 5
+"""Allocations that an error about capacity lists at most."""
+
+
 def check_capacity(core: Core) -> None:
-    """Raise where the tiles live at one moment cannot fit SBUF or PSUM; names the largest of them."""
-    for space, room in (("S", core.limits.sbuf_B), ("P", core.limits.psum_B)):
+    """Raise where the tiles live at one moment cannot fit SBUF or PSUM; names the lines that allocate most of them."""
+    limits = core.limits
+    for space, room in (("S", limits.sbuf_B), ("P", limits.psum_B)):
         if not any(r.address is None and r.space == space for r in core.records):
             continue
         peak, live = place(core, space)
-        if peak > room:
-            named = "; ".join(
-                f"{r.name or 'tile'} {list(r.shape)} {r.dtype} from {str(r.site[0]).rsplit('/', 1)[-1]}:{r.site[1]} ({r.row_B:,} B)"
-                for r in live[:5]
+        if peak <= room:
+            continue
+        fix = "use smaller tiles, or let tiles die sooner: a tile lives from its first write (or first read, where loaded from HBM) to its last use"
+        if space == "P":
+            bank = limits.psum_bank_B
+            what = (
+                f"{-(-peak // bank)} banks are live at once, it has {limits.psum_banks} of {bank:,} bytes per partition"
             )
-            raise machine.NkiValidationError(f"{SPACE_NAME[space]} over capacity: {peak:,} bytes per partition are live at once, it has {room:,}", where=_allocated(live[0]), given=f"largest live tiles: {named}",
-                       fix="use smaller tiles, or let tiles die sooner: a tile lives from its first write (or first read, where loaded from HBM) to its last use")  # fmt: skip
+            fix = "copy results to SBUF with tensor_copy and use the banks again: a tile holds its banks from its first write to its last use"
+        else:
+            what = f"{peak:,} bytes per partition are live at once, it has {room:,}"
+        raise NkiValidationError(f"{SPACE_NAME[space]} over capacity: {what}; largest live tiles: {_by_line(live)}",
+                                 where=_allocated(live[0]), fix=fix)  # fmt: skip
+
+
+def _by_line(live: list[Record]) -> str:
+    """Live tiles in words, largest first, each line of the kernel once."""
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for r in live:
+        groups.setdefault((r.site, r.shape, r.dtype), []).append(r)
+    made = []
+    for _, tiles in sorted(groups.items(), key=lambda g: -sum(r.row_B * r.parts for r in g[1])):
+        r, n = tiles[0], len(tiles)
+        what = f"{r.name or 'tile'} {list(r.shape)} {r.dtype}"
+        text = (
+            f"{what} from {_short(r)} ({r.row_B:,} B)"
+            if n == 1
+            else f"{n} like {what} from {_short(r)} ({r.row_B:,} B each)"
+        )
+        made.append(text)
+    more = len(made) - SHOWN
+    return "; ".join(made[:SHOWN] + ([f"{more} more lines"] if more > 0 else []))
+
+
+def _short(record: Record) -> str:
+    """File, without its folder, and line of an allocation."""
+    return _allocated(record).rsplit("/", 1)[-1]
 
 
 def check_overlap(core: Core) -> None:
@@ -164,10 +217,7 @@ def check_overlap(core: Core) -> None:
         live = [(at, q) for at, q in live if q.last >= r.first]
         for (qp, qb), q in live:
             if q.space == r.space and qp < p + r.parts and p < qp + q.parts and qb < b + r.row_B and b < qb + q.row_B:
-                names = [
-                    f"'{x.name or 'tile'}' {list(x.shape)} {x.dtype} at {x.address} ({str(x.site[0]).rsplit('/', 1)[-1]}:{x.site[1]})"
-                    for x in (q, r)
-                ]
-                raise machine.NkiValidationError(f"tiles overlap in {SPACE_NAME[r.space]} while both are in use: {names[0]} and {names[1]}", where=_allocated(r),
+                names = [f"'{x.name or 'tile'}' {list(x.shape)} {x.dtype} at {x.address} ({_short(x)})" for x in (q, r)]
+                raise NkiValidationError(f"tiles overlap in {SPACE_NAME[r.space]} while both are in use: {names[0]} and {names[1]}", where=_allocated(r),
                            fix=f"the second may start at byte {qb + q.row_B}, or be written after the last use of the first")  # fmt: skip
         live.append(((p, b), r))

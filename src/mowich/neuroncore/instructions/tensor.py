@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mowich.neuroncore import core as machine
-from mowich.neuroncore.core import Limits, fail
+from mowich.neuroncore.core import Limits, NkiValidationError, fail
 from mowich.neuroncore.dtypes import (
     DType,
     bfloat16,
@@ -128,9 +128,7 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
     limits = core.limits
     k = stationary.shape[0]
     if moving.shape[0] != k:
-        raise fail(
-            f"{name}: stationary has {k} partitions and moving {moving.shape[0]}: both are the contraction", tile=moving
-        )
+        raise _contraction(name, stationary, moving)
     sd, md = stationary.dtype, moving.dtype
     double = perf_mode == "double_row"
     m, n = stationary.size // k, moving.size // k
@@ -215,6 +213,8 @@ def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Ti
     k = stationary.shape[0]
     for t in (stationary, moving):
         if t.shape[0] != k or k % limits.quadrant:
+            if moving.shape[0] != k:
+                raise _contraction("nc_matmul_mx", stationary, moving)
             raise fail(f"nc_matmul_mx: both operands have the same partitions, a multiple of {limits.quadrant}", tile=t)
     m, n = stationary.size // k, moving.size // k
     if m > limits.stationary_columns:
@@ -328,6 +328,19 @@ def _halves(a: Array, k: int, m: int) -> Array:
     if a.ndim >= 3 and a.shape[1] != 2 and a.shape[-1] == 2:
         return np.moveaxis(a.reshape(k, m, 2), 2, 1)
     return a.reshape(k, 2, m)
+
+
+def _contraction(name: str, stationary: Tile, moving: Tile) -> NkiValidationError:
+    """The error for operands whose partitions, the contraction, differ."""
+    k, other = stationary.shape[0], moving.shape[0]
+    wrong, right = "moving", k
+    if stationary.size // k == other and moving.size // other != k:
+        wrong, right = "stationary", other
+    return fail(
+        f"{name}: stationary has {k} partitions and moving {other}: both are the contraction K, stationary is [K, M] and moving [K, N]",
+        tile=moving, given=f"stationary {list(stationary.shape)}, moving {list(moving.shape)}", allowed="the same number of partitions",
+        fix=f"if {wrong} has K along its free axis, transpose it first (nc_transpose, dma_transpose) or load it with K = {right} on partitions",
+    )  # fmt: skip
 
 
 def _check_matmul_dtypes(name: str, sd: DType, md: DType, tile: Tile, generation: int) -> None:
