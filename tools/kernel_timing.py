@@ -21,6 +21,7 @@ if len(sys.argv) > 1:
     os.environ["NEURON_SDK"] = sys.argv[1]
 
 import clock_kernels  # noqa: E402
+import test_clock_collectives as chip  # noqa: E402
 import test_clock_facts as facts  # noqa: E402
 import test_clock_kernels as kernels  # noqa: E402
 
@@ -169,10 +170,30 @@ def library(checkout: str) -> None:
     row("- scale to fp8, 16,384", "trn2", "check (figure)", 8.8, longest("tensor_scalar"), "us")
 
 
+ROLES = {
+    "kernel": "calibration (bandwidth), kernel",
+    "nccom-test": "calibration (copies), nccom-test",
+    "profile": "calibration (base), profile",
+    "framework": "check, framework",
+}
+"""Layer of a row of collectives -> what it was used for."""
+
+
+def collectives() -> None:
+    """Exchanges inside a chip, each beyond the smallest size of its series: that is the floor of dispatch."""
+    for p in chip.points():
+        size = int(p.row["bytes"])
+        shown = f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
+        who = f"{p.row['ranks']} {'cores' if int(p.row['cores']) == 1 else 'pairs of cores'}"
+        row(f"{p.row['kind']}, {who}, {shown}{', beyond 4 KiB' if p.beyond_B else ''}", p.row["chip"], ROLES[p.row["layer"]],
+            p.measured_s * 1e6, p.predicted_s * 1e6, "us")  # fmt: skip
+
+
 if __name__ == "__main__":
     print("| what | chip | role | measured | clock | difference |\n|--|--|--|--:|--:|--:|")
     instructions()
     recurrences()
+    collectives()
     if kernels.TUTORIAL.is_file():
         published()
     if len(sys.argv) > 2:

@@ -51,8 +51,8 @@ TABLE: tuple[tuple[str, Field], ...] = (
     # prices
     (r"prices\.user\.[^.]+|prices\..*\.(per_accelerator|rent_3y|own_hyperscaler|own_neocloud)", PRICE),
     # memory, links, peaks, power
-    (MACHINE + r"\.(hbm_capacity|hbm_usable)", BYTES),
-    (MACHINE + r"\.(bandwidth|hbm_bandwidth|bandwidth_per_direction)", RATE),
+    (MACHINE + r"\.(hbm_capacity|hbm_usable)|neuroncore\..*\.hbm_capacity", BYTES),
+    (MACHINE + r"\.(bandwidth|hbm_bandwidth|bandwidth_per_direction)|neuroncore\..*\.hbm_bandwidth", RATE),
     (MACHINE + r"\.latency", LATENCY),
     (r"networks\.collectives\..*\.step", LATENCY),  # what a level's latency refers to
     (MACHINE + r"\.(tdp|all_in)", Field(unit="W", low=10.0, high=1e6, above=False)),
@@ -77,7 +77,10 @@ TABLE: tuple[tuple[str, Field], ...] = (
     (r".*(_efficiency|_share)|(systems|networks\.collectives)\..*\.efficiency", _share(zero=False)),
     (r"training\.residuals\..*", Field(high=10.0)),  # spread of a logarithm
     (r"training\..*\.(speed|framework_carry|low_precision_gain|fp4_gain)", Field(high=100.0)),
-    (r".*\.(fp4_)?quantise_B|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom)", Field(above=False)),
+    (
+        r".*\.(fp4_)?quantise_B|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|links\.base|links\.pair)",
+        Field(above=False),
+    ),
 )
 """A pattern of paths -> what it may hold; the first that matches the whole path counts."""
 

@@ -49,7 +49,7 @@ def fact(path: str, file: str = "v") -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one generation can hold, from the facts `neuroncore.v*` and `chip-v*`: bytes per partition (`_B`; `hbm_B`: of the chip), partitions, columns, elements; 0 where the
+    """What one generation can hold, from the facts `neuroncore.v*` and `timing-v*`: bytes per partition (`_B`; `hbm_B`: of the chip), partitions, columns, elements; 0 where the
     generation has no such thing. Each field's metadata names its fact."""
 
     generation: int
@@ -83,7 +83,7 @@ class Limits:
     transpose_columns: int = fact("dma.transpose_columns")
     max_dims: int = fact("access.max_dims")
     max_count: int = fact("access.max_count")
-    hbm_B: int = fact("hbm.capacity", "chip-v")
+    hbm_B: int = fact("memory.hbm_capacity", "timing-v")
     mx_scale_rows: int = fact("mx.scale_rows")
     mx_headroom: int = fact("mx.scale_headroom")
 

@@ -12,7 +12,7 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast, to_f32
-from mowich.neuroncore.instructions import dma
+from mowich.neuroncore.instructions import exchange
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile
 from mowich.nki import words
@@ -94,7 +94,7 @@ def _list(x: Any) -> list[Tile]:
 
 
 def _issue(kind: str, srcs: list[Tile], dsts: list[Tile]) -> None:
-    dma.collective(kind, [("dst", d) for d in dsts], [("src", s) for s in srcs])
+    exchange.collective(kind, [("dst", d) for d in dsts], [("src", s) for s in srcs])
     if len(srcs) != len(dsts):
         raise fail(f"{kind}: as many sources as destinations", given=f"{len(srcs)}, {len(dsts)}")
 

@@ -11,7 +11,7 @@ from mowich.errors import did_you_mean
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import NkiValidationError as NkiValidationError
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, sync, tensor, vector
+from mowich.neuroncore.instructions import dma, exchange, generator, gpsimd, scalar, selection, sync, tensor, vector
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile
 from mowich.nki import words
@@ -584,5 +584,5 @@ def sendrecv(src: Any, dst: Any, send_to_rank: Any, recv_from_rank: Any, pipe_id
              use_gpsimd_dma: Any = None) -> NkiInstruction:  # fmt: skip
     """Send src to a core of the pair while receiving dst from one."""
     by_gpsimd = bool(use_gpsimd_dma) or _pair_dma(dma_engine) == "gpsimd_dma"
-    dma.sendrecv(dst, src, send_to_rank, recv_from_rank, pipe_id, by_gpsimd)
+    exchange.sendrecv(dst, src, send_to_rank, recv_from_rank, pipe_id, by_gpsimd)
     return _done()

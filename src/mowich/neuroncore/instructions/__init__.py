@@ -4,13 +4,14 @@ tiles and what it costs stand together; `table` collects them, `issue` checks an
 A new instruction is its cost and its effect under `@instruction`, in one place.
 """
 
-from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, sync, tensor, vector
+from mowich.neuroncore.instructions import dma, exchange, generator, gpsimd, scalar, selection, sync, tensor, vector
 from mowich.neuroncore.instructions.table import TABLE, Row, instruction
 
 __all__ = [
     "TABLE",
     "Row",
     "dma",
+    "exchange",
     "generator",
     "gpsimd",
     "instruction",

@@ -1,5 +1,4 @@
-"""What the DMA engines do: copies between HBM and SBUF with casts, transposes, sums of several sources, gathers and scatters; exchanges
-between cores.
+"""What the DMA engines do: copies between HBM and SBUF with casts, transposes, sums of several sources, gathers and scatters.
 
 Elements are taken in row-major order of each side's pattern. Equal formats are copied bit by bit; others go through float32. Rows
 whose run-time index is out of bounds raise, or are left out with oob_mode skip.
@@ -18,10 +17,9 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import integers, ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, cast, to_f32
-from mowich.neuroncore.instructions.issue import Named, issue
+from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.instructions.operands import Array, like, two_operands
-from mowich.neuroncore.instructions.rates import COLLECTIVE, PS, RINGS, Cost, Rates, elementwise
-from mowich.neuroncore.instructions.sync import pair
+from mowich.neuroncore.instructions.rates import PS, RINGS, Cost, Rates
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.instructions.vector import memset, tensor_copy
 from mowich.neuroncore.memory import ALL
@@ -179,42 +177,6 @@ def transpose_cost(r: Rates, kind: Kind) -> Cost:
 def compute_cost(r: Rates, kind: Kind) -> Cost:
     """Bytes of all sources at the lower rate of sums."""
     return _bytes_cost(r, kind, r.number("dma.compute"), extra_reads=True)
-
-
-def _pair_work(r: Rates, kind: Kind, _: int) -> float:
-    moved = math.prod(kind.reads[0].shape) * kind.reads[0].itemsize
-    fixed = r.number("gpsimd_engine.fixed")
-    return fixed + moved / r.number("gpsimd_engine.dma_bandwidth") * r.number("gpsimd_engine.clock")
-
-
-_pair_cost = elementwise(_pair_work)
-
-
-def sendrecv_cost(r: Rates, kind: Kind) -> Cost:
-    """Bytes between the cores of a pair, by the DMA engines or by GpSimd's own."""
-    return _bytes_cost(r, kind) if kind.engine == "dma" else _pair_cost(r, kind)
-
-
-def collective_cost(r: Rates, kind: Kind) -> Cost:
-    """Ring, mesh or a single step, whichever is fastest, over the links of a chip's neighbours (alpha-beta forms of the Neuron docs)."""
-    ranks = int(kind.flag("ranks", 1))
-    bytes_ = sum(math.prod(o.shape) * o.itemsize for o in kind.reads)
-    hop = r.number("links.hop")
-    rate = r.number("dma.rate") * r.number("dma.engines")
-    name = str(kind.flag("kind", ""))
-    twice = 2 if name == "all_reduce" else 1
-    chunk = bytes_ / ranks if name in ("all_reduce", "reduce_scatter", "all_to_all") else bytes_
-    ring = twice * (ranks - 1) * (hop + chunk / rate)
-    mesh = twice * 2 * hop + twice * (ranks - 1) * chunk / rate
-    time = round((hop + bytes_ / rate if name.startswith("collective_permute") else min(ring, mesh)) * PS)
-    steps = round(min(time, twice * 2 * hop * PS))
-    return Cost(
-        queue=COLLECTIVE,
-        occupancy=time,
-        latency=r.ps("dma.completion"),
-        parts={"links.hop": steps, "dma.rate": time - steps},
-        opcode=name,
-    )
 
 
 # what they do ---------------------------------------------------------------------------------------------------------------
@@ -411,43 +373,3 @@ def assign(dst: Tile, value: Any) -> None:
         dst.write(np.full(dst.shape, value, dst.dtype.dtype))
     else:
         memset(dst, value)
-
-
-@instruction(engines=("dma", "gpsimd"), cost=sendrecv_cost, since=3, spaces={"dst": "S", "src": "S"})
-def sendrecv(dst: Tile, src: Tile, send: int, receive: int, pipe: int, by_gpsimd: bool = False) -> None:
-    """Send src to core `send` of the pair, and receive dst from core `receive`; by_gpsimd: by GpSimd's own DMA."""
-    core, group = pair("sendrecv")
-    issue("sendrecv", "gpsimd" if by_gpsimd else "", (("dst", dst),), (("src", src),))
-    if by_gpsimd:
-        limits = core.limits
-        most = {4: limits.gpsimd_dma_32bit_B, 2: limits.gpsimd_dma_16bit_B}.get(src.itemsize, limits.gpsimd_dma_8bit_B)
-        row_B = src.size // src.shape[0] * src.itemsize
-        if row_B > most:
-            raise fail("sendrecv: more bytes per partition than GpSimd's DMA moves", tile=src, given=f"{row_B:,} bytes", allowed=f"{most:,} bytes for elements of {src.itemsize}",
-                       fix="use dma_engine.dma, or send parts")  # fmt: skip
-    if src.dtype is not dst.dtype or src.size != dst.size or src.shape[0] != dst.shape[0]:
-        raise fail("sendrecv: src and dst have the same dtype and shape", tile=dst)
-    send, receive = int(send), int(receive)
-    if {send, receive} - {0, 1}:
-        raise fail("sendrecv: ranks are 0 or 1", given=f"to {send}, from {receive}")
-    turn = core.serial.get(("pipe", int(pipe)), 0)
-    core.serial["pipe", int(pipe)] = turn + 1
-    base = core.scratch["base"]
-    found = group.exchange(
-        base + core.program,
-        ("sendrecv", base, int(pipe), turn),
-        [base, base + 1],
-        (send, src.read().copy() if core.values else None),
-        f"sendrecv on pipe {int(pipe)}",
-    )
-    to, data = found[base + receive]
-    if to != core.program:
-        raise fail(f"sendrecv: core {receive} sends to {to}, core {core.program} expects its data")
-    if core.values:
-        dst.write(data.reshape(dst.shape))
-
-
-@instruction(engines=("dma",), cost=collective_cost, spaces=SPACES)
-def collective(kind: str, dsts: Sequence[Named], srcs: Sequence[Named]) -> None:
-    """Check and record an exchange of this kind between ranks; `nki.collectives` computes its result over all of them."""
-    issue("collective", "", dsts, srcs, {"kind": kind})

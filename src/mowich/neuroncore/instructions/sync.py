@@ -49,7 +49,7 @@ def pair(name: str) -> tuple[Core, Group]:
 
 @instruction(
     engines=("gpsimd", "vector", "scalar", "tensor", "sync"),
-    cost=sequencer("sync.barrier"),
+    cost=sequencer("links.pair"),
     since=3,
     spaces={"data": "HSP"},
 )
