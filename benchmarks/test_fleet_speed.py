@@ -13,7 +13,8 @@ import numpy as np
 from mowich import facts
 from mowich.economics.money import RATE
 from mowich.estimate import Estimate, exact, unknown
-from mowich.fleets.answer import robustness, solve
+from mowich.fleets.answer import solve
+from mowich.fleets.robustness import robustness
 from mowich.fleets.problem import (
     CLOUD,
     GOALS,
@@ -28,7 +29,8 @@ from mowich.fleets.problem import (
     Task,
     Workload,
 )
-from mowich.fleets.solve import formulate, optimise
+from mowich.fleets.solve import optimise
+from mowich.fleets.programme import formulate
 from mowich.machines.system import resolve
 
 SLACK = 2.5

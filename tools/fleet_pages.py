@@ -25,7 +25,8 @@ from typing import Any
 
 from mowich import facts
 from mowich.facts import Facts
-from mowich.fleets.problem import Rates, read_problem, read_rates, write_rates
+from mowich.fleets.problem import Rates, read_rates, write_rates
+from mowich.fleets.read import read_problem
 from mowich.show.html import PAGES, render
 from mowich.studies.fleet import fleet, rates
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fleet_problems import random_problem
 from mowich.fleets.answer import solve
 from mowich.fleets.problem import Problem, Rates
-from mowich.fleets.solve import Infeasible, Programme, Session, conflict, formulate, optimise
+from mowich.fleets.programme import Programme, formulate
+from mowich.fleets.solve import Infeasible, Session, conflict, optimise
 
 
 def brute_force(programme: Programme) -> float | None:

@@ -29,7 +29,8 @@ from mowich.files import (
     parse_yaml,
     shipped_yaml,
 )
-from mowich.fleets.problem import read_problem, read_rates
+from mowich.fleets.problem import read_rates
+from mowich.fleets.read import read_problem
 from mowich.models import load as load_model
 from mowich.studies import sweep, traffic
 

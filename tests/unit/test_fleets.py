@@ -14,10 +14,14 @@ import pytest
 from fleet_problems import LENGTH_S, choice, offer, problem, reinforce, serve, site, speeds, train
 from mowich import cli, facts
 from mowich.errors import UserError
-from mowich.fleets.answer import Robustness, _over, flips, robustness, solve
+from mowich.fleets.answer import _over, solve
 from mowich.fleets.check import violations
-from mowich.fleets.problem import period_labels, read_problem, read_rates, write_rates
-from mowich.fleets.solve import formulate, optimise
+from mowich.fleets.flips import flips
+from mowich.fleets.problem import read_rates, write_rates
+from mowich.fleets.programme import formulate
+from mowich.fleets.read import period_labels, read_problem
+from mowich.fleets.robustness import Robustness, robustness
+from mowich.fleets.solve import optimise
 from mowich.models import load
 from mowich.serving.search import ServeJob
 from mowich.show.fleet import _mixing, dearer, dollars, fleet_text

@@ -64,7 +64,8 @@ def fleet(
 ) -> None:
     """Which systems for which work in each period: orders, assignment, what binds, one stack alone, and how sure that
     is."""
-    from mowich.fleets.problem import read_problem, write_rates
+    from mowich.fleets.problem import write_rates
+    from mowich.fleets.read import read_problem
     from mowich.show.fleet import fleet_text, what_if_text
     from mowich.studies import fleet as study
 

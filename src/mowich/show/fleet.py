@@ -10,7 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mowich.estimate import Estimate
-from mowich.fleets.answer import Answer, Flip, Robustness, ties
+from mowich.fleets.answer import Answer
+from mowich.fleets.flips import Flip, ties
+from mowich.fleets.robustness import Robustness
 from mowich.fleets.solve import TIE
 from mowich.show.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
 from mowich.studies.fleet import Fleet, WhatIf

@@ -22,20 +22,11 @@ from mowich.economics.unit_cost import unit_cost
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.estimate import Estimate, exact, product, unknown
 from mowich.facts import Facts
-from mowich.fleets.answer import Answer, Flip, Robustness, flips, robustness, scaled, solve
-from mowich.fleets.problem import (
-    CLOUD,
-    STACKS,
-    Choice,
-    Offer,
-    Problem,
-    Rate,
-    Rates,
-    Task,
-    Workload,
-    read_problem,
-    read_rates,
-)
+from mowich.fleets.answer import Answer, solve
+from mowich.fleets.flips import Flip, flips, scaled
+from mowich.fleets.problem import CLOUD, STACKS, Choice, Offer, Problem, Rate, Rates, Task, Workload, read_rates
+from mowich.fleets.read import read_problem
+from mowich.fleets.robustness import Robustness, robustness
 from mowich.machines.system import resolve
 from mowich.models import load as load_model
 from mowich.models.model import as_trained

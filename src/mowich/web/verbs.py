@@ -289,7 +289,7 @@ SENT = "scenario (as sent)"
 
 def fleet(ask: asks.Fleet, facts: Facts) -> bytes:
     """What to buy, rent and assign in each period of a scenario."""
-    from mowich.fleets.problem import read_problem
+    from mowich.fleets.read import read_problem
     from mowich.studies.fleet import fleet as study
 
     safe_yaml(ask.yaml)

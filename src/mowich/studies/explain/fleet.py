@@ -15,7 +15,8 @@ def fleet(result: Result, facts: Facts) -> Source | None:
     there."""
     from mowich.economics import money
     from mowich.fleets.answer import solve
-    from mowich.fleets.problem import Rate, read_problem
+    from mowich.fleets.problem import Rate
+    from mowich.fleets.read import read_problem
     from mowich.studies.fleet import Fleet
 
     inputs = result["inputs"]

@@ -1,0 +1,189 @@
+"""Flip points of a fleet: how much a price or a speed must change before another system leads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mowich.fleets.answer import SMALL
+from mowich.fleets.problem import Choice, Problem, Rates
+from mowich.fleets.programme import Programme, formulate
+from mowich.fleets.solve import Infeasible, Session
+
+
+def ties(found: Sequence[Flip]) -> dict[str, str]:
+    """Task -> the other system, where the leader changes at the first step of something that belongs to neither: today
+    they tie."""
+    near = 1.03
+    return {f.task: f.after for f in reversed(found) if 1 / near < f.at < near and f.system not in (f.before, f.after)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """Where a task changes hands as one thing moves. what: "price" or "speed" of `system`; at: multiple of today's
+    value where it happens; value: that value (USD per chip-hour, or tokens per second and chip); before, after: the
+    system that does most of the task."""
+
+    task: str
+    system: str
+    what: str
+    at: float
+    value: float
+    unit: str
+    before: str
+    after: str
+
+
+RANGE = 4.0
+"""Flip points are looked for from a quarter to four times today's value."""
+
+
+def scaled(problem: Problem, rates: Rates, system: str, what: str, factor: float) -> tuple[Problem, Rates]:
+    """The problem with one system's price, or speed on every task, times a factor."""
+    if what == "price":
+        choices = tuple(
+            (
+                replace(c, offers=tuple(replace(o, price=o.price.scaled(factor, o.price.unit)) for o in c.offers))
+                if c.name == system
+                else c
+            )
+            for c in problem.choices
+        )
+        return replace(problem, choices=choices), rates
+    moved = {
+        k: (
+            replace(r, tokens_per_s_per_chip=r.tokens_per_s_per_chip.scaled(factor, r.tokens_per_s_per_chip.unit))
+            if k[1] == system
+            else r
+        )
+        for k, r in rates.items()
+    }
+    return problem, moved
+
+
+def leaders(programme: Programme, problem: Problem, rates: Rates, x: Any) -> dict[str, str]:
+    """Task -> the system that does most of it."""
+    out = {}
+    chips = {c.name: c.unit_chips for c in problem.choices}
+    for task in problem.tasks:
+        done = {
+            s: float(x[c[c >= 0]].sum()) * chips[s] * float(rates[n, s].tokens_per_s_per_chip)
+            for (n, s), c in programme.layout.work.items()
+            if n == task.name
+        }
+        out[task.name] = max(sorted(done), key=lambda s: done[s]) if done and max(done.values()) > SMALL else ""
+    return out
+
+
+def flips(
+    problem: Problem,
+    rates: Rates,
+    *,
+    steps: int = 16,
+    only_system: str = "",
+    what: Sequence[str] = ("price", "speed"),
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Flip, ...]:
+    """For each system's price and speed: the nearest multiple of it, either way, at which a task's largest share
+    changes hands; nearest first.
+
+    The relaxation is solved at `steps` factors to either side, and between two that differ at their quarters: a factor
+    is known to RANGE^(1 / 4 steps), 2.2%. Systems without an offer have no price to move.
+    """
+    session = Session(formulate(problem, rates), integer=False)
+    out = []
+    today = _leaders_at(session, problem, rates, problem.choices[0].name, "speed", 1.0)
+    if today is None:
+        return ()
+    for choice in problem.choices:
+        for kind in what:
+            if (only_system and choice.name != only_system) or (
+                kind == "price" and not any(o.price.value for o in choice.offers)
+            ):
+                continue
+            if progress:
+                progress(f"flip points of {choice.name}'s {kind}")
+            for sign in (-1, 1):
+                for task, factor, after in _turns(session, problem, rates, choice.name, kind, sign, steps, today):
+                    value, unit = _value(choice, rates, task, kind, factor)
+                    out.append(
+                        Flip(
+                            task=task,
+                            system=choice.name,
+                            what=kind,
+                            at=factor,
+                            value=value,
+                            unit=unit,
+                            before=today[task],
+                            after=after,
+                        )
+                    )
+    return tuple(sorted(out, key=lambda f: (abs(math.log(f.at)), f.task, f.system, f.what)))
+
+
+def _leaders_at(
+    session: Session, problem: Problem, rates: Rates, system: str, what: str, factor: float
+) -> dict[str, str] | None:
+    """Who leads each task when one thing is moved; None where there is no plan."""
+    now, speeds = scaled(problem, rates, system, what, factor)
+    programme = formulate(now, speeds)
+    session.load(programme)
+    try:
+        return leaders(programme, now, speeds, session.run().x)
+    except Infeasible:
+        return None
+
+
+def _turns(
+    session: Session,
+    problem: Problem,
+    rates: Rates,
+    system: str,
+    what: str,
+    sign: int,
+    steps: int,
+    today: Mapping[str, str],
+) -> list[tuple[str, float, str]]:
+    """(task, factor, new leader) of every task that changes hands going one way from today's value."""
+    known: dict[int, dict[str, str] | None] = {0: dict(today)}
+
+    def who(quarter: int) -> dict[str, str] | None:
+        if quarter not in known:
+            known[quarter] = _leaders_at(session, problem, rates, system, what, RANGE ** (sign * quarter / (4 * steps)))
+        return known[quarter]
+
+    out: list[tuple[str, float, str]] = []
+    left = set(today)
+    for step in range(1, steps + 1):
+        found = who(4 * step)
+        if found is None:
+            break
+        for task in sorted(k for k in left if found[k] != today[k]):
+            left.discard(task)
+            nearer = [
+                q for q in range(4 * step - 3, 4 * step) if (seen := who(q)) is not None and seen[task] != today[task]
+            ]
+            at = nearer[0] if nearer else 4 * step
+            out.append((task, RANGE ** (sign * at / (4 * steps)), (who(at) or found)[task]))
+    return out
+
+
+def _value(choice: Choice, rates: Rates, task: str, what: str, factor: float) -> tuple[float, str]:
+    if what == "price":
+        offer = min(choice.offers, key=lambda o: (o.kind != "rent", float(o.price)))
+        return (
+            (float(offer.price) * 3600 * factor, "USD/chip/h")
+            if offer.kind == "rent"
+            else (float(offer.price) * factor, "USD/unit")
+        )
+    rate = rates.get((task, choice.name))
+    return (
+        (
+            float(rate.tokens_per_s_per_chip) * factor
+            if rate is not None and rate.tokens_per_s_per_chip.value is not None
+            else math.nan
+        ),
+        "tokens/s/chip",
+    )

@@ -1,0 +1,446 @@
+"""Reading a scenario file into a `Problem`, every mistake with its file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mowich.economics.energy import power as chip_power
+from mowich.economics.energy import site as site_facts
+from mowich.economics.money import RATE, TERMS
+from mowich.economics.money import price as published_price
+from mowich.errors import UserError, unknown
+from mowich.estimate import Estimate, exact
+from mowich.estimate import unknown as unknown_estimate
+from mowich.facts import Facts
+from mowich.fleets.problem import (
+    CLOUD,
+    GOALS,
+    KINDS,
+    LENGTHS,
+    LETTER,
+    PER_YEAR,
+    STACKS,
+    Choice,
+    Offer,
+    Problem,
+    Site,
+    Task,
+    Vector,
+    Workload,
+)
+from mowich.machines.system import System, resolve
+from mowich.scenario import Node, parse_text, read
+from mowich.units import parse
+
+
+def period_labels(start: str, count: int, length: str) -> tuple[str, ...]:
+    """ "2027-Q3", 3, "quarter" -> ("2027-Q3", "2027-Q4", "2028-Q1"). Raises UserError for a start of another form.
+
+    >>> period_labels("2027-Q3", 3, "quarter")
+    ('2027-Q3', '2027-Q4', '2028-Q1')
+    >>> period_labels("2027", 2, "year")
+    ('2027', '2028')
+    """
+    per_year, letter = PER_YEAR[length], LETTER.get(length, "")
+    year, _, part = start.partition("-")
+    first = part.removeprefix(letter) if letter else "1"
+    if not (
+        year.isdigit()
+        and first.isdigit()
+        and 1 <= int(first) <= per_year
+        and bool(part) == bool(letter)
+        and (not letter or part.startswith(letter))
+    ):
+        raise UserError(
+            "not the name of a period",
+            given=start,
+            allowed={"quarter": "2027-Q1", "month": "2027-M01", "year": "2027"}[length],
+        )
+    out = []
+    for i in range(count):
+        ahead = int(first) - 1 + i
+        number = ahead % per_year + 1
+        text = f"{int(year) + ahead // per_year}"
+        out.append(text + (f"-{letter}{number:02d}" if length == "month" else f"-{letter}{number}" if letter else ""))
+    return tuple(out)
+
+
+class _Reader:
+    """Reads one scenario; holds what its parts share while it is read."""
+
+    def __init__(self, root: Node, facts: Facts) -> None:
+        self.root, self.facts = root, facts
+        self.labels: tuple[str, ...] = ("",)
+        self.length = "quarter"
+        self.warnings: list[str] = []
+
+    @property
+    def num_periods(self) -> int:
+        return len(self.labels)
+
+    def period(self, node: Node, key: str, default: int) -> int:
+        """The period that a key names."""
+        word = node.text(key)
+        if not word:
+            return default
+        if word not in self.labels:
+            error = unknown("period", word, self.labels)
+            node.problem(key, error.what, allowed=f"{self.labels[0]} .. {self.labels[-1]}", fix=error.fix)
+            return default
+        return self.labels.index(word)
+
+    def periods_of(self, node: Node, key: str, default: int, minimum: int) -> int:
+        """A length of time as a whole number of periods: "3y", "2 quarters" or a bare count of periods."""
+        value = node.raw(key)
+        if value is None:
+            return default
+        if isinstance(value, int) and not isinstance(value, bool):
+            number = float(value)
+        else:
+            seconds = node.quantity(key, "s")
+            if seconds is None:
+                return default
+            number = seconds / LENGTHS[self.length]
+        if number < minimum - 1e-6:
+            node.problem(key, f"must be at least {minimum} period(s)", given=value)
+        return max(minimum, round(number))
+
+    def series(self, node: Node, key: str, default: float, *, unit: str | None = None, whole: bool = False) -> Vector:
+        """[T] from one value, a list with one value per period, {PERIOD: value} (from then on), or {first: value,
+        growth: 5%} (per period)."""
+        value = node.raw(key)
+        if value is None:
+            return np.full(self.num_periods, default)
+
+        def one(given: Any) -> float:
+            if unit is None:
+                return node.count_of(key, given, minimum=0, whole=whole)
+            try:
+                return parse(given, unit, where=node.name(key)).value
+            except UserError as wrong:
+                node.problem(key, wrong.what, given=given, allowed=wrong.allowed, fix=wrong.fix)
+                return default
+
+        if isinstance(value, list):
+            if len(value) != self.num_periods:
+                node.problem(key, f"has {len(value)} values for {self.num_periods} periods")
+                return np.full(self.num_periods, default)
+            return np.array([one(v) for v in value])
+        if isinstance(value, Mapping):
+            if "first" in value:
+                child = node.node(key)
+                child.raw("first")
+                growth = child.number("growth", 0.0, low=-0.99, high=10.0)
+                child.done()
+                return np.asarray(one(value["first"]) * (1 + growth) ** np.arange(self.num_periods), dtype=float)
+            out = np.zeros(self.num_periods)
+            for word, given in value.items():
+                if str(word) not in self.labels:
+                    error = unknown("period", str(word), self.labels)
+                    node.problem(key, error.what, allowed=f"{self.labels[0]} .. {self.labels[-1]}", fix=error.fix)
+                else:
+                    out[self.labels.index(str(word)) :] = one(given)
+            return out
+        return np.full(self.num_periods, one(value))
+
+    def estimate(self, node: Node, key: str, unit: str) -> Estimate | None:
+        """The user's own number: a quantity, or {value:, low:, high:}."""
+        value = node.raw(key)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            number = node.quantity(key, unit)
+            return None if number is None else exact(number, unit, "user")
+        child = node.node(key)
+        child.need("low", "high")
+        low, high = child.quantity("low", unit), child.quantity("high", unit)
+        middle = child.quantity("value", unit)
+        child.done()
+        if low is None or high is None:
+            return None
+        if middle is None:
+            middle = (low * high) ** 0.5
+        if not 0 < low <= middle <= high:
+            node.problem(key, "low, value and high must rise and be above 0")
+            return None
+        return Estimate(value=middle, unit=unit, low=low, high=high, grade="user")
+
+    # parts
+    # -------------------------------------------------------------------------------------------------------------
+    def read_periods(self) -> None:
+        node = self.root.node("periods")
+        node.need("start", "count")
+        self.length = node.text("length", "quarter", allowed=tuple(LENGTHS))
+        count = int(node.count("count", 1))
+        if count > 1000:
+            node.problem("count", "at most 1000 periods", given=count)
+            count = 1
+        try:
+            self.labels = period_labels(
+                node.text("start", "2027" if self.length == "year" else "2027-Q1"), count, self.length
+            )
+        except UserError as error:
+            node.problem("start", error.what, given=error.given, allowed=error.allowed)
+            self.labels = tuple(str(i) for i in range(count))
+        node.done()
+
+    def read_tasks(self, kind: str, name: str, node: Node, chips: int, active: Vector) -> list[Task]:
+        """What a workload puts on chips: one task, or of reinforcement learning its rollouts and its updates. active:
+        [T] 1 inside the window."""
+
+        def train(tokens: str) -> dict[str, Any]:
+            words = {"tokens": node.raw(tokens), "seq": node.raw("seq"), "batch": node.raw("batch")}
+            return {"do": "train", "model": node.text("model"), **words, "chips": chips}
+
+        def serve() -> dict[str, Any]:
+            return {
+                "do": "serve",
+                "model": node.text("model"),
+                "isl": node.raw("isl"),
+                "osl": node.raw("osl"),
+                "chips": chips,
+            }
+
+        def task(part: str, tokens: str, ask: Mapping[str, Any]) -> Task:
+            full = name if part == kind else f"{name}.{part}"
+            return Task(
+                name=full, workload=name, kind=part, tokens=node.count(tokens, 1.0), tokens_per_s=0.0 * active, ask=ask
+            )
+
+        if kind == "train":
+            node.need("model", "tokens", "seq", "batch")
+            return [task(kind, "tokens", train("tokens"))]
+        if kind == "batch":
+            node.need("model", "isl", "osl", "tokens")
+            return [task(kind, "tokens", serve())]
+        if kind == "serve":
+            node.need("model", "isl", "osl", "tokens_per_s")
+            limits = {k: v for k in ("ttft", "tpot") if (v := node.raw(k)) is not None}
+            peak = node.number("peak", 1.0, low=1.0, high=100.0)
+            rate = self.series(node, "tokens_per_s", 0.0) * peak * active
+            return [Task(name=name, workload=name, kind=kind, tokens=0.0, tokens_per_s=rate, ask=serve() | limits)]
+        node.need("model", "rollout_tokens", "update_tokens", "isl", "osl", "seq", "batch")
+        return [task("rollouts", "rollout_tokens", serve()), task("updates", "update_tokens", train("update_tokens"))]
+
+    def read_workload(self, name: str, node: Node, choices: Sequence[str], stacks: Sequence[str]) -> Workload:
+        kinds = [k for k in KINDS if k in node]
+        if len(kinds) != 1:
+            node.problem(None, "a workload has one of train, serve, batch and rl", given=kinds or node.keys())
+        kind = kinds[0] if kinds else "train"
+        first, last = self.period(node, "from", 0), self.period(node, "until", self.num_periods - 1)
+        if last < first:
+            node.problem("until", f"lies before its start, {self.labels[first]}", given=self.labels[last])
+        active = np.zeros(self.num_periods)
+        active[first : last + 1] = 1.0
+        what = node.node(kind)
+        tasks = self.read_tasks(kind, name, what, int(node.count("on_chips", 0)), active)
+        what.done()
+        needs = node.names("needs", ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4"))
+        if needs:
+            tasks = [replace(t, ask={**t.ask, "precision": list(needs)}) for t in tasks]
+        porting = node.node("porting")
+        cost = {stack: porting.quantity(stack, "USD", 0.0) or 0.0 for stack in stacks}
+        porting.done(stacks)
+        allowed = node.names("systems", choices)
+        out = Workload(
+            name=name,
+            kind=kind,
+            tasks=tuple(tasks),
+            first=first,
+            last=last,
+            one_system=node.flag("one_system"),
+            systems=allowed,
+            porting_usd=cost,
+            max_chips=node.count("max_chips", 0.0),
+        )
+        node.done()
+        return out
+
+    def read_offer(self, kind: str, name: str, node: Node, system: System, sites: Sequence[str]) -> Offer:
+        unit = "USD" if kind == "buy" else RATE
+        given = self.estimate(node, "price", unit) if kind == "buy" or node.raw("price") not in TERMS else None
+        if given is not None:
+            price, label = given, "yours"
+        elif kind == "rent":
+            term = node.text("price", "default", allowed=TERMS)
+            found = published_price(self.facts, system.id, term=term)
+            price, label = found.rate, found.label
+        else:
+            price, label = unknown_estimate(unit, "no purchase price is published"), "unknown"
+        if price.value is None:
+            node.problem(
+                "price" if "price" in node else None,
+                f"{name}: {price.reason}",
+                fix="give a price, or a range {low:, high:}",
+            )
+        default = self.num_periods if kind == "buy" else 1
+        term_periods = self.periods_of(node, "life" if kind == "buy" else "for", default, 1)
+        place = node.text(
+            "site",
+            CLOUD if kind == "rent" else (sites[0] if len(sites) == 1 else ""),
+            allowed=[*sites, CLOUD] if kind == "rent" else sites,
+        )
+        if not place:
+            node.problem("site" if "site" in node else None, f"{name}: what is bought stands at a site", allowed=sites)
+        supply = self.series(node, "supply", np.inf, whole=True)
+        delay = self.periods_of(node, "delay", 0, 0)
+        node.done()
+        return Offer(
+            system=name,
+            kind=kind,
+            site=place,
+            price=price,
+            price_label=label,
+            term=term_periods,
+            supply=supply,
+            delay=delay,
+        )
+
+    def read_choice(self, name: str, node: Node, sites: Sequence[str]) -> Choice | None:
+        try:
+            system = resolve(self.facts, name, chips=None)
+        except UserError as wrong:
+            self.root.node("systems").problem(name, wrong.what, given=wrong.given, allowed=wrong.allowed, fix=wrong.fix)
+            return None
+        power = self.estimate(node, "power", "W") or chip_power(self.facts, system.id)
+        unit_chips = int(node.count("unit_chips", system.chips_per_unit))
+        have_node = node.node("have")
+        have = {site: self.series(have_node, site, 0.0) for site in have_node}
+        for site in have:
+            if site not in (*sites, CLOUD):
+                error = unknown("site", site, [*sites, CLOUD])
+                have_node.problem(site, error.what, allowed=error.allowed, fix=error.fix)
+        have_node.done([*sites, CLOUD])
+        committed, committed_price = np.zeros(self.num_periods), exact(0.0, RATE)
+        if "committed" in node:
+            child = node.node("committed")
+            committed = self.series(child, "units", 0.0)
+            term = child.raw("price", "default")
+            committed_price = (
+                published_price(self.facts, system.id, term=str(term)).rate
+                if term in TERMS
+                else self.estimate(child, "price", RATE)
+            ) or committed_price
+            if committed_price.value is None:
+                child.problem(None, f"{name}: {committed_price.reason}", fix="give a price")
+            child.done()
+        offers = []
+        for kind in ("buy", "rent"):
+            value = node.raw(kind)
+            if value is not None:
+                offers.append(self.read_offer(kind, name, node.node(kind), system, sites))
+        stack = node.text("stack", STACKS.get(system.vendor, system.vendor.casefold()))
+        node.done()
+        return Choice(
+            name=name,
+            system=system,
+            stack=stack,
+            unit_chips=unit_chips,
+            power_W=power,
+            have=have,
+            committed=committed,
+            committed_price=committed_price,
+            offers=tuple(offers),
+        )
+
+    def read_site(self, name: str, node: Node, systems: Sequence[str]) -> Site:
+        default = site_facts(self.facts)
+        cap = self.series(node, "power", np.inf, unit="W")
+        pue = node.number("pue", 0.0, low=1.0, high=3.0) if "pue" in node else None
+        electricity = self.estimate(node, "electricity", "USD/J")
+        allowed = node.names("systems", systems)
+        node.done()
+        return Site(
+            name=name,
+            cap_W=cap,
+            pue=default.pue if pue is None else exact(pue, "1", "user"),
+            electricity=electricity or default.electricity,
+            idle_share=float(default.idle_share),
+            systems=allowed,
+        )
+
+    def read(self) -> Problem:
+        root = self.root
+        root.need("name", "periods", "workloads", "systems")
+        self.read_periods()
+        systems = root.node("systems")
+        sites_node = root.node("sites")
+        site_names = sites_node.keys()
+        choices = [c for name, node in systems.nodes() if (c := self.read_choice(name, node, site_names)) is not None]
+        names = [c.name for c in choices]
+        stacks = tuple(dict.fromkeys(c.stack for c in choices))
+        sites = [self.read_site(name, node, names) for name, node in sites_node.nodes()]
+        default = site_facts(self.facts)
+        nothing = np.full(self.num_periods, np.inf)
+        sites.append(
+            Site(
+                name=CLOUD,
+                cap_W=nothing,
+                pue=default.pue,
+                electricity=default.electricity,
+                idle_share=float(default.idle_share),
+                systems=(),
+            )
+        )
+        workloads = tuple(
+            self.read_workload(name, node, names, stacks) for name, node in root.node("workloads").nodes()
+        )
+        if not workloads and "workloads" in root:
+            root.problem("workloads", "a fleet needs at least one workload")
+        money = root.node("budget")
+        budget = money.quantity("total", "USD", np.inf)
+        per_period = self.series(money, "per_period", np.inf, unit="USD")
+        discount = money.number("discount", 0.0, low=0.0, high=1.0)
+        money.done()
+        stack_usd = root.quantity("stack_cost", "USD", 0.0) or 0.0
+        goals = root.names("goals", GOALS) or GOALS
+        out = Problem(
+            name=root.text("name"),
+            labels=self.labels,
+            length_s=LENGTHS[self.length],
+            periods_per_year=PER_YEAR[self.length],
+            workloads=workloads,
+            choices=tuple(choices),
+            sites=tuple(sites),
+            budget_usd=np.inf if budget is None else budget,
+            budget_per_period=per_period,
+            stack_usd=stack_usd,
+            discount=discount,
+            goals=goals,
+            rates_file=root.text("rates"),
+            warnings=tuple(self.warnings),
+        )
+        root.text("note")
+        self.check(out)
+        root.done()
+        root.stop()
+        return out
+
+    def check(self, problem: Problem) -> None:
+        """What needs a number that nobody publishes: power at a capped or metered site."""
+        systems = self.root.node("systems")
+        for choice in problem.choices:
+            places = {o.site for o in choice.offers} | set(choice.have)
+            metered = sorted(places - {CLOUD, ""})
+            if metered and choice.power_W.value is None:
+                systems.problem(
+                    choice.name,
+                    f"{choice.name} stands at {metered[0]}, and its power is not published",
+                    fix='give power: "900 W", or a range {low:, high:}',
+                )
+            for site in problem.sites:
+                if site.name in places and site.systems and choice.name not in site.systems:
+                    systems.problem(
+                        choice.name, f"{choice.name} cannot stand at {site.name}", allowed=", ".join(site.systems)
+                    )
+
+
+def read_problem(path: str | Path, facts: Facts, *, text: str | None = None) -> Problem:
+    """A scenario file -> Problem. Raises UserError (all mistakes at once, with file:line). text: the scenario itself,
+    where there is no file; `path` names it."""
+    return _Reader(read(path) if text is None else parse_text(text, str(path)), facts).read()

@@ -1,0 +1,155 @@
+"""How robust an answer of a fleet is: the same question with every uncertain number drawn again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mowich.estimate import Estimate
+from mowich.fleets.answer import Z90, Answer, _over
+from mowich.fleets.problem import Problem, Rates
+from mowich.fleets.programme import Programme, formulate
+from mowich.fleets.solve import Infeasible, Session, Solution, only
+
+
+def drawn(rng: np.random.Generator, estimate: Estimate, normal: float) -> Estimate:
+    """One draw of an estimate from its 90% range: log-normal with its own width on either side of the value."""
+    value = float(estimate)
+    end = estimate.high if normal > 0 else estimate.low
+    if end is None or end <= 0 or end == value:
+        return estimate
+    return replace(estimate, value=value * math.exp(normal * abs(math.log(end / value)) / Z90))
+
+
+def perturbed(problem: Problem, rates: Rates, rng: np.random.Generator) -> tuple[Problem, Rates]:
+    """The same problem with every price and speed drawn once: one draw for each system's speed, one for each price."""
+    speed = {c.name: float(rng.standard_normal()) for c in problem.choices}
+    choices = []
+    for choice in problem.choices:
+        offers = tuple(replace(o, price=drawn(rng, o.price, float(rng.standard_normal()))) for o in choice.offers)
+        choices.append(replace(choice, offers=offers))
+    moved = {
+        key: (
+            replace(r, tokens_per_s_per_chip=drawn(rng, r.tokens_per_s_per_chip, speed[r.system]))
+            if r.tokens_per_s_per_chip.value is not None and r.system in speed
+            else r
+        )
+        for key, r in rates.items()
+    }
+    return replace(problem, choices=tuple(choices)), moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robustness:
+    """Over draws of prices and speeds. share: system -> quantiles (5, 50, 95%) of its share of all chip-hours at work
+    in the optimum of each draw;
+    wins: system -> share of draws in which it does most; kept: quantiles (50, 90%) of what keeping the plan's stacks
+    costs over the optimum of the draw;
+    regret: stack alone -> the same; draws: done."""
+
+    draws: int
+    asked: int
+    infeasible: int
+    share: Mapping[str, tuple[float, float, float]]
+    wins: Mapping[str, float]
+    kept: tuple[float, float]
+    regret: Mapping[str, tuple[float, float] | None]
+    complete: bool = True
+
+
+def _shares(programme: Programme, problem: Problem, x: Any) -> dict[str, float]:
+    chips = {c.name: c.unit_chips for c in problem.choices}
+    total = {c.name: 0.0 for c in problem.choices}
+    for (_, s), columns in programme.layout.work.items():
+        total[s] += max(0.0, float(x[columns[columns >= 0]].sum())) * chips[s]
+    everything = sum(total.values())
+    return {s: v / everything if everything else 0.0 for s, v in total.items()}
+
+
+def robustness(
+    problem: Problem,
+    rates: Rates,
+    answer: Answer,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Robustness:
+    """Solve the relaxation again for draws of prices and speeds; keep the plan's choice of stack per workload, or one
+    stack alone, and see what it costs.
+
+    An interrupt keeps the draws that are done. Deterministic for a seed.
+    """
+    rng = np.random.default_rng(seed)
+    programme = formulate(problem, rates)
+    session = Session(programme, integer=False)
+    stack = {c.name: c.stack for c in problem.choices}
+    chosen = {(a.task, stack[a.system]) for a in answer.assign}
+    shares: list[dict[str, float]] = []
+    kept: list[float] = []
+    alone: dict[str, list[float]] = {k: [] for k in problem.stacks}
+    infeasible = 0
+    complete = True
+    done = 0
+    for number in range(draws):
+        if progress:
+            progress(f"draw {number + 1} of {draws}")
+        try:
+            now, speeds = perturbed(problem, rates, rng)
+            drawn_programme = formulate(now, speeds)
+            session.load(drawn_programme)
+            try:
+                best = session.run()
+            except Infeasible:
+                infeasible += 1
+                done += 1
+                continue
+            shares.append(_shares(drawn_programme, now, best.x))
+            limits = drawn_programme.high.copy()
+            for (n, s), columns in drawn_programme.layout.work.items():
+                if (n, stack[s]) not in chosen:
+                    limits[columns[columns >= 0]] = 0.0
+            session.upper(limits)
+            kept.append(_regret(session, best))
+            for k in problem.stacks:
+                session.upper(only(drawn_programme, now, [k]))
+                alone[k].append(_regret(session, best))
+            done += 1
+        except KeyboardInterrupt:
+            complete = False
+            break
+    names = [c.name for c in problem.choices]
+    table = {s: [row[s] for row in shares] for s in names}
+    winners = [max(names, key=lambda s: row[s]) for row in shares]
+
+    def ends(values: list[float]) -> tuple[float, float] | None:
+        known = [v for v in values if math.isfinite(v)]
+        return (
+            (float(np.quantile(known, 0.5)), float(np.quantile(known, 0.9))) if len(known) > len(values) / 2 else None
+        )
+
+    return Robustness(
+        draws=done,
+        asked=draws,
+        infeasible=infeasible,
+        complete=complete,
+        share={
+            s: tuple(float(q) for q in np.quantile(v, (0.05, 0.5, 0.95))) if v else (math.nan,) * 3  # type: ignore[misc]
+            for s, v in table.items()
+        },
+        wins={s: winners.count(s) / len(winners) if winners else math.nan for s in names},
+        kept=ends(kept) or (math.nan, math.nan),
+        regret={k: ends(v) for k, v in alone.items()},
+    )
+
+
+def _regret(session: Session, best: Solution) -> float:
+    """What the restricted programme costs over the best, as a share of it; infinite where it has no plan."""
+    try:
+        return _over(session.run().goals["cost"], best.goals["cost"])
+    except Infeasible:
+        return math.inf
