@@ -14,7 +14,6 @@ from mowich import facts
 from mowich.economics.money import RATE
 from mowich.estimate import Estimate, exact, unknown
 from mowich.fleets.answer import solve
-from mowich.fleets.robustness import robustness
 from mowich.fleets.problem import (
     CLOUD,
     GOALS,
@@ -29,8 +28,9 @@ from mowich.fleets.problem import (
     Task,
     Workload,
 )
-from mowich.fleets.solve import optimise
 from mowich.fleets.programme import formulate
+from mowich.fleets.robustness import robustness
+from mowich.fleets.solve import optimise
 from mowich.machines.system import resolve
 
 SLACK = 2.5

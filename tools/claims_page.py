@@ -8,7 +8,8 @@ from pages import write
 
 from mowich.facts import load
 from mowich.show.claims import page
-from mowich.studies.claims import claims, memory_table
+from mowich.studies.claims import claims
+from mowich.studies.memory_claim import memory_table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "claims.md"
 

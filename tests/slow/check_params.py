@@ -47,7 +47,7 @@ def build(data: dict[str, Any]) -> tuple[Any, Any]:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM
 
-    from mowich.models.config import WRAPPERS
+    from mowich.models.architectures import WRAPPERS
 
     text = dict(data)
     if isinstance(data.get("text_config"), dict):

@@ -10,6 +10,7 @@ from mowich import cli
 from mowich.facts import Facts
 from mowich.facts.entries import entries
 from mowich.show.claims import value_text
+from mowich.studies import claim_checks, memory_claim
 from mowich.studies import claims as study
 
 
@@ -53,7 +54,7 @@ def test_a_claim_is_the_fact_of_the_chip_where_that_states_it(facts: Facts, foun
 
 
 def test_what_a_reason_calls_unknown_is_unknown(facts: Facts) -> None:
-    named = {path for check in study.checks().values() for path in check.unknown}
+    named = {path for check in claim_checks.checks().values() for path in check.unknown}
     assert len(named) >= 4
     for path in named:
         assert facts.fact(path).value is None, f"{path} is known: derive the claim from it"
@@ -63,7 +64,7 @@ def test_a_number_in_the_code_of_a_claim_stands_in_its_text(facts: Facts) -> Non
     """A claim is read from its fact; where its text holds several numbers the formula picks one, and may not invent
     it."""
     by = {e.id: facts.fact(e.published) for e in entries(facts)}
-    for start, check in study.checks().items():
+    for start, check in claim_checks.checks().items():
         if check.published is not None:
             texts = [fact.shown for found, fact in by.items() if found.startswith(start)]
             assert texts
@@ -96,9 +97,11 @@ def test_a_fact_that_moves_changes_the_verdict(facts: Facts) -> None:
 
 
 def test_memory_matters_through_the_share_of_weights_only(facts: Facts) -> None:
-    assert study.decode_bound(5e12, 1e9, 1e12, 100e9, 1e9) == pytest.approx(5e12 / 1e9)
-    rows = study.memory_table(facts)
-    assert len(rows) == len(study.MEMORY_MODELS) * len(study.MEMORY_CONTEXTS) * len(study.MEMORY_SYSTEMS)
+    assert memory_claim.decode_bound(5e12, 1e9, 1e12, 100e9, 1e9) == pytest.approx(5e12 / 1e9)
+    rows = memory_claim.memory_table(facts)
+    assert len(rows) == len(memory_claim.MEMORY_MODELS) * len(memory_claim.MEMORY_CONTEXTS) * len(
+        memory_claim.MEMORY_SYSTEMS
+    )
     kimi = {r.system: r for r in rows if r.model == "kimi-k2" and r.context == 8192}
     assert kimi["trn3-gen2"].chips_min > kimi["ironwood"].chips_min > kimi["gb300"].chips_min
     assert kimi["trn3-gen2"].left_at_8 < kimi["gb300"].left_at_8

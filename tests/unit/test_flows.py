@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mowich.errors import UserError
 from mowich.facts import Facts, load
-from mowich.machines import collectives, flows
+from mowich.machines import collectives, flows, links
 from mowich.machines.system import System, resolve
 from mowich.machines.topology import per_chip
 
@@ -39,8 +39,8 @@ def test_flows_and_closed_forms_agree_on_a_whole_machine(facts: Facts, spec: str
         network_channels=1e9,
     )
     closed = flows.bytes_term(replace(system, fabric=ideal), kind, np.array([1.0]), system.chips)[0]
-    graph = flows.build(system)
-    routes = flows.Routes(graph, graph.capacity_Bps)
+    graph = links.build(system)
+    routes = links.Routes(graph, graph.capacity_Bps)
     plan = flows.phases(graph, system.fabric.library, kind, range(system.chips))
     assert sum(flows.finish_s(graph.capacity_Bps, flows.lay(routes, p)) for p in plan) == pytest.approx(
         closed, rel=0.02
@@ -50,15 +50,15 @@ def test_flows_and_closed_forms_agree_on_a_whole_machine(facts: Facts, spec: str
 def test_a_route_of_gen2_changes_rack_over_same_positions_only(facts: Facts) -> None:
     """Chip 0 to chip 73 (position 1 of the other rack): half by chip 1 and across, half across to 72 and then
     inside."""
-    graph = flows.build(machine(facts, "trn3-gen2"))
-    paths = flows.Routes(graph, graph.capacity_Bps)(0, 73)
+    graph = links.build(machine(facts, "trn3-gen2"))
+    paths = links.Routes(graph, graph.capacity_Bps)(0, 73)
     crossings = [
         [(int(graph.tail[e]), int(graph.head[e])) for e in p if graph.head[e] < 144 and graph.tail[e] < 144]
         for _, p in paths
     ]
     assert [share for share, _ in paths] == [0.5, 0.5]
     assert crossings == [[(1, 73)], [(0, 72)]]
-    assert flows.Routes(graph, graph.capacity_Bps)(5, 77) == [(1.0, (graph.of[5, 77],))]
+    assert links.Routes(graph, graph.capacity_Bps)(5, 77) == [(1.0, (graph.of[5, 77],))]
 
 
 def test_one_of_four_links_of_a_sled_fails(facts: Facts) -> None:
@@ -75,10 +75,10 @@ def test_one_of_four_links_of_a_sled_fails(facts: Facts) -> None:
 
 def test_a_dead_port_is_walked_round(facts: Facts) -> None:
     """A chip without any link in its sled reaches it over the rack's switch."""
-    graph = flows.build(machine(facts, "trn3-gen2"))
+    graph = links.build(machine(facts, "trn3-gen2"))
     faults = {i: 0.0 for i, link in enumerate(graph.links) if link.level == "server" and link.chip == 0}
     assert len(faults) == 4
-    routes = flows.Routes(graph, flows.damage(graph, faults))
+    routes = links.Routes(graph, links.damage(graph, faults))
     [(share, path)] = routes(0, 1)
     assert share == 1.0
     assert len(path) > 2 or graph.name(path[0]) != "chip 0 to switch 0"
@@ -86,7 +86,7 @@ def test_a_dead_port_is_walked_round(facts: Facts) -> None:
 
 def test_a_chip_without_any_link_is_an_error(facts: Facts) -> None:
     system = machine(facts, "gb300")
-    graph = flows.build(system)
+    graph = links.build(system)
     faults = {i: 0.0 for i, link in enumerate(graph.links) if link.chip == 5}
     with pytest.raises(UserError, match="no path is left"):
         flows.asymmetric(system, "all-reduce", ONE_GIB, range(72), faults=faults)
@@ -114,9 +114,9 @@ def test_an_uneven_group_goes_round_in_rings(facts: Facts) -> None:
     "text", ["link:3000", "link:shelf:1", "chip:144", "chips:1", "link:x", "link:rack:9999", "link:3=2"]
 )
 def test_a_fault_that_does_not_exist_is_refused(facts: Facts, text: str) -> None:
-    graph = flows.build(machine(facts, "trn3-gen2"))
+    graph = links.build(machine(facts, "trn3-gen2"))
     with pytest.raises(UserError):
-        flows.parse_fault(graph, text)
+        links.parse_fault(graph, text)
 
 
 GRAPHS = {spec: per_chip(resolve(load(), spec)) for spec in ("trn3-gen2", "trn2", "ironwood:4x4x2", "h100:32")}
@@ -134,8 +134,8 @@ def test_failing_a_link_never_speeds_up_and_mending_one_never_slows(
     spec: str, kind: str, one: int, two: int, left: float
 ) -> None:
     system = GRAPHS[spec]
-    links = len(flows.build(system).links)
-    a, b = one % links, two % links
+    count = len(links.build(system).links)
+    a, b = one % count, two % count
     whole, hurt, worse = (
         flows.asymmetric(system, kind, ONE_GIB, range(system.chips), faults=f).slowdown
         for f in ({}, {a: left}, {a: left, b: left / 2})

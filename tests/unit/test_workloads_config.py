@@ -10,7 +10,8 @@ import pytest
 
 from mowich.errors import UserError
 from mowich.models import Moe, load
-from mowich.models.config import ARCHITECTURES, WRAPPERS, known, model_from_config
+from mowich.models.architectures import ARCHITECTURES, WRAPPERS
+from mowich.models.config import known, model_from_config
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "configs"

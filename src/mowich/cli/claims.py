@@ -33,6 +33,7 @@ def claims(
     """Each public claim: formula, inputs, result and verdict; then what memory per chip costs by model and context."""
     from mowich.errors import UserError
     from mowich.studies import claims as study
+    from mowich.studies import memory_claim
 
     problems = Problems()
     one_form(as_json, as_csv, problems)
@@ -42,7 +43,7 @@ def claims(
     found = [c for c in study.claims(chosen.facts) if word is None or word.casefold() in c.id.casefold()]
     if not found:
         raise UserError("no claim has that word in its id", given=word, allowed=list(chosen.facts.ids("claims")))
-    rows = study.memory_table(chosen.facts)
+    rows = memory_claim.memory_table(chosen.facts)
     count = {v: sum(c.verdict == v for c in found) for v in (study.HOLDS, study.ONLY_IF, study.NOT, study.UNCHECKED)}
     result = {
         "schema": "mowich/claims@1",

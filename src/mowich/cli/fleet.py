@@ -68,6 +68,7 @@ def fleet(
     from mowich.fleets.read import read_problem
     from mowich.show.fleet import fleet_text, what_if_text
     from mowich.studies import fleet as study
+    from mowich.studies import fleet_design
 
     problems = Problems()
     known = read_facts(facts, problems)
@@ -84,9 +85,9 @@ def fleet(
         asked = read_problem(scenario, use)
         system, silicon = what_if, None
         if what_if is not None and what_if.startswith("chip="):
-            design = study.read_design(Path(what_if.removeprefix("chip=")), use, asked)
+            design = fleet_design.read_design(Path(what_if.removeprefix("chip=")), use, asked)
             use = use.with_values(design.values)
-            asked, system, silicon = study.with_design(asked, design, use), design.system, design.silicon_m2
+            asked, system, silicon = fleet_design.with_design(asked, design, use), design.system, design.silicon_m2
         result = study.fleet(
             scenario,
             use,
@@ -100,7 +101,7 @@ def fleet(
             problem=asked,
             progress=line,
         )
-        shown = None if system is None else study.what_if(result, system, use, silicon_m2=silicon, progress=line)
+        shown = None if system is None else fleet_design.what_if(result, system, use, silicon_m2=silicon, progress=line)
     if rates_out is not None:
         write_rates(rates_out, result.rates, facts_hash=use.hash())
     data = result.to_dict()

@@ -16,8 +16,9 @@ from typing import Any
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries
-from mowich.facts.load import KINDS, Facts, file_problems, known_unit, read_file
+from mowich.facts.load import KINDS, Facts, known_unit, read_file
 from mowich.facts.schema import check_fact, leaves
+from mowich.facts.unread import file_problems
 from mowich.files import line_of
 
 CHIP_FIELDS = (

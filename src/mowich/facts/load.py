@@ -21,7 +21,7 @@ from typing import Any, SupportsFloat, TypeVar
 
 import yaml
 
-from mowich.errors import UserError, UserErrors, did_you_mean, placed, unknown
+from mowich.errors import UserError, did_you_mean, placed, unknown
 from mowich.facts import fields
 from mowich.facts.schema import IDENTITY_KEYS, Fact, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import line_of, parse_yaml, read_text, read_yaml, shipped_yaml
@@ -497,147 +497,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = False) -> list[UserError]:
-    """What is wrong with each file of a directory of fact files by itself, with file:line. An overlay may only use
-    groups and fields that exist, or add whole files."""
-    problems: list[UserError] = []
-    sources = known.sources if known else {}
-    if not root.is_dir():
-        return [UserError("no such directory", where="--facts", given=str(root))]
-    problems += _strange_names(root, is_overlay)
-    for name in TABLES if is_overlay else ():
-        try:
-            if (root / name).is_symlink() or (root / name).exists():
-                read_file(root / name)
-        except UserError as error:
-            problems += error.errors if isinstance(error, UserErrors) else [error]
-    for kind in KINDS:
-        for path in sorted((root / kind).glob("*.yaml")):
-            try:
-                data = read_file(path)
-            except UserError as error:
-                problems += error.errors if isinstance(error, UserErrors) else [error]
-                continue
-            problems += _check_file(path, kind, data, sources, known if is_overlay else None)
-    return problems
-
-
 def known_unit(base: Facts | None, path: str) -> str | None:
     """The SI unit of the fact at a path; None where there is none, or where it is unknown and says no unit."""
     fact = None if base is None else base.get(path)
     return None if fact is None or fact.unit == "text" or (fact.value is None and not fact.unit) else fact.unit
-
-
-def _strange_names(root: Path, is_overlay: bool) -> list[UserError]:
-    """Names in a directory of facts that nothing would read: another ending, a file where a directory is due, another
-    kind. Names that begin with "." or "_" are the user's own, and so are notes (.md, .txt)."""
-    problems = []
-    kinds = (*KINDS, *(() if is_overlay else ("models", "published")))
-    for entry in _listed(root):
-        where = str(entry)
-        if entry.name in TABLES or (_is_note(entry) and not entry.is_dir()):
-            continue
-        if entry.name in kinds:
-            if not entry.is_dir():
-                problems.append(UserError("is a file", where=where, allowed=f"a directory: {entry.name}/NAME.yaml"))
-        elif entry.is_dir():
-            problems.append(unknown("kind of facts", entry.name, KINDS, where=where))
-        elif is_overlay:
-            allowed = "aliases.yaml, sources.yaml, or a directory of a kind"
-            near = did_you_mean(entry.stem, [Path(name).stem for name in TABLES])
-            if near is None and entry.suffix == ".yaml":
-                near = f"a file of several kinds is given by itself: --facts {entry}"
-            problems.append(UserError("not a file of facts", where=where, allowed=allowed, fix=near))
-    for kind in KINDS if is_overlay else ():
-        for entry in _listed(root / kind) if (root / kind).is_dir() else ():
-            if entry.suffix != ".yaml" and not (_is_note(entry) and not entry.is_dir()):
-                problems.append(_other_ending(entry))
-    return problems
-
-
-def _listed(folder: Path) -> list[Path]:
-    """What a directory holds, sorted, without names that are the user's own."""
-    try:
-        return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(("_", "."))]
-    except OSError as error:
-        raise UserError(f"cannot be read: {(error.strerror or '').lower()}", where=str(folder)) from None
-
-
-def _is_note(entry: Path) -> bool:
-    return entry.suffix.casefold() in {".md", ".txt", ".rst"} or entry.stem.upper() in {"README", "LICENSE"}
-
-
-def _other_ending(entry: Path) -> UserError:
-    what = "is a directory" if entry.is_dir() else "not a file of facts"
-    return UserError(what, where=str(entry), allowed="files NAME.yaml", fix=f"did you mean '{entry.stem}.yaml'?")
-
-
-def _check_file(
-    path: Path, kind: str, data: Mapping[str, Any], sources: Mapping[str, Any], base: Facts | None
-) -> list[UserError]:
-    problems = []
-    name = path.stem
-    root = f"{kind}.{name}"
-    for key, value in data.items():
-        if not isinstance(value, Mapping) and key not in IDENTITY_KEYS:
-            where = f"{path}:{line_of(path, [str(key)])}"
-            given = UserError(
-                f"{key} is not a fact",
-                where=where,
-                given=value,
-                fix='write {value: "144 GiB", source: ..., date: ..., grade: ...}',
-            )
-            problems.append(
-                given if isinstance(value, int | float) else unknown("key", str(key), IDENTITY_KEYS, where=where)
-            )
-    for leaf_path, leaf in leaves(data, root):
-        keys = leaf_path.split(".")[2:]
-        try:
-            if "ref" not in leaf:
-                known_as = known_unit(base, leaf_path)
-                check_fact(leaf_path, parse_leaf(leaf_path, leaf, sources, known_as), known_as)
-            if base is not None and name in base.ids(kind) and base.get(leaf_path) is None and kind not in ("prices",):
-                known = base.paths(root)
-                raise UserError(
-                    f"unknown fact '{leaf_path}'",
-                    fix=did_you_mean(leaf_path, known) or f"mowich facts show {name} lists what there is",
-                )
-        except UserError as error:
-            problems.append(
-                UserError(
-                    error.what,
-                    where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}",
-                    given=error.given,
-                    allowed=error.allowed,
-                    fix=error.fix,
-                )
-            )
-    for group, value in _plain_values(data, []):
-        if len(group) > 1:
-            where = f"{path}:{line_of(path, group)} {'.'.join(group)}"
-            wanted = fields.unit_of(".".join([root, *group]))
-            if wanted and isinstance(value, int | float):
-                what, example = f"{value} has no unit", f"{value:g} {wanted}"
-            else:
-                what, example = f"{group[-1]} is not a fact", value if isinstance(value, str) else "144 GiB"
-            problems.append(
-                UserError(what, where=where, fix=f'write {{value: "{example}", source: ..., date: ..., grade: ...}}')
-            )
-    return problems
-
-
-def _plain_values(node: Mapping[str, Any], at: list[str]) -> list[tuple[list[str], object]]:
-    """Keys and value of everything that is neither a fact nor a group."""
-    out: list[tuple[list[str], object]] = []
-    for key, value in node.items():
-        if is_leaf(value):
-            continue
-        here = [*at, str(key)]
-        if isinstance(value, Mapping):
-            out += _plain_values(value, here)
-        else:
-            out.append((here, value))
-    return out
 
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.errors import UserError, unknown
-from mowich.machines import flows
+from mowich.machines import flows, links
 from mowich.machines.system import System
 
 Array = NDArray[Any]
@@ -118,8 +118,8 @@ def time_s(steps: Sequence[Step], system: System, data_B: float) -> float:
     """Seconds of the steps on ranks that are the system's chips 0 to n-1, on links at the library's reached share: each
     round's flows, plus a step's latency of the outermost level that the round crosses, plus the base of a call. No
     pipelining between rounds."""
-    graph = flows.build(system)
-    routes = flows.Routes(graph, graph.capacity_Bps)
+    graph = links.build(system)
+    routes = links.Routes(graph, graph.capacity_Bps)
     n = 1 + max(max(s.src, s.dst) for s in steps)
     reached = system.fabric.ring_efficiency
     total = system.fabric.base_s

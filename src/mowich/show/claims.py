@@ -9,7 +9,8 @@ from mowich.show.table import Column, Style, table, wrap
 from mowich.units import show
 
 if TYPE_CHECKING:
-    from mowich.studies.claims import Claim, MemoryRow
+    from mowich.studies.claims import Claim
+    from mowich.studies.memory_claim import MemoryRow
 
 
 def value_text(value: float | None, unit: str = "") -> str:

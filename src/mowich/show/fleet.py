@@ -15,7 +15,8 @@ from mowich.fleets.flips import Flip, ties
 from mowich.fleets.robustness import Robustness
 from mowich.fleets.solve import TIE
 from mowich.show.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
-from mowich.studies.fleet import Fleet, WhatIf
+from mowich.studies.fleet import Fleet
+from mowich.studies.fleet_design import WhatIf
 from mowich.studies.ranking import names
 from mowich.units import show, sig
 

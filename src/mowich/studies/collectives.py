@@ -18,7 +18,7 @@ from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.facts import Facts
 from mowich.facts.load import shipped
-from mowich.machines import collectives, flows
+from mowich.machines import collectives, flows, links
 from mowich.machines.system import System, parse_spec, resolve
 from mowich.machines.topology import Row, describe, on_network, per_chip
 from mowich.shown import Rows, Shown
@@ -248,11 +248,11 @@ def collective(
     algorithm: list[str] | None = None
     n = wanted
     if asked:
-        local = system if system.chips <= flows.MAX_CHIPS else _part(system, wanted)
-        graph = flows.build(local)
+        local = system if system.chips <= links.MAX_CHIPS else _part(system, wanted)
+        graph = links.build(local)
         faults: dict[int, float] = {}
         for text in fail:
-            what, index, share = flows.parse_fault(graph, text)
+            what, index, share = links.parse_fault(graph, text)
             if what == "chip":
                 members = [m for m in members if m != index]
             else:
@@ -333,12 +333,12 @@ def _parts(system: System, kind: str, data_B: float, n: int, time_s: float) -> d
 
 def _part(system: System, group: int) -> System:
     """One scale-up unit of a machine too large to lay out: where a fault inside it is felt."""
-    if group > system.chips_per_unit or system.chips_per_unit > flows.MAX_CHIPS:
+    if group > system.chips_per_unit or system.chips_per_unit > links.MAX_CHIPS:
         raise UserError(
             "a fault is laid out link by link",
             where="--fail",
             given=f"{group:,} chips".replace(",", " "),
-            allowed=f"groups of up to {min(flows.MAX_CHIPS, system.chips_per_unit):,} chips".replace(",", " "),
+            allowed=f"groups of up to {min(links.MAX_CHIPS, system.chips_per_unit):,} chips".replace(",", " "),
         )
     return replace(system, chips=system.chips_per_unit)
 

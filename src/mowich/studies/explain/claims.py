@@ -14,9 +14,10 @@ from mowich.studies.explain.tree import Path
 
 def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
     """One public claim: its own formula over the facts that it names."""
+    from mowich.studies import claim_checks
     from mowich.studies import claims as study
 
-    check = next((c for start, c in study.checks().items() if row["id"].startswith(start)), None)
+    check = next((c for start, c in claim_checks.checks().items() if row["id"].startswith(start)), None)
     inputs = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
@@ -46,12 +47,12 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
 
 def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
     """A line of the table of what memory per chip costs."""
-    from mowich.studies import claims as study
+    from mowich.studies import memory_claim
 
     same = ("model", "context", "system")
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
-        made = next(r for r in study.memory_table(known) if all(getattr(r, k) == row[k] for k in same))
+        made = next(r for r in memory_claim.memory_table(known) if all(getattr(r, k) == row[k] for k in same))
         return {(f,): float(v) for f in made.__slots__ if isinstance(v := getattr(made, f), int | float)}
 
     chip = facts.meta("systems", row["system"])["chip"]
@@ -59,8 +60,8 @@ def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -
 
     model = load(row["model"])
     symbols = {
-        "weights": model.params * study.WEIGHT_B,
-        "kv": model.kv_bytes(row["context"], study.WEIGHT_B),
+        "weights": model.params * memory_claim.WEIGHT_B,
+        "kv": model.kv_bytes(row["context"], memory_claim.WEIGHT_B),
         "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth"),
     }
     behind = {"bandwidth": (f"chips.{chip}.memory.hbm_bandwidth",), "memory_B": (f"chips.{chip}.memory.hbm_usable",)}

@@ -1,0 +1,349 @@
+"""A machine as a graph of links, which may be damaged, and the routes through it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.errors import UserError, did_you_mean
+from mowich.machines.system import Level, System
+
+Ints = NDArray[np.intp]
+
+
+MAX_CHIPS = 4096
+"""The largest part of a machine that is laid out link by link."""
+
+
+Path = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One physical link, both directions. level: its name; chip: where it starts; number: which of the chip's links of
+    that level; ends: the two directed capacities (indices into `Graph.capacity_Bps`) that it is a part of; share: of
+    each of them."""
+
+    level: str
+    chip: int
+    number: int
+    ends: tuple[int, int]
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.level} link {self.number} of chip {self.chip}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """Directed links between nodes. Nodes below `chips` are chips, the others switches. tail, head: [links];
+    capacity_Bps: [links], as published;
+    links: the physical ones, in the order in which `--fail link:N` counts them; sizes: chips joined by each level,
+    innermost first."""
+
+    chips: int
+    levels: tuple[Level, ...]
+    sizes: tuple[int, ...]
+    tail: Ints
+    head: Ints
+    capacity_Bps: Floats
+    links: tuple[Link, ...]
+    of: Mapping[tuple[int, int], int]
+    switch_of: Mapping[tuple[int, int], int]
+
+    def name(self, edge: int) -> str:
+        """A directed link in words."""
+        ends = [
+            f"chip {n}" if n < self.chips else f"switch {n - self.chips}" for n in (self.tail[edge], self.head[edge])
+        ]
+        return f"{ends[0]} to {ends[1]}"
+
+
+def _torus_sides(level: Level, r: int) -> tuple[int, ...]:
+    """Whole sides of a torus of r nodes, as near to a cube as divisors allow, longest last."""
+    sides: list[int] = []
+    left = r
+    for axes in range(level.axes, 0, -1):
+        ideal = left ** (1.0 / axes)
+        divisors = [d for d in range(1, left + 1) if left % d == 0]
+        side = min(divisors, key=lambda d: (abs(np.log(d / ideal)), d))
+        sides.append(side)
+        left //= side
+    return tuple(sorted(sides))
+
+
+def build(system: System) -> Graph:
+    """The links of a machine whose ranks are whole chips (`topology.per_chip`).
+
+    Switch level: a chip has a port up and a port down. Direct links: one to each same position of the other domains.
+    Torus: one to each neighbour; an axis shorter than `wrap_from` is not closed. Raises UserError above MAX_CHIPS.
+    """
+    chips = system.chips
+    if system.devices_per_chip != 1:
+        raise ValueError("flows are laid out for whole chips: use topology.per_chip")
+    if chips > MAX_CHIPS:
+        raise UserError(
+            "too many chips to lay out link by link",
+            given=chips,
+            allowed=f"at most {MAX_CHIPS}",
+            fix="give the part that holds the fault",
+        )
+    tail: list[int] = []
+    head: list[int] = []
+    capacity: list[float] = []
+    of: dict[tuple[int, int], int] = {}
+    links: list[Link] = []
+    switches: dict[tuple[int, int], int] = {}
+    used: list[Level] = []
+    sizes: list[int] = []
+    nodes = chips
+
+    def edge(a: int, b: int, Bps: float) -> int:
+        at = of.get((a, b))
+        if at is None:
+            at = of[a, b] = len(tail)
+            tail.append(a)
+            head.append(b)
+            capacity.append(0.0)
+        capacity[at] += Bps  # an axis of two nodes that closes has both links between the same pair
+        return at
+
+    below = 1
+    for level in system.levels:
+        joins = chips if level.is_network else min(level.devices, chips)
+        if joins <= below:
+            continue
+        number = level.links
+        r = -(-joins // below)
+        if level.axes:
+            sides = _torus_sides(level, r)
+            Bps = level.bandwidth_Bps / (2.0 * level.axes)
+            for c in range(chips):
+                base, node, inner = c - c % joins, (c % joins) // below, c % below
+                for axis, side in enumerate(sides):
+                    step = int(np.prod(sides[:axis]))
+                    here = node // step % side
+                    closed = side >= level.wrap_from
+                    if side == 1 or (here == side - 1 and not closed):
+                        continue
+                    other = base + (node + ((here + 1) % side - here) * step) * below + inner
+                    if other < chips:
+                        links.append(
+                            Link(
+                                level=level.name,
+                                chip=c,
+                                number=axis,
+                                ends=(edge(c, other, Bps), edge(other, c, Bps)),
+                                share=1.0,
+                            )
+                        )
+        elif level.kind == "links":
+            for c in range(chips):
+                base = c - c % joins
+                for k in range(r):
+                    other = base + (c % below) + k * below
+                    if other > c and other < chips:
+                        ends = (
+                            edge(c, other, level.bandwidth_Bps / (r - 1)),
+                            edge(other, c, level.bandwidth_Bps / (r - 1)),
+                        )
+                        links += [
+                            Link(level=level.name, chip=c, number=i, ends=ends, share=1.0 / number)
+                            for i in range(number)
+                        ]
+        else:
+            for c in range(chips):
+                key = (len(used), c // joins)
+                if key not in switches:
+                    switches[key] = nodes
+                    nodes += 1
+                node = switches[key]
+                ends = (edge(c, node, level.bandwidth_Bps), edge(node, c, level.bandwidth_Bps))
+                links += [
+                    Link(level=level.name, chip=c, number=i, ends=ends, share=1.0 / number) for i in range(number)
+                ]
+        used.append(level)
+        sizes.append(joins)
+        below = joins
+    return Graph(
+        chips=chips,
+        levels=tuple(used),
+        sizes=tuple(sizes),
+        tail=np.array(tail),
+        head=np.array(head),
+        capacity_Bps=np.array(capacity),
+        links=tuple(links),
+        of=of,
+        switch_of=switches,
+    )
+
+
+def damage(graph: Graph, faults: Mapping[int, float]) -> Floats:
+    """Capacities with some physical links at a share of their bandwidth: {index: share}, 0 for a link that failed.
+
+    Raises UserError for a link that does not exist or a share outside 0..1.
+    """
+    out = graph.capacity_Bps.copy()
+    for index, share in faults.items():
+        if not 0 <= index < len(graph.links):
+            raise UserError(
+                "no such link", where="--fail", given=f"link:{index}", allowed=f"link:0 to link:{len(graph.links) - 1}"
+            )
+        if not 0.0 <= share <= 1.0:
+            raise UserError(
+                "the share of a link's bandwidth that is left lies between 0 and 1", where="--fail", given=share
+            )
+        link = graph.links[index]
+        parts = sum(1 for other in graph.links if other.ends == link.ends) if link.share == 1.0 else 1
+        for end in link.ends:
+            out[end] -= graph.capacity_Bps[end] * link.share / max(1, parts) * (1.0 - share)
+    out[out < 1e-6 * graph.capacity_Bps] = 0.0
+    return out
+
+
+def parse_fault(graph: Graph, text: str) -> tuple[str, int, float]:
+    """ "link:3", "link:rack:7", "link:3=0.5", "chip:5" -> (link or chip, index, share left)."""
+    body, _, left = text.partition("=")
+    words = body.split(":")
+    try:
+        share = float(left) if left else 0.0
+        index = int(words[-1])
+    except ValueError:
+        index, share = -1, 0.0
+    if words[0] == "chip" and len(words) == 2 and 0 <= index < graph.chips:
+        return "chip", index, 0.0
+    if words[0] == "link" and len(words) in (2, 3) and index >= 0:
+        if len(words) == 3:
+            names = [level.name for level in graph.levels]
+            at = [i for i, link in enumerate(graph.links) if link.level == words[1]]
+            if words[1] not in names:
+                raise UserError(
+                    "unknown level", where="--fail", given=words[1], allowed=names, fix=did_you_mean(words[1], names)
+                )
+            if index >= len(at):
+                raise UserError(
+                    "no such link",
+                    where="--fail",
+                    given=text,
+                    allowed=f"link:{words[1]}:0 to link:{words[1]}:{len(at) - 1}",
+                )
+            index = at[index]
+        damage(graph, {index: share})
+        return "link", index, share
+    raise UserError(
+        "not a fault",
+        where="--fail",
+        given=text,
+        allowed=(
+            f"link:N (0 to {len(graph.links) - 1}), link:LEVEL:N, either with =SHARE left, or chip:N (0 to"
+            f" {graph.chips - 1})"
+        ),
+    )
+
+
+class Routes:
+    """Paths between chips, made once per pair. A pair goes over the innermost level that joins both; where that level
+    has direct links only, half of the bytes change the inner position first and half last; a torus is walked axis by
+    axis, halves both ways round where they are equally far. A path over a dead link is replaced by a shortest living
+    one. whole: routes of the undamaged machine, if they are at hand."""
+
+    def __init__(self, graph: Graph, capacity_Bps: Floats, whole: Routes | None = None) -> None:
+        self._graph = graph
+        self._alive = capacity_Bps > 0.0
+        self._known: dict[tuple[int, int], list[tuple[float, Path]]] = {}
+        self._all_alive = bool(self._alive.all())
+        self._dead = frozenset(int(e) for e in np.nonzero(~self._alive)[0])
+        self._base = whole
+        self._out: dict[int, list[int]] = {}
+
+    def __call__(self, u: int, v: int) -> list[tuple[float, Path]]:
+        """[(share of the bytes, directed links)] from chip u to chip v; shares sum to 1. Raises UserError where no path
+        is left."""
+        found = self._known.get((u, v))
+        if found is None:
+            found = self._base(u, v) if self._base is not None else self._whole(u, v)
+            if not self._all_alive:
+                found = [(s, p if self._dead.isdisjoint(p) else self._around(u, v)) for s, p in found]
+            self._known[u, v] = found
+        return found
+
+    def _whole(self, u: int, v: int) -> list[tuple[float, Path]]:
+        if u == v:
+            return [(1.0, ())]
+        g = self._graph
+        at = next(i for i, size in enumerate(g.sizes) if u // size == v // size)
+        level, below = g.levels[at], (g.sizes[at - 1] if at else 1)
+        if not level.axes and level.kind != "links":
+            node = g.switch_of[at, u // g.sizes[at]]
+            return [(1.0, (g.of[u, node], g.of[node, v]))]
+        near = u - u % below + v % below  # v's inner position, on u's side
+        far = v - v % below + u % below
+        if near == u:
+            return self._direct(at, u, v)
+        first = [(s * t, p + q) for s, p in self._whole(u, near) for t, q in self._direct(at, near, v)]
+        last = [(s * t, p + q) for s, p in self._direct(at, u, far) for t, q in self._whole(far, v)]
+        return [(s / 2.0, p) for s, p in first + last]
+
+    def _direct(self, at: int, u: int, v: int) -> list[tuple[float, Path]]:
+        g = self._graph
+        level, below, size = g.levels[at], (g.sizes[at - 1] if at else 1), g.sizes[at]
+        if not level.axes:
+            return [(1.0, (g.of[u, v],))]
+        sides = _torus_sides(level, size // below)
+        ways: list[tuple[float, tuple[int, ...]]] = [(1.0, (u,))]
+        for axis, side in enumerate(sides):
+            step = int(np.prod(sides[:axis]))
+            a, b = (u % size) // below // step % side, (v % size) // below // step % side
+            if a == b:
+                continue
+            closed = side >= level.wrap_from
+            up, down = ((b - a) % side, (a - b) % side) if closed else ((b - a, 0) if b > a else (0, a - b))
+            turns = (
+                [(0.5, 1, up), (0.5, -1, down)]
+                if closed and up == down
+                else [(1.0, 1, up)]
+                if up and (not closed or up < down)
+                else [(1.0, -1, down)]
+            )
+            grown = []
+            for share, path in ways:
+                for part, sign, count in turns:
+                    walk = list(path)
+                    for _ in range(count):
+                        c = walk[-1]
+                        here = (c % size) // below // step % side
+                        walk.append(c + ((here + sign) % side - here) * step * below)
+                    grown.append((share * part, tuple(walk)))
+            ways = grown
+        return [(share, tuple(g.of[x, y] for x, y in pairwise(w))) for share, w in ways]
+
+    def _around(self, u: int, v: int) -> Path:
+        g = self._graph
+        if not self._out:
+            for e in range(len(g.tail)):
+                if self._alive[e]:
+                    self._out.setdefault(int(g.tail[e]), []).append(e)
+        came: dict[int, int] = {u: -1}
+        queue = deque([u])
+        while queue:
+            node = queue.popleft()
+            if node == v:
+                break
+            for e in self._out.get(node, ()):
+                nxt = int(g.head[e])
+                if nxt not in came:
+                    came[nxt] = e
+                    queue.append(nxt)
+        if v not in came:
+            raise UserError(f"no path is left from chip {u} to chip {v}", where="--fail", fix="leave fewer links out")
+        path: list[int] = []
+        while v != u:
+            path.append(came[v])
+            v = int(g.tail[came[v]])
+        return tuple(reversed(path))

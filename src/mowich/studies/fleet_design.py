@@ -1,0 +1,307 @@
+"""A new system in a fleet: its design file, the knobs to turn, and what a fleet with it saves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mowich.economics.energy import power as chip_power
+from mowich.economics.money import RATE
+from mowich.economics.unit_cost import unit_cost
+from mowich.errors import EXIT_INFEASIBLE, UserError
+from mowich.estimate import Estimate, exact, unknown
+from mowich.facts import Facts
+from mowich.fleets.answer import Answer, solve
+from mowich.fleets.flips import flips, scaled
+from mowich.fleets.problem import CLOUD, STACKS, Choice, Offer, Problem, Rates, Workload
+from mowich.machines.system import resolve
+from mowich.scenario import read as read_scenario
+from mowich.studies.fleet import Fleet, Progress, rate
+
+KNOBS: Mapping[str, Sequence[str]] = {
+    "memory": ("memory.hbm_capacity", "memory.hbm_usable"),
+    "bandwidth": ("memory.hbm_bandwidth",),
+    "compute": tuple(f"peak_dense.{p}" for p in ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8")),
+    "links": ("scale_up.bandwidth_per_direction",),
+    "power": ("power.all_in",),
+}
+"""What a chip designer can turn, and the facts of a chip that it moves."""
+
+
+STEP = 0.1
+"""Each knob is turned by this share, up and down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """A chip that may come: a known system with some of its numbers replaced, at a price. values: paths of facts ->
+    SI."""
+
+    system: str
+    values: Mapping[str, float]
+    offer: Offer
+    power_W: Estimate | None
+    silicon_m2: float | None
+
+
+def read_design(path: Path, facts: Facts, problem: Problem) -> Design:
+    """A file such as `like: trn4`, `memory: 288 GiB`, `bandwidth: 18 TB/s`, `compute: {mxfp8: 7.5 PFLOP/s}`, `links:`,
+    `power:`, `price:`, `supply:`, `silicon:` -> Design. Raises UserError (all mistakes at once)."""
+    root = read_scenario(path)
+    root.need("like", "price")
+    like = root.text("like")
+    try:
+        system = resolve(facts, like, chips=None)
+    except UserError as error:
+        root.problem("like", error.what, allowed=error.allowed, fix=error.fix)
+        root.stop()
+        raise
+    chip = f"chips.{system.chip}"
+    values: dict[str, float] = {}
+    for key, unit in (("memory", "B"), ("bandwidth", "B/s"), ("links", "B/s"), ("power", "W")):
+        number = root.quantity(key, unit)
+        if number is None:
+            continue
+        old = facts.get(f"{chip}.{KNOBS[key][0]}")
+        if old is None:
+            root.problem(key, f"{like} has no such number to replace")
+            continue
+        values[old.path] = number
+        for name in KNOBS[key][1:]:  # what a program may use of the memory keeps its share
+            other = facts.get(f"{chip}.{name}")
+            if other is not None and isinstance(other.value, float) and isinstance(old.value, float):
+                values[other.path] = other.value * number / old.value
+    compute = root.node("compute")
+    for name in compute:
+        peak = compute.quantity(name, "FLOP/s")
+        fact = facts.get(f"{chip}.peak_dense.{name}")
+        if fact is None:
+            compute.problem(
+                name,
+                f"{like} has no such precision",
+                allowed=[p.rsplit(".", 1)[1] for p in KNOBS["compute"] if facts.get(f"{chip}.{p}")],
+            )
+        elif peak is not None:
+            values[fact.path] = peak
+    price = root.quantity("price", RATE)
+    silicon = root.quantity("silicon", "m2")
+    supply = root.count("supply", math.inf, minimum=0)
+    arrives = root.text("from", problem.labels[0], allowed=problem.labels)
+    root.done()
+    root.stop()
+    there = np.where(np.arange(problem.num_periods) >= problem.labels.index(arrives), supply, 0.0)
+    offer = Offer(
+        system=like,
+        kind="rent",
+        site=CLOUD,
+        price=exact(price or 0.0, RATE, "user"),
+        price_label="yours",
+        term=1,
+        supply=there,
+        delay=0,
+    )
+    power = values.get(f"{chip}.power.all_in")
+    return Design(
+        system=like,
+        values=values,
+        offer=offer,
+        power_W=None if power is None else exact(power, "W", "user"),
+        silicon_m2=silicon,
+    )
+
+
+def with_design(problem: Problem, design: Design, facts: Facts) -> Problem:
+    """The problem with a design on the table, in place of a system of the same name. facts: with the design's
+    values."""
+    system = resolve(facts, design.system, chips=None)
+    zero = np.zeros(problem.num_periods)
+    choice = Choice(
+        name=design.system,
+        system=system,
+        stack=STACKS.get(system.vendor, system.vendor.casefold()),
+        unit_chips=system.chips_per_unit,
+        power_W=design.power_W or chip_power(facts, system.id),
+        have={},
+        committed=zero,
+        committed_price=exact(0.0, RATE),
+        offers=(design.offer,),
+    )
+    return replace(problem, choices=(*(c for c in problem.choices if c.name != design.system), choice))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knob:
+    """What one property does: share of all chip-hours at work, with the property 10% lower and 10% higher."""
+
+    name: str
+    share_low: float
+    share_high: float
+
+    @property
+    def elasticity(self) -> float:
+        """Change of the share, in points, per per cent of the property."""
+        return (self.share_high - self.share_low) / (2 * STEP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """A chip put on the table: share of chip-hours without and with it, its knobs, the price at which it would take
+    most of each task (None: it does at today's), and what its package costs to make."""
+
+    system: str
+    usd_before: float | None
+    usd_after: float
+    share_before: Mapping[str, float]
+    share_after: Mapping[str, float]
+    knobs: tuple[Knob, ...]
+    win_price: Mapping[str, float | None]
+    unit_cost: Estimate
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "system": self.system,
+            "objective_before": self.usd_before,
+            "objective_after": self.usd_after,
+            "share_before": dict(self.share_before),
+            "share_after": dict(self.share_after),
+            "win_price": dict(self.win_price),
+            "unit_cost": self.unit_cost.to_dict(),
+            "knobs": [
+                {
+                    "name": k.name,
+                    "share_at_90": k.share_low,
+                    "share_at_110": k.share_high,
+                    "points_per_percent": k.elasticity,
+                }
+                for k in self.knobs
+            ],
+        }
+
+
+def shares_of(problem: Problem, answer: Answer) -> dict[str, float]:
+    """System -> share of all chip-periods at work."""
+    total = {c.name: 0.0 for c in problem.choices}
+    for a in answer.assign:
+        total[a.system] += a.chips
+    everything = sum(total.values()) or 1.0
+    return {k: v / everything for k, v in total.items()}
+
+
+def what_if(
+    result: Fleet, system: str, facts: Facts, *, silicon_m2: float | None = None, progress: Progress | None = None
+) -> WhatIf:
+    """How demand shifts when a system of the scenario is there or not, which of its properties matter, and what price
+    would win. Relaxed throughout.
+
+    Raises UserError where it is not in the scenario, or where there is no plan even with it.
+    """
+    problem = result.problem
+    choice = next((c for c in problem.choices if c.name == system), None)
+    if choice is None:
+        raise UserError(
+            f"'{system}' is not a system of the scenario", where="--what-if", allowed=[c.name for c in problem.choices]
+        )
+
+    def share(of: Problem, speeds: Rates) -> float:
+        try:
+            again = solve(of, speeds, relaxed=True)
+        except UserError:
+            return 0.0
+        return shares_of(of, again).get(system, 0.0) if again.is_feasible else 0.0
+
+    with_it = solve(problem, result.rates, relaxed=True, progress=progress)
+    if not with_it.is_feasible:
+        raise UserError("the scenario has no plan even with it", where="--what-if", code=EXIT_INFEASIBLE)
+    others = replace(
+        problem,
+        choices=tuple(c for c in problem.choices if c is not choice),
+        workloads=tuple(_without(w, system) for w in problem.workloads),
+    )
+    try:
+        without: Answer | None = solve(others, result.rates, relaxed=True, progress=progress)
+    except UserError:
+        without = None
+    if without is not None and not without.is_feasible:
+        without = None
+    tasks = [t for w in problem.workloads if choice in problem.allowed(w) for t in w.tasks]
+    knobs = []
+    for name, fields in KNOBS.items():
+        ends = []
+        for factor in (1 - STEP, 1 + STEP):
+            if progress:
+                progress(f"{system} with {factor:.0%} of its {name}")
+            if name == "power":
+                if choice.power_W.value is None:
+                    continue
+                watts = choice.power_W.scaled(factor, "W")
+                ends.append(
+                    share(
+                        replace(
+                            problem,
+                            choices=tuple(replace(c, power_W=watts) if c is choice else c for c in problem.choices),
+                        ),
+                        result.rates,
+                    )
+                )
+            else:
+                moved = _turned(facts, choice, fields, factor)
+                ends.append(
+                    share(problem, {**result.rates, **{(t.name, system): rate(t, choice, moved) for t in tasks}})
+                )
+        if ends:
+            knobs.append(Knob(name=name, share_low=ends[0], share_high=ends[1]))
+    ends = [
+        share(scaled(problem, result.rates, system, "price", factor)[0], result.rates)
+        for factor in (1 - STEP, 1 + STEP)
+    ]
+    knobs.append(Knob(name="price", share_low=ends[0], share_high=ends[1]))
+    wins: dict[str, float | None] = {
+        f.task: f.value
+        for f in reversed(flips(problem, result.rates, only_system=system, what=("price",), progress=progress))
+        if f.after == system
+    }
+    wins |= {task: None for task, leader in most_of(problem, with_it).items() if leader == system}
+    hbm = facts.fact(f"chips.{choice.system.chip}.memory.hbm_capacity")
+    cost = (
+        unit_cost(facts, hbm_B=float(hbm.value), silicon_m2=silicon_m2)
+        if isinstance(hbm.value, float)
+        else unknown("USD", "memory unknown")
+    )
+    return WhatIf(
+        system=system,
+        usd_before=None if without is None else without.usd,
+        usd_after=with_it.usd,
+        share_before={} if without is None else shares_of(others, without),
+        share_after=shares_of(problem, with_it),
+        knobs=tuple(sorted(knobs, key=lambda k: (-abs(k.elasticity), k.name))),
+        win_price=wins,
+        unit_cost=cost,
+    )
+
+
+def _without(workload: Workload, system: str) -> Workload:
+    """The workload allowed everything but one system (one that is left with nothing runs nowhere: its list names it
+    still)."""
+    left = tuple(s for s in workload.systems if s != system)
+    return replace(workload, systems=left) if left else workload
+
+
+def most_of(problem: Problem, answer: Answer) -> dict[str, str]:
+    """Task -> the system with the largest share of it over all periods."""
+    done: dict[tuple[str, str], float] = {}
+    for a in answer.assign:
+        done[a.task, a.system] = done.get((a.task, a.system), 0.0) + a.share
+    return {
+        t.name: max((s for (n, s) in done if n == t.name), key=lambda s: done[t.name, s], default="")
+        for t in problem.tasks
+    }
+
+
+def _turned(facts: Facts, choice: Choice, fields: Sequence[str], factor: float) -> Facts:
+    """The facts with some of a chip's numbers times a factor."""
+    found = [facts.get(f"chips.{choice.system.chip}.{name}") for name in fields]
+    return facts.with_values({f.path: f.value * factor for f in found if f is not None and isinstance(f.value, float)})
