@@ -2,8 +2,8 @@
 
 A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). A row repeated over the
 partitions by the Tensor Engine is read in PSUM by its one consumer, where it fits a bank; several consumers read the copy in SBUF.
-With `--disable-dge` the descriptors of a DMA are made before the launch, where its addresses are known then. A `tensor_copy` that names no engine goes to the Scalar Engine where the Vector Engine is the busiest one and has more to do ("engine
-workload", nki.isa).
+With `--disable-dge` the descriptors of a DMA are made before the launch, where its addresses are known then. A `tensor_copy` that names no engine goes to the Scalar Engine where the Vector Engine has the most work of all engines and has more to do at that point ("engine
+workload", nki.isa); on NeuronCore-v4 it does not, as profiles show.
 """
 
 from __future__ import annotations
@@ -166,9 +166,10 @@ def without_dge(trace: Trace) -> Trace:
 
 
 def balanced(trace: Trace, costs: Costs) -> Trace:
-    """A trace whose free copies are shared between the Vector and the Scalar Engine, where the Vector Engine binds."""
+    """A trace whose free copies are shared between the Vector and the Scalar Engine, where the Vector Engine has more work than the other
+    engines and the compiler of the generation shares them."""
     free = [k.name == "tensor_copy" and bool(k.flag("free")) for k in trace.kinds]
-    if not any(free):
+    if not any(free) or not costs.number("model.shares_copies"):
         return trace
     made = [costs.of(k) for k in trace.kinds]
     count = [0] * len(made)
@@ -177,11 +178,7 @@ def balanced(trace: Trace, costs: Costs) -> Trace:
     tensor, vector, scalar = (
         sum(n * c.occupancy for n, c in zip(count, made, strict=True) if c.queue == q) for q in (TENSOR, VECTOR, SCALAR)
     )
-    dma = max(
-        sum(n * c.issue for n, c in zip(count, made, strict=True)),
-        sum(n * sum(c.transfer) for n, c in zip(count, made, strict=True)) / costs.number("dma.engines"),
-    )
-    if vector <= max(tensor, scalar, dma):
+    if vector <= max(tensor, scalar):
         return trace
     out = _with_kinds(trace, list(trace.kinds))
     out.kind = array("i")

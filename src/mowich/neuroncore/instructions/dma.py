@@ -151,12 +151,16 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     write = size * out.itemsize if out.space == "H" else 0
     load, store = RINGS[ring]
     issue = {"software": "dma.software_issue", "static": "dma.static_issue"}.get(ring, "dma.issue")
-    lead = {issue: r.ps(issue), "dma.first_byte": r.ps("dma.first_byte")}
+    lead = {issue: r.ps(issue)}
+    if kind.name == "dma_transpose" and issue == "dma.issue" and r.generation >= 3:
+        lead["dma.transpose_issue"] = r.ps("dma.transpose_issue")
+    held = sum(lead.values())
+    lead["dma.first_byte"] = r.ps("dma.first_byte")
     if ring == "software":
         lead["dma.software_first_byte"] = r.ps("dma.software_first_byte")
     longest = max(share.transfer)
     return Cost(
-        queue=store if out.space == "H" and source.space != "H" else load, issue=lead[issue], first_byte=sum(lead.values()) - lead[issue],
+        queue=store if out.space == "H" and source.space != "H" else load, issue=held, first_byte=sum(lead.values()) - held,
         transfer=share.transfer, hbm_read_B=read, hbm_write_B=write, sbuf_B=moved, latency=r.ps("dma.completion"),
         parts={share.fact: longest - share.rate_ps, rate: share.rate_ps}, latency_parts={"dma.completion": r.ps("dma.completion")},
         lead_parts=lead, opcode=kind.name, descriptor_B=moved // max(share.descriptors, 1), descriptors=share.descriptors, dtype=out.dtype,

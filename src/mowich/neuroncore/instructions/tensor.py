@@ -32,6 +32,10 @@ from mowich.neuroncore.views import Tile
 # what they cost -------------------------------------------------------------------------------------------------------------
 
 
+PAIR_COLUMNS = 128
+"""Columns of a matmul up to which the load of its stationary tile does not hide in full behind the matmul before."""
+
+
 def _array_cost(
     r: Rates, kind: Kind, *, columns: int, weights: int, passes: float, instructions: float, flop: int, dtype: str
 ) -> Cost:
@@ -42,6 +46,9 @@ def _array_cost(
     load = passes * weights / n("tensor_engine.load_columns")
     drain = r.cycles("tensor", n("tensor_engine.drain"))
     parts = {"tensor_engine.clock": r.cycles("tensor", work), "tensor_engine.overhead": r.cycles("tensor", extra)}
+    pair = n("tensor_engine.pair_least") - work - extra
+    if passes == 1 and columns <= PAIR_COLUMNS and pair > 0:
+        parts["tensor_engine.pair_least"] = r.cycles("tensor", pair)
     return Cost(
         queue=TENSOR, occupancy=sum(parts.values()), latency=drain,
         weights=r.cycles("tensor", load + n("tensor_engine.load_latency")), load=r.cycles("tensor", load), flop=flop,
