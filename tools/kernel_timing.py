@@ -185,8 +185,14 @@ def collectives() -> None:
         size = int(p.row["bytes"])
         shown = f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
         who = f"{p.row['ranks']} {'cores' if int(p.row['cores']) == 1 else 'pairs of cores'}"
-        row(f"{p.row['kind']}, {who}, {shown}{', beyond 4 KiB' if p.beyond_B else ''}", p.row["chip"], ROLES[p.row["layer"]],
-            p.measured_s * 1e6, p.predicted_s * 1e6, "us")  # fmt: skip
+        row(
+            f"{p.row['kind']}, {who}, {shown}{', beyond 4 KiB' if p.beyond_B else ''}",
+            p.row["chip"],
+            ROLES[p.row["layer"]],
+            p.measured_s * 1e6,
+            p.predicted_s * 1e6,
+            "us",
+        )
 
 
 if __name__ == "__main__":

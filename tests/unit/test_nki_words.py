@@ -49,31 +49,99 @@ def added(x):
 
 # kernel -> the type that Python raises, and the words of the line
 CASES = {
-    "name of an instruction": (lambda x: nisa.tensor_activation(x), AttributeError, ["nki.isa has no 'tensor_activation'", "nearest activation", "did you mean 'activation'"]),
+    "name of an instruction": (
+        lambda x: nisa.tensor_activation(x),
+        AttributeError,
+        ["nki.isa has no 'tensor_activation'", "nearest activation", "did you mean 'activation'"],
+    ),
     "name of another module": (lambda x: nisa.exp(x), AttributeError, ["nki.isa has no 'exp'", "nki.language has it"]),
-    "name of a format": (lambda x: nl.ndarray((4, 4), nl.bfloat, nl.sbuf), AttributeError, ["nki.language has no 'bfloat'", "did you mean 'bfloat16'"]),
-    "name of a collective": (lambda x: ncc.allreduce(x), AttributeError, ["nki.collectives has no 'allreduce'", "did you mean 'all_reduce'"]),
+    "name of a format": (
+        lambda x: nl.ndarray((4, 4), nl.bfloat, nl.sbuf),
+        AttributeError,
+        ["nki.language has no 'bfloat'", "did you mean 'bfloat16'"],
+    ),
+    "name of a collective": (
+        lambda x: ncc.allreduce(x),
+        AttributeError,
+        ["nki.collectives has no 'allreduce'", "did you mean 'all_reduce'"],
+    ),
     "name in nki": (lambda x: nki.langage, AttributeError, ["nki has no 'langage'", "did you mean 'language'"]),
     "name that went": (lambda x: nki.benchmark, AttributeError, ["has no nki.benchmark", "mowich kernel profile"]),
-    "name in the older interface": (lambda x: older_isa.tensor_tenser(x), AttributeError, ["neuronxcc.nki.isa has no 'tensor_tenser'", "did you mean 'tensor_tensor'"]),
+    "name in the older interface": (
+        lambda x: older_isa.tensor_tenser(x),
+        AttributeError,
+        ["neuronxcc.nki.isa has no 'tensor_tenser'", "did you mean 'tensor_tensor'"],
+    ),
     "attribute of a tile": (lambda x: x.shap, AttributeError, ["a Tile has no 'shap'", "did you mean 'shape'"]),
-    "unknown keyword": (over_lines, TypeError, ["nki.isa.activation has no argument 'alpha'", "got 'alpha='", "allowed: dst (needed), op (needed), data (needed), bias, scale"]),
-    "misspelt keyword": (lambda x: nisa.dma_copy(dts=x, src=x), TypeError, ["nki.isa.dma_copy has no argument 'dts'", "allowed: dst (needed), src (needed)", "did you mean 'dst'"]),
+    "unknown keyword": (
+        over_lines,
+        TypeError,
+        [
+            "nki.isa.activation has no argument 'alpha'",
+            "got 'alpha='",
+            "allowed: dst (needed), op (needed), data (needed), bias, scale",
+        ],
+    ),
+    "misspelt keyword": (
+        lambda x: nisa.dma_copy(dts=x, src=x),
+        TypeError,
+        ["nki.isa.dma_copy has no argument 'dts'", "allowed: dst (needed), src (needed)", "did you mean 'dst'"],
+    ),
     "keyword from a dict": (passed_on, TypeError, ["nki.isa.dma_copy has no argument 'sorce'", "did you mean 'src'"]),
-    "keyword of an operator": (lambda x: nl.exp(loaded(x), scale=2.0), TypeError, ["nki.language.exp has no argument 'scale'", "allowed: x (needed), dtype"]),
-    "keyword of a reduction": (lambda x: nl.sum(loaded(x), axis=1, keepdim=True), TypeError, ["nki.language.sum has no argument 'keepdim'", "did you mean 'keepdims'"]),
-    "keyword of a tensor": (lambda x: nl.ndarray((4, 4), nl.float32, bufer=nl.sbuf), TypeError, ["nki.language.ndarray has no argument 'bufer'", "did you mean 'buffer'"]),
-    "keyword of a collective": (lambda x: ncc.all_reduce(srcs=x, dst=x, replica_group=[[0]], op=nl.add), TypeError, ["nki.collectives.all_reduce has no argument 'dst'", "did you mean 'dsts'"]),
-    "missing argument": (lambda x: nisa.tensor_tensor(dst=x, data1=x, data2=x), TypeError, ["nki.isa.tensor_tensor needs op", "got 'dst, data1, data2'", "allowed: dst (needed)"]),
-    "form of the older interface": (lambda x: nisa.nc_matmul(x, x), TypeError, ["nki.isa.nc_matmul needs moving", "writes to a tile that you give as dst", "neuronxcc.nki"]),
-    "too many by position": (lambda x: nisa.tensor_copy(x, x, None, None, None, 3), TypeError, ["nki.isa.tensor_copy takes at most 5 arguments by position", "got 6", "by name"]),
-    "missing in the older interface": (lambda x: older_isa.nc_matmul(x), TypeError, ["neuronxcc.nki.isa.nc_matmul needs moving", "got 'stationary'"]),
-    "arithmetic": (lambda x: loaded(x) + 1.0, TypeError, ["tiles have no operator +", "a tile and float", "nl.add(a, b)"]),
+    "keyword of an operator": (
+        lambda x: nl.exp(loaded(x), scale=2.0),
+        TypeError,
+        ["nki.language.exp has no argument 'scale'", "allowed: x (needed), dtype"],
+    ),
+    "keyword of a reduction": (
+        lambda x: nl.sum(loaded(x), axis=1, keepdim=True),
+        TypeError,
+        ["nki.language.sum has no argument 'keepdim'", "did you mean 'keepdims'"],
+    ),
+    "keyword of a tensor": (
+        lambda x: nl.ndarray((4, 4), nl.float32, bufer=nl.sbuf),
+        TypeError,
+        ["nki.language.ndarray has no argument 'bufer'", "did you mean 'buffer'"],
+    ),
+    "keyword of a collective": (
+        lambda x: ncc.all_reduce(srcs=x, dst=x, replica_group=[[0]], op=nl.add),
+        TypeError,
+        ["nki.collectives.all_reduce has no argument 'dst'", "did you mean 'dsts'"],
+    ),
+    "missing argument": (
+        lambda x: nisa.tensor_tensor(dst=x, data1=x, data2=x),
+        TypeError,
+        ["nki.isa.tensor_tensor needs op", "got 'dst, data1, data2'", "allowed: dst (needed)"],
+    ),
+    "form of the older interface": (
+        lambda x: nisa.nc_matmul(x, x),
+        TypeError,
+        ["nki.isa.nc_matmul needs moving", "writes to a tile that you give as dst", "neuronxcc.nki"],
+    ),
+    "too many by position": (
+        lambda x: nisa.tensor_copy(x, x, None, None, None, 3),
+        TypeError,
+        ["nki.isa.tensor_copy takes at most 5 arguments by position", "got 6", "by name"],
+    ),
+    "missing in the older interface": (
+        lambda x: older_isa.nc_matmul(x),
+        TypeError,
+        ["neuronxcc.nki.isa.nc_matmul needs moving", "got 'stationary'"],
+    ),
+    "arithmetic": (
+        lambda x: loaded(x) + 1.0,
+        TypeError,
+        ["tiles have no operator +", "a tile and float", "nl.add(a, b)"],
+    ),
     "comparison": (lambda x: loaded(x) > 0, TypeError, ["tiles have no operator >", "nl.greater(a, b)"]),
     "negation": (lambda x: -loaded(x), TypeError, ["tiles have no operator unary -", "nl.negative(a)"]),
     "sum of an instruction": (added, TypeError, ["a tile and an instruction", "accumulate=True"]),
-    "word of an operator": (lambda x: nisa.tensor_scalar(loaded(x), loaded(x), op0="multipl", operand0=2), UserError, ["unknown operator 'multipl'", "did you mean 'multiply'"]),
-}  # fmt: skip
+    "word of an operator": (
+        lambda x: nisa.tensor_scalar(loaded(x), loaded(x), op0="multipl", operand0=2),
+        UserError,
+        ["unknown operator 'multipl'", "did you mean 'multiply'"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)

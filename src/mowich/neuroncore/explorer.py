@@ -1,6 +1,7 @@
 """A schedule as the Parquet tables of AWS's Neuron Explorer (profile schema 7.4.0): same table and field names, same units.
 
-So one query serves a simulated and a measured profile, and a join compares them. Fields that only a real device has (program counters
+So one query serves a simulated and a measured profile, and a join compares them. Three tables are our own: the statements of the source
+(`NkiSource`), the critical path (`CriticalPath`) and how engines spent their time (`EngineUse`). Fields that only a real device has (program counters
 of the binary, checksums) are left out; `Metadata.is_simulation` says what the tables are. Writing and joining need DuckDB.
 """
 
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from mowich.errors import UserError
+from mowich.neuroncore.changes import Row, Version, compared, lines_of, row
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE, DMA, QUEUES, SCALAR_LOAD, SCALAR_STORE, SOFTWARE, Cost
 from mowich.neuroncore.profile import Profile, union
+from mowich.neuroncore.source import statement
 
 SCHEMA_VERSION = "7.4.0"
 Table = dict[str, Any]
@@ -47,7 +50,8 @@ def tables(profile: Profile) -> dict[str, Table]:
     return {
         "Summary": _summary(profile), "Metadata": _metadata(profile), "Instruction": _instructions(profile), "DmaPacketAggregated": _transfers(profile),
         "DmaPacket": _packets(profile), "OpcodeSummary": _opcodes(profile), "SbufUsage": _sbuf(profile), "PsumUsage": _psum(profile),
-        "ActiveTime": _active(profile), "Flow": _flow(profile),
+        "ActiveTime": _active(profile), "Flow": _flow(profile), "NkiSource": _source(profile), "CriticalPath": _path(profile),
+        "EngineUse": _uses(profile),
     }  # fmt: skip
 
 
@@ -221,6 +225,50 @@ def _flow(p: Profile) -> Table:
     return _columns(rows)
 
 
+def _source(p: Profile) -> Table:
+    """The statement at each place of the source that an instruction comes from."""
+    rows = []
+    for file, line in dict.fromkeys(p.site(i) for i in range(len(p))):
+        if file:
+            at = statement(file, line)
+            rows.append({"nki_source_location": f"{file}:{line}", "line": at.line, "text": at.text})
+    return _columns(rows)
+
+
+def _path(p: Profile) -> Table:
+    """The critical path from its begin, each part with the fact that it is made of."""
+    rows = []
+    for step in reversed(p.path):
+        for cause, ps in step.parts:
+            rows.append(
+                {
+                    "instruction_id": step.instruction,
+                    "pcore_idx": p.schedule.core[step.instruction] if step.instruction >= 0 else 0,
+                    "start_ts": _ns(step.start),
+                    "end_ts": _ns(step.end),
+                    "cause": cause,
+                    "duration_ns": ps / 1000,
+                }
+            )
+    return _columns(rows)
+
+
+def _uses(p: Profile) -> Table:
+    """How engines spent their time, mean over the cores."""
+    rows = [
+        {
+            "engine": n,
+            "busy_ns": u.busy_s * 1e9,
+            "wait_ns": u.wait_s * 1e9,
+            "idle_ns": u.idle_s * 1e9,
+            "instructions": u.instructions,
+        }
+        for n, u in p.engines.items()
+        if u.instructions
+    ]
+    return _columns(rows)
+
+
 def write(profile: Profile, folder: Path) -> list[Path]:
     """Write every table as FOLDER/Table.parquet."""
     db = duckdb()
@@ -251,21 +299,68 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def compare(a: Path, b: Path) -> dict[str, list[dict[str, Any]]]:
-    """Two profiles (folders of Parquet tables), simulated or measured, joined: "summary" by field, "opcodes" by engine and opcode (time in
-    ns), "lines" by source line of the kernel (time in ns of its instructions). Rows: what, a, b, ratio b / a."""
+def compare(a: Path, b: Path) -> dict[str, list[Row]]:
+    """Two profiles (folders of Parquet tables), simulated or measured: "summary" by field, "engines" and "causes" (of the critical path) where
+    both are simulated, "opcodes" by engine and opcode (time in ns), "lines" matched by content (`changes.LineRow`). Rows: what, a, b,
+    ratio b / a."""
     connection = duckdb().connect()
     try:
-        return {
-            "summary": _summaries(connection, a, b),
-            "opcodes": _joined(connection, a, b, "OpcodeSummary", "lower(engine) || ' ' || upper(opcode)", "sum(instruction_time_ns)"),
-            "lines": _joined(connection, a, b, "Instruction", "regexp_extract(nki_source_location, '([^/\\[\\]\"'' ]+:[0-9]+)', 1)", "sum(duration_ns)"),
-        }  # fmt: skip
+        found: dict[str, list[Row]] = {"summary": _summaries(connection, a, b)}
+        sides = [_version(connection, folder) for folder in (a, b)]
+        changed = compared(*sides)
+        found |= {"engines": changed["engines"], "causes": changed["causes"]}
+        found["opcodes"] = _joined(
+            connection, a, b, "OpcodeSummary", "lower(engine) || ' ' || upper(opcode)", "sum(instruction_time_ns)"
+        )
+        return found | {"lines": changed["lines"]}
     finally:
         connection.close()
 
 
-def _summaries(connection: Any, a: Path, b: Path) -> list[dict[str, Any]]:
+def _version(connection: Any, folder: Path) -> Version:
+    """A folder as a version of a kernel. Statements come from its own table, or from the source files where they lie."""
+    instructions, source, path, uses = (
+        folder / f"{name}.parquet" for name in ("Instruction", "NkiSource", "CriticalPath", "EngineUse")
+    )
+    if not instructions.is_file():
+        return Version(lines=[], has_path=False)
+
+    def query(fields: str, table: Path, more: str = "") -> list[Any]:
+        return list(connection.execute(f"select {fields} from '{_quoted(table)}' {more}").fetchall())
+
+    texts: dict[str, tuple[int, str]] = {}
+    if source.is_file():
+        texts = {place: (line, text) for place, line, text in query("nki_source_location, line, text", source)}
+    entries: list[tuple[str, int, str, str, str, float]] = []
+    places: dict[Any, int] = {}
+    fields = "id, regexp_extract(nki_source_location, '([^\\[\\]\"'' ]+:[0-9]+)', 1), lower(engine), upper(opcode), duration_ns"
+    for number, place, engine, opcode, ns in query(fields, instructions, "order by start_ts, id"):
+        file, _, line = str(place or "").rpartition(":")
+        if not file:
+            known: tuple[int, str] = (0, "added by the compiler")
+        elif place in texts:
+            known = texts[place]
+        else:
+            at = statement(file, int(line))
+            known = (at.line, at.text)
+        places[number] = len(entries)
+        entries.append((file, known[0], known[1], engine, opcode, float(ns or 0)))
+    lines, of = lines_of(entries)
+    engines: dict[str, float] = {}
+    causes: dict[str, float] = {}
+    if uses.is_file():
+        for engine, busy, wait in query("engine, busy_ns, wait_ns", uses):
+            engines |= {f"{engine} busy": busy, f"{engine} waiting": wait}
+    if path.is_file():
+        for number, cause, ns in query("instruction_id, cause, duration_ns", path):
+            causes[cause] = causes.get(cause, 0.0) + ns
+            if number in places:
+                mine = of[places[number]].path
+                mine[cause] = mine.get(cause, 0.0) + ns
+    return Version(lines=lines, engines=engines, causes=causes, has_path=path.is_file())
+
+
+def _summaries(connection: Any, a: Path, b: Path) -> list[Row]:
     sides = []
     for folder in (a, b):
         path = folder / "Summary.parquet"
@@ -275,10 +370,10 @@ def _summaries(connection: Any, a: Path, b: Path) -> list[dict[str, Any]]:
         names = [d[0] for d in found.description]
         sides.append(dict(zip(names, found.fetchall()[0], strict=False)))
     both = [(n, v, sides[1][n]) for n, v in sides[0].items() if n in sides[1]]
-    return [_row(n, v, w) for n, v, w in both if isinstance(v, int | float) and isinstance(w, int | float)]
+    return [row(n, float(v), float(w)) for n, v, w in both if isinstance(v, int | float) and isinstance(w, int | float)]
 
 
-def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str) -> list[dict[str, Any]]:
+def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str) -> list[Row]:
     paths = [folder / f"{table}.parquet" for folder in (a, b)]
     if not all(p.is_file() for p in paths):
         return []
@@ -286,9 +381,6 @@ def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str)
     found = connection.execute(
         f"select coalesce(x.what, y.what), x.v, y.v from {one} x full join {two} y on x.what = y.what order by greatest(coalesce(x.v, 0), coalesce(y.v, 0)) desc, 1"
     )
-    return [_row(w, v, u) for w, v, u in found.fetchall() if w]
-
-
-def _row(what: str, a: Any, b: Any) -> dict[str, Any]:
-    a, b = (float(v) if v is not None else None for v in (a, b))
-    return {"what": what, "a": a, "b": b, "ratio": b / a if a and b is not None else None}
+    return [
+        row(w, None if v is None else float(v), None if u is None else float(u)) for w, v, u in found.fetchall() if w
+    ]

@@ -48,18 +48,27 @@ def _check_hbm(dims: tuple[int, ...], d: DType, room_B: int) -> None:
     """Raise for a tensor that is larger than the HBM of the chip."""
     size_B = math.prod(dims) * d.itemsize
     if size_B > room_B:
-        raise fail(f"a tensor of {size_B / 2**30:,.4g} GiB exceeds the HBM of the chip", given=f"{list(dims)} {d}",
-                   allowed=f"at most {room_B / 2**30:,.4g} GiB", fix="check the shape, or split the tensor over chips")  # fmt: skip
+        raise fail(
+            f"a tensor of {size_B / 2**30:,.4g} GiB exceeds the HBM of the chip",
+            given=f"{list(dims)} {d}",
+            allowed=f"at most {room_B / 2**30:,.4g} GiB",
+            fix="check the shape, or split the tensor over chips",
+        )
 
 
-def _stored(core: Core, region: MemoryRegion, dims: tuple[int, ...], d: DType, name: str, address: tuple[int, int] | None = None) -> Storage:  # fmt: skip
+def _stored(
+    core: Core, region: MemoryRegion, dims: tuple[int, ...], d: DType, name: str, address: tuple[int, int] | None = None
+) -> Storage:
     """An allocation. Raises where this machine has no memory for its bytes."""
     try:
         return Storage(core, region, dims, d, name=name, address=address)
     except MemoryError:
         size_B = math.prod(dims) * d.itemsize
-        raise fail(f"this machine has no memory for a tensor of {size_B / 2**30:,.4g} GiB", given=f"{list(dims)} {d}",
-                   fix="use a smaller shape: the simulator holds the bytes of every tensor of a kernel") from None  # fmt: skip
+        raise fail(
+            f"this machine has no memory for a tensor of {size_B / 2**30:,.4g} GiB",
+            given=f"{list(dims)} {d}",
+            fix="use a smaller shape: the simulator holds the bytes of every tensor of a kernel",
+        ) from None
 
 
 def _address(
@@ -181,8 +190,11 @@ def check_capacity(core: Core) -> None:
             fix = "copy results to SBUF with tensor_copy and use the banks again: a tile holds its banks from its first write to its last use"
         else:
             what = f"{peak:,} bytes per partition are live at once, it has {room:,}"
-        raise NkiValidationError(f"{SPACE_NAME[space]} over capacity: {what}; largest live tiles: {_by_line(live)}",
-                                 where=_allocated(live[0]), fix=fix)  # fmt: skip
+        raise NkiValidationError(
+            f"{SPACE_NAME[space]} over capacity: {what}; largest live tiles: {_by_line(live)}",
+            where=_allocated(live[0]),
+            fix=fix,
+        )
 
 
 def _by_line(live: list[Record]) -> str:

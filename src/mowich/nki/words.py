@@ -68,9 +68,11 @@ def unknown_name(module: str, name: str) -> UnknownName:
     elsewhere.sort(key=lambda m: m.partition(".")[0] != SHOWN[module].partition(".")[0])  # of the same interface first
     fix = f"{elsewhere[0]} has it" if elsewhere else did_you_mean(name, near)
     return UnknownName(
-        f"{SHOWN[module]} has no '{shorten(name)}'", where=machine.where(),
-        allowed=f"{len(known)} names, nearest {', '.join(near)}" if near else f"{len(known)} names, none is near", fix=fix,
-    )  # fmt: skip
+        f"{SHOWN[module]} has no '{shorten(name)}'",
+        where=machine.where(),
+        allowed=f"{len(known)} names, nearest {', '.join(near)}" if near else f"{len(known)} names, none is near",
+        fix=fix,
+    )
 
 
 def public(module: ModuleType) -> list[str]:
@@ -186,7 +188,9 @@ def _call(frame: FrameType, source: str) -> _Call | None:
     words = [k.arg for k in node.keywords if k.arg is not None]
     is_open = len(words) < len(node.keywords) or any(isinstance(a, ast.Starred) for a in node.args)
     name = str(getattr(target, "__name__", ""))
-    return _Call(name=f"{SHOWN[module]}.{name}", parameters=parameters, positions=len(node.args), words=words, is_open=is_open)  # fmt: skip
+    return _Call(
+        name=f"{SHOWN[module]}.{name}", parameters=parameters, positions=len(node.args), words=words, is_open=is_open
+    )
 
 
 def _value(node: ast.expr, frame: FrameType) -> object:
@@ -232,15 +236,30 @@ def _wrong(call: _Call, message: str) -> WrongArguments | None:
         return WrongArguments(f"{call.name} needs {', '.join(absent)}", given=text, allowed=allowed, fix=fix)
     has_any = any(p.kind is p.VAR_POSITIONAL for p in call.parameters)
     if call.positions > len(in_order) and not has_any:
-        return WrongArguments(f"{call.name} takes at most {len(in_order)} arguments by position", given=call.positions, allowed=allowed,
-                              fix="give the others by name")  # fmt: skip
+        return WrongArguments(
+            f"{call.name} takes at most {len(in_order)} arguments by position",
+            given=call.positions,
+            allowed=allowed,
+            fix="give the others by name",
+        )
     return None
 
 
 _OPERATOR = re.compile(
     r"for (\S+?):? '(\w+)' and '(\w+)'|'(\S+)' not supported between instances of '(\w+)' and '(\w+)'|for (unary \S+): '(\w+)'"
 )
-_NAMES = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "unary -": "negative", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal", "**": "power"}  # fmt: skip
+_NAMES = {
+    "+": "add",
+    "-": "subtract",
+    "*": "multiply",
+    "/": "divide",
+    "unary -": "negative",
+    "<": "less",
+    "<=": "less_equal",
+    ">": "greater",
+    ">=": "greater_equal",
+    "**": "power",
+}
 
 
 def _arithmetic(message: str) -> WrongArguments | None:
@@ -262,8 +281,11 @@ def _arithmetic(message: str) -> WrongArguments | None:
     )
     if "NkiInstruction" in (left, right):
         fix = "an instruction writes to its dst and returns no tile; nc_matmul adds to dst with accumulate=True"
-    return WrongArguments(f"tiles have no operator {sign} in this interface",
-                          given=" and ".join(dict.fromkeys((sides.get(left, left), sides.get(right, right)))), fix=fix)  # fmt: skip
+    return WrongArguments(
+        f"tiles have no operator {sign} in this interface",
+        given=" and ".join(dict.fromkeys((sides.get(left, left), sides.get(right, right)))),
+        fix=fix,
+    )
 
 
 __all__ = ["UnknownName", "WrongArguments", "explained", "missing", "public", "unknown_name"]

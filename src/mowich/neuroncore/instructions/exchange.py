@@ -54,9 +54,13 @@ def collective_cost(r: Rates, kind: Kind) -> Cost:
         parts = max(parts, beyond, key=lambda p: sum(p.values()))
     done = r.ps("dma.completion")
     return Cost(
-        queue=COLLECTIVE, occupancy=sum(parts.values()), latency=done, parts=parts, latency_parts={"dma.completion": done},
+        queue=COLLECTIVE,
+        occupancy=sum(parts.values()),
+        latency=done,
+        parts=parts,
+        latency_parts={"dma.completion": done},
         opcode=name,
-    )  # fmt: skip
+    )
 
 
 def _inside_chip(r: Rates, name: str, sent_B: int, ranks: int, cores: int) -> dict[str, int]:
@@ -99,8 +103,13 @@ def sendrecv(dst: Tile, src: Tile, send: int, receive: int, pipe: int, by_gpsimd
         most = {4: limits.gpsimd_dma_32bit_B, 2: limits.gpsimd_dma_16bit_B}.get(src.itemsize, limits.gpsimd_dma_8bit_B)
         row_B = src.size // src.shape[0] * src.itemsize
         if row_B > most:
-            raise fail("sendrecv: more bytes per partition than GpSimd's DMA moves", tile=src, given=f"{row_B:,} bytes", allowed=f"{most:,} bytes for elements of {src.itemsize}",
-                       fix="use dma_engine.dma, or send parts")  # fmt: skip
+            raise fail(
+                "sendrecv: more bytes per partition than GpSimd's DMA moves",
+                tile=src,
+                given=f"{row_B:,} bytes",
+                allowed=f"{most:,} bytes for elements of {src.itemsize}",
+                fix="use dma_engine.dma, or send parts",
+            )
     if src.dtype is not dst.dtype or src.size != dst.size or src.shape[0] != dst.shape[0]:
         raise fail("sendrecv: src and dst have the same dtype and shape", tile=dst)
     send, receive = int(send), int(receive)

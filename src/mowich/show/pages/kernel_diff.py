@@ -23,15 +23,36 @@ def _measure(table: str, what: str, value: float | None) -> str:
     return f"{value:,.0f}" if value == round(value) else number(value)
 
 
+TITLES = {
+    "summary": "Figures",
+    "engines": "Engines",
+    "causes": "Critical path by cause",
+    "opcodes": "Opcodes",
+    "lines": "Lines",
+}
+"""Sections of a comparison -> titles of their tables."""
+
+
+def _what(r: Result) -> str:
+    """What a row is of: of a line also how it was matched, and where it stands."""
+    if "how" not in r:
+        return str(r["what"])
+    places = " -> ".join(dict.fromkeys(x for x in (r["a_line"], r["b_line"]) if x))
+    return f"{r['how']}, {places}: {r['text']}"
+
+
 def diff_page(result: Result) -> Page:
     """Two profiles of a kernel, figure by figure."""
     tables = [
         Table(
-            title={"summary": "Figures", "opcodes": "Opcodes", "lines": "Lines"}[name],
+            title=TITLES[name],
             head=["what", "A", "B", "B/A"],
+            note="Matched by what they say and do; the largest change on the critical path first."
+            if name == "lines"
+            else "",
             rows=[
                 [
-                    str(r["what"]),
+                    _what(r),
                     _measure(name, r["what"], r["a"]),
                     _measure(name, r["what"], r["b"]),
                     number(r["ratio"]),
@@ -40,7 +61,7 @@ def diff_page(result: Result) -> Page:
                 if r["a"] or r["b"]
             ],
         )
-        for name in ("summary", "opcodes", "lines")
+        for name in TITLES
         if result.get(name)
     ]
     time = next((r for r in result["summary"] if r["what"] == "total_time"), None)

@@ -927,10 +927,29 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/kernel-diff@1": (
         *(
             rule
-            for name, what in (("summary", "figure"), ("opcodes", "opcode"), ("lines", "line"))
+            for side, word in (("a", "first"), ("b", "second"))
             for rule in (
-                R(f"{name} * a", "1", f"the {what} of the first profile", "read from its Parquet tables"),
-                R(f"{name} * b", "1", f"the {what} of the second profile", "read from its Parquet tables"),
+                R(
+                    f"lines * {side}_path",
+                    "ns",
+                    f"part of the critical path of the {word} version that the line takes",
+                    "sum of its steps on the critical path",
+                ),
+                R(f"lines * {side}_count", "1", f"instructions of the line in the {word} version", "counted"),
+            )
+        ),
+        *(
+            rule
+            for name, what in (
+                ("summary", "figure"),
+                ("engines", "time of the engine"),
+                ("causes", "part of the critical path"),
+                ("opcodes", "opcode"),
+                ("lines", "line"),
+            )
+            for rule in (
+                R(f"{name} * a", "1", f"the {what} of the first version", "of its profile"),
+                R(f"{name} * b", "1", f"the {what} of the second version", "of its profile"),
                 R(f"{name} * ratio", "1", "second over first", "= b / a"),
             )
         ),
