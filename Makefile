@@ -98,11 +98,13 @@ lock:
 	build/lock/bin/python -m pip freeze --exclude mowich > requirements.lock
 	rm -rf build/lock
 
-$(STAMP): pyproject.toml requirements.lock
+# the install compiles the kernel clock where a C compiler is: again when its sources change
+$(STAMP): pyproject.toml requirements.lock tools/hatch_build.py $(wildcard src/mowich/neuroncore/clock/c/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
 clean:
+	rm -f src/mowich/neuroncore/clock/_clock.so
 	rm -rf $(VENV) $(VENV)-slow $(VENV)-ray $(VENV)-site $(VENV)-conformance $(VENV)-web build dist .mypy_cache .ruff_cache .pytest_cache

@@ -109,8 +109,10 @@ def _as_scripts_expect(
     """The process as a script finds it on a machine with NKI: modules, sys.argv, sys.path, environment. All is put
     back."""
     import mowich.nki
+    from mowich.neuroncore.clock.compiled import QUIET
     from mowich.nki.runtime import launches
 
+    QUIET.set(quiet)
     environment = {"NKI_SIMULATOR": "1"}
     if target:
         environment["NEURON_PLATFORM_TARGET_OVERRIDE"] = target

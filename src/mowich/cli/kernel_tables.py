@@ -38,9 +38,11 @@ def kernel_tables(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
 ) -> None:
     """Time our kernels over many shapes and write tables of operator times; takes some minutes."""
+    from mowich.neuroncore.clock.compiled import QUIET
     from mowich.operators.tables import schema
     from mowich.studies import kernel_tables as study
 
+    QUIET.set(quiet)
     ops, chips = ([w.strip() for w in words.split(",") if w.strip()] if words else [] for words in (op, chip))
     folder = out or schema.FOLDER
     if check:

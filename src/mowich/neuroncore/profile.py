@@ -8,12 +8,17 @@ them ready; "idle" the time after its last. Top lines come from the critical pat
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ctypes import CDLL
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mowich.estimate import Estimate
-from mowich.neuroncore.clock.latency import Step, critical_path, estimate
+from mowich.neuroncore.clock import compiled
+from mowich.neuroncore.clock.latency import Path, columns, critical_path, estimate
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import PS, SOFTWARE, TENSOR, Cost, unit_of
@@ -32,6 +37,16 @@ class Use:
     idle_s: float
     instructions: int
     waits: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Total:
+    """Picoseconds of an engine, and its instructions. waits: for whom it waited."""
+
+    busy: int
+    wait: int
+    instructions: int
+    waits: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +87,23 @@ class Profile:
     def __init__(self, schedule: Schedule, kernel: str = "") -> None:
         self.schedule, self.kernel = schedule, kernel
         self.costs = schedule.costs
-        s = schedule
-        self.cost: list[Cost] = []
-        for p in s.programs:
-            self.cost += [p.costs[c] for c in p.cost]
 
     def __len__(self) -> int:
-        return len(self.cost)
+        return len(self.schedule.begin)
+
+    @cached_property
+    def cost(self) -> list[Cost]:
+        """The cost of each instruction."""
+        return [p.costs[c] for p in self.schedule.programs for c in p.cost]
+
+    @cached_property
+    def counts(self) -> list[tuple[Cost, int]]:
+        """How many instructions have each cost."""
+        out: list[tuple[Cost, int]] = []
+        for p in self.schedule.programs:
+            times = np.bincount(np.array(p.cost, np.int64), minlength=len(p.costs))
+            out += zip(p.costs, times.tolist(), strict=True)
+        return out
 
     @property
     def cores(self) -> int:
@@ -91,7 +116,7 @@ class Profile:
         return self.schedule.total / PS
 
     @cached_property
-    def path(self) -> list[Step]:
+    def path(self) -> Path:
         """Steps of the critical path, last first."""
         return critical_path(self.schedule)
 
@@ -132,7 +157,27 @@ class Profile:
         return out
 
     def _uses(self, core: int) -> dict[str, Use]:
-        s, total = self.schedule, self.schedule.total
+        total = self.schedule.total
+        return {
+            name: Use(
+                busy_s=m.busy / PS,
+                wait_s=m.wait / PS,
+                idle_s=(total - m.busy - m.wait) / PS,
+                instructions=m.instructions,
+                waits={who: time / PS for who, time in m.waits.items()},
+            )
+            for name, m in self._totals[core].items()
+        }
+
+    @cached_property
+    def _totals(self) -> list[dict[str, _Total]]:
+        """Of each core: what each engine did."""
+        library = compiled.library(len(self))
+        made = None if library is None else _compiled_totals(library, self.schedule)
+        return [self._total(core) for core in range(self.cores)] if made is None else made
+
+    def _total(self, core: int) -> dict[str, _Total]:
+        s = self.schedule
         mine: dict[str, list[int]] = {name: [] for name in ENGINES}
         last = s.offset[core + 1] if core + 1 < self.cores else len(s.begin)
         for i in range(s.offset[core], last):
@@ -161,8 +206,7 @@ class Profile:
                 if end > reach:
                     busy += end - reach
                     reach = end
-            out[name] = Use(busy_s=busy / PS, wait_s=wait / PS, idle_s=(total - busy - wait) / PS, instructions=count,
-                            waits={k: v / PS for k, v in waits.items()})  # fmt: skip
+            out[name] = _Total(busy, wait, count, waits)
         return out
 
     def _blamed(self, i: int) -> str:
@@ -181,17 +225,17 @@ class Profile:
     @cached_property
     def flop(self) -> int:
         """Useful operations of the Tensor Engine: 2 for each multiply-add, transposes and broadcasts left out."""
-        return sum(k.flop for k in self.cost)
+        return sum(n * k.flop for k, n in self.counts)
 
     @cached_property
     def hardware_flop(self) -> int:
         """All operations of the Tensor Engine."""
-        return sum(k.flop or 2 * k.elements * 128 for k in self.cost if k.queue == TENSOR)
+        return sum(n * (k.flop or 2 * k.elements * 128) for k, n in self.counts if k.queue == TENSOR)
 
     @cached_property
     def hbm_B(self) -> tuple[int, int]:
         """Bytes read from and written to HBM."""
-        return sum(k.hbm_read_B for k in self.cost), sum(k.hbm_write_B for k in self.cost)
+        return sum(n * k.hbm_read_B for k, n in self.counts), sum(n * k.hbm_write_B for k, n in self.counts)
 
     @property
     def spill_B(self) -> int:
@@ -239,11 +283,19 @@ class Profile:
         out = []
         rate = self.costs.number("dma.rate")
         for low, high in DESCRIPTOR_SIZES:
-            moves = [k for k in self.cost if k.transfer and low <= k.descriptor_B < high]
+            moves = [(k, n) for k, n in self.counts if k.transfer and low <= k.descriptor_B < high]
             if moves:
-                moved = sum(k.sbuf_B for k in moves)
-                time = sum(sum(k.transfer) for k in moves) / PS
-                out.append(Descriptors(low_B=low, high_B=high, bytes=moved, descriptors=sum(k.descriptors for k in moves), efficiency=moved / rate / time if time else 0.0))  # fmt: skip
+                moved = sum(n * k.sbuf_B for k, n in moves)
+                time = sum(n * sum(k.transfer) for k, n in moves) / PS
+                out.append(
+                    Descriptors(
+                        low_B=low,
+                        high_B=high,
+                        bytes=moved,
+                        descriptors=sum(n * k.descriptors for k, n in moves),
+                        efficiency=moved / rate / time if time else 0.0,
+                    )
+                )
         return out
 
     # memory ------------------------------------------------------------------------------------------------------------
@@ -288,26 +340,56 @@ class Profile:
     @cached_property
     def lines(self) -> list[Line]:
         """Lines of the kernel by their time on the critical path, costliest first."""
-        seconds: dict[tuple[str, int], int] = {}
-        parts: dict[tuple[str, int], dict[str, int]] = {}
-        buffers: dict[tuple[str, int], int] = {}
-        example: dict[tuple[str, int], int] = {}
-        for step in self.path:
-            if step.instruction < 0:
-                continue
-            place = self.site(step.instruction)
-            seconds[place] = seconds.get(place, 0) + step.end - step.start
-            example.setdefault(place, step.instruction)
-            if step.cause == BUFFER:
-                buffers[place] = buffers.get(place, 0) + step.end - step.start
-            mine = parts.setdefault(place, {})
-            for name, length in step.parts:
-                mine[name] = mine.get(name, 0) + length
+        path = self.path
+        instruction, start, end, cause = (
+            np.array(x, np.int64) for x in (path.instruction, path.start, path.end, path.cause)
+        )
+        places, place = self._places(instruction)
+        known = place >= 0
+        seconds, buffers = np.zeros(len(places), np.int64), np.zeros(len(places), np.int64)
+        np.add.at(seconds, place[known], (end - start)[known])
+        np.add.at(buffers, place[known & (cause == BUFFER)], (end - start)[known & (cause == BUFFER)])
+        # the facts of a place in the order in which the path meets them
+        begins = np.array(path.first, np.int64)
+        piece = np.repeat(place, begins[1:] - begins[:-1])
+        mine = piece * len(path.names) + np.array(path.fact, np.int64)
+        pairs, first, inverse = np.unique(mine, return_index=True, return_inverse=True)
+        sums = np.zeros(len(pairs), np.int64)
+        np.add.at(sums, inverse, np.array(path.length, np.int64))
+        parts: list[dict[str, int]] = [{} for _ in places]
+        for k in np.argsort(first).tolist():
+            at, fact = divmod(int(pairs[k]), len(path.names))
+            if at >= 0:
+                parts[at][path.names[fact]] = int(sums[k])
+        example = [int(instruction[np.argmax(place == at)]) for at in range(len(places))]
         out = []
-        for place, time in sorted(seconds.items(), key=lambda x: (-x[1], x[0])):
-            cause, remedy = _advice(self, self.cost[example[place]], parts[place], time, buffers.get(place, 0))
-            out.append(Line(file=place[0], line=place[1], seconds=time / PS, cause=cause, remedy=remedy))
+        for at in sorted(range(len(places)), key=lambda at: (-int(seconds[at]), places[at])):
+            time = int(seconds[at])
+            reason, remedy = _advice(self, self.schedule.cost_of(example[at]), parts[at], time, int(buffers[at]))
+            out.append(Line(file=places[at][0], line=places[at][1], seconds=time / PS, cause=reason, remedy=remedy))
         return out
+
+    def _places(self, instructions: NDArray[np.int64]) -> tuple[list[tuple[str, int]], NDArray[np.int64]]:
+        """(Places in the kernel, the place of each instruction among them; -1 where there is none)."""
+        s = self.schedule
+        code = np.full(len(instructions), -1, np.int64)
+        core = np.array(s.core, np.int64)[instructions] if len(s.core) else instructions
+        for c, p in enumerate(s.programs):
+            mine = (core == c) & (instructions >= 0)
+            origin = np.array(p.origin, np.int64)[instructions[mine] - s.offset[c]]
+            site = np.array(p.trace.site, np.int64)
+            # sites, then storages of spills, then the loads of tables
+            kind = np.where(origin >= 0, 0, np.where(origin < -1, 1, 2))
+            number = np.where(origin < -1, -origin, 0)
+            number[origin >= 0] = site[origin[origin >= 0]]
+            code[mine] = (number * len(s.programs) + c) * 3 + kind
+        codes, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+        places: dict[tuple[str, int], int] = {}
+        of = np.full(len(codes), -1, np.int64)
+        for k in np.argsort(first).tolist():
+            if codes[k] >= 0:
+                of[k] = places.setdefault(self.site(int(instructions[first[k]])), len(places))
+        return list(places), of[inverse]
 
     @property
     def top(self) -> list[Line]:
@@ -332,6 +414,30 @@ class Profile:
             "top": [{"file": x.file, "line": x.line, "seconds": x.seconds, "cause": x.cause, "remedy": x.remedy} for x in self.top],
             "over_time": curves(self),
         }  # fmt: skip
+
+
+def _compiled_totals(library: CDLL, s: Schedule) -> list[dict[str, _Total]] | None:
+    """Of each core: what each engine did, by the compiled code; None where it cannot."""
+    units, cores = list(ENGINES), len(s.programs)
+    blamed = ["start", "itself", *units, *(f"buffer of {name}" for name in units)]
+    mine = columns(s, units=units)
+    rows = np.zeros((cores, len(units), 3 + 2 * len(blamed)), np.int64)
+    special = np.array(
+        [units.index("tensor"), units.index("gpsimd"), SOFTWARE, s.costs.ps("dma.software_active")], np.int64
+    )
+    pointers = (compiled.pointer(special), compiled.pointer(rows))
+    if not compiled.done(library.clock_engines(compiled.by_reference(mine.given), *pointers)):
+        return None
+    out: list[dict[str, _Total]] = []
+    for core in rows.tolist():
+        found: dict[str, _Total] = {}
+        for name, (busy, wait, instructions, *rest) in zip(units, core, strict=True):
+            waits, turn = rest[: len(blamed)], rest[len(blamed) :]
+            # in the order in which they were first blamed
+            order = sorted((t, k) for k, t in enumerate(turn) if t)
+            found[name] = _Total(busy, wait, instructions, {blamed[k]: waits[k] for _, k in order})
+        out.append(found)
+    return out
 
 
 def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer: int) -> tuple[str, str]:

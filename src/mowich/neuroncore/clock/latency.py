@@ -8,11 +8,19 @@ fact moves the latency by its share. That is exact while the path stays the same
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Sequence
+from ctypes import CDLL
+from dataclasses import dataclass, field
+from typing import overload
+
+import numpy as np
 
 from mowich.estimate import Estimate, from_spreads, worst_grade
+from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHTS, Schedule
-from mowich.neuroncore.instructions.rates import DMA, PS
+from mowich.neuroncore.instructions.rates import DMA as DMA_QUEUES
+from mowich.neuroncore.instructions.rates import PS, unit_of
 
 MATTERS = 0.05
 """Share of a latency from which on a grade counts for the grade of the whole."""
@@ -29,6 +37,77 @@ class Step:
     parts: tuple[tuple[str, int], ...]
 
 
+@dataclass(slots=True)
+class Path(Sequence[Step]):
+    """Steps of a critical path, last first, in columns: it may have one for each instruction. first: where the parts of a step begin among
+    all: fact (a number: see `names`) and length (ps)."""
+
+    names: list[str]
+    instruction: array[int] = field(default_factory=lambda: array("q"))
+    start: array[int] = field(default_factory=lambda: array("q"))
+    end: array[int] = field(default_factory=lambda: array("q"))
+    cause: array[int] = field(default_factory=lambda: array("q"))
+    first: array[int] = field(default_factory=lambda: array("q", [0]))
+    fact: array[int] = field(default_factory=lambda: array("q"))
+    length: array[int] = field(default_factory=lambda: array("q"))
+
+    def __len__(self) -> int:
+        return len(self.instruction)
+
+    @overload
+    def __getitem__(self, at: int) -> Step: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Step]: ...
+    def __getitem__(self, at: int | slice) -> Step | list[Step]:
+        if isinstance(at, slice):
+            return [self[k] for k in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        k = at % len(self)
+        parts = range(self.first[k], self.first[k + 1])
+        return Step(
+            self.instruction[k],
+            self.start[k],
+            self.end[k],
+            self.cause[k],
+            tuple((self.names[self.fact[p]], self.length[p]) for p in parts),
+        )
+
+    def __iter__(self) -> Iterator[Step]:
+        return (self[k] for k in range(len(self)))
+
+    def add(self, instruction: int, start: int, end: int, cause: int, parts: dict[str, int]) -> None:
+        """A step more."""
+        self.instruction.append(instruction)
+        self.start.append(start)
+        self.end.append(end)
+        self.cause.append(cause)
+        for name, length in parts.items():
+            self.fact.append(self.names.index(name))
+            self.length.append(length)
+        self.first.append(len(self.fact))
+
+    def total(self) -> dict[str, int]:
+        """Time of each fact, ps, in the order in which the path meets them."""
+        fact = np.frombuffer(self.fact, np.int64) if self.fact else np.zeros(0, np.int64)
+        sums = np.zeros(len(self.names), np.int64)
+        np.add.at(sums, fact, np.frombuffer(self.length, np.int64) if self.length else fact)
+        met, at = np.unique(fact, return_index=True)
+        return {self.names[n]: int(sums[n]) for n in met[np.argsort(at)].tolist()}
+
+
+WAIT, DMA_WAIT, LOAD_LATENCY, THROTTLE_RATE, TRIGGER, SEMAPHORE = range(6)
+NAMED = (
+    "wait",
+    "dma.wait",
+    "tensor_engine.load_latency",
+    "tensor_engine.throttle_rate",
+    "dma.trigger",
+    "sync.semaphore",
+)
+"""Facts, and waiting, that this module names."""
+
+
 def _segments(s: Schedule, i: int) -> list[tuple[str, int, int]]:
     """The time of an instruction by fact: (fact, from, to), one after the other."""
     k = s.cost_of(i)
@@ -41,35 +120,48 @@ def _segments(s: Schedule, i: int) -> list[tuple[str, int, int]]:
             out.append((name, at, at + length))
             at += length
 
-    if k.queue in DMA:
+    if k.queue in DMA_QUEUES:
         for name, length in k.lead_parts.items():
             add(name, length)
-        add("dma.wait", s.data[i] - at)
+        add(NAMED[DMA_WAIT], s.data[i] - at)
         for name, length in k.parts.items():
             add(name, min(length, s.end[i] - at))
-        add("dma.wait", s.end[i] - at)
+        add(NAMED[DMA_WAIT], s.end[i] - at)
     else:
-        add("tensor_engine.load_latency", s.data[i] - at)
-        held = s.end[i] - s.data[i]
-        extra = held - k.occupancy
+        add(NAMED[LOAD_LATENCY], s.data[i] - at)
         for name, length in k.parts.items():
             add(name, length)
-        add("tensor_engine.throttle_rate", extra)
+        add(NAMED[THROTTLE_RATE], s.end[i] - s.data[i] - k.occupancy)
     for name, length in k.latency_parts.items():
         add(name, length)
     return out
 
 
-def critical_path(s: Schedule) -> list[Step]:
+def _names(s: Schedule) -> list[str]:
+    """The facts of all costs, each once."""
+    found = dict.fromkeys(NAMED)
+    for p in s.programs:
+        for k in p.costs:
+            found.update(dict.fromkeys(name for parts in (k.lead_parts, k.parts, k.latency_parts) for name in parts))
+    return list(found)
+
+
+def critical_path(s: Schedule) -> Path:
     """Steps of the critical path, last first."""
+    library = compiled.library(len(s.begin))
+    made = None if library is None else _compiled(library, s)
+    return _critical_path(s) if made is None else made
+
+
+def _critical_path(s: Schedule) -> Path:
+    path = Path(_names(s))
     n = len(s.begin)
     if not n:
-        return []
+        return path
     costs = s.costs
     finish = [s.end[i] for i in range(n)]
-    i = max(range(n), key=lambda j: (finish[j] + (0 if s.cost_of(j).queue in DMA else s.cost_of(j).latency), -j))
+    i = max(range(n), key=lambda j: (finish[j] + (0 if s.cost_of(j).queue in DMA_QUEUES else s.cost_of(j).latency), -j))
     now = s.total
-    path: list[Step] = []
     semaphore, trigger = costs.ps("sync.semaphore"), costs.ps("dma.trigger")
     while i >= 0:
         cause, by = s.cause[i], s.by[i]
@@ -89,45 +181,105 @@ def critical_path(s: Schedule) -> list[Step]:
             parts["wait"] = parts.get("wait", 0) + now - covered
         if low > s.begin[i] and sum(parts.values()) < now - low:
             parts["wait"] = parts.get("wait", 0) + now - low - sum(parts.values())
-        path.append(Step(i, low, now, cause, tuple(parts.items())))
+        path.add(i, low, now, cause, parts)
         now = low
         if by < 0 or cause == START:
             if now > 0:
-                path.append(Step(-1, 0, now, START, (("wait", now),)))
+                path.add(-1, 0, now, START, {"wait": now})
             break
         if cause in (READ, DATA, BUFFER, WEIGHTS):
             own, other = s.cost_of(i).queue, s.cost_of(by).queue
-            step = 0 if own == other or other in DMA else trigger if own in DMA else semaphore
+            step = 0 if own == other or other in DMA_QUEUES else trigger if own in DMA_QUEUES else semaphore
             step = min(step, now)
             if step:
-                path.append(
-                    Step(
-                        i,
-                        now - step,
-                        now,
-                        cause,
-                        (("dma.trigger" if own in DMA else "sync.semaphore", step),),
-                    )
-                )
+                path.add(i, now - step, now, cause, {NAMED[TRIGGER if own in DMA_QUEUES else SEMAPHORE]: step})
                 now -= step
         elif cause == ISSUER:
             # the issuer of software descriptors is GpSimd, which runs instructions too
-            issuer_free = s.begin[by] + s.cost_of(by).issue if s.cost_of(by).queue in DMA else s.end[by]
+            issuer_free = s.begin[by] + s.cost_of(by).issue if s.cost_of(by).queue in DMA_QUEUES else s.end[by]
             now = min(now, issuer_free)
         i = by
     return path
 
 
-def breakdown(path: list[Step]) -> dict[str, float]:
+@dataclass(slots=True)
+class Columns:
+    """A schedule as the compiled code reads it. given: the struct; kept: what it points at."""
+
+    given: compiled.ScheduleColumns
+    kept: list[object]
+
+
+def columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str] = ()) -> Columns:
+    """A schedule for the compiled code: with the unit of each queue (a place in `units`), or the parts of each cost (places in `names`)."""
+    number = {name: place for place, name in enumerate(names)}
+    parts: list[tuple[int, int]] = []
+    told: list[tuple[int, ...]] = []
+    base: list[int] = []
+    for p in s.programs:
+        base.append(len(told))
+        for k in p.costs:
+            unit = units.index(unit_of(k.queue)) if units else 0
+            made = (k.queue, unit, k.queue in DMA_QUEUES, k.occupancy, k.latency, k.issue, k.first_byte)
+            three = [list(d.items()) for d in (k.lead_parts, k.parts, k.latency_parts)] if names else [[], [], []]
+            told.append((*made, len(parts), *map(len, three)))
+            parts += [(number[name], length) for some in three for name, length in some]
+    at = compiled.address
+    cost = np.array([at(p.cost) or 0 for p in s.programs], np.int64)
+    kept = [np.array(s.offset, np.int64), np.array(base, np.int64), compiled.rows(told, 11), compiled.rows(parts, 2)]
+    return Columns(
+        compiled.ScheduleColumns(
+            instructions=len(s.begin),
+            cores=len(s.programs),
+            units=len(units),
+            total=s.total,
+            semaphore=s.costs.ps("sync.semaphore"),
+            trigger=s.costs.ps("dma.trigger"),
+            begin=at(s.begin),
+            data=at(s.data),
+            end=at(s.end),
+            loading=at(s.loading),
+            by=at(s.by),
+            data_by=at(s.data_by),
+            cause=at(s.cause),
+            data_cause=at(s.data_cause),
+            core=at(s.core),
+            cost=at(cost),
+            offset=at(kept[0]),
+            base=at(kept[1]),
+            cost_rows=at(kept[2]),
+            parts=at(kept[3]),
+        ),
+        [s, cost, *kept],
+    )
+
+
+def _compiled(library: CDLL, s: Schedule) -> Path | None:
+    """The critical path by the compiled code; None where it cannot."""
+    names = _names(s)
+    mine = columns(s, names=names)
+    out = compiled.PathMade()
+    if not compiled.done(library.clock_path(compiled.by_reference(mine.given), compiled.by_reference(out))):
+        return None
+    steps, pieces = out.steps, out.parts
+    return Path(
+        names,
+        instruction=out.take("instruction", "q", steps),
+        start=out.take("start", "q", steps),
+        end=out.take("end", "q", steps),
+        cause=out.take("cause", "q", steps),
+        first=out.take("first", "q", steps + 1),
+        fact=out.take("fact", "q", pieces),
+        length=out.take("length", "q", pieces),
+    )
+
+
+def breakdown(path: Path) -> dict[str, float]:
     """Seconds of the critical path by fact."""
-    out: dict[str, int] = {}
-    for step in path:
-        for name, length in step.parts:
-            out[name] = out.get(name, 0) + length
-    return {k: v / PS for k, v in sorted(out.items(), key=lambda x: -x[1])}
+    return {k: v / PS for k, v in sorted(path.total().items(), key=lambda x: -x[1])}
 
 
-def estimate(s: Schedule, path: list[Step] | None = None) -> Estimate:
+def estimate(s: Schedule, path: Path | None = None) -> Estimate:
     """The latency with its interval: the ranges of the facts on the critical path and the clock's own residual, taken as independent."""
     parts = breakdown(critical_path(s) if path is None else path)
     total = s.total / PS

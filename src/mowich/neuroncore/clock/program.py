@@ -11,11 +11,13 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from ctypes import CDLL
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.buffers import Policy, Residency, Rotation, columns
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.depend import Box, Dependencies
@@ -254,10 +256,7 @@ class _Maker:
     def _load_table(self, function: str) -> None:
         """The Scalar Engine loads the table of a function after all users of the one before."""
         if self.table_cost < 0:
-            time = self.costs.ps("scalar_engine.table_load")
-            self.table_cost = self._cost(
-                Cost(queue=SCALAR, occupancy=time, parts={"scalar_engine.table_load": time}, opcode="act_table_load")
-            )
+            self.table_cost = self._cost(_table_load(self.costs))
         self.table_load = self._append(self.table_cost, -1, [4 * g + READ for g in self.table_users])
         self.table_users = []
         self.table = function
@@ -406,6 +405,12 @@ class _Maker:
             self.rotation[space].give(size, who)
 
 
+def _table_load(costs: Costs) -> Cost:
+    """The cost of loading an activation table."""
+    time = costs.ps("scalar_engine.table_load")
+    return Cost(queue=SCALAR, occupancy=time, parts={"scalar_engine.table_load": time}, opcode="act_table_load")
+
+
 def _row_range(ranges: tuple[tuple[int, int, int], ...], a: Allocation) -> tuple[int, int]:
     """First and last byte of a partition that a box touches."""
     pitch, low, high = max(a.row_B, 1), 0, 0
@@ -427,6 +432,10 @@ def _explicit(trace: Trace) -> dict[int, list[int]]:
 
 def prepare(trace: Trace, costs: Costs, options: Options, policy: Policy | None = None) -> Program:
     """A trace with its costs, its dependencies, the loads of activation tables and, with a policy, spills and reloads."""
+    library = compiled.library(len(trace))
+    made = None if library is None else _compiled(library, trace, costs, options, policy)
+    if made is not None:
+        return made
     with no_collection():
         return _Maker(trace, costs, options, policy).make()
 
@@ -463,3 +472,162 @@ def _arena_box(deps: Dependencies, found: dict[tuple[int, int], Box], a: Allocat
         )
         found[key] = b
     return b
+
+
+# the same, compiled -------------------------------------------------------------------------------------------------------------------
+
+SPACES = ("S", "P", "H")
+MEETS, KEEPS_ORDER, COMES_AFTER = 1, 2, 4
+TABLE_LOAD, SPILL, RELOAD = -1, -2, -3
+"""What a cost stands for that belongs to no kind of instruction."""
+
+
+def _kind_rows(trace: Trace, made: Sequence[Cost]) -> compiled.Column:
+    """Of each kind: queue, operands read, all operands, number of its activation table, and whether it reads HBM, is a memset."""
+    tables: dict[str, int] = {"": 0}
+    return compiled.rows(
+        [
+            (
+                cost.queue,
+                len(kind.reads),
+                len(kind.reads) + len(kind.writes),
+                tables.setdefault(cost.table if cost.queue == SCALAR else "", len(tables)),
+                cost.hbm_read_B > 0,
+                cost.opcode == "memset",
+            )
+            for kind, cost in zip(trace.kinds, made, strict=True)
+        ],
+        6,
+    )
+
+
+def _storage_forms(storages: dict[int, Allocation]) -> tuple[np.ndarray[Any, np.dtype[np.int32]], list[Allocation]]:
+    """(Form of each number, -1 where the trace does not touch it; one allocation of each form): up to one storage for each instruction, few
+    forms."""
+    known: dict[Any, int] = {}
+    forms: list[Allocation] = []
+    of = np.full(max(storages, default=-1) + 1, -1, np.int32)
+    for number, a in storages.items():
+        key = (a.space, a.parts, a.row_B, a.address, a.shape, a.itemsize)
+        place = known.get(key)
+        if place is None:
+            place = known[key] = len(forms)
+            forms.append(a)
+        of[number] = place
+    return of, forms
+
+
+def _storage_rows(forms: Sequence[Allocation]) -> tuple[compiled.Column, compiled.Column]:
+    """Of each form: space, partitions, bytes in each, whether it is placed by hand, at which partition and byte, and where its shape stands
+    among the shapes, which come second."""
+    out: list[tuple[int, ...]] = []
+    shapes: list[int] = []
+    for a in forms:
+        part, byte = a.address or (0, 0)
+        out.append((SPACES.index(a.space), a.parts, a.row_B, a.address is not None, part, byte, len(shapes)))
+        shapes += [len(a.shape), *a.shape, a.itemsize]
+    return compiled.rows(out, 7), np.array(shapes, np.int64)
+
+
+def _pattern_columns(
+    trace: Trace,
+) -> tuple[np.ndarray[Any, np.dtype[np.int32]], compiled.Column, compiled.Column, compiled.Column]:
+    """(Form and offset of each pattern, the forms one after the other, where each begins): many patterns differ in their offset only."""
+    known: dict[Any, int] = {}
+    of, offsets = array("i"), array("q")
+    for shape, itemsize, offset, counts, strides, size in trace.patterns:
+        of.append(known.setdefault((shape, itemsize, size, counts, strides), len(known)))
+        offsets.append(compiled.ANYWHERE if offset is None else offset)
+    data: list[int] = []
+    begins: list[int] = []
+    for shape, itemsize, size, counts, strides in known:
+        begins.append(len(data))
+        data += [len(shape), itemsize, size, len(counts), *shape, *counts, *strides]
+    return np.array(of, np.int32), np.array(offsets, np.int64), np.array(data, np.int64), np.array(begins, np.int64)
+
+
+def _special(trace: Trace) -> tuple[np.ndarray[Any, np.dtype[np.uint8]] | None, compiled.Column]:
+    """(What is special about each instruction, None where nothing is; pairs of a later and an earlier one, for `depends_on`)."""
+    if not (trace.edges or trace.meetings or trace.in_order):
+        return None, compiled.rows([], 2)
+    special = np.zeros(len(trace.kind), np.uint8)
+    explicit = _explicit(trace)
+    for found, flag in ((trace.meetings, MEETS), (set(trace.in_order), KEEPS_ORDER), (explicit, COMES_AFTER)):
+        special[np.fromiter(found, np.int64, len(found))] |= flag
+    return special, compiled.rows([(i, before) for i in sorted(explicit) for before in explicit[i]], 2)
+
+
+def _compiled(library: CDLL, trace: Trace, costs: Costs, options: Options, policy: Policy | None) -> Program | None:
+    """The program by the compiled code; None where it cannot."""
+    made = [costs.of(k) for k in trace.kinds]
+    kind_rows = _kind_rows(trace, made)
+    # a collective costs what its members make it cost: a kind of its own for each number of them
+    known: dict[tuple[int, int], int] = {}
+    meetings: list[tuple[int, int]] = []
+    for i in sorted(trace.meetings):
+        k = trace.kind[i]
+        if made[k].queue == COLLECTIVE:
+            ranks = len(trace.meetings[i].members)
+            meetings.append((i, known.setdefault((k, ranks), len(trace.kinds) + len(known))))
+    made += [costs.of(trace.kinds[k], ranks) for k, ranks in known]
+    storage_form, forms = _storage_forms(trace.storages)
+    storage_rows, shapes = _storage_rows(forms)
+    form_of, offset_of, form_data, form_at = _pattern_columns(trace)
+    special, explicit = _special(trace)
+    meeting_rows = compiled.rows(meetings, 2)
+    room = limits(costs.generation)
+    at = compiled.address
+    given = compiled.ProgramGiven(
+        instructions=len(trace.kind),
+        kinds=len(made),
+        storages=len(storage_form),
+        patterns=len(form_of),
+        forms=len(form_at),
+        kind=at(trace.kind),
+        touched=at(trace.touched),
+        kind_rows=at(kind_rows),
+        storage_form=at(storage_form),
+        storage_rows=at(storage_rows),
+        form_of=at(form_of),
+        offset_of=at(offset_of),
+        form_data=at(form_data),
+        form_at=at(form_at),
+        shapes=at(shapes),
+        special=at(special),
+        meetings=len(meeting_rows),
+        meeting_rows=at(meeting_rows),
+        explicit_edges=len(explicit),
+        explicit_rows=at(explicit),
+        window=int(options.window or costs.number("model.window")) if trace.meetings else 0,
+        rotate=options.rotate,
+        bank_B=room.psum_bank_B,
+        sbuf_B=room.sbuf_usable_B,
+        psum_B=room.psum_B,
+        spills=policy is not None,
+        farthest=policy is not None and policy.farthest,
+        sink=policy is not None and policy.sink,
+        spare_B=int(room.sbuf_usable_B * policy.slack) if policy is not None else 0,
+    )
+    out = compiled.ProgramMade()
+    if not compiled.done(library.clock_program(compiled.by_reference(given), compiled.by_reference(out))):
+        return None
+    p = Program(trace, overflow_B=out.overflow_B, spill_B=out.spill_B, peak={"S": out.peak_s, "P": out.peak_p})
+    p.cost, p.origin = out.take("cost", "i", out.n), out.take("origin", "q", out.n)
+    p.first, p.edges = out.take("first", "q", out.n + 1), out.take("edge", "q", out.edges)
+    p.usage = {
+        "S": Usage(out.take("before_s", "q", out.usage_s), out.take("level_s", "q", out.usage_s)),
+        "P": Usage(out.take("before_p", "q", out.usage_p), out.take("level_p", "q", out.usage_p)),
+    }
+    wanted = out.take("cost_rows", "q", 2 * out.costs)
+    for what, number in zip(wanted[::2], wanted[1::2], strict=True):
+        if what >= 0:
+            p.costs.append(made[what])
+        elif what == TABLE_LOAD:
+            p.costs.append(_table_load(costs))
+        else:
+            a = trace.storages[number]
+            p.costs.append(costs.spill(a.parts, a.row_B, what == RELOAD))
+    place_of = out.take("place_of", "q", len(trace.kind))
+    for me, i in sorted((place_of[i], i) for i in trace.meetings):
+        p.meetings[me] = trace.meetings[i]
+    return p

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from ctypes import CDLL
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
+from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.buffers import POLICIES, WORTH
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
@@ -100,6 +103,10 @@ def hbm_Bps(costs: Costs, cores: int, active: int | None = None) -> float:
 
 def run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     """The event loop."""
+    library = compiled.library(sum(len(p.cost) for p in programs))
+    made = None if library is None else _compiled(library, programs, costs, options)
+    if made is not None:
+        return made
     with no_collection():
         return _run(programs, costs, options)
 
@@ -198,11 +205,37 @@ def _steps(costs: Costs) -> list[list[int]]:
     return step
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """Numbers of a run. window: instructions that a queue looks ahead; chip_cores: cores of a chip; dma_engines: of a core; ps_per_KB: of HBM;
+    tile_issue: time until the next matmul of another part of the array, ps; ramp: time in which a cold Tensor Engine runs at half rate, ps."""
+
+    window: int
+    chip_cores: int
+    dma_engines: int
+    ps_per_KB: int
+    tile_issue: int
+    ramp: int
+
+
+def _rules(cores: int, costs: Costs, options: Options) -> _Rules:
+    chip_cores = int(costs.number("memory.cores"))
+    slow = options.throttle and costs.generation >= 3
+    return _Rules(
+        window=int(options.window if options.window is not None else costs.number("model.window")),
+        chip_cores=chip_cores,
+        dma_engines=int(costs.number("dma.engines")),
+        ps_per_KB=round(1024 / hbm_Bps(costs, min(cores, chip_cores), options.active_cores) * PS),
+        tile_issue=costs.cycles("tensor", costs.number("tensor_engine.tile_issue")),
+        ramp=costs.ps("tensor_engine.throttle_window") if slow else 0,
+    )
+
+
 def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
     """The machine before the first instruction. kinds[which[i]]: cost of instruction i."""
-    programs, costs, options, n = s.programs, s.costs, s.options, len(which)
+    programs, n = s.programs, len(which)
+    rules = _rules(len(programs), s.costs, s.options)
     nq = len(QUEUES)
-    window = int(options.window if options.window is not None else costs.number("model.window"))
     # edges -> successors, grouped by predecessor in program order
     counts = (
         np.concatenate([np.diff(np.frombuffer(p.first, np.int64)) for p in programs]) if n else np.zeros(0, np.int64)
@@ -219,16 +252,15 @@ def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
     owner = np.frombuffer(s.core, np.int32) if n else np.zeros(0, np.int32)
     queue = [k.queue for k in kinds]
     mine = owner * nq + np.asarray(queue, np.int32)[np.asarray(which, np.int64)] if n else owner
-    if window == 1:
+    if rules.window == 1:
         # strictly in order: one queue for all DMA of a ring
         for load, store in RINGS.values():
             mine = np.where(mine % nq == store, mine - store + load, mine)
     # ranks on several chips: each chip has HBM of its own
-    chip_cores = int(costs.number("memory.cores"))
-    hbm = [_Memory() for _ in range(-(-len(programs) // chip_cores))]
-    ndma = int(costs.number("dma.engines"))
+    hbm = [_Memory() for _ in range(-(-len(programs) // rules.chip_cores))]
+    ndma = rules.dma_engines
     cores = [
-        _Core([0] * ndma, [-1] * ndma, any(k.groups for k in p.costs), hbm[c // chip_cores])
+        _Core([0] * ndma, [-1] * ndma, any(k.groups for k in p.costs), hbm[c // rules.chip_cores])
         for c, p in enumerate(programs)
     ]
     lines: list[_Line] = []
@@ -239,14 +271,11 @@ def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
             _Line(q, core, np.flatnonzero(mine == c * nq + q).tolist(), q in DMA_QUEUES, servers.get(q))
             for q in range(nq)
         ]
-    slow = options.throttle and costs.generation >= 3
     m = _Machine(
         cores=cores, used=[line for line in lines if line.instructions], lines=[lines[x] for x in mine.tolist()],
         inside=bytearray(n), waiting=counts.tolist(), after=after, until=array("q", ends.astype(np.int64).tobytes()),
-        ready_cause=array("b", [START]) * n, ready_by=array("q", [-1]) * n, window=window,
-        ps_per_KB=round(1024 / hbm_Bps(costs, min(len(programs), chip_cores), options.active_cores) * PS),
-        tile_issue=costs.cycles("tensor", costs.number("tensor_engine.tile_issue")),
-        ramp=costs.ps("tensor_engine.throttle_window") if slow else 0,
+        ready_cause=array("b", [START]) * n, ready_by=array("q", [-1]) * n, window=rules.window,
+        ps_per_KB=rules.ps_per_KB, tile_issue=rules.tile_issue, ramp=rules.ramp,
     )  # fmt: skip
     for c, p in enumerate(programs):
         for i, meeting in p.meetings.items():
@@ -439,7 +468,7 @@ def _begin_cause(m: _Machine, s: Schedule, at: int, i: int, line: _Line) -> None
 
 
 def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
-    s, kinds, which = _blank(programs, costs, options)
+    s, kinds, which = _blank(programs, costs, options), _kinds(programs), _which(programs)
     m = _machine(s, kinds, which)
     step = _steps(costs)
     for line in m.used:
@@ -512,26 +541,139 @@ def _run(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     return s
 
 
-def _blank(programs: list[Program], costs: Costs, options: Options) -> tuple[Schedule, list[Cost], list[int]]:
-    """A schedule whose times are 0; the costs of all programs; the number of each instruction's cost in them."""
-    kinds: list[Cost] = []
+def _kinds(programs: Sequence[Program]) -> list[Cost]:
+    """The costs of all programs, one after the other."""
+    return [k for p in programs for k in p.costs]
+
+
+def _which(programs: Sequence[Program]) -> list[int]:
+    """The number of each instruction's cost in them."""
     which: list[int] = []
-    offset: list[int] = []
+    base = 0
     for p in programs:
-        offset.append(len(which))
-        base = len(kinds)
-        kinds += p.costs
         which += [base + c for c in p.cost] if base else list(p.cost)
-    n = len(which)
-    owner = np.repeat(np.arange(len(programs), dtype=np.int32), [len(p.cost) for p in programs])
+        base += len(p.costs)
+    return which
+
+
+def _blank(programs: list[Program], costs: Costs, options: Options) -> Schedule:
+    """A schedule whose times are 0."""
+    counts = [len(p.cost) for p in programs]
+    n = sum(counts)
+    owner = np.repeat(np.arange(len(programs), dtype=np.int32), counts)
     begin, data, end, ready, loading, by, data_by = (array("q", bytes(8 * n)) for _ in range(7))
     cause, data_cause = array("b", bytes(n)), array("b", bytes(n))
-    made = Schedule(
+    return Schedule(
         generation=costs.generation, costs=costs, programs=programs, options=options, begin=begin, data=data, end=end,
         ready=ready, loading=loading, cause=cause, by=by, data_cause=data_cause, data_by=data_by,
-        core=array("i", owner.tobytes()), offset=offset, total=0,
+        core=array("i", owner.tobytes()), offset=list(accumulate(counts, initial=0))[:-1], total=0,
     )  # fmt: skip
-    return made, kinds, which
+
+
+# the same, compiled -------------------------------------------------------------------------------------------------------------------
+
+PORTS = 4
+"""Most ports that an instruction holds."""
+
+
+def _cost_rows(kinds: Sequence[Cost], window: int) -> compiled.Column | None:
+    """Of each cost: queue, the queue that takes it, whether it is a DMA, its times, bytes of HBM, the groups of the array as bits, its ports (-1
+    beyond the last). None where there are more ports than the compiled code knows."""
+    taken = {store: load for load, store in RINGS.values()} if window == 1 else {}
+    ports: dict[str, int] = {}
+    out: list[tuple[int, ...]] = []
+    for k in kinds:
+        held = [ports.setdefault(name, len(ports)) for name in k.ports]
+        out.append(
+            (
+                k.queue,
+                taken.get(k.queue, k.queue),
+                k.queue in DMA_QUEUES,
+                k.occupancy,
+                k.latency,
+                k.weights,
+                k.load,
+                k.issue,
+                k.first_byte,
+                k.hbm_read_B + k.hbm_write_B,
+                sum({1 << g for g in k.groups}),
+                *held,
+                *(-1 for _ in range(PORTS - len(held))),
+            )
+        )
+    return compiled.rows(out, 11 + PORTS) if len(ports) <= PORTS else None
+
+
+def _compiled(library: CDLL, programs: list[Program], costs: Costs, options: Options) -> Schedule | None:
+    """The event loop by the compiled code; None where it cannot."""
+    kinds = _kinds(programs)
+    rules = _rules(len(programs), costs, options)
+    cost_rows = _cost_rows(kinds, rules.window)
+    if cost_rows is None:
+        return None
+    s = _blank(programs, costs, options)
+    transfer = np.zeros((len(kinds), rules.dma_engines), np.int64)
+    for row, k in zip(transfer, kinds, strict=True):
+        row[: len(k.transfer)] = k.transfer
+    keys: dict[Any, int] = {}
+    meetings = [
+        (s.offset[c] + i, keys.setdefault(p.meetings[i].key, len(keys)))
+        for c, p in enumerate(programs)
+        for i in sorted(p.meetings)
+    ]
+    meeting_rows, step = compiled.rows(meetings, 2), np.array(_steps(costs), np.int64)
+    server_of = np.full(len(QUEUES), -1)
+    for server, (name, ring) in enumerate(RINGS.items()):
+        server_of[[*ring, *([GPSIMD] if name == "software" else [])]] = server
+    at = compiled.address
+    cores = (compiled.CoreProgram * len(programs))()
+    base = 0
+    for c, p in enumerate(programs):
+        cores[c] = compiled.CoreProgram(
+            cost=at(p.cost),
+            first=at(p.first),
+            edge=at(p.edges),
+            instructions=len(p.cost),
+            base=base,
+            chip=c // rules.chip_cores,
+            is_tiled=any(k.groups for k in p.costs),
+        )
+        base += len(p.costs)
+    given = compiled.ScheduleGiven(
+        cores=len(programs),
+        chips=-(-len(programs) // rules.chip_cores),
+        costs=len(kinds),
+        queues=len(QUEUES),
+        servers=len(RINGS),
+        dma_engines=rules.dma_engines,
+        window=rules.window,
+        ps_per_KB=rules.ps_per_KB,
+        tile_issue=rules.tile_issue,
+        ramp=rules.ramp,
+        meetings=len(meetings),
+        meeting_keys=len(keys),
+        programs=compiled.address_of(cores),
+        cost_rows=at(cost_rows),
+        transfer=at(transfer),
+        step=at(step),
+        server_of=at(server_of),
+        meeting_rows=at(meeting_rows),
+    )
+    out = compiled.ScheduleMade(
+        begin=at(s.begin),
+        data=at(s.data),
+        end=at(s.end),
+        ready=at(s.ready),
+        loading=at(s.loading),
+        by=at(s.by),
+        data_by=at(s.data_by),
+        cause=at(s.cause),
+        data_cause=at(s.data_cause),
+    )
+    if not compiled.done(library.clock_schedule(compiled.by_reference(given), compiled.by_reference(out))):
+        return None
+    s.total = out.total
+    return s
 
 
 __all__ = [

@@ -1,0 +1,297 @@
+"""The compiled clock against the Python code, bit for bit: random traces, and kernels of the tests."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mowich
+import mowich.nki.collectives as ncc
+import mowich.nki.isa as nisa
+import mowich.nki.language as nl
+from mowich.neuroncore import profile
+from mowich.neuroncore.clock import compiled, latency, program, schedule
+from mowich.neuroncore.clock.buffers import POLICIES
+from mowich.neuroncore.clock.costs import costs
+from mowich.neuroncore.clock.program import Options, Program
+from mowich.neuroncore.clock.schedule import Schedule
+from mowich.neuroncore.core import limits
+from mowich.neuroncore.trace import Allocation, Kind, Meeting, Pattern, Trace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import compiled_clock
+
+pytestmark = pytest.mark.skipif(not compiled_clock.available(), reason="no C compiler")
+TARGETS = {2: "trn1", 3: "trn2", 4: "trn3"}
+SIZES = ((128, 512, 4), (128, 2048, 2), (64, 96, 4), (33, 640, 2), (128, 9000, 4), (1, 300, 4))
+"""Partitions, elements in each, bytes of one."""
+PSUM_SIZES = ((128, 512, 4), (128, 1024, 4), (64, 2048, 4), (32, 100, 4))
+"""The second and the third take several banks."""
+
+
+def every_kind(generation: int) -> Any:
+    """A kernel with instructions of all engines, in all forms that have rules of their own."""
+
+    def kernel(x: Any) -> Any:
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        engines = (nisa.engine.vector, nisa.engine.scalar, nisa.engine.gpsimd)
+        t, u, v = (nl.ndarray((128, 512), dtype=nl.bfloat16, buffer=nl.sbuf) for _ in range(3))
+        acc = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
+        modes = (nisa.dge_mode.unknown, nisa.dge_mode.swdge, *(() if generation < 3 else (nisa.dge_mode.hwdge,)))
+        for mode in modes:
+            nisa.dma_copy(dst=t, src=x[0:128, 0:512], dge_mode=mode)
+            nisa.dma_copy(dst=out[0:128, 0:512], src=t, dge_mode=mode)
+        nisa.dma_copy(dst=t[:, 0:8], src=x[0:128, 0:8])
+        nisa.dma_copy(dst=out[0:128, 0:512], src=x[0:128, 0:512])
+        for n in (64, 512):
+            nisa.nc_matmul(dst=acc[:, 0:n], stationary=t[:, 0:128], moving=u[:, 0:n])
+        for row in (0, 32, 64, 96):
+            nisa.nc_matmul(
+                dst=acc[row : row + 32],
+                stationary=t[row : row + 32, 0:32],
+                moving=u[row : row + 32],
+                tile_position=(row, row),
+                tile_size=(32, 32),
+            )
+        for engine in engines:
+            nisa.tensor_copy(dst=v, src=u, engine=engine)
+            if engine != nisa.engine.gpsimd:
+                nisa.tensor_copy(dst=v, src=acc, engine=engine)
+        for function in (nl.exp, nl.tanh, nl.gelu):
+            nisa.activation(v, function, u)
+        for engine in (nisa.engine.vector, nisa.engine.gpsimd):
+            nisa.memset(v, 0.0, engine=engine)
+            nisa.tensor_scalar(dst=v, data=u, op0=nl.multiply, operand0=2.0, engine=engine)
+            nisa.tensor_tensor(dst=v, data1=u, data2=t, op=nl.add, engine=engine)
+        return out
+
+    return kernel
+
+
+def collective(x: Any) -> Any:
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    ncc.all_reduce([x], [out], [[0, 1]], nl.add)
+    return out
+
+
+def barrier(x: Any) -> Any:
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    t = nl.load(x)
+    nisa.core_barrier(t, (0, 1))
+    nisa.dma_copy(dst=out, src=t)
+    return out
+
+
+@cache
+def kinds(generation: int) -> tuple[list[Kind], list[Kind]]:
+    """(Kinds of instructions; kinds at which cores meet) of a generation."""
+    target = TARGETS[generation]
+    x = np.zeros((128, 512), np.float32)
+
+    def traced(kernel: Any, **how: Any) -> Trace:
+        made = mowich.run_kernel(kernel, x, target=target, values=False, strict=False, **how)
+        first = made[0] if isinstance(made, list) else made
+        assert first.cores[0].trace is not None
+        return first.cores[0].trace
+
+    plain = traced(every_kind(generation)).kinds
+    made = [traced(collective, ranks=2), *([traced(barrier, lnc=2)] if generation > 2 else [])]
+    meeting = [t.kinds[t.kind[i]] for t in made for i in t.meetings]
+    assert meeting
+    return plain, meeting
+
+
+def view(r: random.Random, a: Allocation) -> Pattern:
+    """A view of an allocation: a box, with steps or backwards, of other bytes, not known, or no box at all."""
+    *outer, inner = a.shape
+    size, scale = (a.itemsize, 1) if r.random() < 0.8 else (1, a.itemsize)
+    pitch, offset = inner * scale, 0
+    counts: list[int] = []
+    strides: list[int] = []
+    for n in reversed(outer):
+        step = r.choice((1, 1, 1, 2, 3)) if n > 3 else 1
+        low = r.choice((0, r.randrange(n)))
+        counts.insert(0, max(1, r.choice((1, (n - low) // step, 1 + (n - low - 1) // (2 * step)))))
+        strides.insert(0, step * pitch)
+        offset += low * pitch
+        pitch *= n
+    width = inner * scale
+    low = r.choice((0, 0, width // 2, r.randrange(width)))
+    step = r.choice((1, 1, 1, 1, 2))
+    count = max(1, r.choice((1, (width - low) // step, (width - low) // (2 * step))))
+    offset += low
+    shape = r.random()
+    if shape < 0.04 and count > 1:
+        offset, step = offset + (count - 1) * step, -step
+    elif shape < 0.08:
+        counts, strides = [*counts, 2], [*strides, 0]
+    elif shape < 0.12 and len(counts) and counts[-1] > 2:
+        strides[-1] += 7
+        counts[-1] //= 2
+    return (a.shape, a.itemsize, None if shape > 0.97 else offset, (*counts, count), (*strides, step), size)
+
+
+def random_trace(r: random.Random, generation: int, length: int, meetings: Sequence[tuple[str, Kind]] = ()) -> Trace:
+    """Instructions of random kinds on random views of tiles that come and go."""
+    plain, _ = kinds(generation)
+    some = r.sample(plain, min(len(plain), r.randrange(3, 14)))
+    some += [k for k in plain if k.engine == "dma"][: r.randrange(1, 3)]
+    t = Trace()
+    t.kinds = [*some, *{k: None for _, k in meetings}]
+    room = limits(generation)
+    numbers = iter(range(r.randrange(5), 1_000_000, r.choice((1, 2))))
+    patterns: dict[Pattern, int] = {}
+    forms = {space: r.sample(sizes, r.randrange(1, len(sizes))) for space, sizes in (("S", SIZES), ("P", PSUM_SIZES))}
+
+    def allocate(space: str) -> int:
+        number = next(numbers)
+        if space == "H":
+            shape: tuple[int, ...] = r.choice(((256, 1024), (4, 128, 512), (6000,), (2, 3, 64, 64)))
+            made = Allocation(number, "H", 1, 0, shape, 4, None, "", "kernel.py", 1, r.random() < 0.5)
+        else:
+            parts, columns, size = r.choice(forms[space])
+            byte = 64 * r.randrange(8) if r.random() < 0.2 else None
+            address = None if byte is None else (32 * r.randrange(1 + (128 - parts) // 32), byte)
+            if space == "P" and address is not None:
+                address = (address[0], room.psum_bank_B * r.randrange(2))
+            made = Allocation(
+                number,
+                space,
+                parts,
+                columns * size,
+                (parts, columns),
+                size,
+                address,
+                "",
+                "kernel.py",
+                r.randrange(9),
+                False,
+            )
+        t.storages[number] = made
+        return number
+
+    live: dict[str, list[int]] = {s: [allocate(s) for _ in range(3)] for s in "SPH"}
+    favourite: dict[int, list[int]] = {}
+    crowd = r.choice((4, 8, 40))
+
+    def operand(space: str) -> tuple[int, int]:
+        here = live[space]
+        if space != "H" and r.random() < 0.25:
+            here.append(allocate(space))
+            if len(here) > crowd:
+                here.pop(r.randrange(len(here)))
+        number = r.choice(here)
+        known = favourite.setdefault(number, [])
+        if not known or (len(known) < 30 and r.random() < 0.3):
+            known.append(patterns.setdefault(view(r, t.storages[number]), len(patterns)))
+        return number, r.choice(known)
+
+    at_meeting = dict(zip(sorted(r.sample(range(length), len(meetings))), meetings, strict=True))
+    for i in range(length):
+        k = t.kinds.index(at_meeting[i][1]) if i in at_meeting else r.randrange(len(some))
+        for o in (*t.kinds[k].reads, *t.kinds[k].writes):
+            t.touched.extend(operand(o.space))
+        if i in at_meeting:
+            t.meetings[i] = Meeting(at_meeting[i][0], (0, 1))
+        if r.random() < 0.03:
+            t.in_order.append(i)
+        t.kind.append(k)
+        t.site.append(r.randrange(3))
+        t.number.append(i + 1)
+    t.sites = [("kernel.py", 3), ("kernel.py", 8), ("other.py", 1)]
+    t.patterns = list(patterns)
+    t.edges = [
+        (a + 1, b + 1)
+        for a, b in (sorted(r.sample(range(length), 2)) for _ in range(r.choice((0, 0, 3)) if length > 1 else 0))
+    ]
+    return t
+
+
+def same_programs(traces: Sequence[Trace], generation: int, options: Options, policy: Any) -> list[Program]:
+    library, c = compiled.loaded()[0], costs(generation)
+    out = []
+    for t in traces:
+        wanted = program._Maker(t, c, options, policy).make()
+        found = program._compiled(library, t, c, options, policy)
+        assert found is not None
+        for name in Program.__dataclass_fields__:
+            assert getattr(found, name) == getattr(wanted, name), name
+        out.append(found)
+    return out
+
+
+def same_schedule(programs: list[Program], generation: int, options: Options) -> Schedule:
+    library, c = compiled.loaded()[0], costs(generation)
+    wanted = schedule._run(programs, c, options)
+    found = schedule._compiled(library, programs, c, options)
+    assert found is not None
+    for name in Schedule.__dataclass_fields__:
+        assert getattr(found, name) == getattr(wanted, name), name
+    path = latency._compiled(library, found)
+    assert path is not None
+    assert path == latency._critical_path(found)
+    assert latency.breakdown(path) == latency.breakdown(latency._critical_path(found))
+    p = profile.Profile(found)
+    totals = profile._compiled_totals(library, found)
+    assert totals is not None
+    for core, made in enumerate(totals):
+        assert [(n, m, list(m.waits)) for n, m in made.items()] == [
+            (n, m, list(m.waits)) for n, m in p._total(core).items()
+        ]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_random_traces_of_one_core(seed: int) -> None:
+    r = random.Random(seed)
+    generation = r.choice((2, 3, 3, 4))
+    trace = random_trace(r, generation, r.choice((1, 20, 250, 600)))
+    options = Options(window=r.choice((None, 1, 2, 7)), rotate=r.random() < 0.9, throttle=r.random() < 0.7)
+    programs = same_programs([trace], generation, options, None)
+    same_schedule(programs, generation, options)
+    if options.rotate:
+        for policy in POLICIES:
+            same_schedule(same_programs([trace], generation, options, policy), generation, options)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_traces_of_cores_that_meet(seed: int) -> None:
+    r = random.Random(1000 + seed)
+    generation = r.choice((2, 3, 4))
+    meetings = [(f"meeting {n}", r.choice(kinds(generation)[1])) for n in range(r.randrange(1, 6))]
+    traces = [random_trace(r, generation, r.randrange(10, 120), meetings) for _ in range(r.choice((2, 2, 3, 12)))]
+    options = Options(window=r.choice((None, 1, 4)), throttle=r.random() < 0.7, active_cores=r.choice((None, 8)))
+    programs = same_programs(traces, generation, options, r.choice((None, *POLICIES)))
+    same_schedule(programs, generation, options)
+
+
+def test_the_random_traces_meet_every_rule() -> None:
+    """What a column never holds would not be compared."""
+    causes: set[int] = set()
+    data_causes: set[int] = set()
+    kinds_of_edges: set[int] = set()
+    spilled = tiled = loading = 0
+    for seed in range(60):
+        r = random.Random(seed)
+        generation = r.choice((2, 3, 3, 4))
+        trace = random_trace(r, generation, r.choice((1, 20, 250, 600)))
+        options = Options(window=r.choice((None, 1, 2, 7)), rotate=r.random() < 0.9, throttle=r.random() < 0.7)
+        p = program.prepare(trace, costs(generation), options, POLICIES[0])
+        s = schedule.run([p], costs(generation), options)
+        causes |= set(s.cause)
+        data_causes |= set(s.data_cause)
+        kinds_of_edges |= {e & 3 for e in p.edges}
+        spilled += p.spill_B > 0
+        tiled += any(k.groups for k in p.costs)
+        loading += any(s.loading)
+    assert kinds_of_edges == {program.READ, program.DATA, program.BUFFER, program.WEIGHTS}
+    assert causes >= set(range(schedule.ISSUER + 1)) | {schedule.PORT}
+    assert data_causes >= {schedule.DMA, schedule.MEMORY}
+    assert min(spilled, tiled, loading) > 3

@@ -1,0 +1,149 @@
+"""How the compiled clock is built and found, and what happens without it. Its results: tests/property/."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import compiled_clock
+from mowich.errors import UserError
+from mowich.neuroncore.clock import compiled
+from mowich.neuroncore.clock.costs import costs
+from mowich.neuroncore.clock.schedule import schedule
+from mowich.neuroncore.trace import Trace
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMBER = "mowich/neuroncore/clock/_clock.so"
+needs_compiler = pytest.mark.skipif(not compiled_clock.build_hook().compilers(), reason="no C compiler")
+
+
+def build(folder: Path, **environment: str) -> tuple[Path, list[str]]:
+    """(The wheel, what the build of it said on stderr)."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("CC", "MOWICH_CLOCK")}
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    return wheel, [line for line in done.stderr.splitlines() if "clock" in line]
+
+
+@needs_compiler
+def test_a_wheel_holds_the_compiled_clock_and_stays_small(tmp_path: Path) -> None:
+    wheel, said = build(tmp_path)
+    assert said == []
+    assert wheel.name.startswith("mowich-")
+    assert "-py3-none-" in wheel.name
+    assert not wheel.name.endswith("-any.whl")
+    with zipfile.ZipFile(wheel) as file:
+        assert sum(i.compress_size for i in file.infolist() if "/clock/" in i.filename) < 200_000
+        library = tmp_path / "_clock.so"
+        library.write_bytes(file.read(MEMBER))
+    program = f"""
+import ctypes
+library = ctypes.CDLL({str(library)!r})
+library.clock_sources.restype = ctypes.c_char_p
+print(library.clock_sources().decode())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == compiled.digest()
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"PATH": "/nowhere"}, "no C compiler"),
+        ({"CC": "false"}, "false: it made no library"),
+        ({"MOWICH_CLOCK": "python"}, "MOWICH_CLOCK=python"),
+    ],
+)
+def test_without_a_compiler_the_wheel_is_python_alone_and_one_line_says_so(
+    tmp_path: Path, environment: dict[str, str], says: str
+) -> None:
+    wheel, said = build(tmp_path, **environment)
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert said == [f"mowich: the kernel clock runs in Python, slower: {says}"]
+    with zipfile.ZipFile(wheel) as file:
+        assert MEMBER not in file.namelist()
+
+
+@needs_compiler
+def test_an_editable_install_compiles_beside_the_sources(tmp_path: Path) -> None:
+    """What `make` does. In a copy: the checkout may be in use."""
+    (tmp_path / "tools").mkdir()
+    for name in ("pyproject.toml", "tools/hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    package = tmp_path / "src" / "mowich" / "neuroncore" / "clock"
+    shutil.copytree(compiled.SOURCES, package / "c")
+    (tmp_path / "src" / "mowich" / "__init__.py").touch()
+    program = "from hatchling.build import build_editable; build_editable('dist')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (package / "_clock.so").exists()
+
+
+def no_library(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """As in a process that finds this library, or none."""
+    monkeypatch.delenv("MOWICH_CLOCK", raising=False)
+    monkeypatch.setattr(compiled, "LIBRARY", place)
+    monkeypatch.setattr(compiled, "loaded", cache(compiled.loaded.__wrapped__))
+    monkeypatch.setattr(compiled, "say", cache(compiled.say.__wrapped__))
+
+
+def test_python_says_once_and_on_stderr_that_it_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_library(monkeypatch, tmp_path / "none.so")
+    for _ in range(1000):
+        assert compiled.library(100) is None
+    quiet = compiled.QUIET.set(True)
+    assert compiled.library(compiled.WORTH_SAYING) is None
+    compiled.QUIET.reset(quiet)
+    assert capsys.readouterr() == ("", "")
+    for _ in range(3):
+        assert compiled.library(compiled.WORTH_SAYING) is None
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "note: the kernel clock runs in Python, slowly: Mowich was installed without a C compiler, or not installed\n"
+    )
+    assert schedule([Trace()], costs(3)).total == 0
+
+
+@needs_compiler
+def test_a_library_of_other_sources_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "_clock.so"
+    hook = compiled_clock.build_hook()
+    monkeypatch.setattr(hook, "digest", lambda _: "of yesterday")
+    assert hook.compiled(compiled.SOURCES, target) == ""
+    no_library(monkeypatch, target)
+    assert compiled.library() is None
+    assert compiled.loaded()[1] == "_clock.so was compiled from other sources: install again"
+
+
+def test_a_broken_library_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "_clock.so"
+    broken.write_bytes(b"no library")
+    no_library(monkeypatch, broken)
+    assert compiled.library() is None
+    monkeypatch.setenv("MOWICH_CLOCK", "compiled")
+    with pytest.raises(UserError, match=r"there is no compiled clock: _clock\.so: "):
+        compiled.library()
+
+
+def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOWICH_CLOCK", "python")
+    assert compiled.library() is None
+    monkeypatch.setenv("MOWICH_CLOCK", "rust")
+    with pytest.raises(UserError, match="MOWICH_CLOCK=rust"):
+        compiled.library()
+    if compiled_clock.available():
+        monkeypatch.setenv("MOWICH_CLOCK", "compiled")
+        assert compiled.library() is not None
