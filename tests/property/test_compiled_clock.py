@@ -17,12 +17,13 @@ import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore import profile
-from mowich.neuroncore.clock import compiled, latency, program, schedule
+from mowich.neuroncore.clock import compiled, latency, lower, program, schedule
 from mowich.neuroncore.clock.buffers import POLICIES
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.program import Options, Program
 from mowich.neuroncore.clock.schedule import Schedule
 from mowich.neuroncore.core import limits
+from mowich.neuroncore.instructions import rates
 from mowich.neuroncore.trace import Allocation, Kind, Meeting, Pattern, Trace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -44,10 +45,14 @@ def every_kind(generation: int) -> Any:
         engines = (nisa.engine.vector, nisa.engine.scalar, nisa.engine.gpsimd)
         t, u, v = (nl.ndarray((128, 512), dtype=nl.bfloat16, buffer=nl.sbuf) for _ in range(3))
         acc = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
-        modes = (nisa.dge_mode.unknown, nisa.dge_mode.swdge, *(() if generation < 3 else (nisa.dge_mode.hwdge,)))
-        for mode in modes:
-            nisa.dma_copy(dst=t, src=x[0:128, 0:512], dge_mode=mode)
-            nisa.dma_copy(dst=out[0:128, 0:512], src=t, dge_mode=mode)
+        how: list[dict[str, Any]] = [{"dge_mode": nisa.dge_mode.none}, {"dge_mode": nisa.dge_mode.swdge}]
+        if generation > 2:
+            how += [
+                {"dge_mode": nisa.dge_mode.hwdge, "engine": e} for e in (None, nisa.engine.sync, nisa.engine.scalar)
+            ]
+        for mode in how:
+            nisa.dma_copy(dst=t, src=x[0:128, 0:512], **mode)
+            nisa.dma_copy(dst=out[0:128, 0:512], src=t, **mode)
         nisa.dma_copy(dst=t[:, 0:8], src=x[0:128, 0:8])
         nisa.dma_copy(dst=out[0:128, 0:512], src=x[0:128, 0:512])
         for n in (64, 512):
@@ -142,7 +147,7 @@ def random_trace(r: random.Random, generation: int, length: int, meetings: Seque
     """Instructions of random kinds on random views of tiles that come and go."""
     plain, _ = kinds(generation)
     some = r.sample(plain, min(len(plain), r.randrange(3, 14)))
-    some += [k for k in plain if k.engine == "dma"][: r.randrange(1, 3)]
+    some += r.sample([k for k in plain if k.engine == "dma"], r.randrange(1, 6))
     t = Trace()
     t.kinds = [*some, *{k: None for _, k in meetings}]
     room = limits(generation)
@@ -277,6 +282,7 @@ def test_the_random_traces_meet_every_rule() -> None:
     causes: set[int] = set()
     data_causes: set[int] = set()
     kinds_of_edges: set[int] = set()
+    queues: set[int] = set()
     spilled = tiled = loading = 0
     for seed in range(60):
         r = random.Random(seed)
@@ -286,6 +292,7 @@ def test_the_random_traces_meet_every_rule() -> None:
         p = program.prepare(trace, costs(generation), options, POLICIES[0])
         s = schedule.run([p], costs(generation), options)
         causes |= set(s.cause)
+        queues |= {k.queue for k in p.costs}
         data_causes |= set(s.data_cause)
         kinds_of_edges |= {e & 3 for e in p.edges}
         spilled += p.spill_B > 0
@@ -293,5 +300,80 @@ def test_the_random_traces_meet_every_rule() -> None:
         loading += any(s.loading)
     assert kinds_of_edges == {program.READ, program.DATA, program.BUFFER, program.WEIGHTS}
     assert causes >= set(range(schedule.ISSUER + 1)) | {schedule.PORT}
+    assert queues >= rates.DMA | {rates.TENSOR, rates.VECTOR, rates.SCALAR, rates.GPSIMD}
     assert data_causes >= {schedule.DMA, schedule.MEMORY}
     assert min(spilled, tiled, loading) > 3
+
+
+def repetitive_trace(r: random.Random, length: int) -> Trace:
+    """Sums of a few tiles, written again now and then; repeated rows, copied and read; free copies."""
+    plain, _ = kinds(3)
+
+    def first(name: str, engine: str, space: str = "S") -> Kind:
+        return next(k for k in plain if k.name == name and k.engine == engine and k.reads[0].space == space)
+
+    row = first("nc_matmul", "tensor")
+    sums = [first("tensor_tensor", e) for e in ("vector", "gpsimd")]
+    copies = [first("tensor_copy", "vector", space) for space in "SP"]
+    t = Trace()
+    t.kinds = [*sums, *(k._replace(flags=(*k.flags, ("free", True))) for k in copies), row]
+    t.kinds.append(row._replace(flags=(*row.flags, ("broadcast", True))))
+    t.patterns = [((128, 512), 4, 0, (128, 512), (512, 1), 4), ((128, 512), 4, 256, (128, 256), (512, 1), 4)]
+    t.sites = [("kernel.py", 1), ("kernel.py", 2)]
+
+    def new(space: str) -> int:
+        number = len(t.storages) + 3
+        address = (0, 0) if r.random() < 0.1 else None
+        t.storages[number] = Allocation(number, space, 128, 2048, (128, 512), 4, address, "", "kernel.py", 1, False)
+        return number
+
+    tiles = [new("S") for _ in range(4)]
+    while len(t.kind) < length:
+        k = r.randrange(len(t.kinds))
+        reads, psum = len(t.kinds[k].reads), new("P")
+        if k < len(sums):
+            rows = [(k, [*r.choices(tiles, k=reads), new("S") if r.random() < 0.8 else r.choice(tiles)])]
+        elif k == len(t.kinds) - 1:
+            copy = new("S")
+            rows = [(k, [*r.choices(tiles, k=reads), psum]), (3, [psum, copy])]
+            rows += [(r.choice((0, 2)), [copy]) for _ in range(r.choice((0, 1, 1, 2)))]
+        else:
+            source = r.choice(tiles) if t.kinds[k].reads[0].space == "S" else psum
+            rows = [
+                (k, [source, *r.choices(tiles, k=reads - 1), psum if t.kinds[k].writes[0].space == "P" else new("S")])
+            ]
+        for kind, touched in rows:
+            needed = len(t.kinds[kind].reads) + len(t.kinds[kind].writes)
+            for number in [*touched, *(new("S") for _ in range(needed - len(touched)))]:
+                t.touched.extend((number, r.choice((0, 0, 0, 1))))
+            tiles += [n for n in touched if t.storages[n].space == "S" and r.random() < 0.3]
+            tiles = list(dict.fromkeys(tiles))[-6:]
+            if r.random() < 0.1:
+                t.in_order.append(len(t.kind))
+            if r.random() < 0.05:
+                t.meetings[len(t.kind)] = Meeting(len(t.kind), (0,))
+            t.kind.append(kind)
+            t.site.append(r.randrange(2))
+            t.number.append(len(t.kind))
+    return t
+
+
+def test_what_the_compiler_leaves_out_and_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    merged = moved = 0
+    for seed in range(100):
+        trace = repetitive_trace(random.Random(seed), 60)
+        made = []
+        for code in ("python", "compiled"):
+            monkeypatch.setenv("MOWICH_CLOCK", code)
+            shorter = lower.lowered(trace, 2048)
+            shared = lower.balanced(shorter, costs(3))
+            made.append(
+                [
+                    (t.kind, t.site, t.number, t.touched, t.kinds, t.in_order, t.meetings, t.edges)
+                    for t in (shorter, shared)
+                ]
+            )
+            merged += len(shorter) < len(trace)
+            moved += shared.kind != shorter.kind
+        assert made[0] == made[1]
+    assert min(merged, moved) > 50

@@ -59,6 +59,7 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
         return None, f"{LIBRARY.name} was compiled from other sources: install again"
     library.clock_free.argtypes = [ctypes.c_void_p]
     library.clock_free.restype = None
+    library.clock_balanced.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 5]
     return library, ""
 
 
@@ -108,9 +109,9 @@ by_reference = ctypes.byref
 address_of = ctypes.addressof
 
 
-def pointer(column: NDArray[np.generic]) -> ctypes.c_void_p:
+def pointer(column: NDArray[np.generic] | array[int]) -> ctypes.c_void_p:
     """An address as an argument of its own."""
-    return ctypes.c_void_p(column.ctypes.data)
+    return ctypes.c_void_p(address(column))
 
 
 class Struct(ctypes.Structure):
@@ -162,6 +163,12 @@ class ProgramMade(Struct):
         "cost origin first edge cost_rows place_of before_s level_s before_p level_p",
         "overflow_B spill_B peak_s peak_p",
     )
+
+
+class TraceGiven(Struct):
+    """`Trace` of lower.c."""
+
+    _fields_ = _fields("instructions storages", "kind touched kind_rows is_placed")
 
 
 class CoreProgram(Struct):

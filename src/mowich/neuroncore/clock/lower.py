@@ -10,134 +10,196 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from ctypes import CDLL
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.neuroncore.clock import compiled
+from mowich.neuroncore.clock.compiled import Column
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.instructions.rates import SCALAR, TENSOR, VECTOR
+from mowich.neuroncore.instructions.rates import SCALAR, TENSOR, VECTOR, Cost
 from mowich.neuroncore.trace import Kind, Operand, Trace
 
 MERGED = ("tensor_tensor",)
 """Instructions without immediate operands: the record tells all that their result depends on."""
 
 
+@dataclass(slots=True)
+class _Uses:
+    """Who touches what, in columns. kind: of each instruction; start: where its operands begin, in operands, and the end of the last; whose:
+    the instruction of each operand; number, pattern: of each operand; written: whether it is; writes, reads: how many operands of each
+    storage are; reader: the last instruction that reads each storage."""
+
+    kind: Column
+    start: Column
+    whose: Column
+    number: Column
+    pattern: Column
+    written: NDArray[np.bool_]
+    writes: Column
+    reads: Column
+    reader: Column
+
+
+def _uses(trace: Trace) -> _Uses:
+    kind = np.array(trace.kind, np.int64)
+    reads = np.array([len(k.reads) for k in trace.kinds], np.int64)[kind]
+    count = np.array([len(k.reads) + len(k.writes) for k in trace.kinds], np.int64)[kind]
+    start = np.concatenate([[0], np.cumsum(count)])
+    whose = np.repeat(np.arange(len(kind)), count)
+    number, pattern = (np.array(trace.touched[c::2], np.int64) for c in (0, 1))
+    written = np.arange(len(number)) - start[whose] >= reads[whose]
+    most = int(number.max(initial=0)) + 1
+    reader = np.full(most, -1)
+    reader[number[~written]] = whose[~written]
+    return _Uses(
+        kind,
+        start,
+        whose,
+        number,
+        pattern,
+        written,
+        writes=np.bincount(number[written], minlength=most),
+        reads=np.bincount(number[~written], minlength=most),
+        reader=reader,
+    )
+
+
 def lowered(trace: Trace, bank_B: int) -> Trace:
     """A trace without the instructions that the compiler leaves out. The same trace where there are none."""
-    writers: dict[int, int] = {}
-    readers: dict[int, list[int]] = {}
-    sizes = [(len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
-    touched = trace.touched
-    start = array("q", bytes(8 * (len(trace.kind) + 1)))
-    at = 0
-    candidates = any(k.name in MERGED or k.flag("broadcast") for k in trace.kinds)
-    if not candidates:
+    if not len(trace) or not any(k.name in MERGED or k.flag("broadcast") for k in trace.kinds):
         return trace
-    for i, k in enumerate(trace.kind):
-        start[i] = at
-        nr, nt = sizes[k]
-        for j in range(at, at + 2 * nr, 2):
-            readers.setdefault(touched[j], []).append(i)
-        for j in range(at + 2 * nr, at + 2 * nt, 2):
-            writers[touched[j]] = writers.get(touched[j], 0) + 1
-        at += 2 * nt
-    start[len(trace.kind)] = at
-    same = _merged(trace, sizes, start, writers)
-    direct = _forwarded(trace, start, writers, readers, bank_B)
-    if not same[1] and not direct:
+    uses = _uses(trace)
+    root, gone = _merged(trace, uses)
+    direct = _forwarded(trace, uses, bank_B)
+    if not gone.any() and not direct:
         return trace
-    return _rewritten(trace, sizes, start, same, direct)
+    return _rewritten(trace, uses, root, gone, direct)
 
 
-def _merged(
-    trace: Trace, sizes: Sequence[tuple[int, int]], start: Sequence[int], writers: dict[int, int]
-) -> tuple[dict[int, int], set[int]]:
-    """(storage -> the storage that holds the same values, instructions left out)."""
-    root: dict[int, int] = {}
-    gone: set[int] = set()
-    names = [k.name in MERGED and all(o.space != "H" for o in (*k.reads, *k.writes)) for k in trace.kinds]
+def _merged(trace: Trace, uses: _Uses) -> tuple[Column, NDArray[np.bool_]]:
+    """(Of each storage, the storage that holds the same values; of each instruction, whether it is left out)."""
+    merges = [k.name in MERGED and all(o.space != "H" for o in (*k.reads, *k.writes)) for k in trace.kinds]
+    root, gone = np.arange(len(uses.writes)), np.zeros(len(uses.kind), np.bool_)
+    if not any(merges):
+        return root, gone
+    library = compiled.library(len(trace))
+    if library is None or not _compiled_merged(library, trace, merges, root, gone):
+        _find_merged(trace, uses, merges, root, gone)
+    return root, gone
+
+
+def _find_merged(trace: Trace, uses: _Uses, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]) -> None:
+    """What `_merged` gives, into columns that start as the storages themselves and as none."""
     version: dict[int, int] = {}
     seen: dict[tuple[int, ...], int] = {}
-    touched = trace.touched
+    moved: dict[int, int] = {}
+    touched, writes = trace.touched, uses.writes.tolist()
+    sizes = [(2 * len(k.reads), 2 * (len(k.reads) + len(k.writes))) for k in trace.kinds]
+    at = 0
     for i, k in enumerate(trace.kind):
         nr, nt = sizes[k]
-        at = start[i]
-        target = touched[at + 2 * nr] if nt > nr else -1
-        if names[k] and writers[target] == 1 and trace.storages[target].address is None:
-            key = [k, touched[at + 2 * nr + 1]]
-            for j in range(at, at + 2 * nr, 2):
-                s = root.get(touched[j], touched[j])
+        target = touched[at + nr] if nt > nr else -1
+        if merges[k] and nt > nr and writes[target] == 1 and trace.storages[target].address is None:
+            key = [k, touched[at + nr + 1]]
+            for j in range(at, at + nr, 2):
+                s = moved.get(touched[j], touched[j])
                 key += (s, version.get(s, 0), touched[j + 1])
             found = tuple(key)
             before = seen.get(found)
             if before is not None and target not in key[2::3]:
-                root[target] = before
-                gone.add(i)
+                moved[target] = before
+                gone[i] = True
             else:
                 seen[found] = target
-        for j in range(at + 2 * nr, at + 2 * nt, 2):
-            s = touched[j]
-            version[s] = version.get(s, 0) + 1
-    return root, gone
+        for j in range(at + nr, at + nt, 2):
+            version[touched[j]] = version.get(touched[j], 0) + 1
+        at += nt
+    for storage, holder in moved.items():
+        root[storage] = holder
 
 
-def _forwarded(trace: Trace, start: Sequence[int], writers: dict[int, int], readers: dict[int, list[int]],
-               bank_B: int) -> dict[int, tuple[int, int, int]]:  # fmt: skip
+def _compiled_merged(
+    library: CDLL, trace: Trace, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]
+) -> bool:
+    """`_find_merged` by the compiled code; False where it cannot."""
+    storages = trace.storages
+    is_placed = np.zeros(len(root), np.uint8)
+    if any(a.address is not None for a in storages.values()):
+        is_placed[[n for n, a in storages.items() if a.address is not None and n < len(root)]] = 1
+    rows = compiled.rows(
+        [(len(k.reads), len(k.reads) + len(k.writes), m) for k, m in zip(trace.kinds, merges, strict=True)], 3
+    )
+    at = compiled.address
+    given = compiled.TraceGiven(
+        instructions=len(trace),
+        storages=len(root),
+        kind=at(trace.kind),
+        touched=at(trace.touched),
+        kind_rows=at(rows),
+        is_placed=at(is_placed),
+    )
+    found, left_out = root.copy(), np.zeros(len(gone), np.uint8)
+    status = library.clock_merged(compiled.by_reference(given), compiled.pointer(found), compiled.pointer(left_out))
+    if not compiled.done(status):
+        return False
+    root[:], gone[:] = found, left_out.astype(np.bool_)
+    return True
+
+
+def _forwarded(trace: Trace, uses: _Uses, bank_B: int) -> dict[int, tuple[int, int, int]]:
     """Copy of a repeated row -> (its reader, the tile in SBUF, the tile in PSUM), where the reader may read PSUM instead."""
     out: dict[int, tuple[int, int, int]] = {}
-    rows = [bool(k.flag("broadcast")) for k in trace.kinds]
+    rows = np.array([bool(k.flag("broadcast")) for k in trace.kinds])
     kinds, touched = trace.kinds, trace.touched
-    for i in range(len(trace.kind) - 1):
-        if not rows[trace.kind[i]]:
-            continue
+    for i in np.flatnonzero(rows[uses.kind[:-1]]).tolist():
         copy = i + 1
-        at = start[copy]
+        at = 2 * int(uses.start[copy])
         psum, tile = touched[at], touched[at + 2]
         a = trace.storages[tile]
-        users = readers.get(tile, [])
-        if len(users) != 1 or writers[tile] != 1 or trace.storages[psum].row_B > bank_B:
+        if uses.reads[tile] != 1 or uses.writes[tile] != 1 or trace.storages[psum].row_B > bank_B:
             continue
         if a.parts * a.row_B != trace.storages[psum].parts * trace.storages[psum].row_B or a.itemsize != 4:
             continue
-        user = users[0]
+        user = int(uses.reader[tile])
         k = kinds[trace.kind[user]]
-        mine = [n for n in range(len(k.reads)) if touched[start[user] + 2 * n] == tile]
+        mine = [n for n in range(len(k.reads)) if uses.number[uses.start[user] + n] == tile]
         if k.engine not in ("vector", "scalar") or len(mine) != 1 or any(o.space == "P" for o in k.reads[:2]):
             continue
         out[copy] = (user, tile, psum)
     return out
 
 
-def _rewritten(trace: Trace, sizes: Sequence[tuple[int, int]], start: Sequence[int], same: tuple[dict[int, int], set[int]],
-               direct: dict[int, tuple[int, int, int]]) -> Trace:  # fmt: skip
-    root, gone = same
+def _rewritten(
+    trace: Trace, uses: _Uses, root: Column, gone: NDArray[np.bool_], direct: dict[int, tuple[int, int, int]]
+) -> Trace:
     out = Trace()
     out.kinds, out.sites, out.patterns, out.storages = list(trace.kinds), trace.sites, trace.patterns, trace.storages
     out.edges = trace.edges
-    moved = {user: (tile, psum) for user, tile, psum in direct.values()}
+    kept = ~gone
+    kept[list(direct)] = False
+    kind, number = uses.kind.copy(), root[uses.number]
     made: dict[tuple[int, int], int] = {}
-    touched = trace.touched
-    in_order = set(trace.in_order)
-    for i, k in enumerate(trace.kind):
-        if i in gone or i in direct:
-            continue
-        if i in in_order:
-            out.in_order.append(len(out.kind))
-        if i in trace.meetings:
-            out.meetings[len(out.kind)] = trace.meetings[i]
-        row = touched[start[i] : start[i + 1]]
-        if root:
-            for j in range(0, len(row), 2):
-                row[j] = root.get(row[j], row[j])
-        if i in moved:
-            tile, psum = moved[i]
-            n = next(n for n in range(sizes[k][0]) if row[2 * n] == tile)
-            row[2 * n] = psum
-            if (k, n) not in made:
-                made[k, n] = len(out.kinds)
-                out.kinds.append(_in_psum(trace.kinds[k], n))
-            k = made[k, n]
-        out.kind.append(k)
-        out.site.append(trace.site[i])
-        out.number.append(trace.number[i])
-        out.touched.extend(row)
+    moved = {user: (tile, psum) for user, tile, psum in direct.values()}
+    for user in sorted(u for u in moved if kept[u]):
+        tile, psum = moved[user]
+        first, k = int(uses.start[user]), int(kind[user])
+        n = next(n for n in range(len(out.kinds[k].reads)) if number[first + n] == tile)
+        number[first + n] = psum
+        if (k, n) not in made:
+            made[k, n] = len(out.kinds)
+            out.kinds.append(_in_psum(out.kinds[k], n))
+        kind[user] = made[k, n]
+    still = kept[uses.whose]
+    out.kind.frombytes(kind[kept].astype(np.int32).tobytes())
+    out.site.frombytes(np.array(trace.site, np.int32)[kept].tobytes())
+    out.number.frombytes(np.array(trace.number, np.int64)[kept].tobytes())
+    out.touched.frombytes(np.stack([number[still], uses.pattern[still]], axis=1).tobytes())
+    place = np.cumsum(kept) - 1
+    out.in_order.extend(int(place[i]) for i in trace.in_order if kept[i])
+    out.meetings.update((int(place[i]), meeting) for i, meeting in trace.meetings.items() if kept[i])
     return out
 
 
@@ -172,9 +234,7 @@ def balanced(trace: Trace, costs: Costs) -> Trace:
     if not any(free) or not costs.number("model.shares_copies"):
         return trace
     made = [costs.of(k) for k in trace.kinds]
-    count = [0] * len(made)
-    for k in trace.kind:
-        count[k] += 1
+    count = np.bincount(np.array(trace.kind, np.int64), minlength=len(made)).tolist()
     tensor, vector, scalar = (
         sum(n * c.occupancy for n, c in zip(count, made, strict=True) if c.queue == q) for q in (TENSOR, VECTOR, SCALAR)
     )
@@ -188,6 +248,14 @@ def balanced(trace: Trace, costs: Costs) -> Trace:
             other[k] = len(out.kinds)
             out.kinds.append(trace.kinds[k]._replace(engine="scalar"))
             made.append(costs.of(out.kinds[-1]))
+    library = compiled.library(len(trace))
+    out.kind = _shared(trace, made, other) if library is None else _compiled_shared(library, trace, made, other)
+    return out
+
+
+def _shared(trace: Trace, made: Sequence[Cost], other: dict[int, int]) -> array[int]:
+    """The kind of each instruction: free ones go to the Scalar Engine as long as that has less to do."""
+    out = array("i")
     done = {VECTOR: 0, SCALAR: 0}
     for k in trace.kind:
         if k in other and done[SCALAR] + made[other[k]].occupancy < done[VECTOR] + made[k].occupancy:
@@ -195,5 +263,15 @@ def balanced(trace: Trace, costs: Costs) -> Trace:
         queue = made[k].queue
         if queue in done:
             done[queue] += made[k].occupancy
-        out.kind.append(k)
+        out.append(k)
+    return out
+
+
+def _compiled_shared(library: CDLL, trace: Trace, made: Sequence[Cost], other: dict[int, int]) -> array[int]:
+    """`_shared` by the compiled code."""
+    scalar = np.array([other.get(k, -1) for k in range(len(made))], np.int64)
+    occupancy = np.array([c.occupancy for c in made], np.int64)
+    engine = np.array([{VECTOR: 0, SCALAR: 1}.get(c.queue, -1) for c in made], np.int64)
+    out = array("i", bytes(4 * len(trace)))
+    library.clock_balanced(len(trace), *(compiled.pointer(c) for c in (trace.kind, scalar, occupancy, engine, out)))
     return out
