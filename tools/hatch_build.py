@@ -1,8 +1,8 @@
 """Compiles the kernel clock (src/mowich/neuroncore/clock/c) when Mowich is built or installed, where a C compiler is.
 
-Without a compiler, or where it fails, the wheel holds Python alone and the clock's Python code runs; one line on stderr says so. The library
-is no extension module of Python: it is loaded with ctypes, and one serves every version of Python on its platform. MOWICH_CLOCK=python asks
-for a wheel of Python alone, for every platform.
+Without a compiler, or where it fails, the wheel holds Python alone and the clock's Python code runs; one line on
+stderr says so. The library is no extension module of Python: it is loaded with ctypes, and one serves every version of
+Python on its platform. MOWICH_CLOCK=python asks for a wheel of Python alone, for every platform.
 """
 
 from __future__ import annotations

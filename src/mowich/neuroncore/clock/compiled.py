@@ -1,8 +1,10 @@
-"""The clock's loops compiled from C: found, loaded and called. The sources are in `c/`, `tools/hatch_build.py` compiles them when Mowich is installed.
+"""The clock's loops compiled from C: found, loaded and called. The sources are in `c/`; `tools/hatch_build.py` compiles
+them when Mowich is installed.
 
-The Python code of this package is the rule; the compiled code does the same to the last bit, faster. Without a C compiler, or in a checkout
-that was not installed, the Python code runs. MOWICH_CLOCK=python asks for it, MOWICH_CLOCK=compiled refuses to run without the compiled code.
-A library that was compiled from other sources than those beside it is not used. Everything that goes over is a column or a row of integers.
+The Python code of this package is the rule; the compiled code does the same to the last bit, faster. Without a C
+compiler, or in a checkout that was not installed, the Python code runs. MOWICH_CLOCK=python asks for it,
+MOWICH_CLOCK=compiled refuses to run without the compiled code. A library that was compiled from other sources than
+those beside it is not used. Everything that goes over is a column or a row of integers.
 """
 
 from __future__ import annotations
@@ -64,8 +66,8 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
 
 
 def library(instructions: int = 0) -> ctypes.CDLL | None:
-    """The compiled code; None where the Python code shall run, which is said once on stderr for many instructions. Raises UserError where
-    the environment asks for what is not there."""
+    """The compiled code; None where the Python code shall run, which is said once on stderr for many instructions.
+    Raises UserError where the environment asks for what is not there."""
     asked = os.environ.get("MOWICH_CLOCK", "")
     if asked == "python":
         return None

@@ -39,8 +39,8 @@ class Step:
 
 @dataclass(slots=True)
 class Path(Sequence[Step]):
-    """Steps of a critical path, last first, in columns: it may have one for each instruction. first: where the parts of a step begin among
-    all: fact (a number: see `names`) and length (ps)."""
+    """Steps of a critical path, last first, in columns: it may have one for each instruction. first: where the parts
+    of a step begin among all: fact (a number: see `names`) and length (ps)."""
 
     names: list[str]
     instruction: array[int] = field(default_factory=lambda: array("q"))
@@ -211,7 +211,8 @@ class Columns:
 
 
 def columns(s: Schedule, units: Sequence[str] = (), names: Sequence[str] = ()) -> Columns:
-    """A schedule for the compiled code: with the unit of each queue (a place in `units`), or the parts of each cost (places in `names`)."""
+    """A schedule for the compiled code: with the unit of each queue (a place in `units`), or the parts of each cost
+    (places in `names`)."""
     number = {name: place for place, name in enumerate(names)}
     parts: list[tuple[int, int]] = []
     told: list[tuple[int, ...]] = []

@@ -28,9 +28,9 @@ MERGED = ("tensor_tensor",)
 
 @dataclass(slots=True)
 class _Uses:
-    """Who touches what, in columns. kind: of each instruction; start: where its operands begin, in operands, and the end of the last; whose:
-    the instruction of each operand; number, pattern: of each operand; written: whether it is; writes, reads: how many operands of each
-    storage are; reader: the last instruction that reads each storage."""
+    """Who touches what, in columns. kind: of each instruction; start: where its operands begin, in operands, and the
+    end of the last; whose: the instruction of each operand; number, pattern: of each operand; written: whether it
+    is; writes, reads: how many operands of each storage are; reader: the last instruction that reads each storage."""
 
     kind: Column
     start: Column

@@ -474,7 +474,7 @@ def _arena_box(deps: Dependencies, found: dict[tuple[int, int], Box], a: Allocat
     return b
 
 
-# the same, compiled -------------------------------------------------------------------------------------------------------------------
+# the same, compiled ------------------------------------------------------------------------------------------
 
 SPACES = ("S", "P", "H")
 MEETS, KEEPS_ORDER, COMES_AFTER = 1, 2, 4
@@ -483,7 +483,8 @@ TABLE_LOAD, SPILL, RELOAD = -1, -2, -3
 
 
 def _kind_rows(trace: Trace, made: Sequence[Cost]) -> compiled.Column:
-    """Of each kind: queue, operands read, all operands, number of its activation table, and whether it reads HBM, is a memset."""
+    """Of each kind: queue, operands read, all operands, number of its activation table, and whether it reads HBM, is a
+    memset."""
     tables: dict[str, int] = {"": 0}
     return compiled.rows(
         [
@@ -502,8 +503,8 @@ def _kind_rows(trace: Trace, made: Sequence[Cost]) -> compiled.Column:
 
 
 def _storage_forms(storages: dict[int, Allocation]) -> tuple[np.ndarray[Any, np.dtype[np.int32]], list[Allocation]]:
-    """(Form of each number, -1 where the trace does not touch it; one allocation of each form): up to one storage for each instruction, few
-    forms."""
+    """(Form of each number, -1 where the trace does not touch it; one allocation of each form): up to one storage for
+    each instruction, few forms."""
     known: dict[Any, int] = {}
     forms: list[Allocation] = []
     of = np.full(max(storages, default=-1) + 1, -1, np.int32)
@@ -518,8 +519,8 @@ def _storage_forms(storages: dict[int, Allocation]) -> tuple[np.ndarray[Any, np.
 
 
 def _storage_rows(forms: Sequence[Allocation]) -> tuple[compiled.Column, compiled.Column]:
-    """Of each form: space, partitions, bytes in each, whether it is placed by hand, at which partition and byte, and where its shape stands
-    among the shapes, which come second."""
+    """Of each form: space, partitions, bytes in each, whether it is placed by hand, at which partition and byte, and
+    where its shape stands among the shapes, which come second."""
     out: list[tuple[int, ...]] = []
     shapes: list[int] = []
     for a in forms:
@@ -532,7 +533,8 @@ def _storage_rows(forms: Sequence[Allocation]) -> tuple[compiled.Column, compile
 def _pattern_columns(
     trace: Trace,
 ) -> tuple[np.ndarray[Any, np.dtype[np.int32]], compiled.Column, compiled.Column, compiled.Column]:
-    """(Form and offset of each pattern, the forms one after the other, where each begins): many patterns differ in their offset only."""
+    """(Form and offset of each pattern, the forms one after the other, where each begins): many patterns differ in
+    their offset only."""
     known: dict[Any, int] = {}
     of, offsets = array("i"), array("q")
     for shape, itemsize, offset, counts, strides, size in trace.patterns:
@@ -547,7 +549,8 @@ def _pattern_columns(
 
 
 def _special(trace: Trace) -> tuple[np.ndarray[Any, np.dtype[np.uint8]] | None, compiled.Column]:
-    """(What is special about each instruction, None where nothing is; pairs of a later and an earlier one, for `depends_on`)."""
+    """(What is special about each instruction, None where nothing is; pairs of a later and an earlier one, for
+    `depends_on`)."""
     if not (trace.edges or trace.meetings or trace.in_order):
         return None, compiled.rows([], 2)
     special = np.zeros(len(trace.kind), np.uint8)

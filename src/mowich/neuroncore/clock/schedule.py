@@ -207,8 +207,9 @@ def _steps(costs: Costs) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rules:
-    """Numbers of a run. window: instructions that a queue looks ahead; chip_cores: cores of a chip; dma_engines: of a core; ps_per_KB: of HBM;
-    tile_issue: time until the next matmul of another part of the array, ps; ramp: time in which a cold Tensor Engine runs at half rate, ps."""
+    """Numbers of a run. window: instructions that a queue looks ahead; chip_cores: cores of a chip; dma_engines: of a
+    core; ps_per_KB: of HBM; tile_issue: time until the next matmul of another part of the array, ps; ramp: time in
+    which a cold Tensor Engine runs at half rate, ps."""
 
     window: int
     chip_cores: int
@@ -570,15 +571,15 @@ def _blank(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     )  # fmt: skip
 
 
-# the same, compiled -------------------------------------------------------------------------------------------------------------------
+# the same, compiled ------------------------------------------------------------------------------------------
 
 PORTS = 4
 """Most ports that an instruction holds."""
 
 
 def _cost_rows(kinds: Sequence[Cost], window: int) -> compiled.Column | None:
-    """Of each cost: queue, the queue that takes it, whether it is a DMA, its times, bytes of HBM, the groups of the array as bits, its ports (-1
-    beyond the last). None where there are more ports than the compiled code knows."""
+    """Of each cost: queue, the queue that takes it, whether it is a DMA, its times, bytes of HBM, the groups of the
+    array as bits, its ports (-1 beyond the last). None where there are more ports than the compiled code knows."""
     taken = {store: load for load, store in RINGS.values()} if window == 1 else {}
     ports: dict[str, int] = {}
     out: list[tuple[int, ...]] = []

@@ -1,9 +1,11 @@
-/* Edges between instructions from the bytes that they touch: see clock/depend.py for the rules; names and order are the same. */
+/* Edges between instructions from the bytes that they touch: see clock/depend.py for the rules; names and order are
+ * the same. */
 #include "depend.h"
 
 #include <string.h>
 
-/* Entries of an allocation that are compared one by one; beyond, a grid over its coordinates finds the ones to compare. */
+/* Entries of an allocation that are compared one by one; beyond, a grid over its coordinates finds the ones to
+ * compare. */
 enum { FEW = 12, MOST_CELLS = 16 };
 
 /* The entries of an allocation that touch one cell of its grid. */
@@ -12,8 +14,8 @@ typedef struct {
     Entries writers, readers;
 } Cell;
 
-/* cells: in the order in which they were made, as a dict of Python keeps them; slots: cell + 1 by the hash of its key; outside: of views
- * that fit no cells, made at its turn among the cells. */
+/* cells: in the order in which they were made, as a dict of Python keeps them; slots: cell + 1 by the hash of its
+ * key; outside: of views that fit no cells, made at its turn among the cells. */
 struct Grid {
     int dims;
     int64_t size[MOST_DIMS];
@@ -263,7 +265,8 @@ static Cell *cell_at(Arena *arena, Grid *g, const int64_t *key, int make)
     return made;
 }
 
-static void put(Arena *arena, Grid *g, int64_t keys[MOST_CELLS][MOST_DIMS], int n, int64_t who, const Box *b, int is_write)
+static void put(Arena *arena, Grid *g, int64_t keys[MOST_CELLS][MOST_DIMS], int n, int64_t who, const Box *b,
+                int is_write)
 {
     for (int c = 0; c < (n < 0 ? 1 : n); c++) {
         Cell *cell = cell_at(arena, g, n < 0 ? NULL : keys[c], 1);

@@ -1,4 +1,5 @@
-/* Who waits for whom: edges between instructions from the bytes that they touch. The same as clock/depend.py, where the rules are told. */
+/* Who waits for whom: edges between instructions from the bytes that they touch. The same as clock/depend.py, where
+ * the rules are told. */
 #ifndef MOWICH_CLOCK_DEPEND_H
 #define MOWICH_CLOCK_DEPEND_H
 
@@ -18,7 +19,8 @@ typedef struct {
     int dims;
 } Box;
 
-/* Views that differ only in their offset. shape: of the allocation; counts, strides: of the view; bytes: of an element of the view. */
+/* Views that differ only in their offset. shape: of the allocation; counts, strides: of the view; bytes: of an
+ * element of the view. */
 typedef struct {
     int64_t dims, itemsize, bytes, view_dims;
     const int64_t *shape, *counts, *strides;

@@ -1,17 +1,19 @@
-/* What a schedule says: its critical path (clock/latency.py) and what each engine did (profile.py). The rules are told there. */
+/* What a schedule says: its critical path (clock/latency.py) and what each engine did (profile.py). The rules are
+ * told there. */
 #include "memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A kind of cost, times in ps. unit: the engine that it belongs to; lead, body, tail: how many (name of a fact, length) of `parts` come
- * before its first byte, while it works, and after; they stand one after the other from `part` on. */
+/* A kind of cost, times in ps. unit: the engine that it belongs to; lead, body, tail: how many (name of a fact,
+ * length) of `parts` come before its first byte, while it works, and after; they stand one after the other from
+ * `part` on. */
 typedef struct {
     int64_t queue, unit, is_dma, occupancy, latency, issue, first_byte, part, lead, body, tail;
 } Cost;
 
-/* A schedule. core: of each instruction; cost: of the instructions of each core; offset, base: number of the first instruction and of the
- * first cost of each core; parts: (number of a fact, length). */
+/* A schedule. core: of each instruction; cost: of the instructions of each core; offset, base: number of the first
+ * instruction and of the first cost of each core; parts: (number of a fact, length). */
 typedef struct {
     int64_t instructions, cores, units, total, semaphore, trigger;
     const int64_t *begin, *data, *end, *loading, *by, *data_by;
@@ -38,13 +40,14 @@ static const Cost *cost_of(const Schedule *s, int64_t i)
     return &s->cost_rows[s->base[c] + s->cost[c][i - s->offset[c]]];
 }
 
-/* critical path -------------------------------------------------------------------------------------------------------------------- */
+/* critical path ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     Arena arena;
     const Schedule *s;
     Numbers instruction, start, end, cause, first, fact, length;
-    /* the step at hand: its bounds, where its parts begin, until when they reach; at: how far its instruction has been told */
+    /* the step at hand: its bounds, where its parts begin, until when they reach; at: how far its instruction has
+     * been told */
     int64_t low, high, covered, at;
 } Walk;
 
@@ -190,7 +193,8 @@ EXPORT int clock_path(const Schedule *s, Path *path)
         push(&w->arena, &w->first, w->fact.n);
         path->steps = w->instruction.n;
         path->parts = w->fact.n;
-        int64_t **to[] = {&path->instruction, &path->start, &path->end, &path->cause, &path->first, &path->fact, &path->length};
+        int64_t **to[] = {&path->instruction, &path->start, &path->end,   &path->cause,
+                          &path->first,       &path->fact,  &path->length};
         Numbers *from[] = {&w->instruction, &w->start, &w->end, &w->cause, &w->first, &w->fact, &w->length};
         for (int c = 0; c < 7; c++)
             *to[c] = keep(&w->arena, from[c]->at);
@@ -200,7 +204,7 @@ EXPORT int clock_path(const Schedule *s, Path *path)
     return status;
 }
 
-/* engines -------------------------------------------------------------------------------------------------------------------------- */
+/* engines ---------------------------------------------------------------------------------------------------------- */
 
 /* For whom an instruction waited: nobody, its own engine, a unit, or a buffer of a unit. */
 enum { NOBODY, ITSELF, UNITS };
@@ -243,7 +247,8 @@ static int32_t *sorted(const Schedule *s, int32_t *order, int32_t *spare, int64_
     return order;
 }
 
-/* Units and queues that have rules of their own. Software DMAs are instructions of `dma`, and hold GpSimd for `writes` ps each. */
+/* Units and queues that have rules of their own. Software DMAs are instructions of `dma`, and hold GpSimd for
+ * `writes` ps each. */
 typedef struct {
     int64_t tensor, gpsimd, software_queue, writes;
 } Special;
@@ -253,8 +258,8 @@ static int is_by_gpsimd(const Schedule *s, const Special *special, int64_t i)
     return cost_of(s, i)->queue == special->software_queue;
 }
 
-/* Of each core and unit: busy and waiting time, instructions; then the time for each that is blamed, and when it was first blamed (0:
- * never). Rows of 3 + 2 * (2 + 2 * units) numbers that start as zero. */
+/* Of each core and unit: busy and waiting time, instructions; then the time for each that is blamed, and when it was
+ * first blamed (0: never). Rows of 3 + 2 * (2 + 2 * units) numbers that start as zero. */
 EXPORT int clock_engines(const Schedule *s, const Special *special, int64_t *rows)
 {
     int64_t units = s->units, whom = UNITS + 2 * units, width = 3 + 2 * whom;
@@ -313,7 +318,9 @@ EXPORT int clock_engines(const Schedule *s, const Special *special, int64_t *row
                     wait += loaded - reach;
                     reach = loaded;
                 }
-                int64_t until = u == special->gpsimd && is_by_gpsimd(s, special, i) ? s->begin[i] + special->writes : s->end[i];
+                int64_t until = s->end[i];
+                if (u == special->gpsimd && is_by_gpsimd(s, special, i))
+                    until = s->begin[i] + special->writes;
                 if (until > reach) {
                     busy += until - reach;
                     reach = until;

@@ -1,10 +1,12 @@
-/* What the compiler does to a kernel, where it has to look at each instruction in turn: see clock/lower.py for the rules. */
+/* What the compiler does to a kernel, where it has to look at each instruction in turn: see clock/lower.py for the
+ * rules. */
 #include "memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A kind of instruction. reads: operands that it reads, of `operands` in all; merges: it may be left out where its result is there already. */
+/* A kind of instruction. reads: operands that it reads, of `operands` in all; merges: it may be left out where its
+ * result is there already. */
 typedef struct {
     int64_t reads, operands, merges;
 } Kind;
@@ -18,7 +20,8 @@ typedef struct {
     const uint8_t *is_placed;
 } Trace;
 
-/* What an instruction computed, and where: kind, pattern of the result, then storage, version and pattern of each operand. */
+/* What an instruction computed, and where: kind, pattern of the result, then storage, version and pattern of each
+ * operand. */
 typedef struct {
     int64_t target, numbers;
     uint64_t hash;
@@ -140,7 +143,8 @@ static void merge(Merger *m)
     }
 }
 
-/* root: of each storage, the storage that holds the same values; gone: of each instruction, whether it is left out (starts as zero). */
+/* root: of each storage, the storage that holds the same values; gone: of each instruction, whether it is left out
+ * (starts as zero). */
 EXPORT int clock_merged(const Trace *t, int64_t *root, uint8_t *gone)
 {
     Merger *m = calloc(1, sizeof *m);
@@ -158,9 +162,9 @@ EXPORT int clock_merged(const Trace *t, int64_t *root, uint8_t *gone)
     return status;
 }
 
-/* The kind of each instruction, where a free one goes to the Scalar Engine as long as that has less to do than the Vector Engine. other: of
- * each kind, the one on the Scalar Engine, -1 where it is not free; occupancy: of each kind; engine: of each kind, 0 the Vector Engine, 1
- * the Scalar Engine, -1 another. */
+/* The kind of each instruction, where a free one goes to the Scalar Engine as long as that has less to do than the
+ * Vector Engine. other: of each kind, the one on the Scalar Engine, -1 where it is not free; occupancy: of each kind;
+ * engine: of each kind, 0 the Vector Engine, 1 the Scalar Engine, -1 another. */
 EXPORT int clock_balanced(int64_t instructions, const int32_t *kind, const int64_t *other, const int64_t *occupancy,
                           const int64_t *engine, int32_t *out)
 {

@@ -1,8 +1,8 @@
 /* Memory of one call of the compiled clock.
  *
- * Everything that a call allocates hangs on one `Arena`, so that it is freed together, also when memory runs out: then `need` jumps back to
- * the entry of the call. What a call hands back is taken off the arena with `keep`, and freed by `clock_free`.
- */
+ * Everything that a call allocates hangs on one `Arena`, so that it is freed together, also when memory runs out:
+ * then `need` jumps back to the entry of the call. What a call hands back is taken off the arena with `keep`, and
+ * freed by `clock_free`. */
 #ifndef MOWICH_CLOCK_MEMORY_H
 #define MOWICH_CLOCK_MEMORY_H
 

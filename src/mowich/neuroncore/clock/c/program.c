@@ -1,8 +1,8 @@
 /* A trace made ready for the clock: the cost of each instruction, whom it waits for, where tiles live, what is added.
  *
- * The same as `_Maker` of clock/program.py, with `Rotation` and `Residency` of clock/buffers.py, where the rules are told. The names of the
- * phases are the same. Instructions, storages, patterns and kinds are rows of columns; nothing here knows of Python.
- */
+ * The same as `_Maker` of clock/program.py, with `Rotation` and `Residency` of clock/buffers.py, where the rules are
+ * told. The names of the phases are the same. Instructions, storages, patterns and kinds are rows of columns; nothing
+ * here knows of Python. */
 #include "depend.h"
 
 #include <stdlib.h>
@@ -15,14 +15,15 @@ enum { MEETS = 1, KEEPS_ORDER = 2, COMES_AFTER = 4 };
 /* What a cost of the program stands for, beside kinds (>= 0): the load of an activation table, a spill, a reload. */
 enum { TABLE_LOAD = -1, SPILL = -2, RELOAD = -3 };
 
-/* A kind of instruction. queue; reads: operands that it reads, of `operands` in all, the written ones last; table: number of its activation
- * table, 0 for none; is_load: it reads HBM; is_memset. */
+/* A kind of instruction. queue; reads: operands that it reads, of `operands` in all, the written ones last; table:
+ * number of its activation table, 0 for none; is_load: it reads HBM; is_memset. */
 typedef struct {
     int64_t queue, reads, operands, table, is_load, is_memset;
 } Kind;
 
-/* What allocations of one form share. space: SBUF, PSUM or HBM; parts, row_B: partitions, and bytes in each; is_placed: by hand, at
- * (part, byte); shape: place of its shape in `shapes`: dimensions, sizes, bytes of an element. */
+/* What allocations of one form share. space: SBUF, PSUM or HBM; parts, row_B: partitions, and bytes in each;
+ * is_placed: by hand, at (part, byte); shape: place of its shape in `shapes`: dimensions, sizes, bytes of an
+ * element. */
 typedef struct {
     int64_t space, parts, row_B, is_placed, part, byte, shape;
 } Storage;
@@ -226,7 +227,7 @@ static const Box *hand_placed_box(Maker *m, int64_t storage, int64_t pattern)
     return made;
 }
 
-/* rotation ------------------------------------------------------------------------------------------------------------------------ */
+/* rotation --------------------------------------------------------------------------------------------------------- */
 
 static void push_free(Maker *m, Rotation *r, const Free *free)
 {
@@ -270,7 +271,7 @@ static void give(Maker *m, Rotation *r, int64_t size, const int32_t *users)
     push_free(m, r, &made);
 }
 
-/* units --------------------------------------------------------------------------------------------------------------------------- */
+/* units ------------------------------------------------------------------------------------------------------------ */
 
 static int is_split(const Given *g, const Storage *a)
 {
@@ -325,7 +326,7 @@ static void new_users(Maker *m, int64_t unit)
         m->users[unit][q] = -1;
 }
 
-/* the program --------------------------------------------------------------------------------------------------------------------- */
+/* the program ------------------------------------------------------------------------------------------------------ */
 
 /* Append the edges at hand, each once, in the order of their first. */
 static void append_unique(Maker *m, const Numbers *edges)
@@ -348,7 +349,7 @@ static void append_unique(Maker *m, const Numbers *edges)
         m->set_mask = mask;
         m->set = need(arena, (size_t)(mask + 1) * sizeof *m->set);
     }
-    memset(m->set, 0xff, (size_t)(mask + 1) * sizeof *m->set); /* -1: edges to tables that were never loaded are below that */
+    memset(m->set, 0xff, (size_t)(mask + 1) * sizeof *m->set); /* -1: no edge is that */
     for (int64_t e = 0; e < edges->n; e++) {
         int64_t value = edges->at[e];
         int64_t slot = (int64_t)((uint64_t)value * 11400714819323198485u >> 20) & mask;
@@ -396,7 +397,7 @@ static void load_table(Maker *m, int64_t table)
     m->table = table;
 }
 
-/* spilling ------------------------------------------------------------------------------------------------------------------------ */
+/* spilling --------------------------------------------------------------------------------------------------------- */
 
 static int64_t spill_cost(Maker *m, int64_t storage, int is_load)
 {
@@ -584,7 +585,7 @@ static void reside(Maker *m, int64_t i, const Kind *k, const int64_t *rows)
     }
 }
 
-/* one instruction ----------------------------------------------------------------------------------------------------------------- */
+/* one instruction -------------------------------------------------------------------------------------------------- */
 
 /* The first of pairs that are sorted by their first number whose first number is i or more. */
 static int64_t first_pair(const int64_t *pairs, int64_t n, int64_t i)
@@ -762,7 +763,7 @@ static void add(Maker *m, int64_t i, const int64_t *touched)
     append_row(m, m->cost_of_kind[cost_kind], i, &m->edges);
 }
 
-/* loads that wait ----------------------------------------------------------------------------------------------------------------- */
+/* loads that wait -------------------------------------------------------------------------------------------------- */
 
 static void add_held(Maker *m, int64_t storage)
 {
@@ -773,7 +774,8 @@ static void add_held(Maker *m, int64_t storage)
         add(m, held, &m->g->touched[m->start[held]]);
 }
 
-/* Hold a load from an unwritten tensor back until its tile is first read, and release the ones that this instruction reads. */
+/* Hold a load from an unwritten tensor back until its tile is first read, and release the ones that this instruction
+ * reads. */
 static int is_delayed(Maker *m, int64_t i, const int64_t *touched)
 {
     const Kind *k = &m->g->kind_rows[m->g->kind[i]];
@@ -803,7 +805,7 @@ static int is_delayed(Maker *m, int64_t i, const int64_t *touched)
     return 0;
 }
 
-/* tables of the whole ------------------------------------------------------------------------------------------------------------- */
+/* tables of the whole ---------------------------------------------------------------------------------------------- */
 
 static void open_storages(Maker *m)
 {

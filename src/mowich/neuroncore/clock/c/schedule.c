@@ -1,4 +1,5 @@
-/* When each instruction runs: the event loop of clock/schedule.py, where the rules are told. The names of the phases are the same. */
+/* When each instruction runs: the event loop of clock/schedule.py, where the rules are told. The names of the phases
+ * are the same. */
 #include "memory.h"
 
 #include <stdlib.h>
@@ -8,24 +9,26 @@ static const int64_t NEVER = (int64_t)1 << 62;
 
 enum { GROUPS = 16, PORTS = 4 };
 
-/* A kind of cost, times in ps. issues: it is a DMA; line: the queue that takes it; port: numbers of the ports that it holds, -1 beyond the last;
- * groups: bit set of the groups of the array that a matmul holds. */
+/* A kind of cost, times in ps. issues: it is a DMA; line: the queue that takes it; port: numbers of the ports that it
+ * holds, -1 beyond the last; groups: bit set of the groups of the array that a matmul holds. */
 typedef struct {
     int64_t queue, line, issues, occupancy, latency, weights, load, issue, first_byte, moved_B, groups, port[PORTS];
 } Cost;
 
-/* One core's program, as clock/program.py makes it; base: number of its first cost in the table of all; chip: whose HBM it uses; is_tiled:
- * some matmul holds only a part of the array. */
+/* One core's program, as clock/program.py makes it; base: number of its first cost in the table of all; chip: whose
+ * HBM it uses; is_tiled: some matmul holds only a part of the array. */
 typedef struct {
     const int32_t *cost;
     const int64_t *first, *edge;
     int64_t instructions, base, chip, is_tiled;
 } Program;
 
-/* What goes in. transfer: time on each DMA engine, of each cost; step: delay of an edge, [queue of the predecessor][queue of the successor];
- * server_of: of each queue, what it shares with others (the issuer of a ring, or GpSimd), -1 where nothing; meeting_rows: (instruction, number of its meeting), by instruction. */
+/* What goes in. transfer: time on each DMA engine, of each cost; step: delay of an edge, [queue of the
+ * predecessor][queue of the successor]; server_of: of each queue, what it shares with others (the issuer of a ring,
+ * or GpSimd), -1 where nothing; meeting_rows: (instruction, number of its meeting), by instruction. */
 typedef struct {
-    int64_t cores, chips, costs, queues, servers, dma_engines, window, ps_per_KB, tile_issue, ramp, meetings, meeting_keys;
+    int64_t cores, chips, costs, queues, servers, dma_engines, window, ps_per_KB, tile_issue, ramp, meetings;
+    int64_t meeting_keys;
     const Program *programs;
     const Cost *cost_rows;
     const int64_t *transfer, *step, *server_of, *meeting_rows;
@@ -48,7 +51,8 @@ typedef struct {
     int32_t who;
 } Event;
 
-/* A DMA that was issued and waits for the DMA engines: when its first byte arrives; turn: how many were issued before it. */
+/* A DMA that was issued and waits for the DMA engines: when its first byte arrives; turn: how many were issued before
+ * it. */
 typedef struct {
     int64_t time, turn;
     int32_t who;
@@ -56,8 +60,8 @@ typedef struct {
 
 typedef struct Core Core;
 
-/* One queue of one core, as `_Line` of clock/schedule.py. future: a heap of (time, instruction); now: a heap of instructions; server: what it
- * shares with other queues, or NULL. */
+/* One queue of one core, as `_Line` of clock/schedule.py. future: a heap of (time, instruction); now: a heap of
+ * instructions; server: what it shares with other queues, or NULL. */
 typedef struct {
     int32_t queue, issues;
     Core *core;
@@ -81,8 +85,8 @@ typedef struct {
     int32_t who, line, next;
 } Waiting;
 
-/* The state of a run, as `_Machine` of clock/schedule.py. flags: INSIDE the window, MEETS others. When the stationary tile of a matmul is
- * there stands in its `data` until it runs. */
+/* The state of a run, as `_Machine` of clock/schedule.py. flags: INSIDE the window, MEETS others. When the stationary
+ * tile of a matmul is there stands in its `data` until it runs. */
 typedef struct {
     Arena arena;
     const Given *g;
@@ -106,7 +110,7 @@ typedef struct {
 
 enum { INSIDE = 1, MEETS = 2 };
 
-/* heaps ---------------------------------------------------------------------------------------------------------------------------- */
+/* heaps ------------------------------------------------------------------------------------------------------------ */
 
 static int is_before(Event a, Event b)
 {
@@ -211,7 +215,7 @@ static Arrival pop_arriving(Machine *m)
     return top;
 }
 
-/* phases --------------------------------------------------------------------------------------------------------------------------- */
+/* phases ----------------------------------------------------------------------------------------------------------- */
 
 /* The next instruction of a queue enters its window. */
 static void admit(Machine *m, Line *line)
@@ -225,8 +229,8 @@ static void admit(Machine *m, Line *line)
         push_future(&m->arena, line, m->s->ready[i], i);
 }
 
-/* The queue of what starts next, when, and whether it is in its heap `now`: the earliest; at one time, the first in program order of those that
- * could start. NULL, at -1: nothing can. */
+/* The queue of what starts next, when, and whether it is in its heap `now`: the earliest; at one time, the first in
+ * program order of those that could start. NULL, at -1: nothing can. */
 static Line *next_line(Machine *m, int64_t *at, int *is_now)
 {
     int64_t best = -1;
@@ -315,7 +319,8 @@ static void issue_dma(Machine *m, int64_t at, int32_t i, Line *line, const Cost 
     push_arriving(m, at + k->issue + k->first_byte, i);
 }
 
-/* The bytes of a DMA arrive: each DMA engine moves its part, and HBM all of them. Returns when the last byte has moved. */
+/* The bytes of a DMA arrive: each DMA engine moves its part, and HBM all of them. Returns when the last byte has
+ * moved. */
 static int64_t move(Machine *m, int64_t arrive, int32_t i, Core *core, const Cost *k)
 {
     Made *s = m->s;
@@ -379,7 +384,8 @@ static void hold_ports(Core *core, const Cost *k, int64_t until, int32_t i)
         core->port[k->port[p]] = (Held){until, i};
 }
 
-/* What decided the begin of an instruction that starts as soon as it is picked: the last that it waited for, or its engine. */
+/* What decided the begin of an instruction that starts as soon as it is picked: the last that it waited for, or its
+ * engine. */
 static void begin_cause(Machine *m, int64_t at, int32_t i, const Line *line)
 {
     if (m->ready_by[i] >= 0 && m->s->ready[i] >= at)
@@ -407,8 +413,8 @@ static int64_t run_engine(Machine *m, int64_t at, int32_t i, Line *line, const C
     return s->end[i];
 }
 
-/* An instruction of the Tensor Engine: behind the one before it while its stationary tile is loaded, in a part of the array or in all of it,
- * at half the rate while the engine is cold. Returns when it is done. */
+/* An instruction of the Tensor Engine: behind the one before it while its stationary tile is loaded, in a part of the
+ * array or in all of it, at half the rate while the engine is cold. Returns when it is done. */
 static int64_t run_matmul(Machine *m, int64_t at, int32_t i, Line *line, const Cost *k)
 {
     Made *s = m->s;
@@ -501,7 +507,7 @@ static void release(Machine *m, int32_t i, int queue, int64_t finish, int64_t af
     }
 }
 
-/* the machine before the first instruction ------------------------------------------------------------------------------------------ */
+/* the machine before the first instruction ------------------------------------------------------------------------- */
 
 /* edges -> successors, grouped by predecessor in program order */
 static void open_successors(Machine *m)
