@@ -17,7 +17,7 @@ from typing import Any
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries
 from mowich.facts.load import KINDS, Facts, known_unit, read_file
-from mowich.facts.schema import check_fact, leaves
+from mowich.facts.schema import Fact, check_fact, leaves
 from mowich.facts.unread import file_problems
 from mowich.files import line_of
 
@@ -91,49 +91,8 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
 def overlay_names(root: Path, base: Facts) -> list[UserError]:
     """Names in a user's directory that nothing would read: fields that no chip or system has, systems without a
     file."""
-    problems: list[UserError] = []
-    for kind in ("chips", "systems"):
-        shipped = base.ids(kind)
-        known = sorted({field_name(p) for name in shipped for p in base.paths(f"{kind}.{name}")})
-        for path in sorted((root / kind).glob("*.yaml")):
-            for leaf, _ in () if path.stem in shipped else leaves(_read(path), f"{kind}.{path.stem}"):
-                if field_name(leaf) not in known:
-                    keys = leaf.split(".")[2:]
-                    problems.append(
-                        UserError(
-                            f"unknown field '{field_name(leaf)}'",
-                            where=f"{path}:{line_of(path, keys)} {'.'.join(keys)}",
-                            fix=did_you_mean(field_name(leaf), known)
-                            or f"mowich facts show {shipped[0]} lists those of another",
-                        )
-                    )
-    systems = sorted({*base.ids("systems"), *(p.stem for p in (root / "systems").glob("*.yaml"))})
-    prices = root / "prices" / "user.yaml"
-    for name, leaf in _read(prices).items():
-        if isinstance(leaf, Mapping) and name not in systems:
-            problems.append(unknown("system", str(name), systems, where=f"{prices}:{line_of(prices, [str(name)])}"))
-    aliases = root / "aliases.yaml"
-    for name, entry in _read(aliases).items():
-        if name not in systems:
-            problems.append(unknown("system", str(name), systems, where=f"{aliases}:{line_of(aliases, [str(name)])}"))
-        for key in entry if isinstance(entry, Mapping) else ():
-            if key not in ALIAS_KEYS:
-                problems.append(
-                    unknown("key", str(key), ALIAS_KEYS, where=f"{aliases}:{line_of(aliases, [str(name), str(key)])}")
-                )
     whole = base.with_root(root)
-    for kind in KINDS:
-        for path in sorted((root / kind).glob("*.yaml")):
-            for leaf, node in leaves(_read(path), f"{kind}.{path.stem}"):
-                try:
-                    if "ref" in node and (fact := whole.get(leaf)) is not None:
-                        check_fact(leaf, fact, known_unit(base, leaf))
-                except UserError as error:
-                    keys = leaf.split(".")[2:]
-                    where = f"{path}:{line_of(path, keys)} {'.'.join(keys)}"
-                    problems.append(
-                        UserError(error.what, where=where, given=error.given, allowed=error.allowed, fix=error.fix)
-                    )
+    problems = [*_unknown_fields(root, base), *_unknown_systems(root, base), *_wrong_references(root, base, whole)]
     for path in sorted((root / "chips").glob("*.yaml")) if not problems else ():
         try:
             whole.check_chip(path.stem)
@@ -147,6 +106,63 @@ def overlay_names(root: Path, base: Facts) -> list[UserError]:
             if path.stem not in base.ids("systems"):
                 problems += [UserError(what, where=str(path)) for what in _system_problems(path.stem, whole)]
     return problems
+
+
+def _unknown_fields(root: Path, base: Facts) -> Iterator[UserError]:
+    """Fields of new chips and systems that no shipped one has."""
+    for kind in ("chips", "systems"):
+        shipped = base.ids(kind)
+        known = sorted({field_name(p) for name in shipped for p in base.paths(f"{kind}.{name}")})
+        for path in sorted((root / kind).glob("*.yaml")):
+            for leaf, _ in () if path.stem in shipped else leaves(_read(path), f"{kind}.{path.stem}"):
+                if field_name(leaf) not in known:
+                    yield UserError(
+                        f"unknown field '{field_name(leaf)}'",
+                        where=_place(path, leaf),
+                        fix=did_you_mean(field_name(leaf), known)
+                        or f"mowich facts show {shipped[0]} lists those of another",
+                    )
+
+
+def _unknown_systems(root: Path, base: Facts) -> Iterator[UserError]:
+    """Names in prices and aliases that are no system, and keys of aliases that are none."""
+    systems = sorted({*base.ids("systems"), *(p.stem for p in (root / "systems").glob("*.yaml"))})
+    prices = root / "prices" / "user.yaml"
+    for name, leaf in _read(prices).items():
+        if isinstance(leaf, Mapping) and name not in systems:
+            yield unknown("system", str(name), systems, where=f"{prices}:{line_of(prices, [str(name)])}")
+    aliases = root / "aliases.yaml"
+    for name, entry in _read(aliases).items():
+        if name not in systems:
+            yield unknown("system", str(name), systems, where=f"{aliases}:{line_of(aliases, [str(name)])}")
+        for key in entry if isinstance(entry, Mapping) else ():
+            if key not in ALIAS_KEYS:
+                where = f"{aliases}:{line_of(aliases, [str(name), str(key)])}"
+                yield unknown("key", str(key), ALIAS_KEYS, where=where)
+
+
+def _wrong_references(root: Path, base: Facts, whole: Facts) -> Iterator[UserError]:
+    """References to facts of another unit, or outside the bounds of their field."""
+    for kind in KINDS:
+        for path in sorted((root / kind).glob("*.yaml")):
+            for leaf, node in leaves(_read(path), f"{kind}.{path.stem}"):
+                try:
+                    if "ref" in node and (fact := whole.get(leaf)) is not None:
+                        check_fact(leaf, fact, known_unit(base, leaf))
+                except UserError as error:
+                    yield UserError(
+                        error.what,
+                        where=_place(path, leaf),
+                        given=error.given,
+                        allowed=error.allowed,
+                        fix=error.fix,
+                    )
+
+
+def _place(path: Path, leaf: str) -> str:
+    """file:line and the key in it."""
+    keys = leaf.split(".")[2:]
+    return f"{path}:{line_of(path, keys)} {'.'.join(keys)}"
 
 
 def field_name(path: str) -> str:
@@ -184,7 +200,11 @@ def _leaf_problems(path: str, leaf: Mapping[str, Any], facts: Facts) -> Iterator
             yield f"has no {key}"
     if source and source not in facts.sources:
         yield f"cites '{source}', which sources.yaml does not list"
-    fact = facts.fact(path)
+    yield from _grade_problems(path, leaf, facts.fact(path))
+
+
+def _grade_problems(path: str, leaf: Mapping[str, Any], fact: Fact) -> Iterator[str]:
+    """What a number of grade C or D must state and does not."""
     says = " ".join(str(leaf.get(key) or "") for key in ("formula", "reason", "note"))
     if not isinstance(fact.value, float):
         return

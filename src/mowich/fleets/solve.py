@@ -201,6 +201,19 @@ def _fewer_stacks(
     return best, high
 
 
+def _without_plan(session: Session, programme: Programme, kept: Sequence[int], loosened: set[int]) -> bool:
+    """Whether a programme has no plan with the rows `loosened` free and the rows `kept` as they are."""
+    for number in loosened:
+        session.highs.changeRowBounds(number, -np.inf, np.inf)
+    for number in kept:
+        session.highs.changeRowBounds(number, programme.row_low[number], programme.row_high[number])
+    try:
+        session.run()
+    except Infeasible:
+        return True
+    return False
+
+
 def conflict(programme: Programme) -> tuple[Says, ...]:
     """A smallest set of constraints that cannot hold together, as rows of the programme (irreducible: without any one
     of them there is a plan).
@@ -220,25 +233,9 @@ def conflict(programme: Programme) -> tuple[Says, ...]:
     integer: Session | None = None
 
     def impossible(kept: Sequence[int], loosened: set[int]) -> bool:
-        for number in loosened:
-            session.highs.changeRowBounds(number, -np.inf, np.inf)
-        for number in kept:
-            session.highs.changeRowBounds(number, programme.row_low[number], programme.row_high[number])
-        try:
-            session.run()
-        except Infeasible:
-            return True
-        if integer is None:
-            return False
-        for number in loosened:
-            integer.highs.changeRowBounds(number, -np.inf, np.inf)
-        for number in kept:
-            integer.highs.changeRowBounds(number, programme.row_low[number], programme.row_high[number])
-        try:
-            integer.run()
-        except Infeasible:
-            return True
-        return False
+        """Whether these rows have no plan, in fractions of units or, where that was asked for, in whole ones."""
+        sessions = [session] if integer is None else [session, integer]
+        return any(_without_plan(one, programme, kept, loosened) for one in sessions)
 
     def irreducible(parts: list[list[int]], rest: set[int]) -> list[list[int]]:
         kept = list(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,6 +78,69 @@ def _torus_sides(level: Level, r: int) -> tuple[int, ...]:
     return tuple(sorted(sides))
 
 
+class _Wiring:
+    """A graph while it grows. Nodes above `chips` are switches."""
+
+    def __init__(self, chips: int) -> None:
+        self.chips = self.nodes = chips
+        self.tail: list[int] = []
+        self.head: list[int] = []
+        self.capacity_Bps: list[float] = []
+        self.of: dict[tuple[int, int], int] = {}
+        self.links: list[Link] = []
+        self.switches: dict[tuple[int, int], int] = {}
+
+    def edge(self, a: int, b: int, Bps: float) -> int:
+        """The edge from a to b, wider by so many bytes/s. An axis of two nodes that closes has both links on one."""
+        at = self.of.get((a, b))
+        if at is None:
+            at = self.of[a, b] = len(self.tail)
+            self.tail.append(a)
+            self.head.append(b)
+            self.capacity_Bps.append(0.0)
+        self.capacity_Bps[at] += Bps
+        return at
+
+    def join(self, level: Level, a: int, b: int, Bps: float, numbers: Sequence[int], share: float) -> None:
+        """Links both ways between chip a and node b. numbers: of the links of the chip; share: of the edge, each."""
+        ends = (self.edge(a, b, Bps), self.edge(b, a, Bps))
+        self.links += [Link(level=level.name, chip=a, number=i, ends=ends, share=share) for i in numbers]
+
+    def torus(self, level: Level, below: int, joins: int) -> None:
+        """Each chip to its next neighbour along each axis."""
+        sides = _torus_sides(level, -(-joins // below))
+        Bps = level.bandwidth_Bps / (2.0 * level.axes)
+        for c in range(self.chips):
+            base, node, inner = c - c % joins, (c % joins) // below, c % below
+            for axis, side in enumerate(sides):
+                step = int(np.prod(sides[:axis]))
+                here = node // step % side
+                if side == 1 or (here == side - 1 and side < level.wrap_from):
+                    continue
+                other = base + (node + ((here + 1) % side - here) * step) * below + inner
+                if other < self.chips:
+                    self.join(level, c, other, Bps, [axis], 1.0)
+
+    def direct(self, level: Level, below: int, joins: int) -> None:
+        """Each chip to those of the same position in the other domains."""
+        r = -(-joins // below)
+        for c in range(self.chips):
+            base = c - c % joins
+            for k in range(r):
+                other = base + (c % below) + k * below
+                if c < other < self.chips:
+                    self.join(level, c, other, level.bandwidth_Bps / (r - 1), range(level.links), 1.0 / level.links)
+
+    def switched(self, level: Level, place: int, joins: int) -> None:
+        """Each chip to the switch of its domain. place: of the level among those that are used."""
+        for c in range(self.chips):
+            key = (place, c // joins)
+            if key not in self.switches:
+                self.switches[key] = self.nodes
+                self.nodes += 1
+            self.join(level, c, self.switches[key], level.bandwidth_Bps, range(level.links), 1.0 / level.links)
+
+
 def build(system: System) -> Graph:
     """The links of a machine whose ranks are whole chips (`topology.per_chip`).
 
@@ -94,80 +157,20 @@ def build(system: System) -> Graph:
             allowed=f"at most {MAX_CHIPS}",
             fix="give the part that holds the fault",
         )
-    tail: list[int] = []
-    head: list[int] = []
-    capacity: list[float] = []
-    of: dict[tuple[int, int], int] = {}
-    links: list[Link] = []
-    switches: dict[tuple[int, int], int] = {}
+    wiring = _Wiring(chips)
     used: list[Level] = []
     sizes: list[int] = []
-    nodes = chips
-
-    def edge(a: int, b: int, Bps: float) -> int:
-        at = of.get((a, b))
-        if at is None:
-            at = of[a, b] = len(tail)
-            tail.append(a)
-            head.append(b)
-            capacity.append(0.0)
-        capacity[at] += Bps  # an axis of two nodes that closes has both links between the same pair
-        return at
-
     below = 1
     for level in system.levels:
         joins = chips if level.is_network else min(level.devices, chips)
         if joins <= below:
             continue
-        number = level.links
-        r = -(-joins // below)
         if level.axes:
-            sides = _torus_sides(level, r)
-            Bps = level.bandwidth_Bps / (2.0 * level.axes)
-            for c in range(chips):
-                base, node, inner = c - c % joins, (c % joins) // below, c % below
-                for axis, side in enumerate(sides):
-                    step = int(np.prod(sides[:axis]))
-                    here = node // step % side
-                    closed = side >= level.wrap_from
-                    if side == 1 or (here == side - 1 and not closed):
-                        continue
-                    other = base + (node + ((here + 1) % side - here) * step) * below + inner
-                    if other < chips:
-                        links.append(
-                            Link(
-                                level=level.name,
-                                chip=c,
-                                number=axis,
-                                ends=(edge(c, other, Bps), edge(other, c, Bps)),
-                                share=1.0,
-                            )
-                        )
+            wiring.torus(level, below, joins)
         elif level.kind == "links":
-            for c in range(chips):
-                base = c - c % joins
-                for k in range(r):
-                    other = base + (c % below) + k * below
-                    if other > c and other < chips:
-                        ends = (
-                            edge(c, other, level.bandwidth_Bps / (r - 1)),
-                            edge(other, c, level.bandwidth_Bps / (r - 1)),
-                        )
-                        links += [
-                            Link(level=level.name, chip=c, number=i, ends=ends, share=1.0 / number)
-                            for i in range(number)
-                        ]
+            wiring.direct(level, below, joins)
         else:
-            for c in range(chips):
-                key = (len(used), c // joins)
-                if key not in switches:
-                    switches[key] = nodes
-                    nodes += 1
-                node = switches[key]
-                ends = (edge(c, node, level.bandwidth_Bps), edge(node, c, level.bandwidth_Bps))
-                links += [
-                    Link(level=level.name, chip=c, number=i, ends=ends, share=1.0 / number) for i in range(number)
-                ]
+            wiring.switched(level, len(used), joins)
         used.append(level)
         sizes.append(joins)
         below = joins
@@ -175,12 +178,12 @@ def build(system: System) -> Graph:
         chips=chips,
         levels=tuple(used),
         sizes=tuple(sizes),
-        tail=np.array(tail),
-        head=np.array(head),
-        capacity_Bps=np.array(capacity),
-        links=tuple(links),
-        of=of,
-        switch_of=switches,
+        tail=np.array(wiring.tail),
+        head=np.array(wiring.head),
+        capacity_Bps=np.array(wiring.capacity_Bps),
+        links=tuple(wiring.links),
+        of=wiring.of,
+        switch_of=wiring.switches,
     )
 
 

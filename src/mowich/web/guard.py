@@ -63,44 +63,62 @@ class Guard:
             await send(message)
 
         headers = dict(scope["headers"])
-        if self.hosts:
-            given_host = headers.get(b"host", b"").decode("latin-1")
-            host = given_host if given_host.endswith("]") else given_host.rsplit(":", 1)[0]
-            if host not in self.hosts:
-                await _refuse(headed, 421, f"this server answers to {', '.join(sorted(self.hosts))}")
-                return
-        if scope["method"] not in ("GET", "HEAD") and is_foreign(headers):
-            await _refuse(headed, 403, "a page of another site may not ask here")
+        refused = self._refused(scope["method"], headers)
+        if refused is not None:
+            await _refuse(headed, *refused)
             return
         if b"content-length" in headers or b"transfer-encoding" in headers:
-            body, size, more = bytearray(), 0, True
             try:
-                while more and size <= DRAIN_B:  # what is too large is read and dropped, so that the refusal arrives
-                    message = await asyncio.wait_for(receive(), BODY_S)
-                    if message["type"] == "http.disconnect":
-                        return
-                    size += len(message.get("body", b""))
-                    more = message.get("more_body", False)
-                    if size <= self.max_body_B:
-                        body += message.get("body", b"")
+                body, size = await self._body(receive)
             except TimeoutError:
                 await _refuse(headed, 408, f"the body did not come within {BODY_S} s")
+                return
+            if body is None:  # the client went away
                 return
             if size > self.max_body_B:
                 await _refuse(headed, 413, f"a body is at most {self.max_body_B} bytes")
                 return
-            first = True
-
-            async def replayed() -> Message:
-                nonlocal first
-                if first:
-                    first = False
-                    return {"type": "http.request", "body": bytes(body), "more_body": False}
-                return await receive()
-
-            await self.app(scope, replayed, headed)
-            return
+            receive = _replayed(body, receive)
         await self.app(scope, receive, headed)
+
+    def _refused(self, method: str, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        """(status, why) of a request that is refused by its headers alone."""
+        if self.hosts:
+            given = headers.get(b"host", b"").decode("latin-1")
+            host = given if given.endswith("]") else given.rsplit(":", 1)[0]
+            if host not in self.hosts:
+                return 421, f"this server answers to {', '.join(sorted(self.hosts))}"
+        if method not in ("GET", "HEAD") and is_foreign(headers):
+            return 403, "a page of another site may not ask here"
+        return None
+
+    async def _body(self, receive: Receive) -> tuple[bytes | None, int]:
+        """(the body, None where the client went away; its size). What is too large is read and dropped, so that the
+        refusal arrives. Raises TimeoutError."""
+        body, size, more = bytearray(), 0, True
+        while more and size <= DRAIN_B:
+            message = await asyncio.wait_for(receive(), BODY_S)
+            if message["type"] == "http.disconnect":
+                return None, size
+            size += len(message.get("body", b""))
+            more = message.get("more_body", False)
+            if size <= self.max_body_B:
+                body += message.get("body", b"")
+        return bytes(body), size
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` with a body in front that was read already."""
+    first = True
+
+    async def replayed() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replayed
 
 
 def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
