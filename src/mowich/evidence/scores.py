@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mowich.evidence.row_rules import is_time
-from mowich.evidence.rows import Case
+from mowich.evidence.rows import Case, is_time
 from mowich.shown import Rows, Shown
 
 SCHEMA = "mowich/validate@1"

@@ -42,6 +42,7 @@ class Group:
     """
 
     def __init__(self) -> None:
+        self.has_repeated = False  # a program wrote iterations of a loop without running them: the others did not take their turns there
         self._cores: list[Core] = []
         self._gates: list[threading.Lock] = []
         self._state: list[str] = []

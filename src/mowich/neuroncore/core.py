@@ -26,6 +26,8 @@ from mowich.neuroncore.trace import Trace
 if TYPE_CHECKING:
     from mowich.neuroncore.communicator import Group
     from mowich.neuroncore.memory import Record, Storage
+    from mowich.neuroncore.placement import Plan
+    from mowich.neuroncore.views import Access
 
 _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
@@ -129,11 +131,14 @@ class Core:
         "grid",
         "grid_index",
         "group",
+        "has_repeated",
         "hbm_default",
         "known",
         "limits",
+        "loops",
         "mask",
         "pending",
+        "plans",
         "program",
         "programs",
         "rank",
@@ -164,10 +169,14 @@ class Core:
         self.values = values
         self.strict = strict
         self.trace: Trace | None = Trace() if record else None
-        # what `issue` found out: (pattern, form) of an access, number of a form, kind of an instruction on forms that passed its checks
-        self.accesses: dict[Any, tuple[int, int]] = {}
+        # what `issue` found out: about each access, number of a form, kind of an instruction on forms that passed its checks
+        self.accesses: dict[Any, Access] = {}
         self.forms: dict[Any, int] = {}
         self.known: dict[Any, int] = {}
+        # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written without running
+        self.loops: dict[Any, Any] | None = None
+        self.has_repeated = False
+        self.plans: dict[Any, Plan] = {}  # what `placement.allocate` found out about a shape
         self.clock = 0
         self.serial: dict[Any, int] = {}
         self.shared: dict[Any, Any] = {} if shared is None else shared

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, fail
 from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
+from mowich.neuroncore.trace import Allocation, Trace
 
 if TYPE_CHECKING:
     from mowich.neuroncore.views import Tile
@@ -65,6 +66,12 @@ def device_dtype(given: Any, what: str) -> DType:
     return d
 
 
+def rows(space: str, shape: tuple[int, ...], dtype: DType) -> tuple[int, int]:
+    """(partitions of an allocation, bytes in each); HBM counts as one partition."""
+    count = math.prod(shape)
+    return (1, count * dtype.itemsize) if space == "H" else (shape[0], count // max(shape[0], 1) * dtype.itemsize)
+
+
 @dataclass(slots=True, eq=False)
 class Record:
     """What a run keeps of an allocation on chip once its bytes are gone. first: number of the instruction that writes it first, -1 before;
@@ -86,10 +93,12 @@ class Record:
 
 class Storage:
     """One allocation. parts: partitions; row_B: bytes in each; pitch_B: bytes from one partition to the next in `bytes`; base_B: first byte;
-    layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first partition)."""
+    layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first partition); noted_by: the
+    trace that knows of it. A run without values makes `bytes` and `record` when they are asked for, which is seldom."""
 
-    __slots__ = ("address", "base_B", "bitmap", "bytes", "core", "dtype", "filled", "granule", "layout", "name", "number", "owner", "parts",
-                 "pe", "pitch_B", "record", "region", "row_B", "shape", "site", "space", "state", "written")  # fmt: skip
+    __slots__ = ("_bytes", "address", "base_B", "bitmap", "core", "dtype", "filled", "granule", "layout", "name", "noted_by", "number",
+                 "owner", "parts", "pitch_B", "record", "region", "row_B", "shape", "site", "space", "state", "written")  # fmt: skip
+    record: Record
 
     def __init__(self, core: Core, region: MemoryRegion, shape: tuple[int, ...], dtype: DType, *, name: str = "",
                  address: tuple[int, int] | None = None, data: NDArray[Any] | None = None) -> None:  # fmt: skip
@@ -105,36 +114,69 @@ class Storage:
         self.granule = dtype.itemsize
         self.bitmap: NDArray[np.bool_] | None = None
         self.written = 0
-        self.pe: Any = None
+        self.noted_by: Trace | None = None
         self.owner: Any = data
-        count = math.prod(shape)
-        if self.space == "H":
-            self.parts, self.row_B = 1, count * dtype.itemsize
-        else:
-            self.parts, self.row_B = shape[0], count // max(shape[0], 1) * dtype.itemsize
+        self.parts, self.row_B = rows(self.space, shape, dtype)
         self.pitch_B, self.base_B = self.row_B, 0
         core.serial["storage"] = count_before = core.serial.get("storage", 0) + 1
         self.number = count_before * core.programs + core.program
+        self._bytes: NDArray[np.uint8] | None = None
         if data is not None:
-            self.bytes = (
+            self._bytes = (
                 data.reshape(-1).view(np.uint8)
                 if data.flags.c_contiguous
                 else np.ascontiguousarray(data).reshape(-1).view(np.uint8)
             )
             self.state, self.filled = ALL, True
         elif address is None:
-            self.bytes = np.empty(self.parts * self.row_B, np.uint8)
+            if core.values:
+                self._bytes = np.empty(self.parts * self.row_B, np.uint8)
             self.state, self.filled = NONE, False
         else:
-            self.bytes = core.arena(self.space)
+            self._bytes = core.arena(self.space)
             self.pitch_B = core.limits.sbuf_B if self.space == "S" else core.limits.psum_B
             self.base_B = address[0] * self.pitch_B + address[1]
             self.state, self.filled = NONE, True
-        self.record = Record(
-            self.number, self.space, self.parts, self.row_B, self.site, name, address, dtype.name, shape
-        )
+        if core.values or core.trace is None:
+            self.record = self._recorded()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "record":
+            self.record = self._recorded()
+            return self.record
+        raise AttributeError(name)
+
+    def _recorded(self) -> Record:
+        made = Record(
+            self.number, self.space, self.parts, self.row_B, self.site, self.name, self.address, self.dtype.name, self.shape
+        )  # fmt: skip
         if self.space != "H":
-            core.records.append(self.record)
+            self.core.records.append(made)
+        return made
+
+    @property
+    def bytes(self) -> NDArray[np.uint8]:
+        """The memory that the allocation lies in: bytes of its own, or the core's for those with an address."""
+        found = self._bytes
+        if found is None:
+            found = self._bytes = np.empty(self.parts * self.row_B, np.uint8)
+        return found
+
+    @bytes.setter
+    def bytes(self, given: NDArray[np.uint8]) -> None:
+        self._bytes = given
+
+    @property
+    def is_cut_off(self) -> bool:
+        """True where the bytes were taken away: a front end that moved them elsewhere does that."""
+        return self._bytes is not None and self.address is None and len(self._bytes) != self.parts * self.row_B
+
+    def form(self) -> Allocation:
+        """What a trace keeps of it, without its number."""
+        return Allocation(
+            0, self.space, self.parts, self.row_B, self.shape, self.dtype.itemsize, self.address, self.name, *self.site,
+            self.owner is not None, self.dtype.name,
+        )  # fmt: skip
 
     def describe(self) -> str:
         """ "tile 'x' [128, 512] float32 in SBUF, allocated at kernel.py:12"."""

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore.core import Core, NkiValidationError, fail
 from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
+from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Record, Storage, device_dtype
+from mowich.neuroncore.repeat import Unlike
+from mowich.neuroncore.trace import Trace
 from mowich.neuroncore.views import Tile, row_major
+
+Plan = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
+"""(shape, format, strides, address) of a new tensor."""
 
 
 def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str = "", address: Any = None) -> Tile:
     """A new tensor. On chip: at most 128 partitions, and a row that fits the memory; address = (partition, byte) places it by hand."""
+    plan = None
+    if address is None and type(shape) is tuple:
+        with contextlib.suppress(TypeError):  # what cannot be a key is judged below
+            plan = core.plans.get((shape, dtype, region))
+    if plan is None:
+        plan = _planned(core, shape, dtype, region, address)
+        if address is None and type(shape) is tuple:
+            core.plans[shape, dtype, region] = plan
+    dims, d, strides, address = plan
+    if region is MemoryRegion.shared_hbm and core.programs > 1:
+        return _shared(core, dims, d, region, name)
+    return Tile(_stored(core, region, dims, d, name, address), d, dims, strides)
+
+
+def _planned(core: Core, shape: Any, dtype: Any, region: MemoryRegion, address: Any) -> Plan:
+    """Shape, format, strides and address of a new tensor. Raises where its memory cannot hold it."""
     dims = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
     d = device_dtype(dtype, "a tile")
     space = SPACE[region]
@@ -38,10 +62,7 @@ def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str
     else:
         address = None
         _check_hbm(dims, d, limits.hbm_B)
-    if region is MemoryRegion.shared_hbm and core.programs > 1:
-        return _shared(core, dims, d, region, name)
-    storage = _stored(core, region, dims, d, name, address)
-    return Tile(storage, d, dims, row_major(dims))
+    return dims, d, row_major(dims), address
 
 
 def _check_hbm(dims: tuple[int, ...], d: DType, room_B: int) -> None:
@@ -107,6 +128,8 @@ def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, n
     key = (*kind, turn)
     found = core.shared.get(key)
     if found is None:
+        if core.group is not None and core.group.has_repeated:
+            raise Unlike  # who comes first makes it, and without the turns that were left out that may be another
         found = core.shared[key] = _stored(core, region, dims, d, name)
     elif found.shape != dims or found.dtype is not d:
         raise fail(
@@ -133,34 +156,139 @@ def wrap(core: Core, array: NDArray[Any], region: MemoryRegion, name: str = "") 
     return Tile(storage, d, shape, row_major(shape))
 
 
-def place(core: Core, space: str) -> tuple[int, list[Record]]:
-    """Most bytes of one partition that are live at once, and the records live then (largest first).
+class Lives(NamedTuple):
+    """Allocations of a run on chip, in the order in which they were made, as columns. is_psum: in PSUM, else in SBUF; parts, row_B: as in
+    `Record`; first, last: numbers of the instructions between which each lives, first -1 where nothing wrote it; record: makes the
+    `Record` of a row."""
+
+    is_psum: NDArray[np.bool_]
+    parts: NDArray[np.int32] | NDArray[np.int64]
+    row_B: NDArray[np.int32] | NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    record: Callable[[int], Record]
+
+    def rows(self, space: str) -> NDArray[np.int64]:
+        """Rows of the tiles of a memory that were written."""
+        return np.flatnonzero((self.is_psum == (space == "P")) & (self.first >= 0))
+
+
+def lives(core: Core) -> Lives:
+    """Tiles and when they live: as the run noted it, or, without values, as the trace tells it."""
+    if not core.values and core.trace is not None:
+        return _traced_lives(core, core.trace)
+    c = np.array([(r.space == "P", r.parts, r.row_B, r.first, r.last) for r in core.records], np.int64).reshape(-1, 5).T
+    return Lives(c[0] == 1, c[1], c[2], c[3], c[4], core.records.__getitem__)
+
+
+def _traced_lives(core: Core, trace: Trace) -> Lives:
+    """The same from a trace. A tile lives from its first write to its last use. Where the first write is a load from HBM, and the first to
+    follow that is no such load is a read, it lives from there: the compiler may delay loads until then."""
+    forms = trace.storages.forms
+    noted = {r.number: r for r in core.records}  # what was written or read without an instruction
+    size = max([len(trace.storages.form), *(n + 1 for n in noted)])
+    form = np.full(size, -1, np.int32)
+    form[: len(trace.storages.form)] = trace.storages.form
+    shapes: list[tuple[str, int, int]] = []
+    first, last, reads = (np.full(size, -1, np.int64) for _ in range(3))
+    is_loaded = np.zeros(size, np.bool_)
+    touches = Touches(trace)
+    for number, clock, is_write, is_load in touches.backwards():
+        first[number[is_write]] = clock[is_write]
+        is_loaded[number[is_write]] = is_load[is_write]
+        new = last[number[::-1]] < 0
+        last[number[::-1][new]] = clock[::-1][new]
+    for r in noted.values():
+        if r.first >= 0 and (first[r.number] < 0 or r.first < first[r.number]):
+            first[r.number], is_loaded[r.number] = r.first, False
+        last[r.number] = max(last[r.number], r.last)
+    is_loaded &= np.array([f.address is None for f in forms] + [True])[form]
+    if is_loaded.any():
+        others = np.full(size, np.iinfo(np.int64).max)
+        for number, clock, is_write, is_load in touches.backwards():
+            later = is_loaded[number] & (clock > first[number]) & ~(is_write & is_load)
+            number, clock, is_write = number[later], clock[later], is_write[later]
+            others[number[is_write]] = clock[is_write]
+            reads[number[~is_write]] = clock[~is_write]
+        delayed = is_loaded & (reads >= 0) & (reads <= others)
+        first[delayed] = reads[delayed]
+        del others, reads
+    known = len(forms)
+    for r in noted.values():  # a form of its own for each
+        form[r.number] = known + len(shapes)
+        shapes.append((r.space, r.parts, r.row_B))
+    shown = [(f.space, f.parts, f.row_B) for f in forms] + shapes + [("H", 0, 0)]
+    rows = np.flatnonzero(np.array([space != "H" for space, _, _ in shown])[form])
+    is_psum, parts, row_B = np.array([(space == "P", p, b) for space, p, b in shown], np.int32).T[:, form[rows]]
+
+    def record(i: int) -> Record:
+        number = int(rows[i])
+        if number in noted:
+            noted[number].first, noted[number].last = int(first[number]), int(last[number])
+            return noted[number]
+        f = forms[form[number]]
+        return Record(number, f.space, f.parts, f.row_B, (f.file, f.line), f.name, f.address, f.dtype, f.shape, int(first[number]), int(last[number]))  # fmt: skip
+
+    return Lives(is_psum == 1, parts, row_B, first[rows], last[rows], record)
+
+
+class Touches:
+    """The operands of a trace, a part of it at a time."""
+
+    AT_ONCE = 1 << 16
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        kinds = trace.kinds
+        self.reads = np.array([len(k.reads) for k in kinds] + [0])
+        self.plain = np.array([*trace.plain_reads, 0])
+        self.operands = np.array([len(k.reads) + len(k.writes) for k in kinds] + [0])
+        loads = [
+            TABLE[k.name].engines[0] == "dma" and all(o.space == "H" for o in k.reads[:n])
+            for k, n in zip(kinds, trace.plain_reads, strict=True)
+        ]
+        self.is_load = np.array([*loads, False])
+
+    def backwards(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
+        """(storages, clocks, whether it is written, whether by a DMA that reads nothing but HBM) of each operand from the last instruction back.
+        Run-time indices are left out."""
+        t = self.trace
+        end = len(t.touched)
+        for stop in range(len(t.kind), 0, -self.AT_ONCE):
+            start = max(0, stop - self.AT_ONCE)
+            kind = np.array(t.kind[start:stop])
+            count = self.operands[kind]
+            begin = end - 2 * int(count.sum())
+            number, end = np.array(t.touched[begin:end])[::2], begin
+            whose = np.repeat(np.arange(len(kind)), count)
+            place = np.arange(len(whose)) - np.repeat(np.cumsum(count) - count, count)
+            is_write = place >= self.reads[kind][whose]
+            at = np.flatnonzero(is_write | (place < self.plain[kind][whose]))[::-1]
+            whose = whose[at]
+            yield number[at], np.array(t.number[start:stop])[whose], is_write[at], self.is_load[kind][whose]
+
+
+def place(core: Core, space: str, found: Lives | None = None) -> tuple[int, list[Record]]:
+    """Most bytes of one partition that are live at once, and the records live then (largest first). found: `lives`, where made before.
 
     Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order. Tiles of few
     partitions share columns by quadrants.
     """
     quadrant = core.limits.quadrant
-    events: list[tuple[int, int, int, Record]] = []
-    for i, r in enumerate(core.records):
-        if r.space == space and r.first >= 0:
-            events.append((r.first, 1, i, r))
-            events.append((r.last + 1, 0, i, r))
-    events.sort(key=lambda e: e[:3])
-    live: dict[int, Record] = {}
-    now = peak = 0
-    at: list[Record] = []
-    for _, kind, i, r in events:
-        size = r.row_B * -(-r.parts // quadrant)
-        if kind:
-            live[i] = r
-            now += size
-            if now > peak:
-                peak = now
-                at = list(live.values())
-        else:
-            live.pop(i, None)
-            now -= size
-    return -(-peak * quadrant // core.limits.partitions), sorted(at, key=lambda r: -r.row_B * r.parts)
+    found = found or lives(core)
+    rows = found.rows(space)
+    if not len(rows):
+        return 0, []
+    size = (found.row_B[rows] * -(-found.parts[rows] // quadrant)).astype(np.int64)
+    # what changes with each instruction, then how much is live from there on
+    level = np.zeros(int(found.last[rows].max()) + 2, np.int64)
+    np.add.at(level, found.first[rows], size)
+    np.subtract.at(level, found.last[rows] + 1, size)
+    np.cumsum(level, out=level)
+    moment = int(np.argmax(level))
+    live = rows[(found.first[rows] <= moment) & (found.last[rows] >= moment)]
+    at = [found.record(i) for i in live.tolist()]
+    return -(-int(level[moment]) * quadrant // core.limits.partitions), sorted(at, key=lambda r: -r.row_B * r.parts)
 
 
 def _allocated(record: Record) -> str:
@@ -175,10 +303,12 @@ SHOWN = 5
 def check_capacity(core: Core) -> None:
     """Raise where the tiles live at one moment cannot fit SBUF or PSUM; names the lines that allocate most of them."""
     limits = core.limits
+    found: Lives | None = None
     for space, room in (("S", limits.sbuf_B), ("P", limits.psum_B)):
-        if not any(r.address is None and r.space == space for r in core.records):
+        if not _holds_free_tiles(core, space):
             continue
-        peak, live = place(core, space)
+        found = found or lives(core)
+        peak, live = place(core, space, found)
         if peak <= room:
             continue
         fix = "use smaller tiles, or let tiles die sooner: a tile lives from its first write (or first read, where loaded from HBM) to its last use"
@@ -221,9 +351,20 @@ def _short(record: Record) -> str:
     return _allocated(record).rsplit("/", 1)[-1]
 
 
+def _holds_free_tiles(core: Core, space: str) -> bool:
+    """Whether the kernel has tiles in a memory that it did not place by hand."""
+    if core.trace is not None and any(f.space == space and f.address is None for f in core.trace.storages.forms):
+        return True
+    return any(r.address is None and r.space == space for r in core.records)
+
+
 def check_overlap(core: Core) -> None:
     """Raise where a tile placed by hand is written over bytes of another that is still used afterwards."""
-    placed = [(r.address, r) for r in core.records if r.address is not None and r.first >= 0]
+    if core.trace is not None and not core.values and not any(f.address for f in core.trace.storages.forms):
+        return
+    found = lives(core)
+    written = map(found.record, np.flatnonzero(found.first >= 0).tolist())
+    placed = [(r.address, r) for r in written if r.address is not None]
     live: list[tuple[tuple[int, int], Record]] = []
     for (p, b), r in sorted(placed, key=lambda x: x[1].first):
         live = [(at, q) for at, q in live if q.last >= r.first]

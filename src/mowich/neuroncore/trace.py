@@ -7,8 +7,10 @@ strides and offset share a pattern. So a row is a few small integers, and a trac
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
 
 if TYPE_CHECKING:
     from mowich.neuroncore.memory import Storage
@@ -61,6 +63,66 @@ class Allocation(NamedTuple):
     file: str
     line: int
     is_input: bool
+    dtype: str = ""
+
+
+class Storages(MutableMapping[int, Allocation]):
+    """The storages that a trace touches, by number, in columns: a kernel makes up to one for each instruction. form: number of a storage ->
+    place in `forms`, -1 where the trace does not touch it; forms: what the allocations of one line share, with the number 0."""
+
+    __slots__ = ("_known", "_made", "form", "forms")
+
+    def __init__(self) -> None:
+        self._made: dict[int, Allocation] = {}  # those that were asked for
+        self.form = array("i")
+        self.forms: list[Allocation] = []
+        self._known: dict[Allocation, int] = {}
+
+    def __getitem__(self, number: int) -> Allocation:
+        found = self._made.get(number)
+        if found is None:
+            place = self.form[number] if 0 <= number < len(self.form) else -1
+            if place < 0:
+                raise KeyError(number)
+            found = self._made[number] = Allocation(number, *self.forms[place][1:])
+        return found
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and 0 <= number < len(self.form) and self.form[number] >= 0
+
+    def __setitem__(self, number: int, made: Allocation) -> None:
+        self.put(number, self.form_of(made._replace(number=0)))
+
+    def __delitem__(self, number: int) -> None:
+        if number not in self:
+            raise KeyError(number)
+        self.put(number, -1)
+
+    def __iter__(self) -> Iterator[int]:
+        return (n for n, place in enumerate(self.form) if place >= 0)
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(np.frombuffer(self.form, np.int32) >= 0)) if self.form else 0
+
+    def form_of(self, made: Allocation) -> int:
+        """Place of an allocation with the number 0 in `forms`, where it is put when it is new."""
+        return _number(self._known, self.forms, made)
+
+    def reserve(self, numbers: int) -> None:
+        """Room for the storages below a number."""
+        missing = numbers - len(self.form)
+        if missing > 0:
+            self.form.extend(_UNTOUCHED * max(missing, 1024))
+
+    def put(self, number: int, form: int) -> None:
+        """Note a storage by its form."""
+        if number >= len(self.form):
+            self.reserve(number + 1)
+        self.form[number] = form
+        self._made.pop(number, None)
+
+
+_UNTOUCHED = array("i", [-1])
 
 
 class Meeting(NamedTuple):
@@ -113,12 +175,13 @@ class Trace:
     """The instructions of one core in program order, and the order that `depends_on` adds.
 
     kind, site, number: one entry per instruction; touched: (storage, pattern) for each operand, reads before writes, instruction
-    after instruction; kinds, sites, patterns: what those numbers stand for; meetings: index of an instruction -> the meeting at
-    which it waits for other cores; in_order: instructions that keep their order (while `ordered`).
+    after instruction; kinds, sites, patterns: what those numbers stand for; plain_reads: of each kind, how many of its reads are operands
+    and no run-time indices; meetings: index of an instruction -> the meeting at which it waits for other cores; in_order: instructions
+    that keep their order (while `ordered`).
     """
 
-    __slots__ = ("_kind_of", "_pattern_of", "_site_of", "edges", "in_order", "kind", "kinds", "meetings", "number", "ordered", "patterns", "site", "sites",
-                 "storages", "touched")  # fmt: skip
+    __slots__ = ("_kind_of", "_pattern_of", "_site_of", "edges", "in_order", "kind", "kinds", "meetings", "number", "ordered", "patterns", "plain_reads",
+                 "site", "sites", "storages", "touched")  # fmt: skip
 
     def __init__(self) -> None:
         self.kind = array("i")
@@ -126,9 +189,10 @@ class Trace:
         self.number = array("q")
         self.touched = array("q")
         self.kinds: list[Kind] = []
+        self.plain_reads: list[int] = []
         self.sites: list[tuple[str, int]] = []
         self.patterns: list[Pattern] = []
-        self.storages: dict[int, Allocation] = {}
+        self.storages = Storages()
         self.edges: list[tuple[int, int]] = []
         self.meetings: dict[int, Meeting] = {}
         self.ordered = False
@@ -142,7 +206,9 @@ class Trace:
 
     def add(self, number: int, kind: int, touched: list[int], site: tuple[str, int]) -> None:
         """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`pattern_of`) of each operand."""
-        place = _number(self._site_of, self.sites, site)
+        place = self._site_of.get(site)
+        if place is None:
+            place = _number(self._site_of, self.sites, site)
         if self.ordered:
             self.in_order.append(len(self.kind))
         self.kind.append(kind)
@@ -151,10 +217,19 @@ class Trace:
         self.touched.fromlist(touched)
 
     def kind_of(
-        self, name: str, engine: str, reads: Sequence[Tile], writes: Sequence[Tile], flags: dict[str, Any] | None
+        self,
+        name: str,
+        engine: str,
+        reads: Sequence[Tile],
+        indices: Sequence[Tile],
+        writes: Sequence[Tile],
+        flags: dict[str, Any] | None,
     ) -> int:
-        """Number of a kind of instruction."""
-        return _number(self._kind_of, self.kinds, _kind(name, engine, flags, reads, writes))
+        """Number of a kind of instruction. indices: tiles of run-time offsets, which are read as well."""
+        found = _number(self._kind_of, self.kinds, _kind(name, engine, flags, (*reads, *indices), writes))
+        if found == len(self.plain_reads):
+            self.plain_reads.append(len(reads))
+        return found
 
     def pattern_of(self, tile: Tile) -> int:
         """Number of the pattern of a view."""
@@ -165,10 +240,8 @@ class Trace:
 
     def touch(self, s: Storage) -> None:
         """Note a storage that an instruction touches for the first time."""
-        self.storages[s.number] = Allocation(
-            number=s.number, space=s.space, parts=s.parts, row_B=s.row_B, shape=s.shape, itemsize=s.dtype.itemsize, address=s.address,
-            name=s.name, file=s.site[0], line=s.site[1], is_input=s.owner is not None,
-        )  # fmt: skip
+        self.storages.put(s.number, self.storages.form_of(s.form()))
+        s.noted_by = self
 
     @property
     def records(self) -> Sequence[Record]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,19 @@ class Dynamic:
         self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
 
 
-class Tile:
-    """A view of an allocation. shape; strides and offset in elements of `dtype` from the start of the allocation."""
+class Access(NamedTuple):
+    """What `issue` found out about a view. pattern, form: numbers in the trace and in the core; fits: it lies within its allocation."""
 
-    __slots__ = ("_array", "dtype", "dynamic", "is_truth", "offset", "shape", "size", "storage", "strides")
+    pattern: int
+    form: int
+    fits: bool
+
+
+class Tile:
+    """A view of an allocation. shape; strides and offset in elements of `dtype` from the start of the allocation; access: what `issue` found
+    out about it, for the core that made the allocation."""
+
+    __slots__ = ("_array", "access", "dtype", "dynamic", "is_truth", "offset", "shape", "size", "storage", "strides")
 
     def __init__(self, storage: Storage, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0,
                  dynamic: Dynamic | None = None) -> None:  # fmt: skip
@@ -54,6 +63,7 @@ class Tile:
         self.is_truth = False
         self.size = math.prod(shape)
         self._array: NDArray[Any] | None = None
+        self.access: Access | None = None
 
     # description -------------------------------------------------------------------------------------------------------
     @property
@@ -171,11 +181,10 @@ class Tile:
             try:  # NumPy compares the pattern with the bytes of the allocation
                 found = np.ndarray(self.shape, d.dtype, s.bytes, self.offset * size, strides)
             except ValueError:
-                raise self._outside() from None
+                raise self.outside() from None
         else:
-            last = self._last()
-            if self.offset < 0 or last < 0 or (last + 1) * d.itemsize > s.parts * s.row_B:
-                raise self._outside()
+            if not self.fits():
+                raise self.outside()
             found = np.ndarray(self.shape, d.dtype, s.bytes, self.byte_offset(), self.byte_strides())
         self._array = found
         return found
@@ -184,7 +193,22 @@ class Tile:
         """The element at which the pattern ends."""
         return self.offset + sum([(n - 1) * x for n, x in zip(self.shape, self.strides, strict=True)])
 
-    def _outside(self) -> Exception:
+    def fits(self) -> bool:
+        """Whether the pattern stays within the allocation."""
+        s, size = self.storage, self.dtype.itemsize
+        if s.address is not None:
+            last = self._last()
+            return self.offset >= 0 and last >= 0 and (last + 1) * size <= s.parts * s.row_B
+        low = high = self.offset
+        for n, x in zip(self.shape, self.strides, strict=True):
+            if x < 0:
+                low += (n - 1) * x
+            else:
+                high += (n - 1) * x
+        return low >= 0 and (high + 1) * size <= s.parts * s.row_B
+
+    def outside(self) -> Exception:
+        """The error for a pattern that leaves the allocation."""
         s = self.storage
         return fail(
             "out-of-bounds access", tile=self, given=f"element {max(self._last(), self.offset)}",
@@ -266,10 +290,14 @@ class Tile:
     def __getitem__(self, key: Any) -> Tile:
         keys = key if type(key) is tuple else (key,)
         ndim = len(self.shape)
+        has_dots = False
         for k in keys:
-            if type(k) not in _PLAIN:
-                return _fancy_index(self, keys)
-        if Ellipsis in keys:
+            kind = type(k)
+            if kind is not slice and kind is not int:
+                if kind not in _PLAIN:
+                    return _fancy_index(self, keys)
+                has_dots |= k is Ellipsis
+        if has_dots:
             at = keys.index(Ellipsis)
             keys = keys[:at] + (slice(None),) * (ndim - len(keys) + 1) + keys[at + 1 :]
         if len(keys) > ndim:
@@ -278,12 +306,23 @@ class Tile:
         strides: list[int] = []
         offset = self.offset
         on_chip = self.storage.space != "H"
-        for d, k in enumerate(keys):
-            n, s = self.shape[d], self.strides[d]
+        d = -1
+        for k, n, s in zip(keys, self.shape, self.strides, strict=False):
+            d += 1
             if type(k) is slice:
-                start = 0 if k.start is None else int(k.start)
-                stop = n if k.stop is None else int(k.stop)
-                step = 1 if k.step is None else int(k.step)
+                start, stop, step = k.start, k.stop, k.step
+                if type(start) is not int:
+                    start = 0 if start is None else int(start)
+                if type(stop) is not int:
+                    stop = n if stop is None else int(stop)
+                if step is None:
+                    if 0 <= start <= stop <= n:
+                        shape.append(stop - start)
+                        strides.append(s)
+                        offset += start * s
+                        continue
+                    step = 1
+                step = int(step)
                 if start < 0:
                     start += n
                 if stop < 0:

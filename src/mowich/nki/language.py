@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
 from mowich.neuroncore.views import DynamicSlice, Tile
-from mowich.nki import words
+from mowich.nki import loops, words
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
@@ -230,7 +230,7 @@ class par_dim(int):
 
 def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address: Any = None) -> Tile:
     """A new tensor; address = (partition, byte) places it by hand."""
-    if isinstance(shape, tuple | list) and any(isinstance(n, par_dim) for n in shape[1:]):
+    if isinstance(shape, tuple | list) and par_dim in map(type, shape[1:]):
         raise fail(
             "par_dim marks a dimension that is not the first",
             given=list(shape),
@@ -750,19 +750,19 @@ def _bounds(start: Any, stop: Any, step: Any) -> builtins.range:
     return builtins.range(*values)
 
 
-def affine_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> builtins.range:
+def affine_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterable[int]:
     """range: iterations without order."""
-    return _bounds(start, stop, step)
+    return loops.over(_bounds(start, stop, step))
 
 
-def sequential_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> builtins.range:
+def sequential_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterable[int]:
     """range: iterations in order."""
-    return _bounds(start, stop, step)
+    return loops.over(_bounds(start, stop, step))
 
 
-def static_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> builtins.range:
+def static_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterable[int]:
     """range: unrolled."""
-    return _bounds(start, stop, step)
+    return loops.over(_bounds(start, stop, step))
 
 
 def dynamic_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterator[int]:

@@ -30,9 +30,10 @@ from mowich.neuroncore.core import Core
 from mowich.neuroncore.dtypes import as_dtype
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
+from mowich.neuroncore.repeat import Unlike
 from mowich.neuroncore.targets import generation_of
 from mowich.neuroncore.views import Tile
-from mowich.nki import words
+from mowich.nki import loops, words
 from mowich.nki.language import NKIObject, default_generation
 
 if TYPE_CHECKING:
@@ -322,19 +323,35 @@ launches = Launches()
 
 def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, generation: int, grid: Any = None, values: bool = True,
         strict: bool = False, record: bool = True, results: Callable[..., Any] | None = None, check: bool = True,
-        returned: Sequence[MemoryRegion] = RETURNED) -> Result:  # fmt: skip
-    """Run a kernel function once on one logical core. returned: memories of the tensors that it may return."""
+        returned: Sequence[MemoryRegion] = RETURNED, repeat_loops: bool | None = None) -> Result:  # fmt: skip
+    """Run a kernel function once on one logical core. returned: memories of the tensors that it may return; repeat_loops: whether a run
+    without values may write iterations of regular loops without running them (None: as the environment says, `loops.VARIABLE`)."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
-    shared: dict[Any, Any] = {}
-    cores = [
-        Core(generation, program=i, programs=programs, values=values, strict=strict, record=record, shared=shared)
-        for i in range(programs)
-    ]
-    for i, c in enumerate(cores):
-        c.scratch["base"] = 0
-        c.grid = sizes
-        c.grid_index = _index(i, sizes)
+    may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
+    while True:
+        shared: dict[Any, Any] = {}
+        cores = [
+            Core(generation, program=i, programs=programs, values=values, strict=strict, record=record, shared=shared)
+            for i in range(programs)
+        ]
+        for i, c in enumerate(cores):
+            c.scratch["base"] = 0
+            c.grid = sizes
+            c.grid_index = _index(i, sizes)
+            c.loops = {} if may_repeat else None
+        try:
+            return _run(func, args, kwargs, cores, results, check, returned)
+        except (Exception, Unlike):
+            # what goes wrong is told by a run that traces each iteration
+            if not any(c.has_repeated for c in cores):
+                raise
+            may_repeat = False
+
+
+def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], cores: list[Core], results: Callable[..., Any] | None,
+         check: bool, returned: Sequence[MemoryRegion]) -> Result:  # fmt: skip
+    """Run a kernel function on these cores."""
     arguments = _Arguments(cores)
     bound = _bind(func, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
@@ -351,7 +368,7 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
             placement.check_overlap(core)
         return finish(value, core)
 
-    if programs == 1:
+    if len(cores) == 1:
         before = machine.set_current(cores[0])
         try:
             with np.errstate(all="ignore"):
@@ -565,13 +582,15 @@ def simulate_ranks(kernel: Any, inputs: Sequence[Any], lnc: int = 1) -> list[Any
 
 
 def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, strict: bool = True,
-               timed: bool = True, spill: bool | None = None, options: Options | None = None, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
+               timed: bool = True, spill: bool | None = None, options: Options | None = None, repeat_loops: bool | None = None, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
     """Run a kernel and keep what happened: outputs, instruction trace, warnings, and with `timed` when each instruction ran.
 
     target: "trn1", "trn2" or "trn3" (default: the kernel's own, else trn3); lnc: cores of the logical core; ranks: the same arguments
     on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors; values=False runs without arithmetic;
     spill: live tiles that do not fit SBUF are stored and reloaded as a compiler would, with a warning that counts the bytes, instead of
-    an error (None: where values=False); options: how the clock schedules (`neuroncore.clock.schedule.Options`).
+    an error (None: where values=False); options: how the clock schedules (`neuroncore.clock.schedule.Options`); repeat_loops=False traces each
+    iteration of each loop also where values=False, where a regular loop is otherwise traced a few times and repeated (None: unless the
+    environment has MOWICH_TRACE_LOOPS=full). The trace is the same.
     """
     check = not (spill if spill is not None else not values)
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
@@ -595,6 +614,7 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
         results=k.results,
         check=check,
         returned=k.returned,
+        repeat_loops=repeat_loops,
     )
     result.timed, result.options, result.static_dma = timed, options or Options(), k.static_dma
     return result

@@ -23,7 +23,7 @@ from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.depend import Box, Dependencies
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, QUEUES, SCALAR, TENSOR, Cost
-from mowich.neuroncore.trace import Allocation, Meeting, Trace
+from mowich.neuroncore.trace import Allocation, Meeting, Storages, Trace
 
 READ, DATA, BUFFER, WEIGHTS = range(4)
 """Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the stationary tile."""
@@ -502,20 +502,17 @@ def _kind_rows(trace: Trace, made: Sequence[Cost]) -> compiled.Column:
     )
 
 
-def _storage_forms(storages: dict[int, Allocation]) -> tuple[np.ndarray[Any, np.dtype[np.int32]], list[Allocation]]:
+def _storage_forms(storages: Storages) -> tuple[np.ndarray[Any, np.dtype[np.int32]], list[Allocation]]:
     """(Form of each number, -1 where the trace does not touch it; one allocation of each form): up to one storage for
-    each instruction, few forms."""
+    each instruction, few forms, of which those that differ in name and line only are one here."""
     known: dict[Any, int] = {}
     forms: list[Allocation] = []
-    of = np.full(max(storages, default=-1) + 1, -1, np.int32)
-    for number, a in storages.items():
-        key = (a.space, a.parts, a.row_B, a.address, a.shape, a.itemsize)
-        place = known.get(key)
-        if place is None:
-            place = known[key] = len(forms)
+    places = []
+    for a in storages.forms:
+        places.append(known.setdefault((a.space, a.parts, a.row_B, a.address, a.shape, a.itemsize), len(known)))
+        if places[-1] == len(forms):
             forms.append(a)
-        of[number] = place
-    return of, forms
+    return np.array([*places, -1], np.int32)[np.array(storages.form, np.int32)], forms
 
 
 def _storage_rows(forms: Sequence[Allocation]) -> tuple[compiled.Column, compiled.Column]:

@@ -8,8 +8,8 @@ from typing import Any
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, Limits, fail
 from mowich.neuroncore.instructions.table import TABLE, Row
-from mowich.neuroncore.memory import SPACE_NAME
-from mowich.neuroncore.views import Tile, merged
+from mowich.neuroncore.memory import ALL, SPACE_NAME
+from mowich.neuroncore.views import Access, Tile, merged
 
 Named = tuple[str, Any]
 
@@ -23,16 +23,17 @@ def issue(
     issued on before has passed them.
     """
     core = machine.running() or machine.active()
-    row = TABLE[name]
     core.clock += 1
     operands: Sequence[Named] = (*reads, *writes)
+    indices: Sequence[Named] = ()
     for _, tile in operands:
         if type(tile) is not Tile:
-            _check(core, row, engine, writes, reads)
+            _check(core, TABLE[name], engine, writes, reads)
         if tile.dynamic is not None:
-            operands = (*reads, *_indices(reads, writes), *writes)
-    trace, accesses = core.trace, core.accesses
-    is_dma = row.engines[0] == "dma"
+            indices = _indices(reads, writes)
+            operands = (*reads, *indices, *writes)
+    trace = core.trace
+    is_dma = TABLE[name].engines[0] == "dma"
     if is_dma and reads and writes and reads[0][1].storage.dtype is not writes[0][1].storage.dtype:
         flags = {**(flags or {}), "cast": True}
     key: list[Any] = [name, engine, len(reads)]
@@ -41,28 +42,30 @@ def issue(
     touched: list[int] = []
     for operand, tile in operands:
         s = tile.storage
-        dynamic = "" if tile.dynamic is None else tile.dynamic.kind
-        access = (s.layout, tile.offset, tile.shape, tile.strides, tile.dtype.name, dynamic)
-        pattern, form = accesses.get(access) or _access(core, tile, access)
+        access = tile.access
+        if access is None or s.core is not core:
+            access = _access(core, tile)
+        pattern, form, _ = access
         key += (operand, form)
         touched += (s.number, pattern)
-        if trace is not None and s.number not in trace.storages:
+        if s.noted_by is not trace and trace is not None:
             trace.touch(s)
     known = tuple(key)
     kind = core.known.get(known)
     if kind is None:
-        lasts = _check(core, row, engine, writes, reads)
-        kind = -1
-        if trace is not None:
-            before = [t for _, t in operands[: len(operands) - len(writes)]]
-            kind = trace.kind_of(name, engine or row.engines[0], before, [t for _, t in writes], flags)
-        if lasts:
-            core.known[known] = kind
+        kind = _new_kind(core, name, engine, writes, reads, indices, flags, known)
     if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
         base = core.scratch["base"]
         core.group.step(base + core.program, base + 1 - core.program)
     if trace is not None:
         trace.add(core.clock, kind, touched, machine.site(core))
+        if not core.values:  # when tiles live follows from the trace (`placement.live`)
+            for _, tile in writes:
+                s = tile.storage
+                if tile.dynamic is None and (s.is_cut_off or not (tile.access or _access(core, tile)).fits):
+                    raise tile.outside()
+                s.state = ALL
+            return False
     _sink_loads(core, is_dma, writes, reads)
     if core.values:
         return True
@@ -71,10 +74,24 @@ def issue(
             tile.array()
         tile.storage.record.first = core.clock if tile.storage.record.first < 0 else tile.storage.record.first
         tile.storage.record.last = core.clock
-        tile.storage.state = 2
+        tile.storage.state = ALL
     for _, tile in reads:
         tile.storage.record.last = core.clock
     return False
+
+
+def _new_kind(core: Core, name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named], indices: Sequence[Named],
+              flags: dict[str, Any] | None, known: tuple[Any, ...]) -> int:  # fmt: skip
+    """Check an instruction on forms that it was not issued on before, and give it a number."""
+    row = TABLE[name]
+    lasts = _check(core, row, engine, writes, reads)
+    kind = -1
+    if core.trace is not None:
+        read, index, written = ([t for _, t in named] for named in (reads, indices, writes))
+        kind = core.trace.kind_of(name, engine or row.engines[0], read, index, written, flags)
+    if lasts:
+        core.known[known] = kind
+    return kind
 
 
 def _indices(*operands: Sequence[Named]) -> list[Named]:
@@ -83,12 +100,20 @@ def _indices(*operands: Sequence[Named]) -> list[Named]:
     return [("index", d.index) for d in dynamic if type(d.index) is Tile]
 
 
-def _access(core: Core, tile: Tile, access: tuple[Any, ...]) -> tuple[int, int]:
-    """Numbers of the pattern and of the form of an access that is new."""
-    layout, _, *rest = access
-    start = tile.start_partition if tile.on_chip else 0
-    form = core.forms.setdefault((layout, start, *rest), len(core.forms))
-    found = core.accesses[access] = (core.trace.pattern_of(tile) if core.trace is not None else 0, form)
+def _access(core: Core, tile: Tile) -> Access:
+    """What an access comes to. The core keeps it for all views that are alike, and a tile of the core for itself."""
+    s = tile.storage
+    dynamic = "" if tile.dynamic is None else tile.dynamic.kind
+    key = (s.layout, tile.offset, tile.shape, tile.strides, tile.dtype.name, dynamic)
+    found = core.accesses.get(key)
+    if found is None:
+        layout, _, *rest = key
+        start = tile.start_partition if tile.on_chip else 0
+        form = core.forms.setdefault((layout, start, *rest), len(core.forms))
+        pattern = core.trace.pattern_of(tile) if core.trace is not None else 0
+        found = core.accesses[key] = Access(pattern, form, dynamic != "" or tile.fits())
+    if s.core is core:
+        tile.access = found
     return found
 
 

@@ -1,0 +1,85 @@
+"""Which loops of a kernel do the same in each iteration, but for numbers that grow by a constant: read from the kernel's source.
+
+A loop is regular where its syntax tree shows that the control flow of an iteration does not depend on the index, that no iteration
+leaves anything to the next but what it did on the device, and that the index reaches nothing but offsets of views, to which it
+contributes by sums and by products with what is constant. Values are classed: the same in each iteration (`Constant`), an integer that
+is affine in the index (`Index`), a tile (`View`), a list made in the iteration (`Made`). What the tree alone does not tell is
+looked up in the running kernel when the loop is entered (`Guard`): which function a name stands for, whether `tiles[k]` goes through a list
+of tiles that are alike, whether `k == last` holds for none of the iterations that are left out. Anything else refuses the loop.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from dataclasses import dataclass
+from types import CodeType, FrameType, MethodType
+
+from mowich.neuroncore.memory import Storage
+from mowich.nki.affine.analysis import Analysis, Scope
+from mowich.nki.affine.classes import INDEX, Refused
+from mowich.nki.affine.guards import Guard
+from mowich.nki.affine.source import stored, tree_of
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A regular loop. index: name of its target; guards: what has to hold when it is entered."""
+
+    index: str
+    guards: tuple[Guard, ...]
+
+    def holds(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> bool:
+        """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were looked at."""
+        names = dict(frame.f_locals)
+        return all(g.holds(frame, names, self.index, values, storages) for g in self.guards)
+
+
+_KNOWN: dict[tuple[CodeType, int], Loop] = {}
+"""Loops that an earlier run found regular: a run for which their guards hold as well need not read them again."""
+
+
+_REFUSED: dict[tuple[CodeType, int], list[str]] = {}
+"""Why loops were refused, each time that they were read."""
+OFTEN = 3
+"""Times that a loop is read and refused before it is no longer read."""
+
+
+def known_loop(code: CodeType, call: int) -> Loop | str | None:
+    """What earlier runs found out about a loop."""
+    why = _REFUSED.get((code, call), [])
+    return why[-1] if len(why) >= OFTEN else _KNOWN.get((code, call))
+
+
+def loop_at(frame: FrameType, call: int) -> Loop | str:
+    """The loop whose range was made by the instruction at `call` of a running function, where it is regular; else why it is not."""
+    code = frame.f_code
+    tree = tree_of(code)
+    if tree is None:
+        return "the source of this function is not known"
+    positions = next(itertools.islice(code.co_positions(), call // 2, None))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For) and isinstance(node.iter, ast.Call):
+            e = node.iter
+            if (e.lineno, e.end_lineno, e.col_offset, e.end_col_offset) == positions:
+                found = _judged(node, frame)
+                if isinstance(found, Loop) and not any(
+                    isinstance(g.expected, MethodType) or g.expected is MethodType for g in found.guards
+                ):
+                    _KNOWN[code, call] = found
+                if isinstance(found, str):
+                    _REFUSED.setdefault((code, call), []).append(found)
+                return found
+    return "the range is not that of a for loop"
+
+
+def _judged(node: ast.For, frame: FrameType) -> Loop | str:
+    if not isinstance(node.target, ast.Name) or node.orelse:
+        return "the loop has several targets or an else"
+    analysis = Analysis(node.target.id)
+    scope = Scope({**frame.f_globals, **frame.f_locals}, stored(node), {node.target.id: INDEX}, True)
+    try:
+        analysis.body(node.body, scope)
+    except Refused as why:
+        return str(why)
+    return Loop(node.target.id, tuple(analysis.guards.values()))

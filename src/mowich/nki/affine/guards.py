@@ -1,0 +1,90 @@
+"""What has to hold in the running kernel when a loop is entered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any
+
+from mowich.neuroncore.memory import Storage
+from mowich.neuroncore.views import Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Something to look up in the running kernel when the loop is entered. text: an expression over names that the loop does not assign;
+    kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles" (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places),
+    "affine" (an integer that is affine in the index), "same" (as true or false for each value of the index); names: the globals of the function that it stands in, None: of the
+    kernel's own frame."""
+
+    kind: str
+    text: str
+    code: CodeType
+    expected: Any = None
+    names: Mapping[str, Any] | None = None
+
+    def holds(
+        self, frame: FrameType, locals_: dict[str, Any], index: str, values: range, storages: dict[int, Storage]
+    ) -> bool:
+        """Whether it is so now. locals_: names of the frame; storages: gets those of the tiles that were looked at."""
+        globals_: Any = frame.f_globals if self.names is None else self.names
+        try:
+            if self.kind == "is":
+                return eval(self.code, globals_, locals_) is self.expected
+            if self.kind == "type":
+                return type(eval(self.code, globals_, locals_)) is self.expected
+            if self.kind == "items":
+                return all_tiles(eval(self.code, globals_, locals_), self.expected)
+            found = []
+            for i in values:
+                locals_[index] = i
+                found.append(eval(self.code, globals_, locals_))
+        except Exception:  # the kernel will meet it as well
+            return False
+        if self.kind == "same":
+            return all(type(x) is bool for x in found) and len(set(found)) == 1
+        if self.kind == "affine":
+            steps = {b - a for a, b in itertools.pairwise(found)} if all(type(x) is int for x in found) else ()
+            return len(steps) == 1
+        for _ in range(self.expected - 1):
+            if not _are_lists(found):
+                return False
+            found = [[y for x in row for y in x] if _are_lists(row) else [] for row in found]
+        if self.expected and not _are_lists(found):
+            return False
+        rows = zip(*found, strict=True) if self.expected else [tuple(found)]
+        return all(_in_affine_places(row, storages) for row in rows)
+
+
+def _are_lists(found: Sequence[Any]) -> bool:
+    """Whether these are lists as long as each other, with something in them."""
+    return all(type(x) in (list, tuple) and len(x) == len(found[0]) > 0 for x in found)
+
+
+def all_tiles(x: Any, deep: int) -> bool:
+    """Whether something is a list of tiles that is not empty, or for deep > 1 a list of such lists."""
+    if type(x) not in (list, tuple) or not x:
+        return False
+    return all(type(t) is Tile for t in x) if deep == 1 else all(all_tiles(y, deep - 1) for y in x)
+
+
+def _in_affine_places(tiles: Sequence[Any], storages: dict[int, Storage]) -> bool:
+    """Whether these are tiles that differ in the number of the storage and in the offset only, both affine in the place."""
+    if any(type(t) is not Tile or t.dynamic is not None for t in tiles):
+        return False
+    first, second = tiles[0], tiles[1]
+    step, move = second.storage.number - first.storage.number, second.offset - first.offset
+    number, offset = first.storage.number, first.offset
+    shape, strides, dtype, s = first.shape, first.strides, first.dtype, first.storage
+    for t in tiles:
+        mine = t.storage
+        if (
+            mine.number != number or t.offset != offset or t.shape != shape or t.strides != strides or t.dtype is not dtype
+            or mine.layout != s.layout or mine.dtype is not s.dtype or mine.core is not s.core
+        ):  # fmt: skip
+            return False
+        number, offset = number + step, offset + move
+        storages[mine.number] = mine
+    return True

@@ -1,0 +1,117 @@
+"""Loops of a run without values: a regular one is traced three times, and NumPy writes what the other iterations add.
+
+The first two iterations run, and the last. Where the first two add the same but for numbers that grow by constants
+(`neuroncore.repeat`), and the kernel's source shows that so do all that follow (`nki.affine`), the others are written without
+running; the last one runs and is compared. Where the first iteration is another, the second and the third are looked at. A run that meets anything else after that, an error of the kernel above all, starts again
+and traces each iteration (`runtime.run`): so an error is found in the iteration that makes it, and said as ever.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import CodeType, FrameType
+
+from mowich.neuroncore import core as machine
+from mowich.neuroncore import repeat
+from mowich.neuroncore.core import Core
+from mowich.neuroncore.memory import Storage
+from mowich.neuroncore.trace import Trace
+from mowich.nki.affine import Loop, known_loop, loop_at
+
+VARIABLE = "MOWICH_TRACE_LOOPS"
+"""Environment variable: "full" traces each iteration of each loop."""
+LEAST = 4
+"""Fewest iterations of a loop that is looked at."""
+WORTH = 64
+"""Fewest instructions that are written without running: below, running them is as fast."""
+PATIENCE = 3
+"""Times that a loop may turn out irregular, or short, before it is left alone for the rest of the run."""
+
+
+def are_repeated() -> bool:
+    """Whether the environment leaves loops to be repeated."""
+    return os.environ.get(VARIABLE, "") != "full"
+
+
+@dataclass(slots=True)
+class Site:
+    """A loop of the kernel's source in one run. found: what its source tells, once it was read; misses: times that nothing came of it."""
+
+    found: Loop | str | None = None
+    misses: int = 0
+
+
+def over(values: range, depth: int = 1) -> Iterable[int]:
+    """What a loop of a kernel goes through: the range, or the same numbers from a loop that is repeated. depth: calls between the kernel
+    and this one."""
+    core = machine.running()
+    if core is None or core.loops is None or len(values) < LEAST or core.trace is None:
+        return values
+    frame = sys._getframe(depth + 1)
+    key = (frame.f_code, frame.f_lasti)
+    site = core.loops.get(key)
+    if site is None:
+        site = core.loops[key] = Site()
+        if key[1] not in _loop_calls(key[0]):
+            site.misses = PATIENCE
+    if site.misses >= PATIENCE:
+        return values
+    return _repeated(values, core, core.trace, site, frame.f_lasti)
+
+
+@functools.lru_cache(1024)
+def _loop_calls(code: CodeType) -> frozenset[int]:
+    """Offsets in a function, those of inline caches as well, of the calls whose value a loop goes through."""
+    shown = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG")]
+    return frozenset(
+        at
+        for a, b, c in zip(shown, shown[1:], shown[2:], strict=False)
+        for at in range(a.offset, b.offset, 2)
+        if b.opname == "GET_ITER" and c.opname == "FOR_ITER"
+    )
+
+
+def _repeated(values: range, core: Core, trace: Trace, site: Site, call: int) -> Iterator[int]:
+    """The numbers of a range, without those of the iterations that need not run."""
+    marks = [repeat.mark(core, trace)]
+    for ran, i in enumerate(values[:3], 1):
+        yield i
+        marks.append(repeat.mark(core, trace))
+        left = len(values) - ran - 1
+        if ran == 1 or (marks[-1].instructions - marks[-2].instructions) * left < WORTH:
+            continue
+        found = repeat.alike(core, trace, (marks[-3], marks[-2], marks[-1]))
+        if found is None or not _is_regular(site, sys._getframe(1), call, values[ran - 2 :], found, left):
+            continue
+        core.has_repeated = True
+        if core.group is not None:
+            core.group.has_repeated = True
+        found.fill(left)
+        before = repeat.mark(core, trace)
+        yield values[-1]
+        after = repeat.mark(core, trace)
+        if before.other != after.other or not found.agrees(repeat.Block(core, trace, before, after), left + 1):
+            raise repeat.Unlike
+        return
+    site.misses += 1
+    yield from values[3:]
+
+
+def _is_regular(site: Site, frame: FrameType, call: int, values: range, found: repeat.Repeat, left: int) -> bool:
+    """Whether the source of a loop shows that the iterations for `values` are all alike, of which the first two ran and the last will."""
+    storages: dict[int, Storage] = {}
+    if site.found is None:
+        site.found = known_loop(frame.f_code, call)
+        if site.found is None or (isinstance(site.found, Loop) and not site.found.holds(frame, values, storages)):
+            site.found = loop_at(frame, call)
+    if isinstance(site.found, str):
+        site.misses = PATIENCE
+        return False
+    if not site.found.holds(frame, values, storages):
+        return False
+    return repeat.note(found.trace, found.others(left), storages)
