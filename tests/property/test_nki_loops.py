@@ -1,0 +1,542 @@
+"""Repeated loops: a run without values gives the same trace, warnings and errors whether its loops are repeated or traced in full.
+
+Tutorial kernels, examples, and kernels made at random: nested loops with tiles, lists, helper functions, and what a loop may not be repeated
+for. `LOOPS_SEED`, `LOOPS_KERNELS`: another seed, more kernels.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import linecache
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mowich.nki as nki
+from mowich.neuroncore import repeat
+from mowich.neuroncore.core import Core, NkiValidationError
+from mowich.nki import loops
+from mowich.nki.runtime import Result, hollow, run_kernel
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = int(os.environ.get("LOOPS_SEED", "20261127"))
+KERNELS = int(os.environ.get("LOOPS_KERNELS", "120"))
+HEADER = """
+import nki
+import nki.isa as nisa
+import nki.language as nl
+import math
+
+P = 128
+"""
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> Iterator[None]:
+    with nki.installed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def written(folder: Path, text: str, name: str = "written") -> ModuleType:
+    path = folder / f"{name}.py"
+    path.write_text(HEADER + text, encoding="utf-8")
+    return load(path)
+
+
+def told(core: Core) -> dict[str, Any]:
+    """All that a run leaves of a core: the columns of its trace, its counters, its warnings."""
+    t = core.trace
+    assert t is not None
+    shown = {n: getattr(t, n) for n in ("kind", "site", "number", "touched", "kinds", "plain_reads", "sites", "patterns", "edges", "meetings", "in_order")}  # fmt: skip
+    return {
+        **shown,
+        "storages": dict(t.storages.items()),
+        "clock": core.clock,
+        "serial": core.serial,
+        "warnings": core.warnings,
+    }
+
+
+def ran(kernel: Any, arguments: tuple[Any, ...], repeat_loops: bool, **how: Any) -> Result | str:
+    """The result of a run, or the text of its error."""
+    try:
+        result = run_kernel(kernel, *arguments, values=False, repeat_loops=repeat_loops, **how)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    assert isinstance(result, Result)
+    return result
+
+
+def compared(make: Callable[[], tuple[Any, ...]], kernel: Any, schedule: bool = True, **how: Any) -> Result | str:
+    """The run with repeated loops, after a comparison with the full one."""
+    full, repeated = (ran(kernel, make(), on, **how) for on in (False, True))
+    if isinstance(full, str) or isinstance(repeated, str):
+        assert repeated == full
+        return full
+    for a, b in zip(full.cores, repeated.cores, strict=True):
+        x, y = told(a), told(b)
+        for name in x:
+            assert x[name] == y[name], name
+        assert not a.has_repeated
+    if schedule and len(full.cores[0].trace or ()) < 3000:
+        s, r = full.schedule, repeated.schedule
+        assert s.total == r.total
+        assert all(list(x) == list(y) for x, y in ((s.data, r.data), (s.end, r.end)))
+    return repeated
+
+
+def has_repeated(result: Result | str) -> bool:
+    assert isinstance(result, Result), result
+    return any(c.has_repeated for c in result.cores)
+
+
+# kernels of others ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", sorted(p.stem for p in (ROOT / "kernels").glob("*.py") if p.stem != "all_reduce_ranks")
+)
+@pytest.mark.parametrize("lnc", [1, 2])
+def test_tutorial_kernels(name: str, lnc: int) -> None:
+    module = load(ROOT / "kernels" / f"{name}.py")
+    kernel = getattr(module, name, None) or next(v for v in vars(module).values() if isinstance(v, nki.Kernel))
+    given = module.inputs()
+    full, repeated = (
+        ran(
+            kernel,
+            tuple(v.copy() if isinstance(v, np.ndarray) else v for v in given.values()),
+            on,
+            lnc=lnc,
+            target="trn3",
+        )
+        for on in (False, True)
+    )
+    if isinstance(full, str) or isinstance(repeated, str):
+        assert full == repeated
+        return
+    for a, b in zip(full.cores, repeated.cores, strict=True):
+        assert told(a) == told(b)
+    assert full.schedule.total == repeated.schedule.total
+
+
+MATMULS = {
+    "tiled": ((1024, 2048), (1024, 2048)),
+    "blocked": ((1024, 2048), (1024, 4096)),
+}
+
+
+@pytest.mark.parametrize("name", MATMULS)
+def test_clock_kernels(name: str) -> None:
+    module = load(ROOT / "tests" / "fixtures" / "clock_kernels.py")
+    shapes = MATMULS[name]
+    found = compared(lambda: tuple(hollow(s, "float32") for s in shapes), getattr(module, name), target="trn2")
+    assert has_repeated(found)
+
+
+SAMPLES = (
+    ROOT / "../../up/nki-samples/src/nki_samples/tutorials/matrix_multiplication/matrix_multiplication_nki_kernels.py"
+)
+
+
+@pytest.mark.skipif(not SAMPLES.exists(), reason="the samples are not here")
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("nki_matmul_tiled_", (1024, 1024, 2048)),
+        ("nki_matmul_hoist_load_", (512, 1024, 4096)),
+        ("nki_matmul_block_free_dimension_", (512, 1024, 8192)),
+        ("nki_matmul_fully_optimized_", (2048, 2048, 2048)),
+    ],
+)
+def test_samples(name: str, shape: tuple[int, int, int]) -> None:
+    k, m, n = shape
+    found = compared(lambda: (hollow((k, m), "bfloat16"), hollow((k, n), "bfloat16")), getattr(load(SAMPLES), name))
+    assert has_repeated(found)
+
+
+# what must not be repeated, and what may ----------------------------------------------------------------------------------------
+
+LOAD = "        t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n"
+STORE = "        nisa.dma_copy(dst=out[:, i * 64 : (i + 1) * 64], src=t)\n"
+START = "@nki.jit\ndef k(x):\n    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
+LOOP = "    for i in nl.affine_range(64):\n"
+FEW = "\n    return out\n"
+ODD = "        nisa.tensor_scalar(dst=t, data=t, op0=nl.multiply, operand0=2.0)\n"
+
+REPEATED = {
+    "plain": START + LOOP + LOAD + ODD + STORE + FEW,
+    "sequential": START + LOOP.replace("affine", "sequential") + LOAD + STORE + FEW,
+    "static": START + LOOP.replace("affine", "static") + LOAD + STORE + FEW,
+    "step": START + "    for i in nl.affine_range(3, 63, 2):\n" + LOAD + ODD + STORE + FEW,
+    "backwards": START + "    for i in nl.affine_range(63, -1, -1):\n" + LOAD + STORE + FEW,
+    "first iteration": START + "    s = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n" + LOOP + LOAD
+    + "        if i == 0:\n            nisa.memset(dst=s, value=0.0)\n        nisa.tensor_tensor(dst=s, data1=s, data2=t, op=nl.add)\n" + STORE + FEW,
+    "names": START + LOOP + "        at = i * 64\n        end = at + 64\n"
+    "        t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.dma_copy(dst=t, src=x[:, at:end])\n"
+    "        u = nl.ndarray(x[:, at : at + 64].shape, dtype=x.dtype, buffer=nl.sbuf)\n        nisa.tensor_copy(dst=u, src=t)\n"
+    "        nisa.dma_copy(dst=out[:, at:end], src=u)\n" + FEW,
+    "list inside": START + LOOP + "        ts = []\n        for j in range(3):\n            t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n"
+    "            nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n            ts.append(t)\n        for t in ts[1:]:\n"
+    "            nisa.tensor_tensor(dst=t, data1=ts[0], data2=t, op=nl.add)\n" + STORE + FEW,
+    "comprehension": START + LOOP + "        ts = [nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf) for _ in range(2)]\n"
+    "        for j, t in enumerate(ts):\n            nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n" + STORE + FEW,
+    "list from before": START + "    ts = []\n" + LOOP + LOAD + "        ts.append(t)\n" + LOOP + "        t = ts[i]\n" + ODD + STORE + FEW,
+    "lists from before": START + "    ts = []\n" + LOOP + LOAD + "        ts.append([t, t])\n" + LOOP
+    + "        for j in range(2):\n            t = ts[i][j]\n            nisa.tensor_copy(dst=ts[i][j], src=t)\n" + ODD + STORE + FEW,
+    "helper": "def doubled(t, n=2.0):\n    u = nl.ndarray(t.shape, dtype=t.dtype, buffer=nl.sbuf)\n"
+    "    nisa.tensor_scalar(dst=u, data=t, op0=nl.multiply, operand0=n)\n    return u\n\n" + START + LOOP + LOAD + "        t = doubled(t)\n" + STORE + FEW,
+    "depends_on": START + LOOP + LOAD + "        a = nisa.tensor_copy(dst=t, src=t)\n        nisa.memset(dst=t, value=1.0).depends_on(a)\n" + STORE + FEW,
+    "no_reorder": START + LOOP + "        with nl.no_reorder():\n" + (LOAD + STORE).replace("        ", "            ") + FEW,
+    "placed": START + LOOP + LOAD.replace("buffer=nl.sbuf", "buffer=nl.sbuf, address=(0, 4096)") + STORE + FEW,
+    "operators": START + LOOP + LOAD + "        t = nl.multiply(nl.exp(t), t)\n" + STORE + FEW,
+    "nested": START + "    for m in nl.affine_range(8):\n        for n in nl.affine_range(8):\n            i = m * 8 + n\n" + (LOAD + STORE).replace("        ", "            ") + FEW,
+    "affine in the end": START + "    starts = [i * 64 for i in range(64)]\n" + LOOP + LOAD + "        at = min(i * 64, 4032)\n        nisa.tensor_copy(dst=t, src=t)\n"
+    "        nisa.dma_copy(dst=out[:, at : at + 64], src=t)\n        nisa.dma_copy(dst=out[:, starts[i] : starts[i] + 64], src=t)\n" + FEW,
+    "two helpers deep": "def inner(t):\n    for k in range(2):\n        nisa.tensor_copy(dst=t[:, 32 * k : 32 * k + 32], src=t[:, 0:32])\n    return t\n\n\ndef doubled(t, x, i):\n"
+    "    nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n    return inner(t)\n\n" + START + LOOP + LOAD + "        t = doubled(t, x, i)\n" + STORE + FEW,
+    "method": "class Kept:\n    def __init__(self, n):\n        self.n = n\n\n    def more(self, t):\n        nisa.tensor_scalar(dst=t, data=t, op0=nl.add, operand0=self.n)\n\n\n"
+    + START + "    kept = Kept(3.0)\n" + LOOP + LOAD + "        kept.more(t)\n" + STORE + FEW,
+    "number": START + LOOP + LOAD + "        nisa.tensor_scalar(dst=t, data=t, op0=nl.add, operand0=i)\n" + STORE + FEW,
+}  # fmt: skip
+
+IN_FULL = {
+    "triangle": START + "    for m in nl.affine_range(8):\n        for n in nl.affine_range(m + 1):\n            i = m\n" + (LOAD + STORE).replace("        ", "            ") + FEW,
+    "remainder": START + LOOP + LOAD.replace("i * 64 : (i + 1) * 64", "i // 2 * 64 : i // 2 * 64 + 64") + STORE + FEW,
+    "one iteration": START + LOOP + LOAD + "        if i == 37:\n    " + ODD + STORE + FEW,
+    "table": START + "    where = [i * i % 64 for i in range(64)]\n" + LOOP + LOAD + "        i = where[i]\n" + STORE + FEW,
+    "table of offsets": START + "    where = [0, 1, 2] + [3] * 60 + [63]\n" + LOOP + "        j = where[i]\n" + LOAD.replace("i", "j").replace("jsa", "isa").replace("njsa", "nisa") + STORE + FEW,
+    "shuffled": START + "    ts = []\n" + LOOP + LOAD + "        ts.append(t)\n    ts[30], ts[31] = ts[31], ts[30]\n" + LOOP + "        t = ts[i]\n" + STORE + FEW,
+    "break": START + LOOP + LOAD + STORE + "        if i == 40:\n            break\n" + FEW,
+    "counter": START + "    n = 0\n" + LOOP + LOAD + STORE + "        n += 1\n    for i in range(n // 40):\n" + LOAD + STORE + FEW,
+    "carried": START + "    u = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n    nisa.memset(dst=u, value=0.0)\n" + LOOP + LOAD
+    + "        nisa.tensor_tensor(dst=t, data1=t, data2=u, op=nl.add)\n        u = t\n" + STORE + FEW,
+    "appended": START + "    ts = []\n" + LOOP + LOAD + STORE + "        ts.append(t)\n    for i in range(0, len(ts), 7):\n        t = ts[i]\n" + STORE + FEW,
+    "item": START + "    ts = [None] * 64\n" + LOOP + LOAD + ODD + "        ts[i] = t\n    for i in [40]:\n        t = ts[41]\n" + STORE + FEW,
+    "attribute": "class Kept:\n    n = 0\n\n" + START + "    kept = Kept()\n" + LOOP + LOAD + STORE + "        kept.n = kept.n + 1\n    for i in range(kept.n // 40):\n" + LOAD + STORE + FEW,
+    "counted in a helper": "counted = []\n\n\ndef note(i):\n    counted.append(i)\n\n\n" + START + "    counted.clear()\n" + LOOP + LOAD + STORE
+    + "        note(i)\n    for i in counted[::9]:\n" + LOAD + STORE + FEW,
+    "iterator": START + "    it = iter([0, 2, 4, 6] * 16)\n" + LOOP + LOAD + "        for j in it:\n            break\n        i = j\n" + STORE + FEW,
+    "zipped iterator": START + "    it = iter([k * k % 64 for k in range(64)])\n" + LOOP + LOAD + "        for j, _ in zip(it, range(1)):\n            pass\n        nisa.dma_copy(dst=out[:, j * 64 : (j + 1) * 64], src=t)\n" + FEW,
+    "name": START + LOOP + LOAD.replace("buffer=nl.sbuf", 'buffer=nl.sbuf, name=f"t{i % 3}"') + STORE + FEW,
+    "smaller end": START + LOOP.replace("64", "65") + "        stop = min(x.shape[1], i * 64 + 64)\n        if stop > i * 64:\n" + (LOAD + STORE).replace("        ", "            ") + FEW,
+    "zero once": START + LOOP + LOAD + "        nisa.memset(dst=t, value=i - 37)\n" + STORE + FEW,
+    "filled with zero once": START + LOOP + "        t = nl.full((P, 64), i - 37, dtype=x.dtype, buffer=nl.sbuf)\n" + STORE + FEW,
+    "property": "class Kept:\n    n = 0\n\n    @property\n    def more(self):\n        self.n += 1\n        return self.n\n\n\n" + START + "    kept = Kept()\n" + LOOP + LOAD + STORE
+    + "        kept.more\n    for i in range(kept.n // 40):\n" + LOAD + STORE + FEW,
+    "register": START + "    r = nisa.register_alloc(0)\n" + LOOP + LOAD + "        nisa.register_move(r, i * i % 50)\n        nisa.dma_copy(dst=out[:, nl.ds(r, 64)], src=t)\n" + FEW,
+    "closure": START + "    n = 0\n\n    def note():\n        nonlocal n\n        n += 1\n\n" + LOOP + LOAD + STORE + "        note()\n    for i in range(n // 40):\n" + LOAD + STORE + FEW,
+    "moving address": START + LOOP + LOAD.replace("buffer=nl.sbuf", "buffer=nl.sbuf, address=(0, i * 128)") + STORE + FEW,
+}  # fmt: skip
+
+
+def sixtyfour() -> tuple[Any, ...]:
+    return (hollow((128, 64 * 64), "bfloat16"),)
+
+
+@pytest.mark.parametrize("case", REPEATED)
+def test_regular_loops_are_repeated(case: str, tmp_path: Path) -> None:
+    assert has_repeated(compared(sixtyfour, written(tmp_path, REPEATED[case]).k))
+
+
+@pytest.mark.parametrize("case", IN_FULL)
+def test_other_loops_are_traced_in_full(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written for them in the first place, so that no run has to start again."""
+    wrote: list[int] = []
+    monkeypatch.setattr(repeat.Repeat, "fill", lambda _, count: wrote.append(count))
+    found = compared(sixtyfour, written(tmp_path, IN_FULL[case].replace("\n" + STORE, "\n" + ODD + ODD + STORE)).k)
+    assert isinstance(found, Result)
+    assert not wrote
+
+
+ERRORS = {
+    "beyond the tensor": START + "    for i in nl.affine_range(70):\n" + LOAD + STORE + FEW,
+    "beyond in one dimension": START + "    y = nl.ndarray((8, P, 1024), dtype=x.dtype, buffer=nl.shared_hbm)\n" + LOOP + LOAD
+    + "        nisa.dma_copy(dst=y[0, :, i * 64 : (i + 1) * 64], src=t)\n" + FEW,
+    "partitions": START + "    t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n    for i in nl.affine_range(40):\n"
+    "        nisa.memset(dst=t[i * 4 : i * 4 + 4, :], value=0.0)\n" + FEW,
+    "list too short": START + "    ts = []\n" + LOOP + LOAD + "        ts.append(t)\n    for i in nl.affine_range(70):\n        nisa.memset(dst=ts[i], value=0.0)\n" + FEW,
+    "own assertion": START + "    for i in nl.affine_range(70):\n" + LOAD + "        assert i < 50, 'no more'\n" + STORE + FEW,
+    "after the loop": START + LOOP + LOAD + STORE + "    nisa.nc_matmul(dst=t, stationary=t, moving=t)\n" + FEW,
+    "wrong operand": START + LOOP + LOAD + "        nisa.nc_matmul(dst=t, stationary=t, moving=t)\n" + FEW,
+    "returned": START + LOOP + LOAD + ODD + STORE + "    return t\n",
+    "data": START + LOOP + LOAD + "        if int(t[0, 0]) > 3:\n            pass\n" + STORE + FEW,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_are_the_same(case: str, tmp_path: Path) -> None:
+    found = compared(sixtyfour, written(tmp_path, ERRORS[case]).k)
+    assert isinstance(found, str)
+
+
+def test_negative_index_starts_again(tmp_path: Path) -> None:
+    """The source shows a regular loop, but a negative index counts from the end: the run starts again."""
+    text = (
+        START
+        + LOOP
+        + "        t = nl.ndarray((P, 1), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.dma_copy(dst=t, src=x[:, i - 3 : i - 3 + 1])\n"
+        + FEW
+    )
+    text = text.replace("x[:, i - 3 : i - 3 + 1]", "x[:, i - 3]")
+    compared(sixtyfour, written(tmp_path, text).k)
+
+
+def test_capacity_is_judged_from_the_whole_trace(tmp_path: Path) -> None:
+    """200 tiles that live until the end do not fit; the warning of a run without values counts them."""
+    text = (
+        START
+        + "    ts = []\n    for m in nl.affine_range(16):\n        for i in nl.affine_range(64):\n            if m == m:\n"
+        + (LOAD + ODD).replace("        ", "                ")
+    )
+    text += "                u = nl.ndarray((P, 4096), dtype=x.dtype, buffer=nl.sbuf)\n                nisa.memset(dst=u, value=0.0)\n"
+    text += "            nisa.tensor_copy(dst=t, src=u[:, 0:64])\n        us = [nl.ndarray((P, 4096), dtype=x.dtype, buffer=nl.sbuf) for _ in range(40)]\n"
+    text += (
+        "        for u in us:\n            nisa.memset(dst=u, value=0.0)\n        for u in us:\n            nisa.tensor_copy(dst=u, src=u)\n"
+        + FEW
+    )
+    found = compared(sixtyfour, written(tmp_path, text).k, schedule=False)
+    assert has_repeated(found)
+    assert isinstance(found, Result)
+    assert any("over capacity" in w for w in found.cores[0].warnings)
+    with pytest.raises(NkiValidationError, match="over capacity"):
+        run_kernel(load(tmp_path / "written.py").k, *sixtyfour(), values=False, spill=False)
+
+
+PAIR = """
+@nki.jit
+def k(x):
+    me = nl.program_id(0)
+    EARLY
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    for i in nl.affine_range(8 + 16 * me):
+        for j in range(8):
+            t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)
+            nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])
+            nisa.tensor_copy(dst=t, src=t)
+            nisa.dma_copy(dst=out[:, (i * 2 + me) * 32 : (i * 2 + me) * 32 + 32], src=t[:, 0:32])
+    LATE
+    for i in nl.affine_range(32):
+        for j in range(4):
+            nisa.dma_copy(dst=t, src=more[:, i * 64 : (i + 1) * 64])
+            nisa.dma_copy(dst=more[:, (i * 2 + me) * 32 : (i * 2 + me) * 32 + 32], src=t[:, 0:32])
+    BARRIER
+    return out
+"""
+MORE = "more = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)"
+
+
+@pytest.mark.parametrize("barrier", [False, True])
+@pytest.mark.parametrize("late", [False, True])
+def test_pairs_of_cores(late: bool, barrier: bool, tmp_path: Path) -> None:
+    """A tensor that both cores share is made by the one that comes first: after a loop that was repeated the run starts again."""
+    text = PAIR.replace("EARLY", "" if late else MORE).replace("LATE", MORE if late else "")
+    text = text.replace("BARRIER", "nisa.core_barrier(out, (0, 1))" if barrier else "")
+    found = compared(sixtyfour, written(tmp_path, text).k, lnc=2, target="trn2")
+    assert has_repeated(found) is not late
+
+
+def test_meetings_in_a_loop(tmp_path: Path) -> None:
+    text = PAIR.replace("EARLY", MORE).replace("LATE", "").replace("BARRIER", "").replace("8 + 16 * me", "24")
+    text = text.replace("src=t[:, 0:32])\n    \n", "src=t[:, 0:32])\n        nisa.core_barrier(out, (0, 1))\n")
+    found = compared(sixtyfour, written(tmp_path, text).k, lnc=2, target="trn2")
+    assert isinstance(found, Result)
+    assert found.cores[0].trace is not None
+    assert found.cores[0].trace.meetings
+
+
+def test_source_that_changed_is_not_believed(tmp_path: Path) -> None:
+    module = written(tmp_path, REPEATED["plain"].replace("2.0", "3.25"))
+    (tmp_path / "written.py").write_text(HEADER + REPEATED["operators"], encoding="utf-8")
+    linecache.checkcache()
+    assert not has_repeated(compared(sixtyfour, module.k))
+
+
+def test_environment_turns_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = written(tmp_path, REPEATED["plain"])
+    assert has_repeated(run_kernel(module.k, *sixtyfour(), values=False))  # type: ignore[arg-type]
+    monkeypatch.setenv(loops.VARIABLE, "full")
+    assert not has_repeated(run_kernel(module.k, *sixtyfour(), values=False))  # type: ignore[arg-type]
+
+
+def test_runs_with_values_run_every_iteration(tmp_path: Path) -> None:
+    module = written(tmp_path, REPEATED["plain"])
+    x = np.arange(128 * 64 * 64, dtype=np.float32).reshape(128, -1)
+    result = run_kernel(module.k, x)
+    assert not has_repeated(result)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(result.outputs[0], 2 * x)  # type: ignore[union-attr]
+
+
+# kernels made at random -----------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes one kernel: nested loops, tiles made in them, lists, and now and then something that no loop may be repeated for."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.lines: list[str] = []
+        self.named = 0
+
+    def put(self, depth: int, text: str) -> None:
+        self.lines.append("    " * depth + text)
+
+    def name(self, stem: str) -> str:
+        self.named += 1
+        return f"{stem}{self.named}"
+
+    def offset(self, indices: list[tuple[str, int]], room: int) -> str:
+        """A column that stays within `room` columns."""
+        terms, left = [], room
+        for name, count in self.rng.sample(indices, len(indices)):
+            step = self.rng.choice([0, 1, 2, 4, 8, 16])
+            if step * (count - 1) < left:
+                left -= step * (count - 1)
+                terms.append(self.rng.choice([f"{name} * {step}", f"{step} * {name}", f"({name} + 0) * {step}"]))
+        odd = self.rng.random()
+        if indices and odd < 0.06:
+            name, count = self.rng.choice(indices)
+            terms.append(
+                self.rng.choice([f"{name} % 3", f"min({name}, {count // 2})", f"{name} // 2", f"TABLE[{name}]"])
+            )
+        return " + ".join(terms) or str(self.rng.randrange(0, max(left, 1)))
+
+    def block(self, depth: int, indices: list[tuple[str, int]], tiles: list[str], lists: list[tuple[str, int]]) -> None:
+        """Statements of a body. tiles, lists: names that hold tiles here, and lists of them with their length."""
+        tiles, lists = list(tiles), list(lists)
+        self.put(depth, "pass")
+        for _ in range(self.rng.randint(1, 4)):
+            self.statement(depth, indices, tiles, lists)
+
+    def statement(
+        self, depth: int, indices: list[tuple[str, int]], tiles: list[str], lists: list[tuple[str, int]]
+    ) -> None:
+        pick = self.rng.random()
+        wide = self.rng.choice([16, 32])
+        if pick < 0.25 or not tiles:
+            t = self.name("t")
+            address = f", address=(0, {self.rng.choice([0, 2048])})" if self.rng.random() < 0.05 else ""
+            self.put(depth, f"{t} = nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf{address})")
+            at = self.offset(indices, 2000)
+            self.put(depth, f"nisa.dma_copy(dst={t}[:, 0:{wide}], src=x[:, {at} : {at} + {wide}])")
+            tiles.append(t)
+        elif pick < 0.40:
+            a, b = self.rng.choice(tiles), self.rng.choice(tiles)
+            self.put(depth, self.rng.choice([
+                f"nisa.tensor_tensor(dst={a}, data1={a}, data2={b}, op=nl.add)", f"nisa.tensor_copy(dst={a}, src={b})",
+                f"nisa.tensor_scalar(dst={a}, data={b}, op0=nl.multiply, operand0=2.0)", f"{self.name('u')} = nl.add({a}, {b})",
+                f"{self.name('u')} = helped({b}, {wide})", f"nisa.memset(dst={a}[:, 0:{wide}], value=1.0)",
+                f"nisa.activation(dst={a}, op=nl.exp, data={b}).depends_on(nisa.tensor_copy(dst={b}, src={b}))",
+            ]))  # fmt: skip
+        elif pick < 0.50:
+            at = self.offset(indices, 2000)
+            self.put(
+                depth, f"nisa.dma_copy(dst=out[:, {at} : {at} + {wide}], src={self.rng.choice(tiles)}[:, 0:{wide}])"
+            )
+        elif pick < 0.55:
+            found = self.name("ts")
+            n = self.rng.randint(2, 8)
+            self.put(depth, f"{found} = [nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf) for _ in range({n})]")
+            self.put(depth, f"for q in {found}:")
+            self.put(depth + 1, "nisa.memset(dst=q, value=0.0)")
+            lists.append((found, n))
+        elif pick < 0.62 and lists:
+            found, n = self.rng.choice(lists)
+            fit = [i for i in indices if i[1] <= n]
+            key = self.rng.choice(fit)[0] if fit and self.rng.random() < 0.7 else str(self.rng.randrange(n))
+            self.put(
+                depth,
+                f"nisa.tensor_tensor(dst={found}[{key}], data1={found}[{key}], data2={self.rng.choice(tiles)}, op=nl.add)",
+            )
+        elif pick < 0.66 and indices:
+            name, count = self.rng.choice(indices)
+            test = self.rng.choice(
+                [
+                    f"{name} == 0",
+                    f"{name} < {count + 1}",
+                    f"{name} == {count // 2}",
+                    f"{name} % 2 == 0",
+                    "x.shape[0] == 128",
+                ]
+            )
+            self.put(depth, f"if {test}:")
+            self.block(depth + 1, indices, tiles, lists)
+        elif pick < 0.69:
+            self.put(depth, self.rng.choice([
+                "kept.append(1)", "n += 1", "last = " + self.rng.choice(tiles), "state['n'] = len(kept)", "pass",
+                f"if last is not None:\n{'    ' * (depth + 1)}nisa.tensor_copy(dst={tiles[0]}, src=last)",
+            ]))  # fmt: skip
+        elif pick < 0.72:
+            self.put(depth, "with nl.no_reorder():")
+            self.put(depth + 1, f"nisa.memset(dst={self.rng.choice(tiles)}, value=2.0)")
+        elif len(indices) < 3:
+            self.loop(depth, indices, tiles, lists)
+
+    def loop(self, depth: int, indices: list[tuple[str, int]], tiles: list[str], lists: list[tuple[str, int]]) -> None:
+        i = self.name("i")
+        count = self.rng.choice([1, 3, 4, 7, 12, 20, 33] if len(indices) < 2 else [2, 3, 5, 8])
+        kind = self.rng.choice(
+            ["nl.affine_range", "nl.affine_range", "nl.sequential_range", "nl.static_range", "range"]
+        )
+        bounds = self.rng.choice([f"{count}", f"0, {count}", f"0, {count}, 1"])
+        self.put(depth, f"for {i} in {kind}({bounds}):")
+        appended = self.name("made") if self.rng.random() < 0.15 else ""
+        if appended:
+            self.lines.insert(len(self.lines) - 1, "    " * depth + f"{appended} = []")
+        inside = list(tiles)
+        self.block(depth + 1, [*indices, (i, count)], inside, lists)
+        if appended and tiles:
+            t = self.name("t")
+            self.put(depth + 1, f"{t} = nl.ndarray((P, 32), dtype=x.dtype, buffer=nl.sbuf)")
+            self.put(depth + 1, f"nisa.memset(dst={t}, value=0.0)")
+            self.put(depth + 1, f"{appended}.append({t})")
+            lists.append((appended, count))
+
+    def kernel(self) -> str:
+        self.put(1, "out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)")
+        self.put(1, "kept, n, last, state = [], 0, None, {}")
+        tiles: list[str] = []
+        lists: list[tuple[str, int]] = []
+        self.statement(1, [], tiles, lists)
+        for _ in range(self.rng.randint(1, 3)):
+            self.loop(1, [], tiles, lists)
+        self.put(1, "for _ in range(len(kept) % 5 + n % 3):")
+        self.put(2, f"nisa.memset(dst={tiles[0]}, value=3.0)")
+        self.put(1, "return out")
+        helper = "TABLE = [k * 7 % 5 for k in range(64)]\n\n\ndef helped(t, wide):\n    u = nl.ndarray((P, 32), dtype=t.dtype, buffer=nl.sbuf)\n"
+        helper += "    for k in nl.affine_range(5):\n        nisa.tensor_copy(dst=u[:, k : k + wide // 2], src=t[:, 0 : wide // 2])\n    return u\n\n\n"
+        return helper + "@nki.jit\ndef k(x):\n" + "\n".join(self.lines) + "\n"
+
+
+def test_random_kernels(tmp_path: Path) -> None:
+    repeated = failed = 0
+    for number in range(KERNELS):
+        rng = random.Random(SEED + number)
+        text = Writer(rng).kernel()
+        module = written(tmp_path, text, f"kernel{number}")
+        try:
+            found = compared(lambda: (hollow((128, 2100), "float32"),), module.k, schedule=number % 4 == 0)
+        except AssertionError as error:
+            raise AssertionError(f"seed {SEED + number}: {error}\n{text}") from error
+        failed += isinstance(found, str)
+        repeated += isinstance(found, Result) and has_repeated(found)
+    assert repeated > KERNELS // 4, f"only {repeated} of {KERNELS} kernels have loops that are repeated"
+    assert failed < KERNELS // 4, f"{failed} of {KERNELS} kernels fail"
