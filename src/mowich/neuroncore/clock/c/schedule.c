@@ -85,8 +85,18 @@ typedef struct {
     int32_t who, line, next;
 } Waiting;
 
-/* The state of a run, as `_Machine` of clock/schedule.py. flags: INSIDE the window, MEETS others. When the stationary
- * tile of a matmul is there stands in its `data` until it runs. */
+/* An instruction: the number of its cost; its queue; for how many others it waits; what made it ready last; INSIDE:
+ * it has entered its window; MEETS: it waits for other cores. */
+typedef struct {
+    int32_t which, line, waiting, ready_by;
+    int8_t ready_cause;
+    uint8_t flags;
+} State;
+
+enum { INSIDE = 1, MEETS = 2 };
+
+/* The state of a run, as `_Machine` of clock/schedule.py. When the stationary tile of a matmul is there stands in its
+ * `data` until it runs. */
 typedef struct {
     Arena arena;
     const Given *g;
@@ -95,9 +105,7 @@ typedef struct {
     Core *cores;
     Line *lines, **used;
     int64_t used_n;
-    int32_t *which, *line_of, *waiting, *ready_by;
-    int8_t *ready_cause;
-    uint8_t *flags;
+    State *states;
     uint32_t *after; /* 4 * successor + kind of edge, by predecessor */
     int64_t *until;
     int64_t *absent;
@@ -107,8 +115,6 @@ typedef struct {
     Arrival *arriving; /* a heap */
     int64_t arriving_n, arriving_room, turn;
 } Machine;
-
-enum { INSIDE = 1, MEETS = 2 };
 
 /* heaps ------------------------------------------------------------------------------------------------------------ */
 
@@ -223,9 +229,9 @@ static void admit(Machine *m, Line *line)
     if (line->is_fenced || line->entered == line->n)
         return;
     int32_t i = line->instructions[line->entered++];
-    m->flags[i] |= INSIDE;
-    line->is_fenced = (m->flags[i] & MEETS) != 0;
-    if (m->waiting[i] == 0)
+    m->states[i].flags |= INSIDE;
+    line->is_fenced = (m->states[i].flags & MEETS) != 0;
+    if (m->states[i].waiting == 0)
         push_future(&m->arena, line, m->s->ready[i], i);
 }
 
@@ -289,11 +295,11 @@ static void come_together(Machine *m, int64_t at, int32_t i, Line *line)
         int32_t j = m->arrived[place].who;
         Line *other = &m->lines[m->arrived[place].line];
         other->free = at;
-        m->flags[j] &= (uint8_t)~MEETS;
+        m->states[j].flags &= (uint8_t)~MEETS;
         if (j != i) {
             m->s->ready[j] = at;
-            m->ready_cause[j] = READ;
-            m->ready_by[j] = i;
+            m->states[j].ready_cause = READ;
+            m->states[j].ready_by = i;
         }
         push_now(&m->arena, other, j);
     }
@@ -310,7 +316,7 @@ static void issue_dma(Machine *m, int64_t at, int32_t i, Line *line, const Cost 
 {
     Made *s = m->s;
     if (at == s->ready[i] || line->server->free < at)
-        decide(s, i, m->ready_cause[i], m->ready_by[i]);
+        decide(s, i, m->states[i].ready_cause, m->states[i].ready_by);
     else
         decide(s, i, ISSUER, line->server->by);
     *line->server = (Held){at + k->issue, i};
@@ -388,8 +394,8 @@ static void hold_ports(Core *core, const Cost *k, int64_t until, int32_t i)
  * engine. */
 static void begin_cause(Machine *m, int64_t at, int32_t i, const Line *line)
 {
-    if (m->ready_by[i] >= 0 && m->s->ready[i] >= at)
-        decide(m->s, i, m->ready_cause[i], m->ready_by[i]);
+    if (m->states[i].ready_by >= 0 && m->s->ready[i] >= at)
+        decide(m->s, i, m->states[i].ready_cause, m->states[i].ready_by);
     else if (line->server && line->server->by >= 0 && line->server->free == at)
         decide(m->s, i, ENGINE, line->server->by);
     else if (line->holder >= 0 && line->free == at)
@@ -439,7 +445,7 @@ static int64_t run_matmul(Machine *m, int64_t at, int32_t i, Line *line, const C
             alone = k->weights;
     }
     if (start > at)
-        decide(s, i, WEIGHTS, weights ? m->ready_by[i] : before);
+        decide(s, i, WEIGHTS, weights ? m->states[i].ready_by : before);
     start = after_ports(m, start, i, core, k);
     if (start == at)
         begin_cause(m, at, i, line);
@@ -488,7 +494,7 @@ static void release(Machine *m, int32_t i, int queue, int64_t finish, int64_t af
     for (int64_t e = m->until[i]; e < m->until[i + 1]; e++) {
         int32_t j = (int32_t)(m->after[e] >> 2);
         int8_t kind = (int8_t)(m->after[e] & 3);
-        Line *other = &m->lines[m->line_of[j]];
+        Line *other = &m->lines[m->states[j].line];
         int64_t t = delays[other->queue];
         if (kind == DATA || kind == WEIGHTS) {
             t += queue == TENSOR && other->queue == TENSOR ? finish : after_data;
@@ -499,10 +505,10 @@ static void release(Machine *m, int32_t i, int queue, int64_t finish, int64_t af
         }
         if (t > s->ready[j]) {
             s->ready[j] = t;
-            m->ready_cause[j] = kind;
-            m->ready_by[j] = i;
+            m->states[j].ready_cause = kind;
+            m->states[j].ready_by = i;
         }
-        if (--m->waiting[j] == 0 && m->flags[j] & INSIDE)
+        if (--m->states[j].waiting == 0 && m->states[j].flags & INSIDE)
             push_future(&m->arena, other, s->ready[j], j);
     }
 }
@@ -518,7 +524,6 @@ static void open_successors(Machine *m)
         edges += m->g->programs[c].first[m->g->programs[c].instructions];
     m->after = need(arena, (size_t)edges * sizeof *m->after + 8);
     m->until = need_zeroed(arena, (size_t)(m->n + 2) * sizeof *m->until);
-    m->waiting = need(arena, (size_t)m->n * sizeof *m->waiting + 8);
     int64_t *counts = m->until + 2; /* one place further: writing moves each begin to the begin of the next */
     for (int64_t c = 0; c < m->g->cores; c++) {
         const Program *p = &m->g->programs[c];
@@ -535,7 +540,7 @@ static void open_successors(Machine *m)
     for (int64_t c = 0; c < m->g->cores; c++) {
         const Program *p = &m->g->programs[c];
         for (int64_t i = 0; i < p->instructions; i++) {
-            m->waiting[offset + i] = (int32_t)(p->first[i + 1] - p->first[i]);
+            m->states[offset + i].waiting = (int32_t)(p->first[i + 1] - p->first[i]);
             for (int64_t e = p->first[i]; e < p->first[i + 1]; e++) {
                 int64_t before = (p->edge[e] >> 2) + offset;
                 m->after[m->until[before + 1]++] = (uint32_t)(4 * (offset + i) + (p->edge[e] & 3));
@@ -555,13 +560,9 @@ static void open_machine(Machine *m)
         longjmp(arena->failed, UNSUPPORTED);
     size_t n = (size_t)m->n;
     int64_t nq = g->queues;
-    m->which = need(arena, n * sizeof *m->which + 8);
-    m->line_of = need(arena, n * sizeof *m->line_of + 8);
-    m->ready_by = need(arena, n * sizeof *m->ready_by + 8);
-    m->ready_cause = need(arena, n + 8);
-    m->flags = need_zeroed(arena, n + 8);
-    memset(m->ready_by, 0xff, n * sizeof *m->ready_by);
-    memset(m->ready_cause, START, n);
+    m->states = need(arena, n * sizeof *m->states + 8);
+    for (size_t k = 0; k < n; k++)
+        m->states[k] = (State){.ready_by = -1, .ready_cause = START};
     m->cores = need_zeroed(arena, (size_t)g->cores * sizeof *m->cores + 8);
     m->lines = need_zeroed(arena, (size_t)(g->cores * nq) * sizeof *m->lines + 8);
     m->used = need(arena, (size_t)(g->cores * nq) * sizeof *m->used + 8);
@@ -572,9 +573,9 @@ static void open_machine(Machine *m)
     for (int64_t c = 0; c < g->cores; c++) {
         const Program *p = &g->programs[c];
         for (int64_t k = 0; k < p->instructions; k++, i++) {
-            m->which[i] = (int32_t)(p->base + p->cost[k]);
-            m->line_of[i] = (int32_t)(c * nq + g->cost_rows[m->which[i]].line);
-            m->lines[m->line_of[i]].n++;
+            m->states[i].which = (int32_t)(p->base + p->cost[k]);
+            m->states[i].line = (int32_t)(c * nq + g->cost_rows[m->states[i].which].line);
+            m->lines[m->states[i].line].n++;
         }
     }
     for (int64_t c = 0; c < g->cores; c++) {
@@ -604,8 +605,8 @@ static void open_machine(Machine *m)
         }
     }
     for (i = 0; i < m->n; i++) {
-        Line *line = &m->lines[m->line_of[i]];
-        line->issues = (int32_t)g->cost_rows[m->which[i]].issues;
+        Line *line = &m->lines[m->states[i].line];
+        line->issues = (int32_t)g->cost_rows[m->states[i].which].issues;
         line->instructions[line->n++] = (int32_t)i;
     }
     open_successors(m);
@@ -616,7 +617,7 @@ static void open_machine(Machine *m)
     for (int64_t k = 0; k < g->meeting_keys; k++)
         m->arrived_first[k] = m->arrived_last[k] = -1;
     for (int64_t k = 0; k < g->meetings; k++) {
-        m->flags[g->meeting_rows[2 * k]] |= MEETS;
+        m->states[g->meeting_rows[2 * k]].flags |= MEETS;
         m->absent[g->meeting_rows[2 * k + 1]]++;
     }
 }
@@ -638,8 +639,8 @@ static int run(Machine *m)
             /* the bytes of a DMA come before the next instruction */
             Arrival arrival = pop_arriving(m);
             int32_t i = arrival.who;
-            const Cost *k = &g->cost_rows[m->which[i]];
-            line = &m->lines[m->line_of[i]];
+            const Cost *k = &g->cost_rows[m->states[i].which];
+            line = &m->lines[m->states[i].line];
             left--;
             finish = move(m, arrival.time, i, line->core, k);
             release(m, i, line->queue, finish, finish + k->latency, finish + k->latency);
@@ -648,11 +649,11 @@ static int run(Machine *m)
         if (!line)
             return STUCK;
         int32_t i = is_now ? pop_now(line) : pop_future(line);
-        if (m->flags[i] & MEETS) {
+        if (m->states[i].flags & MEETS) {
             come_together(m, at, i, line);
             continue;
         }
-        const Cost *k = &g->cost_rows[m->which[i]];
+        const Cost *k = &g->cost_rows[m->states[i].which];
         if (line->issues) {
             issue_dma(m, at, i, line, k);
         } else {
@@ -671,7 +672,7 @@ static int run(Machine *m)
             release(m, i, line->queue, finish, finish + k->latency, finish);
     }
     for (int64_t i = 0; i < m->n; i++) {
-        const Cost *k = &g->cost_rows[m->which[i]];
+        const Cost *k = &g->cost_rows[m->states[i].which];
         int64_t done = s->end[i] + (k->issues ? 0 : k->latency);
         if (i == 0 || done > s->total)
             s->total = done;
