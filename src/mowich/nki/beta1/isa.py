@@ -15,7 +15,8 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import isa as now
 from mowich.nki import words
-from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, partial, wrap
+from mowich.nki.beta1.index import partial
+from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, wrap
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)

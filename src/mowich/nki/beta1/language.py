@@ -18,18 +18,16 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile
 from mowich.nki import language as now
 from mowich.nki import words
+from mowich.nki.beta1.index import Affine, Symbol, partial, plain
 from mowich.nki.beta1.tensor import (
     Blocks,
-    Index,
     Product,
     Reduction,
     Tensor,
     as_tensor,
     flush,
-    index,
     new,
     operand,
-    partial,
     unwrap,
     wrap,
 )
@@ -73,9 +71,10 @@ def spmd_dim(*dims: Any) -> int:
 # indices --------------------------------------------------------------------------------------------------------------------
 
 
-def arange(*bounds: Any) -> Index:
+def arange(*bounds: Any) -> Affine:
     """0, 1, 2 ... as an index expression; give it dimensions with `[:, None]`."""
-    return index(np.arange(*[int(b) for b in bounds]))
+    line = builtins.range(*[int(b) for b in bounds])
+    return Affine((len(line),), line.start, (line.step,))
 
 
 class Grid(tuple):  # type: ignore[type-arg]
@@ -92,7 +91,12 @@ class Grid(tuple):  # type: ignore[type-arg]
 class _Mgrid:
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
-        return Grid(index(a) for a in np.mgrid[tuple(slice(int(k.start or 0), int(k.stop), k.step) for k in keys)])
+        lines = [builtins.range(int(k.start or 0), int(k.stop), int(k.step or 1)) for k in keys]
+        shape = tuple(len(line) for line in lines)
+        return Grid(
+            Affine(shape, line.start, tuple(line.step if d == axis else 0 for d in builtins.range(len(lines))))
+            for axis, line in enumerate(lines)
+        )
 
 
 mgrid = _Mgrid()
@@ -297,7 +301,7 @@ def static_cast(value: Any, dtype: Any) -> Any:
 
 
 def _operand_of(x: Any) -> Any:
-    if isinstance(x, Index | np.ndarray) and np.ndim(x):
+    if isinstance(x, Symbol | np.ndarray) and np.ndim(x):
         return operand(as_tensor(x))
     return operand(x)
 
@@ -314,7 +318,7 @@ def _lifted(op: Any) -> Callable[..., Any]:
         mask = partial(mask)
         tensors = [a for a in args if isinstance(a, Tensor)]
         if not tensors:
-            return ops.alu(name).apply(*args)
+            return ops.alu(name).apply(*[plain(a) for a in args])
         out: Any = wrap(
             op(
                 *[_operand_of(a) for a in args],

@@ -22,21 +22,10 @@ from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
 from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, same
+from mowich.nki.beta1.index import Affine, Symbol, affine, is_condition, partial, view
 from mowich.nki.language import par_dim
 
 Array = NDArray[Any]
-
-
-class Index(np.ndarray):
-    """An index expression (`nl.arange`, `nl.mgrid`), or a predicate made of them. `a and b` of predicates is not an error."""
-
-    def __bool__(self) -> bool:
-        return bool(self.reshape(-1)[0]) if self.size == 1 else True
-
-
-def index(values: Any) -> Index:
-    """An array as index expression."""
-    return np.asarray(values).view(Index)
 
 
 class Tensor:
@@ -160,7 +149,16 @@ class Tensor:
 
     # views -------------------------------------------------------------------------------------------------------------
     def __getitem__(self, key: Any) -> Tensor:
-        if _is_condition(key):
+        if (
+            type(key) is tuple
+            and self.address is None
+            and len(key) == len(self.tile.shape)
+            and Affine in map(type, key)
+        ):
+            found = self._view(key)
+            if found is not None:
+                return found
+        if is_condition(key):
             keep = np.broadcast_to(np.asarray(key), self.shape)
             return Chosen(
                 self.tile, self.address, keep if self.valid is None or self.address is not None else keep & self.valid
@@ -227,9 +225,21 @@ class Tensor:
         valid = self.valid[tuple(keys)] if self.valid is not None else None
         return Tensor(Tile(t.storage, t.dtype, tuple(shape), tuple(strides), offset), None, valid)
 
+    def _view(self, keys: Sequence[Any]) -> Tensor | None:
+        """The view at affine indices within the tensor, None where they are others."""
+        for k in keys:
+            if k is None or k is Ellipsis or isinstance(k, Tensor):
+                return None
+        t = self.tile
+        found = view(keys, t.shape, t.strides)
+        return None if found is None else Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
+
     def _arrays(self, keys: Sequence[Any]) -> Tensor:
         """NumPy's indexing by arrays that broadcast together; slices keep their place."""
         t = self.tile
+        found = self._view(keys)
+        if found is not None:
+            return found
         grids: list[Any] = []
         for k in keys:
             if isinstance(k, Tensor):
@@ -260,12 +270,12 @@ class Tensor:
             inside = inside & (g >= 0) & (g < n)
             address = address + np.clip(g, 0, n - 1) * s
         if bool(np.all(inside)):
-            view = _pattern(t, address)
-            return Tensor(view) if view is not None else Tensor(t, address)
+            pattern = _pattern(t, address)
+            return Tensor(pattern) if pattern is not None else Tensor(t, address)
         return Tensor(t, address, np.broadcast_to(inside, address.shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if _is_condition(key):
+        if is_condition(key):
             assign(self, value, key)
         else:
             assign(self[key], value)
@@ -481,8 +491,12 @@ class Blocks(Tensor):
             return root[(*first, *(key if isinstance(key, tuple) else (key,)))]
         keys = key if isinstance(key, tuple) else (key,)
         n = len(self._counts)
+        head = keys[:n]
+        if self.whole is None and len(head) == n and all(type(k) is int for k in head) and head in self._made:
+            block = self._made[head]
+            return block[keys[n:]] if keys[n:] else block
         at = tuple(int(k) for k in itertools.takewhile(lambda k: isinstance(k, int | np.integer), keys[:n]))
-        if self.whole is not None or (len(at) < n and len(at) < len(keys)) or _is_condition(key):
+        if self.whole is not None or (len(at) < n and len(at) < len(keys)) or is_condition(key):
             return self.together()[key]
         if any(not -c <= i < c for i, c in zip(at, self._counts, strict=False)):
             raise fail("out-of-bounds access", given=at, allowed=f"blocks {self._counts}")
@@ -558,11 +572,6 @@ def flush() -> None:
             break
 
 
-def _is_condition(key: Any) -> bool:
-    """True for a predicate of indices, also of numbers."""
-    return isinstance(key, bool | np.bool_) or (isinstance(key, Index) and key.dtype == np.bool_)
-
-
 def _complete(keys: tuple[Any, ...], ndim: int, tile: Tile) -> tuple[Any, ...]:
     used = sum(k is not None and k is not Ellipsis for k in keys)
     if used > ndim:
@@ -575,17 +584,8 @@ def _complete(keys: tuple[Any, ...], ndim: int, tile: Tile) -> tuple[Any, ...]:
 
 def _pattern(t: Tile, address: Array) -> Tile | None:
     """The view that addresses describe, or None where they are no affine pattern."""
-    shape = address.shape
-    first = int(address.reshape(-1)[0])
-    strides = []
-    for axis, n in enumerate(shape):
-        strides.append(int(np.take(address, 1, axis).reshape(-1)[0]) - first if n > 1 else 0)
-    model: Any = np.int64(first)
-    for axis, (n, s) in enumerate(zip(shape, strides, strict=True)):
-        model = model + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
-    if not np.array_equal(np.broadcast_to(model, shape), address):
-        return None
-    return Tile(t.storage, t.dtype, shape, tuple(strides), first)
+    found = affine(address)
+    return None if found is None else Tile(t.storage, t.dtype, found.shape, found.steps, found.start)
 
 
 def new(
@@ -624,7 +624,7 @@ def new(
 def operand(x: Any, mask: Any = None) -> Any:
     """A tensor as an instruction takes it: a tile with partitions first. Other values as they are."""
     if not isinstance(x, Tensor):
-        if isinstance(x, Index | np.ndarray):
+        if isinstance(x, Symbol | np.ndarray):
             return as_tensor(x).tile
         return x
     if isinstance(x, Chosen):
@@ -661,11 +661,6 @@ def as_tensor(x: Any) -> Tensor:
     out = new(a.shape, "int32" if a.dtype.kind in "iu" else "uint8" if a.dtype.kind == "b" else "float32")
     out.write(a)
     return out
-
-
-def partial(mask: Any) -> Any:
-    """A mask, or None where it leaves nothing out."""
-    return None if mask is None or bool(np.all(mask)) else mask
 
 
 def assign(dst: Tensor, value: Any, mask: Any = None) -> None:

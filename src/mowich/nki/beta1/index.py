@@ -1,0 +1,345 @@
+"""Index expressions of the older front end: `nl.arange`, `nl.mgrid`, what is computed of them, and predicates.
+
+Nearly all of them are affine: a start, and a step along each axis. These are kept as such (`Affine`), and inequalities of them as
+`Condition`: shapes, bounds and strides follow without a look at their elements. Whatever else is computed of them is an array (`Index`).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+ALL = slice(None)
+
+
+class Index(np.ndarray):
+    """An index expression, or a predicate, as an array. `a and b` of predicates is not an error."""
+
+    def __bool__(self) -> bool:
+        return bool(self.reshape(-1)[0]) if self.size == 1 else True
+
+
+def index(values: Any) -> Index:
+    """An array as index expression."""
+    return np.asarray(values).view(Index)
+
+
+def _shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape to which shapes broadcast."""
+    first = shapes[0]
+    return first if all(s == first for s in shapes) else np.broadcast_shapes(*shapes)
+
+
+def _spread(steps: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Steps along the last axes of an expression with `rank` axes."""
+    return steps if len(steps) == rank else (0,) * (rank - len(steps)) + steps
+
+
+class Symbol:
+    """What `Affine` and `Condition` share: everything that they do not know themselves, their array does."""
+
+    __slots__ = ()
+    __array_priority__ = 100.0  # so that an operation of an array or a number of NumPy with one of these is done here
+    shape: tuple[int, ...]
+
+    def array(self) -> Index:
+        """The elements; repeated ones take no memory."""
+        raise NotImplementedError
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        a = np.asarray(self.array()).view(np.ndarray)
+        return a if dtype is None else a.astype(dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.array(), name)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.array())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.array())
+
+    def __bool__(self) -> bool:
+        return bool(self.array())
+
+    def __repr__(self) -> str:
+        return repr(self.array())
+
+    def __getitem__(self, key: Any) -> Any:
+        return index(self.array()[key])
+
+
+def plain(x: Any) -> Any:
+    """An index expression or a predicate as an array; other values as they are."""
+    return x.array() if isinstance(x, Symbol) else x
+
+
+def _by_array(name: str) -> Any:
+    """An operator on the elements."""
+    apply = getattr(operator, name)
+
+    def call(self: Symbol, other: Any) -> Any:
+        return apply(self.array(), plain(other))
+
+    return call
+
+
+def _by_array_reversed(name: str) -> Any:
+    """An operator on the elements whose first operand is not an index expression."""
+    apply = getattr(operator, name)
+
+    def call(self: Symbol, other: Any) -> Any:
+        return apply(plain(other), self.array())
+
+    return call
+
+
+class Condition(Symbol):
+    """A predicate: all of some inequalities hold. bounds: for each its start and its steps, start + steps . position >= 0."""
+
+    __slots__ = ("bounds", "shape")
+
+    def __init__(self, shape: tuple[int, ...], bounds: tuple[tuple[int, tuple[int, ...]], ...]) -> None:
+        self.shape, self.bounds = shape, bounds
+
+    def holds(self) -> bool:
+        """True where it holds for all elements."""
+        return all(Affine(self.shape, start, steps).range()[0] >= 0 for start, steps in self.bounds)
+
+    def array(self) -> Index:
+        """Whether it holds, for each element."""
+        out: Any = np.ones((1,) * len(self.shape), np.bool_)
+        for start, steps in self.bounds:
+            thin = tuple(n if s else 1 for n, s in zip(self.shape, steps, strict=True))
+            out = out & (Affine(thin, start, steps).array().view(np.ndarray) >= 0)
+        return np.broadcast_to(out, self.shape).view(Index)
+
+    def __and__(self, other: Any) -> Any:
+        if not isinstance(other, Condition):
+            return operator.and_(self.array(), plain(other))
+        shape = _shapes(self.shape, other.shape)
+        return Condition(shape, tuple((s, _spread(t, len(shape))) for s, t in (*self.bounds, *other.bounds)))
+
+    __or__, __xor__ = _by_array("or_"), _by_array("xor")
+    __rand__, __ror__, __rxor__ = _by_array_reversed("and_"), _by_array_reversed("or_"), _by_array_reversed("xor")
+    __mul__, __rmul__ = _by_array("mul"), _by_array_reversed("mul")
+    __add__, __radd__ = _by_array("add"), _by_array_reversed("add")
+
+    def __invert__(self) -> Any:
+        return ~self.array()
+
+
+class Affine(Symbol):
+    """An index expression: start + steps . position, a step for each axis of `shape`."""
+
+    __slots__ = ("shape", "start", "steps")
+    __hash__ = None  # type: ignore[assignment]  # == compares elements
+
+    def __init__(self, shape: tuple[int, ...], start: int, steps: tuple[int, ...]) -> None:
+        if 1 in shape:  # no step along an axis of one element: it may be broadcast
+            steps = tuple(0 if n == 1 else s for n, s in zip(shape, steps, strict=True))
+        self.shape, self.start, self.steps = shape, start, steps
+
+    @property
+    def dtype(self) -> Any:
+        """Format of the elements."""
+        return np.dtype(np.int64)
+
+    def range(self) -> tuple[int, int]:
+        """Least and greatest element."""
+        low = high = self.start
+        for n, s in zip(self.shape, self.steps, strict=True):
+            if s > 0:
+                high += (n - 1) * s
+            elif s:
+                low += (n - 1) * s
+        return low, high
+
+    def array(self) -> Index:
+        """The elements; repeated ones take no memory."""
+        at: Any = np.int64(self.start)
+        rank = len(self.shape)
+        for axis, (n, s) in enumerate(zip(self.shape, self.steps, strict=True)):
+            if s:
+                at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (rank - 1 - axis))
+        return np.broadcast_to(at, self.shape).view(Index)
+
+    def __getitem__(self, key: Any) -> Any:
+        keys = key if isinstance(key, tuple) else (key,)
+        if len(self.shape) == 1 and len(keys) == 2:
+            if keys[1] is None and keys[0] == ALL:
+                return Affine((*self.shape, 1), self.start, (*self.steps, 0))
+            if keys[0] is None and keys[1] == ALL:
+                return Affine((1, *self.shape), self.start, (0, *self.steps))
+        shape: list[int] = []
+        steps: list[int] = []
+        start, axis = self.start, 0
+        for k in keys:
+            if k is None:
+                shape.append(1)
+                steps.append(0)
+            elif isinstance(k, slice) and axis < len(self.shape):
+                first, last, step = k.indices(self.shape[axis])
+                shape.append(len(range(first, last, step)))
+                steps.append(self.steps[axis] * step)
+                start += self.steps[axis] * first
+                axis += 1
+            else:
+                return index(self.array()[key])
+        return Affine((*shape, *self.shape[axis:]), start, (*steps, *self.steps[axis:]))
+
+    def _plus(self, other: Any, sign: int) -> Any:
+        """self + sign * other."""
+        if isinstance(other, int | np.integer):
+            return Affine(self.shape, self.start + sign * int(other), self.steps)
+        if isinstance(other, Affine):
+            shape = _shapes(self.shape, other.shape)
+            rank = len(shape)
+            steps = zip(_spread(self.steps, rank), _spread(other.steps, rank), strict=True)
+            return Affine(shape, self.start + sign * other.start, tuple(a + sign * b for a, b in steps))
+        return (operator.add if sign > 0 else operator.sub)(self.array(), plain(other))
+
+    def __add__(self, other: Any) -> Any:
+        return self._plus(other, 1)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._plus(other, -1)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._plus(other, 1)
+
+    def __rsub__(self, other: Any) -> Any:
+        return (-self)._plus(other, 1)
+
+    def __neg__(self) -> Affine:
+        return self * -1  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> Any:
+        if isinstance(other, int | np.integer):
+            k = int(other)
+            return Affine(self.shape, self.start * k, tuple(s * k for s in self.steps))
+        return operator.mul(self.array(), plain(other))
+
+    __rmul__ = __mul__
+
+    def _at_least(self, other: Any, margin: int, sign: int, name: str) -> Any:
+        """sign * (self - other) >= margin."""
+        if not isinstance(other, Affine | int | np.integer):
+            return getattr(operator, name)(self.array(), plain(other))
+        found = self._plus(other, -1)
+        return Condition(found.shape, ((sign * found.start - margin, tuple(sign * s for s in found.steps)),))
+
+    def __lt__(self, other: Any) -> Any:
+        return self._at_least(other, 1, -1, "lt")
+
+    def __le__(self, other: Any) -> Any:
+        return self._at_least(other, 0, -1, "le")
+
+    def __gt__(self, other: Any) -> Any:
+        return self._at_least(other, 1, 1, "gt")
+
+    def __ge__(self, other: Any) -> Any:
+        return self._at_least(other, 0, 1, "ge")
+
+    __eq__, __ne__ = _by_array("eq"), _by_array("ne")
+    __floordiv__, __rfloordiv__ = _by_array("floordiv"), _by_array_reversed("floordiv")
+    __truediv__, __rtruediv__ = _by_array("truediv"), _by_array_reversed("truediv")
+    __mod__, __rmod__ = _by_array("mod"), _by_array_reversed("mod")
+    __pow__, __rpow__ = _by_array("pow"), _by_array_reversed("pow")
+    __and__, __or__, __xor__ = _by_array("and_"), _by_array("or_"), _by_array("xor")
+    __lshift__, __rshift__ = _by_array("lshift"), _by_array("rshift")
+
+    def __int__(self) -> int:
+        return int(self.array())
+
+    __index__ = __int__
+
+
+def affine(x: Any) -> Affine | None:
+    """An index expression, a number or an array of integers as `Affine`, None where it is none."""
+    if isinstance(x, Affine):
+        return x
+    if isinstance(x, int | np.integer):
+        return Affine((), int(x), ())
+    a = np.asarray(x)
+    if a.dtype.kind not in "iu" or not a.size:
+        return None
+    first = int(a[(0,) * a.ndim])
+    steps = []
+    for axis, n in enumerate(a.shape):
+        at = [0] * a.ndim
+        at[axis] = 1
+        steps.append(int(a[tuple(at)]) - first if n > 1 else 0)
+    found = Affine(a.shape, first, tuple(steps))
+    return found if np.array_equal(a, found.array()) else None
+
+
+def is_condition(key: Any) -> bool:
+    """True for a predicate of indices, also of numbers."""
+    return isinstance(key, Condition | bool | np.bool_) or (isinstance(key, Index) and key.dtype == np.bool_)
+
+
+def partial(mask: Any) -> Any:
+    """A mask, or None where it leaves nothing out."""
+    if mask is None or isinstance(mask, Condition):
+        return None if mask is None or mask.holds() else mask
+    return None if bool(np.all(mask)) else mask
+
+
+def view(
+    keys: Sequence[Any], shape: Sequence[int], strides: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
+    """(shape, strides, offset) of a tensor at affine indices, one for each dimension; None where they are not affine, or leave it.
+
+    As NumPy has it: arrays broadcast together; a slice of dimension 0 stays in front of them, others come behind.
+    """
+    grids: list[tuple[Affine, int]] = []
+    front: list[tuple[int, int]] = []
+    behind: list[tuple[int, int]] = []
+    offset = rank = 0
+    for d, (k, n, s) in enumerate(zip(keys, shape, strides, strict=True)):
+        if isinstance(k, slice):
+            line = range(*k.indices(n))
+            if not line:
+                return None
+            offset += line.start * s
+            (behind if d else front).append((len(line), line.step * s if len(line) > 1 else 0))
+            continue
+        found = k if type(k) is Affine else affine(k)
+        if found is None:
+            return None
+        low, high = found.range()
+        if low < 0 or high >= n:
+            return None
+        offset += found.start * s
+        rank = max(rank, len(found.shape))
+        grids.append((found, s))
+    dims, steps = [1] * rank, [0] * rank
+    for g, s in grids:
+        axis = rank - len(g.shape)
+        for n, step in zip(g.shape, g.steps, strict=True):
+            if n != 1:
+                if not n or dims[axis] not in (1, n):  # NumPy says what is wrong
+                    return None
+                dims[axis] = n
+                steps[axis] += step * s
+            axis += 1
+    if not front and not behind:
+        return tuple(dims), tuple(steps), offset
+    made = (*front, *zip(dims, steps, strict=True), *behind)
+    return tuple(n for n, _ in made), tuple(s for _, s in made), offset
+
+
+__all__ = ["Affine", "Condition", "Index", "Symbol", "affine", "is_condition", "partial", "plain", "view"]
