@@ -101,7 +101,7 @@ def select_reduce(dst: Tile, predicate: Tile, on_true: Tile, on_false: Scalar, r
     reduce_into("select_reduce", y, ops.alu(reduce_op), reduce_cmd, reduce_res, "dve")
 
 
-@instruction(engines=("vector",), cost=predicated_cost, dtypes={"predicate": (BOOL, *UNSIGNED)})
+@instruction(engines=("vector",), cost=predicated_cost, dtypes={"predicate": (BOOL, *UNSIGNED)}, keeps=True)
 def tensor_copy_predicated(dst: Tile, src: Any, predicate: Tile, reverse_pred: bool = False) -> None:
     """dst = src where predicate; dst keeps its elements elsewhere."""
     if not issue("tensor_copy_predicated", "", (("dst", dst),), (("predicate", predicate), *tiles_of(("src", src)))):
@@ -187,7 +187,7 @@ def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Ti
         )
 
 
-@instruction(engines=("vector",), cost=one_pass)
+@instruction(engines=("vector",), cost=one_pass, keeps=True)
 def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[Any]) -> None:
     """Within each quadrant of 32 partitions, dst partition i = src partition shuffle_mask[i]; 255 leaves it."""
     if not issue("nc_stream_shuffle", "", (("dst", dst),), (("src", src),)):

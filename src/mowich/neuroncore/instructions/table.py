@@ -28,7 +28,8 @@ PACKED = ("float8_e4m3fn_x4", "float8_e5m2_x4", "float4_e2m1fn_x4")
 class Row:
     """One instruction. engines: that can run it, first one by default; since: first generation; engine_since: first generation in which an
     engine runs it, where later; spaces: operand -> letters of the memories it may lie in (S SBUF, P PSUM, H HBM), "SP" where not listed;
-    dtypes: operand -> the formats it may have, any where not listed; effect: what it does to tiles; cost: the time it takes."""
+    dtypes: operand -> the formats it may have, any where not listed; effect: what it does to tiles; cost: the time it takes; keeps: elements
+    of what it writes may stay, or count in the result."""
 
     name: str
     engines: tuple[str, ...]
@@ -38,6 +39,7 @@ class Row:
     dtypes: dict[str, tuple[str, ...]]
     effect: Callable[..., Any]
     cost: Callable[[Rates, Kind], Cost]
+    keeps: bool
 
 
 TABLE: dict[str, Row] = {}
@@ -53,6 +55,7 @@ def instruction(
     engine_since: dict[str, int] | None = None,
     spaces: dict[str, str] | None = None,
     dtypes: dict[str, tuple[str, ...]] | None = None,
+    keeps: bool = False,
 ) -> Callable[[F], F]:
     """Enter the decorated effect in the table, under its own name unless `name` is given. Arguments: the fields of `Row`."""
 
@@ -62,7 +65,7 @@ def instruction(
             raise ValueError(f"instruction {key} is in the table already")
         TABLE[key] = Row(
             name=key, engines=engines, since=since, engine_since=engine_since or {}, spaces=spaces or {},
-            dtypes=dtypes or {}, effect=effect, cost=cost,
+            dtypes=dtypes or {}, effect=effect, cost=cost, keeps=keeps,
         )  # fmt: skip
         return effect
 

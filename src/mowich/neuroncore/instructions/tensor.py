@@ -116,13 +116,15 @@ def transpose_cost(r: Rates, kind: Kind) -> Cost:
 _FP8 = (float8_e4m3, float8_e4m3fn, float8_e5m2)
 
 
-@instruction(engines=("tensor",), cost=matmul_cost, spaces={"dst": "P", "stationary": "S", "moving": "S"})
+@instruction(engines=("tensor",), cost=matmul_cost, spaces={"dst": "P", "stationary": "S", "moving": "S"}, keeps=True)
 def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = False, accumulate: bool | None = None, tile_position: Any = (),
               tile_size: Any = (), perf_mode: str = "none", onezero: bool = False, name: str = "nc_matmul") -> None:  # fmt: skip
     """dst [M, N] (+)= stationary [K, M] transposed @ moving [K, N], products and sums in float32."""
     flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": onezero}
     if tile_size:
         flags["tile"] = (*(int(x) for x in tile_position), *(int(x) for x in tile_size))
+    if accumulate is False:
+        flags["overwrites"] = True
     if not issue(
         name,
         "tensor" if name != "nc_matmul" else "",
@@ -195,6 +197,7 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = Fa
     engines=("tensor",),
     cost=matmul_mx_cost,
     since=4,
+    keeps=True,
     spaces={"dst": "P", "stationary": "S", "moving": "S", "stationary_scale": "S", "moving_scale": "S"},
     dtypes={
         "dst": ("float32", "bfloat16"),

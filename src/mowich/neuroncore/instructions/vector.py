@@ -149,11 +149,15 @@ _INTEGER = (int, np.integer)
 _FREE = {"free": True}
 """Flag of a copy whose engine the compiler chooses."""
 
+_ASSIGNED = {"free": True, "assigned": True}
+"""Flags of a copy that stands for an assignment of the older interface: its source may be written to its destination at once."""
+
 
 @instruction(engines=("vector", "scalar", "gpsimd"), cost=copy_cost)
-def tensor_copy(dst: Tile, src: Tile, engine: str = "") -> None:
-    """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise."""
-    if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), None if engine else _FREE):
+def tensor_copy(dst: Tile, src: Tile, engine: str = "", is_assigned: bool = False) -> None:
+    """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise. is_assigned: it stands for an assignment."""
+    flags = _ASSIGNED if is_assigned else None if engine else _FREE
+    if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), flags):
         return
     same_partitions("tensor_copy", dst, ("src", src))
     if integers.copies(dst.storage.core, "tensor_copy", engine, src.dtype, dst.dtype) or (

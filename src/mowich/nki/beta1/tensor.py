@@ -691,7 +691,7 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
         if dst.address is None and dst.tile.space != "H" and value.tile.space != "H":
             if value.size != dst.size:
                 value = value.broadcast_to(dst.shape)
-            vector.tensor_copy(operand(dst), operand(value))
+            vector.tensor_copy(operand(dst), operand(value), is_assigned=True)
         elif dst.address is None and value.address is None:
             source = value if value.tile.space != "P" else _language().copy(value)
             dma.copy(dst.tile, source.tile)
