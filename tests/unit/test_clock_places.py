@@ -251,3 +251,46 @@ def test_what_reaches_memory_is_the_same(seed):
     assert _flow(renewed(trace)) == want
     assert _flow(renewed(settled(trace))) == want
     assert len(settled(trace)) < len(trace)
+
+
+def test_sums_of_products_are_made_in_psum():
+    """`psum += nl.matmul(...)`: no zeros before it, no sum by the Vector Engine."""
+
+    @old.jit
+    def summed(x):
+        out = onl.ndarray((128, N), dtype=np.float32, buffer=onl.shared_hbm)
+        a = onl.load(x)
+        acc = onl.zeros((128, N), onl.float32, buffer=onl.psum)
+        for _ in range(4):
+            acc += onl.matmul(a[:, 0:128], a, transpose_x=True)
+        onl.store(out, value=acc)
+        return out
+
+    assert opcodes(run(summed, hollow((128, N), "float32"))) == ["dma_copy", *["nc_matmul"] * 4, "tensor_copy", "dma_copy"]  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((128, N)).astype(np.float32)
+    np.testing.assert_allclose(summed(x), 4 * x[:, :128].T @ x, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "value, part, is_read, zeros",
+    [(0.0, N, False, 0), (1.0, N, False, 1), (0.0, N // 2, False, 1), (0.0, N, True, 1)],
+    ids=["whole", "ones", "a part", "read before"],
+)
+def test_zeros_that_a_product_replaces_cost_nothing(value, part, is_read, zeros):
+    @nki.jit
+    def product(x):
+        out = nl.ndarray((128, N), dtype=nl.float32, buffer=nl.shared_hbm)
+        a = nl.ndarray((128, N), dtype=nl.bfloat16, buffer=nl.sbuf)
+        nisa.dma_copy(dst=a, src=x)
+        p = nl.ndarray((128, N), dtype=nl.float32, buffer=nl.psum)
+        t = nl.ndarray((128, N), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.memset(dst=p, value=value)
+        if is_read:
+            nisa.tensor_copy(dst=t, src=p)
+            nisa.dma_copy(dst=out, src=t)
+        nisa.nc_matmul(dst=p[:, 0:part], stationary=a[:, 0:128], moving=a[:, 0:part])
+        nisa.tensor_copy(dst=t, src=p)
+        nisa.dma_copy(dst=out, src=t)
+        return out
+
+    assert opcodes(run(product, hollow((128, N), "bfloat16"))).count("memset") == zeros

@@ -215,3 +215,28 @@ def renewed(trace: Trace) -> Trace:
     out.kind, out.site, out.number, out.touched = trace.kind, trace.site, trace.number, changed
     out.in_order, out.meetings = trace.in_order, trace.meetings
     return out
+
+
+# zeros that a product replaces ----------------------------------------------------------------------------------------------
+
+
+def unzeroed(trace: Trace) -> Trace:
+    """A trace without zeros written to PSUM that a product is added to next: the first product of a sum overwrites instead."""
+    zeros = [k.name == "memset" and bool(k.flag("zero")) and k.writes[0].space == "P" for k in trace.kinds]
+    if not any(zeros):
+        return trace
+    products = [k.name in ("nc_matmul", "nc_matmul_mx") for k in trace.kinds]
+    start, touched = _starts(trace), trace.touched
+    counts = [(len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
+    pending: dict[int, int] = {}
+    gone: set[int] = set()
+    for i, k in enumerate(trace.kind):
+        at, (nr, nt) = start[i], counts[k]
+        if zeros[k]:
+            pending[touched[at]] = i
+            continue
+        for j in range(at, at + 2 * nt, 2):
+            z = pending.pop(touched[j], -1)
+            if z >= 0 and products[k] and j == at + 2 * nr and touched[j + 1] == touched[start[z] + 1]:
+                gone.add(z)
+    return _without(trace, _copied(trace, trace.kinds), trace.kind, touched, start, gone) if gone else trace

@@ -25,7 +25,7 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.buffers import POLICIES, WORTH
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
-from mowich.neuroncore.clock.places import renewed, settled
+from mowich.neuroncore.clock.places import renewed, settled, unzeroed
 from mowich.neuroncore.clock.program import BUFFER, DATA, READ, WEIGHTS, Options, Program, no_collection, prepare
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE, GPSIMD, PS, QUEUES, RINGS, TENSOR, Cost
@@ -78,7 +78,7 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
         traces = [without_dge(t) for t in traces]
     if options.optimise:
         bank = limits(costs.generation).psum_bank_B
-        traces = [balanced(lowered(renewed(settled(t)), bank), costs) for t in traces]
+        traces = [balanced(lowered(unzeroed(renewed(settled(t))), bank), costs) for t in traces]
     programs = [prepare(t, costs, options) for t in traces]
     if not options.rotate or not any(p.overflow_B for p in programs):
         return run(programs, costs, options)

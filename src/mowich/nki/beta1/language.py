@@ -265,10 +265,13 @@ def transpose(x: Tensor, dtype: Any = None, **_: Any) -> Tensor:
 
 
 def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, **_: Any) -> Tensor:
-    """x @ y, or x.T @ y with transpose_x, in PSUM."""
+    """x @ y, or x.T @ y with transpose_x, in PSUM: `psum += nl.matmul(...)` accumulates in the engine."""
     flush()
     x, y = (copy(t) if t.tile.space == "P" else t for t in (x, y))
-    return wrap(now.matmul(operand(x), operand(y), transpose_x))  # type: ignore[no-any-return]
+    left, right = operand(x), operand(y)
+    if not transpose_x:
+        left = now.copy(now.transpose(left))
+    return Product((left.shape[1], right.shape[1]), {"stationary": left, "moving": right})
 
 
 def gather_flattened(data: Tensor, indices: Tensor, **_: Any) -> Tensor:

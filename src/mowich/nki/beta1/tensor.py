@@ -392,7 +392,7 @@ class Tensor:
         return self._do("bitwise_or", self, other)
 
     def __iadd__(self, other: Any) -> Tensor:
-        if isinstance(other, Product) and not other.done and self.tile.space == "P":
+        if isinstance(other, Product) and other.fits(self):
             other.into(operand(self), None)
             return self
         assign(self, self._do("add", self, other))
@@ -440,6 +440,12 @@ class Product(Tensor):
             self.tile = out
             return out
         raise AttributeError(name)
+
+    def fits(self, dst: Tensor) -> bool:
+        """True where the Tensor Engine can add it to what is in a tensor."""
+        if self.done or dst.address is not None or dst.tile.space != "P" or dst.dtype.name != "float32":
+            return False
+        return dst.shape[0] == self._shape[0] and dst.size == math.prod(self._shape)
 
     def into(self, dst: Tile, accumulate: bool | None) -> None:
         """Run it."""
