@@ -16,7 +16,7 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import isa as now
 from mowich.nki import words
 from mowich.nki.beta1.index import partial
-from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, new, operand, wrap
+from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, moved, new, operand, wrap
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
@@ -413,9 +413,9 @@ def dma_copy(
             given=f"src {list(src.shape)}, dst {list(dst.shape)}",
             fix="slice both to the same shape",
         )
-    if not issue(
-        "dma_copy", "", (("dst", dst.tile if dst.tile.space == "H" else operand(dst)),), (("src", src.tile),), flags
-    ):
+    left = partial(mask)
+    among = None if left is None else np.broadcast_to(np.asarray(left), dst.shape)
+    if not moved(dst, src, among, flags or {}, dst_rmw_op):
         return
     skip = _oob(oob_mode) == "skip"
     keep = np.broadcast_to(True if mask is None else np.asarray(mask), dst.shape)

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mowich.neuroncore import core as machine
 from mowich.neuroncore import dtypes, ops
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.instructions import dma, gpsimd, vector
 from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.operands import reduce_last
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile
 from mowich.nki import language as now
@@ -26,8 +29,10 @@ from mowich.nki.beta1.tensor import (
     Tensor,
     as_tensor,
     flush,
+    moved,
     new,
     operand,
+    part,
     unwrap,
     wrap,
 )
@@ -194,10 +199,11 @@ def load(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
     if mask is None and src.address is None and out.ndim >= 2:
         dma.copy(out.tile, src.tile)
         return out
-    if not issue("dma_copy", "", (("dst", out.tile if out.tile.ndim else operand(out)),), (("src", src.tile),)):
+    keep = None if mask is None else np.broadcast_to(np.asarray(mask), src.shape)
+    if not moved(out, src, keep):
+        out.valid = keep
         return out
     a = src.read(mask)
-    keep = None if mask is None else np.broadcast_to(np.asarray(mask), src.shape)
     if keep is not None and src.valid is not None and (keep & ~src.valid).any():
         raise fail("out-of-bounds access by an index that the mask does not hide", tile=src.tile)
     out.write(dma.convert(np.ascontiguousarray(a), src.dtype, out.dtype), keep)
@@ -220,14 +226,11 @@ def store(dst: Tensor, value: Any = None, mask: Any = None, **_: Any) -> None:
     if mask is None and dst.address is None and value.address is None and value.valid is None:
         dma.copy(dst.tile, value.tile)
         return
-    if not issue(
-        "dma_copy", "", (("dst", dst.tile),), (("src", operand(value) if value.address is None else value.tile),)
-    ):
-        return
     keep = np.broadcast_to(np.asarray(mask), dst.shape) if mask is not None else None
     if value.valid is not None and value.size == dst.size and dst.address is not None and mask is None:
         keep = value.valid.reshape(dst.shape)
-    dst.write(dma.convert(np.ascontiguousarray(value.read(keep)), value.dtype, dst.dtype), keep)
+    if moved(dst, value, keep if value.size == dst.size else None):
+        dst.write(dma.convert(np.ascontiguousarray(value.read(keep)), value.dtype, dst.dtype), keep)
 
 
 def load_transpose2d(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
@@ -239,10 +242,15 @@ def load_transpose2d(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any)
 def atomic_rmw(dst: Tensor, value: Tensor, op: Any, mask: Any = None, **_: Any) -> None:
     """dst = dst op value in HBM, element by element."""
     flush()
-    at, a = dst.addresses(), np.broadcast_to(value.f32(), dst.shape)
-    whole, r, c = dst._rows()
     row = ops.alu(op)
-    del at
+    keep = None if partial(mask) is None else np.broadcast_to(np.asarray(mask), dst.shape)
+    to = part(dst, keep)
+    if to is None or not issue(
+        "dma_compute", "", (("dst", to),), (("src0", to), ("src1", operand(value))), {"op": row.name}
+    ):
+        return
+    a = np.broadcast_to(value.f32(), dst.shape)
+    whole, r, c = dst._rows()
     for i in np.ndindex(*dst.shape):
         whole[r[i], c[i]] = row.apply(np.float32(whole[r[i], c[i]]), a[i])
 
@@ -370,13 +378,13 @@ def reduce(
         )
     axes = sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
     row = ops.alu(op)
-    valid = None
     if mask is not None or x.valid is not None:
         keep = np.broadcast_to(np.asarray(mask if mask is not None else x.valid), x.shape)
-        a = np.where(keep, x.f32(True), np.float32(row.identity if row.identity is not None else 0))
+        if axes and axes[0] > 0:
+            return _reduced(row, x, axes, keep, dtype or x.dtype, keepdims, negate)
         source = new(x.shape, "float32")
-        source.write(a)
-        valid = keep.any(axis=tuple(axes), keepdims=True)
+        if moved(source, x, keep):
+            source.write(np.where(keep, x.f32(True), np.float32(row.identity if row.identity is not None else 0)))
     else:
         source = x if x.address is None else Tensor(operand(x))
     t = operand(source)
@@ -395,8 +403,34 @@ def reduce(
     shape = shape if len(shape) >= 2 else (*shape, 1)
     out = new(shape, dtype or x.dtype)
     vector.tensor_reduce(out.tile, row.name, t, list(range(len(rest), t.ndim)), negate)
-    if valid is not None:
-        out.valid = valid.reshape(shape)
+    return out
+
+
+def _reduced(
+    row: ops.Alu,
+    x: Tensor,
+    axes: list[int],
+    keep: NDArray[np.bool_],
+    dtype: Any,
+    keepdims: builtins.bool,
+    negate: builtins.bool,
+) -> Tensor:
+    """Reduction over free axes of the elements that a mask leaves in: the engine walks the box of them."""
+    every = np.asarray(keep.any(axis=tuple(axes), keepdims=True))
+    shape = every.shape if keepdims else tuple(n for d, n in enumerate(every.shape) if d not in axes)
+    shape = shape if len(shape) >= 2 else (*shape, 1)
+    out = new(shape, dtype)
+    out.valid = every.reshape(shape)
+    data, dst = part(x, keep), part(out, out.valid)
+    if data is None or dst is None:
+        issued = machine.active().values
+    else:
+        issued = issue("tensor_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name})
+    if issued:
+        a = np.where(keep, x.f32(True), np.float32(row.identity if row.identity is not None else 0))
+        last = np.moveaxis(a, axes, range(a.ndim - len(axes), a.ndim))
+        found = reduce_last(row, np.ascontiguousarray(last).reshape(*last.shape[: a.ndim - len(axes)], -1))
+        out.write(-found if negate else found)
     return out
 
 

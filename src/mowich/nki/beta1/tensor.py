@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
-from mowich.neuroncore import placement, views
+from mowich.neuroncore import ops, placement, views
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
 from mowich.neuroncore.instructions import dma, tensor, vector
+from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, same
 from mowich.nki.beta1.index import Affine, Symbol, affine, is_condition, partial, view
@@ -29,12 +30,15 @@ Array = NDArray[Any]
 
 
 class Tensor:
-    """See the module. tile: the view, or with `address` the tensor that the addresses lie in."""
+    """See the module. tile: the view, or with `address` the tensor that the addresses lie in; index: the tile that holds run-time indices,
+    where the addresses were made of one."""
 
-    __slots__ = ("address", "tile", "valid")
+    __slots__ = ("address", "index", "tile", "valid")
 
-    def __init__(self, tile: Tile, address: Array | None = None, valid: Array | None = None) -> None:
-        self.tile, self.address, self.valid = tile, address, valid
+    def __init__(
+        self, tile: Tile, address: Array | None = None, valid: Array | None = None, index: Tile | None = None
+    ) -> None:
+        self.tile, self.address, self.valid, self.index = tile, address, valid, index
 
     # description -------------------------------------------------------------------------------------------------------
     @property
@@ -169,7 +173,8 @@ class Tensor:
         keys = _complete(given, self.ndim, self.tile)
         if self.address is not None:
             plain = tuple(k for k in keys)
-            return Tensor(self.tile, self.address[plain], None if self.valid is None else self.valid[plain])
+            valid = None if self.valid is None else self.valid[plain]
+            return Tensor(self.tile, self.address[plain], valid, self.index)
         if all(isinstance(k, int | np.integer | slice) or k is None for k in keys):
             return self._affine(keys)
         return self._arrays(keys)
@@ -269,6 +274,9 @@ class Tensor:
         for g, n, s in zip(grids, t.shape, t.strides, strict=True):
             inside = inside & (g >= 0) & (g < n)
             address = address + np.clip(g, 0, n - 1) * s
+        index = next((operand(k) for k in keys if isinstance(k, Tensor)), None)
+        if index is not None:
+            return Tensor(t, address, None if np.all(inside) else np.broadcast_to(inside, address.shape), index)
         if bool(np.all(inside)):
             pattern = _pattern(t, address)
             return Tensor(pattern) if pattern is not None else Tensor(t, address)
@@ -314,7 +322,7 @@ class Tensor:
         ):
             return _language().broadcast_to(self, wanted)  # type: ignore[no-any-return]
         if self.address is not None:
-            return Tensor(t, np.broadcast_to(self.address, wanted))
+            return Tensor(t, np.broadcast_to(self.address, wanted), None, self.index)
         lead = len(wanted) - t.ndim
         have, strides = (1,) * lead + t.shape, (0,) * lead + t.strides
         return Tensor(
@@ -417,6 +425,7 @@ class Chosen(Tensor):
         if self.valid is None or self.valid.all():
             return Tensor(self.tile, self.address)
         copy = new(self.shape, self.dtype)
+        moved(copy, self, self.valid)
         copy.write(np.where(self.valid, self.read(True), self.dtype.dtype.type(0)))
         return copy
 
@@ -546,7 +555,7 @@ class Blocks(Tensor):
                 vector.memset(t, self.fill)
             for at, block in self._made.items():
                 if block.tile.storage.state != mem.NONE:
-                    self.whole[at].tile.write(block.tile.array())
+                    vector.tensor_copy(operand(self.whole[at]), operand(block), is_assigned=True)
                 block.tile.storage.bytes = np.empty(0, np.uint8)  # whoever still holds the block alone is told
                 block.tile._array = None
         return self.whole
@@ -657,8 +666,64 @@ def operand(x: Any, mask: Any = None) -> Any:
     if x.address is None and t.space == "H":
         return t
     copy = new(x.shape, x.dtype)
-    copy.write(x.read(True if x.valid is not None or mask is not None else None))
+    if moved(copy, x, None):
+        copy.write(x.read(True if x.valid is not None or mask is not None else None))
     return operand(copy)
+
+
+def part(x: Tensor, keep: Array | None) -> Tile | None:
+    """What an access touches, as an instruction takes it: the box of the elements that a mask leaves in (None: all); None where there
+    are none. Addresses that follow no pattern are a view with an offset that is read at run time."""
+    inner: tuple[slice, ...] = ()
+    if keep is not None:
+        if not keep.any():
+            return None
+        others = [tuple(a for a in range(keep.ndim) if a != d) for d in range(keep.ndim)]
+        kept = [np.flatnonzero(keep.any(axis=axes)) for axes in others]
+        inner = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in kept)
+    t = x.tile
+    if x.address is None:
+        if inner:
+            offset = t.offset + sum(k.start * s for k, s in zip(inner, t.strides, strict=True))
+            t = Tile(t.storage, t.dtype, tuple(k.stop - k.start for k in inner), t.strides, offset)
+    else:
+        address = x.address[inner]
+        found = None if x.index is not None else _pattern(t, address)
+        t = _irregular(x, address) if found is None else found
+    if t.dynamic is not None or not t.on_chip:
+        return t
+    if t.ndim > 1 and t.shape[0] > 1 and (not t.strides[0] or t.strides[0] % t.row_elements):
+        return _irregular(x, Tensor(t).addresses())
+    return operand(Tensor(t))  # type: ignore[no-any-return]
+
+
+def _irregular(x: Tensor, address: Array) -> Tile:
+    """A view for addresses without a pattern: its rows are as long as theirs, and lie anywhere."""
+    t = x.tile
+    kind = "pattern" if x.index is None else "scalar" if t.on_chip else "vector"
+    where = views.Dynamic(kind, x.index, t.itemsize, address.shape[0] if address.ndim else 1)
+    if t.on_chip:
+        rows = min(address.shape[0] if address.ndim else 1, t.storage.parts)
+        return Tile(t.storage, t.dtype, (rows, address.size // rows), (t.row_elements, 1), 0, where)
+    row = affine(address[:1])
+    steps = (0,) * address.ndim if row is None else row.steps
+    return Tile(t.storage, t.dtype, address.shape or (1,), steps or (1,), 0, where)
+
+
+def moved(dst: Tensor, src: Tensor, keep: Array | None, flags: dict[str, Any] | None = None, op: Any = None) -> bool:
+    """Record that elements go from one tensor to another where a mask leaves them in: by DMA to or from HBM, else by a copy. flags: of the
+    DMA (on chip too, where given); op: operator by which it adds them to what is there. True: the caller is to move them."""
+    core = machine.active()
+    to = part(dst, None if keep is None else keep.reshape(dst.shape))
+    of = part(src, None if keep is None else keep.reshape(src.shape))
+    if to is None or of is None:
+        return core.values
+    if op is not None:
+        named = {**(flags or {}), "op": ops.alu(op).name}
+        return issue("dma_compute", "", (("dst", to),), (("src0", to), ("src1", of)), named)
+    if flags is None and to.on_chip and of.on_chip:
+        return issue("tensor_copy", "", (("dst", to),), (("src", of),), {"free": True, "assigned": True})
+    return issue("dma_copy", "", (("dst", to),), (("src", of),), flags)
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -689,8 +754,8 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
                     if value.size == dst.size
                     else np.broadcast_to(keep, dst.shape)
                 )
-            machine.active().clock += 1
-            dst.write(a, keep)
+            if moved(dst, value, keep if value.size == dst.size else None):
+                dst.write(a, keep)
             return
         if isinstance(value, Reduction) and not value.first and _is_written(dst.tile):
             value = getattr(_language(), value.op)(dst, value, dtype=dst.dtype)
@@ -702,18 +767,30 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
             source = value if value.tile.space != "P" else _language().copy(value)
             dma.copy(dst.tile, source.tile)
         else:
-            machine.active().clock += 1
-            dst.write(value.f32() if value.dtype is not dst.dtype else value.read())
+            if moved(dst, value, None):
+                dst.write(value.f32() if value.dtype is not dst.dtype else value.read())
         return
     if dst.address is None and mask is None and dst.tile.space != "H" and dst.tile.start_partition % 32 == 0:
         vector.memset(operand(dst), value)
-    else:
-        machine.active().clock += 1
+    elif _filled(dst, mask, value):
         if dst.address is None and mask is None:
             t = dst.tile if dst.tile.ndim else Tile(dst.tile.storage, dst.dtype, (1,), (1,), dst.tile.offset)
             t.write(np.full(t.shape, value, np.float32))
         else:
             dst.write(np.full(dst.shape, value, np.float32), mask)
+
+
+def _filled(dst: Tensor, mask: Any, value: Any) -> bool:
+    """Record that a number is written where a mask leaves elements in. True: the caller is to write it."""
+    core = machine.active()
+    to = part(dst, None if mask is None else np.broadcast_to(np.asarray(mask), dst.shape))
+    if to is None:
+        return core.values
+    if not to.on_chip:
+        return issue("dma_copy", "", (("dst", to),), (("src", as_tensor(np.full((1, 1), value, np.float32)).tile),))
+    if to.start_partition % core.limits.quadrant:  # no engine starts there: a DMA writes it
+        return issue("dma_copy", "", (("dst", to),), (("src", as_tensor(np.full((1, 1), value, np.float32)).tile),))
+    return issue("memset", "", (("dst", to),), (), {"zero": value == 0})
 
 
 def _language() -> Any:
