@@ -272,11 +272,12 @@ def test_sums_of_products_are_made_in_psum():
 
 
 @pytest.mark.parametrize(
-    "value, part, is_read, zeros",
-    [(0.0, N, False, 0), (1.0, N, False, 1), (0.0, N // 2, False, 1), (0.0, N, True, 1)],
-    ids=["whole", "ones", "a part", "read before"],
-)
-def test_zeros_that_a_product_replaces_cost_nothing(value, part, is_read, zeros):
+    ("value", "parts", "is_read", "zeros"),
+    [(0.0, [(0, N)], False, 0), (1.0, [(0, N)], False, 1), (0.0, [(0, N // 2)], False, 1), (0.0, [(0, N)], True, 1),
+     (0.0, [(0, N // 2), (0, N // 2), (N // 2, N)], False, 0), (0.0, [(0, N // 2), (N // 4, N)], False, 1)],
+    ids=["whole", "ones", "a part", "read before", "two halves", "overlapping"],
+)  # fmt: skip
+def test_zeros_that_products_replace_cost_nothing(value, parts, is_read, zeros):
     @nki.jit
     def product(x):
         out = nl.ndarray((128, N), dtype=nl.float32, buffer=nl.shared_hbm)
@@ -288,9 +289,27 @@ def test_zeros_that_a_product_replaces_cost_nothing(value, part, is_read, zeros)
         if is_read:
             nisa.tensor_copy(dst=t, src=p)
             nisa.dma_copy(dst=out, src=t)
-        nisa.nc_matmul(dst=p[:, 0:part], stationary=a[:, 0:128], moving=a[:, 0:part])
+        for first, end in parts:
+            nisa.nc_matmul(dst=p[:, first:end], stationary=a[:, 0:128], moving=a[:, first:end])
         nisa.tensor_copy(dst=t, src=p)
         nisa.dma_copy(dst=out, src=t)
         return out
 
     assert opcodes(run(product, hollow((128, N), "bfloat16"))).count("memset") == zeros
+
+
+def test_a_product_goes_to_its_block_of_zeros_at_once():
+    @old.jit
+    def blocks(x):
+        out = onl.ndarray((128, N), dtype=np.float32, buffer=onl.shared_hbm)
+        a = onl.load(x)
+        p = onl.zeros((2, onl.par_dim(128), N), dtype=np.float32, buffer=onl.psum)
+        p[0] = oisa.nc_matmul(a[:, 0:128], a)
+        p[1, onl.arange(128)[:, None], onl.arange(N)[None, :]] = oisa.nc_matmul(a[:, 0:128], a)
+        onl.store(out, value=onl.add(onl.copy(p[0]), p[1]))
+        return out
+
+    found = opcodes(run(blocks, hollow((128, N), "float32")))
+    assert found == ["dma_copy", "nc_matmul", "nc_matmul", "tensor_copy", "tensor_tensor", "dma_copy"]
+    x = np.random.default_rng(0).standard_normal((128, N)).astype(np.float32)
+    np.testing.assert_allclose(blocks(x), 2 * x[:, :128].T @ x, rtol=1e-5, atol=1e-4)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mowich.neuroncore.clock.depend import Box, box, covers, meet
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.trace import Allocation, Kind, Operand, Pattern, Trace
 
@@ -221,22 +222,44 @@ def renewed(trace: Trace) -> Trace:
 
 
 def unzeroed(trace: Trace) -> Trace:
-    """A trace without zeros written to PSUM that a product is added to next: the first product of a sum overwrites instead."""
+    """A trace without zeros written to PSUM that products are added to next: the first product of a sum overwrites instead."""
     zeros = [k.name == "memset" and bool(k.flag("zero")) and k.writes[0].space == "P" for k in trace.kinds]
     if not any(zeros):
         return trace
     products = [k.name in ("nc_matmul", "nc_matmul_mx") for k in trace.kinds]
     start, touched = _starts(trace), trace.touched
     counts = [(len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
-    pending: dict[int, int] = {}
+    pending: dict[
+        int, tuple[int, dict[int, Box], int]
+    ] = {}  # storage -> the zeros, what products wrote since, bytes left
     gone: set[int] = set()
     for i, k in enumerate(trace.kind):
         at, (nr, nt) = start[i], counts[k]
         if zeros[k]:
-            pending[touched[at]] = i
+            pending[touched[at]] = (i, {}, _bytes(trace.patterns[touched[at + 1]]))
             continue
         for j in range(at, at + 2 * nt, 2):
-            z = pending.pop(touched[j], -1)
-            if z >= 0 and products[k] and j == at + 2 * nr and touched[j + 1] == touched[start[z] + 1]:
+            found = pending.get(touched[j])
+            if found is None:
+                continue
+            z, boxes, left = found
+            pattern = touched[j + 1]
+            if pattern in boxes and products[k]:
+                continue
+            mine, zeroed = box(trace.patterns[pattern]), trace.patterns[touched[start[z] + 1]]
+            fits = products[k] and j == at + 2 * nr and (_is_whole(zeroed) or covers(box(zeroed), mine))
+            if not fits or any(meet(mine, other) for other in boxes.values()):
+                del pending[touched[j]]
+                continue
+            boxes[pattern] = mine
+            left -= _bytes(trace.patterns[pattern])
+            pending[touched[j]] = (z, boxes, left)
+            if not left:
                 gone.add(z)
+                del pending[touched[j]]
     return _without(trace, _copied(trace, trace.kinds), trace.kind, touched, start, gone) if gone else trace
+
+
+def _bytes(pattern: Pattern) -> int:
+    """Bytes that a view names."""
+    return math.prod(pattern[3]) * pattern[5]

@@ -527,8 +527,8 @@ class Blocks(Tensor):
         if at not in self._made:
             name = f"{self._name}{list(at)}" if self._name else ""
             block = self._made[at] = new(self._block, self._type, self._region, name)
-            if self.fill is not None:
-                assign(block, self.fill)
+            if self.fill is not None:  # a matmul that waits for its destination may be meant for this block
+                vector.memset(operand(block), self.fill)
         return self._made[at]
 
     def together(self) -> Tensor:
