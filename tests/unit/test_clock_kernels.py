@@ -198,7 +198,7 @@ def test_no_reorder_keeps_the_order_of_an_engine() -> None:
             late = nl.load(x)
             early = nl.ndarray((128, 2048), dtype=nl.float32, buffer=nl.sbuf)
             with nl.no_reorder() if ordered else contextlib.nullcontext():
-                nisa.tensor_scalar(dst=late, data=late, op0=nl.multiply, operand0=2.0)
+                nisa.tensor_scalar(dst=late, data=late, op0=nl.multiply, operand0=2.0, engine=nisa.engine.vector)
                 nisa.memset(early, 1.0, engine=nisa.engine.vector)
             return x
 

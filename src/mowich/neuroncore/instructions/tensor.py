@@ -43,7 +43,11 @@ def _array_cost(
     n = r.number
     work = passes * max(columns, n("tensor_engine.least"))
     extra = instructions * n("tensor_engine.overhead")
-    load = passes * weights / n("tensor_engine.load_columns")
+    short = (
+        dtype != "float32"
+    )  # only 16-bit and smaller stationary tiles load fast; what they wait for is apart from it
+    load = passes * weights / n("tensor_engine.load_columns" if short else "tensor_engine.load_columns_fp32")
+    late = n("tensor_engine.load_latency") if short else 0
     drain = r.cycles("tensor", n("tensor_engine.drain"))
     parts = {"tensor_engine.clock": r.cycles("tensor", work), "tensor_engine.overhead": r.cycles("tensor", extra)}
     pair = n("tensor_engine.pair_least") - work - extra
@@ -51,7 +55,7 @@ def _array_cost(
         parts["tensor_engine.pair_least"] = r.cycles("tensor", pair)
     return Cost(
         queue=TENSOR, occupancy=sum(parts.values()), latency=drain,
-        weights=r.cycles("tensor", load + n("tensor_engine.load_latency")), load=r.cycles("tensor", load), flop=flop,
+        weights=r.cycles("tensor", load + late), load=r.cycles("tensor", load), flop=flop,
         elements=columns * weights, parts=parts, latency_parts={"tensor_engine.drain": drain}, opcode=kind.name, dtype=dtype,
         groups=_groups(kind),
     )  # fmt: skip
@@ -82,6 +86,8 @@ def matmul_cost(r: Rates, kind: Kind) -> Cost:
             passes = r.number("tensor_engine.passes_fp32_transpose")
         elif kind.flag("onezero"):
             passes = r.number("tensor_engine.passes_fp32_onezero")
+        elif kind.flag("broadcast"):
+            passes = r.number("tensor_engine.passes_fp32_broadcast")
     return _array_cost(
         r, kind, columns=columns, weights=weights, passes=passes, instructions=_fp32_instructions(r, passes),
         flop=0 if kind.flag("transpose") else 2 * depth * weights * columns, dtype=moving.dtype,

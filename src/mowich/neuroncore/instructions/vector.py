@@ -233,7 +233,7 @@ def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: b
         engine,
         (("dst", dst),),
         (("data", data), *tiles_of(("operand0", operand0), ("operand1", operand1))),
-        {"op": row0.name},
+        _scale_flags(row0, row1, engine),
     ):
         return
     same_partitions("tensor_scalar", dst, ("data", data))
@@ -268,6 +268,15 @@ def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: b
         if whole is not None:
             integers.note(core, "tensor_scalar", whole, np.asarray(r), dst)
     dst.write(r)
+
+
+def _scale_flags(row0: Alu, row1: Alu | None, engine: str) -> dict[str, Any]:
+    """Flags of a tensor_scalar. "free": the compiler chooses its engine, and the Scalar Engine can run it: a product, a sum, or a sum of a
+    product (reference of nki.isa)."""
+    ops_ = (row0.name, row1.name if row1 is not None else "")
+    if engine or ops_ not in (("multiply", ""), ("add", ""), ("multiply", "add")):
+        return {"op": row0.name}
+    return {"op": row0.name, "free": True}
 
 
 def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
