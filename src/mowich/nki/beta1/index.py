@@ -6,6 +6,7 @@ Nearly all of them are affine: a start, and a step along each axis. These are ke
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -116,7 +117,7 @@ class Condition(Symbol):
 
     def holds(self) -> bool:
         """True where it holds for all elements."""
-        return all(Affine(self.shape, start, steps).range()[0] >= 0 for start, steps in self.bounds)
+        return all(Affine(self.shape, start, steps).low >= 0 for start, steps in self.bounds)
 
     def array(self) -> Index:
         """Whether it holds, for each element."""
@@ -142,30 +143,34 @@ class Condition(Symbol):
 
 
 class Affine(Symbol):
-    """An index expression: start + steps . position, a step for each axis of `shape`."""
+    """An index expression: start + steps . position, a step for each axis of `shape`. low, high: its least and its greatest element."""
 
-    __slots__ = ("shape", "start", "steps")
+    __slots__ = ("high", "low", "shape", "start", "steps")
     __hash__ = None  # type: ignore[assignment]  # == compares elements
 
     def __init__(self, shape: tuple[int, ...], start: int, steps: tuple[int, ...]) -> None:
         if 1 in shape:  # no step along an axis of one element: it may be broadcast
-            steps = tuple(0 if n == 1 else s for n, s in zip(shape, steps, strict=True))
+            steps = tuple([0 if n == 1 else s for n, s in zip(shape, steps, strict=True)])
         self.shape, self.start, self.steps = shape, start, steps
+        low = high = start
+        for n, s in zip(shape, steps, strict=True):
+            if s > 0:
+                high += (n - 1) * s
+            elif s:
+                low += (n - 1) * s
+        self.low, self.high = low, high
+
+    def moved(self, by: int) -> Affine:
+        """The expression + a number."""
+        made = Affine.__new__(Affine)
+        made.shape, made.steps = self.shape, self.steps
+        made.start, made.low, made.high = self.start + by, self.low + by, self.high + by
+        return made
 
     @property
     def dtype(self) -> Any:
         """Format of the elements."""
         return np.dtype(np.int64)
-
-    def range(self) -> tuple[int, int]:
-        """Least and greatest element."""
-        low = high = self.start
-        for n, s in zip(self.shape, self.steps, strict=True):
-            if s > 0:
-                high += (n - 1) * s
-            elif s:
-                low += (n - 1) * s
-        return low, high
 
     def array(self) -> Index:
         """The elements; repeated ones take no memory."""
@@ -180,9 +185,9 @@ class Affine(Symbol):
         keys = key if isinstance(key, tuple) else (key,)
         if len(self.shape) == 1 and len(keys) == 2:
             if keys[1] is None and keys[0] == ALL:
-                return Affine((*self.shape, 1), self.start, (*self.steps, 0))
+                return _stood(self.shape[0], self.start, self.steps[0], True)
             if keys[0] is None and keys[1] == ALL:
-                return Affine((1, *self.shape), self.start, (0, *self.steps))
+                return _stood(self.shape[0], self.start, self.steps[0], False)
         shape: list[int] = []
         steps: list[int] = []
         start, axis = self.start, 0
@@ -203,7 +208,7 @@ class Affine(Symbol):
     def _plus(self, other: Any, sign: int) -> Any:
         """self + sign * other."""
         if isinstance(other, int | np.integer):
-            return Affine(self.shape, self.start + sign * int(other), self.steps)
+            return self.moved(sign * int(other))
         if isinstance(other, Affine):
             shape = _shapes(self.shape, other.shape)
             rank = len(shape)
@@ -267,12 +272,27 @@ class Affine(Symbol):
     __index__ = __int__
 
 
+@functools.lru_cache(1024)
+def line(bounds: tuple[int, ...]) -> Affine:
+    """The numbers of a range."""
+    numbers = range(*bounds)
+    return Affine((len(numbers),), numbers.start, (numbers.step,))
+
+
+@functools.lru_cache(1024)
+def _stood(n: int, start: int, step: int, is_column: bool) -> Affine:
+    """Numbers as a column, or as a row."""
+    return Affine((n, 1), start, (step, 0)) if is_column else Affine((1, n), start, (0, step))
+
+
 def affine(x: Any) -> Affine | None:
     """An index expression, a number or an array of integers as `Affine`, None where it is none."""
     if isinstance(x, Affine):
         return x
     if isinstance(x, int | np.integer):
         return Affine((), int(x), ())
+    if not isinstance(x, np.ndarray):
+        return None
     a = np.asarray(x)
     if a.dtype.kind not in "iu" or not a.size:
         return None
@@ -310,21 +330,25 @@ def view(
     behind: list[tuple[int, int]] = []
     offset = rank = 0
     for d, (k, n, s) in enumerate(zip(keys, shape, strides, strict=True)):
-        if isinstance(k, slice):
-            line = range(*k.indices(n))
-            if not line:
+        kind = type(k)
+        if kind is int:
+            if not 0 <= k < n:
                 return None
-            offset += line.start * s
-            (behind if d else front).append((len(line), line.step * s if len(line) > 1 else 0))
+            offset += k * s
             continue
-        found = k if type(k) is Affine else affine(k)
-        if found is None:
-            return None
-        low, high = found.range()
-        if low < 0 or high >= n:
+        if kind is slice:
+            numbers = range(*k.indices(n))
+            if not numbers:
+                return None
+            offset += numbers.start * s
+            (behind if d else front).append((len(numbers), numbers.step * s if len(numbers) > 1 else 0))
+            continue
+        found = k if kind is Affine else affine(k)
+        if found is None or found.low < 0 or found.high >= n:
             return None
         offset += found.start * s
-        rank = max(rank, len(found.shape))
+        if len(found.shape) > rank:
+            rank = len(found.shape)
         grids.append((found, s))
     dims, steps = [1] * rank, [0] * rank
     for g, s in grids:
@@ -342,4 +366,4 @@ def view(
     return tuple(n for n, _ in made), tuple(s for _, s in made), offset
 
 
-__all__ = ["Affine", "Condition", "Index", "Symbol", "affine", "is_condition", "partial", "plain", "view"]
+__all__ = ["Affine", "Condition", "Index", "Symbol", "affine", "is_condition", "line", "partial", "plain", "view"]

@@ -21,7 +21,7 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile
 from mowich.nki import language as now
 from mowich.nki import words
-from mowich.nki.beta1.index import Affine, Symbol, partial, plain
+from mowich.nki.beta1.index import Affine, Symbol, line, partial, plain
 from mowich.nki.beta1.tensor import (
     Blocks,
     Product,
@@ -78,8 +78,7 @@ def spmd_dim(*dims: Any) -> int:
 
 def arange(*bounds: Any) -> Affine:
     """0, 1, 2 ... as an index expression; give it dimensions with `[:, None]`."""
-    line = builtins.range(*[int(b) for b in bounds])
-    return Affine((len(line),), line.start, (line.step,))
+    return line(tuple([int(b) for b in bounds]))
 
 
 class Grid(tuple):  # type: ignore[type-arg]
@@ -97,10 +96,10 @@ class _Mgrid:
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
         lines = [builtins.range(int(k.start or 0), int(k.stop), int(k.step or 1)) for k in keys]
-        shape = tuple(len(line) for line in lines)
+        shape = tuple(len(numbers) for numbers in lines)
         return Grid(
-            Affine(shape, line.start, tuple(line.step if d == axis else 0 for d in builtins.range(len(lines))))
-            for axis, line in enumerate(lines)
+            Affine(shape, numbers.start, tuple(numbers.step if d == axis else 0 for d in builtins.range(len(lines))))
+            for axis, numbers in enumerate(lines)
         )
 
 

@@ -153,15 +153,12 @@ class Tensor:
 
     # views -------------------------------------------------------------------------------------------------------------
     def __getitem__(self, key: Any) -> Tensor:
-        if (
-            type(key) is tuple
-            and self.address is None
-            and len(key) == len(self.tile.shape)
-            and Affine in map(type, key)
-        ):
-            found = self._view(key)
-            if found is not None:
-                return found
+        if type(key) is tuple and self.address is None and Affine in map(type, key):
+            t = self.tile
+            if len(key) == len(t.shape):
+                found = view(key, t.shape, t.strides)
+                if found is not None:
+                    return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
         if is_condition(key):
             keep = np.broadcast_to(np.asarray(key), self.shape)
             return Chosen(
@@ -230,21 +227,12 @@ class Tensor:
         valid = self.valid[tuple(keys)] if self.valid is not None else None
         return Tensor(Tile(t.storage, t.dtype, tuple(shape), tuple(strides), offset), None, valid)
 
-    def _view(self, keys: Sequence[Any]) -> Tensor | None:
-        """The view at affine indices within the tensor, None where they are others."""
-        for k in keys:
-            if k is None or k is Ellipsis or isinstance(k, Tensor):
-                return None
-        t = self.tile
-        found = view(keys, t.shape, t.strides)
-        return None if found is None else Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
-
     def _arrays(self, keys: Sequence[Any]) -> Tensor:
         """NumPy's indexing by arrays that broadcast together; slices keep their place."""
         t = self.tile
-        found = self._view(keys)
+        found = view(keys, t.shape, t.strides)
         if found is not None:
-            return found
+            return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
         grids: list[Any] = []
         for k in keys:
             if isinstance(k, Tensor):
