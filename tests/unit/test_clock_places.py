@@ -313,3 +313,34 @@ def test_a_product_goes_to_its_block_of_zeros_at_once():
     assert found == ["dma_copy", "nc_matmul", "nc_matmul", "tensor_copy", "tensor_tensor", "dma_copy"]
     x = np.random.default_rng(0).standard_normal((128, N)).astype(np.float32)
     np.testing.assert_allclose(blocks(x), 2 * x[:, :128].T @ x, rtol=1e-5, atol=1e-4)
+
+
+def test_a_product_that_overwrites_leaves_no_zeros_before_it():
+    @old.jit
+    def blocks(x):
+        out = onl.ndarray((2, 64, 128), dtype=np.float32, buffer=onl.shared_hbm)
+        a = onl.load(x)
+        p = onl.zeros((300, onl.par_dim(64), 128), dtype=np.float32, buffer=onl.psum)  # more than fit: each a tile
+        for i in onl.affine_range(2):
+            p[i, onl.arange(64)[:, None], onl.arange(128)[None, :]] = oisa.nc_matmul(a[:, 0:64], a[:, 0:128])
+            onl.store(out[i], value=onl.copy(p[i]))
+        return out
+
+    assert opcodes(run(blocks, hollow((128, N), "float32"))).count("memset") == 0
+
+
+def test_a_reduction_over_loops_is_one_sum_an_iteration():
+    @old.jit
+    def total(x):
+        out = onl.ndarray((128, 1), dtype=np.float32, buffer=onl.shared_hbm)
+        whole = onl.ndarray((128, 1), dtype=np.float32, buffer=onl.sbuf)
+        for i in onl.affine_range(4):
+            part = oisa.tensor_reduce(np.add, onl.load(x[:, onl.ds(N * i, N)]), axis=[1], keepdims=True)
+            whole[...] = onl.loop_reduce(part, op=np.add, loop_indices=[i], dtype=np.float32)
+        onl.store(out, value=whole)
+        return out
+
+    found = opcodes(run(total, hollow((128, 4 * N), "float32")))
+    assert [found.count(k) for k in ("tensor_reduce", "tensor_tensor", "tensor_copy")] == [4, 3, 0]
+    x = np.random.default_rng(0).standard_normal((128, 4 * N)).astype(np.float32)
+    np.testing.assert_allclose(total(x), x.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-3)

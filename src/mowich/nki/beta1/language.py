@@ -288,7 +288,8 @@ def gather_flattened(data: Tensor, indices: Tensor, **_: Any) -> Tensor:
 
 def loop_reduce(x: Tensor, op: Any, loop_indices: Any = None, dtype: Any = None, **_: Any) -> Tensor:
     """x, to be added up over the iterations of the loops named: it starts where they all are at 0."""
-    out = Reduction(copy(x, dtype=dtype or x.dtype).tile)
+    same = x.address is None and x.valid is None and (dtype is None or dtypes.as_dtype(dtype) is x.dtype)
+    out = Reduction(x.tile if same else copy(x, dtype=dtype or x.dtype).tile)
     out.op = ops.alu(op).name
     named = (loop_indices,) if isinstance(loop_indices, int | np.integer) else loop_indices or ()
     out.first = bool(named) and not np.any([int(i) for i in named])
