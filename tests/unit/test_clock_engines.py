@@ -93,17 +93,16 @@ def scaled(x: Any, busy: int, engine: Any = None, op: Any = onl.multiply) -> Any
     return out
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_a_product_with_a_number_leaves_a_full_vector_engine(target: str) -> None:
+@pytest.mark.parametrize(("target", "elsewhere"), [("trn1", "scalar"), ("trn2", "scalar"), ("trn3", "vector")])
+def test_a_product_with_a_number_leaves_a_full_vector_engine(target: str, elsewhere: str) -> None:
     """Baselines of adamw and silu (kda): 2,610 and 2,045 us are what is left on the Vector Engine when their seven tensor_scalar of a tile, or
-    one, are elsewhere."""
+    one, are elsewhere. The compiler for Trainium3 shares nothing (`model.shares_copies`)."""
     x = hollow((128, 4096), "float32")
 
     def where(busy: int, **how: Any) -> set[str]:
         return set(engines(run(old.jit(lambda x: scaled(x, busy, **how)), x, target=target), "tensor_scalar"))
 
-    assert where(4) == {"scalar"}
-    assert where(0) == {"vector"}  # the DMA engines bind: it may stay
+    assert where(4) == {elsewhere}
     assert where(4, engine=oisa.vector_engine) == {"vector"}
     assert where(4, op=onl.maximum) == {"vector"}  # the Scalar Engine multiplies and adds, no more
 

@@ -2,9 +2,9 @@
 
 A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). A row repeated over the
 partitions by the Tensor Engine is read in PSUM by its one consumer, where it fits a bank; several consumers read the copy in SBUF.
-With `--disable-dge` the descriptors of a DMA are made before the launch, where its addresses are known then. A `tensor_copy` that names no engine, and
-a `tensor_scalar` that the Scalar Engine can run, goes to the Scalar Engine where the Vector Engine has the most work of all engines and has more to do at that point ("engine
-workload", nki.isa); on NeuronCore-v4 it does not, as profiles show.
+With `--disable-dge` the descriptors of a DMA are made before the launch, where its addresses are known then. A `tensor_copy` that names
+no engine, and a `tensor_scalar` that the Scalar Engine can run, goes to the Scalar Engine where the Vector Engine has the most work of all
+engines and has more to do at that point ("engine workload", nki.isa); on NeuronCore-v4 it does not, as profiles show.
 """
 
 from __future__ import annotations
