@@ -28,7 +28,7 @@ MERGED = ("tensor_tensor",)
 
 
 @dataclass(slots=True)
-class _Uses:
+class Uses:
     """Who touches what, in columns. kind: of each instruction; start: where its operands begin, in operands, and the
     end of the last; whose: the instruction of each operand; number, pattern: of each operand; written: whether it
     is; writes, reads: how many operands of each storage are; reader: the last instruction that reads each storage."""
@@ -44,7 +44,8 @@ class _Uses:
     reader: Column
 
 
-def _uses(trace: Trace) -> _Uses:
+def uses_of(trace: Trace) -> Uses:
+    """Who touches what in a trace."""
     kind = np.array(trace.kind, np.int64)
     reads = np.array([len(k.reads) for k in trace.kinds], np.int64)[kind]
     count = np.array([len(k.reads) + len(k.writes) for k in trace.kinds], np.int64)[kind]
@@ -55,7 +56,7 @@ def _uses(trace: Trace) -> _Uses:
     most = int(number.max(initial=0)) + 1
     reader = np.full(most, -1)
     reader[number[~written]] = whose[~written]
-    return _Uses(
+    return Uses(
         kind,
         start,
         whose,
@@ -72,7 +73,7 @@ def lowered(trace: Trace, bank_B: int) -> Trace:
     """A trace without the instructions that the compiler leaves out. The same trace where there are none."""
     if not len(trace) or not any(k.name in MERGED or k.flag("broadcast") for k in trace.kinds):
         return trace
-    uses = _uses(trace)
+    uses = uses_of(trace)
     root, gone = _merged(trace, uses)
     direct = _forwarded(trace, uses, bank_B)
     if not gone.any() and not direct:
@@ -80,7 +81,7 @@ def lowered(trace: Trace, bank_B: int) -> Trace:
     return _rewritten(trace, uses, root, gone, direct)
 
 
-def _merged(trace: Trace, uses: _Uses) -> tuple[Column, NDArray[np.bool_]]:
+def _merged(trace: Trace, uses: Uses) -> tuple[Column, NDArray[np.bool_]]:
     """(Of each storage, the storage that holds the same values; of each instruction, whether it is left out)."""
     merges = [k.name in MERGED and all(o.space != "H" for o in (*k.reads, *k.writes)) for k in trace.kinds]
     root, gone = np.arange(len(uses.writes)), np.zeros(len(uses.kind), np.bool_)
@@ -92,7 +93,7 @@ def _merged(trace: Trace, uses: _Uses) -> tuple[Column, NDArray[np.bool_]]:
     return root, gone
 
 
-def _find_merged(trace: Trace, uses: _Uses, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]) -> None:
+def _find_merged(trace: Trace, uses: Uses, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]) -> None:
     """What `_merged` gives, into columns that start as the storages themselves and as none."""
     version: dict[int, int] = {}
     seen: dict[tuple[int, ...], int] = {}
@@ -150,7 +151,7 @@ def _compiled_merged(
     return True
 
 
-def _forwarded(trace: Trace, uses: _Uses, bank_B: int) -> dict[int, tuple[int, int, int]]:
+def _forwarded(trace: Trace, uses: Uses, bank_B: int) -> dict[int, tuple[int, int, int]]:
     """Copy of a repeated row -> (its reader, the tile in SBUF, the tile in PSUM), where the reader may read PSUM instead."""
     out: dict[int, tuple[int, int, int]] = {}
     rows = np.array([bool(k.flag("broadcast")) for k in trace.kinds])
@@ -174,7 +175,7 @@ def _forwarded(trace: Trace, uses: _Uses, bank_B: int) -> dict[int, tuple[int, i
 
 
 def _rewritten(
-    trace: Trace, uses: _Uses, root: Column, gone: NDArray[np.bool_], direct: dict[int, tuple[int, int, int]]
+    trace: Trace, uses: Uses, root: Column, gone: NDArray[np.bool_], direct: dict[int, tuple[int, int, int]]
 ) -> Trace:
     out = Trace()
     out.kinds, out.sites, out.patterns, out.storages = list(trace.kinds), trace.sites, trace.patterns, trace.storages

@@ -12,19 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mowich.neuroncore.clock.compiled import Column
 from mowich.neuroncore.clock.depend import Box, box, covers, meet
+from mowich.neuroncore.clock.lower import Uses, uses_of
 from mowich.neuroncore.instructions.table import TABLE
-from mowich.neuroncore.trace import Allocation, Kind, Operand, Pattern, Trace
+from mowich.neuroncore.trace import Kind, Operand, Pattern, Trace
 
 NARROW = ("bfloat16", "float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2", "tfloat32")
 """Formats that an engine, which computes in float32, writes as well as float32 itself."""
-
-
-def _starts(trace: Trace) -> list[int]:
-    """Where the operands of each instruction begin in `touched`, and the end of the last."""
-    sizes = np.asarray([2 * (len(k.reads) + len(k.writes)) for k in trace.kinds] or [0], np.int64)
-    mine = sizes[np.frombuffer(trace.kind, np.int32)] if len(trace.kind) else np.zeros(0, np.int64)
-    return [0, *np.cumsum(mine).tolist()]
 
 
 def _is_whole(pattern: Pattern) -> bool:
@@ -62,16 +57,10 @@ def settled(trace: Trace) -> Trace:
     assigned = [bool(k.flag("assigned")) for k in trace.kinds]
     if not any(assigned):
         return trace
-    start, touched, kinds = _starts(trace), trace.touched, trace.kinds
-    reads: dict[int, int] = {}
-    writes: dict[int, int] = {}
+    uses = uses_of(trace)
+    start, touched, kinds = (2 * uses.start).tolist(), trace.touched, trace.kinds
+    reads, writes = uses.reads.tolist(), uses.writes.tolist()
     counts = [(len(k.reads), len(k.reads) + len(k.writes)) for k in kinds]
-    for i, k in enumerate(trace.kind):
-        at, (nr, nt) = start[i], counts[k]
-        for j in range(at, at + 2 * nr, 2):
-            reads[touched[j]] = reads.get(touched[j], 0) + 1
-        for j in range(at + 2 * nr, at + 2 * nt, 2):
-            writes[touched[j]] = writes.get(touched[j], 0) + 1
     kind = list(trace.kind)
     now = touched[:]
     gone: set[int] = set()
@@ -103,7 +92,7 @@ def settled(trace: Trace) -> Trace:
             last[touched[slot]] = i
             if slot >= at + 2 * nr:
                 writer[touched[slot]] = i
-    return _without(trace, out, kind, now, start, gone) if gone else trace
+    return _without(trace, out, np.array(kind), now, uses, gone) if gone else trace
 
 
 def _slot(start: Sequence[int], out: Trace, kind: Sequence[int], i: int, n: int) -> int:
@@ -144,22 +133,18 @@ def _writing(trace: Trace, kind: Kind, n: int, target: Operand, storage: int, pa
     return kind._replace(writes=(*kind.writes[:n], target, *kind.writes[n + 1 :]))
 
 
-def _without(
-    trace: Trace, out: Trace, kind: Sequence[int], touched: array[int], start: Sequence[int], gone: set[int]
-) -> Trace:
+def _without(trace: Trace, out: Trace, kind: Column, touched: Sequence[int], uses: Uses, gone: set[int]) -> Trace:
     """The instructions of a trace, with other kinds and storages, but for those that are gone."""
-    in_order = set(trace.in_order)
-    for i, k in enumerate(kind):
-        if i in gone:
-            continue
-        if i in in_order:
-            out.in_order.append(len(out.kind))
-        if i in trace.meetings:
-            out.meetings[len(out.kind)] = trace.meetings[i]
-        out.kind.append(k)
-        out.site.append(trace.site[i])
-        out.number.append(trace.number[i])
-        out.touched.extend(touched[start[i] : start[i + 1]])
+    kept = np.ones(len(kind), np.bool_)
+    kept[list(gone)] = False
+    still = kept[uses.whose]
+    out.kind.frombytes(kind[kept].astype(np.int32).tobytes())
+    out.site.frombytes(np.array(trace.site, np.int32)[kept].tobytes())
+    out.number.frombytes(np.array(trace.number, np.int64)[kept].tobytes())
+    out.touched.frombytes(np.array(touched, np.int64).reshape(-1, 2)[still].tobytes())
+    place = np.cumsum(kept) - 1
+    out.in_order.extend(int(place[i]) for i in trace.in_order if kept[i])
+    out.meetings.update((int(place[i]), meeting) for i, meeting in trace.meetings.items() if kept[i])
     return out
 
 
@@ -172,48 +157,42 @@ def renewed(trace: Trace) -> Trace:
     Of tiles on chip without an address: where an instruction writes all bytes of one that is in use, and does not read it, what comes
     later means the new one. So a tile declared before a loop does not hold its iterations apart.
     """
-    whole: dict[int, bool] = {}
-    counts = []
-    for made in trace.kinds:
-        fixed = _keeps(made) or any(o.dynamic for o in (*made.reads, *made.writes))
-        nr, nt = len(made.reads), len(made.reads) + len(made.writes)
-        counts.append((nr, nt, () if fixed else tuple(n for n, o in enumerate(made.writes, nr) if o.space != "H")))
-    touched = trace.touched
-    own = {n for n, a in trace.storages.items() if a.address is None and not a.is_input and a.space != "H"}
-    number = max(trace.storages, default=0)
-    seen: set[int] = set()
-    now: dict[int, int] = {}
-    changed = touched[:]
-    fresh: dict[int, Allocation] = {}
-    at = 0
-    for k in trace.kind:
-        nr, nt, fully = counts[k]
-        reading = touched[at : at + 2 * nr : 2]
-        for n in fully:
-            s = touched[at + 2 * n]
-            if s not in own or s not in seen or s in reading:
-                continue
-            pattern = touched[at + 2 * n + 1]
-            found = whole.get(pattern)
-            if found is None:
-                found = whole[pattern] = _is_whole(trace.patterns[pattern])
-            if found:
-                number += 1
-                fresh[number] = trace.storages[s]._replace(number=number)
-                for j in range(at, at + 2 * nr, 2):  # what it reads is older
-                    changed[j] = now.get(touched[j], touched[j])
-                now[s] = number
-        for j in range(at, at + 2 * nt, 2):
-            s = touched[j]
-            seen.add(s)
-            if s in now:
-                changed[j] = now[s]
-        at += 2 * nt
-    if not fresh:
+    if not len(trace):
         return trace
+    uses = uses_of(trace)
+    number, whose = uses.number, uses.whose
+    fixed = np.array([_keeps(k) or any(o.dynamic for o in (*k.reads, *k.writes)) for k in trace.kinds])
+    own = uses.writes > 1
+    for n in np.flatnonzero(own).tolist():
+        a = trace.storages[n]
+        own[n] = a.address is None and not a.is_input and a.space != "H"
+    at = np.flatnonzero(uses.written & own[number] & ~fixed[uses.kind[whose]])
+    seen = np.full(len(own), len(number))
+    seen[number[::-1]] = np.arange(len(number))[::-1]
+    at = at[at > seen[number[at]]]
+    patterns, which = np.unique(uses.pattern[at], return_inverse=True)
+    at = at[np.array([_is_whole(trace.patterns[p]) for p in patterns.tolist()], np.bool_)[which]]
+    concerned = np.zeros(len(own), np.bool_)
+    concerned[number[at]] = True
+    read = np.flatnonzero(~uses.written & concerned[number])
+    at = at[~np.isin(whose[at] * len(own) + number[at], whose[read] * len(own) + number[read])]
+    if not len(at):
+        return trace
+    # the operands of each storage in their order: from an overwrite on they mean the new one
+    begun = np.full(len(number), -1)
+    begun[at] = max(trace.storages) + 1 + np.arange(len(at))
+    rows = np.flatnonzero(concerned[number])
+    rows = rows[np.argsort(number[rows], kind="stable")]
+    places = np.arange(len(rows))
+    first = np.maximum.accumulate(np.where(np.diff(number[rows], prepend=-1) != 0, places, 0))
+    latest = np.maximum.accumulate(np.where(begun[rows] >= 0, places, -1))
+    changed = number.copy()
+    changed[rows] = np.where(latest >= first, begun[rows[latest]], number[rows])
     out = _copied(trace, trace.kinds)
-    out.storages.update(fresh)
-    out.kind, out.site, out.number, out.touched = trace.kind, trace.site, trace.number, changed
+    for made, old in zip(begun[at].tolist(), number[at].tolist(), strict=True):
+        out.storages[made] = trace.storages[old]._replace(number=made)
+    out.kind, out.site, out.number = trace.kind, trace.site, trace.number
+    out.touched = array("q", np.stack([changed, uses.pattern], axis=1).tobytes())
     out.in_order, out.meetings = trace.in_order, trace.meetings
     return out
 
@@ -227,37 +206,37 @@ def unzeroed(trace: Trace) -> Trace:
     if not any(zeros):
         return trace
     products = [k.name in ("nc_matmul", "nc_matmul_mx") for k in trace.kinds]
-    start, touched = _starts(trace), trace.touched
-    counts = [(len(k.reads), len(k.reads) + len(k.writes)) for k in trace.kinds]
-    pending: dict[
-        int, tuple[int, dict[int, Box], int]
-    ] = {}  # storage -> the zeros, what products wrote since, bytes left
+    uses = uses_of(trace)
+    mine = np.zeros(len(uses.writes), np.bool_)  # storages that zeros are written to
+    mine[uses.number[uses.start[:-1][np.array(zeros)[uses.kind]]]] = True
+    rows = np.flatnonzero(mine[uses.number])
+    columns = (uses.whose, uses.number, uses.pattern, uses.written)
+    pending: dict[int, tuple[int, Pattern, dict[int, Box], int]] = {}
     gone: set[int] = set()
-    for i, k in enumerate(trace.kind):
-        at, (nr, nt) = start[i], counts[k]
+    for i, storage, pattern, is_written in zip(*(c[rows].tolist() for c in columns), strict=True):
+        k = trace.kind[i]
         if zeros[k]:
-            pending[touched[at]] = (i, {}, _bytes(trace.patterns[touched[at + 1]]))
+            zeroed = trace.patterns[pattern]
+            pending[storage] = (i, zeroed, {}, _bytes(zeroed))  # what products wrote since, bytes left
             continue
-        for j in range(at, at + 2 * nt, 2):
-            found = pending.get(touched[j])
-            if found is None:
-                continue
-            z, boxes, left = found
-            pattern = touched[j + 1]
-            if pattern in boxes and products[k]:
-                continue
-            mine, zeroed = box(trace.patterns[pattern]), trace.patterns[touched[start[z] + 1]]
-            fits = products[k] and j == at + 2 * nr and (_is_whole(zeroed) or covers(box(zeroed), mine))
-            if not fits or any(meet(mine, other) for other in boxes.values()):
-                del pending[touched[j]]
-                continue
-            boxes[pattern] = mine
-            left -= _bytes(trace.patterns[pattern])
-            pending[touched[j]] = (z, boxes, left)
-            if not left:
-                gone.add(z)
-                del pending[touched[j]]
-    return _without(trace, _copied(trace, trace.kinds), trace.kind, touched, start, gone) if gone else trace
+        found = pending.get(storage)
+        if found is None:
+            continue
+        z, zeroed, boxes, left = found
+        if pattern in boxes and products[k]:
+            continue
+        part = box(trace.patterns[pattern])
+        fits = products[k] and is_written and (_is_whole(zeroed) or covers(box(zeroed), part))
+        if not fits or any(meet(part, other) for other in boxes.values()):
+            del pending[storage]
+            continue
+        boxes[pattern] = part
+        left -= _bytes(trace.patterns[pattern])
+        pending[storage] = (z, zeroed, boxes, left)
+        if not left:
+            gone.add(z)
+            del pending[storage]
+    return _without(trace, _copied(trace, trace.kinds), uses.kind, trace.touched, uses, gone) if gone else trace
 
 
 def _bytes(pattern: Pattern) -> int:
