@@ -64,7 +64,7 @@ def test_a_number_is_the_member(make):
         found[name] = told(make(nisa.dge_mode[name]))
         assert told(make(number)) == told(make(name)) == found[name]
         assert found[name][1] == name
-    assert found["swdge"][0] > found["hwdge"][0]  # software descriptors take longer: the mode has an effect
+    assert found["swdge"][0] != found["hwdge"][0]  # the mode has an effect
     assert told(make(None)) == found["unknown"]
 
 

@@ -6,6 +6,7 @@ import copy
 import os
 import sys
 from collections.abc import Sequence
+from contextvars import copy_context
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -96,7 +97,9 @@ def run(args: Sequence[str]) -> int:
     usage: Any = typer.BadParameter.__mro__[1]  # UsageError and its base, wherever typer keeps click
     base: Any = usage.__mro__[1]
     try:
-        code = typer.main.get_command(_only(words)).main(words, prog_name="mowich", standalone_mode=False)
+        command = typer.main.get_command(_only(words))
+        # in a context of its own: what an option sets (--quiet) ends with this command line
+        code = copy_context().run(command.main, words, prog_name="mowich", standalone_mode=False)
         sys.stdout.flush()
         if code == EXIT_INTERRUPTED:  # typer makes this of Ctrl-C, without a word
             print("interrupted", file=sys.stderr)

@@ -104,6 +104,12 @@ class Storages(MutableMapping[int, Allocation]):
     def __len__(self) -> int:
         return int(np.count_nonzero(np.frombuffer(self.form, np.int32) >= 0)) if self.form else 0
 
+    def copy(self) -> Storages:
+        """The same storages, for another trace."""
+        made = Storages()
+        made.form, made.forms, made._known = self.form[:], list(self.forms), dict(self._known)
+        return made
+
     def form_of(self, made: Allocation) -> int:
         """Place of an allocation with the number 0 in `forms`, where it is put when it is new."""
         return _number(self._known, self.forms, made)

@@ -35,7 +35,7 @@ def _is_whole(pattern: Pattern) -> bool:
 def _copied(trace: Trace, kinds: list[Kind]) -> Trace:
     """A trace without instructions, with the lists of another."""
     out = Trace()
-    out.kinds, out.sites, out.patterns, out.storages = kinds, trace.sites, trace.patterns, dict(trace.storages)
+    out.kinds, out.sites, out.patterns, out.storages = kinds, trace.sites, trace.patterns, trace.storages.copy()
     out.edges, out.ordered = trace.edges, trace.ordered
     return out
 
@@ -180,7 +180,7 @@ def renewed(trace: Trace) -> Trace:
         return trace
     # the operands of each storage in their order: from an overwrite on they mean the new one
     begun = np.full(len(number), -1)
-    begun[at] = max(trace.storages) + 1 + np.arange(len(at))
+    begun[at] = len(trace.storages.form) + np.arange(len(at))
     rows = np.flatnonzero(concerned[number])
     rows = rows[np.argsort(number[rows], kind="stable")]
     places = np.arange(len(rows))
@@ -190,7 +190,7 @@ def renewed(trace: Trace) -> Trace:
     changed[rows] = np.where(latest >= first, begun[rows[latest]], number[rows])
     out = _copied(trace, trace.kinds)
     for made, old in zip(begun[at].tolist(), number[at].tolist(), strict=True):
-        out.storages[made] = trace.storages[old]._replace(number=made)
+        out.storages.put(made, trace.storages.form[old])
     out.kind, out.site, out.number = trace.kind, trace.site, trace.number
     out.touched = array("q", np.stack([changed, uses.pattern], axis=1).tobytes())
     out.in_order, out.meetings = trace.in_order, trace.meetings
