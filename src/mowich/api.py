@@ -10,20 +10,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mowich import asked, models
 from mowich import facts as _facts
-from mowich.errors import Problems, UserError, unknown
+from mowich import models
+from mowich.errors import UserError
 from mowich.evidence import validate as _validate
 from mowich.evidence.scores import Validation
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models import Model
-from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.plans.plan import parse_fixed
+from mowich.requests import jobs, machines, results, scenarios
+from mowich.requests.fields import Edge
+from mowich.requests.schema import Schema, Source
 from mowich.studies import compare as _compare
 from mowich.studies import explain as _explain
 from mowich.studies import fleet as _fleet
@@ -37,7 +41,6 @@ from mowich.studies.trade import Why
 
 if TYPE_CHECKING:
     from mowich.nki import Result
-    from mowich.serving.search import ServeJob
     from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.goodput import GoodputStudy
@@ -65,51 +68,28 @@ def load(model: str) -> Model:
 
 def system(name: str, *, chips: int | None = None, facts: Facts | None = None) -> System:
     """ "trn3", "trn3:64", "trn3-gen2*4", "ironwood:4x4x8" -> System."""
-    return resolve(facts or _facts.load(), name, chips=asked.chips(chips, "chips"))
+    with _asked(jobs.SYSTEM, facts, name=name, chips=chips) as asked:
+        return resolve(asked.facts, asked.name, chips=asked.chips)
 
 
-_TRAIN = '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}'
-_SERVE = '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}'
+Q = TypeVar("Q")
 
 
-def _job(train: Train) -> TrainJob:
-    keys = ("tokens", "seq", "batch", "task", "document", "fill")
-    for key in train:
-        if key not in keys:
-            raise unknown("key of train", key, keys)
-    for key in ("tokens", "seq", "batch"):
-        if key not in train:
-            raise UserError(f"train needs {key!r}", allowed=_TRAIN)
-    problems = Problems()
-    task = train.get("task")
-    job = asked.train(
-        train["tokens"],
-        train["seq"],
-        train["batch"],
-        problems,
-        lambda key: f"train.{key}",
-        task=None if task is None else str(task),
-        document=train.get("document"),
-        fill=train.get("fill", 1.0),
-    )
-    problems.stop()
-    if job is None:
-        raise UserError("train needs 'tokens', 'seq' and 'batch'", given=dict(train), allowed=_TRAIN)
-    return job
+@contextmanager
+def _asked(schema: Schema[Q], facts: Facts | None, **given: object) -> Iterator[Q]:
+    """The request that keywords ask for; what the block refuses is told in the names of the keywords."""
+    source = Source(edge=Edge.KEYWORD, facts=facts or _facts.load())
+    with schema.told(Edge.KEYWORD):
+        yield schema.read(given, source)
 
 
-def _systems(
-    given: Sequence[str | System], chips: int | None, facts: Facts, *, equal: str = "chips", stack: str | None = None
-) -> list[str]:
-    """What the verbs call the systems of a comparison, each checked."""
+def _several(given: Sequence[str | System]) -> list[str]:
+    """What the verbs call the systems of a comparison."""
     if isinstance(given, str | System):
         raise UserError(
             "compare takes a list of systems", where="systems", given=_name(given), fix=f"[{_name(given)!r}]"
         )
-    problems = Problems()
-    names = asked.systems([_name(s) for s in given], chips, facts, problems, "systems", equal=equal, stack=stack)
-    problems.stop()
-    return names
+    return [_name(s) for s in given]
 
 
 def _name(system: str | System) -> str:
@@ -119,43 +99,6 @@ def _name(system: str | System) -> str:
 
 def _model(model: str | Model) -> Model:
     return load(model) if isinstance(model, str) else model
-
-
-def _serving(serve: Serve) -> tuple[ServeJob, str | None]:
-    """The serving job, and the engine asked for."""
-    keys = ("isl", "osl", "ttft", "tpot", "cached", "accept", "engine")
-    for key in serve:
-        if key not in keys:
-            raise unknown("key of serve", key, keys)
-    for key in ("isl", "osl"):
-        if key not in serve:
-            raise UserError(f"serve needs {key!r}", allowed=_SERVE)
-    problems = Problems()
-    engine = serve.get("engine")
-    job = asked.serve(
-        serve["isl"],
-        serve["osl"],
-        problems,
-        lambda key: f"serve.{key}",
-        ttft=serve.get("ttft"),
-        tpot=serve.get("tpot"),
-        cached=serve.get("cached"),
-        accept=serve.get("accept"),
-        engine=engine,
-    )
-    problems.stop()
-    if job is None:
-        raise UserError("serve needs 'isl' and 'osl'", given=dict(serve), allowed=_SERVE)
-    return job, None if engine is None else str(engine)
-
-
-def _one_job(train: Train | None, serve: Serve | None, stack: str | None) -> None:
-    if (train is None) == (serve is None):
-        raise UserError("give either train or serve", given="neither" if train is None else "both")
-    if serve is not None and stack is not None:
-        raise UserError(
-            "is an option of training", where="stack", given=stack, fix='serve={"engine": ...} names serving software'
-        )
 
 
 @overload
@@ -201,37 +144,33 @@ def compare(
 ) -> Comparison | ServeResult:
     """The best plan of each system for one training or serving job; `fixed` restricts plan fields, {"tp": "4,8"};
     stack: training software, "jax-gpu"."""
-    _one_job(train, serve, stack)
-    known, chips = facts or _facts.load(), asked.chips(chips, "chips")
-    names = _systems(systems, chips, known, equal=equal, stack=stack)
-    if serve is not None:
-        from mowich.studies import serving_plan
+    given = {"train": train, "serve": serve, "chips": chips, "equal": equal, "fixed": fixed, "term": term}
+    with _asked(jobs.COMPARE, facts, model=model, systems=_several(systems), stack=stack, **given) as asked:
+        if asked.serve is not None:
+            from mowich.studies import serving_plan
 
-        if equal != "chips":
-            raise UserError("serving compares on equal chips", where="equal", given=equal)
-        job, engine = _serving(serve)
-        return serving_plan.compare(
-            _model(model),
-            names,
-            job=job,
-            facts=known,
-            chips=chips,
-            engine=engine,
-            fixed=serving_plan.parse_serving(fixed or {}),
-            term=term,
+            return serving_plan.compare(
+                asked.model,
+                asked.systems,
+                job=asked.serve,
+                facts=asked.facts,
+                chips=asked.chips,
+                engine=asked.engine,
+                fixed=asked.fixed,
+                term=asked.term,
+            )
+        assert asked.train is not None
+        return _compare.compare(
+            asked.model,
+            asked.systems,
+            train=asked.train,
+            chips=asked.chips,
+            equal=asked.equal,
+            fixed=asked.fixed,
+            term=asked.term,
+            stack=asked.stack,
+            facts=asked.facts,
         )
-    assert train is not None
-    return _compare.compare(
-        _model(model),
-        names,
-        train=_job(train),
-        chips=chips,
-        equal=equal,
-        fixed=parse_fixed(fixed or {}),
-        term=term,
-        stack=stack,
-        facts=known,
-    )
 
 
 @overload
@@ -277,35 +216,34 @@ def plan(
 ) -> PlanList | ServeResult:
     """The best plans of one system for a training or a serving job, best first; a serving result has the Pareto front
     too."""
-    _one_job(train, serve, stack)
-    known, chips, top = facts or _facts.load(), asked.chips(chips, "chips"), asked.top(top, "top")
-    if serve is not None:
-        from mowich.studies import serving_plan
+    given = {"train": train, "serve": serve, "chips": chips, "top": top, "fixed": fixed, "term": term, "stack": stack}
+    with _asked(jobs.PLAN, facts, model=model, on=_name(on), **given) as asked:
+        if asked.serve is not None:
+            from mowich.studies import serving_plan
 
-        job, engine = _serving(serve)
-        return serving_plan.plan(
-            _model(model),
-            _name(on),
-            job=job,
-            facts=known,
-            chips=chips,
-            engine=engine,
-            top=top,
-            fixed=serving_plan.parse_serving(fixed or {}),
-            term=term,
+            return serving_plan.plan(
+                asked.model,
+                asked.systems[0],
+                job=asked.serve,
+                facts=asked.facts,
+                chips=asked.chips,
+                engine=asked.engine,
+                top=asked.top,
+                fixed=asked.fixed,
+                term=asked.term,
+            )
+        assert asked.train is not None
+        return _compare.plan(
+            asked.model,
+            asked.systems[0],
+            train=asked.train,
+            chips=asked.chips,
+            top=asked.top,
+            fixed=asked.fixed,
+            term=asked.term,
+            stack=asked.stack,
+            facts=asked.facts,
         )
-    assert train is not None
-    return _compare.plan(
-        _model(model),
-        _name(on),
-        train=_job(train),
-        chips=chips,
-        top=top,
-        fixed=parse_fixed(fixed or {}),
-        term=term,
-        stack=stack,
-        facts=known,
-    )
 
 
 def traffic(
@@ -319,10 +257,9 @@ def traffic(
     for ui.perfetto.dev."""
     from mowich.studies import traffic as study
 
-    def file(path: str | Path | None) -> Path | None:
-        return None if path is None else Path(path)
-
-    return study.traffic(scenario, facts or _facts.load(), requests_out=file(requests_out), trace_out=file(trace_out))
+    given = {"requests_out": requests_out, "trace_out": trace_out}
+    with _asked(scenarios.TRAFFIC, facts, scenario=scenario, **given) as asked:
+        return study.traffic(asked.scenario, asked.facts, requests_out=asked.requests_out, trace_out=asked.trace_out)
 
 
 def neighbours(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> Why:
@@ -381,14 +318,18 @@ def sweep(
     """The best plan at every point of a scenario's grid. vary: further axes, {"chips": "64..4096:x2"}; out: a directory
     for Parquet, where a killed sweep goes on;
     executor: any of `concurrent.futures`, with about `tasks` pieces of work for it (out: that many workers)."""
-    known = facts or _facts.load()
-    if out is None:
-        grid = _sweep.read(scenario, known, vary=vary, stack=stack)
-        return _sweep.sweep(grid, known, term=term, stack=stack, executor=executor, tasks=tasks)
-    from mowich.studies.sweep_store import sweep_to
+    given = {"out": out, "vary": vary, "term": term, "stack": stack, "executor": executor, "tasks": tasks}
+    with _asked(scenarios.SWEEP, facts, scenario=scenario, **given) as asked:
+        known, more, pool = asked.facts, asked.vary, asked.executor
+        if asked.folder is None:
+            grid = _sweep.read(asked.scenario, known, vary=more, stack=asked.stack)
+            return _sweep.sweep(grid, known, term=asked.term, stack=asked.stack, executor=pool, tasks=asked.tasks)
+        from mowich.studies.sweep_store import sweep_to
 
-    grid = _sweep.read(scenario, known, vary=vary, most=_sweep.MAX_STORED, stack=stack)
-    return sweep_to(Path(out), grid, known, term=term, stack=stack, executor=executor, workers=tasks)
+        grid = _sweep.read(asked.scenario, known, vary=more, most=_sweep.MAX_STORED, stack=asked.stack)
+        return sweep_to(
+            asked.folder, grid, known, term=asked.term, stack=asked.stack, executor=pool, workers=asked.tasks
+        )
 
 
 def fit(
@@ -406,27 +347,32 @@ def fit(
     """Whether a training job fits with any plan, or, with kv ("128k": tokens of a request), a served model with the
     cache of one request; None where the range of the memory itself decides. stack: software of training, engine: of
     serving."""
-    if (train is None) == (kv is None):
-        raise UserError("fit takes one of train and kv", allowed='train={"tokens": "15T", ...} or kv="128k"')
-    for name, given, job in (("engine", engine, train), ("stack", stack, kv)):
-        if given is not None and job is not None:
-            raise UserError(f"is an option of {'serving' if name == 'engine' else 'training'}", where=name, given=given)
-    if train is not None:
-        return plan(model, on, train=train, chips=chips, top=1, fixed=fixed, stack=stack, facts=facts).rows[0].feasible
-    from mowich.studies.serving_fit import fit_serving
-    from mowich.studies.serving_plan import parse_serving
+    given = {"train": train, "kv": kv, "chips": chips, "engine": engine, "fixed": fixed, "stack": stack}
+    with _asked(jobs.FIT, facts, model=model, on=_name(on), **given) as asked:
+        if asked.train is not None:
+            from mowich.studies.fit import fit as study
 
-    chips, tokens, choices = (
-        asked.chips(chips, "chips"),
-        asked.count(kv, "kv", maximum=asked.LONGEST_SERVED),
-        parse_serving(fixed or {}),
-    )
-    problems = Problems()
-    asked.check_engine(engine, problems, "engine")
-    problems.stop()
-    return fit_serving(
-        _model(model), _name(on), tokens=tokens, facts=facts or _facts.load(), chips=chips, engine=engine, fixed=choices
-    ).fits
+            return study(
+                asked.model,
+                asked.systems[0],
+                train=asked.train,
+                facts=asked.facts,
+                chips=asked.chips,
+                fixed=asked.fixed,
+                stack=asked.stack,
+            ).fits
+        from mowich.studies.serving_fit import fit_serving
+
+        assert asked.kv is not None
+        return fit_serving(
+            asked.model,
+            asked.systems[0],
+            tokens=asked.kv,
+            facts=asked.facts,
+            chips=asked.chips,
+            engine=asked.engine,
+            fixed=asked.fixed,
+        ).fits
 
 
 def explain(result: Any, metric: str, *, model: str | Model | None = None, facts: Facts | None = None) -> Explanation:
@@ -440,7 +386,8 @@ def explain(result: Any, metric: str, *, model: str | Model | None = None, facts
 
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
     """Predicted against measured for a table of training steps (None: the published rows that ship)."""
-    return _validate.validate(path, facts or _facts.load())
+    with _asked(results.VALIDATE, facts, path=path) as asked:
+        return _validate.validate(asked.file, asked.facts)
 
 
 def fleet(
@@ -456,16 +403,19 @@ def fleet(
 ) -> Fleet:
     """What to buy, rent and assign in each period of a scenario file; rates: speeds from a file instead of predicting
     them."""
-    return _fleet.fleet(
-        scenario,
-        facts or _facts.load(),
-        rates_file=None if rates is None else Path(rates),
-        draws=draws,
-        with_flips=flips,
-        relaxed=relaxed,
-        gap=gap,
-        seed=seed,
-    )
+    given = {"draws": draws, "flips": flips, "relaxed": relaxed, "gap": gap, "seed": seed}
+    with _asked(scenarios.FLEET, facts, scenario=scenario, rates=rates, **given) as asked:
+        assert asked.scenario is not None
+        return _fleet.fleet(
+            asked.scenario,
+            asked.facts,
+            rates_file=asked.rates,
+            draws=asked.draws,
+            with_flips=asked.flips,
+            relaxed=asked.relaxed,
+            gap=asked.gap,
+            seed=asked.seed,
+        )
 
 
 def collective(
@@ -483,18 +433,19 @@ def collective(
     """Time of a collective among whole chips for each size (bytes, or "1GiB"), with failed links and jobs beside it."""
     from mowich.studies import collectives as study
 
-    amounts = [asked.size(x, "sizes") for x in sizes]
-    return study.collective(
-        facts or _facts.load(),
-        kind,
-        on,
-        sizes=amounts,
-        group=asked.chips(group, "group"),
-        network=network,
-        oversubscription=oversubscription,
-        fail=fail,
-        beside=beside,
-    )
+    given = {"sizes": sizes, "group": group, "network": network, "oversubscription": oversubscription}
+    with _asked(machines.COLLECTIVE, facts, kind=kind, on=on, fail=fail, beside=beside, **given) as asked:
+        return study.collective(
+            asked.facts,
+            asked.kind,
+            asked.on,
+            sizes=asked.sizes,
+            group=asked.group,
+            network=asked.network,
+            oversubscription=asked.oversubscription,
+            fail=asked.fail,
+            beside=asked.beside,
+        )
 
 
 def goodput(
@@ -513,20 +464,30 @@ def goodput(
     """Goodput of a long run by way of surviving failures ("sync", "async", "memory", "elastic"; None: all): formula,
     Monte Carlo and range."""
     from mowich.studies import goodput as study
-    from mowich.training.faults import STRATEGIES
 
-    return study.goodput(
-        facts or _facts.load(),
-        on,
-        days=days,
-        step_s=step_s,
-        strategies=STRATEGIES if strategies is None else strategies,
-        spare_share=spare_share,
-        replica=asked.chips(replica, "replica"),
-        checkpoint_s=checkpoint_s,
-        samples=samples,
-        seed=seed,
-    )
+    given = {
+        "days": days,
+        "step_s": step_s,
+        "spare_share": spare_share,
+        "replica": replica,
+        "samples": samples,
+        "checkpoint_s": checkpoint_s,
+        "strategies": strategies,
+        "seed": seed,
+    }
+    with _asked(machines.GOODPUT, facts, on=on, **given) as asked:
+        return study.goodput(
+            asked.facts,
+            asked.on,
+            days=asked.days,
+            step_s=asked.step_s,
+            strategies=asked.strategies,
+            spare_share=asked.spare_share,
+            replica=asked.replica,
+            checkpoint_s=asked.checkpoint_s,
+            samples=asked.samples,
+            seed=asked.seed,
+        )
 
 
 def claims(*, facts: Facts | None = None) -> list[Claim]:
@@ -547,7 +508,11 @@ def power(
     """Power of machines by part; chips under a cap of a site and tokens per megawatt where asked for."""
     from mowich.studies import power as study
 
-    return study.study(facts or _facts.load(), systems, cap_W=cap_W, spares=spares, tokens_per_s=tokens_per_s)
+    given = {"cap_W": cap_W, "spares": spares, "tokens_per_s": tokens_per_s}
+    with _asked(machines.POWER, facts, systems=systems, **given) as asked:
+        return study.study(
+            asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s
+        )
 
 
 def _copied(arrays: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:

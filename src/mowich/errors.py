@@ -39,14 +39,16 @@ def shorten(text: str, most: int = MAX_GIVEN) -> str:
 
 
 class UserError(Exception):
-    """Bad input. `what` says what is wrong, `where` is file:line, flag or field, `given` the value
-    received, `allowed` what would be accepted, `fix` the next thing to try."""
+    """Bad input. `what` says what is wrong, `where` is the place as the user knows it (file:line, an option), `field`
+    the field of a request, which each edge spells in its own way, `given` the value received, `allowed` what would be
+    accepted, `fix` the next thing to try."""
 
     def __init__(
         self,
         what: str,
         *,
         where: str | None = None,
+        field: str | None = None,
         given: object = None,
         allowed: str | Sequence[str] | None = None,
         fix: str | None = None,
@@ -54,6 +56,7 @@ class UserError(Exception):
     ) -> None:
         self.what = what
         self.where = where
+        self.field = field
         self.given = given
         self.allowed = allowed
         self.fix = fix
@@ -65,7 +68,8 @@ class UserError(Exception):
 
     def line(self) -> str:
         """The whole error as one line."""
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        where = self.where or self.field
+        text = f"{where}: {self.what}" if where else self.what
         if self.given is not None:
             text += f", got {shorten(repr(self.given))}"
         if self.allowed is not None:
@@ -104,7 +108,8 @@ class Problems:
         except UserErrors as errors:
             self.found += errors.errors
         except UserError as error:
-            error.where = error.where or where
+            if error.field is None:
+                error.where = error.where or where
             self.found.append(error)
 
     def add(self, what: str, **details: Any) -> None:
@@ -138,7 +143,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean '{close[0]}'?" if close else None
 
 
-def unknown(kind: str, word: str, known: Iterable[str], *, where: str | None = None) -> UserError:
+def unknown(
+    kind: str, word: str, known: Iterable[str], *, where: str | None = None, field: str | None = None
+) -> UserError:
     """The error for a name that is not in a list: says the list and the closest name."""
     names = sorted(known)
-    return UserError(f"unknown {kind} '{shorten(word)}'", where=where, allowed=names, fix=did_you_mean(word, names))
+    return UserError(
+        f"unknown {kind} '{shorten(word)}'", where=where, field=field, allowed=names, fix=did_you_mean(word, names)
+    )

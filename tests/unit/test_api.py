@@ -99,7 +99,7 @@ def test_fixed_choices_and_results_do_not_change() -> None:
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ({"tokens": "1T", "seq": 4096}, "train needs 'batch'"),
+        ({"tokens": "1T", "seq": 4096}, "train.batch: is required with train"),
         ({**TRAIN, "sequence": 1}, "unknown key of train 'sequence'"),
         ({**TRAIN, "tokens": "-1"}, "train.tokens: must be at least 1"),
         ({**TRAIN, "seq": "many"}, "train.seq: not a count"),
@@ -181,7 +181,7 @@ def test_serving_equals_the_command_line(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("serve", "complaint"),
     [
-        ({"isl": "4k"}, "serve needs 'osl'"),
+        ({"isl": "4k"}, "serve.osl: is required with serve"),
         ({**SERVE, "tfft": "2s"}, "did you mean 'ttft'"),
         ({**SERVE, "tpot": -1.0}, "must be above 0"),
         ({**SERVE, "cached": 1.5}, "0 to 1"),

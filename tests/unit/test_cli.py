@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mowich import cli
+from mowich import cli, models
 
 JOB = ["--train", "--tokens", "1T", "--seq", "4096", "--batch", "512seqs"]
 SMALL = ["llama-3.1-8b", *JOB, "--on", "h100,gb300", "--chips", "64"]
@@ -216,7 +216,7 @@ def test_our_bug_is_exit_70_without_traceback(
     def broken(*_: object) -> None:
         raise RuntimeError("boom\nboom")
 
-    monkeypatch.setattr(cli.model, "read_model", broken)
+    monkeypatch.setattr(models, "load", broken)
     code, _, err = run(capsys, "model", "gpt2")
     assert code == 70
     assert err.count("\n") == 1
@@ -229,7 +229,7 @@ def test_interrupt_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.model, "read_model", stop)
+    monkeypatch.setattr(models, "load", stop)
     assert run(capsys, "model", "gpt2")[0] == 130
 
 

@@ -50,7 +50,7 @@ def compare(model: str = "llama-3.1-8b", on: str = "trn3", *more: str, **job: st
         (compare("llama-3.1-8b", "trn3", "--chips", "10000000"), "number of chips out of range"),
         (
             ["goodput", "--on", "h100:16384", "--checkpoint", "0s"],
-            "--checkpoint: the time between checkpoints is above 0",
+            "--checkpoint: must be above 0",
         ),
         (["goodput", "--on", "h100:16384", "--days", "1e9"], "--days: too many failures to draw one by one"),
         (compare("llama-3.1-8b", "trn3", "--stack", "foo"), "--stack: unknown software stack 'foo'"),

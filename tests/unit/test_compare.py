@@ -9,7 +9,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models import load
 from mowich.plans.plan import TrainJob, parse_fixed
-from mowich.settings import read_value
+from mowich.requests.settings import read_value
 from mowich.studies.compare import Comparison, Row, compare, equal_chips, plan
 from mowich.studies.fit import fit
 

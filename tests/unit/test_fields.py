@@ -16,7 +16,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts, Watched, fields, load
 from mowich.facts.load import KINDS
 from mowich.facts.schema import check_fact
-from mowich.settings import read_value
+from mowich.requests.settings import read_value
 from mowich.units import UNITS, parse
 
 FACTS = load()

@@ -307,10 +307,10 @@ def test_a_page_names_the_way() -> None:
 
 
 def test_the_job_of_a_plan_is_that_of_the_verbs_defaults() -> None:
-    from mowich.web.asks import Goodput
+    from mowich.requests.machines import SPARES
 
     parameters = inspect.signature(mowich.goodput).parameters
-    assert parameters["spare_share"].default == Goodput(on="trn3").spares == longrun.SPARE_SHARE
+    assert parameters["spare_share"].default == SPARES.default == longrun.SPARE_SHARE
     assert study(FACTS, "h100:4096", days=1, step_s=5.0, samples=10).job == longrun.job_of(
         FACTS, "h100", chips=4096, step_s=5.0
     )

@@ -99,7 +99,7 @@ def test_errors(words: list[str], said: str, capsys: pytest.CaptureFixture[str])
 
 def test_python() -> None:
     assert mowich.fit("llama-3.1-8b", "trn2:1", kv="8k") is True
-    with pytest.raises(UserError, match="one of train and kv"):
+    with pytest.raises(UserError, match="either train or kv"):
         mowich.fit("llama-3.1-8b", "trn2:1")
 
 

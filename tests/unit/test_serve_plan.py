@@ -11,10 +11,11 @@ from mowich.errors import UserError
 from mowich.facts import load
 from mowich.machines.system import resolve
 from mowich.models import load as load_model
+from mowich.requests.jobs import parse_serving
 from mowich.serving.engines import link_Bps
 from mowich.serving.search import ServeJob, ladder, worker_plans
 from mowich.studies.serving_claims import gpt_oss_served
-from mowich.studies.serving_plan import ServeRow, compare, parse_serving, plan
+from mowich.studies.serving_plan import ServeRow, compare, plan
 
 FACTS = load()
 JOB = ServeJob(prompt=4000, output=1000, ttft_s=2.0, tpot_s=0.03)
@@ -172,13 +173,19 @@ def test_settings_and_options_say_what_is_wrong(capsys: pytest.CaptureFixture[st
         ("compare", ["--fill", "0.5"]),
         ("plan", ["--pick", "2"]),
         ("plan", ["--pareto"]),
-        ("compare", ["--equal", "usd"]),
         ("plan", ["--task", "sft"]),
+        ("compare", ["--stack", "megatron"]),
     ],
 )
 def test_options_of_training_are_not_ignored(capsys: pytest.CaptureFixture[str], verb: str, more: list[str]) -> None:
     assert cli.run([verb, "llama-3.1-8b", "--serve", "--on", "h100:8", "--isl", "2k", "--osl", "500", *more]) == 2
     assert f"{more[0]}: is an option of training" in capsys.readouterr().err
+
+
+def test_serving_has_one_footing(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["compare", "llama-3.1-8b", "--serve", "--on", "h100:8", "--isl", "2k", "--osl", "500", "--equal"]
+    assert cli.run([*asked, "usd"]) == 2
+    assert "--equal: serving compares on equal chips" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["plan", "compare"])

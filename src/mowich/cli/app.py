@@ -14,12 +14,8 @@ import typer
 from mowich.cli.options import CONTEXT
 from mowich.cli.output import complain
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean
+from mowich.requests.jobs import EXAMPLE
 from mowich.version import VERSION
-
-EXAMPLE = (
-    "mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs --on trn2,trn3,ironwood,gb300 --chips"
-    " 16384"
-)
 
 START = """\
 Trainium 3 in software, beside the machines it competes with. To begin, paste:

@@ -5,18 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import Any
 
 from mowich.cli.app import app
-from mowich.cli.options import Json, Plain, Quiet
+from mowich.cli.options import verb
 from mowich.cli.output import noter, progress, style
 from mowich.errors import UserError
-from mowich.requests import Problems, read_facts, read_settings
-
-if TYPE_CHECKING:
-    from mowich.facts import Facts
+from mowich.requests import results
 
 
 def read_result(result: Path) -> Mapping[str, Any]:
@@ -38,57 +33,24 @@ def read_result(result: Path) -> Mapping[str, Any]:
     return data
 
 
-def facts_of_result(data: Mapping[str, Any]) -> Facts:
-    """The facts that a result was made with: its --facts directories and its --set."""
-    problems = Problems()
-    inputs = data.get("inputs")
-    inputs = inputs if isinstance(inputs, Mapping) else {}
-    known = read_facts([Path(str(d)) for d in inputs.get("facts_dirs") or ()], problems)
-    chosen = read_settings([str(s) for s in inputs.get("set") or ()], known, problems)
-    problems.stop()
-    return chosen.facts
-
-
-@app.command(
-    short_help="Formula, numbers and sources of one number.",
-    epilog="Example: mowich explain r.json trn3-gen2.step_s.ep   (r.json from mowich compare ... --out r.json)",
-)
-def explain(
-    result: Annotated[
-        Path, typer.Argument(metavar="RESULT", help="JSON of any verb (--out or --json); - reads stdin.")
-    ],
-    metric: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[METRIC]",
-            help=(
-                "trn3.step_s, trn3.step_s.ep, 1.mfu (row number), ttft_s.p99, gb300.usd_per_mtok.high; without it: all"
-                " names."
-            ),
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Json = False,
-    plain: Plain = False,
-    quiet: Quiet = False,
-) -> None:
-    """Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what would
-    change it most."""
+@verb(app, results.EXPLAIN)
+def explain(asked: results.Explain) -> None:
+    """One number, or the names of all."""
     from mowich.show.explain import explain_text, metrics_text
     from mowich.show.json import to_json
     from mowich.studies.explain import Explainer, metrics
 
-    where = str(result)
-    data = read_result(result)
+    form, metric, where = asked.form, asked.metric, str(asked.result)
+    data = read_result(asked.result)
     try:
-        explainer = Explainer(data, facts_of_result(data))
+        explainer = Explainer(data, results.facts_of_result(data))
         if metric is None:
-            if as_json:
+            if form.as_json:
                 sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data)}))
             else:
-                sys.stdout.write(metrics_text(explainer, style(plain)))
+                sys.stdout.write(metrics_text(explainer, style(form.plain)))
             return
-        with progress(quiet) as line:
+        with progress(form.quiet) as line:
             line("explaining")
             found = explainer.explain(metric)
     except UserError as error:
@@ -100,10 +62,10 @@ def explain(
             where=where,
             fix="make it again with its verb and --out FILE",
         ) from error
-    if as_json:
+    if form.as_json:
         sys.stdout.write(to_json(found.to_dict()))
         return
-    note = noter(quiet)
+    note = noter(form.quiet)
     for warning in found.warnings:
         note(warning)
-    sys.stdout.write(explain_text(found, style(plain)))
+    sys.stdout.write(explain_text(found, style(form.plain)))

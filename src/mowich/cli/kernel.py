@@ -15,14 +15,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mowich.cli.app import app
-from mowich.cli.options import CONTEXT
+from mowich.cli.options import CONTEXT, verb
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, unknown
-from mowich.neuroncore.targets import TARGET_HELP, generation_of
+from mowich.requests import kernels
 
 if TYPE_CHECKING:
     from mowich.nki import Kernel, Result
@@ -43,63 +43,16 @@ def _group() -> None:
     """NKI kernels on a simulated NeuronCore."""
 
 
-@kernel_app.command(
-    "run", epilog='Example: mowich kernel run kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2'
-)
-def kernel_run(
-    file: Annotated[Path, typer.Argument(metavar="FILE.py", help="A script, or a file with kernels.")],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ARGS]...",
-            help="Of the script (after --), or with -k: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
-        ),
-    ] = None,
-    kernel: Annotated[
-        str | None, typer.Option("--kernel", "-k", metavar="NAME", help="Run this kernel of the file.")
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="NAME", help=TARGET_HELP),
-    ] = None,
-    lnc: Annotated[
-        int | None, typer.Option("--lnc", metavar="N", help="Cores of a launch that names no grid: 1 or 2.")
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="With -k: a read of uninitialised bytes is an error.")
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the random arrays of -k.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.npz", help="With -k: save what the kernel returned.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="With -k: one JSON object on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
-) -> None:
-    """Run a script or a kernel, unmodified, and check every instruction."""
-    problems: list[UserError] = []
-    if not file.is_file():
-        problems.append(UserError("no such file", where=str(file)))
-    if target is not None:
-        try:
-            generation_of(target)
-        except UserError as error:
-            problems.append(error)
-    if lnc is not None and lnc not in (1, 2):
-        problems.append(UserError("--lnc", given=lnc, allowed="1 or 2"))
-    if kernel is None:
-        problems += [
-            UserError(f"{flag} goes with -k")
-            for flag, given in (("--strict", strict), ("--out", out), ("--json", as_json))
-            if given
-        ]
-    if problems:
-        raise UserErrors(problems)
-    with _as_scripts_expect(str(file), arguments or [] if kernel is None else [], target, lnc, quiet):
+@verb(kernel_app, kernels.RUN, "run")
+def kernel_run(asked: kernels.Run) -> None:
+    """Run a script or a kernel."""
+    file, kernel, words = str(asked.file), asked.kernel, asked.arguments
+    with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, asked.form.quiet):
         if kernel is None:
-            _run_script(str(file), quiet)
+            _run_script(file, asked.form.quiet)
         else:
-            result = _run_kernel(str(file), kernel, arguments or [], strict, seed)
-            _print_result(kernel, result, out, as_json)
+            result = _run_kernel(file, kernel, words, asked.strict, asked.seed)
+            _print_result(kernel, result, asked.form.out, asked.form.as_json)
 
 
 @contextmanager
@@ -162,8 +115,8 @@ def _run_script(file: str, quiet: bool) -> None:
     runtime.last_run = None
     names = _execute(file, "__main__")
     if runtime.last_run is None and not quiet:
-        kernels = _kernels(names)
-        hint = f"; run one with -k: {', '.join(kernels)}" if kernels else ""
+        found = _kernels(names)
+        hint = f"; run one with -k: {', '.join(found)}" if found else ""
         print(f"note: {file} launched no kernel{hint}", file=sys.stderr)
 
 
@@ -251,12 +204,12 @@ def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, se
     """One kernel of a file; without values, arrays described by shape have none, and live tiles that do not fit are
     left to the clock. No arguments at all: what `inputs()` of the file gives."""
     names = _execute(file, Path(file).stem)
-    kernels = _kernels(names)
-    found: Any = kernels.get(name)
+    defined = _kernels(names)
+    found: Any = defined.get(name)
     if found is None:
         found = names.get(name)
         if not callable(found) or isinstance(found, type):
-            raise unknown("kernel", name, kernels, where=file)
+            raise unknown("kernel", name, defined, where=file)
     from mowich.nki import Kernel
 
     run = found if isinstance(found, Kernel) else Kernel(found)

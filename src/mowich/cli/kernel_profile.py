@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
-
-import typer
+from typing import TYPE_CHECKING, cast
 
 from mowich.cli.kernel import _as_scripts_expect, _finite, _run_kernel, _run_script, kernel_app
-from mowich.errors import UserError, UserErrors
-from mowich.neuroncore.targets import TARGET_HELP, generation_of
+from mowich.cli.options import verb
+from mowich.errors import UserError
+from mowich.requests import kernels
 from mowich.units import show
 
 if TYPE_CHECKING:
@@ -26,105 +25,30 @@ if TYPE_CHECKING:
     from mowich.nki import Result
 
 
-@kernel_app.command(
-    "profile",
-    epilog='Example: mowich kernel profile kernels/softmax.py -k softmax "x=float32[4096,2048]" --target trn2',
-)
-def kernel_profile(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE.py", help="A file with kernels, or a script that launches one.")
-    ],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ARGS]...",
-            help=(
-                "With -k: NAME=float32[128,512], NAME=FILE.npy, NAME=literal; default: what inputs() of the file gives."
-                " Of the script after --."
-            ),
-        ),
-    ] = None,
-    kernel: Annotated[
-        str | None,
-        typer.Option("--kernel", "-k", metavar="NAME", help="The kernel; else the last one that the script launches."),
-    ] = None,
-    target: Annotated[str | None, typer.Option("--target", metavar="NAME", help=TARGET_HELP)] = None,
-    lnc: Annotated[
-        int | None, typer.Option("--lnc", metavar="N", help="Cores of a launch that names no grid: 1 or 2.")
-    ] = None,
-    values: Annotated[
-        bool, typer.Option("--values", help="Compute as well: for kernels whose control flow reads data.")
-    ] = False,
-    active_cores: Annotated[
-        int | None,
-        typer.Option(
-            "--active-cores", metavar="N", help="Cores of the chip that share HBM (default: those of the launch)."
-        ),
-    ] = None,
-    window: Annotated[
-        int | None,
-        typer.Option("--window", metavar="N", help="Instructions that an engine may look ahead; 1: strictly in order."),
-    ] = None,
-    throttle: Annotated[
-        bool, typer.Option("--throttle/--no-throttle", help="The Tensor Engine starts at half rate (trn2, trn3).")
-    ] = True,
-    disable_dge: Annotated[
-        bool,
-        typer.Option(
-            "--disable-dge",
-            help="DMA descriptors are made before the launch, as with the compiler's option of this name.",
-        ),
-    ] = False,
-    trace: Annotated[
-        Path | None, typer.Option("--trace", metavar="FILE.json", help="Write a trace for Perfetto.")
-    ] = None,
-    parquet: Annotated[
-        Path | None, typer.Option("--parquet", metavar="DIR", help="Write the tables of Neuron Explorer.")
-    ] = None,
-    path: Annotated[bool, typer.Option("--path", help="Print the critical path by cost.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout (mowich/kernel@1).")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
-) -> None:
+@verb(kernel_app, kernels.PROFILE, "profile")
+def kernel_profile(asked: kernels.Profile) -> None:
     """Time a kernel, and say what binds."""
     from mowich.neuroncore.clock.schedule import Options
 
-    problems: list[UserError] = []
-    if not file.is_file():
-        problems.append(UserError("no such file", where=str(file)))
-    problems += _wrong_launch(target, lnc)
-    problems += [
-        UserError(flag, given=given, allowed="1 or more")
-        for flag, given in (("--window", window), ("--active-cores", active_cores))
-        if given is not None and given < 1
-    ]
-    if problems:
-        raise UserErrors(problems)
-    options = Options(window=window, active_cores=active_cores, throttle=throttle, dge=False if disable_dge else None)
-    with _as_scripts_expect(str(file), arguments or [] if kernel is None else [], target, lnc, quiet):
+    file, kernel, words, quiet = str(asked.file), asked.kernel, asked.arguments, asked.form.quiet
+    options = Options(
+        window=asked.window,
+        active_cores=asked.active_cores,
+        throttle=asked.throttle,
+        dge=False if asked.disable_dge else None,
+    )
+    with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, quiet):
         if kernel is None:
-            result = _last_of_script(str(file), quiet)
+            result = _last_of_script(file, quiet)
         else:
-            result = _run_kernel(str(file), kernel, arguments or [], False, 0, values=values)
+            result = _run_kernel(file, kernel, words, False, 0, values=asked.values)
     result.timed, result.options = True, options
-    _write(result.profile, trace, parquet)
-    shown = target or f"trn{result.cores[0].generation - 1}"
-    if as_json:
+    _write(result.profile, asked.trace, asked.parquet)
+    shown = asked.target or f"trn{result.cores[0].generation - 1}"
+    if asked.form.as_json:
         print(json.dumps(_finite(result.profile.to_dict(shown)), indent=1, allow_nan=False))
         return
-    _print(shown, result, path)
-
-
-def _wrong_launch(target: str | None, lnc: int | None) -> list[UserError]:
-    """What is wrong with the target and the cores of a launch."""
-    problems: list[UserError] = []
-    if target is not None:
-        try:
-            generation_of(target)
-        except UserError as error:
-            problems.append(error)
-    if lnc is not None and lnc not in (1, 2):
-        problems.append(UserError("--lnc", given=lnc, allowed="1 or 2"))
-    return problems
+    _print(shown, result, asked.path)
 
 
 def _last_of_script(file: str, quiet: bool) -> Result:
@@ -184,84 +108,29 @@ def _print(target: str, result: Result, path: bool) -> None:
         print(f"      {line.remedy}")
 
 
-@kernel_app.command(
-    "diff",
-    epilog=(
-        "Example: mowich kernel diff before.py after.py -k softmax x=float32[4096,2048]   or   mowich kernel diff"
-        " before/ after/   (folders that --parquet wrote, or of a measured profile)"
-    ),
-)
-def kernel_diff(
-    a: Annotated[
-        Path,
-        typer.Argument(metavar="A", help="FILE.py of a kernel, or a folder with Neuron Explorer's Parquet tables."),
-    ],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The other one, of the same kind.")],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ARGS]...", help="Of both kernels, as for profile; default: what inputs() of a file gives."
-        ),
-    ] = None,
-    kernel: Annotated[
-        str | None,
-        typer.Option(
-            "--kernel", "-k", metavar="NAME[,NAME]", help="The kernel of the files, or that of A and that of B."
-        ),
-    ] = None,
-    target: Annotated[str | None, typer.Option("--target", metavar="NAME", help=f"Of kernels: {TARGET_HELP}")] = None,
-    lnc: Annotated[
-        int | None, typer.Option("--lnc", metavar="N", help="Cores of a launch that names no grid: 1 or 2.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout (mowich/kernel-diff@1).")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
-) -> None:
-    """Compare two versions of a kernel by figure, engine, cause, opcode and line, matched by what it says and does."""
-    problems: list[UserError] = []
-    if a.suffix == ".py" and b.suffix == ".py":
-        problems += [UserError("no such file", where=str(p)) for p in (a, b) if not p.is_file()]
-        if kernel is None:
-            problems.append(
-                UserError("two files need the name of their kernel", fix="-k NAME, or -k NAME_OF_A,NAME_OF_B")
-            )
-        problems += _wrong_launch(target, lnc)
-    else:
-        problems += [
-            UserError(
-                "no such folder" if not p.is_file() else "a file beside a folder of tables",
-                where=str(p),
-                fix="`mowich kernel profile ... --parquet DIR` writes one; or compare two FILE.py with -k NAME",
-            )
-            for p in (a, b)
-            if not p.is_dir()
-        ]
-        given = (("-k", kernel), ("--target", target), ("--lnc", lnc), ("arguments", arguments))
-        problems += [UserError(f"{flag}: go with two FILE.py") for flag, value in given if value]
-    if problems:
-        raise UserErrors(problems)
-    if a.suffix == ".py":
-        names = (kernel or "").split(",")
-        sides = [
-            _profiled(file, name, arguments or [], target, lnc, quiet) for file, name in ((a, names[0]), (b, names[-1]))
-        ]
+@verb(kernel_app, kernels.DIFF, "diff")
+def kernel_diff(asked: kernels.Diff) -> None:
+    """Two versions of a kernel, or two folders of tables."""
+    a, b = asked.a, asked.b
+    if asked.kernel is not None:
+        names = asked.kernel.split(",")
+        sides = [_profiled(asked, file, name) for file, name in ((a, names[0]), (b, names[-1]))]
         found = _compared_profiles(*sides)
     else:
         from mowich.neuroncore import explorer
 
         found = explorer.compare(a, b)
-    if as_json:
+    if asked.form.as_json:
         made = {"schema": "mowich/kernel-diff@1", "a": str(a), "b": str(b), **found}
         print(json.dumps(_finite(made), indent=1, allow_nan=False))
         return
     _print_diff(found)
 
 
-def _profiled(
-    file: Path, kernel: str, arguments: list[str], target: str | None, lnc: int | None, quiet: bool
-) -> Profile:
+def _profiled(asked: kernels.Diff, file: Path, kernel: str) -> Profile:
     """The profile of one kernel of a file."""
-    with _as_scripts_expect(str(file), [], target, lnc, quiet):
-        result = _run_kernel(str(file), kernel, arguments, False, 0, values=False)
+    with _as_scripts_expect(str(file), [], asked.target, asked.lnc, asked.form.quiet):
+        result = _run_kernel(str(file), kernel, asked.arguments, False, 0, values=False)
     result.timed = True
     return result.profile
 

@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from mowich.cli.app import app
-from mowich.cli.options import Csv, Json, ModelName, Out, Plain, Quiet, Seq
-from mowich.cli.output import emit, one_form, style
-from mowich.requests import Problems, read_count, read_model
+from mowich.cli.options import verb
+from mowich.cli.output import emit, style
+from mowich.requests import known
 
 
-@app.command(
-    name="model",
-    short_help="Parameters, FLOP and bytes per token, by layer.",
-    epilog="Example: mowich model deepseek-v3   or   mowich model ./config.json --seq 8192 --json",
-)
-def model_(
-    model: ModelName,
-    seq: Seq = None,
-    kv_bytes: Annotated[
-        float, typer.Option("--kv-bytes", min=0.25, max=8, metavar="B", help="Bytes per element of the KV cache.")
-    ] = 2.0,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    plain: Plain = False,
-    quiet: Quiet = False,
-    out: Out = None,
-) -> None:
-    """Parameters (total, active), FLOP and bytes per token, by kind of layer."""
+@verb(app, known.MODEL_VIEW, "model")
+def model_(asked: known.ModelView) -> None:
+    """A row for each kind of layer."""
     from mowich.models.view import DEFAULT_SEQ, model_view
 
-    problems = Problems()
-    one_form(as_json, as_csv, problems)
-    length = read_count(seq, "--seq", problems, maximum=1e9)
-    loaded = read_model(model, problems)
-    problems.stop()
-    assert loaded is not None
-    view = model_view(loaded, seq=int(length or DEFAULT_SEQ), bytes_per_element=kv_bytes)
+    form = asked.form
+    view = model_view(asked.model, seq=asked.seq or DEFAULT_SEQ, bytes_per_element=asked.kv_bytes)
 
     def text() -> str:
         from mowich.show.text import model_text
 
-        return model_text(view, style(plain))
+        return model_text(view, style(form.plain))
 
-    emit(view.to_dict(), text, as_json=as_json, as_csv=as_csv, rows="layers", out=out)
+    emit(view.to_dict(), text, as_json=form.as_json, as_csv=form.as_csv, rows="layers", out=form.out)

@@ -1,14 +1,25 @@
-"""The options and arguments that several verbs share, with their help and their completion. Completion reads local data
-only."""
+"""The command line of a verb, made from its schema: options with their help and completion, reading, errors.
+
+Every value stays the text that was typed: the reader of the schema judges it, as it does for Python and HTTP.
+Completion reads local data only.
+"""
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from mowich.requests.common import Request
+from mowich.requests.fields import Edge, Field
+from mowich.requests.schema import Schema, Source
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+Q = TypeVar("Q", bound=Request)
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -26,82 +37,84 @@ def complete_systems(incomplete: str) -> list[str]:
     return [f"{done},{n}" if done else n for n in load().ids("systems") if n.startswith(word.casefold())]
 
 
-ModelName = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Built-in name, config.json, or a directory with one.", autocompletion=complete_model
-    ),
-]
-On = Annotated[
-    str,
-    typer.Option(
-        "--on",
-        metavar="SYSTEMS",
-        help="trn3, trn3:64 (chips), trn3-gen2*4 (units), ironwood:4x4x8; commas between.",
-        autocompletion=complete_systems,
-    ),
-]
-Train = Annotated[bool, typer.Option("--train", help="The work is training.")]
-Serve = Annotated[bool, typer.Option("--serve", help="The work is serving.")]
-Isl = Annotated[str | None, typer.Option("--isl", metavar="N", help="Serving: prompt tokens, 8k.")]
-Osl = Annotated[str | None, typer.Option("--osl", metavar="N", help="Serving: output tokens, 1k.")]
-Ttft = Annotated[str | None, typer.Option("--ttft", metavar="TIME", help="Serving: most seconds to the first token.")]
-Tpot = Annotated[str | None, typer.Option("--tpot", metavar="TIME", help="Serving: longest time per token, 30ms.")]
-Kv = Annotated[
-    str | None, typer.Option("--kv", metavar="N", help="Serving: tokens of a request, prompt and answer: 128k.")
-]
-Cached = Annotated[str | None, typer.Option("--cached", metavar="SHARE", help="Serving: share of prompts cached, 60%.")]
-Accept = Annotated[
-    float | None,
-    typer.Option("--accept", metavar="N", help="Serving: tokens per speculative step."),
-]
-EngineName = Annotated[
-    str | None, typer.Option("--engine", metavar="NAME", help="Serving: vllm, trtllm, sglang, neuron...")
-]
-Tokens = Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 15T.")]
-Seq = Annotated[str | None, typer.Option("--seq", metavar="N", help="Tokens per sequence: 4096, 4Ki (4k is 4000).")]
-Batch = Annotated[str | None, typer.Option("--batch", metavar="N", help="Per step: 16384seqs, or 64M (tokens).")]
-Task = Annotated[
-    str | None,
-    typer.Option(
-        "--task", metavar="TASK", help="pretrain, sft, lora, lora:16 (rank), lora:16:attention,mlp (targets)."
-    ),
-]
-Document = Annotated[
-    str | None, typer.Option("--document", metavar="N", help="Mean tokens of documents packed into a sequence.")
-]
-Fill = Annotated[
-    float, typer.Option("--fill", metavar="SHARE", help="Share of a sequence that is no padding, 0.01 to 1.")
-]
-Chips = Annotated[
-    str | None,
-    typer.Option("--chips", metavar="N", help="Chips of each system (else: in its name, or a unit)."),
-]
-Equal = Annotated[
-    str | None, typer.Option("--equal", metavar="WHAT", help="Footing of --chips: chips, units, usd or power.")
-]
-Stack = Annotated[
-    str | None, typer.Option("--stack", metavar="NAME", help="Training software, for its measured overheads.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="PATH=VALUE",
-        help="Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', "
-        "prices.term=3y, site.pue=1.1, survival=memory, or any fact. Repeatable.",
-    ),
-]
-FactsDir = Annotated[
-    list[Path] | None,
-    typer.Option("--facts", metavar="DIR", help="Your own chips, systems and prices: a directory or one file."),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-Csv = Annotated[bool, typer.Option("--csv", help="A table on stdout.")]
-Plain = Annotated[bool, typer.Option("--plain", help="ASCII, no colour.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also save the result as JSON (for explain).")]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", help="Kept with the result; this verb draws nothing at random.")
-]
-DrawSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random draws.")]
+COMPLETE = {"model": complete_model, "systems": complete_systems}
+TYPES: dict[str, Any] = {"flag": bool, "file": Path | None, "files": list[Path] | None, "texts": list[str] | None}
+"""Kind of a field -> the type that the parser takes; others are text."""
+
+
+def _type(field: Field[Any]) -> Any:
+    found = TYPES.get(field.kind, str | None)
+    if not field.needs or field.kind == "flag":
+        return found
+    return {"file": Path, "texts": list[str]}.get(field.kind, str)
+
+
+def _bounds(field: Field[Any]) -> str:
+    """ "0<=x<=100000", "x>=0.1"."""
+
+    def shown(x: float) -> str:
+        return f"{x:.0f}" if field.kind == "count" else f"{x}"
+
+    if field.low == -float("inf"):
+        return f"x<={shown(field.high)}"
+    if field.high == float("inf"):
+        return f"x>={shown(field.low)}"
+    return f"{shown(field.low)}<=x<={shown(field.high)}"
+
+
+def _help(field: Field[Any]) -> str | None:
+    """The help of an option with its default and its bounds, as the parser would write them of a number."""
+    more = [f"default: {field.shown}"] if field.shown else []
+    more += [_bounds(field)] if field.tells_bounds else []
+    return f"{field.help}  [{'; '.join(more)}]" if more else field.help or None
+
+
+def _parameter(field: Field[Any]) -> inspect.Parameter:
+    """An argument or an option of the parser."""
+    complete = COMPLETE.get(field.completes)
+    if field.is_argument:
+        info: Any = typer.Argument(
+            metavar=field.metavar, help=field.help or None, autocompletion=complete, show_default=False
+        )
+    else:
+        flag = f"{field.flag}/{field.negative}" if field.negative else field.flag
+        info = typer.Option(
+            *(flag, field.short) if field.short else (flag,),
+            metavar=field.metavar or None,
+            help=_help(field),
+            autocompletion=complete,
+        )
+    missing = field.default if field.kind == "flag" else None
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if field.needs else missing,
+        annotation=Annotated[_type(field), info],
+    )
+
+
+def verb(
+    app: typer.Typer, schema: Schema[Q], command: str | None = None
+) -> Callable[[Callable[[Q], None]], Callable[[Q], None]]:
+    """Register the verb of a schema: what it decorates gets the request, and prints the answer. command: its word where
+    that is not the name of the function."""
+
+    def register(answer: Callable[[Q], None]) -> Callable[[Q], None]:
+        def run(**given: object) -> None:
+            request = schema.read(given, Source(edge=Edge.OPTION))
+            if not request.form.quiet:
+                for text in request.notes:
+                    print(f"note: {text}", file=sys.stderr)
+            with schema.told(Edge.OPTION):
+                answer(request)
+
+        parameters = [_parameter(field) for field in schema.at(Edge.OPTION)]
+        run.__name__, run.__doc__ = answer.__name__, schema.help
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        app.command(
+            command, short_help=schema.short or None, epilog=f"Example: {schema.example}" if schema.example else None
+        )(run)
+        return answer
+
+    return register

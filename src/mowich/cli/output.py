@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from mowich.errors import UserError
 
 if TYPE_CHECKING:
-    from mowich.requests import Problems
     from mowich.show.table import Style
 
 
@@ -95,7 +94,7 @@ def emit(
         try:
             out.write_text(to_json(result, inputs=inputs), encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot be written ({error.strerror})", where=f"--out {out}") from error
+            raise UserError(f"cannot be written ({error.strerror})", field=f"out {out}") from error
     if as_json:
         sys.stdout.write(to_json(result, inputs=inputs))
     elif as_csv:
@@ -104,11 +103,6 @@ def emit(
         sys.stdout.write(to_csv(result[rows]))
     else:
         sys.stdout.write(text())
-
-
-def one_form(as_json: bool, as_csv: bool, problems: Problems) -> None:
-    if as_json and as_csv:
-        problems.add("choose one of --json and --csv")
 
 
 def complain(text: str) -> None:

@@ -114,7 +114,7 @@ def price(facts: Facts, system_id: str, *, term: str = "default", notes: Notes |
     Raises UserError for an unknown term, and for a fact that is no price of a chip and time.
     """
     if term not in TERMS:
-        raise unknown_word("price term", term, TERMS, where="--set prices.term")
+        raise unknown_word("price term", term, TERMS, field="prices.term")
     own = facts.get(f"prices.user.{system_id}")
     if own is not None and own.value is not None:
         return _price(facts, own, OWN, notes)

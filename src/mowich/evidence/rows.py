@@ -487,7 +487,7 @@ class _Reader:
                     self.facts, self.facts.resolve_system(chip), chips=chips, stack=stack, domain_chips=domain
                 )
             except UserError as error:
-                if self.row.get("stack") and error.where == "--stack":  # the same mistake, in the words of a table
+                if self.row.get("stack") and error.field == "stack":  # the same mistake, in the words of a table
                     raise refusal("stack", stack, error.allowed or ()) from error
                 raise RefusedError(error.line()) from error
             if network:  # the row states the network between its servers

@@ -19,7 +19,7 @@ def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = 
     problems: list[UserError] = []
     sources = known.sources if known else {}
     if not root.is_dir():
-        return [UserError("no such directory", where="--facts", given=str(root))]
+        return [UserError("no such directory", field="facts", given=str(root))]
     problems += _strange_names(root, is_overlay)
     for name in TABLES if is_overlay else ():
         try:

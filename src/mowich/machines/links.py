@@ -196,11 +196,11 @@ def damage(graph: Graph, faults: Mapping[int, float]) -> Floats:
     for index, share in faults.items():
         if not 0 <= index < len(graph.links):
             raise UserError(
-                "no such link", where="--fail", given=f"link:{index}", allowed=f"link:0 to link:{len(graph.links) - 1}"
+                "no such link", field="fail", given=f"link:{index}", allowed=f"link:0 to link:{len(graph.links) - 1}"
             )
         if not 0.0 <= share <= 1.0:
             raise UserError(
-                "the share of a link's bandwidth that is left lies between 0 and 1", where="--fail", given=share
+                "the share of a link's bandwidth that is left lies between 0 and 1", field="fail", given=share
             )
         link = graph.links[index]
         parts = sum(1 for other in graph.links if other.ends == link.ends) if link.share == 1.0 else 1
@@ -227,12 +227,12 @@ def parse_fault(graph: Graph, text: str) -> tuple[str, int, float]:
             at = [i for i, link in enumerate(graph.links) if link.level == words[1]]
             if words[1] not in names:
                 raise UserError(
-                    "unknown level", where="--fail", given=words[1], allowed=names, fix=did_you_mean(words[1], names)
+                    "unknown level", field="fail", given=words[1], allowed=names, fix=did_you_mean(words[1], names)
                 )
             if index >= len(at):
                 raise UserError(
                     "no such link",
-                    where="--fail",
+                    field="fail",
                     given=text,
                     allowed=f"link:{words[1]}:0 to link:{words[1]}:{len(at) - 1}",
                 )
@@ -241,7 +241,7 @@ def parse_fault(graph: Graph, text: str) -> tuple[str, int, float]:
         return "link", index, share
     raise UserError(
         "not a fault",
-        where="--fail",
+        field="fail",
         given=text,
         allowed=(
             f"link:N (0 to {len(graph.links) - 1}), link:LEVEL:N, either with =SHARE left, or chip:N (0 to"
@@ -344,7 +344,7 @@ class Routes:
                     came[nxt] = e
                     queue.append(nxt)
         if v not in came:
-            raise UserError(f"no path is left from chip {u} to chip {v}", where="--fail", fix="leave fewer links out")
+            raise UserError(f"no path is left from chip {u} to chip {v}", field="fail", fix="leave fewer links out")
         path: list[int] = []
         while v != u:
             path.append(came[v])

@@ -354,7 +354,7 @@ def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int 
     stack_name = stack or STACK_OF_VENDOR.get(vendor, STACK_OF_OTHERS)
     if stack_name not in facts.ids("training") or facts.get(f"training.{stack_name}.speed") is None:
         known = [s for s in facts.ids("training") if facts.get(f"training.{s}.speed") is not None]
-        raise unknown("software stack", stack_name, known, where="--stack")
+        raise unknown("software stack", stack_name, known, field="stack")
     efficiency: dict[str, Any] = {}
     for entry in fields(Efficiency):
         path = f"training.{family}.{entry.name}"

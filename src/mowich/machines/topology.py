@@ -52,7 +52,7 @@ def on_network(facts: Facts, system: System, name: str, *, oversubscription: flo
     it; a rail-optimised fat tree has 1.
     """
     if not 1.0 <= oversubscription < math.inf:
-        raise UserError("oversubscription is at least 1", where="--oversubscription", given=oversubscription)
+        raise UserError("oversubscription is at least 1", field="oversubscription", given=oversubscription)
     if not name:
         levels = [
             replace(x, bandwidth_Bps=x.bandwidth_Bps / oversubscription) if x.is_network else x for x in system.levels
@@ -60,7 +60,7 @@ def on_network(facts: Facts, system: System, name: str, *, oversubscription: flo
         return replace(system, levels=tuple(levels))
     known = networks(facts)
     if name not in known:
-        raise unknown("network", name, known, where="--network")
+        raise unknown("network", name, known, field="network")
     at = f"networks.collectives.scale_out.{name}"
     own = facts.get(f"{at}.bandwidth")
     levels = []

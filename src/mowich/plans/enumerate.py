@@ -80,7 +80,7 @@ def tp_splits(model: Model) -> dict[str, list[int]]:
 
 def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int | str]]) -> None:
     """Refuse a fixed degree that no plan of this model can have: one clear line, with the legal values."""
-    where = "--set plan."
+    where = "plan."
     sizes = {what: math.gcd(*of_layers) for what, of_layers in tp_splits(model).items() if of_layers}
     for tp in fixed.get("tp", ()):
         for what, size in sizes.items():
@@ -89,7 +89,7 @@ def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int |
                     f"tp={tp} does not divide the {size} {what} of {model.name}"
                     if what.endswith("s")
                     else f"tp={tp} does not divide the {what} {size} of {model.name}",
-                    where=f"{where}tp",
+                    field=f"{where}tp",
                     allowed=" ".join(map(str, divisors(math.gcd(*sizes.values()), MAX_TP))),
                 )
     moes = [layer.ffn for layer in model.layers if isinstance(layer.ffn, Moe)]
@@ -104,7 +104,7 @@ def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int |
                 )
                 raise UserError(
                     what,
-                    where=f"{where}ep",
+                    field=f"{where}ep",
                     given=None if moes else f"ep={ep}",
                     allowed=" ".join(map(str, divisors(experts, 1024))),
                 )

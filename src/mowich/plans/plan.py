@@ -354,9 +354,9 @@ def parse_fixed(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]
     """{"tp": "4,8"} -> {"tp": (4, 8)}: choices that restrict the search. Raises UserError, all problems named."""
     out: dict[str, tuple[int | str, ...]] = {}
     for key, text in settings.items():
-        where = f"--set plan.{key}"
+        where = f"plan.{key}"
         if key not in FIXABLE:
-            raise unknown("plan field", key, FIXABLE, where="--set plan")
+            raise unknown("plan field", key, FIXABLE, field="plan")
         allowed = FIXABLE[key]
         values: list[int | str] = []
         for word in str(text).split(","):
@@ -366,11 +366,11 @@ def parse_fixed(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]
                     values += allowed
                     continue
                 if word not in allowed:
-                    raise unknown(key, word, allowed, where=where)
+                    raise unknown(key, word, allowed, field=where)
                 values.append(word)
             elif key in SWITCHES:
                 if word.casefold() not in ("true", "false", "on", "off", "0", "1"):
-                    raise UserError("on or off", where=where, given=word, allowed="true, false")
+                    raise UserError("on or off", field=where, given=word, allowed="true, false")
                 values.append(int(word.casefold() in ("true", "on", "1")))
             else:
                 values.append(_degree(key, word, where))
@@ -388,7 +388,7 @@ def _degree(key: str, word: str, where: str) -> int:
     ):
         raise UserError(
             "not a legal degree",
-            where=where,
+            field=where,
             given=word if len(word) < 40 else word[:36] + "...",
             allowed="0 to 3" if key == "zero" else f"whole numbers from 1 to {MAX_DEGREE}",
         )

@@ -84,7 +84,7 @@ def engine_for(system: System, name: str | None) -> str:
     if name is None:
         return {"AWS": "neuron", "Google": "jax-tpu"}.get(system.vendor, "vllm")
     if name not in ENGINES:
-        raise unknown("engine", name, ENGINES, where="--engine")
+        raise unknown("engine", name, ENGINES, field="engine")
     return name
 
 

@@ -225,11 +225,11 @@ def collective(
     default = resolve(facts, on)
     wanted = default.chips if group is None else group
     if wanted < 2:
-        raise UserError("a collective needs at least two chips", where="--group", given=wanted)
+        raise UserError("a collective needs at least two chips", field="group", given=wanted)
     spec_chips = default.chips if not bare or wanted <= default.chips else wanted
     if wanted > spec_chips:
         raise UserError(
-            "the group is larger than the system", where="--group", given=wanted, allowed=f"2 to {spec_chips}"
+            "the group is larger than the system", field="group", given=wanted, allowed=f"2 to {spec_chips}"
         )
 
     def machine(known: Facts) -> System:
@@ -258,7 +258,7 @@ def collective(
             else:
                 faults[index] = share
         if len(members) < 2:
-            raise UserError("fewer than two chips are left", where="--fail")
+            raise UserError("fewer than two chips are left", field="fail")
         others = [_beside(text, graph.chips) for text in beside]
         n = len(members)
         found = flows.asymmetric(local, kind, data, members, faults=faults, beside=others)
@@ -336,7 +336,7 @@ def _part(system: System, group: int) -> System:
     if group > system.chips_per_unit or system.chips_per_unit > links.MAX_CHIPS:
         raise UserError(
             "a fault is laid out link by link",
-            where="--fail",
+            field="fail",
             given=f"{group:,} chips".replace(",", " "),
             allowed=f"groups of up to {min(links.MAX_CHIPS, system.chips_per_unit):,} chips".replace(",", " "),
         )
@@ -347,13 +347,13 @@ def _beside(text: str, chips: int) -> tuple[str, list[int]]:
     kind, _, span = text.partition(":")
     first, _, last = span.partition("-")
     if kind not in collectives.KINDS:
-        raise unknown("collective", kind, collectives.KINDS, where="--beside")
+        raise unknown("collective", kind, collectives.KINDS, field="beside")
     try:
         a, b = int(first), int(last)
     except ValueError:
         a, b = -1, -1
     if not 0 <= a < b < chips:
         raise UserError(
-            "not a range of chips", where="--beside", given=text, allowed=f"KIND:FIRST-LAST, chips 0 to {chips - 1}"
+            "not a range of chips", field="beside", given=text, allowed=f"KIND:FIRST-LAST, chips 0 to {chips - 1}"
         )
     return kind, list(range(a, b + 1))

@@ -24,6 +24,7 @@ from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import Plan, TrainJob
+from mowich.requests.jobs import EQUAL
 from mowich.shown import Rows, Shown
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 KERNELS = "simulated kernels"
 """Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
 
-EQUAL = ("chips", "units", "usd", "power")
 
 BINDS: Mapping[str, tuple[str, ...]] = {
     "compute": ("gemm", "attention", "head", "recompute"),
@@ -418,7 +418,7 @@ def equal_chips(
     first one's do; a system whose price or power is unknown keeps the count and gets its break-even instead.
     """
     if equal not in EQUAL:
-        raise unknown_word("footing", equal, EQUAL, where="--equal")
+        raise unknown_word("footing", equal, EQUAL, field="equal")
     out: dict[str, int] = {}
     notes: list[str] = []
     reference: float | None = None
@@ -499,7 +499,7 @@ def questions(
     input."""
     if chips is None and equal != "chips":
         raise UserError(
-            "needs chips", where="--equal", given=equal, fix="they count the first system's chips (units with units)"
+            "needs chips", field="equal", given=equal, fix="they count the first system's chips (units with units)"
         )
     counts, notes = equal_chips(facts, systems, chips, equal, term) if chips is not None else ({}, [])
     asks: list[Ask] = []

@@ -25,12 +25,12 @@ from mowich.machines.system import resolve
 from mowich.models import load as load_model
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.requests.jobs import parse_serving
 from mowich.serving.search import ServeJob
 from mowich.shown import Shown
 from mowich.studies import serving_plan
 from mowich.studies.compare import Ask
 from mowich.studies.compare import solve as best_plans
-from mowich.studies.serving_plan import parse_serving
 from mowich.units import parse, parse_batch, parse_count
 
 PER_CHIP = "1/s"

@@ -203,7 +203,7 @@ def what_if(
     choice = next((c for c in problem.choices if c.name == system), None)
     if choice is None:
         raise UserError(
-            f"'{system}' is not a system of the scenario", where="--what-if", allowed=[c.name for c in problem.choices]
+            f"'{system}' is not a system of the scenario", field="what_if", allowed=[c.name for c in problem.choices]
         )
 
     def share(of: Problem, speeds: Rates) -> float:
@@ -215,7 +215,7 @@ def what_if(
 
     with_it = solve(problem, result.rates, relaxed=True, progress=progress)
     if not with_it.is_feasible:
-        raise UserError("the scenario has no plan even with it", where="--what-if", code=EXIT_INFEASIBLE)
+        raise UserError("the scenario has no plan even with it", field="what_if", code=EXIT_INFEASIBLE)
     others = replace(
         problem,
         choices=tuple(c for c in problem.choices if c is not choice),

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from mowich import asked
 from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate
 from mowich.facts import Facts
@@ -133,16 +132,15 @@ def goodput(
     share outside 0..1, and a seed below 0."""
     for name in strategies:
         if name not in STRATEGIES:
-            raise unknown("strategy", name, STRATEGIES, where="--strategy")
-    asked.share(spare_share, "--spares")
+            raise unknown("strategy", name, STRATEGIES, field="strategy")
     if not (0 < days < math.inf and 0 < step_s < math.inf) or samples < 10:
         raise UserError(
             "days and step are above 0, samples at least 10", given=f"{days} days, {step_s} s, {samples} samples"
         )
     if checkpoint_s is not None and checkpoint_s <= 0:
-        raise UserError("the time between checkpoints is above 0", where="--checkpoint", given=f"{checkpoint_s:g} s")
+        raise UserError("the time between checkpoints is above 0", field="checkpoint", given=f"{checkpoint_s:g} s")
     if seed < 0:
-        raise UserError("must be at least 0", where="--seed", given=seed)
+        raise UserError("must be at least 0", field="seed", given=seed)
     system = resolve(facts, on)
     stated = {
         "chips": system.chips,
@@ -163,7 +161,7 @@ def goodput(
         if expected > MOST_FAILURES:
             raise UserError(
                 "too many failures to draw one by one",
-                where="--days",
+                field="days",
                 given=f"{expected:.3g} failures",
                 allowed=f"at most {MOST_FAILURES:.0g}",
                 fix="a shorter run has the same goodput",

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mowich import asked
 from mowich.economics import energy, power
 from mowich.errors import UserError
 from mowich.estimate import Estimate, exact
@@ -61,10 +60,9 @@ def study(
     """Power of each system by part. tokens_per_s: of one chip. Raises UserError for a cap or rate that is not above 0,
     and for a share of spares outside 0..1."""
     if cap_W is not None and not 0 < cap_W < math.inf:
-        raise UserError("a power cap is above 0", where="--cap", given=cap_W)
+        raise UserError("a power cap is above 0", field="cap", given=cap_W)
     if tokens_per_s is not None and not 0 < tokens_per_s < math.inf:
-        raise UserError("tokens per second are above 0", where="--tokens-per-s", given=tokens_per_s)
-    asked.share(spares, "--spares")
+        raise UserError("tokens per second are above 0", field="tokens_per_s", given=tokens_per_s)
     site = energy.site(facts)
     rows = []
     for spec in systems:

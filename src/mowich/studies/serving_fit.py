@@ -18,12 +18,13 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.serving import WEIGHT_B, ServePlan
+from mowich.requests.jobs import DEGREES
 from mowich.serving.engines import engine_for
 from mowich.serving.search import worker_plans
 from mowich.serving.steady import kv_B_per_sequence, memory_B
 from mowich.studies.fit import MAX_TRIED, counts
 from mowich.studies.serving import deploy
-from mowich.studies.serving_plan import DEGREES, LONG_PROMPT, native_weights
+from mowich.studies.serving_plan import LONG_PROMPT, native_weights
 from mowich.units import show_gib
 
 
@@ -181,7 +182,7 @@ def fit_serving(
     fixed = fixed or {}
     for name in fixed:
         if name == "mode":
-            raise UserError("memory is of one worker, whatever its part", where="--set plan.mode", fix="leave it out")
+            raise UserError("memory is of one worker, whatever its part", field="plan.mode", fix="leave it out")
     system = resolve(facts, spec, chips=chips)
     engine = engine_for(system, engine)
     fact = facts.fact(system.paths["hbm_usable_B"])

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mowich.economics import energy, money
-from mowich.errors import EXIT_LIMIT_BROKEN, UserError, unknown
+from mowich.errors import EXIT_LIMIT_BROKEN
 from mowich.estimate import Estimate, exact, from_spreads, worst_grade
 from mowich.estimate import unknown as unknown_estimate
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
-from mowich.plans.serving import KV, WEIGHTS, ServePlan
+from mowich.plans.serving import KV, ServePlan
+from mowich.requests.jobs import DEGREES
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic, engine_for
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search, worker_plans
@@ -29,7 +30,6 @@ from mowich.shown import Rows, Shown
 from mowich.studies.serving import Deployment, deploy
 from mowich.units import show_gib
 
-DEGREES = ("tp", "pp", "dp", "cp", "ep")
 LONG_PROMPT = 32_768
 """Prompt from which context parallelism is searched too."""
 
@@ -133,30 +133,6 @@ class ServeResult(Shown):
                 "warnings": list(self.warnings),
             }
         return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
-
-
-def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
-    """{"tp": "4,8", "weights": "fp8"} -> choices. Raises UserError."""
-    out: dict[str, tuple[int | str, ...]] = {}
-    known = (*DEGREES, "weights", "kv", "mode")
-    for key, text in settings.items():
-        where = f"--set plan.{key}"
-        key = "weights" if key == "precision" else key
-        if key not in known:
-            raise unknown("field of a serving plan", key, known, where="--set plan")
-        words = [w.strip() for w in str(text).split(",")]
-        if key in DEGREES:
-            for w in words:
-                if not w.isdigit() or not 1 <= int(w) <= 4096:
-                    raise UserError("not a legal degree", where=where, given=w, allowed="whole numbers from 1 to 4096")
-            out[key] = tuple(int(w) for w in words)
-        else:
-            allowed = {"weights": WEIGHTS, "kv": KV, "mode": ("aggregated", "disaggregated", "any")}[key]
-            for w in words:
-                if w not in allowed:
-                    raise unknown(key, w, allowed, where=where)
-            out[key] = tuple(words)
-    return out
 
 
 def native_weights(model: Model, system: System) -> str:

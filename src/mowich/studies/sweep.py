@@ -39,7 +39,7 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
-from mowich.settings import fact_path, read_value
+from mowich.requests.settings import fact_path, read_value
 from mowich.shown import Rows, Shown
 from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
 from mowich.units import parse_batch, parse_count, show_count
@@ -220,9 +220,7 @@ class _Axis:
             self._node.problem(self.key, error.what, given=error.given, allowed=error.allowed, fix=error.fix)
         else:
             self._root.report(
-                UserError(
-                    error.what, where=f"--vary {self.key}", given=error.given, allowed=error.allowed, fix=error.fix
-                )
+                UserError(error.what, field=f"vary {self.key}", given=error.given, allowed=error.allowed, fix=error.fix)
             )
 
     def read(self, reader: Callable[[Any], Any], word: Any) -> Any:

@@ -335,19 +335,17 @@ def _claimed(folder: Path, manifest: Mapping[str, Any]) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise UserError(f"cannot be made ({error.strerror})", where=f"--out {folder}") from None
+        raise UserError(f"cannot be made ({error.strerror})", field=f"out {folder}") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError("another sweep is writing there", where=f"--out {folder}") from None
+            raise UserError("another sweep is writing there", field=f"out {folder}") from None
         path = folder / MANIFEST
         if path.is_file():
             _refuse_other(folder, path, manifest)
         elif any(folder.glob("part-*.parquet")):
-            raise UserError(
-                f"has part files and no {MANIFEST}", where=f"--out {folder}", fix="choose another directory"
-            )
+            raise UserError(f"has part files and no {MANIFEST}", field=f"out {folder}", fix="choose another directory")
         else:
             _replace(path, json.dumps(manifest, indent=1).encode() + b"\n")
         for stale in folder.glob(".*.tmp"):
@@ -370,7 +368,7 @@ def _refuse_other(folder: Path, path: Path, manifest: Mapping[str, Any]) -> None
     )
     raise UserError(
         f"holds another sweep: {key} {_short(old.get(key))} there, {_short(new.get(key))} now",
-        where=f"--out {folder}",
+        field=f"out {folder}",
         fix="choose another directory, or remove it",
     )
 

@@ -60,7 +60,7 @@ class RayExecutor(Executor):
             import ray
         except ImportError:
             raise UserError(
-                "Ray is not installed", where=f"--executor {address}", fix="pip install 'mowich[ray]'"
+                "Ray is not installed", field=f"executor {address}", fix="pip install 'mowich[ray]'"
             ) from None
         self._ray: Any = ray
         try:
@@ -69,7 +69,7 @@ class RayExecutor(Executor):
             words = " ".join(str(error).split())[:120]
             raise UserError(
                 f"no Ray cluster answers ({words})",
-                where=f"--executor {address}",
+                field=f"executor {address}",
                 fix="ray start --head starts one here",
             ) from None
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -1,21 +1,27 @@
-"""What a request may hold. Every field is bounded, and no field is a path of the file system: models are built-in names
-or a pasted config.
+"""What a request may hold: bodies made from the schemas of the verbs, within limits of size and of work.
 
-Values are words as the command line takes them ("15T", "64M", "2s"), so that one reader judges both; what these types
-refuse is answered with 422.
+No field is a path of the file system: models are built-in names or a pasted config. Values are words as the command
+line takes them ("15T", "64M", "2s") or numbers in SI; `mowich.requests` judges what they say, here is what a server
+bears. What is refused is answered with 422.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from types import GenericAlias
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 
+from mowich.errors import Problems
 from mowich.neuroncore.targets import DEFAULT_TARGET
+from mowich.requests import jobs, machines, scenarios
+from mowich.requests.fields import Edge
+from mowich.requests.fields import Field as Asked
+from mowich.requests.schema import Schema
 
 MAX_SYSTEMS = 12
 MAX_CONFIG_NODES = 5000
@@ -37,14 +43,21 @@ def _amount(value: Any) -> Any:
 Amount = Annotated[
     str,
     BeforeValidator(_amount, json_schema_input_type=str | float),
-    StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+ _-]+$"),
+    StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+ _%-]+$"),
 ]
-"""15T, 4096, 16384seqs, 2 s."""
-Share = Annotated[
-    str,
-    BeforeValidator(_amount, json_schema_input_type=str | float),
-    StringConstraints(min_length=1, max_length=16, pattern=r"^[0-9.]+ ?%?$"),
+"""15T, 4096, 16384seqs, 60%."""
+
+
+def _quantity(value: Any) -> Any:
+    """A number in SI stays one; anything else is text with its unit."""
+    return float(value) if isinstance(value, int | float) and _amount(value) else _amount(value)
+
+
+Quantity = Annotated[
+    float | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+ _-]+$")],
+    BeforeValidator(_quantity, json_schema_input_type=str | float),
 ]
+"""2 s, or a number of seconds."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:,+-]*$")]
 SystemName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:*-]*$")]
 ModelName = Annotated[
@@ -57,6 +70,9 @@ Setting = Annotated[
     str, StringConstraints(min_length=3, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]* ?=[^\x00-\x1f=]+$")
 ]
 """path=value, as --set takes it."""
+Fault = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9:=.,-]+$")]
+"""A link, a chip, a job beside it."""
+Yaml = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 FactPath = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][^\x00-\x1f]*$")]
 
@@ -100,124 +116,126 @@ def _model(value: Any) -> Any:
 
 
 class Ask(BaseModel):
-    """A request body: unknown fields are errors."""
+    """A request body: unknown fields are errors. schema_: what it asks; own: fields that only the server has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    schema_: ClassVar[Schema[Any] | None] = None
+    own: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def schema_of(self) -> Schema[Any]:
+        """The schema of the verb."""
+        assert self.schema_ is not None
+        return self.schema_
 
-class Train(Ask):
-    """A training job, in the words of the command line."""
+    def values(self) -> dict[str, Any]:
+        """What was given, as the reader takes it."""
+        return self.model_dump(exclude_none=True, exclude=set(self.own))
 
-    tokens: Amount | None = Field(default=None, description="Tokens to train on: 15T.", examples=["15T"])
-    seq: Amount = Field(description="Tokens per sequence.", examples=[4096])
-    batch: Amount = Field(description="Per step: 16384seqs, or 64M (tokens).", examples=["16384seqs"])
-    task: Word | None = Field(default=None, description="pretrain, sft, lora:16, lora:16:attention.")
-    document: Amount | None = Field(default=None, description="Mean tokens of packed documents.")
-    fill: float = Field(
-        default=1.0, ge=0.01, le=1.0, allow_inf_nan=False, description="Share of a sequence that is no padding."
-    )
+    def given(self, name: str) -> Any:
+        """One value; None where it was not given, or the verb has no such field."""
+        return getattr(self, name, None)
 
-
-class Serve(Ask):
-    """A serving job."""
-
-    isl: Amount = Field(description="Prompt tokens.", examples=["8k"])
-    osl: Amount = Field(description="Output tokens.", examples=["1k"])
-    ttft: Amount | None = Field(default=None, description="Longest time to the first token: 2s.")
-    tpot: Amount | None = Field(default=None, description="Longest time per token: 50ms.")
-    cached: Share | None = Field(default=None, description="Share of prompts in the prefix cache: 60%.")
-    accept: float | None = Field(
-        default=None, ge=1, le=16, allow_inf_nan=False, description="Tokens per speculative step."
-    )
-    engine: Word | None = Field(default=None, description="vllm, trtllm, sglang, neuron, ...")
+    def command(self) -> str:
+        """The command line that gives the same result. A pasted config stands in the file config.json."""
+        return self.schema_of.command(self.values())
 
 
 Config = Annotated[dict[str, Any], Field(description="A Hugging Face config.json.")]
 ModelGiven = Annotated[ModelName | Config, BeforeValidator(_model)]
 
-
-class _Work(Ask):
-    model: ModelGiven = Field(description="A built-in name, or a config.json as an object.", examples=["deepseek-v3"])
-    chips: Amount | None = Field(default=None, description="Chips of each system.", examples=[16384])
-    set: tuple[Setting, ...] = Field(default=(), max_length=32, description="path=value, as --set takes it.")
-    stack: Word | None = Field(default=None, description="Training software.")
-
-    def settings(self) -> list[str]:
-        return list(self.set)
+MOST_OF = {"set": (Setting, 32), "fail": (Fault, 16), "beside": (Fault, 8), "on": (SystemName, MAX_SYSTEMS)}
+"""Lists: what they hold, and how many."""
 
 
-class _Either(_Work):
-    train: Train | None = None
-    serve: Serve | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> _Either:
-        if (self.train is None) == (self.serve is None):
-            raise ValueError("give either train or serve")
-        if self.train is not None and self.train.tokens is None:
-            raise ValueError("train needs tokens")
-        if self.serve is not None and self.stack is not None:
-            raise ValueError("stack is an option of training")
-        return self
+def _list(field: Asked[Any]) -> tuple[Any, int]:
+    """What a list holds, and how many."""
+    return MOST_OF.get(field.name) or (Amount if field.unit else Word, 32)
 
 
-class Compare(_Either):
-    """One job on several systems."""
+def _json_type(field: Asked[Any]) -> Any:
+    """The type of a field in JSON."""
+    if field.name == "model":
+        return ModelGiven
+    if field.name == "yaml":
+        return Yaml
+    if field.kind in ("texts", "names"):
+        return GenericAlias(tuple, (_list(field)[0], ...))
+    if field.kind == "quantity" and field.unit:
+        return Quantity
+    if field.kind == "word":
+        return SystemName if field.completes == "systems" else Word
+    return bool if field.kind == "flag" else Amount
 
-    on: tuple[SystemName, ...] = Field(min_length=1, max_length=MAX_SYSTEMS, examples=[["trn2", "trn3", "gb300"]])
-    equal: Literal["chips", "units", "usd", "power"] | None = Field(default=None, description="Footing of chips.")
-    near: dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]] | None = (
+
+def _model_field(field: Asked[Any], default: Any = None) -> Any:
+    """A field of a body: type, default, description, example."""
+    kind = _json_type(field)
+    more: dict[str, Any] = {"description": field.help or None}
+    if field.kind in ("texts", "names"):
+        more["max_length"] = _list(field)[1]
+    if field.example:
+        more["examples"] = [field.example]
+    if field.words:
+        more["json_schema_extra"] = {"enum": list(field.words)}
+    if field.needs:
+        return kind, Field(**more)
+    return kind | None, Field(default=default, **more)
+
+
+def _group(name: str, schema: Schema[Any], title: str) -> type[Ask]:
+    """A job as a mapping in a body."""
+    fields = {f.name: _model_field(f) for f in schema.at(Edge.KEY) if f.group == name}
+    return create_model(title, __base__=Ask, __module__=__name__, **fields)
+
+
+def body(schema: Schema[Any], title: str, about: str, *, leave: tuple[str, ...] = (), **own: Any) -> type[Ask]:
+    """The body of a verb, from its schema. leave: fields that this address does not take; own: fields that only the
+    server has, and defaults of its own."""
+    fields: dict[str, Any] = {}
+    for field in schema.at(Edge.KEY):
+        if field.group or field.name in leave:
+            continue
+        if field.name in schema.groups:
+            fields[field.name] = (GROUPS[schema.name, field.name] | None, Field(default=None))
+        else:
+            fields[field.name] = _model_field(field, own.pop(field.name, None))
+    made = create_model(title, __base__=Ask, __module__=__name__, __doc__=about, **fields, **own)
+    made.schema_, made.own = schema, tuple(own)
+    return made
+
+
+Train = _group("train", jobs.COMPARE, "Train")
+Serve = _group("serve", jobs.COMPARE, "Serve")
+GROUPS = {
+    **{(verb, "train"): Train for verb in ("compare", "plan", "fit")},
+    **{(verb, "serve"): Serve for verb in ("compare", "plan")},
+}
+Near = dict[SystemName, dict[Literal["tp", "pp", "ep", "cp", "micro_batch", "precision"], Word | int]]
+
+Compare = body(
+    jobs.COMPARE,
+    "Compare",
+    "One job on several systems.",
+    near=(
+        Near | None,
         Field(
             default=None,
             max_length=MAX_SYSTEMS,
             description="Search only near these plans, for an answer while a slider moves; it says complete: false.",
-        )
-    )
-
-    @model_validator(mode="after")
-    def _footing(self) -> Compare:
-        if self.serve is not None and (self.equal not in (None, "chips") or self.near):
-            raise ValueError("serving compares on equal chips, and searches all plans")
-        return self
-
-
-class Plan(_Either):
-    """The best plans of one system."""
-
-    on: SystemName = Field(examples=["trn3:4608"])
-    top: int = Field(default=5, ge=1, le=50)
-    neighbours: bool = Field(default=False, description="Training: why the best plan wins.")
-    pareto: bool = Field(default=False, description="Training: what nothing beats in time, memory, cost and energy.")
-
-
-class ServePlans(_Work):
-    """The same serving job on several systems."""
-
-    on: tuple[SystemName, ...] = Field(min_length=1, max_length=MAX_SYSTEMS, examples=[["trn3", "gb300"]])
-    serve: Serve
-
-    @model_validator(mode="after")
-    def _untrained(self) -> ServePlans:
-        if self.stack is not None:
-            raise ValueError("stack is an option of training")
-        return self
-
-
-class Fit(_Work):
-    """Does it fit: training with its optimizer, or serving with its caches."""
-
-    on: SystemName
-    train: Train | None = None
-    kv: Amount | None = Field(default=None, description="Serving: tokens of one request's cache, 128k.")
-    engine: Word | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Fit:
-        if (self.train is None) == (self.kv is None):
-            raise ValueError("give either train or kv")
-        if self.kv is not None and self.stack is not None:
-            raise ValueError("stack is an option of training")
-        return self
+        ),
+    ),
+)
+ServePlans = body(
+    jobs.COMPARE, "ServePlans", "The same serving job on several systems.", leave=("train", "equal", "stack")
+)
+Plan = body(jobs.PLAN, "Plan", "The best plans of one system.")
+Fit = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
+Fleet = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (docs/fleet.md).")
+Collective = body(machines.COLLECTIVE, "Collective", "Time of a collective against size.", sizes=("1MiB", "1GiB"))
+Goodput = body(
+    machines.GOODPUT, "Goodput", "Which way of surviving failures keeps how much of a long run.", samples="200"
+)
 
 
 class ModelAsk(Ask):
@@ -229,54 +247,70 @@ class ModelAsk(Ask):
 class Scenario(Ask):
     """A scenario of a comparison as YAML."""
 
-    yaml: str = Field(min_length=1, max_length=MAX_TEXT)
+    yaml: Yaml
 
 
-class Fleet(Ask):
-    """A fleet scenario as YAML (docs/fleet.md)."""
-
-    yaml: str = Field(min_length=1, max_length=MAX_TEXT)
-    relaxed: bool = Field(default=False, description="Fractions of units allowed: at once, and a bound.")
-    gap: float = Field(default=0.005, ge=0.0005, le=1.0, allow_inf_nan=False)
-    draws: int = Field(default=0, ge=0, le=50)
-
-
-class Explain(Ask):
-    """Why a number of a comparison or of plans is what it is."""
-
-    ask: Compare | Plan | Fleet = Field(description="The request whose result is explained.")
-    metric: MetricPath = Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"])
+Explainable: Any = Compare | Plan | Fleet
+Explain = create_model(
+    "Explain",
+    __base__=Ask,
+    __module__=__name__,
+    __doc__="Why a number of a comparison or of plans is what it is.",
+    ask=(Explainable, Field(description="The request whose result is explained.")),
+    metric=(
+        MetricPath,
+        Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"]),
+    ),
+)
 
 
-class Collective(Ask):
-    """Time of a collective against size."""
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a server computes at most: of a field, by the attribute of the request, from low to high (SI)."""
 
-    kind: Word = Field(examples=["all-reduce"])
-    on: SystemName = Field(examples=["trn3-gen2"])
-    sizes: tuple[Amount, ...] = Field(default=("1MiB", "1GiB"), min_length=1, max_length=32)
-    group: int | None = Field(default=None, ge=1, le=131_072)
-    network: Word | None = None
-    oversubscription: float = Field(default=1.0, ge=1.0, le=64.0, allow_inf_nan=False)
-    fail: tuple[Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9:=.,-]+$")], ...] = Field(
-        (), max_length=16
-    )
-    beside: tuple[Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9:=.,-]+$")], ...] = Field(
-        (), max_length=8
-    )
-    set: tuple[Setting, ...] = Field(default=(), max_length=32)
+    field: str
+    attribute: str
+    low: float
+    high: float
 
 
-class Goodput(Ask):
-    """Which way of surviving failures keeps how much of a long run."""
+WORK: Mapping[str, tuple[Limit, ...]] = {
+    "plan": (Limit("top", "top", 1, 50),),
+    "fleet": (Limit("gap", "gap", 0.0005, 1.0), Limit("draws", "draws", 0, 50)),
+    "collective": (
+        Limit("group", "group", 1, 131_072),
+        Limit("oversubscription", "oversubscription", 1.0, 64.0),
+        Limit("sizes", "sizes", 1, 2.0**50),
+    ),
+    "goodput": (
+        Limit("days", "days", 0.1, 3650.0),
+        Limit("step", "step_s", 1e-3, 1e5),
+        Limit("replica", "replica", 1, 1e6),
+        Limit("samples", "samples", 1, 1000),
+    ),
+}
+"""Limits by verb: larger questions are for the command line."""
+JOB = (Limit("seq", "seq", 1, 1e7), Limit("tokens", "tokens", 1, 1e18), Limit("batch", "batch_seqs", 0, 1e8))
+"""Limits of a training job."""
 
-    on: SystemName = Field(examples=["trn3:100000"])
-    days: float = Field(default=90.0, ge=0.1, le=3650, allow_inf_nan=False)
-    step: Amount = Field(default="5 s")
-    spares: float = Field(default=0.02, ge=0, le=1, allow_inf_nan=False)
-    replica: int | None = Field(default=None, ge=1, le=1_000_000)
-    checkpoint: Amount | None = None
-    samples: int = Field(default=200, ge=1, le=1000)
-    set: tuple[Setting, ...] = Field(default=(), max_length=32)
+
+def check_work(schema: Schema[Any], request: object) -> None:
+    """Refuse what is more work than a server does. Raises UserErrors."""
+    problems = Problems()
+    train = getattr(request, "train", None)
+    for of, limits in ((request, WORK.get(schema.name, ())), (train, JOB if train is not None else ())):
+        for limit in limits:
+            value = getattr(of, limit.attribute)
+            for number in value if isinstance(value, tuple) else () if value is None else (value,):
+                if not limit.low <= number <= limit.high:
+                    problems.add(
+                        f"must be at most {limit.high:g} here"
+                        if number > limit.high
+                        else f"must be at least {limit.low:g} here",
+                        where=schema.place(limit.field, Edge.KEY),
+                        given=f"{number:g}",
+                    )
+    problems.stop()
 
 
 class KernelProfile(Ask):
@@ -291,39 +325,6 @@ class KernelProfile(Ask):
         default=None, description=f"Where left out: the kernel's own, or {DEFAULT_TARGET}."
     )
     lnc: Literal[1, 2] | None = None
-
-
-def command(ask: Compare | Plan | ServePlans | Fit) -> str:
-    """The command line that gives the same result. A pasted config stands in the file config.json."""
-    words = [
-        "mowich",
-        {Plan: "plan", Fit: "fit"}.get(type(ask), "compare"),
-        ask.model if isinstance(ask.model, str) else "config.json",
-    ]
-    train, serve = getattr(ask, "train", None), getattr(ask, "serve", None)
-    options: dict[str, Any] = {}
-    if train is not None:
-        words.append("--train")
-        options |= {k: getattr(train, k) for k in ("tokens", "seq", "batch", "task", "document")}
-        options["fill"] = None if train.fill == 1.0 else f"{train.fill:g}"
-    else:
-        words.append("--serve")
-    if serve is not None:
-        options |= {k: getattr(serve, k) for k in ("isl", "osl", "ttft", "tpot", "cached", "engine")}
-        options["accept"] = None if serve.accept is None else f"{serve.accept:g}"
-    if isinstance(ask, Fit):
-        options |= {"kv": ask.kv, "engine": ask.engine}
-    options["on"] = ask.on if isinstance(ask.on, str) else ",".join(ask.on)
-    options |= {"chips": ask.chips, "equal": getattr(ask, "equal", None), "stack": ask.stack}
-    for name, value in options.items():
-        if value is not None:
-            words += [f"--{name}", str(value)]
-    if isinstance(ask, Plan):
-        words += ["--top", str(ask.top)] if ask.top != 5 else []
-        words += [f"--{name}" for name in ("neighbours", "pareto") if getattr(ask, name)]
-    for item in ask.set:
-        words += ["--set", item]
-    return shlex.join(words)
 
 
 def canonical(ask: BaseModel | Mapping[str, Any]) -> str:

@@ -8,22 +8,22 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.web import asks, verbs
 
-FIRST = asks.Compare(
-    model="deepseek-v3",
-    on=("trn2", "trn3", "trn4", "ironwood", "gb300"),
-    chips="16384",
-    train=asks.Train(tokens="15T", seq="4096", batch="16384seqs"),
+FIRST = asks.Compare.model_validate(
+    {
+        "model": "deepseek-v3",
+        "on": ("trn2", "trn3", "trn4", "ironwood", "gb300"),
+        "chips": "16384",
+        "train": {"tokens": "15T", "seq": "4096", "batch": "16384seqs"},
+    }
 )
 
 
 def warm_up(facts: Facts) -> None:
     """Import what the verbs need, parse facts and models, stack the facts of the systems that are asked for first: a
     small job of each kind. A user's own facts may refuse one, which is no matter here."""
-    train, serve = asks.Train(tokens="1T", seq="4096", batch="256seqs"), asks.Serve(isl="8k", osl="1k")
-    for on in FIRST.on:
-        for ask in (
-            asks.Compare(model="llama-3.1-8b", on=(on,), chips="64", train=train),
-            asks.Compare(model="llama-3.1-8b", on=(on,), chips="16", serve=serve),
-        ):
+    train, serve = {"tokens": "1T", "seq": "4096", "batch": "256seqs"}, {"isl": "8k", "osl": "1k"}
+    for on in FIRST.given("on"):
+        for job in ({"chips": "64", "train": train}, {"chips": "16", "serve": serve}):
+            ask = asks.Compare.model_validate({"model": "llama-3.1-8b", "on": (on,), **job})
             with contextlib.suppress(UserError):
                 verbs.together(ask, [verbs.row(ask, 0, facts)], facts)

@@ -1,7 +1,7 @@
 """Requests as the studies take them, and answers as they are sent. Runs in a worker process.
 
-Words are read by `mowich.requests`, which reads those of the command line too, so that a request and a command are
-judged alike. What has been read, and the facts that a request's settings lead to, are kept for a while: a comparison is
+Bodies are read by `mowich.requests`, which reads the command line and Python too, so that all are judged alike. What
+has been read, and the facts that a request's settings lead to, are kept for a while: a comparison is
 read once for each of its systems, and a slider asks with the same settings.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts
@@ -22,27 +21,11 @@ from mowich.files import check_yaml
 from mowich.models import names as model_names
 from mowich.models.builtin import aliases, builtin, find
 from mowich.models.model import Model
-from mowich.requests import (
-    Problems,
-    Settings,
-    note_answers,
-    note_context,
-    read_chips,
-    read_job,
-    read_serving,
-    read_settings,
-    read_systems,
-    rerun,
-)
+from mowich.requests import jobs
+from mowich.requests.fields import Edge
+from mowich.requests.schema import Source
 from mowich.show.json import to_json
 from mowich.web import asks
-
-if TYPE_CHECKING:
-    from mowich.plans.plan import TrainJob
-    from mowich.serving.search import ServeJob
-
-MOST = {"seq": 1e7, "tokens": 1e18, "batch_seqs": 1e8}
-"""Larger jobs are not computed here."""
 
 
 @lru_cache(maxsize=4)
@@ -70,113 +53,46 @@ def model_of(given: str | Mapping[str, Any]) -> Model:
     if name is None:
         close = did_you_mean(given.rsplit("/", 1)[-1], [*model_names(), *aliases()])
         raise UserError(
-            f"unknown model '{given}'", where="MODEL", allowed="a built-in name, or a pasted config.json", fix=close
+            f"unknown model '{given}'", field="model", allowed="a built-in name, or a pasted config.json", fix=close
         )
     return builtin(name)
 
 
-@dataclass(slots=True)
-class Read:
-    """A request as the studies take it, and what the command line would have noted on stderr."""
-
-    model: Model
-    settings: Settings
-    systems: list[str]
-    chips: int | None
-    job: TrainJob | None = None
-    serving: ServeJob | None = None
-    fixed: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
-_read: OrderedDict[str, Read] = OrderedDict()
+_read: OrderedDict[str, Any] = OrderedDict()
 """Requests that this worker has read lately: a comparison is read once for each of its systems."""
 
 
-def read(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts: Facts) -> Read:
-    """A request as the studies take it. Raises UserErrors with every mistake at once, as the command line would say
-    them."""
+def read(ask: asks.Ask, facts: Facts) -> Any:
+    """The request of a verb that a body asks for. Raises UserErrors with every mistake at once."""
     key = f"{type(ask).__name__}:{facts.hash()}:{asks.canonical(ask)}"
     if key not in _read:
-        _read[key] = _read_now(ask, facts)
+        schema = ask.schema_of
+        request = schema.read(ask.values(), Source(edge=Edge.KEY, facts=facts, load=model_of, change=_changed))
+        asks.check_work(schema, request)
+        _read[key] = request
         if len(_read) > 64:
             _read.popitem(last=False)
     return _read[key]
 
 
-def _settings(items: Sequence[str], facts: Facts, problems: Problems) -> Settings:
-    """`read_settings`, with the same facts for the same settings, so that what is kept for them is used again."""
-    kept = _kept_settings.get(key := (facts.hash(), *items))
-    if kept is None:
-        kept = read_settings(items, facts, problems)
-        if not problems.found:
-            _kept_settings[key] = kept
-            if len(_kept_settings) > 16:
-                _kept_settings.popitem(last=False)
-    return kept
+def work(ask: asks.Ask, facts: Facts) -> jobs.Work:
+    """The job on systems that a body asks for."""
+    found = read(ask, facts)
+    assert isinstance(found, jobs.Work)
+    return found
 
 
-_kept_settings: OrderedDict[tuple[str, ...], Settings] = OrderedDict()
+def _changed(facts: Facts, changes: Mapping[str, float | str]) -> Facts:
+    """The same facts for the same settings, so that what is kept for them is used again."""
+    key = (facts.hash(), *sorted(changes.items()))
+    if key not in _kept:
+        _kept[key] = facts.with_values(dict(changes))
+        if len(_kept) > 16:
+            _kept.popitem(last=False)
+    return _kept[key]
 
 
-def _read_now(ask: asks.Compare | asks.Plan | asks.ServePlans | asks.Fit, facts: Facts) -> Read:
-    from mowich.plans.plan import parse_fixed
-    from mowich.studies.serving_plan import parse_serving
-
-    problems, notes = Problems(), cast("list[str]", [])
-    chosen = _settings(ask.set, facts, problems)
-    count = read_chips(ask.chips, problems)
-    model: Model | None = None
-    with problems.watch("MODEL"):
-        model = model_of(ask.model)
-    train, serve = getattr(ask, "train", None), getattr(ask, "serve", None)
-    job, serving = None, None
-    if train is not None:
-        needs = not isinstance(ask, asks.Fit)
-        job = read_job(
-            True,
-            train.tokens,
-            train.seq,
-            train.batch,
-            problems,
-            notes.append,
-            needs_tokens=needs,
-            task=train.task,
-            document=train.document,
-            fill=train.fill,
-        )
-        for name, most in MOST.items():
-            if job is not None and getattr(job, name) > most:
-                problems.add(
-                    f"must be at most {most:g}",
-                    where=f"--{name.removesuffix('_seqs')}",
-                    given=f"{getattr(job, name):g}",
-                )
-    elif serve is not None:
-        serving = read_serving(
-            serve.isl, serve.osl, serve.ttft, serve.tpot, serve.cached, serve.accept, serve.engine, problems
-        )
-    equal = getattr(ask, "equal", None)
-    if equal is not None and count is None:
-        problems.add(
-            "needs --chips", where="--equal", fix="--chips counts the first system's chips (units with --equal units)"
-        )
-    on = ask.on if isinstance(ask.on, str) else ",".join(ask.on)
-    systems = read_systems(
-        on, count, chosen.facts, problems, equal=equal or "chips", single=isinstance(ask.on, str), stack=ask.stack
-    )
-    fixed: Mapping[str, Sequence[int | str]] = {}
-    with problems.watch():
-        fixed = parse_fixed(chosen.plan) if train is not None else parse_serving(chosen.plan)
-    problems.stop()
-    assert model is not None
-    if job is not None:
-        note_context(model, job.seq, "--seq", notes.append)
-    if serving is not None:
-        note_answers(model, serving.prompt, serving.output, notes.append)
-    return Read(
-        model=model, settings=chosen, systems=systems, chips=count, job=job, serving=serving, fixed=fixed, notes=notes
-    )
+_kept: OrderedDict[tuple[object, ...], Facts] = OrderedDict()
 
 
 def reply(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None, **more: Any) -> bytes:
@@ -185,11 +101,6 @@ def reply(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None,
     return (
         f'{head[:-1]}{", " if len(head) > 2 else ""}"result": {to_json(result, inputs=inputs, indent=None)}}}'.encode()
     )
-
-
-def again(ask: Any, loaded: Model) -> dict[str, Any]:
-    """What the command line adds to a result's inputs so that it can be run again."""
-    return rerun(ask.model if isinstance(ask.model, str) else "config.json", loaded, list(ask.set), None, 0)
 
 
 MAX_YAML_DEPTH, MAX_YAML_EVENTS = 12, 8000

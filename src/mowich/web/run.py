@@ -36,7 +36,7 @@ def serve(
         listening.listen(1024)
     except OSError as error:
         raise UserError(
-            f"cannot listen on {host} port {port} ({error.strerror})", where="--port", fix="choose another, or --port 0"
+            f"cannot listen on {host} port {port} ({error.strerror})", field="port", fix="choose another, or --port 0"
         ) from None
     local = (
         host == "localhost" or ipaddress.ip_address(socket.gethostbyname(host) if ":" not in host else host).is_loopback

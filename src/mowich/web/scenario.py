@@ -32,7 +32,7 @@ def _fields(node: Node, names: tuple[str, ...]) -> dict[str, Any]:
     return out
 
 
-def read_scenario(text: str, where: str = "scenario") -> asks.Compare:
+def read_scenario(text: str, where: str = "scenario") -> asks.Ask:
     """The comparison that a scenario asks for. Raises UserErrors with the lines of all mistakes."""
     root = parse_text(text, where)
     root.need("workload", "systems")

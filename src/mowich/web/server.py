@@ -131,23 +131,12 @@ class Answers:
             _key(name, *arguments), lambda: self.workers.call(name, *arguments, wanted=wanted, limit_s=limit_s)
         )
 
-    async def row(
-        self, ask: asks.Compare | asks.ServePlans, place: int, wanted: Callable[[], Awaitable[bool]] | None
-    ) -> Any:
+    async def row(self, ask: asks.Ask, place: int, wanted: Callable[[], Awaitable[bool]] | None) -> Any:
         """One system's row: of a comparison on equal chips it does not depend on the other systems."""
-        own = getattr(ask, "equal", None) in (None, "chips")
-        one = (
-            ask.model_copy(
-                update={"on": (ask.on[place],)}
-                | (
-                    {"near": {k: v for k, v in ask.near.items() if k == ask.on[place]} or None}
-                    if isinstance(ask, asks.Compare) and ask.near
-                    else {}
-                )
-            )
-            if own
-            else ask
-        )
+        own = ask.given("equal") in (None, "chips")
+        system, near = ask.given("on")[place], ask.given("near")
+        alone = {"on": (system,)} | ({"near": {k: v for k, v in near.items() if k == system} or None} if near else {})
+        one = ask.model_copy(update=alone) if own else ask
         key = _key("row", one, 0 if own else place)
 
         async def make() -> bytes:
@@ -155,23 +144,16 @@ class Answers:
 
         return pickle.loads(await self.cache.get(key, make))
 
-    async def compare(
-        self, ask: asks.Compare | asks.ServePlans, wanted: Callable[[], Awaitable[bool]] | None = None
-    ) -> bytes:
+    async def compare(self, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
         async def make() -> bytes:
-            rows = await _all(*(self.row(ask, i, wanted) for i in range(len(ask.on))))
+            rows = await _all(*(self.row(ask, i, wanted) for i in range(len(ask.given("on")))))
             return bytes(await self.workers.call("together", ask, rows, wanted=wanted))
 
         return await self.cache.get(_key("compare", ask), make)
 
-    async def result(
-        self, ask: asks.Compare | asks.Plan | asks.Fleet, wanted: Callable[[], Awaitable[bool]] | None
-    ) -> dict[str, Any]:
-        body = await (
-            self.compare(ask, wanted)
-            if isinstance(ask, asks.Compare)
-            else self.verb("fleet" if isinstance(ask, asks.Fleet) else "plan", ask, wanted=wanted)
-        )
+    async def result(self, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]] | None) -> dict[str, Any]:
+        verb = ask.schema_of.name
+        body = await (self.compare(ask, wanted) if verb == "compare" else self.verb(verb, ask, wanted=wanted))
         return dict(json.loads(body))
 
 
@@ -299,82 +281,85 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         200: {"content": {JSON: {"schema": {"type": "object", "required": ["result"]}}}}
     }
 
-    @app.post("/api/compare", responses=ok, tags=["jobs"])
-    async def compare(request: Request, ask: asks.Compare) -> Response:
-        """The same job on several systems, each at its best plan: `mowich compare`."""
-        return await send(request, answers.compare(ask, present(request)))
+    def post(path: str, body: Any, tag: str, about: str, make: Callable[..., Awaitable[Response]], **more: Any) -> None:
+        """An address that takes a body."""
 
-    @app.post("/api/serve", responses=ok, tags=["jobs"])
-    async def serve(request: Request, ask: asks.ServePlans) -> Response:
-        """The same serving job on several systems: `mowich compare --serve`."""
-        return await send(request, answers.compare(ask, present(request)))
+        async def endpoint(request: Request, ask: Any) -> Response:
+            return await make(request, ask, present(request))
 
-    @app.post("/api/plan", responses=ok, tags=["jobs"])
-    async def plan(request: Request, ask: asks.Plan) -> Response:
-        """The best plans of one system: `mowich plan`."""
-        return await send(request, answers.verb("plan", ask, wanted=present(request)))
+        endpoint.__name__, endpoint.__doc__ = path, about
+        endpoint.__annotations__ = {"request": Request, "ask": body, "return": Response}
+        app.post(f"/api/{path}", tags=[tag], **{"responses": ok, **more})(endpoint)
 
-    @app.post("/api/fit", responses=ok, tags=["jobs"])
-    async def fit(request: Request, ask: asks.Fit) -> Response:
-        """Does it fit, what binds, how few chips would do: `mowich fit`."""
-        return await send(request, answers.verb("fit", ask, wanted=present(request)))
+    def answered(verb: str) -> Callable[..., Awaitable[Response]]:
+        async def make(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
+            return await send(request, answers.verb(verb, ask, wanted=wanted))
 
-    @app.post("/api/fleet", responses=ok, tags=["fleets"])
-    async def fleet(request: Request, ask: asks.Fleet) -> Response:
-        """What to buy, rent and assign in each period of a scenario: `mowich fleet`."""
-        return await send(request, answers.verb("fleet", ask, wanted=present(request)))
+        return make
 
-    @app.post("/api/collective", responses=ok, tags=["machines"])
-    async def collective(request: Request, ask: asks.Collective) -> Response:
-        """Time of a collective against size: `mowich collective`."""
-        return await send(request, answers.verb("collective", ask, wanted=present(request)))
+    async def compared(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
+        return await send(request, answers.compare(ask, wanted))
 
-    @app.post("/api/goodput", responses=ok, tags=["machines"])
-    async def goodput(request: Request, ask: asks.Goodput) -> Response:
-        """Which way of surviving failures keeps how much of a long run: `mowich goodput`."""
-        return await send(request, answers.verb("goodput", ask, wanted=present(request)))
+    post(
+        *("compare", asks.Compare, "jobs"),
+        "The same job on several systems, each at its best plan: `mowich compare`.",
+        compared,
+    )
+    post(
+        "serve", asks.ServePlans, "jobs", "The same serving job on several systems: `mowich compare --serve`.", compared
+    )
+    for verb, body, tag, said in (
+        ("plan", asks.Plan, "jobs", "The best plans of one system: `mowich plan`."),
+        ("fit", asks.Fit, "jobs", "Does it fit, what binds, how few chips would do: `mowich fit`."),
+        ("fleet", asks.Fleet, "fleets", "What to buy, rent and assign in each period of a scenario: `mowich fleet`."),
+        ("collective", asks.Collective, "machines", "Time of a collective against size: `mowich collective`."),
+        (
+            *("goodput", asks.Goodput, "machines"),
+            "Which way of surviving failures keeps how much of a long run: `mowich goodput`.",
+        ),
+        ("scenario", asks.Scenario, "results", "A comparison's YAML as the request that it means."),
+    ):
+        post(verb, body, tag, said, answered(verb))
 
-    @app.post("/api/explain", responses=ok, tags=["results"])
-    async def explain(request: Request, ask: asks.Explain) -> Response:
-        """Formula, numbers, facts and sources of one number: `mowich explain`."""
-        wanted = present(request)
-
+    async def explained(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
         async def made() -> bytes:
-            found = await answers.result(ask.ask, wanted)
-            return await answers.verb("explain", found["result"], ask.metric, ask.ask, wanted=wanted)
+            question: asks.Ask = ask.given("ask")
+            found = await answers.result(question, wanted)
+            return await answers.verb("explain", found["result"], ask.given("metric"), question, wanted=wanted)
 
         return await send(request, made())
 
-    @app.post(
-        "/api/report",
-        response_class=Response,
-        responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
-        tags=["results"],
-    )
-    async def report(request: Request, ask: Annotated[asks.Compare | asks.Plan | asks.Fleet, Body()]) -> Response:
-        """A result as one HTML file that needs no network: `mowich report --html`."""
-        wanted = present(request)
+    async def reported(_: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
         found = await answers.result(ask, wanted)
         page = await pool.call("report", found["result"], str(found.get("command", "")), ask, wanted=wanted)
         return Response(
             page, media_type="text/html", headers={"content-disposition": 'attachment; filename="mowich.html"'}
         )
 
-    @app.post("/api/deepen", responses=ok, tags=["results"])
-    async def deepen(request: Request, ask: Annotated[asks.Compare | asks.Plan, Body()]) -> Response:
-        """What the report adds to a result: what would change the answer, scaling, the nearest measured points."""
-        wanted = present(request)
-
+    async def deepened(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
         async def made() -> bytes:
             found = await answers.result(ask, wanted)
             return await answers.verb("deepen", found["result"], ask, wanted=wanted)
 
         return await send(request, made())
 
-    @app.post("/api/scenario", responses=ok, tags=["results"])
-    async def scenario(request: Request, ask: asks.Scenario) -> Response:
-        """A comparison's YAML as the request that it means."""
-        return await send(request, answers.verb("scenario", ask, wanted=present(request)))
+    post(
+        *("explain", asks.Explain, "results"),
+        "Formula, numbers, facts and sources of one number: `mowich explain`.",
+        explained,
+    )
+    post(
+        *("report", Annotated[asks.Compare | asks.Plan | asks.Fleet, Body()], "results"),
+        "A result as one HTML file that needs no network: `mowich report --html`.",
+        reported,
+        response_class=Response,
+        responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+    )
+    post(
+        *("deepen", Annotated[asks.Compare | asks.Plan, Body()], "results"),
+        "What the report adds to a result: what would change the answer, scaling, the nearest measured points.",
+        deepened,
+    )
 
     @app.get("/api/validate", responses=ok, tags=["results"])
     async def validate(request: Request) -> Response:

@@ -8,15 +8,17 @@ so that they can run side by side. Nothing here opens a file but those that ship
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models.model import Model
-from mowich.requests import Problems, facts_changes, read_count, read_settings
+from mowich.requests import jobs, machines, scenarios
+from mowich.requests.fields import Edge
 from mowich.web import asks, library
-from mowich.web.reading import Read, again, model_of, read, reply, safe_yaml
+from mowich.web.reading import model_of, read, reply, safe_yaml, work
 
 if TYPE_CHECKING:
     from mowich.show.page import Page
@@ -29,33 +31,34 @@ if TYPE_CHECKING:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def questions(ask: asks.Compare, got: Read) -> Questions:
+def questions(got: jobs.Work) -> Questions:
     from mowich.studies import compare as study
 
-    assert got.job is not None
+    assert got.train is not None
     return study.questions(
         got.model,
         got.systems,
-        train=got.job,
+        train=got.train,
         chips=got.chips,
-        facts=got.settings.facts,
-        equal=ask.equal or "chips",
+        facts=got.facts,
+        equal=got.equal if isinstance(got, jobs.Compare) else "chips",
         fixed=got.fixed,
-        term=got.settings.term,
-        stack=ask.stack,
+        term=got.term,
+        stack=got.stack,
     )
 
 
-def row(ask: asks.Compare | asks.ServePlans, place: int, facts: Facts) -> Row | ServeResult:
+def row(ask: asks.Ask, place: int, facts: Facts) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
     from mowich.studies import compare as study
 
-    got = read(ask, facts)
-    if got.serving is not None:
-        return _serving(ask, got, [got.systems[place]])
-    assert isinstance(ask, asks.Compare)
-    one = questions(ask, got).asks[place]
-    near = (ask.near or {}).get(got.systems[place])
+    got = work(ask, facts)
+    if got.serve is not None:
+        if ask.given("near"):
+            raise UserError("serving searches all plans", field="near", fix="leave it out")
+        return _serving(got, [got.systems[place]])
+    one = questions(got).asks[place]
+    near = (ask.given("near") or {}).get(got.systems[place])
     if near:
         among = around({str(k): v for k, v in near.items()}, got.fixed, got.model)
         found = study.solve(one, fixed=among, brief=True)[0]
@@ -90,19 +93,17 @@ def _experts(model: Model) -> int:
     return next((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), 1)
 
 
-def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Facts) -> bytes:
+def together(ask: asks.Ask, rows: Sequence[Any], facts: Facts) -> bytes:
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
 
-    got = read(ask, facts)
-    if got.serving is not None:
+    got = work(ask, facts)
+    if got.serve is not None:
         result = serving_plan.joined(rows).to_dict()
     else:
-        assert isinstance(ask, asks.Compare)
-        asked = questions(ask, got)
-        answer = study.answer(asked, rows)
-        if ask.near:
+        answer = study.answer(questions(got), rows)
+        if ask.given("near"):
             answer = replace(
                 answer,
                 complete=False,
@@ -116,11 +117,7 @@ def together(ask: asks.Compare | asks.ServePlans, rows: Sequence[Any], facts: Fa
             )
         result = answer.to_dict()
     return reply(
-        result,
-        inputs=again(ask, got.model),
-        notes=got.notes,
-        command=asks.command(ask),
-        view=view(result, tables=False),
+        result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result, tables=False)
     )
 
 
@@ -150,7 +147,7 @@ def _shallow(part: Any) -> dict[str, Any]:
     return {f.name: getattr(part, f.name) for f in fields(part)}
 
 
-def deepen(result: Mapping[str, Any], ask: asks.Compare | asks.Plan, facts: Facts) -> bytes:
+def deepen(result: Mapping[str, Any], ask: asks.Ask, facts: Facts) -> bytes:
     """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest
     measured points."""
     from mowich.show.deepen import deepen as report
@@ -169,112 +166,107 @@ def deepen(result: Mapping[str, Any], ask: asks.Compare | asks.Plan, facts: Fact
     return reply({"schema": "mowich/deepen@1", "facts": [f.path for f in more.facts]}, view=as_data(new))
 
 
-def explainer(result: Mapping[str, Any], ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> Explainer:
+def explainer(result: Mapping[str, Any], ask: asks.Ask, facts: Facts) -> Explainer:
     """Explains a result by the model and the facts of its request."""
     from mowich.studies.explain import Explainer
 
-    got = None if isinstance(ask, asks.Fleet) else read(ask, facts)
-    return Explainer(result, got.settings.facts if got else facts, got.model if got else None)
+    got = None if ask.schema_ is scenarios.FLEET else work(ask, facts)
+    return Explainer(result, got.facts if got else facts, got.model if got else None)
 
 
-def _serving(ask: Any, got: Read, systems: Sequence[str]) -> ServeResult:
+def _serving(got: jobs.Work, systems: Sequence[str]) -> ServeResult:
     from mowich.studies import serving_plan
 
-    assert got.serving is not None
+    assert got.serve is not None
     return serving_plan.compare(
         got.model,
         systems,
-        job=got.serving,
-        facts=got.settings.facts,
+        job=got.serve,
+        facts=got.facts,
         chips=got.chips,
-        engine=ask.serve.engine,
+        engine=got.engine,
         fixed=got.fixed,
-        term=got.settings.term,
+        term=got.term,
     )
 
 
-def plan(ask: asks.Plan, facts: Facts) -> bytes:
+def plan(ask: asks.Ask, facts: Facts) -> bytes:
     """The best plans of one system."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan, trade
 
     got = read(ask, facts)
-    if got.serving is not None:
-        assert ask.serve is not None
+    assert isinstance(got, jobs.Plan)
+    if got.serve is not None:
         served = serving_plan.plan(
             got.model,
             got.systems[0],
-            job=got.serving,
-            facts=got.settings.facts,
+            job=got.serve,
+            facts=got.facts,
             chips=got.chips,
-            engine=ask.serve.engine,
-            top=ask.top,
+            engine=got.engine,
+            top=got.top,
             fixed=got.fixed,
-            term=got.settings.term,
+            term=got.term,
         )
         result = served.to_dict()
     else:
-        assert got.job is not None
+        assert got.train is not None
         plans = study.plan(
             got.model,
             got.systems[0],
-            train=got.job,
+            train=got.train,
             chips=got.chips,
-            facts=got.settings.facts,
-            top=ask.top,
+            facts=got.facts,
+            top=got.top,
             fixed=got.fixed,
-            term=got.settings.term,
-            stack=ask.stack,
+            term=got.term,
+            stack=got.stack,
         )
         result = plans.to_dict()
         if plans.ask is not None and plans.rows[0].plan is not None:
-            if ask.neighbours:
+            if got.neighbours:
                 result["why"] = trade.why(plans.ask, fixed=got.fixed).to_dict()
-            if ask.pareto:
+            if got.pareto:
                 result["pareto"] = [r.to_dict() for r in trade.pareto(plans.ask, fixed=got.fixed)]
-    return reply(result, inputs=again(ask, got.model), notes=got.notes, command=asks.command(ask), view=view(result))
+    return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
 
 
-def fit(ask: asks.Fit, facts: Facts) -> bytes:
+def fit(ask: asks.Ask, facts: Facts) -> bytes:
     """Does it fit, what takes the memory, how few chips would do."""
     got = read(ask, facts)
+    assert isinstance(got, jobs.Fit)
     found: Any
-    if ask.kv is not None:
-        from mowich.asked import LONGEST_SERVED, check_engine
+    if got.train is None:
         from mowich.studies.serving_fit import fit_serving
 
-        problems = Problems()
-        check_engine(ask.engine, problems, "--engine")
-        tokens = read_count(ask.kv, "--kv", problems, maximum=LONGEST_SERVED)
-        problems.stop()
-        assert tokens is not None
+        assert got.kv is not None
         found = fit_serving(
             got.model,
             got.systems[0],
-            tokens=tokens,
-            facts=got.settings.facts,
+            tokens=got.kv,
+            facts=got.facts,
             chips=got.chips,
-            engine=ask.engine,
+            engine=got.engine,
             fixed=got.fixed,
         )
     else:
         from mowich.studies.fit import fit as study
 
-        assert got.job is not None
         found = study(
             got.model,
             got.systems[0],
-            train=got.job,
-            facts=got.settings.facts,
+            train=got.train,
+            facts=got.facts,
             chips=got.chips,
             fixed=got.fixed,
-            stack=ask.stack,
+            stack=got.stack,
         )
     return reply(
         found.to_dict(),
-        inputs=again(ask, got.model),
-        notes=got.notes,
-        command=asks.command(ask),
+        inputs=got.again(),
+        notes=list(got.notes),
+        command=ask.command(),
         headline=found.sentence(),
     )
 
@@ -287,13 +279,16 @@ SENT = "scenario (as sent)"
 """Name of a scenario that is no file."""
 
 
-def fleet(ask: asks.Fleet, facts: Facts) -> bytes:
+def fleet(ask: asks.Ask, facts: Facts) -> bytes:
     """What to buy, rent and assign in each period of a scenario."""
     from mowich.fleets.read import read_problem
     from mowich.studies.fleet import fleet as study
 
-    safe_yaml(ask.yaml)
-    problem = read_problem(SENT, facts, text=ask.yaml)
+    got = read(ask, facts)
+    assert isinstance(got, scenarios.Fleet)
+    assert got.yaml is not None
+    safe_yaml(got.yaml)
+    problem = read_problem(SENT, facts, text=got.yaml)
     if problem.rates_file:
         raise UserError(
             "files are not read here", where="rates", given=problem.rates_file, fix="leave it out: speeds are predicted"
@@ -304,9 +299,10 @@ def fleet(ask: asks.Fleet, facts: Facts) -> bytes:
     found = study(
         SENT,
         facts,
-        relaxed=ask.relaxed,
-        gap=ask.gap,
-        draws=ask.draws,
+        relaxed=got.relaxed,
+        gap=got.gap,
+        draws=got.draws,
+        seed=got.seed,
         time_limit_s=8.0,
         problem=problem,
         speeds=with_rates,
@@ -314,9 +310,9 @@ def fleet(ask: asks.Fleet, facts: Facts) -> bytes:
     result = found.to_dict()
     return reply(
         result,
-        inputs=facts_changes(None, None),
+        inputs=got.given,
         view=view(result),
-        command="mowich fleet scenario.yaml" + (" --lp" if ask.relaxed else f" --gap {ask.gap:g}"),
+        command="mowich fleet scenario.yaml" + (" --lp" if got.relaxed else f" --gap {got.gap:g}"),
     )
 
 
@@ -348,62 +344,45 @@ def known_rates(problem: Any, facts: Facts) -> dict[tuple[str, str], Any]:
     return out
 
 
-def collective(ask: asks.Collective, facts: Facts) -> bytes:
+def collective(ask: asks.Ask, facts: Facts) -> bytes:
     """Time of a collective for each size."""
     from mowich.studies.collectives import collective as study
-    from mowich.units import parse
 
-    problems = Problems()
-    chosen = read_settings(ask.set, facts, problems)
-    sizes: list[int] = []
-    for word in ask.sizes:
-        with problems.watch():
-            sizes.append(max(1, round(parse(word, "B", where="--bytes").value)))
-            if sizes[-1] > 2**50:
-                problems.add("at most 1 PiB", where="--bytes", given=word)
-    problems.stop()
+    got = read(ask, facts)
+    assert isinstance(got, machines.Collective)
     found = study(
-        chosen.facts,
-        ask.kind,
-        ask.on,
-        sizes=sizes,
-        group=ask.group,
-        network=ask.network or "",
-        oversubscription=ask.oversubscription,
-        fail=ask.fail,
-        beside=ask.beside,
+        got.facts,
+        got.kind,
+        got.on,
+        sizes=got.sizes,
+        group=got.group,
+        network=got.network,
+        oversubscription=got.oversubscription,
+        fail=got.fail,
+        beside=got.beside,
     )
-    return reply(found.to_dict(), inputs=facts_changes(ask.set, None))
+    return reply(found.to_dict(), inputs=got.given)
 
 
-def goodput(ask: asks.Goodput, facts: Facts) -> bytes:
+def goodput(ask: asks.Ask, facts: Facts) -> bytes:
     """Goodput of a long run by way of surviving failures."""
     from mowich.studies.goodput import goodput as study
-    from mowich.units import parse
 
-    problems = Problems()
-    chosen = read_settings(ask.set, facts, problems)
-    step_s, checkpoint_s = 5.0, None
-    with problems.watch():
-        step_s = parse(ask.step, "s", where="--step").value
-        if not 1e-3 <= step_s <= 1e5:
-            problems.add("must lie in 1 ms to 100000 s", where="--step", given=ask.step)
-    if ask.checkpoint is not None:
-        with problems.watch():
-            checkpoint_s = parse(ask.checkpoint, "s", where="--checkpoint").value
-    problems.stop()
+    got = read(ask, facts)
+    assert isinstance(got, machines.Goodput)
     found = study(
-        chosen.facts,
-        ask.on,
-        days=ask.days,
-        step_s=step_s,
-        spare_share=ask.spares,
-        replica=ask.replica,
-        checkpoint_s=checkpoint_s,
-        samples=ask.samples,
-        seed=0,
+        got.facts,
+        got.on,
+        days=got.days,
+        step_s=got.step_s,
+        strategies=got.strategies,
+        spare_share=got.spare_share,
+        replica=got.replica,
+        checkpoint_s=got.checkpoint_s,
+        samples=got.samples,
+        seed=got.seed,
     )
-    return reply(found.to_dict(), inputs=facts_changes(ask.set, None))
+    return reply(found.to_dict(), inputs=got.given)
 
 
 def validate(facts: Facts) -> bytes:
@@ -411,19 +390,19 @@ def validate(facts: Facts) -> bytes:
     from mowich.evidence.validate import validate as study
 
     result = study(None, facts).to_dict()
-    return reply(result, inputs=facts_changes(None, None), view=view(result))
+    return reply(result, inputs={"set": [], "facts_dirs": []}, view=view(result))
 
 
-def report(result: Mapping[str, Any], command: str, ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> bytes:
+def report(result: Mapping[str, Any], command: str, ask: asks.Ask, facts: Facts) -> bytes:
     """A result as one HTML file; of a fleet without what would need its scenario again."""
     from mowich.show.html import render
 
     return render(
-        result, command=command, explainer=None if isinstance(ask, asks.Fleet) else explainer(result, ask, facts)
+        result, command=command, explainer=None if ask.schema_ is scenarios.FLEET else explainer(result, ask, facts)
     ).encode()
 
 
-def explain(result: Mapping[str, Any], metric: str, ask: asks.Compare | asks.Plan | asks.Fleet, facts: Facts) -> bytes:
+def explain(result: Mapping[str, Any], metric: str, ask: asks.Ask, facts: Facts) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
     from mowich.show.explain import explain_text
     from mowich.show.table import Style
@@ -447,19 +426,30 @@ def scenario(ask: asks.Scenario, facts: Facts) -> bytes:
 
     safe_yaml(ask.yaml)
     compare = read_scenario(ask.yaml)
-    got = read(compare, facts)
+    got = work(compare, facts)
     return reply(
         {
             "schema": "mowich/scenario@1",
             "ask": compare.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
         },
-        notes=got.notes,
-        command=asks.command(compare),
+        notes=list(got.notes),
+        command=compare.command(),
     )
 
 
+def _told(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb whose errors name the fields of its body."""
+
+    def run(*arguments: Any) -> Any:
+        body = next((a for a in arguments if isinstance(a, asks.Ask) and a.schema_ is not None), None)
+        with body.schema_of.told(Edge.KEY) if body else nullcontext():
+            return verb(*arguments)
+
+    return run
+
+
 VERBS: Mapping[str, Callable[..., Any]] = {
-    f.__name__: f
+    f.__name__: _told(f)
     for f in (
         row,
         together,

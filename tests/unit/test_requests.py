@@ -93,17 +93,17 @@ BOTH: dict[str, tuple[Callable[[], object], list[str], tuple[str, str]]] = {
     "seed": (
         lambda: mowich.goodput("h100:1024", samples=20, seed=-1),
         ["goodput", "--on", "h100:1024", "--samples", "20", "--seed", "-1"],
-        ("--seed", "--seed"),
+        ("seed", "--seed"),
     ),
     "spares": (
         lambda: mowich.power(["h100"], spares=-0.5),
         ["power", "--on", "h100", "--spares", "-0.5"],
-        ("--spares", "--spares"),
+        ("spares", "--spares"),
     ),
     "spares above 1": (
         lambda: mowich.power(["h100"], spares=1.5),
         ["power", "--on", "h100", "--spares", "1.5"],
-        ("--spares", "--spares"),
+        ("spares", "--spares"),
     ),
 }
 

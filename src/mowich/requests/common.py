@@ -1,0 +1,99 @@
+"""Fields that many verbs have, and what their requests share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mowich.requests.fields import TYPED, Field, flag, path, whole, word
+from mowich.requests.schema import Reader
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
+    from mowich.models.model import Model
+
+JSON = flag("as_json", "One JSON object on stdout.", option="--json", edges=TYPED)
+CSV = flag("as_csv", "A table on stdout.", option="--csv", edges=TYPED)
+PLAIN = flag("plain", "ASCII, no colour.", edges=TYPED)
+QUIET = flag("quiet", "Nothing on stderr but errors.", short="-q", edges=TYPED)
+OUT = path("out", "Also save the result as JSON (for explain).", metavar="FILE", edges=TYPED)
+KEPT_SEED = whole(
+    "seed",
+    "Kept with the result; this verb draws nothing at random.",
+    low=0,
+    metavar="N",
+    default=0,
+    shown="0",
+    edges=TYPED,
+)
+SEED = whole("seed", "Of the random draws.", low=0, metavar="N", default=0, shown="0")
+
+MODEL: Field[Any] = Field(
+    name="model",
+    parse=lambda value: value,
+    kind="object",
+    help="Built-in name, config.json, or a directory with one.",
+    metavar="MODEL",
+    is_argument=True,
+    needs=True,
+    example="deepseek-v3",
+    completes="model",
+)
+STACK = word("stack", "Training software, for its measured overheads.", metavar="NAME", example="megatron")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How an answer is given on the command line. as_json, as_csv: instead of text; out: also saved there."""
+
+    as_json: bool = False
+    as_csv: bool = False
+    plain: bool = False
+    quiet: bool = False
+    out: Path | None = None
+
+
+FORM = (JSON, CSV, PLAIN, QUIET, OUT)
+
+
+def form_of(reader: Reader) -> Form:
+    """The form that the command line asks for; JSON and CSV at once are a problem."""
+    form = Form(
+        as_json=reader.flag(JSON),
+        as_csv=reader.flag(CSV),
+        plain=reader.flag(PLAIN),
+        quiet=reader.flag(QUIET),
+        out=reader.get(OUT),
+    )
+    if form.as_json and form.as_csv:
+        reader.problems.add("choose one of --json and --csv")
+    return form
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What every request has. form: how to print its answer; notes: to tell beside it."""
+
+    form: Form
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Request):
+    """A question of the facts. facts: with the settings applied; given: what changed them, as it was given."""
+
+    facts: Facts
+    given: Mapping[str, object]
+
+
+def model_of(reader: Reader) -> Model | None:
+    """The model that is named, or that Python gave."""
+    from mowich.models import load
+    from mowich.models.model import Model
+
+    value = reader.given(MODEL)
+    with reader.watch(MODEL):
+        return value if isinstance(value, Model) else (reader.source.load or load)(value)
+    return None

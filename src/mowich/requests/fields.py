@@ -1,0 +1,300 @@
+"""The fields of questions: what each may hold, and how a value is read.
+
+A value comes as text (the command line, a scenario), or as a number, a flag or a list (Python, JSON). Text has its
+unit; a number of a field with a unit is in SI. `parse` refuses with a `UserError` that has no place: the reader knows
+the field, and the edge knows how the field is spelled there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from mowich.errors import UserError, unknown
+from mowich.units import parse, parse_count
+
+T_co = TypeVar("T_co", covariant=True)
+
+Kind = Literal[
+    "flag", "count", "number", "quantity", "share", "word", "names", "texts", "file", "files", "mapping", "object"
+]
+"""flag: yes or no; count: a whole number, "4k"; number; quantity: with a unit; share: 0.6 or "60%"; word; names: words
+with commas or a list; texts: a list; file, files: paths; mapping: field -> choices; object: what only Python gives."""
+
+
+class Edge(Enum):
+    """Where a question comes from: options of the command line, keywords of Python, keys of JSON."""
+
+    OPTION = "option"
+    KEYWORD = "keyword"
+    KEY = "key"
+
+
+EVERYWHERE = frozenset(Edge)
+TYPED = frozenset({Edge.OPTION})
+"""What only the command line has: files, and the form of the answer."""
+CALLED = frozenset({Edge.KEYWORD})
+"""What only Python has."""
+SENT = frozenset({Edge.KEY})
+"""What only HTTP has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field(Generic[T_co]):
+    """One field of a question. low..high: bounds in SI (with `above`, low itself is refused); words: the vocabulary;
+    default: where it is not given, shown: how `--help` writes that; group: the job that it is a part of ("train" is a
+    mapping in Python and JSON); needs: that it must be given; implies: a flag that the command line has to say with
+    it, and other edges need not."""
+
+    name: str
+    parse: Callable[[Any], T_co]
+    kind: Kind
+    help: str = ""
+    metavar: str = ""
+    option: str = ""
+    short: str = ""
+    negative: str = ""
+    is_argument: bool = False
+    keyword: str = ""
+    group: str = ""
+    edges: frozenset[Edge] = EVERYWHERE
+    default: T_co | None = None
+    shown: str = ""
+    needs: bool = False
+    unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    tells_bounds: bool = False
+    words: tuple[str, ...] = ()
+    example: str = ""
+    implies: str = ""
+    completes: Literal["", "model", "systems"] = ""
+
+    def spelled(self, edge: Edge) -> str:
+        """The field as an edge calls it: "--bytes", "sizes", "train.tokens"."""
+        if edge is Edge.OPTION:
+            return self.flag
+        own = (self.keyword if edge is Edge.KEYWORD else "") or self.name
+        return f"{self.group}.{own}" if self.group else own
+
+    @property
+    def flag(self) -> str:
+        """The option, or the name of the argument, on the command line."""
+        if self.is_argument:
+            return self.metavar.strip("[]").removesuffix("...")
+        return self.option or f"--{self.name.replace('_', '-')}"
+
+
+# ---- reading one value
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_count(value: object, low: float = 1, high: float = math.inf) -> float:
+    """A whole number within low..high: 16384, "4k", "1T tokens"."""
+    text = value.removesuffix("tokens").strip() if isinstance(value, str) else value
+    number = parse_count(text, minimum=low)
+    if number > high:
+        raise UserError(f"must be at most {high:g}", given=value)
+    return number
+
+
+def read_number(value: object, low: float, high: float, *, above: bool = False, allowed: str = "") -> float:
+    """A number within low..high, without a unit: 2.3, "2.3"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError("not a finite number", given=value)
+    number = parse_count(value, minimum=-math.inf, whole=False)
+    return _within(number, value, low, high, above, allowed)
+
+
+def read_quantity(value: object, unit: str, low: float, high: float, *, above: bool = False) -> float:
+    """A quantity in SI within low..high: "2 s", or a number of the unit."""
+    number = float(value) if _is_number(value) else parse(value, unit).value  # type: ignore[arg-type]
+    return _within(number, value, low, high, above, "")
+
+
+def read_share(value: object, *, most: float = math.nextafter(1.0, 0.0)) -> float:
+    """A share from 0 up to 1, without 1: 0.6, "0.6" or "60%"."""
+    said = "a share such as 0.6 or 60%"
+    if _is_number(value):
+        number = float(value)  # type: ignore[arg-type]
+    else:
+        text = value if isinstance(value, str) and value.strip().endswith("%") else f"{value} x"
+        try:
+            number = parse(text, "1").value
+        except UserError:
+            raise UserError("not a share", given=value, allowed=said) from None
+    if not 0 <= number <= most:
+        raise UserError("must lie in 0 to 1", given=value, allowed=said)
+    return number
+
+
+def read_size(value: object) -> int:
+    """Bytes of a buffer, at least one: 1024 or "1GiB", a text rounded to whole bytes."""
+    if isinstance(value, str):
+        number = float(round(parse(value.strip(), "B").value))
+    else:
+        number = parse_count(value, minimum=-math.inf)
+    if number < 1:
+        raise UserError("must be at least 1 byte", given=value)
+    return int(number)
+
+
+def _within(number: float, given: object, low: float, high: float, above: bool, allowed: str) -> float:
+    if low <= number <= high and not (above and number == low) and math.isfinite(number):
+        return number
+    if above and low == 0 and not number > 0:
+        raise UserError("must be above 0", given=given)
+    if math.isfinite(number) and number < low and high == math.inf:
+        raise UserError(f"must be at least {low:g}", given=given)
+    if low == -math.inf or high == math.inf:
+        raise UserError("not a finite number", given=given)
+    raise UserError(
+        f"must lie in {low:g} to {high:g}" if allowed else "out of range",
+        given=given,
+        allowed=allowed or f"{low:g} to {high:g}",
+    )
+
+
+def read_word(value: object, words: Sequence[str] = (), what: str = "word") -> str:
+    """A word, of a vocabulary where there is one."""
+    if not isinstance(value, str):
+        raise UserError("not a word", given=value)
+    if words and value not in words:
+        raise unknown(what, value, words)
+    return value
+
+
+def read_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UserError("yes or no", given=value, allowed="true, false")
+    return value
+
+
+def read_names(value: object) -> tuple[str, ...]:
+    """Words: a text with commas, or a list."""
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+        raise UserError("not a list of names", given=value)
+    return tuple(word.strip() for word in words if word.strip())
+
+
+def read_texts(value: object) -> tuple[str, ...]:
+    """A list of texts."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
+        raise UserError("not a list of texts", given=value)
+    return tuple(value)
+
+
+def read_path(value: object) -> Path:
+    if not isinstance(value, str | Path):
+        raise UserError("not a path", given=value)
+    return Path(value)
+
+
+def read_paths(value: object) -> tuple[Path, ...]:
+    return tuple(read_path(path) for path in value) if isinstance(value, Sequence) else (read_path(value),)
+
+
+def read_mapping(value: object) -> dict[str, str]:
+    """Name -> text, for choices of a plan."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UserError("not a mapping of names", given=value)
+    return {key: str(text) for key, text in value.items()}
+
+
+# ---- kinds of fields
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def flag(name: str, help: str = "", **more: Any) -> Field[bool]:
+    return Field(name=name, parse=read_flag, kind="flag", help=help, default=more.pop("default", False), **more)
+
+
+def count(name: str, help: str = "", *, low: float = 1, high: float = math.inf, **more: Any) -> Field[float]:
+    """A whole number of tokens or the like: up to 1e18, so a float."""
+    return Field(
+        name=name, parse=lambda v: read_count(v, low, high), kind="count", help=help, low=low, high=high, **more
+    )
+
+
+def whole(name: str, help: str = "", *, low: float = 1, high: float = math.inf, **more: Any) -> Field[int]:
+    """A whole number of chips, plans, draws."""
+    return Field(
+        name=name, parse=lambda v: int(read_count(v, low, high)), kind="count", help=help, low=low, high=high, **more
+    )
+
+
+def number(
+    name: str,
+    help: str = "",
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: bool = False,
+    allowed: str = "",
+    **more: Any,
+) -> Field[float]:
+    return Field(
+        name=name,
+        parse=lambda v: read_number(v, low, high, above=above, allowed=allowed),
+        kind="number",
+        help=help,
+        low=low,
+        high=high,
+        **more,
+    )
+
+
+def quantity(
+    name: str,
+    unit: str,
+    help: str = "",
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    above: bool = True,
+    **more: Any,
+) -> Field[float]:
+    """A number with a unit, above 0 unless it says otherwise."""
+    return Field(
+        name=name,
+        parse=lambda v: read_quantity(v, unit, low, high, above=above),
+        kind="quantity",
+        unit=unit,
+        help=help,
+        low=low,
+        high=high,
+        **more,
+    )
+
+
+def share(name: str, help: str = "", **more: Any) -> Field[float]:
+    return Field(name=name, parse=read_share, kind="share", help=help, low=0.0, high=1.0, **more)
+
+
+def word(name: str, help: str = "", *, words: tuple[str, ...] = (), what: str = "word", **more: Any) -> Field[str]:
+    return Field(name=name, parse=lambda v: read_word(v, words, what), kind="word", help=help, words=words, **more)
+
+
+def names(name: str, help: str = "", **more: Any) -> Field[tuple[str, ...]]:
+    return Field(name=name, parse=read_names, kind="names", help=help, **more)
+
+
+def texts(name: str, help: str = "", **more: Any) -> Field[tuple[str, ...]]:
+    return Field(name=name, parse=read_texts, kind="texts", help=help, default=more.pop("default", ()), **more)
+
+
+def path(name: str, help: str = "", **more: Any) -> Field[Path]:
+    return Field(name=name, parse=read_path, kind="file", help=help, **more)
+
+
+def paths(name: str, help: str = "", **more: Any) -> Field[tuple[Path, ...]]:
+    return Field(name=name, parse=read_paths, kind="files", help=help, default=more.pop("default", ()), **more)

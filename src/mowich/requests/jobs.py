@@ -1,0 +1,591 @@
+"""compare, plan and fit: a job of training or serving, put on machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mowich.errors import UserError, unknown
+from mowich.requests.common import (
+    CSV,
+    JSON,
+    KEPT_SEED,
+    MODEL,
+    OUT,
+    PLAIN,
+    QUIET,
+    STACK,
+    Asked,
+    form_of,
+    model_of,
+)
+from mowich.requests.fields import (
+    CALLED,
+    TYPED,
+    Edge,
+    Field,
+    count,
+    flag,
+    names,
+    number,
+    path,
+    quantity,
+    read_mapping,
+    share,
+    whole,
+    word,
+)
+from mowich.requests.schema import Reader, Schema
+from mowich.requests.settings import FACTS, SET, facts_of, given_of, read_settings, read_term
+from mowich.units import parse_batch
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
+    from mowich.models.model import Model
+    from mowich.plans.plan import TrainJob
+    from mowich.serving.search import ServeJob
+
+LONGEST = 1e9
+"""Most tokens of a sequence of training."""
+LONGEST_SERVED = 1e8
+"""Most tokens of a prompt, an answer, or a request's cache."""
+MOST_PLANS = 1000
+DEGREES = ("tp", "pp", "dp", "cp", "ep")
+"""Degrees of a serving plan that may be chosen."""
+EQUAL = ("chips", "units", "usd", "power")
+"""Footings of a comparison: what is the same for all systems."""
+FEW = frozenset({Edge.KEYWORD, Edge.KEY})
+"""What the command line has not."""
+OPEN = frozenset({Edge.OPTION, Edge.KEY})
+"""What Python has as functions of their own."""
+
+TRAIN = flag("train", "The work is training.")
+SERVE = flag("serve", "The work is serving.")
+FIT_SERVE = replace(SERVE, edges=TYPED)
+ISL = count("isl", "Serving: prompt tokens, 8k.", high=LONGEST_SERVED, metavar="N", group="serve", example="8k")
+OSL = count("osl", "Serving: output tokens, 1k.", high=LONGEST_SERVED, metavar="N", group="serve", example="1k")
+TTFT = quantity("ttft", "s", "Serving: most seconds to the first token.", metavar="TIME", group="serve", example="2s")
+TPOT = quantity("tpot", "s", "Serving: longest time per token, 30ms.", metavar="TIME", group="serve", example="30ms")
+CACHED = share("cached", "Serving: share of prompts cached, 60%.", metavar="SHARE", group="serve", example="60%")
+ACCEPT = number(
+    "accept",
+    "Serving: tokens per speculative step.",
+    low=1,
+    high=16,
+    allowed="tokens kept per step, such as 2.3",
+    metavar="N",
+    group="serve",
+    example="2.3",
+)
+ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", group="serve", example="vllm")
+FIT_ENGINE = word("engine", "Serving: vllm, trtllm, sglang, neuron...", metavar="NAME", example="vllm")
+KV = count(
+    "kv",
+    "Serving: tokens of a request, prompt and answer: 128k.",
+    high=LONGEST_SERVED,
+    metavar="N",
+    example="128k, the tokens of one request",
+    implies="serve",
+)
+TOKENS = count("tokens", "Tokens to train on: 15T.", metavar="N", group="train", example="15T")
+FIT_TOKENS = count("tokens", "Tokens to train on: 15T.", group="train", edges=FEW, example="15T")
+SEQ = count(
+    "seq", "Tokens per sequence: 4096, 4Ki (4k is 4000).", high=LONGEST, metavar="N", group="train", example="4096"
+)
+BATCH: Field[Any] = Field(
+    name="batch",
+    parse=lambda value: value,
+    kind="quantity",
+    help="Per step: 16384seqs, or 64M (tokens).",
+    metavar="N",
+    group="train",
+    example="16384seqs",
+)
+TASK = word(
+    "task",
+    "pretrain, sft, lora, lora:16 (rank), lora:16:attention,mlp (targets).",
+    metavar="TASK",
+    group="train",
+    example="lora:16",
+)
+DOCUMENT = count(
+    "document", "Mean tokens of documents packed into a sequence.", metavar="N", group="train", example="1200"
+)
+FILL = number(
+    "fill",
+    "Share of a sequence that is no padding, 0.01 to 1.",
+    low=0.01,
+    high=1.0,
+    metavar="SHARE",
+    group="train",
+    default=1.0,
+    shown="1.0",
+    example="0.9",
+)
+ON = names(
+    "on",
+    "trn3, trn3:64 (chips), trn3-gen2*4 (units), ironwood:4x4x8; commas between.",
+    metavar="SYSTEMS",
+    needs=True,
+    example="trn3,gb300",
+    completes="systems",
+)
+SYSTEMS = replace(ON, keyword="systems")
+ONE = replace(ON, kind="word", example="trn3:64")
+"""One system, where several are refused."""
+CHIPS = whole("chips", "Chips of each system (else: in its name, or a unit).", metavar="N", example="64")
+EQUALS = word(
+    "equal",
+    "Footing of --chips: chips, units, usd or power.",
+    words=EQUAL,
+    what="footing",
+    metavar="WHAT",
+    default="chips",
+    example="usd",
+)
+TOP = whole("top", "Plans to show, at most 1000.", high=MOST_PLANS, metavar="K", default=5, shown="5")
+NEIGHBOURS = flag("neighbours", "Why it wins: the best with each choice one step away.", edges=OPEN)
+PARETO = flag("pareto", "Plans that nothing beats in time, memory, cost and energy, on ever fewer chips.", edges=OPEN)
+TIMELINE = path(
+    "timeline",
+    "Play the pipeline of a plan: .json for ui.perfetto.dev, or .svg; also drawn below.",
+    metavar="FILE",
+    edges=TYPED,
+)
+PICK = whole(
+    "pick",
+    "The plan of --timeline, by its place in the table.",
+    high=MOST_PLANS,
+    tells_bounds=True,
+    metavar="K",
+    default=1,
+    shown="1",
+    edges=TYPED,
+)
+FIXED: Field[dict[str, str]] = Field(
+    name="fixed", parse=read_mapping, kind="mapping", help="Choices of a plan: {'tp': '4,8'}.", edges=CALLED
+)
+TERM = word("term", "Price term.", edges=CALLED, default="default")
+
+SERVED = (ISL, OSL, TTFT, TPOT, CACHED, ACCEPT, ENGINE)
+TRAINED = (TOKENS, SEQ, BATCH, TASK, DOCUMENT, FILL)
+JOBS = {
+    "train": '{"tokens": "15T", "seq": 4096, "batch": "16384seqs"}',
+    "serve": '{"isl": "8k", "osl": "1k", "ttft": "2s", "tpot": "30ms"}',
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Asked):
+    """A job on systems. model_given: the model in the words of the question; train, serve: the job (neither where only
+    a cache is asked for); fixed: choices of the plan."""
+
+    model: Model
+    model_given: str
+    systems: tuple[str, ...]
+    chips: int | None
+    train: TrainJob | None
+    serve: ServeJob | None
+    engine: str | None
+    stack: str | None
+    fixed: Mapping[str, Sequence[int | str]]
+    term: str
+    seed: int = 0
+
+    def again(self) -> dict[str, object]:
+        """What else is needed to run a result again: the words as they were given, and the size of the model that they
+        named."""
+        return {
+            "model_given": self.model_given,
+            "model_params": self.model.params,
+            **self.given,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare(Work):
+    """One job on several systems. equal: what is the same for all."""
+
+    equal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Work):
+    """The best plans of one system."""
+
+    top: int
+    neighbours: bool
+    pareto: bool
+    timeline: Path | None
+    pick: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit(Work):
+    """Does it fit. kv: tokens of a request's cache, for serving; None for training."""
+
+    kv: float | None
+
+
+# ---- reading
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def read_train(reader: Reader, *, needs_tokens: bool = True) -> TrainJob | None:
+    """The training job, or None when something is wrong or missing."""
+    from mowich.models.task import parse_task
+    from mowich.plans.plan import TrainJob
+
+    found = len(reader.problems.found)
+    for need in (SEQ, BATCH, *((TOKENS,) if needs_tokens else ())):
+        if reader.given(need) is None:
+            reader.missing(need, f" with {reader.said(TRAIN)}")
+    tokens, seq, document, fill = (reader.get(f) for f in (TOKENS, SEQ, DOCUMENT, FILL))
+    batch = None
+    words = reader.given(BATCH)
+    if words is not None:
+        with reader.watch(BATCH):
+            batch = parse_batch(words, seq or 1)
+    kind, lora = parse_task("pretrain")
+    with reader.watch(TASK):
+        kind, lora = parse_task(reader.get(TASK) or "pretrain", where=reader.said(TASK))
+    if document and seq and document > seq:
+        reader.add(f"{reader.given(DOCUMENT)} tokens are more than a sequence of {seq:.0f}", DOCUMENT)
+    if seq is not None and batch is not None:
+        _note_words(reader, seq)
+    if len(reader.problems.found) > found or seq is None or batch is None or fill is None:
+        return None
+    if tokens and tokens < batch * seq:
+        reader.add(
+            f"{reader.given(TOKENS)} tokens are less than one step of {batch * seq:.6g}",
+            TOKENS,
+            fix=f"train on more, or choose a smaller {reader.said(BATCH)}",
+        )
+        return None
+    return TrainJob(
+        tokens=tokens or batch * seq * fill,
+        seq=int(seq),
+        batch_seqs=batch,
+        task=kind,
+        lora=lora,
+        document=document,
+        fill=fill,
+    )
+
+
+def _note_words(reader: Reader, seq: float) -> None:
+    """Say what "4k" and a batch without a unit mean, as both are easily meant otherwise."""
+    words, batch = reader.given(SEQ), reader.given(BATCH)
+    if isinstance(words, str) and words.strip()[-1:] in ("k", "K"):
+        reader.note(
+            f"{reader.said(SEQ)} {words} is {seq:.0f} tokens (k is 1000); {words.strip()[:-1]}Ki is a multiple of 1024"
+        )
+    if isinstance(batch, str) and batch.strip().isdigit():
+        text = batch.strip()
+        reader.note(
+            f"{reader.said(BATCH)} {text} is {text} tokens, {parse_batch(text, seq):.6g} sequences; {text} sequences"
+            f" are written {text}seqs"
+        )
+
+
+def read_serve(reader: Reader) -> ServeJob | None:
+    """The serving job, or None when something is wrong or missing."""
+    from mowich.serving.search import ServeJob
+
+    for need in (ISL, OSL):
+        if reader.given(need) is None:
+            reader.missing(need, f" with {reader.said(SERVE)}")
+    isl, osl, ttft, tpot, cached, accept = (reader.get(f) for f in SERVED[:6])
+    if isl is None or osl is None:
+        return None
+    limits = {"ttft_s": ttft or math.inf, "tpot_s": tpot or math.inf}
+    return ServeJob(prompt=isl, output=osl, cached=cached or 0.0, accept=accept, **limits)
+
+
+def _engine(reader: Reader, field: Field[str]) -> str | None:
+    """Serving software, checked."""
+    from mowich.serving.engines import ENGINES
+
+    engine = reader.get(field)
+    if engine is not None and engine not in ENGINES:
+        with reader.watch(field):
+            raise unknown("engine", engine, ENGINES)
+    return engine
+
+
+def read_systems(
+    reader: Reader, field: Field[tuple[str, ...]], chips: int | None, facts: Facts, *, equal: str = "chips"
+) -> tuple[str, ...]:
+    """Names of systems, each checked: known, named once, and its number of chips in range."""
+    from mowich.machines.system import resolve
+
+    words = reader.get(field)
+    if words is None:
+        return ()
+    if not words:
+        reader.add("names no system", field, fix=f"for example {field.example}")
+    if field is ONE and len(words) > 1:
+        reader.add("takes one system", field, given=reader.given(field), fix="mowich compare takes several")
+    for name in dict.fromkeys(w for w in words if words.count(w) > 1):
+        reader.add(f"'{name}' is named twice", field)
+    taken: dict[tuple[str, int], str] = {}
+    for name in dict.fromkeys(words):
+        with reader.watch(field):
+            system = resolve(facts, name, chips=chips if equal == "chips" else None, stack=reader.get(STACK))
+            other = taken.setdefault((system.id, system.chips), name)
+            if other != name:
+                raise UserError(f"'{other}' and '{name}' are the same {system.chips} chips of {system.id}")
+    return words
+
+
+def _serves(reader: Reader, other: Field[Any]) -> bool:
+    """Whether the job is one of serving, which `other` says; a question has one job."""
+    trains = reader.flag(TRAIN)
+    serves = reader.given(other) not in (None, False)
+    if trains == serves:
+        reader.add(
+            f"give either {reader.said(TRAIN)} or {reader.said(other)}", TRAIN, given="both" if trains else "neither"
+        )
+    return serves and not trains
+
+
+def _only(reader: Reader, others: Sequence[Field[Any]], job: str, use: Field[Any]) -> None:
+    """Note every field of the other job that was given."""
+    for field in others:
+        if reader.given(field) is not None and reader.get(field) != field.default:
+            reader.add(f"is an option of {job}", field, fix=f"leave it out, or use {reader.said(use)}")
+
+
+def _choices(reader: Reader, plan: Mapping[str, str], *, serving: bool) -> Mapping[str, Sequence[int | str]]:
+    """Choices that restrict the search."""
+    from mowich.plans.plan import parse_fixed
+
+    given: Mapping[str, str] = (reader.get(FIXED) or {}) if reader.edge is Edge.KEYWORD else plan
+    with reader.watch():
+        return parse_serving(given) if serving else parse_fixed(given)
+    return {}
+
+
+def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
+    """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan. Raises UserError."""
+    from mowich.plans.serving import KV as CACHES
+    from mowich.plans.serving import WEIGHTS
+
+    words_of = {"weights": WEIGHTS, "kv": CACHES, "mode": ("aggregated", "disaggregated", "any")}
+    known = (*DEGREES, *words_of)
+    out: dict[str, tuple[int | str, ...]] = {}
+    for key, text in settings.items():
+        where = f"plan.{key}"
+        key = "weights" if key == "precision" else key
+        if key not in known:
+            raise unknown("field of a serving plan", key, known, field="plan")
+        words = [w.strip() for w in str(text).split(",")]
+        if key in DEGREES:
+            for w in words:
+                if not w.isdigit() or not 1 <= int(w) <= 4096:
+                    raise UserError("not a legal degree", field=where, given=w, allowed="whole numbers from 1 to 4096")
+            out[key] = tuple(int(w) for w in words)
+        else:
+            for w in words:
+                if w not in words_of[key]:
+                    raise unknown(key, w, words_of[key], field=where)
+            out[key] = tuple(words)
+    return out
+
+
+def _work(reader: Reader, on: Field[tuple[str, ...]], *, serving: bool, fits: bool = False) -> dict[str, Any]:
+    """What compare, plan and fit share, as the fields of `Work`; stops when something is wrong."""
+    form = form_of(reader)
+    settings = read_settings(reader)
+    equal = reader.get(EQUALS) or "chips"
+    chips = reader.get(CHIPS)
+    if equal != "chips" and chips is None and reader.given(CHIPS) is None and not serving:
+        reader.add(
+            f"needs {reader.said(CHIPS)}",
+            EQUALS,
+            fix=f"{reader.said(CHIPS)} counts the first system's chips (units with {reader.said(EQUALS)} units)",
+        )
+    model = model_of(reader)
+    train = None if serving else read_train(reader, needs_tokens=not fits)
+    serve = read_serve(reader) if serving and not fits else None
+    systems = read_systems(reader, on, chips, settings.facts, equal="chips" if serving else equal)
+    fixed = _choices(reader, settings.plan, serving=serving)
+    term = settings.term
+    if reader.edge is Edge.KEYWORD:
+        with reader.watch(TERM):
+            term = read_term(reader.get(TERM) or "default")
+    engine = _engine(reader, FIT_ENGINE if fits else ENGINE) if serving else None
+    seed = reader.get(KEPT_SEED)
+    return {
+        "form": form,
+        "facts": settings.facts,
+        "given": given_of(reader),
+        "model": model,
+        "model_given": _words_of(reader.given(MODEL)),
+        "systems": systems,
+        "chips": chips,
+        "train": train,
+        "serve": serve,
+        "engine": engine,
+        "stack": reader.get(STACK),
+        "fixed": fixed,
+        "term": term,
+        "seed": seed or 0,
+    }
+
+
+def _words_of(model: object) -> str:
+    """A model in the words of a question; a pasted config is in the file config.json."""
+    return model if isinstance(model, str) else str(getattr(model, "name", "config.json"))
+
+
+def _told(reader: Reader, model: Model, systems: Sequence[str], chips: int | None) -> None:
+    """Say so when a sequence is longer than the model was made for, and when the number of chips is not what a system
+    gets."""
+    limit = model.learned_positions or model.max_seq
+
+    def context(tokens: float | None, words: str) -> None:
+        if limit and tokens and tokens > limit:
+            reader.note(f"{words} {tokens:.0f} is longer than the context of {model.name}, {limit} tokens")
+
+    if reader.given(ISL) is not None:
+        isl, osl = reader.get(ISL) or 0.0, reader.get(OSL) or 0.0
+        context(isl + osl, f"{reader.said(ISL)} + {reader.said(OSL)} =")
+        if osl == 1:
+            reader.note(
+                f"{reader.said(OSL)} 1: an answer ends with its first token; TPOT is the time that one more would take"
+            )
+    elif reader.given(KV) is not None:
+        context(reader.get(KV), reader.said(KV))
+    else:
+        context(reader.get(SEQ), reader.said(SEQ))
+    if chips is not None and any(":" in s or "*" in s for s in systems):
+        reader.note(f"a size in a system's name wins over {reader.said(CHIPS)}")
+
+
+def _done(reader: Reader, work: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a request once nothing is wrong with it, with its notes."""
+    reader.stop()
+    _told(reader, work["model"], work["systems"], work["chips"])
+    return {**work, "notes": tuple(reader.notes)}
+
+
+def _compare(reader: Reader) -> Compare:
+    serving = _serves(reader, SERVE)
+    if serving:
+        _only(reader, (*TRAINED, STACK), "training", TRAIN)
+        if (reader.get(EQUALS) or "chips") != "chips":
+            reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
+    else:
+        _only(reader, SERVED, "serving", SERVE)
+    work = _work(reader, SYSTEMS, serving=serving)
+    equal = reader.get(EQUALS) or "chips"
+    return Compare(equal=equal, **_done(reader, work))
+
+
+def _plan(reader: Reader) -> Plan:
+    serving = _serves(reader, SERVE)
+    if serving:
+        _only(reader, (*TRAINED, STACK, NEIGHBOURS, PARETO, TIMELINE, PICK), "training", TRAIN)
+    else:
+        _only(reader, SERVED, "serving", SERVE)
+    file, top, pick = reader.get(TIMELINE), reader.get(TOP), reader.get(PICK)
+    if file is not None and file.suffix not in (".json", ".svg"):
+        reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
+    if top is not None and pick is not None and pick > top:
+        reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
+    work = _done(reader, _work(reader, ONE, serving=serving))
+    return Plan(
+        top=reader.sure(TOP),
+        neighbours=reader.flag(NEIGHBOURS),
+        pareto=reader.flag(PARETO),
+        timeline=file,
+        pick=reader.sure(PICK),
+        **work,
+    )
+
+
+def _fit(reader: Reader) -> Fit:
+    serving = _serves(reader, FIT_SERVE if reader.edge is Edge.OPTION else KV)
+    if serving:
+        _only(reader, (*TRAINED, STACK), "training", TRAIN)
+        if reader.given(KV) is None:
+            reader.missing(KV, f" with {reader.said(FIT_SERVE)}")
+    else:
+        _only(reader, (KV, FIT_ENGINE), "serving", FIT_SERVE if reader.edge is Edge.OPTION else KV)
+    kv = reader.get(KV)
+    return Fit(kv=kv if serving else None, **_done(reader, _work(reader, ONE, serving=serving, fits=True)))
+
+
+# ---- the schemas
+# ----------------------------------------------------------------------------------------------------------------------
+
+EXAMPLE = (
+    "mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs --on trn2,trn3,ironwood,gb300 --chips"
+    " 16384"
+)
+
+COMPARE = Schema(
+    name="compare",
+    fields=(
+        *(MODEL, SYSTEMS, TRAIN, SERVE, *SERVED, *TRAINED, CHIPS, EQUALS, STACK, SET, FACTS),
+        *(FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
+    ),
+    make=_compare,
+    help="The same job (training, or serving) on several systems, each at its best plan: the main job.",
+    short="One training job on several systems: the main job.",
+    example=EXAMPLE,
+    groups=JOBS,
+)
+PLAN = Schema(
+    name="plan",
+    fields=(
+        *(MODEL, ONE, TRAIN, SERVE, *SERVED, *TRAINED, CHIPS, TOP, NEIGHBOURS, PARETO, TIMELINE, PICK, STACK),
+        *(SET, FACTS, FIXED, TERM, JSON, CSV, PLAIN, QUIET, OUT, KEPT_SEED),
+    ),
+    make=_plan,
+    help="The best plans of one system, and what they trade.",
+    short="The best plans of one system, and what they trade.",
+    example="mowich plan llama-3.1-405b --train --tokens 15T --seq 8192 --batch 2048seqs --on trn3:4608 --top 5",
+    groups=JOBS,
+)
+FIT = Schema(
+    name="fit",
+    fields=(
+        *(MODEL, ONE, TRAIN, FIT_SERVE, KV, FIT_ENGINE, FIT_TOKENS, *TRAINED[1:], CHIPS, STACK, SET, FACTS),
+        *(FIXED, JSON, PLAIN, QUIET, OUT),
+    ),
+    make=_fit,
+    help=(
+        "Does a training job, or a served model with its caches, fit; what takes the memory; and how few chips would"
+        " do."
+    ),
+    short="Does it fit, what binds, how few chips would do.",
+    example=(
+        "mowich fit deepseek-v3 --train --seq 4096 --batch 16384seqs --on trn3   or   mowich fit"
+        " llama-3.1-405b --serve --kv 128k --on trn3"
+    ),
+    groups={"train": JOBS["train"]},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine(Asked):
+    """One system, of some chips (None: as in its name)."""
+
+    name: str
+    chips: int | None
+
+
+def _machine(reader: Reader) -> Machine:
+    facts = facts_of(reader)
+    reader.stop()
+    return Machine(form=form_of(reader), facts=facts, given={}, name=reader.sure(NAME), chips=reader.get(CHIPS))
+
+
+NAME = word("name", "A system.", needs=True, edges=CALLED, example="trn3:64")
+SYSTEM = Schema(name="system", fields=(NAME, CHIPS), make=_machine, help="A system, as a value of Python.")

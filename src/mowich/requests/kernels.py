@@ -1,0 +1,311 @@
+"""kernel run, profile, diff and tables: NKI kernels on a simulated NeuronCore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mowich.errors import UserError
+from mowich.neuroncore.targets import TARGET_HELP, generation_of
+from mowich.requests.common import JSON, OUT, QUIET, SEED, Request, form_of
+from mowich.requests.fields import TYPED, flag, names, path, texts, whole, word
+from mowich.requests.schema import Reader, Schema
+
+FILE = path("file", "A script, or a file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=TYPED)
+ARGUMENTS = texts(
+    "arguments",
+    "Of the script (after --), or with -k: NAME=float32[128,512] (random), NAME=FILE.npy, NAME=literal.",
+    metavar="[ARGS]...",
+    is_argument=True,
+    edges=TYPED,
+)
+KERNEL = word("kernel", "Run this kernel of the file.", short="-k", metavar="NAME", edges=TYPED)
+TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
+LNC = whole("lnc", "Cores of a launch that names no grid: 1 or 2.", high=2, metavar="N", edges=TYPED)
+STRICT = flag("strict", "With -k: a read of uninitialised bytes is an error.", edges=TYPED)
+RANDOM = replace(SEED, help="Of the random arrays of -k.", edges=TYPED)
+SAVED = replace(OUT, help="With -k: save what the kernel returned.", metavar="FILE.npz")
+RUN_JSON = replace(JSON, help="With -k: one JSON object on stdout.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel(Request):
+    """A kernel of a file, or a script. kernel: None: the file is run as a script; lnc: cores of the logical core."""
+
+    file: Path
+    arguments: tuple[str, ...]
+    kernel: str | None
+    target: str | None
+    lnc: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Kernel):
+    """A kernel to run. strict: a read of uninitialised bytes is an error; seed: of random arrays."""
+
+    strict: bool
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile(Kernel):
+    """A kernel to time. values: compute too; active_cores: that share HBM; window: instructions an engine looks ahead;
+    throttle: the Tensor Engine starts at half rate; disable_dge: descriptors are made before the launch; trace,
+    parquet: files to write; path: print the critical path."""
+
+    values: bool
+    active_cores: int | None
+    window: int | None
+    throttle: bool
+    disable_dge: bool
+    trace: Path | None
+    parquet: Path | None
+    path: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diff(Request):
+    """Two versions of a kernel, or two folders of profiles (kernel: None). kernel: one name, or that of A and that of
+    B with a comma; arguments: of both."""
+
+    a: Path
+    b: Path
+    arguments: tuple[str, ...]
+    kernel: str | None
+    target: str | None
+    lnc: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables(Request):
+    """Tables of operator times to make or to check. ops, chips: empty: all; folder: None: the ones that ship; sample:
+    shapes of each table that are checked."""
+
+    ops: tuple[str, ...]
+    chips: tuple[str, ...]
+    kernels: Path
+    folder: Path | None
+    check: bool
+    sample: int
+
+
+def _kernel(reader: Reader) -> None:
+    """Note what is wrong with the file and the target."""
+    file = reader.get(FILE)
+    if file is not None and not file.is_file():
+        reader.problems.add("no such file", where=str(file))
+    _target(reader)
+
+
+def _target(reader: Reader) -> None:
+    """Note a target that is not known."""
+    target = reader.get(TARGET)
+    if target is not None:
+        with reader.watch(TARGET):
+            generation_of(target)
+
+
+def _run(reader: Reader) -> Run:
+    _kernel(reader)
+    if reader.given(KERNEL) is None:
+        for field in (STRICT, SAVED, RUN_JSON):
+            if reader.given(field) not in (None, False):
+                reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
+    reader.stop()
+    return Run(
+        form=form_of(reader),
+        file=reader.sure(FILE),
+        arguments=reader.sure(ARGUMENTS),
+        kernel=reader.get(KERNEL),
+        target=reader.get(TARGET),
+        lnc=reader.get(LNC),
+        strict=reader.flag(STRICT),
+        seed=reader.sure(RANDOM),
+    )
+
+
+RUN = Schema(
+    name="kernel run",
+    fields=(FILE, ARGUMENTS, KERNEL, TARGET, LNC, STRICT, RANDOM, SAVED, RUN_JSON, QUIET),
+    make=_run,
+    help="Run a script or a kernel, unmodified, and check every instruction.",
+    example='mowich kernel run kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
+)
+
+TIMED = replace(FILE, help="A file with kernels, or a script that launches one.")
+GIVEN = replace(
+    ARGUMENTS,
+    help=(
+        "With -k: NAME=float32[128,512], NAME=FILE.npy, NAME=literal; default: what inputs() of the file gives."
+        " Of the script after --."
+    ),
+)
+ONE_KERNEL = replace(KERNEL, help="The kernel; else the last one that the script launches.")
+VALUES = flag("values", "Compute as well: for kernels whose control flow reads data.", edges=TYPED)
+ACTIVE_CORES = whole(
+    "active_cores", "Cores of the chip that share HBM (default: those of the launch).", metavar="N", edges=TYPED
+)
+WINDOW = whole("window", "Instructions that an engine may look ahead; 1: strictly in order.", metavar="N", edges=TYPED)
+THROTTLE = flag(
+    "throttle",
+    "The Tensor Engine starts at half rate (trn2, trn3).",
+    negative="--no-throttle",
+    default=True,
+    edges=TYPED,
+)
+DISABLE_DGE = flag(
+    "disable_dge",
+    "DMA descriptors are made before the launch, as with the compiler's option of this name.",
+    edges=TYPED,
+)
+TRACE = path("trace", "Write a trace for Perfetto.", metavar="FILE.json", edges=TYPED)
+PARQUET = path("parquet", "Write the tables of Neuron Explorer.", metavar="DIR", edges=TYPED)
+CRITICAL = flag("path", "Print the critical path by cost.", edges=TYPED)
+
+
+def _profile(reader: Reader) -> Profile:
+    _kernel(reader)
+    reader.stop()
+    return Profile(
+        form=form_of(reader),
+        file=reader.sure(FILE),
+        arguments=reader.sure(ARGUMENTS),
+        kernel=reader.get(KERNEL),
+        target=reader.get(TARGET),
+        lnc=reader.get(LNC),
+        values=reader.flag(VALUES),
+        active_cores=reader.get(ACTIVE_CORES),
+        window=reader.get(WINDOW),
+        throttle=reader.flag(THROTTLE),
+        disable_dge=reader.flag(DISABLE_DGE),
+        trace=reader.get(TRACE),
+        parquet=reader.get(PARQUET),
+        path=reader.flag(CRITICAL),
+    )
+
+
+PROFILE = Schema(
+    name="kernel profile",
+    fields=(
+        *(
+            TIMED,
+            GIVEN,
+            ONE_KERNEL,
+            TARGET,
+            LNC,
+            VALUES,
+            ACTIVE_CORES,
+            WINDOW,
+            THROTTLE,
+            DISABLE_DGE,
+            TRACE,
+            PARQUET,
+            CRITICAL,
+        ),
+        *(replace(JSON, help="One JSON object on stdout (mowich/kernel@1)."), QUIET),
+    ),
+    make=_profile,
+    help="Time a kernel, and say what binds.",
+    example='mowich kernel profile kernels/softmax.py -k softmax "x=float32[4096,2048]" --target trn2',
+)
+
+A = path(
+    "a",
+    "FILE.py of a kernel, or a folder with Neuron Explorer's Parquet tables.",
+    metavar="A",
+    is_argument=True,
+    needs=True,
+    edges=TYPED,
+)
+B = path("b", "The other one, of the same kind.", metavar="B", is_argument=True, needs=True, edges=TYPED)
+BOTH = replace(ARGUMENTS, help="Of both kernels, as for profile; default: what inputs() of a file gives.")
+NAMED = replace(KERNEL, help="The kernel of the files, or that of A and that of B.", metavar="NAME[,NAME]")
+OF_KERNELS = replace(TARGET, help=f"Of kernels: {TARGET_HELP}")
+
+
+def _diff(reader: Reader) -> Diff:
+    sides = [folder for folder in (reader.get(A), reader.get(B)) if folder is not None]
+    if sides and all(side.suffix == ".py" for side in sides):
+        for side in sides:
+            if not side.is_file():
+                reader.problems.add("no such file", where=str(side))
+        if reader.given(NAMED) is None:
+            reader.problems.add("two files need the name of their kernel", fix="-k NAME, or -k NAME_OF_A,NAME_OF_B")
+        _target(reader)
+    else:
+        for side in sides:
+            if not side.is_dir():
+                reader.problems.add(
+                    "no such folder" if not side.is_file() else "a file beside a folder of tables",
+                    where=str(side),
+                    fix="`mowich kernel profile ... --parquet DIR` writes one; or compare two FILE.py with -k NAME",
+                )
+        for field in (NAMED, OF_KERNELS, LNC, BOTH):
+            if reader.given(field):
+                reader.add("goes with two FILE.py", field)
+    reader.stop()
+    return Diff(
+        form=form_of(reader),
+        a=reader.sure(A),
+        b=reader.sure(B),
+        arguments=reader.sure(BOTH),
+        kernel=reader.get(NAMED),
+        target=reader.get(OF_KERNELS),
+        lnc=reader.get(LNC),
+    )
+
+
+DIFF = Schema(
+    name="kernel diff",
+    fields=(
+        *(A, B, BOTH, NAMED, OF_KERNELS, LNC),
+        *(replace(JSON, help="One JSON object on stdout (mowich/kernel-diff@1)."), QUIET),
+    ),
+    make=_diff,
+    help=(
+        "Compare two versions of a kernel by figure, engine, cause, opcode and line, matched by what it says and does."
+    ),
+    example=(
+        "mowich kernel diff before.py after.py -k softmax x=float32[4096,2048]   or   mowich kernel diff"
+        " before/ after/   (folders that --parquet wrote, or of a measured profile)"
+    ),
+)
+
+OPS = names("op", "Only these operators, commas between.", metavar="OPS", default=(), edges=TYPED)
+CHIPS = names("chip", "Only these: trainium1, trainium2, trainium3.", metavar="CHIPS", default=(), edges=TYPED)
+SOURCES = path(
+    "kernels", "Where the kernels are.", metavar="DIR", default=Path("kernels"), shown="kernels", edges=TYPED
+)
+FOLDER = replace(OUT, help="Where tables go, or are with --check; else the ones that ship.", metavar="DIR")
+CHECKED = flag("check", "Time a few shapes of each table again and compare; write nothing.", edges=TYPED)
+SAMPLE = whole(
+    "sample",
+    "With --check: shapes of each table and chip.",
+    tells_bounds=True,
+    metavar="N",
+    default=1,
+    shown="1",
+    edges=TYPED,
+)
+
+
+def _tables(reader: Reader) -> Tables:
+    reader.stop()
+    return Tables(
+        form=form_of(reader),
+        ops=reader.sure(OPS),
+        chips=reader.sure(CHIPS),
+        kernels=reader.sure(SOURCES),
+        folder=reader.get(FOLDER),
+        check=reader.flag(CHECKED),
+        sample=reader.sure(SAMPLE),
+    )
+
+
+TABLES = Schema(
+    name="kernel tables",
+    fields=(OPS, CHIPS, SOURCES, FOLDER, CHECKED, SAMPLE, QUIET),
+    make=_tables,
+    help="Time our kernels over many shapes and write tables of operator times; takes some minutes.",
+    example=("mowich kernel tables --op matmul --chip trainium2 --out tables   or   mowich kernel tables --check"),
+)

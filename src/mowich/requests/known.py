@@ -1,0 +1,263 @@
+"""model, facts and web: what is known, and the server that answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Request, form_of, model_of
+from mowich.requests.fields import TYPED, flag, number, texts, whole, word
+from mowich.requests.jobs import SEQ
+from mowich.requests.schema import Reader, Schema
+from mowich.requests.settings import FACTS, dirs_of, facts_of
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
+    from mowich.models.model import Model
+
+
+# ---- model
+# ----------------------------------------------------------------------------------------------------------------------
+
+KV_BYTES = number(
+    "kv_bytes",
+    "Bytes per element of the KV cache.",
+    low=0.25,
+    high=8,
+    tells_bounds=True,
+    metavar="B",
+    default=2.0,
+    shown="2.0",
+    edges=TYPED,
+)
+LENGTH = replace(SEQ, group="", edges=TYPED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView(Request):
+    """A model by layer. seq: tokens, None: as usual; kv_bytes: of an element of the cache."""
+
+    model: Model
+    seq: int | None
+    kv_bytes: float
+
+
+def _model(reader: Reader) -> ModelView:
+    form = form_of(reader)
+    seq, loaded = reader.get(LENGTH), model_of(reader)
+    kv_bytes = reader.get(KV_BYTES)
+    reader.stop()
+    assert loaded is not None
+    return ModelView(
+        form=form, model=loaded, seq=None if seq is None else int(seq), kv_bytes=kv_bytes or reader.sure(KV_BYTES)
+    )
+
+
+MODEL_VIEW = Schema(
+    name="model",
+    fields=(MODEL, LENGTH, KV_BYTES, JSON, CSV, PLAIN, QUIET, OUT),
+    make=_model,
+    help="Parameters (total, active), FLOP and bytes per token, by kind of layer.",
+    short="Parameters, FLOP and bytes per token, by layer.",
+    example="mowich model deepseek-v3   or   mowich model ./config.json --seq 8192 --json",
+)
+
+
+# ---- facts
+# ----------------------------------------------------------------------------------------------------------------------
+
+KIND = word(
+    "kind",
+    "chips, systems, prices, models, ...; without it, all.",
+    metavar="[KIND]",
+    is_argument=True,
+    edges=TYPED,
+)
+NAMES = texts(
+    "names",
+    "A chip, a system, an id, or the path of a fact or group.",
+    metavar="NAME...",
+    is_argument=True,
+    needs=True,
+    completes="systems",
+    edges=TYPED,
+)
+ONE = word("one", metavar="A", is_argument=True, needs=True, completes="systems", edges=TYPED)
+TWO = word("two", metavar="B", is_argument=True, needs=True, completes="systems", edges=TYPED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactsAsked(Request):
+    """Facts to show. names: of chips, systems, paths, or a kind; dirs: the user's own."""
+
+    facts: Facts
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Request):
+    """The user's own facts, to be checked."""
+
+    dirs: tuple[Path, ...]
+
+
+def _list(reader: Reader) -> FactsAsked:
+    from mowich.errors import unknown
+    from mowich.facts.load import KINDS
+
+    form, kind = form_of(reader), reader.get(KIND)
+    if kind is not None and kind not in (*KINDS, "models"):
+        reader.problems.found.append(unknown("kind", kind, (*KINDS, "models")))
+    reader.stop()
+    return FactsAsked(form=form, facts=facts_of(reader), names=() if kind is None else (kind,))
+
+
+def _show(reader: Reader) -> FactsAsked:
+    form = form_of(reader)
+    facts = facts_of(reader)
+    return FactsAsked(form=form, facts=facts, names=reader.sure(NAMES))
+
+
+def _diff(reader: Reader) -> FactsAsked:
+    form = form_of(reader)
+    facts = facts_of(reader)
+    return FactsAsked(form=form, facts=facts, names=(reader.sure(ONE), reader.sure(TWO)))
+
+
+def _check(reader: Reader) -> Check:
+    dirs = dirs_of(reader)
+    reader.stop()
+    return Check(form=form_of(reader), dirs=dirs)
+
+
+def _schema(reader: Reader) -> Request:
+    return Request(form=form_of(reader))
+
+
+LIST = Schema(
+    name="facts list",
+    fields=(KIND, FACTS, JSON, CSV, PLAIN),
+    make=_list,
+    help="What is known: chips, systems, prices, models and the rest.",
+    example="mowich facts list chips",
+)
+SHOW = Schema(
+    name="facts show",
+    fields=(NAMES, FACTS, JSON, CSV, PLAIN),
+    make=_show,
+    help="Every number of one thing: value, range, grade, source, locator, date.",
+    example="mowich facts show trn3   or   mowich facts show chips.trainium3.memory",
+)
+DIFF = Schema(
+    name="facts diff",
+    fields=(ONE, TWO, FACTS, JSON, CSV, PLAIN),
+    make=_diff,
+    help="Two chips or systems side by side.",
+    example="mowich facts diff trn3 gb300",
+)
+CHECK = Schema(
+    name="facts check",
+    fields=(FACTS, QUIET),
+    make=_check,
+    help="Schema, units, sources and ranges of every fact; exit 5 when one is wrong.",
+    example="mowich facts check --facts ./my-facts",
+)
+SCHEMA = Schema(
+    name="facts schema",
+    fields=(),
+    make=_schema,
+    help="JSON Schema of the files in --facts DIR, for editors.",
+    example="mowich facts schema > facts.schema.json",
+)
+
+
+# ---- web
+# ----------------------------------------------------------------------------------------------------------------------
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+HOST = word(
+    "host",
+    "Address to listen on; 0.0.0.0 for all.",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    shown="127.0.0.1",
+    edges=TYPED,
+)
+PORT = whole(
+    "port",
+    "Port; 0 takes a free one.",
+    low=0,
+    high=65535,
+    tells_bounds=True,
+    metavar="N",
+    default=8000,
+    shown="8000",
+    edges=TYPED,
+)
+BROWSE = flag("browse", "Open the page in a browser.", option="--open", edges=TYPED)
+KERNELS = flag("kernels", "Let the page run NKI kernels: code. On loopback only.", edges=TYPED)
+WORKERS = whole(
+    "workers",
+    "Processes that compute (else one per core).",
+    high=256,
+    tells_bounds=True,
+    metavar="N",
+    edges=TYPED,
+)
+TIMEOUT = number(
+    "timeout",
+    "Most seconds that one request may compute.",
+    low=1,
+    high=600,
+    tells_bounds=True,
+    metavar="S",
+    default=20.0,
+    shown="20.0",
+    edges=TYPED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Web(Request):
+    """How to serve. workers: processes, None: one a core; timeout_s: of one request; dirs: of facts."""
+
+    host: str
+    port: int
+    browse: bool
+    kernels: bool
+    workers: int | None
+    timeout_s: float
+    dirs: tuple[Path, ...]
+
+
+def _web(reader: Reader) -> Web:
+    if reader.flag(KERNELS) and (reader.get(HOST) or "") not in LOOPBACK:
+        reader.add(
+            "runs code that is sent to it: on loopback only",
+            KERNELS,
+            given=f"{reader.said(HOST)} {reader.get(HOST)}",
+            allowed=", ".join(LOOPBACK),
+        )
+    facts_of(reader)
+    reader.stop()
+    return Web(
+        form=form_of(reader),
+        host=reader.sure(HOST),
+        port=reader.sure(PORT),
+        browse=reader.flag(BROWSE),
+        kernels=reader.flag(KERNELS),
+        workers=reader.get(WORKERS),
+        timeout_s=reader.sure(TIMEOUT),
+        dirs=reader.sure(FACTS),
+    )
+
+
+WEB = Schema(
+    name="web",
+    fields=(HOST, PORT, BROWSE, KERNELS, WORKERS, TIMEOUT, FACTS, QUIET),
+    make=_web,
+    help="Serve the page and the HTTP interface (its OpenAPI is at /openapi.json) until interrupted.",
+    short="A page in the browser, live, and an HTTP interface.",
+    example="mowich web --open",
+)

@@ -1,0 +1,285 @@
+"""collective, goodput and power: questions about machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mowich.errors import unknown
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Asked, form_of
+from mowich.requests.fields import Field, names, number, quantity, read_size, share, texts, whole, word
+from mowich.requests.jobs import ON
+from mowich.requests.schema import Reader, Schema
+from mowich.requests.settings import FACTS, SET, given_of, read_settings
+
+MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
+
+
+# ---- collective
+# ----------------------------------------------------------------------------------------------------------------------
+
+SIZES = tuple(2**k for k in range(10, 35, 3))
+"""Sizes where none are given: 1 KiB to 16 GiB."""
+
+
+def read_sizes(value: object) -> tuple[int, ...]:
+    """Bytes of several buffers: "1GiB,4MiB" or a list."""
+    words = value.split(",") if isinstance(value, str) else value
+    return tuple(read_size(w) for w in words) if isinstance(words, Sequence) else (read_size(words),)
+
+
+KIND = word(
+    "kind",
+    "all-reduce, all-gather, reduce-scatter, all-to-all, broadcast or permute.",
+    metavar="KIND",
+    is_argument=True,
+    needs=True,
+    example="all-reduce",
+)
+RING = replace(MACHINE, help="trn3-gen2, trn3:1000, ironwood:4x4x8; ranks are whole chips.")
+BYTES: Field[tuple[int, ...]] = Field(
+    name="sizes",
+    parse=read_sizes,
+    kind="names",
+    help="1GiB, or several with commas: full buffer; of an all-to-all, what each sends.",
+    option="--bytes",
+    metavar="SIZES",
+    unit="B",
+    low=1,
+    default=SIZES,
+    example="1GiB",
+)
+GROUP = whole("group", "Chips that take part, neighbours (default: all).", metavar="N", example="144")
+NETWORK = word(
+    "network", "Scale-out network: efa, infiniband, ethernet, ...", metavar="NAME", default="", example="efa"
+)
+OVERSUBSCRIPTION = number(
+    "oversubscription",
+    "Bandwidth below the leaves over that above.",
+    low=1.0,
+    metavar="X",
+    default=1.0,
+    shown="1.0",
+    example="2",
+)
+FAIL = texts(
+    "fail",
+    "link:3, link:rack:7, link:3=0.5 (share left), chip:5. Repeatable.",
+    metavar="WHAT",
+    example="link:3",
+)
+BESIDE = texts(
+    "beside",
+    "Another collective all the time: all-to-all:72-143. Repeatable.",
+    metavar="JOB",
+    example="all-to-all:72-143",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collective(Asked):
+    """A collective among whole chips. sizes: bytes; group: chips that take part, None: all."""
+
+    kind: str
+    on: str
+    sizes: tuple[int, ...]
+    group: int | None
+    network: str
+    oversubscription: float
+    fail: tuple[str, ...]
+    beside: tuple[str, ...]
+
+
+def _collective(reader: Reader) -> Collective:
+    form = form_of(reader)
+    settings = read_settings(reader)
+    if reader.get(BYTES) == ():
+        reader.add("names no size", BYTES, fix=f"for example {reader.example(BYTES)}")
+    reader.stop()
+    return Collective(
+        form=form,
+        facts=settings.facts,
+        given=given_of(reader),
+        kind=reader.sure(KIND),
+        on=reader.sure(RING),
+        sizes=reader.sure(BYTES),
+        group=reader.get(GROUP),
+        network=reader.sure(NETWORK),
+        oversubscription=reader.sure(OVERSUBSCRIPTION),
+        fail=reader.sure(FAIL),
+        beside=reader.sure(BESIDE),
+    )
+
+
+COLLECTIVE = Schema(
+    name="collective",
+    fields=(
+        *(KIND, RING, BYTES, GROUP, NETWORK, OVERSUBSCRIPTION, FAIL, BESIDE, SET, FACTS),
+        *(JSON, CSV, PLAIN, QUIET, OUT),
+    ),
+    make=_collective,
+    help=(
+        "Time of a collective among whole chips, for each size: algorithm, what binds, bus bandwidth, with failed"
+        " links or a job beside it."
+    ),
+    short="Time of a collective against size, what binds, with failed links.",
+    example="mowich collective all-reduce --on trn3-gen2 --bytes 1GiB --group 144 --fail link:3",
+)
+
+
+# ---- goodput
+# ----------------------------------------------------------------------------------------------------------------------
+
+RUN = replace(MACHINE, help="trn3:1000000 (chips), h100:16384, ironwood*4.", example="trn3:100000")
+DAYS = number("days", "Length of the run.", low=0.0, above=True, metavar="N", default=90.0, shown="90.0", example="90")
+STEP = quantity(
+    "step",
+    "s",
+    "Time of a training step: '5 s'.",
+    keyword="step_s",
+    metavar="TIME",
+    default=5.0,
+    shown="5 s",
+    example="5 s",
+)
+STRATEGY = names(
+    "strategy",
+    "sync, async, memory, elastic; commas between (default: all).",
+    keyword="strategies",
+    metavar="NAMES",
+    example="async",
+)
+SPARES = share(
+    "spares",
+    "Spare chips over chips of the job: 2%.",
+    keyword="spare_share",
+    metavar="SHARE",
+    default=0.02,
+    shown="2%",
+    example="2%",
+)
+REPLICA = whole("replica", "Chips of a data-parallel replica (elastic), default 1024.", metavar="N", example="1024")
+CHECKPOINT = quantity(
+    "checkpoint",
+    "s",
+    "Time between checkpoints (default: Young/Daly).",
+    keyword="checkpoint_s",
+    metavar="TIME",
+    example="10 min",
+)
+SAMPLES = whole("samples", "Runs of the Monte Carlo.", low=10, metavar="N", default=1000, shown="1000", example="200")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goodput(Asked):
+    """A long run. days; step_s, checkpoint_s: seconds; spare_share: of the chips of the job; replica: chips."""
+
+    on: str
+    days: float
+    step_s: float
+    strategies: tuple[str, ...]
+    spare_share: float
+    replica: int | None
+    checkpoint_s: float | None
+    samples: int
+    seed: int
+
+
+def _goodput(reader: Reader) -> Goodput:
+    from mowich.training.faults import STRATEGIES
+
+    form = form_of(reader)
+    settings = read_settings(reader)
+    strategies = STRATEGIES if reader.given(STRATEGY) in (None, "") else reader.get(STRATEGY) or ()
+    if not strategies:
+        reader.add("names no strategy", STRATEGY, allowed=STRATEGIES)
+    for name in strategies:
+        with reader.watch(STRATEGY):
+            if name not in STRATEGIES:
+                raise unknown("strategy", name, STRATEGIES)
+    reader.stop()
+    return Goodput(
+        form=form,
+        facts=settings.facts,
+        given=given_of(reader),
+        on=reader.sure(RUN),
+        days=reader.sure(DAYS),
+        step_s=reader.sure(STEP),
+        strategies=tuple(strategies),
+        spare_share=reader.sure(SPARES),
+        replica=reader.get(REPLICA),
+        checkpoint_s=reader.get(CHECKPOINT),
+        samples=reader.sure(SAMPLES),
+        seed=reader.sure(SEED),
+    )
+
+
+GOODPUT = Schema(
+    name="goodput",
+    fields=(
+        *(RUN, DAYS, STEP, STRATEGY, SPARES, REPLICA, CHECKPOINT, SAMPLES, SEED, SET, FACTS),
+        *(JSON, CSV, PLAIN, QUIET, OUT),
+    ),
+    make=_goodput,
+    help=(
+        "Goodput of a long run by way of surviving failures: formula, Monte Carlo, range, where the time goes, and the"
+        " recovery that 90% would need."
+    ),
+    short="Which way of surviving failures keeps how much of a long run.",
+    example="mowich goodput --on trn3:1000000 --days 90",
+)
+
+
+# ---- power
+# ----------------------------------------------------------------------------------------------------------------------
+
+POWERED = replace(ON, keyword="systems")
+CAP = quantity("cap", "W", "Power of the site at the meter: 100MW.", keyword="cap_W", metavar="POWER", example="100MW")
+IDLE = share(
+    "spares", "Share of the chips that is idle: 0.02.", metavar="SHARE", default=0.0, shown="0.0", example="0.02"
+)
+SPEED = number(
+    "tokens_per_s",
+    "Tokens per second of one chip, for tokens per megawatt.",
+    low=0.0,
+    above=True,
+    metavar="N",
+    example="1000",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power(Asked):
+    """Machines under a cap. cap_W: at the meter; spares: idle share of the chips; tokens_per_s: of one chip."""
+
+    systems: tuple[str, ...]
+    cap_W: float | None
+    spares: float
+    tokens_per_s: float | None
+
+
+def _power(reader: Reader) -> Power:
+    form = form_of(reader)
+    settings = read_settings(reader)
+    if reader.get(POWERED) == ():
+        reader.add("names no system", POWERED, fix=f"for example {POWERED.example}")
+    reader.stop()
+    return Power(
+        form=form,
+        facts=settings.facts,
+        given=given_of(reader),
+        systems=reader.sure(POWERED),
+        cap_W=reader.get(CAP),
+        spares=reader.sure(IDLE),
+        tokens_per_s=reader.get(SPEED),
+    )
+
+
+POWER = Schema(
+    name="power",
+    fields=(POWERED, CAP, IDLE, SPEED, SET, FACTS, JSON, CSV, PLAIN, QUIET, OUT),
+    make=_power,
+    help="Provisioned power of a chip by part (chip, server, network, cooling), of the machine, and what a cap feeds.",
+    short="Power by part, chips under a site's cap, tokens per megawatt.",
+    example="mowich power --on trn3,gb300 --cap 100MW",
+)

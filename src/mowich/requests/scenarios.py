@@ -1,0 +1,281 @@
+"""sweep, traffic and fleet: questions that a scenario file asks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, STACK, Asked, form_of
+from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, number, path, read_mapping, texts, whole, word
+from mowich.requests.jobs import TERM
+from mowich.requests.schema import Reader, Schema
+from mowich.requests.settings import FACTS, SET, given_of, only_facts, read_settings, read_term
+
+OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
+"""What HTTP has not: a file of the server's."""
+
+FILE = path("scenario", metavar="SCENARIO", is_argument=True, needs=True, edges=OPEN)
+SWEPT = replace(FILE, help="YAML with models, on, chips, seq, batch, tokens, plan, vary.")
+PLAYED = replace(FILE, metavar="SCENARIO.yaml", help="Model, machine, engine, traffic and SLO (docs/serving.md).")
+FLEET_FILE = replace(FILE, help="YAML: periods, workloads, systems, sites, money (docs/fleet.md).")
+
+
+# ---- sweep
+# ----------------------------------------------------------------------------------------------------------------------
+
+_ABOUT_VARY = "An axis: chips=64..4096:x2, plan.tp=1,2,4, or a fact: prices.trn3='$1/chip/h..$3/chip/h:5'. Repeatable."
+VARY = texts("vary", _ABOUT_VARY, metavar="PATH=VALUES", edges=TYPED)
+AXES: Field[dict[str, str]] = Field(name="vary", parse=read_mapping, kind="mapping", help=_ABOUT_VARY, edges=CALLED)
+JOBS = whole(
+    "jobs",
+    "Processes (else one per core; 1: none).",
+    high=1024,
+    tells_bounds=True,
+    metavar="N",
+    edges=TYPED,
+)
+EXECUTOR = word("executor", "ray (this machine's cluster) or ray://HOST:PORT.", metavar="WHERE", edges=TYPED)
+POOL: Field[Any] = Field(
+    name="executor", parse=lambda value: value, kind="object", help="Any of concurrent.futures.", edges=CALLED
+)
+TASKS = whole("tasks", "Pieces of work for the executor.", default=1, edges=CALLED)
+SWEEP_OUT = path(
+    "out",
+    "Write Parquet files to a directory and go on there after a kill; FILE.json: one JSON file.",
+    metavar="DIR",
+    edges=OPEN,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep(Asked):
+    """A grid. vary: further axes; folder: for Parquet, None: rows are kept; executor: a place to run ("ray://...") or
+    an executor; jobs: processes, None: one a core."""
+
+    scenario: Path
+    vary: Mapping[str, str]
+    term: str
+    stack: str | None
+    folder: Path | None
+    executor: Any
+    jobs: int | None
+    tasks: int
+
+
+def _axes(reader: Reader) -> dict[str, str]:
+    """Further axes, each once."""
+    if reader.edge is Edge.KEYWORD:
+        return reader.get(AXES) or {}
+    out: dict[str, str] = {}
+    for item in reader.get(VARY) or ():
+        key, equals, values = (part.strip() for part in item.partition("="))
+        key = {"model": "models", "system": "on", "systems": "on"}.get(key, key)
+        if not equals or not key or not values:
+            reader.add("not an axis", VARY, given=item, allowed="path=values, as in chips=64..4096:x2")
+        elif key in out:
+            reader.add(f"{key} is varied twice", VARY, fix=f"write its values with commas: {key}={out[key]},{values}")
+        out[key] = values
+    return out
+
+
+def _sweep(reader: Reader) -> Sweep:
+    form = form_of(reader)
+    out, executor, jobs = reader.get(SWEEP_OUT), reader.given(EXECUTOR), reader.get(JOBS)
+    typed = reader.edge is Edge.OPTION
+    folder = out if out is not None and not (typed and out.suffix == ".json") else None
+    if folder is not None and form.as_csv:
+        reader.add("rows go to the directory", CSV, fix="leave out --csv or --out")
+    if typed and executor is not None:
+        place = reader.get(EXECUTOR) or ""
+        if place != "ray" and not place.startswith("ray://"):
+            reader.add("not a place to run", EXECUTOR, given=place, allowed="ray, ray://HOST:PORT")
+        if jobs is not None:
+            reader.add("is for processes of this machine", JOBS, fix="leave it out with --executor")
+    settings = read_settings(reader)
+    if settings.plan:
+        reader.add(
+            "a sweep takes choices of plans from its scenario",
+            SET,
+            fix="write plan: {tp: 8} there, or --vary plan.tp=8",
+        )
+    axes, term = _axes(reader), settings.term
+    if not typed:
+        with reader.watch(TERM):
+            term = read_term(reader.get(TERM) or "default")
+    reader.stop()
+    return Sweep(
+        form=replace(form, out=None if folder is not None else form.out),
+        facts=settings.facts,
+        given=given_of(reader),
+        scenario=reader.sure(FILE),
+        vary=axes,
+        term=term,
+        stack=reader.get(STACK),
+        folder=folder,
+        executor=executor,
+        jobs=jobs,
+        tasks=reader.sure(TASKS),
+    )
+
+
+SWEEP = Schema(
+    name="sweep",
+    fields=(
+        *(SWEPT, VARY, AXES, JOBS, EXECUTOR, POOL, TASKS, STACK, SET, FACTS, TERM),
+        *(JSON, CSV, PLAIN, QUIET, SWEEP_OUT),
+    ),
+    make=_sweep,
+    help=(
+        "The best plan at every point of a grid of models, systems, chips, sequence lengths, batches, plan fields and"
+        " facts."
+    ),
+    short="Best plans over models, systems, chips and lengths.",
+    example="mowich sweep scenarios/sweep.yaml --vary chips=1024..16384:x2 --out results/",
+)
+
+
+# ---- traffic
+# ----------------------------------------------------------------------------------------------------------------------
+
+REQUESTS_OUT = path("requests_out", "One line per request.", metavar="FILE.csv", edges=OPEN)
+TRACE_OUT = path("trace_out", "Timeline of every step, for ui.perfetto.dev.", metavar="FILE.json", edges=OPEN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic(Asked):
+    """A traffic to play out. requests_out, trace_out: files to write."""
+
+    scenario: Path
+    requests_out: Path | None
+    trace_out: Path | None
+
+
+def _traffic(reader: Reader) -> Traffic:
+    form = form_of(reader)
+    settings = only_facts(reader, "the plan of a traffic is in its scenario")
+    reader.stop()
+    return Traffic(
+        form=form,
+        facts=settings.facts,
+        given=given_of(reader),
+        scenario=reader.sure(FILE),
+        requests_out=reader.get(REQUESTS_OUT),
+        trace_out=reader.get(TRACE_OUT),
+    )
+
+
+TRAFFIC = Schema(
+    name="traffic",
+    fields=(PLAYED, REQUESTS_OUT, TRACE_OUT, SET, FACTS, JSON, PLAIN, QUIET, OUT),
+    make=_traffic,
+    help="Simulate a serving traffic event by event: what users see at p50, p90 and p99, and what it costs.",
+    short="Serving traffic: queues, tails, goodput, cost.",
+    example="mowich traffic scenarios/chat-llama-70b.yaml --requests-out requests.csv",
+)
+
+
+# ---- fleet
+# ----------------------------------------------------------------------------------------------------------------------
+
+YAML: Field[str] = word("yaml", "A fleet scenario (docs/fleet.md).", needs=True, edges=frozenset({Edge.KEY}))
+RATES = path("rates", "Speeds from this file instead of predicting them.", metavar="FILE", edges=OPEN)
+RATES_OUT = path("rates_out", "Save the speeds that were used.", metavar="FILE", edges=TYPED)
+DRAWS = whole(
+    "draws",
+    "Solve again for N draws of prices and speeds.",
+    low=0,
+    high=100_000,
+    tells_bounds=True,
+    metavar="N",
+    default=0,
+    shown="0",
+)
+FLIPS = flag("flips", "Find the prices and speeds at which work changes hands.", edges=OPEN)
+WHAT_IF = word(
+    "what_if",
+    "What this system of the scenario changes, and which of its properties matter (or chip=FILE.yaml).",
+    metavar="SYSTEM",
+    edges=TYPED,
+)
+RELAXED = flag("relaxed", "Fractions of units allowed: at once, and a bound.", option="--lp")
+GAP = number(
+    "gap",
+    "Stop this close to the best possible.",
+    low=0.0,
+    high=1.0,
+    tells_bounds=True,
+    metavar="SHARE",
+    default=0.005,
+    shown="0.005",
+)
+TIME_LIMIT = number(
+    "time_limit",
+    "Seconds for one integer programme.",
+    low=0.1,
+    high=math.inf,
+    tells_bounds=True,
+    metavar="S",
+    default=60.0,
+    shown="60.0",
+    edges=TYPED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet(Asked):
+    """What to buy, rent and assign. scenario: a file, None where `yaml` is its text; gap: a share; time_limit_s: of one
+    integer programme."""
+
+    scenario: Path | None
+    yaml: str | None
+    rates: Path | None
+    rates_out: Path | None
+    draws: int
+    flips: bool
+    what_if: str | None
+    relaxed: bool
+    gap: float
+    time_limit_s: float
+    seed: int
+
+
+def _fleet(reader: Reader) -> Fleet:
+    form = form_of(reader)
+    settings = only_facts(reader, "a scenario gives its own prices and its speeds are of the best plan")
+    sent = reader.edge is Edge.KEY
+    reader.stop()
+    return Fleet(
+        form=form,
+        facts=settings.facts,
+        given=given_of(reader),
+        scenario=None if sent else reader.sure(FILE),
+        yaml=reader.sure(YAML) if sent else None,
+        rates=reader.get(RATES),
+        rates_out=reader.get(RATES_OUT),
+        draws=reader.sure(DRAWS),
+        flips=reader.flag(FLIPS),
+        what_if=reader.get(WHAT_IF),
+        relaxed=reader.flag(RELAXED),
+        gap=reader.sure(GAP),
+        time_limit_s=reader.sure(TIME_LIMIT),
+        seed=reader.sure(SEED),
+    )
+
+
+FLEET = Schema(
+    name="fleet",
+    fields=(
+        *(FLEET_FILE, YAML, RATES, RATES_OUT, DRAWS, FLIPS, WHAT_IF, RELAXED, GAP, TIME_LIMIT, SET, FACTS),
+        *(JSON, PLAIN, QUIET, OUT, SEED),
+    ),
+    make=_fleet,
+    help=(
+        "Which systems for which work in each period: orders, assignment, what binds, one stack alone, and how sure"
+        " that is."
+    ),
+    short="What to buy, rent and assign, per period.",
+    example="mowich fleet scenarios/startup.yaml   or   mowich fleet scenarios/rainier.yaml --draws 200 --flips",
+)

@@ -1,0 +1,228 @@
+"""The schema of a verb, and the one reader: values by name in, a frozen request or all problems out."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mowich.errors import Problems, UserError, UserErrors, unknown
+from mowich.requests.fields import Edge, Field
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
+    from mowich.models.model import Model
+
+T = TypeVar("T")
+Q = TypeVar("Q")
+Values = Mapping[str, object]
+"""What was given, by the name of the field; None: not given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a question comes from. facts: those that it is asked of (None: the shipped ones with the question's own
+    directories); load: how a model's name is read (None: names and files); change: facts and the settings laid over
+    them -> facts."""
+
+    edge: Edge
+    facts: Facts | None = None
+    load: Callable[[Any], Model] | None = None
+    change: Callable[[Facts, Mapping[str, float | str]], Facts] | None = None
+
+
+class Reader:
+    """The values of one question while it is read. What is wrong is noted, once, when a field is first read; `stop`
+    raises all of it."""
+
+    def __init__(self, schema: Schema[Any], values: Values, source: Source) -> None:
+        self.schema, self.source, self.edge = schema, source, source.edge
+        self.problems = Problems()
+        self.notes: list[str] = []
+        self._read: dict[str, Any] = {}
+        self._values = _flat(schema, values, self)
+
+    def given(self, field: Field[Any]) -> Any:
+        """The value as it was given; None where it was not."""
+        return self._values.get(field.name)
+
+    def get(self, field: Field[T]) -> T | None:
+        """The value of a field; its default where it was not given, None where it is wrong."""
+        value = self.given(field)
+        if value is None:
+            return field.default
+        if field.name not in self._read:
+            self._read[field.name] = None
+            with self.watch(field):
+                self._read[field.name] = field.parse(value)
+        found: T | None = self._read[field.name]
+        return found
+
+    def sure(self, field: Field[T]) -> T:
+        """The value of a field that is needed, or has a default, after `stop`."""
+        value = self.get(field)
+        assert value is not None, field.name
+        return value
+
+    def flag(self, field: Field[bool]) -> bool:
+        """Whether a flag was given."""
+        return bool(self.get(field))
+
+    def read_all(self) -> None:
+        """Read every field of the schema, so that all that is wrong is noted."""
+        for field in self.schema.at(self.edge):
+            if field.needs and self.given(field) is None:
+                self.missing(field)
+            self.get(field)
+
+    def missing(self, field: Field[Any], why: str = "") -> None:
+        """Note that a field was not given."""
+        self.add(f"is required{why}", field, fix=f"for example {self.example(field)}" if field.example else None)
+
+    def example(self, field: Field[Any]) -> str:
+        """How a value of a field is written here."""
+        return f"{self.said(field)} {field.example}" if self.edge is Edge.OPTION else field.example
+
+    def said(self, field: Field[Any]) -> str:
+        """A field as this edge spells it."""
+        return field.spelled(self.edge)
+
+    def add(self, what: str, field: Field[Any], **details: Any) -> None:
+        """Note a problem of a field."""
+        self.problems.add(what, where=self.said(field), **details)
+
+    @contextmanager
+    def watch(self, field: Field[Any] | None = None) -> Iterator[None]:
+        """Note what the block refuses; a problem that names no field is one of `field`."""
+        try:
+            yield
+        except UserError as error:
+            for one in error.errors if isinstance(error, UserErrors) else (error,):
+                if one.where is None and one.field is None and field is not None:
+                    one.where = self.said(field)
+                self.schema.spell(one, self.edge)
+                self.problems.found.append(one)
+
+    def note(self, text: str) -> None:
+        """Something to tell beside the answer."""
+        self.notes.append(text)
+
+    def stop(self) -> None:
+        """Raise what was found."""
+        self.problems.stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema(Generic[Q]):
+    """One verb: its fields in the order of `--help`, and what makes a request of them. help: for the page of the verb,
+    short: for the list of verbs; command: its words on the command line ("facts show"); needs_args: without a word it
+    prints its help."""
+
+    name: str
+    fields: tuple[Field[Any], ...]
+    make: Callable[[Reader], Q]
+    help: str
+    short: str = ""
+    example: str = ""
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def at(self, edge: Edge) -> tuple[Field[Any], ...]:
+        """The fields that an edge has."""
+        return tuple(f for f in self.fields if edge in f.edges)
+
+    def read(self, values: Values, source: Source) -> Q:
+        """The request that `values` ask for. Raises UserErrors with every problem."""
+        reader = Reader(self, values, source)
+        reader.read_all()
+        with self.told(source.edge):
+            return self.make(reader)
+
+    @contextmanager
+    def told(self, edge: Edge) -> Iterator[None]:
+        """Spell the fields of what the block refuses as the edge does: for errors of the studies and below."""
+        try:
+            yield
+        except UserError as error:
+            for one in error.errors if isinstance(error, UserErrors) else (error,):
+                self.spell(one, edge)
+            raise
+
+    def command(self, values: Values) -> str:
+        """The command line that asks the same. Values by name, jobs as mappings; a model that is no name stands in the
+        file config.json."""
+        flat: dict[str, object] = {}
+        for key, value in values.items():
+            flat |= {key: True, **value} if key in self.groups and isinstance(value, Mapping) else {key: value}
+        flat |= {f.implies: True for f in self.fields if f.implies and flat.get(f.name) is not None}
+        words = ["mowich", self.name]
+        for field in self.at(Edge.OPTION):
+            value = flat.get(field.name)
+            if value is None or value is False or value == () or value == field.default:
+                continue
+            if field.kind == "flag":
+                words.append(field.flag)
+            elif field.is_argument:
+                words.append(value if isinstance(value, str) else "config.json")
+            elif field.kind == "texts" and isinstance(value, Sequence):
+                words += [word for text in value for word in (field.flag, str(text))]
+            else:
+                words += [field.flag, _typed(field, value)]
+        return shlex.join(words)
+
+    def spell(self, error: UserError, edge: Edge) -> None:
+        """Give an error its place: the field that it names, as the edge spells it."""
+        if error.field is not None:
+            error.where, error.field = self.place(error.field, edge), None
+
+    def place(self, path: str, edge: Edge) -> str:
+        """A field, or a part of it, as the edge spells it: "plan.tp" is `--set plan.tp`, or fixed.tp."""
+        head, _, rest = path.replace(" ", ".", 1).partition(".")
+        if head in ("plan", "prices"):
+            if edge is Edge.KEYWORD:
+                return rest if head == "prices" else f"fixed.{rest}" if rest else "fixed"
+            return f"{'--set' if edge is Edge.OPTION else 'set'} {path}"
+        known = next((f for f in self.fields if f.name == head), None)
+        own = head if known is None else known.spelled(edge)
+        if known is None and edge is Edge.OPTION:
+            own = f"--{head.replace('_', '-')}"
+        return f"{own} {rest}" if rest else own
+
+
+def _typed(field: Field[Any], value: object) -> str:
+    """A value as it is typed: a number of a field with a unit gets it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return ",".join(_typed(field, part) for part in value)
+    if isinstance(value, int | float):
+        return f"{value:.12g} {field.unit}".rstrip() if field.kind == "quantity" else f"{value:.12g}"
+    return str(value)
+
+
+def _flat(schema: Schema[Any], values: Values, reader: Reader) -> dict[str, object]:
+    """The values by the names of the fields: jobs that are mappings unfolded, unknown keys reported."""
+    fields = schema.at(reader.edge)
+    if reader.edge is Edge.OPTION:
+        return dict(values)
+    out: dict[str, object] = {}
+    own = {(f.keyword if reader.edge is Edge.KEYWORD else "") or f.name: f for f in fields if not f.group}
+    for key, value in values.items():
+        known = own.get(key)
+        if known is None:
+            reader.problems.found.append(unknown("field", str(key), own))
+        elif key in schema.groups and value is not None:
+            inner = {f.name: f for f in fields if f.group == key}
+            if not isinstance(value, Mapping):
+                reader.add("not a job", known, given=value, allowed=schema.groups[key])
+                continue
+            out[known.name] = True
+            for name, part in value.items():
+                if name not in inner:
+                    reader.problems.found.append(unknown(f"key of {key}", str(name), inner))
+                out[str(name)] = part
+        else:
+            out[known.name] = value
+    return out

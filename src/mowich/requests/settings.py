@@ -1,0 +1,196 @@
+"""What a setting means: the path of the fact that a short name stands for, its value in SI, and the facts it leads to.
+
+`--set`, and the axes of a sweep, name facts by their paths or by what people call them: `prices.trn3`, `power.trn3`,
+`site.pue`. A value has its unit and lies in what the field can hold (`facts.fields`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mowich.errors import UserError, did_you_mean, placed, unknown
+from mowich.facts import Facts, fields
+from mowich.machines.system import machine_id
+from mowich.requests.fields import TYPED, Edge, paths, texts
+from mowich.requests.schema import Reader
+from mowich.training import longrun
+from mowich.units import parse_count
+
+KEYS = (
+    "plan.tp",
+    "plan.pp",
+    "plan.ep",
+    "plan.precision",
+    "plan.recompute",
+    "prices.term",
+    "prices.trn3",
+    "power.trn3",
+    "site.pue",
+    "site.electricity",
+    "site.idle_power_share",
+    "survival",
+)
+"""Names to suggest."""
+
+TEXTS: Mapping[str, tuple[str, ...]] = {longrun.CHOSEN: longrun.CHOICES}
+"""Facts that are words and can be set, with the words that they can be."""
+
+SET = texts(
+    "set",
+    "Change one thing: plan.tp=4,8, prices.trn3='$1.40/chip/h', power.trn3='900 W', prices.term=3y, site.pue=1.1, "
+    "survival=memory, or any fact. Repeatable.",
+    metavar="PATH=VALUE",
+    edges=frozenset({Edge.OPTION, Edge.KEY}),
+    example="prices.term=3y",
+)
+FACTS = paths("facts", "Your own chips, systems and prices: a directory or one file.", metavar="DIR", edges=TYPED)
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the settings of a question say, and the facts they lead to."""
+
+    facts: Facts
+    plan: dict[str, str] = field(default_factory=dict)
+    term: str = "default"
+
+
+def dirs_of(reader: Reader) -> tuple[Path, ...]:
+    """The user's directories of facts; one that is not there is a problem."""
+    from mowich.files import exists
+
+    dirs = reader.get(FACTS) or ()
+    for folder in dirs:
+        if not exists(folder):
+            reader.add("no such directory or file", FACTS, given=str(folder))
+    return dirs
+
+
+def facts_of(reader: Reader) -> Facts:
+    """The facts of a question: those of its source, else those that ship with the user's directories over them. Stops
+    at once when one is missing: nothing else can be checked."""
+    from mowich.facts import load
+
+    if reader.source.facts is not None:
+        return reader.source.facts
+    before = len(reader.problems.found)
+    dirs = dirs_of(reader)
+    if len(reader.problems.found) > before:
+        reader.stop()
+    return load(dirs)
+
+
+def read_settings(reader: Reader) -> Settings:
+    """The facts of a question with its settings: applied to the facts, or kept for the search (plan.*) or the prices
+    (prices.term)."""
+    out = Settings(facts=facts_of(reader))
+    changes: dict[str, float | str] = {}
+    seen: set[str] = set()
+    before = len(reader.problems.found)
+    for item in reader.get(SET) or ():
+        where = f"{reader.said(SET)} {item}"
+        with reader.watch(SET):
+            key, equals, value = (part.strip() for part in item.partition("="))
+            if not equals or not key or not value:
+                raise UserError(
+                    "not a setting", given=item, allowed="path=value, as in plan.tp=8 or prices.trn3='$1.40/chip/h'"
+                )
+            value = value.strip("\"'")
+            if key in seen:
+                raise UserError(f"{key} is set twice", fix="several choices of a plan are written plan.tp=4,8")
+            seen.add(key)
+            if key.startswith("plan."):
+                out.plan[key.removeprefix("plan.")] = value
+            elif key == "prices.term":
+                out.term = read_term(value, where=where)
+            else:
+                path, number = read_value(out.facts, key, value, where=where)
+                changes[path] = number
+    if changes and len(reader.problems.found) == before:
+        change = reader.source.change
+        out.facts = change(out.facts, changes) if change else out.facts.with_values(changes)
+    return out
+
+
+def read_term(value: str, *, where: str | None = None) -> str:
+    """A price term. Raises UserError for one that is not known."""
+    from mowich.economics.money import TERMS
+
+    if value not in TERMS:
+        raise unknown("price term", value, TERMS, where=where)
+    return value
+
+
+def only_facts(reader: Reader, why: str) -> Settings:
+    """Settings of a verb that takes no plan and no price term; `why` says so."""
+    out = read_settings(reader)
+    if out.plan or out.term != "default":
+        reader.add(why, SET, allowed="paths of facts")
+    return out
+
+
+def given_of(reader: Reader) -> dict[str, object]:
+    """What the facts of a result were changed by, as it was given: `explain` reads the same facts again."""
+    return {"set": list(reader.get(SET) or ()), "facts_dirs": [str(d) for d in reader.get(FACTS) or ()]}
+
+
+_COUNT = re.compile(r"[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*(?:[kKMGBT]|Ki|Mi)?")
+"""A number without a unit, as people write counts."""
+
+
+def fact_path(facts: Facts, key: str, *, where: str) -> str:
+    """ "prices.trn3" -> the path of the fact that it stands for. Raises UserError, with the closest name, when there is
+    none."""
+    root, _, name = key.partition(".")
+    if root == "prices" and name and "." not in name:
+        return f"prices.user.{machine_id(facts, name)}"
+    if root == "power" and name and "." not in name:
+        return f"chips.{facts.meta('systems', machine_id(facts, name))['chip']}.power.all_in"
+    if root == "site":
+        key = f"sites.default.{name}"
+    if key == "survival":
+        key = longrun.CHOSEN
+    if facts.get(key) is None:
+        raise UserError(
+            f"unknown setting '{key}'",
+            where=where,
+            allowed="plan.*, prices.*, power.*, site.*, survival, or a path of `mowich facts show`",
+            fix=did_you_mean(key, KEYS) or _closest_fact(facts, key),
+        )
+    return key
+
+
+def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, float | str]:
+    """(path of the fact, SI value) of key = "4.7 TB/s", or the word of a fact that is one of a few words. Raises
+    UserError for an unknown key, a missing or wrong unit, or a value that cannot be."""
+    path = fact_path(facts, key, where=where)
+    fact = facts.fact(path)
+    if path in TEXTS:
+        if value not in TEXTS[path]:
+            raise unknown("choice", value, TEXTS[path], where=where)
+        return path, value
+    if fact.unit == "text":
+        raise UserError("this fact is a text and cannot be set", where=where)
+    unit = fields.unit_of(path, fact.unit) or ""
+    with placed(where):
+        if fields.is_number(unit) and _COUNT.fullmatch(value):
+            number, given = parse_count(value, minimum=-math.inf, whole=False), unit
+        else:
+            number, given = fields.quantity(path, value, unit)
+        for at in dict.fromkeys((path, fact.path)):
+            fields.check_unit(at, given, value, unit)
+            fields.check(at, number, given)
+    return path, number
+
+
+def _closest_fact(facts: Facts, key: str) -> str | None:
+    """The did-you-mean of the facts themselves."""
+    try:
+        facts.fact(key)
+    except UserError as error:
+        return error.fix
+    return None
