@@ -94,7 +94,7 @@ def _several(given: Sequence[str | System]) -> list[str]:
 
 def _name(system: str | System) -> str:
     """What the verbs call a system."""
-    return system if isinstance(system, str) else f"{system.id}:{system.chips}"
+    return f"{system.id}:{system.chips}" if isinstance(system, System) else system
 
 
 def _model(model: str | Model) -> Model:

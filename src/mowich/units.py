@@ -145,7 +145,7 @@ def parse_count(text: object, *, where: str | None = None, minimum: float = 1, w
     if isinstance(text, bool):
         raise UserError("not a count", where=where, given=text)
     if isinstance(text, (int, float)):
-        value = float(text)
+        value = float(text) if abs(text) < 1e300 or isinstance(text, float) else math.inf
     else:
         match = _NUMBER.match(str(text))
         if not match or match[2] not in _COUNT_SUFFIX:

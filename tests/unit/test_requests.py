@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 import mowich
 from mowich.cli import run
 from mowich.errors import EXIT_BAD_INPUT, UserError
+from mowich.requests import jobs, kernels, known, machines, results, scenarios
+from mowich.requests.fields import Edge
+from mowich.requests.schema import Schema
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
 SERVE = {"isl": "2k", "osl": "500"}
@@ -171,3 +175,104 @@ def test_text_is_a_number_of_chips_as_on_the_command_line() -> None:
     assert (
         as_text.rows[0].step_s.value == mowich.plan("llama-3.1-8b", "h100:8", train=TRAIN, top=1).rows[0].step_s.value
     )
+
+
+SIGNATURES: dict[str, Schema[Any]] = {
+    "collective": machines.COLLECTIVE,
+    "compare": jobs.COMPARE,
+    "fit": jobs.FIT,
+    "fleet": scenarios.FLEET,
+    "goodput": machines.GOODPUT,
+    "plan": jobs.PLAN,
+    "power": machines.POWER,
+    "sweep": scenarios.SWEEP,
+    "system": jobs.SYSTEM,
+    "traffic": scenarios.TRAFFIC,
+    "validate": results.VALIDATE,
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_python_function_has_the_keywords_of_its_schema(name: str) -> None:
+    parameters = dict(inspect.signature(getattr(mowich, name)).parameters)
+    del parameters["facts"]
+    fields = {f.spelled(Edge.KEYWORD): f for f in SIGNATURES[name].at(Edge.KEYWORD) if not f.group}
+    assert set(parameters) == set(fields)
+    for keyword, parameter in parameters.items():
+        field, default = fields[keyword], parameter.default
+        if field.needs:
+            assert default is inspect.Parameter.empty, keyword
+        elif default is not inspect.Parameter.empty and default is not None:
+            assert default == field.default, keyword
+        elif default is None:
+            assert field.default in (None, (), False), keyword
+
+
+def schemas() -> list[Schema[Any]]:
+    families = (jobs, machines, scenarios, results, known, kernels)
+    return [s for family in families for s in vars(family).values() if isinstance(s, Schema)]
+
+
+@pytest.mark.parametrize("schema", schemas(), ids=lambda s: s.name or "settings of a result")
+def test_a_field_has_one_name_at_each_edge(schema: Schema[Any]) -> None:
+    for edge in Edge:
+        names = [f.spelled(edge) for f in schema.at(edge)]
+        assert len(set(names)) == len(names)
+        own = [f.name for f in schema.at(edge)]
+        assert len(set(own)) == len(own)
+    for field in schema.fields:
+        assert field.help or field.is_argument, field.name
+        if field.example and field.kind in ("count", "number", "quantity", "share", "word") and field.name != "kv":
+            field.parse(field.example)
+        if field.default is not None and field.shown:
+            assert field.parse(field.shown) == field.default, field.name
+
+
+def test_every_problem_of_every_edge_names_the_field() -> None:
+    with pytest.raises(UserError) as error:
+        mowich.compare(
+            "lama",
+            ["h100", "h100"],
+            train={"tokens": "0", "seq": "x", "batch": "y", "colour": 1},
+            chips=0,
+            fixed={"tp": "0"},
+        )
+    lines = error.value.line().splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == sorted(
+        [
+            "unknown key of train 'colour'; allowed",
+            "model",
+            "systems",
+            "train.tokens",
+            "train.seq",
+            "train.batch",
+            "chips",
+            "fixed.tp",
+        ]
+    )
+    assert not any("--" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        (lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=["1MiB"], fail=["link:99999"]), "fail"),
+        (lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=["1MiB"], network="wifi"), "network"),
+        (lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=["1MiB"], group=1), "group"),
+        (lambda: mowich.goodput("h100:1024", strategies=["none"]), "strategies"),
+        (lambda: mowich.goodput("h100:1024", samples=10**12), "samples"),
+        (lambda: mowich.goodput("h100:1024", step_s=float("inf")), "step_s"),
+        (lambda: mowich.power(["h100"], cap_W=-1.0), "cap_W"),
+        (lambda: mowich.plan("gpt2", "h100:8", train=TRAIN, term="4y"), "term"),
+        (lambda: mowich.plan("gpt2", "h100:8", train=TRAIN, stack="none"), "on"),
+        (lambda: mowich.compare("gpt2", ["h100:8"], train=TRAIN, equal="bananas"), "equal"),
+        (lambda: mowich.plan("gpt2", "h100:8", train=TRAIN, chips=10**400), "chips"),
+        (lambda: mowich.fleet("scenarios/startup.yaml", draws=-1), "draws"),
+        (lambda: mowich.fleet("scenarios/startup.yaml", gap=2.0), "gap"),
+    ],
+)
+def test_python_is_told_of_keywords_and_never_of_options(call: Callable[[], object], place: str) -> None:
+    with pytest.raises(UserError) as error:
+        call()
+    assert error.value.line().startswith(f"{place}: ") or place == "on", error.value.line()
+    assert "--" not in error.value.line()

@@ -93,8 +93,14 @@ class Field(Generic[T_co]):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float | None:
+    """A number that is no text; None for anything else. Raises UserError for one that no float holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        raise UserError("too large a number", given=value) from None
 
 
 def read_count(value: object, low: float = 1, high: float = math.inf) -> float:
@@ -116,16 +122,15 @@ def read_number(value: object, low: float, high: float, *, above: bool = False, 
 
 def read_quantity(value: object, unit: str, low: float, high: float, *, above: bool = False) -> float:
     """A quantity in SI within low..high: "2 s", or a number of the unit."""
-    number = float(value) if _is_number(value) else parse(value, unit).value  # type: ignore[arg-type]
-    return _within(number, value, low, high, above, "")
+    number = _number(value)
+    return _within(parse(value, unit).value if number is None else number, value, low, high, above, "")
 
 
 def read_share(value: object, *, most: float = math.nextafter(1.0, 0.0)) -> float:
     """A share from 0 up to 1, without 1: 0.6, "0.6" or "60%"."""
     said = "a share such as 0.6 or 60%"
-    if _is_number(value):
-        number = float(value)  # type: ignore[arg-type]
-    else:
+    number = _number(value)
+    if number is None:
         text = value if isinstance(value, str) and value.strip().endswith("%") else f"{value} x"
         try:
             number = parse(text, "1").value

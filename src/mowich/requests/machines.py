@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mowich.errors import unknown
+from mowich.errors import UserError, unknown
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Asked, form_of
 from mowich.requests.fields import Field, names, number, quantity, read_size, share, texts, whole, word
 from mowich.requests.jobs import ON
@@ -25,7 +25,9 @@ SIZES = tuple(2**k for k in range(10, 35, 3))
 def read_sizes(value: object) -> tuple[int, ...]:
     """Bytes of several buffers: "1GiB,4MiB" or a list."""
     words = value.split(",") if isinstance(value, str) else value
-    return tuple(read_size(w) for w in words) if isinstance(words, Sequence) else (read_size(words),)
+    if not isinstance(words, Sequence):
+        raise UserError("not a list of sizes", given=value)
+    return tuple(read_size(word) for word in words)
 
 
 KIND = word(
@@ -167,7 +169,9 @@ CHECKPOINT = quantity(
     metavar="TIME",
     example="10 min",
 )
-SAMPLES = whole("samples", "Runs of the Monte Carlo.", low=10, metavar="N", default=1000, shown="1000", example="200")
+SAMPLES = whole(
+    "samples", "Runs of the Monte Carlo.", low=10, high=1e6, metavar="N", default=1000, shown="1000", example="200"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

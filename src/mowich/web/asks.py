@@ -27,6 +27,7 @@ MAX_SYSTEMS = 12
 MAX_CONFIG_NODES = 5000
 MAX_CONFIG_DEPTH = 8
 MAX_CONFIG_NUMBER = 1e9
+MAX_QUANTITY = 1e300
 MAX_TEXT = 60_000
 """Characters of a scenario, or of a kernel file."""
 
@@ -50,7 +51,12 @@ Amount = Annotated[
 
 def _quantity(value: Any) -> Any:
     """A number in SI stays one; anything else is text with its unit."""
-    return float(value) if isinstance(value, int | float) and _amount(value) else _amount(value)
+    text = _amount(value)
+    if isinstance(value, str):
+        return text
+    if abs(value) > MAX_QUANTITY:
+        raise ValueError("too large a number")
+    return float(value)
 
 
 Quantity = Annotated[
