@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mowich.cli.options import CONTEXT
+from mowich.cli.options import CONTEXT, listed
 from mowich.cli.output import complain
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, UserError, did_you_mean
 from mowich.requests.jobs import EXAMPLE
@@ -74,7 +74,9 @@ def usage_line(error: Any) -> str:
 
 def _only(words: Sequence[str]) -> typer.Typer:
     """The application with nothing but the verb that `words` begin with, as making the parsers of all takes longer than
-    a verb needs; whole for anything else."""
+    a verb needs; without parsers for the list of verbs; whole for anything else."""
+    if list(words) in (["--help"], ["-h"]):
+        return listed(app)
     verbs = [c for c in app.registered_commands if words[:1] == [c.name or (c.callback.__name__ if c.callback else "")]]
     if not verbs:
         return app

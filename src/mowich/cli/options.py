@@ -6,11 +6,13 @@ Completion reads local data only.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import typer
 
@@ -93,6 +95,31 @@ def _parameter(field: Field[Any]) -> inspect.Parameter:
     )
 
 
+class _Verb(Generic[Q]):
+    """What the parser calls: reads what was typed, tells the notes, answers. Its parameters are made when the parser
+    looks at them, as making those of all verbs takes longer than a page of help."""
+
+    def __init__(self, schema: Schema[Q], answer: Callable[[Q], None]) -> None:
+        self._schema, self._answer = schema, answer
+        self.__name__, self.__doc__ = answer.__name__, schema.help
+
+    def __call__(self, **given: object) -> None:
+        request = self._schema.read(given, Source(edge=Edge.OPTION))
+        if not request.form.quiet:
+            for text in request.notes:
+                print(f"note: {text}", file=sys.stderr)
+        with self._schema.told(Edge.OPTION):
+            self._answer(request)
+
+    @cached_property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.Signature([_parameter(field) for field in self._schema.at(Edge.OPTION)])
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {name: parameter.annotation for name, parameter in self.__signature__.parameters.items()}
+
+
 def verb(
     app: typer.Typer, schema: Schema[Q], command: str | None = None
 ) -> Callable[[Callable[[Q], None]], Callable[[Q], None]]:
@@ -100,21 +127,31 @@ def verb(
     that is not the name of the function."""
 
     def register(answer: Callable[[Q], None]) -> Callable[[Q], None]:
-        def run(**given: object) -> None:
-            request = schema.read(given, Source(edge=Edge.OPTION))
-            if not request.form.quiet:
-                for text in request.notes:
-                    print(f"note: {text}", file=sys.stderr)
-            with schema.told(Edge.OPTION):
-                answer(request)
-
-        parameters = [_parameter(field) for field in schema.at(Edge.OPTION)]
-        run.__name__, run.__doc__ = answer.__name__, schema.help
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
         app.command(
             command, short_help=schema.short or None, epilog=f"Example: {schema.example}" if schema.example else None
-        )(run)
+        )(_Verb(schema, answer))
         return answer
 
     return register
+
+
+def listed(app: typer.Typer) -> typer.Typer:
+    """The application without the parsers of its verbs: all that their list needs."""
+    bare = copy.copy(app)
+    bare.registered_commands = [copy.copy(command) for command in app.registered_commands]
+    for command in bare.registered_commands:
+        command.callback = _named(command.callback)
+    bare.registered_groups = [copy.copy(group) for group in app.registered_groups]
+    for group in bare.registered_groups:
+        if group.typer_instance is not None:
+            group.typer_instance = listed(group.typer_instance)
+    return bare
+
+
+def _named(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """A callback with the name and the help of another, and no parameters."""
+
+    def nothing() -> None: ...
+
+    nothing.__name__, nothing.__doc__ = getattr(callback, "__name__", ""), getattr(callback, "__doc__", "")
+    return nothing

@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
-from mowich.facts import Facts, fields
-from mowich.machines.system import machine_id
 from mowich.requests.fields import TYPED, Edge, paths, texts
 from mowich.requests.schema import Reader
-from mowich.training import longrun
 from mowich.units import parse_count
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
 
 KEYS = (
     "plan.tp",
@@ -36,8 +37,13 @@ KEYS = (
 )
 """Names to suggest."""
 
-TEXTS: Mapping[str, tuple[str, ...]] = {longrun.CHOSEN: longrun.CHOICES}
-"""Facts that are words and can be set, with the words that they can be."""
+
+def texts_of() -> Mapping[str, tuple[str, ...]]:
+    """Facts that are words and can be set, with the words that they can be."""
+    from mowich.training import longrun
+
+    return {longrun.CHOSEN: longrun.CHOICES}
+
 
 SET = texts(
     "set",
@@ -145,6 +151,9 @@ _COUNT = re.compile(r"[+-]?[\d._]+(?:[eE][+-]?\d+)?\s*(?:[kKMGBT]|Ki|Mi)?")
 def fact_path(facts: Facts, key: str, *, where: str) -> str:
     """ "prices.trn3" -> the path of the fact that it stands for. Raises UserError, with the closest name, when there is
     none."""
+    from mowich.machines.system import machine_id
+    from mowich.training import longrun
+
     root, _, name = key.partition(".")
     if root == "prices" and name and "." not in name:
         return f"prices.user.{machine_id(facts, name)}"
@@ -167,11 +176,13 @@ def fact_path(facts: Facts, key: str, *, where: str) -> str:
 def read_value(facts: Facts, key: str, value: str, *, where: str) -> tuple[str, float | str]:
     """(path of the fact, SI value) of key = "4.7 TB/s", or the word of a fact that is one of a few words. Raises
     UserError for an unknown key, a missing or wrong unit, or a value that cannot be."""
+    from mowich.facts import fields
+
     path = fact_path(facts, key, where=where)
-    fact = facts.fact(path)
-    if path in TEXTS:
-        if value not in TEXTS[path]:
-            raise unknown("choice", value, TEXTS[path], where=where)
+    fact, words = facts.fact(path), texts_of().get(path)
+    if words is not None:
+        if value not in words:
+            raise unknown("choice", value, words, where=where)
         return path, value
     if fact.unit == "text":
         raise UserError("this fact is a text and cannot be set", where=where)
