@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
-.PHONY: demo test test-slow test-web site lint golden golden-diff bench docs accuracy conformance lock clean
+.PHONY: demo test test-slow test-web site lint golden golden-diff bench docs accuracy kernel-accuracy conformance lock clean
 
 demo: $(STAMP)
 	$(BIN)/mowich compare deepseek-v3 --train --tokens 15T --seq 4096 --batch 16384seqs \
@@ -71,6 +71,14 @@ docs: accuracy
 # pages that a script writes whole: accuracy, goodput, claims, optimal plans, scaling
 accuracy: $(STAMP)
 	$(BIN)/python tools/pages.py
+
+# docs/kernel-accuracy.md: kernels measured on hardware, on the clock. Name a file of measured points and the checkouts that you have:
+#   make kernel-accuracy POINTS=points.json [MEGAKERNEL=...] [NKILIB=...] [KDA=...] [ACCELOPT=...] [ONLY='kev*'] [KERNEL_PAGE=FILE]
+ONLY        ?= *
+KERNEL_PAGE ?= docs/kernel-accuracy.md
+kernel-accuracy: $(STAMP)
+	$(BIN)/python tools/kernel_accuracy.py "$(POINTS)" --megakernel "$(MEGAKERNEL)" --nkilib "$(NKILIB)" --kda "$(KDA)" \
+	  --accelopt "$(ACCELOPT)" --only "$(ONLY)" --page "$(KERNEL_PAGE)"
 
 # docs/conformance.md: published NKI kernels on our NeuronCore, in an environment of their own. Name the checkouts that you have
 # (tests/conformance/README.md):

@@ -209,6 +209,29 @@ class Profile:
             out[name] = _Total(busy, wait, count, waits)
         return out
 
+    @cached_property
+    def active_s(self) -> dict[str, float]:
+        """Seconds in which a profiler on hardware shows each unit at work, mean over the cores: the union of intervals, of the Scalar Engine
+        with its latency, of the Tensor Engine with the load of stationary tiles, of DMA from first to last byte, of GpSimd with the
+        descriptors that it writes."""
+        s, writes = self.schedule, self.costs.ps("dma.software_active")
+        spans: dict[tuple[int, str], list[tuple[int, int]]] = {}
+        for i, k in enumerate(self.cost):
+            name, start, end = unit_of(k.queue), s.begin[i], s.end[i]
+            if name == "dma":
+                start = s.data[i]
+                if k.queue == SOFTWARE:
+                    spans.setdefault((s.core[i], "gpsimd"), []).append((s.begin[i], s.begin[i] + writes))
+            elif name == "tensor":
+                start = s.data[i] - max(s.loading[i], k.load)
+            elif name == "scalar":
+                end += k.latency
+            spans.setdefault((s.core[i], name), []).append((start, end))
+        out = dict.fromkeys(ENGINES, 0.0)
+        for (_, name), found in spans.items():
+            out[name] += union(found) / PS / self.cores
+        return out
+
     def _blamed(self, i: int) -> str:
         """For whom an instruction waited."""
         s = self.schedule

@@ -51,8 +51,8 @@ class Peers:
 @dataclass(slots=True, kw_only=True)
 class Result:
     """What a run gives. kernel: name of its function; outputs: arrays that it returned; cores: state of each program, with its trace; warnings: lines;
-    timed: whether the clock may replay the trace, with `options`; static_dma: compiled with --disable-dge; peers: the cores of all ranks of
-    the run."""
+    timed: whether the clock may replay the trace, with `options`; static_dma: compiled with --disable-dge; older: written in the older
+    interface; peers: the cores of all ranks of the run."""
 
     kernel: str
     outputs: list[Any]
@@ -62,6 +62,7 @@ class Result:
     timed: bool = False
     options: Options = field(default_factory=Options, repr=False)
     static_dma: bool = False
+    older: bool = False
     peers: Peers | None = field(default=None, repr=False)
     _schedule: Schedule | None = field(default=None, repr=False)
     _profile: Profile | None = field(default=None, repr=False)
@@ -80,7 +81,7 @@ class Result:
             if self.peers is not None and self.peers.schedule is not None:
                 self._schedule = self.peers.schedule
             else:
-                options = self.options
+                options = replace(self.options, older=self.older)
                 if options.dge is None:
                     options = replace(options, dge=not self.static_dma)
                 self._schedule = schedule(traces, costs(self.cores[0].generation), options)
@@ -480,6 +481,7 @@ class Kernel:
     """A function under `nki.jit`. `kernel[2](...)` runs it on two cores; inside another kernel it is called as plain Python."""
 
     returned: Sequence[MemoryRegion] = RETURNED
+    older = False
 
     def __init__(self, func: Callable[..., Any], *, platform_target: str | None = None, grid: Any = None, options: Mapping[str, Any] | None = None,
                  results: Callable[..., Any] | None = None) -> None:  # fmt: skip
@@ -531,7 +533,7 @@ class Kernel:
         how.setdefault("generation", self.generation())
         grid = self.grid if self.grid is not None else launches.lnc if launches.lnc != 1 else None
         result = run(self.func, args, kwargs, grid=grid, results=self.results, returned=self.returned, **how)
-        result.static_dma = self.static_dma
+        result.static_dma, result.older = self.static_dma, self.older
         return result
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -599,7 +601,7 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
         inputs = [_bound_arguments(k.func, _copies(arrays), _copies(kwargs)) for _ in range(ranks)]
         results = run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict)
         for r in results:
-            r.timed, r.options, r.static_dma = timed, options or Options(), k.static_dma
+            r.timed, r.options, r.static_dma, r.older = timed, options or Options(), k.static_dma, k.older
         return results
     grid = k.grid if k.grid is not None else (lnc if lnc > 1 else None)
     result = run(
@@ -616,7 +618,7 @@ def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 
         returned=k.returned,
         repeat_loops=repeat_loops,
     )
-    result.timed, result.options, result.static_dma = timed, options or Options(), k.static_dma
+    result.timed, result.options, result.static_dma, result.older = timed, options or Options(), k.static_dma, k.older
     return result
 
 

@@ -20,7 +20,7 @@ from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHTS, Schedule
 from mowich.neuroncore.instructions.rates import DMA as DMA_QUEUES
-from mowich.neuroncore.instructions.rates import PS, unit_of
+from mowich.neuroncore.instructions.rates import PS, SOFTWARE, unit_of
 
 MATTERS = 0.05
 """Share of a latency from which on a grade counts for the grade of the whole."""
@@ -280,6 +280,15 @@ def breakdown(path: Path) -> dict[str, float]:
     return {k: v / PS for k, v in sorted(path.total().items(), key=lambda x: -x[1])}
 
 
+def residual_of(s: Schedule) -> str:
+    """Name of the fact whose range is what kernels of this class measured beyond the ranges of single numbers: by interface, and by whether
+    GpSimd writes descriptors."""
+    if s.options.older:
+        return "residual_older"
+    software = any(k.queue == SOFTWARE for p in s.programs for k in p.costs)
+    return "residual_software" if software else "residual"
+
+
 def estimate(s: Schedule, path: Path | None = None) -> Estimate:
     """The latency with its interval: the ranges of the facts on the critical path and the clock's own residual, taken as independent."""
     parts = breakdown(critical_path(s) if path is None else path)
@@ -304,7 +313,7 @@ def estimate(s: Schedule, path: Path | None = None) -> Estimate:
             lower, upper = 1 / upper, 1 / lower
         downs.append(-math.log(max(1 - share * (1 - lower), 1e-6)))
         ups.append(math.log(1 + share * (upper - 1)))
-    residual = facts.fact(f"{prefix}.model.residual")
+    residual = facts.fact(f"{prefix}.model.{residual_of(s)}")
     if residual.low is not None and residual.high is not None:
         downs.append(-math.log(residual.low))
         ups.append(math.log(residual.high))

@@ -38,7 +38,8 @@ class Options:
     DMA); rotate: tiles without an address share the memory's bytes (False: each has bytes of its own); throttle: the Tensor Engine
     starts at half rate where its generation does; optimise: leave out what the compiler leaves out (`lower`); active_cores: cores of
     the chip that use HBM at the same time (None: the cores simulated); dge: descriptors are made while the kernel runs (False:
-    before the launch, as with the compiler's --disable-dge; None: as the kernel asks)."""
+    before the launch, as with the compiler's --disable-dge; None: as the kernel asks); older: the kernel is written in the older
+    interface, whose kernels are timed less surely."""
 
     window: int | None = None
     rotate: bool = True
@@ -46,6 +47,7 @@ class Options:
     optimise: bool = True
     active_cores: int | None = None
     dge: bool | None = None
+    older: bool = False
 
 
 @dataclass(slots=True)

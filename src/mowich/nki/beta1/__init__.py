@@ -29,6 +29,7 @@ class Beta1Kernel(Kernel):
     lie in any HBM: until NKI 0.3 `nl.hbm` was as good as `nl.shared_hbm`."""
 
     returned = (MemoryRegion.shared_hbm, MemoryRegion.private_hbm)
+    older = True
 
     def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
         """Run on the host's arrays."""

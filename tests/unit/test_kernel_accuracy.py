@@ -1,0 +1,135 @@
+"""The score of measured kernels: errors, order, the search of constants, and what counts as time at work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import mowich
+import mowich.nki.isa as nisa
+import mowich.nki.language as nl
+from mowich.errors import UserError
+from mowich.nki import hollow
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+POINTS = Path(__file__).resolve().parents[3] / "shared" / "nki" / "timing_points_measured.json"
+
+
+@pytest.fixture(scope="module")
+def accuracy() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(TOOLS))
+    import kernel_accuracy
+
+    yield kernel_accuracy
+    sys.path.remove(str(TOOLS))
+
+
+def point(accuracy: ModuleType, name: str, us: float, family: str = "a", chart: bool = False) -> Any:
+    return accuracy.Point(id=name, chip="trn2", family=family, us=us, older=False, chart=chart, static=False)
+
+
+def test_error_is_the_same_in_both_directions(accuracy: ModuleType) -> None:
+    assert accuracy.error(120.0, 100.0) == pytest.approx(0.2)
+    assert accuracy.error(100.0, 120.0) == pytest.approx(0.2)
+
+
+def test_pairs_of_a_family_that_differ_by_more_than_5_percent_count(accuracy: ModuleType) -> None:
+    a, b, c = (point(accuracy, n, us) for n, us in (("a", 100.0), ("b", 104.0), ("c", 120.0)))
+    other = point(accuracy, "d", 200.0, family="b")
+    # a and b are too near; c is timed above a and below b: one of two is right; d has no family
+    assert accuracy.pairs([(a, 90.0), (b, 130.0), (c, 110.0), (other, 10.0)]) == (1, 2)
+
+
+def test_the_loss_is_median_and_worst_of_each_family_and_counts_charts_half(accuracy: ModuleType) -> None:
+    rows = [
+        (point(accuracy, "a", 100.0), 110.0),
+        (point(accuracy, "b", 100.0), 130.0),
+        (point(accuracy, "c", 100.0, chart=True), 150.0),
+    ]
+    # (0.2 + 0.3 x 0.3) and half of (0.5 + 0.3 x 0.5), over 1.5
+    assert accuracy.loss(rows) == pytest.approx((0.29 + 0.5 * 0.65) / 1.5)
+
+
+def test_the_search_finds_the_best_of_its_grids_and_keeps_the_prior_of_what_does_not_matter(
+    accuracy: ModuleType,
+) -> None:
+    constants = [
+        accuracy.Constant("x", (1.0, 2.0, 3.0), 1.0, 1.0),
+        accuracy.Constant("y", (10.0, 20.0), 1.0, 10.0),
+        accuracy.Constant("z", (5.0, 6.0, 7.0), 1.0, 6.5),
+    ]
+    assert accuracy.search(constants, lambda v: (v[0] - 2) ** 2 + (v[1] - 20) ** 2) == (2.0, 20.0, 6.5)
+
+
+def test_points_are_read_and_those_that_are_not_scored_are_left_out(accuracy: ModuleType, tmp_path: Path) -> None:
+    rows = [
+        {"id": "kev_moeq_trn3_v1", "chip": "trn3", "us": 80.0, "runner": {"kind": "moe_q"}, "pool_active_us": 40.0},
+        {"id": "kev_moebc_trn2_v2", "chip": "trn2", "us": 90.0, "runner": {"kind": "moe_bf16"}},
+        {"id": "kev_moeb_trn2_v20b", "chip": "trn2", "us": 90.0, "runner": {"kind": "moe_bf16"}},
+        {"id": "kda_silu_v1", "chip": "trn2", "us": 600.0, "kernel": "github:a/kda k/silu/v1.py"},
+        {"id": "kda_base_silu", "chip": "trn2", "us": 2000.0, "kernel": "github:a/AccelOpt silu.py"},
+        {"id": "whole_layer", "chip": "trn2", "us": 1.0},
+    ]
+    file = tmp_path / "points.json"
+    file.write_text(json.dumps(rows))
+    found = accuracy.read(file)
+    assert [(p.family, p.chart, p.older, p.static) for p in found] == [
+        ("moeq trn3", False, False, False),
+        ("moeb trn2", True, False, False),
+        ("silu trn2", False, True, True),
+        ("silu trn2", False, True, True),
+    ]
+    assert found[0].active_us == {"gpsimd": 40.0}
+    file.write_text("[")
+    with pytest.raises(UserError, match="no points can be read"):
+        accuracy.read(file)
+
+
+def test_time_at_work_as_a_profiler_counts_it() -> None:
+    """Two software loads: GpSimd 2 x 0.83 us. An activation of 512 columns on trn2: (512 + 60 + 290) / 1.2 GHz = 718
+    ns with its latency. A copy by the Vector Engine: (512 + 60) / 0.96 GHz = 596 ns. DMA while bytes move: 2 x (8 x
+    18 ns + 16,384 B / 23 GB/s)."""
+
+    def kernel(x: Any) -> None:
+        a, b, c = (nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.sbuf) for _ in range(3))
+        nisa.dma_copy(dst=a, src=x, dge_mode=nisa.dge_mode.swdge)
+        nisa.dma_copy(dst=b, src=x, dge_mode=nisa.dge_mode.swdge)
+        nisa.activation(dst=c, data=a, op=nl.copy)
+        nisa.tensor_copy(dst=c, src=b, engine=nisa.vector_engine)
+
+    r = mowich.run_kernel(kernel, hollow((128, 512), "float32"), target="trn2", values=False, strict=False)
+    assert not isinstance(r, list)
+    active = r.profile.active_s
+    assert active["gpsimd"] == pytest.approx(1.66e-6)
+    assert active["scalar"] == pytest.approx(862 / 1.2e9, rel=1e-5)
+    assert active["vector"] == pytest.approx(572 / 0.96e9, rel=1e-5)
+    one = r.profile.cost[0].transfer[0] / 1e12
+    assert active["dma"] == pytest.approx(2 * one)
+    assert one == pytest.approx(18e-9 + 16_384 / 23e9, rel=1e-5)
+    assert active["tensor"] == 0
+
+
+def test_the_range_of_a_kernel_with_software_descriptors_is_its_own() -> None:
+    from mowich.neuroncore.clock.latency import residual_of
+
+    def kernel(x: Any, mode: Any) -> None:
+        t = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=t, src=x, dge_mode=mode)
+
+    for mode, name in ((1, "residual_software"), (2, "residual")):
+        r = mowich.run_kernel(kernel, hollow((128, 512), "float32"), mode, target="trn2", values=False, strict=False)
+        assert not isinstance(r, list)
+        assert residual_of(r.schedule) == name
+
+
+@pytest.mark.skipif(not POINTS.is_file(), reason="the file of measured points is not here")
+def test_the_released_points_are_read(accuracy: ModuleType) -> None:
+    found = accuracy.read(POINTS)
+    assert len([p for p in found if not p.older]) == 48
+    assert {p.chip for p in found} == {"trn2", "trn3"}

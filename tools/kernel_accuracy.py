@@ -1,0 +1,332 @@
+"""Measured kernels on the clock: latency, order of variants and busy times, in sample and with a family left out of the fit.
+
+    python tools/kernel_accuracy.py POINTS.json [--megakernel DIR] [--nkilib DIR] [--kda DIR] [--accelopt DIR] [--only PATTERN] [--page FILE]
+
+Run by `make kernel-accuracy`. What is not named is left out and said. Without --page the page goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kernel_points import LEFT_OUT, Checkouts, Point, read, run, traces
+
+from mowich.facts import load
+from mowich.neuroncore.clock.costs import Costs
+from mowich.neuroncore.clock.latency import estimate
+from mowich.neuroncore.clock.schedule import Options, Schedule, schedule
+from mowich.neuroncore.profile import Profile
+from mowich.neuroncore.targets import generation_of
+from mowich.neuroncore.trace import Trace
+
+DIFFER = 0.05
+"""Measured times of two variants differ from here on: their order counts."""
+UNITS = ("tensor", "vector", "scalar", "gpsimd", "dma")
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number of the clock that was fitted. fact: its name; grid: values that the search tries, in units of the fact; scale: of its unit in
+    SI; prior: what stands for it where nothing is fitted; trn3: its value there in shares of trn2's."""
+
+    fact: str
+    grid: tuple[float, ...]
+    scale: float
+    prior: float
+    trn3: float = 1.0
+
+
+NEWER = (
+    Constant("dma.software_issue", (1.0, 1.1, 1.2, 1.3, 1.4, 1.6), 1e-6, 1.0),
+    Constant("dma.software_first_byte", (0.05, 0.25, 0.5, 0.75, 1.0, 1.25), 1e-6, 0.05),
+    Constant("dma.dynamic_descriptor", (5, 10, 14, 16, 18, 20, 24), 1e-9, 5, 23 / 33),
+    Constant("dma.descriptor_least", (5, 10, 13, 16, 20), 1e-9, 5),
+    Constant("dma.transpose_issue", (0.05, 1.0, 2.0, 2.5, 3.0, 4.0), 1e-6, 0.05),
+)
+OLDER = (
+    Constant("dma.static_issue", (30, 100, 200, 300, 450, 604), 1e-9, 604),
+    Constant("dma.static_rate", (23, 24.3, 25.6, 27.2), 1e9, 23),
+)
+Values = tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Timed:
+    """A point with its traces. times_us: of the constants tried, those that the kernel depends on; depends: on which it does."""
+
+    point: Point
+    traces: list[Trace]
+    times_us: dict[Values, float] = field(default_factory=dict)
+    depends: tuple[bool, ...] = ()
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """Those that were fitted to points of its interface."""
+        return OLDER if self.point.older else NEWER
+
+    def schedule(self, values: Values | None = None) -> Schedule:
+        """The kernel on the clock. values: of the constants; None: the facts that ship."""
+        generation = generation_of(self.point.chip)
+        facts = load()
+        if values is not None:
+            facts = facts.with_values({
+                f"neuroncore.timing-v{generation}.{c.fact}": v * c.scale * (c.trn3 if generation == 4 else 1.0)
+                for c, v in zip(self.constants, values, strict=True)
+            })  # fmt: skip
+        options = Options(dge=not self.point.static, older=self.point.older)
+        return schedule(self.traces, Costs(generation, facts), options)
+
+    def us(self, values: Values) -> float:
+        """Microseconds with these constants."""
+        if not self.depends:
+            used = self._facts(min) | self._facts(max)
+            self.depends = tuple(c.fact in used for c in self.constants)
+        known = tuple(v for v, d in zip(values, self.depends, strict=True) if d)
+        if known not in self.times_us:
+            self.times_us[known] = self.schedule(values).total / 1e6
+        return self.times_us[known]
+
+    def _facts(self, end: Callable[[Sequence[float]], float]) -> set[str]:
+        """Facts that the costs of the kernel are made of, with the constants at one end of their grids."""
+        kinds = [k for p in self.schedule(tuple(end(c.grid) for c in self.constants)).programs for k in p.costs]
+        return {fact for k in kinds for parts in (k.parts, k.lead_parts) for fact in parts}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A point beside its prediction, us."""
+
+    point: Point
+    us: float
+    low_us: float
+    high_us: float
+
+    @property
+    def error(self) -> float:
+        """max(ratio, 1 / ratio) - 1."""
+        return error(self.us, self.point.us)
+
+    @property
+    def is_inside(self) -> bool:
+        """The measured time lies in the range that is printed for 90%."""
+        return self.low_us <= self.point.us <= self.high_us
+
+
+def error(predicted: float, measured: float) -> float:
+    """max(ratio, 1 / ratio) - 1."""
+    return max(predicted / measured, measured / predicted) - 1
+
+
+def pairs(points: Sequence[tuple[Point, float]]) -> tuple[int, int]:
+    """(in order, all) pairs of one family whose measured times differ."""
+    right = count = 0
+    for i, (p, x) in enumerate(points):
+        for q, y in points[:i]:
+            if p.family == q.family and p.chart == q.chart and error(p.us, q.us) > DIFFER:
+                count += 1
+                right += (x - y) * (p.us - q.us) > 0
+    return right, count
+
+
+def loss(points: Iterable[tuple[Point, float]]) -> float:
+    """What the search makes small: median + 0.3 x worst error of each family, charts counted half."""
+    groups: dict[tuple[str, bool], list[float]] = {}
+    for p, x in points:
+        groups.setdefault((p.family, p.chart), []).append(error(x, p.us))
+    weights = {g: 0.5 if g[1] else 1.0 for g in groups}
+    return sum(weights[g] * (statistics.median(e) + 0.3 * max(e)) for g, e in groups.items()) / sum(weights.values())
+
+
+def search(constants: Sequence[Constant], value_of: Callable[[Values], float]) -> Values:
+    """Coordinate by coordinate from the priors, the best value of each grid, until nothing gets better. What no point depends on keeps its
+    prior."""
+    best: Values = tuple(c.prior for c in constants)
+    least = value_of(best)
+    while True:
+        before = least
+        for i, c in enumerate(constants):
+            for v in c.grid:
+                tried = (*best[:i], v, *best[i + 1 :])
+                found = value_of(tried)
+                if found < least - 1e-9:
+                    best, least = tried, found
+        if least > before - 1e-6:
+            return best
+
+
+def fitted(timed: Sequence[Timed], left_out: str = "") -> Values:
+    """The constants that suit the points best, those of a family left out."""
+    kept = [t for t in timed if t.point.family != left_out]
+    return search(kept[0].constants, lambda values: loss((t.point, t.us(values)) for t in kept))
+
+
+# the page -----------------------------------------------------------------------------------------------------------------------
+
+
+def summary(rows: Sequence[tuple[str, Sequence[tuple[Point, float]], Sequence[Scored]]]) -> list[str]:
+    """A line for each group: points, errors, order, and how many lie in their range."""
+    out = [
+        "| kernels | points | median error | worst | pairs in order | measured in the 90% range |",
+        "|--|--:|--:|--:|--:|--:|",
+    ]
+    for name, points, scored in rows:
+        errors = [error(x, p.us) for p, x in points]
+        right, count = pairs(points)
+        inside = f"{sum(s.is_inside for s in scored)} of {len(scored)}" if scored else "-"
+        out.append(
+            f"| {name} | {len(points)} | {statistics.median(errors):.1%} | {max(errors):.1%} | {f'{right} of {count}' if count else '-'} | {inside} |"
+        )
+    return out
+
+
+def by_family(scored: Sequence[Scored]) -> list[str]:
+    """The score of each family, charts apart, and of all."""
+    groups: dict[str, list[Scored]] = {}
+    for s in scored:
+        groups.setdefault(f"{s.point.family}{', charts' if s.point.chart else ''}", []).append(s)
+    for older, name in ((False, "**all of the newer interface**"), (True, "**all of the older interface**")):
+        mine = [s for s in scored if s.point.older == older]
+        if mine:
+            groups[name] = mine
+    return summary([(name, [(s.point, s.us) for s in mine], mine) for name, mine in groups.items()])
+
+
+def busy(timed: Sequence[Timed]) -> list[str]:
+    """Predicted over measured time at work, by chip and unit."""
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for t in timed:
+        if t.point.active_us:
+            active = Profile(t.schedule()).active_s
+            for unit, us in t.point.active_us.items():
+                for chip in (t.point.chip, "all"):
+                    ratios.setdefault((chip, unit), []).append(active[unit] * 1e6 / us)
+    out = ["| chip | " + " | ".join(UNITS) + " |", "|--|" + "--:|" * len(UNITS)]
+    for chip in sorted({c for c, _ in ratios}, key=lambda c: (c == "all", c)):
+        cells = [ratios.get((chip, unit), []) for unit in UNITS]
+        out.append(f"| {chip} | " + " | ".join(f"{statistics.median(c):.2f} ({len(c)})" if c else "-" for c in cells) + " |")  # fmt: skip
+    return out
+
+
+def left_out(timed: Sequence[Timed]) -> tuple[list[str], list[tuple[Point, float]]]:
+    """The table of constants and errors with each family left out of the fit, and the times predicted then."""
+    constants = timed[0].constants
+    head = [f"`{c.fact}`" for c in constants]
+    out = [
+        "| left out | " + " | ".join(head) + " | points | median error | worst | pairs in order |",
+        "|--|" + "--:|" * (len(head) + 4),
+    ]
+    blind: list[tuple[Point, float]] = []
+    for family in dict.fromkeys(t.point.family for t in timed):
+        values = fitted(timed, family)
+        mine = [(t.point, t.us(values)) for t in timed if t.point.family == family]
+        blind += mine
+        out.append(_row(family, constants, values, mine))
+    values = fitted(timed)
+    out.append(_row("nothing", constants, values, [(t.point, t.us(values)) for t in timed]))
+    errors = [error(x, p.us) for p, x in blind]
+    right, count = pairs(blind)
+    out.append(
+        f"| **each family by the others** | {' | '.join('' for _ in head)} | {len(blind)} | {statistics.median(errors):.1%} | {max(errors):.1%} | {right} of {count} |"
+    )
+    return out, blind
+
+
+def _row(name: str, constants: Sequence[Constant], values: Values, mine: Sequence[tuple[Point, float]]) -> str:
+    units = {1e-6: "us", 1e-9: "ns", 1e9: "GB/s"}
+    shown = " | ".join(f"{v:g} {units[c.scale]}" for c, v in zip(constants, values, strict=True))
+    errors = [error(x, p.us) for p, x in mine]
+    right, count = pairs(mine)
+    return f"| {name} | {shown} | {len(mine)} | {statistics.median(errors):.1%} | {max(errors):.1%} | {f'{right} of {count}' if count else '-'} |"
+
+
+def page(timed: Sequence[Timed], failed: Mapping[str, str], missing: int) -> str:
+    """The whole page."""
+    scored = []
+    for t in timed:
+        e = estimate(t.schedule())
+        assert e.value is not None
+        assert e.low is not None
+        assert e.high is not None
+        scored.append(Scored(t.point, e.value * 1e6, e.low * 1e6, e.high * 1e6))
+    out = [HEAD, "", "## Score", "", *by_family(scored), ""]
+    out += [f"Not scored: `{name}`: {why}." for name, why in LEFT_OUT.items()]
+    out += [f"Did not run: `{name}`: {why}." for name, why in failed.items()]
+    if missing:
+        out.append(f"{missing} further points of the file were left out: their checkouts were not named.")
+    out += ["", BUSY, "", *busy(timed), "", LEAVE_OUT]
+    for older, name in ((False, "Newer interface"), (True, "Older interface")):
+        mine = [t for t in timed if t.point.older == older]
+        if len({t.point.family for t in mine}) > 1:
+            table, blind = left_out(mine)
+            spread = sorted(p.us / x for p, x in blind)
+            out += ["", f"### {name}", "", *table, ""]
+            out.append(
+                f"Measured over predicted, each family by the others: from {spread[int(0.05 * len(spread))]:.2f} to "
+                f"{spread[-1 - int(0.05 * len(spread))]:.2f} without the outer 5% on each side."
+            )
+    out += ["", "## Every point", "", "| kernel | measured | clock | 90% range | difference |", "|--|--:|--:|--:|--:|"]
+    for s in scored:
+        mark = "" if s.is_inside else " (outside)"
+        out.append(f"| {s.point.id} | {s.point.us:.1f} us | {s.us:.1f} us | {s.low_us:.1f} .. {s.high_us:.1f}{mark} | {s.us / s.point.us - 1:+.1%} |")  # fmt: skip
+    return "\n".join(out) + "\n"
+
+
+HEAD = """# Accuracy of the kernel clock
+
+Generated by `make kernel-accuracy`. Do not edit. Published kernels that were measured on hardware, unmodified, beside the clock
+([kernel-timing.md](kernel-timing.md) says what it assumes). The file of points and the checkouts are named on the command line:
+
+    make kernel-accuracy POINTS=points.json MEGAKERNEL=nki-moe-megakernel NKILIB=nki-library/src KDA=kda-for-trainium ACCELOPT=AccelOpt
+
+**Error** is max(ratio, 1 / ratio) - 1. **Pairs** are two variants of a family whose measured times differ by more than 5%. *Charts*:
+times read off bars, grade C. The constants of DMA descriptors were fitted to these points: the first table is in sample, the tables of
+what is left out are not."""
+BUSY = """## Time at work
+
+Predicted over measured time at work, median (points). As a profiler counts: the union of intervals, of the Scalar Engine with its latency,
+of the Tensor Engine with the load of stationary tiles, of DMA from first to last byte, of GpSimd with the descriptors that it writes."""
+LEAVE_OUT = """## With a family left out
+
+The constants are fitted again to the other families, from values that no fit has seen, coordinate by coordinate over fixed grids (median
+error + 0.3 x worst of each family; charts half), and predict the family that was left out. On trn3 the cost of a descriptor made at run time is
+trn2's in proportion to the rates of a DMA engine."""
+
+
+def main(words: Sequence[str]) -> None:
+    """Read the points, run their kernels, write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("points", type=Path)
+    for name in ("megakernel", "nkilib", "kda", "accelopt", "page"):
+        parser.add_argument(f"--{name}", type=lambda text: Path(text) if text else None, default=None)
+    parser.add_argument("--only", default="*", help="ids of points, with wildcards")
+    given = parser.parse_args(words)
+    checkouts = Checkouts(given.points, given.megakernel, given.nkilib, given.kda, given.accelopt)
+    timed: list[Timed] = []
+    failed: dict[str, str] = {}
+    missing = 0
+    for point in read(given.points):
+        if not fnmatch.fnmatch(point.id, given.only) or not checkouts.has(point):
+            missing += 1
+            continue
+        try:
+            timed.append(Timed(point, traces(run(point, checkouts))))
+        except Exception as problem:  # a kernel of someone else's: whatever it raises is told, and the others go on
+            failed[point.id] = f"{type(problem).__name__}: {str(problem)[:150]}"
+            print(f"{point.id}: {failed[point.id]}", file=sys.stderr)
+    if not timed:
+        sys.exit("no point ran: name the checkouts (tools/README.md)")
+    made = page(timed, failed, missing)
+    if given.page is None:
+        print(made)
+    else:
+        given.page.write_text(made, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
