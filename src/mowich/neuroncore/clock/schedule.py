@@ -78,7 +78,11 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
         traces = [without_dge(t) for t in traces]
     if options.optimise:
         bank = limits(costs.generation).psum_bank_B
-        traces = [balanced(lowered(renewed(unzeroed(settled(t))), bank), costs) for t in traces]
+        traces = [unzeroed(settled(t)) for t in traces]
+        if options.older:
+            # fused kernels of the newer interface run as if each tile kept the bytes that its author gave it
+            traces = [renewed(t) for t in traces]
+        traces = [balanced(lowered(t, bank), costs) for t in traces]
     programs = [prepare(t, costs, options) for t in traces]
     if not options.rotate or not any(p.overflow_B for p in programs):
         return run(programs, costs, options)
