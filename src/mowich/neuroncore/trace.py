@@ -11,6 +11,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from mowich.neuroncore.memory import Storage
@@ -105,10 +106,16 @@ class Storages(MutableMapping[int, Allocation]):
         return int(np.count_nonzero(np.frombuffer(self.form, np.int32) >= 0)) if self.form else 0
 
     def copy(self) -> Storages:
-        """The same storages, for another trace."""
-        made = Storages()
-        made.form, made.forms, made._known = self.form[:], list(self.forms), dict(self._known)
-        return made
+        """The same, to be changed apart."""
+        out = Storages()
+        out.form, out.forms, out._known = self.form[:], list(self.forms), dict(self._known)
+        return out
+
+    def more(self, like: NDArray[np.int64]) -> int:
+        """Note further storages, each like another; the number of the first of them."""
+        first = len(self.form)
+        self.form.frombytes(np.array(self.form, np.int32)[like].tobytes())
+        return first
 
     def form_of(self, made: Allocation) -> int:
         """Place of an allocation with the number 0 in `forms`, where it is put when it is new."""

@@ -162,10 +162,9 @@ def renewed(trace: Trace) -> Trace:
     uses = uses_of(trace)
     number, whose = uses.number, uses.whose
     fixed = np.array([_keeps(k) or any(o.dynamic for o in (*k.reads, *k.writes)) for k in trace.kinds])
+    forms = [a.address is None and not a.is_input and a.space != "H" for a in trace.storages.forms]
     own = uses.writes > 1
-    for n in np.flatnonzero(own).tolist():
-        a = trace.storages[n]
-        own[n] = a.address is None and not a.is_input and a.space != "H"
+    own &= np.array([*forms, False])[np.array(trace.storages.form, np.int32)[: len(own)]]
     at = np.flatnonzero(uses.written & own[number] & ~fixed[uses.kind[whose]])
     seen = np.full(len(own), len(number))
     seen[number[::-1]] = np.arange(len(number))[::-1]
@@ -180,7 +179,8 @@ def renewed(trace: Trace) -> Trace:
         return trace
     # the operands of each storage in their order: from an overwrite on they mean the new one
     begun = np.full(len(number), -1)
-    begun[at] = len(trace.storages.form) + np.arange(len(at))
+    out = _copied(trace, trace.kinds)
+    begun[at] = out.storages.more(number[at]) + np.arange(len(at))
     rows = np.flatnonzero(concerned[number])
     rows = rows[np.argsort(number[rows], kind="stable")]
     places = np.arange(len(rows))
@@ -188,9 +188,6 @@ def renewed(trace: Trace) -> Trace:
     latest = np.maximum.accumulate(np.where(begun[rows] >= 0, places, -1))
     changed = number.copy()
     changed[rows] = np.where(latest >= first, begun[rows[latest]], number[rows])
-    out = _copied(trace, trace.kinds)
-    for made, old in zip(begun[at].tolist(), number[at].tolist(), strict=True):
-        out.storages.put(made, trace.storages.form[old])
     out.kind, out.site, out.number = trace.kind, trace.site, trace.number
     out.touched = array("q", np.stack([changed, uses.pattern], axis=1).tobytes())
     out.in_order, out.meetings = trace.in_order, trace.meetings

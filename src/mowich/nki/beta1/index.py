@@ -273,9 +273,9 @@ class Affine(Symbol):
 
 
 @functools.lru_cache(1024)
-def line(bounds: tuple[int, ...]) -> Affine:
+def line(bounds: tuple[Any, ...]) -> Affine:
     """The numbers of a range."""
-    numbers = range(*bounds)
+    numbers = range(*[int(b) for b in bounds])
     return Affine((len(numbers),), numbers.start, (numbers.step,))
 
 
@@ -325,6 +325,16 @@ def view(
 
     As NumPy has it: arrays broadcast together; a slice of dimension 0 stays in front of them, others come behind.
     """
+    if len(keys) == 2:
+        a, b = keys
+        if type(a) is Affine and type(b) is Affine and len(a.shape) == len(b.shape) == 2:  # nearly all of them
+            if a.low < 0 or b.low < 0 or a.high >= shape[0] or b.high >= shape[1]:
+                return None
+            (rows, columns), (i, j) = a.shape, b.shape
+            if (rows == i or rows == 1 or i == 1) and (columns == j or columns == 1 or j == 1) and rows and columns:
+                (s, t), (u, v), (m, n) = a.steps, b.steps, strides
+                dims = (rows if i == 1 else i, columns if j == 1 else j)
+                return dims, (s * m + u * n, t * m + v * n), a.start * m + b.start * n
     grids: list[tuple[Affine, int]] = []
     front: list[tuple[int, int]] = []
     behind: list[tuple[int, int]] = []
@@ -350,19 +360,19 @@ def view(
         if len(found.shape) > rank:
             rank = len(found.shape)
         grids.append((found, s))
-    dims, steps = [1] * rank, [0] * rank
+    together, steps = [1] * rank, [0] * rank
     for g, s in grids:
         axis = rank - len(g.shape)
         for n, step in zip(g.shape, g.steps, strict=True):
             if n != 1:
-                if not n or dims[axis] not in (1, n):  # NumPy says what is wrong
+                if not n or together[axis] not in (1, n):  # NumPy says what is wrong
                     return None
-                dims[axis] = n
+                together[axis] = n
                 steps[axis] += step * s
             axis += 1
     if not front and not behind:
-        return tuple(dims), tuple(steps), offset
-    made = (*front, *zip(dims, steps, strict=True), *behind)
+        return tuple(together), tuple(steps), offset
+    made = (*front, *zip(together, steps, strict=True), *behind)
     return tuple(n for n, _ in made), tuple(s for _, s in made), offset
 
 

@@ -78,7 +78,7 @@ def spmd_dim(*dims: Any) -> int:
 
 def arange(*bounds: Any) -> Affine:
     """0, 1, 2 ... as an index expression; give it dimensions with `[:, None]`."""
-    return line(tuple([int(b) for b in bounds]))
+    return line(bounds)
 
 
 class Grid(tuple):  # type: ignore[type-arg]

@@ -6,6 +6,7 @@ access). `valid` marks the elements that a mask left in. Instructions see tiles:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -271,7 +272,7 @@ class Tensor:
         return Tensor(t, address, np.broadcast_to(inside, address.shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if is_condition(key):
+        if type(key) is not tuple and is_condition(key):
             assign(self, value, key)
         else:
             assign(self[key], value)
@@ -494,10 +495,11 @@ class Blocks(Tensor):
             return root[(*first, *(key if isinstance(key, tuple) else (key,)))]
         keys = key if isinstance(key, tuple) else (key,)
         n = len(self._counts)
-        head = keys[:n]
-        if self.whole is None and len(head) == n and all(type(k) is int for k in head) and head in self._made:
-            block = self._made[head]
-            return block[keys[n:]] if keys[n:] else block
+        if self.whole is None:
+            with contextlib.suppress(TypeError):  # keys that are no numbers have no hash
+                block = self._made.get(keys[:n])
+                if block is not None:
+                    return block[keys[n:]] if len(keys) > n else block
         at = tuple(int(k) for k in itertools.takewhile(lambda k: isinstance(k, int | np.integer), keys[:n]))
         if self.whole is not None or (len(at) < n and len(at) < len(keys)) or is_condition(key):
             return self.together()[key]
@@ -626,6 +628,10 @@ def new(
 
 def operand(x: Any, mask: Any = None) -> Any:
     """A tensor as an instruction takes it: a tile with partitions first. Other values as they are."""
+    if type(x) is Tensor and x.address is None:
+        t = x.tile
+        if len(t.shape) > 1 and t.strides[0] and t.on_chip and t.strides[0] % t.row_elements == 0:
+            return t
     if not isinstance(x, Tensor):
         if isinstance(x, Symbol | np.ndarray):
             return as_tensor(x).tile
