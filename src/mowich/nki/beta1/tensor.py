@@ -6,7 +6,6 @@ access). `valid` marks the elements that a mask left in. Instructions see tiles:
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -495,11 +494,13 @@ class Blocks(Tensor):
             return root[(*first, *(key if isinstance(key, tuple) else (key,)))]
         keys = key if isinstance(key, tuple) else (key,)
         n = len(self._counts)
-        if self.whole is None:
-            with contextlib.suppress(TypeError):  # keys that are no numbers have no hash
-                block = self._made.get(keys[:n])
-                if block is not None:
-                    return block[keys[n:]] if len(keys) > n else block
+        if self.whole is None and len(keys) >= n:
+            for k, count in zip(keys, self._counts, strict=False):
+                if type(k) is not int or not 0 <= k < count:
+                    break
+            else:
+                block = self._at(keys[:n])
+                return block[keys[n:]] if len(keys) > n else block
         at = tuple(int(k) for k in itertools.takewhile(lambda k: isinstance(k, int | np.integer), keys[:n]))
         if self.whole is not None or (len(at) < n and len(at) < len(keys)) or is_condition(key):
             return self.together()[key]
@@ -514,12 +515,12 @@ class Blocks(Tensor):
         return block[tuple(keys[n:])] if keys[n:] else block
 
     def _at(self, at: tuple[int, ...]) -> Tensor:
-        if at not in self._made:
-            name = f"{self._name}{list(at)}" if self._name else ""
-            block = self._made[at] = new(self._block, self._type, self._region, name)
+        found = self._made.get(at)
+        if found is None:
+            found = self._made[at] = new(self._block, self._type, self._region, self._name)
             if self.fill is not None:  # a matmul that waits for its destination may be meant for this block
-                vector.memset(operand(block), self.fill)
-        return self._made[at]
+                vector.memset(operand(found), self.fill)
+        return found
 
     def together(self) -> Tensor:
         """The blocks side by side, with what those that were made hold."""
@@ -598,8 +599,8 @@ def new(
 ) -> Tensor:
     """A new tensor; the dimension given as par_dim is the partitions. Blocks of a PSUM bank or less lie each in a bank of its own."""
     dims = tuple(shape)
-    at = next((i for i, n in enumerate(dims) if isinstance(n, par_dim)), 0)
-    plain = tuple(int(n) for n in dims)
+    at = next((i for i, n in enumerate(dims) if isinstance(n, par_dim)), 0) if par_dim in map(type, dims[1:]) else 0
+    plain = tuple([int(n) for n in dims])
     core = machine.active()
     if at == 0 or mem.SPACE[region] == "H":
         t = placement.allocate(core, plain or (1,), dtype, region, name, address)
