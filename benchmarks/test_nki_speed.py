@@ -21,6 +21,9 @@ import numpy as np
 import pytest
 
 import mowich.nki as nki
+import mowich.nki.beta1 as old
+import mowich.nki.beta1.isa as oisa
+import mowich.nki.beta1.language as onl
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 
@@ -32,6 +35,8 @@ LEAST_RATIO = 1 / 3
 REPEAT, ROUNDS = 250, 40
 """Instructions of a round, and rounds, the best of which counts: short ones, so that some of them fall into quiet
 moments of a busy machine."""
+LEAST_OLDER_PER_TURN = 3e-4
+"""Fewest instructions of a kernel of the older interface, from kernel to time, for each turn of an empty loop."""
 RANKS, MOST_GB = 144, 6.0
 """Ranks of one core each in one process, and the memory that they may take."""
 
@@ -141,6 +146,47 @@ def test_tiled_matmul_against_numpy(n: int, record_property: Callable[[str, obje
     print(f"{n}^3 bf16: kernel {kernel_s:.3f} s, NumPy float32 {numpy_s:.3f} s, ratio {ratio:.2f}")
     if n == 4096:
         assert ratio >= LEAST_RATIO
+
+
+@old.jit
+def _older(x: Any, w: Any) -> Any:
+    """Blocks of x [2048, 1024] transposed, times w [1024, 512], with indices as older kernels write them."""
+    p, k, n = onl.arange(128)[:, None], onl.arange(128)[None, :], onl.arange(512)[None, :]
+    out = onl.ndarray((2048, 512), dtype=np.float32, buffer=onl.shared_hbm)
+    weights = onl.ndarray((8, onl.par_dim(128), 512), dtype=np.float32, buffer=onl.sbuf)
+    for j in onl.affine_range(8):
+        weights[j, p, n] = onl.load(w[128 * j + p, n])
+    for i in onl.affine_range(16):
+        row = onl.ndarray((onl.par_dim(128), 1024), dtype=np.float32, buffer=onl.sbuf)
+        turned = onl.ndarray((8, onl.par_dim(128), 128), dtype=np.float32, buffer=onl.sbuf)
+        total = onl.zeros((onl.par_dim(128), 512), dtype=np.float32, buffer=onl.psum)
+        for j in onl.affine_range(8):
+            row[p, 128 * j + k] = onl.load(x[128 * i + p, 128 * j + k], mask=128 * i + p < 2048)
+            turned[j, p, k] = onl.copy(oisa.nc_transpose(row[p, 128 * j + k]))
+            total[p, n] += oisa.nc_matmul(turned[j, p, k], weights[j, p, n])
+        onl.store(out[128 * i + p, n], value=oisa.activation(op=onl.exp, data=total[p, n]), mask=128 * i + p < 2048)
+    return out
+
+
+def test_older_interface_per_turn_of_a_loop(record_property: Callable[[str, object], None]) -> None:
+    """Instructions per processor second, trace, schedule and critical path together, beside an empty loop of Python."""
+    arguments = nki.hollow((2048, 1024), "float32"), nki.hollow((1024, 512), "float32")
+    count = 0
+
+    def timed() -> None:
+        nonlocal count
+        result = nki.run_kernel(_older, *arguments, target="trn2", values=False)
+        assert not isinstance(result, list)
+        assert result.time_s.value > 0
+        count = result.instructions
+
+    loop = compile("for _ in range(2_000_000): pass", "loop", "exec")
+    kernel_s, loop_s = best(timed, 10), best(lambda: exec(loop, {}), 5)
+    per_turn = count / kernel_s * loop_s / 2_000_000
+    record_property("instructions_per_turn", per_turn)
+    scaled = per_turn * 20e6 / 1.4
+    print(f"older interface: {count / kernel_s:,.0f} instructions/s, {scaled:,.0f} where 20 million turns take 1.4 s")
+    assert per_turn >= LEAST_OLDER_PER_TURN
 
 
 MANY_RANKS = """
