@@ -54,8 +54,8 @@ class Options:
 class Usage:
     """How full a memory is. before: the instruction before which it changes; level_B: bytes of a partition in use from there on."""
 
-    before: array[int] = field(default_factory=lambda: array("q"))
-    level_B: array[int] = field(default_factory=lambda: array("q"))
+    before: array[int] = field(default_factory=lambda: array("i"))
+    level_B: array[int] = field(default_factory=lambda: array("i"))
 
     def add(self, before: int, level_B: int) -> None:
         """The level changes before an instruction."""
@@ -82,9 +82,9 @@ class Program:
     trace: Trace
     costs: list[Cost] = field(default_factory=list)
     cost: array[int] = field(default_factory=lambda: array("i"))
-    origin: array[int] = field(default_factory=lambda: array("q"))
-    first: array[int] = field(default_factory=lambda: array("q"))
-    edges: array[int] = field(default_factory=lambda: array("q"))
+    origin: array[int] = field(default_factory=lambda: array("i"))
+    first: array[int] = field(default_factory=lambda: array("i"))
+    edges: array[int] = field(default_factory=lambda: array("i"))
     peak: dict[str, int] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
     meetings: dict[int, Meeting] = field(default_factory=dict)
@@ -614,11 +614,11 @@ def _compiled(library: CDLL, trace: Trace, costs: Costs, options: Options, polic
     if not compiled.done(library.clock_program(compiled.by_reference(given), compiled.by_reference(out))):
         return None
     p = Program(trace, overflow_B=out.overflow_B, spill_B=out.spill_B, peak={"S": out.peak_s, "P": out.peak_p})
-    p.cost, p.origin = out.take("cost", "i", out.n), out.take("origin", "q", out.n)
-    p.first, p.edges = out.take("first", "q", out.n + 1), out.take("edge", "q", out.edges)
+    p.cost, p.origin = out.take("cost", "i", out.n), out.take("origin", "i", out.n)
+    p.first, p.edges = out.take("first", "i", out.n + 1), out.take("edge", "i", out.edges)
     p.usage = {
-        "S": Usage(out.take("before_s", "q", out.usage_s), out.take("level_s", "q", out.usage_s)),
-        "P": Usage(out.take("before_p", "q", out.usage_p), out.take("level_p", "q", out.usage_p)),
+        "S": Usage(out.take("before_s", "i", out.usage_s), out.take("level_s", "i", out.usage_s)),
+        "P": Usage(out.take("before_p", "i", out.usage_p), out.take("level_p", "i", out.usage_p)),
     }
     wanted = out.take("cost_rows", "q", 2 * out.costs)
     for what, number in zip(wanted[::2], wanted[1::2], strict=True):
@@ -629,7 +629,7 @@ def _compiled(library: CDLL, trace: Trace, costs: Costs, options: Options, polic
         else:
             a = trace.storages[number]
             p.costs.append(costs.spill(a.parts, a.row_B, what == RELOAD))
-    place_of = out.take("place_of", "q", len(trace.kind))
+    place_of = out.take("place_of", "i", len(trace.kind) if special is not None else 0)
     for me, i in sorted((place_of[i], i) for i in trace.meetings):
         p.meetings[me] = trace.meetings[i]
     return p

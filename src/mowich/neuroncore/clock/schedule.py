@@ -244,10 +244,10 @@ def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
     nq = len(QUEUES)
     # edges -> successors, grouped by predecessor in program order
     counts = (
-        np.concatenate([np.diff(np.frombuffer(p.first, np.int64)) for p in programs]) if n else np.zeros(0, np.int64)
+        np.concatenate([np.diff(np.array(p.first, np.int64)) for p in programs]) if n else np.zeros(0, np.int64)
     )
     edges = (
-        np.concatenate([np.frombuffer(p.edges, np.int64) + 4 * s.offset[c] for c, p in enumerate(programs)])
+        np.concatenate([np.array(p.edges, np.int64) + 4 * s.offset[c] for c, p in enumerate(programs)])
         if n
         else counts
     )
@@ -567,7 +567,8 @@ def _blank(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     counts = [len(p.cost) for p in programs]
     n = sum(counts)
     owner = np.repeat(np.arange(len(programs), dtype=np.int32), counts)
-    begin, data, end, ready, loading, by, data_by = (array("q", bytes(8 * n)) for _ in range(7))
+    begin, data, end, ready, loading = (array("q", bytes(8 * n)) for _ in range(5))
+    by, data_by = (array("i", bytes(4 * n)) for _ in range(2))
     cause, data_cause = array("b", bytes(n)), array("b", bytes(n))
     return Schedule(
         generation=costs.generation, costs=costs, programs=programs, options=options, begin=begin, data=data, end=end,

@@ -16,7 +16,8 @@ typedef struct {
  * instruction and of the first cost of each core; parts: (number of a fact, length). */
 typedef struct {
     int64_t instructions, cores, units, total, semaphore, trigger;
-    const int64_t *begin, *data, *end, *loading, *by, *data_by;
+    const int64_t *begin, *data, *end, *loading;
+    const int32_t *by, *data_by;
     const int8_t *cause, *data_cause;
     const int32_t *core;
     const int32_t *const *cost;

@@ -58,6 +58,21 @@ typedef struct {
     int64_t n, room;
 } Numbers;
 
+/* The same of numbers of instructions, which are smaller: columns are long. */
+typedef struct {
+    int32_t *at;
+    int64_t n, room;
+} Indices;
+
+static inline void push_index(Arena *arena, Indices *list, int64_t value)
+{
+    if (list->n == list->room) {
+        list->room = list->room ? 2 * list->room : 64;
+        list->at = grow(arena, list->at, (size_t)list->room * sizeof *list->at);
+    }
+    list->at[list->n++] = (int32_t)value;
+}
+
 static inline void push(Arena *arena, Numbers *list, int64_t value)
 {
     if (list->n == list->room) {

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECES = 64, SPACES = 3 };
+/* MOST_INSTRUCTIONS: 4 * instruction + kind of edge fits 32 bits. */
+enum { PIECES = 64, SPACES = 3, MOST_INSTRUCTIONS = 1 << 29 };
 enum { SBUF, PSUM, HBM };
 /* What is special about an instruction. */
 enum { MEETS = 1, KEEPS_ORDER = 2, COMES_AFTER = 4 };
@@ -55,9 +56,10 @@ typedef struct {
 /* What comes out: columns of a program. costs: (what, storage) of each cost in the order of first use. */
 typedef struct {
     int64_t n, edges, costs, usage_s, usage_p;
-    int32_t *cost;
-    int64_t *origin, *first, *edge, *cost_rows, *place_of;
-    int64_t *before_s, *level_s, *before_p, *level_p;
+    int32_t *cost, *origin, *first, *edge;
+    int64_t *cost_rows;
+    int32_t *place_of; /* where something is special, of each instruction of the trace */
+    int32_t *before_s, *level_s, *before_p, *level_p;
     int64_t overflow_B, spill_B, peak_s, peak_p;
 } Made;
 
@@ -104,9 +106,10 @@ typedef struct {
     int32_t *last_use;                /* of a unit: the last instruction that touches it */
     Rotation rotation[2];
     int64_t live_B[2];
-    Numbers usage_before[2], usage_level[2];
+    Indices usage_before[2], usage_level[2];
     /* the program so far */
-    Numbers first, origin, edge, cost_rows;
+    Indices first, origin, edge;
+    Numbers cost_rows;
     int32_t *cost;
     int64_t n, room;
     int32_t *cost_of_kind;            /* -1: not yet used */
@@ -339,7 +342,7 @@ static void append_unique(Maker *m, const Numbers *edges)
             while (k < m->edge.n && m->edge.at[k] != value)
                 k++;
             if (k == m->edge.n)
-                push(arena, &m->edge, value);
+                push_index(arena, &m->edge, value);
         }
         return;
     }
@@ -357,7 +360,7 @@ static void append_unique(Maker *m, const Numbers *edges)
             slot = (slot + 1) & mask;
         if (m->set[slot] == -1) {
             m->set[slot] = value;
-            push(arena, &m->edge, value);
+            push_index(arena, &m->edge, value);
         }
     }
 }
@@ -369,11 +372,11 @@ static int64_t append_row(Maker *m, int64_t cost, int64_t origin, const Numbers 
         m->room = 2 * m->room;
         m->cost = grow(arena, m->cost, (size_t)m->room * sizeof *m->cost);
     }
-    if (m->n >= INT32_MAX)
+    if (m->n >= MOST_INSTRUCTIONS || m->edge.n > INT32_MAX - 2 * edges->n)
         longjmp(arena->failed, UNSUPPORTED);
     m->cost[m->n] = (int32_t)cost;
-    push(arena, &m->origin, origin);
-    push(arena, &m->first, m->edge.n);
+    push_index(arena, &m->origin, origin);
+    push_index(arena, &m->first, m->edge.n);
     append_unique(m, edges);
     return m->n++;
 }
@@ -610,7 +613,7 @@ static void order(Maker *m, int64_t i, int64_t me, int64_t q)
         const int64_t *rows = m->g->explicit_rows;
         int64_t n = m->g->explicit_edges;
         for (int64_t at = first_pair(rows, n, i); at < n && rows[2 * at] == i; at++)
-            push(arena, &m->edges, 4 * m->made->place_of[rows[2 * at + 1]] + DATA);
+            push(arena, &m->edges, 4 * (int64_t)m->made->place_of[rows[2 * at + 1]] + DATA);
     }
     int64_t window = m->g->window;
     if (window > 0) {
@@ -640,8 +643,8 @@ static void come_to_life(Maker *m, int64_t storage, int64_t unit, int64_t me)
     const Storage *a = storage_of(m, storage);
     int64_t size = size_of(m, storage, unit), space = a->space;
     m->live_B[space] += size;
-    push(arena, &m->usage_before[space], me);
-    push(arena, &m->usage_level[space], m->live_B[space]);
+    push_index(arena, &m->usage_before[space], me);
+    push_index(arena, &m->usage_level[space], m->live_B[space]);
     if (!a->is_placed && m->g->rotate && (!m->g->spills || space == PSUM)) {
         m->freed.n = 0;
         int64_t missing = take(m, &m->rotation[space], size, &m->freed);
@@ -659,8 +662,8 @@ static void die(Maker *m, int64_t storage, int64_t unit, int64_t me)
     const Storage *a = storage_of(m, storage);
     int64_t size = size_of(m, storage, unit), space = a->space;
     m->live_B[space] -= size;
-    push(arena, &m->usage_before[space], me + 1);
-    push(arena, &m->usage_level[space], m->live_B[space]);
+    push_index(arena, &m->usage_before[space], me + 1);
+    push_index(arena, &m->usage_level[space], m->live_B[space]);
     int32_t *users = m->users[unit];
     if (m->g->spills && is_automatic(a)) {
         Tile *t = &m->tiles[storage];
@@ -717,7 +720,8 @@ static void add(Maker *m, int64_t i, const int64_t *touched)
     if (g->spills)
         reside(m, i, k, rows);
     int64_t me = m->n;
-    m->made->place_of[i] = me;
+    if (g->special)
+        m->made->place_of[i] = (int32_t)me;
     m->out.n = 0;
     for (int64_t o = 0; o < k->operands; o++) {
         int64_t store = rows[o];
@@ -928,10 +932,11 @@ static void open_program(Maker *m)
 {
     const Given *g = m->g;
     Arena *arena = &m->arena;
-    m->made->place_of = need_zeroed(arena, (size_t)g->instructions * sizeof *m->made->place_of + 8);
+    if (g->special)
+        m->made->place_of = need_zeroed(arena, (size_t)g->instructions * sizeof *m->made->place_of + 8);
     m->room = g->instructions + 16;
     m->cost = need(arena, (size_t)m->room * sizeof *m->cost);
-    Numbers *columns[] = {&m->first, &m->origin};
+    Indices *columns[] = {&m->first, &m->origin};
     for (int c = 0; c < 2; c++) {
         columns[c]->room = m->room + 1;
         columns[c]->at = need(arena, (size_t)columns[c]->room * sizeof *columns[c]->at);
@@ -951,7 +956,7 @@ static void open_program(Maker *m)
     }
 }
 
-static int64_t most(const Numbers *levels)
+static int64_t most(const Indices *levels)
 {
     int64_t found = 0;
     for (int64_t k = 0; k < levels->n; k++)
@@ -964,7 +969,7 @@ static void hand_back(Maker *m)
 {
     Arena *arena = &m->arena;
     Made *made = m->made;
-    push(arena, &m->first, m->edge.n);
+    push_index(arena, &m->first, m->edge.n);
     made->n = m->n;
     made->edges = m->edge.n;
     made->costs = m->cost_rows.n / 2;

@@ -18,8 +18,7 @@ typedef struct {
 /* One core's program, as clock/program.py makes it; base: number of its first cost in the table of all; chip: whose
  * HBM it uses; is_tiled: some matmul holds only a part of the array. */
 typedef struct {
-    const int32_t *cost;
-    const int64_t *first, *edge;
+    const int32_t *cost, *first, *edge;
     int64_t instructions, base, chip, is_tiled;
 } Program;
 
@@ -36,7 +35,8 @@ typedef struct {
 
 /* The columns of a schedule, which start as zero. */
 typedef struct {
-    int64_t *begin, *data, *end, *ready, *loading, *by, *data_by;
+    int64_t *begin, *data, *end, *ready, *loading;
+    int32_t *by, *data_by;
     int8_t *cause, *data_cause;
     int64_t total;
 } Made;
@@ -308,7 +308,7 @@ static void come_together(Machine *m, int64_t at, int32_t i, Line *line)
 static void decide(Made *s, int32_t i, int8_t cause, int64_t by)
 {
     s->cause[i] = cause;
-    s->by[i] = by;
+    s->by[i] = (int32_t)by;
 }
 
 /* A DMA takes the issuer of its ring; its first byte arrives later. */
@@ -360,12 +360,12 @@ static int64_t move(Machine *m, int64_t arrive, int32_t i, Core *core, const Cos
             finish = hbm->free;
             waits_for_hbm = 1;
             s->data_cause[i] = MEMORY;
-            s->data_by[i] = who;
+            s->data_by[i] = (int32_t)who;
         }
     }
     if (late > arrive && !waits_for_hbm) {
         s->data_cause[i] = DMA;
-        s->data_by[i] = late_by;
+        s->data_by[i] = (int32_t)late_by;
     }
     s->data[i] = moving > arrive ? moving : arrive;
     s->end[i] = finish;
