@@ -23,6 +23,7 @@ import mowich.nki
 from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.lower import balanced, lowered
+from mowich.neuroncore.clock.places import renewed, settled, unzeroed
 from mowich.neuroncore.clock.program import Options, prepare
 from mowich.neuroncore.clock.schedule import run
 from mowich.neuroncore.core import limits
@@ -72,7 +73,7 @@ def stages(
     done("trace")
     numbers, options = costs(3), Options()
     bank = limits(3).psum_bank_B
-    trace = balanced(lowered(trace, bank), numbers)
+    trace = balanced(lowered(renewed(unzeroed(settled(trace))), bank), numbers)
     done("lower")
     program = prepare(trace, numbers, options)
     done("prepare")

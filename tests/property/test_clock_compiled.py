@@ -17,7 +17,7 @@ import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.neuroncore import profile
-from mowich.neuroncore.clock import compiled, latency, lower, program, schedule
+from mowich.neuroncore.clock import compiled, latency, lower, places, program, schedule
 from mowich.neuroncore.clock.buffers import POLICIES
 from mowich.neuroncore.clock.costs import costs
 from mowich.neuroncore.clock.program import Options, Program
@@ -359,21 +359,23 @@ def repetitive_trace(r: random.Random, length: int) -> Trace:
 
 
 def test_what_the_compiler_leaves_out_and_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    merged = moved = 0
+    merged = moved = begun = 0
     for seed in range(100):
         trace = repetitive_trace(random.Random(seed), 60)
         made = []
         for code in ("python", "compiled"):
             monkeypatch.setenv("MOWICH_CLOCK", code)
+            renewed = places.renewed(trace)
             shorter = lower.lowered(trace, 2048)
             shared = lower.balanced(shorter, costs(3))
             made.append(
                 [
-                    (t.kind, t.site, t.number, t.touched, t.kinds, t.in_order, t.meetings, t.edges)
-                    for t in (shorter, shared)
+                    (t.kind, t.site, t.number, t.touched, t.kinds, t.in_order, t.meetings, t.edges, t.storages.form)
+                    for t in (renewed, shorter, shared)
                 ]
             )
             merged += len(shorter) < len(trace)
             moved += shared.kind != shorter.kind
+            begun += len(renewed.storages) > len(trace.storages)
         assert made[0] == made[1]
-    assert min(merged, moved) > 50
+    assert min(merged, moved, begun) > 50

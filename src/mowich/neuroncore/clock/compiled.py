@@ -170,7 +170,13 @@ class ProgramMade(Struct):
 class TraceGiven(Struct):
     """`Trace` of lower.c."""
 
-    _fields_ = _fields("instructions storages", "kind touched kind_rows is_placed")
+    _fields_ = _fields("instructions storages", "kind touched kind_rows storage_form is_free")
+
+
+class Renewed(Struct):
+    """`Renewed` of lower.c."""
+
+    _fields_ = _fields("n", "after")
 
 
 class CoreProgram(Struct):

@@ -73,32 +73,35 @@ def lowered(trace: Trace, bank_B: int) -> Trace:
     """A trace without the instructions that the compiler leaves out. The same trace where there are none."""
     if not len(trace) or not any(k.name in MERGED or k.flag("broadcast") for k in trace.kinds):
         return trace
+    root, gone = _merged(trace)
+    rows = any(k.flag("broadcast") for k in trace.kinds)
+    if not gone.any() and not rows:
+        return trace
     uses = uses_of(trace)
-    root, gone = _merged(trace, uses)
-    direct = _forwarded(trace, uses, bank_B)
+    direct = _forwarded(trace, uses, bank_B) if rows else {}
     if not gone.any() and not direct:
         return trace
     return _rewritten(trace, uses, root, gone, direct)
 
 
-def _merged(trace: Trace, uses: Uses) -> tuple[Column, NDArray[np.bool_]]:
+def _merged(trace: Trace) -> tuple[Column, NDArray[np.bool_]]:
     """(Of each storage, the storage that holds the same values; of each instruction, whether it is left out)."""
     merges = [k.name in MERGED and all(o.space != "H" for o in (*k.reads, *k.writes)) for k in trace.kinds]
-    root, gone = np.arange(len(uses.writes)), np.zeros(len(uses.kind), np.bool_)
+    root, gone = np.arange(len(trace.storages.form)), np.zeros(len(trace), np.bool_)
     if not any(merges):
         return root, gone
     library = compiled.library(len(trace))
     if library is None or not _compiled_merged(library, trace, merges, root, gone):
-        _find_merged(trace, uses, merges, root, gone)
+        _find_merged(trace, merges, root, gone)
     return root, gone
 
 
-def _find_merged(trace: Trace, uses: Uses, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]) -> None:
+def _find_merged(trace: Trace, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]) -> None:
     """What `_merged` gives, into columns that start as the storages themselves and as none."""
     version: dict[int, int] = {}
     seen: dict[tuple[int, ...], int] = {}
     moved: dict[int, int] = {}
-    touched, writes = trace.touched, uses.writes.tolist()
+    touched, writes = trace.touched, uses_of(trace).writes.tolist()
     sizes = [(2 * len(k.reads), 2 * (len(k.reads) + len(k.writes))) for k in trace.kinds]
     at = 0
     for i, k in enumerate(trace.kind):
@@ -127,28 +130,34 @@ def _compiled_merged(
     library: CDLL, trace: Trace, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]
 ) -> bool:
     """`_find_merged` by the compiled code; False where it cannot."""
-    storages = trace.storages
-    is_placed = np.zeros(len(root), np.uint8)
-    if any(a.address is not None for a in storages.values()):
-        is_placed[[n for n, a in storages.items() if a.address is not None and n < len(root)]] = 1
-    rows = compiled.rows(
-        [(len(k.reads), len(k.reads) + len(k.writes), m) for k, m in zip(trace.kinds, merges, strict=True)], 3
-    )
-    at = compiled.address
-    given = compiled.TraceGiven(
-        instructions=len(trace),
-        storages=len(root),
-        kind=at(trace.kind),
-        touched=at(trace.touched),
-        kind_rows=at(rows),
-        is_placed=at(is_placed),
-    )
+    given, _kept = asked_of(trace, merges, [a.address is None for a in trace.storages.forms])
     found, left_out = root.copy(), np.zeros(len(gone), np.uint8)
     status = library.clock_merged(compiled.by_reference(given), compiled.pointer(found), compiled.pointer(left_out))
     if not compiled.done(status):
         return False
     root[:], gone[:] = found, left_out.astype(np.bool_)
     return True
+
+
+def asked_of(
+    trace: Trace, kinds: Sequence[bool], forms: Sequence[bool]
+) -> tuple[compiled.TraceGiven, list[NDArray[np.generic]]]:
+    """(A trace for the compiled code, what that points at): a question about these kinds of instructions and these
+    forms of storages."""
+    rows = compiled.rows(
+        [(len(k.reads), len(k.reads) + len(k.writes), m) for k, m in zip(trace.kinds, kinds, strict=True)], 3
+    )
+    is_free, at = np.array(forms, np.uint8), compiled.address
+    given = compiled.TraceGiven(
+        instructions=len(trace),
+        storages=len(trace.storages.form),
+        kind=at(trace.kind),
+        touched=at(trace.touched),
+        kind_rows=at(rows),
+        storage_form=at(trace.storages.form),
+        is_free=at(is_free),
+    )
+    return given, [rows, is_free]
 
 
 def _forwarded(trace: Trace, uses: Uses, bank_B: int) -> dict[int, tuple[int, int, int]]:

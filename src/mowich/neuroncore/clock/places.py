@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
+from ctypes import CDLL
 
 import numpy as np
 
+from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.compiled import Column
 from mowich.neuroncore.clock.depend import Box, box, covers, meet
-from mowich.neuroncore.clock.lower import Uses, uses_of
+from mowich.neuroncore.clock.lower import Uses, asked_of, uses_of
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.trace import Kind, Operand, Pattern, Trace
 
@@ -159,28 +161,42 @@ def renewed(trace: Trace) -> Trace:
     """
     if not len(trace):
         return trace
+    overwrites = [not (_keeps(k) or any(o.dynamic for o in (*k.reads, *k.writes))) for k in trace.kinds]
+    own = [a.address is None and not a.is_input and a.space != "H" for a in trace.storages.forms]
+    library = compiled.library(len(trace))
+    found = None if library is None else _compiled_begun(library, trace, overwrites, own)
+    touched, after = _begun(trace, overwrites, own) if found is None else found
+    if not len(after):
+        return trace
+    out = _copied(trace, trace.kinds)
+    form = out.storages.form
+    form.frombytes(np.array(form, np.int32)[after].tobytes())
+    out.kind, out.site, out.number, out.touched = trace.kind, trace.site, trace.number, touched
+    out.in_order, out.meetings = trace.in_order, trace.meetings
+    return out
+
+
+def _begun(trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]) -> tuple[array[int], Column]:
+    """(What is touched, where tiles that begin anew have numbers of their own, from the last known number on; the storage
+    after which each of them comes). overwrites: of each kind, whether it may overwrite a tile; own: of each form of
+    storages, whether it may begin anew."""
     uses = uses_of(trace)
     number, whose = uses.number, uses.whose
-    fixed = np.array([_keeps(k) or any(o.dynamic for o in (*k.reads, *k.writes)) for k in trace.kinds])
-    forms = [a.address is None and not a.is_input and a.space != "H" for a in trace.storages.forms]
-    own = uses.writes > 1
-    own &= np.array([*forms, False])[np.array(trace.storages.form, np.int32)[: len(own)]]
-    at = np.flatnonzero(uses.written & own[number] & ~fixed[uses.kind[whose]])
-    seen = np.full(len(own), len(number))
+    form = np.array(trace.storages.form, np.int32)
+    is_own = (np.array([*own, False])[form])[: len(uses.writes)] & (uses.writes > 1)
+    at = np.flatnonzero(uses.written & is_own[number] & np.array(overwrites)[uses.kind[whose]])
+    seen = np.full(len(is_own), len(number))
     seen[number[::-1]] = np.arange(len(number))[::-1]
     at = at[at > seen[number[at]]]
     patterns, which = np.unique(uses.pattern[at], return_inverse=True)
     at = at[np.array([_is_whole(trace.patterns[p]) for p in patterns.tolist()], np.bool_)[which]]
-    concerned = np.zeros(len(own), np.bool_)
+    concerned = np.zeros(len(is_own), np.bool_)
     concerned[number[at]] = True
     read = np.flatnonzero(~uses.written & concerned[number])
-    at = at[~np.isin(whose[at] * len(own) + number[at], whose[read] * len(own) + number[read])]
-    if not len(at):
-        return trace
+    at = at[~np.isin(whose[at] * len(is_own) + number[at], whose[read] * len(is_own) + number[read])]
     # the operands of each storage in their order: from an overwrite on they mean the new one
     begun = np.full(len(number), -1)
-    out = _copied(trace, trace.kinds)
-    begun[at] = out.storages.more(number[at]) + np.arange(len(at))
+    begun[at] = len(form) + np.arange(len(at))
     rows = np.flatnonzero(concerned[number])
     rows = rows[np.argsort(number[rows], kind="stable")]
     places = np.arange(len(rows))
@@ -188,10 +204,20 @@ def renewed(trace: Trace) -> Trace:
     latest = np.maximum.accumulate(np.where(begun[rows] >= 0, places, -1))
     changed = number.copy()
     changed[rows] = np.where(latest >= first, begun[rows[latest]], number[rows])
-    out.kind, out.site, out.number = trace.kind, trace.site, trace.number
-    out.touched = array("q", np.stack([changed, uses.pattern], axis=1).tobytes())
-    out.in_order, out.meetings = trace.in_order, trace.meetings
-    return out
+    return array("q", np.stack([changed, uses.pattern], axis=1).tobytes()), number[at]
+
+
+def _compiled_begun(
+    library: CDLL, trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]
+) -> tuple[array[int], Column] | None:
+    """`_begun` by the compiled code; None where it cannot."""
+    given, _kept = asked_of(trace, overwrites, own)
+    whole = np.array([p[2] == 0 and _is_whole(p) for p in trace.patterns], np.uint8)
+    touched, out = trace.touched[:], compiled.Renewed()
+    pointers = (compiled.pointer(whole), compiled.pointer(touched), compiled.by_reference(out))
+    if not compiled.done(library.clock_renewed(compiled.by_reference(given), *pointers)):
+        return None
+    return touched, np.array(out.take("after", "q", out.n), np.int64)
 
 
 # zeros that a product replaces ----------------------------------------------------------------------------------------------

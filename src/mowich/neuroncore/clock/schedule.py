@@ -243,13 +243,9 @@ def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
     rules = _rules(len(programs), s.costs, s.options)
     nq = len(QUEUES)
     # edges -> successors, grouped by predecessor in program order
-    counts = (
-        np.concatenate([np.diff(np.array(p.first, np.int64)) for p in programs]) if n else np.zeros(0, np.int64)
-    )
+    counts = np.concatenate([np.diff(np.array(p.first, np.int64)) for p in programs]) if n else np.zeros(0, np.int64)
     edges = (
-        np.concatenate([np.array(p.edges, np.int64) + 4 * s.offset[c] for c, p in enumerate(programs)])
-        if n
-        else counts
+        np.concatenate([np.array(p.edges, np.int64) + 4 * s.offset[c] for c, p in enumerate(programs)]) if n else counts
     )
     items = 4 * np.repeat(np.arange(n), counts) + (edges & 3)
     order = np.argsort(edges >> 2, kind="stable")

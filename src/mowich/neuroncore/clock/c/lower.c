@@ -5,20 +5,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A kind of instruction. reads: operands that it reads, of `operands` in all; merges: it may be left out where its
- * result is there already. */
+/* A kind of instruction. reads: operands that it reads, of `operands` in all; is_meant: the question is about it. */
 typedef struct {
-    int64_t reads, operands, merges;
+    int64_t reads, operands, is_meant;
 } Kind;
 
-/* A trace. is_placed: of each storage, whether it is placed by hand (by number). */
+/* A trace. storage_form: of each number of a storage, its form, -1 where it is not touched; is_free: of each form,
+ * whether the question is about it. */
 typedef struct {
     int64_t instructions, storages;
     const int32_t *kind;
     const int64_t *touched;
     const Kind *kind_rows;
-    const uint8_t *is_placed;
+    const int32_t *storage_form;
+    const uint8_t *is_free;
 } Trace;
+
+static int is_free(const Trace *t, int64_t storage)
+{
+    return t->storage_form[storage] >= 0 && t->is_free[t->storage_form[storage]];
+}
 
 /* What an instruction computed, and where: kind, pattern of the result, then storage, version and pattern of each
  * operand. */
@@ -81,7 +87,7 @@ static int is_merged(Merger *m, int64_t kind, const int64_t *touched)
     enum { MOST = 8 };
     const Kind *k = &m->t->kind_rows[kind];
     int64_t target = touched[2 * k->reads], key[2 + 3 * MOST], n = 0;
-    if (m->writes[target] != 1 || m->t->is_placed[target])
+    if (m->writes[target] != 1 || !is_free(m->t, target))
         return 0;
     if (k->reads > MOST)
         longjmp(m->arena.failed, UNSUPPORTED);
@@ -135,7 +141,7 @@ static void merge(Merger *m)
     touched = t->touched;
     for (int64_t i = 0; i < t->instructions; i++) {
         const Kind *k = &t->kind_rows[t->kind[i]];
-        if (k->merges && k->operands > k->reads)
+        if (k->is_meant && k->operands > k->reads)
             m->gone[i] = (uint8_t)is_merged(m, t->kind[i], touched);
         for (int64_t o = k->reads; o < k->operands; o++)
             m->version[touched[2 * o]]++;
@@ -143,8 +149,8 @@ static void merge(Merger *m)
     }
 }
 
-/* root: of each storage, the storage that holds the same values; gone: of each instruction, whether it is left out
- * (starts as zero). */
+/* Of kinds that may be left out, and tiles that are not placed by hand. root: of each storage, the storage that holds
+ * the same values; gone: of each instruction, whether it is left out (starts as zero). */
 EXPORT int clock_merged(const Trace *t, int64_t *root, uint8_t *gone)
 {
     Merger *m = calloc(1, sizeof *m);
@@ -178,4 +184,85 @@ EXPORT int clock_balanced(int64_t instructions, const int32_t *kind, const int64
         out[i] = (int32_t)k;
     }
     return DONE;
+}
+
+/* Tiles that begin anew: how many, and of which storage each one is the next. */
+typedef struct {
+    int64_t n;
+    int64_t *after;
+} Renewed;
+
+typedef struct {
+    Arena arena;
+    const Trace *t;
+    Numbers after;
+    uint8_t *seen, *writes; /* of each storage: whether it was touched; how often it is written, 2 for more than once */
+    int64_t *now;
+} Renewal;
+
+static int reads_it(const Kind *k, const int64_t *touched, int64_t storage)
+{
+    for (int64_t o = 0; o < k->reads; o++)
+        if (touched[2 * o] == storage)
+            return 1;
+    return 0;
+}
+
+static void renew(Renewal *r, const uint8_t *is_whole, int64_t *changed)
+{
+    const Trace *t = r->t;
+    Arena *arena = &r->arena;
+    r->seen = need_zeroed(arena, (size_t)t->storages + 8);
+    r->writes = need_zeroed(arena, (size_t)t->storages + 8);
+    r->now = need(arena, (size_t)t->storages * sizeof *r->now + 8);
+    for (int64_t s = 0; s < t->storages; s++)
+        r->now[s] = s;
+    const int64_t *touched = t->touched;
+    for (int64_t i = 0; i < t->instructions; i++) {
+        const Kind *k = &t->kind_rows[t->kind[i]];
+        for (int64_t o = 0; o < k->operands; o++, touched += 2) {
+            if (touched[0] < 0 || touched[0] >= t->storages)
+                longjmp(arena->failed, UNSUPPORTED);
+            if (o >= k->reads && r->writes[touched[0]] < 2)
+                r->writes[touched[0]]++;
+        }
+    }
+    touched = t->touched;
+    for (int64_t i = 0; i < t->instructions; i++) {
+        const Kind *k = &t->kind_rows[t->kind[i]];
+        for (int64_t o = 0; o < k->operands; o++) {
+            int64_t s = touched[2 * o];
+            if (o >= k->reads && k->is_meant && r->seen[s] && r->writes[s] > 1 && is_free(t, s) && is_whole[touched[2 * o + 1]]
+                && !reads_it(k, touched, s)) {
+                r->now[s] = t->storages + r->after.n;
+                push(arena, &r->after, s);
+            }
+            r->seen[s] = 1;
+            changed[2 * o] = r->now[s];
+        }
+        touched += 2 * k->operands;
+        changed += 2 * k->operands;
+    }
+}
+
+/* Of kinds that may overwrite a tile, and tiles that may begin anew. changed: a copy of `touched`, which gets the
+ * numbers of the new storages, from t->storages on; is_whole: of each pattern, whether it holds every byte of its
+ * storage. `out->after` is freed with clock_free. */
+EXPORT int clock_renewed(const Trace *t, const uint8_t *is_whole, int64_t *changed, Renewed *out)
+{
+    memset(out, 0, sizeof *out);
+    Renewal *r = calloc(1, sizeof *r);
+    if (!r)
+        return NO_MEMORY;
+    r->t = t;
+    arena_open(&r->arena);
+    int status = setjmp(r->arena.failed);
+    if (!status) {
+        renew(r, is_whole, changed);
+        out->n = r->after.n;
+        out->after = keep(&r->arena, r->after.at);
+    }
+    arena_close(&r->arena);
+    free(r);
+    return status;
 }
