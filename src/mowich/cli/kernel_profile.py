@@ -45,6 +45,8 @@ def kernel_profile(asked: kernels.Profile) -> None:
     result.timed, result.options = True, options
     _write(result.profile, asked.trace, asked.parquet)
     shown = asked.target or f"trn{result.cores[0].generation - 1}"
+    if asked.html is not None:
+        _write_page(result.profile, shown, asked.html, asked.html_from_s)
     if asked.form.as_json:
         print(json.dumps(_finite(result.profile.to_dict(shown)), indent=1, allow_nan=False))
         return
@@ -72,6 +74,16 @@ def _write(profile: Profile, trace: Path | None, parquet: Path | None) -> None:
             explorer.write(profile, parquet)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(error.filename)) from None
+
+
+def _write_page(profile: Profile, target: str, file: Path, from_s: float) -> None:
+    """The page of a profile, with a line for what it does not show."""
+    from mowich.show import lanes
+
+    try:
+        file.write_text(lanes.render(profile, target, from_s), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", where=str(file)) from None
 
 
 def _print(target: str, result: Result, path: bool) -> None:

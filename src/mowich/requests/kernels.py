@@ -8,7 +8,7 @@ from pathlib import Path
 from mowich.errors import UserError
 from mowich.neuroncore.targets import TARGET_HELP, generation_of
 from mowich.requests.common import JSON, OUT, QUIET, SEED, Request, form_of
-from mowich.requests.fields import TYPED, flag, names, path, texts, whole, word
+from mowich.requests.fields import TYPED, flag, names, path, quantity, texts, whole, word
 from mowich.requests.schema import Reader, Schema
 
 FILE = path("file", "A script, or a file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=TYPED)
@@ -50,8 +50,8 @@ class Run(Kernel):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile(Kernel):
     """A kernel to time. values: compute too; active_cores: that share HBM; window: instructions an engine looks ahead;
-    throttle: the Tensor Engine starts at half rate; disable_dge: descriptors are made before the launch; trace,
-    parquet: files to write; path: print the critical path."""
+    throttle: the Tensor Engine starts at half rate; disable_dge: descriptors are made before the launch; trace, html,
+    parquet: files to write; html_from_s: where the page begins; path: print the critical path."""
 
     values: bool
     active_cores: int | None
@@ -59,6 +59,8 @@ class Profile(Kernel):
     throttle: bool
     disable_dge: bool
     trace: Path | None
+    html: Path | None
+    html_from_s: float
     parquet: Path | None
     path: bool
 
@@ -159,12 +161,23 @@ DISABLE_DGE = flag(
     edges=TYPED,
 )
 TRACE = path("trace", "Write a trace for Perfetto.", metavar="FILE.json", edges=TYPED)
+HTML = path("html", "Write one page: the source beside a timeline, offline.", metavar="FILE.html", edges=TYPED)
+HTML_FROM = quantity(
+    "html_from",
+    "s",
+    "With --html: where the page begins, as 200us. It draws up to 20,000 instructions.",
+    metavar="TIME",
+    above=False,
+    edges=TYPED,
+)
 PARQUET = path("parquet", "Write the tables of Neuron Explorer.", metavar="DIR", edges=TYPED)
 CRITICAL = flag("path", "Print the critical path by cost.", edges=TYPED)
 
 
 def _profile(reader: Reader) -> Profile:
     _kernel(reader)
+    if reader.given(HTML_FROM) is not None and reader.given(HTML) is None:
+        reader.problems.found.append(UserError(f"{reader.said(HTML_FROM)} goes with {reader.said(HTML)}"))
     reader.stop()
     return Profile(
         form=form_of(reader),
@@ -179,6 +192,8 @@ def _profile(reader: Reader) -> Profile:
         throttle=reader.flag(THROTTLE),
         disable_dge=reader.flag(DISABLE_DGE),
         trace=reader.get(TRACE),
+        html=reader.get(HTML),
+        html_from_s=reader.get(HTML_FROM) or 0.0,
         parquet=reader.get(PARQUET),
         path=reader.flag(CRITICAL),
     )
@@ -199,6 +214,8 @@ PROFILE = Schema(
             THROTTLE,
             DISABLE_DGE,
             TRACE,
+            HTML,
+            HTML_FROM,
             PARQUET,
             CRITICAL,
         ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
@@ -150,6 +150,16 @@ def script_json(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """A template with each {{name}} replaced by its part, in one pass: what is filled in is never a template."""
+    first, *pieces = template.split("{{")
+    out = [first]
+    for piece in pieces:
+        name, _, rest = piece.partition("}}")
+        out += [parts[name], rest]
+    return "".join(out)
+
+
 def render(result: Result, *, command: str = "", facts: Any = None, explainer: Explainer | None = None) -> str:
     """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds
     (None: the page of the JSON alone);
@@ -189,11 +199,4 @@ def render(result: Result, *, command: str = "", facts: Any = None, explainer: E
         "script": static("report.js"),
         "echarts": static("echarts.min.js") + static("fitted.js") if page.charts else "",
     }
-    out = []
-    for i, piece in enumerate(static("report.html").split("{{")):  # one pass: what is filled in is never a template
-        if i == 0:
-            out.append(piece)
-            continue
-        name, _, rest = piece.partition("}}")
-        out += [parts[name], rest]
-    return "".join(out)
+    return filled(static("report.html"), parts)
