@@ -1,6 +1,7 @@
 """Errors for kernel authors: each says where in the kernel, which tile, the limit, and what to do."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -177,6 +178,28 @@ def test_a_deadlock_of_many_ranks_is_a_short_line():
         text,
     ), text
     assert len(text) < 400
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_a_collective_on_an_argument_is_a_warning(values):
+    def kernel(x, copied):
+        out = nl.ndarray((4, 4), dtype=F32, buffer=nl.shared_hbm)
+        mine = nl.ndarray((4, 4), dtype=F32, buffer=nl.private_hbm)
+        nisa.dma_copy(dst=mine, src=x)
+        ncc.all_reduce([mine if copied else x], [out], replica_group=EVERYONE, op=nl.add)
+        return out
+
+    x = np.zeros((4, 4), np.float32) if values else nki.hollow((4, 4), "float32")
+    for copied in (False, True):
+        with warnings.catch_warnings(record=True):
+            found = nki.run_kernel(kernel, x, copied, target="trn2", ranks=2, values=values)
+        said = [w for r in found for w in r.warnings if "a collective cannot" in w]
+        assert len(said) == (0 if copied else 2)
+        for w in said:
+            assert re.search(
+                r"test_nki_errors.py:\d+: all_reduce reads tile 'x' \[4, 4\] float32 in HBM, an argument of the kernel: on the chip a collective cannot .* dma_copy",
+                w,
+            ), w
 
 
 def test_a_tensor_that_this_machine_cannot_hold(monkeypatch):

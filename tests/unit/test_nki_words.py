@@ -15,6 +15,7 @@ import mowich.nki.beta1.language as older_nl
 import mowich.nki.collectives as ncc
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
+from mowich import cli
 from mowich.errors import UserError
 from mowich.nki import NkiValidationError
 from mowich.nki.words import SHOWN, public
@@ -209,6 +210,18 @@ def test_ranks_and_programs_say_it_too() -> None:
         nki.simulate_ranks(kernel, [{"x": np.ones((4, 4), np.float32)}] * 2)
     with pytest.raises(NkiValidationError, match="did you mean 'dst'"):
         nki.jit(kernel)[2](np.ones((4, 4), np.float32))
+
+
+def test_an_import_of_a_wrong_name(tmp_path, capsys) -> None:
+    file = tmp_path / "script.py"
+    file.write_text("import nki.language as nl\nfrom nki.isa import tensor_activation\n")
+    assert cli.run(["kernel", "run", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert "script.py:2: nki.isa has no 'tensor_activation'" in err
+    assert "did you mean 'activation'" in err
+    file.write_text("from json import no_such\n")
+    assert cli.run(["kernel", "run", str(file)]) == 2
+    assert "ImportError: cannot import name 'no_such'" in capsys.readouterr().err
 
 
 def test_nki_is_an_attribute_that_costs_nothing_until_it_is_used() -> None:

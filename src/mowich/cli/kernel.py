@@ -155,6 +155,12 @@ def _one_line(file: str) -> Iterator[None]:
         named = [f for f in theirs if f.filename == file] if isinstance(error, AssertionError) else []
         last = (named or theirs or frames)[-1]
         where = f"{last.filename}:{last.lineno}"
+        if isinstance(error, ImportError):
+            from mowich.nki.words import not_imported
+
+            known = not_imported(error, where)
+            if known is not None:
+                raise known from error
         text = " ".join(str(error).split()) or (last.line or "")
         inside = _inside_ours(frames)
         if inside:

@@ -94,6 +94,14 @@ def _list(x: Any) -> list[Tile]:
 
 
 def _issue(kind: str, srcs: list[Tile], dsts: list[Tile]) -> None:
+    for verb, tiles in (("reads", srcs), ("writes", dsts)):
+        for t in tiles:
+            if t.space == "H" and not t.storage.site[0]:  # allocated at no place of the kernel
+                machine.active().warn(
+                    "collective on an argument",
+                    f"{kind} {verb} {t.describe()} of the kernel: on the chip a collective cannot (AWS's nki-library);"
+                    " copy through a tensor of the kernel with dma_copy",
+                )
     exchange.collective(kind, [("dst", d) for d in dsts], [("src", s) for s in srcs])
     if len(srcs) != len(dsts):
         raise fail(f"{kind}: as many sources as destinations", given=f"{len(srcs)}, {len(dsts)}")

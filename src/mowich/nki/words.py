@@ -75,6 +75,19 @@ def unknown_name(module: str, name: str) -> UnknownName:
     )
 
 
+_IMPORT = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
+
+
+def not_imported(error: ImportError, where: str) -> UnknownName | None:
+    """`from nki.isa import NAME` of a name that is not there, as one line; None for other failures to import. where: file:line."""
+    match = _IMPORT.match(str(error))
+    if match is None or match[2] not in SHOWN:
+        return None
+    found = unknown_name(match[2], match[1])
+    found.where = where
+    return found
+
+
 def public(module: ModuleType) -> list[str]:
     """Names that a module offers to kernels: of a package its `__all__`, otherwise all but the modules, types and helpers that it imports for itself."""
     if module.__spec__ is not None and module.__spec__.submodule_search_locations is not None:
@@ -288,4 +301,4 @@ def _arithmetic(message: str) -> WrongArguments | None:
     )
 
 
-__all__ = ["UnknownName", "WrongArguments", "explained", "missing", "public", "unknown_name"]
+__all__ = ["UnknownName", "WrongArguments", "explained", "missing", "not_imported", "public", "unknown_name"]
