@@ -8,9 +8,9 @@ the root raises them in file order.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -18,6 +18,7 @@ from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.files import parse_yaml, read_text
 from mowich.units import parse, parse_count
 
+T = TypeVar("T")
 FORMAT = 1
 """`mowich: 1` at the top of every scenario file."""
 
@@ -153,6 +154,18 @@ class Node:
         if not low <= number <= high:
             self.problem(key, f"must lie in {low:g} to {high:g}", given=value)
         return number
+
+    def parsed(self, key: str, parse: Callable[[Any], T]) -> T | None:
+        """The value as `parse` reads it, such as a field of a question; None where the key is missing or wrong."""
+        value = self.raw(key)
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except UserError as error:
+            error.where = self.name(key)
+            self._report(self.line(key), error)
+            return None
 
     def names(self, key: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
         """A list of words; a single word is a list of one."""

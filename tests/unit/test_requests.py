@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,3 +277,39 @@ def test_python_is_told_of_keywords_and_never_of_options(call: Callable[[], obje
         call()
     assert error.value.line().startswith(f"{place}: ") or place == "on", error.value.line()
     assert "--" not in error.value.line()
+
+
+SWEEP = "mowich: 1\nmodels: gpt2\non: h100:8\nseq: 1024\nbatch: 8seqs\ntokens: 1B\n"
+TRAFFIC = (
+    "mowich: 1\nmodel: gpt2\non: h100:1\ntraffic: {rate: 2, requests: 20, prompt: 500, output: 50}\n"
+    "slo: {ttft: 2 s}\nspeculation: {accepted: 2}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "old", "new", "said"),
+    [
+        ("sweep", SWEEP, "seq: 1024", "seq: 2e9", "s.yaml:4 seq: must be at most 1e+09"),
+        ("sweep", SWEEP, "seq: 1024", "seq: [1024, 1.5]", "s.yaml:4 seq: must be a whole number"),
+        ("traffic", TRAFFIC, "ttft: 2 s", "ttft: 0 s", "s.yaml:5 slo.ttft: must be above 0"),
+        ("traffic", TRAFFIC, "ttft: 2 s", "tpot: -1 s", "s.yaml:5 slo.tpot: must be above 0"),
+        ("traffic", TRAFFIC, "accepted: 2", "accepted: 17", "s.yaml:6 speculation.accepted: must lie in 1 to 16"),
+    ],
+)
+def test_scenarios_have_the_bounds_of_the_fields(
+    tmp_path: Path, verb: str, text: str, old: str, new: str, said: str
+) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        getattr(mowich, verb)(file)
+    assert error.value.line().startswith(f"{tmp_path}/{said}"), error.value.line()
+
+
+def test_an_axis_has_the_bounds_of_its_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(SWEEP, encoding="utf-8")
+    assert run(["sweep", str(file), "--vary", "seq=1024,2e9"]) == EXIT_BAD_INPUT
+    assert capsys.readouterr().err.startswith("error: --vary seq: must be at most 1e+09")
+    with pytest.raises(UserError, match=r"^vary seq: must be at most"):
+        mowich.sweep(file, vary={"seq": "1024,2e9"})

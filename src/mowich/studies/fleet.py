@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mowich.errors import placed
 from mowich.estimate import product, unknown
 from mowich.facts import Facts
 from mowich.fleets.answer import Answer, solve
@@ -25,13 +26,15 @@ from mowich.machines.system import resolve
 from mowich.models import load as load_model
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.requests import jobs
+from mowich.requests.fields import Field
 from mowich.requests.jobs import parse_serving
 from mowich.serving.search import ServeJob
 from mowich.shown import Shown
 from mowich.studies import serving_plan
 from mowich.studies.compare import Ask
 from mowich.studies.compare import solve as best_plans
-from mowich.units import parse, parse_batch, parse_count
+from mowich.units import parse_batch
 
 PER_CHIP = "1/s"
 
@@ -191,6 +194,12 @@ def rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     return _train_rate(task, choice, facts) if task.ask["do"] == "train" else _serve_rate(task, choice, facts)
 
 
+def _asked(task: Task, key: str, field: Field[float]) -> float:
+    """A number of a task, as a question of its own would hold it. Raises UserError."""
+    with placed(f"{task.name}.{key}"):
+        return field.parse(task.ask[key])
+
+
 def _failed(task: Task, choice: Choice, reason: str, chips: int) -> Rate:
     return Rate(task=task.name, system=choice.name, tokens_per_s_per_chip=unknown(PER_CHIP, reason), chips=chips)
 
@@ -198,9 +207,9 @@ def _failed(task: Task, choice: Choice, reason: str, chips: int) -> Rate:
 def _train_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
     model = as_trained(load_model(str(ask["model"])))
-    seq = int(parse_count(ask["seq"], where=f"{task.name}.seq"))
+    seq = int(_asked(task, "seq", jobs.SEQ))
     sequences = parse_batch(ask["batch"], seq, where=f"{task.name}.batch")
-    job = TrainJob(tokens=parse_count(ask["tokens"]), seq=seq, batch_seqs=sequences)
+    job = TrainJob(tokens=_asked(task, "tokens", jobs.TOKENS), seq=seq, batch_seqs=sequences)
     chips = int(ask.get("chips") or choice.unit_chips)
     fixed = parse_fixed({"precision": ",".join(ask["precision"])} if ask.get("precision") else {})
     system = resolve(facts, choice.system.id, chips=chips)
@@ -237,11 +246,11 @@ def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     ask = task.ask
 
     def limit(key: str) -> float:
-        return parse(ask[key], "s", where=f"{task.name}.{key}").value if key in ask else math.inf
+        return _asked(task, key, jobs.TTFT if key == "ttft" else jobs.TPOT) if key in ask else math.inf
 
     job = ServeJob(
-        prompt=parse_count(ask["isl"], where=f"{task.name}.isl"),
-        output=parse_count(ask["osl"], where=f"{task.name}.osl"),
+        prompt=_asked(task, "isl", jobs.ISL),
+        output=_asked(task, "osl", jobs.OSL),
         ttft_s=limit("ttft"),
         tpot_s=limit("tpot"),
     )

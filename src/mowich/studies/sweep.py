@@ -39,10 +39,11 @@ from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.requests import jobs as asked
 from mowich.requests.settings import fact_path, read_value
 from mowich.shown import Rows, Shown
 from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
-from mowich.units import parse_batch, parse_count, show_count
+from mowich.units import parse_batch, show_count
 
 MAX_POINTS = 100_000
 """Points of a sweep whose rows are kept in memory."""
@@ -259,10 +260,11 @@ def read(
     named, systems, counts, lengths, batches, amounts = map(axis, AXES)
     loaded = {str(w): m for w in named.words if (m := named.read(lambda w: models.load(str(w)), w)) is not None}
     names = systems.all(lambda w: (resolve(facts, str(w), stack=stack), str(w))[1])
-    chips = counts.all(lambda w: int(parse_count(w)))
-    tokens = amounts.all(parse_count)
+    chips = counts.all(asked.CHIPS.parse)
+    tokens = amounts.all(asked.TOKENS.parse)
     jobs: list[TrainJob] = []
-    for total, seq, word in product(tokens, lengths.all(lambda w: int(parse_count(w))), dict.fromkeys(batches.words)):
+    sequences = lengths.all(lambda w: int(asked.SEQ.parse(w)))
+    for total, seq, word in product(tokens, sequences, dict.fromkeys(batches.words)):
         batch = batches.read(partial(parse_batch, seq=seq), word)
         if batch is None:
             continue

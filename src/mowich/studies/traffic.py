@@ -21,6 +21,7 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models import load as load_model
 from mowich.plans.serving import KV, WEIGHTS, ServePlan
+from mowich.requests import jobs
 from mowich.scenario import Node
 from mowich.scenario import read as read_scenario
 from mowich.serving.arrivals import ARRIVALS, draw, lengths, read_trace
@@ -194,9 +195,10 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     plan_node, sched, traffic = root.node("plan"), root.node("scheduler"), root.node("traffic")
     slo_node, dis, fail = root.node("slo"), root.node("disaggregated"), root.node("failures")
     spec = root.node("speculation")
-    accept = spec.number("accepted", 0.0, low=1.0, high=16.0) if "accepted" in spec else None
+    accept = spec.parsed("accepted", jobs.ACCEPT.parse)
     spec.done()
-    slo = {k: v for k in ("ttft", "tpot", "e2e") if (v := slo_node.quantity(k, "s")) is not None}
+    limits = {"ttft": jobs.TTFT, "tpot": jobs.TPOT, "e2e": jobs.TTFT}
+    slo = {k: v for k, field in limits.items() if (v := slo_node.parsed(k, field.parse)) is not None}
     slo_node.done()
     replicas_asked = int(root.count("replicas", 0.0)) if "replicas" in root else None
     route = root.text("route", "round-robin", allowed=ROUTES)
