@@ -193,7 +193,7 @@ def test_random_arrays_follow_the_seed(script: Script, capsys: pytest.CaptureFix
         (["-k", "double", "x=/nowhere/x.npy"], ["cannot be read"]),
         (
             ["--target", "trn9", "--lnc", "3", "--json"],
-            ["unknown target 'trn9'", "--lnc, got 3; allowed: 1 or 2", "--json goes with -k"],
+            ["unknown target 'trn9'", "--lnc: must be at most 2, got '3'", "--json goes with -k"],
         ),
     ],
 )

@@ -144,7 +144,7 @@ def test_two_kernels_of_one_file(files: tuple[str, str], tmp_path: Path, capsys:
         (["{a}", "{b}", "-k", "scaled", "--target", "trn9"], "trn9"),
         (["{a}", "{b}", "-k", "scald"], "did you mean 'scaled'"),
         (["{a}", "folder"], "a file beside a folder of tables"),
-        (["folder", "other", "-k", "x"], "go with two FILE.py"),
+        (["folder", "other", "-k", "x"], "goes with two FILE.py"),
     ],
 )
 def test_bad_input_is_one_line(

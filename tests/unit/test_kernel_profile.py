@@ -99,8 +99,8 @@ def test_text_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
         (["no.py", "-k", "x"], "no such file"),
         ([SOFTMAX, "-k", "soft"], "softmax"),
         ([SOFTMAX, "-k", "softmax", "--target", "trn9"], "trn9"),
-        ([SOFTMAX, "-k", "softmax", "--lnc", "3"], "1 or 2"),
-        ([SOFTMAX, "-k", "softmax", "--window", "0"], "1 or more"),
+        ([SOFTMAX, "-k", "softmax", "--lnc", "3"], "--lnc: must be at most 2, got '3'"),
+        ([SOFTMAX, "-k", "softmax", "--window", "0"], "--window: must be at least 1, got '0'"),
         ([SOFTMAX, "-k", "softmax", "y=1"], "argument of softmax"),
     ],
 )
