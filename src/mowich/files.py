@@ -13,16 +13,19 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from hashlib import sha256
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar
 
 from mowich.errors import UserError, UserErrors, shorten
 
 if TYPE_CHECKING:
     import yaml
+
+T = TypeVar("T")
 
 Kind = Literal["facts", "scenario", "config", "table", "result", "rates"]
 
@@ -44,6 +47,9 @@ MAX_DIGITS = 100
 
 MAX_VALUES = 400_000
 """Keys, words and brackets of a YAML file."""
+
+KEPT_FORM = b"1"
+"""Of what `kept_beside` keeps. To be counted up when the same file is read into something else than before."""
 
 
 # files
@@ -332,6 +338,57 @@ def _too_deep(where: str, line: int, most: int) -> UserError:
     return UserError("nested too deep", where=f"{where}:{line}", allowed=f"up to {most} levels")
 
 
+# what is kept of files that ship
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def kept_beside(path: Path, make: Callable[[bytes], T]) -> T:
+    """What `make` makes of the bytes of a file that ships with Mowich: plain data, kept in `__pycache__` beside it.
+
+    What is kept begins with a digest of the file's bytes and one of its own. So it is used for exactly these bytes, and
+    a torn one is not used. It is written under another name, which then takes the place of the old one. Where it cannot
+    be written (a folder that is read-only), the next command makes it again.
+    """
+    import pickle
+
+    source = path.read_bytes()
+    stamp = sha256(KEPT_FORM + source).digest()
+    kept = _kept_path(path)
+    with suppress(OSError):
+        held = kept.read_bytes()
+        if held[:32] == stamp and sha256(held[64:]).digest() == held[32:64]:
+            found: T = pickle.loads(held[64:])
+            return found
+    made = make(source)
+    data = pickle.dumps(made, protocol=5)
+    with suppress(OSError):
+        _replace(kept, stamp + sha256(data).digest() + data)
+    return made
+
+
+def _kept_path(path: Path) -> Path:
+    """Where Python would keep what it makes of a file: beside it, or in the folder of PYTHONPYCACHEPREFIX."""
+    from importlib.util import cache_from_source
+
+    return Path(cache_from_source(str(path))).with_suffix(f"{path.suffix}-kept")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file in one go: who reads it meanwhile gets the old one or the new one. Raises OSError."""
+    import tempfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).chmod(path.parent.stat().st_mode & 0o666)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
 # YAML
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -352,12 +409,16 @@ def _loader() -> Any:
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def shipped_yaml(text: str) -> Any:
-    """What a YAML text holds that ships with Mowich: no checks, as tests read these files, and every command would
-    pay."""
-    import yaml
+def shipped_yaml(path: Path) -> Any:
+    """What a YAML file holds that ships with Mowich: no checks, as tests read these files, and every command would pay.
+    What the parser makes of it is kept beside the file (`kept_beside`)."""
 
-    return yaml.load(text, Loader=_loader())
+    def parse(text: bytes) -> Any:
+        import yaml
+
+        return yaml.load(text, Loader=_loader())
+
+    return kept_beside(path, parse)
 
 
 def read_yaml(path: str | Path, kind: Kind) -> Document:

@@ -12,12 +12,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mowich import cli
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
 from mowich.facts import load as load_facts
-from mowich.files import LIMIT_B, MAX_DEPTH, MAX_DIGITS, check_yaml, parse_json, parse_yaml
+from mowich.facts.load import shipped
+from mowich.files import (
+    LIMIT_B,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    check_yaml,
+    kept_beside,
+    parse_json,
+    parse_yaml,
+    shipped_yaml,
+)
 from mowich.fleets.problem import read_problem, read_rates
 from mowich.models import load as load_model
 from mowich.studies import sweep, traffic
@@ -436,3 +447,72 @@ def test_a_spoiled_file_is_answered_or_refused(
         assert refusal.code in (2, 3), made
         assert all(len(line.splitlines()) == 1 for line in lines), (made, lines)
     assert len(told) > 50  # most of what is spoiled is no longer what it was
+
+
+# ---- what is kept of files that ship
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def parser(calls: list[bytes]) -> Callable[[bytes], dict[str, str]]:
+    """A parser that notes how often it is asked."""
+
+    def parse(text: bytes) -> dict[str, str]:
+        calls.append(text)
+        return {"text": text.decode()}
+
+    return parse
+
+
+def kept_files(folder: Path) -> list[Path]:
+    return sorted((folder / "__pycache__").iterdir())
+
+
+def test_a_file_is_parsed_once_for_its_bytes(tmp_path: Path) -> None:
+    file, calls = tmp_path / "chip.yaml", list[bytes]()
+    for text in (b"a: 1", b"a: 1", b"a: 2", b"a: 2", b"a: 1"):
+        file.write_bytes(text)
+        os.utime(file, (0, 0))  # the time of a file says nothing
+        assert kept_beside(file, parser(calls)) == {"text": text.decode()}
+    assert calls == [b"a: 1", b"a: 2", b"a: 1"]
+    assert len(kept_files(tmp_path)) == 1, "one for each file, and nothing half written"
+    assert not list(tmp_path.rglob("*.yaml"))[1:], "what is kept is no file of facts"
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "one byte", "nothing but zeros", "of another file"])
+def test_what_is_torn_is_made_again(tmp_path: Path, harm: str) -> None:
+    file, calls = tmp_path / "chip.yaml", list[bytes]()
+    file.write_bytes(b"a: 1")
+    kept_beside(file, parser(calls))
+    (kept,) = kept_files(tmp_path)
+    whole = kept.read_bytes()
+    other = tmp_path / "other.yaml"
+    other.write_bytes(b"b: 2")
+    kept_beside(other, parser([]))
+    strange = next(path for path in kept_files(tmp_path) if path != kept).read_bytes()
+    torn = {
+        "cut": whole[:-3],
+        "empty": b"",
+        "one byte": whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:],
+        "nothing but zeros": bytes(len(whole)),
+        "of another file": strange,
+    }
+    kept.write_bytes(torn[harm])
+    assert kept_beside(file, parser(calls)) == {"text": "a: 1"}
+    assert len(calls) == 2
+    assert kept.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
+    file, calls = tmp_path / "chip.yaml", list[bytes]()
+    file.write_bytes(b"a: 1")
+    (tmp_path / "__pycache__").write_text("a file stands where the folder is due")
+    assert [kept_beside(file, parser(calls)) for _ in range(2)] == [{"text": "a: 1"}] * 2
+    assert len(calls) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["__pycache__", "chip.yaml"]
+
+
+def test_facts_that_ship_are_the_same_from_what_is_kept() -> None:
+    """Every kind of value that the files hold, dates too, comes back as it was parsed."""
+    for path in sorted(shipped().rglob("*.yaml")):
+        shipped_yaml(path)  # keeps it, or finds it kept
+        assert shipped_yaml(path) == yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader), path

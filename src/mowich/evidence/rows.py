@@ -15,13 +15,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import RefusedError, Row, check_whole, has_word, refusal
 from mowich.evidence.row_words import precision_of, recompute_of, switch_of, task_of, zero_of
 from mowich.facts import Facts
+from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
 from mowich.machines.system import System, resolve, under_power_cap
 from mowich.models.model import Model, Moe, as_trained
@@ -195,8 +195,7 @@ def is_time(metric: str) -> bool:
 def notes() -> Mapping[str, Any]:
     """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a
     row."""
-    text = (resources.files("mowich.facts") / "published" / "row_notes.yaml").read_text(encoding="utf-8")
-    loaded: Mapping[str, Any] = shipped_yaml(text)
+    loaded: Mapping[str, Any] = shipped_yaml(shipped() / "published" / "row_notes.yaml")
     return loaded
 
 

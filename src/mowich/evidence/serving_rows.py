@@ -13,12 +13,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from mowich.errors import UserError
 from mowich.evidence.row_checks import RefusedError, Row, check_whole, has_word, refusal
 from mowich.facts import Facts
+from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
 from mowich.machines.system import System, resolve
 from mowich.models import load as load_model
@@ -114,8 +114,7 @@ class ServingCase:
 @cache
 def notes() -> Mapping[str, Any]:
     """`serving_notes.yaml`."""
-    text = (resources.files("mowich.facts") / "published" / "serving_notes.yaml").read_text(encoding="utf-8")
-    loaded: Mapping[str, Any] = shipped_yaml(text)
+    loaded: Mapping[str, Any] = shipped_yaml(shipped() / "published" / "serving_notes.yaml")
     return loaded
 
 

@@ -58,10 +58,7 @@ def shipped() -> Path:
 def read_file(path: Path) -> Mapping[str, Any]:
     """A YAML file as nested mappings; one line per error, with file:line. What ships is not checked: tests do that, and
     it costs time."""
-    if path.is_relative_to(shipped()):
-        data = shipped_yaml(path.read_text(encoding="utf-8"))
-    else:
-        data = read_yaml(path, "facts").data
+    data = shipped_yaml(path) if path.is_relative_to(shipped()) else read_yaml(path, "facts").data
     if not isinstance(data, dict):
         raise UserError("a fact file is a mapping", where=f"{path}:1")
     return data

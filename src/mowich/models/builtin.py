@@ -96,17 +96,19 @@ def _index() -> dict[str, str]:
     return {**{_key(alias): name for alias, name in others.items()}, **{_key(name): name for name in models}}
 
 
+def _folder() -> Path:
+    return Path(str(resources.files("mowich.facts"))) / "models"
+
+
 @cache
 def _texts() -> dict[str, str]:
     """File name -> text."""
-    folder = resources.files("mowich.facts") / "models"
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda item: item.name)
-    return {file.name: file.read_text(encoding="utf-8") for file in files}
+    return {file.name: file.read_text(encoding="utf-8") for file in sorted(_folder().glob("*.yaml"))}
 
 
 @cache
 def _content(file: str) -> dict[str, Any]:
-    return shipped_yaml(_texts()[file]) or {}
+    return shipped_yaml(_folder() / file) or {}
 
 
 @cache

@@ -56,7 +56,7 @@ def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[Sweep]:
             if name not in known:
                 raise UserError(f"unknown {kind} '{name}'", allowed=known, fix=did_you_mean(name, known))
     found = []
-    for item in shipped_yaml(SWEEP.read_text(encoding="utf-8")):
+    for item in shipped_yaml(SWEEP):
         some = tuple(c for c in item["chips"] if not chips or c in chips)
         if some and (not ops or item["op"] in ops):
             sizes = {d: tuple(v) for d, v in item["sizes"].items()}
