@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mowich.errors import UserError
-from mowich.facts import Facts, load
+from mowich.facts import Facts, Watched, load
 from mowich.facts.schema import parse_leaf
 from mowich.units import UNITS, parse, parse_count, show
 
@@ -238,3 +240,71 @@ def test_counts() -> None:
         parse_count("1.5")
     with pytest.raises(UserError, match="at least"):
         parse_count("-3")
+
+
+# ---- what is made of facts once
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def made_of(path: str, calls: list[str]) -> Callable[[Facts], float]:
+    """A maker that reads one fact, and another through `once`."""
+
+    def inner(facts: Facts) -> float:
+        calls.append("inner")
+        return facts.number("chips.h100_sxm.memory.hbm_usable")
+
+    def make(facts: Facts) -> float:
+        calls.append("outer")
+        return facts.number(path) + facts.once("inner", inner)
+
+    return make
+
+
+def test_a_view_makes_again_only_what_reads_a_fact_that_it_changes() -> None:
+    path, inside, other = "chips.h100_sxm.memory.hbm_bandwidth", "chips.h100_sxm.memory.hbm_usable", "prices.user.h100"
+    base, calls = load(), list[str]()
+    now = base.once("outer", made_of(path, calls))
+    assert calls == ["outer", "inner"]
+    again = base.with_values({"chips.trainium3.memory.hbm_bandwidth": 1e12}).with_values({other: 1e-3})
+    assert again.once("outer", made_of(path, calls)) == now
+    assert calls == ["outer", "inner"], "neither reads what changed"
+    moved = base.with_values({path: 1e12})
+    assert moved.once("outer", made_of(path, calls)) == 1e12 + base.number(inside)
+    assert calls == ["outer", "inner", "outer"], "what the inner one reads is as it was"
+    calls.clear()
+    deep = base.with_values({inside: 1e11})
+    assert deep.once("outer", made_of(path, calls)) == base.number(path) + 1e11
+    assert calls == ["outer", "inner"], "the outer one rests on what the inner one read"
+    assert base.once("outer", made_of(path, calls)) == now
+
+
+def test_a_reference_and_a_fact_that_was_missing_count_as_read() -> None:
+    base = load()
+    refers = next(
+        p
+        for kind in ("training", "serving")
+        for n in base.ids(kind)
+        for p in base.paths(f"{kind}.{n}")
+        if "ref" in base.leaf(p)
+    )
+    end = base.fact(refers).path
+    assert end != refers
+    assert base.once("refers", lambda f: f.get(refers)) == base.fact(end)
+    whole = replace(base.fact(end), path=refers, value=3.25, low=None, high=None)
+    assert base.with_values({refers: whole}).once("refers", lambda f: f.get(refers)) == whole, "set where it stands"
+    assert base.once("missing", lambda f: f.get("prices.user.no-such")) is None
+    added = replace(base.fact("prices.user.h100"), path="prices.user.no-such")
+    assert (
+        base.with_values({"prices.user.no-such": added}).once("missing", lambda f: f.get("prices.user.no-such"))
+        == added
+    )
+
+
+def test_who_watches_sees_what_was_read_before() -> None:
+    base, calls = load(), list[str]()
+    path = "chips.h100_sxm.memory.hbm_bandwidth"
+    base.once("outer", made_of(path, calls))
+    watched = Watched(base)
+    watched.once("outer", made_of(path, calls))
+    assert calls == ["outer", "inner"]
+    assert set(watched.read) == {path, "chips.h100_sxm.memory.hbm_usable"}

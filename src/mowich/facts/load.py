@@ -78,30 +78,67 @@ def _bare(name: str) -> str:
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Something made of facts: what, the paths that its making asked for (of references those on the way, too), and the
+    facts that it got."""
+
+    what: Any
+    asked: frozenset[str]
+    read: Mapping[str, Fact]
+
+
 class Facts:
     """All facts, shipped and overlaid. Immutable: `with_values` returns a new view that shares every parsed file."""
 
-    __slots__ = ("_cache", "_files", "_made", "_overrides", "_roots")
+    __slots__ = ("_cache", "_files", "_made", "_origin", "_overrides", "_roots")
 
     def __init__(
         self,
         roots: tuple[Path, ...],
         files: dict[tuple[str, str], Mapping[str, Any]],
-        parsed: dict[str, Fact],
+        parsed: dict[str, Fact | str | None],
         overrides: Mapping[str, Fact],
     ) -> None:
+        """parsed: path -> the fact there, the path that it refers to, or None where there is none."""
         self._roots = roots
         self._files = files
         self._cache = parsed
         self._overrides = overrides
-        self._made: dict[Hashable, Any] = {}
+        self._made: dict[Hashable, _Made] = {}
+        self._origin: tuple[Facts, frozenset[str]] | None = None
+        """The facts that this is a view of, and the paths whose facts are others here."""
 
-    def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` makes of these facts, made once for a key. Not to be changed by who gets it."""
-        if key not in self._made:
-            self._made[key] = make()
-        made: T = self._made[key]
+    def once(self, key: Hashable, make: Callable[[Facts], T]) -> T:
+        """What `make` makes of these facts, made once for a key. Not to be changed by who gets it.
+
+        What was made of the facts that this is a view of serves here too, unless its making read a fact that differs.
+        So `make` reads facts from its argument alone, and key and function say all else that it depends on.
+        """
+        made: T = self._once(key, make).what
         return made
+
+    def _once(self, key: Hashable, make: Callable[[Facts], Any]) -> _Made:
+        if key in self._made:
+            return self._made[key]
+        if self._origin is not None:
+            facts, changed = self._origin
+            before = facts._known(key)
+            if before is not None and not (changed & before.asked):
+                self._made[key] = before
+                return before
+        watched = Watched(self)
+        what = make(watched)
+        self._made[key] = _Made(what, frozenset(watched.asked), watched.read)
+        return self._made[key]
+
+    def _known(self, key: Hashable) -> _Made | None:
+        """What has been made for a key of these facts, or serves for it."""
+        if key not in self._made and self._origin is not None:
+            facts, changed = self._origin
+            before = facts._known(key)
+            return before if before is not None and not (changed & before.asked) else None
+        return self._made.get(key)
 
     # files
     # -------------------------------------------------------------------------------------------------------------
@@ -155,19 +192,28 @@ class Facts:
         at."""
         at = path
         for _ in range(MAX_REFERENCES):
-            found = self._overrides.get(at) or self._cache.get(at)
-            if found is not None:
+            found = self._entry(at)
+            if isinstance(found, Fact):
                 return found
-            node = self._node(at)
-            if not is_leaf(node):
+            if found is None:
                 if at == path:
                     return None
                 raise UserError("reference to a fact that does not exist", where=path, given=at)
-            if "ref" not in node:
-                self._cache[at] = parse_leaf(at, node, self.sources)
-                return self._cache[at]
-            at = str(node["ref"])
+            at = found
         raise UserError("references go round in a circle", where=path, given=at)
+
+    def _entry(self, at: str) -> Fact | str | None:
+        """What stands at a path: a fact, the path that it refers to, or None."""
+        found: Fact | str | None = self._overrides.get(at)
+        if found is not None:
+            return found
+        if at not in self._cache:
+            node = self._node(at)
+            if not is_leaf(node):
+                self._cache[at] = None
+            else:
+                self._cache[at] = str(node["ref"]) if "ref" in node else parse_leaf(at, node, self.sources)
+        return self._cache[at]
 
     def fact(self, path: str) -> Fact:
         """The fact at a path. Raises UserError, with the nearest path, when there is none."""
@@ -245,7 +291,7 @@ class Facts:
     def resolve_system(self, name: str) -> str:
         """Any name of a system -> its canonical id: "trn3" -> "trn3-gen2", "NVIDIA H100 SXM5 80GB" -> "h100". Raises
         UserError with the nearest name and the list."""
-        return self.once(("system", name), lambda: self._named_system(name))
+        return self.once(("system", name), lambda facts: facts._named_system(name))
 
     def _named_system(self, name: str) -> str:
         aliases = self.aliases()
@@ -305,7 +351,10 @@ class Facts:
                     shown=new if isinstance(new, str) else show(new, old.unit),
                     shown_range="",
                 )
-        return Facts(self._roots, self._files, self._cache, overrides)
+        view = Facts(self._roots, self._files, self._cache, overrides)
+        changed = [path for path, fact in overrides.items() if self._overrides.get(path) is not fact]
+        view._origin = (self, frozenset(changed))
+        return view
 
     def check_chip(self, chip: str) -> None:
         """Raise UserError, without a place, where a chip could use more memory than it has at the most."""
@@ -365,12 +414,14 @@ class PackedFacts:
 
 class Watched(Facts):
     """The same facts, noting in `read` which of them are asked for: what a number rests on is what its making has
-    read."""
+    read. asked: the paths that were asked for, with or without a fact."""
 
-    __slots__ = ("read",)
+    __slots__ = ("_facts", "asked", "read")
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts._roots, facts._files, facts._cache, facts._overrides)
+        self._facts = facts
+        self.asked: set[str] = set()
         self.read: dict[str, Fact] = {}
 
     def get(self, path: str) -> Fact | None:
@@ -378,6 +429,19 @@ class Watched(Facts):
         if found is not None:
             self.read[found.path] = found
         return found
+
+    def _entry(self, at: str) -> Fact | str | None:
+        self.asked.add(at)
+        return super()._entry(at)
+
+    def _once(self, key: Hashable, make: Callable[[Facts], Any]) -> _Made:
+        made = self._facts._once(key, make)
+        self.asked |= made.asked
+        self.read |= made.read
+        return made
+
+    def _known(self, key: Hashable) -> _Made | None:
+        return self._facts._known(key)
 
 
 @cache

@@ -276,7 +276,7 @@ def resolve(
     name, kind, size = parse_spec(spec)
     system_id = machine_id(facts, name)
     machine = facts.once(
-        ("machine", system_id, stack, domain_chips), lambda: _machine(facts, system_id, stack, domain_chips)
+        ("machine", system_id, stack, domain_chips), lambda known: _machine(known, system_id, stack, domain_chips)
     )
     count = _chips(spec, kind, size, machine.chips, chips)
     if not 1 <= count <= machine.max_chips:

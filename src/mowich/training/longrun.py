@@ -154,7 +154,7 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
     1). `reason` says when the formula is used beyond MTBF >> recovery.
     """
     kind = kind_of(facts, system_id)
-    found: _Ends = facts.once(("survival", kind), lambda: _ends(facts, kind))
+    found: _Ends = facts.once(("survival", kind), lambda known: _ends(known, kind))
     step = step_s.value or 0.0
     job = job_of(facts, system_id, chips=chips, step_s=step)
     name, shares = best(job, found.rates, found.ways)

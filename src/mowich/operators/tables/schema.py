@@ -11,6 +11,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 
 from mowich.arrays import Floats
@@ -252,8 +253,8 @@ def read(op: str, folder: Path = FOLDER, **only: str) -> tuple[Row, ...]:
     wanted = columns(known)
     if not path.is_file():
         return ()
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))
+    stat = path.stat()
+    lines = _lines(path, stat.st_mtime_ns, stat.st_size)
     if not lines or tuple(lines[0]) != wanted:
         raise UserError(
             "not a timing table: its columns differ",
@@ -261,12 +262,19 @@ def read(op: str, folder: Path = FOLDER, **only: str) -> tuple[Row, ...]:
             given=",".join(lines[0] if lines else []),
             allowed=",".join(wanted),
         )
-    asked = [(wanted.index(name), word) for name, word in only.items()]
+    places, words = [wanted.index(name) for name in only], list(only.values())
     return tuple(
         _row(known, dict(zip(wanted, line, strict=False)), f"{path}:{i}")
         for i, line in enumerate(lines[1:], 2)
-        if len(line) < len(wanted) or all(line[at] == word for at, word in asked)
+        if len(line) < len(wanted) or [line[at] for at in places] == words
     )
+
+
+@lru_cache(maxsize=32)
+def _lines(path: Path, changed_ns: int, size: int) -> list[list[str]]:
+    """The cells of a file as it was at that time of change, with that many bytes: of one file many tables are read."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
 
 
 def _row(op: Operator, text: Mapping[str, str], where: str) -> Row:
