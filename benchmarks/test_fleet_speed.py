@@ -18,7 +18,6 @@ from mowich.fleets.problem import (
     CLOUD,
     GOALS,
     LENGTHS,
-    STACKS,
     Choice,
     Offer,
     Problem,
@@ -30,6 +29,7 @@ from mowich.fleets.problem import (
 )
 from mowich.fleets.solve import formulate, optimise
 from mowich.machines.system import resolve
+from mowich.software.vendors import ported_stack
 
 SLACK = 2.5
 """Machines of continuous integration are slower and shared."""
@@ -85,7 +85,7 @@ def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tupl
             Choice(
                 name=name,
                 system=system,
-                stack=STACKS[system.vendor],
+                stack=ported_stack(known, system.vendor),
                 unit_chips=chips,
                 power_W=exact(rng.uniform(500, 2000), "W"),
                 have={},

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mowich.errors import Problems, UserError, unknown
-from mowich.machines.system import resolve
 from mowich.models.task import parse_task
 from mowich.plans.plan import TrainJob
+from mowich.software.stack import equip
 from mowich.units import parse, parse_batch, parse_count
 
 if TYPE_CHECKING:
@@ -193,12 +193,14 @@ def serve(
     return ServeJob(prompt=lengths["isl"], output=lengths["osl"], cached=kept, accept=tokens, **limits)
 
 
-def check_engine(engine: object, problems: Problems, where: str) -> None:
-    """Add a problem for serving software that is not known."""
-    from mowich.serving.engines import ENGINES
+def check_engine(engine: object, problems: Problems, where: str, facts: Facts | None = None) -> None:
+    """Add a problem for serving software that the facts do not know."""
+    from mowich.facts import load
+    from mowich.software.engine import engine_names
 
-    if engine is not None and engine not in ENGINES:
-        problems.found.append(unknown("engine", str(engine), ENGINES, where=where))
+    known = engine_names(facts or load())
+    if engine is not None and engine not in known:
+        problems.found.append(unknown("engine", str(engine), known, where=where))
 
 
 def systems(
@@ -220,7 +222,7 @@ def systems(
     taken: dict[tuple[str, int], str] = {}
     for word in dict.fromkeys(words):
         with problems.watch(where):
-            system = resolve(facts, word, chips=number if equal in ("chips", "") else None, stack=stack)
+            system = equip(facts, word, chips=number if equal in ("chips", "") else None, stack=stack)
             other = taken.setdefault((system.id, system.chips), word)
             if other != word:
                 raise UserError(f"'{other}' and '{word}' are the same {system.chips} chips of {system.id}")

@@ -49,8 +49,9 @@ def facts_list(
     plain: Plain = False,
 ) -> None:
     """What is known: chips, systems, prices, models and the rest."""
+    from mowich.facts.load import KINDS
     from mowich.models import names
-    from mowich.show.facts import KINDS, list_text
+    from mowich.show.facts import list_text
 
     problems = Problems()
     one_form(as_json, as_csv, problems)

@@ -29,15 +29,13 @@ from mowich.facts import Facts
 from mowich.files import read_json
 from mowich.machines.system import System, resolve
 from mowich.scenario import Node, parse_text, read
+from mowich.software.vendors import ported_stack
 from mowich.units import parse
 
 Vector = NDArray[np.float64]
 
 CLOUD = "cloud"
 """The site of what is rented unless the offer names one: no power cap of ours, power in the price."""
-
-STACKS = {"AWS": "neuron", "Google": "tpu", "NVIDIA": "cuda", "AMD": "rocm"}
-"""The software stack that a vendor's chips need: what a workload is ported to once."""
 
 LENGTHS = {"month": 365.25 * 86400 / 12, "quarter": 365.25 * 86400 / 4, "year": 365.25 * 86400}
 PER_YEAR = {"month": 12, "quarter": 4, "year": 1}
@@ -541,7 +539,7 @@ class _Reader:
             value = node.raw(kind)
             if value is not None:
                 offers.append(self.read_offer(kind, name, node.node(kind), system, sites))
-        stack = node.text("stack", STACKS.get(system.vendor, system.vendor.casefold()))
+        stack = node.text("stack", ported_stack(self.facts, system.vendor))
         node.done()
         return Choice(
             name=name,

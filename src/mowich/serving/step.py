@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from mowich.arrays import Floats
 from mowich.models import ops
 from mowich.models.model import Attention, Model, Moe
 from mowich.plans.serving import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
+from mowich.software.engine import Costs
 
 PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers", "host", "tp", "ep", "cp", "pp")
 """Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host:
@@ -175,73 +176,6 @@ def concat(parts: Sequence[Shapes]) -> Shapes:
             arrays = [np.pad(a, ((0, k - a.shape[0]), (0, 0))) for a in arrays]
         out.append(np.concatenate(arrays, axis=-1))
     return Shapes(*out)
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
-
-    hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that
-    reading weights reaches; c_*: share of the matrix peak; a_decode, a_prefill: attention; the rest is explained in
-    docs/serving.md and in facts/serving.
-    """
-
-    hbm_Bps: Floats
-    link_Bps: Floats
-    exchange_Bps: Floats
-    peak_linear: Floats
-    peak_expert: Floats
-    peak_16: Floats
-    w_linear: Floats
-    w_expert: Floats
-    w_16: Floats
-    c_linear: Floats
-    c_expert: Floats
-    c_16: Floats
-    a_decode: Floats
-    a_prefill: Floats
-    mla_compute: Floats
-    m_half: Floats
-    expert_compute: Floats
-    expert_half: Floats
-    expert_spread: Floats
-    ep_imbalance: Floats
-    ep_latency: Floats
-    ep_link: Floats
-    tp_latency: Floats
-    tp_doubling: Floats
-    tp_link: Floats
-    layer: Floats
-    step: Floats
-    per_sequence: Floats
-    prefill_step: Floats
-
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Costs:
-        """The cases at `index` (shared floats stay)."""
-        return Costs(
-            *(v[index] if isinstance(v := getattr(self, f.name), np.ndarray) and v.ndim else v for f in fields(self))
-        )
-
-    def within_published(self) -> Costs:
-        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
-        fitted shares pass 1, and a user's own may. `engines` makes every `Costs` so."""
-        capped = {name: np.minimum(getattr(self, name), 1.0) for name in SHARES}
-        return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
-
-
-SHARES = (
-    "w_linear",
-    "w_expert",
-    "w_16",
-    "c_linear",
-    "c_expert",
-    "c_16",
-    "a_decode",
-    "a_prefill",
-    "mla_compute",
-    "expert_compute",
-)
-"""Fields of `Costs` that are shares of a published rate."""
 
 
 def both(a: Floats, b: Floats) -> Floats:

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mowich.serving.corrections import UNCORRECTED, Along
-from mowich.serving.steady import Engine, Front, kv_B_per_sequence
-from mowich.serving.step import Costs, Shapes, step, total
+from mowich.serving.steady import Front, kv_B_per_sequence
+from mowich.serving.step import Shapes, step, total
+from mowich.software.engine import Costs, Engine
 
 POLICIES = ("fcfs", "priority")
 PREEMPTIONS = ("recompute", "swap")

@@ -25,7 +25,6 @@ from mowich.facts import Facts
 from mowich.fleets.answer import Answer, Flip, Robustness, flips, robustness, scaled, solve
 from mowich.fleets.problem import (
     CLOUD,
-    STACKS,
     Choice,
     Offer,
     Problem,
@@ -43,6 +42,7 @@ from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.scenario import read as read_scenario
 from mowich.serving.search import ServeJob
 from mowich.shown import Shown
+from mowich.software.vendors import ported_stack
 from mowich.studies import serving_plan
 from mowich.studies.compare import Ask
 from mowich.studies.compare import solve as best_plans
@@ -467,7 +467,7 @@ def with_design(problem: Problem, design: Design, facts: Facts) -> Problem:
     choice = Choice(
         name=design.system,
         system=system,
-        stack=STACKS.get(system.vendor, system.vendor.casefold()),
+        stack=ported_stack(facts, system.vendor),
         unit_chips=system.chips_per_unit,
         power_W=design.power_W or chip_power(facts, system.id),
         have={},

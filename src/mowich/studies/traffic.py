@@ -24,7 +24,7 @@ from mowich.plans.serving import KV, WEIGHTS, ServePlan
 from mowich.scenario import Node
 from mowich.scenario import read as read_scenario
 from mowich.serving.arrivals import ARRIVALS, draw, lengths, read_trace
-from mowich.serving.engines import ENGINES, engine_for, link_Bps
+from mowich.serving.engines import link_Bps
 from mowich.serving.traffic import (
     POLICIES,
     PREEMPTIONS,
@@ -39,6 +39,7 @@ from mowich.serving.traffic import (
     StepTimes,
 )
 from mowich.shown import Shown, plain
+from mowich.software.engine import engine_for, engine_names
 from mowich.studies.serving import BLOCK, Deployment, check, deploy
 from mowich.studies.serving_plan import native_weights
 
@@ -190,7 +191,7 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     root.need("model", "on", "traffic")
     name = root.text("name", Path(path).stem)
     model_name, on = root.text("model"), root.text("on")
-    engine_name = root.text("engine", "", allowed=ENGINES) or None
+    engine_name = root.text("engine", "", allowed=engine_names(facts)) or None
     plan_node, sched, traffic = root.node("plan"), root.node("scheduler"), root.node("traffic")
     slo_node, dis, fail = root.node("slo"), root.node("disaggregated"), root.node("failures")
     spec = root.node("speculation")
@@ -218,7 +219,7 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     root.stop()
     model = load_model(model_name)
     system = resolve(facts, on)
-    engine = engine_for(system, engine_name)
+    engine = engine_for(facts, system, engine_name)
     plan = _plan(plan_node, ServePlan(weights=native_weights(model, system)))
     decode_plan, decode_replicas, prefill_replicas = None, 0, 0
     if dis.keys():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mowich.arrays import Floats
 from mowich.estimate import Notes
 from mowich.machines import collectives
-from mowich.machines.system import PRECISIONS, System
+from mowich.machines.system import PRECISIONS
 from mowich.models import ops
 from mowich.models.model import Layer, Model, Moe
 from mowich.models.task import Lora
@@ -36,6 +36,7 @@ from mowich.plans.memory import (
     stage_split,
 )
 from mowich.plans.plan import EXPERTS_AGAIN, OFFLOADS, SCHEDULES, Plan, Plans, TrainJob
+from mowich.software.stack import Platform
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ class Rates:
         return "" if self.kernels is None else self.kernels.source(seconds)
 
 
-def rates(system: System, precision: Floats, kernels: Kernels | None = None) -> Rates:
+def rates(system: Platform, precision: Floats, kernels: Kernels | None = None) -> Rates:
     """Rates by column of precision indices. A precision that the chip lacks has rate 0 and never gets here. No recipe
     runs above the published peak of its format, whatever efficiency and gain make together (both at the high ends of
     their ranges would)."""
@@ -302,7 +303,7 @@ class LayerTimes:
 def layer_times(
     model: Model,
     layer: Layer,
-    system: System,
+    system: Platform,
     job: TrainJob,
     p: Plans,
     notes: Notes | None = None,
@@ -471,7 +472,7 @@ def layer_times(
 
 
 def _core_s(
-    layer: Layer, system: System, job: TrainJob, p: Plans, r: Rates, notes: Notes | None
+    layer: Layer, system: Platform, job: TrainJob, p: Plans, r: Rates, notes: Notes | None
 ) -> tuple[Floats, Floats]:
     """(forward, backward) of a layer's attention core, or of its recurrence."""
     s, e, a = system.stack, system.efficiency, layer.attention
@@ -524,7 +525,7 @@ def _core_s(
 
 
 def _experts_s(
-    ffn: Moe, model: Model, system: System, job: TrainJob, p: Plans, r: Rates, t_seq: Floats, notes: Notes | None
+    ffn: Moe, model: Model, system: Platform, job: TrainJob, p: Plans, r: Rates, t_seq: Floats, notes: Notes | None
 ) -> Experts:
     """Times of the experts of one layer, one micro-batch. t_seq: tokens of a rank where sequence parallelism splits
     them."""
@@ -610,7 +611,7 @@ def _experts_s(
     )
 
 
-def _core_formula(layer: Layer, job: TrainJob, system: System) -> tuple[str, dict[str, float], tuple[str, ...]]:
+def _core_formula(layer: Layer, job: TrainJob, system: Platform) -> tuple[str, dict[str, float], tuple[str, ...]]:
     """(formula of a layer's attention core, its constants, their names), as `layer_times` computes it."""
     a, s, e = layer.attention, system.stack, system.efficiency
     if s.unfused_attention or (s.unfused_encoder and not a.causal):
@@ -638,7 +639,7 @@ def _core_formula(layer: Layer, job: TrainJob, system: System) -> tuple[str, dic
     return f"{formula}; c = attended tokens, q = heads x head size / tp", numbers, tuple(constants)
 
 
-def _paths(system: System, *wanted: str) -> tuple[str, ...]:
+def _paths(system: Platform, *wanted: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for name, path in system.paths.items() for w in wanted if w in name))
 
 
@@ -678,7 +679,7 @@ class Stage:
 
 
 def stage_times(
-    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
+    model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
 ) -> Stage:
     """The part of a step that the work of one micro-batch takes. Every stage is taken to be as slow as the fullest."""
     s = system.stack
@@ -740,7 +741,7 @@ def stage_times(
     )
 
 
-def slices(system: System) -> list[int]:
+def slices(system: Platform) -> list[int]:
     """Chips of the parts of a system that a job may ask for, descending: all, half of them, half of that. Only a torus
     tells them apart: its sides, and so its rings, are those of the slice that the job occupies. So halves that hold a
     whole torus, and those of other fabrics, are left out.
@@ -750,7 +751,7 @@ def slices(system: System) -> list[int]:
     return [system.chips, *(chips for chips in halves if chips * system.devices_per_chip < torus)]
 
 
-def slice_chips(system: System, devices: Floats) -> NDArray[np.int64]:
+def slice_chips(system: Platform, devices: Floats) -> NDArray[np.int64]:
     """Chips of the smallest of `slices` that holds so many devices. So a plan takes the same time on twice the chips,
     where it leaves half of them idle."""
     sizes = np.array(slices(system)[::-1])
@@ -759,7 +760,7 @@ def slice_chips(system: System, devices: Floats) -> NDArray[np.int64]:
     return np.asarray(sizes[np.searchsorted(sizes * system.devices_per_chip, devices).clip(max=len(sizes) - 1)])
 
 
-def by_slice(system: System, p: Plans, on: Callable[[System, Plans], dict[str, Floats]]) -> dict[str, Floats]:
+def by_slice(system: Platform, p: Plans, on: Callable[[Platform, Plans], dict[str, Floats]]) -> dict[str, Floats]:
     """Columns that `on` makes of plans and of the slice of the system that they run on, in the order of the plans."""
     chips = slice_chips(system, p.devices)
     sizes = np.unique(chips)
@@ -772,14 +773,14 @@ def by_slice(system: System, p: Plans, on: Callable[[System, Plans], dict[str, F
 
 
 def step_time(
-    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
+    model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
 ) -> StepTime:
     """Time of one training step, each plan on the slice of the system that it asks for. Columns in, columns out;
     `notes` (one plan only) records every term; `kernels`: operators by their tables."""
     if len(slices(system)) == 1:
         return _step_time(model, system, job, p, notes, kernels)
 
-    def on(part: System, plans: Plans) -> dict[str, Floats]:
+    def on(part: Platform, plans: Plans) -> dict[str, Floats]:
         step = _step_time(model, part, job, plans, notes, kernels)
         return {"total": step.total_s, "tokens": step.tokens, "g": step.num_micro_batches, **step.parts}
 
@@ -793,7 +794,7 @@ def step_time(
 
 
 def _step_time(
-    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None
+    model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None
 ) -> StepTime:
     """`step_time` on a slice.
 
@@ -927,7 +928,7 @@ def _step_time(
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
 
 
-def head_times(model: Model, system: System, job: TrainJob, p: Plans, r: Rates) -> tuple[Floats, Floats, Floats]:
+def head_times(model: Model, system: Platform, job: TrainJob, p: Plans, r: Rates) -> tuple[Floats, Floats, Floats]:
     """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one
     micro-batch: a 16-bit GEMM each, and passes over the logits."""
     s, t = system.stack, p.micro_batch * job.seq / p.cp
@@ -959,7 +960,7 @@ def adapters_s(model: Model, job: TrainJob, p: Plans, r: Rates) -> Floats:
 
 
 def layer_sums(
-    model: Model, system: System, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None = None
+    model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None = None
 ) -> dict[str, Floats]:
     """Forward, backward and recompute seconds of one micro-batch through every layer, by part, before the pipeline cuts
     them."""
@@ -1023,7 +1024,7 @@ def layer_sums(
 
 def _offload_s(
     model: Model,
-    system: System,
+    system: Platform,
     job: TrainJob,
     p: Plans,
     g: Floats,
@@ -1049,7 +1050,7 @@ def _offload_s(
     return np.asarray(g * (first + second) + gone["optimizer"] * s.optimizer_memory_B * owned / H)
 
 
-def least_dp_s(model: Model, system: System, job: TrainJob, p: Plans, forward: Floats, backward: Floats) -> Floats:
+def least_dp_s(model: Model, system: Platform, job: TrainJob, p: Plans, forward: Floats, backward: Floats) -> Floats:
     """Exposed traffic between data-parallel ranks that no larger dp takes less of: with zero 3 of one micro-batch, else
     of the step. forward, backward: seconds of one micro-batch on the slowest stage."""
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
@@ -1070,7 +1071,7 @@ def least_dp_s(model: Model, system: System, job: TrainJob, p: Plans, forward: F
 
 
 def _dp_s(
-    system: System,
+    system: Platform,
     p: Plans,
     r: Rates,
     dense: Floats,
@@ -1080,7 +1081,7 @@ def _dp_s(
     backward: Floats,
     notes: Notes | None,
     adapters: Floats | None = None,
-    linear: Callable[[System, Floats, Floats], tuple[Floats, Floats]] = collectives.linear,
+    linear: Callable[[Platform, Floats, Floats], tuple[Floats, Floats]] = collectives.linear,
 ) -> Floats:
     """Exposed time of gradient and weight traffic, bucket by bucket beside the `forward` and `backward` of one
     micro-batch.
@@ -1155,7 +1156,7 @@ class OneStep:
     num_micro_batches: float
 
 
-def predict_step(model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None) -> OneStep:
+def predict_step(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None) -> OneStep:
     """One plan's step. Raises nothing: legality and memory are checked by `plans`."""
     step = step_time(model, system, job, Plans.of([plan]), notes)
     return OneStep(

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mowich.machines import collectives
-from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import Platform
 from mowich.training.pipeline import Timeline, Times, play
 from mowich.training.step import head_times, layer_sums, rates, step_time
 
@@ -51,7 +51,7 @@ def stage_layers(num_layers: int, num_stages: int) -> list[int]:
     return [each + (i < over) for i in range(num_stages)]
 
 
-def timeline(model: Model, system: System, job: TrainJob, plan: Plan) -> PlanTimeline:
+def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanTimeline:
     """Play one step of a plan. Raises ValueError when it has more than `MAX_SPANS` operations, or a schedule that does
     not exist."""
     p = Plans.of([plan])
