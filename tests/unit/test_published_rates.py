@@ -11,12 +11,14 @@ from mowich.facts import Facts
 from mowich.machines.system import PRECISIONS, System
 from mowich.models.builtin import builtin
 from mowich.operators.kernels import Kernels
+from mowich.operators.law import gemm_s
+from mowich.operators.rates import rates
 from mowich.plans.plan import TrainJob
 from mowich.plans.serving import WEIGHTS, ServePlan, ServePlans
 from mowich.serving import engines
 from mowich.serving import step as serving_step
 from mowich.software.stack import equip
-from mowich.training.step import gemm_s, head_times, rates
+from mowich.training.stage import head_times
 
 SYSTEMS = (
     "a100-80g",
@@ -72,7 +74,7 @@ def test_head_and_attention_of_a_training_step(facts: Facts, ends: bool) -> None
     """Of llama3-8b, one rank: attention's forward is 4 x half the square, the backward twice as much work; the head is
     one product in 16 bit."""
     from mowich.plans.plan import Plan, Plans
-    from mowich.training.step import layer_times
+    from mowich.training.layer import layer_times
 
     model, seq = builtin("llama3-8b"), 8192.0
     job, p = TrainJob(tokens=1e9, seq=seq, batch_seqs=64), Plans.of([Plan(dp=8, micro_batch=b) for b in (1, 2, 8)])

@@ -10,8 +10,8 @@ import pytest
 from mowich.evidence.residual import FEATURES, features, half_width
 from mowich.facts import Facts
 from mowich.models.builtin import builtin
+from mowich.operators.law import beside
 from mowich.software.stack import equip
-from mowich.training.step import beside
 
 PARTS = {"gemm": 6.0, "attention": 1.0, "moe": 1.0, "ep": 1.0, "tp": 0.5, "host": 0.5}
 

@@ -18,11 +18,12 @@ from mowich.evidence.serving_rows import unfold
 from mowich.evidence.validate import validate
 from mowich.facts import load
 from mowich.models import load as load_model
+from mowich.operators.law import active_experts
 from mowich.plans.serving import ServePlan, ServePlans
 from mowich.serving.corrections import Class, read, shipped
 from mowich.serving.engines import Served, architecture, columns
 from mowich.serving.steady import Load, closed_loop, kv_B_per_sequence, max_sequences
-from mowich.serving.step import active_experts, shapes, step, total
+from mowich.serving.step import shapes, step, total
 from mowich.software.stack import equip
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"

@@ -14,9 +14,10 @@ from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.models import load
 from mowich.models.model import Moe
+from mowich.operators.law import busiest_load, gemm_s, waves
+from mowich.operators.rates import rates
 from mowich.software.stack import equip
 from mowich.training.faults import useful_of
-from mowich.training.step import busiest_load, gemm_s, rates, waves
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ONE = np.ones(1)

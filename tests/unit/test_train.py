@@ -17,10 +17,13 @@ from mowich.machines.system import System
 from mowich.models import load as load_model
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe
 from mowich.models.task import Lora
+from mowich.operators.law import busiest_load
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import equip
-from mowich.training.step import PARTS, Once, busiest_load, layer_times, predict_step, slice_chips, step_time
+from mowich.training.layer import Once, layer_times
+from mowich.training.slices import slice_chips
+from mowich.training.step import PARTS, predict_step, step_time
 
 H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
 

@@ -19,7 +19,9 @@ from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.step import by_slice, least_dp_s, slice_chips, slices, stage_times, total_of
+from mowich.training.exchange import least_dp_s
+from mowich.training.slices import by_slice, slice_chips, slices
+from mowich.training.stage import stage_times, total_of
 
 MOVING = ("tp", "cp", "ep", "recompute")
 """Parts of a stage with transfers in them."""
