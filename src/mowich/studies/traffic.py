@@ -25,19 +25,11 @@ from mowich.scenario import Node
 from mowich.scenario import read as read_scenario
 from mowich.serving.arrivals import ARRIVALS, draw, lengths, read_trace
 from mowich.serving.engines import link_Bps
-from mowich.serving.traffic import (
-    POLICIES,
-    PREEMPTIONS,
-    ROUTES,
-    CacheTooSmallError,
-    Failure,
-    Fleet,
-    Replica,
-    Request,
-    Scheduler,
-    Seen,
-    StepTimes,
-)
+from mowich.serving.traffic.fleet import Failure, Fleet
+from mowich.serving.traffic.policies import POLICIES, PREEMPTIONS, ROUTES, Scheduler
+from mowich.serving.traffic.replica import CacheTooSmallError, Replica
+from mowich.serving.traffic.requests import Request
+from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.shown import Shown, plain
 from mowich.software.engine import engine_for, engine_names
 from mowich.studies.serving import BLOCK, Deployment, check, deploy
