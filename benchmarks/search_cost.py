@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from mowich import facts, models
-from mowich.machines.system import resolve
 from mowich.models.model import as_trained
 from mowich.plans.plan import TrainJob
+from mowich.software.stack import equip
 from mowich.training.search import search
 
 CHIPS = (64, 256, 1024, 4096, 16384, 65536, 262144, 1_000_000)
@@ -31,7 +31,7 @@ def measure(model_name: str, system_name: str) -> list[tuple[int, int, float]]:
     model = as_trained(models.load(model_name))
     out = []
     for chips in CHIPS:
-        system = resolve(known, system_name, chips=chips)
+        system = equip(known, system_name, chips=chips)
         job = TrainJob(tokens=15e12, seq=8192, batch_seqs=chips)
         best = float("inf")
         for _ in range(3):

@@ -11,8 +11,8 @@ import pytest
 
 from mowich.facts import load
 from mowich.machines import collectives, flows
-from mowich.machines.system import resolve
 from mowich.machines.topology import per_chip
+from mowich.software.stack import equip
 from mowich.training import faults
 
 FACTS = load()
@@ -23,7 +23,7 @@ ONE_GIB = np.array([2.0**30])
     "name", ["trn1", "trn2", "trn3-gen1", "trn3-gen2", "trn4", "tpu-v5p", "ironwood", "h100", "gb300"]
 )
 def test_all_reduce_over_a_million_chips(benchmark, name):
-    system = replace(per_chip(resolve(FACTS, name)), chips=1_000_000)
+    system = replace(per_chip(equip(FACTS, name)), chips=1_000_000)
     n, one = np.array([1e6]), np.ones(1)
     benchmark(lambda: collectives.choose(system, "all-reduce", ONE_GIB, n, one))
     assert benchmark.stats["median"] < 0.010
@@ -31,7 +31,7 @@ def test_all_reduce_over_a_million_chips(benchmark, name):
 
 @pytest.mark.parametrize("kind", ["all-reduce", "all-to-all"])
 def test_a_failed_link_among_144(benchmark, kind):
-    system = per_chip(resolve(FACTS, "trn3-gen2"))
+    system = per_chip(equip(FACTS, "trn3-gen2"))
     benchmark(lambda: flows.asymmetric(system, kind, ONE_GIB, range(144), faults={3: 0.0}))
     assert benchmark.stats["min"] < 1.0  # the machine may be busy
 
@@ -47,7 +47,7 @@ def test_ninety_days_on_a_million_chips():
 
 def test_a_million_plans(benchmark):
     """What a plan search asks: a million (bytes, group, stride) columns on one machine."""
-    system = resolve(FACTS, "trn3-gen2", chips=16384)
+    system = equip(FACTS, "trn3-gen2", chips=16384)
     rng = np.random.default_rng(0)
     data, n, stride = (
         rng.uniform(1e5, 1e9, 1_000_000),

@@ -18,7 +18,6 @@ from mowich.fleets.problem import (
     CLOUD,
     GOALS,
     LENGTHS,
-    STACKS,
     Choice,
     Offer,
     Problem,
@@ -32,6 +31,7 @@ from mowich.fleets.programme import formulate
 from mowich.fleets.robustness import robustness
 from mowich.fleets.solve import optimise
 from mowich.machines.system import resolve
+from mowich.software.vendors import ported_stack
 
 SLACK = 2.5
 """Machines of continuous integration are slower and shared."""
@@ -87,7 +87,7 @@ def large_problem(workloads: int = 20, periods: int = 12, seed: int = 0) -> tupl
             Choice(
                 name=name,
                 system=system,
-                stack=STACKS[system.vendor],
+                stack=ported_stack(known, system.vendor),
                 unit_chips=chips,
                 power_W=exact(rng.uniform(500, 2000), "W"),
                 have={},

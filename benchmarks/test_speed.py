@@ -12,8 +12,8 @@ from typing import Any
 
 from mowich import facts, models
 from mowich.evidence.validate import validate
-from mowich.machines.system import resolve
 from mowich.plans.plan import TrainJob
+from mowich.software.stack import equip
 from mowich.training.search import search
 
 SLACK = 2.5
@@ -80,7 +80,7 @@ def test_search_plans_per_second(benchmark: Any) -> None:
     """All legal plans of DeepSeek-V3 on 16,384 Trainium3 chips; `plans_per_s` is in the table of extra information."""
     known = facts.load()
     model, job = models.load("deepseek-v3"), TrainJob(tokens=15e12, seq=4096, batch_seqs=16384)
-    system = resolve(known, "trn3", chips=16384)
+    system = equip(known, "trn3", chips=16384)
     found = timed(benchmark, lambda: search(model, system, job), rounds=5, limit_s=0.5)
     rate = found.evaluated / benchmark.stats.stats.median
     benchmark.extra_info |= {"plans": found.evaluated, "plans_per_s": round(rate)}

@@ -34,10 +34,11 @@ import numpy as np
 
 from mowich import facts, models
 from mowich.errors import UserError
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.plan import OFFLOADS, ORDERS, Plan, Plans, TrainJob, constant
+from mowich.software.stack import equip
 from mowich.training.search import memory, search, step_s_per_token
 from mowich.training.step import micro_batches
 
@@ -254,7 +255,7 @@ def compare(name: str, ours: str, num: int, most: int, root: Path | None, sample
     """One case: counts, rates, optima."""
     known = facts.load()
     model = models.load(ours)
-    system = replace(resolve(known, "a100", chips=num, stack="megatron-2021"), host_Bps=HOST_BPS, host_B=HOST_B)
+    system = replace(equip(known, "a100", chips=num, stack="megatron-2021"), host_Bps=HOST_BPS, host_B=HOST_B)
     mowich_space(model, system, num, 64)  # warm
     found = mowich_space(model, system, num, most)
     if found["count"] < 10**6:  # a space of milliseconds is timed over many rounds

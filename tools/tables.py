@@ -14,11 +14,11 @@ import numpy as np
 
 from mowich.facts import load
 from mowich.operators.tables import OPERATORS, operator_s
-from mowich.studies.kernel_tables import GENERATIONS, Sweep, Timer, scopes, sweeps
+from mowich.studies.kernel_tables import Sweep, Timer, generations, scopes, sweeps
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tables.md"
-CHIPS = tuple(GENERATIONS)
+CHIPS = tuple(generations())
 SHORT = {"trainium1": "trn1", "trainium2": "trn2", "trainium3": "trn3"}
 PEAK = {"bf16": 1, "fp8": 2, "mxfp8": 4}
 """Rows of K in one pass of the array."""
@@ -58,7 +58,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 def rate(chip: str, dtype: str, cores: int) -> float:
     """FLOP/s of the arrays of so many cores: their size, clock and rows in one pass."""
-    facts, g = load(), GENERATIONS[chip]
+    facts, g = load(), generations()[chip]
     size = facts.number(f"neuroncore.v{g}.sbuf.partitions") * facts.number(
         f"neuroncore.v{g}.tensor_engine.stationary_columns"
     )

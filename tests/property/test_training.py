@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from mowich.facts import load
 from mowich.machines import collectives
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System
 from mowich.models import Model
 from mowich.models import load as load_model
 from mowich.models.model import as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import equip
 from mowich.training.step import PARTS, micro_batches, predict_step, step_time
 
 FACTS = load()
@@ -34,7 +35,7 @@ CASES = [
 @cache
 def case(i: int) -> tuple[Model, System, TrainJob, Plans]:
     name, system_name, chips, batch = CASES[i]
-    model, system = as_trained(load_model(name)), resolve(FACTS, system_name, chips=chips)
+    model, system = as_trained(load_model(name)), equip(FACTS, system_name, chips=chips)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
     return model, system, job, legal_plans(model, system, job).plans
 
@@ -80,7 +81,7 @@ def test_a_degree_of_one_costs_nothing(i: int, at: int) -> None:
 def test_one_data_parallel_rank_has_no_data_parallel_time() -> None:
     model, system, job, _ = case(0)
     plan = Plan(tp=8, dp=1, sp=True)
-    assert predict_step(model, resolve(FACTS, "h100", chips=8), job, plan).breakdown["dp"] == 0
+    assert predict_step(model, equip(FACTS, "h100", chips=8), job, plan).breakdown["dp"] == 0
     assert predict_step(model, system, job, replace(plan, dp=8)).breakdown["dp"] > 0
 
 
@@ -147,7 +148,7 @@ def test_generated_plans_are_legal(i: int) -> None:
 def test_more_bytes_are_never_faster_and_alone_is_free(
     name: str, log_n: int, log_stride: int, data: float, factor: float
 ) -> None:
-    system = resolve(FACTS, name, chips=4096)
+    system = equip(FACTS, name, chips=4096)
     n, stride = np.array([2.0**log_n]), np.array([2.0**log_stride])
     for kind in (collectives.reduce_scatter_s, collectives.all_reduce_s):
         little, much = (
@@ -172,7 +173,7 @@ def test_more_bytes_are_never_faster_and_alone_is_free(
 def test_the_least_time_of_a_group_is_below_that_of_all_larger_groups(
     name: str, size: int, more: int, log_stride: int, times: int
 ) -> None:
-    system = resolve(FACTS, name, chips=65536)
+    system = equip(FACTS, name, chips=65536)
     assert system.levels[-1].is_network
     stride = np.array([2.0**log_stride * 3**times])
     bound = collectives.least_linear(system, np.array([float(size)]), stride)

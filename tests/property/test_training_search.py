@@ -15,11 +15,12 @@ import pytest
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts, load
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System
 from mowich.models import load as load_model
 from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.enumerate import MICRO_BATCHES, divisors, tp_degrees
 from mowich.plans.plan import RECOMPUTE, TrainJob, parse_fixed
+from mowich.software.stack import equip
 from mowich.training.search import Candidate, search
 
 MODELS = (
@@ -98,7 +99,7 @@ def cases(seed: int, count: int) -> Iterator[tuple[random.Random, Case, Candidat
             chips, batch = 2 ** rng.randint(3, 14), rng.choice([16, 64, 128, 256, 512, 1000, 1024, 4096, 16384])
         else:  # many chips for each sequence
             chips, batch = rng.randint(512, 16384), rng.choice([16, 32, 64, 100, 128])
-        system = resolve(facts(), spec, chips=chips)
+        system = equip(facts(), spec, chips=chips)
         job = TrainJob(tokens=1e12, seq=2 ** rng.randint(11, 15), batch_seqs=batch)
         recipe = rng.choice([r for r in system.recipes if r in system.peak_flops])
         case = Case(model_of(rng.choice(MODELS)), system, job, {"precision": recipe})
@@ -173,18 +174,18 @@ def test_more_of_a_resource_never_loses(seed: int) -> None:
             [paths["hbm_Bps"], paths["hbm_usable_B"], paths[f"peak_flops.{best.plan.precision}"], *levels]
         )
         better = facts().with_values({path: facts().number(path) * rng.choice([1.1, 2.0, 5.0])})
-        more = case.best(system=resolve(better, case.system.id, chips=case.system.chips))
+        more = case.best(system=equip(better, case.system.id, chips=case.system.chips))
         assert more is not None, (case.said, path)
         assert more.seconds_per_token <= best.seconds_per_token * SAME, (case.said, path, best.plan, more.plan)
 
 
 def test_faster_products_do_not_lose_where_the_step_waits_for_its_host() -> None:
     """What the products no longer hide runs during the wait."""
-    system = resolve(facts(), "gb300", chips=4096)
+    system = equip(facts(), "gb300", chips=4096)
     case = Case(model_of("llama-3.1-8b"), system, TrainJob(tokens=1e12, seq=4096, batch_seqs=16), {"precision": "fp8"})
     best = case.best()
     path = system.paths["peak_flops.fp8"]
-    twice = case.best(system=resolve(facts().with_values({path: 2.0 * facts().number(path)}), "gb300", chips=4096))
+    twice = case.best(system=equip(facts().with_values({path: 2.0 * facts().number(path)}), "gb300", chips=4096))
     assert best is not None
     assert twice is not None
     assert best.parts["host"] > 0

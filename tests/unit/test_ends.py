@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models import load
 from mowich.models.model import as_trained
 from mowich.plans.plan import Plan, TrainJob
+from mowich.software.stack import equip
 from mowich.training.sensitivity import ends, moves, stack
 from mowich.training.step import predict_step
 
@@ -32,14 +32,14 @@ EXPERTS = Plan(tp=4, sp=True, pp=2, dp=8, ep=8, zero=1, micro_batch=1, precision
 @pytest.mark.parametrize("system", ["trn3", "trn4", "ironwood", "gb300", "h100"])
 def test_one_evaluation_is_as_many_as_there_are_ends(facts: Facts, system: str, model: str, plan: Plan) -> None:
     trained = as_trained(load(model))
-    base = resolve(facts, system, chips=64)
+    base = equip(facts, system, chips=64)
     if not base.host_Bps:
         plan = replace(plan, offload="none")
     if plan.precision not in base.peak_flops:
         plan = replace(plan, precision="mxfp8")
 
     def log_time(known: Facts) -> float:
-        step = predict_step(trained, resolve(known, system, chips=64), JOB, plan)
+        step = predict_step(trained, equip(known, system, chips=64), JOB, plan)
         return math.log(step.total_s / step.tokens)
 
     found = {
@@ -68,7 +68,7 @@ def test_what_no_measurement_tested_is_moved_and_what_was_fitted_is_not(facts: F
 
 
 def test_systems_that_differ_in_more_than_numbers_do_not_stack(facts: Facts) -> None:
-    one = resolve(facts, "h100")
+    one = equip(facts, "h100")
     assert stack([one, one]) == one
     with pytest.raises(Exception, match="library"):
         stack([one, replace(one, fabric=replace(one.fabric, library="neuron"))])

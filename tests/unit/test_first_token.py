@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from mowich.facts import load
+from mowich.facts import load as load_facts
 from mowich.machines.system import resolve
 from mowich.models import load as load_model
 from mowich.plans.serving import ServePlan
-from mowich.serving.engines import ENGINES
 from mowich.serving.steady import Load, closed_loop
+from mowich.software.engine import engine_names
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import traffic
 
@@ -123,7 +124,7 @@ def tpot(row: dict[str, float]) -> float:
     return (row["last_token_s"] - row["first_token_s"]) / (row["output"] - 1)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_names(load_facts()))
 @pytest.mark.parametrize("case", CASES)
 def test_plan_and_traffic_agree_on_one_request_at_a_time(tmp_path: Path, case: str, engine: str) -> None:
     """TTFT and TPOT within 5%. With rank groups, one request for each of them at a time: that is what the steady state
@@ -138,7 +139,7 @@ def test_plan_and_traffic_agree_on_one_request_at_a_time(tmp_path: Path, case: s
         assert row["arrival_s"] <= row["scheduled_s"] <= row["first_token_s"] < row["last_token_s"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_names(load_facts()))
 @pytest.mark.parametrize("case", ["dense", "mla", "mla, rank groups", "trainium2"])
 def test_they_agree_when_tokens_are_verified_in_groups(tmp_path: Path, case: str, engine: str) -> None:
     groups = CASES[case][2].get("dp", 1)
@@ -158,7 +159,7 @@ def test_a_cached_prefix_counts_in_both(tmp_path: Path, case: str) -> None:
         assert ttft(row) == pytest.approx(steady(case, "vllm", 4096, 200, cached=share)[0], rel=0.05)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_names(load_facts()))
 def test_a_wait_is_counted_once(tmp_path: Path, engine: str) -> None:
     """A request behind a long prompt: its wait in the queue, and beside it what a lone request takes."""
     budget = int(FACTS.number(f"serving.{engine}.prompt_budget"))

@@ -11,11 +11,12 @@ from mowich.evidence.rows import read_cases
 from mowich.evidence.validate import predict as predict_case
 from mowich.evidence.validate import published, read_csv, with_hand_tuned
 from mowich.facts import Facts
-from mowich.machines.system import PRECISIONS, resolve
+from mowich.machines.system import PRECISIONS
 from mowich.models.builtin import builtin
 from mowich.operators.kernels import ROW, Kernels
 from mowich.operators.tables import operator_s
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import equip
 from mowich.training.step import predict_step, step_time
 from mowich.training.tuned import has_kernels, predict_hand_tuned
 
@@ -88,7 +89,7 @@ def test_attention_in_chunks_and_kinds_without_a_table() -> None:
 
 
 def test_hand_tuned_is_the_same_plan_without_the_framework(facts: Facts) -> None:
-    model, system = builtin("llama3-8b"), resolve(facts, "trn2", chips=16)
+    model, system = builtin("llama3-8b"), equip(facts, "trn2", chips=16)
     shipped, tuned = predict_step(model, system, JOB, PLAN), predict_hand_tuned(model, system, JOB, PLAN)
     assert tuned.step.breakdown["software"] == 0
     assert sum(tuned.step.breakdown.values()) == pytest.approx(tuned.step.total_s)
@@ -99,7 +100,7 @@ def test_hand_tuned_is_the_same_plan_without_the_framework(facts: Facts) -> None
 
 
 def test_coverage_is_the_share_of_timed_operators(facts: Facts) -> None:
-    model, system = builtin("llama3-8b"), resolve(facts, "trn3", chips=16)
+    model, system = builtin("llama3-8b"), equip(facts, "trn3", chips=16)
     tuned = predict_hand_tuned(model, system, JOB, PLAN)
     parts = tuned.step.breakdown
     timed = (
@@ -128,16 +129,14 @@ def test_each_term_says_whether_a_table_reaches_it(facts: Facts, chip: str, name
     """Latent attention has no table, and Trainium4 has none at all; of memory-bound work the forward pass was timed, a
     third of it."""
     notes = Notes()
-    predict_hand_tuned(
-        builtin("deepseek-v3"), resolve(facts, chip, chips=256), JOB, Plan(dp=1024, ep=64, zero=3), notes
-    )
+    predict_hand_tuned(builtin("deepseek-v3"), equip(facts, chip, chips=256), JOB, Plan(dp=1024, ep=64, zero=3), notes)
     found = [t for key, t in notes.terms.items() if key.startswith(f"{name} x 58 layers")]
     assert len(found) == 1
     assert found[0].note.startswith(said)
 
 
 def test_a_chip_without_tables_is_all_formula(facts: Facts) -> None:
-    model, system = builtin("llama3-8b"), resolve(facts, "trn4", chips=64)
+    model, system = builtin("llama3-8b"), equip(facts, "trn4", chips=64)
     shipped, tuned = predict_step(model, system, JOB, PLAN), predict_hand_tuned(model, system, JOB, PLAN)
     assert has_kernels(system)
     assert tuned.coverage == 0
@@ -145,7 +144,7 @@ def test_a_chip_without_tables_is_all_formula(facts: Facts) -> None:
 
 
 def test_many_plans_are_as_each_alone(facts: Facts) -> None:
-    model, system = builtin("qwen3-30b-a3b"), resolve(facts, "trn3", chips=64)
+    model, system = builtin("qwen3-30b-a3b"), equip(facts, "trn3", chips=64)
     kernels = Kernels(system.chip)
     plans = [
         Plan(tp=t, sp=t > 1, dp=256 // t, ep=e, zero=1, micro_batch=b, precision=f)
@@ -176,7 +175,7 @@ def test_every_trainium_row_has_both_values_and_trn2_lies_in_its_interval(facts:
 
 def test_layers_without_attention_have_no_table_of_it(facts: Facts) -> None:
     """Nemotron 3: layers of experts alone, of Mamba, of attention."""
-    model, system = builtin("nemotron-3-nano"), resolve(facts, "trn3", chips=16)
+    model, system = builtin("nemotron-3-nano"), equip(facts, "trn3", chips=16)
     tuned = predict_hand_tuned(model, system, JOB, Plan(dp=64, ep=16, zero=3))
     assert tuned.step.breakdown["attention"] > 0
     assert 0 < tuned.coverage < 1

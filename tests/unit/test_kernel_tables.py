@@ -33,7 +33,7 @@ def test_every_operator_has_a_sweep_and_every_sweep_a_kernel() -> None:
         assert set(s.sizes) == set(OPERATORS[s.op].dims)
         assert all(list(v) == sorted(set(v)) for v in s.sizes.values())
         assert callable(timer.kernel(s.kernel))
-        assert set(s.chips) <= set(study.GENERATIONS)
+        assert set(s.chips) <= set(study.generations())
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -18,6 +18,7 @@ from mowich import cli
 from mowich.errors import UserError
 from mowich.estimate import Notes, exact
 from mowich.facts import load
+from mowich.software.vendors import failure_class
 from mowich.studies.explain import Explainer
 from mowich.studies.goodput import goodput as study
 from mowich.training import faults, longrun
@@ -65,7 +66,7 @@ def test_first_order_when_failures_are_rare() -> None:
 def test_plans_and_the_goodput_verb_say_the_same(system: str, chips: int, step_s: float) -> None:
     """For the same system, chips and step, of every way and of the best: the formula of the verb's rows, on as many
     chips as are asked for."""
-    kind = longrun.kind_of(FACTS, system)
+    kind = failure_class(FACTS, system)
     job = longrun.job_of(FACTS, system, chips=chips, step_s=step_s)
     by = {
         n: faults.closed_form(job, faults.read_rates(FACTS, kind), faults.read_strategy(FACTS, n)).value
@@ -167,7 +168,7 @@ def test_no_size_just_misses_a_spare_server(name: str) -> None:
     """A chip more changes goodput by little: spares are not lost to rounding."""
     way = faults.read_strategy(FACTS, name)
     for system, chips in (("trn2", 799), ("trn2", 1599), ("h100", 399), ("h100", 799), ("trn3-gen2", 199)):
-        rates = faults.read_rates(FACTS, longrun.kind_of(FACTS, system))
+        rates = faults.read_rates(FACTS, failure_class(FACTS, system))
         one, two = (
             faults.losses(longrun.job_of(FACTS, system, chips=n, step_s=1.0), rates, way).share
             for n in (chips, chips + 2)
@@ -215,7 +216,7 @@ def test_the_interval_is_close_to_that_of_the_drawn_facts() -> None:
     for system, chips in (("trn3-gen2", 65_536), ("h100", 262_144), ("ironwood", 1_000_000)):
         job = longrun.job_of(FACTS, system, chips=chips, step_s=1.0)
         found = survival(FACTS, system, chips=chips, step_s=exact(1.0, "s"))
-        drawn = sorted(faults.sampled(FACTS, longrun.kind_of(FACTS, system), found.strategy, job, samples=400))
+        drawn = sorted(faults.sampled(FACTS, failure_class(FACTS, system), found.strategy, job, samples=400))
         for mine, theirs in ((found.goodput.low, drawn[20]), (found.goodput.high, drawn[379])):
             assert longrun._logit(float(mine)) == pytest.approx(longrun._logit(float(theirs)), abs=0.5)  # type: ignore[arg-type]
 

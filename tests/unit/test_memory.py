@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models import load
 from mowich.models.model import Attention, Layer, Mlp, Model
 from mowich.plans.memory import dense_params_per_device, expert_params_per_device, in_flight, memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import equip
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.1-405b", "deepseek-v3", "qwen3-235b-a22b", "mixtral-8x7b"])
@@ -54,7 +54,7 @@ def test_activations_of_the_sequence_parallel_runs(
 ) -> None:
     """Korthikanti et al. 2022, figure 1: GiB of activations with sequence parallelism and selective recompute, 22B to
     1T."""
-    system = resolve(facts, "a100", chips=8 * pp, stack="megatron-2021")
+    system = equip(facts, "a100", chips=8 * pp, stack="megatron-2021")
     job = TrainJob(tokens=1e9, seq=2048, batch_seqs=batch)
     plan = Plan(
         tp=8,
@@ -72,7 +72,7 @@ def test_activations_of_the_sequence_parallel_runs(
 
 def test_parameters_and_optimizer_of_the_22b_run(facts: Facts) -> None:
     """Same figure: 45.6 GiB of parameters, gradients and optimizer state per GPU for the 22B model at tp 8."""
-    system = resolve(facts, "a100", chips=8, stack="megatron-2021")
+    system = equip(facts, "a100", chips=8, stack="megatron-2021")
     job = TrainJob(tokens=1e9, seq=2048, batch_seqs=4)
     got = memory_B(gpt(6144, 48, 64), system, job, Plans.of([Plan(tp=8, zero=0, micro_batch=4)]), np.array([1.0]))
     assert sum(got[k][0] for k in ("weights", "gradients", "optimizer")) / 2**30 == pytest.approx(45.56, rel=0.03)

@@ -9,10 +9,10 @@ import pytest
 from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models.builtin import builtin
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import equip
 from mowich.training.step import micro_batches
 
 NOT_MET = {
@@ -76,7 +76,7 @@ def test_every_published_plan_fits(facts: Facts) -> None:
     ],
 )
 def test_what_cannot_fit_does_not(facts: Facts, model: str, system: str, chips: int, plan: Plan) -> None:
-    on = resolve(facts, system, chips=chips)
+    on = equip(facts, system, chips=chips)
     job = TrainJob(
         tokens=1e9, seq=8192 if model != "gpt3-175b" else 2048, batch_seqs=max(64, plan.micro_batch * plan.dp)
     )

@@ -11,13 +11,14 @@ import pytest
 
 from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System
 from mowich.models import load
 from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import host_memory_B, memory_B
 from mowich.plans.plan import ORDERS, SCHEDULES, Plan, Plans, TrainJob, parse_fixed
+from mowich.software.stack import equip
 from mowich.training.search import memory, search
 from mowich.training.step import micro_batches, predict_step
 
@@ -57,7 +58,7 @@ def needs(system: System, model: Model, plan: Plan) -> tuple[dict[str, float], f
     ],
 )
 def test_offload_frees_its_part_and_never_speeds_up(facts: Facts, what: str, categories: set[str]) -> None:
-    model, system = load("llama-3.1-8b"), resolve(facts, "a100:16")
+    model, system = load("llama-3.1-8b"), equip(facts, "a100:16")
     base = Plan(tp=2, sp=True, pp=2, dp=4)
     plain, none, fast = needs(system, model, base)
     held, host, slow = needs(system, model, replace(base, offload=what))
@@ -73,20 +74,20 @@ def test_offload_frees_its_part_and_never_speeds_up(facts: Facts, what: str, cat
 
 def test_offload_needs_a_known_link(facts: Facts) -> None:
     with pytest.raises(UserError) as error:
-        legal_plans(load("llama-3.1-8b"), resolve(facts, "trn3"), JOB, parse_fixed({"offload": "optimizer"}))
+        legal_plans(load("llama-3.1-8b"), equip(facts, "trn3"), JOB, parse_fixed({"offload": "optimizer"}))
     assert error.value.code == EXIT_BAD_INPUT
     assert "host's memory is not known" in error.value.line()
 
 
 def test_what_does_not_fit_in_the_host_does_not_fit(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), resolve(facts, "a100:16")
+    model, system = load("llama-3.1-8b"), equip(facts, "a100:16")
     p = Plans.of([Plan(dp=16, offload="optimizer+weights")])
     assert memory(model, system, JOB, p)[1][0]
     assert not memory(model, replace(system, host_B=1e9), JOB, p)[1][0]
 
 
 def test_inputs_that_are_kept_cost_memory_and_save_a_gather(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), resolve(facts, "h100:16")
+    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
     again, _, _ = needs(system, model, Plan(tp=8, sp=True, dp=2))
     kept, _, _ = needs(system, model, Plan(tp=8, sp=True, dp=2, regather=False))
     assert kept["activations"] > again["activations"]
@@ -98,7 +99,7 @@ def test_inputs_that_are_kept_cost_memory_and_save_a_gather(facts: Facts) -> Non
 
 
 def test_switches_only_do_what_they_say(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), resolve(facts, "h100:16")
+    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
     base = Plan(tp=2, pp=2, dp=4)
 
     def parts(**changes: bool) -> dict[str, float]:
@@ -130,7 +131,7 @@ WIDE = {
 @pytest.mark.parametrize("extra", [{}, {"offload": "none,optimizer,activations", "split": "all", "regather": "on,off"}])
 def test_the_search_is_exact_over_all_modes(facts: Facts, extra: dict[str, str]) -> None:
     """Little host bandwidth and memory, so that recomputing can spare the link."""
-    model, system = load("llama-3.1-8b"), replace(resolve(facts, "a100:16"), host_Bps=2e9, hbm_usable_B=24e9)
+    model, system = load("llama-3.1-8b"), replace(equip(facts, "a100:16"), host_Bps=2e9, hbm_usable_B=24e9)
     fixed = parse_fixed({**WIDE, **extra, **({"schedule": "1f1b,zb-h1", "order": "tp-dp-pp"} if extra else {})})
     plans = legal_plans(model, system, JOB, fixed).plans
     _, fits, _ = memory(model, system, JOB, plans)
@@ -144,7 +145,7 @@ def test_the_search_is_exact_over_all_modes(facts: Facts, extra: dict[str, str])
 def test_every_legal_pipeline_can_be_played(facts: Facts) -> None:
     plans = legal_plans(
         load("llama-3.1-8b"),
-        resolve(facts, "h100:64"),
+        equip(facts, "h100:64"),
         TrainJob(tokens=1e12, seq=4096, batch_seqs=128),
         parse_fixed({"schedule": "all", "cp": "1"}),
     ).plans

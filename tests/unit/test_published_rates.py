@@ -8,14 +8,17 @@ import pytest
 
 from mowich.errors import UserError
 from mowich.facts import Facts
-from mowich.machines.system import PRECISIONS, System, resolve
+from mowich.machines.system import PRECISIONS, System
 from mowich.models.builtin import builtin
 from mowich.operators.kernels import Kernels
+from mowich.operators.law import gemm_s
+from mowich.operators.rates import rates
 from mowich.plans.plan import TrainJob
 from mowich.plans.serving import WEIGHTS, ServePlan, ServePlans
 from mowich.serving import engines
 from mowich.serving import step as serving_step
-from mowich.training.step import gemm_s, head_times, rates
+from mowich.software.stack import equip
+from mowich.training.stage import head_times
 
 SYSTEMS = (
     "a100-80g",
@@ -48,7 +51,7 @@ def at_high_ends(facts: Facts, kind: str) -> Facts:
 
 
 def machines(facts: Facts) -> list[System]:
-    return [resolve(facts, name) for name in SYSTEMS]
+    return [equip(facts, name) for name in SYSTEMS]
 
 
 @pytest.mark.parametrize("ends", [False, True])
@@ -71,7 +74,7 @@ def test_head_and_attention_of_a_training_step(facts: Facts, ends: bool) -> None
     """Of llama3-8b, one rank: attention's forward is 4 x half the square, the backward twice as much work; the head is
     one product in 16 bit."""
     from mowich.plans.plan import Plan, Plans
-    from mowich.training.step import layer_times
+    from mowich.training.layer import layer_times
 
     model, seq = builtin("llama3-8b"), 8192.0
     job, p = TrainJob(tokens=1e9, seq=seq, batch_seqs=64), Plans.of([Plan(dp=8, micro_batch=b) for b in (1, 2, 8)])
@@ -94,7 +97,7 @@ def test_products_by_tables_or_by_formula_where_none_reaches(facts: Facts, name:
     rng = np.random.default_rng(3)
     m, n, k = np.exp(rng.uniform(np.log(16), np.log(1e5), (3, CASES))).round()
     groups = rng.integers(1, 129, CASES).astype(float)
-    system = resolve(facts, name)
+    system = equip(facts, name)
     for precision in set(system.peak_flops) & set(WIDTH_B):
         for down in (0.0, 1.0):
             r = rates(system, np.full(CASES, float(PRECISIONS.index(precision))), Kernels(system.chip, down=down))

@@ -9,15 +9,15 @@ import pytest
 
 from mowich.evidence.residual import FEATURES, features, half_width
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models.builtin import builtin
-from mowich.training.step import beside
+from mowich.operators.law import beside
+from mowich.software.stack import equip
 
 PARTS = {"gemm": 6.0, "attention": 1.0, "moe": 1.0, "ep": 1.0, "tp": 0.5, "host": 0.5}
 
 
 def test_shares_of_a_step(facts: Facts) -> None:
-    x = features(PARTS, builtin("deepseek-v3"), resolve(facts, "h100", chips=64))
+    x = features(PARTS, builtin("deepseek-v3"), equip(facts, "h100", chips=64))
     assert x["experts"] == pytest.approx(0.2)
     assert x["attention"] == pytest.approx(0.1)
     assert x["network"] == x["host"] == pytest.approx(0.05)
@@ -27,7 +27,7 @@ def test_shares_of_a_step(facts: Facts) -> None:
 
 
 def test_width_is_the_root_of_the_squares(facts: Facts) -> None:
-    model, system = builtin("deepseek-v3"), resolve(facts, "h100", chips=64)
+    model, system = builtin("deepseek-v3"), equip(facts, "h100", chips=64)
     x = features(PARTS, model, system)
     by_hand = math.sqrt(sum((facts.number(f"training.residuals.{name}") * value) ** 2 for name, value in x.items()))
     assert half_width(PARTS, model, system, facts) == pytest.approx(by_hand)
@@ -35,12 +35,12 @@ def test_width_is_the_root_of_the_squares(facts: Facts) -> None:
 
 
 def test_less_known_is_wider(facts: Facts) -> None:
-    dense, h100 = builtin("llama3-70b"), resolve(facts, "h100", chips=64)
+    dense, h100 = builtin("llama3-70b"), equip(facts, "h100", chips=64)
     known = half_width(PARTS, dense, h100, facts)
     assert half_width(PARTS, dense, h100, facts, ["recompute=none (not stated)", "tp=8 (smallest)"]) >= known
-    assert half_width(PARTS, dense, resolve(facts, "h100", chips=64, stack="jax-gpu"), facts) >= known
-    assert half_width(PARTS, dense, resolve(facts, "trn2", chips=64), facts) > known
-    assert half_width(PARTS, dense, resolve(facts, "h100", chips=65536), facts) > known
+    assert half_width(PARTS, dense, equip(facts, "h100", chips=64, stack="jax-gpu"), facts) >= known
+    assert half_width(PARTS, dense, equip(facts, "trn2", chips=64), facts) > known
+    assert half_width(PARTS, dense, equip(facts, "h100", chips=65536), facts) > known
 
 
 def test_beside() -> None:

@@ -17,13 +17,14 @@ from mowich.errors import UserError, UserErrors
 from mowich.evidence.serving_rows import unfold
 from mowich.evidence.validate import validate
 from mowich.facts import load
-from mowich.machines.system import resolve
 from mowich.models import load as load_model
+from mowich.operators.law import active_experts
 from mowich.plans.serving import ServePlan, ServePlans
 from mowich.serving.corrections import Class, read, shipped
 from mowich.serving.engines import Served, architecture, columns
 from mowich.serving.steady import Load, closed_loop, kv_B_per_sequence, max_sequences
-from mowich.serving.step import active_experts, shapes, step, total
+from mowich.serving.step import shapes, step, total
+from mowich.software.stack import equip
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"
 FACTS = load()
@@ -31,7 +32,7 @@ FACTS = load()
 
 def case(model: str = "llama-3.1-70b", on: str = "h200:8", engine: str = "vllm", **plan: object):
     """(shapes, costs, engine constants, system) of one deployment."""
-    loaded, system = load_model(model), resolve(FACTS, on)
+    loaded, system = load_model(model), equip(FACTS, on)
     one = ServePlan(**{"tp": 8, "weights": "fp8", "kv": "fp8", **plan})  # type: ignore[arg-type]
     served = Served(model=loaded, arch=architecture(loaded), system=system, engine=engine, plan=one)
     costs, around, _, _ = columns([served]).constants(FACTS.number)

@@ -14,8 +14,8 @@ import pytest
 from mowich.cli import run
 from mowich.errors import UserError, UserErrors
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models import load
+from mowich.software.stack import equip
 from mowich.studies.sweep import read, sweep
 from mowich.training.search import search
 
@@ -72,7 +72,7 @@ def test_rows_do_not_depend_on_the_executor(scenario: Path, facts: Facts) -> Non
 def test_a_row_is_what_the_search_finds(scenario: Path, facts: Facts) -> None:
     grid = read(scenario, facts)
     point, row = sweep(grid, facts).rows[0]
-    best = search(load(point.model), resolve(facts, "h100:8"), point.job, fixed=grid.fixed).best[0]
+    best = search(load(point.model), equip(facts, "h100:8"), point.job, fixed=grid.fixed).best[0]
     assert row.plan == best.plan
     assert row.step_s.value == pytest.approx(best.step_s)
 

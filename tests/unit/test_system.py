@@ -9,6 +9,7 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import PRECISIONS, machine_id, parse_spec, resolve
+from mowich.software.stack import equip
 
 MACHINES = (
     "trn1",
@@ -101,7 +102,7 @@ def test_every_alias_leads_to_its_system(facts: Facts) -> None:
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_machine_resolves_with_rates_and_nested_levels(facts: Facts, name: str) -> None:
-    system = resolve(facts, name)
+    system = equip(facts, name)
     assert machine_id(facts, name) == system.id
     assert system.chips == system.chips_per_unit
     assert system.hbm_Bps > 0

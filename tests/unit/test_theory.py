@@ -12,11 +12,12 @@ import pytest
 
 from mowich.facts import Facts
 from mowich.machines import collectives
-from mowich.machines.system import resolve
 from mowich.models import load
 from mowich.models.model import Moe
+from mowich.operators.law import busiest_load, gemm_s, waves
+from mowich.operators.rates import rates
+from mowich.software.stack import equip
 from mowich.training.faults import useful_of
-from mowich.training.step import busiest_load, gemm_s, rates, waves
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ONE = np.ones(1)
@@ -32,7 +33,7 @@ def numbers(page: str, pattern: str) -> list[float]:
 
 
 def test_a_matrix_product(facts: Facts) -> None:
-    system = resolve(facts, "h100")
+    system = equip(facts, "h100")
     r, m = rates(system, np.zeros(1)), np.array([8192.0])
     saturation = (1 + r.m_half / m[0]) * (1 + r.n_half / m[0]) ** 2
     wave = waves(m, m, 1.0, r.units, r.tile)[0]
@@ -72,7 +73,7 @@ def test_copies_of_a_token_over_the_network() -> None:
 
 
 def test_a_collective(facts: Facts) -> None:
-    system, n, size = resolve(facts, "h100"), np.array([8.0]), np.array([2.0**30])
+    system, n, size = equip(facts, "h100"), np.array([8.0]), np.array([2.0**30])
     way = next(a for a in collectives.algorithms(system, n, ONE, "all-reduce") if a.name == "nvls")
     latency, moved = float(way.latency_s[0]), float(way.per_B[0] * size[0])
     f = system.fabric

@@ -11,12 +11,12 @@ import pytest
 
 from mowich.cli import run
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models import load
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
 from mowich.show import timeline as drawing
 from mowich.show.table import Style
+from mowich.software.stack import equip
 from mowich.training.timeline import PlanTimeline, stage_layers, timeline
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
@@ -25,7 +25,7 @@ CHUNKS = {"interleaved": 2, "zb-v": 2, "dualpipe-v": 2}
 
 def played(facts: Facts, schedule: str = "1f1b", pp: int = 4) -> PlanTimeline:
     plan = Plan(pp=pp, vpp=CHUNKS.get(schedule, 1), dp=4, micro_batch=2, schedule=schedule)
-    return timeline(load("llama-3.1-8b"), resolve(facts, "h100:16"), JOB, plan)
+    return timeline(load("llama-3.1-8b"), equip(facts, "h100:16"), JOB, plan)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -48,7 +48,7 @@ def test_a_trace_holds_every_operation_once_and_none_overlap(facts: Facts, sched
 def test_even_stages_without_a_head_take_what_the_step_says(facts: Facts) -> None:
     """One device has no uneven stages: the timeline is the step."""
     plan = Plan(dp=16, micro_batch=2)
-    model, system = load("llama-3.1-8b"), resolve(facts, "h100:16")
+    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
     found = timeline(model, system, JOB, plan)
     assert found.line.makespan_s == pytest.approx(found.closed_s, rel=1e-9)
 
@@ -74,9 +74,7 @@ def test_an_svg_has_one_box_per_operation(facts: Facts) -> None:
 def test_too_many_operations_are_refused(facts: Facts) -> None:
     plan = Plan(pp=32, vpp=1, micro_batch=1)
     with pytest.raises(ValueError, match="more than a timeline holds"):
-        timeline(
-            load("llama-3.1-8b"), resolve(facts, "h100:32"), TrainJob(tokens=1e12, seq=4096, batch_seqs=10000), plan
-        )
+        timeline(load("llama-3.1-8b"), equip(facts, "h100:32"), TrainJob(tokens=1e12, seq=4096, batch_seqs=10000), plan)
 
 
 ARGS = (
@@ -129,7 +127,7 @@ def test_a_timeline_that_cannot_be_is_one_line(
 def test_a_balanced_split_makes_room_for_the_head(facts: Facts, model: str, pp: int) -> None:
     """Fewer layers on the last stage: never slower than an even deal played out. The closed form bounds it from above,
     by 6% at most unless the head weighs a third of the model, as in gpt2."""
-    job, system, shapes = TrainJob(tokens=1e12, seq=4096, batch_seqs=64), resolve(facts, "h100:32"), load(model)
+    job, system, shapes = TrainJob(tokens=1e12, seq=4096, batch_seqs=64), equip(facts, "h100:32"), load(model)
     even, balanced = (timeline(shapes, system, job, Plan(pp=pp, dp=2, split=split)) for split in ("even", "balanced"))
     assert balanced.line.makespan_s <= even.line.makespan_s * (1 + 1e-9)
     assert balanced.line.makespan_s <= balanced.closed_s * (1 + 1e-6)

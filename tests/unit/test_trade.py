@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from mowich.cli import run
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models import load
 from mowich.plans.plan import TrainJob, parse_fixed
+from mowich.software.stack import equip
 from mowich.training.neighbours import front, neighbours, ties
 from mowich.training.search import search, survey
 
@@ -35,7 +35,7 @@ def test_the_front_is_what_nothing_beats(rows: list[tuple[int, int, int]], both:
 
 
 def test_a_neighbour_is_the_best_plan_with_that_value(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), resolve(facts, "h100:16")
+    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
     found = survey(model, system, JOB, fixed=FIXED)
     best = search(model, system, JOB, fixed=FIXED).best[0]
     assert found.plans.plan(found.best or 0) == best.plan
@@ -50,7 +50,7 @@ def test_a_neighbour_is_the_best_plan_with_that_value(facts: Facts) -> None:
 
 
 def test_a_neighbour_that_does_not_fit_says_by_how_much(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), replace(resolve(facts, "h100:16"), hbm_usable_B=15 * 2.0**30)
+    model, system = load("llama-3.1-8b"), replace(equip(facts, "h100:16"), hbm_usable_B=15 * 2.0**30)
     found = survey(model, system, JOB, fixed=FIXED)
     out = [n for n in neighbours(model, system, JOB, found) if n.slower is None]
     assert out
@@ -58,7 +58,7 @@ def test_a_neighbour_that_does_not_fit_says_by_how_much(facts: Facts) -> None:
 
 
 def test_ties_are_counted_with_what_they_differ_in(facts: Facts) -> None:
-    model, system = load("llama-3.1-8b"), resolve(facts, "h100:16")
+    model, system = load("llama-3.1-8b"), equip(facts, "h100:16")
     found = survey(model, system, JOB, fixed=FIXED)
     tied = ties(found)
     limit = found.seconds_per_token[found.fits].min() * 1.001

@@ -21,7 +21,12 @@ from mowich.models import load as load_model
 from mowich.plans.serving import ServePlan
 from mowich.serving.arrivals import draw, lengths, read_trace
 from mowich.serving.steady import Load, closed_loop
-from mowich.serving.traffic import Failure, Fleet, PrefixCache, Replica, Request, Scheduler, StepTimes
+from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.fleet import Failure, Fleet
+from mowich.serving.traffic.policies import Scheduler
+from mowich.serving.traffic.replica import Replica
+from mowich.serving.traffic.requests import Request
+from mowich.serving.traffic.times import StepTimes
 from mowich.studies.serving import deploy
 from mowich.studies.traffic import EXACT, Figures, traffic
 

@@ -13,13 +13,17 @@ from mowich.evidence.scores import Validation
 from mowich.evidence.validate import validate
 from mowich.facts import Facts
 from mowich.machines import collectives
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System
 from mowich.models import load as load_model
 from mowich.models.model import Attention, Layer, Mlp, Model, Moe
 from mowich.models.task import Lora
+from mowich.operators.law import busiest_load
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.training.step import PARTS, Once, busiest_load, layer_times, predict_step, slice_chips, step_time
+from mowich.software.stack import equip
+from mowich.training.layer import Once, layer_times
+from mowich.training.slices import slice_chips
+from mowich.training.step import PARTS, predict_step, step_time
 
 H, HEADS, HEAD, FFN, VOCAB, SEQ = 4096, 32, 128, 11008, 32000, 4096
 
@@ -46,7 +50,7 @@ def job(seqs: int) -> TrainJob:
 
 @pytest.fixture
 def h100(facts: Facts) -> System:
-    return resolve(facts, "h100", chips=1)
+    return equip(facts, "h100", chips=1)
 
 
 def larger(a: float, b: float, power: float) -> float:
@@ -122,7 +126,7 @@ def test_the_step_is_micro_batches_times_the_stage(h100: System) -> None:
 
 
 def test_the_bubble_is_pp_minus_1_over_vpp_stages(facts: Facts) -> None:
-    system = resolve(facts, "h100", chips=4)
+    system = equip(facts, "h100", chips=4)
     deep, model = job(16), one_layer(16)
     plain = predict_step(model, system, deep, Plan(pp=4, zero=0))
     woven = predict_step(model, system, deep, Plan(pp=4, vpp=2, zero=0, schedule="interleaved"))
@@ -139,12 +143,12 @@ def test_a_plan_takes_the_same_time_where_half_of_the_chips_are_idle(facts: Fact
     more than half asks for all."""
     model = load_model("llama-3.1-8b")
     for chips in (4, 32, 96, 512, 4096):
-        system = resolve(facts, name, chips=chips)
+        system = equip(facts, name, chips=chips)
         twice = replace(system, chips=2 * chips)
         plan = Plan(tp=4, sp=True, dp=system.devices // 4, zero=3)
         job = TrainJob(tokens=1e12, seq=4096, batch_seqs=plan.dp)
         assert predict_step(model, system, job, plan) == predict_step(model, twice, job, plan)
-    torus = resolve(facts, "ironwood", chips=512)
+    torus = equip(facts, "ironwood", chips=512)
     wide = Plan(tp=8, sp=True, dp=65, zero=3)
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=65)
     assert [slice_chips(torus, np.array([float(n)]))[0] for n in (wide.devices, 512, 513, 2, 1)] == [
@@ -158,7 +162,7 @@ def test_a_plan_takes_the_same_time_where_half_of_the_chips_are_idle(facts: Fact
 
 
 def test_plans_of_several_slices_are_what_each_is_alone(facts: Facts) -> None:
-    model, system = load_model("llama-3.1-8b"), resolve(facts, "ironwood", chips=512)
+    model, system = load_model("llama-3.1-8b"), equip(facts, "ironwood", chips=512)
     plans = [Plan(tp=4, sp=True, dp=dp, zero=3) for dp in (200, 3, 64, 256, 1, 17)]
     job = TrainJob(tokens=1e12, seq=4096, batch_seqs=256)
     together = step_time(model, system, job, Plans.of(plans))
@@ -187,7 +191,7 @@ def test_a_frozen_base_has_no_weight_gradients(h100: System) -> None:
 
 def test_tensor_parallel_traffic_by_hand(facts: Facts) -> None:
     """Two all-reduces of the layer's output forward, the stack's share of that backward, less what is overlapped."""
-    system = resolve(facts, "h100", chips=8)
+    system = equip(facts, "h100", chips=8)
     s = system.stack
     got = predict_step(one_layer(), system, job(1), Plan(tp=8, sp=True, zero=0)).breakdown["tp"]
     eight, one = np.array([8.0]), np.ones(1)
@@ -263,7 +267,7 @@ def test_the_busiest_rank_follows_ranks_experts_tokens_and_capacity(facts: Facts
 
     model = experts()
     shape = {"tokens": 1e9, "seq": SEQ, "batch_seqs": 64}
-    at = resolve(facts.with_values({"training.common.router_skew": 0.3}), "h100", chips=64)
+    at = equip(facts.with_values({"training.common.router_skew": 0.3}), "h100", chips=64)
     plan = Plan(ep=64, dp=64, micro_batch=1)
     skewed = predict_step(model, at, TrainJob(**shape), plan)
     forced = predict_step(model, at, TrainJob(**shape, is_balanced=True), plan)
@@ -272,7 +276,7 @@ def test_the_busiest_rank_follows_ranks_experts_tokens_and_capacity(facts: Facts
 
 
 def test_recomputing_experts_repeats_them_alone(facts: Facts) -> None:
-    at = resolve(facts, "h100", chips=8)
+    at = equip(facts, "h100", chips=8)
     plan = Plan(ep=8, dp=8, micro_batch=1)
     took = {rc: predict_step(experts(), at, job(8), replace(plan, recompute=rc)) for rc in ("none", "experts", "full")}
     assert took["none"].breakdown["recompute"] == 0.0
@@ -288,8 +292,8 @@ def test_recomputing_experts_repeats_them_alone(facts: Facts) -> None:
 
 
 def test_fused_experts_need_a_gate_and_a_block_scaled_recipe(facts: Facts) -> None:
-    at = resolve(facts, "gb200", chips=8, stack="megatron")
-    before = resolve(facts, "gb200", chips=8, stack="megatron-2025")
+    at = equip(facts, "gb200", chips=8, stack="megatron")
+    before = equip(facts, "gb200", chips=8, stack="megatron-2025")
 
     def moe_s(system: System, precision: str, gated: bool = True) -> float:
         plan = Plan(ep=8, dp=8, micro_batch=1, precision=precision)
@@ -301,7 +305,7 @@ def test_fused_experts_need_a_gate_and_a_block_scaled_recipe(facts: Facts) -> No
 
 
 def test_encoders_on_neuron_attend_outside_the_fused_kernel(facts: Facts) -> None:
-    at = resolve(facts, "trn1", chips=16)
+    at = equip(facts, "trn1", chips=16)
     decoder = one_layer()
     layer = decoder.layers[0]
     encoder = replace(decoder, layers=(replace(layer, mixer=replace(layer.attention, causal=False)),))
@@ -324,7 +328,7 @@ def test_the_written_formula_of_attention_gives_its_number(facts: Facts) -> None
         ("bert-large", "trn1", "unfused"),
         ("qwen3.5-27b", "h100", "scan"),
     ):
-        model, system = load_model(name), resolve(facts, on, chips=8)
+        model, system = load_model(name), equip(facts, on, chips=8)
         for layer in model.layers:
             notes = Notes()
             times = layer_times(model, layer, system, TrainJob(tokens=1e9, seq=512, batch_seqs=64), plans, notes)
@@ -347,7 +351,7 @@ def test_the_written_formula_of_attention_gives_its_number(facts: Facts) -> None
 
 @pytest.mark.parametrize("name", ["deepseek-v3", "gemma-3-27b", "qwen3.5-27b", "gpt-oss-120b"])
 def test_kinds_of_layers_share_only_what_is_equal(facts: Facts, name: str) -> None:
-    model, system = load_model(name), resolve(facts, "gb300", chips=64)
+    model, system = load_model(name), equip(facts, "gb300", chips=64)
     plans = Plans.of([Plan(tp=2, sp=True, dp=32, micro_batch=2), Plan(tp=4, cp=2, dp=8, ep=8, micro_batch=1)])
     job, once = TrainJob(tokens=1e9, seq=4096, batch_seqs=64), Once()
     assert len(model.layers) > 1

@@ -9,11 +9,11 @@ import pytest
 import mowich
 from mowich.errors import UserError
 from mowich.facts import load as load_facts
-from mowich.machines.system import resolve
 from mowich.models import load
 from mowich.models.task import Lora, parse_task, train_flop_per_token
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import equip
 from mowich.training.step import micro_batches, step_time
 
 JOB = TrainJob(tokens=1e9, seq=4096, batch_seqs=32)
@@ -22,7 +22,7 @@ LORA = replace(JOB, task="lora", lora=Lora(rank=16))
 
 def numbers(job: TrainJob, plan: Plan, model: str = "llama3-8b") -> tuple[dict[str, float], dict[str, float], float]:
     """(memory by category, parts of the step, step) on eight H100."""
-    system, shape, columns = resolve(load_facts(), "h100", chips=8), load(model), Plans.of([plan])
+    system, shape, columns = equip(load_facts(), "h100", chips=8), load(model), Plans.of([plan])
     memory = memory_B(shape, system, job, columns, micro_batches(job, columns))
     step = step_time(shape, system, job, columns)
     return (

@@ -39,8 +39,9 @@ def fact_rows(facts: Facts, paths: Sequence[str]) -> list[dict[str, Any]]:
 @verb(facts_app, known.LIST, "list")
 def facts_list(asked: known.FactsAsked) -> None:
     """What is known, by kind."""
+    from mowich.facts.load import KINDS
     from mowich.models import names
-    from mowich.show.facts import KINDS, list_text
+    from mowich.show.facts import list_text
 
     form, facts = asked.form, asked.facts
     kind = asked.names[0] if asked.names else None

@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable, Mapping
 
 from mowich.facts import Facts
-from mowich.machines.system import System
 from mowich.models.model import Model, Moe
+from mowich.software.stack import Platform
 
 SHARES: Mapping[str, tuple[str, ...]] = {
     "experts": ("moe", "ep"),
@@ -24,20 +24,18 @@ SHARES: Mapping[str, tuple[str, ...]] = {
 }
 """Features that are shares of the step: the parts that each sums."""
 
-TUNED = ("megatron", "megatron-2025")
-NEURON = ("neuron", "neuron-tuned")
 OPEN_PLAN = frozenset({"tp", "pp", "ep", "cp", "batch", "micro_batch", "vpp"})
 MEASURED_CHIPS = 16384
 """The largest job that is measured and fully specified."""
+
+SOFTWARE = ("framework", "jax_gpu", "tpu", "neuron")
+"""Features that the stack, or the vendor of the machine, says that a step has (`Platform.residuals`)."""
 
 FEATURES = (
     "floor",
     *SHARES,
     "moe_model",
-    "framework",
-    "jax_gpu",
-    "tpu",
-    "neuron",
+    *SOFTWARE,
     "encoder",
     "unstated_recompute",
     "unstated_plan",
@@ -46,21 +44,17 @@ FEATURES = (
 
 
 def features(
-    parts: Mapping[str, float], model: Model, system: System, inferred: Iterable[str] = ()
+    parts: Mapping[str, float], model: Model, system: Platform, inferred: Iterable[str] = ()
 ) -> dict[str, float]:
     """x_j of a step. parts: seconds by name; inferred: names of plan fields that were filled in, "recompute" among
     them."""
     total = sum(parts.values())
     filled = {item.split("=")[0] for item in inferred}
-    stack = system.stack.name
     out = {name: sum(parts.get(k, 0.0) for k in keys) / total for name, keys in SHARES.items()}
     return out | {
         "floor": 1.0,
         "moe_model": float(any(isinstance(layer.ffn, Moe) for layer in model.layers)),
-        "framework": float(stack not in (*TUNED, *NEURON) and system.vendor != "Google"),
-        "jax_gpu": float(stack == "jax-gpu"),
-        "tpu": float(system.vendor == "Google"),
-        "neuron": float(stack in NEURON),
+        **{name: float(name in system.residuals) for name in SOFTWARE},
         "encoder": float(not all(layer.attention.causal for layer in model.layers)),
         "unstated_recompute": float("recompute" in filled),
         "unstated_plan": float(bool(filled & OPEN_PLAN)),
@@ -69,7 +63,7 @@ def features(
 
 
 def half_width(
-    parts: Mapping[str, float], model: Model, system: System, facts: Facts, inferred: Iterable[str] = ()
+    parts: Mapping[str, float], model: Model, system: Platform, facts: Facts, inferred: Iterable[str] = ()
 ) -> float:
     """W = sqrt(sum (w_j x_j)^2), in ln time."""
     x = features(parts, model, system, inferred)

@@ -23,10 +23,11 @@ from mowich.evidence.row_words import precision_of, recompute_of, switch_of, tas
 from mowich.facts import Facts
 from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
-from mowich.machines.system import System, resolve, under_power_cap
+from mowich.machines.system import resolve, under_power_cap
 from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import Platform, equip
 from mowich.training.step import micro_batches
 
 NUMBERS = (
@@ -172,7 +173,7 @@ class Case:
     id: str
     chip: str
     source: str
-    system: System
+    system: Platform
     model: Model
     job: TrainJob
     plan: Plan
@@ -311,7 +312,7 @@ def board_limits(text: str) -> tuple[float | None, float | None]:
     return float(rate[1]) * 1e12 if rate else None, float(watts[1]) if watts else None
 
 
-def memory_share(model: Model, system: System, job: TrainJob, plan: Plan) -> float:
+def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
     """Bytes that the plan needs on its fullest device over those that a program may use there."""
     columns = Plans.of([plan])
     need = memory_B(model, system, job, columns, micro_batches(job, columns))
@@ -322,7 +323,7 @@ class _Reader:
     """Fills in one row. Mutable only while one row is read."""
 
     def __init__(
-        self, row: Row, facts: Facts, systems: dict[tuple[object, ...], System], models: dict[tuple[str, ...], Any]
+        self, row: Row, facts: Facts, systems: dict[tuple[object, ...], Platform], models: dict[tuple[str, ...], Any]
     ) -> None:
         self.row = dict(row)
         self.facts = facts
@@ -452,7 +453,7 @@ class _Reader:
         self.is_topology_read = True
         self.fill("TP", printed[1], f"the topology printed: {printed[0]}")
 
-    def memory(self, model: Model, system: System, job: TrainJob, plan: Plan) -> float:
+    def memory(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
         """What the plan needs over what the device has. Raises RefusedError for a plan that was misread; names one that
         does not fit."""
         share = memory_share(model, system, job, plan)
@@ -470,7 +471,7 @@ class _Reader:
             self.fill("memory", f"{share:.2f} of the device", "by our memory model the plan does not fit")
         return share
 
-    def system(self, stack: str) -> System:
+    def system(self, stack: str) -> Platform:
         chips = self.degree("n_chips")
         if chips is None:
             chips = self.chips_of_degrees()
@@ -483,7 +484,7 @@ class _Reader:
         key = (chip, chips, domain, stack, network, board)
         if key not in self.systems:
             try:
-                system = resolve(
+                system = equip(
                     self.facts, self.facts.resolve_system(chip), chips=chips, stack=stack, domain_chips=domain
                 )
             except UserError as error:
@@ -604,7 +605,7 @@ class _Reader:
         return float(other)
 
     def plan(
-        self, system: System, model: Model, seq: int, stack: str, precision: str, frozen: bool, is_moe: bool
+        self, system: Platform, model: Model, seq: int, stack: str, precision: str, frozen: bool, is_moe: bool
     ) -> tuple[Plan, float]:
         """(the plan, sequences per step): what the row states, the rest by the rules of the methods below."""
         row, n = self.row, system.devices
@@ -833,7 +834,7 @@ class _Reader:
                 return vpp
         return 1
 
-    def measured(self, model: Model, system: System, job: TrainJob) -> tuple[str, float, float]:
+    def measured(self, model: Model, system: Platform, job: TrainJob) -> tuple[str, float, float]:
         """(metric, its figure, the same as seconds per step)."""
         row = self.row
         metric = row["primary_metric"].split(" ")[0]
@@ -881,7 +882,7 @@ class _Fit:
     parameter, sharded as ZeRO says, plus activations of fused kernels (about 34 B per token and hidden unit and layer,
     2 B when recomputed)."""
 
-    system: System
+    system: Platform
     model: Model
     seq: int
     frozen: bool
@@ -946,7 +947,7 @@ def _powers(most: int) -> list[int]:
 
 def read_cases(rows: list[Row], facts: Facts) -> list[Case | str]:
     """A `Case` for each row, or the reason why there is none, in order."""
-    systems: dict[tuple[object, ...], System] = {}
+    systems: dict[tuple[object, ...], Platform] = {}
     models: dict[tuple[str, ...], Any] = {}
     out: list[Case | str] = []
     for row in rows:

@@ -13,8 +13,9 @@ from mowich.facts import Facts
 from mowich.plans.serving import ServePlans
 from mowich.serving.corrections import Class
 from mowich.serving.engines import Columns, Served, columns, has_own
-from mowich.serving.steady import Engine, Load, Steady, closed_loop, max_sequences
-from mowich.serving.step import Costs, Shapes, concat, shapes
+from mowich.serving.steady import Load, Steady, closed_loop, max_sequences
+from mowich.serving.step import Shapes, concat, shapes
+from mowich.software.engine import Costs, Engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from mowich.models import load as load_model
 from mowich.models.model import Model, Moe
 from mowich.plans.serving import ServePlan
 from mowich.serving.engines import architecture
+from mowich.software.vendors import of_vendor
 
 METRICS = ("tpot_ms", "ttft_ms", "output_tok_s_per_chip")
 """What a row may state; each gives one result."""
@@ -214,7 +215,7 @@ def speculates_by(text: str) -> bool:
     raise refusal("spec_decode", text, SPECULATION_WORDS)
 
 
-def weights_of(row: Row, model: Model, system: System) -> tuple[str, str]:
+def weights_of(row: Row, model: Model, system: System, facts: Facts) -> tuple[str, str]:
     """(format of the weights, how it was read, "" when stated)."""
     word = (row.get("precision") or "").casefold()
     if word and not has_word(word, *PRECISION_PATTERNS):
@@ -232,7 +233,7 @@ def weights_of(row: Row, model: Model, system: System) -> tuple[str, str]:
     if "mxfp4" in tail:
         return "mxfp4", ""
     if "fp4" in tail:
-        name = "nvfp4" if "nvfp4" in system.peak_flops or system.vendor == "NVIDIA" else "mxfp4"
+        name = "nvfp4" if "nvfp4" in system.peak_flops else of_vendor(facts, system.vendor, "four_bit")
         return name, ""
     if "mxfp8" in tail:
         return "mxfp8", ""
@@ -339,7 +340,7 @@ def read_case(
     if chips > one.max_chips:
         raise RefusedError(f"needs {chips} chips; the fabric joins {one.max_chips}")
     system = _system(row["chip"], chips, facts, systems)
-    weights, how = weights_of(row, model, system)
+    weights, how = weights_of(row, model, system, facts)
     if how:
         inferred.append(how)
     kv, how = kv_of(row, weights, campaign["campaign"], engine, model, system)

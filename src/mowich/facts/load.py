@@ -37,6 +37,7 @@ KINDS = (
     "claims",
     "training",
     "serving",
+    "vendors",
     "neuroncore",
 )
 """Directories of fact files. `models` and `published` have forms of their own and are read elsewhere."""

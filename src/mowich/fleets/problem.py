@@ -28,9 +28,6 @@ Vector = NDArray[np.float64]
 CLOUD = "cloud"
 """The site of what is rented unless the offer names one: no power cap of ours, power in the price."""
 
-STACKS = {"AWS": "neuron", "Google": "tpu", "NVIDIA": "cuda", "AMD": "rocm"}
-"""The software stack that a vendor's chips need: what a workload is ported to once."""
-
 LENGTHS = {"month": 365.25 * 86400 / 12, "quarter": 365.25 * 86400 / 4, "year": 365.25 * 86400}
 PER_YEAR = {"month": 12, "quarter": 4, "year": 1}
 LETTER = {"month": "M", "quarter": "Q"}

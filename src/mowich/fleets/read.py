@@ -24,7 +24,6 @@ from mowich.fleets.problem import (
     LENGTHS,
     LETTER,
     PER_YEAR,
-    STACKS,
     Choice,
     Offer,
     Problem,
@@ -35,6 +34,7 @@ from mowich.fleets.problem import (
 )
 from mowich.machines.system import System, resolve
 from mowich.scenario import Node, parse_text, read
+from mowich.software.vendors import ported_stack
 from mowich.units import parse
 
 
@@ -334,7 +334,7 @@ class _Reader:
             value = node.raw(kind)
             if value is not None:
                 offers.append(self.read_offer(kind, name, node.node(kind), system, sites))
-        stack = node.text("stack", STACKS.get(system.vendor, system.vendor.casefold()))
+        stack = node.text("stack", ported_stack(self.facts, system.vendor))
         node.done()
         return Choice(
             name=name,

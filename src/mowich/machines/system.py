@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from mowich.errors import UserError, unknown
+from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.units import parse_count
 
@@ -73,88 +73,8 @@ class Fabric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Efficiency:
-    """What a chip family reaches of its published rates; facts `training.<family>.*` define each field."""
-
-    gemm_efficiency: float
-    gemm_m_half: float
-    gemm_n_half: float
-    gemm_units: float
-    wave_share: float
-    attention_efficiency: float
-    attention_s_half: float
-    hbm_efficiency: float
-    comm_contention: float
-    framework_carry: float
-    low_precision_gain: float
-    low_precision_m_half: float
-    quantise_B: float
-    fp4_gain: float
-    fp4_quantise_B: float
-    runtime_reserve: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
-    """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field."""
-
-    name: str
-    speed: float
-    host_per_layer: float
-    tp_overlap: float
-    dp_overlap: float
-    fsdp_overlap: float
-    memory_passes: float
-    unfused_attention: float
-    unfused_encoder: float
-    step_fixed: float
-    step_per_doubling: float
-    backward_attention: float
-    backward_host: float
-    backward_tp: float
-    backward_quantise: float
-    selective_recompute: float
-    full_recompute: float
-    gemm_tile: float
-    misaligned: float
-    roofline_power: float
-    unfused_attention_B: float
-    sink_attention_B: float
-    head_exposed: float
-    head_passes: float
-    cp_exposed: float
-    ep_exposed_inside: float
-    ep_exposed_outside: float
-    ep_overlap: float
-    recurrent_B: float
-    moe_passes: float
-    moe_passes_fused: float
-    moe_routing_B: float
-    moe_fixed: float
-    router_skew: float
-    moe_capacity: float
-    jitter_per_doubling: float
-    dp_window: float
-    optimizer_B: float
-    grad_B: float
-    gather_B: float
-    gather_low_precision: float
-    weight_B: float
-    grad_memory_B: float
-    logit_B: float
-    optimizer_memory_B: float
-    stored_activation_8bit: float
-
-
-STACK_OF_VENDOR = {"AWS": "neuron", "Google": "jax-tpu"}
-STACK_OF_OTHERS = "megatron"
-"""The stack that a vendor's machines have unless one is named."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """Chips joined by links. peak_flops: precision -> FLOP/s per device, dense, as published. schedules: pipeline
-    schedules that the stack ships.
+    """Chips joined by links, as published: no software in it. peak_flops: precision -> FLOP/s per device, dense.
     host_Bps, host_B: link to the host's memory, one way, and its size, per device; 0 where no fact says. power_share:
     of the rate of 16-bit matrix work, what a power cap below the board's own limit leaves (`under_power_cap`)."""
 
@@ -172,15 +92,11 @@ class System:
     hbm_usable_B: float
     levels: tuple[Level, ...]
     fabric: Fabric
-    efficiency: Efficiency
-    stack: Stack
-    recipes: tuple[str, ...]
-    schedules: tuple[str, ...]
     is_estimated: bool
     host_Bps: float = 0.0
     host_B: float = 0.0
     power_share: float = 1.0
-    paths: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict, metadata={"branches": True})
 
     @property
     def devices(self) -> int:
@@ -190,6 +106,9 @@ class System:
     def domain_devices(self) -> int:
         """Devices of one scale-up unit (UltraServer, NVLink domain, pod)."""
         return self.chips_per_unit * self.devices_per_chip
+
+
+S = TypeVar("S", bound=System)
 
 
 def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
@@ -205,9 +124,13 @@ def machine_id(facts: Facts, name: str) -> str:
     something else (a network, a purchase, a machine whose fabric is not described)."""
     system_id = facts.resolve_system(name)
     if "chip" not in facts.meta("systems", system_id) or facts.get(f"systems.{system_id}.chips_per_unit") is None:
-        known = [s for s in facts.ids("systems") if facts.get(f"systems.{s}.chips_per_unit") is not None]
-        raise UserError(f"'{name}' has facts but is not a machine that can be simulated", allowed=known)
+        raise UserError(f"'{name}' has facts but is not a machine that can be simulated", allowed=machines(facts))
     return system_id
+
+
+def machines(facts: Facts) -> list[str]:
+    """The systems that a job can run on."""
+    return [name for name in facts.ids("systems") if facts.get(f"systems.{name}.chips_per_unit") is not None]
 
 
 def check_shape(spec: str, size: str | None, axes: int) -> None:
@@ -265,9 +188,7 @@ def fabric(facts: Facts, system_id: str, family: str, read: Callable[[str, str],
     )
 
 
-def resolve(
-    facts: Facts, spec: str, *, chips: int | None = None, stack: str | None = None, domain_chips: int | None = None
-) -> System:
+def resolve(facts: Facts, spec: str, *, chips: int | None = None, domain_chips: int | None = None) -> System:
     """The system that `spec` names, with `chips` chips (a size inside `spec` wins; else one unit).
 
     domain_chips overrides the size of the scale-up unit (a TPU slice, a rack used in part). Raises UserError for an
@@ -275,9 +196,7 @@ def resolve(
     """
     name, kind, size = parse_spec(spec)
     system_id = machine_id(facts, name)
-    machine = facts.once(
-        ("machine", system_id, stack, domain_chips), lambda known: _machine(known, system_id, stack, domain_chips)
-    )
+    machine = facts.once(("machine", system_id, domain_chips), lambda known: _machine(known, system_id, domain_chips))
     count = _chips(spec, kind, size, machine.chips, chips)
     if not 1 <= count <= machine.max_chips:
         raise UserError(
@@ -290,7 +209,7 @@ def resolve(
     return replace(machine, chips=count)
 
 
-def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int | None) -> System:
+def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
     """The system with one unit of chips."""
     meta = facts.meta("systems", system_id)
     chip = str(meta["chip"])
@@ -351,21 +270,6 @@ def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int 
         path = f"{chip_root}.host.{what}"
         return read("host_Bps" if what == "bandwidth" else "host_B", path) / per_chip if facts.get(path) else 0.0
 
-    stack_name = stack or STACK_OF_VENDOR.get(vendor, STACK_OF_OTHERS)
-    if stack_name not in facts.ids("training") or facts.get(f"training.{stack_name}.speed") is None:
-        known = [s for s in facts.ids("training") if facts.get(f"training.{s}.speed") is not None]
-        raise unknown("software stack", stack_name, known, field="stack")
-    efficiency: dict[str, Any] = {}
-    for entry in fields(Efficiency):
-        path = f"training.{family}.{entry.name}"
-        efficiency[entry.name] = read(f"efficiency.{entry.name}", path)
-    constants: dict[str, Any] = {"name": stack_name}
-    for entry in fields(Stack):
-        if entry.name != "name":
-            own = f"training.{stack_name}.{entry.name}"
-            constants[entry.name] = read(
-                f"stack.{entry.name}", own if facts.get(own) else f"training.common.{entry.name}"
-            )
     return System(
         id=system_id,
         display=str(meta["display"]),
@@ -381,10 +285,6 @@ def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int 
         hbm_usable_B=read("hbm_usable_B", f"{chip_root}.memory.hbm_usable") / per_chip,
         levels=tuple(levels),
         fabric=fabric(facts, system_id, family, read),
-        efficiency=Efficiency(**efficiency),
-        stack=Stack(**constants),
-        recipes=tuple(r.strip() for r in facts.text(f"training.{family}.recipes").split(",")),
-        schedules=tuple(word.strip() for word in facts.text(f"training.{stack_name}.schedules").split(",")),
         host_Bps=host("bandwidth"),
         host_B=host("memory"),
         is_estimated=estimated,
@@ -392,7 +292,7 @@ def _machine(facts: Facts, system_id: str, stack: str | None, domain_chips: int 
     )
 
 
-def under_power_cap(facts: Facts, system: System, watts: float) -> System:
+def under_power_cap(facts: Facts, system: S, watts: float) -> S:
     """The system with its boards capped at `watts`: 16-bit matrix work slows down to what that power sustains, ((C -
     P0) / (limit - P0))^(1/x) of its rate.
 

@@ -1,7 +1,7 @@
 """Operators of a training step at the times of our own kernels, from the timing tables of a chip
 (`mowich.operators.tables`).
 
-`training.step` asks here when it is given a `Kernels`; where a table does not reach, the fitted formula's time that it
+`operators.law` asks here when it is given a `Kernels`; where a table does not reach, the fitted formula's time that it
 brings along stands. Which operator takes which table, and what has none: docs/tables.md. No time of a table is below
 what the hardware allows (`mowich.operators.tables.lookup`). Tables are those of devices that all work at once and share
 HBM.

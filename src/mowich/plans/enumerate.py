@@ -15,12 +15,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.machines.system import PRECISIONS, System
+from mowich.machines.system import PRECISIONS
 from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.plans import schedules
 from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob, constant
 from mowich.plans.schedules import micro_batches
+from mowich.software.stack import Platform
 
 MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 CP_DEGREES = (1, 2, 4, 8, 16, 32)
@@ -53,7 +54,7 @@ def divisors(n: int, limit: int) -> list[int]:
     return [d for d in range(1, min(n, limit) + 1) if n % d == 0]
 
 
-def tp_degrees(model: Model, system: System) -> list[int]:
+def tp_degrees(model: Model, system: Platform) -> list[int]:
     """Tensor-parallel degrees: divide every layer's query heads and its feed-forward, and stay inside one scale-up
     unit."""
     limit = min(MAX_TP, system.domain_devices, system.devices)
@@ -78,7 +79,7 @@ def tp_splits(model: Model) -> dict[str, list[int]]:
     }
 
 
-def check_fixed(model: Model, system: System, fixed: Mapping[str, Sequence[int | str]]) -> None:
+def check_fixed(model: Model, system: Platform, fixed: Mapping[str, Sequence[int | str]]) -> None:
     """Refuse a fixed degree that no plan of this model can have: one clear line, with the legal values."""
     where = "plan."
     sizes = {what: math.gcd(*of_layers) for what, of_layers in tp_splits(model).items() if of_layers}
@@ -170,7 +171,7 @@ def _grid(columns: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
 
 
 def legal_plans(
-    model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]] | None = None
+    model: Model, system: Platform, job: TrainJob, fixed: Mapping[str, Sequence[int | str]] | None = None
 ) -> Space:
     """All legal plans of the space for `system.chips` chips, each with the largest legal dp, or with each dp that is
     fixed.
@@ -362,7 +363,7 @@ def dp_step(tp: np.ndarray, cp: np.ndarray, ep: np.ndarray, etp: np.ndarray) -> 
 
 def _with_dp(
     shape: dict[str, np.ndarray],
-    system: System,
+    system: Platform,
     job: TrainJob,
     fixed_dp: Sequence[float] | None,
     refused: dict[str, int],
@@ -442,7 +443,7 @@ def every_dp(job: TrainJob, plans: Plans, least: np.ndarray) -> tuple[np.ndarray
     return dp[ok], of[ok]
 
 
-def _none(model: Model, system: System, refused: Mapping[str, int]) -> UserError:
+def _none(model: Model, system: Platform, refused: Mapping[str, int]) -> UserError:
     top = sorted(refused.items(), key=lambda item: -item[1])[:3]
     why = "; ".join(f"{count} by '{name}'" for name, count in top)
     return UserError(

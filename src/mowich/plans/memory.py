@@ -12,11 +12,12 @@ import numpy as np
 
 from mowich.arrays import Floats
 from mowich.estimate import Notes
-from mowich.machines.system import PRECISIONS, System
+from mowich.machines.system import PRECISIONS
 from mowich.models import ops
 from mowich.models.model import Layer, Model, Moe
 from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, Plans, TrainJob
 from mowich.plans.schedules import ZB_V, copies, in_flight
+from mowich.software.stack import Platform
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "reserve")
 
@@ -96,7 +97,7 @@ def adapter_params_per_device(model: Model, job: TrainJob, p: Plans) -> Floats:
     return np.asarray(total / model.num_layers * layers_per_stage(model, p))
 
 
-def activation_B_per_layer(model: Model, layer: Layer, system: System, job: TrainJob, p: Plans) -> Floats:
+def activation_B_per_layer(model: Model, layer: Layer, system: Platform, job: TrainJob, p: Plans) -> Floats:
     """Bytes that one layer keeps for backward, one micro-batch, by recompute mode.
 
     none: inputs of every matrix multiplication and norm, q, k, v, the attention output and its statistics, and the
@@ -156,12 +157,12 @@ def away(p: Plans) -> dict[str, Floats]:
     return {name: np.mod(np.floor(p.offload / 2**bit), 2.0) for bit, name in enumerate(OFFLOAD_BITS)}
 
 
-def layer_activations_B(model: Model, system: System, job: TrainJob, p: Plans) -> Floats:
+def layer_activations_B(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floats:
     """Bytes that an average layer keeps for backward, one micro-batch."""
     return _layer_extremes(model, system, job, p)[0] / model.num_layers
 
 
-def host_memory_B(model: Model, system: System, job: TrainJob, p: Plans, g: Floats) -> Floats:
+def host_memory_B(model: Model, system: Platform, job: TrainJob, p: Plans, g: Floats) -> Floats:
     """Bytes per device that a plan keeps in the host's memory."""
     gone, s = away(p), system.stack
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
@@ -176,7 +177,7 @@ def host_memory_B(model: Model, system: System, job: TrainJob, p: Plans, g: Floa
 
 
 def memory_B(
-    model: Model, system: System, job: TrainJob, p: Plans, g: Floats, notes: Notes | None = None
+    model: Model, system: Platform, job: TrainJob, p: Plans, g: Floats, notes: Notes | None = None
 ) -> dict[str, Floats]:
     """Bytes per device by category, fullest stage; g: micro-batches per step. Categories sum to the total.
 
@@ -277,7 +278,7 @@ def memory_B(
     return out
 
 
-def _layer_extremes(model: Model, system: System, job: TrainJob, p: Plans) -> tuple[Floats, Floats, Floats]:
+def _layer_extremes(model: Model, system: Platform, job: TrainJob, p: Plans) -> tuple[Floats, Floats, Floats]:
     """Bytes kept by all layers together; by the largest layer while it is recomputed; in its expert dispatch
     buffers."""
     total, biggest, buffers = np.zeros(len(p)), np.zeros(len(p)), np.zeros(len(p))

@@ -306,14 +306,14 @@ def read_serve(reader: Reader) -> ServeJob | None:
     return ServeJob(prompt=isl, output=osl, cached=cached or 0.0, accept=accept, **limits)
 
 
-def _engine(reader: Reader, field: Field[str]) -> str | None:
-    """Serving software, checked."""
-    from mowich.serving.engines import ENGINES
+def _engine(reader: Reader, field: Field[str], facts: Facts) -> str | None:
+    """Serving software that the facts know."""
+    from mowich.software.engine import engine_names
 
     engine = reader.get(field)
-    if engine is not None and engine not in ENGINES:
+    if engine is not None and engine not in (known := engine_names(facts)):
         with reader.watch(field):
-            raise unknown("engine", engine, ENGINES)
+            raise unknown("engine", engine, known)
     return engine
 
 
@@ -321,7 +321,7 @@ def read_systems(
     reader: Reader, field: Field[tuple[str, ...]], chips: int | None, facts: Facts, *, equal: str = "chips"
 ) -> tuple[str, ...]:
     """Names of systems, each checked: known, named once, and its number of chips in range."""
-    from mowich.machines.system import resolve
+    from mowich.software.stack import equip
 
     words = reader.get(field)
     if words is None:
@@ -335,7 +335,7 @@ def read_systems(
     taken: dict[tuple[str, int], str] = {}
     for name in dict.fromkeys(words):
         with reader.watch(field):
-            system = resolve(facts, name, chips=chips if equal == "chips" else None, stack=reader.get(STACK))
+            system = equip(facts, name, chips=chips if equal == "chips" else None, stack=reader.get(STACK))
             other = taken.setdefault((system.id, system.chips), name)
             if other != name:
                 raise UserError(f"'{other}' and '{name}' are the same {system.chips} chips of {system.id}")
@@ -418,7 +418,7 @@ def _work(reader: Reader, on: Field[tuple[str, ...]], *, serving: bool, fits: bo
     if reader.edge is Edge.KEYWORD:
         with reader.watch(TERM):
             term = read_term(reader.get(TERM) or "default")
-    engine = _engine(reader, FIT_ENGINE if fits else ENGINE) if serving else None
+    engine = _engine(reader, FIT_ENGINE if fits else ENGINE, settings.facts) if serving else None
     seed = reader.get(KEPT_SEED)
     return {
         "form": form,

@@ -23,7 +23,7 @@ import numpy as np
 
 from mowich.errors import UserError
 from mowich.files import open_lines
-from mowich.serving.traffic import Request
+from mowich.serving.traffic.requests import Request
 from mowich.units import parse_count
 
 

@@ -14,45 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
 from mowich.plans.serving import ServePlan
-from mowich.serving.steady import Engine
-from mowich.serving.step import FOUR_BIT, Costs, quantises_attention
-
-ENGINES = ("vllm", "trtllm", "sglang", "neuron", "jax-tpu", "vllm-2023")
-"""Engines with constants of their own."""
-
-
-_FAMILY = {
-    "w_16": "weights_16",
-    "c_16": "compute_16",
-    "a_decode": "decode_attention",
-    "a_prefill": "prefill_attention",
-    "tp_link": "tp_link",
-}
-_ENGINE = {"tp_latency": "tp_latency", "step": "step", "per_sequence": "per_sequence", "prefill_step": "prefill_step"}
-_COMMON = (
-    "mla_compute",
-    "m_half",
-    "expert_compute",
-    "expert_half",
-    "expert_spread",
-    "ep_imbalance",
-    "ep_latency",
-    "ep_link",
-    "tp_doubling",
-)
-_AROUND = {
-    "budget": "prompt_budget",
-    "mixes": "mixes_prompts",
-    "front_s": "front_end",
-    "front_token_s": "front_end_per_token",
-    "memory_share": "memory_share",
-    "reserve_B": "reserve",
-}
+from mowich.serving.step import FOUR_BIT, quantises_attention
+from mowich.software.engine import AROUND, COMMON, ENGINE, FAMILY, Costs, Engine
 
 
 def architecture(model: Model) -> str:
@@ -77,15 +44,6 @@ class Served:
     speculates: bool = False
     accept: float | None = None
     has_own: bool = False
-
-
-def engine_for(system: System, name: str | None) -> str:
-    """The engine to use: the named one, or the vendor's. Raises UserError for a name that is not known."""
-    if name is None:
-        return {"AWS": "neuron", "Google": "jax-tpu"}.get(system.vendor, "vllm")
-    if name not in ENGINES:
-        raise unknown("engine", name, ENGINES, field="engine")
-    return name
 
 
 def arithmetic(weights: str, system: System) -> str:
@@ -132,15 +90,15 @@ def paths(case: Served) -> dict[str, str]:
     family, engine, common = (f"serving.{x}" for x in (whose, case.engine, "common"))
     weights = case.plan.weights
     linear = weights if quantises_attention(case.model, weights) else "bf16"
-    out = {field: f"{family}.{name}" for field, name in _FAMILY.items()}
+    out = {field: f"{family}.{name}" for field, name in FAMILY.items()}
     for role, fmt in (("linear", linear), ("expert", weights)):
         how = arithmetic(fmt, case.system)
         out[f"w_{role}"] = f"{family}.weights_{how.replace('w4', '4').replace('w8', '8')}"
         out[f"c_{role}"] = f"{family}.compute_{how.replace('w8', '16')}"
-    out |= {field: f"{engine}.{name}" for field, name in _ENGINE.items()}
-    out |= {name: f"{common}.{name}" for name in _COMMON}
+    out |= {field: f"{engine}.{name}" for field, name in ENGINE.items()}
+    out |= {name: f"{common}.{name}" for name in COMMON}
     out["layer"] = f"{engine}.layer_{case.arch}"
-    out |= {field: f"{engine}.{name}" for field, name in _AROUND.items()}
+    out |= {field: f"{engine}.{name}" for field, name in AROUND.items()}
     out["visible_tokens"] = f"{engine}.visible_{case.arch}"
     out["queue_share"], out["burst_share"] = f"{common}.queue_share", f"{common}.burst_share"
     out["mtp_cost"] = f"{common}.speculation_cost"

@@ -22,8 +22,9 @@ from mowich.arrays import Floats
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
 from mowich.plans.serving import ServePlan
-from mowich.serving.steady import Engine, Front, Load, closed_loop, max_sequences, prefill
-from mowich.serving.step import Costs, Shapes, step, total
+from mowich.serving.steady import Front, Load, closed_loop, max_sequences, prefill
+from mowich.serving.step import Shapes, step, total
+from mowich.software.engine import Costs, Engine
 
 FRONT = 24
 """Most points of a Pareto front that are answered in full."""

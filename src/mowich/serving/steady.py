@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.serving.step import Costs, Shapes, step, total
+from mowich.serving.step import Shapes, step, total
+from mowich.software.engine import Costs, Engine
 
 V = TypeVar("V", float, Floats)
 
@@ -40,27 +41,6 @@ class Load:
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Load:
         """The cases at `index`."""
         return Load(*(getattr(self, f.name)[index] for f in fields(self)))
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; mixes: 1 when prompts
-    share a step with decodes; front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token
-    and its arrival at the user;
-    queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's share of the
-    memory and what it keeps;
-    mtp_cost: time of a verifying step over a plain one."""
-
-    budget: Floats
-    mixes: Floats
-    front_s: Floats
-    front_token_s: Floats
-    visible_tokens: Floats
-    queue_share: Floats
-    burst_share: Floats
-    memory_share: Floats
-    reserve_B: Floats
-    mtp_cost: Floats
 
 
 ALONE = 0.25

@@ -9,17 +9,28 @@ Symbols: m tokens, W weights, P FLOP/s, B bytes/s, S context tokens, L layers, d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.models import ops
-from mowich.models.model import Attention, Model, Moe
+from mowich.models.model import Model, Moe
+from mowich.operators import list as list_
+from mowich.operators.law import (
+    active_experts,
+    cached_attention,
+    fan_out,
+    fused_attention,
+    hop,
+    passes,
+    ring,
+    roof,
+    visited_experts,
+)
 from mowich.plans.serving import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
+from mowich.software.engine import Costs
 
 PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers", "host", "tp", "ep", "cp", "pp")
 """Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host:
@@ -89,20 +100,16 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     att: list[list[Floats]] = []
     one = np.ones(n)
     b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
-    flop_token = np.zeros(n)
+    flop_token, blocks = np.zeros(n), 0.0
     for layer in model.layers:
-        count = float(layer.count)
-        for g in ops.dense_gemms(layer, h):
-            n_loc, k_loc = g.local(tp)
-            W_linear = W_linear + count * n_loc * k_loc
-        att += [[one * count, *row] for row in _attention_kinds(layer.attention, tp, b_kv)]
-        r = layer.recurrent
-        if r is not None:
-            state = state + count * (4.0 * r.state_elements + 2.0 * r.conv_elements) / tp
-            flop_token = flop_token + count * r.chunked_flop_per_token() / tp
-        if isinstance(layer.ffn, Moe):
-            f = layer.ffn
-            moe.append([one * count, one * f.num_experts, one * f.top_k, one * f.expert_params(h)])
+        work, count = list_.serving(layer, h, tp, b_kv), float(layer.count)
+        W_linear = W_linear + count * work.weights
+        state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
+        blocks += count * work.blocks
+        att += [[one * count, c.elements, c.window, c.held, c.decode_flop, c.prefill_flop] for c in work.caches]
+        if work.experts is not None:
+            f = work.experts
+            moe.append([one * count, one * f.number, one * f.top_k, one * f.params])
     K = max(1, len(moe))
     moe_rows = np.zeros((4, K, n))
     for i, row in enumerate(moe):
@@ -110,7 +117,7 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     att_rows = np.array(att or [[one * 0.0] * 6]).transpose(1, 0, 2)
     return Shapes(
         d=one * h,
-        L=one * sum(layer.count * layer.blocks for layer in model.layers) / 2.0,
+        L=one * blocks / 2.0,
         tp=tp,
         dp=dp,
         cp=plans.cp,
@@ -136,35 +143,6 @@ def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> 
     )
 
 
-def _attention_kinds(a: Attention, tp: Floats, b_kv: Floats) -> list[list[Floats]]:
-    """What one layer reads of its cache, as rows (elements per token, tokens read at most, tokens kept at most, FLOP
-    per context token of a decoding and of a prompt token): the cache itself, compressed entries, keys of an indexer;
-    none where a layer has no attention."""
-    if not a.num_heads:
-        return []
-    one = np.ones_like(tp)
-    heads = np.maximum(1.0, a.num_heads / tp)
-    cut = one if a.kind == "mla" else np.minimum(tp, max(1, a.num_kv_heads))
-    width = 2.0 * a.kv_lora + a.rope_head_dim if a.kind == "mla" else float(a.head_dim + a.v_head_dim)
-    f_dec, f_pre = 2.0 * heads * width, 2.0 * heads * (a.head_dim + a.v_head_dim)
-    top_k = float(a.indexer.top_k) if a.indexer else math.inf
-    kept = float(a.window or math.inf)
-    read = kept / 2.0 if a.chunked else kept
-    entry = a.entry_elements / cut
-    if a.compressor:
-        ratio = float(a.compressor.ratio)
-        rows = [
-            [entry, one * read, one * kept, f_dec, f_pre],
-            [entry / ratio, one * top_k * ratio, one * math.inf, f_dec / ratio, f_pre / ratio],
-        ]
-    else:
-        rows = [[entry, one * min(read, top_k), one * kept, f_dec, f_pre]]
-    if a.indexer and a.index_elements:  # its keys are kept in 8 bits whatever the cache is in, whole on every rank
-        scores = one * a.indexer.flop_per_entry() * a.scored(1.0)
-        rows.append([a.index_elements / b_kv, one * math.inf, one * math.inf, scores, scores])
-    return rows
-
-
 def concat(parts: Sequence[Shapes]) -> Shapes:
     """Cases of several models as one set of columns."""
     out = []
@@ -177,115 +155,16 @@ def concat(parts: Sequence[Shapes]) -> Shapes:
     return Shapes(*out)
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
-
-    hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that
-    reading weights reaches; c_*: share of the matrix peak; a_decode, a_prefill: attention; the rest is explained in
-    docs/serving.md and in facts/serving.
-    """
-
-    hbm_Bps: Floats
-    link_Bps: Floats
-    exchange_Bps: Floats
-    peak_linear: Floats
-    peak_expert: Floats
-    peak_16: Floats
-    w_linear: Floats
-    w_expert: Floats
-    w_16: Floats
-    c_linear: Floats
-    c_expert: Floats
-    c_16: Floats
-    a_decode: Floats
-    a_prefill: Floats
-    mla_compute: Floats
-    m_half: Floats
-    expert_compute: Floats
-    expert_half: Floats
-    expert_spread: Floats
-    ep_imbalance: Floats
-    ep_latency: Floats
-    ep_link: Floats
-    tp_latency: Floats
-    tp_doubling: Floats
-    tp_link: Floats
-    layer: Floats
-    step: Floats
-    per_sequence: Floats
-    prefill_step: Floats
-
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Costs:
-        """The cases at `index` (shared floats stay)."""
-        return Costs(
-            *(v[index] if isinstance(v := getattr(self, f.name), np.ndarray) and v.ndim else v for f in fields(self))
-        )
-
-    def within_published(self) -> Costs:
-        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
-        fitted shares pass 1, and a user's own may. `engines` makes every `Costs` so."""
-        capped = {name: np.minimum(getattr(self, name), 1.0) for name in SHARES}
-        return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
-
-
-SHARES = (
-    "w_linear",
-    "w_expert",
-    "w_16",
-    "c_linear",
-    "c_expert",
-    "c_16",
-    "a_decode",
-    "a_prefill",
-    "mla_compute",
-    "expert_compute",
-)
-"""Fields of `Costs` that are shares of a published rate."""
-
-
-def both(a: Floats, b: Floats) -> Floats:
-    """(a^3 + b^3)^(1/3): the larger of two times that overlap, rounded where they are close; the exponent is the
-    pre-study's."""
-    return np.asarray(np.cbrt(a * a * a + b * b * b))
-
-
-def roof(W: Floats, bytes_: Floats, m: Floats, P: Floats, B: Floats, m_half: Floats | float) -> Floats:
-    """Time of m tokens through W weights: (tc^3 + tm^3)^(1/3), tc = 2 (m + m_half) W / P, tm = bytes / B.
-
-    m_half tokens stand for the part of a matrix tile that few tokens leave empty. Nothing to do takes no time.
-
-    >>> columns = [np.array([x]) for x in (1e9, 1e9, 1.0, 1e15, 1e12)]
-    >>> float(roof(*columns, 0.0)[0].round(6))
-    0.001
-    """
-    tc = np.where(m > 0, 2.0 * (m + m_half) * W / P, 0.0)
-    tm = np.where(m > 0, bytes_ / B, 0.0)
-    return both(tc, tm)
-
-
-def active_experts(experts: Floats, top_k: Floats, tokens: Floats) -> Floats:
-    """Experts that at least one of `tokens` tokens visits when each picks top_k evenly: E (1 - (1 - k/E)^tokens).
-
-    >>> float(active_experts(np.array([256.0]), np.array([8.0]), np.array([1.0]))[0].round(6))
-    8.0
-    """
-    share = np.where(experts > 0, top_k / np.maximum(experts, 1.0), 0.0)
-    return np.asarray(experts * -np.expm1(tokens * np.log1p(-np.minimum(share, 1.0 - 1e-9))))
-
-
 def _experts_s(s: Shapes, c: Costs, m: Floats) -> Floats:
     """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp
     groups."""
     ranks, M = s.tp * s.dp, m * s.dp
     A = np.maximum(active_experts(s.experts, s.top_k, np.maximum(M, 1e-9) ** c.expert_spread), 1e-9)
     rows = M * s.top_k
-    per = np.maximum(rows / A, 1e-9)
     slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
-    P = c.peak_expert * c.c_expert * c.expert_compute * per / (per + c.expert_half)
-    tc = 2.0 * rows * s.W_expert / ranks / P * slow
-    tm = A * s.W_expert * s.b_expert / ranks / (c.hbm_Bps * c.w_expert) * slow
-    return np.where(m > 0, np.sum(s.moe_layers * both(tc, tm), axis=0), 0.0)
+    P, B = c.peak_expert * c.c_expert * c.expert_compute, c.hbm_Bps * c.w_expert
+    each = visited_experts(rows, A, s.W_expert, s.b_expert, ranks, P, B, c.expert_half)
+    return np.where(m > 0, np.sum(s.moe_layers * slow * each, axis=0), 0.0)
 
 
 def step(
@@ -321,22 +200,20 @@ def step(
     seen = np.minimum(context, s.window)
     kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * n * s.b_kv / s.cp
     flop = np.sum(s.att_layers * s.f_dec * seen, axis=0) * n * v / s.cp
-    attention = np.hypot(kv_B / (B * c.a_decode), flop / (c.peak_16 * c.mla_compute)) + 2.0 * n * s.state_B / (
-        B * c.a_decode
-    )
+    attention = cached_attention(kv_B, flop, B * c.a_decode, c.peak_16 * c.mla_compute)
+    attention = attention + passes(n * s.state_B, 2.0, B * c.a_decode)
     pairs = np.sum(s.att_layers * s.f_pre * np.minimum(prompt_context, s.window), axis=0) * mp
-    prefill_attention = (pairs + mp * s.f_token) / (c.peak_16 * c.a_prefill)
+    prefill_attention = fused_attention(pairs + mp * s.f_token, 1.0, 0.0, c.a_prefill, c.peak_16)
     # communication
     moved = 2.0 * m * s.d
     latency = c.tp_latency * (1.0 + c.tp_doubling * (np.log2(np.maximum(s.tp, 2.0)) - 1.0))
-    tp = np.where(s.tp > 1, 2.0 * s.L * (latency + 2.0 * (s.tp - 1.0) / s.tp * moved / (c.link_Bps * c.tp_link)), 0.0)
+    link, dispatch = c.link_Bps * c.tp_link, c.exchange_Bps * c.ep_link
+    tp = np.where(s.tp > 1, 2.0 * s.L * ring(moved, s.tp, latency, link), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
     fan = np.minimum(np.max(s.top_k, axis=0), np.maximum(ranks, 1.0))
-    ep = np.where(s.dp > 1, 2.0 * moe_layers * (c.ep_latency + 0.75 * moved * fan / (c.exchange_Bps * c.ep_link)), 0.0)
-    cp = np.where(
-        s.cp > 1, s.L * (c.tp_latency * np.log2(np.maximum(s.cp, 2.0)) + moved / (c.link_Bps * c.tp_link)), 0.0
-    )
-    pp = np.where(s.pp > 1, (s.pp - 1.0) * (c.tp_latency + moved / s.tp / (c.link_Bps * c.tp_link)), 0.0)
+    ep = np.where(s.dp > 1, 2.0 * moe_layers * fan_out(moved, fan, c.ep_latency, dispatch), 0.0)
+    cp = np.where(s.cp > 1, s.L * hop(moved, c.tp_latency * np.log2(np.maximum(s.cp, 2.0)), link), 0.0)
+    pp = np.where(s.pp > 1, (s.pp - 1.0) * hop(moved / s.tp, c.tp_latency, link), 0.0)
     host = c.step + c.per_sequence * n + np.where(prompt > 0, c.prefill_step, 0.0)
     return {
         "linear": linear,

@@ -6,12 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from mowich.machines.system import STACK_OF_OTHERS, STACK_OF_VENDOR
 from mowich.show.page import Result
+from mowich.software.vendors import default_stacks
 from mowich.units import parse, parse_count, show, show_count
-
-STACKS = (*STACK_OF_VENDOR.values(), STACK_OF_OTHERS)
-"""Software stacks that a vendor's machines have unless --stack says otherwise."""
 
 
 def command_of(result: Result) -> str:
@@ -76,7 +73,7 @@ def _words(verb: str, inputs: Mapping[str, Any], result: Result) -> list[str]:
         more = [] if task == "pretrain" else ["--task", task]
         more += _given(inputs, document="--document", fill="--fill")
         stacks = {s.get("stack") for s in inputs["systems"]}
-        more += ["--stack", str(stacks.pop())] if len(stacks) == 1 and not stacks & set(STACKS) else []
+        more += ["--stack", str(stacks.pop())] if len(stacks) == 1 and not stacks & default_stacks() else []
         more += ["--equal", str(inputs["equal"])] if inputs.get("equal", "chips") != "chips" else []
         more += [f"--{extra}" for extra, key in (("neighbours", "why"), ("pareto", "pareto")) if key in result]
         more += ["--top", str(len(result["plans"]))] if verb == "plan" and len(result["plans"]) != 5 else []

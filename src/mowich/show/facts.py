@@ -8,25 +8,13 @@ from typing import Any
 from mowich.errors import UserError, did_you_mean
 from mowich.estimate import GRADES
 from mowich.facts import Fact, Facts
+from mowich.facts.load import KINDS
 from mowich.facts.schema import IDENTITY_KEYS, LEAF_KEYS
 from mowich.show.explain import fact_lines
 from mowich.show.table import UNKNOWN, Column, Style, table, wrap
 
 CELL, FIELD = 22, 48
 """Widths of a value and of a field name in a table of two things side by side."""
-
-KINDS = (
-    "chips",
-    "systems",
-    "prices",
-    "sites",
-    "reliability",
-    "networks",
-    "claims",
-    "training",
-    "serving",
-    "neuroncore",
-)
 
 
 def leaves(facts: Facts, prefix: str) -> Iterator[Fact]:

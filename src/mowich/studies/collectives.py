@@ -305,7 +305,7 @@ def collective(
             )
         )
     notes = []
-    if system.vendor == "AWS" and system.family == "neuroncore-v4":
+    if system.family == "neuroncore-v4":
         notes.append(f"{facts.text(PUBLIC_TRN3)}; link bandwidth is known to a factor of two, latency by analogy")
     return CollectiveStudy(
         kind=kind,

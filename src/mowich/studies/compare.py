@@ -26,6 +26,7 @@ from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import Plan, TrainJob
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Rows, Shown
+from mowich.software.stack import Platform, equip
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
 from mowich.training.sensitivity import moves
@@ -188,9 +189,9 @@ class Comparison(Shown):
 
 
 @lru_cache(maxsize=64)
-def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> System:
+def resolved(facts: Facts, spec: str, chips: int | None, stack: str | None) -> Platform:
     """`resolve`, kept: a row asks for its system again and again, and so do the points of a sweep."""
-    return resolve(facts, spec, chips=chips, stack=stack)
+    return equip(facts, spec, chips=chips, stack=stack)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,12 +207,12 @@ class Ask:
     job: TrainJob
     term: str
 
-    def under(self, facts: Facts) -> System:
+    def under(self, facts: Facts) -> Platform:
         """The system as other facts have it."""
         return resolved(facts, self.system_id, self.chips, self.stack)
 
     @property
-    def system(self) -> System:
+    def system(self) -> Platform:
         return self.under(self.facts)
 
     @property
@@ -505,7 +506,7 @@ def questions(
     asks: list[Ask] = []
     resolved: list[dict[str, object]] = []
     for name in systems:
-        system = resolve(facts, name, chips=counts.get(name), stack=stack)
+        system = equip(facts, name, chips=counts.get(name), stack=stack)
         resolved.append(
             {
                 "system": name,
@@ -655,7 +656,7 @@ def plan(
 
     name_given, model = model.name, as_trained(model)
 
-    system = resolve(facts, spec, chips=chips, stack=stack)
+    system = equip(facts, spec, chips=chips, stack=stack)
     ask = Ask(
         name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
     )

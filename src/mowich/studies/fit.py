@@ -13,11 +13,12 @@ import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System
 from mowich.models.model import Model, as_trained
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import Plan, TrainJob
+from mowich.software.stack import Platform, equip
 from mowich.training.step import micro_batches
 from mowich.units import show_gib
 
@@ -88,7 +89,7 @@ class Fit:
 
 
 def least_memory(
-    model: Model, system: System, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]
+    model: Model, system: Platform, job: TrainJob, fixed: Mapping[str, Sequence[int | str]]
 ) -> tuple[Plan, dict[str, float]]:
     """The legal plan with the least memory per device whose offloads the host holds. Raises UserError (exit 3) when
     there is none."""
@@ -128,7 +129,7 @@ def fit(
     does."""
     fixed = fixed or {}
     name_given, model = model.name, as_trained(model)
-    system = resolve(facts, spec, chips=chips, stack=stack)
+    system = equip(facts, spec, chips=chips, stack=stack)
     fact = facts.fact(system.paths["hbm_usable_B"])
     low, high = (
         (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)

@@ -17,9 +17,10 @@ from mowich.estimate import Estimate, exact, unknown
 from mowich.facts import Facts
 from mowich.fleets.answer import Answer, solve
 from mowich.fleets.flips import flips, scaled
-from mowich.fleets.problem import CLOUD, STACKS, Choice, Offer, Problem, Rates, Workload
+from mowich.fleets.problem import CLOUD, Choice, Offer, Problem, Rates, Workload
 from mowich.machines.system import resolve
 from mowich.scenario import read as read_scenario
+from mowich.software.vendors import ported_stack
 from mowich.studies.fleet import Fleet, Progress, rate
 
 KNOBS: Mapping[str, Sequence[str]] = {
@@ -122,7 +123,7 @@ def with_design(problem: Problem, design: Design, facts: Facts) -> Problem:
     choice = Choice(
         name=design.system,
         system=system,
-        stack=STACKS.get(system.vendor, system.vendor.casefold()),
+        stack=ported_stack(facts, system.vendor),
         unit_chips=system.chips_per_unit,
         power_W=design.power_W or chip_power(facts, system.id),
         have={},

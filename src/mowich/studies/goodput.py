@@ -15,9 +15,10 @@ from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.shown import Rows, Shown
+from mowich.software.vendors import failure_class
 from mowich.training import faults, longrun
 from mowich.training.faults import STRATEGIES, Goodput, Job
-from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE, kind_of
+from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE
 
 TARGET = 0.9
 """Goodput that the break-even recovery is given for."""
@@ -151,7 +152,7 @@ def goodput(
         "checkpoint_s": checkpoint_s,
     }
     job = job_of_inputs(facts, system.id, stated)
-    kind = kind_of(facts, system.id)
+    kind = failure_class(facts, system.id)
     rates = faults.read_rates(facts, kind)
     rows = []
     for name in strategies:

@@ -12,6 +12,7 @@ import itertools
 import runpy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,8 @@ from mowich.estimate import worst_grade
 from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
 from mowich.operators.tables import OPERATORS, Row, read, schema, write
+from mowich.software.vendors import kernel_target
 
-GENERATIONS = {"trainium1": 2, "trainium2": 3, "trainium3": 4}
-"""Chip -> generation of its NeuronCores."""
 SOURCE = "mowich kernel tables"
 SWEEP = Path(__file__).with_name("kernel_sweep.yaml")
 
@@ -48,10 +48,21 @@ class Sweep:
         return list(itertools.product(*(self.sizes[d] for d in OPERATORS[self.op].dims)))
 
 
+@cache
+def generations() -> Mapping[str, int]:
+    """Chip -> generation of its NeuronCores, of the chips that a simulated one runs kernels for."""
+    from mowich.facts import load
+    from mowich.neuroncore.targets import generation_of
+
+    facts = load()
+    targets = {chip: kernel_target(facts, chip) for chip in facts.ids("chips")}
+    return {chip: generation_of(target) for chip, target in targets.items() if target is not None}
+
+
 def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[Sweep]:
     """The tables of `kernel_sweep.yaml`, of the operators and chips asked for. Raises UserError for names that are
     none."""
-    for kind, given, known in (("operator", ops, list(OPERATORS)), ("chip", chips, list(GENERATIONS))):
+    for kind, given, known in (("operator", ops, list(OPERATORS)), ("chip", chips, list(generations()))):
         for name in given:
             if name not in known:
                 raise UserError(f"unknown {kind} '{name}'", allowed=known, fix=did_you_mean(name, known))
@@ -150,8 +161,8 @@ def scopes(chip: str) -> list[Scope]:
     """Who may run an operator on a chip: a core, a logical core of two, or every device of the chip at once."""
     from mowich.facts import load
 
-    cores = int(load().number(f"neuroncore.timing-v{GENERATIONS[chip]}.memory.cores"))
-    if GENERATIONS[chip] == 2:
+    cores = int(load().number(f"neuroncore.timing-v{generations()[chip]}.memory.cores"))
+    if generations()[chip] == 2:
         return [Scope("core", 1, 1), Scope("chip", 1, cores)]
     return [Scope("core", 1, 1), Scope("pair", 2, 2), Scope("chip", 2, cores)]
 
@@ -181,7 +192,7 @@ class Timer:
 
     def hash(self, kernel: str, chip: str) -> str:
         """Of the kernel's file and of the facts that its costs come from: 12 hexadecimal digits, line ends aside."""
-        g = GENERATIONS[chip]
+        g = generations()[chip]
         facts = [shipped() / "neuroncore" / f"{name}.yaml" for name in (f"v{g}", f"timing-v{g}")]
         made = hashlib.sha256()
         for path in (self.folder / kernel.partition(":")[0], *facts):
@@ -206,7 +217,7 @@ class Timer:
         from mowich.nki import run_kernel
 
         kernel, digest = self.kernel(sweep.kernel), self.hash(sweep.kernel, chip)
-        generation = GENERATIONS[chip]
+        generation = generations()[chip]
         for cores, some in itertools.groupby(scopes(chip), key=lambda s: s.cores):
             arguments = ARGUMENTS[sweep.op](sweep.dtype, *shape)
             result: Any = run_kernel(kernel, target=f"v{generation}", lnc=cores, values=False, spill=False, **arguments)

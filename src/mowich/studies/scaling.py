@@ -15,9 +15,9 @@ from typing import Any
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
+from mowich.software.stack import equip
 from mowich.studies.compare import binds, stack_of
 from mowich.training import longrun
 from mowich.training.search import search
@@ -56,7 +56,7 @@ def scaling(
     or is legal are left out."""
     model, job = as_trained(model), TrainJob.from_inputs(inputs)
     stack = stack_of(inputs, row["system"])
-    whole = resolve(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
+    whole = equip(facts, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
     usable = facts.fact(whole.paths["hbm_usable_B"])
     low = (usable.low or facts.number(usable.path)) / whole.devices_per_chip
     rate = money.price(facts, whole.id, term=str(inputs.get("price_term", "default"))).rate

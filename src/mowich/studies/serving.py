@@ -19,8 +19,9 @@ from mowich.models.model import Model, Moe
 from mowich.plans.serving import KV, WEIGHTS, ServePlan, ServePlans
 from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped
 from mowich.serving.engines import Columns, Served, architecture, columns, has_own
-from mowich.serving.steady import Engine, kv_B_per_sequence, memory_B
-from mowich.serving.step import Costs, Shapes, shapes
+from mowich.serving.steady import kv_B_per_sequence, memory_B
+from mowich.serving.step import Shapes, shapes
+from mowich.software.engine import Costs, Engine
 
 BLOCK = 16
 """Tokens of a cache block unless a scenario says otherwise."""

@@ -19,9 +19,9 @@ from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.serving import WEIGHT_B, ServePlan
 from mowich.requests.jobs import DEGREES
-from mowich.serving.engines import engine_for
 from mowich.serving.search import worker_plans
 from mowich.serving.steady import kv_B_per_sequence, memory_B
+from mowich.software.engine import engine_for
 from mowich.studies.fit import MAX_TRIED, counts
 from mowich.studies.serving import deploy
 from mowich.studies.serving_plan import LONG_PROMPT, native_weights
@@ -184,7 +184,7 @@ def fit_serving(
         if name == "mode":
             raise UserError("memory is of one worker, whatever its part", field="plan.mode", fix="leave it out")
     system = resolve(facts, spec, chips=chips)
-    engine = engine_for(system, engine)
+    engine = engine_for(facts, system, engine)
     fact = facts.fact(system.paths["hbm_usable_B"])
     low, high = (
         (end if end is not None else facts.number(fact.path)) / system.devices_per_chip for end in (fact.low, fact.high)

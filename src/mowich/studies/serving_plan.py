@@ -23,10 +23,11 @@ from mowich.models.model import Model
 from mowich.plans.serving import KV, ServePlan
 from mowich.requests.jobs import DEGREES
 from mowich.serving.corrections import users_scale
-from mowich.serving.engines import arithmetic, engine_for
+from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search, worker_plans
 from mowich.serving.steady import memory_B
 from mowich.shown import Rows, Shown
+from mowich.software.engine import engine_for
 from mowich.studies.serving import Deployment, deploy
 from mowich.units import show_gib
 
@@ -414,7 +415,7 @@ def plan(
     """The `top` cheapest plans of one system that meet the limits, and the Pareto front."""
     begin = time.process_time()
     system = resolve(facts, spec, chips=chips)
-    name = engine_for(system, engine)
+    name = engine_for(facts, system, engine)
     rows, front, got = solve(model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=top, term=term)
     return ServeResult(
         kind="plan",
@@ -445,7 +446,7 @@ def compare(
     rows, systems, evaluated, points, feasible = [], [], 0, 0, 0
     for spec in specs:
         system = resolve(facts, spec, chips=chips)
-        name = engine_for(system, engine)
+        name = engine_for(facts, system, engine)
         systems.append((spec, system, name))
         found, _, got = solve(
             model, spec, system, job, facts, engine=name, fixed=fixed or {}, top=1, term=term, with_front=False

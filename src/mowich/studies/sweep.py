@@ -36,12 +36,12 @@ from typing import Any
 from mowich import models, scenario
 from mowich.errors import UserError, unknown
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.requests import jobs as asked
 from mowich.requests.settings import fact_path, read_value
 from mowich.shown import Rows, Shown
+from mowich.software.stack import equip
 from mowich.studies.compare import Ask, Row, resolved, solve, without_plan
 from mowich.units import parse_batch, show_count
 
@@ -259,7 +259,7 @@ def read(
 
     named, systems, counts, lengths, batches, amounts = map(axis, AXES)
     loaded = {str(w): m for w in named.words if (m := named.read(lambda w: models.load(str(w)), w)) is not None}
-    names = systems.all(lambda w: (resolve(facts, str(w), stack=stack), str(w))[1])
+    names = systems.all(lambda w: (equip(facts, str(w), stack=stack), str(w))[1])
     chips = counts.all(asked.CHIPS.parse)
     tokens = amounts.all(asked.TOKENS.parse)
     jobs: list[TrainJob] = []
@@ -368,7 +368,7 @@ def solve_point(point: Point, grid: Grid, facts: Facts, term: str, stack: str | 
         )
         return solve(ask, fixed=fixed)[0]
     except UserError as error:  # more chips than the fabric joins, a choice that this model cannot have
-        unit = resolve(facts, point.system, stack=stack)
+        unit = equip(facts, point.system, stack=stack)
         ask = Ask(
             name=point.system,
             system_id=unit.id,

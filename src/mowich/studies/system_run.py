@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines import collectives
-from mowich.machines.system import System, resolve
+from mowich.machines.system import System, machines, resolve
 from mowich.machines.topology import per_chip
+from mowich.software.vendors import chip_of, kernel_target
 
 if TYPE_CHECKING:
     from mowich.nki import Result
@@ -33,8 +34,6 @@ KIND_OF = {
     "collective_permute_implicit_reduce": "permute",
 }
 """Collectives of `nki.collectives` as the fabric knows them."""
-
-TARGET_OF = {"trainium1": "trn1", "trainium2": "trn2", "trainium3": "trn3"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +98,13 @@ def run(
     from mowich.nki.runtime import Kernel, run_ranks
 
     machine = resolve(facts, system)
-    if machine.chip not in TARGET_OF:
+    target = kernel_target(facts, machine.chip)
+    if target is None:
         raise UserError(
             "this machine has no NeuronCore that is simulated",
             where="system",
             given=system,
-            allowed="trn1, trn2, trn3-gen1, trn3-gen2",
+            allowed=[name for name in machines(facts) if kernel_target(facts, chip_of(facts, name))],
         )
     chips = per_chip(machine)
     if not 1 <= len(inputs) <= chips.chips:
@@ -113,7 +113,7 @@ def run(
     results = run_ranks(
         k.func,
         list(inputs),
-        generation=generation_of(TARGET_OF[machine.chip]),
+        generation=generation_of(target),
         lnc=lnc,
         values=values,
         strict=strict,

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
-from mowich.machines.system import System
 from mowich.plans.plan import Plan
+from mowich.software.stack import Platform
 from mowich.studies.compare import Ask, Row, with_plan
 from mowich.training import search as searching
 from mowich.training.neighbours import TIE, Neighbour, Ties, front, neighbours, ties
@@ -63,7 +63,7 @@ class Why:
         }
 
 
-def lower_end(ask: Ask) -> System:
+def lower_end(ask: Ask) -> Platform:
     """The system with what a program may surely use of its memory."""
     return replace(ask.system, hbm_usable_B=ask.usable_B[0])
 

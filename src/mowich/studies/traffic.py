@@ -25,21 +25,14 @@ from mowich.requests import jobs
 from mowich.scenario import Node
 from mowich.scenario import read as read_scenario
 from mowich.serving.arrivals import ARRIVALS, draw, lengths, read_trace
-from mowich.serving.engines import ENGINES, engine_for, link_Bps
-from mowich.serving.traffic import (
-    POLICIES,
-    PREEMPTIONS,
-    ROUTES,
-    CacheTooSmallError,
-    Failure,
-    Fleet,
-    Replica,
-    Request,
-    Scheduler,
-    Seen,
-    StepTimes,
-)
+from mowich.serving.engines import link_Bps
+from mowich.serving.traffic.fleet import Failure, Fleet
+from mowich.serving.traffic.policies import POLICIES, PREEMPTIONS, ROUTES, Scheduler
+from mowich.serving.traffic.replica import CacheTooSmallError, Replica
+from mowich.serving.traffic.requests import Request
+from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.shown import Shown, plain
+from mowich.software.engine import engine_for, engine_names
 from mowich.studies.serving import BLOCK, Deployment, check, deploy
 from mowich.studies.serving_plan import native_weights
 
@@ -191,7 +184,7 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     root.need("model", "on", "traffic")
     name = root.text("name", Path(path).stem)
     model_name, on = root.text("model"), root.text("on")
-    engine_name = root.text("engine", "", allowed=ENGINES) or None
+    engine_name = root.text("engine", "", allowed=engine_names(facts)) or None
     plan_node, sched, traffic = root.node("plan"), root.node("scheduler"), root.node("traffic")
     slo_node, dis, fail = root.node("slo"), root.node("disaggregated"), root.node("failures")
     spec = root.node("speculation")
@@ -220,7 +213,7 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     root.stop()
     model = load_model(model_name)
     system = resolve(facts, on)
-    engine = engine_for(system, engine_name)
+    engine = engine_for(facts, system, engine_name)
     plan = _plan(plan_node, ServePlan(weights=native_weights(model, system)))
     decode_plan, decode_replicas, prefill_replicas = None, 0, 0
     if dis.keys():

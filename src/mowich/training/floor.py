@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
-from mowich.training.step import by_slice, least_dp_s, slice_chips, slices, stage_times, total_of
+from mowich.software.stack import Platform
+from mowich.training.exchange import least_dp_s
+from mowich.training.slices import by_slice, slice_chips, slices
+from mowich.training.stage import stage_times, total_of
 
 MOVING = ("tp", "cp", "ep", "recompute")
 """Parts of a stage with transfers in them."""
@@ -45,11 +47,11 @@ class Floor:
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts] or [np.empty(0)]) for f in fields(cls)))
 
 
-def floor_of(model: Model, system: System, job: TrainJob, p: Plans) -> Floor:
+def floor_of(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floor:
     """The floor of plans."""
     fixed = system.stack.step_fixed
 
-    def on(part: System, plans: Plans) -> dict[str, Floats]:
+    def on(part: Platform, plans: Plans) -> dict[str, Floats]:
         x = stage_times(model, part, job, plans)
         still = x.total_s - total_of(x.parts[name] for name in MOVING)
         between = plans.order > 1  # data-parallel ranks lie between tensor-parallel ones
@@ -64,7 +66,7 @@ def floor_of(model: Model, system: System, job: TrainJob, p: Plans) -> Floor:
     return Floor(**by_slice(system, p, on))
 
 
-def with_traffic(model: Model, system: System, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:
+def with_traffic(model: Model, system: Platform, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:
     """The floor of plans, given that a dp below `dp` is out of the question: with the traffic between at least so many
     data-parallel ranks."""
     least = least_dp_s(model, system, job, replace(p, dp=dp), floor.forward, floor.stage - floor.forward)
@@ -73,13 +75,13 @@ def with_traffic(model: Model, system: System, job: TrainJob, p: Plans, floor: F
     return replace(floor, stage=floor.stage + per_micro, once=floor.once + (least - per_micro))
 
 
-def _scale(system: System, devices: Floats) -> Floats:
+def _scale(system: Platform, devices: Floats) -> Floats:
     """Jitter and software: a step over its time without them. It grows less than the devices do."""
     jitter = 1.0 + system.stack.jitter_per_doubling * np.log2(np.maximum(1.0, devices / 8.0))
     return np.asarray(jitter / (system.stack.speed * system.efficiency.framework_carry))
 
 
-def least_of_any(system: System, job: TrainJob, p: Plans, floor: Floor) -> Floats:
+def least_of_any(system: Platform, job: TrainJob, p: Plans, floor: Floor) -> Floats:
     """Seconds per token that these plans take at least with any legal dp up to theirs.
 
     stage / (mb dp seq), least at the largest dp, + once / (the largest legal batch), least jitter.
@@ -101,7 +103,7 @@ def least_of_any(system: System, job: TrainJob, p: Plans, floor: Floor) -> Float
     return out
 
 
-def least(system: System, job: TrainJob, p: Plans, floor: Floor, dp: Floats, of: NDArray[np.intp]) -> Floats:
+def least(system: Platform, job: TrainJob, p: Plans, floor: Floor, dp: Floats, of: NDArray[np.intp]) -> Floats:
     """Seconds per token that plans take at least which differ from p, at the indices `of`, in a smaller dp."""
     size, ranks = p.micro_batch[of], (p.tp * p.pp * p.cp)[of]
     g = schedules.micro_batches(job, p.schedule[of], p.pp[of], size * dp)
@@ -112,7 +114,7 @@ def least(system: System, job: TrainJob, p: Plans, floor: Floor, dp: Floats, of:
     return np.asarray((g * stage + once) * _scale(system, ranks * dp) / (g * size * dp * job.seq))
 
 
-def smallest_dp(system: System, job: TrainJob, p: Plans, floor: Floor, limit: float) -> Floats:
+def smallest_dp(system: Platform, job: TrainJob, p: Plans, floor: Floor, limit: float) -> Floats:
     """The dp below which a plan takes `limit` seconds per token or more, whatever else: from its work alone."""
     work = floor.stage if len(slices(system)) == 1 else floor.still_stage
     return np.asarray(work * _scale(system, np.ones(1)) / (p.micro_batch * job.seq * limit))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, Notes, unknown, worst_grade
 from mowich.facts import Fact, Facts
+from mowich.software.vendors import failure_class
 from mowich.training import faults
 from mowich.training.faults import STRATEGIES, Job, Rates, Strategy
 from mowich.units import show
@@ -55,12 +56,6 @@ class _Ends:
     rates: Rates
     ways: Mapping[str, Strategy]
     moves: tuple[tuple[tuple[Rates, Mapping[str, Strategy]], ...], ...]
-
-
-def kind_of(facts: Facts, system_id: str) -> str:
-    """gpu, tpu or trainium: whose failure rates a system has."""
-    vendor = str(facts.meta("chips", str(facts.meta("systems", system_id)["chip"]))["vendor"])
-    return {"AWS": "trainium", "Google": "tpu"}.get(vendor, "gpu")
 
 
 def job_of(
@@ -109,7 +104,7 @@ def kept(facts: Facts, system_id: str, *, chips: int, step_s: float) -> tuple[st
     between failures."""
     ways = {name: faults.read_strategy(facts, name) for name in choices(facts)}
     job = job_of(facts, system_id, chips=chips, step_s=step_s)
-    name, shares = best(job, faults.read_rates(facts, kind_of(facts, system_id)), ways)
+    name, shares = best(job, faults.read_rates(facts, failure_class(facts, system_id)), ways)
     return name, shares[name] if shares[name] >= LEAST_SHARE else 0.0
 
 
@@ -153,7 +148,7 @@ def survival(facts: Facts, system_id: str, *, chips: int, step_s: Estimate, note
     there: the operator would. The moves are combined in quadrature as log odds, so that the interval stays inside (0,
     1). `reason` says when the formula is used beyond MTBF >> recovery.
     """
-    kind = kind_of(facts, system_id)
+    kind = failure_class(facts, system_id)
     found: _Ends = facts.once(("survival", kind), lambda known: _ends(known, kind))
     step = step_s.value or 0.0
     job = job_of(facts, system_id, chips=chips, step_s=step)

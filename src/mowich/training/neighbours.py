@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans.plan import SWITCHES, WORDS, Plan, Plans, TrainJob
+from mowich.software.stack import Platform
 from mowich.training.search import Survey, candidate
 
 FIELDS = (
@@ -103,7 +103,7 @@ def word(field: str, code: float) -> str:
     return ("on" if code else "off") if field in SWITCHES else str(int(code))
 
 
-def neighbours(model: Model, system: System, job: TrainJob, found: Survey) -> tuple[Neighbour, ...]:
+def neighbours(model: Model, system: Platform, job: TrainJob, found: Survey) -> tuple[Neighbour, ...]:
     """The neighbours of the best plan, by choice; empty when nothing fits."""
     best = found.best
     if best is None:

@@ -16,11 +16,11 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans.enumerate import Space, every_dp, legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob
+from mowich.software.stack import Platform
 from mowich.training.floor import Floor, floor_of, least, least_of_any, smallest_dp, with_traffic
 from mowich.training.step import PARTS, micro_batches, step_time
 
@@ -75,7 +75,7 @@ class Whole:
     fits [n]."""
 
     model: Model
-    system: System
+    system: Platform
     job: TrainJob
     space: Space
     need_B: NDArray[np.float64]
@@ -134,7 +134,7 @@ class Leaders:
         return _fastest(self.seconds_per_token, self.need_B, np.isfinite(self.seconds_per_token), self.top)
 
 
-def candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candidate:
+def candidate(model: Model, system: Platform, job: TrainJob, plan: Plan) -> Candidate:
     """One plan evaluated alone."""
     columns = Plans.of([plan])
     step = step_time(model, system, job, columns)
@@ -150,7 +150,7 @@ def candidate(model: Model, system: System, job: TrainJob, plan: Plan) -> Candid
 
 def search(
     model: Model,
-    system: System,
+    system: Platform,
     job: TrainJob,
     *,
     fixed: Mapping[str, Sequence[int | str]] | None = None,
@@ -188,7 +188,7 @@ def search(
     )
 
 
-def _of_space(model: Model, system: System, job: TrainJob, space: Space) -> Whole:
+def _of_space(model: Model, system: Platform, job: TrainJob, space: Space) -> Whole:
     """The plans of a space with their memory."""
     need, fits, categories = memory(model, system, job, space.plans)
     return Whole(model=model, system=system, job=job, space=space, need_B=need, fits=fits, categories=categories)
@@ -316,7 +316,7 @@ class Survey(Evaluated):
 
 def survey(
     model: Model,
-    system: System,
+    system: Platform,
     job: TrainJob,
     *,
     fixed: Mapping[str, Sequence[int | str]] | None = None,
@@ -365,7 +365,7 @@ def _fastest(
 
 
 def memory(
-    model: Model, system: System, job: TrainJob, plans: Plans
+    model: Model, system: Platform, job: TrainJob, plans: Plans
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, NDArray[np.float64]]]:
     """(bytes per device, whether that and what lives in the host's memory fit, the bytes by category) of every plan, in
     chunks."""
@@ -385,7 +385,7 @@ def memory(
     return need, fits, categories
 
 
-def step_s_per_token(model: Model, system: System, job: TrainJob, plans: Plans) -> NDArray[np.float64]:
+def step_s_per_token(model: Model, system: Platform, job: TrainJob, plans: Plans) -> NDArray[np.float64]:
     """Seconds per token of every plan, in chunks."""
     out = np.empty(len(plans))
     for lo in range(0, len(plans), CHUNK):

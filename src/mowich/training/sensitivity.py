@@ -2,7 +2,8 @@
 evaluation of a step gives all moves.
 
 A fact that changes something a formula branches on, and not only a number that it computes with, is evaluated by itself
-(`BRANCHES`). What is stacked depends on the facts and the machine, not on the job or the number of chips, and is kept.
+(fields that are declared with `software.stack.branches`; texts and lists always). What is
+stacked depends on the facts and the machine, not on the job or the number of chips, and is kept.
 """
 
 from __future__ import annotations
@@ -16,13 +17,10 @@ from typing import Any
 import numpy as np
 
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
 from mowich.models.model import Model
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import Platform, equip
 from mowich.training.step import step_time
-
-BRANCHES = ("gemm_units", "unfused_attention", "unfused_encoder", "moe_capacity", "name", "paths")
-"""Fields that decide which formula is taken."""
 
 Moves = tuple[tuple[str, float, float], ...]
 
@@ -31,22 +29,27 @@ class _Differs(Exception):
     """Two systems differ in more than numbers."""
 
 
-def stack(systems: Sequence[System]) -> System:
+def stack(systems: Sequence[Platform]) -> Platform:
     """One system whose numbers that differ are columns of shape [k, 1], one row a system. Raises `_Differs` where
     something else differs."""
     return _stack(systems)  # type: ignore[no-any-return]
 
 
-def _stack(values: Sequence[Any], name: str = "") -> Any:
+def _stack(values: Sequence[Any], name: str = "", decides: bool = False) -> Any:
+    """decides: the field decides which formula is taken, and may not differ."""
     first = values[0]
     if all(v == first for v in values):
         return first
-    if name in BRANCHES or any(type(v) is not type(first) for v in values):
+    if decides or any(type(v) is not type(first) for v in values):
         raise _Differs(name)
     if isinstance(first, float):
         return np.array(values)[:, None]
     if is_dataclass(first):
-        return replace(first, **{f.name: _stack([getattr(v, f.name) for v in values], f.name) for f in fields(first)})  # type: ignore[type-var]
+        columns = {
+            f.name: _stack([getattr(v, f.name) for v in values], f.name, f.metadata.get("branches", False))
+            for f in fields(first)
+        }
+        return replace(first, **columns)  # type: ignore[type-var]
     if isinstance(first, Mapping) and all(v.keys() == first.keys() for v in values):
         return {key: _stack([v[key] for v in values], key) for key in first}
     if isinstance(first, tuple) and all(len(v) == len(first) for v in values):
@@ -54,10 +57,10 @@ def _stack(values: Sequence[Any], name: str = "") -> Any:
     raise _Differs(name)
 
 
-def _alike(one: System, other: System) -> bool:
+def _alike(one: Platform, other: Platform) -> bool:
     """Whether a step takes the same time on both: they differ in no more than how many chips the network can join."""
 
-    def unbounded(system: System) -> System:
+    def unbounded(system: Platform) -> Platform:
         levels = tuple(replace(x, devices=0) if x.is_network else x for x in system.levels)
         return replace(system, max_chips=0, levels=levels)
 
@@ -69,16 +72,16 @@ class Ends:
     """moved: (fact path, is its high end) of each row of `stacked`, whose row 0 is the system as it is; alone: those
     that do not stack, each with its system."""
 
-    stacked: System
+    stacked: Platform
     moved: tuple[tuple[str, bool], ...]
-    alone: tuple[tuple[str, bool, System], ...]
+    alone: tuple[tuple[str, bool, Platform], ...]
 
 
 @lru_cache(maxsize=32)
 def ends(facts: Facts, system_id: str, stack_name: str | None) -> Ends:
     """Every fact of a system with a range, at both ends that differ from its value. Training constants of grade C were
     fitted to measured steps: their error is in the residual and is not counted twice."""
-    base = resolve(facts, system_id, stack=stack_name)
+    base = equip(facts, system_id, stack=stack_name)
     rows, moved, alone = [base], [], []
     for path, fact in {
         f.path: f for f in map(facts.fact, base.paths.values())
@@ -90,7 +93,7 @@ def ends(facts: Facts, system_id: str, stack_name: str | None) -> Ends:
             if value == fact.value:
                 continue
             system = replace(
-                resolve(facts.with_values({path: value}), system_id, stack=stack_name),
+                equip(facts.with_values({path: value}), system_id, stack=stack_name),
                 paths=base.paths,
                 is_estimated=base.is_estimated,
             )
@@ -122,7 +125,7 @@ def moves(
     found = ends(facts, system_id, stack_name)
     plans = Plans.of([plan])
 
-    def log_times(system: System) -> list[float]:
+    def log_times(system: Platform) -> list[float]:
         step = step_time(model, replace(system, chips=chips), job, plans)
         return [math.log(x) for x in np.ravel(step.total_s / step.tokens)]  # a column only where a row moves it
 

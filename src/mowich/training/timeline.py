@@ -1,4 +1,4 @@
-"""The pipeline of one plan, played out: `training.pipeline` with the times that `training.step` gives each stage.
+"""The pipeline of one plan, played out: `training.pipeline` with the times that `training.stage` gives each stage.
 
 Layers are dealt evenly, the first stages taking what does not divide, or as a balanced split says. The head and the
 loss are whole on the last stage, where the closed form of an even split takes a share of them. So the two differ where
@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mowich.machines import collectives
-from mowich.machines.system import System
 from mowich.models.model import Model
+from mowich.operators.rates import rates
 from mowich.plans import schedules
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import Platform
 from mowich.training.pipeline import Timeline, Times, play
-from mowich.training.step import head_times, layer_sums, rates, step_time
+from mowich.training.stage import head_times, layer_sums
+from mowich.training.step import step_time
 
 MAX_SPANS = 500_000
 """Operations that a timeline may hold: above it no viewer opens the file."""
@@ -51,7 +53,7 @@ def stage_layers(num_layers: int, num_stages: int) -> list[int]:
     return [each + (i < over) for i in range(num_stages)]
 
 
-def timeline(model: Model, system: System, job: TrainJob, plan: Plan) -> PlanTimeline:
+def timeline(model: Model, system: Platform, job: TrainJob, plan: Plan) -> PlanTimeline:
     """Play one step of a plan. Raises ValueError when it has more than `MAX_SPANS` operations, or a schedule that does
     not exist."""
     p = Plans.of([plan])

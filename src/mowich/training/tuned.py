@@ -12,22 +12,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mowich.estimate import Notes
-from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.operators.kernels import Kernels
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import Platform
 from mowich.training.step import OneStep, step_time
 
 MARK = 1e-4
 """Relative change of the kernels' times whose effect on the step says which share of it they are."""
 
 
-def has_kernels(system: System) -> bool:
-    """Whether a hand-tuned step is shown beside the one as shipped."""
-    return system.vendor == "AWS"
+def has_kernels(system: Platform) -> bool:
+    """Whether a hand-tuned step is shown beside the one as shipped: kernels are timed for its chips."""
+    return bool(system.kernel_language)
 
 
-def hand_tuned(system: System) -> System:
+def hand_tuned(system: Platform) -> Platform:
     """The same machine with software that adds nothing to its operators."""
     return replace(
         system,
@@ -49,7 +49,7 @@ class HandTuned:
 
 
 def predict_hand_tuned(
-    model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None
+    model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None
 ) -> HandTuned:
     """The step of one plan, in one evaluation of four columns: as it is, kernels at their low and high ends, kernels
     marked.

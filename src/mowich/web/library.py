@@ -63,7 +63,7 @@ def systems(facts: Facts) -> bytes:
 
 def facts_list(facts: Facts) -> bytes:
     """What is known, by kind."""
-    from mowich.show.facts import KINDS
+    from mowich.facts.load import KINDS
 
     entries = [
         {"kind": k, "id": i, **{x: y for x, y in facts.meta(k, i).items() if isinstance(y, str) and x != "id"}}

@@ -19,6 +19,7 @@ from mowich.errors import UserError
 from mowich.estimate import GRADES, Estimate, Notes, Term, worst_grade
 from mowich.facts import Fact, Facts, Watched
 from mowich.models.model import Model
+from mowich.operators.formula import printed
 from mowich.studies.explain import (
     claims,
     collective,
@@ -33,7 +34,7 @@ from mowich.studies.explain import (
     tree,
     validate,
 )
-from mowich.studies.explain.formula import UnknownNameError, evaluate, names, pretty
+from mowich.studies.explain.formula import UnknownNameError, evaluate, names
 from mowich.studies.explain.rules import Rule, rules_of
 from mowich.studies.explain.source import Result, Source
 from mowich.studies.explain.tree import Path
@@ -364,7 +365,7 @@ class Explainer:
                 continue
             inputs[symbol] = _shown(value)
             behind += source.behind.get(symbol, ()) if source is not None else ()
-        return pretty(rule.formula), inputs, behind
+        return printed(rule.formula), inputs, behind
 
     def evaluate(self, path: Path) -> float | None:
         """The number by its own formula, from the names of the result; None where the formula is in words or something

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mowich.estimate import Notes
 from mowich.facts import Facts
-from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
+from mowich.software.stack import equip
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.training import memory
 from mowich.studies.explain.tree import Path
@@ -19,7 +19,7 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
     chips = int(result["chips"])
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
-        system = resolve(known, result["system_id"], chips=chips, stack=stack)
+        system = equip(known, result["system_id"], chips=chips, stack=stack)
         usable = known.fact(system.paths["hbm_usable_B"])
         out: dict[Path, float] = {("memory_B", k): v for k, v in memory(model, system, job, plan).items()}
         out[("memory_capacity_B",)] = (usable.low or known.number(usable.path)) / system.devices_per_chip
@@ -27,11 +27,11 @@ def train_fit(result: Result, model: Model, facts: Facts) -> Source:
 
     def terms(name: Path, notes: Notes) -> None:
         whole = Notes()
-        memory(model, resolve(facts, result["system_id"], chips=chips, stack=stack), job, plan, whole)
+        memory(model, equip(facts, result["system_id"], chips=chips, stack=stack), job, plan, whole)
         if name[0] == "memory_B":
             notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
 
-    system = resolve(facts, result["system_id"], chips=chips, stack=stack)
+    system = equip(facts, result["system_id"], chips=chips, stack=stack)
     return Source(
         at=(),
         numbers=numbers,

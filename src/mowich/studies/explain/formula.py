@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from mowich.operators.law import both, soft_max
+
 Lookup = Callable[[str], Any]
 
 OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
@@ -46,6 +48,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "round": round,
     "median": lambda x: float(np.median(x)),
     "count": len,
+    "soft_max": lambda a, b, power: float(soft_max(np.array([a]), np.array([b]), power)[0]),
+    "both": lambda a, b: float(both(np.array([a]), np.array([b]))[0]),
 }
 
 
@@ -111,12 +115,3 @@ def evaluate(text: str, lookup: Lookup) -> float:
         raise SyntaxError(f"not arithmetic: {ast.unparse(node)}")
 
     return float(value(parsed(text)))
-
-
-def pretty(text: str) -> str:
-    """A formula as it is printed: x for times, ^ for powers.
-
-    >>> pretty("a * b ** 2")
-    'a x b^2'
-    """
-    return text.replace(" ** ", "^").replace("**", "^").replace(" * ", " x ")

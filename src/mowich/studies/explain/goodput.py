@@ -8,6 +8,7 @@ from typing import Any
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.software.vendors import failure_class
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
 from mowich.training import faults, longrun
@@ -19,7 +20,7 @@ def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) 
 
     inputs = result["inputs"]
     system = resolve(facts, inputs["on"])
-    kind = longrun.kind_of(facts, system.id)
+    kind = failure_class(facts, system.id)
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
         job = job_of_inputs(known, system.id, inputs)

@@ -18,7 +18,8 @@ from mowich.models.model import Model
 from mowich.plans.serving import ServePlan
 from mowich.serving.search import Found, ServeJob, search
 from mowich.serving.steady import Load, closed_loop, kv_B_per_sequence, memory_B
-from mowich.serving.step import Costs, Shapes
+from mowich.serving.step import Shapes
+from mowich.software.engine import Costs
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
 from mowich.studies.serving import Deployment, deploy

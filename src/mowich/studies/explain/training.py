@@ -9,11 +9,11 @@ from typing import Any
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, Notes, exact, unknown
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import Platform, equip
 from mowich.studies.compare import stack_of
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
@@ -45,7 +45,7 @@ TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
 """Which recorded terms make each part of the step."""
 
 
-def memory(model: Model, system: System, job: TrainJob, plan: Plan, notes: Notes | None = None) -> dict[str, float]:
+def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None) -> dict[str, float]:
     """Bytes of one device by category."""
     columns = Plans.of([plan])
     return {
@@ -63,8 +63,8 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
     plan, used, idle = Plan.from_dict(row["plan"]), int(row["chips_used"]), int(row["chips_idle"])
     others = [r for r in result.get("rows") or () if r is not row]
 
-    def system_of(known: Facts) -> System:
-        return resolve(known, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
+    def system_of(known: Facts) -> Platform:
+        return equip(known, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
 
     system = system_of(facts)
     step_now = Estimate.from_dict(row["step_s"])

@@ -1,0 +1,258 @@
+"""The operators of one layer: what a training step and an engine step are sums over.
+
+A layer has matrix products, an attention core or a recurrence, passes over memory between them, experts, and exchanges
+between ranks. `products`, `core`, `stream` and `exchanges` list what one rank does of them with the tokens of a
+micro-batch, forward; `backward_times` says how often the backward pass does the same again. `serving` lists the same
+layer for an engine, whose prefill and decode steps hold other numbers of tokens: work per token and per context token,
+and weights that are read once a step. No times, no rates: `operators.law` has those.
+
+Symbols: t tokens of a rank, h hidden width. Degrees and tokens are columns [n], one row a plan.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.models import ops
+from mowich.models.model import Attention, Layer, Moe
+
+Kind = Literal["product", "attention", "scan", "stream", "experts", "routing", "exchange"]
+Format = Literal["recipe", "16 bit"]
+
+BACKWARD: dict[Kind, float] = {"product": 2.0, "experts": 2.0, "stream": 2.0, "routing": 2.0, "exchange": 1.0}
+"""How often the backward pass does the work of the forward pass: a product twice, for the gradients of its input and of
+its weight, and so what moves with it. Attention, quantisation and launches have constants of their software instead."""
+
+
+def backward_times(kind: Kind, *, is_frozen: bool = False) -> float:
+    """How often backward does the forward's work of a kind. is_frozen: no weight gradients are asked for."""
+    return 1.0 if is_frozen and kind in ("product", "experts") else BACKWARD[kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one rank has of a layer's work. tokens: of a micro-batch; split_tokens: of those, where sequence parallelism
+    splits them; seq: tokens of a sequence; attended: of a document in it; element_B: bytes between products; tp, cp:
+    degrees; is_split: 1 where sequence parallelism is on."""
+
+    tokens: Floats
+    split_tokens: Floats
+    seq: float
+    attended: float
+    element_B: float
+    tp: Floats
+    cp: Floats
+    is_split: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """out[m, n] = in[m, k] x weight[k, n] on one rank. gemm: the matrix before it is split; inputs: elements that are
+    cast to the format of the recipe."""
+
+    gemm: ops.Gemm
+    m: Floats
+    n: Floats
+    k: Floats
+    format: Format
+    kind: Kind = "product"
+
+    @property
+    def inputs(self) -> Floats:
+        return np.asarray(self.m * self.k if self.format == "recipe" else 0.0 * self.m)
+
+    @property
+    def is_shared_expert(self) -> bool:
+        """Whether it belongs to the expert that every token takes."""
+        return self.gemm.name.startswith("shared")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """An attention core, or the scan of a recurrence, forward. flop: of a fused kernel, causal halves left out;
+    square_flop: of the full square; scores: elements of the full square, which an unfused kernel writes and reads;
+    moved: elements that a scan's kernels move; attended: tokens of its sequences."""
+
+    flop: Floats
+    square_flop: Floats
+    scores: Floats
+    moved: Floats
+    attended: float
+    is_causal: bool
+    has_sinks: bool
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Passes over memory between products. bytes_: read and written in one pass; norm_elements: of them those of norms,
+    with their rows, columns and number."""
+
+    bytes_: Floats
+    norm_elements: Floats
+    rows: Floats
+    columns: float
+    norms: float
+    kind: Kind = "stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """Bytes that ranks of a group exchange, whole; count: how often in a forward pass."""
+
+    group: Literal["tp", "cp"]
+    bytes_: Floats
+    count: float
+    kind: Kind = "exchange"
+
+
+def products(layer: Layer, hidden: int, share: Share) -> tuple[Product, ...]:
+    """The products that every token takes; the router's in 16 bit."""
+    out = []
+    for gemm in ops.dense_gemms(layer, hidden):
+        n, k = gemm.local(share.tp)
+        m = share.split_tokens if gemm.split == "none" else share.tokens
+        out.append(Product(gemm=gemm, m=m, n=n, k=k, format="16 bit" if gemm.name == "router" else "recipe"))
+    return tuple(out)
+
+
+def core(layer: Layer, share: Share) -> Core:
+    """The attention core of a layer, or its recurrence."""
+    a, r, t = layer.attention, layer.recurrent, share.tokens
+    zero = 0.0 * t
+    per_token = a.core_flop_per_token(share.attended) if r is None else r.chunked_flop_per_token()
+    return Core(
+        flop=per_token * t / share.tp,
+        square_flop=4.0 * t * share.seq * ops.attention_width(a) / share.tp,
+        scores=t * share.seq * a.num_heads / share.tp,
+        moved=zero if r is None else r.core_elements * t / share.tp,
+        attended=share.attended,
+        is_causal=a.causal,
+        has_sinks=bool(a.sinks),
+        kind="attention" if r is None else "scan",
+    )
+
+
+def stream(layer: Layer, hidden: float, share: Share) -> Stream:
+    """What norms, residuals, activation functions and rotary embeddings move.
+
+    bytes = b t (blocks (5 + 4 streams) h' + 3 (q + 2 kv) / tp + outputs ffn / tp), h' = h, or h / tp where sequence
+    parallelism splits it; 4 streams only where there are several.
+    """
+    width, outputs = ops.ffn_width(layer.ffn)
+    t = share.tokens
+    h = np.where(share.is_split > 0, hidden / share.tp, hidden)
+    residual = layer.blocks * (5.0 + (4.0 * layer.streams if layer.streams > 1 else 0.0))
+    elements = residual * h + 3.0 * ops.mixer_width(layer) / share.tp + outputs * width / share.tp
+    return Stream(
+        bytes_=share.element_B * t * elements,
+        norm_elements=2.0 * layer.blocks * t * h,
+        rows=share.split_tokens,
+        columns=hidden,
+        norms=float(layer.blocks),
+    )
+
+
+def exchanges(layer: Layer, hidden: float, share: Share) -> tuple[Exchange, Exchange]:
+    """(tensor parallel: activations after the mixer and after the dense feed-forward; context parallel: keys and
+    values). Those of experts depend on where they are sent: `training.layer`."""
+    width, _ = ops.ffn_width(layer.ffn)
+    kv = np.maximum(ops.kv_width(layer.attention) / share.tp, 1.0)
+    return (
+        Exchange(group="tp", bytes_=2.0 * share.tokens * hidden, count=float(layer.has_mixer) + float(width > 0)),
+        Exchange(group="cp", bytes_=2.0 * 2.0 * share.tokens * kv * share.cp, count=1.0),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """A mixture of experts: number, chosen per token, parameters of one."""
+
+    number: float
+    top_k: float
+    params: float
+    kind: Kind = "experts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """What an attention core reads of its cache. elements: per token and rank; window: tokens that a step reads at the
+    most; held: tokens that stay in memory at the most; decode_flop, prefill_flop: per pair of a query token and a
+    context token."""
+
+    elements: Floats
+    window: Floats
+    held: Floats
+    decode_flop: Floats
+    prefill_flop: Floats
+    kind: Kind = "attention"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A layer under an engine, on one rank. weights: of products, read once a step; caches; state_B: bytes that a
+    recurrence keeps of a sequence; scan_flop: of a prompt token; experts: None without; blocks: launches, in halves of
+    a layer."""
+
+    weights: Floats
+    caches: tuple[Cache, ...]
+    state_B: Floats
+    scan_flop: Floats
+    experts: Experts | None
+    blocks: float
+
+
+def serving(layer: Layer, hidden: int, tp: Floats, cache_B: Floats) -> Serving:
+    """The operators of a layer for prefill and decode. cache_B: bytes of an element of the cache."""
+    zero = 0.0 * tp
+    weights, r, f = zero, layer.recurrent, layer.ffn
+    for gemm in ops.dense_gemms(layer, hidden):
+        n, k = gemm.local(tp)
+        weights = weights + n * k
+    return Serving(
+        weights=weights,
+        caches=caches(layer.attention, tp, cache_B),
+        state_B=zero if r is None else (4.0 * r.state_elements + 2.0 * r.conv_elements) / tp,
+        scan_flop=zero if r is None else r.chunked_flop_per_token() / tp,
+        experts=Experts(number=f.num_experts, top_k=f.top_k, params=f.expert_params(hidden))
+        if isinstance(f, Moe)
+        else None,
+        blocks=float(layer.blocks),
+    )
+
+
+def caches(a: Attention, tp: Floats, cache_B: Floats) -> tuple[Cache, ...]:
+    """What one layer reads of its cache: the cache itself, compressed entries, keys of an indexer; nothing where a
+    layer has no attention."""
+    if not a.num_heads:
+        return ()
+    one = np.ones_like(tp)
+    heads = np.maximum(1.0, a.num_heads / tp)
+    cut = one if a.kind == "mla" else np.minimum(tp, max(1, a.num_kv_heads))
+    width = 2.0 * a.kv_lora + a.rope_head_dim if a.kind == "mla" else float(a.head_dim + a.v_head_dim)
+    decode, prefill = 2.0 * heads * width, 2.0 * heads * (a.head_dim + a.v_head_dim)
+    top_k = float(a.indexer.top_k) if a.indexer else math.inf
+    kept = float(a.window or math.inf)
+    read = kept / 2.0 if a.chunked else kept
+    entry = a.entry_elements / cut
+
+    def cache(elements: Floats, window: float, held: float, decode: Floats, prefill: Floats) -> Cache:
+        return Cache(elements=elements, window=one * window, held=one * held, decode_flop=decode, prefill_flop=prefill)
+
+    if a.compressor:
+        ratio = float(a.compressor.ratio)
+        out = [
+            cache(entry, read, kept, decode, prefill),
+            cache(entry / ratio, top_k * ratio, math.inf, decode / ratio, prefill / ratio),
+        ]
+    else:
+        out = [cache(entry, min(read, top_k), kept, decode, prefill)]
+    if a.indexer and a.index_elements:  # its keys are kept in 8 bits whatever the cache is in, whole on every rank
+        scores = one * a.indexer.flop_per_entry() * a.scored(1.0)
+        out.append(cache(a.index_elements / cache_B, math.inf, math.inf, scores, scores))
+    return tuple(out)

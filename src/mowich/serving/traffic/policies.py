@@ -1,0 +1,43 @@
+"""What the scheduler of an engine may do: its limits, its order, how it makes room, how requests are routed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+POLICIES = ("fcfs", "priority")
+PREEMPTIONS = ("recompute", "swap")
+ROUTES = ("round-robin", "least-loaded", "prefix")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduler:
+    """How a replica batches. groups: of attention data parallelism, that step together; stages: of a pipeline, each
+    with a batch of its own under way. Of all of these
+    together: budget: tokens per step; max_sequences: running at once; blocks: of the cache, `block` tokens each.
+    chunks: whether a prompt may be cut; mixes: whether prompts and decodes share a step; policy, preemption: see
+    POLICIES, PREEMPTIONS; prefix_cache: keep blocks of finished prompts; hash_block: tokens that one hash of a request
+    names; host_blocks, host_Bps: cache in host memory and the way to it;
+    verified, accepted: tokens per sequence and step that are verified and kept (speculative decoding)."""
+
+    budget: int = 8192
+    max_sequences: int = 256
+    blocks: int = 10**9
+    block: int = 16
+    chunks: bool = True
+    mixes: bool = True
+    policy: str = "fcfs"
+    preemption: str = "recompute"
+    prefix_cache: bool = False
+    hash_block: int = 512
+    host_blocks: int = 0
+    host_Bps: float = math.inf
+    verified: float = 1.0
+    accepted: float = 1.0
+    groups: int = 1
+    stages: int = 1
+
+    @property
+    def batches(self) -> int:
+        """Batches that a step of the whole worker carries: a sequence is in one of them."""
+        return self.groups * self.stages

@@ -1,0 +1,429 @@
+"""One replica, event by event: what is admitted, what a step does, who leaves, what makes room."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+
+from mowich.serving.traffic.cache import PrefixCache
+from mowich.serving.traffic.requests import Request, Slot
+from mowich.serving.traffic.state import State
+from mowich.serving.traffic.times import _between
+
+
+class CacheTooSmallError(Exception):
+    """A request that the cache cannot hold even alone."""
+
+    def __init__(self, request: Request, tokens: int) -> None:
+        super().__init__(
+            f"request {request.id} needs {request.prompt} + {request.output} tokens of cache; a replica holds {tokens}"
+        )
+
+
+class Replica(State):
+    """One worker and its queue. `submit` at a request's time, `advance` to a time, `drain` to the end. Requests whose
+    prompt is done are handed to `handoff` where decoding is elsewhere, which says how long their cache travels. seen:
+    what users see beyond the engine's own times (None: these times)."""
+
+    __slots__ = ()
+
+    def submit(self, request: Request, at: float, sequence: Slot | None = None) -> None:
+        """Run to `at`, then queue a request (or a sequence whose prompt is done, from another pool)."""
+        if self.t < at:
+            self.advance(at)
+            if self.t < at:
+                self.t = at
+        self._order += 1
+        one = Slot(request, self._order) if sequence is None else sequence
+        if sequence is not None:
+            one.order = self._order
+        if isinstance(self.waiting, deque):
+            self.waiting.append(one)
+        else:
+            heapq.heappush(self.waiting, (request.priority, one.order, one))
+
+    def _again(self, one: Slot) -> None:
+        """Put a preempted sequence at the head of the queue."""
+        if isinstance(self.waiting, deque):
+            self.waiting.appendleft(one)
+        else:
+            heapq.heappush(self.waiting, (one.request.priority, one.order, one))
+
+    def _head(self) -> Slot:
+        return self.waiting[0] if isinstance(self.waiting, deque) else self.waiting[0][2]
+
+    def _pop(self) -> Slot:
+        return self.waiting.popleft() if isinstance(self.waiting, deque) else heapq.heappop(self.waiting)[2]
+
+    def advance(self, until: float) -> None:
+        """Run every step that starts before `until`."""
+        s, slots = self.s, self.slots
+        while self.t < until:
+            if self.t < self.up_s:
+                self.t = self.up_s
+                continue
+            if self.prefilling or (self.waiting and self._admit()):
+                self._mixed()
+            elif slots:
+                self._leap(until)
+            elif self.waiting:
+                head = self._head()
+                raise CacheTooSmallError(head.request, s.blocks * s.block)
+            else:
+                return
+
+    def drain(self) -> None:
+        """Run to the end."""
+        self.advance(math.inf)
+
+    def _admit(self) -> bool:
+        """Move waiting requests into prefill while there is room for a first chunk each; False when nothing entered."""
+        s, room = self.s, self.s.budget - len(self.slots) * (1 if self.s.mixes else 0)
+        if s.verified > 1 and s.mixes:
+            room = int(s.budget - len(self.slots) * s.verified)
+        entered = False
+        own = self._own_room() if self._batches > 1 else max(room, 0)
+        for one in self.prefilling:
+            room -= min(one.need - one.done, own) if s.chunks else one.need - one.done
+        while self.waiting and room > 0 and len(self.slots) + len(self.prefilling) < s.max_sequences:
+            one = self._head()
+            request = one.request
+            if one.swapped:
+                if not self._fits(-(-math.ceil(one.need + s.accepted) // s.block)):
+                    break
+                self._pop()
+                self._resume(one)
+                entered = True
+                continue
+            hit, shared, loaded = 0, request.hashes if s.prefix_cache else (), 0
+            if shared:
+                here, away = self.cache.match(shared)
+                hit = min((here + away) * s.hash_block, one.need - 1)
+                loaded = max(0, hit - here * s.hash_block)
+                whole = one.request.prompt // s.hash_block
+                shared = shared[:whole]
+            tokens = one.need - hit
+            if not s.chunks and tokens > room and (self.prefilling or entered):
+                break
+            first = min(tokens, room, own) if s.chunks else tokens
+            new = self.cache.new_blocks(shared) if shared else 0
+            next_token = (
+                s.accepted if first == tokens else 0.0
+            )  # a prompt that ends here decodes at once: without room it would be sent back
+            private = -(-math.ceil(hit + first + next_token) // s.block) - len(shared) * self.cache.each
+            if not self._fits(max(0, private) + new):
+                break
+            self._pop()
+            entered = True
+            if request.scheduled_s < 0:
+                request.scheduled_s = self.t
+                request.replica = self.index
+                request.cached = hit
+            one.done = hit
+            one.shared = shared
+            if shared:
+                self.cache.take(shared)
+                one.hit = len(shared) * self.cache.each
+            one.began_s = self.t
+            if loaded:
+                self.t += loaded * self.times.kv_B / s.host_Bps
+            self._hold(one, hit + first)
+            self.prefilling.append(one)
+            self._sizes += one.size
+            room -= first
+        return entered
+
+    def _hold(self, one: Slot, tokens: int) -> None:
+        """Give a prefilling sequence the private blocks of `tokens` tokens."""
+        want = max(0, -(-tokens // self.s.block) - one.hit)
+        self.blocks_private += want - one.blocks
+        one.blocks = want
+
+    def _mixed(self) -> None:
+        """One step with prompt tokens."""
+        s, times = self.s, self.times
+        n = len(self.slots) if s.mixes else 0
+        if n and self._bound(self.D + 1) > self._cap:
+            self._make_room()
+            n = len(self.slots)
+        room = s.budget - (n if s.verified == 1.0 else math.ceil(n * s.verified))
+        tokens, extra, finishing = 0, 0.0, 0
+        own, longest, slowest = self._own_room() if self._batches > 1 else room, 0, 0.0
+        done: list[Slot] = []
+        self._admit()
+        for one in self.prefilling:
+            if room <= 0:
+                break
+            take = one.need - one.done
+            if s.chunks:
+                take = min(take, room, own)
+            elif take > room and tokens:
+                break
+            more = s.accepted if one.done + take >= one.need else 0.0
+            hold = -(-math.ceil(one.done + take + more) // s.block) - one.hit - one.blocks
+            if hold > 0 and not self._fits(hold):
+                break
+            self._hold(one, one.done + take)
+            attention = times.prompt_s(one.done, take)
+            extra += attention
+            if self._batches > 1:
+                longest, slowest = max(longest, take), max(slowest, attention)
+            one.done += take
+            tokens += take
+            room -= take
+            if one.done >= one.need:
+                finishing += 1
+                done.append(one)
+        if not tokens:
+            if self.slots:
+                self._leap(self.t + 1e-12)
+            elif not self._drop_last():
+                raise CacheTooSmallError(self.prefilling[0].request, s.blocks * s.block)
+            return
+        v = n if self._is_one_group and s.verified == 1.0 else self._fullest(n) * s.verified
+        if self._batches == 1:
+            body = _between(times.tokens, v + tokens)
+        else:  # prompts are spread over the batches; each is whole in one of them
+            held, extra = max(tokens / self._batches, longest), max(extra / self._batches, slowest)
+            mean = n / s.groups * s.verified + max(tokens / self._batches, longest / s.groups) * s.stages
+            body = times.of_tokens(v + held * s.stages, mean)
+        last = len(times.sampled) - 1
+        seconds = (
+            body
+            + times.sampled[min(n + finishing if self._is_one_group else self._fullest(n + finishing), last)]
+            + extra
+            + times.prefill_step
+        )
+        if n:
+            seconds += self._reading_s(n)
+            if times.verify != 1.0:
+                seconds += (times.verify - 1.0) * self._plain_s(n)
+        factor = self._factor()
+        seconds *= factor
+        self.prompt_tokens += tokens
+        if self.spans is not None:
+            self.spans.append((self.t, seconds, n, tokens, 1))
+        self.t += seconds
+        self.busy_s += seconds
+        self.steps += 1
+        self.events += 1
+        if n:
+            self._tick(1)
+        travels = [self._prompt_done(one) for one in done]
+        for one, travel in zip(done, travels, strict=True):
+            self._see(one, factor, travel)
+            if one.left <= 0:
+                self._finish(one)
+
+    def _prompt_done(self, one: Slot) -> float:
+        """Let a sequence whose prompt is done decode, here or elsewhere; seconds that its cache travels."""
+        self.prefilling.remove(one)
+        self._sizes -= one.size
+        one.left -= 1
+        if one.left <= 0:
+            self.blocks_private -= one.blocks
+        elif self.handoff is not None:
+            self.blocks_private -= one.blocks
+            one.blocks = 0
+            self._unshare(one)
+            self.served += 1
+            return self.handoff(self.t, one)
+        else:
+            self._join(one)
+        return 0.0
+
+    def _see(self, one: Slot, factor: float, travel: float) -> None:
+        """When the user sees the first token of a prompt that is done: the rule of the steady state, with the prompt's
+        own time and wait from the simulation.
+        factor: what the steps of its prompt were multiplied by; travel: time of its cache to the pool that decodes."""
+        request, seen = one.request, self.seen
+        if request.first_token_s >= 0:
+            return
+        if seen is None:
+            request.first_token_s = self.t
+            return
+        n, more = (len(self.slots), 0.0) if one.left > 0 else (len(self.slots) + 1, float(one.need))
+        correction = seen.ttft.factor(max(1.0, (n + len(self.prefilling)) / self.s.groups), one.size)
+        prefill_s = (self.t - one.began_s) / factor
+        if self.handoff is not None:  # no decode steps are in its way
+            request.first_token_s = one.began_s + correction * prefill_s + travel
+        else:
+            plain = self._plain_s(n, more)
+            parts = seen.front.parts(
+                prompt=float(request.prompt),
+                prefill_s=prefill_s,
+                decode_s=plain,
+                step_s=plain * self.times.verify / self.s.accepted,
+            )
+            request.first_token_s = one.began_s - parts["front_end"] + correction * sum(parts.values())
+        request.late_s = request.first_token_s - travel - self.t
+
+    def _join(self, one: Slot) -> None:
+        """Start decoding a sequence whose cache is here."""
+        self.blocks_private -= one.blocks
+        one.blocks = 0
+        context = float(one.need)
+        one.origin = context - self.s.accepted * self.D
+        one.finish = self.D + max(1, math.ceil(one.left / self.s.accepted - 1e-9))
+        self.slots[one.order] = one
+        self._sizes += one.size
+        heapq.heappush(self.decoding, (one.finish, one.order, one))
+        self.S += context
+        for k, (width, _) in enumerate(self.times.windows):
+            self.window_sums[k] += min(context, width)
+
+    def _resume(self, one: Slot) -> None:
+        """Bring a swapped sequence back: its cache crosses the host link (one from another pool has come already)."""
+        if not one.moved:
+            self.t += one.need * self.times.kv_B / self.s.host_Bps
+        one.swapped = one.moved = False
+        if one.request.replica < 0:
+            one.request.replica = self.index
+        self._join(one)
+
+    def _unshare(self, one: Slot) -> None:
+        if one.shared:
+            self.cache.release(one.shared)
+            one.shared, one.hit = (), 0
+
+    def _finish(self, one: Slot) -> None:
+        request = one.request
+        request.last_token_s = self.t + request.late_s
+        self._unshare(one)
+        self.served += 1
+        if self.on_done is not None:
+            self.on_done(request)
+
+    def _leave(self, one: Slot) -> float:
+        """Take a sequence out of the decoding batch; its context."""
+        context = one.origin + self.s.accepted * self.D
+        del self.slots[one.order]
+        self.S -= context
+        self._sizes -= one.size
+        for k, (width, _) in enumerate(self.times.windows):
+            self.window_sums[k] -= min(context, width)
+        return context
+
+    def _tick(self, k: int) -> None:
+        """The batch has made k decode steps: contexts grow, sequences that are done leave."""
+        a = self.s.accepted
+        n = len(self.slots)
+        for i, (width, _) in enumerate(self.times.windows):
+            self.window_sums[i] = sum(min(one.origin + a * (self.D + k), width) for one in self.slots.values())
+        self.D += k
+        self.S += n * k * a
+        decoding = self.decoding
+        while decoding and decoding[0][0] <= self.D:
+            finish, order, one = heapq.heappop(decoding)
+            if self.slots.get(order) is not one or one.finish != finish:
+                continue  # it was preempted meanwhile
+            self._leave(one)
+            self._finish(one)
+        if not self.slots:
+            self.S = 0.0
+            if not self.prefilling:
+                self._sizes = 0.0
+
+    def _leap(self, until: float) -> None:
+        """Advance a batch that does not change: to the next completion, cache limit or window edge, or to the first
+        step that ends at `until`."""
+        decoding, slots = self.decoding, self.slots
+        while slots.get(decoding[0][1]) is not decoding[0][2] or decoding[0][2].finish != decoding[0][0]:
+            heapq.heappop(decoding)
+        n = len(slots)
+        k = decoding[0][0] - self.D
+        if self._bound(self.D + k) > self._cap:
+            k = self._until_full(k)
+            if k == 0:
+                self._make_room()
+                return
+        a = self.s.accepted
+        factor = self._factor() * self.times.verify
+        first = self._plain_s(n) * factor
+        factor *= self._fullest(n) / n
+        grow = self.times.per_context * n * a * factor
+        for i, (width, each) in enumerate(self.times.windows):
+            inside = [w for one in slots.values() if (w := width - one.origin - a * self.D) > 0]
+            if inside:
+                grow += each * len(inside) * a * factor
+                k = min(k, max(1, int(min(inside) / a)))
+            del i
+        gap = until - self.t
+        whole = k * first + 0.5 * grow * k * (k - 1)
+        if whole > gap:
+            b = first - 0.5 * grow
+            if gap <= 0:
+                k = 1
+            elif grow > 0:
+                k = min(k, max(1, math.ceil((math.sqrt(b * b + 2.0 * grow * gap) - b) / grow - 1e-9)))
+            else:
+                k = min(k, max(1, math.ceil(gap / first - 1e-9)))
+            whole = k * first + 0.5 * grow * k * (k - 1)
+        if self.spans is not None:
+            self.spans.append((self.t, whole, n, 0, k))
+        self.t += whole
+        self.busy_s += whole
+        self.steps += k
+        self.events += 1
+        self._tick(k)
+
+    def _make_room(self) -> None:
+        """Preempt decoding sequences, last come first (or lowest priority first), until one more step fits."""
+        while self.slots and self._used(self.D + 1) > self._cap:
+            if len(self.slots) == 1 and not self.prefilling:
+                one = next(iter(self.slots.values()))
+                raise CacheTooSmallError(one.request, self.s.blocks * self.s.block)
+            if self.prefilling and self.prefilling[-1].order > max(self.slots):
+                self._drop_last()
+                continue
+            one = max(
+                self.slots.values(), key=lambda q: (q.request.priority if self.s.policy == "priority" else 0, q.order)
+            )
+            context = self._leave(one)
+            one.left = max(1, round((one.finish - self.D) * self.s.accepted))
+            one.need = round(context)
+            one.finish = -1
+            one.request.preemptions += 1
+            self._unshare(one)
+            if self.s.preemption == "swap":
+                one.swapped = True
+                self.t += one.need * self.times.kv_B / self.s.host_Bps
+            else:
+                one.done = 0
+            self._again(one)
+            self.events += 1
+
+    def _drop_last(self) -> bool:
+        """Send the last prompt under way back to the queue; False when it is the only one."""
+        if len(self.prefilling) + len(self.slots) <= 1:
+            return False
+        one = self.prefilling.pop()
+        self._sizes -= one.size
+        self.blocks_private -= one.blocks
+        one.blocks = one.done = 0
+        self._unshare(one)
+        one.request.preemptions += 1
+        self._again(one)
+        return True
+
+    def fail(self, at: float, down_s: float) -> list[Request]:
+        """Lose everything at `at`, be down for `down_s`; what was inside, to be sent again from the start."""
+        lost = [one.request for one in self.slots.values()] + [one.request for one in self.prefilling]
+        lost += (
+            [one.request for one in self.waiting]
+            if isinstance(self.waiting, deque)
+            else [item[2].request for item in self.waiting]
+        )
+        self.slots.clear()
+        self.decoding.clear()
+        self.prefilling.clear()
+        self.waiting.clear()
+        self.cache = PrefixCache(self.cache.each, self.cache.host_limit)
+        self.blocks_private, self.S, self._sizes = 0, 0.0, 0.0
+        self.window_sums = [0.0] * len(self.window_sums)
+        self.up_s = at + down_s
+        self.t = max(self.t, at)
+        for request in lost:
+            request.failures += 1
+        return sorted(lost, key=lambda r: r.arrival_s)

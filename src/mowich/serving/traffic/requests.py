@@ -1,0 +1,73 @@
+"""Requests of a traffic, and their place in a replica."""
+
+from __future__ import annotations
+
+import math
+
+
+class Request:
+    """One request and what happened to it. Times in s on the simulation's clock; -1 until they happen. priority: lower
+    goes first;
+    hashes: names of the prompt's blocks, for prefix caching; late_s: from the engine's time of a token to the user's
+    (below 0 where the correction says that prompts are faster than the steps)."""
+
+    __slots__ = (
+        "arrival_s",
+        "cached",
+        "decoder",
+        "failures",
+        "first_token_s",
+        "hashes",
+        "id",
+        "last_token_s",
+        "late_s",
+        "output",
+        "preemptions",
+        "priority",
+        "prompt",
+        "replica",
+        "scheduled_s",
+    )
+
+    def __init__(
+        self, id: str, arrival_s: float, prompt: int, output: int, hashes: tuple[int, ...] = (), priority: int = 0
+    ) -> None:
+        self.id, self.arrival_s, self.prompt, self.output = id, arrival_s, prompt, output
+        self.hashes, self.priority = hashes, priority
+        self.scheduled_s = self.first_token_s = self.last_token_s = -1.0
+        self.replica = self.decoder = -1
+        self.cached = self.preemptions = self.failures = 0
+        self.late_s = 0.0
+
+
+class Slot:
+    """A request inside a replica. size: log2 of its prompt; began_s: when its prompt last left the queue; done: prompt
+    tokens in the cache; need: tokens to prefill (the prompt, and what was generated before a preemption); left: output
+    tokens to come; blocks: private ones held; origin: context minus decode counter while decoding."""
+
+    __slots__ = (
+        "began_s",
+        "blocks",
+        "done",
+        "finish",
+        "hit",
+        "left",
+        "moved",
+        "need",
+        "order",
+        "origin",
+        "request",
+        "shared",
+        "size",
+        "swapped",
+    )
+
+    def __init__(self, request: Request, order: int) -> None:
+        self.request, self.order = request, order
+        self.need, self.left = request.prompt, request.output
+        self.done = self.blocks = self.hit = 0
+        self.origin = self.began_s = 0.0
+        self.size = math.log2(request.prompt)
+        self.finish = 0
+        self.shared: tuple[int, ...] = ()
+        self.swapped = self.moved = False

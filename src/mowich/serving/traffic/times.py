@@ -1,0 +1,143 @@
+"""Step times of one worker as tables, and what users see beyond them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mowich.serving.corrections import UNCORRECTED, Along
+from mowich.serving.steady import Front, kv_B_per_sequence
+from mowich.serving.step import Shapes, step, total
+from mowich.serving.traffic.policies import Scheduler
+from mowich.software.engine import Costs, Engine
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Step times of one worker as plain floats, made once, without corrections. A rank group that holds m tokens in all
+    its pipeline stages together: tokens[m]: matrices, collectives and fixed layers, and experts where there is one
+    group; experts[m]: experts where all groups together hold m tokens for each group (empty with one group);
+    sampled[n]: head for n sequences and host time; per_context: seconds per context token of a decoding sequence in
+    layers without a window; windows: (tokens, seconds per token) of layers with one. A prompt in one batch:
+    prefill_step: of a step with prompt tokens;
+    pair: seconds per (prompt token, attended token); window_pairs: the same for windowed layers; prompt_token: of
+    recurrent layers, per prompt token. kv_B: bytes per cached token on the worker; verify: time of a step that verifies
+    several tokens over that of a plain one; tpot: the correction of steps."""
+
+    tokens: list[float]
+    sampled: list[float]
+    per_context: float
+    windows: tuple[tuple[float, float], ...]
+    prefill_step: float
+    pair: float
+    window_pairs: tuple[tuple[float, float], ...]
+    kv_B: float
+    experts: tuple[float, ...] = ()
+    prompt_token: float = 0.0
+    verify: float = 1.0
+    tpot: Along = UNCORRECTED
+
+    @classmethod
+    def of(cls, s: Shapes, c: Costs, e: Engine, scheduler: Scheduler, tpot: Along | None = None) -> StepTimes:
+        """Tables of one case (`s`, `c`, `e` of length 1): of the batch of the fullest rank group. Pipeline stages share
+        a group's sequences evenly."""
+        v, stages = scheduler.verified, scheduler.stages
+        most = -(-scheduler.max_sequences // scheduler.groups)
+        limit = scheduler.budget // scheduler.groups + math.ceil(most * v) + stages + 1
+        m = np.arange(limit + 1, dtype=np.float64)
+        every = np.zeros(len(m), dtype=np.intp)
+        share = 1.0 / stages
+        ones = step(s.take(every), c.take(every), n=0.0, context=0.0, prompt=m * share)
+        apart = {"experts"} if scheduler.groups > 1 else set()
+        body = total({k: x for k, x in ones.items() if k not in {"head", "host", "prefill_attention", *apart}})
+        n = np.arange(most + 1, dtype=np.float64)
+        every = np.zeros(len(n), dtype=np.intp)
+        decode = step(s.take(every), c.take(every), n=n * share, context=0.0, verify=v)
+        sampled = decode["head"] + decode["host"] + decode["attention"]
+        one = np.zeros(1)
+        base = float(step(s, c, n=one + 1, context=0.0, verify=v)["attention"][0])
+        recurrence = float(step(s, c, n=one, context=0.0, prompt=one + 1, prompt_context=0.0)["prefill_attention"][0])
+        open_layers, windows, pair, window_pairs = 0.0, [], 0.0, []
+        for k in range(s.window.shape[0]):
+            alone = _only(s, k)
+            each = (float(step(alone, c, n=one + 1, context=one + 1.0, verify=v)["attention"][0]) - base) * share
+            per_pair = (
+                float(
+                    step(alone, c, n=one, context=0.0, prompt=one + 1, prompt_context=one + 1.0)["prefill_attention"][0]
+                )
+                - recurrence
+            )
+            width = float(s.window[k, 0])
+            if math.isinf(width):
+                open_layers, pair = open_layers + each, pair + per_pair
+            elif each > 0:
+                windows.append((width, each))
+                window_pairs.append((width, per_pair))
+        return cls(
+            tokens=body.tolist(),
+            sampled=sampled.tolist(),
+            per_context=open_layers,
+            windows=tuple(windows),
+            prefill_step=float(np.asarray(c.prefill_step).ravel()[0]),
+            pair=pair,
+            window_pairs=tuple(window_pairs),
+            kv_B=float(kv_B_per_sequence(s, one + 1.0)[0] - s.state_B[0] / s.pp[0])
+            * float(s.tp[0] * s.cp[0] * s.pp[0]),
+            experts=tuple(ones["experts"].tolist()) if apart else (),
+            prompt_token=recurrence,
+            verify=float(np.asarray(e.mtp_cost).ravel()[0]) if v > 1 else 1.0,
+            tpot=tpot or UNCORRECTED,
+        )
+
+    def of_tokens(self, fullest: float, mean: float) -> float:
+        """Time of a batch that holds so many tokens in its fullest rank group and in the mean of all."""
+        seconds = _between(self.tokens, fullest)
+        return seconds + _between(self.experts, mean) if self.experts else seconds
+
+    def prompt_s(self, start: int, tokens: int) -> float:
+        """Attention time of `tokens` prompt tokens after `start` earlier ones: pairs x seconds per pair, windows
+        honoured on average."""
+        mean = start + 0.5 * tokens
+        seconds = tokens * (self.prompt_token + mean * self.pair)
+        for width, each in self.window_pairs:
+            seconds += tokens * min(mean, width) * each
+        return seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What lies between the engine's time of a first token and the user's: the rule of the steady state, and the
+    correction of TTFT."""
+
+    front: Front[float]
+    ttft: Along
+
+    @classmethod
+    def of(cls, e: Engine, ttft: Along) -> Seen:
+        """Of one case (`e` of length 1)."""
+        front = Front.of(e)
+        names = ("step_share", "front_s", "front_token_s", "visible_tokens")
+        return cls(front=Front(*(float(np.asarray(getattr(front, name)).ravel()[0]) for name in names)), ttft=ttft)
+
+
+def _between(table: Sequence[float], m: float) -> float:
+    """Entry m of a table, between two where m is no whole number; in proportion beyond its end (a prompt that may not
+    be cut)."""
+    whole = int(m)
+    if whole >= len(table) - 1:
+        return table[-1] * m / (len(table) - 1)
+    if whole == m:
+        return table[whole]
+    return table[whole] + (m - whole) * (table[whole + 1] - table[whole])
+
+
+def _only(s: Shapes, k: int) -> Shapes:
+    """The shapes with one kind of attention layer left."""
+    from dataclasses import replace
+
+    mask = np.zeros_like(s.att_layers)
+    mask[k] = 1.0
+    return replace(s, att_layers=s.att_layers * mask)

@@ -1,0 +1,153 @@
+"""Serving engines: what an engine and a chip family reach of published rates, and what the engine adds around steps.
+
+Every number is a fact: `serving.<family>.*`, `serving.<engine>.*`, `serving.common.*`. An engine is a file of
+facts; which one a vendor's machines have unless one is named is a fact too (`software.vendors`). Which fact each
+constant of a case comes from also depends on its formats and its architecture: `serving.engines`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+from mowich.errors import unknown
+from mowich.facts import Facts
+from mowich.machines.system import System
+from mowich.software.vendors import of_vendor
+
+FAMILY = {
+    "w_16": "weights_16",
+    "c_16": "compute_16",
+    "a_decode": "decode_attention",
+    "a_prefill": "prefill_attention",
+    "tp_link": "tp_link",
+}
+"""Constant -> fact of the chip's family (`serving.<family>.*`)."""
+ENGINE = {"tp_latency": "tp_latency", "step": "step", "per_sequence": "per_sequence", "prefill_step": "prefill_step"}
+"""Constant of a step -> fact of the engine (`serving.<engine>.*`)."""
+COMMON = (
+    "mla_compute",
+    "m_half",
+    "expert_compute",
+    "expert_half",
+    "expert_spread",
+    "ep_imbalance",
+    "ep_latency",
+    "ep_link",
+    "tp_doubling",
+)
+"""Constants that every engine shares (`serving.common.*`)."""
+AROUND = {
+    "budget": "prompt_budget",
+    "mixes": "mixes_prompts",
+    "front_s": "front_end",
+    "front_token_s": "front_end_per_token",
+    "memory_share": "memory_share",
+    "reserve_B": "reserve",
+}
+"""Constant around steps -> fact of the engine."""
+
+
+def engine_names(facts: Facts) -> list[str]:
+    """The engines that facts describe: files of `facts/serving` with the fixed time of a step."""
+    return [name for name in facts.ids("serving") if facts.get(f"serving.{name}.step") is not None]
+
+
+def engine_for(facts: Facts, system: System, name: str | None) -> str:
+    """The engine to use: the named one, or that of the system's vendor. Raises UserError for one that is not known."""
+    engine = name or of_vendor(facts, system.vendor, "serving_engine")
+    known = engine_names(facts)
+    if engine not in known:
+        raise unknown("engine", engine, known, field="engine")
+    return engine
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; mixes: 1 when prompts
+    share a step with decodes; front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token
+    and its arrival at the user;
+    queue_share: wait behind other prompts, in units of load x prefill; memory_share, reserve_B: engine's share of the
+    memory and what it keeps;
+    mtp_cost: time of a verifying step over a plain one."""
+
+    budget: Floats
+    mixes: Floats
+    front_s: Floats
+    front_token_s: Floats
+    visible_tokens: Floats
+    queue_share: Floats
+    burst_share: Floats
+    memory_share: Floats
+    reserve_B: Floats
+    mtp_cost: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
+
+    hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that
+    reading weights reaches; c_*: share of the matrix peak; a_decode, a_prefill: attention; the rest is explained in
+    docs/serving.md and in facts/serving.
+    """
+
+    hbm_Bps: Floats
+    link_Bps: Floats
+    exchange_Bps: Floats
+    peak_linear: Floats
+    peak_expert: Floats
+    peak_16: Floats
+    w_linear: Floats
+    w_expert: Floats
+    w_16: Floats
+    c_linear: Floats
+    c_expert: Floats
+    c_16: Floats
+    a_decode: Floats
+    a_prefill: Floats
+    mla_compute: Floats
+    m_half: Floats
+    expert_compute: Floats
+    expert_half: Floats
+    expert_spread: Floats
+    ep_imbalance: Floats
+    ep_latency: Floats
+    ep_link: Floats
+    tp_latency: Floats
+    tp_doubling: Floats
+    tp_link: Floats
+    layer: Floats
+    step: Floats
+    per_sequence: Floats
+    prefill_step: Floats
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Costs:
+        """The cases at `index` (shared floats stay)."""
+        return Costs(
+            *(v[index] if isinstance(v := getattr(self, f.name), np.ndarray) and v.ndim else v for f in fields(self))
+        )
+
+    def within_published(self) -> Costs:
+        """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of
+        fitted shares pass 1, and a user's own may. `engines` makes every `Costs` so."""
+        capped = {name: np.minimum(getattr(self, name), 1.0) for name in SHARES}
+        return replace(self, ep_imbalance=np.maximum(self.ep_imbalance, 1.0), **capped)
+
+
+SHARES = (
+    "w_linear",
+    "w_expert",
+    "w_16",
+    "c_linear",
+    "c_expert",
+    "c_16",
+    "a_decode",
+    "a_prefill",
+    "mla_compute",
+    "expert_compute",
+)
+"""Fields of `Costs` that are shares of a published rate."""

@@ -1,0 +1,188 @@
+"""Training software: what its kernels reach of a chip's published rates, and what it adds to a step.
+
+`System` is hardware; `equip` puts a stack on it and gives a `Platform`, on which a training step is timed. Every
+number is a fact, `training.<family>.*` (kernels on a chip family) or `training.<stack>.*`; which stack a vendor's
+machines have unless one is named is a fact too (`software.vendors`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mowich.errors import unknown
+from mowich.facts import Facts
+from mowich.machines.system import System, resolve
+from mowich.software.vendors import of_vendor, said_of_vendor, words
+
+
+def branches() -> Any:
+    """A field that decides which formula is taken: systems that differ in it are not evaluated as columns of one
+    (`training.sensitivity.stack`)."""
+    return field(metadata={"branches": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Efficiency:
+    """What a chip family reaches of its published rates; facts `training.<family>.*` define each field."""
+
+    gemm_efficiency: float
+    gemm_m_half: float
+    gemm_n_half: float
+    gemm_units: float = branches()
+    wave_share: float
+    attention_efficiency: float
+    attention_s_half: float
+    hbm_efficiency: float
+    comm_contention: float
+    framework_carry: float
+    low_precision_gain: float
+    low_precision_m_half: float
+    quantise_B: float
+    fp4_gain: float
+    fp4_quantise_B: float
+    runtime_reserve: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """What the training software adds; facts `training.<stack>.*` and `training.common.*` define each field.
+
+    residuals: features of `training.residuals` that a step has by its software.
+    """
+
+    name: str = branches()
+    residuals: tuple[str, ...] = branches()
+    speed: float
+    host_per_layer: float
+    tp_overlap: float
+    dp_overlap: float
+    fsdp_overlap: float
+    memory_passes: float
+    unfused_attention: float = branches()
+    unfused_encoder: float = branches()
+    step_fixed: float
+    step_per_doubling: float
+    backward_attention: float
+    backward_host: float
+    backward_tp: float
+    backward_quantise: float
+    selective_recompute: float
+    full_recompute: float
+    gemm_tile: float
+    misaligned: float
+    roofline_power: float
+    unfused_attention_B: float
+    sink_attention_B: float
+    head_exposed: float
+    head_passes: float
+    cp_exposed: float
+    ep_exposed_inside: float
+    ep_exposed_outside: float
+    ep_overlap: float
+    recurrent_B: float
+    moe_passes: float
+    moe_passes_fused: float
+    moe_routing_B: float
+    moe_fixed: float
+    router_skew: float
+    moe_capacity: float = branches()
+    jitter_per_doubling: float
+    dp_window: float
+    optimizer_B: float
+    grad_B: float
+    gather_B: float
+    gather_low_precision: float
+    weight_B: float
+    grad_memory_B: float
+    logit_B: float
+    optimizer_memory_B: float
+    stored_activation_8bit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform(System):
+    """A system with the training software that runs on it. recipes: precisions that the search tries; schedules:
+    pipeline schedules that the stack ships; residuals: features of `training.residuals` that its steps have;
+    kernel_language: of the kernels that Mowich times for its chips, "" where it times none."""
+
+    efficiency: Efficiency
+    stack: Stack
+    recipes: tuple[str, ...]
+    schedules: tuple[str, ...]
+    residuals: tuple[str, ...]
+    kernel_language: str
+
+
+def equip(
+    facts: Facts, spec: str, *, chips: int | None = None, stack: str | None = None, domain_chips: int | None = None
+) -> Platform:
+    """The system that `spec` names (`machines.system.resolve`) with a stack, or the one of its vendor. Raises UserError
+    for a system or a stack that is not known."""
+    return with_stack(facts, resolve(facts, spec, chips=chips, domain_chips=domain_chips), stack)
+
+
+def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platform:
+    """The same system with a stack, or with the one of its vendor."""
+    name = stack or of_vendor(facts, system.vendor, "training_stack")
+    if name not in facts.ids("training") or facts.get(f"training.{name}.speed") is None:
+        raise unknown("software stack", name, stack_names(facts), field="stack")
+    efficiency, of_family, recipes = facts.once(
+        ("efficiency", system.family), lambda known: _efficiency(known, system.family)
+    )
+    software, of_stack, schedules = facts.once(("stack", name), lambda known: _stack(known, name))
+    hardware = list(system.paths.items())
+    memory = list(system.paths).index("hbm_Bps")  # facts are shown in this order: units, software, memory and fabric
+    return Platform(
+        **{f.name: getattr(system, f.name) for f in fields(System) if f.name != "paths"},
+        efficiency=efficiency,
+        stack=software,
+        recipes=recipes,
+        schedules=schedules,
+        residuals=_residuals(facts, system.vendor, software),
+        kernel_language=said_of_vendor(facts, system.vendor, "kernel_language") or "",
+        paths={**dict(hardware[:memory]), **of_family, **of_stack, **dict(hardware[memory:])},
+    )
+
+
+def _residuals(facts: Facts, vendor: str, stack: Stack) -> tuple[str, ...]:
+    """Features that a stack says of its steps. A vendor whose machines have errors of a kind of their own says so too,
+    and that stands in the place of "framework". Raises UserError for a feature that has no fact."""
+    of_vendor = words(said_of_vendor(facts, vendor, "residuals") or "")
+    named = (*of_vendor, *(name for name in stack.residuals if not (of_vendor and name == "framework")))
+    for name in named:
+        if name != "none" and facts.get(f"training.residuals.{name}") is None:
+            known = facts.children("training.residuals")
+            raise unknown(
+                "feature of training.residuals", name, [*known, "none"], where=f"stack {stack.name} on {vendor}"
+            )
+    return named
+
+
+def stack_names(facts: Facts) -> list[str]:
+    """The stacks that facts describe."""
+    return [name for name in facts.ids("training") if facts.get(f"training.{name}.speed") is not None]
+
+
+def _efficiency(facts: Facts, family: str) -> tuple[Efficiency, dict[str, str], tuple[str, ...]]:
+    """(numbers of a chip family, the paths of their facts by field, recipes)."""
+    paths = {f"efficiency.{f.name}": f"training.{family}.{f.name}" for f in fields(Efficiency)}
+    numbers = {name.partition(".")[2]: facts.number(path) for name, path in paths.items()}
+    return Efficiency(**numbers), paths, words(facts.text(f"training.{family}.recipes"))
+
+
+def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], tuple[str, ...]]:
+    """(a stack, the paths of its facts by field, its pipeline schedules)."""
+
+    def path(of: str) -> str:
+        own = f"training.{name}.{of}"
+        return own if facts.get(own) else f"training.common.{of}"
+
+    paths = {f"stack.{f.name}": path(f.name) for f in fields(Stack) if f.name not in ("name", "residuals")}
+    numbers: dict[str, Any] = {f.partition(".")[2]: facts.number(of) for f, of in paths.items()}
+    stack = Stack(
+        name=name,
+        residuals=words(facts.text(path("residuals"))),
+        **numbers,
+    )
+    return stack, paths, words(facts.text(f"training.{name}.schedules"))

@@ -1,0 +1,75 @@
+"""What a vendor's machines run and how they are grouped: facts `vendors.<vendor>.*`.
+
+What a vendor's file does not say, or a vendor without a file, is as `vendors.others` says.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from mowich.errors import UserError
+from mowich.facts import Facts, load
+
+OTHERS = "others"
+
+
+def vendor_id(vendor: str) -> str:
+    """The file of a vendor's facts by the name that chips give: "AWS" -> "aws"."""
+    return vendor.casefold().replace(" ", "-")
+
+
+def said_of_vendor(facts: Facts, vendor: str, what: str) -> str | None:
+    """What the facts say of a vendor, or of others; None where neither does."""
+    for name in (vendor_id(vendor), OTHERS):
+        fact = facts.get(f"vendors.{name}.{what}")
+        if fact is not None and fact.value is not None:
+            return str(fact.value)
+    return None
+
+
+def of_vendor(facts: Facts, vendor: str, what: str) -> str:
+    """The same. Raises UserError where nothing says it."""
+    found = said_of_vendor(facts, vendor, what)
+    if found is None:
+        raise UserError(f"vendors.{vendor_id(vendor)}.{what} is not known", fix="state it in a file of facts")
+    return found
+
+
+def chip_of(facts: Facts, system_id: str) -> str:
+    """The chip of a system."""
+    return str(facts.meta("systems", system_id)["chip"])
+
+
+def vendor_of(facts: Facts, system_id: str) -> str:
+    """Who makes the chip of a system."""
+    return str(facts.meta("chips", chip_of(facts, system_id))["vendor"])
+
+
+def failure_class(facts: Facts, system_id: str) -> str:
+    """Whose failure rates a system has (`reliability.components`)."""
+    return of_vendor(facts, vendor_of(facts, system_id), "failure_class")
+
+
+def ported_stack(facts: Facts, vendor: str) -> str:
+    """Software that a workload is ported to once to run on a vendor's chips: the vendor's own, unless facts say a name
+    for it."""
+    return said_of_vendor(facts, vendor, "ported_stack") or vendor_id(vendor)
+
+
+def kernel_target(facts: Facts, chip: str) -> str | None:
+    """The simulated NeuronCore that runs kernels for a chip; None where there is none."""
+    fact = facts.get(f"chips.{chip}.kernel_target")
+    return None if fact is None or fact.value is None else str(fact.value)
+
+
+@cache
+def default_stacks() -> frozenset[str]:
+    """Training stacks that some vendor's machines have unless another is named, by the facts that ship."""
+    facts = load()
+    found = (facts.get(f"vendors.{name}.training_stack") for name in facts.ids("vendors"))
+    return frozenset(str(fact.value) for fact in found if fact is not None)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """ "1f1b, interleaved" -> ("1f1b", "interleaved")."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -1,0 +1,151 @@
+"""What travels once a step or once a micro-batch beside compute: gradients and weights between data-parallel ranks, and
+what a plan keeps in the host's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.estimate import Notes
+from mowich.machines import collectives
+from mowich.models.model import Model
+from mowich.operators.law import beside
+from mowich.operators.rates import Rates, rates
+from mowich.plans import schedules
+from mowich.plans.memory import (
+    adapter_params_per_device,
+    away,
+    dense_params_per_device,
+    expert_params_per_device,
+    layer_activations_B,
+    layers_per_stage,
+)
+from mowich.plans.plan import Plans, TrainJob
+from mowich.software.stack import Platform
+from mowich.training.terms import paths_of
+
+
+def offload_s(
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    g: Floats,
+    params: Floats,
+    owned: Floats,
+    forward: Floats,
+    backward: Floats,
+) -> Floats:
+    """Exposed time of what travels to and from the host's memory in a step.
+
+    Per micro-batch, beside compute, what takes longer than forward or backward: forward max(weights in, activations
+    out) / H, backward max(weights and activations in, gradients out) / H. Once: optimizer states in and out at the same
+    time, bytes / H, with nothing to hide behind. H: bytes/s of the link, one way.
+    """
+    s, gone = system.stack, away(p)
+    weights = gone["weights"] * s.weight_B * params
+    kept = layer_activations_B(model, system, job, p) * layers_per_stage(model, p)
+    activations = gone["activations"] * kept
+    H = system.host_Bps
+    gradients = gone["weights"] * s.grad_memory_B * params
+    first = np.maximum(0.0, np.maximum(weights, activations) / H - forward)
+    second = np.maximum(0.0, np.maximum(weights + activations, gradients) / H - backward)
+    return np.asarray(g * (first + second) + gone["optimizer"] * s.optimizer_memory_B * owned / H)
+
+
+def least_dp_s(model: Model, system: Platform, job: TrainJob, p: Plans, forward: Floats, backward: Floats) -> Floats:
+    """Exposed traffic between data-parallel ranks that no larger dp takes less of: with zero 3 of one micro-batch, else
+    of the step. forward, backward: seconds of one micro-batch on the slowest stage."""
+    adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
+    one = np.ones(len(p))
+    return dp_s(
+        system,
+        p,
+        rates(system, p.precision),
+        dense_params_per_device(model, p),
+        expert_params_per_device(model, p),
+        one,
+        forward,
+        backward,
+        None,
+        adapters,
+        collectives.least_linear,
+    )
+
+
+def dp_s(
+    system: Platform,
+    p: Plans,
+    r: Rates,
+    dense: Floats,
+    expert: Floats,
+    g: Floats,
+    forward: Floats,
+    backward: Floats,
+    notes: Notes | None,
+    adapters: Floats | None = None,
+    linear: Callable[[Platform, Floats, Floats], tuple[Floats, Floats]] = collectives.linear,
+) -> Floats:
+    """Exposed time of gradient and weight traffic, bucket by bucket beside the `forward` and `backward` of one
+    micro-batch.
+
+    zero <= 1: once a step a reduce-scatter (grad_B per parameter) beside the last backward and a gather (gather_B)
+    beside the first forward; window w of each. zero 2: the reduction runs per micro-batch. zero 3: per micro-batch a
+    gather beside forward, a gather and a scatter beside backward. With `adapters` the base is frozen: their gradients
+    alone are reduced, and zero 3 gathers the base without scattering. linear: (seconds per byte, latency) of a
+    collective over groups of a size and stride.
+    """
+    s = system.stack
+    gather_B = s.gather_B * np.where(r.width_B < 2.0, s.gather_low_precision, 1.0)  # 8-bit recipes may gather 8 bits
+    group, stride = p.dp * p.cp * schedules.copies(p), np.where(p.order == 0, p.tp, p.stride("dp"))
+    e_group = np.maximum(1.0, p.tp * p.cp * p.dp * schedules.copies(p) / (p.ep * p.etp))
+    e_stride = np.where(p.order == 0, p.ep * p.etp, stride)  # other orders leave expert groups whole (`mode_rules`)
+
+    per_B, latency = linear(system, group, stride)
+    e_per_B, e_latency = linear(system, e_group, e_stride)
+    lone, e_lone = group <= 1, (e_group <= 1) | (expert <= 0)
+
+    def both(bytes_per_param: Floats | float) -> Floats:
+        one = np.where(lone, 0.0, bytes_per_param * dense * per_B + latency)
+        return one + np.where(e_lone, 0.0, bytes_per_param * expert * e_per_B + e_latency)
+
+    def trained(bytes_per_param: Floats | float) -> Floats:
+        return (
+            both(bytes_per_param)
+            if adapters is None
+            else np.where(lone, 0.0, bytes_per_param * adapters * per_B + latency)
+        )
+
+    o, busy, w = s.dp_overlap * p.dp_overlap, system.efficiency.comm_contention, s.dp_window
+    scatter, gather, gather_base = trained(s.grad_B), trained(gather_B), both(gather_B)
+    exposed = beside(scatter, o, w * backward, busy) + beside(gather, o, w * forward, busy)
+    two = (g - 1.0) * beside(scatter, o, w * backward, busy) + exposed
+    f = s.fsdp_overlap * p.dp_overlap
+    behind = both(gather_B + (s.gather_B if adapters is None else 0.0))
+    three = g * (beside(gather_base, f, forward, busy) + beside(behind, f, backward, busy))
+    result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
+    if notes is not None:
+        notes.add(
+            "dp",
+            result,
+            "s",
+            "zero 0-1: beside(scatter, o, w backward) + beside(gather, o, w forward); zero 3: per micro-batch",
+            scatter=scatter,
+            gather=gather,
+            window=w,
+            overlap=o,
+            dense_params=dense,
+            expert_params=expert,
+            dp_group=group,
+            facts=paths_of(
+                system,
+                ".bandwidth",
+                "stack.dp_overlap",
+                "stack.fsdp_overlap",
+                "fabric.network_efficiency",
+                "stack.grad_B",
+            ),
+        )
+    return np.asarray(result)

@@ -1,0 +1,278 @@
+"""Forward times of one layer on one rank, by part: its operators (`operators.list`) by the law of time
+(`operators.law`), and collectives by that of the fabric (`machines.collectives`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.estimate import Notes
+from mowich.machines import collectives
+from mowich.models import ops
+from mowich.models.model import Layer, Model, Moe
+from mowich.operators import list as list_
+from mowich.operators.kernels import Kernels
+from mowich.operators.law import (
+    beside_with_rest,
+    fused_attention,
+    gemm_s,
+    passes,
+    scan,
+    unfused_attention,
+)
+from mowich.operators.rates import Rates, rates
+from mowich.plans import schedules
+from mowich.plans.plan import Plans, TrainJob
+from mowich.software.stack import Platform
+from mowich.training.experts import experts_s
+from mowich.training.terms import core_formula, is_unfused, note_product, paths_of
+
+T = TypeVar("T")
+
+
+class Once(dict[object, Any]):
+    """What kinds of layers share in one evaluation (a projection, an attention core, the same experts): made when first
+    asked for."""
+
+    def __call__(self, key: object, make: Callable[[], T]) -> T:
+        if key not in self:
+            self[key] = make()
+        return cast(T, self[key])
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTimes:
+    """Forward seconds of one layer and one micro-batch on one rank, by part (and the attention core's backward); comm
+    parts are already the exposed share. experts_again: what repeating the mixture of experts alone takes. late: [tp,
+    cp, ep] transfers that the software can issue early and that find no compute to run beside: waits for the host hide
+    them."""
+
+    gemm: Floats
+    attention: Floats
+    attention_backward: Floats
+    memory_bound: Floats
+    quantise: Floats
+    moe: Floats
+    expert_gemm: Floats
+    experts_again: Floats
+    tp: Floats
+    cp: Floats
+    ep: Floats
+    late: tuple[Floats, Floats, Floats]
+
+
+def layer_times(
+    model: Model,
+    layer: Layer,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    notes: Notes | None = None,
+    kernels: Kernels | None = None,
+    once: Once | None = None,
+) -> LayerTimes:
+    """Forward times of one layer kind under each plan (columns [n]); once: shared with the model's other kinds."""
+    once = Once() if once is None else once
+    h = float(model.hidden)
+    s, e = system.stack, system.efficiency
+    r = once("rates", lambda: rates(system, p.precision, kernels))
+    share = once("share", lambda: share_of(job, p))
+    t, stride = share.tokens, p.stride("tp")
+
+    def seconds_of(g: list_.Product) -> Floats:
+        if g.format == "16 bit":
+            return gemm_s(g.m, g.n, g.k, r, P=r.P16 * e.gemm_efficiency, width_B=2.0)
+        return gemm_s(g.m, g.n, g.k, r)
+
+    gemm, shared = np.zeros_like(t), np.zeros_like(t)
+    inputs = np.zeros_like(t)  # elements of GEMM inputs, for quantisation passes
+    for g in once(
+        ("products", layer.mixer, layer.ffn, layer.extra_matmul_params),
+        lambda: list_.products(layer, model.hidden, share),
+    ):
+        seconds = once(g.gemm, partial(seconds_of, g))
+        gemm = gemm + seconds
+        shared = shared + (seconds if g.is_shared_expert else 0.0)
+        inputs = inputs + g.inputs
+        if notes is not None:
+            note_product(notes, f"gemm.{g.gemm.name}", seconds, g, r, system)
+    attention, attention_backward = once(("core", layer.mixer), lambda: _core_s(layer, system, share, p, r, notes))
+    between = list_.stream(layer, h, share)
+    memory_bound = passes(between.bytes_, s.memory_passes, r.B)
+    if kernels is not None and job.element_B == 2.0:
+        elements = between.bytes_ / job.element_B - between.norm_elements
+        memory_bound = kernels.passes(between.rows, h, between.norms, elements, memory_bound)
+    moe, expert_gemm, ep, experts_again, late_ep = (np.zeros_like(t) for _ in range(5))
+    if isinstance(layer.ffn, Moe):
+        ffn = layer.ffn
+        x = once(("experts", ffn), lambda: experts_s(ffn, model, system, job, p, r, share, notes))
+        moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
+        # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
+        meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
+        ep, late_ep = beside_with_rest(x.exchange, s.ep_overlap, meanwhile, e.comm_contention)
+        ep = ep + x.between
+        experts_again = shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
+        if notes is not None:
+            notes.add(
+                "ep.all_to_all",
+                ep,
+                "s",
+                "beside(exposed, overlap, meanwhile) + between ranks that share an expert, dispatch and combine, one"
+                " layer",
+                exposed=x.exchange,
+                meanwhile=meanwhile,
+                between=x.between,
+                overlap=s.ep_overlap,
+                ep=p.ep,
+                facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
+            )
+    quantise = r.quantise_B * inputs / r.B
+    if kernels is not None:
+        quantise = kernels.quantise(inputs, p.precision, s.backward_quantise, quantise)
+    # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense
+    # feed-forward
+    over_tp, over_cp = list_.exchanges(layer, h, share)
+
+    def reduced() -> Floats:
+        if not np.any(p.tp > 1):
+            return np.zeros_like(t)
+        scattered = 2.0 * collectives.reduce_scatter_s(system, over_tp.bytes_, p.tp, stride)
+        whole = collectives.all_reduce_s(system, over_tp.bytes_, p.tp, stride)
+        return np.where(p.tp > 1, np.where(p.sp > 0, scattered, whole), 0.0)
+
+    tp_all = once("reduced", reduced)
+    early = s.tp_overlap * p.tp_overlap * (p.sp > 0)
+    tp, late_tp = beside_with_rest(over_tp.count * tp_all, early, gemm, e.comm_contention)
+    cp, late_cp = np.zeros_like(t), np.zeros_like(t)
+    if np.any(p.cp > 1):
+        cp_all = once(
+            ("gathered", ops.kv_width(layer.attention)),
+            lambda: collectives.reduce_scatter_s(system, over_cp.bytes_, p.cp, p.tp * stride),
+        )
+        exposed, rest = beside_with_rest(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention)
+        cp, late_cp = np.where(p.cp > 1, exposed, 0.0), np.where(p.cp > 1, rest, 0.0)
+    if notes is not None:
+        notes.add(
+            "memory_bound",
+            memory_bound,
+            "s",
+            "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
+            t=t,
+            h=np.where(p.sp > 0, h / p.tp, h),
+            passes=s.memory_passes,
+            B=r.B,
+            note=r.by(memory_bound),
+            facts=paths_of(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"),
+        )
+        notes.add(
+            "quantise",
+            quantise,
+            "s",
+            "b_q x GEMM input elements / B, forward, one layer",
+            elements=inputs,
+            b_q=r.quantise_B,
+            note=r.by(quantise),
+            facts=paths_of(system, "efficiency.quantise_B"),
+        )
+        notes.add(
+            "tp.collective",
+            tp,
+            "s",
+            "beside(collectives x T, overlap with sp, gemm), forward, one layer",
+            collectives=over_tp.count,
+            T=tp_all,
+            bytes=over_tp.bytes_,
+            overlap=s.tp_overlap,
+            facts=paths_of(system, ".bandwidth", ".latency", "stack.tp_overlap"),
+        )
+        notes.add(
+            "cp.exchange",
+            cp,
+            "s",
+            "beside(all-gather of keys and values, 1 - exposed, attention), forward, one layer",
+            bytes=over_cp.bytes_ / p.cp,
+            cp=p.cp,
+            facts=paths_of(system, ".bandwidth", "stack.cp_exposed"),
+        )
+    return LayerTimes(
+        gemm=gemm,
+        attention=attention,
+        attention_backward=attention_backward,
+        memory_bound=memory_bound,
+        quantise=quantise,
+        moe=moe,
+        expert_gemm=expert_gemm,
+        experts_again=experts_again,
+        tp=tp,
+        cp=cp,
+        ep=ep,
+        late=(late_tp, late_cp, late_ep),
+    )
+
+
+def share_of(job: TrainJob, p: Plans) -> list_.Share:
+    """What of a micro-batch one rank has under each plan."""
+    t = p.micro_batch * job.seq / p.cp
+    return list_.Share(
+        tokens=t,
+        split_tokens=np.where(p.sp > 0, t / p.tp, t),
+        seq=float(job.seq),
+        attended=float(job.attended),
+        element_B=job.element_B,
+        tp=p.tp,
+        cp=p.cp,
+        is_split=p.sp,
+    )
+
+
+def _core_s(
+    layer: Layer, system: Platform, share: list_.Share, p: Plans, r: Rates, notes: Notes | None
+) -> tuple[Floats, Floats]:
+    """(forward, backward) of a layer's attention core, or of its recurrence."""
+    s, e, a, t = system.stack, system.efficiency, layer.attention, share.tokens
+    core = list_.core(layer, share)
+    if is_unfused(system, core):
+        attention = unfused_attention(
+            core.square_flop, core.scores, e.gemm_efficiency, r.P16, s.unfused_attention_B, r.B
+        )
+        backward = 2.0 * attention
+    else:
+        if core.kind == "scan":
+            attention = scan(core.flop, core.moved, e.attention_efficiency, r.P16, s.recurrent_B, r.B, s.roofline_power)
+        else:
+            attention = fused_attention(core.flop, core.attended, e.attention_s_half, e.attention_efficiency, r.P16)
+        backward = s.backward_attention * attention
+        if core.has_sinks:
+            spill = passes(core.scores, s.sink_attention_B, r.B)
+            attention, backward = attention + spill, backward + 2.0 * spill
+    if r.kernels is not None:
+        sequences = p.micro_batch * (share.seq / share.attended)
+        heads = sequences * a.num_heads / p.tp
+        attention, backward = r.kernels.attention(
+            layer, heads, share.attended, 1.0 / p.cp, s.backward_attention, (attention, backward)
+        )
+    if notes is not None:
+        formula, numbers, constants = core_formula(layer, core, share, system)
+        beyond: dict[str, object] = (
+            {"scores": core.scores, "B": r.B} if "/ B" in formula else {"B": r.B} if layer.recurrent else {}
+        )
+        notes.add(
+            "attention.core",
+            attention,
+            "s",
+            f"{formula}, forward, one layer",
+            t=t,
+            c=a.context(share.attended),
+            q=ops.attention_width(a) / p.tp,
+            P16=r.P16,
+            **beyond,
+            **numbers,
+            note=r.by(attention),
+            facts=paths_of(system, "peak_flops.bf16", *constants),
+        )
+    return attention, backward

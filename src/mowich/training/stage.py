@@ -1,0 +1,208 @@
+"""One micro-batch through a pipeline stage: the sums of its layers, forward and backward, and the head of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+
+from mowich.arrays import Floats
+from mowich.estimate import Notes
+from mowich.models.model import Model
+from mowich.models.task import Lora
+from mowich.operators.kernels import Kernels
+from mowich.operators.law import gemm_s, passes, waited
+from mowich.operators.list import backward_times
+from mowich.operators.rates import Rates, rates
+from mowich.plans import schedules
+from mowich.plans.memory import layers_per_stage, stage_split
+from mowich.plans.plan import EXPERTS_AGAIN, Plans, TrainJob
+from mowich.software.stack import Platform
+from mowich.training.layer import Once, layer_times
+
+LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "recompute", "host", "tp", "cp", "ep")
+"""The parts that layers have; the others belong to the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel
+    ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of forward, back (to
+    the input) and weights (gradients) together; bubble_s: idle in a step;
+    sums: all layers' parts, before the pipeline cuts them; head_s: the whole head; imbalance: layers of the fullest
+    stage over the mean one."""
+
+    parts: dict[str, Floats]
+    total_s: Floats
+    forward_s: Floats
+    back_s: Floats
+    weights_s: Floats
+    bubble_s: Floats
+    sums: dict[str, Floats]
+    head_s: Floats
+    imbalance: Floats
+
+
+def stage_times(
+    model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
+) -> Stage:
+    """The part of a step that the work of one micro-batch takes. Every stage is taken to be as slow as the fullest."""
+    s = system.stack
+    L = float(model.num_layers)
+    weight_grad = backward_times("product", is_frozen=job.frozen_base)
+    if len(p) > 1:
+        outside = [p.stride("tp")] if np.any(p.order > 1) else []  # tensor ranks that are not neighbours
+        if np.any(p.schedule > schedules.INTERLEAVED):
+            outside.append(schedules.pairs(p.schedule))
+        distinct, inverse = p.unique(
+            "tp",
+            "sp",
+            "cp",
+            "ep",
+            "etp",
+            "micro_batch",
+            "recompute",
+            "precision",
+            "tp_overlap",
+            "regather",
+            also=outside,
+        )
+        sums = {k: v[inverse] for k, v in layer_sums(model, system, job, distinct, None, kernels).items()}
+        of_head = [
+            v[inverse] for v in head_times(model, system, job, distinct, rates(system, distinct.precision, kernels))
+        ]
+    else:
+        sums = layer_sums(model, system, job, p, notes, kernels)
+        of_head = list(head_times(model, system, job, p, rates(system, p.precision, kernels)))
+    imbalance = layers_per_stage(model, p) * p.pp / L
+    per_micro = {k: sums[k] / p.pp * imbalance for k in LAYER_PARTS}
+    # on the last stage; where the split is not known, uneven splits hide half of what it adds there
+    head_forward, head_back, head_weights = of_head
+    head = head_forward + head_back + head_weights
+    head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
+    if np.any(p.split > 0):
+        k, last = stage_split(model, p)
+        room = (k - last) * total_of(sums[name] for name in LAYER_PARTS) / L
+        head_share = np.where(p.split > 0, np.clip(1.0 - room / head, 0.0, 1.0), head_share)
+    per_micro["head"] = head * head_share
+    if job.adapters is not None:  # forward, the gradients of inputs and of adapters
+        per_micro["gemm"] = (
+            per_micro["gemm"] + 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels)) / p.pp * imbalance
+        )
+    stage = total_of(per_micro.values())
+    forward = sums["forward"] / p.pp * imbalance + head_forward * head_share
+    weights = (weight_grad - 1.0) * sums["weights"] / p.pp * imbalance + head_weights * head_share
+    back = stage - forward - weights
+    return Stage(
+        parts=per_micro,
+        total_s=stage,
+        forward_s=forward,
+        back_s=back,
+        weights_s=weights,
+        bubble_s=schedules.bubble_s(p.schedule, p.pp, p.vpp, forward, back, weights),
+        sums=sums,
+        head_s=head,
+        imbalance=imbalance,
+    )
+
+
+def head_times(model: Model, system: Platform, job: TrainJob, p: Plans, r: Rates) -> tuple[Floats, Floats, Floats]:
+    """(forward, backward to the input, backward to the weights) of the language-model head and the loss, one
+    micro-batch: a 16-bit GEMM each, and passes over the logits."""
+    s, t = system.stack, p.micro_batch * job.seq / p.cp
+    vocab = float(model.vocab) / p.tp
+    high = replace(r, m_half=np.zeros_like(t) + system.efficiency.gemm_m_half)
+    gemm = gemm_s(
+        t, vocab, np.full_like(t, float(model.hidden)), high, P=r.P16 * system.efficiency.gemm_efficiency, width_B=2.0
+    )
+    logits = passes(t * vocab, s.head_passes, r.B)
+    weights = np.zeros_like(t) if job.frozen_base else gemm
+    return model.heads * (gemm + logits), model.heads * (gemm + logits), model.heads * weights
+
+
+def adapters_s(model: Model, job: TrainJob, p: Plans, r: Rates) -> Floats:
+    """Forward seconds of the adapters of all layers, one micro-batch, on one of tp ranks: narrow products that move
+    bytes.
+
+    T = 2 B x t (k + 2 r + 3 n) / B a matrix: the input read, rank r written and read, the output written, read and
+    added. In 16 bit.
+    """
+    lora = job.adapters or Lora()
+    t = p.micro_batch * job.seq / p.cp
+    moved = np.zeros_like(t)
+    for layer in model.layers:
+        for gemm in lora.gemms(layer, model.hidden):
+            n, k = gemm.local(p.tp)
+            moved = moved + layer.count * t * (k + 2.0 * lora.rank + 3.0 * n)
+    return np.asarray(2.0 * moved / r.B)
+
+
+def layer_sums(
+    model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None = None
+) -> dict[str, Floats]:
+    """Forward, backward and recompute seconds of one micro-batch through every layer, by part, before the pipeline cuts
+    them."""
+    s = system.stack
+    weight_grad = backward_times("product", is_frozen=job.frozen_base)
+    stream, routing = backward_times("stream"), backward_times("routing")
+    full, selective = p.recompute == 2, p.recompute == 1
+    rho = np.where(full, s.full_recompute, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
+    attention_again = full | (selective & (s.unfused_attention > 0))
+    backward_tp = np.where(
+        (p.sp > 0) & (p.regather == 0), 1.0, s.backward_tp
+    )  # inputs that are kept are not gathered again
+    sums = {name: np.zeros(len(p)) for name in (*LAYER_PARTS, "forward", "weights")}
+    once = Once()
+    for i, layer in enumerate(model.layers, 1):
+        kind = None if notes is None else Notes()
+        x = layer_times(
+            model, layer, system, job, p, kind, kernels, once if notes is None else None
+        )  # each kind notes all of its terms
+        if notes is not None and kind is not None:
+            notes.take(
+                kind,
+                f" x {layer.count} layer{'s' * (layer.count > 1)}" + ("" if len(model.layers) == 1 else f" (kind {i})"),
+            )
+        lin = x.gemm + x.expert_gemm
+        forward = lin + x.attention + x.memory_bound + x.quantise + x.moe
+        backward = (
+            weight_grad * lin
+            + x.attention_backward
+            + stream * x.memory_bound
+            + s.backward_quantise * x.quantise
+            + routing * x.moe
+        )
+        host = np.zeros(len(p)) + s.host_per_layer * layer.blocks / 2.0
+        n = float(layer.count)
+        sums["gemm"] = sums["gemm"] + n * (1.0 + weight_grad) * lin
+        sums["attention"] = sums["attention"] + n * (x.attention + x.attention_backward)
+        sums["memory_bound"] = sums["memory_bound"] + n * (1.0 + stream) * x.memory_bound
+        sums["quantise"] = sums["quantise"] + n * (1.0 + s.backward_quantise) * x.quantise
+        sums["moe"] = sums["moe"] + n * (1.0 + routing) * x.moe
+        waits = waited(forward, host, s.roofline_power)
+        waits_back = waited(backward, s.backward_host * host, s.roofline_power)
+        sums["weights"] = sums["weights"] + n * lin
+        sums["host"] = sums["host"] + n * (waits + waits_back)
+        sums["forward"] = sums["forward"] + n * (forward + waits)
+        left, left_back = waits, waits_back  # what is left of the waits to hide transfers in
+        once_back = np.ones(len(p))
+        for name, exposed, late, again in zip(
+            ("tp", "cp", "ep"), (x.tp, x.cp, x.ep), x.late, (backward_tp, once_back, once_back), strict=True
+        ):
+            ahead, back = np.minimum(late, left), np.minimum(again * late, left_back)
+            left, left_back = left - ahead, left_back - back
+            sums["forward"] = sums["forward"] + n * (exposed - ahead)
+            sums[name] = sums[name] + n * ((1.0 + again) * exposed - ahead - back)
+        redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
+        redo = redo + np.where(attention_again, x.attention, 0.0)
+        if np.any(p.recompute == EXPERTS_AGAIN):
+            redo = np.where(p.recompute == EXPERTS_AGAIN, x.experts_again, redo)
+        sums["recompute"] = sums["recompute"] + n * redo
+    return sums
+
+
+def total_of(parts: Iterable[Floats]) -> Floats:
+    """Sum of columns that broadcast together."""
+    return reduce(np.add, parts)
