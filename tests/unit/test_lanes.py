@@ -46,6 +46,18 @@ def paired(x: Any) -> Any:
     return x
 
 
+def on_rings(x: Any) -> Any:
+    for _ in range(6):
+        a, b, c = (nl.ndarray((128, 512), nl.float32, nl.sbuf) for _ in range(3))
+        nisa.dma_copy(dst=a, src=x[0:128], dge_mode=nisa.dge_mode.swdge)
+        nisa.dma_copy(dst=b, src=x[128:256], dge_mode=nisa.dge_mode.none)
+        nisa.dma_copy(dst=c, src=x[256:384], engine=nisa.engine.scalar)
+        nisa.tensor_tensor(a, a, b, nl.add)
+        nisa.tensor_tensor(a, a, c, nl.add, engine=nisa.engine.gpsimd)
+        nisa.dma_copy(dst=x[0:128], src=a)
+    return x
+
+
 def profile_of(kernel: Any = several, shape: tuple[int, int] = (1024, 512), **how: Any) -> Profile:
     r = mowich.run_kernel(kernel, hollow(shape, "float32"), target="trn2", values=False, strict=False, **how)
     assert not isinstance(r, list)
@@ -89,10 +101,11 @@ def test_what_is_drawn_is_what_the_clock_says(kernel: Any, shape: tuple[int, int
         assert sum(x["kind"] == "dma" and x["core"] == core for x in d["lanes"]) == 16
 
 
-def test_dmas_on_their_engines_are_those_of_the_clock() -> None:
-    p = profile_of()
+@pytest.mark.parametrize(("kernel", "dmas"), [(several, 16), (on_rings, 24)])
+def test_dmas_on_their_engines_are_those_of_the_clock(kernel: Any, dmas: int) -> None:
+    p = profile_of(kernel)
     s, d = p.schedule, of_page(lanes.render(p, "trn2"))
-    assert len(d["dma"]) == 16
+    assert len(d["dma"]) == dmas
     busy: list[list[tuple[int, int]]] = [[] for _ in range(16)]
     for i, begins, times in d["dma"]:
         assert times == list(p.cost[i].transfer)

@@ -209,12 +209,12 @@ def _slices(p: Profile, local: dict[int, int]) -> list[list[object]]:
     engines = int(p.costs.number("dma.engines"))
     free = [[0] * engines for _ in range(p.cores)]
     out: list[list[object]] = []
-    for i in sorted((i for i, k in enumerate(p.cost) if k.transfer), key=lambda i: (s.begin[i], i)):
+    arrive = {i: s.begin[i] + k.issue + k.first_byte for i, k in enumerate(p.cost) if k.transfer}
+    for i in sorted(arrive, key=lambda i: (arrive[i], s.data[i], s.begin[i], i)):
         k, mine = p.cost[i], free[s.core[i]]
-        arrive = s.begin[i] + k.issue + k.first_byte
         begins = []
         for e, time in enumerate(k.transfer):
-            begins.append(max(mine[e], arrive) if time else -1)
+            begins.append(max(mine[e], arrive[i]) if time else -1)
             if time:
                 mine[e] = begins[-1] + time
         if i in local:
