@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mowich.estimate import Estimate
 from mowich.neuroncore.clock import compiled
-from mowich.neuroncore.clock.latency import Path, columns, critical_path, estimate
+from mowich.neuroncore.clock.latency import Path, columns, critical_path, estimate, first_met
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import PS, SOFTWARE, TENSOR, Cost, unit_of
@@ -364,27 +364,25 @@ class Profile:
     def lines(self) -> list[Line]:
         """Lines of the kernel by their time on the critical path, costliest first."""
         path = self.path
-        instruction, start, end, cause = (
-            np.array(x, np.int64) for x in (path.instruction, path.start, path.end, path.cause)
-        )
+        if not len(path):
+            return []
+        instruction, cause, begins = (compiled.column(x) for x in (path.instruction, path.cause, path.first))
         places, place = self._places(instruction)
-        known = place >= 0
-        seconds, buffers = np.zeros(len(places), np.int64), np.zeros(len(places), np.int64)
-        np.add.at(seconds, place[known], (end - start)[known])
-        np.add.at(buffers, place[known & (cause == BUFFER)], (end - start)[known & (cause == BUFFER)])
+        time_of = compiled.column(path.end) - compiled.column(path.start)
+        seconds, buffers = (np.zeros(len(places) + 1, np.int64) for _ in range(2))  # the last is of no place
+        np.add.at(seconds, place, time_of)
+        np.add.at(buffers, place[cause == BUFFER], time_of[cause == BUFFER])
         # the facts of a place in the order in which the path meets them
-        begins = np.array(path.first, np.int64)
-        piece = np.repeat(place, begins[1:] - begins[:-1])
-        mine = piece * len(path.names) + np.array(path.fact, np.int64)
-        pairs, first, inverse = np.unique(mine, return_index=True, return_inverse=True)
-        sums = np.zeros(len(pairs), np.int64)
-        np.add.at(sums, inverse, np.array(path.length, np.int64))
-        parts: list[dict[str, int]] = [{} for _ in places]
-        for k in np.argsort(first).tolist():
-            at, fact = divmod(int(pairs[k]), len(path.names))
-            if at >= 0:
-                parts[at][path.names[fact]] = int(sums[k])
-        example = [int(instruction[np.argmax(place == at)]) for at in range(len(places))]
+        mine = np.repeat(place, begins[1:] - begins[:-1]) * len(path.names) + compiled.column(path.fact)
+        sums = np.zeros((len(places) + 1) * len(path.names), np.int64)
+        np.add.at(sums, mine, compiled.column(path.length))
+        parts: list[dict[str, int]] = [{} for _ in range(len(places) + 1)]
+        for pair in first_met(mine, len(sums)):
+            at, fact = divmod(pair, len(path.names))
+            parts[at][path.names[fact]] = int(sums[pair])
+        first = np.zeros(len(places) + 1, np.int64)
+        first[place[::-1]] = instruction[::-1]
+        example = first.tolist()
         out = []
         for at in sorted(range(len(places)), key=lambda at: (-int(seconds[at]), places[at])):
             time = int(seconds[at])
@@ -393,26 +391,34 @@ class Profile:
         return out
 
     def _places(self, instructions: NDArray[np.int64]) -> tuple[list[tuple[str, int]], NDArray[np.int64]]:
-        """(Places in the kernel, the place of each instruction among them; -1 where there is none)."""
+        """(Places in the kernel, the place of each instruction among them; of none (-1), the number of places)."""
         s = self.schedule
         code = np.full(len(instructions), -1, np.int64)
-        core = np.array(s.core, np.int64)[instructions] if len(s.core) else instructions
+        known = instructions >= 0
+        core = np.frombuffer(s.core, np.int32)[instructions]
+        base = 0
         for c, p in enumerate(s.programs):
-            mine = (core == c) & (instructions >= 0)
-            origin = np.array(p.origin, np.int64)[instructions[mine] - s.offset[c]]
-            site = np.array(p.trace.site, np.int64)
-            # sites, then storages of spills, then the loads of tables
-            kind = np.where(origin >= 0, 0, np.where(origin < -1, 1, 2))
-            number = np.where(origin < -1, -origin, 0)
-            number[origin >= 0] = site[origin[origin >= 0]]
-            code[mine] = (number * len(s.programs) + c) * 3 + kind
-        codes, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+            mine = known & (core == c)
+            if not mine.any():
+                continue
+            origin = np.frombuffer(p.origin, np.int32)[instructions[mine] - s.offset[c]]
+            site = np.frombuffer(p.trace.site, np.int32)
+            # sites, then the loads of tables, then storages of spills
+            sites = len(p.trace.sites)
+            place = np.where(origin < 0, sites - 1 - origin, 0)
+            place[origin >= 0] = site[origin[origin >= 0]]
+            code[mine] = base + place
+            base += sites + 1 + max(0, -int(origin.min(initial=0)))
+        code[code < 0] = base
         places: dict[tuple[str, int], int] = {}
-        of = np.full(len(codes), -1, np.int64)
-        for k in np.argsort(first).tolist():
-            if codes[k] >= 0:
-                of[k] = places.setdefault(self.site(int(instructions[first[k]])), len(places))
-        return list(places), of[inverse]
+        of = np.full(base + 1, -1, np.int64)
+        first = np.zeros(base + 1, np.int64)
+        first[code[::-1]] = instructions[::-1]
+        for k in first_met(code, base + 1):
+            if k != base:
+                of[k] = places.setdefault(self.site(int(first[k])), len(places))
+        of[of < 0] = len(places)
+        return list(places), of[code]
 
     @property
     def top(self) -> list[Line]:

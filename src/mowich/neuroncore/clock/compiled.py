@@ -100,6 +100,11 @@ def rows(made: Sequence[Sequence[int]], width: int) -> Column:
     return np.array(made, np.int64).reshape(len(made), width)
 
 
+def column(numbers: array[int]) -> Column:
+    """The numbers of an array of 64 bits each, without a copy."""
+    return np.frombuffer(numbers, np.int64) if len(numbers) else np.zeros(0, np.int64)
+
+
 def address(column: NDArray[np.generic] | array[int] | None) -> int | None:
     """Where a column begins; whoever passes it on keeps the column."""
     if column is None or not len(column):

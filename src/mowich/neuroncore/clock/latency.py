@@ -89,11 +89,16 @@ class Path(Sequence[Step]):
 
     def total(self) -> dict[str, int]:
         """Time of each fact, ps, in the order in which the path meets them."""
-        fact = np.frombuffer(self.fact, np.int64) if self.fact else np.zeros(0, np.int64)
-        sums = np.zeros(len(self.names), np.int64)
-        np.add.at(sums, fact, np.frombuffer(self.length, np.int64) if self.length else fact)
-        met, at = np.unique(fact, return_index=True)
-        return {self.names[n]: int(sums[n]) for n in met[np.argsort(at)].tolist()}
+        fact, sums = compiled.column(self.fact), np.zeros(len(self.names), np.int64)
+        np.add.at(sums, fact, compiled.column(self.length))
+        return {self.names[n]: int(sums[n]) for n in first_met(fact, len(self.names))}
+
+
+def first_met(numbers: compiled.Column, most: int) -> list[int]:
+    """The numbers below `most` that a column holds, in the order in which it holds them first."""
+    first = np.full(most, len(numbers))
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+    return [int(k) for k in np.argsort(first, kind="stable") if first[k] < len(numbers)]
 
 
 WAIT, DMA_WAIT, LOAD_LATENCY, THROTTLE_RATE, TRIGGER, SEMAPHORE = range(6)
