@@ -132,7 +132,7 @@ def main() -> None:
     )
     if words == ["--million"]:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        n, seconds = stages(clock_kernels.tiled, (8192, 4096), (8192, 20480))
+        n, seconds = stages(clock_kernels.tiled, (8192, 8192), (8192, 40960))
         shown("tiled", n, seconds, loop_s)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f"most memory {peak / 1024:,.0f} MB, {before / 1024:,.0f} MB before; {sum(seconds.values()):.2f} s")
