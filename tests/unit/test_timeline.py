@@ -16,7 +16,7 @@ from mowich.models import load
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
 from mowich.show import timeline as drawing
-from mowich.show.table import Style
+from mowich.show.render.terminal import Style
 from mowich.training.timeline import PlanTimeline, stage_layers, timeline
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=64)
