@@ -7,7 +7,7 @@ from pathlib import Path
 from pages import write
 
 from mowich.facts import load
-from mowich.show.claims import page
+from mowich.show.claims import document
 from mowich.studies.claims import claims
 from mowich.studies.memory_claim import memory_table
 
@@ -17,7 +17,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "claims.md"
 def pages() -> dict[Path, str]:
     """The page and its text."""
     facts = load()
-    return {PAGE: page(claims(facts), memory_table(facts))}
+    return {PAGE: document(claims(facts), memory_table(facts))}
 
 
 if __name__ == "__main__":

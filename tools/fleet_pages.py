@@ -27,7 +27,8 @@ from mowich import facts
 from mowich.facts import Facts
 from mowich.fleets.problem import Rates, read_rates, write_rates
 from mowich.fleets.read import read_problem
-from mowich.show.html import PAGES, render
+from mowich.show.render.html import render
+from mowich.show.verbs import page_of
 from mowich.studies.fleet import fleet, rates
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,7 +123,7 @@ def _plain(node: Any) -> Any:
 
 def drawn_from(result: Mapping[str, Any]) -> list[str]:
     """A digest of the numbers of each chart of a report of a fleet, in order."""
-    charts = PAGES["mowich/fleet@1"](result).charts
+    charts = page_of(result).charts
     return [
         hashlib.sha256(json.dumps(_plain(chart.option), sort_keys=True).encode()).hexdigest()[:12] for chart in charts
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from pages import write
 
 from mowich.facts import load
-from mowich.show.machines import share
+from mowich.show.goodput import share
 from mowich.studies.goodput import published_runs
 from mowich.training import faults
 from mowich.training.longrun import REPLICA_CHIPS, SPARE_SHARE

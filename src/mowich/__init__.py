@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 def _notebook() -> shown.Drawer:
     # Results draw themselves in a notebook with the report, which stands above them; it is loaded when one is drawn.
-    from mowich.show import notebook
+    from mowich.show.render import notebook
 
     return notebook
 

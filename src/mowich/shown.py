@@ -1,8 +1,8 @@
-"""How results show themselves in a notebook: as a small table, as plain rows for any dataframe, as pictures.
+"""How results show themselves: printed, in a notebook as a small table, as plain rows for any dataframe, as pictures.
 
-The report draws results, and it stands above them in the order of imports. So this module imports no report: the public
-face of the package names the module that draws (`draw_with`), and that module is loaded when a notebook first shows a
-result. `Rows` is the tuple of a result's rows; when called, it gives them as plain numbers.
+Pages of results are drawn by `mowich.show`, which stands above them in the order of imports. So no result knows it:
+what draws is registered here (`draw_with`), by the public face of the package, and loaded when a result is first shown.
+`Rows` is the tuple of a result's rows; when called, it gives them as plain numbers.
 
 >>> class Two:
 ...     def to_dict(self):
@@ -79,9 +79,10 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Drawer(Protocol):
-    """What draws results: `mowich.show.notebook` is one."""
+    """What draws results: `mowich.show.render.notebook` is one."""
 
     def html(self, result: Any, /) -> str: ...
+    def text(self, result: Any, /) -> str: ...
     def plot(self, result: Any, which: int | str, /) -> Any: ...
     def pictures(self, result: Any, /) -> list[str]: ...
     def explained(self, result: Any, metric: str, facts: Any, /) -> str: ...
@@ -107,8 +108,12 @@ class Shown:
 
     __slots__ = ()
 
+    def __str__(self) -> str:
+        """The page that the command line prints; of a result without one, its fields."""
+        return _drawer().text(self)
+
     def _repr_html_(self) -> str:
-        """Headline, and the main table with ranges and grades."""
+        """Headline, the main table with ranges and grades, and the remarks."""
         return _drawer().html(self)
 
     def plot(self, which: int | str = 0) -> Any:

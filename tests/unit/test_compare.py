@@ -112,14 +112,14 @@ def test_idle_chips_are_counted_and_paid_for(facts: Facts) -> None:
 
 
 def test_overlapping_rows_are_marked_and_not_ranked(facts: Facts) -> None:
-    from mowich.show.table import Style
-    from mowich.show.text import compare_text
+    from mowich.show.render.terminal import Style, terminal
+    from mowich.show.verbs import page_of
 
     found = on(facts, "h100", "h200", "a100")
     h100, h200, a100 = found.rows
     assert h100.step_s.overlaps(h200.step_s)
     assert not h200.step_s.overlaps(a100.step_s)
-    text = compare_text(found, load("llama-3.1-8b"), Style(width=100))
+    text = terminal(page_of(found.to_dict()), Style(width=100))
     assert "not ranked" in text.split("\n\n")[0]
     assert next(line for line in text.splitlines() if line.startswith("  h100")).count("~") >= 1
 
@@ -127,8 +127,8 @@ def test_overlapping_rows_are_marked_and_not_ranked(facts: Facts) -> None:
 def test_the_hand_tuned_line_says_what_no_table_covers(facts: Facts) -> None:
     """Trainium4 has no tables, and no table reaches all of a step: the reader is told the share, and where each term is
     named."""
-    from mowich.show.table import Style
-    from mowich.show.text import compare_text
+    from mowich.show.render.terminal import Style, terminal
+    from mowich.show.verbs import page_of
 
     found = on(facts, "trn3", "trn4", chips=256, model="deepseek-v3")
     some, none = (row.hand_tuned_step_s for row in found.rows)
@@ -136,7 +136,7 @@ def test_the_hand_tuned_line_says_what_no_table_covers(facts: Facts) -> None:
     assert none is not None
     assert 0 < some.coverage["simulated kernels"] < 1
     assert none.coverage == {"analytic": 1.0}
-    text = " ".join(compare_text(found, load("deepseek-v3"), Style(width=100)).split())
+    text = " ".join(terminal(page_of(found.to_dict()), Style(width=100)).split())
     assert "from simulated kernels" in text
     assert "none of trn4; the rest by formulas, named under mowich explain FILE SYSTEM.hand_tuned_step_s" in text
 

@@ -18,7 +18,7 @@ from mowich.facts import Facts
 from mowich.models import load
 from mowich.plans.plan import TrainJob
 from mowich.show.explain import explain_text
-from mowich.show.table import Style
+from mowich.show.render.terminal import Style
 from mowich.studies.compare import compare
 from mowich.studies.explain import Explainer, Explanation, explain, metrics
 from mowich.studies.explain.formula import evaluate, names

@@ -211,7 +211,7 @@ def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
     """What a first command imports is no part of the second."""
-    import mowich.show.html
+    import mowich.show.render.html
     import mowich.studies.fleet  # noqa: F401
 
     for args in (["facts", "check"], ["model", "no-such-model"]):

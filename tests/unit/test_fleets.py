@@ -24,8 +24,9 @@ from mowich.fleets.robustness import Robustness, robustness
 from mowich.fleets.solve import optimise
 from mowich.models import load
 from mowich.serving.search import ServeJob
-from mowich.show.fleet import _mixing, dearer, dollars, fleet_text
-from mowich.show.table import Style
+from mowich.show.fleet import dearer, dollars, mixing
+from mowich.show.render.terminal import Style, terminal
+from mowich.show.verbs import page_of
 from mowich.studies import serving_plan
 from mowich.studies.fleet import Fleet, rate
 
@@ -368,10 +369,10 @@ def test_a_difference_of_money_has_one_sign_and_no_noise() -> None:
 def test_a_saving_within_the_gap_is_none() -> None:
     p = problem([serve("chat", [25])], [choice("trn2", 1, offer("trn2", "rent", 3, 1))], 1)
     found = replace(solve(p, speeds({("chat", "trn2"): 10})), usd=100.0, gap=0.005)
-    assert (
-        _mixing(found, "neuron", 100.4) == "Mixing saves nothing that can be told: neuron alone is within 0.5% of it."
-    )
-    assert _mixing(found, "neuron", 101.0).startswith("Mixing saves $1.00 (1.0%) over neuron alone")
+    near = mixing(found.usd, found.gap, 2, "neuron", 100.4)
+    assert near == "Mixing saves nothing that can be told: neuron alone is within 0.5% of it."
+    far = mixing(found.usd, found.gap, 2, "neuron", 101.0)
+    assert far == "Mixing saves $1.00 (1.0%) over neuron alone, and keeps 2 stacks."
 
 
 def test_a_design_enters_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -440,7 +441,7 @@ def test_draws_without_any_plan_are_unknown_in_json() -> None:
     made = Fleet(problem=p, rates=table, answer=solve(p, table), robust=none)
     said = json.loads(json.dumps(made.to_dict(), allow_nan=False))
     assert said["robust"]["kept_regret"] == [None, None]
-    assert "nan" not in fleet_text(made, Style())
+    assert "nan" not in terminal(page_of({**said, "inputs": {"name": "small"}}), Style())
 
 
 def test_what_costs_nothing_has_no_share() -> None:

@@ -22,7 +22,8 @@ from mowich import cli
 from mowich.economics import money
 from mowich.evidence.scores import left_out
 from mowich.facts import Facts
-from mowich.show.html import PAGES, render
+from mowich.show.render.html import render
+from mowich.show.verbs import page_of
 from mowich.web.server import Options, create_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,14 +211,14 @@ def test_crowns_follow_the_rule_in_random_comparisons() -> None:
         one_term = len({t for _, t in priced} - {"yours"}) <= 1
         ranked = len(priced) > 1 and one_term and not guessed
         data = answer(rows)
-        page = PAGES["mowich/compare@1"](data)
+        page = page_of(data)
         assert ("Cheapest: " in page.headline) == ranked, page.headline
         assert ("Fastest: " in page.headline) == equal, page.headline
         assert ("Cost is not ranked" in page.headline) == (bool(priced) and not ranked), page.headline
         assert ("best" in page.marks["usd_per_mtok"]) == ranked
         assert ("best" in page.marks["days"]) == equal == ("best" in page.marks["step_s"])
         column = page.tables[0].head.index("$/Mtok")
-        cells = [line[column][0] for line in page.tables[0].rows]
+        cells = [line[column][0] for line in page.tables[0].cells()]
         assert any(c.endswith(("←", "~")) for c in cells) == ranked
         seen.add((ranked, equal))
     assert len(seen) == 4
@@ -249,11 +250,11 @@ def test_terms_stand_beside_the_dollars_of_every_surface(client: TestClient) -> 
         ).json()["view"]
         assert view["beside"] == {"price_terms": ["cap. block", "3y est.", "on-demand"]}
         assert set(view["marks"]["usd_per_mtok"]) == {""}
-        page = PAGES["mowich/compare@1"](
+        page = page_of(
             json.loads(json.dumps(mowich.compare("llama-3.1-8b", ["h200", "gb300"], chips=64, **job).to_dict()))
         )  # type: ignore[arg-type]
         at = page.tables[0].head.index("price")
-        assert [line[at][0] for line in page.tables[0].rows] == ["cap. block", "3y est."]
+        assert [line[at][0] for line in page.tables[0].cells()] == ["cap. block", "3y est."]
 
 
 def test_flip_points_and_explanations_name_no_winner_on_cost_that_is_not_ranked(facts: Facts) -> None:

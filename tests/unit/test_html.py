@@ -21,7 +21,8 @@ from mowich.models import load
 from mowich.show.charts import tornado
 from mowich.show.charts import turning as turning_picture
 from mowich.show.command import command_of
-from mowich.show.html import PAGES, render
+from mowich.show.render.html import render
+from mowich.show.verbs import PAGES
 from mowich.studies.explain import Explainer
 from mowich.studies.flip_points import turning
 from mowich.studies.scaling import scaling

@@ -300,10 +300,10 @@ def test_a_way_that_does_not_exist_is_refused_in_one_line(verb: str, capsys: pyt
 
 
 def test_a_page_names_the_way() -> None:
-    from mowich.show.pages.training import compare_page
+    from mowich.show.verbs import page_of
 
     found = mowich.compare("llama-3.1-8b", ["trn3"], train=TRAIN, chips=256)
-    [table] = [t for t in compare_page(found.to_dict()).tables if t.title == "Answers"]
+    [table] = [t for t in page_of(found.to_dict()).tables if t.title == "Answers"]
     assert table.rows[0][table.head.index("survives failures by")] == "elastic"
 
 

@@ -22,8 +22,9 @@ from mowich.requests.fields import Edge, count, share
 from mowich.requests.machines import RING
 from mowich.requests.schema import Reader, Schema, Source
 from mowich.requests.settings import FACTS, SET, given_of, read_settings
-from mowich.show import html
-from mowich.show.page import Page, Table
+from mowich.show.page import Column, Page, Result, Run, Table
+from mowich.show.render import html
+from mowich.show.verbs import PAGES
 from mowich.units import show_gib
 from mowich.web import asks
 
@@ -84,23 +85,15 @@ def headroom(facts: Facts, asked: Headroom) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def headroom_page(result: Any) -> Page:
+def headroom_page(result: Result, _: Run) -> Page:
     [row] = result["rows"]
-    table = Table(title="Memory", head=("system", "free"), rows=[(row["system"], show_gib(row["free_B"]))])
-    return Page(title="Headroom", headline=f"{show_gib(row['free_B'])} are free.", assumptions=(), tables=[table])
+    free = show_gib(row["free_B"])
+    table = Table(title="Memory", columns=(Column(name="system"), Column(name="free")), rows=[(row["system"], free)])
+    return Page(title="Headroom", sentences=(f"{free} are free.",), parts=(table,), records=result["rows"])
 
 
 def typed(asked: Headroom) -> None:
-    result, form = headroom(asked.facts, asked), asked.form
-    emit(
-        result,
-        lambda: headroom_page(result).headline + "\n",
-        as_json=form.as_json,
-        as_csv=form.as_csv,
-        rows="rows",
-        out=form.out,
-        inputs=asked.given,
-    )
+    emit(headroom(asked.facts, asked), asked.form, inputs=asked.given)
 
 
 def called(**keywords: object) -> dict[str, Any]:
@@ -118,7 +111,7 @@ def sent(data: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(html.PAGES, "mowich/headroom@1", headroom_page)  # type: ignore[arg-type]
+    monkeypatch.setitem(PAGES, "mowich/headroom@1", headroom_page)  # type: ignore[arg-type]
     verb(app, HEADROOM, "headroom")(typed)
     yield
     app.registered_commands.pop()
@@ -132,7 +125,7 @@ def test_the_command_line_has_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["--help"]) == 0
     assert "headroom" in capsys.readouterr().out
     assert cli.run(["headroom", "--on", "trn3:4", "--kept", "50%"]) == 0
-    assert capsys.readouterr().out.endswith("are free.\n")
+    assert capsys.readouterr().out.splitlines()[0].endswith("are free.")
 
 
 def test_all_edges_give_one_answer_and_one_page(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,9 @@ import pytest
 import mowich
 from mowich.errors import UserError
 from mowich.estimate import Estimate
+from mowich.show.json import to_json
+from mowich.show.render.terminal import Style, terminal
+from mowich.show.verbs import page_of
 from mowich.shown import Rows, Shown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +63,18 @@ def test_every_result_shows_itself_as_a_small_table(results: dict[str, Any], kin
     assert len(html) < 40_000
     assert not re.search(r"https?://|<script|src=", html)
     assert html.count("<tr>") <= 22
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_prints_what_the_command_prints(results: dict[str, Any], kind: str) -> None:
+    result = results[kind]
+    text = str(result)
+    if kind == "parts":  # what is in the directory has no page
+        assert text == repr(result)
+        return
+    made = page_of(json.loads(to_json(result.to_dict())))
+    assert text == terminal(made, Style(fold=False)).rstrip("\n")
+    assert text.startswith(made.headline[:40])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,9 +171,9 @@ def test_the_example_of_a_first_session_runs_as_written() -> None:
 def test_naming_what_draws_results_loads_no_report() -> None:
     code = (
         "import sys, mowich; before = {m for m in sys.modules if m.startswith('mowich')};from mowich.shown import"
-        " Shown;print(sorted(before), 'mowich.show.notebook' in sys.modules);found = type('Found', (Shown,),"
+        " Shown;print(sorted(before), 'mowich.show.render.notebook' in sys.modules);found = type('Found', (Shown,),"
         " {'to_dict': lambda self: {'schema': 'none', 'x': 2.0}, 'rows': lambda self: [{'x':"
-        " 2.0}]})();print(found._repr_html_().count('<td>'), 'mowich.show.notebook' in sys.modules)"
+        " 2.0}]})();print(found._repr_html_().count('<td>'), 'mowich.show.render.notebook' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
     assert found.splitlines() == ["['mowich', 'mowich.shown', 'mowich.version'] False", "1 True"]

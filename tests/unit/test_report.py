@@ -14,12 +14,14 @@ from mowich.estimate import Estimate, Term, exact, unknown
 from mowich.facts import Fact
 from mowich.models import load
 from mowich.plans.plan import Plan
-from mowich.show import table as t
-from mowich.show.csv import to_csv
-from mowich.show.explain import moves_lines, tree_lines
+from mowich.show import formats
+from mowich.show.explain import moves_said, tree_words
 from mowich.show.headline import Headline, headline
 from mowich.show.json import to_json
-from mowich.show.text import compare_text, plan_text
+from mowich.show.page import Run
+from mowich.show.render import terminal as t
+from mowich.show.render.csv import to_csv
+from mowich.show.verbs import page_of
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.explain import Move
 
@@ -130,7 +132,7 @@ def head(*rows: Row) -> Headline:
 
 
 def text(*rows: Row, style: t.Style | None = None) -> str:
-    return compare_text(comparison(*rows), load("deepseek-v3"), style or t.Style())
+    return t.terminal(page_of(comparison(*rows).to_dict(), Run(model=load("deepseek-v3"))), style or t.Style())
 
 
 @pytest.mark.parametrize("style", [t.Style(), t.Style(unicode=False), t.Style(width=80)])
@@ -200,11 +202,8 @@ def test_best_ignores_rows_whose_fit_is_not_known() -> None:
 
 def test_plan_report_says_what_plans_trade() -> None:
     rows = (row("trn3", step=3.0), row("trn3", step=3.3))
-    report = plan_text(
-        PlanList(inputs={**INPUTS, "chips": None}, evaluated=412960, feasible=999, seconds=0.4, rows=rows),
-        load("deepseek-v3"),
-        t.Style(),
-    )
+    plans = PlanList(inputs={**INPUTS, "chips": None}, evaluated=412960, feasible=999, seconds=0.4, rows=rows)
+    report = t.terminal(page_of(plans.to_dict()), t.Style())
     assert "+10.0%/token, +0.0 GiB" in report
     assert max(map(len, report.splitlines())) <= 100
 
@@ -241,7 +240,7 @@ def test_tree_draws_each_term_once_below_what_reads_it() -> None:
             note="why",
         ),
     ]
-    lines = tree_lines(terms, t.Style())
+    lines = [w.text for w in tree_words(terms)]
     assert lines[0].strip().startswith("total  5.00 s")
     assert sum(line.strip().startswith("a  2.00") for line in lines) == 1
     assert any("facts: chips.x.y" in line for line in lines)
@@ -249,15 +248,13 @@ def test_tree_draws_each_term_once_below_what_reads_it() -> None:
 
 def test_moves_say_the_range_and_who_wins_then() -> None:
     fact = Fact(path="prices.x.rent", value=2.0, unit="USD", low=1.0, high=3.0, shown_range="1 USD .. 3 USD")
-    lines = moves_lines(
-        [Move(fact=fact, low=1.0, high=3.0, at_low=-0.5, at_high=0.5, flips="trn3 at its high end")], t.Style()
-    )
+    lines = moves_said([Move(fact=fact, low=1.0, high=3.0, at_low=-0.5, at_high=0.5, flips="trn3 at its high end")])
     assert (
         " ".join(" ".join(lines).split())
         == "prices.x.rent, 1 USD .. 3 USD: -50% at its low end, +50% at its high end; best then: trn3 at its high end"
     )
     nudged = Move(fact=replace(fact, low=None, high=None, shown_range=""), low=2.0, high=2.02, at_low=0.0, at_high=0.01)
-    assert moves_lines([nudged], t.Style()) == ["  prices.x.rent: +1% for +1%"]
+    assert moves_said([nudged]) == ["prices.x.rent: +1% for +1%"]
 
 
 def test_colour_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +269,7 @@ def test_colour_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_formats() -> None:
-    assert t.interval(Estimate(value=None, unit="s", reason="x")) == "?"
-    assert t.spread(Estimate(value=2.0, unit="s", low=1.0, high=4.0), t.Style()) == "2.00 (1.0-4.0)"
-    assert t.spread(Estimate(value=2.0, unit="s", low=1.8, high=2.3), t.Style()) == "2.00 ±15%"
-    assert t.number(float("inf")) == "?"
+    assert formats.interval(Estimate(value=None, unit="s", reason="x")) == "?"
+    assert formats.spread(Estimate(value=2.0, unit="s", low=1.0, high=4.0)) == "2.00 (1.0-4.0)"
+    assert formats.spread(Estimate(value=2.0, unit="s", low=1.8, high=2.3)) == "2.00 ±15%"
+    assert formats.number(float("inf")) == "?"

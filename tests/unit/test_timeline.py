@@ -15,7 +15,7 @@ from mowich.models import load
 from mowich.plans.memory import stage_split
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob
 from mowich.show import timeline as drawing
-from mowich.show.table import Style
+from mowich.show.render.terminal import Style
 from mowich.software.stack import equip
 from mowich.training.timeline import PlanTimeline, stage_layers, timeline
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, style
+from mowich.cli.output import emit
 from mowich.errors import UserError
 from mowich.requests import results
 
@@ -27,11 +27,7 @@ def claims(asked: results.Claims) -> None:
         "verdicts": count,
         "claims": [c.to_dict() for c in found],
         "memory": [{f: getattr(r, f) for f in r.__slots__} for r in rows],
+        **({} if word is None else {"inputs": {"word": word}}),
     }
 
-    def text() -> str:
-        from mowich.show.claims import claims_text
-
-        return claims_text(found, rows if word is None else [], style(form.plain))
-
-    emit(result, text, as_json=form.as_json, as_csv=form.as_csv, rows="claims", out=form.out, inputs=asked.given)
+    emit(result, form, inputs=asked.given)

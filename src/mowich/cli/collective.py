@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, noter, style
+from mowich.cli.output import emit
 from mowich.requests import machines
 
 
@@ -25,21 +25,4 @@ def collective(asked: machines.Collective) -> None:
         fail=asked.fail,
         beside=asked.beside,
     )
-    note = noter(form.quiet)
-    for warning in found.warnings:
-        note(warning)
-
-    def text() -> str:
-        from mowich.show.machines import collective_text
-
-        return collective_text(found, style(form.plain))
-
-    emit(
-        found.to_dict(),
-        text,
-        as_json=form.as_json,
-        as_csv=form.as_csv,
-        rows="rows",
-        out=form.out,
-        inputs=asked.given,
-    )
+    emit(found.to_dict(), form, inputs=asked.given)

@@ -36,8 +36,9 @@ def read_result(result: Path) -> Mapping[str, Any]:
 @verb(app, results.EXPLAIN)
 def explain(asked: results.Explain) -> None:
     """One number, or the names of all."""
-    from mowich.show.explain import explain_text, metrics_text
+    from mowich.show.explain import explain_page, metrics_page
     from mowich.show.json import to_json
+    from mowich.show.render.terminal import terminal
     from mowich.studies.explain import Explainer, metrics
 
     form, metric, where = asked.form, asked.metric, str(asked.result)
@@ -48,7 +49,7 @@ def explain(asked: results.Explain) -> None:
             if form.as_json:
                 sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data)}))
             else:
-                sys.stdout.write(metrics_text(explainer, style(form.plain)))
+                sys.stdout.write(terminal(metrics_page(explainer), style(form.plain)))
             return
         with progress(form.quiet) as line:
             line("explaining")
@@ -68,4 +69,4 @@ def explain(asked: results.Explain) -> None:
     note = noter(form.quiet)
     for warning in found.warnings:
         note(warning)
-    sys.stdout.write(explain_text(found, style(form.plain)))
+    sys.stdout.write(terminal(explain_page(found), style(form.plain)))

@@ -10,7 +10,7 @@ import typer
 
 from mowich.cli.app import app
 from mowich.cli.options import CONTEXT, verb
-from mowich.cli.output import complain, emit, style
+from mowich.cli.output import complain, emit
 from mowich.errors import EXIT_CHECK_FAILED, Problems
 from mowich.requests import known
 from mowich.requests.common import Request
@@ -41,7 +41,7 @@ def facts_list(asked: known.FactsAsked) -> None:
     """What is known, by kind."""
     from mowich.facts.load import KINDS
     from mowich.models import names
-    from mowich.show.facts import list_text
+    from mowich.show.facts import list_page
 
     form, facts = asked.form, asked.facts
     kind = asked.names[0] if asked.names else None
@@ -54,23 +54,15 @@ def facts_list(asked: known.FactsAsked) -> None:
     if kind in (None, "models"):
         entries += [{"kind": "models", "id": n} for n in names()]
 
-    def text() -> str:
-        shown = list_text(facts, chosen, style(form.plain)) if chosen else ""
-        if kind in (None, "models"):
-            from mowich.show.table import wrap
-
-            models = "\n".join(wrap(", ".join(names()), style(form.plain), hang=0))
-            shown = f"  models (mowich model NAME)\n{models}\n" + ("\n" + shown if shown else "")
-        return shown
-
     result = {"schema": "mowich/facts@1", "facts_hash": facts.hash(), "entries": entries}
-    emit(result, text, as_json=form.as_json, as_csv=form.as_csv, rows="entries")
+    of_models = names() if kind in (None, "models") else []
+    emit(result, form, page=lambda: list_page(facts, chosen, of_models, entries))
 
 
 @verb(facts_app, known.SHOW, "show")
 def facts_show(asked: known.FactsAsked) -> None:
     """Every number of some things."""
-    from mowich.show.facts import locate, show_text
+    from mowich.show.facts import locate, show_page
 
     form, facts, names = asked.form, asked.facts, asked.names
     problems = Problems()
@@ -79,20 +71,15 @@ def facts_show(asked: known.FactsAsked) -> None:
         with problems.watch():
             paths += locate(facts, name)
     problems.stop()
-    result = {"schema": "mowich/facts@1", "facts_hash": facts.hash(), "facts": fact_rows(facts, paths)}
-    emit(
-        result,
-        lambda: "".join(show_text(facts, n, style(form.plain)) for n in names),
-        as_json=form.as_json,
-        as_csv=form.as_csv,
-        rows="facts",
-    )
+    rows = fact_rows(facts, paths)
+    result = {"schema": "mowich/facts@1", "facts_hash": facts.hash(), "facts": rows}
+    emit(result, form, page=lambda: show_page(facts, names, rows))
 
 
 @verb(facts_app, known.DIFF, "diff")
 def facts_diff(asked: known.FactsAsked) -> None:
     """Two things side by side."""
-    from mowich.show.facts import diff_paths, diff_text
+    from mowich.show.facts import diff_page, diff_paths
 
     form, facts = asked.form, asked.facts
     one, two = asked.names
@@ -112,13 +99,7 @@ def facts_diff(asked: known.FactsAsked) -> None:
         ]
     problems.stop()
     result = {"schema": "mowich/facts-diff@1", "facts_hash": facts.hash(), "a": one, "b": two, "rows": rows}
-    emit(
-        result,
-        lambda: diff_text(facts, one, two, style(form.plain)),
-        as_json=form.as_json,
-        as_csv=form.as_csv,
-        rows="rows",
-    )
+    emit(result, form, page=lambda: diff_page(facts, one, two, rows))
 
 
 @verb(facts_app, known.CHECK, "check")

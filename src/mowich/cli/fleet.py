@@ -9,7 +9,7 @@ import typer
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, progress, style
+from mowich.cli.output import emit, progress
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED
 from mowich.requests import scenarios
 
@@ -19,7 +19,6 @@ def fleet(asked: scenarios.Fleet) -> None:
     """The mix of machines of a scenario."""
     from mowich.fleets.problem import write_rates
     from mowich.fleets.read import read_problem
-    from mowich.show.fleet import fleet_text, what_if_text
     from mowich.studies import fleet as study
     from mowich.studies import fleet_design
 
@@ -53,11 +52,7 @@ def fleet(asked: scenarios.Fleet) -> None:
     if shown is not None:
         data["what_if"] = shown.to_dict()
 
-    def text() -> str:
-        report = fleet_text(result, style(form.plain))
-        return report if shown is None else what_if_text(shown, style(form.plain)) + "\n" + report
-
-    emit(data, text, as_json=form.as_json, as_csv=False, rows="", out=form.out, inputs=asked.given)
+    emit(data, form, inputs=asked.given)
     if not result.answer.is_feasible:
         raise typer.Exit(EXIT_INFEASIBLE)
     if result.robust is not None and not result.robust.complete:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, style
+from mowich.cli.output import emit
 from mowich.requests import known
 
 
@@ -16,9 +16,4 @@ def model_(asked: known.ModelView) -> None:
     form = asked.form
     view = model_view(asked.model, seq=asked.seq or DEFAULT_SEQ, bytes_per_element=asked.kv_bytes)
 
-    def text() -> str:
-        from mowich.show.text import model_text
-
-        return model_text(view, style(form.plain))
-
-    emit(view.to_dict(), text, as_json=form.as_json, as_csv=form.as_csv, rows="layers", out=form.out)
+    emit(view.to_dict(), form)

@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
 
 if TYPE_CHECKING:
-    from mowich.show.table import Style
+    from mowich.models.model import Model
+    from mowich.requests.common import Form
+    from mowich.show.page import Page
+    from mowich.show.render.terminal import Style
 
 
 class Progress:
@@ -65,44 +67,49 @@ def noter(quiet: bool) -> Callable[[str], None]:
 
 
 def style(plain: bool) -> Style:
-    from dataclasses import replace
+    from mowich.show.render.terminal import style_for_stdout
 
-    from mowich.show.table import style_for_stdout
-
-    found = style_for_stdout(plain=plain)
-    if sys.stdout.isatty() and not plain:
-        import shutil
-
-        found = replace(found, width=max(80, min(160, shutil.get_terminal_size((100, 24)).columns)))
-    return found
+    return style_for_stdout(plain=plain)
 
 
 def emit(
     result: Mapping[str, Any],
-    text: Callable[[], str],
+    form: Form,
     *,
-    as_json: bool,
-    as_csv: bool,
-    rows: str,
-    out: Path | None = None,
     inputs: Mapping[str, Any] | None = None,
+    model: Model | None = None,
+    seconds: float | None = None,
+    after: Callable[[Style], str] | None = None,
+    text: Callable[[], str] | None = None,
+    page: Callable[[], Page] | None = None,
 ) -> None:
-    """Print a result in the form asked for, and save it when asked."""
-    from mowich.show.json import to_json
+    """Print a result in the form asked for, and save it when asked. inputs: what else is needed to run it again; model,
+    seconds: what it was made of, and how long that took; after: more text, below that of the page; text: in the place
+    of a page, for an answer that has none; page: where it is not made of the JSON alone."""
+    from mowich.show.json import to_json, with_inputs
 
-    if out is not None:
+    if form.out is not None:
         try:
-            out.write_text(to_json(result, inputs=inputs), encoding="utf-8")
+            form.out.write_text(to_json(result, inputs=inputs), encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot be written ({error.strerror})", field=f"out {out}") from error
-    if as_json:
-        sys.stdout.write(to_json(result, inputs=inputs))
-    elif as_csv:
-        from mowich.show.csv import to_csv
+            raise UserError(f"cannot be written ({error.strerror})", field=f"out {form.out}") from error
+    if form.as_json or text is not None:
+        sys.stdout.write(to_json(result, inputs=inputs) if form.as_json or text is None else text())
+        return
+    from mowich.show.page import Run
+    from mowich.show.verbs import page_of
 
-        sys.stdout.write(to_csv(result[rows]))
-    else:
-        sys.stdout.write(text())
+    run = Run(model=model, seconds=seconds, saved=str(form.out or ""))
+    shown = page_of(with_inputs(result, inputs), run) if page is None else page()
+    if form.as_csv:
+        from mowich.show.render.csv import csv_of
+
+        sys.stdout.write(csv_of(shown))
+        return
+    from mowich.show.render.terminal import terminal
+
+    how = style(form.plain)
+    sys.stdout.write(terminal(shown, how) + ("" if after is None else after(how)))
 
 
 def complain(text: str) -> None:

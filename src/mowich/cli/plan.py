@@ -11,11 +11,12 @@ import typer
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, progress, style
+from mowich.cli.output import emit, progress
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED, UserError
 from mowich.requests import jobs
 
 if TYPE_CHECKING:
+    from mowich.show.render.terminal import Style
     from mowich.studies.compare import PlanList
     from mowich.training.timeline import PlanTimeline
 
@@ -45,20 +46,7 @@ def compare(asked: jobs.Compare) -> None:
             progress=line,
         )
 
-    def text() -> str:
-        from mowich.show.text import compare_text
-
-        return compare_text(result, asked.model, style(form.plain), command_hint=str(form.out or ""))
-
-    emit(
-        result.to_dict(),
-        text,
-        as_json=form.as_json,
-        as_csv=form.as_csv,
-        rows="rows",
-        out=form.out,
-        inputs=asked.again(),
-    )
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
     if not result.complete:
         print("the systems above were done, the others are left out", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -93,26 +81,17 @@ def plan(asked: jobs.Plan) -> None:
         extras = trades(result, asked.fixed, neighbours=asked.neighbours, pareto=asked.pareto, say=line)
     played = played_plan(result, asked.timeline, asked.pick) if asked.timeline is not None else None
 
-    def text() -> str:
+    def drawn(how: Style) -> str:
         from mowich.show import timeline as drawing
-        from mowich.show.text import plan_text
-        from mowich.show.trade import pareto_text, why_text
 
-        parts = [plan_text(result, asked.model, style(form.plain))]
-        if "why" in extras:
-            parts.append(why_text(extras["why"], style(form.plain)))
-        if "pareto" in extras:
-            parts.append(pareto_text(extras["pareto"], style(form.plain)))
-        if played is not None:
-            parts.append("\n".join([drawing.summary(played), *drawing.draw(played, style(form.plain))]) + "\n")
-        return "\n".join(parts)
+        return "" if played is None else "\n".join(["", drawing.summary(played), *drawing.draw(played, how)]) + "\n"
 
     data = result.to_dict()
     if "why" in extras:
         data["why"] = extras["why"].to_dict()
     if "pareto" in extras:
         data["pareto"] = [row.to_dict() for row in extras["pareto"]]
-    emit(data, text, as_json=form.as_json, as_csv=form.as_csv, rows="plans", out=form.out, inputs=asked.again())
+    emit(data, form, inputs=asked.again(), model=asked.model, seconds=result.seconds, after=drawn)
     if not any(row.plan is not None for row in result.rows):
         raise typer.Exit(EXIT_INFEASIBLE)
 
@@ -191,11 +170,6 @@ def fit(asked: jobs.Fit) -> None:
             stack=asked.stack,
         )
 
-    def text() -> str:
-        from mowich.show.text import fit_text
-
-        return fit_text(result, asked.model, style(form.plain), given=asked.model_given)
-
-    emit(result.to_dict(), text, as_json=form.as_json, as_csv=False, rows="", out=form.out, inputs=asked.again())
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
     if result.fits is False:
         raise typer.Exit(EXIT_INFEASIBLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, style
+from mowich.cli.output import emit
 from mowich.requests import machines
 
 
@@ -22,9 +22,4 @@ def power(asked: machines.Power) -> None:
         "rows": [r.to_dict() for r in rows],
     }
 
-    def text() -> str:
-        from mowich.show.machines import power_text
-
-        return power_text(rows, style(form.plain))
-
-    emit(result, text, as_json=form.as_json, as_csv=form.as_csv, rows="rows", out=form.out, inputs=asked.given)
+    emit(result, form, inputs=asked.given)

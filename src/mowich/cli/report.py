@@ -15,7 +15,7 @@ from mowich.requests import results
 @verb(app, results.REPORT)
 def report(asked: results.Report) -> None:
     """Write the file."""
-    from mowich.show.html import render
+    from mowich.show.render.html import render
 
     result, where = asked.result, str(asked.result)
     data = read_result(result)

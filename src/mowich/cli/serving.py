@@ -6,7 +6,7 @@ import typer
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, progress, style
+from mowich.cli.output import emit, progress
 from mowich.errors import EXIT_INFEASIBLE
 from mowich.requests import jobs, scenarios
 
@@ -21,12 +21,7 @@ def traffic(asked: scenarios.Traffic) -> None:
         line("simulating")
         result = study(asked.scenario, asked.facts, requests_out=asked.requests_out, trace_out=asked.trace_out)
 
-    def text() -> str:
-        from mowich.show.serving import traffic_text
-
-        return traffic_text(result, style(form.plain))
-
-    emit(result.to_dict(), text, as_json=form.as_json, as_csv=False, rows="", out=form.out, inputs=asked.given)
+    emit(result.to_dict(), form, inputs=asked.given, seconds=result.seconds)
 
 
 def fit(asked: jobs.Fit) -> None:
@@ -47,12 +42,7 @@ def fit(asked: jobs.Fit) -> None:
             fixed=asked.fixed,
         )
 
-    def text() -> str:
-        from mowich.show.serving import serve_fit_text
-
-        return serve_fit_text(result, asked.model, style(form.plain), given=asked.model_given)
-
-    emit(result.to_dict(), text, as_json=form.as_json, as_csv=False, rows="", out=form.out, inputs=asked.again())
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
     if result.fits is False:
         raise typer.Exit(EXIT_INFEASIBLE)
 
@@ -89,21 +79,7 @@ def serve(asked: jobs.Plan | jobs.Compare) -> None:
                 term=asked.term,
             )
 
-    def text() -> str:
-        from mowich.show.serving import serve_text
-
-        return serve_text(result, style(form.plain))
-
-    rows = "plans" if isinstance(asked, jobs.Plan) else "rows"
-    emit(
-        result.to_dict(),
-        text,
-        as_json=form.as_json,
-        as_csv=form.as_csv,
-        rows=rows,
-        out=form.out,
-        inputs=asked.again(),
-    )
+    emit(result.to_dict(), form, inputs=asked.again(), model=asked.model, seconds=result.seconds)
     code = serving_plan.exit_code(result)
     if code:
         raise typer.Exit(code)

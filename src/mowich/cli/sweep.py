@@ -7,13 +7,14 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import Progress, emit, progress, style
+from mowich.cli.output import Progress, emit, progress
 from mowich.errors import EXIT_INFEASIBLE, EXIT_INTERRUPTED
 from mowich.requests import scenarios
 
@@ -63,17 +64,11 @@ def sweep(asked: scenarios.Sweep) -> None:
 
     given = asked.given
     if folder is not None:
-        emit(written.to_dict(), lambda: _stored(written), as_json=form.as_json, as_csv=False, rows="", inputs=given)
+        emit(written.to_dict(), replace(form, out=None), inputs=given, text=lambda: _stored(written))
         feasible = written.done - written.infeasible
         left = f"{written.points - written.done} points are left: the same command goes on"
     else:
-
-        def text() -> str:
-            from mowich.show.trade import sweep_text
-
-            return sweep_text(result, style(form.plain))
-
-        emit(result.to_dict(), text, as_json=form.as_json, as_csv=form.as_csv, rows="rows", out=form.out, inputs=given)
+        emit(result.to_dict(), form, inputs=given)
         feasible = sum(row.plan is not None for _, row in result.rows)
         left = "the points above were done, the others are left out"
     if not (written if folder is not None else result).complete:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, progress, style
+from mowich.cli.output import emit, progress
 from mowich.requests import results
 
 
@@ -18,17 +18,4 @@ def validate(asked: results.Validate) -> None:
         line("predicting")
         result = study(asked.file, asked.facts)
 
-    def text() -> str:
-        from mowich.show.text import validate_text
-
-        return validate_text(result, style(form.plain))
-
-    emit(
-        result.to_dict(),
-        text,
-        as_json=form.as_json,
-        as_csv=form.as_csv,
-        rows="rows",
-        out=form.out,
-        inputs=asked.given,
-    )
+    emit(result.to_dict(), form, inputs=asked.given)

@@ -96,7 +96,8 @@ class Result:
             "hand_tuned_coverage",
             "fits_memory",
         )
-        return {**{key: getattr(self, key) for key in keys}, "inferred": list(self.inferred)}
+        model = None if self.case is None else self.case.model.name
+        return {**{key: getattr(self, key) for key in keys}, "model": model, "inferred": list(self.inferred)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

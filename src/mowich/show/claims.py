@@ -1,63 +1,109 @@
-"""Text and Markdown of the claims: one line each with its verdict, and the question of memory."""
+"""The page of public claims, each with its verdict, and the question of memory; docs/claims.md says the same."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mowich.show.table import Column, Style, table, wrap
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import UNKNOWN, number, percent
+from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Part, Result, Run, Table, Text, Words, words
 from mowich.units import show
 
 if TYPE_CHECKING:
     from mowich.studies.claims import Claim
     from mowich.studies.memory_claim import MemoryRow
 
+VERDICTS = {"holds": "hold", "holds only if": "hold only under a condition", "does not follow": "do not follow"}
+"""Verdicts of several claims."""
+
 
 def value_text(value: float | None, unit: str = "") -> str:
     """A derived number in four digits with its unit: "1.08 EFLOP/s", "4.36 x"."""
     if value is None:
-        return "-"
+        return NOTHING
     return f"{value:.4g} {unit}".rstrip() if unit in ("", "x", "tokens/s") else show(value, unit, 4)
 
 
-def claims_text(found: Sequence[Claim], rows: Sequence[MemoryRow], style: Style) -> str:
-    """Claims by group, with what was published, derived and judged, and why."""
-    lines: list[str] = []
-    for group in dict.fromkeys(c.group for c in found):
-        lines.append(style.bold(group))
-        for c in (c for c in found if c.group == group):
-            derived = f"; derived {value_text(c.derived, c.unit)}" if c.derived is not None else ""
-            lines += wrap(f"{c.verdict.upper()}: {c.text}: published {c.published}{derived}", style, indent=2)
-            if c.formula and c.derived is not None:
-                lines += wrap(f"= {c.formula}", style, indent=6)
-            if c.reason:
-                lines += wrap(c.reason, style, indent=6)
-        lines.append("")
-    if rows:
-        lines += [
-            style.bold("What memory per chip costs: decoding with 8-bit weights and cache, memory full"),
-            *memory_lines(rows, style),
-            "",
-        ]
-    lines.append("Next: mowich claims --json  |  docs/claims.md")
-    return "\n".join(lines) + "\n"
+def memory_dict(row: MemoryRow) -> dict[str, Any]:
+    """A row of the memory table, as in the JSON of `mowich claims`."""
+    return {name: getattr(row, name) for name in row.__slots__}
 
 
-def memory_cells(r: MemoryRow) -> list[str]:
-    """One row of the memory table."""
-    return [
-        r.model,
-        f"{r.context:,}",
-        r.system,
-        show(r.memory_B, "B"),
-        f"{r.chips_min:,}",
-        f"{r.chips:,}",
-        "-" if r.tokens_per_s is None else f"{r.tokens_per_s:,.4g}",
-        "-" if r.loss is None else f"{100 * r.loss:.1f}%",
-        f"{100 * r.left_at_8:.0f}%",
-        f"{r.offset_chips:,}",
-        "-" if r.price_ratio is None else f"{r.price_ratio:.2f}",
+def claims_page(result: Result, run: Run) -> Page:
+    """Public claims against what facts give; then what memory per chip costs."""
+    found, count = result["claims"], result["verdicts"]
+    said = ", ".join(f"{n} {VERDICTS.get(verdict, verdict) if n > 1 else verdict}" for verdict, n in count.items())
+    return Page(
+        title="Public claims, derived again",
+        sentences=(f"Of {sum(count.values())} claims {said}.",),
+        assumptions=[("facts", str(result.get("facts_hash", "")))],
+        parts=(
+            *_by_group(found),
+            _claims(found),
+            *_memory(result.get("memory") or (), wide=bool(result.get("inputs", {}).get("word"))),
+            Words(text="Next: mowich claims --json  |  docs/claims.md", kind="next", indent=0, gap=True),
+        ),
+        charts=_pictures(found),
+        records=found,
+        inputs=result.get("inputs", {}),
+    )
+
+
+def _by_group(found: Sequence[Result]) -> list[Words]:
+    """Claims by group, with what was published, derived and judged, and why, where a table has no room."""
+    out = []
+    for group in dict.fromkeys(c["group"] for c in found):
+        for i, c in enumerate(c for c in found if c["group"] == group):
+            derived = f"; derived {value_text(c['derived'], c['unit'])}" if c["derived"] is not None else ""
+            text = f"{c['verdict'].upper()}: {c['claim']}: published {c['published']}{derived}"
+            out += [] if i else [Words(text=group, kind="heading", indent=0, gap=True)]
+            out.append(Words(text=text, kind="caption"))
+            if c["formula"] and c["derived"] is not None:
+                out.append(Words(text=f"= {c['formula']}", kind="caption", indent=6))
+            if c["reason"]:
+                out.append(Words(text=c["reason"], kind="caption", indent=6))
+    return out
+
+
+def _claims(found: Sequence[Result]) -> Table:
+    def derived(c: Result) -> Cell:
+        if c["derived"] is None:
+            return Text(UNKNOWN, "nothing is derived")
+        return Text(value_text(c["derived"], c.get("unit", "")), c["formula"], f"{c['id']}.derived")
+
+    return Table(
+        title="Claims",
+        columns=words(["claim", "published", "derived", "verdict", "formula", "why", "source"]),
+        rows=[
+            [
+                c["claim"],
+                c["published"],
+                derived(c),
+                c["verdict"],
+                c["formula"] or NOTHING,
+                c["reason"] or NOTHING,
+                c["source"],
+            ]
+            for c in found
+        ],
+        wide=True,
+    )
+
+
+def _pictures(found: Sequence[Result]) -> list[Chart]:
+    bars = [
+        (c["claim"][:60], *(c[k] / c["published_value"] for k in ("low", "derived", "high")))
+        for c in found
+        if c["derived"] and c["published_value"] and c["low"] and c["high"]
     ]
+    note = "1 is what was claimed; the bar spans the ranges of the facts."
+    return [charts.ranges("Derived over claimed", note, bars, unit="derived / claimed", log=True)] if bars else []
+
+
+# what memory per chip costs
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 MEMORY_HEAD = (
@@ -74,14 +120,69 @@ MEMORY_HEAD = (
     "equal price at",
 )
 
-
-def memory_lines(rows: Sequence[MemoryRow], style: Style) -> list[str]:
-    """The memory table as text."""
-    columns = [Column(name=n, right=n not in ("model", "system")) for n in MEMORY_HEAD]
-    return table(columns, [memory_cells(r) for r in rows], style)[0]
+LESS_NEEDED = ("left on 8 chips", "below 10% from", "chips that hold it")
+"""Columns that go first where there is no room for all."""
 
 
-def page(found: Sequence[Claim], rows: Sequence[MemoryRow]) -> str:
+def _memory_row(r: Result) -> list[Cell]:
+    """One row of the memory table, in more digits where there is room."""
+    fuller = {
+        "memory": number(r["memory_B"] / GIB),
+        "tokens/s/chip": number(r["tokens_per_s"]),
+        "reads of weights": percent(r["loss"]),
+        "equal price at": number(r["price_ratio"]),
+    }
+    return [Text(fuller.get(name, said), short=said) for name, said in zip(MEMORY_HEAD, memory_cells(r), strict=True)]
+
+
+def _memory(rows: Sequence[Result], *, wide: bool) -> list[Part]:
+    """wide: only where there is room, because another question was asked."""
+    if not rows:
+        return []
+    caption = "What memory per chip costs: decoding with 8-bit weights and cache, memory full"
+    table = Table(
+        title="What memory per chip costs",
+        columns=[
+            Column(
+                name=n,
+                unit="GiB" if n == "memory" else "",
+                short=n,
+                right=n not in ("model", "system"),
+                keep=9 if n in LESS_NEEDED else 99,
+            )
+            for n in MEMORY_HEAD
+        ],
+        rows=[_memory_row(r) for r in rows],
+        note="Decoding with 8-bit weights and cache, memory full.",
+        gap=False,
+        wide=wide,
+        elsewhere="--json",
+    )
+    return [table] if wide else [Words(text=caption, kind="caption", indent=0, gap=True), table]
+
+
+def memory_cells(r: Result) -> list[str]:
+    """One row of the memory table."""
+    return [
+        r["model"],
+        f"{r['context']:,}",
+        r["system"],
+        show(r["memory_B"], "B"),
+        f"{r['chips_min']:,}",
+        f"{r['chips']:,}",
+        "-" if r["tokens_per_s"] is None else f"{r['tokens_per_s']:,.4g}",
+        "-" if r["loss"] is None else f"{100 * r['loss']:.1f}%",
+        f"{100 * r['left_at_8']:.0f}%",
+        f"{r['offset_chips']:,}",
+        "-" if r["price_ratio"] is None else f"{r['price_ratio']:.2f}",
+    ]
+
+
+# docs/claims.md
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def document(found: Sequence[Claim], memory: Sequence[MemoryRow]) -> str:
     """docs/claims.md."""
     verdicts = dict.fromkeys(c.verdict for c in found)
     count = ", ".join(f"{sum(c.verdict == v for c in found)} {v}" for v in sorted(verdicts))
@@ -135,9 +236,9 @@ def page(found: Sequence[Claim], rows: Sequence[MemoryRow]) -> str:
         "",
         "| " + " | ".join(MEMORY_HEAD) + " |",
         "|" + "--|" * len(MEMORY_HEAD),
-        *("| " + " | ".join(memory_cells(r)) + " |" for r in rows),
+        *("| " + " | ".join(memory_cells(memory_dict(r))) + " |" for r in memory),
         "",
-        follows(rows),
+        follows(memory),
         "",
     ]
     return "\n".join(out)

@@ -19,9 +19,9 @@ from mowich.machines.system import machine_id, parse_spec
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.explain import share
+from mowich.show.formats import number, percent
 from mowich.show.headline import terms_cell
-from mowich.show.page import Page, Table
-from mowich.show.table import number, percent
+from mowich.show.page import Page, Table, words
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.flip_points import Turning, turning
 from mowich.studies.ranking import ranking
@@ -71,7 +71,7 @@ def deepen(page: Page, explainer: Explainer) -> Page:
     page = replace(page, facts=tuple(facts_behind(explainer)))
     page = replace(page, assumptions=[*page.assumptions, *_assumed(explainer, page.facts)])
     training = result["schema"] in ("mowich/compare@1", "mowich/plan@1") and result["inputs"].get("task") != "serve"
-    pictures, tables = list(page.charts), list(page.tables)
+    pictures, parts = list(page.charts), list(page.parts)
     if result["schema"] == "mowich/compare@1":
         found = _turning(explainer)
         if found is not None and found.turns:  # in the place of what moves each row's step
@@ -79,16 +79,16 @@ def deepen(page: Page, explainer: Explainer) -> Page:
             pictures.append(turning_chart(found))
         table = flips_table(explainer, found)
         if table is not None:
-            tables.append(table)
+            parts.append(table)
     if training:
         lines = scaled_rows(explainer)
         pictures += scaling_charts(lines, _ends(explainer, lines))
         table = nearest_table(explainer)
         if table is not None:
-            tables.append(table)
+            parts.append(table)
     elif result["schema"] != "mowich/compare@1":
         pictures += moves_charts(explainer)
-    return replace(page, charts=pictures, tables=tables)
+    return replace(page, charts=pictures, parts=parts)
 
 
 # facts
@@ -223,7 +223,7 @@ def flips_table(explainer: Explainer, found: Turning | None) -> Table | None:
         return None
     return Table(
         title="Flip points",
-        head=["what", "now", "flips at", "then"],
+        columns=words(["what", "now", "flips at", "then"]),
         rows=lines,
         note="Within the range of each fact, one at a time; prices at which a row costs what the best other row does.",
     )
@@ -388,16 +388,18 @@ def nearest_table(explainer: Explainer) -> Table | None:
         return None
     return Table(
         title="Accuracy of the nearest measured points",
-        head=[
-            "row",
-            "measured chip",
-            "model",
-            "parameters",
-            "chips",
-            "predicted time over measured",
-            "in the 90% range",
-            "source",
-        ],
+        columns=words(
+            [
+                "row",
+                "measured chip",
+                "model",
+                "parameters",
+                "chips",
+                "predicted time over measured",
+                "in the 90% range",
+                "source",
+            ]
+        ),
         rows=lines,
         note=(
             "Published training steps on the same chip (or one of its vendor's), nearest in kind and size of the model"

@@ -1,7 +1,7 @@
-"""The text of `mowich explain`: a number, what it is the sum of, the formulas with their numbers, and the facts behind
+"""The page of `mowich explain`: a number, what it is the sum of, the formulas with their numbers, and the facts behind
 them.
 
-Renders what `studies.explain` returns. Every fact shows value, range, grade, title, locator and date, and the facts
+Of what `studies.explain` returns. Every fact shows value, range, grade, title, locator and date, and the facts
 whose ranges move the answer most come last, largest first.
 """
 
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from mowich.estimate import Estimate, Term
 from mowich.facts import Fact
-from mowich.show.table import Style, wrap
+from mowich.show.formats import UNKNOWN
+from mowich.show.page import NOTHING, Cell, Column, Page, Table, Words, paragraphs
+from mowich.show.render.terminal import Style, terminal
 from mowich.studies.explain.tree import at, is_estimate, name_of, numbers
 from mowich.units import show, show_gib, sig
 
@@ -46,21 +48,18 @@ def plain(value: float) -> str:
     return str(round(value)) if value == round(value) and abs(value) < 1e9 else sig(value, 4)
 
 
-def fact_lines(fact: Fact, style: Style, *, indent: int = 2) -> list[str]:
+def fact_words(fact: Fact) -> list[Words]:
     """One fact: value, range, grade, then where it comes from."""
-    lines = wrap(f"{fact.path} = {fact.as_written} [{fact.grade or '?'}]", style, indent=indent)
+    said = [Words(text=f"{fact.path} = {fact.as_written} [{fact.grade or '?'}]", kind="caption")]
     if fact.value is None:
-        lines += wrap(f"unknown: {fact.reason}", style, indent=indent + 4)
-        return lines
-    where = ", ".join(str(x) for x in (fact.title or fact.source, fact.locator, fact.date) if x)
-    if where:
-        lines += wrap(f"from {where}", style, indent=indent + 4)
-    if fact.address:
-        lines += [" " * (indent + 4) + str(fact.address)]
-    for word, text in (("formula", fact.formula), ("reason", fact.reason), ("note", fact.note)):
-        if text:
-            lines += wrap(f"{word}: {text}", style, indent=indent + 4)
-    return lines
+        more = [f"unknown: {fact.reason}"]
+    else:
+        where = ", ".join(str(x) for x in (fact.title or fact.source, fact.locator, fact.date) if x)
+        more = [f"from {where}"] if where else []
+        more += [str(fact.address)] if fact.address else []
+        notes = (("formula", fact.formula), ("reason", fact.reason), ("note", fact.note))
+        more += [f"{word}: {text}" for word, text in notes if text]
+    return said + paragraphs(more, "caption", indent=6)
 
 
 def _used_by(terms: Sequence[Term]) -> dict[str, list[Term]]:
@@ -75,32 +74,29 @@ def _used_by(terms: Sequence[Term]) -> dict[str, list[Term]]:
     return out
 
 
-def tree_lines(terms: Sequence[Term], style: Style) -> list[str]:
+def tree_words(terms: Sequence[Term]) -> list[Words]:
     """Terms as a tree: the last first, what it reads below it, each term once."""
     reads = _used_by(terms)
     drawn: set[str] = set()
-    lines: list[str] = []
+    out: list[Words] = []
 
     def draw(term: Term, depth: int) -> None:
-        indent = 2 + 3 * depth
         if term.name in drawn:
             return
         drawn.add(term.name)
-        lines.extend(wrap(style.bold(term.name) + f"  {quantity(term.value, term.unit)}", style, indent=indent))
-        if term.formula:
-            lines.extend(wrap(f"= {term.formula}", style, indent=indent + 2))
-        if term.inputs:
-            lines.extend(wrap(inputs_line(term.inputs), style, indent=indent + 2))
-        if term.note:
-            lines.extend(wrap(term.note, style, indent=indent + 2))
-        if term.facts:
-            lines.extend(wrap("facts: " + ", ".join(term.facts), style, indent=indent + 2))
+        indent = 2 + 3 * depth
+        out.append(Words(text=f"{term.name}  {quantity(term.value, term.unit)}", kind="caption", indent=indent))
+        more = [f"= {term.formula}"] if term.formula else []
+        more += [inputs_line(term.inputs)] if term.inputs else []
+        more += [term.note] if term.note else []
+        more += ["facts: " + ", ".join(term.facts)] if term.facts else []
+        out.extend(paragraphs(more, "caption", indent=indent + 2))
         for child in reads[term.name]:
             draw(child, depth + 1)
 
     for term in reversed(terms):
         draw(term, 0)
-    return lines
+    return out
 
 
 def share(change: float) -> str:
@@ -113,29 +109,27 @@ def share(change: float) -> str:
     return f"{100.0 * change:+.0f}%" if size >= 10 else f"{100.0 * change:+.2g}%"
 
 
-def moves_lines(moves: Sequence[Move], style: Style, top: int = 6) -> list[str]:
+def moves_said(moves: Sequence[Move], top: int = 6) -> list[str]:
     """What each fact does to the number at the ends of its range; of facts without a range, what one per cent more
     does."""
-    lines: list[str] = []
     ranged = [m for m in moves if not m.is_nudge]
+    said = []
     for m in ranged[:top]:
         flips = f"; best then: {m.flips}" if m.flips else ""
-        lines += wrap(
+        said.append(
             f"{m.fact.path}, {m.fact.shown_range}: {share(m.at_low)} at its low end, {share(m.at_high)} at its high"
-            f" end{flips}",
-            style,
+            f" end{flips}"
         )
-    for m in [m for m in moves if m.is_nudge][: max(0, top - len(ranged))]:
-        lines += wrap(f"{m.fact.path}: {share(m.at_high)} for {m.high / m.low - 1:+.0%}", style)
-    return lines
+    nudged = [m for m in moves if m.is_nudge][: max(0, top - len(ranged))]
+    return said + [f"{m.fact.path}: {share(m.at_high)} for {m.high / m.low - 1:+.0%}" for m in nudged]
 
 
-def parts_lines(parts: Mapping[str, float], unit: str) -> list[str]:
+def parts_said(parts: Mapping[str, float], unit: str) -> list[str]:
     """What the number is the sum of, largest first, with shares."""
     total = sum(parts.values())
     rows = sorted(((k, v) for k, v in parts.items() if abs(v) > 1e-6 * abs(total)), key=lambda kv: -abs(kv[1]))
     wide = max((len(k) for k, _ in rows), default=0)
-    return [f"  {k.ljust(wide)}  {quantity(v, unit):>22}  {v / total:6.1%}" if total else f"  {k}" for k, v in rows]
+    return [f"{k.ljust(wide)}  {quantity(v, unit):>22}  {v / total:6.1%}" if total else k for k, v in rows]
 
 
 def inputs_line(inputs: Mapping[str, float | str]) -> str:
@@ -143,52 +137,61 @@ def inputs_line(inputs: Mapping[str, float | str]) -> str:
     return ", ".join(f"{k} {v if isinstance(v, str) else plain(v)}" for k, v in inputs.items())
 
 
-def explain_text(e: Explanation, style: Style) -> str:
-    """The report of `mowich explain`."""
+def explain_page(e: Explanation) -> Page:
+    """One number of a result."""
     value = e.estimate
     head = f"{e.title} = {quantity(value.value, value.unit)}"
     if value.value is None:
         head += f" ({value.reason})"
     elif value.low is not None and value.high is not None and value.high > value.low:
         head += f", 90% range {show(value.low, value.unit)} .. {show(value.high, value.unit)}"
-    if value.grade:
-        head += f", grade {value.grade}"
-    lines = [*(style.bold(x) for x in wrap(head, style, indent=0)), *wrap(e.says, style)]
-    if e.formula:
-        lines += wrap(f"= {e.formula}", style, indent=2)
-    if e.inputs:
-        lines += wrap(inputs_line(e.inputs), style, indent=4)
-    if len(e.parts) > 1:
-        lines += ["", "Sum of", *parts_lines(e.parts, value.unit)]
-    if e.terms:
-        lines += ["", "Formulas", *tree_lines(e.terms, style)]
-    if e.facts:
-        lines += ["", "Facts"]
-        for fact in e.facts:
-            lines += fact_lines(fact, style)
-    moved = moves_lines(e.moves, style)
-    if moved:
-        lines += ["", "What would move it most (one fact at a time, plans fixed)", *moved]
-    return "\n".join(lines) + "\n"
+    head += f", grade {value.grade}" if value.grade else ""
+    return Page(
+        title=e.title,
+        sentences=(head,),
+        parts=(
+            Words(text=e.says, kind="caption"),
+            *paragraphs([f"= {e.formula}"] if e.formula else [], "caption"),
+            *paragraphs([inputs_line(e.inputs)] if e.inputs else [], "caption", indent=4),
+            *paragraphs(
+                parts_said(e.parts, value.unit) if len(e.parts) > 1 else [], "caption", heading="Sum of", gap=True
+            ),
+            *_under("Formulas", tree_words(e.terms)),
+            *_under("Facts", [w for fact in e.facts for w in fact_words(fact)]),
+            *paragraphs(
+                moves_said(e.moves),
+                "caption",
+                heading="What would move it most (one fact at a time, plans fixed)",
+                gap=True,
+            ),
+        ),
+    )
 
 
-def metrics_text(explainer: Explainer, style: Style) -> str:
+def _under(heading: str, said: Sequence[Words]) -> list[Words]:
+    return [Words(text=heading, kind="heading", indent=0, gap=True), *said] if said else []
+
+
+def explain_text(e: Explanation, style: Style) -> str:
+    """The same as text."""
+    return terminal(explain_page(e), style)
+
+
+def metrics_page(explainer: Explainer) -> Page:
     """Every number of a result that can be explained, with what it is."""
     result = explainer.result
-    rows = []
+    rows: list[list[Cell]] = []
     for path in numbers(result):
         node = at(result, path)
         e = Estimate.from_dict(node) if is_estimate(node) else None
         rule = explainer.rule(path)
         unit = e.unit if e is not None else rule.unit if rule else "1"
         value = e.value if e is not None else node
-        rows.append(
-            (name_of(result, path), "?" if value is None else quantity(float(value), unit), rule.says if rule else "")
-        )
-    wide = min(48, max((len(r[0]) for r in rows), default=0))
-    cells = max((len(r[1]) for r in rows), default=0)
-    lines = [f"{len(rows)} numbers; mowich explain RESULT NAME explains one", ""]
-    for name, value, says in rows:
-        text = f"  {name.ljust(wide)}  {value.rjust(cells)}  {says}"
-        lines.append(text if len(text) <= style.width else text[: style.width - 1] + ("…" if style.unicode else "~"))
-    return "\n".join(lines) + "\n"
+        said = UNKNOWN if value is None else quantity(float(value), unit)
+        rows.append([name_of(result, path), said, rule.says if rule else NOTHING])
+    columns = [Column(name="name", right=False), Column(name="value"), Column(name="what it is", right=False)]
+    return Page(
+        title="Numbers of a result",
+        sentences=(f"{len(rows)} numbers; mowich explain RESULT NAME explains one",),
+        parts=(Table(title="Numbers", columns=columns, rows=rows, elsewhere="--json"),),
+    )

@@ -1,8 +1,9 @@
-"""Text of `mowich facts`: lists, one thing with all its numbers and sources, two things side by side."""
+"""Pages of `mowich facts`: lists, one thing with all its numbers and sources, two things side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mowich.errors import UserError, did_you_mean
@@ -10,8 +11,9 @@ from mowich.estimate import GRADES
 from mowich.facts import Fact, Facts
 from mowich.facts.load import KINDS
 from mowich.facts.schema import IDENTITY_KEYS, LEAF_KEYS
-from mowich.show.explain import fact_lines
-from mowich.show.table import UNKNOWN, Column, Style, table, wrap
+from mowich.show.explain import fact_words
+from mowich.show.formats import UNKNOWN
+from mowich.show.page import Cell, Column, Page, Part, Result, Table, Words, paragraphs
 
 CELL, FIELD = 22, 48
 """Widths of a value and of a field name in a table of two things side by side."""
@@ -56,43 +58,51 @@ def locate(facts: Facts, name: str) -> list[str]:
     return [f"systems.{system}", f"chips.{facts.meta('systems', system)['chip']}"]
 
 
-def list_text(facts: Facts, kinds: Sequence[str], style: Style) -> str:
-    """Ids of each kind with what they are."""
-    lines: list[str] = []
-    for kind in kinds:
-        body = []
-        for name in facts.ids(kind):
-            meta = facts.meta(kind, name)
-            what = str(meta.get("display") or meta.get("name") or meta.get("title") or "")
-            count = sum(1 for _ in leaves(facts, f"{kind}.{name}")) if len(kinds) == 1 else None
-            body.append([name, what or "-", *([str(count)] if count is not None else [])])
-        columns = [
-            Column(name=kind, right=False),
-            Column(name="what", right=False),
-            *([Column(name="facts")] if len(kinds) == 1 else []),
+def list_page(facts: Facts, kinds: Sequence[str], names: Sequence[str], entries: Sequence[Result]) -> Page:
+    """Ids of each kind with what they are. names: of models, which are files of their own; entries: for CSV."""
+    tables: list[Part] = []
+    if names:
+        tables += [
+            Words(text="models (mowich model NAME)", kind="caption", gap=True),
+            Words(text=", ".join(names), kind="caption", hang=0),
         ]
-        lines += [*table(columns, body, style)[0], ""] if body else []
-    lines.append("Next: mowich facts show trn3  |  mowich facts diff trn3 gb300  |  mowich facts list chips")
-    return "\n".join(lines) + "\n"
+    for kind in kinds:
+        rows = [_entry(facts, kind, name, counted=len(kinds) == 1) for name in facts.ids(kind)]
+        columns = [Column(name=kind, right=False), Column(name="what", right=False)]
+        columns += [Column(name="facts")] if len(kinds) == 1 else []
+        tables += [Table(title=kind, columns=columns, rows=rows, elsewhere="--json")] if rows else []
+    said = "Next: mowich facts show trn3  |  mowich facts diff trn3 gb300  |  mowich facts list chips"
+    if kinds:
+        tables.append(Words(text=said, kind="next", indent=0, gap=True))
+    return Page(title="Facts", sentences=(), parts=tables, records=entries)
 
 
-def show_text(facts: Facts, name: str, style: Style) -> str:
-    """Every fact of what `name` means, with its source."""
-    lines: list[str] = []
-    for path in locate(facts, name):
-        parts = path.split(".")
-        if len(parts) == 2:
-            meta = facts.meta(parts[0], parts[1])
-            title = str(meta.get("display") or meta.get("name") or parts[1])
-            lines += [style.bold(f"{title} ({path})")]
-            lines += fabric_lines(facts, path, style)
-        for fact in leaves(facts, path):
-            lines += fact_lines(fact, style)
-        lines.append("")
-    return "\n".join(lines)
+def _entry(facts: Facts, kind: str, name: str, *, counted: bool) -> list[Cell]:
+    meta = facts.meta(kind, name)
+    what = str(meta.get("display") or meta.get("name") or meta.get("title") or "-")
+    return [name, what, *([str(sum(1 for _ in leaves(facts, f"{kind}.{name}")))] if counted else [])]
 
 
-def fabric_lines(facts: Facts, path: str, style: Style) -> list[str]:
+def show_page(facts: Facts, names: Sequence[str], records: Sequence[Result]) -> Page:
+    """Every fact of what each name means, with its source. records: for CSV."""
+    parts: list[Part] = []
+    for path in (p for name in names for p in locate(facts, name)):
+        kind, _, name = path.partition(".")
+        machine = [] if "." in name else fabric(facts, path)
+        said: list[Part] = []
+        if "." not in name:
+            meta = facts.meta(kind, name)
+            title = str(meta.get("display") or meta.get("name") or name)
+            said.append(Words(text=f"{title} ({path})", kind="heading", indent=0))
+        found = [w for fact in leaves(facts, path) for w in fact_words(fact)]
+        if machine and found:
+            found[0] = replace(found[0], gap=True)
+        said += [*machine, *found]
+        parts += [replace(said[0], gap=True), *said[1:]] if said else []
+    return Page(title=", ".join(names), sentences=(), parts=parts, records=records)
+
+
+def fabric(facts: Facts, path: str) -> list[Part]:
     """A system level by level, with hops and cuts, of one scale-up unit; nothing for what is not a machine that can be
     simulated."""
     kind, name = path.split(".")
@@ -100,10 +110,10 @@ def fabric_lines(facts: Facts, path: str, style: Style) -> list[str]:
         return []
     from mowich.machines.system import resolve
     from mowich.machines.topology import describe
-    from mowich.show.machines import levels_lines
+    from mowich.show.collective import levels_notes, levels_table
 
-    rows = describe(resolve(facts, name))
-    return [*levels_lines(rows, style), ""] if rows else []
+    levels = describe(resolve(facts, name))
+    return [levels_table(levels, gap=False), *paragraphs(levels_notes(levels), "note")] if levels else []
 
 
 def short(fact: Fact | None) -> str:
@@ -144,23 +154,23 @@ def diff_paths(facts: Facts, one: str, two: str) -> list[tuple[str, Fact | None,
     return out
 
 
-def diff_text(facts: Facts, one: str, two: str, style: Style) -> str:
-    """Two chips or systems side by side; "*" marks fields that differ."""
-    rows = diff_paths(facts, one, two)
-    body = [
+def diff_page(facts: Facts, one: str, two: str, records: Sequence[Result]) -> Page:
+    """Two chips or systems side by side; "*" marks fields that differ. records: for CSV."""
+    rows: list[list[Cell]] = [
         [("*" if short(x) != short(y) else " ") + " " + cut(field, FIELD - 2), short(x), short(y)]
-        for field, x, y in rows
+        for field, x, y in diff_paths(facts, one, two)
     ]
-    lines = table([Column(name="  field", right=False), Column(name=one), Column(name=two)], body, style, indent=0)[0]
-    lines += [
-        "",
-        *wrap(
-            "* differs; - not a fact of this one; ? unknown; the letter is the grade. Sources: mowich facts show NAME",
-            style,
-            indent=0,
+    columns = [Column(name="  field", right=False), Column(name=one), Column(name=two)]
+    said = "* differs; - not a fact of this one; ? unknown; the letter is the grade. Sources: mowich facts show NAME"
+    return Page(
+        title=f"{one} and {two}",
+        sentences=(),
+        parts=(
+            Table(title=f"{one} and {two}", columns=columns, rows=rows, indent=0, elsewhere="--json"),
+            Words(text=said, kind="note", indent=0, gap=True),
         ),
-    ]
-    return "\n".join(lines) + "\n"
+        records=records,
+    )
 
 
 def json_schema() -> dict[str, Any]:

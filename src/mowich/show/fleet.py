@@ -1,4 +1,4 @@
-"""The text report of `mowich fleet`: what to do first, then when, why, and how sure.
+"""The page of a fleet: what to do first, then when, why, and how sure.
 
 Money is net present cost over the horizon unless a line says otherwise; a stack alone is compared with the mixed plan;
 shadow prices are of the relaxation. Nothing is computed here but sums over periods.
@@ -6,22 +6,43 @@ shadow prices are of the relaxation. Nothing is computed here but sums over peri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-from mowich.estimate import Estimate
-from mowich.fleets.answer import Answer
 from mowich.fleets.flips import Flip, ties
-from mowich.fleets.robustness import Robustness
 from mowich.fleets.solve import TIE
-from mowich.show.table import UNKNOWN, Column, Style, interval, number, percent, table, wrap
-from mowich.studies.fleet import Fleet
-from mowich.studies.fleet_design import WhatIf
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import UNKNOWN, interval, number, percent
+from mowich.show.page import (
+    NOTHING,
+    Cell,
+    Column,
+    Figure,
+    Page,
+    Part,
+    Result,
+    Run,
+    Table,
+    Text,
+    Words,
+    estimate,
+    paragraphs,
+    plan_words,
+    words,
+)
 from mowich.studies.ranking import names
 from mowich.units import show, sig
 
 TOP_BINDING = 8
 TOP_FLIPS = 10
+"""Rows of a terminal's tables."""
+
+MOST_FLIPS = 30
+"""Rows of a page's table of flip points."""
+
+
+# amounts
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def dollars(value: float) -> str:
@@ -49,319 +70,448 @@ def count(value: float) -> str:
     return f"{round(value):,}" if abs(value - round(value)) < 1e-3 or value >= 1000 else sig(value, 3)
 
 
-def fleet_text(result: Fleet, style: Style) -> str:
-    """The whole report."""
-    answer = result.answer
-    if not answer.is_feasible:
-        return _no_plan(result, style)
-    lines = [*wrap(headline(result), style, indent=0, hang=2), ""]
-    lines += [
-        *_orders(result, style),
-        "",
-        *_assignment(result, style),
-        "",
-        *_alone(answer, style),
-        "",
-        *_binds(answer, style),
-    ]
-    if result.robust is not None:
-        lines += ["", *_robust(result.robust, style)]
-    if result.flips:
-        lines += ["", *_flips(result.flips, style)]
-    lines += ["", *_speeds(result, style)]
-    for warning in (*result.warnings, *answer.warnings):
-        lines += wrap(f"warning: {warning}", style)
-    lines += (
-        wrap(
-            "Prices: " + "; ".join(dict.fromkeys(f"{o.system} to {o.kind} {o.price}" for o in answer.orders)) + ".",
-            style,
-        )
-        if answer.orders
-        else []
-    )
-    return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
 def counted_units(units: float, chips: float, most: float) -> str:
     """Units ordered, of `chips` in all: "5"; "up to 7" where never more than `most` chips stand, as what is rented for
     a period is ordered again for the next."""
     return count(units) if chips <= most * (1 + 1e-9) else f"up to {count(units * most / chips)}"
 
 
-def headline(result: Fleet) -> str:
-    """The decision in one sentence."""
-    answer, parts = result.answer, []
-    standing: dict[str, dict[str, float]] = {}
-    for u in answer.uses:
-        here = standing.setdefault(u.system, {})
-        here[u.period] = here.get(u.period, 0.0) + u.there
-    for kind, word in (("buy", "Buy"), ("rent", "Rent")):
-        total: dict[str, tuple[float, float]] = {}
-        for o in answer.orders:
-            if o.kind == kind:
-                units, chips = total.get(o.system, (0.0, 0.0))
-                total[o.system] = (units + o.units, chips + o.chips)
-        most = {s: max(standing.get(s, {}).values(), default=c) if kind == "rent" else c for s, (_, c) in total.items()}
-        ordered = [f"{counted_units(n, c, most[s])} {s}" for s, (n, c) in total.items()]
-        if ordered:
-            parts.append(
-                f"{word} {names(ordered)}{' at a time' if any(o.startswith('up to') for o in ordered) else ''}"
-            )
-    what = "; ".join(parts) or "Order nothing: what is there does the work"
-    gap = "" if answer.gap <= 1e-9 else f"; at most {percent(answer.gap)} above the best possible"
-    status = "" if answer.status == "optimal" else f" ({answer.status}: the best found)"
-    return (
-        f"{what}. {dollars(answer.usd)} over {len(result.problem.labels)} periods,"
-        f" {names(list(answer.stacks)) or 'no'} stack{'s' if len(answer.stacks) != 1 else ''}{gap}{status}."
-    )
+# the page
+# ----------------------------------------------------------------------------------------------------------------------
 
 
-def _no_plan(result: Fleet, style: Style) -> str:
-    conflict = result.answer.conflict
-    if not conflict:
-        return "No plan was found, and no set of constraints explains it: whole units or one-system rules may.\n"
-    text = f"No plan: {names(list(conflict))} cannot hold together. Without any one of them there is a plan."
-    return "\n".join(wrap(text, style, indent=0)) + "\n"
-
-
-def _grid(rows: Mapping[str, Mapping[str, str]], labels: Sequence[str], first: str, style: Style) -> list[str]:
-    """A table with a column for each period; where they do not fit, the later ones go first."""
-    columns = [Column(name=first, right=False)] + [Column(name=label, keep=90 - i) for i, label in enumerate(labels)]
-    lines, dropped = table(
-        columns, [[name, *(cells.get(label, "-") for label in labels)] for name, cells in rows.items()], style
-    )
-    return lines + ([f"  not shown: {names(dropped)} (--json has all)"] if dropped else [])
-
-
-def _orders(result: Fleet, style: Style) -> list[str]:
-    rows: dict[str, dict[str, str]] = {}
-    for o in result.answer.orders:
-        rows.setdefault(f"{o.kind} {o.system}", {})[o.period] = count(o.units)
-    for u in result.answer.uses:
-        idle = u.there - u.busy
-        rows.setdefault(f"chips {u.system}", {})[u.period] = count(u.there) + (
-            f" ({percent(idle / u.there)} idle)" if idle > 0.005 * u.there else ""
+def fleet_page(result: Result, run: Run) -> Page:
+    """Orders, who does what, what binds, how sure."""
+    inputs = result["inputs"]
+    title = f"Fleet: {inputs['name']}"
+    if result["objective"] is None:
+        return Page(
+            title=title,
+            sentences=(_no_plan(result["conflict"]),),
+            assumptions=[("facts", result["facts_hash"])],
+            inputs=inputs,
         )
-    energy = {
-        label: sum(u.mwh or 0.0 for u in result.answer.uses if u.period == label) for label in result.problem.labels
-    }
-    unknown = sorted({u.system for u in result.answer.uses if u.mwh is None})
-    lines = ["  Orders in units, and chips that stand:", *_grid(rows, result.problem.labels, "", style)]
-    total = sum(energy.values())
-    note = (
-        f"  Energy at the meter: {show(total * 3.6e9, 'J')}"
-        + (f", without {names(unknown)} (power unknown)" if unknown else "")
-        + "."
+    what_if = result.get("what_if")
+    priced = [(k, o) for k in ("buy", "rent") for o in result[k]]
+    return Page(
+        title=title,
+        sentences=(*(_what_if_sentences(what_if) if what_if else ()), _sentence(result)),
+        assumptions=[
+            ("cost", "net present, USD"),
+            ("gap to the best possible", percent(result["gap"])),
+            ("stacks", ", ".join(result["stacks"])),
+            ("facts", result["facts_hash"]),
+        ],
+        parts=(
+            *(_what_if(what_if) if what_if else ()),
+            *_orders(result),
+            *_assignment(result),
+            *_alone(result),
+            *_binds(result["binding"]),
+            *(_robust(result["robust"], whole=result["complete"]) if result.get("robust") else ()),
+            *(_flips(result["flips"]) if result.get("flips") else ()),
+            *_speeds(result["rates"]),
+            *paragraphs([f"warning: {w}" for w in result.get("warnings", ())], "warning"),
+            *paragraphs(_prices(priced), "basis"),
+        ),
+        charts=_pictures(result),
+        inputs=inputs,
     )
-    return [*lines, note]
 
 
-def _assignment(result: Fleet, style: Style) -> list[str]:
+def _no_plan(conflict: Sequence[str]) -> str:
+    if not conflict:
+        return "No plan was found, and no set of constraints explains it: whole units or one-system rules may."
+    return f"No plan: {names(list(conflict))} cannot hold together. Without any one of them there is a plan."
+
+
+def _sentence(result: Result) -> str:
+    """The decision in one sentence."""
+    standing: dict[str, dict[str, float]] = {}
+    for u in result["use"]:
+        here = standing.setdefault(u["system"], {})
+        here[u["period"]] = here.get(u["period"], 0.0) + u["chips"]
+    parts = [
+        p for kind, word in (("buy", "Buy"), ("rent", "Rent")) if (p := _ordered(result[kind], kind, word, standing))
+    ]
+    what = "; ".join(parts) or "Order nothing: what is there does the work"
+    stacks, gap, status = list(result["stacks"]), result["gap"] or 0.0, result["status"]
+    above = "" if gap <= 1e-9 else f"; at most {percent(gap)} above the best possible"
+    found = "" if status == "optimal" else f" ({status}: the best found)"
+    return (
+        f"{what}. {dollars(result['objective'])} over {len(result['periods'])} periods, {names(stacks) or 'no'}"
+        f" stack{'s' if len(stacks) != 1 else ''}{above}{found}."
+    )
+
+
+def _ordered(orders: Sequence[Result], kind: str, word: str, standing: Mapping[str, Mapping[str, float]]) -> str:
+    """ "Rent up to 10 h100 and 4 h200 at a time"; "" for no orders."""
+    total: dict[str, tuple[float, float]] = {}
+    for o in orders:
+        units, chips = total.get(o["system"], (0.0, 0.0))
+        total[o["system"]] = (units + o["units"], chips + o["chips"])
+    most = {s: max(standing.get(s, {}).values(), default=c) if kind == "rent" else c for s, (_, c) in total.items()}
+    said = [f"{counted_units(n, c, most[s])} {s}" for s, (n, c) in total.items()]
+    if not said:
+        return ""
+    return f"{word} {names(said)}{' at a time' if any(o.startswith('up to') for o in said) else ''}"
+
+
+def _prices(priced: Sequence[tuple[str, Result]]) -> list[str]:
+    said = dict.fromkeys(f"{o['system']} to {kind} {o['price']}" for kind, o in priced)
+    return [f"Prices: {'; '.join(said)}."] if said else []
+
+
+# tables
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _captioned(caption: str, table: Table) -> list[Part]:
+    return [Words(text=f"{caption}:", kind="caption", gap=True), table]
+
+
+def _grid(title: str, rows: Mapping[str, Mapping[str, str]], periods: Sequence[str], note: str) -> Table:
+    """A table with a column for each period; where they have no room, the later ones go first."""
+    later = [Column(name=label, keep=90 - i) for i, label in enumerate(periods)]
+    return Table(
+        title=title,
+        columns=[Column(name="what", short=" ", right=False), *later],
+        rows=[[name, *(cells.get(label, NOTHING) for label in periods)] for name, cells in rows.items()],
+        note=note,
+        gap=False,
+        elsewhere="--json",
+    )
+
+
+def _orders(result: Result) -> list[Part]:
     rows: dict[str, dict[str, str]] = {}
-    for a in result.answer.assign:
-        rows.setdefault(f"{a.task} on {a.system}", {})[a.period] = percent(a.share)
+    orders = [(kind, o) for kind in ("buy", "rent") for o in result[kind]]
+    for kind, o in orders:
+        rows.setdefault(f"{kind} {o['system']}", {})[o["period"]] = count(o["units"])
+    for u in result["use"]:
+        there, idle = u["chips"], u["chips"] - u["busy"]
+        busy = f" ({percent(idle / there)} idle)" if idle > 0.005 * there else ""
+        rows.setdefault(f"chips {u['system']}", {})[u["period"]] = count(there) + busy
+    total = sum(u["MWh"] or 0.0 for u in result["use"])
+    unknown = sorted({u["system"] for u in result["use"] if u["MWh"] is None})
+    without = f", without {names(unknown)} (power unknown)" if unknown else ""
+    caption = "Orders in units, and chips that stand"
     return [
-        "  Who does what (share of the demand of the period, or of all the work):",
-        *_grid(rows, result.problem.labels, "", style),
+        *_captioned(caption, _grid("Orders by period", rows, result["periods"], f"{caption}.")),
+        Words(text=f"Energy at the meter: {show(total * 3.6e9, 'J')}{without}.", kind="note"),
+        Table(
+            title="Orders",
+            columns=words(["what", "system", "site", "period", "units", "chips", "cost, $", "price"]),
+            rows=[
+                [
+                    kind,
+                    *(o[k] for k in ("system", "site", "period")),
+                    *(f"{o[k]:,.6g}" for k in ("units", "chips")),
+                    f"{o['usd']:,.0f}",
+                    o["price"],
+                ]
+                for kind, o in orders
+            ],
+            wide=True,
+        ),
     ]
 
 
-def _alone(answer: Answer, style: Style) -> list[str]:
-    known = [v for v in answer.vendors if v.usd is not None]
-    lines = ["  One stack alone:"]
-    rows = [
-        [
-            v.stack,
-            dollars(v.usd) if v.usd is not None else UNKNOWN,
-            (
-                f"{v.over + 0.0:+.1%}".replace("-0.0%", "+0.0%")
-                if v.over is not None and math.isfinite(v.over)
-                else UNKNOWN
-            ),
-            v.reason or "-",
+def _assignment(result: Result) -> list[Part]:
+    rows: dict[str, dict[str, str]] = {}
+    for a in result["assign"]:
+        rows.setdefault(f"{a['task']} on {a['system']}", {})[a["period"]] = percent(a["share"])
+    caption = "Who does what (share of the demand of the period, or of all the work)"
+    return _captioned(caption, _grid("Who does what", rows, result["periods"], "Share of the demand or of the work."))
+
+
+def _alone(result: Result) -> list[Part]:
+    def line(v: Result) -> list[Cell]:
+        usd, over = v["objective"], v["over"]
+        return [
+            v["stack"],
+            Text(UNKNOWN if usd is None else f"{usd:,.0f}", short=UNKNOWN if usd is None else dollars(usd)),
+            UNKNOWN if over is None else f"{over + 0.0:+.1%}".replace("-0.0%", "+0.0%"),
+            v["reason"] or NOTHING,
         ]
-        for v in answer.vendors
-    ]
-    lines += table(
-        [
+
+    known = [v for v in result["single_vendor"] if v["objective"] is not None]
+    if known and len(result["stacks"]) > 1:
+        best = min(known, key=lambda v: float(v["objective"]))
+        said = mixing(
+            result["objective"], result["gap"] or 0.0, len(result["stacks"]), best["stack"], best["objective"]
+        )
+    elif known:
+        said = "The plan keeps one stack: mixing saves nothing here."
+    else:
+        said = "No stack can do all of it alone: the mix is needed, not only cheaper."
+    table = Table(
+        title="One stack alone",
+        columns=[
             Column(name="stack", right=False),
-            Column(name="cost"),
+            Column(name="cost", unit="$", short="cost"),
             Column(name="over the plan"),
             Column(name="why not", right=False),
         ],
-        rows,
-        style,
-    )[0]
-    if known and len(answer.stacks) > 1:
-        best = min(known, key=lambda v: v.usd or math.inf)
-        lines += wrap(_mixing(answer, best.stack, best.usd or 0.0), style)
-    elif known:
-        lines += wrap("The plan keeps one stack: mixing saves nothing here.", style)
-    else:
-        lines += wrap("No stack can do all of it alone: the mix is needed, not only cheaper.", style)
-    return lines
+        rows=[line(v) for v in result["single_vendor"]],
+        gap=False,
+        elsewhere="--json",
+    )
+    return [*_captioned("One stack alone", table), Words(text=said, kind="note")]
 
 
-def _mixing(answer: Answer, stack: str, alone_usd: float) -> str:
+def mixing(usd: float, gap: float, stacks: int, stack: str, alone_usd: float) -> str:
     """What several stacks save over the cheapest one alone; nothing where it is within what the plan may be above the
     best possible."""
-    saved = alone_usd - answer.usd
-    if saved <= max(answer.gap, TIE) * answer.usd:
-        return f"Mixing saves nothing that can be told: {stack} alone is within {percent(max(answer.gap, TIE))} of it."
+    saved = alone_usd - usd
+    if saved <= max(gap, TIE) * usd:
+        return f"Mixing saves nothing that can be told: {stack} alone is within {percent(max(gap, TIE))} of it."
     return (
-        f"Mixing saves {dollars(saved)} ({percent(alone_usd / answer.usd - 1)}) over {stack} alone, and keeps"
-        f" {len(answer.stacks)} stacks."
+        f"Mixing saves {dollars(saved)} ({percent(alone_usd / usd - 1)}) over {stack} alone, and keeps {stacks} stacks."
     )
 
 
-def _binds(answer: Answer, style: Style) -> list[str]:
-    if not answer.binding:
-        return ["  Nothing binds but the prices."]
-    rows = [
-        [b.constraint, dollars(b.shadow_price), f"1 {b.unit}" if not b.unit.startswith("%") else "1% less"]
-        for b in answer.binding[:TOP_BINDING]
-    ]
-    lines = ["  What binds, and what one more of it (of work and demand: one per cent less) saves:"]
-    lines += table(
-        [Column(name="constraint", right=False), Column(name="saves"), Column(name="for", right=False)], rows, style
-    )[0]
-    more = len(answer.binding) - TOP_BINDING
-    return lines + ([f"  and {more} more (--json)"] if more > 0 else [])
-
-
-def _robust(r: Robustness, style: Style) -> list[str]:
-    done = f"{r.draws} draws of prices and speeds within their 90% ranges" + (
-        "" if r.complete else f" (of {r.asked}: interrupted)"
+def _binds(binding: Sequence[Result]) -> list[Part]:
+    if not binding:
+        return [Words(text="Nothing binds but the prices.", kind="note", gap=True)]
+    units = [str(b["unit"]).removeprefix("USD/") for b in binding]
+    caption = "What binds, and what one more of it (of work and demand: one per cent less) saves"
+    table = Table(
+        title="What binds",
+        columns=[Column(name="constraint", right=False), Column(name="saves"), Column(name="for", right=False)],
+        rows=[
+            [b["constraint"], dollars(b["shadow_price"]), "1% less" if unit.startswith("%") else f"1 {unit}"]
+            for b, unit in zip(binding, units, strict=True)
+        ],
+        note="What one more of it saves; of work and demand, one per cent less.",
+        gap=False,
+        most=TOP_BINDING,
     )
-    rows = [
-        [s, " ".join((percent(mid), f"({percent(low)}-{percent(high)})")), percent(r.wins[s])]
-        for s, (low, mid, high) in r.share.items()
-    ]
-    lines = [f"  How sure: {done}."]
-    lines += table(
-        [Column(name="system", right=False), Column(name="share of chip-hours"), Column(name="leads in")], rows, style
-    )[0]
+    return _captioned(caption, table)
+
+
+def _robust(r: Result, *, whole: bool) -> list[Part]:
+    done = f"{r['draws']} draws of prices and speeds within their 90% ranges"
+    done += "" if whole else f" (of {r['asked']}: interrupted)"
     text = (
-        f"Keeping this plan's stack for every workload costs {percent(r.kept[0])} over the best of the draw at the"
-        f" median, {percent(r.kept[1])} in one of ten."
+        f"Keeping this plan's stack for every workload costs {percent(r['kept_regret'][0])} over the best of the draw"
+        f" at the median, {percent(r['kept_regret'][1])} in one of ten."
     )
-    for stack, regret in r.regret.items():
+    for stack, regret in r["single_vendor_regret"].items():
         text += f" {stack} alone: " + (
             "no plan in most draws." if regret is None else f"{percent(regret[0])} and {percent(regret[1])}."
         )
-    if r.infeasible:
-        text += f" In {r.infeasible} draws there was no plan at all."
-    return lines + wrap(text, style)
+    if r["infeasible"]:
+        text += f" In {r['infeasible']} draws there was no plan at all."
+    table = Table(
+        title="How sure",
+        columns=[Column(name="system", right=False), Column(name="share of chip-hours"), Column(name="leads in")],
+        rows=[
+            [s, f"{percent(mid)} ({percent(low)}-{percent(high)})", percent(r["wins"][s])]
+            for s, (low, mid, high) in r["share"].items()
+        ],
+        note=f"{done}.",
+        gap=False,
+    )
+    return [Words(text=f"How sure: {done}.", kind="caption", gap=True), table, Words(text=text, kind="note")]
 
 
-def _flips(found: Sequence[Flip], style: Style) -> list[str]:
-    tied = ties(found)
-    left = [f for f in found if f.task not in tied]
-    rows = []
-    for f in left[:TOP_FLIPS]:
-        value = (
-            f"${number(f.value)}/chip/h"
-            if f.unit == "USD/chip/h"
-            else f"{dollars(f.value)}/unit"
-            if f.unit == "USD/unit"
-            else f"{number(f.value)} {f.unit}"
-        )
-        rows.append(
-            [
-                f.task,
-                f"{f.before or 'nobody'} -> {f.after or 'nobody'}",
-                f"{f.system}'s {f.what} {'below' if f.at < 1 else 'above'} {value}",
-                f"{f.at:.2f}x",
-            ]
-        )
-    lines = ["  Flip points, nearest first (everything else as it is):"]
-    lines += table(
-        [
+def _flips(found: Sequence[Result]) -> list[Part]:
+    flips = [Flip(**{k: f[k] for k in Flip.__slots__}) for f in found]
+    tied = ties(flips)
+    table = Table(
+        title="Flip points, nearest first",
+        columns=[
             Column(name="task", right=False),
             Column(name="leader", right=False),
             Column(name="when", right=False),
             Column(name="of today"),
         ],
-        rows,
-        style,
-    )[0]
-    more = len(left) - TOP_FLIPS
-    lines += [f"  and {more} more (--json)"] if more > 0 else []
-    if tied:
-        lines += wrap(
-            "Tied today, so anything moves them: "
-            + "; ".join(
-                f"{task} ({names(sorted({f.before for f in found if f.task == task} | {other}))})"
-                for task, other in tied.items()
-            )
-            + ".",
-            style,
-        )
-    return lines
-
-
-def _speeds(result: Fleet, style: Style) -> list[str]:
-    rows = []
-    for r in result.rates.values():
-        e: Estimate = r.tokens_per_s_per_chip
-        rows.append([r.task, r.system, interval(e), e.grade if e.value is not None else "-", e.reason or "-"])
-    columns = [
-        Column(name="task", right=False),
-        Column(name="system", right=False),
-        Column(name="tokens/s/chip"),
-        Column(name="grade"),
-        Column(name="why not", right=False),
-    ]
-    return ["  Speeds that the plan rests on (90% ranges, failures included):"] + table(columns, rows, style)[0]
-
-
-def what_if_text(found: WhatIf, style: Style) -> str:
-    """The report of --what-if."""
-    share = found.share_after.get(found.system, 0.0)
-    text = f"With {found.system} on the table it does {percent(share)} of all chip-hours"
-    text += (
-        "; without it there is no plan."
-        if found.usd_before is None
-        else f", and the plan {dearer(found.usd_after, found.usd_before)}."
+        rows=[
+            [
+                f.task,
+                f"{f.before or 'nobody'} -> {f.after or 'nobody'}",
+                f"{f.system}'s {f.what} {'below' if f.at < 1 else 'above'} {_flip_value(f)}",
+                f"{f.at:.2f}x",
+            ]
+            for f in [f for f in flips if f.task not in tied][:MOST_FLIPS]
+        ],
+        note="Everything else as it is.",
+        gap=False,
+        most=TOP_FLIPS,
     )
-    lines = [*wrap(text, style, indent=0), "", "  Share of chip-hours:"]
-    every = dict.fromkeys([*found.share_before, *found.share_after])
-    rows = [
-        [
-            s,
-            percent(found.share_before.get(s)) if s in found.share_before else "-",
-            percent(found.share_after.get(s, 0.0)),
-        ]
-        for s in every
+    said = "; ".join(
+        f"{task} ({names(sorted({f.before for f in flips if f.task == task} | {other}))})"
+        for task, other in tied.items()
+    )
+    return [
+        *_captioned("Flip points, nearest first (everything else as it is)", table),
+        *paragraphs([f"Tied today, so anything moves them: {said}."] if tied else [], "note"),
     ]
-    lines += table([Column(name="system", right=False), Column(name="without"), Column(name="with")], rows, style)[0]
-    lines += ["", "  Which property matters (share of chip-hours at 90% and 110% of it):"]
-    lines += table(
-        [
+
+
+def _flip_value(f: Flip) -> str:
+    if f.unit == "USD/chip/h":
+        return f"${number(f.value)}/chip/h"
+    return f"{dollars(f.value)}/unit" if f.unit == "USD/unit" else f"{number(f.value)} {f.unit}"
+
+
+def _speeds(rates: Sequence[Result]) -> list[Part]:
+    def line(r: Result) -> list[Cell]:
+        e = estimate(r["tokens_per_s_per_chip"])
+        grade = e.grade if e.value is not None else NOTHING
+        plan = plan_words(r["plan"]) if "dp" in r["plan"] else NOTHING
+        return [r["task"], r["system"], Figure(e), grade, plan, e.reason or NOTHING]
+
+    table = Table(
+        title="Speeds that the plan rests on",
+        columns=[
+            Column(name="task", right=False),
+            Column(name="system", right=False),
+            Column(name="tokens/s/chip", format="interval"),
+            Column(name="grade"),
+            Column(name="plan", right=False, wide=True),
+            Column(name="why not", right=False),
+        ],
+        rows=[line(r) for r in rates],
+        note="90% ranges, failures included.",
+        gap=False,
+        elsewhere="--json",
+    )
+    return _captioned("Speeds that the plan rests on (90% ranges, failures included)", table)
+
+
+# a system on the table
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _what_if_sentences(found: Result) -> list[str]:
+    """What a system on the table does, and what it does to the cost."""
+    share = found["share_after"].get(found["system"], 0.0)
+    before = found["objective_before"]
+    then = (
+        "; without it there is no plan."
+        if before is None
+        else f", and the plan {dearer(found['objective_after'], before)}."
+    )
+    return [f"With {found['system']} on the table it does {percent(share)} of all chip-hours{then}"]
+
+
+def _what_if(found: Result) -> list[Part]:
+    """The report of --what-if."""
+    before, after = found["share_before"], found["share_after"]
+    shares = Table(
+        title="Share of chip-hours",
+        columns=[Column(name="system", right=False), Column(name="without"), Column(name="with")],
+        rows=[
+            [s, percent(before[s]) if s in before else NOTHING, percent(after.get(s, 0.0))]
+            for s in dict.fromkeys([*before, *after])
+        ],
+        gap=False,
+    )
+    knobs = Table(
+        title="Which property matters",
+        columns=[
             Column(name="property", right=False),
             Column(name="at 90%"),
             Column(name="at 110%"),
             Column(name="points per %"),
         ],
-        [[k.name, percent(k.share_low), percent(k.share_high), f"{k.elasticity:+.2f}"] for k in found.knobs],
-        style,
-    )[0]
-    if found.win_price:
-        lines += ["", "  Price at which it takes most of a task (from a quarter to four times the scenario's):"]
-        lines += table(
-            [Column(name="task", right=False), Column(name="price")],
-            [
-                [task, "already, at the scenario's" if price is None else f"${sig(price)}/chip/h"]
-                for task, price in found.win_price.items()
-            ],
-            style,
-        )[0]
-    lines += [
-        "",
-        *wrap(
-            f"Making one package costs about {interval(found.unit_cost)} USD (grade {found.unit_cost.grade}): logic,"
-            " HBM, packaging, losses and test; boards, racks, network, design and margin are not in it.",
-            style,
+        rows=[
+            [k["name"], percent(k["share_at_90"]), percent(k["share_at_110"]), f"{k['points_per_percent']:+.2f}"]
+            for k in found["knobs"]
+        ],
+        note="Share of chip-hours at 90% and 110% of it.",
+        gap=False,
+    )
+    prices = Table(
+        title="Price at which it takes most of a task",
+        columns=[Column(name="task", right=False), Column(name="price")],
+        rows=[
+            [task, "already, at the scenario's" if price is None else f"${sig(price)}/chip/h"]
+            for task, price in found["win_price"].items()
+        ],
+        note="From a quarter to four times the scenario's.",
+        gap=False,
+    )
+    cost = estimate(found["unit_cost"])
+    return [
+        *_captioned("Share of chip-hours", shares),
+        *_captioned("Which property matters (share of chip-hours at 90% and 110% of it)", knobs),
+        *(
+            _captioned("Price at which it takes most of a task (from a quarter to four times the scenario's)", prices)
+            if found["win_price"]
+            else []
+        ),
+        Words(
+            text=f"Making one package costs about {interval(cost)} USD (grade {cost.grade}): logic, HBM, packaging,"
+            " losses and test; boards, racks, network, design and margin are not in it.",
+            kind="note",
+            gap=True,
         ),
     ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+# pictures
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _pictures(result: Result) -> list[Chart]:
+    periods = result["periods"]
+    systems = list(dict.fromkeys(u["system"] for u in result["use"]))
+
+    def line(key: str) -> dict[str, list[float]]:
+        return {
+            s: [
+                sum(float(u[key] or 0.0) for u in result["use"] if u["system"] == s and u["period"] == p)
+                for p in periods
+            ]
+            for s in systems
+        }
+
+    shares: dict[str, list[float]] = {}
+    for a in result["assign"]:
+        whole = shares.setdefault(f"{a['task']} on {a['system']}", [0.0] * len(periods))
+        whole[periods.index(a["period"])] += a["share"]
+    out = [
+        charts.over_time(
+            "Chips that stand", "Bought, rented, committed and already there.", periods, line("chips"), unit="chips"
+        ),
+        charts.over_time(
+            "Energy at the meter",
+            "Systems whose power is unknown are left out.",
+            periods,
+            {s: v for s, v in line("MWh").items() if any(v)},
+            unit="MWh",
+        ),
+        charts.heat(
+            "Who does what",
+            "Share of the demand of the period, or of all the work of a run.",
+            periods,
+            shares,
+            unit="% of the task",
+        ),
+    ]
+    top = result["binding"][:10]
+    if top:
+        out.append(
+            charts.stacked_bars(
+                "What binds",
+                "What one more unit of it (of work and demand: one per cent less) saves.",
+                [f"{b['constraint']} ({b['unit']})" for b in top],
+                {"saves": [b["shadow_price"] / 1e3 for b in top]},
+                unit="thousand $",
+            )
+        )
+    robust = result.get("robust")
+    if robust:
+        known = {k: v for k, v in robust["share"].items() if v[2] is not None and v[2] > 1e-6}
+        out.append(
+            charts.ranges(
+                f"Share of chip-hours over {robust['draws']} draws of prices and speeds",
+                "5%, median and 95% of the optimum of each draw.",
+                [(s, 100 * lo, 100 * mid, 100 * hi) for s, (lo, mid, hi) in known.items()],
+                unit="% of chip-hours",
+            )
+        )
+    return out

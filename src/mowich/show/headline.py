@@ -14,7 +14,7 @@ from mowich.estimate import Estimate
 from mowich.evidence.scores import SHIPPED, left_out
 from mowich.plans.plan import Plan
 from mowich.plans.serving import ServePlan
-from mowich.show.table import UNKNOWN, interval, percent
+from mowich.show.formats import UNKNOWN, interval, percent
 from mowich.studies.ranking import (
     COSTS,
     Ranking,

@@ -9,12 +9,15 @@ from typing import Any
 from mowich.version import VERSION
 
 
+def with_inputs(result: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A result with more inputs: what else is needed to run it again."""
+    return {**result, "inputs": {**result.get("inputs", {}), **inputs}} if inputs else dict(result)
+
+
 def to_json(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None, indent: int | None = 1) -> str:
     """The text of a result's `to_dict()`; indent None: in one line. `inputs` are added to its inputs: what else is
     needed to run it again."""
-    out: dict[str, Any] = {"schema": result["schema"], "version": VERSION, **result}
-    if inputs:
-        out["inputs"] = {**out.get("inputs", {}), **inputs}
+    out: dict[str, Any] = {"schema": result["schema"], "version": VERSION, **with_inputs(result, inputs)}
     return (
         json.dumps(
             out,

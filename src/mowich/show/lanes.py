@@ -16,7 +16,7 @@ from mowich.neuroncore.clock.schedule import CAUSES
 from mowich.neuroncore.instructions.rates import PS, QUEUES
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.source import lines_of, statement
-from mowich.show.html import filled, script_json, static
+from mowich.show.render.html import filled, script_json, static
 from mowich.units import show
 
 MOST = 20_000

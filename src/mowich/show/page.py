@@ -1,96 +1,292 @@
-"""What a report page is made of, and the small things that every page needs: cells with hovers, plans in words.
+"""What an answer shows, as data: one `Page`, made once of the answer's JSON, which every renderer draws in its own way.
 
-A `Page` is data: `html` renders it as one file, the web page sends it to the browser. Cells are text, (text, hover) or
-(text, hover, metric), the last being the name under which `explain` tells where the number comes from.
+A function of each verb (`show.verbs`) makes the page: headline, tables with declared columns, pictures, what has to be
+said beside the numbers, next steps. `show.render` has the terminal, HTML, the notebook and CSV. A renderer decides how
+much room there is; what is said, who is best and how a number is rounded is decided here, once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mowich.estimate import Estimate
 from mowich.facts import Fact
+from mowich.plans.plan import Plan
+from mowich.plans.serving import ServePlan
 from mowich.show.charts import Chart
-from mowich.show.table import UNKNOWN, interval, number
+from mowich.show.formats import UNKNOWN, interval, number, percent, seconds, spread
+
+if TYPE_CHECKING:
+    from mowich.models.model import Model
 
 Result = Mapping[str, Any]
-
-Cell = str | tuple[str, str] | tuple[str, str, str]
+"""The JSON of an answer, or of one of its rows."""
 
 GIB = 2**30
 """Bytes of a GiB."""
 
+NOTHING = "-"
+"""Where there is no number, known or unknown."""
+
+Format = Literal["text", "number", "interval", "spread", "percent", "seconds"]
+"""How the estimates of a column stand in a narrow table: the value alone, with its 90% range, with the half of its
+range in per cent, as a percentage, with the unit of time that suits it. A wide table shows every range."""
+
+MARKS = {"best": "\N{LEFTWARDS ARROW}", "close": "~", "": ""}
+"""Behind a number: the best of its column, or a range that overlaps with the best."""
+
+NOTE = "Hover or focus a number for its grade and range. ? is unknown, with the reason."
+NOTE_MARKED = f"{NOTE} {MARKS['best']} best, ~ range overlaps with the best: not ranked."
+"""Said above a table of plans, and of rows that are compared."""
+
+
+class Text(NamedTuple):
+    """A cell of words. hover: what is said of it where there is a pointer; metric: the name under which `explain` tells
+    where it comes from; short: in a narrow table, where it is not the same."""
+
+    text: str
+    hover: str = ""
+    metric: str = ""
+    short: str | None = None
+
+
+class Figure(NamedTuple):
+    """A cell of a number. mark: "best", "close" or "" in a column that is ranked, None in another; metric: as of
+    `Text`; short: what a narrow table shows in its place."""
+
+    estimate: Estimate
+    metric: str = ""
+    mark: str | None = None
+    short: str | None = None
+
+
+Cell = str | Text | Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """name: the heading, unit: behind it in a wide table; short: the heading of a narrow one, "" the same. format: of
+    its estimates; scale: from SI to the unit. keep: of columns that have no room the lowest go first, 99 never goes;
+    wide: in wide tables only. right: numbers."""
+
+    name: str
+    unit: str = ""
+    short: str = ""
+    format: Format = "text"
+    scale: float = 1.0
+    keep: int = 99
+    wide: bool = False
+    right: bool = True
+    marked: bool = True
+
+    @property
+    def head(self) -> str:
+        """The heading of a wide table."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+    def full(self, cell: Cell) -> str | tuple[str, str, str]:
+        """A cell of a wide table: its text, or (text, hover, metric)."""
+        if isinstance(cell, Figure):
+            e = cell.estimate
+            if e.value is None:
+                return UNKNOWN, e.reason or "unknown", cell.metric
+            behind = MARKS[cell.mark or ""]
+            return (
+                interval(e, self.scale) + (f" {behind}" if behind else ""),
+                f"grade {e.grade}; 90% range {number(e.low, self.scale)} to {number(e.high, self.scale)}",
+                cell.metric,
+            )
+        if isinstance(cell, Text):
+            return (cell.text, cell.hover, cell.metric) if cell.hover or cell.metric else cell.text
+        return cell
+
+    def brief(self, cell: Cell) -> str:
+        """A cell of a narrow table."""
+        if isinstance(cell, Figure):
+            if cell.short is not None:
+                return cell.short
+            mark = cell.mark if self.marked else None
+            return self._said(cell.estimate) + ("" if mark is None else f" {MARKS[mark] or ' '}")
+        if isinstance(cell, Text):
+            return cell.text if cell.short is None else cell.short
+        return cell
+
+    def _said(self, e: Estimate) -> str:
+        if self.format == "spread":
+            return spread(e, self.scale)
+        if self.format == "interval":
+            return interval(e, self.scale)
+        if self.format == "percent":
+            return percent(e.value)
+        if self.format == "seconds":
+            return seconds(e.value)
+        return number(e.value, self.scale)
+
+
+class More(NamedTuple):
+    """Words of a line of `Details`; column: they are said where this column had no room, "" always."""
+
+    column: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What a narrow table says of each row below it, where the column `when` had no room. rows: (name of the row, its
+    words, more words on a line of their own); instead_of: columns whose content is said here."""
+
+    title: str
+    when: str
+    rows: Sequence[tuple[str, Sequence[More], Sequence[More]]]
+    instead_of: Sequence[str] = ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Cells may be (text, hover) or (text, hover, metric)."""
+    """title and note: above it on a page. legend: below it on a terminal, a line each. wide: not on a terminal, which
+    has no room for it. gap: with an empty line above on a terminal; indent: of its lines there. most: rows that a
+    terminal shows, the first ones, or spread evenly from the first to the last where `thinned`; 0 all. elsewhere: where
+    what had no room is found."""
 
     title: str
-    head: Sequence[str]
+    columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    legend: Sequence[str] = ()
+    wide: bool = False
+    gap: bool = True
+    indent: int = 2
+    most: int = 0
+    thinned: bool = False
+    details: Details | None = None
+    elsewhere: str = "--json or --csv"
+
+    @property
+    def head(self) -> list[str]:
+        """The headings of the wide table."""
+        return [c.head for c in self.columns]
+
+    def brief_rows(self) -> Sequence[Sequence[Cell]]:
+        """The rows that a terminal has room for."""
+        if not self.most or len(self.rows) <= self.most:
+            return self.rows
+        if not self.thinned:
+            return self.rows[: self.most]
+        return [self.rows[round(i * (len(self.rows) - 1) / (self.most - 1))] for i in range(self.most)]
+
+    def cells(self) -> list[list[str | tuple[str, str, str]]]:
+        """The rows of the wide table."""
+        return [[c.full(x) for c, x in zip(self.columns, row, strict=True)] for row in self.rows]
+
+
+Kind = Literal["job", "heading", "caption", "note", "warning", "basis", "next"]
+"""What words are: the work that was asked, the heading of what follows, what a page with more room shows in another way
+(the caption of a table, its content in words), a remark on a number or a row, a warning, what the answer rests on, how
+to go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """A paragraph. indent: of its lines on a terminal, hang: of the later ones beyond that; gap: with an empty line
+    above."""
+
+    text: str
+    kind: Kind
+    indent: int = 2
+    hang: int = 2
+    gap: bool = False
+
+
+Part = Table | Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """headline: the answer in a few sentences; marks: of a comparison, by measure, "best", "close" or "" for each row;
-    beside: words for each row, by what they say (`chips` where a table needs them, `price_terms`); assumptions: (what,
-    value) or (what, value, path of the fact); facts: all that the numbers rest on."""
+    """sentences: the answer, most important first; parts: tables and words in order of reading; charts: pictures of the
+    tables. records: rows of the answer, for CSV. marks: of a comparison, by measure, "best", "close" or "" for each
+    row; beside: words for each row, by what they say (`chips` where a table needs them, `price_terms`). assumptions:
+    (what, value) or (what, value, path of the fact); facts: all that the numbers rest on."""
 
     title: str
-    headline: str
-    assumptions: Sequence[tuple[str, str] | tuple[str, str, str]]
-    tables: Sequence[Table] = ()
+    sentences: Sequence[str]
+    assumptions: Sequence[tuple[str, str] | tuple[str, str, str]] = ()
+    parts: Sequence[Part] = ()
     charts: Sequence[Chart] = ()
-    warnings: Sequence[str] = ()
+    records: Sequence[Result] = ()
     inputs: Mapping[str, Any] = field(default_factory=dict)
     facts: Sequence[Fact] = ()
     marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    @property
+    def headline(self) -> str:
+        """The answer in a few sentences."""
+        return " ".join(self.sentences)
+
+    @property
+    def tables(self) -> list[Table]:
+        return [p for p in self.parts if isinstance(p, Table)]
+
+    def said(self, *kinds: Kind) -> list[str]:
+        """The paragraphs of some kinds."""
+        return [p.text for p in self.parts if isinstance(p, Words) and p.kind in kinds]
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.said("warning")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What is known where an answer was just made, and not in its JSON. model: where it is not one that ships; seconds:
+    how long it took; saved: the file that it was written to."""
+
+    model: Model | None = None
+    seconds: float | None = None
+    saved: str = ""
+
 
 def estimate(data: Mapping[str, Any] | None) -> Estimate:
+    """A number of a row; unknown where the row has none."""
     return Estimate.from_dict(data or {"value": None, "unit": "", "reason": "not in this result"})
 
 
-MARKS = {"best": " \N{LEFTWARDS ARROW}", "close": " ~", "": ""}
-"""Behind a number: the best of its column, or a range that overlaps with the best."""
+def figure(
+    data: Mapping[str, Any] | None, metric: str = "", mark: str | None = None, short: str | None = None
+) -> Figure:
+    """A cell of an estimate's JSON."""
+    return Figure(estimate(data), metric, mark, short)
 
 
-NOTE = "Hover or focus a number for its grade and range. ? is unknown, with the reason."
-NOTE_MARKED = f"{NOTE} \N{LEFTWARDS ARROW} best, ~ range overlaps with the best: not ranked."
-"""Said above a table of plans, and of rows that are compared."""
+def words(head: Sequence[str], *, left: Sequence[str] = ()) -> list[Column]:
+    """Columns of words. left: those of no numbers."""
+    return [Column(name=name, right=name not in left) for name in head]
 
 
-def cell(data: Mapping[str, Any] | None, scale: float = 1.0, metric: str = "", mark: str = "") -> tuple[str, str, str]:
-    """An estimate as (text, hover, metric): the value with its range and its mark, its grade and why it is unknown."""
-    e = estimate(data)
-    if e.value is None:
-        return UNKNOWN, e.reason or "unknown", metric
-    return (
-        interval(e, scale) + MARKS[mark],
-        f"grade {e.grade}; 90% range {number(e.low, scale)} to {number(e.high, scale)}",
-        metric,
-    )
+def paragraphs(
+    texts: Sequence[str], kind: Kind, *, heading: str = "", indent: int = 2, gap: bool = False
+) -> list[Words]:
+    """A paragraph each, below a heading; with an empty line above the first where there is `gap`."""
+    said = [Words(text=heading, kind="heading", indent=0)] if heading and texts else []
+    said += [Words(text=text, kind=kind, indent=indent) for text in texts]
+    return [replace(said[0], gap=gap), *said[1:]] if said else []
+
+
+def notes(remarks: Sequence[str], warnings: Sequence[str]) -> list[Words]:
+    """Remarks and warnings under one heading."""
+    return [
+        *paragraphs(remarks, "note", heading="Notes", gap=True),
+        *paragraphs(warnings, "warning", heading="" if remarks else "Notes", gap=not remarks),
+    ]
 
 
 def plan_words(plan: Mapping[str, Any] | None) -> str:
+    """A plan of training or of serving, from its JSON: "tp8 pp4 dp64 z1 mb1 mxfp8", "tp4 fp8/bf16"; "-" for none."""
     if not plan:
-        return "-"
-    serving = "kv" in plan
-    keys = (
-        ("tp", "pp", "vpp", "dp", "cp", "ep")
-        if serving
-        else ("tp", "pp", "vpp", "dp", "cp", "ep", "zero", "micro_batch")
-    )
-    degrees = [
-        f"{k.replace('micro_batch', 'mb')}{plan[k]}"
-        for k in keys
-        if plan.get(k, 1) not in (1, None) or k == ("tp" if serving else "dp")
-    ]
-    return f"{' '.join(degrees)} {plan.get('precision', '')}{'/' + str(plan['kv']) if serving else ''}"
+        return NOTHING
+    return str(ServePlan.from_dict(plan) if "kv" in plan else Plan.from_dict(plan))
 
 
 def counted(n: float, what: str) -> str:

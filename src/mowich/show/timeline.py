@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from mowich.show.table import Style
+from mowich.show.render.terminal import Style
 from mowich.training.pipeline import Span
 from mowich.training.timeline import PlanTimeline
 from mowich.units import sig

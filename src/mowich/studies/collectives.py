@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,6 +160,8 @@ class CollectiveStudy(Shown):
                 "beside": list(self.beside),
             },
             "facts_hash": self.facts_hash,
+            "display": self.display,
+            "levels": [asdict(level) for level in self.levels],
             "slowdown": self.slowdown,
             "rows": [
                 {

@@ -27,6 +27,7 @@ from mowich.plans.plan import Plan, TrainJob
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Rows, Shown
 from mowich.software.stack import Platform, equip
+from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.training import longrun
 from mowich.training.search import Candidate, Search, search
 from mowich.training.sensitivity import moves
@@ -368,8 +369,8 @@ def with_plan(
         memory_capacity_B=ask.usable_B[0],
         usd_per_mtok=usd,
         J_per_token=joule,
-        breakeven_usd_per_chip_h=unknown("USD/chip/h", "no other row with a known price"),
-        breakeven_W_per_chip=unknown("W", "no other row with a known power"),
+        breakeven_usd_per_chip_h=NO_PRICE,
+        breakeven_W_per_chip=NO_POWER,
         goodput=goodput,
         days=days,
         survival=failures.strategy,
@@ -440,37 +441,6 @@ def equal_chips(
             reference = known.value * chips
         out[name] = max(1, math.floor(reference / known.value * (1.0 + 1e-12)))  # the first keeps its count
     return out, notes
-
-
-def with_breakeven(rows: Sequence[Row], facts: Facts) -> tuple[Row, ...]:
-    """Add to every row the price per chip-hour and the watts per chip at which it equals the best other row that is
-    known."""
-    site = energy.site(facts)
-    out = []
-    for row in rows:
-        others = [r for r in rows if r is not row and r.plan is not None]
-        priced = [r.usd_per_mtok for r in others if r.usd_per_mtok.value is not None]
-        powered = [r.J_per_token for r in others if r.J_per_token.value is not None]
-        if row.plan is not None:
-            speed = row.tokens_per_s_per_chip.scaled(row.chips_used, "1/s")
-            paid = row.chips_used + row.chips_idle
-            if priced:
-                rate = money.breakeven_usd_per_chip_h(
-                    min(priced, key=float), chips=paid, tokens_per_s=speed, goodput=row.goodput
-                )
-                row = replace(row, breakeven_usd_per_chip_h=rate)
-            if powered:
-                watts = energy.breakeven_W_per_chip(
-                    min(powered, key=float),
-                    chips=paid,
-                    idle=row.chips_idle,
-                    tokens_per_s=speed,
-                    goodput=row.goodput,
-                    site=site,
-                )
-                row = replace(row, breakeven_W_per_chip=watts)
-        out.append(row)
-    return tuple(out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -564,7 +534,14 @@ def answer(asked: Questions, rows: Sequence[Row], *, complete: bool = True) -> C
     return Comparison(
         inputs=asked.inputs,
         facts_hash=asked.facts.hash(),
-        rows=Rows(with_breakeven(rows, asked.facts)),
+        rows=Rows(
+            with_breakeven(
+                rows,
+                asked.facts,
+                speed=lambda r: r.tokens_per_s_per_chip.scaled(r.chips_used, "1/s"),
+                kept=lambda r: r.goodput,
+            )
+        ),
         warnings=tuple(warnings),
         complete=complete,
     )

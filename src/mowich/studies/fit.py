@@ -51,30 +51,13 @@ class Fit:
         """The category that takes the most memory."""
         return max(self.memory_B, key=lambda k: self.memory_B[k]) if self.memory_B else "no legal plan"
 
-    def sentence(self) -> str:
-        """The answer."""
-        used = sum(self.memory_B.values())
-        least = (
-            f"; smallest that fits: {self.smallest_chips} chips"
-            if self.smallest_chips
-            else f"; nothing up to {self.largest_tried} chips fits"
-        )
-        if self.plan is None:
-            return f"No legal plan on {self.chips} chips of {self.display}: {self.reason}{least}."
-        room = (
-            f"needs at least {show_gib(used)} per device, most of it {self.binds}, and {show_gib(self.capacity_B)} are"
-            " usable"
-        )
-        word = {True: "Fits", False: "Does not fit", None: "May fit"}[self.fits]
-        why = f" ({self.reason})" if self.reason else ""
-        return f"{word} on {self.chips} chips of {self.display}: {room}{why}{least}."
-
     def to_dict(self) -> dict[str, object]:
         """The `mowich/fit@1` JSON."""
         return {
             "schema": "mowich/fit@1",
             "inputs": dict(self.inputs),
             "system_id": self.system_id,
+            "display": self.display,
             "chips": self.chips,
             "devices_per_chip": self.devices_per_chip,
             "fits": self.fits,
@@ -84,6 +67,7 @@ class Fit:
             "memory_capacity_B": self.capacity_B,
             "binds": self.binds,
             "smallest_chips": self.smallest_chips,
+            "largest_tried": self.largest_tried,
             "notes": list(self.notes),
         }
 

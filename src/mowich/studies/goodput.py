@@ -76,9 +76,11 @@ class GoodputStudy(Shown):
                 "seed": self.seed,
             },
             "facts_hash": self.facts_hash,
+            "display": self.display,
             "rows": [
                 {
                     "strategy": r.strategy,
+                    "display": r.display,
                     "goodput": r.goodput.to_dict(),
                     "mtbf_s": r.formula.mtbf_s,
                     "checkpoint_s": r.formula.interval_s,

@@ -81,22 +81,6 @@ class ServeFit:
         first = next(iter(self.smallest.values()))
         return first.chips if first else None
 
-    def sentence(self) -> str:
-        """The answer."""
-        least = (
-            f"; smallest that fits: {self.smallest_chips} chips"
-            if self.smallest_chips
-            else f"; nothing up to {self.largest_tried} chips fits"
-        )
-        place = f"{self.chips} chips of {self.display}"
-        if self.held is None:
-            return f"No legal worker on {place}: {self.reason}{least}."
-        word = {True: "Fits", False: "Does not fit", None: "May fit"}[self.fits]
-        why = f" ({self.reason})" if self.reason else ""
-        tokens = float(str(self.inputs["kv_tokens"]))
-        room = f"; room for {self.held.requests:,} requests of {tokens:,.0f} tokens" if self.fits is not False else ""
-        return f"{word} on {place}{why}{room}{least}."
-
     def to_dict(self) -> dict[str, object]:
         """The `mowich/fit@1` JSON."""
         held = self.held.to_dict() if self.held else {"plan": None, "workers": 0, "requests": 0, "memory_B": {}}
@@ -104,6 +88,7 @@ class ServeFit:
             "schema": "mowich/fit@1",
             "inputs": dict(self.inputs),
             "system_id": self.system_id,
+            "display": self.display,
             "engine": self.engine,
             **held,
             "chips": self.chips,
@@ -113,6 +98,7 @@ class ServeFit:
             "memory_capacity_B": self.capacity_B,
             "binds": self.binds,
             "smallest_chips": self.smallest_chips,
+            "largest_tried": self.largest_tried,
             "smallest_by_weights": {w: h.to_dict() if h else None for w, h in self.smallest.items()},
         }
 

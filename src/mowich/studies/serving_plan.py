@@ -28,11 +28,25 @@ from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search,
 from mowich.serving.steady import memory_B
 from mowich.shown import Rows, Shown
 from mowich.software.engine import engine_for
+from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.studies.serving import Deployment, deploy
 from mowich.units import show_gib
 
 LONG_PROMPT = 32_768
 """Prompt from which context parallelism is searched too."""
+
+
+ESTIMATES = (
+    "ttft_s",
+    "tpot_s",
+    "tokens_per_s_per_chip",
+    "tokens_per_s_per_user",
+    "usd_per_mtok",
+    "J_per_token",
+    "breakeven_usd_per_chip_h",
+    "breakeven_W_per_chip",
+)
+"""Numbers of a row with their ranges, as the JSON names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,8 @@ class ServeRow:
     tokens_per_s_per_user: Estimate
     usd_per_mtok: Estimate
     J_per_token: Estimate
+    breakeven_usd_per_chip_h: Estimate = NO_PRICE
+    breakeven_W_per_chip: Estimate = NO_POWER
     memory_B: Mapping[str, float] = field(default_factory=dict)
     memory_capacity_B: float = 0.0
     binds: str = ""
@@ -90,7 +106,7 @@ class ServeRow:
         out["prefill"] = self.prefill.to_dict() if self.prefill else None
         out["decode"] = self.decode.to_dict() if self.decode else None
         out["replicas"] = dict(self.replicas)
-        for k in ("ttft_s", "tpot_s", "tokens_per_s_per_chip", "tokens_per_s_per_user", "usd_per_mtok", "J_per_token"):
+        for k in ESTIMATES:
             out[k] = getattr(self, k).to_dict()
         out["memory_B"] = dict(self.memory_B)
         out["price"] = self.price_label
@@ -461,11 +477,21 @@ def compare(
         points=points,
         feasible=feasible,
         seconds=time.process_time() - begin,
-        rows=Rows(rows),
+        rows=Rows(rivals(rows, facts)),
     )
 
 
-def joined(results: Sequence[ServeResult]) -> ServeResult:
+def rivals(rows: Sequence[ServeRow], facts: Facts) -> tuple[ServeRow, ...]:
+    """Rows of several systems with the price and the power at which each equals the best other."""
+    return with_breakeven(
+        rows,
+        facts,
+        speed=lambda r: r.tokens_per_s_per_chip.scaled(r.chips_requested, "1/s"),
+        kept=lambda r: exact(1.0, "1"),
+    )
+
+
+def joined(results: Sequence[ServeResult], facts: Facts) -> ServeResult:
     """Comparisons of one job on one system each, as one comparison of all: the same as asking at once."""
     first, *rest = results
     systems = [s for r in results for s in r.inputs["systems"]]  # type: ignore[attr-defined]
@@ -477,7 +503,7 @@ def joined(results: Sequence[ServeResult]) -> ServeResult:
             points=sum(r.points for r in results),
             feasible=sum(r.feasible for r in results),
             seconds=sum(r.seconds for r in results),
-            rows=Rows(row for r in results for row in r.rows),
+            rows=Rows(rivals([row for r in results for row in r.rows], facts)),
         )
         if rest
         else first

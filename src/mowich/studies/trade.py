@@ -57,6 +57,7 @@ class Why:
 
     def to_dict(self) -> dict[str, object]:
         return {
+            "plan": self.plan.to_dict() if self.plan else None,
             "sentence": self.sentence,
             "neighbours": [n.to_dict() for n in self.neighbours],
             "ties": self.ties.to_dict(),

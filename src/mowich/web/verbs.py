@@ -100,7 +100,7 @@ def together(ask: asks.Ask, rows: Sequence[Any], facts: Facts) -> bytes:
 
     got = work(ask, facts)
     if got.serve is not None:
-        result = serving_plan.joined(rows).to_dict()
+        result = serving_plan.joined(rows, got.facts).to_dict()
     else:
         answer = study.answer(questions(got), rows)
         if ask.given("near"):
@@ -124,9 +124,9 @@ def together(ask: asks.Ask, rows: Sequence[Any], facts: Facts) -> bytes:
 def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
     """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions,
     warnings, tables, and charts as ECharts options."""
-    from mowich.show.html import PAGES
+    from mowich.show.verbs import page_of
 
-    return as_data(PAGES[str(result["schema"])](result), tables=tables)
+    return as_data(page_of(result), tables=tables)
 
 
 def as_data(page: Page, *, tables: bool = True) -> dict[str, Any]:
@@ -137,31 +137,29 @@ def as_data(page: Page, *, tables: bool = True) -> dict[str, Any]:
         "warnings": page.warnings,
         "marks": page.marks,
         "beside": page.beside,
-        "tables": [_shallow(t) for t in page.tables if tables],
-        "charts": [_shallow(c) for c in page.charts],
+        "notes": page.said("note", "basis"),
+        "tables": [
+            {"title": t.title, "head": t.head, "rows": t.cells(), "note": t.note} for t in page.tables if tables
+        ],
+        # a chart's fields are plain data: `asdict` would copy them all
+        "charts": [{f.name: getattr(c, f.name) for f in fields(c)} for c in page.charts],
     }
-
-
-def _shallow(part: Any) -> dict[str, Any]:
-    """A table's or a chart's fields, which are plain data: `asdict` would copy them all."""
-    return {f.name: getattr(part, f.name) for f in fields(part)}
 
 
 def deepen(result: Mapping[str, Any], ask: asks.Ask, facts: Facts) -> bytes:
     """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest
     measured points."""
     from mowich.show.deepen import deepen as report
-    from mowich.show.html import PAGES
+    from mowich.show.verbs import page_of
 
-    page = PAGES[str(result["schema"])](result)
+    page = page_of(result)
     more = report(page, explainer(result, ask, facts))
     had = {c.title for c in page.charts}, {t.title for t in page.tables}
     new = replace(
         more,
-        warnings=(),
         assumptions=[a for a in more.assumptions if a not in page.assumptions],
         charts=[c for c in more.charts if c.title not in had[0]],
-        tables=[t for t in more.tables if t.title not in had[1]],
+        parts=[t for t in more.tables if t.title not in had[1]],
     )
     return reply({"schema": "mowich/deepen@1", "facts": [f.path for f in more.facts]}, view=as_data(new))
 
@@ -234,6 +232,8 @@ def plan(ask: asks.Ask, facts: Facts) -> bytes:
 
 def fit(ask: asks.Ask, facts: Facts) -> bytes:
     """Does it fit, what takes the memory, how few chips would do."""
+    from mowich.show.verbs import page_of
+
     got = read(ask, facts)
     assert isinstance(got, jobs.Fit)
     found: Any
@@ -267,7 +267,7 @@ def fit(ask: asks.Ask, facts: Facts) -> bytes:
         inputs=got.again(),
         notes=list(got.notes),
         command=ask.command(),
-        headline=found.sentence(),
+        headline=page_of(found.to_dict()).headline,
     )
 
 
@@ -395,7 +395,7 @@ def validate(facts: Facts) -> bytes:
 
 def report(result: Mapping[str, Any], command: str, ask: asks.Ask, facts: Facts) -> bytes:
     """A result as one HTML file; of a fleet without what would need its scenario again."""
-    from mowich.show.html import render
+    from mowich.show.render.html import render
 
     return render(
         result, command=command, explainer=None if ask.schema_ is scenarios.FLEET else explainer(result, ask, facts)
@@ -405,7 +405,7 @@ def report(result: Mapping[str, Any], command: str, ask: asks.Ask, facts: Facts)
 def explain(result: Mapping[str, Any], metric: str, ask: asks.Ask, facts: Facts) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
     from mowich.show.explain import explain_text
-    from mowich.show.table import Style
+    from mowich.show.render.terminal import Style
 
     by = explainer(result, ask, facts)
     found = by.explain(metric)

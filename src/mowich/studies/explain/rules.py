@@ -222,6 +222,18 @@ SERVE_ROW = [
         "= pue * power * (chips_used + idle_share * chips_idle) / (tokens_per_s_per_chip * chips_requested)",
     ),
     R(
+        "breakeven_usd_per_chip_h",
+        "USD/chip/h",
+        "price at which this row costs what the best other row does",
+        "= best * tokens_per_s_per_chip * 3600 / 1e6",
+    ),
+    R(
+        "breakeven_W_per_chip",
+        "W",
+        "power per chip at which this row uses the energy of the best other row",
+        "= best * tokens_per_s_per_chip * chips_requested / (pue * powered_chips)",
+    ),
+    R(
         "memory_B",
         "B",
         "memory of a decoding device: what is not weights or reserve is room for caches",
@@ -284,7 +296,17 @@ WHY = [
     R("unused", "1", "share of the devices that the neighbour leaves idle", "1 - devices of the plan / devices"),
 ]
 
+LEVEL = [
+    R("joins", "chips", "chips that one domain of this level joins", "as the facts of the system state it"),
+    R("of", "domains", "domains of this level in the machine", "chips of the machine / chips of a domain"),
+    R("Bps", "B/s", "bandwidth of a chip at this level, one way", "as the facts of the system and its chip state it"),
+    R("hops", "links", "links between the two chips of a domain that are furthest apart", "of the kind of the level"),
+    R("cut_Bps", "B/s", "bandwidth through the middle of a domain, one way", "links across the worst even cut x rate"),
+    R("latency_s", "s", "time of one step at this level", "as the facts of the network state it"),
+]
+
 FIT = [
+    R("largest_tried", "chips", "the most chips that were tried for the smallest number", "a bound of the search"),
     R(
         "chips",
         "chips",
@@ -365,6 +387,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/plan@1": (
         *_under("plans *", TRAIN_ROW),
         *_under("pareto *", TRAIN_ROW),
+        R("why plan *", "1", "a choice of the plan that the neighbours are of", CHOSEN),
         *_under("why neighbours *", WHY),
         *SEARCHED,
         R("why ties within", "1", "plans this close to the best count as ties", "what the model can tell apart"),
@@ -374,6 +397,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/sweep@1": (*_under("rows *", TRAIN_ROW), R("points", "points", "points of the grid", "counted")),
     "mowich/fit@1": (*_under("smallest_by_weights *", FIT), *FIT),
     "mowich/collective@1": (
+        *_under("levels *", LEVEL),
         R(
             "slowdown",
             "1",

@@ -11,7 +11,7 @@ import numpy as np
 
 from mowich.economics import energy, money
 from mowich.errors import UserError
-from mowich.estimate import Notes
+from mowich.estimate import Estimate, Notes, exact
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
@@ -20,7 +20,7 @@ from mowich.serving.search import Found, ServeJob, search
 from mowich.serving.steady import Load, closed_loop, kv_B_per_sequence, memory_B
 from mowich.serving.step import Shapes
 from mowich.software.engine import Costs
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.source import Numbers, Result, Source, best_of
 from mowich.studies.explain.tree import Path
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import worker
@@ -103,6 +103,10 @@ OTHER_FORMULAS: Mapping[str, str] = {
         "front end + transfer of the cache + T (1 + rho / (2 (1 - rho))): prompts in order on workers of their own"
     ),
 }
+
+
+BREAKEVEN = ("breakeven_usd_per_chip_h", "breakeven_W_per_chip")
+"""Numbers of a row that are told against the best other one."""
 
 
 def _job(inputs: Mapping[str, Any]) -> ServeJob:
@@ -189,6 +193,28 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
     together = row["mode"] == "aggregated"
     chips = int(row["chips_requested"])
     users = float(row["batch"]) / pair[0].dp
+    others = [r for r in result.get("rows") or () if r is not row and r["feasible"] is not False]
+
+    def breakeven(name: str, speed: float, known: Facts, notes: Notes | None = None) -> tuple[str, Estimate] | None:
+        """(the best other row, the price or the power at which this row equals it); None where no row is known."""
+        metric = "usd_per_mtok" if name == "breakeven_usd_per_chip_h" else "J_per_token"
+        other = best_of(others, metric)
+        if other is None:
+            return None
+        all_chips, always = exact(speed, "1/s"), exact(1.0, "1")
+        if metric == "usd_per_mtok":
+            return other[0], money.breakeven_usd_per_chip_h(
+                other[1], chips=chips, tokens_per_s=all_chips, goodput=always, notes=notes
+            )
+        return other[0], energy.breakeven_W_per_chip(
+            other[1],
+            chips=chips,
+            idle=int(row["chips_idle"]),
+            tokens_per_s=all_chips,
+            goodput=always,
+            site=energy.site(known),
+            notes=notes,
+        )
 
     def deployment(known: Facts) -> Deployment:
         system = resolve(known, row["system_id"], chips=chips)
@@ -256,6 +282,10 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         if watts is not None and site.pue.value and site.idle_share.value is not None:
             busy = row["chips_used"] + site.idle_share.value * row["chips_idle"]
             out[("J_per_token",)] = site.pue.value * watts * busy / speed
+        for name in BREAKEVEN:
+            even = breakeven(name, speed, known)
+            if even is not None and even[1].value is not None:
+                out[(name,)] = even[1].value
         return out
 
     now = deployment(facts)
@@ -274,6 +304,13 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             money.price(facts, d.system.id, term=term, notes=notes)
         elif first == "J_per_token":
             energy.power(facts, d.system.id, notes=notes)
+        elif first in BREAKEVEN:
+            even = breakeven(first, chips * float(row["tokens_per_s_per_chip"]["value"]), facts, notes)
+            if even is not None:
+                metric = "usd_per_mtok" if first == BREAKEVEN[0] else "J_per_token"
+                best = best_of(others, metric)
+                assert best is not None
+                notes.add(f"best.{metric}", best[1].value, best[1].unit, note=f"of {even[0]}, the best other row")
 
     site, d = energy.site(facts), now
     symbols = {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mowich.estimate import Notes
+from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
 from mowich.studies.explain.tree import Path
 
@@ -40,3 +40,9 @@ class Source:
 
 
 Result = Mapping[str, Any]
+
+
+def best_of(rows: Any, metric: str) -> tuple[str, Estimate] | None:
+    """(system, estimate) of the row with the least of a metric; None where no row has it."""
+    known = [(str(r["system"]), Estimate.from_dict(r[metric])) for r in rows if r[metric]["value"] is not None]
+    return min(known, key=lambda found: float(found[1])) if known else None

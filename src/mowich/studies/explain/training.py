@@ -15,7 +15,7 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import Platform, equip
 from mowich.studies.compare import stack_of
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.source import Numbers, Result, Source, best_of
 from mowich.studies.explain.tree import Path
 from mowich.training import longrun
 from mowich.training.step import micro_batches, predict_step
@@ -104,7 +104,7 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             out[("days",)] = job.tokens / n * step.total_s / goodput.value / 86400.0
             speed = exact(n / step.total_s, "1/s")
             for name, metric in (("breakeven_usd_per_chip_h", "usd_per_mtok"), ("breakeven_W_per_chip", "J_per_token")):
-                other = _best(others, metric)
+                other = best_of(others, metric)
                 if other is not None:
                     best = other[1]
                     e = (
@@ -151,7 +151,7 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             longrun.survival(facts, system.id, chips=used, step_s=step_now, notes=notes)
         elif first in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"):
             metric = "usd_per_mtok" if first == "breakeven_usd_per_chip_h" else "J_per_token"
-            other = _best(others, metric)
+            other = best_of(others, metric)
             if other is None:
                 return
             name_of_best, best = other
@@ -188,9 +188,3 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         title=str(row["display"]),
         behind={"peak": (peak_path,), "hbm_usable": (usable.path,)},
     )
-
-
-def _best(rows: Any, metric: str) -> tuple[str, Estimate] | None:
-    """(system, estimate) of the row with the least of a metric; None where no row has it."""
-    known = [(str(r["system"]), Estimate.from_dict(r[metric])) for r in rows if r[metric]["value"] is not None]
-    return min(known, key=lambda found: float(found[1])) if known else None

@@ -28,10 +28,15 @@ export function tableOf(t, most = 60, explain = null) {
     t.rows.length > most ? h("p", { class: "soft" }, `The first ${most} of ${t.rows.length} rows.`) : "");
 }
 
+/** Remarks on rows and numbers, and what the answer rests on. */
+export function notesOf(view) {
+  return view.notes.length ? h("section", { class: "notes" }, h("h2", {}, "Notes"), h("ul", {}, view.notes.map((n) => h("li", {}, n)))) : "";
+}
+
 /** A view of the server into a box. */
 export function pageOf(box, view, { tables = 20, most = 60, explain = null } = {}) {
   const charts = h("div", { class: "charts" });
   box.replaceChildren(h("dl", { class: "strip" }, view.assumptions.filter(([, v]) => v).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
-    ...view.warnings.map((w) => h("p", { class: "warning" }, w)), ...view.tables.slice(0, 1).map((t) => tableOf(t, most, explain)), charts, ...view.tables.slice(1, tables).map((t) => tableOf(t, most, explain)));
+    ...view.warnings.map((w) => h("p", { class: "warning" }, w)), ...view.tables.slice(0, 1).map((t) => tableOf(t, most, explain)), charts, ...view.tables.slice(1, tables).map((t) => tableOf(t, most, explain)), notesOf(view));
   showCharts(charts, view.charts);
 }

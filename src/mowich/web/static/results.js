@@ -6,7 +6,7 @@ import { Refused, get, page, post } from "./api.js";
 import { ask, state, toYaml } from "./state.js";
 import { show as showCharts } from "./charts.js";
 import { wrong } from "./form.js";
-import { pageOf } from "./pages.js";
+import { notesOf, pageOf } from "./pages.js";
 import * as drawer from "./explain.js";
 
 export const shown = { answer: null, body: null, row: 0, ms: 0 };
@@ -193,7 +193,7 @@ export function render() {
   );
   let box = $("compare-box");
   if (!box) {
-    box = h("div", { id: "compare-box" }, h("dl", { class: "strip", id: "strip" }), h("div", { id: "table" }), h("div", { class: "charts", id: "charts" }), h("div", { class: "row" }, h("button", { type: "button", class: "small", id: "deepen", onclick: deepen }, "What would change the answer, scaling, nearest measured points")), h("div", { id: "deeper" }));
+    box = h("div", { id: "compare-box" }, h("dl", { class: "strip", id: "strip" }), h("div", { id: "table" }), h("div", { class: "charts", id: "charts" }), h("div", { id: "notes" }), h("div", { class: "row" }, h("button", { type: "button", class: "small", id: "deepen", onclick: deepen }, "What would change the answer, scaling, nearest measured points")), h("div", { id: "deeper" }));
     $("view").replaceChildren(box);
   }
   if (shown.deepened !== shown.body) $("deeper").replaceChildren();
@@ -203,6 +203,7 @@ export function render() {
   const focus = document.activeElement?.dataset?.metric;
   $("table").replaceChildren(table(result.rows, training, answer.view));
   $("table").firstChild.scrollLeft = scroll;
+  $("notes").replaceChildren(notesOf(answer.view));
   if (focus) $("table").querySelector(`[data-metric="${CSS.escape(focus)}"]`)?.focus();
   draw();
   stale(false);

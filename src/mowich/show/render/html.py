@@ -1,8 +1,8 @@
-"""One result as one HTML file: offline, printable, readable without pictures, mailable.
+"""One answer as one HTML file: offline, printable, readable without pictures, mailable.
 
-A page is what the text report says, the same numbers, then charts of them (show/charts.py), the facts they rest on, and
-the inputs that make it again. ECharts is inside the file; nothing is fetched. `render` picks the page by the result's
-schema, `deepen` adds what needs the facts.
+It draws the same page as a terminal, with the columns and tables that a terminal has no room for, pictures, the facts
+behind it all, and the inputs that make it again. ECharts is inside the file; nothing is fetched. `deepen` adds what
+needs the facts.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from mowich.facts import Fact
 from mowich.show.charts import Chart
 from mowich.show.command import command_of
 from mowich.show.deepen import deepen, explainer_of
-from mowich.show.page import Cell, Page, Result, Table
-from mowich.show.pages import PAGES
+from mowich.show.page import Page, Result, Run, Table
+from mowich.show.verbs import page_of
 from mowich.studies.explain import Explainer
-
-__all__ = ["PAGES", "Page", "Table", "render"]
 
 
 @cache
@@ -38,13 +36,11 @@ def static(name: str) -> str:
 RANGE = re.compile(r"(\S+) (\([^()]*\))")
 
 
-def _td(cell: Cell) -> str:
+def _td(cell: str | tuple[str, str, str]) -> str:
     if isinstance(cell, str):
         return f"<td>{escape(cell)}</td>"
-    text, hover = cell[0], cell[1]
-    metric = f' data-metric="{escape(cell[2])}"' if len(cell) > 2 and cell[2] else ""
-    if not hover and not metric:
-        return f"<td>{escape(text)}</td>"
+    text, hover, name = cell
+    metric = f' data-metric="{escape(name)}"' if name else ""
     found = RANGE.fullmatch(text)  # where room is short the range goes below its value, whole
     shown = f'{escape(found[1])} <span class="range">{escape(found[2])}</span>' if found else escape(text)
     said = f'<span class="sr">; {escape(hover)}</span>' if hover else ""
@@ -58,7 +54,7 @@ def _table(table: Table) -> str:
         f'<th scope="col" aria-sort="none"><button type="button">{escape(h).replace("/", "/<wbr>")}</button></th>'
         for h in table.head
     )
-    body = "".join("<tr>" + "".join(_td(c) for c in row) + "</tr>" for row in table.rows)
+    body = "".join("<tr>" + "".join(_td(c) for c in row) + "</tr>" for row in table.cells())
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     name = escape(table.title)
     return (
@@ -78,6 +74,12 @@ def _chart(place: int, chart: Chart) -> str:
         f' {name}</span></summary><div class="scroll" tabindex="0" role="region" aria-label="Numbers of'
         f' {name}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details></figure>'
     )
+
+
+def _notes(page: Page) -> str:
+    """Remarks on rows and numbers, and what the answer rests on: the same that a terminal prints."""
+    said = "".join(f"<li>{escape(text)}</li>" for text in page.said("note", "basis"))
+    return f'<section class="notes"><h2>Notes</h2><ul>{said}</ul></section>' if said else ""
 
 
 def anchor(path: str) -> str:
@@ -160,17 +162,24 @@ def filled(template: str, parts: Mapping[str, str]) -> str:
     return "".join(out)
 
 
+def _run(explainer: Explainer | None) -> Run:
+    """The model of the answer, where it can be loaded."""
+    if explainer is None:
+        return Run()
+    try:
+        return Run(model=explainer.model())
+    except (UserError, KeyError):  # a file of the user's that is not here, an answer without a model
+        return Run()
+
+
 def render(result: Result, *, command: str = "", facts: Any = None, explainer: Explainer | None = None) -> str:
     """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds
     (None: the page of the JSON alone);
-    explainer: in their place, where the model is not to be loaded by its name. Raises UserError for a schema without a
-    page."""
-    make = PAGES.get(str(result.get("schema")))
-    if make is None:
-        raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
-    page = make(result)
+    explainer: in their place, where the model is not to be loaded by its name. Raises UserError for a kind
+    without a page."""
     if explainer is None and facts is not None:
         explainer = explainer_of(result, facts)
+    page = page_of(result, _run(explainer))
     warnings = list(page.warnings)
     if explainer is not None:
         warnings += explainer.warnings()
@@ -185,6 +194,7 @@ def render(result: Result, *, command: str = "", facts: Any = None, explainer: E
         "".join(_table(t) for t in page.tables[:1])
         + "".join(_chart(i, c) for i, c in enumerate(page.charts))
         + "".join(_table(t) for t in page.tables[1:])
+        + _notes(page)
         + _facts(page.facts)
     )
     parts = {

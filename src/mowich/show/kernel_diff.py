@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mowich.show import charts
-from mowich.show.page import Page, Result, Table
-from mowich.show.table import UNKNOWN, number
+from mowich.show.formats import UNKNOWN, number
+from mowich.show.page import Page, Result, Run, Table, words
 from mowich.units import show
 
 
@@ -41,12 +41,12 @@ def _what(r: Result) -> str:
     return f"{r['how']}, {places}: {r['text']}"
 
 
-def diff_page(result: Result) -> Page:
+def diff_page(result: Result, run: Run) -> Page:
     """Two profiles of a kernel, figure by figure."""
     tables = [
         Table(
             title=TITLES[name],
-            head=["what", "A", "B", "B/A"],
+            columns=words(["what", "A", "B", "B/A"]),
             note="Matched by what they say and do; the largest change on the critical path first."
             if name == "lines"
             else "",
@@ -82,8 +82,8 @@ def diff_page(result: Result) -> Page:
     word = "" if time is None or not time["ratio"] else f"B takes {number(time['ratio'])} times the time of A."
     return Page(
         title="Two profiles compared",
-        headline=word or "Two profiles, figure by figure.",
+        sentences=(word or "Two profiles, figure by figure.",),
         assumptions=[("A", str(result["a"])), ("B", str(result["b"]))],
-        tables=tables,
+        parts=tables,
         charts=pictures,
     )

@@ -8,7 +8,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mowich.show.table import UNKNOWN
+from mowich.show.formats import UNKNOWN
+from mowich.show.page import Page
 
 SKIP = ("spread", "breakdown", "coverage")
 
@@ -32,6 +33,11 @@ def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
         else:
             out[key] = UNKNOWN if value is None and key == "feasible" else value
     return out
+
+
+def csv_of(page: Page) -> str:
+    """The rows of an answer."""
+    return to_csv(page.records)
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

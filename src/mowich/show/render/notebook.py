@@ -15,10 +15,11 @@ from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts, load
 from mowich.show.charts import Chart
 from mowich.show.explain import explain_text
-from mowich.show.html import script_json, static
-from mowich.show.page import Page, Table
-from mowich.show.pages import PAGES
-from mowich.show.table import Style, number
+from mowich.show.formats import number
+from mowich.show.page import Page
+from mowich.show.render.html import script_json, static
+from mowich.show.render.terminal import Style, terminal
+from mowich.show.verbs import PAGES, page_of
 from mowich.shown import Rows, plain
 from mowich.studies.explain import explain
 
@@ -70,8 +71,7 @@ class Picture:
 def page(result: Any) -> Page | None:
     """The report's page of a result, where its kind has one."""
     data = result.to_dict()
-    make = PAGES.get(str(data.get("schema")))
-    return None if make is None else make(json.loads(json.dumps(data, default=_plain)))
+    return page_of(json.loads(json.dumps(data, default=_plain))) if data.get("schema") in PAGES else None
 
 
 def _plain(value: Any) -> Any:
@@ -79,18 +79,25 @@ def _plain(value: Any) -> Any:
 
 
 def html(result: Any) -> str:
-    """Headline and main table of a result; a result without a page is a table of its rows."""
+    """Headline, main table and remarks of a result; a result without a page is a table of its rows."""
     made = page(result)
     if made is not None and made.tables:
-        first: Table = made.tables[0]
-        table = _table(first.title, first.head, first.rows[:MOST_ROWS], len(first.rows))
-        return f'{STYLE}<div class="mowich"><p><b>{escape(made.headline)}</b></p>{table}</div>'
+        first = made.tables[0]
+        table = _table(first.title, first.head, first.cells()[:MOST_ROWS], len(first.rows))
+        said = "".join(f"<p>{escape(text)}</p>" for text in made.said("warning", "note", "basis"))
+        return f'{STYLE}<div class="mowich"><p><b>{escape(made.headline)}</b></p>{table}{said}</div>'
     found = getattr(result, "rows", None)
     rows = found()[:MOST_ROWS] if callable(found) else [plain(result.to_dict())]
     head = list(dict.fromkeys(k for row in rows for k, v in row.items() if v not in (None, "")))
     body = [[_cell(row.get(k)) for k in head] for row in rows]
     total = len(found) if isinstance(found, Rows) else len(rows)
     return f'{STYLE}<div class="mowich">{_table(str(result.to_dict().get("schema", "")), head, body, total)}</div>'
+
+
+def text(result: Any) -> str:
+    """A result as the command line prints it; of one without a page, its fields."""
+    made = page(result)
+    return repr(result) if made is None else terminal(made, Style(fold=False)).rstrip("\n")
 
 
 def _cell(value: Any) -> str:

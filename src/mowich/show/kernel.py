@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mowich.show import charts
-from mowich.show.page import Page, Result, Table, estimate
-from mowich.show.table import interval, number, percent
+from mowich.show.formats import interval, number, percent
+from mowich.show.page import Page, Result, Run, Table, estimate, paragraphs, words
 
 
 def whole(curve: list[tuple[float, float]], end: float) -> list[tuple[float, float]]:
@@ -13,7 +13,7 @@ def whole(curve: list[tuple[float, float]], end: float) -> list[tuple[float, flo
     return [*first, *curve, (end, curve[-1][1] if curve else 0.0)]
 
 
-def kernel_page(result: Result) -> Page:
+def kernel_page(result: Result, run: Run) -> Page:
     engines = {name: e for name, e in result["engines"].items() if e["instructions"]}
     us = 1e6
     states = {s: [e[f"{s}_s"] * us for e in engines.values()] for s in ("busy", "wait", "idle")}
@@ -106,9 +106,9 @@ def kernel_page(result: Result) -> Page:
     busiest = max(engines, key=lambda name: engines[name]["busy_s"], default="-")
     return Page(
         title=f"{result.get('kernel') or 'Kernel'} on {result['target']}",
-        headline=(
+        sentences=(
             f"{interval(time, us)} us on {result['target']}; the {busiest} engine works most; by its FLOP per byte"
-            f" {roof['bound']} sets the ceiling."
+            f" {roof['bound']} sets the ceiling.",
         ),
         assumptions=[
             ("instructions", f"{result['instructions']:,}"),
@@ -119,11 +119,15 @@ def kernel_page(result: Result) -> Page:
             ("PSUM banks", str(result["psum_peak_banks"])),
             ("grade", time.grade),
         ],
-        tables=[
-            Table(title="Lines that cost most", head=["line", "us", "cause", "remedy"], rows=rows),
-            Table(title="DMA by size of descriptor", head=["size", "descriptors", "bytes", "efficiency"], rows=sizes),
-        ],
+        parts=(
+            *paragraphs(result.get("warnings", ()), "warning"),
+            Table(title="Lines that cost most", columns=words(["line", "us", "cause", "remedy"]), rows=rows),
+            Table(
+                title="DMA by size of descriptor",
+                columns=words(["size", "descriptors", "bytes", "efficiency"]),
+                rows=sizes,
+            ),
+        ),
         charts=pictures,
-        warnings=result.get("warnings", ()),
         inputs=result.get("inputs", {}),
     )

@@ -1,0 +1,212 @@
+"""The page of a collective: time and bus bandwidth against size, the machine level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mowich.machines.topology import Row as Level
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import number
+from mowich.show.page import Cell, Column, Page, Result, Run, Table, Text, Words, figure, paragraphs
+from mowich.units import show, sig
+
+US = 1e6
+"""Microseconds of a second."""
+
+
+def size_words(B: float) -> str:
+    """Bytes in binary units: "1.00 GiB", "1.50 MiB", "512 B"."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if scale <= B:
+            return f"{sig(B / scale)} {unit}"
+    return f"{B:.0f} B"
+
+
+def span(data: Result) -> str:
+    """ "14.2 ms (7.90 ms .. 25.4 ms)"."""
+    return f"{show(data['value'], 's')} ({show(data['low'], 's')} .. {show(data['high'], 's')})"
+
+
+def collective_page(result: Result, run: Run) -> Page:
+    """Time and bus bandwidth of a collective against size, and what its time is made of."""
+    rows, inputs = result["rows"], result["inputs"]
+    what = [*inputs["faults"], *(f"beside {b}" for b in inputs["beside"])]
+    slow = f"{', '.join(what)}: the bytes take {result['slowdown']:.3g} times as long as on a whole, idle machine"
+    levels = [Level(**level) for level in result.get("levels") or ()]
+    return Page(
+        title=f"{inputs['kind']} on {inputs['on']}",
+        sentences=(_sentence(result),),
+        assumptions=[
+            ("collective", str(inputs["kind"])),
+            ("system", str(inputs["on"])),
+            ("chips", str(rows[-1]["ranks"])),
+            ("network", str(inputs["network"] or "the system's own")),
+            ("failed", ", ".join(inputs["faults"]) or "none"),
+            ("beside", ", ".join(inputs["beside"]) or "nothing"),
+            ("facts", str(result.get("facts_hash", ""))),
+        ],
+        parts=(
+            *([levels_table(levels)] if levels else []),
+            *paragraphs(levels_notes(levels), "note"),
+            _sizes(rows),
+            *paragraphs([slow] if what else [], "note", gap=True),
+            *paragraphs(result.get("warnings", ()), "warning", gap=True),
+            Words(
+                text="bus bandwidth: 2 (n-1)/n x bytes / time for an all-reduce, (n-1)/n for gathers, scatters and"
+                " all-to-all. Formulas: docs/collectives.md",
+                kind="basis",
+                gap=True,
+            ),
+        ),
+        charts=_pictures(rows),
+        records=rows,
+        inputs=inputs,
+    )
+
+
+def _sentence(result: Result) -> str:
+    inputs, largest = result["inputs"], result["rows"][-1]
+    network = f", {inputs['network']}" if inputs["network"] else ""
+    binds = str(largest["binds"])
+    bound = binds if binds == "latency" else f"the {binds.replace('_', '-')} links"
+    return (
+        f"{inputs['kind']} of {size_words(largest['bytes'])} among {largest['ranks']:,} chips of"
+        f" {result.get('display') or inputs['on']}{network}: {span(largest['time_s'])},"
+        f" {show(largest['busbw_Bps'], 'B/s')} of bus bandwidth, bound by {bound}."
+    )
+
+
+# a machine level by level
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def levels_table(levels: Sequence[Level], *, gap: bool = True) -> Table:
+    """The levels of a machine: chips joined, how many such domains, bandwidth of a chip, hops between the furthest two,
+    bandwidth of the worst cut."""
+    return Table(
+        title="The machine, level by level",
+        columns=[
+            Column(name="level", right=False),
+            Column(name="kind", right=False),
+            Column(name="joins"),
+            Column(name="domains"),
+            Column(name="per chip, one way"),
+            Column(name="step"),
+            Column(name="hops"),
+            Column(name="cut, one way"),
+        ],
+        rows=[
+            [
+                r.name,
+                r.kind,
+                f"{r.joins:,}",
+                f"{r.of:,}",
+                show(r.Bps, "B/s"),
+                show(r.latency_s, "s"),
+                str(r.hops),
+                show(r.cut_Bps, "B/s"),
+            ]
+            for r in levels
+        ],
+        gap=gap,
+        elsewhere="--json",
+    )
+
+
+def levels_notes(levels: Iterable[Level]) -> list[str]:
+    return [f"{r.name}: {r.note}" for r in levels if r.note]
+
+
+# sizes
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _sizes(rows: Sequence[Result]) -> Table:
+    def line(place: int, r: Result) -> list[Cell]:
+        t = r["time_s"]
+        name = f"{place}.busbw_Bps"
+        return [
+            size_words(r["bytes"]),
+            f"{r['ranks']:,}",
+            figure(t, f"{place}.time_s", short=show(t["value"], "s")),
+            f"{show(t['low'], 's')} .. {show(t['high'], 's')}",
+            str(t["grade"]),
+            Text(number(r["busbw_Bps"] / 1e9), "", name, short=show(r["busbw_Bps"], "B/s")),
+            str(r["algorithm"]),
+            str(r["binds"]),
+        ]
+
+    return Table(
+        title="Sizes",
+        columns=[
+            Column(name="size"),
+            Column(name="chips", wide=True),
+            Column(name="time", unit="us", short="time", scale=US),
+            Column(name="90% interval", keep=2),
+            Column(name="grade"),
+            Column(name="bus bandwidth", unit="GB/s", short="bus bandwidth"),
+            Column(name="algorithm", right=False),
+            Column(name="binds", right=False),
+        ],
+        rows=[line(i, r) for i, r in enumerate(rows, start=1)],
+        note="Hover or focus a number for its grade and range.",
+    )
+
+
+def _pictures(rows: Sequence[Result]) -> list[Chart]:
+    names = [size_words(r["bytes"]) for r in rows]
+    parts = list(dict.fromkeys(k for r in rows for k in r["time_s"]["breakdown"]))
+    share = {k: [100 * r["time_s"]["breakdown"].get(k, 0.0) / r["time_s"]["value"] for r in rows] for k in parts}
+    out = _against_size(rows) if len(rows) > 1 else []
+    out.append(
+        charts.ranges(
+            "Time with its 90% range",
+            "",
+            [
+                (n, US * r["time_s"]["low"], US * r["time_s"]["value"], US * r["time_s"]["high"])
+                for n, r in zip(names, rows, strict=True)
+            ],
+            unit="us",
+            log=True,
+        )
+    )
+    if parts:
+        out.append(
+            charts.stacked_bars(
+                "What the time is made of",
+                "Bytes of each level, and the latency of steps and pipeline.",
+                names,
+                share,
+                unit="% of the time",
+            )
+        )
+    return out
+
+
+def _against_size(rows: Sequence[Result]) -> list[Chart]:
+    ends = {
+        word: [(r["bytes"] / 2**20, US * float(r["time_s"][key]), size_words(r["bytes"])) for r in rows]
+        for word, key in (("time", "value"), ("90% low", "low"), ("90% high", "high"))
+    }
+    return [
+        charts.points(
+            "Time against size",
+            "Both axes logarithmic.",
+            ends,
+            x="MiB",
+            y="us",
+            log_x=True,
+            log_y=True,
+            line=True,
+        ),
+        charts.points(
+            "Bus bandwidth against size",
+            "As nccl-tests define it: comparable with the links.",
+            {"bus bandwidth": [(r["bytes"] / 2**20, r["busbw_Bps"] / 1e9, r["binds"]) for r in rows]},
+            x="MiB",
+            y="GB/s",
+            log_x=True,
+            line=True,
+        ),
+    ]

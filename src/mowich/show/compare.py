@@ -1,0 +1,217 @@
+"""The page of a training comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mowich.estimate import Estimate
+from mowich.show.formats import interval, percent
+from mowich.show.headline import Headline, beside, chips_differ, headline, label, terms_cell
+from mowich.show.page import (
+    NOTE_MARKED,
+    NOTHING,
+    Cell,
+    Column,
+    Details,
+    More,
+    Page,
+    Result,
+    Run,
+    Table,
+    Words,
+    estimate,
+    paragraphs,
+)
+from mowich.show.page import notes as remarks
+from mowich.show.rows import (
+    binds_text,
+    chips_line,
+    chips_text,
+    coverage_lines,
+    fits_cell,
+    job_line,
+    memory_cell,
+    plan_of,
+    price_line,
+    ranked,
+    survival_lines,
+    terms_text,
+    time_shares,
+    training_strip,
+    tuned_lines,
+    why_not,
+)
+from mowich.show.training import pictures
+from mowich.studies.ranking import rows_of, runs
+
+
+def compare_page(result: Result, run: Run) -> Page:
+    """Systems compared by one training job, each at its best plan."""
+    rows, inputs, found = rows_of(result), result["inputs"], headline(result)
+    notes = [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
+    notes += breakeven_lines(rows)
+    notes += [f"{r['system']}: {r['goodput']['reason']}" for r in rows if runs(r) and r["goodput"].get("reason")]
+    rests = [price_line(rows), *survival_lines(rows), *coverage_lines(rows, inputs), *tuned_lines(rows)]
+    return Page(
+        title=f"{inputs.get('model')}: systems compared",
+        sentences=found.sentences,
+        assumptions=training_strip(result),
+        parts=(
+            Words(text=job_line(inputs, run), kind="job", gap=True),
+            answers(rows, found),
+            *remarks(notes, result.get("warnings", ())),
+            *paragraphs(rests, "basis", indent=0, gap=True),
+            Words(text=next_step(rows, str(inputs["model"]), run.saved), kind="next", indent=0),
+        ),
+        charts=pictures([(str(r["system"]), r) for r in rows if runs(r)], found, is_plan=False),
+        records=rows,
+        inputs=inputs,
+        marks=found.marks(len(rows)),
+        beside=beside(rows),
+    )
+
+
+def columns(sized: bool) -> list[Column]:
+    """Of the table of answers. sized: a narrow table needs the numbers of chips. A column less goes first from what the
+    lines below say again, last from grade and terms of price."""
+    return [
+        Column(name="system", right=False),
+        Column(name="fits", right=False, wide=True),
+        Column(name="chips", keep=9, wide=not sized),
+        Column(name="plan", right=False, keep=0),
+        Column(name="step", unit="s", short="step s", format="spread", marked=False),
+        Column(name="MFU", unit="%", short="MFU", format="percent", scale=100.0, keep=4),
+        Column(name="memory, GiB/device", short="GiB/dev", keep=5),
+        Column(name="tokens/s/chip", format="number", wide=True),
+        Column(name="$/Mtok", format="interval"),
+        Column(name="price", right=False, keep=9),
+        Column(name="J/token", format="number", keep=1, marked=False),
+        Column(name="days", format="number"),
+        Column(name="goodput", unit="%", short="goodput", format="percent", scale=100.0, keep=2),
+        Column(name="break-even $/chip/h", format="interval", wide=True),
+        Column(name="grade", keep=8),
+        Column(name="binds", right=False, keep=3),
+        Column(name="survives failures by", right=False, wide=True),
+    ]
+
+
+def answers(rows: Sequence[Result], found: Headline) -> Table:
+    """The main table."""
+    sized = chips_differ(rows)
+    legend = ["   ".join([*marks_said(found, ("usd_per_mtok", "days")), "GiB/dev used/usable"])]
+    legend[0] += "   chips used/paid for" if sized else ""
+    known = "MFU against the dense peak of the plan's own precision"
+    if any(runs(row) and row["binds"] == "hbm capacity" for row in rows):
+        known += "; HBM size: with more memory another plan would be over 8% faster"
+    return Table(
+        title="Answers",
+        columns=columns(sized),
+        rows=[line(row, found, place) for place, row in enumerate(rows)],
+        note=NOTE_MARKED,
+        legend=[*legend, known],
+        gap=False,
+        details=Details(
+            title="Plans and where the time goes",
+            when="plan",
+            rows=[detail(row) for row in rows if runs(row)],
+            instead_of=("goodput", "J/token", "binds"),
+        ),
+    )
+
+
+def line(row: Result, found: Headline, place: int) -> list[Cell]:
+    """One row of the main table; of a row without a plan the reason stands where its step would."""
+    name, nothing = str(row["system"]), None if runs(row) else NOTHING
+
+    def of(metric: str, short: str | None = nothing) -> Cell:
+        return ranked(found, row, metric, place, name, short)
+
+    return [
+        label(row),
+        fits_cell(row),
+        chips_text(row),
+        plan_of(row),
+        of("step_s", None if runs(row) else why_not(row)),
+        of("mfu"),
+        memory_cell(row),
+        of("tokens_per_s_per_chip"),
+        of("usd_per_mtok"),
+        terms_text(row),
+        of("J_per_token"),
+        of("days"),
+        of("goodput"),
+        of("breakeven_usd_per_chip_h"),
+        estimate(row["step_s"]).grade if runs(row) else NOTHING,
+        binds_text(row),
+        str(row.get("survival") or NOTHING),
+    ]
+
+
+def detail(row: Result) -> tuple[str, list[More], list[More]]:
+    """The whole plan, chips, batch, where the time goes, and what had no room in the table."""
+    first = [More("", plan_of(row)), More("", chips_line(row)), More("", f"batch {row['global_batch_seqs']}")]
+    shares, way = time_shares(row, top=3), f" ({row['survival']})" if row.get("survival") else ""
+    second = [More("", f"time: {shares}")] if shares else []
+    second += [
+        More("", f"goodput {percent(estimate(row['goodput']).value)}{way}"),
+        More("", f"{interval(estimate(row['J_per_token']))} J/token"),
+        More("binds", f"binds: {row['binds']}"),
+    ]
+    return str(row["system"]), first, second
+
+
+def marks_said(found: Headline, metrics: Sequence[str]) -> list[str]:
+    """What the marks of a narrow table mean."""
+    shown = any(m in found.rankings and found.rankings[m].best is not None for m in metrics)
+    marks = ["← best", "~ range overlaps with the best: not ranked"] if shown else []
+    return [*marks, "? unknown", "90% ranges"]
+
+
+def lowest_of(rows: Sequence[Result], pick: Callable[[Result], Estimate]) -> Result | None:
+    """The feasible row with the lowest known value: what a break-even is told against. It says nothing of who is best
+    (`studies.ranking`)."""
+    known = [r for r in rows if r.get("feasible") and pick(r).value is not None]
+    return min(known, key=lambda r: float(pick(r))) if known else None
+
+
+def breakeven_lines(rows: Sequence[Result]) -> list[str]:
+    """For each row without a price: what price, and what power, would equal the best known row."""
+    out, first = [], ""
+    for row in rows:
+        if not runs(row) or estimate(row.get("usd_per_mtok")).value is not None:
+            continue
+        out.append(_breakeven(row, [r for r in rows if r is not row]))
+        first = first or str(row["system_id"])
+    if first:
+        out.append(f"Your own: --set prices.{first}='$1.40/chip/h' --set power.{first}='900 W'")
+    return out
+
+
+def _breakeven(row: Result, others: Sequence[Result]) -> str:
+    price, watts = (estimate(row.get(k)) for k in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"))
+    dear = lowest_of(others, lambda r: estimate(r.get("usd_per_mtok")))
+    cool = lowest_of(others, lambda r: estimate(r.get("J_per_token")))
+    said = f"{row['system']} has {row['price']}"
+    if dear is not None and price.value is not None:
+        terms = terms_cell(str(dear["price"]))
+        said += f": equal to {dear['system']} ({terms}) at ${interval(price)} per chip-hour"
+    else:
+        said += ", and no other row that fits has one to equal"
+    if cool is not None and watts.value is not None:
+        said += f"; to {cool['system']} in energy at {interval(watts)} W per chip"
+    return said
+
+
+def next_step(rows: Sequence[Result], model: str, saved: str) -> str:
+    """What may be asked next."""
+    first = next((r for r in rows if runs(r)), None)
+    if first is None:
+        return (
+            f"Next: more --chips, a smaller --batch or --seq, or mowich fit {model} --on {rows[0]['system']}"
+            " --train ..."
+        )
+    save = "" if saved else "add --out r.json, then "
+    return (
+        f"Next: {save}mowich explain {saved or 'r.json'} {first['system']}.step_s  |  mowich plan {model} --on"
+        f" {first['system']} ... --top 5"
+    )

@@ -1,0 +1,69 @@
+"""Numbers as words: three significant digits, ranges, percentages, units of time."""
+
+from __future__ import annotations
+
+import math
+
+from mowich.estimate import Estimate
+from mowich.units import sig
+
+UNKNOWN = "?"
+
+
+def number(value: float | None, scale: float = 1.0, digits: int = 3) -> str:
+    """Three significant digits, or "?"."""
+    return UNKNOWN if value is None or not math.isfinite(value) else sig(value * scale, digits)
+
+
+def in_flight(value: float | None) -> str:
+    """A mean number of users in flight: whole from 1,000, four digits below, "?" where there is none.
+
+    >>> in_flight(85.0), in_flight(85.256), in_flight(4096.4), in_flight(None)
+    ('85', '85.26', '4096', '?')
+    """
+    return UNKNOWN if not value else f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    """0.384 -> "38%"; one decimal below 10% and near 100%; "?" when unknown.
+
+    >>> percent(0.384), percent(0.0312), percent(None)
+    ('38%', '3.1%', '?')
+    """
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{value * 100:.0f}%" if 0.0995 <= abs(value) < 0.985 or abs(value) >= 0.9995 else f"{value * 100:.1f}%"
+
+
+def interval(e: Estimate, scale: float = 1.0) -> str:
+    """ "3.10 (2.60-3.70)": value with its 90% interval; "?" when unknown; no range where there is none."""
+    if e.value is None:
+        return UNKNOWN
+    text = number(e.value, scale)
+    if e.low is None or e.high is None or e.high <= e.low * (1 + 1e-9):
+        return text
+    return f"{text} ({number(e.low, scale, 2)}-{number(e.high, scale, 2)})"
+
+
+def spread(e: Estimate, scale: float = 1.0) -> str:
+    """ "3.10 ±18%": the larger half of the interval; a range where it is wider than a factor of 1.5 either way."""
+    if e.value is None:
+        return UNKNOWN
+    if e.low is None or e.high is None or e.high <= e.low:
+        return number(e.value, scale)
+    half = max(e.high / e.value, e.value / e.low) - 1
+    if half > 0.5:
+        return interval(e, scale)
+    return f"{number(e.value, scale)} ±{half * 100:.0f}%"
+
+
+def gib(value: float) -> str:
+    """Bytes as a bare number of GiB, for a column that names the unit."""
+    return sig(value / 2**30, 3)
+
+
+def seconds(value: float | None) -> str:
+    """ "1.73 s", "106 ms"; "?" when unknown."""
+    if value is None:
+        return UNKNOWN
+    return f"{sig(value)} s" if value >= 1 else f"{sig(value * 1e3)} ms"

@@ -1,0 +1,195 @@
+"""The page of a model: parameters, work and cache by kind of layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Result, Run, Table, Text, Words, paragraphs, words
+from mowich.units import show, show_count, show_gib
+
+FIGURES = (
+    "params",
+    "params_active",
+    "params_embedding",
+    "params_head",
+    "flop_per_token_forward",
+    "flop_per_token_train",
+    "kv_bytes_per_token",
+    "kv_bytes_at_seq",
+    "state_bytes_per_sequence",
+)
+"""Numbers of the table, as the JSON names them."""
+
+
+def model_page(result: Result, run: Run) -> Page:
+    """What a model is made of."""
+    active = (
+        ""
+        if result["params"] == result["params_active"]
+        else f", {show_count(result['params_active'])} active per token"
+    )
+    source = [f"Shape from: {result['source']}"] if result.get("source") else []
+    return Page(
+        title=str(result["name"]),
+        sentences=(f"{result['name']} ({result['architecture']}): {show_count(result['params'])} parameters{active}.",),
+        assumptions=[
+            ("architecture", str(result["architecture"])),
+            ("layers", str(result["num_layers"])),
+            ("hidden", str(result["hidden"])),
+            ("vocabulary", f"{result['vocab']:,}"),
+            ("at length", f"{result['seq']:,} tokens"),
+            ("bytes of a cached element", f"{result['bytes_per_element']:g}"),
+        ],
+        parts=(
+            *(
+                Words(text=f"{name:<20} {text}", kind="caption", hang=21, gap=not i)
+                for i, (name, text) in enumerate(_lines(result))
+            ),
+            _figures(result),
+            _layers(result["layers"]),
+            *paragraphs(source, "basis", indent=0, gap=True),
+        ),
+        charts=_pictures(result),
+        records=result["layers"],
+        inputs=result.get("inputs", {"source": result["source"]}),
+    )
+
+
+def _lines(r: Result) -> list[tuple[str, str]]:
+    """The figures in words, a line each, where room is short."""
+    total = sum(r["weight_bytes"].values())
+    largest = ", ".join(
+        f"{name} {show(size, 'B')}" for name, size in sorted(r["weight_bytes"].items(), key=lambda kv: -kv[1])[:3]
+    )
+    tied = "tied with the head" if r["tied_embeddings"] else f"head {r['params_head']:,}"
+    out = [
+        (
+            "parameters",
+            f"{r['params']:,} in all; {r['params_active']:,} active; embedding {r['params_embedding']:,} ({tied})",
+        ),
+        ("checkpoint", f"{show(total, 'B')}, {total / r['params']:.2f} B per weight ({largest})"),
+        *([("", r["weight_bytes_assumed"])] if r["weight_bytes_assumed"] else []),
+        (
+            "layers",
+            f"{r['num_layers']}, hidden {r['hidden']}, vocabulary {r['vocab']:,}, longest sequence {r['max_seq']:,}",
+        ),
+        (
+            "FLOP per token",
+            f"{show(r['flop_per_token_forward'], 'FLOP')} forward at {r['seq']} tokens"
+            f" ({show(r['attention_flop_per_token_forward'], 'FLOP')} attention),"
+            f" {show(r['flop_per_token_train'], 'FLOP')} to train",
+        ),
+        (
+            "KV cache",
+            f"{show(r['kv_bytes_per_token'], 'B')} per token at {r['bytes_per_element']:g} B per element,"
+            f" {show_gib(r['kv_bytes_at_seq'])} for {r['seq']} tokens",
+        ),
+    ]
+    if r["state_bytes_per_sequence"]:
+        state = show(r["state_bytes_per_sequence"], "B")
+        out.append(
+            (
+                "recurrent state",
+                f"{state} per sequence, whatever its length (state 4 B per element, convolution 2 B)",
+            )
+        )
+    if r["mtp_layers"]:
+        out.append(
+            ("multi-token head", f"{r['mtp_layers']} layer(s), {r['mtp_params']:,} parameters, not in the count")
+        )
+    return out
+
+
+def _figure(key: str, value: float) -> str:
+    """A figure with the unit that its name implies."""
+    if key.startswith("flop"):
+        return f"{show_count(value)} FLOP" if value < 1e9 else f"{value / 1e9:,.4g} GFLOP"
+    if "bytes" in key:
+        return f"{value:,.0f} B" if value < 1e6 else f"{value / 2**20:,.4g} MiB"
+    return show_count(value)
+
+
+def _figures(result: Result) -> Table:
+    rows: list[list[Cell]] = [[k, Text(_figure(k, float(result[k])), f"{result[k]:,}", k)] for k in FIGURES]
+    return Table(
+        title="Figures",
+        columns=words(["what", "value"], left=["what"]),
+        rows=rows,
+        note="Hover for the exact number.",
+        wide=True,
+    )
+
+
+def _layers(layers: Sequence[Result]) -> Table:
+    return Table(
+        title="Kinds of layers",
+        columns=[
+            Column(name="layers"),
+            Column(name="mixer", right=False),
+            Column(name="feed-forward", right=False),
+            Column(name="params"),
+            Column(name="active", keep=3),
+            Column(name="FLOP/token", keep=2),
+            Column(name="KV B/token", keep=1),
+        ],
+        rows=[
+            [
+                str(x["count"]),
+                x["attention"] or NOTHING,
+                x["ffn"] or NOTHING,
+                show_count(x["params"]),
+                show_count(x["params_active"]),
+                show(x["flop_per_token_forward"], "FLOP"),
+                f"{x['kv_bytes_per_token']:,.0f}",
+            ]
+            for x in layers
+        ],
+    )
+
+
+def _pictures(result: Result) -> list[Chart]:
+    layers = result["layers"]
+    kinds = [f"{x['count']} x {x['attention']}; {x['ffn']}" for x in layers]
+    parts = {
+        "mixer": [x["count"] * x["params_mixer"] / 1e9 for x in layers],
+        "feed-forward": [x["count"] * x["params_ffn"] / 1e9 for x in layers],
+        "norms and the rest": [x["count"] * (x["params"] - x["params_mixer"] - x["params_ffn"]) / 1e9 for x in layers],
+    }
+    work = {
+        "mixer": "mixer_flop_per_token_forward",
+        "scores and values": "attention_flop_per_token_forward",
+        "feed-forward": "ffn_flop_per_token_forward",
+    }
+    at = f"At {result['seq']} tokens"
+    return [
+        charts.stacked_bars(
+            "Parameters by kind of layer",
+            "Embeddings and head are in the table.",
+            kinds,
+            parts,
+            unit="billion parameters",
+        ),
+        charts.stacked_bars(
+            "Work of a token, forward",
+            f"{at}, causal attention halved.",
+            kinds,
+            {k: [x["count"] * x[f] / 1e9 for x in layers] for k, f in work.items()},
+            unit="GFLOP",
+        ),
+        charts.stacked_bars(
+            "Cache of a sequence",
+            f"{at}; windows keep less.",
+            kinds,
+            {"cache": [x["count"] * x["kv_bytes_at_seq"] / 2**20 for x in layers]},
+            unit="MiB",
+        ),
+        charts.stacked_bars(
+            "The published checkpoint",
+            str(result.get("weight_bytes_assumed") or "Bytes by component, in the formats that it is published in."),
+            ["checkpoint"],
+            {k: [v / GIB] for k, v in result["weight_bytes"].items()},
+            unit="GiB",
+        ),
+    ]

@@ -1,0 +1,127 @@
+"""The page of power: machines by part, what a cap feeds, tokens per megawatt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import UNKNOWN, interval, percent
+from mowich.show.page import Cell, Column, Page, Result, Run, Table, Words, estimate, figure, paragraphs
+from mowich.units import show, sig
+
+PARTS = ("chip", "server", "network", "cooling")
+
+
+def power_page(result: Result, run: Run) -> Page:
+    """Power of a busy chip by part, of the machine, and what a cap feeds."""
+    rows, inputs = result["rows"], result["inputs"]
+    known = [r for r in rows if r["total_W"]["value"] is not None]
+    said = "; ".join(f"{r['system']} {interval(estimate(r['total_W']))} W a chip" for r in known) or "No power is known"
+    return Page(
+        title="Power of machines",
+        sentences=(f"Provisioned power per busy chip: {said}, at the meter.",),
+        assumptions=[
+            ("cap", "none" if inputs["cap_W"] is None else show(inputs["cap_W"], "W")),
+            ("idle chips", percent(inputs["spares"])),
+            ("facts", str(result.get("facts_hash", ""))),
+        ],
+        parts=(
+            _machines(rows),
+            *paragraphs([text for r in rows for text in _fed(r)], "note"),
+            Words(
+                text="server: host, fans and scale-up switches, what the all-in figure leaves; cooling: PUE less 1."
+                " All-in figures are provisioned: metered runs draw less.",
+                kind="basis",
+                gap=True,
+            ),
+        ),
+        charts=_pictures(known),
+        records=rows,
+        inputs=inputs,
+    )
+
+
+def _fed(row: Result) -> list[str]:
+    """What a cap feeds and a megawatt gives, or why the power is not known."""
+    name, out = row["system"], []
+    chips, tokens = row["chips_under_cap"], row["tokens_per_s_per_MW"]
+    if chips and chips["value"] is not None:
+        out.append(f"{name}: the cap feeds {chips['value']:,.0f} chips ({chips['low']:,.0f} .. {chips['high']:,.0f})")
+    if tokens and tokens["value"] is not None:
+        low, high = sig(tokens["low"] or 0.0), sig(tokens["high"] or 0.0)
+        out.append(f"{name}: {sig(tokens['value'])} tokens/s per MW ({low} .. {high})")
+    if row["total_W"]["value"] is None:
+        out.append(f"{name}: {row['total_W']['reason']}")
+    return out
+
+
+def _machines(rows: Sequence[Result]) -> Table:
+    def watts(data: Result, metric: str) -> Cell:
+        value = data["value"]
+        return figure(data, metric, short=UNKNOWN if value is None else show(value, "W"))
+
+    def line(r: Result) -> list[Cell]:
+        name, total = r["system"], r["total_W"]
+        unknown = total["value"] is None
+        return [
+            str(name),
+            str(r["chips"]),
+            *(watts(r["parts_W"][k], f"{name}.parts_W.{k}") for k in PARTS),
+            watts(total, f"{name}.total_W"),
+            UNKNOWN if unknown else f"{show(total['low'], 'W')} .. {show(total['high'], 'W')}",
+            str(total["grade"]),
+            watts(r["idle_W"], f"{name}.idle_W"),
+            watts(r["machine_W"], f"{name}.machine_W"),
+            figure(r["chips_under_cap"], f"{name}.chips_under_cap"),
+            figure(r["tokens_per_s_per_MW"], f"{name}.tokens_per_s_per_MW"),
+        ]
+
+    return Table(
+        title="Machines",
+        columns=[
+            Column(name="system", right=False),
+            Column(name="chips", wide=True),
+            *(Column(name=p, unit="W", short=p) for p in PARTS),
+            Column(name="at the meter", unit="W", short="at the meter"),
+            Column(name="90% interval", keep=2),
+            Column(name="grade"),
+            Column(name="idle", unit="W", short="idle"),
+            Column(name="machine", unit="kW", short="machine", scale=1e-3),
+            Column(name="chips under cap", wide=True),
+            Column(name="tokens/s/MW", wide=True),
+        ],
+        rows=[line(r) for r in rows],
+        note="Hover or focus a number for its grade and range.",
+        gap=False,
+    )
+
+
+def _pictures(known: Sequence[Result]) -> list[Chart]:
+    if not known:
+        return []
+    out = [
+        charts.stacked_bars(
+            "Power of a busy chip at the meter",
+            "Provisioned: chip, its share of server and network, then cooling and losses.",
+            [r["system"] for r in known],
+            {k: [r["parts_W"][k]["value"] or 0.0 for r in known] for k in known[0]["parts_W"]},
+            unit="W",
+        ),
+        charts.ranges("The same with its 90% range", "", _ends(known, "total_W"), unit="W"),
+    ]
+    for key, title, unit in (
+        ("chips_under_cap", "Chips under the cap", "chips"),
+        ("tokens_per_s_per_MW", "Tokens per second and megawatt", "tokens/s/MW"),
+    ):
+        bars = _ends(known, key)
+        out += [charts.ranges(title, "", bars, unit=unit)] if bars else []
+    return out
+
+
+def _ends(rows: Sequence[Result], key: str) -> list[tuple[str, float, float, float]]:
+    return [
+        (r["system"], r[key]["low"], r[key]["value"], r[key]["high"])
+        for r in rows
+        if r.get(key) and r[key]["value"] is not None
+    ]

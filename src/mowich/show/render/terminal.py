@@ -1,0 +1,206 @@
+"""A page as lines of text: answer first, tables that fit their width, then what stands behind them.
+
+Columns that have no room go, the least needed first, and it is said which. No cell is cut: on a terminal the words of
+the widest column go on below, and what is piped keeps its lines whole. Colour is bold and dim only, where the terminal
+has it and NO_COLOR is not set.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.style import Style as Pen
+
+from mowich.show.page import Column, Details, Page, Table, Words
+
+WIDTH = 100
+"""Characters of a line that is piped."""
+
+NARROW, BROAD = 80, 200
+"""Fewest and most characters of a line on a terminal."""
+
+ASCII = str.maketrans({"←": "<", "±": "+-", "…": "~", "–": "-", "×": "x"})
+"""What stands for signs that a terminal cannot show."""
+
+BOLD, DIM = Pen(bold=True), Pen(dim=True)
+
+HANG = 2
+"""Characters by which the later lines of a paragraph stand in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How to draw. width: characters per line. unicode: arrows and +- may be non-ASCII. colour: ANSI allowed. fold: a
+    cell that has no room goes on below; else its line is longer than the width."""
+
+    width: int = WIDTH
+    unicode: bool = True
+    colour: bool = False
+    fold: bool = True
+
+    def text(self, words: str) -> str:
+        """Words in characters that can be shown."""
+        return words if self.unicode else words.translate(ASCII)
+
+    def bold(self, words: str) -> str:
+        return BOLD.render(words) if self.colour else words
+
+    def dim(self, words: str) -> str:
+        return DIM.render(words) if self.colour else words
+
+
+def style_for_stdout(*, plain: bool = False) -> Style:
+    """The style that stdout can show: colour only on a terminal, without NO_COLOR and --plain; arrows only where they
+    can be encoded."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").casefold().replace("-", "")
+    console = Console(file=sys.stdout, legacy_windows=False)
+    is_tty = sys.stdout.isatty()
+    colour = is_tty and not plain and not console.no_color and not console.is_dumb_terminal
+    width = max(NARROW, min(BROAD, console.width)) if is_tty and not plain else WIDTH
+    return Style(width=width, unicode=not plain and encoding.startswith("utf"), colour=colour, fold=is_tty)
+
+
+class Heading(Protocol):
+    """What a column of a narrow table says of itself."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def short(self) -> str: ...
+    @property
+    def keep(self) -> int: ...
+    @property
+    def right(self) -> bool: ...
+
+
+def wrap(text: str, style: Style, *, indent: int = 2, hang: int = HANG) -> list[str]:
+    """`text` in lines of at most the style's width; later lines are indented by `hang` more."""
+    return textwrap.wrap(
+        style.text(text),
+        style.width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + hang),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
+
+
+def table(
+    columns: Sequence[Heading], rows: Sequence[Sequence[str]], style: Style, *, indent: int = 2, gap: int = 2
+) -> tuple[list[str], list[str]]:
+    """Lines of a table, at most `style.width` wide, and the names of the columns that did not fit.
+
+    An empty cell is a bug of the caller: an unknown is "?".
+    """
+    heads = [style.text(c.short or c.name) for c in columns]
+    body = [[style.text(x) for x in row] for row in rows]
+    size = [max(map(cell_len, (head, *(row[i] for row in body)))) for i, head in enumerate(heads)]
+    index, dropped = list(range(len(columns))), []
+
+    def total() -> int:
+        return indent + sum(size[i] for i in index) + gap * (len(index) - 1)
+
+    while total() > style.width and len(index) > 1 and min(columns[i].keep for i in index) < 99:
+        worst = min(index, key=lambda i: (columns[i].keep, -i))
+        dropped.append(heads[worst])
+        index.remove(worst)
+    if total() > style.width and style.fold:
+        size = _narrowed(size, index, columns, total() - style.width)
+
+    def lines(row: Sequence[str]) -> list[str]:
+        parts = [_folded(row[i], size[i]) for i in index]
+        tall = max(map(len, parts), default=1)
+        out = []
+        for n in range(tall):
+            cells = [
+                _set(part[n] if n < len(part) else "", size[i], columns[i].right)
+                for i, part in zip(index, parts, strict=True)
+            ]
+            out.append((" " * indent + (" " * gap).join(cells)).rstrip())
+        return out
+
+    return [*map(style.dim, lines(heads)), *(line for row in body for line in lines(row))], dropped
+
+
+def _narrowed(size: Sequence[int], index: Sequence[int], columns: Sequence[Heading], over: int) -> list[int]:
+    """Widths with `over` characters less: words give way, the widest first, down to twelve; then numbers."""
+    out = list(size)
+    for few, is_open in ((12, False), (1, True)):
+        while over > 0:
+            able = [i for i in index if out[i] > few and (is_open or not columns[i].right)]
+            if not able:
+                break
+            widest = max(able, key=lambda i: out[i])
+            out[widest] -= 1
+            over -= 1
+    return out
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    if cell_len(cell) <= width:
+        return [cell]
+    return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
+
+
+def _set(cell: str, width: int, right: bool) -> str:
+    """A cell in its column; characters of double width count twice."""
+    space = " " * max(0, width - cell_len(cell))
+    return space + cell if right else cell + space
+
+
+def not_shown(dropped: Sequence[str], elsewhere: str, style: Style) -> list[str]:
+    """Which columns had no room, and where they are."""
+    return wrap(f"Not shown at this width: {', '.join(dropped)} (see {elsewhere}).", style) if dropped else []
+
+
+def _details(found: Details, dropped: Sequence[str], style: Style) -> list[str]:
+    wide = max((cell_len(name) for name, _, _ in found.rows), default=0)
+    out = ["", style.bold(found.title)]
+    for name, first, second in found.rows:
+        said = "; ".join(m.text for m in first if m.column in ("", *dropped))
+        out += wrap(f"{name.ljust(wide)}  {said}", style, hang=wide + 2)
+        said = "; ".join(m.text for m in second if m.column in ("", *dropped))
+        out += [style.dim(x) for x in wrap(said, style, indent=wide + 4, hang=0)] if said else []
+    return out
+
+
+def _table(found: Table, style: Style) -> list[str]:
+    shown = [i for i, c in enumerate(found.columns) if not c.wide]
+    columns: list[Column] = [found.columns[i] for i in shown]
+    rows = found.brief_rows()
+    body = [[c.brief(row[i]) for i, c in zip(shown, columns, strict=True)] for row in rows]
+    drawn, dropped = table(columns, body, style, indent=found.indent)
+    lines = [*([""] if found.gap else []), *drawn]
+    left = len(found.rows) - len(rows)
+    lines += [f"  and {left} more (--json)"] if left and not found.thinned else []
+    for text in found.legend:
+        lines += wrap(text, style)
+    if found.details is not None and found.details.when in dropped:
+        lines += _details(found.details, dropped, style)
+        dropped = [d for d in dropped if d != found.details.when and d not in found.details.instead_of]
+    return lines + not_shown(dropped, found.elsewhere, style)
+
+
+def _words(found: Words, style: Style) -> list[str]:
+    lines = wrap(found.text, style, indent=found.indent, hang=found.hang)
+    if found.kind == "heading":
+        lines = [style.bold(line) for line in lines]
+    return [*([""] if found.gap else []), *lines]
+
+
+def terminal(page: Page, style: Style) -> str:
+    """The whole text of an answer."""
+    lines = [style.bold(x) for x in wrap(page.headline, style, indent=0, hang=0)] if page.sentences else []
+    for part in page.parts:
+        if isinstance(part, Words):
+            lines += _words(part, style)
+        elif not part.wide:
+            lines += _table(part, style)
+    lines = lines[1:] if lines[:1] == [""] else lines
+    return "\n".join(line.rstrip() for line in lines) + "\n"

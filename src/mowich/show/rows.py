@@ -1,0 +1,252 @@
+"""What pages of training comparisons and of training plans have in common: cells of a row, and what its numbers rest
+on. Rows are those of the JSON contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mowich.models.builtin import builtin, find
+from mowich.models.model import Model
+from mowich.show.formats import UNKNOWN, gib, spread
+from mowich.show.headline import Headline, chips_cell, terms_cell
+from mowich.show.page import Figure, Result, Run, Text, estimate, figure, plan_words
+from mowich.studies.ranking import runs
+from mowich.units import show_count
+
+SHORT_BINDS: Mapping[str, str] = {
+    "hbm capacity": "HBM size",
+    "hbm bandwidth": "HBM rate",
+    "expert all-to-all": "EP links",
+    "tensor-parallel links": "TP links",
+    "data-parallel network": "DP network",
+    "no legal plan": "no plan",
+}
+
+PART_WORDS: Mapping[str, str] = {
+    "gemm": "matmul",
+    "memory_bound": "HBM-bound",
+    "pp_bubble": "bubble",
+    "pp_transfer": "PP transfer",
+    "ep": "EP",
+    "tp": "TP",
+    "dp": "DP",
+    "cp": "CP",
+    "moe": "MoE routing",
+    "quantise": "quantise",
+}
+
+
+# cells
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def plan_of(row: Result) -> str:
+    """The plan of a row in full; "-" for none."""
+    return plan_words(row.get("plan"))
+
+
+def used_B(row: Result) -> float:
+    """Bytes of a device that a row's plan takes."""
+    return float(sum((row.get("memory_B") or {}).values()))
+
+
+def memory_cell(row: Result) -> str:
+    """ "15.5/24.0": GiB of a device, used and usable; "?" behind them where the range of the memory decides."""
+    if not row.get("memory_B") or not row.get("memory_capacity_B"):
+        return UNKNOWN
+    fits = "?" if row.get("feasible") is None and runs(row) else ""
+    return f"{gib(used_B(row))}/{gib(float(row['memory_capacity_B']))}{fits}"
+
+
+def fits_cell(row: Result) -> Text:
+    """Whether a row fits, meets its limits; why not is behind it."""
+    return Text({True: "yes", False: "no", None: "depends"}[row.get("feasible")], str(row.get("reason") or ""))
+
+
+def chips_text(row: Result) -> Text:
+    """Chips in use, and paid for where these are more."""
+    words = chips_cell(int(row.get("chips_used") or 0), int(row.get("chips_requested") or 0))
+    return Text(words, "used / paid for" if "/" in words else "")
+
+
+def terms_text(row: Result) -> Text:
+    """The terms of a row's price; the price is behind them."""
+    price = str(row.get("price") or "")
+    return Text(terms_cell(price, short=True), price)
+
+
+def binds_text(row: Result) -> Text:
+    """What binds a row, in few words where room is short."""
+    words = str(row.get("binds") or "")
+    if runs(row):
+        return Text(words, short=SHORT_BINDS.get(words, words))
+    return Text(words, short=why_not(row))
+
+
+def why_not(row: Result) -> str:
+    """Why a row has no plan, in two words."""
+    words = str(row.get("binds") or "")
+    return "does not fit" if words == "hbm capacity" else SHORT_BINDS.get(words, words or "no plan")
+
+
+def ranked(found: Headline, row: Result, metric: str, place: int, name: str, short: str | None = None) -> Figure:
+    """A number of a row with the mark that it has among its rivals."""
+    known = metric in found.rankings and found.rankings[metric].best is not None
+    return figure(row.get(metric), f"{name}.{metric}", found.mark(metric, place) if known else None, short)
+
+
+# the work that was asked
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def model_of(inputs: Result, run: Run) -> Model | None:
+    """The model of an answer: the one that it was made with, else the one that ships under its name."""
+    if run.model is not None:
+        return run.model
+    found = find(str(inputs.get("model_given") or inputs.get("model") or ""))
+    model = None if found is None else builtin(found)
+    is_same = model is not None and inputs.get("model_params", model.params) == model.params
+    return model if is_same else None
+
+
+def short_count(value: float) -> str:
+    """A count with three significant digits: 37552282624 -> "37.6B"."""
+    return show_count(float(f"{value:.3g}"))
+
+
+def size_words(inputs: Result, run: Run) -> str:
+    """ " (671B, 37.6B active)": the size of the model, "" where it is not known."""
+    model = model_of(inputs, run)
+    if model is None:
+        return ""
+    active = f", {short_count(model.params_active)} active" if model.params_active != model.params else ""
+    return f" ({short_count(model.params)}{active})"
+
+
+def job_line(inputs: Result, run: Run) -> str:
+    """The model and the training job in one line."""
+    tokens = f"{show_count(float(inputs['tokens']))} tokens, " if inputs.get("tokens") else ""
+    what = (
+        f"{inputs['model']}{size_words(inputs, run)}: train {tokens}seq {inputs['seq']}, batch"
+        f" {show_count(round(float(inputs['batch_seqs'])))}"
+    )
+    if inputs.get("lora_rank"):
+        what += f", LoRA rank {inputs['lora_rank']} on {' '.join(map(str, inputs['lora_targets']))}"
+    elif inputs.get("train_task"):
+        what += f", {inputs['train_task']}"
+    if inputs.get("document"):
+        what += f", documents of {float(inputs['document']):.0f}"
+    if inputs.get("fill"):
+        what += f", {float(inputs['fill']):.0%} filled"
+    return what + _chips_asked(inputs)
+
+
+def _chips_asked(inputs: Result) -> str:
+    chips, equal = inputs.get("chips"), inputs.get("equal", "chips")
+    if chips is None:
+        return ""
+    if equal in ("chips", "units"):
+        return f"; {chips} {'units' if equal == 'units' else 'chips'} each"
+    return f", equal {equal} to {chips} chips of the first"
+
+
+def training_strip(result: Result) -> list[tuple[str, str]]:
+    """The assumptions of a training answer."""
+    inputs = result["inputs"]
+    return [
+        ("model", str(inputs.get("model"))),
+        ("tokens", show_count(float(inputs.get("tokens") or 0))),
+        ("sequence", str(inputs.get("seq"))),
+        ("batch, sequences", f"{float(inputs.get('batch_seqs') or 0):g}"),
+        ("price term", str(inputs.get("price_term"))),
+        ("facts", str(result.get("facts_hash") or "")),
+    ]
+
+
+# what the numbers rest on
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def grouped(said: Mapping[str, Sequence[str]]) -> list[str]:
+    """Words, each with the names that they hold for; without names where they hold for all."""
+    return [words if len(said) == 1 else f"{words} ({', '.join(who)})" for words, who in said.items()]
+
+
+def price_line(rows: Sequence[Result]) -> str:
+    """Which price stands behind each row."""
+    shown: dict[str, list[str]] = {}
+    for row in rows:
+        shown.setdefault(str(row.get("price") or UNKNOWN), []).append(str(row["system"]))
+    return "Prices: " + "; ".join(f"{', '.join(who)} {text}" for text, who in shown.items()) + "."
+
+
+def survival_lines(rows: Sequence[Result]) -> list[str]:
+    """Which way of surviving failures the goodput, the days and the costs are of."""
+    ways: dict[str, list[str]] = {}
+    for row in rows:
+        if runs(row) and row.get("survival"):
+            ways.setdefault(row["survival"], []).append(row["system"])
+    if not ways:
+        return []
+    return [
+        f"Failures survived by: {', '.join(grouped(ways))}. Ways and formula: mowich goodput; --set survival=async"
+        " takes another."
+    ]
+
+
+def kinds(coverage: Mapping[str, float]) -> str:
+    """ "70% fitted, 30% analytic": the largest share first."""
+    return ", ".join(f"{share:.0%} {kind}" for kind, share in sorted(coverage.items(), key=lambda kv: -kv[1]))
+
+
+def coverage_lines(rows: Sequence[Result], inputs: Result) -> list[str]:
+    """Which kinds of cost the times are made of, and which training software they assume."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        coverage = estimate(row["step_s"]).coverage
+        if runs(row) and coverage:
+            said.setdefault(kinds(coverage), []).append(row["system"])
+    if not said:
+        return []
+    stacks: dict[str, list[str]] = {}
+    for entry in inputs["systems"]:
+        stacks.setdefault(entry["stack"], []).append(entry["system"])
+    return [
+        f"Step time from: {'; '.join(grouped(said))}. Software: {', '.join(grouped(stacks))}. How far to trust it:"
+        " mowich validate."
+    ]
+
+
+def tuned_lines(rows: Sequence[Result]) -> list[str]:
+    """Step times of Trainium rows with hand-tuned kernels, beside those with the software as shipped."""
+    found = [
+        (str(r["system"]), estimate(r["step_s"]), estimate(r["hand_tuned_step_s"]))
+        for r in rows
+        if runs(r) and r.get("hand_tuned_step_s")
+    ]
+    if not found:
+        return []
+    said = "; ".join(f"{name} {spread(step)} as shipped, {spread(tuned)} hand-tuned" for name, step, tuned in found)
+    shares = [(name, tuned.coverage.get("simulated kernels")) for name, _, tuned in found]
+    covered = ", ".join(f"{share:.0%} of {name} time" if share else f"none of {name}" for name, share in shares)
+    return [
+        f"Software on Trainium, s per step: {said}. Coverage, hand-tuned: from simulated kernels {covered}; the rest by"
+        " formulas, named under mowich explain FILE SYSTEM.hand_tuned_step_s."
+    ]
+
+
+def time_shares(row: Result, top: int) -> str:
+    """ "matmul 52%, EP 20%, bubble 9%": the largest parts of a step."""
+    step = estimate(row["step_s"])
+    total = step.value or 0.0
+    if not step.breakdown or not total:
+        return ""
+    parts = sorted(((k, float(v)) for k, v in step.breakdown.items()), key=lambda kv: -kv[1])[:top]
+    return ", ".join(f"{PART_WORDS.get(k, k)} {v / total:.0%}" for k, v in parts if v / total >= 0.005)
+
+
+def chips_line(row: Result) -> str:
+    """ "140 of 144 chips (4 idle, paid for) x 4 devices"."""
+    used, asked, idle = int(row["chips_used"]), int(row["chips_requested"]), int(row.get("chips_idle") or 0)
+    each = f" x {row['devices_per_chip']} devices" if row.get("devices_per_chip", 1) > 1 else ""
+    return f"{used} of {asked} chips ({idle} idle, paid for){each}" if idle else f"{used} chips{each}"

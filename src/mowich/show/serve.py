@@ -1,0 +1,331 @@
+"""The page of serving: systems compared, or the plans of one, with what users see, throughput, cost, and the front
+between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.compare import breakeven_lines, marks_said
+from mowich.show.formats import in_flight, interval, number, percent, seconds
+from mowich.show.headline import Headline, beside, chips_differ, headline, layout
+from mowich.show.headline import seconds as ranged_seconds
+from mowich.show.page import (
+    GIB,
+    NOTE,
+    NOTE_MARKED,
+    NOTHING,
+    Cell,
+    Column,
+    Details,
+    Format,
+    More,
+    Page,
+    Part,
+    Result,
+    Run,
+    Table,
+    Words,
+    estimate,
+    paragraphs,
+)
+from mowich.show.page import notes as remarks
+from mowich.show.rows import (
+    chips_line,
+    chips_text,
+    fits_cell,
+    grouped,
+    kinds,
+    price_line,
+    ranked,
+    size_words,
+    terms_text,
+)
+from mowich.studies.ranking import rows_of, runs
+from mowich.units import sig
+
+FRONT_ROWS = 8
+"""Points of the front that a terminal shows."""
+
+
+def serve_page(result: Result, run: Run) -> Page:
+    """Serving plans of one system, or the best of several."""
+    inputs, is_plan = result["inputs"], "plans" in result
+    rows, found = rows_of(result), headline(result)
+    named = [(str(i) if is_plan else str(r["system"]), r) for i, r in enumerate(rows, 1)]
+    front: Sequence[Result] = result.get("front") or ()
+    reasons = [] if is_plan else [f"{r['system']}: {r['reason']}" for r in rows if r.get("reason")]
+    reasons += [] if is_plan else breakeven_lines(rows)
+    parts: list[Part] = [
+        Words(text=job_line(inputs, run), kind="job", gap=True),
+        _answers(named, found, is_plan=is_plan),
+        *remarks(reasons, result.get("warnings", ())),
+    ]
+    parts += _best(rows[0]) if is_plan and rows[0].get("feasible") else []
+    parts += _front(front) if front else []
+    parts += paragraphs([_evaluated(result, run), *_rests(rows, inputs)], "basis", indent=0, gap=True)
+    parts.append(Words(text=_next(named, inputs, run.saved), kind="next", indent=0))
+    return Page(
+        title=f"{inputs.get('model')}: {'serving plans' if is_plan else 'serving compared'}",
+        sentences=found.sentences,
+        assumptions=_strip(result),
+        parts=parts,
+        charts=_pictures([(n, r) for n, r in named if runs(r)], found, front),
+        records=rows,
+        inputs=inputs,
+        marks=found.marks(len(rows)),
+        beside=beside(rows),
+    )
+
+
+# words
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def job_line(inputs: Result, run: Run) -> str:
+    """The model, the requests and their limits in one line."""
+    limits = [
+        f"{name} {seconds(inputs[key])}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if inputs.get(key)
+    ]
+    text = (
+        f"{inputs['model']}{size_words(inputs, run)}: prompts of {inputs['isl']:g} tokens and answers of"
+        f" {inputs['osl']:g}; limits: {', '.join(limits) or 'none'}"
+    )
+    return text + (f"; {percent(inputs['cached'])} of prompts cached" if inputs.get("cached") else "")
+
+
+def _strip(result: Result) -> list[tuple[str, str]]:
+    inputs = result["inputs"]
+
+    def limit(key: str) -> str:
+        return "none" if inputs.get(key) is None else f"{number(inputs[key], 1e3)} ms"
+
+    return [
+        ("model", str(inputs.get("model"))),
+        ("prompt, tokens", f"{inputs['isl']:g}"),
+        ("output, tokens", f"{inputs['osl']:g}"),
+        ("TTFT limit", limit("ttft_s")),
+        ("TPOT limit", limit("tpot_s")),
+        ("prompts cached", percent(inputs.get("cached") or 0.0)),
+        ("engines", ", ".join(f"{s['system']}: {s['engine']}" for s in inputs["systems"])),
+        ("price term", str(inputs.get("price_term"))),
+        ("facts", str(result.get("facts_hash") or "")),
+    ]
+
+
+def _best(row: Result) -> list[Part]:
+    """The ranges of the best plan."""
+    tpot = estimate(row["tpot_s"])
+    text = (
+        f"ranges (90%) of the first: TTFT {ranged_seconds(estimate(row['ttft_s']))}, TPOT {ranged_seconds(tpot)},"
+        f" {interval(estimate(row['tokens_per_s_per_chip']))} tokens/s per chip, grade {tpot.grade}"
+    )
+    return [Words(text=text, kind="note", gap=True)]
+
+
+def _rests(rows: Sequence[Result], inputs: Result) -> list[str]:
+    """Prices, and which constants and engines the times rest on."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        if runs(row) and estimate(row["tpot_s"]).coverage:
+            who = said.setdefault(kinds(estimate(row["tpot_s"]).coverage), [])
+            who += [] if row["system"] in who else [row["system"]]
+    engines: dict[str, list[str]] = {}
+    for entry in inputs["systems"]:
+        engines.setdefault(entry["engine"], []).append(entry["system"])
+    prices = price_line(list({(r["system"], r.get("price")): r for r in rows}.values()))
+    if not said:
+        return [prices]
+    return [
+        prices,
+        f"Times rest on constants: {'; '.join(grouped(said))}. Engine: {', '.join(grouped(engines))}. How far to trust"
+        " them: docs/accuracy-serving.md.",
+    ]
+
+
+def _evaluated(result: Result, run: Run) -> str:
+    took = "" if run.seconds is None else f", in {sig(run.seconds)} s"
+    return (
+        f"evaluated {result['evaluated']} points and pairs of workers, {result['feasible']} within the limits{took}."
+        " Steady state of a closed loop; mowich traffic adds queues and tails."
+    )
+
+
+def _next(named: Sequence[tuple[str, Result]], inputs: Result, saved: str) -> str:
+    """What may be asked next."""
+    first = next(((n, r) for n, r in named if runs(r)), None)
+    if first is None:
+        return f"Next: more --chips, looser limits, or mowich fit {inputs['model']} --serve --kv ..."
+    save = "" if saved else "add --out r.json, then "
+    more = "--set plan.tp=8 fixes a choice" if first[0] == "1" else f"mowich plan ... --on {first[0]} --top 5"
+    return f"Next: {save}mowich explain {saved or 'r.json'} {first[0]}.tpot_s  |  {more}"
+
+
+# tables
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _columns(*, is_plan: bool, sized: bool) -> list[Column]:
+    shape: Format = "number" if is_plan else "interval"
+    return [
+        Column(name="#" if is_plan else "system", right=False),
+        Column(name="meets limits", right=False, wide=True),
+        Column(name="chips", keep=40, wide=is_plan or not sized),
+        Column(name="plan", right=False, keep=50 if is_plan else 0),
+        Column(name="batch", keep=3),
+        Column(name="TTFT", unit="ms", short="TTFT", format="seconds", scale=1e3, keep=9, marked=False),
+        Column(name="TPOT", unit="ms", short="TPOT ms", format="number", scale=1e3, keep=10, marked=False),
+        Column(name="tokens/s/chip", short="tok/s/chip", format=shape),
+        Column(name="tokens/s/user", short="tok/s/user", format="number", keep=4, marked=False),
+        Column(name="$/Mtok", format=shape, keep=30),
+        Column(name="price", right=False, keep=30, wide=is_plan),
+        Column(name="J/token", format="number", keep=2, marked=False),
+        Column(name="break-even $/chip/h", format="interval", wide=True),
+        Column(name="grade", keep=20, wide=is_plan),
+        Column(name="rests on", right=False, wide=True),
+        Column(name="binds", right=False, keep=1),
+    ]
+
+
+def _line(name: str, row: Result, found: Headline, place: int, at: str = "") -> list[Cell]:
+    tpot = estimate(row["tpot_s"])
+
+    def of(metric: str) -> Cell:
+        return ranked(found, row, metric, place, f"{at}{name}")
+
+    return [
+        name,
+        fits_cell(row),
+        chips_text(row),
+        layout(row),
+        in_flight(row["batch"]),
+        of("ttft_s"),
+        of("tpot_s"),
+        of("tokens_per_s_per_chip"),
+        of("tokens_per_s_per_user"),
+        of("usd_per_mtok"),
+        terms_text(row),
+        of("J_per_token"),
+        of("breakeven_usd_per_chip_h"),
+        tpot.grade if tpot.value is not None else NOTHING,
+        kinds(tpot.coverage) or NOTHING,
+        str(row["binds"]),
+    ]
+
+
+def _answers(named: Sequence[tuple[str, Result]], found: Headline, *, is_plan: bool) -> Table:
+    rows = [r for _, r in named]
+    metrics = ("usd_per_mtok", "tokens_per_s_per_chip")
+    return Table(
+        title="Answers",
+        columns=_columns(is_plan=is_plan, sized=chips_differ(rows)),
+        rows=[_line(name, r, found, i) for i, (name, r) in enumerate(named)],
+        note=NOTE if is_plan else NOTE_MARKED,
+        legend=[] if is_plan else ["   ".join(marks_said(found, metrics))],
+        details=None
+        if is_plan
+        else Details(
+            title="Plans",
+            when="plan",
+            rows=[_detail(r) for r in rows if r.get("decode")],
+            instead_of=("plan", "batch", "binds", "J/token"),
+        ),
+    )
+
+
+def _detail(row: Result) -> tuple[str, list[More], list[More]]:
+    """The whole plan, chips, batch, the ranges that users see, and what had no room in the table."""
+    first = [
+        More("", layout(row)),
+        More("", chips_line(row)),
+        More("", f"batch {in_flight(row['batch'])}"),
+        More("", f"binds: {row['binds']}"),
+    ]
+    second = [
+        More("", f"TTFT {ranged_seconds(estimate(row['ttft_s']))}"),
+        More("", f"TPOT {ranged_seconds(estimate(row['tpot_s']))}"),
+        More("J/token", f"{interval(estimate(row['J_per_token']))} J/token"),
+    ]
+    return str(row["system"]), first, second
+
+
+def _front(front: Sequence[Result]) -> list[Part]:
+    """The front between speed and throughput."""
+    none = Headline(sentences=())
+    return [
+        Words(text="fastest user to cheapest token:", kind="caption", gap=True),
+        Table(
+            title="Front, fastest user to cheapest token",
+            columns=_columns(is_plan=True, sized=False),
+            rows=[_line(str(i), r, none, i, "front.") for i, r in enumerate(front, start=1)],
+            gap=False,
+            most=FRONT_ROWS,
+            thinned=True,
+        ),
+    ]
+
+
+# pictures
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _pictures(rows: Sequence[tuple[str, Result]], found: Headline, front: Sequence[Result]) -> list[Chart]:
+    out = _fronts(rows, front)
+    if not rows:
+        return out
+    for key, title in (
+        ("tpot_s", "Where the time per output token goes"),
+        ("ttft_s", "Where the time to the first token goes"),
+    ):
+        names = list(dict.fromkeys(k for _, r in rows for k in r[key]["breakdown"]))
+        parts = {k: [1e3 * r[key]["breakdown"].get(k, 0.0) for _, r in rows] for k in names}
+        out.append(charts.stacked_bars(title, "Named parts sum to the time.", [n for n, _ in rows], parts, unit="ms"))
+    for key, title in (
+        ("tpot_s", "Time per output token with its 90% range"),
+        ("ttft_s", "Time to the first token with its 90% range"),
+    ):
+        bars = [
+            (n, 1e3 * e.low, 1e3 * float(e), 1e3 * e.high) for n, r in rows if (e := estimate(r[key])).low and e.high
+        ]
+        if bars:
+            note = (found.why_not(key) if len(bars) > 1 else "") or "Rows whose ranges overlap are not ranked."
+            out.append(charts.ranges(title, note, bars, unit="ms"))
+    return [*out, _memory(rows)]
+
+
+def _fronts(rows: Sequence[tuple[str, Result]], front: Sequence[Result]) -> list[Chart]:
+    lines: dict[str, list[tuple[float, float, str]]]
+    if front:
+        speeds = [
+            (estimate(r["tokens_per_s_per_user"]), estimate(r["tokens_per_s_per_chip"]), layout(r)) for r in front
+        ]
+        lines = {"front": [(float(user), float(chip), plan) for user, chip, plan in speeds]}
+    else:
+        lines = {name: [(user, chip, name) for user, chip in r["front"]] for name, r in rows if r["front"]}
+    if not lines:
+        return []
+    return [
+        charts.points(
+            "Throughput against speed",
+            "Up and right is better: no plan beats a point of a front in both.",
+            lines,
+            x="tokens/s per user",
+            y="tokens/s per chip",
+            log_y=True,
+            line=True,
+        )
+    ]
+
+
+def _memory(rows: Sequence[tuple[str, Result]]) -> Chart:
+    names = list(dict.fromkeys(k for _, r in rows for k in r["memory_B"]))
+    return charts.stacked_bars(
+        "Memory of a decoding device against what a program may use",
+        "The mark is the usable capacity.",
+        [n for n, _ in rows],
+        {k: [r["memory_B"].get(k, 0.0) / GIB for _, r in rows] for k in names},
+        unit="GiB",
+        marks=[r["memory_capacity_B"] / GIB for _, r in rows],
+        mark="usable",
+    )

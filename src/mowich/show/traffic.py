@@ -1,0 +1,97 @@
+"""The page of traffic: what users see when an engine is played out request by request."""
+
+from __future__ import annotations
+
+from mowich.show import charts
+from mowich.show.formats import UNKNOWN, number, percent, seconds
+from mowich.show.page import Cell, Column, Page, Result, Run, Table, Text, Words, paragraphs
+from mowich.show.rows import kinds
+from mowich.units import sig
+
+TIMES = {
+    "time to first token": "ttft_s",
+    "time per output token": "tpot_s",
+    "whole request": "e2e_s",
+    "wait in the queue": "queue_s",
+}
+"""What users see, in words."""
+
+MARKS = ("mean", "p50", "p90", "p99")
+
+
+def traffic_page(result: Result, run: Run) -> Page:
+    """Percentiles of what users see, throughput, cost, and what the times rest on."""
+    inputs = result["inputs"]
+    where = (
+        f"{inputs['model']} on {result['chips']} chips of {inputs['system']}, engine {inputs['engine']},"
+        f" {inputs['replicas']} replicas"
+    )
+    where += f" for prefill and {inputs['decode_replicas']} for decode" if inputs["decode_plan"] else ""
+    return Page(
+        title=str(inputs.get("name", "Traffic")),
+        sentences=(_sentence(result),),
+        assumptions=[
+            ("requests", f"{result['completed']:,} of {result['requests']:,}"),
+            ("utilisation", percent(result.get("utilisation"))),
+            ("tokens/s/chip", number(result.get("tokens_per_s_per_chip"))),
+            ("$/Mtok", number(result.get("usd_per_mtok"))),
+            ("J/token", number(result.get("J_per_token"))),
+            ("facts", str(result.get("facts_hash", ""))),
+        ],
+        parts=(
+            Words(text=where, kind="job", gap=True),
+            _seen(result),
+            *paragraphs(_remarks(result, run), "basis", gap=True),
+            *paragraphs(result.get("warnings", ()), "warning"),
+        ),
+        charts=[
+            charts.stacked_bars(
+                f"{name[0].upper()}{name[1:]}: percentiles",
+                "",
+                list(MARKS),
+                {name: [result[key][m] * 1e3 for m in MARKS]},
+                unit="ms",
+            )
+            for name, key in TIMES.items()
+            if result[key]["mean"] is not None  # nothing was answered
+        ],
+        inputs=inputs,
+    )
+
+
+def _sentence(result: Result) -> str:
+    good = "" if result["goodput_frac"] is None else f", {percent(result['goodput_frac'])} within the SLO"
+    ttft, tpot = result["ttft_s"], result["tpot_s"]
+    return (
+        f"{result['completed']:,} of {result['requests']:,} requests served{good}: TTFT p50 {seconds(ttft['p50'])}, p99"
+        f" {seconds(ttft['p99'])}; TPOT p50 {seconds(tpot['p50'])}, p99 {seconds(tpot['p99'])}."
+    )
+
+
+def _seen(result: Result) -> Table:
+    rows: list[list[Cell]] = [
+        [name, *(Text(number(result[key][m], 1e3), short=seconds(result[key][m])) for m in MARKS)]
+        for name, key in TIMES.items()
+    ]
+    return Table(
+        title="What users see, ms",
+        columns=[Column(name="seen by users", right=False), *(Column(name=n) for n in MARKS)],
+        rows=rows,
+        elsewhere="--json",
+    )
+
+
+def _remarks(result: Result, run: Run) -> list[str]:
+    price = UNKNOWN if result["usd_per_mtok"] is None else f"${sig(result['usd_per_mtok'])}"
+    coverage = result["coverage"]
+    rests = next(iter(coverage)) if len(coverage) == 1 else kinds(coverage)
+    took = "" if run.seconds is None else f" in {sig(run.seconds)} s of processor time"
+    return [
+        f"{sig(result['tokens_per_s_per_chip'])} output tokens/s per chip over {sig(result['makespan_s'])} s; replicas"
+        f" busy {percent(result['utilisation'])} of the time",
+        f"{percent(result['cached_frac'])} of prompt tokens from the prefix cache; {result['preemptions']} preemptions;"
+        f" {result['failures']} requests lost and sent again",
+        f"energy {number(result['J_per_token'])} J per output token, price {price} per million of them",
+        f"step times rest on {rests} constants",
+        f"{result['events']} events ({result['steps']} engine steps){took}",
+    ]

@@ -1,0 +1,201 @@
+"""The page of predictions beside measurements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from mowich.evidence.rows import is_time
+from mowich.evidence.scores import SHIPPED, left_out
+from mowich.show import charts
+from mowich.show.charts import Chart
+from mowich.show.formats import UNKNOWN, percent
+from mowich.show.headline import accuracy_headline, tenths
+from mowich.show.page import Cell, Column, Page, Part, Result, Run, Table, Text, Words, paragraphs
+from mowich.units import sig
+
+METRICS = {
+    "tokens_per_s_per_chip": "tokens/s per chip",
+    "tokens_per_s_total": "tokens/s of all chips",
+    "tflops_per_chip": "TFLOP/s per chip",
+    "seqs_per_s_total": "sequences/s of all chips",
+    "step_time_s": "step time in s",
+    "derived_step_time_s": "step time in s, derived from the source's figures",
+    "mfu_reported_pct": "MFU in %",
+}
+"""What rows of measurements give, in words."""
+
+IN_SAMPLE = "Constants and widths of ranges were fitted to these rows: a new run is off by more."
+"""Said of the rows that ship."""
+
+NO_ROOM = "do not fit by our memory model"
+"""Rows whose plan needs more memory than the device has: what made it fit (offload, a policy) is not stated, and so not
+predicted."""
+
+MOST_REASONS = 8
+"""Reasons of refused rows that are told."""
+
+
+def validate_page(result: Result, run: Run) -> Page:
+    """Errors over all rows, by chip and by source."""
+    shipped = result["file"] == SHIPPED
+    fitted = ", in sample: constants and widths of ranges were fitted to these rows" if shipped else ""
+    said = (
+        f"file {result['file']}{fitted}; error = max(predicted/measured, measured/predicted) - 1; bias above 0:"
+        " predicted too slow"
+    )
+    return Page(
+        title="Predicted against measured",
+        sentences=accuracy_headline(result).sentences,
+        assumptions=[("facts", str(result.get("facts_hash", "")))],
+        parts=(
+            *(_left_out() if shipped else ()),
+            Words(text=said, kind="basis", gap=True),
+            *_summaries(result["summary"], shipped),
+            *_hand_tuned(result["rows"]),
+            *_refused(result["rows"]),
+            Words(
+                text="Next: mowich validate --json (every row, what was filled in, its interval)",
+                kind="next",
+                indent=0,
+                gap=True,
+            ),
+        ),
+        charts=_pictures(result["rows"], shipped),
+        records=result["rows"],
+        inputs=result.get("inputs", {}),
+    )
+
+
+def _left_out() -> list[Part]:
+    """The errors of rows that were left out of the fit, training and serving."""
+    found = left_out()
+    groups = dict.fromkeys(f"{e.of} ({e.work})" for e in found if e.of)
+    table = Table(
+        title="Left out of the fit",
+        columns=[
+            Column(name="left out of the fit", right=False),
+            Column(name="whole", right=False),
+            Column(name="n"),
+            Column(name="median"),
+            Column(name="p90"),
+            Column(name="in 90% range"),
+        ],
+        rows=[
+            [f"{e.work}, {e.what}", e.unit, str(e.rows), tenths(e.median), tenths(e.p90), percent(e.in_range)]
+            for e in found
+        ],
+        note="What a prediction of a new run may be off by.",
+    )
+    return [table, Words(text=f"A group is {'; '.join(groups)}.", kind="note")]
+
+
+def _summaries(summary: Mapping[str, Result], shipped: bool) -> list[Table]:
+    """Errors of all rows, by chip and by source."""
+    first = {"all": summary["all"], "fully specified": summary["fully_specified"]}
+    if (summary.get("does_not_fit_memory") or {"n": 0})["n"]:
+        first |= {NO_ROOM: summary["does_not_fit_memory"], "all others": summary["fits_memory"]}
+    groups: tuple[tuple[str, Mapping[str, Result]], ...] = (
+        ("rows", first),
+        ("by chip", summary.get("by_chip", {})),
+        ("by source", summary.get("by_source", {})),
+    )
+    return [
+        Table(
+            title=f"{word[0].upper()}{word[1:]}{', in sample' if shipped else ''}",
+            columns=[
+                Column(name=word, right=False),
+                Column(name="n"),
+                Column(name="refused"),
+                Column(name="median"),
+                Column(name="mean"),
+                Column(name="p90"),
+                Column(name="bias"),
+                Column(name="in 90% range"),
+            ],
+            rows=[_errors(name or "(none)", s) for name, s in body.items()],
+            note=IN_SAMPLE if shipped else "",
+        )
+        for word, body in groups
+    ]
+
+
+def _errors(name: str, s: Result) -> list[Cell]:
+    return [
+        name,
+        str(s["n"]),
+        str(s["unsupported"]),
+        percent(s["median_abs_error"]),
+        percent(s["mean_abs_error"]),
+        percent(s["p90_abs_error"]),
+        Text(percent(s["bias"]), short=UNKNOWN if s["bias"] is None else f"{s['bias']:+.0%}"),
+        percent(s["interval_coverage"]),
+    ]
+
+
+def _hand_tuned(rows: Sequence[Result]) -> list[Table]:
+    """Trainium by chip and model: predicted as shipped, and with hand-tuned kernels, against measured; none without
+    such rows."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for row in rows:
+        if row.get("model") and row.get("hand_tuned") is not None and row["measured"] is not None:
+            groups.setdefault((row["chip"], row["model"]), []).append(row)
+    if not groups:
+        return []
+
+    def factor(r: Result) -> float:
+        """Measured time over hand-tuned time."""
+        ratio = float(r["measured"]) / float(r["hand_tuned"])
+        return ratio if is_time(r["metric"]) else 1.0 / ratio
+
+    return [
+        Table(
+            title="Trainium with hand-tuned kernels",
+            columns=[
+                Column(name="Trainium, median of rows", right=False),
+                Column(name="n"),
+                Column(name="as shipped / measured"),
+                Column(name="measured / hand-tuned"),
+                Column(name="from kernels"),
+            ],
+            rows=[
+                [
+                    f"{chip} {model}",
+                    str(len(found)),
+                    sig(median(r["ratio"] or 0.0 for r in found)),
+                    sig(median(map(factor, found))),
+                    percent(median(r["hand_tuned_coverage"] or 0.0 for r in found)),
+                ]
+                for (chip, model), found in sorted(groups.items())
+            ],
+        )
+    ]
+
+
+def _refused(rows: Sequence[Result]) -> list[Words]:
+    """Why rows were refused, the most frequent reasons first."""
+    count = Counter(r["reason"] for r in rows if r["status"] != "ok" and r["reason"])
+    ranked = sorted(count.items(), key=lambda kv: (-kv[1], kv[0]))[:MOST_REASONS]
+    return paragraphs([f"{n} x {reason}" for reason, n in ranked], "note", heading="Refused", gap=True)
+
+
+def _pictures(rows: Sequence[Result], shipped: bool) -> list[Chart]:
+    by_metric: dict[str, list[tuple[float, float, str]]] = {}
+    for r in rows:
+        if r["status"] == "ok":
+            dot = (float(r["measured"]), float(r["predicted"]), str(r["id"]))
+            by_metric.setdefault(str(r["metric"]), []).append(dot)
+    return [
+        charts.points(
+            f"Predicted against measured{', in sample' if shipped else ''}: {METRICS.get(metric, metric)}",
+            "On the diagonal a prediction is perfect.",
+            {"published runs": dots},
+            x=f"measured, {METRICS.get(metric, metric)}",
+            y="predicted",
+            log_x=True,
+            log_y=True,
+            diagonal="predicted as measured",
+        )
+        for metric, dots in by_metric.items()
+    ]

@@ -1,0 +1,59 @@
+"""The page of each kind of answer: schema -> the function that makes a `Page` of its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mowich.errors import UserError
+from mowich.show.claims import claims_page
+from mowich.show.collective import collective_page
+from mowich.show.compare import compare_page
+from mowich.show.fit import fit_page
+from mowich.show.fleet import fleet_page
+from mowich.show.goodput import goodput_page
+from mowich.show.kernel import kernel_page
+from mowich.show.kernel_diff import diff_page
+from mowich.show.model import model_page
+from mowich.show.page import Page, Result, Run
+from mowich.show.plan import plan_page
+from mowich.show.power import power_page
+from mowich.show.serve import serve_page
+from mowich.show.sweep import sweep_page
+from mowich.show.traffic import traffic_page
+from mowich.show.validate import validate_page
+
+__all__ = ["PAGES", "page_of"]
+
+Maker = Callable[[Result, Run], Page]
+
+
+def _task(train: Maker) -> Maker:
+    """Training or serving, as the inputs say."""
+    return lambda result, run: (serve_page if result["inputs"].get("task") == "serve" else train)(result, run)
+
+
+PAGES: Mapping[str, Maker] = {
+    "mowich/compare@1": _task(compare_page),
+    "mowich/plan@1": _task(plan_page),
+    "mowich/sweep@1": sweep_page,
+    "mowich/fit@1": fit_page,
+    "mowich/model@1": model_page,
+    "mowich/fleet@1": fleet_page,
+    "mowich/traffic@1": traffic_page,
+    "mowich/collective@1": collective_page,
+    "mowich/goodput@1": goodput_page,
+    "mowich/power@1": power_page,
+    "mowich/claims@1": claims_page,
+    "mowich/validate@1": validate_page,
+    "mowich/kernel@1": kernel_page,
+    "mowich/kernel-diff@1": diff_page,
+}
+
+
+def page_of(result: Result, run: Run | None = None) -> Page:
+    """The page of an answer, from its JSON. run: what is known of it where it was just made. Raises UserError for a
+    kind of answer that has no page."""
+    make = PAGES.get(str(result.get("schema")))
+    if make is None:
+        raise UserError("no report for this kind of result", given=result.get("schema"), allowed=", ".join(PAGES))
+    return make(result, run or Run())
