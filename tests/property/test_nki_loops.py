@@ -28,7 +28,7 @@ from mowich.nki.runtime import Result, hollow, run_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("LOOPS_SEED", "20261127"))
-KERNELS = int(os.environ.get("LOOPS_KERNELS", "120"))
+KERNELS = int(os.environ.get("LOOPS_KERNELS", "80"))
 HEADER = """
 import nki
 import nki.isa as nisa
@@ -286,6 +286,21 @@ ERRORS = {
 def test_errors_are_the_same(case: str, tmp_path: Path) -> None:
     found = compared(sixtyfour, written(tmp_path, ERRORS[case]).k)
     assert isinstance(found, str)
+
+
+def test_error_that_the_kernel_catches(tmp_path: Path) -> None:
+    """The iteration that raises is not the last one, so that those after it must not be in the trace."""
+    inside = ("    for i in nl.affine_range(70):\n" + LOAD + ODD + STORE).replace("\n    ", "\n        ")
+    text = (
+        START
+        + "    try:\n    "
+        + inside.rstrip()
+        + "\n    except AssertionError:\n        nisa.memset(dst=t, value=0.0)\n"
+        + FEW
+    )
+    found = compared(sixtyfour, written(tmp_path, text).k)
+    assert isinstance(found, Result)
+    assert not has_repeated(found)
 
 
 def test_negative_index_starts_again(tmp_path: Path) -> None:

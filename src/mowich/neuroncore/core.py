@@ -154,6 +154,7 @@ class Core:
         "sites",
         "strict",
         "trace",
+        "unfinished",
         "values",
         "warned",
         "warnings",
@@ -173,9 +174,11 @@ class Core:
         self.accesses: dict[Any, Access] = {}
         self.forms: dict[Any, int] = {}
         self.known: dict[Any, int] = {}
-        # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written without running
+        # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written without
+        # running; loops of that kind whose last iteration did not end
         self.loops: dict[Any, Any] | None = None
         self.has_repeated = False
+        self.unfinished = 0
         self.plans: dict[Any, Plan] = {}  # what `placement.allocate` found out about a shape
         self.clock = 0
         self.serial: dict[Any, int] = {}

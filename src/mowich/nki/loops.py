@@ -27,7 +27,7 @@ VARIABLE = "MOWICH_TRACE_LOOPS"
 """Environment variable: "full" traces each iteration of each loop."""
 LEAST = 4
 """Fewest iterations of a loop that is looked at."""
-WORTH = 64
+WORTH = 48
 """Fewest instructions that are written without running: below, running them is as fast."""
 PATIENCE = 3
 """Times that a loop may turn out irregular, or short, before it is left alone for the rest of the run."""
@@ -93,7 +93,9 @@ def _repeated(values: range, core: Core, trace: Trace, site: Site, call: int) ->
             core.group.has_repeated = True
         found.fill(left)
         before = repeat.mark(core, trace)
+        core.unfinished += 1  # an error leaves it so, whoever catches it
         yield values[-1]
+        core.unfinished -= 1
         after = repeat.mark(core, trace)
         if before.other != after.other or not found.agrees(repeat.Block(core, trace, before, after), left + 1):
             raise repeat.Unlike

@@ -359,6 +359,8 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
 
     def program(core: Core, call: Callable[[], Any]) -> Any:
         value = call()
+        if core.unfinished:
+            raise Unlike
         try:
             placement.check_capacity(core)
         except machine.NkiValidationError as error:
