@@ -19,7 +19,7 @@ from kernel_points import LEFT_OUT, Checkouts, Point, read, run, traces
 
 from mowich.facts import load
 from mowich.neuroncore.clock.costs import Costs
-from mowich.neuroncore.clock.latency import estimate
+from mowich.neuroncore.clock.latency import estimate, residual_of
 from mowich.neuroncore.clock.schedule import Options, Schedule, schedule
 from mowich.neuroncore.profile import Profile
 from mowich.neuroncore.targets import generation_of
@@ -100,12 +100,13 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A point beside its prediction, us."""
+    """A point beside its prediction, us. residual: fact that its range comes from, beside those of single numbers."""
 
     point: Point
     us: float
     low_us: float
     high_us: float
+    residual: str
 
     @property
     def error(self) -> float:
@@ -245,15 +246,32 @@ def _row(name: str, constants: Sequence[Constant], values: Values, mine: Sequenc
     return f"| {name} | {shown} | {len(mine)} | {statistics.median(errors):.1%} | {max(errors):.1%} | {f'{right} of {count}' if count else '-'} |"
 
 
+def covered(scored: Sequence[Scored], blind: Sequence[tuple[Point, float]]) -> list[str]:
+    """How many measured times lie in the printed range, in sample and around what the other families predict, by the class that the range
+    belongs to."""
+    width = {s.point.id: s for s in scored}
+    classes: dict[str, list[tuple[bool, bool]]] = {}
+    for p, x in blind:
+        s = width[p.id]
+        classes.setdefault(s.residual, []).append((s.is_inside, s.low_us / s.us * x <= p.us <= s.high_us / s.us * x))
+    out = ["| range | points | inside, in sample | inside, each family by the others |", "|--|--:|--:|--:|"]
+    for name, found in sorted(classes.items()):
+        n = len(found)
+        inside, blindly = (sum(each) for each in zip(*found, strict=True))
+        out.append(f"| `model.{name}` | {n} | {inside} ({inside / n:.0%}) | {blindly} ({blindly / n:.0%}) |")
+    return out
+
+
 def page(timed: Sequence[Timed], failed: Mapping[str, str], missing: int) -> str:
     """The whole page."""
     scored = []
     for t in timed:
-        e = estimate(t.schedule())
+        made = t.schedule()
+        e = estimate(made)
         assert e.value is not None
         assert e.low is not None
         assert e.high is not None
-        scored.append(Scored(t.point, e.value * 1e6, e.low * 1e6, e.high * 1e6))
+        scored.append(Scored(t.point, e.value * 1e6, e.low * 1e6, e.high * 1e6, residual_of(made)))
     out = [HEAD, "", "## Score", "", *by_family(scored), ""]
     out += [f"Not scored: `{name}`: {why}." for name, why in LEFT_OUT.items()]
     out += [f"Did not run: `{name}`: {why}." for name, why in failed.items()]
@@ -270,6 +288,7 @@ def page(timed: Sequence[Timed], failed: Mapping[str, str], missing: int) -> str
                 f"Measured over predicted, each family by the others: from {spread[int(0.05 * len(spread))]:.2f} to "
                 f"{spread[-1 - int(0.05 * len(spread))]:.2f} without the outer 5% on each side."
             )
+            out += ["", *covered(scored, blind)]
     out += ["", "## Every point", "", "| kernel | measured | clock | 90% range | difference |", "|--|--:|--:|--:|--:|"]
     for s in scored:
         mark = "" if s.is_inside else " (outside)"

@@ -105,17 +105,17 @@ def test_hardware_descriptors_are_triggered_by_two_engines_only() -> None:
 
 @pytest.mark.parametrize("columns", [32, 512])
 def test_gpsimd_is_held_for_each_software_dma_whatever_its_descriptors(columns: int) -> None:
-    """1.3 us each, of which a profile shows 0.83 us as work: eight DMAs are 6.64 us of GpSimd."""
+    """1.32 us each, of which a profile shows 0.83 us as work: eight DMAs are 6.64 us of GpSimd."""
     r = run(loads(8, columns, dge_mode=1), X)
-    assert list(r.schedule.begin) == [round(i * 1.3 * US) for i in range(8)]
+    assert list(r.schedule.begin) == [round(i * 1.32 * US) for i in range(8)]
     assert r.profile.engines["gpsimd"].busy_s == pytest.approx(6.64e-6)
     assert run(loads(8, columns, dge_mode=2), X).profile.engines["gpsimd"].busy_s == 0
 
 
 def test_the_first_byte_of_a_software_dma_comes_later() -> None:
-    """1.3 us of GpSimd, 0.9 us to the first byte, and 1 us more: 3.2 us; by hardware 0.604 + 0.9 = 1.504 us."""
+    """1.32 us of GpSimd, 0.9 us to the first byte, and 1 us more: 3.22 us; by hardware 0.604 + 0.9 = 1.504 us."""
     software, hardware = (run(loads(1, dge_mode=mode), X).schedule for mode in (1, 2))
-    assert software.data[0] == round(3.2 * US)
+    assert software.data[0] == round(3.22 * US)
     assert hardware.data[0] == round(1.504 * US)
 
 
@@ -190,7 +190,7 @@ def test_software_dmas_do_not_hold_up_hardware_ones() -> None:
 
 
 def test_a_dma_engine_takes_what_arrives_first() -> None:
-    """A software DMA is issued at 0 and arrives at 3.2 us; a hardware DMA that is issued 0.6 us later finds the DMA engines free."""
+    """A software DMA is issued at 0 and arrives at 3.22 us; a hardware DMA that is issued 0.6 us later finds the DMA engines free."""
 
     def kernel(x: Any) -> None:
         nisa.dma_copy(dst=tile(4096), src=x, dge_mode=1)
@@ -198,7 +198,7 @@ def test_a_dma_engine_takes_what_arrives_first() -> None:
             nisa.dma_copy(dst=tile(64), src=x[:, 0:64], dge_mode=2)
 
     s = run(kernel, X).schedule
-    assert [s.data[i] for i in range(3)] == [round(3.2 * US), round(1.504 * US), round(2.108 * US)]
+    assert [s.data[i] for i in range(3)] == [round(3.22 * US), round(1.504 * US), round(2.108 * US)]
 
 
 def test_the_engine_that_triggers_a_dma_chooses_one_of_two_generators() -> None:

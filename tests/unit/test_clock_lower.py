@@ -55,7 +55,7 @@ def test_a_free_copy_goes_to_the_scalar_engine_where_the_vector_engine_has_most_
 
 
 def test_many_dmas_do_not_keep_copies_on_the_vector_engine() -> None:
-    """GpSimd writes 40 descriptors for 52 us, longer than the Vector Engine works; profiles show shared copies all the same."""
+    """GpSimd writes 40 descriptors for 53 us, longer than the Vector Engine works; profiles show shared copies all the same."""
 
     def kernel(x: Any) -> None:
         vector_binds(x)
