@@ -272,3 +272,25 @@ def test_elements_that_a_mask_leaves_out_of_a_load_are_computed_on_and_stand_out
     got = nki.run_kernel(old.jit(doubled), a, False).outputs[0]
     np.testing.assert_array_equal(got[:100], a * a)
     assert np.isnan(got[100:]).all()
+
+
+def test_compiler_options_of_the_older_interface_have_their_effect():
+    """--disable-dge: descriptors are made before the launch, as with the newer interface."""
+    import mowich
+    from mowich.neuroncore.instructions.rates import RINGS
+
+    def body(x):
+        out = onl.ndarray((128, 512), dtype=np.float32, buffer=onl.shared_hbm)
+        onl.store(out, value=onl.load(x))
+        return out
+
+    def rings(kernel):
+        p = mowich.run_kernel(kernel, nki.hollow((128, 512), "float32"), target="trn2", values=False).schedule.programs[
+            0
+        ]
+        return {name for c in p.cost for name, queues in RINGS.items() if p.costs[c].queue in queues}
+
+    assert rings(old.jit(body)) == {"sync"}
+    for option in ("--disable-dge", "--lnc=1 --disable-dge", ["--disable-dge"]):
+        for decorate in (old.jit, old.benchmark):
+            assert rings(decorate(additional_compile_opt=option)(body)) == {"static"}
