@@ -265,13 +265,15 @@ def traffic(
 def neighbours(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> Why:
     """Why the best plan of `plan` wins: the best with each choice a step away, ties, and a sentence. Give the `fixed`
     that `plan` had."""
-    return _trade.why(_ask(result), fixed=parse_fixed(fixed or {}))
+    with jobs.PLAN.told(Edge.KEYWORD):
+        return _trade.why(_ask(result), fixed=parse_fixed(fixed or {}))
 
 
 def pareto(result: PlanList, *, fixed: Mapping[str, str] | None = None) -> tuple[Row, ...]:
     """Plans that nothing beats in time, memory, cost and energy at once, on the chips of `plan` and halves of them,
     fastest first."""
-    return _trade.pareto(_ask(result), fixed=parse_fixed(fixed or {}))
+    with jobs.PLAN.told(Edge.KEYWORD):
+        return _trade.pareto(_ask(result), fixed=parse_fixed(fixed or {}))
 
 
 def _ask(result: PlanList) -> Ask:

@@ -44,14 +44,14 @@ TYPES: dict[str, Any] = {"flag": bool, "file": Path | None, "files": list[Path] 
 """Kind of a field -> the type that the parser takes; others are text."""
 
 
-def _type(field: Field[Any]) -> Any:
+def _type(field: Field[object]) -> Any:
     found = TYPES.get(field.kind, str | None)
     if not field.needs or field.kind == "flag":
         return found
     return {"file": Path, "texts": list[str]}.get(field.kind, str)
 
 
-def _bounds(field: Field[Any]) -> str:
+def _bounds(field: Field[object]) -> str:
     """ "0<=x<=100000", "x>=0.1"."""
 
     def shown(x: float) -> str:
@@ -64,14 +64,14 @@ def _bounds(field: Field[Any]) -> str:
     return f"{shown(field.low)}<=x<={shown(field.high)}"
 
 
-def _help(field: Field[Any]) -> str | None:
+def _help(field: Field[object]) -> str | None:
     """The help of an option with its default and its bounds, as the parser would write them of a number."""
     more = [f"default: {field.shown}"] if field.shown else []
     more += [_bounds(field)] if field.tells_bounds else []
     return f"{field.help}  [{'; '.join(more)}]" if more else field.help or None
 
 
-def _parameter(field: Field[Any]) -> inspect.Parameter:
+def _parameter(field: Field[object]) -> inspect.Parameter:
     """An argument or an option of the parser."""
     complete = COMPLETE.get(field.completes)
     if field.is_argument:

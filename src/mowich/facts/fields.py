@@ -207,6 +207,8 @@ def check(path: str, value: float, unit: str) -> None:
 def check_memory(capacity: float, usable: float) -> None:
     """Raise UserError where more memory is usable than there is. Bytes; of ranges, the high end of the capacity and the
     low end of what is usable."""
+    if capacity < BYTES.low:
+        return  # no capacity at all, which `check` refuses
     if usable > capacity * NOMINAL * (1 + 1e-9):
         raise UserError(
             f"hbm_usable is more than hbm_capacity, {write(capacity, 'B')}", given=write(usable, "B"), fix="give both"

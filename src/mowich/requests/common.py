@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mowich.errors import UserError
 from mowich.requests.fields import TYPED, Field, flag, path, whole, word
 from mowich.requests.schema import Reader
 
@@ -30,7 +31,7 @@ KEPT_SEED = whole(
 )
 SEED = whole("seed", "Of the random draws.", low=0, metavar="N", default=0, shown="0")
 
-MODEL: Field[Any] = Field(
+MODEL: Field[object] = Field(
     name="model",
     parse=lambda value: value,
     kind="object",
@@ -95,5 +96,11 @@ def model_of(reader: Reader) -> Model | None:
 
     value = reader.given(MODEL)
     with reader.watch(MODEL):
-        return value if isinstance(value, Model) else (reader.source.load or load)(value)
+        if isinstance(value, Model):
+            return value
+        if reader.source.load is not None:
+            return reader.source.load(value)
+        if not isinstance(value, str | Path):
+            raise UserError("not a model", given=value, allowed="a built-in name, config.json, a directory with one")
+        return load(str(value))
     return None

@@ -95,7 +95,7 @@ FIT_TOKENS = count("tokens", "Tokens to train on: 15T.", group="train", edges=FE
 SEQ = count(
     "seq", "Tokens per sequence: 4096, 4Ki (4k is 4000).", high=LONGEST, metavar="N", group="train", example="4096"
 )
-BATCH: Field[Any] = Field(
+BATCH: Field[object] = Field(
     name="batch",
     parse=lambda value: value,
     kind="quantity",
@@ -342,7 +342,7 @@ def read_systems(
     return words
 
 
-def _serves(reader: Reader, other: Field[Any]) -> bool:
+def _serves(reader: Reader, other: Field[object]) -> bool:
     """Whether the job is one of serving, which `other` says; a question has one job."""
     trains = reader.flag(TRAIN)
     serves = reader.given(other) not in (None, False)
@@ -353,7 +353,7 @@ def _serves(reader: Reader, other: Field[Any]) -> bool:
     return serves and not trains
 
 
-def _only(reader: Reader, others: Sequence[Field[Any]], job: str, use: Field[Any]) -> None:
+def _only(reader: Reader, others: Sequence[Field[object]], job: str, use: Field[object]) -> None:
     """Note every field of the other job that was given."""
     for field in others:
         if reader.given(field) is not None and reader.get(field) != field.default:

@@ -38,7 +38,7 @@ JOBS = whole(
     edges=TYPED,
 )
 EXECUTOR = word("executor", "ray (this machine's cluster) or ray://HOST:PORT.", metavar="WHERE", edges=TYPED)
-POOL: Field[Any] = Field(
+POOL: Field[object] = Field(
     name="executor", parse=lambda value: value, kind="object", help="Any of concurrent.futures.", edges=CALLED
 )
 TASKS = whole("tasks", "Pieces of work for the executor.", default=1, edges=CALLED)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mowich.errors import Problems, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mowich.models.model import Model
 
 T = TypeVar("T")
-Q = TypeVar("Q")
+Q_co = TypeVar("Q_co", covariant=True)
 Values = Mapping[str, object]
 """What was given, by the name of the field; None: not given."""
 
@@ -38,14 +38,14 @@ class Reader:
     """The values of one question while it is read. What is wrong is noted, once, when a field is first read; `stop`
     raises all of it."""
 
-    def __init__(self, schema: Schema[Any], values: Values, source: Source) -> None:
+    def __init__(self, schema: Schema[object], values: Values, source: Source) -> None:
         self.schema, self.source, self.edge = schema, source, source.edge
         self.problems = Problems()
         self.notes: list[str] = []
-        self._read: dict[str, Any] = {}
+        self._read: dict[str, object] = {}
         self._values = _flat(schema, values, self)
 
-    def given(self, field: Field[Any]) -> Any:
+    def given(self, field: Field[object]) -> object:
         """The value as it was given; None where it was not."""
         return self._values.get(field.name)
 
@@ -58,8 +58,7 @@ class Reader:
             self._read[field.name] = None
             with self.watch(field):
                 self._read[field.name] = field.parse(value)
-        found: T | None = self._read[field.name]
-        return found
+        return cast("T | None", self._read[field.name])
 
     def sure(self, field: Field[T]) -> T:
         """The value of a field that is needed, or has a default, after `stop`."""
@@ -78,24 +77,24 @@ class Reader:
                 self.missing(field)
             self.get(field)
 
-    def missing(self, field: Field[Any], why: str = "") -> None:
+    def missing(self, field: Field[object], why: str = "") -> None:
         """Note that a field was not given."""
         self.add(f"is required{why}", field, fix=f"for example {self.example(field)}" if field.example else None)
 
-    def example(self, field: Field[Any]) -> str:
+    def example(self, field: Field[object]) -> str:
         """How a value of a field is written here."""
         return f"{self.said(field)} {field.example}" if self.edge is Edge.OPTION else field.example
 
-    def said(self, field: Field[Any]) -> str:
+    def said(self, field: Field[object]) -> str:
         """A field as this edge spells it."""
         return field.spelled(self.edge)
 
-    def add(self, what: str, field: Field[Any], **details: Any) -> None:
+    def add(self, what: str, field: Field[object], **details: Any) -> None:
         """Note a problem of a field."""
         self.problems.add(what, where=self.said(field), **details)
 
     @contextmanager
-    def watch(self, field: Field[Any] | None = None) -> Iterator[None]:
+    def watch(self, field: Field[object] | None = None) -> Iterator[None]:
         """Note what the block refuses; a problem that names no field is one of `field`."""
         try:
             yield
@@ -116,24 +115,24 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schema(Generic[Q]):
+class Schema(Generic[Q_co]):
     """One verb: its fields in the order of `--help`, and what makes a request of them. help: for the page of the verb,
     short: for the list of verbs; command: its words on the command line ("facts show"); needs_args: without a word it
     prints its help."""
 
     name: str
-    fields: tuple[Field[Any], ...]
-    make: Callable[[Reader], Q]
+    fields: tuple[Field[object], ...]
+    make: Callable[[Reader], Q_co]
     help: str
     short: str = ""
     example: str = ""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def at(self, edge: Edge) -> tuple[Field[Any], ...]:
+    def at(self, edge: Edge) -> tuple[Field[object], ...]:
         """The fields that an edge has."""
         return tuple(f for f in self.fields if edge in f.edges)
 
-    def read(self, values: Values, source: Source) -> Q:
+    def read(self, values: Values, source: Source) -> Q_co:
         """The request that `values` ask for. Raises UserErrors with every problem."""
         reader = Reader(self, values, source)
         reader.read_all()
@@ -191,7 +190,7 @@ class Schema(Generic[Q]):
         return f"{own} {rest}" if rest else own
 
 
-def _typed(field: Field[Any], value: object) -> str:
+def _typed(field: Field[object], value: object) -> str:
     """A value as it is typed: a number of a field with a unit gets it."""
     if isinstance(value, str):
         return value
@@ -202,7 +201,7 @@ def _typed(field: Field[Any], value: object) -> str:
     return str(value)
 
 
-def _flat(schema: Schema[Any], values: Values, reader: Reader) -> dict[str, object]:
+def _flat(schema: Schema[object], values: Values, reader: Reader) -> dict[str, object]:
     """The values by the names of the fields: jobs that are mappings unfolded, unknown keys reported."""
     fields = schema.at(reader.edge)
     if reader.edge is Edge.OPTION:

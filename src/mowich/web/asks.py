@@ -125,11 +125,11 @@ class Ask(BaseModel):
     """A request body: unknown fields are errors. schema_: what it asks; own: fields that only the server has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-    schema_: ClassVar[Schema[Any] | None] = None
+    schema_: ClassVar[Schema[object] | None] = None
     own: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def schema_of(self) -> Schema[Any]:
+    def schema_of(self) -> Schema[object]:
         """The schema of the verb."""
         assert self.schema_ is not None
         return self.schema_
@@ -154,12 +154,12 @@ MOST_OF = {"set": (Setting, 32), "fail": (Fault, 16), "beside": (Fault, 8), "on"
 """Lists: what they hold, and how many."""
 
 
-def _list(field: Asked[Any]) -> tuple[Any, int]:
+def _list(field: Asked[object]) -> tuple[Any, int]:
     """What a list holds, and how many."""
     return MOST_OF.get(field.name) or (Amount if field.unit else Word, 32)
 
 
-def _json_type(field: Asked[Any]) -> Any:
+def _json_type(field: Asked[object]) -> Any:
     """The type of a field in JSON."""
     if field.name == "model":
         return ModelGiven
@@ -174,7 +174,7 @@ def _json_type(field: Asked[Any]) -> Any:
     return bool if field.kind == "flag" else Amount
 
 
-def _model_field(field: Asked[Any], default: Any = None) -> Any:
+def _model_field(field: Asked[object], default: Any = None) -> Any:
     """A field of a body: type, default, description, example."""
     kind = _json_type(field)
     more: dict[str, Any] = {"description": field.help or None}
@@ -189,13 +189,13 @@ def _model_field(field: Asked[Any], default: Any = None) -> Any:
     return kind | None, Field(default=default, **more)
 
 
-def _group(name: str, schema: Schema[Any], title: str) -> type[Ask]:
+def _group(name: str, schema: Schema[object], title: str) -> type[Ask]:
     """A job as a mapping in a body."""
     fields = {f.name: _model_field(f) for f in schema.at(Edge.KEY) if f.group == name}
     return create_model(title, __base__=Ask, __module__=__name__, **fields)
 
 
-def body(schema: Schema[Any], title: str, about: str, *, leave: tuple[str, ...] = (), **own: Any) -> type[Ask]:
+def body(schema: Schema[object], title: str, about: str, *, leave: tuple[str, ...] = (), **own: Any) -> type[Ask]:
     """The body of a verb, from its schema. leave: fields that this address does not take; own: fields that only the
     server has, and defaults of its own."""
     fields: dict[str, Any] = {}
@@ -300,7 +300,7 @@ JOB = (Limit("seq", "seq", 1, 1e7), Limit("tokens", "tokens", 1, 1e18), Limit("b
 """Limits of a training job."""
 
 
-def check_work(schema: Schema[Any], request: object) -> None:
+def check_work(schema: Schema[object], request: object) -> None:
     """Refuse what is more work than a server does. Raises UserErrors."""
     problems = Problems()
     train = getattr(request, "train", None)
