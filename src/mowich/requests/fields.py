@@ -103,12 +103,16 @@ def _number(value: object) -> float | None:
         raise UserError("too large a number", given=value) from None
 
 
-def read_count(value: object, low: float = 1, high: float = math.inf) -> float:
+def read_count(value: object, low: float = 1, high: float = math.inf, allowed: str | None = None) -> float:
     """A whole number within low..high: 16384, "4k", "1T tokens"."""
     text = value.removesuffix("tokens").strip() if isinstance(value, str) else value
-    number = parse_count(text, minimum=low)
-    if number > high:
-        raise UserError(f"must be at most {high:g}", given=value)
+    try:
+        number = parse_count(text, minimum=low)
+        if number > high:
+            raise UserError(f"must be at most {high:g}", given=value)
+    except UserError as error:
+        error.allowed = allowed or error.allowed
+        raise
     return number
 
 
@@ -230,10 +234,18 @@ def count(name: str, help: str = "", *, low: float = 1, high: float = math.inf, 
     )
 
 
-def whole(name: str, help: str = "", *, low: float = 1, high: float = math.inf, **more: Any) -> Field[int]:
+def whole(
+    name: str, help: str = "", *, low: float = 1, high: float = math.inf, allowed: str | None = None, **more: Any
+) -> Field[int]:
     """A whole number of chips, plans, draws."""
     return Field(
-        name=name, parse=lambda v: int(read_count(v, low, high)), kind="count", help=help, low=low, high=high, **more
+        name=name,
+        parse=lambda v: int(read_count(v, low, high, allowed)),
+        kind="count",
+        help=help,
+        low=low,
+        high=high,
+        **more,
     )
 
 

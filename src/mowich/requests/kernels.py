@@ -21,7 +21,7 @@ ARGUMENTS = texts(
 )
 KERNEL = word("kernel", "Run this kernel of the file.", short="-k", metavar="NAME", edges=TYPED)
 TARGET = word("target", TARGET_HELP, metavar="NAME", edges=TYPED)
-LNC = whole("lnc", "Cores of a launch that names no grid: 1 or 2.", high=2, metavar="N", edges=TYPED)
+LNC = whole("lnc", "Cores of a launch that names no grid: 1 or 2.", high=2, allowed="1 or 2", metavar="N", edges=TYPED)
 STRICT = flag("strict", "With -k: a read of uninitialised bytes is an error.", edges=TYPED)
 RANDOM = replace(SEED, help="Of the random arrays of -k.", edges=TYPED)
 SAVED = replace(OUT, help="With -k: save what the kernel returned.", metavar="FILE.npz")
