@@ -253,6 +253,38 @@ def test_what_is_wrong_is_said_in_a_line(client: TestClient, ask: Any, word: str
     assert word in " ".join(lines), lines
 
 
+@pytest.mark.parametrize(
+    ("path", "ask", "line"),
+    [
+        ("plan", {**COMPARE, "on": "h100", "top": 51}, "top: must be at most 50 here, got '51'"),
+        ("goodput", {"on": "h100:1024", "samples": 1001}, "samples: must be at most 1000 here, got '1001'"),
+        ("goodput", {"on": "h100:1024", "step": 1e-4}, "step: must be at least 0.001 here, got '0.0001'"),
+        (
+            "collective",
+            {"kind": "all-reduce", "on": "trn3-gen2", "sizes": ["2 PB"]},
+            "sizes: must be at most 1.1259e+15 here, got '2e+15'",
+        ),
+        ("fleet", {"yaml": "mowich: 1", "draws": 51}, "draws: must be at most 50 here, got '51'"),
+    ],
+)
+def test_more_work_than_a_server_does_is_refused(client: TestClient, path: str, ask: dict[str, Any], line: str) -> None:
+    refused = client.post(f"/api/{path}", json=ask)
+    assert refused.status_code == 422
+    assert [e["line"] for e in refused.json()["errors"]] == [line]
+
+
+def test_a_number_of_a_field_with_a_unit_is_in_si(client: TestClient) -> None:
+    asked = {"model": "gpt2", "on": "h100:1", "set": ["plan.tp=1", "plan.mode=aggregated"]}
+    answers = [
+        client.post("/api/plan", json={**asked, "serve": {"isl": 512, "osl": 64, "ttft": ttft}}).json()
+        for ttft in (2, "2 s", "2000 ms")
+    ]
+    assert answers[0]["result"] == answers[1]["result"] == answers[2]["result"]
+    assert "--ttft '2 s'" in answers[0]["command"]
+    bare = client.post("/api/plan", json={**asked, "serve": {"isl": 512, "osl": 64, "ttft": "2"}})
+    assert "serve.ttft: 2 has no unit" in bare.text
+
+
 def test_bodies_are_bounded_and_must_be_json(client: TestClient) -> None:
     kind = {"content-type": "application/json"}
     assert client.post("/api/compare", content=b"{" * 5, headers=kind).status_code == 400

@@ -60,7 +60,8 @@ def _quantity(value: Any) -> Any:
 
 
 Quantity = Annotated[
-    float | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+ _-]+$")],
+    Annotated[float, Field(strict=True)]
+    | Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+ _-]+$")],
     BeforeValidator(_quantity, json_schema_input_type=str | float),
 ]
 """2 s, or a number of seconds."""

@@ -70,7 +70,7 @@ def problems(errors: Any) -> list[dict[str, Any]]:
         where = ".".join(
             str(part)
             for part in e["loc"]
-            if part != "body" and not str(part).startswith(("function-", "constrained-", "dict["))
+            if part != "body" and not str(part).startswith(("function-", "constrained-", "dict[", "float"))
         )
         what = str(e["msg"]).removeprefix("Value error, ")
         given = e.get("input")
