@@ -291,13 +291,13 @@ def test_what_is_no_range_is_said(text: str) -> None:
 @pytest.mark.parametrize(
     ("vary", "said"),
     [
-        ({"plan.tp": "1,x"}, "--vary plan.tp: not a legal degree"),
-        ({"chips": "8,0"}, "--vary chips: must be at least 1"),
+        ({"plan.tp": "1,x"}, "vary plan.tp: not a legal degree"),
+        ({"chips": "8,0"}, "vary chips: must be at least 1"),
         ({"plan.tpp": "1"}, "did you mean 'tp'"),
         ({"prices.trn9": "$1/chip/h"}, "unknown system"),
         ({"chips.trainium3.memory.hbm_bandwith": "4 TB/s"}, "did you mean"),
         ({"seqs": "4"}, "did you mean 'seq'"),
-        ({"prices.trn3": "1.4"}, "--vary prices.trn3"),
+        ({"prices.trn3": "1.4"}, "vary prices.trn3"),
         ({"plan.zero": "1,2"}, "both varied and fixed"),
         ({"tokens": "5"}, "less than one step"),
         ({"batch": "1seqs..200000seqs:200000"}, "more than 100000 values, got"),
