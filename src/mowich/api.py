@@ -389,7 +389,7 @@ def explain(result: Any, metric: str, *, model: str | Model | None = None, facts
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
     """Predicted against measured for a table of training steps (None: the published rows that ship)."""
     with _asked(results.VALIDATE, facts, path=path) as asked:
-        return _validate.validate(asked.file, asked.facts)
+        return _validate.validate(asked.path, asked.facts)
 
 
 def fleet(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,3 +315,29 @@ def test_an_axis_has_the_bounds_of_its_field(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.startswith("error: --vary seq: must be at most 1e+09")
     with pytest.raises(UserError, match=r"^vary seq: must be at most"):
         mowich.sweep(file, vary={"seq": "1024,2e9"})
+
+
+def requests() -> list[tuple[Schema[Any], type]]:
+    """Each schema with the class of its requests."""
+    out = []
+    for schema in schemas():
+        made = schema.make.__annotations__["return"]
+        out.append((schema, getattr(sys.modules[schema.make.__module__], made, None)))
+    return [(schema, made) for schema, made in out if made is not None and dataclasses.is_dataclass(made)]
+
+
+MADE = {"facts", "vary", "train", "serve", "strategies"}
+"""What a request has of several fields, or reads in its own way."""
+
+
+@pytest.mark.parametrize(("schema", "made"), requests(), ids=lambda x: getattr(x, "name", ""))
+def test_a_request_has_none_only_where_a_field_may_be_left_out(schema: Schema[Any], made: type) -> None:
+    fields = {f.keyword or f.name: f for f in schema.fields}
+    assert dataclasses.fields(made)
+    for attribute in dataclasses.fields(made):
+        field = fields.get(attribute.name)
+        if field is None or field.kind in ("object", "mapping") or attribute.name in MADE:
+            continue
+        always = field.needs or field.default is not None
+        sent = field.edges == {Edge.KEY} or (field.needs and Edge.KEY not in field.edges and schema.name == "fleet")
+        assert ("None" in str(attribute.type)) == (not always or sent), (schema.name, attribute.name)

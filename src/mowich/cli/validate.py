@@ -16,6 +16,6 @@ def validate(asked: results.Validate) -> None:
     form = asked.form
     with progress(form.quiet) as line:
         line("predicting")
-        result = study(asked.file, asked.facts)
+        result = study(asked.path, asked.facts)
 
     emit(result.to_dict(), form, inputs=asked.given)

@@ -271,14 +271,7 @@ def number(
 
 
 def quantity(
-    name: str,
-    unit: str,
-    help: str = "",
-    *,
-    low: float = 0.0,
-    high: float = math.inf,
-    above: bool = True,
-    **more: Any,
+    name: str, unit: str, help: str = "", *, low: float = 0.0, high: float = math.inf, above: bool = True, **more: Any
 ) -> Field[float]:
     """A number with a unit, above 0 unless it says otherwise."""
     return Field(

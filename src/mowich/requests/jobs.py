@@ -6,22 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import (
-    CSV,
-    JSON,
-    KEPT_SEED,
-    MODEL,
-    OUT,
-    PLAIN,
-    QUIET,
-    STACK,
-    Asked,
-    form_of,
-    model_of,
-)
+from mowich.requests.common import CSV, JSON, KEPT_SEED, MODEL, OUT, PLAIN, QUIET, STACK, Asked, form_of, model_of
 from mowich.requests.fields import (
     CALLED,
     TYPED,
@@ -198,12 +186,7 @@ class Work(Asked):
     def again(self) -> dict[str, object]:
         """What else is needed to run a result again: the words as they were given, and the size of the model that they
         named."""
-        return {
-            "model_given": self.model_given,
-            "model_params": self.model.params,
-            **self.given,
-            "seed": self.seed,
-        }
+        return {"model_given": self.model_given, "model_params": self.model.params, **self.given, "seed": self.seed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,8 +380,8 @@ def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...
     return out
 
 
-def _work(reader: Reader, on: Field[tuple[str, ...]], *, serving: bool, fits: bool = False) -> dict[str, Any]:
-    """What compare, plan and fit share, as the fields of `Work`; stops when something is wrong."""
+def _work(reader: Reader, on: Field[tuple[str, ...]], *, serving: bool, fits: bool = False) -> dict[str, object]:
+    """What compare, plan and fit share, by the names of `Work`; stops when something is wrong."""
     form = form_of(reader)
     settings = read_settings(reader)
     equal = reader.get(EQUALS) or "chips"
@@ -419,22 +402,22 @@ def _work(reader: Reader, on: Field[tuple[str, ...]], *, serving: bool, fits: bo
         with reader.watch(TERM):
             term = read_term(reader.get(TERM) or "default")
     engine = _engine(reader, FIT_ENGINE if fits else ENGINE, settings.facts) if serving else None
-    seed = reader.get(KEPT_SEED)
+    reader.stop()
+    assert model is not None
+    _note_limits(reader, model, systems, chips)
     return {
         "form": form,
         "facts": settings.facts,
         "given": given_of(reader),
+        "notes": tuple(reader.notes),
         "model": model,
         "model_given": _words_of(reader.given(MODEL)),
         "systems": systems,
-        "chips": chips,
         "train": train,
         "serve": serve,
         "engine": engine,
-        "stack": reader.get(STACK),
         "fixed": fixed,
         "term": term,
-        "seed": seed or 0,
     }
 
 
@@ -443,7 +426,7 @@ def _words_of(model: object) -> str:
     return model if isinstance(model, str) else str(getattr(model, "name", "config.json"))
 
 
-def _told(reader: Reader, model: Model, systems: Sequence[str], chips: int | None) -> None:
+def _note_limits(reader: Reader, model: Model, systems: Sequence[str], chips: int | None) -> None:
     """Say so when a sequence is longer than the model was made for, and when the number of chips is not what a system
     gets."""
     limit = model.learned_positions or model.max_seq
@@ -467,13 +450,6 @@ def _told(reader: Reader, model: Model, systems: Sequence[str], chips: int | Non
         reader.note(f"a size in a system's name wins over {reader.said(CHIPS)}")
 
 
-def _done(reader: Reader, work: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a request once nothing is wrong with it, with its notes."""
-    reader.stop()
-    _told(reader, work["model"], work["systems"], work["chips"])
-    return {**work, "notes": tuple(reader.notes)}
-
-
 def _compare(reader: Reader) -> Compare:
     serving = _serves(reader, SERVE)
     if serving:
@@ -482,9 +458,7 @@ def _compare(reader: Reader) -> Compare:
             reader.add("serving compares on equal chips", EQUALS, given=reader.given(EQUALS))
     else:
         _only(reader, SERVED, "serving", SERVE)
-    work = _work(reader, SYSTEMS, serving=serving)
-    equal = reader.get(EQUALS) or "chips"
-    return Compare(equal=equal, **_done(reader, work))
+    return reader.fill(Compare, **_work(reader, SYSTEMS, serving=serving))
 
 
 def _plan(reader: Reader) -> Plan:
@@ -498,15 +472,7 @@ def _plan(reader: Reader) -> Plan:
         reader.add("not a kind of timeline", TIMELINE, given=str(file), allowed="FILE.json, FILE.svg")
     if top is not None and pick is not None and pick > top:
         reader.add("is not among the plans", PICK, given=pick, allowed=f"1 to {top} ({reader.said(TOP)})")
-    work = _done(reader, _work(reader, ONE, serving=serving))
-    return Plan(
-        top=reader.sure(TOP),
-        neighbours=reader.flag(NEIGHBOURS),
-        pareto=reader.flag(PARETO),
-        timeline=file,
-        pick=reader.sure(PICK),
-        **work,
-    )
+    return reader.fill(Plan, **_work(reader, ONE, serving=serving))
 
 
 def _fit(reader: Reader) -> Fit:
@@ -517,8 +483,8 @@ def _fit(reader: Reader) -> Fit:
             reader.missing(KV, f" with {reader.said(FIT_SERVE)}")
     else:
         _only(reader, (KV, FIT_ENGINE), "serving", FIT_SERVE if reader.edge is Edge.OPTION else KV)
-    kv = reader.get(KV)
-    return Fit(kv=kv if serving else None, **_done(reader, _work(reader, ONE, serving=serving, fits=True)))
+    work = _work(reader, ONE, serving=serving, fits=True)
+    return reader.fill(Fit, kv=reader.get(KV) if serving else None, **work)
 
 
 # ---- the schemas
@@ -584,7 +550,7 @@ class Machine(Asked):
 def _machine(reader: Reader) -> Machine:
     facts = facts_of(reader)
     reader.stop()
-    return Machine(form=form_of(reader), facts=facts, given={}, name=reader.sure(NAME), chips=reader.get(CHIPS))
+    return reader.fill(Machine, form=form_of(reader), facts=facts, given={})
 
 
 NAME = word("name", "A system.", needs=True, edges=CALLED, example="trn3:64")

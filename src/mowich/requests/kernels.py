@@ -114,16 +114,7 @@ def _run(reader: Reader) -> Run:
             if reader.given(field) not in (None, False):
                 reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
     reader.stop()
-    return Run(
-        form=form_of(reader),
-        file=reader.sure(FILE),
-        arguments=reader.sure(ARGUMENTS),
-        kernel=reader.get(KERNEL),
-        target=reader.get(TARGET),
-        lnc=reader.get(LNC),
-        strict=reader.flag(STRICT),
-        seed=reader.sure(RANDOM),
-    )
+    return reader.fill(Run, form=form_of(reader))
 
 
 RUN = Schema(
@@ -168,6 +159,8 @@ HTML_FROM = quantity(
     "With --html: where the page begins, as 200us. It draws up to 20,000 instructions.",
     metavar="TIME",
     above=False,
+    default=0.0,
+    keyword="html_from_s",
     edges=TYPED,
 )
 PARQUET = path("parquet", "Write the tables of Neuron Explorer.", metavar="DIR", edges=TYPED)
@@ -179,24 +172,7 @@ def _profile(reader: Reader) -> Profile:
     if reader.given(HTML_FROM) is not None and reader.given(HTML) is None:
         reader.problems.found.append(UserError(f"{reader.said(HTML_FROM)} goes with {reader.said(HTML)}"))
     reader.stop()
-    return Profile(
-        form=form_of(reader),
-        file=reader.sure(FILE),
-        arguments=reader.sure(ARGUMENTS),
-        kernel=reader.get(KERNEL),
-        target=reader.get(TARGET),
-        lnc=reader.get(LNC),
-        values=reader.flag(VALUES),
-        active_cores=reader.get(ACTIVE_CORES),
-        window=reader.get(WINDOW),
-        throttle=reader.flag(THROTTLE),
-        disable_dge=reader.flag(DISABLE_DGE),
-        trace=reader.get(TRACE),
-        html=reader.get(HTML),
-        html_from_s=reader.get(HTML_FROM) or 0.0,
-        parquet=reader.get(PARQUET),
-        path=reader.flag(CRITICAL),
-    )
+    return reader.fill(Profile, form=form_of(reader))
 
 
 PROFILE = Schema(
@@ -261,15 +237,7 @@ def _diff(reader: Reader) -> Diff:
             if reader.given(field):
                 reader.add("goes with two FILE.py", field)
     reader.stop()
-    return Diff(
-        form=form_of(reader),
-        a=reader.sure(A),
-        b=reader.sure(B),
-        arguments=reader.sure(BOTH),
-        kernel=reader.get(NAMED),
-        target=reader.get(OF_KERNELS),
-        lnc=reader.get(LNC),
-    )
+    return reader.fill(Diff, form=form_of(reader))
 
 
 DIFF = Schema(
@@ -288,8 +256,10 @@ DIFF = Schema(
     ),
 )
 
-OPS = names("op", "Only these operators, commas between.", metavar="OPS", default=(), edges=TYPED)
-CHIPS = names("chip", "Only these: trainium1, trainium2, trainium3.", metavar="CHIPS", default=(), edges=TYPED)
+OPS = names("op", "Only these operators, commas between.", metavar="OPS", keyword="ops", default=(), edges=TYPED)
+CHIPS = names(
+    "chip", "Only these: trainium1, trainium2, trainium3.", metavar="CHIPS", keyword="chips", default=(), edges=TYPED
+)
 SOURCES = path(
     "kernels", "Where the kernels are.", metavar="DIR", default=Path("kernels"), shown="kernels", edges=TYPED
 )
@@ -308,15 +278,7 @@ SAMPLE = whole(
 
 def _tables(reader: Reader) -> Tables:
     reader.stop()
-    return Tables(
-        form=form_of(reader),
-        ops=reader.sure(OPS),
-        chips=reader.sure(CHIPS),
-        kernels=reader.sure(SOURCES),
-        folder=reader.get(FOLDER),
-        check=reader.flag(CHECKED),
-        sample=reader.sure(SAMPLE),
-    )
+    return reader.fill(Tables, form=form_of(reader), folder=reader.get(FOLDER))
 
 
 TABLES = Schema(

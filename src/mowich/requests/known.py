@@ -44,14 +44,9 @@ class ModelView(Request):
 
 
 def _model(reader: Reader) -> ModelView:
-    form = form_of(reader)
-    seq, loaded = reader.get(LENGTH), model_of(reader)
-    kv_bytes = reader.get(KV_BYTES)
+    form, loaded, seq = form_of(reader), model_of(reader), reader.get(LENGTH)
     reader.stop()
-    assert loaded is not None
-    return ModelView(
-        form=form, model=loaded, seq=None if seq is None else int(seq), kv_bytes=kv_bytes or reader.sure(KV_BYTES)
-    )
+    return reader.fill(ModelView, form=form, model=loaded, seq=None if seq is None else int(seq))
 
 
 MODEL_VIEW = Schema(
@@ -68,11 +63,7 @@ MODEL_VIEW = Schema(
 # ----------------------------------------------------------------------------------------------------------------------
 
 KIND = word(
-    "kind",
-    "chips, systems, prices, models, ...; without it, all.",
-    metavar="[KIND]",
-    is_argument=True,
-    edges=TYPED,
+    "kind", "chips, systems, prices, models, ...; without it, all.", metavar="[KIND]", is_argument=True, edges=TYPED
 )
 NAMES = texts(
     "names",
@@ -198,12 +189,7 @@ PORT = whole(
 BROWSE = flag("browse", "Open the page in a browser.", option="--open", edges=TYPED)
 KERNELS = flag("kernels", "Let the page run NKI kernels: code. On loopback only.", edges=TYPED)
 WORKERS = whole(
-    "workers",
-    "Processes that compute (else one per core).",
-    high=256,
-    tells_bounds=True,
-    metavar="N",
-    edges=TYPED,
+    "workers", "Processes that compute (else one per core).", high=256, tells_bounds=True, metavar="N", edges=TYPED
 )
 TIMEOUT = number(
     "timeout",
@@ -214,6 +200,7 @@ TIMEOUT = number(
     metavar="S",
     default=20.0,
     shown="20.0",
+    keyword="timeout_s",
     edges=TYPED,
 )
 
@@ -241,16 +228,7 @@ def _web(reader: Reader) -> Web:
         )
     facts_of(reader)
     reader.stop()
-    return Web(
-        form=form_of(reader),
-        host=reader.sure(HOST),
-        port=reader.sure(PORT),
-        browse=reader.flag(BROWSE),
-        kernels=reader.flag(KERNELS),
-        workers=reader.get(WORKERS),
-        timeout_s=reader.sure(TIMEOUT),
-        dirs=reader.sure(FACTS),
-    )
+    return reader.fill(Web, form=form_of(reader), dirs=reader.sure(FACTS))
 
 
 WEB = Schema(

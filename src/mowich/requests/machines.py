@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mowich.errors import UserError, unknown
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Asked, form_of
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Asked
 from mowich.requests.fields import Field, names, number, quantity, read_size, share, texts, whole, word
 from mowich.requests.jobs import ON
 from mowich.requests.schema import Reader, Schema
-from mowich.requests.settings import FACTS, SET, given_of, read_settings
+from mowich.requests.settings import FACTS, SET, asked_of
 
 MACHINE = word("on", metavar="SYSTEM", needs=True, completes="systems", example="trn3-gen2")
 
@@ -65,10 +65,7 @@ OVERSUBSCRIPTION = number(
     example="2",
 )
 FAIL = texts(
-    "fail",
-    "link:3, link:rack:7, link:3=0.5 (share left), chip:5. Repeatable.",
-    metavar="WHAT",
-    example="link:3",
+    "fail", "link:3, link:rack:7, link:3=0.5 (share left), chip:5. Repeatable.", metavar="WHAT", example="link:3"
 )
 BESIDE = texts(
     "beside",
@@ -93,24 +90,11 @@ class Collective(Asked):
 
 
 def _collective(reader: Reader) -> Collective:
-    form = form_of(reader)
-    settings = read_settings(reader)
+    asked = asked_of(reader)
     if reader.get(BYTES) == ():
         reader.add("names no size", BYTES, fix=f"for example {reader.example(BYTES)}")
     reader.stop()
-    return Collective(
-        form=form,
-        facts=settings.facts,
-        given=given_of(reader),
-        kind=reader.sure(KIND),
-        on=reader.sure(RING),
-        sizes=reader.sure(BYTES),
-        group=reader.get(GROUP),
-        network=reader.sure(NETWORK),
-        oversubscription=reader.sure(OVERSUBSCRIPTION),
-        fail=reader.sure(FAIL),
-        beside=reader.sure(BESIDE),
-    )
+    return reader.fill(Collective, **asked)
 
 
 COLLECTIVE = Schema(
@@ -192,8 +176,7 @@ class Goodput(Asked):
 def _goodput(reader: Reader) -> Goodput:
     from mowich.training.faults import STRATEGIES
 
-    form = form_of(reader)
-    settings = read_settings(reader)
+    asked = asked_of(reader)
     strategies = STRATEGIES if reader.given(STRATEGY) in (None, "") else reader.get(STRATEGY) or ()
     if not strategies:
         reader.add("names no strategy", STRATEGY, allowed=STRATEGIES)
@@ -202,20 +185,7 @@ def _goodput(reader: Reader) -> Goodput:
             if name not in STRATEGIES:
                 raise unknown("strategy", name, STRATEGIES)
     reader.stop()
-    return Goodput(
-        form=form,
-        facts=settings.facts,
-        given=given_of(reader),
-        on=reader.sure(RUN),
-        days=reader.sure(DAYS),
-        step_s=reader.sure(STEP),
-        strategies=tuple(strategies),
-        spare_share=reader.sure(SPARES),
-        replica=reader.get(REPLICA),
-        checkpoint_s=reader.get(CHECKPOINT),
-        samples=reader.sure(SAMPLES),
-        seed=reader.sure(SEED),
-    )
+    return reader.fill(Goodput, strategies=tuple(strategies), **asked)
 
 
 GOODPUT = Schema(
@@ -263,20 +233,11 @@ class Power(Asked):
 
 
 def _power(reader: Reader) -> Power:
-    form = form_of(reader)
-    settings = read_settings(reader)
+    asked = asked_of(reader)
     if reader.get(POWERED) == ():
         reader.add("names no system", POWERED, fix=f"for example {POWERED.example}")
     reader.stop()
-    return Power(
-        form=form,
-        facts=settings.facts,
-        given=given_of(reader),
-        systems=reader.sure(POWERED),
-        cap_W=reader.get(CAP),
-        spares=reader.sure(IDLE),
-        tokens_per_s=reader.get(SPEED),
-    )
+    return reader.fill(Power, **asked)
 
 
 POWER = Schema(

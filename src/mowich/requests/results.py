@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked, Request, form_of
 from mowich.requests.fields import TYPED, Edge, flag, path, word
 from mowich.requests.schema import Reader, Schema, Source
-from mowich.requests.settings import FACTS, SET, given_of, only_facts, read_settings
+from mowich.requests.settings import FACTS, SET, asked_of, read_settings
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
@@ -61,9 +61,9 @@ class Report(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validate(Asked):
-    """Predicted against measured. file: rows, None: those that ship."""
+    """Predicted against measured. path: of rows, None: those that ship."""
 
-    file: Path | None
+    path: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,27 +93,25 @@ def _again(reader: Reader) -> Facts:
 def _explain(reader: Reader) -> Explain:
     form = form_of(reader)
     reader.stop()
-    return Explain(form=form, result=reader.sure(RESULT), metric=reader.get(METRIC))
+    return reader.fill(Explain, form=form)
 
 
 def _report(reader: Reader) -> Report:
     form = form_of(reader)
     reader.stop()
-    return Report(form=form, result=reader.sure(RESULT), html=reader.get(HTML), show=reader.flag(OPEN))
+    return reader.fill(Report, form=form)
 
 
 def _validate(reader: Reader) -> Validate:
-    form = form_of(reader)
-    settings = only_facts(reader, "validate takes each row's own plan and no price")
+    asked = asked_of(reader, "validate takes each row's own plan and no price")
     reader.stop()
-    return Validate(form=form, facts=settings.facts, given=given_of(reader), file=reader.get(ROWS))
+    return reader.fill(Validate, **asked)
 
 
 def _claims(reader: Reader) -> Claims:
-    form = form_of(reader)
-    settings = read_settings(reader)
+    asked = asked_of(reader)
     reader.stop()
-    return Claims(form=form, facts=settings.facts, given=given_of(reader), word=reader.get(WORD))
+    return reader.fill(Claims, **asked)
 
 
 AGAIN = Schema(name="", fields=(SET, FACTS), make=_again, help="")

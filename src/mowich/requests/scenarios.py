@@ -12,7 +12,7 @@ from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, STACK, As
 from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, number, path, read_mapping, texts, whole, word
 from mowich.requests.jobs import TERM
 from mowich.requests.schema import Reader, Schema
-from mowich.requests.settings import FACTS, SET, given_of, only_facts, read_settings, read_term
+from mowich.requests.settings import FACTS, SET, asked_of, given_of, read_settings, read_term
 
 OPEN = frozenset({Edge.OPTION, Edge.KEYWORD})
 """What HTTP has not: a file of the server's."""
@@ -29,14 +29,7 @@ FLEET_FILE = replace(FILE, help="YAML: periods, workloads, systems, sites, money
 _ABOUT_VARY = "An axis: chips=64..4096:x2, plan.tp=1,2,4, or a fact: prices.trn3='$1/chip/h..$3/chip/h:5'. Repeatable."
 VARY = texts("vary", _ABOUT_VARY, metavar="PATH=VALUES", edges=TYPED)
 AXES: Field[dict[str, str]] = Field(name="vary", parse=read_mapping, kind="mapping", help=_ABOUT_VARY, edges=CALLED)
-JOBS = whole(
-    "jobs",
-    "Processes (else one per core; 1: none).",
-    high=1024,
-    tells_bounds=True,
-    metavar="N",
-    edges=TYPED,
-)
+JOBS = whole("jobs", "Processes (else one per core; 1: none).", high=1024, tells_bounds=True, metavar="N", edges=TYPED)
 EXECUTOR = word("executor", "ray (this machine's cluster) or ray://HOST:PORT.", metavar="WHERE", edges=TYPED)
 POOL: Field[object] = Field(
     name="executor", parse=lambda value: value, kind="object", help="Any of concurrent.futures.", edges=CALLED
@@ -106,18 +99,15 @@ def _sweep(reader: Reader) -> Sweep:
         with reader.watch(TERM):
             term = read_term(reader.get(TERM) or "default")
     reader.stop()
-    return Sweep(
+    return reader.fill(
+        Sweep,
         form=replace(form, out=None if folder is not None else form.out),
         facts=settings.facts,
         given=given_of(reader),
-        scenario=reader.sure(FILE),
         vary=axes,
         term=term,
-        stack=reader.get(STACK),
         folder=folder,
         executor=executor,
-        jobs=jobs,
-        tasks=reader.sure(TASKS),
     )
 
 
@@ -154,17 +144,9 @@ class Traffic(Asked):
 
 
 def _traffic(reader: Reader) -> Traffic:
-    form = form_of(reader)
-    settings = only_facts(reader, "the plan of a traffic is in its scenario")
+    asked = asked_of(reader, "the plan of a traffic is in its scenario")
     reader.stop()
-    return Traffic(
-        form=form,
-        facts=settings.facts,
-        given=given_of(reader),
-        scenario=reader.sure(FILE),
-        requests_out=reader.get(REQUESTS_OUT),
-        trace_out=reader.get(TRACE_OUT),
-    )
+    return reader.fill(Traffic, **asked)
 
 
 TRAFFIC = Schema(
@@ -220,6 +202,7 @@ TIME_LIMIT = number(
     metavar="S",
     default=60.0,
     shown="60.0",
+    keyword="time_limit_s",
     edges=TYPED,
 )
 
@@ -243,26 +226,9 @@ class Fleet(Asked):
 
 
 def _fleet(reader: Reader) -> Fleet:
-    form = form_of(reader)
-    settings = only_facts(reader, "a scenario gives its own prices and its speeds are of the best plan")
-    sent = reader.edge is Edge.KEY
+    asked = asked_of(reader, "a scenario gives its own prices and its speeds are of the best plan")
     reader.stop()
-    return Fleet(
-        form=form,
-        facts=settings.facts,
-        given=given_of(reader),
-        scenario=None if sent else reader.sure(FILE),
-        yaml=reader.sure(YAML) if sent else None,
-        rates=reader.get(RATES),
-        rates_out=reader.get(RATES_OUT),
-        draws=reader.sure(DRAWS),
-        flips=reader.flag(FLIPS),
-        what_if=reader.get(WHAT_IF),
-        relaxed=reader.flag(RELAXED),
-        gap=reader.sure(GAP),
-        time_limit_s=reader.sure(TIME_LIMIT),
-        seed=reader.sure(SEED),
-    )
+    return reader.fill(Fleet, **asked)
 
 
 FLEET = Schema(

@@ -13,11 +13,14 @@ from mowich.errors import Problems, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from mowich.facts import Facts
     from mowich.models.model import Model
 
 T = TypeVar("T")
 Q_co = TypeVar("Q_co", covariant=True)
+R = TypeVar("R", bound="DataclassInstance")
 Values = Mapping[str, object]
 """What was given, by the name of the field; None: not given."""
 
@@ -69,6 +72,13 @@ class Reader:
     def flag(self, field: Field[bool]) -> bool:
         """Whether a flag was given."""
         return bool(self.get(field))
+
+    def fill(self, made: type[R], **own: object) -> R:
+        """A request of what was read: `own`, and the other fields by their names. After `stop`."""
+        fields = (*self.schema.fields, *self.schema.at(self.edge))  # those of this edge are last, and count
+        names = {f.keyword or f.name: f for f in fields}
+        left = [f.name for f in dataclasses.fields(made) if f.name not in own]
+        return made(**own, **{name: self.get(names[name]) for name in left if name in names})
 
     def read_all(self) -> None:
         """Read every field of the schema, so that all that is wrong is noted."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mowich.errors import UserError, did_you_mean, placed, unknown
+from mowich.requests.common import form_of
 from mowich.requests.fields import TYPED, Edge, paths, texts
 from mowich.requests.schema import Reader
 from mowich.units import parse_count
@@ -137,6 +138,13 @@ def only_facts(reader: Reader, why: str) -> Settings:
     if out.plan or out.term != "default":
         reader.add(why, SET, allowed="paths of facts")
     return out
+
+
+def asked_of(reader: Reader, only: str = "") -> dict[str, object]:
+    """What every question of the facts has: form, facts, and what changed them. only: why it takes no plan and no price
+    term."""
+    form, settings = form_of(reader), only_facts(reader, only) if only else read_settings(reader)
+    return {"form": form, "facts": settings.facts, "given": given_of(reader)}
 
 
 def given_of(reader: Reader) -> dict[str, object]:

@@ -264,10 +264,7 @@ Explain = create_model(
     __module__=__name__,
     __doc__="Why a number of a comparison or of plans is what it is.",
     ask=(Explainable, Field(description="The request whose result is explained.")),
-    metric=(
-        MetricPath,
-        Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"]),
-    ),
+    metric=(MetricPath, Field(description="SYSTEM.METRIC or SYSTEM.METRIC.PART.", examples=["trn3.step_s.ep"])),
 )
 
 
