@@ -33,11 +33,12 @@ from typing import Any
 import numpy as np
 
 from mowich import facts, models
+from mowich.arrays import constant
 from mowich.errors import UserError
 from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans import schedules
-from mowich.plans.plan import OFFLOADS, ORDERS, Plan, Plans, TrainJob, constant
+from mowich.plans.plan import OFFLOADS, ORDERS, Plan, Plans, TrainJob
 from mowich.software.stack import equip
 from mowich.training.search import memory, search, step_s_per_token
 from mowich.training.step import micro_batches

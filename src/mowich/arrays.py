@@ -1,4 +1,10 @@
-"""The types of arrays that formulas take and give."""
+"""The types of arrays that formulas take and give, and classes whose fields are columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,3 +12,53 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 """Numbers in SI units. A formula takes columns and gives columns: one place for each plan, case or point, or arrays
 that broadcast to that shape."""
+
+Places = NDArray[np.intp] | NDArray[np.bool_]
+"""Positions of rows, or a mask of them."""
+
+C = TypeVar("C", bound="Columns")
+
+
+def constant(value: float, n: int) -> Floats:
+    """A column of n equal values that takes no memory.
+
+    >>> constant(2.0, 3).tolist()
+    [2.0, 2.0, 2.0]
+    """
+    return np.broadcast_to(np.float64(value), (n,))
+
+
+def pick(column: Floats, index: Places) -> Floats:
+    """The places of a column [..., n] at `index`; a constant column stays one, and so does a number that all rows
+    share."""
+    if not isinstance(column, np.ndarray) or not column.ndim:
+        return column
+    if column.strides == (0,) and len(column):
+        n = int(np.count_nonzero(index)) if index.dtype == np.bool_ else len(index)
+        return constant(float(column[0]), n)
+    return np.asarray(column[..., index])
+
+
+class Columns:
+    """A dataclass whose fields are columns, [n] or [..., n]: one row a plan, a case or a point."""
+
+    __slots__ = ()
+
+    def take(self: C, index: Places) -> C:
+        """The rows at `index` (positions or a mask)."""
+        return type(self)(*(pick(getattr(self, f.name), index) for f in fields(self)))  # type: ignore[arg-type]
+
+    @classmethod
+    def joined(cls: type[C], parts: Sequence[C]) -> C:
+        """The rows of all parts, in turn. A field of several kinds [k, n] gets rows of zeros where a part has fewer."""
+        out = []
+        for f in fields(cls):  # type: ignore[arg-type]
+            arrays = [np.asarray(getattr(part, f.name)) for part in parts]
+            most = max((a.shape[0] for a in arrays if a.ndim == 2), default=0)
+            out.append(
+                np.concatenate(
+                    [a if a.ndim < 2 else np.pad(a, ((0, most - a.shape[0]), (0, 0))) for a in arrays] or [np.empty(0)],
+                    axis=-1,
+                )
+            )
+        return cls(*out)

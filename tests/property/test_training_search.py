@@ -18,8 +18,9 @@ from mowich.facts import Facts, load
 from mowich.machines.system import System
 from mowich.models import load as load_model
 from mowich.models.model import Model, Moe, as_trained
-from mowich.plans.enumerate import MICRO_BATCHES, divisors, tp_degrees
+from mowich.plans.enumerate import MICRO_BATCHES, tp_degrees
 from mowich.plans.plan import RECOMPUTE, TrainJob, parse_fixed
+from mowich.plans.search import divisors
 from mowich.software.stack import equip
 from mowich.training.search import Candidate, search
 

@@ -9,8 +9,9 @@ from mowich.errors import EXIT_BAD_INPUT, EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.models import load
 from mowich.plans import schedules
-from mowich.plans.enumerate import divisors, every_dp, legal_plans, tp_degrees
+from mowich.plans.enumerate import every_dp, legal_plans, tp_degrees
 from mowich.plans.plan import SCHEDULES, Plan, Plans, TrainJob, pack, parse_fixed
+from mowich.plans.search import divisors
 from mowich.software.stack import equip
 from mowich.training.step import micro_batches
 

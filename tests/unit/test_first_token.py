@@ -16,7 +16,7 @@ from mowich.facts import load
 from mowich.facts import load as load_facts
 from mowich.machines.system import resolve
 from mowich.models import load as load_model
-from mowich.plans.serving import ServePlan
+from mowich.plans.plan import ServePlan
 from mowich.serving.steady import Load, closed_loop
 from mowich.software.engine import engine_names
 from mowich.studies.serving import deploy

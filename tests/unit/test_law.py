@@ -17,9 +17,8 @@ from mowich.operators import law
 from mowich.operators import list as operators
 from mowich.operators.formula import formula_of, printed
 from mowich.operators.rates import rates
-from mowich.plans.plan import Plan, Plans, TrainJob
-from mowich.plans.serving import ServePlan, ServePlans
-from mowich.serving.step import shapes
+from mowich.plans.plan import Plan, Plans, ServePlan, ServePlans, TrainJob
+from mowich.plans.shapes import shapes
 from mowich.software.stack import equip
 from mowich.studies.explain.formula import evaluate, names
 from mowich.training.layer import layer_times, share_of

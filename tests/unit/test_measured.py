@@ -12,7 +12,7 @@ from mowich.evidence import measured
 from mowich.facts import load
 from mowich.machines.system import resolve
 from mowich.models import load as load_model
-from mowich.plans.serving import ServePlan
+from mowich.plans.plan import ServePlan
 from mowich.studies.serving import deploy
 
 FACTS = load()

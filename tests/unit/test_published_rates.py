@@ -13,10 +13,11 @@ from mowich.models.builtin import builtin
 from mowich.operators.kernels import Kernels
 from mowich.operators.law import gemm_s
 from mowich.operators.rates import rates
-from mowich.plans.plan import TrainJob
-from mowich.plans.serving import WEIGHTS, ServePlan, ServePlans
+from mowich.plans.plan import WEIGHTS, ServePlan, ServePlans, TrainJob
+from mowich.plans.shapes import shapes
 from mowich.serving import engines
 from mowich.serving import step as serving_step
+from mowich.software.engine import engine_for
 from mowich.software.stack import equip
 from mowich.training.stage import head_times
 
@@ -132,11 +133,11 @@ def test_terms_of_a_serving_step(facts: Facts, name: str, ends: bool) -> None:
                     model=model,
                     arch=engines.architecture(model),
                     system=system,
-                    engine=engines.engine_for(system, None),
+                    engine=engine_for(known, system, None),
                     plan=plan,
                 )
             )
-    s = serving_step.shapes(model, ServePlans.of(plans))
+    s = shapes(model, ServePlans.of(plans))
     c, *_ = engines.columns(cases).constants(known.number)
     ranges = ((1, 4096), (16, 1e5), (1, 32768), (16, 1e5))
     n, context, prompt, seen = (np.exp(rng.uniform(np.log(a), np.log(b), len(cases))) for a, b in ranges)

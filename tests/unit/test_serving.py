@@ -19,11 +19,13 @@ from mowich.evidence.validate import validate
 from mowich.facts import load
 from mowich.models import load as load_model
 from mowich.operators.law import active_experts
-from mowich.plans.serving import ServePlan, ServePlans
+from mowich.plans.memory import kv_B_per_sequence
+from mowich.plans.plan import ServePlan, ServePlans
+from mowich.plans.shapes import shapes
 from mowich.serving.corrections import Class, read, shipped
 from mowich.serving.engines import Served, architecture, columns
-from mowich.serving.steady import Load, closed_loop, kv_B_per_sequence, max_sequences
-from mowich.serving.step import shapes, step, total
+from mowich.serving.steady import Load, closed_loop, max_sequences
+from mowich.serving.step import step, total
 from mowich.software.stack import equip
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "truth" / "serving_calibration.csv"

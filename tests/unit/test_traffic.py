@@ -18,7 +18,7 @@ from mowich.errors import UserError, UserErrors
 from mowich.facts import load
 from mowich.machines.system import resolve
 from mowich.models import load as load_model
-from mowich.plans.serving import ServePlan
+from mowich.plans.plan import ServePlan
 from mowich.serving.arrivals import draw, lengths, read_trace
 from mowich.serving.steady import Load, closed_loop
 from mowich.serving.traffic.cache import PrefixCache

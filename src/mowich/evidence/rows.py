@@ -23,10 +23,10 @@ from mowich.evidence.row_words import precision_of, recompute_of, switch_of, tas
 from mowich.facts import Facts
 from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
-from mowich.machines.system import resolve, under_power_cap
+from mowich.machines.system import PRECISIONS, resolve, under_power_cap
 from mowich.models.model import Model, Moe, as_trained
 from mowich.plans.memory import memory_B
-from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.plans.plan import RECOMPUTE, Plan, Plans, TrainJob, one_of
 from mowich.software.stack import Platform, equip
 from mowich.training.step import micro_batches
 
@@ -645,8 +645,8 @@ class _Reader:
             etp=etp,
             zero=zero,
             micro_batch=mb,
-            recompute=recompute,
-            precision=precision,
+            recompute=one_of(recompute, RECOMPUTE, "recompute"),
+            precision=one_of(precision, PRECISIONS, "precision"),
             schedule="interleaved" if vpp > 1 else "1f1b",
             pp_scatter=stack in OLD_MEGATRON and tp > 1 and pp > 1,
         )

@@ -10,20 +10,20 @@ import numpy as np
 from mowich.arrays import Floats
 from mowich.evidence.serving_rows import ServingCase
 from mowich.facts import Facts
-from mowich.plans.serving import ServePlans
+from mowich.plans.plan import ServePlans
+from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.corrections import Class
-from mowich.serving.engines import Columns, Served, columns, has_own
+from mowich.serving.engines import ConstantTable, Served, columns, has_own
 from mowich.serving.steady import Load, Steady, closed_loop, max_sequences
-from mowich.serving.step import Shapes, concat, shapes
 from mowich.software.engine import Costs, Engine
 
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Columns of cases: work, table of constants, load, memory of a device."""
+    """ConstantTable of cases: work, table of constants, load, memory of a device."""
 
     shapes: Shapes
-    columns: Columns
+    columns: ConstantTable
     users: Floats
     prompt: Floats
     output: Floats
@@ -75,7 +75,7 @@ def served(case: ServingCase, facts: Facts) -> Served:
 
 
 def gather(cases: Sequence[ServingCase], facts: Facts) -> Cases:
-    """Columns of cases, in their order; cases of one model are shaped together."""
+    """ConstantTable of cases, in their order; cases of one model are shaped together."""
     groups: dict[int, list[int]] = {}
     for i, case in enumerate(cases):
         groups.setdefault(id(case.model), []).append(i)
@@ -86,7 +86,7 @@ def gather(cases: Sequence[ServingCase], facts: Facts) -> Cases:
         return np.array([pick(c) for c in cases], dtype=np.float64)  # type: ignore[operator]
 
     return Cases(
-        shapes=concat(parts).take(order),
+        shapes=Shapes.joined(parts).take(order),
         columns=columns([served(c, facts) for c in cases]),
         users=column(lambda c: c.users),
         prompt=column(lambda c: c.prompt * c.mean_length),

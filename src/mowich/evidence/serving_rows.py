@@ -23,7 +23,7 @@ from mowich.files import shipped_yaml
 from mowich.machines.system import System, resolve
 from mowich.models import load as load_model
 from mowich.models.model import Model, Moe
-from mowich.plans.serving import ServePlan
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.serving.engines import architecture
 from mowich.software.vendors import of_vendor
 
@@ -375,7 +375,14 @@ def read_case(
         arch=architecture(model),
         system=system,
         chips=chips,
-        plan=ServePlan(tp=tp, pp=pp, dp=dp, ep=ep, weights=weights, kv=kv),
+        plan=ServePlan(
+            tp=tp,
+            pp=pp,
+            dp=dp,
+            ep=ep,
+            weights=one_of(weights, WEIGHTS, "format of weights"),
+            kv=one_of(kv, KV, "format of the cache"),
+        ),
         prompt=prompt,
         output=output,
         users=users,

@@ -13,13 +13,14 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.units import parse_count
 
-PRECISIONS = ("bf16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8")
+Precision = Literal["bf16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """Matmul precisions of a training recipe. fp8: per-tensor scales; mxfp8, mxfp4: blocks of 32; nvfp4: blocks of 16."""
 
 
@@ -226,7 +227,7 @@ def _machine(facts: Facts, system_id: str, domain_chips: int | None) -> System:
     per_unit = round(read("chips_per_unit", f"{root}.chips_per_unit"))
     max_chips = round(read("max_chips", f"{root}.max_chips"))
     per_chip = round(read("devices_per_chip", f"{chip_root}.devices_per_chip"))
-    peak = {}
+    peak: dict[str, float] = {}
     for precision in PRECISIONS:
         fact = facts.get(f"{chip_root}.peak_dense.{precision}")
         if fact is not None and fact.value is not None:

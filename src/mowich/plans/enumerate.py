@@ -14,13 +14,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from mowich.arrays import constant
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import PRECISIONS
 from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.plans import schedules
-from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob, constant
+from mowich.plans.plan import ORDERS, SCHEDULES, WORDS, Plans, TrainJob
 from mowich.plans.schedules import micro_batches
+from mowich.plans.search import divisors
 from mowich.software.stack import Platform
 
 MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -43,15 +45,6 @@ class Space:
     refused: Mapping[str, int]
     num_recompute: int
     is_dp_free: bool = True
-
-
-def divisors(n: int, limit: int) -> list[int]:
-    """Divisors of n up to limit, ascending.
-
-    >>> divisors(12, 6)
-    [1, 2, 3, 4, 6]
-    """
-    return [d for d in range(1, min(n, limit) + 1) if n % d == 0]
 
 
 def tp_degrees(model: Model, system: Platform) -> list[int]:

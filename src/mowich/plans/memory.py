@@ -1,4 +1,4 @@
-"""Bytes per device of a training plan, by category, for the fullest stage.
+"""Bytes per device of a plan, by category: of a training plan for the fullest stage, and of a worker that serves.
 
 Columns of plans in, columns of bytes out. A plan fits when the sum is at most what a program may use on the device.
 Activation bytes follow from the layer's shapes with fused attention (no seq x seq matrix is kept).
@@ -17,6 +17,8 @@ from mowich.models import ops
 from mowich.models.model import Layer, Model, Moe
 from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, Plans, TrainJob
 from mowich.plans.schedules import ZB_V, copies, in_flight
+from mowich.plans.shapes import Shapes
+from mowich.software.engine import Engine
 from mowich.software.stack import Platform
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "reserve")
@@ -291,3 +293,31 @@ def _layer_extremes(model: Model, system: Platform, job: TrainJob, p: Plans) -> 
             rows = p.micro_batch * job.seq / p.cp * layer.ffn.top_k * p.etp / p.tp
             buffers = np.maximum(buffers, 2.0 * 2.0 * rows * layer.ffn.width(model.hidden))
     return total, biggest, buffers
+
+
+# serving
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def weights_B(s: Shapes) -> Floats:
+    """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like
+    the head."""
+    experts = np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert
+    return np.asarray(
+        (s.W_linear * s.b_linear + experts / (s.tp * s.dp)) / s.pp + 2.0 * 2.0 * s.W_head / np.minimum(s.pp, 2.0)
+    )
+
+
+def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
+    """Bytes of cache and state on one device that one sequence of `tokens` tokens holds: windowed layers keep their
+    window."""
+    kept = np.minimum(tokens, s.held)
+    cache = np.sum(s.att_layers * s.kv * kept, axis=0) * s.b_kv / s.cp
+    return np.asarray((cache + s.state_B) / s.pp)
+
+
+def serving_memory_B(s: Shapes, e: Engine, capacity_B: Floats | float) -> dict[str, Floats]:
+    """Bytes of one device by category: weights, engine reserve, and the cache that is left (negative: does not fit)."""
+    w = weights_B(s)
+    kept = capacity_B * (1.0 - e.memory_share) + e.reserve_B + np.zeros(len(s))
+    return {"weights": w, "reserve": kept, "kv": capacity_B - w - kept}

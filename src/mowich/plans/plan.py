@@ -1,4 +1,5 @@
-"""A `Plan`: how a model is spread over devices. No times and no hardware in it.
+"""How a model is spread over devices: a `Plan` trains, a `ServePlan` is one worker that serves; and the vocabulary of
+both. No times and no hardware in it.
 
 `Plans` is the same thing as columns, one row per plan: what the memory and time formulas take, so that one plan and a
 million are the same code. Ranks are laid out tp, cp, dp, pp from the inside out; experts are spread over the tp x cp x
@@ -9,24 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.arrays import Columns
 from mowich.errors import UserError, unknown
-from mowich.machines.system import PRECISIONS
+from mowich.machines.system import PRECISIONS, Precision
 from mowich.models.task import TASKS, Lora, Task
+from mowich.operators.tables.schema import FORMAT_B
 
-RECOMPUTE = ("none", "selective", "full", "experts")
+Recompute = Literal["none", "selective", "full", "experts"]
+RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
 """What backward computes again: nothing; norms, activation functions and MLA up-projections; whole layers; mixtures of
 experts, dispatch included."""
 EXPERTS_AGAIN = RECOMPUTE.index("experts")
-SCHEDULES = ("1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v")
-ORDERS = ("tp-dp-pp", "tp-pp-dp", "dp-tp-pp", "dp-pp-tp", "pp-tp-dp", "pp-dp-tp")
+Schedule = Literal["1f1b", "interleaved", "gpipe", "zb-h1", "zb-v", "dualpipe", "dualpipe-v"]
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+Order = Literal["tp-dp-pp", "tp-pp-dp", "dp-tp-pp", "dp-pp-tp", "pp-tp-dp", "pp-dp-tp"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 """Order of ranks from the inside out, and so which dimension lands on which level of the fabric; context ranks go with
 tensor ranks."""
-SPLITS = ("even", "balanced")
+Split = Literal["even", "balanced"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 """How layers are dealt to stages: evenly, or with fewer on the last stage, which also computes the head and the loss
 (`plans.memory.stage_split`)."""
 OFFLOAD_BITS = ("optimizer", "activations", "weights")
@@ -34,6 +41,34 @@ OFFLOADS = tuple(
     "+".join(name for bit, name in enumerate(OFFLOAD_BITS) if code >> bit & 1) or "none" for code in range(8)
 )
 """What lives in the host's memory: the code counts in bits of OFFLOAD_BITS. Gradients go with the weights."""
+Weights = Literal["bf16", "fp8", "mxfp8", "int8", "nvfp4", "mxfp4", "int4"]
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
+"""Formats that weights can be served in; "int4" is weight-only (group-scaled), as in AWQ and Kimi K2.5."""
+
+WEIGHT_B = FORMAT_B
+"""Bytes per weight with its scales, by format."""
+
+KvFormat = Literal["bf16", "fp8"]
+KV: tuple[KvFormat, ...] = get_args(KvFormat)
+"""Formats of the cache."""
+
+KV_B = {"bf16": 2.0, "fp8": 1.0}
+
+W = TypeVar("W", bound=str)
+
+
+def one_of(word: str, allowed: Sequence[W], what: str) -> W:
+    """The word of a vocabulary that equals `word`. Raises UserError, naming `what` it is, where none does.
+
+    >>> one_of("fp8", KV, "format of the cache")
+    'fp8'
+    """
+    for known in allowed:
+        if known == word:
+            return known
+    raise unknown(what, word, allowed)
+
+
 WORDS: Mapping[str, tuple[str, ...]] = {
     "recompute": RECOMPUTE,
     "precision": PRECISIONS,
@@ -67,11 +102,11 @@ class Plan:
     etp: int = 1
     zero: int = 1
     micro_batch: int = 1
-    recompute: str = "none"
-    precision: str = "bf16"
-    schedule: str = "1f1b"
-    order: str = "tp-dp-pp"
-    split: str = "even"
+    recompute: Recompute = "none"
+    precision: Precision = "bf16"
+    schedule: Schedule = "1f1b"
+    order: Order = "tp-dp-pp"
+    split: Split = "even"
     offload: str = "none"
     tp_overlap: bool = True
     dp_overlap: bool = True
@@ -124,23 +159,6 @@ class Plan:
 Column = NDArray[np.float64]
 
 
-def constant(value: float, n: int) -> Column:
-    """A column of n equal values that takes no memory.
-
-    >>> constant(2.0, 3).tolist()
-    [2.0, 2.0, 2.0]
-    """
-    return np.broadcast_to(np.float64(value), (n,))
-
-
-def pick(column: Column, index: NDArray[np.intp] | NDArray[np.bool_]) -> Column:
-    """column[index]; a constant column stays one."""
-    if column.strides == (0,) and len(column):
-        n = int(np.count_nonzero(index)) if index.dtype == np.bool_ else len(index)
-        return constant(float(column[0]), n)
-    return np.asarray(column[index])
-
-
 KEY_BITS = 62
 """Bits of a packed key before it is renumbered: one below the sign of an int64, one to spare."""
 
@@ -168,7 +186,7 @@ def pack(columns: Iterable[Column]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plans:
+class Plans(Columns):
     """Columns of plans: every field float64 of shape [n]; words are indices into WORDS, switches 0 or 1."""
 
     tp: Column
@@ -199,15 +217,6 @@ class Plans:
     def devices(self) -> Column:
         """Devices that each plan runs on."""
         return self.tp * self.pp * self.cp * self.dp
-
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Plans:
-        """The rows at `index` (positions or a mask)."""
-        return Plans(*(pick(getattr(self, f.name), index) for f in fields(self)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Plans]) -> Plans:
-        """The rows of all parts, in turn."""
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
     def rows(self, low: int, high: int) -> Plans:
         """Rows low .. high - 1, as views."""
@@ -258,6 +267,111 @@ class Plans:
             values = [getattr(p, f.name) for p in rows]
             columns.append(np.array([codes.index(v) if codes else v for v in values], dtype=np.float64))
         return cls(*columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServePlan:
+    """One worker, a copy of a model that serves: tp x dp x cp ranks in each of pp stages. dp is attention data
+    parallelism: each dp rank holds whole attention weights and its own sequences, while experts are spread over all
+    tp x dp ranks of the stage, ep groups of them, the rest of the ranks cutting each expert (etp). cp cuts one
+    sequence's tokens and cache. weights: format of the matrices; kv: format of the cache."""
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    cp: int = 1
+    ep: int = 1
+    weights: Weights = "bf16"
+    kv: KvFormat = "bf16"
+
+    @property
+    def devices(self) -> int:
+        """Devices of one worker: tp x dp x cp x pp."""
+        return self.tp * self.pp * self.dp * self.cp
+
+    @property
+    def etp(self) -> int:
+        """Ranks that cut one expert: tp x dp / ep."""
+        return max(1, self.tp * self.dp // self.ep)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ServePlan:
+        """The plan that `to_dict` wrote. Raises KeyError for a field that is not there."""
+        degrees = {name: int(data[name]) for name in ("tp", "pp", "dp", "cp", "ep")}
+        return cls(
+            **degrees,
+            weights=one_of(str(data["precision"]), WEIGHTS, "format of weights"),
+            kv=one_of(str(data["kv"]), KV, "format of the cache"),
+        )
+
+    def to_dict(self) -> dict[str, int | bool | str]:
+        """The JSON contract of a plan; fields that serving has no use for keep their neutral values."""
+        return {
+            "tp": self.tp,
+            "sp": False,
+            "pp": self.pp,
+            "vpp": 1,
+            "dp": self.dp,
+            "cp": self.cp,
+            "ep": self.ep,
+            "etp": self.etp,
+            "zero": 0,
+            "micro_batch": 1,
+            "recompute": "none",
+            "precision": self.weights,
+            "schedule": "1f1b",
+            "kv": self.kv,
+        }
+
+    def __str__(self) -> str:
+        """ "tp4 dp2 ep8 fp8/bf16": degrees above 1, then weights / cache format."""
+        parts = [f"{name}{getattr(self, name)}" for name in ("tp", "pp", "dp", "cp", "ep") if getattr(self, name) > 1]
+        return " ".join([*(parts or ["tp1"]), f"{self.weights}/{self.kv}"])
+
+
+@dataclass(frozen=True, slots=True)
+class ServePlans(Columns):
+    """Columns of worker plans, float64 of shape [n]; weights and kv are indices into WEIGHTS and KV."""
+
+    tp: Column
+    pp: Column
+    dp: Column
+    cp: Column
+    ep: Column
+    weights: Column
+    kv: Column
+
+    def __len__(self) -> int:
+        return len(self.tp)
+
+    @classmethod
+    def of(cls, plans: Iterable[ServePlan]) -> ServePlans:
+        """Columns from plans."""
+        rows = list(plans)
+        code = {"weights": WEIGHTS.index, "kv": KV.index}
+        return cls(
+            *(
+                np.array([code.get(f.name, float)(getattr(p, f.name)) for p in rows], dtype=np.float64)
+                for f in fields(cls)
+            )
+        )
+
+    def plan(self, i: int) -> ServePlan:
+        """Row i."""
+        return ServePlan(
+            tp=int(self.tp[i]),
+            pp=int(self.pp[i]),
+            dp=int(self.dp[i]),
+            cp=int(self.cp[i]),
+            ep=int(self.ep[i]),
+            weights=WEIGHTS[int(self.weights[i])],
+            kv=KV[int(self.kv[i])],
+        )
+
+    @property
+    def devices(self) -> Column:
+        """Devices of one worker."""
+        return self.tp * self.pp * self.dp * self.cp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

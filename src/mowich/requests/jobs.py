@@ -355,8 +355,8 @@ def _choices(reader: Reader, plan: Mapping[str, str], *, serving: bool) -> Mappi
 
 def parse_serving(settings: Mapping[str, str]) -> dict[str, tuple[int | str, ...]]:
     """{"tp": "4,8", "weights": "fp8"} -> choices of a serving plan. Raises UserError."""
-    from mowich.plans.serving import KV as CACHES
-    from mowich.plans.serving import WEIGHTS
+    from mowich.plans.plan import KV as CACHES
+    from mowich.plans.plan import WEIGHTS
 
     words_of = {"weights": WEIGHTS, "kv": CACHES, "mode": ("aggregated", "disaggregated", "any")}
     known = (*DEGREES, *words_of)

@@ -17,8 +17,8 @@ from mowich.arrays import Floats
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
-from mowich.plans.serving import ServePlan
-from mowich.serving.step import FOUR_BIT, quantises_attention
+from mowich.plans.plan import ServePlan
+from mowich.plans.shapes import FOUR_BIT, quantises_attention
 from mowich.software.engine import AROUND, COMMON, ENGINE, FAMILY, Costs, Engine
 
 
@@ -107,7 +107,7 @@ def paths(case: Served) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ConstantTable:
     """Index of the fact of every constant of every case. names: distinct paths; index: constant -> position in `names`
     [n];
     chip: what the facts of chips give, field -> [n]; speculates [n]."""
@@ -118,12 +118,12 @@ class Columns:
     speculates: NDArray[np.bool_]
     accept: Floats
 
-    def take(self, rows: NDArray[np.intp]) -> Columns:
+    def take(self, rows: NDArray[np.intp]) -> ConstantTable:
         """The cases at `rows`, with the names that they use."""
         used = np.unique(np.concatenate([index[rows] for index in self.index.values()]))
         position = np.zeros(len(self.names), dtype=np.intp)
         position[used] = np.arange(len(used))
-        return Columns(
+        return ConstantTable(
             names=tuple(self.names[i] for i in used),
             index={k: position[v[rows]] for k, v in self.index.items()},
             chip={k: v[rows] for k, v in self.chip.items()},
@@ -150,7 +150,7 @@ class Columns:
         return costs, engine, verified, accepted
 
 
-def columns(cases: Sequence[Served]) -> Columns:
+def columns(cases: Sequence[Served]) -> ConstantTable:
     """The table of paths of many cases."""
     names: dict[str, int] = {}
     kinds: dict[tuple[object, ...], int] = {}  # cases whose constants have the same paths
@@ -176,7 +176,7 @@ def columns(cases: Sequence[Served]) -> Columns:
         "peak_expert": [peak(c.plan.weights, c.system) for c in cases],
         "peak_16": [c.system.peak_flops["bf16"] for c in cases],
     }
-    return Columns(
+    return ConstantTable(
         names=tuple(names),
         index=index,
         chip={k: np.array(v) for k, v in chip.items()},

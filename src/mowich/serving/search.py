@@ -18,12 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.arrays import Floats
+from mowich.arrays import Columns, Floats
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
-from mowich.plans.serving import ServePlan
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
+from mowich.plans.search import powers, rising, spread_out
+from mowich.plans.shapes import Shapes
 from mowich.serving.steady import Front, Load, closed_loop, max_sequences, prefill
-from mowich.serving.step import Shapes, step, total
+from mowich.serving.step import step, total
 from mowich.software.engine import Costs, Engine
 
 FRONT = 24
@@ -95,18 +97,6 @@ class SearchResult:
     closest: Found | None
 
 
-def spread_out(items: Sequence[int], most: int) -> list[int]:
-    """At most `most` items, evenly along the list, both ends kept."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
-
-
-def powers(limit: int) -> list[int]:
-    """1, 2, 4, ... up to `limit`."""
-    return [2**i for i in range(limit.bit_length()) if 2**i <= limit]
-
-
 def worker_plans(
     model: Model,
     system: System,
@@ -128,6 +118,10 @@ def worker_plans(
     def choices(name: str, options: Sequence[int]) -> list[int]:
         return [v for v in fixed[name] if v >= 1] if name in fixed else list(options)
 
+    formats = [
+        (one_of(w, WEIGHTS, "format of weights"), one_of(k, KV, "format of the cache"))
+        for w, k in itertools.product(weights, kv)
+    ]
     out = []
     for tp in choices("tp", powers(domain)):
         if any(h % tp for h in heads):
@@ -146,10 +140,7 @@ def worker_plans(
                     for pp in choices("pp", [1, 2, 4, 8]):
                         if tp * cp > domain or ranks * cp * pp > system.devices or pp > model.num_layers:
                             continue
-                        out += [
-                            ServePlan(tp=tp, dp=dp, ep=ep, cp=cp, pp=pp, weights=w, kv=k)
-                            for w, k in itertools.product(weights, kv)
-                        ]
+                        out += [ServePlan(tp=tp, dp=dp, ep=ep, cp=cp, pp=pp, weights=w, kv=k) for w, k in formats]
     return out
 
 
@@ -252,12 +243,7 @@ def _promising(
 
 
 def _repeat(w: Worker, rows: NDArray[np.intp]) -> tuple[Shapes, Costs, Engine, Floats, Floats]:
-    from dataclasses import fields
-
-    around = Engine(
-        *(v[rows] if isinstance(v := getattr(w.around, f.name), np.ndarray) and v.ndim else v for f in fields(Engine))
-    )
-    return w.shapes.take(rows), w.costs.take(rows), around, w.verified[rows], w.accepted[rows]
+    return w.shapes.take(rows), w.costs.take(rows), w.around.take(rows), w.verified[rows], w.accepted[rows]
 
 
 def search(
@@ -317,7 +303,7 @@ def search(
         return SearchResult(
             best=(), front=(), evaluated=evaluated, points=evaluated + len(fits), fitting=0, closest=None
         )
-    points = _Points.join(found)
+    points = _Points.joined(found)
     per_chip = points.speed / system.chips
     meets = kept(points.ttft, points.tpot)
     stages = np.array([q.pp for q in w.plans])
@@ -325,7 +311,7 @@ def search(
         (points.tpot, stages[points.decode] + np.where(points.prefill >= 0, stages[points.prefill], 0), -per_chip)
     )
     good = _different(points, order[meets[order]], w.plans, top)
-    front = _rising(np.lexsort((-per_chip, points.tpot)), per_chip, points.ttft <= job.ttft_s, 1 + 1e-9)
+    front = rising(np.lexsort((-per_chip, points.tpot)), per_chip, points.ttft <= job.ttft_s, 1 + 1e-9)
 
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
     thinned = spread_out(front, FRONT)
@@ -339,20 +325,6 @@ def search(
         fitting=int(meets.sum()),
         closest=None if good else answers[-1],
     )
-
-
-def _rising(
-    order: NDArray[np.intp], values: Floats, may: NDArray[np.bool_] | None = None, step: float = 1.0
-) -> list[int]:
-    """Of places in this order those whose value is above all before them (`step` times that), where they `may` be
-    taken."""
-    taken, best = [], -1.0
-    allowed = np.ones(len(order), dtype=bool) if may is None else may[order]
-    for i, value, ok in zip(order.tolist(), values[order].tolist(), allowed.tolist(), strict=True):
-        if ok and value > best * step:
-            taken.append(i)
-            best = value
-    return taken
 
 
 def _different(p: _Points, order: NDArray[np.intp], plans: Sequence[ServePlan], top: int) -> list[int]:
@@ -412,13 +384,13 @@ def _together(
         after = np.minimum(best + 1, len(plan) - 1)
         high = here[np.where(plan[after] == plan[best], after, best)]
         more = (low[:, None] + (high - low)[:, None] * inside).ravel()
-        points = _Points.join([points, at(np.repeat(plan[best], FINER), more)])
+        points = _Points.joined([points, at(np.repeat(plan[best], FINER), more)])
         points = points.take(np.lexsort((points.users, points.decode)))
     return points
 
 
 @dataclass(frozen=True, slots=True)
-class _Points:
+class _Points(Columns):
     """Candidates as columns."""
 
     prefill: NDArray[np.int_]
@@ -429,17 +401,6 @@ class _Points:
     ttft: Floats
     tpot: Floats
     speed: Floats
-
-    @classmethod
-    def join(cls, parts: Sequence[_Points]) -> _Points:
-        from dataclasses import fields
-
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
-
-    def take(self, index: NDArray[np.intp]) -> _Points:
-        from dataclasses import fields
-
-        return _Points(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 def _apart(
@@ -500,7 +461,7 @@ def _apart(
         here = np.nonzero(devices[rows] == z)[0]
         if pair is not None:
             here = here[rows[here] == pair[1]]
-        picks += _rising(here[np.lexsort((-rate_d[here], tpot[here]))], rate_d)
+        picks += rising(here[np.lexsort((-rate_d[here], tpot[here]))], rate_d)
     P, D = np.array(best_p, dtype=np.intp), np.array(picks, dtype=np.intp)
     pi, di = (v.ravel() for v in np.meshgrid(np.arange(len(P)), np.arange(len(D)), indexing="ij"))
     rp, rd, zp, zd = rate_p[P][pi], rate_d[D][di], size[P][pi], devices[rows][D][di]

@@ -9,21 +9,22 @@ first: what does not fit is not ranked. The formulas, with a worked number: docs
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mowich.arrays import Floats
-from mowich.serving.step import Shapes, step, total
+from mowich.arrays import Columns, Floats
+from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
+from mowich.plans.shapes import Shapes
+from mowich.serving.step import step, total
 from mowich.software.engine import Costs, Engine
 
 V = TypeVar("V", float, Floats)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Load(Columns):
     """Users and lengths, columns [n]. users: in flight per rank group (concurrency / dp); prompt, output: mean tokens;
     cached: share of the prompt found in the prefix cache; verify, accepted: tokens verified and accepted per step (1, 1
     without speculation); rounds: requests per user, for the start burst (inf: none); is_static: 1 for a static batch
@@ -37,10 +38,6 @@ class Load:
     accepted: Floats
     rounds: Floats
     is_static: Floats
-
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Load:
-        """The cases at `index`."""
-        return Load(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 ALONE = 0.25
@@ -79,37 +76,13 @@ class Front(Generic[V]):
         }
 
 
-def weights_B(s: Shapes) -> Floats:
-    """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like
-    the head."""
-    experts = np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert
-    return np.asarray(
-        (s.W_linear * s.b_linear + experts / (s.tp * s.dp)) / s.pp + 2.0 * 2.0 * s.W_head / np.minimum(s.pp, 2.0)
-    )
-
-
-def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
-    """Bytes of cache and state on one device that one sequence of `tokens` tokens holds: windowed layers keep their
-    window."""
-    kept = np.minimum(tokens, s.held)
-    cache = np.sum(s.att_layers * s.kv * kept, axis=0) * s.b_kv / s.cp
-    return np.asarray((cache + s.state_B) / s.pp)
-
-
-def memory_B(s: Shapes, e: Engine, capacity_B: Floats | float) -> dict[str, Floats]:
-    """Bytes of one device by category: weights, engine reserve, and the cache that is left (negative: does not fit)."""
-    w = weights_B(s)
-    kept = capacity_B * (1.0 - e.memory_share) + e.reserve_B + np.zeros(len(s))
-    return {"weights": w, "reserve": kept, "kv": capacity_B - w - kept}
-
-
 def max_sequences(s: Shapes, load: Load, e: Engine, capacity_B: Floats | float) -> Floats:
     """Sequences per rank group whose caches fit at their mean length (prompt + 0.7 output, as sequences are of all
     ages).
 
     Below 1 a single sequence does not fit.
     """
-    free = memory_B(s, e, capacity_B)["kv"]
+    free = serving_memory_B(s, e, capacity_B)["kv"]
     each = kv_B_per_sequence(s, load.prompt + 0.7 * load.output)
     return np.asarray(np.maximum(free, 0.0) / np.maximum(each, 1.0))
 

@@ -1,23 +1,17 @@
 """Time of one engine step (decode tokens, prompt tokens, or both) on one rank, in closed form, for columns of cases.
 
-`Shapes` is the work: what a model asks of one rank under a plan, without hardware. `Costs` is the machine and the
-engine: peak rates of the chip and the fitted efficiencies and latencies of `facts/serving`. `step` puts them together
-into named times that sum. Everything is an array over cases [n] (kinds of layers: [k, n]), so one deployment, a search
-and the fit of the constants evaluate the same code.
+`plans.shapes.Shapes` is the work: what a model asks of one rank under a plan, without hardware. `Costs` is the machine
+and the engine: peak rates of the chip and the fitted efficiencies and latencies of `facts/serving`. `step` puts them
+together into named times that sum, by the functions of `operators.law`. Everything is an array over cases [n] (kinds
+of layers: [k, n]), so one deployment, a search and the fit of the constants evaluate the same code.
 Symbols: m tokens, W weights, P FLOP/s, B bytes/s, S context tokens, L layers, d hidden width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.arrays import Floats
-from mowich.models.model import Model, Moe
-from mowich.operators import list as list_
 from mowich.operators.law import (
     active_experts,
     cached_attention,
@@ -29,130 +23,12 @@ from mowich.operators.law import (
     roof,
     visited_experts,
 )
-from mowich.plans.serving import KV, KV_B, WEIGHT_B, WEIGHTS, ServePlans
+from mowich.plans.shapes import Shapes
 from mowich.software.engine import Costs
 
 PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers", "host", "tp", "ep", "cp", "pp")
 """Names of the parts of a step, in print order. layers: fixed time per layer (launches, norms, routing); host:
 scheduler and sampler."""
-
-FOUR_BIT = frozenset({"nvfp4", "mxfp4", "int4"})
-
-
-@dataclass(frozen=True, slots=True)
-class Shapes:
-    """Work of one rank. Columns [n]; rows of layer kinds [k, n], zero where a model has fewer kinds.
-
-    W_*: weights per rank over all layers of the worker; b_*: bytes per weight; kv: elements per token, layer and rank;
-    window: tokens of it that a step reads at most, held: that stay in memory at most; f_dec, f_pre: FLOP per (query
-    token, context token) and layer; state_B: bytes of recurrent state per sequence, f_token: FLOP of recurrences per
-    prompt token, over all layers.
-    """
-
-    d: Floats
-    L: Floats
-    tp: Floats
-    dp: Floats
-    cp: Floats
-    pp: Floats
-    ep: Floats
-    W_linear: Floats
-    W_head: Floats
-    b_linear: Floats
-    b_expert: Floats
-    b_kv: Floats
-    state_B: Floats
-    f_token: Floats
-    moe_layers: Floats
-    experts: Floats
-    top_k: Floats
-    W_expert: Floats
-    att_layers: Floats
-    kv: Floats
-    window: Floats
-    held: Floats
-    f_dec: Floats
-    f_pre: Floats
-
-    def __len__(self) -> int:
-        return len(self.d)
-
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Shapes:
-        """The cases at `index`."""
-        return Shapes(*(getattr(self, f.name)[..., index] for f in fields(self)))
-
-
-def quantises_attention(model: Model, weights: str) -> bool:
-    """Whether a checkpoint in `weights` also quantises attention: 4-bit mixtures of experts keep it in 16 bit
-    (published checkpoints)."""
-    return not (weights in FOUR_BIT and any(isinstance(layer.ffn, Moe) for layer in model.layers))
-
-
-def shapes(model: Model, plans: ServePlans, *, attention: str | None = None) -> Shapes:
-    """The work that each plan leaves to one rank. attention: format of attention and shared weights (None: by
-    `quantises_attention`)."""
-    n = len(plans)
-    tp, dp, h = plans.tp, plans.dp, model.hidden
-    names = [WEIGHTS[int(w)] for w in plans.weights]
-    linear_names = [attention or (w if quantises_attention(model, w) else "bf16") for w in names]
-    W_linear, state = np.zeros(n), np.zeros(n)
-    moe: list[list[Floats]] = []
-    att: list[list[Floats]] = []
-    one = np.ones(n)
-    b_kv = np.array([KV_B[KV[int(k)]] for k in plans.kv])
-    flop_token, blocks = np.zeros(n), 0.0
-    for layer in model.layers:
-        work, count = list_.serving(layer, h, tp, b_kv), float(layer.count)
-        W_linear = W_linear + count * work.weights
-        state, flop_token = state + count * work.state_B, flop_token + count * work.scan_flop
-        blocks += count * work.blocks
-        att += [[one * count, c.elements, c.window, c.held, c.decode_flop, c.prefill_flop] for c in work.caches]
-        if work.experts is not None:
-            f = work.experts
-            moe.append([one * count, one * f.number, one * f.top_k, one * f.params])
-    K = max(1, len(moe))
-    moe_rows = np.zeros((4, K, n))
-    for i, row in enumerate(moe):
-        moe_rows[:, i] = row
-    att_rows = np.array(att or [[one * 0.0] * 6]).transpose(1, 0, 2)
-    return Shapes(
-        d=one * h,
-        L=one * blocks / 2.0,
-        tp=tp,
-        dp=dp,
-        cp=plans.cp,
-        pp=plans.pp,
-        ep=plans.ep,
-        W_linear=W_linear,
-        W_head=model.vocab * h / tp,
-        b_linear=np.array([WEIGHT_B[w] for w in linear_names]),
-        b_expert=np.array([WEIGHT_B[w] for w in names]),
-        b_kv=b_kv,
-        state_B=state,
-        f_token=flop_token,
-        moe_layers=moe_rows[0],
-        experts=moe_rows[1],
-        top_k=moe_rows[2],
-        W_expert=moe_rows[3],
-        att_layers=att_rows[0],
-        kv=att_rows[1],
-        window=att_rows[2],
-        held=att_rows[3],
-        f_dec=att_rows[4],
-        f_pre=att_rows[5],
-    )
-
-
-def concat(parts: Sequence[Shapes]) -> Shapes:
-    """Cases of several models as one set of columns."""
-    out = []
-    for f in fields(Shapes):
-        arrays = [getattr(p, f.name) for p in parts]
-        if arrays[0].ndim == 2:
-            k = max(a.shape[0] for a in arrays)
-            arrays = [np.pad(a, ((0, k - a.shape[0]), (0, 0))) for a in arrays]
-        out.append(np.concatenate(arrays, axis=-1))
-    return Shapes(*out)
 
 
 def _experts_s(s: Shapes, c: Costs, m: Floats) -> Floats:

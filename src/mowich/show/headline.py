@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from mowich.economics.money import quote
 from mowich.estimate import Estimate
 from mowich.evidence.scores import SHIPPED, left_out
-from mowich.plans.plan import Plan
-from mowich.plans.serving import ServePlan
+from mowich.plans.plan import Plan, ServePlan
 from mowich.show.formats import UNKNOWN, interval, percent
 from mowich.studies.ranking import (
     COSTS,

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mowich.estimate import Estimate
 from mowich.facts import Fact
-from mowich.plans.plan import Plan
-from mowich.plans.serving import ServePlan
+from mowich.plans.plan import Plan, ServePlan
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, interval, number, percent, seconds, spread
 

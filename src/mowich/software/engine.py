@@ -7,12 +7,11 @@ constant of a case comes from also depends on its formats and its architecture: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mowich.arrays import Floats
+from mowich.arrays import Columns, Floats
 from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
@@ -66,7 +65,7 @@ def engine_for(facts: Facts, system: System, name: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Engine(Columns):
     """What the engine adds around steps: floats or columns [n]. budget: prompt tokens per step; mixes: 1 when prompts
     share a step with decodes; front_s, front_token_s: before scheduling; visible_tokens: tokens between the first token
     and its arrival at the user;
@@ -87,7 +86,7 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class Costs(Columns):
     """Rates of the chip and fitted constants of its family and of the engine: floats, or one value per case [n].
 
     hbm_Bps, link_Bps, exchange_Bps (experts), peak_*: per device, as published. w_*: share of the HBM bandwidth that
@@ -124,12 +123,6 @@ class Costs:
     step: Floats
     per_sequence: Floats
     prefill_step: Floats
-
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Costs:
-        """The cases at `index` (shared floats stay)."""
-        return Costs(
-            *(v[index] if isinstance(v := getattr(self, f.name), np.ndarray) and v.ndim else v for f in fields(self))
-        )
 
     def within_published(self) -> Costs:
         """The same with no rate above the published one, and the busiest rank no less busy than the mean: ranges of

@@ -16,11 +16,11 @@ from mowich.errors import UserError, unknown
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models.model import Model, Moe
-from mowich.plans.serving import KV, WEIGHTS, ServePlan, ServePlans
+from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, ServePlans
+from mowich.plans.shapes import Shapes, shapes
 from mowich.serving.corrections import METRICS, UNCORRECTED, Along, Class, length_scale, shipped
-from mowich.serving.engines import Columns, Served, architecture, columns, has_own
-from mowich.serving.steady import kv_B_per_sequence, memory_B
-from mowich.serving.step import Shapes, shapes
+from mowich.serving.engines import ConstantTable, Served, architecture, columns, has_own
 from mowich.software.engine import Costs, Engine
 
 BLOCK = 16
@@ -40,7 +40,7 @@ class Deployment:
     around: Engine
     verified: Floats
     accepted: Floats
-    table: Columns
+    table: ConstantTable
     has_own: bool
 
     @property
@@ -52,7 +52,7 @@ class Deployment:
 
     def around_of(self, i: int) -> Engine:
         """The engine constants of plan i."""
-        return _pick(self.around, i)
+        return self.around.take(np.array([i]))
 
     @property
     def is_corrected(self) -> bool:
@@ -109,17 +109,9 @@ class Deployment:
         """Blocks of cache of one rank group of plan i, for sequences of about `tokens` tokens (windows keep less than
         that of each)."""
         one = self.shapes.take(np.array([i]))
-        free = float(memory_B(one, _pick(self.around, i), self.system.hbm_usable_B)["kv"][0])
+        free = float(serving_memory_B(one, self.around.take(np.array([i])), self.system.hbm_usable_B)["kv"][0])
         each = float(kv_B_per_sequence(one, np.array([float(tokens)]))[0]) / tokens
         return max(0, int(free / each / block))
-
-
-def _pick(engine: Engine, i: int) -> Engine:
-    from dataclasses import fields
-
-    return Engine(
-        *(v[i : i + 1] if isinstance(v := getattr(engine, f.name), np.ndarray) else v for f in fields(Engine))
-    )
 
 
 def deploy(

@@ -17,10 +17,10 @@ from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
-from mowich.plans.serving import WEIGHT_B, ServePlan
+from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
+from mowich.plans.plan import WEIGHT_B, ServePlan
 from mowich.requests.jobs import DEGREES
 from mowich.serving.search import worker_plans
-from mowich.serving.steady import kv_B_per_sequence, memory_B
 from mowich.software.engine import engine_for
 from mowich.studies.fit import MAX_TRIED, counts
 from mowich.studies.serving import deploy
@@ -132,7 +132,7 @@ def fullest(
     if not plans:
         return None
     d = deploy(model, system, engine, plans, facts)
-    memory = memory_B(d.shapes, d.around, capacity_B)
+    memory = serving_memory_B(d.shapes, d.around, capacity_B)
     each = kv_B_per_sequence(d.shapes, np.full(len(plans), tokens))
     devices = np.array([p.devices for p in plans])
     room = np.floor(np.maximum(memory["kv"], 0.0) / each)

@@ -20,12 +20,12 @@ from mowich.estimate import unknown as unknown_estimate
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models.model import Model
-from mowich.plans.serving import KV, ServePlan
+from mowich.plans.memory import serving_memory_B
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, Weights, one_of
 from mowich.requests.jobs import DEGREES
 from mowich.serving.corrections import users_scale
 from mowich.serving.engines import arithmetic
 from mowich.serving.search import Found, SearchResult, ServeJob, Worker, search, worker_plans
-from mowich.serving.steady import memory_B
 from mowich.shown import Rows, Shown
 from mowich.software.engine import engine_for
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
@@ -152,12 +152,12 @@ class ServeResult(Shown):
         return {"schema": "mowich/compare@1", **base, "complete": True, "rows": rows, "warnings": list(self.warnings)}
 
 
-def native_weights(model: Model, system: System) -> str:
+def native_weights(model: Model, system: System) -> Weights:
     """The format that the checkpoint's config says; fp8 as mxfp8 where the chip multiplies that faster (Trainium3: 4
     rows at a time, not 2), the weights scaled again offline."""
     name = model.storage.form
     faster = system.peak_flops.get("mxfp8", 0.0) > system.peak_flops.get("fp8", 0.0)
-    return "mxfp8" if name == "fp8" and faster else name
+    return "mxfp8" if name == "fp8" and faster else one_of(name, WEIGHTS, "format of weights")
 
 
 def worker(d: Deployment, job: ServeJob) -> Worker:
@@ -220,7 +220,7 @@ def solve(
         ]
         return rows, front, got
     if got.closest is None:
-        memory = memory_B(d.shapes, d.around, system.hbm_usable_B)
+        memory = serving_memory_B(d.shapes, d.around, system.hbm_usable_B)
         short = float(-memory["kv"].max())
         reason = (
             f"does not fit: {show_gib(max(short, 0.0))} short per device at best (weights"
@@ -355,7 +355,7 @@ def _row(
         site=site,
     )
     one = d.shapes.take(np.array([f.decode]))
-    memory = {k: float(v[0]) for k, v in memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
+    memory = {k: float(v[0]) for k, v in serving_memory_B(one, d.around_of(f.decode), system.hbm_usable_B).items()}
     shares = {word: sum(f.tpot_parts.get(p, 0.0) for p in parts) for word, parts in BINDS.items()}
     return ServeRow(
         system=name,

@@ -20,7 +20,7 @@ from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models import load as load_model
-from mowich.plans.serving import KV, WEIGHTS, ServePlan
+from mowich.plans.plan import KV, WEIGHTS, ServePlan, W
 from mowich.requests import jobs
 from mowich.scenario import Node
 from mowich.scenario import read as read_scenario
@@ -292,12 +292,18 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     )
 
 
+def _named(node: Node, key: str, allowed: Sequence[W], default: W) -> W:
+    """A word of a vocabulary; the default where another is given, which the node notes as a problem."""
+    given = node.text(key, default, allowed=allowed)
+    return next((word for word in allowed if word == given), default)
+
+
 def _plan(node: Node, start: ServePlan) -> ServePlan:
     degrees = {name: int(node.count(name, getattr(start, name))) for name in ("tp", "pp", "dp", "cp", "ep")}
     return ServePlan(
         **degrees,
-        weights=node.text("weights", start.weights, allowed=WEIGHTS),
-        kv=node.text("kv", start.kv, allowed=KV),
+        weights=_named(node, "weights", WEIGHTS, start.weights),
+        kv=_named(node, "kv", KV, start.kv),
     )
 
 

@@ -8,13 +8,12 @@ fall with dp, and the optimizer, which cannot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.arrays import Floats
+from mowich.arrays import Columns, Floats
 from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
@@ -28,7 +27,7 @@ MOVING = ("tp", "cp", "ep", "recompute")
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class Floor(Columns):
     """Seconds of plans that every smaller dp takes at least, before jitter and software [n each]. stage: of a
     micro-batch, its forward pass among it; once: of the step. still_stage, still_once: the same without transfers, for
     a dp that changes where they run."""
@@ -38,13 +37,6 @@ class Floor:
     once: Floats
     still_stage: Floats
     still_once: Floats
-
-    def take(self, index: NDArray[np.intp]) -> Floor:
-        return Floor(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Floor]) -> Floor:
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts] or [np.empty(0)]) for f in fields(cls)))
 
 
 def floor_of(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floor:

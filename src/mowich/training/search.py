@@ -20,6 +20,7 @@ from mowich.models.model import Model
 from mowich.plans.enumerate import Space, every_dp, legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob
+from mowich.plans.search import fastest
 from mowich.software.stack import Platform
 from mowich.training.floor import Floor, floor_of, least, least_of_any, smallest_dp, with_traffic
 from mowich.training.step import PARTS, micro_batches, step_time
@@ -131,7 +132,7 @@ class Leaders:
     @property
     def rows(self) -> NDArray[np.intp]:
         """The `top` rows, fastest first; of equals those with less memory, then the first."""
-        return _fastest(self.seconds_per_token, self.need_B, np.isfinite(self.seconds_per_token), self.top)
+        return fastest(self.seconds_per_token, self.need_B, np.isfinite(self.seconds_per_token), self.top)
 
 
 def candidate(model: Model, system: Platform, job: TrainJob, plan: Plan) -> Candidate:
@@ -299,7 +300,7 @@ class Survey(Evaluated):
     @property
     def best(self) -> int | None:
         """The fastest plan that fits; of equals the one with less memory, then the first."""
-        first = _fastest(self.seconds_per_token, self.need_B, self.fits, 1)
+        first = fastest(self.seconds_per_token, self.need_B, self.fits, 1)
         return int(first[0]) if len(first) else None
 
     def best_of(self, name: str, value: float) -> tuple[Plan, float, float] | None:
@@ -351,17 +352,6 @@ def survey(
         for name in ("row", "need_B", "fits", "seconds_per_token")
     }
     return Survey(plans=Plans.joined([part.plans for part in parts]), whole=whole, **columns)
-
-
-def _fastest(
-    per_token: NDArray[np.float64], need_B: NDArray[np.float64], fits: NDArray[np.bool_], top: int
-) -> NDArray[np.intp]:
-    """The `top` fastest of those that fit, best first; of equals those with less memory, then the first."""
-    runners = np.flatnonzero(fits & np.isfinite(per_token))
-    if len(runners) > top:
-        limit = np.partition(per_token[runners], top - 1)[top - 1]
-        runners = runners[per_token[runners] <= limit]
-    return runners[np.lexsort((need_B[runners], per_token[runners]))][:top]
 
 
 def memory(

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mowich.plans.memory import kv_B_per_sequence
+from mowich.plans.shapes import Shapes
 from mowich.serving.corrections import UNCORRECTED, Along
-from mowich.serving.steady import Front, kv_B_per_sequence
-from mowich.serving.step import Shapes, step, total
+from mowich.serving.steady import Front
+from mowich.serving.step import step, total
 from mowich.serving.traffic.policies import Scheduler
 from mowich.software.engine import Costs, Engine
 

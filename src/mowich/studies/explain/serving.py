@@ -15,10 +15,11 @@ from mowich.estimate import Estimate, Notes, exact
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
-from mowich.plans.serving import ServePlan
+from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
+from mowich.plans.plan import ServePlan
+from mowich.plans.shapes import Shapes
 from mowich.serving.search import Found, ServeJob, search
-from mowich.serving.steady import Load, closed_loop, kv_B_per_sequence, memory_B
-from mowich.serving.step import Shapes
+from mowich.serving.steady import Load, closed_loop
 from mowich.software.engine import Costs
 from mowich.studies.explain.source import Numbers, Result, Source, best_of
 from mowich.studies.explain.tree import Path
@@ -270,7 +271,7 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         }
         out |= {("ttft_s", "breakdown", k): v for k, v in ttft_parts.items()}
         out |= {("tpot_s", "breakdown", k): v for k, v in tpot_parts.items()}
-        memory = memory_B(d.shapes.take(np.zeros(1, dtype=np.intp)), d.around_of(0), d.system.hbm_usable_B)
+        memory = serving_memory_B(d.shapes.take(np.zeros(1, dtype=np.intp)), d.around_of(0), d.system.hbm_usable_B)
         out |= {("memory_B", k): float(v[0]) for k, v in memory.items()}
         rate, watts, site = (
             money.price(known, d.system.id, term=term).rate.value,
@@ -331,7 +332,7 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
 def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
     """Record what a device of the first plan holds."""
     e = d.around_of(0)
-    held = memory_B(d.shapes.take(np.zeros(1, dtype=np.intp)), e, d.system.hbm_usable_B)
+    held = serving_memory_B(d.shapes.take(np.zeros(1, dtype=np.intp)), e, d.system.hbm_usable_B)
     paths = constant_paths(d, 0)
     plan, usable = d.plans[0], d.system.paths["hbm_usable_B"]
     if len(name) < 2 or name[1] == "weights":
@@ -385,7 +386,7 @@ def serve_fit(result: Result, at: Path, held: Mapping[str, Any], model: Model, f
         d = deployment(known)
         fact = known.fact(d.system.paths["hbm_usable_B"])
         capacity = (fact.low or known.number(fact.path)) / d.system.devices_per_chip
-        memory = memory_B(d.shapes, d.around, capacity)
+        memory = serving_memory_B(d.shapes, d.around, capacity)
         each = float(kv_B_per_sequence(d.shapes, np.array([tokens]))[0])
         room = math.floor(max(float(memory["kv"][0]), 0.0) / each)
         requests = room * plan.dp * held["workers"]

@@ -1,0 +1,56 @@
+"""What the searches for a training plan and for a serving plan share: degrees to try, the fastest of many, fronts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mowich.arrays import Floats
+
+
+def divisors(n: int, limit: int) -> list[int]:
+    """Divisors of n up to limit, ascending.
+
+    >>> divisors(12, 6)
+    [1, 2, 3, 4, 6]
+    """
+    return [d for d in range(1, min(n, limit) + 1) if n % d == 0]
+
+
+def powers(limit: int) -> list[int]:
+    """1, 2, 4, ... up to `limit`."""
+    return [2**i for i in range(limit.bit_length()) if 2**i <= limit]
+
+
+def spread_out(items: Sequence[int], most: int) -> list[int]:
+    """At most `most` items, evenly along the list, both ends kept."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def fastest(
+    per_token: NDArray[np.float64], need_B: NDArray[np.float64], fits: NDArray[np.bool_], top: int
+) -> NDArray[np.intp]:
+    """The `top` fastest of those that fit, best first; of equals those with less memory, then the first."""
+    runners = np.flatnonzero(fits & np.isfinite(per_token))
+    if len(runners) > top:
+        limit = np.partition(per_token[runners], top - 1)[top - 1]
+        runners = runners[per_token[runners] <= limit]
+    return runners[np.lexsort((need_B[runners], per_token[runners]))][:top]
+
+
+def rising(
+    order: NDArray[np.intp], values: Floats, may: NDArray[np.bool_] | None = None, step: float = 1.0
+) -> list[int]:
+    """Of places in this order those whose value is above all before them (`step` times that), where they `may` be
+    taken."""
+    taken, best = [], -1.0
+    allowed = np.ones(len(order), dtype=bool) if may is None else may[order]
+    for i, value, ok in zip(order.tolist(), values[order].tolist(), allowed.tolist(), strict=True):
+        if ok and value > best * step:
+            taken.append(i)
+            best = value
+    return taken

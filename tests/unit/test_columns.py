@@ -1,0 +1,71 @@
+"""Dataclasses of columns, and what both searches share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pytest
+
+from mowich.arrays import Columns, Floats, constant
+from mowich.errors import UserError
+from mowich.plans.plan import KV, Plan, Plans, ServePlan, ServePlans, one_of
+from mowich.plans.search import fastest, rising
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Columns):
+    one: Floats
+    kinds: Floats
+
+
+def test_rows_are_taken_of_every_field() -> None:
+    table = Table(np.arange(4.0), np.arange(8.0).reshape(2, 4))
+    for index in (np.array([3, 1]), np.array([False, True, False, True])):
+        found = table.take(index)
+        assert found.one.tolist() == table.one[index].tolist()
+        assert found.kinds.tolist() == table.kinds[:, index].tolist()
+
+
+def test_a_constant_column_and_a_shared_number_stay_what_they_are() -> None:
+    found = Table(constant(2.0, 5), np.float64(7.0)).take(np.array([0, 4, 4]))  # type: ignore[arg-type]
+    assert found.one.strides == (0,)
+    assert found.one.tolist() == [2.0] * 3
+    assert found.kinds == 7.0
+
+
+def test_fewer_kinds_are_joined_as_zeros() -> None:
+    one, two = Table(np.ones(1), np.ones((1, 1))), Table(np.zeros(2), np.full((2, 2), 5.0))
+    found = Table.joined([one, two])
+    assert found.one.tolist() == [1.0, 0.0, 0.0]
+    assert found.kinds.tolist() == [[1.0, 5.0, 5.0], [0.0, 5.0, 5.0]]
+
+
+def test_plans_come_back_from_their_columns() -> None:
+    plans = [Plan(tp=2, recompute="full", schedule="zb-v"), Plan(precision="mxfp8", order="pp-tp-dp")]
+    served = [ServePlan(tp=4, weights="int4", kv="fp8"), ServePlan(dp=8, ep=8)]
+    assert list(Plans.of(plans)) == plans
+    columns = ServePlans.of(served)
+    assert [columns.plan(i) for i in range(2)] == served
+    assert [f.name for f in fields(columns.take(np.array([1])))] == [f.name for f in fields(ServePlan)]
+    assert [ServePlan.from_dict(plan.to_dict()) for plan in served] == served
+
+
+def test_a_word_that_is_none_is_refused_with_those_that_are() -> None:
+    assert one_of("fp8", KV, "format of the cache") == "fp8"
+    with pytest.raises(UserError, match="format of the cache") as error:
+        one_of("fp9", KV, "format of the cache")
+    assert "bf16" in error.value.line()
+
+
+def test_the_fastest_and_the_front_of_random_points() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        seconds, need = rng.integers(1, 6, 30) / 4.0, rng.integers(1, 4, 30) * 1.0
+        fits = rng.random(30) < 0.7
+        by_hand = sorted((i for i in range(30) if fits[i]), key=lambda i: (seconds[i], need[i], i))
+        assert fastest(seconds, need, fits, 4).tolist() == by_hand[:4]
+        order = np.lexsort((-need, seconds))
+        front = rising(order, need)
+        assert all(need[front[: k + 1]].max() == need[i] for k, i in enumerate(front))
+        assert len({need[i] for i in front}) == len(front)
