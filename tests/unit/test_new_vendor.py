@@ -12,7 +12,7 @@ import mowich
 from mowich.cli import run
 from mowich.errors import UserError
 from mowich.facts import Facts, load
-from mowich.fleets.problem import read_problem
+from mowich.fleets.read import read_problem
 from mowich.machines.system import System, resolve
 from mowich.software.engine import engine_for, engine_names
 from mowich.software.stack import equip, stack_names
@@ -125,6 +125,12 @@ def test_plan_serve_takes_its_engine(facts: Facts) -> None:
     assert own.inputs["systems"][0]["engine"] == "acme-serve"
     assert named.inputs["systems"][0]["engine"] == "vllm"
     assert own.rows[0].tpot_s.value != named.rows[0].tpot_s.value
+
+
+def test_its_engine_may_be_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "plan llama-3.1-8b --serve --isl 1k --osl 256 --on h100:8 --top 1 --json --engine acme-serve --facts"
+    assert run([*words.split(), str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"]["systems"][0]["engine"] == "acme-serve"
 
 
 def test_goodput_takes_its_class_of_failures(facts: Facts) -> None:
