@@ -334,7 +334,8 @@ def repetitive_trace(r: random.Random, length: int) -> Trace:
         k = r.randrange(len(t.kinds))
         reads, psum = len(t.kinds[k].reads), new("P")
         if k < len(sums):
-            rows = [(k, [*r.choices(tiles, k=reads), new("S") if r.random() < 0.8 else r.choice(tiles)])]
+            sources = r.choices(tiles[:2] if r.random() < 0.4 else tiles, k=reads)
+            rows = [(k, [*sources, new("S") if r.random() < 0.7 else r.choice(r.choice((sources, tiles)))])]
         elif k == len(t.kinds) - 1:
             copy = new("S")
             rows = [(k, [*r.choices(tiles, k=reads), psum]), (3, [psum, copy])]
