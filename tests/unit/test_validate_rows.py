@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mowich import facts as facts_module
+from mowich.evidence.row_rules import board_limits, network_speed, per_device_batch, stack_of_row
 from mowich.evidence.row_words import precision_of, recompute_of, zero_of
-from mowich.evidence.rows import Case, board_limits, network_speed, per_device_batch, read_cases, stack_of_row
+from mowich.evidence.rows import Case, read_cases
 from mowich.facts import Facts
 
 LLAMA_8B = {

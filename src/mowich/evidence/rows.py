@@ -14,126 +14,30 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import RefusedError, Row, check_whole, has_word, refusal
+from mowich.evidence.row_cells import Cells
+from mowich.evidence.row_checks import RefusedError, Row, has_word, refusal
+from mowich.evidence.row_plan import CoarseFit, memory_share
+from mowich.evidence.row_rules import (
+    METRICS,
+    OLD_MEGATRON,
+    STATED_BY_CONVENTION,
+    batch_rules,
+    board_limits,
+    is_time,
+    network_speed,
+    per_device_batch,
+    stack_of_row,
+    stated_flop_per_token,
+)
 from mowich.evidence.row_words import precision_of, recompute_of, switch_of, task_of, zero_of
 from mowich.facts import Facts
-from mowich.facts.load import shipped
-from mowich.files import shipped_yaml
 from mowich.machines.system import PRECISIONS, resolve, under_power_cap
 from mowich.models.model import Model, Moe, as_trained
-from mowich.plans.memory import memory_B
-from mowich.plans.plan import RECOMPUTE, Plan, Plans, TrainJob, one_of
+from mowich.plans.plan import RECOMPUTE, Plan, TrainJob, one_of
 from mowich.software.stack import Platform, equip
-from mowich.training.step import micro_batches
-
-NUMBERS = (
-    "n_chips",
-    "chips_per_scaleup_domain",
-    "n_layers",
-    "hidden",
-    "n_heads",
-    "n_kv_heads",
-    "ffn_hidden",
-    "moe_ffn_hidden",
-    "vocab",
-    "n_experts",
-    "top_k",
-    "n_shared_experts",
-    "n_dense_layers",
-    "seq_len",
-    "global_batch_seqs",
-    "micro_batch",
-    "grad_accum",
-    "TP",
-    "PP",
-    "VPP",
-    "DP",
-    "CP",
-    "EP",
-    "ETP",
-    "step_time_s",
-    "tokens_per_s_per_chip",
-    "tokens_per_s_total",
-    "seqs_per_s_total",
-    "tflops_per_chip",
-    "mfu_reported_pct",
-    "derived_step_time_s",
-    "derived_tokens_per_s_per_chip",
-)
-"""Columns that hold a number or nothing."""
-
-REQUIRED = (
-    "id",
-    "chip",
-    "n_chips",
-    "model_name",
-    "n_layers",
-    "hidden",
-    "seq_len",
-    "precision",
-    "global_batch_seqs",
-    "TP",
-    "PP",
-    "primary_metric",
-)
-"""Columns without which a file is not a table of training measurements."""
-
-METRICS = (
-    "step_time_s",
-    "derived_step_time_s",
-    "tokens_per_s_per_chip",
-    "derived_tokens_per_s_per_chip",
-    "tokens_per_s_total",
-    "seqs_per_s_total",
-    "tflops_per_chip",
-    "mfu_reported_pct",
-)
-"""What `primary_metric` may name."""
-
-COUNTS = (
-    "n_chips",
-    "chips_per_scaleup_domain",
-    "n_layers",
-    "hidden",
-    "n_heads",
-    "n_kv_heads",
-    "ffn_hidden",
-    "moe_ffn_hidden",
-    "vocab",
-    "seq_len",
-    "global_batch_seqs",
-    "micro_batch",
-    "grad_accum",
-    "TP",
-    "PP",
-    "VPP",
-    "DP",
-    "CP",
-    "EP",
-    "ETP",
-)
-"""Columns that hold a whole number from 1."""
-
-COUNTS_FROM_ZERO = ("n_experts", "top_k", "n_shared_experts", "n_dense_layers")
-"""Columns that hold a whole number, which may be 0: a dense model has no experts."""
-
-STATED_BY_CONVENTION = (
-    "sp=",
-    "etp=",
-    "zero=",
-    "dp=",
-    "task=",
-    "memory=",
-    "model: head_dim",
-    "model: n_kv_heads",
-    "model: plain MLP",
-)
-"""Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully
-specified."""
 
 MISREAD_MEMORY = 8.0
 """Times the device's memory from which a plan is misread and the row is refused. Up to twice the memory the error of
@@ -144,23 +48,10 @@ ONE_STAGE_MEMORY = 1.5
 """Times the device's memory from which a topology in words, which names no pipeline, must have had one: the pipeline is
 then filled in."""
 
-TOPOLOGY = re.compile(
-    r"(\d+)\s*x?\s*(?:NC|neuron ?cores?|cores?|GPUs?|chips?)\s*\(TP\)\s*x\s*(\d+)[^()\[\]]*\(DP\)", re.IGNORECASE
-)
-"""A topology printed as "[8xNC(TP)x4(DP)] x 32Nodes(DP)" or "8 cores (TP) x 4 (DP)"."""
-
 
 LONG = 16384
 """Tokens of a sequence from which context parallelism, and not a pipeline, spreads it over devices that no batch
 feeds."""
-
-RECIPE_NUMBERS = ("document", "mtp_layers", "optimizer_memory_B")
-"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, bytes of
-optimizer states per parameter."""
-
-OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
-"""Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an
-activation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,202 +78,35 @@ class Case:
     memory_share: float
 
 
-def is_time(metric: str) -> bool:
-    """True when a larger figure is slower."""
-    return metric.endswith("step_time_s")
-
-
-@cache
-def notes() -> Mapping[str, Any]:
-    """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a
-    row."""
-    loaded: Mapping[str, Any] = shipped_yaml(shipped() / "published" / "row_notes.yaml")
-    return loaded
-
-
-@cache
-def _stack_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Pattern[str] | None], ...]:
-    return tuple(
-        (
-            e["stack"],
-            tuple(e["columns"]),
-            re.compile(e["pattern"], re.IGNORECASE),
-            re.compile(e["and"], re.IGNORECASE) if "and" in e else None,
-        )
-        for e in notes()["stacks"]
-    )
-
-
-@cache
-def _batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str], ...]:
-    return tuple(
-        (re.compile(e["match"]), re.compile(e["notes"]), float(e["batch"]), e["source"]) for e in notes()["batches"]
-    )
-
-
-@cache
-def _content_rules(part: str) -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
-    """(patterns by column, columns to set, source or reason) of the entries of one part of `row_notes.yaml`."""
-    return tuple(
-        (
-            {column: re.compile(text, re.IGNORECASE) for column, text in e["match"].items()},
-            e.get("set", {}),
-            str(e.get("source") or e["reason"]),
-        )
-        for e in notes()[part]
-    )
-
-
-def _fits_all(row: Row, patterns: Mapping[str, re.Pattern[str]]) -> bool:
-    return all(pattern.search(row.get(column, "")) for column, pattern in patterns.items())
-
-
-@cache
-def _model_rules() -> tuple[tuple[re.Pattern[str], Mapping[str, object], str], ...]:
-    return tuple((re.compile(e["match"], re.IGNORECASE), e["set"], e["source"]) for e in notes()["models"])
-
-
-def stack_of_row(row: Row) -> tuple[str, bool]:
-    """(software stack, whether the row's own words decide it): a `stack` column, else the first pattern of
-    `row_notes.yaml` that fits, else "megatron"."""
-    if row.get("stack"):
-        return row["stack"], True
-    source = f"{row.get('source_group', '')} {row.get('source_title', '')}"
-    for stack, columns, pattern, also in _stack_rules():
-        if any(pattern.search(row.get(column, "")) for column in columns) and (also is None or also.search(source)):
-            return stack, True
-    return "megatron", False
-
-
-def per_device_batch(text: str, seq: int) -> float | None:
-    """Sequences per device from "2 per chip", "0.125 per JAX device" or "8k tokens/device"."""
-    match = re.match(r"\s*([\d.]+)\s*(k?)\s*(tokens)?", text)
-    if not match:
-        return None
-    value = float(match[1]) * (1024 if match[2] else 1)
-    return value / seq if match[3] else value
-
-
-def stated_flop_per_token(row: Row, model: Model, seq: int) -> float:
-    """FLOP per token that the source counts, forward and backward, by the words of `flop_convention`.
-
-    halved: 3 x forward with causal attention halved. hardware: 4 x forward of the layers (one recompute) plus 3 x head,
-    full attention. Otherwise 3 x forward with the full attention square, the older habit.
-    """
-    words = row.get("flop_convention", "").casefold()
-    forward, attention = model.flop_per_token(seq), model.attention_flop_per_token(seq)
-    causal = 1.0 if any(layer.attention.causal for layer in model.layers) else 0.0
-    head = 2.0 * model.vocab * model.hidden
-    if "hardware" in words or "= 4x forward" in words:
-        return 4.0 * (forward - head + causal * attention) + 3.0 * head
-    halved = re.search(r"causal[- ](attention )?halved", words) and not re.search(
-        r"not causal|without causal|not halved", words
-    )
-    return 3.0 * (forward + (0.0 if halved else causal * attention))
-
-
-def network_speed(text: str) -> tuple[float, bool] | None:
-    """(B/s one way, whether it is per chip) of the scale-out network that a `system_note` states, None when it states
-    none.
-
-    Reads "4 x Omni-Path 100 Gb/s links per node", "1600 Gbps node-node", "400 Gb/s RDMA per GPU" and MLPerf's
-    "Compute: 8x ConnectX-7 IB NDR 400Gb/s"; storage and management links are left out.
-
-    >>> network_speed("4 x Omni-Path 100 Gb/s links per node"), network_speed("RoCE 400 Gb/s per GPU")
-    ((50000000000.0, False), (50000000000.0, True))
-    """
-    part = re.search(r"compute: ([^,]*)", text, re.IGNORECASE)
-    found = re.search(
-        r"(?:(\d+)\s*x\s+)?[^,;]*?\b(\d+)\s*(?:Gb/s(?:ec)?|Gbps|Gb\b)", part[1] if part else text, re.IGNORECASE
-    )
-    if not found or not (found[1] or part or re.search(r"per gpu|node", text, re.IGNORECASE)):
-        return None
-    return int(found[1] or 1) * int(found[2]) * 1e9 / 8, "per gpu" in text.casefold()
-
-
-def board_limits(text: str) -> tuple[float | None, float | None]:
-    """(memory bandwidth in B/s, power limit in W) of a board that a `chip_detail` states to differ from the standard
-    one, None where it says nothing.
-
-    >>> board_limits("H100 96GB HBM2e 2.4 TB/s, 500 W limit (Grand Teton)"), board_limits("H100 80GB HBM3, 700 W TDP")
-    ((2400000000000.0, 500.0), (None, None))
-    """
-    rate = re.search(r"([\d.]+)\s*TB/s", text)
-    watts = re.search(r"(\d+)\s*W (?:limit|cap)", text, re.IGNORECASE)
-    return float(rate[1]) * 1e12 if rate else None, float(watts[1]) if watts else None
-
-
-def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
-    """Bytes that the plan needs on its fullest device over those that a program may use there."""
-    columns = Plans.of([plan])
-    need = memory_B(model, system, job, columns, micro_batches(job, columns))
-    return sum(float(v[0]) for v in need.values()) / system.hbm_usable_B
-
-
-class _Reader:
+class _Reader(Cells):
     """Fills in one row. Mutable only while one row is read."""
 
     def __init__(
         self, row: Row, facts: Facts, systems: dict[tuple[object, ...], Platform], models: dict[tuple[str, ...], Any]
     ) -> None:
-        self.row = dict(row)
+        super().__init__(row)
         self.facts = facts
         self.systems = systems
         self.models = models
-        self.inferred: list[str] = []
         self.misprinted_pp = ""
-        self.is_topology_read = False
 
-    def fill(self, field: str, value: object, how: str) -> None:
-        self.inferred.append(f"{field}={value} ({how})")
-
-    def number(self, column: str) -> float | None:
-        text = self.row.get(column, "")
-        return float(text) if text else None
-
-    def degree(self, column: str) -> int | None:
-        value = self.number(column)
-        return None if value is None else max(1, round(value))
+    def with_prediction(self, model: Model, recipe: Mapping[str, float]) -> Model:
+        """The model with its multi-token-prediction block where the run trained it."""
+        if model.mtp_layers and "mtp_layers" in recipe:
+            return as_trained(replace(model, mtp_layers=round(recipe["mtp_layers"])))
+        if model.mtp_layers and "Bridge" in self.row.get("flop_convention", ""):
+            return as_trained(model)  # its recipes train the multi-token-prediction block
+        return model
 
     def read(self) -> Case:
         row = self.row
-        check_whole(row, COUNTS)
-        check_whole(row, COUNTS_FROM_ZERO, least=0)
-        if not re.match(r"(\d+$|\d+\.0*$|qk_nope \d|$)", row.get("head_dim", "")):
-            raise refusal("head_dim", row["head_dim"], 'a whole number, or "qk_nope 128 + qk_rope 64, v 128"')
-        if not re.match(r"(yes|compressed|$)", row.get("mla", ""), re.IGNORECASE):
-            if switch_of("mla", row["mla"]):
-                raise refusal(
-                    "mla", row["mla"], '"yes: q_lora 1536, kv_lora 512"', why="does not say how wide the latent is"
-                )
-            row["mla"] = ""
-        for patterns, _, why in _content_rules("refused"):
-            if _fits_all(row, patterns):
-                raise RefusedError(why)
-        for patterns, columns, why in _content_rules("misprints"):
-            if _fits_all(row, patterns):
-                for column, value in columns.items():
-                    row[column] = str(value)
-                    self.fill(column, value, why)
+        self.checked()
         task = task_of(row.get("task", ""))
         if not task:
             self.fill("task", "pretrain", "not stated")
         self.topology()
-        for pattern, columns, source in _model_rules():
-            if not row.get("hidden") and pattern.search(row["model_name"]):
-                for column, value in columns.items():
-                    row[column] = row.get(column) or str(value)
-                self.fill("model", row["model_name"], source)
-        recipe: dict[str, float] = {}
-        for patterns, columns, source in _content_rules("recipes"):
-            if _fits_all(row, patterns):
-                for column, value in columns.items():
-                    if column in RECIPE_NUMBERS:
-                        recipe[column] = float(str(value))
-                        self.fill(column, value, source)
-                    elif not row.get(column):
-                        row[column] = str(value)
-                        self.fill(column, value, source)
+        self.shape_of_name()
+        recipe = self.recipe()
         stack, known = stack_of_row(row)
         if not known:
             self.fill("stack", stack, "the row names no software")
@@ -396,10 +120,7 @@ class _Reader:
             self.fill("precision", precision, how)
         frozen = task == "lora" or has_word(row["model_name"], "lora")
         balanced = bool(re.search(r"force-balanced|balanced gate", row.get("notes", "")))
-        if model.mtp_layers and "mtp_layers" in recipe:
-            model = as_trained(replace(model, mtp_layers=round(recipe["mtp_layers"])))
-        elif model.mtp_layers and "Bridge" in row.get("flop_convention", ""):
-            model = as_trained(model)  # its recipes train the multi-token-prediction block
+        model = self.with_prediction(model, recipe)
 
         def planned() -> tuple[Plan, TrainJob]:
             plan, batch = self.plan(system, model, seq, stack, precision, frozen, is_moe)
@@ -439,19 +160,6 @@ class _Reader:
             kind=_kind(row, stack, is_moe, frozen, plan),
             memory_share=share,
         )
-
-    def topology(self) -> None:
-        """The tensor parallelism of a topology that is printed in words, where the columns hold the same cores as data
-        parallel only."""
-        row = self.row
-        printed = TOPOLOGY.search(row.get("notes", ""))
-        if not printed or (self.degree("TP") or 1) == int(printed[1]):
-            return
-        if (self.degree("TP") or 1) > 1:
-            raise refusal("TP", row["TP"], printed[1], why=f"is not that of the topology printed ({printed[0]})")
-        row["TP"], row["DP"] = printed[1], ""
-        self.is_topology_read = True
-        self.fill("TP", printed[1], f"the topology printed: {printed[0]}")
 
     def memory(self, model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
         """What the plan needs over what the device has. Raises RefusedError for a plan that was misread; names one that
@@ -571,7 +279,7 @@ class _Reader:
         each = per_device_batch(self.row.get("per_device_batch_stated", ""), seq)
         if each:
             return each * devices
-        for match, words, sequences, source in _batch_rules():
+        for match, words, sequences, source in batch_rules():
             if match.search(self.row["model_name"]) and words.search(self.row.get("notes", "")):
                 self.fill("batch", f"{sequences:g}", source)
                 return sequences
@@ -611,7 +319,7 @@ class _Reader:
         row, n = self.row, system.devices
         zero, recompute, tightest = self.policy(stack)
         sharded = zero == 3 or stack.startswith("jax") or stack == "pytorch-fsdp"
-        fits = _Fit(system=system, model=model, seq=seq, frozen=frozen, zero=zero, recompute=tightest)
+        fits = CoarseFit(system=system, model=model, seq=seq, frozen=frozen, zero=zero, recompute=tightest)
         batch, accumulate, mb = self.batch(n, seq), self.degree("grad_accum"), self.degree("micro_batch")
         tp, pp, cp, ep = self.layout(fits, stack, sharded, is_moe, batch, accumulate, mb)
         if pp > model.num_layers:
@@ -702,7 +410,7 @@ class _Reader:
 
     def layout(
         self,
-        fits: _Fit,
+        fits: CoarseFit,
         stack: str,
         sharded: bool,
         is_moe: bool,
@@ -786,7 +494,7 @@ class _Reader:
 
     def micro_batch(
         self,
-        fits: _Fit,
+        fits: CoarseFit,
         mb: int | None,
         batch: float | None,
         accumulate: int | None,
@@ -874,75 +582,6 @@ def _has_mtp(row: Row, stack: str) -> bool:
 
 def _kind(row: Row, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:
     return "lora" if frozen else f"{'moe' if is_moe else 'dense'} {stack}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fit:
-    """A coarse memory test for layouts that a row leaves open: 2 B weights, 4 B gradients and 12 B optimizer per
-    parameter, sharded as ZeRO says, plus activations of fused kernels (about 34 B per token and hidden unit and layer,
-    2 B when recomputed)."""
-
-    system: Platform
-    model: Model
-    seq: int
-    frozen: bool
-    zero: int
-    recompute: str
-
-    def bytes_(self, tp: int, pp: int, ep: int, n: int, mb: int = 1, cp: int = 1) -> float:
-        experts = 0
-        for layer in self.model.layers:
-            if isinstance(layer.ffn, Moe):
-                experts += layer.count * layer.ffn.num_experts * layer.ffn.expert_matmul_params(self.model.hidden)
-        dense = (self.model.params - experts) / (tp * pp)
-        expert = experts / (ep * pp)
-        dp = max(1, n // (tp * pp))
-        e_dp = max(1, n // (ep * pp))
-
-        def stored(each: float, level: int) -> float:
-            cut = self.zero >= level
-            return each * (dense / (dp if cut else 1) + expert / (e_dp if cut else 1))
-
-        state = stored(2, 3)
-        if not self.frozen:
-            state += stored(4, 2) + stored(12, 1)
-        width = (
-            max(layer.attention.num_heads * layer.attention.head_dim for layer in self.model.layers) / self.model.hidden
-        )
-        each = {"full": 2.0, "selective": 24.0, "experts": 24.0, "none": 34.0}[self.recompute] * (0.5 + 0.5 * width)
-        layers = self.model.num_layers / pp * min(pp, 8)
-        activations = mb * self.seq / cp * self.model.hidden * each * layers / tp
-        return state + activations + 6.0 * mb * self.seq / cp * self.model.vocab / tp / pp
-
-    def fits(self, tp: int, pp: int, ep: int, n: int, mb: int = 1, cp: int = 1) -> bool:
-        room = self.system.hbm_usable_B - self.system.efficiency.runtime_reserve
-        return self.bytes_(tp, pp, ep, n, mb, cp) <= room
-
-    def smallest_tp(self, most: int, pp: int, ep: int, n: int, least: float = 1.0) -> int:
-        """least: devices that must share a sequence for the batch to feed all; the nearest that the heads allow."""
-        heads = math.gcd(*(layer.attention.num_heads for layer in self.model.layers))
-        choices = [t for t in _powers(most) if heads % t == 0 and most % t == 0] or [1]
-        choices = [t for t in choices if t >= least] or choices[-1:]
-        return next((t for t in choices if self.fits(t, pp, ep, n, cp=max(1, most // (t * pp)))), choices[-1])
-
-    def widest_ep(self, pp: int, n: int, most: int) -> int:
-        experts = next(layer.ffn.num_experts for layer in self.model.layers if isinstance(layer.ffn, Moe))
-        choices = _powers(min(n // pp, most, experts, 64))
-        return max((e for e in choices if experts % e == 0 and (n // pp) % e == 0), default=1)
-
-    def smallest_pp(self, tp: int, ep: int, most: int, cp: int = 1) -> int:
-        choices = [
-            p for p in range(1, most + 1) if most % p == 0 and p <= self.model.num_layers and (most // p) * tp % ep == 0
-        ] or [1]
-        return next((p for p in choices if self.fits(tp, p, ep, most * tp * cp, cp=cp)), choices[-1])
-
-    def micro_batch(self, tp: int, pp: int, cp: int, dp: int, ep: int, local: int) -> int:
-        choices = [m for m in range(local, 0, -1) if local % m == 0]
-        return next((m for m in choices if self.fits(tp, pp, ep, tp * pp * cp * dp, m, cp)), 1)
-
-
-def _powers(most: int) -> list[int]:
-    return [2**i for i in range(max(1, most).bit_length()) if 2**i <= most]
 
 
 def read_cases(rows: list[Row], facts: Facts) -> list[Case | str]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mowich.evidence.rows import Case, is_time
+from mowich.evidence.row_rules import is_time
+from mowich.evidence.rows import Case
 from mowich.shown import Rows, Shown
 
 SCHEMA = "mowich/validate@1"

@@ -260,6 +260,63 @@ def kv_of(row: Row, weights: str, campaign: str, engine: str, model: Model, syst
     return "bf16", "kv=bf16 (not stated)"
 
 
+def skipped_metrics(row: Row) -> dict[str, str]:
+    """Metrics of a row that are not compared -> the reason, by the rules of `serving_notes.yaml`. Raises RefusedError
+    for a row that they exclude."""
+    skip: dict[str, str] = {}
+    for entry in notes()["rules"]:
+        hit = all(
+            re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE)
+            for key in ("source", "chip", "mode", "framework", "model", "date")
+        )
+        if hit and _degree(row, "tp") >= entry.get("min_tp", 0):
+            if "exclude" in entry:
+                raise RefusedError(f"excluded: {entry['exclude']}")
+            skip |= dict.fromkeys(entry["skip"], str(entry["reason"]))
+    return skip
+
+
+def check_mode(mode: str) -> None:
+    """Raises RefusedError for a load that lengths and concurrency do not describe, or that is none of the known."""
+    if mode and not has_word(mode, *MODE_PATTERNS):
+        raise refusal("mode", mode, MODES)
+    if "disagg" in mode:
+        raise RefusedError(
+            "disaggregated, and the row does not state the workers of each pool, their batch and transfer path"
+        )
+    if mode.startswith("MLPerf"):
+        raise RefusedError("the row states no plan and no concurrency")
+    if any(word in mode for word in ("agentic", "trace", "embedding", "prefix caching", "workload", "offline")):
+        raise RefusedError(f"the load ({mode}) is not stated as lengths and concurrency")
+
+
+def speculation_of(row: Row, campaign: str) -> tuple[bool, float | None, str]:
+    """(whether several tokens are predicted at once, how many of them are accepted where stated, how it was filled
+    in)."""
+    spec = (row.get("spec_decode") or "").strip()
+    stated = re.search(r"accept\w* (?:length )?([\d.]+)", spec)
+    accept = float(stated[1]) if stated else None
+    if not spec and campaign == "ix":
+        for entry in notes()["speculation"]:
+            if (
+                re.search(entry["model"], row["model"], re.IGNORECASE)
+                and re.search(entry["framework"], row["framework"])
+                and re.search(entry.get("date", ""), row.get("date") or "")
+            ):
+                return True, accept, "speculative (releases of this engine and date predict several tokens)"
+    return speculates_by(spec), accept, ""
+
+
+def ranks_of(row: Row, one: System, *, folds: bool) -> tuple[int, int, int, str]:
+    """(tp, dp, ep, how they were unfolded) of a row. A plan whose own count of chips agrees is taken as printed."""
+    tp, dp, ep = _degree(row, "tp"), _degree(row, "dp"), _degree(row, "ep")
+    devices = tp * dp * _degree(row, "pp")
+    is_stated = "n_chips" not in (row.get("derived_fields") or "")
+    if not folds or (is_stated and _number(row, "n_chips") == -(-devices // one.devices_per_chip)):
+        return tp, dp, ep, ""
+    return unfold(tp, dp, ep, _degree(row, "moe_tp"), one.domain_devices)
+
+
 def read_case(
     row: Row, facts: Facts, systems: dict[tuple[str, int], System] | None = None, *, folds: bool = True
 ) -> ServingCase:
@@ -270,26 +327,8 @@ def read_case(
     check_whole(row, COUNTS)
     check_whole(row, COUNTS_FROM_ZERO, least=0)
     inferred: list[str] = [] if mode else ["mode=online (not stated)"]
-    if mode and not has_word(mode, *MODE_PATTERNS):
-        raise refusal("mode", mode, MODES)
-    skip: dict[str, str] = {}
-    for entry in table["rules"]:
-        hit = all(
-            re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE)
-            for key in ("source", "chip", "mode", "framework", "model", "date")
-        )
-        if hit and _degree(row, "tp") >= entry.get("min_tp", 0):
-            if "exclude" in entry:
-                raise RefusedError(f"excluded: {entry['exclude']}")
-            skip |= dict.fromkeys(entry["skip"], str(entry["reason"]))
-    if "disagg" in mode:
-        raise RefusedError(
-            "disaggregated, and the row does not state the workers of each pool, their batch and transfer path"
-        )
-    if mode.startswith("MLPerf"):
-        raise RefusedError("the row states no plan and no concurrency")
-    if any(word in mode for word in ("agentic", "trace", "embedding", "prefix caching", "workload", "offline")):
-        raise RefusedError(f"the load ({mode}) is not stated as lengths and concurrency")
+    check_mode(mode)
+    skip = skipped_metrics(row)
     prompt, output = _number(row, "isl"), _number(row, "osl")
     if not prompt or not output:
         raise RefusedError("the lengths are not stated")
@@ -309,13 +348,8 @@ def read_case(
         one = _system(row["chip"], 1, facts, systems)
     except UserError as error:
         raise RefusedError(error.what) from error
-    tp, dp, ep, how = _degree(row, "tp"), _degree(row, "dp"), _degree(row, "ep"), ""
+    tp, dp, ep, how = ranks_of(row, one, folds=folds)
     chips_stated, pp = _number(row, "n_chips"), _degree(row, "pp")
-    is_own_count = chips_stated == -(-tp * dp * pp // one.devices_per_chip) and "n_chips" not in (
-        row.get("derived_fields") or ""
-    )
-    if folds and not is_own_count:
-        tp, dp, ep, how = unfold(tp, dp, ep, _degree(row, "moe_tp"), one.domain_devices)
     if how:
         inferred.append(how)
     is_static = mode.startswith("static")
@@ -348,18 +382,9 @@ def read_case(
         inferred.append(how)
     if not any(isinstance(layer.ffn, Moe) for layer in model.layers):
         ep = 1
-    spec = (row.get("spec_decode") or "").strip()
-    speculates = speculates_by(spec)
-    accept = re.search(r"accept\w* (?:length )?([\d.]+)", spec)
-    if not spec and campaign["campaign"] == "ix":
-        for entry in table["speculation"]:
-            if (
-                re.search(entry["model"], row["model"], re.IGNORECASE)
-                and re.search(entry["framework"], row["framework"])
-                and re.search(entry.get("date", ""), row.get("date") or "")
-            ):
-                speculates = True
-                inferred.append("speculative (releases of this engine and date predict several tokens)")
+    speculates, accept, how = speculation_of(row, campaign["campaign"])
+    if how:
+        inferred.append(how)
     measured = {m: v for m in METRICS if (v := _number(row, m))}
     if concurrency and not is_static:
         check_concurrency(row, concurrency, output)
@@ -390,7 +415,7 @@ def read_case(
         rounds=float(campaign["rounds"]),
         is_static=is_static,
         speculates=speculates,
-        accept=float(accept[1]) if accept else None,
+        accept=accept,
         cached=0.0,
         measured=measured,
         inferred=tuple(inferred),

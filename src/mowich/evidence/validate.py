@@ -19,7 +19,8 @@ from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import serving_validate
 from mowich.evidence.residual import half_width
 from mowich.evidence.row_checks import Row, blank, not_numbers
-from mowich.evidence.rows import METRICS, NUMBERS, REQUIRED, Case, is_time, read_cases
+from mowich.evidence.row_rules import METRICS, NUMBERS, REQUIRED, is_time
+from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.scores import SHIPPED, Result, Validation
 from mowich.facts import Facts
 from mowich.files import read_text

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from mowich.evidence.rows import is_time
+from mowich.evidence.row_rules import is_time
 from mowich.evidence.scores import SHIPPED, left_out
 from mowich.show import charts
 from mowich.show.charts import Chart

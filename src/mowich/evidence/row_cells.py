@@ -1,0 +1,98 @@
+"""The cells of one published training row: what they hold, the misprints that are mended, and what a recipe adds."""
+
+from __future__ import annotations
+
+import re
+
+from mowich.evidence.row_checks import RefusedError, Row, check_whole, refusal
+from mowich.evidence.row_rules import (
+    COUNTS,
+    COUNTS_FROM_ZERO,
+    RECIPE_NUMBERS,
+    TOPOLOGY,
+    content_rules,
+    fits_all,
+    model_rules,
+)
+from mowich.evidence.row_words import switch_of
+
+
+class Cells:
+    """One row while it is read. inferred: "field=value (how)" for every field that the row does not state."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = dict(row)
+        self.inferred: list[str] = []
+        self.is_topology_read = False
+
+    def fill(self, field: str, value: object, how: str) -> None:
+        self.inferred.append(f"{field}={value} ({how})")
+
+    def number(self, column: str) -> float | None:
+        text = self.row.get(column, "")
+        return float(text) if text else None
+
+    def degree(self, column: str) -> int | None:
+        value = self.number(column)
+        return None if value is None else max(1, round(value))
+
+    def checked(self) -> None:
+        """Refuse cells that no rule can read, and rows that `row_notes.yaml` refuses; mend known misprints."""
+        row = self.row
+        check_whole(row, COUNTS)
+        check_whole(row, COUNTS_FROM_ZERO, least=0)
+        if not re.match(r"(\d+$|\d+\.0*$|qk_nope \d|$)", row.get("head_dim", "")):
+            raise refusal("head_dim", row["head_dim"], 'a whole number, or "qk_nope 128 + qk_rope 64, v 128"')
+        if not re.match(r"(yes|compressed|$)", row.get("mla", ""), re.IGNORECASE):
+            if switch_of("mla", row["mla"]):
+                raise refusal(
+                    "mla", row["mla"], '"yes: q_lora 1536, kv_lora 512"', why="does not say how wide the latent is"
+                )
+            row["mla"] = ""
+        for patterns, _, why in content_rules("refused"):
+            if fits_all(row, patterns):
+                raise RefusedError(why)
+        for patterns, columns, why in content_rules("misprints"):
+            if fits_all(row, patterns):
+                for column, value in columns.items():
+                    row[column] = str(value)
+                    self.fill(column, value, why)
+
+    def shape_of_name(self) -> None:
+        """The shape of a model that the row only names."""
+        row = self.row
+        for pattern, columns, source in model_rules():
+            if not row.get("hidden") and pattern.search(row["model_name"]):
+                for column, value in columns.items():
+                    row[column] = row.get(column) or str(value)
+                self.fill("model", row["model_name"], source)
+
+    def recipe(self) -> dict[str, float]:
+        """What the published recipe of a row adds: numbers that no column holds (`RECIPE_NUMBERS`), by name; cells that
+        are empty are filled in."""
+        row = self.row
+        numbers: dict[str, float] = {}
+        for patterns, columns, source in content_rules("recipes"):
+            if not fits_all(row, patterns):
+                continue
+            for column, value in columns.items():
+                if column in RECIPE_NUMBERS:
+                    numbers[column] = float(str(value))
+                    self.fill(column, value, source)
+                elif not row.get(column):
+                    row[column] = str(value)
+                    self.fill(column, value, source)
+        return numbers
+
+    def topology(self) -> None:
+        """The tensor parallelism of a topology that is printed in words, where the columns hold the same cores as data
+        parallel only."""
+        row = self.row
+        printed = TOPOLOGY.search(row.get("notes", ""))
+        if not printed or (self.degree("TP") or 1) == int(printed[1]):
+            return
+        if (self.degree("TP") or 1) > 1:
+            raise refusal("TP", row["TP"], printed[1], why=f"is not that of the topology printed ({printed[0]})")
+        row["TP"], row["DP"] = printed[1], ""
+        self.is_topology_read = True
+        self.fill("TP", printed[1], f"the topology printed: {printed[0]}")

@@ -1,0 +1,88 @@
+"""What a published row leaves open of its plan, filled in: the fastest plan that fits and has what the row states."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mowich.models.model import Model, Moe
+from mowich.plans.memory import memory_B
+from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.software.stack import Platform
+from mowich.training.step import micro_batches
+
+
+def memory_share(model: Model, system: Platform, job: TrainJob, plan: Plan) -> float:
+    """Bytes that the plan needs on its fullest device over those that a program may use there."""
+    columns = Plans.of([plan])
+    need = memory_B(model, system, job, columns, micro_batches(job, columns))
+    return sum(float(v[0]) for v in need.values()) / system.hbm_usable_B
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoarseFit:
+    """A coarse memory test for layouts that a row leaves open: 2 B weights, 4 B gradients and 12 B optimizer per
+    parameter, sharded as ZeRO says, plus activations of fused kernels (about 34 B per token and hidden unit and layer,
+    2 B when recomputed)."""
+
+    system: Platform
+    model: Model
+    seq: int
+    frozen: bool
+    zero: int
+    recompute: str
+
+    def bytes_(self, tp: int, pp: int, ep: int, n: int, mb: int = 1, cp: int = 1) -> float:
+        experts = 0
+        for layer in self.model.layers:
+            if isinstance(layer.ffn, Moe):
+                experts += layer.count * layer.ffn.num_experts * layer.ffn.expert_matmul_params(self.model.hidden)
+        dense = (self.model.params - experts) / (tp * pp)
+        expert = experts / (ep * pp)
+        dp = max(1, n // (tp * pp))
+        e_dp = max(1, n // (ep * pp))
+
+        def stored(each: float, level: int) -> float:
+            cut = self.zero >= level
+            return each * (dense / (dp if cut else 1) + expert / (e_dp if cut else 1))
+
+        state = stored(2, 3)
+        if not self.frozen:
+            state += stored(4, 2) + stored(12, 1)
+        width = (
+            max(layer.attention.num_heads * layer.attention.head_dim for layer in self.model.layers) / self.model.hidden
+        )
+        each = {"full": 2.0, "selective": 24.0, "experts": 24.0, "none": 34.0}[self.recompute] * (0.5 + 0.5 * width)
+        layers = self.model.num_layers / pp * min(pp, 8)
+        activations = mb * self.seq / cp * self.model.hidden * each * layers / tp
+        return state + activations + 6.0 * mb * self.seq / cp * self.model.vocab / tp / pp
+
+    def fits(self, tp: int, pp: int, ep: int, n: int, mb: int = 1, cp: int = 1) -> bool:
+        room = self.system.hbm_usable_B - self.system.efficiency.runtime_reserve
+        return self.bytes_(tp, pp, ep, n, mb, cp) <= room
+
+    def smallest_tp(self, most: int, pp: int, ep: int, n: int, least: float = 1.0) -> int:
+        """least: devices that must share a sequence for the batch to feed all; the nearest that the heads allow."""
+        heads = math.gcd(*(layer.attention.num_heads for layer in self.model.layers))
+        choices = [t for t in _powers(most) if heads % t == 0 and most % t == 0] or [1]
+        choices = [t for t in choices if t >= least] or choices[-1:]
+        return next((t for t in choices if self.fits(t, pp, ep, n, cp=max(1, most // (t * pp)))), choices[-1])
+
+    def widest_ep(self, pp: int, n: int, most: int) -> int:
+        experts = next(layer.ffn.num_experts for layer in self.model.layers if isinstance(layer.ffn, Moe))
+        choices = _powers(min(n // pp, most, experts, 64))
+        return max((e for e in choices if experts % e == 0 and (n // pp) % e == 0), default=1)
+
+    def smallest_pp(self, tp: int, ep: int, most: int, cp: int = 1) -> int:
+        choices = [
+            p for p in range(1, most + 1) if most % p == 0 and p <= self.model.num_layers and (most // p) * tp % ep == 0
+        ] or [1]
+        return next((p for p in choices if self.fits(tp, p, ep, most * tp * cp, cp=cp)), choices[-1])
+
+    def micro_batch(self, tp: int, pp: int, cp: int, dp: int, ep: int, local: int) -> int:
+        choices = [m for m in range(local, 0, -1) if local % m == 0]
+        return next((m for m in choices if self.fits(tp, pp, ep, tp * pp * cp * dp, m, cp)), 1)
+
+
+def _powers(most: int) -> list[int]:
+    return [2**i for i in range(max(1, most).bit_length()) if 2**i <= most]

@@ -1,0 +1,267 @@
+"""The columns of published training rows, and the rules by which their words are read.
+
+The rules are data: `facts/published/row_notes.yaml`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from mowich.evidence.row_checks import Row
+from mowich.facts.load import shipped
+from mowich.files import shipped_yaml
+from mowich.models.model import Model
+
+NUMBERS = (
+    "n_chips",
+    "chips_per_scaleup_domain",
+    "n_layers",
+    "hidden",
+    "n_heads",
+    "n_kv_heads",
+    "ffn_hidden",
+    "moe_ffn_hidden",
+    "vocab",
+    "n_experts",
+    "top_k",
+    "n_shared_experts",
+    "n_dense_layers",
+    "seq_len",
+    "global_batch_seqs",
+    "micro_batch",
+    "grad_accum",
+    "TP",
+    "PP",
+    "VPP",
+    "DP",
+    "CP",
+    "EP",
+    "ETP",
+    "step_time_s",
+    "tokens_per_s_per_chip",
+    "tokens_per_s_total",
+    "seqs_per_s_total",
+    "tflops_per_chip",
+    "mfu_reported_pct",
+    "derived_step_time_s",
+    "derived_tokens_per_s_per_chip",
+)
+"""Columns that hold a number or nothing."""
+
+
+REQUIRED = (
+    "id",
+    "chip",
+    "n_chips",
+    "model_name",
+    "n_layers",
+    "hidden",
+    "seq_len",
+    "precision",
+    "global_batch_seqs",
+    "TP",
+    "PP",
+    "primary_metric",
+)
+"""Columns without which a file is not a table of training measurements."""
+
+
+METRICS = (
+    "step_time_s",
+    "derived_step_time_s",
+    "tokens_per_s_per_chip",
+    "derived_tokens_per_s_per_chip",
+    "tokens_per_s_total",
+    "seqs_per_s_total",
+    "tflops_per_chip",
+    "mfu_reported_pct",
+)
+"""What `primary_metric` may name."""
+
+
+COUNTS = (
+    "n_chips",
+    "chips_per_scaleup_domain",
+    "n_layers",
+    "hidden",
+    "n_heads",
+    "n_kv_heads",
+    "ffn_hidden",
+    "moe_ffn_hidden",
+    "vocab",
+    "seq_len",
+    "global_batch_seqs",
+    "micro_batch",
+    "grad_accum",
+    "TP",
+    "PP",
+    "VPP",
+    "DP",
+    "CP",
+    "EP",
+    "ETP",
+)
+"""Columns that hold a whole number from 1."""
+
+
+COUNTS_FROM_ZERO = ("n_experts", "top_k", "n_shared_experts", "n_dense_layers")
+"""Columns that hold a whole number, which may be 0: a dense model has no experts."""
+
+
+STATED_BY_CONVENTION = (
+    "sp=",
+    "etp=",
+    "zero=",
+    "dp=",
+    "task=",
+    "memory=",
+    "model: head_dim",
+    "model: n_kv_heads",
+    "model: plain MLP",
+)
+"""Starts of what follows from the software, the model's family or arithmetic: filled in, but the row stays fully
+specified."""
+
+
+TOPOLOGY = re.compile(
+    r"(\d+)\s*x?\s*(?:NC|neuron ?cores?|cores?|GPUs?|chips?)\s*\(TP\)\s*x\s*(\d+)[^()\[\]]*\(DP\)", re.IGNORECASE
+)
+"""A topology printed as "[8xNC(TP)x4(DP)] x 32Nodes(DP)" or "8 cores (TP) x 4 (DP)"."""
+
+
+RECIPE_NUMBERS = ("document", "mtp_layers", "optimizer_memory_B")
+"""What a recipe may set that is no column: mean tokens of packed documents, prediction blocks trained, bytes of
+optimizer states per parameter."""
+
+
+OLD_MEGATRON = ("megatron-2021", "deepspeed-2022")
+"""Stacks of 2021 to 2023: no sequence parallelism, no interleaving unless stated; pipeline stages send slices of an
+activation."""
+
+
+def is_time(metric: str) -> bool:
+    """True when a larger figure is slower."""
+    return metric.endswith("step_time_s")
+
+
+@cache
+def notes() -> Mapping[str, Any]:
+    """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a
+    row."""
+    loaded: Mapping[str, Any] = shipped_yaml(shipped() / "published" / "row_notes.yaml")
+    return loaded
+
+
+@cache
+def stack_rules() -> tuple[tuple[str, tuple[str, ...], re.Pattern[str], re.Pattern[str] | None], ...]:
+    return tuple(
+        (
+            e["stack"],
+            tuple(e["columns"]),
+            re.compile(e["pattern"], re.IGNORECASE),
+            re.compile(e["and"], re.IGNORECASE) if "and" in e else None,
+        )
+        for e in notes()["stacks"]
+    )
+
+
+@cache
+def batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str], ...]:
+    return tuple(
+        (re.compile(e["match"]), re.compile(e["notes"]), float(e["batch"]), e["source"]) for e in notes()["batches"]
+    )
+
+
+@cache
+def content_rules(part: str) -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
+    """(patterns by column, columns to set, source or reason) of the entries of one part of `row_notes.yaml`."""
+    return tuple(
+        (
+            {column: re.compile(text, re.IGNORECASE) for column, text in e["match"].items()},
+            e.get("set", {}),
+            str(e.get("source") or e["reason"]),
+        )
+        for e in notes()[part]
+    )
+
+
+def fits_all(row: Row, patterns: Mapping[str, re.Pattern[str]]) -> bool:
+    return all(pattern.search(row.get(column, "")) for column, pattern in patterns.items())
+
+
+@cache
+def model_rules() -> tuple[tuple[re.Pattern[str], Mapping[str, object], str], ...]:
+    return tuple((re.compile(e["match"], re.IGNORECASE), e["set"], e["source"]) for e in notes()["models"])
+
+
+def stack_of_row(row: Row) -> tuple[str, bool]:
+    """(software stack, whether the row's own words decide it): a `stack` column, else the first pattern of
+    `row_notes.yaml` that fits, else "megatron"."""
+    if row.get("stack"):
+        return row["stack"], True
+    source = f"{row.get('source_group', '')} {row.get('source_title', '')}"
+    for stack, columns, pattern, also in stack_rules():
+        if any(pattern.search(row.get(column, "")) for column in columns) and (also is None or also.search(source)):
+            return stack, True
+    return "megatron", False
+
+
+def per_device_batch(text: str, seq: int) -> float | None:
+    """Sequences per device from "2 per chip", "0.125 per JAX device" or "8k tokens/device"."""
+    match = re.match(r"\s*([\d.]+)\s*(k?)\s*(tokens)?", text)
+    if not match:
+        return None
+    value = float(match[1]) * (1024 if match[2] else 1)
+    return value / seq if match[3] else value
+
+
+def stated_flop_per_token(row: Row, model: Model, seq: int) -> float:
+    """FLOP per token that the source counts, forward and backward, by the words of `flop_convention`.
+
+    halved: 3 x forward with causal attention halved. hardware: 4 x forward of the layers (one recompute) plus 3 x head,
+    full attention. Otherwise 3 x forward with the full attention square, the older habit.
+    """
+    words = row.get("flop_convention", "").casefold()
+    forward, attention = model.flop_per_token(seq), model.attention_flop_per_token(seq)
+    causal = 1.0 if any(layer.attention.causal for layer in model.layers) else 0.0
+    head = 2.0 * model.vocab * model.hidden
+    if "hardware" in words or "= 4x forward" in words:
+        return 4.0 * (forward - head + causal * attention) + 3.0 * head
+    halved = re.search(r"causal[- ](attention )?halved", words) and not re.search(
+        r"not causal|without causal|not halved", words
+    )
+    return 3.0 * (forward + (0.0 if halved else causal * attention))
+
+
+def network_speed(text: str) -> tuple[float, bool] | None:
+    """(B/s one way, whether it is per chip) of the scale-out network that a `system_note` states, None when it states
+    none.
+
+    Reads "4 x Omni-Path 100 Gb/s links per node", "1600 Gbps node-node", "400 Gb/s RDMA per GPU" and MLPerf's
+    "Compute: 8x ConnectX-7 IB NDR 400Gb/s"; storage and management links are left out.
+
+    >>> network_speed("4 x Omni-Path 100 Gb/s links per node"), network_speed("RoCE 400 Gb/s per GPU")
+    ((50000000000.0, False), (50000000000.0, True))
+    """
+    part = re.search(r"compute: ([^,]*)", text, re.IGNORECASE)
+    found = re.search(
+        r"(?:(\d+)\s*x\s+)?[^,;]*?\b(\d+)\s*(?:Gb/s(?:ec)?|Gbps|Gb\b)", part[1] if part else text, re.IGNORECASE
+    )
+    if not found or not (found[1] or part or re.search(r"per gpu|node", text, re.IGNORECASE)):
+        return None
+    return int(found[1] or 1) * int(found[2]) * 1e9 / 8, "per gpu" in text.casefold()
+
+
+def board_limits(text: str) -> tuple[float | None, float | None]:
+    """(memory bandwidth in B/s, power limit in W) of a board that a `chip_detail` states to differ from the standard
+    one, None where it says nothing.
+
+    >>> board_limits("H100 96GB HBM2e 2.4 TB/s, 500 W limit (Grand Teton)"), board_limits("H100 80GB HBM3, 700 W TDP")
+    ((2400000000000.0, 500.0), (None, None))
+    """
+    rate = re.search(r"([\d.]+)\s*TB/s", text)
+    watts = re.search(r"(\d+)\s*W (?:limit|cap)", text, re.IGNORECASE)
+    return float(rate[1]) * 1e12 if rate else None, float(watts[1]) if watts else None
