@@ -306,3 +306,24 @@ def test_short_answers_cannot_outrun_the_chip(output: int) -> None:
     assert requests_per_s * (float(row.ttft_s) + (output - 1) * float(row.tpot_s)) == pytest.approx(
         row.batch or 0, rel=0.35
     )
+
+
+def test_a_row_at_its_break_even_costs_and_draws_what_the_best_other_row_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serve = ["--serve", "--isl", "2k", "--osl", "500"]
+    ask = ["compare", "llama-3.1-8b", *serve, "--on", "trn3:8,h200:8,gb300:8", "--json", "-q"]
+    assert cli.run(ask) == 0
+    first, *others = json.loads(capsys.readouterr().out)["rows"]
+    assert first["usd_per_mtok"]["value"] is None
+    for metric, even, path, unit in (
+        ("usd_per_mtok", "breakeven_usd_per_chip_h", "prices", "USD/chip/h"),
+        ("J_per_token", "breakeven_W_per_chip", "power", "W"),
+    ):
+        best = min(r[metric]["value"] for r in others)
+        assert first[even]["unit"] == unit
+        value = first[even]["value"]
+        said = f"${value:.9f}/chip/h" if path == "prices" else f"{value:.9f} W"
+        assert cli.run([*ask, "--set", f"{path}.trn3-gen2={said}"]) == 0
+        again = json.loads(capsys.readouterr().out)["rows"][0]
+        assert again[metric]["value"] == pytest.approx(best, rel=1e-6)

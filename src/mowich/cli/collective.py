@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit
+from mowich.cli.output import emit, noter
 from mowich.requests import machines
 
 
@@ -25,4 +25,7 @@ def collective(asked: machines.Collective) -> None:
         fail=asked.fail,
         beside=asked.beside,
     )
+    note = noter(form.quiet or not (form.as_json or form.as_csv))  # the text has them
+    for warning in found.warnings:
+        note(warning)
     emit(found.to_dict(), form, inputs=asked.given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mowich.cli.app import app
 from mowich.cli.options import verb
-from mowich.cli.output import emit, progress
+from mowich.cli.output import emit, noter, progress
 from mowich.requests import machines
 
 
@@ -28,4 +28,7 @@ def goodput(asked: machines.Goodput) -> None:
             samples=asked.samples,
             seed=asked.seed,
         )
+    note = noter(form.quiet or not (form.as_json or form.as_csv))  # the text has them
+    for warning in found.warnings:
+        note(warning)
     emit(found.to_dict(), form, inputs=asked.given)
