@@ -3,11 +3,14 @@ fit from 80 to 200 columns without a cell that is cut."""
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import json
 import random
 import re
 import string
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from test_report import ROWS, comparison
 
 from mowich import cli
 from mowich.show.page import Column, Page, Run, Table
+from mowich.show.render import notebook
 from mowich.show.render import terminal as t
+from mowich.show.render.csv import csv_of
 from mowich.show.render.html import render
 from mowich.show.verbs import page_of
 
@@ -81,6 +86,33 @@ def test_html_has_every_remark_that_a_terminal_prints(answer: tuple[str, dict[st
     assert remarks or stored["schema"] in ("mowich/claims@1", "mowich/sweep@1")
     for text in [*remarks, *page.sentences, *(table.title for table in page.tables)]:
         assert words(text) in shown
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result as it was stored."""
+
+    stored: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.stored
+
+
+def test_a_notebook_has_the_sentences_the_main_table_and_every_remark(answer: tuple[str, dict[str, Any]]) -> None:
+    stored = answer[1]
+    page = page_of(stored)
+    shown = words(html.unescape(re.sub("<[^>]*>", " ", notebook.html(Kept(stored)))))
+    for text in [*page.sentences, page.tables[0].title, *page.said("note", "warning", "basis")]:
+        assert words(text) in shown
+    assert len(notebook.html(Kept(stored))) < 40_000
+
+
+def test_csv_has_a_line_for_each_row_of_the_answer(answer: tuple[str, dict[str, Any]]) -> None:
+    page = page_of(answer[1])
+    lines = list(csv.DictReader(io.StringIO(csv_of(page))))
+    assert len(lines) == len(page.records)
+    rows = next((answer[1][k] for k in ("rows", "plans", "claims", "layers") if k in answer[1]), ())
+    assert len(lines) == len(rows)
 
 
 def test_uneven_terms_stand_in_the_html_as_on_the_terminal() -> None:
