@@ -6,6 +6,7 @@ import math
 import random
 import re
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 import yaml
@@ -158,12 +159,14 @@ def test_the_facts_that_ship_keep_the_table() -> None:
 
 
 def test_what_one_way_in_accepts_all_accept(tmp_path: Path) -> None:
-    rng = random.Random(17)
     known = numbers()
     accepted = refused = 0
-    for case, path in enumerate(
-        rng.sample(sorted(p for p in known if fields.unit_of(p, known[p]) in ("", "1", *SCALES)), 150)
-    ):
+    # paths and values by their names: a new fact leaves those of the others as they are. A capacity that is too small
+    # is less than what is usable as well, which a file is told beside it
+    fitting = [p for p in known if fields.unit_of(p, known[p]) in ("", "1", *SCALES) and not p.endswith("hbm_capacity")]
+    named = sorted(fitting, key=lambda p: crc32(p.encode()))
+    for case, path in enumerate(named[:150]):
+        rng = random.Random(path)
         unit = fields.unit_of(path, known[path])
         middle = FACTS.fact(path).value
         value = rng.choice(
