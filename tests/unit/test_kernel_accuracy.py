@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 import mowich
+import mowich.nki.beta1 as older
+import mowich.nki.beta1.language as older_nl
 import mowich.nki.isa as nisa
 import mowich.nki.language as nl
 from mowich.errors import UserError
+from mowich.neuroncore.clock.latency import residual_of
 from mowich.nki import hollow
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -115,9 +118,7 @@ def test_time_at_work_as_a_profiler_counts_it() -> None:
     assert active["tensor"] == 0
 
 
-def test_the_range_of_a_kernel_with_software_descriptors_is_its_own() -> None:
-    from mowich.neuroncore.clock.latency import residual_of
-
+def test_software_descriptors_and_the_older_interface_have_ranges_of_their_own() -> None:
     def kernel(x: Any, mode: Any) -> None:
         t = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.sbuf)
         nisa.dma_copy(dst=t, src=x, dge_mode=mode)
@@ -126,6 +127,19 @@ def test_the_range_of_a_kernel_with_software_descriptors_is_its_own() -> None:
         r = mowich.run_kernel(kernel, hollow((128, 512), "float32"), mode, target="trn2", values=False, strict=False)
         assert not isinstance(r, list)
         assert residual_of(r.schedule) == name
+
+    @older.jit
+    def moved(x: Any) -> Any:
+        out = older_nl.ndarray(x.shape, dtype=x.dtype, buffer=older_nl.shared_hbm)
+        older_nl.store(out, value=older_nl.load(x))
+        return out
+
+    r = mowich.run_kernel(moved, hollow((128, 512), "float32"), target="trn2", values=False)
+    assert not isinstance(r, list)
+    assert residual_of(r.schedule) == "residual_older"
+    assert r.time_s.value is not None
+    assert r.time_s.high is not None
+    assert r.time_s.high > 1.24 * r.time_s.value
 
 
 @pytest.mark.skipif(not POINTS.is_file(), reason="the file of measured points is not here")
