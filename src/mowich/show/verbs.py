@@ -9,7 +9,6 @@ from mowich.show.claims import claims_page
 from mowich.show.collective import collective_page
 from mowich.show.compare import compare_page
 from mowich.show.fit import fit_page
-from mowich.show.fleet import fleet_page
 from mowich.show.goodput import goodput_page
 from mowich.show.kernel import kernel_page
 from mowich.show.kernel_diff import diff_page
@@ -32,13 +31,19 @@ def _task(train: Maker) -> Maker:
     return lambda result, run: (serve_page if result["inputs"].get("task") == "serve" else train)(result, run)
 
 
+def _fleet(result: Result, run: Run) -> Page:
+    from mowich.show.fleet import fleet_page  # not above: it brings the solver, which no other page needs
+
+    return fleet_page(result, run)
+
+
 PAGES: Mapping[str, Maker] = {
     "mowich/compare@1": _task(compare_page),
     "mowich/plan@1": _task(plan_page),
     "mowich/sweep@1": sweep_page,
     "mowich/fit@1": fit_page,
     "mowich/model@1": model_page,
-    "mowich/fleet@1": fleet_page,
+    "mowich/fleet@1": _fleet,
     "mowich/traffic@1": traffic_page,
     "mowich/collective@1": collective_page,
     "mowich/goodput@1": goodput_page,
