@@ -12,6 +12,7 @@ import pytest
 
 from mowich.estimate import Estimate, Term, exact, unknown
 from mowich.facts import Fact
+from mowich.facts import load as load_facts
 from mowich.models import load
 from mowich.plans.plan import Plan
 from mowich.show import formats
@@ -22,6 +23,7 @@ from mowich.show.page import Run
 from mowich.show.render import terminal as t
 from mowich.show.render.csv import to_csv
 from mowich.show.verbs import page_of
+from mowich.studies.breakeven import with_breakeven
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.explain import Move
 
@@ -180,6 +182,19 @@ def test_breakeven_of_a_row_without_a_price() -> None:
     report = " ".join(text(*ROWS).split())
     assert "trn3-gen2 has no published price: equal to trn2 (capacity block) at $1.95 (1.6-2.3) per chip-hour" in report
     assert "--set prices.trn3-gen2='$1.40/chip/h'" in report
+
+
+def test_a_breakeven_names_the_row_that_it_was_made_against() -> None:
+    """That of the least cost, also where it is not known whether it fits."""
+    given = (row("a", cost=0.5), row("b", cost=0.2, feasible=None), row("c", cost=None))
+    even: Any = {
+        "speed": lambda r: r.tokens_per_s_per_chip.scaled(r.chips_used, "1/s"),
+        "kept": lambda r: r.goodput,
+    }
+    made = with_breakeven(given, load_facts(), **even)
+    only_b = with_breakeven(given[1:], load_facts(), **even)
+    assert made[2].breakeven_usd_per_chip_h == only_b[1].breakeven_usd_per_chip_h
+    assert "c has no published price: equal to b (capacity block)" in " ".join(text(*made).split())
 
 
 def test_idle_chips_and_warnings_are_shown() -> None:

@@ -168,9 +168,9 @@ def marks_said(found: Headline, metrics: Sequence[str]) -> list[str]:
 
 
 def lowest_of(rows: Sequence[Result], pick: Callable[[Result], Estimate]) -> Result | None:
-    """The feasible row with the lowest known value: what a break-even is told against. It says nothing of who is best
-    (`studies.ranking`)."""
-    known = [r for r in rows if r.get("feasible") and pick(r).value is not None]
+    """The row with the lowest known value, of those that may fit and keep their limits: what a break-even was made
+    against (`studies.breakeven`). It says nothing of who is best (`studies.ranking`)."""
+    known = [r for r in rows if r.get("feasible") is not False and pick(r).value is not None]
     return min(known, key=lambda r: float(pick(r))) if known else None
 
 
