@@ -10,7 +10,7 @@ import pytest
 from mowich.arrays import Columns, Floats, constant
 from mowich.errors import UserError
 from mowich.plans.plan import KV, Plan, Plans, ServePlan, ServePlans, one_of
-from mowich.plans.search import fastest, rising
+from mowich.plans.search import fastest, first_of, rising
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +69,11 @@ def test_the_fastest_and_the_front_of_random_points() -> None:
         front = rising(order, need)
         assert all(need[front[: k + 1]].max() == need[i] for k, i in enumerate(front))
         assert len({need[i] for i in front}) == len(front)
+
+
+def test_the_first_of_many_are_the_beginning_of_a_stable_sort() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(100):
+        values = rng.integers(0, 8, rng.integers(0, 40)) / 8.0
+        most = int(rng.integers(1, 45))
+        assert first_of(values, most).tolist() == np.argsort(values, kind="stable")[:most].tolist()

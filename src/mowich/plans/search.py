@@ -42,6 +42,19 @@ def fastest(
     return runners[np.lexsort((need_B[runners], per_token[runners]))][:top]
 
 
+def first_of(values: Floats, most: int) -> NDArray[np.intp]:
+    """Positions of the `most` least values, ascending; of equals the first. As the beginning of a stable sort, without
+    sorting the rest.
+
+    >>> first_of(np.array([3.0, 1.0, 2.0, 1.0]), 3).tolist()
+    [1, 3, 2]
+    """
+    if most >= len(values):
+        return np.argsort(values, kind="stable")
+    near = np.flatnonzero(values <= np.partition(values, most - 1)[most - 1])
+    return near[np.argsort(values[near], kind="stable")][:most]
+
+
 def rising(
     order: NDArray[np.intp], values: Floats, may: NDArray[np.bool_] | None = None, step: float = 1.0
 ) -> list[int]:

@@ -20,10 +20,12 @@ from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.exchange import least_dp_s
 from mowich.training.slices import by_slice, slice_chips, slices
-from mowich.training.stage import stage_times, total_of
+from mowich.training.stage import LAYER_PARTS, stage_times
 
 MOVING = ("tp", "cp", "ep", "recompute")
 """Parts of a stage with transfers in them."""
+
+GROUPS = {"still": tuple(name for name in LAYER_PARTS if name not in MOVING), "moving": MOVING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ def floor_of(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floor:
     fixed = system.stack.step_fixed
 
     def on(part: Platform, plans: Plans) -> dict[str, Floats]:
-        x = stage_times(model, part, job, plans)
-        still = x.total_s - total_of(x.parts[name] for name in MOVING)
+        x = stage_times(model, part, job, plans, groups=GROUPS)
+        still = x.parts["still"] + x.parts["head"]
         between = plans.order > 1  # data-parallel ranks lie between tensor-parallel ones
         return {
             "stage": np.where(between, still, x.total_s),

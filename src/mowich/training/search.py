@@ -20,7 +20,7 @@ from mowich.models.model import Model
 from mowich.plans.enumerate import Space, every_dp, legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
 from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob
-from mowich.plans.search import fastest
+from mowich.plans.search import fastest, first_of
 from mowich.software.stack import Platform
 from mowich.training.floor import Floor, floor_of, least, least_of_any, smallest_dp, with_traffic
 from mowich.training.step import PARTS, micro_batches, step_time
@@ -72,8 +72,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """The plans of a space, each with its largest legal dp: bytes per device, in all and by category, and whether that
-    fits [n]."""
+    """The plans of a space, each with its largest legal dp: bytes per device, and whether that fits [n]."""
 
     model: Model
     system: Platform
@@ -81,7 +80,6 @@ class Whole:
     space: Space
     need_B: NDArray[np.float64]
     fits: NDArray[np.bool_]
-    categories: Mapping[str, NDArray[np.float64]]
 
     @property
     def runs(self) -> tuple[int, int]:
@@ -177,22 +175,23 @@ def search(
     best = tuple(
         candidate(model, system, job, replace(plans.plan(int(row)), dp=int(leaders.dp[row]))) for row in leaders.rows
     )
-    smallest = int(np.argmin(whole.need_B))  # fewer ranks need no less memory each
+    smallest = plans.take(np.array([np.argmin(whole.need_B)]))  # fewer ranks need no less memory each
+    least_B = memory_B(model, system, job, smallest, micro_batches(job, smallest))
     return Search(
         evaluated=evaluated,
         feasible=feasible,
         seconds=time.perf_counter() - start,
         best=best,
         unconstrained_s_per_token=_if_free(whole),
-        smallest_B={name: float(column[smallest]) for name, column in whole.categories.items()},
+        smallest_B={name: float(least_B[name][0]) for name in CATEGORIES},
         refused=whole.space.refused,
     )
 
 
 def _of_space(model: Model, system: Platform, job: TrainJob, space: Space) -> Whole:
     """The plans of a space with their memory."""
-    need, fits, categories = memory(model, system, job, space.plans)
-    return Whole(model=model, system=system, job=job, space=space, need_B=need, fits=fits, categories=categories)
+    need, fits = memory(model, system, job, space.plans)
+    return Whole(model=model, system=system, job=job, space=space, need_B=need, fits=fits)
 
 
 def _worth(whole: Whole, *, every: bool) -> NDArray[np.bool_]:
@@ -213,15 +212,14 @@ def _if_free(whole: Whole) -> float:
     """The least seconds per token if memory were free, of plans with their largest dp."""
     rows = np.flatnonzero(np.arange(len(whole.need_B)) % whole.space.num_recompute == 0)
     bound, _ = _bounds(whole, rows)
-    order = np.argsort(bound, kind="stable")
-    found, at = np.inf, 0
-    while at < len(order) and bound[order[at]] < found:
-        part = order[at : at + FREE]
-        found = min(
-            found,
-            float(step_s_per_token(whole.model, whole.system, whole.job, whole.space.plans.take(rows[part])).min()),
-        )
-        at += FREE
+    found, left = np.inf, np.arange(len(rows))
+    while len(left):
+        part = first_of(bound[left], FREE)
+        plans = whole.space.plans.take(rows[left[part]])
+        found = min(found, float(step_s_per_token(whole.model, whole.system, whole.job, plans).min()))
+        is_left = bound[left] < found
+        is_left[part] = False
+        left = left[is_left]
     return found
 
 
@@ -246,7 +244,7 @@ def _contenders(
     model, system, job, space = whole.model, whole.system, whole.job, whole.space
     rows = np.flatnonzero(wanted)
     bound, floor = _bounds(whole, rows)
-    order = np.argsort(bound, kind="stable")
+    order = first_of(bound, LARGEST if space.is_dp_free else len(bound))  # sorted anew after the first ones
     is_first, at, size = True, 0, LARGEST
     while at < len(order):
         limit = leaders.limit * (1.0 + within)
@@ -265,7 +263,7 @@ def _contenders(
             may = least(system, job, start, own, dp, of) < limit
             more, row = replace(start.take(of[may]), dp=dp[may]), row[of[may]]
         while len(row):
-            need, fits = (whole.need_B[row], whole.fits[row]) if known else memory(model, system, job, more)[:2]
+            need, fits = (whole.need_B[row], whole.fits[row]) if known else memory(model, system, job, more)
             per_token = np.full(len(row), np.inf)
             fitting = np.flatnonzero(fits)
             per_token[fitting] = step_s_per_token(model, system, job, more.take(fitting))
@@ -356,23 +354,19 @@ def survey(
 
 def memory(
     model: Model, system: Platform, job: TrainJob, plans: Plans
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, NDArray[np.float64]]]:
-    """(bytes per device, whether that and what lives in the host's memory fit, the bytes by category) of every plan, in
-    chunks."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(bytes per device, whether that and what lives in the host's memory fit) of every plan, in chunks."""
     need, fits = np.empty(len(plans)), np.empty(len(plans), dtype=bool)
-    categories = {name: np.empty(len(plans)) for name in CATEGORIES}
     for lo in range(0, len(plans), CHUNK):
         rows = slice(lo, lo + CHUNK)
         part = plans.rows(lo, lo + CHUNK)
         g = micro_batches(job, part)
         found = memory_B(model, system, job, part, g)
-        for name, column in categories.items():
-            column[rows] = found[name]
         need[rows] = reduce(np.add, found.values())
         fits[rows] = need[rows] <= system.hbm_usable_B
         if np.any(part.offload > 0):
             fits[rows] &= host_memory_B(model, system, job, part, g) <= system.host_B
-    return need, fits, categories
+    return need, fits
 
 
 def step_s_per_token(model: Model, system: Platform, job: TrainJob, plans: Plans) -> NDArray[np.float64]:

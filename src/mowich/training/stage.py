@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -30,9 +30,8 @@ LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "recomput
 class Stage:
     """Seconds of one micro-batch on the slowest stage under each plan; nothing here depends on dp, unless data-parallel
     ranks lie between tensor-parallel ones. parts: by LAYER_PARTS and "head"; total_s: their sum, of forward, back (to
-    the input) and weights (gradients) together; bubble_s: idle in a step;
-    sums: all layers' parts, before the pipeline cuts them; head_s: the whole head; imbalance: layers of the fullest
-    stage over the mean one."""
+    the input) and weights (gradients) together; bubble_s: idle in a step; sums: all layers' parts, or groups of them,
+    before the pipeline cuts them; head_s: the whole head; imbalance: layers of the fullest stage over the mean one."""
 
     parts: dict[str, Floats]
     total_s: Floats
@@ -45,10 +44,25 @@ class Stage:
     imbalance: Floats
 
 
+EACH: Mapping[str, tuple[str, ...]] = {name: (name,) for name in LAYER_PARTS}
+"""Every part of the layers by itself."""
+
+
 def stage_times(
-    model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None = None, kernels: Kernels | None = None
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    notes: Notes | None = None,
+    kernels: Kernels | None = None,
+    *,
+    groups: Mapping[str, tuple[str, ...]] = EACH,
 ) -> Stage:
-    """The part of a step that the work of one micro-batch takes. Every stage is taken to be as slow as the fullest."""
+    """The part of a step that the work of one micro-batch takes. Every stage is taken to be as slow as the fullest.
+
+    groups: name -> parts of layers that are summed under it; all parts are in one. Few groups take less time where
+    there are many plans: what layers take is the same for many, and is summed before it is dealt out to them.
+    """
     s = system.stack
     L = float(model.num_layers)
     weight_grad = backward_times("product", is_frozen=job.frozen_base)
@@ -69,31 +83,33 @@ def stage_times(
             "regather",
             also=outside,
         )
-        sums = {k: v[inverse] for k, v in layer_sums(model, system, job, distinct, None, kernels).items()}
+        of_layers = _grouped(layer_sums(model, system, job, distinct, None, kernels), groups)
+        sums = {name: column[inverse] for name, column in of_layers.items()}
         of_head = [
             v[inverse] for v in head_times(model, system, job, distinct, rates(system, distinct.precision, kernels))
         ]
     else:
-        sums = layer_sums(model, system, job, p, notes, kernels)
+        sums = _grouped(layer_sums(model, system, job, p, notes, kernels), groups)
         of_head = list(head_times(model, system, job, p, rates(system, p.precision, kernels)))
     imbalance = layers_per_stage(model, p) * p.pp / L
-    per_micro = {k: sums[k] / p.pp * imbalance for k in LAYER_PARTS}
+    cut = imbalance / p.pp
+    per_micro = {name: sums[name] * cut for name in groups}
     # on the last stage; where the split is not known, uneven splits hide half of what it adds there
     head_forward, head_back, head_weights = of_head
     head = head_forward + head_back + head_weights
     head_share = 1.0 / p.pp + s.head_exposed * (1.0 - 1.0 / p.pp)
     if np.any(p.split > 0):
         k, last = stage_split(model, p)
-        room = (k - last) * total_of(sums[name] for name in LAYER_PARTS) / L
+        room = (k - last) * total_of(sums[name] for name in groups) / L
         head_share = np.where(p.split > 0, np.clip(1.0 - room / head, 0.0, 1.0), head_share)
     per_micro["head"] = head * head_share
     if job.adapters is not None:  # forward, the gradients of inputs and of adapters
-        per_micro["gemm"] = (
-            per_micro["gemm"] + 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels)) / p.pp * imbalance
-        )
+        products = next(name for name, parts in groups.items() if "gemm" in parts)
+        adapters = 3.0 * adapters_s(model, job, p, rates(system, p.precision, kernels))
+        per_micro[products] = per_micro[products] + adapters * cut
     stage = total_of(per_micro.values())
-    forward = sums["forward"] / p.pp * imbalance + head_forward * head_share
-    weights = (weight_grad - 1.0) * sums["weights"] / p.pp * imbalance + head_weights * head_share
+    forward = sums["forward"] * cut + head_forward * head_share
+    weights = (weight_grad - 1.0) * sums["weights"] * cut + head_weights * head_share
     back = stage - forward - weights
     return Stage(
         parts=per_micro,
@@ -106,6 +122,12 @@ def stage_times(
         head_s=head,
         imbalance=imbalance,
     )
+
+
+def _grouped(sums: Mapping[str, Floats], groups: Mapping[str, tuple[str, ...]]) -> dict[str, Floats]:
+    """The parts by group, and the forward pass and weight gradients beside them."""
+    out = {name: total_of(sums[part] for part in parts) for name, parts in groups.items()}
+    return out | {name: sums[name] for name in ("forward", "weights")}
 
 
 def head_times(model: Model, system: Platform, job: TrainJob, p: Plans, r: Rates) -> tuple[Floats, Floats, Floats]:

@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 from mowich.arrays import Floats
@@ -262,11 +263,12 @@ def read(op: str, folder: Path = FOLDER, **only: str) -> tuple[Row, ...]:
             given=",".join(lines[0] if lines else []),
             allowed=",".join(wanted),
         )
-    places, words = [wanted.index(name) for name in only], list(only.values())
+    cells = itemgetter(*(wanted.index(name) for name in only)) if only else tuple
+    words = cells([only.get(name, "") for name in wanted])
     return tuple(
         _row(known, dict(zip(wanted, line, strict=False)), f"{path}:{i}")
         for i, line in enumerate(lines[1:], 2)
-        if len(line) < len(wanted) or [line[at] for at in places] == words
+        if len(line) < len(wanted) or not only or cells(line) == words
     )
 
 
