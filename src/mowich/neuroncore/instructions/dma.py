@@ -206,7 +206,7 @@ def _float32(a: Array, source: DType) -> Array:
     return f
 
 
-@instruction("dma_copy", engines=("dma",), cost=copy_cost, spaces=SPACES)
+@instruction("dma_copy", engines=("dma",), cost=copy_cost, spaces=SPACES, face="")
 def copy(dst: Tile, src: Tile, oob: str = "error", name: str = "dma_copy", flags: dict[str, Any] | None = None) -> None:
     """dst = src, both in HBM or SBUF, the same number of elements."""
     if not issue(name, "", (("dst", dst),), (("src", src),), flags):
@@ -303,7 +303,7 @@ def scatter(dst: Tile, values: Array, oob: str, kept: NDArray[np.bool_] | None =
 _AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 
 
-@instruction("dma_transpose", engines=("dma",), cost=transpose_cost, spaces=SPACES)
+@instruction("dma_transpose", engines=("dma",), cost=transpose_cost, spaces=SPACES, face="")
 def transpose(
     dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str = "error", flags: dict[str, Any] | None = None
 ) -> None:
@@ -328,12 +328,18 @@ def transpose(
     _put(dst, np.ascontiguousarray(a).reshape(dst.shape), oob, None)
 
 
-@instruction("dma_compute", engines=("dma",), cost=compute_cost, spaces=SPACES)
+@instruction(
+    "dma_compute",
+    engines=("dma",),
+    cost=compute_cost,
+    spaces=SPACES,
+    face="dst srcs reduce_op scales unique_indices=True oob_mode name",
+)
 def compute(
-    dst: Tile, srcs: Sequence[Tile], op: Any, scales: Sequence[float] | None = None, oob: str = "error"
+    dst: Tile, srcs: Sequence[Tile], reduce_op: Any, scales: Sequence[float] | None = None, oob_mode: str = "error"
 ) -> None:
     """dst = op over the sources, each times its scale, in float32. A source or dst with a vector offset is gathered or scattered."""
-    row = ops.alu(op)
+    row = ops.alu(reduce_op)
     if not issue(
         "dma_compute", "", (("dst", dst),), tuple((f"src{i}", s) for i, s in enumerate(srcs)), {"op": row.name}
     ):
@@ -349,7 +355,7 @@ def compute(
     for i, src in enumerate(srcs):
         if src.size != dst.size:
             raise fail("dma_compute: sources and dst have the same number of elements", tile=src)
-        found = _take(src, oob)
+        found = _take(src, oob_mode)
         if found is None:
             return
         raw, good = found
@@ -360,7 +366,7 @@ def compute(
             a = a * np.float32(scales[i])
         a = like(a, dst.shape)
         total = a if total is None else row.apply(total, a)
-    _put(dst, cast(np.asarray(total), dst.dtype), oob, kept)
+    _put(dst, cast(np.asarray(total), dst.dtype), oob_mode, kept)
 
 
 def assign(dst: Tile, value: Any) -> None:

@@ -93,9 +93,25 @@ def _between_chips(r: Rates, name: str, sent_B: int, ranks: int) -> dict[str, in
 # what they do ---------------------------------------------------------------------------------------------------------------------
 
 
-@instruction(engines=("dma", "gpsimd"), cost=sendrecv_cost, since=3, spaces={"dst": "S", "src": "S"})
-def sendrecv(dst: Tile, src: Tile, send: int, receive: int, pipe: int, by_gpsimd: bool = False) -> None:
-    """Send src to core `send` of the pair, and receive dst from core `receive`; by_gpsimd: by GpSimd's own DMA."""
+@instruction(
+    engines=("dma", "gpsimd"),
+    cost=sendrecv_cost,
+    since=3,
+    spaces={"dst": "S", "src": "S"},
+    face="src dst send_to_rank recv_from_rank pipe_id dma_engine name use_gpsimd_dma",
+)
+def sendrecv(
+    src: Tile,
+    dst: Tile,
+    send_to_rank: int,
+    recv_from_rank: int,
+    pipe_id: int,
+    dma_engine: str = "dma",
+    use_gpsimd_dma: bool | None = None,
+) -> None:
+    """Send src to a core of the pair, and receive dst from one; dma_engine: "dma", or "gpsimd_dma" for GpSimd's own, as
+    use_gpsimd_dma."""
+    by_gpsimd = bool(use_gpsimd_dma) or dma_engine == "gpsimd_dma"
     core, group = pair("sendrecv")
     issue("sendrecv", "gpsimd" if by_gpsimd else "", (("dst", dst),), (("src", src),))
     if by_gpsimd:
@@ -112,18 +128,18 @@ def sendrecv(dst: Tile, src: Tile, send: int, receive: int, pipe: int, by_gpsimd
             )
     if src.dtype is not dst.dtype or src.size != dst.size or src.shape[0] != dst.shape[0]:
         raise fail("sendrecv: src and dst have the same dtype and shape", tile=dst)
-    send, receive = int(send), int(receive)
+    send, receive, pipe = int(send_to_rank), int(recv_from_rank), int(pipe_id)
     if {send, receive} - {0, 1}:
         raise fail("sendrecv: ranks are 0 or 1", given=f"to {send}, from {receive}")
-    turn = core.serial.get(("pipe", int(pipe)), 0)
-    core.serial["pipe", int(pipe)] = turn + 1
+    turn = core.serial.get(("pipe", pipe), 0)
+    core.serial["pipe", pipe] = turn + 1
     base = core.scratch["base"]
     found = group.exchange(
         base + core.program,
-        ("sendrecv", base, int(pipe), turn),
+        ("sendrecv", base, pipe, turn),
         [base, base + 1],
         (send, src.read().copy() if core.values else None),
-        f"sendrecv on pipe {int(pipe)}",
+        f"sendrecv on pipe {pipe}",
     )
     to, data = found[base + receive]
     if to != core.program:
@@ -132,7 +148,7 @@ def sendrecv(dst: Tile, src: Tile, send: int, receive: int, pipe: int, by_gpsimd
         dst.write(data.reshape(dst.shape))
 
 
-@instruction(engines=("dma",), cost=collective_cost, spaces=SPACES)
+@instruction(engines=("dma",), cost=collective_cost, spaces=SPACES, face="")
 def collective(kind: str, dsts: Sequence[Named], srcs: Sequence[Named]) -> None:
     """Check and record an exchange of this kind between ranks; `nki.collectives` computes its result over all of them."""
     cores = machine.active().programs

@@ -31,16 +31,16 @@ def rng(dst: Tile, engine: str = "vector") -> None:
 
 
 @instruction(engines=("vector",), cost=random_cost, since=4)
-def rand2(dst: Tile, low: Scalar, high: Scalar) -> None:
-    """dst = uniform numbers in [low, high)."""
-    if not issue("rand2", "", (("dst", dst),), tiles_of(("min", low), ("max", high))):
+def rand2(dst: Tile, min: Scalar = 0.0, max: Scalar = 1.0) -> None:
+    """dst = uniform numbers in [min, max)."""
+    if not issue("rand2", "", (("dst", dst),), tiles_of(("min", min), ("max", max))):
         return
     u = machine.active().rng.random(dst.shape, dtype=np.float32)
-    a, b = column(low, dst, "rand2: min"), column(high, dst, "rand2: max")
+    a, b = column(min, dst, "rand2: min"), column(max, dst, "rand2: max")
     dst.write(a + u * (b - a))
 
 
-@instruction(engines=("vector",), cost=one_pass)
+@instruction(engines=("vector",), cost=one_pass, face="* name dtype")
 def dropout(dst: Tile, data: Tile, prob: Scalar) -> None:
     """dst = data, each element 0 with probability `prob`."""
     if not issue("dropout", "", (("dst", dst),), (("data", data), *tiles_of(("prob", prob)))):

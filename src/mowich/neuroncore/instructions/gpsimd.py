@@ -70,7 +70,7 @@ def pattern_values(
     return values
 
 
-@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S"})
+@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S"}, face="* name dtype")
 def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: Any = 0, channel_multiplier: Any = 0) -> None:
     """dst = an affine function of partition and free indices (32-bit integers, then the format of dst)."""
     if not issue("iota", "", (("dst", dst),), ()):
@@ -85,8 +85,8 @@ def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: Any = 0, channel_m
     dst.write(like(v, dst.shape))
 
 
-@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"})
-def affine_select(dst: Tile, pattern: Sequence[Sequence[Any]], channel_multiplier: Any, on_true_tile: Tile, on_false_value: Any, cmp_op: Any,
+@instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"}, face="* name dtype")
+def affine_select(dst: Tile, pattern: Sequence[Sequence[Any]], channel_multiplier: Any, on_true_tile: Tile, on_false_value: Any, cmp_op: Any = "equal",
                   offset: Any = 0) -> None:  # fmt: skip
     """dst = on_true_tile where (affine value cmp_op 0), else on_false_value."""
     row = ops.alu(cmp_op)
@@ -105,7 +105,10 @@ def affine_select(dst: Tile, pattern: Sequence[Sequence[Any]], channel_multiplie
 
 
 @instruction(
-    engines=("gpsimd",), cost=elementwise(_partition_reduce_work), spaces={"dst": "S", "src": "S", "data": "S"}
+    engines=("gpsimd",),
+    cost=elementwise(_partition_reduce_work),
+    spaces={"dst": "S", "src": "S", "data": "S"},
+    face="* name dtype",
 )
 def tensor_partition_reduce(dst: Tile, op: Any, data: Tile) -> None:
     """dst [1, F] = data reduced over partitions."""
@@ -122,6 +125,7 @@ def tensor_partition_reduce(dst: Tile, op: Any, data: Tile) -> None:
     cost=elementwise(_local_gather_work),
     spaces={"dst": "S", "src_buffer": "S", "index": "S"},
     dtypes={"index": ("uint16",)},
+    face="* name dtype",
 )
 def local_gather(
     dst: Tile, src_buffer: Tile, index: Tile, num_elem_per_idx: int = 1, num_valid_indices: int | None = None
@@ -169,6 +173,7 @@ def local_gather(
     cost=program_cost,
     spaces={"dst": "S", "data": "S", "indices": "S"},
     dtypes={"indices": ("uint32",)},
+    face="* name dtype",
 )
 def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
     """dst = elements of the same partition at flattened free indices."""

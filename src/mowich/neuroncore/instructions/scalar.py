@@ -31,9 +31,9 @@ def _activation_work(r: Rates, kind: Kind, n: int) -> float:
 activation_cost = elementwise(_activation_work, table=True)
 
 
-@instruction(engines=("scalar",), cost=activation_cost)
+@instruction(engines=("scalar",), cost=activation_cost, face="* name dtype")
 def activation(dst: Tile | None, op: Any, data: Tile, bias: Scalar = None, scale: Scalar = 1.0, reduce_op: Any = None,
-               reduce_res: Tile | None = None, reduce_cmd: str = "idle", name: str = "activation", slope: Scalar = None) -> None:  # fmt: skip
+               reduce_res: Tile | None = None, reduce_cmd: str = "idle", *, name: str = "activation", slope: Scalar = None) -> None:  # fmt: skip
     """dst = op(data * scale + bias), the sum of it over the free axes into the accumulators as reduce_cmd says."""
     f = ops.function(op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
@@ -76,7 +76,7 @@ def _function(f: ops.Function, x: Array, slope: Scalar, data: Tile) -> Array:
 
 
 @instruction(engines=("scalar",), cost=activation_cost, since=4)
-def activate2(dst: Tile, op: Any, data: Tile, imm0: Scalar, imm1: Scalar, op0: Any, op1: Any, relu_param: Scalar = 0.0, reverse0: bool = False,
+def activate2(dst: Tile, op: Any, data: Tile, imm0: Scalar = 0.0, imm1: Scalar = 0.0, op0: Any = None, op1: Any = None, relu_param: Scalar = 0.0, reverse0: bool = False,
               reverse1: bool = False, reduce_op: Any = None, reduce_res: Tile | None = None, reduce_cmd: str = "idle") -> None:  # fmt: skip
     """dst = op((data op0 imm0) op1 imm1) on v4, with the reduction of `activation`."""
     f = ops.function(op)
@@ -117,4 +117,15 @@ def activate2(dst: Tile, op: Any, data: Tile, imm0: Scalar, imm1: Scalar, op0: A
     )
 
 
-instruction("activation_reduce", engines=("scalar",), cost=activation_cost)(activation)
+@instruction(engines=("scalar",), cost=activation_cost, face="* name dtype")
+def activation_reduce(
+    dst: Tile,
+    op: Any,
+    data: Tile,
+    reduce_op: Any,
+    reduce_res: Tile | None = None,
+    bias: Scalar = None,
+    scale: Scalar = 1.0,
+) -> None:
+    """dst = op(data * scale + bias), and reduce_res = its reduction over the free axes."""
+    activation(dst, op, data, bias, scale, reduce_op, reduce_res, "reset_reduce", name="activation_reduce")

@@ -44,6 +44,7 @@ F32_MIN = float(np.finfo(np.float32).min)
     cost=one_pass,
     since=3,
     dtypes={"on_true_tile": FLOATS, "bound0": ("float32",), "bound1": ("float32",)},
+    face="* name dtype",
 )
 def range_select(dst: Tile, on_true_tile: Tile, comp_op0: Any, comp_op1: Any, bound0: Tile, bound1: Tile, reduce_cmd: str = "reset_reduce",
                  reduce_res: Tile | None = None, reduce_op: Any = "maximum", range_start: Any = 0, on_false_value: float = F32_MIN) -> None:  # fmt: skip
@@ -81,6 +82,7 @@ def range_select(dst: Tile, on_true_tile: Tile, comp_op0: Any, comp_op1: Any, bo
     engines=("vector",),
     cost=predicated_cost,
     dtypes={"predicate": (BOOL, "int8", "uint8", "int16", "uint16"), "reduce_res": FLOATS},
+    face="* name dtype",
 )
 def select_reduce(dst: Tile, predicate: Tile, on_true: Tile, on_false: Scalar, reduce_res: Tile | None = None, reduce_cmd: str = "idle",
                   reduce_op: Any = "maximum", reverse_pred: bool = False) -> None:  # fmt: skip
@@ -102,7 +104,7 @@ def select_reduce(dst: Tile, predicate: Tile, on_true: Tile, on_false: Scalar, r
 
 
 @instruction(engines=("vector",), cost=predicated_cost, dtypes={"predicate": (BOOL, *UNSIGNED)}, keeps=True)
-def tensor_copy_predicated(dst: Tile, src: Any, predicate: Tile, reverse_pred: bool = False) -> None:
+def tensor_copy_predicated(dst: Tile, src: Scalar, predicate: Tile, reverse_pred: bool = False) -> None:
     """dst = src where predicate; dst keeps its elements elsewhere."""
     if not issue("tensor_copy_predicated", "", (("dst", dst),), (("predicate", predicate), *tiles_of(("src", src)))):
         return
@@ -121,7 +123,7 @@ def tensor_copy_predicated(dst: Tile, src: Any, predicate: Tile, reverse_pred: b
     dst.write(np.where(keep, new, old))
 
 
-@instruction(engines=("vector",), cost=one_pass)
+@instruction(engines=("vector",), cost=one_pass, face="* name dtype")
 def max8(dst: Tile, src: Tile) -> None:
     """dst [P, 8] = the 8 largest of each partition, descending; NaN counts as -inf, +0 goes before -0."""
     if not issue("max8", "", (("dst", dst),), (("src", src),)):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 register_cost = sequencer("sync.register")
 
 
-@instruction(engines=("sync",), cost=register_cost, spaces={"src": "SHP"})
+@instruction(engines=("sync",), cost=register_cost, spaces={"src": "SHP"}, face="")
 def register_load(register: Register, src: Tile) -> None:
     """register = a one-element tile."""
     if not issue("register_load", "", (), (("src", src),)):
@@ -32,7 +32,7 @@ def register_load(register: Register, src: Tile) -> None:
     register.value = int(found.read().reshape(-1)[0])
 
 
-@instruction(engines=("sync",), cost=register_cost, spaces={"dst": "SHP"})
+@instruction(engines=("sync",), cost=register_cost, spaces={"dst": "SHP"}, face="")
 def register_store(dst: Tile, register: Any) -> None:
     """A one-element tile = register."""
     if issue("register_store", "", (("dst", dst),), ()):
@@ -53,7 +53,7 @@ def pair(name: str) -> tuple[Core, Group]:
     since=3,
     spaces={"data": "HSP"},
 )
-def core_barrier(data: Tile, cores: Sequence[int], engine: str) -> None:
+def core_barrier(data: Tile, cores: Sequence[int] = (0, 1), engine: str = "gpsimd") -> None:
     """Wait until all the cores are here."""
     core, group = pair("core_barrier")
     issue("core_barrier", engine, (), (("data", data),))

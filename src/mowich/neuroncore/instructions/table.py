@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mowich.neuroncore.instructions.rates import FP8, SHORT, Cost, Rates
 from mowich.neuroncore.trace import Kind
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., None])
 
 UNSIGNED = ("uint8", "uint16", "uint32")
 BOOL = "bool_"  # a byte of 0 or 1
@@ -29,7 +29,11 @@ class Row:
     """One instruction. engines: that can run it, first one by default; since: first generation; engine_since: first generation in which an
     engine runs it, where later; spaces: operand -> letters of the memories it may lie in (S SBUF, P PSUM, H HBM), "SP" where not listed;
     dtypes: operand -> the formats it may have, any where not listed; effect: what it does to tiles; cost: the time it takes; keeps: elements
-    of what it writes may stay, or count in the result."""
+    of what it writes may stay, or count in the result; face: its arguments in `nki.isa`, in AWS's order.
+
+    A face lists names. "*" stands for the arguments of the effect that the face does not name, and the effect says what their defaults are;
+    arguments of the effect by keyword only are not in the face. A name that the effect does not have is taken and not used, None by default.
+    What follows "=" is the default in the interface. An empty face: the interface has a function of its own for the instruction."""
 
     name: str
     engines: tuple[str, ...]
@@ -37,9 +41,10 @@ class Row:
     engine_since: dict[str, int]
     spaces: dict[str, str]
     dtypes: dict[str, tuple[str, ...]]
-    effect: Callable[..., Any]
+    effect: Callable[..., None]
     cost: Callable[[Rates, Kind], Cost]
     keeps: bool
+    face: str
 
 
 TABLE: dict[str, Row] = {}
@@ -56,6 +61,7 @@ def instruction(
     spaces: dict[str, str] | None = None,
     dtypes: dict[str, tuple[str, ...]] | None = None,
     keeps: bool = False,
+    face: str = "* name",
 ) -> Callable[[F], F]:
     """Enter the decorated effect in the table, under its own name unless `name` is given. Arguments: the fields of `Row`."""
 
@@ -65,7 +71,7 @@ def instruction(
             raise ValueError(f"instruction {key} is in the table already")
         TABLE[key] = Row(
             name=key, engines=engines, since=since, engine_since=engine_since or {}, spaces=spaces or {},
-            dtypes=dtypes or {}, effect=effect, cost=cost, keeps=keeps,
+            dtypes=dtypes or {}, effect=effect, cost=cost, keeps=keeps, face=face,
         )  # fmt: skip
         return effect
 

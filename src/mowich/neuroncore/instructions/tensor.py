@@ -123,10 +123,10 @@ _FP8 = (float8_e4m3, float8_e4m3fn, float8_e5m2)
 
 
 @instruction(engines=("tensor",), cost=matmul_cost, spaces={"dst": "P", "stationary": "S", "moving": "S"}, keeps=True)
-def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_transpose: bool = False, accumulate: bool | None = None, tile_position: Any = (),
-              tile_size: Any = (), perf_mode: str = "none", onezero: bool = False, name: str = "nc_matmul") -> None:  # fmt: skip
+def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_stationary_onezero: bool = False, is_moving_onezero: bool = False, is_transpose: bool = False, accumulate: bool | None = None, tile_position: Any = (),
+              tile_size: Any = (), perf_mode: str = "none", *, name: str = "nc_matmul") -> None:  # fmt: skip
     """dst [M, N] (+)= stationary [K, M] transposed @ moving [K, N], products and sums in float32."""
-    flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": onezero}
+    flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": is_stationary_onezero or is_moving_onezero}
     if tile_size:
         flags["tile"] = (*(int(x) for x in tile_position), *(int(x) for x in tile_size))
     if accumulate is False:
@@ -248,7 +248,7 @@ def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Ti
     _accumulate_into(dst, a.T @ b, accumulate)
 
 
-@instruction(engines=("tensor", "vector"), cost=transpose_cost)
+@instruction(engines=("tensor", "vector"), cost=transpose_cost, face="* name dtype")
 def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
     """dst [F, P] = data [P, F] transposed, bits untouched. Tensor Engine: SBUF to PSUM, up to 128 x 128; Vector Engine: up to 32 x 32."""
     p, f = data.shape[0], data.size // data.shape[0]

@@ -153,8 +153,8 @@ _ASSIGNED = {"free": True, "assigned": True}
 """Flags of a copy that stands for an assignment of the older interface: its source may be written to its destination at once."""
 
 
-@instruction(engines=("vector", "scalar", "gpsimd"), cost=copy_cost)
-def tensor_copy(dst: Tile, src: Tile, engine: str = "", is_assigned: bool = False) -> None:
+@instruction(engines=("vector", "scalar", "gpsimd"), cost=copy_cost, face="* name dtype")
+def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = False) -> None:
     """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise. is_assigned: it stands for an assignment."""
     flags = _ASSIGNED if is_assigned else None if engine else _FREE
     if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), flags):
@@ -170,7 +170,7 @@ def tensor_copy(dst: Tile, src: Tile, engine: str = "", is_assigned: bool = Fals
         dst.write(round_tf32(np.ascontiguousarray(a)) if dst.dtype is tfloat32 else a)
 
 
-@instruction(engines=("vector", "gpsimd"), cost=elementwise(_memset_work))
+@instruction(engines=("vector", "gpsimd"), cost=elementwise(_memset_work), face="* name dtype")
 def memset(dst: Tile, value: Any, engine: str = "") -> None:
     """dst = value."""
     if not issue("memset", engine, (("dst", dst),), (), {"zero": value == 0}):
@@ -190,7 +190,7 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
         dst.write(np.broadcast_to(cast(np.asarray([float(value)], np.float32), dst.dtype), dst.shape))
 
 
-@instruction(engines=("vector", "gpsimd"), cost=elementwise(_two_inputs_work))
+@instruction(engines=("vector", "gpsimd"), cost=elementwise(_two_inputs_work), face="* name dtype")
 def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = "") -> None:
     """dst = data1 op data2."""
     row = ops.alu(op)
@@ -222,7 +222,12 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = ""
     dst.write(r)
 
 
-@instruction(engines=("vector", "scalar", "gpsimd"), cost=copy_cost, engine_since={"scalar": 3})
+@instruction(
+    engines=("vector", "scalar", "gpsimd"),
+    cost=copy_cost,
+    engine_since={"scalar": 3},
+    face="dst data op0 operand0=None * name dtype",
+)
 def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: bool = False, op1: Any = None, operand1: Scalar = None,
                   reverse1: bool = False, engine: str = "") -> None:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1, the operands one value per partition or one in all."""
@@ -290,7 +295,7 @@ def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
     return np.asarray(out)
 
 
-@instruction(engines=("vector",), cost=elementwise(_two_inputs_work))
+@instruction(engines=("vector",), cost=elementwise(_two_inputs_work), face="* name dtype")
 def scalar_tensor_tensor(dst: Tile, data: Tile, op0: Any, operand0: Scalar, op1: Any, operand1: Tile, reverse0: bool = False,
                          reverse1: bool = False) -> None:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1, operand1 a tile of data's shape."""
@@ -329,10 +334,10 @@ def scalar_tensor_tensor(dst: Tile, data: Tile, op0: Any, operand0: Scalar, op1:
     dst.write(applied(row1, like(r, dst.shape), like(operand1.f32(), dst.shape), reverse1))
 
 
-@instruction(engines=("vector",), cost=elementwise(_scalar_reduce_work))
+@instruction(engines=("vector",), cost=elementwise(_scalar_reduce_work), face="* name dtype")
 def tensor_scalar_reduce(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reduce_op: Any, reduce_res: Tile | None = None,
                          reverse0: bool = False, reduce_cmd: str = "reset_reduce", reduce_init: Scalar = None,
-                         negate: bool = False) -> None:  # fmt: skip
+                         reduce_res_negate: bool = False) -> None:  # fmt: skip
     """dst = data op0 operand0, reduced over the free axes into the accumulators."""
     row0, red = ops.alu(op0), ops.alu(reduce_op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
@@ -350,10 +355,10 @@ def tensor_scalar_reduce(dst: Tile, data: Tile, op0: Any, operand0: Scalar, redu
     y = applied(row0, data.f32(), column(operand0, data, "operand0") if row0.kind != "unary" else None, reverse0)
     dst.write(y)
     start = column(reduce_init, data, "reduce_init") if reduce_cmd == "load_reduce" else None
-    reduce_into("tensor_scalar_reduce", np.asarray(y), red, reduce_cmd, reduce_res, "dve", start, negate)
+    reduce_into("tensor_scalar_reduce", np.asarray(y), red, reduce_cmd, reduce_res, "dve", start, reduce_res_negate)
 
 
-@instruction(engines=("vector",), cost=one_pass)
+@instruction(engines=("vector",), cost=one_pass, face="* name reverse0")
 def tensor_scalar_cumulative(dst: Tile, src: Tile, op0: Any, op1: Any, imm0: Scalar, imm1: Scalar = None, reduce_cmd: str = "reset_reduce",
                              reverse0: bool = False) -> None:  # fmt: skip
     """dst[i] = op1(src[i] op0 imm0, dst[i - 1]) along the free axes; the accumulators carry over between instructions."""
@@ -407,7 +412,7 @@ def _scan(columns: Array, state: Array, op: Alu) -> Array:
     return out
 
 
-@instruction(engines=("vector",), cost=elementwise(_scan_work))
+@instruction(engines=("vector",), cost=elementwise(_scan_work), face="* name dtype")
 def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0: Any, op1: Any, reverse0: bool = False,
                        reverse1: bool = False) -> None:  # fmt: skip
     """dst[i] = (data0[i] op0 dst[i - 1]) op1 data1[i], from `initial`, along the free axes."""
@@ -442,7 +447,7 @@ def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0
     dst.write(like(np.ascontiguousarray(out.T), dst.shape))
 
 
-@instruction(engines=("vector",), cost=elementwise(_reduce_work))
+@instruction(engines=("vector",), cost=elementwise(_reduce_work), face="* keepdims=False name dtype")
 def tensor_reduce(dst: Tile, op: Any, data: Tile, axis: Any, negate: bool = False) -> None:
     """dst = data reduced over its last free axes."""
     row = ops.alu(op)
@@ -486,7 +491,7 @@ def tensor_reduce(dst: Tile, op: Any, data: Tile, axis: Any, negate: bool = Fals
     dst.write(like(np.asarray(r), dst.shape))
 
 
-@instruction(engines=("vector",), cost=one_pass)
+@instruction(engines=("vector",), cost=one_pass, face="* name dtype")
 def bn_stats(dst: Tile, data: Tile) -> None:
     """dst [P, 6] = count, mean and count * variance of the even elements, then of the odd ones."""
     if not issue("bn_stats", "", (("dst", dst),), (("data", data),)):
@@ -510,7 +515,7 @@ def bn_stats(dst: Tile, data: Tile) -> None:
     dst.write(like(out.astype(np.float32), dst.shape))
 
 
-@instruction(engines=("vector",), cost=elementwise(_bn_aggr_work))
+@instruction(engines=("vector",), cost=elementwise(_bn_aggr_work), face="* name dtype")
 def bn_aggr(dst: Tile, data: Tile) -> None:
     """dst [P, 2] = mean and variance from (count, mean, count * variance) triples."""
     if not issue("bn_aggr", "", (("dst", dst),), (("data", data),)):
@@ -529,7 +534,7 @@ def bn_aggr(dst: Tile, data: Tile) -> None:
     dst.write(like(np.stack([whole, var], axis=1).astype(np.float32), dst.shape))
 
 
-@instruction(engines=("vector",), cost=elementwise(_reciprocal_work))
+@instruction(engines=("vector",), cost=elementwise(_reciprocal_work), face="* name dtype")
 def reciprocal(dst: Tile, data: Tile) -> None:
     """dst = 1 / data."""
     if not issue("reciprocal", "", (("dst", dst),), (("data", data),)):

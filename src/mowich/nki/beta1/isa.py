@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,11 @@ import numpy as np
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.instructions import dma, generator, gpsimd, scalar, selection, tensor, vector
+from mowich.neuroncore.instructions import TABLE, dma, gpsimd, selection, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
+from mowich.nki import faces, words
 from mowich.nki import isa as now
-from mowich.nki import words
 from mowich.nki.beta1.index import partial
 from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, moved, new, operand, wrap
 
@@ -53,36 +55,6 @@ def _given(x: Any) -> Any:
     return None if x is None else operand(x)
 
 
-def activation(op: Any, data: Tensor, *, bias: Any = None, scale: Any = 1.0, reduce_op: Any = None, reduce_res: Any = None,
-               reduce_cmd: Any = now.reduce_cmd.idle, dtype: Any = None, mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
-    """op(data * scale + bias)."""
-    flush()
-    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    scalar.activation(
-        operand(out), op, operand(data), operand(bias), operand(scale), reduce_op, _given(reduce_res), _cmd(reduce_cmd)
-    )
-    return out
-
-
-def activation_reduce(op: Any, data: Tensor, *, reduce_op: Any, reduce_res: Any = None, bias: Any = None, scale: Any = 1.0, dtype: Any = None,
-                      mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
-    """op(data * scale + bias); its reduction to reduce_res."""
-    flush()
-    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    scalar.activation(
-        operand(out),
-        op,
-        operand(data),
-        operand(bias),
-        operand(scale),
-        reduce_op,
-        _given(reduce_res),
-        "reset_reduce",
-        "activation_reduce",
-    )
-    return out
-
-
 def tensor_tensor(
     data1: Tensor, data2: Tensor, op: Any, *, dtype: Any = None, mask: Any = None, engine: Any = None, **_: Any
 ) -> Tensor:
@@ -104,28 +76,6 @@ def tensor_tensor(
     return out
 
 
-def tensor_scalar(data: Tensor, op0: Any, operand0: Any, reverse0: bool = False, op1: Any = None, operand1: Any = None, reverse1: bool = False, *,
-                  dtype: Any = None, mask: Any = None, engine: Any = None, **_: Any) -> Tensor:  # fmt: skip
-    """(data op0 operand0) op1 operand1."""
-    flush()
-    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    vector.tensor_scalar(
-        operand(out), operand(data), op0, operand(operand0), reverse0, op1, operand(operand1), reverse1, _engine(engine)
-    )
-    return out
-
-
-def scalar_tensor_tensor(*, data: Tensor, op0: Any, operand0: Any, op1: Any, operand1: Any, reverse0: bool = False, reverse1: bool = False,
-                         dtype: Any = None, mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
-    """(data op0 operand0) op1 operand1, operand1 a tensor."""
-    flush()
-    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    vector.scalar_tensor_tensor(
-        operand(out), operand(data), op0, operand(operand0), op1, operand(operand1), reverse0, reverse1
-    )
-    return out
-
-
 def tensor_reduce(
     op: Any,
     data: Tensor,
@@ -143,72 +93,11 @@ def tensor_reduce(
     return language.reduce(ops.alu(op).name, data, axis, dtype, keepdims, mask, negate)
 
 
-def tensor_partition_reduce(op: Any, data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
-    """Reduction over partitions."""
-    flush()
-    out = _out((1, *data.shape[1:]), dtype or data.dtype)
-    gpsimd.tensor_partition_reduce(operand(out), op, operand(data))
-    return out
-
-
-def tensor_scalar_reduce(*, data: Tensor, op0: Any, operand0: Any, reduce_op: Any, reduce_res: Any = None, reverse0: bool = False, dtype: Any = None,
-                         mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
-    """data op0 operand0; its reduction to reduce_res."""
-    flush()
-    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    vector.tensor_scalar_reduce(
-        operand(out), operand(data), op0, operand(operand0), reduce_op, _given(reduce_res), reverse0
-    )
-    return out
-
-
-def tensor_scalar_cumulative(*, src: Tensor, dst: Tensor, op0: Any, op1: Any, imm0: Any, imm1: Any = None, reduce_cmd: Any = now.reduce_cmd.reset_reduce,
-                             **_: Any) -> None:  # fmt: skip
-    """Running reduction along the free axes, into dst."""
-    flush()
-    vector.tensor_scalar_cumulative(
-        operand(dst), operand(src), op0, op1, operand(imm0), operand(imm1), _cmd(reduce_cmd)
-    )
-
-
-def tensor_tensor_scan(data0: Tensor, data1: Tensor, initial: Any, op0: Any, op1: Any, reverse0: bool = False, reverse1: bool = False, *,
-                       dtype: Any = None, mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
-    """A recurrence along the free axes."""
-    flush()
-    out = _out(data1.shape, dtype or data1.dtype, mask)
-    vector.tensor_tensor_scan(
-        operand(out), operand(data0), operand(data1), operand(initial), op0, op1, reverse0, reverse1
-    )
-    return out
-
-
-def tensor_copy(src: Tensor, *, mask: Any = None, dtype: Any = None, engine: Any = None, **_: Any) -> Tensor:
-    """A copy."""
-    flush()
-    out = _out(src.shape, dtype or src.dtype, mask, src.valid)
-    vector.tensor_copy(operand(out), operand(src), _engine(engine))
-    return out
-
-
-def tensor_copy_predicated(*, src: Any, dst: Tensor, predicate: Tensor, reverse_pred: bool = False, **_: Any) -> None:
-    """dst = src where predicate."""
-    flush()
-    selection.tensor_copy_predicated(operand(dst), operand(src), operand(predicate), reverse_pred)
-
-
 def memset(shape: Any, value: Any, dtype: Any, *, engine: Any = None, **_: Any) -> Tensor:
     """A tensor of one value."""
     flush()
     out = _out(shape, dtype)
     vector.memset(operand(out), value, _engine(engine))
-    return out
-
-
-def reciprocal(data: Tensor, *, dtype: Any = None, mask: Any = None, **_: Any) -> Tensor:
-    """1 / data."""
-    flush()
-    out = _out(data.shape, dtype or data.dtype, mask, data.valid)
-    vector.reciprocal(operand(out), operand(data))
     return out
 
 
@@ -222,7 +111,7 @@ def nc_matmul(stationary: Tensor, moving: Tensor, *, is_stationary_onezero: bool
     shape = (a.size // a.shape[0] // halves, b.size // b.shape[0] // halves)
     return Product(shape, {
         "stationary": a, "moving": b, "is_transpose": is_transpose, "tile_position": tile_position, "tile_size": tile_size, "perf_mode": mode,
-        "onezero": is_stationary_onezero or is_moving_onezero,
+        "is_stationary_onezero": is_stationary_onezero, "is_moving_onezero": is_moving_onezero,
     })  # fmt: skip
 
 
@@ -259,7 +148,7 @@ def affine_select(
     """on_true_tile where the predicate of indices holds, else a number. A tile in PSUM, which GpSimd does not reach, is copied to SBUF first."""
     flush()
     if operand(on_true_tile).space == "P":
-        on_true_tile = tensor_copy(on_true_tile)
+        on_true_tile = _MADE["tensor_copy"](on_true_tile)
     out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
     if issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile)),)):
         out.write(
@@ -268,47 +157,12 @@ def affine_select(
     return out
 
 
-def range_select(*, on_true_tile: Tensor, comp_op0: Any, comp_op1: Any, bound0: Tensor, bound1: Tensor, reduce_cmd: Any = now.reduce_cmd.idle,
-                 reduce_res: Any = None, reduce_op: Any = "maximum", range_start: Any = 0, on_false_value: Any = selection.F32_MIN, dtype: Any = None,
-                 mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
-    """on_true_tile where its free index lies in both bounds, else a number."""
-    flush()
-    out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
-    selection.range_select(operand(out), operand(on_true_tile), comp_op0, comp_op1, operand(bound0), operand(bound1), _cmd(reduce_cmd), _given(reduce_res),
-                         reduce_op, range_start, on_false_value)  # fmt: skip
-    return out
-
-
-def select_reduce(*, dst: Tensor, predicate: Tensor, on_true: Tensor, on_false: Any, reduce_res: Any = None, reduce_cmd: Any = now.reduce_cmd.idle,
-                  reduce_op: Any = "maximum", reverse_pred: bool = False, **_: Any) -> None:  # fmt: skip
-    """dst = on_true where predicate, else on_false."""
-    flush()
-    selection.select_reduce(
-        operand(dst),
-        operand(predicate),
-        operand(on_true),
-        operand(on_false),
-        _given(reduce_res),
-        _cmd(reduce_cmd),
-        reduce_op,
-        reverse_pred,
-    )
-
-
 def bn_stats(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
     """Counts, means and variances of even and odd elements."""
     flush()
     data = box(data, mask)
     out = _out((data.shape[0], 6), dtype or data.dtype)
     vector.bn_stats(operand(out), operand(data))
-    return out
-
-
-def bn_aggr(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
-    """Mean and variance from bn_stats."""
-    flush()
-    out = _out((data.shape[0], 2), dtype or data.dtype)
-    vector.bn_aggr(operand(out), operand(data))
     return out
 
 
@@ -341,12 +195,6 @@ def nc_match_replace8(
     return out
 
 
-def nc_stream_shuffle(src: Tensor, dst: Tensor, shuffle_mask: Any, **_: Any) -> None:
-    """Permute partitions within quadrants, into dst."""
-    flush()
-    selection.nc_stream_shuffle(operand(dst), operand(src), shuffle_mask)
-
-
 def local_gather(
     src_buffer: Tensor,
     index: Tensor,
@@ -368,22 +216,6 @@ def local_gather(
     )
     out = _out(shape, src_buffer.dtype)
     gpsimd.local_gather(operand(out), operand(src_buffer), operand(columns), num_elem_per_idx, n)
-    return out
-
-
-def sequence_bounds(*, segment_ids: Tensor, dtype: Any = None, **_: Any) -> Tensor:
-    """First and one-past-last index of each element's segment."""
-    flush()
-    out = _out((1, 2, segment_ids.size), dtype or segment_ids.dtype)
-    gpsimd.sequence_bounds(operand(out), operand(segment_ids))
-    return out
-
-
-def dropout(data: Tensor, prob: Any, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
-    """Random zeros."""
-    flush()
-    out = _out(data.shape, dtype or data.dtype, mask)
-    generator.dropout(operand(out), operand(data), operand(prob))
     return out
 
 
@@ -453,6 +285,79 @@ def dma_transpose(
 def core_barrier(data: Any, cores: Any, **kwargs: Any) -> None:
     """Wait for the other cores."""
     now.core_barrier(operand(data), cores, **kwargs)
+
+
+# instructions that give what those of `nki.isa` write ----------------------------------------------------------------------------
+
+_ALL = "{0}.shape, dtype or {0}.dtype, mask, {0}.valid"
+_MASKED = "{0}.shape, dtype or {0}.dtype, mask"
+
+_TWINS = {
+    "activation": ("op data * bias scale reduce_op reduce_res reduce_cmd dtype mask", _ALL.format("data")),
+    "activation_reduce": ("op data * reduce_op reduce_res bias scale dtype mask", _ALL.format("data")),
+    "tensor_scalar": (
+        "data op0 operand0 reverse0 op1 operand1 reverse1 * dtype mask engine",
+        _ALL.format("data"),
+    ),
+    "scalar_tensor_tensor": (
+        "* data op0 operand0 op1 operand1 reverse0 reverse1 dtype mask",
+        _ALL.format("data"),
+    ),
+    "tensor_scalar_reduce": ("* data op0 operand0 reduce_op reduce_res reverse0 dtype mask", _ALL.format("data")),
+    "tensor_scalar_cumulative": ("* src dst op0 op1 imm0 imm1 reduce_cmd", ""),
+    "tensor_tensor_scan": ("data0 data1 initial op0 op1 reverse0 reverse1 * dtype mask", _MASKED.format("data1")),
+    "tensor_partition_reduce": ("op data * mask dtype", "(1, *data.shape[1:]), dtype or data.dtype"),
+    "tensor_copy": ("src * mask dtype engine", _ALL.format("src")),
+    "tensor_copy_predicated": ("* src dst predicate reverse_pred", ""),
+    "reciprocal": ("data * dtype mask", _ALL.format("data")),
+    "range_select": (
+        "* on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd=idle reduce_res reduce_op range_start on_false_value dtype mask",
+        _MASKED.format("on_true_tile"),
+    ),
+    "select_reduce": ("* dst predicate on_true on_false reduce_res reduce_cmd reduce_op reverse_pred", ""),
+    "bn_aggr": ("data * mask dtype", "(data.shape[0], 2), dtype or data.dtype"),
+    "nc_stream_shuffle": ("src dst shuffle_mask", ""),
+    "sequence_bounds": ("* segment_ids dtype", "(1, 2, segment_ids.size), dtype or segment_ids.dtype"),
+    "dropout": ("data prob * mask dtype", _MASKED.format("data")),
+}
+"""Instruction -> (its arguments in this interface, those after "*" by keyword only; what `_out` makes its result of, empty where the
+instruction writes to its dst). Defaults are those of the instruction; arguments that are not listed are taken and not used."""
+
+
+def _of_tensors(a: faces.Argument) -> faces.Argument:
+    return dataclasses.replace(a, note=a.note.replace("Tile", "Tensor"))
+
+
+def _twin(name: str, listed: str, out: str) -> FunctionType:
+    """The function of an instruction that hands over tensors, and returns the result."""
+    effect = TABLE[name].effect
+    uses: dict[str, object] = {"_effect": effect, "_flush": flush, "_out": _out, "_operand": operand}
+    positions, _, by_name = listed.partition("*")
+    before, after = (
+        faces.signed([_of_tensors(a) for a in faces.arguments(effect, part, now.WORDS, {})], uses)
+        for part in (positions, by_name)
+    )
+    parameters = [*before, *(["*"] if after else []), *after, "**_: object"]
+    notes = faces.own(effect)
+    taken = {entry.partition("=")[0] for entry in listed.split()}
+    call, in_order = [], True
+    for n, text in faces.given(effect, now.WORDS, uses).items():
+        if n not in taken and not (n == "dst" and out):
+            in_order = False  # the effect's default serves
+            continue
+        value = "out" if n == "dst" and out else text
+        note = str(notes[n].annotation)
+        value = f"_operand({value})" if "Tile" in note or "Scalar" in note else value
+        call.append(value if in_order else f"{n}={value}")
+    body = ["_flush()", f"_effect({', '.join(call)})"]
+    if out:
+        body = ["_flush()", f"out = _out({out})", body[1], "return out"]
+    doc = f"{effect.__doc__}\n\nReturns dst, a new tensor." if out else effect.__doc__
+    return faces.define(name, __name__, doc, parameters, "Tensor" if out else "None", body, uses)
+
+
+_MADE = {name: _twin(name, listed, out) for name, (listed, out) in _TWINS.items()}
+globals().update(_MADE)
 
 
 __all__ = ["assign", "machine", "wrap"]
