@@ -79,9 +79,9 @@ def cause(row: Row) -> str:
 
 
 def counts(rows: list[Row]) -> str:
+    """Cells of a table: how many of each outcome, and the passed ones of all that are listed."""
     n = Counter(r["outcome"] for r in rows)
-    done = n["passed"] + n["failed"]
-    share = f"{100 * n['passed'] / done:.1f}%" if done else ""
+    share = f"{100 * n['passed'] / len(rows):.1f}%" if rows else ""
     return f"{n['passed']} | {n['failed']} | {n['not attempted']} | {n['never run']} | {share}"
 
 
@@ -177,7 +177,8 @@ def failures_by_cause(rows: list[Row]) -> str:
     mine = passed + n.total() - n["theirs"]
     parts = ", ".join(f"{count:,} {name}" for name, count in sorted(n.items()))
     return (
-        f"Failures by cause: {parts}. *Theirs* are faults of the tests or kernels, with the evidence below; of the"
+        f"Failures by cause: {parts}. *Theirs* are faults of the tests or kernels, with the evidence below; *open* are"
+        " those with evidence but without proof; of the"
         f" other {mine:,} cases that ran, {100 * passed / mine:.1f}% pass."
     )
 
@@ -241,9 +242,9 @@ def write(rows: list[Row]) -> str:
             "its own suite skips it; it was *never run* when its suite lists it, and no run has come to it yet. The"
             " last column is passed"
         ),
-        "of passed and failed.",
+        "of all that are listed: a case that did not run counts as not passed.",
         "",
-        "| suite | target | cases | passed | failed | not attempted | never run | passed of run |",
+        "| suite | target | cases | passed | failed | not attempted | never run | passed of listed |",
         "|--|--|--|--:|--:|--:|--:|--:|",
     ]
     for (suite, target, which), group in grouped(rows, lambda r: (r["suite"], r["target"], r["set"])).items():
@@ -262,7 +263,7 @@ def write(rows: list[Row]) -> str:
             "",
             f"## {title}",
             "",
-            "| kernel | target | passed | failed | not attempted | never run | passed of run |",
+            "| kernel | target | passed | failed | not attempted | never run | passed of listed |",
             "|--|--|--:|--:|--:|--:|--:|",
         ]
         for (name, target), group in grouped(mine, lambda r: (kernel(r), r["target"])).items():
