@@ -179,7 +179,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _leaf_problems(path: str, leaf: Mapping[str, Any], facts: Facts) -> Iterator[str]:
+def _leaf_problems(path: str, leaf: Mapping[str, object], facts: Facts) -> Iterator[str]:
     """What is wrong with one leaf that parses."""
     if "ref" in leaf:
         if not facts.leaf(str(leaf["ref"])):
@@ -203,7 +203,7 @@ def _leaf_problems(path: str, leaf: Mapping[str, Any], facts: Facts) -> Iterator
     yield from _grade_problems(path, leaf, facts.fact(path))
 
 
-def _grade_problems(path: str, leaf: Mapping[str, Any], fact: Fact) -> Iterator[str]:
+def _grade_problems(path: str, leaf: Mapping[str, object], fact: Fact) -> Iterator[str]:
     """What a number of grade C or D must state and does not."""
     says = " ".join(str(leaf.get(key) or "") for key in ("formula", "reason", "note"))
     if not isinstance(fact.value, float):

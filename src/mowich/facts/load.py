@@ -97,7 +97,7 @@ class Facts:
     def __init__(
         self,
         roots: tuple[Path, ...],
-        files: dict[tuple[str, str], Mapping[str, Any]],
+        files: dict[tuple[str, str], Mapping[str, object]],
         parsed: dict[str, Fact | str | None],
         overrides: Mapping[str, Fact],
     ) -> None:
@@ -119,7 +119,7 @@ class Facts:
         made: T = self._once(key, make).what
         return made
 
-    def _once(self, key: Hashable, make: Callable[[Facts], Any]) -> _Made:
+    def _once(self, key: Hashable, make: Callable[[Facts], object]) -> _Made:
         if key in self._made:
             return self._made[key]
         if self._origin is not None:
@@ -435,7 +435,7 @@ class Watched(Facts):
         self.asked.add(at)
         return super()._entry(at)
 
-    def _once(self, key: Hashable, make: Callable[[Facts], Any]) -> _Made:
+    def _once(self, key: Hashable, make: Callable[[Facts], object]) -> _Made:
         made = self._facts._once(key, make)
         self.asked |= made.asked
         self.read |= made.read
@@ -486,7 +486,7 @@ def _as_float(path: str, value: float) -> float:
         raise UserError("not a finite number", where=path, given=str(value)[:40]) from None
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, Any]:
     """Overlay: groups merge, leaves and plain keys replace."""
     out = dict(base)
     for key, value in over.items():

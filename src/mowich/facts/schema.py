@@ -85,7 +85,7 @@ def leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[
 
 
 def parse_leaf(
-    path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]], known: str | None = None
+    path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping[str, object]], known: str | None = None
 ) -> Fact:
     """A leaf that is not a reference -> Fact. `known`: SI unit of the fact that is there, for errors. Raises UserError
     for an unknown key, a missing unit, an unknown unit, a range that does not hold the value, or a grade that does not

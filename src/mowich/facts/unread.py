@@ -83,7 +83,7 @@ def _other_ending(entry: Path) -> UserError:
 
 
 def _check_file(
-    path: Path, kind: str, data: Mapping[str, Any], sources: Mapping[str, Any], base: Facts | None
+    path: Path, kind: str, data: Mapping[str, object], sources: Mapping[str, Any], base: Facts | None
 ) -> list[UserError]:
     problems = []
     name = path.stem
@@ -136,7 +136,7 @@ def _check_file(
     return problems
 
 
-def _plain_values(node: Mapping[str, Any], at: list[str]) -> list[tuple[list[str], object]]:
+def _plain_values(node: Mapping[str, object], at: list[str]) -> list[tuple[list[str], object]]:
     """Keys and value of everything that is neither a fact nor a group."""
     out: list[tuple[list[str], object]] = []
     for key, value in node.items():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +110,7 @@ class _Builder:
         self.rows.append((low, high, says))
         return len(self.rows) - 1
 
-    def add(self, rows: Any, columns: Any, values: Any) -> None:
+    def add(self, rows: object, columns: object, values: object) -> None:
         r, c, v = np.broadcast_arrays(
             np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64), np.asarray(values, dtype=float)
         )

@@ -117,7 +117,7 @@ class _Reader:
         if value is None:
             return np.full(self.num_periods, default)
 
-        def one(given: Any) -> float:
+        def one(given: object) -> float:
             if unit is None:
                 return node.count_of(key, given, minimum=0, whole=whole)
             try:
@@ -206,7 +206,7 @@ class _Reader:
                 "chips": chips,
             }
 
-        def task(part: str, tokens: str, ask: Mapping[str, Any]) -> Task:
+        def task(part: str, tokens: str, ask: Mapping[str, object]) -> Task:
             full = name if part == kind else f"{name}.{part}"
             return Task(
                 name=full, workload=name, kind=part, tokens=node.count(tokens, 1.0), tokens_per_s=0.0 * active, ask=ask

@@ -222,7 +222,7 @@ def _add_experts(
     )
 
 
-def _add_latent(config: dict[str, Any], row: Mapping[str, str], name: str) -> None:
+def _add_latent(config: dict[str, object], row: Mapping[str, str], name: str) -> None:
     """Multi-head latent attention from "yes: q_lora 1536, kv_lora 512" and "qk_nope 128 + qk_rope 64, v 128"."""
     text = f"{_text(row, 'mla')} {_text(row, 'head_dim')}"
     found = {key: re.search(rf"\b{key} (\d+)", text) for key in ("q_lora", "kv_lora", "qk_nope", "qk_rope", "v")}

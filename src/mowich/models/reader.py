@@ -17,7 +17,7 @@ Flag = bool | str | tuple[str, bool]
 class Reader:
     """A config with its name for errors. Collects what is wrong instead of stopping at the first."""
 
-    def __init__(self, data: Mapping[str, Any], where: str, architecture: str) -> None:
+    def __init__(self, data: Mapping[str, object], where: str, architecture: str) -> None:
         self.data = data
         self.where = where
         self.architecture = architecture
@@ -52,7 +52,7 @@ class Reader:
         key = next((k for k in keys if self.data.get(k) is not None), keys[0])
         return self.whole(value, key, minimum=minimum, maximum=maximum)
 
-    def whole(self, value: Any, key: str, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
+    def whole(self, value: object, key: str, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
         """A whole number that stands under `key`, at the top or inside a group. What is wrong is collected, and
         `minimum` goes on."""
         if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0 or value < minimum:

@@ -130,7 +130,7 @@ def layer_params(layer: Layer) -> dict[str, int]:
     }
 
 
-def read_storage(data: Mapping[str, Any], model: Model, name: str = "") -> Storage:
+def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> Storage:
     """The storage of a checkpoint from its parsed config (the outer one of a multimodal model), or by its name's
     ending."""
     inner = data.get("text_config")

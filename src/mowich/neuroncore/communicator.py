@@ -25,7 +25,7 @@ NAMED = 4
 class Communicator(Protocol):
     """What crosses programs: `exchange` blocks until every member has come to the same meeting, then gives all contributions."""
 
-    def exchange(self, me: int, meeting: Any, members: Sequence[int], payload: Any) -> dict[int, Any]:
+    def exchange(self, me: int, meeting: object, members: Sequence[int], payload: object) -> dict[int, Any]:
         """Contributions of all members of a meeting, by member."""
         ...
 
@@ -149,7 +149,9 @@ class Group:
             self._gates[sibling].release()
             self._await_turn(me)
 
-    def exchange(self, me: int, meeting: Any, members: Sequence[int], payload: Any, what: str = "") -> dict[int, Any]:
+    def exchange(
+        self, me: int, meeting: object, members: Sequence[int], payload: object, what: str = ""
+    ) -> dict[int, Any]:
         """Put a contribution down, wait for the other members', and take all of them."""
         trace = self._cores[me].trace
         if trace is not None and len(trace):

@@ -162,7 +162,7 @@ class Core:
     )  # fmt: skip
 
     def __init__(self, generation: int, *, program: int = 0, programs: int = 1, rank: int = 0, ranks: int = 1, values: bool = True,
-                 strict: bool = False, record: bool = True, shared: dict[Any, Any] | None = None) -> None:  # fmt: skip
+                 strict: bool = False, record: bool = True, shared: dict[object, object] | None = None) -> None:  # fmt: skip
         self.limits = limits(generation)
         self.program, self.programs, self.rank, self.ranks = program, programs, rank, ranks
         self.grid: tuple[int, ...] = (programs,) if programs > 1 else ()
@@ -307,7 +307,7 @@ def site(core: Core) -> tuple[str, int]:
 
 
 def fail(
-    what: str, *, tile: Any = None, given: Any = None, allowed: Any = None, fix: str | None = None
+    what: str, *, tile: Any = None, given: object = None, allowed: Any = None, fix: str | None = None
 ) -> NkiValidationError:
     """The error for a broken rule, with the kernel's line and the tile."""
     if tile is not None:

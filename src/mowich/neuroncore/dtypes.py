@@ -70,7 +70,7 @@ class DType:
     def __hash__(self) -> int:
         return hash(self.dtype)
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, value: object) -> Any:
         """The value as a NumPy scalar of this format."""
         return self.dtype.type(value)
 
@@ -123,7 +123,7 @@ for _d in BY_NAME.values():
 _CACHE: dict[Any, DType] = {}
 
 
-def as_dtype(given: Any) -> DType:
+def as_dtype(given: object) -> DType:
     """Anything that names a format (ours, its name, a NumPy or torch dtype, a scalar type) -> DType. Raises UserError for others."""
     if type(given) is DType:
         return given

@@ -287,7 +287,7 @@ def write(profile: Profile, folder: Path) -> list[Path]:
     return made
 
 
-def _array(values: list[Any]) -> Any:
+def _array(values: list[object]) -> Any:
     if any(v is None for v in values):
         return np.ma.array([0 if v is None else v for v in values], mask=[v is None for v in values])
     if isinstance(values[0], str):

@@ -45,7 +45,7 @@ NONE, SOME, ALL = 0, 1, 2
 """How much of an allocation has been written."""
 
 
-def as_region(buffer: Any) -> MemoryRegion:
+def as_region(buffer: object) -> MemoryRegion:
     """nl.sbuf, "sbuf", "hbm" ... -> MemoryRegion."""
     if type(buffer) is MemoryRegion:
         return buffer
@@ -58,7 +58,7 @@ def as_region(buffer: Any) -> MemoryRegion:
         raise fail("unknown memory", given=name, allowed=[r.value for r in MemoryRegion]) from None
 
 
-def device_dtype(given: Any, what: str) -> DType:
+def device_dtype(given: object, what: str) -> DType:
     """The format of a tile or view. Raises for those of 64 bits, which the chip does not have."""
     d = as_dtype(given)
     if d in HOST_ONLY:

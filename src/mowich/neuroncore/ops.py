@@ -46,7 +46,7 @@ def _shift_left(a: Any, b: Any) -> Any:
     return np.left_shift(a, b)
 
 
-def _shift_right(a: Any, b: Any) -> Any:
+def _shift_right(a: object, b: Any) -> Any:
     """Logical: zeros enter from the left whatever the sign."""
     a = np.asarray(a)
     if a.dtype.kind == "i":
@@ -63,7 +63,7 @@ def _reciprocal(a: Any) -> Any:
     return np.float32(1.0) / a
 
 
-def _logical(f: Callable[..., Any]) -> Callable[..., Any]:
+def _logical(f: Callable[..., object]) -> Callable[..., Any]:
     return lambda a, b: f(np.asarray(a) != 0, np.asarray(b) != 0)
 
 
@@ -121,13 +121,13 @@ ALIASES = {
 _FOUND: dict[Any, Alu] = {}
 
 
-def op_name(op: Any) -> str:
+def op_name(op: object) -> str:
     """Name of an operator given as nl.add, np.add, "add" ..."""
     name = getattr(op, "op_name", None) or getattr(op, "__name__", None) or getattr(op, "name", None) or op
     return str(name).rsplit(".", 1)[-1]
 
 
-def alu(op: Any) -> Alu:
+def alu(op: object) -> Alu:
     """An operator by token, NumPy function or name. Raises UserError for others."""
     try:
         return _FOUND[op]
@@ -280,7 +280,7 @@ _ACT_ALIASES = {
 }
 
 
-def function(op: Any) -> Function:
+def function(op: object) -> Function:
     """A function of the Scalar Engine by token, NumPy function or name."""
     name = op_name(op)
     found = FUNCTIONS.get(name) or FUNCTIONS.get(_ACT_ALIASES.get(name, ""))

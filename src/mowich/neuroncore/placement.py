@@ -22,7 +22,9 @@ Plan = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
 """(shape, format, strides, address) of a new tensor."""
 
 
-def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str = "", address: Any = None) -> Tile:
+def allocate(
+    core: Core, shape: object, dtype: object, region: MemoryRegion, name: str = "", address: object = None
+) -> Tile:
     """A new tensor. On chip: at most 128 partitions, and a row that fits the memory; address = (partition, byte) places it by hand."""
     plan = None
     if address is None and type(shape) is tuple:
@@ -38,7 +40,7 @@ def allocate(core: Core, shape: Any, dtype: Any, region: MemoryRegion, name: str
     return Tile(_stored(core, region, dims, d, name, address), d, dims, strides)
 
 
-def _planned(core: Core, shape: Any, dtype: Any, region: MemoryRegion, address: Any) -> Plan:
+def _planned(core: Core, shape: Any, dtype: object, region: MemoryRegion, address: object) -> Plan:
     """Shape, format, strides and address of a new tensor. Raises where its memory cannot hold it."""
     dims = (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
     d = device_dtype(dtype, "a tile")

@@ -42,7 +42,7 @@ class Kind(NamedTuple):
     reads: tuple[Operand, ...]
     writes: tuple[Operand, ...]
 
-    def flag(self, name: str, default: Any = None) -> Any:
+    def flag(self, name: str, default: object = None) -> Any:
         """A flag by name."""
         for key, value in self.flags:
             if key == name:
@@ -236,7 +236,7 @@ class Trace:
         reads: Sequence[Tile],
         indices: Sequence[Tile],
         writes: Sequence[Tile],
-        flags: dict[str, Any] | None,
+        flags: dict[str, object] | None,
     ) -> int:
         """Number of a kind of instruction. indices: tiles of run-time offsets, which are read as well."""
         found = _number(self._kind_of, self.kinds, _kind(name, engine, flags, (*reads, *indices), writes))
@@ -292,7 +292,9 @@ def _operand(tile: Tile, is_dma: bool) -> Operand:
     return Operand(space, tile.shape, tile.strides, tile.dtype.itemsize, tile.dtype.name, start, dynamic)
 
 
-def _kind(name: str, engine: str, flags: dict[str, Any] | None, reads: Sequence[Tile], writes: Sequence[Tile]) -> Kind:
+def _kind(
+    name: str, engine: str, flags: dict[str, object] | None, reads: Sequence[Tile], writes: Sequence[Tile]
+) -> Kind:
     is_dma = engine == "dma"
     operands = (tuple(_operand(t, is_dma) for t in tiles) for tiles in (reads, writes))
     return Kind(name, engine, tuple((flags or {}).items()), *operands)

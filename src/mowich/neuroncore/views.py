@@ -257,7 +257,7 @@ class Tile:
         """A copy of the elements, for people."""
         return self.array().copy()
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+    def __array__(self, dtype: Any = None, copy: object = None) -> NDArray[Any]:
         a = self.array()
         return a.astype(dtype) if dtype is not None else a.copy()
 
@@ -356,7 +356,7 @@ class Tile:
             strides.append(1)
         return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: Any, value: object) -> None:
         from mowich.neuroncore.instructions.dma import assign
 
         assign(self[key], value)
@@ -637,8 +637,8 @@ class Tile:
 
     reinterpret_cast = view
 
-    def ap(self, pattern: Sequence[Sequence[Any]], offset: Any = None, scalar_offset: Any = None, vector_offset: Tile | None = None,
-           indirect_dim: int = 0, dtype: Any = None) -> Tile:  # fmt: skip
+    def ap(self, pattern: Sequence[Sequence[Any]], offset: Any = None, scalar_offset: object = None, vector_offset: Tile | None = None,
+           indirect_dim: int = 0, dtype: object = None) -> Tile:  # fmt: skip
         """An access pattern of one's own: [[stride, count], ...] in elements, from the view's first element plus `offset`.
 
         scalar_offset (register, integer or one-element tile) and vector_offset ([P, 1] tile, HBM only) are read when the instruction

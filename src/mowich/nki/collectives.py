@@ -26,7 +26,7 @@ Array = NDArray[Any]
 class ReplicaGroup(NKIObject):
     """Groups of ranks that exchange among themselves."""
 
-    def __init__(self, groups: Any = None, **kwargs: Any) -> None:
+    def __init__(self, groups: Any = None, **kwargs: object) -> None:
         if groups is None:
             groups = kwargs.get("replica_groups", kwargs.get("ranks", ()))
         rows = [list(g) if isinstance(g, Sequence) else [g] for g in groups]
@@ -42,11 +42,11 @@ class ReplicaGroup(NKIObject):
         raise fail(f"rank {rank} is in no group of this collective", given=self.groups)
 
 
-def _group(replica_group: Any, rank: int) -> list[int]:
+def _group(replica_group: object, rank: int) -> list[int]:
     return (replica_group if isinstance(replica_group, ReplicaGroup) else ReplicaGroup(replica_group)).of(rank)
 
 
-def _meet(kind: str, members: list[int], signature: Any, payload: Any) -> list[Any]:
+def _meet(kind: str, members: list[int], signature: object, payload: object) -> list[Any]:
     """Contributions of the members in group order. The programs of a pair act as one: the second adds nothing."""
     core = machine.active()
     if core.ranks == 1 or core.rank_group is None:
@@ -111,7 +111,9 @@ def _signature(srcs: list[Tile]) -> tuple[Any, ...]:
     return tuple((s.shape, s.dtype.name) for s in srcs)
 
 
-def all_reduce(srcs: Any, dsts: Any, replica_group: Any, op: Any, priority: Any = None, name: Any = None) -> None:
+def all_reduce(
+    srcs: object, dsts: object, replica_group: object, op: object, priority: object = None, name: str | None = None
+) -> None:
     """Every rank gets the reduction over the group."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("all_reduce", srcs, dsts)
@@ -123,7 +125,7 @@ def all_reduce(srcs: Any, dsts: Any, replica_group: Any, op: Any, priority: Any 
 
 
 def _totals(
-    kind: str, members: list[int], signature: Any, srcs: list[Tile], dsts: list[Tile], row: ops.Alu
+    kind: str, members: list[int], signature: object, srcs: list[Tile], dsts: list[Tile], row: ops.Alu
 ) -> list[Array]:
     """The reductions over the group in the format of each dst, computed once for all members: by the first that gets here."""
     parts = _meet(kind, members, signature, ([_bytes(s) for s in srcs], {}))
@@ -144,7 +146,12 @@ def _reduced(arrays: list[Array], src: Tile, dst: Tile, row: ops.Alu) -> Array:
 
 
 def all_gather(
-    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None
+    srcs: object,
+    dsts: object,
+    replica_group: object,
+    collective_dim: int = 0,
+    priority: object = None,
+    name: str | None = None,
 ) -> None:
     """Every rank gets all sources, joined along a dimension."""
     srcs, dsts = _list(srcs), _list(dsts)
@@ -172,13 +179,13 @@ def _part(a: Array, n: int, i: int, axis: int) -> Array:
 
 
 def reduce_scatter(
-    srcs: Any,
-    dsts: Any,
-    replica_group: Any,
+    srcs: object,
+    dsts: object,
+    replica_group: object,
     collective_dim: int = 0,
-    op: Any = "add",
-    priority: Any = None,
-    name: Any = None,
+    op: object = "add",
+    priority: object = None,
+    name: str | None = None,
 ) -> None:
     """Each rank gets its part of the reduction over the group."""
     srcs, dsts = _list(srcs), _list(dsts)
@@ -193,7 +200,12 @@ def reduce_scatter(
 
 
 def all_to_all(
-    srcs: Any, dsts: Any, replica_group: Any, collective_dim: int = 0, priority: Any = None, name: Any = None
+    srcs: object,
+    dsts: object,
+    replica_group: object,
+    collective_dim: int = 0,
+    priority: object = None,
+    name: str | None = None,
 ) -> None:
     """Part i of each source goes to rank i of the group; the parts received are joined."""
     srcs, dsts = _list(srcs), _list(dsts)
@@ -213,7 +225,14 @@ def _metadata(t: Tile) -> Array:
 
 
 def _variable(
-    kind: str, srcs: Any, dsts: Any, replica_group: Any, metadata: Tile, known: bool, has_rdispls: bool, uniform: bool
+    kind: str,
+    srcs: object,
+    dsts: object,
+    replica_group: object,
+    metadata: Tile,
+    known: bool,
+    has_rdispls: bool,
+    uniform: bool,
 ) -> None:
     srcs, dsts = _list(srcs), _list(dsts)
     _issue(kind, srcs, dsts)
@@ -248,19 +267,21 @@ def _variable(
         metadata.write(whole)
 
 
-def all_to_all_v(srcs: Any, dsts: Any, replica_group: Any, metadata_tensor: Any, recv_counts_known: bool = False, has_rdispls: bool = False,
-                 priority: Any = None, name: Any = None) -> None:  # fmt: skip
+def all_to_all_v(srcs: object, dsts: object, replica_group: object, metadata_tensor: Any, recv_counts_known: bool = False, has_rdispls: bool = False,
+                 priority: object = None, name: str | None = None) -> None:  # fmt: skip
     """All-to-all with sizes from a metadata tensor: counts and displacements by rank."""
     _variable("all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, False)
 
 
-def all_gather_v(srcs: Any, dsts: Any, replica_group: Any, metadata_tensor: Any, recv_counts_known: bool = False, has_rdispls: bool = False,
-                 priority: Any = None, name: Any = None) -> None:  # fmt: skip
+def all_gather_v(srcs: object, dsts: object, replica_group: object, metadata_tensor: Any, recv_counts_known: bool = False, has_rdispls: bool = False,
+                 priority: object = None, name: str | None = None) -> None:  # fmt: skip
     """All-gather of chunks with sizes from a metadata tensor."""
     _variable("all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, True)
 
 
-def collective_permute(srcs: Any, dsts: Any, source_target_pairs: Any, priority: Any = None, name: Any = None) -> None:
+def collective_permute(
+    srcs: object, dsts: object, source_target_pairs: Any, priority: object = None, name: str | None = None
+) -> None:
     """Each target gets the data of its source."""
     srcs, dsts = _list(srcs), _list(dsts)
     _issue("collective_permute", srcs, dsts)
@@ -276,7 +297,9 @@ def collective_permute(srcs: Any, dsts: Any, source_target_pairs: Any, priority:
                 d.write(parts[members.index(a)][i].reshape(d.shape))
 
 
-def _ring(kind: str, payloads: list[list[Array]], signature: Any, dsts: list[list[Tile]], members: list[int]) -> None:
+def _ring(
+    kind: str, payloads: list[list[Array]], signature: object, dsts: list[list[Tile]], members: list[int]
+) -> None:
     core = machine.active()
     parts = _meet(kind, members, signature, payloads)
     before = (members.index(core.rank) - 1) % len(members)
@@ -285,17 +308,17 @@ def _ring(kind: str, payloads: list[list[Array]], signature: Any, dsts: list[lis
             d.write(parts[before][c][i].reshape(d.shape))
 
 
-def _channels(x: Any) -> list[list[Tile]]:
+def _channels(x: object) -> list[list[Tile]]:
     return [_list(c) for c in (x if isinstance(x, list | tuple) else [x])]
 
 
 def collective_permute_implicit(
-    srcs_by_channel: Any,
-    dsts_by_channel: Any,
-    replica_group: Any,
-    channel_ids: Any = (0,),
-    priority: Any = None,
-    name: Any = None,
+    srcs_by_channel: object,
+    dsts_by_channel: object,
+    replica_group: object,
+    channel_ids: object = (0,),
+    priority: object = None,
+    name: str | None = None,
 ) -> None:
     """Each rank sends to its successor in the group and receives from its predecessor."""
     srcs, dsts = _channels(srcs_by_channel), _channels(dsts_by_channel)
@@ -310,8 +333,8 @@ def collective_permute_implicit(
     )
 
 
-def collective_permute_implicit_reduce(srcs0_by_channel: Any, srcs1_by_channel: Any, dsts_by_channel: Any, replica_group: Any, op: Any, channel_ids: Any = (0,),
-                                       priority: Any = None, name: Any = None) -> None:  # fmt: skip
+def collective_permute_implicit_reduce(srcs0_by_channel: object, srcs1_by_channel: object, dsts_by_channel: object, replica_group: object, op: object, channel_ids: object = (0,),
+                                       priority: object = None, name: str | None = None) -> None:  # fmt: skip
     """Each rank sends op(src0, src1) to its successor."""
     first, second, dsts = _channels(srcs0_by_channel), _channels(srcs1_by_channel), _channels(dsts_by_channel)
     _issue("collective_permute_implicit_reduce", [s for c in first for s in c], [d for c in dsts for d in c])
@@ -325,7 +348,7 @@ def collective_permute_implicit_reduce(srcs0_by_channel: Any, srcs1_by_channel: 
 
 
 def collective_permute_implicit_current_processing_rank_id(
-    iteration_id: Any, replica_group: Any, channel_id: Any = 0, name: Any = None
+    iteration_id: Any, replica_group: object, channel_id: object = 0, name: str | None = None
 ) -> Register:
     """Rank whose data is at hand in an iteration of the ring: one's own first, then the predecessors'."""
     core = machine.active()
@@ -333,6 +356,6 @@ def collective_permute_implicit_current_processing_rank_id(
     return Register(members[(members.index(core.rank) - int(iteration_id)) % len(members)])
 
 
-def rank_id(name: Any = None) -> Register:
+def rank_id(name: str | None = None) -> Register:
     """Rank of this logical core."""
     return Register(machine.active().rank)

@@ -10,16 +10,16 @@ __path__: list[str] = []
 
 
 @contextlib.contextmanager
-def no_reorder(*_: Any, **__: Any) -> Iterator[None]:
+def no_reorder(*_: object, **__: object) -> Iterator[None]:
     """Instructions inside keep their order."""
     yield
 
 
-def skip_middle_end_transformations(fn: Any = None, **_: Any) -> Any:
+def skip_middle_end_transformations(fn: object = None, **_: object) -> Any:
     """Decorator without effect here."""
     return (lambda f: f) if fn is None else fn
 
 
-def enable_stack_allocator(fn: Any = None, **_: Any) -> Any:
+def enable_stack_allocator(fn: object = None, **_: object) -> Any:
     """Decorator without effect here."""
     return (lambda f: f) if fn is None else fn

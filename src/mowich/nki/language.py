@@ -66,7 +66,7 @@ shared_hbm = MemoryRegion.shared_hbm
 class _Lenient(type):
     """Lets dataclasses be made as kernels make them: a required field that nobody passes is None, and keywords may set class attributes."""
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __call__(cls, *args: object, **kwargs: object) -> Any:
         fields = getattr(cls, "__dataclass_fields__", None)
         init = cls.__dict__.get("__init__")
         if fields is None or init is None or init.__code__.co_filename != "<string>":
@@ -89,7 +89,7 @@ class _Lenient(type):
 class NKIObject(metaclass=_Lenient):
     """Base of configuration objects: fields by keyword, or in the order of the annotations."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         names = [n for c in reversed(type(self).__mro__) for n in c.__dict__.get("__annotations__", {})]
         for n, v in zip(names, args, strict=False):
             setattr(self, n, v)
@@ -201,22 +201,22 @@ class _Fp32:
 fp32 = _Fp32()
 
 
-def is_hbm(buffer: Any) -> builtins.bool:
+def is_hbm(buffer: object) -> builtins.bool:
     """True for any HBM."""
     return mem.SPACE[mem.as_region(buffer)] == "H"
 
 
-def is_sbuf(buffer: Any) -> builtins.bool:
+def is_sbuf(buffer: object) -> builtins.bool:
     """True for SBUF."""
     return mem.as_region(buffer) is sbuf
 
 
-def is_psum(buffer: Any) -> builtins.bool:
+def is_psum(buffer: object) -> builtins.bool:
     """True for PSUM."""
     return mem.as_region(buffer) is psum
 
 
-def is_on_chip(buffer: Any) -> builtins.bool:
+def is_on_chip(buffer: object) -> builtins.bool:
     """True for SBUF and PSUM."""
     return not is_hbm(buffer)
 
@@ -228,7 +228,7 @@ class par_dim(int):
     """`nl.par_dim(n)`: this dimension is the partitions. A word of the older interface; kernels of this one that say it say it of the first."""
 
 
-def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address: Any = None) -> Tile:
+def ndarray(shape: object, dtype: object, buffer: object = None, name: str = "", address: object = None) -> Tile:
     """A new tensor; address = (partition, byte) places it by hand."""
     if isinstance(shape, tuple | list) and par_dim in map(type, shape[1:]):
         raise fail(
@@ -241,7 +241,7 @@ def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", address:
     )
 
 
-def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "") -> Tile:
+def full(shape: Any, fill_value: object, dtype: object, buffer: object = None, name: str = "") -> Tile:
     """A tensor of one value."""
     t = ndarray(shape, dtype, buffer, name)
     if t.on_chip:
@@ -251,27 +251,27 @@ def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str 
     return t
 
 
-def zeros(shape: Any, dtype: Any, buffer: Any = None, name: str = "") -> Tile:
+def zeros(shape: object, dtype: object, buffer: object = None, name: str = "") -> Tile:
     """A tensor of zeros."""
     return full(shape, 0, dtype, buffer, name)
 
 
-def ones(shape: Any, dtype: Any, buffer: Any = None, name: str = "") -> Tile:
+def ones(shape: object, dtype: object, buffer: object = None, name: str = "") -> Tile:
     """A tensor of ones."""
     return full(shape, 1, dtype, buffer, name)
 
 
-def zeros_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "") -> Tile:
+def zeros_like(x: Tile, dtype: object = None, buffer: object = None, name: str = "") -> Tile:
     """Zeros of the shape of x."""
     return full(x.shape, 0, dtype or x.dtype, buffer or x.buffer, name)
 
 
-def empty_like(x: Tile, dtype: Any = None, buffer: Any = None, name: str = "") -> Tile:
+def empty_like(x: Tile, dtype: object = None, buffer: object = None, name: str = "") -> Tile:
     """A new tensor of the shape of x."""
     return ndarray(x.shape, dtype or x.dtype, buffer or x.buffer, name)
 
 
-def rand(shape: Any, dtype: Any = float32, buffer: Any = None, name: str = "") -> Tile:
+def rand(shape: object, dtype: object = float32, buffer: object = None, name: str = "") -> Tile:
     """Uniform numbers in [0, 1)."""
     t = ndarray(shape, dtype, buffer, name)
     # the compiler's instruction for it is not published: as long as a memset
@@ -289,7 +289,7 @@ def random_seed(seed: Any) -> None:
         machine.active().rng = np.random.default_rng(int(seed))
 
 
-def shared_constant(constant: Any, dtype: Any = None) -> Tile:
+def shared_constant(constant: object, dtype: object = None) -> Tile:
     """An HBM tensor with the data of an array, or of an .npy file."""
     core = machine.active()
     data = np.load(constant) if isinstance(constant, str | os.PathLike) else np.asarray(constant)
@@ -300,7 +300,7 @@ def shared_constant(constant: Any, dtype: Any = None) -> Tile:
     return placement.wrap(core, np.ascontiguousarray(data), shared_hbm, "constant")
 
 
-def shared_identity_matrix(n: int, dtype: Any = uint8, dst: Tile | None = None) -> Tile:
+def shared_identity_matrix(n: int, dtype: object = uint8, dst: Tile | None = None) -> Tile:
     """An identity matrix in SBUF."""
     core = machine.active()
     if dst is not None:
@@ -317,7 +317,7 @@ def shared_identity_matrix(n: int, dtype: Any = uint8, dst: Tile | None = None) 
     return Tile(t.storage, t.dtype, t.shape, t.strides)
 
 
-def ds(start: Any, size: Any) -> Any:
+def ds(start: object, size: Any) -> Any:
     """`size` elements from `start`: a slice, dynamic where `start` is a register."""
     if isinstance(start, int | np.integer):
         return slice(int(start), int(start) + int(size))
@@ -327,7 +327,7 @@ def ds(start: Any, size: Any) -> Any:
 dslice = ds
 
 
-def load(src: Tile, dtype: Any = None) -> Tile:
+def load(src: Tile, dtype: object = None) -> Tile:
     """HBM -> a new SBUF tile."""
     out = ndarray(src.shape, dtype or src.dtype, sbuf)
     dma.copy(out, src)
@@ -343,7 +343,7 @@ def store(dst: Tile, value: Any = None) -> None:
     dma.copy(dst, value)
 
 
-def load_transpose2d(src: Tile, dtype: Any = None) -> Tile:
+def load_transpose2d(src: Tile, dtype: object = None) -> Tile:
     """HBM [A, B] -> SBUF [B, A]."""
     if src.ndim > 2:
         src = src.reshape((src.shape[0], src.size // src.shape[0]))
@@ -357,7 +357,7 @@ def expand_dims(x: Tile, axis: int) -> Tile:
     return x.expand_dim(axis)
 
 
-def broadcast_to(x: Tile, shape: Any, dtype: Any = None) -> Tile:
+def broadcast_to(x: Tile, shape: Any, dtype: object = None) -> Tile:
     """A tile repeated along its dimensions of size 1; partitions are repeated by copying."""
     wanted = tuple(int(n) for n in shape)
     if x.shape == wanted:
@@ -410,7 +410,7 @@ def _record_broadcast(core: machine.Core, out: Tile, x: Tile) -> None:
         issue("tensor_copy", "scalar", (("dst", flat.slice(1, start, stop)),), (("src", product),))
 
 
-def transpose(x: Tile, dtype: Any = None) -> Tile:
+def transpose(x: Tile, dtype: object = None) -> Tile:
     """x transposed, in PSUM."""
     out = ndarray((x.size // x.shape[0], x.shape[0]), dtype or x.dtype, psum)
     if x.space == "P":
@@ -428,7 +428,7 @@ def matmul(x: Tile, y: Tile, transpose_x: builtins.bool = False) -> Tile:
     return out
 
 
-def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: Any = None) -> Tile:
+def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: object = None) -> Tile:
     """Elements of each partition at flattened indices."""
     if data.space == "P":
         data = copy(data)
@@ -439,7 +439,7 @@ def gather_flattened(data: Tile, indices: Tile, axis: int = 0, dtype: Any = None
     return out if dtype is None else copy(out, dtype=dtype)
 
 
-def device_print(print_prefix: str, tensor: Any = None) -> None:
+def device_print(print_prefix: str, tensor: object = None) -> None:
     """Print a tile."""
     print(print_prefix, tensor.array() if isinstance(tensor, Tile) else tensor)
 
@@ -450,13 +450,13 @@ def device_print(print_prefix: str, tensor: Any = None) -> None:
 class Op:
     """An operator: a token for `op=`, and a function of tiles."""
 
-    def __init__(self, name: str, call: Callable[..., Any], doc: str) -> None:
+    def __init__(self, name: str, call: Callable[..., object], doc: str) -> None:
         self.op_name = name
         self.__name__ = name
         self._call = call
         self.__doc__ = doc
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         return self._call(self.op_name, *args, **kwargs)
 
     def signature(self) -> list[inspect.Parameter]:
@@ -476,7 +476,7 @@ class Op:
         return self.op_name
 
 
-def _result_dtype(x: Any, y: Any) -> DType:
+def _result_dtype(x: object, y: object) -> DType:
     a, b = (t.dtype if isinstance(t, Tile) else None for t in (x, y))
     if a is None or b is None:
         found = a or b
@@ -491,11 +491,11 @@ def _result_dtype(x: Any, y: Any) -> DType:
     return a if a.itemsize > b.itemsize else b
 
 
-def _on_sbuf(t: Any) -> Any:
+def _on_sbuf(t: object) -> Any:
     return copy(t) if isinstance(t, Tile) and t.space == "P" else t
 
 
-def _binary(name: str, x: Any, y: Any, dtype: Any = None) -> Tile:
+def _binary(name: str, x: object, y: Any, dtype: object = None) -> Tile:
     """Element by element, with broadcasting, in a new SBUF tile."""
     if not isinstance(x, Tile) and not isinstance(y, Tile):
         return ops.alu(name).apply(x, y)  # type: ignore[no-any-return]
@@ -534,7 +534,7 @@ def _spread(t: Tile, shape: tuple[int, ...]) -> Tile:
     return t.broadcast_to(shape)
 
 
-def _unary(name: str, x: Tile, dtype: Any = None) -> Tile:
+def _unary(name: str, x: Tile, dtype: object = None) -> Tile:
     """Element by element in a new SBUF tile."""
     out = ndarray(x.shape, dtype or x.dtype, sbuf)
     if name in ("sin", "cos", "tan"):
@@ -560,7 +560,7 @@ def _wrapped_angle(name: str, out: Tile, x: Tile) -> None:
     scalar.activation(out, "sin", angle)
 
 
-def _copy(name: str, x: Tile, dtype: Any = None) -> Tile:
+def _copy(name: str, x: Tile, dtype: object = None) -> Tile:
     out = ndarray(x.shape, dtype or x.dtype, sbuf)
     vector.tensor_copy(out, x)
     return out
@@ -641,7 +641,7 @@ def _axes(x: Tile, axis: Any) -> list[int]:
     return sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
 
 
-def _reduce(op: str, x: Tile, axis: Any, dtype: Any, keepdims: builtins.bool) -> Tile:
+def _reduce(op: str, x: Tile, axis: object, dtype: object, keepdims: builtins.bool) -> Tile:
     axes = _axes(x, axis)
     kept = x.shape[: axes[0]] if axes else x.shape
     shape = kept + (1,) * len(axes) if keepdims else kept
@@ -652,32 +652,32 @@ def _reduce(op: str, x: Tile, axis: Any, dtype: Any, keepdims: builtins.bool) ->
     return out
 
 
-def sum(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
+def sum(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Sum over the last free axes."""
     return _reduce("add", x, axis, dtype, keepdims)
 
 
-def prod(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
+def prod(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Product over the last free axes."""
     return _reduce("multiply", x, axis, dtype, keepdims)
 
 
-def max(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
+def max(x: Tile, axis: Any, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Maximum over the last free axes."""
     return _reduce("maximum", x, axis, dtype, keepdims)
 
 
-def min(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
+def min(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Minimum over the last free axes."""
     return _reduce("minimum", x, axis, dtype, keepdims)
 
 
-def all(x: Tile, axis: Any, dtype: Any = None) -> Tile:
+def all(x: Tile, axis: object, dtype: Any = None) -> Tile:
     """1 where every element along the axes is nonzero."""
     return _reduce("logical_and", x, axis, dtype, False)
 
 
-def mean(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
+def mean(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Mean over the last free axes."""
     total = _reduce("add", x, axis, float32, keepdims)
     out = ndarray(total.shape, dtype or x.dtype, sbuf)
@@ -685,13 +685,13 @@ def mean(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False)
     return out
 
 
-def var(x: Tile, axis: Any, dtype: Any = None, keepdims: builtins.bool = False) -> Tile:
+def var(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Variance over the last free axes; the axes stay with size 1."""
     m = mean(x, axis, float32, keepdims=True)
     return mean(square(_binary("subtract", x, m, float32)), axis, dtype or x.dtype, keepdims=True)
 
 
-def softmax(x: Tile, axis: Any = -1, dtype: Any = None) -> Tile:
+def softmax(x: Tile, axis: object = -1, dtype: object = None) -> Tile:
     """exp(x - max) / sum."""
     top = _reduce("maximum", x, axis, float32, True)
     e = _unary("exp", _binary("subtract", x, top, float32))
@@ -700,7 +700,7 @@ def softmax(x: Tile, axis: Any = -1, dtype: Any = None) -> Tile:
 
 
 def rms_norm(
-    x: Tile, w: Tile, axis: Any, n: int, epsilon: float = 1e-6, dtype: Any = None, compute_dtype: Any = None
+    x: Tile, w: Tile, axis: object, n: int, epsilon: float = 1e-6, dtype: object = None, compute_dtype: object = None
 ) -> Tile:
     """x / sqrt(sum(x^2) / n + epsilon) * w."""
     total = _reduce("add", _unary("square", x, float32), axis, float32, True)
@@ -710,7 +710,7 @@ def rms_norm(
     return _binary("multiply", normal, w, dtype or x.dtype)
 
 
-def where(condition: Tile, x: Any, y: Any, dtype: Any = None) -> Tile:
+def where(condition: Tile, x: Any, y: Any, dtype: object = None) -> Tile:
     """x where the condition is nonzero, else y."""
     d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
     shape = condition.shape
@@ -730,14 +730,14 @@ def where(condition: Tile, x: Any, y: Any, dtype: Any = None) -> Tile:
     return out
 
 
-def dropout(x: Tile, rate: Any, dtype: Any = None) -> Tile:
+def dropout(x: Tile, rate: object, dtype: object = None) -> Tile:
     """x with elements set to 0 at the given rate."""
     out = ndarray(x.shape, x.dtype, sbuf)
     generator.dropout(out, x, rate)
     return out if dtype is None else _copy("copy", out, dtype)
 
 
-def static_cast(value: Any, dtype: Any) -> Any:
+def static_cast(value: object, dtype: object) -> Any:
     """A tile, or a number, in another format."""
     return _copy("copy", value, dtype) if isinstance(value, Tile) else value
 
@@ -745,40 +745,40 @@ def static_cast(value: Any, dtype: Any) -> Any:
 # loops and programs ---------------------------------------------------------------------------------------------------------
 
 
-def _bounds(start: Any, stop: Any, step: Any) -> builtins.range:
+def _bounds(start: object, stop: object, step: object) -> builtins.range:
     values = [views.scalar_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
     return builtins.range(*values)
 
 
-def affine_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterable[int]:
+def affine_range(start: object, stop: object = None, step: object = 1, **_: object) -> Iterable[int]:
     """range: iterations without order."""
     return loops.over(_bounds(start, stop, step))
 
 
-def sequential_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterable[int]:
+def sequential_range(start: object, stop: object = None, step: object = 1, **_: object) -> Iterable[int]:
     """range: iterations in order."""
     return loops.over(_bounds(start, stop, step))
 
 
-def static_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterable[int]:
+def static_range(start: object, stop: object = None, step: object = 1, **_: object) -> Iterable[int]:
     """range: unrolled."""
     return loops.over(_bounds(start, stop, step))
 
 
-def dynamic_range(start: Any, stop: Any = None, step: Any = 1, **_: Any) -> Iterator[int]:
+def dynamic_range(start: object, stop: object = None, step: object = 1, **_: object) -> Iterator[int]:
     """range on the device: bounds may be registers."""
     if isinstance(step, Register):
         raise fail("the step of dynamic_range is a constant")
     return iter(_bounds(start, stop, step))
 
 
-def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Register], Any], step: int = 1) -> None:
+def fori_loop(lower: object, upper: object, body_fun: Callable[[Register], object], step: int = 1) -> None:
     """body_fun(register) for each value of the range."""
     for i in _bounds(lower, upper, step):
         body_fun(Register(i))
 
 
-def while_loop(init: Any, body_fun: Callable[[Register], Any]) -> None:
+def while_loop(init: Any, body_fun: Callable[[Register], object]) -> None:
     """r = body_fun(r) while r is not 0."""
     r = init
     while int(r) != 0:
@@ -819,7 +819,7 @@ def program_ndim() -> int:
     return len(machine.active().grid)
 
 
-def static_assert(condition: Any, message: str = "") -> None:
+def static_assert(condition: object, message: str = "") -> None:
     """Raise where the condition does not hold."""
     if not condition:
         raise fail(f"static_assert failed{': ' + message if message else ''}")

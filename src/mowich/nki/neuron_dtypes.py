@@ -26,12 +26,12 @@ int8, int16, int32 = formats.int8.dtype, formats.int16.dtype, formats.int32.dtyp
 uint8, uint16, uint32 = formats.uint8.dtype, formats.uint16.dtype, formats.uint32.dtype
 
 
-def to_np(dtype: Any) -> np.dtype[Any]:
+def to_np(dtype: object) -> np.dtype[Any]:
     """Any name of a format -> NumPy dtype."""
     return formats.as_dtype(dtype).dtype
 
 
-def static_cast(x: Any, dtype: Any, **_: Any) -> NDArray[Any]:
+def static_cast(x: object, dtype: object, **_: object) -> NDArray[Any]:
     """An array in another format. Packed formats: [.., F] packed <-> [.., 4 F] numbers; integers of the word's size are its bits.
 
     >>> words = static_cast(np.ones((2, 8), np.float32), "float8_e4m3fn_x4")
@@ -59,17 +59,17 @@ def static_cast(x: Any, dtype: Any, **_: Any) -> NDArray[Any]:
         return formats.cast(a, target) if target.is_float and a.dtype == np.float32 else a.astype(target.dtype)
 
 
-def sizeinbytes(dtype: Any) -> int:
+def sizeinbytes(dtype: object) -> int:
     """Bytes per element."""
     return to_np(dtype).itemsize
 
 
-def finfo(dtype: Any) -> Any:
+def finfo(dtype: object) -> Any:
     """Limits of a floating-point format."""
     return ml_dtypes.finfo(to_np(dtype))  # type: ignore[no-untyped-call]
 
 
-def is_float_type(dtype: Any) -> bool:
+def is_float_type(dtype: object) -> bool:
     """True for floating-point formats, packed ones among them."""
     d = formats.as_dtype(dtype)
     return d.is_float or d.part is not None

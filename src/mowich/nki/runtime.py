@@ -118,7 +118,7 @@ class Hollow(np.ndarray):
     """An array with a shape and a format and no values: an argument of a run without values. Make it with `hollow`."""
 
 
-def hollow(shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+def hollow(shape: Sequence[int], dtype: object) -> NDArray[Any]:
     """An argument for `run_kernel(..., values=False)`: it takes no memory, and control flow that reads it is refused.
 
     >>> hollow((8192, 8192), "bfloat16").nbytes
@@ -158,7 +158,7 @@ class _Arguments:
         s = self.by_id[key]
         return Tile(s, s.dtype, s.shape, views.row_major(s.shape))
 
-    def convert(self, x: Any, name: str = "") -> Any:
+    def convert(self, x: object, name: str = "") -> Any:
         """Arrays anywhere in lists, dicts and configuration objects -> tensors; the rest as it is."""
         if isinstance(x, np.ndarray):
             return self.tile(x, name)
@@ -180,7 +180,7 @@ class _Arguments:
             return self._object(x)
         return x
 
-    def _object(self, x: Any) -> Any:
+    def _object(self, x: object) -> Any:
         values = getattr(x, "__dict__", None)
         if not values:
             return x
@@ -258,7 +258,7 @@ def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion])
     core.warn(f"returned {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
 
 
-def _outputs(x: Any, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> Any:
+def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> Any:
     """What a kernel returned, with tensors as arrays. regions: where these may lie."""
     if isinstance(x, Tile):
         _check_returned(x.storage, cores[0], regions)
@@ -284,7 +284,7 @@ def _outputs(x: Any, framework: str, cores: Sequence[Core], regions: Sequence[Me
     return x
 
 
-def _grid(given: Any) -> tuple[int, ...]:
+def _grid(given: object) -> tuple[int, ...]:
     if given is None:
         return ()
     items = given if isinstance(given, tuple | list) else (given,)
@@ -322,7 +322,7 @@ class Launches:
 launches = Launches()
 
 
-def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, generation: int, grid: Any = None, values: bool = True,
+def run(func: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, object], *, generation: int, grid: Any = None, values: bool = True,
         strict: bool = False, record: bool = True, results: Callable[..., Any] | None = None, check: bool = True,
         returned: Sequence[MemoryRegion] = RETURNED, repeat_loops: bool | None = None) -> Result:  # fmt: skip
     """Run a kernel function once on one logical core. returned: memories of the tensors that it may return; repeat_loops: whether a run
@@ -350,14 +350,14 @@ def run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
             may_repeat = False
 
 
-def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], cores: list[Core], results: Callable[..., Any] | None,
+def _run(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any], cores: list[Core], results: Callable[..., object] | None,
          check: bool, returned: Sequence[MemoryRegion]) -> Result:  # fmt: skip
     """Run a kernel function on these cores."""
     arguments = _Arguments(cores)
     bound = _bind(func, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
 
-    def program(core: Core, call: Callable[[], Any]) -> Any:
+    def program(core: Core, call: Callable[[], object]) -> Any:
         value = call()
         if core.unfinished:
             raise Unlike
@@ -391,7 +391,7 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
     return result
 
 
-def _result(func: Callable[..., Any], value: Any, cores: list[Core]) -> Result:
+def _result(func: Callable[..., object], value: object, cores: list[Core]) -> Result:
     """The result of one logical core. value: what the kernel returned, as arrays."""
     if isinstance(value, dict):
         outputs = list(value.values())
@@ -416,7 +416,7 @@ def _release(cores: Sequence[Core]) -> None:
 
 
 def _bind(
-    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], arguments: _Arguments
+    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any], arguments: _Arguments
 ) -> Callable[[], Callable[[], Any]]:
     """A maker of calls, one per program, each with tensors of its own over the same memory."""
     names: list[str] = []
@@ -432,12 +432,12 @@ def _bind(
     return make
 
 
-def _called(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> Any:
     with words.explained():
         return func(*args, **kwargs)
 
 
-def run_ranks(func: Callable[..., Any], inputs: Sequence[Any], *, generation: int, lnc: int = 1, values: bool = True, strict: bool = False,
+def run_ranks(func: Callable[..., object], inputs: Sequence[Any], *, generation: int, lnc: int = 1, values: bool = True, strict: bool = False,
               record: bool = True) -> list[Result]:  # fmt: skip
     """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of arguments."""
     group = Group()
@@ -485,8 +485,8 @@ class Kernel:
     returned: Sequence[MemoryRegion] = RETURNED
     older = False
 
-    def __init__(self, func: Callable[..., Any], *, platform_target: str | None = None, grid: Any = None, options: Mapping[str, Any] | None = None,
-                 results: Callable[..., Any] | None = None) -> None:  # fmt: skip
+    def __init__(self, func: Callable[..., object], *, platform_target: str | None = None, grid: object = None, options: Mapping[str, Any] | None = None,
+                 results: Callable[..., object] | None = None) -> None:  # fmt: skip
         self.func = func
         self.platform_target = platform_target
         self.grid = grid
@@ -494,7 +494,7 @@ class Kernel:
         self.results = results
         functools.update_wrapper(self, func, updated=())
 
-    def __getitem__(self, grid: Any) -> Kernel:
+    def __getitem__(self, grid: object) -> Kernel:
         return type(self)(
             self.func,
             platform_target=self.platform_target,
@@ -525,12 +525,12 @@ class Kernel:
             return generation_of(self.platform_target)
         return default_generation()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         if machine.running() is not None:
             return self.func(*args, **kwargs)
         return self.launch(args, kwargs).value
 
-    def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
+    def launch(self, args: Sequence[object], kwargs: Mapping[str, Any], **how: Any) -> Result:
         """Run on the host's arrays, with the details of `run`."""
         how.setdefault("generation", self.generation())
         grid = self.grid if self.grid is not None else launches.lnc if launches.lnc != 1 else None
@@ -538,7 +538,7 @@ class Kernel:
         result.static_dma, result.older = self.static_dma, self.older
         return result
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: object, owner: object = None) -> Any:
         return self if instance is None else functools.partial(self.__call__, instance)
 
 
@@ -555,7 +555,7 @@ def simulate(kernel: Any) -> Callable[..., Any]:
     """A callable that runs the kernel on the CPU and returns arrays like those passed in."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: object) -> Any:
         return k.launch(args, kwargs).value
 
     return functools.wraps(k.func)(call) if hasattr(k.func, "__name__") else call
@@ -567,25 +567,25 @@ class _CpuSimulator:
     def __init__(self, kernel: Any) -> None:
         self._kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
 
-    def __getitem__(self, grid: Any) -> Callable[..., Any]:
+    def __getitem__(self, grid: object) -> Callable[..., Any]:
         return simulate(self._kernel[grid] if grid != 1 else self._kernel)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         return simulate(self._kernel)(*args, **kwargs)
 
 
-def cpu_simulate(kernel: Any) -> _CpuSimulator:
+def cpu_simulate(kernel: object) -> _CpuSimulator:
     """The older spelling of `simulate`."""
     return _CpuSimulator(kernel)
 
 
-def simulate_ranks(kernel: Any, inputs: Sequence[Any], lnc: int = 1) -> list[Any]:
+def simulate_ranks(kernel: Any, inputs: Sequence[object], lnc: int = 1) -> list[Any]:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a sequence."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     return [r.value for r in run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc)]
 
 
-def run_kernel(kernel: Any, *arrays: Any, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, strict: bool = True,
+def run_kernel(kernel: Any, *arrays: object, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, strict: bool = True,
                timed: bool = True, spill: bool | None = None, options: Options | None = None, repeat_loops: bool | None = None, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
     """Run a kernel and keep what happened: outputs, instruction trace, warnings, and with `timed` when each instruction ran.
 
@@ -630,7 +630,7 @@ def _copies(x: Any) -> Any:
     return [v.copy() if isinstance(v, np.ndarray) else v for v in x]
 
 
-def _bound_arguments(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _bound_arguments(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(inspect.signature(func).bind(*args, **kwargs).arguments)
 
 

@@ -15,22 +15,22 @@ __path__: list[str] = []
 class _Annotation:
     """`tensor`, `tensor[128, 512]`, `tensor[[128, 512], nl.float32]`, `mutable_tensor`; spec: the shape and the format, where both are said."""
 
-    def __init__(self, name: str, spec: tuple[tuple[int, ...], Any] | None = None) -> None:
+    def __init__(self, name: str, spec: tuple[tuple[int, ...], object] | None = None) -> None:
         self._name, self.spec = name, spec
 
-    def __getitem__(self, key: Any) -> _Annotation:
+    def __getitem__(self, key: object) -> _Annotation:
         if isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], tuple | list):
             return _Annotation(self._name, (tuple(int(n) for n in key[0]), key[1]))
         return self
 
-    def __call__(self, *args: Any, **kwargs: Any) -> _Annotation:
+    def __call__(self, *args: object, **kwargs: object) -> _Annotation:
         return self
 
     def __repr__(self) -> str:
         return self._name
 
 
-def drawn(x: Any) -> Any:
+def drawn(x: object) -> Any:
     """Random numbers in [0, 1) for an annotation with shape and format, the same each time; anything else as it is."""
     if not isinstance(x, _Annotation) or x.spec is None:
         return x

@@ -50,7 +50,7 @@ class Size:
 
 
 def scaling(
-    model: Model, row: Mapping[str, Any], inputs: Mapping[str, Any], facts: Facts, *, sizes: Sequence[int] = SIZES
+    model: Model, row: Mapping[str, Any], inputs: Mapping[str, object], facts: Facts, *, sizes: Sequence[int] = SIZES
 ) -> tuple[Size, ...]:
     """The sizes at which the job of a result runs on the system of one of its rows, ascending; sizes where nothing fits
     or is legal are left out."""

@@ -232,7 +232,7 @@ class _Axis:
             self.problem(error)
             return None
 
-    def all(self, reader: Callable[[Any], Any]) -> list[Any]:
+    def all(self, reader: Callable[[object], object]) -> list[Any]:
         """Every value that can be read, each once."""
         return list(dict.fromkeys(x for x in (self.read(reader, w) for w in self.words) if x is not None))
 

@@ -329,7 +329,7 @@ def _part(folder: Path, i: int) -> Path:
 
 
 @contextlib.contextmanager
-def _claimed(folder: Path, manifest: Mapping[str, Any]) -> Iterator[None]:
+def _claimed(folder: Path, manifest: Mapping[str, object]) -> Iterator[None]:
     """The folder, with its manifest, for this process alone; what a killed run left half-written is removed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -400,7 +400,7 @@ def _sync(path: Path) -> None:
     os.close(handle)
 
 
-def _write(db: Any, path: Path, rows: Sequence[Mapping[str, Any]], names: Mapping[str, type]) -> None:
+def _write(db: Any, path: Path, rows: Sequence[Mapping[str, object]], names: Mapping[str, type]) -> None:
     """One part, in the order of its rows."""
     temporary = path.parent / f".{path.name}.tmp"
     part = {name: _column(rows, name, kind) for name, kind in names.items()}  # noqa: F841 - DuckDB reads it by its name
@@ -417,7 +417,7 @@ def _write(db: Any, path: Path, rows: Sequence[Mapping[str, Any]], names: Mappin
     _settle(temporary, path)
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str, kind: type) -> Any:
+def _column(rows: Sequence[Mapping[str, object]], name: str, kind: type) -> Any:
     values = [row.get(name) for row in rows]
     if kind is str:
         return np.array(values, dtype=object)

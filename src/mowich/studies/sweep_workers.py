@@ -76,7 +76,7 @@ class RayExecutor(Executor):
         self._remote = ray.remote(max_retries=RETRIES)(_call)
         self._sent: tuple[Any, Any] | None = None
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Future[Any]:
         if kwargs:
             raise TypeError("arguments go by position")
         if args and (self._sent is None or self._sent[0] is not args[0]):
@@ -89,5 +89,5 @@ class RayExecutor(Executor):
         self._ray.shutdown()
 
 
-def _call(fn: Callable[..., Any], *args: Any) -> Any:
+def _call(fn: Callable[..., object], *args: object) -> Any:
     return fn(*args)

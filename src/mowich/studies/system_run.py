@@ -81,7 +81,7 @@ class SystemRun:
 def run(
     facts: Facts,
     kernel: Any,
-    inputs: Sequence[Any],
+    inputs: Sequence[object],
     *,
     system: str,
     lnc: int = 1,

@@ -207,7 +207,9 @@ def _float32(a: Array, source: DType) -> Array:
 
 
 @instruction("dma_copy", engines=("dma",), cost=copy_cost, spaces=SPACES, face="")
-def copy(dst: Tile, src: Tile, oob: str = "error", name: str = "dma_copy", flags: dict[str, Any] | None = None) -> None:
+def copy(
+    dst: Tile, src: Tile, oob: str = "error", name: str = "dma_copy", flags: dict[str, object] | None = None
+) -> None:
     """dst = src, both in HBM or SBUF, the same number of elements."""
     if not issue(name, "", (("dst", dst),), (("src", src),), flags):
         return
@@ -305,7 +307,7 @@ _AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 
 @instruction("dma_transpose", engines=("dma",), cost=transpose_cost, spaces=SPACES, face="")
 def transpose(
-    dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str = "error", flags: dict[str, Any] | None = None
+    dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str = "error", flags: dict[str, object] | None = None
 ) -> None:
     """dst = src with its outer and inner dimensions exchanged."""
     if not issue("dma_transpose", "", (("dst", dst),), (("src", src),), flags):
@@ -336,7 +338,7 @@ def transpose(
     face="dst srcs reduce_op scales unique_indices=True oob_mode name",
 )
 def compute(
-    dst: Tile, srcs: Sequence[Tile], reduce_op: Any, scales: Sequence[float] | None = None, oob_mode: str = "error"
+    dst: Tile, srcs: Sequence[Tile], reduce_op: object, scales: Sequence[float] | None = None, oob_mode: str = "error"
 ) -> None:
     """dst = op over the sources, each times its scale, in float32. A source or dst with a vector offset is gathered or scattered."""
     row = ops.alu(reduce_op)
@@ -369,7 +371,7 @@ def compute(
     _put(dst, cast(np.asarray(total), dst.dtype), oob_mode, kept)
 
 
-def assign(dst: Tile, value: Any) -> None:
+def assign(dst: Tile, value: object) -> None:
     """dst[...] = value in a kernel of the older front end: a DMA to or from HBM, a copy on chip, a memset for numbers."""
     if isinstance(value, Tile):
         if dst.space == "H" or value.space == "H":

@@ -71,7 +71,7 @@ def pattern_values(
 
 
 @instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S"}, face="* name dtype")
-def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: Any = 0, channel_multiplier: Any = 0) -> None:
+def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: object = 0, channel_multiplier: object = 0) -> None:
     """dst = an affine function of partition and free indices (32-bit integers, then the format of dst)."""
     if not issue("iota", "", (("dst", dst),), ()):
         return
@@ -86,8 +86,8 @@ def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: Any = 0, channel_m
 
 
 @instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"}, face="* name dtype")
-def affine_select(dst: Tile, pattern: Sequence[Sequence[Any]], channel_multiplier: Any, on_true_tile: Tile, on_false_value: Any, cmp_op: Any = "equal",
-                  offset: Any = 0) -> None:  # fmt: skip
+def affine_select(dst: Tile, pattern: Sequence[Sequence[object]], channel_multiplier: object, on_true_tile: Tile, on_false_value: Any, cmp_op: object = "equal",
+                  offset: object = 0) -> None:  # fmt: skip
     """dst = on_true_tile where (affine value cmp_op 0), else on_false_value."""
     row = ops.alu(cmp_op)
     if not issue("affine_select", "", (("dst", dst),), (("on_true_tile", on_true_tile),)):
@@ -110,7 +110,7 @@ def affine_select(dst: Tile, pattern: Sequence[Sequence[Any]], channel_multiplie
     spaces={"dst": "S", "src": "S", "data": "S"},
     face="* name dtype",
 )
-def tensor_partition_reduce(dst: Tile, op: Any, data: Tile) -> None:
+def tensor_partition_reduce(dst: Tile, op: object, data: Tile) -> None:
     """dst [1, F] = data reduced over partitions."""
     row = ops.alu(op)
     if not issue("tensor_partition_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name}):

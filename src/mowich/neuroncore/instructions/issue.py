@@ -81,7 +81,7 @@ def issue(
 
 
 def _new_kind(core: Core, name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named], indices: Sequence[Named],
-              flags: dict[str, Any] | None, known: tuple[Any, ...]) -> int:  # fmt: skip
+              flags: dict[str, object] | None, known: tuple[object, ...]) -> int:  # fmt: skip
     """Check an instruction on forms that it was not issued on before, and give it a number."""
     row = TABLE[name]
     lasts = _check(core, row, engine, writes, reads)

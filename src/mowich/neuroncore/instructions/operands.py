@@ -103,7 +103,7 @@ def as_int64(tile: Tile, shape: tuple[int, ...]) -> Array:
     return like(tile.read(), shape).astype(np.int64)
 
 
-def applied(row: Alu, a: Any, b: Any, reverse: bool) -> Any:
+def applied(row: Alu, a: object, b: object, reverse: bool) -> Any:
     if row.kind == "unary":
         return row.apply(a)
     return row.apply(b, a) if reverse else row.apply(a, b)
@@ -164,7 +164,7 @@ def accumulate(core: Core, unit: str, values: Array, op: Alu, cmd: str, start: A
 
 
 def reduce_into(
-    name: str, y: Array, op: Alu, cmd: str, result: Tile | None, unit: str, start: Any = None, negate: bool = False
+    name: str, y: Array, op: Alu, cmd: str, result: Tile | None, unit: str, start: object = None, negate: bool = False
 ) -> None:
     if cmd == "idle" and result is None:
         return

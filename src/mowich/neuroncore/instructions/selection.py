@@ -46,8 +46,8 @@ F32_MIN = float(np.finfo(np.float32).min)
     dtypes={"on_true_tile": FLOATS, "bound0": ("float32",), "bound1": ("float32",)},
     face="* name dtype",
 )
-def range_select(dst: Tile, on_true_tile: Tile, comp_op0: Any, comp_op1: Any, bound0: Tile, bound1: Tile, reduce_cmd: str = "reset_reduce",
-                 reduce_res: Tile | None = None, reduce_op: Any = "maximum", range_start: Any = 0, on_false_value: float = F32_MIN) -> None:  # fmt: skip
+def range_select(dst: Tile, on_true_tile: Tile, comp_op0: object, comp_op1: object, bound0: Tile, bound1: Tile, reduce_cmd: str = "reset_reduce",
+                 reduce_res: Tile | None = None, reduce_op: object = "maximum", range_start: Any = 0, on_false_value: float = F32_MIN) -> None:  # fmt: skip
     """dst = on_true_tile where its free index + range_start lies in both bounds, else on_false_value; running maximum."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
     if not issue("range_select", "", writes, (("on_true_tile", on_true_tile), ("bound0", bound0), ("bound1", bound1))):
@@ -85,7 +85,7 @@ def range_select(dst: Tile, on_true_tile: Tile, comp_op0: Any, comp_op1: Any, bo
     face="* name dtype",
 )
 def select_reduce(dst: Tile, predicate: Tile, on_true: Tile, on_false: Scalar, reduce_res: Tile | None = None, reduce_cmd: str = "idle",
-                  reduce_op: Any = "maximum", reverse_pred: bool = False) -> None:  # fmt: skip
+                  reduce_op: object = "maximum", reverse_pred: bool = False) -> None:  # fmt: skip
     """dst = on_true where predicate, else on_false; optional running maximum."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
     if not issue(

@@ -191,7 +191,7 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
 
 
 @instruction(engines=("vector", "gpsimd"), cost=elementwise(_two_inputs_work), face="* name dtype")
-def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = "") -> None:
+def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str = "") -> None:
     """dst = data1 op data2."""
     row = ops.alu(op)
     if not issue("tensor_tensor", engine, (("dst", dst),), (("data1", data1), ("data2", data2)), {"op": row.name}):
@@ -228,7 +228,7 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: Any, engine: str = ""
     engine_since={"scalar": 3},
     face="dst data op0 operand0=None * name dtype",
 )
-def tensor_scalar(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reverse0: bool = False, op1: Any = None, operand1: Scalar = None,
+def tensor_scalar(dst: Tile, data: Tile, op0: object, operand0: Scalar, reverse0: bool = False, op1: object = None, operand1: Scalar = None,
                   reverse1: bool = False, engine: str = "") -> None:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1, the operands one value per partition or one in all."""
     row0 = ops.alu(op0)
@@ -296,7 +296,7 @@ def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
 
 
 @instruction(engines=("vector",), cost=elementwise(_two_inputs_work), face="* name dtype")
-def scalar_tensor_tensor(dst: Tile, data: Tile, op0: Any, operand0: Scalar, op1: Any, operand1: Tile, reverse0: bool = False,
+def scalar_tensor_tensor(dst: Tile, data: Tile, op0: object, operand0: Scalar, op1: object, operand1: Tile, reverse0: bool = False,
                          reverse1: bool = False) -> None:  # fmt: skip
     """dst = (data op0 operand0) op1 operand1, operand1 a tile of data's shape."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
@@ -335,7 +335,7 @@ def scalar_tensor_tensor(dst: Tile, data: Tile, op0: Any, operand0: Scalar, op1:
 
 
 @instruction(engines=("vector",), cost=elementwise(_scalar_reduce_work), face="* name dtype")
-def tensor_scalar_reduce(dst: Tile, data: Tile, op0: Any, operand0: Scalar, reduce_op: Any, reduce_res: Tile | None = None,
+def tensor_scalar_reduce(dst: Tile, data: Tile, op0: object, operand0: Scalar, reduce_op: object, reduce_res: Tile | None = None,
                          reverse0: bool = False, reduce_cmd: str = "reset_reduce", reduce_init: Scalar = None,
                          reduce_res_negate: bool = False) -> None:  # fmt: skip
     """dst = data op0 operand0, reduced over the free axes into the accumulators."""
@@ -359,7 +359,7 @@ def tensor_scalar_reduce(dst: Tile, data: Tile, op0: Any, operand0: Scalar, redu
 
 
 @instruction(engines=("vector",), cost=one_pass, face="* name reverse0")
-def tensor_scalar_cumulative(dst: Tile, src: Tile, op0: Any, op1: Any, imm0: Scalar, imm1: Scalar = None, reduce_cmd: str = "reset_reduce",
+def tensor_scalar_cumulative(dst: Tile, src: Tile, op0: object, op1: object, imm0: Scalar, imm1: Scalar = None, reduce_cmd: str = "reset_reduce",
                              reverse0: bool = False) -> None:  # fmt: skip
     """dst[i] = op1(src[i] op0 imm0, dst[i - 1]) along the free axes; the accumulators carry over between instructions."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
@@ -413,7 +413,7 @@ def _scan(columns: Array, state: Array, op: Alu) -> Array:
 
 
 @instruction(engines=("vector",), cost=elementwise(_scan_work), face="* name dtype")
-def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0: Any, op1: Any, reverse0: bool = False,
+def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0: object, op1: object, reverse0: bool = False,
                        reverse1: bool = False) -> None:  # fmt: skip
     """dst[i] = (data0[i] op0 dst[i - 1]) op1 data1[i], from `initial`, along the free axes."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
@@ -448,7 +448,7 @@ def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0
 
 
 @instruction(engines=("vector",), cost=elementwise(_reduce_work), face="* keepdims=False name dtype")
-def tensor_reduce(dst: Tile, op: Any, data: Tile, axis: Any, negate: bool = False) -> None:
+def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = False) -> None:
     """dst = data reduced over its last free axes."""
     row = ops.alu(op)
     if not issue("tensor_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name}):

@@ -356,7 +356,7 @@ class Analysis:
         raise Refused(f"attribute {e.attr} of a value that is {said(base)}")
 
     @staticmethod
-    def plain_object(x: Any, attribute: str) -> None:
+    def plain_object(x: object, attribute: str) -> None:
         """Raises Refused where looking something up in an object runs the kernel's own code."""
         kind = type(x)
         own = not kind.__module__.startswith("mowich.") and not isinstance(x, ModuleType | type)
@@ -569,7 +569,7 @@ class Analysis:
         elif isinstance(v, Index | Piece):
             raise Refused("the index is an argument")
 
-    def of_language(self, e: ast.Call, f: Any, scope: Scope) -> Value:
+    def of_language(self, e: ast.Call, f: object, scope: Scope) -> Value:
         """A call of `nki.language`."""
         name = _named(f)
         if name in ("ds", "dslice") and len(e.args) == 2 and not e.keywords:
@@ -590,7 +590,7 @@ class Analysis:
             return View(fixed, False)
         raise Refused(f"nl.{name} is not repeated")
 
-    def pure(self, e: ast.Call, f: Any, scope: Scope) -> Value:
+    def pure(self, e: ast.Call, f: object, scope: Scope) -> Value:
         """A function of Python without effect."""
         values = [self.value(a, scope) for a in (*e.args, *(k.value for k in e.keywords))]
         if all(isinstance(v, Constant) for v in values):
@@ -662,7 +662,7 @@ class Analysis:
             self.guard("is", e, scope, f)
         return f
 
-    def follow(self, e: ast.Call, f: Any, scope: Scope) -> Value:
+    def follow(self, e: ast.Call, f: object, scope: Scope) -> Value:
         """Read a function of the kernel's own, with the arguments of this call."""
         first: list[Value] = []
         if isinstance(f, MethodType):
@@ -711,7 +711,7 @@ class Analysis:
         except Exception as error:
             raise Refused(f"{text_of(e)} has no value: {error}") from None
 
-    def guard(self, kind: str, e: ast.expr, scope: Scope, expected: Any = None) -> None:
+    def guard(self, kind: str, e: ast.expr, scope: Scope, expected: object = None) -> None:
         """Look an expression up each time that the loop is entered."""
         if kind in ("tiles", "same", "affine") and not scope.is_frame:
             raise Refused("the index is looked up in another function")
@@ -722,18 +722,18 @@ class Analysis:
             self.guards[key] = Guard(kind, text, compiled(e), expected, names)
 
 
-def _module(f: Any) -> str:
+def _module(f: object) -> str:
     return str(getattr(f, "__module__", "") or "") if not _is_op(f) else LANGUAGE
 
 
-def _is_builtin(f: Any) -> bool:
+def _is_builtin(f: object) -> bool:
     """Whether something is one of the functions of Python that change nothing."""
     return _named(f) in PURE and f is getattr(builtins, _named(f))
 
 
-def _is_op(f: Any) -> bool:
+def _is_op(f: object) -> bool:
     return type(f).__name__ == "Op" and type(f).__module__ == LANGUAGE
 
 
-def _named(f: Any) -> str:
+def _named(f: object) -> str:
     return str(getattr(f, "op_name", "") or getattr(f, "__name__", "")) if f is not None else ""

@@ -26,7 +26,7 @@ class Guard:
     names: Mapping[str, Any] | None = None
 
     def holds(
-        self, frame: FrameType, locals_: dict[str, Any], index: str, values: range, storages: dict[int, Storage]
+        self, frame: FrameType, locals_: dict[str, object], index: str, values: range, storages: dict[int, Storage]
     ) -> bool:
         """Whether it is so now. locals_: names of the frame; storages: gets those of the tiles that were looked at."""
         globals_: Any = frame.f_globals if self.names is None else self.names

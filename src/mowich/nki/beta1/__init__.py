@@ -20,7 +20,7 @@ tensor = typing.tensor
 __getattr__ = words.missing(__name__)
 
 
-def _results(value: Any, core: Core) -> Any:
+def _results(value: object, core: Core) -> Any:
     return unwrap(value)
 
 
@@ -31,21 +31,21 @@ class Beta1Kernel(Kernel):
     returned = (MemoryRegion.shared_hbm, MemoryRegion.private_hbm)
     older = True
 
-    def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
+    def launch(self, args: Sequence[object], kwargs: Mapping[str, Any], **how: object) -> Result:
         """Run on the host's arrays."""
         how.setdefault("check", False)
         return super().launch(args, kwargs, **how)
 
 
-def _kernel(func: Callable[..., Any], options: dict[str, Any]) -> Kernel:
+def _kernel(func: Callable[..., object], options: dict[str, Any]) -> Kernel:
     @functools.wraps(func)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: object) -> Any:
         return func(*wrap(list(args)), **wrap(kwargs))
 
     return Beta1Kernel(call, platform_target=options.get("platform_target"), options=options, results=_results)
 
 
-def jit(func: Any = None, **options: Any) -> Any:
+def jit(func: Any = None, **options: object) -> Any:
     """Decorator of kernels: bare, or with keywords (`mode=`, `platform_target=`)."""
     if func is None:
         return lambda f: jit(f, **options)
@@ -76,7 +76,7 @@ class _Benchmark(Beta1Kernel):
 
     benchmark_result: _Result
 
-    def launch(self, args: Sequence[Any], kwargs: Mapping[str, Any], **how: Any) -> Result:
+    def launch(self, args: Sequence[object], kwargs: Mapping[str, Any], **how: object) -> Result:
         """Run once, and put the run on the clock; `nki.typing.tensor[[128, 512], dtype]` stands for an array of random numbers."""
         given = {name: typing.drawn(x) for name, x in kwargs.items()}
         result = super().launch([typing.drawn(x) for x in args], given, **how)
@@ -85,7 +85,7 @@ class _Benchmark(Beta1Kernel):
         return result
 
 
-def benchmark(func: Any = None, **options: Any) -> Any:
+def benchmark(func: object = None, **options: object) -> Any:
     """Decorator of kernels to measure: `kernel.benchmark_result.nc_latency` has the simulated latency after a launch."""
     if func is None:
         return lambda f: benchmark(f, **options)
@@ -101,7 +101,7 @@ def benchmark(func: Any = None, **options: Any) -> Any:
     return made
 
 
-def simulate_kernel(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+def simulate_kernel(kernel: object, *args: object, **kwargs: object) -> Any:
     """Run a kernel on the CPU; tensors that it writes in place are the arrays given."""
     return jit(kernel)(*args, **kwargs)
 

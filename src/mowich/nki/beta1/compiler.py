@@ -13,7 +13,7 @@ __path__: list[str] = []
 class Placement:
     """Where an allocator would put tensors."""
 
-    def __init__(self, region: MemoryRegion, **address: Any) -> None:
+    def __init__(self, region: MemoryRegion, **address: object) -> None:
         self.region, self.address = region, address
 
 
@@ -21,15 +21,15 @@ class _Memory:
     def __init__(self, region: MemoryRegion) -> None:
         self._region = region
 
-    def alloc(self, function: Any = None, **address: Any) -> Placement:
+    def alloc(self, function: object = None, **address: object) -> Placement:
         """By a function of the block indices."""
         return Placement(self._region, function=function, **address)
 
-    def mod_alloc(self, **address: Any) -> Placement:
+    def mod_alloc(self, **address: object) -> Placement:
         """By block indices modulo numbers of tiles."""
         return Placement(self._region, **address)
 
-    def auto_alloc(self, **address: Any) -> Placement:
+    def auto_alloc(self, **address: object) -> Placement:
         """By the compiler."""
         return Placement(self._region, **address)
 
@@ -38,7 +38,7 @@ sbuf = _Memory(MemoryRegion.sbuf)
 psum = _Memory(MemoryRegion.psum)
 
 
-def force_auto_alloc(fn: Any = None, **_: Any) -> Any:
+def force_auto_alloc(fn: object = None, **_: object) -> Any:
     """Decorator without effect here."""
     return (lambda f: f) if fn is None else fn
 

@@ -52,7 +52,7 @@ class Symbol:
         """The elements; repeated ones take no memory."""
         raise NotImplementedError
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+    def __array__(self, dtype: Any = None, copy: object = None) -> Array:
         a = np.asarray(self.array()).view(np.ndarray)
         return a if dtype is None else a.astype(dtype)
 
@@ -82,7 +82,7 @@ class Symbol:
         return index(self.array()[key])
 
 
-def plain(x: Any) -> Any:
+def plain(x: object) -> Any:
     """An index expression or a predicate as an array; other values as they are."""
     return x.array() if isinstance(x, Symbol) else x
 
@@ -127,7 +127,7 @@ class Condition(Symbol):
             out = out & (Affine(thin, start, steps).array().view(np.ndarray) >= 0)
         return np.broadcast_to(out, self.shape).view(Index)
 
-    def __and__(self, other: Any) -> Any:
+    def __and__(self, other: object) -> Any:
         if not isinstance(other, Condition):
             return operator.and_(self.array(), plain(other))
         shape = _shapes(self.shape, other.shape)
@@ -205,7 +205,7 @@ class Affine(Symbol):
                 return index(self.array()[key])
         return Affine((*shape, *self.shape[axis:]), start, (*steps, *self.steps[axis:]))
 
-    def _plus(self, other: Any, sign: int) -> Any:
+    def _plus(self, other: object, sign: int) -> Any:
         """self + sign * other."""
         if isinstance(other, int | np.integer):
             return self.moved(sign * int(other))
@@ -216,22 +216,22 @@ class Affine(Symbol):
             return Affine(shape, self.start + sign * other.start, tuple(a + sign * b for a, b in steps))
         return (operator.add if sign > 0 else operator.sub)(self.array(), plain(other))
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: object) -> Any:
         return self._plus(other, 1)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: object) -> Any:
         return self._plus(other, -1)
 
-    def __radd__(self, other: Any) -> Any:
+    def __radd__(self, other: object) -> Any:
         return self._plus(other, 1)
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: object) -> Any:
         return (-self)._plus(other, 1)
 
     def __neg__(self) -> Affine:
         return self * -1  # type: ignore[no-any-return]
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: object) -> Any:
         if isinstance(other, int | np.integer):
             k = int(other)
             return Affine(self.shape, self.start * k, tuple(s * k for s in self.steps))
@@ -239,23 +239,23 @@ class Affine(Symbol):
 
     __rmul__ = __mul__
 
-    def _at_least(self, other: Any, margin: int, sign: int, name: str) -> Any:
+    def _at_least(self, other: object, margin: int, sign: int, name: str) -> Any:
         """sign * (self - other) >= margin."""
         if not isinstance(other, Affine | int | np.integer):
             return getattr(operator, name)(self.array(), plain(other))
         found = self._plus(other, -1)
         return Condition(found.shape, ((sign * found.start - margin, tuple(sign * s for s in found.steps)),))
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: object) -> Any:
         return self._at_least(other, 1, -1, "lt")
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self, other: object) -> Any:
         return self._at_least(other, 0, -1, "le")
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self, other: object) -> Any:
         return self._at_least(other, 1, 1, "gt")
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self, other: object) -> Any:
         return self._at_least(other, 0, 1, "ge")
 
     __eq__, __ne__ = _by_array("eq"), _by_array("ne")
@@ -285,7 +285,7 @@ def _stood(n: int, start: int, step: int, is_column: bool) -> Affine:
     return Affine((n, 1), start, (step, 0)) if is_column else Affine((1, n), start, (0, step))
 
 
-def affine(x: Any) -> Affine | None:
+def affine(x: object) -> Affine | None:
     """An index expression, a number or an array of integers as `Affine`, None where it is none."""
     if isinstance(x, Affine):
         return x
@@ -306,7 +306,7 @@ def affine(x: Any) -> Affine | None:
     return found if np.array_equal(a, found.array()) else None
 
 
-def is_condition(key: Any) -> bool:
+def is_condition(key: object) -> bool:
     """True for a predicate of indices, also of numbers."""
     return isinstance(key, Condition | bool | np.bool_) or (isinstance(key, Index) and key.dtype == np.bool_)
 

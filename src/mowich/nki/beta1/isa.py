@@ -39,7 +39,7 @@ _engine, _cmd, _oob = now._engine, now._cmd, now._oob
 
 
 def _out(
-    shape: Any, dtype: Any, mask: Any = None, valid: Any = None, region: MemoryRegion = MemoryRegion.sbuf
+    shape: Any, dtype: object, mask: object = None, valid: Any = None, region: MemoryRegion = MemoryRegion.sbuf
 ) -> Tensor:
     out = new(tuple(shape), dtype, region)
     mask = partial(mask)
@@ -50,13 +50,20 @@ def _out(
     return out
 
 
-def _given(x: Any) -> Any:
+def _given(x: object) -> Any:
     """A reduction's destination, which the instruction writes in place."""
     return None if x is None else operand(x)
 
 
 def tensor_tensor(
-    data1: Tensor, data2: Tensor, op: Any, *, dtype: Any = None, mask: Any = None, engine: Any = None, **_: Any
+    data1: Tensor,
+    data2: Tensor,
+    op: object,
+    *,
+    dtype: object = None,
+    mask: object = None,
+    engine: object = None,
+    **_: object,
 ) -> Tensor:
     """data1 op data2, broadcast along free dimensions of size 1."""
     flush()
@@ -77,15 +84,15 @@ def tensor_tensor(
 
 
 def tensor_reduce(
-    op: Any,
+    op: object,
     data: Tensor,
-    axis: Any,
+    axis: object,
     *,
-    mask: Any = None,
-    dtype: Any = None,
+    mask: object = None,
+    dtype: object = None,
     negate: bool = False,
     keepdims: bool = False,
-    **_: Any,
+    **_: object,
 ) -> Tensor:
     """Reduction over free axes."""
     from mowich.nki.beta1 import language
@@ -93,7 +100,7 @@ def tensor_reduce(
     return language.reduce(ops.alu(op).name, data, axis, dtype, keepdims, mask, negate)
 
 
-def memset(shape: Any, value: Any, dtype: Any, *, engine: Any = None, **_: Any) -> Tensor:
+def memset(shape: object, value: object, dtype: object, *, engine: object = None, **_: object) -> Tensor:
     """A tensor of one value."""
     flush()
     out = _out(shape, dtype)
@@ -102,7 +109,7 @@ def memset(shape: Any, value: Any, dtype: Any, *, engine: Any = None, **_: Any) 
 
 
 def nc_matmul(stationary: Tensor, moving: Tensor, *, is_stationary_onezero: bool = False, is_moving_onezero: bool = False, is_transpose: bool = False,
-              tile_position: Any = (), tile_size: Any = (), perf_mode: Any = "none", mask: Any = None, **_: Any) -> Tensor:  # fmt: skip
+              tile_position: Any = (), tile_size: object = (), perf_mode: object = "none", mask: object = None, **_: Any) -> Tensor:  # fmt: skip
     """stationary.T @ moving, in PSUM."""
     flush()
     mode = now._perf(perf_mode)
@@ -115,7 +122,9 @@ def nc_matmul(stationary: Tensor, moving: Tensor, *, is_stationary_onezero: bool
     })  # fmt: skip
 
 
-def nc_transpose(data: Tensor, *, mask: Any = None, dtype: Any = None, engine: Any = None, **_: Any) -> Tensor:
+def nc_transpose(
+    data: Tensor, *, mask: object = None, dtype: object = None, engine: object = None, **_: object
+) -> Tensor:
     """data transposed: in PSUM by the Tensor Engine, in SBUF by the Vector Engine."""
     flush()
     t = operand(data)
@@ -131,7 +140,7 @@ def nc_transpose(data: Tensor, *, mask: Any = None, dtype: Any = None, engine: A
     return out
 
 
-def iota(expr: Any, dtype: Any, *, mask: Any = None, **_: Any) -> Tensor:
+def iota(expr: object, dtype: object, *, mask: object = None, **_: object) -> Tensor:
     """An index expression as numbers."""
     flush()
     a = np.asarray(expr)
@@ -143,7 +152,7 @@ def iota(expr: Any, dtype: Any, *, mask: Any = None, **_: Any) -> Tensor:
 
 
 def affine_select(
-    pred: Any, on_true_tile: Tensor, on_false_value: Any, *, mask: Any = None, dtype: Any = None, **_: Any
+    pred: object, on_true_tile: Tensor, on_false_value: Any, *, mask: object = None, dtype: object = None, **_: object
 ) -> Tensor:
     """on_true_tile where the predicate of indices holds, else a number. A tile in PSUM, which GpSimd does not reach, is copied to SBUF first."""
     flush()
@@ -157,7 +166,7 @@ def affine_select(
     return out
 
 
-def bn_stats(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def bn_stats(data: Tensor, *, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """Counts, means and variances of even and odd elements."""
     flush()
     data = box(data, mask)
@@ -166,7 +175,7 @@ def bn_stats(data: Tensor, *, mask: Any = None, dtype: Any = None, **_: Any) -> 
     return out
 
 
-def max8(*, src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def max8(*, src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """The 8 largest of each partition."""
     flush()
     src = box(src, mask)
@@ -175,7 +184,7 @@ def max8(*, src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tenso
     return out
 
 
-def nc_find_index8(*, data: Tensor, vals: Tensor, mask: Any = None, dtype: Any = "uint32", **_: Any) -> Tensor:
+def nc_find_index8(*, data: Tensor, vals: Tensor, mask: object = None, dtype: object = "uint32", **_: object) -> Tensor:
     """Position of each of 8 values in its partition."""
     flush()
     out = _out((data.shape[0], 8), dtype or "uint32")
@@ -184,7 +193,14 @@ def nc_find_index8(*, data: Tensor, vals: Tensor, mask: Any = None, dtype: Any =
 
 
 def nc_match_replace8(
-    *, data: Tensor, vals: Tensor, imm: float, dst_idx: Any = None, mask: Any = None, dtype: Any = None, **_: Any
+    *,
+    data: Tensor,
+    vals: Tensor,
+    imm: float,
+    dst_idx: Any = None,
+    mask: object = None,
+    dtype: object = None,
+    **_: object,
 ) -> Tensor:
     """data with the first occurrence of each of 8 values replaced."""
     flush()
@@ -201,8 +217,8 @@ def local_gather(
     num_elem_per_idx: int = 1,
     num_valid_indices: Any = None,
     *,
-    mask: Any = None,
-    **_: Any,
+    mask: object = None,
+    **_: object,
 ) -> Tensor:
     """Gather within groups of 16 partitions; indices count elements."""
     flush()
@@ -219,7 +235,7 @@ def local_gather(
     return out
 
 
-def _dge(mode: Any) -> dict[str, Any] | None:
+def _dge(mode: object) -> dict[str, Any] | None:
     """Flags of a DMA that says who makes its descriptors; none where the compiler chooses."""
     flags = now._dma_flags(mode, None, None)
     return None if flags["dge"] == "unknown" else flags
@@ -229,11 +245,11 @@ def dma_copy(
     *,
     dst: Tensor,
     src: Tensor,
-    mask: Any = None,
-    dst_rmw_op: Any = None,
-    oob_mode: Any = now.oob_mode.error,
-    dge_mode: Any = None,
-    **_: Any,
+    mask: object = None,
+    dst_rmw_op: object = None,
+    oob_mode: object = now.oob_mode.error,
+    dge_mode: object = None,
+    **_: object,
 ) -> None:
     """dst = src between HBM and SBUF; with dst_rmw_op, dst = dst op src."""
     flush()
@@ -270,7 +286,7 @@ def dma_copy(
 
 
 def dma_transpose(
-    src: Tensor, *, axes: Any = None, mask: Any = None, dtype: Any = None, dge_mode: Any = None, **_: Any
+    src: Tensor, *, axes: Any = None, mask: object = None, dtype: object = None, dge_mode: object = None, **_: object
 ) -> Tensor:
     """src transposed by the DMA engines, in SBUF."""
     flush()
@@ -282,7 +298,7 @@ def dma_transpose(
     return out
 
 
-def core_barrier(data: Any, cores: Any, **kwargs: Any) -> None:
+def core_barrier(data: object, cores: object, **kwargs: object) -> None:
     """Wait for the other cores."""
     now.core_barrier(operand(data), cores, **kwargs)
 

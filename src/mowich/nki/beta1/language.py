@@ -56,7 +56,7 @@ for _format in dtypes.PUBLIC:
 bool_ = dtypes.bool_
 
 
-def sizeinbytes(dtype: Any) -> int:
+def sizeinbytes(dtype: object) -> int:
     """Bytes of an element."""
     return dtypes.as_dtype(dtype).itemsize
 
@@ -76,7 +76,7 @@ def spmd_dim(*dims: Any) -> int:
 # indices --------------------------------------------------------------------------------------------------------------------
 
 
-def arange(*bounds: Any) -> Affine:
+def arange(*bounds: object) -> Affine:
     """0, 1, 2 ... as an index expression; give it dimensions with `[:, None]`."""
     return line(bounds)
 
@@ -93,7 +93,7 @@ class Grid(tuple):  # type: ignore[type-arg]
 
 
 class _Mgrid:
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
         lines = [builtins.range(int(k.start or 0), int(k.stop), int(k.step or 1)) for k in keys]
         shape = tuple(len(numbers) for numbers in lines)
@@ -117,7 +117,7 @@ dslice = ds
 # tensors --------------------------------------------------------------------------------------------------------------------
 
 
-def _place(buffer: Any, shape: Any, dtype: Any) -> tuple[MemoryRegion, Any]:
+def _place(buffer: Any, shape: object, dtype: object) -> tuple[MemoryRegion, Any]:
     """Memory, and address where the buffer was made by an allocator of `nki.compiler`."""
     if buffer is None:
         return sbuf, None
@@ -127,7 +127,7 @@ def _place(buffer: Any, shape: Any, dtype: Any) -> tuple[MemoryRegion, Any]:
     return mem.as_region(buffer), None
 
 
-def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+def ndarray(shape: object, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A new tensor; the partition dimension is the first one, or the one given as par_dim."""
     flush()
     dims = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
@@ -135,7 +135,7 @@ def ndarray(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any
     return new(dims, dtype, region, name or "", address)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+def full(shape: Any, fill_value: Any, dtype: object, buffer: object = None, name: str = "", **_: Any) -> Tensor:
     """A tensor of one value."""
     out = ndarray(shape, dtype, buffer, name)
     if isinstance(out, Blocks):
@@ -149,47 +149,47 @@ def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = None, name: str 
     return out
 
 
-def zeros(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+def zeros(shape: object, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A tensor of zeros."""
     return full(shape, 0, dtype, buffer, name)
 
 
-def ones(shape: Any, dtype: Any, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+def ones(shape: object, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A tensor of ones."""
     return full(shape, 1, dtype, buffer, name)
 
 
-def zeros_like(a: Tensor, dtype: Any = None, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+def zeros_like(a: Tensor, dtype: object = None, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """Zeros of the shape of a."""
     return full(a.shape, 0, dtype or a.dtype, buffer or a.buffer, name)
 
 
-def empty_like(a: Tensor, dtype: Any = None, buffer: Any = None, name: str = "", **_: Any) -> Tensor:
+def empty_like(a: Tensor, dtype: object = None, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A new tensor of the shape of a."""
     return ndarray(a.shape, dtype or a.dtype, buffer or a.buffer, name)
 
 
-def rand(shape: Any, dtype: Any = "float32", **_: Any) -> Tensor:
+def rand(shape: Any, dtype: object = "float32", **_: object) -> Tensor:
     """Uniform numbers in [0, 1)."""
     return wrap(now.rand(tuple(int(n) for n in shape), dtype))  # type: ignore[no-any-return]
 
 
-def random_seed(seed: Any, **_: Any) -> None:
+def random_seed(seed: object, **_: object) -> None:
     """Seed the generator."""
     now.random_seed(unwrap(seed))
 
 
-def shared_constant(constant: Any, dtype: Any = None, **_: Any) -> Tensor:
+def shared_constant(constant: object, dtype: object = None, **_: object) -> Tensor:
     """An HBM tensor with the data of an array."""
     return wrap(now.shared_constant(constant, dtype))  # type: ignore[no-any-return]
 
 
-def shared_identity_matrix(n: int, dtype: Any = "uint8", **_: Any) -> Tensor:
+def shared_identity_matrix(n: int, dtype: object = "uint8", **_: object) -> Tensor:
     """An identity matrix in HBM."""
     return shared_constant(np.eye(int(n), dtype=np.float32), dtype)
 
 
-def load(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def load(src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """HBM -> a new SBUF tensor. With a mask, the other elements hold what betrays them (NaN): kernels compute on them, and leave them out when
     they store."""
     flush()
@@ -212,7 +212,7 @@ def load(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
     return out
 
 
-def store(dst: Tensor, value: Any = None, mask: Any = None, **_: Any) -> None:
+def store(dst: Tensor, value: Any = None, mask: object = None, **_: object) -> None:
     """SBUF -> HBM; with a mask, or the mask under which the value was made, only there."""
     flush()
     mask = partial(mask)
@@ -232,13 +232,13 @@ def store(dst: Tensor, value: Any = None, mask: Any = None, **_: Any) -> None:
         dst.write(dma.convert(np.ascontiguousarray(value.read(keep)), value.dtype, dst.dtype), keep)
 
 
-def load_transpose2d(src: Tensor, mask: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def load_transpose2d(src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """HBM [A, B] -> SBUF [B, A]."""
     flush()
     return wrap(now.load_transpose2d(unwrap(src), dtype))  # type: ignore[no-any-return]
 
 
-def atomic_rmw(dst: Tensor, value: Tensor, op: Any, mask: Any = None, **_: Any) -> None:
+def atomic_rmw(dst: Tensor, value: Tensor, op: object, mask: object = None, **_: object) -> None:
     """dst = dst op value in HBM, element by element."""
     flush()
     row = ops.alu(op)
@@ -260,18 +260,18 @@ def expand_dims(data: Tensor, axis: int) -> Tensor:
     return data[(slice(None),) * axis + (None,)]
 
 
-def broadcast_to(src: Tensor, shape: Any, dtype: Any = None, **_: Any) -> Tensor:
+def broadcast_to(src: Tensor, shape: Any, dtype: object = None, **_: object) -> Tensor:
     """A tensor repeated along its dimensions of size 1."""
     return wrap(now.broadcast_to(operand(src), tuple(int(n) for n in shape), dtype))  # type: ignore[no-any-return]
 
 
-def transpose(x: Tensor, dtype: Any = None, **_: Any) -> Tensor:
+def transpose(x: Tensor, dtype: object = None, **_: object) -> Tensor:
     """x transposed, in PSUM."""
     flush()
     return wrap(now.transpose(operand(x), dtype))  # type: ignore[no-any-return]
 
 
-def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, **_: Any) -> Tensor:
+def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, **_: object) -> Tensor:
     """x @ y, or x.T @ y with transpose_x, in PSUM: `psum += nl.matmul(...)` accumulates in the engine."""
     flush()
     x, y = (copy(t) if t.tile.space == "P" else t for t in (x, y))
@@ -281,12 +281,12 @@ def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, **_: Any) -
     return Product((left.shape[1], right.shape[1]), {"stationary": left, "moving": right})
 
 
-def gather_flattened(data: Tensor, indices: Tensor, **_: Any) -> Tensor:
+def gather_flattened(data: Tensor, indices: Tensor, **_: object) -> Tensor:
     """Elements of each partition at flattened indices."""
     return wrap(now.gather_flattened(operand(data), operand(indices)))  # type: ignore[no-any-return]
 
 
-def loop_reduce(x: Tensor, op: Any, loop_indices: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def loop_reduce(x: Tensor, op: object, loop_indices: Any = None, dtype: object = None, **_: object) -> Tensor:
     """x, to be added up over the iterations of the loops named: it starts where they all are at 0."""
     same = x.address is None and x.valid is None and (dtype is None or dtypes.as_dtype(dtype) is x.dtype)
     out = Reduction(x.tile if same else copy(x, dtype=dtype or x.dtype).tile)
@@ -296,12 +296,12 @@ def loop_reduce(x: Tensor, op: Any, loop_indices: Any = None, dtype: Any = None,
     return out
 
 
-def device_print(prefix: str, x: Any = None, **_: Any) -> None:
+def device_print(prefix: str, x: object = None, **_: object) -> None:
     """Print a tensor."""
     print(prefix, np.asarray(x) if isinstance(x, Tensor) else x)
 
 
-def static_cast(value: Any, dtype: Any) -> Any:
+def static_cast(value: object, dtype: Any) -> Any:
     """A tensor, or a host array, in another format."""
     if isinstance(value, Tensor):
         return copy(value, dtype=dtype)
@@ -311,7 +311,7 @@ def static_cast(value: Any, dtype: Any) -> Any:
 # operators ------------------------------------------------------------------------------------------------------------------
 
 
-def _operand_of(x: Any) -> Any:
+def _operand_of(x: object) -> Any:
     if isinstance(x, Symbol | np.ndarray) and np.ndim(x):
         return operand(as_tensor(x))
     return operand(x)
@@ -324,7 +324,7 @@ _OP_WORDS = ("x", "y", "dtype")
 def _lifted(op: Any) -> Callable[..., Any]:
     """A function of tiles as a function of tensors; the result keeps the mask that it was made under."""
 
-    def call(name: str, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
+    def call(name: str, *args: Any, mask: object = None, **kwargs: object) -> Any:
         flush()
         mask = partial(mask)
         tensors = [a for a in args if isinstance(a, Tensor)]
@@ -352,7 +352,7 @@ for _name, _value in list(vars(now).items()):
 copy: Any = globals()["copy"]
 
 
-def where(condition: Any, x: Any, y: Any, dtype: Any = None, **_: Any) -> Tensor:
+def where(condition: Any, x: Any, y: object, dtype: object = None, **_: Any) -> Tensor:
     """x where the condition holds, else y."""
     flush()
     return wrap(now.where(_operand_of(condition), operand(x), operand(y), dtype))  # type: ignore[no-any-return]
@@ -362,9 +362,9 @@ def reduce(
     op: str,
     x: Tensor,
     axis: Any,
-    dtype: Any = None,
+    dtype: object = None,
     keepdims: builtins.bool = False,
-    mask: Any = None,
+    mask: object = None,
     negate: builtins.bool = False,
 ) -> Tensor:
     """Reduction over free axes, any of them; elements that a mask leaves out do not count."""
@@ -411,7 +411,7 @@ def _reduced(
     x: Tensor,
     axes: list[int],
     keep: NDArray[np.bool_],
-    dtype: Any,
+    dtype: object,
     keepdims: builtins.bool,
     negate: builtins.bool,
 ) -> Tensor:
@@ -451,23 +451,23 @@ all = _Reducer("all", "logical_and")
 any = _Reducer("any", "logical_or")
 
 
-def mean(x: Tensor, axis: Any, dtype: Any = None, keepdims: builtins.bool = False, **_: Any) -> Tensor:
+def mean(x: Tensor, axis: Any, dtype: object = None, keepdims: builtins.bool = False, **_: object) -> Tensor:
     """Mean over free axes."""
     n = np.prod([x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis)])
     return multiply(reduce("add", x, axis, "float32", keepdims), float(1 / n), dtype=dtype or x.dtype)  # type: ignore[no-any-return,name-defined]  # noqa: F821
 
 
-def var(x: Tensor, axis: Any, dtype: Any = None, **_: Any) -> Tensor:
+def var(x: Tensor, axis: object, dtype: object = None, **_: object) -> Tensor:
     """Variance over free axes."""
     return wrap(now.var(operand(x), axis, dtype))  # type: ignore[no-any-return]
 
 
-def softmax(x: Tensor, axis: Any = -1, dtype: Any = None, **_: Any) -> Tensor:
+def softmax(x: Tensor, axis: object = -1, dtype: object = None, **_: object) -> Tensor:
     """exp(x - max) / sum."""
     return wrap(now.softmax(operand(x), axis, dtype))  # type: ignore[no-any-return]
 
 
-def dropout(x: Tensor, rate: Any, dtype: Any = None, **_: Any) -> Tensor:
+def dropout(x: Tensor, rate: object, dtype: object = None, **_: object) -> Tensor:
     """x with elements set to 0 at the given rate."""
     return wrap(now.dropout(operand(x), operand(rate), dtype))  # type: ignore[no-any-return]
 
@@ -475,7 +475,7 @@ def dropout(x: Tensor, rate: Any, dtype: Any = None, **_: Any) -> Tensor:
 # loops ----------------------------------------------------------------------------------------------------------------------
 
 
-def affine_range(*bounds: Any, **_: Any) -> Iterator[int]:
+def affine_range(*bounds: Any, **_: object) -> Iterator[int]:
     """range: iterations without order."""
     return iter(builtins.range(*[int(b) for b in bounds]))
 

@@ -72,7 +72,7 @@ class Tensor:
     def __repr__(self) -> str:
         return f"{self.read(np.bool_(True))}"
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+    def __array__(self, dtype: Any = None, copy: object = None) -> Array:
         a = np.array(self.read(np.bool_(True)))
         return a if dtype is None else a.astype(dtype)
 
@@ -122,7 +122,7 @@ class Tensor:
         """Elements as float32."""
         return to_f32(self.read(mask), self.dtype)
 
-    def write(self, values: Any, mask: Any = None) -> None:
+    def write(self, values: Any, mask: object = None) -> None:
         """Elements = values, where the mask says so."""
         s = self.tile.storage
         a = np.asarray(values)
@@ -270,7 +270,7 @@ class Tensor:
             return Tensor(pattern) if pattern is not None else Tensor(t, address)
         return Tensor(t, address, np.broadcast_to(inside, address.shape))
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: Any, value: object) -> None:
         if type(key) is not tuple and is_condition(key):
             assign(self, value, key)
         else:
@@ -297,7 +297,7 @@ class Tensor:
             else self.tile.view(d)
         )
 
-    def broadcast_to(self, shape: Any, **_: Any) -> Tensor:
+    def broadcast_to(self, shape: Any, **_: object) -> Tensor:
         """Dimensions of size 1 repeated; leading ones added. A row on chip is copied to the partitions: no engine reads another partition."""
         wanted = tuple(int(n) for n in shape)
         t = self.tile
@@ -334,7 +334,7 @@ class Tensor:
         return language.copy(self, dtype=dtype)  # type: ignore[no-any-return]
 
     # operators -----------------------------------------------------------------------------------------------------------
-    def _do(self, name: str, a: Any, b: Any) -> Tensor:
+    def _do(self, name: str, a: Any, b: object) -> Tensor:
         from mowich.nki.beta1 import language
 
         return getattr(language, name)(a, b)  # type: ignore[no-any-return]
@@ -551,7 +551,7 @@ class Blocks(Tensor):
                 block.tile._array = None
         return self.whole
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: Any, value: object) -> None:
         assign(self[key], value)
 
 
@@ -595,7 +595,7 @@ def _pattern(t: Tile, address: Array) -> Tile | None:
 
 
 def new(
-    shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: Any = None
+    shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: object = None
 ) -> Tensor:
     """A new tensor; the dimension given as par_dim is the partitions. Blocks of a PSUM bank or less lie each in a bank of its own."""
     dims = tuple(shape)
@@ -627,7 +627,7 @@ def new(
     return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
 
 
-def operand(x: Any, mask: Any = None) -> Any:
+def operand(x: Any, mask: object = None) -> Any:
     """A tensor as an instruction takes it: a tile with partitions first. Other values as they are."""
     if type(x) is Tensor and x.address is None:
         t = x.tile
@@ -705,7 +705,7 @@ def _irregular(x: Tensor, address: Array) -> Tile:
     return Tile(t.storage, t.dtype, address.shape or (1,), steps or (1,), 0, where)
 
 
-def moved(dst: Tensor, src: Tensor, keep: Array | None, flags: dict[str, Any] | None = None, op: Any = None) -> bool:
+def moved(dst: Tensor, src: Tensor, keep: Array | None, flags: dict[str, object] | None = None, op: Any = None) -> bool:
     """Record that elements go from one tensor to another where a mask leaves them in: by DMA to or from HBM, else by a copy. flags: of the
     DMA (on chip too, where given); op: operator by which it adds them to what is there. True: the caller is to move them."""
     core = machine.active()
@@ -775,7 +775,7 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
             dst.write(np.full(dst.shape, value, np.float32), mask)
 
 
-def _filled(dst: Tensor, mask: Any, value: Any) -> bool:
+def _filled(dst: Tensor, mask: Any, value: object) -> bool:
     """Record that a number is written where a mask leaves elements in. True: the caller is to write it."""
     core = machine.active()
     to = part(dst, None if mask is None else np.broadcast_to(np.asarray(mask), dst.shape))
