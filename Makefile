@@ -19,6 +19,7 @@ test: $(STAMP) lint
 lint: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/python tools/constants.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -31,6 +31,7 @@ from mowich.requests.schema import Schema, Source
 from mowich.studies import compare as _compare
 from mowich.studies import explain as _explain
 from mowich.studies import fleet as _fleet
+from mowich.studies import plan as _plan
 from mowich.studies import sweep as _sweep
 from mowich.studies import trade as _trade
 from mowich.studies.compare import Ask, Comparison, PlanList, Row
@@ -233,7 +234,7 @@ def plan(
                 term=asked.term,
             )
         assert asked.train is not None
-        return _compare.plan(
+        return _plan.plan(
             asked.model,
             asked.systems[0],
             train=asked.train,

@@ -10,8 +10,9 @@ from mowich.machines.system import resolve
 from mowich.models import load
 from mowich.plans.plan import TrainJob, parse_fixed
 from mowich.requests.settings import read_value
-from mowich.studies.compare import Comparison, Row, compare, equal_chips, plan
+from mowich.studies.compare import Comparison, Row, compare, equal_chips
 from mowich.studies.fit import fit
+from mowich.studies.plan import plan
 
 JOB = TrainJob(tokens=1e12, seq=4096, batch_seqs=512)
 

@@ -32,7 +32,7 @@ from mowich.files import (
 from mowich.fleets.problem import read_rates
 from mowich.fleets.read import read_problem
 from mowich.models import load as load_model
-from mowich.studies import sweep, traffic
+from mowich.studies import sweep, traffic_scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_S = 1.0
@@ -416,7 +416,7 @@ def of_scenarios(name: str, read: Callable[[Path, Facts], object]) -> tuple[str,
 SPOILED: list[tuple[str, str, Callable[[Path, Facts], object]]] = [
     of_scenarios("sweep.yaml", sweep.read),
     of_scenarios("startup.yaml", read_problem),
-    of_scenarios("chat-llama-70b.yaml", traffic.read),
+    of_scenarios("chat-llama-70b.yaml", traffic_scenario.read),
     of_scenarios("startup.rates.json", lambda file, _: read_rates(file)),
     ("acme.yaml", acme(), lambda file, _: load_facts((file,))),
     (

@@ -62,7 +62,7 @@ def plan(asked: jobs.Plan) -> None:
 
         serving(asked)
         return
-    from mowich.studies.compare import plan as study
+    from mowich.studies.plan import plan as study
 
     form = asked.form
     with progress(form.quiet) as line:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from mowich.fleets.flips import Flip, ties
 from mowich.fleets.solve import TIE
-from mowich.show import charts
+from mowich.show import charts, charts_time
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, interval, number, percent
 from mowich.show.page import (
@@ -474,10 +474,10 @@ def _pictures(result: Result) -> list[Chart]:
         whole = shares.setdefault(f"{a['task']} on {a['system']}", [0.0] * len(periods))
         whole[periods.index(a["period"])] += a["share"]
     out = [
-        charts.over_time(
+        charts_time.over_time(
             "Chips that stand", "Bought, rented, committed and already there.", periods, line("chips"), unit="chips"
         ),
-        charts.over_time(
+        charts_time.over_time(
             "Energy at the meter",
             "Systems whose power is unknown are left out.",
             periods,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mowich.show import charts
+from mowich.show import charts, charts_time
 from mowich.show.formats import interval, number, percent
 from mowich.show.page import Page, Result, Run, Table, estimate, paragraphs, words
 
@@ -23,7 +23,7 @@ def kernel_page(result: Result, run: Run) -> Page:
     if curves:
         lanes = {name: [(a * us, b * us) for a, b in spans] for name, spans in curves["engines"].items()}
         pictures.append(
-            charts.timeline(
+            charts_time.timeline(
                 "Who is at work when",
                 f"Core {curves['core']}; gaps too short to see are closed. --trace writes every instruction for"
                 " ui.perfetto.dev.",
@@ -36,7 +36,7 @@ def kernel_page(result: Result, run: Run) -> Page:
         achieved = result["flop"] / seconds
         peak = achieved / result["mfu"]
         pictures.append(
-            charts.roofline(
+            charts_time.roofline(
                 "Roofline",
                 "What the kernel does per second, at its work per byte, under the roof of its core's DMA engines and"
                 " Tensor Engine (bf16).",
@@ -71,7 +71,7 @@ def kernel_page(result: Result, run: Run) -> Page:
     if curves:
         sbuf = whole([(t * us, v / 1024) for t, v in curves["sbuf_B"]], seconds * us)
         pictures.append(
-            charts.levels(
+            charts_time.levels(
                 "SBUF in use",
                 "KiB of one partition: a tile lives from its first write to its last use.",
                 sbuf,
@@ -82,7 +82,7 @@ def kernel_page(result: Result, run: Run) -> Page:
         )
         banks = whole([(t * us, v) for t, v in curves["psum_banks"]], seconds * us)
         pictures.append(
-            charts.levels(
+            charts_time.levels(
                 "PSUM in use", "Banks of one partition.", banks, x="us", y="banks", limit=curves["psum_capacity_banks"]
             )
         )

@@ -19,10 +19,9 @@ from mowich.errors import unknown as unknown_word
 from mowich.estimate import Estimate, from_spreads, log_spread, product, unknown
 from mowich.evidence.residual import half_width
 from mowich.facts import Facts
-from mowich.machines.system import System, resolve
+from mowich.machines.system import resolve
 from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
-from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import Plan, TrainJob
 from mowich.requests.jobs import EQUAL
 from mowich.shown import Rows, Shown
@@ -36,23 +35,10 @@ from mowich.units import show_gib
 
 if TYPE_CHECKING:
     from mowich.shown import Text
+from mowich.studies.binding import binds, does_not_fit
 
 KERNELS = "simulated kernels"
 """Kind of cost in a coverage: times of kernels of ours on the simulated NeuronCore."""
-
-
-BINDS: Mapping[str, tuple[str, ...]] = {
-    "compute": ("gemm", "attention", "head", "recompute"),
-    "hbm bandwidth": ("memory_bound", "quantise", "moe", "optimizer"),
-    "expert all-to-all": ("ep",),
-    "tensor-parallel links": ("tp", "cp"),
-    "pipeline": ("pp_bubble", "pp_transfer"),
-    "data-parallel network": ("dp",),
-    "host": ("host", "fixed"),
-    "host memory link": ("offload",),
-}
-"""What a step is said to be bound by: the group of parts with the largest share; software and jitter scale all
-alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,29 +253,10 @@ def hand_tuned_estimate(ask: Ask, plan: Plan, spread: Sequence[tuple[str, float,
     return from_spreads(step.total_s, "s", downs, ups, grade="D", coverage=coverage, breakdown=step.breakdown)
 
 
-def binds(candidate: Candidate, found: Search) -> str:
-    """What limits the plan: memory, when a plan that does not fit would be over 8% faster; else the largest group of
-    parts."""
-    if found.unconstrained_s_per_token < candidate.seconds_per_token / 1.08:
-        return "hbm capacity"
-    shares = {name: sum(candidate.parts[part] for part in parts) for name, parts in BINDS.items()}
-    return max(shares, key=lambda name: shares[name])
-
-
 def model_flop_per_step(model: Model, job: TrainJob, tokens: float) -> float:
     """FLOP of the step as MFU counts them: 3 x forward, causal attention halved, no recompute; `train_flop_per_token`
     for adapters."""
     return train_flop_per_token(model, job.attended, job.task, job.lora) * tokens
-
-
-def does_not_fit(found: Search, system: System) -> str:
-    """The reason of an infeasible row: by how much, and of what."""
-    least = found.smallest_B
-    short = sum(least.values()) - system.hbm_usable_B
-    parts = ", ".join(f"{name} {least[name] / 2**30:.1f}" for name in CATEGORIES)
-    return (
-        f"does not fit: {show_gib(short)} short per device at best ({parts}; usable {system.hbm_usable_B / 2**30:.1f})"
-    )
 
 
 def without_plan(ask: Ask, reason: str) -> Row:
@@ -615,50 +582,3 @@ class PlanList(Shown):
             "feasible": self.feasible,
             "plans": [r.to_dict() for r in self.rows],
         }
-
-
-def plan(
-    model: Model,
-    spec: str,
-    *,
-    train: TrainJob,
-    chips: int | None,
-    facts: Facts,
-    top: int = 5,
-    fixed: Mapping[str, Sequence[int | str]] | None = None,
-    term: str = "default",
-    stack: str | None = None,
-) -> PlanList:
-    """The `top` best plans of one system for one training job."""
-
-    name_given, model = model.name, as_trained(model)
-
-    system = equip(facts, spec, chips=chips, stack=stack)
-    ask = Ask(
-        name=spec, system_id=system.id, chips=system.chips, stack=stack, model=model, facts=facts, job=train, term=term
-    )
-    rows = solve(ask, fixed=fixed or {}, top=top)  # plans of one system: no break-even against each other
-    counts = rows[0].search_counts
-    inputs = {
-        "model": name_given,
-        **train.inputs(),
-        "systems": [
-            {
-                "system": spec,
-                "id": system.id,
-                "chips": system.chips,
-                "stack": system.stack.name,
-                "price_terms": money.quoted_terms(facts, system.id),
-            }
-        ],
-        "fixed": {k: list(v) for k, v in (fixed or {}).items()},
-        "price_term": term,
-    }
-    return PlanList(
-        inputs=inputs,
-        evaluated=int(counts.get("evaluated", 0)),
-        feasible=int(counts.get("feasible", 0)),
-        seconds=float(counts.get("seconds", 0.0)),
-        rows=Rows(rows),
-        ask=ask,
-    )

@@ -18,7 +18,8 @@ from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
 from mowich.software.stack import equip
-from mowich.studies.compare import binds, stack_of
+from mowich.studies.binding import binds
+from mowich.studies.compare import stack_of
 from mowich.training import longrun
 from mowich.training.search import search
 

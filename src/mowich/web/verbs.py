@@ -190,7 +190,7 @@ def _serving(got: jobs.Work, systems: Sequence[str]) -> ServeResult:
 
 def plan(ask: asks.Ask, facts: Facts) -> bytes:
     """The best plans of one system."""
-    from mowich.studies import compare as study
+    from mowich.studies import plan as plan_study
     from mowich.studies import serving_plan, trade
 
     got = read(ask, facts)
@@ -210,7 +210,7 @@ def plan(ask: asks.Ask, facts: Facts) -> bytes:
         result = served.to_dict()
     else:
         assert got.train is not None
-        plans = study.plan(
+        plans = plan_study.plan(
             got.model,
             got.systems[0],
             train=got.train,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail

@@ -148,33 +148,10 @@ class Replica(State):
             self._make_room()
             n = len(self.slots)
         room = s.budget - (n if s.verified == 1.0 else math.ceil(n * s.verified))
-        tokens, extra, finishing = 0, 0.0, 0
-        own, longest, slowest = self._own_room() if self._batches > 1 else room, 0, 0.0
-        done: list[Slot] = []
+        own = self._own_room() if self._batches > 1 else room
         self._admit()
-        for one in self.prefilling:
-            if room <= 0:
-                break
-            take = one.need - one.done
-            if s.chunks:
-                take = min(take, room, own)
-            elif take > room and tokens:
-                break
-            more = s.accepted if one.done + take >= one.need else 0.0
-            hold = -(-math.ceil(one.done + take + more) // s.block) - one.hit - one.blocks
-            if hold > 0 and not self._fits(hold):
-                break
-            self._hold(one, one.done + take)
-            attention = times.prompt_s(one.done, take)
-            extra += attention
-            if self._batches > 1:
-                longest, slowest = max(longest, take), max(slowest, attention)
-            one.done += take
-            tokens += take
-            room -= take
-            if one.done >= one.need:
-                finishing += 1
-                done.append(one)
+        tokens, extra, longest, slowest, done = self._taken(room, own)
+        finishing = len(done)
         if not tokens:
             if self.slots:
                 self._leap(self.t + 1e-12)
@@ -215,6 +192,35 @@ class Replica(State):
             self._see(one, factor, travel)
             if one.left <= 0:
                 self._finish(one)
+
+    def _taken(self, room: int, own: int) -> tuple[int, float, int, float, list[Slot]]:
+        """Give prompts their share of a step. room: tokens left in the step; own: of one prompt in it. (Tokens taken,
+        seconds of their attention; of the prompt that takes most: tokens, seconds; the prompts that are done)."""
+        s, times = self.s, self.times
+        tokens, extra, longest, slowest = 0, 0.0, 0, 0.0
+        done: list[Slot] = []
+        for one in self.prefilling:
+            if room <= 0:
+                break
+            take = one.need - one.done
+            if s.chunks:
+                take = min(take, room, own)
+            elif take > room and tokens:
+                break
+            more = s.accepted if one.done + take >= one.need else 0.0
+            hold = -(-math.ceil(one.done + take + more) // s.block) - one.hit - one.blocks
+            if hold > 0 and not self._fits(hold):
+                break
+            self._hold(one, one.done + take)
+            attention = times.prompt_s(one.done, take)
+            extra += attention
+            longest, slowest = max(longest, take), max(slowest, attention)
+            one.done += take
+            tokens += take
+            room -= take
+            if one.done >= one.need:
+                done.append(one)
+        return tokens, extra, longest, slowest, done
 
     def _prompt_done(self, one: Slot) -> float:
         """Let a sequence whose prompt is done decode, here or elsewhere; seconds that its cache travels."""

@@ -18,11 +18,12 @@ EXAMPLE_USERS = 16.0
 def traffic(result: Result, facts: Facts) -> Source | None:
     """The simulation once more; None where its scenario is not there."""
     from mowich.studies import traffic as study
+    from mowich.studies import traffic_scenario
 
     file = File(result["inputs"]["scenario"])
     if not file.is_file():
         return None
-    scenario = study.read(file, facts)
+    scenario = traffic_scenario.read(file, facts)
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
         return flat(study.traffic(file, known).to_dict())

@@ -1,0 +1,199 @@
+"""Pictures of time and of rates: lanes, levels, a roofline, what rises and falls over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mowich.show.charts import COLOURS, DECALS, Chart, _base, _gap, _text
+
+
+def timeline(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, float]]], *, unit: str) -> Chart:
+    """Who is at work when: (start, end) spans, one lane each."""
+    series = []
+    for i, (name, spans) in enumerate(lanes.items()):
+        data: list[Any] = []
+        for a, b in spans:
+            data += [[a, i], [b, i], [None, None]]
+        series.append(
+            {
+                "name": name,
+                "type": "line",
+                "symbol": "none",
+                "lineStyle": {"width": 16, "color": COLOURS[i % len(COLOURS)], "cap": "butt"},
+                "data": data,
+                "connectNulls": False,
+            }
+        )
+    option = _base(
+        grid={"left": 8, "right": 24, "top": 8, "bottom": 48, "containLabel": True},
+        xAxis={
+            "type": "value",
+            "name": unit,
+            "nameLocation": "middle",
+            "nameGap": 26,
+            "max": "dataMax",
+            "axisLabel": {"showMaxLabel": False},
+        },
+        yAxis={"type": "category", "data": list(lanes), "inverse": True},
+        series=series,
+        tooltip={"show": False},
+    )
+    busy = {name: sum(b - a for a, b in spans) for name, spans in lanes.items()}
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", f"first begins, {unit}", f"last ends, {unit}", f"at work, {unit}", "spans"],
+        rows=[
+            [
+                n,
+                _text(min((a for a, _ in s), default=0.0)),
+                _text(max((b for _, b in s), default=0.0)),
+                _text(busy[n]),
+                str(len(s)),
+            ]
+            for n, s in lanes.items()
+        ],
+        height=80 + 34 * len(lanes),
+    )
+
+
+def levels(
+    title: str,
+    note: str,
+    curve: Sequence[tuple[float, float]],
+    *,
+    x: str,
+    y: str,
+    limit: float | None = None,
+    limit_name: str = "capacity",
+) -> Chart:
+    """One amount over time, in steps, against a limit."""
+    series: list[dict[str, Any]] = [
+        {
+            "name": y,
+            "type": "line",
+            "step": "end",
+            "symbol": "none",
+            "areaStyle": {"opacity": 0.35},
+            "itemStyle": {"color": COLOURS[0]},
+            "data": [list(p) for p in curve],
+        }
+    ]
+    if limit is not None:
+        ends = [curve[0][0], curve[-1][0]] if curve else [0, 1]
+        series.append(
+            {
+                "name": limit_name,
+                "type": "line",
+                "symbol": "none",
+                "lineStyle": {"type": "dashed"},
+                "itemStyle": {"color": COLOURS[5]},
+                "data": [[e, limit] for e in ends],
+            }
+        )
+    option = _base(
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 24, "top": 16, "bottom": 72, "containLabel": True},
+        tooltip={"trigger": "axis", "confine": True},
+        xAxis={
+            "type": "value",
+            "name": x,
+            "nameLocation": "middle",
+            "nameGap": 26,
+            "max": "dataMax",
+            "axisLabel": {"showMaxLabel": False},
+        },
+        yAxis={"type": "value", "name": y, "nameLocation": "middle", "nameGap": _gap(v for _, v in curve)},
+        series=series,
+    )
+    peak = max((v for _, v in curve), default=0.0)
+    at = next((t for t, v in curve if v == peak), 0.0)
+    rows = [["peak", _text(at), _text(peak)], *([[limit_name, "-", _text(limit)]] if limit is not None else [])]
+    return Chart(title=title, note=note, option=option, head=["", x, y], rows=rows, height=260)
+
+
+def roofline(title: str, note: str, *, peak: float, bandwidth: float, work: float, achieved: float) -> Chart:
+    """FLOP/s that a kernel may reach at its work per byte, and what it reaches. peak: FLOP/s; bandwidth: B/s; work:
+    FLOP/B; achieved: FLOP/s."""
+    ridge = peak / bandwidth
+    low, high = min(work, ridge) / 8, max(work, ridge) * 8
+    T = 1e-12
+    roof = [[low, low * bandwidth * T], [ridge, peak * T], [high, peak * T]]
+    series = [
+        {
+            "name": "roof: DMA rate, then Tensor Engine",
+            "type": "line",
+            "symbol": "none",
+            "lineStyle": {"width": 2.5},
+            "itemStyle": {"color": COLOURS[0]},
+            "data": roof,
+        },
+        {
+            "name": "this kernel",
+            "type": "scatter",
+            "symbol": "diamond",
+            "symbolSize": 18,
+            "itemStyle": {"color": COLOURS[5]},
+            "data": [[work, achieved * T]],
+        },
+        {
+            "name": "its ceiling",
+            "type": "scatter",
+            "symbol": "emptyCircle",
+            "symbolSize": 12,
+            "itemStyle": {"color": COLOURS[0]},
+            "data": [[work, min(peak, work * bandwidth) * T]],
+        },
+    ]
+    option = _base(
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 32, "top": 16, "bottom": 72, "containLabel": True},
+        xAxis={"type": "log", "name": "FLOP per byte of HBM", "nameLocation": "middle", "nameGap": 26},
+        yAxis={"type": "log", "name": "TFLOP/s", "nameLocation": "middle", "nameGap": 44},
+        series=series,
+    )
+    rows = [
+        ["this kernel", _text(work), _text(achieved * T)],
+        ["its ceiling", _text(work), _text(min(peak, work * bandwidth) * T)],
+        ["ridge", _text(ridge), _text(peak * T)],
+    ]
+    return Chart(title=title, note=note, option=option, head=["", "FLOP/B", "TFLOP/s"], rows=rows, height=340)
+
+
+def over_time(
+    title: str, note: str, periods: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str
+) -> Chart:
+    """Amounts in each period, stacked."""
+    series: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "type": "bar",
+            "stack": "all",
+            "barCategoryGap": "8%",
+            "itemStyle": {"color": COLOURS[i % len(COLOURS)], **DECALS[i // len(COLOURS) % 2]},
+            "data": list(values),
+        }
+        for i, (name, values) in enumerate(parts.items())
+    ]
+    option = _base(
+        legend={"bottom": 0},
+        grid={"left": 44, "right": 16, "top": 16, "bottom": 56, "containLabel": True},
+        xAxis={"type": "category", "data": list(periods)},
+        yAxis={
+            "type": "value",
+            "name": unit,
+            "nameLocation": "middle",
+            "nameGap": _gap(map(sum, zip(*parts.values(), strict=True))),
+        },
+        series=series,
+        tooltip={"trigger": "axis", "confine": True},
+    )
+    return Chart(
+        title=title,
+        note=note,
+        option=option,
+        head=["", *periods],
+        rows=[[n, *(_text(v) for v in values)] for n, values in parts.items()],
+    )

@@ -1,0 +1,47 @@
+"""What binds a plan: the part that takes most of the step, and why a plan does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mowich.machines.system import System
+from mowich.plans.memory import CATEGORIES
+from mowich.training.search import Candidate, Search
+from mowich.units import show_gib
+
+if TYPE_CHECKING:
+    pass
+
+
+BINDS: Mapping[str, tuple[str, ...]] = {
+    "compute": ("gemm", "attention", "head", "recompute"),
+    "hbm bandwidth": ("memory_bound", "quantise", "moe", "optimizer"),
+    "expert all-to-all": ("ep",),
+    "tensor-parallel links": ("tp", "cp"),
+    "pipeline": ("pp_bubble", "pp_transfer"),
+    "data-parallel network": ("dp",),
+    "host": ("host", "fixed"),
+    "host memory link": ("offload",),
+}
+"""What a step is said to be bound by: the group of parts with the largest share; software and jitter scale all
+alike."""
+
+
+def binds(candidate: Candidate, found: Search) -> str:
+    """What limits the plan: memory, when a plan that does not fit would be over 8% faster; else the largest group of
+    parts."""
+    if found.unconstrained_s_per_token < candidate.seconds_per_token / 1.08:
+        return "hbm capacity"
+    shares = {name: sum(candidate.parts[part] for part in parts) for name, parts in BINDS.items()}
+    return max(shares, key=lambda name: shares[name])
+
+
+def does_not_fit(found: Search, system: System) -> str:
+    """The reason of an infeasible row: by how much, and of what."""
+    least = found.smallest_B
+    short = sum(least.values()) - system.hbm_usable_B
+    parts = ", ".join(f"{name} {least[name] / 2**30:.1f}" for name in CATEGORIES)
+    return (
+        f"does not fit: {show_gib(short)} short per device at best ({parts}; usable {system.hbm_usable_B / 2**30:.1f})"
+    )
