@@ -190,12 +190,12 @@ class _Found(Exception):
         self.what, self.given, self.allowed = what, given, allowed
 
 
-def read_json(path: str | Path, kind: Kind, *, infinite: bool = False, fix: str | None = None) -> dict[str, Any]:
+def read_json(path: str | Path, kind: Kind, *, infinite: bool = False, fix: str | None = None) -> dict[str, object]:
     """The object of a JSON file. infinite: whether NaN and Infinity are values, as in configs that Python wrote."""
     return parse_json(read_text(path, kind, fix), str(path), infinite=infinite)
 
 
-def parse_json(text: str, where: str, *, infinite: bool = False) -> dict[str, Any]:
+def parse_json(text: str, where: str, *, infinite: bool = False) -> dict[str, object]:
     """The object that a text holds. Raises UserError with the line: no JSON, a key given twice, nested too deep, a
     number too long or too large."""
     import json
@@ -487,7 +487,7 @@ def _not_yaml(error: yaml.YAMLError, text: str, where: str) -> NoReturn:
     raise UserError("not YAML: a control character", where=f"{where}:{line}", given=strange.group()) from None
 
 
-def _build(node: yaml.Node, where: str, path: tuple[str, ...], twice: list[UserError]) -> Any:
+def _build(node: yaml.Node, where: str, path: tuple[str, ...], twice: list[UserError]) -> object:
     """The values of a node. Keys stay as they are written: YAML reads `on` as true and 8 as a number."""
     import yaml
 
@@ -512,7 +512,7 @@ def _build(node: yaml.Node, where: str, path: tuple[str, ...], twice: list[UserE
     return made
 
 
-def _scalar(node: yaml.Node, where: str) -> Any:
+def _scalar(node: yaml.Node, where: str) -> object:
     """A word, a finite number, a date, true, false or null."""
     import yaml
 

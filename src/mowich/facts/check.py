@@ -171,7 +171,7 @@ def field_name(path: str) -> str:
     return ".".join(["levels", "*", *keys[2:]] if keys[0] == "levels" else keys)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> Mapping[str, object]:
     """A file as mappings; empty where it is missing or broken (then the schema check reports it)."""
     try:
         return read_file(path) if path.is_file() else {}

@@ -74,7 +74,7 @@ def is_leaf(node: object) -> bool:
     return isinstance(node, Mapping) and any(key in node for key in ("value", "text", "ref"))
 
 
-def leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     """(path, leaf) of every fact under a group, in file order."""
     for key, child in node.items():
         path = f"{prefix}.{key}"

@@ -193,7 +193,7 @@ class _Reader:
         """What a workload puts on chips: one task, or of reinforcement learning its rollouts and its updates. active:
         [T] 1 inside the window."""
 
-        def train(tokens: str) -> dict[str, Any]:
+        def train(tokens: str) -> dict[str, object]:
             words = {"tokens": node.raw(tokens), "seq": node.raw("seq"), "batch": node.raw("batch")}
             return {"do": "train", "model": node.text("model"), **words, "chips": chips}
 

@@ -54,7 +54,7 @@ def builtin(name: str) -> Model:
     return model_from_config(config, name=name, where=f"built-in model {name}", source=source)
 
 
-def config_of(name: str) -> Mapping[str, Any]:
+def config_of(name: str) -> Mapping[str, object]:
     """The stored config of a built-in model, in the words of a Hugging Face config, with its `source`."""
     file = _file_of(name)
     return _entries(file)[name] if file else _tables()[0][name]

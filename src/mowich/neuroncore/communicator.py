@@ -49,9 +49,9 @@ class Group:
         self._waits: list[str] = []
         self._absent: list[set[int]] = []  # by program: whom it waits for
         self._error: BaseException | None = None
-        self._meetings: dict[Any, dict[int, Any]] = {}
-        self._left: dict[Any, int] = {}
-        self._waiting: dict[Any, list[int]] = {}  # by meeting: who came before somebody else
+        self._meetings: dict[object, dict[int, object]] = {}
+        self._left: dict[object, int] = {}
+        self._waiting: dict[object, list[int]] = {}  # by meeting: who came before somebody else
 
     def run(self, programs: Sequence[tuple[Core, Callable[[], Any]]]) -> list[Any]:
         """Run all programs to their end; their results in order. Raises the first error, or a report of a deadlock."""

@@ -24,10 +24,12 @@ from mowich.errors import UserError
 from mowich.neuroncore.trace import Trace
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from mowich.neuroncore.communicator import Group
     from mowich.neuroncore.memory import Record, Storage
     from mowich.neuroncore.placement import Plan
-    from mowich.neuroncore.views import Access
+    from mowich.neuroncore.views import Access, Tile
 
 _OURS = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), part) + os.sep
@@ -171,18 +173,18 @@ class Core:
         self.strict = strict
         self.trace: Trace | None = Trace() if record else None
         # what `issue` found out: about each access, number of a form, kind of an instruction on forms that passed its checks
-        self.accesses: dict[Any, Access] = {}
-        self.forms: dict[Any, int] = {}
-        self.known: dict[Any, int] = {}
+        self.accesses: dict[object, Access] = {}
+        self.forms: dict[object, int] = {}
+        self.known: dict[object, int] = {}
         # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written without
         # running; loops of that kind whose last iteration did not end
-        self.loops: dict[Any, Any] | None = None
+        self.loops: dict[object, Any] | None = None
         self.has_repeated = False
         self.unfinished = 0
-        self.plans: dict[Any, Plan] = {}  # what `placement.allocate` found out about a shape
+        self.plans: dict[object, Plan] = {}  # what `placement.allocate` found out about a shape
         self.clock = 0
-        self.serial: dict[Any, int] = {}
-        self.shared: dict[Any, Any] = {} if shared is None else shared
+        self.serial: dict[object, int] = {}
+        self.shared: dict[object, Any] = {} if shared is None else shared
         self.records: list[Record] = []
         self.arenas: dict[str, NDArray[np.uint8]] = {}
         self.fresh: dict[str, NDArray[np.bool_]] = {}
@@ -191,16 +193,16 @@ class Core:
         self.rng = np.random.default_rng(0)
         self.xorwow: dict[str, NDArray[np.uint32]] = {}
         self.warnings: list[str] = []
-        self.warned: set[Any] = set()
+        self.warned: set[object] = set()
         self.group: Group | None = None
         self.rank_group: Group | None = None
-        self.ring: dict[Any, Any] = {}
-        self.signature: Any = None
+        self.ring: dict[object, object] = {}
+        self.signature: object = None
         self.sites: dict[tuple[int, int], tuple[tuple[str, int], CodeType]] = {}
         self.hbm_default: str = "private_hbm" if programs == 1 else "shared_hbm"
-        self.mask: Any = None
+        self.mask: object = None
         self.pending: list[Any] = []  # matmuls of the older interface that wait for their destination
-        self.scratch: dict[Any, Any] = {}
+        self.scratch: dict[object, Any] = {}
 
     @property
     def generation(self) -> int:
@@ -277,7 +279,7 @@ def is_ours(filename: str) -> bool:
 
 def where() -> str:
     """file:line of the kernel: the innermost frame that is not ours, nor generated."""
-    frame: Any = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if not is_ours(name):
@@ -289,7 +291,7 @@ def where() -> str:
 def site(core: Core) -> tuple[str, int]:
     """(file, line) of the kernel, for trace records of a core. Python finds a line by going through the table of its function, which takes longer
     than an instruction in a function of hundreds of lines: the core keeps what it found."""
-    frame: Any = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
         name = code.co_filename
@@ -307,7 +309,7 @@ def site(core: Core) -> tuple[str, int]:
 
 
 def fail(
-    what: str, *, tile: Any = None, given: object = None, allowed: Any = None, fix: str | None = None
+    what: str, *, tile: Tile | None = None, given: object = None, allowed: Any = None, fix: str | None = None
 ) -> NkiValidationError:
     """The error for a broken rule, with the kernel's line and the tile."""
     if tile is not None:

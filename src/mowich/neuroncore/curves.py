@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import PS, unit_of
 from mowich.neuroncore.profile import ENGINES, Profile
@@ -12,7 +10,7 @@ POINTS = 400
 """Most points of a curve, and about as many spans of an engine: gaps below a 400th of the time are closed."""
 
 
-def curves(profile: Profile, core: int = 0) -> dict[str, Any]:
+def curves(profile: Profile, core: int = 0) -> dict[str, object]:
     """The JSON of one core: engines: name -> [[start, end], ...] in seconds; sbuf_B (of a partition) and psum_banks: [[second, level], ...], the largest of
     each piece of time, with their capacities."""
     room = limits(profile.schedule.generation)

@@ -20,6 +20,10 @@ from mowich.errors import UserError, unknown
 F32 = np.dtype(np.float32)
 
 
+Array = NDArray[Any]
+"""An array of elements of any format: only the run knows it."""
+
+
 class DType:
     """A number format. Accepted by NumPy wherever it takes a dtype; equal, with equal hash, to the NumPy dtype that stores it, and equal to its name."""
 
@@ -78,7 +82,7 @@ class DType:
         return as_dtype, (self.name,)
 
 
-def _packed(name: str, word: str) -> np.dtype[Any]:
+def _packed(name: str, word: str) -> np.dtype[np.generic]:
     return np.dtype([(name, word)])
 
 
@@ -117,10 +121,10 @@ ALIASES: dict[str, DType] = {
     "bool": bool_, "fp32": float32, "float": float32, "fp16": float16, "bf16": bfloat16, "tf32": tfloat32, "float8e4": float8_e4m3,
     "float8e5": float8_e5m2, "float8_e4m3b": float8_e4m3, "fp8_e4m3": float8_e4m3, "fp8_e5m2": float8_e5m2, "int": int32,
 }  # fmt: skip
-_BY_NUMPY: dict[np.dtype[Any], DType] = {}
+_BY_NUMPY: dict[np.dtype[np.generic], DType] = {}
 for _d in BY_NAME.values():
     _BY_NUMPY.setdefault(_d.dtype, _d)
-_CACHE: dict[Any, DType] = {}
+_CACHE: dict[object, DType] = {}
 
 
 def as_dtype(given: object) -> DType:
@@ -181,13 +185,13 @@ def _table(dtype: DType) -> NDArray[np.float32]:
 _TABLES: dict[DType, NDArray[np.float32]] = {
     d: _table(d) for d in (float16, float8_e4m3, float8_e4m3fn, float8_e5m2, float8_e3m4, float8_e8m0fnu)
 }
-_LIMITS: dict[np.dtype[Any], tuple[float, float]] = {
+_LIMITS: dict[np.dtype[np.generic], tuple[float, float]] = {
     d.dtype: (float(np.iinfo(d.dtype).min), float(np.iinfo(d.dtype).max))
     for d in (int8, int16, int32, uint8, uint16, uint32, int64, uint64)
 }
 
 
-def to_f32(array: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
+def to_f32(array: Array, dtype: DType) -> NDArray[np.float32]:
     """Stored elements -> float32, exactly (32-bit integers round to nearest even). May return the array itself, never write to it."""
     if array.dtype is F32 or array.dtype == F32:
         return array
@@ -221,7 +225,7 @@ def round_tf32(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(special, bits, rounded).view(np.float32)
 
 
-def to_int(x: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def to_int(x: Array, dtype: np.dtype[np.generic]) -> Array:
     """Numbers -> integers: nearest even, saturating; NaN becomes 0.
 
     >>> to_int(np.array([2.5, -1.0, 300.0, np.nan]), np.dtype(np.uint8)).tolist()
@@ -238,7 +242,7 @@ def to_int(x: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return wide.astype(dtype)
 
 
-def cast(x: NDArray[Any], dtype: DType) -> NDArray[Any]:
+def cast(x: Array, dtype: DType) -> Array:
     """Computed values (float32, or exact integers) -> elements of a format, as an engine writes them."""
     to = dtype.dtype
     if x.dtype == to and dtype is not tfloat32:
@@ -257,13 +261,13 @@ def cast(x: NDArray[Any], dtype: DType) -> NDArray[Any]:
 
 
 @functools.cache
-def _narrow_words(dtype: DType) -> NDArray[Any]:
+def _narrow_words(dtype: DType) -> Array:
     """An 8-bit format's element for the upper 16 bits of each float32."""
     with np.errstate(all="ignore"):
         return (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)).view(np.float32).astype(dtype.dtype)
 
 
-def _narrow(x: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
+def _narrow(x: NDArray[np.float32], dtype: DType) -> Array:
     """float32 -> an 8-bit format by look-up, a fifth of the time of the cast, and the same bits.
 
     The 16 lower bits of a float32 only decide whether it lies above a number or half-way between two, and the last of the upper 16 bits
@@ -279,10 +283,11 @@ def _narrow(x: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
     return out.reshape(x.shape)
 
 
-def unpack(words: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
+def unpack(words: Array, dtype: DType) -> NDArray[np.float32]:
     """Packed elements [..., F] -> the float32 values of their parts [..., F, 4], part 0 from the lowest bits."""
     if dtype.part is float4_e2m1fn:
-        return _fp4_words().take(np.ascontiguousarray(words).view(np.uint16), axis=0)
+        values: NDArray[np.float32] = _fp4_words().take(np.ascontiguousarray(words).view(np.uint16), axis=0)
+        return values
     if dtype.part is None:
         raise UserError("not a packed format", given=str(dtype))
     raw8 = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)
@@ -297,7 +302,7 @@ def _fp4_words() -> NDArray[np.float32]:
     return found
 
 
-def pack(values: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
+def pack(values: NDArray[np.float32], dtype: DType) -> Array:
     """float32 values [..., 4 F] -> packed elements [..., F] (nearest even, in the range of the part)."""
     if dtype.part is None:
         raise UserError("not a packed format", given=str(dtype))

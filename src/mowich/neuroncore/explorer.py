@@ -117,7 +117,7 @@ def _transfers(p: Profile) -> Table:
 def _packets(p: Profile) -> Table:
     """One row per DMA and DMA engine: what of the transfer falls to the engine."""
     s = p.schedule
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for i, k in enumerate(p.cost):
         used = [e for e, t in enumerate(k.transfer) if t]
         total = sum(k.transfer)
@@ -198,7 +198,7 @@ def _psum(p: Profile) -> Table:
 
 def _active(p: Profile) -> Table:
     s = p.schedule
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     spans: dict[tuple[int, str], list[tuple[int, int]]] = {}
     for i, k in enumerate(p.cost):
         if k.queue not in DMA:
@@ -287,7 +287,7 @@ def write(profile: Profile, folder: Path) -> list[Path]:
     return made
 
 
-def _array(values: list[object]) -> Any:
+def _array(values: list[object]) -> object:
     if any(v is None for v in values):
         return np.ma.array([0 if v is None else v for v in values], mask=[v is None for v in values])
     if isinstance(values[0], str):
@@ -332,7 +332,7 @@ def _version(connection: Any, folder: Path) -> Version:
     if source.is_file():
         texts = {place: (line, text) for place, line, text in query("nki_source_location, line, text", source)}
     entries: list[tuple[str, int, str, str, str, float]] = []
-    places: dict[Any, int] = {}
+    places: dict[object, int] = {}
     fields = "id, regexp_extract(nki_source_location, '([^\\[\\]\"'' ]+:[0-9]+)', 1), lower(engine), upper(opcode), duration_ns"
     for number, place, engine, opcode, ns in query(fields, instructions, "order by start_ts, id"):
         file, _, line = str(place or "").rpartition(":")

@@ -7,12 +7,11 @@ An instruction without an engine has the row `unnamed`: what runs exactly becaus
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mowich.neuroncore.dtypes import DType
+from mowich.neuroncore.dtypes import Array, DType
 
 if TYPE_CHECKING:
     from mowich.neuroncore.core import Core
@@ -61,7 +60,7 @@ def copies(core: Core, instruction: str, engine: str, source: DType, target: DTy
     return source is target and (not is_wide(source) or SAME_FORMAT in exact(core.generation, instruction, engine))
 
 
-def note(core: Core, what: str, true: NDArray[Any], got: NDArray[Any], tile: Tile | None = None) -> None:
+def note(core: Core, what: str, true: Array, got: Array, tile: Tile | None = None) -> None:
     """Warn where float32 rounded whole numbers of a tile; strict runs ask. true: what they are (int64); got: what float32 made of them."""
     bad = true.reshape(-1) != got.reshape(-1).astype(np.float64)
     if bad.any():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Core, fail
-from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
+from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, Array, DType, as_dtype
 from mowich.neuroncore.trace import Allocation, Trace
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Storage:
     record: Record
 
     def __init__(self, core: Core, region: MemoryRegion, shape: tuple[int, ...], dtype: DType, *, name: str = "",
-                 address: tuple[int, int] | None = None, data: NDArray[Any] | None = None) -> None:  # fmt: skip
+                 address: tuple[int, int] | None = None, data: Array | None = None) -> None:  # fmt: skip
         self.core = core
         self.region = region
         self.space = SPACE[region]
@@ -115,7 +115,7 @@ class Storage:
         self.bitmap: NDArray[np.bool_] | None = None
         self.written = 0
         self.noted_by: Trace | None = None
-        self.owner: Any = data
+        self.owner: object = data
         self.parts, self.row_B = rows(self.space, shape, dtype)
         self.pitch_B, self.base_B = self.row_B, 0
         core.serial["storage"] = count_before = core.serial.get("storage", 0) + 1

@@ -14,11 +14,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.errors import UserError, unknown
-
-Array = NDArray[Any]
+from mowich.neuroncore.dtypes import Array as Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,36 +32,37 @@ class Alu:
     since: int = 2
 
 
-def _abs_max(a: Any, b: Any) -> Any:
+def _abs_max(a: Array, b: Array) -> Array:
     return np.where(np.abs(a) > np.abs(b), a, b)
 
 
-def _abs_min(a: Any, b: Any) -> Any:
+def _abs_min(a: Array, b: Array) -> Array:
     return np.where(np.abs(a) < np.abs(b), a, b)
 
 
-def _shift_left(a: Any, b: Any) -> Any:
+def _shift_left(a: Array, b: Array) -> Array:
     return np.left_shift(a, b)
 
 
-def _shift_right(a: object, b: Any) -> Any:
+def _shift_right(a: Array, b: Array) -> Array:
     """Logical: zeros enter from the left whatever the sign."""
     a = np.asarray(a)
     if a.dtype.kind == "i":
         u = a.view(f"u{a.dtype.itemsize}")
-        return np.right_shift(u, np.asarray(b).astype(u.dtype)).view(a.dtype)
+        shifted: Array = np.right_shift(u, np.asarray(b).astype(u.dtype)).view(a.dtype)
+        return shifted
     return np.right_shift(a, b)
 
 
-def _rsqrt(a: Any) -> Any:
+def _rsqrt(a: Array) -> Array:
     return np.float32(1.0) / np.sqrt(a)
 
 
-def _reciprocal(a: Any) -> Any:
+def _reciprocal(a: Array) -> Array:
     return np.float32(1.0) / a
 
 
-def _logical(f: Callable[..., object]) -> Callable[..., Any]:
+def _logical(f: Callable[..., object]) -> Callable[..., object]:
     return lambda a, b: f(np.asarray(a) != 0, np.asarray(b) != 0)
 
 
@@ -118,7 +117,7 @@ ALIASES = {
     "bitwise_not": "invert", "absolute": "abs", "any": "logical_or", "all": "logical_and", "rev_subtract": "subtract", "pow": "power",
     "logical_shift_left": "left_shift", "logical_shift_right": "right_shift", "is_gt": "greater", "mean": "average",
 }  # fmt: skip
-_FOUND: dict[Any, Alu] = {}
+_FOUND: dict[object, Alu] = {}
 
 
 def op_name(op: object) -> str:

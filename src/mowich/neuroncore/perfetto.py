@@ -18,7 +18,7 @@ US = 1_000_000
 _PATH = len(QUEUES)
 
 
-def events(profile: Profile) -> list[dict[str, Any]]:
+def events(profile: Profile) -> list[dict[str, object]]:
     """All events of a profile."""
     s = profile.schedule
     out: list[dict[str, Any]] = []
@@ -37,7 +37,7 @@ def events(profile: Profile) -> list[dict[str, Any]]:
                 out.append({"ph": "C", "pid": core, "name": label, "ts": t / US, "args": {"bytes": level}})
     for i, k in enumerate(profile.cost):
         file, line = profile.site(i)
-        args: dict[str, Any] = {"id": i, "waited for": CAUSES[s.cause[i]]}
+        args: dict[str, object] = {"id": i, "waited for": CAUSES[s.cause[i]]}
         if file:
             args["source"] = f"{file}:{line}"
         if k.transfer:

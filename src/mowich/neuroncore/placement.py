@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mowich.neuroncore.core import Core, NkiValidationError, fail
-from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, DType, as_dtype
+from mowich.neuroncore.dtypes import HOST_ONLY, PUBLIC, Array, DType, as_dtype
 from mowich.neuroncore.instructions.table import TABLE
 from mowich.neuroncore.memory import SPACE, SPACE_NAME, MemoryRegion, Record, Storage, device_dtype
 from mowich.neuroncore.repeat import Unlike
@@ -143,7 +143,7 @@ def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, n
     return Tile(found, d, dims, row_major(dims))
 
 
-def wrap(core: Core, array: NDArray[Any], region: MemoryRegion, name: str = "") -> Tile:
+def wrap(core: Core, array: Array, region: MemoryRegion, name: str = "") -> Tile:
     """A host array as an HBM tensor that shares its bytes. Raises for formats of 64 bits."""
     d = as_dtype(array.dtype)
     if d in HOST_ONLY:

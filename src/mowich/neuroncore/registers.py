@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import SupportsInt
 
 import numpy as np
 
@@ -37,51 +37,51 @@ class Register:
     def __hash__(self) -> int:
         return id(self)
 
-    def __add__(self, other: Any) -> Register:
+    def __add__(self, other: SupportsInt) -> Register:
         return Register(self.read() + int(other))
 
     __radd__ = __add__
 
-    def __mul__(self, other: Any) -> Register:
+    def __mul__(self, other: SupportsInt) -> Register:
         return Register(self.read() * int(other))
 
     __rmul__ = __mul__
 
-    def __sub__(self, other: Any) -> Register:
+    def __sub__(self, other: SupportsInt) -> Register:
         return Register(self.read() - int(other))
 
-    def __rsub__(self, other: Any) -> Register:
+    def __rsub__(self, other: SupportsInt) -> Register:
         return Register(int(other) - self.read())
 
-    def __floordiv__(self, other: Any) -> Register:
+    def __floordiv__(self, other: SupportsInt) -> Register:
         return Register(self.read() // int(other))
 
-    def __mod__(self, other: Any) -> Register:
+    def __mod__(self, other: SupportsInt) -> Register:
         return Register(self.read() % int(other))
 
-    def __and__(self, other: Any) -> Register:
+    def __and__(self, other: SupportsInt) -> Register:
         return Register(self.read() & int(other))
 
-    def __or__(self, other: Any) -> Register:
+    def __or__(self, other: SupportsInt) -> Register:
         return Register(self.read() | int(other))
 
-    def __lshift__(self, other: Any) -> Register:
+    def __lshift__(self, other: SupportsInt) -> Register:
         return Register(self.read() << int(other))
 
-    def __rshift__(self, other: Any) -> Register:
+    def __rshift__(self, other: SupportsInt) -> Register:
         return Register(self.read() >> int(other))
 
     def __eq__(self, other: object) -> bool:
         return self.read() == other if isinstance(other, int | Register | np.integer) else NotImplemented
 
-    def __lt__(self, other: Any) -> bool:
+    def __lt__(self, other: SupportsInt) -> bool:
         return self.read() < int(other)
 
-    def __le__(self, other: Any) -> bool:
+    def __le__(self, other: SupportsInt) -> bool:
         return self.read() <= int(other)
 
-    def __gt__(self, other: Any) -> bool:
+    def __gt__(self, other: SupportsInt) -> bool:
         return self.read() > int(other)
 
-    def __ge__(self, other: Any) -> bool:
+    def __ge__(self, other: SupportsInt) -> bool:
         return self.read() >= int(other)

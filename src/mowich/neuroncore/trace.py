@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
     name: str
     engine: str
-    flags: tuple[tuple[str, Any], ...]
+    flags: tuple[tuple[str, object], ...]
     reads: tuple[Operand, ...]
     writes: tuple[Operand, ...]
 
@@ -166,7 +166,7 @@ class Record(NamedTuple):
     engine: str
     reads: tuple[Access, ...]
     writes: tuple[Access, ...]
-    flags: dict[str, Any] | None
+    flags: dict[str, object] | None
     file: str
     line: int
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mowich.neuroncore import integers
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import F32, DType, as_dtype, cast, to_f32
+from mowich.neuroncore.dtypes import F32, Array, DType, as_dtype, cast, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, Storage, device_dtype
 from mowich.neuroncore.registers import Register
 
@@ -62,7 +62,7 @@ class Tile:
         self.dynamic = dynamic
         self.is_truth = False
         self.size = math.prod(shape)
-        self._array: NDArray[Any] | None = None
+        self._array: Array | None = None
         self.access: Access | None = None
 
     # description -------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Tile:
     def __float__(self) -> float:
         return float(self._known().reshape(-1)[0])
 
-    def _known(self) -> NDArray[Any]:
+    def _known(self) -> Array:
         """The elements, for the kernel's own control flow. Raises in a run without values."""
         if not self.storage.core.values and self.storage.owner is None:
             raise fail(
@@ -167,7 +167,7 @@ class Tile:
         row = s.row_B // size
         return s.base_B + (self.offset // row) * s.pitch_B + (self.offset % row) * size
 
-    def array(self) -> NDArray[Any]:
+    def array(self) -> Array:
         """The elements as a NumPy view of the memory. Raises where the pattern leaves the allocation."""
         found = self._array
         if found is not None:
@@ -216,7 +216,7 @@ class Tile:
         )  # fmt: skip
 
     # values ------------------------------------------------------------------------------------------------------------
-    def read(self) -> NDArray[Any]:
+    def read(self) -> Array:
         """Elements as stored, for an instruction: checks that they were written."""
         s = self.storage
         s.record.last = s.core.clock
@@ -253,11 +253,11 @@ class Tile:
                 values = cast(values, d)
         target[...] = values
 
-    def numpy(self) -> NDArray[Any]:
+    def numpy(self) -> Array:
         """A copy of the elements, for people."""
         return self.array().copy()
 
-    def __array__(self, dtype: Any = None, copy: object = None) -> NDArray[Any]:
+    def __array__(self, dtype: Any = None, copy: object = None) -> Array:
         a = self.array()
         return a.astype(dtype) if dtype is not None else a.copy()
 
@@ -951,7 +951,7 @@ def _columns(tile: Tile, dyn: Dynamic) -> tuple[NDArray[np.int64], NDArray[np.bo
     return tile.offset + row + columns, np.ones(parts, np.bool_)
 
 
-def flat(tile: Tile) -> NDArray[Any]:
+def flat(tile: Tile) -> Array:
     """All elements of the allocation in one row, as the tile's dtype (allocations with bytes of their own only)."""
     s = tile.storage
     if s.pitch_B != s.row_B:
@@ -960,7 +960,7 @@ def flat(tile: Tile) -> NDArray[Any]:
     return s.bytes[:usable].view(tile.dtype.dtype)
 
 
-def _gather(tile: Tile) -> NDArray[Any]:
+def _gather(tile: Tile) -> Array:
     dyn = tile.dynamic
     assert dyn is not None
     if dyn.kind == "scalar":
@@ -992,7 +992,7 @@ def _overruns(tile: Tile, dyn: Dynamic) -> Exception:
     )
 
 
-def _past_the_end(tile: Tile, dyn: Dynamic) -> NDArray[Any]:
+def _past_the_end(tile: Tile, dyn: Dynamic) -> Array:
     """Elements of a pattern that leaves its partitions: an error in strict runs, else NaN there, where the chip reads other data."""
     row, core, d = dyn.bound, tile.storage.core, tile.dtype
     if core.strict or tile.strides[0] % row or not d.is_float:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
-from mowich.neuroncore.dtypes import cast, to_f32
+from mowich.neuroncore.dtypes import Array, cast, to_f32
 from mowich.neuroncore.instructions import exchange
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.views import Tile
@@ -20,7 +19,6 @@ from mowich.nki.language import NKIObject
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
-Array = NDArray[Any]
 
 
 class ReplicaGroup(NKIObject):

@@ -6,9 +6,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.neuroncore import dtypes as formats
+from mowich.neuroncore.dtypes import Array
 
 bfloat16 = formats.bfloat16.dtype
 float8_e4m3 = formats.float8_e4m3.dtype
@@ -31,7 +31,7 @@ def to_np(dtype: object) -> np.dtype[Any]:
     return formats.as_dtype(dtype).dtype
 
 
-def static_cast(x: object, dtype: object, **_: object) -> NDArray[Any]:
+def static_cast(x: object, dtype: object, **_: object) -> Array:
     """An array in another format. Packed formats: [.., F] packed <-> [.., 4 F] numbers; integers of the word's size are its bits.
 
     >>> words = static_cast(np.ones((2, 8), np.float32), "float8_e4m3fn_x4")

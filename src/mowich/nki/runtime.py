@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.errors import UserError
 from mowich.estimate import Estimate
@@ -27,7 +26,7 @@ from mowich.neuroncore import placement, views
 from mowich.neuroncore.clock.schedule import Options, Schedule
 from mowich.neuroncore.communicator import Group
 from mowich.neuroncore.core import Core
-from mowich.neuroncore.dtypes import as_dtype
+from mowich.neuroncore.dtypes import Array, as_dtype
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.repeat import Unlike
@@ -56,7 +55,7 @@ class Result:
 
     kernel: str
     outputs: list[Any]
-    value: Any
+    value: object
     cores: list[Core] = field(repr=False)
     warnings: list[str] = field(default_factory=list)
     timed: bool = False
@@ -118,7 +117,7 @@ class Hollow(np.ndarray):
     """An array with a shape and a format and no values: an argument of a run without values. Make it with `hollow`."""
 
 
-def hollow(shape: Sequence[int], dtype: object) -> NDArray[Any]:
+def hollow(shape: Sequence[int], dtype: object) -> Array:
     """An argument for `run_kernel(..., values=False)`: it takes no memory, and control flow that reads it is refused.
 
     >>> hollow((8192, 8192), "bfloat16").nbytes
@@ -134,11 +133,11 @@ class _Arguments:
         self.cores = cores
         self.region = MemoryRegion.private_hbm if len(cores) == 1 else MemoryRegion.shared_hbm
         self.by_id: dict[int, mem.Storage] = {}
-        self.back: list[tuple[Any, NDArray[Any]]] = []
+        self.back: list[tuple[Any, Array]] = []
         self.keep: list[Any] = []
         self.framework = "numpy"
 
-    def tile(self, array: NDArray[Any], name: str) -> Tile:
+    def tile(self, array: Array, name: str) -> Tile:
         """An HBM tensor over an array; a copy where its bytes do not follow each other, written back afterwards."""
         key = id(array)
         if key not in self.by_id:
@@ -180,7 +179,7 @@ class _Arguments:
             return self._object(x)
         return x
 
-    def _object(self, x: object) -> Any:
+    def _object(self, x: object) -> object:
         values = getattr(x, "__dict__", None)
         if not values:
             return x
@@ -198,7 +197,7 @@ class _Arguments:
             array[...] = data.reshape(array.shape)
 
 
-def _from_torch(x: Any) -> NDArray[Any]:
+def _from_torch(x: Any) -> Array:
     """A torch tensor's memory as an array, shared where possible."""
     import torch
 
@@ -215,7 +214,7 @@ def _from_torch(x: Any) -> NDArray[Any]:
     return t.numpy()  # type: ignore[no-any-return]
 
 
-def _to_framework(a: NDArray[Any], framework: str) -> Any:
+def _to_framework(a: Array, framework: str) -> object:
     if framework == "torch":
         import torch
 
@@ -258,7 +257,7 @@ def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion])
     core.warn(f"returned {s.number}", f"{what}, which AWS's compiler refuses; {fix}", at=at)
 
 
-def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> Any:
+def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence[MemoryRegion] = RETURNED) -> object:
     """What a kernel returned, with tensors as arrays. regions: where these may lie."""
     if isinstance(x, Tile):
         _check_returned(x.storage, cores[0], regions)
@@ -331,7 +330,7 @@ def run(func: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, o
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
     while True:
-        shared: dict[Any, Any] = {}
+        shared: dict[object, Any] = {}
         cores = [
             Core(generation, program=i, programs=programs, values=values, strict=strict, record=record, shared=shared)
             for i in range(programs)
@@ -350,7 +349,7 @@ def run(func: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, o
             may_repeat = False
 
 
-def _run(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any], cores: list[Core], results: Callable[..., object] | None,
+def _run(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object], cores: list[Core], results: Callable[..., object] | None,
          check: bool, returned: Sequence[MemoryRegion]) -> Result:  # fmt: skip
     """Run a kernel function on these cores."""
     arguments = _Arguments(cores)
@@ -416,8 +415,8 @@ def _release(cores: Sequence[Core]) -> None:
 
 
 def _bind(
-    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any], arguments: _Arguments
-) -> Callable[[], Callable[[], Any]]:
+    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object], arguments: _Arguments
+) -> Callable[[], Callable[[], object]]:
     """A maker of calls, one per program, each with tensors of its own over the same memory."""
     names: list[str] = []
     with contextlib.suppress(TypeError, ValueError):
@@ -432,7 +431,7 @@ def _bind(
     return make
 
 
-def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> Any:
+def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> object:
     with words.explained():
         return func(*args, **kwargs)
 
@@ -444,7 +443,7 @@ def run_ranks(func: Callable[..., object], inputs: Sequence[Any], *, generation:
     every: list[tuple[Core, Callable[[], Any]]] = []
     launches: list[tuple[list[Core], _Arguments]] = []
     for rank, given in enumerate(inputs):
-        shared: dict[Any, Any] = {}
+        shared: dict[object, Any] = {}
         cores = [
             Core(
                 generation,
@@ -530,7 +529,7 @@ class Kernel:
             return self.func(*args, **kwargs)
         return self.launch(args, kwargs).value
 
-    def launch(self, args: Sequence[object], kwargs: Mapping[str, Any], **how: Any) -> Result:
+    def launch(self, args: Sequence[object], kwargs: Mapping[str, object], **how: Any) -> Result:
         """Run on the host's arrays, with the details of `run`."""
         how.setdefault("generation", self.generation())
         grid = self.grid if self.grid is not None else launches.lnc if launches.lnc != 1 else None
@@ -551,11 +550,11 @@ def jit(fn: Any = None, **kwargs: Any) -> Any:
     return Kernel(fn, platform_target=kwargs.get("platform_target"), options=kwargs)
 
 
-def simulate(kernel: Any) -> Callable[..., Any]:
+def simulate(kernel: Callable[..., object]) -> Callable[..., Any]:
     """A callable that runs the kernel on the CPU and returns arrays like those passed in."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
 
-    def call(*args: Any, **kwargs: object) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         return k.launch(args, kwargs).value
 
     return functools.wraps(k.func)(call) if hasattr(k.func, "__name__") else call
@@ -564,7 +563,7 @@ def simulate(kernel: Any) -> Callable[..., Any]:
 class _CpuSimulator:
     """`nki.cpu_simulate(kernel)[lnc](**inputs)`."""
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: Callable[..., object]) -> None:
         self._kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
 
     def __getitem__(self, grid: object) -> Callable[..., Any]:
@@ -574,18 +573,18 @@ class _CpuSimulator:
         return simulate(self._kernel)(*args, **kwargs)
 
 
-def cpu_simulate(kernel: object) -> _CpuSimulator:
+def cpu_simulate(kernel: Callable[..., object]) -> _CpuSimulator:
     """The older spelling of `simulate`."""
     return _CpuSimulator(kernel)
 
 
-def simulate_ranks(kernel: Any, inputs: Sequence[object], lnc: int = 1) -> list[Any]:
+def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc: int = 1) -> list[Any]:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a sequence."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     return [r.value for r in run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc)]
 
 
-def run_kernel(kernel: Any, *arrays: object, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, strict: bool = True,
+def run_kernel(kernel: Callable[..., object], *arrays: object, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, strict: bool = True,
                timed: bool = True, spill: bool | None = None, options: Options | None = None, repeat_loops: bool | None = None, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
     """Run a kernel and keep what happened: outputs, instruction trace, warnings, and with `timed` when each instruction ran.
 
@@ -630,7 +629,9 @@ def _copies(x: Any) -> Any:
     return [v.copy() if isinstance(v, np.ndarray) else v for v in x]
 
 
-def _bound_arguments(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _bound_arguments(
+    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
+) -> dict[str, Any]:
     return dict(inspect.signature(func).bind(*args, **kwargs).arguments)
 
 

@@ -3,8 +3,6 @@ a kernel that is only measured (`nki.benchmark`), in place of an array."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mowich.neuroncore.dtypes import as_dtype
@@ -30,7 +28,7 @@ class _Annotation:
         return self._name
 
 
-def drawn(x: object) -> Any:
+def drawn(x: object) -> object:
     """Random numbers in [0, 1) for an annotation with shape and format, the same each time; anything else as it is."""
     if not isinstance(x, _Annotation) or x.spec is None:
         return x

@@ -51,7 +51,7 @@ class Fleet(Shown):
     robust: Robustness | None = None
     flips: tuple[Flip, ...] = ()
     facts_hash: str = ""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property

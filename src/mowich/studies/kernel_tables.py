@@ -79,7 +79,7 @@ def sweeps(ops: Sequence[str] = (), chips: Sequence[str] = ()) -> list[Sweep]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _zeros(dtype: str, *shape: int) -> Any:
+def _zeros(dtype: str, *shape: int) -> object:
     from mowich.neuroncore.dtypes import as_dtype
 
     return np.zeros(shape, as_dtype(dtype).dtype)
@@ -88,7 +88,7 @@ def _zeros(dtype: str, *shape: int) -> Any:
 _ELEMENT = {"bf16": "bfloat16", "fp8": "float8_e4m3"}
 
 
-def _matmul(dtype: str, m: int, n: int, k: int, *experts: int) -> dict[str, Any]:
+def _matmul(dtype: str, m: int, n: int, k: int, *experts: int) -> dict[str, object]:
     if dtype == "mxfp8":
         words, scale = "float8_e4m3fn_x4", "uint8"
         return {
@@ -101,18 +101,18 @@ def _matmul(dtype: str, m: int, n: int, k: int, *experts: int) -> dict[str, Any]
     return {"lhsT": _zeros(t, *experts, k, m), "rhs": _zeros(t, *experts, k, n)}
 
 
-def _swiglu(_: str, m: int, hidden: int, ffn: int) -> dict[str, Any]:
+def _swiglu(_: str, m: int, hidden: int, ffn: int) -> dict[str, object]:
     shapes = {"xT": (hidden, m), "w_gate": (hidden, ffn), "w_up": (hidden, ffn), "w_down": (ffn, hidden)}
     return {name: _zeros("bfloat16", *shape) for name, shape in shapes.items()}
 
 
-def _prefill(_: str, heads: int, queries: int, prefix: int, head_dim: int) -> dict[str, Any]:
+def _prefill(_: str, heads: int, queries: int, prefix: int, head_dim: int) -> dict[str, object]:
     context = prefix + queries
     shapes = {"q": (heads, head_dim, queries), "k": (1, head_dim, context), "v": (1, context, head_dim)}
     return {name: _zeros("bfloat16", *shape) for name, shape in shapes.items()}
 
 
-def _decode(_: str, sequences: int, group: int, context: int, head_dim: int) -> dict[str, Any]:
+def _decode(_: str, sequences: int, group: int, context: int, head_dim: int) -> dict[str, object]:
     shapes = {
         "q": (sequences, head_dim, group),
         "k": (sequences, head_dim, context),
@@ -121,11 +121,11 @@ def _decode(_: str, sequences: int, group: int, context: int, head_dim: int) -> 
     return {name: _zeros("bfloat16", *shape) for name, shape in shapes.items()}
 
 
-def _quantise(dtype: str, rows: int, columns: int) -> dict[str, Any]:
+def _quantise(dtype: str, rows: int, columns: int) -> dict[str, object]:
     return {"x": _zeros("bfloat16", columns // 4, rows, 4) if dtype == "mxfp8" else _zeros("bfloat16", rows, columns)}
 
 
-def _adamw(_: str, elements: int) -> dict[str, Any]:
+def _adamw(_: str, elements: int) -> dict[str, object]:
     return {"g": _zeros("bfloat16", elements), **{name: _zeros("float32", elements) for name in "wmv"}}
 
 
@@ -172,7 +172,7 @@ class Timer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._loaded: dict[str, Mapping[str, Any]] = {}
+        self._loaded: dict[str, Mapping[str, object]] = {}
         if not folder.is_dir():
             raise UserError(
                 "no folder of kernels", where=str(folder), fix="run in a checkout, or name the folder with --kernels"

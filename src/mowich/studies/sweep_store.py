@@ -102,7 +102,7 @@ def _name(*words: str) -> str:
     return "_".join(words).replace(".", "_").replace("-", "_")
 
 
-def record(point: Point, row: Row, key: str) -> dict[str, Any]:
+def record(point: Point, row: Row, key: str) -> dict[str, object]:
     """One row of the table; what is unknown is left out."""
     out: dict[str, Any] = {
         "id": key,
@@ -177,7 +177,7 @@ def point_id(point: Point, work: Work) -> str:
     )
 
 
-def solve_part(work: Work, low: int, high: int) -> list[dict[str, Any]]:
+def solve_part(work: Work, low: int, high: int) -> list[dict[str, object]]:
     """Rows of the points low .. high - 1: one task of an executor."""
     facts = _open(work)
     points = [work.grid.point(i) for i in range(low, high)]
@@ -200,7 +200,7 @@ class Parts(Shown):
     """A sweep in a directory. points: in the grid; done: on disk; complete: False when interrupted."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Mapping[str, object]
     points: int
     done: int
     infeasible: int
@@ -297,7 +297,7 @@ def sweep_to(
 
 def _solved(
     missing: Mapping[int, tuple[int, int]], work: Work, executor: Executor | None, ahead: int
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+) -> Iterator[tuple[int, list[dict[str, object]]]]:
     """(part, its rows) as they are ready."""
     if executor is None:
         yield from ((i, solve_part(work, *ends)) for i, ends in missing.items())

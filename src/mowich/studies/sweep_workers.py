@@ -74,7 +74,7 @@ class RayExecutor(Executor):
             ) from None
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._remote = ray.remote(max_retries=RETRIES)(_call)
-        self._sent: tuple[Any, Any] | None = None
+        self._sent: tuple[object, object] | None = None
 
     def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Future[Any]:
         if kwargs:
@@ -82,12 +82,12 @@ class RayExecutor(Executor):
         if args and (self._sent is None or self._sent[0] is not args[0]):
             self._sent = (args[0], self._ray.put(args[0]))
         first = (self._sent[1],) if args and self._sent else ()
-        future: Future[Any] = self._remote.remote(fn, *first, *args[1:]).future()
+        future: Future[object] = self._remote.remote(fn, *first, *args[1:]).future()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._ray.shutdown()
 
 
-def _call(fn: Callable[..., object], *args: object) -> Any:
+def _call(fn: Callable[..., object], *args: object) -> object:
     return fn(*args)

@@ -6,17 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
 from mowich.neuroncore.core import Core, fail
+from mowich.neuroncore.dtypes import Array as Array
 from mowich.neuroncore.dtypes import DType
 from mowich.neuroncore.instructions.issue import Named
 from mowich.neuroncore.ops import Alu
 from mowich.neuroncore.views import Tile
-
-Array = NDArray[Any]
 
 Scalar = Any
 """A number, or a [P, 1] tile with one number per partition."""
@@ -109,7 +107,7 @@ def applied(row: Alu, a: object, b: object, reverse: bool) -> Any:
     return row.apply(b, a) if reverse else row.apply(a, b)
 
 
-def int_column(x: Scalar, data: Tile) -> Any:
+def int_column(x: Scalar, data: Tile) -> object:
     if type(x) is Tile:
         return (
             x.read().reshape((data.shape[0],) + (1,) * (data.ndim - 1))
@@ -119,7 +117,7 @@ def int_column(x: Scalar, data: Tile) -> Any:
     return int(x)
 
 
-def exact_column(x: Scalar, data: Tile) -> Any:
+def exact_column(x: Scalar, data: Tile) -> object:
     if type(x) is Tile:
         if x.dtype.is_int and x.size == data.shape[0]:
             return x.read().astype(np.int64).reshape((data.shape[0],) + (1,) * (data.ndim - 1))

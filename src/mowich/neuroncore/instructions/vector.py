@@ -275,7 +275,7 @@ def tensor_scalar(dst: Tile, data: Tile, op0: object, operand0: Scalar, reverse0
     dst.write(r)
 
 
-def _scale_flags(row0: Alu, row1: Alu | None, engine: str) -> dict[str, Any]:
+def _scale_flags(row0: Alu, row1: Alu | None, engine: str) -> dict[str, object]:
     """Flags of a tensor_scalar. "free": the compiler chooses its engine, and the Scalar Engine can run it: a product, a sum, or a sum of a
     product (reference of nki.isa)."""
     ops_ = (row0.name, row1.name if row1 is not None else "")

@@ -20,7 +20,7 @@ tensor = typing.tensor
 __getattr__ = words.missing(__name__)
 
 
-def _results(value: object, core: Core) -> Any:
+def _results(value: object, core: Core) -> object:
     return unwrap(value)
 
 

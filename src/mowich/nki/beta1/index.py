@@ -91,17 +91,17 @@ def _by_array(name: str) -> Any:
     """An operator on the elements."""
     apply = getattr(operator, name)
 
-    def call(self: Symbol, other: Any) -> Any:
+    def call(self: Symbol, other: Any) -> object:
         return apply(self.array(), plain(other))
 
     return call
 
 
-def _by_array_reversed(name: str) -> Any:
+def _by_array_reversed(name: str) -> object:
     """An operator on the elements whose first operand is not an index expression."""
     apply = getattr(operator, name)
 
-    def call(self: Symbol, other: Any) -> Any:
+    def call(self: Symbol, other: Any) -> object:
         return apply(plain(other), self.array())
 
     return call

@@ -50,7 +50,7 @@ def _out(
     return out
 
 
-def _given(x: object) -> Any:
+def _given(x: object) -> object:
     """A reduction's destination, which the instruction writes in place."""
     return None if x is None else operand(x)
 
@@ -235,7 +235,7 @@ def local_gather(
     return out
 
 
-def _dge(mode: object) -> dict[str, Any] | None:
+def _dge(mode: object) -> dict[str, object] | None:
     """Flags of a DMA that says who makes its descriptors; none where the compiler chooses."""
     flags = now._dma_flags(mode, None, None)
     return None if flags["dge"] == "unknown" else flags

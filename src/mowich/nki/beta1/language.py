@@ -117,7 +117,7 @@ dslice = ds
 # tensors --------------------------------------------------------------------------------------------------------------------
 
 
-def _place(buffer: Any, shape: object, dtype: object) -> tuple[MemoryRegion, Any]:
+def _place(buffer: Any, shape: object, dtype: object) -> tuple[MemoryRegion, object]:
     """Memory, and address where the buffer was made by an allocator of `nki.compiler`."""
     if buffer is None:
         return sbuf, None
@@ -475,7 +475,7 @@ def dropout(x: Tensor, rate: object, dtype: object = None, **_: object) -> Tenso
 # loops ----------------------------------------------------------------------------------------------------------------------
 
 
-def affine_range(*bounds: Any, **_: object) -> Iterator[int]:
+def affine_range(*bounds: int, **_: object) -> Iterator[int]:
     """range: iterations without order."""
     return iter(builtins.range(*[int(b) for b in bounds]))
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
 from mowich.neuroncore import ops, placement, views
 from mowich.neuroncore.core import fail
+from mowich.neuroncore.dtypes import Array as Array
 from mowich.neuroncore.dtypes import DType, as_dtype, cast, to_f32
 from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
@@ -25,8 +25,6 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, same
 from mowich.nki.beta1.index import Affine, Symbol, affine, is_condition, partial, view
 from mowich.nki.language import par_dim
-
-Array = NDArray[Any]
 
 
 class Tensor:
