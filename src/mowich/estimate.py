@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from mowich.formula import Law, formula_of, units_of
 from mowich.units import show
 
 GRADES = "ABCD"
@@ -25,8 +26,9 @@ def worst_grade(grades: Iterable[str | None]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One named step of a formula. `value` is SI in `unit`; `formula` uses the names in `inputs`
-    (name -> number or text); `facts` are the paths of the facts that it reads."""
+    """One named step of a formula. `value` is SI in `unit`; `formula`: arithmetic over the names in `inputs` (name ->
+    number or text; `units`: their units), which gives `value`; `words`: how it comes about where that is no formula;
+    `facts` are the paths of the facts that it reads."""
 
     name: str
     value: float
@@ -35,6 +37,8 @@ class Term:
     inputs: Mapping[str, float | str] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
     note: str = ""
+    words: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 class Notes:
@@ -50,19 +54,25 @@ class Notes:
         name: str,
         value: object,
         unit: str,
-        formula: str = "",
+        law: Law | None = None,
         *,
+        words: str = "",
         note: str = "",
         facts: Iterable[str] = (),
+        given: Mapping[str, object] | None = None,
         **inputs: object,
     ) -> None:
-        """Record one term. Arrays of length one are accepted for `value` and `inputs`."""
+        """Record one term. law: the function that computed it, whose docstring states its formula in the names of
+        `given` and `inputs`; words: how it comes about, where that is a choice or a search. Arrays of length one are
+        accepted for `value` and the symbols."""
         self.terms[name] = Term(
             name=name,
             value=_scalar(value),
             unit=unit,
-            formula=formula,
-            inputs={k: v if isinstance(v, str) else _scalar(v) for k, v in inputs.items()},
+            formula=formula_of(law) if law is not None else "",
+            units=units_of(law) if law is not None else {},
+            words=words,
+            inputs={k: v if isinstance(v, str) else _scalar(v) for k, v in {**(given or {}), **inputs}.items()},
             facts=tuple(facts),
             note=note,
         )

@@ -11,11 +11,11 @@ import pytest
 
 from mowich.estimate import Notes
 from mowich.facts import load
+from mowich.formula import formula_of, printed
 from mowich.models import load as load_model
 from mowich.models import ops
 from mowich.operators import law
 from mowich.operators import list as operators
-from mowich.operators.formula import formula_of, printed
 from mowich.operators.rates import rates
 from mowich.plans.plan import Plan, Plans, ServePlan, ServePlans, TrainJob
 from mowich.plans.shapes import shapes

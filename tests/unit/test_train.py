@@ -21,6 +21,7 @@ from mowich.operators.law import busiest_load
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
 from mowich.software.stack import equip
+from mowich.studies.explain.formula import evaluate
 from mowich.training.layer import Once, layer_times
 from mowich.training.slices import slice_chips
 from mowich.training.step import PARTS, predict_step, step_time
@@ -324,29 +325,20 @@ def test_the_written_formula_of_attention_gives_its_number(facts: Facts) -> None
     plans = Plans.of([Plan(tp=2, dp=4, micro_batch=2)])
     for name, on, word in (
         ("llama-3.1-8b", "h100", "fused"),
-        ("gpt-oss-20b", "gb300", "b_s"),
+        ("gpt-oss-20b", "gb300", "sinks"),
         ("bert-large", "trn1", "unfused"),
         ("qwen3.5-27b", "h100", "scan"),
     ):
         model, system = load_model(name), equip(facts, on, chips=8)
+        said: list[str] = []
         for layer in model.layers:
             notes = Notes()
             times = layer_times(model, layer, system, TrainJob(tokens=1e9, seq=512, batch_seqs=64), plans, notes)
             term = notes.terms["attention.core"]
             x = {k: float(v) for k, v in term.inputs.items() if not isinstance(v, str)}
-            if "scan" in term.formula:
-                first, second = (
-                    x["t"] * x["F"] / (2 * x["e_a"] * x["P16"]),
-                    x["b_r"] * x["t"] * x["elements"] / (2 * x["B"]),
-                )
-                by_hand = larger(first, second, system.stack.roofline_power)
-            elif "unfused" in term.formula:
-                by_hand = 4 * x["t"] * x["s"] * x["q"] / (x["e_g"] * x["P16"]) + x["b_u"] * x["scores"] / x["B"]
-            else:
-                by_hand = 4 * x["t"] * x["c"] * x["q"] * (1 + x["s_half"] / x["s"]) / (x["e_a"] * x["P16"])
-                by_hand += x["b_s"] * x["scores"] / x["B"] if "b_s" in x else 0.0
-            assert float(times.attention[0]) == pytest.approx(by_hand)
-        assert any(word in n for n in (term.formula, " scan" if any(q.recurrent for q in model.layers) else ""))
+            assert float(times.attention[0]) == pytest.approx(evaluate(term.formula, x.__getitem__))
+            said += [t.note for t in notes.terms.values()]
+        assert any(word in note for note in said)
 
 
 @pytest.mark.parametrize("name", ["deepseek-v3", "gemma-3-27b", "qwen3.5-27b", "gpt-oss-120b"])

@@ -95,10 +95,14 @@ def joule_per_token(
     site: Site,
     notes: Notes | None = None,
 ) -> Estimate:
-    """Energy at the meter per trained token: e = PUE P (used + share idle) t / (n g).
+    """Energy at the meter per trained token.
 
-    P: W per busy chip; t: seconds per step; n: tokens per step; g: goodput. Assumes full power during the step and
-    while recovering.
+    T = pue * power * (used + idle_share * idle) * step_s / (tokens * goodput)
+
+    power: of a busy chip; used, idle: chips; tokens: of a step. Assumes full power during the step and while
+    recovering.
+
+    Units: power W, step_s s, used chips, idle chips, tokens tokens.
 
     >>> from mowich.estimate import exact
     >>> s = Site(name="s", pue=exact(1.2, "1"), electricity=exact(0.0, "USD/J"), idle_share=exact(0.25, "1"))
@@ -116,7 +120,7 @@ def joule_per_token(
             "J_per_token",
             energy.value,
             PER_TOKEN,
-            "pue x power x (used + idle_share x idle) x step_s / (tokens x goodput)",
+            joule_per_token,
             pue=site.pue.value,
             power=power_W.value,
             used=used,
@@ -140,12 +144,15 @@ def breakeven_W_per_chip(
     idle: int = 0,
     notes: Notes | None = None,
 ) -> Estimate:
-    """The watts per chip, before PUE, at which a row uses the energy per token of the best row: P = e s g / (PUE (used
-    + share idle)).
+    """The watts per chip, before PUE, at which a row uses the energy per token of the best row.
 
-    e: the best row's J/token; s: this row's tokens per second, all chips; g: its goodput; chips: used and idle, of
-    which `idle` are idle. PUE is the same in both rows and cancels, so its range is taken out of `best`'s, not added a
-    second time.
+    T = best * tokens_per_s * goodput / (pue * powered_chips)
+
+    best: of the best row; tokens_per_s: of this row, all chips; powered_chips: those used, and of those idle the share
+    of power that they draw. chips: used and idle, of which `idle` are idle. PUE is the same in both rows and cancels,
+    so its range is taken out of `best`'s, not added a second time.
+
+    Units: best J/token, tokens_per_s 1/s, powered_chips chips.
 
     >>> from mowich.estimate import exact
     >>> s = Site(name="s", pue=exact(1.2, "1"), electricity=exact(0.0, "USD/J"), idle_share=exact(0.25, "1"))
@@ -172,7 +179,7 @@ def breakeven_W_per_chip(
             "breakeven_W_per_chip",
             watts.value,
             "W",
-            "best J/token x tokens/s x goodput / (pue x (used + idle_share x idle))",
+            breakeven_W_per_chip,
             best=best.value,
             tokens_per_s=tokens_per_s.value,
             goodput=goodput.value,

@@ -176,10 +176,14 @@ def _price(facts: Facts, fact: Fact, term: str, notes: Notes | None) -> Price:
 def usd_per_mtok(
     rate: Estimate, *, chips: int, step_s: Estimate, tokens: float, goodput: Estimate, notes: Notes | None = None
 ) -> Estimate:
-    """USD per million trained tokens: c = chips r t / (n g) x 1e6.
+    """USD per million trained tokens.
 
-    chips: all that are paid for, used and idle; r: USD per chip and second; t: seconds per step; n: tokens per step; g:
-    goodput, the share of time that is useful. Assumes that price, time and goodput err independently.
+    T = chips * price * step_s / (tokens * goodput) * 1e6
+
+    chips: all that are paid for, used and idle; price: `rate`; tokens: of a step; goodput: the share of time that is
+    useful. Assumes that price, time and goodput err independently.
+
+    Units: chips chips, price USD/chip/s, step_s s, tokens tokens.
 
     >>> from mowich.estimate import exact
     >>> price, step, kept = exact(3.6 / 3600, "USD/chip/s"), exact(4.0, "s"), exact(0.8, "1")
@@ -194,7 +198,7 @@ def usd_per_mtok(
             "usd_per_mtok",
             cost.value,
             PER_MTOK,
-            "chips x price x step_s / (tokens x goodput) x 1e6",
+            usd_per_mtok,
             chips=chips,
             price=rate.value,
             step_s=step_s.value,
@@ -208,10 +212,14 @@ def usd_per_mtok(
 def breakeven_usd_per_chip_h(
     best: Estimate, *, chips: int, tokens_per_s: Estimate, goodput: Estimate, notes: Notes | None = None
 ) -> Estimate:
-    """The price per chip-hour at which a row costs what the best row does: r = c s g / chips x 3600 / 1e6.
+    """The price per chip-hour at which a row costs what the best row does.
 
-    c: the best row's USD per million tokens; s: this row's tokens per second, all chips, without failures; g: its
-    goodput; chips: used and idle. The interval carries that of both rows.
+    T = best * tokens_per_s * goodput / chips * 3600 / 1e6
+
+    best: of the best row; tokens_per_s: of this row, all chips, without failures; chips: used and idle. The interval
+    carries that of both rows.
+
+    Units: best USD/Mtok, tokens_per_s 1/s, chips chips.
 
     >>> from mowich.estimate import exact
     >>> cost, rate, kept = exact(1.25, "USD/Mtok"), exact(1e6, "1/s"), exact(0.8, "1")
@@ -227,7 +235,7 @@ def breakeven_usd_per_chip_h(
             "breakeven_usd_per_chip_h",
             rate.value,
             "USD/chip/h",
-            "best $/Mtok x tokens/s x goodput / chips x 3600 / 1e6",
+            breakeven_usd_per_chip_h,
             best=best.value,
             tokens_per_s=tokens_per_s.value,
             goodput=goodput.value,

@@ -278,7 +278,8 @@ def _by_level(system: System, walk: list[Hop], two: bool) -> list[Algorithm]:
 
 
 def law_s(system: System, latency_s: Floats, bulk_s: Floats | float, x_s: Floats, data_B: Floats) -> Floats:
-    """T = L + min(g sqrt(L x), r L) + x, L = latency + bulk S / (S + S_large), x = b S.
+    """Seconds of an algorithm: `pipelined_s` with L = latency + bulk S / (S + S_large) and x = b S; inf where it does
+    not apply.
 
     >>> from mowich.facts import load
     >>> from mowich.machines.system import resolve
@@ -290,8 +291,20 @@ def law_s(system: System, latency_s: Floats, bulk_s: Floats | float, x_s: Floats
     f = system.fabric
     L = latency_s + bulk_s * (data_B / (data_B + f.large_B))
     with np.errstate(invalid="ignore"):
-        extra = np.minimum(f.pipeline * np.sqrt(L * x_s), f.pipeline_limit * L)
-    return np.asarray(np.where(np.isfinite(L), L + extra + x_s, np.inf))
+        return np.asarray(np.where(np.isfinite(L), pipelined_s(L, x_s, 1.0, f.pipeline, f.pipeline_limit), np.inf))
+
+
+def pipelined_s(L: Floats, b: Floats | float, S: Floats | float, g: float, r: float) -> Floats:
+    """Seconds of S bytes that go in pieces, one behind the other.
+
+    T = L + min(g * sqrt(L * b * S), r * L) + b * S
+
+    L: latency of all steps; b: seconds of a byte; g, r: what filling the pipeline costs, and at most.
+
+    Units: L s, b s/B, S B.
+    """
+    x = b * S
+    return np.asarray(L + np.minimum(g * np.sqrt(L * x), r * L) + x)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,11 @@ def waited(compute: Floats, host: Floats, power: float) -> Floats:
 
 
 def beside(T: Floats, share: Floats | float, window: Floats | float, contention: Floats | float) -> Floats:
-    """Exposed time of a transfer that runs beside compute: T - hidden (1 - contention), hidden = min(share T, window).
+    """Exposed time of a transfer that takes T alone and runs beside compute.
+
+    T = T - min(share * T, window) * (1 - contention)
+
+    Units: T s, window s.
 
     share: the part that the software can issue early enough (buckets, chunks of a fused product); window: the compute
     that may hide it;
@@ -97,6 +101,8 @@ def product(
 
     T = soft_max(2 * groups * m * n * k * (1 + m_half / m) * (1 + n_half / n) * (1 + n_half / k) * Q / P,
     groups * (w * (m * k + k * n) + 2 * m * n) / B, p)
+
+    Units: P FLOP/s, B B/s, w B.
 
     P: FLOP/s of large products; B: bytes/s of memory; w: bytes of an operand's element; m_half, n_half: rows and
     columns at which half of P is reached: the start and end of every tile; Q: work over that of a full last wave and of
@@ -165,6 +171,8 @@ def roof(W: Floats, bytes_: Floats, m: Floats, P: Floats, B: Floats, m_half: Num
 
     T = both(2 * (m + m_half) * W / P, bytes_ / B)
 
+    Units: P FLOP/s, B B/s, bytes_ B, m tokens, m_half tokens.
+
     m_half tokens stand for the part of a matrix tile that few tokens leave empty. Nothing to do takes no time.
 
     >>> columns = [np.array([x]) for x in (1e9, 1e9, 1.0, 1e15, 1e12)]
@@ -184,6 +192,8 @@ def fused_attention(F: Floats, s: float, s_half: Number, e_a: Number, P16: Numbe
     """Seconds of a fused attention core of F FLOP over sequences of s tokens.
 
     T = F * (1 + s_half / s) / (e_a * P16)
+
+    Units: F FLOP, s tokens, s_half tokens, P16 FLOP/s.
     """
     return np.asarray(F * (1.0 + s_half / s) / (e_a * P16))
 
@@ -192,6 +202,8 @@ def unfused_attention(F: Floats, scores: Floats, e_g: Number, P16: Number, b_u: 
     """Seconds of attention as products of F FLOP that write and read every score.
 
     T = F / (P16 * e_g) + b_u * scores / B
+
+    Units: F FLOP, P16 FLOP/s, b_u B, B B/s.
     """
     return np.asarray(F / (P16 * e_g) + b_u * scores / B)
 
@@ -200,6 +212,8 @@ def scan(F: Floats, elements: Floats, e_a: Number, P16: Number, b_r: Number, B: 
     """Seconds of a chunked scan: its products against the bytes that its kernels move.
 
     T = soft_max(F / (e_a * P16), b_r * elements / B, p)
+
+    Units: F FLOP, P16 FLOP/s, b_r B, B B/s.
     """
     return soft_max(np.asarray(F / (e_a * P16)), np.asarray(b_r * elements / B), p)
 
@@ -208,6 +222,8 @@ def cached_attention(bytes_: Floats, F: Floats, B: Floats, P: Floats) -> Floats:
     """Seconds of decoding tokens against their caches.
 
     T = sqrt((bytes_ / B)**2 + (F / P)**2)
+
+    Units: bytes_ B, F FLOP, B B/s, P FLOP/s.
     """
     return np.asarray(np.hypot(bytes_ / B, F / P))
 
@@ -220,6 +236,8 @@ def passes(bytes_: Floats, times: Number, B: Number) -> Floats:
     """Seconds of work that is bound by memory.
 
     T = bytes_ * times / B
+
+    Units: bytes_ B, B B/s.
     """
     return np.asarray(bytes_ * times / B)
 
@@ -268,6 +286,8 @@ def visited_experts(
 
     T = both(2 * rows * params / ranks / (P * (rows / active) / (rows / active + half)),
     active * params * width_B / ranks / B)
+
+    Units: width_B B, P FLOP/s, B B/s.
     """
     per = np.maximum(rows / active, 1e-9)
     compute = 2.0 * rows * params / ranks / (P * per / (per + half))
@@ -282,6 +302,8 @@ def ring(bytes_: Floats, ranks: Floats, latency: Floats, B: Floats) -> Floats:
     """Seconds of an all-reduce of bytes_ on a flat ring.
 
     T = latency + 2 * (ranks - 1) / ranks * bytes_ / B
+
+    Units: bytes_ B, latency s, B B/s.
     """
     return np.asarray(latency + 2.0 * (ranks - 1.0) / ranks * bytes_ / B)
 
@@ -290,6 +312,8 @@ def fan_out(bytes_: Floats, fan: Floats, latency: Floats, B: Floats) -> Floats:
     """Seconds of a dispatch of bytes_ to `fan` experts each, or of their combination.
 
     T = latency + 0.75 * bytes_ * fan / B
+
+    Units: bytes_ B, latency s, B B/s.
     """
     return np.asarray(latency + 0.75 * bytes_ * fan / B)
 
@@ -298,5 +322,7 @@ def hop(bytes_: Floats, latency: Floats, B: Floats) -> Floats:
     """Seconds of one transfer.
 
     T = latency + bytes_ / B
+
+    Units: bytes_ B, latency s, B B/s.
     """
     return np.asarray(latency + bytes_ / B)

@@ -190,11 +190,12 @@ def memory_B(
     d_ranks = p.dp * p.cp * copies(p)
     e_ranks = np.maximum(1.0, p.tp * p.cp * p.dp * copies(p) / (p.ep * p.etp))
 
-    def stored(bytes_per_param: float, sharded_from: int) -> Floats:
+    one = np.ones_like(d_ranks)
+
+    def ranks(sharded_from: int) -> tuple[Floats, Floats]:
+        """Ranks that a dense parameter and one of an expert is cut over."""
         cut = p.zero >= sharded_from
-        return np.asarray(
-            bytes_per_param * (dense / np.where(cut, d_ranks, 1.0) + expert / np.where(cut, e_ranks, 1.0))
-        )
+        return np.where(cut, d_ranks, 1.0), np.where(cut, e_ranks, 1.0)
 
     t = p.micro_batch * job.seq / p.cp
     distinct, inverse = p.unique("tp", "sp", "cp", "etp", "micro_batch", "recompute", "precision", "regather")
@@ -208,7 +209,7 @@ def memory_B(
         gone = away(p)
         here = {name: np.where(is_away > 0, np.minimum(1.0, 2.0 / layers), 1.0) for name, is_away in gone.items()}
         held = np.where(gone["activations"] > 0, np.minimum(held, 2.0), held)
-    activations = per_layer / model.num_layers * held
+    activations = kept_B(per_layer / model.num_layers, held)
     again = np.where(
         p.recompute >= 2, biggest, 0.0
     )  # one layer, whole, while its backward runs; not at the same time as the loss
@@ -216,51 +217,59 @@ def memory_B(
     gathered = np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers_per_stage(model, p), 0.0)
     small = adapter_params_per_device(model, job, p)
 
-    def trained(bytes_per_param: float, sharded_from: int) -> Floats:
-        """Of what trains: every weight, or the adapters."""
-        if not job.frozen_base:
-            return stored(bytes_per_param, sharded_from)
-        return np.asarray(bytes_per_param * small / np.where(p.zero >= sharded_from, d_ranks, 1.0))
+    def held_by(what: str, field: str, sharded_from: int) -> dict[str, Floats]:
+        """The arguments of `held_B` for the weights, or for what is kept of all that trains: the adapters alone where
+        the base is frozen."""
+        d, e = ranks(sharded_from)
+        base = not (job.frozen_base and what != "weights")
+        return {
+            "bytes": one * float(getattr(s, field)),
+            "dense": dense if base else 0.0 * dense,
+            "experts": expert if base else 0.0 * expert,
+            "dense_ranks": d,
+            "expert_ranks": e,
+            "adapters": small if what == "weights" or job.frozen_base else 0.0 * one,
+            "adapter_ranks": one if what == "weights" else d,
+            "here": here["optimizer" if what == "optimizer" else "weights"],
+        }
 
-    out = {
-        "weights": here["weights"] * (stored(s.weight_B, 3) + s.weight_B * small),
-        "gradients": here["weights"] * trained(s.grad_memory_B, 2),
-        "optimizer": here["optimizer"] * trained(s.optimizer_memory_B, 1),
-        "activations": activations,
-        "temporary": (
-            np.maximum(again, np.where(p.pp == 1, logits, np.maximum(0.0, logits - activations * (1.0 - 1.0 / p.pp))))
-            + gathered
-            + widest_rows
-        ),
-        "reserve": np.full_like(t, system.efficiency.runtime_reserve),
-    }
-    if notes is not None:
-        params = "bytes x (dense / (zero: dp cp) + experts / (zero: tp cp dp / (ep etp)))"
-        for name, field, start in (
+    kept = {
+        what: held_by(what, field, start)
+        for what, field, start in (
             ("weights", "weight_B", 3),
             ("gradients", "grad_memory_B", 2),
             ("optimizer", "optimizer_memory_B", 1),
+        )
+    }
+    out = {
+        **{what: held_B(**given) for what, given in kept.items()},
+        "activations": activations,
+        "temporary": temporary_B(again, logits, activations, p.pp, gathered, widest_rows),
+        "reserve": np.full_like(t, system.efficiency.runtime_reserve),
+    }
+    if notes is not None:
+        for name, field in (
+            ("weights", "weight_B"),
+            ("gradients", "grad_memory_B"),
+            ("optimizer", "optimizer_memory_B"),
         ):
             notes.add(
                 f"memory.{name}",
                 out[name],
                 "B",
-                params,
-                bytes=getattr(s, field),
-                dense=dense,
-                experts=expert,
+                held_B,
+                given=kept[name],
                 zero=p.zero,
-                sharded_from_zero=start,
-                dense_ranks=d_ranks,
-                expert_ranks=e_ranks,
                 facts=(system.paths[f"stack.{field}"],),
             )
         notes.add(
             "memory.activations",
             activations,
             "B",
-            "bytes kept per layer x layers per stage x micro-batches in flight",
+            kept_B,
             per_layer=per_layer / model.num_layers,
+            held=held,
+            note="held: layers of a stage x micro-batches in flight, less what travels to the host",
             layers_per_stage=layers_per_stage(model, p),
             in_flight=in_flight(p, g),
             tokens=t,
@@ -269,15 +278,66 @@ def memory_B(
             "memory.temporary",
             out["temporary"],
             "B",
-            "larger of a recomputed layer and the logits beyond what the last stage has free + gathered weights +"
-            " expert buffers",
+            temporary_B,
             recomputed=again,
             logits=logits,
+            activations=activations,
+            pp=p.pp,
             gathered=gathered,
             expert_buffers=widest_rows,
         )
         notes.add("memory.reserve", out["reserve"], "B", facts=(system.paths["efficiency.runtime_reserve"],))
     return out
+
+
+def held_B(
+    bytes: Floats | float,
+    dense: Floats,
+    experts: Floats,
+    dense_ranks: Floats,
+    expert_ranks: Floats,
+    adapters: Floats,
+    adapter_ranks: Floats,
+    here: Floats,
+) -> Floats:
+    """Bytes that a device holds of something that is kept for each parameter.
+
+    T = here * (bytes * (dense / dense_ranks + experts / expert_ranks) + bytes * adapters / adapter_ranks)
+
+    bytes: of a parameter; dense, experts, adapters: parameters of the device, cut over so many ranks by ZeRO; here: the
+    share that is on the device and not with the host.
+
+    Units: bytes B.
+    """
+    return np.asarray(
+        here * (bytes * (dense / dense_ranks + experts / expert_ranks) + bytes * adapters / adapter_ranks)
+    )
+
+
+def kept_B(per_layer: Floats, held: Floats) -> Floats:
+    """Bytes of activations that wait for the backward pass.
+
+    T = per_layer * held
+
+    per_layer: of the mean layer and one micro-batch; held: layers and micro-batches that are held at a time.
+
+    Units: per_layer B.
+    """
+    return np.asarray(per_layer * held)
+
+
+def temporary_B(
+    recomputed: Floats, logits: Floats, activations: Floats, pp: Floats, gathered: Floats, expert_buffers: Floats
+) -> Floats:
+    """Bytes that a device needs for a while: the larger of a layer that is recomputed and of the logits beyond what the
+    last of pp stages has free, with gathered weights and buffers of experts.
+
+    T = max(recomputed, logits - activations * (1 - 1 / pp)) + gathered + expert_buffers
+
+    Units: recomputed B, logits B, activations B, gathered B, expert_buffers B.
+    """
+    beyond = logits - activations * (1.0 - 1.0 / pp)
+    return np.asarray(np.maximum(recomputed, beyond) + gathered + expert_buffers)
 
 
 def _layer_extremes(model: Model, system: Platform, job: TrainJob, p: Plans) -> tuple[Floats, Floats, Floats]:

@@ -13,7 +13,7 @@ schedules called zero-bubble.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -282,47 +282,83 @@ def _dual(half: int, g: int, rank: int, near: tuple[int, int], far: tuple[int, i
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def filled_bubble_s(pp: Floats, vpp: Floats, f: Floats, b: Floats, w: Floats) -> Floats:
+    """Idle seconds of gpipe, 1f1b and interleaved: filling and draining, in chunks of 1 / vpp.
+
+    T = (pp - 1) / vpp * (f + b + w)
+
+    Units: f s, b s, w s.
+    """
+    return np.asarray((pp - 1.0) / vpp * (f + b + w))
+
+
+def zb_h1_bubble_s(pp: Floats, f: Floats, b: Floats, w: Floats) -> Floats:
+    """Idle seconds of zb-h1: weight gradients fill a part of the drain.
+
+    T = (pp - 1) * (f + b - w)
+
+    Units: f s, b s, w s.
+    """
+    return np.asarray((pp - 1.0) * (f + b - w))
+
+
+def zb_v_bubble_s(pp: Floats, f: Floats, b: Floats, w: Floats) -> Floats:
+    """Idle seconds of zb-v.
+
+    T = (pp - 1) / 2 * max(f, b, 2 * (b - w))
+
+    Units: f s, b s, w s.
+    """
+    return np.asarray((pp - 1.0) / 2.0 * np.maximum(np.maximum(f, b), 2.0 * (b - w)))
+
+
+def dualpipe_bubble_s(pp: Floats, f: Floats, b: Floats, w: Floats) -> Floats:
+    """Idle seconds of dualpipe, with a forward and a backward as one block of f + b + w (DeepSeek-V3 prints
+    (PP/2-1)(F&B + B - 3W), B whole).
+
+    T = max(0, pp / 2 - 1) * (f + 2 * b - w)
+
+    Units: f s, b s, w s.
+    """
+    return np.asarray(np.maximum(0.0, pp / 2.0 - 1.0) * (f + 2.0 * b - w))
+
+
+def dualpipe_v_bubble_s(pp: Floats, f: Floats, b: Floats, w: Floats) -> Floats:
+    """Idle seconds of dualpipe-v.
+
+    T = (pp - 1) / 2 * (f + 2 * b - w)
+
+    Units: f s, b s, w s.
+    """
+    return np.asarray((pp - 1.0) / 2.0 * (f + 2.0 * b - w))
+
+
+BUBBLE_OF: Mapping[int, Callable[[Floats, Floats, Floats, Floats], Floats]] = {
+    ZB_H1: zb_h1_bubble_s,
+    ZB_V: zb_v_bubble_s,
+    DUALPIPE: dualpipe_bubble_s,
+    DUALPIPE_V: dualpipe_v_bubble_s,
+}
+"""The idle time of a schedule that splits the backward pass or runs both ways; the others are `filled_bubble_s`."""
+
+
 def bubble_s(schedule: Floats, pp: Floats, vpp: Floats, f: Floats, b: Floats, w: Floats) -> Floats:
     """Idle seconds of the busiest device in one step; f, b, w: seconds of one micro-batch on one device (all its
-    chunks).
+    chunks), forward, back to the input, to the weights.
 
-    gpipe, 1f1b, interleaved: (pp-1)/vpp (f+b+w). zb-h1: (pp-1)(f+b-w). zb-v: (pp-1)/2 max(b, 2(b-w)). dualpipe:
-    (pp/2-1)(f+2b-w), with a forward and a backward as one block of f+b+w (DeepSeek-V3 prints (PP/2-1)(F&B + B - 3W), B
-    whole). dualpipe-v: (pp-1)/2 (f+2b-w). Exact for equal stages, w <= f <= b and enough micro-batches (`legal`); where
-    b < f or w > f a lower bound. For unequal stages see `training.pipeline`.
+    Exact for equal stages, w <= f <= b and enough micro-batches (`legal`); where b < f or w > f a lower bound. For
+    unequal stages see `training.pipeline`.
 
     >>> one = np.array([1.0])
     >>> chunks = [2 * one if s == "interleaved" else one for s in SCHEDULES]
     >>> [float(bubble_s(one * i, 8 * one, v, one, one, one)[0]) for i, v in enumerate(chunks)]
     [21.0, 10.5, 21.0, 7.0, 3.5, 6.0, 7.0]
     """
-    whole = (pp - 1.0) / vpp * (f + b + w)
-    if not np.any(schedule > PLAIN):
-        return np.asarray(whole)
-    deep = pp - 1.0
-    joint = f + 2.0 * b - w
-    forms = {
-        ZB_H1: deep * (f + b - w),
-        ZB_V: deep / 2.0 * np.maximum(np.maximum(f, b), 2.0 * (b - w)),
-        DUALPIPE: np.maximum(0.0, pp / 2.0 - 1.0) * joint,
-        DUALPIPE_V: deep / 2.0 * joint,
-    }
-    out = whole
-    for code, seconds in forms.items():
-        out = np.where((schedule == code) & (pp > 1), seconds, out)
+    out = filled_bubble_s(pp, vpp, f, b, w)
+    if np.any(schedule > PLAIN):
+        for code, law in BUBBLE_OF.items():
+            out = np.where((schedule == code) & (pp > 1), law(pp, f, b, w), out)
     return np.asarray(out)
-
-
-BUBBLE_OF = {
-    "gpipe": "(pp-1)(f+b+w)",
-    "1f1b": "(pp-1)(f+b+w)",
-    "interleaved": "(pp-1)/vpp (f+b+w)",
-    "zb-h1": "(pp-1)(f+b-w)",
-    "zb-v": "(pp-1)/2 max(f, b, 2(b-w))",
-    "dualpipe": "(pp/2-1)(f+2b-w)",
-    "dualpipe-v": "(pp-1)/2 (f+2b-w)",
-}
-"""`bubble_s` in words, for explain."""
 
 
 def num_hops(schedule: Floats, pp: Floats, vpp: Floats, g: Floats) -> Floats:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mowich.estimate import Estimate, Term
 from mowich.facts import Fact
+from mowich.formula import printed
 from mowich.show.formats import UNKNOWN
 from mowich.show.page import NOTHING, Cell, Column, Page, Table, Words, paragraphs
 from mowich.show.render.terminal import Style, terminal
@@ -86,8 +87,9 @@ def tree_words(terms: Sequence[Term]) -> list[Words]:
         drawn.add(term.name)
         indent = 2 + 3 * depth
         out.append(Words(text=f"{term.name}  {quantity(term.value, term.unit)}", kind="caption", indent=indent))
-        more = [f"= {term.formula}"] if term.formula else []
-        more += [inputs_line(term.inputs)] if term.inputs else []
+        more = [f"= {printed(term.formula)}"] if term.formula else []
+        more += [f"how: {term.words}"] if term.words else []
+        more += [inputs_line(term.inputs, term.units)] if term.inputs else []
         more += [term.note] if term.note else []
         more += ["facts: " + ", ".join(term.facts)] if term.facts else []
         out.extend(paragraphs(more, "caption", indent=indent + 2))
@@ -132,9 +134,22 @@ def parts_said(parts: Mapping[str, float], unit: str) -> list[str]:
     return [f"{k.ljust(wide)}  {quantity(v, unit):>22}  {v / total:6.1%}" if total else k for k, v in rows]
 
 
-def inputs_line(inputs: Mapping[str, float | str]) -> str:
-    """Names of a formula with their numbers: "chips 8192, step_s 4.2"."""
-    return ", ".join(f"{k} {v if isinstance(v, str) else plain(v)}" for k, v in inputs.items())
+def put_in(value: float | str, unit: str) -> str:
+    """An input of a formula with its unit.
+
+    >>> put_in(16384.0, ""), put_in(16384.0, "chips"), put_in(0.0026643, "s")
+    ('16384', '16384 chips', '2.664 ms')
+    """
+    if isinstance(value, str):
+        return f"{value} {unit}" if unit else value
+    if unit in ("", "1"):
+        return plain(value)
+    return f"{plain(value)} {unit}" if unit in COUNTED or unit == "1/s" else show(value, unit, 4)
+
+
+def inputs_line(inputs: Mapping[str, float | str], units: Mapping[str, str]) -> str:
+    """Names of a formula with their numbers: "chips 8192 chips, step_s 4.2 s"."""
+    return ", ".join(f"{k} {put_in(v, units.get(k, ''))}" for k, v in inputs.items())
 
 
 def explain_page(e: Explanation) -> Page:
@@ -151,8 +166,9 @@ def explain_page(e: Explanation) -> Page:
         sentences=(head,),
         parts=(
             Words(text=e.says, kind="caption"),
-            *paragraphs([f"= {e.formula}"] if e.formula else [], "caption"),
-            *paragraphs([inputs_line(e.inputs)] if e.inputs else [], "caption", indent=4),
+            *paragraphs([f"= {printed(e.formula)}"] if e.formula else [], "caption"),
+            *paragraphs([inputs_line(e.inputs, e.units)] if e.inputs else [], "caption", indent=4),
+            *paragraphs([e.words] if e.words else [], "caption", heading="How it comes about", gap=True),
             *paragraphs(
                 parts_said(e.parts, value.unit) if len(e.parts) > 1 else [], "caption", heading="Sum of", gap=True
             ),

@@ -120,22 +120,31 @@ def dp_s(
 
     o, busy, w = s.dp_overlap * p.dp_overlap, system.efficiency.comm_contention, s.dp_window
     scatter, gather, gather_base = trained(s.grad_B), trained(gather_B), both(gather_B)
-    exposed = beside(scatter, o, w * backward, busy) + beside(gather, o, w * forward, busy)
-    two = (g - 1.0) * beside(scatter, o, w * backward, busy) + exposed
+    exposed = once_a_step_s(scatter, gather, o, w, backward, forward, busy)
+    two = reduced_each_time_s(scatter, gather, o, w, backward, forward, busy, g)
     f = s.fsdp_overlap * p.dp_overlap
     behind = both(gather_B + (s.gather_B if adapters is None else 0.0))
-    three = g * (beside(gather_base, f, forward, busy) + beside(behind, f, backward, busy))
+    three = gathered_each_time_s(gather_base, behind, f, backward, forward, busy, g)
     result = np.where(p.zero == 3, three, np.where(p.zero == 2, two, exposed))
     if notes is not None:
+        zero = int(p.zero[0])
+        law = gathered_each_time_s if zero == 3 else reduced_each_time_s if zero == 2 else once_a_step_s
+        own: dict[str, Floats | float] = (
+            {"gather": gather_base, "back": behind, "share": f}
+            if zero == 3
+            else {"scatter": scatter, "gather": gather, "share": o, "window": w}
+        )
         notes.add(
             "dp",
             result,
             "s",
-            "zero 0-1: beside(scatter, o, w backward) + beside(gather, o, w forward); zero 3: per micro-batch",
-            scatter=scatter,
-            gather=gather,
-            window=w,
-            overlap=o,
+            law,
+            given=own,
+            backward=backward,
+            forward=forward,
+            contention=busy,
+            g=g,
+            zero=zero,
             dense_params=dense,
             expert_params=expert,
             dp_group=group,
@@ -149,3 +158,63 @@ def dp_s(
             ),
         )
     return np.asarray(result)
+
+
+def once_a_step_s(
+    scatter: Floats,
+    gather: Floats,
+    share: Floats | float,
+    window: float,
+    backward: Floats,
+    forward: Floats,
+    contention: float,
+) -> Floats:
+    """Exposed seconds of zero 0 and 1: once a step gradients are reduced beside the last backward and weights gathered
+    beside the first forward.
+
+    T = beside(scatter, share, window * backward, contention) + beside(gather, share, window * forward, contention)
+
+    scatter, gather: the transfers alone; window: the part of a micro-batch beside which buckets are ready.
+
+    Units: scatter s, gather s, backward s, forward s.
+    """
+    return beside(scatter, share, window * backward, contention) + beside(gather, share, window * forward, contention)
+
+
+def reduced_each_time_s(
+    scatter: Floats,
+    gather: Floats,
+    share: Floats | float,
+    window: float,
+    backward: Floats,
+    forward: Floats,
+    contention: float,
+    g: Floats,
+) -> Floats:
+    """Exposed seconds of zero 2: gradients are reduced in each of g micro-batches.
+
+    T = g * beside(scatter, share, window * backward, contention) + beside(gather, share, window * forward, contention)
+
+    Units: scatter s, gather s, backward s, forward s.
+    """
+    exposed = once_a_step_s(scatter, gather, share, window, backward, forward, contention)
+    return np.asarray((g - 1.0) * beside(scatter, share, window * backward, contention) + exposed)
+
+
+def gathered_each_time_s(
+    gather: Floats,
+    back: Floats,
+    share: Floats | float,
+    backward: Floats,
+    forward: Floats,
+    contention: float,
+    g: Floats,
+) -> Floats:
+    """Exposed seconds of zero 3: in each of g micro-batches weights are gathered beside forward, and gathered again and
+    gradients reduced (back) beside backward.
+
+    T = g * (beside(gather, share, forward, contention) + beside(back, share, backward, contention))
+
+    Units: gather s, back s, backward s, forward s.
+    """
+    return np.asarray(g * (beside(gather, share, forward, contention) + beside(back, share, backward, contention)))

@@ -12,15 +12,11 @@ from mowich.machines import collectives
 from mowich.models import ops
 from mowich.models.model import Model, Moe
 from mowich.operators import list as list_
-from mowich.operators.law import (
-    busiest_load,
-    gemm_s,
-    passes,
-)
+from mowich.operators.law import busiest_load, gemm_s
 from mowich.operators.rates import IS_BLOCK, Rates
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
-from mowich.training.terms import paths_of
+from mowich.training.terms import note_gemm, paths_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +52,22 @@ def experts_s(
     rows = load * t * ffn.top_k * p.etp / p.tp  # that the busiest device's experts see, per micro-batch
     experts = ffn.num_experts / p.ep
     m_e = np.maximum(rows / experts, 1e-6)
-    up = gemm_s(m_e, ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp, np.full_like(t, w), r, groups=experts)
-    down = gemm_s(m_e, np.full_like(t, w), ffn.ffn / p.etp, r, groups=experts)
+    wide = (m_e, ffn.ffn * (2.0 if ffn.gated else 1.0) / p.etp, np.full_like(t, w))
+    narrow = (m_e, np.full_like(t, w), ffn.ffn / p.etp)
+    up, down = (gemm_s(*sides, r, groups=experts) for sides in (wide, narrow))
     fused = IS_BLOCK[p.precision.astype(np.intp)] & ffn.gated
     copies = np.where(fused, s.moe_passes_fused, s.moe_passes)
-    moved = 2.0 * copies * rows * w / p.etp + s.moe_routing_B * share.split_tokens * ffn.num_experts
-    moved = (
-        moved + job.element_B * s.memory_passes * outputs * rows * ffn.ffn / p.etp
-    )  # the experts' activation function
-    routing = passes(moved, 1.0, r.B) + s.moe_fixed
+    copied = copied_B(copies, rows, w, p.etp)
+    routed = routed_B(s.moe_routing_B, share.split_tokens, float(ffn.num_experts))
+    activated = activated_B(job.element_B, s.memory_passes, float(outputs), rows, float(ffn.ffn), p.etp)
+    moved = copied + routed + activated
+    routing = routing_s(moved, r.B, s.moe_fixed)
     sent = load * t / p.tp * p.etp  # rows before they are copied to top_k experts
     one = collectives.all_to_all_s(
         system, 2.0 * sent * ffn.top_k * w, p.ep, p.etp * stride, top_k=float(ffn.top_k), rows=sent, row_B=2.0 * w
     )
-    exchange = np.where(
-        p.ep > 1, 2.0 * (s.ep_exposed_inside * one.inside_s + s.ep_exposed_outside * one.outside_s), 0.0
-    )
+    inside, outside = (np.where(p.ep > 1, seconds, 0.0) for seconds in (one.inside_s, one.outside_s))
+    exchange = both_ways_s(s.ep_exposed_inside, inside, s.ep_exposed_outside, outside)
     between = np.zeros_like(t)
     if np.any(p.etp > 1):
         between = np.where(p.etp > 1, 2.0 * collectives.reduce_scatter_s(system, 2.0 * rows * w, p.etp, stride), 0.0)
@@ -80,8 +76,8 @@ def experts_s(
             "moe.load",
             load,
             "x",
-            "1 + z(ep) sqrt((1 - 1/ep) (ep (E-k) / ((E-1) tokens k) + skew^2 ep/E)), rows of the busiest device over"
-            " the mean",
+            words="rows of the busiest device over the mean: the expected largest of ep loads whose spread is that of"
+            " tokens that choose their experts, and of experts that are not equally popular",
             tokens=tokens,
             ep=p.ep,
             experts=ffn.num_experts,
@@ -89,41 +85,110 @@ def experts_s(
             skew=0.0 if job.is_balanced else s.router_skew,
             facts=paths_of(system, "stack.router_skew", "stack.moe_capacity"),
         )
+        note_gemm(notes, "moe.experts.up", up, wide, r, system, groups=experts)
+        note_gemm(notes, "moe.experts.down", down, narrow, r, system, groups=experts)
         notes.add(
             "moe.experts",
             up + down,
             "s",
-            "experts x (gemm(m_e, gates ffn, h) + gemm(m_e, h, ffn)) on the busiest device, forward, one layer",
+            experts_gemm_s,
+            up=up,
+            down=down,
             experts=experts,
             m_e=m_e,
             ffn=ffn.ffn / p.etp,
             h=w,
             load=load,
-            note=r.by(up + down),
+            note=r.by(up + down) or "on the busiest device, forward, one layer",
             facts=paths_of(system, "peak", "efficiency.gemm_efficiency"),
         )
         notes.add(
             "moe.permute_route",
             routing,
             "s",
-            "(2 k_moe rows h + 2 passes outputs rows ffn + routing t E) / B + fixed, forward, one layer",
-            rows=rows,
-            h=w,
-            k_moe=copies,
+            routing_s,
+            bytes=moved,
             B=r.B,
+            fixed=s.moe_fixed,
+            note="forward, one layer; bytes: tokens copied to experts and back, routing, the activation function",
             facts=paths_of(system, "stack.moe_passes", "stack.moe_routing_B", "stack.moe_fixed"),
         )
         notes.add(
             "ep.exchange",
             exchange,
             "s",
-            "2 x (exposed_in x inside + exposed_out x outside), dispatch and combine, one layer, before overlap",
+            both_ways_s,
+            exposed_inside=s.ep_exposed_inside,
+            inside_s=inside,
+            exposed_outside=s.ep_exposed_outside,
+            outside_s=outside,
             send_B=2.0 * sent * ffn.top_k * w,
-            inside_s=one.inside_s,
-            outside_s=one.outside_s,
+            note="dispatch and combine, one layer, before overlap",
             ep=p.ep,
             facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
         )
     return Experts(
         gemm=up + down, routing=routing, exchange=exchange, between=between, inputs=rows * (w + ffn.ffn / p.etp)
     )
+
+
+def copied_B(copies: Floats | float, rows: Floats, h: float, etp: Floats) -> Floats:
+    """Bytes of tokens on their way to the experts of one device and back, in 16 bit.
+
+    T = 2 * copies * rows * h / etp
+
+    copies: times that a row is read or written; rows: of the busiest device; h: elements of a row.
+    """
+    return np.asarray(2.0 * copies * rows * h / etp)
+
+
+def routed_B(routing_B: float, tokens: Floats, experts: float) -> Floats:
+    """Bytes of choosing the experts.
+
+    T = routing_B * tokens * experts
+
+    Units: routing_B B.
+    """
+    return np.asarray(routing_B * tokens * experts)
+
+
+def activated_B(element_B: float, passes: float, outputs: float, rows: Floats, ffn: float, etp: Floats) -> Floats:
+    """Bytes of the experts' activation function.
+
+    T = element_B * passes * outputs * rows * ffn / etp
+
+    outputs: matrices whose outputs it reads or writes, of ffn elements a row.
+
+    Units: element_B B.
+    """
+    return np.asarray(element_B * passes * outputs * rows * ffn / etp)
+
+
+def routing_s(bytes: Floats, B: Floats | float, fixed: float) -> Floats:
+    """Seconds of routing, permuting and the activation function of one layer's experts.
+
+    T = bytes / B + fixed
+
+    Units: bytes B, B B/s, fixed s.
+    """
+    return np.asarray(bytes / B + fixed)
+
+
+def experts_gemm_s(up: Floats, down: Floats) -> Floats:
+    """Seconds of the products of one layer's experts.
+
+    T = up + down
+
+    Units: up s, down s.
+    """
+    return np.asarray(up + down)
+
+
+def both_ways_s(exposed_inside: float, inside_s: Floats, exposed_outside: float, outside_s: Floats) -> Floats:
+    """Seconds of dispatch and combine that no kernel hides: shares of one exchange inside a domain and outside of it.
+
+    T = 2 * (exposed_inside * inside_s + exposed_outside * outside_s)
+
+    Units: inside_s s, outside_s s.
+    """
+    return np.asarray(2.0 * (exposed_inside * inside_s + exposed_outside * outside_s))

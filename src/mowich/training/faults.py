@@ -102,42 +102,105 @@ class Strategy:
     @property
     def recovery_s(self) -> float:
         """Detection and restart."""
-        return self.detect_s + self.restart_s
+        return recovery_of(self.detect_s, self.restart_s)
 
 
-def mtbf_s(rate_per_chip_s: float, chips: float) -> float:
-    """Mean seconds between failures of the whole job: M = 1 / (rate chips). Assumes that any chip's failure stops the
-    job.
+def recovery_of(detect: float, restart: float) -> float:
+    """Seconds from a failure until the job trains again.
+
+    T = detect + restart
+
+    Units: detect s, restart s.
+    """
+    return detect + restart
+
+
+def share_of(useful: float, missing: float, silent: float, slow: float) -> float:
+    """Share of the time that trains: what checkpoints and recovery leave, less what the others take of it.
+
+    T = useful * (1 - missing) * (1 - silent) * (1 - slow)
+    """
+    return useful * (1.0 - missing) * (1.0 - silent) * (1.0 - slow)
+
+
+def missing_of(beyond: float, server: float, chips: float, rate: float, rebuild: float, replica: float) -> float:
+    """Share of a job that is missing where it goes on without: servers beyond the spares, replicas that are rebuilt.
+
+    T = min(1, beyond * server / chips + rate * rebuild * replica)
+
+    beyond: servers missing beyond the spares, on average; server, replica: chips of each; rate: failures of a chip.
+
+    Units: server chips, chips chips, rate 1/s, rebuild s, replica chips.
+    """
+    return min(1.0, beyond * server / chips + rate * rebuild * replica)
+
+
+def silent_of(check: float, period: float, rate: float, chips: float, tau: float) -> float:
+    """Share of the time that silent corruption takes: checks, and work that is done again.
+
+    T = min(1, check / period - expm1(-(rate * chips * (period / 2 + tau))))
+
+    Units: check s, period s, rate 1/s, chips chips, tau s.
+    """
+    return min(1.0, check / period - math.expm1(-(rate * chips * (period / 2.0 + tau))))
+
+
+def slow_of(rate: float, chips: float, found: float, speed: float) -> float:
+    """Share of the time that slow chips take: the chance that one is slow and not yet found, by what it holds back.
+
+    T = -expm1(-rate * chips * found) * (1 - speed)
+
+    Units: rate 1/s, chips chips, found s.
+    """
+    return -math.expm1(-rate * chips * found) * (1.0 - speed)
+
+
+def mtbf_s(rate: float, chips: float) -> float:
+    """Mean seconds between failures of the whole job. Assumes that any chip's failure stops the job.
+
+    T = 1 / (rate * chips)
+
+    rate: failures of one chip.
+
+    Units: rate 1/s, chips chips.
 
     >>> round(mtbf_s(1.973e-5 / 3600, 16384) / 3600, 2)  # Llama 3 405B: 419 in 54 days
     3.09
     """
-    return 1.0 / (rate_per_chip_s * chips)
+    return 1.0 / (rate * chips)
 
 
-def checkpoint_interval_s(stall_s: float, mtbf: float, step_s: float = 0.0) -> float:
-    """Young/Daly interval between checkpoints: tau = sqrt(2 C M), not below one step nor above M.
+def checkpoint_interval_s(stall: float, mtbf: float, step: float = 0.0) -> float:
+    """Young/Daly interval between checkpoints, not below one step nor above the time between failures.
 
-    C: stall per checkpoint, s; M: mean time between failures, s. Source: Daly 2006, first order; the bound M is where
-    its series ends.
+    T = max(min(sqrt(2 * stall * mtbf), mtbf), step)
+
+    stall: per checkpoint; mtbf: mean time between failures. Source: Daly 2006, first order; the bound is where its
+    series ends.
+
+    Units: stall s, mtbf s, step s.
 
     >>> round(checkpoint_interval_s(5.0, 10000.0), 1)
     316.2
     """
-    return max(min(math.sqrt(2.0 * stall_s * mtbf), mtbf), step_s)
+    return max(min(math.sqrt(2.0 * stall * mtbf), mtbf), step)
 
 
-def useful_of(mtbf: float, recovery_s: float, stall_s: float, tau: float) -> float:
-    """Useful time over total time: u = tau / (M e^(R/M) (e^((tau + C)/M) - 1)).
+def useful_of(mtbf: float, recovery: float, stall: float, tau: float) -> float:
+    """Useful time over total time.
 
-    M: mean time between failures; R: detection and restart; C: stall per checkpoint; tau: interval; all s. Exact for
-    Poisson failures that may also strike during recovery (Daly 2006), so it lies in [0, 1) for any M; for M >> R it is
-    1 - R/M - C/tau - (tau + C)/2M.
+    T = tau / (mtbf * exp(min(recovery / mtbf, 700)) * expm1(min((tau + stall) / mtbf, 700)))
+
+    mtbf: mean time between failures; recovery: detection and restart; stall: per checkpoint; tau: interval. Exact for
+    Poisson failures that may also strike during recovery (Daly 2006), so it lies in [0, 1) for any mtbf; where that is
+    much longer than the recovery it is 1 - recovery/mtbf - stall/tau - (tau + stall)/(2 mtbf).
+
+    Units: mtbf s, recovery s, stall s, tau s.
 
     >>> round(useful_of(11135.0, 600.0, 5.0, checkpoint_interval_s(5.0, 11135.0)), 3)
     0.919
     """
-    recover, work = min(recovery_s / mtbf, MOST_EXPONENT), min((tau + stall_s) / mtbf, MOST_EXPONENT)
+    recover, work = min(recovery / mtbf, MOST_EXPONENT), min((tau + stall) / mtbf, MOST_EXPONENT)
     return tau / (mtbf * math.exp(recover) * math.expm1(work))
 
 
@@ -273,7 +336,7 @@ class Losses:
     @property
     def share(self) -> float:
         """Goodput: u x (1 - missing) x (1 - silent) x (1 - slow)."""
-        return self.useful * (1.0 - self.missing) * (1.0 - self.silent) * (1.0 - self.slow)
+        return share_of(self.useful, self.missing, self.silent, self.slow)
 
 
 def closed_form(job: Job, rates: Rates, strategy: Strategy) -> Goodput:
@@ -320,12 +383,10 @@ def losses(job: Job, rates: Rates, strategy: Strategy) -> Losses:
     out = rates.hardware * job.chips * rates.replaced * rates.repair_s  # units out of service at a time
     beyond, any_missing = shortage(out, job.spare_units)
     if strategy.name == "elastic":
-        missing = beyond * job.unit_chips / job.chips + rates.total * strategy.rebuild_s * job.replica_chips
+        missing = missing_of(beyond, job.unit_chips, job.chips, rates.total, strategy.rebuild_s, job.replica_chips)
     else:
         missing = any_missing
     period = check_period_s(job, rates, strategy)
-    corrupt = rates.silent * job.chips * (period / 2.0 + tau)
-    held = -math.expm1(-rates.slow * job.chips * strategy.slow_found_s)  # chance that a chip is slow and not yet found
     return Losses(
         mtbf_s=M,
         interval_s=tau,
@@ -333,8 +394,8 @@ def losses(job: Job, rates: Rates, strategy: Strategy) -> Losses:
         beyond=beyond,
         missing=min(1.0, missing),
         check_period_s=period,
-        silent=min(1.0, strategy.check_s / period - math.expm1(-corrupt)),
-        slow=held * (1.0 - strategy.slow_speed),
+        silent=silent_of(strategy.check_s, period, rates.silent, job.chips, tau),
+        slow=slow_of(rates.slow, job.chips, strategy.slow_found_s, strategy.slow_speed),
     )
 
 

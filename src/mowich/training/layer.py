@@ -18,6 +18,7 @@ from mowich.models.model import Layer, Model, Moe
 from mowich.operators import list as list_
 from mowich.operators.kernels import Kernels
 from mowich.operators.law import (
+    beside,
     beside_with_rest,
     fused_attention,
     gemm_s,
@@ -30,7 +31,7 @@ from mowich.plans import schedules
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.experts import experts_s
-from mowich.training.terms import core_formula, is_unfused, note_product, paths_of
+from mowich.training.terms import by_tables, core_paths, is_unfused, note_product, paths_of
 
 T = TypeVar("T")
 
@@ -114,24 +115,33 @@ def layer_times(
         moe, expert_gemm, inputs = x.routing, x.gemm, inputs + x.inputs
         # what can run meanwhile: the shared expert, and the other micro-batch where two travel through a stage at once
         meanwhile = shared + np.where(schedules.pairs(p.schedule) > 0, gemm - shared + attention + memory_bound, 0.0)
-        ep, late_ep = beside_with_rest(x.exchange, s.ep_overlap, meanwhile, e.comm_contention)
-        ep = ep + x.between
+        left, late_ep = beside_with_rest(x.exchange, s.ep_overlap, meanwhile, e.comm_contention)
+        ep = exchanged_s(left, x.between)
         experts_again = shared + expert_gemm + moe + ep + r.quantise_B * x.inputs / r.B
         if notes is not None:
+            notes.add(
+                "ep.exposed",
+                left,
+                "s",
+                beside,
+                T=x.exchange,
+                share=s.ep_overlap,
+                window=meanwhile,
+                contention=e.comm_contention,
+                note="dispatch and combine, one layer; window: what can run meanwhile",
+            )
             notes.add(
                 "ep.all_to_all",
                 ep,
                 "s",
-                "beside(exposed, overlap, meanwhile) + between ranks that share an expert, dispatch and combine, one"
-                " layer",
-                exposed=x.exchange,
-                meanwhile=meanwhile,
+                exchanged_s,
+                exposed=left,
                 between=x.between,
-                overlap=s.ep_overlap,
                 ep=p.ep,
+                note="between: ranks that share an expert; one layer",
                 facts=paths_of(system, ".bandwidth", ".latency", "stack.ep_exposed_inside", "stack.ep_exposed_outside"),
             )
-    quantise = r.quantise_B * inputs / r.B
+    quantise = quantise_s(r.quantise_B, inputs, r.B)
     if kernels is not None:
         quantise = kernels.quantise(inputs, p.precision, s.backward_quantise, quantise)
     # tensor parallel: one all-reduce (or all-gather + reduce-scatter) after attention and one after the dense
@@ -148,12 +158,13 @@ def layer_times(
     tp_all = once("reduced", reduced)
     early = s.tp_overlap * p.tp_overlap * (p.sp > 0)
     tp, late_tp = beside_with_rest(over_tp.count * tp_all, early, gemm, e.comm_contention)
-    cp, late_cp = np.zeros_like(t), np.zeros_like(t)
+    cp, late_cp, gathered = np.zeros_like(t), np.zeros_like(t), np.zeros_like(t)
     if np.any(p.cp > 1):
         cp_all = once(
             ("gathered", ops.kv_width(layer.attention)),
             lambda: collectives.reduce_scatter_s(system, over_cp.bytes_, p.cp, p.tp * stride),
         )
+        gathered = np.where(p.cp > 1, cp_all, 0.0)
         exposed, rest = beside_with_rest(cp_all, 1.0 - s.cp_exposed, attention, e.comm_contention)
         cp, late_cp = np.where(p.cp > 1, exposed, 0.0), np.where(p.cp > 1, rest, 0.0)
     if notes is not None:
@@ -161,42 +172,55 @@ def layer_times(
             "memory_bound",
             memory_bound,
             "s",
-            "2 t (5 h' blocks + 3 (q + 2 kv) + outputs x ffn/tp) passes / B, forward, one layer",
+            by_tables(r, passes)[0],
+            words=by_tables(r, passes)[1],
+            bytes_=between.bytes_,
+            times=s.memory_passes,
+            B=r.B,
             t=t,
             h=np.where(p.sp > 0, h / p.tp, h),
-            passes=s.memory_passes,
-            B=r.B,
-            note=r.by(memory_bound),
+            note=r.by(memory_bound)
+            or "forward, one layer; bytes_: norms, residuals, attention's inputs and outputs, the activation function",
             facts=paths_of(system, "hbm_Bps", "efficiency.hbm_efficiency", "stack.memory_passes"),
         )
         notes.add(
             "quantise",
             quantise,
             "s",
-            "b_q x GEMM input elements / B, forward, one layer",
-            elements=inputs,
+            by_tables(r, quantise_s)[0],
+            words=by_tables(r, quantise_s)[1],
             b_q=r.quantise_B,
-            note=r.by(quantise),
+            elements=inputs,
+            B=r.B,
+            note=r.by(quantise) or "forward, one layer; elements: of the products' inputs",
             facts=paths_of(system, "efficiency.quantise_B"),
         )
         notes.add(
             "tp.collective",
             tp,
             "s",
-            "beside(collectives x T, overlap with sp, gemm), forward, one layer",
+            beside,
+            T=over_tp.count * tp_all,
+            share=early,
+            window=gemm,
+            contention=e.comm_contention,
             collectives=over_tp.count,
-            T=tp_all,
             bytes=over_tp.bytes_,
-            overlap=s.tp_overlap,
+            note="forward, one layer; T: of all collectives of the layer; window: its products",
             facts=paths_of(system, ".bandwidth", ".latency", "stack.tp_overlap"),
         )
         notes.add(
             "cp.exchange",
             cp,
             "s",
-            "beside(all-gather of keys and values, 1 - exposed, attention), forward, one layer",
+            beside,
+            T=gathered,
+            share=1.0 - s.cp_exposed,
+            window=attention,
+            contention=e.comm_contention,
             bytes=over_cp.bytes_ / p.cp,
             cp=p.cp,
+            note="forward, one layer; T: keys and values of all ranks; window: the attention core",
             facts=paths_of(system, ".bandwidth", "stack.cp_exposed"),
         )
     return LayerTimes(
@@ -234,22 +258,17 @@ def _core_s(
     layer: Layer, system: Platform, share: list_.Share, p: Plans, r: Rates, notes: Notes | None
 ) -> tuple[Floats, Floats]:
     """(forward, backward) of a layer's attention core, or of its recurrence."""
-    s, e, a, t = system.stack, system.efficiency, layer.attention, share.tokens
+    s, a, t = system.stack, layer.attention, share.tokens
     core = list_.core(layer, share)
-    if is_unfused(system, core):
-        attention = unfused_attention(
-            core.square_flop, core.scores, e.gemm_efficiency, r.P16, s.unfused_attention_B, r.B
-        )
-        backward = 2.0 * attention
-    else:
-        if core.kind == "scan":
-            attention = scan(core.flop, core.moved, e.attention_efficiency, r.P16, s.recurrent_B, r.B, s.roofline_power)
-        else:
-            attention = fused_attention(core.flop, core.attended, e.attention_s_half, e.attention_efficiency, r.P16)
-        backward = s.backward_attention * attention
-        if core.has_sinks:
-            spill = passes(core.scores, s.sink_attention_B, r.B)
-            attention, backward = attention + spill, backward + 2.0 * spill
+    law, given = _core_law(core, system, r)
+    attention = law(**given)
+    backward = (2.0 if law is unfused_attention else s.backward_attention) * attention
+    spill = np.zeros_like(t)
+    has_spill = core.has_sinks and law is not unfused_attention
+    kernel = attention
+    if has_spill:
+        spill = passes(core.scores, s.sink_attention_B, r.B)
+        attention, backward = with_sinks_s(kernel, spill), backward + 2.0 * spill
     if r.kernels is not None:
         sequences = p.micro_batch * (share.seq / share.attended)
         heads = sequences * a.num_heads / p.tp
@@ -257,22 +276,58 @@ def _core_s(
             layer, heads, share.attended, 1.0 / p.cp, s.backward_attention, (attention, backward)
         )
     if notes is not None:
-        formula, numbers, constants = core_formula(layer, core, share, system)
-        beyond: dict[str, object] = (
-            {"scores": core.scores, "B": r.B} if "/ B" in formula else {"B": r.B} if layer.recurrent else {}
-        )
-        notes.add(
-            "attention.core",
-            attention,
-            "s",
-            f"{formula}, forward, one layer",
-            t=t,
-            c=a.context(share.attended),
-            q=ops.attention_width(a) / p.tp,
-            P16=r.P16,
-            **beyond,
-            **numbers,
-            note=r.by(attention),
-            facts=paths_of(system, "peak_flops.bf16", *constants),
-        )
+        facts = paths_of(system, "peak_flops.bf16", *core_paths(layer, core, system))
+        stated, words = by_tables(r, law)
+        names = {"unfused_attention": "unfused", "scan": "chunked scan", "fused_attention": "fused"}
+        note = r.by(attention) or f"{names[law.__name__]}, forward, one layer"
+        if has_spill and r.kernels is None:
+            notes.add("attention.kernel", kernel, "s", law, note=note, facts=facts, given=given)
+            spilled = {"bytes_": core.scores, "times": s.sink_attention_B, "B": r.B}
+            note = "sinks are outside of the fused kernel: bytes_ are scores, times their bytes"
+            notes.add("attention.sinks", spill, "s", passes, note=note, facts=facts, given=spilled)
+            stated, given, note = with_sinks_s, {"kernel": kernel, "sinks": spill}, "forward, one layer"
+        notes.add("attention.core", attention, "s", stated, words=words, note=note, facts=facts, given=given)
     return attention, backward
+
+
+def _core_law(core: list_.Core, system: Platform, r: Rates) -> tuple[Callable[..., Floats], dict[str, Floats | float]]:
+    """(law of an attention core or scan, its arguments)."""
+    s, e = system.stack, system.efficiency
+    if is_unfused(system, core):
+        given: dict[str, Floats | float] = {"F": core.square_flop, "scores": core.scores, "e_g": e.gemm_efficiency}
+        return unfused_attention, given | {"b_u": s.unfused_attention_B, "P16": r.P16, "B": r.B}
+    if core.kind == "scan":
+        given = {"F": core.flop, "elements": core.moved, "e_a": e.attention_efficiency, "P16": r.P16}
+        return scan, given | {"b_r": s.recurrent_B, "B": r.B, "p": s.roofline_power}
+    given = {"F": core.flop, "s": core.attended, "s_half": e.attention_s_half, "e_a": e.attention_efficiency}
+    return fused_attention, given | {"P16": r.P16}
+
+
+def with_sinks_s(kernel: Floats, sinks: Floats) -> Floats:
+    """Seconds of an attention core whose sinks are outside of the fused kernel.
+
+    T = kernel + sinks
+
+    Units: kernel s, sinks s.
+    """
+    return np.asarray(kernel + sinks)
+
+
+def exchanged_s(exposed: Floats, between: Floats) -> Floats:
+    """Seconds of expert traffic that a layer waits for: dispatch and combine, and the ranks that share an expert.
+
+    T = exposed + between
+
+    Units: exposed s, between s.
+    """
+    return np.asarray(exposed + between)
+
+
+def quantise_s(b_q: float | Floats, elements: Floats, B: Floats | float) -> Floats:
+    """Seconds of bringing the inputs of products into the format of the recipe.
+
+    T = b_q * elements / B
+
+    Units: b_q B, B B/s.
+    """
+    return np.asarray(b_q * elements / B)

@@ -110,12 +110,18 @@ def _step_time(
     x = stage_times(model, system, job, p, notes, kernels)
     per_micro, stage, forward, weights, back = x.parts, x.total_s, x.forward_s, x.weights_s, x.back_s
     parts = {name: g * per_micro[name] if name in per_micro else np.zeros_like(t) for name in PARTS}
+    parts |= {
+        name: layers_s(g, x.sums[name], p.pp, x.imbalance)
+        for name in LAYER_PARTS
+        if name != "gemm" or job.adapters is None
+    }
     parts["pp_bubble"] = x.bubble_s
     hop_B = 2.0 * t * h / np.where((p.sp > 0) | (p.pp_scatter > 0), p.tp, 1.0)
     transfer = collectives.transfer_s(system, hop_B, p.stride("pp"))
     num_hops = schedules.num_hops(p.schedule, p.pp, p.vpp, g)
     # beside compute, unless a stage's transfers take longer than its work
-    parts["pp_transfer"] = np.where(p.pp > 1, num_hops * transfer + g * np.maximum(0.0, p.vpp * transfer - stage), 0.0)
+    transfer = np.where(p.pp > 1, transfer, 0.0)
+    parts["pp_transfer"] = pp_transfer_s(num_hops, transfer, g, p.vpp, stage)
     dense, expert = dense_params_per_device(model, p), expert_params_per_device(model, p)
     adapters = adapter_params_per_device(model, job, p) if job.frozen_base else None
     parts["dp"] = dp_s(system, p, r, dense, expert, g, forward, stage - forward, notes, adapters)
@@ -126,23 +132,25 @@ def _step_time(
     if np.any(p.offload > 0):
         parts["offload"] = offload_s(model, system, job, p, g, dense + expert, owned, forward, stage - forward)
     n_devices = p.devices
-    doublings = np.log2(np.maximum(1.0, n_devices / 8.0))
-    parts["optimizer"] = s.optimizer_B * (owned if adapters is None else adapters / shard) / r.B
+    trained = owned if adapters is None else adapters / shard
+    parts["optimizer"] = optimizer_s(s.optimizer_B, trained, r.B)
     if kernels is not None:
-        parts["optimizer"] = kernels.optimizer(owned if adapters is None else adapters / shard, parts["optimizer"])
+        parts["optimizer"] = kernels.optimizer(trained, parts["optimizer"])
     parts["fixed"] = s.step_fixed + s.step_per_doubling * np.log2(np.maximum(1.0, n_devices))
     base = total_of(parts[k] for k in PARTS)
-    parts["jitter"] = base * s.jitter_per_doubling * doublings
+    parts["jitter"] = jitter_s(base, s.jitter_per_doubling, n_devices)
     speed = s.speed * system.efficiency.framework_carry
-    parts["software"] = (base + parts["jitter"]) * (1.0 / speed - 1.0)
-    total = base + parts["jitter"] + parts["software"]
+    parts["software"] = software_s(base, parts["jitter"], speed)
+    total = whole_s(base, parts["jitter"], parts["software"])
     if notes is not None:
         for name in LAYER_PARTS:
             notes.add(
                 f"{name}.step",
                 parts[name],
                 "s",
-                "micro-batches x all layers, forward and backward / pp x fullest stage over mean",
+                layers_s if name != "gemm" or job.adapters is None else None,
+                words="" if name != "gemm" or job.adapters is None else "products of layers, and of adapters",
+                note="all_layers: forward and backward of one micro-batch; fullest_over_mean: stages",
                 micro_batches=g,
                 all_layers=x.sums[name],
                 pp=p.pp,
@@ -152,29 +160,43 @@ def _step_time(
             "stage",
             stage,
             "s",
-            "sum of the fullest stage's layers and head share, one micro-batch",
+            words="sum of the fullest stage's layers and head share, one micro-batch",
             layers_per_stage=layers_per_stage(model, p),
         )
         notes.add(
             "head",
             x.head_s,
             "s",
-            "3 gemm(t, V/tp, h) in 16 bit + 2 passes t V/tp / B; exposed share w (1-1/pp) on the last stage",
+            words="a product of t tokens, V words and hidden width h in 16 bit, forward, back and to the weights, and"
+            " passes over the logits; its share in the step is what the last stage has more than the others",
             t=t,
             V=model.vocab / p.tp,
             h=h,
             note=r.by(x.head_s),
             facts=paths_of(system, "stack.head_exposed", "stack.head_passes"),
         )
-        formula = schedules.BUBBLE_OF[SCHEDULES[int(p.schedule[0])]]
-        notes.add("pp_bubble", parts["pp_bubble"], "s", formula, pp=p.pp, vpp=p.vpp, f=forward, b=back, w=weights)
+        notes.add(
+            "pp_bubble",
+            parts["pp_bubble"],
+            "s",
+            schedules.BUBBLE_OF.get(int(p.schedule[0]), schedules.filled_bubble_s),
+            pp=p.pp,
+            vpp=p.vpp,
+            f=forward,
+            b=back,
+            w=weights,
+            note=f"schedule {SCHEDULES[int(p.schedule[0])]}; f, b, w: forward, back to the input, to the weights",
+        )
         notes.add(
             "pp_transfer",
             parts["pp_transfer"],
             "s",
-            "transfers that the schedule waits for x T, + g max(0, vpp T - stage)",
+            pp_transfer_s,
             transfers=num_hops,
-            T=transfer,
+            one=transfer,
+            g=g,
+            vpp=p.vpp,
+            stage=stage,
             bytes=hop_B,
             facts=paths_of(system, ".bandwidth", ".latency"),
         )
@@ -182,8 +204,9 @@ def _step_time(
             "optimizer",
             parts["optimizer"],
             "s",
-            "b_opt x owned parameters / B",
-            owned=owned,
+            optimizer_s if kernels is None else None,
+            words="" if kernels is None else "by the tables of kernels",
+            owned=trained,
             b_opt=s.optimizer_B,
             B=r.B,
             note=r.by(parts["optimizer"]),
@@ -193,7 +216,8 @@ def _step_time(
             "offload",
             parts["offload"],
             "s",
-            "g x (what travels longer than forward and backward take) + optimizer states, bytes / H",
+            words="in each micro-batch what travels longer than forward and backward take, and the optimizer states"
+            " once a step, over the link to the host",
             g=g,
             offload=OFFLOADS[int(p.offload[0])],
             H=system.host_Bps,
@@ -204,7 +228,8 @@ def _step_time(
             "jitter",
             parts["jitter"],
             "s",
-            "j log2(devices/8) x base",
+            jitter_s,
+            base=base,
             j=s.jitter_per_doubling,
             devices=n_devices,
             facts=paths_of(system, "stack.jitter_per_doubling"),
@@ -213,7 +238,9 @@ def _step_time(
             "software",
             parts["software"],
             "s",
-            "(1/speed - 1) x (base + jitter)",
+            software_s,
+            base=base,
+            jitter=parts["jitter"],
             speed=speed,
             stack=s.name,
             facts=paths_of(system, "stack.speed", "efficiency.framework_carry"),
@@ -222,10 +249,77 @@ def _step_time(
             "step",
             total,
             "s",
-            "g x stage + bubble + transfers + dp + optimizer + offload + fixed, then jitter and software",
+            whole_s,
+            base=base,
+            jitter=parts["jitter"],
+            software=parts["software"],
             g=g,
+            note="base: g x stage, bubble, transfers, dp, optimizer, offload and fixed",
         )
     return StepTime(total_s=total, parts=parts, tokens=g * p.micro_batch * p.dp * job.seq, num_micro_batches=g)
+
+
+def layers_s(micro_batches: Floats, all_layers: Floats, pp: Floats, fullest_over_mean: Floats) -> Floats:
+    """Seconds of a step that a part of the layers takes on the fullest stage.
+
+    T = micro_batches * (all_layers / pp * fullest_over_mean)
+
+    all_layers: of one micro-batch through every layer, forward and backward.
+
+    Units: all_layers s.
+    """
+    return np.asarray(micro_batches * (all_layers / pp * fullest_over_mean))
+
+
+def pp_transfer_s(transfers: Floats, one: Floats, g: Floats, vpp: Floats, stage: Floats) -> Floats:
+    """Seconds that a step waits for transfers between stages: those that the schedule waits for, and in each of g
+    micro-batches what the transfers of a stage take beyond its work.
+
+    T = transfers * one + g * max(0, vpp * one - stage)
+
+    Units: one s, stage s.
+    """
+    return np.asarray(transfers * one + g * np.maximum(0.0, vpp * one - stage))
+
+
+def optimizer_s(b_opt: float, owned: Floats, B: Floats | float) -> Floats:
+    """Seconds of the optimizer's passes over the parameters that a rank owns.
+
+    T = b_opt * owned / B
+
+    Units: b_opt B, B B/s.
+    """
+    return np.asarray(b_opt * owned / B)
+
+
+def jitter_s(base: Floats, j: float, devices: Floats) -> Floats:
+    """Seconds that a step waits for the slowest rank, more with each doubling beyond 8 devices.
+
+    T = base * j * log2(max(1, devices / 8))
+
+    Units: base s.
+    """
+    return np.asarray(base * j * np.log2(np.maximum(1.0, devices / 8.0)))
+
+
+def software_s(base: Floats, jitter: Floats, speed: float) -> Floats:
+    """Seconds that the software adds, at `speed` of the one that the constants are of.
+
+    T = (base + jitter) * (1 / speed - 1)
+
+    Units: base s, jitter s.
+    """
+    return np.asarray((base + jitter) * (1.0 / speed - 1.0))
+
+
+def whole_s(base: Floats, jitter: Floats, software: Floats) -> Floats:
+    """Seconds of a step.
+
+    T = base + jitter + software
+
+    Units: base s, jitter s, software s.
+    """
+    return np.asarray(base + jitter + software)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mowich.arrays import Floats
 from mowich.estimate import Notes
+from mowich.formula import Law
 from mowich.models.model import Layer
 from mowich.operators import list as list_
-from mowich.operators.formula import formula_of, printed
 from mowich.operators.law import (
     product,
     unevenness,
@@ -22,57 +22,71 @@ def is_unfused(system: Platform, core: list_.Core) -> bool:
 
 
 def note_product(notes: Notes, name: str, seconds: Floats, g: list_.Product, r: Rates, system: Platform) -> None:
-    """Record the term of one product, with every symbol of its formula (`operators.law.product`)."""
+    """Record the term of one product, forward, in one layer."""
     is_wide = g.format == "16 bit"
+    note_gemm(
+        notes,
+        name,
+        seconds,
+        (g.m, g.n, g.k),
+        r,
+        system,
+        P=r.P16 * system.efficiency.gemm_efficiency if is_wide else r.P,
+        w=2.0 if is_wide else r.width_B,
+    )
+
+
+def by_tables(r: Rates, law: Law) -> tuple[Law | None, str]:
+    """(the law that gave a time, nothing in words); (None, words) where tables of kernels gave it."""
+    return (law, "") if r.kernels is None else (None, "by the tables of kernels, where they hold it")
+
+
+def note_gemm(
+    notes: Notes,
+    name: str,
+    seconds: Floats,
+    sides: tuple[Floats, Floats, Floats],
+    r: Rates,
+    system: Platform,
+    *,
+    groups: Floats | float = 1.0,
+    P: Floats | float | None = None,
+    w: Floats | float | None = None,
+) -> None:
+    """Record the term of products of `sides` (m, n, k), with every symbol of their formula (`law.product`)."""
+    m, n, k = sides
+    law, words = by_tables(r, product)
+    said = r.by(seconds)
     notes.add(
         name,
         seconds,
         "s",
-        f"{printed(formula_of(product))}, forward, one layer",
-        groups=1.0,
-        m=g.m,
-        n=g.n,
-        k=g.k,
-        P=r.P16 * system.efficiency.gemm_efficiency if is_wide else r.P,
+        law,
+        words=words,
+        groups=groups,
+        m=m,
+        n=n,
+        k=k,
+        P=r.P if P is None else P,
         B=r.B,
-        w=2.0 if is_wide else r.width_B,
+        w=r.width_B if w is None else w,
         m_half=r.m_half,
         n_half=r.n_half,
-        Q=unevenness(g.m, g.n, g.k, 1.0, r),
+        Q=unevenness(m, n, k, groups, r),
         p=r.power,
-        note=r.by(seconds),
+        note=f"forward, one layer; {said}" if said else "forward, one layer",
         facts=paths_of(system, "peak", "efficiency.gemm_efficiency", "efficiency.gemm_m_half", "hbm_Bps"),
     )
 
 
-def core_formula(
-    layer: Layer, core: list_.Core, share: list_.Share, system: Platform
-) -> tuple[str, dict[str, float], tuple[str, ...]]:
-    """(formula of a layer's attention core, its constants, their names), as `layer_times` computes it."""
-    a, s, e = layer.attention, system.stack, system.efficiency
+def core_paths(layer: Layer, core: list_.Core, system: Platform) -> tuple[str, ...]:
+    """The names of the facts that the time of a layer's attention core rests on, as `layer_times` computes it."""
     if is_unfused(system, core):
-        return (
-            "unfused: 4 t s q / (e_g P16) + b_u scores / B; scores = t s heads / tp",
-            {"s": share.seq, "e_g": e.gemm_efficiency, "b_u": s.unfused_attention_B},
-            ("efficiency.gemm_efficiency", "stack.unfused_attention_B", "hbm_Bps"),
-        )
+        return ("efficiency.gemm_efficiency", "stack.unfused_attention_B", "hbm_Bps")
     if layer.recurrent is not None:
-        flop, elements = layer.recurrent.chunked_flop_per_token(), layer.recurrent.core_elements
-        return (
-            "chunked scan: soft_max(t F / (tp e_a P16), b_r t elements / (tp B)); F, elements: of a token",
-            {"F": flop, "elements": elements, "b_r": s.recurrent_B, "e_a": e.attention_efficiency},
-            ("efficiency.attention_efficiency", "stack.recurrent_B", "hbm_Bps"),
-        )
-    formula = "fused: 4 t c q (1 + s_half/s) / (e_a P16)"
-    numbers = {"s": share.attended, "s_half": e.attention_s_half, "e_a": e.attention_efficiency}
-    constants = ["efficiency.attention_efficiency", "efficiency.attention_s_half"]
-    if a.indexer:
-        formula += ", and the indexer's FLOP at that rate"
-    if a.sinks:
-        formula += " + b_s scores / B (sinks are outside the fused kernel); scores = t s heads / tp"
-        numbers["b_s"] = s.sink_attention_B
-        constants += ["stack.sink_attention_B", "hbm_Bps"]
-    return f"{formula}; c = attended tokens, q = heads x head size / tp", numbers, tuple(constants)
+        return ("efficiency.attention_efficiency", "stack.recurrent_B", "hbm_Bps")
+    own = ("efficiency.attention_efficiency", "efficiency.attention_s_half")
+    return (*own, "stack.sink_attention_B", "hbm_Bps") if core.has_sinks else own
 
 
 def paths_of(system: Platform, *wanted: str) -> tuple[str, ...]:

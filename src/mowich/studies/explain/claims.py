@@ -39,7 +39,13 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
             return
         values = {k: facts.number(p) for k, p in inputs.items()}
         notes.add(
-            row["id"], row["derived"], "1", row["formula"], facts=tuple(inputs.values()), note=row["reason"], **values
+            row["id"],
+            row["derived"],
+            "1",
+            words=row["formula"],
+            facts=tuple(inputs.values()),
+            note=row["reason"],
+            given=values,
         )
 
     return Source(at=at, numbers=numbers, terms=terms, title=row["claim"])

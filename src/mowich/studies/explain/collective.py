@@ -63,7 +63,7 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
                     f"level {hop.level.name}",
                     hop.Bps,
                     "B/s",
-                    "what one chip drives on it, one way",
+                    words="what one chip drives on it, one way",
                     joins=hop.r,
                     step_s=hop.step_s,
                     facts=links,
@@ -74,13 +74,15 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
             for way in collectives.algorithms(machine, size, stride, inputs["kind"]):
                 if math.isfinite(float(way.latency_s[0])):
                     T = float(collectives.law_s(machine, way.latency_s, way.bulk_s, way.per_B * B, np.array([B]))[0])
-                    mark = "; the least, so it is taken" if way.name == row["algorithm"].split(" + ")[0] else ""
+                    is_taken = way.name == row["algorithm"].split(" + ")[0]
+                    bulk = way.bulk_s * (B / (B + f.large_B))
                     notes.add(
                         way.name,
                         T,
                         "s",
-                        "L + min(g sqrt(L b S), r L) + b S" + mark,
-                        L=way.latency_s,
+                        collectives.pipelined_s,
+                        note="the least, so it is taken" if is_taken else "",
+                        L=way.latency_s + bulk,
                         b=way.per_B,
                         S=B,
                         g=f.pipeline,
@@ -92,7 +94,7 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
                 row["algorithm"],
                 row["time_s"]["value"],
                 "s",
-                "latency of the steps + bytes over the links, level by level (docs/collectives.md)",
+                words="latency of the steps and bytes over the links, level by level (docs/collectives.md)",
                 S=B,
                 n=n,
                 facts=own,
@@ -103,7 +105,7 @@ def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Fact
                 "slowdown",
                 slow,
                 "1",
-                "bytes' term over its term on whole links, by max-min fair flows",
+                words="bytes' term over its term on whole links, by max-min fair flows",
                 faults=", ".join(inputs["faults"]) or "-",
                 beside=", ".join(inputs["beside"]) or "-",
             )

@@ -18,8 +18,8 @@ from mowich import models
 from mowich.errors import UserError
 from mowich.estimate import GRADES, Estimate, Notes, Term, worst_grade
 from mowich.facts import Fact, Facts, Watched
+from mowich.formula import printed
 from mowich.models.model import Model
-from mowich.operators.formula import printed
 from mowich.studies.explain import (
     claims,
     collective,
@@ -35,7 +35,7 @@ from mowich.studies.explain import (
     validate,
 )
 from mowich.studies.explain.formula import UnknownNameError, evaluate, names
-from mowich.studies.explain.rules import Rule, rules_of
+from mowich.studies.explain.rules import UNITS, Rule, rules_of
 from mowich.studies.explain.source import Result, Source
 from mowich.studies.explain.tree import Path
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
@@ -94,7 +94,8 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """says: what the number is; formula: as printed; inputs: the numbers put in; estimate: the number (grade "" where
+    """says: what the number is; formula: arithmetic, words: how it comes about where that is a choice, a search or a
+    count; inputs: the numbers put in; units: their units; estimate: the number (grade "" where
     nothing graded is behind it);
     parts: what it is the sum of; terms: formulas that the model recorded, in order of evaluation; facts: all behind it;
     moves: largest first."""
@@ -110,6 +111,8 @@ class Explanation:
     facts: tuple[Fact, ...] = ()
     moves: tuple[Move, ...] = ()
     warnings: tuple[str, ...] = ()
+    words: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The `mowich/explain@1` contract."""
@@ -136,8 +139,10 @@ class Explanation:
             "metric": self.metric,
             "title": self.title,
             "says": self.says,
-            "formula": self.formula,
+            "formula": printed(self.formula),
+            "words": self.words,
             "inputs": dict(self.inputs),
+            "units": dict(self.units),
             "value": e.value,
             "unit": e.unit,
             "low": e.low,
@@ -150,8 +155,10 @@ class Explanation:
                     "name": t.name,
                     "value": t.value,
                     "unit": t.unit,
-                    "formula": t.formula,
+                    "formula": printed(t.formula),
+                    "words": t.words,
                     "inputs": dict(t.inputs),
+                    "units": dict(t.units),
                     "facts": list(t.facts),
                     "note": t.note,
                 }
@@ -253,7 +260,8 @@ class Explainer:
                 metric=name,
                 title=name,
                 says="an input of the result",
-                formula="as given, or the default of the verb",
+                formula="",
+                words="as given, or the default of the verb",
                 inputs={},
                 estimate=Estimate(value=node, unit="1", grade="user"),
                 warnings=tuple(warnings),
@@ -279,7 +287,7 @@ class Explainer:
             holder = tree.at(self.result, path[:-1])
             reason = holder.get("reason") if node is None and isinstance(holder, Mapping) else None
             estimate, parts = Estimate(value=node, unit=rule.unit, grade="", reason=reason), {}
-        formula, inputs, behind = self._formula(rule, path, source, notes)
+        inputs, units, behind = self._put_in(rule, path, source, notes)
         found = self._facts(rule, notes, behind, path)
         moves: tuple[Move, ...] = ()
         if source is not None and sensitivity and estimate.value:
@@ -300,8 +308,10 @@ class Explainer:
             metric=name,
             title=f"{title}: {self._short(path, source)}" if title else name,
             says=rule.says,
-            formula=formula,
+            formula=rule.formula,
+            words=rule.words,
             inputs=inputs,
+            units=units,
             estimate=estimate,
             parts=parts,
             terms=tuple(notes.terms.values()),
@@ -327,7 +337,8 @@ class Explainer:
                         whole,
                         metric=name,
                         says=f"share of the number that rests on this kind of cost: {path[-1]}",
-                        formula="cost of this kind / all, by what its constants come from",
+                        formula="",
+                        words="cost of this kind / all, by what its constants come from",
                         inputs={},
                         estimate=Estimate(value=value, unit="1", grade=whole.estimate.grade),
                         parts={},
@@ -339,7 +350,8 @@ class Explainer:
                     says=f"{word} end of the 90% predictive interval of: {whole.says}",
                     inputs={},
                     parts={},
-                    formula=(
+                    formula="",
+                    words=(
                         f"value x exp({sign} sqrt(sum of squares of ln changes by each ranged fact, and of the error of"
                         " the fit)), the same in log odds for goodput, or percentiles of draws; exact where nothing is"
                         " uncertain"
@@ -350,22 +362,52 @@ class Explainer:
 
     # formula
     # -----------------------------------------------------------------------------------------------------------
-    def _formula(
+    def _put_in(
         self, rule: Rule, path: Path, source: Source | None, notes: Notes
-    ) -> tuple[str, dict[str, float | str], list[str]]:
-        """(formula as printed, numbers put in, paths of facts behind the symbols)."""
-        if not rule.formula:
-            return rule.words, {}, []
+    ) -> tuple[dict[str, float | str], dict[str, str], list[str]]:
+        """(numbers put into the formula, their units, paths of facts behind the symbols)."""
         inputs: dict[str, float | str] = {}
+        units: dict[str, str] = {}
         behind: list[str] = []
-        for symbol in names(rule.formula):
+        for symbol in names(rule.formula) if rule.formula else ():
             try:
                 value = self.lookup(symbol, path, source, notes)
             except UnknownNameError:
                 continue
             inputs[symbol] = _shown(value)
+            units |= {symbol: unit} if (unit := self._unit(symbol, path, source, notes)) not in ("", "1") else {}
             behind += source.behind.get(symbol, ()) if source is not None else ()
-        return printed(rule.formula), inputs, behind
+        return inputs, units, behind
+
+    def _unit(self, symbol: str, path: Path, source: Source | None, notes: Notes) -> str:
+        """The unit of a name in a formula, looked for where `lookup` finds its value."""
+        first, *rest = symbol.split(".")
+        here = tree.at(self.result, path)
+        if first == "parts" and tree.is_estimate(here):
+            return str(here["unit"])
+        if first == "result":
+            return self._unit_at(tuple(rest))
+        for i in range(len(path) - 1, -1, -1):
+            scope = tree.at(self.result, path[:i])
+            if isinstance(scope, Mapping) and not isinstance(scope.get(first), str | None):
+                return self._unit_at((*path[:i], first, *rest))
+        if source is not None and first in source.symbols:
+            return UNITS.get(first, "")
+        for term in reversed(notes.terms.values()):
+            if term.name.replace(" ", "_") == first:
+                return term.unit
+            if first in term.inputs:
+                return term.units.get(first, UNITS.get(first, ""))
+        return UNITS.get(first, "")
+
+    def _unit_at(self, path: Path) -> str:
+        """The unit of the number at a path; of a list or an object, that of what it holds."""
+        rule = next((r for r in self.rules if r.matches(path) or r.matches((*path, "*"))), None)
+        try:
+            node = tree.at(self.result, path)
+        except (KeyError, TypeError):
+            node = None
+        return str(node["unit"]) if tree.is_estimate(node) else rule.unit if rule is not None else ""
 
     def evaluate(self, path: Path) -> float | None:
         """The number by its own formula, from the names of the result; None where the formula is in words or something

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mowich.operators.law import both, soft_max
+from mowich.operators.law import beside, both, soft_max
 
 Lookup = Callable[[str], Any]
 
@@ -42,13 +42,18 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "min": min,
     "sqrt": math.sqrt,
     "exp": math.exp,
+    "expm1": math.expm1,
     "ln": math.log,
+    "log2": math.log2,
     "floor": math.floor,
     "ceil": math.ceil,
     "round": round,
     "median": lambda x: float(np.median(x)),
     "count": len,
     "soft_max": lambda a, b, power: float(soft_max(np.array([a]), np.array([b]), power)[0]),
+    "beside": lambda T, share, window, contention: float(
+        beside(np.array([T]), share, np.array([window]), contention)[0]
+    ),
     "both": lambda a, b: float(both(np.array([a]), np.array([b]))[0]),
 }
 

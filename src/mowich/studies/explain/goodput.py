@@ -48,11 +48,11 @@ def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) 
                 "lost",
                 sum(g.parts.values()),
                 "1",
-                "1 - useful x (1 - missing) x (1 - silent) x (1 - slow): hardware first, then silent corruption, then"
-                " slow chips; the rest is 1 - useful",
+                words="what is not goodput, in turn: hardware first, then silent corruption, then slow chips; the rest"
+                " is 1 - useful",
                 facts=(),
                 note="",
-                **{f"share_{k}": v for k, v in g.parts.items()},
+                given={f"share_{k}": v for k, v in g.parts.items()},
             )
 
     return Source(at=at, numbers=numbers, terms=terms, title=f"{inputs['on']}, {row['strategy']}")

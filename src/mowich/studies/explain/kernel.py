@@ -42,7 +42,7 @@ def kernel(result: Result, facts: Facts) -> Source:
         )
         for k in chosen:
             paths = (f"{root}.{k}",) if k in now else ()
-            notes.add(k, parts[k], "s", "time on the critical path that this fact sets", facts=paths)
+            notes.add(k, parts[k], "s", words="time on the critical path that this fact sets", facts=paths)
 
     clock, mbu = f"{root}.tensor_engine.clock", f"{root}.memory.mbu_bandwidth"
     rate, engines = f"{root}.dma.rate", f"{root}.dma.engines"

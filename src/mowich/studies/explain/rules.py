@@ -54,6 +54,31 @@ R = _rule
 CHOSEN = "chosen by the search: of all legal plans that fit, the one that this row is about"
 MOVED = "the model evaluated once more with this one fact at the end of its range, everything else fixed"
 
+UNITS: Mapping[str, str] = {
+    "tokens_per_step": "tokens",
+    "tokens": "tokens",
+    "tokens_per_s": "1/s",
+    "flop_per_token": "FLOP",
+    "peak": "FLOP/s",
+    "price": "USD/chip/s",
+    "power": "W",
+    "hbm_usable": "B",
+    "usable": "B",
+    "one_request": "B",
+    "weights": "B",
+    "kv": "B",
+    "bandwidth": "B/s",
+    "hbm_Bps": "B/s",
+    "dma_Bps": "B/s",
+    "cap_W": "W",
+    "osl": "tokens",
+    "isl": "tokens",
+    "powered_chips": "chips",
+    "tokens_per_s_per_chip": "1/s",
+    "days": "d",
+}
+"""Units of names that a formula finds in no number of the result; a count or a share has none."""
+
 CHIPS = [
     R(
         "chips_requested",

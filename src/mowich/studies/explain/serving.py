@@ -165,10 +165,10 @@ def step_terms(
                 k: _scalar(d.costs, k, i) for k in constants
             }
             notes.add(
-                name, seconds, "s", formula, n=users, context=context, facts=tuple(dict.fromkeys(found)), **put_in
+                name, seconds, "s", words=formula, n=users, context=context, facts=tuple(dict.fromkeys(found)), **put_in
             )
         elif seconds or len(parts) == 1:
-            notes.add(name, seconds, "s", OTHER_FORMULAS.get(name, ""), users=users, facts=_around(name, paths))
+            notes.add(name, seconds, "s", words=OTHER_FORMULAS.get(name, ""), users=users, facts=_around(name, paths))
 
 
 def _around(name: str, paths: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -340,7 +340,7 @@ def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
             "weights",
             held["weights"][0],
             "B",
-            "(linear b + experts b / (tp dp)) / pp + 4 head / min(pp, 2)",
+            words="(linear b + experts b / (tp dp)) / pp + 4 head / min(pp, 2)",
             linear=_scalar(d.shapes, "W_linear", 0),
             b=_scalar(d.shapes, "b_linear", 0),
             b_expert=_scalar(d.shapes, "b_expert", 0),
@@ -355,7 +355,7 @@ def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
             "reserve",
             held["reserve"][0],
             "B",
-            "usable x (1 - engine's share) + reserve",
+            words="usable x (1 - engine's share) + reserve",
             usable=d.system.hbm_usable_B,
             share=float(np.ravel(e.memory_share)[0]),
             reserve=float(np.ravel(e.reserve_B)[0]),
@@ -366,7 +366,7 @@ def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
             "cache room",
             held["kv"][0],
             "B",
-            "usable - weights - reserve",
+            words="usable - weights - reserve",
             usable=d.system.hbm_usable_B,
             weights=held["weights"][0],
             reserve=held["reserve"][0],
@@ -409,7 +409,7 @@ def serve_fit(result: Result, at: Path, held: Mapping[str, Any], model: Model, f
                 "one request",
                 each,
                 "B",
-                "tokens x cache elements per token and rank x bytes, layers of its stage",
+                words="tokens x cache elements per token and rank x bytes, layers of its stage",
                 tokens=tokens,
                 format=plan.kv,
             )

@@ -45,8 +45,8 @@ def traffic(result: Result, facts: Facts) -> Source | None:
             "step",
             total,
             "s",
-            f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for every"
-            " batch",
+            words=f"sum of its parts, here of {n:g} sequences of {context:g} tokens; the simulation evaluates it for"
+            " every batch",
         )
         if name[0] == "usd_per_mtok":
             money.price(facts, scenario.system.id, notes=notes)
