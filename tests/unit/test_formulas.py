@@ -29,6 +29,7 @@ from mowich.training.step import predict_step
 FACTS = load()
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "512seqs"}
+SERVE = {"isl": 2000, "osl": 500, "ttft": 2.0, "tpot": 0.05}
 EXACT = 1e-9
 
 ANSWERS: Mapping[str, Callable[[], Any]] = {
@@ -36,6 +37,8 @@ ANSWERS: Mapping[str, Callable[[], Any]] = {
     "experts": lambda: mowich.compare("deepseek-v3", ["gb300"], train=TRAIN | {"batch": "4096seqs"}, chips=2048),
     "scan": lambda: mowich.compare("qwen3.5-27b", ["h100:64"], train=TRAIN),
     "sinks": lambda: mowich.compare("gpt-oss-120b", ["b200:64"], train=TRAIN),
+    "serving": lambda: mowich.compare("llama-3.1-8b", ["h100:8", "trn2:4"], serve=SERVE),
+    "serving experts": lambda: mowich.compare("deepseek-v3", ["gb300:72"], serve=SERVE),
     "goodput": lambda: mowich.goodput("trn3:16384", days=10, samples=20),
     "collective": lambda: mowich.collective("all-reduce", "trn3-gen2", sizes=["1MiB", "1GiB"]),
 }

@@ -363,9 +363,42 @@ def weights_B(s: Shapes) -> Floats:
     """Bytes of weights on one device: linear and head over pp stages, experts over all ranks of a stage, embedding like
     the head."""
     experts = np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert
-    return np.asarray(
-        (s.W_linear * s.b_linear + experts / (s.tp * s.dp)) / s.pp + 2.0 * 2.0 * s.W_head / np.minimum(s.pp, 2.0)
-    )
+    return served_weights_B(s.W_linear, s.b_linear, experts, s.tp * s.dp, s.pp, s.W_head)
+
+
+def served_weights_B(linear: Floats, b: Floats, experts_B: Floats, ranks: Floats, pp: Floats, head: Floats) -> Floats:
+    """Bytes of weights of a rank of an engine.
+
+    T = (linear * b + experts_B / ranks) / pp + 4 * head / min(pp, 2)
+
+    linear, head: weights of all layers, and of the head, in 16 bit and as large as the embedding; b: bytes of a weight;
+    experts_B: of all experts, over the ranks of a stage.
+
+    Units: b B, experts_B B.
+    """
+    return np.asarray((linear * b + experts_B / ranks) / pp + 2.0 * 2.0 * head / np.minimum(pp, 2.0))
+
+
+def kept_by_engine_B(usable: Floats | float, share: Floats | float, reserve: Floats | float) -> Floats:
+    """Bytes of a device that an engine leaves alone, and that it takes for itself.
+
+    T = usable * (1 - share) + reserve
+
+    share: of the memory that the engine may use.
+
+    Units: usable B, reserve B.
+    """
+    return np.asarray(usable * (1.0 - share) + reserve)
+
+
+def cache_room_B(usable: Floats | float, weights: Floats, reserve: Floats) -> Floats:
+    """Bytes of a device that are left for caches; negative where the weights do not fit.
+
+    T = usable - weights - reserve
+
+    Units: usable B, weights B, reserve B.
+    """
+    return np.asarray(usable - weights - reserve)
 
 
 def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
@@ -379,5 +412,5 @@ def kv_B_per_sequence(s: Shapes, tokens: Floats) -> Floats:
 def serving_memory_B(s: Shapes, e: Engine, capacity_B: Floats | float) -> dict[str, Floats]:
     """Bytes of one device by category: weights, engine reserve, and the cache that is left (negative: does not fit)."""
     w = weights_B(s)
-    kept = capacity_B * (1.0 - e.memory_share) + e.reserve_B + np.zeros(len(s))
-    return {"weights": w, "reserve": kept, "kv": capacity_B - w - kept}
+    kept = kept_by_engine_B(capacity_B, e.memory_share, e.reserve_B) + np.zeros(len(s))
+    return {"weights": w, "reserve": kept, "kv": cache_room_B(capacity_B, w, kept)}

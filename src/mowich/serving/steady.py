@@ -15,6 +15,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from mowich.arrays import Columns, Floats
+from mowich.estimate import Notes
+from mowich.formula import Law
 from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
 from mowich.plans.shapes import Shapes
 from mowich.serving.step import step, total
@@ -45,6 +47,125 @@ ALONE = 0.25
 engines' constants were fitted with."""
 
 
+def front_end_s(fixed: V, token: V, prompt: V) -> V:
+    """Seconds between the arrival of a request and its place in the queue.
+
+    T = fixed + token * prompt
+
+    Units: fixed s, token s, prompt tokens.
+    """
+    return fixed + token * prompt
+
+
+def visibility_s(tokens: V, step: V) -> V:
+    """Seconds between the first token and its arrival at the user.
+
+    T = tokens * step
+
+    Units: tokens tokens, step s.
+    """
+    return tokens * step
+
+
+def per_token_s(step: Floats, mtp_cost: Floats | float, accepted: Floats) -> Floats:
+    """Seconds of a part of the step for each token of a sequence.
+
+    T = step * mtp_cost / accepted
+
+    mtp_cost: what guessing tokens adds to a step; accepted: tokens of a step that are kept.
+
+    Units: step s.
+    """
+    return np.asarray(step * mtp_cost / accepted)
+
+
+def note_decode(notes: Notes, parts: dict[str, Floats], of_step: Notes, e: Engine, accepted: Floats) -> None:
+    """Record the parts of a decode step as they are in the time of a token. of_step: the terms of the step."""
+    notes.take(of_step, ".step")
+    for name, seconds in parts.items():
+        if seconds[0] > 0:
+            given = {"step": seconds, "mtp_cost": e.mtp_cost, "accepted": accepted}
+            notes.add(name, per_token_s(seconds, e.mtp_cost, accepted), "s", per_token_s, given=given)
+
+
+def interference_s(seen: Floats, output: Floats, extra: Floats) -> Floats:
+    """Seconds that prompts of others add to each output token.
+
+    T = max(seen - 1, 0) / output * extra
+
+    seen: users that decode, this one included; output: tokens of an answer; extra: what a prompt adds to the steps that
+    it rides on.
+
+    Units: output tokens, extra s.
+    """
+    return np.asarray(np.maximum(seen - 1.0, 0.0) / output * extra)
+
+
+def prompt_s(step: Floats, steps: Floats) -> Floats:
+    """Seconds of the steps of one prompt, beside the sequences that decode.
+
+    T = step * steps
+
+    Units: step s.
+    """
+    return np.asarray(step * steps)
+
+
+def queue_s(queue_share: Floats | float, busy: Floats, each: Floats) -> Floats:
+    """Seconds that a prompt waits for others.
+
+    T = queue_share * busy * each * 0.5 / max(1 - 0.7 * busy, 0.1)
+
+    busy: share of the time that prompts take; each: of one prompt.
+
+    Units: each s.
+    """
+    return np.asarray(queue_share * busy * each * 0.5 / np.maximum(1.0 - 0.7 * busy, 0.1))
+
+
+def at_least_s(load: Floats, least: Floats, waits: Floats, decoding: Floats) -> Floats:
+    """Seconds in the queue where the prompts of all users are the least time between two answers to one of them.
+
+    T = load + max(least - waits - decoding, 0)
+
+    load: the wait for other prompts; waits: all parts of the time to first token.
+
+    Units: load s, least s, waits s, decoding s.
+    """
+    return np.asarray(load + np.maximum(least - waits - decoding, 0.0))
+
+
+def burst_s(burst_share: Floats | float, users: Floats, each: Floats, rounds: Floats) -> Floats:
+    """Seconds that users wait who all begin together; 0 for an endless run.
+
+    T = burst_share * max(users - 1, 0) * each / (2 * rounds)
+
+    Units: each s.
+    """
+    return np.asarray(burst_share * np.maximum(users - 1.0, 0.0) * each / (2.0 * rounds))
+
+
+def wait_for_cache_s(users: Floats, capacity: Floats, held: Floats, per_request: Floats) -> Floats:
+    """Seconds that users wait for whom there is no room.
+
+    T = max(users - max(capacity, 1), 0) / max(held, 1) * per_request
+
+    Units: per_request s.
+    """
+    return np.asarray(np.maximum(users - np.maximum(capacity, 1.0), 0.0) / np.maximum(held, 1.0) * per_request)
+
+
+def step_wait_s(share: Floats, decode: Floats, users: Floats) -> Floats:
+    """Seconds that an arriving prompt waits for the running step: a quarter of a share of it where it is alone, with
+    more users the whole share.
+
+    T = 0.25 * share * decode + share * decode * min(max(users - 1, 0), 0.75)
+
+    Units: decode s.
+    """
+    return np.asarray(ALONE * share * decode + share * decode * np.clip(users - 1.0, 0.0, 1.0 - ALONE))
+
+
 @dataclass(frozen=True, slots=True)
 class Front(Generic[V]):
     """From a request to its first token at the user while no other prompt is before it: the one rule of the steady
@@ -63,7 +184,7 @@ class Front(Generic[V]):
 
     def before(self, prompt: V) -> V:
         """Seconds between the arrival of a request with a prompt of so many tokens and its place in the queue."""
-        return self.front_s + self.front_token_s * prompt
+        return front_end_s(self.front_s, self.front_token_s, prompt)
 
     def parts(self, *, prompt: V, prefill_s: V, decode_s: V, step_s: V) -> dict[str, V]:
         """Seconds by name, without corrections. prefill_s: of the prompt's own steps; decode_s: of a decode step of the
@@ -72,7 +193,7 @@ class Front(Generic[V]):
             "prefill": prefill_s,
             "step_wait": ALONE * self.step_share * decode_s,
             "front_end": self.before(prompt),
-            "visibility": self.visible_tokens * step_s,
+            "visibility": visibility_s(self.visible_tokens, step_s),
         }
 
 
@@ -122,7 +243,14 @@ def prefill(
 
 
 def closed_loop(
-    s: Shapes, c: Costs, e: Engine, load: Load, capacity_B: Floats | float, *, rounds_of_fixpoint: int = 2
+    s: Shapes,
+    c: Costs,
+    e: Engine,
+    load: Load,
+    capacity_B: Floats | float,
+    *,
+    rounds_of_fixpoint: int = 2,
+    notes: Notes | None = None,
 ) -> Steady:
     """TTFT, TPOT and throughput of `users` users per rank group, each sending its next request when the last one is
     answered.
@@ -141,7 +269,8 @@ def closed_loop(
     micro = np.maximum(1.0, s.pp)
     n = seen = N
     for _ in range(rounds_of_fixpoint):
-        dec = step(s, c, n=seen / micro, context=context, verify=load.verify)
+        here = None if notes is None else Notes()  # of the last round
+        dec = step(s, c, n=seen / micro, context=context, verify=load.verify, notes=here)
         t_dec = total(dec)
         t_step = t_dec * e.mtp_cost / load.accepted
         due = np.where(static, 0.0, n / micro / load.output * load.accepted)  # prompts that arrive per step
@@ -154,14 +283,15 @@ def closed_loop(
         # fixed time of a prefill step is shared by the prompts that ride on it
         extra = np.where(e.mixes > 0.5, t_mix - t_dec, t_mix)
         extra = np.maximum(extra, 0.0) * steps_each
-        interference = np.where(static, 0.0, np.maximum(seen - 1.0, 0.0) / load.output * extra)
+        others = seen  # that a user meets, itself included, as this round counts them
+        interference = np.where(static, 0.0, interference_s(seen, load.output, extra))
         tpot = t_step + interference
         own = total(one) * one_steps
         stay = load.output * tpot
         decoding_share = stay / (stay + own)
         n = np.where(static, N, N * decoding_share)
         seen = np.where(static, N, 1.0 + (N - 1.0) * decoding_share)  # by a user that decodes, itself included
-    parts = {name: value * e.mtp_cost / load.accepted for name, value in dec.items()}
+    parts = {name: per_token_s(value, e.mtp_cost, load.accepted) for name, value in dec.items()}
     parts["prefill_interference"] = interference
     pre = own
     if np.any(static):  # a static batch prefills all its prompts at once
@@ -179,19 +309,15 @@ def closed_loop(
     each = total(batched) * batched_steps
     per_request = load.output * tpot + pre
     busy = np.minimum(1.0, np.where(static, 0.0, (N - 1.0) * np.maximum(each, extra) / per_request))
-    queue = np.where(
-        static, 0.0, e.queue_share * busy * np.maximum(each, extra) * 0.5 / np.maximum(1.0 - 0.7 * busy, 0.1)
-    )
-    burst = np.where(static, 0.0, e.burst_share * np.maximum(load.users - 1.0, 0.0) * each / (2.0 * load.rounds))
-    wait_kv = np.where(
-        static, 0.0, np.maximum(load.users - np.maximum(cap, 1.0), 0.0) / np.maximum(N, 1.0) * per_request
-    )
+    one_prompt = np.maximum(each, extra)
+    queue = np.where(static, 0.0, queue_s(e.queue_share, busy, one_prompt))
+    burst = np.where(static, 0.0, burst_s(e.burst_share, load.users, each, load.rounds))
+    wait_kv = np.where(static, 0.0, wait_for_cache_s(load.users, cap, N, per_request))
     rule = Front.of(e)
     front = rule.parts(prompt=load.prompt, prefill_s=pre, decode_s=t_dec, step_s=t_step)
-    behind = rule.step_share * t_dec * np.clip(N - 1.0, 0.0, 1.0 - ALONE)  # steps of the others
     ttft_parts = {
         "prefill": pre,
-        "step_wait": np.where(static, 0.0, front["step_wait"] + behind),
+        "step_wait": np.where(static, 0.0, step_wait_s(rule.step_share, t_dec, N)),
         "queue": queue,
         "start_burst": burst,
         "kv_wait": wait_kv,
@@ -202,7 +328,52 @@ def closed_loop(
     # what the worker takes for the prompts of all users is the least time between two answers to one of them: it binds
     # where answers are short
     least = np.where(static, 0.0, load.users * extra)
-    ttft_parts["queue"] = queue + np.maximum(least - sum(ttft_parts.values()) - decoding, 0.0)
+    all_waits = np.asarray(sum(ttft_parts.values()))
+    ttft_parts["queue"] = at_least_s(queue, least, all_waits, decoding)
+    if notes is not None and here is not None:
+        note_decode(notes, dec, here, e, load.accepted)
+        told: dict[str, tuple[Floats, Law, dict[str, Floats]]] = {
+            "prefill_interference": (
+                interference,
+                interference_s,
+                {"seen": others, "output": load.output, "extra": extra},
+            ),
+            "prefill": (pre, prompt_s, {"step": total(one), "steps": one_steps}),
+            "queue.load": (queue, queue_s, {"queue_share": e.queue_share, "busy": busy, "each": one_prompt}),
+            "queue": (
+                ttft_parts["queue"],
+                at_least_s,
+                {"load": queue, "least": least, "waits": all_waits, "decoding": decoding},
+            ),
+            "start_burst": (
+                burst,
+                burst_s,
+                {"burst_share": e.burst_share, "users": load.users, "each": each, "rounds": load.rounds},
+            ),
+            "kv_wait": (
+                wait_kv,
+                wait_for_cache_s,
+                {"users": load.users, "capacity": cap, "held": N, "per_request": per_request},
+            ),
+            "step_wait": (
+                ttft_parts["step_wait"],
+                step_wait_s,
+                {"share": rule.step_share, "decode": t_dec, "users": N},
+            ),
+            "front_end": (
+                ttft_parts["front_end"],
+                front_end_s,
+                {"fixed": e.front_s, "token": e.front_token_s, "prompt": load.prompt},
+            ),
+            "visibility": (
+                ttft_parts["visibility"],
+                visibility_s,
+                {"tokens": e.visible_tokens, "step": t_step},
+            ),
+        }
+        for name, (seconds, law, symbols) in told.items():
+            if seconds[0] > 0 and not static[0]:
+                notes.add(name, seconds, "s", law, given=symbols)
     ttft = np.asarray(sum(ttft_parts.values()))
     tokens = load.users * s.dp * load.output / (ttft + decoding)
     return Steady(

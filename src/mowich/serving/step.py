@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from mowich.arrays import Floats
+from mowich.estimate import Notes
+from mowich.formula import Law
 from mowich.operators.law import (
     active_experts,
     cached_attention,
@@ -31,7 +33,101 @@ PARTS = ("linear", "head", "experts", "attention", "prefill_attention", "layers"
 scheduler and sampler."""
 
 
-def _experts_s(s: Shapes, c: Costs, m: Floats) -> Floats:
+def experts_s(moe_layers: Floats, slow: Floats, each: Floats) -> Floats:
+    """Seconds of the experts of layers of one kind.
+
+    T = moe_layers * slow * each
+
+    slow: what the busiest rank takes over the mean; each: of one layer.
+
+    Units: each s.
+    """
+    return np.asarray(moe_layers * slow * each)
+
+
+def attention_s(cache: Floats, state: Floats) -> Floats:
+    """Seconds of decoding tokens against their caches and their recurrent state.
+
+    T = cache + state
+
+    Units: cache s, state s.
+    """
+    return np.asarray(cache + state)
+
+
+def layers_s(L: Floats, layer: Floats) -> Floats:
+    """Seconds of a step that do not depend on its tokens: launches, norms, routing.
+
+    T = L * layer
+
+    Units: layer s.
+    """
+    return np.asarray(L * layer)
+
+
+def host_s(step: Floats, per_sequence: Floats, n: Floats, prefill_step: Floats) -> Floats:
+    """Seconds of scheduler and sampler.
+
+    T = step + per_sequence * n + prefill_step
+
+    n: sequences; prefill_step: 0 where no prompt is in the step.
+
+    Units: step s, per_sequence s, prefill_step s.
+    """
+    return np.asarray(step + per_sequence * n + prefill_step)
+
+
+def latency_s(latency: Floats, doubling: Floats, tp: Floats) -> Floats:
+    """Latency of an all-reduce of tp ranks, from that of two.
+
+    T = latency * (1 + doubling * (log2(max(tp, 2)) - 1))
+
+    Units: latency s.
+    """
+    return np.asarray(latency * (1.0 + doubling * (np.log2(np.maximum(tp, 2.0)) - 1.0)))
+
+
+def tp_s(L: Floats, bytes_: Floats, ranks: Floats, latency: Floats, B: Floats) -> Floats:
+    """Seconds of the two all-reduces of each layer.
+
+    T = 2 * L * ring(bytes_, ranks, latency, B)
+
+    Units: bytes_ B, latency s, B B/s.
+    """
+    return np.asarray(2.0 * L * ring(bytes_, ranks, latency, B))
+
+
+def ep_s(moe_layers: Floats, bytes_: Floats, fan: Floats, latency: Floats, B: Floats) -> Floats:
+    """Seconds of dispatch and combine of each layer with experts.
+
+    T = 2 * moe_layers * fan_out(bytes_, fan, latency, B)
+
+    Units: bytes_ B, latency s, B B/s.
+    """
+    return np.asarray(2.0 * moe_layers * fan_out(bytes_, fan, latency, B))
+
+
+def cp_s(L: Floats, bytes_: Floats, latency: Floats, B: Floats) -> Floats:
+    """Seconds of an exchange in each layer.
+
+    T = L * hop(bytes_, latency, B)
+
+    Units: bytes_ B, latency s, B B/s.
+    """
+    return np.asarray(L * hop(bytes_, latency, B))
+
+
+def pp_s(pp: Floats, bytes_: Floats, latency: Floats, B: Floats) -> Floats:
+    """Seconds of the transfers between pp stages.
+
+    T = (pp - 1) * hop(bytes_, latency, B)
+
+    Units: bytes_ B, latency s, B B/s.
+    """
+    return np.asarray((pp - 1.0) * hop(bytes_, latency, B))
+
+
+def _experts_s(s: Shapes, c: Costs, m: Floats, notes: Notes | None) -> Floats:
     """Time of the experts of all layers for m tokens per rank group: all tp x dp ranks share the tokens of the dp
     groups."""
     ranks, M = s.tp * s.dp, m * s.dp
@@ -40,7 +136,22 @@ def _experts_s(s: Shapes, c: Costs, m: Floats) -> Floats:
     slow = np.where(s.ep > 1, c.ep_imbalance, 1.0)
     P, B = c.peak_expert * c.c_expert * c.expert_compute, c.hbm_Bps * c.w_expert
     each = visited_experts(rows, A, s.W_expert, s.b_expert, ranks, P, B, c.expert_half)
-    return np.where(m > 0, np.sum(s.moe_layers * slow * each, axis=0), 0.0)
+    kinds = experts_s(s.moe_layers, slow, each)
+    out = np.where(m > 0, np.sum(kinds, axis=0), 0.0)
+    if notes is not None and out[0] > 0:
+        given = {"rows": rows, "active": A, "params": s.W_expert, "width_B": s.b_expert, "ranks": ranks, "P": P, "B": B}
+        given |= {"half": c.expert_half}
+        there = [i for i in range(len(kinds)) if s.moe_layers[i, 0] > 0]
+        for i in there:
+            of = {k: v[i] if np.ndim(v) == 2 else v for k, v in given.items()}
+            name = "experts.each" if len(there) == 1 else f"experts.each, kind {i + 1}"
+            notes.add(name, each[i], "s", visited_experts, given=of, note="one layer")
+        if len(there) == 1:
+            (i,) = there
+            notes.add("experts", out, "s", experts_s, moe_layers=s.moe_layers[i], slow=slow, each=each[i])
+        else:
+            notes.add("experts", out, "s", words="sum over kinds of layers, by the layers of each")
+    return out
 
 
 def step(
@@ -53,8 +164,10 @@ def step(
     prompt: Floats | float = 0.0,
     prompt_context: Floats | float = 0.0,
     finishing: Floats | float = 0.0,
+    notes: Notes | None = None,
 ) -> dict[str, Floats]:
-    """Seconds of one engine step by part, on one rank of a worker (all columns [n]).
+    """Seconds of one engine step by part, on one rank of a worker (all columns [n]); `notes` (one case only) records
+    every part.
 
     n: sequences decoding on this rank, each verifying `verify` tokens against `context` tokens of cache. prompt: new
     prompt tokens in the step, that attend to `prompt_context` tokens on average (their own prefix included); finishing:
@@ -67,43 +180,100 @@ def step(
     mp = prompt / s.cp
     m = n * v + mp
     B = c.hbm_Bps
-    linear = roof(s.W_linear, s.W_linear * s.b_linear, m, c.peak_linear * c.c_linear, B * c.w_linear, c.m_half)
+    of_linear = {
+        "W": s.W_linear,
+        "bytes_": s.W_linear * s.b_linear,
+        "m": m,
+        "P": c.peak_linear * c.c_linear,
+        "B": B * c.w_linear,
+        "m_half": zero + c.m_half,
+    }
+    linear = roof(**of_linear)
     m_head = n * v + finishing
-    head = roof(s.W_head, 2.0 * s.W_head, m_head, c.peak_16 * c.c_16, B * c.w_16, c.m_half)
+    of_head = {
+        "W": s.W_head,
+        "bytes_": 2.0 * s.W_head,
+        "m": m_head,
+        "P": c.peak_16 * c.c_16,
+        "B": B * c.w_16,
+        "m_half": zero + c.m_half,
+    }
+    head = roof(**of_head)
     ranks = s.tp * s.dp
-    experts = _experts_s(s, c, m) if np.any(s.moe_layers) else zero
+    experts = _experts_s(s, c, m, notes) if np.any(s.moe_layers) else zero
     # attention
     seen = np.minimum(context, s.window)
     kv_B = np.sum(s.att_layers * s.kv * seen, axis=0) * n * s.b_kv / s.cp
     flop = np.sum(s.att_layers * s.f_dec * seen, axis=0) * n * v / s.cp
-    attention = cached_attention(kv_B, flop, B * c.a_decode, c.peak_16 * c.mla_compute)
-    attention = attention + passes(n * s.state_B, 2.0, B * c.a_decode)
+    of_cache = {"bytes_": kv_B, "F": flop, "B": B * c.a_decode, "P": c.peak_16 * c.mla_compute}
+    cache = cached_attention(**of_cache)
+    state = passes(n * s.state_B, 2.0, B * c.a_decode)
+    attention = attention_s(cache, state)
     pairs = np.sum(s.att_layers * s.f_pre * np.minimum(prompt_context, s.window), axis=0) * mp
     prefill_attention = fused_attention(pairs + mp * s.f_token, 1.0, 0.0, c.a_prefill, c.peak_16)
     # communication
     moved = 2.0 * m * s.d
-    latency = c.tp_latency * (1.0 + c.tp_doubling * (np.log2(np.maximum(s.tp, 2.0)) - 1.0))
+    latency = latency_s(c.tp_latency, c.tp_doubling, s.tp)
     link, dispatch = c.link_Bps * c.tp_link, c.exchange_Bps * c.ep_link
-    tp = np.where(s.tp > 1, 2.0 * s.L * ring(moved, s.tp, latency, link), 0.0)
+    tp = np.where(s.tp > 1, tp_s(s.L, moved, s.tp, latency, link), 0.0)
     moe_layers = np.sum(s.moe_layers, axis=0)
     fan = np.minimum(np.max(s.top_k, axis=0), np.maximum(ranks, 1.0))
-    ep = np.where(s.dp > 1, 2.0 * moe_layers * fan_out(moved, fan, c.ep_latency, dispatch), 0.0)
-    cp = np.where(s.cp > 1, s.L * hop(moved, c.tp_latency * np.log2(np.maximum(s.cp, 2.0)), link), 0.0)
-    pp = np.where(s.pp > 1, (s.pp - 1.0) * hop(moved / s.tp, c.tp_latency, link), 0.0)
-    host = c.step + c.per_sequence * n + np.where(prompt > 0, c.prefill_step, 0.0)
-    return {
+    ep = np.where(s.dp > 1, ep_s(moe_layers, moved, fan, c.ep_latency, dispatch), 0.0)
+    cp_latency = c.tp_latency * np.log2(np.maximum(s.cp, 2.0))
+    cp = np.where(s.cp > 1, cp_s(s.L, moved, cp_latency, link), 0.0)
+    pp = np.where(s.pp > 1, pp_s(s.pp, moved / s.tp, c.tp_latency, link), 0.0)
+    with_prompt = np.where(prompt > 0, c.prefill_step, 0.0)
+    host = host_s(c.step, c.per_sequence, n, with_prompt)
+    parts = {
         "linear": linear,
         "head": head,
         "experts": experts,
         "attention": attention,
         "prefill_attention": prefill_attention,
-        "layers": s.L * c.layer,
+        "layers": layers_s(s.L, c.layer),
         "host": host,
         "tp": tp,
         "ep": ep,
         "cp": cp,
         "pp": pp,
     }
+    if notes is not None:
+        told: dict[str, tuple[Law, dict[str, Floats]]] = {
+            "linear": (roof, of_linear),
+            "head": (roof, of_head),
+            "prefill_attention": (
+                fused_attention,
+                {
+                    "F": pairs + mp * s.f_token,
+                    "s": zero + 1.0,
+                    "s_half": zero,
+                    "e_a": c.a_prefill,
+                    "P16": c.peak_16,
+                },
+            ),
+            "layers": (layers_s, {"L": s.L, "layer": c.layer}),
+            "host": (
+                host_s,
+                {"step": c.step, "per_sequence": c.per_sequence, "n": n, "prefill_step": with_prompt},
+            ),
+            "tp": (tp_s, {"L": s.L, "bytes_": moved, "ranks": s.tp, "latency": latency, "B": link}),
+            "ep": (
+                ep_s,
+                {"moe_layers": moe_layers, "bytes_": moved, "fan": fan, "latency": c.ep_latency, "B": dispatch},
+            ),
+            "cp": (cp_s, {"L": s.L, "bytes_": moved, "latency": cp_latency, "B": link}),
+            "pp": (pp_s, {"pp": s.pp, "bytes_": moved / s.tp, "latency": c.tp_latency, "B": link}),
+        }
+        if state[0] > 0:
+            told["attention.cache"] = (cached_attention, of_cache)
+            told["attention"] = (attention_s, {"cache": cache, "state": state})
+        else:
+            told["attention"] = (cached_attention, of_cache)
+        for name, (law, given) in told.items():
+            seconds = cache if name == "attention.cache" else parts[name]
+            if seconds[0] > 0:
+                notes.add(name, seconds, "s", law, given=given)
+    return parts
 
 
 def total(parts: dict[str, Floats]) -> Floats:

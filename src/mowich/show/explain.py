@@ -64,14 +64,17 @@ def fact_words(fact: Fact) -> list[Words]:
 
 
 def _used_by(terms: Sequence[Term]) -> dict[str, list[Term]]:
-    """Which earlier terms each term reads: those whose name or last word equals one of its inputs."""
+    """Which earlier terms each term reads: a part of its own name, or those whose name or last word equals one of its
+    inputs."""
     out: dict[str, list[Term]] = {}
     seen: dict[str, Term] = {}
     for term in terms:
-        reads = [seen[k] for k in term.inputs if k in seen and seen[k] is not term]
+        found = [seen.get(f"{term.name}.{k}") or seen.get(k) for k in term.inputs]
+        reads = [t for t in found if t is not None and t is not term]
         out[term.name] = [t for i, t in enumerate(reads) if t not in reads[:i]]
         seen[term.name] = term
-        seen.setdefault(term.name.rsplit(".", 1)[-1], term)
+        if not term.name.endswith(".step"):  # of one part, read by that part alone
+            seen.setdefault(term.name.rsplit(".", 1)[-1], term)
     return out
 
 

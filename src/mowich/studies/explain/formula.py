@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mowich.operators.law import beside, both, soft_max
+from mowich.operators.law import beside, both, fan_out, hop, ring, soft_max
 
 Lookup = Callable[[str], Any]
 
@@ -48,6 +48,9 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "floor": math.floor,
     "ceil": math.ceil,
     "round": round,
+    "ring": ring,
+    "fan_out": fan_out,
+    "hop": hop,
     "median": lambda x: float(np.median(x)),
     "count": len,
     "soft_max": lambda a, b, power: float(soft_max(np.array([a]), np.array([b]), power)[0]),

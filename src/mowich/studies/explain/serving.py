@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,95 +16,66 @@ from mowich.estimate import Estimate, Notes, exact
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.models.model import Model
-from mowich.plans.memory import kv_B_per_sequence, serving_memory_B
+from mowich.plans.memory import (
+    cache_room_B,
+    kept_by_engine_B,
+    kv_B_per_sequence,
+    served_weights_B,
+    serving_memory_B,
+)
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
 from mowich.serving.search import Found, ServeJob, search
-from mowich.serving.steady import Load, closed_loop
+from mowich.serving.steady import Load, closed_loop, note_decode
+from mowich.serving.step import step
 from mowich.software.engine import Costs
 from mowich.studies.explain.source import Numbers, Result, Source, best_of
 from mowich.studies.explain.tree import Path
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import worker
 
-PART_FORMULAS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "linear": (
-        "(tc^3 + tm^3)^(1/3), tc = 2 (m + m_half) W / (peak c), tm = W b / (B w)",
-        ("W_linear", "b_linear"),
-        ("peak_linear", "c_linear", "m_half", "hbm_Bps", "w_linear"),
-    ),
-    "head": (
-        "(tc^3 + tm^3)^(1/3), tc = 2 (m + m_half) W_head / (peak c), tm = 2 W_head / (B w)",
-        ("W_head",),
-        ("peak_16", "c_16", "m_half", "hbm_Bps", "w_16"),
-    ),
+CONSTANTS_OF_PART: Mapping[str, tuple[str, ...]] = {
+    "linear": ("peak_linear", "c_linear", "m_half", "hbm_Bps", "w_linear"),
+    "head": ("peak_16", "c_16", "m_half", "hbm_Bps", "w_16"),
     "experts": (
-        (
-            "layers (tc^3 + tm^3)^(1/3), tc = 2 rows W / ranks / (peak c rows/(rows + half)), tm = active experts W b /"
-            " ranks / (B w)"
-        ),
-        ("moe_layers", "experts", "top_k", "W_expert", "b_expert"),
-        (
-            "peak_expert",
-            "c_expert",
-            "expert_compute",
-            "expert_half",
-            "expert_spread",
-            "ep_imbalance",
-            "hbm_Bps",
-            "w_expert",
-        ),
+        "peak_expert",
+        "c_expert",
+        "expert_compute",
+        "expert_half",
+        "expert_spread",
+        "ep_imbalance",
+        "hbm_Bps",
+        "w_expert",
     ),
-    "attention": (
-        "hypot(cache bytes / (B a), FLOP / (peak mla)) + 2 n state / (B a)",
-        ("att_layers", "kv", "b_kv", "f_dec", "state_B"),
-        ("hbm_Bps", "a_decode", "peak_16", "mla_compute"),
-    ),
-    "prefill_attention": (
-        "FLOP of prompt tokens on their context / (peak a)",
-        ("f_pre", "f_token"),
-        ("peak_16", "a_prefill"),
-    ),
-    "layers": ("L x fixed time of a layer", ("L",), ("layer",)),
-    "host": ("step + per_sequence n (+ prefill_step with a prompt)", (), ("step", "per_sequence", "prefill_step")),
-    "tp": (
-        "2 L (latency (1 + doubling (log2 tp - 1)) + 2 (tp - 1)/tp 2 m d / (link x share))",
-        ("L", "tp", "d"),
-        ("tp_latency", "tp_doubling", "link_Bps", "tp_link"),
-    ),
-    "ep": (
-        "2 MoE layers (latency + 0.75 x 2 m d x min(top_k, ranks) / (exchange x share))",
-        ("moe_layers", "top_k", "d", "dp"),
-        ("ep_latency", "exchange_Bps", "ep_link"),
-    ),
-    "cp": ("L (latency log2 cp + 2 m d / (link x share))", ("L", "cp", "d"), ("tp_latency", "link_Bps", "tp_link")),
-    "pp": (
-        "(pp - 1) (latency + 2 m d / tp / (link x share))",
-        ("pp", "tp", "d"),
-        ("tp_latency", "link_Bps", "tp_link"),
-    ),
+    "attention": ("hbm_Bps", "a_decode", "peak_16", "mla_compute"),
+    "prefill_attention": ("peak_16", "a_prefill"),
+    "layers": ("layer",),
+    "host": ("step", "per_sequence", "prefill_step"),
+    "tp": ("tp_latency", "tp_doubling", "link_Bps", "tp_link"),
+    "ep": ("ep_latency", "exchange_Bps", "ep_link"),
+    "cp": ("tp_latency", "link_Bps", "tp_link"),
+    "pp": ("tp_latency", "link_Bps", "tp_link"),
+    "queue": ("queue_share",),
+    "start_burst": ("burst_share",),
+    "front_end": ("front_s", "front_token_s"),
+    "visibility": ("visible_tokens",),
+    "prefill": ("budget", "prefill_step", "peak_linear", "c_linear"),
+    "prefill_interference": ("budget", "mixes", "prefill_step"),
+    "prefill_queue_transfer": ("front_s", "front_token_s", "peak_linear", "c_linear"),
 }
-"""Part of an engine step -> its formula (docs/serving.md), the work and the constants that it reads."""
+"""Part of an engine step, or of the time around it -> the constants that it reads."""
 
-OTHER_FORMULAS: Mapping[str, str] = {
-    "prefill_interference": (
-        "other users that decode / output tokens x (step with a prompt - step without) x steps of a prompt"
-    ),
-    "correction": (
-        "(factor - 1) x the sum of the other parts; factor of model family, engine, chip and plan learnt from served"
-        " rows"
-    ),
-    "prefill": "steps of one prompt, beside the sequences that decode",
-    "step_wait": "share of the running step that an arriving prompt waits for",
-    "queue": "queue share x load x prefill / (2 (1 - 0.7 load))",
-    "start_burst": "burst share x (users - 1) x prefill / (2 rounds): zero for an endless run",
-    "kv_wait": "(users - users whose cache fits) / users x time of a request, where the cache is full",
-    "front_end": "fixed time before scheduling + time per prompt token",
-    "visibility": "tokens between the first token and its arrival at the user x step",
+WORDS_OF_PART: Mapping[str, str] = {
+    "correction": "what served rows of this family, engine, chip and plan differ by, on the sum of the other parts",
     "prefill_queue_transfer": (
-        "front end + transfer of the cache + T (1 + rho / (2 (1 - rho))): prompts in order on workers of their own"
+        "front end, transfer of the cache, the prompt's own steps, and its wait for others that workers of their own"
+        " prefill in order"
     ),
 }
+"""Parts that no formula of one worker gives."""
+
+SOUGHT = "of the pair of workers that the search chose, by the formulas of docs/serving.md"
+"""Of parts where prefill and decode have workers of their own."""
 
 
 BREAKEVEN = ("breakeven_usd_per_chip_h", "breakeven_W_per_chip")
@@ -150,39 +122,16 @@ def _scalar(holder: Shapes | Costs, name: str, i: int) -> float:
     return float(np.max(values[..., i] if values.ndim else values))
 
 
-def step_terms(
-    d: Deployment, i: int, parts: Mapping[str, float], notes: Notes, *, users: float, context: float
-) -> None:
-    """Record every part of a step of plan i that takes time."""
+def part_terms(d: Deployment, i: int, parts: Mapping[str, float], made: Notes, notes: Notes) -> None:
+    """Record every part that takes time, of plan i, with the terms that `made` holds of it and the facts behind it."""
     paths = constant_paths(d, i)
     for name, seconds in parts.items():
-        if name in PART_FORMULAS:
-            formula, work, constants = PART_FORMULAS[name]
-            if seconds == 0.0:
-                continue
-            found = [p for c in constants for p in paths.get(c, ())]
-            put_in: dict[str, Any] = {k: _scalar(d.shapes, k, i) for k in work} | {
-                k: _scalar(d.costs, k, i) for k in constants
-            }
-            notes.add(
-                name, seconds, "s", words=formula, n=users, context=context, facts=tuple(dict.fromkeys(found)), **put_in
-            )
+        facts = tuple(dict.fromkeys(p for c in CONSTANTS_OF_PART.get(name, ()) for p in paths.get(c, ())))
+        own = {k: t for k, t in made.terms.items() if k == name or k.startswith(f"{name}.")}
+        if name in own and abs(own[name].value - seconds) <= 1e-9 * abs(seconds):
+            notes.terms |= {k: replace(t, facts=facts) for k, t in own.items()}
         elif seconds or len(parts) == 1:
-            notes.add(name, seconds, "s", words=OTHER_FORMULAS.get(name, ""), users=users, facts=_around(name, paths))
-
-
-def _around(name: str, paths: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The engine's facts that a part outside of the step reads."""
-    fields_of = {
-        "queue": ("queue_share",),
-        "start_burst": ("burst_share",),
-        "front_end": ("front_s", "front_token_s"),
-        "visibility": ("visible_tokens",),
-        "prefill": ("budget", "prefill_step", "peak_linear", "c_linear"),
-        "prefill_interference": ("budget", "mixes", "prefill_step"),
-        "prefill_queue_transfer": ("front_s", "front_token_s", "peak_linear", "c_linear"),
-    }
-    return tuple(dict.fromkeys(p for f in fields_of.get(name, ()) for p in paths.get(f, ())))
+            notes.add(name, seconds, "s", words=WORDS_OF_PART.get(name, SOUGHT) if seconds else "none", facts=facts)
 
 
 def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, facts: Facts) -> Source:
@@ -221,7 +170,9 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         system = resolve(known, row["system_id"], chips=chips)
         return deploy(model, system, row["engine"], plans, known, accept=job.accept)
 
-    def found(d: Deployment) -> tuple[float, float, Mapping[str, float], Mapping[str, float], float]:
+    def found(
+        d: Deployment, notes: Notes | None = None
+    ) -> tuple[float, float, Mapping[str, float], Mapping[str, float], float]:
         """(TTFT, TPOT, their parts, tokens per second) of the row's workers."""
         w = worker(d, job)
         if not together:
@@ -249,7 +200,9 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             rounds=one * math.inf,
             is_static=one * 0,
         )
-        got_ = closed_loop(d.shapes.take(first), d.costs.take(first), d.around_of(0), load, d.system.hbm_usable_B)
+        got_ = closed_loop(
+            d.shapes.take(first), d.costs.take(first), d.around_of(0), load, d.system.hbm_usable_B, notes=notes
+        )
         x = w.load(np.array([users]))
         tpot = float(got_.tpot_s[0]) * math.exp(float(w.tpot[0][0] + w.tpot[1][0] * x[0]))
         ttft = float(got_.ttft_s[0]) * math.exp(float(w.ttft[0][0] + w.ttft[1][0] * x[0]))
@@ -258,6 +211,14 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             p["correction"] = total - sum(p.values())
         speed = users * pair[0].dp * job.output / (ttft + (job.output - 1.0) * tpot) * row["replicas"]["decode"]
         return ttft, tpot, parts[0], parts[1], speed
+
+    def decode_terms(d: Deployment, made: Notes) -> None:
+        """Record the parts of a step of workers that only decode."""
+        w, first, here = worker(d, job), np.zeros(1, dtype=np.intp), Notes()
+        n, context = users / max(1.0, pair[0].pp), job.prompt + 0.5 * job.output
+        shapes, costs = d.shapes.take(first), d.costs.take(first)
+        parts = step(shapes, costs, n=n, context=context, verify=w.verified[first], notes=here)
+        note_decode(made, parts, here, d.around_of(0), w.accepted[first])
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
         d = deployment(known)
@@ -298,7 +259,12 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             parts = row["ttft_s" if first == "ttft_s" else "tpot_s"]["breakdown"]
             if len(name) > 2:
                 parts = {name[2]: parts[name[2]]}
-            step_terms(d, 0, parts, notes, users=users, context=job.prompt + 0.5 * job.output)
+            made = Notes()
+            if together:
+                found(d, made)
+            elif first != "ttft_s":
+                decode_terms(d, made)
+            part_terms(d, 0, parts, made, notes)
         elif first == "memory_B":
             memory_terms(d, notes, name)
         elif first == "usd_per_mtok":
@@ -331,45 +297,44 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
 
 def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
     """Record what a device of the first plan holds."""
-    e = d.around_of(0)
-    held = serving_memory_B(d.shapes.take(np.zeros(1, dtype=np.intp)), e, d.system.hbm_usable_B)
+    e, s = d.around_of(0), d.shapes.take(np.zeros(1, dtype=np.intp))
+    held = serving_memory_B(s, e, d.system.hbm_usable_B)
     paths = constant_paths(d, 0)
     plan, usable = d.plans[0], d.system.paths["hbm_usable_B"]
     if len(name) < 2 or name[1] == "weights":
         notes.add(
             "weights",
-            held["weights"][0],
+            held["weights"],
             "B",
-            words="(linear b + experts b / (tp dp)) / pp + 4 head / min(pp, 2)",
-            linear=_scalar(d.shapes, "W_linear", 0),
-            b=_scalar(d.shapes, "b_linear", 0),
-            b_expert=_scalar(d.shapes, "b_expert", 0),
-            head=_scalar(d.shapes, "W_head", 0),
-            tp=plan.tp,
-            dp=plan.dp,
+            served_weights_B,
+            linear=s.W_linear,
+            b=s.b_linear,
+            experts_B=np.sum(s.moe_layers * s.experts * s.W_expert, axis=0) * s.b_expert,
+            ranks=plan.tp * plan.dp,
             pp=plan.pp,
+            head=s.W_head,
             format=plan.weights,
         )
     if len(name) < 2 or name[1] == "reserve":
         notes.add(
             "reserve",
-            held["reserve"][0],
+            held["reserve"],
             "B",
-            words="usable x (1 - engine's share) + reserve",
+            kept_by_engine_B,
             usable=d.system.hbm_usable_B,
-            share=float(np.ravel(e.memory_share)[0]),
-            reserve=float(np.ravel(e.reserve_B)[0]),
+            share=e.memory_share,
+            reserve=e.reserve_B,
             facts=(usable, *paths["memory_share"], *paths["reserve_B"]),
         )
     if len(name) < 2 or name[1] == "kv":
         notes.add(
             "cache room",
-            held["kv"][0],
+            held["kv"],
             "B",
-            words="usable - weights - reserve",
+            cache_room_B,
             usable=d.system.hbm_usable_B,
-            weights=held["weights"][0],
-            reserve=held["reserve"][0],
+            weights=held["weights"],
+            reserve=held["reserve"],
             facts=(usable,),
         )
 

@@ -31,15 +31,17 @@ def traffic(result: Result, facts: Facts) -> Source | None:
     def terms(name: Path, notes: Notes) -> None:
         from mowich.economics import energy, money
         from mowich.serving.step import step
-        from mowich.studies.explain.serving import step_terms
+        from mowich.studies.explain.serving import part_terms
 
         if name[0] in ("requests", "chips", "coverage"):
             return
         d = scenario.serve.deployment
         one = np.zeros(1, dtype=np.intp)
         n, context = EXAMPLE_USERS, 1024.0
-        parts = {k: float(v[0]) for k, v in step(d.shapes.take(one), d.costs.take(one), n=n, context=context).items()}
-        step_terms(d, 0, parts, notes, users=n, context=context)
+        made = Notes()
+        found = step(d.shapes.take(one), d.costs.take(one), n=n, context=context, notes=made)
+        parts = {k: float(v[0]) for k, v in found.items()}
+        part_terms(d, 0, parts, made, notes)
         total = sum(parts.values())
         notes.add(
             "step",
