@@ -79,10 +79,10 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
     total = product([(it, 1.0), (site.pue, 1.0)], "W")
     pue_low, pue_high = site.pue.low or site.pue.value, site.pue.high or site.pue.value
     cooling = Estimate(
-        value=it.value * (site.pue.value - 1.0),
+        value=cooling_W(site.pue.value, it.value),
         unit="W",
-        low=low * (pue_low - 1.0),
-        high=high * (pue_high - 1.0),
+        low=cooling_W(pue_low, low),
+        high=cooling_W(pue_high, high),
         grade=worst_grade((it.grade, site.pue.grade)),
     )
     idle = product([(total, 1.0), (site.idle_share, 1.0)], "W")
@@ -91,9 +91,28 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
     )
 
 
+def cooling_W(pue: float, it_W: float) -> float:
+    """Watts of cooling and losses of a chip's share of a building.
+
+    T = (pue - 1) * it_W
+
+    Units: it_W W.
+    """
+    return (pue - 1.0) * it_W
+
+
+def fed_chips(cap_W: float, busy_W: float, idle_W: float, spares: float) -> float:
+    """Chips that a cap feeds when a share of them is idle.
+
+    T = floor(cap_W / (busy_W * (1 - spares) + idle_W * spares))
+
+    Units: cap_W W, busy_W W, idle_W W.
+    """
+    return float(math.floor(cap_W / (busy_W * (1.0 - spares) + idle_W * spares)))
+
+
 def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
-    """Chips that a site's power cap feeds, `spares` of them (a share) idle: n = cap / (P (1 - s) + P_idle s), rounded
-    down.
+    """Chips that a site's power cap feeds, `spares` of them (a share) idle (`fed_chips`).
 
     >>> from mowich.estimate import exact
     >>> p = Power(parts={}, it=exact(1000.0, "W"), total=exact(1200.0, "W"), idle=exact(300.0, "W"))
@@ -104,7 +123,7 @@ def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
         return unknown("chips", power.total.reason or power.idle.reason or "power unknown")
 
     def count(busy: float, idle: float) -> float:
-        return float(math.floor(cap_W / (busy * (1.0 - spares) + idle * spares)))
+        return fed_chips(cap_W, busy, idle, spares)
 
     t, i = power.total, power.idle
     return Estimate(
@@ -117,7 +136,11 @@ def chips_under(cap_W: float, power: Power, *, spares: float = 0.0) -> Estimate:
 
 
 def tokens_per_MW(tokens_per_s_per_chip: Estimate, power: Power) -> Estimate:
-    """Tokens per second and megawatt at the meter: rate of a chip over its power.
+    """Tokens per second and megawatt at the meter.
+
+    T = tokens_per_s_per_chip / power_W * 1e6
+
+    power_W: of a busy chip at the meter.
 
     >>> from mowich.estimate import exact
     >>> p = Power(parts={}, it=exact(1000.0, "W"), total=exact(1250.0, "W"), idle=exact(0.0, "W"))

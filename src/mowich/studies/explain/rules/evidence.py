@@ -1,0 +1,125 @@
+"""Rules of claims and of predicted against measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.studies.explain.rules.rule import R, Rule, under
+
+SUMMARY = [
+    R("n", "rows", "rows that are answered", "counted"),
+    R("unsupported", "rows", "rows that are refused, with the reason", "counted"),
+    R("median_abs_error", "1", "median of max(ratio, 1/ratio) - 1", "median over the answered rows"),
+    R("mean_abs_error", "1", "mean of max(ratio, 1/ratio) - 1", "mean over the answered rows"),
+    R(
+        "p90_abs_error",
+        "1",
+        "90% of the errors are below",
+        "90th percentile over the answered rows, linear between ranks",
+    ),
+    R("bias", "1", "whether predictions are slow (above 0) or fast", "exp(mean of ln ratio) - 1"),
+    R("interval_coverage", "1", "share of the measured figures inside their 90% interval", "counted / answered rows"),
+]
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/claims@1": (
+        R("verdicts *", "claims", "claims with this verdict", "counted"),
+        R("claims * published_value", "1", "what was claimed", "as published"),
+        R("claims * derived", "1", "the claim derived again", "the formula of the claim, below"),
+        R(
+            "claims * low",
+            "1",
+            "least that the ranges of its facts allow",
+            "the formula at every corner of the ranges of its facts",
+        ),
+        R(
+            "claims * high",
+            "1",
+            "most that the ranges of its facts allow",
+            "the formula at every corner of the ranges of its facts",
+        ),
+        R("memory * context", "tokens", "tokens of a sequence", "a line of the table"),
+        R(
+            "memory * memory_B",
+            "B",
+            "memory of a chip that a program may use",
+            "as published or measured",
+            "chips.{chip}.memory.hbm_usable",
+        ),
+        R(
+            "memory * chips_min",
+            "chips",
+            "chips that hold the weights and one sequence",
+            "= max(1, ceil((weights + kv) / memory_B))",
+        ),
+        R(
+            "memory * chips",
+            "chips",
+            "chips that the rate is given for",
+            "the scale-up unit (at most 144), or chips_min where that is more",
+        ),
+        R(
+            "memory * tokens_per_s",
+            "1/s",
+            "decoding rate of a chip with memory full, bound by bandwidth",
+            "= bandwidth / kv * max(0, 1 - weights / (chips * memory_B))",
+        ),
+        R("memory * loss", "1", "share of the bandwidth that reads weights", "= weights / (chips * memory_B)"),
+        R(
+            "memory * left_at_8",
+            "1",
+            "share of the bandwidth left for sequences on 8 chips",
+            "= max(0, 1 - weights / (8 * memory_B))",
+        ),
+        R(
+            "memory * offset_chips",
+            "chips",
+            "chips from which that loss is below 10%",
+            "= max(1, ceil(10 * weights / memory_B))",
+        ),
+        R(
+            "memory * price_ratio",
+            "1",
+            "price per chip over the first system's at which a token costs the same",
+            "tokens per second of this row / of the first system, same model and context",
+        ),
+    ),
+    "mowich/validate@1": (
+        R(
+            "rows * measured",
+            "1",
+            "what was measured, in the metric's unit",
+            "read from the file; training rows: as published",
+        ),
+        R(
+            "rows * predicted",
+            "1",
+            "what the model says, in the metric's unit",
+            "the step that the terms make, turned into the metric of the row",
+        ),
+        R(
+            "rows * low",
+            "1",
+            "low end of the 90% interval of the prediction",
+            "predicted / exp(half-width of the residual for this kind of row)",
+        ),
+        R(
+            "rows * high",
+            "1",
+            "high end of the 90% interval of the prediction",
+            "predicted x exp(half-width of the residual for this kind of row)",
+        ),
+        R(
+            "rows * ratio",
+            "1",
+            "predicted time over measured time: above 1 is predicted slower",
+            "predicted / measured for a time, measured / predicted for a rate",
+        ),
+        R("rows * abs_error", "1", "error, alike for fast and slow", "= max(ratio, 1 / ratio) - 1"),
+        *under("summary all", SUMMARY),
+        *under("summary fully_specified", SUMMARY),
+        *under("summary fits_memory", SUMMARY),
+        *under("summary does_not_fit_memory", SUMMARY),
+        *under("summary * *", SUMMARY),
+    ),
+}

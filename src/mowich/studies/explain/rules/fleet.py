@@ -1,0 +1,142 @@
+"""Rules of a fleet's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.studies.explain.rules.rule import CHOSEN, R, Rule
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/fleet@1": (
+        R(
+            "objective",
+            "USD",
+            "cost of the plan over the horizon",
+            "orders x prices (discounted as the scenario says) + energy where it is not in the price; minimised by the"
+            " integer programme",
+        ),
+        R("bound", "USD", "no plan costs less", "best bound of the branch and bound"),
+        R("gap", "1", "how far the plan may be from the best possible", "= (objective - bound) / objective"),
+        R(
+            "energy_J",
+            "J",
+            "energy at the meter over the horizon",
+            "busy and idle chips x power x PUE x time, systems whose power is known",
+        ),
+        *(
+            rule
+            for kind in ("buy", "rent")
+            for rule in (
+                R(f"{kind} * units", "units", f"units to {kind} in the period", "a variable of the programme"),
+                R(f"{kind} * chips", "chips", "chips of these units", "units x chips of a unit"),
+                R(
+                    f"{kind} * usd",
+                    "USD",
+                    "what they cost within the horizon, before discounting",
+                    "chips x price x time within the horizon",
+                ),
+            )
+        ),
+        R(
+            "assign * chips",
+            "chips",
+            "chips at work on the task in the period, on average",
+            "a variable of the programme",
+        ),
+        R(
+            "assign * share",
+            "1",
+            "share of the task's work of the period (or of the run) that they do",
+            "chips x speed x time / work",
+        ),
+        R("use * chips", "chips", "chips that stand in the period", "bought, rented, committed and already there"),
+        R("use * busy", "chips", "of these at work", "sum of the assignments"),
+        R("use * idle", "chips", "of these idle", "max(0, chips - busy)"),
+        R("use * MWh", "MWh", "energy at the meter in the period", "(busy + idle share x idle) x power x PUE x time"),
+        R(
+            "binding * shadow_price",
+            "USD",
+            "what one more unit of the constraint saves (a demand: one per cent less)",
+            "dual value of the linear relaxation",
+        ),
+        R(
+            "single_vendor * objective",
+            "USD",
+            "cost of the best plan on this stack alone",
+            "the same programme without the other stacks",
+        ),
+        R(
+            "single_vendor * over",
+            "1",
+            "how much more that costs than the mixed plan",
+            "= objective / result.objective - 1",
+        ),
+        R("rates * chips", "chips", "chips that the speed was found for", "as the scenario says, or one unit"),
+        R(
+            "rates * tokens_per_s_per_chip",
+            "1/s",
+            "speed of the task on the system",
+            "the best plan of mowich plan (its goodput and idle chips counted); mowich explain of that plan has its"
+            " terms",
+        ),
+        R("rates * plan *", "1", "a choice of that plan", CHOSEN),
+        R("robust draws", "draws", "draws of prices and speeds that were solved", "counted"),
+        R("robust asked", "draws", "draws that were asked for", "as asked: --draws"),
+        R("robust infeasible", "draws", "draws without any plan", "counted"),
+        R(
+            "robust share * *",
+            "1",
+            "share of the chip-hours of a system: 5%, median, 95% over draws",
+            "percentiles over the optimum of each draw",
+        ),
+        R("robust wins *", "1", "share of the draws in which the system does most", "counted / draws"),
+        R(
+            "robust kept_regret *",
+            "1",
+            "what the plan costs over the best of a draw: median and 95%",
+            "percentiles over draws",
+        ),
+        R(
+            "robust single_vendor_regret * *",
+            "1",
+            "what one stack alone costs over the best of a draw: median and 95%",
+            "percentiles over draws",
+        ),
+        R(
+            "flips * at",
+            "1",
+            "price or speed at which work changes hands, over today's",
+            "bisection of the linear relaxation",
+        ),
+        R("flips * value", "1", "the same in its unit", "today's value x at"),
+        R("what_if objective_before", "USD", "cost without the system", "the programme without it, relaxed"),
+        R("what_if objective_after", "USD", "cost with the system", "the programme with it, relaxed"),
+        R("what_if share_before *", "1", "share of the chip-hours at work, without it", "assignments / all"),
+        R("what_if share_after *", "1", "share of the chip-hours at work, with it", "assignments / all"),
+        R(
+            "what_if win_price *",
+            "USD/chip/h",
+            "price at which it takes most of the task",
+            "bisection of the linear relaxation",
+        ),
+        R(
+            "what_if unit_cost",
+            "USD",
+            "what a package costs to make",
+            "(silicon x logic + memory x price + packaging) x (1 + losses) + other",
+            "prices.unit-cost.logic",
+            "prices.unit-cost.hbm",
+            "prices.unit-cost.packaging",
+            "prices.unit-cost.other",
+            "prices.unit-cost.losses",
+            "prices.unit-cost.silicon",
+        ),
+        R("what_if unit_cost breakdown *", "USD", "a part of that", "facts prices.unit-cost", "prices.unit-cost.*"),
+        R(
+            "what_if knobs * *",
+            "1",
+            "share of the chip-hours with the property at 90% or 110%, or points per per cent",
+            "the programme solved again with that property moved",
+        ),
+    ),
+}

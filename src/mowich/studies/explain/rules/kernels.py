@@ -1,0 +1,114 @@
+"""Rules of kernels: profile, run and difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.studies.explain.rules.rule import R, Rule, under
+
+E_LINES = [
+    R("busy_s", "s", "time in which the engine worked, mean over cores", "union of its instructions in the schedule"),
+    R("wait_s", "s", "time in which it had instructions and none was ready", "gaps before its instructions"),
+    R("idle_s", "s", "time after its last instruction", "= time_s - busy_s - wait_s"),
+    R("instructions", "1", "instructions that ran on it", "counted"),
+    R(
+        "waits_s *",
+        "s",
+        "waiting of the engine, by whom it waited for",
+        "gaps before instructions, by what released them",
+    ),
+]
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/kernel@1": (
+        R("time_s", "s", "latency of the kernel", "= sum(parts)"),
+        R("time_s breakdown *", "s", "part of the critical path, by the fact that sets it", "the term below"),
+        R("cores", "cores", "cores that were scheduled together", "counted"),
+        R("instructions", "1", "instructions of the kernel", "counted"),
+        *under("engines *", E_LINES),
+        R("mfu", "1", "useful FLOP over the bf16 peak", "= flop / (peak * time_s)"),
+        R(
+            "hfu",
+            "1",
+            "all FLOP of the Tensor Engine over the bf16 peak",
+            "useful FLOP and transposes and broadcasts / (peak x time)",
+        ),
+        R(
+            "mbu",
+            "1",
+            "bytes of HBM over the bandwidth of one stack",
+            "= (hbm_read_B + hbm_write_B) / (hbm_Bps * time_s)",
+        ),
+        R("flop", "FLOP", "useful operations of the Tensor Engine", "2 for each multiply-add, counted"),
+        R("hbm_read_B", "B", "bytes read from HBM", "counted"),
+        R("hbm_write_B", "B", "bytes written to HBM", "counted"),
+        R("spill_B", "B", "bytes stored and reloaded as tiles exceed SBUF", "counted"),
+        R("roofline flop_per_B", "FLOP/B", "work per byte of HBM", "= flop / max(1, hbm_read_B + hbm_write_B)"),
+        R("roofline ridge_flop_per_B", "FLOP/B", "work per byte from which on the array can bind", "= peak / dma_Bps"),
+        R("sbuf_peak_B", "B", "most bytes of a partition of SBUF at one time", "live tiles over the schedule"),
+        R("psum_peak_banks", "banks", "most banks of PSUM at one time", "live tiles over the schedule"),
+        R("dma * descriptor_low_B", "B", "smallest descriptor of the class", "a definition"),
+        R("dma * descriptor_high_B", "B", "descriptors of the class are shorter than this", "a definition"),
+        R("dma * bytes", "B", "bytes moved by such descriptors", "counted"),
+        R("dma * descriptors", "1", "descriptors", "counted"),
+        R(
+            "dma * efficiency",
+            "1",
+            "share of the DMA engines' rate that they reach",
+            "bytes / (rate x time of their transfers)",
+        ),
+        R("top * line", "1", "line of the kernel", "where the instruction was written"),
+        R(
+            "top * seconds",
+            "s",
+            "part of the critical path that the line takes",
+            "sum of its steps on the critical path",
+        ),
+        R(
+            "over_time **",
+            "1",
+            "a second, or a level, of a curve over time",
+            "read off the schedule, thinned to what a screen shows",
+        ),
+    ),
+    "mowich/kernel-run@1": (
+        R("generation", "1", "generation of the NeuronCore", "of the target: 2, 3 or 4"),
+        R("cores", "cores", "cores that ran", "the launch grid, or --lnc"),
+        R("instructions", "1", "instructions that were executed and checked", "counted"),
+        R("outputs * output", "1", "place of the output", "counted from 0"),
+        R("outputs * shape *", "1", "length of an axis", "as the kernel made it"),
+        R("outputs * *", "1", "a figure of the values that the kernel made", "over all elements of the output"),
+        R("*", "1", "a figure of the run", "counted"),
+        R("**", "1", "a figure of the run", "counted"),
+    ),
+    "mowich/kernel-diff@1": (
+        *(
+            rule
+            for side, word in (("a", "first"), ("b", "second"))
+            for rule in (
+                R(
+                    f"lines * {side}_path",
+                    "ns",
+                    f"part of the critical path of the {word} version that the line takes",
+                    "sum of its steps on the critical path",
+                ),
+                R(f"lines * {side}_count", "1", f"instructions of the line in the {word} version", "counted"),
+            )
+        ),
+        *(
+            rule
+            for name, what in (
+                ("summary", "figure"),
+                ("engines", "time of the engine"),
+                ("causes", "part of the critical path"),
+                ("opcodes", "opcode"),
+                ("lines", "line"),
+            )
+            for rule in (
+                R(f"{name} * a", "1", f"the {what} of the first version", "of its profile"),
+                R(f"{name} * b", "1", f"the {what} of the second version", "of its profile"),
+                R(f"{name} * ratio", "1", "second over first", "= b / a"),
+            )
+        ),
+    ),
+}

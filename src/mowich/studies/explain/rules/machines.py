@@ -1,0 +1,106 @@
+"""Rules of machines: collectives, failures, power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.economics import power
+from mowich.studies.explain.rules.rule import R, Rule, of, under
+from mowich.training import faults
+
+LEVEL = [
+    R("joins", "chips", "chips that one domain of this level joins", "as the facts of the system state it"),
+    R("of", "domains", "domains of this level in the machine", "chips of the machine / chips of a domain"),
+    R("Bps", "B/s", "bandwidth of a chip at this level, one way", "as the facts of the system and its chip state it"),
+    R("hops", "links", "links between the two chips of a domain that are furthest apart", "of the kind of the level"),
+    R("cut_Bps", "B/s", "bandwidth through the middle of a domain, one way", "links across the worst even cut x rate"),
+    R("latency_s", "s", "time of one step at this level", "as the facts of the network state it"),
+]
+
+SHARE_OF_FAILED = "see the terms: what is lost of the time, in turn"
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/collective@1": (
+        *under("levels *", LEVEL),
+        R(
+            "slowdown",
+            "1",
+            "time of the bytes on failed or shared links over that on whole ones",
+            "max-min fair flows over the links that are left; 1 where all are whole",
+        ),
+        R("rows * bytes", "B", "size of the buffer (of an all-to-all: what each sends)", "as asked: --bytes"),
+        R("rows * ranks", "chips", "chips that take part", "as asked: --group, less failed chips"),
+        R("rows * time_s", "s", "time of the collective", "= sum(parts)"),
+        R("rows * time_s breakdown *", "s", "what a level's bytes, or the steps, take of the time", "the terms below"),
+        R("rows * busbw_Bps", "B/s", "bus bandwidth as nccl-tests define it", "= bus_factor * bytes / time_s"),
+    ),
+    "mowich/goodput@1": (
+        R("rows * goodput", "1", "share of the time that trains", "= 1 - sum(lost)"),
+        R("rows * mtbf_s", "s", "mean time between failures that stop the job", of(faults.mtbf_s, rate="failure_rate")),
+        R("rows * checkpoint_s", "s", "time between checkpoints", "= tau"),
+        R("rows * failures", "1", "failures over the run", "= days * 86400 / mtbf_s"),
+        R("rows * lost *", "1", "share of the time that is lost", SHARE_OF_FAILED),
+        R(
+            "rows * monte_carlo mean",
+            "1",
+            "mean goodput of simulated runs",
+            "failures drawn one by one, over `samples` runs; it checks the formula",
+        ),
+        R("rows * monte_carlo sd", "1", "spread of simulated runs: luck", "standard deviation over `samples` runs"),
+        R("rows * recovery_s", "s", "from a failure until the job trains again", of(faults.recovery_of)),
+        R(
+            "rows * breakeven_recovery_s",
+            "s",
+            "longest recovery with which goodput still reaches the target",
+            "bisection of the formula over the recovery",
+        ),
+        R("target", "1", "goodput that the break-even is given for", "a definition: 90%"),
+    ),
+    "mowich/power@1": (
+        R("rows * chips", "chips", "chips of the machine", "as named"),
+        R(
+            "rows * parts_W chip",
+            "W",
+            "the package",
+            "TDP, published or estimated",
+            "chips.{chip}.power.tdp",
+            "chips.{chip}.power.measured_mean",
+            "chips.{chip}.power.tdp_estimate",
+        ),
+        R("rows * parts_W server", "W", "host, fans and scale-up switches", "= it_W - parts_W.chip - parts_W.network"),
+        R(
+            "rows * parts_W network",
+            "W",
+            "ports of the scale-out network",
+            "scale-out bandwidth / bandwidth of a port x watts of a port",
+            "sites.parts.network_port",
+            "sites.parts.network_port_bandwidth",
+            "systems.{system}.levels.scale_out.bandwidth",
+        ),
+        R("rows * parts_W cooling", "W", "cooling and losses of the building", of(power.cooling_W)),
+        R(
+            "rows * it_W",
+            "W",
+            "power of a chip with its share of host and network, before the building",
+            "as published or estimated",
+            "chips.{chip}.power.all_in",
+        ),
+        R("rows * total_W", "W", "power of a busy chip at the meter", "= it_W * pue"),
+        R("rows * total_W breakdown *", "W", "a part of it", "see parts_W"),
+        R("rows * it_W breakdown *", "W", "a part of it", "see parts_W"),
+        R("rows * idle_W", "W", "power of an idle chip at the meter", "= total_W * idle_share"),
+        R("rows * machine_W", "W", "power of the whole machine at the meter", "= total_W * chips"),
+        R(
+            "rows * chips_under_cap",
+            "chips",
+            "chips that the cap feeds",
+            of(power.fed_chips, busy_W="total_W"),
+        ),
+        R(
+            "rows * tokens_per_s_per_MW",
+            "1/s/MW",
+            "tokens per second and megawatt",
+            of(power.tokens_per_MW, power_W="total_W"),
+        ),
+    ),
+}

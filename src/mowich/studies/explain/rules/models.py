@@ -1,0 +1,140 @@
+"""Rules of a model's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.studies.explain.rules.rule import R, Rule
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/model@1": (
+        R("seq", "tokens", "length that FLOP and bytes are given for", "as asked: --seq, else 4096"),
+        *(
+            R(k, "1", f"{k} of the configuration", "read from the model's config.json")
+            for k in ("num_layers", "hidden", "vocab", "max_seq", "mtp_layers")
+        ),
+        R(
+            "params",
+            "1",
+            "parameters of the text model, tied weights once",
+            "= sum(layers.count * layers.params) + params_embedding + params_head + params_other",
+        ),
+        R(
+            "params_active",
+            "1",
+            "parameters that one token uses",
+            "= sum(layers.count * layers.params_active) + params_embedding + params_head + params_other",
+        ),
+        R(
+            "params_embedding",
+            "1",
+            "parameters of the token table (and of positions and types, where learned)",
+            "vocabulary x hidden, and the other tables",
+        ),
+        R(
+            "params_head",
+            "1",
+            "parameters of the output head; 0 where tied",
+            "vocabulary x hidden, where it is not the token table",
+        ),
+        R("params_other", "1", "final norm and what else stands outside of layers", "counted from the configuration"),
+        R(
+            "mtp_params",
+            "1",
+            "parameters of multi-token-prediction layers, not counted in params",
+            "counted from the configuration",
+        ),
+        R(
+            "flop_per_token_forward",
+            "FLOP",
+            "work of a token forward, at seq",
+            "= sum(layers.count * layers.flop_per_token_forward) + head_flop_per_token_forward",
+        ),
+        R("flop_per_token_train", "FLOP", "work of a token in training", "= 3 * flop_per_token_forward"),
+        R(
+            "attention_flop_per_token_forward",
+            "FLOP",
+            "of that: scores and values, causal, mean over positions",
+            "= sum(layers.count * layers.attention_flop_per_token_forward)",
+        ),
+        R("head_flop_per_token_forward", "FLOP", "of that: the output head", "= 2 * hidden * vocab"),
+        R(
+            "kv_bytes_per_token",
+            "B",
+            "cache that a token adds, all layers",
+            "= sum(layers.count * layers.kv_bytes_per_token)",
+        ),
+        R(
+            "kv_bytes_at_seq",
+            "B",
+            "cache of a sequence of seq tokens; windows keep less",
+            "= sum(layers.count * layers.kv_bytes_at_seq)",
+        ),
+        R(
+            "state_bytes_per_sequence",
+            "B",
+            "recurrent state of a sequence",
+            "= sum(layers.count * layers.state_bytes_per_sequence)",
+        ),
+        R("bytes_per_element", "B", "bytes of a cached element", "as asked: --kv-bytes"),
+        R(
+            "weight_bytes *",
+            "B",
+            "bytes of the published checkpoint, by part",
+            "parameters of the part x bytes of its stored format",
+        ),
+        R("layers * count", "layers", "layers of this kind", "read from the configuration"),
+        R("layers * params", "1", "parameters of one layer", "mixer + feed-forward + norms"),
+        R("layers * params_active", "1", "of these, what one token uses", "mixer + shared and chosen experts + norms"),
+        R(
+            "layers * params_mixer",
+            "1",
+            "parameters of attention or recurrence",
+            "its projections, from heads and widths",
+        ),
+        R(
+            "layers * params_ffn",
+            "1",
+            "parameters of the feed-forward block",
+            "matrices x hidden x width, all experts and the router",
+        ),
+        R(
+            "layers * flop_per_token_forward",
+            "FLOP",
+            "work of a token in one layer",
+            "mixer + scores and values + feed-forward + rest",
+        ),
+        R("layers * mixer_flop_per_token_forward", "FLOP", "projections", "2 x parameters of its matrices"),
+        R(
+            "layers * attention_flop_per_token_forward",
+            "FLOP",
+            "scores and values, or the recurrence",
+            "2 heads (head size + value size) x mean tokens attended",
+        ),
+        R(
+            "layers * ffn_flop_per_token_forward",
+            "FLOP",
+            "feed-forward",
+            "2 x parameters of the matrices that a token uses",
+        ),
+        R(
+            "layers * kv_bytes_per_token",
+            "B",
+            "cache that a token adds in one layer",
+            "cached elements x bytes_per_element",
+        ),
+        R(
+            "layers * kv_bytes_at_seq",
+            "B",
+            "cache of a sequence in one layer",
+            "elements kept at seq x bytes_per_element",
+        ),
+        R(
+            "layers * state_bytes_per_sequence",
+            "B",
+            "recurrent state in one layer",
+            "elements of the state x 4 + of the convolution x 2",
+        ),
+        R("layers * window", "tokens", "tokens that the layer sees at most", "read from the configuration"),
+    ),
+}

@@ -1,0 +1,99 @@
+"""One line about a number, and what makes a table of them.
+
+A `Rule` gives the path of the number ("*": any one step, "**": any rest), its unit, what it is, and how it comes about:
+arithmetic over names of the result where it begins with "= " (then `explain` shows the numbers put in, and a test holds
+that it gives the number), else words. Where a function computes the number from floats, the arithmetic is that of its
+docstring (`of`). Estimates bring their own unit. Formulas that the model evaluates itself (a step,
+an engine's step, a collective) are not told here: `Source.terms` records them from the code.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mowich.formula import Law, formula_of
+from mowich.studies.explain.tree import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """path: pattern of steps. says: what the number is. formula: arithmetic, without "= "; words: how it comes about
+    otherwise. facts: templates of paths, {chip} and {system} filled in;
+    when: (name, value) that must hold beside the number."""
+
+    path: tuple[str, ...]
+    unit: str
+    says: str
+    formula: str = ""
+    words: str = ""
+    facts: tuple[str, ...] = ()
+    when: tuple[str, Any] | None = None
+
+    def matches(self, path: Path) -> bool:
+        """Whether the rule is of the number at `path`."""
+        for i, step in enumerate(self.path):
+            if step == "**":
+                return len(path) > i
+            if i >= len(path) or (step != "*" and step != str(path[i])):
+                return False
+        return len(path) == len(self.path)
+
+
+def of(law: Law, **symbols: str) -> str:
+    """The formula of a function's docstring, as a rule has it. symbols: what a name of the function is called in the
+    result, or is made of there.
+
+    >>> from mowich.training.faults import mtbf_s
+    >>> of(mtbf_s, rate="failure_rate", chips="(used + idle)")
+    '= 1 / (failure_rate * (used + idle))'
+    """
+    named = {name: ast.parse(text, mode="eval").body for name, text in symbols.items()}
+
+    class Rename(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            return named.get(node.id, node)
+
+    return f"= {ast.unparse(Rename().visit(ast.parse(formula_of(law), mode='eval')))}"
+
+
+def R(path: str, unit: str, says: str, how: str, *facts: str, when: tuple[str, Any] | None = None) -> Rule:
+    """A rule. how: its formula where that begins with "= ", else words."""
+    words = {"formula": how[2:]} if how.startswith("= ") else {"words": how}
+    return Rule(path=tuple(path.split(" ")), unit=unit, says=says, facts=facts, when=when, **words)
+
+
+def under(prefix: str, rules: Iterable[Rule]) -> list[Rule]:
+    """The rules of numbers below a path."""
+    return [replace(r, path=(*prefix.split(" "), *r.path)) for r in rules]
+
+
+CHOSEN = "chosen by the search: of all legal plans that fit, the one that this row is about"
+MOVED = "the model evaluated once more with this one fact at the end of its range, everything else fixed"
+
+UNITS: Mapping[str, str] = {
+    "tokens_per_step": "tokens",
+    "tokens": "tokens",
+    "tokens_per_s": "1/s",
+    "flop_per_token": "FLOP",
+    "peak": "FLOP/s",
+    "price": "USD/chip/s",
+    "power": "W",
+    "hbm_usable": "B",
+    "usable": "B",
+    "one_request": "B",
+    "weights": "B",
+    "kv": "B",
+    "bandwidth": "B/s",
+    "hbm_Bps": "B/s",
+    "dma_Bps": "B/s",
+    "cap_W": "W",
+    "osl": "tokens",
+    "isl": "tokens",
+    "powered_chips": "chips",
+    "tokens_per_s_per_chip": "1/s",
+    "days": "d",
+}
+"""Units of names that a formula finds in no number of the result; a count or a share has none."""

@@ -1,0 +1,166 @@
+"""Rules of serving rows and of simulated traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.economics import energy, money
+from mowich.studies.explain.rules.rule import CHOSEN, R, Rule, of, under
+from mowich.studies.explain.rules.training import CHIPS, SEARCHED
+
+SERVE_ROW = [
+    *CHIPS,
+    R(
+        "chips_used",
+        "chips",
+        "chips that workers run on",
+        "= ceil(replicas.decode * decode.tp * decode.pp * decode.dp * decode.cp / devices_per_chip)",
+        when=("mode", "aggregated"),
+    ),
+    R(
+        "chips_used",
+        "chips",
+        "chips that workers run on",
+        "= ceil((replicas.decode * decode.tp * decode.pp * decode.dp * decode.cp + replicas.prefill * prefill.tp *"
+        " prefill.pp * prefill.dp * prefill.cp) / devices_per_chip)",
+        when=("mode", "disaggregated"),
+    ),
+    R("chips_used", "chips", "chips that workers run on", "none: there is no plan"),
+    R(
+        "batch",
+        "sequences",
+        "sequences that a decode worker holds at once, on average",
+        "of a ladder of batches and the gaps beside its best, the one with the most tokens per second and chip within"
+        " the limits (docs/serving.md)",
+    ),
+    R("prefill *", "1", "a choice of the plan of prefill workers", CHOSEN),
+    R("decode *", "1", "a choice of the plan of decode workers", CHOSEN),
+    R(
+        "replicas *",
+        "workers",
+        "workers of one kind",
+        "as many as the chips hold; apart, the split of prefill and decode at which neither starves",
+    ),
+    R("ttft_s", "s", "time from a request to its first token", "= sum(parts)"),
+    R("ttft_s breakdown *", "s", "a part of the time to first token", "the term below"),
+    R("tpot_s", "s", "time between output tokens", "= sum(parts)"),
+    R("tpot_s breakdown *", "s", "a part of the time per output token", "the term below"),
+    R(
+        "tokens_per_s_per_chip",
+        "1/s",
+        "output tokens per second and chip, all chips counted",
+        "= batch * replicas.decode * osl / (ttft_s + (osl - 1) * tpot_s) / chips_requested",
+        when=("mode", "aggregated"),
+    ),
+    R(
+        "tokens_per_s_per_chip",
+        "1/s",
+        "output tokens per second and chip, all chips counted",
+        "min(prefill workers x prompts per second, decode workers x answers per second) x output tokens / chips",
+    ),
+    R("tokens_per_s_per_user", "1/s", "speed that one user sees", "= 1 / tpot_s"),
+    R("usd_per_mtok", "USD/Mtok", "cost of a million output tokens", "= price / tokens_per_s_per_chip * 1e6"),
+    R(
+        "J_per_token",
+        "J/token",
+        "energy at the meter of an output token",
+        "= pue * power * (chips_used + idle_share * chips_idle) / (tokens_per_s_per_chip * chips_requested)",
+    ),
+    R(
+        "breakeven_usd_per_chip_h",
+        "USD/chip/h",
+        "price at which this row costs what the best other row does",
+        of(
+            money.breakeven_usd_per_chip_h,
+            tokens_per_s="tokens_per_s_per_chip * chips_requested",
+            goodput="1",
+            chips="chips_requested",
+        ),
+    ),
+    R(
+        "breakeven_W_per_chip",
+        "W",
+        "power per chip at which this row uses the energy of the best other row",
+        of(energy.breakeven_W_per_chip, tokens_per_s="tokens_per_s_per_chip * chips_requested", goodput="1"),
+    ),
+    R(
+        "memory_B",
+        "B",
+        "memory of a decoding device: what is not weights or reserve is room for caches",
+        "= sum(memory_B)",
+    ),
+    R("memory_B *", "B", "bytes of a decoding device", "the terms below"),
+    R("memory_capacity_B", "B", "what a program may use of a device's memory", "= hbm_usable / devices_per_chip"),
+    R(
+        "front * 0",
+        "1/s",
+        "tokens per second that a user sees, at a point of the Pareto front",
+        "1 / time per output token of the plan and batch at this point",
+    ),
+    R(
+        "front * 1",
+        "1/s",
+        "tokens per second and chip, at a point of the Pareto front",
+        "tokens per second of the plan and batch at this point / chips",
+    ),
+]
+
+TIMES = [
+    R("mean", "s", "mean over the completed requests", "sum / requests"),
+    R(
+        "*",
+        "s",
+        "percentile over the completed requests",
+        "of the sorted times, linear between ranks (above 200,000 requests: bins of 0.25%)",
+    ),
+]
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "serve": (*under("rows *", SERVE_ROW), *under("plans *", SERVE_ROW), *under("front *", SERVE_ROW), *SEARCHED),
+    "mowich/traffic@1": (
+        R("requests", "requests", "requests that arrived", "counted"),
+        R("completed", "requests", "requests that were answered to the end", "counted"),
+        *under("ttft_s", TIMES),
+        *under("tpot_s", TIMES),
+        *under("e2e_s", TIMES),
+        *under("queue_s", TIMES),
+        R(
+            "goodput_frac",
+            "1",
+            "share of the requests that met every limit of the scenario",
+            "requests within ttft, tpot and e2e limits / requests",
+        ),
+        R(
+            "tokens_per_s_per_chip",
+            "1/s",
+            "output tokens per second and chip over the whole run",
+            "output tokens of completed requests / (makespan_s x chips)",
+        ),
+        R(
+            "utilisation",
+            "1",
+            "share of the time in which workers had work",
+            "busy time of all workers / (workers x makespan_s)",
+        ),
+        R(
+            "J_per_token",
+            "J/token",
+            "energy at the meter of an output token",
+            "= pue * power * (utilisation + idle_share * (1 - utilisation)) / tokens_per_s_per_chip",
+        ),
+        R("usd_per_mtok", "USD/Mtok", "cost of a million output tokens", "= price / tokens_per_s_per_chip * 1e6"),
+        R("cached_frac", "1", "share of the prompt tokens found in the prefix cache", "counted"),
+        R("preemptions", "1", "times that a sequence lost its place", "counted"),
+        R("failures", "1", "sequences lost to failed workers and served again", "counted"),
+        R("chips", "chips", "chips that the workers use", "devices of all workers / devices of a chip"),
+        R("makespan_s", "s", "from the first arrival to the last token", "read off the simulated clock"),
+        R("events", "1", "events that were simulated", "counted"),
+        R("steps", "1", "engine steps that were simulated", "counted"),
+        R(
+            "coverage *",
+            "1",
+            "share of the busy time that rests on this kind of cost",
+            "busy time of workers, by what their constants come from",
+        ),
+    ),
+}

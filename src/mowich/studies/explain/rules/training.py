@@ -1,0 +1,213 @@
+"""Rules of training rows: compare, plan, sweep and fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mowich.economics import energy, money
+from mowich.studies.explain.rules.rule import CHOSEN, MOVED, R, Rule, of, under
+from mowich.training import faults
+
+CHIPS = [
+    R(
+        "chips_requested",
+        "chips",
+        "chips that were asked for, and are paid for",
+        "as asked: the size in the system's name, --chips, or one scale-up unit",
+    ),
+    R(
+        "chips_idle",
+        "chips",
+        "chips that the plan cannot use; they are powered and paid for",
+        "= chips_requested - chips_used",
+    ),
+    R(
+        "devices_per_chip",
+        "devices",
+        "devices that software sees of one chip: what a rank runs on",
+        "as published",
+        "chips.{chip}.devices_per_chip",
+    ),
+]
+
+TRAIN_ROW = [
+    *CHIPS,
+    R("seq", "tokens", "tokens of a sequence", "as the scenario says"),
+    R("batch_seqs", "sequences", "sequences of a global batch, as asked", "as the scenario says, in sequences"),
+    R("tokens", "tokens", "tokens of the run", "as the scenario says"),
+    R(
+        "chips_used",
+        "chips",
+        "chips that the plan runs on",
+        "= ceil(plan.tp * plan.pp * plan.dp * plan.cp / devices_per_chip)",
+    ),
+    R(
+        "global_batch_seqs",
+        "sequences",
+        "sequences of one step: the legal batch nearest to the one asked for",
+        "micro-batch x data-parallel ranks x micro-batches of a step, within 5% of the batch asked for",
+    ),
+    R("plan *", "1", "a choice of the plan", CHOSEN),
+    R("step_s", "s", "time of one training step", "= sum(parts)"),
+    R("step_s breakdown *", "s", "a part of the step", "the terms below, over all layers and micro-batches"),
+    R(
+        "hand_tuned_step_s",
+        "s",
+        "the same step with operators at the times of our kernels and software that adds nothing to them",
+        "= sum(parts)",
+    ),
+    R(
+        "hand_tuned_step_s breakdown *",
+        "s",
+        "a part of that step",
+        "the terms below, over all layers and micro-batches",
+    ),
+    R(
+        "tokens_per_s_per_chip",
+        "1/s",
+        "tokens trained per second and chip used",
+        "= tokens_per_step / (chips_used * step_s)",
+    ),
+    R(
+        "mfu",
+        "1",
+        "share of the published dense peak that the model's FLOP (no recompute, causal attention halved) make",
+        "= flop_per_token * tokens_per_step / (chips_used * peak * step_s)",
+    ),
+    R(
+        "usd_per_mtok",
+        "USD/Mtok",
+        "cost of a million trained tokens; idle chips are paid too",
+        of(money.usd_per_mtok, chips="chips_used + chips_idle", tokens="tokens_per_step"),
+    ),
+    R(
+        "J_per_token",
+        "J/token",
+        "energy at the meter of a trained token",
+        of(energy.joule_per_token, used="chips_used", idle="chips_idle", tokens="tokens_per_step"),
+    ),
+    R(
+        "goodput",
+        "1",
+        "share of the time that trains, after failures, restarts and checkpoints",
+        of(faults.share_of),
+    ),
+    R("days", "d", "length of the run", "= tokens / tokens_per_step * step_s / goodput / 86400"),
+    R(
+        "breakeven_usd_per_chip_h",
+        "USD/chip/h",
+        "price at which this row costs what the best other row does",
+        of(money.breakeven_usd_per_chip_h, chips="chips_used + chips_idle"),
+    ),
+    R(
+        "breakeven_W_per_chip",
+        "W",
+        "power per chip at which this row uses the energy of the best other row",
+        of(energy.breakeven_W_per_chip),
+    ),
+    R("memory_B", "B", "memory that one device needs", "= sum(memory_B)"),
+    R("memory_B *", "B", "bytes of one device", "the term below"),
+    R(
+        "memory_capacity_B",
+        "B",
+        "what a program may use of a device's memory, at the low end of what is known",
+        "= hbm_usable / devices_per_chip",
+    ),
+    R("spread * at_low", "1", "change of ln(time per token) with this fact at the low end of its range", MOVED),
+    R("spread * at_high", "1", "change of ln(time per token) with this fact at the high end of its range", MOVED),
+]
+
+SEARCHED = [
+    R(
+        "evaluated",
+        "plans",
+        "plans that were timed or weighed",
+        "counted while searching: legal plans of the model on the devices (serving: plans at each batch, and pairs of"
+        " workers)",
+    ),
+    R("points", "points", "distinct plans at each batch", "counted while searching"),
+    R("feasible", "plans", "plans that fit in memory and meet the limits", "counted while searching"),
+]
+
+WHY = [
+    R(
+        "plan *",
+        "1",
+        "a choice of the neighbouring plan",
+        "the best plan with one choice a step away, the others made anew",
+    ),
+    R(
+        "slower",
+        "1",
+        "how much slower the neighbour is, per token",
+        "time per token of the neighbour / of the best - 1",
+    ),
+    R("short_B", "B", "memory that the neighbour lacks on a device", "need - usable, not below 0"),
+    R(
+        "memory_B",
+        "B",
+        "memory that the neighbour needs on a device",
+        "sum of its categories (mowich explain ... memory_B of a plan has them)",
+    ),
+    R(
+        "part_change",
+        "1",
+        "what the part that changes most adds, over the step",
+        "change of that part / step of the best",
+    ),
+    R("unused", "1", "share of the devices that the neighbour leaves idle", "1 - devices of the plan / devices"),
+]
+
+FIT = [
+    R("largest_tried", "chips", "the most chips that were tried for the smallest number", "a bound of the search"),
+    R(
+        "chips",
+        "chips",
+        "chips that were asked for",
+        "as asked: the size in the system's name, --chips, or one scale-up unit",
+    ),
+    *CHIPS[2:],
+    R(
+        "plan *",
+        "1",
+        "a choice of the plan that is shown",
+        "training: the legal plan with the least memory per device; serving: the worker plan whose copies hold most"
+        " requests",
+    ),
+    R("memory_B", "B", "memory of one device", "= sum(memory_B)"),
+    R("memory_B *", "B", "bytes of one device", "the terms below"),
+    R("memory_capacity_B", "B", "what a program may use of a device's memory", "= hbm_usable / devices_per_chip"),
+    R(
+        "smallest_chips",
+        "chips",
+        "fewest chips that fit, of powers of two inside a scale-up unit, the unit, and its doublings",
+        "counts tried upward until the plan with the least memory fits",
+    ),
+    R(
+        "workers",
+        "workers",
+        "copies of the model that the chips hold",
+        "= floor(chips * devices_per_chip / (plan.tp * plan.pp * plan.dp * plan.cp))",
+    ),
+    R(
+        "requests",
+        "requests",
+        "whole requests whose caches fit at once",
+        "= floor((usable - memory_B.weights - memory_B.reserve) / one_request) * plan.dp * workers",
+    ),
+]
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "mowich/compare@1": (*under("rows *", TRAIN_ROW),),
+    "mowich/plan@1": (
+        *under("plans *", TRAIN_ROW),
+        *under("pareto *", TRAIN_ROW),
+        R("why plan *", "1", "a choice of the plan that the neighbours are of", CHOSEN),
+        *under("why neighbours *", WHY),
+        *SEARCHED,
+        R("why ties within", "1", "plans this close to the best count as ties", "what the model can tell apart"),
+        R("why ties count", "plans", "plans that tie with the best", "counted"),
+    ),
+    "mowich/sweep@1": (*under("rows *", TRAIN_ROW), R("points", "points", "points of the grid", "counted")),
+    "mowich/fit@1": (*under("smallest_by_weights *", FIT), *FIT),
+}
