@@ -19,6 +19,7 @@ from mowich.errors import UserError
 from mowich.evidence import validate
 from mowich.facts import Facts
 from mowich.studies.explain import Explainer, metrics, tree
+from mowich.studies.explain.headline import headline_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("--train", "--seq", "4096", "--batch", "256seqs")
@@ -204,13 +205,31 @@ def test_hardware_behind_a_number_is_named_with_its_source(
     assert sizes == sorted(sizes, reverse=True)
 
 
+@pytest.mark.parametrize("verb", ["compare", "plan-serve", "power", "goodput", "model", "fleet"])
+def test_fifteen_names_are_listed_where_none_is_given(
+    results: dict[str, Any], verb: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of every row the same, none that is a part, and first what a reader asks for first."""
+    result = result_of(results, verb, capsys)
+    saved = tmp_path / "r.json"
+    saved.write_text(json.dumps(result))
+    names = [tree.name_of(result, path) for path in headline_metrics(result)]
+    assert len(names) == 15
+    assert cli.run(["explain", str(saved), "--plain"]) == 0
+    out = capsys.readouterr().out
+    assert f"15 of {len(metrics(result))} numbers" in out
+    assert all(name in out for name in names)
+    if verb == "compare":
+        assert {"trn3:64.step_s", "h100:64.step_s", "h100:64.usd_per_mtok"} <= set(names)
+
+
 def test_names_of_a_result_are_listed_and_each_is_known(
     results: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     result = result_of(results, "goodput", capsys)
     saved = tmp_path / "r.json"
     saved.write_text(json.dumps(result))
-    assert cli.run(["explain", str(saved)]) == 0
+    assert cli.run(["explain", str(saved), "--all"]) == 0
     out = capsys.readouterr().out
     for name in metrics(result):
         assert f" {name} " in out

@@ -35,7 +35,7 @@ def read_result(result: Path) -> Mapping[str, Any]:
 
 @verb(app, results.EXPLAIN)
 def explain(asked: results.Explain) -> None:
-    """One number, or the names of all."""
+    """One number, or the names of those that say most, or of all."""
     from mowich.show.explain import explain_page, metrics_page
     from mowich.show.json import to_json
     from mowich.show.render.terminal import terminal
@@ -49,7 +49,7 @@ def explain(asked: results.Explain) -> None:
             if form.as_json:
                 sys.stdout.write(to_json({"schema": "mowich/explain@1", "metrics": metrics(data)}))
             else:
-                sys.stdout.write(terminal(metrics_page(explainer), style(form.plain)))
+                sys.stdout.write(terminal(metrics_page(explainer, whole=asked.all), style(form.plain)))
             return
         with progress(form.quiet) as line:
             line("explaining")

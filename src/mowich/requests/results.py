@@ -20,10 +20,11 @@ EXPLAINED = replace(RESULT, help="JSON of any verb (--out or --json); - reads st
 REPORTED = replace(RESULT, help="JSON of a verb (--out or --json); - reads stdin.")
 METRIC = word(
     "metric",
-    "trn3.step_s, trn3.step_s.ep, 1.mfu (row number), ttft_s.p99, gb300.usd_per_mtok.high; without it: all names.",
+    "trn3.step_s, trn3.step_s.ep, 1.mfu (row number), ttft_s.p99, gb300.usd_per_mtok.high; without it: fifteen names.",
     metavar="[METRIC]",
     is_argument=True,
 )
+ALL = flag("all", "Without METRIC: the names of all numbers, not of the fifteen that say most.", edges=TYPED)
 HTML = path("html", "Where to write it (else RESULT with .html).", metavar="FILE", edges=TYPED)
 OPEN = flag("show", "Open it in the browser.", option="--open", edges=TYPED)
 ROWS = path(
@@ -44,10 +45,11 @@ WORD = word(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explain(Request):
-    """One number of a saved result. metric: None for the names of all."""
+    """One number of a saved result. metric: None for names; all: of all numbers, not of those that say most."""
 
     result: Path
     metric: str | None
+    all: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,7 @@ AGAIN = Schema(name="", fields=(SET, FACTS), make=_again, help="")
 """What a result says of its facts."""
 EXPLAIN = Schema(
     name="explain",
-    fields=(EXPLAINED, METRIC, JSON, PLAIN, QUIET),
+    fields=(EXPLAINED, METRIC, ALL, JSON, PLAIN, QUIET),
     make=_explain,
     help=(
         "Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what"

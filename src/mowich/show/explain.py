@@ -16,6 +16,7 @@ from mowich.formula import printed
 from mowich.show.formats import UNKNOWN
 from mowich.show.page import NOTHING, Cell, Column, Page, Table, Words, paragraphs
 from mowich.show.render.terminal import Style, terminal
+from mowich.studies.explain.headline import headline_metrics
 from mowich.studies.explain.tree import at, is_estimate, name_of, numbers
 from mowich.units import show, show_gib, sig
 
@@ -196,11 +197,13 @@ def explain_text(e: Explanation, style: Style) -> str:
     return terminal(explain_page(e), style)
 
 
-def metrics_page(explainer: Explainer) -> Page:
-    """Every number of a result that can be explained, with what it is."""
+def metrics_page(explainer: Explainer, *, whole: bool = False) -> Page:
+    """The numbers of a result that say most, or every one that can be explained (whole), with what each is."""
     result = explainer.result
     rows: list[list[Cell]] = []
-    for path in numbers(result):
+    known = list(numbers(result))
+    shown = known if whole else headline_metrics(result)
+    for path in shown:
         node = at(result, path)
         e = Estimate.from_dict(node) if is_estimate(node) else None
         rule = explainer.rule(path)
@@ -208,9 +211,12 @@ def metrics_page(explainer: Explainer) -> Page:
         value = e.value if e is not None else node
         said = UNKNOWN if value is None else quantity(float(value), unit)
         rows.append([name_of(result, path), said, rule.says if rule else NOTHING])
+    said = f"{len(rows)} numbers; mowich explain RESULT NAME explains one"
+    if len(shown) < len(known):
+        said = f"{len(rows)} of {len(known)} numbers (--all: all of them); mowich explain RESULT NAME explains one"
     columns = [Column(name="name", right=False), Column(name="value"), Column(name="what it is", right=False)]
     return Page(
         title="Numbers of a result",
-        sentences=(f"{len(rows)} numbers; mowich explain RESULT NAME explains one",),
+        sentences=(said,),
         parts=(Table(title="Numbers", columns=columns, rows=rows, elsewhere="--json"),),
     )

@@ -3,7 +3,9 @@ evaluated."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mowich.economics import energy, money
@@ -45,6 +47,10 @@ TERMS_OF_PART: Mapping[str, tuple[str, ...]] = {
 """Which recorded terms make each part of the step."""
 
 
+BREAKEVEN: Mapping[str, str] = {"breakeven_usd_per_chip_h": "usd_per_mtok", "breakeven_W_per_chip": "J_per_token"}
+"""Number that is told against the best other row -> the measure by which that is the best."""
+
+
 def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Notes | None = None) -> dict[str, float]:
     """Bytes of one device by category."""
     columns = Plans.of([plan])
@@ -53,42 +59,74 @@ def memory(model: Model, system: Platform, job: TrainJob, plan: Plan, notes: Not
     }
 
 
-def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, facts: Facts) -> Source:
-    """The source of a row with a plan. model: as loaded, `facts`: those of the result."""
-    inputs = result["inputs"]
-    model = as_trained(model)
-    job = TrainJob.from_inputs({**inputs, **{k: row[k] for k in ("seq", "batch_seqs", "tokens") if k in row}})
-    stack = stack_of(inputs, row["system"])
-    term = str(inputs.get("price_term", "default"))
-    plan, used, idle = Plan.from_dict(row["plan"]), int(row["chips_used"]), int(row["chips_idle"])
-    others = [r for r in result.get("rows") or () if r is not row]
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row with a plan: what it was asked, and what it is told against. others: of the same result; term: the price
+    that was chosen; tokens: of a step."""
 
-    def system_of(known: Facts) -> Platform:
-        return equip(known, row["system_id"], chips=int(row["chips_requested"]), stack=stack)
+    row: Mapping[str, Any]
+    model: Model
+    job: TrainJob
+    plan: Plan
+    used: int
+    idle: int
+    tokens: float
+    term: str
+    stack: str | None
+    others: Sequence[Mapping[str, Any]]
 
-    system = system_of(facts)
-    step_now = Estimate.from_dict(row["step_s"])
-    tokens = float(row["global_batch_seqs"]) * job.seq * job.fill
+    def platform(self, known: Facts) -> Platform:
+        """The machine and software of the row under other facts."""
+        return equip(known, self.row["system_id"], chips=int(self.row["chips_requested"]), stack=self.stack)
 
-    def numbers(known: Facts, wanted: Path) -> Numbers:
-        machine = system_of(known)
-        first = wanted[0]
+    def breakeven(
+        self, name: str, speed: Estimate, goodput: Estimate, known: Facts, notes: Notes | None = None
+    ) -> tuple[str, Estimate, Estimate] | None:
+        """(the best other row, its measure, the price or power at which this row equals it); None where no row is
+        known."""
+        other = best_of(self.others, BREAKEVEN[name])
+        if other is None:
+            return None
+        who, best = other
+        chips = self.used + self.idle
+        if BREAKEVEN[name] == "usd_per_mtok":
+            even = money.breakeven_usd_per_chip_h(best, chips=chips, tokens_per_s=speed, goodput=goodput, notes=notes)
+        else:
+            even = energy.breakeven_W_per_chip(
+                best,
+                chips=chips,
+                idle=self.idle,
+                tokens_per_s=speed,
+                goodput=goodput,
+                site=energy.site(known),
+                notes=notes,
+            )
+        return who, best, even
+
+    def numbers(self, known: Facts, wanted: Path) -> Numbers:
+        """The numbers of the row under other facts."""
+        machine, first = self.platform(known), wanted[0]
         if first == "memory_B":
-            return {("memory_B", k): v for k, v in memory(model, machine, job, plan).items()}
+            return {("memory_B", k): v for k, v in memory(self.model, machine, self.job, self.plan).items()}
         if first == "hand_tuned_step_s":
-            fast = predict_hand_tuned(model, machine, job, plan).step
+            fast = predict_hand_tuned(self.model, machine, self.job, self.plan).step
             return {(first,): fast.total_s} | {(first, "breakdown", k): v for k, v in fast.breakdown.items()}
-        step = predict_step(model, machine, job, plan)
+        return self._of_step(known, machine)
+
+    def _of_step(self, known: Facts, machine: Platform) -> Numbers:
+        """The step, and what follows from its time."""
+        job, plan, used, idle = self.job, self.plan, self.used, self.idle
+        step = predict_step(self.model, machine, job, plan)
         n = step.tokens * job.fill
         t = exact(step.total_s, "s")
         share = longrun.kept(known, machine.id, chips=used, step_s=step.total_s)[1]
         goodput = exact(share, "1") if share else unknown("1", "a step does not finish between failures")
-        rate = money.price(known, machine.id, term=term).rate
+        rate = money.price(known, machine.id, term=self.term).rate
         usd = money.usd_per_mtok(rate, chips=used + idle, step_s=t, tokens=n, goodput=goodput)
         site, watts = energy.site(known), energy.power(known, machine.id)
         joule = energy.joule_per_token(watts, used=used, idle=idle, step_s=t, tokens=n, goodput=goodput, site=site)
         peak = machine.peak_flops[plan.precision] * machine.devices_per_chip
-        work = train_flop_per_token(model, job.attended, job.task, job.lora) * n
+        work = train_flop_per_token(self.model, job.attended, job.task, job.lora) * n
         usable = known.fact(machine.paths["hbm_usable_B"])
         out: dict[Path, float] = {
             ("step_s",): step.total_s,
@@ -97,93 +135,111 @@ def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             ("memory_capacity_B",): (usable.low or known.number(usable.path)) / machine.devices_per_chip,
         }
         out |= {("step_s", "breakdown", k): v for k, v in step.breakdown.items()}
-        for name, e in (("goodput", goodput), ("usd_per_mtok", usd), ("J_per_token", joule)):
-            if e.value is not None:
-                out[(name,)] = e.value
+        found = {"goodput": goodput, "usd_per_mtok": usd, "J_per_token": joule}
         if goodput.value:
             out[("days",)] = job.tokens / n * step.total_s / goodput.value / 86400.0
             speed = exact(n / step.total_s, "1/s")
-            for name, metric in (("breakeven_usd_per_chip_h", "usd_per_mtok"), ("breakeven_W_per_chip", "J_per_token")):
-                other = best_of(others, metric)
-                if other is not None:
-                    best = other[1]
-                    e = (
-                        money.breakeven_usd_per_chip_h(best, chips=used + idle, tokens_per_s=speed, goodput=goodput)
-                        if metric == "usd_per_mtok"
-                        else energy.breakeven_W_per_chip(
-                            best, chips=used + idle, idle=idle, tokens_per_s=speed, goodput=goodput, site=site
-                        )
-                    )
-                    if e.value is not None:
-                        out[(name,)] = e.value
-        return out
+            evens = {name: self.breakeven(name, speed, goodput, known) for name in BREAKEVEN}
+            found |= {name: even[2] for name, even in evens.items() if even is not None}
+        return out | {(name,): e.value for name, e in found.items() if e.value is not None}
 
-    def terms(name: Path, notes: Notes) -> None:
+    def terms(self, facts: Facts, name: Path, notes: Notes) -> None:
         """Record what one metric is made of; of a part, only its own terms."""
-        goodput = Estimate.from_dict(row["goodput"])
-        speed = exact(tokens / float(step_now), "1/s")
         first = str(name[0])
-        if first in ("step_s", "hand_tuned_step_s"):
-            whole = Notes()
-            (predict_hand_tuned if first == "hand_tuned_step_s" else predict_step)(model, system, job, plan, whole)
-            wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
-            notes.terms |= {k: t for k, t in whole.terms.items() if any(k.startswith(w) for w in wanted)}
-        elif first == "memory_B":
-            whole = Notes()
-            memory(model, system, job, plan, whole)
-            notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
-        elif first == "usd_per_mtok":
-            rate = money.price(facts, system.id, term=term, notes=notes).rate
-            money.usd_per_mtok(rate, chips=used + idle, step_s=step_now, tokens=tokens, goodput=goodput, notes=notes)
-        elif first == "J_per_token":
-            watts = energy.power(facts, system.id, notes=notes)
-            energy.joule_per_token(
-                watts,
-                used=used,
-                idle=idle,
-                step_s=step_now,
-                tokens=tokens,
-                goodput=goodput,
-                site=energy.site(facts),
-                notes=notes,
-            )
-        elif first == "goodput":
-            longrun.survival(facts, system.id, chips=used, step_s=step_now, notes=notes)
-        elif first in ("breakeven_usd_per_chip_h", "breakeven_W_per_chip"):
-            metric = "usd_per_mtok" if first == "breakeven_usd_per_chip_h" else "J_per_token"
-            other = best_of(others, metric)
-            if other is None:
-                return
-            name_of_best, best = other
-            if metric == "usd_per_mtok":
-                money.breakeven_usd_per_chip_h(
-                    best, chips=used + idle, tokens_per_s=speed, goodput=goodput, notes=notes
-                )
-            else:
-                energy.breakeven_W_per_chip(
-                    best,
-                    chips=used + idle,
-                    idle=idle,
-                    tokens_per_s=speed,
-                    goodput=goodput,
-                    site=energy.site(facts),
-                    notes=notes,
-                )
-            notes.add(f"best.{metric}", best.value, best.unit, note=f"of {name_of_best}, the best other row")
+        record = {
+            "step_s": self._step_terms,
+            "hand_tuned_step_s": self._step_terms,
+            "memory_B": self._memory_terms,
+            "usd_per_mtok": self._cost_terms,
+            "J_per_token": self._energy_terms,
+            "goodput": self._goodput_terms,
+            **dict.fromkeys(BREAKEVEN, self._breakeven_terms),
+        }.get(first)
+        if record is not None:
+            record(facts, name, notes)
 
+    @property
+    def step_s(self) -> Estimate:
+        """As the row says it."""
+        return Estimate.from_dict(self.row["step_s"])
+
+    @property
+    def goodput(self) -> Estimate:
+        """As the row says it."""
+        return Estimate.from_dict(self.row["goodput"])
+
+    def _step_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+        whole = Notes()
+        predict = predict_hand_tuned if name[0] == "hand_tuned_step_s" else predict_step
+        predict(self.model, self.platform(facts), self.job, self.plan, whole)
+        wanted = TERMS_OF_PART[str(name[2])] if len(name) > 2 else ("",)
+        notes.terms |= {k: t for k, t in whole.terms.items() if any(k.startswith(w) for w in wanted)}
+
+    def _memory_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+        whole = Notes()
+        memory(self.model, self.platform(facts), self.job, self.plan, whole)
+        notes.terms |= {k: t for k, t in whole.terms.items() if len(name) < 2 or k == f"memory.{name[1]}"}
+
+    def _cost_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+        rate = money.price(facts, self.platform(facts).id, term=self.term, notes=notes).rate
+        paid = self.used + self.idle
+        money.usd_per_mtok(rate, chips=paid, step_s=self.step_s, tokens=self.tokens, goodput=self.goodput, notes=notes)
+
+    def _energy_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+        energy.joule_per_token(
+            energy.power(facts, self.platform(facts).id, notes=notes),
+            used=self.used,
+            idle=self.idle,
+            step_s=self.step_s,
+            tokens=self.tokens,
+            goodput=self.goodput,
+            site=energy.site(facts),
+            notes=notes,
+        )
+
+    def _goodput_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+        longrun.survival(facts, self.platform(facts).id, chips=self.used, step_s=self.step_s, notes=notes)
+
+    def _breakeven_terms(self, facts: Facts, name: Path, notes: Notes) -> None:
+        speed = exact(self.tokens / float(self.step_s), "1/s")
+        even = self.breakeven(str(name[0]), speed, self.goodput, facts, notes)
+        if even is not None:
+            who, best, _ = even
+            metric = BREAKEVEN[str(name[0])]
+            notes.add(f"best.{metric}", best.value, best.unit, note=f"of {who}, the best other row")
+
+
+def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, facts: Facts) -> Source:
+    """The source of a row with a plan. model: as loaded, `facts`: those of the result."""
+    inputs = result["inputs"]
+    model = as_trained(model)
+    job = TrainJob.from_inputs({**inputs, **{k: row[k] for k in ("seq", "batch_seqs", "tokens") if k in row}})
+    made = _Row(
+        row=row,
+        model=model,
+        job=job,
+        plan=Plan.from_dict(row["plan"]),
+        used=int(row["chips_used"]),
+        idle=int(row["chips_idle"]),
+        tokens=float(row["global_batch_seqs"]) * job.seq * job.fill,
+        term=str(inputs.get("price_term", "default")),
+        stack=stack_of(inputs, row["system"]),
+        others=[r for r in result.get("rows") or () if r is not row],
+    )
+    system = made.platform(facts)
     usable = facts.fact(system.paths["hbm_usable_B"])
-    peak_path = system.paths[f"peak_flops.{plan.precision}"]
+    peak_path = system.paths[f"peak_flops.{made.plan.precision}"]
     symbols = {
-        "tokens_per_step": tokens,
+        "tokens_per_step": made.tokens,
         "tokens": job.tokens,
         "flop_per_token": train_flop_per_token(model, job.attended, job.task, job.lora),
-        "peak": system.peak_flops[plan.precision] * system.devices_per_chip,
+        "peak": system.peak_flops[made.plan.precision] * system.devices_per_chip,
         "hbm_usable": usable.low or facts.number(usable.path),
     }
     return Source(
         at=at,
-        numbers=numbers,
-        terms=terms,
+        numbers=made.numbers,
+        terms=partial(made.terms, facts),
         symbols=symbols,
         title=str(row["display"]),
         behind={"peak": (peak_path,), "hbm_usable": (usable.path,)},

@@ -1,0 +1,70 @@
+"""The numbers of a result that say most: what `mowich explain RESULT` lists unless all are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mowich.studies.explain.tree import Path, at, is_estimate, numbers
+
+MOST = 15
+
+FIRST = (
+    "step_s",
+    "ttft_s",
+    "tpot_s",
+    "time_s",
+    "tokens_per_s_per_chip",
+    "tokens_per_s_per_user",
+    "usd_per_mtok",
+    "J_per_token",
+    "mfu",
+    "goodput",
+    "days",
+    "objective",
+    "gap",
+    "busbw_Bps",
+    "total_W",
+    "chips_under_cap",
+    "machine_W",
+    "derived",
+    "published_value",
+    "ratio",
+    "predicted",
+    "measured",
+    "median_abs_error",
+    "smallest_chips",
+    "requests",
+    "memory_capacity_B",
+    "mtbf_s",
+    "checkpoint_s",
+    "failures",
+    "params",
+    "params_active",
+    "flop_per_token_train",
+    "kv_bytes_per_token",
+    "chips_used",
+)
+"""Keys of numbers, those first that a reader asks for first."""
+
+
+def headline_metrics(result: Mapping[str, Any]) -> list[Path]:
+    """The paths of at most fifteen numbers, in the order of the result.
+
+    Kinds of numbers come in by `FIRST`: of each kind that of every row, as far as there is room, so that rows stay
+    comparable. Parts of a number are left out, and a number that is unknown. What `FIRST` does not know fills the rest.
+    """
+    known = [p for p in numbers(result) if "breakdown" not in p and not _is_unknown(at(result, p))]
+    kinds: dict[str, list[Path]] = {}
+    for path in known:
+        kinds.setdefault(str(path[-1]), []).append(path)
+    order = [k for k in FIRST if k in kinds] + [k for k in kinds if k not in FIRST]
+    chosen: list[Path] = []
+    for kind in order:
+        chosen += kinds[kind][: MOST - len(chosen)]
+    picked = set(chosen)
+    return [p for p in known if p in picked]
+
+
+def _is_unknown(node: Any) -> bool:
+    return is_estimate(node) and node["value"] is None
