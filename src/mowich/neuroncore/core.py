@@ -135,6 +135,7 @@ class Core:
         "group",
         "has_repeated",
         "hbm_default",
+        "irregular",
         "known",
         "limits",
         "loops",
@@ -181,6 +182,7 @@ class Core:
         self.loops: dict[object, Any] | None = None
         self.has_repeated = False
         self.unfinished = 0
+        self.irregular = 0  # accesses of the older interface that a mask cuts, or whose addresses follow no pattern
         self.plans: dict[object, Plan] = {}  # what `placement.allocate` found out about a shape
         self.clock = 0
         self.serial: dict[object, int] = {}

@@ -46,7 +46,7 @@ def mark(core: Core, trace: Trace) -> Mark:
     storages = core.serial.get("storage", 0)
     other = (
         sum(core.serial.values()) - storages, len(core.serial), len(trace.meetings), len(core.records), len(core.warned), len(core.scratch),
-        len(core.shared), len(core.ring), len(core.pending), trace.ordered,
+        len(core.shared), len(core.ring), len(core.pending), trace.ordered, core.irregular,
     )  # fmt: skip
     return Mark(len(trace.kind), len(trace.touched), len(trace.edges), len(trace.in_order), core.clock, storages, other)
 

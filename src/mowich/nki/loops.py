@@ -82,26 +82,52 @@ def _repeated(values: range, core: Core, trace: Trace, site: Site, call: int) ->
     for ran, i in enumerate(values[:3], 1):
         yield i
         marks.append(repeat.mark(core, trace))
-        left = len(values) - ran - 1
-        if ran == 1 or (marks[-1].instructions - marks[-2].instructions) * left < WORTH:
+        most = len(values) - ran - 1
+        if ran == 1 or (marks[-1].instructions - marks[-2].instructions) * most < WORTH:
             continue
         found = repeat.alike(core, trace, (marks[-3], marks[-2], marks[-1]))
-        if found is None or not _is_regular(site, sys._getframe(1), call, values[ran - 2 :], found, left):
+        if found is None:
             continue
-        core.has_repeated = True
-        if core.group is not None:
-            core.group.has_repeated = True
+        left = _regular(site, sys._getframe(1), call, values, ran, found)
+        if repeat.mark(core, trace) != marks[-1]:  # what was looked up has done something
+            _note_repeated(core)
+            raise repeat.Unlike
+        if not left:
+            continue
+        _note_repeated(core)
         found.fill(left)
         before = repeat.mark(core, trace)
         core.unfinished += 1  # an error leaves it so, whoever catches it
-        yield values[-1]
+        yield values[ran + left]
         core.unfinished -= 1
         after = repeat.mark(core, trace)
         if before.other != after.other or not found.agrees(repeat.Block(core, trace, before, after), left + 1):
             raise repeat.Unlike
+        yield from values[ran + left + 1 :]
         return
     site.misses += 1
     yield from values[3:]
+
+
+def _note_repeated(core: Core) -> None:
+    """From here on a run that goes wrong starts again in full."""
+    core.has_repeated = True
+    if core.group is not None:
+        core.group.has_repeated = True
+
+
+def _regular(site: Site, frame: FrameType, call: int, values: range, ran: int, found: repeat.Repeat) -> int:
+    """Iterations after those that ran which may be written without running, 0 for none. The one behind them runs and is compared; where a
+    mask cuts the last iteration of the loop, that one comes after it."""
+    for end in (len(values), len(values) - 1):
+        left = end - ran - 1
+        if left < 1 or isinstance(site.found, str):
+            break
+        if _is_regular(site, frame, call, values[ran - 2 : end], found, left):
+            return left
+        if not isinstance(site.found, Loop) or not site.found.has_masks:
+            break
+    return 0
 
 
 def _is_regular(site: Site, frame: FrameType, call: int, values: range, found: repeat.Repeat, left: int) -> bool:

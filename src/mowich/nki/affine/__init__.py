@@ -29,6 +29,11 @@ class Loop:
     index: str
     guards: tuple[Guard, ...]
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether a mask may cut the last iteration."""
+        return any(g.kind == "mask" for g in self.guards)
+
     def holds(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> bool:
         """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were looked at."""
         names = dict(frame.f_locals)
@@ -79,6 +84,7 @@ def _judged(node: ast.For, frame: FrameType) -> Loop | str:
     analysis = Analysis(node.target.id)
     scope = Scope({**frame.f_globals, **frame.f_locals}, stored(node), {node.target.id: INDEX}, True)
     try:
+        analysis.is_older = isinstance(node.iter, ast.Call) and analysis.is_older_function(node.iter.func, scope)
         analysis.body(node.body, scope)
     except Refused as why:
         return str(why)

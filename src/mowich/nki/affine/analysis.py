@@ -20,6 +20,7 @@ from mowich.nki.affine.classes import (
     Index,
     Listed,
     Made,
+    Mask,
     Mixed,
     Piece,
     Refused,
@@ -34,7 +35,7 @@ from mowich.nki.affine.classes import (
     said,
 )
 from mowich.nki.affine.guards import Guard, all_tiles
-from mowich.nki.affine.source import compiled, parts_of, stored, text_of, tree_of
+from mowich.nki.affine.source import CLOSED, compiled, parts_of, stored, text_of, tree_of
 
 
 def words(text: str) -> frozenset[str]:
@@ -50,6 +51,9 @@ OF_TILES = words(
 )
 ASKED = words("program_id num_programs program_ndim is_hbm is_sbuf is_psum is_on_chip par_dim")
 LANGUAGE = "mowich.nki.language"
+OLDER_LANGUAGE, OLDER_ISA, OLDER_TENSOR = (f"mowich.nki.beta1.{part}" for part in ("language", "isa", "tensor"))
+OLDER_NEW = words("load store load_transpose2d transpose matmul sum prod max min all any mean var softmax where")
+"""Functions of the older language whose result is a new tensor."""
 LOOPS = words("affine_range sequential_range static_range")
 NOT_ISSUED = words(
     "register_alloc register_move register_load register_store core_barrier sendrecv rng set_rng_seed rand_set_state rand_get_state "
@@ -61,6 +65,8 @@ PURE = words(
     "min max abs int float bool len sum divmod round isinstance list tuple slice range enumerate zip reversed str type all any"
 )
 """Functions of Python that change nothing."""
+INEQUALITIES = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+"""Comparisons of what is affine that hold in between where they hold at both ends."""
 DEEPEST = 8
 """Calls within calls that are followed."""
 
@@ -85,6 +91,7 @@ class Analysis:
     guards: dict[tuple[str, str, int], Guard] = field(default_factory=dict)
     depth: int = 0
     loops: int = 0  # nested loops around what is read now
+    is_older: bool = False  # the kernel is written for the older interface, whose instructions return tensors
 
     # statements --------------------------------------------------------------------------------------------------------
     def body(self, statements: Sequence[ast.stmt], scope: Scope) -> None:
@@ -104,6 +111,8 @@ class Analysis:
         elif isinstance(s, ast.AnnAssign):
             if s.value is not None:
                 self.assign(s.target, self.value(s.value, scope), scope)
+        elif isinstance(s, ast.AugAssign) and self.is_older and self.changed(s, scope):
+            pass
         elif isinstance(s, ast.AugAssign):
             if not isinstance(s.target, ast.Name):
                 raise Refused("an item or attribute is changed in place")
@@ -160,7 +169,7 @@ class Analysis:
         """The class of what a loop goes through."""
         if isinstance(e, ast.Call):
             f = self.function(e.func, scope) if not self.is_method(e, scope) else None
-            if f is range or (_module(f) == LANGUAGE and _named(f) in LOOPS):
+            if f is range or (_module(f) in (LANGUAGE, OLDER_LANGUAGE) and _named(f) in LOOPS):
                 for a in (*e.args, *(k.value for k in e.keywords)):
                     self.constant(a, scope)
                 return SAME
@@ -220,7 +229,9 @@ class Analysis:
             if isinstance(base, Made):
                 self.constant(target.slice, scope)
                 base.root().item = join(base.root().item, value)
-            elif isinstance(value, View) and self.tile(target.value, base, scope) is not None:
+            elif self.is_older and self.stores(target, base, value, scope):
+                pass
+            elif isinstance(value, View) and not self.is_older and self.tile(target.value, base, scope) is not None:
                 self.subscript(target, scope)
             else:
                 raise Refused("an item of an object is assigned")
@@ -244,6 +255,9 @@ class Analysis:
         except Refused:
             if not isinstance(e, ast.BinOp | ast.Call | ast.Subscript) or not scope.is_frame:
                 raise
+            names = parts_of(e)[0]
+            if self.is_older and (names is None or any(_is_older_tensor(scope.names.get(n)) for n in names)):
+                raise
             if self.is_closed(e, scope) or not self.is_closed(e, scope, with_index=True):
                 raise
             self.guard("affine", e, scope)
@@ -258,6 +272,8 @@ class Analysis:
         if isinstance(e, ast.Attribute):
             return self.attribute(e, scope)
         if isinstance(e, ast.BinOp):
+            if self.is_older:
+                return self.arithmetic(e.op, self.sharp(e.left, scope), self.sharp(e.right, scope))
             return self.arithmetic(e.op, self.value(e.left, scope), self.value(e.right, scope))
         if isinstance(e, ast.UnaryOp):
             v = self.value(e.operand, scope)
@@ -280,6 +296,13 @@ class Analysis:
         if isinstance(e, ast.IfExp):
             self.condition(e.test, scope)
             return joined(self.value(e.body, scope), self.value(e.orelse, scope))
+        if isinstance(e, ast.Compare) and self.is_older and len(e.ops) == 1 and isinstance(e.ops[0], INEQUALITIES):
+            found = [self.sharp(x, scope) for x in (e.left, *e.comparators)]
+            if any(isinstance(v, Index) for v in found) and all(isinstance(v, Constant | Index) for v in found):
+                self.mask(e, scope)
+                return Mask()
+            if any(isinstance(v, View) for v in found) and all(isinstance(v, Constant | View) for v in found):
+                return View(all(v.fixed for v in found if isinstance(v, View)), True, True)
         if isinstance(e, ast.Compare | ast.BoolOp):
             self.condition(e, scope)
             return SAME
@@ -374,6 +397,11 @@ class Analysis:
             return INDEX
         if isinstance(op, ast.Mult) and isinstance(a, Made) and isinstance(b, Constant):
             return a
+        if isinstance(op, ast.BitAnd) and all(isinstance(v, Mask | Constant) for v in (a, b)):
+            return Mask()
+        views = [v for v in (a, b) if isinstance(v, View)]
+        if self.is_older and views and all(isinstance(v, View | Constant) for v in (a, b)):
+            return View(all(v.fixed for v in views), True, True)
         raise Refused(f"{type(op).__name__} of values that are {said(a)} and {said(b)}")
 
     def piece(self, low: ast.expr | None, high: ast.expr | None, step: ast.expr | None, scope: Scope) -> Value:
@@ -435,7 +463,11 @@ class Analysis:
         if isinstance(base, Constant) and still:
             if self.is_closed(e.value, scope):
                 x = self.look_up(e.value, scope)
-                if isinstance(getattr(type(x), "__getitem__", None), FunctionType) and type(x) is not Tile:
+                if self.is_older and _is_older_tensor(x):
+                    tile = self.tile(e.value, base, scope)
+                    return View(True, True, False, tile.blocks) if tile is not None else SAME
+                own = not self.is_older or type(x).__module__ != OLDER_LANGUAGE
+                if isinstance(getattr(type(x), "__getitem__", None), FunctionType) and type(x) is not Tile and own:
                     raise Refused(f"{text_of(e.value)} is an object with items of its own")
             return SAME
         if isinstance(base, Listed) and still and not isinstance(e.slice, ast.Slice | ast.Tuple):
@@ -449,9 +481,14 @@ class Analysis:
                     return base.items[at]
                 return join_all(base.items)
             return base if isinstance(e.slice, ast.Slice) else base.root().item or SAME
+        if self.is_older and isinstance(base, Index) and still:  # an axis more, or part of an index expression
+            return INDEX
         tile = self.tile(e.value, base, scope)
         if tile is not None:
-            return View(tile.fixed and all(not isinstance(v, Piece) or v.fixed for v in values), tile.still and still)
+            if tile.blocks and not still:
+                self.block(e, keys, scope)
+            fixed = tile.fixed and all(not isinstance(v, Piece) or v.fixed for v in values)
+            return View(fixed, tile.still and still, tile.fresh, tile.blocks)
         raise Refused(f"{text_of(e)} is not seen to be affine")
 
     def chosen(self, e: ast.Subscript, scope: Scope) -> Value | None:
@@ -475,9 +512,10 @@ class Analysis:
         if not isinstance(base, Constant):
             return None
         if self.is_closed(e, scope):
-            if type(self.look_up(e, scope)) is Tile:
-                self.guard("type", e, scope, Tile)
-                return View(True, True)
+            found = self.look_up(e, scope) if not self.is_older or isinstance(e, ast.Name | ast.Attribute) else None
+            if type(found) is Tile or (self.is_older and _is_older_tensor(found)):
+                self.guard("type", e, scope, type(found))
+                return View(True, True, False, type(found).__name__ == "Blocks")
             return None
         deep = 0
         while isinstance(e, ast.Subscript) and not isinstance(e.slice, ast.Slice | ast.Tuple):
@@ -508,7 +546,7 @@ class Analysis:
     def is_language(self, e: ast.expr, scope: Scope, names: Sequence[str]) -> bool:
         """Whether an expression is one of these functions of `nki.language`."""
         f = self.function(e, scope)
-        return _module(f) == LANGUAGE and _named(f) in names
+        return _module(f) in (LANGUAGE, OLDER_LANGUAGE) and _named(f) in names
 
     def is_method(self, e: ast.Call, scope: Scope) -> bool:
         """Whether a call is one of a method of something that is not constant."""
@@ -523,6 +561,8 @@ class Analysis:
             tile = self.tile(e.func.value, base, scope)
             if tile is not None:
                 return self.view(e, tile, scope)
+            if isinstance(base, Constant) and self.is_older and isinstance(e.func.value, ast.Subscript):
+                raise Refused("a method of an item")
             if isinstance(base, Made):
                 return self.change(e, base, scope)
             if isinstance(base, Handle) and e.func.attr == "depends_on":
@@ -538,8 +578,10 @@ class Analysis:
                 raise Refused(f"{f.__name__} is not repeated")
             self.operands(e, scope)
             return Handle()
-        if _module(f) == LANGUAGE:
+        if _module(f) == LANGUAGE and not (self.is_older and _is_op(f)):
             return self.of_language(e, f, scope)
+        if _module(f) in (LANGUAGE, OLDER_LANGUAGE, OLDER_ISA):
+            return self.of_older(e, f, scope)
         if isinstance(f, ModuleType) or f is None:
             raise Refused("a call of an object")
         if _is_builtin(f) or (isinstance(f, BuiltinFunctionType) and f.__module__ == "math"):
@@ -555,6 +597,8 @@ class Analysis:
             v = self.value(k.value, scope)
             if isinstance(v, Index) and k.arg in NUMBERS:
                 continue
+            if isinstance(v, Mask) and k.arg in ("mask", "pred"):
+                continue
             self.operand(v)
             values.append(v)
         return values
@@ -566,7 +610,7 @@ class Analysis:
         elif isinstance(v, Several):
             for x in v.items:
                 self.operand(x)
-        elif isinstance(v, Index | Piece):
+        elif isinstance(v, Index | Piece | Mask):
             raise Refused("the index is an argument")
 
     def of_language(self, e: ast.Call, f: object, scope: Scope) -> Value:
@@ -589,6 +633,101 @@ class Analysis:
         if name in OF_TILES or type(f).__name__ == "Op":
             return View(fixed, False)
         raise Refused(f"nl.{name} is not repeated")
+
+    # the older interface -------------------------------------------------------------------------------------------------
+    def is_older_function(self, e: ast.expr, scope: Scope) -> bool:
+        """Whether a function is one of the older language."""
+        return _module(self.function(e, scope)) == OLDER_LANGUAGE
+
+    def changed(self, s: ast.AugAssign, scope: Scope) -> bool:
+        """x += ..., where x is a tensor, or a view of one: the tensor itself is changed. False: x is something else."""
+        if isinstance(s.target, ast.Name):
+            tile: Value | None = scope.known.get(s.target.id)
+        elif isinstance(s.target, ast.Subscript):
+            tile = self.sharp(ast.Subscript(s.target.value, s.target.slice, ast.Load()), scope)
+        else:
+            return False
+        if not isinstance(tile, View) or not isinstance(s.op, ast.Add | ast.Sub | ast.Mult):
+            return False
+        if not isinstance(self.sharp(s.value, scope), View | Constant):
+            raise Refused("a tensor is changed by the index")
+        return True
+
+    def stores(self, target: ast.Subscript, base: Value, value: Value, scope: Scope) -> bool:
+        """tensor[...] = value. A value that may be the same view as its target is not copied, nor is a number written everywhere in one way: neither may
+        move. False: no tensor."""
+        if self.tile(target.value, base, scope) is None:
+            return False
+        view = self.subscript(ast.Subscript(target.value, target.slice, ast.Load()), scope)
+        if not isinstance(view, View):
+            return False
+        if view.still and isinstance(value, View | Constant | Mixed) and (not isinstance(value, View) or value.still):
+            return True
+        if isinstance(value, View) and value.fresh and not view.fresh:
+            return True
+        raise Refused("a view is assigned to another that moves")
+
+    def mask(self, e: ast.Compare, scope: Scope) -> None:
+        """A predicate of the index has to leave nothing out in the last iteration that is repeated: it is looked up when the loop is entered."""
+        names = {n.id for n in ast.walk(e) if isinstance(n, ast.Name)}
+        for node in ast.walk(e):
+            if isinstance(node, ast.Call):
+                if not self.is_language(node.func, scope, ("arange",)) or node.keywords:
+                    raise Refused("a mask that is not known before the loop")
+            elif not isinstance(node, (ast.Name, *CLOSED)):
+                raise Refused("a mask that is not known before the loop")
+        if names & scope.assigned - {self.index} or any(_is_older_tensor(scope.names.get(n)) for n in names):
+            raise Refused("a mask that is not known before the loop")
+        self.guard("mask", e, scope)
+
+    def block(self, e: ast.Subscript, keys: Sequence[ast.expr], scope: Scope) -> None:
+        """A tensor with blocks goes by the index: its blocks have to be there when the loop is entered."""
+        found = self.look_up(e.value, scope) if self.is_closed(e.value, scope) else None
+        counts = getattr(found, "counts", ()) if _is_older_tensor(found) else ()
+        first = list(keys[: len(counts)])
+        if not first or any(not self.is_closed(k, scope, with_index=True) for k in first):
+            raise Refused("blocks go by the index")
+        if all(isinstance(self.value(k, scope), Constant) for k in first):
+            return
+        at = ast.Tuple([e.value, ast.Tuple(first, ast.Load())], ast.Load())
+        self.guard("blocks", at, scope)
+
+    def of_older(self, e: ast.Call, f: Any, scope: Scope) -> Value:
+        """A call of the older language or of an older instruction: its result is a new tensor."""
+        name = _named(f)
+        if _module(f) == OLDER_LANGUAGE and name in ("ds", "dslice"):
+            return self.of_language(e, f, scope)
+        values = self.operands(e, scope)
+        fixed = all(v.fixed for v in values if isinstance(v, View)) and not any(isinstance(v, Mixed) for v in values)
+        if _module(f) == OLDER_ISA:
+            if name in NOT_ISSUED or name.startswith("_") or not isinstance(f, FunctionType):
+                raise Refused(f"{name} is not repeated")
+            return View(fixed, True, True)
+        if _is_op(f) or type(f).__name__ == "_Reducer" or name in OLDER_NEW:
+            return View(fixed, True, True)
+        if name in ("arange", "sizeinbytes", "static_assert"):
+            return SAME
+        if name in NEW_TILES:
+            return View(fixed, True, True, not self.is_plain(e, scope))
+        if name in ("expand_dims", "broadcast_to"):  # may be a view of what it is given
+            return View(fixed, False, any(isinstance(v, View) and v.fresh for v in values))
+        raise Refused(f"nl.{name} is not repeated")
+
+    def is_plain(self, e: ast.Call, scope: Scope) -> bool:
+        """Whether a new tensor is seen to have no dimension before its partitions."""
+        shape = e.args[0] if e.args else next((k.value for k in e.keywords if k.arg == "shape"), None)
+        if not isinstance(shape, ast.Tuple | ast.List) or not shape.elts:
+            return False
+        first = shape.elts[0]
+        if isinstance(first, ast.Call) and getattr(self.function(first.func, scope), "__name__", "") == "par_dim":
+            return True
+        for n in shape.elts[1:]:
+            if isinstance(n, ast.Constant):
+                continue
+            if not self.is_closed(n, scope) or type(self.look_up(n, scope)) is not int:
+                return False
+            self.guard("type", n, scope, int)
+        return True
 
     def pure(self, e: ast.Call, f: object, scope: Scope) -> Value:
         """A function of Python without effect."""
@@ -614,7 +753,9 @@ class Analysis:
         values = [self.value(a, scope) for a in (*e.args, *(k.value for k in e.keywords))]
         constant = all(isinstance(v, Constant) for v in values)
         if name in TILE_VIEWS and constant:
-            return View(tile.fixed, tile.still)
+            return View(tile.fixed, tile.still, tile.fresh, tile.blocks)
+        if self.is_older and name == "astype" and constant:
+            return View(tile.fixed, True, True)
         if (
             name == "ap"
             and constant
@@ -726,7 +867,12 @@ def _module(f: object) -> str:
     return str(getattr(f, "__module__", "") or "") if not _is_op(f) else LANGUAGE
 
 
-def _is_builtin(f: object) -> bool:
+def _is_older_tensor(x: Any) -> bool:
+    """Whether something is a tensor of the older interface."""
+    return type(x).__module__ == OLDER_TENSOR
+
+
+def _is_builtin(f: Any) -> bool:
     """Whether something is one of the functions of Python that change nothing."""
     return _named(f) in PURE and f is getattr(builtins, _named(f))
 

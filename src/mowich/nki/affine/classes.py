@@ -29,10 +29,18 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A tile. fixed: its shape is shown to be constant; still: its offset is."""
+    """A tile. fixed: its shape is shown to be constant; still: its offset is; fresh: its storage was made in this iteration; blocks: it may be
+    a tensor of the older interface whose blocks are made when they are first named."""
 
     fixed: bool
     still: bool
+    fresh: bool = False
+    blocks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A predicate of the older interface that the index is part of: inequalities of affine expressions, all of which have to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class Made:
         return self if self.joined is None else self.joined.root()
 
 
-Value = Constant | Index | Piece | View | Listed | Mixed | Handle | Several | Made
+Value = Constant | Index | Piece | View | Mask | Listed | Mixed | Handle | Several | Made
 SAME = Constant()
 INDEX = Index()
 
@@ -89,7 +97,9 @@ def join(a: Value | None, b: Value | None) -> Value | None:
     if a == b:
         return a
     if isinstance(a, View) and isinstance(b, View):
-        return View(a.fixed and b.fixed, a.still and b.still)
+        if a.fresh != b.fresh:
+            return Mixed()
+        return View(a.fixed and b.fixed, a.still and b.still, a.fresh, a.blocks or b.blocks)
     if isinstance(a, Several) and isinstance(b, Several) and len(a.items) == len(b.items):
         return Several(tuple(joined(x, y) for x, y in zip(a.items, b.items, strict=True)))
     if {type(a), type(b)} == {Constant, Index}:

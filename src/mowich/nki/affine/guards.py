@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
 
-from mowich.neuroncore.memory import Storage
+import numpy as np
+
+from mowich.neuroncore.memory import ALL, Storage
 from mowich.neuroncore.views import Tile
 
 
@@ -16,7 +18,8 @@ from mowich.neuroncore.views import Tile
 class Guard:
     """Something to look up in the running kernel when the loop is entered. text: an expression over names that the loop does not assign;
     kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles" (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places),
-    "affine" (an integer that is affine in the index), "same" (as true or false for each value of the index); names: the globals of the function that it stands in, None: of the
+    "blocks" (a tensor of the older interface and numbers of one of its blocks: for each value of the index a block that is there and written, all
+    in affine places), "mask" (a predicate that leaves nothing out for the last value of the index), "affine" (an integer that is affine in the index), "same" (as true or false for each value of the index); names: the globals of the function that it stands in, None: of the
     kernel's own frame."""
 
     kind: str
@@ -37,12 +40,19 @@ class Guard:
                 return type(eval(self.code, globals_, locals_)) is self.expected
             if self.kind == "items":
                 return all_tiles(eval(self.code, globals_, locals_), self.expected)
+            if self.kind == "mask":
+                locals_[index] = values[-1]
+                mask = eval(self.code, globals_, locals_)
+                return bool(mask.holds() if hasattr(mask, "holds") else np.all(mask))
             found = []
             for i in values:
                 locals_[index] = i
                 found.append(eval(self.code, globals_, locals_))
         except Exception:  # the kernel will meet it as well
             return False
+        if self.kind == "blocks":
+            tiles = [x.block(*at) for x, at in found]
+            return all(t is not None and t.storage.state == ALL for t in tiles) and _in_affine_places(tiles, storages)
         if self.kind == "same":
             return all(type(x) is bool for x in found) and len(set(found)) == 1
         if self.kind == "affine":

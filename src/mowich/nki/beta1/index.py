@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mowich.neuroncore import core as machine
+
 Array = NDArray[Any]
 ALL = slice(None)
 
@@ -311,11 +313,19 @@ def is_condition(key: object) -> bool:
     return isinstance(key, Condition | bool | np.bool_) or (isinstance(key, Index) and key.dtype == np.bool_)
 
 
+def irregular() -> None:
+    """Count an access that a mask cuts, or whose addresses follow no pattern: another iteration of its loop may be another."""
+    core = machine.running()
+    if core is not None:
+        core.irregular += 1
+
+
 def partial(mask: Any) -> Any:
     """A mask, or None where it leaves nothing out."""
-    if mask is None or isinstance(mask, Condition):
-        return None if mask is None or mask.holds() else mask
-    return None if bool(np.all(mask)) else mask
+    if mask is None or (mask.holds() if isinstance(mask, Condition) else bool(np.all(mask))):
+        return None
+    irregular()
+    return mask
 
 
 def view(
@@ -376,4 +386,16 @@ def view(
     return tuple(n for n, _ in made), tuple(s for _, s in made), offset
 
 
-__all__ = ["Affine", "Condition", "Index", "Symbol", "affine", "is_condition", "line", "partial", "plain", "view"]
+__all__ = [
+    "Affine",
+    "Condition",
+    "Index",
+    "Symbol",
+    "affine",
+    "irregular",
+    "is_condition",
+    "line",
+    "partial",
+    "plain",
+    "view",
+]

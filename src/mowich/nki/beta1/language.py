@@ -20,8 +20,8 @@ from mowich.neuroncore.instructions.operands import reduce_last
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile
 from mowich.nki import language as now
-from mowich.nki import words
-from mowich.nki.beta1.index import Affine, Symbol, line, partial, plain
+from mowich.nki import loops, words
+from mowich.nki.beta1.index import Affine, Symbol, irregular, line, partial, plain
 from mowich.nki.beta1.tensor import (
     Blocks,
     Product,
@@ -379,6 +379,7 @@ def reduce(
     axes = sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
     row = ops.alu(op)
     if mask is not None or x.valid is not None:
+        irregular()
         keep = np.broadcast_to(np.asarray(mask if mask is not None else x.valid), x.shape)
         if axes and axes[0] > 0:
             return _reduced(row, x, axes, keep, dtype or x.dtype, keepdims, negate)
@@ -477,7 +478,7 @@ def dropout(x: Tensor, rate: object, dtype: object = None, **_: object) -> Tenso
 
 def affine_range(*bounds: int, **_: object) -> Iterator[int]:
     """range: iterations without order."""
-    return iter(builtins.range(*[int(b) for b in bounds]))
+    return iter(loops.over(builtins.range(*[int(b) for b in bounds])))
 
 
 sequential_range = static_range = affine_range

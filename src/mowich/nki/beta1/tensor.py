@@ -23,7 +23,7 @@ from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, same
-from mowich.nki.beta1.index import Affine, Symbol, affine, is_condition, partial, view
+from mowich.nki.beta1.index import Affine, Symbol, affine, irregular, is_condition, partial, view
 from mowich.nki.language import par_dim
 
 
@@ -159,6 +159,7 @@ class Tensor:
                     return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
         if is_condition(key):
             keep = np.broadcast_to(np.asarray(key), self.shape)
+            irregular()
             return Chosen(
                 self.tile, self.address, keep if self.valid is None or self.address is not None else keep & self.valid
             )
@@ -231,6 +232,7 @@ class Tensor:
         found = view(keys, t.shape, t.strides)
         if found is not None:
             return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
+        irregular()
         grids: list[Any] = []
         for k in keys:
             if isinstance(k, Tensor):
@@ -512,6 +514,19 @@ class Blocks(Tensor):
         block = self._at(at)
         return block[tuple(keys[n:])] if keys[n:] else block
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Blocks in each dimension before the partitions."""
+        return self._counts
+
+    def block(self, *keys: Any) -> Tile | None:
+        """The tile of a block that was made before, None where there is none; keys: numbers of the blocks first."""
+        at = tuple(keys[: len(self._counts)])
+        if self.part is not None or self.whole is not None or not all(type(k) is int for k in at):
+            return None
+        found = self._made.get(at)
+        return None if found is None else found.tile
+
     def _at(self, at: tuple[int, ...]) -> Tensor:
         found = self._made.get(at)
         if found is None:
@@ -669,6 +684,7 @@ def part(x: Tensor, keep: Array | None) -> Tile | None:
     are none. Addresses that follow no pattern are a view with an offset that is read at run time."""
     inner: tuple[slice, ...] = ()
     if keep is not None:
+        irregular()
         if not keep.any():
             return None
         others = [tuple(a for a in range(keep.ndim) if a != d) for d in range(keep.ndim)]
@@ -796,6 +812,7 @@ def box(x: Tensor, mask: Any) -> Tensor:
     """The corner of a two-dimensional tensor that a rectangular mask leaves in."""
     if mask is None:
         return x
+    irregular()
     m = np.broadcast_to(np.asarray(mask), x.shape)
     sizes = [
         int(np.flatnonzero(m.any(axis=tuple(a for a in range(m.ndim) if a != d)))[-1]) + 1 if m.any() else 1
