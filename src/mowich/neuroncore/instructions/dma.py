@@ -27,8 +27,6 @@ from mowich.neuroncore.trace import Kind, Operand
 from mowich.neuroncore.views import Tile, addresses, flat, out_of_bounds
 
 SPACES = {"dst": "SH", "src": "SH"}
-LONG_B = 4096
-"""Bytes from which on a descriptor is long: the DMA bandwidth guide has the full rate from here on."""
 
 
 # what they cost -------------------------------------------------------------------------------------------------------------
@@ -142,7 +140,7 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     moved = total * (len(sources) if extra_reads else 1)
     ring = ring_of(r, kind)
     at_run_time = ring == "software" or any(o.dynamic for o in (out, source))
-    rate = "dma.static_rate" if ring == "static" and run >= LONG_B else "dma.rate"
+    rate = "dma.static_rate" if ring == "static" and run >= r.number("dma.static_bytes") else "dma.rate"
     share = _transfer(
         r, kind, moved, max(run, 1), r.number(rate) * factor,
         "dma.dynamic_descriptor" if at_run_time else "dma.descriptor",
