@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -197,7 +196,7 @@ class _Reader:
             words = {"tokens": node.raw(tokens), "seq": node.raw("seq"), "batch": node.raw("batch")}
             return {"do": "train", "model": node.text("model"), **words, "chips": chips}
 
-        def serve() -> dict[str, Any]:
+        def serve() -> dict[str, object]:
             return {
                 "do": "serve",
                 "model": node.text("model"),

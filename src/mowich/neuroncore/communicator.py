@@ -61,7 +61,7 @@ class Group:
         self._gates = [threading.Lock() for _ in programs]
         for gate in self._gates:
             gate.acquire()
-        results: list[Any] = [None] * n
+        results: list[object] = [None] * n
 
         def body(i: int) -> None:
             machine.set_current(self._cores[i])  # in the context of this thread alone

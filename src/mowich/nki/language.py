@@ -281,7 +281,7 @@ def rand(shape: object, dtype: object = float32, buffer: object = None, name: st
     return t
 
 
-def random_seed(seed: Any) -> None:
+def random_seed(seed: int) -> None:
     """Seed the generator."""
     if isinstance(seed, Tile):
         generator.set_rng_seed(seed)
@@ -491,7 +491,7 @@ def _result_dtype(x: object, y: object) -> DType:
     return a if a.itemsize > b.itemsize else b
 
 
-def _on_sbuf(t: object) -> Any:
+def _on_sbuf(t: object) -> object:
     return copy(t) if isinstance(t, Tile) and t.space == "P" else t
 
 

@@ -93,7 +93,7 @@ def _by_array(name: str) -> Any:
     """An operator on the elements."""
     apply = getattr(operator, name)
 
-    def call(self: Symbol, other: Any) -> object:
+    def call(self: Symbol, other: object) -> object:
         return apply(self.array(), plain(other))
 
     return call
@@ -103,7 +103,7 @@ def _by_array_reversed(name: str) -> object:
     """An operator on the elements whose first operand is not an index expression."""
     apply = getattr(operator, name)
 
-    def call(self: Symbol, other: Any) -> object:
+    def call(self: Symbol, other: object) -> object:
         return apply(plain(other), self.array())
 
     return call

@@ -202,7 +202,7 @@ def load(src: Tensor, mask: object = None, dtype: object = None, **_: object) ->
     if not moved(out, src, keep):
         out.valid = keep
         return out
-    a = src.read(mask)
+    a = src.read(keep)
     if keep is not None and src.valid is not None and (keep & ~src.valid).any():
         raise fail("out-of-bounds access by an index that the mask does not hide", tile=src.tile)
     out.write(dma.convert(np.ascontiguousarray(a), src.dtype, out.dtype), keep)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,11 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, same
 from mowich.nki.beta1.index import Affine, Symbol, affine, irregular, is_condition, partial, view
 from mowich.nki.language import par_dim
+
+Operand: TypeAlias = "Tensor | Symbol | Array | float"
+"""What stands beside a tensor in arithmetic."""
+Mask: TypeAlias = "Array | np.bool_ | bool | None"
+"""Which elements are read: None or True for all."""
 
 
 class Tensor:
@@ -93,7 +98,7 @@ class Tensor:
             at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (t.ndim - 1 - axis))
         return np.broadcast_to(at, t.shape)
 
-    def read(self, mask: Any = None) -> Array:
+    def read(self, mask: Mask = None) -> Array:
         """Elements as stored. With a mask nothing is checked; without, all must be in bounds and written."""
         s = self.tile.storage
         if mask is None and self.valid is not None and self.address is not None:
@@ -116,7 +121,7 @@ class Tensor:
                 s.core.uninitialised(s, 1.0 - float(flags.mean()))
         return whole[r, c]
 
-    def f32(self, mask: Any = None) -> Array:
+    def f32(self, mask: Mask = None) -> Array:
         """Elements as float32."""
         return to_f32(self.read(mask), self.dtype)
 
@@ -334,71 +339,71 @@ class Tensor:
         return language.copy(self, dtype=dtype)  # type: ignore[no-any-return]
 
     # operators -----------------------------------------------------------------------------------------------------------
-    def _do(self, name: str, a: Any, b: object) -> Tensor:
+    def _do(self, name: str, a: Operand, b: Operand) -> Tensor:
         from mowich.nki.beta1 import language
 
         return getattr(language, name)(a, b)  # type: ignore[no-any-return]
 
-    def __add__(self, other: Any) -> Tensor:
+    def __add__(self, other: Operand) -> Tensor:
         return self._do("add", self, other)
 
-    def __radd__(self, other: Any) -> Tensor:
+    def __radd__(self, other: Operand) -> Tensor:
         return self._do("add", other, self)
 
-    def __sub__(self, other: Any) -> Tensor:
+    def __sub__(self, other: Operand) -> Tensor:
         return self._do("subtract", self, other)
 
-    def __rsub__(self, other: Any) -> Tensor:
+    def __rsub__(self, other: Operand) -> Tensor:
         return self._do("subtract", other, self)
 
-    def __mul__(self, other: Any) -> Tensor:
+    def __mul__(self, other: Operand) -> Tensor:
         return self._do("multiply", self, other)
 
-    def __rmul__(self, other: Any) -> Tensor:
+    def __rmul__(self, other: Operand) -> Tensor:
         return self._do("multiply", other, self)
 
-    def __truediv__(self, other: Any) -> Tensor:
+    def __truediv__(self, other: Operand) -> Tensor:
         return self._do("divide", self, other)
 
-    def __rtruediv__(self, other: Any) -> Tensor:
+    def __rtruediv__(self, other: Operand) -> Tensor:
         return self._do("divide", other, self)
 
-    def __pow__(self, other: Any) -> Tensor:
+    def __pow__(self, other: Operand) -> Tensor:
         return self._do("power", self, other)
 
     def __neg__(self) -> Tensor:
         return self._do("multiply", self, -1.0)
 
-    def __lt__(self, other: Any) -> Tensor:
+    def __lt__(self, other: Operand) -> Tensor:
         return self._do("less", self, other)
 
-    def __le__(self, other: Any) -> Tensor:
+    def __le__(self, other: Operand) -> Tensor:
         return self._do("less_equal", self, other)
 
-    def __gt__(self, other: Any) -> Tensor:
+    def __gt__(self, other: Operand) -> Tensor:
         return self._do("greater", self, other)
 
-    def __ge__(self, other: Any) -> Tensor:
+    def __ge__(self, other: Operand) -> Tensor:
         return self._do("greater_equal", self, other)
 
-    def __and__(self, other: Any) -> Tensor:
+    def __and__(self, other: Operand) -> Tensor:
         return self._do("bitwise_and", self, other)
 
-    def __or__(self, other: Any) -> Tensor:
+    def __or__(self, other: Operand) -> Tensor:
         return self._do("bitwise_or", self, other)
 
-    def __iadd__(self, other: Any) -> Tensor:
+    def __iadd__(self, other: Operand) -> Tensor:
         if isinstance(other, Product) and other.fits(self):
             other.into(operand(self), None)
             return self
         assign(self, self._do("add", self, other))
         return self
 
-    def __isub__(self, other: Any) -> Tensor:
+    def __isub__(self, other: Operand) -> Tensor:
         assign(self, self._do("subtract", self, other))
         return self
 
-    def __imul__(self, other: Any) -> Tensor:
+    def __imul__(self, other: Operand) -> Tensor:
         assign(self, self._do("multiply", self, other))
         return self
 
@@ -789,7 +794,7 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
             dst.write(np.full(dst.shape, value, np.float32), mask)
 
 
-def _filled(dst: Tensor, mask: Any, value: object) -> bool:
+def _filled(dst: Tensor, mask: object, value: object) -> bool:
     """Record that a number is written where a mask leaves elements in. True: the caller is to write it."""
     core = machine.active()
     to = part(dst, None if mask is None else np.broadcast_to(np.asarray(mask), dst.shape))
