@@ -60,6 +60,7 @@ def check(term: Term) -> None:
         shown = printed(term.formula).replace("^", "**").replace(" x ", " * ")
         given = numbers_of(term)
         assert set(names(shown)) <= set(given), term.name
+        assert set(term.units) <= set(term.inputs), (term.name, "a unit of no symbol")
         by_hand = evaluate(shown, given.__getitem__)
         assert by_hand == pytest.approx(term.value, rel=EXACT, abs=1e-18), (term.name, term.formula)
     else:

@@ -51,7 +51,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         ),
         R("use * chips", "chips", "chips that stand in the period", "bought, rented, committed and already there"),
         R("use * busy", "chips", "of these at work", "sum of the assignments"),
-        R("use * idle", "chips", "of these idle", "max(0, chips - busy)"),
+        R("use * idle", "chips", "of these idle", "= max(0, chips - busy)"),
         R("use * MWh", "MWh", "energy at the meter in the period", "(busy + idle share x idle) x power x PUE x time"),
         R(
             "binding * shadow_price",
