@@ -53,7 +53,7 @@ class Group:
         self._left: dict[object, int] = {}
         self._waiting: dict[object, list[int]] = {}  # by meeting: who came before somebody else
 
-    def run(self, programs: Sequence[tuple[Core, Callable[[], Any]]]) -> list[Any]:
+    def run(self, programs: Sequence[tuple[Core, Callable[[], object]]]) -> list[object]:
         """Run all programs to their end; their results in order. Raises the first error, or a report of a deadlock."""
         n = len(programs)
         self._cores = [c for c, _ in programs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def _issue(kind: str, srcs: list[Tile], dsts: list[Tile]) -> None:
         raise fail(f"{kind}: as many sources as destinations", given=f"{len(srcs)}, {len(dsts)}")
 
 
-def _signature(srcs: list[Tile]) -> tuple[Any, ...]:
+def _signature(srcs: list[Tile]) -> tuple[object, ...]:
     return tuple((s.shape, s.dtype.name) for s in srcs)
 
 
@@ -265,20 +265,24 @@ def _variable(
         metadata.write(whole)
 
 
-def all_to_all_v(srcs: object, dsts: object, replica_group: object, metadata_tensor: Any, recv_counts_known: bool = False, has_rdispls: bool = False,
+def all_to_all_v(srcs: object, dsts: object, replica_group: object, metadata_tensor: Tile, recv_counts_known: bool = False, has_rdispls: bool = False,
                  priority: object = None, name: str | None = None) -> None:  # fmt: skip
     """All-to-all with sizes from a metadata tensor: counts and displacements by rank."""
     _variable("all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, False)
 
 
-def all_gather_v(srcs: object, dsts: object, replica_group: object, metadata_tensor: Any, recv_counts_known: bool = False, has_rdispls: bool = False,
+def all_gather_v(srcs: object, dsts: object, replica_group: object, metadata_tensor: Tile, recv_counts_known: bool = False, has_rdispls: bool = False,
                  priority: object = None, name: str | None = None) -> None:  # fmt: skip
     """All-gather of chunks with sizes from a metadata tensor."""
     _variable("all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, True)
 
 
 def collective_permute(
-    srcs: object, dsts: object, source_target_pairs: Any, priority: object = None, name: str | None = None
+    srcs: object,
+    dsts: object,
+    source_target_pairs: Sequence[Sequence[int]],
+    priority: object = None,
+    name: str | None = None,
 ) -> None:
     """Each target gets the data of its source."""
     srcs, dsts = _list(srcs), _list(dsts)
@@ -346,7 +350,7 @@ def collective_permute_implicit_reduce(srcs0_by_channel: object, srcs1_by_channe
 
 
 def collective_permute_implicit_current_processing_rank_id(
-    iteration_id: Any, replica_group: object, channel_id: object = 0, name: str | None = None
+    iteration_id: SupportsInt, replica_group: object, channel_id: object = 0, name: str | None = None
 ) -> Register:
     """Rank whose data is at hand in an iteration of the ring: one's own first, then the predecessors'."""
     core = machine.active()

@@ -566,11 +566,11 @@ def _copy(name: str, x: Tile, dtype: object = None) -> Tile:
     return out
 
 
-def _op2(name: str, doc: str) -> Any:
+def _op2(name: str, doc: str) -> Callable[..., Tile]:
     return Op(name, _binary, doc)
 
 
-def _op1(name: str, doc: str) -> Any:
+def _op1(name: str, doc: str) -> Callable[..., Tile]:
     return Op(name, _unary, doc)
 
 
@@ -672,7 +672,7 @@ def min(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = F
     return _reduce("minimum", x, axis, dtype, keepdims)
 
 
-def all(x: Tile, axis: object, dtype: Any = None) -> Tile:
+def all(x: Tile, axis: object, dtype: object = None) -> Tile:
     """1 where every element along the axes is nonzero."""
     return _reduce("logical_and", x, axis, dtype, False)
 

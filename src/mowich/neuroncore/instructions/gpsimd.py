@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsFloat, SupportsInt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def _local_gather_work(r: Rates, kind: Kind, _: int) -> float:
 
 
 def pattern_values(
-    pattern: Sequence[Sequence[Any]], offset: Any, multiplier: Any, partitions: int
+    pattern: Sequence[Sequence[SupportsInt]], offset: SupportsInt, multiplier: SupportsInt, partitions: int
 ) -> NDArray[np.int64]:
     """[P, F] = offset + partition * multiplier + the sum over the pattern of index * step (int64)."""
     dims = [(int(s), int(n)) for s, n in pattern]
@@ -71,7 +71,9 @@ def pattern_values(
 
 
 @instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S"}, face="* name dtype")
-def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: object = 0, channel_multiplier: object = 0) -> None:
+def iota(
+    dst: Tile, pattern: Sequence[Sequence[SupportsInt]], offset: SupportsInt = 0, channel_multiplier: SupportsInt = 0
+) -> None:
     """dst = an affine function of partition and free indices (32-bit integers, then the format of dst)."""
     if not issue("iota", "", (("dst", dst),), ()):
         return
@@ -86,8 +88,8 @@ def iota(dst: Tile, pattern: Sequence[Sequence[Any]], offset: object = 0, channe
 
 
 @instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"}, face="* name dtype")
-def affine_select(dst: Tile, pattern: Sequence[Sequence[object]], channel_multiplier: object, on_true_tile: Tile, on_false_value: Any, cmp_op: object = "equal",
-                  offset: object = 0) -> None:  # fmt: skip
+def affine_select(dst: Tile, pattern: Sequence[Sequence[SupportsInt]], channel_multiplier: SupportsInt, on_true_tile: Tile, on_false_value: SupportsFloat, cmp_op: object = "equal",
+                  offset: SupportsInt = 0) -> None:  # fmt: skip
     """dst = on_true_tile where (affine value cmp_op 0), else on_false_value."""
     row = ops.alu(cmp_op)
     if not issue("affine_select", "", (("dst", dst),), (("on_true_tile", on_true_tile),)):

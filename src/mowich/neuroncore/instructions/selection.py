@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import SupportsInt
 
 import numpy as np
 
@@ -47,7 +47,7 @@ F32_MIN = float(np.finfo(np.float32).min)
     face="* name dtype",
 )
 def range_select(dst: Tile, on_true_tile: Tile, comp_op0: object, comp_op1: object, bound0: Tile, bound1: Tile, reduce_cmd: str = "reset_reduce",
-                 reduce_res: Tile | None = None, reduce_op: object = "maximum", range_start: Any = 0, on_false_value: float = F32_MIN) -> None:  # fmt: skip
+                 reduce_res: Tile | None = None, reduce_op: object = "maximum", range_start: SupportsInt = 0, on_false_value: float = F32_MIN) -> None:  # fmt: skip
     """dst = on_true_tile where its free index + range_start lies in both bounds, else on_false_value; running maximum."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
     if not issue("range_select", "", writes, (("on_true_tile", on_true_tile), ("bound0", bound0), ("bound1", bound1))):
@@ -190,7 +190,7 @@ def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Ti
 
 
 @instruction(engines=("vector",), cost=one_pass, keeps=True)
-def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[Any]) -> None:
+def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[SupportsInt]) -> None:
     """Within each quadrant of 32 partitions, dst partition i = src partition shuffle_mask[i]; 255 leaves it."""
     if not issue("nc_stream_shuffle", "", (("dst", dst),), (("src", src),)):
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, SupportsInt
 
 import numpy as np
 
@@ -123,8 +124,8 @@ _FP8 = (float8_e4m3, float8_e4m3fn, float8_e5m2)
 
 
 @instruction(engines=("tensor",), cost=matmul_cost, spaces={"dst": "P", "stationary": "S", "moving": "S"}, keeps=True)
-def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_stationary_onezero: bool = False, is_moving_onezero: bool = False, is_transpose: bool = False, accumulate: bool | None = None, tile_position: Any = (),
-              tile_size: Any = (), perf_mode: str = "none", *, name: str = "nc_matmul") -> None:  # fmt: skip
+def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_stationary_onezero: bool = False, is_moving_onezero: bool = False, is_transpose: bool = False, accumulate: bool | None = None, tile_position: Sequence[SupportsInt] = (),
+              tile_size: Sequence[SupportsInt] = (), perf_mode: str = "none", *, name: str = "nc_matmul") -> None:  # fmt: skip
     """dst [M, N] (+)= stationary [K, M] transposed @ moving [K, N], products and sums in float32."""
     flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": is_stationary_onezero or is_moving_onezero}
     if tile_size:
@@ -213,8 +214,8 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_stationary_onezero: 
         "moving_scale": SCALES,
     },
 )
-def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Tile, moving_scale: Tile, tile_position: Any = None,
-                 tile_size: Any = None, accumulate: bool | None = None) -> None:  # fmt: skip
+def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Tile, moving_scale: Tile, tile_position: Sequence[SupportsInt] | None = None,
+                 tile_size: Sequence[SupportsInt] | None = None, accumulate: bool | None = None) -> None:  # fmt: skip
     """dst [M, N] (+)= dequantised stationary [K, 4, M] transposed @ moving [K, 4, N], one scale per 8 partitions x 4 parts."""
     reads = (
         ("stationary", stationary),
@@ -320,10 +321,17 @@ def _accumulate_into(dst: Tile, product: Array, accumulate: bool | None) -> None
         dst.write(product)
 
 
-def _check_tiling(name: str, position: Any, size: Any, rows: int, columns: int, limits: Limits) -> None:
+def _check_tiling(
+    name: str,
+    position: Sequence[SupportsInt] | None,
+    size: Sequence[SupportsInt] | None,
+    rows: int,
+    columns: int,
+    limits: Limits,
+) -> None:
     if not size and not position:
         return
-    if bool(size) != bool(position):
+    if not size or not position:
         raise fail(f"{name}: tile_position and tile_size go together", given=f"{position}, {size}")
     (r0, c0), (r, c) = (tuple(int(x) for x in position), tuple(int(x) for x in size))
     most = limits.stationary_columns
@@ -380,7 +388,7 @@ def _check_matmul_dtypes(name: str, sd: DType, md: DType, tile: Tile, generation
         )
 
 
-def _check_psum(name: str, dst: Tile, moving: Tile, n: int, limits: Any) -> None:
+def _check_psum(name: str, dst: Tile, moving: Tile, n: int, limits: Limits) -> None:
     most = (
         limits.moving_columns
         * limits.banks_per_matmul
