@@ -138,6 +138,10 @@ def parts_said(parts: Mapping[str, float], unit: str) -> list[str]:
     return [f"{k.ljust(wide)}  {quantity(v, unit):>22}  {v / total:6.1%}" if total else k for k, v in rows]
 
 
+AS_IT_IS = ("1/s", "USD/chip/s")
+"""Units that a formula's inputs keep: a price by the hour would not give the number with seconds beside it."""
+
+
 def put_in(value: float | str, unit: str) -> str:
     """An input of a formula with its unit.
 
@@ -148,7 +152,7 @@ def put_in(value: float | str, unit: str) -> str:
         return f"{value} {unit}" if unit else value
     if unit in ("", "1"):
         return plain(value)
-    return f"{plain(value)} {unit}" if unit in COUNTED or unit == "1/s" else show(value, unit, 4)
+    return f"{plain(value)} {unit}" if unit in COUNTED or unit in AS_IT_IS else show(value, unit, 4)
 
 
 def inputs_line(inputs: Mapping[str, float | str], units: Mapping[str, str]) -> str:

@@ -43,6 +43,8 @@ const quantity = (value, unit) => {
   return `${number(value)} ${unit}`.trim();
 };
 
+const putIn = (value, unit) => (typeof value !== "number" ? [value, unit].filter(Boolean).join(" ") : unit ? quantity(value, unit) : number(value, 4));
+
 let running = null;
 let last = null;
 let opener = null; // {metric, element} that opened the explanation
@@ -123,13 +125,13 @@ function draw(box, e, metric) {
     range ? h("p", { class: "soft" }, range) : "", est.reason ? h("p", { class: "warning" }, est.reason) : "", e.says ? h("p", {}, `${e.says[0].toUpperCase()}${e.says.slice(1)}.`) : "",
     e.formula ? h("p", { class: "formula" }, `= ${e.formula}`) : "",
     e.words ? h("p", {}, e.words) : "",
-    e.formula && Object.keys(e.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(e.inputs).map(([k, v]) => `${k} ${typeof v === "number" ? number(v, 4) : v}`).join(", ")) : "",
+    e.formula && Object.keys(e.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(e.inputs).map(([k, v]) => `${k} ${putIn(v, e.units?.[k])}`).join(", ")) : "",
     parts.length > 1 ? h("h3", {}, "Sum of") : "",
     parts.length > 1 ? h("ul", { class: "parts" }, parts.map(([k, v]) => h("li", {}, metric.split(".").length > 2 ? h("span", {}, k) : h("button", { type: "button", class: "link", onclick: (event) => explain(last.ask, `${metric}.${k}`, event.currentTarget) }, k.replaceAll("_", " ")),
       h("meter", { min: 0, max: total, value: v, "aria-label": k }), h("span", {}, `${quantity(v, est.unit)}, ${number((100 * v) / total)}%`)))) : "",
     e.terms?.length ? h("h3", {}, "Formulas") : "",
     ...(e.terms ?? []).slice().reverse().slice(0, 40).map((t) => h("details", { class: "term" }, h("summary", {}, h("code", {}, t.name), " ", quantity(t.value, t.unit)), t.formula ? h("p", { class: "formula" }, `= ${t.formula}`) : t.words ? h("p", {}, t.words) : "",
-      Object.keys(t.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(t.inputs).map(([k, v]) => `${k} ${typeof v === "number" ? number(v, 4) : v}`).join(", ")) : "", t.note ? h("p", { class: "soft" }, t.note) : "", t.facts?.length ? h("p", { class: "soft" }, `facts: ${t.facts.join(", ")}`) : "")),
+      Object.keys(t.inputs ?? {}).length ? h("p", { class: "soft" }, Object.entries(t.inputs).map(([k, v]) => `${k} ${putIn(v, t.units?.[k])}`).join(", ")) : "", t.note ? h("p", { class: "soft" }, t.note) : "", t.facts?.length ? h("p", { class: "soft" }, `facts: ${t.facts.join(", ")}`) : "")),
     moves.length ? h("h3", {}, "What would move it most") : "",
     moves.length ? h("ul", { class: "moves" }, moves.map((m) => h("li", {}, h("code", {}, m.fact), ` ${signed(m.at_low)} at its low end, ${signed(m.at_high)} at its high end`, m.flips ? h("strong", {}, ` ${m.flips === true ? "and the winner changes" : m.flips}`) : ""))) : "",
     e.facts?.length ? h("h3", {}, "Facts") : "", ...(e.facts ?? []).map(source),

@@ -9,7 +9,7 @@ an engine's step, a collective) are not told here: `Source.terms` records them f
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,16 +47,15 @@ def of(law: Law, **symbols: str) -> str:
     result, or is made of there.
 
     >>> from mowich.training.faults import mtbf_s
-    >>> of(mtbf_s, rate="failure_rate", chips="(used + idle)")
+    >>> of(mtbf_s, rate="failure_rate", chips="used + idle")
     '= 1 / (failure_rate * (used + idle))'
     """
-    named = {name: ast.parse(text, mode="eval").body for name, text in symbols.items()}
 
-    class Rename(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:
-            return named.get(node.id, node)
+    def named(found: re.Match[str]) -> str:
+        text = symbols.get(found.group(), found.group())
+        return f"({text})" if " " in text else text
 
-    return f"= {ast.unparse(Rename().visit(ast.parse(formula_of(law), mode='eval')))}"
+    return "= " + re.sub(r"[A-Za-z_]\w*", named, formula_of(law))
 
 
 def R(path: str, unit: str, says: str, how: str, *facts: str, when: tuple[str, Any] | None = None) -> Rule:
