@@ -37,13 +37,14 @@ def k(x, w):
     p, f, c = nl.arange(128)[:, None], nl.arange(64)[None, :], nl.arange(128)[None, :]
     out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
     kept = nl.zeros((par_dim(128), 4096), dtype=np.float32, buffer=nl.sbuf)
+    grid = nl.ndarray((40, 8, par_dim(128), 64), dtype=np.float32, buffer=nl.sbuf)
     blocks = nl.ndarray((40, par_dim(128), 64), dtype=np.float32, buffer=nl.sbuf)
 """
 REGULAR = {
     "load and store": """
     for i in nl.affine_range(24):
         t = nl.load(x[128 * i + p, f])
-        nl.store(out[128 * i + p, f], value=nisa.activation(op=nl.exp, data=t))
+        nl.store(out[128 * i + p, f], value=nisa.activation(op=nl.exp, data=t, scale=np.dtype(np.float32).type(2)))
 """,
     "a mask that holds everywhere": """
     for i in nl.affine_range(24):
@@ -62,6 +63,26 @@ REGULAR = {
         total = nl.zeros((par_dim(64), 64), dtype=np.float32, buffer=nl.psum)
         total[nl.arange(64)[:, None], f] += nisa.nc_matmul(blocks[i, p, f], blocks[0, p, f])
         nl.store(out[128 * i + nl.arange(64)[:, None], f], value=nl.copy(total))
+""",
+    "blocks of a tensor from before, made one by one": """
+    squares = nl.ndarray((24, 2, par_dim(128), 64), dtype=np.float32, buffer=nl.sbuf)
+    for i in nl.affine_range(24):
+        blocks[i + 3, p, f] = nl.load(x[128 * i + p, f])
+        for j in nl.affine_range(2):
+            squares[i, j, p, f] = nisa.activation(op=nl.square, data=blocks[i + 3, p, f])
+    for i in nl.affine_range(24):
+        nl.store(out[128 * i + p, f], value=blocks[i + 3, p, f])
+    nl.store(out[p, f], value=squares[7, 1, p, f] + squares[23, 0, p, f])
+""",
+    "blocks that repeated loops within make": """
+    grid = nl.ndarray((24, 12, par_dim(128), 64), dtype=np.float32, buffer=nl.sbuf)
+    for i in nl.affine_range(24):
+        for j in nl.affine_range(12):
+            grid[i, j, p, f] = nl.load(x[128 * i + p, f])
+    for i in nl.affine_range(24):
+        for j in nl.affine_range(12):
+            nl.store(out[128 * i + p, f], value=grid[i, j, p, f])
+    nl.store(out[p, f], value=grid[9, 7, p, f])
 """,
     "blocks of the iteration": """
     for i in nl.affine_range(24):
@@ -97,6 +118,26 @@ FULL = {
         mine[i, p, f] = nl.load(x[128 * i + p, f])
         mine[13, p, f] = nl.load(x[128 * i + p, f])
         nl.store(out[128 * i + p, f], value=mine[i, p, f])
+""",
+    "blocks that are made one by one, and one of them": """
+    for i in nl.affine_range(24):
+        blocks[i, p, f] = nl.load(x[128 * i + p, f])
+        blocks[15, p, f] = nl.load(x[128 * i + p, f])
+        nl.store(out[128 * i + p, f], value=blocks[i, p, f])
+""",
+    "blocks that two indices reach from both ends": """
+    for i in nl.affine_range(24):
+        blocks[i, p, f] = nl.load(x[128 * i + p, f])
+        blocks[31 - i, p, f] = nl.load(x[128 * i + p, f])
+""",
+    "blocks from the end": """
+    for i in nl.affine_range(24):
+        blocks[i - 9, p, f] = nl.load(x[128 * i + p, f])
+""",
+    "the block of the iteration before": """
+    blocks[0, p, f] = nl.load(x[p, f])
+    for i in nl.affine_range(24):
+        blocks[i + 1, p, f] = nl.exp(blocks[i, p, f])
 """,
     "a number where engines may not start": """
     for i in nl.affine_range(100):
@@ -230,9 +271,9 @@ class Maker:
                 f"3 * p < {r.choice([600, 100])} - {index}", f"({row} < {edge}) & (p + {index} >= 0)"]  # fmt: skip
         return f", mask={r.choice(cuts)}" if r.random() < 0.5 else ""
 
-    def statement(self, depth: int, index: str, inner: str, tiles: list[str]) -> None:
+    def statement(self, depth: int, index: str, inner: str, tiles: list[str], outer: str = "0") -> None:
         r = self.rng
-        kind = r.randrange(12)
+        kind = r.randrange(13)
         made = self.name()
         if kind <= 2 or not tiles:
             row = self.row(index)
@@ -246,14 +287,19 @@ class Maker:
             self.put(depth, f"kept[p, 64 * {at} + f] = {r.choice([*tiles, *tiles, 'kept[p, 64 * 5 + f]', '0'])}")
             self.put(depth, f"{made} = nl.copy(kept[p, 64 * {at} + f])")
         elif kind == 6:
-            at = r.choice([index, inner, "0", "11"])
+            at = r.choice([index, inner, index, f"{index} + 2", "0", "11"])
             self.put(depth, f"blocks[{at}, p, f] = {r.choice(tiles)}")
+            at = r.choice([at, at, at, index, f"{index} - 1", "11"])
             self.put(depth, f"{made} = nl.negative(blocks[{at}, p, f])")
         elif kind == 7:
             self.put(depth, f"{made} = nl.zeros((par_dim(128), 64), dtype=np.float32, buffer=nl.psum)")
             self.put(depth, f"{made} += nisa.nc_matmul(filled[p, c], {r.choice(tiles)})")
         elif kind == 8:
             self.put(depth, f"{made} = nl.sum({r.choice(tiles)}, axis=1, keepdims=True) * {r.choice(tiles)}")
+        elif kind == 10:
+            at = r.choice([f"{index}, {inner} % 8", f"{index}, 3", f"{outer}, {index}" if outer != index else "2, 5"])
+            self.put(depth, f"grid[{at}, p, f] = {r.choice(tiles)}")
+            self.put(depth, f"{made} = nl.negative(grid[{at}, p, f])")
         elif kind == 9:
             self.put(depth, f"{made} = {r.choice(tiles)}")
             self.put(depth, f"{made} *= {r.choice(tiles)}")
@@ -273,7 +319,7 @@ class Maker:
             if depth == 1 and r.random() < 0.15:
                 self.loop(2, index, inside)
             else:
-                self.statement(depth + 1, index if r.random() < 0.7 or depth == 1 else outer, index, inside)
+                self.statement(depth + 1, index if r.random() < 0.7 or depth == 1 else outer, index, inside, outer)
         if r.random() < 0.1:
             self.put(depth + 1, f"if {index} {r.choice(['== 0', '== 9', '% 2', '< 3'])}:")
             self.statement(depth + 2, index, index, list(inside) or ["kept[p, f]"])

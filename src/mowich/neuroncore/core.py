@@ -126,6 +126,7 @@ class Core:
         "accesses",
         "act_acc",
         "arenas",
+        "blocks",
         "clock",
         "dve_acc",
         "forms",
@@ -182,6 +183,9 @@ class Core:
         self.loops: dict[object, Any] | None = None
         self.has_repeated = False
         self.unfinished = 0
+        self.blocks: list[
+            tuple[Any, tuple[int, ...]]
+        ] = []  # (tensor of the older interface, block of it that was made)
         self.irregular = 0  # accesses of the older interface that a mask cuts, or whose addresses follow no pattern
         self.plans: dict[object, Plan] = {}  # what `placement.allocate` found out about a shape
         self.clock = 0

@@ -140,6 +140,15 @@ class Storage:
         if core.values or core.trace is None:
             self.record = self._recorded()
 
+    def again(self, number: int) -> Storage:
+        """An allocation of a run without values that is this one but for its number."""
+        made = Storage.__new__(Storage)
+        for name in Storage.__slots__:
+            if name != "record":
+                setattr(made, name, getattr(self, name))
+        made.number = number
+        return made
+
     def __getattr__(self, name: str) -> Any:
         if name == "record":
             self.record = self._recorded()

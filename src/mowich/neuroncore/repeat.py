@@ -8,8 +8,8 @@ are alike as well is not judged here (`nki.affine` reads the kernel for that).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,22 @@ class Unlike(BaseException):
     """An iteration that ran is not what was written for it, or a core of a pair comes to something before the other: the run starts again."""
 
 
+class Blocks(Protocol):
+    """A tensor whose blocks are made when they are first named."""
+
+    def is_free(self, at: tuple[int, ...]) -> bool:
+        """Whether there is such a block, and it was not made yet."""
+
+    def again(self, at: tuple[int, ...], like: tuple[int, ...], number: int) -> None:
+        """Make a block as another one was, in a storage of this number."""
+
+    def number(self, at: tuple[int, ...]) -> int:
+        """Number of the storage of a block that was made."""
+
+
 class Mark(NamedTuple):
     """How far a run has come. instructions, touches, edges, in_order: entries of the trace; clock, storages: the core's counters; other:
-    what an iteration that is repeated leaves as it is."""
+    what an iteration that is repeated leaves as it is; blocks: blocks of tensors that were made."""
 
     instructions: int
     touches: int
@@ -39,6 +52,7 @@ class Mark(NamedTuple):
     clock: int
     storages: int
     other: tuple[object, ...]
+    blocks: int
 
 
 def mark(core: Core, trace: Trace) -> Mark:
@@ -48,7 +62,19 @@ def mark(core: Core, trace: Trace) -> Mark:
         sum(core.serial.values()) - storages, len(core.serial), len(trace.meetings), len(core.records), len(core.warned), len(core.scratch),
         len(core.shared), len(core.ring), len(core.pending), trace.ordered, core.irregular,
     )  # fmt: skip
-    return Mark(len(trace.kind), len(trace.touched), len(trace.edges), len(trace.in_order), core.clock, storages, other)
+    return Mark(
+        len(trace.kind),
+        len(trace.touched),
+        len(trace.edges),
+        len(trace.in_order),
+        core.clock,
+        storages,
+        other,
+        len(core.blocks),
+    )
+
+
+Made = tuple[Blocks, tuple[int, ...]]
 
 
 class Block:
@@ -96,6 +122,7 @@ class Repeat:
         self.d_storage = second.storage - first.storage
         self.d_edges = second.edges - first.edges
         self.d_made = len(second.form)
+        self.blocks: list[tuple[Blocks, tuple[int, ...], tuple[int, ...]]] = []
         both = first.pattern * len(trace.patterns) + second.pattern
         pairs, at, self.which = np.unique(both, return_index=True, return_inverse=True)
         old, self.patterns = np.divmod(pairs, max(len(trace.patterns), 1))
@@ -136,6 +163,39 @@ class Repeat:
         core.clock += self.d_clock * count
         core.serial["storage"] = core.serial.get("storage", 0) + self.d_made * count
         self._note_storages(count)
+        self._make_blocks(count)
+
+    def finds_blocks(self, first: Sequence[Made], second: Sequence[Made]) -> bool:
+        """Note the blocks that the two iterations made: those of a tensor from before them move on by the same steps. False: they made others."""
+        if len(first) != len(second):
+            return False
+        for (x, at), (y, then) in zip(first, second, strict=True):
+            if x is y:
+                self.blocks.append((y, then, tuple(b - a for a, b in zip(at, then, strict=True))))
+            elif at != then:
+                return False
+        return True
+
+    def later_blocks(self, times: int) -> list[tuple[Blocks, tuple[int, ...], tuple[int, ...]]]:
+        """(tensor, block, block of the second iteration) that the iteration `times` after the second one makes."""
+        return [(x, tuple(i + d * times for i, d in zip(at, step, strict=True)), at) for x, at, step in self.blocks]
+
+    def has_room(self, count: int) -> bool:
+        """Whether `count` iterations more, and the one behind them, make blocks that are there and that nothing else has made."""
+        found = [(x, at) for t in range(1, count + 2) for x, at, _ in self.later_blocks(t)]
+        return len({(id(x), at) for x, at in found}) == len(found) and all(x.is_free(at) for x, at in found)
+
+    def _make_blocks(self, count: int) -> None:
+        step = self.d_made * self.core.programs
+        for t in range(1, count + 1):
+            for x, at, like in self.later_blocks(t):
+                x.again(at, like, x.number(like) + step * t)
+                self.core.blocks.append((x, at))  # a loop around this one counts them as made
+
+    def makes(self, made: Sequence[Made], times: int) -> bool:
+        """Whether an iteration that ran made the blocks of the one that comes `times` after the second one."""
+        mine = {id(x) for x, _, _ in self.blocks}
+        return [(x, at) for x, at in made if id(x) in mine] == [(x, at) for x, at, _ in self.later_blocks(times)]
 
     def _patterns(self, times: Columns) -> Columns:
         """Number of the pattern of each pair, one row for each iteration; new ones in the order in which they come up."""
@@ -225,7 +285,8 @@ def alike(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | 
         x, y = trace.patterns[before], trace.patterns[after]
         if x is not y and (x[:2] != y[:2] or x[3:] != y[3:] or x[2] is None or y[2] is None):
             return None
-    return Repeat(core, trace, first, second)
+    found = Repeat(core, trace, first, second)
+    return found if found.finds_blocks(core.blocks[a.blocks : b.blocks], core.blocks[b.blocks : c.blocks]) else None
 
 
 def note(trace: Trace, numbers: Columns, known: Mapping[int, Storage]) -> bool:

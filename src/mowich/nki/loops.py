@@ -101,7 +101,11 @@ def _repeated(values: range, core: Core, trace: Trace, site: Site, call: int) ->
         yield values[ran + left]
         core.unfinished -= 1
         after = repeat.mark(core, trace)
-        if before.other != after.other or not found.agrees(repeat.Block(core, trace, before, after), left + 1):
+        if (
+            before.other != after.other
+            or not found.agrees(repeat.Block(core, trace, before, after), left + 1)
+            or not found.makes(core.blocks[before.blocks : after.blocks], left + 1)
+        ):
             raise repeat.Unlike
         yield from values[ran + left + 1 :]
         return
@@ -140,6 +144,9 @@ def _is_regular(site: Site, frame: FrameType, call: int, values: range, found: r
     if isinstance(site.found, str):
         site.misses = PATIENCE
         return False
-    if not site.found.holds(frame, values, storages):
+    if not found.has_room(left) or not site.found.holds(frame, values, storages):
         return False
-    return repeat.note(found.trace, found.others(left), storages)
+    others = found.others(left)
+    if len(others) and site.found.has_fresh_blocks:
+        return False
+    return repeat.note(found.trace, others, storages)

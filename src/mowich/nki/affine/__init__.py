@@ -30,6 +30,11 @@ class Loop:
     guards: tuple[Guard, ...]
 
     @property
+    def has_fresh_blocks(self) -> bool:
+        """Whether blocks are named that cannot be looked up: they have to be made in the iterations."""
+        return any(g.kind == "fresh" for g in self.guards)
+
+    @property
     def has_masks(self) -> bool:
         """Whether a mask may cut the last iteration."""
         return any(g.kind == "mask" for g in self.guards)

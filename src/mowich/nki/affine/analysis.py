@@ -11,6 +11,8 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from mowich.neuroncore.views import Tile
 from mowich.nki.affine.classes import (
     INDEX,
@@ -486,7 +488,7 @@ class Analysis:
         tile = self.tile(e.value, base, scope)
         if tile is not None:
             if tile.blocks and not still:
-                self.block(e, keys, scope)
+                self.block(e, tile, keys, scope)
             fixed = tile.fixed and all(not isinstance(v, Piece) or v.fixed for v in values)
             return View(fixed, tile.still and still, tile.fresh, tile.blocks)
         raise Refused(f"{text_of(e)} is not seen to be affine")
@@ -556,7 +558,7 @@ class Analysis:
         """A call: of an instruction, of a view, of a function of the kernel's own, which is read as well."""
         if any(isinstance(a, ast.Starred) for a in e.args):
             raise Refused("starred arguments")
-        if isinstance(e.func, ast.Attribute):
+        if isinstance(e.func, ast.Attribute) and not self.is_number(e, scope):
             base = self.value(e.func.value, scope)
             tile = self.tile(e.func.value, base, scope)
             if tile is not None:
@@ -570,6 +572,8 @@ class Analysis:
                 return base
             if not isinstance(base, Constant):
                 raise Refused(f"method {e.func.attr} of a value that is {said(base)}")
+        if self.is_number(e, scope):
+            return SAME
         f = self.function(e.func, scope)
         if _module(f) == "mowich.nki.isa" and isinstance(f, FunctionType):
             if f.__name__ in NOT_ISSUED or f.__name__.startswith("_"):
@@ -680,13 +684,16 @@ class Analysis:
             raise Refused("a mask that is not known before the loop")
         self.guard("mask", e, scope)
 
-    def block(self, e: ast.Subscript, keys: Sequence[ast.expr], scope: Scope) -> None:
-        """A tensor with blocks goes by the index: its blocks have to be there when the loop is entered."""
+    def block(self, e: ast.Subscript, tile: View, keys: Sequence[ast.expr], scope: Scope) -> None:
+        """A tensor with blocks goes by the index: they are there when the loop is entered, or each iteration makes its own."""
+        if tile.fresh:  # which of them are one and the same cannot be told
+            raise Refused("blocks of the iteration go by the index")
         found = self.look_up(e.value, scope) if self.is_closed(e.value, scope) else None
         counts = getattr(found, "counts", ()) if _is_older_tensor(found) else ()
         first = list(keys[: len(counts)])
-        if not first or any(not self.is_closed(k, scope, with_index=True) for k in first):
-            raise Refused("blocks go by the index")
+        if not first or not scope.is_frame or any(not self.is_closed(k, scope, with_index=True) for k in first):
+            self.guard("fresh", e, scope)
+            return
         if all(isinstance(self.value(k, scope), Constant) for k in first):
             return
         at = ast.Tuple([e.value, ast.Tuple(first, ast.Load())], ast.Load())
@@ -727,6 +734,17 @@ class Analysis:
             if not self.is_closed(n, scope) or type(self.look_up(n, scope)) is not int:
                 return False
             self.guard("type", n, scope, int)
+        return True
+
+    def is_number(self, e: ast.Call, scope: Scope) -> bool:
+        """Whether a call makes a number of NumPy of something constant: `np.dtype(np.float32).type(1)`."""
+        f = e.func
+        if not isinstance(f, ast.Attribute) or f.attr != "type" or not isinstance(f.value, ast.Call) or e.keywords:
+            return False
+        if f.value.keywords or self.function(f.value.func, scope) is not np.dtype:
+            return False
+        for a in (*e.args, *f.value.args):
+            self.constant(a, scope)
         return True
 
     def pure(self, e: ast.Call, f: object, scope: Scope) -> Value:

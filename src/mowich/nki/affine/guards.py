@@ -19,7 +19,7 @@ class Guard:
     """Something to look up in the running kernel when the loop is entered. text: an expression over names that the loop does not assign;
     kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles" (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places),
     "blocks" (a tensor of the older interface and numbers of one of its blocks: for each value of the index a block that is there and written, all
-    in affine places), "mask" (a predicate that leaves nothing out for the last value of the index), "affine" (an integer that is affine in the index), "same" (as true or false for each value of the index); names: the globals of the function that it stands in, None: of the
+    in affine places; or some are not there, and the loop makes them), "fresh" (nothing: blocks of such a tensor that are made in the iteration alone), "mask" (a predicate that leaves nothing out for the last value of the index), "affine" (an integer that is affine in the index), "same" (as true or false for each value of the index); names: the globals of the function that it stands in, None: of the
     kernel's own frame."""
 
     kind: str
@@ -34,6 +34,8 @@ class Guard:
         """Whether it is so now. locals_: names of the frame; storages: gets those of the tiles that were looked at."""
         globals_: Any = frame.f_globals if self.names is None else self.names
         try:
+            if self.kind == "fresh":
+                return True
             if self.kind == "is":
                 return eval(self.code, globals_, locals_) is self.expected
             if self.kind == "type":
@@ -52,7 +54,9 @@ class Guard:
             return False
         if self.kind == "blocks":
             tiles = [x.block(*at) for x, at in found]
-            return all(t is not None and t.storage.state == ALL for t in tiles) and _in_affine_places(tiles, storages)
+            if any(t is None for t in tiles):
+                return True  # no storage is noted: those that the loop touches must be made by it
+            return all(t.storage.state == ALL for t in tiles) and _in_affine_places(tiles, storages)
         if self.kind == "same":
             return all(type(x) is bool for x in found) and len(set(found)) == 1
         if self.kind == "affine":

@@ -524,6 +524,20 @@ class Blocks(Tensor):
         """Blocks in each dimension before the partitions."""
         return self._counts
 
+    def is_free(self, at: tuple[int, ...]) -> bool:
+        """Whether there is such a block, and it was not made yet."""
+        there = all(0 <= i < c for i, c in zip(at, self._counts, strict=True))
+        return there and self.whole is None and at not in self._made
+
+    def again(self, at: tuple[int, ...], like: tuple[int, ...], number: int) -> None:
+        """Make a block as another one was, in a storage of this number."""
+        t = self._made[like].tile
+        self._made[at] = Tensor(Tile(t.storage.again(number), t.dtype, t.shape, t.strides, t.offset))
+
+    def number(self, at: tuple[int, ...]) -> int:
+        """Number of the storage of a block that was made."""
+        return self._made[at].tile.storage.number
+
     def block(self, *keys: Any) -> Tile | None:
         """The tile of a block that was made before, None where there is none; keys: numbers of the blocks first."""
         at = tuple(keys[: len(self._counts)])
@@ -536,6 +550,7 @@ class Blocks(Tensor):
         found = self._made.get(at)
         if found is None:
             found = self._made[at] = new(self._block, self._type, self._region, self._name)
+            machine.active().blocks.append((self, at))
             if self.fill is not None:  # a matmul that waits for its destination may be meant for this block
                 vector.memset(operand(found), self.fill)
         return found
