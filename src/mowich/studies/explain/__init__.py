@@ -14,7 +14,8 @@ from typing import Any
 
 from mowich.facts import Facts
 from mowich.models.model import Model
-from mowich.studies.explain.explainer import Explainer, Explanation, Move
+from mowich.studies.explain.explainer import Explainer
+from mowich.studies.explain.explanation import Explanation, Move
 from mowich.studies.explain.tree import name_of, numbers
 
 __all__ = ["Explainer", "Explanation", "Move", "explain", "metrics"]

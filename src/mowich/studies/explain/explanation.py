@@ -1,0 +1,124 @@
+"""What is said of one number: how it came about, the facts behind it, what moves it most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mowich.estimate import Estimate, Term
+from mowich.facts import Fact
+from mowich.formula import printed
+
+NUDGE = 1.01
+"""A fact without a range is moved by this to see whether a number rests on it at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What one fact does to the number. low, high: where it is moved to, SI; at_low, at_high: relative change of the
+    number there. A fact without a range that says anything goes from its value to `NUDGE` times it; flips: who wins
+    instead, and at which end."""
+
+    fact: Fact
+    low: float
+    high: float
+    at_low: float
+    at_high: float
+    flips: str | None = None
+
+    @property
+    def is_nudge(self) -> bool:
+        """Whether the fact was only nudged upward."""
+        return self.low == self.fact.value and self.at_low == 0.0 and abs(self.high / self.low - NUDGE) < 1e-9
+
+    @property
+    def size(self) -> float:
+        return max(abs(self.at_low), abs(self.at_high))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """says: what the number is; formula: arithmetic, words: how it comes about where that is a choice, a search or a
+    count; inputs: the numbers put in; units: their units; estimate: the number (grade "" where
+    nothing graded is behind it);
+    parts: what it is the sum of; terms: formulas that the model recorded, in order of evaluation; facts: all behind it;
+    moves: largest first."""
+
+    metric: str
+    title: str
+    says: str
+    formula: str
+    inputs: Mapping[str, float | str]
+    estimate: Estimate
+    parts: Mapping[str, float] = field(default_factory=dict)
+    terms: tuple[Term, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    moves: tuple[Move, ...] = ()
+    warnings: tuple[str, ...] = ()
+    words: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """The `mowich/explain@1` contract."""
+        e = self.estimate
+        keys = (
+            "path",
+            "shown",
+            "shown_range",
+            "value",
+            "unit",
+            "low",
+            "high",
+            "grade",
+            "title",
+            "address",
+            "locator",
+            "date",
+            "formula",
+            "reason",
+            "note",
+        )
+        return {
+            "schema": "mowich/explain@1",
+            "metric": self.metric,
+            "title": self.title,
+            "says": self.says,
+            "formula": printed(self.formula),
+            "words": self.words,
+            "inputs": dict(self.inputs),
+            "units": dict(self.units),
+            "value": e.value,
+            "unit": e.unit,
+            "low": e.low,
+            "high": e.high,
+            "grade": e.grade or None,
+            "reason": e.reason,
+            "parts": dict(self.parts),
+            "terms": [
+                {
+                    "name": t.name,
+                    "value": t.value,
+                    "unit": t.unit,
+                    "formula": printed(t.formula),
+                    "words": t.words,
+                    "inputs": dict(t.inputs),
+                    "units": dict(t.units),
+                    "facts": list(t.facts),
+                    "note": t.note,
+                }
+                for t in self.terms
+            ],
+            "facts": [{k: getattr(f, k) for k in keys} for f in self.facts],
+            "moves": [
+                {
+                    "fact": m.fact.path,
+                    "low": m.low,
+                    "high": m.high,
+                    "at_low": m.at_low,
+                    "at_high": m.at_high,
+                    "flips": m.flips,
+                }
+                for m in self.moves
+            ],
+            "warnings": list(self.warnings),
+        }

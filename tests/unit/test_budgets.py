@@ -1,0 +1,68 @@
+"""Budgets of the source that only fall: long modules, tangled functions; and numbers in formulas, each of which is a
+fact or says where it comes from."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "src" / "mowich").rglob("*.py"))
+CORE = ("neuroncore", "nki")
+LONG = 600
+"""Lines of a module outside the NeuronCore."""
+TANGLED = {
+    "violations": "goes through every rule of a fleet once more, in their order, sharing nothing with the solver",
+    "formulate": "writes one programme: its variables, its rows, its goals",
+    "serve_row": "holds the ways to make a served row again, as closures over the same row",
+    "create_app": "holds the routes of the server, each a function of a few lines",
+}
+"""Functions of complexity above 15 outside the NeuronCore, and why they stay whole."""
+
+
+def constants() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mowich_constants", ROOT / "tools" / "constants.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_number_in_a_formula_is_a_fact_or_explained(tmp_path: Path) -> None:
+    module = constants()
+    assert module.problems(ROOT / "src" / "mowich", module.allowed()) == []
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "step.py").write_text("def f(x):\n    return 0.83 * x + 2.0\n", encoding="utf-8")
+    [said] = module.problems(tmp_path, {})
+    assert said.startswith("training/step.py:2: 0.83 is neither a fact nor explained")
+    assert module.problems(tmp_path, {"training/step.py": {0.83: "a reason"}}) == []
+    [said] = module.problems(tmp_path, {"training/step.py": {0.83: "a reason", 0.5772: "another"}})
+    assert said == "tools/constants.yaml: training/step.py has no 0.5772"
+
+
+def test_no_module_outside_the_core_is_long() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in SOURCES
+        if not set(path.parts) & set(CORE) and (lines := path.read_text(encoding="utf-8").count("\n")) > LONG
+    }
+    assert long == {}
+
+
+def test_few_functions_outside_the_core_are_tangled() -> None:
+    command = ["check", "--select", "C901", "--config", "lint.mccabe.max-complexity=15", "--output-format", "concise"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "src"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    found = [
+        name
+        for line in done.stdout.splitlines()
+        if not re.search("|".join(f"/{core}/" for core in CORE), line)
+        for name in re.findall(r"C901 `(\w+)`", line)
+    ]
+    assert set(found) <= set(TANGLED), found
