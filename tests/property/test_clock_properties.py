@@ -35,14 +35,15 @@ def _ops(*kinds: int) -> Any:
 ALONE = _ops(0, 1, 2, 3, 4, 6, 7)
 OPS = _ops(0, 1, 2, 3, 4, 5, 6, 7)
 MIXED = _ops(0, 1, 2, 3, 4, 5, 6, 7, 8)
-"""What engines share goes to whoever comes first, so that even in order a kernel can lose by a faster part. ALONE: nothing is shared but
-the DMA; OPS: the Vector Engine and GpSimd share a port; MIXED: GpSimd also writes software descriptors."""
+"""What engines share goes to whoever comes first, so that even in order a kernel can lose by a faster part. ALONE:
+nothing is shared but the DMA; OPS: the Vector Engine and GpSimd share a port; MIXED: GpSimd also writes software
+descriptors."""
 relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def trace(ops: list[tuple[int, int, int, int]], edges: tuple[tuple[int, int], ...] = ()) -> Trace:
-    """A kernel of loads, stores, sums, activations, copies by GpSimd (on a port of the Vector Engine) and matmuls, on six tiles; loads of
-    x by hardware descriptors, of y by software ones, because it changes format."""
+    """A kernel of loads, stores, sums, activations, copies by GpSimd (on a port of the Vector Engine) and matmuls, on
+    six tiles; loads of x by hardware descriptors, of y by software ones, because it changes format."""
 
     def kernel(x: Any, y: Any) -> Any:
         out = nl.ndarray((128 * 6, 512), dtype=nl.bfloat16, buffer=nl.shared_hbm)

@@ -1,4 +1,5 @@
-"""Random kernels against NumPy: instructions over shapes, dtypes and access patterns give NumPy's value or one clear error.
+"""Random kernels against NumPy: instructions over shapes, dtypes and access patterns give NumPy's value or one clear
+error.
 
 The examples are the same in every run. MOWICH_FUZZ=N draws N new ones for each test.
 """
@@ -37,7 +38,8 @@ from nki_kernels import (
     stored,
 )
 
-# copies and casts ----------------------------------------------------------------------------------------------------------------------
+# copies and casts
+# ----------------------------------------------------------------------------------------------------
 
 
 @FEW
@@ -172,13 +174,23 @@ def test_transposes(p: int, f: int, dtype: Any, how: str, seed: int) -> None:
     same(run(kernel, x), x.T)
 
 
-# arithmetic ----------------------------------------------------------------------------------------------------------------------------
+# arithmetic
+# ----------------------------------------------------------------------------------------------------
 
 ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda a, b: a + b, "subtract": lambda a, b: a - b, "multiply": lambda a, b: a * b, "divide": lambda a, b: a / b,
-    "maximum": np.fmax, "minimum": np.fmin, "equal": lambda a, b: a == b, "not_equal": lambda a, b: a != b, "less": lambda a, b: a < b,
-    "greater_equal": lambda a, b: a >= b, "logical_and": lambda a, b: (a != 0) & (b != 0), "logical_or": lambda a, b: (a != 0) | (b != 0),
-}  # fmt: skip
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "divide": lambda a, b: a / b,
+    "maximum": np.fmax,
+    "minimum": np.fmin,
+    "equal": lambda a, b: a == b,
+    "not_equal": lambda a, b: a != b,
+    "less": lambda a, b: a < b,
+    "greater_equal": lambda a, b: a >= b,
+    "logical_and": lambda a, b: (a != 0) & (b != 0),
+    "logical_or": lambda a, b: (a != 0) | (b != 0),
+}
 BITS = {"bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor}
 EXACT = ("add", "subtract", "multiply", "maximum", "minimum")
 
@@ -222,9 +234,16 @@ def test_bits(shape: tuple[int, int], dtype: Any, op: str, seed: int) -> None:
 
 @FEW
 @given(
-    shapes, st.sampled_from(FLOATS), st.sampled_from(FLOATS), st.sampled_from(["add", "subtract", "multiply", "maximum"]),
-    st.sampled_from(["add", "subtract", "multiply", "minimum", "less"]), st.booleans(), st.booleans(), st.booleans(), seeds,
-)  # fmt: skip
+    shapes,
+    st.sampled_from(FLOATS),
+    st.sampled_from(FLOATS),
+    st.sampled_from(["add", "subtract", "multiply", "maximum"]),
+    st.sampled_from(["add", "subtract", "multiply", "minimum", "less"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    seeds,
+)
 def test_tensor_scalar(
     shape: tuple[int, int], dtype: Any, out: Any, op0: str, op1: str, r0: bool, r1: bool, column: bool, seed: int
 ) -> None:
@@ -233,8 +252,16 @@ def test_tensor_scalar(
 
     def kernel(x: Any, c: Any) -> Any:
         tile = sbuf(shape, out)
-        nisa.tensor_scalar(dst=tile, data=loaded(x), op0=getattr(nl, op0), operand0=loaded(c) if column else number, reverse0=r0,
-                           op1=getattr(nl, op1), operand1=number, reverse1=r1)  # fmt: skip
+        nisa.tensor_scalar(
+            dst=tile,
+            data=loaded(x),
+            op0=getattr(nl, op0),
+            operand0=loaded(c) if column else number,
+            reverse0=r0,
+            op1=getattr(nl, op1),
+            operand1=number,
+            reverse1=r1,
+        )
         return stored(tile)
 
     def step(op: str, a: Any, b: Any, reverse: bool) -> Any:
@@ -248,9 +275,13 @@ def test_tensor_scalar(
 
 @FEW
 @given(
-    st.tuples(st.integers(1, 64), st.integers(1, 6), st.integers(1, 9)), st.sampled_from(["add", "maximum", "minimum"]),
-    st.sampled_from(FLOATS[:3]), st.sampled_from([(1, 2), (2,)]), st.booleans(), seeds,
-)  # fmt: skip
+    st.tuples(st.integers(1, 64), st.integers(1, 6), st.integers(1, 9)),
+    st.sampled_from(["add", "maximum", "minimum"]),
+    st.sampled_from(FLOATS[:3]),
+    st.sampled_from([(1, 2), (2,)]),
+    st.booleans(),
+    seeds,
+)
 def test_tensor_reduce(
     shape: tuple[int, int, int], op: str, dtype: Any, axis: tuple[int, ...], negate: bool, seed: int
 ) -> None:
@@ -268,9 +299,17 @@ def test_tensor_reduce(
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "exp": np.exp, "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "square": np.square, "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "copy": lambda x: x, "silu": lambda x: x / (1 + np.exp(-x)), "abs": np.abs, "sign": np.sign, "floor": np.floor,
-}  # fmt: skip
+    "exp": np.exp,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "square": np.square,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "copy": lambda x: x,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "abs": np.abs,
+    "sign": np.sign,
+    "floor": np.floor,
+}
 
 
 @FEW
@@ -283,9 +322,14 @@ def test_activation_and_its_sum(shape: tuple[int, int], dtype: Any, op: str, col
     def kernel(x: Any, bias: Any) -> Any:
         tile, total = sbuf(shape, nl.float32), sbuf((shape[0], 1), nl.float32)
         nisa.activation_reduce(
-            dst=tile, op=getattr(nl, op), data=loaded(x), bias=loaded(bias) if column else None, scale=scale, reduce_op=nl.add,
+            dst=tile,
+            op=getattr(nl, op),
+            data=loaded(x),
+            bias=loaded(bias) if column else None,
+            scale=scale,
+            reduce_op=nl.add,
             reduce_res=total,
-        )  # fmt: skip
+        )
         both = output(tile, (shape[0], shape[1] + 1))
         nisa.dma_copy(dst=both[:, : shape[1]], src=tile)
         nisa.dma_copy(dst=both[:, shape[1] :], src=total)
@@ -312,7 +356,9 @@ def test_scans(p: int, f: int, op0: str, op1: str, seed: int) -> None:
 
     def kernel(a: Any, b: Any) -> Any:
         tile = sbuf((p, f), nl.float32)
-        nisa.tensor_tensor_scan(dst=tile, data0=loaded(a), data1=loaded(b), initial=0.5, op0=getattr(nl, op0), op1=getattr(nl, op1))  # fmt: skip
+        nisa.tensor_tensor_scan(
+            dst=tile, data0=loaded(a), data1=loaded(b), initial=0.5, op0=getattr(nl, op0), op1=getattr(nl, op1)
+        )
         return stored(tile)
 
     want, state = np.empty_like(a), np.full(p, 0.5, np.float32)
@@ -323,8 +369,12 @@ def test_scans(p: int, f: int, op0: str, op1: str, seed: int) -> None:
 
 
 @FEW
-@given(st.integers(1, 128), st.lists(st.tuples(st.integers(-9, 9), st.integers(1, 5)), min_size=1, max_size=3), st.integers(-99, 99),
-       st.integers(-5, 5))  # fmt: skip
+@given(
+    st.integers(1, 128),
+    st.lists(st.tuples(st.integers(-9, 9), st.integers(1, 5)), min_size=1, max_size=3),
+    st.integers(-99, 99),
+    st.integers(-5, 5),
+)
 def test_iota(p: int, pattern: list[tuple[int, int]], offset: int, channel: int) -> None:
     shape = (p, *(n for _, n in pattern))
 
@@ -338,14 +388,20 @@ def test_iota(p: int, pattern: list[tuple[int, int]], offset: int, channel: int)
     same(run(kernel, np.zeros(1, np.float32)), want.astype(np.int32))
 
 
-# matrix products -----------------------------------------------------------------------------------------------------------------------
+# matrix products
+# ----------------------------------------------------------------------------------------------------
 
 
 @FEW
 @given(
-    st.integers(1, 128), st.integers(1, 128), st.integers(1, 512), st.integers(1, 3), st.sampled_from([nl.float32, nl.bfloat16, nl.float16, nl.float8_e5m2]),
-    st.booleans(), seeds,
-)  # fmt: skip
+    st.integers(1, 128),
+    st.integers(1, 128),
+    st.integers(1, 512),
+    st.integers(1, 3),
+    st.sampled_from([nl.float32, nl.bfloat16, nl.float16, nl.float8_e5m2]),
+    st.booleans(),
+    seeds,
+)
 def test_matmul_sums_over_calls(k: int, m: int, n: int, calls: int, dtype: Any, explicit: bool, seed: int) -> None:
     a, b = random(seed, (calls, k, m), dtype), random(seed + 1, (calls, k, n), dtype)
 
@@ -366,7 +422,8 @@ def test_matmul_sums_over_calls(k: int, m: int, n: int, calls: int, dtype: Any, 
     assert np.all(np.abs(got - want) <= 1e-5 * size + 1e-30)
 
 
-# what is not legal ---------------------------------------------------------------------------------------------------------------------
+# what is not legal
+# ----------------------------------------------------------------------------------------------------
 
 
 @MANY
@@ -404,9 +461,15 @@ def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> 
             "dma transpose": lambda: nisa.dma_transpose(dst=a, src=b),
             "transpose": lambda: nisa.nc_transpose(dst=a, data=b),
             "tensor": lambda: nisa.tensor_tensor(dst=a, data1=b, data2=c, op=draw(anything)),
-            "scalar": lambda: nisa.tensor_scalar(dst=a, data=b, op0=draw(anything), operand0=draw(st.sampled_from([c, 1, 2.5]))),
-            "scalar tensor": lambda: nisa.scalar_tensor_tensor(dst=a, data=b, op0=draw(anything), operand0=2.0, op1=nl.add, operand1=c),
-            "activation": lambda: nisa.activation(dst=a, op=draw(anything), data=b, bias=draw(st.sampled_from([c, None]))),
+            "scalar": lambda: nisa.tensor_scalar(
+                dst=a, data=b, op0=draw(anything), operand0=draw(st.sampled_from([c, 1, 2.5]))
+            ),
+            "scalar tensor": lambda: nisa.scalar_tensor_tensor(
+                dst=a, data=b, op0=draw(anything), operand0=2.0, op1=nl.add, operand1=c
+            ),
+            "activation": lambda: nisa.activation(
+                dst=a, op=draw(anything), data=b, bias=draw(st.sampled_from([c, None]))
+            ),
             "reduce": lambda: nisa.tensor_reduce(dst=a, op=draw(anything), data=b, axis=draw(st.integers(0, 4))),
             "matmul": lambda: nisa.nc_matmul(dst=a, stationary=b, moving=c),
             "select": lambda: nisa.tensor_copy_predicated(dst=a, src=b, predicate=c),
@@ -415,21 +478,45 @@ def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> 
             "shuffle": lambda: nisa.nc_stream_shuffle(dst=a, src=b, shuffle_mask=list(range(32))),
             "gather": lambda: nisa.nc_n_gather(dst=a, data=b, indices=c),
             "partition reduce": lambda: nisa.tensor_partition_reduce(dst=a, op=draw(anything), data=b),
-            "scan": lambda: nisa.tensor_tensor_scan(dst=a, data0=b, data1=c, initial=0.0, op0=draw(anything), op1=nl.add),
+            "scan": lambda: nisa.tensor_tensor_scan(
+                dst=a, data0=b, data1=c, initial=0.0, op0=draw(anything), op1=nl.add
+            ),
             "iota": lambda: nisa.iota(dst=a, pattern=[[1, draw(st.sampled_from([1, 4, 32]))]], channel_multiplier=2),
-            "affine select": lambda: nisa.affine_select(dst=a, pattern=[[1, draw(st.sampled_from([1, 4, 32]))]], channel_multiplier=1, on_true_tile=b, on_false_value=0.0),
+            "affine select": lambda: nisa.affine_select(
+                dst=a,
+                pattern=[[1, draw(st.sampled_from([1, 4, 32]))]],
+                channel_multiplier=1,
+                on_true_tile=b,
+                on_false_value=0.0,
+            ),
             "find": lambda: nisa.nc_find_index8(dst=a, data=b, vals=c),
             "replace": lambda: nisa.nc_match_replace8(dst=a, data=b, vals=c, imm=0.0),
             "local gather": lambda: nisa.local_gather(dst=a, src_buffer=b, index=c),
             "aggregate": lambda: nisa.bn_aggr(dst=a, data=b),
             "bounds": lambda: nisa.sequence_bounds(dst=a, segment_ids=b),
-            "range select": lambda: nisa.range_select(dst=a, on_true_tile=b, comp_op0=nl.greater_equal, comp_op1=nl.less, bound0=c, bound1=c, reduce_res=draw(st.sampled_from([c, None]))),
-            "select reduce": lambda: nisa.select_reduce(dst=a, predicate=b, on_true=c, on_false=draw(st.sampled_from([0.0, b]))),
-            "scalar reduce": lambda: nisa.tensor_scalar_reduce(dst=a, data=b, op0=draw(anything), operand0=1.0, reduce_op=draw(anything), reduce_res=c),
+            "range select": lambda: nisa.range_select(
+                dst=a,
+                on_true_tile=b,
+                comp_op0=nl.greater_equal,
+                comp_op1=nl.less,
+                bound0=c,
+                bound1=c,
+                reduce_res=draw(st.sampled_from([c, None])),
+            ),
+            "select reduce": lambda: nisa.select_reduce(
+                dst=a, predicate=b, on_true=c, on_false=draw(st.sampled_from([0.0, b]))
+            ),
+            "scalar reduce": lambda: nisa.tensor_scalar_reduce(
+                dst=a, data=b, op0=draw(anything), operand0=1.0, reduce_op=draw(anything), reduce_res=c
+            ),
             "quantize": lambda: nisa.quantize_mx(dst=a, src=b, dst_scale=c),
             "matmul mx": lambda: nisa.nc_matmul_mx(dst=a, stationary=b, moving=b, stationary_scale=c, moving_scale=c),
-            "exponential": lambda: nisa.exponential(dst=a, src=b, max_value=draw(st.sampled_from([0.0, c])), reduce_res=draw(st.sampled_from([c, None]))),
-            "compute": lambda: nisa.dma_compute(dst=a, srcs=[b, c], reduce_op=draw(anything), scales=draw(st.sampled_from([None, [1.0, 2.0], [1.0]]))),
+            "exponential": lambda: nisa.exponential(
+                dst=a, src=b, max_value=draw(st.sampled_from([0.0, c])), reduce_res=draw(st.sampled_from([c, None]))
+            ),
+            "compute": lambda: nisa.dma_compute(
+                dst=a, srcs=[b, c], reduce_op=draw(anything), scales=draw(st.sampled_from([None, [1.0, 2.0], [1.0]]))
+            ),
             "nonzero": lambda: nisa.nonzero_with_count(dst=a, src=b),
             "dropout": lambda: nisa.dropout(dst=a, data=b, prob=draw(st.sampled_from([0.5, c]))),
             "rng": lambda: nisa.rng(dst=a),
@@ -439,10 +526,18 @@ def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> 
             "permute": lambda: nisa.tensor_copy(dst=a, src=b.permute(draw(st.permutations(range(b.ndim))))),
             "layer": lambda: nl.store(a, draw(st.sampled_from([nl.add, nl.multiply, nl.maximum, nl.matmul]))(b, c)),
             "where": lambda: nl.store(a, nl.where(b, c, draw(st.sampled_from([c, 0.0])))),
-            "norm": lambda: nl.store(a, draw(st.sampled_from([nl.softmax, nl.mean, nl.var, nl.sum, nl.max]))(b, axis=draw(st.integers(-2, 3)))),
+            "norm": lambda: nl.store(
+                a,
+                draw(st.sampled_from([nl.softmax, nl.mean, nl.var, nl.sum, nl.max]))(b, axis=draw(st.integers(-2, 3))),
+            ),
             "reciprocal": lambda: nisa.reciprocal(dst=a, data=b),
-            "pattern": lambda: nisa.tensor_copy(dst=a, src=b.ap([[draw(st.integers(0, 600)), 4], [draw(st.integers(0, 9)), 3]], offset=draw(st.integers(0, 99)))),
-        }  # fmt: skip
+            "pattern": lambda: nisa.tensor_copy(
+                dst=a,
+                src=b.ap(
+                    [[draw(st.integers(0, 600)), 4], [draw(st.integers(0, 9)), 3]], offset=draw(st.integers(0, 99))
+                ),
+            ),
+        }
         operations[draw(st.sampled_from(sorted(operations)))]()
         return a if a.buffer is not nl.sbuf and a.buffer is not nl.psum else None
 
@@ -455,8 +550,27 @@ def test_anything_else_is_one_clear_error(data: Any, target: str, seed: int) -> 
 
 
 def nl_public() -> list[Any]:
-    names = ("add", "subtract", "divide", "maximum", "power", "mod", "bitwise_and", "left_shift", "invert", "abs", "rsqrt", "exp", "gelu", "sin", "logical_not",
-             "less", "average", "bypass", "abs_max")  # fmt: skip
+    names = (
+        "add",
+        "subtract",
+        "divide",
+        "maximum",
+        "power",
+        "mod",
+        "bitwise_and",
+        "left_shift",
+        "invert",
+        "abs",
+        "rsqrt",
+        "exp",
+        "gelu",
+        "sin",
+        "logical_not",
+        "less",
+        "average",
+        "bypass",
+        "abs_max",
+    )
     return [getattr(nl, n) for n in names]
 
 

@@ -1,5 +1,5 @@
-"""More random kernels against NumPy: every function of the Scalar Engine, selections, searches, gathers, running reductions, statistics,
-access patterns on chip, reductions by DMA, and microscaling.
+"""More random kernels against NumPy: every function of the Scalar Engine, selections, searches, gathers, running
+reductions, statistics, access patterns on chip, reductions by DMA, and microscaling.
 
 The examples are the same in every run. MOWICH_FUZZ=N draws N new ones for each test.
 """
@@ -39,8 +39,13 @@ from nki_kernels import (
 
 partitions = st.sampled_from([1, 2, 31, 32, 33, 64, 127, 128])
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "equal": np.equal, "not_equal": np.not_equal, "less": np.less, "less_equal": np.less_equal, "greater": np.greater, "greater_equal": np.greater_equal,
-}  # fmt: skip
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+}
 
 
 def pair(kernel: Callable[..., Any], *arrays: Any, target: str = "trn3") -> list[Any]:
@@ -50,7 +55,8 @@ def pair(kernel: Callable[..., Any], *arrays: Any, target: str = "trn3") -> list
     return list(result.outputs)
 
 
-# functions -----------------------------------------------------------------------------------------------------------------------------
+# functions
+# ----------------------------------------------------------------------------------------------------
 
 erf = np.vectorize(math.erf, otypes=[float])
 
@@ -77,16 +83,36 @@ def silu(x: Any) -> Any:
 
 
 FUNCTIONS: dict[str, tuple[Callable[[Any], Any], float, float]] = {  # NumPy's function, and the range to draw from
-    "gelu": (gelu, -8, 8), "gelu_dx": (derivative(gelu), -8, 8), "gelu_apprx_sigmoid": (approximate, -8, 8),
-    "gelu_apprx_sigmoid_dx": (derivative(approximate), -8, 8), "silu": (silu, -8, 8), "silu_dx": (derivative(silu), -8, 8),
+    "gelu": (gelu, -8, 8),
+    "gelu_dx": (derivative(gelu), -8, 8),
+    "gelu_apprx_sigmoid": (approximate, -8, 8),
+    "gelu_apprx_sigmoid_dx": (derivative(approximate), -8, 8),
+    "silu": (silu, -8, 8),
+    "silu_dx": (derivative(silu), -8, 8),
     "gelu_apprx_tanh": (lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), -8, 8),
-    "softplus": (lambda x: np.log1p(np.exp(x)), -8, 8), "mish": (lambda x: x * np.tanh(np.log1p(np.exp(x))), -8, 8),
-    "erf": (erf, -5, 5), "erf_dx": (derivative(erf), -3, 3), "exp": (np.exp, -8, 8), "log": (np.log, 1e-3, 100), "sin": (np.sin, -3.1, 3.1),
-    "cos": (np.cos, -3.1, 3.1), "arctan": (np.arctan, -1.5, 1.5), "tanh": (np.tanh, -8, 8), "sigmoid": (sigmoid, -8, 8), "sqrt": (np.sqrt, 1e-3, 100),
-    "rsqrt": (lambda x: 1 / np.sqrt(x), 1e-3, 100), "reciprocal": (lambda x: 1 / x, 1e-3, 100), "square": (np.square, -8, 8), "abs": (np.abs, -8, 8),
-    "relu": (lambda x: np.maximum(x, 0), -8, 8), "sign": (np.sign, -8, 8), "ceil": (np.ceil, -8, 8), "floor": (np.floor, -8, 8),
-    "trunc": (np.trunc, -8, 8), "copy": (lambda x: x, -8, 8),
-}  # fmt: skip
+    "softplus": (lambda x: np.log1p(np.exp(x)), -8, 8),
+    "mish": (lambda x: x * np.tanh(np.log1p(np.exp(x))), -8, 8),
+    "erf": (erf, -5, 5),
+    "erf_dx": (derivative(erf), -3, 3),
+    "exp": (np.exp, -8, 8),
+    "log": (np.log, 1e-3, 100),
+    "sin": (np.sin, -3.1, 3.1),
+    "cos": (np.cos, -3.1, 3.1),
+    "arctan": (np.arctan, -1.5, 1.5),
+    "tanh": (np.tanh, -8, 8),
+    "sigmoid": (sigmoid, -8, 8),
+    "sqrt": (np.sqrt, 1e-3, 100),
+    "rsqrt": (lambda x: 1 / np.sqrt(x), 1e-3, 100),
+    "reciprocal": (lambda x: 1 / x, 1e-3, 100),
+    "square": (np.square, -8, 8),
+    "abs": (np.abs, -8, 8),
+    "relu": (lambda x: np.maximum(x, 0), -8, 8),
+    "sign": (np.sign, -8, 8),
+    "ceil": (np.ceil, -8, 8),
+    "floor": (np.floor, -8, 8),
+    "trunc": (np.trunc, -8, 8),
+    "copy": (lambda x: x, -8, 8),
+}
 
 
 @FEW
@@ -116,9 +142,14 @@ def test_every_function(shape: tuple[int, int], dtype: Any, out: Any, op: str, n
 
 @FEW
 @given(
-    shapes, st.sampled_from(FLOATS[:2]), st.sampled_from(["add", "subtract", "multiply", "maximum"]), st.sampled_from(["add", "maximum", "minimum"]),
-    st.booleans(), st.booleans(), seeds,
-)  # fmt: skip
+    shapes,
+    st.sampled_from(FLOATS[:2]),
+    st.sampled_from(["add", "subtract", "multiply", "maximum"]),
+    st.sampled_from(["add", "maximum", "minimum"]),
+    st.booleans(),
+    st.booleans(),
+    seeds,
+)
 def test_scalar_then_tensor(
     shape: tuple[int, int], dtype: Any, op0: str, op1: str, r0: bool, r1: bool, seed: int
 ) -> None:
@@ -133,8 +164,16 @@ def test_scalar_then_tensor(
 
     def kernel(x: Any, y: Any) -> Any:
         tile = sbuf(shape, nl.float32)
-        nisa.scalar_tensor_tensor(dst=tile, data=loaded(x), op0=getattr(nl, op0), operand0=1.25, op1=getattr(nl, op1), operand1=loaded(y),
-                                  reverse0=r0, reverse1=r1)  # fmt: skip
+        nisa.scalar_tensor_tensor(
+            dst=tile,
+            data=loaded(x),
+            op0=getattr(nl, op0),
+            operand0=1.25,
+            op1=getattr(nl, op1),
+            operand1=loaded(y),
+            reverse0=r0,
+            reverse1=r1,
+        )
         return stored(tile)
 
     a, b, c = x.astype(np.float32), y.astype(np.float32), np.float32(1.25)
@@ -143,8 +182,15 @@ def test_scalar_then_tensor(
 
 
 @FEW
-@given(st.integers(1, 128), st.integers(1, 30), st.sampled_from(["add", "subtract", "multiply"]), st.sampled_from(["add", "multiply", "maximum", "minimum"]),
-       st.booleans(), st.booleans(), seeds)  # fmt: skip
+@given(
+    st.integers(1, 128),
+    st.integers(1, 30),
+    st.sampled_from(["add", "subtract", "multiply"]),
+    st.sampled_from(["add", "multiply", "maximum", "minimum"]),
+    st.booleans(),
+    st.booleans(),
+    seeds,
+)
 def test_reductions_that_carry_over(p: int, f: int, op0: str, reduce: str, negate: bool, load: bool, seed: int) -> None:
     x, y = (np.random.default_rng(seed + i).uniform(-1.1, 1.1, (p, f)).astype(np.float32) for i in (0, 1))
 
@@ -153,8 +199,16 @@ def test_reductions_that_carry_over(p: int, f: int, op0: str, reduce: str, negat
         token = getattr(nl, reduce)
         how: dict[str, Any] = {"reduce_cmd": nisa.reduce_cmd.load_reduce, "reduce_init": 0.5} if load else {}
         nisa.tensor_scalar_reduce(dst=tile, data=loaded(x), op0=getattr(nl, op0), operand0=0.75, reduce_op=token, **how)
-        nisa.tensor_scalar_reduce(dst=tile, data=loaded(y), op0=getattr(nl, op0), operand0=0.75, reduce_op=token, reduce_res=total,
-                                  reduce_cmd=nisa.reduce_cmd.reduce, reduce_res_negate=negate)  # fmt: skip
+        nisa.tensor_scalar_reduce(
+            dst=tile,
+            data=loaded(y),
+            op0=getattr(nl, op0),
+            operand0=0.75,
+            reduce_op=token,
+            reduce_res=total,
+            reduce_cmd=nisa.reduce_cmd.reduce,
+            reduce_res_negate=negate,
+        )
         return stored(total)
 
     model: dict[str, Any] = {
@@ -171,16 +225,30 @@ def test_reductions_that_carry_over(p: int, f: int, op0: str, reduce: str, negat
 
 
 @FEW
-@given(partitions, st.integers(1, 30), st.sampled_from(["add", "multiply"]), st.sampled_from(["add", "subtract", "multiply", "maximum", "minimum"]),
-       st.booleans(), seeds)  # fmt: skip
+@given(
+    partitions,
+    st.integers(1, 30),
+    st.sampled_from(["add", "multiply"]),
+    st.sampled_from(["add", "subtract", "multiply", "maximum", "minimum"]),
+    st.booleans(),
+    seeds,
+)
 def test_running_reductions(p: int, f: int, op0: str, op1: str, reverse: bool, seed: int) -> None:
     x = np.random.default_rng(seed).uniform(-1.2, 1.2, (p, f)).astype(np.float32)
     start = np.random.default_rng(seed + 1).uniform(-1, 1, (p, 1)).astype(np.float32)
 
     def kernel(x: Any, start: Any) -> Any:
         tile = sbuf((p, f), nl.float32)
-        nisa.tensor_scalar_cumulative(dst=tile, src=loaded(x), op0=getattr(nl, op0), op1=getattr(nl, op1), imm0=0.5, imm1=loaded(start),
-                                      reduce_cmd=nisa.reduce_cmd.load_reduce, reverse0=reverse)  # fmt: skip
+        nisa.tensor_scalar_cumulative(
+            dst=tile,
+            src=loaded(x),
+            op0=getattr(nl, op0),
+            op1=getattr(nl, op1),
+            imm0=0.5,
+            imm1=loaded(start),
+            reduce_cmd=nisa.reduce_cmd.load_reduce,
+            reverse0=reverse,
+        )
         return stored(tile)
 
     model: dict[str, Any] = {
@@ -197,7 +265,8 @@ def test_running_reductions(p: int, f: int, op0: str, op1: str, reverse: bool, s
     near(run(kernel, x, start), want, 1e-4)
 
 
-# selections ----------------------------------------------------------------------------------------------------------------------------
+# selections
+# ----------------------------------------------------------------------------------------------------
 
 
 @FEW
@@ -218,8 +287,15 @@ def test_select_and_its_maximum(
 
     def kernel(x: Any, m: Any, other: Any) -> Any:
         tile, most = sbuf(shape, out), sbuf((shape[0], 1), nl.float32)
-        nisa.select_reduce(dst=tile, predicate=loaded(m), on_true=loaded(x), on_false=loaded(other) if column else -3.0, reverse_pred=reverse,
-                           reduce_cmd=nisa.reduce_cmd.reset_reduce, reduce_res=most)  # fmt: skip
+        nisa.select_reduce(
+            dst=tile,
+            predicate=loaded(m),
+            on_true=loaded(x),
+            on_false=loaded(other) if column else -3.0,
+            reverse_pred=reverse,
+            reduce_cmd=nisa.reduce_cmd.reset_reduce,
+            reduce_res=most,
+        )
         return stored(tile), stored(most)
 
     chosen = np.where((m == 0) if reverse else (m != 0), x.astype(np.float32), other if column else np.float32(-3))
@@ -243,8 +319,15 @@ def test_copies_where_a_predicate_holds(shape: tuple[int, int], dtype: Any, reve
 
 
 @FEW
-@given(st.integers(1, 128), st.lists(st.tuples(st.integers(-4, 4), st.integers(1, 6)), min_size=1, max_size=3), st.integers(-9, 9), st.integers(-3, 3),
-       st.sampled_from(sorted(COMPARE)), st.sampled_from([*FLOATS[:3], *INTEGERS[:4]]), seeds)  # fmt: skip
+@given(
+    st.integers(1, 128),
+    st.lists(st.tuples(st.integers(-4, 4), st.integers(1, 6)), min_size=1, max_size=3),
+    st.integers(-9, 9),
+    st.integers(-3, 3),
+    st.sampled_from(sorted(COMPARE)),
+    st.sampled_from([*FLOATS[:3], *INTEGERS[:4]]),
+    seeds,
+)
 def test_affine_select(
     p: int, pattern: list[tuple[int, int]], offset: int, channel: int, op: str, dtype: Any, seed: int
 ) -> None:
@@ -253,8 +336,15 @@ def test_affine_select(
 
     def kernel(x: Any) -> Any:
         tile = sbuf(shape, dtype)
-        nisa.affine_select(dst=tile, pattern=[list(q) for q in pattern], offset=offset, channel_multiplier=channel, on_true_tile=loaded(x),
-                           on_false_value=7.0, cmp_op=getattr(nl, op))  # fmt: skip
+        nisa.affine_select(
+            dst=tile,
+            pattern=[list(q) for q in pattern],
+            offset=offset,
+            channel_multiplier=channel,
+            on_true_tile=loaded(x),
+            on_false_value=7.0,
+            cmp_op=getattr(nl, op),
+        )
         return stored(tile)
 
     index = np.indices(shape)
@@ -263,8 +353,14 @@ def test_affine_select(
 
 
 @FEW
-@given(st.integers(1, 128), st.integers(1, 40), st.sampled_from(["less", "less_equal", "greater", "greater_equal", "equal"]),
-       st.sampled_from(["less", "less_equal", "greater", "greater_equal", "equal"]), st.integers(0, 5), seeds)  # fmt: skip
+@given(
+    st.integers(1, 128),
+    st.integers(1, 40),
+    st.sampled_from(["less", "less_equal", "greater", "greater_equal", "equal"]),
+    st.sampled_from(["less", "less_equal", "greater", "greater_equal", "equal"]),
+    st.integers(0, 5),
+    seeds,
+)
 def test_range_select(p: int, f: int, op0: str, op1: str, start: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = random(seed, (p, f), nl.bfloat16)
@@ -272,8 +368,17 @@ def test_range_select(p: int, f: int, op0: str, op1: str, start: int, seed: int)
 
     def kernel(x: Any, low: Any, high: Any) -> Any:
         tile, most = sbuf((p, f), nl.float32), sbuf((p, 1), nl.float32)
-        nisa.range_select(dst=tile, on_true_tile=loaded(x), comp_op0=getattr(nl, op0), comp_op1=getattr(nl, op1), bound0=loaded(low), bound1=loaded(high),
-                          range_start=start, on_false_value=-1e30, reduce_res=most)  # fmt: skip
+        nisa.range_select(
+            dst=tile,
+            on_true_tile=loaded(x),
+            comp_op0=getattr(nl, op0),
+            comp_op1=getattr(nl, op1),
+            bound0=loaded(low),
+            bound1=loaded(high),
+            range_start=start,
+            on_false_value=-1e30,
+            reduce_res=most,
+        )
         return stored(tile), stored(most)
 
     index = np.arange(f) + start
@@ -283,7 +388,8 @@ def test_range_select(p: int, f: int, op0: str, op1: str, start: int, seed: int)
     same(most[:, 0], want.max(axis=1).astype(np.float32))
 
 
-# searches and gathers ------------------------------------------------------------------------------------------------------------------
+# searches and gathers
+# ----------------------------------------------------------------------------------------------------
 
 
 @FEW
@@ -427,7 +533,8 @@ def test_bounds_of_sequences(runs: list[tuple[int, int]], dtype: Any) -> None:
         same(got, want)
 
 
-# statistics and reductions -------------------------------------------------------------------------------------------------------------
+# statistics and reductions
+# ----------------------------------------------------------------------------------------------------
 
 
 @FEW
@@ -496,7 +603,8 @@ def test_reductions_by_dma(shape: tuple[int, int], dtype: Any, scales: list[floa
     assert np.all(np.abs(got - want) <= 2 * step * np.sum(np.abs(terms), axis=0) + 1e-7)
 
 
-# access patterns on chip ---------------------------------------------------------------------------------------------------------------
+# access patterns on chip
+# ----------------------------------------------------------------------------------------------------
 
 
 @FEW
@@ -567,7 +675,8 @@ def test_views_as_other_formats(p: int, f: int, first: Any, second: Any, seed: i
     same(run(kernel, x), x.view(second.dtype))
 
 
-# shifts --------------------------------------------------------------------------------------------------------------------------------
+# shifts
+# ----------------------------------------------------------------------------------------------------
 
 
 @FEW
@@ -586,7 +695,8 @@ def test_shifts(shape: tuple[int, int], dtype: Any, op: str, seed: int) -> None:
     same(run(kernel, x, by), want.astype(np.uint32).view(dtype.dtype))
 
 
-# microscaling --------------------------------------------------------------------------------------------------------------------------
+# microscaling
+# ----------------------------------------------------------------------------------------------------
 
 
 @FEW
@@ -599,7 +709,8 @@ def test_shifts(shape: tuple[int, int], dtype: Any, op: str, seed: int) -> None:
     seeds,
 )
 def test_microscaling_products(k: int, m: int, n: int, packed: Any, spread: bool, seed: int) -> None:
-    """quantize_mx then nc_matmul_mx: within the error of the format of the product of the numbers themselves, for every block's size."""
+    """quantize_mx then nc_matmul_mx: within the error of the format of the product of the numbers themselves, for every
+    block's size."""
     rng = np.random.default_rng(seed)
     sizes = 2.0 ** rng.integers(-12, 12, (k // 8, 1)) if spread else np.ones((k // 8, 1))
     a, b = (rng.uniform(-1, 1, (k, 4 * c)) * np.repeat(sizes, 8, axis=0) for c in (m, n))

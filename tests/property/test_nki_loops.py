@@ -1,7 +1,8 @@
-"""Repeated loops: a run without values gives the same trace, warnings and errors whether its loops are repeated or traced in full.
+"""Repeated loops: a run without values gives the same trace, warnings and errors whether its loops are repeated or
+traced in full.
 
-Tutorial kernels, examples, and kernels made at random: nested loops with tiles, lists, helper functions, and what a loop may not be repeated
-for. `LOOPS_SEED`, `LOOPS_KERNELS`: another seed, more kernels.
+Tutorial kernels, examples, and kernels made at random: nested loops with tiles, lists, helper functions, and what a
+loop may not be repeated for. `LOOPS_SEED`, `LOOPS_KERNELS`: another seed, more kernels.
 """
 
 from __future__ import annotations
@@ -66,7 +67,22 @@ def told(core: Core) -> dict[str, Any]:
     """All that a run leaves of a core: the columns of its trace, its counters, its warnings."""
     t = core.trace
     assert t is not None
-    shown = {n: getattr(t, n) for n in ("kind", "site", "number", "touched", "kinds", "plain_reads", "sites", "patterns", "edges", "meetings", "in_order")}  # fmt: skip
+    shown = {
+        n: getattr(t, n)
+        for n in (
+            "kind",
+            "site",
+            "number",
+            "touched",
+            "kinds",
+            "plain_reads",
+            "sites",
+            "patterns",
+            "edges",
+            "meetings",
+            "in_order",
+        )
+    }
     return {
         **shown,
         "storages": dict(t.storages.items()),
@@ -109,7 +125,8 @@ def has_repeated(result: Result | str) -> bool:
     return any(c.has_repeated for c in result.cores)
 
 
-# kernels of others ------------------------------------------------------------------------------------------------------------
+# kernels of others
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,9 +190,13 @@ def test_samples(name: str, shape: tuple[int, int, int]) -> None:
     assert has_repeated(found)
 
 
-# what must not be repeated, and what may ----------------------------------------------------------------------------------------
+# what must not be repeated, and what may
+# ----------------------------------------------------------------------------------------
 
-LOAD = "        t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n"
+LOAD = (
+    "        t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.dma_copy(dst=t, src=x[:, i * 64 : (i"
+    " + 1) * 64])\n"
+)
 STORE = "        nisa.dma_copy(dst=out[:, i * 64 : (i + 1) * 64], src=t)\n"
 START = "@nki.jit\ndef k(x):\n    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
 LOOP = "    for i in nl.affine_range(64):\n"
@@ -188,64 +209,275 @@ REPEATED = {
     "static": START + LOOP.replace("affine", "static") + LOAD + STORE + FEW,
     "step": START + "    for i in nl.affine_range(3, 63, 2):\n" + LOAD + ODD + STORE + FEW,
     "backwards": START + "    for i in nl.affine_range(63, -1, -1):\n" + LOAD + STORE + FEW,
-    "first iteration": START + "    s = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n" + LOOP + LOAD
-    + "        if i == 0:\n            nisa.memset(dst=s, value=0.0)\n        nisa.tensor_tensor(dst=s, data1=s, data2=t, op=nl.add)\n" + STORE + FEW,
-    "names": START + LOOP + "        at = i * 64\n        end = at + 64\n"
-    "        t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.dma_copy(dst=t, src=x[:, at:end])\n"
-    "        u = nl.ndarray(x[:, at : at + 64].shape, dtype=x.dtype, buffer=nl.sbuf)\n        nisa.tensor_copy(dst=u, src=t)\n"
-    "        nisa.dma_copy(dst=out[:, at:end], src=u)\n" + FEW,
-    "list inside": START + LOOP + "        ts = []\n        for j in range(3):\n            t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n"
-    "            nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n            ts.append(t)\n        for t in ts[1:]:\n"
-    "            nisa.tensor_tensor(dst=t, data1=ts[0], data2=t, op=nl.add)\n" + STORE + FEW,
-    "comprehension": START + LOOP + "        ts = [nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf) for _ in range(2)]\n"
-    "        for j, t in enumerate(ts):\n            nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n" + STORE + FEW,
-    "list from before": START + "    ts = []\n" + LOOP + LOAD + "        ts.append(t)\n" + LOOP + "        t = ts[i]\n" + ODD + STORE + FEW,
-    "lists from before": START + "    ts = []\n" + LOOP + LOAD + "        ts.append([t, t])\n" + LOOP
-    + "        for j in range(2):\n            t = ts[i][j]\n            nisa.tensor_copy(dst=ts[i][j], src=t)\n" + ODD + STORE + FEW,
-    "helper": "def doubled(t, n=2.0):\n    u = nl.ndarray(t.shape, dtype=t.dtype, buffer=nl.sbuf)\n"
-    "    nisa.tensor_scalar(dst=u, data=t, op0=nl.multiply, operand0=n)\n    return u\n\n" + START + LOOP + LOAD + "        t = doubled(t)\n" + STORE + FEW,
-    "depends_on": START + LOOP + LOAD + "        a = nisa.tensor_copy(dst=t, src=t)\n        nisa.memset(dst=t, value=1.0).depends_on(a)\n" + STORE + FEW,
-    "no_reorder": START + LOOP + "        with nl.no_reorder():\n" + (LOAD + STORE).replace("        ", "            ") + FEW,
+    "first iteration": (
+        START
+        + "    s = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n"
+        + LOOP
+        + LOAD
+        + "        if i == 0:\n            nisa.memset(dst=s, value=0.0)\n        nisa.tensor_tensor(dst=s, data1=s,"
+        " data2=t, op=nl.add)\n" + STORE + FEW
+    ),
+    "names": (
+        START
+        + LOOP
+        + "        at = i * 64\n        end = at + 64\n        t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n"
+        "        nisa.dma_copy(dst=t, src=x[:, at:end])\n        u = nl.ndarray(x[:, at : at + 64].shape,"
+        " dtype=x.dtype, buffer=nl.sbuf)\n        nisa.tensor_copy(dst=u, src=t)\n        nisa.dma_copy(dst=out[:,"
+        " at:end], src=u)\n" + FEW
+    ),
+    "list inside": (
+        START + LOOP + "        ts = []\n        for j in range(3):\n            t = nl.ndarray((P, 64), dtype=x.dtype,"
+        " buffer=nl.sbuf)\n            nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n           "
+        " ts.append(t)\n        for t in ts[1:]:\n            nisa.tensor_tensor(dst=t, data1=ts[0], data2=t,"
+        " op=nl.add)\n" + STORE + FEW
+    ),
+    "comprehension": (
+        START + LOOP + "        ts = [nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf) for _ in range(2)]\n"
+        "        for j, t in enumerate(ts):\n            nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n"
+        + STORE
+        + FEW
+    ),
+    "list from before": (
+        START
+        + "    ts = []\n"
+        + LOOP
+        + LOAD
+        + "        ts.append(t)\n"
+        + LOOP
+        + "        t = ts[i]\n"
+        + ODD
+        + STORE
+        + FEW
+    ),
+    "lists from before": (
+        START
+        + "    ts = []\n"
+        + LOOP
+        + LOAD
+        + "        ts.append([t, t])\n"
+        + LOOP
+        + "        for j in range(2):\n            t = ts[i][j]\n            nisa.tensor_copy(dst=ts[i][j], src=t)\n"
+        + ODD
+        + STORE
+        + FEW
+    ),
+    "helper": (
+        "def doubled(t, n=2.0):\n    u = nl.ndarray(t.shape, dtype=t.dtype, buffer=nl.sbuf)\n"
+        "    nisa.tensor_scalar(dst=u, data=t, op0=nl.multiply, operand0=n)\n    return u\n\n"
+        + START
+        + LOOP
+        + LOAD
+        + "        t = doubled(t)\n"
+        + STORE
+        + FEW
+    ),
+    "depends_on": (
+        START
+        + LOOP
+        + LOAD
+        + "        a = nisa.tensor_copy(dst=t, src=t)\n        nisa.memset(dst=t, value=1.0).depends_on(a)\n"
+        + STORE
+        + FEW
+    ),
+    "no_reorder": (
+        START + LOOP + "        with nl.no_reorder():\n" + (LOAD + STORE).replace("        ", "            ") + FEW
+    ),
     "placed": START + LOOP + LOAD.replace("buffer=nl.sbuf", "buffer=nl.sbuf, address=(0, 4096)") + STORE + FEW,
     "operators": START + LOOP + LOAD + "        t = nl.multiply(nl.exp(t), t)\n" + STORE + FEW,
-    "nested": START + "    for m in nl.affine_range(8):\n        for n in nl.affine_range(8):\n            i = m * 8 + n\n" + (LOAD + STORE).replace("        ", "            ") + FEW,
-    "affine in the end": START + "    starts = [i * 64 for i in range(64)]\n" + LOOP + LOAD + "        at = min(i * 64, 4032)\n        nisa.tensor_copy(dst=t, src=t)\n"
-    "        nisa.dma_copy(dst=out[:, at : at + 64], src=t)\n        nisa.dma_copy(dst=out[:, starts[i] : starts[i] + 64], src=t)\n" + FEW,
-    "two helpers deep": "def inner(t):\n    for k in range(2):\n        nisa.tensor_copy(dst=t[:, 32 * k : 32 * k + 32], src=t[:, 0:32])\n    return t\n\n\ndef doubled(t, x, i):\n"
-    "    nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n    return inner(t)\n\n" + START + LOOP + LOAD + "        t = doubled(t, x, i)\n" + STORE + FEW,
-    "method": "class Kept:\n    def __init__(self, n):\n        self.n = n\n\n    def more(self, t):\n        nisa.tensor_scalar(dst=t, data=t, op0=nl.add, operand0=self.n)\n\n\n"
-    + START + "    kept = Kept(3.0)\n" + LOOP + LOAD + "        kept.more(t)\n" + STORE + FEW,
+    "nested": (
+        START
+        + "    for m in nl.affine_range(8):\n        for n in nl.affine_range(8):\n            i = m * 8 + n\n"
+        + (LOAD + STORE).replace("        ", "            ")
+        + FEW
+    ),
+    "affine in the end": (
+        START
+        + "    starts = [i * 64 for i in range(64)]\n"
+        + LOOP
+        + LOAD
+        + "        at = min(i * 64, 4032)\n        nisa.tensor_copy(dst=t, src=t)\n        nisa.dma_copy(dst=out[:, at"
+        " : at + 64], src=t)\n        nisa.dma_copy(dst=out[:, starts[i] : starts[i] + 64], src=t)\n" + FEW
+    ),
+    "two helpers deep": (
+        "def inner(t):\n    for k in range(2):\n        nisa.tensor_copy(dst=t[:, 32 * k : 32 * k + 32], src=t[:,"
+        " 0:32])\n    return t\n\n\ndef doubled(t, x, i):\n    nisa.dma_copy(dst=t, src=x[:, i * 64 : (i + 1) * 64])\n "
+        "   return inner(t)\n\n" + START + LOOP + LOAD + "        t = doubled(t, x, i)\n" + STORE + FEW
+    ),
+    "method": (
+        "class Kept:\n    def __init__(self, n):\n        self.n = n\n\n    def more(self, t):\n       "
+        " nisa.tensor_scalar(dst=t, data=t, op0=nl.add, operand0=self.n)\n\n\n"
+        + START
+        + "    kept = Kept(3.0)\n"
+        + LOOP
+        + LOAD
+        + "        kept.more(t)\n"
+        + STORE
+        + FEW
+    ),
     "number": START + LOOP + LOAD + "        nisa.tensor_scalar(dst=t, data=t, op0=nl.add, operand0=i)\n" + STORE + FEW,
-}  # fmt: skip
+}
 
 IN_FULL = {
-    "triangle": START + "    for m in nl.affine_range(8):\n        for n in nl.affine_range(m + 1):\n            i = m\n" + (LOAD + STORE).replace("        ", "            ") + FEW,
+    "triangle": (
+        START
+        + "    for m in nl.affine_range(8):\n        for n in nl.affine_range(m + 1):\n            i = m\n"
+        + (LOAD + STORE).replace("        ", "            ")
+        + FEW
+    ),
     "remainder": START + LOOP + LOAD.replace("i * 64 : (i + 1) * 64", "i // 2 * 64 : i // 2 * 64 + 64") + STORE + FEW,
     "one iteration": START + LOOP + LOAD + "        if i == 37:\n    " + ODD + STORE + FEW,
-    "table": START + "    where = [i * i % 64 for i in range(64)]\n" + LOOP + LOAD + "        i = where[i]\n" + STORE + FEW,
-    "table of offsets": START + "    where = [0, 1, 2] + [3] * 60 + [63]\n" + LOOP + "        j = where[i]\n" + LOAD.replace("i", "j").replace("jsa", "isa").replace("njsa", "nisa") + STORE + FEW,
-    "shuffled": START + "    ts = []\n" + LOOP + LOAD + "        ts.append(t)\n    ts[30], ts[31] = ts[31], ts[30]\n" + LOOP + "        t = ts[i]\n" + STORE + FEW,
+    "table": (
+        START + "    where = [i * i % 64 for i in range(64)]\n" + LOOP + LOAD + "        i = where[i]\n" + STORE + FEW
+    ),
+    "table of offsets": (
+        START
+        + "    where = [0, 1, 2] + [3] * 60 + [63]\n"
+        + LOOP
+        + "        j = where[i]\n"
+        + LOAD.replace("i", "j").replace("jsa", "isa").replace("njsa", "nisa")
+        + STORE
+        + FEW
+    ),
+    "shuffled": (
+        START
+        + "    ts = []\n"
+        + LOOP
+        + LOAD
+        + "        ts.append(t)\n    ts[30], ts[31] = ts[31], ts[30]\n"
+        + LOOP
+        + "        t = ts[i]\n"
+        + STORE
+        + FEW
+    ),
     "break": START + LOOP + LOAD + STORE + "        if i == 40:\n            break\n" + FEW,
-    "counter": START + "    n = 0\n" + LOOP + LOAD + STORE + "        n += 1\n    for i in range(n // 40):\n" + LOAD + STORE + FEW,
-    "carried": START + "    u = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n    nisa.memset(dst=u, value=0.0)\n" + LOOP + LOAD
-    + "        nisa.tensor_tensor(dst=t, data1=t, data2=u, op=nl.add)\n        u = t\n" + STORE + FEW,
-    "appended": START + "    ts = []\n" + LOOP + LOAD + STORE + "        ts.append(t)\n    for i in range(0, len(ts), 7):\n        t = ts[i]\n" + STORE + FEW,
-    "item": START + "    ts = [None] * 64\n" + LOOP + LOAD + ODD + "        ts[i] = t\n    for i in [40]:\n        t = ts[41]\n" + STORE + FEW,
-    "attribute": "class Kept:\n    n = 0\n\n" + START + "    kept = Kept()\n" + LOOP + LOAD + STORE + "        kept.n = kept.n + 1\n    for i in range(kept.n // 40):\n" + LOAD + STORE + FEW,
-    "counted in a helper": "counted = []\n\n\ndef note(i):\n    counted.append(i)\n\n\n" + START + "    counted.clear()\n" + LOOP + LOAD + STORE
-    + "        note(i)\n    for i in counted[::9]:\n" + LOAD + STORE + FEW,
-    "iterator": START + "    it = iter([0, 2, 4, 6] * 16)\n" + LOOP + LOAD + "        for j in it:\n            break\n        i = j\n" + STORE + FEW,
-    "zipped iterator": START + "    it = iter([k * k % 64 for k in range(64)])\n" + LOOP + LOAD + "        for j, _ in zip(it, range(1)):\n            pass\n        nisa.dma_copy(dst=out[:, j * 64 : (j + 1) * 64], src=t)\n" + FEW,
+    "counter": (
+        START
+        + "    n = 0\n"
+        + LOOP
+        + LOAD
+        + STORE
+        + "        n += 1\n    for i in range(n // 40):\n"
+        + LOAD
+        + STORE
+        + FEW
+    ),
+    "carried": (
+        START
+        + "    u = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n    nisa.memset(dst=u, value=0.0)\n"
+        + LOOP
+        + LOAD
+        + "        nisa.tensor_tensor(dst=t, data1=t, data2=u, op=nl.add)\n        u = t\n"
+        + STORE
+        + FEW
+    ),
+    "appended": (
+        START
+        + "    ts = []\n"
+        + LOOP
+        + LOAD
+        + STORE
+        + "        ts.append(t)\n    for i in range(0, len(ts), 7):\n        t = ts[i]\n"
+        + STORE
+        + FEW
+    ),
+    "item": (
+        START
+        + "    ts = [None] * 64\n"
+        + LOOP
+        + LOAD
+        + ODD
+        + "        ts[i] = t\n    for i in [40]:\n        t = ts[41]\n"
+        + STORE
+        + FEW
+    ),
+    "attribute": (
+        "class Kept:\n    n = 0\n\n"
+        + START
+        + "    kept = Kept()\n"
+        + LOOP
+        + LOAD
+        + STORE
+        + "        kept.n = kept.n + 1\n    for i in range(kept.n // 40):\n"
+        + LOAD
+        + STORE
+        + FEW
+    ),
+    "counted in a helper": (
+        "counted = []\n\n\ndef note(i):\n    counted.append(i)\n\n\n"
+        + START
+        + "    counted.clear()\n"
+        + LOOP
+        + LOAD
+        + STORE
+        + "        note(i)\n    for i in counted[::9]:\n"
+        + LOAD
+        + STORE
+        + FEW
+    ),
+    "iterator": (
+        START
+        + "    it = iter([0, 2, 4, 6] * 16)\n"
+        + LOOP
+        + LOAD
+        + "        for j in it:\n            break\n        i = j\n"
+        + STORE
+        + FEW
+    ),
+    "zipped iterator": (
+        START
+        + "    it = iter([k * k % 64 for k in range(64)])\n"
+        + LOOP
+        + LOAD
+        + "        for j, _ in zip(it, range(1)):\n            pass\n        nisa.dma_copy(dst=out[:, j * 64 : (j + 1)"
+        " * 64], src=t)\n" + FEW
+    ),
     "name": START + LOOP + LOAD.replace("buffer=nl.sbuf", 'buffer=nl.sbuf, name=f"t{i % 3}"') + STORE + FEW,
-    "smaller end": START + LOOP.replace("64", "65") + "        stop = min(x.shape[1], i * 64 + 64)\n        if stop > i * 64:\n" + (LOAD + STORE).replace("        ", "            ") + FEW,
+    "smaller end": (
+        START
+        + LOOP.replace("64", "65")
+        + "        stop = min(x.shape[1], i * 64 + 64)\n        if stop > i * 64:\n"
+        + (LOAD + STORE).replace("        ", "            ")
+        + FEW
+    ),
     "zero once": START + LOOP + LOAD + "        nisa.memset(dst=t, value=i - 37)\n" + STORE + FEW,
-    "filled with zero once": START + LOOP + "        t = nl.full((P, 64), i - 37, dtype=x.dtype, buffer=nl.sbuf)\n" + STORE + FEW,
-    "property": "class Kept:\n    n = 0\n\n    @property\n    def more(self):\n        self.n += 1\n        return self.n\n\n\n" + START + "    kept = Kept()\n" + LOOP + LOAD + STORE
-    + "        kept.more\n    for i in range(kept.n // 40):\n" + LOAD + STORE + FEW,
-    "register": START + "    r = nisa.register_alloc(0)\n" + LOOP + LOAD + "        nisa.register_move(r, i * i % 50)\n        nisa.dma_copy(dst=out[:, nl.ds(r, 64)], src=t)\n" + FEW,
-    "closure": START + "    n = 0\n\n    def note():\n        nonlocal n\n        n += 1\n\n" + LOOP + LOAD + STORE + "        note()\n    for i in range(n // 40):\n" + LOAD + STORE + FEW,
-    "moving address": START + LOOP + LOAD.replace("buffer=nl.sbuf", "buffer=nl.sbuf, address=(0, i * 128)") + STORE + FEW,
-}  # fmt: skip
+    "filled with zero once": (
+        START + LOOP + "        t = nl.full((P, 64), i - 37, dtype=x.dtype, buffer=nl.sbuf)\n" + STORE + FEW
+    ),
+    "property": (
+        "class Kept:\n    n = 0\n\n    @property\n    def more(self):\n        self.n += 1\n        return self.n\n\n\n"
+        + START
+        + "    kept = Kept()\n"
+        + LOOP
+        + LOAD
+        + STORE
+        + "        kept.more\n    for i in range(kept.n // 40):\n"
+        + LOAD
+        + STORE
+        + FEW
+    ),
+    "register": (
+        START
+        + "    r = nisa.register_alloc(0)\n"
+        + LOOP
+        + LOAD
+        + "        nisa.register_move(r, i * i % 50)\n        nisa.dma_copy(dst=out[:, nl.ds(r, 64)], src=t)\n"
+        + FEW
+    ),
+    "closure": (
+        START
+        + "    n = 0\n\n    def note():\n        nonlocal n\n        n += 1\n\n"
+        + LOOP
+        + LOAD
+        + STORE
+        + "        note()\n    for i in range(n // 40):\n"
+        + LOAD
+        + STORE
+        + FEW
+    ),
+    "moving address": (
+        START + LOOP + LOAD.replace("buffer=nl.sbuf", "buffer=nl.sbuf, address=(0, i * 128)") + STORE + FEW
+    ),
+}
 
 
 def sixtyfour() -> tuple[Any, ...]:
@@ -269,17 +501,34 @@ def test_other_loops_are_traced_in_full(case: str, tmp_path: Path, monkeypatch: 
 
 ERRORS = {
     "beyond the tensor": START + "    for i in nl.affine_range(70):\n" + LOAD + STORE + FEW,
-    "beyond in one dimension": START + "    y = nl.ndarray((8, P, 1024), dtype=x.dtype, buffer=nl.shared_hbm)\n" + LOOP + LOAD
-    + "        nisa.dma_copy(dst=y[0, :, i * 64 : (i + 1) * 64], src=t)\n" + FEW,
-    "partitions": START + "    t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n    for i in nl.affine_range(40):\n"
-    "        nisa.memset(dst=t[i * 4 : i * 4 + 4, :], value=0.0)\n" + FEW,
-    "list too short": START + "    ts = []\n" + LOOP + LOAD + "        ts.append(t)\n    for i in nl.affine_range(70):\n        nisa.memset(dst=ts[i], value=0.0)\n" + FEW,
-    "own assertion": START + "    for i in nl.affine_range(70):\n" + LOAD + "        assert i < 50, 'no more'\n" + STORE + FEW,
+    "beyond in one dimension": (
+        START
+        + "    y = nl.ndarray((8, P, 1024), dtype=x.dtype, buffer=nl.shared_hbm)\n"
+        + LOOP
+        + LOAD
+        + "        nisa.dma_copy(dst=y[0, :, i * 64 : (i + 1) * 64], src=t)\n"
+        + FEW
+    ),
+    "partitions": (
+        START + "    t = nl.ndarray((P, 64), dtype=x.dtype, buffer=nl.sbuf)\n    for i in nl.affine_range(40):\n"
+        "        nisa.memset(dst=t[i * 4 : i * 4 + 4, :], value=0.0)\n" + FEW
+    ),
+    "list too short": (
+        START
+        + "    ts = []\n"
+        + LOOP
+        + LOAD
+        + "        ts.append(t)\n    for i in nl.affine_range(70):\n        nisa.memset(dst=ts[i], value=0.0)\n"
+        + FEW
+    ),
+    "own assertion": (
+        START + "    for i in nl.affine_range(70):\n" + LOAD + "        assert i < 50, 'no more'\n" + STORE + FEW
+    ),
     "after the loop": START + LOOP + LOAD + STORE + "    nisa.nc_matmul(dst=t, stationary=t, moving=t)\n" + FEW,
     "wrong operand": START + LOOP + LOAD + "        nisa.nc_matmul(dst=t, stationary=t, moving=t)\n" + FEW,
     "returned": START + LOOP + LOAD + ODD + STORE + "    return t\n",
     "data": START + LOOP + LOAD + "        if int(t[0, 0]) > 3:\n            pass\n" + STORE + FEW,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", ERRORS)
@@ -308,8 +557,8 @@ def test_negative_index_starts_again(tmp_path: Path) -> None:
     text = (
         START
         + LOOP
-        + "        t = nl.ndarray((P, 1), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.dma_copy(dst=t, src=x[:, i - 3 : i - 3 + 1])\n"
-        + FEW
+        + "        t = nl.ndarray((P, 1), dtype=x.dtype, buffer=nl.sbuf)\n        nisa.dma_copy(dst=t, src=x[:, i - 3 :"
+        " i - 3 + 1])\n" + FEW
     )
     text = text.replace("x[:, i - 3 : i - 3 + 1]", "x[:, i - 3]")
     compared(sixtyfour, written(tmp_path, text).k)
@@ -319,14 +568,20 @@ def test_capacity_is_judged_from_the_whole_trace(tmp_path: Path) -> None:
     """200 tiles that live until the end do not fit; the warning of a run without values counts them."""
     text = (
         START
-        + "    ts = []\n    for m in nl.affine_range(16):\n        for i in nl.affine_range(64):\n            if m == m:\n"
-        + (LOAD + ODD).replace("        ", "                ")
+        + "    ts = []\n    for m in nl.affine_range(16):\n        for i in nl.affine_range(64):\n            if m =="
+        " m:\n" + (LOAD + ODD).replace("        ", "                ")
     )
-    text += "                u = nl.ndarray((P, 4096), dtype=x.dtype, buffer=nl.sbuf)\n                nisa.memset(dst=u, value=0.0)\n"
-    text += "            nisa.tensor_copy(dst=t, src=u[:, 0:64])\n        us = [nl.ndarray((P, 4096), dtype=x.dtype, buffer=nl.sbuf) for _ in range(40)]\n"
     text += (
-        "        for u in us:\n            nisa.memset(dst=u, value=0.0)\n        for u in us:\n            nisa.tensor_copy(dst=u, src=u)\n"
-        + FEW
+        "                u = nl.ndarray((P, 4096), dtype=x.dtype, buffer=nl.sbuf)\n                nisa.memset(dst=u,"
+        " value=0.0)\n"
+    )
+    text += (
+        "            nisa.tensor_copy(dst=t, src=u[:, 0:64])\n        us = [nl.ndarray((P, 4096), dtype=x.dtype,"
+        " buffer=nl.sbuf) for _ in range(40)]\n"
+    )
+    text += (
+        "        for u in us:\n            nisa.memset(dst=u, value=0.0)\n        for u in us:\n           "
+        " nisa.tensor_copy(dst=u, src=u)\n" + FEW
     )
     found = compared(sixtyfour, written(tmp_path, text).k, schedule=False)
     assert has_repeated(found)
@@ -362,7 +617,8 @@ MORE = "more = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)"
 @pytest.mark.parametrize("barrier", [False, True])
 @pytest.mark.parametrize("late", [False, True])
 def test_pairs_of_cores(late: bool, barrier: bool, tmp_path: Path) -> None:
-    """A tensor that both cores share is made by the one that comes first: after a loop that was repeated the run starts again."""
+    """A tensor that both cores share is made by the one that comes first: after a loop that was repeated the run starts
+    again."""
     text = PAIR.replace("EARLY", "" if late else MORE).replace("LATE", MORE if late else "")
     text = text.replace("BARRIER", "nisa.core_barrier(out, (0, 1))" if barrier else "")
     found = compared(sixtyfour, written(tmp_path, text).k, lnc=2, target="trn2")
@@ -400,11 +656,13 @@ def test_runs_with_values_run_every_iteration(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result.outputs[0], 2 * x)  # type: ignore[union-attr]
 
 
-# kernels made at random -----------------------------------------------------------------------------------------------------
+# kernels made at random
+# -----------------------------------------------------------------------------------------------------
 
 
 class Writer:
-    """Writes one kernel: nested loops, tiles made in them, lists, and now and then something that no loop may be repeated for."""
+    """Writes one kernel: nested loops, tiles made in them, lists, and now and then something that no loop may be
+    repeated for."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -455,12 +713,20 @@ class Writer:
             tiles.append(t)
         elif pick < 0.40:
             a, b = self.rng.choice(tiles), self.rng.choice(tiles)
-            self.put(depth, self.rng.choice([
-                f"nisa.tensor_tensor(dst={a}, data1={a}, data2={b}, op=nl.add)", f"nisa.tensor_copy(dst={a}, src={b})",
-                f"nisa.tensor_scalar(dst={a}, data={b}, op0=nl.multiply, operand0=2.0)", f"{self.name('u')} = nl.add({a}, {b})",
-                f"{self.name('u')} = helped({b}, {wide})", f"nisa.memset(dst={a}[:, 0:{wide}], value=1.0)",
-                f"nisa.activation(dst={a}, op=nl.exp, data={b}).depends_on(nisa.tensor_copy(dst={b}, src={b}))",
-            ]))  # fmt: skip
+            self.put(
+                depth,
+                self.rng.choice(
+                    [
+                        f"nisa.tensor_tensor(dst={a}, data1={a}, data2={b}, op=nl.add)",
+                        f"nisa.tensor_copy(dst={a}, src={b})",
+                        f"nisa.tensor_scalar(dst={a}, data={b}, op0=nl.multiply, operand0=2.0)",
+                        f"{self.name('u')} = nl.add({a}, {b})",
+                        f"{self.name('u')} = helped({b}, {wide})",
+                        f"nisa.memset(dst={a}[:, 0:{wide}], value=1.0)",
+                        f"nisa.activation(dst={a}, op=nl.exp, data={b}).depends_on(nisa.tensor_copy(dst={b}, src={b}))",
+                    ]
+                ),
+            )
         elif pick < 0.50:
             at = self.offset(indices, 2000)
             self.put(
@@ -479,7 +745,8 @@ class Writer:
             key = self.rng.choice(fit)[0] if fit and self.rng.random() < 0.7 else str(self.rng.randrange(n))
             self.put(
                 depth,
-                f"nisa.tensor_tensor(dst={found}[{key}], data1={found}[{key}], data2={self.rng.choice(tiles)}, op=nl.add)",
+                f"nisa.tensor_tensor(dst={found}[{key}], data1={found}[{key}], data2={self.rng.choice(tiles)},"
+                " op=nl.add)",
             )
         elif pick < 0.66 and indices:
             name, count = self.rng.choice(indices)
@@ -495,10 +762,19 @@ class Writer:
             self.put(depth, f"if {test}:")
             self.block(depth + 1, indices, tiles, lists)
         elif pick < 0.69:
-            self.put(depth, self.rng.choice([
-                "kept.append(1)", "n += 1", "last = " + self.rng.choice(tiles), "state['n'] = len(kept)", "pass",
-                f"if last is not None:\n{'    ' * (depth + 1)}nisa.tensor_copy(dst={tiles[0]}, src=last)",
-            ]))  # fmt: skip
+            self.put(
+                depth,
+                self.rng.choice(
+                    [
+                        "kept.append(1)",
+                        "n += 1",
+                        "last = " + self.rng.choice(tiles),
+                        "state['n'] = len(kept)",
+                        "pass",
+                        f"if last is not None:\n{'    ' * (depth + 1)}nisa.tensor_copy(dst={tiles[0]}, src=last)",
+                    ]
+                ),
+            )
         elif pick < 0.72:
             self.put(depth, "with nl.no_reorder():")
             self.put(depth + 1, f"nisa.memset(dst={self.rng.choice(tiles)}, value=2.0)")
@@ -536,8 +812,14 @@ class Writer:
         self.put(1, "for _ in range(len(kept) % 5 + n % 3):")
         self.put(2, f"nisa.memset(dst={tiles[0]}, value=3.0)")
         self.put(1, "return out")
-        helper = "TABLE = [k * 7 % 5 for k in range(64)]\n\n\ndef helped(t, wide):\n    u = nl.ndarray((P, 32), dtype=t.dtype, buffer=nl.sbuf)\n"
-        helper += "    for k in nl.affine_range(5):\n        nisa.tensor_copy(dst=u[:, k : k + wide // 2], src=t[:, 0 : wide // 2])\n    return u\n\n\n"
+        helper = (
+            "TABLE = [k * 7 % 5 for k in range(64)]\n\n\ndef helped(t, wide):\n    u = nl.ndarray((P, 32),"
+            " dtype=t.dtype, buffer=nl.sbuf)\n"
+        )
+        helper += (
+            "    for k in nl.affine_range(5):\n        nisa.tensor_copy(dst=u[:, k : k + wide // 2], src=t[:, 0 : wide"
+            " // 2])\n    return u\n\n\n"
+        )
         return helper + "@nki.jit\ndef k(x):\n" + "\n".join(self.lines) + "\n"
 
 

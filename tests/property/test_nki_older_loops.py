@@ -1,6 +1,6 @@
-"""Repeated loops of the older interface: a run without values gives the same trace, warnings and errors whether its loops are repeated or
-traced in full. Kernels by name, for what a loop may and may not be repeated for, and kernels made at random. `LOOPS_SEED`, `LOOPS_KERNELS`:
-another seed, more kernels.
+"""Repeated loops of the older interface: a run without values gives the same trace, warnings and errors whether its
+loops are repeated or traced in full. Kernels by name, for what a loop may and may not be repeated for, and kernels made
+at random. `LOOPS_SEED`, `LOOPS_KERNELS`: another seed, more kernels.
 """
 
 from __future__ import annotations
@@ -267,8 +267,15 @@ class Maker:
     def mask(self, row: str, index: str) -> str:
         r = self.rng
         edge = r.choice(["x.shape[0]", "3000", "2500", "2900", "1100"])
-        cuts = [f"{row} < {edge}", f"{row} <= {edge}", f"({row} < {edge}) & (f < {r.choice([64, 40])})", f"{edge} > {row}", f"{row} >= {r.choice([0, 5])}",
-                f"3 * p < {r.choice([600, 100])} - {index}", f"({row} < {edge}) & (p + {index} >= 0)"]  # fmt: skip
+        cuts = [
+            f"{row} < {edge}",
+            f"{row} <= {edge}",
+            f"({row} < {edge}) & (f < {r.choice([64, 40])})",
+            f"{edge} > {row}",
+            f"{row} >= {r.choice([0, 5])}",
+            f"3 * p < {r.choice([600, 100])} - {index}",
+            f"({row} < {edge}) & (p + {index} >= 0)",
+        ]
         return f", mask={r.choice(cuts)}" if r.random() < 0.5 else ""
 
     def statement(self, depth: int, index: str, inner: str, tiles: list[str], outer: str = "0") -> None:

@@ -1,5 +1,6 @@
-"""max8, nc_find_index8 and nc_match_replace8 against Python one element at a time: ties, NaN, infinities, both zeros, absent
-and repeated values, widths on both sides of every change of method, and data whose largest elements are all dealt to one column.
+"""max8, nc_find_index8 and nc_match_replace8 against Python one element at a time: ties, NaN, infinities, both zeros,
+absent and repeated values, widths on both sides of every change of method, and data whose largest elements are all
+dealt to one column.
 
 The examples are the same in every run. MOWICH_FUZZ=N draws N new ones for each test.
 """
@@ -94,8 +95,15 @@ def replaced(x: Any, at: Any, imm: float, dtype: Any) -> Any:
 
 
 @FEW
-@given(st.sampled_from([1, 2, 33]), st.sampled_from(WIDTHS), dtypes, st.sampled_from(KINDS), st.sampled_from(VALUES),
-       st.sampled_from(["apart", "in place", "other format", "shifted", "by register"]), seeds)  # fmt: skip
+@given(
+    st.sampled_from([1, 2, 33]),
+    st.sampled_from(WIDTHS),
+    dtypes,
+    st.sampled_from(KINDS),
+    st.sampled_from(VALUES),
+    st.sampled_from(["apart", "in place", "other format", "shifted", "by register"]),
+    seeds,
+)
 def test_searches_element_by_element(p: int, n: int, dtype: Any, kind: str, wanted: str, where: str, seed: int) -> None:
     with np.errstate(invalid="ignore", over="ignore"):
         x = drawn(kind, seed, (p, n), dtype)

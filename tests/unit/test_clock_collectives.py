@@ -1,7 +1,8 @@
-"""Collectives inside a chip on the clock, beside the rows of `facts/published/chip_collectives.csv`, and what always holds of them.
+"""Collectives inside a chip on the clock, beside the rows of `facts/published/chip_collectives.csv`, and what always
+holds of them.
 
-Calls of a framework and launches of a kernel have a floor of 0.1 to 0.4 ms, which is dispatch and not the chip. So a row of a series counts by
-its time beyond the smallest size of the series.
+Calls of a framework and launches of a kernel have a floor of 0.1 to 0.4 ms, which is dispatch and not the chip. So a
+row of a series counts by its time beyond the smallest size of the series.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ KINDS = {"all-reduce": "all_reduce", "all-gather": "all_gather", "send-recv": "c
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A measured row and the clock's time, s, both beyond the smallest size of their series (`beyond_B`; None: a row of no series)."""
+    """A measured row and the clock's time, s, both beyond the smallest size of their series (`beyond_B`; None: a row of
+    no series)."""
 
     row: dict[str, str]
     beyond_B: int | None

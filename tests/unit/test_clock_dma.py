@@ -44,7 +44,8 @@ def loads(count: int, columns: int = 64, **how: Any) -> Callable[[Any], None]:
     return kernel
 
 
-# who makes the descriptors -----------------------------------------------------------------------------------------------------
+# who makes the descriptors
+# ----------------------------------------------------------------------------------------------------
 
 
 def plain(x: Any, mode: Any) -> None:
@@ -72,13 +73,16 @@ def as_another_format(x: Any, mode: Any) -> None:
     nisa.dma_copy(dst=tile(512, nl.float8_e4m3), src=x[:, 0:256].view(nl.float8_e4m3), dge_mode=mode)
 
 
-@pytest.mark.parametrize(("kernel", "unknown", "software", "hardware", "none"), [
-    (plain, "sync", "software", "sync", "static"),
-    (at_a_scalar, "software", "software", "sync", "software"),
-    (at_a_vector, "software", "software", "software", "software"),
-    (to_another_format, "software", "software", "sync", "static"),
-    (as_another_format, "software", "software", "sync", "static"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "unknown", "software", "hardware", "none"),
+    [
+        (plain, "sync", "software", "sync", "static"),
+        (at_a_scalar, "software", "software", "sync", "software"),
+        (at_a_vector, "software", "software", "software", "software"),
+        (to_another_format, "software", "software", "sync", "static"),
+        (as_another_format, "software", "software", "sync", "static"),
+    ],
+)
 @pytest.mark.parametrize("target", ["trn2", "trn3"])
 def test_who_makes_the_descriptors(
     kernel: Any, unknown: str, software: str, hardware: str, none: str, target: str
@@ -100,7 +104,8 @@ def test_hardware_descriptors_are_triggered_by_two_engines_only() -> None:
         run(loads(1, dge_mode=nisa.dge_mode.hwdge, engine=nisa.engine.gpsimd), X)
 
 
-# what they cost ------------------------------------------------------------------------------------------------------------------
+# what they cost
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [32, 512])
@@ -120,8 +125,8 @@ def test_the_first_byte_of_a_software_dma_comes_later() -> None:
 
 
 def test_a_descriptor_made_at_run_time_costs_its_dma_engine_18_ns() -> None:
-    """Eight partitions on each engine, 512 bytes each: 8 x 18 ns + 4,096 B / 23 GB/s = 322.087 ns, against 8 x 5 ns + 178.087 ns; on trn3
-    in proportion to the rate of its DMA engines 8 x 12.5 ns + 4,096 B / 33 GB/s."""
+    """Eight partitions on each engine, 512 bytes each: 8 x 18 ns + 4,096 B / 23 GB/s = 322.087 ns, against 8 x 5 ns +
+    178.087 ns; on trn3 in proportion to the rate of its DMA engines 8 x 12.5 ns + 4,096 B / 33 GB/s."""
     software, hardware = (run(loads(1, 256, dge_mode=mode), X).schedule for mode in (1, 2))
     assert software.end[0] - software.data[0] == pytest.approx(322_087, abs=1)
     trn3 = run(loads(1, 256, dge_mode=1), X, target="trn3").schedule
@@ -130,8 +135,8 @@ def test_a_descriptor_made_at_run_time_costs_its_dma_engine_18_ns() -> None:
 
 
 def test_a_descriptor_takes_a_dma_engine_at_least_13_ns() -> None:
-    """A load that transposes 2-byte elements makes a descriptor of each: 8 partitions x 64 x 13 ns = 6.656 us, although 5 ns and 2 B / 23
-    GB/s would be 2.605 us."""
+    """A load that transposes 2-byte elements makes a descriptor of each: 8 partitions x 64 x 13 ns = 6.656 us, although
+    5 ns and 2 B / 23 GB/s would be 2.605 us."""
 
     def kernel(x: Any) -> None:
         nisa.dma_copy(dst=tile(64), src=x.ap([[1, 128], [128, 64]], 0))
@@ -141,7 +146,8 @@ def test_a_descriptor_takes_a_dma_engine_at_least_13_ns() -> None:
 
 
 def test_long_static_descriptors_move_at_25_6_GB_a_second() -> None:
-    """8 rows of 8 KiB on each DMA engine: 65,536 B and one descriptor of 5 ns; from 4 KiB on at 25.6 GB/s, by hardware at 23."""
+    """8 rows of 8 KiB on each DMA engine: 65,536 B and one descriptor of 5 ns; from 4 KiB on at 25.6 GB/s, by hardware
+    at 23."""
     wide = hollow((128, 4096), "bfloat16")
     static, hardware = (run(loads(1, 4096, dge_mode=mode), wide).schedule for mode in (3, 2))
     assert static.end[0] - static.data[0] == pytest.approx(5_000 + 65_536 / 25.6e9 * 1e12, abs=1)
@@ -162,7 +168,8 @@ def test_a_dma_transpose_holds_the_generator_for_2_5_us_more(target: str, issue_
 
 
 def test_gpsimd_writes_descriptors_in_turn_with_its_instructions() -> None:
-    """A memset of 1,024 columns by GpSimd is (1,024 + 60) / 1.2 GHz = 0.903 us; the next DMA's descriptors come after it."""
+    """A memset of 1,024 columns by GpSimd is (1,024 + 60) / 1.2 GHz = 0.903 us; the next DMA's descriptors come after
+    it."""
 
     def kernel(x: Any) -> None:
         nisa.memset(tile(1024), 1.0, engine=nisa.gpsimd_engine)
@@ -172,7 +179,8 @@ def test_gpsimd_writes_descriptors_in_turn_with_its_instructions() -> None:
     assert s.begin[1] == s.end[0] == pytest.approx(903_333, abs=1)
 
 
-# rings ---------------------------------------------------------------------------------------------------------------------------
+# rings
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_software_dmas_do_not_hold_up_hardware_ones() -> None:
@@ -190,7 +198,8 @@ def test_software_dmas_do_not_hold_up_hardware_ones() -> None:
 
 
 def test_a_dma_engine_takes_what_arrives_first() -> None:
-    """A software DMA is issued at 0 and arrives at 3.22 us; a hardware DMA that is issued 0.6 us later finds the DMA engines free."""
+    """A software DMA is issued at 0 and arrives at 3.22 us; a hardware DMA that is issued 0.6 us later finds the DMA
+    engines free."""
 
     def kernel(x: Any) -> None:
         nisa.dma_copy(dst=tile(4096), src=x, dge_mode=1)
@@ -202,7 +211,8 @@ def test_a_dma_engine_takes_what_arrives_first() -> None:
 
 
 def test_the_engine_that_triggers_a_dma_chooses_one_of_two_generators() -> None:
-    """Sixteen loads by one generator are issued every 0.604 us; shared between two, the last one is issued half as late."""
+    """Sixteen loads by one generator are issued every 0.604 us; shared between two, the last one is issued half as
+    late."""
 
     def alternating(x: Any) -> None:
         for i in range(16):
@@ -216,7 +226,8 @@ def test_the_engine_that_triggers_a_dma_chooses_one_of_two_generators() -> None:
     assert two.begin[14] == two.begin[15] == round(7 * 0.604 * US)
 
 
-# --disable-dge -------------------------------------------------------------------------------------------------------------------
+# --disable-dge
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_disable_dge_makes_descriptors_before_the_launch() -> None:

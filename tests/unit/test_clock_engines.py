@@ -1,4 +1,5 @@
-"""Which engine the compiler takes where a kernel names none, and what products of float32 cost: figures of measured kernels."""
+"""Which engine the compiler takes where a kernel names none, and what products of float32 cost: figures of measured
+kernels."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def test_an_fp32_row_repeated_over_partitions_takes_twice_the_passes_of_a_produc
     ("dtype", "columns", "is_hidden"), [("float32", 64, False), ("float32", 512, True), ("bfloat16", 64, True)]
 )
 def test_a_short_fp32_product_waits_for_its_weights(dtype: str, columns: int, is_hidden: bool) -> None:
-    """Tiled matmul of the ladder: 488 cycles for a stationary tile of fp32. Behind 4 x 512 columns it is hidden, and in bf16 always."""
+    """Tiled matmul of the ladder: 488 cycles for a stationary tile of fp32. Behind 4 x 512 columns it is hidden, and in
+    bf16 always."""
 
     @nki.jit
     def products(x: Any) -> Any:
@@ -95,8 +97,9 @@ def scaled(x: Any, busy: int, engine: Any = None, op: Any = onl.multiply) -> Any
 
 @pytest.mark.parametrize(("target", "elsewhere"), [("trn1", "scalar"), ("trn2", "scalar"), ("trn3", "vector")])
 def test_a_product_with_a_number_leaves_a_full_vector_engine(target: str, elsewhere: str) -> None:
-    """Baselines of adamw and silu (kda): 2,610 and 2,045 us are what is left on the Vector Engine when their seven tensor_scalar of a tile, or
-    one, are elsewhere. The compiler for Trainium3 shares nothing (`model.shares_copies`)."""
+    """Baselines of adamw and silu (kda): 2,610 and 2,045 us are what is left on the Vector Engine when their seven
+    tensor_scalar of a tile, or one, are elsewhere. The compiler for Trainium3 shares nothing
+    (`model.shares_copies`)."""
     x = hollow((128, 4096), "float32")
 
     def where(busy: int, **how: Any) -> set[str]:

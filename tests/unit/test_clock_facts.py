@@ -1,6 +1,8 @@
-"""The documented timing of NeuronCores v2, v3 and v4, fact by fact: small kernels on the clock against the formulas of AWS's guides.
+"""The documented timing of NeuronCores v2, v3 and v4, fact by fact: small kernels on the clock against the formulas of
+AWS's guides.
 
-Each test names the document. Tolerance 5% unless said otherwise; what the clock does not reproduce is listed at the end with the reason.
+Each test names the document. Tolerance 5% unless said otherwise; what the clock does not reproduce is listed at the end
+with the reason.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ def psum(*shape: int, dtype: Any = nl.float32) -> Any:
     return nl.ndarray(shape, dtype=dtype, buffer=nl.psum)
 
 
-# 1, 2: Tensor Engine ------------------------------------------------------------------------------------------------------------
+# 1, 2: Tensor Engine
+# ----------------------------------------------------------------------------------------------------
 
 
 def matmuls(n: int, dtype: Any, count: int = 40, k: int = 128, m: int = 128, **how: Any) -> Callable[[], None]:
@@ -89,7 +92,8 @@ def matmuls(n: int, dtype: Any, count: int = 40, k: int = 128, m: int = 128, **h
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("n", "cycles"), [(512, 512), (128, 128), (64, 64), (16, 64)])
 def test_a_matmul_is_issued_every_max_n_64_cycles(target: str, n: int, cycles: int) -> None:
-    """The guide's figure of Trainium1. Later a short matmul with the load of its stationary tile takes what profiles show."""
+    """The guide's figure of Trainium1. Later a short matmul with the load of its stationary tile takes what profiles
+    show."""
     cycles = max(cycles, {"trn1": 64, "trn2": 112, "trn3": 80}[target])
     p = timed(matmuls(n, nl.bfloat16), target)
     measured = interval_ns(p, "nc_matmul") * CLOCK["tensor"][target]
@@ -100,11 +104,16 @@ def test_a_matmul_is_issued_every_max_n_64_cycles(target: str, n: int, cycles: i
 @pytest.mark.parametrize(
     ("target", "dtype", "tflops", "how"),
     [
-        ("trn1", nl.bfloat16, 92, {}), ("trn1", nl.float32, 23, {}), ("trn2", nl.bfloat16, 79, {}), ("trn2", nl.float32, 20, {}),
-        ("trn2", nl.tfloat32, 79, {}), ("trn3", nl.bfloat16, 79, {}), ("trn3", nl.float32, 20, {}),
+        ("trn1", nl.bfloat16, 92, {}),
+        ("trn1", nl.float32, 23, {}),
+        ("trn2", nl.bfloat16, 79, {}),
+        ("trn2", nl.float32, 20, {}),
+        ("trn2", nl.tfloat32, 79, {}),
+        ("trn3", nl.bfloat16, 79, {}),
+        ("trn3", nl.float32, 20, {}),
         ("trn2", nl.float8_e4m3, 158, {"perf_mode": nisa.matmul_perf_mode.double_row}),
     ],
-)  # fmt: skip
+)
 def test_peak_rate_by_format(target: str, dtype: Any, tflops: float, how: dict[str, Any]) -> None:
     """trainium*_arch.rst: peak per core."""
     p = timed(matmuls(512, dtype, **how), target)
@@ -182,7 +191,8 @@ def test_the_tensor_engine_starts_at_half_rate_for_3_us() -> None:
     assert slow - full == near(1.5e-6, rel=0.05)
 
 
-# 3: Vector, Scalar and GpSimd Engines ------------------------------------------------------------------------------------------------
+# 3: Vector, Scalar and GpSimd Engines
+# ------------------------------------------------------------------------------------------------
 
 N = 512
 Made = Callable[[Any, Any, Any], None]
@@ -215,59 +225,263 @@ ROWS: list[tuple[str, str, str, Any, tuple[str, str, str], float, Made]] = [
     ("tensor_tensor", "vector", "trn2", nl.float32, ("S", "S", "S"), N, _two),
     ("tensor_tensor", "vector", "trn3", nl.float32, ("S", "S", "S"), N, _two),
     ("tensor_tensor", "vector", "trn2", nl.bfloat16, ("S", "S", "S"), N, _two),
-    ("tensor_tensor_scan", "vector", "trn1", nl.float32, ("S", "S", "S"), 2 * N,
-     lambda a, b, out: nisa.tensor_tensor_scan(out, a, b, 0.0, nl.multiply, nl.add)),
-    ("tensor_reduce", "vector", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.tensor_reduce(out[:, 0:1], nl.add, a, 1)),
-    ("tensor_reduce", "vector", "trn1", nl.bfloat16, ("S", "S", "S"), N / 2, lambda a, b, out: nisa.tensor_reduce(out[:, 0:1], nl.add, a, 1)),
-    ("tensor_scalar_reduce", "vector", "trn1", nl.float32, ("S", "S", "S"), N + 64,
-     lambda a, b, out: nisa.tensor_scalar_reduce(out, a, nl.multiply, 1.0, nl.add, sbuf(128, 1))),
+    (
+        "tensor_tensor_scan",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        2 * N,
+        lambda a, b, out: nisa.tensor_tensor_scan(out, a, b, 0.0, nl.multiply, nl.add),
+    ),
+    (
+        "tensor_reduce",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.tensor_reduce(out[:, 0:1], nl.add, a, 1),
+    ),
+    (
+        "tensor_reduce",
+        "vector",
+        "trn1",
+        nl.bfloat16,
+        ("S", "S", "S"),
+        N / 2,
+        lambda a, b, out: nisa.tensor_reduce(out[:, 0:1], nl.add, a, 1),
+    ),
+    (
+        "tensor_scalar_reduce",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        N + 64,
+        lambda a, b, out: nisa.tensor_scalar_reduce(out, a, nl.multiply, 1.0, nl.add, sbuf(128, 1)),
+    ),
     ("reciprocal", "vector", "trn3", nl.float32, ("S", "S", "S"), 8 * N, lambda a, b, out: nisa.reciprocal(out, a)),
     ("bn_stats", "vector", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.bn_stats(out[:, 0:6], a)),
     ("max8", "vector", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.max8(out[:, 0:8], a)),
-    ("memset", "vector", "trn1", nl.bfloat16, ("S", "S", "S"), N / 2, lambda a, b, out: nisa.memset(out, 0.0, engine=nisa.engine.vector)),
-    ("memset", "vector", "trn2", nl.bfloat16, ("S", "S", "S"), N, lambda a, b, out: nisa.memset(out, 0.0, engine=nisa.engine.vector)),
-    ("memset", "vector", "trn3", nl.bfloat16, ("S", "S", "S"), N, lambda a, b, out: nisa.memset(out, 0.0, engine=nisa.engine.vector)),
-    ("tensor_copy", "vector", "trn2", nl.float8_e5m2, ("S", "S", "S"), N,
-     lambda a, b, out: nisa.tensor_copy(sbuf(128, N, dtype=nl.bfloat16), a, engine=nisa.engine.vector)),
+    (
+        "memset",
+        "vector",
+        "trn1",
+        nl.bfloat16,
+        ("S", "S", "S"),
+        N / 2,
+        lambda a, b, out: nisa.memset(out, 0.0, engine=nisa.engine.vector),
+    ),
+    (
+        "memset",
+        "vector",
+        "trn2",
+        nl.bfloat16,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.memset(out, 0.0, engine=nisa.engine.vector),
+    ),
+    (
+        "memset",
+        "vector",
+        "trn3",
+        nl.bfloat16,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.memset(out, 0.0, engine=nisa.engine.vector),
+    ),
+    (
+        "tensor_copy",
+        "vector",
+        "trn2",
+        nl.float8_e5m2,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.tensor_copy(sbuf(128, N, dtype=nl.bfloat16), a, engine=nisa.engine.vector),
+    ),
     ("tensor_copy", "vector", "trn3", nl.float8_e5m2, ("S", "S", "S"), N / 2, _copy),
-    ("scalar_tensor_tensor", "vector", "trn2", nl.float32, ("S", "S", "S"), N,
-     lambda a, b, out: nisa.scalar_tensor_tensor(out, a, nl.subtract, 1.0, nl.multiply, b)),
-    ("memset", "vector", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.memset(out, 0.0, engine=nisa.engine.vector)),
+    (
+        "scalar_tensor_tensor",
+        "vector",
+        "trn2",
+        nl.float32,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.scalar_tensor_tensor(out, a, nl.subtract, 1.0, nl.multiply, b),
+    ),
+    (
+        "memset",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.memset(out, 0.0, engine=nisa.engine.vector),
+    ),
     ("exponential", "vector", "trn3", nl.bfloat16, ("S", "S", "S"), N / 4, lambda a, b, out: nisa.exponential(out, a)),
     ("activation", "scalar", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.activation(out, nl.exp, a)),
-    ("activation_reduce", "scalar", "trn1", nl.float32, ("S", "S", "S"), N + 64,
-     lambda a, b, out: nisa.activation_reduce(out, nl.exp, a, nl.add, sbuf(128, 1))),
-    ("tensor_copy", "scalar", "trn3", nl.bfloat16, ("S", "S", "S"), N / 2, lambda a, b, out: nisa.tensor_copy(out, a, engine=nisa.engine.scalar)),
-    ("tensor_copy", "vector", "trn2", nl.bfloat16, ("S", "S", "S"), N / 4, lambda a, b, out: nisa.tensor_copy(out[:, 0:N:2], a[:, 0:N:2], engine=nisa.engine.vector)),  # half the elements at twice the rate
-    ("scalar_tensor_tensor", "vector", "trn1", nl.float32, ("S", "S", "S"), 2 * N,
-     lambda a, b, out: nisa.scalar_tensor_tensor(out, a, nl.subtract, 1.0, nl.multiply, b)),
-    ("scalar_tensor_tensor", "vector", "trn1", nl.bfloat16, ("S", "S", "S"), N,
-     lambda a, b, out: nisa.scalar_tensor_tensor(out, a, nl.subtract, 1.0, nl.multiply, b)),
-    ("bn_aggr", "vector", "trn1", nl.float32, ("S", "S", "S"), 13 * 510 / 3, lambda a, b, out: nisa.bn_aggr(out[:, 0:2], a[:, 0:510])),
-    ("nc_find_index8", "vector", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.nc_find_index8(sbuf(128, 8, dtype=nl.uint32), a, b[:, 0:8])),
-    ("nc_match_replace8", "vector", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.nc_match_replace8(out, a, b[:, 0:8], 0.0)),
-    ("nc_stream_shuffle", "vector", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.nc_stream_shuffle(out, a, list(range(32)))),
-    ("nc_transpose", "vector", "trn1", nl.float32, ("S", "S", "S"), 64, lambda a, b, out: nisa.nc_transpose(out[0:32, 0:32], a[0:32, 0:32], engine=nisa.engine.vector)),
+    (
+        "activation_reduce",
+        "scalar",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        N + 64,
+        lambda a, b, out: nisa.activation_reduce(out, nl.exp, a, nl.add, sbuf(128, 1)),
+    ),
+    (
+        "tensor_copy",
+        "scalar",
+        "trn3",
+        nl.bfloat16,
+        ("S", "S", "S"),
+        N / 2,
+        lambda a, b, out: nisa.tensor_copy(out, a, engine=nisa.engine.scalar),
+    ),
+    (
+        "tensor_copy",
+        "vector",
+        "trn2",
+        nl.bfloat16,
+        ("S", "S", "S"),
+        N / 4,
+        lambda a, b, out: nisa.tensor_copy(out[:, 0:N:2], a[:, 0:N:2], engine=nisa.engine.vector),
+    ),  # half the elements at twice the rate
+    (
+        "scalar_tensor_tensor",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        2 * N,
+        lambda a, b, out: nisa.scalar_tensor_tensor(out, a, nl.subtract, 1.0, nl.multiply, b),
+    ),
+    (
+        "scalar_tensor_tensor",
+        "vector",
+        "trn1",
+        nl.bfloat16,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.scalar_tensor_tensor(out, a, nl.subtract, 1.0, nl.multiply, b),
+    ),
+    (
+        "bn_aggr",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        13 * 510 / 3,
+        lambda a, b, out: nisa.bn_aggr(out[:, 0:2], a[:, 0:510]),
+    ),
+    (
+        "nc_find_index8",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.nc_find_index8(sbuf(128, 8, dtype=nl.uint32), a, b[:, 0:8]),
+    ),
+    (
+        "nc_match_replace8",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.nc_match_replace8(out, a, b[:, 0:8], 0.0),
+    ),
+    (
+        "nc_stream_shuffle",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        N,
+        lambda a, b, out: nisa.nc_stream_shuffle(out, a, list(range(32))),
+    ),
+    (
+        "nc_transpose",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        64,
+        lambda a, b, out: nisa.nc_transpose(out[0:32, 0:32], a[0:32, 0:32], engine=nisa.engine.vector),
+    ),
     ("dropout", "vector", "trn1", nl.float32, ("S", "S", "S"), N, lambda a, b, out: nisa.dropout(out, a, 0.5)),
-    ("tensor_copy_predicated", "vector", "trn1", nl.float32, ("S", "S", "S"), 2 * N,
-     lambda a, b, out: nisa.tensor_copy_predicated(out, a, sbuf(128, N, dtype=nl.uint8))),
-    ("tensor_copy_predicated", "vector", "trn1", nl.float32, ("P", "S", "S"), N,
-     lambda a, b, out: nisa.tensor_copy_predicated(out, a, sbuf(128, N, dtype=nl.uint8))),
-    ("quantize_mx", "vector", "trn3", nl.bfloat16, ("S", "S", "S"), N / 4,
-     lambda a, b, out: nisa.quantize_mx(sbuf(128, N // 4, dtype=nl.float8_e4m3fn_x4), a, sbuf(128, N // 4, dtype=nl.uint8))),
-    ("tensor_scalar", "gpsimd", "trn1", nl.float32, ("S", "S", "S"), 4 * N,
-     lambda a, b, out: nisa.tensor_scalar(dst=out, data=a, op0=nl.rsqrt, operand0=0.0, engine=nisa.engine.gpsimd)),
-    ("affine_select", "gpsimd", "trn1", nl.float32, ("S", "S", "S"), N + 150,
-     lambda a, b, out: nisa.affine_select(out, [[1, N]], 1, a, 0.0)),
+    (
+        "tensor_copy_predicated",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        2 * N,
+        lambda a, b, out: nisa.tensor_copy_predicated(out, a, sbuf(128, N, dtype=nl.uint8)),
+    ),
+    (
+        "tensor_copy_predicated",
+        "vector",
+        "trn1",
+        nl.float32,
+        ("P", "S", "S"),
+        N,
+        lambda a, b, out: nisa.tensor_copy_predicated(out, a, sbuf(128, N, dtype=nl.uint8)),
+    ),
+    (
+        "quantize_mx",
+        "vector",
+        "trn3",
+        nl.bfloat16,
+        ("S", "S", "S"),
+        N / 4,
+        lambda a, b, out: nisa.quantize_mx(
+            sbuf(128, N // 4, dtype=nl.float8_e4m3fn_x4), a, sbuf(128, N // 4, dtype=nl.uint8)
+        ),
+    ),
+    (
+        "tensor_scalar",
+        "gpsimd",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        4 * N,
+        lambda a, b, out: nisa.tensor_scalar(dst=out, data=a, op0=nl.rsqrt, operand0=0.0, engine=nisa.engine.gpsimd),
+    ),
+    (
+        "affine_select",
+        "gpsimd",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        N + 150,
+        lambda a, b, out: nisa.affine_select(out, [[1, N]], 1, a, 0.0),
+    ),
     ("iota", "gpsimd", "trn1", nl.int32, ("S", "S", "S"), N + 150, lambda a, b, out: nisa.iota(out, [[1, N]])),
-    ("tensor_tensor", "gpsimd", "trn1", nl.float32, ("S", "S", "S"), 2 * N,
-     lambda a, b, out: nisa.tensor_tensor(out, a, b, nl.add, engine=nisa.engine.gpsimd)),
-]  # fmt: skip
+    (
+        "tensor_tensor",
+        "gpsimd",
+        "trn1",
+        nl.float32,
+        ("S", "S", "S"),
+        2 * N,
+        lambda a, b, out: nisa.tensor_tensor(out, a, b, nl.add, engine=nisa.engine.gpsimd),
+    ),
+]
 
 
-@pytest.mark.parametrize(("name", "engine", "target", "dtype", "spaces", "cycles", "make"), ROWS, ids=lambda x: getattr(x, "name", str(x)) if isinstance(x, str) else "")  # fmt: skip
-def test_cycles_of_an_instruction(name: str, engine: str, target: str, dtype: Any, spaces: tuple[str, str, str], cycles: float, make: Made) -> None:  # fmt: skip
-    """nki.isa's estimated instruction cost, and the performance modes of v3 and v4. The fixed overhead of the engine comes on top."""
+@pytest.mark.parametrize(
+    ("name", "engine", "target", "dtype", "spaces", "cycles", "make"),
+    ROWS,
+    ids=lambda x: getattr(x, "name", str(x)) if isinstance(x, str) else "",
+)
+def test_cycles_of_an_instruction(
+    name: str, engine: str, target: str, dtype: Any, spaces: tuple[str, str, str], cycles: float, make: Made
+) -> None:
+    """nki.isa's estimated instruction cost, and the performance modes of v3 and v4. The fixed overhead of the engine
+    comes on top."""
 
     def body() -> None:
         a, b, out = (psum(128, N, dtype=dtype) if s == "P" else sbuf(128, N, dtype=dtype) for s in spaces)
@@ -283,21 +497,28 @@ def test_a_register_as_offset_takes_600_cycles() -> None:
 
     def body() -> None:
         a, out, at = sbuf(128, 2 * N), sbuf(128, N), nisa.register_alloc(3)
-        nisa.tensor_copy(dst=out, src=a.ap([[2 * N, 128], [1, N]], scalar_offset=at, indirect_dim=1), engine=nisa.engine.vector)  # fmt: skip
+        nisa.tensor_copy(
+            dst=out, src=a.ap([[2 * N, 128], [1, N]], scalar_offset=at, indirect_dim=1), engine=nisa.engine.vector
+        )
 
     p = timed(body, "trn2")
     assert ns(p, only(p, "tensor_copy")[-1]) * 0.96 - costs(3).number("vector_engine.overhead") == near(600, rel=0.05)
 
 
 def test_gathers_and_the_largest_elements() -> None:
-    """nki.isa: local_gather 150 + n e / C, C = ((28 + t e) / (t e)) / min(4 / size, e), t = 4; topk 4 n + K, n over 16 partitions."""
+    """nki.isa: local_gather 150 + n e / C, C = ((28 + t e) / (t e)) / min(4 / size, e), t = 4; topk 4 n + K, n over 16
+    partitions."""
 
     def body() -> None:
         nisa.local_gather(sbuf(128, N), sbuf(128, N), sbuf(128, N // 16, dtype=nl.uint16), 1, N)
-        nisa.topk(sbuf(128, 8, dtype=nl.bfloat16), sbuf(128, 8, dtype=nl.uint32), sbuf(128, 64, dtype=nl.bfloat16), 1000)  # fmt: skip
+        nisa.topk(
+            sbuf(128, 8, dtype=nl.bfloat16), sbuf(128, 8, dtype=nl.uint32), sbuf(128, 64, dtype=nl.bfloat16), 1000
+        )
 
     p = timed(body, "trn2")
-    gather, topk = (ns(p, only(p, name)[-1]) * 1.2 - costs(3).number("gpsimd_engine.overhead") for name in ("local_gather", "topk"))  # fmt: skip
+    gather, topk = (
+        ns(p, only(p, name)[-1]) * 1.2 - costs(3).number("gpsimd_engine.overhead") for name in ("local_gather", "topk")
+    )
     assert gather == near(150 + N / ((28 + 4) / 4), rel=0.05)
     assert topk == near(4 * 1000 + 8, rel=0.05)
 
@@ -317,7 +538,8 @@ def test_gpsimd_moves_153_GB_a_second_between_the_cores_of_a_pair() -> None:
 
 
 def test_a_transpose_on_the_array_costs_its_partitions() -> None:
-    """nki.isa: nc_transpose on the Tensor Engine, max(P, min(64, F)) cycles, and what a short matmul takes with its stationary tile."""
+    """nki.isa: nc_transpose on the Tensor Engine, max(P, min(64, F)) cycles, and what a short matmul takes with its
+    stationary tile."""
 
     def body(p: int, f: int) -> Callable[[], None]:
         def inner() -> None:
@@ -352,7 +574,8 @@ def test_the_throttle_comes_back_after_a_pause() -> None:
 
 @pytest.mark.parametrize(("first", "second", "space"), [("vector", "gpsimd", "S"), ("vector", "scalar", "P")])
 def test_engines_of_v2_share_ports(first: str, second: str, space: str) -> None:
-    """trainium_inferentia2_arch.rst: Vector and GpSimd exclude each other on SBUF, Vector and Scalar on PSUM; not so on v3."""
+    """trainium_inferentia2_arch.rst: Vector and GpSimd exclude each other on SBUF, Vector and Scalar on PSUM; not so on
+    v3."""
 
     def body() -> None:
         a, b, c, d = (psum(128, N) if space == "P" else sbuf(128, N) for _ in range(4))
@@ -411,7 +634,8 @@ def test_vector_in_performance_mode_and_gpsimd_exclude_each_other() -> None:
     assert plain.schedule.begin[1] < plain.schedule.end[0]
 
 
-# 4: DMA ----------------------------------------------------------------------------------------------------------------------------------
+# 4: DMA
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("target", "GBps"), [("trn1", 272), ("trn2", 368), ("trn3", 528)])
@@ -538,12 +762,14 @@ def test_dma_transpose_reaches_90_and_50_percent() -> None:
     assert plain / chip == near(0.5, rel=0.05)
 
 
-# 5, 6: synchronisation and collectives ---------------------------------------------------------------------------------------------------
+# 5, 6: synchronisation and collectives
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("ranks", "size"), [(4, 1 << 10), (8, 1 << 22)])
 def test_a_collective_inside_a_chip_takes_the_hops_of_a_mesh(ranks: int, size: int) -> None:
-    """intranode-collective-comm.rst: mesh, 2 hops of 1 to 2 us a pass, an all-reduce has two passes. Rows: test_clock_collectives.py."""
+    """intranode-collective-comm.rst: mesh, 2 hops of 1 to 2 us a pass, an all-reduce has two passes. Rows:
+    test_clock_collectives.py."""
     import mowich.nki.collectives as ncc
 
     def kernel(x: Any) -> Any:
@@ -564,21 +790,41 @@ def test_a_collective_inside_a_chip_takes_the_hops_of_a_mesh(ranks: int, size: i
 
 
 NOT_REPRODUCED = {
-    "throughput 0.42 at 1 KiB and 0.81 at 2 KiB per partition (figure nki-dma-intro-1)": "the figure has a floor of 0.87 us for a dma_copy of 128 rows;"
-    " the profile of the tiled matmul sustains one every 0.604 us, so the clock gives 0.59 and 0.95",
-    "1.3 us from the semaphore to the first byte (dma bandwidth guide)": "the two timelines draw 0.2 us to the trigger and 0.8 to 1.0 us to the data: the clock gives 1.1, and 1.3 ends its range",
-    "measured 1.86 us per dependent load, compute, store (third party)": "another generation and kernel; three issues of 0.604 us give 1.81",
-    "259 to 354 GB/s for descriptors of 1 to 4 KiB, 736 GB/s of a pair (third party)": "read off a page that does not say what was run; the pair's figure is twice the rate that is tested",
+    "throughput 0.42 at 1 KiB and 0.81 at 2 KiB per partition (figure nki-dma-intro-1)": (
+        "the figure has a floor of 0.87 us for a dma_copy of 128 rows;"
+        " the profile of the tiled matmul sustains one every 0.604 us, so the clock gives 0.59 and 0.95"
+    ),
+    "1.3 us from the semaphore to the first byte (dma bandwidth guide)": (
+        "the two timelines draw 0.2 us to the trigger and 0.8 to 1.0 us to the data: the clock gives 1.1, and 1.3 ends"
+        " its range"
+    ),
+    "measured 1.86 us per dependent load, compute, store (third party)": (
+        "another generation and kernel; three issues of 0.604 us give 1.81"
+    ),
+    "259 to 354 GB/s for descriptors of 1 to 4 KiB, 736 GB/s of a pair (third party)": (
+        "read off a page that does not say what was run; the pair's figure is twice the rate that is tested"
+    ),
     "LoadStationary overlaps the matmul before, at K below 128": "the cost has no K: the array takes all rows at once",
-    "ActReadAccumulator, about 64 cycles": "not an instruction of the interface: it is the 64 cycles of activation_reduce",
+    "ActReadAccumulator, about 64 cycles": (
+        "not an instruction of the interface: it is the 64 cycles of activation_reduce"
+    ),
     "reciprocal on the Vector Engine, 8 N (v2, v3)": "generated kernels on Trainium2 show 7.4 N, on Trainium1 4 to 6 N",
     "reciprocal on the Scalar Engine, max(64, N)": "the interface has it as an activation, whose cost is tested",
     "background transpose (v4)": "no rate and no example is published",
-    "four classes of DMA priority (v4), 16 rings per engine": "no rate by class is published: two rings of hardware descriptors, one of static and one of software ones stand for them",
-    "two engines in one bank of PSUM (v3, v4)": "only that they exclude each other is published, not for how long, nor the bank that a compiler gives a tile",
-    "precomputed descriptors cost no engine time": "kernels with many of them are then timed too fast (dma.static_issue, grade D)",
+    "four classes of DMA priority (v4), 16 rings per engine": (
+        "no rate by class is published: two rings of hardware descriptors, one of static and one of software ones stand"
+        " for them"
+    ),
+    "two engines in one bank of PSUM (v3, v4)": (
+        "only that they exclude each other is published, not for how long, nor the bank that a compiler gives a tile"
+    ),
+    "precomputed descriptors cost no engine time": (
+        "kernels with many of them are then timed too fast (dma.static_issue, grade D)"
+    ),
     "core_barrier": "no figure is published (links.pair, grade D)",
-    "links of Trainium3 by level, 15 us a step between servers, halving and doubling": "machines.collectives, not the core's clock",
+    "links of Trainium3 by level, 15 us a step between servers, halving and doubling": (
+        "machines.collectives, not the core's clock"
+    ),
 }
 """Facts of sections 1 to 6 of the timing notes without a test above, and why."""
 

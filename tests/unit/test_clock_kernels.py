@@ -1,4 +1,5 @@
-"""Measured kernels on the clock. Structures of our own always; the published kernels where NEURON_SDK names a checkout of aws-neuron-sdk."""
+"""Measured kernels on the clock. Structures of our own always; the published kernels where NEURON_SDK names a checkout
+of aws-neuron-sdk."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def test_tiles_that_do_not_fit_are_an_error_or_spill() -> None:
     assert float(r.time_s) > float(run(many, *shapes, options=Options(rotate=False)).time_s)
 
 
-# published kernels --------------------------------------------------------------------------------------------------------------------------
+# published kernels
+# ----------------------------------------------------------------------------------------------------
 
 
 def module(path: Path, name: str) -> Any:

@@ -49,13 +49,14 @@ def tensor_binds(x: Any) -> None:
 def test_a_free_copy_goes_to_the_scalar_engine_where_the_vector_engine_has_most_work(
     target: str, by_scalar: int
 ) -> None:
-    """Shared so that both end together. trn2: 4 sums and 5 copies of 572 cycles at 0.96 GHz are 5.4 us, 11 copies at 1.2 GHz 5.2 us. trn1: 4
-    sums of 1,084 cycles and 3 copies of 572 at 1.12 GHz 5.4 us, 13 copies at 1.4 GHz 5.3 us."""
+    """Shared so that both end together. trn2: 4 sums and 5 copies of 572 cycles at 0.96 GHz are 5.4 us, 11 copies at
+    1.2 GHz 5.2 us. trn1: 4 sums of 1,084 cycles and 3 copies of 572 at 1.12 GHz 5.4 us, 13 copies at 1.4 GHz 5.3 us."""
     assert copies(vector_binds, target) == {VECTOR: 16 - by_scalar, SCALAR: by_scalar}
 
 
 def test_many_dmas_do_not_keep_copies_on_the_vector_engine() -> None:
-    """GpSimd writes 40 descriptors for 53 us, longer than the Vector Engine works; profiles show shared copies all the same."""
+    """GpSimd writes 40 descriptors for 53 us, longer than the Vector Engine works; profiles show shared copies all the
+    same."""
 
     def kernel(x: Any) -> None:
         vector_binds(x)

@@ -1,4 +1,5 @@
-"""Results of the older interface go to their destination without a copy, and a tile that is overwritten whole begins anew."""
+"""Results of the older interface go to their destination without a copy, and a tile that is overwritten whole begins
+anew."""
 
 import numpy as np
 import pytest
@@ -56,7 +57,14 @@ def test_what_engines_return_goes_to_its_destination():
         onl.store(out, value=short)
         return out
 
-    assert opcodes(run(chain, hollow((128, N), "float32"))) == ["dma_copy", "act_table_load", "activation", "tensor_tensor", "tensor_scalar", "dma_copy"]  # fmt: skip
+    assert opcodes(run(chain, hollow((128, N), "float32"))) == [
+        "dma_copy",
+        "act_table_load",
+        "activation",
+        "tensor_tensor",
+        "tensor_scalar",
+        "dma_copy",
+    ]
 
 
 def _one(body):
@@ -136,8 +144,8 @@ def test_a_tile_before_the_loop_takes_no_longer_than_one_in_it():
 
 
 def test_a_tile_of_the_newer_interface_keeps_the_bytes_that_its_author_gave_it():
-    """Fused kernels that reuse one tile were measured as slow as that. Here a load, an activation and a store of each of 16 steps wait for
-    each other: 6 us a step, where the tiles of a loop overlap."""
+    """Fused kernels that reuse one tile were measured as slow as that. Here a load, an activation and a store of each
+    of 16 steps wait for each other: 6 us a step, where the tiles of a loop overlap."""
     before, inside = (_loop(*NEWER, once) for once in (True, False))
     assert before.schedule.total > 3 * inside.schedule.total
     assert before.schedule.total == pytest.approx(16 * 6.0e6, rel=0.01)
@@ -186,7 +194,8 @@ def test_products_into_the_same_psum_begin_anew():
 
 
 def _flow(trace):
-    """What goes to HBM, as a function of what came from there: each half of a tile holds the expression that made it."""
+    """What goes to HBM, as a function of what came from there: each half of a tile holds the expression that made
+    it."""
     held, out, at = {}, [], 0
     for k in trace.kind:
         kind = trace.kinds[k]
@@ -270,17 +279,28 @@ def test_sums_of_products_are_made_in_psum():
         onl.store(out, value=acc)
         return out
 
-    assert opcodes(run(summed, hollow((128, N), "float32"))) == ["dma_copy", *["nc_matmul"] * 4, "tensor_copy", "dma_copy"]  # fmt: skip
+    assert opcodes(run(summed, hollow((128, N), "float32"))) == [
+        "dma_copy",
+        *["nc_matmul"] * 4,
+        "tensor_copy",
+        "dma_copy",
+    ]
     x = np.random.default_rng(0).standard_normal((128, N)).astype(np.float32)
     np.testing.assert_allclose(summed(x), 4 * x[:, :128].T @ x, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("value", "parts", "is_read", "zeros"),
-    [(0.0, [(0, N)], False, 0), (1.0, [(0, N)], False, 1), (0.0, [(0, N // 2)], False, 1), (0.0, [(0, N)], True, 1),
-     (0.0, [(0, N // 2), (0, N // 2), (N // 2, N)], False, 0), (0.0, [(0, N // 2), (N // 4, N)], False, 1)],
+    [
+        (0.0, [(0, N)], False, 0),
+        (1.0, [(0, N)], False, 1),
+        (0.0, [(0, N // 2)], False, 1),
+        (0.0, [(0, N)], True, 1),
+        (0.0, [(0, N // 2), (0, N // 2), (N // 2, N)], False, 0),
+        (0.0, [(0, N // 2), (N // 4, N)], False, 1),
+    ],
     ids=["whole", "ones", "a part", "read before", "two halves", "overlapping"],
-)  # fmt: skip
+)
 def test_zeros_that_products_replace_cost_nothing(value, parts, is_read, zeros):
     @nki.jit
     def product(x):

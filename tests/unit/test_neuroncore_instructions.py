@@ -1,4 +1,5 @@
-"""The table of instructions: every row is whole and has its name in `nki`, and a new instruction needs nothing but itself."""
+"""The table of instructions: every row is whole and has its name in `nki`, and a new instruction needs nothing but
+itself."""
 
 from __future__ import annotations
 

@@ -130,8 +130,17 @@ def test_an_integer_index_keeps_the_partition_dimension():
     assert np.array_equal(t[1:3, ..., 1].array(), a[1:3, ..., 1])
 
 
-@pytest.mark.parametrize("bad", [lambda t: t[0:5], lambda t: t[:, 9], lambda t: t.slice(1, 0, 9), lambda t: t.ap([[8, 4], [1, 9]]).read(),
-                                 lambda t: t.ap([[8, 5], [1, 8]]).array(), lambda t: t.ap([[8, 4], [1, 8]], offset=1).write(0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda t: t[0:5],
+        lambda t: t[:, 9],
+        lambda t: t.slice(1, 0, 9),
+        lambda t: t.ap([[8, 4], [1, 9]]).read(),
+        lambda t: t.ap([[8, 5], [1, 8]]).array(),
+        lambda t: t.ap([[8, 4], [1, 8]], offset=1).write(0),
+    ],
+)
 def test_leaving_a_tile_is_an_error_with_the_kernels_line(bad):
     t, _ = tile((4, 8))
     with pytest.raises(NkiValidationError, match=r"test_neuroncore_views\.py:\d+: .*(out-of-bounds|past the end)"):

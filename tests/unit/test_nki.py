@@ -74,8 +74,14 @@ def test_tensor_tensor(op):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 128), st.integers(1, 40), st.sampled_from(["float32", "bfloat16", "float16", "int8", "uint8", "int32"]), st.sampled_from(["float32", "bfloat16", "int8"]),
-       st.sampled_from(["add", "subtract", "multiply", "maximum"]), st.booleans())  # fmt: skip
+@given(
+    st.integers(1, 128),
+    st.integers(1, 40),
+    st.sampled_from(["float32", "bfloat16", "float16", "int8", "uint8", "int32"]),
+    st.sampled_from(["float32", "bfloat16", "int8"]),
+    st.sampled_from(["add", "subtract", "multiply", "maximum"]),
+    st.booleans(),
+)
 def test_tensor_scalar_equals_numpy(p, f, source, target, op, reverse):
     from mowich.neuroncore.dtypes import as_dtype, cast
     from mowich.neuroncore.ops import ALU
@@ -322,7 +328,8 @@ def test_mismatched_collectives_are_named():
         nki.simulate_ranks(kernel, [[rnd(8, 4), 0], [rnd(8, 4), 1]])
 
 
-# errors ---------------------------------------------------------------------------------------------------------------------
+# errors
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def body(f):
@@ -497,7 +504,8 @@ def test_overlapping_manual_tiles_in_use_together_are_an_error():
     nki.run_kernel(kernel, np.zeros((1, 1), np.float32), 16)
 
 
-# arguments, results, records ------------------------------------------------------------------------------------------------
+# arguments, results, records
+# ------------------------------------------------------------------------------------------------
 
 
 def test_arguments_in_trees_are_written_in_place_and_results_keep_their_form():

@@ -1,4 +1,5 @@
-"""What enters a kernel and what leaves it: formats that the chip does not have are refused, and so are outputs in memories that nobody can read."""
+"""What enters a kernel and what leaves it: formats that the chip does not have are refused, and so are outputs in
+memories that nobody can read."""
 
 import numpy as np
 import pytest
@@ -73,13 +74,16 @@ def test_numbers_and_lists_are_no_arrays():
 
 
 @pytest.mark.parametrize("dtype", [np.float64, "int64", np.dtype(np.uint64)])
-@pytest.mark.parametrize("make", [
-    lambda x, d: nl.ndarray((4, 4), dtype=d, buffer=nl.sbuf),
-    lambda x, d: nl.ndarray((4, 4), dtype=d, buffer=nl.shared_hbm),
-    lambda x, d: nl.zeros((4, 4), dtype=d, buffer=nl.sbuf),
-    lambda x, d: nl.copy(nl.load(x), dtype=d),
-    lambda x, d: x.view(d),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x, d: nl.ndarray((4, 4), dtype=d, buffer=nl.sbuf),
+        lambda x, d: nl.ndarray((4, 4), dtype=d, buffer=nl.shared_hbm),
+        lambda x, d: nl.zeros((4, 4), dtype=d, buffer=nl.sbuf),
+        lambda x, d: nl.copy(nl.load(x), dtype=d),
+        lambda x, d: x.view(d),
+    ],
+)
 def test_a_tile_of_64_bits_is_refused(make, dtype):
     def kernel(x):
         make(x, dtype)
@@ -93,7 +97,8 @@ def test_a_tile_of_64_bits_is_refused(make, dtype):
         assert str(error.value).startswith(__file__)
 
 
-# what a kernel returns --------------------------------------------------------------------------------------------------------
+# what a kernel returns
+# --------------------------------------------------------------------------------------------------------
 
 
 def returning(buffer):

@@ -64,47 +64,191 @@ def gathered(x):
 
 # what breaks -> target, kernel, then words of the tile, the limit and the remedy, in any order
 CASES = {
-    "partitions of an allocation": ("trn2", lambda x: nl.ndarray((256, 4), dtype=F32), [r"\[256, 4\] float32", "at most 128", "nl.tile_size.pmax"]),
-    "partition bytes": ("trn2", lambda x: nl.ndarray((128, 262144), dtype=F32), [r"\[128, 262144\]", "which has 229,376", "split"]),
-    "PSUM bank": ("trn2", lambda x: nisa.nc_matmul(psum(128, 1024)[:, 256:768], zeros(128, 128), zeros(128, 512)),
-                  [r"view \[128, 512\] float32 of tile \[128, 1024\] float32 in PSUM", "one bank of 2048 bytes", "at most 512 float32"]),
-    "columns of a moving tile": ("trn2", lambda x: nisa.nc_matmul(psum(128, 1024), zeros(128, 128), zeros(128, 1024)),
-                                 [r"tile \[128, 1024\]", "at most 512", "gemm_moving_fmax"]),
-    "SBUF over capacity": ("trn2", big, ["327,680 bytes per partition are live", "it has 229,376", r": 5 like big\d \[128, 16384\] float32 from test_nki_errors.py:\d+ \(65,536 B each\); use", "smaller tiles"]),
-    "PSUM over capacity": ("trn2", banks, ["9 banks are live at once, it has 8 of 2,048 bytes", r": 9 like tile \[128, 512\] float32 from test_nki_errors.py:\d+ \(2,048 B each\); copy results to SBUF"]),
-    "contraction of a stationary tile": ("trn2", lambda x: nisa.nc_matmul(psum(64, 512), zeros(64, 128), zeros(128, 512)),
-                                         ["64 partitions and moving 128", "the same number of partitions", "if stationary has K along its free axis, transpose", "with K = 128 on partitions"]),
-    "contraction of a moving tile": ("trn2", lambda x: nisa.nc_matmul(psum(128, 32), zeros(64, 128), zeros(32, 64)),
-                                     ["64 partitions and moving 32", r"stationary \[64, 128\], moving \[32, 64\]", "if moving has K along its free axis, transpose", "with K = 64 on partitions"]),
-    "HBM of the chip": ("trn2", huge(1 << 18, 1 << 17), ["tensor of 128 GiB exceeds the HBM of the chip", "at most 96 GiB", "split"]),
-    "overlap": ("trn2", overlapping, [r"'second' \[128, 64\] float32 at \(0, 1152\)", "'first'", "may start at byte 1280"]),
-    "alignment": ("trn2", lambda x: nl.ndarray((128, 4), dtype=F32, buffer=nl.sbuf, address=(0, 6)), ["address 6", "multiple of 4 bytes", "byte 4 or 8"]),
-    "alignment in PSUM": ("trn2", lambda x: nl.ndarray((128, 4), dtype=BF16, buffer=PSUM, address=(0, 6)), ["address 6", "multiple of 4 bytes", "byte 4 or 8"]),
-    "memory of an engine": ("trn2", lambda x: nisa.tensor_tensor(zeros(4, 4), x, zeros(4, 4), nl.add), [r"tile 'x' \[4, 4\]", "must be in SBUF or PSUM", "dma_copy"]),
-    "PSUM from GpSimd": ("trn2", lambda x: nisa.tensor_copy(zeros(4, 4), zeros(4, 4, buffer=PSUM), engine=nisa.engine.gpsimd), [r"in PSUM, allocated at", "cannot reach PSUM", "copy to SBUF"]),
-    "PSUM from DMA": ("trn2", lambda x: nisa.dma_copy(dst=x, src=zeros(4, 4, buffer=PSUM)), ["in PSUM, allocated at", "must be in SBUF or HBM", "tensor_copy"]),
-    "engine": ("trn2", lambda x: nisa.tensor_tensor(zeros(4, 4), zeros(4, 4), zeros(4, 4), nl.add, engine=nisa.engine.scalar), ["scalar", "vector, gpsimd"]),
-    "engine of a generation": ("trn1", lambda x: nisa.rng(zeros(4, 4, dtype=nl.uint32), engine=nisa.engine.gpsimd), ["gpsimd engine needs NeuronCore-v3", "v2", "use the vector engine"]),
-    "format of an operand": ("trn2", lambda x: nisa.nc_n_gather(zeros(4, 4), zeros(4, 4), zeros(4, 4, dtype=nl.int32)), [r"indices .*tile \[4, 4\] int32", "uint32", "tensor_copy"]),
-    "format of a generation": ("trn2", lambda x: nisa.nc_matmul(psum(4, 4), zeros(4, 4, dtype=nl.float8_e4m3fn), zeros(4, 4, dtype=nl.float8_e4m3fn)), ["float8_e4m3fn needs NeuronCore-v4", "use float8_e4m3"]),
-    "format of a result": ("trn2", lambda x: nisa.nc_matmul(psum(4, 4, dtype=BF16), zeros(4, 4), zeros(4, 4)), [r"tile \[4, 4\] bfloat16 in PSUM", "must be float32 on NeuronCore-v3", "tensor_copy"]),
-    "instruction of a generation": ("trn2", lambda x: nisa.exponential(zeros(4, 4), zeros(4, 4)), ["exponential needs NeuronCore-v4", "v3", "target='trn3'"]),
-    "mode of a generation": ("trn1", lambda x: nisa.nc_matmul(psum(4, 4), zeros(4, 2, 4, dtype=nl.float8_e4m3), zeros(4, 2, 4, dtype=nl.float8_e4m3),
-                                                             perf_mode=nisa.matmul_perf_mode.double_row), ["double_row needs NeuronCore-v3", r"tile \[4, 2, 4\]", "leave perf_mode out"]),
-    "tile of the array": ("trn1", lambda x: nisa.nc_matmul(psum(4, 4), zeros(4, 4), zeros(4, 4), tile_position=(32, 0), tile_size=(32, 128)), [r"position \(32, 0\)", "rows 64, 128"]),
-    "index": ("trn2", lambda x: nisa.tensor_copy(zeros(4, 4), zeros(4, 4)[:, 2:6]), [r"tile \[4, 4\] float32", r"\[2:6:1\] along dimension 1", r"0 .. 4", "bound the slice"]),
+    "partitions of an allocation": (
+        "trn2",
+        lambda x: nl.ndarray((256, 4), dtype=F32),
+        [r"\[256, 4\] float32", "at most 128", "nl.tile_size.pmax"],
+    ),
+    "partition bytes": (
+        "trn2",
+        lambda x: nl.ndarray((128, 262144), dtype=F32),
+        [r"\[128, 262144\]", "which has 229,376", "split"],
+    ),
+    "PSUM bank": (
+        "trn2",
+        lambda x: nisa.nc_matmul(psum(128, 1024)[:, 256:768], zeros(128, 128), zeros(128, 512)),
+        [
+            r"view \[128, 512\] float32 of tile \[128, 1024\] float32 in PSUM",
+            "one bank of 2048 bytes",
+            "at most 512 float32",
+        ],
+    ),
+    "columns of a moving tile": (
+        "trn2",
+        lambda x: nisa.nc_matmul(psum(128, 1024), zeros(128, 128), zeros(128, 1024)),
+        [r"tile \[128, 1024\]", "at most 512", "gemm_moving_fmax"],
+    ),
+    "SBUF over capacity": (
+        "trn2",
+        big,
+        [
+            "327,680 bytes per partition are live",
+            "it has 229,376",
+            r": 5 like big\d \[128, 16384\] float32 from test_nki_errors.py:\d+ \(65,536 B each\); use",
+            "smaller tiles",
+        ],
+    ),
+    "PSUM over capacity": (
+        "trn2",
+        banks,
+        [
+            "9 banks are live at once, it has 8 of 2,048 bytes",
+            r": 9 like tile \[128, 512\] float32 from test_nki_errors.py:\d+ \(2,048 B each\); copy results to SBUF",
+        ],
+    ),
+    "contraction of a stationary tile": (
+        "trn2",
+        lambda x: nisa.nc_matmul(psum(64, 512), zeros(64, 128), zeros(128, 512)),
+        [
+            "64 partitions and moving 128",
+            "the same number of partitions",
+            "if stationary has K along its free axis, transpose",
+            "with K = 128 on partitions",
+        ],
+    ),
+    "contraction of a moving tile": (
+        "trn2",
+        lambda x: nisa.nc_matmul(psum(128, 32), zeros(64, 128), zeros(32, 64)),
+        [
+            "64 partitions and moving 32",
+            r"stationary \[64, 128\], moving \[32, 64\]",
+            "if moving has K along its free axis, transpose",
+            "with K = 64 on partitions",
+        ],
+    ),
+    "HBM of the chip": (
+        "trn2",
+        huge(1 << 18, 1 << 17),
+        ["tensor of 128 GiB exceeds the HBM of the chip", "at most 96 GiB", "split"],
+    ),
+    "overlap": (
+        "trn2",
+        overlapping,
+        [r"'second' \[128, 64\] float32 at \(0, 1152\)", "'first'", "may start at byte 1280"],
+    ),
+    "alignment": (
+        "trn2",
+        lambda x: nl.ndarray((128, 4), dtype=F32, buffer=nl.sbuf, address=(0, 6)),
+        ["address 6", "multiple of 4 bytes", "byte 4 or 8"],
+    ),
+    "alignment in PSUM": (
+        "trn2",
+        lambda x: nl.ndarray((128, 4), dtype=BF16, buffer=PSUM, address=(0, 6)),
+        ["address 6", "multiple of 4 bytes", "byte 4 or 8"],
+    ),
+    "memory of an engine": (
+        "trn2",
+        lambda x: nisa.tensor_tensor(zeros(4, 4), x, zeros(4, 4), nl.add),
+        [r"tile 'x' \[4, 4\]", "must be in SBUF or PSUM", "dma_copy"],
+    ),
+    "PSUM from GpSimd": (
+        "trn2",
+        lambda x: nisa.tensor_copy(zeros(4, 4), zeros(4, 4, buffer=PSUM), engine=nisa.engine.gpsimd),
+        [r"in PSUM, allocated at", "cannot reach PSUM", "copy to SBUF"],
+    ),
+    "PSUM from DMA": (
+        "trn2",
+        lambda x: nisa.dma_copy(dst=x, src=zeros(4, 4, buffer=PSUM)),
+        ["in PSUM, allocated at", "must be in SBUF or HBM", "tensor_copy"],
+    ),
+    "engine": (
+        "trn2",
+        lambda x: nisa.tensor_tensor(zeros(4, 4), zeros(4, 4), zeros(4, 4), nl.add, engine=nisa.engine.scalar),
+        ["scalar", "vector, gpsimd"],
+    ),
+    "engine of a generation": (
+        "trn1",
+        lambda x: nisa.rng(zeros(4, 4, dtype=nl.uint32), engine=nisa.engine.gpsimd),
+        ["gpsimd engine needs NeuronCore-v3", "v2", "use the vector engine"],
+    ),
+    "format of an operand": (
+        "trn2",
+        lambda x: nisa.nc_n_gather(zeros(4, 4), zeros(4, 4), zeros(4, 4, dtype=nl.int32)),
+        [r"indices .*tile \[4, 4\] int32", "uint32", "tensor_copy"],
+    ),
+    "format of a generation": (
+        "trn2",
+        lambda x: nisa.nc_matmul(psum(4, 4), zeros(4, 4, dtype=nl.float8_e4m3fn), zeros(4, 4, dtype=nl.float8_e4m3fn)),
+        ["float8_e4m3fn needs NeuronCore-v4", "use float8_e4m3"],
+    ),
+    "format of a result": (
+        "trn2",
+        lambda x: nisa.nc_matmul(psum(4, 4, dtype=BF16), zeros(4, 4), zeros(4, 4)),
+        [r"tile \[4, 4\] bfloat16 in PSUM", "must be float32 on NeuronCore-v3", "tensor_copy"],
+    ),
+    "instruction of a generation": (
+        "trn2",
+        lambda x: nisa.exponential(zeros(4, 4), zeros(4, 4)),
+        ["exponential needs NeuronCore-v4", "v3", "target='trn3'"],
+    ),
+    "mode of a generation": (
+        "trn1",
+        lambda x: nisa.nc_matmul(
+            psum(4, 4),
+            zeros(4, 2, 4, dtype=nl.float8_e4m3),
+            zeros(4, 2, 4, dtype=nl.float8_e4m3),
+            perf_mode=nisa.matmul_perf_mode.double_row,
+        ),
+        ["double_row needs NeuronCore-v3", r"tile \[4, 2, 4\]", "leave perf_mode out"],
+    ),
+    "tile of the array": (
+        "trn1",
+        lambda x: nisa.nc_matmul(psum(4, 4), zeros(4, 4), zeros(4, 4), tile_position=(32, 0), tile_size=(32, 128)),
+        [r"position \(32, 0\)", "rows 64, 128"],
+    ),
+    "index": (
+        "trn2",
+        lambda x: nisa.tensor_copy(zeros(4, 4), zeros(4, 4)[:, 2:6]),
+        [r"tile \[4, 4\] float32", r"\[2:6:1\] along dimension 1", r"0 .. 4", "bound the slice"],
+    ),
     "run-time index": ("trn2", gathered, ["'x'", "99", r"0 .. 3", "oob_mode.skip"]),
-    "start partition": ("trn2", lambda x: nisa.tensor_copy(zeros(4, 4), zeros(128, 4)[8:12]), [r"view \[4, 4\]", "0, 32, 64, 96", "dma_copy or nc_stream_shuffle"]),
-    "start partition of many": ("trn2", lambda x: nisa.tensor_copy(zeros(64, 4), zeros(128, 4)[32:96]), ["start at 0, 64", "quadrants of 32"]),
-    "partition stride": ("trn2", lambda x: nisa.tensor_copy(zeros(4, 4), zeros(8, 4)[::2]), ["do not follow one another", r"view \[4, 4\]", "dma_copy"]),
-    "long axis": ("trn3", lambda x: nisa.memset(nl.ndarray((1, 70000), dtype=nl.uint8), 0), [r"tile \[1, 70000\]", "at most 65,535", "split"]),
+    "start partition": (
+        "trn2",
+        lambda x: nisa.tensor_copy(zeros(4, 4), zeros(128, 4)[8:12]),
+        [r"view \[4, 4\]", "0, 32, 64, 96", "dma_copy or nc_stream_shuffle"],
+    ),
+    "start partition of many": (
+        "trn2",
+        lambda x: nisa.tensor_copy(zeros(64, 4), zeros(128, 4)[32:96]),
+        ["start at 0, 64", "quadrants of 32"],
+    ),
+    "partition stride": (
+        "trn2",
+        lambda x: nisa.tensor_copy(zeros(4, 4), zeros(8, 4)[::2]),
+        ["do not follow one another", r"view \[4, 4\]", "dma_copy"],
+    ),
+    "long axis": (
+        "trn3",
+        lambda x: nisa.memset(nl.ndarray((1, 70000), dtype=nl.uint8), 0),
+        [r"tile \[1, 70000\]", "at most 65,535", "split"],
+    ),
     "uninitialised": ("trn2", half_written, ["'half'", "50%", "write the tile first"]),
     "register": ("trn2", lambda x: int(nisa.register_alloc()), ["never loaded", "register_load"]),
     "search": ("trn2", lambda x: nisa.max8(zeros(4, 8), zeros(4, 4)), [r"tile \[4, 4\]", "8 to 16,384", "parts"]),
-    "MX columns": ("trn3", lambda x: nisa.quantize_mx(zeros(32, 1, dtype=nl.float8_e4m3fn_x4), zeros(32, 6, dtype=BF16), zeros(4, 1, dtype=nl.uint8)), [r"tile \[32, 6\]", "columns of 4"]),
-    "sources of a DMA": ("trn2", lambda x: nisa.dma_compute(dst=zeros(4, 4), srcs=[x] * 17, reduce_op=nl.add), ["1 to 16 sources", "17"]),
+    "MX columns": (
+        "trn3",
+        lambda x: nisa.quantize_mx(
+            zeros(32, 1, dtype=nl.float8_e4m3fn_x4), zeros(32, 6, dtype=BF16), zeros(4, 1, dtype=nl.uint8)
+        ),
+        [r"tile \[32, 6\]", "columns of 4"],
+    ),
+    "sources of a DMA": (
+        "trn2",
+        lambda x: nisa.dma_compute(dst=zeros(4, 4), srcs=[x] * 17, reduce_op=nl.add),
+        ["1 to 16 sources", "17"],
+    ),
     "pair": ("trn2", lambda x: nisa.sendrecv(zeros(4, 4), zeros(4, 4), 0, 0, 0), ["needs two cores", r"kernel\[2\]"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -146,11 +290,23 @@ def rank_kernel(body):
 
 EVERYONE = ncc.ReplicaGroup([[0, 1]])
 COLLECTIVES = {
-    "kinds differ": (lambda x, out, r: ncc.all_reduce([x], [out], replica_group=EVERYONE, op=nl.add) if r else ncc.all_gather([x], [out], replica_group=EVERYONE),
-                     ["all_gather", "all_reduce", "rank 0", "rank 1"]),
-    "operators differ": (lambda x, out, r: ncc.all_reduce([x], [out], replica_group=EVERYONE, op=nl.maximum if r else nl.add), ["all_reduce", "add", "maximum"]),
-    "one rank stays away": (lambda x, out, r: None if r else ncc.all_reduce([x], [out], replica_group=EVERYONE, op=nl.add), ["deadlock", "rank 0 waits for rank 1 in all_reduce number 0 at", "rank 1 has ended", "same order"]),
-}  # fmt: skip
+    "kinds differ": (
+        lambda x, out, r: (
+            ncc.all_reduce([x], [out], replica_group=EVERYONE, op=nl.add)
+            if r
+            else ncc.all_gather([x], [out], replica_group=EVERYONE)
+        ),
+        ["all_gather", "all_reduce", "rank 0", "rank 1"],
+    ),
+    "operators differ": (
+        lambda x, out, r: ncc.all_reduce([x], [out], replica_group=EVERYONE, op=nl.maximum if r else nl.add),
+        ["all_reduce", "add", "maximum"],
+    ),
+    "one rank stays away": (
+        lambda x, out, r: None if r else ncc.all_reduce([x], [out], replica_group=EVERYONE, op=nl.add),
+        ["deadlock", "rank 0 waits for rank 1 in all_reduce number 0 at", "rank 1 has ended", "same order"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", COLLECTIVES)
@@ -174,7 +330,8 @@ def test_a_deadlock_of_many_ranks_is_a_short_line():
         nki.run_kernel(rank_kernel(body), np.zeros((4, 4), np.float32), target="trn2", ranks=144)
     text = str(caught.value)
     assert re.search(
-        r"rank 0, rank 1, rank 2, rank 4 and 139 more wait for rank 3 in all_reduce number 0 at \S+:\d+; rank 3 has ended",
+        r"rank 0, rank 1, rank 2, rank 4 and 139 more wait for rank 3 in all_reduce number 0 at \S+:\d+; rank 3 has"
+        r" ended",
         text,
     ), text
     assert len(text) < 400
@@ -197,7 +354,8 @@ def test_a_collective_on_an_argument_is_a_warning(values):
         assert len(said) == (0 if copied else 2)
         for w in said:
             assert re.search(
-                r"test_nki_errors.py:\d+: all_reduce reads tile 'x' \[4, 4\] float32 in HBM, an argument of the kernel: on the chip a collective cannot .* dma_copy",
+                r"test_nki_errors.py:\d+: all_reduce reads tile 'x' \[4, 4\] float32 in HBM, an argument of the kernel:"
+                r" on the chip a collective cannot .* dma_copy",
                 w,
             ), w
 

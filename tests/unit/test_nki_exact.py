@@ -1,5 +1,5 @@
-"""Bit-exactness where it is defined: every 8- and 16-bit pattern through the instructions against ml_dtypes, roundings at every midpoint,
-integers, and microscaling against the rules of OCP MX v1.0, written again here."""
+"""Bit-exactness where it is defined: every 8- and 16-bit pattern through the instructions against ml_dtypes, roundings
+at every midpoint, integers, and microscaling against the rules of OCP MX v1.0, written again here."""
 
 import math
 
@@ -25,7 +25,8 @@ def every_pattern(dtype):
 
 
 def converted(x, dtype):
-    """What the chip writes: ml_dtypes' rounding of the float32 value; integers to nearest even, saturating, NaN to 0."""
+    """What the chip writes: ml_dtypes' rounding of the float32 value; integers to nearest even, saturating, NaN to
+    0."""
     with np.errstate(all="ignore"):
         if not dtype.is_int:
             return x.astype(np.float32).astype(dtype.dtype)
@@ -73,7 +74,8 @@ def test_every_pattern_through_copies(source):
 
 @pytest.mark.parametrize("target", FLOATS, ids=str)
 def test_every_midpoint_rounds_to_even(target):
-    """Between each two neighbours of a format lies a number that only the rule of ties decides; just beside it the nearer one wins."""
+    """Between each two neighbours of a format lies a number that only the rule of ties decides; just beside it the
+    nearer one wins."""
     values = np.unique(every_pattern(target).astype(np.float32))
     values = values[np.isfinite(values)]
     low, high = values[:-1].astype(np.float64), values[1:].astype(np.float64)
@@ -207,7 +209,8 @@ def test_tensor_reduce_on_32_bit_integers_is_float32():
 @pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
 @pytest.mark.parametrize("engine", ["vector", "gpsimd", "scalar", "unknown"])
 def test_copies_of_32_bit_integers(engine, target):
-    """Bit by bit between equal formats, but on the Scalar Engine of v2; through float32 between different ones. DMA alike."""
+    """Bit by bit between equal formats, but on the Scalar Engine of v2; through float32 between different ones. DMA
+    alike."""
     a = wide_integers(np.int32, 8)
     other = np.clip(a, 0, None).astype(np.int32)
     name = getattr(nisa.engine, engine)
@@ -231,7 +234,8 @@ def test_iota_is_exact(dtype):
 
 @pytest.mark.parametrize("generation", [2, 3, 4])
 def test_the_table_of_exact_operators(generation):
-    """Which operators of which engine keep 32-bit integers, from the facts; an instruction that the table does not name keeps none."""
+    """Which operators of which engine keep 32-bit integers, from the facts; an instruction that the table does not name
+    keeps none."""
     three = {"add", "subtract", "multiply"}
     assert integers.exact(generation, "tensor_tensor", "") == three
     assert integers.exact(generation, "tensor_tensor", "gpsimd") >= three | {"maximum", "less_equal"}
@@ -301,7 +305,8 @@ def test_bits_of_integers(dtype, op):
     np.testing.assert_array_equal(got.view(word), want.astype(word))
 
 
-# microscaling ---------------------------------------------------------------------------------------------------------------
+# microscaling
+# ---------------------------------------------------------------------------------------------------------------
 
 E_MAX = {"float8_e4m3fn": 8, "float8_e5m2": 15}
 
@@ -350,7 +355,8 @@ def test_quantize_mx_follows_ocp(packed, source):
 
 @pytest.mark.parametrize("packed", [d.float8_e4m3fn_x4, d.float8_e5m2_x4, d.float4_e2m1fn_x4], ids=str)
 def test_matmul_mx_multiplies_the_scaled_values(packed):
-    """Small integers times powers of two, so that float32 sums are exact: the product of the elements by 2^(scale - 127) each."""
+    """Small integers times powers of two, so that float32 sums are exact: the product of the elements by 2^(scale -
+    127) each."""
     rng, m, n = np.random.default_rng(7), 8, 12
     part = packed.part.dtype
     values = [rng.integers(-4, 5, (128, 4 * f)).astype(np.float32) for f in (m, n)]

@@ -1,4 +1,5 @@
-"""Arrays of torch and jax enter a kernel and come back as such, in every format that both have (where the packages are installed)."""
+"""Arrays of torch and jax enter a kernel and come back as such, in every format that both have (where the packages are
+installed)."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""What masks and run-time indices of the older interface cost: the box of the elements that they leave in, and never nothing."""
+"""What masks and run-time indices of the older interface cost: the box of the elements that they leave in, and never
+nothing."""
 
 import numpy as np
 import pytest
@@ -60,7 +61,8 @@ def test_random_boxes(seed):
 
 
 def _records(body):
-    """What a few lines of a kernel add to the trace: (name, name of each operand's memory, elements of the destination)."""
+    """What a few lines of a kernel add to the trace: (name, name of each operand's memory, elements of the
+    destination)."""
 
     @old.jit
     def kernel(x, more):

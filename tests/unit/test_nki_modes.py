@@ -1,4 +1,5 @@
-"""Enumerations of `nki.isa` given as a member, as a number (as kernels written before 2026 do) or as a word: one meaning; anything else is refused."""
+"""Enumerations of `nki.isa` given as a member, as a number (as kernels written before 2026 do) or as a word: one
+meaning; anything else is refused."""
 
 import numpy as np
 import pytest

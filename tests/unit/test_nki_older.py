@@ -1,4 +1,5 @@
-"""The older front end, `neuronxcc.nki`, and what early kernels of the newer one say: forms that published kernels use."""
+"""The older front end, `neuronxcc.nki`, and what early kernels of the newer one say: forms that published kernels
+use."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Wrong names and wrong arguments in a kernel: one line with the kernel's file and line, what is allowed and the nearest name."""
+"""Wrong names and wrong arguments in a kernel: one line with the kernel's file and line, what is allowed and the
+nearest name."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """What changed between two versions of a kernel: their lines matched by what they say and do, not by where they stand.
 
-A line is a statement of the source with the instructions that it issues. Lines with the same text are matched in order, as `diff` does. What
-lies between two matches is matched by opcode and likeness of the text (edited), then by text anywhere (moved). The rest was added or removed.
-Profiles that were measured match as well: their source files are read where they lie, and without a text opcodes alone decide.
+A line is a statement of the source with the instructions that it issues. Lines with the same text are matched in order,
+as `diff` does. What lies between two matches is matched by opcode and likeness of the text (edited), then by text
+anywhere (moved). The rest was added or removed. Profiles that were measured match as well: their source files are read
+where they lie, and without a text opcodes alone decide.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 How = Literal["same", "edited", "moved", "added", "removed"]
 ALIKE = 0.4
-"""Likeness of two texts (of difflib, 0 to 1) from which on they can be one line that was edited, if they share an instruction; with all
-instructions the same, half of it."""
+"""Likeness of two texts (of difflib, 0 to 1) from which on they can be one line that was edited, if they share an
+instruction; with all instructions the same, half of it."""
 RENAMED = 0.7
 """The same for lines that share no instruction."""
 GAP = 10_000
@@ -31,7 +32,8 @@ GAP = 10_000
 
 @dataclass(slots=True)
 class Line:
-    """A statement and what it costs, ns. busy: of its instructions, of a DMA its trigger; path: of the critical path by cause; opcodes: (engine, opcode) -> how many."""
+    """A statement and what it costs, ns. busy: of its instructions, of a DMA its trigger; path: of the critical path by
+    cause; opcodes: (engine, opcode) -> how many."""
 
     file: str
     line: int
@@ -68,8 +70,9 @@ class Row(TypedDict):
 
 
 class LineRow(Row):
-    """A line of both. what: where it stands, in b if it is there; text: its statement; a, b: ns of its instructions; a_path, b_path: ns of the critical path; a_count, b_count: instructions; engines: that run
-    them; cause: what most of the change on the critical path is."""
+    """A line of both. what: where it stands, in b if it is there; text: its statement; a, b: ns of its instructions;
+    a_path, b_path: ns of the critical path; a_count, b_count: instructions; engines: that run them; cause: what most of
+    the change on the critical path is."""
 
     text: str
     how: How
@@ -89,8 +92,8 @@ def row(what: str, a: float | None, b: float | None) -> Row:
 
 
 def lines_of(entries: Sequence[tuple[str, int, str, str, str, float]]) -> tuple[list[Line], list[Line]]:
-    """Lines in the order of the source, and the line of each entry: (file, line, text, engine, opcode, ns) of an instruction, in order of
-    time. An entry without a file belongs to what the compiler added."""
+    """Lines in the order of the source, and the line of each entry: (file, line, text, engine, opcode, ns) of an
+    instruction, in order of time. An entry without a file belongs to what the compiler added."""
     found: dict[tuple[str, int], Line] = {}
     files: dict[str, int] = {}
     of: list[Line] = []
@@ -136,7 +139,8 @@ def version_of(profile: Profile) -> Version:
     return Version(lines=lines, engines=engines, causes=causes, opcodes=opcodes)
 
 
-# matching ---------------------------------------------------------------------------------------------------------------------------
+# matching
+# ----------------------------------------------------------------------------------------------------
 
 
 def matched(a: Sequence[Line], b: Sequence[Line]) -> list[tuple[How, int, int]]:
@@ -205,7 +209,8 @@ def _likeness(x: Line, y: Line, by_text: bool) -> float:
     return text + bool(one & two) if text >= least else 0.0
 
 
-# what changed -----------------------------------------------------------------------------------------------------------------------
+# what changed
+# ----------------------------------------------------------------------------------------------------
 
 
 def compared(a: Version, b: Version) -> dict[str, list[Row]]:

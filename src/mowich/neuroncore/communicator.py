@@ -1,8 +1,8 @@
 """Programs that meet: two cores of a logical NeuronCore, and ranks of a collective, taking turns in one process.
 
-Each program has a thread, and exactly one runs at a time: it keeps the turn until it waits for another or ends, then the next one in
-order that can go on gets it. So runs are deterministic, and a deadlock is a state in which nobody can go on: it is reported with who
-waits for what. `Communicator` is what a larger machine would implement instead.
+Each program has a thread, and exactly one runs at a time: it keeps the turn until it waits for another or ends, then
+the next one in order that can go on gets it. So runs are deterministic, and a deadlock is a state in which nobody can
+go on: it is reported with who waits for what. `Communicator` is what a larger machine would implement instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ NAMED = 4
 
 
 class Communicator(Protocol):
-    """What crosses programs: `exchange` blocks until every member has come to the same meeting, then gives all contributions."""
+    """What crosses programs: `exchange` blocks until every member has come to the same meeting, then gives all
+    contributions."""
 
     def exchange(self, me: int, meeting: object, members: Sequence[int], payload: object) -> dict[int, Any]:
         """Contributions of all members of a meeting, by member."""
@@ -37,12 +38,13 @@ class Stopped(BaseException):
 class Group:
     """Programs that take turns. `exchange` is the one way to wait.
 
-    Each program has a gate, a lock that it waits at and that whoever has the turn opens to hand it over: who has the turn alone touches
-    the group's state, so nothing else is locked, and a hand-over is one switch of threads.
+    Each program has a gate, a lock that it waits at and that whoever has the turn opens to hand it over: who has the
+    turn alone touches the group's state, so nothing else is locked, and a hand-over is one switch of threads.
     """
 
     def __init__(self) -> None:
-        self.has_repeated = False  # a program wrote iterations of a loop without running them: the others did not take their turns there
+        # a program wrote iterations of a loop without running them: the others did not take their turns there
+        self.has_repeated = False
         self._cores: list[Core] = []
         self._gates: list[threading.Lock] = []
         self._state: list[str] = []
@@ -143,7 +145,8 @@ class Group:
         return named if len(who) <= NAMED else f"{named} and {len(who) - NAMED} more"
 
     def step(self, me: int, sibling: int) -> None:
-        """Give the turn to the other core of a pair, if it can go on: so the stores of both to shared HBM alternate as on the chip."""
+        """Give the turn to the other core of a pair, if it can go on: so the stores of both to shared HBM alternate as
+        on the chip."""
         if self._ready(sibling):
             self._state[me] = "ready"
             self._gates[sibling].release()

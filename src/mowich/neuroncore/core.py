@@ -1,7 +1,9 @@
-"""The state of one NeuronCore while a kernel runs: its generation's limits, its memories, registers and clocks; and its errors.
+"""The state of one NeuronCore while a kernel runs: its generation's limits, its memories, registers and clocks; and its
+errors.
 
-`running()` is the core whose program runs in this thread. It is a context variable: threads that launch kernels side by side each have
-their own, and so has each program of a launch (see `communicator`). Nothing else that a run writes lies outside its cores.
+`running()` is the core whose program runs in this thread. It is a context variable: threads that launch kernels side by
+side each have their own, and so has each program of a launch (see `communicator`). Nothing else that a run writes lies
+outside its cores.
 """
 
 from __future__ import annotations
@@ -53,8 +55,9 @@ def fact(path: str, file: str = "v") -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one generation can hold, from the facts `neuroncore.v*` and `timing-v*`: bytes per partition (`_B`; `hbm_B`: of the chip), partitions, columns, elements; 0 where the
-    generation has no such thing. Each field's metadata names its fact."""
+    """What one generation can hold, from the facts `neuroncore.v*` and `timing-v*`: bytes per partition (`_B`; `hbm_B`:
+    of the chip), partitions, columns, elements; 0 where the generation has no such thing. Each field's metadata names
+    its fact."""
 
     generation: int
     partitions: int = fact("sbuf.partitions")
@@ -114,13 +117,14 @@ def limits(generation: int) -> Limits:
 
 
 def _pages(size: int) -> NDArray[np.uint8]:
-    """Zeros in small pages that take memory when touched: NumPy asks for pages of 2 MiB, of which a few columns of each partition
-    touch all, and 144 ranks would not fit."""
+    """Zeros in small pages that take memory when touched: NumPy asks for pages of 2 MiB, of which a few columns of each
+    partition touch all, and 144 ranks would not fit."""
     return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
 class Core:
-    """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by collectives."""
+    """One NeuronCore with a program on it. `program` of `programs` share one HBM; `rank` of `ranks` are joined by
+    collectives."""
 
     __slots__ = (
         "accesses",
@@ -163,10 +167,21 @@ class Core:
         "warned",
         "warnings",
         "xorwow",
-    )  # fmt: skip
+    )
 
-    def __init__(self, generation: int, *, program: int = 0, programs: int = 1, rank: int = 0, ranks: int = 1, values: bool = True,
-                 strict: bool = False, record: bool = True, shared: dict[object, object] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        generation: int,
+        *,
+        program: int = 0,
+        programs: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+        values: bool = True,
+        strict: bool = False,
+        record: bool = True,
+        shared: dict[object, object] | None = None,
+    ) -> None:
         self.limits = limits(generation)
         self.program, self.programs, self.rank, self.ranks = program, programs, rank, ranks
         self.grid: tuple[int, ...] = (programs,) if programs > 1 else ()
@@ -174,12 +189,13 @@ class Core:
         self.values = values
         self.strict = strict
         self.trace: Trace | None = Trace() if record else None
-        # what `issue` found out: about each access, number of a form, kind of an instruction on forms that passed its checks
+        # what `issue` found out: about each access, number of a form, kind of an instruction on forms that passed its
+        # checks
         self.accesses: dict[object, Access] = {}
         self.forms: dict[object, int] = {}
         self.known: dict[object, int] = {}
-        # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written without
-        # running; loops of that kind whose last iteration did not end
+        # loops of the kernel that were looked at, None: each iteration is traced; whether iterations were written
+        # without running; loops of that kind whose last iteration did not end
         self.loops: dict[object, Any] | None = None
         self.has_repeated = False
         self.unfinished = 0
@@ -239,7 +255,8 @@ class Core:
             warnings.warn(line, category, stacklevel=2)
 
     def uninitialised(self, storage: Storage, share: float, returned: bool = False) -> None:
-        """A read of bytes that nothing wrote, or an output with such bytes: an error in strict runs, otherwise a warning, once per line."""
+        """A read of bytes that nothing wrote, or an output with such bytes: an error in strict runs, otherwise a
+        warning, once per line."""
         at = f"{storage.site[0]}:{storage.site[1]}" if returned and storage.site[0] else where()
         text = (
             f"reads uninitialised bytes of {storage.describe()} ({share:.0%} of the elements read were never written)"
@@ -295,8 +312,9 @@ def where() -> str:
 
 
 def site(core: Core) -> tuple[str, int]:
-    """(file, line) of the kernel, for trace records of a core. Python finds a line by going through the table of its function, which takes longer
-    than an instruction in a function of hundreds of lines: the core keeps what it found."""
+    """(file, line) of the kernel, for trace records of a core. Python finds a line by going through the table of its
+    function, which takes longer than an instruction in a function of hundreds of lines: the core keeps what it
+    found."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         code = frame.f_code

@@ -1,4 +1,5 @@
-"""A schedule as curves for a picture: when each engine was at work, and how full SBUF and PSUM were. Thinned to what a screen shows."""
+"""A schedule as curves for a picture: when each engine was at work, and how full SBUF and PSUM were. Thinned to what a
+screen shows."""
 
 from __future__ import annotations
 
@@ -11,14 +12,20 @@ POINTS = 400
 
 
 def curves(profile: Profile, core: int = 0) -> dict[str, object]:
-    """The JSON of one core: engines: name -> [[start, end], ...] in seconds; sbuf_B (of a partition) and psum_banks: [[second, level], ...], the largest of
-    each piece of time, with their capacities."""
+    """The JSON of one core: engines: name -> [[start, end], ...] in seconds; sbuf_B (of a partition) and psum_banks:
+    [[second, level], ...], the largest of each piece of time, with their capacities."""
     room = limits(profile.schedule.generation)
     sbuf = [(t / PS, float(min(v, room.sbuf_B))) for t, v in profile.occupancy("S", core)]
     psum = [(t / PS, float(min(room.psum_banks, -(-v // room.psum_bank_B)))) for t, v in profile.occupancy("P", core)]
     total = profile.total_s
-    return {"core": core, "engines": spans(profile, core), "sbuf_B": thinned(sbuf, total), "sbuf_capacity_B": room.sbuf_B, "psum_banks": thinned(psum, total),
-            "psum_capacity_banks": room.psum_banks}  # fmt: skip
+    return {
+        "core": core,
+        "engines": spans(profile, core),
+        "sbuf_B": thinned(sbuf, total),
+        "sbuf_capacity_B": room.sbuf_B,
+        "psum_banks": thinned(psum, total),
+        "psum_capacity_banks": room.psum_banks,
+    }
 
 
 def spans(profile: Profile, core: int) -> dict[str, list[list[float]]]:

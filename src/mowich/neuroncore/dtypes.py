@@ -1,8 +1,9 @@
 """Number formats of the NeuronCore and their conversions, on NumPy and ml_dtypes.
 
-Engines read any format into float32, compute in float32, and round to nearest even on write. Integers saturate; the legacy
-float8_e4m3 overflows to infinity, float8_e4m3fn to NaN, as ml_dtypes has it. Packed x4 formats hold four narrow numbers, element 0 in
-the lowest bits; as arrays they are structured dtypes, so that NumPy can store them but not compute with them.
+Engines read any format into float32, compute in float32, and round to nearest even on write. Integers saturate; the
+legacy float8_e4m3 overflows to infinity, float8_e4m3fn to NaN, as ml_dtypes has it. Packed x4 formats hold four narrow
+numbers, element 0 in the lowest bits; as arrays they are structured dtypes, so that NumPy can store them but not
+compute with them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Array = NDArray[Any]
 
 
 class DType:
-    """A number format. Accepted by NumPy wherever it takes a dtype; equal, with equal hash, to the NumPy dtype that stores it, and equal to its name."""
+    """A number format. Accepted by NumPy wherever it takes a dtype; equal, with equal hash, to the NumPy dtype that
+    stores it, and equal to its name."""
 
     name: str
     dtype: np.dtype[Any]
@@ -110,17 +112,47 @@ int64 = DType("int64", np.int64, "int")
 uint64 = DType("uint64", np.uint64, "uint")
 float64 = DType("float64", np.float64, "float")
 
-PUBLIC = (bool_, int8, int16, int32, uint8, uint16, uint32, float16, float32, bfloat16, tfloat32, float8_e4m3, float8_e4m3fn, float8_e5m2,
-          float8_e3m4, float8_e8m0fnu, float8_e4m3fn_x4, float8_e5m2_x4, float4_e2m1fn_x4)  # fmt: skip
+PUBLIC = (
+    bool_,
+    int8,
+    int16,
+    int32,
+    uint8,
+    uint16,
+    uint32,
+    float16,
+    float32,
+    bfloat16,
+    tfloat32,
+    float8_e4m3,
+    float8_e4m3fn,
+    float8_e5m2,
+    float8_e3m4,
+    float8_e8m0fnu,
+    float8_e4m3fn_x4,
+    float8_e5m2_x4,
+    float4_e2m1fn_x4,
+)
 """The formats that kernels name."""
 HOST_ONLY: dict[DType, DType] = {float64: float32, int64: int32, uint64: uint32}
-"""Formats that no memory or engine of a NeuronCore has -> what to convert them to. AWS's table of formats ends at 32 bits."""
+"""Formats that no memory or engine of a NeuronCore has -> what to convert them to. AWS's table of formats ends at 32
+bits."""
 
 BY_NAME: dict[str, DType] = {d.name: d for d in (*PUBLIC, float4_e2m1fn, int64, uint64, float64)}
 ALIASES: dict[str, DType] = {
-    "bool": bool_, "fp32": float32, "float": float32, "fp16": float16, "bf16": bfloat16, "tf32": tfloat32, "float8e4": float8_e4m3,
-    "float8e5": float8_e5m2, "float8_e4m3b": float8_e4m3, "fp8_e4m3": float8_e4m3, "fp8_e5m2": float8_e5m2, "int": int32,
-}  # fmt: skip
+    "bool": bool_,
+    "fp32": float32,
+    "float": float32,
+    "fp16": float16,
+    "bf16": bfloat16,
+    "tf32": tfloat32,
+    "float8e4": float8_e4m3,
+    "float8e5": float8_e5m2,
+    "float8_e4m3b": float8_e4m3,
+    "fp8_e4m3": float8_e4m3,
+    "fp8_e5m2": float8_e5m2,
+    "int": int32,
+}
 _BY_NUMPY: dict[np.dtype[np.generic], DType] = {}
 for _d in BY_NAME.values():
     _BY_NUMPY.setdefault(_d.dtype, _d)
@@ -128,7 +160,8 @@ _CACHE: dict[object, DType] = {}
 
 
 def as_dtype(given: object) -> DType:
-    """Anything that names a format (ours, its name, a NumPy or torch dtype, a scalar type) -> DType. Raises UserError for others."""
+    """Anything that names a format (ours, its name, a NumPy or torch dtype, a scalar type) -> DType. Raises UserError
+    for others."""
     if type(given) is DType:
         return given
     try:
@@ -162,7 +195,8 @@ def _find(given: Any) -> DType:
     )
 
 
-# conversions ---------------------------------------------------------------------------------------------------------------
+# conversions
+# ---------------------------------------------------------------------------------------------------------------
 
 
 _WORD = {8: np.uint8, 16: np.uint16}
@@ -175,7 +209,8 @@ BLOCK = 1 << 16
 
 
 def _table(dtype: DType) -> NDArray[np.float32]:
-    """All values of an 8-bit format, or of float16, as float32: faster than the cast (float16: twice), and the same bits."""
+    """All values of an 8-bit format, or of float16, as float32: faster than the cast (float16: twice), and the same
+    bits."""
     values: NDArray[np.float32] = (
         np.arange(1 << dtype.bits).astype(_WORD[dtype.bits]).view(dtype.dtype).astype(np.float32)
     )
@@ -192,7 +227,8 @@ _LIMITS: dict[np.dtype[np.generic], tuple[float, float]] = {
 
 
 def to_f32(array: Array, dtype: DType) -> NDArray[np.float32]:
-    """Stored elements -> float32, exactly (32-bit integers round to nearest even). May return the array itself, never write to it."""
+    """Stored elements -> float32, exactly (32-bit integers round to nearest even). May return the array itself, never
+    write to it."""
     if array.dtype is F32 or array.dtype == F32:
         return array
     table = _TABLES.get(dtype)
@@ -270,8 +306,9 @@ def _narrow_words(dtype: DType) -> Array:
 def _narrow(x: NDArray[np.float32], dtype: DType) -> Array:
     """float32 -> an 8-bit format by look-up, a fifth of the time of the cast, and the same bits.
 
-    The 16 lower bits of a float32 only decide whether it lies above a number or half-way between two, and the last of the upper 16 bits
-    does not reach an 8-bit mantissa: set where any lower bit is (rounding to odd), it decides as they would.
+    The 16 lower bits of a float32 only decide whether it lies above a number or half-way between two, and the last of
+    the upper 16 bits does not reach an 8-bit mantissa: set where any lower bit is (rounding to odd), it decides as they
+    would.
     """
     words, bits = _narrow_words(dtype), np.ascontiguousarray(x).view(np.uint32).reshape(-1)
     out = np.empty(x.size, dtype.dtype)
@@ -296,7 +333,8 @@ def unpack(words: Array, dtype: DType) -> NDArray[np.float32]:
 
 @functools.cache
 def _fp4_words() -> NDArray[np.float32]:
-    """The four numbers of each of the 65,536 words of float4_e2m1fn_x4: a look-up of 16 bytes, where one by one takes four of 4."""
+    """The four numbers of each of the 65,536 words of float4_e2m1fn_x4: a look-up of 16 bytes, where one by one takes
+    four of 4."""
     words = np.arange(1 << 16)[:, None] >> np.arange(0, 16, 4)
     found: NDArray[np.float32] = FP4_VALUES[words & 15]
     return found

@@ -1,8 +1,10 @@
-"""A schedule as the Parquet tables of AWS's Neuron Explorer (profile schema 7.4.0): same table and field names, same units.
+"""A schedule as the Parquet tables of AWS's Neuron Explorer (profile schema 7.4.0): same table and field names, same
+units.
 
-So one query serves a simulated and a measured profile, and a join compares them. Three tables are our own: the statements of the source
-(`NkiSource`), the critical path (`CriticalPath`) and how engines spent their time (`EngineUse`). Fields that only a real device has (program counters
-of the binary, checksums) are left out; `Metadata.is_simulation` says what the tables are. Writing and joining need DuckDB.
+So one query serves a simulated and a measured profile, and a join compares them. Three tables are our own: the
+statements of the source (`NkiSource`), the critical path (`CriticalPath`) and how engines spent their time
+(`EngineUse`). Fields that only a real device has (program counters of the binary, checksums) are left out;
+`Metadata.is_simulation` says what the tables are. Writing and joining need DuckDB.
 """
 
 from __future__ import annotations
@@ -48,11 +50,20 @@ def _stores(k: Cost) -> bool:
 def tables(profile: Profile) -> dict[str, Table]:
     """Every table by name. Times are integer nanoseconds from the first trigger."""
     return {
-        "Summary": _summary(profile), "Metadata": _metadata(profile), "Instruction": _instructions(profile), "DmaPacketAggregated": _transfers(profile),
-        "DmaPacket": _packets(profile), "OpcodeSummary": _opcodes(profile), "SbufUsage": _sbuf(profile), "PsumUsage": _psum(profile),
-        "ActiveTime": _active(profile), "Flow": _flow(profile), "NkiSource": _source(profile), "CriticalPath": _path(profile),
+        "Summary": _summary(profile),
+        "Metadata": _metadata(profile),
+        "Instruction": _instructions(profile),
+        "DmaPacketAggregated": _transfers(profile),
+        "DmaPacket": _packets(profile),
+        "OpcodeSummary": _opcodes(profile),
+        "SbufUsage": _sbuf(profile),
+        "PsumUsage": _psum(profile),
+        "ActiveTime": _active(profile),
+        "Flow": _flow(profile),
+        "NkiSource": _source(profile),
+        "CriticalPath": _path(profile),
         "EngineUse": _uses(profile),
-    }  # fmt: skip
+    }
 
 
 def _ns(ps: int) -> int:
@@ -76,14 +87,29 @@ def _instructions(p: Profile) -> Table:
         is_dma = k.queue in DMA
         # a DMA's instruction is its trigger; the transfer is a row of DmaPacketAggregated
         end = s.begin[i] + k.issue if is_dma else s.end[i]
-        rows.append({
-            "start_ts": _ns(s.begin[i]), "end_ts": _ns(end), "duration_ns": _ns(end) - _ns(s.begin[i]), "engine": _engine_name(k.queue),
-            "pcore_idx": s.core[i], "opcode": k.opcode.upper(), "operands": k.dtype, "id": i, "pc": counter[key] - 1, "bir_id": f"sim:{i}",
-            "evt_wait_time_ns": max(0, _ns(s.begin[i]) - _ns(s.ready[i])), "nki_source_location": f"{file}:{line}" if file else "",
-            "dma_trigger_start_ts": _ns(s.data[i]) if is_dma else None, "dma_trigger_end_ts": _ns(s.end[i]) if is_dma else None,
-            "hbm_read_bytes": k.hbm_read_B, "hbm_write_bytes": k.hbm_write_B, "spill_save_bytes": k.sbuf_B if k.opcode == "spill" else 0,
-            "spill_reload_bytes": k.sbuf_B if k.opcode == "reload" else 0, "raw_flops": k.flop,
-        })  # fmt: skip
+        rows.append(
+            {
+                "start_ts": _ns(s.begin[i]),
+                "end_ts": _ns(end),
+                "duration_ns": _ns(end) - _ns(s.begin[i]),
+                "engine": _engine_name(k.queue),
+                "pcore_idx": s.core[i],
+                "opcode": k.opcode.upper(),
+                "operands": k.dtype,
+                "id": i,
+                "pc": counter[key] - 1,
+                "bir_id": f"sim:{i}",
+                "evt_wait_time_ns": max(0, _ns(s.begin[i]) - _ns(s.ready[i])),
+                "nki_source_location": f"{file}:{line}" if file else "",
+                "dma_trigger_start_ts": _ns(s.data[i]) if is_dma else None,
+                "dma_trigger_end_ts": _ns(s.end[i]) if is_dma else None,
+                "hbm_read_bytes": k.hbm_read_B,
+                "hbm_write_bytes": k.hbm_write_B,
+                "spill_save_bytes": k.sbuf_B if k.opcode == "spill" else 0,
+                "spill_reload_bytes": k.sbuf_B if k.opcode == "reload" else 0,
+                "raw_flops": k.flop,
+            }
+        )
     return _columns(rows)
 
 
@@ -105,12 +131,29 @@ def _transfers(p: Profile) -> Table:
         name = ""
         if origin < -1:
             name = s.programs[c].trace.storages[-1 - origin].name
-        rows.append({
-            "start_ts": _ns(s.data[i]), "end_ts": _ns(s.end[i]), "duration_ns": time, "id": i, "pcore_idx": c, "block_id": i, "queue_idx": k.queue,
-            "queue_name": f"q{'Store' if _stores(k) else 'Load'}" + ("SpillReload0" if k.opcode in ("spill", "reload") else "IO0"),
-            "queue_type": _queue_type(k), "op": k.opcode, "variable": name, "read_bytes": k.sbuf_B, "write_bytes": k.sbuf_B, "transfer_bytes": k.sbuf_B,
-            "throughput": k.sbuf_B / (time * 1e-9), "trigger": i,
-        })  # fmt: skip
+        rows.append(
+            {
+                "start_ts": _ns(s.data[i]),
+                "end_ts": _ns(s.end[i]),
+                "duration_ns": time,
+                "id": i,
+                "pcore_idx": c,
+                "block_id": i,
+                "queue_idx": k.queue,
+                "queue_name": (
+                    f"q{'Store' if _stores(k) else 'Load'}"
+                    + ("SpillReload0" if k.opcode in ("spill", "reload") else "IO0")
+                ),
+                "queue_type": _queue_type(k),
+                "op": k.opcode,
+                "variable": name,
+                "read_bytes": k.sbuf_B,
+                "write_bytes": k.sbuf_B,
+                "transfer_bytes": k.sbuf_B,
+                "throughput": k.sbuf_B / (time * 1e-9),
+                "trigger": i,
+            }
+        )
     return _columns(rows)
 
 
@@ -124,25 +167,47 @@ def _packets(p: Profile) -> Table:
         for n, e in enumerate(used):
             moved = round(k.sbuf_B * k.transfer[e] / total)
             time = max(1, _ns(k.transfer[e]))
-            rows.append({
-                "start_ts": _ns(s.end[i]) - time, "end_ts": _ns(s.end[i]), "duration_ns": time, "pcore_idx": s.core[i], "id": len(rows), "packet_idx": n,
-                "packet_aggregation_id": i, "engine_idx": e, "read_bytes": moved, "write_bytes": moved, "transfer_bytes": moved,
-                "throughput": moved / (time * 1e-9), "queue_type": _queue_type(k), "queue_idx": k.queue,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "start_ts": _ns(s.end[i]) - time,
+                    "end_ts": _ns(s.end[i]),
+                    "duration_ns": time,
+                    "pcore_idx": s.core[i],
+                    "id": len(rows),
+                    "packet_idx": n,
+                    "packet_aggregation_id": i,
+                    "engine_idx": e,
+                    "read_bytes": moved,
+                    "write_bytes": moved,
+                    "transfer_bytes": moved,
+                    "throughput": moved / (time * 1e-9),
+                    "queue_type": _queue_type(k),
+                    "queue_idx": k.queue,
+                }
+            )
     return _columns(rows)
 
 
 def _summary(p: Profile) -> Table:
     read, written = p.hbm_B
     out: dict[str, Any] = {
-        "total_time": p.total_s, "model_flops": p.flop, "hardware_flops": p.hardware_flop, "mfu_estimated_percent": 100 * p.mfu,
-        "hfu_estimated_percent": 100 * p.hfu, "mbu_estimated_percent": 100 * p.mbu, "mm_arithmetic_intensity": p.intensity,
-        "hbm_read_bytes": read, "hbm_write_bytes": written, "dma_active_time": p.engines["dma"].busy_s,
+        "total_time": p.total_s,
+        "model_flops": p.flop,
+        "hardware_flops": p.hardware_flop,
+        "mfu_estimated_percent": 100 * p.mfu,
+        "hfu_estimated_percent": 100 * p.hfu,
+        "mbu_estimated_percent": 100 * p.mbu,
+        "mm_arithmetic_intensity": p.intensity,
+        "hbm_read_bytes": read,
+        "hbm_write_bytes": written,
+        "dma_active_time": p.engines["dma"].busy_s,
         "dma_active_time_percent": 100 * p.engines["dma"].busy_s / p.total_s if p.total_s else 0.0,
-        "dma_packet_time": sum(sum(k.transfer) for k in p.cost) / 1e12, "dma_transfer_count": sum(1 for k in p.cost if k.transfer),
+        "dma_packet_time": sum(sum(k.transfer) for k in p.cost) / 1e12,
+        "dma_transfer_count": sum(1 for k in p.cost if k.transfer),
         "dma_transfer_total_bytes": sum(k.sbuf_B for k in p.cost if k.transfer),
-        "spill_save_bytes": sum(k.sbuf_B for k in p.cost if k.opcode == "spill"), "spill_reload_bytes": sum(k.sbuf_B for k in p.cost if k.opcode == "reload"),
-    }  # fmt: skip
+        "spill_save_bytes": sum(k.sbuf_B for k in p.cost if k.opcode == "spill"),
+        "spill_reload_bytes": sum(k.sbuf_B for k in p.cost if k.opcode == "reload"),
+    }
     for name in ("tensor", "vector", "scalar", "gpsimd", "sync"):
         use = p.engines[name]
         out[f"{name}_engine_active_time"] = use.busy_s
@@ -154,12 +219,21 @@ def _summary(p: Profile) -> Table:
 def _metadata(p: Profile) -> Table:
     n = p.costs.number
     out = {
-        "profile_schema_version": SCHEMA_VERSION, "num_physical_cores": p.cores, "vnc_enabled": p.cores > 1, "first_hw_timestamp": 0,
-        "last_hw_timestamp": _ns(p.schedule.total), "num_dma_engines_per_neuroncore": int(n("dma.engines")), "hbm_ddr_bandwidth": n("memory.mbu_bandwidth"),
-        "tensor_engine_num_rows": 128, "tensor_engine_num_cols": 128, "tensor_engine_clock_freq": n("tensor_engine.clock"),
-        "vector_engine_clock_freq": n("vector_engine.clock"), "scalar_engine_clock_freq": n("scalar_engine.clock"),
-        "gpsimd_engine_clock_freq": n("gpsimd_engine.clock"), "is_simulation": True,
-    }  # fmt: skip
+        "profile_schema_version": SCHEMA_VERSION,
+        "num_physical_cores": p.cores,
+        "vnc_enabled": p.cores > 1,
+        "first_hw_timestamp": 0,
+        "last_hw_timestamp": _ns(p.schedule.total),
+        "num_dma_engines_per_neuroncore": int(n("dma.engines")),
+        "hbm_ddr_bandwidth": n("memory.mbu_bandwidth"),
+        "tensor_engine_num_rows": 128,
+        "tensor_engine_num_cols": 128,
+        "tensor_engine_clock_freq": n("tensor_engine.clock"),
+        "vector_engine_clock_freq": n("vector_engine.clock"),
+        "scalar_engine_clock_freq": n("scalar_engine.clock"),
+        "gpsimd_engine_clock_freq": n("gpsimd_engine.clock"),
+        "is_simulation": True,
+    }
     return {k: [v] for k, v in out.items()}
 
 
@@ -171,8 +245,16 @@ def _opcodes(p: Profile) -> Table:
     rows = []
     for (engine, opcode), spans in sorted(found.items()):
         active = _ns(union(spans))
-        rows.append({"engine": engine, "opcode": opcode, "instruction_count": len(spans), "instruction_time_ns": _ns(sum(b - a for a, b in spans)),
-                     "active_time_ns": active, "active_time_percent": 100 * active / max(1, _ns(s.total))})  # fmt: skip
+        rows.append(
+            {
+                "engine": engine,
+                "opcode": opcode,
+                "instruction_count": len(spans),
+                "instruction_time_ns": _ns(sum(b - a for a, b in spans)),
+                "active_time_ns": active,
+                "active_time_percent": 100 * active / max(1, _ns(s.total)),
+            }
+        )
     return _columns(rows)
 
 
@@ -220,8 +302,17 @@ def _active(p: Profile) -> Table:
 def _flow(p: Profile) -> Table:
     """What decided the begin of each instruction."""
     s = p.schedule
-    rows = [{"in_id": s.by[i], "out_id": i, "in_table": "Instruction", "out_table": "Instruction", "gap_time": max(0, _ns(s.begin[i]) - _ns(s.end[s.by[i]]))}
-            for i in range(len(p.cost)) if s.by[i] >= 0]  # fmt: skip
+    rows = [
+        {
+            "in_id": s.by[i],
+            "out_id": i,
+            "in_table": "Instruction",
+            "out_table": "Instruction",
+            "gap_time": max(0, _ns(s.begin[i]) - _ns(s.end[s.by[i]])),
+        }
+        for i in range(len(p.cost))
+        if s.by[i] >= 0
+    ]
     return _columns(rows)
 
 
@@ -300,9 +391,9 @@ def _quoted(path: Path) -> str:
 
 
 def compare(a: Path, b: Path) -> dict[str, list[Row]]:
-    """Two profiles (folders of Parquet tables), simulated or measured: "summary" by field, "engines" and "causes" (of the critical path) where
-    both are simulated, "opcodes" by engine and opcode (time in ns), "lines" matched by content (`changes.LineRow`). Rows: what, a, b,
-    ratio b / a."""
+    """Two profiles (folders of Parquet tables), simulated or measured: "summary" by field, "engines" and "causes" (of
+    the critical path) where both are simulated, "opcodes" by engine and opcode (time in ns), "lines" matched by content
+    (`changes.LineRow`). Rows: what, a, b, ratio b / a."""
     connection = duckdb().connect()
     try:
         found: dict[str, list[Row]] = {"summary": _summaries(connection, a, b)}
@@ -318,7 +409,8 @@ def compare(a: Path, b: Path) -> dict[str, list[Row]]:
 
 
 def _version(connection: Any, folder: Path) -> Version:
-    """A folder as a version of a kernel. Statements come from its own table, or from the source files where they lie."""
+    """A folder as a version of a kernel. Statements come from its own table, or from the source files where they
+    lie."""
     instructions, source, path, uses = (
         folder / f"{name}.parquet" for name in ("Instruction", "NkiSource", "CriticalPath", "EngineUse")
     )
@@ -333,7 +425,10 @@ def _version(connection: Any, folder: Path) -> Version:
         texts = {place: (line, text) for place, line, text in query("nki_source_location, line, text", source)}
     entries: list[tuple[str, int, str, str, str, float]] = []
     places: dict[object, int] = {}
-    fields = "id, regexp_extract(nki_source_location, '([^\\[\\]\"'' ]+:[0-9]+)', 1), lower(engine), upper(opcode), duration_ns"
+    fields = (
+        "id, regexp_extract(nki_source_location, '([^\\[\\]\"'' ]+:[0-9]+)', 1), lower(engine), upper(opcode),"
+        " duration_ns"
+    )
     for number, place, engine, opcode, ns in query(fields, instructions, "order by start_ts, id"):
         file, _, line = str(place or "").rpartition(":")
         if not file:
@@ -379,7 +474,8 @@ def _joined(connection: Any, a: Path, b: Path, table: str, key: str, value: str)
         return []
     one, two = (f"(select {key} as what, {value} as v from '{_quoted(p)}' group by 1)" for p in paths)
     found = connection.execute(
-        f"select coalesce(x.what, y.what), x.v, y.v from {one} x full join {two} y on x.what = y.what order by greatest(coalesce(x.v, 0), coalesce(y.v, 0)) desc, 1"
+        f"select coalesce(x.what, y.what), x.v, y.v from {one} x full join {two} y on x.what = y.what order by"
+        " greatest(coalesce(x.v, 0), coalesce(y.v, 0)) desc, 1"
     )
     return [
         row(w, None if v is None else float(v), None if u is None else float(u)) for w, v, u in found.fetchall() if w

@@ -1,7 +1,8 @@
-"""Where 32-bit integers stay exact. The facts `neuroncore.integers-v*` say, for an instruction and an engine, which operators do; everything else
-computes in float32, which holds every whole number up to 2^24 and rounds those above.
+"""Where 32-bit integers stay exact. The facts `neuroncore.integers-v*` say, for an instruction and an engine, which
+operators do; everything else computes in float32, which holds every whole number up to 2^24 and rounds those above.
 
-An instruction without an engine has the row `unnamed`: what runs exactly because of the engine that AWS's compiler then chooses.
+An instruction without an engine has the row `unnamed`: what runs exactly because of the engine that AWS's compiler then
+chooses.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ def exact(generation: int, instruction: str, engine: str) -> frozenset[str]:
 
 
 def keeps(core: Core, instruction: str, engine: str, operator: str, tiles: tuple[Tile, ...]) -> bool:
-    """True where an operator on these tiles is exact: all are 32-bit integers, and none lies in PSUM, which GpSimd does not reach."""
-    return (
-        all(is_wide(t.dtype) and t.storage.space != "P" for t in tiles)
-        and operator in exact(core.generation, instruction, engine)
-    )  # fmt: skip
+    """True where an operator on these tiles is exact: all are 32-bit integers, and none lies in PSUM, which GpSimd does
+    not reach."""
+    return all(is_wide(t.dtype) and t.storage.space != "P" for t in tiles) and operator in exact(
+        core.generation, instruction, engine
+    )
 
 
 def copies(core: Core, instruction: str, engine: str, source: DType, target: DType) -> bool:
@@ -61,14 +62,15 @@ def copies(core: Core, instruction: str, engine: str, source: DType, target: DTy
 
 
 def note(core: Core, what: str, true: Array, got: Array, tile: Tile | None = None) -> None:
-    """Warn where float32 rounded whole numbers of a tile; strict runs ask. true: what they are (int64); got: what float32 made of them."""
+    """Warn where float32 rounded whole numbers of a tile; strict runs ask. true: what they are (int64); got: what
+    float32 made of them."""
     bad = true.reshape(-1) != got.reshape(-1).astype(np.float64)
     if bad.any():
         at = int(np.argmax(bad))
         of = f" of {tile.describe()}" if tile is not None else ""
         core.warn(
             "rounded",
-            f"{what}: float32 rounded {int(bad.sum()):,} of {bad.size:,} integers above 2^24 ({int(true.reshape(-1)[at])} to "
-            f"{int(got.reshape(-1)[at])}){of}; exact are add, subtract and multiply of tensor_tensor on GpSimd, with int32 or "
-            "uint32 tiles in SBUF",
+            f"{what}: float32 rounded {int(bad.sum()):,} of {bad.size:,} integers above 2^24"
+            f" ({int(true.reshape(-1)[at])} to {int(got.reshape(-1)[at])}){of}; exact are add, subtract and multiply of"
+            " tensor_tensor on GpSimd, with int32 or uint32 tiles in SBUF",
         )

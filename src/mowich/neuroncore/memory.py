@@ -1,8 +1,8 @@
 """SBUF, PSUM and HBM by the byte: what a kernel allocates, and which of its bytes are written.
 
-A `Storage` is one allocation: rows of bytes, one per partition (HBM has one row). Those with an address lie in the core's one SBUF or
-PSUM and may overlap; the others have bytes of their own, and `placement` finds addresses for them afterwards. `views` holds the tiles
-through which instructions see them.
+A `Storage` is one allocation: rows of bytes, one per partition (HBM has one row). Those with an address lie in the
+core's one SBUF or PSUM and may overlap; the others have bytes of their own, and `placement` finds addresses for them
+afterwards. `views` holds the tiles through which instructions see them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,11 @@ def device_dtype(given: object, what: str) -> DType:
     """The format of a tile or view. Raises for those of 64 bits, which the chip does not have."""
     d = as_dtype(given)
     if d in HOST_ONLY:
-        raise fail(f"{what} cannot be {d}: the NeuronCore has no format of 64 bits", allowed=", ".join(map(str, PUBLIC)), fix=f"use nl.{HOST_ONLY[d]}")  # fmt: skip
+        raise fail(
+            f"{what} cannot be {d}: the NeuronCore has no format of 64 bits",
+            allowed=", ".join(map(str, PUBLIC)),
+            fix=f"use nl.{HOST_ONLY[d]}",
+        )
     return d
 
 
@@ -74,8 +78,10 @@ def rows(space: str, shape: tuple[int, ...], dtype: DType) -> tuple[int, int]:
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """What a run keeps of an allocation on chip once its bytes are gone. first: number of the instruction that writes it first, -1 before;
-    last: of the one that uses it last; only_loaded: nothing but loads from HBM has touched it so far. The rest as in `Storage`."""
+    """What a run keeps of an allocation on chip once its bytes are gone. first: number of the instruction that writes
+    it first, -1 before;
+    last: of the one that uses it last; only_loaded: nothing but loads from HBM has touched it so far. The rest as in
+    `Storage`."""
 
     number: int
     space: str
@@ -92,16 +98,50 @@ class Record:
 
 
 class Storage:
-    """One allocation. parts: partitions; row_B: bytes in each; pitch_B: bytes from one partition to the next in `bytes`; base_B: first byte;
-    layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first partition); noted_by: the
-    trace that knows of it. A run without values makes `bytes` and `record` when they are asked for, which is seldom."""
+    """One allocation. parts: partitions; row_B: bytes in each; pitch_B: bytes from one partition to the next in
+    `bytes`; base_B: first byte;
+    layout: what accesses to allocations of one form have in common (memory, shape, bytes of an element, first
+    partition); noted_by: the trace that knows of it. A run without values makes `bytes` and `record` when they are
+    asked for, which is seldom."""
 
-    __slots__ = ("_bytes", "address", "base_B", "bitmap", "core", "dtype", "filled", "granule", "layout", "name", "noted_by", "number",
-                 "owner", "parts", "pitch_B", "record", "region", "row_B", "shape", "site", "space", "state", "written")  # fmt: skip
+    __slots__ = (
+        "_bytes",
+        "address",
+        "base_B",
+        "bitmap",
+        "core",
+        "dtype",
+        "filled",
+        "granule",
+        "layout",
+        "name",
+        "noted_by",
+        "number",
+        "owner",
+        "parts",
+        "pitch_B",
+        "record",
+        "region",
+        "row_B",
+        "shape",
+        "site",
+        "space",
+        "state",
+        "written",
+    )
     record: Record
 
-    def __init__(self, core: Core, region: MemoryRegion, shape: tuple[int, ...], dtype: DType, *, name: str = "",
-                 address: tuple[int, int] | None = None, data: Array | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        core: Core,
+        region: MemoryRegion,
+        shape: tuple[int, ...],
+        dtype: DType,
+        *,
+        name: str = "",
+        address: tuple[int, int] | None = None,
+        data: Array | None = None,
+    ) -> None:
         self.core = core
         self.region = region
         self.space = SPACE[region]
@@ -157,8 +197,16 @@ class Storage:
 
     def _recorded(self) -> Record:
         made = Record(
-            self.number, self.space, self.parts, self.row_B, self.site, self.name, self.address, self.dtype.name, self.shape
-        )  # fmt: skip
+            self.number,
+            self.space,
+            self.parts,
+            self.row_B,
+            self.site,
+            self.name,
+            self.address,
+            self.dtype.name,
+            self.shape,
+        )
         if self.space != "H":
             self.core.records.append(made)
         return made
@@ -183,9 +231,18 @@ class Storage:
     def form(self) -> Allocation:
         """What a trace keeps of it, without its number."""
         return Allocation(
-            0, self.space, self.parts, self.row_B, self.shape, self.dtype.itemsize, self.address, self.name, *self.site,
-            self.owner is not None, self.dtype.name,
-        )  # fmt: skip
+            0,
+            self.space,
+            self.parts,
+            self.row_B,
+            self.shape,
+            self.dtype.itemsize,
+            self.address,
+            self.name,
+            *self.site,
+            self.owner is not None,
+            self.dtype.name,
+        )
 
     def describe(self) -> str:
         """ "tile 'x' [128, 512] float32 in SBUF, allocated at kernel.py:12"."""
@@ -194,8 +251,8 @@ class Storage:
         return f"tile{label} {list(self.shape)} {self.dtype} in {SPACE_NAME[self.space]}{at}"
 
     def fill(self) -> None:
-        """Give bytes that nothing wrote the value that betrays them: NaN, or 4 in integers. Bytes are 0: references of published
-        kernels take the unused rows of a tile of MX scales as 0."""
+        """Give bytes that nothing wrote the value that betrays them: NaN, or 4 in integers. Bytes are 0: references of
+        published kernels take the unused rows of a tile of MX scales as 0."""
         self.filled = True
         if self.dtype.is_float:
             self.bytes.fill(0xFF)

@@ -1,7 +1,8 @@
-"""Arithmetic of the engines: the operators of the vector engines and the functions of the Scalar Engine, in float32 on NumPy.
+"""Arithmetic of the engines: the operators of the vector engines and the functions of the Scalar Engine, in float32 on
+NumPy.
 
-Bit operators keep integer bit patterns. Comparisons and logic give 1 or 0. The Scalar Engine approximates its functions by piecewise
-polynomials; here they are as exact as float32 allows.
+Bit operators keep integer bit patterns. Comparisons and logic give 1 or 0. The Scalar Engine approximates its functions
+by piecewise polynomials; here they are as exact as float32 allows.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from mowich.neuroncore.dtypes import Array as Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alu:
-    """An operator. apply: (a, b) -> result, or (a) for unary ones; kind: "arith", "compare", "logic", "bit" or "unary"; identity: what a
-    reduction starts from, None where the hardware does not reduce with it; since: first generation that has it."""
+    """An operator. apply: (a, b) -> result, or (a) for unary ones; kind: "arith", "compare", "logic", "bit" or "unary";
+    identity: what a reduction starts from, None where the hardware does not reduce with it; since: first generation
+    that has it."""
 
     name: str
     apply: Callable[..., Any]
@@ -112,11 +114,28 @@ def _table() -> dict[str, Alu]:
 
 ALU = _table()
 ALIASES = {
-    "max": "maximum", "min": "minimum", "mult": "multiply", "amax": "maximum", "amin": "minimum", "sum": "add", "prod": "multiply",
-    "true_divide": "divide", "remainder": "mod", "float_power": "power", "arithmetic_shift_right": "right_shift",
-    "bitwise_not": "invert", "absolute": "abs", "any": "logical_or", "all": "logical_and", "rev_subtract": "subtract", "pow": "power",
-    "logical_shift_left": "left_shift", "logical_shift_right": "right_shift", "is_gt": "greater", "mean": "average",
-}  # fmt: skip
+    "max": "maximum",
+    "min": "minimum",
+    "mult": "multiply",
+    "amax": "maximum",
+    "amin": "minimum",
+    "sum": "add",
+    "prod": "multiply",
+    "true_divide": "divide",
+    "remainder": "mod",
+    "float_power": "power",
+    "arithmetic_shift_right": "right_shift",
+    "bitwise_not": "invert",
+    "absolute": "abs",
+    "any": "logical_or",
+    "all": "logical_and",
+    "rev_subtract": "subtract",
+    "pow": "power",
+    "logical_shift_left": "left_shift",
+    "logical_shift_right": "right_shift",
+    "is_gt": "greater",
+    "mean": "average",
+}
 _FOUND: dict[object, Alu] = {}
 
 
@@ -141,14 +160,16 @@ def alu(op: object) -> Alu:
     return row
 
 
-# functions of the Scalar Engine -----------------------------------------------------------------------------------------------
+# functions of the Scalar Engine
+# -----------------------------------------------------------------------------------------------
 
 _SEGMENTS, _REACH, _DEGREE = 64, 4.0, 7
 
 
 @cache
 def _erf_table() -> Array:
-    """Coefficients of erf on 64 equal segments of [0, 4], interpolated at Chebyshev nodes of math.erf (error under 1e-12)."""
+    """Coefficients of erf on 64 equal segments of [0, 4], interpolated at Chebyshev nodes of math.erf (error under
+    1e-12)."""
     k = np.arange(_DEGREE + 1)
     nodes = 0.5 - 0.5 * np.cos((2 * k + 1) * np.pi / (2 * (_DEGREE + 1)))
     vander = np.vander(nodes, increasing=True)
@@ -221,7 +242,8 @@ def _mish(x: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Function:
-    """A function of the Scalar Engine. valid: closed range of inputs outside which the hardware's result is invalid, None for all."""
+    """A function of the Scalar Engine. valid: closed range of inputs outside which the hardware's result is invalid,
+    None for all."""
 
     name: str
     apply: Callable[..., Any]

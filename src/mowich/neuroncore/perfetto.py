@@ -1,7 +1,8 @@
-"""A schedule as a trace that Perfetto and chrome://tracing open: one process per core, one track per engine and DMA queue, counters.
+"""A schedule as a trace that Perfetto and chrome://tracing open: one process per core, one track per engine and DMA
+queue, counters.
 
-The JSON form of the Trace Event Format: times in microseconds, `X` slices for instructions (a DMA from its trigger to its last byte),
-`C` counters for SBUF, PSUM and bytes moved, and the critical path as a track of its own.
+The JSON form of the Trace Event Format: times in microseconds, `X` slices for instructions (a DMA from its trigger to
+its last byte), `C` counters for SBUF, PSUM and bytes moved, and the critical path as a track of its own.
 """
 
 from __future__ import annotations
@@ -60,8 +61,17 @@ def events(profile: Profile) -> list[dict[str, object]]:
         if step.instruction >= 0 and step.end > step.start:
             k = profile.cost[step.instruction]
             worst = max(step.parts, key=lambda p: p[1])[0] if step.parts else ""
-            out.append({"ph": "X", "pid": s.core[step.instruction], "tid": _PATH, "name": k.opcode, "ts": step.start / US,
-                        "dur": (step.end - step.start) / US, "args": {"id": step.instruction, "made of": worst}})  # fmt: skip
+            out.append(
+                {
+                    "ph": "X",
+                    "pid": s.core[step.instruction],
+                    "tid": _PATH,
+                    "name": k.opcode,
+                    "ts": step.start / US,
+                    "dur": (step.end - step.start) / US,
+                    "args": {"id": step.instruction, "made of": worst},
+                }
+            )
     return out
 
 

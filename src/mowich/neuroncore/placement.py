@@ -1,4 +1,5 @@
-"""Where tiles lie: allocation by a kernel, and addresses over live ranges afterwards, for what must fit and what must not overlap."""
+"""Where tiles lie: allocation by a kernel, and addresses over live ranges afterwards, for what must fit and what must
+not overlap."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ Plan = tuple[tuple[int, ...], DType, tuple[int, ...], tuple[int, int] | None]
 def allocate(
     core: Core, shape: object, dtype: object, region: MemoryRegion, name: str = "", address: object = None
 ) -> Tile:
-    """A new tensor. On chip: at most 128 partitions, and a row that fits the memory; address = (partition, byte) places it by hand."""
+    """A new tensor. On chip: at most 128 partitions, and a row that fits the memory; address = (partition, byte) places
+    it by hand."""
     plan = None
     if address is None and type(shape) is tuple:
         with contextlib.suppress(TypeError):  # what cannot be a key is judged below
@@ -52,13 +54,20 @@ def _planned(core: Core, shape: Any, dtype: object, region: MemoryRegion, addres
         if len(dims) == 1:
             dims = (dims[0], 1)
         if dims[0] > limits.partitions:
-            raise fail(f"partition dimension {dims[0]} exceeds {limits.partitions} partitions of {SPACE_NAME[space]}", given=f"{list(dims)} {d}",
-                       allowed=f"at most {limits.partitions}", fix="tile the first dimension in steps of nl.tile_size.pmax")  # fmt: skip
+            raise fail(
+                f"partition dimension {dims[0]} exceeds {limits.partitions} partitions of {SPACE_NAME[space]}",
+                given=f"{list(dims)} {d}",
+                allowed=f"at most {limits.partitions}",
+                fix="tile the first dimension in steps of nl.tile_size.pmax",
+            )
         row = math.prod(dims[1:]) * d.itemsize
         room = limits.sbuf_B if space == "S" else limits.psum_B
         if row > room:
-            raise fail(f"tile needs {row:,} bytes in each partition of {SPACE_NAME[space]}, which has {room:,}", given=f"{list(dims)} {d}",
-                       fix="split the free dimension")  # fmt: skip
+            raise fail(
+                f"tile needs {row:,} bytes in each partition of {SPACE_NAME[space]}, which has {room:,}",
+                given=f"{list(dims)} {d}",
+                fix="split the free dimension",
+            )
         if address is not None:
             address = _address(core, address, dims, row, d.itemsize, space)
     else:
@@ -117,13 +126,17 @@ def _address(
             given=address,
         )
     if byte < 0 or byte + row > room:
-        raise fail(f"tile of {row:,} bytes at byte {byte:,} exceeds the {room:,} bytes of a partition of {SPACE_NAME[space]}", given=address,
-                   fix=f"addresses 0 .. {room - row:,} fit")  # fmt: skip
+        raise fail(
+            f"tile of {row:,} bytes at byte {byte:,} exceeds the {room:,} bytes of a partition of {SPACE_NAME[space]}",
+            given=address,
+            fix=f"addresses 0 .. {room - row:,} fit",
+        )
     return partition, byte
 
 
 def _shared(core: Core, dims: tuple[int, ...], d: DType, region: MemoryRegion, name: str) -> Tile:
-    """Tensors in shared HBM are the same for both programs: matched by name, else by the order in which they are made."""
+    """Tensors in shared HBM are the same for both programs: matched by name, else by the order in which they are
+    made."""
     kind = ("named", name) if name else ("order",)
     turn = core.serial.get(kind, 0)
     core.serial[kind] = turn + 1
@@ -149,19 +162,21 @@ def wrap(core: Core, array: Array, region: MemoryRegion, name: str = "") -> Tile
     if d in HOST_ONLY:
         to = HOST_ONLY[d]
         raise NkiValidationError(
-            f"a kernel cannot take {d}: the NeuronCore has no format of 64 bits", where=f"argument '{name}'",
-            given=f"{list(array.shape)} {d}", allowed=", ".join(map(str, PUBLIC)),
+            f"a kernel cannot take {d}: the NeuronCore has no format of 64 bits",
+            where=f"argument '{name}'",
+            given=f"{list(array.shape)} {d}",
+            allowed=", ".join(map(str, PUBLIC)),
             fix=f"convert it first: {name}.astype(np.{to}), or {name}.to(torch.{to})",
-        )  # fmt: skip
+        )
     shape = array.shape or (1,)
     storage = Storage(core, region, shape, d, name=name, data=array)
     return Tile(storage, d, shape, row_major(shape))
 
 
 class Lives(NamedTuple):
-    """Allocations of a run on chip, in the order in which they were made, as columns. is_psum: in PSUM, else in SBUF; parts, row_B: as in
-    `Record`; first, last: numbers of the instructions between which each lives, first -1 where nothing wrote it; record: makes the
-    `Record` of a row."""
+    """Allocations of a run on chip, in the order in which they were made, as columns. is_psum: in PSUM, else in SBUF;
+    parts, row_B: as in `Record`; first, last: numbers of the instructions between which each lives, first -1 where
+    nothing wrote it; record: makes the `Record` of a row."""
 
     is_psum: NDArray[np.bool_]
     parts: NDArray[np.int32] | NDArray[np.int64]
@@ -184,8 +199,9 @@ def lives(core: Core) -> Lives:
 
 
 def _traced_lives(core: Core, trace: Trace) -> Lives:
-    """The same from a trace. A tile lives from its first write to its last use. Where the first write is a load from HBM, and the first to
-    follow that is no such load is a read, it lives from there: the compiler may delay loads until then."""
+    """The same from a trace. A tile lives from its first write to its last use. Where the first write is a load from
+    HBM, and the first to follow that is no such load is a read, it lives from there: the compiler may delay loads until
+    then."""
     forms = trace.storages.forms
     noted = {r.number: r for r in core.records}  # what was written or read without an instruction
     size = max([len(trace.storages.form), *(n + 1 for n in noted)])
@@ -229,7 +245,19 @@ def _traced_lives(core: Core, trace: Trace) -> Lives:
             noted[number].first, noted[number].last = int(first[number]), int(last[number])
             return noted[number]
         f = forms[form[number]]
-        return Record(number, f.space, f.parts, f.row_B, (f.file, f.line), f.name, f.address, f.dtype, f.shape, int(first[number]), int(last[number]))  # fmt: skip
+        return Record(
+            number,
+            f.space,
+            f.parts,
+            f.row_B,
+            (f.file, f.line),
+            f.name,
+            f.address,
+            f.dtype,
+            f.shape,
+            int(first[number]),
+            int(last[number]),
+        )
 
     return Lives(is_psum == 1, parts, row_B, first[rows], last[rows], record)
 
@@ -252,8 +280,8 @@ class Touches:
         self.is_load = np.array([*loads, False])
 
     def backwards(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
-        """(storages, clocks, whether it is written, whether by a DMA that reads nothing but HBM) of each operand from the last instruction back.
-        Run-time indices are left out."""
+        """(storages, clocks, whether it is written, whether by a DMA that reads nothing but HBM) of each operand from
+        the last instruction back. Run-time indices are left out."""
         t = self.trace
         end = len(t.touched)
         for stop in range(len(t.kind), 0, -self.AT_ONCE):
@@ -271,10 +299,11 @@ class Touches:
 
 
 def place(core: Core, space: str, found: Lives | None = None) -> tuple[int, list[Record]]:
-    """Most bytes of one partition that are live at once, and the records live then (largest first). found: `lives`, where made before.
+    """Most bytes of one partition that are live at once, and the records live then (largest first). found: `lives`,
+    where made before.
 
-    Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order. Tiles of few
-    partitions share columns by quadrants.
+    Live: from the first write (for tiles filled by loads from HBM, the first read) to the last use, in program order.
+    Tiles of few partitions share columns by quadrants.
     """
     quadrant = core.limits.quadrant
     found = found or lives(core)
@@ -313,13 +342,19 @@ def check_capacity(core: Core) -> None:
         peak, live = place(core, space, found)
         if peak <= room:
             continue
-        fix = "use smaller tiles, or let tiles die sooner: a tile lives from its first write (or first read, where loaded from HBM) to its last use"
+        fix = (
+            "use smaller tiles, or let tiles die sooner: a tile lives from its first write (or first read, where loaded"
+            " from HBM) to its last use"
+        )
         if space == "P":
             bank = limits.psum_bank_B
             what = (
                 f"{-(-peak // bank)} banks are live at once, it has {limits.psum_banks} of {bank:,} bytes per partition"
             )
-            fix = "copy results to SBUF with tensor_copy and use the banks again: a tile holds its banks from its first write to its last use"
+            fix = (
+                "copy results to SBUF with tensor_copy and use the banks again: a tile holds its banks from its first"
+                " write to its last use"
+            )
         else:
             what = f"{peak:,} bytes per partition are live at once, it has {room:,}"
         raise NkiValidationError(
@@ -373,6 +408,9 @@ def check_overlap(core: Core) -> None:
         for (qp, qb), q in live:
             if q.space == r.space and qp < p + r.parts and p < qp + q.parts and qb < b + r.row_B and b < qb + q.row_B:
                 names = [f"'{x.name or 'tile'}' {list(x.shape)} {x.dtype} at {x.address} ({_short(x)})" for x in (q, r)]
-                raise NkiValidationError(f"tiles overlap in {SPACE_NAME[r.space]} while both are in use: {names[0]} and {names[1]}", where=_allocated(r),
-                           fix=f"the second may start at byte {qb + q.row_B}, or be written after the last use of the first")  # fmt: skip
+                raise NkiValidationError(
+                    f"tiles overlap in {SPACE_NAME[r.space]} while both are in use: {names[0]} and {names[1]}",
+                    where=_allocated(r),
+                    fix=f"the second may start at byte {qb + q.row_B}, or be written after the last use of the first",
+                )
         live.append(((p, b), r))

@@ -1,8 +1,9 @@
 """What a schedule says about a kernel: who was busy, who waited for whom, what binds, and which lines cost most.
 
-Utilisations are those of AWS's Neuron Explorer: MFU counts useful multiply-adds against the bf16 peak of the array, HFU all that the
-array did, MBU the bytes of HBM against one stack's bandwidth. "Waiting" is the time in which an engine still had instructions, none of
-them ready; "idle" the time after its last. Top lines come from the critical path: what they cost is what the kernel would save.
+Utilisations are those of AWS's Neuron Explorer: MFU counts useful multiply-adds against the bf16 peak of the array, HFU
+all that the array did, MBU the bytes of HBM against one stack's bandwidth. "Waiting" is the time in which an engine
+still had instructions, none of them ready; "idle" the time after its last. Top lines come from the critical path: what
+they cost is what the kernel would save.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from mowich.neuroncore.instructions.rates import PS, SOFTWARE, TENSOR, Cost, uni
 
 ENGINES = ("tensor", "vector", "scalar", "gpsimd", "sync", "dma", "collective")
 DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))
-"""Ranges of descriptor sizes in bytes, from the DMA bandwidth guide: below 256 B overhead binds, from 4 KiB the rate."""
+"""Ranges of descriptor sizes in bytes, from the DMA bandwidth guide: below 256 B overhead binds, from 4 KiB the
+rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """Seconds of an engine. busy: at work (GpSimd: also at the descriptors of software DMAs); wait: it had work that was not ready; idle: it had none; waits: for whom."""
+    """Seconds of an engine. busy: at work (GpSimd: also at the descriptors of software DMAs); wait: it had work that
+    was not ready; idle: it had none; waits: for whom."""
 
     busy_s: float
     wait_s: float
@@ -51,7 +54,8 @@ class _Total:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line of the kernel: seconds of the critical path that it takes, what they are, and what would make them fewer."""
+    """A line of the kernel: seconds of the critical path that it takes, what they are, and what would make them
+    fewer."""
 
     file: str
     line: int
@@ -62,7 +66,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptors:
-    """DMA by size of descriptor: bytes moved, descriptors, and the share of the DMA engines' rate that such descriptors reach."""
+    """DMA by size of descriptor: bytes moved, descriptors, and the share of the DMA engines' rate that such descriptors
+    reach."""
 
     low_B: int
     high_B: int
@@ -137,7 +142,8 @@ class Profile:
             return a.file, a.line
         return ("", 0)
 
-    # engines -----------------------------------------------------------------------------------------------------------
+    # engines
+    # -----------------------------------------------------------------------------------------------------------
     @cached_property
     def engines(self) -> dict[str, Use]:
         """Use of each engine, mean over the cores. busy + wait + idle is the latency."""
@@ -151,9 +157,12 @@ class Profile:
                 for who, seconds in part.waits.items():
                     waits[who] = waits.get(who, 0.0) + seconds / n
             out[name] = Use(
-                busy_s=sum(u.busy_s for u in parts) / n, wait_s=sum(u.wait_s for u in parts) / n, idle_s=sum(u.idle_s for u in parts) / n,
-                instructions=sum(u.instructions for u in parts), waits=dict(sorted(waits.items(), key=lambda x: -x[1])),
-            )  # fmt: skip
+                busy_s=sum(u.busy_s for u in parts) / n,
+                wait_s=sum(u.wait_s for u in parts) / n,
+                idle_s=sum(u.idle_s for u in parts) / n,
+                instructions=sum(u.instructions for u in parts),
+                waits=dict(sorted(waits.items(), key=lambda x: -x[1])),
+            )
         return out
 
     def _uses(self, core: int) -> dict[str, Use]:
@@ -211,9 +220,9 @@ class Profile:
 
     @cached_property
     def active_s(self) -> dict[str, float]:
-        """Seconds in which a profiler on hardware shows each unit at work, mean over the cores: the union of intervals, of the Scalar Engine
-        with its latency, of the Tensor Engine with the load of stationary tiles, of DMA from first to last byte, of GpSimd with the
-        descriptors that it writes."""
+        """Seconds in which a profiler on hardware shows each unit at work, mean over the cores: the union of intervals,
+        of the Scalar Engine with its latency, of the Tensor Engine with the load of stationary tiles, of DMA from first
+        to last byte, of GpSimd with the descriptors that it writes."""
         s, writes = self.schedule, self.costs.ps("dma.software_active")
         spans: dict[tuple[int, str], list[tuple[int, int]]] = {}
         for i, k in enumerate(self.cost):
@@ -244,7 +253,8 @@ class Profile:
             return "itself"
         return unit_of(self.cost[by].queue)
 
-    # work --------------------------------------------------------------------------------------------------------------
+    # work
+    # --------------------------------------------------------------------------------------------------------------
     @cached_property
     def flop(self) -> int:
         """Useful operations of the Tensor Engine: 2 for each multiply-add, transposes and broadcasts left out."""
@@ -321,9 +331,11 @@ class Profile:
                 )
         return out
 
-    # memory ------------------------------------------------------------------------------------------------------------
+    # memory
+    # ------------------------------------------------------------------------------------------------------------
     def occupancy(self, space: str, core: int = 0) -> list[tuple[int, int]]:
-        """(time in ps, bytes of a partition in use) of SBUF ("S") or PSUM ("P"): a tile lives from its first write to its last use."""
+        """(time in ps, bytes of a partition in use) of SBUF ("S") or PSUM ("P"): a tile lives from its first write to
+        its last use."""
         s = self.schedule
         p, offset = s.programs[core], s.offset[core]
         changes: list[tuple[int, int]] = []
@@ -359,7 +371,8 @@ class Profile:
         most = max((v for c in range(self.cores) for _, v in self.occupancy("P", c)), default=0)
         return min(bank.psum_banks, -(-most // bank.psum_bank_B))
 
-    # lines -------------------------------------------------------------------------------------------------------------
+    # lines
+    # -------------------------------------------------------------------------------------------------------------
     @cached_property
     def lines(self) -> list[Line]:
         """Lines of the kernel by their time on the critical path, costliest first."""
@@ -425,24 +438,56 @@ class Profile:
         """The three costliest lines."""
         return [x for x in self.lines if x.file][:3]
 
-    # output ------------------------------------------------------------------------------------------------------------
+    # output
+    # ------------------------------------------------------------------------------------------------------------
     def to_dict(self, target: str = "") -> dict[str, Any]:
         """The JSON contract `mowich/kernel@1`."""
         from mowich.neuroncore.curves import curves
 
         read, written = self.hbm_B
         return {
-            "schema": "mowich/kernel@1", "kernel": self.kernel, "target": target or f"v{self.schedule.generation}", "time_s": self.time_s.to_dict(), "cores": self.cores,
+            "schema": "mowich/kernel@1",
+            "kernel": self.kernel,
+            "target": target or f"v{self.schedule.generation}",
+            "time_s": self.time_s.to_dict(),
+            "cores": self.cores,
             "instructions": sum(len(p.trace) for p in self.schedule.programs),
-            "engines": {n: {"busy_s": u.busy_s, "wait_s": u.wait_s, "idle_s": u.idle_s, "instructions": u.instructions, "waits_s": u.waits} for n, u in self.engines.items()},
-            "mfu": self.mfu, "hfu": self.hfu, "mbu": self.mbu, "flop": self.flop, "hbm_read_B": read, "hbm_write_B": written, "spill_B": self.spill_B,
+            "engines": {
+                n: {
+                    "busy_s": u.busy_s,
+                    "wait_s": u.wait_s,
+                    "idle_s": u.idle_s,
+                    "instructions": u.instructions,
+                    "waits_s": u.waits,
+                }
+                for n, u in self.engines.items()
+            },
+            "mfu": self.mfu,
+            "hfu": self.hfu,
+            "mbu": self.mbu,
+            "flop": self.flop,
+            "hbm_read_B": read,
+            "hbm_write_B": written,
+            "spill_B": self.spill_B,
             "roofline": {"flop_per_B": self.intensity, "ridge_flop_per_B": self.ridge, "bound": self.bound},
-            "sbuf_peak_B": self.sbuf_peak_B, "psum_peak_banks": self.psum_peak_banks,
-            "dma": [{"descriptor_low_B": d.low_B, "descriptor_high_B": d.high_B if d.high_B < 1 << 62 else None, "bytes": d.bytes, "descriptors": d.descriptors,
-                     "efficiency": d.efficiency} for d in self.descriptors],
-            "top": [{"file": x.file, "line": x.line, "seconds": x.seconds, "cause": x.cause, "remedy": x.remedy} for x in self.top],
+            "sbuf_peak_B": self.sbuf_peak_B,
+            "psum_peak_banks": self.psum_peak_banks,
+            "dma": [
+                {
+                    "descriptor_low_B": d.low_B,
+                    "descriptor_high_B": d.high_B if d.high_B < 1 << 62 else None,
+                    "bytes": d.bytes,
+                    "descriptors": d.descriptors,
+                    "efficiency": d.efficiency,
+                }
+                for d in self.descriptors
+            ],
+            "top": [
+                {"file": x.file, "line": x.line, "seconds": x.seconds, "cause": x.cause, "remedy": x.remedy}
+                for x in self.top
+            ],
             "over_time": curves(self),
-        }  # fmt: skip
+        }
 
 
 def _compiled_totals(library: CDLL, s: Schedule) -> list[dict[str, _Total]] | None:
@@ -524,9 +569,12 @@ def _advice(profile: Profile, k: Cost, parts: dict[str, int], time: int, buffer:
     if name.endswith(("_engine.clock", "_per_element")):
         engine = name.split("_")[0]
         return f"{share} {engine} engine at work ({k.opcode})", {
-            "vector": "16-bit tiles in SBUF (performance mode), one operand in PSUM, fused operators, or another engine",
-            "scalar": "wider tiles, or move copies to the Vector Engine", "gpsimd": "the Vector Engine, where it has the instruction",
-        }.get(engine, "move work to another engine")  # fmt: skip
+            "vector": (
+                "16-bit tiles in SBUF (performance mode), one operand in PSUM, fused operators, or another engine"
+            ),
+            "scalar": "wider tiles, or move copies to the Vector Engine",
+            "gpsimd": "the Vector Engine, where it has the instruction",
+        }.get(engine, "move work to another engine")
     return f"{share} {name}", "see `mowich kernel profile --path`"
 
 

@@ -1,8 +1,8 @@
 """What an iteration of a loop added to a trace, and the same again for the iterations that follow, written by NumPy.
 
-Two iterations, one after the other, are alike where their instructions are of the same kinds from the same lines, and where the numbers
-of their storages, the offsets of their views and all else that is counted differ by constants. Whether the iterations that follow
-are alike as well is not judged here (`nki.affine` reads the kernel for that).
+Two iterations, one after the other, are alike where their instructions are of the same kinds from the same lines, and
+where the numbers of their storages, the offsets of their views and all else that is counted differ by constants.
+Whether the iterations that follow are alike as well is not judged here (`nki.affine` reads the kernel for that).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ AT_ONCE = 1 << 16
 
 
 class Unlike(BaseException):
-    """An iteration that ran is not what was written for it, or a core of a pair comes to something before the other: the run starts again."""
+    """An iteration that ran is not what was written for it, or a core of a pair comes to something before the other:
+    the run starts again."""
 
 
 class Blocks(Protocol):
@@ -42,8 +43,8 @@ class Blocks(Protocol):
 
 
 class Mark(NamedTuple):
-    """How far a run has come. instructions, touches, edges, in_order: entries of the trace; clock, storages: the core's counters; other:
-    what an iteration that is repeated leaves as it is; blocks: blocks of tensors that were made."""
+    """How far a run has come. instructions, touches, edges, in_order: entries of the trace; clock, storages: the core's
+    counters; other: what an iteration that is repeated leaves as it is; blocks: blocks of tensors that were made."""
 
     instructions: int
     touches: int
@@ -59,9 +60,18 @@ def mark(core: Core, trace: Trace) -> Mark:
     """How far a run has come now."""
     storages = core.serial.get("storage", 0)
     other = (
-        sum(core.serial.values()) - storages, len(core.serial), len(trace.meetings), len(core.records), len(core.warned), len(core.scratch),
-        len(core.shared), len(core.ring), len(core.pending), trace.ordered, core.irregular,
-    )  # fmt: skip
+        sum(core.serial.values()) - storages,
+        len(core.serial),
+        len(trace.meetings),
+        len(core.records),
+        len(core.warned),
+        len(core.scratch),
+        len(core.shared),
+        len(core.ring),
+        len(core.pending),
+        trace.ordered,
+        core.irregular,
+    )
     return Mark(
         len(trace.kind),
         len(trace.touched),
@@ -135,7 +145,8 @@ class Repeat:
                 self.moving.append((pair, after, after[2] - before[2]))
 
     def expected(self, times: Columns) -> tuple[Columns, Columns, Columns]:
-        """(numbers, storages, edges) of the iterations that follow the second one after `times` of them, one row for each."""
+        """(numbers, storages, edges) of the iterations that follow the second one after `times` of them, one row for
+        each."""
         b, t = self.base, times[:, None]
         edges = b.edges.reshape(-1) + self.d_edges.reshape(-1) * t
         return b.number + self.d_clock * t, b.storage + self.d_storage * t, edges
@@ -166,7 +177,8 @@ class Repeat:
         self._make_blocks(count)
 
     def finds_blocks(self, first: Sequence[Made], second: Sequence[Made]) -> bool:
-        """Note the blocks that the two iterations made: those of a tensor from before them move on by the same steps. False: they made others."""
+        """Note the blocks that the two iterations made: those of a tensor from before them move on by the same steps.
+        False: they made others."""
         if len(first) != len(second):
             return False
         for (x, at), (y, then) in zip(first, second, strict=True):
@@ -181,7 +193,8 @@ class Repeat:
         return [(x, tuple(i + d * times for i, d in zip(at, step, strict=True)), at) for x, at, step in self.blocks]
 
     def has_room(self, count: int) -> bool:
-        """Whether `count` iterations more, and the one behind them, make blocks that are there and that nothing else has made."""
+        """Whether `count` iterations more, and the one behind them, make blocks that are there and that nothing else
+        has made."""
         found = [(x, at) for t in range(1, count + 2) for x, at, _ in self.later_blocks(t)]
         return len({(id(x), at) for x, at in found}) == len(found) and all(x.is_free(at) for x, at in found)
 
@@ -198,7 +211,8 @@ class Repeat:
         return [(x, at) for x, at in made if id(x) in mine] == [(x, at) for x, at, _ in self.later_blocks(times)]
 
     def _patterns(self, times: Columns) -> Columns:
-        """Number of the pattern of each pair, one row for each iteration; new ones in the order in which they come up."""
+        """Number of the pattern of each pair, one row for each iteration; new ones in the order in which they come
+        up."""
         table = np.repeat(self.patterns[None], len(times), axis=0)
         if not self.moving:
             return table
@@ -237,10 +251,13 @@ class Repeat:
             return False
         number, storage, edges = self.expected(np.array([times]))
         if not (
-            np.array_equal(b.kind, later.kind) and np.array_equal(b.site, later.site) and np.array_equal(b.form, later.form)
-            and np.array_equal(number[0], later.number) and np.array_equal(storage[0], later.storage)
+            np.array_equal(b.kind, later.kind)
+            and np.array_equal(b.site, later.site)
+            and np.array_equal(b.form, later.form)
+            and np.array_equal(number[0], later.number)
+            and np.array_equal(storage[0], later.storage)
             and np.array_equal(edges[0], later.edges.reshape(-1))
-        ):  # fmt: skip
+        ):
             return False
         offsets = {pair: (after, step) for pair, after, step in self.moving}
         patterns = self.trace.patterns
@@ -256,7 +273,8 @@ class Repeat:
 
 
 def alike(core: Core, trace: Trace, marks: tuple[Mark, Mark, Mark]) -> Repeat | None:
-    """What repeats, where the iterations between the first and the second mark and between the second and the third are alike."""
+    """What repeats, where the iterations between the first and the second mark and between the second and the third are
+    alike."""
     a, b, c = marks
     if b.other != c.other or b.instructions == a.instructions:
         return None

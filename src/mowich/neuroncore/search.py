@@ -1,8 +1,8 @@
 """The searches of the Vector Engine, on arrays: the eight largest of each row, and where eight values stand in it.
 
-Kernels search the same data again and again, eight elements at a time, and almost nothing of a row concerns one search. So one comparison
-with a bound finds the few elements that may matter, and the rest is done on these. A row in which many may matter (equal elements, values
-far below the largest) is compared whole.
+Kernels search the same data again and again, eight elements at a time, and almost nothing of a row concerns one search.
+So one comparison with a bound finds the few elements that may matter, and the rest is done on these. A row in which
+many may matter (equal elements, values far below the largest) is compared whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 COLUMNS = 256
-"""Columns into which `largest8` folds a long row: the fastest power of two, or within a tenth of it, from 512 to 16,384 elements."""
+"""Columns into which `largest8` folds a long row: the fastest power of two, or within a tenth of it, from 512 to 16,384
+elements."""
 NARROW = 64
 """Elements of a row up to which `occurrences` is faster without a bound."""
 _EARLIER = np.tri(8, k=-1, dtype=np.bool_)
@@ -25,8 +26,9 @@ _EARLIER = np.tri(8, k=-1, dtype=np.bool_)
 def largest8(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """[P, N] -> [P, 8]: the 8 largest of each row, descending. N is 8 or more; NaN counts as -inf; +0 goes before -0.
 
-    A long row is folded into columns. The 8th largest of their maxima is a bound that 8 elements reach, so that the answer is what exceeds
-    it (elements of 7 columns at most, and of the rest that no fold holds), filled up with the bound itself.
+    A long row is folded into columns. The 8th largest of their maxima is a bound that 8 elements reach, so that the
+    answer is what exceeds it (elements of 7 columns at most, and of the rest that no fold holds), filled up with the
+    bound itself.
 
     >>> largest8(np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5]], np.float32)).tolist()
     [[9.0, 6.0, 5.0, 5.0, 4.0, 3.0, 2.0, 1.0]]
@@ -57,8 +59,8 @@ def largest8(x: NDArray[np.float32]) -> NDArray[np.float32]:
 def occurrences(data: Array, values: Array, backwards: bool = False) -> NDArray[np.int64]:
     """[P, N], [P, 8] -> [P, 8]: the column of its row of data in which each value stands, -1 where it does not.
 
-    Equal values take successive occurrences: the first value the first of them, or the last value where `backwards`. NaN stands nowhere.
-    N is at most 65,535.
+    Equal values take successive occurrences: the first value the first of them, or the last value where `backwards`.
+    NaN stands nowhere. N is at most 65,535.
 
     >>> occurrences(np.array([[8, 3, 8]]), np.array([[8, 8, 8, 3, 1, 1, 1, 1]])).tolist()
     [[0, 2, -1, 1, -1, -1, -1, -1]]
@@ -86,7 +88,8 @@ def occurrences(data: Array, values: Array, backwards: bool = False) -> NDArray[
 
 
 def _places(mask: Array) -> tuple[Array, Array, Array, int]:
-    """Of each True of a mask [P, N]: its row, its column, how many stand before it in the row; and the most of one row."""
+    """Of each True of a mask [P, N]: its row, its column, how many stand before it in the row; and the most of one
+    row."""
     p, n = mask.shape
     at = np.flatnonzero(mask)
     row = at // n
@@ -95,7 +98,8 @@ def _places(mask: Array) -> tuple[Array, Array, Array, int]:
 
 
 def _among(data: Array, values: Array, turn: Array) -> NDArray[np.int64]:
-    """`occurrences` in short rows: each value with each element. turn [P, 8]: how many equal values take their occurrences before."""
+    """`occurrences` in short rows: each value with each element. turn [P, 8]: how many equal values take their
+    occurrences before."""
     hit = data[:, None, :] == values[:, :, None]
     later = np.nonzero(turn)
     if later[0].size:

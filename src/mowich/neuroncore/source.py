@@ -1,4 +1,5 @@
-"""The source of a kernel by statement: what stands at a line, in one line of text, whatever line breaks and spaces it was written with."""
+"""The source of a kernel by statement: what stands at a line, in one line of text, whatever line breaks and spaces it
+was written with."""
 
 from __future__ import annotations
 

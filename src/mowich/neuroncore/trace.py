@@ -1,7 +1,9 @@
-"""What ran, in columns: one row per instruction, with the bytes that it read and wrote. The scheduler replays it; nothing here computes.
+"""What ran, in columns: one row per instruction, with the bytes that it read and wrote. The scheduler replays it;
+nothing here computes.
 
-Instructions that differ only in the addresses that they touch share a `Kind`, from which the cost follows; views of the same shape,
-strides and offset share a pattern. So a row is a few small integers, and a trace of 10^7 instructions fits in memory.
+Instructions that differ only in the addresses that they touch share a `Kind`, from which the cost follows; views of the
+same shape, strides and offset share a pattern. So a row is a few small integers, and a trace of 10^7 instructions fits
+in memory.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ T = TypeVar("T")
 
 
 class Operand(NamedTuple):
-    """One operand of a kind of instruction. space: "S", "P" or "H"; shape and strides (elements of `itemsize` bytes, partitions
-    outermost); start: first partition, for DMA operands on chip; dynamic: an offset is read at run time."""
+    """One operand of a kind of instruction. space: "S", "P" or "H"; shape and strides (elements of `itemsize` bytes,
+    partitions outermost); start: first partition, for DMA operands on chip; dynamic: an offset is read at run time."""
 
     space: str
     shape: tuple[int, ...]
@@ -51,7 +53,8 @@ class Kind(NamedTuple):
 
 
 class Allocation(NamedTuple):
-    """A storage that the trace touches. address: (partition, byte) where placed by hand; row_B: bytes in each of `parts` partitions."""
+    """A storage that the trace touches. address: (partition, byte) where placed by hand; row_B: bytes in each of
+    `parts` partitions."""
 
     number: int
     space: str
@@ -68,8 +71,9 @@ class Allocation(NamedTuple):
 
 
 class Storages(MutableMapping[int, Allocation]):
-    """The storages that a trace touches, by number, in columns: a kernel makes up to one for each instruction. form: number of a storage ->
-    place in `forms`, -1 where the trace does not touch it; forms: what the allocations of one line share, with the number 0."""
+    """The storages that a trace touches, by number, in columns: a kernel makes up to one for each instruction. form:
+    number of a storage -> place in `forms`, -1 where the trace does not touch it; forms: what the allocations of one
+    line share, with the number 0."""
 
     __slots__ = ("_known", "_made", "form", "forms")
 
@@ -146,8 +150,9 @@ class Meeting(NamedTuple):
 
 
 class Access(NamedTuple):
-    """Bytes that an instruction touches. storage: number of the allocation; space: "S", "P" or "H"; offset and strides in elements
-    of `itemsize` bytes from the start of the allocation (partitions outermost); shape: elements along each stride."""
+    """Bytes that an instruction touches. storage: number of the allocation; space: "S", "P" or "H"; offset and strides
+    in elements of `itemsize` bytes from the start of the allocation (partitions outermost); shape: elements along each
+    stride."""
 
     storage: int
     space: str
@@ -187,14 +192,30 @@ def _number(known: dict[T, int], listed: list[T], made: T) -> int:
 class Trace:
     """The instructions of one core in program order, and the order that `depends_on` adds.
 
-    kind, site, number: one entry per instruction; touched: (storage, pattern) for each operand, reads before writes, instruction
-    after instruction; kinds, sites, patterns: what those numbers stand for; plain_reads: of each kind, how many of its reads are operands
-    and no run-time indices; meetings: index of an instruction -> the meeting at which it waits for other cores; in_order: instructions
-    that keep their order (while `ordered`).
+    kind, site, number: one entry per instruction; touched: (storage, pattern) for each operand, reads before writes,
+    instruction after instruction; kinds, sites, patterns: what those numbers stand for; plain_reads: of each kind, how
+    many of its reads are operands and no run-time indices; meetings: index of an instruction -> the meeting at which it
+    waits for other cores; in_order: instructions that keep their order (while `ordered`).
     """
 
-    __slots__ = ("_kind_of", "_pattern_of", "_site_of", "edges", "in_order", "kind", "kinds", "meetings", "number", "ordered", "patterns", "plain_reads",
-                 "site", "sites", "storages", "touched")  # fmt: skip
+    __slots__ = (
+        "_kind_of",
+        "_pattern_of",
+        "_site_of",
+        "edges",
+        "in_order",
+        "kind",
+        "kinds",
+        "meetings",
+        "number",
+        "ordered",
+        "patterns",
+        "plain_reads",
+        "site",
+        "sites",
+        "storages",
+        "touched",
+    )
 
     def __init__(self) -> None:
         self.kind = array("i")
@@ -218,7 +239,8 @@ class Trace:
         return len(self.kind)
 
     def add(self, number: int, kind: int, touched: list[int], site: tuple[str, int]) -> None:
-        """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`pattern_of`) of each operand."""
+        """Append one instruction: what `kind_of` gave, and the storage (`touch`) and pattern (`pattern_of`) of each
+        operand."""
         place = self._site_of.get(site)
         if place is None:
             place = _number(self._site_of, self.sites, site)

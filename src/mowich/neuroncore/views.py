@@ -1,7 +1,8 @@
 """Tiles: views of an allocation, through which instructions see its bytes.
 
-A `Tile` has a format, and shape, strides and offset in elements, where the elements of a row follow each other and rows follow rows, so
-that the pattern of `.ap()` on a [128, 512] tile is [[512, 128], [1, 512]] wherever the tile lies. An offset may be read at run time.
+A `Tile` has a format, and shape, strides and offset in elements, where the elements of a row follow each other and rows
+follow rows, so that the pattern of `.ap()` on a [128, 512] tile is [[512, 128], [1, 512]] wherever the tile lies. An
+offset may be read at run time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class DynamicSlice:
 
 
 class Dynamic:
-    """An offset that is read when the instruction runs. scale_B: bytes per unit of the index; bound: rows that the index may name."""
+    """An offset that is read when the instruction runs. scale_B: bytes per unit of the index; bound: rows that the
+    index may name."""
 
     __slots__ = ("bound", "group", "index", "kind", "scale_B")
 
@@ -39,7 +41,8 @@ class Dynamic:
 
 
 class Access(NamedTuple):
-    """What `issue` found out about a view. pattern, form: numbers in the trace and in the core; fits: it lies within its allocation."""
+    """What `issue` found out about a view. pattern, form: numbers in the trace and in the core; fits: it lies within
+    its allocation."""
 
     pattern: int
     form: int
@@ -47,13 +50,20 @@ class Access(NamedTuple):
 
 
 class Tile:
-    """A view of an allocation. shape; strides and offset in elements of `dtype` from the start of the allocation; access: what `issue` found
-    out about it, for the core that made the allocation."""
+    """A view of an allocation. shape; strides and offset in elements of `dtype` from the start of the allocation;
+    access: what `issue` found out about it, for the core that made the allocation."""
 
     __slots__ = ("_array", "access", "dtype", "dynamic", "is_truth", "offset", "shape", "size", "storage", "strides")
 
-    def __init__(self, storage: Storage, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0,
-                 dynamic: Dynamic | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        storage: Storage,
+        dtype: DType,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int = 0,
+        dynamic: Dynamic | None = None,
+    ) -> None:
         self.storage = storage
         self.dtype = dtype
         self.shape = shape
@@ -65,7 +75,8 @@ class Tile:
         self._array: Array | None = None
         self.access: Access | None = None
 
-    # description -------------------------------------------------------------------------------------------------------
+    # description
+    # -------------------------------------------------------------------------------------------------------
     @property
     def buffer(self) -> MemoryRegion:
         """Memory that the tile lies in."""
@@ -146,11 +157,13 @@ class Tile:
 
     @property
     def base_tensor(self) -> Tile:
-        """The tensor that this is a view of: the whole allocation in its own dtype. Not in AWS's reference; nki-library uses it."""
+        """The tensor that this is a view of: the whole allocation in its own dtype. Not in AWS's reference; nki-library
+        uses it."""
         s = self.storage
         return Tile(s, s.dtype, s.shape, row_major(s.shape))
 
-    # bytes -------------------------------------------------------------------------------------------------------------
+    # bytes
+    # -------------------------------------------------------------------------------------------------------------
     def byte_strides(self) -> tuple[int, ...]:
         """Strides in bytes of the memory that the tile lies in."""
         s, size = self.storage, self.dtype.itemsize
@@ -211,11 +224,15 @@ class Tile:
         """The error for a pattern that leaves the allocation."""
         s = self.storage
         return fail(
-            "out-of-bounds access", tile=self, given=f"element {max(self._last(), self.offset)}",
-            allowed=f"0 .. {s.parts * s.row_B // self.dtype.itemsize - 1}", fix="check offset, strides and counts of the pattern",
-        )  # fmt: skip
+            "out-of-bounds access",
+            tile=self,
+            given=f"element {max(self._last(), self.offset)}",
+            allowed=f"0 .. {s.parts * s.row_B // self.dtype.itemsize - 1}",
+            fix="check offset, strides and counts of the pattern",
+        )
 
-    # values ------------------------------------------------------------------------------------------------------------
+    # values
+    # ------------------------------------------------------------------------------------------------------------
     def read(self) -> Array:
         """Elements as stored, for an instruction: checks that they were written."""
         s = self.storage
@@ -238,7 +255,8 @@ class Tile:
         return f
 
     def write(self, values: Any) -> None:
-        """Computed values (any shape of the same size, or one that broadcasts) -> elements, rounded as the engine does."""
+        """Computed values (any shape of the same size, or one that broadcasts) -> elements, rounded as the engine
+        does."""
         s = self.storage
         if self.dynamic is not None:
             _scatter(self, values)
@@ -261,7 +279,8 @@ class Tile:
         a = self.array()
         return a.astype(dtype) if dtype is not None else a.copy()
 
-    # views -------------------------------------------------------------------------------------------------------------
+    # views
+    # -------------------------------------------------------------------------------------------------------------
     def _like(self, shape: Iterable[int], strides: Iterable[int], offset: int) -> Tile:
         return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
@@ -328,8 +347,13 @@ class Tile:
                 if stop < 0:
                     stop += n
                 if step < 1 or start < 0 or stop > n or start > stop:
-                    raise fail("out-of-bounds access" if stop > n or start < 0 else "backward slice", tile=self, given=f"[{start}:{stop}:{step}] along dimension {d}",
-                               allowed=f"0 .. {n}", fix="bound the slice with min(), or allocate a larger tile")  # fmt: skip
+                    raise fail(
+                        "out-of-bounds access" if stop > n or start < 0 else "backward slice",
+                        tile=self,
+                        given=f"[{start}:{stop}:{step}] along dimension {d}",
+                        allowed=f"0 .. {n}",
+                        fix="bound the slice with min(), or allocate a larger tile",
+                    )
                 shape.append((stop - start + step - 1) // step)
                 strides.append(s * step)
                 offset += start * s
@@ -400,7 +424,8 @@ class Tile:
             )
 
     def select(self, dim: int, index: Any) -> Tile:
-        """One element of a dimension, which goes. index: an integer, a register, or a one-element tile read when the instruction runs."""
+        """One element of a dimension, which goes. index: an integer, a register, or a one-element tile read when the
+        instruction runs."""
         dim = self._dim(dim)
         if isinstance(index, Tile | Register):
             if self.dynamic is not None:
@@ -637,12 +662,20 @@ class Tile:
 
     reinterpret_cast = view
 
-    def ap(self, pattern: Sequence[Sequence[Any]], offset: Any = None, scalar_offset: object = None, vector_offset: Tile | None = None,
-           indirect_dim: int = 0, dtype: object = None) -> Tile:  # fmt: skip
-        """An access pattern of one's own: [[stride, count], ...] in elements, from the view's first element plus `offset`.
+    def ap(
+        self,
+        pattern: Sequence[Sequence[Any]],
+        offset: Any = None,
+        scalar_offset: object = None,
+        vector_offset: Tile | None = None,
+        indirect_dim: int = 0,
+        dtype: object = None,
+    ) -> Tile:
+        """An access pattern of one's own: [[stride, count], ...] in elements, from the view's first element plus
+        `offset`.
 
-        scalar_offset (register, integer or one-element tile) and vector_offset ([P, 1] tile, HBM only) are read when the instruction
-        runs, and count steps along `indirect_dim` of this view.
+        scalar_offset (register, integer or one-element tile) and vector_offset ([P, 1] tile, HBM only) are read when
+        the instruction runs, and count steps along `indirect_dim` of this view.
         """
         d = self.dtype if dtype is None else as_dtype(dtype)
         base = self.offset
@@ -688,8 +721,8 @@ class Tile:
         return Tile(s, d, tuple(shape), tuple(strides), start, dynamic)
 
     def _partition_step(self, d: DType, stride: int, offset: int) -> tuple[int, int]:
-        """Partition stride and offset of a pattern in elements of the allocation. A stride that steps through a row but counts whole
-        rows of this view (columns of a wider tile) means partitions of the view."""
+        """Partition stride and offset of a pattern in elements of the allocation. A stride that steps through a row but
+        counts whole rows of this view (columns of a wider tile) means partitions of the view."""
         s = self.storage
         row = s.row_B // d.itemsize
         own = math.prod(self.shape[1:]) * self.dtype.itemsize // d.itemsize
@@ -702,11 +735,13 @@ class Tile:
     def _overrun(
         self, d: DType, shape: tuple[int, ...], strides: tuple[int, ...], start: int, reach: int, row: int
     ) -> Tile:
-        """A pattern that leaves its partition. Kernels make such views that they never use, so it is judged where it is read."""
+        """A pattern that leaves its partition. Kernels make such views that they never use, so it is judged where it is
+        read."""
         return Tile(self.storage, d, shape, strides, start, Dynamic("overrun", reach, d.itemsize, row))
 
     def indirect(self, index: Tile, num_elem: int | None = None) -> Tile:
-        """Columns of an on-chip tile at offsets read from `index` when the instruction runs (v4): shape [P, num_elem]."""
+        """Columns of an on-chip tile at offsets read from `index` when the instruction runs (v4): shape [P,
+        num_elem]."""
         if self.storage.core.generation < 4:
             raise fail("tensor indirection needs NeuronCore-v4", tile=self)
         if not self.on_chip or index.shape[0] != self.shape[0]:
@@ -795,7 +830,8 @@ def _new_axes(tile: Tile, keys: tuple[Any, ...]) -> Tile:
 
 
 def index_tile(tile: Tile, keys: tuple[Any, ...]) -> Tile:
-    """Arrays of indices, one per dimension, that broadcast together -> the view that they describe, when they are affine.
+    """Arrays of indices, one per dimension, that broadcast together -> the view that they describe, when they are
+    affine.
 
     Elements outside the tile may be named: a mask hides them (`core.mask`)."""
     if Ellipsis in keys:
@@ -903,11 +939,13 @@ def reshaped(shape: Sequence[int], strides: Sequence[int], wanted: Sequence[int]
     return tuple(out)
 
 
-# run-time offsets ----------------------------------------------------------------------------------------------------------
+# run-time offsets
+# ----------------------------------------------------------------------------------------------------------
 
 
 def addresses(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Element addresses in the allocation of a view with a run-time offset, and which rows are in bounds ([rows] along dimension 0)."""
+    """Element addresses in the allocation of a view with a run-time offset, and which rows are in bounds ([rows] along
+    dimension 0)."""
     dyn = tile.dynamic
     assert dyn is not None
     size = tile.dtype.itemsize
@@ -993,7 +1031,8 @@ def _overruns(tile: Tile, dyn: Dynamic) -> Exception:
 
 
 def _past_the_end(tile: Tile, dyn: Dynamic) -> Array:
-    """Elements of a pattern that leaves its partitions: an error in strict runs, else NaN there, where the chip reads other data."""
+    """Elements of a pattern that leaves its partitions: an error in strict runs, else NaN there, where the chip reads
+    other data."""
     row, core, d = dyn.bound, tile.storage.core, tile.dtype
     if core.strict or tile.strides[0] % row or not d.is_float:
         raise _overruns(tile, dyn)
@@ -1043,11 +1082,17 @@ def out_of_bounds(tile: Tile) -> Exception:
     dyn = tile.dynamic
     index = dyn.index if dyn is not None else None
     shown = index.read().reshape(-1)[:8].tolist() if isinstance(index, Tile) else int(index)  # type: ignore[arg-type]
-    return fail("out-of-bounds access by a run-time offset", tile=tile, given=shown,
-                allowed=f"0 .. {dyn.bound - 1 if dyn else 0}", fix="or oob_mode=oob_mode.skip to leave such rows out")  # fmt: skip
+    return fail(
+        "out-of-bounds access by a run-time offset",
+        tile=tile,
+        given=shown,
+        allowed=f"0 .. {dyn.bound - 1 if dyn else 0}",
+        fix="or oob_mode=oob_mode.skip to leave such rows out",
+    )
 
 
-# allocation ----------------------------------------------------------------------------------------------------------------
+# allocation
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:

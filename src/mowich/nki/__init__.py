@@ -1,4 +1,5 @@
-"""AWS's Neuron Kernel Interface on a simulated NeuronCore: `jit`, `simulate`, `language`, `isa`, `collectives`, `typing`.
+"""AWS's Neuron Kernel Interface on a simulated NeuronCore: `jit`, `simulate`, `language`, `isa`, `collectives`,
+`typing`.
 
 >>> import numpy as np
 >>> import mowich.nki as nki

@@ -125,7 +125,8 @@ def all_reduce(
 def _totals(
     kind: str, members: list[int], signature: object, srcs: list[Tile], dsts: list[Tile], row: ops.Alu
 ) -> list[Array]:
-    """The reductions over the group in the format of each dst, computed once for all members: by the first that gets here."""
+    """The reductions over the group in the format of each dst, computed once for all members: by the first that gets
+    here."""
     parts = _meet(kind, members, signature, ([_bytes(s) for s in srcs], {}))
     known: dict[Any, Array] = parts[0][1]
     out = []
@@ -265,14 +266,30 @@ def _variable(
         metadata.write(whole)
 
 
-def all_to_all_v(srcs: object, dsts: object, replica_group: object, metadata_tensor: Tile, recv_counts_known: bool = False, has_rdispls: bool = False,
-                 priority: object = None, name: str | None = None) -> None:  # fmt: skip
+def all_to_all_v(
+    srcs: object,
+    dsts: object,
+    replica_group: object,
+    metadata_tensor: Tile,
+    recv_counts_known: bool = False,
+    has_rdispls: bool = False,
+    priority: object = None,
+    name: str | None = None,
+) -> None:
     """All-to-all with sizes from a metadata tensor: counts and displacements by rank."""
     _variable("all_to_all_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, False)
 
 
-def all_gather_v(srcs: object, dsts: object, replica_group: object, metadata_tensor: Tile, recv_counts_known: bool = False, has_rdispls: bool = False,
-                 priority: object = None, name: str | None = None) -> None:  # fmt: skip
+def all_gather_v(
+    srcs: object,
+    dsts: object,
+    replica_group: object,
+    metadata_tensor: Tile,
+    recv_counts_known: bool = False,
+    has_rdispls: bool = False,
+    priority: object = None,
+    name: str | None = None,
+) -> None:
     """All-gather of chunks with sizes from a metadata tensor."""
     _variable("all_gather_v", srcs, dsts, replica_group, metadata_tensor, recv_counts_known, has_rdispls, True)
 
@@ -335,8 +352,16 @@ def collective_permute_implicit(
     )
 
 
-def collective_permute_implicit_reduce(srcs0_by_channel: object, srcs1_by_channel: object, dsts_by_channel: object, replica_group: object, op: object, channel_ids: object = (0,),
-                                       priority: object = None, name: str | None = None) -> None:  # fmt: skip
+def collective_permute_implicit_reduce(
+    srcs0_by_channel: object,
+    srcs1_by_channel: object,
+    dsts_by_channel: object,
+    replica_group: object,
+    op: object,
+    channel_ids: object = (0,),
+    priority: object = None,
+    name: str | None = None,
+) -> None:
     """Each rank sends op(src0, src1) to its successor."""
     first, second, dsts = _channels(srcs0_by_channel), _channels(srcs1_by_channel), _channels(dsts_by_channel)
     _issue("collective_permute_implicit_reduce", [s for c in first for s in c], [d for c in dsts for d in c])

@@ -1,7 +1,8 @@
-"""Functions of an interface, made of the instructions: the table and the effect say which arguments an instruction takes.
+"""Functions of an interface, made of the instructions: the table and the effect say which arguments an instruction
+takes.
 
-A function is written as text and compiled, as dataclasses are: a call costs what it would cost if it stood in a file, and `help`,
-`inspect.signature` and the errors of Python for wrong arguments are those of any function.
+A function is written as text and compiled, as dataclasses are: a call costs what it would cost if it stood in a file,
+and `help`, `inspect.signature` and the errors of Python for wrong arguments are those of any function.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from mowich.neuroncore.instructions.table import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """An enumeration that kernels use for an argument. kind: the enumeration; word: a member, its number or its name -> what the effect
-    takes; absent: the effect's word for an argument that is not given."""
+    """An enumeration that kernels use for an argument. kind: the enumeration; word: a member, its number or its name ->
+    what the effect takes; absent: the effect's word for an argument that is not given."""
 
     kind: type[Enum]
     word: Callable[[object], str]
@@ -51,7 +52,8 @@ def own(effect: Callable[..., None]) -> dict[str, inspect.Parameter]:
 def arguments(
     effect: Callable[..., None], listed: str, words: Mapping[str, Vocabulary], operators: Mapping[str, object]
 ) -> list[Argument]:
-    """The arguments that a face lists (see `Row`). operators: name -> what the interface has for it, where defaults are operators."""
+    """The arguments that a face lists (see `Row`). operators: name -> what the interface has for it, where defaults are
+    operators."""
     parameters = own(effect)
     entries = listed.split()
     named = {entry.partition("=")[0] for entry in entries}
@@ -86,7 +88,8 @@ def define(
     body: Sequence[str],
     uses: Mapping[str, object],
 ) -> FunctionType:
-    """A function of a module, compiled from text. parameters: as in a `def`; body: its statements; uses: what they name."""
+    """A function of a module, compiled from text. parameters: as in a `def`; body: its statements; uses: what they
+    name."""
     lines = [
         f"def make({', '.join(uses)}):",
         f"    def {name}({', '.join(parameters)}) -> {returns}:",
@@ -119,7 +122,8 @@ def signed(listed: Sequence[Argument], uses: dict[str, object]) -> list[str]:
 
 
 def given(effect: Callable[..., None], words: Mapping[str, Vocabulary], uses: dict[str, object]) -> dict[str, str]:
-    """Argument of an effect -> what a function of the interface hands over for it; what that names is entered in `uses`."""
+    """Argument of an effect -> what a function of the interface hands over for it; what that names is entered in
+    `uses`."""
     out = {}
     for n in own(effect):
         out[n] = n
@@ -137,7 +141,8 @@ def face(
     done: Callable[[], object],
     returns: str,
 ) -> FunctionType:
-    """The function of an interface that issues an instruction and returns `done()`. returns: the annotation for that."""
+    """The function of an interface that issues an instruction and returns `done()`. returns: the annotation for
+    that."""
     uses: dict[str, object] = {"_effect": row.effect, "_done": done}
     parameters = signed(arguments(row.effect, row.face, words, operators), uses)
     call = f"_effect({', '.join(given(row.effect, words, uses).values())})"

@@ -53,7 +53,8 @@ def _real(top: str) -> bool:
 
 
 def install(replace: bool = False) -> None:
-    """Let `nki` and `neuronxcc.nki` resolve to Mowich for the rest of the process. A real one is shadowed with replace=True only."""
+    """Let `nki` and `neuronxcc.nki` resolve to Mowich for the rest of the process. A real one is shadowed with
+    replace=True only."""
     modules = NAMES | {
         n: m for n, m in BETA1.items() if importlib.util.find_spec("mowich.nki.beta1") and importlib.util.find_spec(m)
     }

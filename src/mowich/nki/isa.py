@@ -1,7 +1,7 @@
 """`nki.isa`: the instructions with AWS's names and arguments, each handed to `mowich.neuroncore`.
 
-The functions of most instructions are made from the table of instructions (`faces`), so that a new row has its function here. Those that
-stand here do more than hand over: DMAs by flags, and registers, which are values of the program.
+The functions of most instructions are made from the table of instructions (`faces`), so that a new row has its function
+here. Those that stand here do more than hand over: DMAs by flags, and registers, which are values of the program.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def _done() -> NkiInstruction:
 
 
 def _spelled(kind: type[Enum]) -> dict[object, str]:
-    """What names a member of an enumeration -> its name: the member, its number, its name. None stands for the first one."""
+    """What names a member of an enumeration -> its name: the member, its number, its name. None stands for the first
+    one."""
     members: list[Enum] = list(kind)
     return {None: members[0].name} | {word: m.name for m in members for word in (m, m.value, m.name)}
 
@@ -135,7 +136,8 @@ _ENGINE, _COMMAND, _DGE, _OOB, _PERF, _PAIR_DMA = (
 
 
 def _member(kind: type[Enum], spelled: Mapping[object, str], given: object) -> str:
-    """Name of the member that is given as itself, as its number or as its name: older kernels pass numbers. Raises for anything else."""
+    """Name of the member that is given as itself, as its number or as its name: older kernels pass numbers. Raises for
+    anything else."""
     try:
         if type(given) is not bool:
             return spelled[given]
@@ -234,7 +236,8 @@ def dma_transpose(
     return _done()
 
 
-# registers ------------------------------------------------------------------------------------------------------------------
+# registers
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def register_alloc(x: int | Register | Tile | None = None) -> Register:
@@ -262,7 +265,8 @@ def register_store(dst: Tile, src: int | Register) -> None:
     sync.register_store(dst, src)
 
 
-# all other instructions ------------------------------------------------------------------------------------------------------
+# all other instructions
+# ------------------------------------------------------------------------------------------------------
 
 WORDS = {
     "engine": faces.Vocabulary(kind=engine, word=_engine, absent=""),

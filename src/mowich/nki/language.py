@@ -1,4 +1,5 @@
-"""`nki.language`: tensors, number formats, operators, loops, and the convenience layer, with AWS's names, on `mowich.neuroncore`.
+"""`nki.language`: tensors, number formats, operators, loops, and the convenience layer, with AWS's names, on
+`mowich.neuroncore`.
 
 `nl.add` and its like are both operators, as in `op=nl.add`, and functions of tiles, as in `nl.add(a, b)`.
 """
@@ -60,11 +61,13 @@ private_hbm = MemoryRegion.private_hbm
 shared_hbm = MemoryRegion.shared_hbm
 
 
-# objects of configuration ---------------------------------------------------------------------------------------------------
+# objects of configuration
+# ---------------------------------------------------------------------------------------------------
 
 
 class _Lenient(type):
-    """Lets dataclasses be made as kernels make them: a required field that nobody passes is None, and keywords may set class attributes."""
+    """Lets dataclasses be made as kernels make them: a required field that nobody passes is None, and keywords may set
+    class attributes."""
 
     def __call__(cls, *args: object, **kwargs: object) -> Any:
         fields = getattr(cls, "__dataclass_fields__", None)
@@ -100,7 +103,8 @@ class NKIObject(metaclass=_Lenient):
                 setattr(self, n, None)
 
 
-# sizes ----------------------------------------------------------------------------------------------------------------------
+# sizes
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def default_generation() -> int:
@@ -221,11 +225,13 @@ def is_on_chip(buffer: object) -> builtins.bool:
     return not is_hbm(buffer)
 
 
-# tensors --------------------------------------------------------------------------------------------------------------------
+# tensors
+# --------------------------------------------------------------------------------------------------------------------
 
 
 class par_dim(int):
-    """`nl.par_dim(n)`: this dimension is the partitions. A word of the older interface; kernels of this one that say it say it of the first."""
+    """`nl.par_dim(n)`: this dimension is the partitions. A word of the older interface; kernels of this one that say it
+    say it of the first."""
 
 
 def ndarray(shape: object, dtype: object, buffer: object = None, name: str = "", address: object = None) -> Tile:
@@ -381,8 +387,8 @@ def broadcast_to(x: Tile, shape: Any, dtype: object = None) -> Tile:
 
 
 def _record_broadcast(core: machine.Core, out: Tile, x: Tile) -> None:
-    """Partitions are repeated by the Tensor Engine, a column of ones times the row, a PSUM bank at a time; the Scalar Engine copies each
-    bank to SBUF: what profiles of compiled kernels show."""
+    """Partitions are repeated by the Tensor Engine, a column of ones times the row, a PSUM bank at a time; the Scalar
+    Engine copies each bank to SBUF: what profiles of compiled kernels show."""
     if x.space == "P":
         x = copy(x)
     parts = out.shape[0]
@@ -444,7 +450,8 @@ def device_print(print_prefix: str, tensor: object = None) -> None:
     print(print_prefix, tensor.array() if isinstance(tensor, Tile) else tensor)
 
 
-# operators and functions ----------------------------------------------------------------------------------------------------
+# operators and functions
+# ----------------------------------------------------------------------------------------------------
 
 
 class Op:
@@ -742,7 +749,8 @@ def static_cast(value: object, dtype: object) -> Any:
     return _copy("copy", value, dtype) if isinstance(value, Tile) else value
 
 
-# loops and programs ---------------------------------------------------------------------------------------------------------
+# loops and programs
+# ---------------------------------------------------------------------------------------------------------
 
 
 def _bounds(start: object, stop: object, step: object) -> builtins.range:

@@ -1,9 +1,10 @@
 """Loops of a run without values: a regular one is traced three times, and NumPy writes what the other iterations add.
 
 The first two iterations run, and the last. Where the first two add the same but for numbers that grow by constants
-(`neuroncore.repeat`), and the kernel's source shows that so do all that follow (`nki.affine`), the others are written without
-running; the last one runs and is compared. Where the first iteration is another, the second and the third are looked at. A run that meets anything else after that, an error of the kernel above all, starts again
-and traces each iteration (`runtime.run`): so an error is found in the iteration that makes it, and said as ever.
+(`neuroncore.repeat`), and the kernel's source shows that so do all that follow (`nki.affine`), the others are written
+without running; the last one runs and is compared. Where the first iteration is another, the second and the third are
+looked at. A run that meets anything else after that, an error of the kernel above all, starts again and traces each
+iteration (`runtime.run`): so an error is found in the iteration that makes it, and said as ever.
 """
 
 from __future__ import annotations
@@ -40,15 +41,16 @@ def are_repeated() -> bool:
 
 @dataclass(slots=True)
 class Site:
-    """A loop of the kernel's source in one run. found: what its source tells, once it was read; misses: times that nothing came of it."""
+    """A loop of the kernel's source in one run. found: what its source tells, once it was read; misses: times that
+    nothing came of it."""
 
     found: Loop | str | None = None
     misses: int = 0
 
 
 def over(values: range, depth: int = 1) -> Iterable[int]:
-    """What a loop of a kernel goes through: the range, or the same numbers from a loop that is repeated. depth: calls between the kernel
-    and this one."""
+    """What a loop of a kernel goes through: the range, or the same numbers from a loop that is repeated. depth: calls
+    between the kernel and this one."""
     core = machine.running()
     if core is None or core.loops is None or len(values) < LEAST or core.trace is None:
         return values
@@ -121,8 +123,8 @@ def _note_repeated(core: Core) -> None:
 
 
 def _regular(site: Site, frame: FrameType, call: int, values: range, ran: int, found: repeat.Repeat) -> int:
-    """Iterations after those that ran which may be written without running, 0 for none. The one behind them runs and is compared; where a
-    mask cuts the last iteration of the loop, that one comes after it."""
+    """Iterations after those that ran which may be written without running, 0 for none. The one behind them runs and is
+    compared; where a mask cuts the last iteration of the loop, that one comes after it."""
     for end in (len(values), len(values) - 1):
         left = end - ran - 1
         if left < 1 or isinstance(site.found, str):
@@ -135,7 +137,8 @@ def _regular(site: Site, frame: FrameType, call: int, values: range, ran: int, f
 
 
 def _is_regular(site: Site, frame: FrameType, call: int, values: range, found: repeat.Repeat, left: int) -> bool:
-    """Whether the source of a loop shows that the iterations for `values` are all alike, of which the first two ran and the last will."""
+    """Whether the source of a loop shows that the iterations for `values` are all alike, of which the first two ran and
+    the last will."""
     storages: dict[int, Storage] = {}
     if site.found is None:
         site.found = known_loop(frame.f_code, call)

@@ -1,4 +1,5 @@
-"""`neuron_dtypes`: NumPy dtypes of the Neuron formats, and conversions between them, for tests that prepare and check kernel arrays."""
+"""`neuron_dtypes`: NumPy dtypes of the Neuron formats, and conversions between them, for tests that prepare and check
+kernel arrays."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def to_np(dtype: object) -> np.dtype[Any]:
 
 
 def static_cast(x: object, dtype: object, **_: object) -> Array:
-    """An array in another format. Packed formats: [.., F] packed <-> [.., 4 F] numbers; integers of the word's size are its bits.
+    """An array in another format. Packed formats: [.., F] packed <-> [.., 4 F] numbers; integers of the word's size are
+    its bits.
 
     >>> words = static_cast(np.ones((2, 8), np.float32), "float8_e4m3fn_x4")
     >>> words.shape, static_cast(words, np.float32).shape

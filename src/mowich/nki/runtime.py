@@ -1,7 +1,8 @@
 """Launching kernels: arguments in, a core per program, the kernel's Python run eagerly, results out.
 
-Arrays (NumPy, torch, jax) become HBM tensors that share their bytes where the memory allows it, so that a kernel that writes to an
-argument changes the caller's array. `kernel[2]` runs two programs with one HBM; ranks run side by side with `simulate_ranks`.
+Arrays (NumPy, torch, jax) become HBM tensors that share their bytes where the memory allows it, so that a kernel that
+writes to an argument changes the caller's array. `kernel[2]` runs two programs with one HBM; ranks run side by side
+with `simulate_ranks`.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ class Peers:
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What a run gives. kernel: name of its function; outputs: arrays that it returned; cores: state of each program, with its trace; warnings: lines;
-    timed: whether the clock may replay the trace, with `options`; static_dma: compiled with --disable-dge; older: written in the older
-    interface; peers: the cores of all ranks of the run."""
+    """What a run gives. kernel: name of its function; outputs: arrays that it returned; cores: state of each program,
+    with its trace; warnings: lines;
+    timed: whether the clock may replay the trace, with `options`; static_dma: compiled with --disable-dge; older:
+    written in the older interface; peers: the cores of all ranks of the run."""
 
     kernel: str
     outputs: list[Any]
@@ -104,7 +106,8 @@ class Result:
 
     @property
     def device_s(self) -> float:
-        """Latency as profilers of the device report it: with the start-up and tear-down of a launch, where known (Trainium1)."""
+        """Latency as profilers of the device report it: with the start-up and tear-down of a launch, where known
+        (Trainium1)."""
         return float(self.time_s) + self.schedule.costs.number("launch.startup")
 
     @property
@@ -236,8 +239,9 @@ RETURNED = (MemoryRegion.shared_hbm,)
 
 
 def _check_returned(s: mem.Storage, core: Core, regions: Sequence[MemoryRegion]) -> None:
-    """Whether a kernel may return this. The host cannot read SBUF and PSUM: an error in strict runs, otherwise a warning, since AWS's
-    simulator takes them. Another HBM than the documented one is a warning: published kernels return `nl.hbm` and run on hardware."""
+    """Whether a kernel may return this. The host cannot read SBUF and PSUM: an error in strict runs, otherwise a
+    warning, since AWS's simulator takes them. Another HBM than the documented one is a warning: published kernels
+    return `nl.hbm` and run on hardware."""
     if s.region in regions or not s.site[0]:  # an argument was allocated at no place of the kernel
         return
     what, at = f"the kernel returns {s.describe()}: its buffer is nl.{s.region.value}", f"{s.site[0]}:{s.site[1]}"
@@ -269,7 +273,8 @@ def _outputs(x: object, framework: str, cores: Sequence[Core], regions: Sequence
             before = machine.set_current(cores[0])
             try:
                 tile.storage.check(tile, returned=True)
-            finally:  # an error here must not leave a core running: the next launch would be taken for a call from a kernel
+            # an error here must not leave a core running: the next launch would be taken for a call from a kernel
+            finally:
                 machine.set_current(before)
         return _to_framework(tile.array().copy(), framework)
     if isinstance(x, Register):
@@ -312,7 +317,8 @@ def _finished(result: Result | None) -> None:
 
 @dataclass(slots=True)
 class Launches:
-    """What the user said of every launch of a script: a target before the kernels' own, and the cores of launches without a grid."""
+    """What the user said of every launch of a script: a target before the kernels' own, and the cores of launches
+    without a grid."""
 
     target: str | None = None
     lnc: int | None = None
@@ -321,11 +327,24 @@ class Launches:
 launches = Launches()
 
 
-def run(func: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, object], *, generation: int, grid: Any = None, values: bool = True,
-        strict: bool = False, record: bool = True, results: Callable[..., Any] | None = None, check: bool = True,
-        returned: Sequence[MemoryRegion] = RETURNED, repeat_loops: bool | None = None) -> Result:  # fmt: skip
-    """Run a kernel function once on one logical core. returned: memories of the tensors that it may return; repeat_loops: whether a run
-    without values may write iterations of regular loops without running them (None: as the environment says, `loops.VARIABLE`)."""
+def run(
+    func: Callable[..., Any],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    *,
+    generation: int,
+    grid: Any = None,
+    values: bool = True,
+    strict: bool = False,
+    record: bool = True,
+    results: Callable[..., Any] | None = None,
+    check: bool = True,
+    returned: Sequence[MemoryRegion] = RETURNED,
+    repeat_loops: bool | None = None,
+) -> Result:
+    """Run a kernel function once on one logical core. returned: memories of the tensors that it may return;
+    repeat_loops: whether a run without values may write iterations of regular loops without running them (None: as the
+    environment says, `loops.VARIABLE`)."""
     sizes = _grid(grid)
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
@@ -349,8 +368,15 @@ def run(func: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, o
             may_repeat = False
 
 
-def _run(func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object], cores: list[Core], results: Callable[..., object] | None,
-         check: bool, returned: Sequence[MemoryRegion]) -> Result:  # fmt: skip
+def _run(
+    func: Callable[..., object],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    cores: list[Core],
+    results: Callable[..., object] | None,
+    check: bool,
+    returned: Sequence[MemoryRegion],
+) -> Result:
     """Run a kernel function on these cores."""
     arguments = _Arguments(cores)
     bound = _bind(func, args, kwargs, arguments)
@@ -436,9 +462,18 @@ def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping
         return func(*args, **kwargs)
 
 
-def run_ranks(func: Callable[..., object], inputs: Sequence[Any], *, generation: int, lnc: int = 1, values: bool = True, strict: bool = False,
-              record: bool = True) -> list[Result]:  # fmt: skip
-    """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of arguments."""
+def run_ranks(
+    func: Callable[..., object],
+    inputs: Sequence[Any],
+    *,
+    generation: int,
+    lnc: int = 1,
+    values: bool = True,
+    strict: bool = False,
+    record: bool = True,
+) -> list[Result]:
+    """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of
+    arguments."""
     group = Group()
     every: list[tuple[Core, Callable[[], Any]]] = []
     launches: list[tuple[list[Core], _Arguments]] = []
@@ -479,13 +514,21 @@ def run_ranks(func: Callable[..., object], inputs: Sequence[Any], *, generation:
 
 
 class Kernel:
-    """A function under `nki.jit`. `kernel[2](...)` runs it on two cores; inside another kernel it is called as plain Python."""
+    """A function under `nki.jit`. `kernel[2](...)` runs it on two cores; inside another kernel it is called as plain
+    Python."""
 
     returned: Sequence[MemoryRegion] = RETURNED
     older = False
 
-    def __init__(self, func: Callable[..., object], *, platform_target: str | None = None, grid: object = None, options: Mapping[str, Any] | None = None,
-                 results: Callable[..., object] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        func: Callable[..., object],
+        *,
+        platform_target: str | None = None,
+        grid: object = None,
+        options: Mapping[str, Any] | None = None,
+        results: Callable[..., object] | None = None,
+    ) -> None:
         self.func = func
         self.platform_target = platform_target
         self.grid = grid
@@ -503,16 +546,24 @@ class Kernel:
         )
 
     def with_schedule(self, schedule: Sequence[Any]) -> Kernel:
-        """This kernel with edges between named instructions, (later, earlier or a list of earlier ones), for the scheduler."""
+        """This kernel with edges between named instructions, (later, earlier or a list of earlier ones), for the
+        scheduler."""
         edges = []
         for later, earlier in schedule:
             for name in [earlier] if isinstance(earlier, str) else earlier:
                 edges.append((str(later), str(name)))
-        return Kernel(self.func, platform_target=self.platform_target, grid=self.grid, options={**self.options, "schedule": edges}, results=self.results)  # fmt: skip
+        return Kernel(
+            self.func,
+            platform_target=self.platform_target,
+            grid=self.grid,
+            options={**self.options, "schedule": edges},
+            results=self.results,
+        )
 
     @property
     def static_dma(self) -> bool:
-        """Compiled with --disable-dge (`additional_compile_opt`): the descriptors of DMAs are made before the launch."""
+        """Compiled with --disable-dge (`additional_compile_opt`): the descriptors of DMAs are made before the
+        launch."""
         given = self.options.get("additional_compile_opt") or ""
         return "--disable-dge" in (given.split() if isinstance(given, str) else [str(word) for word in given])
 
@@ -579,21 +630,37 @@ def cpu_simulate(kernel: Callable[..., object]) -> _CpuSimulator:
 
 
 def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc: int = 1) -> list[Any]:
-    """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a sequence."""
+    """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a
+    sequence."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     return [r.value for r in run_ranks(k.func, inputs, generation=k.generation(), lnc=lnc)]
 
 
-def run_kernel(kernel: Callable[..., object], *arrays: object, target: str | None = None, lnc: int = 1, values: bool = True, ranks: int = 1, strict: bool = True,
-               timed: bool = True, spill: bool | None = None, options: Options | None = None, repeat_loops: bool | None = None, **kwargs: Any) -> Result | list[Result]:  # fmt: skip
-    """Run a kernel and keep what happened: outputs, instruction trace, warnings, and with `timed` when each instruction ran.
+def run_kernel(
+    kernel: Callable[..., object],
+    *arrays: object,
+    target: str | None = None,
+    lnc: int = 1,
+    values: bool = True,
+    ranks: int = 1,
+    strict: bool = True,
+    timed: bool = True,
+    spill: bool | None = None,
+    options: Options | None = None,
+    repeat_loops: bool | None = None,
+    **kwargs: Any,
+) -> Result | list[Result]:
+    """Run a kernel and keep what happened: outputs, instruction trace, warnings, and with `timed` when each instruction
+    ran.
 
-    target: "trn1", "trn2" or "trn3" (default: the kernel's own, else trn3); lnc: cores of the logical core; ranks: the same arguments
-    on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors; values=False runs without arithmetic;
-    spill: live tiles that do not fit SBUF are stored and reloaded as a compiler would, with a warning that counts the bytes, instead of
-    an error (None: where values=False); options: how the clock schedules (`neuroncore.clock.schedule.Options`); repeat_loops=False traces each
-    iteration of each loop also where values=False, where a regular loop is otherwise traced a few times and repeated (None: unless the
-    environment has MOWICH_TRACE_LOOPS=full). The trace is the same.
+    target: "trn1", "trn2" or "trn3" (default: the kernel's own, else trn3); lnc: cores of the logical core; ranks: the
+    same arguments on that many ranks, which gives a list; strict: reads of uninitialised bytes are errors; values=False
+    runs without arithmetic;
+    spill: live tiles that do not fit SBUF are stored and reloaded as a compiler would, with a warning that counts the
+    bytes, instead of an error (None: where values=False); options: how the clock schedules
+    (`neuroncore.clock.schedule.Options`); repeat_loops=False traces each iteration of each loop also where
+    values=False, where a regular loop is otherwise traced a few times and repeated (None: unless the environment has
+    MOWICH_TRACE_LOOPS=full). The trace is the same.
     """
     check = not (spill if spill is not None else not values)
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
@@ -636,7 +703,8 @@ def _bound_arguments(
 
 
 def last_latency_us() -> float | None:
-    """Latency of the last kernel of this thread in microseconds, as a profiler reports it (`Result.device_s`); None before one was timed (`run_kernel`, or any launch of a recorded trace)."""
+    """Latency of the last kernel of this thread in microseconds, as a profiler reports it (`Result.device_s`); None
+    before one was timed (`run_kernel`, or any launch of a recorded trace)."""
     last = _LAST.get()
     if last is None or any(c.trace is None for c in last.cores):
         return None

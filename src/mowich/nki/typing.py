@@ -1,5 +1,5 @@
-"""`nki.typing`: annotations of kernel arguments. They carry no meaning at run time, but that `tensor[[128, 512], nl.float32]` may be given to
-a kernel that is only measured (`nki.benchmark`), in place of an array."""
+"""`nki.typing`: annotations of kernel arguments. They carry no meaning at run time, but that `tensor[[128, 512],
+nl.float32]` may be given to a kernel that is only measured (`nki.benchmark`), in place of an array."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ __path__: list[str] = []
 
 
 class _Annotation:
-    """`tensor`, `tensor[128, 512]`, `tensor[[128, 512], nl.float32]`, `mutable_tensor`; spec: the shape and the format, where both are said."""
+    """`tensor`, `tensor[128, 512]`, `tensor[[128, 512], nl.float32]`, `mutable_tensor`; spec: the shape and the format,
+    where both are said."""
 
     def __init__(self, name: str, spec: tuple[tuple[int, ...], object] | None = None) -> None:
         self._name, self.spec = name, spec

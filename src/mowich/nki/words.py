@@ -1,7 +1,9 @@
-"""Wrong words in a kernel, as one line each: names that a module does not have, and arguments that an instruction does not take.
+"""Wrong words in a kernel, as one line each: names that a module does not have, and arguments that an instruction does
+not take.
 
-Both stay what Python raises for them, an AttributeError and a TypeError, so that `hasattr` and `getattr` with a default work. A module
-says `__getattr__ = words.missing(__name__)`. Arguments cost nothing until a call fails: then `explained` looks at the call in the source.
+Both stay what Python raises for them, an AttributeError and a TypeError, so that `hasattr` and `getattr` with a default
+work. A module says `__getattr__ = words.missing(__name__)`. Arguments cost nothing until a call fails: then `explained`
+looks at the call in the source.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class WrongArguments(NkiValidationError, TypeError):
     """An instruction or a function of the interface does not take these arguments."""
 
 
-# names ------------------------------------------------------------------------------------------------------------------------------
+# names
+# ----------------------------------------------------------------------------------------------------
 
 
 def missing(module: str) -> Callable[[str], NoReturn]:
@@ -79,7 +82,8 @@ _IMPORT = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 
 
 def not_imported(error: ImportError, where: str) -> UnknownName | None:
-    """`from nki.isa import NAME` of a name that is not there, as one line; None for other failures to import. where: file:line."""
+    """`from nki.isa import NAME` of a name that is not there, as one line; None for other failures to import. where:
+    file:line."""
     match = _IMPORT.match(str(error))
     if match is None or match[2] not in SHOWN:
         return None
@@ -89,7 +93,8 @@ def not_imported(error: ImportError, where: str) -> UnknownName | None:
 
 
 def public(module: ModuleType) -> list[str]:
-    """Names that a module offers to kernels: of a package its `__all__`, otherwise all but the modules, types and helpers that it imports for itself."""
+    """Names that a module offers to kernels: of a package its `__all__`, otherwise all but the modules, types and
+    helpers that it imports for itself."""
     if module.__spec__ is not None and module.__spec__.submodule_search_locations is not None:
         return sorted(module.__all__)
     out = []
@@ -105,13 +110,14 @@ def public(module: ModuleType) -> list[str]:
     return sorted(out)
 
 
-# arguments --------------------------------------------------------------------------------------------------------------------------
+# arguments
+# ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """A call as it stands in a kernel. name: as kernels write it; positions: arguments by position; words: keywords; is_open: `*` or `**`
-    pass some that cannot be read off the source."""
+    """A call as it stands in a kernel. name: as kernels write it; positions: arguments by position; words: keywords;
+    is_open: `*` or `**` pass some that cannot be read off the source."""
 
     name: str
     parameters: Sequence[inspect.Parameter]
@@ -122,8 +128,8 @@ class _Call:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn a TypeError of a kernel that comes from the arguments of a call of ours, or from arithmetic on tiles, into one line; say where
-    in the kernel other errors are."""
+    """Turn a TypeError of a kernel that comes from the arguments of a call of ours, or from arithmetic on tiles, into
+    one line; say where in the kernel other errors are."""
     try:
         yield
     except UserError as error:
@@ -207,7 +213,8 @@ def _call(frame: FrameType, source: str) -> _Call | None:
 
 
 def _value(node: ast.expr, frame: FrameType) -> object:
-    """What a name, or a name in a module, stands for in a frame; None where that cannot be read without running code."""
+    """What a name, or a name in a module, stands for in a frame; None where that cannot be read without running
+    code."""
     if isinstance(node, ast.Name):
         return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):
@@ -245,7 +252,10 @@ def _wrong(call: _Call, message: str) -> WrongArguments | None:
         text = ", ".join((*in_order[: call.positions], *call.words)) or "nothing"
         fix = None
         if in_order[:1] == ["dst"] and "dst" not in call.words:
-            fix = "this interface writes to a tile that you give as dst; in the older one (neuronxcc.nki) instructions return their result"
+            fix = (
+                "this interface writes to a tile that you give as dst; in the older one (neuronxcc.nki) instructions"
+                " return their result"
+            )
         return WrongArguments(f"{call.name} needs {', '.join(absent)}", given=text, allowed=allowed, fix=fix)
     has_any = any(p.kind is p.VAR_POSITIONAL for p in call.parameters)
     if call.positions > len(in_order) and not has_any:
@@ -259,7 +269,8 @@ def _wrong(call: _Call, message: str) -> WrongArguments | None:
 
 
 _OPERATOR = re.compile(
-    r"for (\S+?):? '(\w+)' and '(\w+)'|'(\S+)' not supported between instances of '(\w+)' and '(\w+)'|for (unary \S+): '(\w+)'"
+    r"for (\S+?):? '(\w+)' and '(\w+)'|'(\S+)' not supported between instances of '(\w+)' and '(\w+)'|for (unary \S+):"
+    r" '(\w+)'"
 )
 _NAMES = {
     "+": "add",

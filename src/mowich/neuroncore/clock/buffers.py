@@ -1,8 +1,10 @@
-"""Where tiles without an address live: bytes that rotate through SBUF and PSUM, and what leaves when live tiles do not fit.
+"""Where tiles without an address live: bytes that rotate through SBUF and PSUM, and what leaves when live tiles do not
+fit.
 
-A new tile takes the bytes that were freed longest ago, so that a load of the next tile overlaps the use of this one. When the live
-tiles of SBUF exceed it, some leave: tiles that still equal what was loaded from HBM are dropped and loaded again, others are stored
-first. Which compiler policy is right is not published; two are offered, and the scheduler keeps the faster.
+A new tile takes the bytes that were freed longest ago, so that a load of the next tile overlaps the use of this one.
+When the live tiles of SBUF exceed it, some leave: tiles that still equal what was loaded from HBM are dropped and
+loaded again, others are stored first. Which compiler policy is right is not published; two are offered, and the
+scheduler keeps the faster.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How tiles leave. farthest: the one used last in the future goes (else the one used longest ago); sink: loads wait until the first
-    use; slack: share of the memory that stays free for loads ahead."""
+    """How tiles leave. farthest: the one used last in the future goes (else the one used longest ago); sink: loads wait
+    until the first use; slack: share of the memory that stays free for loads ahead."""
 
     name: str
     farthest: bool
@@ -62,8 +64,8 @@ WORTH = 0.02
 
 @dataclass(slots=True)
 class Residency:
-    """Which tiles of SBUF are in it. uses: positions in the trace at which each is touched, ascending; loaded: storages that hold what HBM
-    holds; emit_store, emit_load: add a spill or a reload to the program and give its number."""
+    """Which tiles of SBUF are in it. uses: positions in the trace at which each is touched, ascending; loaded: storages
+    that hold what HBM holds; emit_store, emit_load: add a spill or a reload to the program and give its number."""
 
     rotation: Rotation
     policy: Policy

@@ -1,8 +1,9 @@
 """Who waits for whom: edges between instructions from the bytes that they touch.
 
-A view is a box in the coordinates of its allocation (one range, with a step, per dimension): column tiles of one HBM tensor, or
-interleaved halves of a tile, do not meet although their address ranges do. Read after write, write after read and write after write
-give edges; so does `depends_on`. Allocations are kept apart by their number, tiles placed by hand by their bytes.
+A view is a box in the coordinates of its allocation (one range, with a step, per dimension): column tiles of one HBM
+tensor, or interleaved halves of a tile, do not meet although their address ranges do. Read after write, write after
+read and write after write give edges; so does `depends_on`. Allocations are kept apart by their number, tiles placed by
+hand by their bytes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from mowich.neuroncore.trace import Pattern, Trace
 
 
 class Box(NamedTuple):
-    """The bytes of a view. first: byte; end: last byte + 1; ranges: (low, high, step) of each dimension, bounds inclusive; None where the
-    view is no box."""
+    """The bytes of a view. first: byte; end: last byte + 1; ranges: (low, high, step) of each dimension, bounds
+    inclusive; None where the view is no box."""
 
     first: int
     end: int
@@ -23,7 +24,8 @@ class Box(NamedTuple):
 
 
 FEW = 12
-"""Entries of an allocation that are compared one by one; beyond, a grid over its coordinates finds the ones to compare."""
+"""Entries of an allocation that are compared one by one; beyond, a grid over its coordinates finds the ones to
+compare."""
 
 
 def box(pattern: Pattern) -> Box:
@@ -131,8 +133,8 @@ _NO_CELLS: Cells = {}
 
 
 class _Store:
-    """Writers and readers of one allocation that a later access may have to wait for. Most tiles are written once: what they do not
-    need is not made."""
+    """Writers and readers of one allocation that a later access may have to wait for. Most tiles are written once: what
+    they do not need is not made."""
 
     __slots__ = ("cells", "grid", "readers", "writers")
 
@@ -157,8 +159,9 @@ def _cells(grid: Sequence[int], b: Box) -> list[tuple[int, ...]] | None:
 
 
 class Dependencies:
-    """Edges of a trace. `edges(i)` must be called for each instruction in order; it gives the numbers of those that it waits for:
-    2 * j where j only has to be done reading (write after read), 2 * j + 1 where i needs what j wrote, or overwrites it."""
+    """Edges of a trace. `edges(i)` must be called for each instruction in order; it gives the numbers of those that it
+    waits for: 2 * j where j only has to be done reading (write after read), 2 * j + 1 where i needs what j wrote, or
+    overwrites it."""
 
     __slots__ = ("_patterns", "_stores", "_writes_left", "boxes")
 

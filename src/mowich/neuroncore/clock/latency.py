@@ -1,8 +1,10 @@
-"""The latency of a schedule as an estimate: its critical path, which facts it is made of, and what their ranges do to it.
+"""The latency of a schedule as an estimate: its critical path, which facts it is made of, and what their ranges do to
+it.
 
-The critical path goes back from the last instruction through whatever decided each begin: a result, a buffer, an engine, the DMA issuer.
-Every picosecond of it belongs to one fact (a clock, an overhead, a latency), so the breakdown sums to the latency, and the range of a
-fact moves the latency by its share. That is exact while the path stays the same; another path can only make it longer.
+The critical path goes back from the last instruction through whatever decided each begin: a result, a buffer, an
+engine, the DMA issuer. Every picosecond of it belongs to one fact (a clock, an overhead, a latency), so the breakdown
+sums to the latency, and the range of a fact moves the latency by its share. That is exact while the path stays the
+same; another path can only make it longer.
 """
 
 from __future__ import annotations
@@ -286,8 +288,8 @@ def breakdown(path: Path) -> dict[str, float]:
 
 
 def residual_of(s: Schedule) -> str:
-    """Name of the fact whose range is what kernels of this class measured beyond the ranges of single numbers: by interface, and by whether
-    GpSimd writes descriptors."""
+    """Name of the fact whose range is what kernels of this class measured beyond the ranges of single numbers: by
+    interface, and by whether GpSimd writes descriptors."""
     if s.options.older:
         return "residual_older"
     software = any(k.queue == SOFTWARE for p in s.programs for k in p.costs)
@@ -295,7 +297,8 @@ def residual_of(s: Schedule) -> str:
 
 
 def estimate(s: Schedule, path: Path | None = None) -> Estimate:
-    """The latency with its interval: the ranges of the facts on the critical path and the clock's own residual, taken as independent."""
+    """The latency with its interval: the ranges of the facts on the critical path and the clock's own residual, taken
+    as independent."""
     parts = breakdown(critical_path(s) if path is None else path)
     total = s.total / PS
     if total == 0:

@@ -1,10 +1,12 @@
-"""What the compiler does to a kernel before it runs, as far as documents and profiles show it: rewritings that change no value.
+"""What the compiler does to a kernel before it runs, as far as documents and profiles show it: rewritings that change
+no value.
 
-A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). A row repeated over the
-partitions by the Tensor Engine is read in PSUM by its one consumer, where it fits a bank; several consumers read the copy in SBUF.
-With `--disable-dge` the descriptors of a DMA are made before the launch, where its addresses are known then. A `tensor_copy` that names
-no engine, and a `tensor_scalar` that the Scalar Engine can run, goes to the Scalar Engine where the Vector Engine has the most work of all
-engines and has more to do at that point ("engine workload", nki.isa); on NeuronCore-v4 it does not, as profiles show.
+A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). A row
+repeated over the partitions by the Tensor Engine is read in PSUM by its one consumer, where it fits a bank; several
+consumers read the copy in SBUF. With `--disable-dge` the descriptors of a DMA are made before the launch, where its
+addresses are known then. A `tensor_copy` that names no engine, and a `tensor_scalar` that the Scalar Engine can run,
+goes to the Scalar Engine where the Vector Engine has the most work of all engines and has more to do at that point
+("engine workload", nki.isa); on NeuronCore-v4 it does not, as profiles show.
 """
 
 from __future__ import annotations
@@ -161,7 +163,8 @@ def asked_of(
 
 
 def _forwarded(trace: Trace, uses: Uses, bank_B: int) -> dict[int, tuple[int, int, int]]:
-    """Copy of a repeated row -> (its reader, the tile in SBUF, the tile in PSUM), where the reader may read PSUM instead."""
+    """Copy of a repeated row -> (its reader, the tile in SBUF, the tile in PSUM), where the reader may read PSUM
+    instead."""
     out: dict[int, tuple[int, int, int]] = {}
     rows = np.array([bool(k.flag("broadcast")) for k in trace.kinds])
     kinds, touched = trace.kinds, trace.touched
@@ -230,7 +233,8 @@ def _with_kinds(trace: Trace, kinds: list[Kind]) -> Trace:
 
 
 def without_dge(trace: Trace) -> Trace:
-    """A trace as the compiler makes it with --disable-dge: no DMA asks for descriptors at run time but by a run-time index."""
+    """A trace as the compiler makes it with --disable-dge: no DMA asks for descriptors at run time but by a run-time
+    index."""
     kinds = [
         k._replace(flags=(*(f for f in k.flags if f[0] != "dge"), ("dge", "none"))) if k.engine == "dma" else k
         for k in trace.kinds
@@ -239,8 +243,8 @@ def without_dge(trace: Trace) -> Trace:
 
 
 def balanced(trace: Trace, costs: Costs) -> Trace:
-    """A trace whose free copies and tensor_scalars are shared between the Vector and the Scalar Engine, where the Vector Engine has more
-    work than the other engines and the compiler of the generation shares them."""
+    """A trace whose free copies and tensor_scalars are shared between the Vector and the Scalar Engine, where the
+    Vector Engine has more work than the other engines and the compiler of the generation shares them."""
     free = [k.name in ("tensor_copy", "tensor_scalar") and bool(k.flag("free")) for k in trace.kinds]
     if not any(free) or not costs.number("model.shares_copies"):
         return trace

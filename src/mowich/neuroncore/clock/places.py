@@ -1,5 +1,5 @@
-"""Where results go, as a compiler has it: what an instruction returned is written to its destination at once, and a tile that is
-overwritten whole begins anew, in bytes of its own.
+"""Where results go, as a compiler has it: what an instruction returned is written to its destination at once, and a
+tile that is overwritten whole begins anew, in bytes of its own.
 
 Both change which storage an instruction touches, and no value. Copies that the author of a kernel wrote stay.
 """
@@ -47,14 +47,16 @@ def _keeps(kind: Kind) -> bool:
     return TABLE[kind.name].keeps and not kind.flag("overwrites")
 
 
-# results go to their destination --------------------------------------------------------------------------------------------
+# results go to their destination
+# --------------------------------------------------------------------------------------------
 
 
 def settled(trace: Trace) -> Trace:
     """A trace whose results go to their destination without a copy. The same trace where there are none to move.
 
-    The older interface assigns what an instruction returned (`t[...] = nl.load(x)`), which is recorded as a copy. It is left out where
-    nothing else reads or writes what it copies, nothing touches its destination between, and the first instruction may write there.
+    The older interface assigns what an instruction returned (`t[...] = nl.load(x)`), which is recorded as a copy. It is
+    left out where nothing else reads or writes what it copies, nothing touches its destination between, and the first
+    instruction may write there.
     """
     assigned = [bool(k.flag("assigned")) for k in trace.kinds]
     if not any(assigned):
@@ -103,7 +105,8 @@ def _slot(start: Sequence[int], out: Trace, kind: Sequence[int], i: int, n: int)
 
 
 def _may_write(trace: Trace, first: Kind, n: int, pattern: int, at: int, copy: int) -> bool:
-    """Whether an instruction may write its n-th result, with this pattern, where a copy, whose operands lie at `at`, would."""
+    """Whether an instruction may write its n-th result, with this pattern, where a copy, whose operands lie at `at`,
+    would."""
     result, source, target = first.writes[n], trace.kinds[copy].reads[0], trace.kinds[copy].writes[0]
     tile, _, place, _ = trace.touched[at : at + 4]
     a, d = trace.storages[tile], trace.storages[place]
@@ -150,14 +153,16 @@ def _without(trace: Trace, out: Trace, kind: Column, touched: Sequence[int], use
     return out
 
 
-# a tile that is overwritten begins anew -------------------------------------------------------------------------------------
+# a tile that is overwritten begins anew
+# -------------------------------------------------------------------------------------
 
 
 def renewed(trace: Trace) -> Trace:
-    """A trace in which every whole overwrite of a tile begins a new one. The same trace where no tile is overwritten whole.
+    """A trace in which every whole overwrite of a tile begins a new one. The same trace where no tile is overwritten
+    whole.
 
-    Of tiles on chip without an address: where an instruction writes all bytes of one that is in use, and does not read it, what comes
-    later means the new one. So a tile declared before a loop does not hold its iterations apart.
+    Of tiles on chip without an address: where an instruction writes all bytes of one that is in use, and does not read
+    it, what comes later means the new one. So a tile declared before a loop does not hold its iterations apart.
     """
     if not len(trace):
         return trace
@@ -177,9 +182,9 @@ def renewed(trace: Trace) -> Trace:
 
 
 def _begun(trace: Trace, overwrites: Sequence[bool], own: Sequence[bool]) -> tuple[array[int], Column]:
-    """(What is touched, where tiles that begin anew have numbers of their own, from the last known number on; the storage
-    after which each of them comes). overwrites: of each kind, whether it may overwrite a tile; own: of each form of
-    storages, whether it may begin anew."""
+    """(What is touched, where tiles that begin anew have numbers of their own, from the last known number on; the
+    storage after which each of them comes). overwrites: of each kind, whether it may overwrite a tile; own: of each
+    form of storages, whether it may begin anew."""
     uses = uses_of(trace)
     number, whose = uses.number, uses.whose
     form = np.array(trace.storages.form, np.int32)
@@ -220,11 +225,13 @@ def _compiled_begun(
     return touched, np.array(out.take("after", "q", out.n), np.int64)
 
 
-# zeros that a product replaces ----------------------------------------------------------------------------------------------
+# zeros that a product replaces
+# ----------------------------------------------------------------------------------------------
 
 
 def unzeroed(trace: Trace) -> Trace:
-    """A trace without zeros written to PSUM that products are added to next: the first product of a sum overwrites instead."""
+    """A trace without zeros written to PSUM that products are added to next: the first product of a sum overwrites
+    instead."""
     zeros = [k.name == "memset" and bool(k.flag("zero")) and k.writes[0].space == "P" for k in trace.kinds]
     if not any(zeros):
         return trace

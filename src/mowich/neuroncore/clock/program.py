@@ -1,7 +1,8 @@
 """A trace made ready for the clock: the cost of each instruction, whom it waits for, where tiles live, what is added.
 
-What is added: loads of activation tables, and spills and reloads where live tiles do not fit. An edge says what the waiting is for: the
-other has to be done reading, its result, the memory that it used, or the stationary tile of a matmul.
+What is added: loads of activation tables, and spills and reloads where live tiles do not fit. An edge says what the
+waiting is for: the other has to be done reading, its result, the memory that it used, or the stationary tile of a
+matmul.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from mowich.neuroncore.instructions.rates import COLLECTIVE, LOAD, QUEUES, SCALA
 from mowich.neuroncore.trace import Allocation, Meeting, Storages, Trace
 
 READ, DATA, BUFFER, WEIGHTS = range(4)
-"""Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the stationary tile."""
+"""Kinds of edges: the other has to be done reading; its result is needed; its memory is reused; its result is the
+stationary tile."""
 NOBODY = [-1] * len(QUEUES)
 PIECES = 64
 """Most parts of a tile that live and die on their own."""
@@ -34,12 +36,13 @@ PIECES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to schedule. window: instructions that an engine or queue may look ahead (None: the fact; 1: in order, with one queue for all
-    DMA); rotate: tiles without an address share the memory's bytes (False: each has bytes of its own); throttle: the Tensor Engine
-    starts at half rate where its generation does; optimise: leave out what the compiler leaves out (`lower`); active_cores: cores of
-    the chip that use HBM at the same time (None: the cores simulated); dge: descriptors are made while the kernel runs (False:
-    before the launch, as with the compiler's --disable-dge; None: as the kernel asks); older: the kernel is written in the older
-    interface, whose kernels are timed less surely."""
+    """How to schedule. window: instructions that an engine or queue may look ahead (None: the fact; 1: in order, with
+    one queue for all DMA); rotate: tiles without an address share the memory's bytes (False: each has bytes of its
+    own); throttle: the Tensor Engine starts at half rate where its generation does; optimise: leave out what the
+    compiler leaves out (`lower`); active_cores: cores of the chip that use HBM at the same time (None: the cores
+    simulated); dge: descriptors are made while the kernel runs (False: before the launch, as with the compiler's
+    --disable-dge; None: as the kernel asks); older: the kernel is written in the older interface, whose kernels are
+    timed less surely."""
 
     window: int | None = None
     rotate: bool = True
@@ -52,7 +55,8 @@ class Options:
 
 @dataclass(slots=True)
 class Usage:
-    """How full a memory is. before: the instruction before which it changes; level_B: bytes of a partition in use from there on."""
+    """How full a memory is. before: the instruction before which it changes; level_B: bytes of a partition in use from
+    there on."""
 
     before: array[int] = field(default_factory=lambda: array("i"))
     level_B: array[int] = field(default_factory=lambda: array("i"))
@@ -64,7 +68,8 @@ class Usage:
 
 
 class _KindRow(NamedTuple):
-    """What every instruction of a kind shares. reads: operands that it reads, of `operands` in all, the written ones last."""
+    """What every instruction of a kind shares. reads: operands that it reads, of `operands` in all, the written ones
+    last."""
 
     cost: Cost
     queue: int
@@ -74,10 +79,11 @@ class _KindRow(NamedTuple):
 
 @dataclass(slots=True)
 class Program:
-    """One core's instructions, ready to be scheduled. cost: index into costs; origin: index in the trace, -1 for loads of tables,
-    -1 - storage for spills and reloads; first: where the edges of an instruction begin; edges: 4 * predecessor + kind; usage: bytes of a
-    partition in use, by memory; peak: the most of them; meetings: where an
-    instruction waits for the other cores that come; overflow_B: bytes of a partition that did not fit; spill_B: bytes moved for that."""
+    """One core's instructions, ready to be scheduled. cost: index into costs; origin: index in the trace, -1 for loads
+    of tables,
+    -1 - storage for spills and reloads; first: where the edges of an instruction begin; edges: 4 * predecessor + kind;
+    usage: bytes of a partition in use, by memory; peak: the most of them; meetings: where an instruction waits for the
+    other cores that come; overflow_B: bytes of a partition that did not fit; spill_B: bytes moved for that."""
 
     trace: Trace
     costs: list[Cost] = field(default_factory=list)
@@ -162,9 +168,15 @@ class _Maker:
             auto = [a for a in storages.values() if a.space == "S" and a.address is None]
             self.loaded = {a.number for a in auto if a.number not in dirty}
             self.residency = Residency(
-                rotation=self.rotation["S"], policy=policy, uses=self.uses, sizes={a.number: columns(a) for a in auto},
-                loaded=set(self.loaded), emit_store=self._spill, emit_load=self._fill, room=self.room.sbuf_usable_B,
-            )  # fmt: skip
+                rotation=self.rotation["S"],
+                policy=policy,
+                uses=self.uses,
+                sizes={a.number: columns(a) for a in auto},
+                loaded=set(self.loaded),
+                emit_store=self._spill,
+                emit_load=self._fill,
+                room=self.room.sbuf_usable_B,
+            )
 
     def _units(self, number: int, pattern: int) -> Sequence[int]:
         """What of a tile lives and dies on its own: banks of PSUM, otherwise the tile."""
@@ -204,7 +216,8 @@ class _Maker:
         return self.p
 
     def _delayed(self, i: int) -> bool:
-        """Hold a load from an unwritten tensor back until its tile is first read, and release the ones that this instruction reads."""
+        """Hold a load from an unwritten tensor back until its tile is first read, and release the ones that this
+        instruction reads."""
         cost, _, nr, nt = self.rows[self.trace.kind[i]]
         at, touched = self.start[i], self.trace.touched
         target = touched[at + 2 * nr] if nt > nr else -1
@@ -264,7 +277,8 @@ class _Maker:
         self.table = function
 
     def _adder(self) -> Callable[[int], None]:
-        """The function that adds one instruction. Its tables are local to it: it runs once for each of up to 10^7 instructions."""
+        """The function that adds one instruction. Its tables are local to it: it runs once for each of up to 10^7
+        instructions."""
         trace, p, deps = self.trace, self.p, self.deps
         rows, start, kind, touched, meetings = self.rows, self.start, trace.kind, trace.touched, trace.meetings
         users, split, hbm, placed, last = self.users, self.split, self.hbm, self.placed, self.last_use
@@ -347,7 +361,8 @@ class _Maker:
         return add
 
     def _reside(self, i: int, units: list[int], born: list[int], edges: list[int]) -> None:
-        """With more live tiles than SBUF holds: bring back what the instruction touches, and make room for what it creates."""
+        """With more live tiles than SBUF holds: bring back what the instruction touches, and make room for what it
+        creates."""
         residency = self.residency
         assert residency is not None
         trace = self.trace
@@ -433,7 +448,8 @@ def _explicit(trace: Trace) -> dict[int, list[int]]:
 
 
 def prepare(trace: Trace, costs: Costs, options: Options, policy: Policy | None = None) -> Program:
-    """A trace with its costs, its dependencies, the loads of activation tables and, with a policy, spills and reloads."""
+    """A trace with its costs, its dependencies, the loads of activation tables and, with a policy, spills and
+    reloads."""
     library = compiled.library(len(trace))
     made = None if library is None else _compiled(library, trace, costs, options, policy)
     if made is not None:

@@ -1,12 +1,13 @@
-"""When each instruction runs: a trace replayed through in-order engines, DMA queues, an issuer for each ring, 16 DMA engines and the
-memories.
+"""When each instruction runs: a trace replayed through in-order engines, DMA queues, an issuer for each ring, 16 DMA
+engines and the memories.
 
-Rules. An instruction is ready when those that it waits for are done: `end + latency`, and a semaphore where the engines differ. An
-engine or DMA queue takes, among the next `window` instructions of its program order, the first that is ready (window 1: strictly in
-order). A DMA first holds the issuer of its ring (of software descriptors: GpSimd), then its bytes arrive at the DMA engines `first_byte`
-later. A DMA engine takes what arrives first, of whichever ring: a DMA of a slow ring holds up none that arrives before it. Tiles without
-an address of their own rotate through SBUF and PSUM: a new one takes the bytes that were freed longest ago, and waits for their last
-users. Everything is integer arithmetic in time order: the same trace gives the same times everywhere.
+Rules. An instruction is ready when those that it waits for are done: `end + latency`, and a semaphore where the engines
+differ. An engine or DMA queue takes, among the next `window` instructions of its program order, the first that is ready
+(window 1: strictly in order). A DMA first holds the issuer of its ring (of software descriptors: GpSimd), then its
+bytes arrive at the DMA engines `first_byte` later. A DMA engine takes what arrives first, of whichever ring: a DMA of a
+slow ring holds up none that arrives before it. Tiles without an address of their own rotate through SBUF and PSUM: a
+new one takes the bytes that were freed longest ago, and waits for their last users. Everything is integer arithmetic in
+time order: the same trace gives the same times everywhere.
 """
 
 from __future__ import annotations
@@ -34,16 +35,19 @@ from mowich.neuroncore.trace import Trace
 
 NEEDED = (DATA, WEIGHTS)
 START, ENGINE, ISSUER, DMA, MEMORY, PORT = range(4, 10)
-"""What else can decide the time of an instruction: nothing before it; its engine; the DMA issuer; the DMA engines; HBM; a port."""
+"""What else can decide the time of an instruction: nothing before it; its engine; the DMA issuer; the DMA engines; HBM;
+a port."""
 CAUSES = ("done reading", "result", "buffer", "weights", "start", "engine", "DMA issuer", "DMA engines", "HBM", "port")
 NEVER = 1 << 62
 
 
 @dataclass(slots=True)
 class Schedule:
-    """Times of all instructions, ps. begin: when an instruction takes its engine (the issuer, for a DMA); end: when its engine is free (a
-    DMA: its last byte); data: when the first byte of a DMA moves; ready: when it could have begun; loading: time before `data` in which
-    the Tensor Engine loads the stationary tile and does nothing else; cause, by: what decided its begin; data_cause,
+    """Times of all instructions, ps. begin: when an instruction takes its engine (the issuer, for a DMA); end: when its
+    engine is free (a
+    DMA: its last byte); data: when the first byte of a DMA moves; ready: when it could have begun; loading: time before
+    `data` in which the Tensor Engine loads the stationary tile and does nothing else; cause, by: what decided its
+    begin; data_cause,
     data_by: what delayed the bytes of a DMA beyond that (0: nothing)."""
 
     generation: int
@@ -97,8 +101,8 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
 
 
 def hbm_Bps(costs: Costs, cores: int, active: int | None = None) -> float:
-    """HBM bandwidth of `cores` cores while `active` of the chip (None: only these) use it: their share of all, and at most what their
-    stacks give."""
+    """HBM bandwidth of `cores` cores while `active` of the chip (None: only these) use it: their share of all, and at
+    most what their stacks give."""
     bandwidth, stacks = costs.number("memory.hbm_bandwidth"), costs.number("memory.stacks")
     return min(
         bandwidth / (active or cores) * cores,
@@ -126,9 +130,10 @@ class _Memory:
 
 @dataclass(slots=True)
 class _Core:
-    """What the queues of one core share. engine_free, engine_by: when each DMA engine is free, and whom it serves until then; ports: port -> (until when, by whom it is held); matmul: the last one; groups: until when each
-    of the 4 x 4 groups of the array is held; is_tiled: some matmul holds only a part of the array; busy_since, idle_since: of the Tensor
-    Engine, for its slow start; hbm: of the chip."""
+    """What the queues of one core share. engine_free, engine_by: when each DMA engine is free, and whom it serves until
+    then; ports: port -> (until when, by whom it is held); matmul: the last one; groups: until when each of the 4 x 4
+    groups of the array is held; is_tiled: some matmul holds only a part of the array; busy_since, idle_since: of the
+    Tensor Engine, for its slow start; hbm: of the chip."""
 
     engine_free: list[int]
     engine_by: list[int]
@@ -143,8 +148,8 @@ class _Core:
 
 @dataclass(slots=True)
 class _Server:
-    """What several queues of a core take in turn: the issuer of a ring, or GpSimd, which runs instructions and writes descriptors. free:
-    when it takes the next one, ps; by: the instruction that it took last."""
+    """What several queues of a core take in turn: the issuer of a ring, or GpSimd, which runs instructions and writes
+    descriptors. free: when it takes the next one, ps; by: the instruction that it took last."""
 
     free: int = 0
     by: int = -1
@@ -152,10 +157,11 @@ class _Server:
 
 @dataclass(slots=True)
 class _Line:
-    """One queue of one core: an engine or a kind of DMA triggers. instructions: in program order, of which the first `entered` are inside
-    the window or done; future: (time, instruction) of those inside that wait for nothing but this time; now: those inside that could
-    start; server: what it shares with other queues; free: when the queue takes the next one, ps; holder: the instruction that it took
-    last; is_fenced: a meeting of cores is inside, and nothing behind it may enter."""
+    """One queue of one core: an engine or a kind of DMA triggers. instructions: in program order, of which the first
+    `entered` are inside the window or done; future: (time, instruction) of those inside that wait for nothing but this
+    time; now: those inside that could start; server: what it shares with other queues; free: when the queue takes the
+    next one, ps; holder: the instruction that it took last; is_fenced: a meeting of cores is inside, and nothing behind
+    it may enter."""
 
     queue: int
     core: _Core
@@ -172,11 +178,13 @@ class _Line:
 
 @dataclass(slots=True)
 class _Machine:
-    """The state of a run. lines: the queue of each instruction; inside: it has entered its window; waiting: for how many others it waits;
-    after[until[i]:until[i + 1]]: who waits for instruction i, as 4 * successor + kind of edge; ready_cause, ready_by: what made it ready
-    last; weights_ready: matmul -> when its stationary tile is there; meeting_of: instruction -> key of the meeting that it waits at;
-    absent: instructions that have not come to a meeting; arrived: those that have; arriving: DMAs that were issued and wait for the DMA
-    engines, as (time of their first byte, turn, instruction); turn: DMAs issued so far. Times in ps."""
+    """The state of a run. lines: the queue of each instruction; inside: it has entered its window; waiting: for how
+    many others it waits; after[until[i]:until[i + 1]]: who waits for instruction i, as 4 * successor + kind of edge;
+    ready_cause, ready_by: what made it ready last; weights_ready: matmul -> when its stationary tile is there;
+    meeting_of: instruction -> key of the meeting that it waits at;
+    absent: instructions that have not come to a meeting; arrived: those that have; arriving: DMAs that were issued and
+    wait for the DMA engines, as (time of their first byte, turn, instruction); turn: DMAs issued so far. Times in
+    ps."""
 
     cores: list[_Core]
     used: list[_Line]
@@ -274,11 +282,20 @@ def _machine(s: Schedule, kinds: list[Cost], which: list[int]) -> _Machine:
             for q in range(nq)
         ]
     m = _Machine(
-        cores=cores, used=[line for line in lines if line.instructions], lines=[lines[x] for x in mine.tolist()],
-        inside=bytearray(n), waiting=counts.tolist(), after=after, until=array("q", ends.astype(np.int64).tobytes()),
-        ready_cause=array("b", [START]) * n, ready_by=array("q", [-1]) * n, window=rules.window,
-        ps_per_KB=rules.ps_per_KB, tile_issue=rules.tile_issue, ramp=rules.ramp,
-    )  # fmt: skip
+        cores=cores,
+        used=[line for line in lines if line.instructions],
+        lines=[lines[x] for x in mine.tolist()],
+        inside=bytearray(n),
+        waiting=counts.tolist(),
+        after=after,
+        until=array("q", ends.astype(np.int64).tobytes()),
+        ready_cause=array("b", [START]) * n,
+        ready_by=array("q", [-1]) * n,
+        window=rules.window,
+        ps_per_KB=rules.ps_per_KB,
+        tile_issue=rules.tile_issue,
+        ramp=rules.ramp,
+    )
     for c, p in enumerate(programs):
         for i, meeting in p.meetings.items():
             m.meeting_of[s.offset[c] + i] = meeting.key
@@ -299,8 +316,8 @@ def _admit(m: _Machine, s: Schedule, line: _Line) -> None:
 
 
 def _next(used: list[_Line]) -> tuple[int, _Line, bool]:
-    """(time, queue, from its heap `now`) of what starts next: the earliest; at one time, the first in program order of those that could
-    start. Time -1: nothing."""
+    """(time, queue, from its heap `now`) of what starts next: the earliest; at one time, the first in program order of
+    those that could start. Time -1: nothing."""
     best, chosen, from_now = -1, used[0], False
     for line in used:
         future, now, t = line.future, line.now, line.free
@@ -348,7 +365,8 @@ def _issue_dma(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) 
 
 
 def _move(m: _Machine, s: Schedule, arrive: int, i: int, core: _Core, k: Cost) -> int:
-    """The bytes of a DMA arrive: each DMA engine moves its part, and HBM all of them. Returns when the last byte has moved."""
+    """The bytes of a DMA arrive: each DMA engine moves its part, and HBM all of them. Returns when the last byte has
+    moved."""
     moving, finish = -1, arrive
     engine_free, engine_by = core.engine_free, core.engine_by
     late, late_by = 0, -1
@@ -398,8 +416,8 @@ def _run_engine(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost)
 
 
 def _run_matmul(m: _Machine, s: Schedule, at: int, i: int, line: _Line, k: Cost) -> int:
-    """An instruction of the Tensor Engine: behind the one before it while its stationary tile is loaded, in a part of the array or in all
-    of it, at half the rate while the engine is cold. Returns when it is done."""
+    """An instruction of the Tensor Engine: behind the one before it while its stationary tile is loaded, in a part of
+    the array or in all of it, at half the rate while the engine is cold. Returns when it is done."""
     core = line.core
     start = at
     if core.is_tiled and not k.groups:
@@ -459,7 +477,8 @@ def _after_ports(s: Schedule, start: int, i: int, core: _Core, k: Cost) -> int:
 
 
 def _begin_cause(m: _Machine, s: Schedule, at: int, i: int, line: _Line) -> None:
-    """What decided the begin of an instruction that starts as soon as it is picked: the last that it waited for, or its engine."""
+    """What decided the begin of an instruction that starts as soon as it is picked: the last that it waited for, or its
+    engine."""
     server = line.server
     if m.ready_by[i] >= 0 and s.ready[i] >= at:
         s.cause[i], s.by[i] = m.ready_cause[i], m.ready_by[i]
@@ -567,10 +586,23 @@ def _blank(programs: list[Program], costs: Costs, options: Options) -> Schedule:
     by, data_by = (array("i", bytes(4 * n)) for _ in range(2))
     cause, data_cause = array("b", bytes(n)), array("b", bytes(n))
     return Schedule(
-        generation=costs.generation, costs=costs, programs=programs, options=options, begin=begin, data=data, end=end,
-        ready=ready, loading=loading, cause=cause, by=by, data_cause=data_cause, data_by=data_by,
-        core=array("i", owner.tobytes()), offset=list(accumulate(counts, initial=0))[:-1], total=0,
-    )  # fmt: skip
+        generation=costs.generation,
+        costs=costs,
+        programs=programs,
+        options=options,
+        begin=begin,
+        data=data,
+        end=end,
+        ready=ready,
+        loading=loading,
+        cause=cause,
+        by=by,
+        data_cause=data_cause,
+        data_by=data_by,
+        core=array("i", owner.tobytes()),
+        offset=list(accumulate(counts, initial=0))[:-1],
+        total=0,
+    )
 
 
 # the same, compiled ------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""What the DMA engines do: copies between HBM and SBUF with casts, transposes, sums of several sources, gathers and scatters.
+"""What the DMA engines do: copies between HBM and SBUF with casts, transposes, sums of several sources, gathers and
+scatters.
 
-Elements are taken in row-major order of each side's pattern. Equal formats are copied bit by bit; others go through float32. Rows
-whose run-time index is out of bounds raise, or are left out with oob_mode skip.
+Elements are taken in row-major order of each side's pattern. Equal formats are copied bit by bit; others go through
+float32. Rows whose run-time index is out of bounds raise, or are left out with oob_mode skip.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from mowich.neuroncore.views import Tile, addresses, flat, out_of_bounds
 SPACES = {"dst": "SH", "src": "SH"}
 
 
-# what they cost -------------------------------------------------------------------------------------------------------------
+# what they cost
+# -------------------------------------------------------------------------------------------------------------
 
 
 def _run_B(op: Operand) -> int:
@@ -49,8 +51,8 @@ def _run_B(op: Operand) -> int:
 
 
 def _shorter_run_B(source: Operand, out: Operand, total: int) -> int:
-    """Bytes of a descriptor: the run of the more fragmented side. Rows that follow each other in HBM are one run, whole partitions on
-    the other side do not break it."""
+    """Bytes of a descriptor: the run of the more fragmented side. Rows that follow each other in HBM are one run, whole
+    partitions on the other side do not break it."""
     if (source.space == "H") == (out.space == "H"):
         return min(
             _run_B(out) * max(1, source.itemsize // out.itemsize),
@@ -70,8 +72,8 @@ def _rows(reads: tuple[Operand, ...], write: Operand) -> tuple[int, int]:
 
 
 class _Share(NamedTuple):
-    """What falls to each DMA engine. transfer: ps; descriptors: in all; rate_ps: of the longest transfer, the bytes; fact: what the rest of
-    it is."""
+    """What falls to each DMA engine. transfer: ps; descriptors: in all; rate_ps: of the longest transfer, the bytes;
+    fact: what the rest of it is."""
 
     transfer: tuple[int, ...]
     descriptors: int
@@ -80,8 +82,9 @@ class _Share(NamedTuple):
 
 
 def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, fact: str) -> _Share:
-    """A partition belongs to one engine, 8 partitions to each; rows that follow each other in HBM make one descriptor per engine. fact:
-    the time that a descriptor costs beside its bytes; however short, it takes `dma.descriptor_least`."""
+    """A partition belongs to one engine, 8 partitions to each; rows that follow each other in HBM make one descriptor
+    per engine. fact: the time that a descriptor costs beside its bytes; however short, it takes
+    `dma.descriptor_least`."""
     engines = int(r.number("dma.engines"))
     start, rows = _rows(kind.reads, kind.writes[0])
     if rows == 0:
@@ -111,9 +114,10 @@ def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, fact: str
 def ring_of(r: Rates, kind: Kind) -> str:
     """The ring (`rates.RINGS`) that a DMA is triggered on.
 
-    GpSimd writes the descriptors for `swdge`, for a vector of indices, and where the compiler chooses and an address is known at run time
-    only or the tensors differ in format. Descriptors made before the launch serve `none`. The hardware's generators serve the rest, that of
-    the Scalar Engine what names this engine. NeuronCore-v2 has no such generators: the first ring stands for its descriptors.
+    GpSimd writes the descriptors for `swdge`, for a vector of indices, and where the compiler chooses and an address is
+    known at run time only or the tensors differ in format. Descriptors made before the launch serve `none`. The
+    hardware's generators serve the rest, that of the Scalar Engine what names this engine. NeuronCore-v2 has no such
+    generators: the first ring stands for its descriptors.
     """
     mode = kind.flag("dge", "unknown")
     dynamic = {o.dynamic for o in (*kind.reads, *kind.writes)}
@@ -142,9 +146,13 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     at_run_time = ring == "software" or any(o.dynamic for o in (out, source))
     rate = "dma.static_rate" if ring == "static" and run >= r.number("dma.static_bytes") else "dma.rate"
     share = _transfer(
-        r, kind, moved, max(run, 1), r.number(rate) * factor,
+        r,
+        kind,
+        moved,
+        max(run, 1),
+        r.number(rate) * factor,
         "dma.dynamic_descriptor" if at_run_time else "dma.descriptor",
-    )  # fmt: skip
+    )
     read = sum(math.prod(o.shape) * o.itemsize for o in sources if o.space == "H")
     write = size * out.itemsize if out.space == "H" else 0
     load, store = RINGS[ring]
@@ -158,11 +166,22 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
         lead["dma.software_first_byte"] = r.ps("dma.software_first_byte")
     longest = max(share.transfer)
     return Cost(
-        queue=store if out.space == "H" and source.space != "H" else load, issue=held, first_byte=sum(lead.values()) - held,
-        transfer=share.transfer, hbm_read_B=read, hbm_write_B=write, sbuf_B=moved, latency=r.ps("dma.completion"),
-        parts={share.fact: longest - share.rate_ps, rate: share.rate_ps}, latency_parts={"dma.completion": r.ps("dma.completion")},
-        lead_parts=lead, opcode=kind.name, descriptor_B=moved // max(share.descriptors, 1), descriptors=share.descriptors, dtype=out.dtype,
-    )  # fmt: skip
+        queue=store if out.space == "H" and source.space != "H" else load,
+        issue=held,
+        first_byte=sum(lead.values()) - held,
+        transfer=share.transfer,
+        hbm_read_B=read,
+        hbm_write_B=write,
+        sbuf_B=moved,
+        latency=r.ps("dma.completion"),
+        parts={share.fact: longest - share.rate_ps, rate: share.rate_ps},
+        latency_parts={"dma.completion": r.ps("dma.completion")},
+        lead_parts=lead,
+        opcode=kind.name,
+        descriptor_B=moved // max(share.descriptors, 1),
+        descriptors=share.descriptors,
+        dtype=out.dtype,
+    )
 
 
 def copy_cost(r: Rates, kind: Kind) -> Cost:
@@ -181,11 +200,13 @@ def compute_cost(r: Rates, kind: Kind) -> Cost:
     return _bytes_cost(r, kind, r.number("dma.compute"), extra_reads=True)
 
 
-# what they do ---------------------------------------------------------------------------------------------------------------
+# what they do
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def convert(a: Array, source: DType, target: DType) -> Array:
-    """Elements of one format in another, as a DMA writes them: bits where the formats are equal, through float32 where not."""
+    """Elements of one format in another, as a DMA writes them: bits where the formats are equal, through float32 where
+    not."""
     if source is target or a.dtype == target.dtype:
         return a
     if source.part is not None or target.part is not None:
@@ -234,7 +255,8 @@ def _move(dst: Tile, src: Tile, oob: str) -> None:
 
 
 def _take(src: Tile, oob: str) -> tuple[Array, NDArray[np.bool_] | None] | None:
-    """The elements of a source, and which of its rows were in bounds (None: all); None where the whole of it is left out."""
+    """The elements of a source, and which of its rows were in bounds (None: all); None where the whole of it is left
+    out."""
     if src.dynamic is not None and src.dynamic.kind == "vector":
         return gather(src, oob)
     found = src.resolved()
@@ -338,7 +360,8 @@ def transpose(
 def compute(
     dst: Tile, srcs: Sequence[Tile], reduce_op: object, scales: Sequence[float] | None = None, oob_mode: str = "error"
 ) -> None:
-    """dst = op over the sources, each times its scale, in float32. A source or dst with a vector offset is gathered or scattered."""
+    """dst = op over the sources, each times its scale, in float32. A source or dst with a vector offset is gathered or
+    scattered."""
     row = ops.alu(reduce_op)
     if not issue(
         "dma_compute", "", (("dst", dst),), tuple((f"src{i}", s) for i, s in enumerate(srcs)), {"op": row.name}
@@ -370,7 +393,8 @@ def compute(
 
 
 def assign(dst: Tile, value: object) -> None:
-    """dst[...] = value in a kernel of the older front end: a DMA to or from HBM, a copy on chip, a memset for numbers."""
+    """dst[...] = value in a kernel of the older front end: a DMA to or from HBM, a copy on chip, a memset for
+    numbers."""
     if isinstance(value, Tile):
         if dst.space == "H" or value.space == "H":
             copy(dst, value)

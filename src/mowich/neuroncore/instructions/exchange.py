@@ -1,11 +1,13 @@
 """What crosses cores: `sendrecv` between the two of a pair, and the collectives between ranks.
 
-Inside a chip a collective takes a fixed time, hops between cores, and its bytes at a rate that all cores reach at the same time:
+Inside a chip a collective takes a fixed time, hops between cores, and its bytes at a rate that all cores reach at the
+same time:
 
     T = base + hops x hop + passes x (short / short_bandwidth + (B - short) / bandwidth) / cores of a rank
 
-B is the whole buffer (what all ranks give or get together), of which the first `short` bytes are faster. An all-reduce is two passes, a
-reduce-scatter and an all-gather. Facts: `links.*` of `facts/neuroncore/timing-v*.yaml`. Beyond a chip the links between chips count as well.
+B is the whole buffer (what all ranks give or get together), of which the first `short` bytes are faster. An all-reduce
+is two passes, a reduce-scatter and an all-gather. Facts: `links.*` of `facts/neuroncore/timing-v*.yaml`. Beyond a chip
+the links between chips count as well.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
 
-# what they cost -------------------------------------------------------------------------------------------------------------------
+# what they cost
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def _pair_work(r: Rates, kind: Kind, _: int) -> float:
@@ -78,7 +81,8 @@ def _inside_chip(r: Rates, name: str, sent_B: int, ranks: int, cores: int) -> di
 
 
 def _between_chips(r: Rates, name: str, sent_B: int, ranks: int) -> dict[str, int]:
-    """Ring, mesh or a single step, whichever is fastest, over the links of a chip's neighbours (alpha-beta forms of the Neuron docs)."""
+    """Ring, mesh or a single step, whichever is fastest, over the links of a chip's neighbours (alpha-beta forms of the
+    Neuron docs)."""
     hop = r.number("links.hop")
     rate = r.number("dma.rate") * r.number("dma.engines")
     twice = 2 if name == "all_reduce" else 1
@@ -90,7 +94,8 @@ def _between_chips(r: Rates, name: str, sent_B: int, ranks: int) -> dict[str, in
     return {"links.hop": steps, "dma.rate": time - steps}
 
 
-# what they do ---------------------------------------------------------------------------------------------------------------------
+# what they do
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @instruction(
@@ -150,6 +155,7 @@ def sendrecv(
 
 @instruction(engines=("dma",), cost=collective_cost, spaces=SPACES, face="")
 def collective(kind: str, dsts: Sequence[Named], srcs: Sequence[Named]) -> None:
-    """Check and record an exchange of this kind between ranks; `nki.collectives` computes its result over all of them."""
+    """Check and record an exchange of this kind between ranks; `nki.collectives` computes its result over all of
+    them."""
     cores = machine.active().programs
     issue("collective", "", dsts, srcs, {"kind": kind, "cores": cores} if cores > 1 else {"kind": kind})

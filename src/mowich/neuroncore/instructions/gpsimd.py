@@ -20,7 +20,8 @@ from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
 
-# what they cost -------------------------------------------------------------------------------------------------------------
+# what they cost
+# -------------------------------------------------------------------------------------------------------------
 
 
 def _pattern_work(r: Rates, _: Kind, n: int) -> float:
@@ -54,7 +55,8 @@ def _local_gather_work(r: Rates, kind: Kind, _: int) -> float:
     return r.number("gpsimd_engine.fixed") + free_size(kind.writes[0]) / rate
 
 
-# what they do ---------------------------------------------------------------------------------------------------------------
+# what they do
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def pattern_values(
@@ -88,8 +90,15 @@ def iota(
 
 
 @instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S", "on_true_tile": "S"}, face="* name dtype")
-def affine_select(dst: Tile, pattern: Sequence[Sequence[SupportsInt]], channel_multiplier: SupportsInt, on_true_tile: Tile, on_false_value: SupportsFloat, cmp_op: object = "equal",
-                  offset: SupportsInt = 0) -> None:  # fmt: skip
+def affine_select(
+    dst: Tile,
+    pattern: Sequence[Sequence[SupportsInt]],
+    channel_multiplier: SupportsInt,
+    on_true_tile: Tile,
+    on_false_value: SupportsFloat,
+    cmp_op: object = "equal",
+    offset: SupportsInt = 0,
+) -> None:
     """dst = on_true_tile where (affine value cmp_op 0), else on_false_value."""
     row = ops.alu(cmp_op)
     if not issue("affine_select", "", (("dst", dst),), (("on_true_tile", on_true_tile),)):
@@ -226,7 +235,8 @@ def nonzero_with_count(dst: Tile, src: Tile, index_offset: int = 0, padding_val:
     dtypes={"val_dst": ("bfloat16",), "idx_dst": ("uint32",), "src": ("bfloat16",)},
 )
 def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
-    """In each group of 16 partitions, the K largest of the first n elements of the snake, ascending, with their places in it."""
+    """In each group of 16 partitions, the K largest of the first n elements of the snake, ascending, with their places
+    in it."""
     if not issue("topk", "", (("val_dst", val_dst), ("idx_dst", idx_dst)), (("src", src),), {"elements": int(n)}):
         return
     limits, p, n = machine.active().limits, src.shape[0], int(n)

@@ -19,8 +19,8 @@ def issue(
 ) -> bool:
     """Check an instruction against its row and record it. engine: "" lets the row choose. False: do not compute.
 
-    The checks look at the form of each access: memory, shapes, strides, format, first partition. An instruction on forms that it was
-    issued on before has passed them.
+    The checks look at the form of each access: memory, shapes, strides, format, first partition. An instruction on
+    forms that it was issued on before has passed them.
     """
     core = machine.running() or machine.active()
     core.clock += 1
@@ -80,8 +80,16 @@ def issue(
     return False
 
 
-def _new_kind(core: Core, name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named], indices: Sequence[Named],
-              flags: dict[str, object] | None, known: tuple[object, ...]) -> int:  # fmt: skip
+def _new_kind(
+    core: Core,
+    name: str,
+    engine: str,
+    writes: Sequence[Named],
+    reads: Sequence[Named],
+    indices: Sequence[Named],
+    flags: dict[str, object] | None,
+    known: tuple[object, ...],
+) -> int:
     """Check an instruction on forms that it was not issued on before, and give it a number."""
     row = TABLE[name]
     lasts = _check(core, row, engine, writes, reads)
@@ -181,7 +189,8 @@ def _check(core: Core, row: Row, engine: str, writes: Sequence[Named], reads: Se
 
 
 def _sink_loads(core: Core, is_dma: bool, writes: Sequence[Named], reads: Sequence[Named]) -> None:
-    """A tile that only loads from HBM have written lives from its first read: the compiler may delay the loads until then."""
+    """A tile that only loads from HBM have written lives from its first read: the compiler may delay the loads until
+    then."""
     loads = is_dma
     for _, tile in reads:
         storage = tile.storage
@@ -220,12 +229,19 @@ def _check_start(name: str, operand: str, tile: Tile, quadrant: int) -> None:
         step *= 2
     if start % step or start + count > tile.storage.core.limits.partitions:
         legal = range(0, tile.storage.core.limits.partitions - count + 1, step)
-        raise fail(f"{name}: {operand} of {count} partitions starts at partition {start}", tile=tile, allowed=f"start at {', '.join(map(str, legal))}",
-                   fix=f"engines start at quadrants of {quadrant} partitions; move the rows with dma_copy or nc_stream_shuffle")  # fmt: skip
+        raise fail(
+            f"{name}: {operand} of {count} partitions starts at partition {start}",
+            tile=tile,
+            allowed=f"start at {', '.join(map(str, legal))}",
+            fix=(
+                f"engines start at quadrants of {quadrant} partitions; move the rows with dma_copy or nc_stream_shuffle"
+            ),
+        )
 
 
 def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> bool:
-    """What an engine can walk: partitions that follow one another, and few long axes in each. False: warned, once per line of the kernel."""
+    """What an engine can walk: partitions that follow one another, and few long axes in each. False: warned, once per
+    line of the kernel."""
     fits = True
     s = tile.storage
     if tile.shape[0] > 1 and tile.strides[0] * tile.dtype.itemsize != s.row_B:
@@ -240,8 +256,8 @@ def _check_pattern(name: str, operand: str, tile: Tile, limits: Limits) -> bool:
         if axes >= limits.max_dims:
             tile.storage.core.warn(
                 "dims",
-                f"{name}: {operand} has {axes} dimensions beside the partition, an access pattern {limits.max_dims - 1}: {tile.describe()}; "
-                "the compiler makes several instructions of this one",
+                f"{name}: {operand} has {axes} dimensions beside the partition, an access pattern"
+                f" {limits.max_dims - 1}: {tile.describe()}; the compiler makes several instructions of this one",
             )
             fits = False
     if tile.size > limits.max_count and max(tile.shape) > limits.max_count:

@@ -14,7 +14,8 @@ from mowich.neuroncore.instructions.operands import Array, as_rows
 from mowich.neuroncore.views import Tile
 
 MX_ROWS, MX_COLUMNS = 8, 4
-"""A block of 32 elements that share a scale (OCP MX), as the NeuronCore lays it out: partitions and elements of each."""
+"""A block of 32 elements that share a scale (OCP MX), as the NeuronCore lays it out: partitions and elements of
+each."""
 
 E_MAX = {"float8_e4m3fn": 8, "float8_e5m2": 15, "float4_e2m1fn": 2}
 """Largest exponent of each element format (OCP MX)."""
@@ -23,8 +24,8 @@ _F8_MAX = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
 
 
 def scale_blocks(scale: Tile, rows: int, limits: Limits) -> list[Tile]:
-    """Rows of a scale tile that belong to a data tile of `rows` partitions: rows / 8 of them, of which each quadrant's lie in its first
-    partitions from the tile's own first one."""
+    """Rows of a scale tile that belong to a data tile of `rows` partitions: rows / 8 of them, of which each quadrant's
+    lie in its first partitions from the tile's own first one."""
     per, quadrant = limits.mx_scale_rows, limits.quadrant
     spans = [(0, rows // MX_ROWS)] if rows <= quadrant else [(q, q + per) for q in range(0, rows, quadrant)]
     if scale.shape[0] < spans[-1][1]:
@@ -50,7 +51,8 @@ def dequantise(data: Tile, scale: Tile) -> Array:
 
 
 def quantise(x: Array, dtype: DType, headroom: int = 0) -> tuple[Array, NDArray[np.uint8]]:
-    """float32 [P, 4 F] -> packed words [P, F] and scale bytes [P / 8, F]. headroom: powers of two by which the scale is larger.
+    """float32 [P, 4 F] -> packed words [P, F] and scale bytes [P / 8, F]. headroom: powers of two by which the scale is
+    larger.
 
     >>> from mowich.neuroncore.dtypes import float8_e4m3fn_x4
     >>> int(quantise(np.full((8, 4), 256, np.float32), float8_e4m3fn_x4)[1][0, 0])

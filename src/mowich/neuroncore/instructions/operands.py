@@ -26,9 +26,11 @@ def same_partitions(name: str, dst: Tile, *tiles: tuple[str, Tile]) -> None:
     for operand, t in tiles:
         if t.shape[0] != p or t.size != n:
             raise fail(
-                f"{name}: {operand} {list(t.shape)} and dst {list(dst.shape)} need the same partitions and elements per partition", tile=t,
+                f"{name}: {operand} {list(t.shape)} and dst {list(dst.shape)} need the same partitions and elements per"
+                " partition",
+                tile=t,
                 fix="slice one of them, or give it the other's shape",
-            )  # fmt: skip
+            )
 
 
 def as_rows(array: Array) -> Array:

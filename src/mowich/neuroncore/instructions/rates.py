@@ -1,10 +1,11 @@
-"""What costs of instructions are made of: the numbers of a generation, `facts/neuroncore/timing-v*.yaml`, and the formulas that several
-instructions share.
+"""What costs of instructions are made of: the numbers of a generation, `facts/neuroncore/timing-v*.yaml`, and the
+formulas that several instructions share.
 
-A compute instruction holds its engine for `occupancy` = (work + overhead) / clock; a dependent one waits `latency` longer. A DMA holds
-the issuer for `issue`, each DMA engine for the descriptors that fall to it, and the memory for its bytes. Times are integers of
-picoseconds: sums do not depend on their order. Each cost remembers which facts it is made of, so that a latency knows how much of it
-rests on which number.
+A compute instruction holds its engine for `occupancy` = (work + overhead) / clock; a dependent one waits `latency`
+longer. A DMA holds the issuer for `issue`, each DMA engine for the descriptors that fall to it, and the memory for its
+bytes. Times are integers of
+picoseconds: sums do not depend on their order. Each cost remembers which facts it is made of, so that a latency knows
+how much of it rests on which number.
 """
 
 from __future__ import annotations
@@ -19,16 +20,44 @@ from mowich.neuroncore.ops import ACT_RESIDENT
 from mowich.neuroncore.trace import Kind, Operand
 
 QUEUES = (
-    "tensor", "vector", "scalar", "gpsimd", "sync", "load", "store", "collective",
-    "load by scalar", "store by scalar", "static load", "static store", "software",
-)  # fmt: skip
-"""In-order queues of a core: five engines, the collective cores, and the DMA triggers of each ring, loads apart from stores. Rings: two
-instances of the hardware's descriptor generator (of the Sync and of the Scalar Engine), descriptors made before the launch, and those
-that GpSimd writes (loads and stores in one queue)."""
-TENSOR, VECTOR, SCALAR, GPSIMD, SYNC, LOAD, STORE, COLLECTIVE, SCALAR_LOAD, SCALAR_STORE, STATIC_LOAD, STATIC_STORE, SOFTWARE = range(
-    len(QUEUES)
-)  # fmt: skip
-RINGS = {"sync": (LOAD, STORE), "scalar": (SCALAR_LOAD, SCALAR_STORE), "static": (STATIC_LOAD, STATIC_STORE), "software": (SOFTWARE, SOFTWARE)}  # fmt: skip
+    "tensor",
+    "vector",
+    "scalar",
+    "gpsimd",
+    "sync",
+    "load",
+    "store",
+    "collective",
+    "load by scalar",
+    "store by scalar",
+    "static load",
+    "static store",
+    "software",
+)
+"""In-order queues of a core: five engines, the collective cores, and the DMA triggers of each ring, loads apart from
+stores. Rings: two instances of the hardware's descriptor generator (of the Sync and of the Scalar Engine), descriptors
+made before the launch, and those that GpSimd writes (loads and stores in one queue)."""
+(
+    TENSOR,
+    VECTOR,
+    SCALAR,
+    GPSIMD,
+    SYNC,
+    LOAD,
+    STORE,
+    COLLECTIVE,
+    SCALAR_LOAD,
+    SCALAR_STORE,
+    STATIC_LOAD,
+    STATIC_STORE,
+    SOFTWARE,
+) = range(len(QUEUES))
+RINGS = {
+    "sync": (LOAD, STORE),
+    "scalar": (SCALAR_LOAD, SCALAR_STORE),
+    "static": (STATIC_LOAD, STATIC_STORE),
+    "software": (SOFTWARE, SOFTWARE),
+}
 """Queues of the loads and of the stores of a ring. The queues of a ring share its issuer."""
 DMA = frozenset(queue for ring in RINGS.values() for queue in ring)
 """Queues of DMA triggers."""
@@ -39,12 +68,14 @@ FP8 = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2", "float8_e3m4")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Times in ps. occupancy: of the engine; latency: from the end of the occupancy until a dependant may start; weights: until a matmul
-    may start after its stationary tile is there; load: of the stationary tile behind the matmul before.
+    """Times in ps. occupancy: of the engine; latency: from the end of the occupancy until a dependant may start;
+    weights: until a matmul may start after its stationary tile is there; load: of the stationary tile behind the matmul
+    before.
 
-    For DMA: issue; first_byte; transfer: time on each DMA engine, by engine; hbm_read_B, hbm_write_B, sbuf_B: bytes moved; descriptors, and descriptor_B:
-    bytes of one. flop, elements: of the Tensor Engine. table: of the Scalar Engine's functions. parts: share of the times above by fact, ps (occupancy
-    or transfer; latency, and what comes before the first byte, apart).
+    For DMA: issue; first_byte; transfer: time on each DMA engine, by engine; hbm_read_B, hbm_write_B, sbuf_B: bytes
+    moved; descriptors, and descriptor_B: bytes of one. flop, elements: of the Tensor Engine. table: of the Scalar
+    Engine's functions. parts: share of the times above by fact, ps (occupancy or transfer; latency, and what comes
+    before the first byte, apart).
     """
 
     queue: int
@@ -128,13 +159,14 @@ def wide_stride(op: Operand) -> bool:
     return False
 
 
-# Vector, Scalar and GpSimd Engines ------------------------------------------------------------------------------------------------
+# Vector, Scalar and GpSimd Engines
+# ------------------------------------------------------------------------------------------------
 
 
 class Work(NamedTuple):
-    """What an instruction asks of the Vector, Scalar or GpSimd Engine. cycles: of work; least: cycles that it takes at least, where not
-    the engine's own; is_fast: a performance mode that takes the port of GpSimd; fact: the number that the cycles rest on most, where it is
-    not the engine's clock."""
+    """What an instruction asks of the Vector, Scalar or GpSimd Engine. cycles: of work; least: cycles that it takes at
+    least, where not the engine's own; is_fast: a performance mode that takes the port of GpSimd; fact: the number that
+    the cycles rest on most, where it is not the engine's clock."""
 
     cycles: float
     least: float | None = None
@@ -145,9 +177,9 @@ class Work(NamedTuple):
 def elementwise(
     work: Callable[[Rates, Kind, int], Work | float], *, table: bool = False, strided: bool = True
 ) -> Callable[[Rates, Kind], Cost]:
-    """The cost of an instruction of the Vector, Scalar or GpSimd Engine from its work: a function of the rates, the kind and the elements
-    in each partition of the largest operand. table: it needs the activation table of its function; strided: operands with wide strides
-    double the work."""
+    """The cost of an instruction of the Vector, Scalar or GpSimd Engine from its work: a function of the rates, the
+    kind and the elements in each partition of the largest operand. table: it needs the activation table of its
+    function; strided: operands with wide strides double the work."""
 
     def cost(r: Rates, kind: Kind) -> Cost:
         engine = kind.engine
@@ -165,11 +197,16 @@ def elementwise(
         latency = r.cycles(engine, r.number(f"{engine}_engine.latency"))
         function = str(kind.flag("op", "")) if table else ""
         return Cost(
-            queue=queue_of(engine), occupancy=sum(parts.values()), latency=latency, parts=parts,
-            table="" if function in ACT_RESIDENT else function, latency_parts={f"{engine}_engine.latency": latency},
-            ports=_ports(r, engine, tiles, is_fast), opcode=kind.name,
+            queue=queue_of(engine),
+            occupancy=sum(parts.values()),
+            latency=latency,
+            parts=parts,
+            table="" if function in ACT_RESIDENT else function,
+            latency_parts={f"{engine}_engine.latency": latency},
+            ports=_ports(r, engine, tiles, is_fast),
+            opcode=kind.name,
             dtype=kind.reads[0].dtype if kind.reads else "",
-        )  # fmt: skip
+        )
 
     return cost
 
@@ -183,8 +220,8 @@ one_pass = elementwise(_one_pass)
 
 
 def _ports(r: Rates, engine: str, tiles: list[Operand], fast: bool) -> tuple[str, ...]:
-    """Ports that an instruction holds against another engine: v2, Vector and GpSimd share SBUF's, Vector and Scalar PSUM's; later, a Vector
-    instruction in performance mode takes the port that GpSimd needs."""
+    """Ports that an instruction holds against another engine: v2, Vector and GpSimd share SBUF's, Vector and Scalar
+    PSUM's; later, a Vector instruction in performance mode takes the port that GpSimd needs."""
     spaces = {t.space for t in tiles}
     made: list[str] = []
     if engine == "gpsimd" and "S" in spaces:
@@ -196,7 +233,8 @@ def _ports(r: Rates, engine: str, tiles: list[Operand], fast: bool) -> tuple[str
     return tuple(made)
 
 
-# sequencers -----------------------------------------------------------------------------------------------------------------------
+# sequencers
+# ----------------------------------------------------------------------------------------------------
 
 
 def sequencer(fact: str) -> Callable[[Rates, Kind], Cost]:

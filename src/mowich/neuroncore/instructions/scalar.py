@@ -30,8 +30,19 @@ activation_cost = elementwise(_activation_work, table=True)
 
 
 @instruction(engines=("scalar",), cost=activation_cost, face="* name dtype")
-def activation(dst: Tile | None, op: object, data: Tile, bias: Scalar = None, scale: Scalar = 1.0, reduce_op: object = None,
-               reduce_res: Tile | None = None, reduce_cmd: str = "idle", *, name: str = "activation", slope: Scalar = None) -> None:  # fmt: skip
+def activation(
+    dst: Tile | None,
+    op: object,
+    data: Tile,
+    bias: Scalar = None,
+    scale: Scalar = 1.0,
+    reduce_op: object = None,
+    reduce_res: Tile | None = None,
+    reduce_cmd: str = "idle",
+    *,
+    name: str = "activation",
+    slope: Scalar = None,
+) -> None:
     """dst = op(data * scale + bias), the sum of it over the free axes into the accumulators as reduce_cmd says."""
     f = ops.function(op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
@@ -74,8 +85,21 @@ def _function(f: ops.Function, x: Array, slope: Scalar, data: Tile) -> Array:
 
 
 @instruction(engines=("scalar",), cost=activation_cost, since=4)
-def activate2(dst: Tile, op: object, data: Tile, imm0: Scalar = 0.0, imm1: Scalar = 0.0, op0: object = None, op1: object = None, relu_param: Scalar = 0.0, reverse0: bool = False,
-              reverse1: bool = False, reduce_op: object = None, reduce_res: Tile | None = None, reduce_cmd: str = "idle") -> None:  # fmt: skip
+def activate2(
+    dst: Tile,
+    op: object,
+    data: Tile,
+    imm0: Scalar = 0.0,
+    imm1: Scalar = 0.0,
+    op0: object = None,
+    op1: object = None,
+    relu_param: Scalar = 0.0,
+    reverse0: bool = False,
+    reverse1: bool = False,
+    reduce_op: object = None,
+    reduce_res: Tile | None = None,
+    reduce_cmd: str = "idle",
+) -> None:
     """dst = op((data op0 imm0) op1 imm1) on v4, with the reduction of `activation`."""
     f = ops.function(op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]

@@ -46,9 +46,21 @@ F32_MIN = float(np.finfo(np.float32).min)
     dtypes={"on_true_tile": FLOATS, "bound0": ("float32",), "bound1": ("float32",)},
     face="* name dtype",
 )
-def range_select(dst: Tile, on_true_tile: Tile, comp_op0: object, comp_op1: object, bound0: Tile, bound1: Tile, reduce_cmd: str = "reset_reduce",
-                 reduce_res: Tile | None = None, reduce_op: object = "maximum", range_start: SupportsInt = 0, on_false_value: float = F32_MIN) -> None:  # fmt: skip
-    """dst = on_true_tile where its free index + range_start lies in both bounds, else on_false_value; running maximum."""
+def range_select(
+    dst: Tile,
+    on_true_tile: Tile,
+    comp_op0: object,
+    comp_op1: object,
+    bound0: Tile,
+    bound1: Tile,
+    reduce_cmd: str = "reset_reduce",
+    reduce_res: Tile | None = None,
+    reduce_op: object = "maximum",
+    range_start: SupportsInt = 0,
+    on_false_value: float = F32_MIN,
+) -> None:
+    """dst = on_true_tile where its free index + range_start lies in both bounds, else on_false_value; running
+    maximum."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
     if not issue("range_select", "", writes, (("on_true_tile", on_true_tile), ("bound0", bound0), ("bound1", bound1))):
         return
@@ -84,8 +96,16 @@ def range_select(dst: Tile, on_true_tile: Tile, comp_op0: object, comp_op1: obje
     dtypes={"predicate": (BOOL, "int8", "uint8", "int16", "uint16"), "reduce_res": FLOATS},
     face="* name dtype",
 )
-def select_reduce(dst: Tile, predicate: Tile, on_true: Tile, on_false: Scalar, reduce_res: Tile | None = None, reduce_cmd: str = "idle",
-                  reduce_op: object = "maximum", reverse_pred: bool = False) -> None:  # fmt: skip
+def select_reduce(
+    dst: Tile,
+    predicate: Tile,
+    on_true: Tile,
+    on_false: Scalar,
+    reduce_res: Tile | None = None,
+    reduce_cmd: str = "idle",
+    reduce_op: object = "maximum",
+    reverse_pred: bool = False,
+) -> None:
     """dst = on_true where predicate, else on_false; optional running maximum."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
     if not issue(
@@ -153,7 +173,8 @@ def _eight(name: str, data: Tile, vals: Tile) -> None:
 
 @instruction(engines=("vector",), cost=one_pass, dtypes={"dst": ("uint16", "uint32")})
 def nc_find_index8(dst: Tile, data: Tile, vals: Tile) -> None:
-    """dst [P, 8] = position of each of 8 values in its partition; equal values take successive occurrences; all ones where absent."""
+    """dst [P, 8] = position of each of 8 values in its partition; equal values take successive occurrences; all ones
+    where absent."""
     if not issue("nc_find_index8", "", (("dst", dst),), (("data", data), ("vals", vals))):
         return
     _eight("nc_find_index8", data, vals)

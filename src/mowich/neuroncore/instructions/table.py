@@ -1,8 +1,9 @@
-"""The table of the instructions of a NeuronCore: a row for each, which `@instruction` makes from what stands around its effect.
+"""The table of the instructions of a NeuronCore: a row for each, which `@instruction` makes from what stands around its
+effect.
 
-A row says which engines run the instruction, since which generation, where its operands lie and in which formats, what it computes
-and what it costs. `issue` checks the constraints, the clock asks for the cost. Source of the rows: the reference of `nki.isa` (fact
-source `nkiisa`).
+A row says which engines run the instruction, since which generation, where its operands lie and in which formats, what
+it computes and what it costs. `issue` checks the constraints, the clock asks for the cost. Source of the rows: the
+reference of `nki.isa` (fact source `nkiisa`).
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ PACKED = ("float8_e4m3fn_x4", "float8_e5m2_x4", "float4_e2m1fn_x4")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One instruction. engines: that can run it, first one by default; since: first generation; engine_since: first generation in which an
-    engine runs it, where later; spaces: operand -> letters of the memories it may lie in (S SBUF, P PSUM, H HBM), "SP" where not listed;
-    dtypes: operand -> the formats it may have, any where not listed; effect: what it does to tiles; cost: the time it takes; keeps: elements
-    of what it writes may stay, or count in the result; face: its arguments in `nki.isa`, in AWS's order.
+    """One instruction. engines: that can run it, first one by default; since: first generation; engine_since: first
+    generation in which an engine runs it, where later; spaces: operand -> letters of the memories it may lie in (S
+    SBUF, P PSUM, H HBM), "SP" where not listed;
+    dtypes: operand -> the formats it may have, any where not listed; effect: what it does to tiles; cost: the time it
+    takes; keeps: elements of what it writes may stay, or count in the result; face: its arguments in `nki.isa`, in
+    AWS's order.
 
-    A face lists names. "*" stands for the arguments of the effect that the face does not name, and the effect says what their defaults are;
-    arguments of the effect by keyword only are not in the face. A name that the effect does not have is taken and not used, None by default.
-    What follows "=" is the default in the interface. An empty face: the interface has a function of its own for the instruction."""
+    A face lists names. "*" stands for the arguments of the effect that the face does not name, and the effect says what
+    their defaults are; arguments of the effect by keyword only are not in the face. A name that the effect does not
+    have is taken and not used, None by default. What follows "=" is the default in the interface. An empty face: the
+    interface has a function of its own for the instruction."""
 
     name: str
     engines: tuple[str, ...]
@@ -63,16 +67,25 @@ def instruction(
     keeps: bool = False,
     face: str = "* name",
 ) -> Callable[[F], F]:
-    """Enter the decorated effect in the table, under its own name unless `name` is given. Arguments: the fields of `Row`."""
+    """Enter the decorated effect in the table, under its own name unless `name` is given. Arguments: the fields of
+    `Row`."""
 
     def entered(effect: F) -> F:
         key = name or effect.__name__
         if key in TABLE:
             raise ValueError(f"instruction {key} is in the table already")
         TABLE[key] = Row(
-            name=key, engines=engines, since=since, engine_since=engine_since or {}, spaces=spaces or {},
-            dtypes=dtypes or {}, effect=effect, cost=cost, keeps=keeps, face=face,
-        )  # fmt: skip
+            name=key,
+            engines=engines,
+            since=since,
+            engine_since=engine_since or {},
+            spaces=spaces or {},
+            dtypes=dtypes or {},
+            effect=effect,
+            cost=cost,
+            keeps=keeps,
+            face=face,
+        )
         return effect
 
     return entered

@@ -30,7 +30,8 @@ from mowich.neuroncore.instructions.table import PACKED, SCALES, instruction
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
 
-# what they cost -------------------------------------------------------------------------------------------------------------
+# what they cost
+# -------------------------------------------------------------------------------------------------------------
 
 
 PAIR_COLUMNS = 128
@@ -40,7 +41,8 @@ PAIR_COLUMNS = 128
 def _array_cost(
     r: Rates, kind: Kind, *, columns: int, weights: int, passes: float, instructions: float, flop: int, dtype: str
 ) -> Cost:
-    """`columns` of the moving tile through the array, whose stationary tile has `weights` columns, in `passes` passes."""
+    """`columns` of the moving tile through the array, whose stationary tile has `weights` columns, in `passes`
+    passes."""
     n = r.number
     work = passes * max(columns, n("tensor_engine.least"))
     extra = instructions * n("tensor_engine.overhead")
@@ -55,11 +57,19 @@ def _array_cost(
     if passes == 1 and columns <= PAIR_COLUMNS and pair > 0:
         parts["tensor_engine.pair_least"] = r.cycles("tensor", pair)
     return Cost(
-        queue=TENSOR, occupancy=sum(parts.values()), latency=drain,
-        weights=r.cycles("tensor", load + late), load=r.cycles("tensor", load), flop=flop,
-        elements=columns * weights, parts=parts, latency_parts={"tensor_engine.drain": drain}, opcode=kind.name, dtype=dtype,
+        queue=TENSOR,
+        occupancy=sum(parts.values()),
+        latency=drain,
+        weights=r.cycles("tensor", load + late),
+        load=r.cycles("tensor", load),
+        flop=flop,
+        elements=columns * weights,
+        parts=parts,
+        latency_parts={"tensor_engine.drain": drain},
+        opcode=kind.name,
+        dtype=dtype,
         groups=_groups(kind),
-    )  # fmt: skip
+    )
 
 
 def _groups(kind: Kind) -> tuple[int, ...]:
@@ -90,9 +100,15 @@ def matmul_cost(r: Rates, kind: Kind) -> Cost:
         elif kind.flag("broadcast"):
             passes = r.number("tensor_engine.passes_fp32_broadcast")
     return _array_cost(
-        r, kind, columns=columns, weights=weights, passes=passes, instructions=_fp32_instructions(r, passes),
-        flop=0 if kind.flag("transpose") else 2 * depth * weights * columns, dtype=moving.dtype,
-    )  # fmt: skip
+        r,
+        kind,
+        columns=columns,
+        weights=weights,
+        passes=passes,
+        instructions=_fp32_instructions(r, passes),
+        flop=0 if kind.flag("transpose") else 2 * depth * weights * columns,
+        dtype=moving.dtype,
+    )
 
 
 def matmul_mx_cost(r: Rates, kind: Kind) -> Cost:
@@ -100,9 +116,15 @@ def matmul_mx_cost(r: Rates, kind: Kind) -> Cost:
     stationary, moving, out = kind.reads[0], kind.reads[1], kind.writes[0]
     weights, columns = out.shape[0], free_size(out)
     return _array_cost(
-        r, kind, columns=columns, weights=weights, passes=1, instructions=1,
-        flop=2 * 4 * stationary.shape[0] * weights * columns, dtype=moving.dtype,
-    )  # fmt: skip
+        r,
+        kind,
+        columns=columns,
+        weights=weights,
+        passes=1,
+        instructions=1,
+        flop=2 * 4 * stationary.shape[0] * weights * columns,
+        dtype=moving.dtype,
+    )
 
 
 def transpose_cost(r: Rates, kind: Kind) -> Cost:
@@ -113,19 +135,38 @@ def transpose_cost(r: Rates, kind: Kind) -> Cost:
     p, f = data.shape[0], free_size(data)
     passes = r.number("tensor_engine.passes_fp32_transpose") if data.itemsize == 4 else 1
     return _array_cost(
-        r, kind, columns=max(p, min(64, f)), weights=f, passes=passes, instructions=_fp32_instructions(r, passes),
-        flop=0, dtype=data.dtype,
-    )  # fmt: skip
+        r,
+        kind,
+        columns=max(p, min(64, f)),
+        weights=f,
+        passes=passes,
+        instructions=_fp32_instructions(r, passes),
+        flop=0,
+        dtype=data.dtype,
+    )
 
 
-# what they do ---------------------------------------------------------------------------------------------------------------
+# what they do
+# ---------------------------------------------------------------------------------------------------------------
 
 _FP8 = (float8_e4m3, float8_e4m3fn, float8_e5m2)
 
 
 @instruction(engines=("tensor",), cost=matmul_cost, spaces={"dst": "P", "stationary": "S", "moving": "S"}, keeps=True)
-def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_stationary_onezero: bool = False, is_moving_onezero: bool = False, is_transpose: bool = False, accumulate: bool | None = None, tile_position: Sequence[SupportsInt] = (),
-              tile_size: Sequence[SupportsInt] = (), perf_mode: str = "none", *, name: str = "nc_matmul") -> None:  # fmt: skip
+def nc_matmul(
+    dst: Tile,
+    stationary: Tile,
+    moving: Tile,
+    is_stationary_onezero: bool = False,
+    is_moving_onezero: bool = False,
+    is_transpose: bool = False,
+    accumulate: bool | None = None,
+    tile_position: Sequence[SupportsInt] = (),
+    tile_size: Sequence[SupportsInt] = (),
+    perf_mode: str = "none",
+    *,
+    name: str = "nc_matmul",
+) -> None:
     """dst [M, N] (+)= stationary [K, M] transposed @ moving [K, N], products and sums in float32."""
     flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": is_stationary_onezero or is_moving_onezero}
     if tile_size:
@@ -185,8 +226,12 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_stationary_onezero: 
             dst.write(data if data.dtype == dst.dtype.dtype else cast(data.astype(np.float32), dst.dtype))
             return
     elif dst.dtype is not float32 and not (dst.dtype is bfloat16 and limits.generation >= 4):
-        raise fail(f"{name}: dst must be float32" + (" or bfloat16" if limits.generation >= 4 else f" on NeuronCore-v{limits.generation}"), tile=dst,
-                   fix="accumulate in float32 and cast with tensor_copy")  # fmt: skip
+        raise fail(
+            f"{name}: dst must be float32"
+            + (" or bfloat16" if limits.generation >= 4 else f" on NeuronCore-v{limits.generation}"),
+            tile=dst,
+            fix="accumulate in float32 and cast with tensor_copy",
+        )
     a, b = stationary.f32(), moving.f32()
     if sd is tfloat32:
         a = round_tf32(np.ascontiguousarray(a))
@@ -214,9 +259,18 @@ def nc_matmul(dst: Tile, stationary: Tile, moving: Tile, is_stationary_onezero: 
         "moving_scale": SCALES,
     },
 )
-def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Tile, moving_scale: Tile, tile_position: Sequence[SupportsInt] | None = None,
-                 tile_size: Sequence[SupportsInt] | None = None, accumulate: bool | None = None) -> None:  # fmt: skip
-    """dst [M, N] (+)= dequantised stationary [K, 4, M] transposed @ moving [K, 4, N], one scale per 8 partitions x 4 parts."""
+def nc_matmul_mx(
+    dst: Tile,
+    stationary: Tile,
+    moving: Tile,
+    stationary_scale: Tile,
+    moving_scale: Tile,
+    tile_position: Sequence[SupportsInt] | None = None,
+    tile_size: Sequence[SupportsInt] | None = None,
+    accumulate: bool | None = None,
+) -> None:
+    """dst [M, N] (+)= dequantised stationary [K, 4, M] transposed @ moving [K, 4, N], one scale per 8 partitions x 4
+    parts."""
     reads = (
         ("stationary", stationary),
         ("moving", moving),
@@ -251,7 +305,8 @@ def nc_matmul_mx(dst: Tile, stationary: Tile, moving: Tile, stationary_scale: Ti
 
 @instruction(engines=("tensor", "vector"), cost=transpose_cost, face="* name dtype")
 def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
-    """dst [F, P] = data [P, F] transposed, bits untouched. Tensor Engine: SBUF to PSUM, up to 128 x 128; Vector Engine: up to 32 x 32."""
+    """dst [F, P] = data [P, F] transposed, bits untouched. Tensor Engine: SBUF to PSUM, up to 128 x 128; Vector Engine:
+    up to 32 x 32."""
     p, f = data.shape[0], data.size // data.shape[0]
     limits = machine.active().limits
     if not engine:
@@ -289,7 +344,8 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
 
 
 def _accumulate_into(dst: Tile, product: Array, accumulate: bool | None) -> None:
-    """Write or add a product to PSUM. None: overwrite elements that nothing wrote since allocation, add to the others."""
+    """Write or add a product to PSUM. None: overwrite elements that nothing wrote since allocation, add to the
+    others."""
     product = like(product, dst.shape)
     s = dst.storage
     if accumulate is None:
@@ -341,7 +397,10 @@ def _check_tiling(
         raise fail(
             f"{name}: no such tile of the array",
             given=f"position {(r0, c0)}, size {(r, c)}",
-            allowed=f"rows {', '.join(map(str, legal))}, columns {', '.join(map(str, widths))}; positions multiples of the size",
+            allowed=(
+                f"rows {', '.join(map(str, legal))}, columns {', '.join(map(str, widths))}; positions multiples of the"
+                " size"
+            ),
         )
     if rows > r or columns > c:
         raise fail(f"{name}: operands [{rows}, {columns}] exceed tile_size {(r, c)}")
@@ -361,10 +420,16 @@ def _contraction(name: str, stationary: Tile, moving: Tile) -> NkiValidationErro
     if stationary.size // k == other and moving.size // other != k:
         wrong, right = "stationary", other
     return fail(
-        f"{name}: stationary has {k} partitions and moving {other}: both are the contraction K, stationary is [K, M] and moving [K, N]",
-        tile=moving, given=f"stationary {list(stationary.shape)}, moving {list(moving.shape)}", allowed="the same number of partitions",
-        fix=f"if {wrong} has K along its free axis, transpose it first (nc_transpose, dma_transpose) or load it with K = {right} on partitions",
-    )  # fmt: skip
+        f"{name}: stationary has {k} partitions and moving {other}: both are the contraction K, stationary is [K, M]"
+        " and moving [K, N]",
+        tile=moving,
+        given=f"stationary {list(stationary.shape)}, moving {list(moving.shape)}",
+        allowed="the same number of partitions",
+        fix=(
+            f"if {wrong} has K along its free axis, transpose it first (nc_transpose, dma_transpose) or load it with K"
+            f" = {right} on partitions"
+        ),
+    )
 
 
 def _check_matmul_dtypes(name: str, sd: DType, md: DType, tile: Tile, generation: int) -> None:
@@ -412,12 +477,18 @@ def _check_psum(name: str, dst: Tile, moving: Tile, n: int, limits: Limits) -> N
         )
         bank = limits.psum_bank_B
         if first // bank != last // bank:
-            raise fail(f"{name}: dst crosses a PSUM bank", tile=dst, given=f"bytes {first} .. {last} of the partition", allowed=f"within one bank of {bank} bytes",
-                       fix=f"one matmul writes at most {bank // dst.itemsize} {dst.dtype} values per partition, within a bank")  # fmt: skip
+            raise fail(
+                f"{name}: dst crosses a PSUM bank",
+                tile=dst,
+                given=f"bytes {first} .. {last} of the partition",
+                allowed=f"within one bank of {bank} bytes",
+                fix=f"one matmul writes at most {bank // dst.itemsize} {dst.dtype} values per partition, within a bank",
+            )
 
 
 def _transpose_source(stationary: Tile, moving: Tile) -> Array | None:
-    """The transpose that a matmul with an identity performs, bits untouched, or None where neither operand is an identity."""
+    """The transpose that a matmul with an identity performs, bits untouched, or None where neither operand is an
+    identity."""
     for ident, data, flip in ((moving, stationary, True), (stationary, moving, False)):
         if ident.shape[0] == ident.size // ident.shape[0]:
             e = as_rows(ident.f32())

@@ -1,5 +1,5 @@
-"""Instructions of the Vector Engine that compute on all elements: copies, arithmetic, scans, reductions, quantisation. Some run on the
-Scalar and GpSimd Engines as well."""
+"""Instructions of the Vector Engine that compute on all elements: copies, arithmetic, scans, reductions, quantisation.
+Some run on the Scalar and GpSimd Engines as well."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ from mowich.neuroncore.ops import Alu
 from mowich.neuroncore.trace import Kind
 from mowich.neuroncore.views import Tile
 
-# what they cost -------------------------------------------------------------------------------------------------------------
+# what they cost
+# -------------------------------------------------------------------------------------------------------------
 
 
 TWO_INPUTS = "vector_engine.two_inputs_per_element"
 
 
 def _two_inputs(r: Rates, kind: Kind, n: int) -> float:
-    """tensor_tensor and its like: N with an operand in PSUM; with both in SBUF what the generation takes, N in performance mode (v3, v4)
-    and for 16-bit operands (v2)."""
+    """tensor_tensor and its like: N with an operand in PSUM; with both in SBUF what the generation takes, N in
+    performance mode (v3, v4) and for 16-bit operands (v2)."""
     a, b, out = kind.reads[0], kind.reads[1], kind.writes[0]
     both = a.space == "S" and b.space == "S"
     short = all(o.dtype in SHORT for o in (a, b, out))
@@ -74,8 +75,8 @@ def _two_inputs_work(r: Rates, kind: Kind, n: int) -> Work:
 
 
 def _copy_like(r: Rates, kind: Kind, n: int) -> float:
-    """tensor_copy and tensor_scalar: performance modes of the Vector Engine (v3, v4; copies of fp8 on v4 as measured) and of the
-    Scalar Engine (v4)."""
+    """tensor_copy and tensor_scalar: performance modes of the Vector Engine (v3, v4; copies of fp8 on v4 as measured)
+    and of the Scalar Engine (v4)."""
     tiles = [kind.reads[0], kind.writes[0]] if kind.reads else [kind.writes[0]]
     formats = (*SHORT, *FP8) if r.generation >= 4 else SHORT
     if r.generation < 3 or not all(t.dtype in formats for t in tiles):
@@ -142,7 +143,8 @@ def _exponential_work(r: Rates, _: Kind, n: int) -> float:
     return n / r.number("vector_engine.exponential_elements")
 
 
-# what they do ---------------------------------------------------------------------------------------------------------------
+# what they do
+# ---------------------------------------------------------------------------------------------------------------
 
 _INTEGER = (int, np.integer)
 
@@ -150,12 +152,14 @@ _FREE = {"free": True}
 """Flag of a copy whose engine the compiler chooses."""
 
 _ASSIGNED = {"free": True, "assigned": True}
-"""Flags of a copy that stands for an assignment of the older interface: its source may be written to its destination at once."""
+"""Flags of a copy that stands for an assignment of the older interface: its source may be written to its destination at
+once."""
 
 
 @instruction(engines=("vector", "scalar", "gpsimd"), cost=copy_cost, face="* name dtype")
 def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = False) -> None:
-    """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise. is_assigned: it stands for an assignment."""
+    """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise. is_assigned: it
+    stands for an assignment."""
     flags = _ASSIGNED if is_assigned else None if engine else _FREE
     if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), flags):
         return
@@ -228,8 +232,17 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str =
     engine_since={"scalar": 3},
     face="dst data op0 operand0=None * name dtype",
 )
-def tensor_scalar(dst: Tile, data: Tile, op0: object, operand0: Scalar, reverse0: bool = False, op1: object = None, operand1: Scalar = None,
-                  reverse1: bool = False, engine: str = "") -> None:  # fmt: skip
+def tensor_scalar(
+    dst: Tile,
+    data: Tile,
+    op0: object,
+    operand0: Scalar,
+    reverse0: bool = False,
+    op1: object = None,
+    operand1: Scalar = None,
+    reverse1: bool = False,
+    engine: str = "",
+) -> None:
     """dst = (data op0 operand0) op1 operand1, the operands one value per partition or one in all."""
     row0 = ops.alu(op0)
     row1 = ops.alu(op1) if op1 is not None else None
@@ -276,8 +289,8 @@ def tensor_scalar(dst: Tile, data: Tile, op0: object, operand0: Scalar, reverse0
 
 
 def _scale_flags(row0: Alu, row1: Alu | None, engine: str) -> dict[str, object]:
-    """Flags of a tensor_scalar. "free": the compiler chooses its engine, and the Scalar Engine can run it: a product, a sum, or a sum of a
-    product (reference of nki.isa)."""
+    """Flags of a tensor_scalar. "free": the compiler chooses its engine, and the Scalar Engine can run it: a product, a
+    sum, or a sum of a product (reference of nki.isa)."""
     ops_ = (row0.name, row1.name if row1 is not None else "")
     if engine or ops_ not in (("multiply", ""), ("add", ""), ("multiply", "add")):
         return {"op": row0.name}
@@ -296,8 +309,16 @@ def _whole(data: Tile, *steps: tuple[Alu, Scalar, bool]) -> Array | None:
 
 
 @instruction(engines=("vector",), cost=elementwise(_two_inputs_work), face="* name dtype")
-def scalar_tensor_tensor(dst: Tile, data: Tile, op0: object, operand0: Scalar, op1: object, operand1: Tile, reverse0: bool = False,
-                         reverse1: bool = False) -> None:  # fmt: skip
+def scalar_tensor_tensor(
+    dst: Tile,
+    data: Tile,
+    op0: object,
+    operand0: Scalar,
+    op1: object,
+    operand1: Tile,
+    reverse0: bool = False,
+    reverse1: bool = False,
+) -> None:
     """dst = (data op0 operand0) op1 operand1, operand1 a tile of data's shape."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
     if not issue(
@@ -335,9 +356,18 @@ def scalar_tensor_tensor(dst: Tile, data: Tile, op0: object, operand0: Scalar, o
 
 
 @instruction(engines=("vector",), cost=elementwise(_scalar_reduce_work), face="* name dtype")
-def tensor_scalar_reduce(dst: Tile, data: Tile, op0: object, operand0: Scalar, reduce_op: object, reduce_res: Tile | None = None,
-                         reverse0: bool = False, reduce_cmd: str = "reset_reduce", reduce_init: Scalar = None,
-                         reduce_res_negate: bool = False) -> None:  # fmt: skip
+def tensor_scalar_reduce(
+    dst: Tile,
+    data: Tile,
+    op0: object,
+    operand0: Scalar,
+    reduce_op: object,
+    reduce_res: Tile | None = None,
+    reverse0: bool = False,
+    reduce_cmd: str = "reset_reduce",
+    reduce_init: Scalar = None,
+    reduce_res_negate: bool = False,
+) -> None:
     """dst = data op0 operand0, reduced over the free axes into the accumulators."""
     row0, red = ops.alu(op0), ops.alu(reduce_op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
@@ -359,9 +389,18 @@ def tensor_scalar_reduce(dst: Tile, data: Tile, op0: object, operand0: Scalar, r
 
 
 @instruction(engines=("vector",), cost=one_pass, face="* name reverse0")
-def tensor_scalar_cumulative(dst: Tile, src: Tile, op0: object, op1: object, imm0: Scalar, imm1: Scalar = None, reduce_cmd: str = "reset_reduce",
-                             reverse0: bool = False) -> None:  # fmt: skip
-    """dst[i] = op1(src[i] op0 imm0, dst[i - 1]) along the free axes; the accumulators carry over between instructions."""
+def tensor_scalar_cumulative(
+    dst: Tile,
+    src: Tile,
+    op0: object,
+    op1: object,
+    imm0: Scalar,
+    imm1: Scalar = None,
+    reduce_cmd: str = "reset_reduce",
+    reverse0: bool = False,
+) -> None:
+    """dst[i] = op1(src[i] op0 imm0, dst[i - 1]) along the free axes; the accumulators carry over between
+    instructions."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
     if not issue(
         "tensor_scalar_cumulative",
@@ -413,8 +452,16 @@ def _scan(columns: Array, state: Array, op: Alu) -> Array:
 
 
 @instruction(engines=("vector",), cost=elementwise(_scan_work), face="* name dtype")
-def tensor_tensor_scan(dst: Tile, data0: Tile, data1: Tile, initial: Scalar, op0: object, op1: object, reverse0: bool = False,
-                       reverse1: bool = False) -> None:  # fmt: skip
+def tensor_tensor_scan(
+    dst: Tile,
+    data0: Tile,
+    data1: Tile,
+    initial: Scalar,
+    op0: object,
+    op1: object,
+    reverse0: bool = False,
+    reverse1: bool = False,
+) -> None:
     """dst[i] = (data0[i] op0 dst[i - 1]) op1 data1[i], from `initial`, along the free axes."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
     if not issue(
@@ -544,8 +591,14 @@ def reciprocal(dst: Tile, data: Tile) -> None:
 
 
 @instruction(engines=("vector",), cost=elementwise(_exponential_work), since=4)
-def exponential(dst: Tile, src: Tile, max_value: Scalar = 0.0, reduce_res: Tile | None = None, reduce_cmd: str = "idle",
-                reduce_init: Scalar = 0.0) -> None:  # fmt: skip
+def exponential(
+    dst: Tile,
+    src: Tile,
+    max_value: Scalar = 0.0,
+    reduce_res: Tile | None = None,
+    reduce_cmd: str = "idle",
+    reduce_init: Scalar = 0.0,
+) -> None:
     """dst = exp(src - max_value) on the Vector Engine of v4, its sum into the accumulators."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
     if not issue(
@@ -569,9 +622,9 @@ def exponential(dst: Tile, src: Tile, max_value: Scalar = 0.0, reduce_res: Tile 
 def quantize_mx(dst: Tile, src: Tile, dst_scale: Tile) -> None:
     """dst (packed fp8) and one e8m0 scale per 8 partitions x 4 columns of src.
 
-    Scale exponent = floor(log2 max |x|) - E_max + headroom; elements are divided by the scale, limited to the format's range and rounded
-    to nearest even. The headroom is the fact `neuroncore.v4.mx.scale_headroom`: 0, as nki-library's hardware-checked references have it;
-    the reference of 2026-08 documents 1.
+    Scale exponent = floor(log2 max |x|) - E_max + headroom; elements are divided by the scale, limited to the format's
+    range and rounded to nearest even. The headroom is the fact `neuroncore.v4.mx.scale_headroom`: 0, as nki-library's
+    hardware-checked references have it; the reference of 2026-08 documents 1.
     """
     if not issue("quantize_mx", "", (("dst", dst), ("dst_scale", dst_scale)), (("src", src),)):
         return

@@ -1,11 +1,13 @@
-"""Which loops of a kernel do the same in each iteration, but for numbers that grow by a constant: read from the kernel's source.
+"""Which loops of a kernel do the same in each iteration, but for numbers that grow by a constant: read from the
+kernel's source.
 
-A loop is regular where its syntax tree shows that the control flow of an iteration does not depend on the index, that no iteration
-leaves anything to the next but what it did on the device, and that the index reaches nothing but offsets of views, to which it
-contributes by sums and by products with what is constant. Values are classed: the same in each iteration (`Constant`), an integer that
-is affine in the index (`Index`), a tile (`View`), a list made in the iteration (`Made`). What the tree alone does not tell is
-looked up in the running kernel when the loop is entered (`Guard`): which function a name stands for, whether `tiles[k]` goes through a list
-of tiles that are alike, whether `k == last` holds for none of the iterations that are left out. Anything else refuses the loop.
+A loop is regular where its syntax tree shows that the control flow of an iteration does not depend on the index, that
+no iteration leaves anything to the next but what it did on the device, and that the index reaches nothing but offsets
+of views, to which it contributes by sums and by products with what is constant. Values are classed: the same in each
+iteration (`Constant`), an integer that is affine in the index (`Index`), a tile (`View`), a list made in the iteration
+(`Made`). What the tree alone does not tell is looked up in the running kernel when the loop is entered (`Guard`): which
+function a name stands for, whether `tiles[k]` goes through a list of tiles that are alike, whether `k == last` holds
+for none of the iterations that are left out. Anything else refuses the loop.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class Loop:
         return any(g.kind == "mask" for g in self.guards)
 
     def holds(self, frame: FrameType, values: range, storages: dict[int, Storage]) -> bool:
-        """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were looked at."""
+        """Whether the loop is regular now, for these values of the index. storages: gets those of the tiles that were
+        looked at."""
         names = dict(frame.f_locals)
         return all(g.holds(frame, names, self.index, values, storages) for g in self.guards)
 
@@ -62,7 +65,8 @@ def known_loop(code: CodeType, call: int) -> Loop | str | None:
 
 
 def loop_at(frame: FrameType, call: int) -> Loop | str:
-    """The loop whose range was made by the instruction at `call` of a running function, where it is regular; else why it is not."""
+    """The loop whose range was made by the instruction at `call` of a running function, where it is regular; else why
+    it is not."""
     code = frame.f_code
     tree = tree_of(code)
     if tree is None:

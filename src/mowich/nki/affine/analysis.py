@@ -45,11 +45,13 @@ def words(text: str) -> frozenset[str]:
 
 
 TILE_VIEWS = words(
-    "reshape permute broadcast broadcast_to expand_dim expand_dims squeeze_dim reshape_dim flatten_dims rearrange view reinterpret_cast"
+    "reshape permute broadcast broadcast_to expand_dim expand_dims squeeze_dim reshape_dim flatten_dims rearrange view"
+    " reinterpret_cast"
 )
 NEW_TILES = words("ndarray zeros ones full zeros_like empty_like")
 OF_TILES = words(
-    "load store broadcast_to expand_dims load_transpose2d transpose matmul sum prod max min all mean var softmax rms_norm where static_cast"
+    "load store broadcast_to expand_dims load_transpose2d transpose matmul sum prod max min all mean var softmax"
+    " rms_norm where static_cast"
 )
 ASKED = words("program_id num_programs program_ndim is_hbm is_sbuf is_psum is_on_chip par_dim")
 LANGUAGE = "mowich.nki.language"
@@ -58,13 +60,14 @@ OLDER_NEW = words("load store load_transpose2d transpose matmul sum prod max min
 """Functions of the older language whose result is a new tensor."""
 LOOPS = words("affine_range sequential_range static_range")
 NOT_ISSUED = words(
-    "register_alloc register_move register_load register_store core_barrier sendrecv rng set_rng_seed rand_set_state rand_get_state "
-    "get_nc_version get_nc_sub_version"
+    "register_alloc register_move register_load register_store core_barrier sendrecv rng set_rng_seed rand_set_state"
+    " rand_get_state get_nc_version get_nc_sub_version"
 )
 NUMBERS = words("offset operand0 operand1")
 """Arguments of instructions that take a number which neither time nor trace depends on."""
 PURE = words(
-    "min max abs int float bool len sum divmod round isinstance list tuple slice range enumerate zip reversed str type all any"
+    "min max abs int float bool len sum divmod round isinstance list tuple slice range enumerate zip reversed str type"
+    " all any"
 )
 """Functions of Python that change nothing."""
 INEQUALITIES = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
@@ -75,8 +78,9 @@ DEEPEST = 8
 
 @dataclass(slots=True)
 class Scope:
-    """The names of one function. names: those that it sees when the loop is entered; assigned: names that the loop, or the function,
-    assigns; known: what they are so far; is_frame: it is the running one; returned: what it gives back."""
+    """The names of one function. names: those that it sees when the loop is entered; assigned: names that the loop, or
+    the function, assigns; known: what they are so far; is_frame: it is the running one; returned: what it gives
+    back."""
 
     names: dict[str, Any]
     assigned: frozenset[str]
@@ -95,7 +99,8 @@ class Analysis:
     loops: int = 0  # nested loops around what is read now
     is_older: bool = False  # the kernel is written for the older interface, whose instructions return tensors
 
-    # statements --------------------------------------------------------------------------------------------------------
+    # statements
+    # --------------------------------------------------------------------------------------------------------
     def body(self, statements: Sequence[ast.stmt], scope: Scope) -> None:
         """Read statements one after the other."""
         for s in statements:
@@ -196,7 +201,8 @@ class Analysis:
         raise Refused(f"a loop goes through a value that is {said(found)}")
 
     def constant_item(self, e: ast.expr, scope: Scope) -> Value:
-        """An item of something constant: a list that is known before the loop, as an iterator would go on from iteration to iteration."""
+        """An item of something constant: a list that is known before the loop, as an iterator would go on from
+        iteration to iteration."""
         if isinstance(e, ast.Tuple | ast.List):
             return SAME
         if not self.is_closed(e, scope) or type(self.look_up(e, scope)) not in (list, tuple, range, str):
@@ -249,9 +255,11 @@ class Analysis:
             else found
         )
 
-    # expressions -------------------------------------------------------------------------------------------------------
+    # expressions
+    # -------------------------------------------------------------------------------------------------------
     def value(self, e: ast.expr, scope: Scope) -> Value:
-        """The class of an expression. Whether `i // 2`, `min(i * 64, n)` or `starts[i]` is affine is looked up when the loop is entered."""
+        """The class of an expression. Whether `i // 2`, `min(i * 64, n)` or `starts[i]` is affine is looked up when the
+        loop is entered."""
         try:
             return self.plain_value(e, scope)
         except Refused:
@@ -419,7 +427,8 @@ class Analysis:
         return Piece(a is not None and a == b)
 
     def terms(self, e: ast.expr, scope: Scope) -> dict[tuple[str, ...], int] | None:
-        """The part of an affine expression that moves with the index, multiplied out: factors -> how many. None where it is not seen."""
+        """The part of an affine expression that moves with the index, multiplied out: factors -> how many. None where
+        it is not seen."""
         found = self.product(e, scope)
         if found is None:
             return None
@@ -494,7 +503,8 @@ class Analysis:
         raise Refused(f"{text_of(e)} is not seen to be affine")
 
     def chosen(self, e: ast.Subscript, scope: Scope) -> Value | None:
-        """What the index chooses from a list from before the loop: a tile, or a list of tiles; None where it does not."""
+        """What the index chooses from a list from before the loop: a tile, or a list of tiles; None where it does
+        not."""
         if self.is_closed(e, scope) or not self.is_closed(e, scope, with_index=True) or not scope.is_frame:
             return None
         if type(self.look_up(e.value, scope)) not in (list, tuple):
@@ -544,7 +554,8 @@ class Analysis:
         scope.known = before
         return made
 
-    # calls -------------------------------------------------------------------------------------------------------------
+    # calls
+    # -------------------------------------------------------------------------------------------------------------
     def is_language(self, e: ast.expr, scope: Scope, names: Sequence[str]) -> bool:
         """Whether an expression is one of these functions of `nki.language`."""
         f = self.function(e, scope)
@@ -638,7 +649,8 @@ class Analysis:
             return View(fixed, False)
         raise Refused(f"nl.{name} is not repeated")
 
-    # the older interface -------------------------------------------------------------------------------------------------
+    # the older interface
+    # -------------------------------------------------------------------------------------------------
     def is_older_function(self, e: ast.expr, scope: Scope) -> bool:
         """Whether a function is one of the older language."""
         return _module(self.function(e, scope)) == OLDER_LANGUAGE
@@ -658,8 +670,8 @@ class Analysis:
         return True
 
     def stores(self, target: ast.Subscript, base: Value, value: Value, scope: Scope) -> bool:
-        """tensor[...] = value. A value that may be the same view as its target is not copied, nor is a number written everywhere in one way: neither may
-        move. False: no tensor."""
+        """tensor[...] = value. A value that may be the same view as its target is not copied, nor is a number written
+        everywhere in one way: neither may move. False: no tensor."""
         if self.tile(target.value, base, scope) is None:
             return False
         view = self.subscript(ast.Subscript(target.value, target.slice, ast.Load()), scope)
@@ -672,7 +684,8 @@ class Analysis:
         raise Refused("a view is assigned to another that moves")
 
     def mask(self, e: ast.Compare, scope: Scope) -> None:
-        """A predicate of the index has to leave nothing out in the last iteration that is repeated: it is looked up when the loop is entered."""
+        """A predicate of the index has to leave nothing out in the last iteration that is repeated: it is looked up
+        when the loop is entered."""
         names = {n.id for n in ast.walk(e) if isinstance(n, ast.Name)}
         for node in ast.walk(e):
             if isinstance(node, ast.Call):
@@ -685,7 +698,8 @@ class Analysis:
         self.guard("mask", e, scope)
 
     def block(self, e: ast.Subscript, tile: View, keys: Sequence[ast.expr], scope: Scope) -> None:
-        """A tensor with blocks goes by the index: they are there when the loop is entered, or each iteration makes its own."""
+        """A tensor with blocks goes by the index: they are there when the loop is entered, or each iteration makes its
+        own."""
         if tile.fresh:  # which of them are one and the same cannot be told
             raise Refused("blocks of the iteration go by the index")
         found = self.look_up(e.value, scope) if self.is_closed(e.value, scope) else None
@@ -854,9 +868,11 @@ class Analysis:
         self.depth -= 1
         return inside.returned or SAME
 
-    # look-ups ----------------------------------------------------------------------------------------------------------
+    # look-ups
+    # ----------------------------------------------------------------------------------------------------------
     def is_closed(self, e: ast.expr, scope: Scope, with_index: bool = False) -> bool:
-        """Whether an expression can be looked up before the loop: it has no effect, and its names are not assigned in the loop."""
+        """Whether an expression can be looked up before the loop: it has no effect, and its names are not assigned in
+        the loop."""
         names, calls = parts_of(e)
         if names is None or any(getattr(builtins, c) is not scope.names.get(c, getattr(builtins, c)) for c in calls):
             return False

@@ -29,8 +29,8 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A tile. fixed: its shape is shown to be constant; still: its offset is; fresh: its storage was made in this iteration; blocks: it may be
-    a tensor of the older interface whose blocks are made when they are first named."""
+    """A tile. fixed: its shape is shown to be constant; still: its offset is; fresh: its storage was made in this
+    iteration; blocks: it may be a tensor of the older interface whose blocks are made when they are first named."""
 
     fixed: bool
     still: bool
@@ -40,7 +40,8 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """A predicate of the older interface that the index is part of: inequalities of affine expressions, all of which have to hold."""
+    """A predicate of the older interface that the index is part of: inequalities of affine expressions, all of which
+    have to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class Several:
 
 @dataclass(slots=True, eq=False)
 class Made:
-    """A list made in this iteration. item: class of all its items, None while it is empty; joined: the list that it turned out to be one with."""
+    """A list made in this iteration. item: class of all its items, None while it is empty; joined: the list that it
+    turned out to be one with."""
 
     item: Value | None = None
     joined: Made | None = None

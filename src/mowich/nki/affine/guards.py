@@ -16,11 +16,15 @@ from mowich.neuroncore.views import Tile
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Something to look up in the running kernel when the loop is entered. text: an expression over names that the loop does not assign;
-    kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles" (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places),
-    "blocks" (a tensor of the older interface and numbers of one of its blocks: for each value of the index a block that is there and written, all
-    in affine places; or some are not there, and the loop makes them), "fresh" (nothing: blocks of such a tensor that are made in the iteration alone), "mask" (a predicate that leaves nothing out for the last value of the index), "affine" (an integer that is affine in the index), "same" (as true or false for each value of the index); names: the globals of the function that it stands in, None: of the
-    kernel's own frame."""
+    """Something to look up in the running kernel when the loop is entered. text: an expression over names that the loop
+    does not assign;
+    kind: "is" (the object `expected`), "type" (its type), "items" (lists in lists, `expected` deep, of tiles), "tiles"
+    (a tile, or a list `expected` deep of tiles, for each value of the index, all alike, in affine places), "blocks" (a
+    tensor of the older interface and numbers of one of its blocks: for each value of the index a block that is there
+    and written, all in affine places; or some are not there, and the loop makes them), "fresh" (nothing: blocks of such
+    a tensor that are made in the iteration alone), "mask" (a predicate that leaves nothing out for the last value of
+    the index), "affine" (an integer that is affine in the index), "same" (as true or false for each value of the
+    index); names: the globals of the function that it stands in, None: of the kernel's own frame."""
 
     kind: str
     text: str
@@ -85,7 +89,8 @@ def all_tiles(x: Any, deep: int) -> bool:
 
 
 def _in_affine_places(tiles: Sequence[Any], storages: dict[int, Storage]) -> bool:
-    """Whether these are tiles that differ in the number of the storage and in the offset only, both affine in the place."""
+    """Whether these are tiles that differ in the number of the storage and in the offset only, both affine in the
+    place."""
     if any(type(t) is not Tile or t.dynamic is not None for t in tiles):
         return False
     first, second = tiles[0], tiles[1]
@@ -95,9 +100,15 @@ def _in_affine_places(tiles: Sequence[Any], storages: dict[int, Storage]) -> boo
     for t in tiles:
         mine = t.storage
         if (
-            mine.number != number or t.offset != offset or t.shape != shape or t.strides != strides or t.dtype is not dtype
-            or mine.layout != s.layout or mine.dtype is not s.dtype or mine.core is not s.core
-        ):  # fmt: skip
+            mine.number != number
+            or t.offset != offset
+            or t.shape != shape
+            or t.strides != strides
+            or t.dtype is not dtype
+            or mine.layout != s.layout
+            or mine.dtype is not s.dtype
+            or mine.core is not s.core
+        ):
             return False
         number, offset = number + step, offset + move
         storages[mine.number] = mine

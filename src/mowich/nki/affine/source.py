@@ -11,8 +11,22 @@ from types import CodeType
 LOOKED_UP = ("min", "max", "abs", "int", "len", "isinstance")
 """Those that a look-up may call."""
 
-CLOSED = (ast.Attribute, ast.Subscript, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Tuple, ast.Slice,
-          ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context)  # fmt: skip
+CLOSED = (
+    ast.Attribute,
+    ast.Subscript,
+    ast.Constant,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.BoolOp,
+    ast.Tuple,
+    ast.Slice,
+    ast.operator,
+    ast.unaryop,
+    ast.cmpop,
+    ast.boolop,
+    ast.expr_context,
+)
 
 
 @functools.lru_cache(65536)

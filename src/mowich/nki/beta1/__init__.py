@@ -1,6 +1,8 @@
-"""The older front end, `neuronxcc.nki`: instructions return their result, indices are arrays, `mask=` leaves elements out.
+"""The older front end, `neuronxcc.nki`: instructions return their result, indices are arrays, `mask=` leaves elements
+out.
 
-A thin layer over the same instructions: `jit`, `simulate_kernel`, and `trace`, `baremetal`, `benchmark`, `profile`, which run the kernel too.
+A thin layer over the same instructions: `jit`, `simulate_kernel`, and `trace`, `baremetal`, `benchmark`, `profile`,
+which run the kernel too.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ def _results(value: object, core: Core) -> object:
 
 
 class Beta1Kernel(Kernel):
-    """A kernel whose loops a compiler would reorder, and whose tensors it would spill: memory over capacity is not an error. Its outputs may
-    lie in any HBM: until NKI 0.3 `nl.hbm` was as good as `nl.shared_hbm`."""
+    """A kernel whose loops a compiler would reorder, and whose tensors it would spill: memory over capacity is not an
+    error. Its outputs may lie in any HBM: until NKI 0.3 `nl.hbm` was as good as `nl.shared_hbm`."""
 
     returned = (MemoryRegion.shared_hbm, MemoryRegion.private_hbm)
     older = True
@@ -77,7 +79,8 @@ class _Benchmark(Beta1Kernel):
     benchmark_result: _Result
 
     def launch(self, args: Sequence[object], kwargs: Mapping[str, Any], **how: object) -> Result:
-        """Run once, and put the run on the clock; `nki.typing.tensor[[128, 512], dtype]` stands for an array of random numbers."""
+        """Run once, and put the run on the clock; `nki.typing.tensor[[128, 512], dtype]` stands for an array of random
+        numbers."""
         given = {name: typing.drawn(x) for name, x in kwargs.items()}
         result = super().launch([typing.drawn(x) for x in args], given, **how)
         result.timed = True
@@ -86,7 +89,8 @@ class _Benchmark(Beta1Kernel):
 
 
 def benchmark(func: object = None, **options: object) -> Any:
-    """Decorator of kernels to measure: `kernel.benchmark_result.nc_latency` has the simulated latency after a launch."""
+    """Decorator of kernels to measure: `kernel.benchmark_result.nc_latency` has the simulated latency after a
+    launch."""
     if func is None:
         return lambda f: benchmark(f, **options)
     kernel = jit(func, **options)

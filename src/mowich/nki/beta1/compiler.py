@@ -1,4 +1,5 @@
-"""`neuronxcc.nki.compiler`: allocators and hints. Addresses are for a compiler to take: tensors are checked by their live ranges instead."""
+"""`neuronxcc.nki.compiler`: allocators and hints. Addresses are for a compiler to take: tensors are checked by their
+live ranges instead."""
 
 from __future__ import annotations
 

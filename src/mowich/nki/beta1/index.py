@@ -1,7 +1,9 @@
 """Index expressions of the older front end: `nl.arange`, `nl.mgrid`, what is computed of them, and predicates.
 
-Nearly all of them are affine: a start, and a step along each axis. These are kept as such (`Affine`), and inequalities of them as
-`Condition`: shapes, bounds and strides follow without a look at their elements. Whatever else is computed of them is an array (`Index`).
+Nearly all of them are affine: a start, and a step along each axis. These are kept as such (`Affine`), and inequalities
+of them as
+`Condition`: shapes, bounds and strides follow without a look at their elements. Whatever else is computed of them is an
+array (`Index`).
 """
 
 from __future__ import annotations
@@ -110,7 +112,8 @@ def _by_array_reversed(name: str) -> object:
 
 
 class Condition(Symbol):
-    """A predicate: all of some inequalities hold. bounds: for each its start and its steps, start + steps . position >= 0."""
+    """A predicate: all of some inequalities hold. bounds: for each its start and its steps, start + steps . position >=
+    0."""
 
     __slots__ = ("bounds", "shape")
 
@@ -145,7 +148,8 @@ class Condition(Symbol):
 
 
 class Affine(Symbol):
-    """An index expression: start + steps . position, a step for each axis of `shape`. low, high: its least and its greatest element."""
+    """An index expression: start + steps . position, a step for each axis of `shape`. low, high: its least and its
+    greatest element."""
 
     __slots__ = ("high", "low", "shape", "start", "steps")
     __hash__ = None  # type: ignore[assignment]  # == compares elements
@@ -314,7 +318,8 @@ def is_condition(key: object) -> bool:
 
 
 def irregular() -> None:
-    """Count an access that a mask cuts, or whose addresses follow no pattern: another iteration of its loop may be another."""
+    """Count an access that a mask cuts, or whose addresses follow no pattern: another iteration of its loop may be
+    another."""
     core = machine.running()
     if core is not None:
         core.irregular += 1
@@ -331,7 +336,8 @@ def partial(mask: Any) -> Any:
 def view(
     keys: Sequence[Any], shape: Sequence[int], strides: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
-    """(shape, strides, offset) of a tensor at affine indices, one for each dimension; None where they are not affine, or leave it.
+    """(shape, strides, offset) of a tensor at affine indices, one for each dimension; None where they are not affine,
+    or leave it.
 
     As NumPy has it: arrays broadcast together; a slice of dimension 0 stays in front of them, others come behind.
     """

@@ -108,18 +108,38 @@ def memset(shape: object, value: object, dtype: object, *, engine: object = None
     return out
 
 
-def nc_matmul(stationary: Tensor, moving: Tensor, *, is_stationary_onezero: bool = False, is_moving_onezero: bool = False, is_transpose: bool = False,
-              tile_position: Any = (), tile_size: object = (), perf_mode: object = "none", mask: object = None, **_: Any) -> Tensor:  # fmt: skip
+def nc_matmul(
+    stationary: Tensor,
+    moving: Tensor,
+    *,
+    is_stationary_onezero: bool = False,
+    is_moving_onezero: bool = False,
+    is_transpose: bool = False,
+    tile_position: Any = (),
+    tile_size: object = (),
+    perf_mode: object = "none",
+    mask: object = None,
+    **_: Any,
+) -> Tensor:
     """stationary.T @ moving, in PSUM."""
     flush()
     mode = now._perf(perf_mode)
     a, b = operand(stationary), operand(moving)
     halves = 2 if mode == "double_row" else 1
     shape = (a.size // a.shape[0] // halves, b.size // b.shape[0] // halves)
-    return Product(shape, {
-        "stationary": a, "moving": b, "is_transpose": is_transpose, "tile_position": tile_position, "tile_size": tile_size, "perf_mode": mode,
-        "is_stationary_onezero": is_stationary_onezero, "is_moving_onezero": is_moving_onezero,
-    })  # fmt: skip
+    return Product(
+        shape,
+        {
+            "stationary": a,
+            "moving": b,
+            "is_transpose": is_transpose,
+            "tile_position": tile_position,
+            "tile_size": tile_size,
+            "perf_mode": mode,
+            "is_stationary_onezero": is_stationary_onezero,
+            "is_moving_onezero": is_moving_onezero,
+        },
+    )
 
 
 def nc_transpose(
@@ -154,7 +174,8 @@ def iota(expr: object, dtype: object, *, mask: object = None, **_: object) -> Te
 def affine_select(
     pred: object, on_true_tile: Tensor, on_false_value: Any, *, mask: object = None, dtype: object = None, **_: object
 ) -> Tensor:
-    """on_true_tile where the predicate of indices holds, else a number. A tile in PSUM, which GpSimd does not reach, is copied to SBUF first."""
+    """on_true_tile where the predicate of indices holds, else a number. A tile in PSUM, which GpSimd does not reach, is
+    copied to SBUF first."""
     flush()
     if operand(on_true_tile).space == "P":
         on_true_tile = _MADE["tensor_copy"](on_true_tile)
@@ -303,7 +324,8 @@ def core_barrier(data: object, cores: object, **kwargs: object) -> None:
     now.core_barrier(operand(data), cores, **kwargs)
 
 
-# instructions that give what those of `nki.isa` write ----------------------------------------------------------------------------
+# instructions that give what those of `nki.isa` write
+# ----------------------------------------------------------------------------
 
 _ALL = "{0}.shape, dtype or {0}.dtype, mask, {0}.valid"
 _MASKED = "{0}.shape, dtype or {0}.dtype, mask"
@@ -327,7 +349,10 @@ _TWINS = {
     "tensor_copy_predicated": ("* src dst predicate reverse_pred", ""),
     "reciprocal": ("data * dtype mask", _ALL.format("data")),
     "range_select": (
-        "* on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd=idle reduce_res reduce_op range_start on_false_value dtype mask",
+        (
+            "* on_true_tile comp_op0 comp_op1 bound0 bound1 reduce_cmd=idle reduce_res reduce_op range_start"
+            " on_false_value dtype mask"
+        ),
         _MASKED.format("on_true_tile"),
     ),
     "select_reduce": ("* dst predicate on_true on_false reduce_res reduce_cmd reduce_op reverse_pred", ""),
@@ -336,8 +361,9 @@ _TWINS = {
     "sequence_bounds": ("* segment_ids dtype", "(1, 2, segment_ids.size), dtype or segment_ids.dtype"),
     "dropout": ("data prob * mask dtype", _MASKED.format("data")),
 }
-"""Instruction -> (its arguments in this interface, those after "*" by keyword only; what `_out` makes its result of, empty where the
-instruction writes to its dst). Defaults are those of the instruction; arguments that are not listed are taken and not used."""
+"""Instruction -> (its arguments in this interface, those after "*" by keyword only; what `_out` makes its result of,
+empty where the instruction writes to its dst). Defaults are those of the instruction; arguments that are not listed are
+taken and not used."""
 
 
 def _of_tensors(a: faces.Argument) -> faces.Argument:

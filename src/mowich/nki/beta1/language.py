@@ -1,4 +1,5 @@
-"""`neuronxcc.nki.language`: the older names. Functions return new tensors; `mask=` leaves elements out; indices are arrays."""
+"""`neuronxcc.nki.language`: the older names. Functions return new tensors; `mask=` leaves elements out; indices are
+arrays."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def spmd_dim(*dims: Any) -> int:
     return size
 
 
-# indices --------------------------------------------------------------------------------------------------------------------
+# indices
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def arange(*bounds: object) -> Affine:
@@ -114,7 +116,8 @@ def ds(start: Any, size: Any) -> slice:
 dslice = ds
 
 
-# tensors --------------------------------------------------------------------------------------------------------------------
+# tensors
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def _place(buffer: Any, shape: object, dtype: object) -> tuple[MemoryRegion, object]:
@@ -190,8 +193,8 @@ def shared_identity_matrix(n: int, dtype: object = "uint8", **_: object) -> Tens
 
 
 def load(src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
-    """HBM -> a new SBUF tensor. With a mask, the other elements hold what betrays them (NaN): kernels compute on them, and leave them out when
-    they store."""
+    """HBM -> a new SBUF tensor. With a mask, the other elements hold what betrays them (NaN): kernels compute on them,
+    and leave them out when they store."""
     flush()
     mask = partial(mask)
     out = new(src.shape, dtype or src.dtype)
@@ -308,7 +311,8 @@ def static_cast(value: object, dtype: Any) -> Any:
     return np.asarray(value).astype(getattr(dtype, "dtype", dtype)) if isinstance(value, np.ndarray) else value
 
 
-# operators ------------------------------------------------------------------------------------------------------------------
+# operators
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def _operand_of(x: object) -> Any:
@@ -473,7 +477,8 @@ def dropout(x: Tensor, rate: object, dtype: object = None, **_: object) -> Tenso
     return wrap(now.dropout(operand(x), operand(rate), dtype))  # type: ignore[no-any-return]
 
 
-# loops ----------------------------------------------------------------------------------------------------------------------
+# loops
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def affine_range(*bounds: int, **_: object) -> Iterator[int]:

@@ -1,7 +1,7 @@
 """Tensors of the older front end: block dimensions before partitions, index arrays, masks, and arithmetic by operators.
 
-A `Tensor` is a `Tile` of the machine, or a set of element addresses of one where the indices are not an affine pattern (indirect
-access). `valid` marks the elements that a mask left in. Instructions see tiles: `operand` gives them one.
+A `Tensor` is a `Tile` of the machine, or a set of element addresses of one where the indices are not an affine pattern
+(indirect access). `valid` marks the elements that a mask left in. Instructions see tiles: `operand` gives them one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Mask: TypeAlias = "Array | np.bool_ | bool | None"
 
 
 class Tensor:
-    """See the module. tile: the view, or with `address` the tensor that the addresses lie in; index: the tile that holds run-time indices,
-    where the addresses were made of one."""
+    """See the module. tile: the view, or with `address` the tensor that the addresses lie in; index: the tile that
+    holds run-time indices, where the addresses were made of one."""
 
     __slots__ = ("address", "index", "tile", "valid")
 
@@ -43,7 +43,8 @@ class Tensor:
     ) -> None:
         self.tile, self.address, self.valid, self.index = tile, address, valid, index
 
-    # description -------------------------------------------------------------------------------------------------------
+    # description
+    # -------------------------------------------------------------------------------------------------------
     @property
     def shape(self) -> tuple[int, ...]:
         """Elements in each dimension."""
@@ -79,7 +80,8 @@ class Tensor:
         a = np.array(self.read(np.bool_(True)))
         return a if dtype is None else a.astype(dtype)
 
-    # elements ----------------------------------------------------------------------------------------------------------
+    # elements
+    # ----------------------------------------------------------------------------------------------------------
     def _rows(self) -> tuple[Array, Array, Array]:
         """The whole allocation as [partitions, elements], and this tensor's row and column of each element."""
         t, s = self.tile, self.tile.storage
@@ -154,7 +156,8 @@ class Tensor:
                 s.whole()
         whole[r, c] = np.broadcast_to(a, self.shape)[keep]
 
-    # views -------------------------------------------------------------------------------------------------------------
+    # views
+    # -------------------------------------------------------------------------------------------------------------
     def __getitem__(self, key: Any) -> Tensor:
         if type(key) is tuple and self.address is None and Affine in map(type, key):
             t = self.tile
@@ -181,7 +184,8 @@ class Tensor:
         return self._arrays(keys)
 
     def beside(self, other: Tensor) -> Tensor:
-        """One element of each partition as [n, 1, ...], with as many dimensions as the tensor that it is combined with."""
+        """One element of each partition as [n, 1, ...], with as many dimensions as the tensor that it is combined
+        with."""
         t = self if self.ndim > 1 or self.address is not None or not self.tile.on_chip else self._column()
         missing = other.ndim - t.ndim
         if missing < 1 or any(n != 1 for n in t.shape[1:]):
@@ -189,7 +193,8 @@ class Tensor:
         return t[(slice(None),) * t.ndim + (None,) * missing]
 
     def _column(self) -> Tensor:
-        """A line of partitions [n] as [n, 1]: a tile keeps a free dimension when an integer has chosen its only element."""
+        """A line of partitions [n] as [n, 1]: a tile keeps a free dimension when an integer has chosen its only
+        element."""
         t = self.tile
         valid = None if self.valid is None else self.valid.reshape(-1, 1)
         return Tensor(Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset), None, valid)
@@ -303,7 +308,8 @@ class Tensor:
         )
 
     def broadcast_to(self, shape: Any, **_: object) -> Tensor:
-        """Dimensions of size 1 repeated; leading ones added. A row on chip is copied to the partitions: no engine reads another partition."""
+        """Dimensions of size 1 repeated; leading ones added. A row on chip is copied to the partitions: no engine reads
+        another partition."""
         wanted = tuple(int(n) for n in shape)
         t = self.tile
         if (
@@ -338,7 +344,8 @@ class Tensor:
 
         return language.copy(self, dtype=dtype)  # type: ignore[no-any-return]
 
-    # operators -----------------------------------------------------------------------------------------------------------
+    # operators
+    # -----------------------------------------------------------------------------------------------------------
     def _do(self, name: str, a: Operand, b: Operand) -> Tensor:
         from mowich.nki.beta1 import language
 
@@ -409,7 +416,8 @@ class Tensor:
 
 
 class Chosen(Tensor):
-    """`tensor[condition]`: the elements where a predicate of indices holds. As an operand the others count as 0, also those out of bounds."""
+    """`tensor[condition]`: the elements where a predicate of indices holds. As an operand the others count as 0, also
+    those out of bounds."""
 
     __slots__ = ()
 
@@ -457,9 +465,10 @@ class Product(Tensor):
 
 
 class Blocks(Tensor):
-    """A tensor with dimensions before the partitions. Each block is a tile of its own, allocated when it is first named, which lives as long as
-    it is used: how many there are at once is the compiler's choice. Where anything but one block is named, they lie side by side instead, in
-    SBUF, from then on. `part` names some of the leading dimensions."""
+    """A tensor with dimensions before the partitions. Each block is a tile of its own, allocated when it is first
+    named, which lives as long as it is used: how many there are at once is the compiler's choice. Where anything but
+    one block is named, they lie side by side instead, in SBUF, from then on. `part` names some of the leading
+    dimensions."""
 
     __slots__ = ("_block", "_counts", "_made", "_name", "_region", "_type", "fill", "part", "whole")
 
@@ -589,7 +598,8 @@ class Blocks(Tensor):
 
 
 class Reduction(Tensor):
-    """`nl.loop_reduce`: assigned in each iteration, it adds to what is there; in the first one (`first`) there is nothing yet."""
+    """`nl.loop_reduce`: assigned in each iteration, it adds to what is there; in the first one (`first`) there is
+    nothing yet."""
 
     __slots__ = ("first", "op")
     op: str
@@ -630,7 +640,8 @@ def _pattern(t: Tile, address: Array) -> Tile | None:
 def new(
     shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: object = None
 ) -> Tensor:
-    """A new tensor; the dimension given as par_dim is the partitions. Blocks of a PSUM bank or less lie each in a bank of its own."""
+    """A new tensor; the dimension given as par_dim is the partitions. Blocks of a PSUM bank or less lie each in a bank
+    of its own."""
     dims = tuple(shape)
     at = next((i for i, n in enumerate(dims) if isinstance(n, par_dim)), 0) if par_dim in map(type, dims[1:]) else 0
     plain = tuple([int(n) for n in dims])
@@ -700,8 +711,8 @@ def operand(x: Any, mask: object = None) -> Any:
 
 
 def part(x: Tensor, keep: Array | None) -> Tile | None:
-    """What an access touches, as an instruction takes it: the box of the elements that a mask leaves in (None: all); None where there
-    are none. Addresses that follow no pattern are a view with an offset that is read at run time."""
+    """What an access touches, as an instruction takes it: the box of the elements that a mask leaves in (None: all);
+    None where there are none. Addresses that follow no pattern are a view with an offset that is read at run time."""
     inner: tuple[slice, ...] = ()
     if keep is not None:
         irregular()
@@ -740,8 +751,9 @@ def _irregular(x: Tensor, address: Array) -> Tile:
 
 
 def moved(dst: Tensor, src: Tensor, keep: Array | None, flags: dict[str, object] | None = None, op: Any = None) -> bool:
-    """Record that elements go from one tensor to another where a mask leaves them in: by DMA to or from HBM, else by a copy. flags: of the
-    DMA (on chip too, where given); op: operator by which it adds them to what is there. True: the caller is to move them."""
+    """Record that elements go from one tensor to another where a mask leaves them in: by DMA to or from HBM, else by a
+    copy. flags: of the DMA (on chip too, where given); op: operator by which it adds them to what is there. True: the
+    caller is to move them."""
     core = machine.active()
     to = part(dst, None if keep is None else keep.reshape(dst.shape))
     of = part(src, None if keep is None else keep.reshape(src.shape))
