@@ -35,11 +35,10 @@ import numpy as np
 from mowich import facts, models
 from mowich.arrays import constant
 from mowich.errors import UserError
-from mowich.machines.system import System
 from mowich.models.model import Model
 from mowich.plans import schedules
 from mowich.plans.plan import OFFLOADS, ORDERS, Plan, Plans, TrainJob
-from mowich.software.stack import equip
+from mowich.software.stack import Platform, equip
 from mowich.training.search import memory, search, step_s_per_token
 from mowich.training.step import micro_batches
 
@@ -224,7 +223,7 @@ def runs(job: TrainJob, plans: Plans) -> np.ndarray:
     return ok
 
 
-def mowich_space(model: Model, system: System, num: int, most: int) -> dict[str, Any]:
+def mowich_space(model: Model, system: Platform, num: int, most: int) -> dict[str, Any]:
     """Evaluate Calculon's space with Mowich's formulas: rows, CPU seconds, the best that fits, and where each row
     was."""
     start, count, fitting = time.process_time(), 0, 0

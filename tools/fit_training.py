@@ -33,8 +33,8 @@ from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.validate import published, read_csv
 from mowich.facts import Facts, load
 from mowich.facts.load import shipped
-from mowich.machines.system import Efficiency, Stack, System
 from mowich.plans.plan import Plans
+from mowich.software.stack import Efficiency, Platform, Stack
 from mowich.training.step import step_time
 
 Floats = NDArray[np.float64]
@@ -129,14 +129,14 @@ class Problem:
         return r, J
 
 
-def with_constants(system: System, values: dict[str, Floats | float]) -> System:
+def with_constants(system: Platform, values: dict[str, Floats | float]) -> Platform:
     """The system with constants replaced: {"efficiency.gemm_efficiency": 0.7, ...}; columns are allowed."""
     efficiency = {k.split(".", 1)[1]: v for k, v in values.items() if k.startswith("efficiency.")}
     stack = {k.split(".", 1)[1]: v for k, v in values.items() if k.startswith("stack.")}
     return replace(system, efficiency=replace(system.efficiency, **efficiency), stack=replace(system.stack, **stack))  # type: ignore[arg-type]
 
 
-def log_error(case: Case, system: System, plans: Plans) -> Floats:
+def log_error(case: Case, system: Platform, plans: Plans) -> Floats:
     """ln(predicted/measured step time) for each column of constants."""
     step = step_time(case.model, system, case.job, plans)
     return np.atleast_1d(np.log(step.total_s * case.job.tokens_per_step / step.tokens / case.measured_step_s))

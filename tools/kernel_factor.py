@@ -25,9 +25,9 @@ from mowich.evidence.rows import Case
 from mowich.evidence.scores import Result
 from mowich.evidence.validate import validate
 from mowich.facts import Facts, load
-from mowich.machines.system import System
 from mowich.operators.kernels import Kernels
 from mowich.plans.plan import Plans
+from mowich.software.stack import Platform
 from mowich.training.step import step_time
 
 Floats = NDArray[np.float64]
@@ -92,7 +92,7 @@ def factor(found: Sequence[Sequence[Result]]) -> list[str]:
 def neutral(cases: Sequence[Case], known: ft.Constants, facts: Facts) -> list[Case]:
     """The cases with every constant at the middle of its prior, so that what is not fitted has seen no row."""
     middle = dict(zip(known.paths, np.exp(known.middle), strict=True))
-    made: dict[int, System] = {}
+    made: dict[int, Platform] = {}
     for c in cases:
         at = ((name, facts.fact(path).path) for name, path in c.system.paths.items())
         made.setdefault(
@@ -102,7 +102,7 @@ def neutral(cases: Sequence[Case], known: ft.Constants, facts: Facts) -> list[Ca
     return [replace(c, system=made[id(c.system)]) for c in cases]
 
 
-def tabled(case: Case, system: System, plans: Plans) -> Floats:
+def tabled(case: Case, system: Platform, plans: Plans) -> Floats:
     """`fit_training.log_error` with operators by the tables."""
     step = step_time(case.model, system, case.job, plans, kernels=Kernels(system.chip))
     return np.atleast_1d(np.log(step.total_s * case.job.tokens_per_step / step.tokens / case.measured_step_s))

@@ -132,7 +132,7 @@ def test_each_term_says_whether_a_table_reaches_it(facts: Facts, chip: str, name
     predict_hand_tuned(builtin("deepseek-v3"), equip(facts, chip, chips=256), JOB, Plan(dp=1024, ep=64, zero=3), notes)
     found = [t for key, t in notes.terms.items() if key.startswith(f"{name} x 58 layers")]
     assert len(found) == 1
-    assert found[0].note.startswith(said)
+    assert said in found[0].note
 
 
 def test_a_chip_without_tables_is_all_formula(facts: Facts) -> None:
