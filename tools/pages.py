@@ -20,6 +20,7 @@ NOT_COMPARED = {
     "tables.md": "tools/tables.py runs kernels for half a minute of CPU",
     "accuracy-serving.md": "tools/fit_serving.py fits for minutes, to rows that do not ship",
     "kernel-timing.md": "tools/kernel_timing.py needs checkouts of AWS's SDK and nki-library",
+    "kernel-accuracy.md": "tools/kernel_accuracy.py needs checkouts of measured kernels: `make kernel-accuracy`",
     "conformance.md": "runs third-party kernels for hours: `make conformance`",
     "parameters.md": "counts with torch and transformers: `make test-slow`",
     "flops.md": "counts with torch and transformers: `make test-slow`",

@@ -134,7 +134,7 @@ def test_the_search_is_exact_over_all_modes(facts: Facts, extra: dict[str, str])
     model, system = load("llama-3.1-8b"), replace(equip(facts, "a100:16"), host_Bps=2e9, hbm_usable_B=24e9)
     fixed = parse_fixed({**WIDE, **extra, **({"schedule": "1f1b,zb-h1", "order": "tp-dp-pp"} if extra else {})})
     plans = legal_plans(model, system, JOB, fixed).plans
-    _, fits, _ = memory(model, system, JOB, plans)
+    _, fits = memory(model, system, JOB, plans)
     times = [predict_step(model, system, JOB, plan) for i, plan in enumerate(plans) if fits[i]]
     best = min(step.total_s / step.tokens for step in times)
     found = search(model, system, JOB, fixed=fixed)

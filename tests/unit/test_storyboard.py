@@ -208,7 +208,7 @@ def test_3_00_a_model_of_ones_own_fits(desk: Path) -> None:
     assert said.code == 0
     assert masked(said.out.splitlines()[0]).startswith("Fits on #")
     assert "weights # |" in masked(said.out)
-    assert "smallest that fits: # chips" in masked(said.out)
+    assert "smallest that fits: # chip." in masked(said.out)
 
 
 def test_4_00_a_typo_is_met_with_the_closest_name(desk: Path) -> None:
