@@ -3,9 +3,13 @@ screen shows."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import PS, unit_of
-from mowich.neuroncore.profile import ENGINES, Profile
+from mowich.neuroncore.instructions.rates import ENGINES, PS, unit_of
+
+if TYPE_CHECKING:
+    from mowich.neuroncore.profile import Profile
 
 POINTS = 400
 """Most points of a curve, and about as many spans of an engine: gaps below a 400th of the time are closed."""

@@ -22,9 +22,8 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.latency import Path, columns, critical_path, estimate, first_met
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 from mowich.neuroncore.core import limits
-from mowich.neuroncore.instructions.rates import PS, SOFTWARE, TENSOR, Cost, unit_of
+from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of
 
-ENGINES = ("tensor", "vector", "scalar", "gpsimd", "sync", "dma", "collective")
 DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))
 """Ranges of descriptor sizes in bytes, from the DMA bandwidth guide: below 256 B overhead binds, from 4 KiB the
 rate."""

@@ -133,6 +133,10 @@ def queue_of(engine: str) -> int:
     return QUEUES.index(engine)
 
 
+ENGINES = ("tensor", "vector", "scalar", "gpsimd", "sync", "dma", "collective")
+"""What a profile shows, in its order."""
+
+
 def unit_of(queue: int) -> str:
     """The unit that a queue feeds: an engine, "dma" or "collective"."""
     return "dma" if queue in DMA else QUEUES[queue]
