@@ -12,7 +12,8 @@ from mowich.facts import Facts, load
 settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
 settings.load_profile("mowich")
 
-collect_ignore = ["conformance", "slow", "web"]
+collect_ignore = ["conformance", "slow", "web/serving.py"]
+collect_ignore_glob = ["web/check_*.py"]
 """Scripts with environments of their own (`make conformance`, `make test-slow`, `make test-web`), not run by pytest."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -8,13 +8,13 @@ from the first that holds A to the next that holds B, `before "B"` leaves that l
 
 In a table of docs/facts.md, the cell after the path of a fact is the fact as it is written in its file (`renew_facts`).
 
-`make docs` writes output and values back; tests/unit/test_docs.py fails when a command fails or what is shown has
+`make docs` writes output and values back; tests/house/test_docs.py fails when a command fails or what is shown has
 changed.
 
 `PAGES` are all pages; those of `DOCUMENTS` can be followed in an empty directory, the others beside the `scenarios` and
 `kernels` of a checkout; `page_commands` finds what each tells a reader to type: lines of shell blocks (console, bash,
 no language, indented) that begin with a program. In a block that has `$ ` prompts only those lines are commands.
-`tests/unit/commands_not_run.yaml` lists those that no test runs, each with its reason.
+`tests/house/commands_not_run.yaml` lists those that no test runs, each with its reason.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PAGES = tuple(
         ]
     )
 )
-NOT_RUN = ROOT / "tests" / "unit" / "commands_not_run.yaml"
+NOT_RUN = ROOT / "tests" / "house" / "commands_not_run.yaml"
 PROGRAMS = (
     "mowich",
     "make",

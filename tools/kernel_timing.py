@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-for folder in ("tests/unit", "tests/fixtures"):
+for folder in ("tests/neuroncore", "tests/fixtures"):
     sys.path.insert(0, str(ROOT / folder))
 if len(sys.argv) > 1:
     os.environ["NEURON_SDK"] = sys.argv[1]

@@ -1,5 +1,5 @@
 """Pages that a script writes whole: `python tools/pages.py` renews all of them (part of `make docs`),
-tests/unit/test_pages.py compares them.
+tests/house/test_pages.py compares them.
 
 Each script of `SCRIPTS` has `pages()`, the files that it is for with their text, from the shipped facts and rows alone
 and in seconds. Left out, with the reason, in

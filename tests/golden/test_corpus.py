@@ -25,7 +25,7 @@ def test_every_verb_is_asked_and_the_systems_of_the_readme_too() -> None:
     verbs |= {str(g.name) for g in app.registered_groups}
     left = {verb for verb in verbs if not any(f"{verb} " in f"{q.ask} " for q in asked)}
     # report is what the form html runs; web answers what these verbs answer, and runs in processes of its own
-    # (tests/unit/test_web.py)
+    # (tests/web/test_web.py)
     assert left == {"report", "web"}
     for system in (
         "trn2",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from serving import BUILD, server
 
 NEARLY = 1500

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import httpx
+
 from serving import server
 
 CLIENTS, SECONDS = 50, 60

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
 from serving import BUILD, MOWICH, server
 
 SERIOUS = ("serious", "critical")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fake_facts import FakeFacts, fact
 
+from fake_facts import FakeFacts, fact
 from mowich.economics import energy, money
 from mowich.errors import UserError
 from mowich.estimate import Estimate, Notes, exact, unknown

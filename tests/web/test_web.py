@@ -15,12 +15,13 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from mowich import cli, facts
+from mowich import cli
 from mowich.errors import UserError
-from mowich.web import asks, verbs
+from mowich.web import asks
 from mowich.web.scenario import read_scenario
 from mowich.web.server import MAX_BODY_B, Cache, Options, create_app
-from mowich.web.workers import RefusedRequestError, Workers, said
+from mowich.web.workers import RefusedRequestError, Workers
+from server_here import Here
 
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
 COMPARE = {"model": "llama-3.1-8b", "on": ["trn2-server", "h100"], "chips": 64, "train": TRAIN}
@@ -30,25 +31,6 @@ SERVE = {
     "chips": 8,
     "serve": {"isl": "2k", "osl": 200, "ttft": "2s", "tpot": "50ms"},
 }
-
-
-class Here(Workers):
-    """Verbs in this process: what is asked is tested, not the processes."""
-
-    def __init__(self) -> None:
-        self.facts = facts.load()
-
-    def __len__(self) -> int:
-        return 1
-
-    async def call(self, name: str, *arguments: Any, wanted: Any = None, limit_s: Any = None) -> Any:
-        try:
-            return verbs.VERBS[name](*arguments, self.facts)
-        except UserError as error:
-            raise RefusedRequestError(422, said(error)) from error
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 from fastapi.testclient import TestClient
 from test_report import comparison
 from test_report import row as made_row
-from test_web import Here
 from typer.testing import CliRunner
 
 import mowich
@@ -25,6 +24,7 @@ from mowich.facts import Facts
 from mowich.show.render.html import render
 from mowich.show.verbs import page_of
 from mowich.web.server import Options, create_app
+from server_here import Here
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"tokens": "1T", "seq": 4096, "batch": "256seqs"}
