@@ -12,6 +12,7 @@ from mowich.facts import Facts, load
 settings.register_profile("mowich", deadline=None)  # a property holds, however busy the machine is
 settings.load_profile("mowich")
 
+# tests of mowich.nki are in nki_interface: a folder named nki, beside this file, would be found as AWS's package
 collect_ignore = ["conformance", "slow", "web/serving.py"]
 collect_ignore_glob = ["web/check_*.py"]
 """Scripts with environments of their own (`make conformance`, `make test-slow`, `make test-web`), not run by pytest."""
