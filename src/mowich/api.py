@@ -28,10 +28,9 @@ from mowich.plans.plan import parse_fixed
 from mowich.requests import jobs, machines, results, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.schema import Schema, Source
-from mowich.studies import compare as _compare
+from mowich.studies import answers
 from mowich.studies import explain as _explain
 from mowich.studies import fleet as _fleet
-from mowich.studies import plan as _plan
 from mowich.studies import sweep as _sweep
 from mowich.studies import trade as _trade
 from mowich.studies.compare import Ask, Comparison, PlanList, Row
@@ -147,31 +146,7 @@ def compare(
     stack: training software, "jax-gpu"."""
     given = {"train": train, "serve": serve, "chips": chips, "equal": equal, "fixed": fixed, "term": term}
     with _asked(jobs.COMPARE, facts, model=model, systems=_several(systems), stack=stack, **given) as asked:
-        if asked.serve is not None:
-            from mowich.studies import serving_plan
-
-            return serving_plan.compare(
-                asked.model,
-                asked.systems,
-                job=asked.serve,
-                facts=asked.facts,
-                chips=asked.chips,
-                engine=asked.engine,
-                fixed=asked.fixed,
-                term=asked.term,
-            )
-        assert asked.train is not None
-        return _compare.compare(
-            asked.model,
-            asked.systems,
-            train=asked.train,
-            chips=asked.chips,
-            equal=asked.equal,
-            fixed=asked.fixed,
-            term=asked.term,
-            stack=asked.stack,
-            facts=asked.facts,
-        )
+        return answers.compared(asked) if asked.serve is None else answers.served_compared(asked)
 
 
 @overload
@@ -219,32 +194,7 @@ def plan(
     too."""
     given = {"train": train, "serve": serve, "chips": chips, "top": top, "fixed": fixed, "term": term, "stack": stack}
     with _asked(jobs.PLAN, facts, model=model, on=_name(on), **given) as asked:
-        if asked.serve is not None:
-            from mowich.studies import serving_plan
-
-            return serving_plan.plan(
-                asked.model,
-                asked.systems[0],
-                job=asked.serve,
-                facts=asked.facts,
-                chips=asked.chips,
-                engine=asked.engine,
-                top=asked.top,
-                fixed=asked.fixed,
-                term=asked.term,
-            )
-        assert asked.train is not None
-        return _plan.plan(
-            asked.model,
-            asked.systems[0],
-            train=asked.train,
-            chips=asked.chips,
-            top=asked.top,
-            fixed=asked.fixed,
-            term=asked.term,
-            stack=asked.stack,
-            facts=asked.facts,
-        )
+        return answers.planned(asked) if asked.serve is None else answers.served_planned(asked)
 
 
 def traffic(
@@ -352,30 +302,7 @@ def fit(
     serving."""
     given = {"train": train, "kv": kv, "chips": chips, "engine": engine, "fixed": fixed, "stack": stack}
     with _asked(jobs.FIT, facts, model=model, on=_name(on), **given) as asked:
-        if asked.train is not None:
-            from mowich.studies.fit import fit as study
-
-            return study(
-                asked.model,
-                asked.systems[0],
-                train=asked.train,
-                facts=asked.facts,
-                chips=asked.chips,
-                fixed=asked.fixed,
-                stack=asked.stack,
-            ).fits
-        from mowich.studies.serving_fit import fit_serving
-
-        assert asked.kv is not None
-        return fit_serving(
-            asked.model,
-            asked.systems[0],
-            tokens=asked.kv,
-            facts=asked.facts,
-            chips=asked.chips,
-            engine=asked.engine,
-            fixed=asked.fixed,
-        ).fits
+        return answers.fitted(asked).fits
 
 
 def explain(result: Any, metric: str, *, model: str | Model | None = None, facts: Facts | None = None) -> Explanation:
@@ -434,21 +361,9 @@ def collective(
     facts: Facts | None = None,
 ) -> CollectiveStudy:
     """Time of a collective among whole chips for each size (bytes, or "1GiB"), with failed links and jobs beside it."""
-    from mowich.studies import collectives as study
-
     given = {"sizes": sizes, "group": group, "network": network, "oversubscription": oversubscription}
     with _asked(machines.COLLECTIVE, facts, kind=kind, on=on, fail=fail, beside=beside, **given) as asked:
-        return study.collective(
-            asked.facts,
-            asked.kind,
-            asked.on,
-            sizes=asked.sizes,
-            group=asked.group,
-            network=asked.network,
-            oversubscription=asked.oversubscription,
-            fail=asked.fail,
-            beside=asked.beside,
-        )
+        return answers.collective_timed(asked)
 
 
 def goodput(
@@ -466,8 +381,6 @@ def goodput(
 ) -> GoodputStudy:
     """Goodput of a long run by way of surviving failures ("sync", "async", "memory", "elastic"; None: all): formula,
     Monte Carlo and range."""
-    from mowich.studies import goodput as study
-
     given = {
         "days": days,
         "step_s": step_s,
@@ -479,18 +392,7 @@ def goodput(
         "seed": seed,
     }
     with _asked(machines.GOODPUT, facts, on=on, **given) as asked:
-        return study.goodput(
-            asked.facts,
-            asked.on,
-            days=asked.days,
-            step_s=asked.step_s,
-            strategies=asked.strategies,
-            spare_share=asked.spare_share,
-            replica=asked.replica,
-            checkpoint_s=asked.checkpoint_s,
-            samples=asked.samples,
-            seed=asked.seed,
-        )
+        return answers.goodput_found(asked)
 
 
 def claims(*, facts: Facts | None = None) -> list[Claim]:
@@ -509,13 +411,9 @@ def power(
     facts: Facts | None = None,
 ) -> list[PowerRow]:
     """Power of machines by part; chips under a cap of a site and tokens per megawatt where asked for."""
-    from mowich.studies import power as study
-
     given = {"cap_W": cap_W, "spares": spares, "tokens_per_s": tokens_per_s}
     with _asked(machines.POWER, facts, systems=systems, **given) as asked:
-        return study.study(
-            asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s
-        )
+        return answers.power_found(asked)
 
 
 def _copied(arrays: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:

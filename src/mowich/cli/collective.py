@@ -11,20 +11,10 @@ from mowich.requests import machines
 @verb(app, machines.COLLECTIVE)
 def collective(asked: machines.Collective) -> None:
     """A row for each size."""
-    from mowich.studies.collectives import collective as study
+    from mowich.studies.answers import collective_timed
 
     form = asked.form
-    found = study(
-        asked.facts,
-        asked.kind,
-        asked.on,
-        sizes=asked.sizes,
-        group=asked.group,
-        network=asked.network,
-        oversubscription=asked.oversubscription,
-        fail=asked.fail,
-        beside=asked.beside,
-    )
+    found = collective_timed(asked)
     note = noter(form.quiet or not (form.as_json or form.as_csv))  # the text has them
     for warning in found.warnings:
         note(warning)

@@ -11,23 +11,12 @@ from mowich.requests import machines
 @verb(app, machines.GOODPUT)
 def goodput(asked: machines.Goodput) -> None:
     """A row for each strategy."""
-    from mowich.studies.goodput import goodput as study
+    from mowich.studies.answers import goodput_found
 
     form = asked.form
     with progress(form.quiet) as line:
         line("simulating failures")
-        found = study(
-            asked.facts,
-            asked.on,
-            days=asked.days,
-            step_s=asked.step_s,
-            strategies=asked.strategies,
-            spare_share=asked.spare_share,
-            replica=asked.replica,
-            checkpoint_s=asked.checkpoint_s,
-            samples=asked.samples,
-            seed=asked.seed,
-        )
+        found = goodput_found(asked)
     note = noter(form.quiet or not (form.as_json or form.as_csv))  # the text has them
     for warning in found.warnings:
         note(warning)

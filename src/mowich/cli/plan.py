@@ -29,22 +29,11 @@ def compare(asked: jobs.Compare) -> None:
 
         serving(asked)
         return
-    from mowich.studies.compare import compare as study
+    from mowich.studies.answers import compared
 
     form = asked.form
     with progress(form.quiet) as line:
-        result = study(
-            asked.model,
-            asked.systems,
-            train=asked.train,
-            chips=asked.chips,
-            equal=asked.equal,
-            facts=asked.facts,
-            fixed=asked.fixed,
-            term=asked.term,
-            stack=asked.stack,
-            progress=line,
-        )
+        result = compared(asked, line)
 
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
     if not result.complete:
@@ -62,22 +51,12 @@ def plan(asked: jobs.Plan) -> None:
 
         serving(asked)
         return
-    from mowich.studies.plan import plan as study
+    from mowich.studies.answers import planned
 
     form = asked.form
     with progress(form.quiet) as line:
         line(f"searching {asked.systems[0]}")
-        result = study(
-            asked.model,
-            asked.systems[0],
-            train=asked.train,
-            chips=asked.chips,
-            facts=asked.facts,
-            top=asked.top,
-            fixed=asked.fixed,
-            term=asked.term,
-            stack=asked.stack,
-        )
+        result = planned(asked)
         extras = trades(result, asked.fixed, neighbours=asked.neighbours, pareto=asked.pareto, say=line)
     played = played_plan(result, asked.timeline, asked.pick) if asked.timeline is not None else None
 
@@ -150,25 +129,12 @@ def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:
 @verb(app, jobs.FIT)
 def fit(asked: jobs.Fit) -> None:
     """Whether a job fits."""
-    if asked.train is None:
-        from mowich.cli.serving import fit as serving
-
-        serving(asked)
-        return
-    from mowich.studies.fit import fit as study
+    from mowich.studies.answers import fitted
 
     form = asked.form
     with progress(form.quiet) as line:
         line(f"fitting on {asked.systems[0]}")
-        result = study(
-            asked.model,
-            asked.systems[0],
-            train=asked.train,
-            facts=asked.facts,
-            chips=asked.chips,
-            fixed=asked.fixed,
-            stack=asked.stack,
-        )
+        result = fitted(asked)
 
     emit(result.to_dict(), form, inputs=asked.again(), model=asked.model)
     if result.fits is False:

@@ -11,10 +11,10 @@ from mowich.requests import machines
 @verb(app, machines.POWER)
 def power(asked: machines.Power) -> None:
     """A row for each machine."""
-    from mowich.studies.power import study
+    from mowich.studies.answers import power_found
 
     form = asked.form
-    rows = study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
+    rows = power_found(asked)
     result = {
         "schema": "mowich/power@1",
         "facts_hash": asked.facts.hash(),

@@ -225,29 +225,10 @@ class _Reader(Cells):
         return chips
 
     def model(self, stack: str) -> tuple[Model, bool]:
-        from mowich.models.columns import model_from_columns
+        from mowich.models.columns import COLUMNS, model_from_columns
 
         row = self.row
-        key = tuple(
-            row.get(c, "")
-            for c in (
-                "model_ref",
-                "model_name",
-                "n_layers",
-                "hidden",
-                "n_heads",
-                "n_kv_heads",
-                "head_dim",
-                "ffn_hidden",
-                "moe_ffn_hidden",
-                "vocab",
-                "n_experts",
-                "top_k",
-                "n_shared_experts",
-                "n_dense_layers",
-                "mla",
-            )
-        )
+        key = tuple(row.get(c, "") for c in ("model_ref", "model_name", *COLUMNS))
         if key not in self.models:
             try:
                 self.models[key] = model_from_columns(row)

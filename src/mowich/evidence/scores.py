@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mowich.evidence.row_checks import Row
 from mowich.evidence.row_rules import is_time
 from mowich.evidence.rows import Case
 from mowich.shown import Rows, Shown
@@ -60,6 +61,27 @@ class Result:
     hand_tuned_coverage: float | None = None
     grade: str | None = None
     fits_memory: bool | None = None
+
+    @classmethod
+    def unsupported(cls, row: Row, *, metric: str, source: str, reason: str) -> Result:
+        """A row that is refused, without figures. source: the row's group of sources."""
+        return cls(
+            id=row["id"],
+            status="unsupported",
+            reason=reason,
+            inferred=(),
+            metric=metric,
+            measured=None,
+            predicted=None,
+            low=None,
+            high=None,
+            ratio=None,
+            abs_error=None,
+            chip=row["chip"],
+            source=source,
+            kind="unsupported",
+            fully_specified=False,
+        )
 
     @property
     def framework_factor(self) -> float | None:

@@ -45,9 +45,9 @@ def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:
     out: list[Result] = []
     for row, case in zip(rows, read, strict=True):
         if isinstance(case, str):
-            out += [_refused(row, metric, case) for metric in METRICS if row.get(metric)] or [
-                _refused(row, "none", case)
-            ]
+            stated = [metric for metric in METRICS if row.get(metric)] or ["none"]
+            source = row.get("source", "")
+            out += [Result.unsupported(row, metric=metric, source=source, reason=case) for metric in stated]
         else:
             out += next(predicted)
     return out
@@ -124,24 +124,4 @@ def _result(
         fully_specified=case.fully_specified,
         parts=parts,
         fits_memory=None if reason else case.memory_share <= 1.0,
-    )
-
-
-def _refused(row: Row, metric: str, reason: str) -> Result:
-    return Result(
-        id=row["id"],
-        status="unsupported",
-        reason=reason,
-        inferred=(),
-        metric=metric,
-        measured=None,
-        predicted=None,
-        low=None,
-        high=None,
-        ratio=None,
-        abs_error=None,
-        chip=row["chip"],
-        source=row.get("source", ""),
-        kind="unsupported",
-        fully_specified=False,
     )

@@ -172,7 +172,8 @@ def validate(path: str | Path | None, facts: Facts) -> Validation:
         reason = reasons[row["chip"]]
         case = reason if reason is not None else next(cases)
         if isinstance(case, str):
-            results.append(_unsupported(row, case))
+            metric, source = row["primary_metric"].split(" ")[0], row.get("source_group", "")
+            results.append(Result.unsupported(row, metric=metric, source=source, reason=case))
             continue
         run = run_of(case)
         if run not in steps:
@@ -256,23 +257,3 @@ def untested(case: Case, facts: Facts) -> list[tuple[float, float]]:
         stack_name=case.system.stack.name,
     )
     return [(low, high) for _, low, high in found]
-
-
-def _unsupported(row: Row, reason: str) -> Result:
-    return Result(
-        id=row["id"],
-        status="unsupported",
-        reason=reason,
-        inferred=(),
-        metric=row["primary_metric"].split(" ")[0],
-        measured=None,
-        predicted=None,
-        low=None,
-        high=None,
-        ratio=None,
-        abs_error=None,
-        chip=row["chip"],
-        source=row.get("source_group", ""),
-        kind="unsupported",
-        fully_specified=False,
-    )

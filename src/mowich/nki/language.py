@@ -498,10 +498,6 @@ def _result_dtype(x: object, y: object) -> DType:
     return a if a.itemsize > b.itemsize else b
 
 
-def _on_sbuf(t: object) -> object:
-    return copy(t) if isinstance(t, Tile) and t.space == "P" else t
-
-
 def _binary(name: str, x: object, y: Any, dtype: object = None) -> Tile:
     """Element by element, with broadcasting, in a new SBUF tile."""
     if not isinstance(x, Tile) and not isinstance(y, Tile):

@@ -50,13 +50,14 @@ def questions(got: jobs.Work) -> Questions:
 
 def row(ask: asks.Ask, place: int, facts: Facts) -> Row | ServeResult:
     """What `compare` finds for one of its systems."""
+    from mowich.studies import answers
     from mowich.studies import compare as study
 
     got = work(ask, facts)
     if got.serve is not None:
         if ask.given("near"):
             raise UserError("serving searches all plans", field="near", fix="leave it out")
-        return _serving(got, [got.systems[place]])
+        return answers.served_compared(got, [got.systems[place]])
     one = questions(got).asks[place]
     near = (ask.given("near") or {}).get(got.systems[place])
     if near:
@@ -172,55 +173,16 @@ def explainer(result: Mapping[str, Any], ask: asks.Ask, facts: Facts) -> Explain
     return Explainer(result, got.facts if got else facts, got.model if got else None)
 
 
-def _serving(got: jobs.Work, systems: Sequence[str]) -> ServeResult:
-    from mowich.studies import serving_plan
-
-    assert got.serve is not None
-    return serving_plan.compare(
-        got.model,
-        systems,
-        job=got.serve,
-        facts=got.facts,
-        chips=got.chips,
-        engine=got.engine,
-        fixed=got.fixed,
-        term=got.term,
-    )
-
-
 def plan(ask: asks.Ask, facts: Facts) -> bytes:
     """The best plans of one system."""
-    from mowich.studies import plan as plan_study
-    from mowich.studies import serving_plan, trade
+    from mowich.studies import answers, trade
 
     got = read(ask, facts)
     assert isinstance(got, jobs.Plan)
     if got.serve is not None:
-        served = serving_plan.plan(
-            got.model,
-            got.systems[0],
-            job=got.serve,
-            facts=got.facts,
-            chips=got.chips,
-            engine=got.engine,
-            top=got.top,
-            fixed=got.fixed,
-            term=got.term,
-        )
-        result = served.to_dict()
+        result = answers.served_planned(got).to_dict()
     else:
-        assert got.train is not None
-        plans = plan_study.plan(
-            got.model,
-            got.systems[0],
-            train=got.train,
-            chips=got.chips,
-            facts=got.facts,
-            top=got.top,
-            fixed=got.fixed,
-            term=got.term,
-            stack=got.stack,
-        )
+        plans = answers.planned(got)
         result = plans.to_dict()
         if plans.ask is not None and plans.rows[0].plan is not None:
             if got.neighbours:
@@ -233,35 +195,11 @@ def plan(ask: asks.Ask, facts: Facts) -> bytes:
 def fit(ask: asks.Ask, facts: Facts) -> bytes:
     """Does it fit, what takes the memory, how few chips would do."""
     from mowich.show.verbs import page_of
+    from mowich.studies import answers
 
     got = read(ask, facts)
     assert isinstance(got, jobs.Fit)
-    found: Any
-    if got.train is None:
-        from mowich.studies.serving_fit import fit_serving
-
-        assert got.kv is not None
-        found = fit_serving(
-            got.model,
-            got.systems[0],
-            tokens=got.kv,
-            facts=got.facts,
-            chips=got.chips,
-            engine=got.engine,
-            fixed=got.fixed,
-        )
-    else:
-        from mowich.studies.fit import fit as study
-
-        found = study(
-            got.model,
-            got.systems[0],
-            train=got.train,
-            facts=got.facts,
-            chips=got.chips,
-            fixed=got.fixed,
-            stack=got.stack,
-        )
+    found = answers.fitted(got)
     return reply(
         found.to_dict(),
         inputs=got.again(),
@@ -346,42 +284,21 @@ def known_rates(problem: Any, facts: Facts) -> dict[tuple[str, str], Any]:
 
 def collective(ask: asks.Ask, facts: Facts) -> bytes:
     """Time of a collective for each size."""
-    from mowich.studies.collectives import collective as study
+    from mowich.studies.answers import collective_timed
 
     got = read(ask, facts)
     assert isinstance(got, machines.Collective)
-    found = study(
-        got.facts,
-        got.kind,
-        got.on,
-        sizes=got.sizes,
-        group=got.group,
-        network=got.network,
-        oversubscription=got.oversubscription,
-        fail=got.fail,
-        beside=got.beside,
-    )
+    found = collective_timed(got)
     return reply(found.to_dict(), inputs=got.given)
 
 
 def goodput(ask: asks.Ask, facts: Facts) -> bytes:
     """Goodput of a long run by way of surviving failures."""
-    from mowich.studies.goodput import goodput as study
+    from mowich.studies.answers import goodput_found
 
     got = read(ask, facts)
     assert isinstance(got, machines.Goodput)
-    found = study(
-        got.facts,
-        got.on,
-        days=got.days,
-        step_s=got.step_s,
-        strategies=got.strategies,
-        spare_share=got.spare_share,
-        replica=got.replica,
-        checkpoint_s=got.checkpoint_s,
-        samples=got.samples,
-        seed=got.seed,
-    )
+    found = goodput_found(got)
     return reply(found.to_dict(), inputs=got.given)
 
 

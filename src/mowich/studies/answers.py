@@ -1,0 +1,158 @@
+"""A question that was read -> its answer, one call a verb: the command line, Python and the server all ask here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mowich.requests import jobs, machines
+    from mowich.studies.collectives import CollectiveStudy
+    from mowich.studies.compare import Comparison, PlanList
+    from mowich.studies.fit import Fit
+    from mowich.studies.goodput import GoodputStudy
+    from mowich.studies.power import PowerRow
+    from mowich.studies.serving_fit import ServeFit
+    from mowich.studies.serving_plan import ServeResult
+
+
+def compared(asked: jobs.Compare, progress: Callable[[str], None] | None = None) -> Comparison:
+    """The best plan of each system for a training job. progress: is told which system is searched."""
+    from mowich.studies.compare import compare
+
+    assert asked.train is not None
+    return compare(
+        asked.model,
+        asked.systems,
+        train=asked.train,
+        chips=asked.chips,
+        equal=asked.equal,
+        facts=asked.facts,
+        fixed=asked.fixed,
+        term=asked.term,
+        stack=asked.stack,
+        progress=progress,
+    )
+
+
+def planned(asked: jobs.Plan) -> PlanList:
+    """The best plans of one system for a training job."""
+    from mowich.studies.plan import plan
+
+    assert asked.train is not None
+    return plan(
+        asked.model,
+        asked.systems[0],
+        train=asked.train,
+        chips=asked.chips,
+        facts=asked.facts,
+        top=asked.top,
+        fixed=asked.fixed,
+        term=asked.term,
+        stack=asked.stack,
+    )
+
+
+def served_compared(asked: jobs.Work, systems: Sequence[str] | None = None) -> ServeResult:
+    """The best deployment of each system for a serving job. systems: these only, None: all of the question."""
+    from mowich.studies.serving_plan import compare
+
+    assert asked.serve is not None
+    return compare(
+        asked.model,
+        asked.systems if systems is None else systems,
+        job=asked.serve,
+        facts=asked.facts,
+        chips=asked.chips,
+        engine=asked.engine,
+        fixed=asked.fixed,
+        term=asked.term,
+    )
+
+
+def served_planned(asked: jobs.Plan) -> ServeResult:
+    """The best deployments of one system for a serving job."""
+    from mowich.studies.serving_plan import plan
+
+    assert asked.serve is not None
+    return plan(
+        asked.model,
+        asked.systems[0],
+        job=asked.serve,
+        facts=asked.facts,
+        chips=asked.chips,
+        engine=asked.engine,
+        top=asked.top,
+        fixed=asked.fixed,
+        term=asked.term,
+    )
+
+
+def fitted(asked: jobs.Fit) -> Fit | ServeFit:
+    """Whether a training job, or a served model with the cache of one request, fits on a system."""
+    if asked.train is not None:
+        from mowich.studies.fit import fit
+
+        return fit(
+            asked.model,
+            asked.systems[0],
+            train=asked.train,
+            facts=asked.facts,
+            chips=asked.chips,
+            fixed=asked.fixed,
+            stack=asked.stack,
+        )
+    from mowich.studies.serving_fit import fit_serving
+
+    assert asked.kv is not None
+    return fit_serving(
+        asked.model,
+        asked.systems[0],
+        tokens=asked.kv,
+        facts=asked.facts,
+        chips=asked.chips,
+        engine=asked.engine,
+        fixed=asked.fixed,
+    )
+
+
+def collective_timed(asked: machines.Collective) -> CollectiveStudy:
+    """The time of a collective for each size."""
+    from mowich.studies.collectives import collective
+
+    return collective(
+        asked.facts,
+        asked.kind,
+        asked.on,
+        sizes=asked.sizes,
+        group=asked.group,
+        network=asked.network,
+        oversubscription=asked.oversubscription,
+        fail=asked.fail,
+        beside=asked.beside,
+    )
+
+
+def goodput_found(asked: machines.Goodput) -> GoodputStudy:
+    """The goodput of a long run by way of surviving failures."""
+    from mowich.studies.goodput import goodput
+
+    return goodput(
+        asked.facts,
+        asked.on,
+        days=asked.days,
+        step_s=asked.step_s,
+        strategies=asked.strategies,
+        spare_share=asked.spare_share,
+        replica=asked.replica,
+        checkpoint_s=asked.checkpoint_s,
+        samples=asked.samples,
+        seed=asked.seed,
+    )
+
+
+def power_found(asked: machines.Power) -> list[PowerRow]:
+    """The power of machines by part."""
+    from mowich.studies.power import study
+
+    return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
