@@ -8,8 +8,8 @@ offset may be read at run time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,9 @@ class Tile:
     access: what `issue` found out about it, for the core that made the allocation."""
 
     __slots__ = ("_array", "access", "dtype", "dynamic", "is_truth", "offset", "shape", "size", "storage", "strides")
+
+    assign: ClassVar[Callable[[Tile, object], None]]
+    """What `tile[...] = value` issues. Instructions stand above views: `instructions.dma` puts its function here."""
 
     def __init__(
         self,
@@ -381,9 +384,7 @@ class Tile:
         return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
     def __setitem__(self, key: Any, value: object) -> None:
-        from mowich.neuroncore.instructions.dma import assign
-
-        assign(self[key], value)
+        Tile.assign(self[key], value)
 
     def slice(self, dim: int, start: int, end: int, step: int = 1) -> Tile:
         """Elements start .. end (exclusive) of one dimension."""

@@ -407,3 +407,6 @@ def assign(dst: Tile, value: object) -> None:
         dst.write(np.full(dst.shape, value, dst.dtype.dtype))
     else:
         memset(dst, value)
+
+
+Tile.assign = assign
