@@ -2,8 +2,8 @@
 
 import-linter reads every `import` statement, those inside functions too, and holds the layers of `.importlinter` to
 them. It does not see a module that is imported by a name in a string (`importlib.import_module`), nor a circle of files
-inside one layer. Here every file is parsed, and both are found. Imports under `if TYPE_CHECKING` do not run: they may
-close a circle, but import-linter holds them to the layers like all others.
+inside one layer. Here every file is parsed, and both are found: no circle is allowed anywhere. Imports under
+`if TYPE_CHECKING` do not run: they may close a circle, but import-linter holds them to the layers like all others.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ from mowich.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
-
-WITH_CIRCLES = ("mowich.neuroncore", "mowich.nki")
-"""Packages whose files may still import one another in a circle. This list may only become shorter."""
 
 DYNAMIC = {"mowich.nki.install"}
 """Modules that import by a name that they compute. `nki.install` makes `import nki` give modules of `mowich.nki`; the
@@ -173,12 +170,7 @@ def test_no_module_imports_one_of_a_higher_layer() -> None:
 
 
 def test_no_circle_of_files() -> None:
-    found = [
-        sorted(group)
-        for group in circles(edges_of(all_imports()))
-        if not any(all(name.startswith(f"{package}.") for name in group) for package in WITH_CIRCLES)
-    ]
-    assert found == []
+    assert [sorted(group) for group in circles(edges_of(all_imports()))] == []
 
 
 def test_only_the_install_of_nki_imports_by_a_name_that_it_computes() -> None:

@@ -12,7 +12,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 
@@ -287,7 +287,7 @@ def rand(shape: object, dtype: object = float32, buffer: object = None, name: st
     return t
 
 
-def random_seed(seed: int) -> None:
+def random_seed(seed: SupportsInt | Tile) -> None:
     """Seed the generator."""
     if isinstance(seed, Tile):
         generator.set_rng_seed(seed)

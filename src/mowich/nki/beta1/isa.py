@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from types import FunctionType
-from typing import Any
+from typing import SupportsFloat, SupportsInt
 
 import numpy as np
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import ops
-from mowich.neuroncore.core import fail
+from mowich.neuroncore.core import NkiValidationError, fail
+from mowich.neuroncore.dtypes import Array
 from mowich.neuroncore.instructions import TABLE, dma, gpsimd, selection, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.nki import faces, words
 from mowich.nki import isa as now
+from mowich.nki.beta1 import language
 from mowich.nki.beta1.index import partial
-from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, moved, new, operand, wrap
+from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, moved, new, operand, under, wrap
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
@@ -39,7 +42,11 @@ _engine, _cmd, _oob = now._engine, now._cmd, now._oob
 
 
 def _out(
-    shape: Any, dtype: object, mask: object = None, valid: Any = None, region: MemoryRegion = MemoryRegion.sbuf
+    shape: Sequence[int],
+    dtype: object,
+    mask: object = None,
+    valid: Array | None = None,
+    region: MemoryRegion = MemoryRegion.sbuf,
 ) -> Tensor:
     out = new(tuple(shape), dtype, region)
     mask = partial(mask)
@@ -79,14 +86,14 @@ def tensor_tensor(
         ) from None
     a, b = (t if t.shape == shape else t.broadcast_to(shape) for t in (data1, data2))
     out = _out(shape, dtype or data1.dtype, mask, data1.valid)
-    vector.tensor_tensor(operand(out), operand(a), operand(b), op, _engine(engine))
+    vector.tensor_tensor(operand(out), operand(a, mask), operand(b, mask), op, _engine(engine))
     return out
 
 
 def tensor_reduce(
     op: object,
     data: Tensor,
-    axis: object,
+    axis: SupportsInt | Sequence[SupportsInt],
     *,
     mask: object = None,
     dtype: object = None,
@@ -95,12 +102,10 @@ def tensor_reduce(
     **_: object,
 ) -> Tensor:
     """Reduction over free axes."""
-    from mowich.nki.beta1 import language
-
     return language.reduce(ops.alu(op).name, data, axis, dtype, keepdims, mask, negate)
 
 
-def memset(shape: object, value: object, dtype: object, *, engine: object = None, **_: object) -> Tensor:
+def memset(shape: Sequence[int], value: object, dtype: object, *, engine: object = None, **_: object) -> Tensor:
     """A tensor of one value."""
     flush()
     out = _out(shape, dtype)
@@ -115,16 +120,16 @@ def nc_matmul(
     is_stationary_onezero: bool = False,
     is_moving_onezero: bool = False,
     is_transpose: bool = False,
-    tile_position: Any = (),
-    tile_size: object = (),
+    tile_position: Sequence[SupportsInt] = (),
+    tile_size: Sequence[SupportsInt] = (),
     perf_mode: object = "none",
     mask: object = None,
-    **_: Any,
+    **_: object,
 ) -> Tensor:
     """stationary.T @ moving, in PSUM."""
     flush()
     mode = now._perf(perf_mode)
-    a, b = operand(stationary), operand(moving)
+    a, b = (operand(t, mask, is_aligned=False) for t in (stationary, moving))
     halves = 2 if mode == "double_row" else 1
     shape = (a.size // a.shape[0] // halves, b.size // b.shape[0] // halves)
     return Product(
@@ -147,7 +152,7 @@ def nc_transpose(
 ) -> Tensor:
     """data transposed: in PSUM by the Tensor Engine, in SBUF by the Vector Engine."""
     flush()
-    t = operand(data)
+    t = operand(data, mask, is_aligned=False)
     if _engine(engine) != "vector" and t.space == "P":
         raise fail("nc_transpose on the Tensor Engine reads SBUF", tile=t)
     name = _engine(engine) or ("vector" if t.shape[0] <= 32 and t.size // t.shape[0] <= 32 else "tensor")
@@ -172,15 +177,22 @@ def iota(expr: object, dtype: object, *, mask: object = None, **_: object) -> Te
 
 
 def affine_select(
-    pred: object, on_true_tile: Tensor, on_false_value: Any, *, mask: object = None, dtype: object = None, **_: object
+    pred: object,
+    on_true_tile: Tensor,
+    on_false_value: SupportsFloat,
+    *,
+    mask: object = None,
+    dtype: object = None,
+    **_: object,
 ) -> Tensor:
     """on_true_tile where the predicate of indices holds, else a number. A tile in PSUM, which GpSimd does not reach, is
     copied to SBUF first."""
     flush()
-    if operand(on_true_tile).space == "P":
+    on_true_tile.check(None if mask is None else under(mask, on_true_tile.shape))
+    if operand(on_true_tile, mask).space == "P":
         on_true_tile = _MADE["tensor_copy"](on_true_tile)
     out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)
-    if issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile)),)):
+    if issue("affine_select", "", (("dst", operand(out)),), (("on_true_tile", operand(on_true_tile, mask)),)):
         out.write(
             np.where(np.broadcast_to(np.asarray(pred), out.shape), on_true_tile.f32(), np.float32(on_false_value))
         )
@@ -218,7 +230,7 @@ def nc_match_replace8(
     data: Tensor,
     vals: Tensor,
     imm: float,
-    dst_idx: Any = None,
+    dst_idx: Tensor | None = None,
     mask: object = None,
     dtype: object = None,
     **_: object,
@@ -236,7 +248,7 @@ def local_gather(
     src_buffer: Tensor,
     index: Tensor,
     num_elem_per_idx: int = 1,
-    num_valid_indices: Any = None,
+    num_valid_indices: SupportsInt | None = None,
     *,
     mask: object = None,
     **_: object,
@@ -284,19 +296,17 @@ def dma_copy(
         )
     left = partial(mask)
     among = None if left is None else np.broadcast_to(np.asarray(left), dst.shape)
-    if not moved(dst, src, among, flags or {}, dst_rmw_op):
-        return
-    skip = _oob(oob_mode) == "skip"
     keep = np.broadcast_to(True if mask is None else np.asarray(mask), dst.shape)
+    if _oob(oob_mode) != "skip":
+        for t in (src, dst):
+            try:
+                t.check(keep.reshape(t.shape))
+            except NkiValidationError as error:  # the type that this front end documents
+                raise IndexError(f"{error}; or oob_mode=oob_mode.skip to leave such rows out") from None
+    if not moved(dst, src, among, flags or {}, dst_rmw_op, is_checked=True):
+        return
     for t in (src, dst):
         if t.valid is not None and t.address is not None:
-            if not skip and (keep & ~t.valid.reshape(dst.shape)).any():
-                error = fail(
-                    "out-of-bounds access by a run-time index",
-                    tile=t.tile,
-                    fix="or oob_mode=oob_mode.skip to leave such rows out",
-                )
-                raise IndexError(str(error))  # the type that this front end documents
             keep = keep & t.valid.reshape(dst.shape)
     everything = bool(keep.all())
     a = dma.convert(np.ascontiguousarray(src.read(None if everything else keep)), src.dtype, dst.dtype)
@@ -307,12 +317,18 @@ def dma_copy(
 
 
 def dma_transpose(
-    src: Tensor, *, axes: Any = None, mask: object = None, dtype: object = None, dge_mode: object = None, **_: object
+    src: Tensor,
+    *,
+    axes: Sequence[int] | None = None,
+    mask: object = None,
+    dtype: object = None,
+    dge_mode: object = None,
+    **_: object,
 ) -> Tensor:
     """src transposed by the DMA engines, in SBUF."""
     flush()
     flags = _dge(dge_mode)
-    t = src.tile if src.address is None else operand(src)
+    t = src.tile if src.address is None else operand(src, mask, is_aligned=False)
     order = tuple(axes) if axes is not None else dma._AXES[len(src.shape)]
     out = _out([src.shape[a] for a in order], dtype or src.dtype)
     dma.transpose(operand(out), t, order, flags=flags)
@@ -389,7 +405,8 @@ def _twin(name: str, listed: str, out: str) -> FunctionType:
             continue
         value = "out" if n == "dst" and out else text
         note = str(notes[n].annotation)
-        value = f"_operand({value})" if "Tile" in note or "Scalar" in note else value
+        masked = "mask" if "mask" in taken else '_.get("mask")'
+        value = f"_operand({value}, {masked})" if "Tile" in note or "Scalar" in note else value
         call.append(value if in_order else f"{n}={value}")
     body = ["_flush()", f"_effect({', '.join(call)})"]
     if out:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import SupportsInt, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import dtypes, ops
@@ -22,21 +22,29 @@ from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile
 from mowich.nki import language as now
 from mowich.nki import loops, words
-from mowich.nki.beta1.index import Affine, Symbol, irregular, line, partial, plain
+from mowich.nki.beta1.compiler import Placement
+from mowich.nki.beta1.index import Affine, irregular, line, partial
 from mowich.nki.beta1.tensor import (
+    OPERATORS,
     Blocks,
     Product,
     Reduction,
     Tensor,
-    as_tensor,
+    applied,
     flush,
     moved,
     new,
     operand,
     part,
-    unwrap,
+    taken,
+    under,
     wrap,
 )
+
+Shape: TypeAlias = SupportsInt | Iterable[SupportsInt]
+"""Sizes of the dimensions of a tensor, or the size of its only one."""
+Axes: TypeAlias = SupportsInt | Sequence[SupportsInt]
+"""A dimension, or several."""
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
@@ -66,7 +74,7 @@ class nc(int):
     """`nl.nc(2)`: the physical cores that a grid is spread over."""
 
 
-def spmd_dim(*dims: Any) -> int:
+def spmd_dim(*dims: SupportsInt) -> int:
     """A dimension of the grid that is spread over cores: its size."""
     size = 1
     for d in dims:
@@ -83,19 +91,19 @@ def arange(*bounds: object) -> Affine:
     return line(bounds)
 
 
-class Grid(tuple):  # type: ignore[type-arg]
+class Grid(tuple[Affine, ...]):
     """`nl.mgrid[0:p, 0:n]`: one index expression per dimension, also as .p, .x, .y, .z, .w."""
 
     __slots__ = ()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Affine:
         if name in ("p", "x", "y", "z", "w"):
             return self["pxyzw".index(name)]
         raise AttributeError(name)
 
 
 class _Mgrid:
-    def __getitem__(self, key: object) -> Any:
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> Grid:
         keys = key if isinstance(key, tuple) else (key,)
         lines = [builtins.range(int(k.start or 0), int(k.stop), int(k.step or 1)) for k in keys]
         shape = tuple(len(numbers) for numbers in lines)
@@ -108,7 +116,7 @@ class _Mgrid:
 mgrid = _Mgrid()
 
 
-def ds(start: Any, size: Any) -> slice:
+def ds(start: SupportsInt, size: SupportsInt) -> slice:
     """`size` elements from `start`."""
     return slice(int(start), int(start) + int(size))
 
@@ -120,25 +128,24 @@ dslice = ds
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _place(buffer: Any, shape: object, dtype: object) -> tuple[MemoryRegion, object]:
+def _place(buffer: object) -> tuple[MemoryRegion, object]:
     """Memory, and address where the buffer was made by an allocator of `nki.compiler`."""
     if buffer is None:
         return sbuf, None
-    allocate = getattr(buffer, "address", None)
-    if allocate is not None:
+    if isinstance(buffer, Placement):
         return buffer.region, None  # modulo allocation names addresses for a compiler: live ranges are checked instead
     return mem.as_region(buffer), None
 
 
-def ndarray(shape: object, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
+def ndarray(shape: Shape, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A new tensor; the partition dimension is the first one, or the one given as par_dim."""
     flush()
-    dims = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-    region, address = _place(buffer, dims, dtype)
+    dims = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    region, address = _place(buffer)
     return new(dims, dtype, region, name or "", address)
 
 
-def full(shape: Any, fill_value: Any, dtype: object, buffer: object = None, name: str = "", **_: Any) -> Tensor:
+def full(shape: Shape, fill_value: object, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A tensor of one value."""
     out = ndarray(shape, dtype, buffer, name)
     if isinstance(out, Blocks):
@@ -152,12 +159,12 @@ def full(shape: Any, fill_value: Any, dtype: object, buffer: object = None, name
     return out
 
 
-def zeros(shape: object, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
+def zeros(shape: Shape, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A tensor of zeros."""
     return full(shape, 0, dtype, buffer, name)
 
 
-def ones(shape: object, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
+def ones(shape: Shape, dtype: object, buffer: object = None, name: str = "", **_: object) -> Tensor:
     """A tensor of ones."""
     return full(shape, 1, dtype, buffer, name)
 
@@ -172,19 +179,19 @@ def empty_like(a: Tensor, dtype: object = None, buffer: object = None, name: str
     return ndarray(a.shape, dtype or a.dtype, buffer or a.buffer, name)
 
 
-def rand(shape: Any, dtype: object = "float32", **_: object) -> Tensor:
+def rand(shape: Sequence[SupportsInt], dtype: object = "float32", **_: object) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    return wrap(now.rand(tuple(int(n) for n in shape), dtype))  # type: ignore[no-any-return]
+    return wrap(now.rand(tuple(int(n) for n in shape), dtype))
 
 
-def random_seed(seed: object, **_: object) -> None:
+def random_seed(seed: SupportsInt | Tensor, **_: object) -> None:
     """Seed the generator."""
-    now.random_seed(unwrap(seed))
+    now.random_seed(operand(seed) if isinstance(seed, Tensor) else seed)
 
 
 def shared_constant(constant: object, dtype: object = None, **_: object) -> Tensor:
     """An HBM tensor with the data of an array."""
-    return wrap(now.shared_constant(constant, dtype))  # type: ignore[no-any-return]
+    return wrap(now.shared_constant(constant, dtype))
 
 
 def shared_identity_matrix(n: int, dtype: object = "uint8", **_: object) -> Tensor:
@@ -206,8 +213,6 @@ def load(src: Tensor, mask: object = None, dtype: object = None, **_: object) ->
         out.valid = keep
         return out
     a = src.read(keep)
-    if keep is not None and src.valid is not None and (keep & ~src.valid).any():
-        raise fail("out-of-bounds access by an index that the mask does not hide", tile=src.tile)
     out.write(dma.convert(np.ascontiguousarray(a), src.dtype, out.dtype), keep)
     out.valid = keep
     if keep is not None:
@@ -215,15 +220,16 @@ def load(src: Tensor, mask: object = None, dtype: object = None, **_: object) ->
     return out
 
 
-def store(dst: Tensor, value: Any = None, mask: object = None, **_: object) -> None:
+def store(dst: Tensor, value: object = None, mask: object = None, **_: object) -> None:
     """SBUF -> HBM; with a mask, or the mask under which the value was made, only there."""
     flush()
     mask = partial(mask)
     if not isinstance(value, Tensor):
         value = full(dst.shape if dst.ndim >= 2 else (1, *dst.shape) if dst.ndim else (1, 1), value, dst.dtype)
+    value.check(None if mask is None else under(mask, value.shape))
     if value.tile.space == "P":
         valid = value.valid
-        value = copy(value)
+        value = applied("copy", value)
         value.valid = valid
     if mask is None and dst.address is None and value.address is None and value.valid is None:
         dma.copy(dst.tile, value.tile)
@@ -238,7 +244,7 @@ def store(dst: Tensor, value: Any = None, mask: object = None, **_: object) -> N
 def load_transpose2d(src: Tensor, mask: object = None, dtype: object = None, **_: object) -> Tensor:
     """HBM [A, B] -> SBUF [B, A]."""
     flush()
-    return wrap(now.load_transpose2d(unwrap(src), dtype))  # type: ignore[no-any-return]
+    return wrap(now.load_transpose2d(src.tile if src.address is None else operand(src, mask, is_aligned=False), dtype))
 
 
 def atomic_rmw(dst: Tensor, value: Tensor, op: object, mask: object = None, **_: object) -> None:
@@ -248,7 +254,7 @@ def atomic_rmw(dst: Tensor, value: Tensor, op: object, mask: object = None, **_:
     keep = None if partial(mask) is None else np.broadcast_to(np.asarray(mask), dst.shape)
     to = part(dst, keep)
     if to is None or not issue(
-        "dma_compute", "", (("dst", to),), (("src0", to), ("src1", operand(value))), {"op": row.name}
+        "dma_compute", "", (("dst", to),), (("src0", to), ("src1", operand(value, mask))), {"op": row.name}
     ):
         return
     a = np.broadcast_to(value.f32(), dst.shape)
@@ -263,38 +269,46 @@ def expand_dims(data: Tensor, axis: int) -> Tensor:
     return data[(slice(None),) * axis + (None,)]
 
 
-def broadcast_to(src: Tensor, shape: Any, dtype: object = None, **_: object) -> Tensor:
+def broadcast_to(
+    src: Tensor, shape: Sequence[SupportsInt], dtype: object = None, mask: object = None, **_: object
+) -> Tensor:
     """A tensor repeated along its dimensions of size 1."""
-    return wrap(now.broadcast_to(operand(src), tuple(int(n) for n in shape), dtype))  # type: ignore[no-any-return]
+    return wrap(now.broadcast_to(operand(src, mask), tuple(int(n) for n in shape), dtype))
 
 
-def transpose(x: Tensor, dtype: object = None, **_: object) -> Tensor:
+def transpose(x: Tensor, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """x transposed, in PSUM."""
     flush()
-    return wrap(now.transpose(operand(x), dtype))  # type: ignore[no-any-return]
+    return wrap(now.transpose(operand(x, mask, is_aligned=False), dtype))
 
 
-def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, **_: object) -> Tensor:
+def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, mask: object = None, **_: object) -> Tensor:
     """x @ y, or x.T @ y with transpose_x, in PSUM: `psum += nl.matmul(...)` accumulates in the engine."""
     flush()
-    x, y = (copy(t) if t.tile.space == "P" else t for t in (x, y))
-    left, right = operand(x), operand(y)
+    x, y = (applied("copy", t) if t.tile.space == "P" else t for t in (x, y))
+    left, right = (operand(t, mask, is_aligned=False) for t in (x, y))
     if not transpose_x:
-        left = now.copy(now.transpose(left))
+        left = applied("copy", Tensor(now.transpose(left))).tile
     return Product((left.shape[1], right.shape[1]), {"stationary": left, "moving": right})
 
 
-def gather_flattened(data: Tensor, indices: Tensor, **_: object) -> Tensor:
+def gather_flattened(data: Tensor, indices: Tensor, mask: object = None, **_: object) -> Tensor:
     """Elements of each partition at flattened indices."""
-    return wrap(now.gather_flattened(operand(data), operand(indices)))  # type: ignore[no-any-return]
+    return wrap(now.gather_flattened(operand(data, mask), operand(indices, mask)))
 
 
-def loop_reduce(x: Tensor, op: object, loop_indices: Any = None, dtype: object = None, **_: object) -> Tensor:
+def loop_reduce(
+    x: Tensor,
+    op: object,
+    loop_indices: SupportsInt | Sequence[SupportsInt] | None = None,
+    dtype: object = None,
+    **_: object,
+) -> Tensor:
     """x, to be added up over the iterations of the loops named: it starts where they all are at 0."""
     same = x.address is None and x.valid is None and (dtype is None or dtypes.as_dtype(dtype) is x.dtype)
-    out = Reduction(x.tile if same else copy(x, dtype=dtype or x.dtype).tile)
+    out = Reduction(x.tile if same else applied("copy", x, dtype=dtype or x.dtype).tile)
     out.op = ops.alu(op).name
-    named = (loop_indices,) if isinstance(loop_indices, int | np.integer) else loop_indices or ()
+    named = loop_indices if isinstance(loop_indices, Sequence) else () if loop_indices is None else (loop_indices,)
     out.first = bool(named) and not np.any([int(i) for i in named])
     return out
 
@@ -304,10 +318,10 @@ def device_print(prefix: str, x: object = None, **_: object) -> None:
     print(prefix, np.asarray(x) if isinstance(x, Tensor) else x)
 
 
-def static_cast(value: object, dtype: Any) -> Any:
+def static_cast(value: object, dtype: DTypeLike) -> object:
     """A tensor, or a host array, in another format."""
     if isinstance(value, Tensor):
-        return copy(value, dtype=dtype)
+        return applied("copy", value, dtype=dtype)
     return np.asarray(value).astype(getattr(dtype, "dtype", dtype)) if isinstance(value, np.ndarray) else value
 
 
@@ -315,57 +329,21 @@ def static_cast(value: object, dtype: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------------------
 
 
-def _operand_of(x: object) -> Any:
-    if isinstance(x, Symbol | np.ndarray) and np.ndim(x):
-        return operand(as_tensor(x))
-    return operand(x)
+globals().update(OPERATORS)
 
 
-_OP_WORDS = ("x", "y", "dtype")
-"""Keywords that reach an operator: functions of the older interface take any others, and leave them out."""
-
-
-def _lifted(op: Any) -> Callable[..., Any]:
-    """A function of tiles as a function of tensors; the result keeps the mask that it was made under."""
-
-    def call(name: str, *args: Any, mask: object = None, **kwargs: object) -> Any:
-        flush()
-        mask = partial(mask)
-        tensors = [a for a in args if isinstance(a, Tensor)]
-        if not tensors:
-            return ops.alu(name).apply(*[plain(a) for a in args])
-        out: Any = wrap(
-            op(
-                *[_operand_of(a) for a in args],
-                **{k: v if k == "dtype" else operand(v) for k, v in kwargs.items() if k in _OP_WORDS},
-            )
-        )
-        valid = next((t.valid for t in tensors if t.valid is not None and t.shape == out.shape), None)
-        if mask is not None:
-            m = np.broadcast_to(np.asarray(mask), out.shape)
-            valid = m if valid is None else m & valid
-        out.valid = valid
-        return out
-
-    return call
-
-
-for _name, _value in list(vars(now).items()):
-    if isinstance(_value, now.Op):
-        globals()[_name] = now.Op(_value.op_name, _lifted(_value), _value.__doc__ or "")
-copy: Any = globals()["copy"]
-
-
-def where(condition: Any, x: Any, y: object, dtype: object = None, **_: Any) -> Tensor:
+def where(condition: object, x: object, y: object, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """x where the condition holds, else y."""
     flush()
-    return wrap(now.where(_operand_of(condition), operand(x), operand(y), dtype))  # type: ignore[no-any-return]
+    chosen = taken(condition, mask)
+    assert isinstance(chosen, Tile)
+    return wrap(now.where(chosen, operand(x, mask), operand(y, mask), dtype))
 
 
 def reduce(
     op: str,
     x: Tensor,
-    axis: Any,
+    axis: Axes | Tensor,
     dtype: object = None,
     keepdims: builtins.bool = False,
     mask: object = None,
@@ -380,8 +358,9 @@ def reduce(
             allowed="an integer or a tuple of them",
             fix=f"nl.{ops.alu(op).name}(a, b) takes two tensors",
         )
-    axes = sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
+    axes = sorted(int(a) % x.ndim for a in _listed(axis))
     row = ops.alu(op)
+    x.check(None if mask is None else under(mask, x.shape))
     if mask is not None or x.valid is not None:
         irregular()
         keep = np.broadcast_to(np.asarray(mask if mask is not None else x.valid), x.shape)
@@ -439,6 +418,11 @@ def _reduced(
     return out
 
 
+def _listed(axis: Axes) -> Sequence[SupportsInt]:
+    """Axes as a sequence."""
+    return axis if isinstance(axis, Sequence) else (axis,)
+
+
 class _Reducer(now.Op):
     """`nl.max` and its like: an operator, and a reduction."""
 
@@ -456,25 +440,25 @@ all = _Reducer("all", "logical_and")
 any = _Reducer("any", "logical_or")
 
 
-def mean(x: Tensor, axis: Any, dtype: object = None, keepdims: builtins.bool = False, **_: object) -> Tensor:
+def mean(x: Tensor, axis: Axes, dtype: object = None, keepdims: builtins.bool = False, **_: object) -> Tensor:
     """Mean over free axes."""
-    n = np.prod([x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis)])
-    return multiply(reduce("add", x, axis, "float32", keepdims), float(1 / n), dtype=dtype or x.dtype)  # type: ignore[no-any-return,name-defined]  # noqa: F821
+    n = np.prod([x.shape[int(a)] for a in _listed(axis)])
+    return applied("multiply", reduce("add", x, axis, "float32", keepdims), float(1 / n), dtype=dtype or x.dtype)
 
 
-def var(x: Tensor, axis: object, dtype: object = None, **_: object) -> Tensor:
+def var(x: Tensor, axis: Axes, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """Variance over free axes."""
-    return wrap(now.var(operand(x), axis, dtype))  # type: ignore[no-any-return]
+    return wrap(now.var(operand(x, mask), axis, dtype))
 
 
-def softmax(x: Tensor, axis: object = -1, dtype: object = None, **_: object) -> Tensor:
+def softmax(x: Tensor, axis: Axes = -1, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """exp(x - max) / sum."""
-    return wrap(now.softmax(operand(x), axis, dtype))  # type: ignore[no-any-return]
+    return wrap(now.softmax(operand(x, mask), axis, dtype))
 
 
-def dropout(x: Tensor, rate: object, dtype: object = None, **_: object) -> Tensor:
+def dropout(x: Tensor, rate: object, dtype: object = None, mask: object = None, **_: object) -> Tensor:
     """x with elements set to 0 at the given rate."""
-    return wrap(now.dropout(operand(x), operand(rate), dtype))  # type: ignore[no-any-return]
+    return wrap(now.dropout(operand(x, mask), operand(rate, mask), dtype))
 
 
 # loops

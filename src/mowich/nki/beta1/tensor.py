@@ -6,12 +6,12 @@ A `Tensor` is a `Tile` of the machine, or a set of element addresses of one wher
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import SupportsInt, TypeAlias, TypedDict, TypeGuard, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from mowich.neuroncore import core as machine
 from mowich.neuroncore import memory as mem
@@ -23,25 +23,34 @@ from mowich.neuroncore.instructions import dma, tensor, vector
 from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.views import Tile, same
-from mowich.nki.beta1.index import Affine, Symbol, affine, irregular, is_condition, partial, view
+from mowich.nki import language as now
+from mowich.nki.beta1.index import Affine, Symbol, affine, irregular, is_condition, partial, plain, view
 from mowich.nki.language import par_dim
 
 Operand: TypeAlias = "Tensor | Symbol | Array | float"
 """What stands beside a tensor in arithmetic."""
+Sizes: TypeAlias = SupportsInt | tuple[SupportsInt, ...] | list[SupportsInt]
+"""A size, or the sizes of several dimensions."""
 Mask: TypeAlias = "Array | np.bool_ | bool | None"
 """Which elements are read: None or True for all."""
 
 
 class Tensor:
     """See the module. tile: the view, or with `address` the tensor that the addresses lie in; index: the tile that
-    holds run-time indices, where the addresses were made of one."""
+    holds run-time indices, where the addresses were made of one; outside: the indices that leave the tensor, in words,
+    "" where none does: then `valid` marks the others."""
 
-    __slots__ = ("address", "index", "tile", "valid")
+    __slots__ = ("address", "index", "outside", "tile", "valid")
 
     def __init__(
-        self, tile: Tile, address: Array | None = None, valid: Array | None = None, index: Tile | None = None
+        self,
+        tile: Tile,
+        address: Array | None = None,
+        valid: Array | None = None,
+        index: Tile | None = None,
+        outside: str = "",
     ) -> None:
-        self.tile, self.address, self.valid, self.index = tile, address, valid, index
+        self.tile, self.address, self.valid, self.index, self.outside = tile, address, valid, index, outside
 
     # description
     # -------------------------------------------------------------------------------------------------------
@@ -76,7 +85,7 @@ class Tensor:
     def __repr__(self) -> str:
         return f"{self.read(np.bool_(True))}"
 
-    def __array__(self, dtype: Any = None, copy: object = None) -> Array:
+    def __array__(self, dtype: DTypeLike | None = None, copy: object = None) -> Array:
         a = np.array(self.read(np.bool_(True)))
         return a if dtype is None else a.astype(dtype)
 
@@ -95,7 +104,7 @@ class Tensor:
         if self.address is not None:
             return self.address
         t = self.tile
-        at: Any = np.int64(t.offset)
+        at = np.asarray(t.offset, np.int64)
         for axis, (n, s) in enumerate(zip(t.shape, t.strides, strict=True)):
             at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (t.ndim - 1 - axis))
         return np.broadcast_to(at, t.shape)
@@ -104,7 +113,7 @@ class Tensor:
         """Elements as stored. With a mask nothing is checked; without, all must be in bounds and written."""
         s = self.tile.storage
         if mask is None and self.valid is not None and self.address is not None:
-            raise fail("out-of-bounds access by an index without a mask", tile=self.tile)
+            self.check(None)
         if self.address is None:
             if mask is None and self.valid is None:
                 return self.tile.read()
@@ -127,7 +136,7 @@ class Tensor:
         """Elements as float32."""
         return to_f32(self.read(mask), self.dtype)
 
-    def write(self, values: Any, mask: object = None) -> None:
+    def write(self, values: ArrayLike, mask: object = None) -> None:
         """Elements = values, where the mask says so."""
         s = self.tile.storage
         a = np.asarray(values)
@@ -137,8 +146,7 @@ class Tensor:
             self.tile.write(a)
             return
         keep = np.broadcast_to(True if mask is None else np.asarray(mask), self.shape)
-        if self.valid is not None and self.address is not None and (keep & ~self.valid).any():
-            raise fail("out-of-bounds access by an index that no mask hides", tile=self.tile)
+        self.check(keep)
         if a.dtype != self.dtype.dtype:
             a = cast(a.astype(np.float32) if a.dtype == np.float64 else a, self.dtype)
         whole, r, c = self._rows()
@@ -156,9 +164,22 @@ class Tensor:
                 s.whole()
         whole[r, c] = np.broadcast_to(a, self.shape)[keep]
 
+    def check(self, keep: Array | None) -> None:
+        """Raise where an index leaves the tensor at an element that `keep` leaves in (None: all). Indices that are read
+        at run time are known only where values are computed."""
+        if not self.outside or self.valid is None or (self.index is not None and not self.tile.storage.core.values):
+            return
+        if keep is None or (keep & ~self.valid).any():
+            raise fail(
+                "out-of-bounds access",
+                tile=self.tile,
+                given=self.outside,
+                fix="bound the indices, or leave those elements out with mask=",
+            )
+
     # views
     # -------------------------------------------------------------------------------------------------------------
-    def __getitem__(self, key: Any) -> Tensor:
+    def __getitem__(self, key: object) -> Tensor:
         if type(key) is tuple and self.address is None and Affine in map(type, key):
             t = self.tile
             if len(key) == len(t.shape):
@@ -167,6 +188,7 @@ class Tensor:
                     return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
         if is_condition(key):
             keep = np.broadcast_to(np.asarray(key), self.shape)
+            self.check(keep)
             irregular()
             return Chosen(
                 self.tile, self.address, keep if self.valid is None or self.address is not None else keep & self.valid
@@ -176,10 +198,10 @@ class Tensor:
             return self._column()[given]
         keys = _complete(given, self.ndim, self.tile)
         if self.address is not None:
-            plain = tuple(k for k in keys)
-            valid = None if self.valid is None else self.valid[plain]
-            return Tensor(self.tile, self.address[plain], valid, self.index)
-        if all(isinstance(k, int | np.integer | slice) or k is None for k in keys):
+            if self.valid is None:
+                return Tensor(self.tile, _chosen(self.address, keys), None, self.index)
+            return Tensor(self.tile, _chosen(self.address, keys), _chosen(self.valid, keys), self.index, self.outside)
+        if _are_plain(keys):
             return self._affine(keys)
         return self._arrays(keys)
 
@@ -199,7 +221,7 @@ class Tensor:
         valid = None if self.valid is None else self.valid.reshape(-1, 1)
         return Tensor(Tile(t.storage, t.dtype, (t.shape[0], 1), (t.strides[0], 1), t.offset), None, valid)
 
-    def _affine(self, keys: Sequence[Any]) -> Tensor:
+    def _affine(self, keys: Sequence[int | slice | None]) -> Tensor:
         t = self.tile
         shape: list[int] = []
         strides: list[int] = []
@@ -233,63 +255,61 @@ class Tensor:
                     )
                 offset += i * s
             d += 1
-        valid = self.valid[tuple(keys)] if self.valid is not None else None
+        valid = _chosen(self.valid, keys) if self.valid is not None else None
         return Tensor(Tile(t.storage, t.dtype, tuple(shape), tuple(strides), offset), None, valid)
 
-    def _arrays(self, keys: Sequence[Any]) -> Tensor:
+    def _arrays(self, keys: Sequence[object]) -> Tensor:
         """NumPy's indexing by arrays that broadcast together; slices keep their place."""
         t = self.tile
         found = view(keys, t.shape, t.strides)
         if found is not None:
             return Tensor(Tile(t.storage, t.dtype, found[0], found[1], t.offset + found[2]))
         irregular()
-        grids: list[Any] = []
-        for k in keys:
-            if isinstance(k, Tensor):
-                grids.append(np.asarray(k.read()).astype(np.int64))
-            elif isinstance(k, slice):
-                grids.append(k)
-            else:
-                grids.append(np.asarray(k, dtype=np.int64))
-        rank = max(g.ndim for g in grids if not isinstance(g, slice))
-        for d, k in enumerate(keys):
-            if isinstance(k, Tensor):  # a tile of indices has the partitions first
-                grids[d] = grids[d].reshape(grids[d].shape + (1,) * (rank - grids[d].ndim))
-        slices = [d for d, g in enumerate(grids) if isinstance(g, slice)]
+        given = {
+            d: np.asarray(k.read() if isinstance(k, Tensor) else k).astype(np.int64)
+            for d, k in enumerate(keys)
+            if not isinstance(k, slice)
+        }
+        rank = max(g.ndim for g in given.values())
+        slices = {d: k for d, k in enumerate(keys) if isinstance(k, slice)}
         before = [d for d in slices if d == 0]
         total = rank + len(slices)
-        for d, g in enumerate(grids):
-            if isinstance(g, slice):
+        inside = np.asarray(True)
+        address = np.asarray(t.offset, np.int64)
+        outside = ""
+        for d, (k, n, s) in enumerate(zip(keys, t.shape, t.strides, strict=True)):
+            if d in slices:
                 axis = 0 if d in before else rank + len(before) + [x for x in slices if x not in before].index(d)
-                line = np.arange(*g.indices(t.shape[d]), dtype=np.int64)
-                grids[d] = line.reshape((1,) * axis + (-1,) + (1,) * (total - axis - 1))
+                line = np.arange(*slices[d].indices(n), dtype=np.int64)
+                g = line.reshape((1,) * axis + (-1,) + (1,) * (total - axis - 1))
             else:
-                grids[d] = g.reshape(
-                    (1,) * len(before) + (1,) * (rank - g.ndim) + g.shape + (1,) * (len(slices) - len(before))
-                )
-        inside: Any = np.bool_(True)
-        address: Any = np.int64(t.offset)
-        for g, n, s in zip(grids, t.shape, t.strides, strict=True):
-            inside = inside & (g >= 0) & (g < n)
+                g = given[d]
+                missing = (1,) * (rank - g.ndim)  # a tile of indices has the partitions first
+                shape = (*g.shape, *missing) if isinstance(k, Tensor) else (*missing, *g.shape)
+                g = g.reshape((1,) * len(before) + shape + (1,) * (len(slices) - len(before)))
+            within = (g >= 0) & (g < n)
+            if not within.all() and not outside:
+                outside = f"indices {g.min()} .. {g.max()} along dimension {d}, which has 0 .. {n - 1}"
+            inside = inside & within
             address = address + np.clip(g, 0, n - 1) * s
         index = next((operand(k) for k in keys if isinstance(k, Tensor)), None)
-        if index is not None:
-            return Tensor(t, address, None if np.all(inside) else np.broadcast_to(inside, address.shape), index)
-        if bool(np.all(inside)):
-            pattern = _pattern(t, address)
-            return Tensor(pattern) if pattern is not None else Tensor(t, address)
-        return Tensor(t, address, np.broadcast_to(inside, address.shape))
+        if not outside:
+            pattern = None if index is not None else _pattern(t, address)
+            return Tensor(pattern) if pattern is not None else Tensor(t, address, None, index)
+        return Tensor(t, address, np.broadcast_to(inside, address.shape), index, outside)
 
-    def __setitem__(self, key: Any, value: object) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         if type(key) is not tuple and is_condition(key):
             assign(self, value, key)
         else:
             assign(self[key], value)
 
-    def reshape(self, *dims: Any, shape: Any = None) -> Tensor:
+    def reshape(self, *dims: Sizes, shape: Sequence[SupportsInt] | None = None) -> Tensor:
         """The same elements in another shape: a view where the layout allows, else a copy in HBM only."""
-        given = dims if shape is None else shape
-        wanted = tuple(int(n) for n in (given[0] if len(given) == 1 and isinstance(given[0], tuple | list) else given))
+        given: Sequence[Sizes] = dims if shape is None else shape
+        wanted: tuple[int, ...] = ()
+        for sizes in given:
+            wanted += tuple(int(n) for n in sizes) if isinstance(sizes, tuple | list) else (int(sizes),)
         if -1 in wanted:
             wanted = tuple(self.size // -math.prod(wanted) if n == -1 else n for n in wanted)
         t = self.tile
@@ -298,7 +318,7 @@ class Tensor:
             raise fail("this reshape is not a view", tile=t, given=list(wanted))
         return Tensor(Tile(t.storage, t.dtype, wanted, strides, t.offset))
 
-    def view(self, dtype: Any) -> Tensor:
+    def view(self, dtype: object) -> Tensor:
         """The same bytes in another format."""
         d = as_dtype(dtype)
         return Tensor(
@@ -307,7 +327,7 @@ class Tensor:
             else self.tile.view(d)
         )
 
-    def broadcast_to(self, shape: Any, **_: object) -> Tensor:
+    def broadcast_to(self, shape: Sequence[SupportsInt], **_: object) -> Tensor:
         """Dimensions of size 1 repeated; leading ones added. A row on chip is copied to the partitions: no engine reads
         another partition."""
         wanted = tuple(int(n) for n in shape)
@@ -319,9 +339,10 @@ class Tensor:
             and t.ndim == len(wanted)
             and t.shape[0] == 1 < wanted[0]
         ):
-            return _language().broadcast_to(self, wanted)  # type: ignore[no-any-return]
+            return wrap(now.broadcast_to(operand(self), wanted))
         if self.address is not None:
-            return Tensor(t, np.broadcast_to(self.address, wanted), None, self.index)
+            valid = None if self.valid is None else np.broadcast_to(self.valid, wanted)
+            return Tensor(t, np.broadcast_to(self.address, wanted), valid, self.index, self.outside)
         lead = len(wanted) - t.ndim
         have, strides = (1,) * lead + t.shape, (0,) * lead + t.strides
         return Tensor(
@@ -338,18 +359,14 @@ class Tensor:
         """The tensor itself: as an index of another it stands for its elements."""
         return self
 
-    def astype(self, dtype: Any) -> Tensor:
+    def astype(self, dtype: object) -> Tensor:
         """A copy in another format."""
-        from mowich.nki.beta1 import language
-
-        return language.copy(self, dtype=dtype)  # type: ignore[no-any-return]
+        return applied("copy", self, dtype=dtype)
 
     # operators
     # -----------------------------------------------------------------------------------------------------------
     def _do(self, name: str, a: Operand, b: Operand) -> Tensor:
-        from mowich.nki.beta1 import language
-
-        return getattr(language, name)(a, b)  # type: ignore[no-any-return]
+        return applied(name, a, b)
 
     def __add__(self, other: Operand) -> Tensor:
         return self._do("add", self, other)
@@ -431,24 +448,35 @@ class Chosen(Tensor):
         return copy
 
 
+class Factors(TypedDict, total=False):
+    """Arguments of a matmul but its destination; see `instructions.tensor.nc_matmul`."""
+
+    stationary: Tile
+    moving: Tile
+    is_stationary_onezero: bool
+    is_moving_onezero: bool
+    is_transpose: bool
+    tile_position: Sequence[SupportsInt]
+    tile_size: Sequence[SupportsInt]
+    perf_mode: str
+
+
 class Product(Tensor):
     """A matmul whose destination is not known yet: `psum += nc_matmul(...)` accumulates in the engine."""
 
     __slots__ = ("_shape", "arguments", "done")
 
-    def __init__(self, shape: tuple[int, int], arguments: dict[str, Any]) -> None:
+    def __init__(self, shape: tuple[int, int], arguments: Factors) -> None:
         flush()
         self._shape, self.arguments, self.done = shape, arguments, False
-        self.address = self.valid = None
+        self.address = self.valid = self.index = None
+        self.outside = ""
         machine.active().pending.append(self)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Tile:
         if name == "tile" and not self.done:
-            d = self.arguments["stationary"].dtype if self.arguments.get("is_transpose") else "float32"
-            out = new(self._shape, d, MemoryRegion.psum).tile
-            self.into(out, False)
-            self.tile = out
-            return out
+            self.run()
+            return self.tile
         raise AttributeError(name)
 
     def fits(self, dst: Tensor) -> bool:
@@ -456,6 +484,14 @@ class Product(Tensor):
         if self.done or dst.address is not None or dst.tile.space != "P" or dst.dtype.name != "float32":
             return False
         return dst.shape[0] == self._shape[0] and dst.size == math.prod(self._shape)
+
+    def run(self) -> None:
+        """Run it into a tile of its own, unless it has run."""
+        if not self.done:
+            d: object = self.arguments["stationary"].dtype if self.arguments.get("is_transpose") else "float32"
+            out = new(self._shape, d, MemoryRegion.psum).tile
+            self.into(out, False)
+            self.tile = out
 
     def into(self, dst: Tile, accumulate: bool | None) -> None:
         """Run it."""
@@ -473,14 +509,16 @@ class Blocks(Tensor):
     __slots__ = ("_block", "_counts", "_made", "_name", "_region", "_type", "fill", "part", "whole")
 
     def __init__(
-        self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: Any, region: MemoryRegion, name: str
+        self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: object, region: MemoryRegion, name: str
     ) -> None:
         self._made: dict[tuple[int, ...], Tensor] = {}
         self._counts, self._block, self._region, self._name = counts, shape, region, name
-        self._type, self.fill = as_dtype(dtype), None
+        self._type = as_dtype(dtype)
+        self.fill: object = None
         self.part: tuple[Blocks, tuple[int, ...]] | None = None
         self.whole: Tensor | None = None
-        self.address = self.valid = None
+        self.address = self.valid = self.index = None
+        self.outside = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -497,25 +535,31 @@ class Blocks(Tensor):
         """Memory that the blocks lie in."""
         return self._region
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Tile:
         if name == "tile":
             return self.together().tile
         raise AttributeError(name)
 
-    def __getitem__(self, key: Any) -> Tensor:
+    def __getitem__(self, key: object) -> Tensor:
         if self.part is not None:
             root, first = self.part
             return root[(*first, *(key if isinstance(key, tuple) else (key,)))]
         keys = key if isinstance(key, tuple) else (key,)
         n = len(self._counts)
         if self.whole is None and len(keys) >= n:
+            at: tuple[int, ...] = ()
             for k, count in zip(keys, self._counts, strict=False):
                 if type(k) is not int or not 0 <= k < count:
                     break
+                at += (k,)
             else:
-                block = self._at(keys[:n])
+                block = self._at(at)
                 return block[keys[n:]] if len(keys) > n else block
-        at = tuple(int(k) for k in itertools.takewhile(lambda k: isinstance(k, int | np.integer), keys[:n]))
+        at = ()
+        for k in keys[:n]:
+            if not isinstance(k, int | np.integer):
+                break
+            at += (int(k),)
         if self.whole is not None or (len(at) < n and len(at) < len(keys)) or is_condition(key):
             return self.together()[key]
         if any(not -c <= i < c for i, c in zip(at, self._counts, strict=False)):
@@ -547,10 +591,10 @@ class Blocks(Tensor):
         """Number of the storage of a block that was made."""
         return self._made[at].tile.storage.number
 
-    def block(self, *keys: Any) -> Tile | None:
+    def block(self, *keys: object) -> Tile | None:
         """The tile of a block that was made before, None where there is none; keys: numbers of the blocks first."""
-        at = tuple(keys[: len(self._counts)])
-        if self.part is not None or self.whole is not None or not all(type(k) is int for k in at):
+        at = tuple(k for k in keys[: len(self._counts)] if type(k) is int)
+        if self.part is not None or self.whole is not None or len(at) < len(self._counts):
             return None
         found = self._made.get(at)
         return None if found is None else found.tile
@@ -593,7 +637,7 @@ class Blocks(Tensor):
                 block.tile._array = None
         return self.whole
 
-    def __setitem__(self, key: Any, value: object) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         assign(self[key], value)
 
 
@@ -616,12 +660,37 @@ def flush() -> None:
     """Run a matmul that still waits for its destination, before anything changes its operands."""
     core = machine.running()
     while core is not None and core.pending:
-        p: Product = core.pending[0]
-        if p.tile is None:  # pragma: no cover - reading `tile` runs it
-            break
+        core.pending[0].run()
 
 
-def _complete(keys: tuple[Any, ...], ndim: int, tile: Tile) -> tuple[Any, ...]:
+def _are_plain(keys: Sequence[object]) -> TypeGuard[Sequence[int | slice | None]]:
+    """Whether these indices are numbers, slices and new axes alone."""
+    return all(k is None or isinstance(k, int | np.integer | slice) for k in keys)
+
+
+def _chosen(a: Array, keys: Sequence[object]) -> Array:
+    """The elements of an array at the indices of a kernel."""
+    plain_keys = tuple(k if k is None or isinstance(k, int | slice) else np.asarray(k) for k in keys)
+    return np.asarray(a[plain_keys])
+
+
+def under(mask: object, shape: tuple[int, ...], is_aligned: bool = True) -> Array:
+    """The elements of an operand that an instruction under a mask reads: an operand with one element along an axis
+    serves all of that axis. None where the mask has other dimensions: it does not say which."""
+    m = np.asarray(plain(mask))
+    if m.all():
+        return np.ones(shape, np.bool_)
+    if not is_aligned:
+        return np.zeros(shape, np.bool_)
+    if m.ndim == len(shape):
+        m = np.asarray(m.any(axis=tuple(a for a, n in enumerate(shape) if n == 1), keepdims=True))
+    try:
+        return np.broadcast_to(m, shape)
+    except ValueError:
+        return np.zeros(shape, np.bool_)
+
+
+def _complete(keys: tuple[object, ...], ndim: int, tile: Tile) -> tuple[object, ...]:
     used = sum(k is not None and k is not Ellipsis for k in keys)
     if used > ndim:
         raise fail(f"{used} indices for {ndim} dimensions", tile=tile)
@@ -638,7 +707,11 @@ def _pattern(t: Tile, address: Array) -> Tile | None:
 
 
 def new(
-    shape: Sequence[int], dtype: Any, region: MemoryRegion = MemoryRegion.sbuf, name: str = "", address: object = None
+    shape: Sequence[SupportsInt],
+    dtype: object,
+    region: MemoryRegion = MemoryRegion.sbuf,
+    name: str = "",
+    address: object = None,
 ) -> Tensor:
     """A new tensor; the dimension given as par_dim is the partitions. Blocks of a PSUM bank or less lie each in a bank
     of its own."""
@@ -671,8 +744,13 @@ def new(
     return Tensor(Tile(t.storage, t.dtype, plain, strides, t.offset))
 
 
-def operand(x: Any, mask: object = None) -> Any:
-    """A tensor as an instruction takes it: a tile with partitions first. Other values as they are."""
+@overload
+def operand(x: Tensor, mask: object = None, *, is_aligned: bool = True) -> Tile: ...
+@overload
+def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> object: ...
+def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> object:
+    """A tensor as an instruction takes it: a tile with partitions first. Other values as they are. mask: that of the
+    instruction, which hides indices that leave the tensor; is_aligned: its dimensions are those of the operand."""
     if type(x) is Tensor and x.address is None:
         t = x.tile
         if len(t.shape) > 1 and t.strides[0] and t.on_chip and t.strides[0] % t.row_elements == 0:
@@ -704,15 +782,19 @@ def operand(x: Any, mask: object = None) -> Any:
             )
     if x.address is None and t.space == "H":
         return t
+    x.check(None if mask is None else under(mask, x.shape, is_aligned))
     copy = new(x.shape, x.dtype)
-    if moved(copy, x, None):
+    if moved(copy, x, None, is_checked=True):
         copy.write(x.read(True if x.valid is not None or mask is not None else None))
     return operand(copy)
 
 
-def part(x: Tensor, keep: Array | None) -> Tile | None:
+def part(x: Tensor, keep: Array | None, is_checked: bool = False) -> Tile | None:
     """What an access touches, as an instruction takes it: the box of the elements that a mask leaves in (None: all);
-    None where there are none. Addresses that follow no pattern are a view with an offset that is read at run time."""
+    None where there are none. Addresses that follow no pattern are a view with an offset that is read at run time.
+    Raises for indices that leave the tensor outside the mask, unless the caller looked for them."""
+    if not is_checked:
+        x.check(keep)
     inner: tuple[slice, ...] = ()
     if keep is not None:
         irregular()
@@ -734,7 +816,7 @@ def part(x: Tensor, keep: Array | None) -> Tile | None:
         return t
     if t.ndim > 1 and t.shape[0] > 1 and (not t.strides[0] or t.strides[0] % t.row_elements):
         return _irregular(x, Tensor(t).addresses())
-    return operand(Tensor(t))  # type: ignore[no-any-return]
+    return operand(Tensor(t))
 
 
 def _irregular(x: Tensor, address: Array) -> Tile:
@@ -750,13 +832,21 @@ def _irregular(x: Tensor, address: Array) -> Tile:
     return Tile(t.storage, t.dtype, address.shape or (1,), steps or (1,), 0, where)
 
 
-def moved(dst: Tensor, src: Tensor, keep: Array | None, flags: dict[str, object] | None = None, op: Any = None) -> bool:
+def moved(
+    dst: Tensor,
+    src: Tensor,
+    keep: Array | None,
+    flags: dict[str, object] | None = None,
+    op: object = None,
+    *,
+    is_checked: bool = False,
+) -> bool:
     """Record that elements go from one tensor to another where a mask leaves them in: by DMA to or from HBM, else by a
-    copy. flags: of the DMA (on chip too, where given); op: operator by which it adds them to what is there. True: the
-    caller is to move them."""
+    copy. flags: of the DMA (on chip too, where given); op: operator by which it adds them to what is there; is_checked:
+    the caller looked for indices that leave the tensors. True: the caller is to move them."""
     core = machine.active()
-    to = part(dst, None if keep is None else keep.reshape(dst.shape))
-    of = part(src, None if keep is None else keep.reshape(src.shape))
+    to = part(dst, None if keep is None else keep.reshape(dst.shape), is_checked)
+    of = part(src, None if keep is None else keep.reshape(src.shape), is_checked)
     if to is None or of is None:
         return core.values
     if op is not None:
@@ -767,7 +857,7 @@ def moved(dst: Tensor, src: Tensor, keep: Array | None, flags: dict[str, object]
     return issue("dma_copy", "", (("dst", to),), (("src", of),), flags)
 
 
-def as_tensor(x: Any) -> Tensor:
+def as_tensor(x: ArrayLike | Symbol) -> Tensor:
     """An index expression as numbers in SBUF."""
     a = np.asarray(x)
     out = new(a.shape, "int32" if a.dtype.kind in "iu" else "uint8" if a.dtype.kind == "b" else "float32")
@@ -775,7 +865,7 @@ def as_tensor(x: Any) -> Tensor:
     return out
 
 
-def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
+def assign(dst: Tensor, value: object, mask: object = None) -> None:
     """dst = value: what an instruction returned goes to its place."""
     mask = partial(mask)
     if isinstance(value, Product) and not value.done and dst.address is None and dst.tile.space == "P" and mask is None:
@@ -783,9 +873,11 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
         return
     flush()
     if isinstance(value, Tensor):
+        value.check(None if mask is None else under(mask, value.shape))
         if value.address is None and dst.address is None and same(dst.tile, value.tile):
             return
-        keep = mask if value.valid is None else value.valid if mask is None else value.valid & np.asarray(mask)
+        left = None if mask is None else np.asarray(mask)
+        keep = left if value.valid is None else value.valid if left is None else value.valid & left
         if keep is not None:
             a = value.f32(True) if value.dtype is not dst.dtype else value.read(True)
             if a.shape != dst.shape:
@@ -795,17 +887,18 @@ def assign(dst: Tensor, value: Any, mask: Any = None) -> None:
                     if value.size == dst.size
                     else np.broadcast_to(keep, dst.shape)
                 )
-            if moved(dst, value, keep if value.size == dst.size else None):
+            dst.check(keep)
+            if moved(dst, value, keep if value.size == dst.size else None, is_checked=True):
                 dst.write(a, keep)
             return
         if isinstance(value, Reduction) and not value.first and _is_written(dst.tile):
-            value = getattr(_language(), value.op)(dst, value, dtype=dst.dtype)
+            value = applied(value.op, dst, value, dtype=dst.dtype)
         if dst.address is None and dst.tile.space != "H" and value.tile.space != "H":
             if value.size != dst.size:
                 value = value.broadcast_to(dst.shape)
             vector.tensor_copy(operand(dst), operand(value), is_assigned=True)
         elif dst.address is None and value.address is None:
-            source = value if value.tile.space != "P" else _language().copy(value)
+            source = value if value.tile.space != "P" else applied("copy", value)
             dma.copy(dst.tile, source.tile)
         else:
             if moved(dst, value, None):
@@ -834,13 +927,7 @@ def _filled(dst: Tensor, mask: object, value: object) -> bool:
     return issue("memset", "", (("dst", to),), (), {"zero": value == 0})
 
 
-def _language() -> Any:
-    from mowich.nki.beta1 import language
-
-    return language
-
-
-def box(x: Tensor, mask: Any) -> Tensor:
+def box(x: Tensor, mask: object) -> Tensor:
     """The corner of a two-dimensional tensor that a rectangular mask leaves in."""
     if mask is None:
         return x
@@ -853,7 +940,15 @@ def box(x: Tensor, mask: Any) -> Tensor:
     return x[tuple(slice(0, n) for n in sizes)]
 
 
-def wrap(x: Any) -> Any:
+@overload
+def wrap(x: Tile) -> Tensor: ...
+@overload
+def wrap(x: list[object]) -> list[object]: ...
+@overload
+def wrap(x: dict[str, object]) -> dict[str, object]: ...
+@overload
+def wrap(x: object) -> object: ...
+def wrap(x: object) -> object:
     """Tiles anywhere in lists, tuples and dicts -> tensors."""
     if isinstance(x, Tile):
         return Tensor(x)
@@ -864,7 +959,7 @@ def wrap(x: Any) -> Any:
     return x
 
 
-def unwrap(x: Any) -> Any:
+def unwrap(x: object) -> object:
     """Tensors -> tiles."""
     if isinstance(x, Tensor):
         return x.tile if x.address is None else operand(x)
@@ -873,3 +968,56 @@ def unwrap(x: Any) -> Any:
     if isinstance(x, dict):
         return {k: unwrap(v) for k, v in x.items()}
     return x
+
+
+# operators
+# ------------------------------------------------------------------------------------------------------------------
+
+
+def taken(x: object, mask: object = None) -> object:
+    """What stands in an operator as an instruction takes it: index expressions and arrays as numbers in SBUF."""
+    if isinstance(x, Symbol | np.ndarray) and np.ndim(x):
+        return operand(as_tensor(x), mask)
+    return operand(x, mask)
+
+
+_OP_WORDS = ("x", "y", "dtype")
+"""Keywords that reach an operator: functions of the older interface take any others, and leave them out."""
+
+
+def _lifted(op: now.Op) -> Callable[..., object]:
+    """A function of tiles as a function of tensors; the result keeps the mask that it was made under."""
+
+    def call(name: str, *args: object, mask: object = None, **kwargs: object) -> object:
+        flush()
+        mask = partial(mask)
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        if not tensors:
+            return ops.alu(name).apply(*[plain(a) for a in args])
+        made = op(
+            *[taken(a, mask) for a in args],
+            **{k: v if k == "dtype" else operand(v, mask) for k, v in kwargs.items() if k in _OP_WORDS},
+        )
+        assert isinstance(made, Tile)
+        out = Tensor(made)
+        valid = next((t.valid for t in tensors if t.valid is not None and t.shape == out.shape), None)
+        if mask is not None:
+            m = np.broadcast_to(np.asarray(mask), out.shape)
+            valid = m if valid is None else m & valid
+        out.valid = valid
+        return out
+
+    return call
+
+
+OPERATORS = {
+    name: now.Op(op.op_name, _lifted(op), op.__doc__ or "") for name, op in vars(now).items() if isinstance(op, now.Op)
+}
+"""The operators of `nki.language` as functions of tensors, by name."""
+
+
+def applied(name: str, *args: object, dtype: object = None) -> Tensor:
+    """An operator of tensors."""
+    out = OPERATORS[name](*args, dtype=dtype)
+    assert isinstance(out, Tensor)
+    return out
