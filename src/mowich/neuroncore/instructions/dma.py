@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,12 +230,7 @@ def copy(
     dst: Tile, src: Tile, oob: str = "error", name: str = "dma_copy", flags: dict[str, object] | None = None
 ) -> None:
     """dst = src, both in HBM or SBUF, the same number of elements."""
-    if not issue(name, "", (("dst", dst),), (("src", src),), flags):
-        return
-    _move(dst, src, oob)
-
-
-def _move(dst: Tile, src: Tile, oob: str) -> None:
+    issued = issue(name, "", (("dst", dst),), (("src", src),), flags)
     if src.size != dst.size:
         raise fail(
             f"dma_copy: src has {src.size} elements and dst {dst.size}",
@@ -243,6 +238,11 @@ def _move(dst: Tile, src: Tile, oob: str) -> None:
             given=f"src {list(src.shape)}, dst {list(dst.shape)}",
             fix="slice both to the same shape",
         )
+    if issued:
+        _move(dst, src, oob)
+
+
+def _move(dst: Tile, src: Tile, oob: str) -> None:
     if src.dynamic is None and dst.dynamic is None:
         a = src.read()
         if src.dtype is not dst.dtype:
@@ -330,13 +330,14 @@ def transpose(
     dst: Tile, src: Tile, axes: Sequence[int] | None = None, oob: str = "error", flags: dict[str, object] | None = None
 ) -> None:
     """dst = src with its outer and inner dimensions exchanged."""
-    if not issue("dma_transpose", "", (("dst", dst),), (("src", src),), flags):
-        return
+    issued = issue("dma_transpose", "", (("dst", dst),), (("src", src),), flags)
     order = tuple(int(a) for a in axes) if axes is not None else _AXES.get(src.ndim, ())
     if sorted(order) != list(range(src.ndim)):
         raise fail("dma_transpose: axes", tile=src, given=axes, allowed="(1, 0), (2, 1, 0), (3, 1, 2, 0)")
     if src.size != dst.size:
         raise fail(f"dma_transpose: src has {src.size} elements and dst {dst.size}", tile=dst)
+    if not issued:
+        return
     found = _take(src, oob)
     if found is None:
         return
@@ -363,21 +364,22 @@ def compute(
     """dst = op over the sources, each times its scale, in float32. A source or dst with a vector offset is gathered or
     scattered."""
     row = ops.alu(reduce_op)
-    if not issue(
-        "dma_compute", "", (("dst", dst),), tuple((f"src{i}", s) for i, s in enumerate(srcs)), {"op": row.name}
-    ):
-        return
+    reads = tuple((f"src{i}", s) for i, s in enumerate(srcs))
+    issued = issue("dma_compute", "", (("dst", dst),), reads, {"op": row.name})
     if scales is not None and len(scales) != len(srcs):
         raise fail("dma_compute: one scale per source", given=len(scales), allowed=str(len(srcs)))
     two_operands("dma_compute", row, dst)
     most = machine.active().limits.compute_sources
     if not 1 <= len(srcs) <= most:
         raise fail(f"dma_compute takes 1 to {most} sources", tile=dst, given=len(srcs))
-    total: Any = None
-    kept: NDArray[np.bool_] | None = None
-    for i, src in enumerate(srcs):
+    for src in srcs:
         if src.size != dst.size:
             raise fail("dma_compute: sources and dst have the same number of elements", tile=src)
+    if not issued:
+        return
+    total: Array | None = None
+    kept: NDArray[np.bool_] | None = None
+    for i, src in enumerate(srcs):
         found = _take(src, oob_mode)
         if found is None:
             return

@@ -7,7 +7,7 @@ import numpy as np
 from mowich.neuroncore import core as machine
 from mowich.neuroncore.core import Limits, fail
 from mowich.neuroncore.instructions.issue import issue
-from mowich.neuroncore.instructions.operands import Scalar, as_rows, column, like, same_partitions, tiles_of
+from mowich.neuroncore.instructions.operands import Scalar, as_rows, column, like, one_each, same_partitions, tiles_of
 from mowich.neuroncore.instructions.rates import Rates, elementwise, one_pass
 from mowich.neuroncore.instructions.table import INTEGERS, instruction
 from mowich.neuroncore.trace import Kind
@@ -33,33 +33,39 @@ def rng(dst: Tile, engine: str = "vector") -> None:
 @instruction(engines=("vector",), cost=random_cost, since=4)
 def rand2(dst: Tile, min: Scalar = 0.0, max: Scalar = 1.0) -> None:
     """dst = uniform numbers in [min, max)."""
-    if not issue("rand2", "", (("dst", dst),), tiles_of(("min", min), ("max", max))):
+    issued = issue("rand2", "", (("dst", dst),), tiles_of(("min", min), ("max", max)))
+    one_each(min, dst, "rand2: min")
+    one_each(max, dst, "rand2: max")
+    if not issued:
         return
     u = machine.active().rng.random(dst.shape, dtype=np.float32)
-    a, b = column(min, dst, "rand2: min"), column(max, dst, "rand2: max")
+    a, b = column(min, dst), column(max, dst)
     dst.write(a + u * (b - a))
 
 
 @instruction(engines=("vector",), cost=one_pass, face="* name dtype")
 def dropout(dst: Tile, data: Tile, prob: Scalar) -> None:
     """dst = data, each element 0 with probability `prob`."""
-    if not issue("dropout", "", (("dst", dst),), (("data", data), *tiles_of(("prob", prob)))):
-        return
+    issued = issue("dropout", "", (("dst", dst),), (("data", data), *tiles_of(("prob", prob))))
     same_partitions("dropout", dst, ("data", data))
     if dst.dtype is not data.dtype:
         raise fail("dropout keeps the format", tile=dst, given=dst.dtype, allowed=str(data.dtype))
+    one_each(prob, data, "dropout: prob")
+    if not issued:
+        return
     u = machine.active().rng.random(data.shape, dtype=np.float32)
-    keep = u >= column(prob, data, "dropout: prob")
+    keep = u >= column(prob, data)
     dst.write(like(np.where(keep, data.read(), np.zeros((), data.dtype.dtype)), dst.shape))
 
 
 @instruction(engines=("vector",), cost=one_pass, dtypes={"src_seeds": ("int32", "uint32", "float32")})
 def set_rng_seed(src_seeds: Tile) -> None:
     """Seed the generator with a [1, 1] tile."""
-    if not issue("set_rng_seed", "", (), (("src_seeds", src_seeds),)):
-        return
+    issued = issue("set_rng_seed", "", (), (("src_seeds", src_seeds),))
     if src_seeds.size != 1:
         raise fail("set_rng_seed takes one 32-bit value", tile=src_seeds, allowed="[1, 1]")
+    if not issued:
+        return
     machine.active().rng = np.random.default_rng(int(src_seeds.read().reshape(-1)[0]) & 0xFFFFFFFF)
 
 
@@ -79,10 +85,11 @@ def _state_words(name: str, tile: Tile, engine: str, limits: Limits) -> None:
 )
 def rand_set_state(src_seeds: Tile, engine: str = "gpsimd") -> None:
     """Load the generator's state words."""
-    if not issue("rand_set_state", engine, (), (("src_seeds", src_seeds),)):
-        return
+    issued = issue("rand_set_state", engine, (), (("src_seeds", src_seeds),))
     core = machine.active()
     _state_words("rand_set_state", src_seeds, engine, core.limits)
+    if not issued:
+        return
     state = src_seeds.read().astype(np.uint32)
     core.xorwow[engine] = as_rows(state).copy()
     core.rng = np.random.default_rng(state.reshape(-1).tolist())
@@ -97,8 +104,9 @@ def rand_set_state(src_seeds: Tile, engine: str = "gpsimd") -> None:
 )
 def rand_get_state(dst: Tile, engine: str = "gpsimd") -> None:
     """Store the state words that were loaded last."""
-    if not issue("rand_get_state", engine, (("dst", dst),), ()):
-        return
+    issued = issue("rand_get_state", engine, (("dst", dst),), ())
     _state_words("rand_get_state", dst, engine, machine.active().limits)
+    if not issued:
+        return
     state = machine.active().xorwow.get(engine)
     dst.write(like(state, dst.shape) if state is not None else np.zeros(dst.shape, np.uint32))

@@ -14,7 +14,7 @@ from mowich.neuroncore import ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast
 from mowich.neuroncore.instructions.issue import issue
-from mowich.neuroncore.instructions.operands import as_rows, like, reduce_last, same_partitions
+from mowich.neuroncore.instructions.operands import as_rows, gives, like, reduce_last, same_partitions
 from mowich.neuroncore.instructions.rates import Rates, elementwise, free_size
 from mowich.neuroncore.instructions.table import instruction
 from mowich.neuroncore.trace import Kind
@@ -72,20 +72,27 @@ def pattern_values(
     return values
 
 
+def _fills(name: str, dst: Tile, pattern: Sequence[Sequence[SupportsInt]]) -> None:
+    """Raise where a pattern has another number of elements than a partition of the destination."""
+    count = math.prod(int(n) for _, n in pattern)
+    if count * dst.shape[0] != dst.size:
+        raise fail(
+            f"{name}: the pattern has {count} elements per partition",
+            tile=dst,
+            given=[list(map(int, p)) for p in pattern],
+        )
+
+
 @instruction(engines=("gpsimd",), cost=pattern_cost, spaces={"dst": "S"}, face="* name dtype")
 def iota(
     dst: Tile, pattern: Sequence[Sequence[SupportsInt]], offset: SupportsInt = 0, channel_multiplier: SupportsInt = 0
 ) -> None:
     """dst = an affine function of partition and free indices (32-bit integers, then the format of dst)."""
-    if not issue("iota", "", (("dst", dst),), ()):
+    issued = issue("iota", "", (("dst", dst),), ())
+    _fills("iota", dst, pattern)
+    if not issued:
         return
     v = pattern_values(pattern, offset, channel_multiplier, dst.shape[0])
-    if v.size != dst.size:
-        raise fail(
-            f"iota: the pattern has {v.shape[1]} elements per partition",
-            tile=dst,
-            given=[list(map(int, p)) for p in pattern],
-        )
     dst.write(like(v, dst.shape))
 
 
@@ -101,12 +108,12 @@ def affine_select(
 ) -> None:
     """dst = on_true_tile where (affine value cmp_op 0), else on_false_value."""
     row = ops.alu(cmp_op)
-    if not issue("affine_select", "", (("dst", dst),), (("on_true_tile", on_true_tile),)):
-        return
+    issued = issue("affine_select", "", (("dst", dst),), (("on_true_tile", on_true_tile),))
     same_partitions("affine_select", dst, ("on_true_tile", on_true_tile))
+    _fills("affine_select", dst, pattern)
+    if not issued:
+        return
     v = pattern_values(pattern, offset, channel_multiplier, dst.shape[0])
-    if v.size != dst.size:
-        raise fail(f"affine_select: the pattern has {v.shape[1]} elements per partition", tile=dst)
     keep = like(np.asarray(row.apply(v, 0)), dst.shape)
     if on_true_tile.dtype is dst.dtype and not dst.dtype.is_float:
         a = like(on_true_tile.read(), dst.shape)
@@ -124,7 +131,9 @@ def affine_select(
 def tensor_partition_reduce(dst: Tile, op: object, data: Tile) -> None:
     """dst [1, F] = data reduced over partitions."""
     row = ops.alu(op)
-    if not issue("tensor_partition_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name}):
+    issued = issue("tensor_partition_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name})
+    gives(dst, data.shape[1:])
+    if not issued:
         return
     a = data.read() if row.kind == "bit" else data.f32()
     r = reduce_last(row, np.moveaxis(a, 0, -1))
@@ -142,14 +151,13 @@ def local_gather(
     dst: Tile, src_buffer: Tile, index: Tile, num_elem_per_idx: int = 1, num_valid_indices: int | None = None
 ) -> None:
     """In each group of 16 partitions, gather the columns that the group's indices (partition first) name."""
-    if not issue(
+    issued = issue(
         "local_gather",
         "",
         (("dst", dst),),
         (("src_buffer", src_buffer), ("index", index)),
         {"elements": num_elem_per_idx},
-    ):
-        return
+    )
     limits, p = machine.active().limits, src_buffer.shape[0]
     group = limits.gpsimd_group
     if p % group or index.shape[0] != p:
@@ -158,8 +166,7 @@ def local_gather(
         raise fail("local_gather keeps the format", tile=dst, given=dst.dtype, allowed=str(src_buffer.dtype))
     if num_elem_per_idx not in (1, 2, 4, 8, 16, 32):
         raise fail("local_gather: num_elem_per_idx", given=num_elem_per_idx, allowed="1, 2, 4, 8, 16, 32")
-    a, idx = as_rows(src_buffer.read()), as_rows(index.read()).astype(np.int64)
-    given = idx.shape[1] * group
+    given = index.size // p * group
     valid = int(num_valid_indices) if num_valid_indices is not None else given
     if valid > min(given, limits.gather_indices):
         raise fail(
@@ -168,6 +175,10 @@ def local_gather(
             allowed=f"at most {min(given, limits.gather_indices):,}",
             fix="gather in several instructions",
         )
+    gives(dst, (p, valid * num_elem_per_idx))
+    if not issued:
+        return
+    a, idx = as_rows(src_buffer.read()), as_rows(index.read()).astype(np.int64)
     out = np.empty((p, valid * num_elem_per_idx), a.dtype)
     k = np.arange(num_elem_per_idx)
     for g in range(0, p, group):
@@ -188,12 +199,14 @@ def local_gather(
 )
 def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
     """dst = elements of the same partition at flattened free indices."""
-    if not issue("nc_n_gather", "", (("dst", dst),), (("data", data), ("indices", indices))):
-        return
+    issued = issue("nc_n_gather", "", (("dst", dst),), (("data", data), ("indices", indices)))
     if indices.shape[0] != data.shape[0]:
         raise fail(f"nc_n_gather: indices span {indices.shape[0]} partitions and data {data.shape[0]}", tile=indices)
     if dst.dtype is not data.dtype:
         raise fail("nc_n_gather keeps the format", tile=dst, given=dst.dtype, allowed=str(data.dtype))
+    gives(dst, indices.shape)
+    if not issued:
+        return
     a, idx = as_rows(data.read()), as_rows(indices.read()).astype(np.int64)
     if (idx < 0).any() or (idx >= a.shape[1]).any():
         raise fail(
@@ -214,12 +227,13 @@ def nc_n_gather(dst: Tile, data: Tile, indices: Tile) -> None:
 )
 def nonzero_with_count(dst: Tile, src: Tile, index_offset: int = 0, padding_val: int = -1) -> None:
     """In partitions 0, 16, 32 ...: indices of nonzero elements, then padding, then their count."""
-    if not issue("nonzero_with_count", "", (("dst", dst),), (("src", src),)):
-        return
-    x = as_rows(src.read())
-    n = x.shape[1]
+    issued = issue("nonzero_with_count", "", (("dst", dst),), (("src", src),))
+    n = src.size // src.shape[0]
     if dst.size // dst.shape[0] != n + 1:
         raise fail("nonzero_with_count: dst has one element more than src", tile=dst)
+    if not issued:
+        return
+    x = as_rows(src.read())
     for p in range(0, x.shape[0], machine.active().limits.gpsimd_group):
         at = np.flatnonzero(x[p])
         line = np.full(n + 1, padding_val, np.int64)
@@ -237,8 +251,7 @@ def nonzero_with_count(dst: Tile, src: Tile, index_offset: int = 0, padding_val:
 def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
     """In each group of 16 partitions, the K largest of the first n elements of the snake, ascending, with their places
     in it."""
-    if not issue("topk", "", (("val_dst", val_dst), ("idx_dst", idx_dst)), (("src", src),), {"elements": int(n)}):
-        return
+    issued = issue("topk", "", (("val_dst", val_dst), ("idx_dst", idx_dst)), (("src", src),), {"elements": int(n)})
     limits, p, n = machine.active().limits, src.shape[0], int(n)
     group, k = limits.gpsimd_group, val_dst.size // val_dst.shape[0]
     if p % group:
@@ -252,6 +265,10 @@ def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
         )
     if k > min(limits.topk_results, n):
         raise fail("topk: too many results", tile=val_dst, given=k, allowed=f"1 .. {min(limits.topk_results, n):,}")
+    for dst in (val_dst, idx_dst):
+        gives(dst, (p, k))
+    if not issued:
+        return
     x = as_rows(src.f32())
     values = np.empty((p, k), np.float32)
     places = np.empty((p, k), np.int64)
@@ -271,10 +288,12 @@ def topk(val_dst: Tile, idx_dst: Tile, src: Tile, n: int) -> None:
 )
 def sequence_bounds(dst: Tile, segment_ids: Tile) -> None:
     """dst [1, 2, n] = first and one-past-last index of each element's run of equal ids; n and -1 where the id is 0."""
-    if not issue("sequence_bounds", "", (("dst", dst),), (("segment_ids", segment_ids),)):
-        return
+    issued = issue("sequence_bounds", "", (("dst", dst),), (("segment_ids", segment_ids),))
     if segment_ids.shape[0] != 1:
         raise fail("sequence_bounds works on one partition", tile=segment_ids)
+    gives(dst, (1, 2, segment_ids.size))
+    if not issued:
+        return
     ids = segment_ids.read().reshape(-1)
     n = ids.size
     edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])

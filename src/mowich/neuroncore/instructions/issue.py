@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mowich.neuroncore import core as machine
@@ -15,12 +15,18 @@ Named = tuple[str, Any]
 
 
 def issue(
-    name: str, engine: str, writes: Sequence[Named], reads: Sequence[Named], flags: dict[str, Any] | None = None
+    name: str,
+    engine: str,
+    writes: Sequence[Named],
+    reads: Sequence[Named],
+    flags: dict[str, Any] | None = None,
+    rules: Callable[[], None] | None = None,
 ) -> bool:
-    """Check an instruction against its row and record it. engine: "" lets the row choose. False: do not compute.
+    """Check an instruction against its row and record it. engine: "" lets the row choose; rules: raise where its
+    operands do not go together. False: do not compute.
 
-    The checks look at the form of each access: memory, shapes, strides, format, first partition. An instruction on
-    forms that it was issued on before has passed them.
+    The checks look at the form of each access: memory, shapes, strides, format, first partition; the rules at forms and
+    flags. An instruction on forms that it was issued on before has passed them.
     """
     core = machine.running() or machine.active()
     core.clock += 1
@@ -36,7 +42,7 @@ def issue(
     is_dma = TABLE[name].engines[0] == "dma"
     if is_dma and reads and writes and reads[0][1].storage.dtype is not writes[0][1].storage.dtype:
         flags = {**(flags or {}), "cast": True}
-    key: list[Any] = [name, engine, len(reads)]
+    key: list[Any] = [name, engine, len(reads), rules is None]
     if flags:
         key += flags.items()
     touched: list[int] = []
@@ -53,7 +59,7 @@ def issue(
     known = tuple(key)
     kind = core.known.get(known)
     if kind is None:
-        kind = _new_kind(core, name, engine, writes, reads, indices, flags, known)
+        kind = _new_kind(core, name, engine, writes, reads, indices, flags, known, rules)
     if is_dma and core.programs == 2 and core.group is not None and writes and writes[0][1].storage.space == "H":
         base = core.scratch["base"]
         core.group.step(base + core.program, base + 1 - core.program)
@@ -89,10 +95,13 @@ def _new_kind(
     indices: Sequence[Named],
     flags: dict[str, object] | None,
     known: tuple[object, ...],
+    rules: Callable[[], None] | None,
 ) -> int:
     """Check an instruction on forms that it was not issued on before, and give it a number."""
     row = TABLE[name]
     lasts = _check(core, row, engine, writes, reads)
+    if rules is not None:
+        rules()
     kind = -1
     if core.trace is not None:
         read, index, written = ([t for _, t in named] for named in (reads, indices, writes))

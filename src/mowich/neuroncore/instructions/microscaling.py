@@ -23,9 +23,9 @@ E_MAX = {"float8_e4m3fn": 8, "float8_e5m2": 15, "float4_e2m1fn": 2}
 _F8_MAX = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
 
 
-def scale_blocks(scale: Tile, rows: int, limits: Limits) -> list[Tile]:
+def scale_blocks(scale: Tile, rows: int, columns: int, limits: Limits) -> list[Tile]:
     """Rows of a scale tile that belong to a data tile of `rows` partitions: rows / 8 of them, of which each quadrant's
-    lie in its first partitions from the tile's own first one."""
+    lie in its first partitions from the tile's own first one. Raises where it has fewer, or other columns."""
     per, quadrant = limits.mx_scale_rows, limits.quadrant
     spans = [(0, rows // MX_ROWS)] if rows <= quadrant else [(q, q + per) for q in range(0, rows, quadrant)]
     if scale.shape[0] < spans[-1][1]:
@@ -34,6 +34,8 @@ def scale_blocks(scale: Tile, rows: int, limits: Limits) -> list[Tile]:
             tile=scale,
             allowed=f"at least {spans[-1][1]} partitions",
         )
+    if scale.size // scale.shape[0] != columns:
+        raise fail(f"the scale tile needs {columns} columns", tile=scale)
     return [scale.slice(0, first, last) for first, last in spans]
 
 
@@ -42,9 +44,7 @@ def dequantise(data: Tile, scale: Tile) -> Array:
     limits = machine.active().limits
     p, f = data.shape[0], data.size // data.shape[0]
     values = unpack(as_rows(data.read()), data.dtype)
-    bytes_ = np.concatenate([as_rows(t.read()).view(np.uint8) for t in scale_blocks(scale, p, limits)])
-    if bytes_.shape[1] != f:
-        raise fail(f"the scale tile needs {f} columns", tile=scale)
+    bytes_ = np.concatenate([as_rows(t.read()).view(np.uint8) for t in scale_blocks(scale, p, f, limits)])
     factor = np.ldexp(np.float32(1), bytes_.astype(np.int32) - 127)
     factor = np.where(bytes_ == 255, np.float32(np.nan), factor)
     return np.asarray(values * np.repeat(factor, MX_ROWS, axis=0)[:, :, None])

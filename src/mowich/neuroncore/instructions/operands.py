@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,32 @@ def as_rows(array: Array) -> Array:
     return array if array.ndim == 2 else array.reshape(array.shape[0], -1)
 
 
+def gives(dst: Tile, shape: Sequence[int]) -> None:
+    """Raise where a destination has another number of elements than the result, which has this shape."""
+    if dst.size != math.prod(shape):
+        raise fail(
+            f"the instruction gives {math.prod(shape)} elements and its destination has {dst.size}",
+            tile=dst,
+            given=list(dst.shape),
+            allowed=str(list(shape)),
+        )
+
+
+def one_each(x: Scalar, tile: Tile, what: str) -> None:
+    """Raise where a scalar operand is neither a number nor a tile with one number for each partition of `tile`."""
+    p = tile.shape[0]
+    if type(x) is Tile and (x.shape[0] != p or x.size != p):
+        raise fail(f"{what} must be a number or a [{p}, 1] tile", tile=x, fix="one value per partition")
+    if x is None:
+        raise fail(f"{what} is missing", allowed="a number or a [P, 1] tile")
+
+
+def reduces_into(name: str, data: Tile, result: Tile | None) -> None:
+    """Raise where the result of a reduction over the free axes of `data` does not hold one value per partition."""
+    if result is not None and result.size != data.shape[0]:
+        raise fail(f"{name}: reduce_res holds one value per partition", tile=result, allowed=f"[{data.shape[0]}, 1]")
+
+
 def like(array: Array, shape: tuple[int, ...]) -> Array:
     """The same elements in a shape. Raises where their numbers differ."""
     if array.shape == shape:
@@ -51,15 +78,11 @@ def like(array: Array, shape: tuple[int, ...]) -> Array:
     return array.reshape(shape)
 
 
-def column(x: Scalar, tile: Tile, what: str) -> Any:
-    """A scalar operand: float32, or a tile's [P, 1] column shaped to broadcast against `tile`."""
+def column(x: Scalar, tile: Tile) -> Any:
+    """A scalar operand that `one_each` has seen: float32, or a tile's [P, 1] column shaped to broadcast against
+    `tile`."""
     if type(x) is Tile:
-        p = tile.shape[0]
-        if x.shape[0] != p or x.size != p:
-            raise fail(f"{what} must be a number or a [{p}, 1] tile", tile=x, fix="one value per partition")
-        return x.f32().reshape((p,) + (1,) * (len(tile.shape) - 1))
-    if x is None:
-        raise fail(f"{what} is missing", allowed="a number or a [P, 1] tile")
+        return x.f32().reshape((tile.shape[0],) + (1,) * (len(tile.shape) - 1))
     return np.float32(int(x) if hasattr(x, "read") else x)
 
 
@@ -75,15 +98,20 @@ def two_operands(name: str, op: Alu, tile: Tile) -> None:
         )
 
 
-def bit_operator(op: Alu, dst: Tile, a: Array, b: Any) -> Array:
+def of_integers(op: Alu, *operands: object) -> None:
+    """Raise where a tile that a bit operator reads holds no integers."""
+    for t in operands:
+        if type(t) is Tile and t.dtype.kind not in ("int", "uint"):
+            raise fail(
+                f"'{op.name}' works on integer tiles",
+                tile=t,
+                given=t.dtype,
+                fix="use tile.view(nl.int32) to see the bits of floats",
+            )
+
+
+def bit_operator(op: Alu, a: Array, b: Any) -> Array:
     """A bit operator on integer patterns; a number as second operand takes the first one's type."""
-    if a.dtype.kind not in "iu" or (isinstance(b, np.ndarray) and b.dtype.kind not in "iu"):
-        raise fail(
-            f"'{op.name}' works on integer tiles",
-            tile=dst,
-            given=str(a.dtype),
-            fix="use tile.view(nl.int32) to see the bits of floats",
-        )
     if op.kind == "bit-unary":
         return np.asarray(op.apply(a))
     if isinstance(b, np.ndarray):
@@ -164,14 +192,12 @@ def accumulate(core: Core, unit: str, values: Array, op: Alu, cmd: str, start: A
 
 
 def reduce_into(
-    name: str, y: Array, op: Alu, cmd: str, result: Tile | None, unit: str, start: object = None, negate: bool = False
+    y: Array, op: Alu, cmd: str, result: Tile | None, unit: str, start: object = None, negate: bool = False
 ) -> None:
     if cmd == "idle" and result is None:
         return
     registers = accumulate(machine.active(), unit, y, op, cmd, start)
     if result is not None:
-        if result.size != y.shape[0]:
-            raise fail(f"{name}: reduce_res holds one value per partition", tile=result, allowed=f"[{y.shape[0]}, 1]")
         out = -registers if negate else registers.copy()
         result.write(out.reshape(result.shape))
 

@@ -11,7 +11,9 @@ from mowich.neuroncore.instructions.operands import (
     Scalar,
     applied,
     column,
+    one_each,
     reduce_into,
+    reduces_into,
     same_partitions,
     tiles_of,
 )
@@ -46,14 +48,13 @@ def activation(
     """dst = op(data * scale + bias), the sum of it over the free axes into the accumulators as reduce_cmd says."""
     f = ops.function(op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue(
+    issued = issue(
         name,
         "",
         writes,
         (("data", data), *tiles_of(("bias", bias), ("scale", scale))),
         {"op": f.name, "reduce": reduce_cmd != "idle"},
-    ):
-        return
+    )
     generation = machine.active().generation
     if generation < 3 and bias is not None and type(bias) is not Tile and bias != 0:
         raise fail(f"{name}: a number as bias needs NeuronCore-v3", given=bias, fix="memset a [P, 1] tile and pass it")
@@ -63,15 +64,23 @@ def activation(
         )
     if dst is not None:
         same_partitions(name, dst, ("data", data))
+    one_each(scale, data, f"{name}: scale")
+    if bias is not None:
+        one_each(bias, data, f"{name}: bias")
+    if slope is not None:
+        one_each(slope, data, "relu_param")
+    reduces_into(name, data, reduce_res)
+    if not issued:
+        return
     x = data.f32()
     if type(scale) is Tile or scale != 1.0:
-        x = x * column(scale, data, f"{name}: scale")
+        x = x * column(scale, data)
     if bias is not None and (type(bias) is Tile or bias != 0):
-        x = x + column(bias, data, f"{name}: bias")
+        x = x + column(bias, data)
     y = _function(f, x, slope, data)
     if dst is not None:
         dst.write(y)
-    reduce_into(name, y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
+    reduce_into(y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
 
 
 def _function(f: ops.Function, x: Array, slope: Scalar, data: Tile) -> Array:
@@ -81,7 +90,7 @@ def _function(f: ops.Function, x: Array, slope: Scalar, data: Tile) -> Array:
             machine.active().warn(
                 "range", f"{f.name} of values outside [{low:.4g}, {high:.4g}]: the hardware's result is invalid there"
             )
-    return f.apply(x, column(slope, data, "relu_param")) if f.name == "prelu" and slope is not None else f.apply(x)  # type: ignore[no-any-return]
+    return f.apply(x, column(slope, data)) if f.name == "prelu" and slope is not None else f.apply(x)  # type: ignore[no-any-return]
 
 
 @instruction(engines=("scalar",), cost=activation_cost, since=4)
@@ -103,14 +112,13 @@ def activate2(
     """dst = op((data op0 imm0) op1 imm1) on v4, with the reduction of `activation`."""
     f = ops.function(op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue(
+    issued = issue(
         "activate2",
         "",
         writes,
         (("data", data), *tiles_of(("imm0", imm0), ("imm1", imm1), ("relu_param", relu_param))),
         {"op": f.name, "reduce": reduce_cmd != "idle"},
-    ):
-        return
+    )
     row0, row1 = ops.alu(op0 if op0 is not None else "bypass"), ops.alu(op1 if op1 is not None else "bypass")
     legal = {
         ("multiply", "add"),
@@ -127,16 +135,22 @@ def activate2(
             allowed=", ".join(f"{a}+{b}" for a, b in sorted(legal)),
         )
     same_partitions("activate2", dst, ("data", data))
+    for row, imm, what in ((row0, imm0, "imm0"), (row1, imm1, "imm1")):
+        if row.name != "bypass":
+            one_each(imm, data, f"activate2: {what}")
+    if f.name == "prelu" and relu_param is not None:
+        one_each(relu_param, data, "activate2: relu_param")
+    reduces_into("activate2", data, reduce_res)
+    if not issued:
+        return
     x: Array = data.f32()
     if row0.name != "bypass":
-        x = applied(row0, x, column(imm0, data, "activate2: imm0"), reverse0)
+        x = applied(row0, x, column(imm0, data), reverse0)
     if row1.name != "bypass":
-        x = applied(row1, x, column(imm1, data, "activate2: imm1"), reverse1)
+        x = applied(row1, x, column(imm1, data), reverse1)
     y = _function(f, x, relu_param, data)
     dst.write(y)
-    reduce_into(
-        "activate2", y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act"
-    )
+    reduce_into(y, ops.alu(reduce_op) if reduce_op is not None else ops.ALU["add"], reduce_cmd, reduce_res, "act")
 
 
 @instruction(engines=("scalar",), cost=activation_cost, face="* name dtype")

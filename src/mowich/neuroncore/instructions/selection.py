@@ -16,8 +16,11 @@ from mowich.neuroncore.instructions.operands import (
     Scalar,
     as_rows,
     column,
+    gives,
     like,
+    one_each,
     reduce_into,
+    reduces_into,
     same_partitions,
     tiles_of,
     wrapped,
@@ -62,8 +65,8 @@ def range_select(
     """dst = on_true_tile where its free index + range_start lies in both bounds, else on_false_value; running
     maximum."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue("range_select", "", writes, (("on_true_tile", on_true_tile), ("bound0", bound0), ("bound1", bound1))):
-        return
+    reads = (("on_true_tile", on_true_tile), ("bound0", bound0), ("bound1", bound1))
+    issued = issue("range_select", "", writes, reads)
     same_partitions("range_select", dst, ("on_true_tile", on_true_tile))
     c0, c1 = ops.alu(comp_op0), ops.alu(comp_op1)
     if c0.kind != "compare" or c1.kind != "compare":
@@ -72,16 +75,17 @@ def range_select(
             given=f"{c0.name}, {c1.name}",
             allowed="equal, less, less_equal, greater, greater_equal",
         )
+    for i, bound in enumerate((bound0, bound1)):
+        one_each(bound, on_true_tile, f"range_select: bound{i}")
+    reduces_into("range_select", on_true_tile, reduce_res)
+    if not issued:
+        return
     x = as_rows(on_true_tile.f32())
     index = (np.arange(x.shape[1]) + int(range_start)).astype(np.float32)[None]
-    b0, b1 = (
-        as_rows(column(b, on_true_tile, f"range_select: bound{i}")).reshape(-1, 1)
-        for i, b in enumerate((bound0, bound1))
-    )
+    b0, b1 = (as_rows(column(b, on_true_tile)).reshape(-1, 1) for b in (bound0, bound1))
     y = np.where(c0.apply(index, b0) & c1.apply(index, b1), x, np.float32(on_false_value))
     dst.write(like(y, dst.shape))
     reduce_into(
-        "range_select",
         y,
         ops.alu(reduce_op),
         reduce_cmd,
@@ -108,27 +112,31 @@ def select_reduce(
 ) -> None:
     """dst = on_true where predicate, else on_false; optional running maximum."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue(
-        "select_reduce", "", writes, (("predicate", predicate), ("on_true", on_true), *tiles_of(("on_false", on_false)))
-    ):
-        return
+    reads = (("predicate", predicate), ("on_true", on_true), *tiles_of(("on_false", on_false)))
+    issued = issue("select_reduce", "", writes, reads)
     same_partitions("select_reduce", dst, ("predicate", predicate), ("on_true", on_true))
     if predicate.storage.space == "P" and on_true.storage.space == "P":
         raise fail("select_reduce: predicate and on_true cannot both be in PSUM", tile=predicate)
+    one_each(on_false, dst, "select_reduce: on_false")
+    reduces_into("select_reduce", dst, reduce_res)
+    if not issued:
+        return
     keep = like(predicate.read() != 0, dst.shape)
     if reverse_pred:
         keep = ~keep
-    y = np.where(keep, like(on_true.f32(), dst.shape), column(on_false, dst, "select_reduce: on_false"))
+    y = np.where(keep, like(on_true.f32(), dst.shape), column(on_false, dst))
     dst.write(y)
-    reduce_into("select_reduce", y, ops.alu(reduce_op), reduce_cmd, reduce_res, "dve")
+    reduce_into(y, ops.alu(reduce_op), reduce_cmd, reduce_res, "dve")
 
 
 @instruction(engines=("vector",), cost=predicated_cost, dtypes={"predicate": (BOOL, *UNSIGNED)}, keeps=True)
 def tensor_copy_predicated(dst: Tile, src: Scalar, predicate: Tile, reverse_pred: bool = False) -> None:
     """dst = src where predicate; dst keeps its elements elsewhere."""
-    if not issue("tensor_copy_predicated", "", (("dst", dst),), (("predicate", predicate), *tiles_of(("src", src)))):
+    reads = (("predicate", predicate), *tiles_of(("src", src)))
+    issued = issue("tensor_copy_predicated", "", (("dst", dst),), reads)
+    same_partitions("tensor_copy_predicated", dst, *reads)
+    if not issued:
         return
-    same_partitions("tensor_copy_predicated", dst, ("predicate", predicate))
     keep = like(predicate.read() != 0, dst.shape)
     if reverse_pred:
         keep = ~keep
@@ -136,7 +144,6 @@ def tensor_copy_predicated(dst: Tile, src: Scalar, predicate: Tile, reverse_pred
     if not dst.storage.filled:
         dst.storage.fill()
     if type(src) is Tile:
-        same_partitions("tensor_copy_predicated", dst, ("src", src))
         new = like(src.read(), dst.shape) if src.dtype is dst.dtype else cast(like(src.f32(), dst.shape), dst.dtype)
     else:
         new = cast(np.asarray([src], np.float32), dst.dtype)[0]
@@ -146,11 +153,12 @@ def tensor_copy_predicated(dst: Tile, src: Scalar, predicate: Tile, reverse_pred
 @instruction(engines=("vector",), cost=one_pass, face="* name dtype")
 def max8(dst: Tile, src: Tile) -> None:
     """dst [P, 8] = the 8 largest of each partition, descending; NaN counts as -inf, +0 goes before -0."""
-    if not issue("max8", "", (("dst", dst),), (("src", src),)):
-        return
+    issued = issue("max8", "", (("dst", dst),), (("src", src),))
     _searchable("max8", src)
     if dst.size != 8 * dst.shape[0] or dst.shape[0] != src.shape[0]:
         raise fail("max8: dst holds 8 values in each partition of src", tile=dst, allowed=f"[{src.shape[0]}, 8]")
+    if not issued:
+        return
     dst.write(like(largest8(as_rows(src.f32())), dst.shape))
 
 
@@ -175,9 +183,11 @@ def _eight(name: str, data: Tile, vals: Tile) -> None:
 def nc_find_index8(dst: Tile, data: Tile, vals: Tile) -> None:
     """dst [P, 8] = position of each of 8 values in its partition; equal values take successive occurrences; all ones
     where absent."""
-    if not issue("nc_find_index8", "", (("dst", dst),), (("data", data), ("vals", vals))):
-        return
+    issued = issue("nc_find_index8", "", (("dst", dst),), (("data", data), ("vals", vals)))
     _eight("nc_find_index8", data, vals)
+    gives(dst, (data.shape[0], 8))
+    if not issued:
+        return
     at = occurrences(as_rows(data.f32()), as_rows(vals.f32()))
     dst.write(like(wrapped(at, dst.dtype) if dst.dtype.is_int else at.astype(np.float32), dst.shape))
 
@@ -186,9 +196,13 @@ def nc_find_index8(dst: Tile, data: Tile, vals: Tile) -> None:
 def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Tile | None = None) -> None:
     """dst = data with the first occurrence of each of 8 values replaced by imm; positions to dst_idx."""
     writes = [(n, t) for n, t in (("dst", dst), ("dst_idx", dst_idx)) if t is not None]
-    if not issue("nc_match_replace8", "", writes, (("data", data), ("vals", vals))):
-        return
+    issued = issue("nc_match_replace8", "", writes, (("data", data), ("vals", vals)))
     _eight("nc_match_replace8", data, vals)
+    gives(dst, data.shape)
+    if dst_idx is not None:
+        gives(dst_idx, (data.shape[0], 8))
+    if not issued:
+        return
     x = as_rows(data.f32())
     at = occurrences(x, as_rows(vals.f32()), backwards=True)
     row, value = np.nonzero(at >= 0)
@@ -213,31 +227,33 @@ def nc_match_replace8(dst: Tile, data: Tile, vals: Tile, imm: float, dst_idx: Ti
 @instruction(engines=("vector",), cost=one_pass, keeps=True)
 def nc_stream_shuffle(dst: Tile, src: Tile, shuffle_mask: Sequence[SupportsInt]) -> None:
     """Within each quadrant of 32 partitions, dst partition i = src partition shuffle_mask[i]; 255 leaves it."""
-    if not issue("nc_stream_shuffle", "", (("dst", dst),), (("src", src),)):
-        return
+    issued = issue("nc_stream_shuffle", "", (("dst", dst),), (("src", src),))
     mask = np.asarray([int(m) for m in shuffle_mask])
     quadrant = machine.active().limits.quadrant
     if mask.size != quadrant or (((mask < 0) | (mask >= quadrant)) & (mask != 255)).any():
         raise fail(f"shuffle_mask has {quadrant} entries of 0 .. {quadrant - 1}, or 255", given=mask.tolist())
     if src.dtype is not dst.dtype and src.itemsize != dst.itemsize:
         raise fail("nc_stream_shuffle keeps the format", tile=dst, given=dst.dtype, allowed=str(src.dtype))
+    rows, given = dst.shape[0], src.shape[0]
+    if src.size // given != dst.size // rows:
+        raise fail("nc_stream_shuffle: src and dst need the same elements per partition", tile=dst)
+    taken = [(q + i, q + int(m)) for q in range(0, rows, quadrant) for i, m in enumerate(mask[: rows - q]) if m != 255]
+    if given <= quadrant:
+        taken = [(to, of) for to, of in taken if of < quadrant]
+    for _, of in taken:
+        if of >= given:
+            raise fail(
+                "nc_stream_shuffle reads a partition outside src",
+                tile=src,
+                given=f"partition {of}",
+                allowed=f"0 .. {given - 1}",
+            )
+    if not issued:
+        return
     a = as_rows(src.read())
     if not dst.storage.filled and dst.storage.state == 0:
         dst.storage.fill()
     out = as_rows(dst.array().copy() if dst.dynamic is None else dst.read())
-    if a.shape[1] != out.shape[1]:
-        raise fail("nc_stream_shuffle: src and dst need the same elements per partition", tile=dst)
-    for q in range(0, max(out.shape[0], 1), quadrant):
-        for i, m in enumerate(mask[: max(out.shape[0] - q, 0)]):
-            if m != 255:
-                if q + m >= a.shape[0]:
-                    if a.shape[0] <= quadrant and q > 0:
-                        continue
-                    raise fail(
-                        "nc_stream_shuffle reads a partition outside src",
-                        tile=src,
-                        given=f"partition {q + m}",
-                        allowed=f"0 .. {a.shape[0] - 1}",
-                    )
-                out[q + i] = a[q + m] if a.dtype == out.dtype else a[q + m].view(out.dtype)
+    for to, of in taken:
+        out[to] = a[of] if a.dtype == out.dtype else a[of].view(out.dtype)
     dst.write(like(out, dst.shape))

@@ -23,7 +23,7 @@ from mowich.neuroncore.dtypes import (
     to_f32,
 )
 from mowich.neuroncore.instructions.issue import issue
-from mowich.neuroncore.instructions.microscaling import dequantise
+from mowich.neuroncore.instructions.microscaling import dequantise, scale_blocks
 from mowich.neuroncore.instructions.operands import Array, as_rows, like
 from mowich.neuroncore.instructions.rates import TENSOR, Cost, Rates, free_size, one_pass
 from mowich.neuroncore.instructions.table import PACKED, SCALES, instruction
@@ -173,23 +173,54 @@ def nc_matmul(
         flags["tile"] = (*(int(x) for x in tile_position), *(int(x) for x in tile_size))
     if accumulate is False:
         flags["overwrites"] = True
-    if not issue(
-        name,
-        "tensor" if name != "nc_matmul" else "",
-        (("dst", dst),),
-        (("stationary", stationary), ("moving", moving)),
-        flags,
-    ):
+
+    def rules() -> None:
+        _matmul_rules(name, dst, stationary, moving, is_transpose, tile_position, tile_size, perf_mode)
+
+    engine, reads = "tensor" if name != "nc_matmul" else "", (("stationary", stationary), ("moving", moving))
+    issued = issue(name, engine, (("dst", dst),), reads, flags, rules)
+    _check_bank(name, dst, dst.storage.core.limits)
+    if not issued:
         return
-    core = machine.active()
-    limits = core.limits
+    k = stationary.shape[0]
+    sd, md = stationary.dtype, moving.dtype
+    if is_transpose:
+        data = _transpose_source(stationary, moving)
+        if data is not None:
+            dst.write(data if data.dtype == dst.dtype.dtype else cast(data.astype(np.float32), dst.dtype))
+            return
+    a, b = stationary.f32(), moving.f32()
+    if sd is tfloat32:
+        a = round_tf32(np.ascontiguousarray(a))
+    if md is tfloat32:
+        b = round_tf32(np.ascontiguousarray(b))
+    if perf_mode == "double_row":
+        m, n = stationary.size // k // 2, moving.size // k // 2
+        a2, b2 = _halves(a, k, m), _halves(b, k, n)
+        product = a2.reshape(2 * k, m).T @ b2.reshape(2 * k, n)
+    else:
+        product = as_rows(a).T @ as_rows(b)
+    _accumulate_into(dst, product, accumulate)
+
+
+def _matmul_rules(
+    name: str,
+    dst: Tile,
+    stationary: Tile,
+    moving: Tile,
+    is_transpose: bool,
+    tile_position: Sequence[SupportsInt],
+    tile_size: Sequence[SupportsInt],
+    perf_mode: str,
+) -> None:
+    """What the operands of a matmul must be together: shapes, formats, the tile of the array, the banks of PSUM."""
+    limits = machine.active().limits
     k = stationary.shape[0]
     if moving.shape[0] != k:
         raise _contraction(name, stationary, moving)
     sd, md = stationary.dtype, moving.dtype
-    double = perf_mode == "double_row"
     m, n = stationary.size // k, moving.size // k
-    if double:
+    if perf_mode == "double_row":
         if limits.generation < 3:
             raise fail("double_row needs NeuronCore-v3", tile=stationary, fix="leave perf_mode out on v2")
         if sd not in _FP8 or md not in _FP8:
@@ -213,7 +244,7 @@ def nc_matmul(
             given=list(dst.shape),
             fix="[stationary columns, moving columns]",
         )
-    _check_psum(name, dst, moving, n, limits)
+    _check_columns(name, dst, moving, n, limits)
     if is_transpose:
         if (
             limits.generation > 2
@@ -221,10 +252,6 @@ def nc_matmul(
             and dst.dtype.itemsize != sd.itemsize
         ):
             raise fail("transposes keep the dtype", tile=dst, allowed=str(sd))
-        data = _transpose_source(stationary, moving)
-        if data is not None:
-            dst.write(data if data.dtype == dst.dtype.dtype else cast(data.astype(np.float32), dst.dtype))
-            return
     elif dst.dtype is not float32 and not (dst.dtype is bfloat16 and limits.generation >= 4):
         raise fail(
             f"{name}: dst must be float32"
@@ -232,17 +259,6 @@ def nc_matmul(
             tile=dst,
             fix="accumulate in float32 and cast with tensor_copy",
         )
-    a, b = stationary.f32(), moving.f32()
-    if sd is tfloat32:
-        a = round_tf32(np.ascontiguousarray(a))
-    if md is tfloat32:
-        b = round_tf32(np.ascontiguousarray(b))
-    if double:
-        a2, b2 = _halves(a, k, m), _halves(b, k, n)
-        product = a2.reshape(2 * k, m).T @ b2.reshape(2 * k, n)
-    else:
-        product = as_rows(a).T @ as_rows(b)
-    _accumulate_into(dst, product, accumulate)
 
 
 @instruction(
@@ -278,8 +294,7 @@ def nc_matmul_mx(
         ("moving_scale", moving_scale),
     )
     tile = (*(int(x) for x in tile_position or ()), *(int(x) for x in tile_size)) if tile_size else ()
-    if not issue("nc_matmul_mx", "", (("dst", dst),), reads, {"tile": tile} if tile else None):
-        return
+    issued = issue("nc_matmul_mx", "", (("dst", dst),), reads, {"tile": tile} if tile else None)
     limits = machine.active().limits
     k = stationary.shape[0]
     for t in (stationary, moving):
@@ -297,7 +312,12 @@ def nc_matmul_mx(
     _check_tiling("nc_matmul_mx", tile_position, tile_size, k, m, limits)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(f"nc_matmul_mx: dst must be [{m}, {n}]", tile=dst)
-    _check_psum("nc_matmul_mx", dst, moving, n, limits)
+    _check_columns("nc_matmul_mx", dst, moving, n, limits)
+    _check_bank("nc_matmul_mx", dst, limits)
+    scale_blocks(stationary_scale, k, m, limits)
+    scale_blocks(moving_scale, k, n, limits)
+    if not issued:
+        return
     a = np.moveaxis(dequantise(stationary, stationary_scale), 2, 1).reshape(4 * k, m)
     b = np.moveaxis(dequantise(moving, moving_scale), 2, 1).reshape(4 * k, n)
     _accumulate_into(dst, a.T @ b, accumulate)
@@ -318,8 +338,7 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
             if small
             else "tensor"
         )
-    if not issue("nc_transpose", engine, (("dst", dst),), (("data", data),)):
-        return
+    issued = issue("nc_transpose", engine, (("dst", dst),), (("data", data),))
     if dst.shape[0] != f or dst.size != p * f:
         raise fail(f"nc_transpose: dst must be [{f}, {p}]", tile=dst)
     if engine == "tensor":
@@ -337,6 +356,8 @@ def nc_transpose(dst: Tile, data: Tile, engine: str = "") -> None:
             tile=data,
             fix="transpose blocks" + (" or use the tensor engine" if engine == "vector" else ""),
         )
+    if not issued:
+        return
     a = as_rows(data.read()).T
     if data.dtype is not dst.dtype:
         a = cast(np.ascontiguousarray(to_f32(a, data.dtype)), dst.dtype)
@@ -453,7 +474,7 @@ def _check_matmul_dtypes(name: str, sd: DType, md: DType, tile: Tile, generation
         )
 
 
-def _check_psum(name: str, dst: Tile, moving: Tile, n: int, limits: Limits) -> None:
+def _check_columns(name: str, dst: Tile, moving: Tile, n: int, limits: Limits) -> None:
     most = (
         limits.moving_columns
         * limits.banks_per_matmul
@@ -466,7 +487,13 @@ def _check_psum(name: str, dst: Tile, moving: Tile, n: int, limits: Limits) -> N
             allowed=f"at most {most}",
             fix="tile the moving free dimension by nl.tile_size.gemm_moving_fmax",
         )
+
+
+def _check_bank(name: str, dst: Tile, limits: Limits) -> None:
+    """Where in its partition a destination lies is no part of its form: this is looked at for each instruction."""
     s = dst.storage
+    if s.address is None and s.row_B <= limits.psum_bank_B:
+        return
     if limits.banks_per_matmul == 1 and s.row_B:
         first = (dst.offset * dst.itemsize) % s.row_B + (s.address[1] if s.address else 0)
         last = (

@@ -4,6 +4,7 @@ Some run on the Scalar and GpSimd Engines as well."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,14 @@ from mowich.neuroncore.instructions.operands import (
     bit_operator,
     column,
     exact_column,
+    gives,
     int_column,
     like,
+    of_integers,
+    one_each,
     reduce_into,
     reduce_last,
+    reduces_into,
     same_partitions,
     tiles_of,
     two_operands,
@@ -161,9 +166,12 @@ def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = F
     """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise. is_assigned: it
     stands for an assignment."""
     flags = _ASSIGNED if is_assigned else None if engine else _FREE
-    if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), flags):
+
+    def alike() -> None:
+        same_partitions("tensor_copy", dst, ("src", src))
+
+    if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), flags, alike):
         return
-    same_partitions("tensor_copy", dst, ("src", src))
     if integers.copies(dst.storage.core, "tensor_copy", engine, src.dtype, dst.dtype) or (
         src.dtype.pack == 4 and src.itemsize == dst.itemsize
     ):
@@ -177,11 +185,12 @@ def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = F
 @instruction(engines=("vector", "gpsimd"), cost=elementwise(_memset_work), face="* name dtype")
 def memset(dst: Tile, value: Any, engine: str = "") -> None:
     """dst = value."""
-    if not issue("memset", engine, (("dst", dst),), (), {"zero": value == 0}):
+    issued = issue("memset", engine, (("dst", dst),), (), {"zero": value == 0})
+    if dst.dtype.part is not None and value != 0:
+        raise fail(f"memset of {dst.dtype} takes 0 only", tile=dst, given=value)
+    if not issued:
         return
     if dst.dtype.part is not None:
-        if value != 0:
-            raise fail(f"memset of {dst.dtype} takes 0 only", tile=dst, given=value)
         dst.write(np.zeros((), dst.dtype.dtype))
         return
     if dst.dtype.is_int:
@@ -198,17 +207,15 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
 def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str = "") -> None:
     """dst = data1 op data2."""
     row = ops.alu(op)
-    if not issue("tensor_tensor", engine, (("dst", dst),), (("data1", data1), ("data2", data2)), {"op": row.name}):
+
+    def rules() -> None:
+        _two_rules(row, dst, data1, data2)
+
+    reads = (("data1", data1), ("data2", data2))
+    if not issue("tensor_tensor", engine, (("dst", dst),), reads, {"op": row.name}, rules):
         return
-    if data1.storage.space == "P" and data2.storage.space == "P":
-        raise fail("tensor_tensor: data1 and data2 cannot both be in PSUM", tile=data2, fix="copy one of them to SBUF")
-    same_partitions("tensor_tensor", dst, ("data1", data1), ("data2", data2))
-    if row.kind.endswith("unary") and row.name != "copy":
-        raise fail(
-            f"tensor_tensor: '{row.name}' takes one operand", tile=data2, fix="use tensor_scalar or activation for it"
-        )
     if row.kind.startswith("bit"):
-        dst.write(bit_operator(row, dst, like(data1.read(), dst.shape), like(data2.read(), dst.shape)))
+        dst.write(bit_operator(row, like(data1.read(), dst.shape), like(data2.read(), dst.shape)))
         return
     core = dst.storage.core
     if integers.keeps(core, "tensor_tensor", engine, row.name, (dst, data1, data2)):
@@ -224,6 +231,19 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str =
     if core.strict and row.name in WHOLE and integers.is_wide(dst.dtype) and data1.dtype.is_int and data2.dtype.is_int:
         integers.note(core, "tensor_tensor", row.apply(as_int64(data1, shape), as_int64(data2, shape)), r, dst)
     dst.write(r)
+
+
+def _two_rules(row: Alu, dst: Tile, data1: Tile, data2: Tile) -> None:
+    """What the operands of a tensor_tensor must be together."""
+    if data1.storage.space == "P" and data2.storage.space == "P":
+        raise fail("tensor_tensor: data1 and data2 cannot both be in PSUM", tile=data2, fix="copy one of them to SBUF")
+    same_partitions("tensor_tensor", dst, ("data1", data1), ("data2", data2))
+    if row.kind.endswith("unary") and row.name != "copy":
+        raise fail(
+            f"tensor_tensor: '{row.name}' takes one operand", tile=data2, fix="use tensor_scalar or activation for it"
+        )
+    if row.kind.startswith("bit"):
+        of_integers(row, data1, data2)
 
 
 @instruction(
@@ -246,46 +266,60 @@ def tensor_scalar(
     """dst = (data op0 operand0) op1 operand1, the operands one value per partition or one in all."""
     row0 = ops.alu(op0)
     row1 = ops.alu(op1) if op1 is not None else None
-    if not issue(
+    issued = issue(
         "tensor_scalar",
         engine,
         (("dst", dst),),
         (("data", data), *tiles_of(("operand0", operand0), ("operand1", operand1))),
         _scale_flags(row0, row1, engine),
-    ):
-        return
+    )
     same_partitions("tensor_scalar", dst, ("data", data))
-    if row0.kind.startswith("bit"):
-        a = bit_operator(row0, dst, data.read(), int_column(operand0, data) if row0.kind == "bit" else 0)
-        if row1 is not None:
-            if row1.kind.startswith("bit"):
-                a = bit_operator(row1, dst, a, int_column(operand1, data) if row1.kind == "bit" else 0)
-            else:
-                raise fail(
-                    "tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic",
-                    given=f"{row0.name}, {row1.name}",
-                )
-        dst.write(like(a, dst.shape))
+    steps = [(row0, operand0, "operand0")]
+    if row1 is not None:
+        steps.append((row1, operand1, "operand1"))
+    _scalar_rules("tensor_scalar", data, steps)
+    if not issued:
         return
-    if row1 is not None and row1.kind.startswith("bit"):
-        raise fail(
-            "tensor_scalar: op0 and op1 must both be bit operators, or both arithmetic",
-            given=f"{row0.name}, {row1.name}",
-        )
+    if row0.kind.startswith("bit"):
+        bits = data.read()
+        for row, x, _ in steps:
+            bits = bit_operator(row, bits, int_column(x, data) if row.kind == "bit" else 0)
+        dst.write(like(bits, dst.shape))
+        return
     a = data.f32()
-    r = applied(row0, a, column(operand0, data, "tensor_scalar: operand0") if row0.kind != "unary" else None, reverse0)
+    r = applied(row0, a, column(operand0, data) if row0.kind != "unary" else None, reverse0)
     if row1 is not None:
         if r.dtype != np.float32:
             r = r.astype(np.float32)
-        r = applied(
-            row1, r, column(operand1, data, "tensor_scalar: operand1") if row1.kind != "unary" else None, reverse1
-        )
+        r = applied(row1, r, column(operand1, data) if row1.kind != "unary" else None, reverse1)
     core = dst.storage.core
     if core.strict and integers.is_wide(dst.dtype) and data.dtype.is_int:
         whole = _whole(data, (row0, operand0, reverse0), *([(row1, operand1, reverse1)] if row1 is not None else []))
         if whole is not None:
             integers.note(core, "tensor_scalar", whole, np.asarray(r), dst)
     dst.write(r)
+
+
+def _scalar_rules(name: str, data: Tile, steps: Sequence[tuple[Alu, Scalar, str]]) -> None:
+    """What the scalar operands of one or two steps must be: a number per partition, or in all; for a bit operator also
+    a tile like the data."""
+    are_bits = [row.kind.startswith("bit") for row, _, _ in steps]
+    if any(are_bits) and not all(are_bits):
+        raise fail(
+            f"{name}: op0 and op1 must both be bit operators, or both arithmetic",
+            given=", ".join(row.name for row, _, _ in steps),
+        )
+    for row, x, what in steps:
+        if are_bits[0]:
+            of_integers(row, data, x)
+            if type(x) is Tile and x.size not in (data.shape[0], data.size):
+                raise fail(
+                    f"{name}: {what} has {x.size} elements",
+                    tile=x,
+                    allowed=f"{data.shape[0]}, or {data.size} as the data",
+                )
+        elif row.kind != "unary":
+            one_each(x, data, f"{name}: {what}")
 
 
 def _scale_flags(row0: Alu, row1: Alu | None, engine: str) -> dict[str, object]:
@@ -321,14 +355,13 @@ def scalar_tensor_tensor(
 ) -> None:
     """dst = (data op0 operand0) op1 operand1, operand1 a tile of data's shape."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    if not issue(
+    issued = issue(
         "scalar_tensor_tensor",
         "",
         (("dst", dst),),
         (("data", data), ("operand1", operand1), *tiles_of(("operand0", operand0))),
         {"op": row0.name},
-    ):
-        return
+    )
     if data.storage.space == "P" and operand1.storage.space == "P":
         raise fail(
             "scalar_tensor_tensor: data and operand1 cannot both be in PSUM",
@@ -336,18 +369,22 @@ def scalar_tensor_tensor(
             fix="copy one of them to SBUF",
         )
     same_partitions("scalar_tensor_tensor", dst, ("data", data), ("operand1", operand1))
+    if row0.kind != "unary" and not row0.kind.startswith("bit") and not row1.kind.startswith("bit"):
+        one_each(operand0, data, "scalar_tensor_tensor: operand0")
+    if row1.kind.startswith("bit"):
+        of_integers(row1, data, operand1)
+    if row0.kind.startswith("bit"):
+        of_integers(row0, data, operand0)
+    if not issued:
+        return
     if row0.kind.startswith("bit") or row1.kind.startswith("bit"):
-        a = (
-            bit_operator(row0, dst, data.read(), int_column(operand0, data))
-            if row0.kind.startswith("bit")
-            else data.read()
-        )
-        dst.write(bit_operator(row1, dst, like(a, dst.shape), like(operand1.read(), dst.shape)))
+        a = bit_operator(row0, data.read(), int_column(operand0, data)) if row0.kind.startswith("bit") else data.read()
+        dst.write(bit_operator(row1, like(a, dst.shape), like(operand1.read(), dst.shape)))
         return
     r = applied(
         row0,
         data.f32(),
-        column(operand0, data, "scalar_tensor_tensor: operand0") if row0.kind != "unary" else None,
+        column(operand0, data) if row0.kind != "unary" else None,
         reverse0,
     )
     if r.dtype != np.float32:
@@ -371,21 +408,26 @@ def tensor_scalar_reduce(
     """dst = data op0 operand0, reduced over the free axes into the accumulators."""
     row0, red = ops.alu(op0), ops.alu(reduce_op)
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue(
+    issued = issue(
         "tensor_scalar_reduce",
         "",
         writes,
         (("data", data), *tiles_of(("operand0", operand0), ("reduce_init", reduce_init))),
         {"op": row0.name},
-    ):
-        return
+    )
     same_partitions("tensor_scalar_reduce", dst, ("data", data))
     if row0.kind != "unary":
         two_operands("tensor_scalar_reduce", row0, data)
-    y = applied(row0, data.f32(), column(operand0, data, "operand0") if row0.kind != "unary" else None, reverse0)
+        one_each(operand0, data, "tensor_scalar_reduce: operand0")
+    if reduce_cmd == "load_reduce":
+        one_each(reduce_init, data, "tensor_scalar_reduce: reduce_init")
+    reduces_into("tensor_scalar_reduce", data, reduce_res)
+    if not issued:
+        return
+    y = applied(row0, data.f32(), column(operand0, data) if row0.kind != "unary" else None, reverse0)
     dst.write(y)
-    start = column(reduce_init, data, "reduce_init") if reduce_cmd == "load_reduce" else None
-    reduce_into("tensor_scalar_reduce", np.asarray(y), red, reduce_cmd, reduce_res, "dve", start, reduce_res_negate)
+    start = column(reduce_init, data) if reduce_cmd == "load_reduce" else None
+    reduce_into(np.asarray(y), red, reduce_cmd, reduce_res, "dve", start, reduce_res_negate)
 
 
 @instruction(engines=("vector",), cost=one_pass, face="* name reverse0")
@@ -402,14 +444,13 @@ def tensor_scalar_cumulative(
     """dst[i] = op1(src[i] op0 imm0, dst[i - 1]) along the free axes; the accumulators carry over between
     instructions."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    if not issue(
+    issued = issue(
         "tensor_scalar_cumulative",
         "",
         (("dst", dst),),
         (("src", src), *tiles_of(("imm0", imm0), ("imm1", imm1))),
         {"op": row0.name},
-    ):
-        return
+    )
     if row1.name not in ("add", "subtract", "multiply", "maximum", "minimum"):
         raise fail(
             "tensor_scalar_cumulative: op1 cannot accumulate",
@@ -421,17 +462,20 @@ def tensor_scalar_cumulative(
     same_partitions("tensor_scalar_cumulative", dst, ("src", src))
     if row0.kind != "unary":
         two_operands("tensor_scalar_cumulative", row0, src)
+        one_each(imm0, src, "tensor_scalar_cumulative: imm0")
+    if reduce_cmd == "load_reduce":
+        one_each(imm1, src, "tensor_scalar_cumulative: imm1")
+    if not issued:
+        return
     x = as_rows(
-        np.asarray(
-            applied(row0, src.f32(), column(imm0, src, "imm0") if row0.kind != "unary" else None, reverse0), np.float32
-        )
+        np.asarray(applied(row0, src.f32(), column(imm0, src) if row0.kind != "unary" else None, reverse0), np.float32)
     )
     core = machine.active()
     p = x.shape[0]
     if reduce_cmd == "reset_reduce":
         state = np.full(p, row1.identity, np.float32)
     elif reduce_cmd == "load_reduce":
-        state = np.broadcast_to(np.asarray(column(imm1, src, "imm1"), np.float32).reshape(-1), (p,)).copy()
+        state = np.broadcast_to(np.asarray(column(imm1, src), np.float32).reshape(-1), (p,)).copy()
     else:
         state = core.dve_acc[:p].copy()
     out = _scan(np.ascontiguousarray(x.T), state, row1)
@@ -464,23 +508,25 @@ def tensor_tensor_scan(
 ) -> None:
     """dst[i] = (data0[i] op0 dst[i - 1]) op1 data1[i], from `initial`, along the free axes."""
     row0, row1 = ops.alu(op0), ops.alu(op1)
-    if not issue(
+    issued = issue(
         "tensor_tensor_scan",
         "",
         (("dst", dst),),
         (("data0", data0), ("data1", data1), *tiles_of(("initial", initial))),
         {"op": row0.name},
-    ):
-        return
+    )
     if data0.storage.space == "P" and data1.storage.space == "P":
         raise fail("tensor_tensor_scan: data0 and data1 cannot both be in PSUM", tile=data1)
     same_partitions("tensor_tensor_scan", dst, ("data0", data0), ("data1", data1))
     for row in (row0, row1):
         two_operands("tensor_tensor_scan", row, data0)
+    one_each(initial, data0, "tensor_tensor_scan: initial")
+    if not issued:
+        return
     a = np.ascontiguousarray(as_rows(data0.f32()).T)
     b = np.ascontiguousarray(as_rows(data1.f32()).T)
     p = a.shape[1]
-    state: Any = np.broadcast_to(np.asarray(column(initial, data0, "initial"), np.float32).reshape(-1), (p,))
+    state: Any = np.broadcast_to(np.asarray(column(initial, data0), np.float32).reshape(-1), (p,))
     if row0.name == "multiply" and row1.name == "add" and bool((a == 1).all()):
         b = b.copy()
         b[0] += state
@@ -498,8 +544,7 @@ def tensor_tensor_scan(
 def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = False) -> None:
     """dst = data reduced over its last free axes."""
     row = ops.alu(op)
-    if not issue("tensor_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name}):
-        return
+    issued = issue("tensor_reduce", "", (("dst", dst),), (("data", data),), {"op": row.name})
     ndim = len(data.shape)
     axes = sorted([int(a) % ndim for a in ((axis,) if isinstance(axis, _INTEGER) else axis)])
     if axes[0] == 0:
@@ -521,11 +566,10 @@ def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = F
             f"tensor_reduce: dst needs {kept // data.shape[0]} elements in each of {data.shape[0]} partitions", tile=dst
         )
     if row.kind == "bit":
-        a = data.read()
-        if a.dtype.kind not in "iu":
-            raise fail(f"'{row.name}' works on integer tiles", tile=data)
-    else:
-        a = data.f32()
+        of_integers(row, data)
+    if not issued:
+        return
+    a = data.read() if row.kind == "bit" else data.f32()
     flat = (*data.shape[: axes[0]], -1)
     r = reduce_last(row, a.reshape(flat))
     core = dst.storage.core
@@ -541,16 +585,18 @@ def tensor_reduce(dst: Tile, op: object, data: Tile, axis: Any, negate: bool = F
 @instruction(engines=("vector",), cost=one_pass, face="* name dtype")
 def bn_stats(dst: Tile, data: Tile) -> None:
     """dst [P, 6] = count, mean and count * variance of the even elements, then of the odd ones."""
-    if not issue("bn_stats", "", (("dst", dst),), (("data", data),)):
-        return
-    x = as_rows(data.f32()).astype(np.float64)
+    issued = issue("bn_stats", "", (("dst", dst),), (("data", data),))
     most = machine.active().limits.bn_stats_elements
-    if x.shape[1] > most:
+    if data.size // data.shape[0] > most:
         raise fail(
             f"bn_stats takes at most {most} elements per partition",
             tile=data,
             fix="split the free dimension, and join with bn_aggr",
         )
+    gives(dst, (data.shape[0], 6))
+    if not issued:
+        return
+    x = as_rows(data.f32()).astype(np.float64)
     out = np.zeros((x.shape[0], 6))
     for k, part in enumerate((x[:, 0::2], x[:, 1::2])):
         n = part.shape[1]
@@ -565,15 +611,18 @@ def bn_stats(dst: Tile, data: Tile) -> None:
 @instruction(engines=("vector",), cost=elementwise(_bn_aggr_work), face="* name dtype")
 def bn_aggr(dst: Tile, data: Tile) -> None:
     """dst [P, 2] = mean and variance from (count, mean, count * variance) triples."""
-    if not issue("bn_aggr", "", (("dst", dst),), (("data", data),)):
-        return
-    x = as_rows(data.f32()).astype(np.float64)
-    if x.shape[1] % 3:
+    issued = issue("bn_aggr", "", (("dst", dst),), (("data", data),))
+    columns = data.size // data.shape[0]
+    if columns % 3:
         raise fail(
             "bn_aggr takes triples of count, mean, count * variance",
             tile=data,
-            given=f"{x.shape[1]} elements per partition",
+            given=f"{columns} elements per partition",
         )
+    gives(dst, (data.shape[0], 2))
+    if not issued:
+        return
+    x = as_rows(data.f32()).astype(np.float64)
     n, mean, m2 = x[:, 0::3], x[:, 1::3], x[:, 2::3]
     total = n.sum(axis=1)
     whole = (n * mean).sum(axis=1) / total
@@ -584,9 +633,10 @@ def bn_aggr(dst: Tile, data: Tile) -> None:
 @instruction(engines=("vector",), cost=elementwise(_reciprocal_work), face="* name dtype")
 def reciprocal(dst: Tile, data: Tile) -> None:
     """dst = 1 / data."""
-    if not issue("reciprocal", "", (("dst", dst),), (("data", data),)):
-        return
+    issued = issue("reciprocal", "", (("dst", dst),), (("data", data),))
     same_partitions("reciprocal", dst, ("data", data))
+    if not issued:
+        return
     dst.write(np.float32(1.0) / data.f32())
 
 
@@ -601,15 +651,20 @@ def exponential(
 ) -> None:
     """dst = exp(src - max_value) on the Vector Engine of v4, its sum into the accumulators."""
     writes = [(n, t) for n, t in (("dst", dst), ("reduce_res", reduce_res)) if t is not None]
-    if not issue(
+    issued = issue(
         "exponential", "", writes, (("src", src), *tiles_of(("max_value", max_value), ("reduce_init", reduce_init)))
-    ):
-        return
+    )
     same_partitions("exponential", dst, ("src", src))
-    y = np.exp(src.f32() - column(max_value, src, "exponential: max_value"))
+    one_each(max_value, src, "exponential: max_value")
+    if reduce_cmd == "load_reduce":
+        one_each(reduce_init, src, "exponential: reduce_init")
+    reduces_into("exponential", src, reduce_res)
+    if not issued:
+        return
+    y = np.exp(src.f32() - column(max_value, src))
     dst.write(y)
-    start = column(reduce_init, src, "exponential: reduce_init") if reduce_cmd == "load_reduce" else None
-    reduce_into("exponential", y, ops.ALU["add"], reduce_cmd, reduce_res, "dve", start)
+    start = column(reduce_init, src) if reduce_cmd == "load_reduce" else None
+    reduce_into(y, ops.ALU["add"], reduce_cmd, reduce_res, "dve", start)
 
 
 @instruction(
@@ -626,15 +681,18 @@ def quantize_mx(dst: Tile, src: Tile, dst_scale: Tile) -> None:
     range and rounded to nearest even. The headroom is the fact `neuroncore.v4.mx.scale_headroom`: 0, as nki-library's
     hardware-checked references have it; the reference of 2026-08 documents 1.
     """
-    if not issue("quantize_mx", "", (("dst", dst), ("dst_scale", dst_scale)), (("src", src),)):
-        return
+    issued = issue("quantize_mx", "", (("dst", dst), ("dst_scale", dst_scale)), (("src", src),))
     limits, p, f = machine.active().limits, src.shape[0], src.size // src.shape[0]
     if p % limits.quadrant or f % MX_COLUMNS:
         raise fail(f"quantize_mx: partitions are a multiple of {limits.quadrant}, columns of {MX_COLUMNS}", tile=src)
+    gives(dst, (p, f // MX_COLUMNS))
+    blocks = scale_blocks(dst_scale, p, f // MX_COLUMNS, limits)
+    if not issued:
+        return
     words, scales = quantise(as_rows(src.f32()), dst.dtype, limits.mx_headroom)
     dst.write(like(words, dst.shape))
     row = 0
-    for block in scale_blocks(dst_scale, p, limits):
+    for block in blocks:
         part = scales[row : row + block.shape[0]].view(dst_scale.dtype.dtype)
         block.write(like(part, block.shape))
         row += block.shape[0]
