@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, SupportsInt, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from mowich.neuroncore import integers
 from mowich.neuroncore.core import fail
@@ -20,13 +20,16 @@ from mowich.neuroncore.dtypes import F32, Array, DType, as_dtype, cast, to_f32
 from mowich.neuroncore.memory import ALL, MemoryRegion, Storage, device_dtype
 from mowich.neuroncore.registers import Register
 
+Place: TypeAlias = "SupportsInt | Tile"
+"""Where an access begins: a number, a register, or a tile of numbers; the last two are read when it runs."""
+
 
 class DynamicSlice:
     """`nl.ds(start, size)`: `size` elements from `start`, which may be a register."""
 
     __slots__ = ("size", "start", "step")
 
-    def __init__(self, start: Any, size: int, step: int = 1) -> None:
+    def __init__(self, start: Place, size: int, step: int = 1) -> None:
         self.start, self.size, self.step = start, size, step
 
 
@@ -36,7 +39,7 @@ class Dynamic:
 
     __slots__ = ("bound", "group", "index", "kind", "scale_B")
 
-    def __init__(self, kind: str, index: Any, scale_B: int, bound: int, group: int = 0) -> None:
+    def __init__(self, kind: str, index: Place | None, scale_B: int, bound: int, group: int = 0) -> None:
         self.kind, self.index, self.scale_B, self.bound, self.group = kind, index, scale_B, bound, group
 
 
@@ -257,7 +260,7 @@ class Tile:
             integers.note(core, "an operand", a.astype(np.int64), f, self)
         return f
 
-    def write(self, values: Any) -> None:
+    def write(self, values: ArrayLike) -> None:
         """Computed values (any shape of the same size, or one that broadcasts) -> elements, rounded as the engine
         does."""
         s = self.storage
@@ -278,7 +281,7 @@ class Tile:
         """A copy of the elements, for people."""
         return self.array().copy()
 
-    def __array__(self, dtype: Any = None, copy: object = None) -> Array:
+    def __array__(self, dtype: DTypeLike | None = None, copy: object = None) -> Array:
         a = self.array()
         return a.astype(dtype) if dtype is not None else a.copy()
 
@@ -309,8 +312,8 @@ class Tile:
         """True where an offset is read at run time."""
         return self.dynamic is not None
 
-    def __getitem__(self, key: Any) -> Tile:
-        keys = key if type(key) is tuple else (key,)
+    def __getitem__(self, key: object) -> Tile:
+        keys: tuple[Any, ...] = key if type(key) is tuple else (key,)
         ndim = len(self.shape)
         has_dots = False
         for k in keys:
@@ -383,7 +386,7 @@ class Tile:
             strides.append(1)
         return Tile(self.storage, self.dtype, tuple(shape), tuple(strides), offset, self.dynamic)
 
-    def __setitem__(self, key: Any, value: object) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         Tile.assign(self[key], value)
 
     def slice(self, dim: int, start: int, end: int, step: int = 1) -> Tile:
@@ -424,7 +427,7 @@ class Tile:
                 fix="partitions stay dimension 0; use nc_transpose or dma_copy to move data across them",
             )
 
-    def select(self, dim: int, index: Any) -> Tile:
+    def select(self, dim: int, index: Place) -> Tile:
         """One element of a dimension, which goes. index: an integer, a register, or a one-element tile read when the
         instruction runs."""
         dim = self._dim(dim)
@@ -559,11 +562,11 @@ class Tile:
             self.offset,
         )
 
-    def reshape(self, *shape: Any) -> Tile:
+    def reshape(self, *shape: SupportsInt | Iterable[SupportsInt]) -> Tile:
         """The same elements in another shape, without a copy; raises where no view can do it."""
-        wanted = tuple(
-            int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape)
-        )
+        wanted: tuple[int, ...] = ()
+        for sizes in shape:
+            wanted += tuple(int(n) for n in sizes) if isinstance(sizes, Iterable) else (int(sizes),)
         wanted = _infer(wanted, self.size, self)
         if wanted == self.shape:
             return self
@@ -590,7 +593,10 @@ class Tile:
         return self._like(wanted, strides, self.offset)
 
     def rearrange(
-        self, src_pattern: Sequence[Any], dst_pattern: Sequence[Any], fixed_sizes: dict[str, int] | None = None
+        self,
+        src_pattern: Sequence[str | Sequence[str]],
+        dst_pattern: Sequence[str | Sequence[str]],
+        fixed_sizes: dict[str, int] | None = None,
     ) -> Tile:
         """Split, reorder and merge by named dimensions: t.rearrange(('b', ('h', 'w')), ('b', 'w', 'h'), {'h': 4})."""
         known = dict(fixed_sizes or {})
@@ -634,7 +640,7 @@ class Tile:
             self._free(0, "move")
         return self._like(out_shape, out_strides, self.offset)
 
-    def view(self, dtype: Any) -> Tile:
+    def view(self, dtype: object) -> Tile:
         """The same bytes as another dtype; the last dimension grows or shrinks with the size of an element."""
         d = device_dtype(dtype, "a view")
         old, new = self.dtype.itemsize, d.itemsize
@@ -665,9 +671,9 @@ class Tile:
 
     def ap(
         self,
-        pattern: Sequence[Sequence[Any]],
-        offset: Any = None,
-        scalar_offset: object = None,
+        pattern: Sequence[Sequence[SupportsInt]],
+        offset: SupportsInt | None = None,
+        scalar_offset: Place | None = None,
         vector_offset: Tile | None = None,
         indirect_dim: int = 0,
         dtype: object = None,
@@ -758,6 +764,7 @@ class Tile:
         dyn = self.dynamic
         if dyn is None or dyn.kind != "scalar":
             return self
+        assert dyn.index is not None
         i = scalar_value(dyn.index)
         offset = self.offset + i * dyn.scale_B // self.dtype.itemsize
         reach = self._last() - self.offset + offset
@@ -769,7 +776,7 @@ class Tile:
 _PLAIN = (int, slice, type(Ellipsis), np.int64, np.int32)
 
 
-def scalar_value(index: Any) -> int:
+def scalar_value(index: Place) -> int:
     """A register, an integer or a one-element tile -> int."""
     if isinstance(index, Tile):
         if index.size != 1:
@@ -779,9 +786,9 @@ def scalar_value(index: Any) -> int:
     return int(index)
 
 
-def _fancy_index(tile: Tile, keys: tuple[Any, ...]) -> Tile:
+def _fancy_index(tile: Tile, keys: tuple[object, ...]) -> Tile:
     """Indices that are registers, run-time slices, booleans of new axes, or arrays of indices."""
-    plain: list[Any] = []
+    plain: list[object] = []
     arrays = False
     for k in keys:
         if isinstance(k, DynamicSlice):
@@ -799,9 +806,6 @@ def _fancy_index(tile: Tile, keys: tuple[Any, ...]) -> Tile:
             plain.append(k)
         elif k is None:
             return _new_axes(tile, keys)
-        elif hasattr(k, "index_array"):
-            arrays = True
-            plain.append(k)
         elif isinstance(k, Tile) and k.size == 1:
             plain.append(scalar_value(k))
         elif isinstance(k, np.ndarray):
@@ -816,7 +820,7 @@ def _fancy_index(tile: Tile, keys: tuple[Any, ...]) -> Tile:
     return tile[tuple(plain)]
 
 
-def _new_axes(tile: Tile, keys: tuple[Any, ...]) -> Tile:
+def _new_axes(tile: Tile, keys: tuple[object, ...]) -> Tile:
     out = tile[tuple(k for k in keys if k is not None)]
     at = 0
     for k in keys:
@@ -830,7 +834,7 @@ def _new_axes(tile: Tile, keys: tuple[Any, ...]) -> Tile:
     return out
 
 
-def index_tile(tile: Tile, keys: tuple[Any, ...]) -> Tile:
+def index_tile(tile: Tile, keys: tuple[object, ...]) -> Tile:
     """Arrays of indices, one per dimension, that broadcast together -> the view that they describe, when they are
     affine.
 
@@ -839,27 +843,25 @@ def index_tile(tile: Tile, keys: tuple[Any, ...]) -> Tile:
         at = keys.index(Ellipsis)
         keys = keys[:at] + (slice(None),) * (tile.ndim - len(keys) + 1) + keys[at + 1 :]
     keys = keys + (slice(None),) * (tile.ndim - len(keys))
-    grids: list[Any] = [getattr(k, "index_array", k) for k in keys]
-    rank = max(g.ndim for g in grids if isinstance(g, np.ndarray))
-    after = 0
-    for d, g in enumerate(grids):
-        if isinstance(g, slice):
-            start, stop, step = g.indices(tile.shape[d])
-            grids[d] = np.arange(start, stop, step)
-            after += 1
+    slices = [d for d, k in enumerate(keys) if isinstance(k, slice)]
+    grids = [
+        np.arange(*k.indices(n)) if isinstance(k, slice) else np.asarray(k)
+        for k, n in zip(keys, tile.shape, strict=True)
+    ]
+    rank = max(g.ndim for d, g in enumerate(grids) if d not in slices)
+    after = len(slices)
     if after:
-        slices = [d for d, k in enumerate(keys) if isinstance(k, slice)]
         for j, d in enumerate(slices):
             grids[d] = grids[d].reshape(
                 (1,) * (rank + j if d else 0) + (-1,) + (1,) * (after - 1 - j if d else rank + after - 1)
             )
         for d, k in enumerate(keys):
-            if not isinstance(k, slice) and isinstance(grids[d], np.ndarray):
-                if 0 in slices and not isinstance(keys[0], np.ndarray) and not hasattr(keys[0], "index_array"):
+            if not isinstance(k, slice):
+                if 0 in slices:
                     grids[d] = grids[d].reshape((1,) + grids[d].shape + (1,) * (after - 1))
                 else:
                     grids[d] = grids[d].reshape(grids[d].shape + (1,) * after)
-    address: Any = tile.offset
+    address = np.asarray(tile.offset, np.int64)
     for g, s in zip(grids, tile.strides, strict=True):
         address = address + np.asarray(g, np.int64) * s
     shape = address.shape
@@ -867,7 +869,7 @@ def index_tile(tile: Tile, keys: tuple[Any, ...]) -> Tile:
     strides = []
     for axis, n in enumerate(shape):
         strides.append(int(np.take(address, 1, axis).reshape(-1)[0]) - first if n > 1 else 0)
-    model: Any = first
+    model = np.asarray(first, np.int64)
     for axis, (n, s) in enumerate(zip(shape, strides, strict=True)):
         model = model + (np.arange(n) * s).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
     if not np.array_equal(np.broadcast_to(model, shape), address):
@@ -953,21 +955,21 @@ def addresses(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     total = tile.storage.parts * tile.storage.row_B // size
     if dyn.kind == "columns":
         return _columns(tile, dyn)
-    rest: Any = np.zeros((), np.int64)
+    rest = np.zeros((), np.int64)
     for axis in range(1, tile.ndim):
         rest = rest + (np.arange(tile.shape[axis], dtype=np.int64) * tile.strides[axis]).reshape(
             (-1,) + (1,) * (tile.ndim - 1 - axis)
         )
     rest = np.broadcast_to(rest, tile.shape[1:])
     rows = tile.shape[0]
-    raw = dyn.index.read()
+    raw = _numbers(dyn).read()
     index = raw.reshape(-1) if raw.shape[1:] in ((), (1,)) else raw.reshape(raw.shape[0], -1).T.reshape(-1)
     index = index.astype(np.int64)
     if index.size < rows:
         raise fail(f"{index.size} offsets for {rows} rows", tile=tile)
     index = index[:rows]
-    start = tile.offset + index * (dyn.scale_B // size if dyn.scale_B % size == 0 else dyn.scale_B / size)
-    start = start.astype(np.int64)
+    step = dyn.scale_B // size if dyn.scale_B % size == 0 else dyn.scale_B / size
+    start = (tile.offset + index * step).astype(np.int64)
     reach = int(rest.max()) if rest.size else 0
     good = (index >= 0) & (start >= 0) & (start + reach < total)
     if raw.dtype.kind == "u":
@@ -975,9 +977,15 @@ def addresses(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return start.reshape((-1,) + (1,) * (tile.ndim - 1)) + rest[None], good
 
 
+def _numbers(dyn: Dynamic) -> Tile:
+    """The tile of a run-time offset that has many numbers."""
+    assert isinstance(dyn.index, Tile)
+    return dyn.index
+
+
 def _columns(tile: Tile, dyn: Dynamic) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     parts, count = tile.shape
-    index = dyn.index.read().reshape(parts, -1).astype(np.int64)
+    index = _numbers(dyn).read().reshape(parts, -1).astype(np.int64)
     group = dyn.group
     columns = np.empty((parts, count), np.int64)
     for first in range(0, parts, group):
@@ -1039,7 +1047,7 @@ def _past_the_end(tile: Tile, dyn: Dynamic) -> Array:
         raise _overruns(tile, dyn)
     core.warn("overrun", f"{_OVERRUN}: {tile.describe()}, element {dyn.index} of {row}; the chip reads what lies there")
     first, column = divmod(tile.offset, row)
-    free: Any = np.full((), column, np.int64)
+    free = np.full((), column, np.int64)
     for axis in range(1, tile.ndim):
         free = free + (np.arange(tile.shape[axis]) * tile.strides[axis]).reshape((-1,) + (1,) * (tile.ndim - 1 - axis))
     whole = Tile(tile.storage, tile.dtype, (tile.storage.parts, row), (row, 1)).array()
@@ -1049,7 +1057,7 @@ def _past_the_end(tile: Tile, dyn: Dynamic) -> Array:
     return out.reshape(tile.shape)
 
 
-def _scatter(tile: Tile, values: Any) -> None:
+def _scatter(tile: Tile, values: ArrayLike) -> None:
     dyn = tile.dynamic
     assert dyn is not None
     if dyn.kind == "overrun":
@@ -1082,7 +1090,7 @@ def out_of_bounds(tile: Tile) -> Exception:
     """The error for a run-time index that leaves the tensor."""
     dyn = tile.dynamic
     index = dyn.index if dyn is not None else None
-    shown = index.read().reshape(-1)[:8].tolist() if isinstance(index, Tile) else int(index)  # type: ignore[arg-type]
+    shown = index.read().reshape(-1)[:8].tolist() if isinstance(index, Tile) else index
     return fail(
         "out-of-bounds access by a run-time offset",
         tile=tile,

@@ -12,7 +12,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, SupportsInt
+from typing import Any, SupportsInt, TypeAlias
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from mowich.neuroncore.instructions.issue import issue
 from mowich.neuroncore.memory import MemoryRegion
 from mowich.neuroncore.registers import Register
 from mowich.neuroncore.targets import DEFAULT_TARGET, generation_of
-from mowich.neuroncore.views import DynamicSlice, Tile
+from mowich.neuroncore.views import DynamicSlice, Place, Tile
 from mowich.nki import loops, words
 
 __path__: list[str] = []
@@ -61,6 +61,10 @@ private_hbm = MemoryRegion.private_hbm
 shared_hbm = MemoryRegion.shared_hbm
 
 
+Axes: TypeAlias = SupportsInt | Iterable[SupportsInt]
+"""A dimension, or several."""
+
+
 # objects of configuration
 # ---------------------------------------------------------------------------------------------------
 
@@ -69,7 +73,7 @@ class _Lenient(type):
     """Lets dataclasses be made as kernels make them: a required field that nobody passes is None, and keywords may set
     class attributes."""
 
-    def __call__(cls, *args: object, **kwargs: object) -> Any:
+    def __call__(cls, *args: object, **kwargs: object) -> object:
         fields = getattr(cls, "__dataclass_fields__", None)
         init = cls.__dict__.get("__init__")
         if fields is None or init is None or init.__code__.co_filename != "<string>":
@@ -247,7 +251,7 @@ def ndarray(shape: object, dtype: object, buffer: object = None, name: str = "",
     )
 
 
-def full(shape: Any, fill_value: object, dtype: object, buffer: object = None, name: str = "") -> Tile:
+def full(shape: object, fill_value: object, dtype: object, buffer: object = None, name: str = "") -> Tile:
     """A tensor of one value."""
     t = ndarray(shape, dtype, buffer, name)
     if t.on_chip:
@@ -323,7 +327,7 @@ def shared_identity_matrix(n: int, dtype: object = uint8, dst: Tile | None = Non
     return Tile(t.storage, t.dtype, t.shape, t.strides)
 
 
-def ds(start: object, size: Any) -> Any:
+def ds(start: Place, size: SupportsInt) -> slice | DynamicSlice:
     """`size` elements from `start`: a slice, dynamic where `start` is a register."""
     if isinstance(start, int | np.integer):
         return slice(int(start), int(start) + int(size))
@@ -340,13 +344,10 @@ def load(src: Tile, dtype: object = None) -> Tile:
     return out
 
 
-def store(dst: Tile, value: Any = None) -> None:
+def store(dst: Tile, value: object = None) -> None:
     """SBUF tile -> HBM."""
-    if not isinstance(value, Tile):
-        value = full(dst.shape, value, dst.dtype)
-    if value.space == "P":
-        value = copy(value)
-    dma.copy(dst, value)
+    source = value if isinstance(value, Tile) else full(dst.shape, value, dst.dtype)
+    dma.copy(dst, _copy("copy", source) if source.space == "P" else source)
 
 
 def load_transpose2d(src: Tile, dtype: object = None) -> Tile:
@@ -363,7 +364,7 @@ def expand_dims(x: Tile, axis: int) -> Tile:
     return x.expand_dim(axis)
 
 
-def broadcast_to(x: Tile, shape: Any, dtype: object = None) -> Tile:
+def broadcast_to(x: Tile, shape: Iterable[SupportsInt], dtype: object = None) -> Tile:
     """A tile repeated along its dimensions of size 1; partitions are repeated by copying."""
     wanted = tuple(int(n) for n in shape)
     if x.shape == wanted:
@@ -640,11 +641,11 @@ sign = _op1("sign", "-1, 0 or 1")
 copy = Op("copy", _copy, "a copy in SBUF")
 
 
-def _axes(x: Tile, axis: Any) -> list[int]:
-    return sorted(int(a) % x.ndim for a in ((axis,) if isinstance(axis, int | np.integer) else axis))
+def _axes(x: Tile, axis: Axes) -> list[int]:
+    return sorted(int(a) % x.ndim for a in (axis if isinstance(axis, Iterable) else (axis,)))
 
 
-def _reduce(op: str, x: Tile, axis: object, dtype: object, keepdims: builtins.bool) -> Tile:
+def _reduce(op: str, x: Tile, axis: Axes, dtype: object, keepdims: builtins.bool) -> Tile:
     axes = _axes(x, axis)
     kept = x.shape[: axes[0]] if axes else x.shape
     shape = kept + (1,) * len(axes) if keepdims else kept
@@ -655,32 +656,32 @@ def _reduce(op: str, x: Tile, axis: object, dtype: object, keepdims: builtins.bo
     return out
 
 
-def sum(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
+def sum(x: Tile, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Sum over the last free axes."""
     return _reduce("add", x, axis, dtype, keepdims)
 
 
-def prod(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
+def prod(x: Tile, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Product over the last free axes."""
     return _reduce("multiply", x, axis, dtype, keepdims)
 
 
-def max(x: Tile, axis: Any, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
+def max(x: Tile, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Maximum over the last free axes."""
     return _reduce("maximum", x, axis, dtype, keepdims)
 
 
-def min(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
+def min(x: Tile, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Minimum over the last free axes."""
     return _reduce("minimum", x, axis, dtype, keepdims)
 
 
-def all(x: Tile, axis: object, dtype: object = None) -> Tile:
+def all(x: Tile, axis: Axes, dtype: object = None) -> Tile:
     """1 where every element along the axes is nonzero."""
     return _reduce("logical_and", x, axis, dtype, False)
 
 
-def mean(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
+def mean(x: Tile, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Mean over the last free axes."""
     total = _reduce("add", x, axis, float32, keepdims)
     out = ndarray(total.shape, dtype or x.dtype, sbuf)
@@ -688,13 +689,13 @@ def mean(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = 
     return out
 
 
-def var(x: Tile, axis: object, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
+def var(x: Tile, axis: Axes, dtype: object = None, keepdims: builtins.bool = False) -> Tile:
     """Variance over the last free axes; the axes stay with size 1."""
     m = mean(x, axis, float32, keepdims=True)
     return mean(square(_binary("subtract", x, m, float32)), axis, dtype or x.dtype, keepdims=True)
 
 
-def softmax(x: Tile, axis: object = -1, dtype: object = None) -> Tile:
+def softmax(x: Tile, axis: Axes = -1, dtype: object = None) -> Tile:
     """exp(x - max) / sum."""
     top = _reduce("maximum", x, axis, float32, True)
     e = _unary("exp", _binary("subtract", x, top, float32))
@@ -703,7 +704,7 @@ def softmax(x: Tile, axis: object = -1, dtype: object = None) -> Tile:
 
 
 def rms_norm(
-    x: Tile, w: Tile, axis: object, n: int, epsilon: float = 1e-6, dtype: object = None, compute_dtype: object = None
+    x: Tile, w: Tile, axis: Axes, n: int, epsilon: float = 1e-6, dtype: object = None, compute_dtype: object = None
 ) -> Tile:
     """x / sqrt(sum(x^2) / n + epsilon) * w."""
     total = _reduce("add", _unary("square", x, float32), axis, float32, True)
@@ -713,7 +714,7 @@ def rms_norm(
     return _binary("multiply", normal, w, dtype or x.dtype)
 
 
-def where(condition: Tile, x: Any, y: Any, dtype: object = None) -> Tile:
+def where(condition: Tile, x: object, y: object, dtype: object = None) -> Tile:
     """x where the condition is nonzero, else y."""
     d = as_dtype(dtype) if dtype is not None else _result_dtype(x, y)
     shape = condition.shape
@@ -740,7 +741,7 @@ def dropout(x: Tile, rate: object, dtype: object = None) -> Tile:
     return out if dtype is None else _copy("copy", out, dtype)
 
 
-def static_cast(value: object, dtype: object) -> Any:
+def static_cast(value: object, dtype: object) -> object:
     """A tile, or a number, in another format."""
     return _copy("copy", value, dtype) if isinstance(value, Tile) else value
 
@@ -749,40 +750,40 @@ def static_cast(value: object, dtype: object) -> Any:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _bounds(start: object, stop: object, step: object) -> builtins.range:
+def _bounds(start: Place, stop: Place | None, step: Place) -> builtins.range:
     values = [views.scalar_value(v) for v in ((0, start, step) if stop is None else (start, stop, step))]
     return builtins.range(*values)
 
 
-def affine_range(start: object, stop: object = None, step: object = 1, **_: object) -> Iterable[int]:
+def affine_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: iterations without order."""
     return loops.over(_bounds(start, stop, step))
 
 
-def sequential_range(start: object, stop: object = None, step: object = 1, **_: object) -> Iterable[int]:
+def sequential_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: iterations in order."""
     return loops.over(_bounds(start, stop, step))
 
 
-def static_range(start: object, stop: object = None, step: object = 1, **_: object) -> Iterable[int]:
+def static_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterable[int]:
     """range: unrolled."""
     return loops.over(_bounds(start, stop, step))
 
 
-def dynamic_range(start: object, stop: object = None, step: object = 1, **_: object) -> Iterator[int]:
+def dynamic_range(start: Place, stop: Place | None = None, step: Place = 1, **_: object) -> Iterator[int]:
     """range on the device: bounds may be registers."""
     if isinstance(step, Register):
         raise fail("the step of dynamic_range is a constant")
     return iter(_bounds(start, stop, step))
 
 
-def fori_loop(lower: object, upper: object, body_fun: Callable[[Register], object], step: int = 1) -> None:
+def fori_loop(lower: Place, upper: Place, body_fun: Callable[[Register], object], step: int = 1) -> None:
     """body_fun(register) for each value of the range."""
     for i in _bounds(lower, upper, step):
         body_fun(Register(i))
 
 
-def while_loop(init: Any, body_fun: Callable[[Register], object]) -> None:
+def while_loop(init: Register, body_fun: Callable[[Register], Register]) -> None:
     """r = body_fun(r) while r is not 0."""
     r = init
     while int(r) != 0:
@@ -809,7 +810,7 @@ def program_id(axis: int = 0) -> int:
     return core.grid_index[axis] if axis < len(core.grid_index) else 0
 
 
-def num_programs(axes: Any = 0) -> int:
+def num_programs(axes: int | Sequence[int] | None = 0) -> int:
     """Programs along axes of the grid."""
     core = machine.active()
     if axes is None:

@@ -12,7 +12,7 @@ import copy as shallow
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -136,8 +136,8 @@ class _Arguments:
         self.cores = cores
         self.region = MemoryRegion.private_hbm if len(cores) == 1 else MemoryRegion.shared_hbm
         self.by_id: dict[int, mem.Storage] = {}
-        self.back: list[tuple[Any, Array]] = []
-        self.keep: list[Any] = []
+        self.back: list[tuple[Array, Array]] = []
+        self.keep: list[Array] = []
         self.framework = "numpy"
 
     def tile(self, array: Array, name: str) -> Tile:
@@ -160,7 +160,7 @@ class _Arguments:
         s = self.by_id[key]
         return Tile(s, s.dtype, s.shape, views.row_major(s.shape))
 
-    def convert(self, x: object, name: str = "") -> Any:
+    def convert(self, x: object, name: str = "") -> object:
         """Arrays anywhere in lists, dicts and configuration objects -> tensors; the rest as it is."""
         if isinstance(x, np.ndarray):
             return self.tile(x, name)
@@ -175,7 +175,8 @@ class _Arguments:
             return [self.convert(v, name) for v in x]
         if isinstance(x, tuple):
             made = [self.convert(v, name) for v in x]
-            return type(x)(*made) if hasattr(x, "_fields") else tuple(made)
+            kind_of: Callable[..., object] = type(x)
+            return kind_of(*made) if hasattr(x, "_fields") else tuple(made)
         if isinstance(x, dict):
             return {k: self.convert(v, str(k)) for k, v in x.items()}
         if isinstance(x, NKIObject) or (is_dataclass(x) and not isinstance(x, type)):
@@ -333,11 +334,11 @@ def run(
     kwargs: Mapping[str, object],
     *,
     generation: int,
-    grid: Any = None,
+    grid: object = None,
     values: bool = True,
     strict: bool = False,
     record: bool = True,
-    results: Callable[..., Any] | None = None,
+    results: Callable[..., object] | None = None,
     check: bool = True,
     returned: Sequence[MemoryRegion] = RETURNED,
     repeat_loops: bool | None = None,
@@ -349,7 +350,7 @@ def run(
     programs = math.prod(sizes) if sizes else 1
     may_repeat = not values and record and (loops.are_repeated() if repeat_loops is None else repeat_loops)
     while True:
-        shared: dict[object, Any] = {}
+        shared: dict[object, object] = {}
         cores = [
             Core(generation, program=i, programs=programs, values=values, strict=strict, record=record, shared=shared)
             for i in range(programs)
@@ -382,7 +383,7 @@ def _run(
     bound = _bind(func, args, kwargs, arguments)
     finish = results or (lambda value, core: value)
 
-    def program(core: Core, call: Callable[[], object]) -> Any:
+    def program(core: Core, call: Callable[[], object]) -> object:
         value = call()
         if core.unfinished:
             raise Unlike
@@ -449,7 +450,7 @@ def _bind(
         names = list(inspect.signature(func).parameters)
     named = [(names[i] if i < len(names) else f"arg{i}", a) for i, a in enumerate(args)]
 
-    def make() -> Callable[[], Any]:
+    def make() -> Callable[[], object]:
         a = [arguments.convert(v, n) for n, v in named]
         k = {n: arguments.convert(v, n) for n, v in kwargs.items()}
         return functools.partial(_called, func, a, k)
@@ -464,7 +465,7 @@ def _called(func: Callable[..., object], args: Sequence[object], kwargs: Mapping
 
 def run_ranks(
     func: Callable[..., object],
-    inputs: Sequence[Any],
+    inputs: Sequence[object],
     *,
     generation: int,
     lnc: int = 1,
@@ -475,10 +476,10 @@ def run_ranks(
     """Run a kernel on several ranks that exchange by collectives. inputs: for each rank a dict, or a sequence of
     arguments."""
     group = Group()
-    every: list[tuple[Core, Callable[[], Any]]] = []
+    every: list[tuple[Core, Callable[[], object]]] = []
     launches: list[tuple[list[Core], _Arguments]] = []
     for rank, given in enumerate(inputs):
-        shared: dict[object, Any] = {}
+        shared: dict[object, object] = {}
         cores = [
             Core(
                 generation,
@@ -494,6 +495,8 @@ def run_ranks(
             for i in range(lnc)
         ]
         arguments = _Arguments(cores)
+        if not isinstance(given, Mapping | Iterable):
+            raise UserError(f"arguments of rank {rank}", given=type(given).__name__, allowed="a dict, or a sequence")
         a, k = ((), given) if isinstance(given, Mapping) else (tuple(given), {})
         bound = _bind(func, a, k, arguments)
         for c in cores:
@@ -545,7 +548,7 @@ class Kernel:
             results=self.results,
         )
 
-    def with_schedule(self, schedule: Sequence[Any]) -> Kernel:
+    def with_schedule(self, schedule: Sequence[tuple[str, str | Sequence[str]]]) -> Kernel:
         """This kernel with edges between named instructions, (later, earlier or a list of earlier ones), for the
         scheduler."""
         edges = []
@@ -588,7 +591,7 @@ class Kernel:
         result.static_dma, result.older = self.static_dma, self.older
         return result
 
-    def __get__(self, instance: object, owner: object = None) -> Any:
+    def __get__(self, instance: object, owner: object = None) -> Callable[..., Any]:
         return self if instance is None else functools.partial(self.__call__, instance)
 
 
@@ -629,7 +632,7 @@ def cpu_simulate(kernel: Callable[..., object]) -> _CpuSimulator:
     return _CpuSimulator(kernel)
 
 
-def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc: int = 1) -> list[Any]:
+def simulate_ranks(kernel: Callable[..., object], inputs: Sequence[object], lnc: int = 1) -> list[object]:
     """Outputs of each rank of a kernel run with collectives; inputs: arguments of each rank, as a dict or a
     sequence."""
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
@@ -648,7 +651,7 @@ def run_kernel(
     spill: bool | None = None,
     options: Options | None = None,
     repeat_loops: bool | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Result | list[Result]:
     """Run a kernel and keep what happened: outputs, instruction trace, warnings, and with `timed` when each instruction
     ran.
@@ -666,7 +669,10 @@ def run_kernel(
     k = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     generation = generation_of(target) if target else k.generation()
     if ranks > 1:
-        inputs = [_bound_arguments(k.func, _copies(arrays), _copies(kwargs)) for _ in range(ranks)]
+        inputs = [
+            _bound_arguments(k.func, [_copy(a) for a in arrays], {n: _copy(v) for n, v in kwargs.items()})
+            for _ in range(ranks)
+        ]
         results = run_ranks(k.func, inputs, generation=generation, lnc=lnc, values=values, strict=strict)
         for r in results:
             r.timed, r.options, r.static_dma, r.older = timed, options or Options(), k.static_dma, k.older
@@ -690,15 +696,13 @@ def run_kernel(
     return result
 
 
-def _copies(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in x.items()}
-    return [v.copy() if isinstance(v, np.ndarray) else v for v in x]
+def _copy(x: object) -> object:
+    return x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _bound_arguments(
     func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return dict(inspect.signature(func).bind(*args, **kwargs).arguments)
 
 

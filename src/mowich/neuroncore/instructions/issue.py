@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mowich.neuroncore import core as machine
@@ -12,6 +12,8 @@ from mowich.neuroncore.memory import ALL, SPACE_NAME
 from mowich.neuroncore.views import Access, Tile, merged
 
 Named = tuple[str, Any]
+Rules = Callable[[str, Sequence[Named], Sequence[Named], Mapping[str, object]], None]
+"""Raises where the operands of an instruction (its name, what it writes and reads, its flags) do not go together."""
 
 
 def issue(
@@ -20,10 +22,10 @@ def issue(
     writes: Sequence[Named],
     reads: Sequence[Named],
     flags: dict[str, Any] | None = None,
-    rules: Callable[[], None] | None = None,
+    rules: Rules | None = None,
 ) -> bool:
-    """Check an instruction against its row and record it. engine: "" lets the row choose; rules: raise where its
-    operands do not go together. False: do not compute.
+    """Check an instruction against its row and record it. engine: "" lets the row choose; rules: of its
+    operands together. False: do not compute.
 
     The checks look at the form of each access: memory, shapes, strides, format, first partition; the rules at forms and
     flags. An instruction on forms that it was issued on before has passed them.
@@ -95,13 +97,13 @@ def _new_kind(
     indices: Sequence[Named],
     flags: dict[str, object] | None,
     known: tuple[object, ...],
-    rules: Callable[[], None] | None,
+    rules: Rules | None,
 ) -> int:
     """Check an instruction on forms that it was not issued on before, and give it a number."""
     row = TABLE[name]
     lasts = _check(core, row, engine, writes, reads)
     if rules is not None:
-        rules()
+        rules(name, writes, reads, flags or {})
     kind = -1
     if core.trace is not None:
         read, index, written = ([t for _, t in named] for named in (reads, indices, writes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,11 @@ def same_partitions(name: str, dst: Tile, *tiles: tuple[str, Tile]) -> None:
                 tile=t,
                 fix="slice one of them, or give it the other's shape",
             )
+
+
+def alike(name: str, writes: Sequence[Named], reads: Sequence[Named], _: Mapping[str, object]) -> None:
+    """Rules of an instruction whose operands all span the same partitions, and elements in each."""
+    same_partitions(name, writes[0][1], *reads)
 
 
 def as_rows(array: Array) -> Array:

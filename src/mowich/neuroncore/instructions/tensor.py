@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, SupportsInt
 
 import numpy as np
@@ -22,7 +22,7 @@ from mowich.neuroncore.dtypes import (
     tfloat32,
     to_f32,
 )
-from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.issue import Named, issue
 from mowich.neuroncore.instructions.microscaling import dequantise, scale_blocks
 from mowich.neuroncore.instructions.operands import Array, as_rows, like
 from mowich.neuroncore.instructions.rates import TENSOR, Cost, Rates, free_size, one_pass
@@ -168,18 +168,18 @@ def nc_matmul(
     name: str = "nc_matmul",
 ) -> None:
     """dst [M, N] (+)= stationary [K, M] transposed @ moving [K, N], products and sums in float32."""
-    flags = {"mode": perf_mode, "transpose": is_transpose, "onezero": is_stationary_onezero or is_moving_onezero}
-    if tile_size:
-        flags["tile"] = (*(int(x) for x in tile_position), *(int(x) for x in tile_size))
+    flags: dict[str, object] = {
+        "mode": perf_mode,
+        "transpose": is_transpose,
+        "onezero": is_stationary_onezero or is_moving_onezero,
+    }
+    if tile_size or tile_position:
+        flags["tile"] = _tile(name, tile_position, tile_size)
     if accumulate is False:
         flags["overwrites"] = True
-
-    def rules() -> None:
-        _matmul_rules(name, dst, stationary, moving, is_transpose, tile_position, tile_size, perf_mode)
-
     engine, reads = "tensor" if name != "nc_matmul" else "", (("stationary", stationary), ("moving", moving))
-    issued = issue(name, engine, (("dst", dst),), reads, flags, rules)
-    _check_bank(name, dst, dst.storage.core.limits)
+    issued = issue(name, engine, (("dst", dst),), reads, flags, _matmul_rules)
+    _check_bank(name, dst)
     if not issued:
         return
     k = stationary.shape[0]
@@ -203,30 +203,24 @@ def nc_matmul(
     _accumulate_into(dst, product, accumulate)
 
 
-def _matmul_rules(
-    name: str,
-    dst: Tile,
-    stationary: Tile,
-    moving: Tile,
-    is_transpose: bool,
-    tile_position: Sequence[SupportsInt],
-    tile_size: Sequence[SupportsInt],
-    perf_mode: str,
-) -> None:
-    """What the operands of a matmul must be together: shapes, formats, the tile of the array, the banks of PSUM."""
+def _matmul_rules(name: str, writes: Sequence[Named], reads: Sequence[Named], flags: Mapping[str, object]) -> None:
+    """What the operands of a matmul must be together: shapes, formats, the tile of the array."""
+    [(_, dst)], [(_, stationary), (_, moving)] = writes, reads
+    tile, is_transpose = flags.get("tile", ()), flags["transpose"]
+    assert isinstance(tile, tuple)
     limits = machine.active().limits
     k = stationary.shape[0]
     if moving.shape[0] != k:
         raise _contraction(name, stationary, moving)
     sd, md = stationary.dtype, moving.dtype
     m, n = stationary.size // k, moving.size // k
-    if perf_mode == "double_row":
+    if flags["mode"] == "double_row":
         if limits.generation < 3:
             raise fail("double_row needs NeuronCore-v3", tile=stationary, fix="leave perf_mode out on v2")
         if sd not in _FP8 or md not in _FP8:
             raise fail("double_row takes float8 tiles", tile=stationary, given=f"{sd}, {md}")
-        if tile_size and int(tile_size[1]) < limits.stationary_columns:
-            raise fail("double_row cannot be combined with column tiles", given=f"tile_size {tuple(tile_size)}")
+        if tile and tile[3] < limits.stationary_columns:
+            raise fail("double_row cannot be combined with column tiles", given=f"tile_size {tile[2:]}")
         m, n = m // 2, n // 2
     if not is_transpose:
         _check_matmul_dtypes(name, sd, md, stationary, limits.generation)
@@ -236,7 +230,7 @@ def _matmul_rules(
             tile=stationary,
             allowed=f"at most {limits.stationary_columns}",
         )
-    _check_tiling(name, tile_position, tile_size, k, m, limits)
+    _check_tiling(name, tile, k, m, limits)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(
             f"{name}: dst must be [{m}, {n}]",
@@ -293,7 +287,7 @@ def nc_matmul_mx(
         ("stationary_scale", stationary_scale),
         ("moving_scale", moving_scale),
     )
-    tile = (*(int(x) for x in tile_position or ()), *(int(x) for x in tile_size)) if tile_size else ()
+    tile = _tile("nc_matmul_mx", tile_position, tile_size) if tile_size or tile_position else ()
     issued = issue("nc_matmul_mx", "", (("dst", dst),), reads, {"tile": tile} if tile else None)
     limits = machine.active().limits
     k = stationary.shape[0]
@@ -309,11 +303,11 @@ def nc_matmul_mx(
             tile=stationary,
             allowed=f"at most {limits.stationary_columns}",
         )
-    _check_tiling("nc_matmul_mx", tile_position, tile_size, k, m, limits)
+    _check_tiling("nc_matmul_mx", tile, k, m, limits)
     if dst.shape[0] != m or dst.size != m * n:
         raise fail(f"nc_matmul_mx: dst must be [{m}, {n}]", tile=dst)
     _check_columns("nc_matmul_mx", dst, moving, n, limits)
-    _check_bank("nc_matmul_mx", dst, limits)
+    _check_bank("nc_matmul_mx", dst)
     scale_blocks(stationary_scale, k, m, limits)
     scale_blocks(moving_scale, k, n, limits)
     if not issued:
@@ -398,19 +392,20 @@ def _accumulate_into(dst: Tile, product: Array, accumulate: bool | None) -> None
         dst.write(product)
 
 
-def _check_tiling(
-    name: str,
-    position: Sequence[SupportsInt] | None,
-    size: Sequence[SupportsInt] | None,
-    rows: int,
-    columns: int,
-    limits: Limits,
-) -> None:
-    if not size and not position:
-        return
+def _tile(
+    name: str, position: Sequence[SupportsInt] | None, size: Sequence[SupportsInt] | None
+) -> tuple[int, int, int, int]:
+    """The tile of the array that a matmul names: first row and column, rows and columns."""
     if not size or not position:
         raise fail(f"{name}: tile_position and tile_size go together", given=f"{position}, {size}")
-    (r0, c0), (r, c) = (tuple(int(x) for x in position), tuple(int(x) for x in size))
+    (r0, c0), (r, c) = position, size
+    return int(r0), int(c0), int(r), int(c)
+
+
+def _check_tiling(name: str, tile: tuple[int, ...], rows: int, columns: int, limits: Limits) -> None:
+    if not tile:
+        return
+    r0, c0, r, c = tile
     most = limits.stationary_columns
     legal = [limits.tile_rows << i for i in range((most // limits.tile_rows).bit_length())]
     widths = [most] if name == "nc_matmul_mx" else legal
@@ -489,10 +484,11 @@ def _check_columns(name: str, dst: Tile, moving: Tile, n: int, limits: Limits) -
         )
 
 
-def _check_bank(name: str, dst: Tile, limits: Limits) -> None:
+def _check_bank(name: str, dst: Tile) -> None:
     """Where in its partition a destination lies is no part of its form: this is looked at for each instruction."""
     s = dst.storage
-    if s.address is None and s.row_B <= limits.psum_bank_B:
+    limits = s.core.limits
+    if s.address is None and s.row_B * limits.psum_banks <= limits.psum_B:
         return
     if limits.banks_per_matmul == 1 and s.row_B:
         first = (dst.offset * dst.itemsize) % s.row_B + (s.address[1] if s.address else 0)

@@ -4,7 +4,7 @@ Some run on the Scalar and GpSimd Engines as well."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from mowich.neuroncore import core as machine
 from mowich.neuroncore import integers, ops
 from mowich.neuroncore.core import fail
 from mowich.neuroncore.dtypes import cast, round_tf32, tfloat32
-from mowich.neuroncore.instructions.issue import issue
+from mowich.neuroncore.instructions.issue import Named, issue
 from mowich.neuroncore.instructions.microscaling import MX_COLUMNS, quantise, scale_blocks
 from mowich.neuroncore.instructions.operands import (
     WHOLE,
     Array,
     Scalar,
+    alike,
     applied,
     as_int64,
     as_rows,
@@ -166,10 +167,6 @@ def tensor_copy(dst: Tile, src: Tile, engine: str = "", *, is_assigned: bool = F
     """dst = src; bit-exact between equal formats where the engine can, through float32 otherwise. is_assigned: it
     stands for an assignment."""
     flags = _ASSIGNED if is_assigned else None if engine else _FREE
-
-    def alike() -> None:
-        same_partitions("tensor_copy", dst, ("src", src))
-
     if not issue("tensor_copy", engine, (("dst", dst),), (("src", src),), flags, alike):
         return
     if integers.copies(dst.storage.core, "tensor_copy", engine, src.dtype, dst.dtype) or (
@@ -207,12 +204,8 @@ def memset(dst: Tile, value: Any, engine: str = "") -> None:
 def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str = "") -> None:
     """dst = data1 op data2."""
     row = ops.alu(op)
-
-    def rules() -> None:
-        _two_rules(row, dst, data1, data2)
-
     reads = (("data1", data1), ("data2", data2))
-    if not issue("tensor_tensor", engine, (("dst", dst),), reads, {"op": row.name}, rules):
+    if not issue("tensor_tensor", engine, (("dst", dst),), reads, {"op": row.name}, _two_rules):
         return
     if row.kind.startswith("bit"):
         dst.write(bit_operator(row, like(data1.read(), dst.shape), like(data2.read(), dst.shape)))
@@ -233,11 +226,12 @@ def tensor_tensor(dst: Tile, data1: Tile, data2: Tile, op: object, engine: str =
     dst.write(r)
 
 
-def _two_rules(row: Alu, dst: Tile, data1: Tile, data2: Tile) -> None:
+def _two_rules(name: str, writes: Sequence[Named], reads: Sequence[Named], flags: Mapping[str, object]) -> None:
     """What the operands of a tensor_tensor must be together."""
+    row, (data1, data2) = ops.alu(flags["op"]), (tile for _, tile in reads)
     if data1.storage.space == "P" and data2.storage.space == "P":
         raise fail("tensor_tensor: data1 and data2 cannot both be in PSUM", tile=data2, fix="copy one of them to SBUF")
-    same_partitions("tensor_tensor", dst, ("data1", data1), ("data2", data2))
+    alike(name, writes, reads, flags)
     if row.kind.endswith("unary") and row.name != "copy":
         raise fail(
             f"tensor_tensor: '{row.name}' takes one operand", tile=data2, fix="use tensor_scalar or activation for it"

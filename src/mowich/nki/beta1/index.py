@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, SupportsInt, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from mowich.neuroncore import core as machine
+from mowich.neuroncore.dtypes import Array
 
-Array = NDArray[Any]
 ALL = slice(None)
+Key: TypeAlias = "int | slice | Array | tuple[int | slice | Array | None, ...] | None"
+"""What chooses elements of an index expression."""
 
 
 class Index(np.ndarray):
@@ -29,7 +31,7 @@ class Index(np.ndarray):
         return bool(self.reshape(-1)[0]) if self.size == 1 else True
 
 
-def index(values: Any) -> Index:
+def index(values: ArrayLike) -> Index:
     """An array as index expression."""
     return np.asarray(values).view(Index)
 
@@ -56,11 +58,11 @@ class Symbol:
         """The elements; repeated ones take no memory."""
         raise NotImplementedError
 
-    def __array__(self, dtype: Any = None, copy: object = None) -> Array:
+    def __array__(self, dtype: DTypeLike | None = None, copy: object = None) -> Array:
         a = np.asarray(self.array()).view(np.ndarray)
         return a if dtype is None else a.astype(dtype)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.array(), name)
@@ -73,7 +75,7 @@ class Symbol:
     def __len__(self) -> int:
         return len(self.array())
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(self.array())
 
     def __bool__(self) -> bool:
@@ -82,16 +84,16 @@ class Symbol:
     def __repr__(self) -> str:
         return repr(self.array())
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Key) -> Index | Affine:
         return index(self.array()[key])
 
 
-def plain(x: object) -> Any:
+def plain(x: object) -> object:
     """An index expression or a predicate as an array; other values as they are."""
     return x.array() if isinstance(x, Symbol) else x
 
 
-def _by_array(name: str) -> Any:
+def _by_array(name: str) -> Callable[[Symbol, object], Any]:
     """An operator on the elements."""
     apply = getattr(operator, name)
 
@@ -101,7 +103,7 @@ def _by_array(name: str) -> Any:
     return call
 
 
-def _by_array_reversed(name: str) -> object:
+def _by_array_reversed(name: str) -> Callable[[Symbol, object], object]:
     """An operator on the elements whose first operand is not an index expression."""
     apply = getattr(operator, name)
 
@@ -126,15 +128,15 @@ class Condition(Symbol):
 
     def array(self) -> Index:
         """Whether it holds, for each element."""
-        out: Any = np.ones((1,) * len(self.shape), np.bool_)
+        out = np.ones((1,) * len(self.shape), np.bool_)
         for start, steps in self.bounds:
             thin = tuple(n if s else 1 for n, s in zip(self.shape, steps, strict=True))
             out = out & (Affine(thin, start, steps).array().view(np.ndarray) >= 0)
         return np.broadcast_to(out, self.shape).view(Index)
 
-    def __and__(self, other: object) -> Any:
+    def __and__(self, other: object) -> object:
         if not isinstance(other, Condition):
-            return operator.and_(self.array(), plain(other))
+            return _by_array("and_")(self, other)
         shape = _shapes(self.shape, other.shape)
         return Condition(shape, tuple((s, _spread(t, len(shape))) for s, t in (*self.bounds, *other.bounds)))
 
@@ -143,7 +145,7 @@ class Condition(Symbol):
     __mul__, __rmul__ = _by_array("mul"), _by_array_reversed("mul")
     __add__, __radd__ = _by_array("add"), _by_array_reversed("add")
 
-    def __invert__(self) -> Any:
+    def __invert__(self) -> Index:
         return ~self.array()
 
 
@@ -174,20 +176,20 @@ class Affine(Symbol):
         return made
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype[np.int64]:
         """Format of the elements."""
         return np.dtype(np.int64)
 
     def array(self) -> Index:
         """The elements; repeated ones take no memory."""
-        at: Any = np.int64(self.start)
+        at = np.asarray(self.start, np.int64)
         rank = len(self.shape)
         for axis, (n, s) in enumerate(zip(self.shape, self.steps, strict=True)):
             if s:
                 at = at + (np.arange(n, dtype=np.int64) * s).reshape((-1,) + (1,) * (rank - 1 - axis))
         return np.broadcast_to(at, self.shape).view(Index)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Key) -> Index | Affine:
         keys = key if isinstance(key, tuple) else (key,)
         if len(self.shape) == 1 and len(keys) == 2:
             if keys[1] is None and keys[0] == ALL:
@@ -211,7 +213,7 @@ class Affine(Symbol):
                 return index(self.array()[key])
         return Affine((*shape, *self.shape[axis:]), start, (*steps, *self.steps[axis:]))
 
-    def _plus(self, other: object, sign: int) -> Any:
+    def _plus(self, other: object, sign: int) -> object:
         """self + sign * other."""
         if isinstance(other, int | np.integer):
             return self.moved(sign * int(other))
@@ -220,48 +222,49 @@ class Affine(Symbol):
             rank = len(shape)
             steps = zip(_spread(self.steps, rank), _spread(other.steps, rank), strict=True)
             return Affine(shape, self.start + sign * other.start, tuple(a + sign * b for a, b in steps))
-        return (operator.add if sign > 0 else operator.sub)(self.array(), plain(other))
+        return _by_array("add" if sign > 0 else "sub")(self, other)
 
-    def __add__(self, other: object) -> Any:
+    def __add__(self, other: object) -> object:
         return self._plus(other, 1)
 
-    def __sub__(self, other: object) -> Any:
+    def __sub__(self, other: object) -> object:
         return self._plus(other, -1)
 
-    def __radd__(self, other: object) -> Any:
+    def __radd__(self, other: object) -> object:
         return self._plus(other, 1)
 
-    def __rsub__(self, other: object) -> Any:
+    def __rsub__(self, other: object) -> object:
         return (-self)._plus(other, 1)
 
     def __neg__(self) -> Affine:
-        return self * -1  # type: ignore[no-any-return]
+        return self.scaled(-1)
 
-    def __mul__(self, other: object) -> Any:
-        if isinstance(other, int | np.integer):
-            k = int(other)
-            return Affine(self.shape, self.start * k, tuple(s * k for s in self.steps))
-        return operator.mul(self.array(), plain(other))
+    def scaled(self, k: int) -> Affine:
+        """The expression times a number."""
+        return Affine(self.shape, self.start * k, tuple(s * k for s in self.steps))
+
+    def __mul__(self, other: object) -> object:
+        return self.scaled(int(other)) if isinstance(other, int | np.integer) else _by_array("mul")(self, other)
 
     __rmul__ = __mul__
 
-    def _at_least(self, other: object, margin: int, sign: int, name: str) -> Any:
+    def _at_least(self, other: object, margin: int, sign: int, name: str) -> object:
         """sign * (self - other) >= margin."""
-        if not isinstance(other, Affine | int | np.integer):
-            return getattr(operator, name)(self.array(), plain(other))
-        found = self._plus(other, -1)
+        found = self._plus(other, -1) if isinstance(other, Affine | int | np.integer) else None
+        if not isinstance(found, Affine):
+            return _by_array(name)(self, other)
         return Condition(found.shape, ((sign * found.start - margin, tuple(sign * s for s in found.steps)),))
 
-    def __lt__(self, other: object) -> Any:
+    def __lt__(self, other: object) -> object:
         return self._at_least(other, 1, -1, "lt")
 
-    def __le__(self, other: object) -> Any:
+    def __le__(self, other: object) -> object:
         return self._at_least(other, 0, -1, "le")
 
-    def __gt__(self, other: object) -> Any:
+    def __gt__(self, other: object) -> object:
         return self._at_least(other, 1, 1, "gt")
 
-    def __ge__(self, other: object) -> Any:
+    def __ge__(self, other: object) -> object:
         return self._at_least(other, 0, 1, "ge")
 
     __eq__, __ne__ = _by_array("eq"), _by_array("ne")
@@ -279,7 +282,7 @@ class Affine(Symbol):
 
 
 @functools.lru_cache(1024)
-def line(bounds: tuple[Any, ...]) -> Affine:
+def line(bounds: tuple[SupportsInt, ...]) -> Affine:
     """The numbers of a range."""
     numbers = range(*[int(b) for b in bounds])
     return Affine((len(numbers),), numbers.start, (numbers.step,))
@@ -325,16 +328,16 @@ def irregular() -> None:
         core.irregular += 1
 
 
-def partial(mask: Any) -> Any:
+def partial(mask: object) -> object:
     """A mask, or None where it leaves nothing out."""
-    if mask is None or (mask.holds() if isinstance(mask, Condition) else bool(np.all(mask))):
+    if mask is None or (mask.holds() if isinstance(mask, Condition) else bool(np.all(np.asarray(mask)))):
         return None
     irregular()
     return mask
 
 
 def view(
-    keys: Sequence[Any], shape: Sequence[int], strides: Sequence[int]
+    keys: Sequence[object], shape: Sequence[int], strides: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
     """(shape, strides, offset) of a tensor at affine indices, one for each dimension; None where they are not affine,
     or leave it.
@@ -356,20 +359,19 @@ def view(
     behind: list[tuple[int, int]] = []
     offset = rank = 0
     for d, (k, n, s) in enumerate(zip(keys, shape, strides, strict=True)):
-        kind = type(k)
-        if kind is int:
+        if type(k) is int:
             if not 0 <= k < n:
                 return None
             offset += k * s
             continue
-        if kind is slice:
+        if type(k) is slice:
             numbers = range(*k.indices(n))
             if not numbers:
                 return None
             offset += numbers.start * s
             (behind if d else front).append((len(numbers), numbers.step * s if len(numbers) > 1 else 0))
             continue
-        found = k if kind is Affine else affine(k)
+        found = affine(k)
         if found is None or found.low < 0 or found.high >= n:
             return None
         offset += found.start * s

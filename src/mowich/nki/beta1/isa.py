@@ -22,6 +22,7 @@ from mowich.nki import isa as now
 from mowich.nki.beta1 import language
 from mowich.nki.beta1.index import partial
 from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, moved, new, operand, under, wrap
+from mowich.nki.language import Axes
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
@@ -93,7 +94,7 @@ def tensor_tensor(
 def tensor_reduce(
     op: object,
     data: Tensor,
-    axis: SupportsInt | Sequence[SupportsInt],
+    axis: Axes,
     *,
     mask: object = None,
     dtype: object = None,

@@ -40,11 +40,10 @@ from mowich.nki.beta1.tensor import (
     under,
     wrap,
 )
+from mowich.nki.language import Axes
 
 Shape: TypeAlias = SupportsInt | Iterable[SupportsInt]
 """Sizes of the dimensions of a tensor, or the size of its only one."""
-Axes: TypeAlias = SupportsInt | Sequence[SupportsInt]
-"""A dimension, or several."""
 
 __path__: list[str] = []
 __getattr__ = words.missing(__name__)
@@ -86,7 +85,7 @@ def spmd_dim(*dims: SupportsInt) -> int:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def arange(*bounds: object) -> Affine:
+def arange(*bounds: SupportsInt) -> Affine:
     """0, 1, 2 ... as an index expression; give it dimensions with `[:, None]`."""
     return line(bounds)
 
@@ -300,7 +299,7 @@ def gather_flattened(data: Tensor, indices: Tensor, mask: object = None, **_: ob
 def loop_reduce(
     x: Tensor,
     op: object,
-    loop_indices: SupportsInt | Sequence[SupportsInt] | None = None,
+    loop_indices: SupportsInt | Iterable[SupportsInt] | None = None,
     dtype: object = None,
     **_: object,
 ) -> Tensor:
@@ -308,7 +307,7 @@ def loop_reduce(
     same = x.address is None and x.valid is None and (dtype is None or dtypes.as_dtype(dtype) is x.dtype)
     out = Reduction(x.tile if same else applied("copy", x, dtype=dtype or x.dtype).tile)
     out.op = ops.alu(op).name
-    named = loop_indices if isinstance(loop_indices, Sequence) else () if loop_indices is None else (loop_indices,)
+    named = loop_indices if isinstance(loop_indices, Iterable) else () if loop_indices is None else (loop_indices,)
     out.first = bool(named) and not np.any([int(i) for i in named])
     return out
 
@@ -418,9 +417,9 @@ def _reduced(
     return out
 
 
-def _listed(axis: Axes) -> Sequence[SupportsInt]:
-    """Axes as a sequence."""
-    return axis if isinstance(axis, Sequence) else (axis,)
+def _listed(axis: Axes) -> Iterable[SupportsInt]:
+    """Dimensions, one or several."""
+    return axis if isinstance(axis, Iterable) else (axis,)
 
 
 class _Reducer(now.Op):
