@@ -234,3 +234,23 @@ def test_the_older_front_end_benchmarks_kernels() -> None:
     bench = old.benchmark(warmup=5, iters=10)(double)
     assert (bench(np.ones((128, 64), np.float32)) == 2).all()
     assert 2 < bench.benchmark_result.nc_latency.get_latency_percentile(50) < 30
+
+
+def test_a_kernel_that_a_thread_of_a_script_launches_has_the_target_and_is_profiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A thread begins with an empty context: what the command line says of launches belongs to the process."""
+    file = tmp_path / "threads.py"
+    file.write_text(
+        "import threading\nimport numpy as np\nimport nki\nimport nki.isa as nisa\nimport nki.language as nl\n"
+        "@nki.jit\ndef double(x):\n"
+        "    print(nisa.get_nc_version().name)\n"
+        "    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
+        "    nisa.dma_copy(dst=out, src=x)\n    return out\n"
+        "t = threading.Thread(target=double, args=(np.ones((4, 4), np.float32),))\nt.start()\nt.join()\n",
+        encoding="utf-8",
+    )
+    code, out, err = profile(capsys, str(file), "--target", "trn2")
+    assert (code, err) == (0, "")
+    assert out.startswith("gen3\n")
+    assert "double" in out

@@ -306,7 +306,12 @@ def _index(i: int, grid: tuple[int, ...]) -> tuple[int, ...]:
 
 _LAST: ContextVar[Result | None] = ContextVar("mowich_last_run", default=None)
 last_run: Result | None = None
-"""The latest run of this process, of whichever thread; `last_latency_us` looks at the thread's own."""
+"""The latest run of this process, of whichever thread; `last_latency_us` looks at the thread's own.
+
+It belongs to the process, as `launches` does, and to no run or context: a script that calls its kernels directly has no
+object of ours in hand, and a thread that it starts begins with an empty context. In a context variable its launches
+would lose the target of the command line, and would not be found to be profiled.
+"""
 
 
 def _finished(result: Result | None) -> None:
@@ -318,8 +323,8 @@ def _finished(result: Result | None) -> None:
 
 @dataclass(slots=True)
 class Launches:
-    """What the user said of every launch of a script: a target before the kernels' own, and the cores of launches
-    without a grid."""
+    """What the user said of every launch of a script, in all of its threads: a target before the kernels' own, and the
+    cores of launches without a grid. The command line sets it around a script, as it sets `sys.argv`."""
 
     target: str | None = None
     lnc: int | None = None

@@ -244,7 +244,9 @@ class Affine(Symbol):
         return Affine(self.shape, self.start * k, tuple(s * k for s in self.steps))
 
     def __mul__(self, other: object) -> object:
-        return self.scaled(int(other)) if isinstance(other, int | np.integer) else _by_array("mul")(self, other)
+        if isinstance(other, int | np.integer):
+            return self.scaled(int(other))
+        return _by_array("mul")(self, other)
 
     __rmul__ = __mul__
 
@@ -371,7 +373,7 @@ def view(
             offset += numbers.start * s
             (behind if d else front).append((len(numbers), numbers.step * s if len(numbers) > 1 else 0))
             continue
-        found = affine(k)
+        found = k if type(k) is Affine else affine(k)
         if found is None or found.low < 0 or found.high >= n:
             return None
         offset += found.start * s

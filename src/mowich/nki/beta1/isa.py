@@ -21,7 +21,7 @@ from mowich.nki import faces, words
 from mowich.nki import isa as now
 from mowich.nki.beta1 import language
 from mowich.nki.beta1.index import partial
-from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, moved, new, operand, under, wrap
+from mowich.nki.beta1.tensor import Product, Tensor, assign, box, flush, moved, new, operand, wrap
 from mowich.nki.language import Axes
 
 __path__: list[str] = []
@@ -130,7 +130,7 @@ def nc_matmul(
     """stationary.T @ moving, in PSUM."""
     flush()
     mode = now._perf(perf_mode)
-    a, b = (operand(t, mask, is_aligned=False) for t in (stationary, moving))
+    a, b = operand(stationary, mask, is_aligned=False), operand(moving, mask, is_aligned=False)
     halves = 2 if mode == "double_row" else 1
     shape = (a.size // a.shape[0] // halves, b.size // b.shape[0] // halves)
     return Product(
@@ -189,7 +189,7 @@ def affine_select(
     """on_true_tile where the predicate of indices holds, else a number. A tile in PSUM, which GpSimd does not reach, is
     copied to SBUF first."""
     flush()
-    on_true_tile.check(None if mask is None else under(mask, on_true_tile.shape))
+    on_true_tile.check_under(mask)
     if operand(on_true_tile, mask).space == "P":
         on_true_tile = _MADE["tensor_copy"](on_true_tile)
     out = _out(on_true_tile.shape, dtype or on_true_tile.dtype, mask)

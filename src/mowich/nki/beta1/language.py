@@ -37,7 +37,6 @@ from mowich.nki.beta1.tensor import (
     operand,
     part,
     taken,
-    under,
     wrap,
 )
 from mowich.nki.language import Axes
@@ -225,7 +224,7 @@ def store(dst: Tensor, value: object = None, mask: object = None, **_: object) -
     mask = partial(mask)
     if not isinstance(value, Tensor):
         value = full(dst.shape if dst.ndim >= 2 else (1, *dst.shape) if dst.ndim else (1, 1), value, dst.dtype)
-    value.check(None if mask is None else under(mask, value.shape))
+    value.check_under(mask)
     if value.tile.space == "P":
         valid = value.valid
         value = applied("copy", value)
@@ -285,7 +284,7 @@ def matmul(x: Tensor, y: Tensor, transpose_x: builtins.bool = False, mask: objec
     """x @ y, or x.T @ y with transpose_x, in PSUM: `psum += nl.matmul(...)` accumulates in the engine."""
     flush()
     x, y = (applied("copy", t) if t.tile.space == "P" else t for t in (x, y))
-    left, right = (operand(t, mask, is_aligned=False) for t in (x, y))
+    left, right = operand(x, mask, is_aligned=False), operand(y, mask, is_aligned=False)
     if not transpose_x:
         left = applied("copy", Tensor(now.transpose(left))).tile
     return Product((left.shape[1], right.shape[1]), {"stationary": left, "moving": right})
@@ -359,7 +358,7 @@ def reduce(
         )
     axes = sorted(int(a) % x.ndim for a in _listed(axis))
     row = ops.alu(op)
-    x.check(None if mask is None else under(mask, x.shape))
+    x.check_under(mask)
     if mask is not None or x.valid is not None:
         irregular()
         keep = np.broadcast_to(np.asarray(mask if mask is not None else x.valid), x.shape)

@@ -177,6 +177,11 @@ class Tensor:
                 fix="bound the indices, or leave those elements out with mask=",
             )
 
+    def check_under(self, mask: object, is_aligned: bool = True) -> None:
+        """`check` of what an instruction under a mask reads; is_aligned: its dimensions are those of this tensor."""
+        if self.outside:
+            self.check(None if mask is None else under(mask, self.shape, is_aligned))
+
     # views
     # -------------------------------------------------------------------------------------------------------------
     def __getitem__(self, key: object) -> Tensor:
@@ -782,7 +787,7 @@ def operand(x: object, mask: object = None, *, is_aligned: bool = True) -> objec
             )
     if x.address is None and t.space == "H":
         return t
-    x.check(None if mask is None else under(mask, x.shape, is_aligned))
+    x.check_under(mask, is_aligned)
     copy = new(x.shape, x.dtype)
     if moved(copy, x, None, is_checked=True):
         copy.write(x.read(True if x.valid is not None or mask is not None else None))
@@ -793,7 +798,7 @@ def part(x: Tensor, keep: Array | None, is_checked: bool = False) -> Tile | None
     """What an access touches, as an instruction takes it: the box of the elements that a mask leaves in (None: all);
     None where there are none. Addresses that follow no pattern are a view with an offset that is read at run time.
     Raises for indices that leave the tensor outside the mask, unless the caller looked for them."""
-    if not is_checked:
+    if x.outside and not is_checked:
         x.check(keep)
     inner: tuple[slice, ...] = ()
     if keep is not None:
@@ -873,7 +878,7 @@ def assign(dst: Tensor, value: object, mask: object = None) -> None:
         return
     flush()
     if isinstance(value, Tensor):
-        value.check(None if mask is None else under(mask, value.shape))
+        value.check_under(mask)
         if value.address is None and dst.address is None and same(dst.tile, value.tile):
             return
         left = None if mask is None else np.asarray(mask)
