@@ -57,13 +57,14 @@ def every_kind(generation: int) -> Any:
         nisa.dma_copy(dst=out[0:128, 0:512], src=x[0:128, 0:512])
         for n in (64, 512):
             nisa.nc_matmul(dst=acc[:, 0:n], stationary=t[:, 0:128], moving=u[:, 0:n])
-        for row in (0, 32, 64, 96):
+        rows = limits(generation).tile_rows
+        for row in range(0, 128, rows):
             nisa.nc_matmul(
-                dst=acc[row : row + 32],
-                stationary=t[row : row + 32, 0:32],
-                moving=u[row : row + 32],
+                dst=acc[row : row + rows],
+                stationary=t[row : row + rows, 0:rows],
+                moving=u[row : row + rows],
                 tile_position=(row, row),
-                tile_size=(32, 32),
+                tile_size=(rows, rows),
             )
         for engine in engines:
             nisa.tensor_copy(dst=v, src=u, engine=engine)
