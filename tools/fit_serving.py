@@ -17,6 +17,7 @@ import argparse
 import csv
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -353,6 +354,52 @@ def main() -> None:
         write(p, full, noise, width, everything)
 
 
+NAMES: Mapping[str, str] = {
+    "vllm": "vLLM",
+    "vllm-2023": "vLLM",
+    "sglang": "SGLang",
+    "trtllm": "TensorRT-LLM",
+    "jax-tpu": "vLLM TPU",
+    "neuron": "Neuron SDK",
+}
+"""Engine -> what its makers call it."""
+RELEASE = re.compile(r"\b(?:vllm|vllm tpu|sglang|trtllm) v?(\d+\.\d+[\w.]*)|\bneuron (\d+\.\d+[\w.]*)", re.IGNORECASE)
+"""A release in a row's framework, or (of Neuron) where it states its date."""
+MONTH = re.compile(r"\b(20\d\d(?:-(?:0[1-9]|1[0-2])(?!\d))?)")
+
+
+def software(cases: Sequence[ServingCase]) -> dict[str, list[str]]:
+    """Engine -> the lines `version` and `released` of its file: the first and the last release that its rows state, and
+    the months of the rows. Null with a reason where no row states one."""
+    out: dict[str, list[str]] = {}
+    origin = (
+        'source: mowich-serving-fit, locator: "the measured rows that the constants were fitted to", date: 2026-11-27,'
+        " grade: C"
+    )
+    for engine in sorted({c.engine for c in cases}):
+        own = [c for c in cases if c.engine == engine]
+        releases = [m[1] or m[2] for c in own for text in (c.version, c.date) if (m := RELEASE.search(text))]
+        releases = sorted(set(releases), key=lambda text: [int(n) for n in re.findall(r"\d+", text)])
+        months = sorted({m for c in own for m in MONTH.findall(c.date)})
+        stating = sum(any(RELEASE.search(text) for text in (c.version, c.date)) for c in own)
+        span = " to ".join(dict.fromkeys((releases[0], releases[-1]))) if releases else ""
+        version = (
+            f'{{text: "{NAMES.get(engine, engine)} {span}", {origin}, note: "{stating} of {len(own)} rows state a'
+            ' release"}'
+            if releases
+            else '{value: null, reason: "no measured row states a release"}'
+        )
+        dates = " to ".join(dict.fromkeys((months[0], months[-1]))) if months else ""
+        dated = sum(bool(MONTH.search(c.date)) for c in own)
+        released = (
+            f'{{text: "{dates}", {origin}, note: "when the rows were measured; {dated} of {len(own)} state a date"}}'
+            if months
+            else '{value: null, reason: "no measured row states a date"}'
+        )
+        out[engine] = [f"version: {version}", f"released: {released}"]
+    return out
+
+
 def write(
     p: Problem, fit: Fit, noise: Mapping[str, float], width: Mapping[str, float], rows: NDArray[np.bool_]
 ) -> None:
@@ -404,6 +451,8 @@ def write(
                 f" date: 2026-11-25, {why}}}"
             )
         files.setdefault(name, []).append(f"{field}: {leaf}")
+    for name, lines in software(p.cases).items():
+        files[name] += lines
     for name, lines in files.items():
         head = (
             "# Constants of serving, written by tools/fit_serving.py from priors.csv and published rows;"

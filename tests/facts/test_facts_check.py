@@ -53,6 +53,16 @@ def test_shipped_facts_pass() -> None:
         ("chips/gb300.yaml", "family:", "famly:", "did you mean 'family'"),
         ("systems/gb300.yaml", 'kind: {text: "switch"', 'kind: {text: "swich"', "not one of"),
         ("systems/gb300.yaml", "max_chips:", "max_chip:", "lacks systems.gb300.max_chips"),
+        ("serving/vllm.yaml", "version:", "versions:", "lacks serving.vllm.version"),
+        ("serving/sglang.yaml", "released:", "out:", "lacks serving.sglang.released"),
+        ("serving/trtllm.yaml", 'released: {text: "20', 'released: {text: "in 20', "not a date as 2026-06"),
+        ("training/megatron.yaml", "released:", "out:", "lacks training.megatron.released"),
+        (
+            "training/megatron.yaml",
+            'version: {text: "Megatron-Core and Megatron-Bridge 26.06"',
+            "version: {value: 26.06, note: x",
+            "not a text",
+        ),
         ("aliases.yaml", '"tpu7x"', '"trn3"', "'trn3' names both"),
     ],
 )

@@ -35,6 +35,13 @@ CHIP_FIELDS = (
 
 SYSTEM_FIELDS = ("chips_per_unit", "chips_per_server", "max_chips")
 ALIAS_KEYS = ("display", "chip", "aliases", "in_data")
+SOFTWARE: Mapping[str, str] = {"training": "speed", "serving": "step"}
+"""Kind of facts -> the field that a file of software has, and a file of a family of chips has not."""
+SOFTWARE_FIELDS = ("version", "released")
+"""What each training stack and serving engine says of itself: which releases its constants are of, and when those were
+out or measured; null with a reason where nothing is known."""
+RELEASED = re.compile(r"\d{4}(-\d{2}){0,2}( to \d{4}(-\d{2}){0,2})?")
+"""A date of `released`, or the first and the last."""
 LEVEL_FIELDS = ("kind", "bandwidth", "latency")
 LEVEL_KINDS = ("switch", "ring", "torus2d", "torus3d", "mesh", "links", "network")
 OWN = "mowich-"
@@ -82,6 +89,11 @@ def audit(root: Path, facts: Facts) -> list[UserError]:
     for system in facts.aliases() if not problems else ():
         file = root / "systems" / f"{system}.yaml"
         problems += [UserError(what, where=str(file)) for what in _system_problems(system, facts)]
+    for kind, field in SOFTWARE.items() if not problems else ():
+        for name in facts.ids(kind):
+            if facts.get(f"{kind}.{name}.{field}") is not None:
+                file = root / kind / f"{name}.yaml"
+                problems += [UserError(what, where=str(file)) for what in _software_problems(f"{kind}.{name}", facts)]
     problems += [UserError(what, where=str(root / "aliases.yaml")) for what in _alias_problems(facts.aliases())]
     for orphan in sorted(set(facts.sources) - cited):
         problems.append(UserError(f"source '{orphan}' is cited by no fact", where=str(root / "sources.yaml")))
@@ -257,6 +269,18 @@ def _system_problems(system: str, facts: Facts) -> Iterator[str]:
             if chips.value < size:
                 yield f"{at}.chips is smaller than the level inside it"
             size = chips.value
+
+
+def _software_problems(path: str, facts: Facts) -> Iterator[str]:
+    """What a training stack or a serving engine does not say of its releases, or says in no form of a date."""
+    for field in SOFTWARE_FIELDS:
+        fact = facts.get(f"{path}.{field}")
+        if fact is None:
+            yield f"lacks {path}.{field}"
+        elif fact.value is not None and not isinstance(fact.value, str):
+            yield f"{path}.{field} is a number, not a text"
+        elif field == "released" and fact.value is not None and not RELEASED.fullmatch(fact.value):
+            yield f"{path}.released is '{fact.value}', not a date as 2026-06, or two as 2025-09 to 2026-06"
 
 
 def _alias_problems(aliases: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
