@@ -21,6 +21,7 @@ import typer
 
 from mowich.cli.app import app
 from mowich.cli.options import CONTEXT, verb
+from mowich.cli.output import emit
 from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError, UserErrors, unknown
 from mowich.requests import kernels
 
@@ -46,13 +47,22 @@ def _group() -> None:
 @verb(kernel_app, kernels.RUN, "run")
 def kernel_run(asked: kernels.Run) -> None:
     """Run a script or a kernel."""
+    from mowich.show.json import finite
+    from mowich.show.kernel import run_page
+    from mowich.show.page import Run
+    from mowich.studies.kernels import ran
+
     file, kernel, words = str(asked.file), asked.kernel, asked.arguments
     with _as_scripts_expect(file, words if kernel is None else [], asked.target, asked.lnc, asked.form.quiet):
         if kernel is None:
             _run_script(file, asked.form.quiet)
         else:
             result = _run_kernel(file, kernel, words, asked.strict, asked.seed)
-            _print_result(kernel, result, asked.form.out, asked.form.as_json)
+            if asked.saved is not None:
+                _save(result, asked.saved)
+            answer = ran(kernel, result).to_dict()
+            # warnings were told on stderr as they came
+            emit(finite(answer), asked.form, page=lambda: run_page({**answer, "warnings": ()}, Run()))
 
 
 @contextmanager
@@ -297,48 +307,11 @@ def _value(text: str, key: str, rng: Any, values: bool = True) -> Any:
         return text
 
 
-def _print_result(name: str, result: Result, out: Path | None, as_json: bool) -> None:
+def _save(result: Result, file: Path) -> None:
+    """The arrays that a kernel returned, as `np.load` reads them."""
     import numpy as np
 
-    rows: list[dict[str, Any]] = []
-    for i, value in enumerate(result.outputs):
-        a = np.asarray(value)
-        row: dict[str, Any] = {"output": i, "shape": list(a.shape), "dtype": str(a.dtype)}
-        if a.dtype.names is None and a.size:
-            f = a.astype(np.float64)
-            row |= {"min": float(f.min()), "max": float(f.max()), "mean": float(f.mean())}
-        rows.append(row)
-    if out is not None:
-        np.savez(out, *(np.asarray(v) for v in result.outputs))
-    generation = result.cores[0].generation
-    if as_json:
-        import json
-
-        made = {
-            "schema": "mowich/kernel-run@1",
-            "kernel": name,
-            "generation": generation,
-            "cores": len(result.cores),
-            "instructions": result.instructions,
-            "outputs": rows,
-            "warnings": result.warnings,
-        }
-        print(json.dumps(_finite(made), indent=1, allow_nan=False))
-        return
-    cores = f", {len(result.cores)} cores" if len(result.cores) > 1 else ""
-    print(f"{name} on NeuronCore-v{generation}{cores}: {result.instructions} instructions")
-    for row in rows:
-        numbers = f"  min {row['min']:.6g}  max {row['max']:.6g}  mean {row['mean']:.6g}" if "min" in row else ""
-        print(f"output {row['output']}  {row['dtype']}{row['shape']}{numbers}")
-
-
-def _finite(x: Any) -> Any:
-    """JSON has no NaN or infinity: null stands for them."""
-    if isinstance(x, dict):
-        return {k: _finite(v) for k, v in x.items()}
-    if isinstance(x, list):
-        return [_finite(v) for v in x]
-    return None if isinstance(x, float) and (x != x or x in (float("inf"), float("-inf"))) else x
+    np.savez(file, *(np.asarray(value) for value in result.outputs))
 
 
 __all__ = ["kernel_app"]

@@ -23,6 +23,7 @@ from mowich.neuroncore.clock.latency import Path, columns, critical_path, estima
 from mowich.neuroncore.clock.schedule import BUFFER, CAUSES, ENGINE, START, Schedule
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import ENGINES, PS, SOFTWARE, TENSOR, Cost, unit_of
+from mowich.shown import Shown
 
 DESCRIPTOR_SIZES = ((0, 256), (256, 512), (512, 2048), (2048, 4096), (4096, 1 << 62))
 """Ranges of descriptor sizes in bytes, from the DMA bandwidth guide: below 256 B overhead binds, from 4 KiB the
@@ -85,7 +86,7 @@ def union(intervals: Iterable[tuple[int, int]]) -> int:
     return total
 
 
-class Profile:
+class Profile(Shown):
     """Figures of one schedule of a kernel, each made when asked for."""
 
     def __init__(self, schedule: Schedule, kernel: str = "") -> None:
@@ -468,6 +469,7 @@ class Profile:
             "hbm_read_B": read,
             "hbm_write_B": written,
             "spill_B": self.spill_B,
+            **({"spill_policy": self.schedule.policy} if self.spill_B else {}),
             "roofline": {"flop_per_B": self.intensity, "ridge_flop_per_B": self.ridge, "bound": self.bound},
             "sbuf_peak_B": self.sbuf_peak_B,
             "psum_peak_banks": self.psum_peak_banks,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mowich.errors import UserError
 from mowich.neuroncore.targets import TARGET_HELP, generation_of
-from mowich.requests.common import JSON, OUT, QUIET, SEED, Request, form_of
+from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
 from mowich.requests.fields import TYPED, flag, names, path, quantity, texts, whole, word
 from mowich.requests.schema import Reader, Schema
 
@@ -26,6 +26,7 @@ STRICT = flag("strict", "With -k: a read of uninitialised bytes is an error.", e
 RANDOM = replace(SEED, help="Of the random arrays of -k.", edges=TYPED)
 SAVED = replace(OUT, help="With -k: save what the kernel returned.", metavar="FILE.npz")
 RUN_JSON = replace(JSON, help="With -k: one JSON object on stdout.")
+RUN_CSV = replace(CSV, help="With -k: a table on stdout.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,12 @@ class Kernel(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Kernel):
-    """A kernel to run. strict: a read of uninitialised bytes is an error; seed: of random arrays."""
+    """A kernel to run. strict: a read of uninitialised bytes is an error; seed: of random arrays; saved: the file of
+    the arrays that it returned."""
 
     strict: bool
     seed: int
+    saved: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +112,18 @@ def _target(reader: Reader) -> None:
 
 def _run(reader: Reader) -> Run:
     _kernel(reader)
+    form = replace(form_of(reader), out=None)  # it is of arrays here, not of the result
     if reader.given(KERNEL) is None:
-        for field in (STRICT, SAVED, RUN_JSON):
+        for field in (STRICT, SAVED, RUN_JSON, RUN_CSV):
             if reader.given(field) not in (None, False):
                 reader.problems.found.append(UserError(f"{reader.said(field)} goes with -k"))
     reader.stop()
-    return reader.fill(Run, form=form_of(reader))
+    return reader.fill(Run, form=form, saved=reader.get(SAVED))
 
 
 RUN = Schema(
     name="kernel run",
-    fields=(FILE, ARGUMENTS, KERNEL, TARGET, LNC, STRICT, RANDOM, SAVED, RUN_JSON, QUIET),
+    fields=(FILE, ARGUMENTS, KERNEL, TARGET, LNC, STRICT, RANDOM, SAVED, RUN_JSON, RUN_CSV, PLAIN, QUIET),
     make=_run,
     help="Run a script or a kernel, unmodified, and check every instruction.",
     example='mowich kernel run kernels/softmax.py -k softmax "x=float32[256,1000]" --target trn2',
@@ -171,8 +175,9 @@ def _profile(reader: Reader) -> Profile:
     _kernel(reader)
     if reader.given(HTML_FROM) is not None and reader.given(HTML) is None:
         reader.problems.found.append(UserError(f"{reader.said(HTML_FROM)} goes with {reader.said(HTML)}"))
+    form = form_of(reader)
     reader.stop()
-    return reader.fill(Profile, form=form_of(reader))
+    return reader.fill(Profile, form=form)
 
 
 PROFILE = Schema(
@@ -195,7 +200,7 @@ PROFILE = Schema(
             PARQUET,
             CRITICAL,
         ),
-        *(replace(JSON, help="One JSON object on stdout (mowich/kernel@1)."), QUIET),
+        *(replace(JSON, help="One JSON object on stdout (mowich/kernel@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_profile,
     help="Time a kernel, and say what binds.",
@@ -236,15 +241,16 @@ def _diff(reader: Reader) -> Diff:
         for field in (NAMED, OF_KERNELS, LNC, BOTH):
             if reader.given(field):
                 reader.add("goes with two FILE.py", field)
+    form = form_of(reader)
     reader.stop()
-    return reader.fill(Diff, form=form_of(reader))
+    return reader.fill(Diff, form=form)
 
 
 DIFF = Schema(
     name="kernel diff",
     fields=(
         *(A, B, BOTH, NAMED, OF_KERNELS, LNC),
-        *(replace(JSON, help="One JSON object on stdout (mowich/kernel-diff@1)."), QUIET),
+        *(replace(JSON, help="One JSON object on stdout (mowich/kernel-diff@1)."), CSV, PLAIN, QUIET, OUT),
     ),
     make=_diff,
     help=(

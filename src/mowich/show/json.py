@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,15 @@ def to_json(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = Non
         )
         + "\n"
     )
+
+
+def finite(x: Any) -> Any:
+    """A result whose numbers may be NaN or infinite, as JSON has it: null stands for those."""
+    if isinstance(x, Mapping):
+        return {k: finite(v) for k, v in x.items()}
+    if isinstance(x, list | tuple):
+        return [finite(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 def _plain(value: Any) -> Any:

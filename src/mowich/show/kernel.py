@@ -1,10 +1,28 @@
-"""The page of a kernel profile."""
+"""The pages of a kernel: its profile, and what a run of it gave."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from mowich.estimate import Estimate
 from mowich.show import charts, charts_time
-from mowich.show.formats import interval, number, percent
-from mowich.show.page import Page, Result, Run, Table, estimate, paragraphs, words
+from mowich.show.charts import Chart
+from mowich.show.formats import UNKNOWN, number, percent
+from mowich.show.page import (
+    NOTHING,
+    Cell,
+    Column,
+    Details,
+    More,
+    Page,
+    Part,
+    Result,
+    Run,
+    Table,
+    estimate,
+    paragraphs,
+)
+from mowich.units import show
 
 
 def whole(curve: list[tuple[float, float]], end: float) -> list[tuple[float, float]]:
@@ -13,13 +31,183 @@ def whole(curve: list[tuple[float, float]], end: float) -> list[tuple[float, flo
     return [*first, *curve, (end, curve[-1][1] if curve else 0.0)]
 
 
-def kernel_page(result: Result, run: Run) -> Page:
-    engines = {name: e for name, e in result["engines"].items() if e["instructions"]}
+def engines_of(result: Result) -> Mapping[str, Result]:
+    """The engines that ran an instruction."""
+    return {name: e for name, e in result["engines"].items() if e["instructions"]}
+
+
+def kernel_page(result: Result, run: Run, *, path: bool = False) -> Page:
+    """How long a kernel takes, what binds and which lines cost. path: a terminal shows the critical path too."""
+    engines, roof, time = engines_of(result), result["roofline"], estimate(result["time_s"])
+    busiest = max(engines, key=lambda name: engines[name]["busy_s"], default=NOTHING)
+    name, cores = result.get("kernel") or "Kernel", result.get("cores", 1)
+    where = f"{result['target']}, {cores} cores" if cores > 1 else str(result["target"])
+    low, high = (show(x, "s") for x in (time.low, time.high))
+    return Page(
+        title=f"{result.get('kernel') or 'Kernel'} on {result['target']}",
+        sentences=(
+            f"{name} on {where}: {show(time.value, 's')} ({low} .. {high}), grade {time.grade},"
+            f" {result['instructions']:,} instructions;",
+            f"the {busiest} engine works most"
+            + (f"; by its FLOP per byte {roof['bound']} sets the ceiling." if result["flop"] else "."),
+        ),
+        assumptions=[
+            ("instructions", f"{result['instructions']:,}"),
+            ("MFU", percent(result["mfu"])),
+            ("MBU", percent(result["mbu"])),
+            ("FLOP per byte", f"{number(roof['flop_per_B'])}, ridge {number(roof['ridge_flop_per_B'])}"),
+            ("SBUF peak per partition", f"{result['sbuf_peak_B']:,} B"),
+            ("PSUM banks", str(result["psum_peak_banks"])),
+            ("grade", time.grade),
+        ],
+        parts=(
+            *paragraphs([_shares(result, time), _peaks(result)], "caption"),
+            *paragraphs(_spills(result), "note"),
+            *paragraphs(result.get("warnings", ()), "warning"),
+            *_tables(result, engines, time, path),
+        ),
+        charts=_pictures(result, engines, roof),
+        records=[_record(result)],
+        inputs=result.get("inputs", {}),
+    )
+
+
+def _shares(result: Result, time: Estimate) -> str:
+    """What of the published rates the kernel reaches, and what the time rests on."""
+    roof = result["roofline"]
+    against = (
+        f"; {roof['flop_per_B']:,.0f} FLOP/B against {roof['ridge_flop_per_B']:,.0f} at the ridge: {roof['bound']} side"
+        if result["flop"]
+        else ""
+    )
+    guessed = time.coverage.get("grade D", 0.0)
+    return (
+        f"MFU {result['mfu']:.1%}, MBU {result['mbu']:.1%}{against}; {guessed:.1%} of the time rests on estimated"
+        " constants (grade D)"
+    )
+
+
+def _peaks(result: Result) -> str:
+    return f"peak: SBUF {result['sbuf_peak_B']:,} B of a partition, PSUM {result['psum_peak_banks']} banks"
+
+
+def _spills(result: Result) -> list[str]:
+    """Bytes that live tiles cost where they exceed SBUF."""
+    if not result["spill_B"]:
+        return []
+    policy = f" ({result['spill_policy']})" if result.get("spill_policy") else ""
+    return [f"spills: {result['spill_B']:,} bytes stored and reloaded, as live tiles exceed SBUF{policy}"]
+
+
+def _tables(result: Result, engines: Mapping[str, Result], time: Estimate, path: bool) -> list[Part]:
+    total = float(time)
+    waits = {name: list(e.get("waits_s", {}).items())[:3] for name, e in engines.items()}
+    used: list[list[Cell]] = [
+        [
+            name,
+            *(show(e[f"{state}_s"], "s") for state in ("busy", "wait", "idle")),
+            ", ".join(f"{who} {show(seconds, 's')}" for who, seconds in waits[name]) or NOTHING,
+        ]
+        for name, e in engines.items()
+    ]
+    sizes: list[list[Cell]] = [
+        [
+            (
+                f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B"
+                if d["descriptor_high_B"] is not None
+                else f"from {d['descriptor_low_B']:,} B"
+            ),
+            f"{d['descriptors']:,}",
+            f"{d['bytes']:,}",
+            percent(d["efficiency"]),
+        ]
+        for d in result.get("dma", ())
+    ]
+    parts: list[list[Cell]] = [
+        [fact, show(seconds, "s"), f"{seconds / total:.1%}" if total else UNKNOWN]
+        for fact, seconds in result["time_s"]["breakdown"].items()
+    ]
+    tables = [
+        Table(
+            title="Engines",
+            columns=[
+                Column(name="engine", right=False),
+                *(Column(name=state) for state in ("busy", "waiting", "idle")),
+                Column(name="waits for", right=False),
+            ],
+            rows=used,
+            note="Busy, waiting and idle sum to the time of the kernel.",
+            elsewhere="--json",
+        ),
+        Table(
+            title="DMA by size of descriptor",
+            columns=[
+                Column(name="DMA descriptors", right=False),
+                Column(name="count"),
+                Column(name="bytes"),
+                Column(name="of the DMA engines' rate"),
+            ],
+            rows=sizes,
+            elsewhere="--json",
+        ),
+        Table(
+            title="Critical path by cost",
+            columns=[Column(name="critical path", right=False), Column(name="time"), Column(name="share")],
+            rows=parts,
+            wide=not path,
+            elsewhere="--json",
+        ),
+        _lines(result, total),
+    ]
+    return [t for t in tables if t.rows]
+
+
+def _lines(result: Result, total: float) -> Table:
+    """The costliest lines; where they have no room, causes and remedies below."""
+    names = [f"{r['file']}:{r['line']}" for r in result["top"]]
+    return Table(
+        title="Lines that cost most",
+        columns=[
+            Column(name="costliest lines", right=False),
+            Column(name="time"),
+            Column(name="share"),
+            Column(name="cause", right=False, keep=2),
+            Column(name="remedy", right=False, keep=1),
+        ],
+        rows=[
+            [
+                name,
+                show(r["seconds"], "s"),
+                f"{r['seconds'] / total:.0%}" if total else UNKNOWN,
+                r["cause"],
+                r.get("remedy") or NOTHING,
+            ]
+            for name, r in zip(names, result["top"], strict=True)
+        ],
+        details=Details(
+            title="What would make them cheaper",
+            when="remedy",
+            rows=[
+                (name, [More("cause", r["cause"]), More("", r.get("remedy") or NOTHING)], ())
+                for name, r in zip(names, result["top"], strict=True)
+            ],
+            instead_of=("cause",),
+        ),
+        elsewhere="--json",
+    )
+
+
+def _record(result: Result) -> Result:
+    """The figures of the kernel as one row."""
+    return {k: v for k, v in result.items() if not isinstance(v, list) and k not in ("schema", "version", "over_time")}
+
+
+def _pictures(result: Result, engines: Mapping[str, Result], roof: Result) -> list[Chart]:
     us = 1e6
     states = {s: [e[f"{s}_s"] * us for e in engines.values()] for s in ("busy", "wait", "idle")}
     waits = sorted({w for e in engines.values() for w in e.get("waits_s", {})})
-    pictures = []
-    curves, roof = result.get("over_time"), result["roofline"]
+    pictures: list[Chart] = []
+    curves = result.get("over_time")
     if curves:
         lanes = {name: [(a * us, b * us) for a, b in spans] for name, spans in curves["engines"].items()}
         pictures.append(
@@ -86,48 +274,24 @@ def kernel_page(result: Result, run: Run) -> Page:
                 "PSUM in use", "Banks of one partition.", banks, x="us", y="banks", limit=curves["psum_capacity_banks"]
             )
         )
-    rows = [
-        [f"{r['file']}:{r['line']}", number(r["seconds"] * us), r["cause"], r.get("remedy", "")] for r in result["top"]
-    ]
-    sizes = [
-        [
-            (
-                f"{d['descriptor_low_B']:,} to {d['descriptor_high_B']:,} B"
-                if d["descriptor_high_B"] is not None
-                else f"from {d['descriptor_low_B']:,} B"
-            ),
-            f"{d['descriptors']:,}",
-            f"{d['bytes']:,}",
-            percent(d["efficiency"]),
-        ]
-        for d in result.get("dma", ())
-    ]
-    time = estimate(result["time_s"])
-    busiest = max(engines, key=lambda name: engines[name]["busy_s"], default="-")
+    return pictures
+
+
+def run_page(result: Result, run: Run) -> Page:
+    """What a kernel returned: shape, format and figures of every output."""
+    cores = f", {result['cores']} cores" if result["cores"] > 1 else ""
+
+    def line(row: Result) -> list[Cell]:
+        numbers = [f"{row[k]:.6g}" if row.get(k) is not None else UNKNOWN for k in ("min", "max", "mean")]
+        return [str(row["output"]), f"{row['dtype']}{row['shape']}", *(numbers if "min" in row else [NOTHING] * 3)]
+
+    head = [Column(name="output"), Column(name="array", right=False), *(Column(name=k) for k in ("min", "max", "mean"))]
+    outputs = [Table(title="Outputs", columns=head, rows=[line(r) for r in result["outputs"]], elsewhere="--json")]
     return Page(
-        title=f"{result.get('kernel') or 'Kernel'} on {result['target']}",
+        title=f"{result['kernel']} on NeuronCore-v{result['generation']}",
         sentences=(
-            f"{interval(time, us)} us on {result['target']}; the {busiest} engine works most; by its FLOP per byte"
-            f" {roof['bound']} sets the ceiling.",
+            f"{result['kernel']} on NeuronCore-v{result['generation']}{cores}: {result['instructions']} instructions",
         ),
-        assumptions=[
-            ("instructions", f"{result['instructions']:,}"),
-            ("MFU", percent(result["mfu"])),
-            ("MBU", percent(result["mbu"])),
-            ("FLOP per byte", f"{number(roof['flop_per_B'])}, ridge {number(roof['ridge_flop_per_B'])}"),
-            ("SBUF peak per partition", f"{result['sbuf_peak_B']:,} B"),
-            ("PSUM banks", str(result["psum_peak_banks"])),
-            ("grade", time.grade),
-        ],
-        parts=(
-            *paragraphs(result.get("warnings", ()), "warning"),
-            Table(title="Lines that cost most", columns=words(["line", "us", "cause", "remedy"]), rows=rows),
-            Table(
-                title="DMA by size of descriptor",
-                columns=words(["size", "descriptors", "bytes", "efficiency"]),
-                rows=sizes,
-            ),
-        ),
-        charts=pictures,
-        inputs=result.get("inputs", {}),
+        parts=(*(outputs if result["outputs"] else ()), *paragraphs(result["warnings"], "warning")),
+        records=result["outputs"],
     )

@@ -10,7 +10,7 @@ from mowich.show.collective import collective_page
 from mowich.show.compare import compare_page
 from mowich.show.fit import fit_page
 from mowich.show.goodput import goodput_page
-from mowich.show.kernel import kernel_page
+from mowich.show.kernel import kernel_page, run_page
 from mowich.show.kernel_diff import diff_page
 from mowich.show.model import model_page
 from mowich.show.page import Page, Result, Run
@@ -51,6 +51,7 @@ PAGES: Mapping[str, Maker] = {
     "mowich/claims@1": claims_page,
     "mowich/validate@1": validate_page,
     "mowich/kernel@1": kernel_page,
+    "mowich/kernel-run@1": run_page,
     "mowich/kernel-diff@1": diff_page,
 }
 

@@ -1,0 +1,120 @@
+"""What a run of a kernel gave, and what differs between two versions of one, as answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mowich.shown import Shown
+
+if TYPE_CHECKING:
+    from mowich.neuroncore.changes import Row
+    from mowich.neuroncore.profile import Profile
+    from mowich.nki import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """An array that a kernel returned. place: from 0; low, high, mean: over all elements, None where they are no plain
+    numbers or there are none."""
+
+    place: int
+    shape: tuple[int, ...]
+    dtype: str
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """A row of `mowich/kernel-run@1`."""
+        row: dict[str, object] = {"output": self.place, "shape": list(self.shape), "dtype": self.dtype}
+        return row if self.low is None else {**row, "min": self.low, "max": self.high, "mean": self.mean}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRun(Shown):
+    """One run of a kernel. generation: of the NeuronCore; instructions: executed and checked on all cores."""
+
+    kernel: str
+    generation: int
+    cores: int
+    instructions: int
+    outputs: tuple[Output, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract `mowich/kernel-run@1`."""
+        return {
+            "schema": "mowich/kernel-run@1",
+            "kernel": self.kernel,
+            "generation": self.generation,
+            "cores": self.cores,
+            "instructions": self.instructions,
+            "outputs": [o.to_dict() for o in self.outputs],
+            "warnings": list(self.warnings),
+        }
+
+
+def ran(kernel: str, result: Result) -> KernelRun:
+    """What a run gave. kernel: the name that was asked for."""
+    return KernelRun(
+        kernel=kernel,
+        generation=result.cores[0].generation,
+        cores=len(result.cores),
+        instructions=result.instructions,
+        outputs=tuple(_output(i, np.asarray(value)) for i, value in enumerate(result.outputs)),
+        warnings=tuple(result.warnings),
+    )
+
+
+def _output(place: int, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Output:
+    low = high = mean = None
+    if array.dtype.names is None and array.size:
+        numbers = array.astype(np.float64)
+        low, high, mean = float(numbers.min()), float(numbers.max()), float(numbers.mean())
+    return Output(place=place, shape=array.shape, dtype=str(array.dtype), low=low, high=high, mean=mean)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelDiff(Shown):
+    """Two versions of a kernel. a, b: files or folders; sections: "summary", "engines", "causes", "opcodes", "lines" ->
+    rows (`neuroncore.changes.Row`)."""
+
+    a: str
+    b: str
+    sections: Mapping[str, Sequence[Row]]
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON contract `mowich/kernel-diff@1`."""
+        return {"schema": "mowich/kernel-diff@1", "a": self.a, "b": self.b, **self.sections}
+
+
+def folders_compared(a: Path, b: Path) -> KernelDiff:
+    """Two folders of Neuron Explorer's tables, simulated or measured."""
+    from mowich.neuroncore import explorer
+
+    return KernelDiff(a=str(a), b=str(b), sections=explorer.compare(a, b))
+
+
+def profiles_compared(a: str, b: str, profiles: tuple[Profile, Profile]) -> KernelDiff:
+    """Two profiles: what their folders of tables would give, without DuckDB."""
+    from mowich.neuroncore.changes import compared, row, version_of
+
+    one, two = profiles
+    summary = [
+        row("total_time", one.total_s, two.total_s),
+        row("instructions", float(len(one)), float(len(two))),
+        *(
+            row(name, float(x), float(y))
+            for name, x, y in zip(("hbm_read_bytes", "hbm_write_bytes"), one.hbm_B, two.hbm_B, strict=True)
+        ),
+        row("model_flops", float(one.flop), float(two.flop)),
+        row("spill_bytes", float(one.spill_B), float(two.spill_B)),
+        row("sbuf_peak_bytes", float(one.sbuf_peak_B), float(two.sbuf_peak_B)),
+        row("psum_peak_banks", float(one.psum_peak_banks), float(two.psum_peak_banks)),
+    ]
+    return KernelDiff(a=a, b=b, sections={"summary": summary, **compared(version_of(one), version_of(two))})
