@@ -25,11 +25,10 @@ from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models import Model
 from mowich.plans.plan import parse_fixed
-from mowich.requests import jobs, machines, results, scenarios
+from mowich.requests import jobs, kernels, machines, results, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.schema import Schema, Source
 from mowich.studies import answers
-from mowich.studies import explain as _explain
 from mowich.studies import fleet as _fleet
 from mowich.studies import sweep as _sweep
 from mowich.studies import trade as _trade
@@ -310,8 +309,8 @@ def explain(result: Any, metric: str, *, model: str | Model | None = None, facts
     returned, or its JSON object;
     metric: "trn3.step_s.ep", "1.mfu", "ttft_s.p99"; give the model and the facts that made it where they are not the
     shipped ones."""
-    data = result if isinstance(result, Mapping) else result.to_dict()
-    return _explain.explain(data, metric, facts or _facts.load(), model=None if model is None else _model(model))
+    with _asked(results.EXPLAIN, facts, result=result, metric=metric, model=model) as asked:
+        return answers.explained(asked)
 
 
 def validate(path: str | Path | None = None, *, facts: Facts | None = None) -> Validation:
@@ -395,11 +394,10 @@ def goodput(
         return answers.goodput_found(asked)
 
 
-def claims(*, facts: Facts | None = None) -> list[Claim]:
-    """Each public claim, derived again, with a verdict."""
-    from mowich.studies import claims as study
-
-    return study.claims(facts or _facts.load())
+def claims(word: str | None = None, *, facts: Facts | None = None) -> list[Claim]:
+    """Each public claim, derived again, with a verdict; word: only those whose id holds it."""
+    with _asked(results.CLAIMS, facts, word=word) as asked:
+        return answers.claims_checked(asked)
 
 
 def power(
@@ -414,15 +412,6 @@ def power(
     given = {"cap_W": cap_W, "spares": spares, "tokens_per_s": tokens_per_s}
     with _asked(machines.POWER, facts, systems=systems, **given) as asked:
         return answers.power_found(asked)
-
-
-def _copied(arrays: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The same arguments for one rank, arrays copied so that ranks do not write into each other's."""
-    if kwargs:
-        raise UserError(
-            "with system, arguments go by position", given=sorted(kwargs), fix="inputs=[...] takes a dict for each rank"
-        )
-    return [a.copy() if hasattr(a, "copy") else a for a in arrays]
 
 
 def run_kernel(
@@ -449,15 +438,6 @@ def run_kernel(
     the results of all ranks and the time of every collective on the fabric, by level. inputs: arguments of each rank,
     instead of the same `arrays` on all.
     """
-    if system is not None:
-        from mowich.studies import system_run
-
-        if target is not None:
-            raise UserError("system says which core runs: leave target out", given=target)
-        given = list(inputs) if inputs is not None else [_copied(arrays, kwargs) for _ in range(ranks)]
-        return system_run.run(facts or _facts.load(), kernel, given, system=system, lnc=lnc, values=values)
-    if inputs is not None:
-        raise UserError("inputs of each rank need a system", fix='run_kernel(kernel, inputs=[...], system="trn3-gen2")')
-    from mowich import nki
-
-    return nki.run_kernel(kernel, *arrays, target=target, lnc=lnc, values=values, ranks=ranks, timed=timed, **kwargs)
+    given = {"target": target, "lnc": lnc, "values": values, "ranks": ranks, "timed": timed, "system": system}
+    with _asked(kernels.LAUNCH, facts, kernel=kernel, inputs=inputs, **given) as asked:
+        return answers.launched(asked, arrays, kwargs)

@@ -181,13 +181,16 @@ def test_text_is_a_number_of_chips_as_on_the_command_line() -> None:
 
 
 SIGNATURES: dict[str, Schema[Any]] = {
+    "claims": results.CLAIMS,
     "collective": machines.COLLECTIVE,
     "compare": jobs.COMPARE,
+    "explain": results.EXPLAIN,
     "fit": jobs.FIT,
     "fleet": scenarios.FLEET,
     "goodput": machines.GOODPUT,
     "plan": jobs.PLAN,
     "power": machines.POWER,
+    "run_kernel": kernels.LAUNCH,
     "sweep": scenarios.SWEEP,
     "system": jobs.SYSTEM,
     "traffic": scenarios.TRAFFIC,
@@ -199,6 +202,7 @@ SIGNATURES: dict[str, Schema[Any]] = {
 def test_a_python_function_has_the_keywords_of_its_schema(name: str) -> None:
     parameters = dict(inspect.signature(getattr(mowich, name)).parameters)
     del parameters["facts"]
+    parameters = {k: p for k, p in parameters.items() if k not in ("arrays", "kwargs")}  # the kernel's own
     fields = {f.spelled(Edge.KEYWORD): f for f in SIGNATURES[name].at(Edge.KEYWORD) if not f.group}
     assert set(parameters) == set(fields)
     for keyword, parameter in parameters.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from mowich.cli.app import app
 from mowich.cli.options import verb
 from mowich.cli.output import emit
-from mowich.errors import UserError
 from mowich.requests import results
 
 
@@ -14,11 +13,10 @@ def claims(asked: results.Claims) -> None:
     """The claims with their verdicts, then what memory per chip costs."""
     from mowich.studies import claims as study
     from mowich.studies import memory_claim
+    from mowich.studies.answers import claims_checked
 
     form, word = asked.form, asked.word
-    found = [c for c in study.claims(asked.facts) if word is None or word.casefold() in c.id.casefold()]
-    if not found:
-        raise UserError("no claim has that word in its id", given=word, allowed=list(asked.facts.ids("claims")))
+    found = claims_checked(asked)
     rows = memory_claim.memory_table(asked.facts)
     count = {v: sum(c.verdict == v for c in found) for v in (study.HOLDS, study.ONLY_IF, study.NOT, study.UNCHECKED)}
     result = {

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from mowich.cli.app import app
-from mowich.cli.explain import read_result
 from mowich.cli.options import verb
 from mowich.errors import UserError
 from mowich.requests import results
@@ -18,7 +17,7 @@ def report(asked: results.Report) -> None:
     from mowich.show.render.html import render
 
     result, where = asked.result, str(asked.result)
-    data = read_result(result)
+    data = results.read_result(result)
     try:
         page = render(data, facts=results.facts_of_result(data))
     except UserError as error:

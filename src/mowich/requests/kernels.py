@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mowich.errors import UserError
 from mowich.neuroncore.targets import TARGET_HELP, generation_of
 from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, SEED, Request, form_of
-from mowich.requests.fields import TYPED, flag, names, path, quantity, texts, whole, word
+from mowich.requests.fields import CALLED, TYPED, Field, flag, names, path, quantity, texts, whole, word
 from mowich.requests.schema import Reader, Schema
+
+if TYPE_CHECKING:
+    from mowich.facts import Facts
 
 FILE = path("file", "A script, or a file with kernels.", metavar="FILE.py", is_argument=True, needs=True, edges=TYPED)
 ARGUMENTS = texts(
@@ -260,6 +265,72 @@ DIFF = Schema(
         "mowich kernel diff before.py after.py -k softmax x=float32[4096,2048]   or   mowich kernel diff"
         " before/ after/   (folders that --parquet wrote, or of a measured profile)"
     ),
+)
+
+FUNCTION: Field[object] = Field(
+    name="kernel",
+    parse=lambda value: value,
+    kind="object",
+    help="A kernel, or a plain function that is one.",
+    needs=True,
+    edges=CALLED,
+)
+CALLED_TARGET = replace(TARGET, edges=CALLED)
+CORES = replace(LNC, help="Cores of the logical core: 1 or 2.", default=1, edges=CALLED)
+WITH_VALUES = replace(VALUES, help="Compute; else a kernel is only timed and checked.", default=True, edges=CALLED)
+RANKS = whole("ranks", "Ranks that run the same arguments.", default=1, high=1e6, edges=CALLED)
+HAS_CLOCK = flag("timed", "Keep what the clock needs.", default=True, edges=CALLED)
+ON_SYSTEM = word("system", "A machine: one rank a chip.", edges=CALLED, example="trn3-gen2")
+INPUTS: Field[object] = Field(
+    name="inputs",
+    parse=lambda value: value,
+    kind="object",
+    help="Arguments of each rank, with a system.",
+    edges=CALLED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch(Request):
+    """A kernel that Python runs. kernel: a function; system: None: on a NeuronCore alone; inputs: the arguments of each
+    rank, None: the same for all; facts: of the machine."""
+
+    kernel: Any
+    target: str | None
+    lnc: int
+    values: bool
+    ranks: int
+    timed: bool
+    system: str | None
+    inputs: Sequence[object] | None
+    facts: Facts
+
+
+def _launch(reader: Reader) -> Launch:
+    _target(reader)
+    if not callable(reader.given(FUNCTION)) and reader.given(FUNCTION) is not None:
+        reader.add("not a kernel", FUNCTION, given=reader.given(FUNCTION), allowed="a function")
+    inputs = reader.given(INPUTS)
+    if reader.given(ON_SYSTEM) is None and inputs is not None:
+        reader.problems.add(
+            "inputs of each rank need a system", fix='run_kernel(kernel, inputs=[...], system="trn3-gen2")'
+        )
+    if inputs is not None and (isinstance(inputs, str) or not isinstance(inputs, Sequence)):
+        reader.add("not a list of arguments", INPUTS, given=inputs, allowed="one entry for each rank")
+    if reader.given(ON_SYSTEM) is not None and reader.given(CALLED_TARGET) is not None:
+        given = reader.given(CALLED_TARGET)
+        reader.problems.add("system says which core runs: leave target out", given=given)
+    reader.stop()
+    facts = reader.source.facts
+    assert facts is not None
+    return reader.fill(Launch, form=form_of(reader), facts=facts)
+
+
+LAUNCH = Schema(
+    name="run_kernel",
+    fields=(FUNCTION, CALLED_TARGET, CORES, WITH_VALUES, RANKS, HAS_CLOCK, ON_SYSTEM, INPUTS),
+    make=_launch,
+    help="A kernel, run from Python.",
 )
 
 OPS = names("op", "Only these operators, commas between.", metavar="OPS", keyword="ops", default=(), edges=TYPED)

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mowich.requests.common import CSV, JSON, OUT, PLAIN, QUIET, Asked, Request, form_of
-from mowich.requests.fields import TYPED, Edge, flag, path, word
+from mowich.errors import UserError
+from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Asked, Request, form_of, model_of
+from mowich.requests.fields import CALLED, TYPED, Edge, Field, flag, path, word
 from mowich.requests.schema import Reader, Schema, Source
 from mowich.requests.settings import FACTS, SET, asked_of, read_settings
 
 if TYPE_CHECKING:
     from mowich.facts import Facts
+    from mowich.models.model import Model
 
 RESULT = path("result", metavar="RESULT", is_argument=True, needs=True, edges=TYPED)
 EXPLAINED = replace(RESULT, help="JSON of any verb (--out or --json); - reads stdin.")
 REPORTED = replace(RESULT, help="JSON of a verb (--out or --json); - reads stdin.")
+GIVEN: Field[object] = Field(
+    name="result",
+    parse=lambda value: value,
+    kind="object",
+    help="What a verb returned, or its JSON object.",
+    needs=True,
+    edges=CALLED,
+)
+MADE_OF = replace(MODEL, needs=False, edges=CALLED, help="As loaded; else by the name in the result.")
 METRIC = word(
     "metric",
     "trn3.step_s, trn3.step_s.ep, 1.mfu (row number), ttft_s.p99, gb300.usd_per_mtok.high; without it: fifteen names.",
     metavar="[METRIC]",
     is_argument=True,
+    edges=frozenset({Edge.OPTION, Edge.KEYWORD}),
+    example="trn3.step_s",
 )
 ALL = flag("all", "Without METRIC: the names of all numbers, not of the fifteen that say most.", edges=TYPED)
 HTML = path("html", "Where to write it (else RESULT with .html).", metavar="FILE", edges=TYPED)
@@ -39,15 +53,19 @@ WORD = word(
     "Only claims whose id holds this: trainium3, ironwood, gb300.",
     metavar="[WORD]",
     is_argument=True,
-    edges=TYPED,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explain(Request):
-    """One number of a saved result. metric: None for names; all: of all numbers, not of those that say most."""
+    """One number of a result. data: its JSON object; where: its file, "" for one that Python gave; facts: that it was
+    made with; model: as loaded, None: by the name in the result; metric: None for names; all: of all numbers, not of
+    those that say most."""
 
-    result: Path
+    data: Mapping[str, Any]
+    where: str
+    facts: Facts
+    model: Model | None
     metric: str | None
     all: bool
 
@@ -75,6 +93,42 @@ class Claims(Asked):
     word: str | None
 
 
+def read_result(result: Path) -> Mapping[str, Any]:
+    """The JSON object of a file, or of stdin for "-". Raises UserError where it is none."""
+    from mowich.files import parse_json, read_json, read_stream
+
+    where = str(result)
+    if where == "-":
+        data = parse_json(read_stream(sys.stdin, "result", where), where)
+    else:
+        data = read_json(result, "result", fix="mowich compare ... --out FILE writes one")
+    if not _is_result(data):
+        raise UserError(
+            "not a result of mowich",
+            where=where,
+            given=data.get("schema"),
+            allowed="what a verb writes with --json or --out",
+        )
+    return data
+
+
+def _is_result(data: Mapping[str, Any]) -> bool:
+    return str(data.get("schema", "")).startswith("mowich/")
+
+
+def _given_result(reader: Reader) -> Mapping[str, Any]:
+    """The JSON object of what Python gave; an empty one where it is none, which is noted."""
+    value = reader.given(GIVEN)
+    if value is None:
+        return {}
+    data = value if isinstance(value, Mapping) else value.to_dict() if hasattr(value, "to_dict") else None
+    if not isinstance(data, Mapping) or not _is_result(data):
+        given = value if data is None else data.get("schema") if isinstance(data, Mapping) else data
+        reader.add("not a result of mowich", GIVEN, given=given, allowed="what a verb returned, or its JSON object")
+        return {}
+    return data
+
+
 def facts_of_result(data: Mapping[str, object]) -> Facts:
     """The facts that a result was made with: its directories and its settings."""
     inputs = data.get("inputs")
@@ -94,8 +148,19 @@ def _again(reader: Reader) -> Facts:
 
 def _explain(reader: Reader) -> Explain:
     form = form_of(reader)
+    if reader.edge is Edge.OPTION:
+        reader.stop()
+        file = reader.sure(EXPLAINED)
+        data = read_result(file)
+        return reader.fill(Explain, form=form, data=data, where=str(file), facts=facts_of_result(data), model=None)
+    data = _given_result(reader)
+    if reader.given(METRIC) is None:
+        reader.missing(METRIC)
+    model = model_of(reader) if reader.given(MADE_OF) is not None else None
     reader.stop()
-    return reader.fill(Explain, form=form)
+    facts = reader.source.facts
+    assert facts is not None
+    return reader.fill(Explain, form=form, data=data, where="", facts=facts, model=model, all=False)
 
 
 def _report(reader: Reader) -> Report:
@@ -120,7 +185,7 @@ AGAIN = Schema(name="", fields=(SET, FACTS), make=_again, help="")
 """What a result says of its facts."""
 EXPLAIN = Schema(
     name="explain",
-    fields=(EXPLAINED, METRIC, ALL, JSON, PLAIN, QUIET),
+    fields=(EXPLAINED, GIVEN, METRIC, MADE_OF, ALL, JSON, PLAIN, QUIET),
     make=_explain,
     help=(
         "Any number of any result: its formula with the numbers put in, the facts and sources behind it, and what"

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mowich.errors import UserError
 
 if TYPE_CHECKING:
-    from mowich.requests import jobs, machines
+    from mowich.nki import Result
+    from mowich.requests import jobs, kernels, machines, results
+    from mowich.studies.claims import Claim
     from mowich.studies.collectives import CollectiveStudy
     from mowich.studies.compare import Comparison, PlanList
+    from mowich.studies.explain import Explanation
     from mowich.studies.fit import Fit
     from mowich.studies.goodput import GoodputStudy
     from mowich.studies.power import PowerRow
     from mowich.studies.serving_fit import ServeFit
     from mowich.studies.serving_plan import ServeResult
+    from mowich.studies.system_run import SystemRun
 
 
 def compared(asked: jobs.Compare, progress: Callable[[str], None] | None = None) -> Comparison:
@@ -156,3 +162,57 @@ def power_found(asked: machines.Power) -> list[PowerRow]:
     from mowich.studies.power import study
 
     return study(asked.facts, asked.systems, cap_W=asked.cap_W, spares=asked.spares, tokens_per_s=asked.tokens_per_s)
+
+
+def explained(asked: results.Explain) -> Explanation:
+    """One number of a result. Raises UserError where no number is named."""
+    from mowich.studies.explain import explain
+
+    assert asked.metric is not None
+    return explain(asked.data, asked.metric, asked.facts, model=asked.model)
+
+
+def claims_checked(asked: results.Claims) -> list[Claim]:
+    """The claims whose id holds a word, or all. Raises UserError where none does."""
+    from mowich.studies.claims import claims
+
+    word = asked.word
+    found = [c for c in claims(asked.facts) if word is None or word.casefold() in c.id.casefold()]
+    if not found:
+        raise UserError(
+            "no claim has that word in its id", field="word", given=word, allowed=list(asked.facts.ids("claims"))
+        )
+    return found
+
+
+def launched(
+    asked: kernels.Launch, arrays: Sequence[Any], named: Mapping[str, Any]
+) -> Result | list[Result] | SystemRun:
+    """A kernel on a NeuronCore, on several ranks, or on the chips of a machine. arrays, named: the arguments of every
+    rank, where the question does not give each its own."""
+    if asked.system is not None:
+        from mowich.studies import system_run
+
+        given = asked.inputs if asked.inputs is not None else [_copied(arrays, named) for _ in range(asked.ranks)]
+        return system_run.run(asked.facts, asked.kernel, given, system=asked.system, lnc=asked.lnc, values=asked.values)
+    from mowich.nki import run_kernel
+
+    return run_kernel(
+        asked.kernel,
+        *arrays,
+        target=asked.target,
+        lnc=asked.lnc,
+        values=asked.values,
+        ranks=asked.ranks,
+        timed=asked.timed,
+        **named,
+    )
+
+
+def _copied(arrays: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+    """The same arguments for one rank, arrays copied so that ranks do not write into each other's."""
+    if named:
+        raise UserError(
+            "with system, arguments go by position", given=sorted(named), fix="inputs=[...] takes a dict for each rank"
+        )
+    return [a.copy() if hasattr(a, "copy") else a for a in arrays]
