@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import mowich
@@ -345,3 +347,21 @@ def test_a_request_has_none_only_where_a_field_may_be_left_out(schema: Schema[An
         always = field.needs or field.default is not None
         sent = field.edges == {Edge.KEY} or (field.needs and Edge.KEY not in field.edges and schema.name == "fleet")
         assert ("None" in str(attribute.type)) == (not always or sent), (schema.name, attribute.name)
+
+
+def test_a_command_says_every_number_exactly() -> None:
+    """What `Schema.command` writes is read back to the last bit: quantities with their unit, counts, shares."""
+    rng = np.random.default_rng(7)
+    asked = [
+        (machines.POWER, "cap", "--cap", [*(10 ** rng.uniform(3, 11, 300)).tolist(), 1e8, 123e6, 0.1 + 0.2]),
+        (machines.GOODPUT, "step", "--step", [*rng.uniform(1e-3, 100, 300).tolist(), 5.5, 0.03]),
+        (machines.GOODPUT, "spares", "--spares", rng.uniform(0, 0.9, 300).tolist()),
+        (jobs.COMPARE, "tokens", "--tokens", [float(n) for n in rng.integers(1, 10**15, 300)] + [15e12, 1.5e13 + 1]),
+    ]
+    for schema, name, option, values in asked:
+        field = next(f for f in schema.fields if f.name == name)
+        for value in values:
+            words = shlex.split(schema.command({"train": True, name: value}))
+            assert field.parse(words[words.index(option) + 1]) == value, words
+    assert "--cap '100 MW'" in machines.POWER.command({"cap": 1e8})
+    assert "--tokens 15T" in jobs.COMPARE.command({"train": True, "tokens": 15e12})

@@ -304,7 +304,7 @@ def test_the_command_of_a_page_makes_the_result_again(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == first
 
 
-@pytest.mark.parametrize("kind", ["collective", "goodput", "power", "model", "fit-serve"])
+@pytest.mark.parametrize("kind", ["collective", "goodput", "power", "model", "fit", "fit-serve", "claims"])
 def test_commands_of_other_verbs_make_their_results_again(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*KINDS[kind][0], "--json", "--quiet"]) == 0
     first = capsys.readouterr().out

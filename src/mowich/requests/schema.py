@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mowich.errors import Problems, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
+from mowich.units import parse, parse_count, show_count, write
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -169,13 +170,13 @@ class Schema(Generic[Q_co]):
         words = ["mowich", self.name]
         for field in self.at(Edge.OPTION):
             value = flat.get(field.name)
-            if value is None or value is False or value == () or value == field.default:
+            if value is None or value is False or value == field.default or (not value and value != 0):
                 continue
             if field.kind == "flag":
                 words.append(field.flag)
             elif field.is_argument:
                 words.append(value if isinstance(value, str) else "config.json")
-            elif field.kind == "texts" and isinstance(value, Sequence):
+            elif field.kind in ("texts", "files") and isinstance(value, Sequence):
                 words += [word for text in value for word in (field.flag, str(text))]
             else:
                 words += [field.flag, _typed(field, value)]
@@ -201,14 +202,31 @@ class Schema(Generic[Q_co]):
 
 
 def _typed(field: Field[object], value: object) -> str:
-    """A value as it is typed: a number of a field with a unit gets it."""
+    """A value as it is typed: a number of a field with a unit gets it, a count its letter, where that says it
+    exactly."""
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence):
         return ",".join(_typed(field, part) for part in value)
     if isinstance(value, int | float):
-        return f"{value:.12g} {field.unit}".rstrip() if field.kind == "quantity" else f"{value:.12g}"
+        if field.kind == "quantity" and field.unit:
+            words = write(value, field.unit)
+            return words if parse(words, field.unit).value == value else f"{_digits(value)} {field.unit}"
+        if field.kind == "count" and abs(value) >= EXACT:
+            words = show_count(value)
+            return words if parse_count(words, minimum=0) == value else _digits(value)
+        return _digits(value)
     return str(value)
+
+
+def _digits(value: float) -> str:
+    """A number with as many digits as it takes to read it back."""
+    text = f"{value:.12g}"
+    return text if float(text) == value else repr(float(value))
+
+
+EXACT = 1e9
+"""A count from which on a letter stands for its zeros: 15T."""
 
 
 def _flat(schema: Schema[object], values: Values, reader: Reader) -> dict[str, object]:
