@@ -20,6 +20,8 @@ from mowich.evidence import validate
 from mowich.facts import Facts
 from mowich.studies.explain import Explainer, metrics, tree
 from mowich.studies.explain.headline import headline_metrics
+from mowich.studies.explain.rules import KINDS, RULES
+from mowich.studies.explain.rules.rule import R
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("--train", "--seq", "4096", "--batch", "256seqs")
@@ -188,8 +190,49 @@ def test_formulas_give_the_numbers(
     for path in tree.numbers(result):
         rule, node = explainer.rule(path), tree.at(result, path)
         value = node["value"] if tree.is_estimate(node) else node
-        if rule is not None and rule.formula and value is not None:
-            assert explainer.evaluate(path) == pytest.approx(value, rel=1e-6), (verb, path, rule.formula)
+        made = explainer.evaluate(path) if rule is not None and value is not None else None
+        if rule is not None and value is not None and (rule.formula or made is not None):
+            assert explainer.evaluate(path) == pytest.approx(value, rel=1e-9, abs=1e-12), (verb, path, rule.formula)
+
+
+@pytest.mark.parametrize("rule", [r for rules in RULES.values() for r in rules], ids=lambda r: " ".join(r.path))
+def test_a_rule_is_arithmetic_or_says_why_it_is_not(rule: Any) -> None:
+    assert bool(rule.formula) != bool(rule.words)
+    assert rule.kind in KINDS if rule.words else rule.kind == ""
+
+
+@pytest.mark.parametrize("how", ["chosen by hand", "guess: by hand", "lookup: ", "lookup"])
+def test_words_without_a_kind_are_refused(how: str) -> None:
+    with pytest.raises(ValueError, match="words without a kind"):
+        R("x", "1", "a number", how)
+
+
+NO_FORMULA = {"lookup", "search", "simulation", "table"}
+"""Kinds of numbers that have no formula; a headline number of any other kind is arithmetic."""
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *("compare", "plan", "fit", "sweep", "compare-serve", "plan-serve", "plan-apart", "fit-serve"),
+        *("goodput", "power", "claims", "claims-measured", "fleet", "traffic", "validate"),
+    ],
+)
+def test_a_headline_number_is_arithmetic_or_of_a_kind_without_a_formula(
+    results: dict[str, Any], verb: str, facts: Facts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the arithmetic gives the number: its own, or that of a term which the model recorded."""
+    result = result_of(results, verb, capsys)
+    explainer = Explainer(result, facts)
+    for path in headline_metrics(result):
+        told = explainer.at(path, sensitivity=False)
+        if told.kind == "terms":
+            assert any(t.formula and t.value == pytest.approx(told.estimate.value) for t in told.terms), path
+            continue
+        assert bool(told.formula) != (told.kind in NO_FORMULA), (path, told.kind, told.words)
+        if told.formula:
+            assert set(told.inputs), path
+            assert explainer.evaluate(path) == pytest.approx(told.estimate.value, rel=1e-9), path
 
 
 @pytest.mark.parametrize(("verb", "metric"), [(v, m) for v, names in HARDWARE.items() for m in names])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mowich.economics.energy import Site, of_fact
 from mowich.estimate import Estimate, product, unknown, worst_grade
-from mowich.facts import Facts
+from mowich.facts import Fact, Facts
 
 PARTS = ("chip", "server", "network", "cooling")
 """Parts of the power of a busy chip at the meter, in print order."""
@@ -44,21 +44,19 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
         reason = it.reason or site.pue.reason or "unknown"
         none = unknown("W", reason)
         return Power(parts=dict.fromkeys(PARTS, none), it=none, total=none, idle=none)
-    tdp = facts.get(f"{root}.power.tdp")
-    if tdp is None or tdp.value is None:
-        tdp = facts.get(f"{root}.power.measured_mean") or facts.get(f"{root}.power.tdp_estimate")
+    tdp = tdp_of(facts, chip_id)
     low, high = it.low or it.value, it.high or it.value
     port = of_fact(facts.fact("sites.parts.network_port"), "W")
-    ports = facts.number(f"systems.{system_id}.levels.scale_out.bandwidth") / facts.number(
-        "sites.parts.network_port_bandwidth"
-    )
-    network = min(ports * float(port), it.value)
+    bandwidth = facts.number(f"systems.{system_id}.levels.scale_out.bandwidth")
+    port_bandwidth = facts.number("sites.parts.network_port_bandwidth")
+    ports = bandwidth / port_bandwidth
+    network = network_W(bandwidth, port_bandwidth, float(port), it.value)
     if tdp is None or tdp.value is None:
         chip = unknown("W", "neither published nor estimated")
         chip_W = chip_low = chip_high = 0.0
     else:
         stated = of_fact(tdp, "W")
-        chip_W = min(float(stated), it.value - network)
+        chip_W = package_W(float(stated), it.value, network)
         chip_low, chip_high = min(stated.low or chip_W, chip_W), max(stated.high or chip_W, chip_W)
         chip = Estimate(value=chip_W, unit="W", low=chip_low, high=chip_high, grade=stated.grade)
     server = max(0.0, it.value - network - chip_W)
@@ -89,6 +87,34 @@ def by_part(facts: Facts, system_id: str, site: Site) -> Power:
     return Power(
         parts={"chip": chip, "server": rest, "network": net, "cooling": cooling}, it=it, total=total, idle=idle
     )
+
+
+def tdp_of(facts: Facts, chip: str) -> Fact | None:
+    """The power of a package: published, else measured, else estimated; None where there is none."""
+    tdp = facts.get(f"chips.{chip}.power.tdp")
+    if tdp is None or tdp.value is None:
+        tdp = facts.get(f"chips.{chip}.power.measured_mean") or facts.get(f"chips.{chip}.power.tdp_estimate")
+    return tdp
+
+
+def network_W(bandwidth: float, port_bandwidth: float, port_W: float, it_W: float) -> float:
+    """Watts of a chip's ports of the scale-out network, at most all of its power.
+
+    T = min(bandwidth / port_bandwidth * port_W, it_W)
+
+    Units: bandwidth B/s, port_bandwidth B/s, port_W W, it_W W.
+    """
+    return min(bandwidth / port_bandwidth * port_W, it_W)
+
+
+def package_W(tdp: float, it_W: float, network_W: float) -> float:
+    """Watts of the package: what the network leaves bounds it.
+
+    T = min(tdp, it_W - network_W)
+
+    Units: tdp W, it_W W, network_W W.
+    """
+    return min(tdp, it_W - network_W)
 
 
 def cooling_W(pue: float, it_W: float) -> float:

@@ -65,14 +65,16 @@ class Worker:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """One answer. prefill: index of the plan of prefill workers (-1: aggregated); decode: of the others; users: per
-    rank group; prefill_workers and
-    workers: counts; speeds as named; parts: of TPOT and of TTFT."""
+    rank group; prefill_workers and workers: counts; prompts_per_s, answers_per_s: what a prefill and a decode worker
+    make, NaN where workers do both; speeds as named; parts: of TPOT and of TTFT."""
 
     prefill: int
     decode: int
     users: float
     prefill_workers: int
     workers: int
+    prompts_per_s: float
+    answers_per_s: float
     ttft_s: float
     tpot_s: float
     tokens_per_s: float
@@ -314,7 +316,7 @@ def search(
     front = rising(np.lexsort((-per_chip, points.tpot)), per_chip, points.ttft <= job.ttft_s, 1 + 1e-9)
 
     excess = np.maximum(points.ttft / job.ttft_s, points.tpot / job.tpot_s)
-    thinned = spread_out(front, FRONT)
+    thinned = spread_out(front, FRONT) if pair is None else front  # a pair is asked for one point of it
     answers = _answers(system, w, job, points, [*good, *thinned] if good else [*thinned, int(np.argmin(excess))])
     return SearchResult(
         best=tuple(answers[: len(good)]),
@@ -368,6 +370,8 @@ def _together(
             users=users,
             prefill_workers=np.zeros(len(rows)),
             workers=copies,
+            prompts_per_s=np.full(len(rows), math.nan),
+            answers_per_s=np.full(len(rows), math.nan),
             ttft=ttft,
             tpot=tpot,
             speed=users * w.shapes.dp[rows] * job.output / (ttft + (job.output - 1.0) * tpot) * copies,
@@ -398,9 +402,23 @@ class _Points(Columns):
     users: Floats
     prefill_workers: Floats
     workers: Floats
+    prompts_per_s: Floats
+    answers_per_s: Floats
     ttft: Floats
     tpot: Floats
     speed: Floats
+
+
+def paired_tokens_per_s(
+    prefill_workers: float, prompts_per_s: float, decode_workers: float, answers_per_s: float, osl: float
+) -> float:
+    """Output tokens per second of prefill and decode workers of their own: the slower kind sets the pace.
+
+    T = min(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl
+
+    Units: prompts_per_s 1/s, answers_per_s 1/s, osl tokens.
+    """
+    return min(prefill_workers * prompts_per_s, decode_workers * answers_per_s) * osl
 
 
 def _apart(
@@ -492,6 +510,8 @@ def _apart(
         users=users[D_] * share,
         prefill_workers=x,
         workers=y,
+        prompts_per_s=rate_p[P_],
+        answers_per_s=rate_d[D_],
         ttft=ttft,
         tpot=tpot[D_],
         speed=rate * job.output,
@@ -544,6 +564,8 @@ def _answer(system: System, p: _Points, i: int, tpot_parts: dict[str, float], tt
         users=float(p.users[i]),
         prefill_workers=int(p.prefill_workers[i]),
         workers=int(p.workers[i]),
+        prompts_per_s=float(p.prompts_per_s[i]),
+        answers_per_s=float(p.answers_per_s[i]),
         ttft_s=ttft,
         tpot_s=tpot,
         tokens_per_s=float(p.speed[i]),

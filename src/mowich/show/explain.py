@@ -176,7 +176,7 @@ def explain_page(e: Explanation) -> Page:
             Words(text=e.says, kind="caption"),
             *paragraphs([f"= {printed(e.formula)}"] if e.formula else [], "caption"),
             *paragraphs([inputs_line(e.inputs, e.units)] if e.inputs else [], "caption", indent=4),
-            *paragraphs([e.words] if e.words else [], "caption", heading="How it comes about", gap=True),
+            *paragraphs([e.words] if e.words else [], "caption", heading=f"How it comes about ({e.kind})", gap=True),
             *paragraphs(
                 parts_said(e.parts, value.unit) if len(e.parts) > 1 else [], "caption", heading="Sum of", gap=True
             ),

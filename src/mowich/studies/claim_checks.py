@@ -11,12 +11,131 @@ from mowich.facts.entries import figure
 from mowich.models import load
 from mowich.models.model import Model, Moe
 
+
+def quotient(a: float, b: float) -> float:
+    """A figure of one machine over that of another.
+
+    T = a / b
+    """
+    return a / b
+
+
+def machines_quotient(n3: float, q3: float, n2: float, q2: float) -> float:
+    """A figure of all chips of one machine over that of another.
+
+    T = n3 * q3 / (n2 * q2)
+    """
+    return n3 * q3 / (n2 * q2)
+
+
+def pods_quotient(m: float, q: float, n: float, p: float) -> float:
+    """The same for two pods: m chips of q each over n of p.
+
+    T = m * q / (n * p)
+    """
+    return m * q / (n * p)
+
+
+def chips_per_watt(q3: float, p3: float, q2: float, p2: float, **_: float) -> float:
+    """Rate per watt of one chip over that of another. Numbers of chips cancel out.
+
+    T = q3 / p3 / (q2 / p2)
+    """
+    return (q3 / p3) / (q2 / p2)
+
+
+def per_watt_quotient(a: float, p: float, b: float, q: float) -> float:
+    """Rate a at p watts over rate b at q watts.
+
+    T = a / p / (b / q)
+    """
+    return (a / p) / (b / q)
+
+
+def of_all(n: float, q: float) -> float:
+    """A figure of n chips.
+
+    T = n * q
+    """
+    return n * q
+
+
+def capacity_read_as_GB(n: float, q: float) -> float:
+    """Memory of n chips of q bytes, where a GiB is told as a GB.
+
+    T = n * q / 2 ** 30 * 1e9
+    """
+    return n * q / 2**30 * 1e9
+
+
+def in_servers(servers: float, per: float) -> float:
+    """Chips of servers.
+
+    T = servers * per
+    """
+    return servers * per
+
+
+def links_quotient(s: float, r: float, k: float, a: float, b: float) -> float:
+    """Three levels of links of one chip over two of another.
+
+    T = (s + r + k) / (a + b)
+    """
+    return (s + r + k) / (a + b)
+
+
+def tokens_for_claim(claim: float, a: float, b: float) -> float:
+    """Tokens per chip that a gain per watt needs.
+
+    T = claim * a / b
+    """
+    return claim * a / b
+
+
+def decoding_gain(b3: float, b2: float, w: float) -> float:
+    """Gain of decoding from bandwidth, and from fewer bytes of weights: the middle of no part of it and all.
+
+    T = b3 / b2 * w ** 0.5
+    """
+    return b3 / b2 * w**0.5
+
+
+def decoding_gain_per_watt(b3: float, b2: float, p3: float, p2: float, w: float) -> float:
+    """The same per watt.
+
+    T = b3 / b2 / (p3 / p2) * w ** 0.5
+    """
+    return b3 / b2 / (p3 / p2) * w**0.5
+
+
+def mean_gain(
+    bf160: float,
+    fp8_full0: float,
+    bf161: float,
+    fp8_full1: float,
+    bf162: float,
+    fp8_full2: float,
+    bf163: float,
+    fp8_full3: float,
+    bf164: float,
+    fp8_full4: float,
+) -> float:
+    """Geometric mean of five ratios of times.
+
+    T = (bf160 / fp8_full0 * (bf161 / fp8_full1) * (bf162 / fp8_full2) * (bf163 / fp8_full3) * (bf164 / fp8_full4)) **
+    (1 / 5)
+    """
+    gains = (bf160 / fp8_full0, bf161 / fp8_full1, bf162 / fp8_full2, bf163 / fp8_full3, bf164 / fp8_full4)
+    return float(math.prod(gains) ** (1 / 5))
+
+
 TRN2_CHIPS, TRN3_CHIPS = "systems.trn2.chips_per_unit", "systems.trn3-gen2.chips_per_unit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """How a claim is derived. inputs: symbol -> path of a fact; of: the formula over their values; published: the claim
+    """How a claim is derived. inputs: symbol -> path of a fact; given: symbol -> a number that is no fact; of: the
+    function that computes it, of these symbols; published: the claim
     as a number where it is neither a number nor the first one in the claim's text; is_gain: the claim is a share on top
     ("40 %" is 1.4 times); condition: what makes the derived number the claimed one, if only under a condition; spread:
     ends of the formula itself, where it holds a number that is not a fact; missing: what would have to be published, if
@@ -26,7 +145,8 @@ class Check:
 
     formula: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    of: Callable[[Mapping[str, float]], float] | None = None
+    given: Mapping[str, float] = field(default_factory=dict)
+    of: Callable[..., float] | None = None
     published: float | None = None
     is_gain: bool = False
     condition: str = ""
@@ -39,7 +159,7 @@ class Check:
 
 def ratio(a: str, b: str, formula: str, **more: object) -> Check:
     """a / b of two facts."""
-    return Check(formula=formula, inputs={"a": a, "b": b}, of=lambda x: x["a"] / x["b"], **more)  # type: ignore[arg-type]
+    return Check(formula=formula, inputs={"a": a, "b": b}, of=quotient, **more)  # type: ignore[arg-type]
 
 
 def scaled(chip: str, quantity: str, formula: str) -> Check:
@@ -52,7 +172,7 @@ def scaled(chip: str, quantity: str, formula: str) -> Check:
     return Check(
         formula=formula,
         inputs={"n3": TRN3_CHIPS, "q3": f"chips.trainium3.{mine}", "n2": TRN2_CHIPS, "q2": f"chips.{chip}.{theirs}"},
-        of=lambda x: x["n3"] * x["q3"] / (x["n2"] * x["q2"]),
+        of=machines_quotient,
     )
 
 
@@ -82,7 +202,7 @@ def checks() -> dict[str, Check]:
                 "q2": f"{t2}.peak_dense.fp8",
                 "p2": f"{t2}.power.all_in",
             },
-            of=lambda x: (x["q3"] / x["p3"]) / (x["q2"] / x["p2"]),
+            of=chips_per_watt,
             missing=(
                 "the power of either UltraServer: with peak FP8 per watt, {n3:g} Trainium 3 would have to draw"
                 " {servers:.2f} times what {n2:g} Trainium 2 draw, {chips:.2f} per chip"
@@ -101,7 +221,7 @@ def checks() -> dict[str, Check]:
                 "q2": f"{t2}.peak_dense.fp8",
                 "p2": f"{t2}.power.all_in",
             },
-            of=lambda x: (x["q3"] / x["p3"]) / (x["q2"] / x["p2"]),
+            of=chips_per_watt,
             is_gain=True,
             condition=(
                 "a Trainium 3 draws {need:.2f} times the power of a Trainium 2 (peak MXFP8 against FP8); AWS publishes"
@@ -117,18 +237,18 @@ def checks() -> dict[str, Check]:
         "trainium3-reinvent-2025.Memory_per_UltraServer": Check(
             formula="144 x HBM of Trn3, a TB taken as 1000 GiB",
             inputs={"n": TRN3_CHIPS, "q": f"{t3}.memory.hbm_capacity"},
-            of=lambda x: x["n"] * x["q"] / 2**30 * 1e9,
+            of=capacity_read_as_GB,
             condition="a TB is read as 1000 GiB; in TB of 10^12 bytes it is 7% more",
         ),
         "trainium3-reinvent-2025.Peak_FP8": Check(
             formula="144 x MXFP8 of Trn3",
             inputs={"n": TRN3_CHIPS, "q": f"{t3}.peak_dense.mxfp8"},
-            of=lambda x: x["n"] * x["q"],
+            of=of_all,
         ),
         "trainium3-reinvent-2025.Chips_per_UltraServer": Check(
             formula="servers x chips: 36 x 4",
             inputs={"servers": "systems.trn3-gen2.racks", "per": "systems.trn3-gen2.levels.rack.chips"},
-            of=lambda x: x["servers"] * x["per"],
+            of=in_servers,
         ),
         "trainium3-reinvent-2025.GPT-OSS_throughput": gpt["throughput"],
         "trainium3-reinvent-2025.GPT-OSS_response": gpt["response"],
@@ -146,7 +266,7 @@ def checks() -> dict[str, Check]:
         "trainium3-reinvent-2025.Per-chip_memory": Check(
             formula="HBM bandwidth of Trn3 / of Trn2 (capacity: 144 / 96 GiB = 1.5)",
             inputs={"a": f"{t3}.memory.hbm_bandwidth", "b": f"{t2}.memory.hbm_bandwidth"},
-            of=lambda x: x["a"] / x["b"],
+            of=quotient,
             published=1.7,
         ),
         "trainium3-reinvent-2025.Inter-chip": Check(
@@ -158,7 +278,7 @@ def checks() -> dict[str, Check]:
                 "a": f"{t2}.scale_up.intra_server_per_direction",
                 "b": f"{t2}.scale_up.inter_server_per_direction",
             },
-            of=lambda x: (x["s"] + x["r"] + x["k"]) / (x["a"] + x["b"]),
+            of=links_quotient,
             condition=(
                 "the 2.56 TB/s of the chip page are used in full; the three levels of the architecture page make"
                 " {low:.2g} to {high:.2g} times Trainium 2"
@@ -206,7 +326,7 @@ def checks() -> dict[str, Check]:
         "ironwood.Pod_compute": Check(
             formula="9,216 x FP8 of Ironwood",
             inputs={"n": pod, "q": f"{iron}.peak_dense.fp8"},
-            of=lambda x: x["n"] * x["q"],
+            of=of_all,
         ),
         "ironwood.Perf_per_watt": Check(
             formula="(FP8 / P) of Ironwood / (8-bit / P) of Trillium",
@@ -216,7 +336,7 @@ def checks() -> dict[str, Check]:
                 "b": f"{v6e}.peak_dense.fp8",
                 "q": f"{v6e}.power.all_in",
             },
-            of=lambda x: (x["a"] / x["p"]) / (x["b"] / x["q"]),
+            of=per_watt_quotient,
             condition="an Ironwood draws {need:.2f} times the power of a Trillium chip; Google publishes neither",
         ),
         "ironwood.HBM_capacity": ratio(
@@ -234,7 +354,7 @@ def checks() -> dict[str, Check]:
         "ironwood.Directly": Check(
             formula="9,216 x 192 GB",
             inputs={"n": pod, "q": f"{iron}.memory.hbm_capacity"},
-            of=lambda x: x["n"] * x["q"] / 2**30 * 1e9,
+            of=capacity_read_as_GB,
             condition="the pages' GB are GB: with the 192 GiB of the chip page it is 1.90 PB",
         ),
         "ironwood.FP8_over": fp8_gain(),
@@ -246,7 +366,7 @@ def checks() -> dict[str, Check]:
                 "n": pod,
                 "p": f"{iron}.peak_dense.fp8",
             },
-            of=lambda x: x["m"] * x["q"] / (x["n"] * x["p"]),
+            of=pods_quotient,
             condition="FP4 is set against FP8: at equal precision the gain is not published",
             unknown=("chips.tpu_8t.peak_dense.fp8",),
         ),
@@ -260,7 +380,7 @@ def checks() -> dict[str, Check]:
         "gb300.NVL72_dense": Check(
             formula="72 x dense FP4",
             inputs={"n": "systems.gb300.chips_per_unit", "q": "chips.gb300.peak_dense.fp4"},
-            of=lambda x: x["n"] * x["q"],
+            of=of_all,
         ),
         "gb300.Throughput_per_MW": Check(
             formula="tokens per chip that 5x per megawatt needs: 5 x P(GB300) / P(H100)",
@@ -269,7 +389,7 @@ def checks() -> dict[str, Check]:
                 "b": "chips.h100_sxm.power.all_in",
                 "claim": "claims.gb300.claims.Throughput_per_MW_vs_Hopper.published",
             },
-            of=lambda x: x["claim"] * x["a"] / x["b"],
+            of=tokens_for_claim,
             missing=(
                 "the operating point: the derived figure is how many times the tokens of an H100 a GB300 would have to"
                 " make"
@@ -352,7 +472,8 @@ def gpt_oss() -> dict[str, Check]:
         "throughput": Check(
             formula=f"B3 / B2 x f, f from 1 (keys and values alone) {top}",
             inputs=paths,
-            of=lambda x: speed(x) * w**0.5,
+            given={"w": w},
+            of=decoding_gain,
             spread=lambda x: (speed(x), speed(x) * w),
             condition=(
                 f"{formats}, at a batch where weights are part of the bytes: one format on both gives about"
@@ -362,7 +483,8 @@ def gpt_oss() -> dict[str, Check]:
         "response": Check(
             formula=f"B3 / B2 x f, f from 1 (one format) {top}",
             inputs=paths,
-            of=lambda x: speed(x) * w**0.5,
+            given={"w": w},
+            of=decoding_gain,
             spread=lambda x: (speed(x), speed(x) * w),
             condition=(
                 f"{formats}, at a small batch: one format on both gives about {{low:.2g}}, the two formats up to"
@@ -372,7 +494,8 @@ def gpt_oss() -> dict[str, Check]:
         "per_megawatt": Check(
             formula=f"B3 / B2 x f / (P3 / P2), f from 1 {top}",
             inputs={**paths, "p3": "chips.trainium3.power.all_in", "p2": "chips.trainium2.power.all_in"},
-            of=lambda x: efficiency(x) * w**0.5,
+            given={"w": w},
+            of=decoding_gain_per_watt,
             spread=lambda x: (efficiency(x), efficiency(x) * w),
             condition=(
                 f"{formats}, and Trn3 draws little more than Trn2: with the claimed 3x per chip its power would be 3/5"
@@ -402,7 +525,7 @@ def fp8_gain() -> Check:
     return Check(
         formula="geometric mean of BF16 step / FP8 step over the measured pairs",
         inputs=inputs,
-        of=lambda x: math.prod(gains(x)) ** (1 / len(jobs)),
+        of=mean_gain,
         spread=lambda x: (min(gains(x)), max(gains(x))),
     )
 

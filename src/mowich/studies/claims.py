@@ -81,8 +81,10 @@ def derive(facts: Facts, check: Check) -> tuple[float | None, float | None, floa
         values[symbol] = value
         ends[symbol] = (value,) if fact.low is None or fact.low == fact.high else (fact.low, float(fact.high or value))
         shown[symbol] = f"{path} = {fact.as_written}"
-    value = check.of(values)
-    corners = [check.of(dict(zip(ends, combo, strict=True))) for combo in itertools.product(*ends.values())]
+    value = check.of(**values, **check.given)
+    corners = [
+        check.of(**dict(zip(ends, combo, strict=True)), **check.given) for combo in itertools.product(*ends.values())
+    ]
     low, high = min([value, *corners]), max([value, *corners])
     if check.spread is not None:
         spans = [check.spread(dict(zip(ends, combo, strict=True))) for combo in itertools.product(*ends.values())]
@@ -149,6 +151,16 @@ def title(key: str) -> str:
     return re.sub(r"\s+", " ", key.replace("_", " ")).strip()
 
 
+def tokens_per_chip(batch: float, length: float, step: float, chips: float) -> float:
+    """Tokens per second and chip of a training step.
+
+    T = batch * length / (step * chips)
+
+    Units: length tokens, step s, chips chips.
+    """
+    return batch * length / (step * chips)
+
+
 def training_row(facts: Facts, root: str, key: str) -> Claim:
     """A measured training row: its tokens per chip from batch, length and step, and its MFU from the published peak."""
     match = re.fullmatch(r"(.+)_(\d+)_(\d+)_(\d+)_(bf16|fp8_full)", key)
@@ -156,7 +168,7 @@ def training_row(facts: Facts, root: str, key: str) -> Claim:
     published = float(tokens.value or 0)
     assert match is not None, key
     chips, batch, seq = (int(match[i]) for i in (2, 3, 4))
-    value = batch * seq / (float(step.value or 1) * chips)
+    value = tokens_per_chip(batch, seq, float(step.value or 1), chips)
     agrees = abs(value / published - 1) <= 0.01
     return Claim(
         id=f"{root.split('.')[1]}.{key}",

@@ -53,6 +53,11 @@ def decode_bound(bandwidth_Bps: float, kv_B: float, weights_B: float, memory_B: 
     return bandwidth_Bps / kv_B * max(0.0, 1.0 - weights_B / (chips * memory_B))
 
 
+def unit_chips(facts: Facts, system: str) -> int:
+    """Chips of a scale-up unit, at most 144."""
+    return 72 if system == "gb300" else min(144, round(facts.number(f"systems.{system}.chips_per_unit")))
+
+
 def memory_table(facts: Facts) -> list[MemoryRow]:
     """Per model and context: what 144, 192 and 288 GB cost, and from which scale and price on they do not."""
     out = []
@@ -69,8 +74,7 @@ def memory_table(facts: Facts) -> list[MemoryRow]:
                     facts.number(f"chips.{chip}.memory.hbm_bandwidth"),
                 )
                 least = max(1, -int(-(weights + kv) // memory))
-                domain = min(144, round(facts.number(f"systems.{system}.chips_per_unit")))
-                chips = max(least, domain if system != "gb300" else 72)
+                chips = max(least, unit_chips(facts, system))
                 rate = decode_bound(bandwidth, kv, weights, memory, chips)
                 best = rate if best is None else best
                 out.append(

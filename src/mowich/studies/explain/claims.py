@@ -8,6 +8,7 @@ from typing import Any
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.facts.entries import entries
+from mowich.formula import formula_of
 from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
 
@@ -19,9 +20,13 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
 
     check = next((c for start, c in claim_checks.checks().items() if row["id"].startswith(start)), None)
     inputs = {k: str(v).split(" = ")[0] for k, v in row["inputs"].items() if " = " in str(v)}
+    plain = {k: float(v) for k, v in row["inputs"].items() if k not in inputs}
+    is_row = row["group"] == "measured-ironwood-training"
+    law = None if row["derived"] is None else study.tokens_per_chip if is_row else check.of if check else None
+    symbols = {k: facts.number(p) for k, p in inputs.items()} | plain | dict(check.given if check else {})
 
     def numbers(known: Facts, wanted: Path) -> Numbers:
-        if row["group"] == "measured-ironwood-training":
+        if is_row:
             made = study.training_row(known, f"claims.{row['group']}.claims", row["id"].split(".", 1)[1])
             value, low, high = made.derived, made.low, made.high
         elif check is None:
@@ -37,18 +42,26 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
             return
         if row["derived"] is None:  # not derived: the reason is told, and there is no term
             return
-        values = {k: facts.number(p) for k, p in inputs.items()}
         notes.add(
             row["id"],
             row["derived"],
             "1",
+            law,
             words=row["formula"],
             facts=tuple(inputs.values()),
             note=row["reason"],
-            given=values,
+            given=symbols,
         )
 
-    return Source(at=at, numbers=numbers, terms=terms, title=row["claim"])
+    return Source(
+        at=at,
+        numbers=numbers,
+        terms=terms,
+        symbols=symbols,
+        behind={k: (p,) for k, p in inputs.items()},
+        formulas={("derived",): formula_of(law)} if law is not None else {},
+        title=row["claim"],
+    )
 
 
 def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
@@ -69,6 +82,10 @@ def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -
         "weights": model.params * memory_claim.WEIGHT_B,
         "kv": model.kv_bytes(row["context"], memory_claim.WEIGHT_B),
         "bandwidth": facts.number(f"chips.{chip}.memory.hbm_bandwidth"),
+        "unit_chips": memory_claim.unit_chips(facts, row["system"]),
+        "first_tokens_per_s": next(
+            r["tokens_per_s"] for r in result["memory"] if all(r[k] == row[k] for k in ("model", "context"))
+        ),
     }
     behind = {"bandwidth": (f"chips.{chip}.memory.hbm_bandwidth",), "memory_B": (f"chips.{chip}.memory.hbm_usable",)}
     return Source(

@@ -123,7 +123,12 @@ class Explainer:
     def rule(self, path: Path) -> Rule | None:
         """The line of the table that says what a number is."""
         for rule in self.rules:
-            if rule.matches(path) and (rule.when is None or self._parent(path).get(rule.when[0]) == rule.when[1]):
+            if not rule.matches(path):
+                continue
+            if rule.when is None:
+                return rule
+            name, wanted = rule.when
+            if self._parent(path).get(name) in (wanted if isinstance(wanted, tuple) else (wanted,)):
                 return rule
         return None
 
@@ -148,6 +153,7 @@ class Explainer:
                 says="an input of the result",
                 formula="",
                 words="as given, or the default of the verb",
+                kind="lookup",
                 inputs={},
                 estimate=Estimate(value=node, unit="1", grade="user"),
                 warnings=tuple(warnings),
@@ -156,6 +162,7 @@ class Explainer:
         if rule is None:
             raise UserError(f"nothing is known of '{name}'", fix="this is a gap of mowich: please report it")
         source = self.source(path)
+        rule = _of_row(rule, path, source)
         notes = Notes()
         if source is not None:
             source.terms(path[len(source.at) :], notes)
@@ -196,6 +203,7 @@ class Explainer:
             says=rule.says,
             formula=rule.formula,
             words=rule.words,
+            kind=rule.kind,
             inputs=inputs,
             units=units,
             estimate=estimate,
@@ -225,6 +233,7 @@ class Explainer:
                         says=f"share of the number that rests on this kind of cost: {path[-1]}",
                         formula="",
                         words="cost of this kind / all, by what its constants come from",
+                        kind="inside",
                         inputs={},
                         estimate=Estimate(value=value, unit="1", grade=whole.estimate.grade),
                         parts={},
@@ -242,6 +251,7 @@ class Explainer:
                         " the fit)), the same in log odds for goodput, or percentiles of draws; exact where nothing is"
                         " uncertain"
                     ),
+                    kind="inside",
                     estimate=Estimate(value=value, unit=whole.estimate.unit, grade=whole.estimate.grade),
                 )
         return None
@@ -299,7 +309,7 @@ class Explainer:
         """The number by its own formula, from the names of the result; None where the formula is in words or something
         in it is unknown."""
         rule, source, notes = self.rule(path), self.source(path), Notes()
-        if rule is None or not rule.formula:
+        if rule is None or not (rule := _of_row(rule, path, source)).formula:
             return None
         if source is not None:
             source.terms(path[len(source.at) :], notes)
@@ -567,6 +577,12 @@ def is_fitted(fact: Fact) -> bool:
 def _is_count(fact: Fact) -> bool:
     """Whether a fact counts things, and cannot be moved by a per cent."""
     return fact.unit == "" and float(fact.value or 0.0) == round(float(fact.value or 0.0))
+
+
+def _of_row(rule: Rule, path: Path, source: Source | None) -> Rule:
+    """The rule with the formula of this row, where each row has its own."""
+    own = source.formulas.get(path[len(source.at) :]) if source is not None else None
+    return rule if own is None else replace(rule, formula=own, words="", kind="")
 
 
 def _sum_of(made: Mapping[Path, float], key: Path) -> float | None:

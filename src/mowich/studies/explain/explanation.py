@@ -39,10 +39,9 @@ class Move:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """says: what the number is; formula: arithmetic, words: how it comes about where that is a choice, a search or a
-    count; inputs: the numbers put in; units: their units; estimate: the number (grade "" where
-    nothing graded is behind it);
-    parts: what it is the sum of; terms: formulas that the model recorded, in order of evaluation; facts: all behind it;
-    moves: largest first."""
+    count, kind: which of these (`rules.KINDS`); inputs: the numbers put in; units: their units; estimate: the number
+    (grade "" where nothing graded is behind it); parts: what it is the sum of; terms: formulas that the model recorded,
+    in order of evaluation; facts: all behind it; moves: largest first."""
 
     metric: str
     title: str
@@ -56,6 +55,7 @@ class Explanation:
     moves: tuple[Move, ...] = ()
     warnings: tuple[str, ...] = ()
     words: str = ""
+    kind: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
@@ -85,6 +85,7 @@ class Explanation:
             "says": self.says,
             "formula": printed(self.formula),
             "words": self.words,
+            "kind": self.kind,
             "inputs": dict(self.inputs),
             "units": dict(self.units),
             "value": e.value,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mowich.economics.power import tdp_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
 from mowich.studies.explain.source import Numbers, Result, Source
@@ -34,4 +35,13 @@ def power_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) ->
         "idle_share": ("sites.default.idle_power_share",),
         "it_W": (f"chips.{chip}.power.all_in",),
     }
+    parts = {
+        "bandwidth": facts.get(f"systems.{resolve(facts, row['system']).id}.levels.scale_out.bandwidth"),
+        "port_bandwidth": facts.get("sites.parts.network_port_bandwidth"),
+        "port_W": facts.get("sites.parts.network_port"),
+        "tdp": tdp_of(facts, chip),
+    }
+    for symbol, fact in parts.items():
+        if fact is not None and isinstance(fact.value, float):
+            symbols[symbol], behind[symbol] = fact.value, (fact.path,)
     return Source(at=at, numbers=numbers, symbols=symbols, behind=behind, title=row["system"])

@@ -25,7 +25,7 @@ from mowich.plans.memory import (
 )
 from mowich.plans.plan import ServePlan
 from mowich.plans.shapes import Shapes
-from mowich.serving.search import Found, ServeJob, search
+from mowich.serving.search import Found, ServeJob, Worker, paired_tokens_per_s, search
 from mowich.serving.steady import Load, closed_loop, note_decode
 from mowich.serving.step import step
 from mowich.software.engine import Costs
@@ -170,23 +170,29 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
         system = resolve(known, row["system_id"], chips=chips)
         return deploy(model, system, row["engine"], plans, known, accept=job.accept)
 
+    def pair_found(d: Deployment, w: Worker) -> Found:
+        """The point of the row's prefill and decode workers."""
+        got = search(d.system, w, job, top=64, together=False, pair=(len(plans) - 1, 0))
+        points: list[Found] = [*got.best, *got.front, *([got.closest] if got.closest else [])]
+        if not points:
+            raise UserError("these prefill and decode workers keep no limit, or hold no request, with such facts")
+        return min(
+            points,
+            key=lambda f: (
+                abs(f.tpot_s - row["tpot_s"]["value"]) / row["tpot_s"]["value"]
+                + abs(f.workers - row["replicas"]["decode"])
+                + abs(f.prefill_workers - row["replicas"]["prefill"])
+                + abs(f.users - users) / users
+            ),
+        )
+
     def found(
         d: Deployment, notes: Notes | None = None
     ) -> tuple[float, float, Mapping[str, float], Mapping[str, float], float]:
         """(TTFT, TPOT, their parts, tokens per second) of the row's workers."""
         w = worker(d, job)
         if not together:
-            got = search(d.system, w, job, top=64, together=False, pair=(len(plans) - 1, 0))
-            points: list[Found] = [*got.best, *got.front, *([got.closest] if got.closest else [])]
-            if not points:
-                raise UserError("these prefill and decode workers keep no limit, or hold no request, with such facts")
-            f = min(
-                points,
-                key=lambda f: (
-                    abs(f.tpot_s - row["tpot_s"]["value"]) / row["tpot_s"]["value"]
-                    + abs(f.workers - row["replicas"]["decode"])
-                ),
-            )
+            f = pair_found(d, w)
             return f.ttft_s, f.tpot_s, f.ttft_parts, f.tpot_parts, f.tokens_per_s
         one = np.ones(1)
         first = np.zeros(1, dtype=np.intp)
@@ -265,6 +271,19 @@ def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, fa
             elif first != "ttft_s":
                 decode_terms(d, made)
             part_terms(d, 0, parts, made, notes)
+            if first == "tokens_per_s_per_chip" and not together:
+                f = pair_found(d, worker(d, job))
+                notes.add(
+                    "tokens_per_s",
+                    f.tokens_per_s,
+                    "1/s",
+                    paired_tokens_per_s,
+                    prefill_workers=f.prefill_workers,
+                    prompts_per_s=f.prompts_per_s,
+                    decode_workers=f.workers,
+                    answers_per_s=f.answers_per_s,
+                    osl=job.output,
+                )
         elif first == "memory_B":
             memory_terms(d, notes, name)
         elif first == "usd_per_mtok":

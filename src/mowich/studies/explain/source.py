@@ -35,6 +35,7 @@ class Source:
     terms: Callable[[Path, Notes], None] = _no_terms
     symbols: Mapping[str, float] = field(default_factory=dict)
     behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    formulas: Mapping[Path, str] = field(default_factory=dict)
     title: str = ""
     is_slow: bool = False
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mowich.studies.explain.rules import evidence, fleet, kernels, machines, models, serving, training
-from mowich.studies.explain.rules.rule import UNITS, Rule
+from mowich.studies.explain.rules.rule import KINDS, UNITS, Rule
 
-__all__ = ["RULES", "UNITS", "Rule", "rules_of"]
+__all__ = ["KINDS", "RULES", "UNITS", "Rule", "rules_of"]
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     schema: rules

@@ -6,44 +6,54 @@ from collections.abc import Mapping
 
 from mowich.studies.explain.rules.rule import R, Rule, under
 
+TIMED = ("step_time_s", "derived_step_time_s", "ttft_ms", "tpot_ms")
+"""Metrics of measured rows that are times; the others are rates."""
+
+SLOWER = "predicted time over measured time: above 1 is predicted slower"
+
 SUMMARY = [
-    R("n", "rows", "rows that are answered", "counted"),
-    R("unsupported", "rows", "rows that are refused, with the reason", "counted"),
-    R("median_abs_error", "1", "median of max(ratio, 1/ratio) - 1", "median over the answered rows"),
-    R("mean_abs_error", "1", "mean of max(ratio, 1/ratio) - 1", "mean over the answered rows"),
+    R("n", "rows", "rows that are answered", "count: counted"),
+    R("unsupported", "rows", "rows that are refused, with the reason", "count: counted"),
+    R("median_abs_error", "1", "median of max(ratio, 1/ratio) - 1", "table: median over the answered rows"),
+    R("mean_abs_error", "1", "mean of max(ratio, 1/ratio) - 1", "table: mean over the answered rows"),
     R(
         "p90_abs_error",
         "1",
         "90% of the errors are below",
-        "90th percentile over the answered rows, linear between ranks",
+        "table: 90th percentile over the answered rows, linear between ranks",
     ),
-    R("bias", "1", "whether predictions are slow (above 0) or fast", "exp(mean of ln ratio) - 1"),
-    R("interval_coverage", "1", "share of the measured figures inside their 90% interval", "counted / answered rows"),
+    R("bias", "1", "whether predictions are slow (above 0) or fast", "table: exp(mean of ln ratio) - 1"),
+    R(
+        "interval_coverage",
+        "1",
+        "share of the measured figures inside their 90% interval",
+        "table: counted / answered rows",
+    ),
 ]
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/claims@1": (
-        R("verdicts *", "claims", "claims with this verdict", "counted"),
-        R("claims * published_value", "1", "what was claimed", "as published"),
-        R("claims * derived", "1", "the claim derived again", "the formula of the claim, below"),
+        R("verdicts *", "claims", "claims with this verdict", "count: counted"),
+        R("claims * published_value", "1", "what was claimed", "lookup: as published"),
+        R("claims * derived", "1", "the claim derived again", "terms: the formula of the claim, below"),
         R(
             "claims * low",
             "1",
             "least that the ranges of its facts allow",
-            "the formula at every corner of the ranges of its facts",
+            "search: the formula at every corner of the ranges of its facts",
         ),
         R(
             "claims * high",
             "1",
             "most that the ranges of its facts allow",
-            "the formula at every corner of the ranges of its facts",
+            "search: the formula at every corner of the ranges of its facts",
         ),
-        R("memory * context", "tokens", "tokens of a sequence", "a line of the table"),
+        R("memory * context", "tokens", "tokens of a sequence", "table: a line of the table"),
         R(
             "memory * memory_B",
             "B",
             "memory of a chip that a program may use",
-            "as published or measured",
+            "lookup: as published or measured",
             "chips.{chip}.memory.hbm_usable",
         ),
         R(
@@ -56,7 +66,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "memory * chips",
             "chips",
             "chips that the rate is given for",
-            "the scale-up unit (at most 144), or chips_min where that is more",
+            "= max(chips_min, unit_chips)",
         ),
         R(
             "memory * tokens_per_s",
@@ -81,7 +91,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "memory * price_ratio",
             "1",
             "price per chip over the first system's at which a token costs the same",
-            "tokens per second of this row / of the first system, same model and context",
+            "= tokens_per_s / first_tokens_per_s",
         ),
     ),
     "mowich/validate@1": (
@@ -89,32 +99,28 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "rows * measured",
             "1",
             "what was measured, in the metric's unit",
-            "read from the file; training rows: as published",
+            "lookup: read from the file; training rows: as published",
         ),
         R(
             "rows * predicted",
             "1",
             "what the model says, in the metric's unit",
-            "the step that the terms make, turned into the metric of the row",
+            "table: the step that the terms make, turned into the metric of the row",
         ),
         R(
             "rows * low",
             "1",
             "low end of the 90% interval of the prediction",
-            "predicted / exp(half-width of the residual for this kind of row)",
+            "table: predicted / exp(half-width of the residual for this kind of row)",
         ),
         R(
             "rows * high",
             "1",
             "high end of the 90% interval of the prediction",
-            "predicted x exp(half-width of the residual for this kind of row)",
+            "table: predicted x exp(half-width of the residual for this kind of row)",
         ),
-        R(
-            "rows * ratio",
-            "1",
-            "predicted time over measured time: above 1 is predicted slower",
-            "predicted / measured for a time, measured / predicted for a rate",
-        ),
+        R("rows * ratio", "1", SLOWER, "= predicted / measured", when=("metric", TIMED)),
+        R("rows * ratio", "1", SLOWER, "= measured / predicted"),
         R("rows * abs_error", "1", "error, alike for fast and slow", "= max(ratio, 1 / ratio) - 1"),
         *under("summary all", SUMMARY),
         *under("summary fully_specified", SUMMARY),

@@ -9,15 +9,30 @@ from mowich.studies.explain.rules.rule import R, Rule, of, under
 from mowich.training import faults
 
 LEVEL = [
-    R("joins", "chips", "chips that one domain of this level joins", "as the facts of the system state it"),
-    R("of", "domains", "domains of this level in the machine", "chips of the machine / chips of a domain"),
-    R("Bps", "B/s", "bandwidth of a chip at this level, one way", "as the facts of the system and its chip state it"),
-    R("hops", "links", "links between the two chips of a domain that are furthest apart", "of the kind of the level"),
-    R("cut_Bps", "B/s", "bandwidth through the middle of a domain, one way", "links across the worst even cut x rate"),
-    R("latency_s", "s", "time of one step at this level", "as the facts of the network state it"),
+    R("joins", "chips", "chips that one domain of this level joins", "lookup: as the facts of the system state it"),
+    R("of", "domains", "domains of this level in the machine", "inside: chips of the machine / chips of a domain"),
+    R(
+        "Bps",
+        "B/s",
+        "bandwidth of a chip at this level, one way",
+        "lookup: as the facts of the system and its chip state it",
+    ),
+    R(
+        "hops",
+        "links",
+        "links between the two chips of a domain that are furthest apart",
+        "lookup: of the kind of the level",
+    ),
+    R(
+        "cut_Bps",
+        "B/s",
+        "bandwidth through the middle of a domain, one way",
+        "inside: links across the worst even cut x rate",
+    ),
+    R("latency_s", "s", "time of one step at this level", "lookup: as the facts of the network state it"),
 ]
 
-SHARE_OF_FAILED = "see the terms: what is lost of the time, in turn"
+SHARE_OF_FAILED = "terms: what is lost of the time, in turn"
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/collective@1": (
@@ -26,12 +41,17 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "slowdown",
             "1",
             "time of the bytes on failed or shared links over that on whole ones",
-            "max-min fair flows over the links that are left; 1 where all are whole",
+            "simulation: max-min fair flows over the links that are left; 1 where all are whole",
         ),
-        R("rows * bytes", "B", "size of the buffer (of an all-to-all: what each sends)", "as asked: --bytes"),
-        R("rows * ranks", "chips", "chips that take part", "as asked: --group, less failed chips"),
+        R("rows * bytes", "B", "size of the buffer (of an all-to-all: what each sends)", "lookup: as asked: --bytes"),
+        R("rows * ranks", "chips", "chips that take part", "lookup: as asked: --group, less failed chips"),
         R("rows * time_s", "s", "time of the collective", "= sum(parts)"),
-        R("rows * time_s breakdown *", "s", "what a level's bytes, or the steps, take of the time", "the terms below"),
+        R(
+            "rows * time_s breakdown *",
+            "s",
+            "what a level's bytes, or the steps, take of the time",
+            "terms: the terms below",
+        ),
         R("rows * busbw_Bps", "B/s", "bus bandwidth as nccl-tests define it", "= bus_factor * bytes / time_s"),
     ),
     "mowich/goodput@1": (
@@ -44,25 +64,30 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "rows * monte_carlo mean",
             "1",
             "mean goodput of simulated runs",
-            "failures drawn one by one, over `samples` runs; it checks the formula",
+            "simulation: failures drawn one by one, over `samples` runs; it checks the formula",
         ),
-        R("rows * monte_carlo sd", "1", "spread of simulated runs: luck", "standard deviation over `samples` runs"),
+        R(
+            "rows * monte_carlo sd",
+            "1",
+            "spread of simulated runs: luck",
+            "simulation: standard deviation over `samples` runs",
+        ),
         R("rows * recovery_s", "s", "from a failure until the job trains again", of(faults.recovery_of)),
         R(
             "rows * breakeven_recovery_s",
             "s",
             "longest recovery with which goodput still reaches the target",
-            "bisection of the formula over the recovery",
+            "search: bisection of the formula over the recovery",
         ),
-        R("target", "1", "goodput that the break-even is given for", "a definition: 90%"),
+        R("target", "1", "goodput that the break-even is given for", "lookup: a definition: 90%"),
     ),
     "mowich/power@1": (
-        R("rows * chips", "chips", "chips of the machine", "as named"),
+        R("rows * chips", "chips", "chips of the machine", "lookup: as named"),
         R(
             "rows * parts_W chip",
             "W",
             "the package",
-            "TDP, published or estimated",
+            of(power.package_W, network_W="parts_W.network"),
             "chips.{chip}.power.tdp",
             "chips.{chip}.power.measured_mean",
             "chips.{chip}.power.tdp_estimate",
@@ -72,7 +97,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "rows * parts_W network",
             "W",
             "ports of the scale-out network",
-            "scale-out bandwidth / bandwidth of a port x watts of a port",
+            of(power.network_W),
             "sites.parts.network_port",
             "sites.parts.network_port_bandwidth",
             "systems.{system}.levels.scale_out.bandwidth",
@@ -82,12 +107,12 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "rows * it_W",
             "W",
             "power of a chip with its share of host and network, before the building",
-            "as published or estimated",
+            "lookup: as published or estimated",
             "chips.{chip}.power.all_in",
         ),
         R("rows * total_W", "W", "power of a busy chip at the meter", "= it_W * pue"),
-        R("rows * total_W breakdown *", "W", "a part of it", "see parts_W"),
-        R("rows * it_W breakdown *", "W", "a part of it", "see parts_W"),
+        R("rows * total_W breakdown *", "W", "a part of it", "terms: see parts_W"),
+        R("rows * it_W breakdown *", "W", "a part of it", "terms: see parts_W"),
         R("rows * idle_W", "W", "power of an idle chip at the meter", "= total_W * idle_share"),
         R("rows * machine_W", "W", "power of the whole machine at the meter", "= total_W * chips"),
         R(

@@ -8,9 +8,9 @@ from mowich.studies.explain.rules.rule import R, Rule
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "mowich/model@1": (
-        R("seq", "tokens", "length that FLOP and bytes are given for", "as asked: --seq, else 4096"),
+        R("seq", "tokens", "length that FLOP and bytes are given for", "lookup: as asked: --seq, else 4096"),
         *(
-            R(k, "1", f"{k} of the configuration", "read from the model's config.json")
+            R(k, "1", f"{k} of the configuration", "lookup: read from the model's config.json")
             for k in ("num_layers", "hidden", "vocab", "max_seq", "mtp_layers")
         ),
         R(
@@ -29,20 +29,25 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "params_embedding",
             "1",
             "parameters of the token table (and of positions and types, where learned)",
-            "vocabulary x hidden, and the other tables",
+            "inside: vocabulary x hidden, and the other tables",
         ),
         R(
             "params_head",
             "1",
             "parameters of the output head; 0 where tied",
-            "vocabulary x hidden, where it is not the token table",
+            "inside: vocabulary x hidden, where it is not the token table",
         ),
-        R("params_other", "1", "final norm and what else stands outside of layers", "counted from the configuration"),
+        R(
+            "params_other",
+            "1",
+            "final norm and what else stands outside of layers",
+            "count: counted from the configuration",
+        ),
         R(
             "mtp_params",
             "1",
             "parameters of multi-token-prediction layers, not counted in params",
-            "counted from the configuration",
+            "count: counted from the configuration",
         ),
         R(
             "flop_per_token_forward",
@@ -76,65 +81,70 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "recurrent state of a sequence",
             "= sum(layers.count * layers.state_bytes_per_sequence)",
         ),
-        R("bytes_per_element", "B", "bytes of a cached element", "as asked: --kv-bytes"),
+        R("bytes_per_element", "B", "bytes of a cached element", "lookup: as asked: --kv-bytes"),
         R(
             "weight_bytes *",
             "B",
             "bytes of the published checkpoint, by part",
-            "parameters of the part x bytes of its stored format",
+            "inside: parameters of the part x bytes of its stored format",
         ),
-        R("layers * count", "layers", "layers of this kind", "read from the configuration"),
-        R("layers * params", "1", "parameters of one layer", "mixer + feed-forward + norms"),
-        R("layers * params_active", "1", "of these, what one token uses", "mixer + shared and chosen experts + norms"),
+        R("layers * count", "layers", "layers of this kind", "lookup: read from the configuration"),
+        R("layers * params", "1", "parameters of one layer", "inside: mixer + feed-forward + norms"),
+        R(
+            "layers * params_active",
+            "1",
+            "of these, what one token uses",
+            "inside: mixer + shared and chosen experts + norms",
+        ),
         R(
             "layers * params_mixer",
             "1",
             "parameters of attention or recurrence",
-            "its projections, from heads and widths",
+            "inside: its projections, from heads and widths",
         ),
         R(
             "layers * params_ffn",
             "1",
             "parameters of the feed-forward block",
-            "matrices x hidden x width, all experts and the router",
+            "inside: matrices x hidden x width, all experts and the router",
         ),
         R(
             "layers * flop_per_token_forward",
             "FLOP",
             "work of a token in one layer",
-            "mixer + scores and values + feed-forward + rest",
+            "inside: mixer + scores and values + feed-forward + rest",
         ),
-        R("layers * mixer_flop_per_token_forward", "FLOP", "projections", "2 x parameters of its matrices"),
+        R("layers * mixer_flop_per_token_forward", "FLOP", "projections", "inside: 2 x parameters of its matrices"),
         R(
             "layers * attention_flop_per_token_forward",
             "FLOP",
             "scores and values, or the recurrence",
-            "2 heads (head size + value size) x mean tokens attended",
+            "inside: 2 heads (head size + value size) x mean tokens attended",
         ),
         R(
             "layers * ffn_flop_per_token_forward",
             "FLOP",
             "feed-forward",
-            "2 x parameters of the matrices that a token uses",
+            "inside: 2 x parameters of the matrices that a token uses",
         ),
         R(
             "layers * kv_bytes_per_token",
             "B",
             "cache that a token adds in one layer",
-            "cached elements x bytes_per_element",
+            "inside: cached elements x bytes_per_element",
         ),
         R(
             "layers * kv_bytes_at_seq",
             "B",
             "cache of a sequence in one layer",
-            "elements kept at seq x bytes_per_element",
+            "inside: elements kept at seq x bytes_per_element",
         ),
         R(
             "layers * state_bytes_per_sequence",
             "B",
             "recurrent state in one layer",
-            "elements of the state x 4 + of the convolution x 2",
+            "inside: elements of the state x 4 + of the convolution x 2",
         ),
-        R("layers * window", "tokens", "tokens that the layer sees at most", "read from the configuration"),
+        R("layers * window", "tokens", "tokens that the layer sees at most", "lookup: read from the configuration"),
     ),
 }

@@ -2,9 +2,10 @@
 
 A `Rule` gives the path of the number ("*": any one step, "**": any rest), its unit, what it is, and how it comes about:
 arithmetic over names of the result where it begins with "= " (then `explain` shows the numbers put in, and a test holds
-that it gives the number), else words. Where a function computes the number from floats, the arithmetic is that of its
-docstring (`of`). Estimates bring their own unit. Formulas that the model evaluates itself (a step,
-an engine's step, a collective) are not told here: `Source.terms` records them from the code.
+that it gives the number), else words with their kind (`KINDS`). Where a function computes the number from floats, the
+arithmetic is that of its docstring (`of`). Estimates bring their own unit. Formulas that the model evaluates itself (a
+step, an engine's step, a collective) are not told here: `Source.terms` records them from the code, and where each row
+has its own formula (a claim), `Source.formulas` has it.
 """
 
 from __future__ import annotations
@@ -17,18 +18,30 @@ from typing import Any
 from mowich.formula import Law, formula_of
 from mowich.studies.explain.tree import Path
 
+KINDS: Mapping[str, str] = {
+    "lookup": "read from the question, a file or the facts",
+    "search": "chosen, or counted, by a search, a bisection or a programme",
+    "simulation": "counted, or timed, in a simulation",
+    "table": "a statistic over rows of a table",
+    "count": "counted",
+    "terms": "the formulas that the model recorded make it",
+    "inside": "arithmetic over figures that the result does not keep",
+}
+"""Why a number has words and no formula."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """path: pattern of steps. says: what the number is. formula: arithmetic, without "= "; words: how it comes about
-    otherwise. facts: templates of paths, {chip} and {system} filled in;
-    when: (name, value) that must hold beside the number."""
+    otherwise, kind: why that is no formula, a word of `KINDS`. facts: templates of paths, {chip} and {system} filled
+    in; when: (name, value) that must hold beside the number, value one or a tuple of several."""
 
     path: tuple[str, ...]
     unit: str
     says: str
     formula: str = ""
     words: str = ""
+    kind: str = ""
     facts: tuple[str, ...] = ()
     when: tuple[str, Any] | None = None
 
@@ -59,9 +72,14 @@ def of(law: Law, **symbols: str) -> str:
 
 
 def R(path: str, unit: str, says: str, how: str, *facts: str, when: tuple[str, Any] | None = None) -> Rule:
-    """A rule. how: its formula where that begins with "= ", else words."""
-    words = {"formula": how[2:]} if how.startswith("= ") else {"words": how}
-    return Rule(path=tuple(path.split(" ")), unit=unit, says=says, facts=facts, when=when, **words)
+    """A rule. how: its formula where that begins with "= ", else "KIND: words". Raises ValueError for a kind that is
+    none of `KINDS`."""
+    if how.startswith("= "):
+        return Rule(path=tuple(path.split(" ")), unit=unit, says=says, formula=how[2:], facts=facts, when=when)
+    kind, _, words = how.partition(": ")
+    if kind not in KINDS or not words:
+        raise ValueError(f"{path}: words without a kind: {how}")
+    return Rule(path=tuple(path.split(" ")), unit=unit, says=says, words=words, kind=kind, facts=facts, when=when)
 
 
 def under(prefix: str, rules: Iterable[Rule]) -> list[Rule]:
@@ -69,8 +87,8 @@ def under(prefix: str, rules: Iterable[Rule]) -> list[Rule]:
     return [replace(r, path=(*prefix.split(" "), *r.path)) for r in rules]
 
 
-CHOSEN = "chosen by the search: of all legal plans that fit, the one that this row is about"
-MOVED = "the model evaluated once more with this one fact at the end of its range, everything else fixed"
+CHOSEN = "search: of all legal plans that fit, the one that this row is about"
+MOVED = "search: the model evaluated once more with this one fact at the end of its range, everything else fixed"
 
 UNITS: Mapping[str, str] = {
     "tokens_per_step": "tokens",

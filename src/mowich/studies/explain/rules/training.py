@@ -13,7 +13,7 @@ CHIPS = [
         "chips_requested",
         "chips",
         "chips that were asked for, and are paid for",
-        "as asked: the size in the system's name, --chips, or one scale-up unit",
+        "lookup: as asked: the size in the system's name, --chips, or one scale-up unit",
     ),
     R(
         "chips_idle",
@@ -25,16 +25,16 @@ CHIPS = [
         "devices_per_chip",
         "devices",
         "devices that software sees of one chip: what a rank runs on",
-        "as published",
+        "lookup: as published",
         "chips.{chip}.devices_per_chip",
     ),
 ]
 
 TRAIN_ROW = [
     *CHIPS,
-    R("seq", "tokens", "tokens of a sequence", "as the scenario says"),
-    R("batch_seqs", "sequences", "sequences of a global batch, as asked", "as the scenario says, in sequences"),
-    R("tokens", "tokens", "tokens of the run", "as the scenario says"),
+    R("seq", "tokens", "tokens of a sequence", "lookup: as the scenario says"),
+    R("batch_seqs", "sequences", "sequences of a global batch, as asked", "lookup: as the scenario says, in sequences"),
+    R("tokens", "tokens", "tokens of the run", "lookup: as the scenario says"),
     R(
         "chips_used",
         "chips",
@@ -45,11 +45,11 @@ TRAIN_ROW = [
         "global_batch_seqs",
         "sequences",
         "sequences of one step: the legal batch nearest to the one asked for",
-        "micro-batch x data-parallel ranks x micro-batches of a step, within 5% of the batch asked for",
+        "search: micro-batch x data-parallel ranks x micro-batches of a step, within 5% of the batch asked for",
     ),
     R("plan *", "1", "a choice of the plan", CHOSEN),
     R("step_s", "s", "time of one training step", "= sum(parts)"),
-    R("step_s breakdown *", "s", "a part of the step", "the terms below, over all layers and micro-batches"),
+    R("step_s breakdown *", "s", "a part of the step", "terms: the terms below, over all layers and micro-batches"),
     R(
         "hand_tuned_step_s",
         "s",
@@ -60,7 +60,7 @@ TRAIN_ROW = [
         "hand_tuned_step_s breakdown *",
         "s",
         "a part of that step",
-        "the terms below, over all layers and micro-batches",
+        "terms: the terms below, over all layers and micro-batches",
     ),
     R(
         "tokens_per_s_per_chip",
@@ -106,7 +106,7 @@ TRAIN_ROW = [
         of(energy.breakeven_W_per_chip),
     ),
     R("memory_B", "B", "memory that one device needs", "= sum(memory_B)"),
-    R("memory_B *", "B", "bytes of one device", "the term below"),
+    R("memory_B *", "B", "bytes of one device", "terms: the term below"),
     R(
         "memory_capacity_B",
         "B",
@@ -122,11 +122,10 @@ SEARCHED = [
         "evaluated",
         "plans",
         "plans that were timed or weighed",
-        "counted while searching: legal plans of the model on the devices (serving: plans at each batch, and pairs of"
-        " workers)",
+        "search: counted: legal plans of the model on the devices (serving: plans at each batch, and pairs of workers)",
     ),
-    R("points", "points", "distinct plans at each batch", "counted while searching"),
-    R("feasible", "plans", "plans that fit in memory and meet the limits", "counted while searching"),
+    R("points", "points", "distinct plans at each batch", "search: counted"),
+    R("feasible", "plans", "plans that fit in memory and meet the limits", "search: counted"),
 ]
 
 WHY = [
@@ -134,54 +133,64 @@ WHY = [
         "plan *",
         "1",
         "a choice of the neighbouring plan",
-        "the best plan with one choice a step away, the others made anew",
+        "search: the best plan with one choice a step away, the others made anew",
     ),
     R(
         "slower",
         "1",
         "how much slower the neighbour is, per token",
-        "time per token of the neighbour / of the best - 1",
+        "inside: time per token of the neighbour / of the best - 1",
     ),
-    R("short_B", "B", "memory that the neighbour lacks on a device", "need - usable, not below 0"),
+    R("short_B", "B", "memory that the neighbour lacks on a device", "inside: need - usable, not below 0"),
     R(
         "memory_B",
         "B",
         "memory that the neighbour needs on a device",
-        "sum of its categories (mowich explain ... memory_B of a plan has them)",
+        "inside: sum of its categories (mowich explain ... memory_B of a plan has them)",
     ),
     R(
         "part_change",
         "1",
         "what the part that changes most adds, over the step",
-        "change of that part / step of the best",
+        "inside: change of that part / step of the best",
     ),
-    R("unused", "1", "share of the devices that the neighbour leaves idle", "1 - devices of the plan / devices"),
+    R(
+        "unused",
+        "1",
+        "share of the devices that the neighbour leaves idle",
+        "inside: 1 - devices of the plan / devices",
+    ),
 ]
 
 FIT = [
-    R("largest_tried", "chips", "the most chips that were tried for the smallest number", "a bound of the search"),
+    R(
+        "largest_tried",
+        "chips",
+        "the most chips that were tried for the smallest number",
+        "lookup: a bound of the search",
+    ),
     R(
         "chips",
         "chips",
         "chips that were asked for",
-        "as asked: the size in the system's name, --chips, or one scale-up unit",
+        "lookup: as asked: the size in the system's name, --chips, or one scale-up unit",
     ),
     *CHIPS[2:],
     R(
         "plan *",
         "1",
         "a choice of the plan that is shown",
-        "training: the legal plan with the least memory per device; serving: the worker plan whose copies hold most"
-        " requests",
+        "search: training: the legal plan with the least memory per device; serving: the worker plan whose copies hold"
+        " most requests",
     ),
     R("memory_B", "B", "memory of one device", "= sum(memory_B)"),
-    R("memory_B *", "B", "bytes of one device", "the terms below"),
+    R("memory_B *", "B", "bytes of one device", "terms: the terms below"),
     R("memory_capacity_B", "B", "what a program may use of a device's memory", "= hbm_usable / devices_per_chip"),
     R(
         "smallest_chips",
         "chips",
         "fewest chips that fit, of powers of two inside a scale-up unit, the unit, and its doublings",
-        "counts tried upward until the plan with the least memory fits",
+        "search: counts tried upward until the plan with the least memory fits",
     ),
     R(
         "workers",
@@ -205,9 +214,14 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         R("why plan *", "1", "a choice of the plan that the neighbours are of", CHOSEN),
         *under("why neighbours *", WHY),
         *SEARCHED,
-        R("why ties within", "1", "plans this close to the best count as ties", "what the model can tell apart"),
-        R("why ties count", "plans", "plans that tie with the best", "counted"),
+        R(
+            "why ties within",
+            "1",
+            "plans this close to the best count as ties",
+            "lookup: what the model can tell apart",
+        ),
+        R("why ties count", "plans", "plans that tie with the best", "count: counted"),
     ),
-    "mowich/sweep@1": (*under("rows *", TRAIN_ROW), R("points", "points", "points of the grid", "counted")),
+    "mowich/sweep@1": (*under("rows *", TRAIN_ROW), R("points", "points", "points of the grid", "count: counted")),
     "mowich/fit@1": (*under("smallest_by_weights *", FIT), *FIT),
 }
