@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.neuroncore.targets import TARGET_HELP, generation_of
@@ -295,7 +295,7 @@ class Launch(Request):
     """A kernel that Python runs. kernel: a function; system: None: on a NeuronCore alone; inputs: the arguments of each
     rank, None: the same for all; facts: of the machine."""
 
-    kernel: Any
+    kernel: Callable[..., object]
     target: str | None
     lnc: int
     values: bool

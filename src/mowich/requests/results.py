@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.requests.common import CSV, JSON, MODEL, OUT, PLAIN, QUIET, Asked, Request, form_of, model_of
@@ -62,7 +62,7 @@ class Explain(Request):
     made with; model: as loaded, None: by the name in the result; metric: None for names; all: of all numbers, not of
     those that say most."""
 
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
     where: str
     facts: Facts
     model: Model | None
@@ -93,7 +93,7 @@ class Claims(Asked):
     word: str | None
 
 
-def read_result(result: Path) -> Mapping[str, Any]:
+def read_result(result: Path) -> Mapping[str, object]:
     """The JSON object of a file, or of stdin for "-". Raises UserError where it is none."""
     from mowich.files import parse_json, read_json, read_stream
 
@@ -112,11 +112,11 @@ def read_result(result: Path) -> Mapping[str, Any]:
     return data
 
 
-def _is_result(data: Mapping[str, Any]) -> bool:
+def _is_result(data: Mapping[str, object]) -> bool:
     return str(data.get("schema", "")).startswith("mowich/")
 
 
-def _given_result(reader: Reader) -> Mapping[str, Any]:
+def _given_result(reader: Reader) -> Mapping[str, object]:
     """The JSON object of what Python gave; an empty one where it is none, which is noted."""
     value = reader.given(GIVEN)
     if value is None:

@@ -4,7 +4,6 @@ schema of its verb writes them (`requests.schema.Schema.command`)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from mowich.requests import jobs, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
@@ -20,12 +19,12 @@ def command_of(result: Result) -> str:
     if asked is None:
         return ""
     schema, values_of = asked
-    inputs: Mapping[str, Any] = result.get("inputs") or {}
+    inputs: Result = result.get("inputs") or {}
     settings = {"set": inputs.get("set"), "facts": inputs.get("facts_dirs")}
     return schema.command({**values_of(inputs, result), **settings})
 
 
-def _work(inputs: Mapping[str, Any], result: Result) -> Values:
+def _work(inputs: Result, result: Result) -> Values:
     """A job on systems. A bare name without --chips is one unit: its size is said, so that the command stands alone."""
     first = inputs["systems"][0]
     is_compared = "rows" in result and "plans" not in result
@@ -39,7 +38,7 @@ def _work(inputs: Mapping[str, Any], result: Result) -> Values:
     return values | (_served if inputs.get("task") == "serve" else _trained)(inputs, result)
 
 
-def _served(inputs: Mapping[str, Any], result: Result) -> dict[str, object]:
+def _served(inputs: Result, result: Result) -> dict[str, object]:
     engines = {s.get("engine") for s in inputs["systems"]}
     return {
         "serve": True,
@@ -52,7 +51,7 @@ def _served(inputs: Mapping[str, Any], result: Result) -> dict[str, object]:
     }
 
 
-def _trained(inputs: Mapping[str, Any], result: Result) -> dict[str, object]:
+def _trained(inputs: Result, result: Result) -> dict[str, object]:
     task = str(inputs.get("train_task", "pretrain"))
     if inputs.get("lora_rank"):
         task = f"lora:{inputs['lora_rank']}:{'+'.join(inputs['lora_targets'])}"
@@ -69,7 +68,7 @@ def _trained(inputs: Mapping[str, Any], result: Result) -> dict[str, object]:
     }
 
 
-def _collective(inputs: Mapping[str, Any], result: Result) -> Values:
+def _collective(inputs: Result, result: Result) -> Values:
     return {
         **{name: inputs.get(name) for name in ("kind", "on", "group", "network", "oversubscription", "beside")},
         "sizes": [f"{r['bytes']}B" for r in result["rows"]],
@@ -77,7 +76,7 @@ def _collective(inputs: Mapping[str, Any], result: Result) -> Values:
     }
 
 
-def _goodput(inputs: Mapping[str, Any], result: Result) -> Values:
+def _goodput(inputs: Result, result: Result) -> Values:
     return {
         **{name: inputs.get(name) for name in ("on", "days", "samples", "seed")},
         "step": inputs["step_s"],
@@ -88,7 +87,7 @@ def _goodput(inputs: Mapping[str, Any], result: Result) -> Values:
     }
 
 
-def _power(inputs: Mapping[str, Any], result: Result) -> Values:
+def _power(inputs: Result, result: Result) -> Values:
     return {
         "on": [r["system"] for r in result["rows"]],
         "cap": inputs["cap_W"],
@@ -97,30 +96,30 @@ def _power(inputs: Mapping[str, Any], result: Result) -> Values:
     }
 
 
-def _fleet(inputs: Mapping[str, Any], result: Result) -> Values:
+def _fleet(inputs: Result, result: Result) -> Values:
     return {
         **{name: inputs.get(name) for name in ("scenario", "relaxed", "gap", "draws", "seed")},
         "flips": bool(result.get("flips")),
     }
 
 
-def _scenario(inputs: Mapping[str, Any], result: Result) -> Values:
+def _scenario(inputs: Result, result: Result) -> Values:
     return {"scenario": str(inputs["scenario"])}
 
 
-def _model(inputs: Mapping[str, Any], result: Result) -> Values:
+def _model(inputs: Result, result: Result) -> Values:
     return {"model": str(result["name"]), "seq": result["seq"], "kv_bytes": result["bytes_per_element"]}
 
 
-def _validate(inputs: Mapping[str, Any], result: Result) -> Values:
+def _validate(inputs: Result, result: Result) -> Values:
     return {"file": None if result.get("file") == "published/training.csv" else result["file"]}
 
 
-def _claims(inputs: Mapping[str, Any], result: Result) -> Values:
+def _claims(inputs: Result, result: Result) -> Values:
     return {"word": inputs.get("word")}
 
 
-VERBS: Mapping[str, tuple[Schema[object], Callable[[Mapping[str, Any], Result], Values]]] = {
+VERBS: Mapping[str, tuple[Schema[object], Callable[[Result, Result], Values]]] = {
     "compare": (jobs.COMPARE, _work),
     "plan": (jobs.PLAN, _work),
     "fit": (jobs.FIT, _work),

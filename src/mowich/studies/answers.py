@@ -186,7 +186,7 @@ def claims_checked(asked: results.Claims) -> list[Claim]:
 
 
 def launched(
-    asked: kernels.Launch, arrays: Sequence[Any], named: Mapping[str, Any]
+    asked: kernels.Launch, arrays: Sequence[object], named: Mapping[str, Any]
 ) -> Result | list[Result] | SystemRun:
     """A kernel on a NeuronCore, on several ranks, or on the chips of a machine. arrays, named: the arguments of every
     rank, where the question does not give each its own."""
@@ -209,7 +209,7 @@ def launched(
     )
 
 
-def _copied(arrays: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+def _copied(arrays: Sequence[object], named: Mapping[str, object]) -> list[object]:
     """The same arguments for one rank, arrays copied so that ranks do not write into each other's."""
     if named:
         raise UserError(

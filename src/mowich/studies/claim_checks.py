@@ -95,17 +95,17 @@ def tokens_for_claim(claim: float, a: float, b: float) -> float:
 def decoding_gain(b3: float, b2: float, w: float) -> float:
     """Gain of decoding from bandwidth, and from fewer bytes of weights: the middle of no part of it and all.
 
-    T = b3 / b2 * w ** 0.5
+    T = b3 / b2 * sqrt(w)
     """
-    return b3 / b2 * w**0.5
+    return b3 / b2 * math.sqrt(w)
 
 
 def decoding_gain_per_watt(b3: float, b2: float, p3: float, p2: float, w: float) -> float:
     """The same per watt.
 
-    T = b3 / b2 / (p3 / p2) * w ** 0.5
+    T = b3 / b2 / (p3 / p2) * sqrt(w)
     """
-    return b3 / b2 / (p3 / p2) * w**0.5
+    return b3 / b2 / (p3 / p2) * math.sqrt(w)
 
 
 def mean_gain(

@@ -36,7 +36,7 @@ from mowich.studies.explain import (
 from mowich.studies.explain.explanation import NUDGE, Explanation, Move
 from mowich.studies.explain.formula import UnknownNameError, evaluate, names
 from mowich.studies.explain.rules import UNITS, Rule, rules_of
-from mowich.studies.explain.source import Result, Source
+from mowich.studies.explain.source import Result, Source, rule_of_row
 from mowich.studies.explain.tree import Path
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
 from mowich.version import VERSION
@@ -123,12 +123,7 @@ class Explainer:
     def rule(self, path: Path) -> Rule | None:
         """The line of the table that says what a number is."""
         for rule in self.rules:
-            if not rule.matches(path):
-                continue
-            if rule.when is None:
-                return rule
-            name, wanted = rule.when
-            if self._parent(path).get(name) in (wanted if isinstance(wanted, tuple) else (wanted,)):
+            if rule.matches(path) and rule.holds(self._parent(path)):
                 return rule
         return None
 
@@ -162,7 +157,7 @@ class Explainer:
         if rule is None:
             raise UserError(f"nothing is known of '{name}'", fix="this is a gap of mowich: please report it")
         source = self.source(path)
-        rule = _of_row(rule, path, source)
+        rule = rule_of_row(rule, path, source)
         notes = Notes()
         if source is not None:
             source.terms(path[len(source.at) :], notes)
@@ -309,7 +304,7 @@ class Explainer:
         """The number by its own formula, from the names of the result; None where the formula is in words or something
         in it is unknown."""
         rule, source, notes = self.rule(path), self.source(path), Notes()
-        if rule is None or not (rule := _of_row(rule, path, source)).formula:
+        if rule is None or not (rule := rule_of_row(rule, path, source)).formula:
             return None
         if source is not None:
             source.terms(path[len(source.at) :], notes)
@@ -577,12 +572,6 @@ def is_fitted(fact: Fact) -> bool:
 def _is_count(fact: Fact) -> bool:
     """Whether a fact counts things, and cannot be moved by a per cent."""
     return fact.unit == "" and float(fact.value or 0.0) == round(float(fact.value or 0.0))
-
-
-def _of_row(rule: Rule, path: Path, source: Source | None) -> Rule:
-    """The rule with the formula of this row, where each row has its own."""
-    own = source.formulas.get(path[len(source.at) :]) if source is not None else None
-    return rule if own is None else replace(rule, formula=own, words="", kind="")
 
 
 def _sum_of(made: Mapping[Path, float], key: Path) -> float | None:

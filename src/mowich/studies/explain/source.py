@@ -8,11 +8,12 @@ told twice: it is the model itself, asked to show its work.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
+from mowich.studies.explain.rules.rule import Rule
 from mowich.studies.explain.tree import Path
 
 Numbers = Mapping[Path, float]
@@ -26,9 +27,9 @@ def _no_terms(name: Path, notes: Notes) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """at: the path that the others are relative to. numbers: made again under other facts, plans and choices fixed, at
-    least the one whose path is given;
-    terms: record the formulas of one number; symbols: further names that formulas may read; behind: the facts of each
-    symbol; is_slow: made again once for each end of a range and no more often."""
+    least the one whose path is given; terms: record the formulas of one number; symbols: further names that formulas
+    may read; behind: the facts of each symbol; formulas: path -> the formula of a number that has one of its own in
+    each row; is_slow: made again once for each end of a range and no more often."""
 
     at: Path
     numbers: Callable[[Facts, Path], Numbers]
@@ -38,6 +39,12 @@ class Source:
     formulas: Mapping[Path, str] = field(default_factory=dict)
     title: str = ""
     is_slow: bool = False
+
+
+def rule_of_row(rule: Rule, path: Path, source: Source | None) -> Rule:
+    """The rule of a number with the formula of its row, where each row has its own."""
+    own = source.formulas.get(path[len(source.at) :]) if source is not None else None
+    return rule if own is None else replace(rule, formula=own, words="", kind="")
 
 
 Result = Mapping[str, Any]

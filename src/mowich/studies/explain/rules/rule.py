@@ -54,6 +54,13 @@ class Rule:
                 return False
         return len(path) == len(self.path)
 
+    def holds(self, beside: Mapping[str, object]) -> bool:
+        """Whether what stands beside the number is as `when` says."""
+        if self.when is None:
+            return True
+        name, wanted = self.when
+        return beside.get(name) in (wanted if isinstance(wanted, tuple) else (wanted,))
+
 
 def of(law: Law, **symbols: str) -> str:
     """The formula of a function's docstring, as a rule has it. symbols: what a name of the function is called in the
