@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 """Numbers in SI units. A formula takes columns and gives columns: one place for each plan, case or point, or arrays
 that broadcast to that shape."""
+
+Array = NDArray[Any]
+"""Numbers of the type that came in: what only moves or adds them gives the same type back."""
 
 Places = NDArray[np.intp] | NDArray[np.bool_]
 """Positions of rows, or a mask of them."""

@@ -18,13 +18,14 @@ import argparse
 import hashlib
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from mowich.arrays import Array, Floats
 from mowich.errors import UserError
 from mowich.facts import Facts, load
 from mowich.machines.system import System, resolve
@@ -71,7 +72,7 @@ def root() -> Path:
     return Path(found.origin).parent / "systems"
 
 
-def table(folder: Path, name: str, framework: str) -> tuple[Any, str]:
+def table(folder: Path, name: str, framework: str) -> tuple[dict[str, Array], str]:
     """(columns of the newest version of a table, where it came from). Raises UserError when a chip has none."""
     import pyarrow.parquet as parquet
 
@@ -86,7 +87,7 @@ def table(folder: Path, name: str, framework: str) -> tuple[Any, str]:
     return {k: np.array(v) for k, v in data.items()}, f"{framework} {files[-1].parent.name}, {name}, sha256 {digest}"
 
 
-def median(field: str, shares: Any, source: str) -> Reached | None:
+def median(field: str, shares: Sequence[float] | Floats, source: str) -> Reached | None:
     """The median share with the middle 90% as its range, capped at 1."""
     if len(shares) < 5:
         return None

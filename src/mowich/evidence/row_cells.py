@@ -6,10 +6,9 @@ import re
 
 from mowich.evidence.row_checks import RefusedError, Row, check_whole, refusal
 from mowich.evidence.row_rules import (
-    COUNTS,
-    COUNTS_FROM_ZERO,
     RECIPE_NUMBERS,
     TOPOLOGY,
+    TRAINING,
     content_rules,
     fits_all,
     model_rules,
@@ -39,8 +38,7 @@ class Cells:
     def checked(self) -> None:
         """Refuse cells that no rule can read, and rows that `row_notes.yaml` refuses; mend known misprints."""
         row = self.row
-        check_whole(row, COUNTS)
-        check_whole(row, COUNTS_FROM_ZERO, least=0)
+        check_whole(row, TRAINING)
         if not re.match(r"(\d+$|\d+\.0*$|qk_nope \d|$)", row.get("head_dim", "")):
             raise refusal("head_dim", row["head_dim"], 'a whole number, or "qk_nope 128 + qk_rope 64, v 128"')
         if not re.match(r"(yes|compressed|$)", row.get("mla", ""), re.IGNORECASE):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from mowich.errors import UserError, did_you_mean
 
@@ -18,6 +19,23 @@ Row = Mapping[str, str]
 
 LARGEST = 10**9
 """The largest count of anything in a table: chips, sequences, tokens of a vocabulary. Above it a cell is a slip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """The columns of a kind of table. required: without them a file is not such a table; metrics: what is measured;
+    counts: whole numbers from 1; counts_from_zero: whole numbers that may be 0; amounts: further numbers."""
+
+    required: tuple[str, ...]
+    metrics: tuple[str, ...]
+    counts: tuple[str, ...]
+    counts_from_zero: tuple[str, ...]
+    amounts: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Columns that hold a number or nothing."""
+        return (*self.counts, *self.counts_from_zero, *self.amounts, *self.metrics)
 
 
 class RefusedError(Exception):
@@ -45,10 +63,10 @@ def has_word(text: str, *words: str) -> bool:
     return bool(re.search(rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])", text.casefold()))
 
 
-def check_whole(row: Row, columns: Sequence[str], *, least: int = 1) -> None:
-    """Raises RefusedError for the first cell of `columns` that is stated and no whole number from `least` to
-    `LARGEST`."""
-    for column in columns:
+def check_whole(row: Row, form: Form) -> None:
+    """Raises RefusedError for the first cell of a count that is stated and no whole number up to `LARGEST`."""
+    for column in (*form.counts, *form.counts_from_zero):
+        least = 0 if column in form.counts_from_zero else 1
         text = (row.get(column) or "").strip()
         if not text:
             continue

@@ -8,108 +8,64 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Literal, NotRequired, Required, TypedDict
 
-from mowich.evidence.row_checks import Row
+from mowich.evidence.row_checks import Form, Row
 from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
 from mowich.models.model import Model
 
-NUMBERS = (
-    "n_chips",
-    "chips_per_scaleup_domain",
-    "n_layers",
-    "hidden",
-    "n_heads",
-    "n_kv_heads",
-    "ffn_hidden",
-    "moe_ffn_hidden",
-    "vocab",
-    "n_experts",
-    "top_k",
-    "n_shared_experts",
-    "n_dense_layers",
-    "seq_len",
-    "global_batch_seqs",
-    "micro_batch",
-    "grad_accum",
-    "TP",
-    "PP",
-    "VPP",
-    "DP",
-    "CP",
-    "EP",
-    "ETP",
-    "step_time_s",
-    "tokens_per_s_per_chip",
-    "tokens_per_s_total",
-    "seqs_per_s_total",
-    "tflops_per_chip",
-    "mfu_reported_pct",
-    "derived_step_time_s",
-    "derived_tokens_per_s_per_chip",
+TRAINING = Form(
+    required=(
+        "id",
+        "chip",
+        "n_chips",
+        "model_name",
+        "n_layers",
+        "hidden",
+        "seq_len",
+        "precision",
+        "global_batch_seqs",
+        "TP",
+        "PP",
+        "primary_metric",
+    ),
+    metrics=(
+        "step_time_s",
+        "derived_step_time_s",
+        "tokens_per_s_per_chip",
+        "derived_tokens_per_s_per_chip",
+        "tokens_per_s_total",
+        "seqs_per_s_total",
+        "tflops_per_chip",
+        "mfu_reported_pct",
+    ),
+    counts=(
+        "n_chips",
+        "chips_per_scaleup_domain",
+        "n_layers",
+        "hidden",
+        "n_heads",
+        "n_kv_heads",
+        "ffn_hidden",
+        "moe_ffn_hidden",
+        "vocab",
+        "seq_len",
+        "global_batch_seqs",
+        "micro_batch",
+        "grad_accum",
+        "TP",
+        "PP",
+        "VPP",
+        "DP",
+        "CP",
+        "EP",
+        "ETP",
+    ),
+    counts_from_zero=("n_experts", "top_k", "n_shared_experts", "n_dense_layers"),
 )
-"""Columns that hold a number or nothing."""
-
-
-REQUIRED = (
-    "id",
-    "chip",
-    "n_chips",
-    "model_name",
-    "n_layers",
-    "hidden",
-    "seq_len",
-    "precision",
-    "global_batch_seqs",
-    "TP",
-    "PP",
-    "primary_metric",
-)
-"""Columns without which a file is not a table of training measurements."""
-
-
-METRICS = (
-    "step_time_s",
-    "derived_step_time_s",
-    "tokens_per_s_per_chip",
-    "derived_tokens_per_s_per_chip",
-    "tokens_per_s_total",
-    "seqs_per_s_total",
-    "tflops_per_chip",
-    "mfu_reported_pct",
-)
-"""What `primary_metric` may name."""
-
-
-COUNTS = (
-    "n_chips",
-    "chips_per_scaleup_domain",
-    "n_layers",
-    "hidden",
-    "n_heads",
-    "n_kv_heads",
-    "ffn_hidden",
-    "moe_ffn_hidden",
-    "vocab",
-    "seq_len",
-    "global_batch_seqs",
-    "micro_batch",
-    "grad_accum",
-    "TP",
-    "PP",
-    "VPP",
-    "DP",
-    "CP",
-    "EP",
-    "ETP",
-)
-"""Columns that hold a whole number from 1."""
-
-
-COUNTS_FROM_ZERO = ("n_experts", "top_k", "n_shared_experts", "n_dense_layers")
-"""Columns that hold a whole number, which may be 0: a dense model has no experts."""
-
+"""The columns of training measurements; a dense model has no experts, so their number may be 0. `primary_metric` names
+one of the metrics."""
 
 STATED_BY_CONVENTION = (
     "sp=",
@@ -147,11 +103,52 @@ def is_time(metric: str) -> bool:
     return metric.endswith("step_time_s")
 
 
+StackNote = TypedDict("StackNote", {"stack": str, "columns": list[str], "pattern": str, "and": NotRequired[str]})
+"""The stack of a row in whose `columns` the pattern is found, and `and` too where it is given."""
+
+
+class ModelNote(TypedDict):
+    """Columns of a model by its name."""
+
+    match: str
+    set: dict[str, object]
+    source: str
+
+
+class BatchNote(TypedDict):
+    """Sequences per step by the name of the model and the notes of a row."""
+
+    match: str
+    notes: str
+    batch: float
+    source: str
+
+
+class ContentNote(TypedDict, total=False):
+    """What is known of rows in whose columns the patterns of `match` are found: columns to set, and why."""
+
+    match: Required[dict[str, str]]
+    set: dict[str, object]
+    source: str
+    reason: str
+
+
+class Notes(TypedDict):
+    """`row_notes.yaml`."""
+
+    stacks: list[StackNote]
+    models: list[ModelNote]
+    recipes: list[ContentNote]
+    batches: list[BatchNote]
+    misprints: list[ContentNote]
+    refused: list[ContentNote]
+
+
 @cache
-def notes() -> Mapping[str, Any]:
+def notes() -> Notes:
     """`row_notes.yaml`: stacks, models, recipes, batches, misprints and refusals, each known by the content of a
     row."""
-    loaded: Mapping[str, Any] = shipped_yaml(shipped() / "published" / "row_notes.yaml")
+    loaded: Notes = shipped_yaml(shipped() / "published" / "row_notes.yaml")
     return loaded
 
 
@@ -176,7 +173,9 @@ def batch_rules() -> tuple[tuple[re.Pattern[str], re.Pattern[str], float, str], 
 
 
 @cache
-def content_rules(part: str) -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
+def content_rules(
+    part: Literal["recipes", "misprints", "refused"],
+) -> tuple[tuple[Mapping[str, re.Pattern[str]], Mapping[str, object], str], ...]:
     """(patterns by column, columns to set, source or reason) of the entries of one part of `row_notes.yaml`."""
     return tuple(
         (

@@ -14,16 +14,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mowich.errors import UserError
 from mowich.evidence.row_cells import Cells
 from mowich.evidence.row_checks import RefusedError, Row, has_word, refusal
 from mowich.evidence.row_plan import CoarseFit, memory_share
 from mowich.evidence.row_rules import (
-    METRICS,
     OLD_MEGATRON,
     STATED_BY_CONVENTION,
+    TRAINING,
     batch_rules,
     board_limits,
     is_time,
@@ -82,7 +81,11 @@ class _Reader(Cells):
     """Fills in one row. Mutable only while one row is read."""
 
     def __init__(
-        self, row: Row, facts: Facts, systems: dict[tuple[object, ...], Platform], models: dict[tuple[str, ...], Any]
+        self,
+        row: Row,
+        facts: Facts,
+        systems: dict[tuple[object, ...], Platform],
+        models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError],
     ) -> None:
         super().__init__(row)
         self.facts = facts
@@ -527,8 +530,8 @@ class _Reader(Cells):
         """(metric, its figure, the same as seconds per step)."""
         row = self.row
         metric = row["primary_metric"].split(" ")[0]
-        if metric not in METRICS:
-            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(METRICS)}")
+        if metric not in TRAINING.metrics:
+            raise RefusedError(f"primary_metric '{row['primary_metric']}' is not one of {', '.join(TRAINING.metrics)}")
         value = self.number(metric)
         if value is None or value <= 0:
             raise RefusedError(f"{metric} is blank")
@@ -568,7 +571,7 @@ def _kind(row: Row, stack: str, is_moe: bool, frozen: bool, plan: Plan) -> str:
 def read_cases(rows: list[Row], facts: Facts) -> list[Case | str]:
     """A `Case` for each row, or the reason why there is none, in order."""
     systems: dict[tuple[object, ...], Platform] = {}
-    models: dict[tuple[str, ...], Any] = {}
+    models: dict[tuple[str, ...], tuple[Model, list[str]] | UserError] = {}
     out: list[Case | str] = []
     for row in rows:
         try:

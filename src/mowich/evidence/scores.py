@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -140,6 +140,18 @@ class Summary:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+class Summaries(TypedDict):
+    """Summaries of all rows, of parts of them, and of groups sorted by name."""
+
+    all: Summary
+    fully_specified: Summary
+    fits_memory: Summary
+    does_not_fit_memory: Summary
+    by_chip: dict[str, Summary]
+    by_source: dict[str, Summary]
+    by_metric: dict[str, Summary]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation(Shown):
     """All rows in file order, and their summaries."""
@@ -148,7 +160,7 @@ class Validation(Shown):
     facts_hash: str
     rows: Rows[Result]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summaries:
         """all, fully_specified, fits_memory, does_not_fit_memory, by_chip, by_source and by_metric, the last three
         sorted by name. Only answered rows are known to fit or not."""
         return {
@@ -172,7 +184,10 @@ class Validation(Shown):
         """The `mowich/validate@1` JSON."""
         shown: dict[str, object] = {}
         for name, part in self.summary().items():
-            shown[name] = part.to_dict() if isinstance(part, Summary) else {k: v.to_dict() for k, v in part.items()}
+            if isinstance(part, Summary):
+                shown[name] = part.to_dict()
+            elif isinstance(part, Mapping):
+                shown[name] = {k: v.to_dict() for k, v in part.items()}
         return {
             "schema": SCHEMA,
             "file": self.path,

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from mowich.errors import UserError
-from mowich.evidence.row_checks import RefusedError, Row, check_whole, has_word, refusal
+from mowich.evidence.row_checks import Form, RefusedError, Row, check_whole, has_word, refusal
 from mowich.facts import Facts
 from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
@@ -27,35 +27,43 @@ from mowich.plans.plan import KV, WEIGHTS, ServePlan, one_of
 from mowich.serving.engines import architecture
 from mowich.software.vendors import of_vendor
 
-METRICS = ("tpot_ms", "ttft_ms", "output_tok_s_per_chip")
-"""What a row may state; each gives one result."""
-
-REQUIRED = ("id", "chip", "n_chips", "framework", "model", "precision", "mode", "tp", "isl", "osl", "concurrency")
-"""Columns without which a file is not a table of serving measurements."""
-
-NUMBERS = (
-    "n_chips",
-    "tp",
-    "pp",
-    "dp",
-    "ep",
-    "isl",
-    "osl",
-    "concurrency",
-    "batch",
-    "ttft_ms",
-    "tpot_ms",
-    "output_tok_s",
-    "output_tok_s_per_chip",
-    "moe_tp",
+SERVING = Form(
+    required=(
+        "id",
+        "chip",
+        "n_chips",
+        "framework",
+        "model",
+        "precision",
+        "mode",
+        "tp",
+        "isl",
+        "osl",
+        "concurrency",
+    ),
+    metrics=(
+        "tpot_ms",
+        "ttft_ms",
+        "output_tok_s_per_chip",
+    ),
+    counts=(
+        "n_chips",
+        "tp",
+        "pp",
+        "isl",
+        "osl",
+        "concurrency",
+        "batch",
+    ),
+    counts_from_zero=(
+        "dp",
+        "ep",
+        "moe_tp",
+    ),
+    amounts=("output_tok_s",),
 )
-
-
-COUNTS = ("n_chips", "tp", "pp", "isl", "osl", "concurrency", "batch")
-"""Columns that hold a whole number from 1."""
-
-COUNTS_FROM_ZERO = ("dp", "ep", "moe_tp")
-"""Columns that hold a whole number; sources write 0 for a parallelism that is not used."""
+"""The columns of serving measurements; sources write 0 for a parallelism that is not used. Each metric that a row
+states gives one result."""
 
 CONCURRENCY_FACTOR = 1.5
 """How far throughput x latency may lie from the concurrency (Little's law). The published rows that print all of them
@@ -112,10 +120,65 @@ class ServingCase:
     memory_share: float = 1.0
 
 
+Searched = Literal["source", "chip", "mode", "framework", "model", "date"]
+SEARCHED: tuple[Searched, ...] = ("source", "chip", "mode", "framework", "model", "date")
+"""Columns that a rule searches."""
+
+
+class EngineNote(TypedDict):
+    """The engine of a framework by its name."""
+
+    engine: str
+    pattern: str
+
+
+class CampaignNote(TypedDict):
+    """How the requests of a campaign are made, by a row's source and engine."""
+
+    campaign: str
+    pattern: str
+    engine: NotRequired[str]
+    rounds: float
+    mean_length: float
+
+
+class RuleNote(TypedDict, total=False):
+    """Rows that are left out, or metrics of them, by patterns of their columns, and why."""
+
+    source: str
+    chip: str
+    mode: str
+    framework: str
+    model: str
+    date: str
+    min_tp: int
+    exclude: str
+    skip: list[str]
+    reason: str
+
+
+class SpeculationNote(TypedDict):
+    """Rows that predict several tokens at once without saying so."""
+
+    model: str
+    framework: str
+    date: NotRequired[str]
+
+
+class Notes(TypedDict):
+    """`serving_notes.yaml`. models: names that tables use -> names of ours."""
+
+    engines: list[EngineNote]
+    campaigns: list[CampaignNote]
+    models: dict[str, str]
+    rules: list[RuleNote]
+    speculation: list[SpeculationNote]
+
+
 @cache
-def notes() -> Mapping[str, Any]:
+def notes() -> Notes:
     """`serving_notes.yaml`."""
-    loaded: Mapping[str, Any] = shipped_yaml(shipped() / "published" / "serving_notes.yaml")
+    loaded: Notes = shipped_yaml(shipped() / "published" / "serving_notes.yaml")
     return loaded
 
 
@@ -265,10 +328,7 @@ def skipped_metrics(row: Row) -> dict[str, str]:
     for a row that they exclude."""
     skip: dict[str, str] = {}
     for entry in notes()["rules"]:
-        hit = all(
-            re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE)
-            for key in ("source", "chip", "mode", "framework", "model", "date")
-        )
+        hit = all(re.search(entry.get(key, ""), row.get(key) or "", re.IGNORECASE) for key in SEARCHED)
         if hit and _degree(row, "tp") >= entry.get("min_tp", 0):
             if "exclude" in entry:
                 raise RefusedError(f"excluded: {entry['exclude']}")
@@ -324,8 +384,7 @@ def read_case(
     plan that reads as folded is unfolded. Raises RefusedError with the reason."""
     table = notes()
     row_id, mode = row["id"], row.get("mode") or ""
-    check_whole(row, COUNTS)
-    check_whole(row, COUNTS_FROM_ZERO, least=0)
+    check_whole(row, SERVING)
     inferred: list[str] = [] if mode else ["mode=online (not stated)"]
     check_mode(mode)
     skip = skipped_metrics(row)
@@ -385,7 +444,7 @@ def read_case(
     speculates, accept, how = speculation_of(row, campaign["campaign"])
     if how:
         inferred.append(how)
-    measured = {m: v for m in METRICS if (v := _number(row, m))}
+    measured = {m: v for m in SERVING.metrics if (v := _number(row, m))}
     if concurrency and not is_static:
         check_concurrency(row, concurrency, output)
     return ServingCase(

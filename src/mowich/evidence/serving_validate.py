@@ -17,23 +17,21 @@ from mowich.evidence.row_checks import Row, blank, not_numbers
 from mowich.evidence.scores import Result
 from mowich.evidence.serving_cases import class_of, gather
 from mowich.evidence.serving_checks import read_cases
-from mowich.evidence.serving_rows import METRICS, NUMBERS, REQUIRED, ServingCase
+from mowich.evidence.serving_rows import SERVING, ServingCase
 from mowich.facts import Facts
 from mowich.serving.corrections import METRICS as CORRECTED
 from mowich.serving.corrections import shipped
 from mowich.serving.steady import Steady
 
-__all__ = ["NUMBERS", "REQUIRED", "check", "is_serving", "predict", "validate_serving"]
-
 
 def is_serving(columns: Sequence[str]) -> bool:
     """Whether a table's columns are those of serving measurements."""
-    return any(metric in columns for metric in METRICS)
+    return any(metric in columns for metric in SERVING.metrics)
 
 
 def check(row: Row, where: str) -> list[UserError]:
     """What is wrong with a row: blank cells, cells that are no number."""
-    return blank(row, ("id", "chip"), where) + not_numbers(row, NUMBERS, where)
+    return blank(row, ("id", "chip"), where) + not_numbers(row, SERVING.numbers, where)
 
 
 def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:
@@ -45,7 +43,7 @@ def validate_serving(rows: Sequence[Row], facts: Facts) -> list[Result]:
     out: list[Result] = []
     for row, case in zip(rows, read, strict=True):
         if isinstance(case, str):
-            stated = [metric for metric in METRICS if row.get(metric)] or ["none"]
+            stated = [metric for metric in SERVING.metrics if row.get(metric)] or ["none"]
             source = row.get("source", "")
             out += [Result.unsupported(row, metric=metric, source=source, reason=case) for metric in stated]
         else:
@@ -73,7 +71,7 @@ def predict(cases: Sequence[ServingCase], facts: Facts) -> list[list[Result]]:
         half["output_tok_s_per_chip"] = math.hypot(share * half["ttft_ms"], (1.0 - share) * half["tpot_ms"])
         parts = _parts(steady, i, float(shift["tpot"][i]))
         results = []
-        for metric in METRICS:
+        for metric in SERVING.metrics:
             measured = case.measured.get(metric)
             if measured is None:
                 continue

@@ -18,10 +18,11 @@ from pathlib import Path
 from mowich.errors import UserError, UserErrors, unknown
 from mowich.evidence import serving_validate
 from mowich.evidence.residual import half_width
-from mowich.evidence.row_checks import Row, blank, not_numbers
-from mowich.evidence.row_rules import METRICS, NUMBERS, REQUIRED, is_time
+from mowich.evidence.row_checks import Form, Row, blank, not_numbers
+from mowich.evidence.row_rules import TRAINING, is_time
 from mowich.evidence.rows import Case, read_cases
 from mowich.evidence.scores import SHIPPED, Result, Validation
+from mowich.evidence.serving_rows import SERVING
 from mowich.facts import Facts
 from mowich.files import read_text
 from mowich.shown import Rows
@@ -48,7 +49,7 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
         columns = reader.fieldnames
         if not columns:
             raise UserError(
-                "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(REQUIRED)}"
+                "the file is empty", where=f"{name}:1", fix=f"a table needs the columns {', '.join(TRAINING.required)}"
             )
         if serving_validate.is_serving(columns):
             return _checked(
@@ -56,11 +57,10 @@ def read_csv(path: Path, facts: Facts) -> list[Row]:
                 "serving",
                 columns,
                 reader,
-                serving_validate.REQUIRED,
-                serving_validate.NUMBERS,
+                SERVING,
                 serving_validate.check,
             )
-        rows = _checked(name, "training", columns, reader, REQUIRED, NUMBERS, _check)
+        rows = _checked(name, "training", columns, reader, TRAINING, _check)
     except csv.Error as error:
         raise UserError(f"not a CSV table: {error}", where=f"{name}:{reader.line_num}") from error
     if not any(_chip_reason(row["chip"], facts) is None for row in rows):
@@ -92,19 +92,19 @@ def _checked(
     kind: str,
     columns: Sequence[str],
     reader: csv.DictReader[str],
-    required: Sequence[str],
-    numbers: Sequence[str],
+    form: Form,
     check: Callable[[Row, str], list[UserError]],
 ) -> list[Row]:
-    """Rows of a table behind its header; numbers: columns read by `plain_number`. Raises UserError or UserErrors, each
+    """Rows of a table behind its header; its numbers are read by `plain_number`. Raises UserError or UserErrors, each
     with file:line: missing columns, a ragged row, what `check` finds, a repeated id, no rows."""
-    missing = [c for c in required if c not in columns]
+    missing = [c for c in form.required if c not in columns]
     if missing:
         raise UserError(
             f"missing columns: {', '.join(missing)}",
             where=f"{name}:1",
             fix=f"a table of {kind} measurements needs them",
         )
+    numbers = form.numbers
     errors: list[UserError] = []
     rows: list[Row] = []
     seen: dict[str, int] = {}
@@ -136,9 +136,9 @@ def _checked(
 def _check(row: Row, where: str) -> list[UserError]:
     errors = blank(row, ("id", "chip", "primary_metric"), where)
     metric = row["primary_metric"].split(" ")[0]
-    if metric and metric not in METRICS:
-        errors.append(unknown("metric", metric, METRICS, where=f"{where}, column primary_metric"))
-    return errors + not_numbers(row, NUMBERS, where, whole=("n_chips",))
+    if metric and metric not in TRAINING.metrics:
+        errors.append(unknown("metric", metric, TRAINING.metrics, where=f"{where}, column primary_metric"))
+    return errors + not_numbers(row, TRAINING.numbers, where, whole=("n_chips",))
 
 
 def _chip_reason(chip: str, facts: Facts) -> str | None:

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
+from mowich.arrays import Array
 from mowich.errors import UserError
 from mowich.machines import collectives, steps
 from mowich.machines.system import System
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +36,15 @@ class Weights:
 
 
 def weights(
-    *, hidden: int, heads: int, head: int, experts: int, ffn: int, top_k: int, seed: int = 0, dtype: Any = np.float32
+    *,
+    hidden: int,
+    heads: int,
+    head: int,
+    experts: int,
+    ffn: int,
+    top_k: int,
+    seed: int = 0,
+    dtype: DTypeLike = np.float32,
 ) -> Weights:
     """Random weights of a small layer, scaled so that activations stay of order one."""
     rng = np.random.default_rng(seed)

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mowich.arrays import Array
 from mowich.errors import UserError, unknown
 from mowich.machines import flows, links
 from mowich.machines.system import System
-
-Array = NDArray[Any]
 
 ALGORITHMS = ("ring", "halving-doubling", "mesh", "level by level")
 
