@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mowich.errors import UserError
 from mowich.models import load, names
 from mowich.models.config import model_from_config
 from mowich.models.storage import component_params
@@ -51,6 +52,14 @@ def stored(config: dict[str, object], name: str = "t", **quantization: object) -
 def test_components_sum_to_the_model(name: str) -> None:
     model = load(name)
     assert sum(component_params(model).values()) == model.params
+
+
+@pytest.mark.parametrize(
+    ("groups", "key"), [([4], "config_groups"), ({"a": "b"}, "a"), ({"a": {"weights": "4"}}, "weights")]
+)
+def test_a_group_of_a_quantisation_is_a_mapping(groups: object, key: str) -> None:
+    with pytest.raises(UserError, match=f"t: a value has the wrong type: '{key}' must be a mapping"):
+        stored(LLAMA, quant_method="compressed-tensors", config_groups=groups)
 
 
 def test_sixteen_bits_when_nothing_is_said() -> None:

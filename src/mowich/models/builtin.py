@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mowich.errors import UserError, did_you_mean
 from mowich.files import exists, shipped_yaml
@@ -106,13 +106,23 @@ def _texts() -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in sorted(_folder().glob("*.yaml"))}
 
 
-@cache
-def _content(file: str) -> dict[str, Any]:
-    return shipped_yaml(_folder() / file) or {}
+class _File(TypedDict, total=False):
+    """A file of models. models: name -> config; aliases: other name -> name; refused: name -> why there is none."""
+
+    source: str
+    models: dict[str, dict[str, object]] | None
+    aliases: dict[str, str] | None
+    refused: dict[str, str] | None
 
 
 @cache
-def _entries(file: str) -> dict[str, dict[str, Any]]:
+def _content(file: str) -> _File:
+    found: _File | None = shipped_yaml(_folder() / file)
+    return found or {}
+
+
+@cache
+def _entries(file: str) -> dict[str, dict[str, object]]:
     """Models of one file, each with the file's source."""
     content = _content(file)
     return {
@@ -131,9 +141,9 @@ def _file_of(name: str) -> str | None:
 
 
 @cache
-def _tables() -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, str]]:
+def _tables() -> tuple[dict[str, dict[str, object]], dict[str, str], dict[str, str]]:
     """(models, aliases, refused) over all files."""
-    models: dict[str, dict[str, Any]] = {}
+    models: dict[str, dict[str, object]] = {}
     others: dict[str, str] = {}
     reasons: dict[str, str] = {}
     for file in _texts():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from mowich.errors import UserError
 from mowich.models import builtin
@@ -162,7 +161,7 @@ def _from_columns(row: Mapping[str, str], name: str) -> tuple[Model, list[str]]:
     if ffn is None and not experts:
         ffn = 4 * hidden if plain else 128 * round(8 * hidden / 3 / 128)
         inferred.append(f"ffn_hidden {ffn}")
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "model_type": "decoder",
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -182,7 +181,7 @@ def _from_columns(row: Mapping[str, str], name: str) -> tuple[Model, list[str]]:
     else:
         inferred.append("gated MLP, untied embeddings")
     if experts:
-        _add_experts(config, row, name, experts, ffn, marin, inferred)
+        _add_experts(config, row, name, experts, layers * hidden, ffn, marin, inferred)
     if _text(row, "mla"):
         _add_latent(config, row, name)
     if marin:
@@ -193,19 +192,20 @@ def _from_columns(row: Mapping[str, str], name: str) -> tuple[Model, list[str]]:
 
 
 def _add_experts(
-    config: dict[str, Any],
+    config: dict[str, object],
     row: Mapping[str, str],
     name: str,
     experts: int,
+    rows: int,
     ffn: int | None,
     marin: bool,
     inferred: list[str],
 ) -> None:
+    """rows: of one matrix of an expert, those of all layers together."""
     width = _number(row, "moe_ffn_hidden")
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     size = _size(row)
     if width is None and size:
-        width = 128 * round(size / (layers * experts * 3 * hidden) / 128)
+        width = 128 * round(size / (rows * experts * 3) / 128)
         inferred.append(f"moe_ffn_hidden {width} (from the printed size)")
     if not width:
         raise UserError(f"model '{name}': the width of its experts is not stated")

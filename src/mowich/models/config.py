@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mowich.errors import UserError, did_you_mean, shorten
 from mowich.files import read_json
@@ -40,7 +39,7 @@ def known() -> list[str]:
     return sorted((set(ARCHITECTURES) | set(WRAPPERS)) - {"decoder"})
 
 
-def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source: str = "") -> Model:
+def model_from_config(data: Mapping[str, object], *, name: str, where: str, source: str = "") -> Model:
     """Build a Model from the parsed `data` of a config.
 
     `where` names the file in errors. Raises UserError for an architecture that is not known (with the list), for
@@ -50,8 +49,9 @@ def model_from_config(data: Mapping[str, Any], *, name: str, where: str, source:
     if not model_type:
         raise UserError("missing key 'model_type'", where=where, allowed=known())
     text = data
-    if isinstance(data.get("text_config"), Mapping):
-        text = {**data["text_config"]}
+    nested = data.get("text_config")
+    if isinstance(nested, Mapping):
+        text = {**nested}
         inner = str(text.get("model_type") or WRAPPERS.get(model_type, ""))
         for key in ("torch_dtype", "dtype", "quantization_config"):
             text.setdefault(key, data.get(key))
@@ -134,7 +134,11 @@ def _build(c: Reader, arch: Architecture, name: str, source: str) -> Model:
     moe_only = arch.ffn in (_sparse_step, _leading_dense) and c.get("intermediate_size") is None
     mlp = Mlp(ffn=1 if moe_only else c.count("intermediate_size"), gated=c.flag(arch.gated), bias=c.flag(arch.mlp_bias))
     latent = arch.attention == "mla" or (c.architecture == "decoder" and c.get("kv_lora_rank") is not None)
-    base = _mla(c, arch, heads) if latent else _gqa(c, arch, hidden, heads)
+    base = (
+        stacks.latent(c, qkv_bias=arch.qkv_bias, out_bias=arch.out_bias, least_rope=1)
+        if latent
+        else _gqa(c, arch, hidden, heads)
+    )
     windows = _windows(c, arch, num_layers)
     ffn = _decoder_ffn if c.architecture == "decoder" else arch.ffn
     kinds: dict[tuple[Attention, Mlp | Moe], int] = {}
@@ -307,23 +311,6 @@ def _gqa(c: Reader, arch: Architecture, hidden: int, heads: int) -> Attention:
         out_bias=c.flag(arch.out_bias),
         qk_norm=arch.qk_norm if c.flag(arch.qk_norm_if) else "none",
         causal=arch.causal,
-    )
-
-
-def _mla(c: Reader, arch: Architecture, heads: int) -> Attention:
-    """Multi-head latent attention; a null `q_lora_rank` is a full-rank query."""
-    rope = c.count("qk_rope_head_dim")
-    return Attention(
-        kind="mla",
-        num_heads=heads,
-        num_kv_heads=heads,
-        head_dim=c.count("qk_nope_head_dim") + rope,
-        v_head_dim=c.count("v_head_dim"),
-        q_lora=c.count("q_lora_rank", default=0, minimum=0) or None,
-        kv_lora=c.count("kv_lora_rank"),
-        rope_head_dim=rope,
-        qkv_bias=c.flag(arch.qkv_bias),
-        out_bias=c.flag(arch.out_bias),
     )
 
 

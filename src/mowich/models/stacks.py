@@ -9,13 +9,15 @@ and says what the others were read from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from mowich.errors import UserError
 from mowich.models.model import NO_ATTENTION, NO_FFN, Attention, Compressor, Indexer, Layer, Mixer, Mlp, Moe, Recurrent
-from mowich.models.reader import Reader
+from mowich.models.reader import Flag, Reader
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def per_layer(c: Reader, keys: Sequence[str], default: list[Any]) -> list[Any]:
     return list(given)
 
 
-def choose(c: Reader, key: str, value: object, table: dict[str, Any]) -> Any:
+def choose(c: Reader, key: str, value: object, table: Mapping[str, T]) -> T:
     """The entry of `table` that `value` names; a clear error otherwise."""
     if str(value) in table:
         return table[str(value)]
@@ -95,9 +97,12 @@ def grouped(c: Reader, head_dim: int = 0) -> Attention:
     )
 
 
-def latent(c: Reader) -> Attention:
-    """Multi-head latent attention; a null `q_lora_rank` is a full-rank query."""
-    rope, heads = c.count("qk_rope_head_dim", minimum=0), c.count("num_attention_heads")
+def latent(
+    c: Reader, *, qkv_bias: Flag = "attention_bias", out_bias: Flag = "attention_bias", least_rope: int = 0
+) -> Attention:
+    """Multi-head latent attention; a null `q_lora_rank` is a full-rank query. least_rope: rotated numbers of a head
+    that there are at least."""
+    rope, heads = c.count("qk_rope_head_dim", minimum=least_rope), c.count("num_attention_heads")
     return Attention(
         kind="mla",
         num_heads=heads,
@@ -107,8 +112,8 @@ def latent(c: Reader) -> Attention:
         q_lora=c.count("q_lora_rank", default=0, minimum=0) or None,
         kv_lora=c.count("kv_lora_rank"),
         rope_head_dim=rope,
-        qkv_bias=c.flag("attention_bias"),
-        out_bias=c.flag("attention_bias"),
+        qkv_bias=c.flag(qkv_bias),
+        out_bias=c.flag(out_bias),
     )
 
 

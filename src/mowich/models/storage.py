@@ -10,10 +10,11 @@ assumed and said to be.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from mowich.models.ffn import Mlp, Moe
 
@@ -134,7 +135,7 @@ def read_storage(data: Mapping[str, object], model: Model, name: str = "") -> St
     """The storage of a checkpoint from its parsed config (the outer one of a multimodal model), or by its name's
     ending."""
     inner = data.get("text_config")
-    text: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}
+    text: Mapping[str, object] = inner if isinstance(inner, Mapping) else {}
     config = data.get("quantization_config") or text.get("quantization_config")
     if not isinstance(config, Mapping):
         return _by_name(model, name)
@@ -193,7 +194,7 @@ def found_in(chosen: Mapping[str, str], names: Iterable[str]) -> bool:
     return any(n in chosen for n in names)
 
 
-def _base(config: Mapping[str, Any]) -> str:
+def _base(config: Mapping[str, object]) -> str:
     """The format of what is quantised."""
     method, algorithm = str(config.get("quant_method", "")), str(config.get("quant_algo", ""))
     if algorithm in ALGORITHMS:
@@ -202,12 +203,19 @@ def _base(config: Mapping[str, Any]) -> str:
         return "fp8_block" if config.get("weight_block_size") else "fp8"
     if method == "mxfp4":
         return "mxfp4"
-    groups: Mapping[str, Any] = config.get("config_groups") or {}
-    first: Mapping[str, Any] = next(iter(groups.values()), {})
-    group: Mapping[str, Any] = first.get("weights") or {}
+    groups = _group(config, "config_groups")
+    group = _group(_group(groups, next(iter(groups), "")), "weights")
     if group.get("num_bits") == 4:
         return "int4" if group.get("type") == "int" else "mxfp4" if group.get("group_size") == 32 else "nvfp4"
     return "fp8" if group.get("num_bits") == 8 else "bf16"
+
+
+def _group(config: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """A mapping inside a config; empty where there is none. Raises TypeError for anything else."""
+    found = config.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise TypeError(f"'{key}' must be a mapping, not {type(found).__name__}")
+    return found
 
 
 GEMMA_TAILS = {**TAILS, "experts": ("experts.0.gate_proj", "experts", "moe"), "shared": ("mlp.gate_proj", "mlp")}
@@ -220,21 +228,25 @@ def _tail(module: str) -> str:
     return module[at:] if at >= 0 else module.rsplit(".", 1)[-1]
 
 
-def _rules(patterns: Iterable[str]) -> list[Any]:
+def _expressed(expression: re.Pattern[str], name: str) -> bool:
+    """Whether a module's name matches a regular expression, below the model or below that of a wrapper."""
+    return any(expression.match(before + name) for before in ("model.", "language_model.model."))
+
+
+def _globbed(glob: str, name: str) -> bool:
+    """Whether a module's name, or that below the model, matches a glob."""
+    return fnmatchcase(name, glob) or fnmatchcase("model." + name, glob)
+
+
+def _rules(patterns: Iterable[str]) -> list[Callable[[str], bool]]:
     """Exclusions as predicates of a name: "re:" expressions, globs, module names (with all below them), bare words."""
     exact: set[str] = set()
-    out: list[Any] = []
+    out: list[Callable[[str], bool]] = []
     for pattern in patterns:
         if pattern.startswith("re:"):
-            expression = re.compile(pattern[3:])
-            out.append(
-                lambda n, e=expression: (
-                    e.match("model." + n) is not None or e.match("language_model.model." + n) is not None
-                )
-            )
+            out.append(partial(_expressed, re.compile(pattern[3:])))
         elif "*" in pattern:
-            glob = _tail(pattern) if "layers." in pattern else pattern
-            out.append(lambda n, g=glob: fnmatchcase(n, g) or fnmatchcase("model." + n, g))
+            out.append(partial(_globbed, _tail(pattern) if "layers." in pattern else pattern))
         else:
             exact.add(_tail(pattern) if "layers." in pattern else pattern)
 
