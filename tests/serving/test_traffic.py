@@ -293,6 +293,15 @@ def test_bad_traces_say_where(tmp_path: Path, text: str, complaint: str) -> None
     assert complaint in caught.value.line()
 
 
+def test_block_hashes_are_a_list(tmp_path: Path) -> None:
+    row = '{{"timestamp": 1, "input_length": 9, "output_length": 5, "hash_ids": {}}}\n'
+    for none in ("null", "[]", '""'):
+        assert next(read_trace(write(tmp_path / "none.jsonl", row.format(none)))).hashes == ()
+    for wrong in ("3", '"0 1 2"'):
+        with pytest.raises(UserError, match=r"t\.jsonl:1, column hash_ids: not a list of block hashes"):
+            next(read_trace(write(tmp_path / "t.jsonl", row.format(wrong))))
+
+
 def test_long_traces_stream(tmp_path: Path) -> None:
     """Reading keeps nothing: the first requests of a long trace come at once, and figures fold into bins."""
     path = tmp_path / "long.csv"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import NormalDist
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def read_trace(
 
 
 def _sorted_log(
-    rows: Iterator[tuple[int, Mapping[str, Any]]], form: Form, path: Path, limit: int | None, speed: float
+    rows: Iterator[tuple[int, Mapping[str, object]]], form: Form, path: Path, limit: int | None, speed: float
 ) -> Iterator[Request]:
     out: list[Request] = []
     for line, row in rows:
@@ -116,7 +116,7 @@ def _sorted_log(
         yield request
 
 
-def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, Any]]], Form]:
+def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, object]]], Form]:
     """(lines as mappings with their numbers, form)."""
     first = file.readline(MAX_HEADER)
     if len(first) == MAX_HEADER:
@@ -127,7 +127,7 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, A
         columns = list(_json(first, path, 1))
         form = _form(columns, path)
 
-        def lines() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        def lines() -> Iterator[tuple[int, Mapping[str, object]]]:
             yield 1, _json(first, path, 1)
             for number, text in enumerate(file, start=2):
                 if text.strip():
@@ -138,7 +138,7 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, A
     form = _form(columns, path)
     width = len(columns)
 
-    def cells() -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def cells() -> Iterator[tuple[int, Mapping[str, object]]]:
         for number, row in enumerate(csv.reader(file), start=2):
             if not row:
                 continue
@@ -149,7 +149,7 @@ def _rows(file: IO[str], path: Path) -> tuple[Iterator[tuple[int, Mapping[str, A
     return cells(), form
 
 
-def _json(text: str, path: Path, line: int) -> Mapping[str, Any]:
+def _json(text: str, path: Path, line: int) -> Mapping[str, object]:
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -175,7 +175,7 @@ def _form(columns: list[str], path: Path) -> Form:
     raise UserError("not a trace that is known", where=f"{path}:1", given=", ".join(columns[:8]), allowed=known)
 
 
-def _request(row: Mapping[str, Any], form: Form, path: Path, line: int, count: int) -> Request:
+def _request(row: Mapping[str, object], form: Form, path: Path, line: int, count: int) -> Request:
     where = f"{path}:{line}"
     at = next((i for i, name in enumerate(form.time) if row.get(name) not in (None, "")), None)
     if at is None:
@@ -185,17 +185,20 @@ def _request(row: Mapping[str, Any], form: Form, path: Path, line: int, count: i
     for name in (form.prompt, form.output):
         value = row.get(name)
         try:
-            number = int(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
+            number = int(value if isinstance(value, int | float) else str(value))
+        except (ValueError, OverflowError):
             raise UserError("not a whole number", where=f"{where}, column {name}", given=value) from None
         if number < 0 or (number == 0 and name == form.prompt):
             raise UserError("a length must be at least 1", where=f"{where}, column {name}", given=value)
         lengths.append(max(1, number))
-    hashes = row.get(form.hashes, ()) if form.hashes else ()
-    return Request(str(row.get("request_id", count)), arrival, lengths[0], lengths[1], tuple(hashes))
+    hashes = (row.get(form.hashes) if form.hashes else None) or ()
+    if not isinstance(hashes, list | tuple):
+        raise UserError("not a list of block hashes", where=f"{where}, column {form.hashes}", given=hashes)
+    blocks: tuple[int, ...] = tuple(hashes)
+    return Request(str(row.get("request_id", count)), arrival, lengths[0], lengths[1], blocks)
 
 
-def _time(value: Any, where: str, name: str) -> float:
+def _time(value: object, where: str, name: str) -> float:
     if isinstance(value, (int, float)) and math.isfinite(value):
         return float(value)
     text = str(value)

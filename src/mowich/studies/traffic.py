@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -115,7 +115,7 @@ class TrafficResult(Shown):
     coverage: Mapping[str, float]
     warnings: tuple[str, ...] = ()
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """The result as one row of plain numbers."""
         return [plain({k: v for k, v in self.to_dict().items() if k not in ("inputs", "warnings")})]
 

@@ -6,17 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Required, TypedDict
 
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.models import load as load_model
+from mowich.models.model import Model
 from mowich.plans.plan import KV, WEIGHTS, ServePlan, W
 from mowich.requests import jobs
 from mowich.scenario import Node
 from mowich.scenario import read as read_scenario
-from mowich.serving.arrivals import ARRIVALS, lengths
+from mowich.serving.arrivals import ARRIVALS, Draw, lengths
 from mowich.serving.engines import link_Bps
 from mowich.serving.traffic.fleet import Failure
 from mowich.serving.traffic.policies import POLICIES, PREEMPTIONS, ROUTES, Scheduler
@@ -24,6 +25,29 @@ from mowich.serving.traffic.times import Seen, StepTimes
 from mowich.software.engine import engine_for, engine_names
 from mowich.studies.serving import BLOCK, Deployment, check, deploy
 from mowich.studies.serving_plan import native_weights
+
+NOMINAL_TOKENS = 2048.0
+"""Tokens of a request, for the room that a deployment leaves for caches."""
+
+
+class Traffic(TypedDict, total=False):
+    """Where requests come from, as it was asked: a trace (its path, the first `limit` of it, how many times as fast),
+    or None and what requests are drawn from. rate: requests per second; prompt, output: their lengths in words."""
+
+    trace: Required[str | None]
+    limit: int | None
+    speed: float
+    rate: float
+    requests: int
+    arrivals: str
+    cv: float
+    seed: int
+    shared_prefix: int
+    priorities: int
+    prompt_lengths: Draw
+    output_lengths: Draw
+    prompt: str
+    output: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +71,7 @@ class Scenario:
     system: System
     serve: Pool
     decode: Pool | None
-    requests: Mapping[str, Any]
+    requests: Traffic
     slo: Mapping[str, float]
     route: str
     failures: tuple[Failure, ...]
@@ -115,10 +139,9 @@ def read(path: str | Path, facts: Facts) -> Scenario:
     check(model, system, plan, f"{path} plan")
     if decode_plan is not None:
         check(model, system, decode_plan, f"{path} disaggregated.decode_plan")
-    tokens = float(requests.get("nominal_tokens", 2048.0))
     if share is not None:
         facts = facts.with_values({f"serving.{engine}.memory_share": share})
-    serve = _pool(model, system, engine, plan, 1, scheduler, facts, tokens, blocks, accept, f"{path}")
+    serve = _pool(model, system, engine, plan, 1, scheduler, facts, blocks, accept, f"{path}")
     used = decode_plan.devices * decode_replicas if decode_plan else 0
     replicas = prefill_replicas if decode_plan else replicas_asked or max(1, system.devices // plan.devices)
     if replicas * plan.devices + used > system.devices:
@@ -130,7 +153,7 @@ def read(path: str | Path, facts: Facts) -> Scenario:
         )
     serve = replace(serve, replicas=replicas)
     decode = (
-        _pool(model, system, engine, decode_plan, decode_replicas, scheduler, facts, tokens, blocks, accept, f"{path}")
+        _pool(model, system, engine, decode_plan, decode_replicas, scheduler, facts, blocks, accept, f"{path}")
         if decode_plan
         else None
     )
@@ -211,9 +234,9 @@ def _scheduler(node: Node, facts: Facts, engine: str) -> Scheduler:
     )
 
 
-def _traffic(node: Node, folder: Path) -> dict[str, Any]:
+def _traffic(node: Node, folder: Path) -> Traffic:
     """Where the requests come from, checked."""
-    out: dict[str, Any] = {"trace": None}
+    out: Traffic = {"trace": None}
     trace = node.text("trace")
     if trace:
         out["trace"] = str(folder / trace)
@@ -222,7 +245,7 @@ def _traffic(node: Node, folder: Path) -> dict[str, Any]:
     else:
         node.need("rate", "requests", "prompt", "output")
         out["rate"] = (
-            node.quantity("rate", "1/s")
+            node.quantity("rate", "1/s") or 0.0
             if isinstance(node.raw("rate"), str)
             else node.count("rate", 1.0, minimum=1e-9, whole=False)
         )
@@ -232,32 +255,38 @@ def _traffic(node: Node, folder: Path) -> dict[str, Any]:
         out["seed"] = int(node.count("seed", 0, minimum=0))
         out["shared_prefix"] = int(node.count("shared_prefix", 0, minimum=0))
         out["priorities"] = int(node.count("priorities", 1))
-        for key in ("prompt", "output"):
-            if key in node:
-                try:
-                    out[f"{key}_lengths"] = lengths(node.raw(key), f"traffic.{key}")
-                    out[key] = str(node.raw(key))
-                except UserError as error:
-                    node.problem(key, error.what, given=error.given, allowed=error.allowed)
+        prompt, output = _lengths(node, "prompt"), _lengths(node, "output")
+        if prompt is not None:
+            out["prompt_lengths"], out["prompt"] = prompt, str(node.raw("prompt"))
+        if output is not None:
+            out["output_lengths"], out["output"] = output, str(node.raw("output"))
     node.done()
     return out
 
 
+def _lengths(node: Node, key: str) -> Draw | None:
+    """The lengths under a key; None where there are none, or they are wrong."""
+    try:
+        return lengths(node.raw(key), f"traffic.{key}") if key in node else None
+    except UserError as error:
+        node.problem(key, error.what, given=error.given, allowed=error.allowed)
+        return None
+
+
 def _pool(
-    model: Any,
+    model: Model,
     system: System,
     engine: str,
     plan: ServePlan,
     replicas: int,
     scheduler: Scheduler,
     facts: Facts,
-    tokens: float,
     blocks: int | None,
     accept: float | None,
     where: str,
 ) -> Pool:
     deployment = deploy(model, system, engine, [plan], facts, accept=accept)
-    room = blocks if blocks is not None else deployment.blocks(0, tokens, scheduler.block)
+    room = blocks if blocks is not None else deployment.blocks(0, NOMINAL_TOKENS, scheduler.block)
     if room < 1:
         raise UserError(
             f"{model.name} does not fit: weights leave no room for a cache",
