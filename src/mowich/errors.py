@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict, Unpack
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -36,6 +36,22 @@ def shorten(text: str, most: int = MAX_GIVEN) -> str:
     """
     half = (most - 3) // 2
     return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+class Details(TypedDict, total=False):
+    """What a `UserError` says beside what is wrong and where, as keywords that others hand on to it."""
+
+    given: object
+    allowed: str | Sequence[str] | None
+    fix: str | None
+    code: int
+
+
+class PlacedDetails(Details, total=False):
+    """The same with the place."""
+
+    where: str | None
+    field: str | None
 
 
 class UserError(Exception):
@@ -112,7 +128,7 @@ class Problems:
                 error.where = error.where or where
             self.found.append(error)
 
-    def add(self, what: str, **details: Any) -> None:
+    def add(self, what: str, **details: Unpack[PlacedDetails]) -> None:
         self.found.append(UserError(what, **details))
 
     def stop(self) -> None:

@@ -202,7 +202,7 @@ def parse_json(text: str, where: str, *, infinite: bool = False) -> dict[str, ob
 
     twice = False
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
         nonlocal twice
         made = dict(items)
         twice = twice or len(made) < len(items)
@@ -397,23 +397,24 @@ class Document(NamedTuple):
     """A YAML text: its values, with keys as they are written, and its nodes, which have the lines. Both None where the
     text holds nothing."""
 
-    data: Any
+    data: object
     node: yaml.Node | None
 
 
 @cache
-def _loader() -> Any:
+def _loader() -> type[yaml.SafeLoader]:
     """The fast parser where it is built."""
     import yaml
 
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return found
 
 
 def shipped_yaml(path: Path) -> Any:
     """What a YAML file holds that ships with Mowich: no checks, as tests read these files, and every command would pay.
     What the parser makes of it is kept beside the file (`kept_beside`)."""
 
-    def parse(text: bytes) -> Any:
+    def parse(text: bytes) -> object:
         import yaml
 
         return yaml.load(text, Loader=_loader())
@@ -495,7 +496,7 @@ def _build(node: yaml.Node, where: str, path: tuple[str, ...], twice: list[UserE
         return [_build(item, where, (*path, str(place)), twice) for place, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
         return _scalar(node, where)
-    made: dict[str, Any] = {}
+    made: dict[str, object] = {}
     lines: dict[str, int] = {}
     for name, child in node.value:
         line = name.start_mark.line + 1

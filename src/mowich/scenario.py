@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import SupportsFloat, TypeVar, Unpack
 
 import yaml
 
-from mowich.errors import UserError, UserErrors, did_you_mean, unknown
+from mowich.errors import Details, UserError, UserErrors, did_you_mean, unknown
 from mowich.files import parse_yaml, read_text
 from mowich.units import parse, parse_count
 
@@ -29,11 +29,11 @@ class Node:
     __slots__ = ("_asked", "_data", "_file", "_found", "_node", "path")
 
     def __init__(
-        self, file: str, path: str, node: yaml.Node | None, data: Any, found: list[tuple[int, UserError]]
+        self, file: str, path: str, node: yaml.Node | None, data: object, found: list[tuple[int, UserError]]
     ) -> None:
         self._file = file
         self._node = node
-        self._data: dict[str, Any] = {}
+        self._data: dict[str, object] = {}
         self._found = found
         self._asked: set[str] = set()
         self.path = path
@@ -59,7 +59,7 @@ class Node:
     def name(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
 
-    def problem(self, key: str | None, what: str, **details: Any) -> None:
+    def problem(self, key: str | None, what: str, **details: Unpack[Details]) -> None:
         """Report something about a key, or about the mapping."""
         place = self.name(key) if key else self.path
         self._report(self.line(key), UserError(what, where=place or None, **details))
@@ -85,7 +85,7 @@ class Node:
     def __iter__(self) -> Iterator[str]:
         return iter(self._data)
 
-    def raw(self, key: str, default: Any = None) -> Any:
+    def raw(self, key: str, default: object = None) -> object:
         """The value as YAML has it."""
         self._asked.add(key)
         return self._data.get(key, default)
@@ -122,7 +122,9 @@ class Node:
             return default
         return self.count_of(key, value, default, minimum=minimum, whole=whole)
 
-    def count_of(self, key: str, value: Any, default: float = 0.0, *, minimum: float = 1, whole: bool = True) -> float:
+    def count_of(
+        self, key: str, value: object, default: float = 0.0, *, minimum: float = 1, whole: bool = True
+    ) -> float:
         try:
             return parse_count(value, where=self.name(key), minimum=minimum, whole=whole)
         except UserError as error:
@@ -147,7 +149,7 @@ class Node:
         """A bare number or a percentage within low..high."""
         value = self.raw(key, default)
         try:
-            number = parse(value, "1").value if isinstance(value, str) else float(value)
+            number = parse(value, "1").value if isinstance(value, str) else _as_float(value)
         except (UserError, TypeError, ValueError):
             self.problem(key, "not a number", given=value, allowed=f"{low:g} to {high:g}, or a percentage")
             return default
@@ -155,7 +157,7 @@ class Node:
             self.problem(key, f"must lie in {low:g} to {high:g}", given=value)
         return number
 
-    def parsed(self, key: str, parse: Callable[[Any], T]) -> T | None:
+    def parsed(self, key: str, parse: Callable[[object], T]) -> T | None:
         """The value as `parse` reads it, such as a field of a question; None where the key is missing or wrong."""
         value = self.raw(key)
         if value is None:
@@ -197,6 +199,13 @@ class Node:
             if key not in self._asked:
                 names = sorted(self._asked | set(known))
                 self.problem(key, "unknown key", allowed=names, fix=did_you_mean(key, names))
+
+
+def _as_float(value: object) -> float:
+    """A number of YAML. Raises TypeError for what is none."""
+    if not isinstance(value, SupportsFloat):
+        raise TypeError
+    return float(value)
 
 
 def read(path: str | Path) -> Node:

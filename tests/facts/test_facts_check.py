@@ -228,6 +228,8 @@ def test_a_missing_unit_names_file_and_line(tmp_path: Path) -> None:
         ({"systems__mine": "display: Mine\nchip: h100_sxm\n"}, "lacks systems.mine.max_chips"),
         ({"prices__user": "trn3-gen3: {value: '$1/chip/h'}\n"}, "did you mean 'trn3-gen2'"),
         ({"aliases": "trn3-gen2: {alias: [x]}\n"}, "did you mean 'aliases'"),
+        ({"aliases": "trn2: {aliases: [x]}\ntrn3-gen2: 3\n"}, "aliases.yaml:2: trn3-gen2 is a mapping, got 3"),
+        ({"sources": "mine: {title: x}\nyours: 3\n"}, "sources.yaml:2: yours is a mapping, got 3"),
         ({"chips__h100_sxm": "power:\n  tdp: {ref: chips.h100_sxm.power.tdp}\n"}, "round in a circle"),
         ({"chips__h100_sxm": "power:\n  tdp: {ref: chips.h100_sxm.power.tpd}\n"}, "does not exist"),
         ({"chip__mine": "x: 1\n"}, "did you mean 'chips'"),
@@ -236,6 +238,12 @@ def test_a_missing_unit_names_file_and_line(tmp_path: Path) -> None:
 )
 def test_overlay_errors(tmp_path: Path, files: dict[str, str], problem: str) -> None:
     assert problem in complaint(overlay(tmp_path, **files))
+
+
+def test_names_of_a_system_are_a_list(tmp_path: Path) -> None:
+    facts = Facts((shipped(), overlay(tmp_path, aliases="trn3-gen2:\n  in_data: 3\n")), {}, {}, {})
+    with pytest.raises(UserError, match=r"aliases\.yaml:2: in_data is a list of names, got 3"):
+        facts.resolve_system("trn3")
 
 
 def test_all_problems_of_an_overlay_at_once(tmp_path: Path) -> None:

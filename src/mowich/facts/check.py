@@ -12,11 +12,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from mowich.errors import UserError, did_you_mean, unknown
 from mowich.facts import entries
-from mowich.facts.load import KINDS, Facts, known_unit, read_file
+from mowich.facts.load import KINDS, Facts, SystemNames, known_unit, read_file
 from mowich.facts.schema import Fact, check_fact, leaves
 from mowich.facts.unread import file_problems
 from mowich.files import line_of
@@ -239,7 +238,7 @@ def _system_problems(system: str, facts: Facts) -> Iterator[str]:
         yield f"system '{system}' of aliases.yaml has no file"
         return
     chip = str(facts.meta("systems", system).get("chip"))
-    if chip not in facts.ids("chips") or chip != facts.aliases().get(system, {}).get("chip", chip):
+    if chip not in facts.ids("chips") or chip != (facts.aliases().get(system, SystemNames()).chip or chip):
         yield f"its chip '{chip}' has no file, or is not the one of aliases.yaml"
         return
     try:
@@ -283,11 +282,11 @@ def _software_problems(path: str, facts: Facts) -> Iterator[str]:
             yield f"{path}.released is '{fact.value}', not a date as 2026-06, or two as 2025-09 to 2026-06"
 
 
-def _alias_problems(aliases: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _alias_problems(aliases: Mapping[str, SystemNames]) -> Iterator[str]:
     """Names that two systems claim."""
     owner: dict[str, str] = {}
     for system, entry in aliases.items():
-        names = {str(n).casefold() for n in (system, *entry.get("aliases", ()), *entry.get("in_data", ()))}
+        names = {n.casefold() for n in (system, *entry.aliases, *entry.in_data)}
         for name in sorted(names):
             if owner.setdefault(name, system) != system:
                 yield f"'{name}' names both {owner[name]} and {system}"

@@ -69,12 +69,18 @@ def entries(facts: Facts) -> Iterator[Entry]:
                 yield Entry(file=file, key=key, path=path, published=published)
 
 
+def machines(facts: Facts, file: str) -> tuple[str, ...]:
+    """Paths of the chips and systems that a file of claims is about."""
+    about = facts.meta("claims", file).get("about")
+    return tuple(map(str, about)) if isinstance(about, list) else ()
+
+
 def problems(facts: Facts) -> Iterator[tuple[str, str]]:
     """(path, what is wrong) of each claim that states again, contradicts or does not know what the fact of a chip or a
     system states."""
     for file in facts.ids("claims"):
-        for about in facts.meta("claims", file).get("about") or ("",):
-            if not facts.paths(str(about)):
+        for about in machines(facts, file) or ("",):
+            if not facts.paths(about):
                 yield (
                     f"claims.{file}.about",
                     "names no chip or system" + (f" that has facts: '{about}'" if about else ""),
@@ -117,8 +123,8 @@ def _unknown(fact: Fact) -> str:
 def same(entry: Entry, published: Fact, facts: Facts) -> Iterator[Fact]:
     """Known facts of the machines that a claim is about which state its quantity, by their words or by their size."""
     named = _words(entry.key)
-    for about in facts.meta("claims", entry.file).get("about") or ():
-        for path in facts.paths(str(about)):
+    for about in machines(facts, entry.file):
+        for path in facts.paths(about):
             fact = facts.fact(path)
             if fact.value is not None and (_same_words(named, path, published, fact) or _same_size(published, fact)):
                 yield fact

@@ -56,13 +56,32 @@ def shipped() -> Path:
 
 
 @cache
-def read_file(path: Path) -> Mapping[str, Any]:
+def read_file(path: Path) -> Mapping[str, object]:
     """A YAML file as nested mappings; one line per error, with file:line. What ships is not checked: tests do that, and
     it costs time."""
     data = shipped_yaml(path) if path.is_relative_to(shipped()) else read_yaml(path, "facts").data
     if not isinstance(data, dict):
         raise UserError("a fact file is a mapping", where=f"{path}:1")
     return data
+
+
+@cache
+def read_table(path: Path) -> Mapping[str, Mapping[str, object]]:
+    """One of `TABLES`: a mapping under each name. Raises UserError for anything else."""
+    found: dict[str, Mapping[str, object]] = {}
+    for name, entry in read_file(path).items():
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{name} is a mapping", where=f"{path}:{line_of(path, [name])}", given=entry)
+        found[name] = entry
+    return found
+
+
+def _listed(path: Path, name: str, entry: Mapping[str, object], key: str) -> tuple[str, ...]:
+    """The words of a list in an entry of a table. Raises UserError for anything but a list."""
+    words = entry.get(key, ())
+    if not isinstance(words, list | tuple):
+        raise UserError(f"{key} is a list of names", where=f"{path}:{line_of(path, [name, key])}", given=words)
+    return tuple(str(word) for word in words)
 
 
 _FORM = re.compile(r"\b(nvidia|amd|instinct|google|aws|cloud|geforce|hgx|dgx|sxm\d?|hbm\d?e?)\b")
@@ -77,6 +96,17 @@ def _bare(name: str) -> str:
 
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemNames:
+    """What a system is called. chip: the chip that the names stand for; aliases: names that people use, in_data: names
+    in measured tables."""
+
+    display: str = ""
+    chip: str = ""
+    aliases: tuple[str, ...] = ()
+    in_data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +177,10 @@ class Facts:
         """Names of the files of a kind, sorted."""
         return tuple(sorted({p.stem for root in self._roots for p in (root / kind).glob("*.yaml")}))
 
-    def _file(self, kind: str, name: str) -> Mapping[str, Any]:
+    def _file(self, kind: str, name: str) -> Mapping[str, object]:
         key = (kind, name)
         if key not in self._files:
-            merged: dict[str, Any] = {}
+            merged: dict[str, object] = {}
             found = False
             for root in self._roots:
                 path = root / kind / f"{name}.yaml"
@@ -163,21 +193,21 @@ class Facts:
         return self._files[key]
 
     @property
-    def sources(self) -> Mapping[str, Mapping[str, Any]]:
+    def sources(self) -> Mapping[str, Mapping[str, object]]:
         """Source id -> title, address, date, how it was read."""
-        merged: dict[str, Any] = {}
+        merged: dict[str, Mapping[str, object]] = {}
         for root in self._roots:
             path = root / "sources.yaml"
             if path.is_file():
-                merged |= read_file(path)
+                merged |= read_table(path)
         return merged
 
-    def _node(self, path: str) -> Any:
+    def _node(self, path: str) -> object:
         parts = path.split(".")
         if parts[0] not in KINDS or len(parts) < 2:
             return None
         try:
-            node: Any = self._file(parts[0], parts[1])
+            node: object = self._file(parts[0], parts[1])
         except UserError:
             return None
         for part in parts[2:]:
@@ -266,27 +296,30 @@ class Facts:
             return (prefix,)
         return tuple(p for p, _ in leaves(node, prefix)) if isinstance(node, Mapping) else ()
 
-    def leaf(self, path: str) -> Mapping[str, Any]:
+    def leaf(self, path: str) -> Mapping[str, object]:
         """A fact as it is written, before parsing; empty where there is none."""
         node = self._node(path)
         return node if isinstance(node, Mapping) and is_leaf(node) else {}
 
-    def meta(self, kind: str, name: str) -> Mapping[str, Any]:
+    def meta(self, kind: str, name: str) -> Mapping[str, object]:
         """Identity keys of a file: id, name, vendor, chip, family, display."""
         return {k: v for k, v in self._file(kind, name).items() if k in IDENTITY_KEYS}
 
     # names
     # -------------------------------------------------------------------------------------------------------------
-    def aliases(self) -> Mapping[str, Mapping[str, Any]]:
-        """Canonical system id -> display, chip, aliases (names people use), in_data (names in measured tables).
-        Overlays add names."""
-        merged: dict[str, dict[str, Any]] = {}
+    def aliases(self) -> Mapping[str, SystemNames]:
+        """Canonical system id -> the names that a system goes by. Overlays add names."""
+        merged: dict[str, SystemNames] = {}
         for root in self._roots:
             path = root / "aliases.yaml"
-            for system, entry in read_file(path).items() if path.is_file() else ():
-                old = merged.get(system, {})
-                lists = {k: [*old.get(k, ()), *entry.get(k, ())] for k in ("aliases", "in_data")}
-                merged[system] = {**old, **entry, **lists}
+            for system, entry in read_table(path).items() if path.is_file() else ():
+                old = merged.get(system, SystemNames())
+                merged[system] = SystemNames(
+                    display=old.display if "display" not in entry else str(entry["display"]),
+                    chip=old.chip if "chip" not in entry else str(entry["chip"]),
+                    aliases=(*old.aliases, *_listed(path, system, entry, "aliases")),
+                    in_data=(*old.in_data, *_listed(path, system, entry, "in_data")),
+                )
         return merged
 
     def resolve_system(self, name: str) -> str:
@@ -301,8 +334,8 @@ class Facts:
         wanted = name.strip().casefold()
         names: dict[str, str] = {}
         for system, entry in aliases.items():
-            for alias in (system, *entry.get("aliases", ()), *entry.get("in_data", ())):
-                names.setdefault(str(alias).casefold(), system)
+            for alias in (system, *entry.aliases, *entry.in_data):
+                names.setdefault(alias.casefold(), system)
         for system in self.ids("systems"):
             names.setdefault(system.casefold(), system)
         if wanted in names:
@@ -393,7 +426,7 @@ class PackedFacts:
     overrides: tuple[tuple[str, Fact], ...]
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, float | str | None]:
         """Path -> value of every fact that was set."""
         return {path: fact.value for path, fact in self.overrides}
 
@@ -446,7 +479,7 @@ class Watched(Facts):
 
 
 @cache
-def _content(roots: tuple[Path, ...]) -> Any:
+def _content(roots: tuple[Path, ...]) -> hashlib._Hash:
     """A digest of every fact file of these directories, read once: like the files themselves (`read_file`)."""
     digest = hashlib.sha256()
     for root in roots:
@@ -472,6 +505,7 @@ def forget_changed(path: Path) -> None:
     stamp = tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in own if file.is_file())
     if _stamps.setdefault(path, stamp) != stamp:
         read_file.cache_clear()
+        read_table.cache_clear()
         _content.cache_clear()
         _stamps[path] = stamp
 
@@ -486,15 +520,15 @@ def _as_float(path: str, value: float) -> float:
         raise UserError("not a finite number", where=path, given=str(value)[:40]) from None
 
 
-def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, Any]:
+def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
     """Overlay: groups merge, leaves and plain keys replace."""
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
-        both_groups = (
-            isinstance(old, Mapping) and isinstance(value, Mapping) and not is_leaf(old) and not is_leaf(value)
-        )
-        out[key] = _merge(old, value) if both_groups else value  # type: ignore[arg-type]
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not is_leaf(old) and not is_leaf(value):
+            out[key] = _merge(old, value)
+        else:
+            out[key] = value
     return out
 
 

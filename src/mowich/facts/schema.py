@@ -12,7 +12,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TypeGuard
 
 from mowich.errors import UserError, did_you_mean, placed
 from mowich.estimate import GRADES
@@ -69,12 +70,12 @@ class Fact:
         return f"{self.shown} ({self.shown_range})" if self.shown_range else self.shown
 
 
-def is_leaf(node: object) -> bool:
+def is_leaf(node: object) -> TypeGuard[Mapping[str, object]]:
     """True for a mapping that is a fact, not a group of facts."""
     return isinstance(node, Mapping) and any(key in node for key in ("value", "text", "ref"))
 
 
-def leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+def leaves(node: Mapping[str, object], prefix: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     """(path, leaf) of every fact under a group, in file order."""
     for key, child in node.items():
         path = f"{prefix}.{key}"
@@ -85,7 +86,7 @@ def leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[
 
 
 def parse_leaf(
-    path: str, leaf: Mapping[str, Any], sources: Mapping[str, Mapping[str, object]], known: str | None = None
+    path: str, leaf: Mapping[str, object], sources: Mapping[str, Mapping[str, object]], known: str | None = None
 ) -> Fact:
     """A leaf that is not a reference -> Fact. `known`: SI unit of the fact that is there, for errors. Raises UserError
     for an unknown key, a missing unit, an unknown unit, a range that does not hold the value, or a grade that does not
@@ -99,28 +100,29 @@ def parse_leaf(
     if grade is not None and grade not in (*GRADES, "user"):
         raise UserError("unknown grade", where=path, given=grade, allowed=[*GRADES, "user"])
     _check_date(path, leaf.get("date"))
-    source_id = leaf.get("source")
+    source_id = _text(leaf.get("source"))
     source = sources.get(source_id, {}) if source_id else {}
-    common: dict[str, Any] = {
-        "path": path,
-        "grade": grade,
-        "source": source_id,
-        "title": source.get("title", ""),
-        "address": source.get("address", ""),
-        "locator": _text(leaf.get("locator")),
-        "date": _text(leaf.get("date")),
-        "reason": _text(leaf.get("reason")),
-        "formula": _text(leaf.get("formula")),
-        "note": _text(leaf.get("note")),
-    }
+    fact = partial(
+        Fact,
+        path=path,
+        grade=_text(grade),
+        source=source_id,
+        title=str(source.get("title", "")),
+        address=str(source.get("address", "")),
+        locator=_text(leaf.get("locator")),
+        date=_text(leaf.get("date")),
+        reason=_text(leaf.get("reason")),
+        formula=_text(leaf.get("formula")),
+        note=_text(leaf.get("note")),
+    )
     if "text" in leaf:
-        return Fact(value=str(leaf["text"]), unit="text", shown=str(leaf["text"]), **common)
+        return fact(value=str(leaf["text"]), unit="text", shown=str(leaf["text"]))
     raw = leaf["value"]
     if raw is None:
-        unit = leaf.get("unit")
-        if unit is not None and unit not in UNITS:
-            raise UserError(f"unknown unit '{unit}'", where=path, fix=did_you_mean(str(unit), UNITS))
-        return Fact(value=None, unit=UNITS[unit].unit if unit else "", shown="?", **common)
+        said = _text(leaf.get("unit"))
+        if said is not None and said not in UNITS:
+            raise UserError(f"unknown unit '{said}'", where=path, fix=did_you_mean(said, UNITS))
+        return fact(value=None, unit=UNITS[said].unit if said else "", shown="?")
     value, unit = _number(raw, path, known)
     ends: list[float | None] = []
     for end in ("low", "high"):
@@ -139,7 +141,7 @@ def parse_leaf(
     if low is not None and high is not None and not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
         raise UserError(f"value {raw} lies outside its range {leaf['low']} .. {leaf['high']}", where=path)
     written = f"{leaf['low']} .. {leaf['high']}" if low is not None and low != high else ""
-    return Fact(value=value, unit=unit, low=low, high=high, shown=str(raw), shown_range=written, **common)
+    return fact(value=value, unit=unit, low=low, high=high, shown=str(raw), shown_range=written)
 
 
 def _number(raw: object, where: str, known: str | None) -> tuple[float, str]:

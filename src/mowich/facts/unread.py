@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mowich.errors import UserError, UserErrors, did_you_mean, unknown
 from mowich.facts import fields
-from mowich.facts.load import KINDS, TABLES, Facts, known_unit, read_file
+from mowich.facts.load import KINDS, TABLES, Facts, known_unit, read_file, read_table
 from mowich.facts.schema import IDENTITY_KEYS, check_fact, is_leaf, leaves, parse_leaf
 from mowich.files import line_of
 
@@ -24,7 +23,7 @@ def file_problems(root: Path, known: Facts | None = None, *, is_overlay: bool = 
     for name in TABLES if is_overlay else ():
         try:
             if (root / name).is_symlink() or (root / name).exists():
-                read_file(root / name)
+                read_table(root / name)
         except UserError as error:
             problems += error.errors if isinstance(error, UserErrors) else [error]
     for kind in KINDS:
@@ -83,7 +82,7 @@ def _other_ending(entry: Path) -> UserError:
 
 
 def _check_file(
-    path: Path, kind: str, data: Mapping[str, object], sources: Mapping[str, Any], base: Facts | None
+    path: Path, kind: str, data: Mapping[str, object], sources: Mapping[str, Mapping[str, object]], base: Facts | None
 ) -> list[UserError]:
     problems = []
     name = path.stem

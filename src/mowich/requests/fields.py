@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypedDict, TypeVar, Unpack
 
 from mowich.errors import UserError, unknown
 from mowich.units import parse, parse_count
@@ -51,7 +51,7 @@ class Field(Generic[T_co]):
     it, and other edges need not."""
 
     name: str
-    parse: Callable[[Any], T_co]
+    parse: Callable[[object], T_co]
     kind: Kind
     help: str = ""
     metavar: str = ""
@@ -223,19 +223,60 @@ def read_mapping(value: object) -> dict[str, str]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def flag(name: str, help: str = "", **more: Any) -> Field[bool]:
-    return Field(name=name, parse=read_flag, kind="flag", help=help, default=more.pop("default", False), **more)
+class Spelling(TypedDict, total=False):
+    """What a field of any kind may say beside its name and its default, as in `Field`."""
+
+    metavar: str
+    option: str
+    short: str
+    negative: str
+    is_argument: bool
+    keyword: str
+    group: str
+    edges: frozenset[Edge]
+    shown: str
+    needs: bool
+    tells_bounds: bool
+    example: str
+    implies: str
+    completes: Literal["", "model", "systems"]
 
 
-def count(name: str, help: str = "", *, low: float = 1, high: float = math.inf, **more: Any) -> Field[float]:
+def flag(name: str, help: str = "", *, default: bool = False, **more: Unpack[Spelling]) -> Field[bool]:
+    return Field(name=name, parse=read_flag, kind="flag", help=help, default=default, **more)
+
+
+def count(
+    name: str,
+    help: str = "",
+    *,
+    low: float = 1,
+    high: float = math.inf,
+    default: float | None = None,
+    **more: Unpack[Spelling],
+) -> Field[float]:
     """A whole number of tokens or the like: up to 1e18, so a float."""
     return Field(
-        name=name, parse=lambda v: read_count(v, low, high), kind="count", help=help, low=low, high=high, **more
+        name=name,
+        parse=lambda v: read_count(v, low, high),
+        kind="count",
+        help=help,
+        low=low,
+        high=high,
+        default=default,
+        **more,
     )
 
 
 def whole(
-    name: str, help: str = "", *, low: float = 1, high: float = math.inf, allowed: str | None = None, **more: Any
+    name: str,
+    help: str = "",
+    *,
+    low: float = 1,
+    high: float = math.inf,
+    allowed: str | None = None,
+    default: int | None = None,
+    **more: Unpack[Spelling],
 ) -> Field[int]:
     """A whole number of chips, plans, draws."""
     return Field(
@@ -245,6 +286,7 @@ def whole(
         help=help,
         low=low,
         high=high,
+        default=default,
         **more,
     )
 
@@ -257,7 +299,8 @@ def number(
     high: float = math.inf,
     above: bool = False,
     allowed: str = "",
-    **more: Any,
+    default: float | None = None,
+    **more: Unpack[Spelling],
 ) -> Field[float]:
     return Field(
         name=name,
@@ -266,12 +309,21 @@ def number(
         help=help,
         low=low,
         high=high,
+        default=default,
         **more,
     )
 
 
 def quantity(
-    name: str, unit: str, help: str = "", *, low: float = 0.0, high: float = math.inf, above: bool = True, **more: Any
+    name: str,
+    unit: str,
+    help: str = "",
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    above: bool = True,
+    default: float | None = None,
+    **more: Unpack[Spelling],
 ) -> Field[float]:
     """A number with a unit, above 0 unless it says otherwise."""
     return Field(
@@ -282,29 +334,52 @@ def quantity(
         help=help,
         low=low,
         high=high,
+        default=default,
         **more,
     )
 
 
-def share(name: str, help: str = "", **more: Any) -> Field[float]:
-    return Field(name=name, parse=read_share, kind="share", help=help, low=0.0, high=1.0, **more)
+def share(name: str, help: str = "", *, default: float | None = None, **more: Unpack[Spelling]) -> Field[float]:
+    return Field(name=name, parse=read_share, kind="share", help=help, low=0.0, high=1.0, default=default, **more)
 
 
-def word(name: str, help: str = "", *, words: tuple[str, ...] = (), what: str = "word", **more: Any) -> Field[str]:
-    return Field(name=name, parse=lambda v: read_word(v, words, what), kind="word", help=help, words=words, **more)
+def word(
+    name: str,
+    help: str = "",
+    *,
+    words: tuple[str, ...] = (),
+    what: str = "word",
+    default: str | None = None,
+    **more: Unpack[Spelling],
+) -> Field[str]:
+    return Field(
+        name=name,
+        parse=lambda v: read_word(v, words, what),
+        kind="word",
+        help=help,
+        words=words,
+        default=default,
+        **more,
+    )
 
 
-def names(name: str, help: str = "", **more: Any) -> Field[tuple[str, ...]]:
-    return Field(name=name, parse=read_names, kind="names", help=help, **more)
+def names(
+    name: str, help: str = "", *, default: tuple[str, ...] | None = None, **more: Unpack[Spelling]
+) -> Field[tuple[str, ...]]:
+    return Field(name=name, parse=read_names, kind="names", help=help, default=default, **more)
 
 
-def texts(name: str, help: str = "", **more: Any) -> Field[tuple[str, ...]]:
-    return Field(name=name, parse=read_texts, kind="texts", help=help, default=more.pop("default", ()), **more)
+def texts(
+    name: str, help: str = "", *, default: tuple[str, ...] = (), **more: Unpack[Spelling]
+) -> Field[tuple[str, ...]]:
+    return Field(name=name, parse=read_texts, kind="texts", help=help, default=default, **more)
 
 
-def path(name: str, help: str = "", **more: Any) -> Field[Path]:
-    return Field(name=name, parse=read_path, kind="file", help=help, **more)
+def path(name: str, help: str = "", *, default: Path | None = None, **more: Unpack[Spelling]) -> Field[Path]:
+    return Field(name=name, parse=read_path, kind="file", help=help, default=default, **more)
 
 
-def paths(name: str, help: str = "", **more: Any) -> Field[tuple[Path, ...]]:
-    return Field(name=name, parse=read_paths, kind="files", help=help, default=more.pop("default", ()), **more)
+def paths(
+    name: str, help: str = "", *, default: tuple[Path, ...] = (), **more: Unpack[Spelling]
+) -> Field[tuple[Path, ...]]:
+    return Field(name=name, parse=read_paths, kind="files", help=help, default=default, **more)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from mowich.errors import UserError, unknown
-from mowich.facts import Facts
+from mowich.facts import Fact, Facts
 from mowich.models import names as model_names
 from mowich.web.reading import model_of, reply
 
@@ -29,7 +28,7 @@ def models(_: Facts) -> bytes:
     return reply({"schema": "mowich/models@1", "models": rows})
 
 
-def model(given: str | Mapping[str, Any], _: Facts) -> bytes:
+def model(given: str | Mapping[str, object], _: Facts) -> bytes:
     """Parameters, FLOP and bytes per token."""
     from mowich.models.view import DEFAULT_SEQ, model_view
 
@@ -55,7 +54,7 @@ def systems(facts: Facts) -> bytes:
                 "chips_per_unit": one.chips_per_unit,
                 "max_chips": one.max_chips,
                 "estimated": one.is_estimated,
-                "aliases": list(facts.aliases().get(name, {}).get("aliases", ())),
+                "aliases": list(facts.aliases()[name].aliases) if name in facts.aliases() else [],
             }
         )
     return reply({"schema": "mowich/systems@1", "systems": rows})
@@ -87,11 +86,11 @@ def facts_side(names: Sequence[str], facts: Facts) -> bytes:
     """Chips of systems (or chips) side by side: every field with the fact that each has."""
     from mowich.show.facts import leaves, locate
 
-    columns: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    columns: list[dict[str, object]] = []
+    found: list[dict[str, Fact]] = []
     for name in names:
         paths = {p.split(".")[0]: p for p in locate(facts, name)}
-        fields: dict[str, Any] = {}
+        fields: dict[str, Fact] = {}
         for kind in ("chips", "systems"):
             if kind in paths:
                 fields |= {
@@ -118,7 +117,7 @@ def facts_side(names: Sequence[str], facts: Facts) -> bytes:
     return reply({"schema": "mowich/facts-side@1", "facts_hash": facts.hash(), "columns": columns, "rows": rows})
 
 
-def fact_dict(facts: Facts, path: str) -> dict[str, Any]:
+def fact_dict(facts: Facts, path: str) -> dict[str, object]:
     fact = facts.fact(path)
     return {**{k: v for k, v in asdict(fact).items() if v not in (None, "")}, "shown": fact.as_written}
 
