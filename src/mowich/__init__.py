@@ -9,7 +9,7 @@ The public functions mirror the verbs of the command line; each is imported when
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich import shown
 from mowich.version import VERSION
@@ -69,7 +69,7 @@ def _notebook() -> shown.Drawer:
 shown.draw_with(_notebook)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in __all__:
         from mowich import api
 

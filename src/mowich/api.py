@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +28,7 @@ from mowich.plans.plan import parse_fixed
 from mowich.requests import jobs, kernels, machines, results, scenarios
 from mowich.requests.fields import Edge
 from mowich.requests.schema import Schema, Source
+from mowich.shown import Told
 from mowich.studies import answers
 from mowich.studies import fleet as _fleet
 from mowich.studies import sweep as _sweep
@@ -304,7 +305,9 @@ def fit(
         return answers.fitted(asked).fits
 
 
-def explain(result: Any, metric: str, *, model: str | Model | None = None, facts: Facts | None = None) -> Explanation:
+def explain(
+    result: Told | Mapping[str, object], metric: str, *, model: str | Model | None = None, facts: Facts | None = None
+) -> Explanation:
     """Where a number of a result comes from: formula, inputs, facts, and what would move it most. result: what a verb
     returned, or its JSON object;
     metric: "trn3.step_s.ep", "1.mfu", "ttft_s.p99"; give the model and the facts that made it where they are not the
@@ -415,15 +418,15 @@ def power(
 
 
 def run_kernel(
-    kernel: Any,
-    *arrays: Any,
+    kernel: Callable[..., object],
+    *arrays: object,
     target: str | None = None,
     lnc: int = 1,
     values: bool = True,
     ranks: int = 1,
     timed: bool = True,
     system: str | None = None,
-    inputs: Sequence[Any] | None = None,
+    inputs: Sequence[object] | None = None,
     facts: Facts | None = None,
     **kwargs: Any,
 ) -> Result | list[Result] | SystemRun:

@@ -14,13 +14,21 @@ what draws is registered here (`draw_with`), by the public face of the package, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T", covariant=True)
 
-LEFT_OUT = ("spread", "breakdown", "coverage", "unit", "reason_of")
+Result = Mapping[str, Any]
+"""The JSON of an answer, or of an object in it: a row, a plan, its inputs. Its schema says which keys there are, and
+what stands under each."""
+
+NO_COLUMNS = ("spread", "breakdown", "coverage")
 """Of an estimate and of a row, what is no column."""
+
+LEFT_OUT = (*NO_COLUMNS, "unit", "reason_of")
+"""The same of plain numbers."""
 
 
 class Text(str):
@@ -37,55 +45,86 @@ class Text(str):
         return f"<pre>{escape(self)}</pre>"
 
 
+class Told(Protocol):
+    """What has a JSON object."""
+
+    def to_dict(self) -> Result: ...
+
+
 class Rows(tuple[T, ...]):
     """Rows of a result; `rows()` gives them as a list of dicts of plain numbers, SI, None where unknown."""
 
     __slots__ = ()
 
-    def __call__(self) -> list[dict[str, Any]]:
+    def __call__(self) -> list[dict[str, object]]:
         return [plain(_as_dict(row)) for row in self]
 
 
-def _as_dict(row: Any) -> Mapping[str, Any]:
+def _as_dict(row: object) -> Mapping[str, object]:
     from dataclasses import fields, is_dataclass  # not above: `import mowich` loads this module, and they take 10 ms
 
     if isinstance(row, tuple):  # (the question, its answer)
         return {k: v for part in row for k, v in _as_dict(part).items()}
     if hasattr(row, "to_dict"):
-        return row.to_dict()  # type: ignore[no-any-return]
+        told: Mapping[str, object] = row.to_dict()
+        return told
     if is_dataclass(row):
         return {f.name: getattr(row, f.name) for f in fields(row)}
     raise TypeError(f"{type(row).__name__} is no row")
 
 
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One row, nested objects spread over columns; an estimate E becomes E, E_low, E_high and E_grade."""
+class Spot(NamedTuple):
+    """A place of a table. is_estimated: the value, an end or the grade of an estimate."""
+
+    column: str
+    value: object
+    is_estimated: bool = False
+
+
+def spots(row: Mapping[str, object], join: str, left_out: tuple[str, ...] = NO_COLUMNS) -> Iterator[Spot]:
+    """One row, nested objects spread over columns, with `join` between their names; an estimate E becomes E, E_low,
+    E_high and E_grade; a list is one text."""
     from dataclasses import is_dataclass
 
-    out: dict[str, Any] = {}
     for key, value in row.items():
-        if key in LEFT_OUT:
+        if key in left_out:
             continue
         value = value.to_dict() if hasattr(value, "to_dict") else value
         if isinstance(value, Mapping) and "grade" in value and "value" in value:
-            out |= {key: value["value"], **{f"{key}_{part}": value.get(part) for part in ("low", "high", "grade")}}
+            yield Spot(key, value["value"], True)
+            for part in ("low", "high", "grade"):
+                yield Spot(f"{key}_{part}", value.get(part), True)
         elif isinstance(value, Mapping) or is_dataclass(value):
-            out |= {f"{key}_{k}": v for k, v in plain(value if isinstance(value, Mapping) else _as_dict(value)).items()}
+            for spot in spots(value if isinstance(value, Mapping) else _as_dict(value), join, left_out):
+                yield spot._replace(column=f"{key}{join}{spot.column}")
         elif isinstance(value, list | tuple):
-            out[key] = "; ".join(map(str, value))
+            yield Spot(key, "; ".join(map(str, value)))
         else:
-            out[key] = value
-    return out
+            yield Spot(key, value)
+
+
+def plain(row: Mapping[str, object]) -> dict[str, object]:
+    """One row as plain numbers, SI, None where unknown."""
+    return {spot.column: spot.value for spot in spots(row, "_", LEFT_OUT)}
+
+
+class Drawn(Protocol):
+    """A picture that shows itself in a notebook. chart: its numbers as a table (`head`, `rows`), and what draws
+    them."""
+
+    @property
+    def chart(self) -> object: ...
+    def html(self) -> str: ...
 
 
 class Drawer(Protocol):
     """What draws results: `mowich.show.render.notebook` is one."""
 
-    def html(self, result: Any, /) -> str: ...
-    def text(self, result: Any, /) -> str: ...
-    def plot(self, result: Any, which: int | str, /) -> Any: ...
-    def pictures(self, result: Any, /) -> list[str]: ...
-    def explained(self, result: Any, metric: str, facts: Any, /) -> str: ...
+    def html(self, result: Shown, /) -> str: ...
+    def text(self, result: Shown, /) -> str: ...
+    def plot(self, result: Shown, which: int | str, /) -> Drawn: ...
+    def pictures(self, result: Shown, /) -> list[str]: ...
+    def explained(self, result: Shown, metric: str, facts: object, /) -> str: ...
 
 
 _find: Callable[[], Drawer] | None = None
@@ -103,10 +142,14 @@ def _drawer() -> Drawer:
     return _find()
 
 
-class Shown:
-    """A result that a notebook can show. Needs `to_dict()` with a schema."""
+class Shown(ABC):
+    """A result that a notebook can show."""
 
     __slots__ = ()
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, object]:
+        """The JSON of the result, with its schema."""
 
     def __str__(self) -> str:
         """The page that the command line prints; of a result without one, its fields."""
@@ -116,7 +159,7 @@ class Shown:
         """Headline, the main table with ranges and grades, and the remarks."""
         return _drawer().html(self)
 
-    def plot(self, which: int | str = 0) -> Any:
+    def plot(self, which: int | str = 0) -> Drawn:
         """A picture of the result, by its place or a word of its title; `pictures()` lists them."""
         return _drawer().plot(self, which)
 
@@ -124,7 +167,7 @@ class Shown:
         """Titles of the pictures that there are."""
         return _drawer().pictures(self)
 
-    def explain(self, metric: str, *, facts: Any = None) -> Text:
+    def explain(self, metric: str, *, facts: object = None) -> Text:
         """Where a number comes from, "trn3.step_s.ep", as `mowich explain` prints it. facts: those that made the
         result, where they are not the shipped ones."""
         return Text(_drawer().explained(self, metric, facts))

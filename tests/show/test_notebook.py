@@ -130,6 +130,8 @@ def test_a_picture_that_is_not_there_is_said(results: dict[str, Any]) -> None:
 
 
 def test_explain_is_what_the_command_prints(results: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="not facts, got 3"):
+        results["compare"].explain("trn3.step_s", facts=3)
     text = results["compare"].explain("trn3.step_s")
     assert repr(text) == str(text)
     assert "step_s" in text

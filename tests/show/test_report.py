@@ -21,8 +21,9 @@ from mowich.show.headline import Headline, headline
 from mowich.show.json import to_json
 from mowich.show.page import Run
 from mowich.show.render import terminal as t
-from mowich.show.render.csv import to_csv
+from mowich.show.render.csv import flatten, to_csv
 from mowich.show.verbs import page_of
+from mowich.shown import plain
 from mowich.studies.breakeven import with_breakeven
 from mowich.studies.compare import Comparison, PlanList, Row
 from mowich.studies.explain import Move
@@ -231,6 +232,15 @@ def test_json_is_the_contract_and_refuses_nan() -> None:
     assert data["rows"][1]["usd_per_mtok"]["reason"]
     with pytest.raises(ValueError, match="Out of range"):
         to_json({"schema": "x", "bad": float("nan")})
+
+
+def test_rows_and_csv_have_the_same_columns() -> None:
+    """One rule spreads a row over columns; names of CSV are joined with dots."""
+    for told in comparison(*ROWS).to_dict()["rows"]:  # type: ignore[attr-defined]
+        row, written = plain(told), flatten(told)
+        assert [name.replace(".", "_") for name in written] == list(row)
+        for value, cell in zip(row.values(), written.values(), strict=True):
+            assert cell in (value, "?" if value is None else value, str(value).lower())
 
 
 def test_csv_has_a_line_per_row_and_question_marks() -> None:

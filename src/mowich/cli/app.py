@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextvars import copy_context
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 
@@ -49,7 +49,13 @@ def _root(
         raise typer.Exit
 
 
-def usage_line(error: Any) -> str:
+class Usage(Protocol):
+    """A usage error of the parser, wherever typer keeps its class."""
+
+    def format_message(self) -> str: ...
+
+
+def usage_line(error: Usage) -> str:
     """A usage error of the parser as one line, with the closest flag or verb."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "mowich"

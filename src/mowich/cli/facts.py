@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -28,7 +28,7 @@ facts_app = typer.Typer(
 app.add_typer(facts_app, name="facts")
 
 
-def fact_rows(facts: Facts, paths: Sequence[str]) -> list[dict[str, Any]]:
+def fact_rows(facts: Facts, paths: Sequence[str]) -> list[dict[str, object]]:
     from dataclasses import asdict
 
     from mowich.show.facts import leaves

@@ -12,10 +12,10 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -26,6 +26,8 @@ from mowich.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_CHECK_FAILED, UserError
 from mowich.requests import kernels
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mowich.nki import Kernel, Result
 
 
@@ -104,14 +106,19 @@ def _as_scripts_expect(
 
 
 def _warning(
-    message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     text = " ".join(str(message).split())
     place = "" if filename.startswith(_OURS) else f"{filename}:{lineno}: "
     print(f"warning: {place}{text}", file=sys.stderr)
 
 
-def _warning_quiet(*_: Any, **__: Any) -> None:
+def _warning_quiet(*_: object, **__: object) -> None:
     pass
 
 
@@ -130,7 +137,7 @@ def _run_script(file: str, quiet: bool) -> None:
         print(f"note: {file} launched no kernel{hint}", file=sys.stderr)
 
 
-def _execute(file: str, name: str) -> dict[str, Any]:
+def _execute(file: str, name: str) -> dict[str, object]:
     """Run a file as a module of this name; its names. Its exceptions become one line with the file and line."""
     import types
 
@@ -209,7 +216,7 @@ def _exit(stop: SystemExit) -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _kernels(names: dict[str, Any]) -> dict[str, Kernel]:
+def _kernels(names: Mapping[str, object]) -> dict[str, Kernel]:
     """Kernels that a file defines, by name."""
     from mowich.nki import Kernel
 
@@ -221,24 +228,25 @@ def _run_kernel(file: str, name: str, arguments: Sequence[str], strict: bool, se
     left to the clock. No arguments at all: what `inputs()` of the file gives."""
     names = _execute(file, Path(file).stem)
     defined = _kernels(names)
-    found: Any = defined.get(name)
-    if found is None:
+    run = defined.get(name)
+    if run is None:
+        from mowich.nki import Kernel
+
         found = names.get(name)
         if not callable(found) or isinstance(found, type):
             raise unknown("kernel", name, defined, where=file)
-    from mowich.nki import Kernel
-
-    run = found if isinstance(found, Kernel) else Kernel(found)
-    if not arguments and not values and callable(names.get("inputs")):
+        run = Kernel(found)
+    own = names.get("inputs")
+    if not arguments and not values and callable(own):
         with _one_line(file):
-            given = dict(names["inputs"]())
+            given = dict(own())
     else:
         given = _arguments(run, name, arguments, seed, values)
     with _one_line(file):
         return run.launch((), given, strict=strict, record=True, values=values, check=values)
 
 
-def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, values: bool = True) -> dict[str, Any]:
+def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, values: bool = True) -> dict[str, object]:
     """`NAME=VALUE` words as arguments of a kernel; everything that is wrong with them at once."""
     import inspect
 
@@ -247,7 +255,7 @@ def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, value
     parameters = inspect.signature(kernel.func).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     rng = np.random.default_rng(seed)
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     problems: list[UserError] = []
     for word in words:
         key, equals, text = word.partition("=")
@@ -272,7 +280,7 @@ def _arguments(kernel: Kernel, name: str, words: Sequence[str], seed: int, value
     return given
 
 
-def _value(text: str, key: str, rng: Any, values: bool = True) -> Any:
+def _value(text: str, key: str, rng: np.random.Generator, values: bool = True) -> object:
     """`float32[128,512]` (normal numbers; integers 0..15; nothing without values), `FILE.npy`, or a Python literal."""
     import re
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import typer
 
@@ -40,11 +40,11 @@ def complete_systems(incomplete: str) -> list[str]:
 
 
 COMPLETE = {"model": complete_model, "systems": complete_systems}
-TYPES: dict[str, Any] = {"flag": bool, "file": Path | None, "files": list[Path] | None, "texts": list[str] | None}
+TYPES: dict[str, object] = {"flag": bool, "file": Path | None, "files": list[Path] | None, "texts": list[str] | None}
 """Kind of a field -> the type that the parser takes; others are text."""
 
 
-def _type(field: Field[object]) -> Any:
+def _type(field: Field[object]) -> object:
     found = TYPES.get(field.kind, str | None)
     if not field.needs or field.kind == "flag":
         return found
@@ -75,7 +75,7 @@ def _parameter(field: Field[object]) -> inspect.Parameter:
     """An argument or an option of the parser."""
     complete = COMPLETE.get(field.completes)
     if field.is_argument:
-        info: Any = typer.Argument(
+        info: object = typer.Argument(
             metavar=field.metavar, help=field.help or None, autocompletion=complete, show_default=False
         )
     else:
@@ -116,7 +116,7 @@ class _Verb(Generic[Q]):
         return inspect.Signature([_parameter(field) for field in self._schema.at(Edge.OPTION)])
 
     @property
-    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+    def __annotations__(self) -> dict[str, object]:  # type: ignore[override]
         return {name: parameter.annotation for name, parameter in self.__signature__.parameters.items()}
 
 
@@ -148,7 +148,7 @@ def listed(app: typer.Typer) -> typer.Typer:
     return bare
 
 
-def _named(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+def _named(callback: Callable[..., object] | None) -> Callable[[], None]:
     """A callback with the name and the help of another, and no parameters."""
 
     def nothing() -> None: ...

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
+from mowich.shown import Result
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
@@ -73,10 +74,10 @@ def style(plain: bool) -> Style:
 
 
 def emit(
-    result: Mapping[str, Any],
+    result: Result,
     form: Form,
     *,
-    inputs: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, object] | None = None,
     model: Model | None = None,
     seconds: float | None = None,
     after: Callable[[Style], str] | None = None,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -52,12 +51,13 @@ def plan(asked: jobs.Plan) -> None:
         serving(asked)
         return
     from mowich.studies.answers import planned
+    from mowich.studies.trade import trades
 
     form = asked.form
     with progress(form.quiet) as line:
         line(f"searching {asked.systems[0]}")
         result = planned(asked)
-        extras = trades(result, asked.fixed, neighbours=asked.neighbours, pareto=asked.pareto, say=line)
+        extras = trades(result, asked.fixed, with_why=asked.neighbours, with_front=asked.pareto, say=line)
     played = played_plan(result, asked.timeline, asked.pick) if asked.timeline is not None else None
 
     def drawn(how: Style) -> str:
@@ -65,37 +65,16 @@ def plan(asked: jobs.Plan) -> None:
 
         return "" if played is None else "\n".join(["", drawing.summary(played), *drawing.draw(played, how)]) + "\n"
 
-    data = result.to_dict()
-    if "why" in extras:
-        data["why"] = extras["why"].to_dict()
-    if "pareto" in extras:
-        data["pareto"] = [row.to_dict() for row in extras["pareto"]]
-    emit(data, form, inputs=asked.again(), model=asked.model, seconds=result.seconds, after=drawn)
+    emit(
+        {**result.to_dict(), **extras.to_dict()},
+        form,
+        inputs=asked.again(),
+        model=asked.model,
+        seconds=result.seconds,
+        after=drawn,
+    )
     if not any(row.plan is not None for row in result.rows):
         raise typer.Exit(EXIT_INFEASIBLE)
-
-
-def trades(
-    result: PlanList,
-    fixed: Mapping[str, Sequence[int | str]],
-    *,
-    neighbours: bool,
-    pareto: bool,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """What --neighbours and --pareto ask for, by name."""
-    from mowich.studies import trade
-
-    out: dict[str, Any] = {}
-    if result.ask is None or result.rows[0].plan is None:
-        return out
-    if neighbours:
-        say("weighing neighbours")
-        out["why"] = trade.why(result.ask, fixed=fixed)
-    if pareto:
-        say("walking the front")
-        out["pareto"] = trade.pareto(result.ask, fixed=fixed)
-    return out
 
 
 def played_plan(result: PlanList, file: Path, pick: int) -> PlanTimeline | None:

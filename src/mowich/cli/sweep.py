@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from mowich.studies.sweep import Grid
+    from mowich.studies.sweep_store import Parts
 
 TASKS_PER_WORKER = 4
 """Pieces of work per process: enough to even out points of different size."""
@@ -108,7 +109,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _stored(written: Any) -> str:
+def _stored(written: Parts) -> str:
     """What is in the directory, and how to read it."""
     folder = f"{written.folder}".rstrip("/")
     lines = [

@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mowich.fleets.check import violations
-from mowich.fleets.problem import Problem, Rates
+from mowich.fleets.problem import Problem, Rates, Vector
 from mowich.fleets.programme import Programme, Says, formulate, standing
 from mowich.fleets.solve import Infeasible, Solution, conflict, only, optimise
 
@@ -111,7 +110,7 @@ class Answer:
 
 
 def taken(
-    programme: Programme, problem: Problem, x: Any
+    programme: Programme, problem: Problem, x: Vector
 ) -> tuple[dict[tuple[str, str, str, int], float], dict[tuple[str, str, int], float], dict[tuple[str, str], float]]:
     """(orders, work, keeps) of a solution, as `check.violations` takes them."""
     layout = programme.layout
@@ -186,7 +185,7 @@ def answer_of(problem: Problem, rates: Rates, programme: Programme, solution: So
     )
 
 
-def uses(problem: Problem, programme: Programme, x: Any) -> tuple[Use, ...]:
+def uses(problem: Problem, programme: Programme, x: Vector) -> tuple[Use, ...]:
     """Chips there and at work, and energy, by system and period."""
     layout, out = programme.layout, []
     for choice in problem.choices:
@@ -267,7 +266,7 @@ def together(rows: Sequence[Says], labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def bindings(problem: Problem, programme: Programme, duals: Any) -> tuple[Binding, ...]:
+def bindings(problem: Problem, programme: Programme, duals: Vector) -> tuple[Binding, ...]:
     """The constraints with a shadow price, dearest first; what only ties variables together is left out."""
     out = []
     for says, dual in zip(programme.says, duals, strict=True):

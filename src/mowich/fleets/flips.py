@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mowich.fleets.answer import SMALL
-from mowich.fleets.problem import Choice, Problem, Rates
+from mowich.fleets.problem import Choice, Problem, Rates, Vector
 from mowich.fleets.programme import Programme, formulate
 from mowich.fleets.solve import Infeasible, Session
 
@@ -63,7 +62,7 @@ def scaled(problem: Problem, rates: Rates, system: str, what: str, factor: float
     return problem, moved
 
 
-def leaders(programme: Programme, problem: Problem, rates: Rates, x: Any) -> dict[str, str]:
+def leaders(programme: Programme, problem: Problem, rates: Rates, x: Vector) -> dict[str, str]:
     """Task -> the system that does most of it."""
     out = {}
     chips = {c.name: c.unit_chips for c in problem.choices}

@@ -13,7 +13,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,7 @@ class Task:
     kind: str
     tokens: float
     tokens_per_s: Vector
-    ask: Mapping[str, Any]
+    ask: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +168,7 @@ class Rate:
     system: str
     tokens_per_s_per_chip: Estimate
     chips: int = 0
-    plan: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
 
 

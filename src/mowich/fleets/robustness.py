@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from mowich.estimate import Estimate
 from mowich.fleets.answer import Z90, Answer, _over
-from mowich.fleets.problem import Problem, Rates
+from mowich.fleets.problem import Problem, Rates, Vector
 from mowich.fleets.programme import Programme, formulate
 from mowich.fleets.solve import Infeasible, Session, Solution, only
 
@@ -61,7 +60,7 @@ class Robustness:
     complete: bool = True
 
 
-def _shares(programme: Programme, problem: Problem, x: Any) -> dict[str, float]:
+def _shares(programme: Programme, problem: Problem, x: Vector) -> dict[str, float]:
     chips = {c.name: c.unit_chips for c in problem.choices}
     total = {c.name: 0.0 for c in problem.choices}
     for (_, s), columns in programme.layout.work.items():

@@ -20,6 +20,7 @@ from mowich.errors import UserError, unknown
 from mowich.machines.system import PRECISIONS, Precision
 from mowich.models.task import TASKS, Lora, Task
 from mowich.operators.tables.schema import FORMAT_B
+from mowich.shown import Result
 
 Recompute = Literal["none", "selective", "full", "experts"]
 RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
@@ -295,7 +296,7 @@ class ServePlan:
         return max(1, self.tp * self.dp // self.ep)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ServePlan:
+    def from_dict(cls, data: Result) -> ServePlan:
         """The plan that `to_dict` wrote. Raises KeyError for a field that is not there."""
         degrees = {name: int(data[name]) for name in ("tp", "pp", "dp", "cp", "ep")}
         return cls(

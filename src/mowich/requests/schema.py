@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, Unpack, cast
 
-from mowich.errors import Problems, UserError, UserErrors, unknown
+from mowich.errors import Details, Problems, UserError, UserErrors, unknown
 from mowich.requests.fields import Edge, Field
 from mowich.units import parse, parse_count, show_count, write
 
@@ -34,7 +34,7 @@ class Source:
 
     edge: Edge
     facts: Facts | None = None
-    load: Callable[[Any], Model] | None = None
+    load: Callable[[object], Model] | None = None
     change: Callable[[Facts, Mapping[str, float | str]], Facts] | None = None
 
 
@@ -100,7 +100,7 @@ class Reader:
         """A field as this edge spells it."""
         return field.spelled(self.edge)
 
-    def add(self, what: str, field: Field[object], **details: Any) -> None:
+    def add(self, what: str, field: Field[object], **details: Unpack[Details]) -> None:
         """Note a problem of a field."""
         self.problems.add(what, where=self.said(field), **details)
 

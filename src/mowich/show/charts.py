@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any
 
 COLOURS = (
     "#0072B2",
@@ -29,7 +28,7 @@ COLOURS = (
 )
 """Okabe and Ito's eight, then four of Tol's for charts with more parts."""
 
-DECALS: Sequence[Mapping[str, Any]] = (
+DECALS: Sequence[Mapping[str, object]] = (
     {},
     {
         "decal": {
@@ -62,14 +61,14 @@ class Chart:
 
     title: str
     note: str
-    option: Mapping[str, Any]
+    option: Mapping[str, object]
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     height: int = 320
     classes: Sequence[str] = field(default_factory=tuple)
 
 
-def _base(**more: Any) -> dict[str, Any]:
+def _base(**more: object) -> dict[str, object]:
     return {
         "color": list(COLOURS),
         "aria": {"enabled": True, "decal": {"show": False}},
@@ -102,7 +101,7 @@ def stacked_bars(
     """One horizontal bar for each name, made of parts; marks: a limit for each bar, drawn as a line (None: it has
     none)."""
     drawn = _with_other(parts)
-    series: list[dict[str, Any]] = [
+    series: list[dict[str, object]] = [
         {
             "name": part,
             "type": "bar",
@@ -186,7 +185,7 @@ def points(
     diagonal: str = "",
 ) -> Chart:
     """Dots (x, y, label) by group; with `line` joined in the order given; diagonal: name of a line where y is x."""
-    series: list[dict[str, Any]] = [
+    series: list[dict[str, object]] = [
         {
             "name": name,
             "type": "line" if line else "scatter",
@@ -268,7 +267,7 @@ def ranges(
     )
 
 
-SIDE_BY_SIDE: Mapping[str, Any] = {"barGap": "0%", "barCategoryGap": "30%"}
+SIDE_BY_SIDE: Mapping[str, object] = {"barGap": "0%", "barCategoryGap": "30%"}
 """Bars of a tornado's two ends: below one another, as both may move the answer the same way."""
 
 
@@ -305,7 +304,7 @@ def turning(title: str, note: str, bars: Sequence[tuple[str, str, float, float, 
     """A tornado of a comparison: (fact, row that it moves most, change at the low end, at the high end, flip in words),
     largest first. Bars at which another row wins are outlined, and say so behind their name."""
     names = [f"{fact} ({row})" + (f" - {flip}" if flip else "") for fact, row, _, _, flip in bars]
-    series: list[dict[str, Any]] = [
+    series: list[dict[str, object]] = [
         {
             "name": f"at its {end} end",
             "type": "bar",
@@ -355,7 +354,7 @@ def scaling(
     terms = list(dict.fromkeys(term for dots in lines.values() for _, _, term in dots))
     colour = dict(zip(terms, cycle(c for c in COLOURS if c != "#F0E442"), strict=False))
     dashes = ("solid", "dashed", "dotted")
-    series: list[dict[str, Any]] = [
+    series: list[dict[str, object]] = [
         {
             "name": name,
             "type": "line",

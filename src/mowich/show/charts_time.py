@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mowich.show.charts import COLOURS, DECALS, Chart, _base, _gap, _text
 
@@ -12,7 +11,7 @@ def timeline(title: str, note: str, lanes: Mapping[str, Sequence[tuple[float, fl
     """Who is at work when: (start, end) spans, one lane each."""
     series = []
     for i, (name, spans) in enumerate(lanes.items()):
-        data: list[Any] = []
+        data: list[list[float | None]] = []
         for a, b in spans:
             data += [[a, i], [b, i], [None, None]]
         series.append(
@@ -70,7 +69,7 @@ def levels(
     limit_name: str = "capacity",
 ) -> Chart:
     """One amount over time, in steps, against a limit."""
-    series: list[dict[str, Any]] = [
+    series: list[dict[str, object]] = [
         {
             "name": y,
             "type": "line",
@@ -166,7 +165,7 @@ def over_time(
     title: str, note: str, periods: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str
 ) -> Chart:
     """Amounts in each period, stacked."""
-    series: list[dict[str, Any]] = [
+    series: list[dict[str, object]] = [
         {
             "name": name,
             "type": "bar",

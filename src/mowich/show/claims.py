@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, number, percent
-from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Part, Result, Run, Table, Text, Words, words
+from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Part, Run, Table, Text, Words, words
+from mowich.shown import Result
 from mowich.units import show
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def value_text(value: float | None, unit: str = "") -> str:
     return f"{value:.4g} {unit}".rstrip() if unit in ("", "x", "tokens/s") else show(value, unit, 4)
 
 
-def memory_dict(row: MemoryRow) -> dict[str, Any]:
+def memory_dict(row: MemoryRow) -> dict[str, object]:
     """A row of the memory table, as in the JSON of `mowich claims`."""
     return {name: getattr(row, name) for name in row.__slots__}
 

@@ -8,7 +8,8 @@ from mowich.machines.topology import Row as Level
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import number
-from mowich.show.page import Cell, Column, Page, Result, Run, Table, Text, Words, figure, paragraphs
+from mowich.show.page import Cell, Column, Page, Run, Table, Text, Words, figure, paragraphs
+from mowich.shown import Result
 from mowich.units import show, sig
 
 US = 1e6

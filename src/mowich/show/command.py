@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from mowich.requests import jobs, known, machines, results, scenarios
 from mowich.requests.schema import Schema, Values
-from mowich.show.page import Result
+from mowich.shown import Result
 from mowich.software.vendors import default_stacks
 
 

@@ -15,7 +15,6 @@ from mowich.show.page import (
     Details,
     More,
     Page,
-    Result,
     Run,
     Table,
     Words,
@@ -42,6 +41,7 @@ from mowich.show.rows import (
     why_not,
 )
 from mowich.show.training import pictures
+from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from mowich.economics.money import price
 from mowich.errors import UserError
 from mowich.evidence.nearest import nearest
-from mowich.facts import Fact
+from mowich.facts import Fact, Facts
 from mowich.machines.system import machine_id, parse_spec
 from mowich.show import charts
 from mowich.show.charts import Chart
@@ -22,6 +21,7 @@ from mowich.show.explain import share
 from mowich.show.formats import number, percent
 from mowich.show.headline import terms_cell
 from mowich.show.page import Page, Table, words
+from mowich.shown import Result
 from mowich.studies.explain import Explainer, tree
 from mowich.studies.flip_points import Turning, turning
 from mowich.studies.ranking import ranking
@@ -253,7 +253,7 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
         paths = [(where[0], i, where[1]) for i in chosen]
     for path in paths:
         told = explainer.at(path)
-        row: Mapping[str, Any] = explainer.result[str(path[0])][path[1]] if len(path) > 1 else {}
+        row: Result = explainer.result[str(path[0])][path[1]] if len(path) > 1 else {}
         name = MOVED.get(str(path[-1]), str(path[-1]))
         of = {
             "plans": f" of plan {int(path[1]) + 1}" if len(path) > 1 else "",
@@ -276,7 +276,7 @@ def moves_charts(explainer: Explainer) -> list[Chart]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _rows(explainer: Explainer) -> Mapping[str, Mapping[str, Any]]:
+def _rows(explainer: Explainer) -> Mapping[str, Result]:
     """Name -> row with a plan: of a comparison all, of plans the best."""
     result = explainer.result
     rows = result["rows"] if "rows" in result else result["plans"][:1]
@@ -409,7 +409,7 @@ def nearest_table(explainer: Explainer) -> Table | None:
     )
 
 
-def explainer_of(result: Mapping[str, Any], facts: Any) -> Explainer | None:
+def explainer_of(result: Result, facts: Facts) -> Explainer | None:
     """An explainer, or None where the result has nothing to make again."""
     try:
         return Explainer(result, facts)

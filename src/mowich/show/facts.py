@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from mowich.errors import UserError, did_you_mean
 from mowich.estimate import GRADES
@@ -13,7 +12,8 @@ from mowich.facts.load import KINDS
 from mowich.facts.schema import IDENTITY_KEYS, LEAF_KEYS
 from mowich.show.explain import fact_words
 from mowich.show.formats import UNKNOWN
-from mowich.show.page import Cell, Column, Page, Part, Result, Table, Words, paragraphs
+from mowich.show.page import Cell, Column, Page, Part, Table, Words, paragraphs
+from mowich.shown import Result
 
 CELL, FIELD = 22, 48
 """Widths of a value and of a field name in a table of two things side by side."""
@@ -173,14 +173,14 @@ def diff_page(facts: Facts, one: str, two: str, records: Sequence[Result]) -> Pa
     )
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, object]:
     """JSON Schema of a fact file: identity keys, and facts in groups of any depth. Editors complete and check by it."""
-    quantity_or_count: dict[str, Any] = {
+    quantity_or_count: dict[str, object] = {
         "type": ["string", "number"],
         "description": 'a count, or a number with its unit: "4.9 TB/s"',
     }
-    words: dict[str, Any] = {"type": "string"}
-    special: dict[str, Any] = {
+    words: dict[str, object] = {"type": "string"}
+    special: dict[str, object] = {
         "value": {"type": ["string", "number", "null"], "description": "null when unknown (then say the reason)"},
         "low": quantity_or_count,
         "high": quantity_or_count,

@@ -14,7 +14,6 @@ from mowich.show.page import (
     Column,
     Page,
     Part,
-    Result,
     Run,
     Table,
     Words,
@@ -24,6 +23,7 @@ from mowich.show.page import (
     words,
 )
 from mowich.show.rows import job_line, size_words
+from mowich.shown import Result
 from mowich.units import show_gib
 
 FITS = {True: "Fits", False: "Does not fit", None: "May fit"}

@@ -20,7 +20,6 @@ from mowich.show.page import (
     Figure,
     Page,
     Part,
-    Result,
     Run,
     Table,
     Text,
@@ -30,6 +29,7 @@ from mowich.show.page import (
     plan_words,
     words,
 )
+from mowich.shown import Result
 from mowich.studies.ranking import names
 from mowich.units import show, sig
 

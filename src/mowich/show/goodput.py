@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import number, percent
-from mowich.show.page import Cell, Column, Page, Result, Run, Table, Text, Words, counted, estimate, figure, paragraphs
+from mowich.show.page import Cell, Column, Page, Run, Table, Text, Words, counted, estimate, figure, paragraphs
+from mowich.shown import Result
 from mowich.studies.ranking import names
 from mowich.units import show
 

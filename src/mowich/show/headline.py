@@ -14,10 +14,10 @@ from mowich.estimate import Estimate
 from mowich.evidence.scores import SHIPPED, left_out
 from mowich.plans.plan import Plan, ServePlan
 from mowich.show.formats import UNKNOWN, interval, percent
+from mowich.shown import Result
 from mowich.studies.ranking import (
     COSTS,
     Ranking,
-    Result,
     estimate,
     names,
     ranking,

@@ -16,12 +16,12 @@ from mowich.show.page import (
     More,
     Page,
     Part,
-    Result,
     Run,
     Table,
     estimate,
     paragraphs,
 )
+from mowich.shown import Result
 from mowich.units import show
 
 

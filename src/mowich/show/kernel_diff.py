@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.formats import UNKNOWN, number
-from mowich.show.page import NOTHING, Column, Details, More, Page, Result, Run, Table, paragraphs
+from mowich.show.page import NOTHING, Column, Details, More, Page, Run, Table, paragraphs
+from mowich.shown import Result
 from mowich.units import show
 
 

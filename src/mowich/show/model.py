@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mowich.show import charts
 from mowich.show.charts import Chart
-from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Result, Run, Table, Text, Words, paragraphs, words
+from mowich.show.page import GIB, NOTHING, Cell, Column, Page, Run, Table, Text, Words, paragraphs, words
+from mowich.shown import Result
 from mowich.units import show, show_count, show_gib
 
 FIGURES = (

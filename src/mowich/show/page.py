@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mowich.estimate import Estimate
 from mowich.facts import Fact
 from mowich.plans.plan import Plan, ServePlan
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, interval, number, percent, seconds, spread
+from mowich.shown import Result
 
 if TYPE_CHECKING:
     from mowich.models.model import Model
-
-Result = Mapping[str, Any]
-"""The JSON of an answer, or of one of its rows."""
 
 GIB = 2**30
 """Bytes of a GiB."""
@@ -214,7 +212,7 @@ class Page:
     parts: Sequence[Part] = ()
     charts: Sequence[Chart] = ()
     records: Sequence[Result] = ()
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, object] = field(default_factory=dict)
     facts: Sequence[Fact] = ()
     marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -247,14 +245,12 @@ class Run:
     saved: str = ""
 
 
-def estimate(data: Mapping[str, Any] | None) -> Estimate:
+def estimate(data: Result | None) -> Estimate:
     """A number of a row; unknown where the row has none."""
     return Estimate.from_dict(data or {"value": None, "unit": "", "reason": "not in this result"})
 
 
-def figure(
-    data: Mapping[str, Any] | None, metric: str = "", mark: str | None = None, short: str | None = None
-) -> Figure:
+def figure(data: Result | None, metric: str = "", mark: str | None = None, short: str | None = None) -> Figure:
     """A cell of an estimate's JSON."""
     return Figure(estimate(data), metric, mark, short)
 
@@ -281,7 +277,7 @@ def notes(remarks: Sequence[str], warnings: Sequence[str]) -> list[Words]:
     ]
 
 
-def plan_words(plan: Mapping[str, Any] | None) -> str:
+def plan_words(plan: Result | None) -> str:
     """A plan of training or of serving, from its JSON: "tp8 pp4 dp64 z1 mb1 mxfp8", "tp4 fp8/bf16"; "-" for none."""
     if not plan:
         return NOTHING

@@ -14,7 +14,6 @@ from mowich.show.page import (
     Column,
     Page,
     Part,
-    Result,
     Run,
     Table,
     Text,
@@ -39,6 +38,7 @@ from mowich.show.rows import (
     used_B,
 )
 from mowich.show.training import front_pictures, pictures
+from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 from mowich.units import show_gib, sig
 

@@ -9,7 +9,8 @@ from mowich.models.builtin import builtin, find
 from mowich.models.model import Model
 from mowich.show.formats import UNKNOWN, gib, spread
 from mowich.show.headline import Headline, chips_cell, terms_cell
-from mowich.show.page import Figure, Result, Run, Text, estimate, figure, plan_words
+from mowich.show.page import Figure, Run, Text, estimate, figure, plan_words
+from mowich.shown import Result
 from mowich.studies.ranking import runs
 from mowich.units import show_count
 

@@ -23,7 +23,6 @@ from mowich.show.page import (
     More,
     Page,
     Part,
-    Result,
     Run,
     Table,
     Words,
@@ -42,6 +41,7 @@ from mowich.show.rows import (
     size_words,
     terms_text,
 )
+from mowich.shown import Result
 from mowich.studies.ranking import rows_of, runs
 from mowich.units import sig
 

@@ -8,8 +8,9 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import number
 from mowich.show.headline import sweep_headline
-from mowich.show.page import Cell, Column, Page, Result, Run, Table, Text, estimate, figure
+from mowich.show.page import Cell, Column, Page, Run, Table, Text, estimate, figure
 from mowich.show.rows import plan_of, terms_text
+from mowich.shown import Result
 from mowich.studies.ranking import runs
 from mowich.units import show_count
 

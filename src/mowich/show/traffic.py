@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mowich.show import charts
 from mowich.show.formats import UNKNOWN, number, percent, seconds
-from mowich.show.page import Cell, Column, Page, Result, Run, Table, Text, Words, paragraphs
+from mowich.show.page import Cell, Column, Page, Run, Table, Text, Words, paragraphs
 from mowich.show.rows import kinds
+from mowich.shown import Result
 from mowich.units import sig
 
 TIMES = {

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.headline import Headline
-from mowich.show.page import GIB, Result, estimate
+from mowich.show.page import GIB, estimate
 from mowich.show.rows import plan_of, used_B
+from mowich.shown import Result
 
 Named = Sequence[tuple[str, Result]]
 """Rows that run, with the names that pictures give them."""

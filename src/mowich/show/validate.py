@@ -12,7 +12,8 @@ from mowich.show import charts
 from mowich.show.charts import Chart
 from mowich.show.formats import UNKNOWN, percent
 from mowich.show.headline import accuracy_headline, tenths
-from mowich.show.page import Cell, Column, Page, Part, Result, Run, Table, Text, Words, paragraphs
+from mowich.show.page import Cell, Column, Page, Part, Run, Table, Text, Words, paragraphs
+from mowich.shown import Result
 from mowich.units import sig
 
 METRICS = {

@@ -13,13 +13,14 @@ from mowich.show.goodput import goodput_page
 from mowich.show.kernel import kernel_page, run_page
 from mowich.show.kernel_diff import diff_page
 from mowich.show.model import model_page
-from mowich.show.page import Page, Result, Run
+from mowich.show.page import Page, Run
 from mowich.show.plan import plan_page
 from mowich.show.power import power_page
 from mowich.show.serve import serve_page
 from mowich.show.sweep import sweep_page
 from mowich.show.traffic import traffic_page
 from mowich.show.validate import validate_page
+from mowich.shown import Result
 
 __all__ = ["PAGES", "page_of"]
 

@@ -8,18 +8,15 @@ machines have unless one is named is a fact too (`software.vendors`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 from mowich.errors import unknown
 from mowich.facts import Facts
 from mowich.machines.system import System, resolve
 from mowich.software.vendors import of_vendor, said_of_vendor, words
 
-
-def branches() -> Any:
-    """A field that decides which formula is taken: systems that differ in it are not evaluated as columns of one
-    (`training.sensitivity.stack`)."""
-    return field(metadata={"branches": True})
+BRANCHES = {"branches": True}
+"""Of a field that decides which formula is taken: systems that differ in it are not evaluated as columns of one
+(`training.sensitivity.stack`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +26,7 @@ class Efficiency:
     gemm_efficiency: float
     gemm_m_half: float
     gemm_n_half: float
-    gemm_units: float = branches()
+    gemm_units: float = field(metadata=BRANCHES)
     wave_share: float
     attention_efficiency: float
     attention_s_half: float
@@ -51,16 +48,16 @@ class Stack:
     residuals: features of `training.residuals` that a step has by its software.
     """
 
-    name: str = branches()
-    residuals: tuple[str, ...] = branches()
+    name: str = field(metadata=BRANCHES)
+    residuals: tuple[str, ...] = field(metadata=BRANCHES)
     speed: float
     host_per_layer: float
     tp_overlap: float
     dp_overlap: float
     fsdp_overlap: float
     memory_passes: float
-    unfused_attention: float = branches()
-    unfused_encoder: float = branches()
+    unfused_attention: float = field(metadata=BRANCHES)
+    unfused_encoder: float = field(metadata=BRANCHES)
     step_fixed: float
     step_per_doubling: float
     backward_attention: float
@@ -86,7 +83,7 @@ class Stack:
     moe_routing_B: float
     moe_fixed: float
     router_skew: float
-    moe_capacity: float = branches()
+    moe_capacity: float = field(metadata=BRANCHES)
     jitter_per_doubling: float
     dp_window: float
     optimizer_B: float
@@ -179,7 +176,7 @@ def _stack(facts: Facts, name: str) -> tuple[Stack, dict[str, str], tuple[str, .
         return own if facts.get(own) else f"training.common.{of}"
 
     paths = {f"stack.{f.name}": path(f.name) for f in fields(Stack) if f.name not in ("name", "residuals")}
-    numbers: dict[str, Any] = {f.partition(".")[2]: facts.number(of) for f, of in paths.items()}
+    numbers = {f.partition(".")[2]: facts.number(of) for f, of in paths.items()}
     stack = Stack(
         name=name,
         residuals=words(facts.text(path("residuals"))),

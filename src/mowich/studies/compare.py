@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.economics import energy, money
 from mowich.errors import EXIT_INFEASIBLE, UserError
@@ -24,7 +24,7 @@ from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.plan import Plan, TrainJob
 from mowich.requests.jobs import EQUAL
-from mowich.shown import Rows, Shown
+from mowich.shown import Result, Rows, Shown
 from mowich.software.stack import Platform, equip
 from mowich.studies.breakeven import NO_POWER, NO_PRICE, with_breakeven
 from mowich.training import longrun
@@ -105,7 +105,7 @@ class Row(Shown):
             else f"<pre>{self.system}: {self.plan}, {self.step_s}</pre>"
         )
 
-    def explain(self, metric: str, *, facts: Facts | None = None) -> Text:
+    def explain(self, metric: str, *, facts: object = None) -> Text:
         """Where a number of this plan comes from, "step_s" or "step_s.ep"; facts: those that made it, where they are
         not the ones asked with."""
         one = self.alone()
@@ -477,7 +477,7 @@ def questions(
     return Questions(asks=tuple(asks), facts=facts, fixed=fixed or {}, inputs=inputs, notes=tuple(notes))
 
 
-def stack_of(inputs: Mapping[str, Any], system: str) -> str | None:
+def stack_of(inputs: Result, system: str) -> str | None:
     """The training software that a result's inputs state for its row of a system, as `resolve` takes it; a sweep states
     one for all points."""
     stated = (s["stack"] for s in inputs["systems"] if isinstance(s, Mapping) and s["system"] == system)

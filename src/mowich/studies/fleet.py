@@ -12,12 +12,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mowich.errors import placed
 from mowich.estimate import product, unknown
 from mowich.facts import Facts
-from mowich.fleets.answer import Answer, solve
+from mowich.fleets.answer import Answer, Order, solve
 from mowich.fleets.flips import Flip, flips
 from mowich.fleets.problem import Choice, Problem, Rate, Rates, Task, read_rates
 from mowich.fleets.read import read_problem
@@ -160,7 +159,7 @@ class Fleet(Shown):
         return out
 
 
-def _order(o: Any) -> dict[str, object]:
+def _order(o: Order) -> dict[str, object]:
     return {
         "system": o.system,
         "site": o.site,
@@ -200,6 +199,18 @@ def _asked(task: Task, key: str, field: Field[float]) -> float:
         return field.parse(task.ask[key])
 
 
+def _chips(task: Task, choice: Choice) -> int:
+    """Chips that a task is put on: those that it names, else one unit."""
+    given = task.ask.get("chips")
+    return int(given) if isinstance(given, int | float) and given else choice.unit_chips
+
+
+def _precisions(task: Task) -> str:
+    """The precisions that a task allows, with commas; "" for all."""
+    allowed = task.ask.get("precision")
+    return ",".join(map(str, allowed)) if isinstance(allowed, list | tuple) else ""
+
+
 def _failed(task: Task, choice: Choice, reason: str, chips: int) -> Rate:
     return Rate(task=task.name, system=choice.name, tokens_per_s_per_chip=unknown(PER_CHIP, reason), chips=chips)
 
@@ -210,8 +221,8 @@ def _train_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
     seq = int(_asked(task, "seq", jobs.SEQ))
     sequences = parse_batch(ask["batch"], seq, where=f"{task.name}.batch")
     job = TrainJob(tokens=_asked(task, "tokens", jobs.TOKENS), seq=seq, batch_seqs=sequences)
-    chips = int(ask.get("chips") or choice.unit_chips)
-    fixed = parse_fixed({"precision": ",".join(ask["precision"])} if ask.get("precision") else {})
+    chips = _chips(task, choice)
+    fixed = parse_fixed({"precision": words} if (words := _precisions(task)) else {})
     system = resolve(facts, choice.system.id, chips=chips)
     row = best_plans(
         Ask(
@@ -254,8 +265,8 @@ def _serve_rate(task: Task, choice: Choice, facts: Facts) -> Rate:
         ttft_s=limit("ttft"),
         tpot_s=limit("tpot"),
     )
-    chips = int(ask.get("chips") or choice.unit_chips)
-    fixed = parse_serving({"weights": ",".join(ask["precision"])} if ask.get("precision") else {})
+    chips = _chips(task, choice)
+    fixed = parse_serving({"weights": words} if (words := _precisions(task)) else {})
     row = serving_plan.plan(
         load_model(str(ask["model"])), choice.system.id, job=job, facts=facts, chips=chips, top=1, fixed=fixed
     ).rows[0]

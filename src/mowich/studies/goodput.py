@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from mowich.errors import UserError, unknown
 from mowich.estimate import Estimate
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.shown import Rows, Shown
+from mowich.shown import Result, Rows, Shown
 from mowich.software.vendors import failure_class
 from mowich.training import faults, longrun
 from mowich.training.faults import STRATEGIES, Goodput, Job
@@ -98,7 +97,7 @@ class GoodputStudy(Shown):
         }
 
 
-def job_of_inputs(facts: Facts, system_id: str, inputs: Mapping[str, Any]) -> Job:
+def job_of_inputs(facts: Facts, system_id: str, inputs: Result) -> Job:
     """The job that the inputs of a result state."""
     return longrun.job_of(
         facts,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from mowich.facts.load import shipped
 from mowich.files import shipped_yaml
 from mowich.operators.tables import OPERATORS, Row, read, schema, write
 from mowich.software.vendors import kernel_target
+
+if TYPE_CHECKING:
+    from mowich.neuroncore.clock.schedule import Schedule
 
 SOURCE = "mowich kernel tables"
 SWEEP = Path(__file__).with_name("kernel_sweep.yaml")
@@ -220,8 +223,9 @@ class Timer:
         generation = generations()[chip]
         for cores, some in itertools.groupby(scopes(chip), key=lambda s: s.cores):
             arguments = ARGUMENTS[sweep.op](sweep.dtype, *shape)
-            result: Any = run_kernel(kernel, target=f"v{generation}", lnc=cores, values=False, spill=False, **arguments)
-            traces = [c.trace for c in result.cores]
+            result = run_kernel(kernel, target=f"v{generation}", lnc=cores, values=False, spill=False, **arguments)
+            assert not isinstance(result, list)
+            traces = [c.trace for c in result.cores if c.trace is not None]
             for _, same in itertools.groupby(some, key=lambda s: hbm_Bps(costs(generation), s.cores, s.active)):
                 alike = list(same)
                 s = schedule(traces, costs(generation), Options(active_cores=alike[0].active))
@@ -252,7 +256,7 @@ class Timer:
                     )
 
 
-def _use(s: Any) -> tuple[float, float, float]:
+def _use(s: Schedule) -> tuple[float, float, float]:
     """(bytes to and from HBM, of all cores; share of the time that core 0's DMA engines and its Tensor Engine are
     busy)."""
     from mowich.neuroncore.instructions.rates import TENSOR

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mowich.economics.money import OWN, Quote, quote
 from mowich.estimate import Estimate
-
-Result = Mapping[str, Any]
+from mowich.shown import Result
 
 EQUAL_WITHIN = 1.05
 """The largest number of chips over the smallest, up to which numbers count as equal."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mowich.economics import money
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
+from mowich.shown import Result
 from mowich.software.stack import equip
 from mowich.studies.binding import binds
 from mowich.studies.compare import stack_of
@@ -51,7 +51,7 @@ class Size:
 
 
 def scaling(
-    model: Model, row: Mapping[str, Any], inputs: Mapping[str, object], facts: Facts, *, sizes: Sequence[int] = SIZES
+    model: Model, row: Result, inputs: Mapping[str, object], facts: Facts, *, sizes: Sequence[int] = SIZES
 ) -> tuple[Size, ...]:
     """The sizes at which the job of a result runs on the system of one of its rows, ascending; sizes where nothing fits
     or is legal are left out."""

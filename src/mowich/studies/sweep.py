@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from mowich import models, scenario
 from mowich.errors import UserError, unknown
@@ -55,6 +55,9 @@ AXES = ("models", "on", "chips", "seq", "batch", "tokens")
 """Axes that every sweep has; `vary` may name them too, then it replaces the scenario's values."""
 
 Choice = tuple[int | str, ...]
+
+T = TypeVar("T")
+W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,7 @@ class Grid:
     fixed: Mapping[str, Sequence[int | str]]
     inputs: Mapping[str, object]
 
-    def _axes(self) -> tuple[Sequence[Any], ...]:
+    def _axes(self) -> tuple[Sequence[object], ...]:
         return (*self.facts.values(), tuple(self.models), self.systems, self.chips, self.jobs, *self.plans.values())
 
     def __len__(self) -> int:
@@ -110,20 +113,20 @@ class Grid:
 
     def point(self, index: int) -> Point:
         """The point at a place of the grid, 0 .. len - 1."""
-        values = []
+        places: list[int] = []
         for axis in reversed(self._axes()):
             index, place = divmod(index, len(axis))
-            values.append(axis[place])
-        values.reverse()
+            places.append(place)
+        places.reverse()
         n = len(self.facts)
-        model, system, chips, job = values[n : n + 4]
+        model, system, chips, job = places[n : n + 4]
         return Point(
-            model=model,
-            system=system,
-            chips=chips,
-            job=job,
-            plan=tuple(zip(self.plans, values[n + 4 :], strict=True)),
-            facts=tuple(zip(self.facts, values[:n], strict=True)),
+            model=tuple(self.models)[model],
+            system=self.systems[system],
+            chips=self.chips[chips],
+            job=self.jobs[job],
+            plan=tuple((k, v[i]) for (k, v), i in zip(self.plans.items(), places[n + 4 :], strict=True)),
+            facts=tuple((k, v[i]) for (k, v), i in zip(self.facts.items(), places[:n], strict=True)),
         )
 
     @property
@@ -205,7 +208,7 @@ class _Axis:
         self.key, self._node, self._root, self._given = key, node, root, given
         written = node.raw(key)
         raw = written if given is None else given
-        self.words: list[Any] = []
+        self.words: list[object] = []
         for value in raw if isinstance(raw, list) else [] if raw is None else [raw]:
             if isinstance(value, list | Mapping):
                 self.problem(UserError("not a value", given=value, allowed="words, numbers and ranges in one list"))
@@ -224,7 +227,7 @@ class _Axis:
                 UserError(error.what, field=f"vary {self.key}", given=error.given, allowed=error.allowed, fix=error.fix)
             )
 
-    def read(self, reader: Callable[[Any], Any], word: Any) -> Any:
+    def read(self, reader: Callable[[W], T], word: W) -> T | None:
         """reader(word), or None with its problem said."""
         try:
             return reader(word)
@@ -232,7 +235,7 @@ class _Axis:
             self.problem(error)
             return None
 
-    def all(self, reader: Callable[[object], object]) -> list[Any]:
+    def all(self, reader: Callable[[object], T]) -> list[T]:
         """Every value that can be read, each once."""
         return list(dict.fromkeys(x for x in (self.read(reader, w) for w in self.words) if x is not None))
 
@@ -299,11 +302,12 @@ def read(
             if path_of is not None:
                 values[path_of] = tuple(one.all(partial(_fact_value, facts, key)))
     root.done()
-    inputs = {
+    sizes: tuple[int | None, ...] = tuple(chips) or (None,)
+    inputs: dict[str, object] = {
         "scenario": str(path),
         "models": list(loaded),
         "systems": list(names),
-        "chips": chips or [None],
+        "chips": list(sizes),
         "seq": list(dict.fromkeys(j.seq for j in jobs)),
         "batch": [str(w) for w in dict.fromkeys(batches.words)],
         "tokens": tokens[0] if len(tokens) == 1 else tokens,
@@ -316,7 +320,7 @@ def read(
     grid = Grid(
         models=loaded,
         systems=tuple(names),
-        chips=tuple(chips) or (None,),
+        chips=sizes,
         jobs=tuple(jobs),
         plans=plans,
         facts=values,

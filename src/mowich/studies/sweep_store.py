@@ -21,16 +21,17 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.errors import UserError
 from mowich.facts import Facts, PackedFacts
 from mowich.models.model import Model
 from mowich.plans.memory import CATEGORIES
 from mowich.plans.plan import SWITCHES, WORDS, Plan
-from mowich.shown import Shown
+from mowich.shown import Result, Shown
 from mowich.studies.compare import Row
 from mowich.studies.sweep import Grid, Point, digest, solve_point
 from mowich.training.step import PARTS
@@ -104,7 +105,7 @@ def _name(*words: str) -> str:
 
 def record(point: Point, row: Row, key: str) -> dict[str, object]:
     """One row of the table; what is unknown is left out."""
-    out: dict[str, Any] = {
+    out: dict[str, object] = {
         "id": key,
         "model": point.model,
         "system": point.system,
@@ -186,13 +187,14 @@ def solve_part(work: Work, low: int, high: int) -> list[dict[str, object]]:
 
 # directory
 # ----------------------------------------------------------------------------------------------------------------------
-def duckdb() -> Any:
+def duckdb() -> ModuleType:
     """The DuckDB module, or one line that says how to get it."""
     try:
         import duckdb as module
     except ImportError:
         raise UserError("Parquet files need DuckDB", fix="pip install 'mowich[tables]'") from None
-    return module
+    found: ModuleType = module
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +202,7 @@ class Parts(Shown):
     """A sweep in a directory. points: in the grid; done: on disk; complete: False when interrupted."""
 
     folder: Path
-    manifest: Mapping[str, object]
+    manifest: Result
     points: int
     done: int
     infeasible: int
@@ -218,7 +220,7 @@ class Parts(Shown):
             "complete": self.complete,
         }
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """Every row, in the order of the grid."""
         connection = duckdb().connect()
         try:
@@ -303,7 +305,7 @@ def _solved(
         yield from ((i, solve_part(work, *ends)) for i, ends in missing.items())
         return
     todo = iter(missing.items())
-    running: dict[Future[list[dict[str, Any]]], int] = {}
+    running: dict[Future[list[dict[str, object]]], int] = {}
     try:
         while True:
             for i, ends in todo:
@@ -355,7 +357,7 @@ def _claimed(folder: Path, manifest: Mapping[str, object]) -> Iterator[None]:
         os.close(handle)
 
 
-def _refuse_other(folder: Path, path: Path, manifest: Mapping[str, Any]) -> None:
+def _refuse_other(folder: Path, path: Path, manifest: Result) -> None:
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
         old, new = {**there, **there["inputs"]}, {**manifest, **manifest["inputs"]}
@@ -400,7 +402,7 @@ def _sync(path: Path) -> None:
     os.close(handle)
 
 
-def _write(db: Any, path: Path, rows: Sequence[Mapping[str, object]], names: Mapping[str, type]) -> None:
+def _write(db: ModuleType, path: Path, rows: Sequence[Mapping[str, object]], names: Mapping[str, type]) -> None:
     """One part, in the order of its rows."""
     temporary = path.parent / f".{path.name}.tmp"
     part = {name: _column(rows, name, kind) for name, kind in names.items()}  # noqa: F841 - DuckDB reads it by its name
@@ -417,12 +419,12 @@ def _write(db: Any, path: Path, rows: Sequence[Mapping[str, object]], names: Map
     _settle(temporary, path)
 
 
-def _column(rows: Sequence[Mapping[str, object]], name: str, kind: type) -> Any:
+def _column(rows: Sequence[Mapping[str, object]], name: str, kind: type) -> NDArray[np.generic]:
     values = [row.get(name) for row in rows]
     if kind is str:
         return np.array(values, dtype=object)
     none = [v is None for v in values]
-    dtype: Any = {int: np.int64, bool: np.bool_, float: np.float64}[kind]
+    dtype: type[np.generic] = {int: np.int64, bool: np.bool_, float: np.float64}[kind]
     filled = np.array([kind(0) if v is None else kind(v) for v in values], dtype=dtype)
     return np.ma.array(filled, mask=none) if any(none) else filled
 
@@ -431,7 +433,7 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def _count(db: Any, folder: Path, manifest: Mapping[str, Any]) -> Parts:
+def _count(db: ModuleType, folder: Path, manifest: Result) -> Parts:
     """What is on disk, counted in the files themselves."""
     done = infeasible = 0
     if any(folder.glob("part-*.parquet")):

@@ -13,9 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from typing import Any
+from types import ModuleType
+from typing import TypeVar
 
 from mowich.errors import UserError
+
+T = TypeVar("T")
 
 RETRIES = 20
 """How often Ray runs a task again whose worker or node is lost."""
@@ -62,7 +65,7 @@ class RayExecutor(Executor):
             raise UserError(
                 "Ray is not installed", field=f"executor {address}", fix="pip install 'mowich[ray]'"
             ) from None
-        self._ray: Any = ray
+        self._ray: ModuleType = ray
         try:
             ray.init(address="auto" if address == "ray" else address, log_to_driver=False, logging_level="warning")
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
@@ -76,13 +79,13 @@ class RayExecutor(Executor):
         self._remote = ray.remote(max_retries=RETRIES)(_call)
         self._sent: tuple[object, object] | None = None
 
-    def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Future[Any]:
+    def submit(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
         if kwargs:
             raise TypeError("arguments go by position")
         if args and (self._sent is None or self._sent[0] is not args[0]):
             self._sent = (args[0], self._ray.put(args[0]))
         first = (self._sent[1],) if args and self._sent else ()
-        future: Future[object] = self._remote.remote(fn, *first, *args[1:]).future()
+        future: Future[T] = self._remote.remote(fn, *first, *args[1:]).future()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -7,10 +7,10 @@ the machine's fabric.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.facts import Facts
@@ -59,7 +59,7 @@ class SystemRun:
     exchanges: tuple[Exchange, ...]
 
     @property
-    def outputs(self) -> list[list[Any]]:
+    def outputs(self) -> list[list[object]]:
         """Outputs of each rank."""
         return [r.outputs for r in self.results]
 
@@ -80,7 +80,7 @@ class SystemRun:
 
 def run(
     facts: Facts,
-    kernel: Any,
+    kernel: Callable[..., object],
     inputs: Sequence[object],
     *,
     system: str,

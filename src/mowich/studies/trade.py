@@ -7,7 +7,7 @@ does not take part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.plans.plan import Plan
 from mowich.software.stack import Platform
-from mowich.studies.compare import Ask, Row, with_plan
+from mowich.studies.compare import Ask, PlanList, Row, with_plan
 from mowich.training import search as searching
 from mowich.training.neighbours import TIE, Neighbour, Ties, front, neighbours, ties
 from mowich.units import show_gib
@@ -62,6 +62,45 @@ class Why:
             "neighbours": [n.to_dict() for n in self.neighbours],
             "ties": self.ties.to_dict(),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trades:
+    """What is told beside plans. why: what the neighbours of the best cost; front: rows that trade time for memory,
+    cost and energy; None: not asked for, or no plan fits."""
+
+    why: Why | None = None
+    front: tuple[Row, ...] | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """What they add to the JSON of the plans."""
+        out: dict[str, object] = {}
+        if self.why is not None:
+            out["why"] = self.why.to_dict()
+        if self.front is not None:
+            out["pareto"] = [row.to_dict() for row in self.front]
+        return out
+
+
+def trades(
+    plans: PlanList,
+    fixed: Mapping[str, Sequence[int | str]],
+    *,
+    with_why: bool,
+    with_front: bool,
+    say: Callable[[str], None] = lambda text: None,
+) -> Trades:
+    """What `--neighbours` (`with_why`) and `--pareto` (`with_front`) ask for. say: told what is under way."""
+    found = Trades()
+    if plans.ask is None or plans.rows[0].plan is None:
+        return found
+    if with_why:
+        say("weighing neighbours")
+        found = replace(found, why=why(plans.ask, fixed=fixed))
+    if with_front:
+        say("walking the front")
+        found = replace(found, front=pareto(plans.ask, fixed=fixed))
+    return found
 
 
 def lower_end(ask: Ask) -> Platform:

@@ -15,7 +15,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -254,7 +253,7 @@ def read_strategy(facts: Facts, name: str, ends: Mapping[str, float] | None = No
     )
 
 
-def slowest_of(n: Any, spread: Any) -> Any:
+def slowest_of(n: float | Floats, spread: float | Floats) -> float | Floats:
     """Expected slowest of n ranks over the mean when each step's time spreads normally: 1 + s (a - (ln ln n + ln 4 pi)
     / 2a + 0.5772/a), a = sqrt(2 ln n).
 

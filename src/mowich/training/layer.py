@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from mowich.training.terms import by_tables, core_paths, is_unfused, note_produc
 T = TypeVar("T")
 
 
-class Once(dict[object, Any]):
+class Once(dict[object, object]):
     """What kinds of layers share in one evaluation (a projection, an attention core, the same experts): made when first
     asked for."""
 

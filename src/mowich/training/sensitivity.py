@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -32,10 +31,12 @@ class _Differs(Exception):
 def stack(systems: Sequence[Platform]) -> Platform:
     """One system whose numbers that differ are columns of shape [k, 1], one row a system. Raises `_Differs` where
     something else differs."""
-    return _stack(systems)  # type: ignore[no-any-return]
+    made = _stack(systems)
+    assert isinstance(made, Platform)
+    return made
 
 
-def _stack(values: Sequence[Any], name: str = "", decides: bool = False) -> Any:
+def _stack(values: Sequence[object], name: str = "", decides: bool = False) -> object:
     """decides: the field decides which formula is taken, and may not differ."""
     first = values[0]
     if all(v == first for v in values):
@@ -50,10 +51,14 @@ def _stack(values: Sequence[Any], name: str = "", decides: bool = False) -> Any:
             for f in fields(first)
         }
         return replace(first, **columns)  # type: ignore[type-var]
-    if isinstance(first, Mapping) and all(v.keys() == first.keys() for v in values):
-        return {key: _stack([v[key] for v in values], key) for key in first}
-    if isinstance(first, tuple) and all(len(v) == len(first) for v in values):
-        return tuple(map(_stack, zip(*values, strict=True)))
+    if isinstance(first, Mapping):
+        maps = [v for v in values if isinstance(v, Mapping) and v.keys() == first.keys()]
+        if len(maps) == len(values):
+            return {key: _stack([v[key] for v in maps], key) for key in first}
+    if isinstance(first, tuple):
+        rows = [v for v in values if isinstance(v, tuple) and len(v) == len(first)]
+        if len(rows) == len(values):
+            return tuple(_stack(column) for column in zip(*rows, strict=True))
     raise _Differs(name)
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import GenericAlias
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 
@@ -32,7 +32,15 @@ MAX_TEXT = 60_000
 """Characters of a scenario, or of a kernel file."""
 
 
-def _amount(value: Any) -> Any:
+class Mistake(TypedDict):
+    """One thing that is wrong with a request. line: all of it in one line; where: the field or option."""
+
+    where: str | None
+    what: str
+    line: str
+
+
+def _amount(value: object) -> str:
     """A number or its text, as text."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("a number, or text such as 15T")
@@ -49,10 +57,10 @@ Amount = Annotated[
 """15T, 4096, 16384seqs, 60%."""
 
 
-def _quantity(value: Any) -> Any:
+def _quantity(value: object) -> float | str:
     """A number in SI stays one; anything else is text with its unit."""
     text = _amount(value)
-    if isinstance(value, str):
+    if not isinstance(value, int | float):
         return text
     if abs(value) > MAX_QUANTITY:
         raise ValueError("too large a number")
@@ -84,11 +92,11 @@ FactPath = Annotated[str, StringConstraints(min_length=1, max_length=150, patter
 MetricPath = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][^\x00-\x1f]*$")]
 
 
-def check_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def check_config(config: Mapping[str, object]) -> Mapping[str, object]:
     """A pasted config.json within what is computed here. Raises ValueError."""
     nodes = 0
 
-    def walk(value: Any, depth: int) -> None:
+    def walk(value: object, depth: int) -> None:
         nonlocal nodes
         nodes += 1
         if nodes > MAX_CONFIG_NODES or depth > MAX_CONFIG_DEPTH:
@@ -109,12 +117,13 @@ def check_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     walk(config, 0)
     for key, most in (("num_hidden_layers", 2000), ("n_layer", 2000), ("n_layers", 2000), ("num_layers", 2000)):
         for part in (config, config.get("text_config")):
-            if isinstance(part, Mapping) and isinstance(part.get(key), int | float) and part[key] > most:
+            found = part.get(key) if isinstance(part, Mapping) else None
+            if isinstance(found, int | float) and found > most:
                 raise ValueError(f"{key} is at most {most} here")
     return config
 
 
-def _model(value: Any) -> Any:
+def _model(value: object) -> object:
     if isinstance(value, Mapping):
         return check_config(value)
     if isinstance(value, str) and (value.endswith(".json") or ".." in value):
@@ -135,32 +144,55 @@ class Ask(BaseModel):
         assert self.schema_ is not None
         return self.schema_
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """What was given, as the reader takes it."""
         return self.model_dump(exclude_none=True, exclude=set(self.own))
 
-    def given(self, name: str) -> Any:
+    def given(self, name: str) -> object:
         """One value; None where it was not given, or the verb has no such field."""
         return getattr(self, name, None)
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The systems that are asked about, by `on`."""
+        on = self.given("on")
+        return tuple(map(str, on)) if isinstance(on, tuple) else ()
+
+    @property
+    def nearby(self) -> Mapping[str, Mapping[str, str | int]]:
+        """System -> choices of a plan to search near; empty where all plans are searched."""
+        near = self.given("near")
+        return near if isinstance(near, dict) else {}
 
     def command(self) -> str:
         """The command line that gives the same result. A pasted config stands in the file config.json."""
         return self.schema_of.command(self.values())
 
 
-Config = Annotated[dict[str, Any], Field(description="A Hugging Face config.json.")]
+Config = Annotated[dict[str, object], Field(description="A Hugging Face config.json.")]
 ModelGiven = Annotated[ModelName | Config, BeforeValidator(_model)]
 
-MOST_OF = {"set": (Setting, 32), "fail": (Fault, 16), "beside": (Fault, 8), "on": (SystemName, MAX_SYSTEMS)}
+TypeForm = Any
+"""What stands behind a field of a body, `str` or `Annotated[str, ...]`: Python has no type for that yet."""
+
+Fields = dict[str, Any]
+"""Fields of a body as pydantic takes them, by name: their type, and their default or all that is said of them."""
+
+MOST_OF: Mapping[str, tuple[TypeForm, int]] = {
+    "set": (Setting, 32),
+    "fail": (Fault, 16),
+    "beside": (Fault, 8),
+    "on": (SystemName, MAX_SYSTEMS),
+}
 """Lists: what they hold, and how many."""
 
 
-def _list(field: Asked[object]) -> tuple[Any, int]:
+def _list(field: Asked[object]) -> tuple[TypeForm, int]:
     """What a list holds, and how many."""
     return MOST_OF.get(field.name) or (Amount if field.unit else Word, 32)
 
 
-def _json_type(field: Asked[object]) -> Any:
+def _json_type(field: Asked[object]) -> TypeForm:
     """The type of a field in JSON."""
     if field.name == "model":
         return ModelGiven
@@ -175,39 +207,45 @@ def _json_type(field: Asked[object]) -> Any:
     return bool if field.kind == "flag" else Amount
 
 
-def _model_field(field: Asked[object], default: Any = None) -> Any:
+def _model_field(field: Asked[object], default: object = None) -> tuple[TypeForm, object]:
     """A field of a body: type, default, description, example."""
     kind = _json_type(field)
-    more: dict[str, Any] = {"description": field.help or None}
-    if field.kind in ("texts", "names"):
-        more["max_length"] = _list(field)[1]
-    if field.example:
-        more["examples"] = [field.example]
-    if field.words:
-        more["json_schema_extra"] = {"enum": list(field.words)}
-    if field.needs:
-        return kind, Field(**more)
-    return kind | None, Field(default=default, **more)
+    return kind if field.needs else kind | None, Field(
+        default=... if field.needs else default,
+        description=field.help or None,
+        max_length=_list(field)[1] if field.kind in ("texts", "names") else None,
+        examples=[field.example] if field.example else None,
+        json_schema_extra={"enum": list(field.words)} if field.words else None,
+    )
 
 
 def _group(name: str, schema: Schema[object], title: str) -> type[Ask]:
     """A job as a mapping in a body."""
-    fields = {f.name: _model_field(f) for f in schema.at(Edge.KEY) if f.group == name}
+    fields: Fields = {f.name: _model_field(f) for f in schema.at(Edge.KEY) if f.group == name}
     return create_model(title, __base__=Ask, __module__=__name__, **fields)
 
 
-def body(schema: Schema[object], title: str, about: str, *, leave: tuple[str, ...] = (), **own: Any) -> type[Ask]:
-    """The body of a verb, from its schema. leave: fields that this address does not take; own: fields that only the
-    server has, and defaults of its own."""
-    fields: dict[str, Any] = {}
+def body(
+    schema: Schema[object],
+    title: str,
+    about: str,
+    *,
+    leave: tuple[str, ...] = (),
+    defaults: Mapping[str, object] | None = None,
+    **own: tuple[TypeForm, object],
+) -> type[Ask]:
+    """The body of a verb, from its schema. leave: fields that this address does not take; defaults: those that the
+    server has of its own; own: fields that only the server has."""
+    fields: Fields = {}
     for field in schema.at(Edge.KEY):
         if field.group or field.name in leave:
             continue
         if field.name in schema.groups:
             fields[field.name] = (GROUPS[schema.name, field.name] | None, Field(default=None))
         else:
-            fields[field.name] = _model_field(field, own.pop(field.name, None))
-    made = create_model(title, __base__=Ask, __module__=__name__, __doc__=about, **fields, **own)
+            fields[field.name] = _model_field(field, (defaults or {}).get(field.name))
+    fields.update(own)
+    made = create_model(title, __base__=Ask, __module__=__name__, __doc__=about, **fields)
     made.schema_, made.own = schema, tuple(own)
     return made
 
@@ -239,9 +277,14 @@ ServePlans = body(
 Plan = body(jobs.PLAN, "Plan", "The best plans of one system.")
 Fit = body(jobs.FIT, "Fit", "Does it fit: training with its optimizer, or serving with its caches.")
 Fleet = body(scenarios.FLEET, "Fleet", "A fleet scenario as YAML (docs/fleet.md).")
-Collective = body(machines.COLLECTIVE, "Collective", "Time of a collective against size.", sizes=("1MiB", "1GiB"))
+Collective = body(
+    machines.COLLECTIVE, "Collective", "Time of a collective against size.", defaults={"sizes": ("1MiB", "1GiB")}
+)
 Goodput = body(
-    machines.GOODPUT, "Goodput", "Which way of surviving failures keeps how much of a long run.", samples="200"
+    machines.GOODPUT,
+    "Goodput",
+    "Which way of surviving failures keeps how much of a long run.",
+    defaults={"samples": "200"},
 )
 
 
@@ -257,7 +300,7 @@ class Scenario(Ask):
     yaml: Yaml
 
 
-Explainable: Any = Compare | Plan | Fleet
+Explainable: TypeForm = Compare | Plan | Fleet
 Explain = create_model(
     "Explain",
     __base__=Ask,
@@ -331,7 +374,7 @@ class KernelProfile(Ask):
     lnc: Literal[1, 2] | None = None
 
 
-def canonical(ask: BaseModel | Mapping[str, Any]) -> str:
+def canonical(ask: BaseModel | Mapping[str, object]) -> str:
     """The same text for the same request."""
     data = ask.model_dump(mode="json") if isinstance(ask, BaseModel) else ask
     return json.dumps(data, sort_keys=True, separators=(",", ":"))

@@ -22,7 +22,7 @@ def warm_up(facts: Facts) -> None:
     """Import what the verbs need, parse facts and models, stack the facts of the systems that are asked for first: a
     small job of each kind. A user's own facts may refuse one, which is no matter here."""
     train, serve = {"tokens": "1T", "seq": "4096", "batch": "256seqs"}, {"isl": "8k", "osl": "1k"}
-    for on in FIRST.given("on"):
+    for on in FIRST.systems:
         for job in ({"chips": "64", "train": train}, {"chips": "16", "serve": serve}):
             ask = asks.Compare.model_validate({"model": "llama-3.1-8b", "on": (on,), **job})
             with contextlib.suppress(UserError):

@@ -12,8 +12,8 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
+from mowich.shown import Result
 from mowich.web import asks
 from mowich.web.workers import RefusedRequestError
 
@@ -53,7 +53,7 @@ async def profile(ask: asks.KernelProfile, timeout_s: float) -> bytes:
                 await process.wait()
         if process.returncode != 0:
             raise _refused(*complaint.decode(errors="replace").replace(folder, "").strip().splitlines()[-5:])
-        result: dict[str, Any] = json.loads(out)
+        result: Result = json.loads(out)
         events = json.loads(trace.read_text(encoding="utf-8")) if trace.exists() else None
     from mowich.web.reading import reply
     from mowich.web.verbs import view

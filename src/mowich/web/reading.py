@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts
@@ -25,6 +24,7 @@ from mowich.requests import jobs
 from mowich.requests.fields import Edge
 from mowich.requests.schema import Source
 from mowich.show.json import to_json
+from mowich.shown import Result
 from mowich.web import asks
 
 
@@ -45,10 +45,12 @@ def _pasted(text: str) -> Model:
     )
 
 
-def model_of(given: str | Mapping[str, Any]) -> Model:
+def model_of(given: object) -> Model:
     """A built-in name or a pasted config; never a path."""
-    if not isinstance(given, str):
+    if isinstance(given, Mapping):
         return _pasted(asks.canonical(given))
+    if not isinstance(given, str):
+        raise UserError("not a model", field="model", given=given, allowed="a built-in name, or a pasted config.json")
     name = find(given)
     if name is None:
         close = did_you_mean(given.rsplit("/", 1)[-1], [*model_names(), *aliases()])
@@ -58,11 +60,11 @@ def model_of(given: str | Mapping[str, Any]) -> Model:
     return builtin(name)
 
 
-_read: OrderedDict[str, Any] = OrderedDict()
+_read: OrderedDict[str, object] = OrderedDict()
 """Requests that this worker has read lately: a comparison is read once for each of its systems."""
 
 
-def read(ask: asks.Ask, facts: Facts) -> Any:
+def read(ask: asks.Ask, facts: Facts) -> object:
     """The request of a verb that a body asks for. Raises UserErrors with every mistake at once."""
     key = f"{type(ask).__name__}:{facts.hash()}:{asks.canonical(ask)}"
     if key not in _read:
@@ -95,7 +97,7 @@ def _changed(facts: Facts, changes: Mapping[str, float | str]) -> Facts:
 _kept: OrderedDict[tuple[object, ...], Facts] = OrderedDict()
 
 
-def reply(result: Mapping[str, Any], *, inputs: Mapping[str, Any] | None = None, **more: Any) -> bytes:
+def reply(result: Result, *, inputs: Mapping[str, object] | None = None, **more: object) -> bytes:
     """The body of an answer: `result`, the same object that `--json` prints, and what goes with it."""
     head = json.dumps({k: v for k, v in more.items() if v is not None}, ensure_ascii=False, allow_nan=False)
     return (

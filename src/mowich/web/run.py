@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
 
 from mowich.errors import UserError
 from mowich.web.server import Options, create_app
@@ -14,7 +14,7 @@ NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def serve(
-    uvicorn: Any,
+    uvicorn: ModuleType,
     *,
     host: str,
     port: int,

@@ -14,19 +14,21 @@ set: {prices.term: 3y}
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from mowich.errors import UserError, UserErrors
 from mowich.scenario import Node, parse_text
 from mowich.web import asks
+from mowich.web.asks import Mistake
 
 TRAIN = tuple(asks.Train.model_fields)
 SERVE = tuple(asks.Serve.model_fields)
 
 
-def _fields(node: Node, names: tuple[str, ...]) -> dict[str, Any]:
+def _fields(node: Node, names: tuple[str, ...]) -> dict[str, object]:
     out = {k: node.raw(k) for k in names if k in node}
     node.done(names)
     return out
@@ -39,7 +41,7 @@ def read_scenario(text: str, where: str = "scenario") -> asks.Ask:
     root.text("name")
     work = root.node("workload")
     work.need("model")
-    data: dict[str, Any] = {"model": work.raw("model")}
+    data: dict[str, object] = {"model": work.raw("model")}
     if "train" in work:
         data["train"] = _fields(work.node("train"), TRAIN)
     if "serve" in work:
@@ -63,9 +65,9 @@ def read_scenario(text: str, where: str = "scenario") -> asks.Ask:
         ) from None
 
 
-def problems(errors: Any) -> list[dict[str, Any]]:
+def problems(errors: Sequence[ErrorDetails]) -> list[Mistake]:
     """pydantic's errors as ours: where, what, one line each."""
-    out = []
+    out: list[Mistake] = []
     for e in errors:
         where = ".".join(
             str(part)

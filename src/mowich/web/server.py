@@ -15,24 +15,28 @@ import json
 import pickle
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from fastapi import Body, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from mowich.shown import Result
 from mowich.version import VERSION
 from mowich.web import asks
 from mowich.web.first import FIRST
 from mowich.web.guard import Guard
 from mowich.web.scenario import problems
 from mowich.web.workers import AbandonedError, BugError, RefusedRequestError, Workers
+
+T = TypeVar("T")
 
 MAX_BODY_B = 256 * 1024
 CACHE_B = 96 * 2**20
@@ -125,52 +129,64 @@ class Answers:
         self.workers = workers
         self.cache = Cache(CACHE_B)
 
-    async def verb(self, name: str, *arguments: Any, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
+    async def verb(self, name: str, *arguments: object, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
         limit_s = None if arguments else OWN_S
         return await self.cache.get(
-            _key(name, *arguments), lambda: self.workers.call(name, *arguments, wanted=wanted, limit_s=limit_s)
+            _key(name, *arguments),
+            lambda: _bytes(self.workers.call(name, *arguments, wanted=wanted, limit_s=limit_s)),
         )
 
-    async def row(self, ask: asks.Ask, place: int, wanted: Callable[[], Awaitable[bool]] | None) -> Any:
+    async def row(self, ask: asks.Ask, place: int, wanted: Callable[[], Awaitable[bool]] | None) -> object:
         """One system's row: of a comparison on equal chips it does not depend on the other systems."""
         own = ask.given("equal") in (None, "chips")
-        system, near = ask.given("on")[place], ask.given("near")
-        alone = {"on": (system,)} | ({"near": {k: v for k, v in near.items() if k == system} or None} if near else {})
+        system, near = ask.systems[place], ask.nearby
+        alone: dict[str, object] = {"on": (system,)}
+        if near:
+            alone["near"] = {system: near[system]} if system in near else None
         one = ask.model_copy(update=alone) if own else ask
         key = _key("row", one, 0 if own else place)
 
         async def make() -> bytes:
             return pickle.dumps(await self.workers.call("row", one, 0 if own else place, wanted=wanted))
 
-        return pickle.loads(await self.cache.get(key, make))
+        row: object = pickle.loads(await self.cache.get(key, make))
+        return row
 
     async def compare(self, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]] | None = None) -> bytes:
         async def make() -> bytes:
-            rows = await _all(*(self.row(ask, i, wanted) for i in range(len(ask.given("on")))))
-            return bytes(await self.workers.call("together", ask, rows, wanted=wanted))
+            rows = await _all(*(self.row(ask, i, wanted) for i in range(len(ask.systems))))
+            return await _bytes(self.workers.call("together", ask, rows, wanted=wanted))
 
         return await self.cache.get(_key("compare", ask), make)
 
-    async def result(self, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]] | None) -> dict[str, Any]:
+    async def result(self, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]] | None) -> Result:
         verb = ask.schema_of.name
         body = await (self.compare(ask, wanted) if verb == "compare" else self.verb(verb, ask, wanted=wanted))
         return dict(json.loads(body))
 
 
-def _key(*question: Any) -> str:
+def _key(*question: object) -> str:
     """The same digits for the same question: what is asked may be long (a pasted config, a result to explain) and is
     not kept."""
     asked = [type(a).__name__ + asks.canonical(a) if isinstance(a, BaseModel) else a for a in question]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-async def _all(*waits: Awaitable[Any]) -> list[Any]:
+async def _all(*waits: Awaitable[T]) -> list[T]:
     """Like gather, but every part is waited for before the first failure is raised."""
-    done = await asyncio.gather(*waits, return_exceptions=True)
-    for one in done:
+    done: list[T] = []
+    for one in await asyncio.gather(*waits, return_exceptions=True):
         if isinstance(one, BaseException):
             raise one
+        done.append(one)
     return done
+
+
+async def _bytes(made: Awaitable[object]) -> bytes:
+    """What a verb gives that answers with a body."""
+    body = await made
+    assert isinstance(body, bytes)
+    return body
 
 
 def _static() -> dict[str, tuple[bytes, bytes, str, str]]:
@@ -187,7 +203,10 @@ def _static() -> dict[str, tuple[bytes, bytes, str, str]]:
     return out
 
 
-FOUR: dict[int | str, dict[str, Any]] = {
+Responses = dict[int | str, dict[str, object]]
+"""Status -> what OpenAPI says of the answer."""
+
+FOUR: Responses = {
     400: {"model": Problems, "description": "Not JSON."},
     403: {"model": Problems, "description": "Not allowed here."},
     413: {"model": Problems, "description": "The body is too large."},
@@ -231,7 +250,7 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
         middleware=[Middleware(Guard, max_body_B=MAX_BODY_B, hosts=options.hosts)],
     )
 
-    def lines(status: int, errors: list[dict[str, Any]]) -> Response:
+    def lines(status: int, errors: Sequence[asks.Mistake]) -> Response:
         return Response(
             json.dumps({"errors": errors}, ensure_ascii=False, default=str), status_code=status, media_type=JSON
         )
@@ -277,21 +296,28 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
             body, media_type=JSON, headers={"server-timing": f"total;dur={1e3 * (time.perf_counter() - start):.1f}"}
         )
 
-    ok: dict[int | str, dict[str, Any]] = {
-        200: {"content": {JSON: {"schema": {"type": "object", "required": ["result"]}}}}
-    }
+    ok: Responses = {200: {"content": {JSON: {"schema": {"type": "object", "required": ["result"]}}}}}
 
-    def post(path: str, body: Any, tag: str, about: str, make: Callable[..., Awaitable[Response]], **more: Any) -> None:
+    def post(
+        path: str,
+        body: asks.TypeForm,
+        tag: str,
+        about: str,
+        make: Callable[[Request, asks.Ask, Callable[[], Awaitable[bool]]], Awaitable[Response]],
+        *,
+        responses: Responses = ok,
+        response_class: type[Response] = JSONResponse,
+    ) -> None:
         """An address that takes a body."""
 
-        async def endpoint(request: Request, ask: Any) -> Response:
+        async def endpoint(request: Request, ask: asks.Ask) -> Response:
             return await make(request, ask, present(request))
 
         endpoint.__name__, endpoint.__doc__ = path, about
         endpoint.__annotations__ = {"request": Request, "ask": body, "return": Response}
-        app.post(f"/api/{path}", tags=[tag], **{"responses": ok, **more})(endpoint)
+        app.post(f"/api/{path}", tags=[tag], responses=responses, response_class=response_class)(endpoint)
 
-    def answered(verb: str) -> Callable[..., Awaitable[Response]]:
+    def answered(verb: str) -> Callable[[Request, asks.Ask, Callable[[], Awaitable[bool]]], Awaitable[Response]]:
         async def make(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
             return await send(request, answers.verb(verb, ask, wanted=wanted))
 
@@ -323,7 +349,8 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
 
     async def explained(request: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
         async def made() -> bytes:
-            question: asks.Ask = ask.given("ask")
+            question = ask.given("ask")
+            assert isinstance(question, asks.Ask)
             found = await answers.result(question, wanted)
             return await answers.verb("explain", found["result"], ask.given("metric"), question, wanted=wanted)
 
@@ -331,7 +358,7 @@ def create_app(options: Options, workers: Workers | None = None) -> FastAPI:
 
     async def reported(_: Request, ask: asks.Ask, wanted: Callable[[], Awaitable[bool]]) -> Response:
         found = await answers.result(ask, wanted)
-        page = await pool.call("report", found["result"], str(found.get("command", "")), ask, wanted=wanted)
+        page = await _bytes(pool.call("report", found["result"], str(found.get("command", "")), ask, wanted=wanted))
         return Response(
             page, media_type="text/html", headers={"content-disposition": 'attachment; filename="mowich.html"'}
         )

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mowich.errors import UserError
 from mowich.facts import Facts
 from mowich.models.model import Model
 from mowich.requests import jobs, machines, scenarios
 from mowich.requests.fields import Edge
+from mowich.shown import Result
 from mowich.web import asks, library
 from mowich.web.reading import model_of, read, reply, safe_yaml, work
 
 if TYPE_CHECKING:
+    from mowich.fleets.problem import Problem, Rate
     from mowich.show.page import Page
     from mowich.studies.compare import Questions, Row
     from mowich.studies.explain import Explainer
@@ -55,13 +57,13 @@ def row(ask: asks.Ask, place: int, facts: Facts) -> Row | ServeResult:
 
     got = work(ask, facts)
     if got.serve is not None:
-        if ask.given("near"):
+        if ask.nearby:
             raise UserError("serving searches all plans", field="near", fix="leave it out")
         return answers.served_compared(got, [got.systems[place]])
     one = questions(got).asks[place]
-    near = (ask.given("near") or {}).get(got.systems[place])
+    near = ask.nearby.get(got.systems[place])
     if near:
-        among = around({str(k): v for k, v in near.items()}, got.fixed, got.model)
+        among = around(near, got.fixed, got.model)
         found = study.solve(one, fixed=among, brief=True)[0]
         if found.plan is not None:
             return found
@@ -94,17 +96,17 @@ def _experts(model: Model) -> int:
     return next((layer.ffn.num_experts for layer in model.layers if isinstance(layer.ffn, Moe)), 1)
 
 
-def together(ask: asks.Ask, rows: Sequence[Any], facts: Facts) -> bytes:
+def together(ask: asks.Ask, rows: Sequence[Row | ServeResult], facts: Facts) -> bytes:
     """`compare` from the rows of its systems."""
     from mowich.studies import compare as study
     from mowich.studies import serving_plan
 
     got = work(ask, facts)
     if got.serve is not None:
-        result = serving_plan.joined(rows, got.facts).to_dict()
+        result = serving_plan.joined([r for r in rows if isinstance(r, serving_plan.ServeResult)], got.facts).to_dict()
     else:
-        answer = study.answer(questions(got), rows)
-        if ask.given("near"):
+        answer = study.answer(questions(got), [r for r in rows if isinstance(r, study.Row)])
+        if ask.nearby:
             answer = replace(
                 answer,
                 complete=False,
@@ -122,7 +124,7 @@ def together(ask: asks.Ask, rows: Sequence[Any], facts: Facts) -> bytes:
     )
 
 
-def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
+def view(result: Result, *, tables: bool = True) -> dict[str, object]:
     """What the report shows of a result, as data: headline, marks of the best rows, words beside numbers, assumptions,
     warnings, tables, and charts as ECharts options."""
     from mowich.show.verbs import page_of
@@ -130,7 +132,7 @@ def view(result: Mapping[str, Any], *, tables: bool = True) -> dict[str, Any]:
     return as_data(page_of(result), tables=tables)
 
 
-def as_data(page: Page, *, tables: bool = True) -> dict[str, Any]:
+def as_data(page: Page, *, tables: bool = True) -> dict[str, object]:
     return {
         "title": page.title,
         "headline": page.headline,
@@ -147,7 +149,7 @@ def as_data(page: Page, *, tables: bool = True) -> dict[str, Any]:
     }
 
 
-def deepen(result: Mapping[str, Any], ask: asks.Ask, facts: Facts) -> bytes:
+def deepen(result: Result, ask: asks.Ask, facts: Facts) -> bytes:
     """What the report adds to a result that can be made again: what would change the answer, scaling, the nearest
     measured points."""
     from mowich.show.deepen import deepen as report
@@ -165,7 +167,7 @@ def deepen(result: Mapping[str, Any], ask: asks.Ask, facts: Facts) -> bytes:
     return reply({"schema": "mowich/deepen@1", "facts": [f.path for f in more.facts]}, view=as_data(new))
 
 
-def explainer(result: Mapping[str, Any], ask: asks.Ask, facts: Facts) -> Explainer:
+def explainer(result: Result, ask: asks.Ask, facts: Facts) -> Explainer:
     """Explains a result by the model and the facts of its request."""
     from mowich.studies.explain import Explainer
 
@@ -183,12 +185,8 @@ def plan(ask: asks.Ask, facts: Facts) -> bytes:
         result = answers.served_planned(got).to_dict()
     else:
         plans = answers.planned(got)
-        result = plans.to_dict()
-        if plans.ask is not None and plans.rows[0].plan is not None:
-            if got.neighbours:
-                result["why"] = trade.why(plans.ask, fixed=got.fixed).to_dict()
-            if got.pareto:
-                result["pareto"] = [r.to_dict() for r in trade.pareto(plans.ask, fixed=got.fixed)]
+        beside = trade.trades(plans, got.fixed, with_why=got.neighbours, with_front=got.pareto)
+        result = {**plans.to_dict(), **beside.to_dict()}
     return reply(result, inputs=got.again(), notes=list(got.notes), command=ask.command(), view=view(result))
 
 
@@ -254,11 +252,11 @@ def fleet(ask: asks.Ask, facts: Facts) -> bytes:
     )
 
 
-_rates: dict[str, Any] = {}
+_rates: dict[str, Rate] = {}
 """Speeds that this worker has predicted, by task and system: a slider that moves a price asks for them again."""
 
 
-def known_rates(problem: Any, facts: Facts) -> dict[tuple[str, str], Any]:
+def known_rates(problem: Problem, facts: Facts) -> dict[tuple[str, str], Rate]:
     from mowich.studies.fleet import rate
 
     out = {}
@@ -310,7 +308,7 @@ def validate(facts: Facts) -> bytes:
     return reply(result, inputs={"set": [], "facts_dirs": []}, view=view(result))
 
 
-def report(result: Mapping[str, Any], command: str, ask: asks.Ask, facts: Facts) -> bytes:
+def report(result: Result, command: str, ask: asks.Ask, facts: Facts) -> bytes:
     """A result as one HTML file; of a fleet without what would need its scenario again."""
     from mowich.show.render.html import render
 
@@ -319,7 +317,7 @@ def report(result: Mapping[str, Any], command: str, ask: asks.Ask, facts: Facts)
     ).encode()
 
 
-def explain(result: Mapping[str, Any], metric: str, ask: asks.Ask, facts: Facts) -> bytes:
+def explain(result: Result, metric: str, ask: asks.Ask, facts: Facts) -> bytes:
     """Formula, numbers, facts and sources of one number of a result."""
     from mowich.show.explain import explain_text
     from mowich.show.render.terminal import Style
@@ -354,10 +352,10 @@ def scenario(ask: asks.Scenario, facts: Facts) -> bytes:
     )
 
 
-def _told(verb: Callable[..., Any]) -> Callable[..., Any]:
+def _told(verb: Callable[..., object]) -> Callable[..., object]:
     """A verb whose errors name the fields of its body."""
 
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: object) -> object:
         body = next((a for a in arguments if isinstance(a, asks.Ask) and a.schema_ is not None), None)
         with body.schema_of.told(Edge.KEY) if body else nullcontext():
             return verb(*arguments)
@@ -365,7 +363,7 @@ def _told(verb: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-VERBS: Mapping[str, Callable[..., Any]] = {
+VERBS: Mapping[str, Callable[..., object]] = {
     f.__name__: _told(f)
     for f in (
         row,

@@ -18,15 +18,16 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Literal
 
 from mowich.errors import UserError, UserErrors
+from mowich.web.asks import Mistake
 
 
 class RefusedRequestError(Exception):
     """A request that is answered with an HTTP status of 4xx. lines: what is wrong, one line each."""
 
-    def __init__(self, status: int, lines: list[dict[str, Any]]) -> None:
+    def __init__(self, status: int, lines: list[Mistake]) -> None:
         self.status, self.lines = status, lines
         super().__init__(lines[0]["line"])
 
@@ -39,7 +40,7 @@ class AbandonedError(Exception):
     """Nobody waits for the answer any more."""
 
 
-def said(error: UserError) -> list[dict[str, Any]]:
+def said(error: UserError) -> list[Mistake]:
     """A UserError as data, one entry for each mistake."""
     errors = error.errors if isinstance(error, UserErrors) else (error,)
     return [{"where": e.where, "what": e.what, "line": e.line()} for e in errors]
@@ -70,7 +71,7 @@ def _serve(pipe: multiprocessing.connection.Connection, dirs: tuple[str, ...], m
             name, arguments = pipe.recv()
         except (EOFError, OSError):
             return
-        out: tuple[str, Any]
+        out: tuple[Literal["ok", "refused", "bug"], object]
         try:
             out = "ok", verbs.VERBS[name](*arguments, facts_of(dirs))
         except UserError as error:
@@ -99,8 +100,8 @@ not end one process after another."""
 class _Worker:
     """One process and this side of its pipe."""
 
-    def __init__(self, *args: Any) -> None:
-        self._args = args
+    def __init__(self, dirs: tuple[str, ...], memory_B: int, warm: bool) -> None:
+        self._args = dirs, memory_B, warm
         self._lock = threading.Lock()
         self._closed = False
         self._start()
@@ -113,7 +114,7 @@ class _Worker:
         self._ready = False
         theirs.close()
 
-    def call(self, name: str, arguments: tuple[Any, ...], timeout_s: float) -> Any:
+    def call(self, name: str, arguments: tuple[object, ...], timeout_s: float) -> object:
         """Blocks until the answer. Raises RefusedRequestError, BugError, and AbandonedError when the server ends
         meanwhile."""
         with self._lock:
@@ -182,10 +183,10 @@ class Workers:
     async def call(
         self,
         name: str,
-        *arguments: Any,
+        *arguments: object,
         wanted: Callable[[], Awaitable[bool]] | None = None,
         limit_s: float | None = None,
-    ) -> Any:
+    ) -> object:
         """The value of a verb. wanted: asked when its turn comes; where it says no, nothing is computed; limit_s: in
         place of `timeout_s`. Raises RefusedRequestError (422; 429 where the queue is full), BugError,
         AbandonedError."""

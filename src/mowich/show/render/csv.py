@@ -6,33 +6,23 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mowich.show.formats import UNKNOWN
 from mowich.show.page import Page
+from mowich.shown import Spot, spots
 
-SKIP = ("spread", "breakdown", "coverage")
+
+def _written(spot: Spot) -> object:
+    """A value as CSV has it: whether a plan is feasible, and a number that the row estimates, may be unknown."""
+    if isinstance(spot.value, bool):
+        return str(spot.value).lower()
+    can_be_unknown = spot.is_estimated or spot.column.rpartition(".")[2] == "feasible"
+    return UNKNOWN if spot.value is None and can_be_unknown else spot.value
 
 
-def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(row: Mapping[str, object]) -> dict[str, object]:
     """One row of a contract, nested objects spread over columns."""
-    out: dict[str, Any] = {}
-    for key, value in row.items():
-        if key in SKIP:
-            continue
-        if isinstance(value, Mapping) and "grade" in value and "value" in value:
-            out[key] = UNKNOWN if value["value"] is None else value["value"]
-            for part in ("low", "high", "grade"):
-                out[f"{key}_{part}"] = UNKNOWN if value[part] is None else value[part]
-        elif isinstance(value, Mapping):
-            out.update({f"{key}.{k}": v for k, v in flatten(value).items()})
-        elif isinstance(value, (list, tuple)):
-            out[key] = "; ".join(map(str, value))
-        elif isinstance(value, bool):
-            out[key] = str(value).lower()
-        else:
-            out[key] = UNKNOWN if value is None and key == "feasible" else value
-    return out
+    return {spot.column: _written(spot) for spot in spots(row, ".")}
 
 
 def csv_of(page: Page) -> str:
@@ -40,7 +30,7 @@ def csv_of(page: Page) -> str:
     return to_csv(page.records)
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def to_csv(rows: Sequence[Mapping[str, object]]) -> str:
     """A table of all rows with the union of their columns, in order of first appearance."""
     flat = [flatten(row) for row in rows]
     columns = list(dict.fromkeys(key for row in flat for key in row))

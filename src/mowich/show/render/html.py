@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
-from typing import Any
 
 import yaml
 
 from mowich.errors import UserError
-from mowich.facts import Fact
+from mowich.facts import Fact, Facts
 from mowich.show.charts import Chart
 from mowich.show.command import command_of
 from mowich.show.deepen import deepen, explainer_of
-from mowich.show.page import Page, Result, Run, Table
+from mowich.show.page import Page, Run, Table
 from mowich.show.verbs import page_of
+from mowich.shown import Result
 from mowich.studies.explain import Explainer
 
 
@@ -147,7 +147,7 @@ def _assumption(page: Page, item: Sequence[str]) -> str:
     return f"<div><dt>{escape(what)}</dt><dd>{said}</dd></div>" if value else ""
 
 
-def script_json(data: Any) -> str:
+def script_json(data: object) -> str:
     """JSON that may stand inside a script element."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
@@ -172,7 +172,7 @@ def _run(explainer: Explainer | None) -> Run:
         return Run()
 
 
-def render(result: Result, *, command: str = "", facts: Any = None, explainer: Explainer | None = None) -> str:
+def render(result: Result, *, command: str = "", facts: Facts | None = None, explainer: Explainer | None = None) -> str:
     """A result (as its JSON has it) -> one HTML document. facts: those that it was made with, for what `deepen` adds
     (None: the page of the JSON alone);
     explainer: in their place, where the model is not to be loaded by its name. Raises UserError for a kind

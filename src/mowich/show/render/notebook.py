@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from mowich.errors import UserError, did_you_mean
 from mowich.facts import Facts, load
@@ -20,7 +20,7 @@ from mowich.show.page import Page
 from mowich.show.render.html import script_json, static
 from mowich.show.render.terminal import Style, terminal
 from mowich.show.verbs import PAGES, page_of
-from mowich.shown import Rows, plain
+from mowich.shown import Rows, Shown, plain
 from mowich.studies.explain import explain
 
 MOST_ROWS = 20
@@ -68,17 +68,17 @@ class Picture:
         )
 
 
-def page(result: Any) -> Page | None:
+def page(result: Shown) -> Page | None:
     """The report's page of a result, where its kind has one."""
     data = result.to_dict()
     return page_of(json.loads(json.dumps(data, default=_plain))) if data.get("schema") in PAGES else None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.to_dict() if hasattr(value, "to_dict") else value.item() if hasattr(value, "item") else str(value)
 
 
-def html(result: Any) -> str:
+def html(result: Shown) -> str:
     """Headline, main table and remarks of a result; a result without a page is a table of its rows."""
     made = page(result)
     if made is not None and made.tables:
@@ -94,18 +94,18 @@ def html(result: Any) -> str:
     return f'{STYLE}<div class="mowich">{_table(str(result.to_dict().get("schema", "")), head, body, total)}</div>'
 
 
-def text(result: Any) -> str:
+def text(result: Shown) -> str:
     """A result as the command line prints it; of one without a page, its fields."""
     made = page(result)
     return repr(result) if made is None else terminal(made, Style(fold=False)).rstrip("\n")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return number(value) if isinstance(value, float) else "?" if value is None else str(value)
 
 
-def _table(title: str, head: Any, rows: Any, total: int | None = None) -> str:
-    def cell(content: Any) -> str:
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], total: int | None = None) -> str:
+    def cell(content: object) -> str:
         text, hover = content[:2] if isinstance(content, tuple) else (content, "")
         return (
             f'<td title="{escape(str(hover))}">{escape(str(text))}</td>' if hover else f"<td>{escape(str(text))}</td>"
@@ -119,17 +119,17 @@ def _table(title: str, head: Any, rows: Any, total: int | None = None) -> str:
     )
 
 
-def _charts(result: Any) -> list[Chart]:
+def _charts(result: Shown) -> list[Chart]:
     made = page(result)
     return [] if made is None else list(made.charts)
 
 
-def pictures(result: Any) -> list[str]:
+def pictures(result: Shown) -> list[str]:
     """Titles of a result's charts."""
     return [chart.title for chart in _charts(result)]
 
 
-def plot(result: Any, which: int | str) -> Picture:
+def plot(result: Shown, which: int | str) -> Picture:
     """One chart of a result, by place or by a part of its title. Raises UserError, with the titles, where there is
     none."""
     charts = _charts(result)
@@ -148,8 +148,10 @@ def plot(result: Any, which: int | str) -> Picture:
     )
 
 
-def explained(result: Any, metric: str, facts: Facts | None) -> str:
-    """`mowich explain` of a number of a result."""
+def explained(result: Shown, metric: str, facts: object) -> str:
+    """`mowich explain` of a number of a result. facts: None: the shipped ones."""
+    if facts is not None and not isinstance(facts, Facts):
+        raise UserError("not facts", field="facts", given=facts, allowed="what mowich.facts.load() gives")
     return explain_text(
         explain(result.to_dict(), metric, facts or load()), Style(colour=False, unicode=True, width=120)
     )

@@ -9,11 +9,9 @@ held fixed. `explainer` puts the answer together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mowich.facts import Facts
 from mowich.models.model import Model
+from mowich.shown import Result
 from mowich.studies.explain.explainer import Explainer
 from mowich.studies.explain.explanation import Explanation, Move
 from mowich.studies.explain.tree import name_of, numbers
@@ -22,7 +20,7 @@ __all__ = ["Explainer", "Explanation", "Move", "explain", "metrics"]
 
 
 def explain(
-    result: Mapping[str, Any], metric: str, facts: Facts, *, model: Model | None = None, sensitivity: bool = True
+    result: Result, metric: str, facts: Facts, *, model: Model | None = None, sensitivity: bool = True
 ) -> Explanation:
     """The number called `metric` of a result: "trn3.step_s", "trn3.step_s.ep", "1.goodput", "ttft_s.p99",
     "DEEPSEEK.memory_B.weights".
@@ -33,6 +31,6 @@ def explain(
     return Explainer(result, facts, model).explain(metric, sensitivity=sensitivity)
 
 
-def metrics(result: Mapping[str, Any]) -> list[str]:
+def metrics(result: Result) -> list[str]:
     """Names of every number of a result, in its order; each can be explained."""
     return [name_of(result, path) for path in numbers(result)]

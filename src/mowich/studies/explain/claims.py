@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.facts.entries import entries
@@ -13,7 +10,7 @@ from mowich.studies.explain.source import Numbers, Result, Source
 from mowich.studies.explain.tree import Path
 
 
-def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+def claim(result: Result, at: Path, row: Result, facts: Facts) -> Source:
     """One public claim: its own formula over the facts that it names."""
     from mowich.studies import claim_checks
     from mowich.studies import claims as study
@@ -64,7 +61,7 @@ def claim(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Sou
     )
 
 
-def memory_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+def memory_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
     """A line of the table of what memory per chip costs."""
     from mowich.studies import memory_claim
 

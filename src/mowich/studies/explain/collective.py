@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -13,11 +11,12 @@ from mowich.facts import Facts
 from mowich.machines import collectives
 from mowich.machines.system import resolve
 from mowich.machines.topology import on_network, per_chip
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.shown import Result
+from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import Path, flat
 
 
-def collective_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+def collective_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
     """One size of a collective."""
     from mowich.studies import collectives as study
 

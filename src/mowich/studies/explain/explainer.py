@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from mowich.errors import UserError
 from mowich.estimate import GRADES, Estimate, Notes, worst_grade
 from mowich.facts import Fact, Facts, Watched
 from mowich.models.model import Model
+from mowich.shown import Result
 from mowich.studies.explain import (
     claims,
     collective,
@@ -36,7 +36,7 @@ from mowich.studies.explain import (
 from mowich.studies.explain.explanation import NUDGE, Explanation, Move
 from mowich.studies.explain.formula import UnknownNameError, evaluate, names
 from mowich.studies.explain.rules import UNITS, Rule, rules_of
-from mowich.studies.explain.source import Result, Source, rule_of_row
+from mowich.studies.explain.source import Source, rule_of_row
 from mowich.studies.explain.tree import Path
 from mowich.studies.ranking import LESS_IS_BETTER, ranking
 from mowich.version import VERSION
@@ -127,7 +127,7 @@ class Explainer:
                 return rule
         return None
 
-    def _parent(self, path: Path) -> Mapping[str, Any]:
+    def _parent(self, path: Path) -> Result:
         found = tree.at(self.result, path[:-1])
         return found if isinstance(found, Mapping) else {}
 
@@ -313,15 +313,20 @@ class Explainer:
         except UnknownNameError:
             return None
 
-    def lookup(self, symbol: str, path: Path, source: Source | None, notes: Notes) -> Any:
+    def lookup(self, symbol: str, path: Path, source: Source | None, notes: Notes) -> object:
         """The value of a name in a formula: beside the number, further out, what the model recorded, the inputs."""
         first, *rest = symbol.split(".")
         node = self._first(first, path, source, notes)
         for word in rest:
-            node = np.array([_number(x[word]) for x in node]) if isinstance(node, list) else node[word]
+            if isinstance(node, list):
+                node = np.array([_number(x[word]) for x in node])
+            elif isinstance(node, Mapping):
+                node = node[word]
+            else:
+                raise TypeError(f"{symbol}: {type(node).__name__} has no part '{word}'")
         return _number(node)
 
-    def _first(self, name: str, path: Path, source: Source | None, notes: Notes) -> Any:
+    def _first(self, name: str, path: Path, source: Source | None, notes: Notes) -> object:
         here = tree.at(self.result, path)
         if name == "parts" and tree.is_estimate(here):
             return here["breakdown"]
@@ -580,7 +585,7 @@ def _sum_of(made: Mapping[Path, float], key: Path) -> float | None:
     return sum(below) if below else None
 
 
-def _number(node: Any) -> Any:
+def _number(node: object) -> object:
     """An estimate as its value; anything else as it is."""
     value = node["value"] if tree.is_estimate(node) else node
     if value is None:
@@ -588,10 +593,12 @@ def _number(node: Any) -> Any:
     return value
 
 
-def _shown(value: Any) -> float | str:
+def _shown(value: object) -> float | str:
     """A symbol's value for printing: lists in short."""
     if isinstance(value, int | float):
         return float(value)
-    items = list(value.values()) if isinstance(value, Mapping) else list(value)
+    if not isinstance(value, Iterable):
+        return str(value)
+    items = list(value.values() if isinstance(value, Mapping) else value)
     words = [f"{x:.6g}" if isinstance(x, int | float | np.floating) else "?" for x in items[:6]]
     return ", ".join(words) + (f", ... ({len(items)})" if len(items) > 6 else "")

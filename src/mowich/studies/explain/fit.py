@@ -6,8 +6,9 @@ from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.models.model import Model, as_trained
 from mowich.plans.plan import Plan, TrainJob
+from mowich.shown import Result
 from mowich.software.stack import equip
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.training import memory
 from mowich.studies.explain.tree import Path
 

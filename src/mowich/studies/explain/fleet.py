@@ -6,7 +6,8 @@ from pathlib import Path as File
 
 from mowich.estimate import Estimate, Notes
 from mowich.facts import Facts
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.shown import Result
+from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import Path, flat
 
 

@@ -11,17 +11,18 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 
+from mowich.arrays import Floats
 from mowich.operators.law import beside, both, fan_out, hop, ring, soft_max
 
-Lookup = Callable[[str], Any]
+Lookup = Callable[[str], object]
 
-OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
+OPERATORS: Mapping[type[ast.AST], Callable[..., object]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -31,12 +32,12 @@ OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
 }
 
 
-def total(x: Any) -> float:
+def total(x: Mapping[str, float] | Sequence[float] | Floats) -> float:
     """Sum of a list, an array, or of the values of an object."""
     return float(np.sum(list(x.values()) if isinstance(x, Mapping) else x))
 
 
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+FUNCTIONS: Mapping[str, Callable[..., float | Floats]] = {
     "sum": total,
     "max": max,
     "min": min,
@@ -109,7 +110,7 @@ def evaluate(text: str, lookup: Lookup) -> float:
     1.0
     """
 
-    def value(node: ast.expr) -> Any:
+    def value(node: ast.expr) -> object:
         if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             return node.value
         if isinstance(node, ast.Name | ast.Attribute):
@@ -122,4 +123,7 @@ def evaluate(text: str, lookup: Lookup) -> float:
             return FUNCTIONS[node.func.id](*(value(a) for a in node.args))
         raise SyntaxError(f"not arithmetic: {ast.unparse(node)}")
 
-    return float(value(parsed(text)))
+    found = value(parsed(text))
+    if not isinstance(found, SupportsFloat):
+        raise TypeError(f"{text} is {type(found).__name__}, not a number")
+    return float(found)

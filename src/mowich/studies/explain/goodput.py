@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.machines.system import resolve
+from mowich.shown import Result
 from mowich.software.vendors import failure_class
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import Path
 from mowich.training import faults, longrun
 
 
-def goodput_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+def goodput_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
     """One way of surviving failures."""
     from mowich.studies.goodput import TARGET, job_of_inputs
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from mowich.shown import Result
 from mowich.studies.explain.tree import Path, at, is_estimate, numbers
 
 MOST = 15
@@ -48,7 +46,7 @@ FIRST = (
 """Keys of numbers, those first that a reader asks for first."""
 
 
-def headline_metrics(result: Mapping[str, Any]) -> list[Path]:
+def headline_metrics(result: Result) -> list[Path]:
     """The paths of at most fifteen numbers, in the order of the result.
 
     Kinds of numbers come in by `FIRST`: of each kind that of every row, as far as there is room, so that rows stay
@@ -66,5 +64,5 @@ def headline_metrics(result: Mapping[str, Any]) -> list[Path]:
     return [p for p in known if p in picked]
 
 
-def _is_unknown(node: Any) -> bool:
+def _is_unknown(node: object) -> bool:
     return is_estimate(node) and node["value"] is None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mowich.economics.power import tdp_of
 from mowich.facts import Facts
 from mowich.machines.system import resolve
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.shown import Result
+from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import Path, flat
 
 
-def power_row(result: Result, at: Path, row: Mapping[str, Any], facts: Facts) -> Source:
+def power_row(result: Result, at: Path, row: Result, facts: Facts) -> Source:
     """Power of one machine."""
     from mowich.studies.power import study
 

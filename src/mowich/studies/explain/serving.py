@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -28,8 +27,9 @@ from mowich.plans.shapes import Shapes
 from mowich.serving.search import Found, ServeJob, Worker, paired_tokens_per_s, search
 from mowich.serving.steady import Load, closed_loop, note_decode
 from mowich.serving.step import step
+from mowich.shown import Result
 from mowich.software.engine import Costs
-from mowich.studies.explain.source import Numbers, Result, Source, best_of
+from mowich.studies.explain.source import Numbers, Source, best_of
 from mowich.studies.explain.tree import Path
 from mowich.studies.serving import Deployment, deploy
 from mowich.studies.serving_plan import worker
@@ -82,7 +82,7 @@ BREAKEVEN = ("breakeven_usd_per_chip_h", "breakeven_W_per_chip")
 """Numbers of a row that are told against the best other one."""
 
 
-def _job(inputs: Mapping[str, Any]) -> ServeJob:
+def _job(inputs: Result) -> ServeJob:
     def limit(x: float | None) -> float:
         return math.inf if x is None else float(x)
 
@@ -134,7 +134,7 @@ def part_terms(d: Deployment, i: int, parts: Mapping[str, float], made: Notes, n
             notes.add(name, seconds, "s", words=WORDS_OF_PART.get(name, SOUGHT) if seconds else "none", facts=facts)
 
 
-def serve_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, facts: Facts) -> Source:
+def serve_row(result: Result, at: Path, row: Result, model: Model, facts: Facts) -> Source:
     """The source of a serving row with a plan."""
     inputs, job = result["inputs"], _job(result["inputs"])
     term = str(inputs.get("price_term", "default"))
@@ -358,7 +358,7 @@ def memory_terms(d: Deployment, notes: Notes, name: Path) -> None:
         )
 
 
-def serve_fit(result: Result, at: Path, held: Mapping[str, Any], model: Model, facts: Facts) -> Source:
+def serve_fit(result: Result, at: Path, held: Result, model: Model, facts: Facts) -> Source:
     """The source of one way of holding a served model: the result itself, or one of smallest_by_weights."""
     inputs = result["inputs"]
     plan, chips, tokens = ServePlan.from_dict(held["plan"]), int(held["chips"]), float(inputs["kv_tokens"])

@@ -47,9 +47,6 @@ def rule_of_row(rule: Rule, path: Path, source: Source | None) -> Rule:
     return rule if own is None else replace(rule, formula=own, words="", kind="")
 
 
-Result = Mapping[str, Any]
-
-
 def best_of(rows: Any, metric: str) -> tuple[str, Estimate] | None:
     """(system, estimate) of the row with the least of a metric; None where no row has it."""
     known = [(str(r["system"]), Estimate.from_dict(r[metric])) for r in rows if r[metric]["value"] is not None]

@@ -8,7 +8,8 @@ import numpy as np
 
 from mowich.estimate import Notes
 from mowich.facts import Facts
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.shown import Result
+from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import Path, flat
 
 EXAMPLE_USERS = 16.0

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from mowich.economics import energy, money
 from mowich.estimate import Estimate, Notes, exact, unknown
@@ -15,9 +14,10 @@ from mowich.models.model import Model, as_trained
 from mowich.models.task import train_flop_per_token
 from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob
+from mowich.shown import Result
 from mowich.software.stack import Platform, equip
 from mowich.studies.compare import stack_of
-from mowich.studies.explain.source import Numbers, Result, Source, best_of
+from mowich.studies.explain.source import Numbers, Source, best_of
 from mowich.studies.explain.tree import Path
 from mowich.training import longrun
 from mowich.training.step import micro_batches, predict_step
@@ -64,7 +64,7 @@ class _Row:
     """A row with a plan: what it was asked, and what it is told against. others: of the same result; term: the price
     that was chosen; tokens: of a step."""
 
-    row: Mapping[str, Any]
+    row: Result
     model: Model
     job: TrainJob
     plan: Plan
@@ -73,7 +73,7 @@ class _Row:
     tokens: float
     term: str
     stack: str | None
-    others: Sequence[Mapping[str, Any]]
+    others: Sequence[Result]
 
     def platform(self, known: Facts) -> Platform:
         """The machine and software of the row under other facts."""
@@ -209,7 +209,7 @@ class _Row:
             notes.add(f"best.{metric}", best.value, best.unit, note=f"of {who}, the best other row")
 
 
-def train_row(result: Result, at: Path, row: Mapping[str, Any], model: Model, facts: Facts) -> Source:
+def train_row(result: Result, at: Path, row: Result, model: Model, facts: Facts) -> Source:
     """The source of a row with a plan. model: as loaded, `facts`: those of the result."""
     inputs = result["inputs"]
     model = as_trained(model)

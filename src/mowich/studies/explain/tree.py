@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from mowich.errors import UserError, did_you_mean
+from mowich.shown import Result
 
 Path = tuple[str | int, ...]
 
@@ -24,15 +25,15 @@ IDENTITY = ("system", "id", "strategy", "system_id", "name", "task", "what", "co
 SKIPPED = ("inputs", "schema", "version", "facts_hash", "over_time")
 
 
-def is_estimate(node: Any) -> bool:
+def is_estimate(node: object) -> TypeGuard[Result]:
     return isinstance(node, Mapping) and {"value", "unit", "low", "high"} <= node.keys()
 
 
-def is_number(node: Any) -> bool:
+def is_number(node: object) -> TypeGuard[float]:
     return isinstance(node, int | float) and not isinstance(node, bool)
 
 
-def at(result: Mapping[str, Any], path: Path) -> Any:
+def at(result: Result, path: Path) -> Any:
     """The node at a path."""
     node: Any = result
     for step in path:
@@ -40,7 +41,7 @@ def at(result: Mapping[str, Any], path: Path) -> Any:
     return node
 
 
-def labels(items: Sequence[Any]) -> list[str]:
+def labels(items: Sequence[object]) -> list[str]:
     """What each item of a list is called: the first identity that no other item has, else its number from 1."""
     count = Counter(
         (k, w) for item in items if isinstance(item, Mapping) for k in IDENTITY if isinstance(w := item.get(k), str)
@@ -48,40 +49,42 @@ def labels(items: Sequence[Any]) -> list[str]:
     return [_called(item, i, lambda key, word: count[key, word]) for i, item in enumerate(items)]
 
 
-def label(items: Sequence[Any], i: int) -> str:
+def label(items: Sequence[object], i: int) -> str:
     """What item i of a list is called; sooner than all `labels` where only one is asked for."""
     return _called(items[i], i, lambda key, word: sum(isinstance(o, Mapping) and o.get(key) == word for o in items))
 
 
-def _called(item: Any, i: int, count: Callable[[str, str], int]) -> str:
-    for key in IDENTITY if isinstance(item, Mapping) else ():
-        word = item.get(key)
+def _called(item: object, i: int, count: Callable[[str, str], int]) -> str:
+    identity = item if isinstance(item, Mapping) else {}
+    for key in IDENTITY:
+        word = identity.get(key)
         if isinstance(word, str) and count(key, word) == 1:
             return word
     return str(i + 1)
 
 
-def name_of(result: Mapping[str, Any], path: Path) -> str:
+def name_of(result: Result, path: Path) -> str:
     """The name of the number at a path."""
-    words, node = [], result
+    words: list[str] = []
+    node: Any = result
     for i, step in enumerate(path):
         left_out = i == 0 and step == main_list(result) and len(path) > 1
         if isinstance(step, int):
-            words.append(label(node, step))  # type: ignore[arg-type]
+            words.append(label(node, step))
         elif not left_out and not (step == "breakdown" and is_estimate(node)):
             words.append(step)
-        node = node[step]  # type: ignore[index]
+        node = node[step]
     return ".".join(words)
 
 
-def main_list(result: Mapping[str, Any]) -> str | None:
+def main_list(result: Result) -> str | None:
     return next((k for k in MAIN if isinstance(result.get(k), list)), None)
 
 
-def numbers(result: Mapping[str, Any], *, inputs: bool = False) -> Iterator[Path]:
+def numbers(result: Result, *, inputs: bool = False) -> Iterator[Path]:
     """Paths of every number of a result in order; an estimate counts once, and so does each of its parts."""
 
-    def walk(node: Any, path: Path) -> Iterator[Path]:
+    def walk(node: object, path: Path) -> Iterator[Path]:
         if is_estimate(node):
             yield path
             for part in node.get("breakdown") or {}:
@@ -99,7 +102,7 @@ def numbers(result: Mapping[str, Any], *, inputs: bool = False) -> Iterator[Path
     yield from walk(result, ())
 
 
-def find(result: Mapping[str, Any], name: str) -> Path:
+def find(result: Result, name: str) -> Path:
     """The path that a name stands for: of a number, an estimate, or an object that holds numbers. Raises UserError with
     the closest name."""
     starts = [()] if (main := main_list(result)) is None else [(main,), ()]
@@ -121,7 +124,7 @@ def find(result: Mapping[str, Any], name: str) -> Path:
     raise _unknown(result, name, best[1], best[2])
 
 
-def _children(node: Any) -> dict[str, Path]:
+def _children(node: object) -> dict[str, Path]:
     """Names one step below a node -> the path there."""
     out: dict[str, Path] = {}
     if is_estimate(node):
@@ -141,7 +144,7 @@ def _children(node: Any) -> dict[str, Path]:
     return out
 
 
-def _step(node: Any, rest: str) -> tuple[int, Path] | None:
+def _step(node: object, rest: str) -> tuple[int, Path] | None:
     """(characters used, path) of the longest child name that `rest` begins with."""
     known = _children(node)
     for word in sorted(known, key=len, reverse=True):
@@ -150,7 +153,7 @@ def _step(node: Any, rest: str) -> tuple[int, Path] | None:
     return None
 
 
-def _unknown(result: Mapping[str, Any], name: str, path: Path, rest: str) -> UserError:
+def _unknown(result: Result, name: str, path: Path, rest: str) -> UserError:
     """What is wrong with a name, with what there is at the place where it went wrong."""
     node = at(result, path)
     known = [k for k, p in _children(node).items() if _holds_numbers(at(node, p))]
@@ -169,14 +172,14 @@ def _unknown(result: Mapping[str, Any], name: str, path: Path, rest: str) -> Use
     )
 
 
-def _holds_numbers(node: Any) -> bool:
+def _holds_numbers(node: object) -> bool:
     if is_number(node) or is_estimate(node):
         return True
     children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
     return any(_holds_numbers(c) for c in children)
 
 
-def flat(data: Mapping[str, Any], below: Path = ()) -> dict[Path, float]:
+def flat(data: Result, below: Path = ()) -> dict[Path, float]:
     """Path -> value of every number of an object."""
     out: dict[Path, float] = {}
     for path in numbers(data):

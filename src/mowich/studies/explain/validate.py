@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path as File
-from typing import Any
 
 from mowich.errors import UserError
 from mowich.estimate import Notes
 from mowich.facts import Facts
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.shown import Result
+from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import Path
 
 
@@ -24,7 +24,7 @@ def measured_rows(result: Result, facts: Facts) -> dict[str, Mapping[str, str]]:
         return {}
 
 
-def validated(at: Path, row: Mapping[str, Any], cells: Mapping[str, str], facts: Facts) -> Source:
+def validated(at: Path, row: Result, cells: Mapping[str, str], facts: Facts) -> Source:
     """One measured row, predicted again. cells: as the file has it."""
     from mowich.evidence import serving_validate
     from mowich.evidence import validate as study

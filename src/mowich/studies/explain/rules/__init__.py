@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from mowich.shown import Result
 from mowich.studies.explain.rules import evidence, fleet, kernels, machines, models, serving, training
 from mowich.studies.explain.rules.rule import KINDS, UNITS, Rule
 
@@ -18,7 +18,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 """Schema -> rules, the first that matches wins; "serve" stands for serving results of compare and plan."""
 
 
-def rules_of(result: Mapping[str, Any]) -> tuple[Rule, ...]:
+def rules_of(result: Result) -> tuple[Rule, ...]:
     """The rules of a result; none for an unknown schema."""
     schema = str(result.get("schema"))
     is_serving = (

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mowich.formula import Law, formula_of
 from mowich.studies.explain.tree import Path
@@ -43,7 +42,7 @@ class Rule:
     words: str = ""
     kind: str = ""
     facts: tuple[str, ...] = ()
-    when: tuple[str, Any] | None = None
+    when: tuple[str, object] | None = None
 
     def matches(self, path: Path) -> bool:
         """Whether the rule is of the number at `path`."""
@@ -78,7 +77,7 @@ def of(law: Law, **symbols: str) -> str:
     return "= " + re.sub(r"[A-Za-z_]\w*", named, formula_of(law))
 
 
-def R(path: str, unit: str, says: str, how: str, *facts: str, when: tuple[str, Any] | None = None) -> Rule:
+def R(path: str, unit: str, says: str, how: str, *facts: str, when: tuple[str, object] | None = None) -> Rule:
     """A rule. how: its formula where that begins with "= ", else "KIND: words". Raises ValueError for a kind that is
     none of `KINDS`."""
     if how.startswith("= "):
