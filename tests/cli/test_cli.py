@@ -254,7 +254,7 @@ def test_help_is_one_screen_each_with_an_example(capsys: pytest.CaptureFixture[s
 
 
 def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    root = Path(cli.__file__).resolve().parents[1]
+    root = Path(cli.__file__).resolve().parents[2]
     return subprocess.run(
         [sys.executable, "-m", "mowich", *args],
         capture_output=True,
@@ -273,7 +273,7 @@ def test_help_is_instant_and_loads_nothing_heavy() -> None:
         best = min(best, end.children_user + end.children_system - start.children_user - start.children_system)
     assert best < 0.2
     code = "import sys, mowich.cli; print([m for m in ('numpy', 'rich', 'yaml', 'pydantic') if m in sys.modules])"
-    root = Path(cli.__file__).resolve().parents[1]
+    root = Path(cli.__file__).resolve().parents[2]
     shown = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -282,6 +282,33 @@ def test_help_is_instant_and_loads_nothing_heavy() -> None:
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "unwanted"),
+    [
+        ("compare --help", ("numpy", "rich", "yaml", "pydantic")),
+        ("kernel run --help", ("numpy", "rich", "yaml", "pydantic")),
+        (
+            "compare llama-3.1-8b --train --tokens 1T --seq 4096 --batch 64seqs --on h100:8 --set plan.tp=2 --facts .",
+            ("numpy.ma", "pydantic", "mowich.serving", "mowich.neuroncore.core"),
+        ),
+    ],
+)
+def test_a_verb_loads_what_it_needs(tmp_path: Path, words: str, unwanted: tuple[str, ...]) -> None:
+    code = f"import sys; from mowich.cli import run; run({words.split()}); "
+    code += f"print([m for m in {unwanted} if m in sys.modules], file=sys.stderr)"
+    root = Path(cli.__file__).resolve().parents[2]
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert shown.stdout
+    assert shown.stderr == "[]\n"
 
 
 def test_completion_knows_models_and_systems() -> None:

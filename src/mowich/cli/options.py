@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 import typer
+import typer.core
 
 from mowich.requests.common import Request
 from mowich.requests.fields import Edge, Field
@@ -128,11 +129,48 @@ def verb(
 
     def register(answer: Callable[[Q], None]) -> Callable[[Q], None]:
         app.command(
-            command, short_help=schema.short or None, epilog=f"Example: {schema.example}" if schema.example else None
+            command,
+            cls=Command,
+            short_help=schema.short or None,
+            epilog=f"Example: {schema.example}" if schema.example else None,
         )(_Verb(schema, answer))
         return answer
 
     return register
+
+
+class _AsTyped:
+    """What the parser makes of what was typed: nothing. Stands in the place of its own reading of values, which
+    imports a library of models of data: most of what a page of help takes."""
+
+    def coerce(self, value: object, param: Any, ctx: object) -> object:
+        """The value; an option that may be given many times has a list of them, empty where it was not given."""
+        if param.multiple or param.nargs == -1:
+            return list(value) if isinstance(value, Sequence) else ()
+        return value
+
+
+def _as_typed(parameters: Iterable[Any]) -> list[Any]:
+    """The same parameters, whose values stay the text that was typed."""
+    out = list(parameters)
+    for parameter in out:
+        if hasattr(parameter, "get_runtime_param"):  # older releases read values without a library
+            parameter.get_runtime_param = _AsTyped
+    return out
+
+
+class Command(typer.core.TyperCommand):
+    """A verb whose values stay the text that was typed."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _as_typed(super().get_params(ctx))
+
+
+class Group(typer.core.TyperGroup):
+    """Verbs under one word, with options whose values stay the text that was typed."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _as_typed(super().get_params(ctx))
 
 
 def listed(app: typer.Typer) -> typer.Typer:

@@ -6,7 +6,8 @@ from mowich.estimate import Notes
 from mowich.facts import Facts
 from mowich.facts.entries import entries
 from mowich.formula import formula_of
-from mowich.studies.explain.source import Numbers, Result, Source
+from mowich.shown import Result
+from mowich.studies.explain.source import Numbers, Source
 from mowich.studies.explain.tree import Path
 
 
