@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mowich.errors import UserError
-from mowich.operators.tables import OPERATORS, SCOPES, Row, operator_s, read, schema, write
+from mowich.operators.tables import OPERATORS, SCOPES, Row, lookup, operator_s, read, schema, write
 
 M, N, K = (1, 128, 2048), (512, 4096), (512, 8192)
 CHIP = "trainium2"
@@ -224,3 +224,19 @@ def test_shipped_tables_read(op: str) -> None:
     assert schema.dump(OPERATORS[op], found) == (
         (schema.FOLDER / f"{op}.csv").read_text() if found else schema.dump(OPERATORS[op], ())
     )
+
+
+def test_shipped_tables_are_kept_as_they_read(tmp_path: Path) -> None:
+    """A table that is kept beside its file, and the same file in a folder of a user's, which is read row by row."""
+    for op in ("matmul", "rmsnorm"):
+        (tmp_path / f"{op}.csv").write_bytes((schema.FOLDER / f"{op}.csv").read_bytes())
+        every = {(r.chip, r.dtype, r.scope) for r in read(op)}
+        assert len(every) > 1
+        for chip, dtype, scope in every:
+            kept, own = (lookup._grid(op, chip, dtype, scope, folder) for folder in (schema.FOLDER, tmp_path))
+            assert kept is not None
+            assert own is not None
+            assert [a.tolist() for a in kept.axes] == [a.tolist() for a in own.axes]
+            assert np.array_equal(kept.log_s, own.log_s, equal_nan=True)
+            assert (kept.grade, kept.kind, kept.kernel, kept.hash) == (own.grade, own.kind, own.kernel, own.hash)
+        assert lookup._grid(op, "trainium3", "no such format", "chip", schema.FOLDER) is None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from mowich.arrays import Array
+from mowich.arrays import Array, distinct
 from mowich.errors import UserError
 from mowich.machines import collectives, steps
 from mowich.machines.system import System
@@ -170,7 +170,7 @@ def spread(w: Weights, x: Array, system: System, *, ranks: int, tp: int, algorit
     for r, share in enumerate(shares):
         chosen, gates = _route(w, share)
         leaving = 0
-        for e in np.unique(chosen):
+        for e in distinct(chosen):
             token, slot = np.nonzero(chosen == e)
             inbox[int(e) // mine].append((r, token, int(e), gates[token, slot, None], share[token]))
             leaving += len(token) if int(e) // mine != r else 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mowich.arrays import Floats
+from mowich.arrays import Floats, distinct
 from mowich.machines.system import PRECISIONS
 from mowich.models.model import Layer
 from mowich.operators.tables import largest, operator_s
@@ -73,7 +73,7 @@ class Kernels:
         grouped = {"experts": experts} if isinstance(groups, np.ndarray) else {}
         op = "moe_gemm" if grouped else "matmul"
         seconds = fitted
-        for code in np.unique(index):
+        for code in distinct(index):
             dtype = PRECISIONS[int(code)]
             parts = np.ceil(deep / (largest(self.chip, op, dtype, "k") or np.inf))
             t = np.maximum(parts, 1.0) * self._time(
@@ -135,7 +135,7 @@ class Kernels:
         """Casting `elements` of products' inputs with their scales; the backward pass takes `again` times as long and
         is not counted as timed."""
         out = np.array(fitted)
-        for code in np.unique(precision):
+        for code in distinct(precision):
             dtype = PRECISIONS[int(code)]
             if dtype != "bf16":
                 t = self._time("quantise", dtype, rows=np.maximum(elements, ROW) / ROW, columns=ROW)

@@ -16,18 +16,21 @@ needed: a table, or its extension, said less there.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mowich.arrays import Floats
+from mowich.arrays import Floats, distinct
 from mowich.errors import UserError, unknown
 from mowich.estimate import worst_grade
 from mowich.facts import load
+from mowich.files import kept_beside
 from mowich.operators.tables import schema
 
 Bools = NDArray[np.bool_]
@@ -192,23 +195,67 @@ class _Grid:
 
 @cache
 def _grid(op: str, chip: str, dtype: str, scope: str, folder: Path) -> _Grid | None:
+    if folder == schema.FOLDER:
+        held = _shipped(op).get((chip, dtype, scope))
+        return None if held is None else _grid_of(held)
     rows = schema.read(op, folder, chip=chip, dtype=dtype, scope=scope)
-    if not rows:
-        return None
-    sizes = np.array([r.shape for r in rows], np.float64)
-    axes = tuple(np.unique(column) for column in sizes.T)
-    log_s = np.full((3, *map(len, axes)), np.nan)
-    index = tuple(np.searchsorted(axis, column) for axis, column in zip(axes, sizes.T, strict=True))
-    for i, name in enumerate(("seconds", "low_s", "high_s")):
-        log_s[(i, *index)] = np.log([getattr(r, name) for r in rows])
-    return _Grid(
-        axes=axes,
-        log_s=log_s,
-        flat_s=np.exp(log_s).reshape(3, -1),
+    return _grid_of(_held(rows)) if rows else None
+
+
+class _Held(NamedTuple):
+    """The rows of one table as plain data: sizes [rows, dims], seconds, low and high [3, rows], one after another."""
+
+    num_rows: int
+    sizes: array[float]
+    seconds: array[float]
+    grade: str
+    kind: str
+    kernel: str
+    hash: str
+
+
+def _held(rows: Sequence[schema.Row]) -> _Held:
+    return _Held(
+        num_rows=len(rows),
+        sizes=array("d", itertools.chain.from_iterable(r.shape for r in rows)),
+        seconds=array("d", (getattr(r, name) for name in ("seconds", "low_s", "high_s") for r in rows)),
         grade=worst_grade(r.grade for r in rows),
         kind=_one(r.kind for r in rows),
         kernel=_one(r.kernel for r in rows),
         hash=_one(r.hash for r in rows),
+    )
+
+
+@cache
+def _shipped(op: str) -> Mapping[tuple[str, str, str], _Held]:
+    """The tables of an operator that ship with Mowich, by chip, dtype and scope. They are kept beside their file, as
+    reading thousands of rows takes longer than all else that a comparison does with them."""
+    path = schema.FOLDER / f"{schema.operator(op).name}.csv"
+
+    def read(_: bytes) -> dict[tuple[str, str, str], tuple[Any, ...]]:
+        tables: dict[tuple[str, str, str], list[schema.Row]] = {}
+        for row in schema.read(op):
+            tables.setdefault((row.chip, row.dtype, row.scope), []).append(row)
+        return {key: tuple(_held(rows)) for key, rows in tables.items()}
+
+    return {key: _Held(*held) for key, held in kept_beside(path, read).items()} if path.is_file() else {}
+
+
+def _grid_of(held: _Held) -> _Grid:
+    sizes = np.array(held.sizes).reshape(held.num_rows, -1)
+    axes = tuple(distinct(column) for column in sizes.T)
+    log_s = np.full((3, *map(len, axes)), np.nan)
+    index = [np.searchsorted(axis, column) for axis, column in zip(axes, sizes.T, strict=True)]
+    for i, seconds in enumerate(np.array(held.seconds).reshape(3, -1)):
+        log_s[i][tuple(index)] = np.log(seconds)
+    return _Grid(
+        axes=axes,
+        log_s=log_s,
+        flat_s=np.exp(log_s).reshape(3, -1),
+        grade=held.grade,
+        kind=held.kind,
+        kernel=held.kernel,
+        hash=held.hash,
     )
 
 
