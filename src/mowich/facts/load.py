@@ -459,6 +459,11 @@ class Watched(Facts):
         self.read: dict[str, Fact] = {}
 
     def get(self, path: str) -> Fact | None:
+        found = self._overrides.get(path) or self._cache.get(path)
+        if isinstance(found, Fact):  # most are: no reference to follow, and parsed before
+            self.asked.add(path)
+            self.read[found.path] = found
+            return found
         found = super().get(path)
         if found is not None:
             self.read[found.path] = found

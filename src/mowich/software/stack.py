@@ -122,7 +122,7 @@ def equip(
 def with_stack(facts: Facts, system: System, stack: str | None = None) -> Platform:
     """The same system with a stack, or with the one of its vendor."""
     name = stack or of_vendor(facts, system.vendor, "training_stack")
-    if name not in facts.ids("training") or facts.get(f"training.{name}.speed") is None:
+    if not facts.once(("is a stack", name), lambda known: name in known.ids("training") and _is_stack(known, name)):
         raise unknown("software stack", name, stack_names(facts), field="stack")
     efficiency, of_family, recipes = facts.once(
         ("efficiency", system.family), lambda known: _efficiency(known, system.family)
@@ -158,7 +158,12 @@ def _residuals(facts: Facts, vendor: str, stack: Stack) -> tuple[str, ...]:
 
 def stack_names(facts: Facts) -> list[str]:
     """The stacks that facts describe."""
-    return [name for name in facts.ids("training") if facts.get(f"training.{name}.speed") is not None]
+    return [name for name in facts.ids("training") if _is_stack(facts, name)]
+
+
+def _is_stack(facts: Facts, name: str) -> bool:
+    """Whether a file of training constants is one of a stack, and not of a chip's family."""
+    return facts.get(f"training.{name}.speed") is not None
 
 
 def _efficiency(facts: Facts, family: str) -> tuple[Efficiency, dict[str, str], tuple[str, ...]]:
