@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pytest
 
-from mowich.arrays import Columns, Floats, constant
+from mowich.arrays import Columns, Floats, constant, distinct, ranked
 from mowich.errors import UserError
-from mowich.plans.plan import KV, Plan, Plans, ServePlan, ServePlans, one_of
+from mowich.plans.plan import FEW, KV, Plan, Plans, ServePlan, ServePlans, numbered, one_of
 from mowich.plans.search import fastest, first_of, rising
 
 
@@ -77,3 +77,30 @@ def test_the_first_of_many_are_the_beginning_of_a_stable_sort() -> None:
         values = rng.integers(0, 8, rng.integers(0, 40)) / 8.0
         most = int(rng.integers(1, 45))
         assert first_of(values, most).tolist() == np.argsort(values, kind="stable")[:most].tolist()
+
+
+def test_different_values_and_their_ranks_are_those_of_a_sort() -> None:
+    draw = np.random.default_rng(3)
+    for n in (0, 1, 7, 500):
+        values = draw.integers(0, 40, n).astype(np.float64)
+        assert distinct(values).tolist() == np.unique(values).tolist()
+        assert distinct(constant(5.0, n)).tolist() == [5.0] * min(n, 1)
+    whole = draw.integers(0, 90, 200)
+    rank, ranks = ranked(whole, 95)
+    assert rank.tolist() == np.unique(whole, return_inverse=True)[1].tolist()
+    assert ranks == len(np.unique(whole))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_that_differ_are_numbered_as_by_a_sort(seed: int) -> None:
+    """Few rows, which are sorted, and many, which are counted; columns of few values, of many, large and constant."""
+    draw = np.random.default_rng(seed)
+    for n in (1, 30, FEW, 6 * FEW):
+        most = draw.choice([1, 2, 9, 300, 5 * n, 40 * n, 10**9], draw.integers(1, 9))
+        columns = [draw.integers(0, high + 1, n).astype(np.float64) for high in most]
+        if seed % 2:
+            columns.insert(int(draw.integers(len(columns) + 1)), constant(3.0, n))
+        first, kind = numbered(columns)
+        _, by_first, by_kind = np.unique(np.stack(columns), axis=1, return_index=True, return_inverse=True)
+        assert first.tolist() == by_first.tolist()
+        assert kind.tolist() == by_kind.reshape(-1).tolist()

@@ -13,7 +13,7 @@ from mowich.errors import EXIT_BAD_INPUT, UserError
 from mowich.facts import Facts
 from mowich.machines.system import System
 from mowich.models import load
-from mowich.models.model import Model
+from mowich.models.model import Model, as_trained
 from mowich.plans import schedules
 from mowich.plans.enumerate import legal_plans
 from mowich.plans.memory import host_memory_B, memory_B
@@ -140,6 +140,35 @@ def test_the_search_is_exact_over_all_modes(facts: Facts, extra: dict[str, str])
     found = search(model, system, JOB, fixed=fixed)
     assert found.feasible == len(times) > 20
     assert found.best[0].seconds_per_token == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "fixed"),
+    [
+        ("deepseek-v3", "trn3:512", {"micro_batch": "1,2", "tp": "1,8"}),
+        ("deepseek-v3", "gb300:256", {"recompute": "none,experts,full", "micro_batch": "1"}),
+        ("llama-3.1-70b", "h100:64", {"regather": "off", "schedule": "all"}),
+        ("mixtral-8x7b", "trn2:64", {"precision": "bf16", "recompute": "full", "zero": "0,2,3", "pp": "1"}),
+    ],
+)
+def test_what_no_mode_changes_is_computed_once_to_the_same_bytes(
+    facts: Facts, name: str, spec: str, fixed: dict[str, str]
+) -> None:
+    """Memory of shapes with every mode beside each, and of the same plans written out one below the other."""
+    model, system = as_trained(load(name)), equip(facts, spec)
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=2048)
+    space = legal_plans(model, system, job, parse_fixed(fixed))
+    plans, n, m = space.plans, len(space.shapes), space.num_modes
+    assert m == len(np.unique(plans.precision)) * space.num_recompute
+    assert len(space) == len(plans) == n * m > 30
+    assert len(set(plans)) == len(plans)
+    beside = memory_B(model, system, job, space.shapes, micro_batches(job, space.shapes), modes=space.modes)
+    below = memory_B(model, system, job, plans, micro_batches(job, plans))
+    for category, column in beside.items():
+        assert np.array_equal(np.broadcast_to(column, (n, m)).ravel(), below[category]), category
+    rows = np.random.default_rng(5).integers(0, len(space), 20)
+    assert list(space.take(rows)) == [plans.plan(int(i)) for i in rows]
+    assert space.dp(rows).tolist() == plans.dp[rows].tolist()
 
 
 def test_every_legal_pipeline_can_be_played(facts: Facts) -> None:

@@ -17,7 +17,7 @@ from mowich.plans.memory import memory_B
 from mowich.plans.plan import Plan, Plans, TrainJob, parse_fixed
 from mowich.software.stack import equip
 from mowich.training.floor import floor_of, least, least_of_any, with_traffic
-from mowich.training.search import search, step_s_per_token
+from mowich.training.search import Bounds, Whole, search, step_s_per_token
 from mowich.training.step import micro_batches, predict_step
 
 CASES = [
@@ -107,6 +107,43 @@ def test_no_dp_takes_less_than_the_bounds_say(
         assert len(dp) > 500
         assert np.all(bound <= took * (1 + 1e-12))
         assert np.all(least_of_any(system, job, plans, known)[of] <= bound * (1 + 1e-12))
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "batch", "fixed"),
+    [
+        ("deepseek-v3", "trn3:2048", 2048, {"micro_batch": "1,2,4"}),
+        ("deepseek-v3", "ironwood:9000", 9000, {"micro_batch": "1,3", "tp": "1,8"}),
+        ("llama-3.1-8b", "gb300:512", 512, {"schedule": "all", "order": "all", "pp": "1,2,8"}),
+        ("llama-3.1-70b", "h100:512", 512, {"split": "even,balanced", "regather": "on,off", "micro_batch": "1,2"}),
+    ],
+)
+def test_bounds_that_are_not_made_would_be_no_lower(
+    facts: Facts, name: str, spec: str, batch: int, fixed: dict[str, str]
+) -> None:
+    """Plans that the layers alone put out of the question: the least bounds and those below a limit are the ones that
+    all bounds, each plan evaluated by itself, give."""
+    model, system = as_trained(load(name)), equip(facts, spec)
+    job = TrainJob(tokens=1e12, seq=4096, batch_seqs=batch)
+    space = legal_plans(model, system, job, parse_fixed(fixed))
+    n = len(space)
+    whole = Whole(model=model, system=system, job=job, space=space, need_B=np.zeros(n), fits=np.ones(n, dtype=np.bool_))
+    rows = np.sort(np.random.default_rng(4).choice(n, min(n, 3000), replace=False))
+    plans = space.take(rows)
+    floor = floor_of(model, system, job, plans)
+    every = least_of_any(system, job, plans, floor)
+    for most in (1, 40, 1000, len(rows)):
+        bounds = Bounds(whole, rows)
+        assert bounds.first(most).tolist() == np.argsort(every, kind="stable")[:most].tolist()
+    for limit in np.quantile(every, [0.0, 0.01, 0.3, 1.0]):
+        bounds = Bounds(whole, rows)
+        near = bounds.below(float(limit))
+        assert near.tolist() == np.flatnonzero(every < limit).tolist()
+        assert np.array_equal(bounds.bound[near], every[near])
+        assert np.array_equal(bounds.floor(near).stage, floor.stage[near])
+    made = Bounds(whole, rows)
+    made.below(float(np.quantile(every, 0.01)))
+    assert np.isfinite(made.bound).sum() < 0.8 * len(rows)
 
 
 def test_more_than_the_best_are_plans_that_differ_in_more_than_dp(facts: Facts) -> None:

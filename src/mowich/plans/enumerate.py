@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
-from mowich.arrays import constant
+from mowich.arrays import constant, pick
 from mowich.errors import EXIT_INFEASIBLE, UserError
 from mowich.machines.system import PRECISIONS
 from mowich.models import ops
@@ -37,14 +38,39 @@ VPP = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Legal plans, and how many combinations each rule turned away. Each run of `num_recompute` consecutive plans
-    differs in recompute only, from none to full. is_dp_free: each plan has the largest legal dp, and `every_dp` has the
-    rest; else dp was fixed."""
+    """Legal plans, and how many combinations each rule turned away. Plan i is row i // m of `shapes` in the i % m-th of
+    the m `modes` (field -> column [m]), so that what no mode changes is computed once for m plans. Each run of
+    `num_recompute` consecutive plans differs in recompute only, from none to full. is_dp_free: each plan has the
+    largest legal dp, and `every_dp` has the rest; else dp was fixed."""
 
-    plans: Plans
+    shapes: Plans
+    modes: Mapping[str, np.ndarray]
     refused: Mapping[str, int]
     num_recompute: int
     is_dp_free: bool = True
+
+    @property
+    def num_modes(self) -> int:
+        return len(next(iter(self.modes.values()), (0,)))
+
+    def __len__(self) -> int:
+        return len(self.shapes) * self.num_modes
+
+    def take(self, rows: np.ndarray) -> Plans:
+        """The plans at these places."""
+        if not self.modes:
+            return self.shapes.take(rows)
+        shape, mode = np.divmod(rows, self.num_modes)
+        return replace(self.shapes.take(shape), **{name: pick(column, mode) for name, column in self.modes.items()})
+
+    def dp(self, rows: np.ndarray) -> np.ndarray:
+        """The data-parallel degrees of the plans at these places."""
+        return np.asarray(self.shapes.dp[rows // self.num_modes])
+
+    @property
+    def plans(self) -> Plans:
+        """All plans, written out."""
+        return self.take(np.arange(len(self))) if self.modes else self.shapes
 
 
 def tp_degrees(model: Model, system: Platform) -> list[int]:
@@ -158,6 +184,10 @@ def pipelines(codes: Sequence[float], ladder: Sequence[float]) -> list[tuple[flo
     return out
 
 
+OPEN: dict[str, Any] = {"indexing": "ij", "sparse": True}
+"""A mesh whose arrays broadcast to its shape and are not written out."""
+
+
 def _grid(columns: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
     mesh = np.meshgrid(*[np.asarray(v, dtype=np.float64) for v in columns.values()], indexing="ij")
     return {k: m.ravel() for k, m in zip(columns, mesh, strict=True)}
@@ -207,21 +237,23 @@ def legal_plans(
     }
     shipped = [SCHEDULES.index(word) for word in system.schedules]
     runs = pipelines(choice("schedule", shipped), choice("vpp", VPP))
-    # shape first, so that the cross product with modes stays small
-    shape = _grid(
-        {"run": range(len(runs)), **{k: columns[k] for k in ("tp", "sp", "pp", "cp", "ep", "etp", "micro_batch")}}
-    )
-    of_run = np.array(runs, dtype=np.float64).reshape(-1, 2)[shape.pop("run").astype(np.intp)]
-    shape["schedule"], shape["vpp"] = of_run[:, 0], of_run[:, 1]
+    # shape first, so that the cross product with modes stays small. Each choice has an axis of its own: so a rule looks
+    # at the choices that it is about, and only rows that all rules leave are written out
+    names = ("tp", "sp", "pp", "cp", "ep", "etp", "micro_batch")
+    axes = np.meshgrid(np.arange(len(runs)), *(np.array(columns[k], dtype=np.float64) for k in names), **OPEN)
+    of_run = np.array(runs, dtype=np.float64).reshape(-1, 2)[axes[0]]
+    shape: dict[str, np.ndarray] = dict(zip(names, axes[1:], strict=True))
+    shape |= {"schedule": of_run[..., 0], "vpp": of_run[..., 1]}
     refused: dict[str, int] = {}
-    keep = np.ones(len(shape["tp"]), dtype=bool)
+    keep: np.ndarray = np.ones(np.broadcast_shapes(*(axis.shape for axis in axes)), dtype=bool)
 
     def rule(name: str, ok: np.ndarray) -> None:
         nonlocal keep
-        gone = int(np.sum(keep & ~ok))
+        kept = keep & ok
+        gone = int(np.count_nonzero(keep)) - int(np.count_nonzero(kept))
         if gone:
             refused[name] = refused.get(name, 0) + gone
-        keep = keep & ok
+        keep = kept
 
     tp, pp, vpp, cp, etp = (shape[k] for k in ("tp", "pp", "vpp", "cp", "etp"))
     rule("sequence parallelism needs tp > 1", (shape["sp"] == 0) | (tp > 1))
@@ -239,7 +271,9 @@ def legal_plans(
     rule("etp divides tp", np.mod(tp, etp) == 0)
     rule("key-value heads split or replicated evenly", (np.mod(kv, tp) == 0) | (np.mod(tp, kv) == 0))
     rule("more devices than there are", tp * pp * cp <= system.devices)
-    shape = {k: v[keep] for k, v in shape.items()}
+    at = np.nonzero(keep)
+    # each column along its own axis; one of a single value has none
+    shape = {k: v.ravel()[at[int(np.argmax(v.shape))] % v.size] for k, v in shape.items()}
     if not len(shape["tp"]):
         raise _none(model, system, refused)
     shape = _with_dp(shape, system, job, choice("dp", ()) if "dp" in fixed else None, refused)
@@ -262,7 +296,14 @@ def legal_plans(
             ):
                 rule(said, ok)
         shape = {k: v[keep] for k, v in shape.items()}
-    full = _crossed(shape, {k: sorted(columns[k]) for k in ("precision", *EXTRAS, "recompute")})
+    modes = {k: sorted(columns[k]) for k in ("precision", *EXTRAS, "recompute")}
+    num_recompute, is_dp_free = len(columns["recompute"]), "dp" not in fixed
+    if modes["split"] == modes["offload"] == [0.0] and all(len(modes[k]) == 1 for k in EXTRAS):  # nothing to rule out
+        inner = {k: modes.pop(k) for k in ("precision", "recompute")}
+        full = _crossed(shape, {**modes, **dict.fromkeys(inner, (0.0,))})
+        crossed = _crossed({}, inner)
+        return Space(Plans(*(full[f.name] for f in fields(Plans))), crossed, refused, num_recompute, is_dp_free)
+    full = _crossed(shape, modes)
     keep = np.ones(len(full["tp"]), dtype=bool)
     for said, ok in extra_rules(full):
         rule(said, ok)
@@ -270,14 +311,14 @@ def legal_plans(
     plans = plans if keep.all() else plans.take(keep)
     if not len(plans):
         raise _none(model, system, refused)
-    return Space(plans, refused, len(columns["recompute"]), "dp" not in fixed)
+    return Space(plans, {}, refused, num_recompute, is_dp_free)
 
 
 def _crossed(shape: Mapping[str, np.ndarray], modes: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
     """Every row of `shape` with every combination of modes, the last mode running fastest; a mode of one value takes no
     memory."""
     grid = _grid(modes)
-    n, m = len(next(iter(shape.values()))), math.prod(len(v) for v in modes.values())
+    n, m = len(next(iter(shape.values()), (0,))), math.prod(len(v) for v in modes.values())
     out = {k: np.repeat(v, m) if m > 1 and v.strides != (0,) else v for k, v in shape.items()}
     out = {k: constant(v[0], n * m) if v.strides == (0,) and n else v for k, v in out.items()}
     return out | {k: np.tile(v, n) if len(modes[k]) > 1 else constant(modes[k][0], n * m) for k, v in grid.items()}

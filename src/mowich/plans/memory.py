@@ -6,6 +6,7 @@ Activation bytes follow from the layer's shapes with fused attention (no seq x s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -179,9 +180,18 @@ def host_memory_B(model: Model, system: Platform, job: TrainJob, p: Plans, g: Fl
 
 
 def memory_B(
-    model: Model, system: Platform, job: TrainJob, p: Plans, g: Floats, notes: Notes | None = None
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    g: Floats,
+    notes: Notes | None = None,
+    modes: Mapping[str, Floats] | None = None,
 ) -> dict[str, Floats]:
     """Bytes per device by category, fullest stage; g: micro-batches per step. Categories sum to the total.
+
+    modes: recompute and precision [m] in which each plan is taken, in the place of its own; the columns are then
+    [n, m], or [n, 1] where no mode changes them. Not with offload.
 
     The first stage holds the most activations, the last one the logits; the sum takes the larger of the two extras.
     """
@@ -199,7 +209,23 @@ def memory_B(
 
     t = p.micro_batch * job.seq / p.cp
     distinct, inverse = p.unique("tp", "sp", "cp", "etp", "micro_batch", "recompute", "precision", "regather")
-    per_layer, biggest, widest_rows = (v[inverse] for v in _layer_extremes(model, system, job, distinct))
+    recompute = p.recompute
+    if modes:
+        m = len(modes["recompute"])
+        size = len(distinct)
+        distinct = replace(
+            distinct.take(np.repeat(np.arange(size), m)), **{name: np.tile(v, size) for name, v in modes.items()}
+        )
+        extremes = [v.reshape(size, m)[inverse] for v in _layer_extremes(model, system, job, distinct)]
+        recompute = modes["recompute"]
+    else:
+        extremes = [v[inverse] for v in _layer_extremes(model, system, job, distinct)]
+    per_layer, biggest, widest_rows = extremes
+
+    def dealt(column: Floats) -> Floats:
+        """A column beside those of the modes."""
+        return column[:, None] if modes else column
+
     layers = layers_per_stage(model, p)
     held = layers * in_flight(p, g)
     here = dict.fromkeys(OFFLOAD_BITS, np.ones(1))
@@ -209,9 +235,9 @@ def memory_B(
         gone = away(p)
         here = {name: np.where(is_away > 0, np.minimum(1.0, 2.0 / layers), 1.0) for name, is_away in gone.items()}
         held = np.where(gone["activations"] > 0, np.minimum(held, 2.0), held)
-    activations = kept_B(per_layer / model.num_layers, held)
+    activations = kept_B(per_layer / model.num_layers, dealt(held))
     again = np.where(
-        p.recompute >= 2, biggest, 0.0
+        recompute >= 2, biggest, 0.0
     )  # one layer, whole, while its backward runs; not at the same time as the loss
     logits = t * float(model.vocab) / p.tp * s.logit_B
     gathered = np.where(p.zero == 3, 2.0 * s.weight_B * (dense + expert) / layers_per_stage(model, p), 0.0)
@@ -242,10 +268,10 @@ def memory_B(
         )
     }
     out = {
-        **{what: held_B(**given) for what, given in kept.items()},
+        **{what: dealt(held_B(**given)) for what, given in kept.items()},
         "activations": activations,
-        "temporary": temporary_B(again, logits, activations, p.pp, gathered, widest_rows),
-        "reserve": np.full_like(t, system.efficiency.runtime_reserve),
+        "temporary": temporary_B(again, dealt(logits), activations, dealt(p.pp), dealt(gathered), widest_rows),
+        "reserve": np.full_like(dealt(t), system.efficiency.runtime_reserve),
     }
     if notes is not None:
         for name, field in (

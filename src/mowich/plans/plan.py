@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.arrays import Columns
+from mowich.arrays import Columns, distinct, ranked
 from mowich.errors import UserError, unknown
 from mowich.machines.system import PRECISIONS, Precision
 from mowich.models.task import TASKS, Lora, Task
@@ -186,6 +186,49 @@ def pack(columns: Iterable[Column]) -> NDArray[np.int64]:
     return np.zeros(size, dtype=np.int64) if key is None else key
 
 
+FEW = 1024
+"""Rows from which on counting is quicker than sorting."""
+
+
+def numbered(columns: Sequence[Column]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of whole numbers that differ: (the first row of each kind, in the order of the columns; the kind of each
+    row).
+
+    >>> first, kind = numbered([np.array([2.0, 1.0, 2.0]), np.array([3.0, 3.0, 3.0])])
+    >>> first.tolist(), kind.tolist()
+    ([1, 0], [1, 0, 1])
+    """
+    n = len(columns[0])
+    if n < FEW:
+        _, first, inverse = np.unique(pack(columns), return_index=True, return_inverse=True)
+        return first, inverse
+    kind, kinds = np.zeros(n, dtype=np.intp), 1
+    for column in columns:
+        if column.strides == (0,):
+            continue
+        whole = column.astype(np.intp)
+        most = int(whole.max())
+        if most > TABLE * n:
+            whole, most = np.unique(whole, return_inverse=True)[1], n
+        rank, ranks = ranked(whole, most)
+        if ranks == 1:
+            continue
+        kind, kinds = (rank, ranks) if kinds == 1 else (kind * ranks + rank, kinds * ranks)
+        if kinds > TABLE * n:
+            if kinds > TABLE * TABLE * n:
+                kind, kinds = np.unique(kind, return_inverse=True)[1], n
+            else:
+                kind, kinds = ranked(kind, kinds - 1)
+    kind, kinds = ranked(kind, kinds - 1)
+    first = np.empty(kinds, dtype=np.intp)
+    first[kind[::-1]] = np.arange(n - 1, -1, -1)  # the last that is written is the first row
+    return first, kind
+
+
+TABLE = 4
+"""Length of a table to count in, over the number of rows: below it counting takes less time than sorting."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plans(Columns):
     """Columns of plans: every field float64 of shape [n]; words are indices into WORDS, switches 0 or 1."""
@@ -229,7 +272,7 @@ class Plans(Columns):
             return self.tp * self.stride("tp")
         size = {"tp": self.tp * self.cp, "dp": self.dp, "pp": self.pp}
         out = np.ones(len(self))
-        for code in np.unique(self.order) if self.order.strides != (0,) else self.order[:1]:
+        for code in distinct(self.order) if self.order.strides != (0,) else self.order[:1]:
             words = ORDERS[int(code)].split("-")
             inside = np.ones(1)
             for word in words[: words.index(group)]:
@@ -242,8 +285,7 @@ class Plans(Columns):
         formula of those fields alone is evaluated once per distinct combination, then expanded with the index."""
         if len(self) == 1:
             return self, np.zeros(1, dtype=np.intp)
-        key = pack([*(getattr(self, name) for name in names), *also])
-        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        first, inverse = numbered([*(getattr(self, name) for name in names), *also])
         return self.take(first), inverse
 
     def plan(self, i: int) -> Plan:

@@ -16,16 +16,21 @@ from numpy.typing import NDArray
 from mowich.arrays import Columns, Floats
 from mowich.models.model import Model
 from mowich.plans import schedules
+from mowich.plans.memory import layers_per_stage
 from mowich.plans.plan import Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.exchange import least_dp_s
-from mowich.training.slices import by_slice, slice_chips, slices
-from mowich.training.stage import LAYER_PARTS, stage_times
+from mowich.training.slices import slice_chips, slices
+from mowich.training.stage import LAYER_PARTS, Through, stage_times, through
 
 MOVING = ("tp", "cp", "ep", "recompute")
 """Parts of a stage with transfers in them."""
 
 GROUPS = {"still": tuple(name for name in LAYER_PARTS if name not in MOVING), "moving": MOVING}
+
+
+ROUNDING = 1e-9
+"""Share by which a bound of another formula is kept below one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +46,29 @@ class Floor(Columns):
     still_once: Floats
 
 
-def floor_of(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floor:
-    """The floor of plans."""
+def floor_of(model: Model, system: Platform, job: TrainJob, p: Plans, known: Through | None = None) -> Floor:
+    """The floor of plans. known: what they take through layers and head, by GROUPS, each on its slice of the system."""
     fixed = system.stack.step_fixed
+    known = known or through(model, system, job, p, GROUPS, np.arange(len(p)))
+    x = stage_times(model, system, job, p, groups=GROUPS, known=known)
+    still = x.parts["still"] + x.parts["head"]
+    between = p.order > 1  # data-parallel ranks lie between tensor-parallel ones
+    return Floor(
+        stage=np.where(between, still, x.total_s),
+        forward=x.forward_s,
+        once=np.where(between, 0.0, x.bubble_s) + fixed,
+        still_stage=still,
+        still_once=np.full(len(p), fixed),
+    )
 
-    def on(part: Platform, plans: Plans) -> dict[str, Floats]:
-        x = stage_times(model, part, job, plans, groups=GROUPS)
-        still = x.parts["still"] + x.parts["head"]
-        between = plans.order > 1  # data-parallel ranks lie between tensor-parallel ones
-        return {
-            "stage": np.where(between, still, x.total_s),
-            "forward": x.forward_s,
-            "once": np.where(between, 0.0, x.bubble_s) + fixed,
-            "still_stage": still,
-            "still_once": np.full(len(plans), fixed),
-        }
 
-    return Floor(**by_slice(system, p, on))
+def of_layers(model: Model, system: Platform, job: TrainJob, p: Plans) -> Floats:
+    """Seconds per token that these plans take at least, with any legal dp up to theirs, for each second that a
+    micro-batch takes through all layers (through what is still in them, on a system of several slices). A bound below
+    `least_of_any` that looks at no layer."""
+    scale = np.minimum(_scale(system, np.ones(1)), _scale(system, p.devices))
+    cut = layers_per_stage(model, p) / model.num_layers
+    return np.asarray(cut * scale / (p.micro_batch * p.dp * job.seq) * (1.0 - ROUNDING))
 
 
 def with_traffic(model: Model, system: Platform, job: TrainJob, p: Plans, floor: Floor, dp: Floats) -> Floor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +19,16 @@ from numpy.typing import NDArray
 from mowich.models.model import Model
 from mowich.plans.enumerate import Space, every_dp, legal_plans
 from mowich.plans.memory import CATEGORIES, host_memory_B, memory_B
-from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob
+from mowich.plans.plan import EXPERTS_AGAIN, Plan, Plans, TrainJob, numbered
 from mowich.plans.search import fastest, first_of
 from mowich.software.stack import Platform
-from mowich.training.floor import Floor, floor_of, least, least_of_any, smallest_dp, with_traffic
+from mowich.training.floor import GROUPS, Floor, floor_of, least, least_of_any, of_layers, smallest_dp, with_traffic
+from mowich.training.slices import slice_chips, slices
+from mowich.training.stage import SHARED, Through, beside_shared, through, total_of
 from mowich.training.step import PARTS, micro_batches, step_time
 
 CHUNK = 32768
 """Rows per evaluation: a working set that stays in cache; results do not depend on it."""
-
-FLOORS = 4 * CHUNK
-"""Rows whose floors are computed at once: many, for what layers take is evaluated once for all plans that differ
-elsewhere."""
 
 LARGEST, FIRST, MOST = 1024, 64, 512
 """Plans that are timed at a time, best bound first: those tried with their largest dp alone, for a first limit; then
@@ -70,7 +68,7 @@ class Search:
     refused: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Whole:
     """The plans of a space, each with its largest legal dp: bytes per device, and whether that fits [n]."""
 
@@ -85,6 +83,76 @@ class Whole:
     def runs(self) -> tuple[int, int]:
         """Shape of the plans by runs that differ in recompute only."""
         return -1, self.space.num_recompute
+
+    @cached_property
+    def through(self) -> Through:
+        """What each plan takes through all layers and the head, by GROUPS: row i * num_modes + mode of shapes of the
+        i-th kind, which take the same in the same mode. Its `row` is the first one of each shape of the space."""
+        space, m, again = self.space, self.space.num_modes, None
+        also = [*beside_shared(space.shapes), slice_chips(self.system, space.shapes.devices).astype(np.float64)]
+        first, kind = numbered([*(getattr(space.shapes, name) for name in SHARED), *also])
+        if space.modes:  # recomputing comes last, of what else takes its time: evaluated once for all ways of it
+            again = space.modes["recompute"][: space.num_recompute]
+            first = (first[:, None] * m + np.arange(0, m, len(again))).ravel()
+        return through(self.model, self.system, self.job, space.take(first), GROUPS, kind * m, again)
+
+    @cached_property
+    def rough(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(seconds through all layers by row of `through`, what a token takes of each at least, by shape): their
+        product is no higher than `least_of_any`."""
+        shapes = self.space.shapes
+        whole = len(slices(self.system)) == 1 and not np.any(shapes.order > 1)
+        layers_s = total_of(self.through.sums[name] for name in (GROUPS if whole else ("still",)))
+        return layers_s, of_layers(self.model, self.system, self.job, shapes)
+
+
+class Bounds:
+    """Seconds per token that no dp of these rows of a space goes below, and their floors. A bound is made where a rough
+    one, of the layers alone, does not show that the row is out of the question; what layers take is evaluated once for
+    all plans that differ elsewhere."""
+
+    def __init__(self, whole: Whole, rows: NDArray[np.intp]) -> None:
+        self.whole, self.rows = whole, rows
+        self.bound = np.full(len(rows), np.inf)
+        self._at = np.full(len(rows), -1)  # place among the floors that were made
+        self._floors: list[Floor] = []
+        shape, mode = np.divmod(rows, whole.space.num_modes)
+        self._row = whole.through.row[shape] + mode
+        layers_s, share = whole.rough
+        self._rough = layers_s[self._row] * share[shape]
+
+    def _make(self, places: NDArray[np.intp]) -> None:
+        """The bounds at these places."""
+        whole, made = self.whole, sum(len(part.stage) for part in self._floors)
+        for lo in range(0, len(places), CHUNK):
+            part = places[lo : lo + CHUNK]
+            plans = whole.space.take(self.rows[part])
+            floor = floor_of(whole.model, whole.system, whole.job, plans, replace(whole.through, row=self._row[part]))
+            self.bound[part] = least_of_any(whole.system, whole.job, plans, floor)
+            self._at[part] = np.arange(made, made + len(part))
+            self._floors.append(floor)
+            made += len(part)
+
+    def below(self, limit: float) -> NDArray[np.intp]:
+        """The places whose bound is below a limit."""
+        self._make(np.flatnonzero((self._rough < limit) & (self._at < 0)))
+        return np.flatnonzero(self.bound < limit)
+
+    def first(self, most: int) -> NDArray[np.intp]:
+        """The places of the `most` least bounds, ascending."""
+        if most >= len(self.rows):
+            self._make(np.flatnonzero(self._at < 0))
+            return first_of(self.bound, most)
+        some = first_of(self._rough, most)
+        self._make(some[self._at[some] < 0])
+        highest = float(self.bound[some].max())  # so many are no higher
+        self._make(np.flatnonzero((self._rough <= highest) & (self._at < 0)))
+        return first_of(self.bound, most)
+
+    def floor(self, places: NDArray[np.intp]) -> Floor:
+        """The floors at places whose bounds were asked for."""
+        self._floors = [Floor.joined(self._floors)]
+        return self._floors[0].take(self._at[places])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +173,7 @@ class Leaders:
     def __init__(self, whole: Whole, top: int) -> None:
         self.seconds_per_token = np.full(len(whole.need_B), np.inf)
         self.need_B = whole.need_B.copy()
-        self.dp = np.array(whole.space.plans.dp)
+        self.dp = np.repeat(whole.space.shapes.dp, whole.space.num_modes)
         self.top = top
 
     @property
@@ -165,17 +233,17 @@ def search(
     start, top = time.perf_counter(), max(top, 1)
     space = legal_plans(model, system, job, fixed)
     whole = _of_space(model, system, job, space if smaller_dp else replace(space, is_dp_free=False))
-    plans = whole.space.plans
-    leaders = Leaders(whole, top)
-    evaluated, feasible = len(plans), int(whole.fits.sum())
+    space, leaders = whole.space, Leaders(whole, top)
+    evaluated, feasible = len(space), int(whole.fits.sum())
     for found in _contenders(whole, leaders, _worth(whole, every=top > 1)):
-        smaller = found.plans.dp < plans.dp[found.row]
+        smaller = found.plans.dp < space.dp(found.row)
         evaluated += int(smaller.sum())
         feasible += int((found.fits & smaller).sum())
     best = tuple(
-        candidate(model, system, job, replace(plans.plan(int(row)), dp=int(leaders.dp[row]))) for row in leaders.rows
+        candidate(model, system, job, replace(plan, dp=int(dp)))
+        for plan, dp in zip(space.take(leaders.rows), leaders.dp[leaders.rows], strict=True)
     )
-    smallest = plans.take(np.array([np.argmin(whole.need_B)]))  # fewer ranks need no less memory each
+    smallest = space.take(np.array([np.argmin(whole.need_B)]))  # fewer ranks need no less memory each
     least_B = memory_B(model, system, job, smallest, micro_batches(job, smallest))
     return Search(
         evaluated=evaluated,
@@ -190,13 +258,23 @@ def search(
 
 def _of_space(model: Model, system: Platform, job: TrainJob, space: Space) -> Whole:
     """The plans of a space with their memory."""
-    need, fits = memory(model, system, job, space.plans)
+    if space.modes:
+        table = np.empty((len(space.shapes), space.num_modes))
+        for lo in range(0, len(table), CHUNK):
+            part = space.shapes.rows(lo, lo + CHUNK)
+            found = memory_B(model, system, job, part, micro_batches(job, part), modes=space.modes)
+            table[lo : lo + CHUNK] = reduce(np.add, found.values())
+        need = table.ravel()
+        fits = need <= system.hbm_usable_B
+    else:
+        need, fits = memory(model, system, job, space.shapes)
     return Whole(model=model, system=system, job=job, space=space, need_B=need, fits=fits)
 
 
 def _worth(whole: Whole, *, every: bool) -> NDArray[np.bool_]:
     """Which plans fit and can be the fastest (every: or among the first few)."""
-    if every or np.any(whole.space.plans.recompute == EXPERTS_AGAIN):
+    space = whole.space
+    if every or np.any(space.modes.get("recompute", space.shapes.recompute) == EXPERTS_AGAIN):
         return whole.fits
     # recomputing only adds time: of each run of plans that differ in it alone, the first that fits is the fastest that
     # fits
@@ -204,33 +282,24 @@ def _worth(whole: Whole, *, every: bool) -> NDArray[np.bool_]:
     first = np.zeros_like(fits)
     first[np.arange(len(first)), fits.argmax(axis=1)] = True
     # but where activations travel to the host: then recomputing spares the link
-    first |= (np.mod(np.floor(whole.space.plans.offload / 2.0), 2.0) > 0).reshape(whole.runs)
+    if np.any(space.shapes.offload > 0):
+        first |= (np.mod(np.floor(space.shapes.offload / 2.0), 2.0) > 0).reshape(whole.runs)
     return (first & fits).ravel()
 
 
 def _if_free(whole: Whole) -> float:
     """The least seconds per token if memory were free, of plans with their largest dp."""
-    rows = np.flatnonzero(np.arange(len(whole.need_B)) % whole.space.num_recompute == 0)
-    bound, _ = _bounds(whole, rows)
-    found, left = np.inf, np.arange(len(rows))
+    bounds = Bounds(whole, np.arange(0, len(whole.need_B), whole.space.num_recompute))
+    found, left = np.inf, bounds.first(FREE)
+    timed = np.zeros(len(bounds.rows), dtype=bool)
     while len(left):
-        part = first_of(bound[left], FREE)
-        plans = whole.space.plans.take(rows[left[part]])
+        plans = whole.space.take(bounds.rows[left])
         found = min(found, float(step_s_per_token(whole.model, whole.system, whole.job, plans).min()))
-        is_left = bound[left] < found
-        is_left[part] = False
-        left = left[is_left]
+        timed[left] = True
+        left = bounds.below(found)
+        left = left[~timed[left]]
+        left = left[first_of(bounds.bound[left], FREE)]
     return found
-
-
-def _bounds(whole: Whole, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], Floor]:
-    """(seconds per token that no dp of these plans goes below, their floor) [len(rows)]."""
-    bound, parts = np.empty(len(rows)), []
-    for lo in range(0, len(rows), FLOORS):
-        plans = whole.space.plans.take(rows[lo : lo + FLOORS])
-        parts.append(floor_of(whole.model, whole.system, whole.job, plans))
-        bound[lo : lo + FLOORS] = least_of_any(whole.system, whole.job, plans, parts[-1])
-    return bound, Floor.joined(parts)
 
 
 def _contenders(
@@ -243,8 +312,9 @@ def _contenders(
     """
     model, system, job, space = whole.model, whole.system, whole.job, whole.space
     rows = np.flatnonzero(wanted)
-    bound, floor = _bounds(whole, rows)
-    order = first_of(bound, LARGEST if space.is_dp_free else len(bound))  # sorted anew after the first ones
+    bounds = Bounds(whole, rows)
+    order = bounds.first(LARGEST if space.is_dp_free else len(rows))  # sorted anew after the first ones
+    bound, floor = bounds.bound, Floor.joined([])
     is_first, at, size = True, 0, LARGEST
     while at < len(order):
         limit = leaders.limit * (1.0 + within)
@@ -252,7 +322,7 @@ def _contenders(
         part = part[bound[part] < limit]
         if not len(part):
             return
-        start, row = space.plans.take(rows[part]), rows[part]
+        start, row = space.take(rows[part]), rows[part]
         known = is_first or not space.is_dp_free  # the plans of the space themselves, whose memory is known
         if known:
             more, at = start, at + size
@@ -273,12 +343,12 @@ def _contenders(
             again = ~fits & (np.mod(row + 1, space.num_recompute) > 0)
             again[again] = ~wanted[row[again] + 1]
             row = row[again] + 1
-            more, known = replace(space.plans.take(row), dp=more.dp[again]), False
+            more, known = replace(space.take(row), dp=more.dp[again]), False
         if is_first and space.is_dp_free:  # with a limit, traffic between the ranks that are left counts
             limit = leaders.limit * (1.0 + within)
-            left = np.flatnonzero(bound < limit)
-            rows, floor = rows[left], floor.take(left)
-            start = space.plans.take(rows)
+            left = bounds.below(limit)
+            rows, floor = rows[left], bounds.floor(left)
+            start = space.take(rows)
             floor = with_traffic(
                 model, system, job, start, floor, np.maximum(1.0, smallest_dp(system, job, start, floor, limit))
             )
@@ -305,10 +375,11 @@ class Survey(Evaluated):
         """(plan, bytes per device, seconds per token) of the fastest plan that fits with that value of a field; None
         where none fits."""
         leaders = Leaders(self.whole, 1)
-        for _ in _contenders(self.whole, leaders, self.whole.fits & (getattr(self.whole.space.plans, name) == value)):
+        whole = getattr(self.plans, name)[: len(self.whole.need_B)]
+        for _ in _contenders(self.whole, leaders, self.whole.fits & (whole == value)):
             pass
         for row in leaders.rows:
-            plan = replace(self.whole.space.plans.plan(int(row)), dp=int(leaders.dp[row]))
+            plan = replace(self.plans.plan(int(row)), dp=int(leaders.dp[row]))
             return plan, float(leaders.need_B[row]), float(leaders.seconds_per_token[row])
         return None
 

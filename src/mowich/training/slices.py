@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mowich.arrays import Floats
+from mowich.arrays import Floats, distinct
 from mowich.plans.plan import Plans
 from mowich.software.stack import Platform
 
@@ -36,7 +36,7 @@ def slice_chips(system: Platform, devices: Floats) -> NDArray[np.int64]:
 def by_slice(system: Platform, p: Plans, on: Callable[[Platform, Plans], dict[str, Floats]]) -> dict[str, Floats]:
     """Columns that `on` makes of plans and of the slice of the system that they run on, in the order of the plans."""
     chips = slice_chips(system, p.devices)
-    sizes = np.unique(chips)
+    sizes = distinct(chips) if chips.strides != (0,) else chips[:1]
     if len(sizes) == 1:
         return on(system if sizes[0] == system.chips else replace(system, chips=int(sizes[0])), p)
     places = [np.flatnonzero(chips == size) for size in sizes]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mowich.arrays import Floats
 from mowich.estimate import Notes
@@ -21,6 +22,7 @@ from mowich.plans.memory import layers_per_stage, stage_split
 from mowich.plans.plan import EXPERTS_AGAIN, Plans, TrainJob
 from mowich.software.stack import Platform
 from mowich.training.layer import Once, layer_times
+from mowich.training.slices import by_slice
 
 LAYER_PARTS = ("gemm", "attention", "memory_bound", "quantise", "moe", "recompute", "host", "tp", "cp", "ep")
 """The parts that layers have; the others belong to the step."""
@@ -48,6 +50,66 @@ EACH: Mapping[str, tuple[str, ...]] = {name: (name,) for name in LAYER_PARTS}
 """Every part of the layers by itself."""
 
 
+SHARED = (
+    "tp",
+    "sp",
+    "cp",
+    "ep",
+    "etp",
+    "micro_batch",
+    "recompute",
+    "precision",
+    "tp_overlap",
+    "regather",
+)
+"""What decides, with `beside_shared`, what a micro-batch takes through all layers and the head."""
+
+
+def beside_shared(p: Plans) -> list[Floats]:
+    """The stride of tensor ranks that are not neighbours, and whether two micro-batches travel through a stage."""
+    out = [p.stride("tp")] if np.any(p.order > 1) else []
+    if np.any(p.schedule > schedules.INTERLEAVED):
+        out.append(schedules.pairs(p.schedule))
+    return out
+
+
+HEAD = ("head_forward", "head_back", "head_weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """One micro-batch through all layers and the head, by rows: what many plans share is a row of it. sums: by groups
+    of parts; head: forward, backward to the input and to the weights; row: of each plan."""
+
+    sums: Mapping[str, Floats]
+    head: tuple[Floats, Floats, Floats]
+    row: NDArray[np.intp]
+
+
+def through(
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    groups: Mapping[str, tuple[str, ...]],
+    row: NDArray[np.intp],
+    again: Floats | None = None,
+) -> Through:
+    """What these plans take, each on its slice of the system, of which plan i of others is row[i]. again: recompute [k]
+    in the place of their own; row i * k + j is plan i with the j-th."""
+
+    def on(part: Platform, plans: Plans) -> dict[str, Floats]:
+        head = head_times(model, part, job, plans, rates(part, plans.precision))
+        sums = layer_sums(model, part, job, plans, None, again=again)
+        return _grouped(sums, groups) | dict(zip(HEAD, head, strict=True))
+
+    sums = by_slice(system, p, on)
+    if again is not None:
+        sums = {name: np.broadcast_to(column, (len(again), len(p))).T.ravel() for name, column in sums.items()}
+    forward, back, weights = (sums.pop(name) for name in HEAD)
+    return Through(sums, (forward, back, weights), row)
+
+
 def stage_times(
     model: Model,
     system: Platform,
@@ -57,32 +119,22 @@ def stage_times(
     kernels: Kernels | None = None,
     *,
     groups: Mapping[str, tuple[str, ...]] = EACH,
+    known: Through | None = None,
 ) -> Stage:
     """The part of a step that the work of one micro-batch takes. Every stage is taken to be as slow as the fullest.
 
     groups: name -> parts of layers that are summed under it; all parts are in one. Few groups take less time where
     there are many plans: what layers take is the same for many, and is summed before it is dealt out to them.
+    known: that, where it has been computed.
     """
     s = system.stack
     L = float(model.num_layers)
     weight_grad = backward_times("product", is_frozen=job.frozen_base)
-    if len(p) > 1:
-        outside = [p.stride("tp")] if np.any(p.order > 1) else []  # tensor ranks that are not neighbours
-        if np.any(p.schedule > schedules.INTERLEAVED):
-            outside.append(schedules.pairs(p.schedule))
-        distinct, inverse = p.unique(
-            "tp",
-            "sp",
-            "cp",
-            "ep",
-            "etp",
-            "micro_batch",
-            "recompute",
-            "precision",
-            "tp_overlap",
-            "regather",
-            also=outside,
-        )
+    if known is not None:
+        sums = {name: column[known.row] for name, column in known.sums.items()}
+        of_head = [column[known.row] for column in known.head]
+    elif len(p) > 1:
+        distinct, inverse = p.unique(*SHARED, also=beside_shared(p))
         of_layers = _grouped(layer_sums(model, system, job, distinct, None, kernels), groups)
         sums = {name: column[inverse] for name, column in of_layers.items()}
         of_head = [
@@ -162,14 +214,22 @@ def adapters_s(model: Model, job: TrainJob, p: Plans, r: Rates) -> Floats:
 
 
 def layer_sums(
-    model: Model, system: Platform, job: TrainJob, p: Plans, notes: Notes | None, kernels: Kernels | None = None
+    model: Model,
+    system: Platform,
+    job: TrainJob,
+    p: Plans,
+    notes: Notes | None,
+    kernels: Kernels | None = None,
+    again: Floats | None = None,
 ) -> dict[str, Floats]:
     """Forward, backward and recompute seconds of one micro-batch through every layer, by part, before the pipeline cuts
-    them."""
+    them. again: recompute [k] in the place of the plans' own; the part "recompute" is then [k, n], and the others do
+    not depend on it."""
     s = system.stack
     weight_grad = backward_times("product", is_frozen=job.frozen_base)
     stream, routing = backward_times("stream"), backward_times("routing")
-    full, selective = p.recompute == 2, p.recompute == 1
+    recompute = p.recompute if again is None else again[:, None]
+    full, selective = recompute == 2, recompute == 1
     rho = np.where(full, s.full_recompute, np.where(selective & (s.unfused_attention == 0), s.selective_recompute, 0.0))
     attention_again = full | (selective & (s.unfused_attention > 0))
     backward_tp = np.where(
@@ -219,8 +279,8 @@ def layer_sums(
             sums[name] = sums[name] + n * ((1.0 + again) * exposed - ahead - back)
         redo = rho * (lin + x.memory_bound + x.quantise + x.moe + x.tp + np.where(full, x.ep, 0.0))
         redo = redo + np.where(attention_again, x.attention, 0.0)
-        if np.any(p.recompute == EXPERTS_AGAIN):
-            redo = np.where(p.recompute == EXPERTS_AGAIN, x.experts_again, redo)
+        if np.any(recompute == EXPERTS_AGAIN):
+            redo = np.where(recompute == EXPERTS_AGAIN, x.experts_again, redo)
         sums["recompute"] = sums["recompute"] + n * redo
     return sums
 
