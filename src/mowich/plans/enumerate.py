@@ -272,15 +272,17 @@ def legal_plans(
     rule("key-value heads split or replicated evenly", (np.mod(kv, tp) == 0) | (np.mod(tp, kv) == 0))
     rule("more devices than there are", tp * pp * cp <= system.devices)
     at = np.nonzero(keep)
-    # each column along its own axis; one of a single value has none
-    shape = {k: v.ravel()[at[int(np.argmax(v.shape))] % v.size] for k, v in shape.items()}
+    shape = {
+        k: v.ravel()[at[int(np.argmax(v.shape))]] if v.size > 1 else constant(float(v.item()), len(at[0]))
+        for k, v in shape.items()
+    }
     if not len(shape["tp"]):
         raise _none(model, system, refused)
     shape = _with_dp(shape, system, job, choice("dp", ()) if "dp" in fixed else None, refused)
     keep = np.ones(len(shape["tp"]), dtype=bool)
     for name, ok in dp_rules(job, shape):
         rule(name, ok)
-    shape = {k: v[keep] for k, v in shape.items()}
+    shape = _where(shape, keep)
     if not len(shape["tp"]):
         raise _none(model, system, refused)
     for name in ("zero", "order"):  # with rules of their own, so that the cross product below is kept whole
@@ -295,7 +297,7 @@ def legal_plans(
                 shape, is_moe=moe is not None, unit=system.domain_devices, may_idle="order" in fixed
             ):
                 rule(said, ok)
-        shape = {k: v[keep] for k, v in shape.items()}
+        shape = _where(shape, keep)
     modes = {k: sorted(columns[k]) for k in ("precision", *EXTRAS, "recompute")}
     num_recompute, is_dp_free = len(columns["recompute"]), "dp" not in fixed
     if modes["split"] == modes["offload"] == [0.0] and all(len(modes[k]) == 1 for k in EXTRAS):  # nothing to rule out
@@ -312,6 +314,14 @@ def legal_plans(
     if not len(plans):
         raise _none(model, system, refused)
     return Space(plans, {}, refused, num_recompute, is_dp_free)
+
+
+def _where(rows: dict[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows to keep (a mask)."""
+    if keep.all():
+        return rows
+    at = np.flatnonzero(keep)
+    return {k: pick(v, at) for k, v in rows.items()}
 
 
 def _crossed(shape: Mapping[str, np.ndarray], modes: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
@@ -425,7 +435,7 @@ def _with_dp(
     ok = dp >= 1
     if int(np.sum(~ok)):
         refused["no data-parallel degree left"] = int(np.sum(~ok))
-    return {k: v[ok] for k, v in rows.items()}
+    return _where(rows, ok)
 
 
 def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray, most: np.ndarray) -> np.ndarray:
@@ -450,7 +460,7 @@ def _largest_dp(job: TrainJob, shape: Mapping[str, np.ndarray], step: np.ndarray
     out = most
     left = np.flatnonzero(dp >= 1)
     while len(left):
-        rows = {k: v[left] for k, v in shape.items()} | {"dp": dp[left]}
+        rows = {k: pick(v, left) for k, v in shape.items()} | {"dp": dp[left]}
         ok = np.logical_and.reduce([kept for _, kept in dp_rules(job, rows)])
         out[left[ok]] = dp[left[ok]]
         left = left[~ok]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +19,11 @@ from mowich.models import ops
 from mowich.models.model import Layer, Model, Moe
 from mowich.plans.plan import EXPERTS_AGAIN, OFFLOAD_BITS, Plans, TrainJob
 from mowich.plans.schedules import ZB_V, copies, in_flight
-from mowich.plans.shapes import Shapes
-from mowich.software.engine import Engine
 from mowich.software.stack import Platform
+
+if TYPE_CHECKING:
+    from mowich.plans.shapes import Shapes
+    from mowich.software.engine import Engine
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "temporary", "reserve")
 
