@@ -33,13 +33,15 @@ UNITS = ("tensor", "vector", "scalar", "gpsimd", "dma")
 @dataclass(frozen=True, slots=True)
 class Constant:
     """A number of the clock that was fitted. fact: its name; grid: values that the search tries, in units of the fact; scale: of its unit in
-    SI; prior: what stands for it where nothing is fitted; trn3: its value there in shares of trn2's."""
+    SI; prior: what stands for it where nothing is fitted; trn3: its value there in shares of trn2's; beside: of a number that is a limit,
+    the fact that it decides about: costs are made of that one."""
 
     fact: str
     grid: tuple[float, ...]
     scale: float
     prior: float
     trn3: float = 1.0
+    beside: str = ""
 
 
 NEWER = (
@@ -52,6 +54,8 @@ NEWER = (
 OLDER = (
     Constant("dma.static_issue", (30, 100, 200, 300, 450, 604), 1e-9, 604),
     Constant("dma.static_rate", (23, 24.3, 25.6, 27.2), 1e9, 23),
+    Constant("dma.static_bytes", (2, 4), 1024, 4, beside="dma.static_rate"),
+    Constant("dma.static_row", (0.1, 20, 30, 40, 50), 1e-9, 0.1),
 )
 Values = tuple[float, ...]
 
@@ -86,7 +90,7 @@ class Timed:
         """Microseconds with these constants."""
         if not self.depends:
             used = self._facts(min) | self._facts(max)
-            self.depends = tuple(c.fact in used for c in self.constants)
+            self.depends = tuple((c.beside or c.fact) in used for c in self.constants)
         known = tuple(v for v, d in zip(values, self.depends, strict=True) if d)
         if known not in self.times_us:
             self.times_us[known] = self.schedule(values).total / 1e6
@@ -239,7 +243,7 @@ def left_out(timed: Sequence[Timed]) -> tuple[list[str], list[tuple[Point, float
 
 
 def _row(name: str, constants: Sequence[Constant], values: Values, mine: Sequence[tuple[Point, float]]) -> str:
-    units = {1e-6: "us", 1e-9: "ns", 1e9: "GB/s"}
+    units = {1e-6: "us", 1e-9: "ns", 1e9: "GB/s", 1024: "KiB"}
     shown = " | ".join(f"{v:g} {units[c.scale]}" for c, v in zip(constants, values, strict=True))
     errors = [error(x, p.us) for p, x in mine]
     right, count = pairs(mine)

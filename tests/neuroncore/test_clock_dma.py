@@ -146,14 +146,50 @@ def test_a_descriptor_takes_a_dma_engine_at_least_13_ns() -> None:
 
 
 def test_long_static_descriptors_move_at_25_6_GB_a_second() -> None:
-    """8 rows of 8 KiB on each DMA engine: 65,536 B and one descriptor of 5 ns; from 4 KiB on at 25.6 GB/s, by hardware
-    at 23."""
+    """8 rows of 8 KiB on each DMA engine: 65,536 B and one descriptor of 5 ns; from 2 KiB on at 25.6 GB/s, by hardware
+    at 23. Rows of 32 parts, so that none waits in HBM."""
     wide = hollow((128, 4096), "bfloat16")
     static, hardware = (run(loads(1, 4096, dge_mode=mode), wide).schedule for mode in (3, 2))
     assert static.end[0] - static.data[0] == pytest.approx(5_000 + 65_536 / 25.6e9 * 1e12, abs=1)
     assert hardware.end[0] - hardware.data[0] == pytest.approx(5_000 + 65_536 / 23e9 * 1e12, abs=1)
-    short = run(loads(1, 512, dge_mode=3), wide).schedule
-    assert short.end[0] - short.data[0] == pytest.approx(8 * 5_000 + 8_192 / 23e9 * 1e12, abs=1)
+    for columns, rate in ((512, 23e9), (1024, 25.6e9)):
+        short = run(loads(1, columns, dge_mode=3), hollow((128, 32 * columns), "bfloat16")).schedule
+        assert short.end[0] - short.data[0] == pytest.approx(8 * 5_000 + 16 * columns / rate * 1e12, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "parts", "waits_ns"),
+    [
+        (512, 32, 0),
+        (512, 24, 40),  # even, and no multiple of 16
+        (512, 20, 40),
+        (512, 19, 0),
+        (512, 1, 0),  # rows that follow each other are one descriptor
+        (64, 24, 0),  # 256 B: shorter than what the wait was seen at
+        (684, 16, 8.7 * 1.5),  # multiples of 16 B: three of four begin, and end, inside a burst of 64 B
+        (1368, 16, 8.7),  # multiples of 32 B
+        (684, 12, 40 + 8.7 * 1.5),
+    ],
+)
+def test_static_descriptors_of_parts_of_rows_wait_in_hbm(columns: int, parts: int, waits_ns: float) -> None:
+    """A part of each row of a tensor in HBM, fp32, 8 rows on each DMA engine: by how many parts a row has, and by
+    whether they end inside a burst. Descriptors of the hardware's generators do not wait."""
+    x = hollow((128, parts * columns), "float32")
+
+    def kernel(x: Any, mode: int) -> None:
+        a = tile(columns, nl.float32)
+        nisa.dma_copy(dst=a, src=x[:, 0:columns], dge_mode=mode)
+        nisa.dma_copy(dst=x[:, 0:columns], src=a, dge_mode=mode)
+
+    made = run(kernel, x, 3)
+    descriptors = 1 if parts == 1 else 8
+    rate = 25.6e9 if 4 * columns >= 2048 or (parts == 1 and 32 * columns >= 2048) else 23e9
+    for i in (0, 1):
+        taken = made.schedule.end[i] - made.schedule.data[i]
+        assert taken == pytest.approx(descriptors * (5_000 + waits_ns * 1e3) + 32 * columns / rate * 1e12, abs=8)
+        assert sum(made.schedule.cost_of(i).parts.values()) == taken
+    plain = run(kernel, x, 2).schedule
+    assert plain.end[0] - plain.data[0] == pytest.approx(descriptors * 5_000 + 32 * columns / 23e9 * 1e12, abs=1)
 
 
 @pytest.mark.parametrize(("target", "issue_us"), [("trn2", 0.604), ("trn3", 0.529)])

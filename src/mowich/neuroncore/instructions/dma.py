@@ -73,17 +73,53 @@ def _rows(reads: tuple[Operand, ...], write: Operand) -> tuple[int, int]:
 
 class _Share(NamedTuple):
     """What falls to each DMA engine. transfer: ps; descriptors: in all; rate_ps: of the longest transfer, the bytes;
-    fact: what the rest of it is."""
+    parts: what the rest of it is, ps by fact."""
 
     transfer: tuple[int, ...]
     descriptors: int
     rate_ps: int
-    fact: str
+    parts: dict[str, int]
 
 
-def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, fact: str) -> _Share:
+def _step_B(op: Operand, run: int) -> int:
+    """Bytes from one run of `run` bytes to the next in HBM; 0 where there is one run only, or runs are cut by the other
+    side."""
+    inner = op.itemsize
+    for size, stride in reversed(list(zip(op.shape, op.strides, strict=True))):
+        if size == 1:
+            continue
+        if inner == run and stride * op.itemsize != run:
+            return abs(stride) * op.itemsize
+        inner *= size
+    return 0
+
+
+def _in_memory(r: Rates, kind: Kind, run: int) -> dict[str, int]:
+    """What a static descriptor waits for in HBM, ps by fact, where it takes a part of each row of a tensor.
+
+    Two effects, of parts of `dma.static_row_bytes` and more. Where a row has an even number of such parts that is no
+    multiple of `dma.static_row_parts`, each descriptor waits for `dma.static_row`. Each end of a descriptor inside a
+    burst of HBM costs `dma.static_ragged`: as a kernel goes along the row, parts whose length is a multiple of g bytes
+    begin on a burst's border in g of `dma.static_burst` cases.
+    """
+    memory = [o for o in (*kind.reads[:1], *kind.writes[:1]) if o.space == "H"]
+    step = _step_B(memory[0], run) if len(memory) == 1 else 0
+    if step <= run or run < r.number("dma.static_row_bytes"):
+        return {}
+    found = {}
+    parts, rest = divmod(step, run)
+    if rest == 0 and parts % 2 == 0 and parts % int(r.number("dma.static_row_parts")):
+        found["dma.static_row"] = r.ps("dma.static_row")
+    burst = int(r.number("dma.static_burst"))
+    border = math.gcd(step, run, burst)
+    if border < burst:
+        found["dma.static_ragged"] = round(2 * (1 - border / burst) * r.ps("dma.static_ragged"))
+    return found
+
+
+def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, beside: dict[str, int]) -> _Share:
     """A partition belongs to one engine, 8 partitions to each; rows that follow each other in HBM make one descriptor
-    per engine. fact: the time that a descriptor costs beside its bytes; however short, it takes
+    per engine. beside: the time that a descriptor costs beside its bytes, ps by fact; however short, it takes
     `dma.descriptor_least`."""
     engines = int(r.number("dma.engines"))
     start, rows = _rows(kind.reads, kind.writes[0])
@@ -103,12 +139,14 @@ def _transfer(r: Rates, kind: Kind, total: int, run: int, rate: float, fact: str
         made = [math.ceil(b / run) if b else 0 for b in held]
         count = sum(made)
     made = [max(1, n) for n in made]
-    each, least = r.ps(fact), r.ps("dma.descriptor_least")
+    each, least = sum(beside.values()), r.ps("dma.descriptor_least")
     bytes_ps = [round(b / rate * PS) for b in held]
     load = [max(n * each + t, n * least) if t else 0 for n, t in zip(made, bytes_ps, strict=False)]
     longest = max(range(len(load)), key=lambda e: load[e])
-    short = load[longest] > made[longest] * each + bytes_ps[longest]
-    return _Share(tuple(load), count, bytes_ps[longest], "dma.descriptor_least" if short else fact)
+    parts = {fact: made[longest] * ps for fact, ps in beside.items()}
+    if load[longest] > made[longest] * each + bytes_ps[longest]:
+        parts = {"dma.descriptor_least": load[longest] - bytes_ps[longest]}
+    return _Share(tuple(load), count, bytes_ps[longest], parts)
 
 
 def ring_of(r: Rates, kind: Kind) -> str:
@@ -145,14 +183,11 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     ring = ring_of(r, kind)
     at_run_time = ring == "software" or any(o.dynamic for o in (out, source))
     rate = "dma.static_rate" if ring == "static" and run >= r.number("dma.static_bytes") else "dma.rate"
-    share = _transfer(
-        r,
-        kind,
-        moved,
-        max(run, 1),
-        r.number(rate) * factor,
-        "dma.dynamic_descriptor" if at_run_time else "dma.descriptor",
-    )
+    descriptor = "dma.dynamic_descriptor" if at_run_time else "dma.descriptor"
+    beside = {descriptor: r.ps(descriptor)}
+    if ring == "static":
+        beside |= _in_memory(r, kind, run)
+    share = _transfer(r, kind, moved, max(run, 1), r.number(rate) * factor, beside)
     read = sum(math.prod(o.shape) * o.itemsize for o in sources if o.space == "H")
     write = size * out.itemsize if out.space == "H" else 0
     load, store = RINGS[ring]
@@ -164,7 +199,6 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
     lead["dma.first_byte"] = r.ps("dma.first_byte")
     if ring == "software":
         lead["dma.software_first_byte"] = r.ps("dma.software_first_byte")
-    longest = max(share.transfer)
     return Cost(
         queue=store if out.space == "H" and source.space != "H" else load,
         issue=held,
@@ -174,7 +208,7 @@ def _bytes_cost(r: Rates, kind: Kind, factor: float = 1.0, extra_reads: bool = F
         hbm_write_B=write,
         sbuf_B=moved,
         latency=r.ps("dma.completion"),
-        parts={share.fact: longest - share.rate_ps, rate: share.rate_ps},
+        parts={**share.parts, rate: share.rate_ps},
         latency_parts={"dma.completion": r.ps("dma.completion")},
         lead_parts=lead,
         opcode=kind.name,
