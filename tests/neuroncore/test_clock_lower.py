@@ -69,3 +69,46 @@ def test_many_dmas_do_not_keep_copies_on_the_vector_engine() -> None:
 def test_copies_stay_where_the_tensor_engine_binds_and_on_trn3() -> None:
     assert copies(tensor_binds, "trn2") == {VECTOR: 16}
     assert copies(vector_binds, "trn3") == {VECTOR: 16}
+
+
+@pytest.mark.parametrize(
+    ("order", "trn1", "trn2"),
+    [
+        ("channels outside", 2, 2),  # the product of a channel does not change in the inner loop
+        ("channels inside", 2, 8),  # it comes again after the other channel's
+        ("another statement", 2, 2),
+    ],
+)
+def test_a_product_is_moved_out_of_the_loop_that_does_not_change_it(order: str, trn1: int, trn2: int) -> None:
+    """The product of two loaded tiles of a channel, asked for in each of four steps. How many the chip computes."""
+
+    def kernel(x: Any) -> None:
+        loaded = [(tile(), tile()) for _ in range(2)]
+        for a, b in loaded:
+            nisa.dma_copy(dst=a, src=x)
+            nisa.dma_copy(dst=b, src=x)
+
+        def use(channel: int) -> None:
+            made, (a, b) = tile(), loaded[channel]
+            nisa.tensor_tensor(dst=made, data1=a, data2=b, op=nl.multiply)
+            nisa.activation(dst=tile(), data=made, op=nl.copy)
+
+        if order == "channels outside":
+            for channel in range(2):
+                for _ in range(4):
+                    use(channel)
+        elif order == "channels inside":
+            for _ in range(4):
+                for channel in range(2):
+                    use(channel)
+        else:
+            for channel in range(2):
+                use(channel)
+                made, (a, b) = tile(), loaded[channel]
+                nisa.tensor_tensor(dst=made, data1=a, data2=b, op=nl.multiply)
+                nisa.activation(dst=tile(), data=made, op=nl.copy)
+
+    for target, count in (("trn1", trn1), ("trn2", trn2)):
+        r = mowich.run_kernel(kernel, X, target=target, values=False, strict=False)
+        assert not isinstance(r, list)
+        assert sum(k.opcode == "tensor_tensor" for k in r.profile.cost) == count

@@ -78,7 +78,7 @@ TABLE: tuple[tuple[str, Field], ...] = (
     (r"training\.residuals\..*", Field(high=10.0)),  # spread of a logarithm
     (r"training\..*\.(speed|framework_carry|low_precision_gain|fp4_gain)", Field(high=100.0)),
     (
-        r".*\.(fp4_)?quantise_B|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|links\.base|links\.pair)",
+        r".*\.(fp4_)?quantise_B|neuroncore\..*\.(overhead|load_latency|startup|scale_headroom|shares_copies|merges_repeats|links\.base|links\.pair)",
         Field(above=False),
     ),
 )

@@ -61,6 +61,7 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
         return None, f"{LIBRARY.name} was compiled from other sources: install again"
     library.clock_free.argtypes = [ctypes.c_void_p]
     library.clock_free.restype = None
+    library.clock_merged.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
     library.clock_balanced.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 5]
     return library, ""
 
@@ -175,7 +176,7 @@ class ProgramMade(Struct):
 class TraceGiven(Struct):
     """`Trace` of lower.c."""
 
-    _fields_ = _fields("instructions storages", "kind touched kind_rows storage_form is_free")
+    _fields_ = _fields("instructions storages sites", "kind site touched kind_rows storage_form is_free")
 
 
 class Renewed(Struct):

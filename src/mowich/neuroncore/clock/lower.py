@@ -1,7 +1,9 @@
 """What the compiler does to a kernel before it runs, as far as documents and profiles show it: rewritings that change
 no value.
 
-A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). A row
+A product, sum or other `tensor_tensor` of the same unchanged tiles is computed once (loads are never merged). From
+NeuronCore-v3 on that holds for different statements, and for a statement that gives the same as the last time that it
+ran: what does not change in the innermost loop is moved out of it, what comes again after others is not. A row
 repeated over the partitions by the Tensor Engine is read in PSUM by its one consumer, where it fits a bank; several
 consumers read the copy in SBUF. With `--disable-dge` the descriptors of a DMA are made before the launch, where its
 addresses are known then. A `tensor_copy` that names no engine, and a `tensor_scalar` that the Scalar Engine can run,
@@ -71,11 +73,12 @@ def uses_of(trace: Trace) -> Uses:
     )
 
 
-def lowered(trace: Trace, bank_B: int) -> Trace:
-    """A trace without the instructions that the compiler leaves out. The same trace where there are none."""
+def lowered(trace: Trace, bank_B: int, only_invariant: bool = False) -> Trace:
+    """A trace without the instructions that the compiler leaves out. The same trace where there are none.
+    only_invariant: what a statement computed earlier counts only where it computed the same the last time."""
     if not len(trace) or not any(k.name in MERGED or k.flag("broadcast") for k in trace.kinds):
         return trace
-    root, gone = _merged(trace)
+    root, gone = _merged(trace, only_invariant)
     rows = any(k.flag("broadcast") for k in trace.kinds)
     if not gone.any() and not rows:
         return trace
@@ -86,22 +89,25 @@ def lowered(trace: Trace, bank_B: int) -> Trace:
     return _rewritten(trace, uses, root, gone, direct)
 
 
-def _merged(trace: Trace) -> tuple[Column, NDArray[np.bool_]]:
+def _merged(trace: Trace, only_invariant: bool) -> tuple[Column, NDArray[np.bool_]]:
     """(Of each storage, the storage that holds the same values; of each instruction, whether it is left out)."""
     merges = [k.name in MERGED and all(o.space != "H" for o in (*k.reads, *k.writes)) for k in trace.kinds]
     root, gone = np.arange(len(trace.storages.form)), np.zeros(len(trace), np.bool_)
     if not any(merges):
         return root, gone
     library = compiled.library(len(trace))
-    if library is None or not _compiled_merged(library, trace, merges, root, gone):
-        _find_merged(trace, merges, root, gone)
+    if library is None or not _compiled_merged(library, trace, merges, only_invariant, root, gone):
+        _find_merged(trace, merges, only_invariant, root, gone)
     return root, gone
 
 
-def _find_merged(trace: Trace, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]) -> None:
+def _find_merged(
+    trace: Trace, merges: Sequence[bool], only_invariant: bool, root: Column, gone: NDArray[np.bool_]
+) -> None:
     """What `_merged` gives, into columns that start as the storages themselves and as none."""
     version: dict[int, int] = {}
-    seen: dict[tuple[int, ...], int] = {}
+    seen: dict[tuple[int, ...], tuple[int, int]] = {}
+    last: dict[int, tuple[int, ...]] = {}
     moved: dict[int, int] = {}
     touched, writes = trace.touched, uses_of(trace).writes.tolist()
     sizes = [(2 * len(k.reads), 2 * (len(k.reads) + len(k.writes))) for k in trace.kinds]
@@ -114,13 +120,16 @@ def _find_merged(trace: Trace, merges: Sequence[bool], root: Column, gone: NDArr
             for j in range(at, at + nr, 2):
                 s = moved.get(touched[j], touched[j])
                 key += (s, version.get(s, 0), touched[j + 1])
-            found = tuple(key)
+            found, site = tuple(key), trace.site[i]
             before = seen.get(found)
-            if before is not None and target not in key[2::3]:
-                moved[target] = before
+            is_last = last.get(site) == found
+            last[site] = found
+            counts = before is not None and (not only_invariant or before[1] != site or is_last)
+            if before is not None and counts and target not in key[2::3]:
+                moved[target] = before[0]
                 gone[i] = True
             else:
-                seen[found] = target
+                seen[found] = target, site
         for j in range(at + nr, at + nt, 2):
             version[touched[j]] = version.get(touched[j], 0) + 1
         at += nt
@@ -129,12 +138,19 @@ def _find_merged(trace: Trace, merges: Sequence[bool], root: Column, gone: NDArr
 
 
 def _compiled_merged(
-    library: CDLL, trace: Trace, merges: Sequence[bool], root: Column, gone: NDArray[np.bool_]
+    library: CDLL,
+    trace: Trace,
+    merges: Sequence[bool],
+    only_invariant: bool,
+    root: Column,
+    gone: NDArray[np.bool_],
 ) -> bool:
     """`_find_merged` by the compiled code; False where it cannot."""
     given, _kept = asked_of(trace, merges, [a.address is None for a in trace.storages.forms])
     found, left_out = root.copy(), np.zeros(len(gone), np.uint8)
-    status = library.clock_merged(compiled.by_reference(given), compiled.pointer(found), compiled.pointer(left_out))
+    status = library.clock_merged(
+        compiled.by_reference(given), int(only_invariant), compiled.pointer(found), compiled.pointer(left_out)
+    )
     if not compiled.done(status):
         return False
     root[:], gone[:] = found, left_out.astype(np.bool_)
@@ -153,7 +169,9 @@ def asked_of(
     given = compiled.TraceGiven(
         instructions=len(trace),
         storages=len(trace.storages.form),
+        sites=max(trace.site, default=-1) + 1,
         kind=at(trace.kind),
+        site=at(trace.site),
         touched=at(trace.touched),
         kind_rows=at(rows),
         storage_form=at(trace.storages.form),

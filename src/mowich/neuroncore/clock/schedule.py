@@ -81,12 +81,12 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
     if options.dge is False:
         traces = [without_dge(t) for t in traces]
     if options.optimise:
-        bank = limits(costs.generation).psum_bank_B
+        bank, only_invariant = limits(costs.generation).psum_bank_B, not costs.number("model.merges_repeats")
         traces = [unzeroed(settled(t)) for t in traces]
         if options.older:
             # fused kernels of the newer interface run as if each tile kept the bytes that its author gave it
             traces = [renewed(t) for t in traces]
-        traces = [balanced(lowered(t, bank), costs) for t in traces]
+        traces = [balanced(lowered(t, bank, only_invariant), costs) for t in traces]
     programs = [prepare(t, costs, options) for t in traces]
     if not options.rotate or not any(p.overflow_B for p in programs):
         return run(programs, costs, options)

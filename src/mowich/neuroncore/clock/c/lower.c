@@ -10,11 +10,12 @@ typedef struct {
     int64_t reads, operands, is_meant;
 } Kind;
 
-/* A trace. storage_form: of each number of a storage, its form, -1 where it is not touched; is_free: of each form,
- * whether the question is about it. */
+/* A trace. site: of each instruction, its place in the source; sites: one more than the highest; storage_form: of each
+ * number of a storage, its form, -1 where it is not touched; is_free: of each form, whether the question is about it. */
 typedef struct {
-    int64_t instructions, storages;
+    int64_t instructions, storages, sites;
     const int32_t *kind;
+    const int32_t *site;
     const int64_t *touched;
     const Kind *kind_rows;
     const int32_t *storage_form;
@@ -29,7 +30,7 @@ static int is_free(const Trace *t, int64_t storage)
 /* What an instruction computed, and where: kind, pattern of the result, then storage, version and pattern of each
  * operand. */
 typedef struct {
-    int64_t target, numbers;
+    int64_t target, numbers, site;
     uint64_t hash;
     const int64_t *key;
 } Result;
@@ -41,7 +42,8 @@ typedef struct {
     int64_t *root;
     uint8_t *gone;
     Result *slots;
-    int64_t mask, results;
+    const int64_t **last; /* of each site (from -1, none, on) the key of its last result */
+    int64_t mask, results, only_invariant;
 } Merger;
 
 static uint64_t hashed(const int64_t *key, int64_t n)
@@ -82,7 +84,7 @@ static void make_room(Merger *m)
 }
 
 /* Whether the result of an instruction is there already, in a tile that then stands for its own. */
-static int is_merged(Merger *m, int64_t kind, const int64_t *touched)
+static int is_merged(Merger *m, int64_t kind, int64_t site, const int64_t *touched)
 {
     enum { MOST = 8 };
     const Kind *k = &m->t->kind_rows[kind];
@@ -105,17 +107,20 @@ static int is_merged(Merger *m, int64_t kind, const int64_t *touched)
         make_room(m);
     uint64_t hash = hashed(key, n);
     Result *found = slot_of(m, key, n, hash);
-    if (found->key && !reads_target) {
-        m->root[target] = found->target;
-        return 1;
-    }
+    int reachable = found->key && (!m->only_invariant || found->site != site || m->last[site] == found->key);
     if (!found->key) {
         int64_t *kept = need(&m->arena, (size_t)n * sizeof *kept);
         memcpy(kept, key, (size_t)n * sizeof *kept);
-        *found = (Result){target, n, hash, kept};
+        *found = (Result){target, n, site, hash, kept};
         m->results++;
     }
+    m->last[site] = found->key;
+    if (reachable && !reads_target) {
+        m->root[target] = found->target;
+        return 1;
+    }
     found->target = target;
+    found->site = site;
     return 0;
 }
 
@@ -125,6 +130,7 @@ static void merge(Merger *m)
     Arena *arena = &m->arena;
     m->writes = need_zeroed(arena, (size_t)t->storages * sizeof *m->writes + 8);
     m->version = need_zeroed(arena, (size_t)t->storages * sizeof *m->version + 8);
+    m->last = need_zeroed(arena, ((size_t)t->sites + 1) * sizeof *m->last);
     make_room(m);
     for (int64_t s = 0; s < t->storages; s++)
         m->root[s] = s;
@@ -142,16 +148,17 @@ static void merge(Merger *m)
     for (int64_t i = 0; i < t->instructions; i++) {
         const Kind *k = &t->kind_rows[t->kind[i]];
         if (k->is_meant && k->operands > k->reads)
-            m->gone[i] = (uint8_t)is_merged(m, t->kind[i], touched);
+            m->gone[i] = (uint8_t)is_merged(m, t->kind[i], t->site[i] + 1, touched);
         for (int64_t o = k->reads; o < k->operands; o++)
             m->version[touched[2 * o]]++;
         touched += 2 * k->operands;
     }
 }
 
-/* Of kinds that may be left out, and tiles that are not placed by hand. root: of each storage, the storage that holds
+/* Of kinds that may be left out, and tiles that are not placed by hand. only_invariant: a statement's own earlier
+ * results count only where it gave the same the last time; root: of each storage, the storage that holds
  * the same values; gone: of each instruction, whether it is left out (starts as zero). */
-EXPORT int clock_merged(const Trace *t, int64_t *root, uint8_t *gone)
+EXPORT int clock_merged(const Trace *t, int64_t only_invariant, int64_t *root, uint8_t *gone)
 {
     Merger *m = calloc(1, sizeof *m);
     if (!m)
@@ -159,6 +166,7 @@ EXPORT int clock_merged(const Trace *t, int64_t *root, uint8_t *gone)
     m->t = t;
     m->root = root;
     m->gone = gone;
+    m->only_invariant = only_invariant;
     arena_open(&m->arena);
     int status = setjmp(m->arena.failed);
     if (!status)
