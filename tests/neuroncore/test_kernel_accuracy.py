@@ -147,3 +147,51 @@ def test_the_released_points_are_read(accuracy: ModuleType) -> None:
     found = accuracy.read(POINTS)
     assert len([p for p in found if not p.older]) == 48
     assert {p.chip for p in found} == {"trn2", "trn3"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "in_place", "name"),
+    [(8_875, False, "residual_crowded"), (8_874, False, "residual_older"), (8_875, True, "residual_older")],
+)
+def test_kernels_that_leave_sbuf_no_room_to_load_ahead_have_a_range_of_their_own(
+    columns: int, in_place: bool, name: str
+) -> None:
+    """SBUF of trn2 gives 212,984 B of a partition; a third is 70,994 B, two tiles of 8,874 fp32 columns (70,992 B) or
+    one of 17,748."""
+
+    @older.jit
+    def doubled(x: Any) -> Any:
+        out = older_nl.ndarray(x.shape, dtype=x.dtype, buffer=older_nl.shared_hbm)
+        a = older_nl.load(x)
+        if in_place:
+            a[...] = older_nl.exp(a)
+            older_nl.store(out, value=a)
+        else:
+            older_nl.store(out, value=older_nl.exp(a))
+        return out
+
+    r = mowich.run_kernel(doubled, hollow((128, columns), "float32"), target="trn2", values=False)
+    assert not isinstance(r, list)
+    assert residual_of(r.schedule) == name
+    t = r.time_s
+    assert t.value is not None
+    assert t.high is not None
+    assert (t.high / t.value > 2) == (name == "residual_crowded")
+
+
+@pytest.mark.parametrize(("own", "name"), [(True, "residual_crowded"), (False, "residual_older")])
+def test_two_buffers_of_the_author_that_loads_fill_in_turn_have_the_wide_range(own: bool, name: str) -> None:
+    @older.jit
+    def copied(x: Any) -> Any:
+        out = older_nl.ndarray(x.shape, dtype=x.dtype, buffer=older_nl.shared_hbm)
+        kept = [older_nl.ndarray((128, 512), dtype=x.dtype, buffer=older_nl.sbuf) for _ in range(2)]
+        for i in range(4):
+            made = older_nl.ndarray((128, 512), dtype=x.dtype, buffer=older_nl.sbuf)
+            t = kept[i % 2] if own else made
+            t[...] = older_nl.load(x[:, i * 512 : (i + 1) * 512])
+            older_nl.store(out[:, i * 512 : (i + 1) * 512], value=t)
+        return out
+
+    r = mowich.run_kernel(copied, hollow((128, 2048), "float32"), target="trn2", values=False)
+    assert not isinstance(r, list)
+    assert residual_of(r.schedule) == name

@@ -20,7 +20,10 @@ import numpy as np
 
 from mowich.estimate import Estimate, from_spreads, worst_grade
 from mowich.neuroncore.clock import compiled
+from mowich.neuroncore.clock.lower import uses_of
+from mowich.neuroncore.clock.program import Program
 from mowich.neuroncore.clock.schedule import BUFFER, DATA, ISSUER, READ, START, WEIGHTS, Schedule
+from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import DMA as DMA_QUEUES
 from mowich.neuroncore.instructions.rates import PS, SOFTWARE, unit_of
 
@@ -287,11 +290,27 @@ def breakdown(path: Path) -> dict[str, float]:
     return {k: v / PS for k, v in sorted(path.total().items(), key=lambda x: -x[1])}
 
 
+def is_crowded(p: Program, room_B: int) -> bool:
+    """Whether a program spills, or one of its instructions holds tiles of more than a third of SBUF: there is no room
+    for what is loaded, worked on and stored at the same time. room_B: of a partition."""
+    trace = p.trace
+    if p.spill_B or not len(trace):
+        return bool(p.spill_B)
+    size = np.array([a.row_B if a.space == "S" else 0 for a in trace.storages.forms], np.int64)
+    uses = uses_of(trace)
+    # an instruction that writes the tile that it reads holds it once
+    tiles = np.unique(np.stack([uses.whose, uses.number]), axis=1)
+    form = np.array(trace.storages.form, np.int64)[tiles[1]]
+    return bool(3 * np.bincount(tiles[0], weights=size[form]).max(initial=0) > room_B)
+
+
 def residual_of(s: Schedule) -> str:
     """Name of the fact whose range is what kernels of this class measured beyond the ranges of single numbers: by
-    interface, and by whether GpSimd writes descriptors."""
+    interface, by whether its tiles leave room to load ahead, and by whether GpSimd writes descriptors."""
     if s.options.older:
-        return "residual_older"
+        room_B = limits(s.generation).sbuf_usable_B
+        is_tight = s.refills or any(is_crowded(p, room_B) for p in s.programs)
+        return "residual_crowded" if is_tight else "residual_older"
     software = any(k.queue == SOFTWARE for p in s.programs for k in p.costs)
     return "residual_software" if software else "residual"
 

@@ -26,7 +26,7 @@ from mowich.neuroncore.clock import compiled
 from mowich.neuroncore.clock.buffers import POLICIES, WORTH
 from mowich.neuroncore.clock.costs import Costs
 from mowich.neuroncore.clock.lower import balanced, lowered, without_dge
-from mowich.neuroncore.clock.places import renewed, settled, unzeroed
+from mowich.neuroncore.clock.places import refills, renewed, settled, unzeroed
 from mowich.neuroncore.clock.program import BUFFER, DATA, READ, WEIGHTS, Options, Program, no_collection, prepare
 from mowich.neuroncore.core import limits
 from mowich.neuroncore.instructions.rates import COLLECTIVE, GPSIMD, PS, QUEUES, RINGS, TENSOR, Cost
@@ -48,7 +48,8 @@ class Schedule:
     DMA: its last byte); data: when the first byte of a DMA moves; ready: when it could have begun; loading: time before
     `data` in which the Tensor Engine loads the stationary tile and does nothing else; cause, by: what decided its
     begin; data_cause,
-    data_by: what delayed the bytes of a DMA beyond that (0: nothing)."""
+    data_by: what delayed the bytes of a DMA beyond that (0: nothing). refills: loads fill tiles again that are taken
+    to begin anew."""
 
     generation: int
     costs: Costs
@@ -67,6 +68,7 @@ class Schedule:
     offset: list[int]
     total: int
     policy: str = ""
+    refills: bool = False
 
     def cost_of(self, i: int) -> Cost:
         """Cost of instruction i of all."""
@@ -78,6 +80,7 @@ class Schedule:
 def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = None) -> Schedule:
     """Schedule the traces of the cores of one launch together: they share HBM and meet at barriers."""
     options = options or Options()
+    refilled = False
     if options.dge is False:
         traces = [without_dge(t) for t in traces]
     if options.optimise:
@@ -85,8 +88,16 @@ def schedule(traces: Sequence[Trace], costs: Costs, options: Options | None = No
         traces = [unzeroed(settled(t)) for t in traces]
         if options.older:
             # fused kernels of the newer interface run as if each tile kept the bytes that its author gave it
-            traces = [renewed(t) for t in traces]
+            before, traces = traces, [renewed(t) for t in traces]
+            refilled = any(map(refills, before, traces))
         traces = [balanced(lowered(t, bank, only_invariant), costs) for t in traces]
+    made = _fitted(traces, costs, options)
+    made.refills = refilled
+    return made
+
+
+def _fitted(traces: Sequence[Trace], costs: Costs, options: Options) -> Schedule:
+    """Traces as they run, spills included where their tiles do not fit."""
     programs = [prepare(t, costs, options) for t in traces]
     if not options.rotate or not any(p.overflow_B for p in programs):
         return run(programs, costs, options)
